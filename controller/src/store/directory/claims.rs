@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use shared::manifest::{self, Document, Node, Value};
+use shared::manifest::{self, Document, Node, Reading, Value};
 use shared::resource::SealedSecret;
 
 use super::names::{check_name, check_namespace};
@@ -82,13 +82,19 @@ impl Claims {
     }
 }
 
+/// Read as the object itself will be read: an unquoted `name: on` means `true` there too.
 fn identity(node: &Node) -> Result<ObjectId, String> {
-    let field = |name| {
-        let metadata = node.field("metadata")?;
-        metadata.text(name).map(str::to_owned)
+    let mut reading = Reading::default();
+    let mut field = |name: &str| {
+        let node = node.field("metadata").and_then(|metadata| metadata.field(name));
+        node.map_or(Ok(String::new()), |node| {
+            reading.inside("metadata", |reading| {
+                reading.inside(name, |reading| reading.text(node))
+            })
+        })
     };
-    let namespace = field("namespace").unwrap_or_default();
-    let name = field("name").unwrap_or_default();
+    let namespace = field("namespace").map_err(|error| error.to_string())?;
+    let name = field("name").map_err(|error| error.to_string())?;
     check_name(&name).map_err(|error| error.to_string())?;
     check_namespace(&namespace).map_err(|error| error.to_string())?;
     Ok(ObjectId { namespace, name })
@@ -112,7 +118,7 @@ fn sealed(number: usize, node: &Node) -> Result<Arc<SealedSecret>, String> {
 mod tests {
     use super::*;
 
-    const GOOD: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {name: n, namespace: ns}\nspec: {encryptedData: {a: QQ==}}\n";
+    const GOOD: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {name: web, namespace: ns}\nspec: {encryptedData: {a: QQ==}}\n";
 
     fn summary(text: &str) -> (Vec<String>, Vec<String>) {
         let claims = read(text.as_bytes()).unwrap();
@@ -129,13 +135,13 @@ mod tests {
             "kind: List\nitems:\n- {}",
             GOOD.trim().replace('\n', "\n  ")
         );
-        let json = "{\"apiVersion\":\"bitnami.com/v1alpha1\",\"kind\":\"SealedSecret\",\"metadata\":{\"name\":\"n\",\"namespace\":\"ns\"},\"spec\":{\"encryptedData\":{}}}";
+        let json = "{\"apiVersion\":\"bitnami.com/v1alpha1\",\"kind\":\"SealedSecret\",\"metadata\":{\"name\":\"web\",\"namespace\":\"ns\"},\"spec\":{\"encryptedData\":{}}}";
         for (why, text, count) in [
             ("nothing", String::new(), 0),
             ("one", GOOD.to_owned(), 1),
             (
                 "two",
-                format!("{GOOD}---\n{}", GOOD.replace("name: n,", "name: m,")),
+                format!("{GOOD}---\n{}", GOOD.replace("name: web,", "name: db,")),
                 2,
             ),
             ("a list", list, 1),
@@ -149,6 +155,10 @@ mod tests {
             let (objects, problems) = summary(&text);
             assert_eq!((objects.len(), problems), (count, vec![]), "{why}");
         }
+        let coerced = read(GOOD.replace("name: web", "name: on").as_bytes()).unwrap();
+        assert_eq!(coerced.objects[0].id.name, "true");
+        let sealed = coerced.objects[0].sealed.as_ref().unwrap();
+        assert_eq!(sealed.metadata.name.as_deref(), Some("true"));
         assert_eq!(read(b"kind: Secret\n").unwrap().others, ["Secret"]);
     }
 
@@ -162,18 +172,18 @@ mod tests {
                 "document 1, line 1: metadata.namespace is missing",
             ),
             (
-                &GOOD.replace("name: n,", "name: ../x,"),
+                &GOOD.replace("name: web,", "name: ../x,"),
                 vec![],
                 "document 1, line 1: metadata.name \"../x\" is not a name",
             ),
             (
                 &GOOD.replace("v1alpha1", "v2"),
-                vec!["ns/n: its apiVersion must be bitnami.com/v1alpha1"],
+                vec!["ns/web: its apiVersion must be bitnami.com/v1alpha1"],
                 "document 1, line 1: its apiVersion",
             ),
             (
                 &GOOD.replace("spec: {", "spec: {template: [], "),
-                vec!["ns/n: line 4: spec.template must be a mapping, not a list"],
+                vec!["ns/web: line 4: spec.template must be a mapping, not a list"],
                 "document 1, line 1: line 4: spec.template",
             ),
         ] {

@@ -52,17 +52,17 @@ impl Case {
 #[test]
 fn gives_each_object_once_when_it_changes() {
     let mut case = Case::default();
-    case.file("a.yaml", &(sealed("x", "QQ==") + &sealed("y", "QQ==")));
-    assert_eq!(case.take(true, 0), ["x", "y"]);
+    case.file("a.yaml", &(sealed("web", "QQ==") + &sealed("db", "QQ==")));
+    assert_eq!(case.take(true, 0), ["db", "web"]);
     assert_eq!(case.take(true, 1), [""; 0]);
-    case.file("a.yaml", &(sealed("x", "QQ==") + &sealed("y", "Qg==")));
-    assert_eq!(case.take(true, 2), ["y"]);
+    case.file("a.yaml", &(sealed("web", "QQ==") + &sealed("db", "Qg==")));
+    assert_eq!(case.take(true, 2), ["db"]);
 }
 
 #[test]
 fn an_object_is_gone_after_two_clean_scans_two_seconds_apart() {
     let mut case = Case::default();
-    case.file("a.yaml", &sealed("x", "QQ=="));
+    case.file("a.yaml", &sealed("web", "QQ=="));
     case.take(true, 0);
     case.files.clear();
     for (why, clean, time, gone) in [
@@ -74,10 +74,10 @@ fn an_object_is_gone_after_two_clean_scans_two_seconds_apart() {
         ("two seconds later", true, 5_100, true),
         ("and it is said once", true, 9_000, false),
     ] {
-        let want: &[&str] = if gone { &["x"] } else { &[] };
+        let want: &[&str] = if gone { &["web"] } else { &[] };
         assert_eq!(case.take(clean, time), want, "{why}");
         assert_eq!(
-            case.catalogue.entry(&id("x")).is_none(),
+            case.catalogue.entry(&id("web")).is_none(),
             time >= 5_100,
             "{why}"
         );
@@ -87,46 +87,46 @@ fn an_object_is_gone_after_two_clean_scans_two_seconds_apart() {
 #[test]
 fn an_object_that_comes_back_or_moves_to_another_file_is_not_gone() {
     let mut case = Case::default();
-    case.file("a.yaml", &sealed("x", "QQ=="));
+    case.file("a.yaml", &sealed("web", "QQ=="));
     case.take(true, 0);
     case.files.clear();
     case.take(true, 1_000);
-    case.file("b.yaml", &sealed("x", "QQ=="));
-    assert_eq!(case.take(true, 2_000), ["x"]);
+    case.file("b.yaml", &sealed("web", "QQ=="));
+    assert_eq!(case.take(true, 2_000), ["web"]);
     case.files.clear();
     assert_eq!(case.take(true, 3_500), [""; 0]);
-    assert_eq!(case.take(true, 5_500), ["x"]);
+    assert_eq!(case.take(true, 5_500), ["web"]);
 }
 
 #[test]
 fn a_scan_that_was_not_possible_voids_the_agreement() {
     let mut case = Case::default();
-    case.catalogue.remember(id("x"), None);
+    case.catalogue.remember(id("web"), None);
     case.take(true, 0);
     case.catalogue.take_nothing();
     assert_eq!(case.take(true, 9_000), [""; 0]);
-    assert_eq!(case.take(true, 11_000), ["x"]);
+    assert_eq!(case.take(true, 11_000), ["web"]);
 }
 
 #[test]
 fn two_files_with_one_identity_are_both_refused_by_name() {
     let mut case = Case::default();
-    case.file("a.yaml", &sealed("x", "QQ=="));
+    case.file("a.yaml", &sealed("web", "QQ=="));
     case.take(true, 0);
-    case.file("b.yaml", &sealed("x", "Qg=="));
-    assert_eq!(case.take(true, 1), ["x"]);
+    case.file("b.yaml", &sealed("web", "Qg=="));
+    assert_eq!(case.take(true, 1), ["web"]);
     assert_eq!(
-        case.why("x"),
-        "both a.yaml and b.yaml hold ns/x; keep one of the two"
+        case.why("web"),
+        "both a.yaml and b.yaml hold ns/web; keep one of the two"
     );
     case.files.remove(Path::new("a.yaml"));
-    assert_eq!(case.take(true, 2), ["x"]);
-    assert_eq!(case.why("x"), "");
-    case.file("b.yaml", &(sealed("x", "Qg==") + &sealed("x", "Qg==")));
+    assert_eq!(case.take(true, 2), ["web"]);
+    assert_eq!(case.why("web"), "");
+    case.file("b.yaml", &(sealed("web", "Qg==") + &sealed("web", "Qg==")));
     case.take(true, 3);
     assert_eq!(
-        case.why("x"),
-        "b.yaml holds ns/x twice; keep one of the two"
+        case.why("web"),
+        "b.yaml holds ns/web twice; keep one of the two"
     );
 }
 
@@ -136,44 +136,44 @@ fn a_file_that_stops_parsing_speaks_for_whom_it_named_before() {
         ("no YAML", "a: [".to_owned()),
         (
             "no namespace any more",
-            sealed("x", "QQ==").replace(", namespace: ns", ""),
+            sealed("web", "QQ==").replace(", namespace: ns", ""),
         ),
         ("a document without kind", "a: b".to_owned()),
     ] {
         let mut case = Case::default();
-        case.file("a.yaml", &sealed("x", "QQ=="));
+        case.file("a.yaml", &sealed("web", "QQ=="));
         case.take(true, 0);
         case.file("a.yaml", &text);
-        assert_eq!(case.take(false, 1), ["x"], "{why}");
+        assert_eq!(case.take(false, 1), ["web"], "{why}");
         assert!(
-            case.why("x").starts_with("a.yaml: document"),
+            case.why("web").starts_with("a.yaml: document"),
             "{why}: {}",
-            case.why("x")
+            case.why("web")
         );
         assert_eq!(case.take(false, 9_000), [""; 0], "{why}");
-        case.file("a.yaml", &sealed("x", "QQ=="));
-        assert_eq!(case.take(true, 9_001), ["x"], "{why}");
-        assert_eq!(case.why("x"), "", "{why}");
+        case.file("a.yaml", &sealed("web", "QQ=="));
+        assert_eq!(case.take(true, 9_001), ["web"], "{why}");
+        assert_eq!(case.why("web"), "", "{why}");
     }
 }
 
 #[test]
 fn a_file_that_an_earlier_process_understood_speaks_for_whom_it_named_then() {
     let mut case = Case::default();
-    case.catalogue.remember(id("x"), Some("a.yaml".into()));
+    case.catalogue.remember(id("web"), Some("a.yaml".into()));
     case.take(false, 0);
     case.file("a.yaml", "a: [");
-    assert_eq!(case.take(false, 1), ["x"]);
-    assert!(case.why("x").contains("malformed YAML"));
+    assert_eq!(case.take(false, 1), ["web"]);
+    assert!(case.why("web").contains("malformed YAML"));
 }
 
 #[test]
 fn an_object_that_moved_out_of_a_broken_file_is_taken_from_its_new_place() {
     let mut case = Case::default();
-    case.file("a.yaml", &sealed("x", "QQ=="));
+    case.file("a.yaml", &sealed("web", "QQ=="));
     case.take(true, 0);
     case.file("a.yaml", "a: [");
-    case.file("b.yaml", &sealed("x", "QQ=="));
-    assert_eq!(case.take(false, 1), ["x"]);
-    assert_eq!(case.why("x"), "");
+    case.file("b.yaml", &sealed("web", "QQ=="));
+    assert_eq!(case.take(false, 1), ["web"]);
+    assert_eq!(case.why("web"), "");
 }
