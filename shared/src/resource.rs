@@ -9,7 +9,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value as Json;
 
-use crate::manifest::{Coercion, Document, Node, Reading, Shape, ShapeError};
+use crate::manifest::{Coercion, Document, Node, Reading, Shape, ShapeError, Value};
 
 /// On an existing Secret: the controller may overwrite it and take ownership.
 pub const MANAGED_ANNOTATION: &str = "sealedsecrets.bitnami.com/managed";
@@ -60,7 +60,7 @@ pub struct SealedSecretSpec {
     pub data: Option<String>,
     /// Sealed values in base64, by item key. Whatever is no text reads as an empty value: one
     /// malformed object must not stop a stream of many.
-    #[serde(deserialize_with = "lenient_map")]
+    #[serde(default, deserialize_with = "lenient_map")]
     #[schemars(schema_with = "encrypted_data_schema")]
     pub encrypted_data: BTreeMap<String, String>,
 }
@@ -179,28 +179,55 @@ impl SealedSecret {
 }
 
 fn read_sealed_secret(node: &Node, reading: &mut Reading) -> Result<SealedSecret, DocumentError> {
-    let kind = node.text("kind").unwrap_or_default();
-    if kind != "SealedSecret" {
-        return Err(DocumentError::Kind {
-            found: kind.to_owned(),
-            wanted: "a SealedSecret",
-        });
+    expect_kind(node, "SealedSecret", "bitnami.com/v1alpha1")?;
+    if !matches!(
+        node.field("spec").map(|spec| &spec.value),
+        Some(Value::Map(_))
+    ) {
+        return Err(DocumentError::NoSpec);
     }
     // What the shapes let through, serde refuses only in times and managed fields.
     serde_json::from_value(reading.json(node, OBJECT)?).map_err(|_| DocumentError::Metadata)
+}
+
+/// Absent `kind` and `apiVersion` count as the expected ones, as for the peer.
+pub(crate) fn expect_kind(
+    node: &Node,
+    kind: &'static str,
+    api_version: &'static str,
+) -> Result<(), DocumentError> {
+    let field = |name| node.text(name).unwrap_or_default();
+    let (found, version) = (field("kind"), field("apiVersion"));
+    if found.is_empty() && version.is_empty() || (found, version) == (kind, api_version) {
+        return Ok(());
+    }
+    if found == kind && version.is_empty() || found.is_empty() && version == api_version {
+        return Ok(());
+    }
+    let found = format!("{version} {found}").trim().to_owned();
+    Err(DocumentError::Kind {
+        found,
+        kind,
+        api_version,
+    })
 }
 
 /// A document is not the object that was expected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DocumentError {
     /// Another kind of object.
-    #[error("it is {}, not {wanted}", kind_in_words(found))]
+    #[error("it is a {found}, not a {api_version} {kind}")]
     Kind {
-        /// Its `kind`, maybe empty.
+        /// Its `apiVersion` and `kind`.
         found: String,
-        /// The kind that was expected, with its article.
-        wanted: &'static str,
+        /// The kind that was expected.
+        kind: &'static str,
+        /// Its API version.
+        api_version: &'static str,
     },
+    /// A SealedSecret without content.
+    #[error("it has no `spec`, so it is no SealedSecret")]
+    NoSpec,
     /// A field has the wrong kind of value.
     #[error(transparent)]
     Shape(#[from] ShapeError),
@@ -210,7 +237,7 @@ pub enum DocumentError {
     )]
     Metadata,
     /// An item of `data` is not base64.
-    #[error("line {line}: data.{key}: {source}")]
+    #[error("line {line}: data.{key}")]
     Base64 {
         /// Item key.
         key: String,
@@ -219,14 +246,6 @@ pub enum DocumentError {
         /// What is wrong with it.
         source: crate::base64::Base64Error,
     },
-}
-
-fn kind_in_words(kind: &str) -> String {
-    if kind.is_empty() {
-        "an object without `kind`".into()
-    } else {
-        format!("of kind {kind}")
-    }
 }
 
 /// Field order of Go's `ObjectMeta`.

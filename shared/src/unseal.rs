@@ -44,7 +44,7 @@ pub enum UnsealError {
     #[error("using deprecated 'data' field, use 'encryptedData' or flip the feature flag")]
     LegacyRefused,
     /// `spec.data` is not base64.
-    #[error("the deprecated field 'data': {0}")]
+    #[error("the deprecated field 'data' is not base64")]
     LegacyBase64(#[from] Base64Error),
     /// `spec.data` did not open.
     #[error(transparent)]
