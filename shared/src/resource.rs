@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube_derive::CustomResource;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json};
 
 use crate::manifest::{Coercion, Document, Node, Reading, Shape, ShapeError, Value};
 
@@ -186,8 +186,12 @@ fn read_sealed_secret(node: &Node, reading: &mut Reading) -> Result<SealedSecret
     ) {
         return Err(DocumentError::NoSpec);
     }
+    let mut json = reading.json(node, OBJECT)?;
+    if json["metadata"].is_null() {
+        json["metadata"] = Json::Object(Map::new());
+    }
     // What the shapes let through, serde refuses only in times and managed fields.
-    serde_json::from_value(reading.json(node, OBJECT)?).map_err(|_| DocumentError::Metadata)
+    serde_json::from_value(json).map_err(|_| DocumentError::Metadata)
 }
 
 /// Absent `kind` and `apiVersion` count as the expected ones, as for the peer.
@@ -373,4 +377,122 @@ fn metadata_schema(_: &mut SchemaGenerator) -> Schema {
 /// A Kubernetes time of that instant, cut to seconds as the API writes it.
 pub fn time(at: Timestamp) -> Time {
     Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
+}
+
+#[cfg(test)]
+mod tests {
+    use kube_core::CustomResourceExt as _;
+    use serde_json::json;
+
+    use super::*;
+    use crate::manifest;
+
+    fn read(yaml: &str) -> Result<SealedSecret, String> {
+        let documents = manifest::read(yaml.as_bytes()).map_err(|e| e.to_string())?;
+        let (mut found, _) =
+            SealedSecret::all_from_document(&documents[0]).map_err(|e| crate::error_chain(&e))?;
+        found.pop().ok_or_else(|| "none".to_owned())
+    }
+
+    #[test]
+    fn reads_leniently_as_the_peer_does() {
+        for (why, yaml, want) in [
+            (
+                "nothing in it",
+                "kind: SealedSecret\napiVersion: bitnami.com/v1alpha1\nspec: {}",
+                json!({}),
+            ),
+            (
+                "no kind",
+                "spec: {encryptedData: {a: x}}",
+                json!({"a": "x"}),
+            ),
+            (
+                "null",
+                "spec: {template: null, encryptedData: {a: null}}",
+                json!({"a": ""}),
+            ),
+            (
+                "values that are no text",
+                "spec: {encryptedData: {a: 5, b: [x], c: z}}",
+                json!({"a": "", "b": "", "c": "z"}),
+            ),
+            ("no mapping at all", "spec: {encryptedData: [x]}", json!({})),
+            (
+                "null metadata in the template",
+                "spec: {template: {metadata: null, data: null}}",
+                json!({}),
+            ),
+        ] {
+            let sealed = read(yaml).unwrap_or_else(|e| unreachable!("{why}: {e}"));
+            assert_eq!(json!(sealed.spec.encrypted_data), want, "{why}");
+        }
+    }
+
+    #[test]
+    fn says_what_is_no_sealed_secret() {
+        for (yaml, want) in [
+            (
+                "kind: Secret",
+                "it is a Secret, not a bitnami.com/v1alpha1 SealedSecret",
+            ),
+            (
+                "{kind: SealedSecret, apiVersion: bitnami.com/v2}",
+                "it is a bitnami.com/v2 SealedSecret, not",
+            ),
+            ("kind: SealedSecret", "it has no `spec`"),
+            (
+                "spec: {template: {type: []}}",
+                "line 1: spec.template.type must be text, not a list",
+            ),
+        ] {
+            let error = read(yaml).unwrap_err();
+            assert!(error.starts_with(want), "{error}");
+        }
+    }
+
+    #[test]
+    fn writes_the_field_order_of_the_peer() {
+        let sealed = read(
+            "{spec: {encryptedData: {b: x, a: z}, template: {immutable: true, type: t, metadata: {labels: {l: v}, name: web}}},
+              metadata: {annotations: {z: '1'}, namespace: ns, name: web}}",
+        )
+        .unwrap();
+        let want = r#"{"kind":"SealedSecret","apiVersion":"bitnami.com/v1alpha1","metadata":{"name":"web","namespace":"ns","annotations":{"z":"1"}},"spec":{"template":{"metadata":{"name":"web","labels":{"l":"v"}},"type":"t","immutable":true},"encryptedData":{"a":"z","b":"x"}}}"#;
+        assert_eq!(sealed.to_document().to_string(), want);
+    }
+
+    #[test]
+    fn the_definition_is_at_least_as_lenient_as_the_peers() {
+        let definition = serde_json::to_value(SealedSecret::crd()).unwrap();
+        let version = &definition["spec"]["versions"][0];
+        let schema = &version["schema"]["openAPIV3Schema"];
+        let spec = &schema["properties"]["spec"]["properties"];
+        assert_eq!(schema["required"], json!(["spec"]));
+        assert_eq!(
+            spec["encryptedData"]["x-kubernetes-preserve-unknown-fields"],
+            json!(true)
+        );
+        let template = &spec["template"]["properties"];
+        assert_eq!(
+            template["metadata"]["x-kubernetes-preserve-unknown-fields"],
+            json!(true)
+        );
+        for nullable in [&template["metadata"], &template["data"]] {
+            assert_eq!(nullable["nullable"], json!(true));
+        }
+        assert_eq!(
+            template["data"]["additionalProperties"]["nullable"],
+            json!(true)
+        );
+        assert_eq!(version["subresources"], json!({"status": {}}));
+        let columns: Vec<_> = version["additionalPrinterColumns"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|c| &c["name"])
+            .collect();
+        assert_eq!(columns, ["Status", "Synced", "Age"]);
+        assert_eq!(definition["metadata"]["name"], "sealedsecrets.bitnami.com");
+    }
 }
