@@ -1,4 +1,4 @@
-//! What the tests that cross crates stand on: a real Kubernetes control plane and the programs that the
+//! What the tests that cross crates stand on: a real Kubernetes control plane, and the programs that the
 //! tests start.
 #![allow(
     clippy::unwrap_used,
@@ -8,6 +8,11 @@
 )]
 
 pub mod binaries;
+pub mod control_plane;
 pub mod go_build;
+pub mod guarded;
+pub mod patience;
+pub mod scratch;
 
 mod cache;
+mod progress;
