@@ -63,7 +63,12 @@ fn arguments(package: &str, stamps: &[Stamp]) -> Vec<String> {
         .map(|(name, value)| format!(" -X {name}={value}"))
         .collect();
     let linker = format!("-ldflags=-s -w{}", stamps.concat());
-    vec!["-trimpath".to_owned(), linker, package.to_owned()]
+    vec![
+        "-trimpath".to_owned(),
+        "-buildvcs=false".to_owned(),
+        linker,
+        package.to_owned(),
+    ]
 }
 
 /// Over everything that decides what is built: sources, arguments, and the version and settings of Go.
