@@ -12,7 +12,7 @@ use crate::store::ObjectId;
 #[derive(Debug)]
 pub enum Desired {
     /// This Secret.
-    Secret(Secret),
+    Secret(Box<Secret>),
     /// Nothing: the SealedSecret is gone.
     Nothing,
     /// Unknown: the SealedSecret cannot be read or opened.
@@ -34,9 +34,9 @@ pub enum Existing {
 #[derive(Debug, PartialEq)]
 pub enum Plan {
     /// Make the Secret.
-    Create(Secret),
+    Create(Box<Secret>),
     /// Give the Secret these values and no others.
-    Replace(Secret),
+    Replace(Box<Secret>),
     /// Remove the Secret.
     Remove,
     /// Change no value.
@@ -84,11 +84,11 @@ mod tests {
         pairs.iter().map(pair).collect()
     }
 
-    fn secret(pairs: &[(&str, &str)]) -> Secret {
-        Secret {
+    fn secret(pairs: &[(&str, &str)]) -> Box<Secret> {
+        Box::new(Secret {
             data: values(pairs),
             ..Secret::default()
-        }
+        })
     }
 
     #[test]

@@ -220,9 +220,9 @@ impl Found {
         let kind = node.text("kind").unwrap_or_default();
         match node.field("items").map(|items| &items.value) {
             Some(Value::List(items)) if matches!(kind, "List" | "SecretList") => {
-                items
-                    .iter()
-                    .for_each(|item| self.take(path, number, item, config));
+                for item in items {
+                    self.take(path, number, item, config);
+                }
             }
             _ => self.take_secret(path, number, node, config),
         }

@@ -1,1 +1,18 @@
-//! To come.
+//! What the tests that cross crates stand on: a real Kubernetes control plane, and the programs that the
+//! tests start.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "only tests use this crate, and a test fails by panicking"
+)]
+
+pub mod binaries;
+pub mod control_plane;
+pub mod go_build;
+pub mod guarded;
+pub mod patience;
+pub mod scratch;
+
+mod cache;
+mod progress;

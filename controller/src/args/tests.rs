@@ -29,7 +29,7 @@ fn every_flag_has_the_peers_default() {
     );
     assert_eq!(config.keys.priority, OrderPriority::CertNotBefore);
     assert_eq!(config.listen.to_string(), ":8080");
-    assert_eq!(config.read_timeout, Duration::from_secs(120));
+    assert_eq!(config.read_timeout, Duration::from_mins(2));
     assert!(config.accept_legacy && config.update_status && config.log.info_to_stdout);
     assert_eq!(config.warnings, [""; 0]);
 }

@@ -54,10 +54,8 @@ pub fn list(root: &Folder, top: &str, depth: Depth) -> Result<Listing, FileError
         seen: BTreeSet::new(),
         links: Vec::new(),
     };
-    walk.folder(
-        Folder::try_from(root.open_beneath(Path::new(top))?)?,
-        Path::new(top),
-    )?;
+    let folder = Folder::try_from(root.open_beneath(Path::new(top))?)?;
+    walk.folder(&folder, Path::new(top))?;
     while let Some(link) = walk.links.pop() {
         if let Err(error) = walk.link(&link) {
             walk.listing.problems.insert(link, error.to_string());
@@ -77,7 +75,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn folder(&mut self, folder: Folder, path: &Path) -> Result<(), FileError> {
+    fn folder(&mut self, folder: &Folder, path: &Path) -> Result<(), FileError> {
         if !self.seen.insert(folder.stamp()?.identity) {
             return Ok(());
         }
@@ -114,7 +112,7 @@ impl Walk<'_> {
             Depth::Deep if path.components().count() > MAX_DEPTH => Err(FileError::TooDeep {
                 path: self.root.path().join(path),
             }),
-            Depth::Deep => self.folder(open()?, path),
+            Depth::Deep => self.folder(&open()?, path),
         }
     }
 

@@ -259,7 +259,10 @@ impl<S: Store> Tools<S> {
                     .run(move || unseal(&sealed, &ring, legacy))
                     .await?;
                 match unsealed {
-                    Ok(unsealed) => Ok((Desired::Secret(unsealed.secret), unsealed.sealed_by)),
+                    Ok(unsealed) => Ok((
+                        Desired::Secret(Box::new(unsealed.secret)),
+                        unsealed.sealed_by,
+                    )),
                     Err(error) => unknown(error.into()),
                 }
             }
@@ -305,11 +308,10 @@ fn ended(outcome: &Outcome<'_>, applied: Result<(), StoreError>, changed: bool) 
         (_, Err(error)) if error.is_final() => Ended::WaitsForChange(report),
         (_, Err(_)) => Ended::Retry(report),
         (Outcome::Refused { why, .. }, Ok(())) => match why {
-            Refusal::Malformed(_) => Ended::WaitsForChange(report),
             Refusal::Unseal(UnsealError::Items(_) | UnsealError::LegacyNoKey(_)) => {
                 Ended::WaitsForKeys(report)
             }
-            Refusal::Unseal(_) => Ended::WaitsForChange(report),
+            Refusal::Malformed(_) | Refusal::Unseal(_) => Ended::WaitsForChange(report),
             Refusal::NotManaged(_) => Ended::Retry(report),
         },
         (_, Ok(())) => Ended::Well { changed },

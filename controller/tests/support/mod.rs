@@ -1,6 +1,13 @@
 //! A controller on a folder of its own, driven round by round with a clock that only the test moves.
 
-#![allow(dead_code, unreachable_pub, missing_docs)] // each test file uses a part of it
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "each test file uses a part of it, and a test fails by panicking"
+)]
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

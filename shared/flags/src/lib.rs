@@ -113,6 +113,9 @@ pub enum Stop {
     Help(String),
     /// The words are wrong: print to stderr, exit 2.
     Usage(String),
+    /// The words are right, but do not fit together or ask for what cannot be: print to stderr,
+    /// exit 1.
+    Refused(String),
 }
 
 /// What was asked for.

@@ -51,7 +51,9 @@ impl Claims {
             "SealedSecret" => self.take_sealed(number, node),
             "List" | "SealedSecretList" => {
                 if let Some(Value::List(items)) = node.field("items").map(|items| &items.value) {
-                    items.iter().for_each(|item| self.take(number, item));
+                    for item in items {
+                        self.take(number, item);
+                    }
                 }
             }
             "" => self.problem(
@@ -86,7 +88,9 @@ impl Claims {
 fn identity(node: &Node) -> Result<ObjectId, String> {
     let mut reading = Reading::default();
     let mut field = |name: &str| {
-        let node = node.field("metadata").and_then(|metadata| metadata.field(name));
+        let node = node
+            .field("metadata")
+            .and_then(|metadata| metadata.field(name));
         node.map_or(Ok(String::new()), |node| {
             reading.inside("metadata", |reading| {
                 reading.inside(name, |reading| reading.text(node))

@@ -22,7 +22,7 @@ use shared::secret::Secret;
 use tracing::{debug, error, warn};
 
 use crate::decide::{Existing, Plan};
-use crate::folder::{FileError, Folder};
+use crate::folder::{FileError, Folder, Opened};
 use crate::poll::{self, Depth, Polled};
 use crate::pool::Pool;
 use crate::store::{ObjectId, Observed, Source, Store, StoreError};
@@ -305,7 +305,7 @@ fn remember_statuses(statuses: &Folder, catalogue: &mut Catalogue) -> Result<(),
             let Some(name) = name.filter(|name| names::check_name(name).is_ok()) else {
                 continue;
             };
-            let bytes = folder.open_file(&file).and_then(|opened| opened.read());
+            let bytes = folder.open_file(&file).and_then(Opened::read);
             let manifest = bytes
                 .ok()
                 .and_then(|bytes| StatusFile::read(&bytes)?.file());

@@ -1,0 +1,208 @@
+//! The namespace that the user's kubeconfig names, without a Kubernetes client: sealing needs
+//! nothing else from it.
+//!
+//! Files and precedence are those of client-go: `--kubeconfig`, else the list in `KUBECONFIG`, else
+//! `~/.kube/config`, else the pod's own service account; in a list the first file that says
+//! something counts. Clusters and users are not looked at.
+
+use std::path::{Path, PathBuf};
+
+use shared::manifest::{self, Node, ReadError, Value};
+
+use crate::files::{self, FileError};
+use crate::surroundings::Surroundings;
+
+/// What the caller says about the kubeconfig.
+#[derive(Debug, Clone, Default)]
+pub struct Choice {
+    /// `--kubeconfig`.
+    pub file: Option<PathBuf>,
+    /// `--context`.
+    pub context: Option<String>,
+}
+
+/// The kubeconfig cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KubeconfigError {
+    /// A file cannot be read.
+    #[error("the kubeconfig cannot be read (pass --namespace to do without one)")]
+    File(#[from] FileError),
+    /// A file is no YAML.
+    #[error("the kubeconfig {} is malformed (pass --namespace to do without one)", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: ReadError,
+    },
+    /// A file is YAML, but no kubeconfig.
+    #[error("{} is no kubeconfig (pass --namespace to do without one)", .0.display())]
+    NoMapping(PathBuf),
+    /// The context is nowhere.
+    #[error(
+        "context {0:?} does not exist in the kubeconfig; \
+         `kubectl config get-contexts` lists them, and --namespace does without one"
+    )]
+    NoSuchContext(String),
+}
+
+/// The namespace of the chosen context: `default` if it names none, and nothing if there is no
+/// kubeconfig and no service account.
+///
+/// # Errors
+///
+/// An explicit file or a context that is not there, or a file that is malformed.
+pub fn namespace(
+    choice: &Choice,
+    surroundings: &Surroundings,
+) -> Result<Option<String>, KubeconfigError> {
+    let configs = load(choice, surroundings)?;
+    let current = configs
+        .iter()
+        .find_map(|config| filled(config, "current-context"));
+    let name = match (&choice.context, current) {
+        (Some(name), _) => name.clone(),
+        (None, Some(name)) => name.to_owned(),
+        (None, None) => return Ok(in_cluster(surroundings)),
+    };
+    let context = configs
+        .iter()
+        .find_map(|config| find_context(config, &name));
+    let context = context.ok_or(KubeconfigError::NoSuchContext(name))?;
+    let namespace = context
+        .field("context")
+        .and_then(|c| filled(c, "namespace"));
+    Ok(Some(namespace.unwrap_or("default").to_owned()))
+}
+
+fn load(choice: &Choice, surroundings: &Surroundings) -> Result<Vec<Node>, KubeconfigError> {
+    if let Some(path) = &choice.file {
+        return parse(path);
+    }
+    let mut configs = Vec::new();
+    for path in default_files(surroundings)
+        .iter()
+        .filter(|path| path.exists())
+    {
+        configs.extend(parse(path)?);
+    }
+    Ok(configs)
+}
+
+fn default_files(surroundings: &Surroundings) -> Vec<PathBuf> {
+    match surroundings.filled_variable("KUBECONFIG") {
+        Some(list) => std::env::split_paths(&list)
+            .filter(|p| !p.as_os_str().is_empty())
+            .collect(),
+        None => surroundings
+            .home()
+            .map(|home| home.join(".kube/config"))
+            .into_iter()
+            .collect(),
+    }
+}
+
+fn parse(path: &Path) -> Result<Vec<Node>, KubeconfigError> {
+    let documents =
+        manifest::read(&files::read(path)?).map_err(|source| KubeconfigError::Malformed {
+            path: path.to_owned(),
+            source,
+        })?;
+    let roots: Vec<Node> = documents
+        .into_iter()
+        .take(1)
+        .map(|document| document.root)
+        .collect();
+    if roots
+        .iter()
+        .any(|root| !matches!(root.value, Value::Map(_)))
+    {
+        return Err(KubeconfigError::NoMapping(path.to_owned()));
+    }
+    Ok(roots)
+}
+
+fn find_context<'a>(config: &'a Node, name: &str) -> Option<&'a Node> {
+    match &config.field("contexts")?.value {
+        Value::List(contexts) => contexts.iter().find(|c| c.text("name") == Some(name)),
+        _ => None,
+    }
+}
+
+fn filled<'a>(node: &'a Node, field: &str) -> Option<&'a str> {
+    node.text(field).filter(|text| !text.is_empty())
+}
+
+/// In a pod: `POD_NAMESPACE`, else the service account's namespace, else `default`.
+fn in_cluster(surroundings: &Surroundings) -> Option<String> {
+    let folder = surroundings.service_account_folder();
+    surroundings.filled_variable("KUBERNETES_SERVICE_HOST")?;
+    surroundings.filled_variable("KUBERNETES_SERVICE_PORT")?;
+    if !folder.join("token").exists() {
+        return None;
+    }
+    let from_file = || {
+        let text = std::fs::read_to_string(folder.join("namespace")).ok()?;
+        Some(text.trim().to_owned()).filter(|namespace| !namespace.is_empty())
+    };
+    let named = surroundings
+        .filled_variable("POD_NAMESPACE")
+        .or_else(from_file);
+    Some(named.unwrap_or_else(|| "default".into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const CONFIG: &str = "
+current-context: a
+contexts:
+- name: a
+  context: {cluster: c, namespace: shop}
+- name: b
+  context: {cluster: c}
+";
+
+    fn find(text: &str, context: Option<&str>) -> Result<Option<String>, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("config");
+        fs::write(&file, text).unwrap();
+        let choice = Choice {
+            file: Some(file),
+            context: context.map(str::to_owned),
+        };
+        namespace(&choice, &Surroundings::of_this_process()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn finds_the_namespace_of_the_context() {
+        for (why, text, context, want) in [
+            ("the current context", CONFIG, None, Some("shop")),
+            (
+                "another context, without namespace",
+                CONFIG,
+                Some("b"),
+                Some("default"),
+            ),
+            ("nothing in it", "", None, None),
+            ("no current context", "contexts: []", None, None),
+        ] {
+            assert_eq!(find(text, context), Ok(want.map(str::to_owned)), "{why}");
+        }
+    }
+
+    #[test]
+    fn says_what_is_wrong_with_the_file() {
+        for (text, context, want) in [
+            (CONFIG, Some("c"), "context \"c\" does not exist"),
+            ("just text", None, "is no kubeconfig"),
+            ("a: [", None, "is malformed"),
+        ] {
+            let error = find(text, context).unwrap_err();
+            assert!(error.contains(want), "{error}");
+        }
+    }
+}
