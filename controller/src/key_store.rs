@@ -140,9 +140,7 @@ impl KeyStore {
         let look = self.files.look(&self.root, &listing, now, |path, bytes| {
             Found::read(path, bytes, config)
         });
-        if look.changed || self.told.is_empty() != listing.problems.is_empty() {
-            self.tell(self.problems(listing.problems.into_values()));
-        }
+        self.tell(self.problems(listing.problems.into_values()));
         if look.changed {
             self.make_ring();
         }

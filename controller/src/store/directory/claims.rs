@@ -17,7 +17,7 @@ pub(super) struct Claims {
     /// What is wrong with documents, a sentence each, with document number and line. Nothing wrong
     /// is quoted but names.
     pub(super) problems: Vec<String>,
-    /// Kinds of documents that are no business of ours.
+    /// Documents that are left alone since they are of another kind, a sentence each.
     pub(super) others: Vec<String>,
 }
 
@@ -55,7 +55,12 @@ impl Claims {
                 node,
                 "it has no `kind`; only manifests belong into this folder",
             ),
-            kind => self.others.push(kind.chars().take(100).collect()),
+            kind => {
+                let kind: String = kind.chars().take(100).collect();
+                self.others.push(format!(
+                    "document {number} is a {kind}; only SealedSecrets are taken up"
+                ));
+            }
         }
     }
 
@@ -151,7 +156,11 @@ mod tests {
         assert_eq!(coerced.objects[0].id.name, "true");
         let sealed = coerced.objects[0].sealed.as_ref().unwrap();
         assert_eq!(sealed.metadata.name.as_deref(), Some("true"));
-        assert_eq!(read(b"kind: Secret\n").unwrap().others, ["Secret"]);
+        let others = read(b"kind: Secret\n").unwrap().others;
+        assert_eq!(
+            others,
+            ["document 1 is a Secret; only SealedSecrets are taken up"]
+        );
     }
 
     #[test]

@@ -20,7 +20,7 @@ use shared::error_chain;
 use shared::plain::Plain;
 use shared::resource::SealedSecretStatus;
 use shared::secret::Secret;
-use tracing::{debug, error, warn};
+use tracing::{error, warn};
 
 use crate::decide::{Existing, Plan};
 use crate::folder::{FileError, Folder, Opened};
@@ -141,7 +141,7 @@ impl Place {
                     "{}; no Secret is removed while this lasts",
                     error_chain(&error)
                 );
-                scanned.tell([text].into());
+                scanned.tell([text].into(), BTreeSet::new());
                 scanned.catalogue.take_nothing();
                 return Vec::new();
             }
@@ -150,14 +150,20 @@ impl Place {
             files, catalogue, ..
         } = &mut *scanned;
         let look = files.look(&self.root, &listing, now, |_, bytes| claims::read(bytes));
-        let in_files = files.files().iter().filter_map(|(path, known)| {
-            let problem = catalogue::problems(known)?;
-            Some(format!("{}: {problem}", path.display()))
-        });
-        let told: BTreeSet<String> = in_files.chain(listing.problems.into_values()).collect();
-        let clean = look.settled && told.is_empty();
+        let mut problems: BTreeSet<String> = listing.problems.into_values().collect();
+        let mut notes = BTreeSet::new();
+        for (path, known) in files.files() {
+            let path = path.display();
+            problems.extend(catalogue::problems(known).map(|text| format!("{path}: {text}")));
+            notes.extend(
+                catalogue::others(known)
+                    .iter()
+                    .map(|text| format!("{path}: {text}")),
+            );
+        }
+        let clean = look.settled && problems.is_empty();
         let changed = catalogue.take(files.files(), clean, now);
-        scanned.tell(told);
+        scanned.tell(problems, notes);
         changed
     }
 
@@ -196,7 +202,8 @@ impl Place {
         Ok(Observed {
             source: source.unwrap_or(Source::Gone),
             existing: self.existing(id)?,
-            status: self.status(id)?.map(|file| file.status),
+            // A status that cannot be read must not keep values from being written.
+            status: self.status(id).ok().flatten().map(|file| file.status),
         })
     }
 
@@ -308,15 +315,16 @@ impl Place {
 }
 
 impl Scanned {
-    /// Says what is wrong, once each time it appears.
-    fn tell(&mut self, problems: BTreeSet<String>) {
+    /// Says what is wrong or left alone, once each time it appears.
+    fn tell(&mut self, problems: BTreeSet<String>, notes: BTreeSet<String>) {
         for problem in problems.difference(&self.told) {
             error!(error = problem, "A manifest cannot be used");
         }
-        for problem in self.told.difference(&problems) {
-            debug!(error = problem, "No longer so");
+        for note in notes.difference(&self.told) {
+            warn!(note, "A document is left alone");
         }
         self.told = problems;
+        self.told.extend(notes);
     }
 }
 
