@@ -1,1 +1,13 @@
-//! To come.
+//! What the tests that cross crates stand on: a real Kubernetes control plane and the programs that the
+//! tests start.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "only tests use this crate, and a test fails by panicking"
+)]
+
+pub mod binaries;
+pub mod go_build;
+
+mod cache;

@@ -1,0 +1,45 @@
+// Command control-plane is a Kubernetes control plane for tests in one program: it plays the role that
+// its first argument names, with the flags of the original program of that name.
+//
+//	control-plane etcd --data-dir=…
+//	control-plane kube-apiserver --etcd-servers=…
+//	control-plane kube-controller-manager --kubeconfig=…
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+	"go.etcd.io/etcd/server/v3/etcdmain"
+	"k8s.io/component-base/cli"
+	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
+	controllers "k8s.io/kubernetes/cmd/kube-controller-manager/app"
+)
+
+func main() {
+	if len(os.Args) < 2 {
+		refuse("no role was named")
+	}
+	// Every original reads its flags from os.Args itself, under its own name.
+	os.Args = os.Args[1:]
+	switch role := os.Args[0]; role {
+	case "etcd":
+		etcdmain.Main(os.Args)
+	case "kube-apiserver":
+		run(apiserver.NewAPIServerCommand())
+	case "kube-controller-manager":
+		run(controllers.NewControllerManagerCommand())
+	default:
+		refuse(fmt.Sprintf("there is no role %q", role))
+	}
+}
+
+func run(command *cobra.Command) {
+	os.Exit(cli.Run(command))
+}
+
+func refuse(reason string) {
+	fmt.Fprintf(os.Stderr, "control-plane: %s; use etcd, kube-apiserver or kube-controller-manager\n", reason)
+	os.Exit(2)
+}

@@ -1,0 +1,180 @@
+//! Builds Go programs: once for each content of their source, outside the source tree.
+
+use std::fs;
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use sha2::{Digest, Sha256};
+
+use crate::cache;
+
+/// A linker value: the full name of a string variable and what it shall say (`-X name=value`).
+pub type Stamp<'a> = (&'a str, &'a str);
+
+/// The path of the program `package`, built in the module `source_dir` and named `output_name`.
+///
+/// The program is taken from the cache folder if these very sources were built before with this version of
+/// Go; else it is built there, with progress on stderr. Parallel test processes build once between them.
+///
+/// # Panics
+/// With a sentence for people, if Go is missing or the build fails.
+pub fn build(source_dir: &Path, package: &str, output_name: &str) -> PathBuf {
+    build_stamped(source_dir, package, output_name, &[])
+}
+
+/// As [`build`], with string variables set by the linker, such as the version that a program reports.
+pub fn build_stamped(
+    source_dir: &Path,
+    package: &str,
+    output_name: &str,
+    stamps: &[Stamp],
+) -> PathBuf {
+    let arguments = arguments(package, stamps);
+    let hash = content_hash(source_dir, &arguments);
+    let program = cache::folder()
+        .join(format!("{output_name}-{hash}"))
+        .join(output_name);
+    let _lock = cache::lock(output_name, || {
+        say(&format!(
+            "another process is building {output_name}: waiting"
+        ));
+    });
+    if !program.exists() {
+        compile(source_dir, &arguments, &program);
+    }
+    program
+}
+
+fn arguments(package: &str, stamps: &[Stamp]) -> Vec<String> {
+    let stamps: Vec<_> = stamps
+        .iter()
+        .map(|(name, value)| format!(" -X {name}={value}"))
+        .collect();
+    let linker = format!("-ldflags=-s -w{}", stamps.concat());
+    vec!["-trimpath".to_owned(), linker, package.to_owned()]
+}
+
+/// Over everything that decides what is built: sources, arguments, and the version and target of Go.
+fn content_hash(source_dir: &Path, arguments: &[String]) -> String {
+    let go = go(source_dir)
+        .args(["env", "GOVERSION", "GOOS", "GOARCH"])
+        .output();
+    let mut hasher = Sha256::new();
+    let mut add = |bytes: &[u8]| {
+        hasher.update((bytes.len() as u64).to_le_bytes());
+        hasher.update(bytes);
+    };
+    add(&go.unwrap_or_else(|error| missing(&error)).stdout);
+    for argument in arguments {
+        add(argument.as_bytes());
+    }
+    for file in files(source_dir) {
+        add(file
+            .strip_prefix(source_dir)
+            .unwrap()
+            .as_os_str()
+            .as_encoded_bytes());
+        add(&fs::read(&file).unwrap());
+    }
+    let hash = hasher.finalize();
+    format!("{:016x}", u64::from_be_bytes(hash[..8].try_into().unwrap()))
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries =
+        fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths
+        .into_iter()
+        .flat_map(|path| {
+            if path.is_dir() {
+                files(&path)
+            } else {
+                vec![path]
+            }
+        })
+        .collect()
+}
+
+/// Go in `source_dir`, without cgo: no C compiler is needed, and the program runs on any system.
+fn go(source_dir: &Path) -> Command {
+    let mut command = Command::new("go");
+    command
+        .current_dir(source_dir)
+        .env("CGO_ENABLED", "0")
+        .stdin(Stdio::null());
+    command
+}
+
+fn missing(error: &io::Error) -> ! {
+    panic!(
+        "the program `go` cannot be started ({error}), and the tests build programs with it; install Go 1.26 \
+         or newer (https://go.dev/dl) and see that `go version` works"
+    )
+}
+
+/// Builds in a folder of its own and renames, so that an interrupted build leaves no half of a program, and
+/// leaves nothing outside of that folder, which the next build clears.
+fn compile(source_dir: &Path, arguments: &[String], program: &Path) {
+    let name = program.file_name().unwrap().display();
+    let scratch = program.with_file_name("unfinished");
+    let _ = fs::remove_dir_all(&scratch);
+    fs::create_dir_all(&scratch).unwrap();
+    say(&format!(
+        "building {name}; the first time takes minutes, later runs reuse {}",
+        program.display()
+    ));
+    let start = Instant::now();
+    let mut child = go(source_dir)
+        .args(["build", "-v", "-o"])
+        .arg(scratch.join("program"))
+        .args(arguments)
+        .env("GOTMPDIR", &scratch)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| missing(&error));
+    let last_lines = follow(
+        BufReader::new(child.stderr.take().unwrap()),
+        &name.to_string(),
+        start,
+    );
+    let status = child.wait().unwrap();
+    assert!(
+        status.success(),
+        "{name} cannot be built ({status}):\n{}",
+        last_lines.join("\n")
+    );
+    fs::rename(scratch.join("program"), program).unwrap();
+    let _ = fs::remove_dir_all(&scratch);
+    say(&format!("built {name} in {} s", start.elapsed().as_secs()));
+}
+
+/// Tells every few seconds how far the build is; returns what was printed last, for the case of a failure.
+fn follow(output: impl BufRead, name: &str, start: Instant) -> Vec<String> {
+    const EVERY: Duration = Duration::from_secs(15);
+    const KEPT: usize = 40;
+    let mut next = start + EVERY;
+    let mut last = Vec::new();
+    for (count, line) in output.lines().map_while(Result::ok).enumerate() {
+        if Instant::now() >= next {
+            say(&format!(
+                "building {name}: {count} packages after {} s, now {line}",
+                start.elapsed().as_secs()
+            ));
+            next = Instant::now() + EVERY;
+        }
+        last.push(line);
+        if last.len() > KEPT {
+            last.remove(0);
+        }
+    }
+    last
+}
+
+/// Past the test runner's capture, which would show the line only after a failure.
+fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
