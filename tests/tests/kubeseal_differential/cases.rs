@@ -34,7 +34,7 @@ pub(crate) struct Case {
     /// Labels to open a bare ciphertext with; what it opens with is part of the outcome.
     #[serde(default)]
     pub(crate) labels: Vec<String>,
-    /// Seconds after which the program counts as hanging.
+    /// Seconds after which the peer counts as hanging.
     pub(crate) limit: Option<u64>,
 }
 
@@ -99,6 +99,15 @@ fn load_group(path: &Path) -> Result<Vec<Case>> {
 }
 
 impl Case {
+    /// Name and command line.
+    pub(crate) fn title(&self) -> String {
+        format!(
+            "## {}\n$ kubeseal {}",
+            self.name,
+            self.args.as_deref().unwrap_or_default()
+        )
+    }
+
     fn with(mut self, defaults: &Defaults) -> Result<Self> {
         if self.args.is_none() && defaults.args.is_none() {
             bail!("case {:?} has no args", self.name);

@@ -59,7 +59,7 @@ impl Fixtures {
             "http" => Ok(self.web.url()),
             "file" => Ok(self.text(rest)?.to_owned()),
             "crlf" => Ok(self.text(rest)?.replace('\n', "\r\n")),
-            "base64" => Ok(STANDARD.encode(self.file(rest)?)),
+            "base64" => Ok(STANDARD.encode(self.joined(rest)?)),
             "sealed" => self.seal("cert.pem", rest),
             "sealed-wrapped" => Ok(wrapped(&self.seal("cert.pem", rest)?)),
             "sealed-by" => {
@@ -81,6 +81,15 @@ impl Fixtures {
 
     fn text(&self, name: &str) -> Result<&str> {
         Ok(std::str::from_utf8(self.file(name)?)?)
+    }
+
+    /// `a.pem+b.pem`: one file after the other.
+    fn joined(&self, names: &str) -> Result<Vec<u8>> {
+        let files = names
+            .split('+')
+            .map(|name| self.file(name))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(files.concat())
     }
 
     fn file(&self, name: &str) -> Result<&[u8]> {

@@ -6,10 +6,11 @@ use crate::{
     kind::{Kind, classify},
     opened::Opener,
     run::{Ending, Entry, Traces},
+    usage,
 };
 
 /// What two programs are compared by.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Outcome {
     pub(crate) ending: Ending,
     pub(crate) kind: Kind,
@@ -21,7 +22,7 @@ pub(crate) struct Outcome {
 }
 
 /// What stands in a changed place of the folder.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Left {
     File { mode: u32, text: String },
     Link(String),
@@ -32,27 +33,42 @@ impl Outcome {
     pub(crate) fn new(traces: &Traces, opener: &Opener) -> Self {
         let folder = traces.folder.display().to_string();
         let plain = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace(&folder, "${dir}");
-        let stdout = plain(&traces.stdout);
+        let stdout = without_version(&usage::summarised(&plain(&traces.stdout)));
         let stderr = plain(&traces.stderr);
-        let kind = classify(traces.ending, &stdout, &stderr);
-        let changed = traces.changed.iter().map(|(name, entry)| {
-            let left = match entry {
-                Entry::File { mode, content } => Left::File {
-                    mode: *mode,
-                    text: opener.open(&plain(content)),
-                },
-                Entry::Link(target) => Left::Link(target.display().to_string()),
-                Entry::Gone => Left::Gone,
-            };
-            (without_random_tail(name), left)
-        });
+        let kind = classify(traces.ending, &stderr);
+        let left = |entry: &Entry| match entry {
+            Entry::File { mode, content } => Left::File {
+                mode: *mode,
+                text: opener.open(&plain(content)),
+            },
+            Entry::Link(target) => Left::Link(target.display().to_string()),
+            Entry::Gone => Left::Gone,
+        };
         Self {
             ending: traces.ending,
             kind,
             error: error(kind, &stdout, &stderr),
             stdout: opener.open(&stdout),
-            changed: changed.collect(),
-            stderr,
+            changed: traces
+                .changed
+                .iter()
+                .map(|(name, entry)| (without_random_tail(name), left(entry)))
+                .collect(),
+            stderr: if kind == Kind::Crash {
+                first_line(&stderr)
+            } else {
+                stderr
+            },
+        }
+    }
+
+    /// All texts of the outcome, each rewritten.
+    pub(crate) fn map_texts(&mut self, rewrite: impl Fn(&str) -> String) {
+        self.stdout = rewrite(&self.stdout);
+        for left in self.changed.values_mut() {
+            if let Left::File { text, .. } = left {
+                *text = rewrite(text);
+            }
         }
     }
 }
@@ -68,26 +84,57 @@ fn without_random_tail(name: &str) -> String {
     )
 }
 
+/// Each program reports its own version.
+fn without_version(stdout: &str) -> String {
+    match stdout.strip_prefix("kubeseal version: ") {
+        Some(version) if version.starts_with(|c: char| c.is_ascii_digit()) => {
+            "kubeseal version: <version>\n".to_owned()
+        }
+        _ => stdout.to_owned(),
+    }
+}
+
 fn error(kind: Kind, stdout: &str, stderr: &str) -> Option<String> {
     if kind == Kind::Usage {
-        return stdout
-            .lines()
-            .chain(stderr.lines())
-            .last()
-            .map(str::to_owned);
+        return stdout.lines().last().map(str::to_owned);
     }
-    stderr
-        .split_once("error: ")
-        .map(|(_, text)| text.trim_end().to_owned())
+    let (_, text) = stderr.split_once("error: ")?;
+    Some(if kind == Kind::Decryption {
+        sorted(text)
+    } else {
+        text.trim_end().to_owned()
+    })
+}
+
+/// The peer lists failed items in the order of a Go map: at random.
+fn sorted(text: &str) -> String {
+    let mut lines: Vec<String> = text.lines().map(with_sorted_items).collect();
+    lines.sort();
+    lines.join("\n")
+}
+
+fn with_sorted_items(line: &str) -> String {
+    let items = line
+        .strip_suffix(')')
+        .and_then(|line| line.rsplit_once('('));
+    let Some((message, items)) = items else {
+        return line.to_owned();
+    };
+    let mut items: Vec<&str> = items.split(", ").collect();
+    items.sort_unstable();
+    format!("{message}({})", items.join(", "))
+}
+
+fn first_line(text: &str) -> String {
+    text.lines()
+        .next()
+        .map(|line| format!("{line}\n"))
+        .unwrap_or_default()
 }
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "ended: {:?}, kind of error: {:?}",
-            self.ending, self.kind
-        )?;
+        writeln!(f, "{:?}, kind of error: {:?}", self.ending, self.kind)?;
         block(f, "stderr", &self.stderr)?;
         block(f, "stdout", &self.stdout)?;
         for (name, left) in &self.changed {
@@ -103,11 +150,9 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Long texts (usage pages, stack traces) by their two ends.
 fn block(f: &mut fmt::Formatter<'_>, title: &str, text: &str) -> fmt::Result {
-    let lines: Vec<&str> = text.lines().collect();
-    if lines.is_empty() {
-        return writeln!(f, "{title}: empty");
+    if text.is_empty() {
+        return Ok(());
     }
     let line_end = if text.ends_with('\n') {
         ""
@@ -115,10 +160,5 @@ fn block(f: &mut fmt::Formatter<'_>, title: &str, text: &str) -> fmt::Result {
         " (no line end at the end)"
     };
     writeln!(f, "{title}{line_end}:")?;
-    let shown: Vec<&str> = if lines.len() > 60 {
-        [&lines[..4], &["[…]"], &lines[lines.len() - 2..]].concat()
-    } else {
-        lines
-    };
-    shown.iter().try_for_each(|line| writeln!(f, "  | {line}"))
+    text.lines().try_for_each(|line| writeln!(f, "  | {line}"))
 }

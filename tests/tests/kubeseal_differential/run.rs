@@ -19,7 +19,15 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use crate::{cases::Case, fixtures::Fixtures};
 
 /// Far more than any run needs on a busy machine.
-const LIMIT: Duration = Duration::from_secs(30);
+const GENEROUS: Duration = Duration::from_secs(60);
+
+/// When a program counts as hanging.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Limit {
+    /// As the case says, for a program that is known to hang on it.
+    OfTheCase,
+    Generous,
+}
 
 /// How a program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +64,7 @@ pub(crate) struct Prepared {
     files: BTreeMap<String, Vec<u8>>,
     links: BTreeMap<String, String>,
     modes: BTreeMap<String, String>,
-    limit: Duration,
+    limit: Option<Duration>,
 }
 
 impl Prepared {
@@ -80,12 +88,12 @@ impl Prepared {
             files,
             links: case.links.clone(),
             modes: case.modes.clone(),
-            limit: case.limit.map_or(LIMIT, Duration::from_secs),
+            limit: case.limit.map(Duration::from_secs),
         })
     }
 
     /// Runs the program in a fresh folder, with nothing of our own environment.
-    pub(crate) fn run(&self, program: &Path) -> Result<Traces> {
+    pub(crate) fn run(&self, program: &Path, limit: Limit) -> Result<Traces> {
         let room = tempfile::tempdir()?;
         let folder = room.path().join("case");
         self.lay_out(&folder)?;
@@ -102,7 +110,11 @@ impl Prepared {
             .stderr(File::create(&stderr)?)
             .spawn()
             .with_context(|| format!("starting {}", program.display()))?;
-        let ending = wait(child, self.limit)?;
+        let limit = match limit {
+            Limit::OfTheCase => self.limit.unwrap_or(GENEROUS),
+            Limit::Generous => GENEROUS,
+        };
+        let ending = wait(child, limit)?;
 
         let changed = changes(&before, entries(&folder)?);
         Ok(Traces {
