@@ -1,1 +1,36 @@
-//! To come.
+//! The sealing core: what a SealedSecret is, how it is made, and how it opens.
+//!
+//! Three rules hold in this crate. Values are fetched and written elsewhere: here are only plain
+//! functions over plain data. Nothing reads a clock, a file, the network or the environment: time
+//! and randomness are arguments, except that making a key and OAEP draw their randomness inside
+//! aws-lc-rs ([`key`], [`envelope`]). And a plain value stays in a [`plain::Plain`], which wipes
+//! itself, shows nothing in `Debug`, and never enters an error text.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`scope`] | who may open a value: strict, namespace-wide, cluster-wide; label bytes |
+//! | [`envelope`] | the ciphertext bytes of one value, in and out |
+//! | [`key`] | one RSA key and its certificate: make, parse, PEM, fingerprint, validity |
+//! | [`key_secret`] | a key and certificate as the Secret that stores them |
+//! | [`key_ring`] | ordered keys: the newest seals, any opens |
+//! | [`renewal`] | newest key + policy + now → due, or when next |
+//! | [`resource`] | SealedSecret on the wire; every annotation and label name |
+//! | [`secret`] | a Secret with its plain values |
+//! | [`manifest`] | YAML/JSON bytes ↔ documents |
+//! | [`seal`] | Secret + certificate + scope → SealedSecret |
+//! | [`unseal`] | SealedSecret + ring → Secret, with an error per item |
+//! | [`plain`], [`base64`] | bytes that wipe themselves; the peer's base64 |
+
+pub mod base64;
+pub mod envelope;
+pub mod key;
+pub mod key_ring;
+pub mod key_secret;
+pub mod manifest;
+pub mod plain;
+pub mod renewal;
+pub mod resource;
+pub mod scope;
+pub mod seal;
+pub mod secret;
+pub mod unseal;

@@ -1,0 +1,110 @@
+//! Standard base64 as Go's decoder takes it, since manifests in the wild rely on its tolerance.
+//!
+//! CR and LF are ignored wherever they stand and trailing bits need not be zero; missing padding,
+//! spaces and the URL alphabet are refused.
+
+use ::base64::alphabet::STANDARD;
+use ::base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use ::base64::{DecodeError, Engine as _};
+
+const ENGINE: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(DecodePaddingMode::RequireCanonical),
+);
+
+/// The text is not base64. The position is that of the first byte that cannot stand there, counted
+/// from zero in the text as given, line breaks included.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("illegal base64 data at input byte {position}")]
+pub struct Base64Error {
+    /// Offset of the first wrong byte.
+    pub position: usize,
+}
+
+/// Encodes with padding and without line breaks.
+pub fn encode(bytes: &[u8]) -> String {
+    ENGINE.encode(bytes)
+}
+
+/// Decodes, ignoring CR and LF.
+///
+/// # Errors
+///
+/// [`Base64Error`] with the position of the first wrong byte.
+pub fn decode(text: &[u8]) -> Result<Vec<u8>, Base64Error> {
+    if !text.iter().any(|b| is_line_break(*b)) {
+        return ENGINE
+            .decode(text)
+            .map_err(|e| at(position_in(&e, text.len())));
+    }
+    let kept: Vec<u8> = text
+        .iter()
+        .copied()
+        .filter(|b| !is_line_break(*b))
+        .collect();
+    ENGINE
+        .decode(&kept)
+        .map_err(|e| at(original_position(text, position_in(&e, kept.len()))))
+}
+
+fn is_line_break(byte: u8) -> bool {
+    matches!(byte, b'\r' | b'\n')
+}
+
+fn at(position: usize) -> Base64Error {
+    Base64Error { position }
+}
+
+/// An incomplete last group is reported at its beginning, as the peer does.
+fn position_in(error: &DecodeError, len: usize) -> usize {
+    match error {
+        DecodeError::InvalidByte(position, _) => *position,
+        DecodeError::InvalidLastSymbol { offset, .. } => *offset,
+        DecodeError::InvalidLength(_) | DecodeError::InvalidPadding => len / 4 * 4,
+    }
+}
+
+/// Where the `kept`-th byte that is no line break stands in the text.
+fn original_position(text: &[u8], kept: usize) -> usize {
+    let mut positions = text.iter().enumerate().filter(|(_, b)| !is_line_break(**b));
+    positions
+        .nth(kept)
+        .map_or(text.len(), |(position, _)| position)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_what_gos_decoder_takes() {
+        for (why, text, want) in [
+            ("empty", "", Ok(b"".to_vec())),
+            ("plain", "aGk=", Ok(b"hi".to_vec())),
+            ("wrapped lines", "aG\r\nk=\n", Ok(b"hi".to_vec())),
+            ("trailing bits set", "aGl=", Ok(b"hi".to_vec())),
+            ("missing padding", "aGk", Err(0)),
+            ("missing padding in the second group", "aGlhaGk", Err(4)),
+            ("space", "aG k", Err(2)),
+            ("url alphabet", "_-__", Err(0)),
+            ("wrong byte after a line break", "aG\nk*", Err(4)),
+        ] {
+            let got = decode(text.as_bytes()).map_err(|e| e.position);
+            assert_eq!(got, want, "{why}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn decodes_what_it_encodes(bytes: Vec<u8>) {
+            proptest::prop_assert_eq!(decode(encode(&bytes).as_bytes()), Ok(bytes));
+        }
+
+        #[test]
+        fn never_panics(bytes: Vec<u8>) {
+            let _ = decode(&bytes);
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The ciphertext bytes of one value.
+//!
+//! ```text
+//! length (2 bytes, big-endian) ‖ RSA-OAEP(session key) ‖ AES-256-GCM(plain) ‖ tag (16 bytes)
+//! ```
+//!
+//! OAEP is RSA-OAEP with SHA-256 for label hash and MGF1 (RFC 8017 §7.1) under the scope's
+//! [`Label`]. AES-GCM runs with an all-zero nonce and no associated data, which is sound only
+//! because each value has a session key of its own that is used once.
+
+use aws_lc_rs::aead::{AES_128_GCM, AES_192_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use rand::CryptoRng;
+use zeroize::Zeroizing;
+
+use crate::key::{PrivateKey, PublicKey};
+use crate::plain::Plain;
+use crate::scope::Label;
+
+/// Bytes of a session key that we make. Opening takes any AES key size, as the peer does.
+const SESSION_KEY_LEN: usize = 32;
+/// Bytes of the length field in front.
+const LENGTH_LEN: usize = 2;
+
+/// Sealing failed: OAEP or AES refused the key. Not a matter of the value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the certificate's key cannot encrypt")]
+pub struct SealError;
+
+/// The value did not open with this key. Deliberately says nothing about how it failed: structure,
+/// OAEP and tag look alike from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the value does not open")]
+pub struct OpenError;
+
+/// Seals one value: `len ‖ OAEP(key, session, label) ‖ GCM(session, 0, plain)`.
+///
+/// `rng` makes the session key; OAEP's own seed comes from aws-lc-rs.
+///
+/// # Errors
+///
+/// [`SealError`] if the public key cannot be used.
+pub fn seal(
+    key: &PublicKey,
+    label: &Label,
+    plain: &[u8],
+    rng: &mut impl CryptoRng,
+) -> Result<Vec<u8>, SealError> {
+    let mut session = Zeroizing::new([0; SESSION_KEY_LEN]);
+    rng.fill_bytes(session.as_mut());
+    let wrapped = key.encrypt(label, session.as_ref()).ok_or(SealError)?;
+    let wrapped_len = u16::try_from(wrapped.len()).map_err(|_| SealError)?;
+
+    let mut value = Zeroizing::new(plain.to_vec());
+    let tag = session_key(session.as_ref())
+        .ok_or(SealError)?
+        .seal_in_place_separate_tag(zero_nonce(), Aad::empty(), &mut value)
+        .map_err(|_| SealError)?;
+
+    let mut sealed =
+        Vec::with_capacity(LENGTH_LEN + wrapped.len() + value.len() + tag.as_ref().len());
+    sealed.extend_from_slice(&wrapped_len.to_be_bytes());
+    sealed.extend_from_slice(&wrapped);
+    sealed.extend_from_slice(&value);
+    sealed.extend_from_slice(tag.as_ref());
+    Ok(sealed)
+}
+
+/// Opens one value with one key.
+///
+/// # Errors
+///
+/// [`OpenError`] whatever went wrong.
+pub fn open(key: &PrivateKey, label: &Label, sealed: &[u8]) -> Result<Plain, OpenError> {
+    let (wrapped, encrypted) = split(sealed).ok_or(OpenError)?;
+    let session = key.decrypt(label, wrapped).ok_or(OpenError)?;
+    let aead = session_key(session.expose()).ok_or(OpenError)?;
+    let mut value = Zeroizing::new(encrypted.to_vec());
+    let len = aead
+        .open_in_place(zero_nonce(), Aad::empty(), &mut value)
+        .map_err(|_| OpenError)?
+        .len();
+    value.truncate(len);
+    Ok(Plain::from(std::mem::take(&mut *value)))
+}
+
+/// Bytes of the RSA block that a sealed value announces, which is the modulus length of the key
+/// that it was sealed for; `None` if the value is too short to be one.
+pub fn modulus_len(sealed: &[u8]) -> Option<usize> {
+    split(sealed).map(|(wrapped, _)| wrapped.len())
+}
+
+fn split(sealed: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = sealed.split_first_chunk::<LENGTH_LEN>()?;
+    rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
+}
+
+fn session_key(key: &[u8]) -> Option<LessSafeKey> {
+    let algorithm = match key.len() {
+        16 => &AES_128_GCM,
+        24 => &AES_192_GCM,
+        32 => &AES_256_GCM,
+        _ => return None,
+    };
+    UnboundKey::new(algorithm, key).ok().map(LessSafeKey::new)
+}
+
+fn zero_nonce() -> Nonce {
+    Nonce::assume_unique_for_key([0; 12])
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rand::{SeedableRng, rngs::StdRng};
+
+    use super::*;
+    use crate::key::test_key;
+    use crate::scope::Scope;
+
+    fn sealed(plain: &[u8], label: &Label) -> Vec<u8> {
+        let mut rng = StdRng::seed_from_u64(1);
+        seal(
+            test_key().certificate().public_key(),
+            label,
+            plain,
+            &mut rng,
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn has_the_layout_of_the_peer() {
+        let label = Scope::Strict.label("ns", "n");
+        let bytes = sealed(b"hi", &label);
+        assert_eq!(modulus_len(&bytes), Some(256));
+        assert_eq!(bytes.len(), 2 + 256 + 2 + 16);
+    }
+
+    #[test]
+    fn refuses_what_is_too_short_to_be_a_value() {
+        let label = Scope::ClusterWide.label("", "");
+        let bytes = sealed(b"", &label);
+        for len in [0, 1, 2, 257, 258, bytes.len() - 1] {
+            let got = open(test_key().private(), &label, &bytes[..len]);
+            assert_eq!(got, Err(OpenError), "{len} bytes");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn opens_what_it_sealed(plain: Vec<u8>, scope in prop::sample::select(&Scope::ALL[..])) {
+            let label = scope.label("ns", "n");
+            let opened = open(test_key().private(), &label, &sealed(&plain, &label)).unwrap();
+            prop_assert_eq!(opened.expose(), &plain[..]);
+        }
+
+        #[test]
+        fn refuses_a_value_with_any_bit_changed(plain: Vec<u8>, at: prop::sample::Index, bit in 0_u8..8) {
+            let label = Scope::Strict.label("ns", "n");
+            let mut bytes = sealed(&plain, &label);
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1 << bit;
+            prop_assert_eq!(open(test_key().private(), &label, &bytes), Err(OpenError));
+        }
+
+        #[test]
+        fn never_panics_on_foreign_bytes(bytes: Vec<u8>) {
+            let label = Scope::Strict.label("ns", "n");
+            prop_assert_eq!(open(test_key().private(), &label, &bytes), Err(OpenError));
+        }
+    }
+
+    #[test]
+    fn refuses_a_value_under_the_label_of_another_scope_name_or_namespace() {
+        let labels: Vec<Label> = Scope::ALL
+            .iter()
+            .flat_map(|s| {
+                [
+                    s.label("ns", "n"),
+                    s.label("ns", "other"),
+                    s.label("other", "n"),
+                ]
+            })
+            .collect();
+        for here in &labels {
+            let bytes = sealed(b"value", here);
+            for there in &labels {
+                let opened = open(test_key().private(), there, &bytes).is_ok();
+                assert_eq!(opened, here == there, "{here:?} under {there:?}");
+            }
+        }
+    }
+}

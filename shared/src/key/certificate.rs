@@ -1,0 +1,179 @@
+use jiff::Timestamp;
+use x509_cert::certificate::{CertificateInner, Raw};
+use x509_cert::der::Decode;
+
+use super::pem;
+use super::{Fingerprint, PublicKey, PublicKeyError};
+use crate::base64;
+
+/// A certificate with an RSA key: what one needs to seal, and nothing secret.
+#[derive(Debug)]
+pub struct Certificate {
+    der: Vec<u8>,
+    key: PublicKey,
+    not_before: Timestamp,
+    not_after: Timestamp,
+}
+
+/// The bytes hold no certificate that can seal.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CertificateError {
+    /// No well-formed `CERTIFICATE` block; also for DER, a bare public key, `TRUSTED CERTIFICATE`.
+    #[error("data does not contain any valid RSA or ECDSA certificates")]
+    Missing,
+    /// The block is not X.509.
+    #[error("the certificate is malformed: the PEM block does not hold an X.509 certificate")]
+    Malformed,
+    /// Its key cannot seal.
+    #[error(transparent)]
+    Key(#[from] PublicKeyError),
+}
+
+/// Where an instant lies relative to a certificate's validity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Validity {
+    /// Inside.
+    Valid,
+    /// Before the first instant.
+    NotYet,
+    /// After the last instant.
+    Expired,
+}
+
+impl Certificate {
+    /// The first certificate of a PEM text, as the peer reads `--cert` and `tls.crt`. Other blocks,
+    /// blocks with headers and stray text are skipped.
+    ///
+    /// # Errors
+    ///
+    /// No certificate, or the first one cannot seal.
+    pub fn from_pem(text: &[u8]) -> Result<Self, CertificateError> {
+        let block = pem::blocks(text)
+            .into_iter()
+            .find(|block| block.label == "CERTIFICATE" && !block.has_headers)
+            .ok_or(CertificateError::Missing)?;
+        Self::from_der(block.der.to_vec())
+    }
+
+    /// How many certificates a PEM text holds; only the first is used.
+    pub fn count_in_pem(text: &[u8]) -> usize {
+        let is_certificate = |b: &pem::Block| b.label == "CERTIFICATE" && !b.has_headers;
+        pem::blocks(text)
+            .iter()
+            .filter(|block| is_certificate(block))
+            .count()
+    }
+
+    /// Reads X.509 DER. The profile is lenient: other people's certificates count too.
+    pub(super) fn from_der(der: Vec<u8>) -> Result<Self, CertificateError> {
+        let parsed =
+            CertificateInner::<Raw>::from_der(&der).map_err(|_| CertificateError::Malformed)?;
+        let tbs = parsed.tbs_certificate();
+        let key = PublicKey::from_spki(tbs.subject_public_key_info())?;
+        let not_before = timestamp(tbs.validity().not_before).ok_or(CertificateError::Malformed)?;
+        let not_after = timestamp(tbs.validity().not_after).ok_or(CertificateError::Malformed)?;
+        Ok(Self {
+            der,
+            key,
+            not_before,
+            not_after,
+        })
+    }
+
+    /// The key that encrypts.
+    pub fn public_key(&self) -> &PublicKey {
+        &self.key
+    }
+
+    /// Names the key.
+    pub fn fingerprint(&self) -> &Fingerprint {
+        self.key.fingerprint()
+    }
+
+    /// First instant of validity.
+    pub fn not_before(&self) -> Timestamp {
+        self.not_before
+    }
+
+    /// Last instant of validity. An expired certificate must not seal; its key still opens.
+    pub fn not_after(&self) -> Timestamp {
+        self.not_after
+    }
+
+    /// Judges an instant; both ends count as valid.
+    pub fn validity(&self, now: Timestamp) -> Validity {
+        if now < self.not_before {
+            Validity::NotYet
+        } else if now > self.not_after {
+            Validity::Expired
+        } else {
+            Validity::Valid
+        }
+    }
+
+    /// One `CERTIFICATE` block with lines of 64 characters and a final line break.
+    pub fn to_pem(&self) -> String {
+        super::generate::pem_block("CERTIFICATE", &base64::encode(&self.der))
+    }
+}
+
+fn timestamp(time: x509_cert::time::Time) -> Option<Timestamp> {
+    let seconds = i64::try_from(time.to_unix_duration().as_secs()).ok()?;
+    Timestamp::from_second(seconds).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::test_key;
+
+    #[test]
+    fn judges_an_instant_against_the_validity() {
+        let certificate = test_key().certificate();
+        let second = jiff::SignedDuration::from_secs(1);
+        for (now, want) in [
+            (certificate.not_before() - second, Validity::NotYet),
+            (certificate.not_before(), Validity::Valid),
+            (certificate.not_after(), Validity::Valid),
+            (certificate.not_after() + second, Validity::Expired),
+        ] {
+            assert_eq!(certificate.validity(now), want, "{now}");
+        }
+    }
+
+    #[test]
+    fn reads_what_it_writes() {
+        let certificate = test_key().certificate();
+        let read = Certificate::from_pem(certificate.to_pem().as_bytes()).unwrap();
+        assert_eq!(read.to_pem(), certificate.to_pem());
+        assert_eq!(read.fingerprint(), certificate.fingerprint());
+    }
+
+    #[test]
+    fn takes_the_first_of_a_bundle_and_refuses_what_is_no_certificate() {
+        let pem = test_key().certificate().to_pem();
+        let public_key = pem.replace("CERTIFICATE", "PUBLIC KEY");
+        assert!(
+            Certificate::from_pem(format!("# bundle\n{public_key}{pem}{pem}").as_bytes()).is_ok()
+        );
+        assert_eq!(
+            Certificate::count_in_pem(format!("{pem}{pem}").as_bytes()),
+            2
+        );
+        for text in [
+            "",
+            &public_key,
+            &pem.replace("CERTIFICATE", "TRUSTED CERTIFICATE"),
+        ] {
+            let got = Certificate::from_pem(text.as_bytes()).unwrap_err();
+            assert_eq!(got, CertificateError::Missing);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn never_panics_on_foreign_der(der: Vec<u8>) {
+            let _ = Certificate::from_der(der);
+        }
+    }
+}

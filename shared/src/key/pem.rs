@@ -1,0 +1,136 @@
+//! PEM blocks in a text, found as Go's `encoding/pem` finds them.
+//!
+//! Strict PEM crates refuse a whole file for one odd block; users keep keys and certificates in
+//! files with comments, bundles, CRLF and other blocks, and the peer reads those.
+
+use zeroize::Zeroizing;
+
+use crate::base64;
+
+/// One well-formed block. `der` may be a private key, so it wipes itself.
+pub(super) struct Block {
+    pub(super) label: String,
+    pub(super) has_headers: bool,
+    pub(super) der: Zeroizing<Vec<u8>>,
+}
+
+/// Every well-formed block, in order. Text between blocks and malformed blocks are skipped.
+pub(super) fn blocks(text: &[u8]) -> Vec<Block> {
+    let mut lines = text
+        .split(|byte| *byte == b'\n')
+        .map(<[u8]>::trim_ascii_end);
+    let mut found = Vec::new();
+    while let Some(line) = lines.next() {
+        let mut begun = label_of(line, b"-----BEGIN ");
+        while let Some(label) = begun.take() {
+            match read_block(label, &mut lines) {
+                Ok(block) => found.push(block),
+                Err(next) => begun = next,
+            }
+        }
+    }
+    found
+}
+
+/// Reads up to the matching END line. A BEGIN line inside means that the block before it was never
+/// ended: its label comes back, so that reading goes on there.
+fn read_block<'a>(
+    label: &'a [u8],
+    lines: &mut impl Iterator<Item = &'a [u8]>,
+) -> Result<Block, Option<&'a [u8]>> {
+    let mut body = Zeroizing::new(Vec::new());
+    let mut has_headers = false;
+    for line in lines {
+        if let Some(end) = label_of(line, b"-----END ") {
+            let der = base64::decode(&body).map_err(|_| None)?;
+            let label = String::from_utf8(label.to_vec()).map_err(|_| None)?;
+            let matches = end == label.as_bytes();
+            let block = Block {
+                label,
+                has_headers,
+                der: Zeroizing::new(der),
+            };
+            return if matches { Ok(block) } else { Err(None) };
+        }
+        if let Some(next) = label_of(line, b"-----BEGIN ") {
+            return Err(Some(next));
+        }
+        if line.contains(&b':') {
+            has_headers = true;
+        } else {
+            body.extend(line.iter().filter(|byte| !byte.is_ascii_whitespace()));
+        }
+    }
+    Err(None)
+}
+
+fn label_of<'a>(line: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
+    line.strip_prefix(prefix)?.strip_suffix(b"-----")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(text: &str) -> Vec<String> {
+        blocks(text.as_bytes())
+            .into_iter()
+            .map(|b| b.label)
+            .collect()
+    }
+
+    #[test]
+    fn finds_blocks_as_go_does() {
+        let block = "-----BEGIN A-----\naGk=\n-----END A-----\n";
+        for (why, text, want) in [
+            ("nothing", String::new(), vec![]),
+            ("one", block.to_owned(), vec!["A"]),
+            (
+                "no line break at the end",
+                block.trim_end().to_owned(),
+                vec!["A"],
+            ),
+            ("CRLF", block.replace('\n', "\r\n"), vec!["A"]),
+            (
+                "text before and between",
+                format!("# mine\n{block}junk\n{block}"),
+                vec!["A", "A"],
+            ),
+            ("labels differ", block.replace("END A", "END B"), vec![]),
+            (
+                "not base64, then a good one",
+                format!("{}{block}", block.replace("aGk=", "*")),
+                vec!["A"],
+            ),
+            (
+                "never ended, then a good one",
+                format!("-----BEGIN Z-----\naGk=\n{block}"),
+                vec!["A"],
+            ),
+        ] {
+            assert_eq!(labels(&text), want, "{why}");
+        }
+    }
+
+    #[test]
+    fn notices_headers() {
+        let text = b"-----BEGIN A-----\nProc-Type: 4,ENCRYPTED\n\naGk=\n-----END A-----\n";
+        let found = blocks(text);
+        assert!(found[0].has_headers);
+        assert_eq!(found[0].der.as_slice(), b"hi");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn never_panics(text: Vec<u8>) {
+            let _ = blocks(&text);
+        }
+
+        #[test]
+        fn finds_what_was_written(der: Vec<u8>) {
+            let text = format!("-----BEGIN A-----\n{}\n-----END A-----\n", base64::encode(&der));
+            let found = blocks(text.as_bytes());
+            proptest::prop_assert_eq!(found[0].der.as_slice(), &der[..]);
+        }
+    }
+}

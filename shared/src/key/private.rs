@@ -1,0 +1,223 @@
+use std::fmt;
+
+use aws_lc_rs::encoding::AsDer;
+use aws_lc_rs::rsa::{OAEP_SHA256_MGF1SHA256, OaepPrivateDecryptingKey, PrivateDecryptingKey};
+use pkcs8::der::asn1::{AnyRef, OctetStringRef};
+use pkcs8::der::{Decode, Encode};
+use pkcs8::spki::AlgorithmIdentifierRef;
+use zeroize::Zeroizing;
+
+use super::pem::{self, Block};
+use super::{Fingerprint, PublicKey};
+use crate::plain::Plain;
+use crate::scope::Label;
+
+/// An RSA private key that can open values. aws-lc wipes it when dropped.
+pub struct PrivateKey {
+    oaep: OaepPrivateDecryptingKey,
+    public: PublicKey,
+}
+
+/// The bytes hold no private key that can be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PrivateKeyError {
+    /// No block that is a private key.
+    #[error(
+        "no PEM block `RSA PRIVATE KEY` (PKCS#1) or `PRIVATE KEY` (PKCS#8) found; \
+         is this the key and not the certificate?"
+    )]
+    Missing,
+    /// A key of another algorithm.
+    #[error("the private key is not an RSA key; sealed secrets are opened with RSA keys only")]
+    NotRsa,
+    /// Protected by a passphrase.
+    #[error("the private key is encrypted; decrypt it first, for example with `openssl pkey`")]
+    Encrypted,
+    /// Not DER of a key, or its numbers do not fit together, or its size is out of bounds.
+    #[error("the RSA private key is malformed, inconsistent, or not of 2048 to 8192 bits")]
+    Malformed,
+}
+
+impl PrivateKey {
+    /// The first usable key in a PEM text, as the peer reads `tls.key`.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the first block that is a private key, or that there is none.
+    pub fn from_pem(text: &[u8]) -> Result<Self, PrivateKeyError> {
+        let mut keys = Self::all_from_pem(text)?;
+        Ok(keys.swap_remove(0))
+    }
+
+    /// Every key in a PEM text; blocks that are no private keys are skipped. Never empty.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::from_pem`], if no key can be used.
+    pub fn all_from_pem(text: &[u8]) -> Result<Vec<Self>, PrivateKeyError> {
+        let mut keys = Vec::new();
+        let mut first_error = None;
+        for block in pem::blocks(text) {
+            match read_block(&block) {
+                Some(Ok(key)) => keys.push(key),
+                Some(Err(error)) => first_error = first_error.or(Some(error)),
+                None => {}
+            }
+        }
+        if keys.is_empty() {
+            Err(first_error.unwrap_or(PrivateKeyError::Missing))
+        } else {
+            Ok(keys)
+        }
+    }
+
+    /// Reads PKCS#8 DER.
+    pub(super) fn from_pkcs8(der: &[u8]) -> Result<Self, PrivateKeyError> {
+        let key = PrivateDecryptingKey::from_pkcs8(der).map_err(|_| PrivateKeyError::Malformed)?;
+        Self::from_aws(key).ok_or(PrivateKeyError::Malformed)
+    }
+
+    fn from_aws(key: PrivateDecryptingKey) -> Option<Self> {
+        let spki = key.public_key().as_der().ok()?;
+        let public = PublicKey::from_spki_der(spki.as_ref()).ok()?;
+        let oaep = OaepPrivateDecryptingKey::new(key).ok()?;
+        Some(Self { oaep, public })
+    }
+
+    /// Names the key.
+    pub fn fingerprint(&self) -> &Fingerprint {
+        self.public.fingerprint()
+    }
+
+    /// Bytes of the modulus.
+    pub fn modulus_len(&self) -> usize {
+        self.oaep.key_size_bytes()
+    }
+
+    /// RSAES-OAEP, SHA-256 for label and MGF1 (RFC 8017 §7.1). `None` for every failure alike.
+    pub(crate) fn decrypt(&self, label: &Label, ciphertext: &[u8]) -> Option<Plain> {
+        let mut out = Zeroizing::new(vec![0; self.oaep.min_output_size()]);
+        let label = Some(label.as_bytes());
+        let len = self
+            .oaep
+            .decrypt(&OAEP_SHA256_MGF1SHA256, ciphertext, &mut out, label)
+            .ok()?
+            .len();
+        out.truncate(len);
+        Some(Plain::from(std::mem::take(&mut *out)))
+    }
+}
+
+/// `None` for a block that is no private key at all.
+fn read_block(block: &Block) -> Option<Result<PrivateKey, PrivateKeyError>> {
+    match block.label.as_str() {
+        "RSA PRIVATE KEY" | "PRIVATE KEY" if block.has_headers => {
+            Some(Err(PrivateKeyError::Encrypted))
+        }
+        "RSA PRIVATE KEY" => Some(read_pkcs1(&block.der)),
+        "PRIVATE KEY" => Some(read_pkcs8(&block.der)),
+        "ENCRYPTED PRIVATE KEY" => Some(Err(PrivateKeyError::Encrypted)),
+        "EC PRIVATE KEY" | "DSA PRIVATE KEY" => Some(Err(PrivateKeyError::NotRsa)),
+        _ => None,
+    }
+}
+
+/// aws-lc-rs takes decrypting keys as PKCS#8 only, so PKCS#1 is wrapped (RFC 5208 §5).
+fn read_pkcs1(der: &[u8]) -> Result<PrivateKey, PrivateKeyError> {
+    let algorithm = AlgorithmIdentifierRef {
+        oid: pkcs1::ALGORITHM_OID,
+        parameters: Some(AnyRef::NULL),
+    };
+    let key = OctetStringRef::new(der).map_err(|_| PrivateKeyError::Malformed)?;
+    let info = pkcs8::PrivateKeyInfoRef::new(algorithm, key);
+    let wrapped = Zeroizing::new(info.to_der().map_err(|_| PrivateKeyError::Malformed)?);
+    PrivateKey::from_pkcs8(&wrapped)
+}
+
+fn read_pkcs8(der: &[u8]) -> Result<PrivateKey, PrivateKeyError> {
+    let info = pkcs8::PrivateKeyInfoRef::from_der(der).map_err(|_| PrivateKeyError::Malformed)?;
+    if info.algorithm.oid != pkcs1::ALGORITHM_OID {
+        return Err(PrivateKeyError::NotRsa);
+    }
+    PrivateKey::from_pkcs8(der)
+}
+
+impl fmt::Debug for PrivateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PrivateKey({})", self.fingerprint())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::generate::tests::new_key;
+
+    const EC_KEY: &str = "-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgVcB/UNPxalR9zDYA
+jQIfjojUDiQuGnSJrFEEzZPT/92hRANCAASc7UJtgnF/abqWM60T3XNJEzBv5ez9
+TdwKH0M6xpM2q+53wmsN/eYLdgtjgBd3DBmHtPilCkiFICXyaA8z9LkJ
+-----END PRIVATE KEY-----
+";
+
+    #[test]
+    fn says_what_is_wrong_with_a_key() {
+        for (why, text, want) in [
+            ("nothing", String::new(), PrivateKeyError::Missing),
+            (
+                "a certificate",
+                "-----BEGIN CERTIFICATE-----\naGk=\n-----END CERTIFICATE-----".into(),
+                PrivateKeyError::Missing,
+            ),
+            ("an EC key", EC_KEY.into(), PrivateKeyError::NotRsa),
+            (
+                "an EC key in its old form",
+                EC_KEY.replace("PRIVATE", "EC PRIVATE"),
+                PrivateKeyError::NotRsa,
+            ),
+            (
+                "a passphrase",
+                EC_KEY.replace("PRIVATE", "ENCRYPTED PRIVATE"),
+                PrivateKeyError::Encrypted,
+            ),
+            (
+                "not DER",
+                "-----BEGIN RSA PRIVATE KEY-----\naGk=\n-----END RSA PRIVATE KEY-----".into(),
+                PrivateKeyError::Malformed,
+            ),
+        ] {
+            assert_eq!(
+                PrivateKey::from_pem(text.as_bytes()).unwrap_err(),
+                want,
+                "{why}"
+            );
+        }
+    }
+
+    #[test]
+    fn finds_every_key_beside_other_blocks() {
+        let new = new_key(0);
+        let pem = String::from_utf8(new.private_pem.expose().to_vec()).unwrap();
+        let text = format!("{EC_KEY}{pem}{}{pem}", new.pair.certificate().to_pem());
+        let keys = PrivateKey::all_from_pem(text.as_bytes()).unwrap();
+        assert_eq!(keys.len(), 2);
+        assert_eq!(keys[0].fingerprint(), new.pair.fingerprint());
+    }
+
+    #[test]
+    fn debug_shows_the_fingerprint_only() {
+        let key = new_key(0).pair;
+        assert_eq!(
+            format!("{:?}", key.private()),
+            format!("PrivateKey({})", key.fingerprint())
+        );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn never_panics_on_foreign_der(der: Vec<u8>) {
+            let _ = read_pkcs1(&der);
+            let _ = read_pkcs8(&der);
+        }
+    }
+}

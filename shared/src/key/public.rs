@@ -1,0 +1,110 @@
+use std::fmt;
+
+use aws_lc_rs::rsa::{OAEP_SHA256_MGF1SHA256, OaepPublicEncryptingKey, PublicEncryptingKey};
+use pkcs1::RsaPublicKeyRef;
+use x509_cert::der::{Decode, Encode};
+use x509_cert::spki::SubjectPublicKeyInfoOwned;
+
+use super::Fingerprint;
+use crate::scope::Label;
+
+/// An RSA public key that can encrypt.
+pub struct PublicKey {
+    oaep: OaepPublicEncryptingKey,
+    fingerprint: Fingerprint,
+}
+
+/// The key cannot be used to seal.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PublicKeyError {
+    /// Another algorithm.
+    #[error("expected RSA public key but found {0}")]
+    NotRsa(&'static str),
+    /// The bytes are no RSA key.
+    #[error("the RSA public key is malformed")]
+    Malformed,
+    /// aws-lc refuses keys below 2048 and above 8192 bits.
+    #[error("the RSA key has {bits} bits; sealing takes keys of 2048 to 8192 bits")]
+    Size {
+        /// Length of the modulus.
+        bits: usize,
+    },
+}
+
+impl PublicKey {
+    /// Reads a `SubjectPublicKeyInfo` (RFC 5280 §4.1.2.7).
+    ///
+    /// # Errors
+    ///
+    /// Another algorithm, malformed bytes, or a size that cannot be used.
+    pub(super) fn from_spki(spki: &SubjectPublicKeyInfoOwned) -> Result<Self, PublicKeyError> {
+        if spki.algorithm.oid != pkcs1::ALGORITHM_OID {
+            return Err(PublicKeyError::NotRsa(algorithm_name(spki)));
+        }
+        let (bits, fingerprint) = describe(spki).ok_or(PublicKeyError::Malformed)?;
+        let der = spki.to_der().map_err(|_| PublicKeyError::Malformed)?;
+        let oaep = PublicEncryptingKey::from_der(&der)
+            .ok()
+            .and_then(|key| OaepPublicEncryptingKey::new(key).ok())
+            .ok_or(PublicKeyError::Size { bits })?;
+        Ok(Self { oaep, fingerprint })
+    }
+
+    /// Reads DER of a `SubjectPublicKeyInfo`.
+    pub(super) fn from_spki_der(der: &[u8]) -> Result<Self, PublicKeyError> {
+        let spki =
+            SubjectPublicKeyInfoOwned::from_der(der).map_err(|_| PublicKeyError::Malformed)?;
+        Self::from_spki(&spki)
+    }
+
+    /// Names the key.
+    pub fn fingerprint(&self) -> &Fingerprint {
+        &self.fingerprint
+    }
+
+    /// Bytes of the modulus, which is the length of the RSA block of each value sealed with it.
+    pub fn modulus_len(&self) -> usize {
+        self.oaep.key_size_bytes()
+    }
+
+    /// RSAES-OAEP, SHA-256 for label and MGF1 (RFC 8017 §7.1).
+    pub(crate) fn encrypt(&self, label: &Label, message: &[u8]) -> Option<Vec<u8>> {
+        let mut out = vec![0; self.oaep.ciphertext_size()];
+        let label = Some(label.as_bytes());
+        let len = self
+            .oaep
+            .encrypt(&OAEP_SHA256_MGF1SHA256, message, &mut out, label)
+            .ok()?
+            .len();
+        out.truncate(len);
+        Some(out)
+    }
+}
+
+fn describe(spki: &SubjectPublicKeyInfoOwned) -> Option<(usize, Fingerprint)> {
+    let key = RsaPublicKeyRef::try_from(spki.subject_public_key.as_bytes()?).ok()?;
+    let modulus = key.modulus.as_bytes();
+    let leading = modulus
+        .first()
+        .map_or(0, |byte| byte.leading_zeros() as usize);
+    let bits = modulus.len() * 8 - leading;
+    Some((
+        bits,
+        Fingerprint::of_rsa(key.public_exponent.as_bytes(), modulus),
+    ))
+}
+
+fn algorithm_name(spki: &SubjectPublicKeyInfoOwned) -> &'static str {
+    match spki.algorithm.oid.to_string().as_str() {
+        "1.2.840.10045.2.1" => "an ECDSA key",
+        "1.3.101.112" => "an Ed25519 key",
+        "1.2.840.113549.1.1.10" => "an RSA-PSS key, which only signs",
+        _ => "a key of another algorithm",
+    }
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PublicKey({})", self.fingerprint)
+    }
+}

@@ -1,0 +1,217 @@
+//! Ordered keys: the newest seals, any opens.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::envelope;
+use crate::key::{Certificate, Fingerprint, KeyPair, PrivateKey};
+use crate::plain::Plain;
+use crate::scope::Label;
+
+/// One key of a ring.
+#[derive(Debug)]
+pub struct RingKey {
+    name: String,
+    order_time: Timestamp,
+    private: PrivateKey,
+    certificate: Option<Certificate>,
+}
+
+impl RingKey {
+    /// `name` is that of the Secret that stores the key.
+    pub fn new(name: String, order_time: Timestamp, pair: KeyPair) -> Self {
+        let (private, certificate) = pair.into_halves();
+        Self {
+            name,
+            order_time,
+            private,
+            certificate: Some(certificate),
+        }
+    }
+
+    /// A key without certificate, out of a backup: it opens and never seals.
+    pub fn opening_only(name: String, private: PrivateKey) -> Self {
+        Self {
+            name,
+            order_time: Timestamp::MIN,
+            private,
+            certificate: None,
+        }
+    }
+
+    /// Name of the Secret that stores it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The time by which it is ordered.
+    pub fn order_time(&self) -> Timestamp {
+        self.order_time
+    }
+
+    /// Names the key.
+    pub fn fingerprint(&self) -> &Fingerprint {
+        self.private.fingerprint()
+    }
+
+    /// The certificate that seals for it.
+    pub fn certificate(&self) -> Option<&Certificate> {
+        self.certificate.as_ref()
+    }
+}
+
+/// An immutable set of keys, newest first. A change of keys makes a new ring.
+#[derive(Debug, Clone, Default)]
+pub struct KeyRing {
+    keys: Vec<Arc<RingKey>>,
+}
+
+/// No key of the ring opens the value. Does not say how close it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no key could decrypt secret")]
+pub struct NoKey;
+
+impl KeyRing {
+    /// Orders keys given in the order of their registration: the strictly greatest order time is
+    /// the newest, and of equal times the one registered first. A key that is there twice counts
+    /// once, the first time.
+    pub fn new(registered: impl IntoIterator<Item = Arc<RingKey>>) -> Self {
+        let mut keys: Vec<Arc<RingKey>> = Vec::new();
+        for key in registered {
+            if keys
+                .iter()
+                .all(|known| known.fingerprint() != key.fingerprint())
+            {
+                keys.push(key);
+            }
+        }
+        keys.sort_by_key(|key| std::cmp::Reverse(key.order_time));
+        Self { keys }
+    }
+
+    /// The keys, newest first.
+    pub fn keys(&self) -> &[Arc<RingKey>] {
+        &self.keys
+    }
+
+    /// The key that seals.
+    pub fn newest(&self) -> Option<&Arc<RingKey>> {
+        self.keys.first()
+    }
+
+    /// Are there no keys?
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// Do both rings hold the same keys in the same order, under the same names?
+    pub fn same_keys(&self, other: &Self) -> bool {
+        let facts = |ring: &Self| -> Vec<(String, Timestamp, Fingerprint)> {
+            let fact = |k: &Arc<RingKey>| (k.name.clone(), k.order_time, k.fingerprint().clone());
+            ring.keys.iter().map(fact).collect()
+        };
+        facts(self) == facts(other)
+    }
+
+    /// Opens a value with whichever key does it: the one named by `first`, then newest to oldest.
+    /// Keys whose modulus has another length than the value announces are not tried.
+    ///
+    /// # Errors
+    ///
+    /// [`NoKey`] for every kind of failure.
+    pub fn open(
+        &self,
+        label: &Label,
+        sealed: &[u8],
+        first: Option<&Fingerprint>,
+    ) -> Result<(Plain, &Arc<RingKey>), NoKey> {
+        let len = envelope::modulus_len(sealed).ok_or(NoKey)?;
+        let is_first = |key: &&Arc<RingKey>| Some(key.fingerprint()) == first;
+        let preferred = self.keys.iter().filter(|key| is_first(key));
+        let others = self.keys.iter().filter(|key| !is_first(key));
+        preferred
+            .chain(others)
+            .filter(|key| key.private.modulus_len() == len)
+            .find_map(|key| Some((envelope::open(&key.private, label, sealed).ok()?, key)))
+            .ok_or(NoKey)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{SeedableRng, rngs::StdRng};
+
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::key::new_test_key;
+    use crate::key_secret::{self, OrderPriority};
+    use crate::scope::Scope;
+
+    fn key(name: &str, order_time: i64) -> Arc<RingKey> {
+        let pair = new_test_key(order_time).pair;
+        Arc::new(RingKey::new(
+            name.into(),
+            Timestamp::from_second(order_time).unwrap(),
+            pair,
+        ))
+    }
+
+    fn sealed_for(key: &RingKey) -> Vec<u8> {
+        let label = Scope::Strict.label("ns", "n");
+        let public = key.certificate().unwrap().public_key();
+        envelope::seal(public, &label, b"value", &mut StdRng::seed_from_u64(2)).unwrap()
+    }
+
+    #[test]
+    fn the_newest_key_seals_and_ties_go_to_the_first_registered() {
+        let (old, new, tie) = (key("old", 1), key("new", 2), key("tie", 2));
+        let newest = |keys: &[&Arc<RingKey>]| {
+            let ring = KeyRing::new(keys.iter().map(|k| Arc::clone(k)));
+            ring.newest().unwrap().name().to_owned()
+        };
+        assert_eq!(newest(&[&old, &new]), "new");
+        assert_eq!(newest(&[&new, &old]), "new");
+        assert_eq!(newest(&[&new, &tie]), "new");
+        assert_eq!(newest(&[&tie, &new]), "tie");
+        assert!(KeyRing::default().newest().is_none());
+    }
+
+    #[test]
+    fn any_key_opens_and_says_which_it_was() {
+        let keys = [key("a", 1), key("b", 2), key("c", 3)];
+        let ring = KeyRing::new(keys.clone());
+        let label = Scope::Strict.label("ns", "n");
+        for sealer in &keys {
+            for hint in &keys {
+                let sealed = sealed_for(sealer);
+                let (plain, opener) = ring
+                    .open(&label, &sealed, Some(hint.fingerprint()))
+                    .unwrap();
+                assert_eq!(
+                    (plain.expose(), opener.name()),
+                    (&b"value"[..], sealer.name())
+                );
+            }
+        }
+        assert_eq!(
+            ring.open(&label, &sealed_for(&key("d", 4)), None)
+                .unwrap_err(),
+            NoKey
+        );
+        assert_eq!(ring.open(&label, b"", None).unwrap_err(), NoKey);
+    }
+
+    #[test]
+    fn one_key_in_two_secrets_counts_once() {
+        let new = new_test_key(1);
+        let stored = |name| {
+            let secret = key_secret::build(name, "ns", &new, BTreeMap::new(), BTreeMap::new());
+            Arc::new(key_secret::parse(&secret, OrderPriority::CertNotBefore).unwrap())
+        };
+        let ring = KeyRing::new([stored("first"), stored("second")]);
+        let names: Vec<_> = ring.keys().iter().map(|key| key.name()).collect();
+        assert_eq!(names, ["first"]);
+    }
+}

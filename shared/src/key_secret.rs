@@ -1,0 +1,198 @@
+//! A key and its certificate as the Secret that stores them: type `kubernetes.io/tls`, items
+//! `tls.key` (PKCS#1 PEM) and `tls.crt`, label [`KEY_LABEL`].
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use crate::key::{
+    Certificate, CertificateError, KeyPair, MismatchedPair, NewKey, PrivateKey, PrivateKeyError,
+};
+use crate::key_ring::RingKey;
+use crate::plain::Plain;
+use crate::resource::{KEY_ACTIVE, KEY_LABEL, time};
+use crate::secret::Secret;
+
+/// Item of the private key.
+pub const PRIVATE_KEY_ITEM: &str = "tls.key";
+/// Item of the certificate.
+pub const CERTIFICATE_ITEM: &str = "tls.crt";
+
+/// By which time keys are ordered; the newest one seals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OrderPriority {
+    /// The certificate's `NotBefore`.
+    #[default]
+    CertNotBefore,
+    /// The Secret's creation time; `NotBefore` if it has none.
+    SecretCreationTimestamp,
+}
+
+/// The Secret holds no key that can be used. It is skipped, never fatal.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeySecretError {
+    /// An item is missing.
+    #[error("it has no item `{0}`")]
+    Missing(&'static str),
+    /// `tls.key` is unusable.
+    #[error("tls.key: {0}")]
+    Private(#[from] PrivateKeyError),
+    /// `tls.crt` is unusable.
+    #[error("tls.crt: {0}")]
+    Certificate(#[from] CertificateError),
+    /// The two do not belong together.
+    #[error(transparent)]
+    Mismatch(#[from] MismatchedPair),
+}
+
+/// Is the key in use? Any other value of the label (`compromised`, say) takes it out.
+pub fn is_active(metadata: &ObjectMeta) -> bool {
+    let label = metadata
+        .labels
+        .as_ref()
+        .and_then(|labels| labels.get(KEY_LABEL));
+    label.is_some_and(|value| value == KEY_ACTIVE)
+}
+
+/// Reads a key Secret.
+///
+/// # Errors
+///
+/// What makes the key unusable.
+pub fn parse(secret: &Secret, priority: OrderPriority) -> Result<RingKey, KeySecretError> {
+    let private = PrivateKey::from_pem(item(secret, PRIVATE_KEY_ITEM)?.expose())?;
+    let certificate = Certificate::from_pem(item(secret, CERTIFICATE_ITEM)?.expose())?;
+    let pair = KeyPair::new(private, certificate)?;
+    let name = secret.metadata.name.clone().unwrap_or_default();
+    Ok(RingKey::new(
+        name,
+        order_time(secret, &pair, priority),
+        pair,
+    ))
+}
+
+fn item<'a>(secret: &'a Secret, key: &'static str) -> Result<&'a Plain, KeySecretError> {
+    secret.data.get(key).ok_or(KeySecretError::Missing(key))
+}
+
+fn order_time(secret: &Secret, pair: &KeyPair, priority: OrderPriority) -> Timestamp {
+    let created = secret
+        .metadata
+        .creation_timestamp
+        .as_ref()
+        .map(|time| time.0);
+    match (priority, created) {
+        (OrderPriority::SecretCreationTimestamp, Some(created)) => created,
+        _ => pair.certificate().not_before(),
+    }
+}
+
+/// The Secret that stores a new key, as the peer writes it. The active label cannot be overridden
+/// by `labels`.
+pub fn build(
+    name: &str,
+    namespace: &str,
+    key: &NewKey,
+    mut labels: BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
+) -> Secret {
+    labels.insert(KEY_LABEL.into(), KEY_ACTIVE.into());
+    let certificate = key.pair.certificate();
+    Secret {
+        metadata: ObjectMeta {
+            name: Some(name.into()),
+            namespace: Some(namespace.into()),
+            labels: Some(labels),
+            annotations: (!annotations.is_empty()).then_some(annotations),
+            creation_timestamp: Some(time(certificate.not_before())),
+            ..ObjectMeta::default()
+        },
+        type_: Some("kubernetes.io/tls".into()),
+        immutable: None,
+        data: BTreeMap::from([
+            (PRIVATE_KEY_ITEM.into(), key.private_pem.clone()),
+            (CERTIFICATE_ITEM.into(), Plain::from(certificate.to_pem())),
+        ]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::new_test_key;
+
+    fn stored() -> Secret {
+        build(
+            "k",
+            "kube-system",
+            &new_test_key(1_700_000_000),
+            BTreeMap::new(),
+            BTreeMap::new(),
+        )
+    }
+
+    #[test]
+    fn reads_what_it_builds() {
+        let secret = stored();
+        let key = parse(&secret, OrderPriority::CertNotBefore).unwrap();
+        assert!(is_active(&secret.metadata));
+        assert_eq!(key.name(), "k");
+        assert_eq!(key.order_time().as_second(), 1_700_000_000);
+    }
+
+    #[test]
+    fn orders_by_creation_if_asked_and_known() {
+        let mut secret = stored();
+        secret.metadata.creation_timestamp = Some(time(Timestamp::from_second(5).unwrap()));
+        let order =
+            |secret: &Secret, priority| parse(secret, priority).unwrap().order_time().as_second();
+        assert_eq!(order(&secret, OrderPriority::SecretCreationTimestamp), 5);
+        assert_eq!(order(&secret, OrderPriority::CertNotBefore), 1_700_000_000);
+        secret.metadata.creation_timestamp = None;
+        assert_eq!(
+            order(&secret, OrderPriority::SecretCreationTimestamp),
+            1_700_000_000
+        );
+    }
+
+    type Spoil = fn(&mut Secret, &NewKey);
+
+    #[test]
+    fn says_what_makes_a_key_unusable() {
+        let other = new_test_key(1_700_000_001);
+        let cases: [(&str, Spoil, &str); 4] = [
+            (
+                "no key",
+                |s, _| drop(s.data.remove("tls.key")),
+                "it has no item `tls.key`",
+            ),
+            (
+                "no certificate",
+                |s, _| drop(s.data.remove("tls.crt")),
+                "it has no item `tls.crt`",
+            ),
+            (
+                "garbage",
+                |s, _| drop(s.data.insert("tls.key".into(), Plain::from(vec![1]))),
+                "tls.key: no PEM block",
+            ),
+            (
+                "another certificate",
+                |s, other| {
+                    let pem = other.pair.certificate().to_pem();
+                    s.data.insert("tls.crt".into(), Plain::from(pem));
+                },
+                "the certificate (SHA256:",
+            ),
+        ];
+        for (why, spoil, want) in cases {
+            let mut secret = stored();
+            spoil(&mut secret, &other);
+            let error = parse(&secret, OrderPriority::CertNotBefore)
+                .unwrap_err()
+                .to_string();
+            assert!(error.starts_with(want), "{why}: {error}");
+        }
+    }
+}

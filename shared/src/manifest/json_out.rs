@@ -1,0 +1,46 @@
+use serde_json::Value as Json;
+
+/// Pretty JSON as Go's encoder writes it: two spaces, `<`, `>`, `&` and the two line separators
+/// escaped, a line break at the end. Fields keep the order of the value.
+pub fn to_json(value: &Json) -> String {
+    let mut text = format!("{value:#}");
+    // These five occur inside strings only, so escaping the finished text is safe.
+    for (plain, escaped) in [
+        ("<", "\\u003c"),
+        (">", "\\u003e"),
+        ("&", "\\u0026"),
+        ("\u{2028}", "\\u2028"),
+        ("\u{2029}", "\\u2029"),
+    ] {
+        text = text.replace(plain, escaped);
+    }
+    text.push('\n');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn looks_like_gos() {
+        let value = json!({"kind": "S", "b": {"x": "a<b>&\u{2028}"}, "e": {}, "l": [], "n": [1]});
+        assert_eq!(
+            to_json(&value),
+            r#"{
+  "kind": "S",
+  "b": {
+    "x": "a\u003cb\u003e\u0026\u2028"
+  },
+  "e": {},
+  "l": [],
+  "n": [
+    1
+  ]
+}
+"#
+        );
+    }
+}

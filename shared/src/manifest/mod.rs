@@ -1,0 +1,210 @@
+//! YAML and JSON bytes ↔ documents, as the peer reads and writes them.
+//!
+//! Reading follows Go: JSON streams, several YAML documents, YAML 1.1 typing, the last of duplicate
+//! keys wins, `<<` merges. Two things are better: a malformed document is an error with its number
+//! and line instead of being skipped, and UTF-16 with a byte order mark is decoded. Each [`Node`]
+//! knows its line, and each unquoted scalar its source text, so that a value which YAML 1.1 turns
+//! into another text can be pointed at ([`Reading::coerced`]).
+//!
+//! `saphyr-parser` does the YAML syntax. It was taken over `serde-saphyr` because typing here
+//! depends on the *target* (Go turns `yes` into the text `true` only where a string is wanted) and
+//! messages need lines: both ask for events, not for a deserializer.
+
+mod error;
+mod json_in;
+mod json_out;
+mod node;
+mod scalar;
+mod shape;
+mod text;
+mod yaml_in;
+mod yaml_out;
+
+pub use error::{ReadError, ReadProblem, ShapeError};
+pub use json_out::to_json;
+pub use node::{Node, Value};
+pub use shape::{Coercion, Reading, Shape};
+pub use yaml_out::to_yaml;
+
+/// One document that is not empty.
+#[derive(Debug)]
+pub struct Document {
+    /// Counted from one over the documents of the input that are not empty.
+    pub number: usize,
+    /// What stands in it.
+    pub root: Node,
+}
+
+/// Reads every document. Documents that are empty or only comments are left out.
+///
+/// # Errors
+///
+/// The first document that is malformed, with its number and line; nothing is skipped.
+pub fn read(bytes: &[u8]) -> Result<Vec<Document>, ReadError> {
+    let text = text::decode(bytes)?;
+    let roots = if text.trim_start().starts_with('{') {
+        json_in::read(&text)?
+    } else {
+        yaml_in::read(&text, 0)?
+    };
+    let filled = roots
+        .into_iter()
+        .filter(|root| !matches!(root.value, Value::Null));
+    Ok(filled
+        .enumerate()
+        .map(|(i, root)| Document {
+            number: i + 1,
+            root,
+        })
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(input: &str) -> Result<Vec<String>, String> {
+        let documents = read(input.as_bytes()).map_err(|e| e.to_string())?;
+        let json = |d: &Document| {
+            Reading::default()
+                .json(&d.root, Shape::Any)
+                .unwrap()
+                .to_string()
+        };
+        Ok(documents.iter().map(json).collect())
+    }
+
+    #[test]
+    fn reads_streams_as_the_peer_does() {
+        for (why, input, want) in [
+            ("nothing", "", vec![]),
+            ("a comment", "# nothing\n", vec![]),
+            ("one mapping", "a: b", vec![r#"{"a":"b"}"#]),
+            (
+                "two documents",
+                "a: 1\n---\nb: 2\n",
+                vec![r#"{"a":1}"#, r#"{"b":2}"#],
+            ),
+            (
+                "empty documents between",
+                "---\n---\n# c\n---\na: 1\n---\n",
+                vec![r#"{"a":1}"#],
+            ),
+            (
+                "CRLF",
+                "a: b\r\n---\r\nc: |\r\n  x\r\n",
+                vec![r#"{"a":"b"}"#, r#"{"c":"x\n"}"#],
+            ),
+            (
+                "a JSON stream",
+                "{\"a\":1}\n{\"b\":2}{\"c\":3}",
+                vec![r#"{"a":1}"#, r#"{"b":2}"#, r#"{"c":3}"#],
+            ),
+            ("a flow mapping", "{a: b}", vec![r#"{"a":"b"}"#]),
+            (
+                "JSON, then YAML",
+                "{\"a\":1}\n---\nb: 2",
+                vec![r#"{"a":1}"#, r#"{"b":2}"#],
+            ),
+            ("the last of equal keys", "a: 1\na: 2", vec![r#"{"a":2}"#]),
+            (
+                "a typed key",
+                "n: 1\n1: x\n",
+                vec![r#"{"1":"x","false":1}"#],
+            ),
+            (
+                "an alias",
+                "a: &x {k: v}\nb: *x\n",
+                vec![r#"{"a":{"k":"v"},"b":{"k":"v"}}"#],
+            ),
+            (
+                "a merge",
+                "a: &x {k: v}\nb:\n  <<: *x\n  l: w\n",
+                vec![r#"{"a":{"k":"v"},"b":{"k":"v","l":"w"}}"#],
+            ),
+            (
+                "tags",
+                "a: !!str 1\nb: !!int \"2\"\nc: !!binary aGk=\n",
+                vec![r#"{"a":"1","b":2,"c":"hi"}"#],
+            ),
+        ] {
+            let got = texts(input).map(|docs| {
+                docs.iter()
+                    .map(|d| serde_json::from_str(d).unwrap())
+                    .collect::<Vec<serde_json::Value>>()
+            });
+            let want: Vec<serde_json::Value> = want
+                .into_iter()
+                .map(|d| serde_json::from_str(d).unwrap())
+                .collect();
+            assert_eq!(got, Ok(want), "{why}");
+        }
+    }
+
+    #[test]
+    fn names_document_and_line_of_what_is_malformed() {
+        for (why, input, want) in [
+            (
+                "bad YAML",
+                "a: b\n---\nc: [\n",
+                "document 2, line 4: malformed YAML",
+            ),
+            (
+                "a bad separator",
+                "a: b\n--- x: y: z\n",
+                "document 2, line 2: malformed YAML",
+            ),
+            (
+                "garbage after two objects",
+                "{}{}\n{",
+                "document 3, line 2: malformed JSON: it ends too early",
+            ),
+            (
+                "a list as key",
+                "[a]: b\n",
+                "document 1, line 1: a mapping key",
+            ),
+            (
+                "a false tag",
+                "a: !!int x\n",
+                "document 1, line 1: a value is tagged !!int",
+            ),
+            (
+                "a false merge",
+                "a:\n  <<: x\n",
+                "document 1, line 2: the merge key",
+            ),
+        ] {
+            let error = texts(input).unwrap_err();
+            assert!(error.starts_with(want), "{why}: {error}");
+        }
+    }
+
+    #[test]
+    fn alias_bombs_and_deep_nesting_are_errors() {
+        let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+        for i in 1..9 {
+            let aliases = vec![format!("*a{}", i - 1); 10].join(", ");
+            bomb.extend([format!("a{i}: &a{i} [{aliases}]\n")]);
+        }
+        assert!(
+            texts(&bomb)
+                .unwrap_err()
+                .contains("aliases expand to more than")
+        );
+        assert!(texts(&"[".repeat(1000)).is_err());
+        assert!(texts(&format!("{{\"a\":{}", "[".repeat(100_000))).is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn never_panics(bytes: Vec<u8>) {
+            let _ = read(&bytes);
+        }
+
+        #[test]
+        fn never_panics_on_yaml_like_text(text in "[ \\n:{}\\[\\]\"'&*a0,|>#?!-]{0,60}") {
+            let _ = read(text.as_bytes());
+        }
+    }
+}

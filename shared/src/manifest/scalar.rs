@@ -1,0 +1,191 @@
+//! What an unquoted YAML scalar means, by the rules of YAML 1.1 as Go's yaml.v2 applies them, and
+//! what text Go makes of it where text is wanted.
+
+use super::node::Value;
+use zeroize::Zeroizing;
+
+/// Types an unquoted scalar.
+pub(super) fn resolve(text: &str) -> Value {
+    word(text)
+        .or_else(|| number(text))
+        .unwrap_or_else(|| Value::Text(Zeroizing::new(text.to_owned())))
+}
+
+fn word(text: &str) -> Option<Value> {
+    Some(match text {
+        "" | "~" | "null" | "Null" | "NULL" => Value::Null,
+        "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => {
+            Value::Bool(true)
+        }
+        "n" | "N" | "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off" | "OFF" => {
+            Value::Bool(false)
+        }
+        ".nan" | ".NaN" | ".NAN" => Value::Float(f64::NAN),
+        ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" => Value::Float(f64::INFINITY),
+        "-.inf" | "-.Inf" | "-.INF" => Value::Float(f64::NEG_INFINITY),
+        _ => return None,
+    })
+}
+
+/// Underscores count for nothing, except after a leading dot. A date stays text, because it is
+/// neither an integer nor a float.
+fn number(text: &str) -> Option<Value> {
+    match text.as_bytes().first()? {
+        b'.' if text.contains('_') => None,
+        b'.' => float(text).map(Value::Float),
+        b'0'..=b'9' | b'+' | b'-' => {
+            let digits = text.replace('_', "");
+            integer(&digits)
+                .map(Value::Int)
+                .or_else(|| float(&digits).map(Value::Float))
+        }
+        _ => None,
+    }
+}
+
+/// Go's `ParseInt(…, 0, 64)`, then `ParseUint`: prefixes `0x`, `0o`, `0b`, and a leading zero for
+/// octal.
+fn integer(text: &str) -> Option<i128> {
+    let (negative, digits) = match text.as_bytes().first()? {
+        b'-' => (true, &text[1..]),
+        b'+' => (false, &text[1..]),
+        _ => (false, text),
+    };
+    let (radix, digits) = match digits.as_bytes() {
+        [b'0', b'x' | b'X', ..] => (16, &digits[2..]),
+        [b'0', b'o' | b'O', ..] => (8, &digits[2..]),
+        [b'0', b'b' | b'B', ..] => (2, &digits[2..]),
+        [b'0', _, ..] => (8, &digits[1..]),
+        _ => (10, digits),
+    };
+    // `from_str_radix` would take a second sign.
+    if !digits.bytes().all(|b| b.is_ascii_alphanumeric()) {
+        return None;
+    }
+    let magnitude = i128::from(u64::from_str_radix(digits, radix).ok()?);
+    let signed = text.starts_with(['-', '+']);
+    let number = if negative { -magnitude } else { magnitude };
+    let fits = i64::try_from(number).is_ok() || (!signed && number >= 0);
+    fits.then_some(number)
+}
+
+/// `[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?`; beyond the range of a double it is text.
+fn float(text: &str) -> Option<f64> {
+    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let (mantissa, exponent) = match unsigned.find(['e', 'E']) {
+        Some(at) => (&unsigned[..at], Some(&unsigned[at + 1..])),
+        None => (unsigned, None),
+    };
+    let all_digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let mantissa_fits =
+        all_digits(whole) && all_digits(fraction) && (!whole.is_empty() || !fraction.is_empty());
+    let exponent_fits = exponent.is_none_or(|e| {
+        let digits = e.strip_prefix(['-', '+']).unwrap_or(e);
+        !digits.is_empty() && all_digits(digits)
+    });
+    if !(mantissa_fits && exponent_fits) {
+        return None;
+    }
+    text.parse().ok().filter(|number: &f64| number.is_finite())
+}
+
+/// The text that Go puts where text is wanted and a number or boolean stands. Floats lose
+/// precision there, since Go formats them as 32-bit values.
+pub(super) fn to_text(value: &Value) -> Option<String> {
+    match value {
+        Value::Bool(b) => Some(b.to_string()),
+        Value::Int(i) => Some(i.to_string()),
+        Value::Float(f) => Some(format_float(*f)),
+        _ => None,
+    }
+}
+
+/// Go's `strconv.FormatFloat(f, 'g', -1, 32)`: the shortest digits that give the same 32-bit
+/// value, in exponent form below 1e-4 and from 1e+06 on.
+fn format_float(number: f64) -> String {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the peer's loss, and warned about"
+    )]
+    let number = number as f32;
+    if number.is_nan() {
+        return "NaN".into();
+    }
+    if number.is_infinite() {
+        return if number > 0.0 {
+            "+Inf".into()
+        } else {
+            "-Inf".into()
+        };
+    }
+    // `{:e}` writes the shortest digits as `1.5e-7`.
+    let scientific = format!("{number:e}");
+    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    if (-4..6).contains(&exponent) {
+        return number.to_string();
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{mantissa}e{sign}{:02}", exponent.abs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What Go makes of an unquoted scalar where text is wanted.
+    fn text_of(source: &str) -> String {
+        match resolve(source) {
+            Value::Text(text) => text.to_string(),
+            Value::Null => String::new(),
+            value => to_text(&value).unwrap(),
+        }
+    }
+
+    #[test]
+    fn coerces_as_the_peer_does() {
+        for (source, want) in [
+            ("yes", "true"),
+            ("on", "true"),
+            ("y", "true"),
+            ("No", "false"),
+            ("off", "false"),
+            ("yEs", "yEs"),
+            ("~", ""),
+            ("", ""),
+            ("010", "8"),
+            ("0o17", "15"),
+            ("0x10", "16"),
+            ("0b101", "5"),
+            ("1_000", "1000"),
+            ("08", "8"),
+            ("-7", "-7"),
+            ("+7", "7"),
+            ("+-7", "+-7"),
+            ("1e3", "1000"),
+            ("1e6", "1e+06"),
+            ("1.50", "1.5"),
+            (".5", "0.5"),
+            ("._5", "._5"),
+            ("1234567.891", "1.2345679e+06"),
+            ("0.00001", "1e-05"),
+            ("-0.0", "-0"),
+            ("1e999", "1e999"),
+            (".inf", "+Inf"),
+            ("-.INF", "-Inf"),
+            (".nan", "NaN"),
+            ("9223372036854775807", "9223372036854775807"),
+            ("18446744073709551615", "18446744073709551615"),
+            ("18446744073709551616", "1.8446744e+19"),
+            ("2024-01-02", "2024-01-02"),
+            ("1:30", "1:30"),
+            ("0x", "0x"),
+            ("1.2.3", "1.2.3"),
+            ("-", "-"),
+            ("hello", "hello"),
+        ] {
+            assert_eq!(text_of(source), want, "{source}");
+        }
+    }
+}

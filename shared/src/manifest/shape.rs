@@ -1,0 +1,165 @@
+//! Checking a document against the kinds of values that a type wants, with Go's coercion of
+//! unquoted scalars to text.
+
+use serde_json::{Map, Value as Json};
+
+use super::error::ShapeError;
+use super::node::{Node, Value};
+use super::scalar;
+
+/// What a place in a document must hold. `null` is allowed everywhere, as in Go.
+#[derive(Debug, Clone, Copy)]
+pub enum Shape {
+    /// Anything.
+    Any,
+    /// Text, or an unquoted scalar that becomes text.
+    Text,
+    /// A boolean.
+    Bool,
+    /// A list of such values.
+    List(&'static Shape),
+    /// A mapping whose values are such.
+    Map(&'static Shape),
+    /// A mapping with these fields; names match in any case, unknown fields are dropped.
+    Fields(&'static [(&'static str, Shape)]),
+}
+
+/// An unquoted scalar that became another text than the one in the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Coercion {
+    /// Line of the scalar.
+    pub line: usize,
+    /// Field names from the root, joined by dots.
+    pub path: String,
+    /// `a number` or `a boolean`.
+    pub kind: &'static str,
+}
+
+/// Reads values out of one document and collects what was coerced on the way.
+#[derive(Debug, Default)]
+pub struct Reading {
+    path: Vec<String>,
+    /// Scalars whose text changed, in the order in which they were read.
+    pub coerced: Vec<Coercion>,
+}
+
+impl Reading {
+    /// JSON of the wanted shape.
+    ///
+    /// # Errors
+    ///
+    /// The first value of another kind.
+    pub fn json(&mut self, node: &Node, shape: Shape) -> Result<Json, ShapeError> {
+        match (shape, &node.value) {
+            (_, Value::Null) => Ok(Json::Null),
+            (Shape::Any, _) => self.any(node),
+            (Shape::Text, _) => Ok(self.text(node)?.into()),
+            (Shape::Bool, Value::Bool(b)) => Ok((*b).into()),
+            (Shape::List(item), Value::List(items)) => {
+                items.iter().map(|node| self.json(node, *item)).collect()
+            }
+            (Shape::Map(item), Value::Map(entries)) => {
+                let mut map = Map::new();
+                for (key, node) in entries {
+                    let value = self.inside(key, |reading| reading.json(node, *item))?;
+                    map.insert(key.clone(), value);
+                }
+                Ok(Json::Object(map))
+            }
+            (Shape::Fields(fields), Value::Map(_)) => {
+                let mut map = Map::new();
+                for (name, shape) in fields {
+                    if let Some(node) = node.field(name) {
+                        let value = self.inside(name, |reading| reading.json(node, *shape))?;
+                        map.insert((*name).into(), value);
+                    }
+                }
+                Ok(Json::Object(map))
+            }
+            (Shape::Bool, _) => Err(self.wrong(node, "a boolean (true or false)")),
+            (Shape::List(_), _) => Err(self.wrong(node, "a list")),
+            (Shape::Map(_) | Shape::Fields(_), _) => Err(self.wrong(node, "a mapping")),
+        }
+    }
+
+    /// Text, with an unquoted number or boolean turned into Go's text for it; `null` is empty.
+    ///
+    /// # Errors
+    ///
+    /// The value is of another kind.
+    pub fn text(&mut self, node: &Node) -> Result<String, ShapeError> {
+        match (&node.value, &node.source) {
+            (Value::Null, _) => Ok(String::new()),
+            (Value::Text(text), _) => Ok(text.to_string()),
+            (value, Some(source)) => {
+                let text = scalar::to_text(value).unwrap_or_default();
+                if text != **source {
+                    let (path, kind) = (self.path.join("."), node.kind());
+                    self.coerced.push(Coercion {
+                        line: node.line,
+                        path,
+                        kind,
+                    });
+                }
+                Ok(text)
+            }
+            (Value::Bool(_) | Value::Int(_) | Value::Float(_), None) => {
+                Err(self.wrong(node, "text (put it in quotes)"))
+            }
+            _ => Err(self.wrong(node, "text")),
+        }
+    }
+
+    /// Runs a step one field further down, so that messages name the path.
+    ///
+    /// # Errors
+    ///
+    /// Those of the step.
+    pub fn inside<T, E>(
+        &mut self,
+        field: &str,
+        step: impl FnOnce(&mut Self) -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.path.push(field.to_owned());
+        let result = step(self);
+        self.path.pop();
+        result
+    }
+
+    /// The error that a value here is of the wrong kind. `wanted` comes with its article.
+    pub fn wrong(&self, node: &Node, wanted: &'static str) -> ShapeError {
+        let path = match self.path.as_slice() {
+            [] => "the document".to_owned(),
+            path => path.join("."),
+        };
+        ShapeError {
+            line: node.line,
+            path,
+            wanted,
+            found: node.kind(),
+        }
+    }
+
+    fn any(&mut self, node: &Node) -> Result<Json, ShapeError> {
+        match &node.value {
+            Value::Null => Ok(Json::Null),
+            Value::Bool(b) => Ok((*b).into()),
+            Value::Int(int) => Ok(integer(*int)),
+            Value::Float(float) => serde_json::Number::from_f64(*float)
+                .map(Json::Number)
+                .ok_or_else(|| self.wrong(node, "a finite number")),
+            Value::Text(text) => Ok(text.as_str().into()),
+            Value::List(_) => self.json(node, Shape::List(&Shape::Any)),
+            Value::Map(_) => self.json(node, Shape::Map(&Shape::Any)),
+        }
+    }
+}
+
+fn integer(int: i128) -> Json {
+    match (i64::try_from(int), u64::try_from(int)) {
+        (Ok(int), _) => int.into(),
+        (_, Ok(int)) => int.into(),
+        #[expect(clippy::cast_precision_loss, reason = "no reader makes such integers")]
+        _ => (int as f64).into(),
+    }
+}

@@ -1,0 +1,232 @@
+//! YAML events → nodes.
+
+use std::collections::HashMap;
+
+use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
+use zeroize::Zeroizing;
+
+use super::error::{ReadError, ReadProblem};
+use super::node::{Node, Value};
+use super::scalar;
+use crate::base64;
+
+/// Levels of nesting. Manifests need about ten; recursion over nodes stays far from the stack's end.
+const MAX_DEPTH: usize = 100;
+/// Nodes that aliases may add to an input. A real manifest repeats a few labels; a bomb multiplies.
+const MAX_ALIASED: usize = 50_000;
+
+/// Reads every document of a text. `lines_before` is added to all line numbers.
+pub(super) fn read(text: &str, lines_before: usize) -> Result<Vec<Node>, ReadError> {
+    let mut builder = Builder {
+        lines_before,
+        ..Builder::default()
+    };
+    for event in Parser::new_from_str(text) {
+        let (event, span) = event.map_err(|e| {
+            builder.error_at(e.marker().line(), ReadProblem::Yaml(e.info().to_owned()))
+        })?;
+        builder.take(event, span)?;
+    }
+    Ok(builder.documents)
+}
+
+/// Collects events into trees. An explicit stack, so that input cannot exhaust ours.
+#[derive(Default)]
+struct Builder {
+    lines_before: usize,
+    begun: usize,
+    documents: Vec<Node>,
+    open: Vec<Open>,
+    anchors: HashMap<usize, Node>,
+    aliased: usize,
+    line: usize,
+}
+
+/// A collection that has not ended yet.
+struct Open {
+    node: Node,
+    anchor: usize,
+    key: Option<Key>,
+}
+
+enum Key {
+    Name(String),
+    Merge,
+}
+
+impl Builder {
+    fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), ReadError> {
+        self.line = span.start.line() + self.lines_before;
+        match event {
+            Event::DocumentStart(_) => {
+                self.begun += 1;
+                self.anchors.clear();
+            }
+            Event::Scalar(text, style, anchor, tag) => {
+                let node = self.scalar(&text, style, tag.as_deref())?;
+                self.place(node, anchor)?;
+            }
+            Event::SequenceStart(anchor, _) => self.begin(Value::List(Vec::new()), anchor)?,
+            Event::MappingStart(anchor, _) => self.begin(Value::Map(Vec::new()), anchor)?,
+            Event::SequenceEnd | Event::MappingEnd => self.end()?,
+            Event::Alias(anchor) => {
+                let node = self.alias(anchor)?;
+                self.place(node, 0)?;
+            }
+            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
+        }
+        Ok(())
+    }
+
+    fn scalar(&self, text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Node, ReadError> {
+        let plain = style == ScalarStyle::Plain;
+        let value = match tag.map(|tag| tag.suffix.as_str()) {
+            None if plain => scalar::resolve(text),
+            None | Some("str" | "!") => text_value(text),
+            Some(tag) => tagged(tag, text).map_err(|problem| self.error(problem))?,
+        };
+        let coerced = plain && matches!(value, Value::Bool(_) | Value::Int(_) | Value::Float(_));
+        let source = coerced.then(|| Zeroizing::new(text.to_owned()));
+        Ok(Node {
+            value,
+            line: self.line,
+            source,
+        })
+    }
+
+    fn begin(&mut self, value: Value, anchor: usize) -> Result<(), ReadError> {
+        if self.open.len() == MAX_DEPTH {
+            return Err(self.error(ReadProblem::Depth(MAX_DEPTH)));
+        }
+        self.open.push(Open {
+            node: Node::new(value, self.line),
+            anchor,
+            key: None,
+        });
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), ReadError> {
+        match self.open.pop() {
+            Some(done) => self.place(done.node, done.anchor),
+            None => Ok(()),
+        }
+    }
+
+    fn alias(&mut self, anchor: usize) -> Result<Node, ReadError> {
+        let Some(node) = self.anchors.get(&anchor).cloned() else {
+            // An alias inside its own anchor.
+            return Err(self.error(ReadProblem::Yaml("an alias refers to itself".into())));
+        };
+        self.aliased += node.size();
+        if self.aliased > MAX_ALIASED {
+            return Err(self.error(ReadProblem::Aliases(MAX_ALIASED)));
+        }
+        Ok(node)
+    }
+
+    /// Puts a finished node where it belongs: item, key, value, or root.
+    fn place(&mut self, node: Node, anchor: usize) -> Result<(), ReadError> {
+        if anchor != 0 {
+            self.anchors.insert(anchor, node.clone());
+        }
+        let line = self.line;
+        let Some(parent) = self.open.last_mut() else {
+            self.documents.push(node);
+            return Ok(());
+        };
+        let placed = match &mut parent.node.value {
+            Value::List(items) => {
+                items.push(node);
+                Ok(())
+            }
+            Value::Map(entries) => match parent.key.take() {
+                None => key_of(&node).map(|key| parent.key = Some(key)),
+                Some(Key::Name(name)) => {
+                    entries.push((name, node));
+                    Ok(())
+                }
+                Some(Key::Merge) => merge(entries, node),
+            },
+            _ => Ok(()),
+        };
+        placed.map_err(|problem| ReadError::at(self.begun, line, problem))
+    }
+
+    fn error(&self, problem: ReadProblem) -> ReadError {
+        ReadError::at(self.begun, self.line, problem)
+    }
+
+    fn error_at(&self, line: usize, problem: ReadProblem) -> ReadError {
+        ReadError::at(self.begun.max(1), line + self.lines_before, problem)
+    }
+}
+
+fn text_value(text: &str) -> Value {
+    Value::Text(Zeroizing::new(text.to_owned()))
+}
+
+/// A scalar with a tag of YAML's own (`!!int "5"`); other tags leave text, as in Go.
+fn tagged(tag: &str, text: &str) -> Result<Value, ReadProblem> {
+    let resolved = scalar::resolve(text);
+    match (tag, resolved) {
+        ("null", Value::Null) => Ok(Value::Null),
+        ("bool", value @ Value::Bool(_))
+        | ("int", value @ Value::Int(_))
+        | ("float", value @ Value::Float(_)) => Ok(value),
+        #[expect(clippy::cast_precision_loss, reason = "what the tag asks for")]
+        ("float", Value::Int(number)) => Ok(Value::Float(number as f64)),
+        ("null", _) => Err(ReadProblem::Tag("!!null")),
+        ("bool", _) => Err(ReadProblem::Tag("!!bool")),
+        ("int", _) => Err(ReadProblem::Tag("!!int")),
+        ("float", _) => Err(ReadProblem::Tag("!!float")),
+        ("binary", _) => binary(text),
+        _ => Ok(text_value(text)),
+    }
+}
+
+fn binary(text: &str) -> Result<Value, ReadProblem> {
+    let kept: Zeroizing<Vec<u8>> =
+        Zeroizing::new(text.bytes().filter(|b| !b.is_ascii_whitespace()).collect());
+    let bytes = base64::decode(&kept).map_err(|_| ReadProblem::Tag("!!binary"))?;
+    let text = String::from_utf8(bytes).map_err(|_| ReadProblem::Tag("!!binary"))?;
+    Ok(Value::Text(Zeroizing::new(text)))
+}
+
+/// Keys are typed too: an unquoted `n:` is the key `false` for the peer.
+fn key_of(node: &Node) -> Result<Key, ReadProblem> {
+    match &node.value {
+        Value::Text(text) if **text == "<<" => Ok(Key::Merge),
+        Value::Text(text) => Ok(Key::Name(text.to_string())),
+        value => scalar::to_text(value)
+            .map(|text| Key::Name(float_word(text)))
+            .ok_or(ReadProblem::Key),
+    }
+}
+
+/// Go writes the three special floats in YAML's own words when they are keys.
+fn float_word(text: String) -> String {
+    match text.as_str() {
+        "+Inf" => ".inf".into(),
+        "-Inf" => "-.inf".into(),
+        "NaN" => ".nan".into(),
+        _ => text,
+    }
+}
+
+fn merge(entries: &mut Vec<(String, Node)>, node: Node) -> Result<(), ReadProblem> {
+    match node.value {
+        Value::Map(merged) => entries.extend(merged),
+        // Of several mappings the first one counts, and of equal keys here the last.
+        Value::List(maps) => {
+            for map in maps.into_iter().rev() {
+                match map.value {
+                    Value::Map(merged) => entries.extend(merged),
+                    _ => return Err(ReadProblem::Merge),
+                }
+            }
+        }
+        _ => return Err(ReadProblem::Merge),
+    }
+    Ok(())
+}

@@ -1,0 +1,348 @@
+//! SealedSecret on the wire, as lenient as the peer; every annotation and label name.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use kube_derive::CustomResource;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value as Json;
+
+use crate::manifest::{Coercion, Document, Reading, Shape, ShapeError};
+
+/// On an existing Secret: the controller may overwrite it and take ownership.
+pub const MANAGED_ANNOTATION: &str = "sealedsecrets.bitnami.com/managed";
+/// On an existing Secret: merge into it instead of replacing it.
+pub const PATCH_ANNOTATION: &str = "sealedsecrets.bitnami.com/patch";
+/// On the template: the Secret gets no owner.
+pub const SKIP_OWNER_ANNOTATION: &str = "sealedsecrets.bitnami.com/skip-set-owner-references";
+/// On a key Secret; the value is [`KEY_ACTIVE`] for a key that is loaded.
+pub const KEY_LABEL: &str = "sealedsecrets.bitnami.com/sealed-secrets-key";
+/// Value of [`KEY_LABEL`] of a key in use.
+pub const KEY_ACTIVE: &str = "active";
+/// Annotations with a copy of the whole Secret, which sealing must not carry along.
+pub const LAST_APPLIED_ANNOTATIONS: [&str; 2] = [
+    "kubectl.kubernetes.io/last-applied-configuration",
+    "kubecfg.ksonnet.io/last-applied-configuration",
+];
+
+/// What stands in a SealedSecret.
+#[derive(CustomResource, Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[kube(
+    group = "bitnami.com",
+    version = "v1alpha1",
+    kind = "SealedSecret",
+    plural = "sealedsecrets",
+    singular = "sealedsecret",
+    namespaced,
+    status = "SealedSecretStatus",
+    derive = "PartialEq",
+    crates(
+        kube_core = "::kube_core",
+        k8s_openapi = "::k8s_openapi",
+        schemars = "::schemars",
+        serde = "::serde",
+        serde_json = "::serde_json"
+    ),
+    doc = "A Secret whose values are encrypted; only the controller of the cluster can open it.",
+    printcolumn = r#"{"name":"Status","type":"string","jsonPath":".status.conditions[0].message"}"#,
+    printcolumn = r#"{"name":"Synced","type":"string","jsonPath":".status.conditions[0].status"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct SealedSecretSpec {
+    /// Everything of the Secret except its sealed values.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub template: SecretTemplate,
+    /// Deprecated: a whole Secret sealed as one value, in base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
+    /// Sealed values in base64, by item key. Whatever is no text reads as an empty value: one
+    /// malformed object must not stop a stream of many.
+    #[serde(deserialize_with = "lenient_map")]
+    #[schemars(schema_with = "encrypted_data_schema")]
+    pub encrypted_data: BTreeMap<String, String>,
+}
+
+/// What the Secret looks like.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+pub struct SecretTemplate {
+    /// Metadata of the Secret; its name and namespace are those of the SealedSecret.
+    #[serde(default, deserialize_with = "null_is_default")]
+    #[schemars(schema_with = "metadata_schema")]
+    pub metadata: ObjectMeta,
+    /// Type of the Secret; absent means `Opaque`.
+    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    pub type_: Option<String>,
+    /// Whether the Secret's data may never change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub immutable: Option<bool>,
+    /// Templates over the decrypted values, by item key. `null` removes the item of that name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<BTreeMap<String, Option<String>>>,
+}
+
+/// What the controller saw last.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SealedSecretStatus {
+    /// Generation of the object that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Synced` comes first: it is the one that Argo CD and the printer columns read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+    /// The key behind each item, or what is wrong with it, in order of item key.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub items: Vec<ItemStatus>,
+}
+
+/// One condition.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// `Synced` or `Ready`.
+    #[serde(rename = "type")]
+    pub type_: String,
+    /// `True`, `False` or `Unknown`.
+    pub status: String,
+    /// When this condition was last written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_update_time: Option<Time>,
+    /// When `status` last changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_transition_time: Option<Time>,
+    /// One word for programs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// A sentence for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// What became of one item.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ItemStatus {
+    /// Item key.
+    pub key: String,
+    /// Fingerprint of the key that opened it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed_by: Option<String>,
+    /// Why it did not open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+impl SealedSecret {
+    /// Namespace of the object; empty if it has none.
+    pub fn namespace_or_empty(&self) -> &str {
+        self.metadata.namespace.as_deref().unwrap_or_default()
+    }
+
+    /// Name of the object; empty if it has none.
+    pub fn name_or_empty(&self) -> &str {
+        self.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// Reads a document. The kind must be `SealedSecret`.
+    ///
+    /// # Errors
+    ///
+    /// Another kind, or a value of the wrong kind, with its line.
+    pub fn from_document(document: &Document) -> Result<(Self, Vec<Coercion>), DocumentError> {
+        let kind = document.root.text("kind").unwrap_or_default();
+        if kind != "SealedSecret" {
+            return Err(DocumentError::Kind {
+                found: kind.to_owned(),
+                wanted: "a SealedSecret",
+            });
+        }
+        let mut reading = Reading::default();
+        let json = reading.json(&document.root, OBJECT)?;
+        // What the shapes let through, serde refuses only in times and managed fields.
+        let sealed = serde_json::from_value(json).map_err(|_| DocumentError::Metadata)?;
+        Ok((sealed, reading.coerced))
+    }
+
+    /// The document as the peer writes it: field order of its types, no status, no generated
+    /// metadata left empty.
+    pub fn to_document(&self) -> Json {
+        let mut json = serde_json::to_value(self).unwrap_or_default();
+        order_metadata(&mut json["metadata"]);
+        order_metadata(&mut json["spec"]["template"]["metadata"]);
+        order(&mut json["spec"], &["template", "data", "encryptedData"]);
+        order(
+            &mut json,
+            &["kind", "apiVersion", "metadata", "spec", "status"],
+        );
+        json
+    }
+}
+
+/// A document is not the object that was expected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DocumentError {
+    /// Another kind of object.
+    #[error("it is {}, not {wanted}", kind_in_words(found))]
+    Kind {
+        /// Its `kind`, maybe empty.
+        found: String,
+        /// The kind that was expected, with its article.
+        wanted: &'static str,
+    },
+    /// A field has the wrong kind of value.
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
+    /// A time, an owner reference or a managed field is malformed.
+    #[error(
+        "its metadata is not that of a Kubernetes object (is every timestamp like 2006-01-02T15:04:05Z?)"
+    )]
+    Metadata,
+    /// An item of `data` is not base64.
+    #[error("line {line}: data.{key}: {source}")]
+    Base64 {
+        /// Item key.
+        key: String,
+        /// Its line.
+        line: usize,
+        /// What is wrong with it.
+        source: crate::base64::Base64Error,
+    },
+}
+
+fn kind_in_words(kind: &str) -> String {
+    if kind.is_empty() {
+        "an object without `kind`".into()
+    } else {
+        format!("of kind {kind}")
+    }
+}
+
+/// Field order of Go's `ObjectMeta`.
+const METADATA_ORDER: [&str; 15] = [
+    "name",
+    "generateName",
+    "namespace",
+    "selfLink",
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "labels",
+    "annotations",
+    "ownerReferences",
+    "finalizers",
+    "managedFields",
+];
+
+/// Puts metadata into the order in which the peer writes it.
+pub(crate) fn order_metadata(metadata: &mut Json) {
+    order(metadata, &METADATA_ORDER);
+}
+
+/// Puts the named fields first, in that order.
+pub(crate) fn order(object: &mut Json, names: &[&str]) {
+    let Json::Object(map) = object else { return };
+    let mut rest = std::mem::take(map);
+    for name in names {
+        if let Some((key, value)) = rest.remove_entry(*name) {
+            map.insert(key, value);
+        }
+    }
+    map.extend(rest);
+}
+
+/// Metadata as far as the peer's types want text.
+pub(crate) const METADATA: Shape = Shape::Fields(&[
+    ("name", Shape::Text),
+    ("generateName", Shape::Text),
+    ("namespace", Shape::Text),
+    ("selfLink", Shape::Text),
+    ("uid", Shape::Text),
+    ("resourceVersion", Shape::Text),
+    ("generation", Shape::Any),
+    ("creationTimestamp", Shape::Any),
+    ("deletionTimestamp", Shape::Any),
+    ("deletionGracePeriodSeconds", Shape::Any),
+    ("labels", Shape::Map(&Shape::Text)),
+    ("annotations", Shape::Map(&Shape::Text)),
+    ("ownerReferences", Shape::Any),
+    ("finalizers", Shape::List(&Shape::Text)),
+    ("managedFields", Shape::Any),
+]);
+
+const OBJECT: Shape = Shape::Fields(&[
+    ("apiVersion", Shape::Text),
+    ("kind", Shape::Text),
+    ("metadata", METADATA),
+    (
+        "spec",
+        Shape::Fields(&[
+            (
+                "template",
+                Shape::Fields(&[
+                    ("metadata", METADATA),
+                    ("type", Shape::Text),
+                    ("immutable", Shape::Bool),
+                    ("data", Shape::Map(&Shape::Text)),
+                ]),
+            ),
+            ("data", Shape::Text),
+            ("encryptedData", Shape::Any),
+        ]),
+    ),
+    ("status", Shape::Any),
+]);
+
+fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+fn lenient_map<'de, D: Deserializer<'de>>(d: D) -> Result<BTreeMap<String, String>, D::Error> {
+    let Json::Object(map) = Json::deserialize(d)? else {
+        return Ok(BTreeMap::new());
+    };
+    let text = |value: Json| value.as_str().map(str::to_owned).unwrap_or_default();
+    Ok(map
+        .into_iter()
+        .map(|(key, value)| (key, text(value)))
+        .collect())
+}
+
+fn encrypted_data_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "description": "Sealed values in base64, by item key.",
+        "additionalProperties": {"type": "string"},
+        "x-kubernetes-preserve-unknown-fields": true,
+    })
+}
+
+fn metadata_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "description": "Metadata of the Secret; its name and namespace are those of the SealedSecret.",
+        "nullable": true,
+        "x-kubernetes-preserve-unknown-fields": true,
+        "properties": {
+            "annotations": {"type": "object", "additionalProperties": {"type": "string"}},
+            "finalizers": {"type": "array", "items": {"type": "string"}},
+            "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+            "name": {"type": "string"},
+            "namespace": {"type": "string"},
+        },
+    })
+}
+
+/// A Kubernetes time of that instant, cut to seconds as the API writes it.
+pub fn time(at: Timestamp) -> Time {
+    Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
+}

@@ -1,0 +1,200 @@
+//! Who may open a sealed value.
+//!
+//! The scope decides the OAEP label, and the label is the only thing that binds a value to its
+//! place: the peer's format binds neither the item key nor the template.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+/// Annotation of a cluster-wide object.
+pub const CLUSTER_WIDE_ANNOTATION: &str = "sealedsecrets.bitnami.com/cluster-wide";
+/// Annotation of a namespace-wide object.
+pub const NAMESPACE_WIDE_ANNOTATION: &str = "sealedsecrets.bitnami.com/namespace-wide";
+
+/// Where a sealed value opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, PartialOrd, Ord)]
+pub enum Scope {
+    /// Only under the name and in the namespace that it was sealed for.
+    #[default]
+    Strict,
+    /// Under any name in its namespace.
+    NamespaceWide,
+    /// Under any name in any namespace.
+    ClusterWide,
+}
+
+/// The word is none of the three scopes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("must be one of: strict, namespace-wide, cluster-wide")]
+pub struct UnknownScope;
+
+impl Scope {
+    /// Every scope, narrowest first.
+    pub const ALL: [Self; 3] = [Self::Strict, Self::NamespaceWide, Self::ClusterWide];
+
+    /// The scope that annotations declare: the value must be exactly `true`, and the wider scope
+    /// wins if both are there.
+    pub fn from_annotations(annotations: Option<&BTreeMap<String, String>>) -> Self {
+        let says = |name| {
+            annotations
+                .and_then(|a| a.get(name))
+                .is_some_and(|value| value == "true")
+        };
+        if says(CLUSTER_WIDE_ANNOTATION) {
+            Self::ClusterWide
+        } else if says(NAMESPACE_WIDE_ANNOTATION) {
+            Self::NamespaceWide
+        } else {
+            Self::Strict
+        }
+    }
+
+    /// Makes annotations declare this scope and no other.
+    pub fn annotate(self, annotations: &mut BTreeMap<String, String>) {
+        annotations.remove(CLUSTER_WIDE_ANNOTATION);
+        annotations.remove(NAMESPACE_WIDE_ANNOTATION);
+        if let Some(name) = self.annotation() {
+            annotations.insert(name.into(), "true".into());
+        }
+    }
+
+    /// The annotation that declares this scope; strict has none.
+    pub fn annotation(self) -> Option<&'static str> {
+        match self {
+            Self::Strict => None,
+            Self::NamespaceWide => Some(NAMESPACE_WIDE_ANNOTATION),
+            Self::ClusterWide => Some(CLUSTER_WIDE_ANNOTATION),
+        }
+    }
+
+    /// The label that a value of this scope is sealed under: `namespace/name`, `namespace`, or
+    /// nothing. An empty namespace gives `/name`, as with the peer.
+    pub fn label(self, namespace: &str, name: &str) -> Label {
+        Label(match self {
+            Self::Strict => format!("{namespace}/{name}"),
+            Self::NamespaceWide => namespace.to_owned(),
+            Self::ClusterWide => String::new(),
+        })
+    }
+}
+
+/// The OAEP label of a value: public bytes that must be equal when sealing and opening.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Label(String);
+
+impl Label {
+    /// The bytes that go into OAEP.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Strict => "strict",
+            Self::NamespaceWide => "namespace-wide",
+            Self::ClusterWide => "cluster-wide",
+        })
+    }
+}
+
+impl FromStr for Scope {
+    type Err = UnknownScope;
+
+    /// The words of `--scope`; the empty word means strict.
+    fn from_str(word: &str) -> Result<Self, UnknownScope> {
+        match word {
+            "" | "strict" => Ok(Self::Strict),
+            "namespace-wide" => Ok(Self::NamespaceWide),
+            "cluster-wide" => Ok(Self::ClusterWide),
+            _ => Err(UnknownScope),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn annotations(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs
+            .iter()
+            .map(|(k, v)| ((*k).into(), (*v).into()))
+            .collect()
+    }
+
+    #[test]
+    fn reads_annotations_exactly() {
+        for (why, pairs, want) in [
+            ("none", vec![], Scope::Strict),
+            (
+                "namespace",
+                vec![(NAMESPACE_WIDE_ANNOTATION, "true")],
+                Scope::NamespaceWide,
+            ),
+            (
+                "cluster",
+                vec![(CLUSTER_WIDE_ANNOTATION, "true")],
+                Scope::ClusterWide,
+            ),
+            (
+                "cluster wins over namespace",
+                vec![
+                    (NAMESPACE_WIDE_ANNOTATION, "true"),
+                    (CLUSTER_WIDE_ANNOTATION, "true"),
+                ],
+                Scope::ClusterWide,
+            ),
+            (
+                "capital letters do not count",
+                vec![(CLUSTER_WIDE_ANNOTATION, "True")],
+                Scope::Strict,
+            ),
+            (
+                "one does not count",
+                vec![(CLUSTER_WIDE_ANNOTATION, "1")],
+                Scope::Strict,
+            ),
+        ] {
+            assert_eq!(
+                Scope::from_annotations(Some(&annotations(&pairs))),
+                want,
+                "{why}"
+            );
+        }
+        assert_eq!(Scope::from_annotations(None), Scope::Strict);
+    }
+
+    #[test]
+    fn annotating_leaves_exactly_the_scope_asked_for() {
+        for scope in Scope::ALL {
+            let mut a = annotations(&[
+                (NAMESPACE_WIDE_ANNOTATION, "true"),
+                (CLUSTER_WIDE_ANNOTATION, "true"),
+                ("other", "stays"),
+            ]);
+            scope.annotate(&mut a);
+            assert_eq!(Scope::from_annotations(Some(&a)), scope);
+            assert_eq!(a.len(), 1 + usize::from(scope != Scope::Strict));
+        }
+    }
+
+    #[test]
+    fn labels_are_those_of_the_peer() {
+        assert_eq!(Scope::Strict.label("ns", "n").as_bytes(), b"ns/n");
+        assert_eq!(Scope::Strict.label("", "n").as_bytes(), b"/n");
+        assert_eq!(Scope::NamespaceWide.label("ns", "n").as_bytes(), b"ns");
+        assert_eq!(Scope::ClusterWide.label("ns", "n").as_bytes(), b"");
+    }
+
+    #[test]
+    fn words_round_trip() {
+        for scope in Scope::ALL {
+            assert_eq!(scope.to_string().parse(), Ok(scope));
+        }
+        assert_eq!("".parse(), Ok(Scope::Strict));
+        assert_eq!("Strict".parse::<Scope>(), Err(UnknownScope));
+    }
+}

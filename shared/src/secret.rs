@@ -1,0 +1,287 @@
+//! A Secret with its plain values.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::{Value as Json, json};
+
+use crate::base64;
+use crate::manifest::{Coercion, Document, Node, Reading, Shape, Value};
+use crate::plain::Plain;
+use crate::resource::{DocumentError, METADATA, order, order_metadata};
+
+/// A Secret in memory: what sealing starts from and what unsealing gives.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Secret {
+    /// Metadata, as far as the input had it.
+    pub metadata: ObjectMeta,
+    /// `type`; absent means `Opaque`.
+    pub type_: Option<String>,
+    /// `immutable`.
+    pub immutable: Option<bool>,
+    /// Plain values by item key; `stringData` has been put over `data`.
+    pub data: BTreeMap<String, Plain>,
+}
+
+impl Secret {
+    /// Reads every Secret of a document: the document itself, or the items of a `List` or
+    /// `SecretList`. A document without `kind` counts as a Secret, as for the peer. Says as well
+    /// which unquoted scalars became another text.
+    ///
+    /// # Errors
+    ///
+    /// Another kind, a value of the wrong kind, or `data` that is not base64.
+    pub fn all_from_document(
+        document: &Document,
+    ) -> Result<(Vec<Self>, Vec<Coercion>), DocumentError> {
+        let mut reading = Reading::default();
+        let mut secrets = Vec::new();
+        collect(&document.root, &mut reading, &mut secrets)?;
+        Ok((secrets, reading.coerced))
+    }
+
+    /// The document as the peer writes it. **It holds the plain values** in base64.
+    pub fn to_document(&self) -> Json {
+        let data: serde_json::Map<String, Json> = self
+            .data
+            .iter()
+            .map(|(key, value)| (key.clone(), base64::encode(value.expose()).into()))
+            .collect();
+        let mut metadata = serde_json::to_value(&self.metadata).unwrap_or_default();
+        order_metadata(&mut metadata);
+        let mut json = json!({"kind": "Secret", "apiVersion": "v1", "metadata": metadata});
+        if let Some(immutable) = self.immutable {
+            json["immutable"] = immutable.into();
+        }
+        if !data.is_empty() {
+            json["data"] = Json::Object(data);
+        }
+        if let Some(type_) = &self.type_ {
+            json["type"] = type_.as_str().into();
+        }
+        order(
+            &mut json,
+            &[
+                "kind",
+                "apiVersion",
+                "metadata",
+                "immutable",
+                "data",
+                "type",
+            ],
+        );
+        json
+    }
+}
+
+fn collect(
+    node: &Node,
+    reading: &mut Reading,
+    secrets: &mut Vec<Secret>,
+) -> Result<(), DocumentError> {
+    match node.text("kind").unwrap_or_default() {
+        "" | "Secret" => {
+            secrets.push(read_secret(node, reading)?);
+            Ok(())
+        }
+        "List" | "SecretList" => items_of(node)
+            .iter()
+            .try_for_each(|item| collect(item, reading, secrets)),
+        kind => Err(DocumentError::Kind {
+            found: kind.to_owned(),
+            wanted: "a Secret",
+        }),
+    }
+}
+
+fn items_of(list: &Node) -> &[Node] {
+    match list.field("items").map(|items| &items.value) {
+        Some(Value::List(items)) => items,
+        _ => &[],
+    }
+}
+
+const WITHOUT_VALUES: Shape = Shape::Fields(&[
+    ("metadata", METADATA),
+    ("type", Shape::Text),
+    ("immutable", Shape::Bool),
+]);
+
+/// The values go from node to [`Plain`] without a stop in a JSON tree, which would not be wiped.
+fn read_secret(node: &Node, reading: &mut Reading) -> Result<Secret, DocumentError> {
+    let mut json = reading.json(node, WITHOUT_VALUES)?;
+    let metadata = match json["metadata"].take() {
+        Json::Null => ObjectMeta::default(),
+        metadata => serde_json::from_value(metadata).map_err(|_| DocumentError::Metadata)?,
+    };
+    let type_ = json["type"]
+        .as_str()
+        .filter(|t| !t.is_empty())
+        .map(str::to_owned);
+    let immutable = json["immutable"].as_bool();
+    let mut data = read_items(node, "data", reading, decoded)?;
+    data.extend(read_items(
+        node,
+        "stringData",
+        reading,
+        |_, node, reading| Ok(Plain::from(reading.text(node)?)),
+    )?);
+    Ok(Secret {
+        metadata,
+        type_,
+        immutable,
+        data,
+    })
+}
+
+/// Turns one value of a map of items into bytes.
+type ReadValue = fn(&str, &Node, &mut Reading) -> Result<Plain, DocumentError>;
+
+fn read_items(
+    secret: &Node,
+    field: &str,
+    reading: &mut Reading,
+    read_value: ReadValue,
+) -> Result<BTreeMap<String, Plain>, DocumentError> {
+    let Some(node) = secret.field(field) else {
+        return Ok(BTreeMap::new());
+    };
+    reading.inside(field, |reading| match &node.value {
+        Value::Null => Ok(BTreeMap::new()),
+        Value::Map(entries) => entries
+            .iter()
+            .map(|(key, node)| {
+                let value = reading.inside(key, |reading| read_value(key, node, reading))?;
+                Ok((key.clone(), value))
+            })
+            .collect(),
+        _ => Err(reading.wrong(node, "a mapping").into()),
+    })
+}
+
+fn decoded(key: &str, node: &Node, reading: &mut Reading) -> Result<Plain, DocumentError> {
+    let text = match &node.value {
+        Value::Text(text) => text.as_bytes(),
+        Value::Null => b"",
+        _ => return Err(reading.wrong(node, "base64 text").into()),
+    };
+    base64::decode(text)
+        .map(Plain::from)
+        .map_err(|source| DocumentError::Base64 {
+            key: key.to_owned(),
+            line: node.line,
+            source,
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest;
+
+    fn read(text: &str) -> Result<(Vec<Secret>, Vec<Coercion>), String> {
+        let documents = manifest::read(text.as_bytes()).map_err(|e| e.to_string())?;
+        Secret::all_from_document(&documents[0]).map_err(|e| e.to_string())
+    }
+
+    fn value<'a>(secret: &'a Secret, key: &str) -> &'a [u8] {
+        secret.data[key].expose()
+    }
+
+    #[test]
+    fn string_data_goes_over_data() {
+        let (secrets, _) =
+            read("kind: Secret\ndata: {a: YQ==, b: Yg==}\nstringData: {b: B, c: }\n").unwrap();
+        assert_eq!(value(&secrets[0], "a"), b"a");
+        assert_eq!(value(&secrets[0], "b"), b"B");
+        assert_eq!(value(&secrets[0], "c"), b"");
+    }
+
+    #[test]
+    fn says_which_scalars_became_another_text() {
+        let (secrets, coerced) =
+            read("stringData:\n  port: 5432\n  big: 1234567.891\n  yes: on\n  quoted: '1e3'\n")
+                .unwrap();
+        assert_eq!(value(&secrets[0], "big"), b"1.2345679e+06");
+        assert_eq!(value(&secrets[0], "quoted"), b"1e3");
+        let said: Vec<_> = coerced
+            .iter()
+            .map(|c| (c.line, c.path.as_str(), c.kind))
+            .collect();
+        assert_eq!(
+            said,
+            [
+                (3, "stringData.big", "a number"),
+                (4, "stringData.true", "a boolean")
+            ]
+        );
+    }
+
+    #[test]
+    fn expands_lists() {
+        let list =
+            "kind: List\nitems:\n- kind: Secret\n  stringData: {a: x}\n- stringData: {b: y}\n";
+        assert_eq!(read(list).unwrap().0.len(), 2);
+        assert_eq!(read("kind: List\n").unwrap().0.len(), 0);
+    }
+
+    #[test]
+    fn names_place_and_kind_of_what_is_wrong_and_never_the_value() {
+        for (why, text, want) in [
+            (
+                "kind",
+                "kind: ConfigMap\ndata: {a: hunter2}",
+                "it is of kind ConfigMap, not a Secret",
+            ),
+            (
+                "kind in a list",
+                "kind: List\nitems: [{kind: Pod}]",
+                "it is of kind Pod, not a Secret",
+            ),
+            (
+                "number in data",
+                "data:\n  a: 5",
+                "line 2: data.a must be base64 text, not a number",
+            ),
+            (
+                "not base64",
+                "data:\n  a: hunter2!",
+                "line 2: data.a: illegal base64 data at input byte 7",
+            ),
+            (
+                "map in stringData",
+                "stringData: {a: {b: hunter2}}",
+                "line 1: stringData.a must be text, not a mapping",
+            ),
+            (
+                "a JSON number",
+                "{\"stringData\":{\"a\":5}}",
+                "line 1: stringData.a must be text (put it in quotes), not a number",
+            ),
+            (
+                "text for data",
+                "data: hunter2",
+                "line 1: data must be a mapping, not text",
+            ),
+            (
+                "list of labels",
+                "metadata: {labels: [a]}",
+                "line 1: metadata.labels must be a mapping, not a list",
+            ),
+            (
+                "bad time",
+                "metadata: {creationTimestamp: hunter2}",
+                "its metadata is not that of a Kubernetes object (is every timestamp like 2006-01-02T15:04:05Z?)",
+            ),
+        ] {
+            let error = read(text).unwrap_err();
+            assert_eq!(error, want, "{why}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_value() {
+        let (secrets, _) = read("stringData: {a: hunter2}").unwrap();
+        assert!(!format!("{secrets:?}").contains("hunter2"));
+    }
+}
