@@ -9,7 +9,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value as Json;
 
-use crate::manifest::{Coercion, Document, Reading, Shape, ShapeError};
+use crate::manifest::{Coercion, Document, Node, Reading, Shape, ShapeError};
 
 /// On an existing Secret: the controller may overwrite it and take ownership.
 pub const MANAGED_ANNOTATION: &str = "sealedsecrets.bitnami.com/managed";
@@ -146,24 +146,21 @@ impl SealedSecret {
         self.metadata.name.as_deref().unwrap_or_default()
     }
 
-    /// Reads a document. The kind must be `SealedSecret`.
+    /// Reads every SealedSecret of a document: the document itself, or the items of a `List` or
+    /// `SealedSecretList`. Says as well which unquoted scalars became another text.
     ///
     /// # Errors
     ///
     /// Another kind, or a value of the wrong kind, with its line.
-    pub fn from_document(document: &Document) -> Result<(Self, Vec<Coercion>), DocumentError> {
-        let kind = document.root.text("kind").unwrap_or_default();
-        if kind != "SealedSecret" {
-            return Err(DocumentError::Kind {
-                found: kind.to_owned(),
-                wanted: "a SealedSecret",
-            });
-        }
+    pub fn all_from_document(
+        document: &Document,
+    ) -> Result<(Vec<Self>, Vec<Coercion>), DocumentError> {
         let mut reading = Reading::default();
-        let json = reading.json(&document.root, OBJECT)?;
-        // What the shapes let through, serde refuses only in times and managed fields.
-        let sealed = serde_json::from_value(json).map_err(|_| DocumentError::Metadata)?;
-        Ok((sealed, reading.coerced))
+        let nodes = document.root.list_items(&["List", "SealedSecretList"]);
+        let sealed = nodes
+            .into_iter()
+            .map(|node| read_sealed_secret(node, &mut reading));
+        Ok((sealed.collect::<Result<_, _>>()?, reading.coerced))
     }
 
     /// The document as the peer writes it: field order of its types, no status, no generated
@@ -179,6 +176,18 @@ impl SealedSecret {
         );
         json
     }
+}
+
+fn read_sealed_secret(node: &Node, reading: &mut Reading) -> Result<SealedSecret, DocumentError> {
+    let kind = node.text("kind").unwrap_or_default();
+    if kind != "SealedSecret" {
+        return Err(DocumentError::Kind {
+            found: kind.to_owned(),
+            wanted: "a SealedSecret",
+        });
+    }
+    // What the shapes let through, serde refuses only in times and managed fields.
+    serde_json::from_value(reading.json(node, OBJECT)?).map_err(|_| DocumentError::Metadata)
 }
 
 /// A document is not the object that was expected.

@@ -35,9 +35,11 @@ impl Secret {
         document: &Document,
     ) -> Result<(Vec<Self>, Vec<Coercion>), DocumentError> {
         let mut reading = Reading::default();
-        let mut secrets = Vec::new();
-        collect(&document.root, &mut reading, &mut secrets)?;
-        Ok((secrets, reading.coerced))
+        let nodes = document.root.list_items(&["List", "SecretList"]);
+        let secrets = nodes
+            .into_iter()
+            .map(|node| read_secret(node, &mut reading));
+        Ok((secrets.collect::<Result<_, _>>()?, reading.coerced))
     }
 
     /// The document as the peer writes it. **It holds the plain values** in base64.
@@ -74,33 +76,6 @@ impl Secret {
     }
 }
 
-fn collect(
-    node: &Node,
-    reading: &mut Reading,
-    secrets: &mut Vec<Secret>,
-) -> Result<(), DocumentError> {
-    match node.text("kind").unwrap_or_default() {
-        "" | "Secret" => {
-            secrets.push(read_secret(node, reading)?);
-            Ok(())
-        }
-        "List" | "SecretList" => items_of(node)
-            .iter()
-            .try_for_each(|item| collect(item, reading, secrets)),
-        kind => Err(DocumentError::Kind {
-            found: kind.to_owned(),
-            wanted: "a Secret",
-        }),
-    }
-}
-
-fn items_of(list: &Node) -> &[Node] {
-    match list.field("items").map(|items| &items.value) {
-        Some(Value::List(items)) => items,
-        _ => &[],
-    }
-}
-
 const WITHOUT_VALUES: Shape = Shape::Fields(&[
     ("metadata", METADATA),
     ("type", Shape::Text),
@@ -109,6 +84,13 @@ const WITHOUT_VALUES: Shape = Shape::Fields(&[
 
 /// The values go from node to [`Plain`] without a stop in a JSON tree, which would not be wiped.
 fn read_secret(node: &Node, reading: &mut Reading) -> Result<Secret, DocumentError> {
+    let kind = node.text("kind").unwrap_or_default();
+    if !matches!(kind, "" | "Secret") {
+        return Err(DocumentError::Kind {
+            found: kind.to_owned(),
+            wanted: "a Secret",
+        });
+    }
     let mut json = reading.json(node, WITHOUT_VALUES)?;
     let metadata = match json["metadata"].take() {
         Json::Null => ObjectMeta::default(),

@@ -46,28 +46,37 @@ impl Certificate {
     ///
     /// # Errors
     ///
-    /// No certificate, or the first one cannot seal.
+    /// No certificate, one that is malformed, or the first one cannot seal.
     pub fn from_pem(text: &[u8]) -> Result<Self, CertificateError> {
-        let block = pem::blocks(text)
-            .into_iter()
-            .find(|block| block.label == "CERTIFICATE" && !block.has_headers)
-            .ok_or(CertificateError::Missing)?;
-        Self::from_der(block.der.to_vec())
+        Self::first_of_pem(text).map(|(certificate, _)| certificate)
     }
 
-    /// How many certificates a PEM text holds; only the first is used.
-    pub fn count_in_pem(text: &[u8]) -> usize {
-        let is_certificate = |b: &pem::Block| b.label == "CERTIFICATE" && !b.has_headers;
-        pem::blocks(text)
+    /// As [`Self::from_pem`], with the number of certificates in the text.
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    pub fn first_of_pem(text: &[u8]) -> Result<(Self, usize), CertificateError> {
+        let blocks = pem::blocks(text);
+        let is_certificate = |b: &&pem::Block| b.label == "CERTIFICATE" && !b.has_headers;
+        let found: Vec<&pem::Block> = blocks.iter().filter(is_certificate).collect();
+        let parsed = found
             .iter()
-            .filter(|block| is_certificate(block))
-            .count()
+            .map(|block| parse(&block.der))
+            .collect::<Result<Vec<_>, _>>()?;
+        let (Some(block), Some(first)) = (found.first(), parsed.first()) else {
+            return Err(CertificateError::Missing);
+        };
+        Ok((Self::from_parsed(block.der.to_vec(), first)?, found.len()))
     }
 
-    /// Reads X.509 DER. The profile is lenient: other people's certificates count too.
+    /// Reads X.509 DER.
     pub(super) fn from_der(der: Vec<u8>) -> Result<Self, CertificateError> {
-        let parsed =
-            CertificateInner::<Raw>::from_der(&der).map_err(|_| CertificateError::Malformed)?;
+        let parsed = parse(&der)?;
+        Self::from_parsed(der, &parsed)
+    }
+
+    fn from_parsed(der: Vec<u8>, parsed: &CertificateInner<Raw>) -> Result<Self, CertificateError> {
         let tbs = parsed.tbs_certificate();
         let key = PublicKey::from_spki(tbs.subject_public_key_info())?;
         let not_before = timestamp(tbs.validity().not_before).ok_or(CertificateError::Malformed)?;
@@ -117,6 +126,11 @@ impl Certificate {
     }
 }
 
+/// The profile is lenient: other people's certificates count too.
+fn parse(der: &[u8]) -> Result<CertificateInner<Raw>, CertificateError> {
+    CertificateInner::from_der(der).map_err(|_| CertificateError::Malformed)
+}
+
 fn timestamp(time: x509_cert::time::Time) -> Option<Timestamp> {
     let seconds = i64::try_from(time.to_unix_duration().as_secs()).ok()?;
     Timestamp::from_second(seconds).ok()
@@ -157,7 +171,9 @@ mod tests {
             Certificate::from_pem(format!("# bundle\n{public_key}{pem}{pem}").as_bytes()).is_ok()
         );
         assert_eq!(
-            Certificate::count_in_pem(format!("{pem}{pem}").as_bytes()),
+            Certificate::first_of_pem(format!("{pem}{pem}").as_bytes())
+                .unwrap()
+                .1,
             2
         );
         for text in [

@@ -42,7 +42,7 @@ pub struct Document {
 /// The first document that is malformed, with its number and line; nothing is skipped.
 pub fn read(bytes: &[u8]) -> Result<Vec<Document>, ReadError> {
     let text = text::decode(bytes)?;
-    let roots = if text.trim_start().starts_with('{') {
+    let roots = if is_json(&text) {
         json_in::read(&text)?
     } else {
         yaml_in::read(&text, 0)?
@@ -57,6 +57,15 @@ pub fn read(bytes: &[u8]) -> Result<Vec<Document>, ReadError> {
             root,
         })
         .collect())
+}
+
+/// Is the input JSON rather than YAML, by its first character?
+pub fn begins_like_json(bytes: &[u8]) -> bool {
+    text::decode(bytes).is_ok_and(|text| is_json(&text))
+}
+
+fn is_json(text: &str) -> bool {
+    text.trim_start().starts_with('{')
 }
 
 #[cfg(test)]

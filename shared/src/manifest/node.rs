@@ -10,8 +10,8 @@ pub struct Node {
     pub value: Value,
     /// Line of the input where it begins, counted from one.
     pub line: usize,
-    /// The text of an unquoted YAML scalar that was read as a number or a boolean. Only these are
-    /// turned back into text where text is wanted; a JSON number is not.
+    /// The text of an unquoted YAML scalar that was read as a number, a boolean or a merge key. Only
+    /// these are turned back into text where text is wanted; a JSON number is not.
     pub source: Option<Zeroizing<String>>,
 }
 
@@ -64,6 +64,21 @@ impl Node {
         match &self.field(name)?.value {
             Value::Text(text) => Some(text),
             _ => None,
+        }
+    }
+
+    /// The items, if this is an object of one of these list kinds, in lists of lists too; else this
+    /// node alone.
+    pub fn list_items(&self, kinds: &[&str]) -> Vec<&Self> {
+        if !self.text("kind").is_some_and(|kind| kinds.contains(&kind)) {
+            return vec![self];
+        }
+        match self.field("items").map(|items| &items.value) {
+            Some(Value::List(items)) => items
+                .iter()
+                .flat_map(|item| item.list_items(kinds))
+                .collect(),
+            _ => Vec::new(),
         }
     }
 

@@ -14,6 +14,8 @@ use crate::base64;
 const MAX_DEPTH: usize = 100;
 /// Nodes that aliases may add to an input. A real manifest repeats a few labels; a bomb multiplies.
 const MAX_ALIASED: usize = 50_000;
+/// The key that merges mappings into one.
+const MERGE_KEY: &str = "<<";
 
 /// Reads every document of a text. `lines_before` is added to all line numbers.
 pub(super) fn read(text: &str, lines_before: usize) -> Result<Vec<Node>, ReadError> {
@@ -85,8 +87,10 @@ impl Builder {
             None | Some("str" | "!") => text_value(text),
             Some(tag) => tagged(tag, text).map_err(|problem| self.error(problem))?,
         };
-        let coerced = plain && matches!(value, Value::Bool(_) | Value::Int(_) | Value::Float(_));
-        let source = coerced.then(|| Zeroizing::new(text.to_owned()));
+        // `<<` keeps its source too: quoted, it is a key like any other.
+        let typed = matches!(value, Value::Bool(_) | Value::Int(_) | Value::Float(_));
+        let source =
+            (plain && (typed || text == MERGE_KEY)).then(|| Zeroizing::new(text.to_owned()));
         Ok(Node {
             value,
             line: self.line,
@@ -196,7 +200,7 @@ fn binary(text: &str) -> Result<Value, ReadProblem> {
 /// Keys are typed too: an unquoted `n:` is the key `false` for the peer.
 fn key_of(node: &Node) -> Result<Key, ReadProblem> {
     match &node.value {
-        Value::Text(text) if **text == "<<" => Ok(Key::Merge),
+        Value::Text(text) if **text == MERGE_KEY && node.source.is_some() => Ok(Key::Merge),
         Value::Text(text) => Ok(Key::Name(text.to_string())),
         value => scalar::to_text(value)
             .map(|text| Key::Name(float_word(text)))

@@ -1,6 +1,6 @@
 //! YAML as Go's yaml.v2 writes it, so that files made by the peer and by us differ in nothing but
-//! ciphertext: keys sorted its way, lists not indented, no folding, and each text quoted that any
-//! YAML 1.1 reader would take for something else.
+//! ciphertext: keys sorted its way, lists not indented, long texts folded at spaces, and each text
+//! quoted that a YAML 1.1 reader would take for something else.
 
 use std::fmt::Write as _;
 
@@ -11,6 +11,9 @@ use super::scalar;
 
 /// Longest key in bytes that stands before its colon; a longer one gets the form `? key`.
 const MAX_SIMPLE_KEY: usize = 128;
+
+/// Column beyond which text is folded at its next space.
+const BEST_WIDTH: usize = 80;
 
 /// Writes one document, without `---`, with a line break at the end.
 pub fn to_yaml(value: &Json) -> String {
@@ -100,10 +103,12 @@ fn pad(out: &mut String, indent: usize) {
     out.extend(std::iter::repeat_n(' ', indent));
 }
 
+/// A key stays on one line, and never reads as the merge key.
 fn key_text(out: &mut String, key: &str) {
     match Style::of(key) {
-        Style::Literal => double_quoted(out, key),
-        style => style.write(out, key, 0),
+        Style::Plain if key != "<<" => out.push_str(key),
+        Style::Single => out.push_str(&single_quoted(key)),
+        _ => double_quoted(out, key, None),
     }
 }
 
@@ -140,18 +145,41 @@ impl Style {
         }
     }
 
+    /// `indent` is that of the lines that a folded or literal text continues on.
     fn write(self, out: &mut String, text: &str, indent: usize) {
         match self {
-            Self::Plain => out.push_str(text),
-            Self::Single => {
-                out.push('\'');
-                out.push_str(&text.replace('\'', "''"));
-                out.push('\'');
-            }
-            Self::Double => double_quoted(out, text),
+            Self::Plain => folded(out, text, indent),
+            Self::Single => folded(out, &single_quoted(text), indent),
+            Self::Double => double_quoted(out, text, Some(indent)),
             Self::Literal => literal(out, text, indent),
         }
     }
+}
+
+fn single_quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// Text whose lines break at single spaces once they are long enough. A reader joins them again
+/// with a space.
+fn folded(out: &mut String, text: &str, indent: usize) {
+    let mut after_space = false;
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        let single = c == ' ' && !after_space && chars.peek().is_some_and(|next| *next != ' ');
+        if single && column(out) > BEST_WIDTH {
+            out.push('\n');
+            pad(out, indent);
+        } else {
+            out.push(c);
+        }
+        after_space = c == ' ';
+    }
+}
+
+/// Characters since the last line break.
+fn column(out: &str) -> usize {
+    out.rsplit('\n').next().unwrap_or_default().chars().count()
 }
 
 /// Which styles a text can take, as libyaml's emitter decides it.
@@ -213,10 +241,7 @@ fn is_printable(c: char) -> bool {
 
 /// Does a YAML 1.1 reader take the unquoted text for text?
 fn reads_as_text(text: &str) -> bool {
-    text != "<<"
-        && matches!(scalar::resolve(text), Value::Text(_))
-        && !is_date(text)
-        && !is_base_60(text)
+    matches!(scalar::resolve(text), Value::Text(_)) && !is_date(text) && !is_base_60(text)
 }
 
 /// `2006-1-2`, alone or before `T` or a space: what Go reads as a timestamp. Quoting a few that Go
@@ -254,29 +279,44 @@ fn is_base_60(text: &str) -> bool {
         && digits_or_underscores(fraction)
 }
 
-fn double_quoted(out: &mut String, text: &str) {
+/// With an indent, folds as [`folded`]; a space that begins a line is marked by a backslash.
+fn double_quoted(out: &mut String, text: &str, fold: Option<usize>) {
     out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\0' => out.push_str("\\0"),
-            '\u{7}' => out.push_str("\\a"),
-            '\u{8}' => out.push_str("\\b"),
-            '\t' => out.push_str("\\t"),
-            '\n' => out.push_str("\\n"),
-            '\u{b}' => out.push_str("\\v"),
-            '\u{c}' => out.push_str("\\f"),
-            '\r' => out.push_str("\\r"),
-            '\u{1b}' => out.push_str("\\e"),
-            '\u{85}' => out.push_str("\\N"),
-            '\u{2028}' => out.push_str("\\L"),
-            '\u{2029}' => out.push_str("\\P"),
-            c if is_printable(c) => out.push(c),
-            c => escaped(out, u32::from(c)),
+    let mut after_space = true;
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match (c, fold, chars.peek()) {
+            (' ', Some(indent), Some(next)) if !after_space && column(out) > BEST_WIDTH => {
+                out.push('\n');
+                pad(out, indent);
+                out.push_str(if *next == ' ' { "\\" } else { "" });
+            }
+            _ => quoted_char(out, c),
         }
+        after_space = c == ' ';
     }
     out.push('"');
+}
+
+fn quoted_char(out: &mut String, c: char) {
+    match c {
+        '"' => out.push_str("\\\""),
+        '\\' => out.push_str("\\\\"),
+        '\0' => out.push_str("\\0"),
+        '\u{7}' => out.push_str("\\a"),
+        '\u{8}' => out.push_str("\\b"),
+        '\t' => out.push_str("\\t"),
+        '\n' => out.push_str("\\n"),
+        '\u{b}' => out.push_str("\\v"),
+        '\u{c}' => out.push_str("\\f"),
+        '\r' => out.push_str("\\r"),
+        '\u{1b}' => out.push_str("\\e"),
+        '\u{85}' => out.push_str("\\N"),
+        '\u{2028}' => out.push_str("\\L"),
+        '\u{2029}' => out.push_str("\\P"),
+        c if is_printable(c) => out.push(c),
+        c => escaped(out, u32::from(c)),
+    }
 }
 
 fn escaped(out: &mut String, code: u32) {
@@ -392,7 +432,7 @@ mod tests {
             ("0x10", "\"0x10\""),
             ("1e3", "\"1e3\""),
             (".5", "\".5\""),
-            ("<<", "\"<<\""),
+            ("<<", "<<"),
             ("2024-01-02", "\"2024-01-02\""),
             ("1:30", "\"1:30\""),
             ("12:34:56.7", "\"12:34:56.7\""),
@@ -466,6 +506,25 @@ strip: |-
 
     b
 "
+        );
+    }
+
+    #[test]
+    fn long_texts_fold_at_single_spaces() {
+        let words = "word ".repeat(20);
+        let line = format!("a: {}", ["word"; 16].join(" "));
+        let plain = json!({"a": words.trim_end()});
+        assert_eq!(to_yaml(&plain), format!("{line}\n  word word word word\n"));
+        let double = json!({"a": format!("{words}\t")});
+        let folded = format!(
+            "{}\n  word word word word \\t\"\n",
+            line.replace("a: ", "a: \"")
+        );
+        assert_eq!(to_yaml(&double), folded);
+        assert!(
+            !to_yaml(&json!({ words.trim_end(): 1 }))
+                .trim_end()
+                .contains('\n')
         );
     }
 

@@ -1,0 +1,228 @@
+//! Where the certificate comes from: a file or a URL.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use shared::key::{Certificate, CertificateError, Validity};
+use ureq::Agent;
+use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
+
+use crate::files::{self, FileError};
+
+/// Certificates are a few kilobytes; a bundle of hundreds still fits.
+const MAX_BYTES: u64 = 10 * 1024 * 1024;
+/// For the whole answer of a server.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// There is no certificate to seal with.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The file cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The server answered with something else than 200.
+    #[error("cannot fetch {uri:?}: {status}")]
+    Status {
+        /// As given.
+        uri: String,
+        /// Code and reason.
+        status: String,
+    },
+    /// No answer.
+    #[error("cannot fetch {uri:?}")]
+    Fetch {
+        /// As given.
+        uri: String,
+        /// What the client says.
+        source: Box<ureq::Error>,
+    },
+    /// A scheme that we do not speak.
+    #[error(
+        "cannot fetch {uri:?}: unsupported protocol scheme {scheme:?}; \
+         give a file, or a URL that begins with file://, http:// or https://"
+    )]
+    Scheme {
+        /// As given.
+        uri: String,
+        /// What stands before its colon.
+        scheme: String,
+    },
+}
+
+/// Reads `--cert`: a file name, or a URL with `file://`, `http://` or `https://` (system roots;
+/// proxies from the environment).
+///
+/// # Errors
+///
+/// The file or server does not give it.
+pub fn read(source: &str) -> Result<Vec<u8>, SourceError> {
+    match scheme(source) {
+        None => Ok(files::read(Path::new(source))?.to_vec()),
+        Some("file") => Ok(files::read(&file_path(source))?.to_vec()),
+        Some("http" | "https") => fetch(source),
+        Some(other) => Err(SourceError::Scheme {
+            uri: source.to_owned(),
+            scheme: other.to_owned(),
+        }),
+    }
+}
+
+/// What stands before the colon of a URL; one letter is a Windows drive.
+fn scheme(source: &str) -> Option<&str> {
+    let (scheme, _) = source.split_once(':')?;
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+    let is_scheme = scheme.len() > 1
+        && scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme.chars().all(allowed);
+    is_scheme.then_some(scheme)
+}
+
+/// The path of a `file://` URL; a host in it counts for nothing, as with the peer.
+fn file_path(uri: &str) -> PathBuf {
+    let rest = uri.trim_start_matches("file:").trim_start_matches("//");
+    let path = rest.find('/').map_or(rest, |at| &rest[at..]);
+    PathBuf::from(percent_decoded(path))
+}
+
+/// A percent sign that begins no escape stands for itself.
+fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('%') {
+        let escape = rest
+            .get(at + 1..at + 3)
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        bytes.extend_from_slice(&rest.as_bytes()[..at]);
+        bytes.push(escape.unwrap_or(b'%'));
+        rest = &rest[at + if escape.is_some() { 3 } else { 1 }..];
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn fetch(uri: &str) -> Result<Vec<u8>, SourceError> {
+    let failed = |source| SourceError::Fetch {
+        uri: uri.to_owned(),
+        source: Box::new(source),
+    };
+    let mut response = agent().get(uri).call().map_err(failed)?;
+    if response.status() != 200 {
+        return Err(SourceError::Status {
+            uri: uri.to_owned(),
+            status: response.status().to_string(),
+        });
+    }
+    response
+        .body_mut()
+        .with_config()
+        .limit(MAX_BYTES)
+        .read_to_vec()
+        .map_err(failed)
+}
+
+fn agent() -> Agent {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = TlsConfig::builder()
+        .provider(TlsProvider::Rustls)
+        .unversioned_rustls_crypto_provider(provider)
+        .root_certs(RootCerts::PlatformVerifier)
+        .build();
+    Agent::new_with_config(
+        Agent::config_builder()
+            .tls_config(tls)
+            .timeout_global(Some(FETCH_TIMEOUT))
+            .http_status_as_error(false)
+            .build(),
+    )
+}
+
+/// The certificate cannot seal.
+#[derive(Debug, thiserror::Error)]
+pub enum UseError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// Its time is over.
+    #[error(
+        "failed to encrypt using an expired certificate on {date}; \
+         fetch the current one, for example with `kubeseal --fetch-cert`"
+    )]
+    Expired {
+        /// Last day of validity.
+        date: String,
+    },
+}
+
+/// Reads the certificate to seal with, and says what is odd about it.
+///
+/// # Errors
+///
+/// It is unusable or expired.
+pub fn parse(pem: &[u8], now: Timestamp) -> Result<(Certificate, Vec<String>), UseError> {
+    let (certificate, count) = Certificate::first_of_pem(pem)?;
+    let mut remarks = Vec::new();
+    match certificate.validity(now) {
+        Validity::Expired => {
+            return Err(UseError::Expired {
+                date: day(certificate.not_after()),
+            });
+        }
+        Validity::NotYet => remarks.push(format!(
+            "the certificate is not valid before {}; is the clock of this machine right?",
+            day(certificate.not_before())
+        )),
+        Validity::Valid => {}
+    }
+    if count > 1 {
+        remarks.push(format!(
+            "of {count} certificates the first one is used ({})",
+            certificate.fingerprint()
+        ));
+    }
+    Ok((certificate, remarks))
+}
+
+/// `January 2, 2006`, in UTC.
+fn day(at: Timestamp) -> String {
+    at.strftime("%B %-d, %Y").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_files_from_urls() {
+        for (source, want) in [
+            ("cert.pem", None),
+            ("/etc/cert.pem", None),
+            ("C:\\cert.pem", None),
+            ("", None),
+            ("1:cert.pem", None),
+            ("file:///cert.pem", Some("file")),
+            ("https://host/cert.pem", Some("https")),
+            ("ftp://host/cert.pem", Some("ftp")),
+        ] {
+            assert_eq!(scheme(source), want, "{source}");
+        }
+    }
+
+    #[test]
+    fn finds_the_path_of_a_file_url() {
+        for (uri, want) in [
+            ("file:///a/b.pem", "/a/b.pem"),
+            ("file://localhost/a/b.pem", "/a/b.pem"),
+            ("file:///a%20b%.pem", "/a b%.pem"),
+        ] {
+            assert_eq!(file_path(uri), Path::new(want), "{uri}");
+        }
+    }
+
+    #[test]
+    fn days_read_as_the_peers() {
+        let at: Timestamp = "2006-01-02T15:04:05Z".parse().unwrap();
+        assert_eq!(day(at), "January 2, 2006");
+    }
+}

@@ -1,0 +1,129 @@
+//! Secret manifests → new items in an existing SealedSecret file.
+
+use std::path::Path;
+
+use shared::key::Certificate;
+use shared::manifest;
+use shared::resource::SealedSecret;
+use shared::scope::Scope;
+use shared::seal::{self, Target};
+use shared::secret::Secret;
+use zeroize::Zeroizing;
+
+use super::secrets::{self, ManifestError, Places};
+use super::{CommandError, Format, SealOptions};
+
+/// The file cannot take new items.
+#[derive(Debug, thiserror::Error)]
+pub enum MergeError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// None or several.
+    #[error("it holds {0} SealedSecrets, and merging needs exactly one")]
+    Count(usize),
+    /// Without a name the new items could never open.
+    #[error("its SealedSecret has no metadata.name")]
+    NoName,
+    /// Items of one object share its scope.
+    #[error(
+        "its items are {existing}, the new ones would be {wanted}; \
+         seal them with --scope {existing}, or seal the whole Secret again"
+    )]
+    Scope {
+        /// That of the file.
+        existing: Scope,
+        /// That of the flag or of the input's annotations.
+        wanted: Scope,
+    },
+}
+
+/// Seals the input for the name, namespace and scope of the file, and gives the new text of the
+/// file, in its own format unless another one was asked for.
+pub(super) fn merge(
+    file: &Path,
+    existing: &[u8],
+    input: &[u8],
+    certificate: &Certificate,
+    options: &SealOptions,
+    format: Option<Format>,
+) -> Result<Zeroizing<String>, CommandError> {
+    let wrong = |source| CommandError::Merge {
+        file: file.to_owned(),
+        source,
+    };
+    let mut target = read_target(existing).map_err(wrong)?;
+    let fresh = secrets::read(input, options)?;
+    let places = Places::of(fresh.len());
+    let mut rng = rand::rng();
+    for (i, mut secret) in fresh.into_iter().enumerate() {
+        let scope = agreed_scope(&target, &secret, options.scope).map_err(wrong)?;
+        aim(&mut secret, &target, scope, options)
+            .and_then(|()| secrets::seal_secret(&secret, certificate, &mut rng))
+            .map(|sealed| merge_one(&mut target, sealed, scope))
+            .map_err(|source| CommandError::Seal {
+                place: places.name(i),
+                source,
+            })?;
+    }
+    let format = format.unwrap_or_else(|| format_of(existing));
+    Ok(secrets::write_one(&target.to_document(), format))
+}
+
+fn read_target(existing: &[u8]) -> Result<SealedSecret, MergeError> {
+    let mut found = secrets::read_objects(existing, SealedSecret::all_from_document)?;
+    match (found.len(), found.pop()) {
+        (1, Some(target)) if target.name_or_empty().is_empty() => Err(MergeError::NoName),
+        (1, Some(target)) => Ok(target),
+        (count, _) => Err(MergeError::Count(count)),
+    }
+}
+
+/// The scope of the file, unless it has no items yet. A flag or annotation that says otherwise is
+/// refused: the new items would be sealed under a label that never opens.
+fn agreed_scope(
+    target: &SealedSecret,
+    secret: &Secret,
+    flag: Option<Scope>,
+) -> Result<Scope, MergeError> {
+    let existing = Scope::from_annotations(target.metadata.annotations.as_ref());
+    let annotated = Scope::from_annotations(secret.metadata.annotations.as_ref());
+    let wanted = flag.or_else(|| Some(annotated).filter(|scope| *scope != Scope::Strict));
+    match wanted {
+        Some(wanted) if wanted != existing && target.spec.encrypted_data.is_empty() => Ok(wanted),
+        Some(wanted) if wanted != existing => Err(MergeError::Scope { existing, wanted }),
+        _ => Ok(existing),
+    }
+}
+
+fn aim(
+    secret: &mut Secret,
+    target: &SealedSecret,
+    scope: Scope,
+    options: &SealOptions,
+) -> Result<(), seal::SealError> {
+    secret.metadata.namespace = Some(target.namespace_or_empty().to_owned());
+    seal::aim(
+        secret,
+        Target {
+            name: Some(target.name_or_empty()),
+            namespace: options.namespace.as_deref(),
+            scope: Some(scope),
+        },
+    )
+}
+
+fn merge_one(target: &mut SealedSecret, fresh: SealedSecret, scope: Scope) {
+    if scope != Scope::from_annotations(target.metadata.annotations.as_ref()) {
+        scope.annotate(target.metadata.annotations.get_or_insert_default());
+    }
+    seal::merge_into(target, fresh);
+}
+
+fn format_of(existing: &[u8]) -> Format {
+    if manifest::begins_like_json(existing) {
+        Format::Json
+    } else {
+        Format::Yaml
+    }
+}

@@ -1,0 +1,340 @@
+//! What can be asked for, and running it.
+//!
+//! Every verb is a function from bytes read to bytes to write; this module reads before and writes
+//! after, so that nothing is half-written when a verb fails.
+
+mod merge;
+mod raw;
+mod recover;
+mod secrets;
+
+use std::path::PathBuf;
+
+use shared::key::Certificate;
+use shared::scope::Scope;
+use shared::seal::SealError;
+use zeroize::Zeroizing;
+
+use crate::certificate::{self, SourceError, UseError};
+use crate::files::{self, FileError};
+use crate::kubeconfig::{self, KubeconfigError};
+use crate::report;
+use crate::surroundings::Surroundings;
+
+pub use secrets::ManifestError;
+
+/// One run.
+#[derive(Debug)]
+pub struct Request {
+    /// What to do.
+    pub command: Command,
+    /// Where the input comes from.
+    pub input: Input,
+    /// Where the result goes; stdout if nowhere else.
+    pub output: Option<PathBuf>,
+    /// `--format` as typed; checked when something is written.
+    pub format: String,
+    /// Was the format typed, rather than a default?
+    pub format_given: bool,
+    /// Sentences to say before anything else.
+    pub warnings: Vec<String>,
+}
+
+/// What can be asked for.
+#[derive(Debug)]
+pub enum Command {
+    /// Print the version.
+    Version,
+    /// Seal Secret manifests.
+    Seal(SealOptions),
+    /// Seal Secret manifests into an existing file.
+    MergeInto {
+        /// The file.
+        file: PathBuf,
+        /// How to seal.
+        options: SealOptions,
+    },
+    /// Seal one value.
+    Raw {
+        /// How to seal.
+        options: SealOptions,
+        /// `--from-file` as typed; stdin if there is none.
+        from_files: Vec<String>,
+    },
+    /// Print the certificate as it is.
+    FetchCertificate {
+        /// `--cert`.
+        certificate: String,
+    },
+    /// Decrypt with backup keys.
+    Recover {
+        /// `--recovery-private-key`.
+        key_files: Vec<PathBuf>,
+    },
+    /// Ask the controller whether it can decrypt.
+    Validate,
+    /// Ask the controller to re-encrypt.
+    ReEncrypt,
+}
+
+/// How to seal.
+#[derive(Debug, Clone, Default)]
+pub struct SealOptions {
+    /// `--cert`; empty for the controller's.
+    pub certificate: String,
+    /// `--name`.
+    pub name: Option<String>,
+    /// `--namespace`.
+    pub namespace: Option<String>,
+    /// `--scope`, if it was typed.
+    pub scope: Option<Scope>,
+    /// `--allow-empty-data`.
+    pub allow_empty_data: bool,
+    /// Which kubeconfig names the namespace if nothing else does.
+    pub kubeconfig: kubeconfig::Choice,
+}
+
+/// Where the input comes from.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// stdin.
+    Stdin,
+    /// `--secret-file`.
+    File(PathBuf),
+}
+
+/// A run failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// `--secret-file` cannot be read.
+    #[error("Could not read file specified with --secret-file")]
+    Input(#[source] FileError),
+    /// Another file cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// stdout cannot be written.
+    #[error("cannot write to stdout")]
+    Stdout(#[source] std::io::Error),
+    /// The certificate cannot be had.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] UseError),
+    /// The kubeconfig cannot be used.
+    #[error(transparent)]
+    Kubeconfig(#[from] KubeconfigError),
+    /// The input is not what it should be.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// A Secret cannot be sealed.
+    #[error("{place}{source}")]
+    Seal {
+        /// `document 2: `, or nothing if there is only one.
+        place: String,
+        /// What is wrong.
+        source: SealError,
+    },
+    /// No Secret in the input.
+    #[error("no secrets found. Ensure the input is valid and UTF-8 encoded")]
+    NoSecrets,
+    /// No SealedSecret in the input.
+    #[error("no sealed secrets found. Ensure the input is valid and UTF-8 encoded")]
+    NoSealedSecrets,
+    /// A Secret without values.
+    #[error(
+        "{place}secret.data is empty in input Secret, assuming this is an error and aborting. \
+         To work with empty data, --allow-empty-data can be used"
+    )]
+    EmptyData {
+        /// As above.
+        place: String,
+    },
+    /// Neither json nor yaml.
+    #[error("unsupported output format: {0}")]
+    Format(String),
+    /// Sealing one value needs a place.
+    #[error("must provide the --{flag} flag with --raw and --scope {scope}")]
+    RawNeeds {
+        /// The flag.
+        flag: &'static str,
+        /// The scope that needs it.
+        scope: Scope,
+    },
+    /// One value at a time.
+    #[error("must provide only one --from-file when encrypting a single item with --raw")]
+    RawFiles,
+    /// Merging failed.
+    #[error("cannot merge into {}", file.display())]
+    Merge {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        source: merge::MergeError,
+    },
+    /// A backup key cannot be used.
+    #[error("the recovery key file {}", file.display())]
+    RecoveryKey {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        source: recover::KeyFileError,
+    },
+    /// A SealedSecret does not open.
+    #[error("{place}{source}")]
+    Unseal {
+        /// `document 2 (ns/name): `, or nothing if there is only one.
+        place: String,
+        /// What is wrong.
+        source: shared::unseal::UnsealError,
+    },
+    /// Needs a cluster.
+    #[error(
+        "{0} needs the controller in a cluster, which this version cannot reach yet; \
+         pass the certificate with --cert FILE or --cert URL where that is enough"
+    )]
+    NeedsCluster(&'static str),
+}
+
+/// Runs a request: reads, does, writes.
+///
+/// # Errors
+///
+/// What went wrong first; nothing has been written then.
+pub fn run(request: &Request, surroundings: &Surroundings) -> Result<(), CommandError> {
+    for warning in &request.warnings {
+        report::warn(warning);
+    }
+    match &request.command {
+        Command::Version => print_version(),
+        Command::Seal(options) => {
+            let input = Prepared::new(request, surroundings)?;
+            let certificate = sealing_certificate(options, surroundings)?;
+            let sealed = secrets::seal(&input.read()?, &certificate, options, surroundings)?;
+            write_result(request, &secrets::write(&sealed, output_format(request)?))
+        }
+        Command::MergeInto { file, options } => {
+            let input = Prepared::new(request, surroundings)?;
+            let certificate = sealing_certificate(options, surroundings)?;
+            let existing = files::read(file)?;
+            let format = request
+                .format_given
+                .then(|| output_format(request))
+                .transpose()?;
+            let fresh = input.read()?;
+            let merged = merge::merge(file, &existing, &fresh, &certificate, options, format)?;
+            Ok(files::replace(file, merged.as_bytes())?)
+        }
+        Command::Raw {
+            options,
+            from_files,
+        } => {
+            let certificate = sealing_certificate(options, surroundings)?;
+            let sealed = raw::seal(&certificate, options, from_files, surroundings)?;
+            write_result(request, sealed.as_bytes())
+        }
+        Command::FetchCertificate { certificate } => {
+            write_result(request, &read_certificate(certificate, "--fetch-cert")?)
+        }
+        Command::Recover { key_files } => {
+            let input = Prepared::new(request, surroundings)?;
+            let ring = recover::read_keys(key_files)?;
+            let secrets = recover::unseal(&input.read()?, &ring)?;
+            write_result(request, &secrets::write(&secrets, output_format(request)?))
+        }
+        Command::Validate => Err(CommandError::NeedsCluster("--validate")),
+        Command::ReEncrypt => Err(CommandError::NeedsCluster("--re-encrypt")),
+    }
+}
+
+fn print_version() -> Result<(), CommandError> {
+    let line = format!("kubeseal version: {}\n", env!("CARGO_PKG_VERSION"));
+    report::print(line.as_bytes()).map_err(CommandError::Stdout)
+}
+
+/// Input that is there, and maybe not read yet: a missing file is reported before a bad
+/// certificate, and stdin is read only when it is its turn.
+enum Prepared {
+    Stdin,
+    Bytes(Zeroizing<Vec<u8>>),
+}
+
+impl Prepared {
+    fn new(request: &Request, surroundings: &Surroundings) -> Result<Self, CommandError> {
+        match &request.input {
+            Input::File(path) => Ok(Self::Bytes(files::read(path).map_err(CommandError::Input)?)),
+            Input::Stdin => {
+                if surroundings.stdin_is_terminal {
+                    report::say("(tty detected: expecting json/yaml k8s resource in stdin)");
+                }
+                Ok(Self::Stdin)
+            }
+        }
+    }
+
+    fn read(self) -> Result<Zeroizing<Vec<u8>>, CommandError> {
+        match self {
+            Self::Stdin => Ok(files::read_stdin()?),
+            Self::Bytes(bytes) => Ok(bytes),
+        }
+    }
+}
+
+fn read_certificate(source: &str, what_for: &'static str) -> Result<Vec<u8>, CommandError> {
+    if source.is_empty() {
+        return Err(CommandError::NeedsCluster(what_for));
+    }
+    Ok(certificate::read(source)?)
+}
+
+fn sealing_certificate(
+    options: &SealOptions,
+    surroundings: &Surroundings,
+) -> Result<Certificate, CommandError> {
+    let pem = read_certificate(&options.certificate, "sealing without --cert")?;
+    let (certificate, remarks) = certificate::parse(&pem, surroundings.now)?;
+    for remark in &remarks {
+        report::warn(remark);
+    }
+    Ok(certificate)
+}
+
+/// How documents are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Indented JSON, one object after the other.
+    Json,
+    /// YAML documents, each behind `---`.
+    Yaml,
+}
+
+/// The ending `.yaml` or `.yml` of the output file wins over `--format`.
+fn output_format(request: &Request) -> Result<Format, CommandError> {
+    let ending = request.output.as_ref().and_then(|path| path.extension());
+    if ending.is_some_and(|ending| ending == "yaml" || ending == "yml") {
+        return Ok(Format::Yaml);
+    }
+    match request.format.to_lowercase().as_str() {
+        "" | "json" => Ok(Format::Json),
+        "yaml" => Ok(Format::Yaml),
+        _ => Err(CommandError::Format(request.format.clone())),
+    }
+}
+
+fn write_result(request: &Request, bytes: &[u8]) -> Result<(), CommandError> {
+    match &request.output {
+        Some(path) => Ok(files::replace(path, bytes)?),
+        None => report::print(bytes).map_err(CommandError::Stdout),
+    }
+}
+
+/// The namespace for what has none, from `--namespace` or the kubeconfig.
+fn default_namespace(
+    options: &SealOptions,
+    surroundings: &Surroundings,
+) -> Result<Option<String>, CommandError> {
+    match &options.namespace {
+        Some(namespace) => Ok(Some(namespace.clone())),
+        None => Ok(kubeconfig::namespace(&options.kubeconfig, surroundings)?),
+    }
+}

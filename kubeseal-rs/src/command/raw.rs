@@ -1,0 +1,58 @@
+//! One value → one ciphertext in base64.
+
+use std::path::Path;
+
+use shared::key::Certificate;
+use shared::scope::Scope;
+use shared::{base64, envelope};
+use zeroize::Zeroizing;
+
+use super::{CommandError, SealOptions, default_namespace};
+use crate::surroundings::Surroundings;
+use crate::{files, report};
+
+/// Seals the bytes as they are, a line break at the end included.
+pub(super) fn seal(
+    certificate: &Certificate,
+    options: &SealOptions,
+    from_files: &[String],
+    surroundings: &Surroundings,
+) -> Result<String, CommandError> {
+    let scope = options.scope.unwrap_or_default();
+    let needs = |flag| CommandError::RawNeeds { flag, scope };
+    let namespace = match scope {
+        Scope::ClusterWide => String::new(),
+        _ => default_namespace(options, surroundings)?.ok_or_else(|| needs("namespace"))?,
+    };
+    let name = match (scope, &options.name) {
+        (Scope::Strict, None) => return Err(needs("name")),
+        (_, name) => name.clone().unwrap_or_default(),
+    };
+    let value = read_value(from_files, surroundings)?;
+    let label = scope.label(&namespace, &name);
+    let sealed = envelope::seal(certificate.public_key(), &label, &value, &mut rand::rng())
+        .map_err(|e| CommandError::Seal {
+            place: String::new(),
+            source: e.into(),
+        })?;
+    Ok(base64::encode(&sealed))
+}
+
+fn read_value(
+    from_files: &[String],
+    surroundings: &Surroundings,
+) -> Result<Zeroizing<Vec<u8>>, CommandError> {
+    match from_files {
+        [] => {
+            if surroundings.stdin_is_terminal {
+                report::say("(tty detected: expecting a secret to encrypt in stdin)");
+            }
+            Ok(files::read_stdin()?)
+        }
+        [file] => {
+            let path = file.split_once('=').map_or(file.as_str(), |(_, path)| path);
+            Ok(files::read(Path::new(path))?)
+        }
+        _ => Err(CommandError::RawFiles),
+    }
+}

@@ -1,0 +1,172 @@
+//! Secret manifests → SealedSecret manifests.
+
+use rand::rngs::ThreadRng;
+use serde_json::Value as Json;
+use shared::key::Certificate;
+use shared::manifest::{self, Coercion, Document, ReadError};
+use shared::resource::{DocumentError, SealedSecret};
+use shared::seal::{self, SealError, Target};
+use shared::secret::Secret;
+use zeroize::Zeroizing;
+
+use super::{CommandError, Format, SealOptions, default_namespace};
+use crate::report;
+use crate::surroundings::Surroundings;
+
+/// The input is not a series of the right objects.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// It cannot be read.
+    #[error("the input is malformed: {0}")]
+    Read(#[from] ReadError),
+    /// A document is not what it should be.
+    #[error("document {number}: {source}")]
+    Document {
+        /// Counted from one.
+        number: usize,
+        /// What is wrong with it.
+        source: DocumentError,
+    },
+}
+
+/// Seals every Secret of the input.
+pub(super) fn seal(
+    input: &[u8],
+    certificate: &Certificate,
+    options: &SealOptions,
+    surroundings: &Surroundings,
+) -> Result<Vec<Json>, CommandError> {
+    let mut secrets = read(input, options)?;
+    let places = Places::of(secrets.len());
+    let place = |i| {
+        move |source| CommandError::Seal {
+            place: places.name(i),
+            source,
+        }
+    };
+    let target = Target {
+        name: options.name.as_deref(),
+        namespace: options.namespace.as_deref(),
+        scope: options.scope,
+    };
+    for (i, secret) in secrets.iter_mut().enumerate() {
+        seal::aim(secret, target).map_err(place(i))?;
+    }
+    fill_namespaces(&mut secrets, options, surroundings)?;
+    let mut rng = rand::rng();
+    let seal_one = |(i, secret)| {
+        let sealed = seal_secret(secret, certificate, &mut rng).map_err(place(i))?;
+        Ok(sealed.to_document())
+    };
+    secrets.iter().enumerate().map(seal_one).collect()
+}
+
+/// The kubeconfig is read only if some Secret needs a namespace from it.
+fn fill_namespaces(
+    secrets: &mut [Secret],
+    options: &SealOptions,
+    surroundings: &Surroundings,
+) -> Result<(), CommandError> {
+    if !secrets.iter().any(seal::lacks_namespace) {
+        return Ok(());
+    }
+    let namespace = default_namespace(options, surroundings)?;
+    for secret in secrets
+        .iter_mut()
+        .filter(|secret| seal::lacks_namespace(secret))
+    {
+        secret.metadata.namespace.clone_from(&namespace);
+    }
+    Ok(())
+}
+
+pub(super) fn seal_secret(
+    secret: &Secret,
+    certificate: &Certificate,
+    rng: &mut ThreadRng,
+) -> Result<SealedSecret, SealError> {
+    seal::seal(secret, certificate.public_key(), rng)
+}
+
+/// Reads every Secret of the input; warns about values that YAML turns into another text.
+pub(super) fn read(input: &[u8], options: &SealOptions) -> Result<Vec<Secret>, CommandError> {
+    let secrets = read_objects(input, Secret::all_from_document)?;
+    if secrets.is_empty() {
+        return Err(CommandError::NoSecrets);
+    }
+    let places = Places::of(secrets.len());
+    match secrets
+        .iter()
+        .position(|secret| secret.data.is_empty() && !options.allow_empty_data)
+    {
+        Some(i) => Err(CommandError::EmptyData {
+            place: places.name(i),
+        }),
+        None => Ok(secrets),
+    }
+}
+
+/// Reads the objects of one kind out of a document.
+type ReadDocument<T> = fn(&Document) -> Result<(Vec<T>, Vec<Coercion>), DocumentError>;
+
+/// Reads all objects of one kind.
+pub(super) fn read_objects<T>(
+    input: &[u8],
+    of_document: ReadDocument<T>,
+) -> Result<Vec<T>, ManifestError> {
+    let mut objects = Vec::new();
+    for document in manifest::read(input)? {
+        let number = document.number;
+        let (found, coerced) =
+            of_document(&document).map_err(|source| ManifestError::Document { number, source })?;
+        objects.extend(found);
+        for coercion in &coerced {
+            report::warn(&in_words(coercion));
+        }
+    }
+    Ok(objects)
+}
+
+fn in_words(coercion: &Coercion) -> String {
+    let Coercion { line, path, kind } = coercion;
+    format!(
+        "line {line}: {path} is not in quotes, so YAML reads it as {kind} and its text changes; \
+         put it in quotes if that is not meant"
+    )
+}
+
+/// Says which of several objects is meant; a lone one needs no name.
+#[derive(Clone, Copy)]
+pub(super) struct Places {
+    count: usize,
+}
+
+impl Places {
+    pub(super) fn of(count: usize) -> Self {
+        Self { count }
+    }
+
+    pub(super) fn name(self, index: usize) -> String {
+        if self.count > 1 {
+            format!("object {} of {}: ", index + 1, self.count)
+        } else {
+            String::new()
+        }
+    }
+}
+
+/// Writes documents one after the other. They may hold plain values.
+pub(super) fn write(documents: &[Json], format: Format) -> Zeroizing<Vec<u8>> {
+    let mut text = Zeroizing::new(Vec::new());
+    for document in documents {
+        text.extend_from_slice(write_one(document, format).as_bytes());
+    }
+    text
+}
+
+pub(super) fn write_one(document: &Json, format: Format) -> Zeroizing<String> {
+    Zeroizing::new(match format {
+        Format::Json => manifest::to_json(document),
+        Format::Yaml => format!("---\n{}", manifest::to_yaml(document)),
+    })
+}

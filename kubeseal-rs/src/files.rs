@@ -1,0 +1,137 @@
+//! stdin and files in; files out, all or nothing.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+use zeroize::Zeroizing;
+
+/// A file could not be read or written. The cause is the system's.
+#[derive(Debug, thiserror::Error)]
+#[error("{verb} {}", path.display())]
+pub struct FileError {
+    verb: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl FileError {
+    fn new(verb: &'static str, path: &Path, source: io::Error) -> Self {
+        Self {
+            verb,
+            path: path.to_owned(),
+            source,
+        }
+    }
+}
+
+/// Reads a whole file.
+///
+/// # Errors
+///
+/// It is not there, is a folder, or cannot be read.
+pub fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
+    let open = || -> io::Result<Zeroizing<Vec<u8>>> {
+        let file = File::open(path)?;
+        let len = file.metadata().map_or(0, |metadata| metadata.len());
+        read_all(file, usize::try_from(len).unwrap_or(0))
+    };
+    open().map_err(|source| FileError::new("cannot read", path, source))
+}
+
+/// Reads stdin to its end.
+///
+/// # Errors
+///
+/// stdin cannot be read.
+pub fn read_stdin() -> Result<Zeroizing<Vec<u8>>, FileError> {
+    read_all(io::stdin().lock(), 0)
+        .map_err(|source| FileError::new("cannot read", Path::new("stdin"), source))
+}
+
+fn read_all(mut from: impl io::Read, expected: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(expected + 1));
+    from.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Replaces a file in one step: the old content or the new is there, never a part. A new file has
+/// mode 0600, an existing one keeps its mode; behind a symbolic link, the file it leads to is
+/// replaced and the link stays. Nothing is left behind on failure.
+///
+/// # Errors
+///
+/// The folder is missing or not writable, or the disk is full.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let write = || -> io::Result<()> {
+        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        if path.is_dir() {
+            return Err(io::Error::from(io::ErrorKind::IsADirectory));
+        }
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
+        let mut file = NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
+        // A temporary file begins with mode 0600, which a new file keeps.
+        if let Ok(existing) = fs::metadata(&path) {
+            file.as_file().set_permissions(existing.permissions())?;
+        }
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(&path).map(drop).map_err(|error| error.error)
+    };
+    write().map_err(|source| FileError::new("cannot write", path, source))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_new_file_is_for_its_owner_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new");
+        replace(&path, b"x").unwrap();
+        assert_eq!(
+            (fs::read(&path).unwrap(), mode(&path)),
+            (b"x".to_vec(), 0o600)
+        );
+    }
+
+    #[test]
+    fn an_existing_file_keeps_its_mode_and_a_link_stays_a_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("file"), folder.path().join("link"));
+        fs::write(&file, "old").unwrap();
+        fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+        std::os::unix::fs::symlink("file", &link).unwrap();
+        replace(&link, b"new").unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(
+            (fs::read(&file).unwrap(), mode(&file)),
+            (b"new".to_vec(), 0o644)
+        );
+    }
+
+    #[test]
+    fn failing_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(replace(folder.path(), b"x").is_err());
+        assert!(replace(&folder.path().join("no/where"), b"x").is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn errors_name_the_file() {
+        let error = read(Path::new("no/where")).unwrap_err();
+        assert_eq!(error.to_string(), "cannot read no/where");
+    }
+}

@@ -1,0 +1,142 @@
+//! The namespace that the user's kubeconfig names, without a Kubernetes client: sealing needs
+//! nothing else from it.
+//!
+//! Files and precedence are those of client-go: `--kubeconfig`, else the list in `KUBECONFIG`, else
+//! `~/.kube/config`, else the pod's own service account; in a list the first file that says
+//! something counts. Clusters and users are not looked at.
+
+use std::path::{Path, PathBuf};
+
+use shared::manifest::{self, Node, ReadError, Value};
+
+use crate::files::{self, FileError};
+use crate::surroundings::Surroundings;
+
+/// What the caller says about the kubeconfig.
+#[derive(Debug, Clone, Default)]
+pub struct Choice {
+    /// `--kubeconfig`.
+    pub file: Option<PathBuf>,
+    /// `--context`.
+    pub context: Option<String>,
+}
+
+/// The kubeconfig cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KubeconfigError {
+    /// A file cannot be read.
+    #[error("the kubeconfig cannot be read (pass --namespace to do without one)")]
+    File(#[from] FileError),
+    /// A file is no YAML.
+    #[error("the kubeconfig {} is malformed (pass --namespace to do without one)", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: ReadError,
+    },
+    /// The context is nowhere.
+    #[error(
+        "context {0:?} does not exist in the kubeconfig; \
+         `kubectl config get-contexts` lists them, and --namespace does without one"
+    )]
+    NoSuchContext(String),
+}
+
+/// The namespace of the chosen context: `default` if it names none, and nothing if there is no
+/// kubeconfig and no service account.
+///
+/// # Errors
+///
+/// An explicit file or a context that is not there, or a file that is malformed.
+pub fn namespace(
+    choice: &Choice,
+    surroundings: &Surroundings,
+) -> Result<Option<String>, KubeconfigError> {
+    let configs = load(choice, surroundings)?;
+    let current = configs
+        .iter()
+        .find_map(|config| filled(config, "current-context"));
+    let name = match (&choice.context, current) {
+        (Some(name), _) => name.clone(),
+        (None, Some(name)) => name.to_owned(),
+        (None, None) => return Ok(in_cluster(surroundings)),
+    };
+    let context = configs
+        .iter()
+        .find_map(|config| find_context(config, &name));
+    let context = context.ok_or(KubeconfigError::NoSuchContext(name))?;
+    let namespace = context
+        .field("context")
+        .and_then(|c| filled(c, "namespace"));
+    Ok(Some(namespace.unwrap_or("default").to_owned()))
+}
+
+fn load(choice: &Choice, surroundings: &Surroundings) -> Result<Vec<Node>, KubeconfigError> {
+    if let Some(path) = &choice.file {
+        return parse(path);
+    }
+    let mut configs = Vec::new();
+    for path in default_files(surroundings)
+        .iter()
+        .filter(|path| path.exists())
+    {
+        configs.extend(parse(path)?);
+    }
+    Ok(configs)
+}
+
+fn default_files(surroundings: &Surroundings) -> Vec<PathBuf> {
+    match surroundings.filled_variable("KUBECONFIG") {
+        Some(list) => std::env::split_paths(&list)
+            .filter(|p| !p.as_os_str().is_empty())
+            .collect(),
+        None => surroundings
+            .home()
+            .map(|home| home.join(".kube/config"))
+            .into_iter()
+            .collect(),
+    }
+}
+
+fn parse(path: &Path) -> Result<Vec<Node>, KubeconfigError> {
+    let documents =
+        manifest::read(&files::read(path)?).map_err(|source| KubeconfigError::Malformed {
+            path: path.to_owned(),
+            source,
+        })?;
+    Ok(documents
+        .into_iter()
+        .take(1)
+        .map(|document| document.root)
+        .collect())
+}
+
+fn find_context<'a>(config: &'a Node, name: &str) -> Option<&'a Node> {
+    match &config.field("contexts")?.value {
+        Value::List(contexts) => contexts.iter().find(|c| c.text("name") == Some(name)),
+        _ => None,
+    }
+}
+
+fn filled<'a>(node: &'a Node, field: &str) -> Option<&'a str> {
+    node.text(field).filter(|text| !text.is_empty())
+}
+
+/// In a pod: `POD_NAMESPACE`, else the service account's namespace, else `default`.
+fn in_cluster(surroundings: &Surroundings) -> Option<String> {
+    let folder = surroundings.service_account_folder();
+    surroundings.filled_variable("KUBERNETES_SERVICE_HOST")?;
+    surroundings.filled_variable("KUBERNETES_SERVICE_PORT")?;
+    if !folder.join("token").exists() {
+        return None;
+    }
+    let from_file = || {
+        let text = std::fs::read_to_string(folder.join("namespace")).ok()?;
+        Some(text.trim().to_owned()).filter(|namespace| !namespace.is_empty())
+    };
+    let named = surroundings
+        .filled_variable("POD_NAMESPACE")
+        .or_else(from_file);
+    Some(named.unwrap_or_else(|| "default".into()))
+}

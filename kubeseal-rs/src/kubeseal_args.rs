@@ -1,0 +1,273 @@
+//! The peer's flags and variables → a [`Request`].
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use flags::{Flag, Flags, Kind, Program, Stop};
+use shared::scope::Scope;
+
+use crate::command::{Command, Input, Request, SealOptions};
+use crate::kubeconfig::Choice;
+
+/// `kubeseal` as it is typed.
+pub const PROGRAM: Program = Program {
+    name: "kubeseal",
+    about: "Encrypts Kubernetes Secrets so that they can be kept in Git.",
+    after_help: "\
+Every flag but those of logging has a variable: --cert is SEALED_SECRETS_CERT.
+
+Example:
+  kubectl create secret generic db --from-literal=password=… --dry-run=client -o yaml \\
+    | kubeseal --cert cert.pem -n shop -o yaml > sealed.yaml",
+    flags: FLAGS,
+};
+
+const FLAGS: &[Flag] = &[
+    text(
+        "cert",
+        "Certificate file or URL to seal with; the controller is not asked then.",
+    ),
+    Flag::new(
+        "controller-name",
+        Kind::Text,
+        "sealed-secrets-controller",
+        "Service of the controller.",
+    ),
+    Flag::new(
+        "controller-namespace",
+        Kind::Text,
+        "kube-system",
+        "Namespace of the controller.",
+    ),
+    Flag::new("format", Kind::Text, "json", "Output format: json or yaml.").short('o'),
+    text("sealed-secret-file", "Output file instead of stdout.").short('w'),
+    text("secret-file", "Input file instead of stdin.").short('f'),
+    text(
+        "scope",
+        "Where the result opens: strict (default), namespace-wide or cluster-wide. \
+         Without it the annotations of the input decide.",
+    ),
+    text(
+        "name",
+        "Name of the Secret; needed with --raw and scope strict.",
+    ),
+    switch("allow-empty-data", "Accept a Secret without values."),
+    text(
+        "merge-into",
+        "Put the items into this SealedSecret file instead of printing.",
+    ),
+    switch("raw", "Encrypt one value instead of a manifest."),
+    Flag::new(
+        "from-file",
+        Kind::List,
+        "",
+        "With --raw: the file that holds the value, as [key=]path.",
+    ),
+    switch("fetch-cert", "Print the certificate."),
+    switch(
+        "validate",
+        "Ask the controller whether it can decrypt the input.",
+    ),
+    switch(
+        "re-encrypt",
+        "Ask the controller to encrypt the input with its newest key.",
+    ),
+    switch("rotate", "Old name of --re-encrypt.").hidden(),
+    switch(
+        "recovery-unseal",
+        "Decrypt the input offline with --recovery-private-key.",
+    ),
+    Flag::new(
+        "recovery-private-key",
+        Kind::List,
+        "",
+        "Files with private keys: PEM, or backups of key Secrets in JSON or YAML.",
+    ),
+    switch("version", "Print the version."),
+    text("kubeconfig", "Kubeconfig file."),
+    text("namespace", "Namespace of the Secret.").short('n'),
+    text("context", "Context of the kubeconfig."),
+    text("cluster", "Cluster of the kubeconfig."),
+    text("user", "User of the kubeconfig."),
+    text("server", "Address of the API server."),
+    text("token", "Bearer token for the API server."),
+    text("username", "User name for the API server."),
+    text("password", "Password for the API server."),
+    text("as", "User to impersonate."),
+    Flag::new(
+        "as-group",
+        Kind::List,
+        "",
+        "Group to impersonate; repeatable.",
+    ),
+    text("as-uid", "UID to impersonate."),
+    text("certificate-authority", "CA file of the API server."),
+    text("client-certificate", "Client certificate file."),
+    text("client-key", "Client key file."),
+    switch(
+        "insecure-skip-tls-verify",
+        "Do not check the API server's certificate.",
+    ),
+    text(
+        "tls-server-name",
+        "Name to check the API server's certificate against.",
+    ),
+    text("proxy-url", "Proxy to the API server."),
+    switch("disable-compression", "No compressed answers."),
+    Flag::new(
+        "request-timeout",
+        Kind::Text,
+        "0",
+        "Time limit for a request; 0 for none.",
+    ),
+    log_switch("add_dir_header"),
+    log_switch("alsologtostderr"),
+    log_value("alsologtostderrthreshold", Kind::Text, "0"),
+    log_switch("legacy_stderr_threshold_behavior"),
+    log_value("log_backtrace_at", Kind::Text, ":0"),
+    log_value("log_dir", Kind::Text, ""),
+    log_value("log_file", Kind::Text, ""),
+    log_value("log_file_max_size", Kind::Int, "1800"),
+    log_switch("logtostderr"),
+    log_switch("one_output"),
+    log_switch("skip_headers"),
+    log_switch("skip_log_headers"),
+    log_value("stderrthreshold", Kind::Text, "2"),
+    log_value("v", Kind::Int, "0").short('v'),
+    log_value("vmodule", Kind::Text, ""),
+];
+
+const fn text(name: &'static str, help: &'static str) -> Flag {
+    Flag::new(name, Kind::Text, "", help)
+}
+
+const fn switch(name: &'static str, help: &'static str) -> Flag {
+    Flag::new(name, Kind::Switch, "false", help)
+}
+
+/// klog's flags are accepted, so that scripts keep working, and change nothing.
+const fn log_value(name: &'static str, kind: Kind, default: &'static str) -> Flag {
+    Flag::new(name, kind, default, "Accepted for compatibility.")
+        .hidden()
+        .without_variable()
+}
+
+const fn log_switch(name: &'static str) -> Flag {
+    log_value(name, Kind::Switch, "false")
+}
+
+/// Reads words (without the program's name) and variables.
+///
+/// # Errors
+///
+/// Help was asked for, or the words are wrong.
+pub fn parse(
+    words: impl IntoIterator<Item = OsString>,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<Request, Stop> {
+    let flags = PROGRAM.parse(words, variable).map_err(with_hint)?;
+    let scope = scope(&flags)?;
+    if !flags.list("from-file").is_empty() && !flags.switch("raw") && !flags.switch("version") {
+        return Err(Stop::Refused("--from-file requires --raw".into()));
+    }
+    let mut warnings = flags.warnings().to_vec();
+    warnings.extend(remarks(&flags));
+    Ok(Request {
+        command: command(&flags, scope),
+        input: match flags.text_if_any("secret-file") {
+            Some(path) => Input::File(PathBuf::from(path)),
+            None => Input::Stdin,
+        },
+        output: flags.text_if_any("sealed-secret-file").map(PathBuf::from),
+        format: flags.text("format").to_owned(),
+        format_given: flags.given("format"),
+        warnings,
+    })
+}
+
+/// A file name without its flag is the mistake most often made.
+fn with_hint(stop: Stop) -> Stop {
+    match stop {
+        Stop::Usage(text)
+            if text.contains("unexpected argument") && !text.contains("argument '-") =>
+        {
+            Stop::Usage(format!(
+                "{text}\nkubeseal reads stdin or --secret-file (-f) FILE.\n"
+            ))
+        }
+        stop => stop,
+    }
+}
+
+fn scope(flags: &Flags) -> Result<Option<Scope>, Stop> {
+    if !flags.given("scope") {
+        return Ok(None);
+    }
+    match flags.text("scope").parse() {
+        Ok(scope) => Ok(Some(scope)),
+        Err(expected) => Err(Stop::Usage(format!(
+            "error: invalid value {:?} for --scope: {expected}\n",
+            flags.text("scope")
+        ))),
+    }
+}
+
+fn remarks(flags: &Flags) -> Vec<String> {
+    let mut remarks = Vec::new();
+    if flags.switch("rotate") {
+        remarks.push("--rotate is deprecated, please use --re-encrypt instead".to_owned());
+    }
+    if !flags.list("recovery-private-key").is_empty() && !flags.switch("recovery-unseal") {
+        remarks.push(
+            "ignoring --recovery-private-key because unseal command not chosen with --recovery-unseal".to_owned(),
+        );
+    }
+    remarks
+}
+
+/// The order is the peer's: what comes first wins if several are asked for.
+fn command(flags: &Flags, scope: Option<Scope>) -> Command {
+    if flags.switch("version") {
+        return Command::Version;
+    }
+    if flags.switch("recovery-unseal") {
+        let key_files = flags
+            .list("recovery-private-key")
+            .iter()
+            .map(PathBuf::from)
+            .collect();
+        return Command::Recover { key_files };
+    }
+    if flags.switch("validate") {
+        return Command::Validate;
+    }
+    if flags.switch("re-encrypt") || flags.switch("rotate") {
+        return Command::ReEncrypt;
+    }
+    let certificate = flags.text("cert").to_owned();
+    if flags.switch("fetch-cert") {
+        return Command::FetchCertificate { certificate };
+    }
+    let options = SealOptions {
+        certificate,
+        name: flags.text_if_any("name").map(str::to_owned),
+        namespace: flags.text_if_any("namespace").map(str::to_owned),
+        scope,
+        allow_empty_data: flags.switch("allow-empty-data"),
+        kubeconfig: Choice {
+            file: flags.text_if_any("kubeconfig").map(PathBuf::from),
+            context: flags.text_if_any("context").map(str::to_owned),
+        },
+    };
+    match flags.text_if_any("merge-into") {
+        Some(file) => Command::MergeInto {
+            file: PathBuf::from(file),
+            options,
+        },
+        None if flags.switch("raw") => Command::Raw {
+            options,
+            from_files: flags.list("from-file").to_vec(),
+        },
+        None => Command::Seal(options),
+    }
+}

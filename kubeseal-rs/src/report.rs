@@ -1,0 +1,75 @@
+//! The only place that prints: results to stdout, talk to stderr, and the exit code.
+
+use std::error::Error;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use flags::Stop;
+
+use crate::command::CommandError;
+
+/// Exit code for words that cannot be understood.
+const USAGE: u8 = 2;
+
+/// Says a sentence that is not the result.
+pub fn say(sentence: &str) {
+    eprintln!("{sentence}");
+}
+
+/// Warns about something that does not stop the run.
+pub fn warn(sentence: &str) {
+    eprintln!("warning: {sentence}");
+}
+
+/// Ends a run: 0, or 1 with the error and its causes.
+pub fn finish(result: Result<(), CommandError>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", chain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Ends a run that never began.
+pub fn stop(stop: Stop) -> ExitCode {
+    match stop {
+        Stop::Help(text) => match print(text.as_bytes()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        },
+        Stop::Usage(text) => {
+            eprint!("{text}");
+            ExitCode::from(USAGE)
+        }
+        Stop::Refused(text) => {
+            eprintln!("error: {text}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Writes a result to stdout. A reader that has gone away is not an error.
+///
+/// # Errors
+///
+/// Any other failure to write.
+pub fn print(bytes: &[u8]) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
+/// An error with its causes, each its own sentence.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

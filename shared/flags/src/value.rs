@@ -1,0 +1,130 @@
+use jiff::SignedDuration;
+
+use crate::duration::parse_duration;
+
+/// What a flag takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `true` or `false`; `true` without a value.
+    Switch,
+    /// Any text.
+    Text,
+    /// Texts by comma (with CSV quotes) or by repetition.
+    List,
+    /// A whole number.
+    Int,
+    /// A number.
+    Float,
+    /// A duration in Go's syntax.
+    Duration,
+}
+
+/// A value of one of the kinds.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Value {
+    Switch(bool),
+    Text(String),
+    List(Vec<String>),
+    Int(i64),
+    Float(f64),
+    Duration(SignedDuration),
+}
+
+impl Kind {
+    /// The word for the value in the help page.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Switch => "true|false",
+            Self::Text => "TEXT",
+            Self::List => "TEXT,…",
+            Self::Int | Self::Float => "NUMBER",
+            Self::Duration => "DURATION",
+        }
+    }
+
+    /// The value when there is neither default nor word.
+    pub(crate) fn zero(self) -> Value {
+        match self {
+            Self::Switch => Value::Switch(false),
+            Self::Text => Value::Text(String::new()),
+            Self::List => Value::List(Vec::new()),
+            Self::Int => Value::Int(0),
+            Self::Float => Value::Float(0.0),
+            Self::Duration => Value::Duration(SignedDuration::ZERO),
+        }
+    }
+
+    /// Reads a value; the error says what was expected.
+    pub(crate) fn parse(self, text: &str) -> Result<Value, &'static str> {
+        match self {
+            Self::Switch => match text {
+                "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(Value::Switch(true)),
+                "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(Value::Switch(false)),
+                _ => Err("true or false"),
+            },
+            Self::Text => Ok(Value::Text(text.to_owned())),
+            Self::List => Ok(Value::List(split(text))),
+            Self::Int => text.parse().map(Value::Int).map_err(|_| "a whole number"),
+            Self::Float => text.parse().map(Value::Float).map_err(|_| "a number"),
+            Self::Duration => parse_duration(text)
+                .map(Value::Duration)
+                .map_err(|_| "a duration like 720h or 1h30m"),
+        }
+    }
+}
+
+impl Value {
+    /// A later word takes the place of an earlier one; lists grow.
+    pub(crate) fn followed_by(self, later: Self) -> Self {
+        match (self, later) {
+            (Self::List(mut items), Self::List(more)) => {
+                items.extend(more);
+                Self::List(items)
+            }
+            (_, later) => later,
+        }
+    }
+}
+
+/// One CSV record: quotes keep commas together, two quotes are one.
+fn split(text: &str) -> Vec<String> {
+    if text.is_empty() {
+        return Vec::new();
+    }
+    let mut items = vec![String::new()];
+    let mut quoted = false;
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        let Some(item) = items.last_mut() else { break };
+        match c {
+            '"' if quoted && chars.peek() == Some(&'"') => {
+                chars.next();
+                item.push('"');
+            }
+            '"' if quoted || item.is_empty() => quoted = !quoted,
+            ',' if !quoted => items.push(String::new()),
+            c => item.push(c),
+        }
+    }
+    items
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn splits_as_csv() {
+        for (text, want) in [
+            ("", vec![]),
+            ("a", vec!["a"]),
+            ("a,b", vec!["a", "b"]),
+            ("a,,b", vec!["a", "", "b"]),
+            ("\"a,b\",c", vec!["a,b", "c"]),
+            ("\"say \"\"hi\"\"\"", vec!["say \"hi\""]),
+            ("it\"s", vec!["it\"s"]),
+        ] {
+            assert_eq!(split(text), want, "{text}");
+        }
+    }
+}
