@@ -35,6 +35,9 @@ pub enum KubeconfigError {
         /// What is wrong.
         source: ReadError,
     },
+    /// A file is YAML, but no kubeconfig.
+    #[error("{} is no kubeconfig (pass --namespace to do without one)", .0.display())]
+    NoMapping(PathBuf),
     /// The context is nowhere.
     #[error(
         "context {0:?} does not exist in the kubeconfig; \
@@ -105,11 +108,18 @@ fn parse(path: &Path) -> Result<Vec<Node>, KubeconfigError> {
             path: path.to_owned(),
             source,
         })?;
-    Ok(documents
+    let roots: Vec<Node> = documents
         .into_iter()
         .take(1)
         .map(|document| document.root)
-        .collect())
+        .collect();
+    if roots
+        .iter()
+        .any(|root| !matches!(root.value, Value::Map(_)))
+    {
+        return Err(KubeconfigError::NoMapping(path.to_owned()));
+    }
+    Ok(roots)
 }
 
 fn find_context<'a>(config: &'a Node, name: &str) -> Option<&'a Node> {

@@ -170,6 +170,13 @@ pub fn parse(
     if !flags.list("from-file").is_empty() && !flags.switch("raw") && !flags.switch("version") {
         return Err(Stop::Refused("--from-file requires --raw".into()));
     }
+    if flags.text_if_any("merge-into").is_some()
+        && flags.text_if_any("sealed-secret-file").is_some()
+    {
+        return Err(Stop::Refused(
+            "--merge-into changes its own file; leave --sealed-secret-file out".into(),
+        ));
+    }
     let mut warnings = flags.warnings().to_vec();
     warnings.extend(remarks(&flags));
     Ok(Request {
@@ -214,8 +221,8 @@ fn scope(flags: &Flags) -> Result<Option<Scope>, Stop> {
 
 fn remarks(flags: &Flags) -> Vec<String> {
     let mut remarks = Vec::new();
-    if flags.switch("rotate") {
-        remarks.push("--rotate is deprecated, please use --re-encrypt instead".to_owned());
+    if flags.given("rotate") {
+        remarks.push("--rotate has been deprecated, please use --re-encrypt instead".to_owned());
     }
     if !flags.list("recovery-private-key").is_empty() && !flags.switch("recovery-unseal") {
         remarks.push(

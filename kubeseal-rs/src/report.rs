@@ -1,10 +1,10 @@
 //! The only place that prints: results to stdout, talk to stderr, and the exit code.
 
-use std::error::Error;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use flags::Stop;
+use shared::error_chain;
 
 use crate::command::CommandError;
 
@@ -26,7 +26,7 @@ pub fn finish(result: Result<(), CommandError>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", chain(&error));
+            eprintln!("error: {}", error_chain(&error));
             ExitCode::FAILURE
         }
     }
@@ -61,15 +61,4 @@ pub fn print(bytes: &[u8]) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result,
     }
-}
-
-/// An error with its causes, each its own sentence.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

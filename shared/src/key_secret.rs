@@ -36,10 +36,10 @@ pub enum KeySecretError {
     #[error("it has no item `{0}`")]
     Missing(&'static str),
     /// `tls.key` is unusable.
-    #[error("tls.key: {0}")]
+    #[error("tls.key cannot be used")]
     Private(#[from] PrivateKeyError),
     /// `tls.crt` is unusable.
-    #[error("tls.crt: {0}")]
+    #[error("tls.crt cannot be used")]
     Certificate(#[from] CertificateError),
     /// The two do not belong together.
     #[error(transparent)]
@@ -175,7 +175,7 @@ mod tests {
             (
                 "garbage",
                 |s, _| drop(s.data.insert("tls.key".into(), Plain::from(vec![1]))),
-                "tls.key: no PEM block",
+                "tls.key cannot be used: no PEM block",
             ),
             (
                 "another certificate",
@@ -189,9 +189,8 @@ mod tests {
         for (why, spoil, want) in cases {
             let mut secret = stored();
             spoil(&mut secret, &other);
-            let error = parse(&secret, OrderPriority::CertNotBefore)
-                .unwrap_err()
-                .to_string();
+            let error = parse(&secret, OrderPriority::CertNotBefore).unwrap_err();
+            let error = crate::error_chain(&error);
             assert!(error.starts_with(want), "{why}: {error}");
         }
     }

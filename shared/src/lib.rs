@@ -34,3 +34,14 @@ pub mod scope;
 pub mod seal;
 pub mod secret;
 pub mod unseal;
+
+/// An error with its causes, each its own sentence, joined by colons: what a person is shown.
+pub fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

@@ -7,9 +7,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube_derive::CustomResource;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json};
 
-use crate::manifest::{Coercion, Document, Node, Reading, Shape, ShapeError};
+use crate::manifest::{Coercion, Document, Node, Reading, Shape, ShapeError, Value};
 
 /// On an existing Secret: the controller may overwrite it and take ownership.
 pub const MANAGED_ANNOTATION: &str = "sealedsecrets.bitnami.com/managed";
@@ -60,7 +60,7 @@ pub struct SealedSecretSpec {
     pub data: Option<String>,
     /// Sealed values in base64, by item key. Whatever is no text reads as an empty value: one
     /// malformed object must not stop a stream of many.
-    #[serde(deserialize_with = "lenient_map")]
+    #[serde(default, deserialize_with = "lenient_map")]
     #[schemars(schema_with = "encrypted_data_schema")]
     pub encrypted_data: BTreeMap<String, String>,
 }
@@ -179,28 +179,59 @@ impl SealedSecret {
 }
 
 fn read_sealed_secret(node: &Node, reading: &mut Reading) -> Result<SealedSecret, DocumentError> {
-    let kind = node.text("kind").unwrap_or_default();
-    if kind != "SealedSecret" {
-        return Err(DocumentError::Kind {
-            found: kind.to_owned(),
-            wanted: "a SealedSecret",
-        });
+    expect_kind(node, "SealedSecret", "bitnami.com/v1alpha1")?;
+    if !matches!(
+        node.field("spec").map(|spec| &spec.value),
+        Some(Value::Map(_))
+    ) {
+        return Err(DocumentError::NoSpec);
+    }
+    let mut json = reading.json(node, OBJECT)?;
+    if json["metadata"].is_null() {
+        json["metadata"] = Json::Object(Map::new());
     }
     // What the shapes let through, serde refuses only in times and managed fields.
-    serde_json::from_value(reading.json(node, OBJECT)?).map_err(|_| DocumentError::Metadata)
+    serde_json::from_value(json).map_err(|_| DocumentError::Metadata)
+}
+
+/// Absent `kind` and `apiVersion` count as the expected ones, as for the peer.
+pub(crate) fn expect_kind(
+    node: &Node,
+    kind: &'static str,
+    api_version: &'static str,
+) -> Result<(), DocumentError> {
+    let field = |name| node.text(name).unwrap_or_default();
+    let (found, version) = (field("kind"), field("apiVersion"));
+    if found.is_empty() && version.is_empty() || (found, version) == (kind, api_version) {
+        return Ok(());
+    }
+    if found == kind && version.is_empty() || found.is_empty() && version == api_version {
+        return Ok(());
+    }
+    let found = format!("{version} {found}").trim().to_owned();
+    Err(DocumentError::Kind {
+        found,
+        kind,
+        api_version,
+    })
 }
 
 /// A document is not the object that was expected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DocumentError {
     /// Another kind of object.
-    #[error("it is {}, not {wanted}", kind_in_words(found))]
+    #[error("it is a {found}, not a {api_version} {kind}")]
     Kind {
-        /// Its `kind`, maybe empty.
+        /// Its `apiVersion` and `kind`.
         found: String,
-        /// The kind that was expected, with its article.
-        wanted: &'static str,
+        /// The kind that was expected.
+        kind: &'static str,
+        /// Its API version.
+        api_version: &'static str,
     },
+    /// A SealedSecret without content.
+    #[error("it has no `spec`, so it is no SealedSecret")]
+    NoSpec,
     /// A field has the wrong kind of value.
     #[error(transparent)]
     Shape(#[from] ShapeError),
@@ -210,7 +241,7 @@ pub enum DocumentError {
     )]
     Metadata,
     /// An item of `data` is not base64.
-    #[error("line {line}: data.{key}: {source}")]
+    #[error("line {line}: data.{key}")]
     Base64 {
         /// Item key.
         key: String,
@@ -219,14 +250,6 @@ pub enum DocumentError {
         /// What is wrong with it.
         source: crate::base64::Base64Error,
     },
-}
-
-fn kind_in_words(kind: &str) -> String {
-    if kind.is_empty() {
-        "an object without `kind`".into()
-    } else {
-        format!("of kind {kind}")
-    }
 }
 
 /// Field order of Go's `ObjectMeta`.
@@ -354,4 +377,122 @@ fn metadata_schema(_: &mut SchemaGenerator) -> Schema {
 /// A Kubernetes time of that instant, cut to seconds as the API writes it.
 pub fn time(at: Timestamp) -> Time {
     Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
+}
+
+#[cfg(test)]
+mod tests {
+    use kube_core::CustomResourceExt as _;
+    use serde_json::json;
+
+    use super::*;
+    use crate::manifest;
+
+    fn read(yaml: &str) -> Result<SealedSecret, String> {
+        let documents = manifest::read(yaml.as_bytes()).map_err(|e| e.to_string())?;
+        let (mut found, _) =
+            SealedSecret::all_from_document(&documents[0]).map_err(|e| crate::error_chain(&e))?;
+        found.pop().ok_or_else(|| "none".to_owned())
+    }
+
+    #[test]
+    fn reads_leniently_as_the_peer_does() {
+        for (why, yaml, want) in [
+            (
+                "nothing in it",
+                "kind: SealedSecret\napiVersion: bitnami.com/v1alpha1\nspec: {}",
+                json!({}),
+            ),
+            (
+                "no kind",
+                "spec: {encryptedData: {a: x}}",
+                json!({"a": "x"}),
+            ),
+            (
+                "null",
+                "spec: {template: null, encryptedData: {a: null}}",
+                json!({"a": ""}),
+            ),
+            (
+                "values that are no text",
+                "spec: {encryptedData: {a: 5, b: [x], c: z}}",
+                json!({"a": "", "b": "", "c": "z"}),
+            ),
+            ("no mapping at all", "spec: {encryptedData: [x]}", json!({})),
+            (
+                "null metadata in the template",
+                "spec: {template: {metadata: null, data: null}}",
+                json!({}),
+            ),
+        ] {
+            let sealed = read(yaml).unwrap_or_else(|e| unreachable!("{why}: {e}"));
+            assert_eq!(json!(sealed.spec.encrypted_data), want, "{why}");
+        }
+    }
+
+    #[test]
+    fn says_what_is_no_sealed_secret() {
+        for (yaml, want) in [
+            (
+                "kind: Secret",
+                "it is a Secret, not a bitnami.com/v1alpha1 SealedSecret",
+            ),
+            (
+                "{kind: SealedSecret, apiVersion: bitnami.com/v2}",
+                "it is a bitnami.com/v2 SealedSecret, not",
+            ),
+            ("kind: SealedSecret", "it has no `spec`"),
+            (
+                "spec: {template: {type: []}}",
+                "line 1: spec.template.type must be text, not a list",
+            ),
+        ] {
+            let error = read(yaml).unwrap_err();
+            assert!(error.starts_with(want), "{error}");
+        }
+    }
+
+    #[test]
+    fn writes_the_field_order_of_the_peer() {
+        let sealed = read(
+            "{spec: {encryptedData: {b: x, a: z}, template: {immutable: true, type: t, metadata: {labels: {l: v}, name: web}}},
+              metadata: {annotations: {z: '1'}, namespace: ns, name: web}}",
+        )
+        .unwrap();
+        let want = r#"{"kind":"SealedSecret","apiVersion":"bitnami.com/v1alpha1","metadata":{"name":"web","namespace":"ns","annotations":{"z":"1"}},"spec":{"template":{"metadata":{"name":"web","labels":{"l":"v"}},"type":"t","immutable":true},"encryptedData":{"a":"z","b":"x"}}}"#;
+        assert_eq!(sealed.to_document().to_string(), want);
+    }
+
+    #[test]
+    fn the_definition_is_at_least_as_lenient_as_the_peers() {
+        let definition = serde_json::to_value(SealedSecret::crd()).unwrap();
+        let version = &definition["spec"]["versions"][0];
+        let schema = &version["schema"]["openAPIV3Schema"];
+        let spec = &schema["properties"]["spec"]["properties"];
+        assert_eq!(schema["required"], json!(["spec"]));
+        assert_eq!(
+            spec["encryptedData"]["x-kubernetes-preserve-unknown-fields"],
+            json!(true)
+        );
+        let template = &spec["template"]["properties"];
+        assert_eq!(
+            template["metadata"]["x-kubernetes-preserve-unknown-fields"],
+            json!(true)
+        );
+        for nullable in [&template["metadata"], &template["data"]] {
+            assert_eq!(nullable["nullable"], json!(true));
+        }
+        assert_eq!(
+            template["data"]["additionalProperties"]["nullable"],
+            json!(true)
+        );
+        assert_eq!(version["subresources"], json!({"status": {}}));
+        let columns: Vec<_> = version["additionalPrinterColumns"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|c| &c["name"])
+            .collect();
+        assert_eq!(columns, ["Status", "Synced", "Age"]);
+        assert_eq!(definition["metadata"]["name"], "sealedsecrets.bitnami.com");
+    }
 }

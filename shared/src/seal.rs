@@ -179,3 +179,211 @@ fn extend(into: &mut Option<BTreeMap<String, String>>, from: Option<BTreeMap<Str
         into.get_or_insert_default().extend(from);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rand::{SeedableRng, rngs::StdRng};
+
+    use super::*;
+    use crate::key::{new_test_key, test_key};
+    use crate::key_ring::{KeyRing, RingKey};
+    use crate::manifest;
+    use crate::unseal;
+
+    fn secret(yaml: &str) -> Secret {
+        let documents = manifest::read(yaml.as_bytes()).unwrap();
+        Secret::all_from_document(&documents[0])
+            .unwrap()
+            .0
+            .remove(0)
+    }
+
+    fn sealed(secret: &Secret) -> Result<SealedSecret, SealError> {
+        let key = test_key().certificate().public_key();
+        seal(secret, key, &mut StdRng::seed_from_u64(3))
+    }
+
+    fn ring() -> KeyRing {
+        let key = new_test_key(1);
+        let order_time = key.pair.certificate().not_before();
+        KeyRing::new([Arc::new(RingKey::new("k".into(), order_time, key.pair))])
+    }
+
+    #[test]
+    fn aiming_follows_the_peers_rules_for_names_and_namespaces() {
+        let mismatch = |found: &str, wanted: &str| {
+            Err(SealError::NamespaceMismatch {
+                found: found.into(),
+                wanted: wanted.into(),
+            })
+        };
+        let cluster_wide =
+            "metadata: {name: web, annotations: {sealedsecrets.bitnami.com/cluster-wide: 'true'}}";
+        let given = |namespace| Target {
+            namespace: Some(namespace),
+            ..Target::default()
+        };
+        for (why, yaml, target, want) in [
+            (
+                "no name",
+                "metadata: {}",
+                Target::default(),
+                Err(SealError::MissingName),
+            ),
+            (
+                "a name given",
+                "metadata: {}",
+                Target {
+                    name: Some("x"),
+                    ..given("a")
+                },
+                Ok("a/x"),
+            ),
+            (
+                "a namespace filled in",
+                "metadata: {name: web}",
+                given("a"),
+                Ok("a/web"),
+            ),
+            (
+                "one that agrees",
+                "metadata: {name: web, namespace: a}",
+                given("a"),
+                Ok("a/web"),
+            ),
+            (
+                "one that does not",
+                "metadata: {name: web, namespace: a}",
+                given("b"),
+                mismatch("a", "b"),
+            ),
+            (
+                "cluster-wide needs none",
+                cluster_wide,
+                given("a"),
+                Ok("/web"),
+            ),
+            (
+                "strict by flag cancels the annotation",
+                cluster_wide,
+                Target {
+                    scope: Some(Scope::Strict),
+                    ..given("a")
+                },
+                Ok("a/web"),
+            ),
+        ] {
+            let mut secret = secret(yaml);
+            let got = aim(&mut secret, target).map(|()| {
+                let part = |text: &Option<String>| text.clone().unwrap_or_default();
+                format!(
+                    "{}/{}",
+                    part(&secret.metadata.namespace),
+                    part(&secret.metadata.name)
+                )
+            });
+            assert_eq!(got, want.map(str::to_owned), "{why}");
+        }
+    }
+
+    #[test]
+    fn refuses_to_seal_without_a_namespace_unless_cluster_wide() {
+        assert_eq!(
+            sealed(&secret("metadata: {name: web}")).unwrap_err(),
+            SealError::MissingNamespace
+        );
+    }
+
+    #[test]
+    fn keeps_what_belongs_to_the_secret_and_drops_what_a_server_wrote() {
+        let sealed = sealed(&secret(
+            "
+metadata:
+  name: web
+  namespace: ns
+  labels: {app: x}
+  annotations:
+    note: text
+    kubectl.kubernetes.io/last-applied-configuration: '{\"stringData\":{\"pw\":\"hunter2\"}}'
+    kubecfg.ksonnet.io/last-applied-configuration: hunter2
+  uid: u
+  resourceVersion: '5'
+  generation: 3
+  creationTimestamp: 2024-01-02T03:04:05Z
+  finalizers: [x/y]
+  ownerReferences: [{apiVersion: v1, kind: Pod, name: p, uid: q}]
+  managedFields: [{manager: kubectl, operation: Update}]
+type: Opaque
+immutable: true
+stringData: {pw: hunter2}
+",
+        ))
+        .unwrap();
+        let template = serde_json::to_value(&sealed.spec.template).unwrap();
+        assert_eq!(
+            template,
+            serde_json::json!({
+                "metadata": {"name": "web", "namespace": "ns", "labels": {"app": "x"}, "annotations": {"note": "text"}},
+                "type": "Opaque",
+                "immutable": true,
+            })
+        );
+        assert!(!sealed.to_document().to_string().contains("hunter2"));
+    }
+
+    #[test]
+    fn every_scope_opens_where_it_says_and_nowhere_else() {
+        let ring = ring();
+        for scope in Scope::ALL {
+            for (name, namespace) in [("web", "ns"), ("other", "ns"), ("web", "other")] {
+                let mut secret = secret("metadata: {name: web, namespace: ns}\nstringData: {a: x}");
+                aim(
+                    &mut secret,
+                    Target {
+                        scope: Some(scope),
+                        ..Target::default()
+                    },
+                )
+                .unwrap();
+                let key = ring.newest().unwrap().certificate().unwrap().public_key();
+                let mut moved = seal(&secret, key, &mut StdRng::seed_from_u64(4)).unwrap();
+                moved.metadata.name = Some(name.into());
+                moved.metadata.namespace = Some(namespace.into());
+                let opens = unseal::unseal(&moved, &ring, true).is_ok();
+                let want = match scope {
+                    Scope::Strict => (name, namespace) == ("web", "ns"),
+                    Scope::NamespaceWide => namespace == "ns",
+                    Scope::ClusterWide => true,
+                };
+                assert_eq!(opens, want, "{scope} as {namespace}/{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn merging_makes_the_maps_that_are_missing_and_leaves_the_rest() {
+        let mut existing = sealed(&secret(
+            "metadata: {name: web, namespace: ns}\ntype: a\nstringData: {a: x}",
+        ))
+        .unwrap();
+        let before = existing.clone();
+        let fresh = sealed(&secret(
+            "metadata: {name: web, namespace: ns, labels: {l: v}, annotations: {k: v}}\ntype: b\nstringData: {b: y}",
+        ))
+        .unwrap();
+        merge_into(&mut existing, fresh);
+        assert_eq!(
+            existing.spec.encrypted_data.keys().collect::<Vec<_>>(),
+            ["a", "b"]
+        );
+        assert_eq!(
+            existing.spec.encrypted_data["a"],
+            before.spec.encrypted_data["a"]
+        );
+        assert_eq!(existing.spec.template.type_, before.spec.template.type_);
+        assert_eq!(existing.spec.template.metadata.labels.unwrap()["l"], "v");
+        assert_eq!(existing.metadata, before.metadata);
+    }
+}

@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 use crate::base64;
 use crate::manifest::{Coercion, Document, Node, Reading, Shape, Value};
 use crate::plain::Plain;
-use crate::resource::{DocumentError, METADATA, order, order_metadata};
+use crate::resource::{DocumentError, METADATA, expect_kind, order, order_metadata};
 
 /// A Secret in memory: what sealing starts from and what unsealing gives.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -35,11 +35,23 @@ impl Secret {
         document: &Document,
     ) -> Result<(Vec<Self>, Vec<Coercion>), DocumentError> {
         let mut reading = Reading::default();
+        let secrets = Self::each_from_document(document, &mut reading);
+        Ok((
+            secrets.into_iter().collect::<Result<_, _>>()?,
+            reading.coerced,
+        ))
+    }
+
+    /// As [`Self::all_from_document`], with an error for each item of a list that is no Secret.
+    pub fn each_from_document(
+        document: &Document,
+        reading: &mut Reading,
+    ) -> Vec<Result<Self, DocumentError>> {
         let nodes = document.root.list_items(&["List", "SecretList"]);
-        let secrets = nodes
+        nodes
             .into_iter()
-            .map(|node| read_secret(node, &mut reading));
-        Ok((secrets.collect::<Result<_, _>>()?, reading.coerced))
+            .map(|node| read_secret(node, reading))
+            .collect()
     }
 
     /// The document as the peer writes it. **It holds the plain values** in base64.
@@ -84,13 +96,7 @@ const WITHOUT_VALUES: Shape = Shape::Fields(&[
 
 /// The values go from node to [`Plain`] without a stop in a JSON tree, which would not be wiped.
 fn read_secret(node: &Node, reading: &mut Reading) -> Result<Secret, DocumentError> {
-    let kind = node.text("kind").unwrap_or_default();
-    if !matches!(kind, "" | "Secret") {
-        return Err(DocumentError::Kind {
-            found: kind.to_owned(),
-            wanted: "a Secret",
-        });
-    }
+    expect_kind(node, "Secret", "v1")?;
     let mut json = reading.json(node, WITHOUT_VALUES)?;
     let metadata = match json["metadata"].take() {
         Json::Null => ObjectMeta::default(),
@@ -163,7 +169,7 @@ mod tests {
 
     fn read(text: &str) -> Result<(Vec<Secret>, Vec<Coercion>), String> {
         let documents = manifest::read(text.as_bytes()).map_err(|e| e.to_string())?;
-        Secret::all_from_document(&documents[0]).map_err(|e| e.to_string())
+        Secret::all_from_document(&documents[0]).map_err(|e| crate::error_chain(&e))
     }
 
     fn value<'a>(secret: &'a Secret, key: &str) -> &'a [u8] {
@@ -213,12 +219,12 @@ mod tests {
             (
                 "kind",
                 "kind: ConfigMap\ndata: {a: hunter2}",
-                "it is of kind ConfigMap, not a Secret",
+                "it is a ConfigMap, not a v1 Secret",
             ),
             (
                 "kind in a list",
                 "kind: List\nitems: [{kind: Pod}]",
-                "it is of kind Pod, not a Secret",
+                "it is a Pod, not a v1 Secret",
             ),
             (
                 "number in data",

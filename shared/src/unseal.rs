@@ -44,7 +44,7 @@ pub enum UnsealError {
     #[error("using deprecated 'data' field, use 'encryptedData' or flip the feature flag")]
     LegacyRefused,
     /// `spec.data` is not base64.
-    #[error("the deprecated field 'data': {0}")]
+    #[error("the deprecated field 'data' is not base64")]
     LegacyBase64(#[from] Base64Error),
     /// `spec.data` did not open.
     #[error(transparent)]
@@ -224,5 +224,163 @@ fn secret_metadata(template: &ObjectMeta) -> ObjectMeta {
         managed_fields: None,
         owner_references: None,
         ..template.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rand::{SeedableRng, rngs::StdRng};
+    use serde_json::json;
+
+    use super::*;
+    use crate::envelope;
+    use crate::key::new_test_key;
+    use crate::key_ring::RingKey;
+    use crate::resource::{SealedSecretSpec, SecretTemplate};
+
+    fn ring() -> KeyRing {
+        let key = new_test_key(1);
+        let order_time = key.pair.certificate().not_before();
+        KeyRing::new([Arc::new(RingKey::new("k".into(), order_time, key.pair))])
+    }
+
+    fn sealed_value(ring: &KeyRing, plain: &[u8]) -> String {
+        let label = Scope::Strict.label("ns", "n");
+        let key = ring.newest().unwrap().certificate().unwrap().public_key();
+        base64::encode(&envelope::seal(key, &label, plain, &mut StdRng::seed_from_u64(5)).unwrap())
+    }
+
+    fn object(items: &[(&str, String)]) -> SealedSecret {
+        let encrypted_data = items
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), v.clone()))
+            .collect();
+        let mut sealed = SealedSecret::new(
+            "n",
+            SealedSecretSpec {
+                encrypted_data,
+                ..SealedSecretSpec::default()
+            },
+        );
+        sealed.metadata.namespace = Some("ns".into());
+        sealed
+    }
+
+    #[test]
+    fn opens_every_item_and_names_its_key() {
+        let ring = ring();
+        let sealed = object(&[
+            ("a", sealed_value(&ring, b"x")),
+            ("b", sealed_value(&ring, b"")),
+        ]);
+        let unsealed = unseal(&sealed, &ring, true).unwrap();
+        assert_eq!(unsealed.secret.data["a"].expose(), b"x");
+        assert_eq!(unsealed.secret.data["b"].expose(), b"");
+        assert_eq!(
+            &unsealed.sealed_by["b"],
+            ring.newest().unwrap().fingerprint()
+        );
+    }
+
+    #[test]
+    fn errors_come_together_with_their_keys_sorted() {
+        let ring = ring();
+        let sealed = object(&[
+            ("good", sealed_value(&ring, b"x")),
+            ("c", "*".into()),
+            ("b", base64::encode(b"junk")),
+            ("a", String::new()),
+        ]);
+        let error = unseal(&sealed, &ring, true).unwrap_err();
+        let want = "no key could decrypt secret (a, b)\nillegal base64 data at input byte 0 (c)";
+        assert_eq!(error.to_string(), want);
+    }
+
+    #[test]
+    fn name_and_namespace_are_the_objects_own_and_server_fields_of_the_template_go() {
+        let mut sealed = object(&[]);
+        sealed.spec.template = serde_json::from_value::<SecretTemplate>(json!({
+            "metadata": {
+                "name": "forged", "namespace": "forged", "uid": "u", "resourceVersion": "1",
+                "labels": {"l": "v"}, "annotations": {"sealedsecrets.bitnami.com/cluster-wide": "true"},
+                "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "q"}],
+            },
+            "type": "t",
+            "immutable": true,
+        }))
+        .unwrap();
+        let secret = unseal(&sealed, &ring(), true).unwrap().secret;
+        let metadata = serde_json::to_value(&secret.metadata).unwrap();
+        assert_eq!(
+            metadata,
+            json!({
+                "name": "n", "namespace": "ns", "labels": {"l": "v"},
+                "annotations": {"sealedsecrets.bitnami.com/cluster-wide": "true"},
+            })
+        );
+        assert_eq!(
+            (secret.type_.as_deref(), secret.immutable),
+            (Some("t"), Some(true))
+        );
+    }
+
+    #[test]
+    fn the_template_has_no_say_in_the_scope() {
+        let ring = ring();
+        let mut sealed = object(&[("a", sealed_value(&ring, b"x"))]);
+        let cluster_wide =
+            BTreeMap::from([(crate::scope::CLUSTER_WIDE_ANNOTATION.into(), "true".into())]);
+        sealed.spec.template.metadata.annotations = Some(cluster_wide.clone());
+        assert!(
+            unseal(&sealed, &ring, true).is_ok(),
+            "sealed strict, and strict by its own annotations"
+        );
+        sealed.metadata.annotations = Some(cluster_wide);
+        assert!(unseal(&sealed, &ring, true).is_err());
+    }
+
+    #[test]
+    fn data_of_the_first_version_opens_only_where_it_is_accepted() {
+        let ring = ring();
+        let whole = br#"{"kind":"Secret","apiVersion":"v1","metadata":{"name":"x","labels":{"l":"1"}},"data":{"foo":"YmFy"},"type":"Opaque"}"#;
+        let mut sealed = object(&[]);
+        sealed.spec.data = Some(sealed_value(&ring, whole));
+        let secret = unseal(&sealed, &ring, true).unwrap().secret;
+        assert_eq!(secret.data["foo"].expose(), b"bar");
+        assert_eq!(secret.metadata.name.as_deref(), Some("n"));
+        assert_eq!(secret.metadata.labels.as_ref().unwrap()["l"], "1");
+        assert_eq!(
+            unseal(&sealed, &ring, false).unwrap_err(),
+            UnsealError::LegacyRefused
+        );
+
+        sealed.spec.encrypted_data.insert("a".into(), String::new());
+        assert_eq!(
+            unseal(&sealed, &ring, true).unwrap_err(),
+            UnsealError::BothForms
+        );
+        sealed.spec.encrypted_data.clear();
+        for (data, want) in [
+            (Some(String::new()), UnsealError::LegacyNoKey(NoKey)),
+            (
+                Some(sealed_value(&ring, b"no secret")),
+                UnsealError::LegacyContent,
+            ),
+        ] {
+            sealed.spec.data = data;
+            assert_eq!(unseal(&sealed, &ring, true).unwrap_err(), want);
+        }
+    }
+
+    #[test]
+    fn refuses_templates_rather_than_render_them_half() {
+        let mut sealed = object(&[]);
+        sealed.spec.template.data = Some(BTreeMap::from([("k".into(), Some("{{ .a }}".into()))]));
+        assert_eq!(
+            unseal(&sealed, &ring(), true).unwrap_err(),
+            UnsealError::Template
+        );
     }
 }

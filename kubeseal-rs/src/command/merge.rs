@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use serde_json::Value as Json;
 use shared::key::Certificate;
-use shared::manifest;
+use shared::manifest::{self, Document, Reading, Shape};
 use shared::resource::SealedSecret;
 use shared::scope::Scope;
 use shared::seal::{self, Target};
@@ -20,7 +21,7 @@ pub enum MergeError {
     #[error(transparent)]
     Manifest(#[from] ManifestError),
     /// None or several.
-    #[error("it holds {0} SealedSecrets, and merging needs exactly one")]
+    #[error("its first document holds {0} SealedSecrets, and merging needs exactly one")]
     Count(usize),
     /// Without a name the new items could never open.
     #[error("its SealedSecret has no metadata.name")]
@@ -47,12 +48,12 @@ pub(super) fn merge(
     certificate: &Certificate,
     options: &SealOptions,
     format: Option<Format>,
-) -> Result<Zeroizing<String>, CommandError> {
+) -> Result<Zeroizing<Vec<u8>>, CommandError> {
     let wrong = |source| CommandError::Merge {
         file: file.to_owned(),
         source,
     };
-    let mut target = read_target(existing).map_err(wrong)?;
+    let (mut target, rest) = read_target(existing).map_err(wrong)?;
     let fresh = secrets::read(input, options)?;
     let places = Places::of(fresh.len());
     let mut rng = rand::rng();
@@ -61,22 +62,33 @@ pub(super) fn merge(
         aim(&mut secret, &target, scope, options)
             .and_then(|()| secrets::seal_secret(&secret, certificate, &mut rng))
             .map(|sealed| merge_one(&mut target, sealed, scope))
-            .map_err(|source| CommandError::Seal {
+            .map_err(|problem| CommandError::Seal {
                 place: places.name(i),
-                source,
+                problem,
             })?;
     }
+    let documents: Vec<Json> = std::iter::once(target.to_document()).chain(rest).collect();
     let format = format.unwrap_or_else(|| format_of(existing));
-    Ok(secrets::write_one(&target.to_document(), format))
+    Ok(secrets::write(&documents, format))
 }
 
-fn read_target(existing: &[u8]) -> Result<SealedSecret, MergeError> {
-    let mut found = secrets::read_objects(existing, SealedSecret::all_from_document)?;
-    match (found.len(), found.pop()) {
-        (1, Some(target)) if target.name_or_empty().is_empty() => Err(MergeError::NoName),
-        (1, Some(target)) => Ok(target),
-        (count, _) => Err(MergeError::Count(count)),
-    }
+/// The first document, which takes the new items, and the others, which stay as they are.
+fn read_target(existing: &[u8]) -> Result<(SealedSecret, Vec<Json>), MergeError> {
+    let documents = manifest::read(existing).map_err(ManifestError::from)?;
+    let (first, rest) = documents.split_first().ok_or(MergeError::Count(0))?;
+    let in_document = |number| move |source| ManifestError::Document { number, source };
+    let (mut found, _) =
+        SealedSecret::all_from_document(first).map_err(in_document(first.number))?;
+    let target = match (found.len(), found.pop()) {
+        (1, Some(target)) if target.name_or_empty().is_empty() => return Err(MergeError::NoName),
+        (1, Some(target)) => target,
+        (count, _) => return Err(MergeError::Count(count)),
+    };
+    let as_it_is = |document: &Document| {
+        let json = Reading::default().json(&document.root, Shape::Any);
+        json.map_err(|e| in_document(document.number)(e.into()))
+    };
+    Ok((target, rest.iter().map(as_it_is).collect::<Result<_, _>>()?))
 }
 
 /// The scope of the file, unless it has no items yet. A flag or annotation that says otherwise is

@@ -10,9 +10,11 @@ mod secrets;
 
 use std::path::PathBuf;
 
+use shared::error_chain;
 use shared::key::Certificate;
 use shared::scope::Scope;
 use shared::seal::SealError;
+use shared::unseal::UnsealError;
 use zeroize::Zeroizing;
 
 use crate::certificate::{self, SourceError, UseError};
@@ -128,18 +130,18 @@ pub enum CommandError {
     #[error(transparent)]
     Manifest(#[from] ManifestError),
     /// A Secret cannot be sealed.
-    #[error("{place}{source}")]
+    #[error("{place}{problem}")]
     Seal {
-        /// `document 2: `, or nothing if there is only one.
+        /// `object 2 of 3: `, or nothing if there is only one.
         place: String,
         /// What is wrong.
-        source: SealError,
+        problem: SealError,
     },
     /// No Secret in the input.
     #[error("no secrets found. Ensure the input is valid and UTF-8 encoded")]
     NoSecrets,
     /// No SealedSecret in the input.
-    #[error("no sealed secrets found. Ensure the input is valid and UTF-8 encoded")]
+    #[error("no SealedSecret found. Ensure the input is valid and UTF-8 encoded")]
     NoSealedSecrets,
     /// A Secret without values.
     #[error(
@@ -181,17 +183,20 @@ pub enum CommandError {
         source: recover::KeyFileError,
     },
     /// A SealedSecret does not open.
-    #[error("{place}{source}")]
+    #[error("{place}{}", error_chain(problem))]
     Unseal {
-        /// `document 2 (ns/name): `, or nothing if there is only one.
+        /// `namespace/name: `, or nothing if there is only one.
         place: String,
         /// What is wrong.
-        source: shared::unseal::UnsealError,
+        problem: UnsealError,
     },
+    /// Nothing to decrypt with.
+    #[error("--recovery-unseal needs the private keys: pass --recovery-private-key FILE")]
+    NoRecoveryKey,
     /// Needs a cluster.
     #[error(
-        "{0} needs the controller in a cluster, which this version cannot reach yet; \
-         pass the certificate with --cert FILE or --cert URL where that is enough"
+        "{0} is not yet possible in this version, since it needs the controller in a cluster; \
+         where the certificate is enough, pass it with --cert FILE or --cert URL"
     )]
     NeedsCluster(&'static str),
 }
@@ -223,7 +228,7 @@ pub fn run(request: &Request, surroundings: &Surroundings) -> Result<(), Command
                 .transpose()?;
             let fresh = input.read()?;
             let merged = merge::merge(file, &existing, &fresh, &certificate, options, format)?;
-            Ok(files::replace(file, merged.as_bytes())?)
+            Ok(files::replace(file, &merged)?)
         }
         Command::Raw {
             options,

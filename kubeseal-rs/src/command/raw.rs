@@ -33,7 +33,7 @@ pub(super) fn seal(
     let sealed = envelope::seal(certificate.public_key(), &label, &value, &mut rand::rng())
         .map_err(|e| CommandError::Seal {
             place: String::new(),
-            source: e.into(),
+            problem: e.into(),
         })?;
     Ok(base64::encode(&sealed))
 }

@@ -4,15 +4,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::Value as Json;
+use shared::error_chain;
 use shared::key::{PrivateKey, PrivateKeyError};
 use shared::key_ring::{KeyRing, RingKey};
 use shared::key_secret::PRIVATE_KEY_ITEM;
-use shared::resource::SealedSecret;
+use shared::manifest::{self, ReadError, Reading};
+use shared::resource::{DocumentError, SealedSecret};
 use shared::secret::Secret;
 use shared::unseal;
 
 use super::CommandError;
-use super::secrets::{self, ManifestError};
+use super::secrets;
 use crate::{files, report};
 
 /// A file gives no key.
@@ -20,26 +22,21 @@ use crate::{files, report};
 pub enum KeyFileError {
     /// Neither PEM nor manifests.
     #[error("holds neither a PEM private key nor the backup of a key Secret")]
-    Manifest(#[from] ManifestError),
+    Manifest(#[from] ReadError),
     /// A PEM file whose key cannot be used.
-    #[error("holds no usable key")]
+    #[error("holds no private key that can be used")]
     Private(#[from] PrivateKeyError),
-    /// A key Secret whose key cannot be used.
-    #[error("holds the Secret {name:?}, whose tls.key cannot be used")]
-    Secret {
-        /// Its name.
-        name: String,
-        /// What is wrong.
-        source: PrivateKeyError,
-    },
     /// Manifests without a key.
-    #[error("holds no Secret with an item `tls.key`")]
+    #[error("holds no private key: no Secret in it has a usable item `tls.key`")]
     NoKey,
 }
 
 /// Reads the keys of every file: PEM with one or more keys, or Secrets in JSON or YAML, alone, in
 /// several documents, or in a `List`.
 pub(super) fn read_keys(key_files: &[PathBuf]) -> Result<KeyRing, CommandError> {
+    if key_files.is_empty() {
+        return Err(CommandError::NoRecoveryKey);
+    }
     let mut keys = Vec::new();
     for file in key_files {
         let bytes = files::read(file)?;
@@ -63,24 +60,49 @@ fn keys_of(bytes: &[u8]) -> Result<Vec<PrivateKey>, KeyFileError> {
         Err(PrivateKeyError::Missing) => {}
         Err(error) => return Err(error.into()),
     }
-    let secrets = secrets::read_objects(bytes, Secret::all_from_document)?;
     let mut keys = Vec::new();
-    for secret in &secrets {
-        let name = secret.metadata.name.clone().unwrap_or_default();
-        match secret.data.get(PRIVATE_KEY_ITEM) {
-            Some(pem) => keys.extend(
-                PrivateKey::all_from_pem(pem.expose())
-                    .map_err(|source| KeyFileError::Secret { name, source })?,
-            ),
-            None => report::warn(&format!(
-                "the Secret {name:?} has no item `tls.key` and is skipped"
-            )),
+    for document in manifest::read(bytes)? {
+        for secret in Secret::each_from_document(&document, &mut Reading::default()) {
+            match secret
+                .map_err(UnusableKey::from)
+                .and_then(|secret| keys_of_secret(&secret))
+            {
+                Ok(found) => keys.extend(found),
+                Err(error) => report::warn(&format!(
+                    "an object in document {} is skipped: {}",
+                    document.number,
+                    error_chain(&error)
+                )),
+            }
         }
     }
     if keys.is_empty() {
         Err(KeyFileError::NoKey)
     } else {
         Ok(keys)
+    }
+}
+
+/// An object of a backup that gives no key. The others still count.
+#[derive(Debug, thiserror::Error)]
+enum UnusableKey {
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+    #[error("the Secret {0:?} has no item `tls.key`")]
+    NoItem(String),
+    #[error("the item `tls.key` of the Secret {name:?} cannot be used")]
+    Private {
+        name: String,
+        source: PrivateKeyError,
+    },
+}
+
+fn keys_of_secret(secret: &Secret) -> Result<Vec<PrivateKey>, UnusableKey> {
+    let name = secret.metadata.name.clone().unwrap_or_default();
+    match secret.data.get(PRIVATE_KEY_ITEM) {
+        Some(pem) => PrivateKey::all_from_pem(pem.expose())
+            .map_err(|source| UnusableKey::Private { name, source }),
+        None => Err(UnusableKey::NoItem(name)),
     }
 }
 
@@ -94,9 +116,9 @@ pub(super) fn unseal(input: &[u8], ring: &KeyRing) -> Result<Vec<Json>, CommandE
     let several = sealed.len() > 1;
     let open = |sealed: SealedSecret| match unseal::unseal(&sealed, ring, true) {
         Ok(unsealed) => Ok(unsealed.secret.to_document()),
-        Err(source) => Err(CommandError::Unseal {
+        Err(problem) => Err(CommandError::Unseal {
             place: place(&sealed, several),
-            source,
+            problem,
         }),
     };
     sealed.into_iter().map(open).collect()

@@ -17,10 +17,10 @@ use crate::surroundings::Surroundings;
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     /// It cannot be read.
-    #[error("the input is malformed: {0}")]
+    #[error("the input is malformed")]
     Read(#[from] ReadError),
     /// A document is not what it should be.
-    #[error("document {number}: {source}")]
+    #[error("document {number}")]
     Document {
         /// Counted from one.
         number: usize,
@@ -39,9 +39,9 @@ pub(super) fn seal(
     let mut secrets = read(input, options)?;
     let places = Places::of(secrets.len());
     let place = |i| {
-        move |source| CommandError::Seal {
+        move |problem| CommandError::Seal {
             place: places.name(i),
-            source,
+            problem,
         }
     };
     let target = Target {
@@ -159,14 +159,11 @@ impl Places {
 pub(super) fn write(documents: &[Json], format: Format) -> Zeroizing<Vec<u8>> {
     let mut text = Zeroizing::new(Vec::new());
     for document in documents {
-        text.extend_from_slice(write_one(document, format).as_bytes());
+        let one = Zeroizing::new(match format {
+            Format::Json => manifest::to_json(document),
+            Format::Yaml => format!("---\n{}", manifest::to_yaml(document)),
+        });
+        text.extend_from_slice(one.as_bytes());
     }
     text
-}
-
-pub(super) fn write_one(document: &Json, format: Format) -> Zeroizing<String> {
-    Zeroizing::new(match format {
-        Format::Json => manifest::to_json(document),
-        Format::Yaml => format!("---\n{}", manifest::to_yaml(document)),
-    })
 }
