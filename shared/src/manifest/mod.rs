@@ -18,7 +18,9 @@ mod scalar;
 mod shape;
 mod text;
 mod yaml_in;
+mod yaml_order;
 mod yaml_out;
+mod yaml_text;
 
 pub use error::{ReadError, ReadProblem, ShapeError};
 pub use json_out::to_json;
