@@ -1,0 +1,122 @@
+//! What the fuzz targets do with their bytes: one function for each parser of foreign bytes.
+//!
+//! `targets/` wraps them for libFuzzer (`.ci/extra fuzz`); `tests/corpus.rs` replays the seeds and
+//! everything that was ever found, as ordinary tests.
+
+use std::sync::LazyLock;
+
+use shared::key::{Certificate, PrivateKey};
+use shared::key_ring::{KeyRing, RingKey};
+use shared::key_secret::{self, OrderPriority};
+use shared::manifest::{self, Reading, Shape};
+use shared::resource::SealedSecret;
+use shared::scope::Scope;
+use shared::secret::Secret;
+use shared::unseal;
+use shared::{base64, envelope};
+
+/// A target by its name.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target. The names are those of the folders in `corpus/`.
+pub const TARGETS: [Target; 7] = [
+    ("base64", base64_text),
+    ("envelope", envelope_bytes),
+    ("flags", flag_words),
+    ("key", key_pem),
+    ("manifest", manifest_text),
+    ("sealed_secret", sealed_secret_text),
+    ("secret", secret_text),
+];
+
+/// The throw-away key of the published vectors.
+fn vector_keys() -> Vec<PrivateKey> {
+    let vectors = include_str!("../../vectors/sealed-secrets-vectors.json");
+    let vectors: serde_json::Value = serde_json::from_str(vectors).unwrap_or_default();
+    let pem = vectors["private_key_pkcs1"].as_str().unwrap_or_default();
+    PrivateKey::all_from_pem(pem.as_bytes()).unwrap_or_default()
+}
+
+static KEYS: LazyLock<Vec<PrivateKey>> = LazyLock::new(vector_keys);
+
+static RING: LazyLock<KeyRing> = LazyLock::new(|| {
+    let keys = vector_keys().into_iter();
+    KeyRing::new(keys.map(|key| RingKey::opening_only("k".into(), key).into()))
+});
+
+/// What decodes encodes to a text that decodes to the same.
+pub fn base64_text(bytes: &[u8]) {
+    if let Ok(decoded) = base64::decode(bytes) {
+        assert_eq!(
+            base64::decode(base64::encode(&decoded).as_bytes()),
+            Ok(decoded)
+        );
+    }
+}
+
+/// Foreign bytes may open or not, and that is all.
+pub fn envelope_bytes(bytes: &[u8]) {
+    for key in KEYS.iter() {
+        let _ = envelope::open(key, &Scope::Strict.label("myns", "mysecret"), bytes);
+    }
+}
+
+/// A duration that reads stays within Go's range.
+pub fn flag_words(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    if let Ok(duration) = flags::parse_duration(&text) {
+        assert!(i64::try_from(duration.as_nanos()).is_ok());
+    }
+}
+
+/// Keys and certificates in PEM. What reads as a certificate reads again from what it writes.
+pub fn key_pem(bytes: &[u8]) {
+    let _ = PrivateKey::all_from_pem(bytes);
+    if let Ok(certificate) = Certificate::from_pem(bytes) {
+        let again = Certificate::from_pem(certificate.to_pem().as_bytes());
+        assert_eq!(again.map(|c| c.to_pem()).ok(), Some(certificate.to_pem()));
+    }
+}
+
+/// What reads as documents reads the same from the YAML and from the JSON that we write of it.
+pub fn manifest_text(bytes: &[u8]) {
+    for document in manifest::read(bytes).unwrap_or_default() {
+        let Ok(value) = Reading::default().json(&document.root, Shape::Any) else {
+            continue;
+        };
+        if !value.is_object() {
+            continue;
+        }
+        for text in [manifest::to_yaml(&value), manifest::to_json(&value)] {
+            let again = manifest::read(text.as_bytes()).unwrap_or_default();
+            let again = again
+                .first()
+                .map(|d| Reading::default().json(&d.root, Shape::Any));
+            // An empty mapping is a document, too.
+            assert_eq!(again, Some(Ok(value.clone())), "{text}");
+        }
+    }
+}
+
+/// SealedSecrets, and opening them.
+pub fn sealed_secret_text(bytes: &[u8]) {
+    for document in manifest::read(bytes).unwrap_or_default() {
+        if let Ok((found, _)) = SealedSecret::all_from_document(&document) {
+            for sealed in found {
+                let _ = unseal::unseal(&sealed, &RING, true);
+                let _ = sealed.to_document();
+            }
+        }
+    }
+}
+
+/// Secrets, and keys in them.
+pub fn secret_text(bytes: &[u8]) {
+    for document in manifest::read(bytes).unwrap_or_default() {
+        let found = Secret::each_from_document(&document, &mut Reading::default());
+        for secret in found.into_iter().flatten() {
+            let _ = key_secret::parse(&secret, OrderPriority::SecretCreationTimestamp);
+            let _ = secret.to_document();
+        }
+    }
+}

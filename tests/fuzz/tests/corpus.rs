@@ -1,0 +1,29 @@
+//! Every seed and every finding, replayed.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
+use std::path::{Path, PathBuf};
+
+fn inputs(target: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("corpus")
+        .join(target);
+    let entries = std::fs::read_dir(&folder).unwrap_or_else(|e| {
+        panic!(
+            "{}: {e}; each target needs a folder of seeds",
+            folder.display()
+        )
+    });
+    entries.map(|entry| entry.unwrap().path()).collect()
+}
+
+#[test]
+fn every_target_survives_its_corpus() {
+    for (name, run) in fuzz::TARGETS {
+        let inputs = inputs(name);
+        assert!(!inputs.is_empty(), "{name} has no seeds");
+        for input in inputs {
+            println!("{}", input.display());
+            run(&std::fs::read(&input).unwrap());
+        }
+    }
+}
