@@ -9,6 +9,7 @@ import (
 	"github.com/bitnami-labs/sealed-secrets/pkg/kubeseal"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/yaml"
 )
@@ -47,9 +48,14 @@ func unseal(r *request) (answer, error) {
 	return written(secret, v1.SchemeGroupVersion, r.Format)
 }
 
-// parse reads one YAML or JSON document with the parser the peer uses. Without a kind the answer is
-// the document as JSON with sorted keys; with one, the document went through that kind's Go type.
+// parse reads one YAML or JSON document with the parsers the peer uses. Without a kind the answer is the
+// document as JSON with sorted keys and every digit of its numbers; with one, the document went through that
+// kind's Go type.
 func parse(r *request) (answer, error) {
+	if r.Kind == "" {
+		text, err := canonical(r.Text)
+		return answer{Text: text}, err
+	}
 	target, err := targetFor(r.Kind)
 	if err != nil {
 		return answer{}, err
@@ -59,6 +65,19 @@ func parse(r *request) (answer, error) {
 	}
 	text, err := json.Marshal(target)
 	return answer{Text: text}, err
+}
+
+func canonical(text []byte) ([]byte, error) {
+	if !utilyaml.IsJSONBuffer(text) {
+		return yaml.YAMLToJSON(text)
+	}
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.UseNumber()
+	var generic any
+	if err := decoder.Decode(&generic); err != nil {
+		return nil, err
+	}
+	return json.Marshal(generic)
 }
 
 // encode writes an object, given as JSON, the way the peer encodes it.
@@ -83,9 +102,6 @@ func encode(r *request) (answer, error) {
 
 func targetFor(kind string) (any, error) {
 	switch kind {
-	case "":
-		var generic any
-		return &generic, nil
 	case "Secret":
 		return &v1.Secret{}, nil
 	case "SealedSecret":

@@ -116,9 +116,11 @@ fn sealed_by_us(secret: &Value, key: &TestKey) -> SealedSecret {
 }
 
 fn read(sealed: &[u8]) -> SealedSecret {
-    SealedSecret::from_document(&manifest::read(sealed).unwrap()[0])
+    let documents = manifest::read(sealed).unwrap();
+    SealedSecret::all_from_document(&documents[0])
         .unwrap()
         .0
+        .remove(0)
 }
 
 fn ring(key: &TestKey) -> KeyRing {

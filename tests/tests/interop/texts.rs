@@ -3,7 +3,7 @@
 use proptest::{collection::btree_map, prelude::*};
 use serde_json::{Value, json};
 use shared::manifest::{self, Reading, Shape, to_json, to_yaml};
-use tests::peer::{Format, Kind};
+use tests::peer::{Format, Kind, PeerError};
 
 use crate::PEER;
 
@@ -104,6 +104,49 @@ fn text() -> impl Strategy<Value = String> {
     ]
 }
 
+/// Keys as Kubernetes lets them stand in data, labels and annotations, typed ones among them.
+fn key() -> impl Strategy<Value = String> {
+    let words = prop::sample::select(vec![
+        "yes",
+        "no",
+        "n",
+        "y",
+        "on",
+        "off",
+        "true",
+        "null",
+        "0",
+        "1",
+        "9",
+        "10",
+        "010",
+        "0x1F",
+        "1_000",
+        "1e3",
+        "1.5",
+        ".5",
+        "1.",
+        "-1",
+        "a1",
+        "a10",
+        "a9",
+        "a-b",
+        "a.b",
+        "a_b",
+        "B",
+        "Z",
+        "-",
+        "_",
+        "2024-01-02",
+        ".inf",
+    ]);
+    prop_oneof![
+        1 => words.prop_map(str::to_owned),
+        2 => "[-._a-zA-Z0-9]{1,12}",
+        1 => "[a-z0-9.]{1,12}/[-._a-zA-Z0-9]{1,140}",
+    ]
+}
+
 fn value() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -114,14 +157,22 @@ fn value() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(4, 24, 5, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            btree_map(text(), inner, 0..4).prop_map(|map| Value::from_iter(map)),
+            btree_map(key(), inner, 0..4).prop_map(|map| Value::from_iter(map)),
         ]
     })
 }
 
+/// Breaks of YAML 1.1 that YAML 1.2 reads as letters. Go writes them raw, we escape them, so that readers of
+/// both versions agree on what stands there.
+const OLD_BREAKS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
+
 /// A SealedSecret with texts wherever a user may write some.
 fn sealed_secret() -> impl Strategy<Value = Value> {
-    let texts = || btree_map(text(), text(), 0..4);
+    let text = || text().prop_filter("no old breaks", |text| !text.contains(OLD_BREAKS));
+    // Go compares digits as numbers, and with leading zeros that is no order: 03a < 0x1 < 1 < 03a. It then
+    // prints keys in whatever order chance brings.
+    let key = || key().prop_map(|key| key.replace('0', "7"));
+    let texts = move || btree_map(key(), text(), 0..4);
     (
         texts(),
         texts(),
@@ -179,17 +230,29 @@ proptest! {
 
     #[test]
     fn we_write_an_object_byte_for_byte_as_go_does(object in sealed_secret()) {
-        let yaml = PEER.encode(Kind::SealedSecret, &object, Format::Yaml).unwrap();
-        prop_assert_eq!(to_yaml(&object), String::from_utf8(yaml).unwrap());
         let json = PEER.encode(Kind::SealedSecret, &object, Format::Json).unwrap();
         prop_assert_eq!(to_json(&object), String::from_utf8(json).unwrap() + "\n");
+        let yaml = yaml_of_go(&object);
+        prop_assume!(yaml.is_some());
+        prop_assert_eq!(to_yaml(&object), yaml.unwrap());
     }
 
     #[test]
     fn we_read_gos_yaml_as_go_reads_it(object in sealed_secret()) {
-        let yaml = PEER.encode(Kind::SealedSecret, &object, Format::Yaml).unwrap();
-        let text = std::str::from_utf8(&yaml).unwrap();
-        prop_assert_eq!(read_by_us(text), PEER.parse(&yaml).unwrap(), "{}", text);
+        let yaml = yaml_of_go(&object);
+        prop_assume!(yaml.is_some());
+        let yaml = yaml.unwrap();
+        prop_assert_eq!(read_by_us(&yaml), PEER.parse(yaml.as_bytes()).unwrap(), "{}", yaml);
+    }
+}
+
+/// Nothing for texts with control characters that Go cannot write as YAML: on the way it reads its own JSON
+/// as YAML, where they must not stand.
+fn yaml_of_go(object: &Value) -> Option<String> {
+    match PEER.encode(Kind::SealedSecret, object, Format::Yaml) {
+        Ok(yaml) => Some(String::from_utf8(yaml).unwrap()),
+        Err(PeerError::Refused(why)) if why.contains("control characters") => None,
+        Err(error) => panic!("{error}"),
     }
 }
 
@@ -320,11 +383,25 @@ fn both_sides_read_unquoted_scalars_alike() {
         let ours = manifest::read(text.as_bytes()).ok();
         let ours =
             ours.and_then(|documents| Reading::default().json(&documents[0].root, Shape::Any).ok());
-        if theirs != ours {
-            differences.push(format!("{scalar:?}: Go {theirs:?}, we {ours:?}"));
+        if theirs.map(whole_numbers) != ours.map(whole_numbers) {
+            differences.push(scalar);
         }
     }
-    assert!(differences.is_empty(), "{}", differences.join("\n"));
+    assert!(differences.is_empty(), "{differences:?}");
+}
+
+/// `1.0` and `1` are one number, however they are kept.
+fn whole_numbers(mut value: Value) -> Value {
+    let number = &mut value["v"];
+    if let Some(float) = number
+        .as_f64()
+        .filter(|float| float.fract() == 0.0 && !number.is_i64() && !number.is_u64())
+    {
+        *number = json!(format!("{float:.0}"));
+    } else if number.is_number() {
+        *number = json!(number.to_string());
+    }
+    value
 }
 
 #[test]

@@ -121,5 +121,8 @@ fn the_deprecated_form_opens_where_it_is_accepted_and_only_there() {
 
 fn sealed_secret(object: &serde_json::Value) -> SealedSecret {
     let documents = manifest::read(object.to_string().as_bytes()).unwrap();
-    SealedSecret::from_document(&documents[0]).unwrap().0
+    SealedSecret::all_from_document(&documents[0])
+        .unwrap()
+        .0
+        .remove(0)
 }

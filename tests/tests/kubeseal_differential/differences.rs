@@ -33,9 +33,17 @@ struct Everywhere {
     _flaw: String,
     #[serde(rename = "why")]
     _why: String,
-    /// Regular expressions to be taken out of the peer's texts.
-    #[serde(with = "serde_regexes")]
-    without: Vec<Regex>,
+    /// What is replaced in the peer's texts.
+    replace: Vec<Replacement>,
+}
+
+/// A regular expression and what ours has instead.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Replacement {
+    #[serde(with = "serde_regex")]
+    peer: Regex,
+    ours: String,
 }
 
 /// Cases in which the programs differ in one way.
@@ -121,10 +129,14 @@ impl Differences {
     /// The peer's outcome without what ours leaves out everywhere.
     pub(crate) fn rewritten(&self, peer: &Outcome) -> Outcome {
         let mut outcome = peer.clone();
-        for pattern in self.everywhere.iter().flat_map(|rule| &rule.without) {
-            outcome.map_texts(|text| pattern.replace_all(text, "").into_owned());
+        for Replacement { peer, ours } in self.replacements() {
+            outcome.map_texts(|text| peer.replace_all(text, ours).into_owned());
         }
         outcome
+    }
+
+    fn replacements(&self) -> impl Iterator<Item = &Replacement> {
+        self.everywhere.iter().flat_map(|rule| &rule.replace)
     }
 
     /// Patterns that no output of the peer holds: the table would say more than is true.
@@ -139,7 +151,7 @@ impl Differences {
             });
             files || pattern.is_match(&outcome.stdout)
         };
-        let patterns = self.everywhere.iter().flat_map(|rule| &rule.without);
+        let patterns = self.replacements().map(|replacement| &replacement.peer);
         patterns.filter(move |pattern| !outcomes.iter().any(|outcome| holds(outcome, pattern)))
     }
 }
@@ -262,17 +274,13 @@ impl Outcome {
     }
 }
 
-mod serde_regexes {
+mod serde_regex {
     use regex::Regex;
     use serde::{Deserialize, Deserializer, de::Error};
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
-    ) -> Result<Vec<Regex>, D::Error> {
-        let texts = Vec::<String>::deserialize(deserializer)?;
-        texts
-            .iter()
-            .map(|text| Regex::new(text).map_err(D::Error::custom))
-            .collect()
+    ) -> Result<Regex, D::Error> {
+        Regex::new(&String::deserialize(deserializer)?).map_err(D::Error::custom)
     }
 }

@@ -95,10 +95,14 @@ fn without_version(stdout: &str) -> String {
 }
 
 fn error(kind: Kind, stdout: &str, stderr: &str) -> Option<String> {
-    if kind == Kind::Usage {
-        return stdout.lines().last().map(str::to_owned);
-    }
-    let (_, text) = stderr.split_once("error: ")?;
+    let Some((_, text)) = stderr.split_once("error: ") else {
+        // The peer's usage errors stand below a usage page on standard output.
+        return stdout
+            .lines()
+            .last()
+            .filter(|_| kind == Kind::Usage)
+            .map(str::to_owned);
+    };
     Some(if kind == Kind::Decryption {
         sorted(text)
     } else {

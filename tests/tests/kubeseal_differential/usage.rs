@@ -38,11 +38,16 @@ fn flag(line: &str) -> Option<String> {
         [short, long, ..]
             if short.len() == 3 && short.starts_with('-') && long.starts_with("--") =>
         {
-            Some(format!("{short} {long}"))
+            Some(format!("{short} {}", name(long)))
         }
-        [long, ..] if long.starts_with("--") && long.len() > 2 => Some(long.to_owned()),
+        [long, ..] if long.starts_with("--") && long.len() > 2 => Some(name(long).to_owned()),
         _ => None,
     }
+}
+
+/// Without a note of the value, such as `[=<true|false>]`.
+fn name(flag: &str) -> &str {
+    flag.split(['[', '=']).next().unwrap_or(flag)
 }
 
 fn summarise(summary: &mut String, flags: &mut Vec<String>) {
