@@ -256,8 +256,43 @@ fn yaml_of_go(object: &Value) -> Option<String> {
     }
 }
 
+/// Texts that once came out differently.
+#[test]
+fn writes_texts_as_go_does() {
+    let leading_blank = format!(" {}", "a bb ".repeat(40));
+    for text in [
+        leading_blank.as_str(),
+        &leading_blank[1..],
+        leading_blank.trim(),
+        "2724-71-72",
+        "2024-02-30",
+        ".0_0",
+    ] {
+        let object = json!({
+            "kind": "SealedSecret",
+            "apiVersion": "bitnami.com/v1alpha1",
+            "metadata": {"name": "app", "namespace": "ns"},
+            "spec": {
+                "template": {"metadata": {"annotations": {"a-key-that-leaves-little-room/for-its-value-in-the-line-that-it-begins-with": text}}},
+                "encryptedData": {},
+            },
+        });
+        assert_eq!(to_yaml(&object), yaml_of_go(&object).unwrap(), "{text:?}");
+    }
+}
+
 /// Unquoted scalars, as people type them.
 const SCALARS: &[&str] = &[
+    ".0_0",
+    "._1",
+    ".1_",
+    "1_.5",
+    "1._5",
+    ".5e1",
+    ".e1",
+    "2724-71-72",
+    "2024-02-30",
+    "2024-1-2",
     "yes",
     "Yes",
     "YES",
