@@ -91,7 +91,7 @@ impl Peer {
         label: &[u8],
         plain: &[u8],
     ) -> Result<Vec<u8>, PeerError> {
-        let answer = self.0.call(json!({
+        let answer = self.0.call(&json!({
             "op": "seal_value",
             "certificate": STANDARD.encode(certificate),
             "label": STANDARD.encode(label),
@@ -110,7 +110,7 @@ impl Peer {
         label: &[u8],
         sealed: &[u8],
     ) -> Result<Vec<u8>, PeerError> {
-        let answer = self.0.call(json!({
+        let answer = self.0.call(&json!({
             "op": "open_value",
             "keys": keys,
             "label": STANDARD.encode(label),
@@ -129,7 +129,7 @@ impl Peer {
         secret: &[u8],
         format: Format,
     ) -> Result<Vec<u8>, PeerError> {
-        let answer = self.0.call(json!({
+        let answer = self.0.call(&json!({
             "op": "seal_secret",
             "certificate": STANDARD.encode(certificate),
             "text": STANDARD.encode(secret),
@@ -148,7 +148,7 @@ impl Peer {
         sealed: &[u8],
         format: Format,
     ) -> Result<Vec<u8>, PeerError> {
-        let answer = self.0.call(json!({
+        let answer = self.0.call(&json!({
             "op": "unseal",
             "keys": keys,
             "text": STANDARD.encode(sealed),
@@ -164,7 +164,7 @@ impl Peer {
     pub fn generate(&self, wanted: &KeyRequest) -> Result<KeyPair, PeerError> {
         let answer = self
             .0
-            .call(json!({ "op": "generate", "generate": wanted }))?;
+            .call(&json!({ "op": "generate", "generate": wanted }))?;
         wire::parsed(answer)
     }
 
@@ -173,7 +173,7 @@ impl Peer {
     /// # Errors
     /// When the certificate is refused.
     pub fn fingerprint(&self, certificate: &str) -> Result<String, PeerError> {
-        let answer = self.0.call(json!({
+        let answer = self.0.call(&json!({
             "op": "fingerprint",
             "certificate": STANDARD.encode(certificate),
         }))?;
@@ -202,7 +202,7 @@ impl Peer {
     /// # Errors
     /// When the object does not fit the kind.
     pub fn encode(&self, kind: Kind, object: &Value, format: Format) -> Result<Vec<u8>, PeerError> {
-        let answer = self.0.call(json!({
+        let answer = self.0.call(&json!({
             "op": "encode",
             "kind": kind.name(),
             "text": STANDARD.encode(object.to_string()),
@@ -212,7 +212,7 @@ impl Peer {
     }
 
     fn parsed(&self, document: &[u8], kind: &str) -> Result<Value, PeerError> {
-        let answer = self.0.call(json!({
+        let answer = self.0.call(&json!({
             "op": "parse",
             "kind": kind,
             "text": STANDARD.encode(document),

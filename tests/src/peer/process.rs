@@ -54,7 +54,7 @@ impl Process {
     }
 
     /// One request, one answer; calls from several threads take turns.
-    pub(super) fn call(&self, request: Value) -> Result<Value, PeerError> {
+    pub(super) fn call(&self, request: &Value) -> Result<Value, PeerError> {
         let mut line = request.to_string();
         line.push('\n');
         let answer = self

@@ -6,11 +6,19 @@
 //! | `second_opinion` | do the `rsa` and `aes-gcm` crates agree with both? |
 //! | `vectors` | do values open that were sealed long ago? |
 //! | `objects` | do whole Secrets survive the way through the other side? |
-//! | `texts` | do both read and write the same YAML and JSON? |
+//! | `texts`, `scalars` | do both read and write the same YAML and JSON? |
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod keys;
 mod objects;
+mod scalars;
 mod second_opinion;
+mod strategies;
 mod texts;
 mod values;
 mod vectors;

@@ -164,14 +164,14 @@ impl Difference {
         if peer == ours {
             complaints.push("both do the same".to_owned());
         }
-        self.by_flaw(complaints)
+        self.by_flaw(&complaints)
     }
 
     pub(crate) fn peer_complaints(&self, peer: &Outcome) -> Vec<String> {
-        self.by_flaw(self.peer.complaints("the peer", peer))
+        self.by_flaw(&self.peer.complaints("the peer", peer))
     }
 
-    fn by_flaw(&self, complaints: Vec<String>) -> Vec<String> {
+    fn by_flaw(&self, complaints: &[String]) -> Vec<String> {
         complaints
             .iter()
             .map(|text| format!("{} of DIFFERENCES.toml: {text}", self.flaw))

@@ -28,7 +28,7 @@ pub(crate) enum Kind {
     /// Text that is no manifest, or a value of the wrong type.
     Input,
     /// A manifest of another kind than asked for.
-    WrongKind,
+    ForeignObject,
     Decryption,
     OldData,
     Crash,
@@ -55,9 +55,9 @@ const FRAGMENTS: &[(&str, Kind)] = &[
     ("missing metadata.name", Kind::NoName),
     ("must declare a namespace", Kind::NoNamespace),
     ("namespace mismatch", Kind::NamespaceMismatch),
-    ("unknown conversion", Kind::WrongKind),
-    ("no kind ", Kind::WrongKind),
-    ("it is a", Kind::WrongKind),
+    ("unknown conversion", Kind::ForeignObject),
+    ("no kind ", Kind::ForeignObject),
+    ("it is a", Kind::ForeignObject),
     ("no key could decrypt", Kind::Decryption),
     ("deprecated 'data' field", Kind::OldData),
     ("private key", Kind::PrivateKey),
@@ -114,7 +114,7 @@ impl Kind {
                 | Self::PrivateKey
                 | Self::Kubeconfig
                 | Self::Input
-                | Self::WrongKind
+                | Self::ForeignObject
         )
     }
 }

@@ -122,12 +122,17 @@ fn verdict(
 impl Verdict {
     fn complaint(&self, case: &Case) -> Option<String> {
         (!self.complaints.is_empty()).then(|| {
-            let complaints: String = self
-                .complaints
-                .iter()
-                .map(|text| format!("  - {text}\n"))
-                .collect();
-            format!("{}\n{complaints}{}", case.title(), self.transcript())
+            let complaints = self.complaints.join(
+                "
+  - ",
+            );
+            format!(
+                "{}
+  - {complaints}
+{}",
+                case.title(),
+                self.transcript()
+            )
         })
     }
 

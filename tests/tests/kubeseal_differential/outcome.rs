@@ -144,7 +144,7 @@ impl fmt::Display for Outcome {
         for (name, left) in &self.changed {
             match left {
                 Left::File { mode, text } => {
-                    block(f, &format!("file {name}, mode {mode:o}"), text)?
+                    block(f, &format!("file {name}, mode {mode:o}"), text)?;
                 }
                 Left::Link(target) => writeln!(f, "file {name}: link to {target}")?,
                 Left::Gone => writeln!(f, "file {name}: gone")?,

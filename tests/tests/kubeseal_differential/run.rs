@@ -19,7 +19,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use crate::{cases::Case, fixtures::Fixtures};
 
 /// Far more than any run needs on a busy machine.
-const GENEROUS: Duration = Duration::from_secs(60);
+const GENEROUS: Duration = Duration::from_mins(1);
 
 /// When a program counts as hanging.
 #[derive(Debug, Clone, Copy)]

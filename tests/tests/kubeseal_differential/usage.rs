@@ -53,7 +53,38 @@ fn name(flag: &str) -> &str {
 fn summarise(summary: &mut String, flags: &mut Vec<String>) {
     if !flags.is_empty() {
         flags.sort();
-        summary.push_str(&format!("<page that describes {}>\n", flags.join(" ")));
+        summary.extend(["<page that describes ", &flags.join(" "), ">\n"]);
         flags.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_the_flags_of_a_page_and_keeps_what_stands_around_it() {
+        let lines: String = (10..30)
+            .map(|i| format!("      --flag{i} string   text\n"))
+            .collect();
+        let page = format!(
+            "Usage of x:\n{lines}  -v, --verbose[=<true|false>]  text\n         goes on\nunknown flag: --y\n"
+        );
+        let summary = summarised(&page);
+        assert!(
+            summary.starts_with("Usage of x:\n<page that describes --flag10 --flag11 "),
+            "{summary}"
+        );
+        assert!(
+            summary.ends_with(" -v --verbose>\nunknown flag: --y\n"),
+            "{summary}"
+        );
+    }
+
+    #[test]
+    fn leaves_other_texts_alone() {
+        for text in ["", "a\n", "  --- x\n", "no line end"] {
+            assert_eq!(summarised(text), text);
+        }
     }
 }
