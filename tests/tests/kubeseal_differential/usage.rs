@@ -64,9 +64,10 @@ mod tests {
 
     #[test]
     fn names_the_flags_of_a_page_and_keeps_what_stands_around_it() {
-        let lines: String = (10..30)
+        let lines = (10..30)
             .map(|i| format!("      --flag{i} string   text\n"))
-            .collect();
+            .collect::<Vec<_>>()
+            .concat();
         let page = format!(
             "Usage of x:\n{lines}  -v, --verbose[=<true|false>]  text\n         goes on\nunknown flag: --y\n"
         );
@@ -76,7 +77,7 @@ mod tests {
             "{summary}"
         );
         assert!(
-            summary.ends_with(" -v --verbose>\nunknown flag: --y\n"),
+            summary.ends_with(" -v, --verbose>\nunknown flag: --y\n"),
             "{summary}"
         );
     }
