@@ -60,6 +60,7 @@ impl Fixtures {
             "file" => Ok(self.text(rest)?.to_owned()),
             "crlf" => Ok(self.text(rest)?.replace('\n', "\r\n")),
             "base64" => Ok(STANDARD.encode(self.joined(rest)?)),
+            "zeros" => Ok("0".repeat(rest.parse()?)),
             "sealed" => self.seal("cert.pem", rest),
             "sealed-wrapped" => Ok(wrapped(&self.seal("cert.pem", rest)?)),
             "sealed-by" => {

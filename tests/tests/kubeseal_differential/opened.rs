@@ -10,7 +10,7 @@ pub(crate) struct Opener<'a> {
     pub(crate) peer: &'a Peer,
     /// Private keys, each with the name it is shown by.
     pub(crate) keys: &'a [(&'static str, String)],
-    /// What to try on a bare ciphertext.
+    /// What to try on a bare ciphertext, and on an item after what its object says.
     pub(crate) labels: &'a [String],
 }
 
@@ -42,7 +42,7 @@ impl Opener<'_> {
     }
 
     fn open_items(&self, mut text: String, document: &Value) -> String {
-        let labels = labels(document);
+        let labels = [labels(document), self.labels.to_vec()].concat();
         let items = document
             .pointer("/spec/encryptedData")
             .and_then(Value::as_object);
