@@ -150,3 +150,59 @@ fn in_cluster(surroundings: &Surroundings) -> Option<String> {
         .or_else(from_file);
     Some(named.unwrap_or_else(|| "default".into()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const CONFIG: &str = "
+current-context: a
+contexts:
+- name: a
+  context: {cluster: c, namespace: shop}
+- name: b
+  context: {cluster: c}
+";
+
+    fn find(text: &str, context: Option<&str>) -> Result<Option<String>, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("config");
+        fs::write(&file, text).unwrap();
+        let choice = Choice {
+            file: Some(file),
+            context: context.map(str::to_owned),
+        };
+        namespace(&choice, &Surroundings::of_this_process()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn finds_the_namespace_of_the_context() {
+        for (why, text, context, want) in [
+            ("the current context", CONFIG, None, Some("shop")),
+            (
+                "another context, without namespace",
+                CONFIG,
+                Some("b"),
+                Some("default"),
+            ),
+            ("nothing in it", "", None, None),
+            ("no current context", "contexts: []", None, None),
+        ] {
+            assert_eq!(find(text, context), Ok(want.map(str::to_owned)), "{why}");
+        }
+    }
+
+    #[test]
+    fn says_what_is_wrong_with_the_file() {
+        for (text, context, want) in [
+            (CONFIG, Some("c"), "context \"c\" does not exist"),
+            ("just text", None, "is no kubeconfig"),
+            ("a: [", None, "is malformed"),
+        ] {
+            let error = find(text, context).unwrap_err();
+            assert!(error.contains(want), "{error}");
+        }
+    }
+}

@@ -78,3 +78,16 @@ fn profile_name(folder: &Path) -> &str {
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn builds_every_program_beside_the_running_one() {
+        for program in [controller(), kubeseal(), seal()] {
+            assert_eq!(program.parent(), Some(profile_folder().as_path()));
+            assert!(program.is_file(), "{}", program.display());
+        }
+    }
+}

@@ -27,11 +27,10 @@ fn user_cache() -> PathBuf {
         .unwrap_or_else(env::temp_dir)
 }
 
-/// Holds the lock `name` for as long as the value lives; `waits` is called if another process has it. The
+/// Holds the lock file `path` for as long as the value lives; `waits` is called if another process has it. The
 /// operating system frees it when the process dies, however it dies.
-pub(crate) fn lock(name: &str, waits: impl FnOnce()) -> File {
-    let path = folder().join(format!("{name}.lock"));
-    let file = File::create(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+pub(crate) fn lock(path: &Path, waits: impl FnOnce()) -> File {
+    let file = File::create(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     if file.try_lock().is_err() {
         waits();
         file.lock()

@@ -1,7 +1,7 @@
 //! Builds Go programs: once for each content of their source, outside the source tree.
 
 use std::fs;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use sha2::{Digest, Sha256};
 
 use crate::cache;
+use crate::progress::say;
 
 /// A linker value: the full name of a string variable and what it shall say (`-X name=value`).
 pub type Stamp<'a> = (&'a str, &'a str);
@@ -31,18 +32,27 @@ pub fn build_stamped(
     output_name: &str,
     stamps: &[Stamp],
 ) -> PathBuf {
-    let arguments = arguments(package, stamps);
-    let hash = content_hash(source_dir, &arguments);
-    let program = cache::folder()
+    build_in(
+        &cache::folder(),
+        source_dir,
+        output_name,
+        &arguments(package, stamps),
+    )
+}
+
+fn build_in(cache: &Path, source_dir: &Path, output_name: &str, arguments: &[String]) -> PathBuf {
+    let hash = content_hash(source_dir, arguments);
+    let program = cache
         .join(format!("{output_name}-{hash}"))
         .join(output_name);
-    let _lock = cache::lock(output_name, || {
+    let lock = cache.join(format!("{output_name}.lock"));
+    let _lock = cache::lock(&lock, || {
         say(&format!(
             "another process is building {output_name}: waiting"
         ));
     });
     if !program.exists() {
-        compile(source_dir, &arguments, &program);
+        compile(source_dir, arguments, &program);
     }
     program
 }
@@ -53,13 +63,18 @@ fn arguments(package: &str, stamps: &[Stamp]) -> Vec<String> {
         .map(|(name, value)| format!(" -X {name}={value}"))
         .collect();
     let linker = format!("-ldflags=-s -w{}", stamps.concat());
-    vec!["-trimpath".to_owned(), linker, package.to_owned()]
+    vec![
+        "-trimpath".to_owned(),
+        "-buildvcs=false".to_owned(),
+        linker,
+        package.to_owned(),
+    ]
 }
 
-/// Over everything that decides what is built: sources, arguments, and the version and target of Go.
+/// Over everything that decides what is built: sources, arguments, and the version and settings of Go.
 fn content_hash(source_dir: &Path, arguments: &[String]) -> String {
     let go = go(source_dir)
-        .args(["env", "GOVERSION", "GOOS", "GOARCH"])
+        .args(["env", "GOVERSION", "GOOS", "GOARCH", "GOFLAGS"])
         .output();
     let mut hasher = Sha256::new();
     let mut add = |bytes: &[u8]| {
@@ -174,7 +189,93 @@ fn follow(output: impl BufRead, name: &str, start: Instant) -> Vec<String> {
     last
 }
 
-/// Past the test runner's capture, which would show the line only after a failure.
-fn say(line: &str) {
-    let _ = writeln!(io::stderr(), "{line}");
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+    use std::thread;
+
+    use super::*;
+    use crate::scratch::Scratch;
+
+    const SOURCE: &str = "package main\n\nvar word = \"unset\"\n\nfunc main() { print(word) }\n";
+
+    /// A cache and a Go program that prints a word.
+    fn workshop(source: &str) -> (Scratch, PathBuf, PathBuf) {
+        let scratch = Scratch::new();
+        let (cache, sources) = (scratch.path().join("cache"), scratch.path().join("sources"));
+        fs::create_dir(&cache).unwrap();
+        fs::create_dir(&sources).unwrap();
+        fs::write(sources.join("go.mod"), "module word\n\ngo 1.26\n").unwrap();
+        fs::write(sources.join("main.go"), source).unwrap();
+        (scratch, cache, sources)
+    }
+
+    /// `print` of Go writes to stderr.
+    fn words_of(program: &Path) -> String {
+        String::from_utf8(Command::new(program).output().unwrap().stderr).unwrap()
+    }
+
+    #[test]
+    fn builds_anew_for_every_change_and_only_then() {
+        let (_scratch, cache, sources) = workshop(SOURCE);
+        let build = |word| {
+            build_in(
+                &cache,
+                &sources,
+                "word",
+                &arguments(".", &[("main.word", word)]),
+            )
+        };
+        let time_of = |program: &Path| fs::metadata(program).unwrap().modified().unwrap();
+
+        let first = build("first");
+        let time = time_of(&first);
+        assert_eq!(words_of(&first), "first");
+        assert_eq!(
+            (build("first"), time_of(&first)),
+            (first.clone(), time),
+            "nothing changed"
+        );
+        assert_eq!(words_of(&build("second")), "second", "an argument changed");
+        fs::write(
+            sources.join("other.go"),
+            "package main\n\nfunc init() { print(\"other \") }\n",
+        )
+        .unwrap();
+        assert_eq!(
+            words_of(&build("first")),
+            "other first",
+            "a source was added"
+        );
+        assert_eq!(words_of(&first), "first", "earlier builds stay");
+    }
+
+    #[test]
+    fn builds_once_for_all_who_ask_at_the_same_time() {
+        let (_scratch, cache, sources) = workshop(SOURCE);
+        let together = Barrier::new(3);
+        let build = || {
+            together.wait();
+            let program = build_in(&cache, &sources, "word", &arguments(".", &[]));
+            fs::metadata(program).unwrap().modified().unwrap()
+        };
+        let times = thread::scope(|scope| {
+            let builders: Vec<_> = (0..3).map(|_| scope.spawn(build)).collect();
+            builders
+                .into_iter()
+                .map(|builder| builder.join().unwrap())
+                .collect::<Vec<_>>()
+        });
+        assert!(
+            times.iter().all(|time| *time == times[0]),
+            "each sees the same file: {times:?}"
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "undefined: nothing")]
+    fn fails_with_the_words_of_the_compiler() {
+        let (_scratch, cache, sources) = workshop("package main\n\nfunc main() { nothing() }\n");
+        build_in(&cache, &sources, "word", &arguments(".", &[]));
+    }
 }

@@ -1,0 +1,33 @@
+//! Stands for a test process in the tests of the control plane: takes a plane as tests do, prints the path of
+//! its kubeconfig, and ends as its first argument says.
+#![allow(clippy::panic, reason = "to end by a panic is one of its uses")]
+
+use std::env;
+use std::future::pending;
+
+use tests::control_plane::ControlPlane;
+
+#[tokio::main]
+async fn main() {
+    let end = env::args().nth(1).unwrap_or_default();
+    if end == "pause" {
+        return pause().await;
+    }
+    let plane = ControlPlane::shared().await;
+    let _namespace = plane.namespace("user").await;
+    println!("{}", plane.kubeconfig().display());
+    match end.as_str() {
+        "pass" => {}
+        "fail" => panic!("as asked"),
+        "wait" => pending::<()>().await,
+        other => panic!("no such end: {other:?}; use pass, fail, wait or pause"),
+    }
+}
+
+/// Waits with an API server that can do nothing for its own end.
+async fn pause() {
+    let mut plane = ControlPlane::start().await;
+    plane.pause();
+    println!("{}", plane.kubeconfig().display());
+    pending::<()>().await;
+}

@@ -1,0 +1,75 @@
+//! How each process of a plane is started.
+
+use std::process::Command;
+
+use super::programs::Programs;
+use super::settings::Settings;
+
+/// Without fsync: the data outlives the process, and need not outlive the machine.
+pub(super) fn etcd(programs: &Programs, settings: &Settings) -> Command {
+    let client = format!("http://127.0.0.1:{}", settings.etcd_port.number());
+    let peer = format!("http://127.0.0.1:{}", settings.etcd_peer_port.number());
+    let mut command = programs.command("etcd");
+    command
+        .arg("--data-dir")
+        .arg(settings.file("etcd"))
+        .arg(format!("--listen-client-urls={client}"))
+        .arg(format!("--advertise-client-urls={client}"))
+        .arg(format!("--listen-peer-urls={peer}"))
+        .arg(format!("--initial-advertise-peer-urls={peer}"))
+        .arg(format!("--initial-cluster=default={peer}"))
+        .args([
+            "--unsafe-no-fsync",
+            "--socket-reuse-port",
+            "--log-level=warn",
+        ]);
+    command
+}
+
+/// Without an endpoint reconciler, because the address of this server is none that a Pod could use.
+pub(super) fn api_server(programs: &Programs, settings: &Settings) -> Command {
+    let file = |flag: &str, name: &str| format!("--{flag}={}", settings.file(name).display());
+    let mut command = programs.command("kube-apiserver");
+    command
+        .arg(format!(
+            "--etcd-servers=http://127.0.0.1:{}",
+            settings.etcd_port.number()
+        ))
+        .arg(format!("--secure-port={}", settings.api_port.number()))
+        .args([
+            "--permit-port-sharing",
+            "--bind-address=127.0.0.1",
+            "--advertise-address=127.0.0.1",
+        ])
+        .args([
+            "--endpoint-reconciler-type=none",
+            "--service-cluster-ip-range=10.96.0.0/16",
+        ])
+        .args([
+            "--authorization-mode=RBAC",
+            "--service-account-issuer=https://kubernetes.default.svc",
+        ])
+        .arg(file("tls-cert-file", "server.crt"))
+        .arg(file("tls-private-key-file", "server.key"))
+        .arg(file("token-auth-file", "users.csv"))
+        .arg(file("service-account-key-file", "service-account.pub"))
+        .arg(file(
+            "service-account-signing-key-file",
+            "service-account.key",
+        ))
+        .arg(file("egress-selector-config-file", "egress.yaml"));
+    command
+}
+
+/// Only the controllers that a test was found to need: the garbage collector for owner references, the
+/// namespace controller to empty deleted namespaces, and the one that makes each namespace's service account,
+/// without which no Pod is admitted.
+pub(super) fn controllers(programs: &Programs, settings: &Settings) -> Command {
+    let mut command = programs.command("kube-controller-manager");
+    command
+        .arg("--kubeconfig")
+        .arg(settings.file("controllers.kubeconfig"))
+        .arg("--controllers=garbage-collector-controller,namespace-controller,serviceaccount-controller")
+        .args(["--leader-elect=false", "--secure-port=0"]);
+    command
+}

@@ -1,0 +1,40 @@
+//! Installs custom resources.
+
+use http::Request;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client, ResourceExt};
+
+use crate::patience;
+
+/// Creates or replaces it, and waits until the API server serves every version of it. That comes a moment
+/// after the definition is reported as established.
+pub(super) async fn install(client: Client, definition: &CustomResourceDefinition) {
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let name = definition.name_any();
+    let apply = PatchParams::apply("tests").force();
+    let applied = definitions
+        .patch(&name, &apply, &Patch::Apply(definition))
+        .await;
+    applied.unwrap_or_else(|error| panic!("the definition {name} is refused: {error}"));
+    for version in definition
+        .spec
+        .versions
+        .iter()
+        .filter(|version| version.served)
+    {
+        let (group, plural) = (&definition.spec.group, &definition.spec.names.plural);
+        let path = format!("/apis/{group}/{}/{plural}?limit=1", version.name);
+        patience::until(&format!("{path} is served"), async || {
+            is_served(&client, &path).await
+        })
+        .await;
+    }
+}
+
+async fn is_served(client: &Client, path: &str) -> Option<()> {
+    let request = Request::get(path)
+        .body(Vec::new())
+        .expect("names make a valid path");
+    client.request_text(request).await.ok().map(drop)
+}

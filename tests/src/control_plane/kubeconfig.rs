@@ -1,0 +1,59 @@
+//! Kubeconfig files: how to reach an API server, and as whom.
+
+use std::path::Path;
+
+use kube::Config;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use serde_json::json;
+
+/// One cluster, one user known by a token, one context.
+pub(super) fn new(server: &str, authority: &Path, token: &str) -> Kubeconfig {
+    let cluster = json!({ "server": server, "certificate-authority": authority });
+    let context = json!({ "cluster": "tests", "user": "tests" });
+    let value = json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{ "name": "tests", "cluster": cluster }],
+        "users": [{ "name": "tests", "user": { "token": token } }],
+        "contexts": [{ "name": "tests", "context": context }],
+        "current-context": "tests",
+    });
+    serde_json::from_value(value).expect("the shape of a kubeconfig")
+}
+
+/// The same cluster in the same context, as somebody known by a token.
+pub(super) fn with_token(path: &Path, token: &str) -> Kubeconfig {
+    let mut kubeconfig = read(path);
+    let current = kubeconfig.current_context.clone();
+    kubeconfig
+        .contexts
+        .retain(|context| Some(&context.name) == current.as_ref());
+    for context in kubeconfig
+        .contexts
+        .iter_mut()
+        .filter_map(|named| named.context.as_mut())
+    {
+        context.user = Some("tests".to_owned());
+    }
+    let users = json!([{ "name": "tests", "user": { "token": token } }]);
+    kubeconfig.auth_infos = serde_json::from_value(users).expect("the shape of users");
+    kubeconfig
+}
+
+/// As JSON, which is YAML.
+pub(super) fn text(kubeconfig: &Kubeconfig) -> String {
+    serde_json::to_string(kubeconfig).expect("a kubeconfig is plain data")
+}
+
+pub(super) fn read(path: &Path) -> Kubeconfig {
+    Kubeconfig::read_from(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Without `kube`'s own repeating of requests, so that tests see every answer.
+pub(super) async fn config(kubeconfig: Kubeconfig) -> Config {
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+    let mut config =
+        config.unwrap_or_else(|error| panic!("the kubeconfig cannot be used: {error}"));
+    config.default_retry = false;
+    config
+}

@@ -1,0 +1,114 @@
+//! A namespace of one test.
+
+use std::fmt::Debug;
+use std::thread;
+
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::{self as core, ServiceAccount};
+use kube::api::{DeleteParams, PostParams};
+use kube::runtime::wait::await_condition;
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::{ControlPlane, service_proxy};
+use crate::patience;
+
+/// A namespace that no other test has. It goes with its plane; in a cluster that `TEST_KUBECONFIG` names it is
+/// deleted when this value is dropped.
+pub struct Namespace<'a> {
+    plane: &'a ControlPlane,
+    name: String,
+}
+
+impl<'a> Namespace<'a> {
+    pub(super) async fn create(plane: &'a ControlPlane, purpose: &str) -> Self {
+        let wanted = json!({ "metadata": { "generateName": format!("{purpose}-") } });
+        let wanted: core::Namespace = serde_json::from_value(wanted).expect("a namespace");
+        let namespaces = Api::all(plane.admin());
+        let made = namespaces
+            .create(&PostParams::default(), &wanted)
+            .await
+            .expect("a name is free");
+        Self {
+            plane,
+            name: made.name_any(),
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The objects of one kind in it, for an admin.
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType: Default>,
+    {
+        Api::namespaced(self.plane.admin(), &self.name)
+    }
+
+    /// Creates the object whose JSON this is; `apiVersion` and `kind` may be left out.
+    pub async fn create_object<K>(&self, object: Value) -> K
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType: Default>,
+        K: Clone + Debug + Serialize + DeserializeOwned,
+    {
+        let object: K = serde_json::from_value(object).expect("the JSON fits the kind");
+        let made = self.api().create(&PostParams::default(), &object).await;
+        made.unwrap_or_else(|error| panic!("{} is not created: {error}", object.name_any()))
+    }
+
+    /// Makes the Service `service` lead to the process that listens on 127.0.0.1 at `port`, for callers of the
+    /// API server's service proxy. Each port of the Service leads there; a Service that does not exist is made
+    /// with the port 8080 named `http`.
+    ///
+    /// # Panics
+    /// In a cluster that `TEST_KUBECONFIG` names, because that cannot reach this process.
+    pub async fn route(&self, service: &str, port: u16) {
+        assert!(
+            self.plane.own.is_some(),
+            "this test lets the API server call a process of this machine, which the cluster of \
+             TEST_KUBECONFIG cannot reach: unset that, or leave the test out with `-- --skip NAME`"
+        );
+        self.default_service_account().await;
+        service_proxy::route(self, service, port).await;
+    }
+
+    /// Waits for the service account that every namespace gets, without which no Pod is admitted.
+    async fn default_service_account(&self) {
+        let exists = |account: Option<&ServiceAccount>| account.is_some();
+        let made = await_condition(self.api(), "default", exists);
+        patience::soon("the namespace has its ServiceAccount", made)
+            .await
+            .expect("an admin may watch");
+    }
+}
+
+impl Drop for Namespace<'_> {
+    /// On a thread and runtime of its own, because the test's own may be busy or unwinding.
+    fn drop(&mut self) {
+        if self.plane.own.is_some() {
+            return;
+        }
+        let (config, name) = (self.plane.config.clone(), self.name.clone());
+        let deletion = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            runtime.block_on(async {
+                let namespaces: Api<core::Namespace> = Api::all(Client::try_from(config)?);
+                namespaces.delete(&name, &DeleteParams::default()).await?;
+                Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
+            })
+        });
+        if !matches!(deletion.join(), Ok(Ok(()))) {
+            eprintln!(
+                "the namespace {} could not be deleted: please delete it",
+                self.name
+            );
+        }
+    }
+}

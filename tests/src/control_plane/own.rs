@@ -1,0 +1,126 @@
+//! The processes of a plane of our own.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use kube::{Client, CustomResourceExt};
+use rustix::process::Signal;
+use shared::resource::SealedSecret;
+
+use super::process::Process;
+use super::programs::Programs;
+use super::settings::Settings;
+use super::{command_lines, definition, kubeconfig, pod_network};
+use crate::patience;
+use crate::progress::say;
+use crate::scratch::Scratch;
+
+/// Running processes, and what is needed to start them again.
+pub(super) struct Own {
+    programs: Programs,
+    settings: Settings,
+    controllers: Option<Process>,
+    api_server: Option<Process>,
+    etcd: Option<Process>,
+    scratch: Arc<Scratch>,
+}
+
+impl Own {
+    /// Starts them and waits until the API server is ready.
+    pub(super) async fn start(programs: Programs, scratch: Arc<Scratch>) -> Self {
+        let start = Instant::now();
+        let settings = Settings::write(scratch.path());
+        pod_network::serve(&settings.pod_network_socket());
+        let mut own = Self {
+            programs,
+            settings,
+            controllers: None,
+            api_server: None,
+            etcd: None,
+            scratch,
+        };
+        own.spawn_etcd();
+        own.start_api_server().await;
+        // Before the controllers: the garbage collector looks for new kinds of owners only every 30 s.
+        definition::install(own.client().await, &SealedSecret::crd()).await;
+        own.spawn_controllers();
+        say(&format!(
+            "the control plane was ready after {:.1} s",
+            start.elapsed().as_secs_f32()
+        ));
+        own
+    }
+
+    pub(super) fn kubeconfig(&self) -> PathBuf {
+        self.settings.admin_kubeconfig()
+    }
+
+    pub(super) async fn start_api_server(&mut self) {
+        let command = command_lines::api_server(&self.programs, &self.settings);
+        self.api_server = Some(Process::start("kube-apiserver", command, &self.scratch));
+        self.ready().await;
+    }
+
+    pub(super) fn stop_api_server(&mut self) {
+        self.api_server = None;
+    }
+
+    pub(super) async fn start_etcd(&mut self) {
+        self.spawn_etcd();
+        self.ready().await;
+    }
+
+    pub(super) fn stop_etcd(&mut self) {
+        self.etcd = None;
+    }
+
+    pub(super) fn signal_api_server(&mut self, signal: Signal) {
+        self.api_server
+            .as_mut()
+            .expect("it runs whenever a test does")
+            .signal(signal);
+    }
+
+    fn spawn_etcd(&mut self) {
+        let command = command_lines::etcd(&self.programs, &self.settings);
+        self.etcd = Some(Process::start("etcd", command, &self.scratch));
+    }
+
+    fn spawn_controllers(&mut self) {
+        if self.programs.have_controllers() {
+            let command = command_lines::controllers(&self.programs, &self.settings);
+            self.controllers = Some(Process::start(
+                "kube-controller-manager",
+                command,
+                &self.scratch,
+            ));
+        } else {
+            say(
+                "KUBEBUILDER_ASSETS has no kube-controller-manager: tests that need controllers will fail",
+            );
+        }
+    }
+
+    async fn ready(&mut self) {
+        let client = self.client().await;
+        patience::until("the API server is ready", async || {
+            for process in [&mut self.etcd, &mut self.api_server].into_iter().flatten() {
+                process.assert_runs();
+            }
+            is_ready(&client).await.then_some(())
+        })
+        .await;
+    }
+
+    async fn client(&self) -> Client {
+        super::client(kubeconfig::config(kubeconfig::read(&self.kubeconfig())).await)
+    }
+}
+
+async fn is_ready(client: &Client) -> bool {
+    let request = http::Request::get("/readyz")
+        .body(Vec::new())
+        .expect("a valid request");
+    client.request_text(request).await.is_ok()
+}

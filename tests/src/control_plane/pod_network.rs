@@ -1,0 +1,64 @@
+//! The network in which the API server finds Pods: every address in it is this machine's 127.0.0.1.
+//!
+//! The API server refuses loopback addresses as endpoints, so a Pod that stands for a process of this machine
+//! needs another address. Instead of giving the machine one, which takes rights and differs between systems,
+//! the API server is told to reach Pods through a proxy, as clusters do whose Pods live in another network
+//! (`EgressSelectorConfiguration`, `HTTPConnect` over a Unix socket). This is that proxy. It keeps the port,
+//! forgets the address, and so never sends anything to another machine.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpStream};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::thread;
+
+/// An address for Pods, from a block that is reserved for documentation (RFC 5737), so nobody's.
+pub(super) const POD_ADDRESS: &str = "198.51.100.1";
+
+/// Serves until this process ends.
+pub(super) fn serve(socket: &Path) {
+    let listener = UnixListener::bind(socket).unwrap_or_else(|error| {
+        panic!(
+            "no socket can be made at {}: {error}; is TMPDIR longer than 60 characters?",
+            socket.display()
+        )
+    });
+    thread::spawn(move || {
+        for caller in listener.incoming().flatten() {
+            thread::spawn(move || tunnel(caller));
+        }
+    });
+}
+
+/// One connection: a request of the form `CONNECT address:port`, an answer, then whatever either side sends.
+fn tunnel(mut caller: UnixStream) -> io::Result<()> {
+    let target = requested_port(&caller)?
+        .and_then(|port| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok());
+    let Some(mut target) = target else {
+        return caller.write_all(b"HTTP/1.1 502 Bad Gateway\r\n\r\n");
+    };
+    caller.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
+    let (mut from_caller, mut to_target) = (caller.try_clone()?, target.try_clone()?);
+    thread::spawn(move || {
+        let _ = io::copy(&mut from_caller, &mut to_target);
+        let _ = to_target.shutdown(Shutdown::Write);
+    });
+    let _ = io::copy(&mut target, &mut caller);
+    caller.shutdown(Shutdown::Write)
+}
+
+/// Reads the request to the empty line at its end; the API server sends nothing more before the answer.
+fn requested_port(caller: &UnixStream) -> io::Result<Option<u16>> {
+    let mut lines = BufReader::new(caller).lines();
+    let request = lines.next().transpose()?.unwrap_or_default();
+    for line in lines {
+        if line?.is_empty() {
+            break;
+        }
+    }
+    let target = request
+        .split(' ')
+        .nth(1)
+        .and_then(|target| target.rsplit_once(':'));
+    Ok(target.and_then(|(_, port)| port.parse().ok()))
+}

@@ -1,0 +1,37 @@
+//! Ports that nobody else gets.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::OwnedFd;
+
+use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::net::sockopt::set_socket_reuseport;
+use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
+
+/// A free TCP port of 127.0.0.1, kept for programs of this user that listen with `SO_REUSEPORT`.
+///
+/// The socket that keeps it never listens: the port stays ours while such a program is down or not yet up, and
+/// the kernel gives it to nobody who asks for any free port.
+pub(super) struct Port {
+    number: u16,
+    _kept_by: OwnedFd,
+}
+
+impl Port {
+    pub(super) fn choose() -> Self {
+        let socket =
+            socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket can be made");
+        fcntl_setfd(&socket, FdFlags::CLOEXEC).expect("a flag can be set");
+        set_socket_reuseport(&socket, true).expect("the system knows SO_REUSEPORT");
+        bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
+        let address = getsockname(&socket).expect("it is bound");
+        let address = SocketAddrV4::try_from(address).expect("it is an IPv4 address");
+        Self {
+            number: address.port(),
+            _kept_by: socket,
+        }
+    }
+
+    pub(super) fn number(&self) -> u16 {
+        self.number
+    }
+}

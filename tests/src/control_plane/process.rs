@@ -1,0 +1,55 @@
+//! One process of a plane, and its log.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::Command;
+
+use rustix::process::Signal;
+
+use crate::guarded::Guarded;
+use crate::scratch::Scratch;
+
+/// A running process that logs into the plane's folder.
+pub(super) struct Process {
+    name: &'static str,
+    log: PathBuf,
+    running: Guarded,
+}
+
+impl Process {
+    /// A later process of the same name adds to the log of the earlier one.
+    pub(super) fn start(name: &'static str, mut command: Command, scratch: &Scratch) -> Self {
+        let log = scratch.path().join(format!("{name}.log"));
+        let file = File::options()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .expect("the folder is ours");
+        command.stdout(scratch.lease()).stderr(file);
+        let running = Guarded::spawn(&mut command).expect("/bin/sh can be started");
+        Self { name, log, running }
+    }
+
+    /// # Panics
+    /// With the end of its log, if it has ended.
+    pub(super) fn assert_runs(&mut self) {
+        if let Some(status) = self.running.ended() {
+            panic!(
+                "{} ended early ({status}); the end of its log:\n{}",
+                self.name,
+                self.end_of_log()
+            );
+        }
+    }
+
+    pub(super) fn end_of_log(&self) -> String {
+        const KEPT: usize = 20;
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<_> = log.lines().collect();
+        lines[lines.len().saturating_sub(KEPT)..].join("\n")
+    }
+
+    pub(super) fn signal(&mut self, signal: Signal) {
+        self.running.signal(signal);
+    }
+}

@@ -1,0 +1,72 @@
+//! Lets the API server's service proxy reach a process of this machine.
+
+use k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+
+use super::Namespace;
+use super::pod_network::POD_ADDRESS;
+
+/// The proxy reads the Service's Endpoints (not its slices), and goes only to addresses that belong to a Pod
+/// which has that very address. No kubelet runs, so we say what one would.
+pub(super) async fn route(namespace: &Namespace<'_>, service: &str, port: u16) {
+    let service = find_or_create(namespace, service).await;
+    let name = service.metadata.name.unwrap_or_default();
+    let pod = create_pod(namespace, &name).await;
+    let reference = json!({ "kind": "Pod", "namespace": namespace.name(), "name": pod });
+    let ports = service.spec.and_then(|spec| spec.ports).unwrap_or_default();
+    let ports: Vec<_> = ports
+        .iter()
+        .map(|of| json!({ "name": of.name, "port": port }))
+        .collect();
+    let addresses = json!([{ "ip": POD_ADDRESS, "targetRef": reference }]);
+    let endpoints = json!({
+        "apiVersion": "v1",
+        "kind": "Endpoints",
+        "metadata": { "name": name },
+        "subsets": [{ "addresses": addresses, "ports": ports }],
+    });
+    let apply = PatchParams::apply("tests").force();
+    let applied = namespace
+        .api::<Endpoints>()
+        .patch(&name, &apply, &Patch::Apply(endpoints))
+        .await;
+    applied.expect("the endpoints are valid");
+}
+
+async fn find_or_create(namespace: &Namespace<'_>, name: &str) -> Service {
+    let found = namespace
+        .api::<Service>()
+        .get_opt(name)
+        .await
+        .expect("an admin may read");
+    if let Some(service) = found {
+        return service;
+    }
+    let ports = json!([{ "name": "http", "port": 8080 }]);
+    namespace
+        .create_object(json!({ "metadata": { "name": name }, "spec": { "ports": ports } }))
+        .await
+}
+
+/// Returns its name, a new one for each call. Without a grace period, because nobody would end it.
+async fn create_pod(namespace: &Namespace<'_>, service: &str) -> String {
+    let spec = json!({
+        "nodeName": "this-machine",
+        "terminationGracePeriodSeconds": 0,
+        "automountServiceAccountToken": false,
+        "containers": [{ "name": "process", "image": "none" }],
+    });
+    let metadata = json!({ "generateName": format!("{service}-") });
+    let pod: Pod = namespace
+        .create_object(json!({ "metadata": metadata, "spec": spec }))
+        .await;
+    let name = pod.metadata.name.expect("the API server names it");
+    let status = json!({ "status": { "podIP": POD_ADDRESS, "podIPs": [{ "ip": POD_ADDRESS }] } });
+    let patched = namespace
+        .api::<Pod>()
+        .patch_status(&name, &PatchParams::default(), &Patch::Merge(status))
+        .await;
+    patched.expect("the status is valid");
+    name
+}

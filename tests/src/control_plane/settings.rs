@@ -1,0 +1,105 @@
+//! The files and secrets that a plane's processes agree on, new for every plane.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use serde_json::json;
+
+use super::kubeconfig;
+use super::port::Port;
+
+/// Where everything is. The folder is this user's only, so secrets may lie in it.
+pub(super) struct Settings {
+    folder: PathBuf,
+    pub(super) api_port: Port,
+    pub(super) etcd_port: Port,
+    pub(super) etcd_peer_port: Port,
+}
+
+impl Settings {
+    /// Chooses ports, makes certificates and tokens, and writes them into `folder`.
+    pub(super) fn write(folder: &Path) -> Self {
+        let settings = Self {
+            folder: folder.to_owned(),
+            api_port: Port::choose(),
+            etcd_port: Port::choose(),
+            etcd_peer_port: Port::choose(),
+        };
+        settings.write_certificates();
+        settings.write_service_account_key();
+        settings.write_users();
+        settings.write_pod_network();
+        settings
+    }
+
+    pub(super) fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    pub(super) fn admin_kubeconfig(&self) -> PathBuf {
+        self.file("admin.kubeconfig")
+    }
+
+    pub(super) fn pod_network_socket(&self) -> PathBuf {
+        self.file("pods.sock")
+    }
+
+    fn store(&self, name: &str, content: impl AsRef<[u8]>) {
+        fs::write(self.file(name), content).expect("the folder is ours");
+    }
+
+    fn write_certificates(&self) {
+        let mut authority = CertificateParams::default();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority =
+            CertifiedIssuer::self_signed(authority, key()).expect("a valid certificate");
+        let names = ["127.0.0.1", "localhost", "kubernetes.default.svc"].map(str::to_owned);
+        let server = CertificateParams::new(names).expect("valid names");
+        let server_key = key();
+        let server = server
+            .signed_by(&server_key, &authority)
+            .expect("a valid certificate");
+        self.store("authority.crt", authority.pem());
+        self.store("server.crt", server.pem());
+        self.store("server.key", server_key.serialize_pem());
+    }
+
+    fn write_service_account_key(&self) {
+        let key = key();
+        self.store("service-account.key", key.serialize_pem());
+        self.store("service-account.pub", key.public_key_pem());
+    }
+
+    /// Both may do everything: the controllers have no roles of their own, for a quicker start.
+    fn write_users(&self) {
+        let lines = ["admin", "controllers"].map(|user| {
+            let token = format!("{:032x}", rand::random::<u128>());
+            self.write_kubeconfig(user, &token);
+            format!("{token},{user},{user},system:masters\n")
+        });
+        self.store("users.csv", lines.concat());
+    }
+
+    fn write_kubeconfig(&self, user: &str, token: &str) {
+        let server = format!("https://127.0.0.1:{}", self.api_port.number());
+        let kubeconfig = kubeconfig::new(&server, &self.file("authority.crt"), token);
+        self.store(&format!("{user}.kubeconfig"), kubeconfig::text(&kubeconfig));
+    }
+
+    /// Sends what the API server has for Pods, Services and nodes through our socket.
+    fn write_pod_network(&self) {
+        let uds = json!({ "udsName": self.pod_network_socket() });
+        let connection = json!({ "proxyProtocol": "HTTPConnect", "transport": { "uds": uds } });
+        let configuration = json!({
+            "apiVersion": "apiserver.k8s.io/v1beta1",
+            "kind": "EgressSelectorConfiguration",
+            "egressSelections": [{ "name": "cluster", "connection": connection }],
+        });
+        self.store("egress.yaml", configuration.to_string());
+    }
+}
+
+fn key() -> KeyPair {
+    KeyPair::generate().expect("the system has randomness")
+}

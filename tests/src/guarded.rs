@@ -1,0 +1,88 @@
+//! Child processes that end with this process, however it ends.
+
+use std::ffi::OsStr;
+use std::io::{self, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Becomes the program given as arguments, and leaves a watcher behind that reads the pipe which only this
+/// process can write to. The pipe closes when this process ends, even by SIGKILL, and then the watcher kills
+/// the program, even if it is stopped. A line on the pipe dismisses the watcher: its program is gone, and the
+/// process id may soon be somebody else's.
+const GUARD: &str = r#"
+exec 3<&0 </dev/null
+(read -r dismissed <&3 || kill -KILL $$) >/dev/null 2>&1 &
+exec "$@" 3<&-
+"#;
+
+/// A command for [`Guarded::spawn`]: arguments, environment, folder, stdout and stderr may be added; stdin is
+/// taken. It gets a process group of its own, so that Ctrl-C in a terminal reaches this process alone.
+pub fn command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("/bin/sh");
+    command
+        .args(["-c", GUARD, "sh"])
+        .arg(program)
+        .stdin(Stdio::piped())
+        .process_group(0);
+    command
+}
+
+/// A child process that is killed when this value is dropped, and also when this process ends without
+/// dropping it: by a panic, by `exit`, by SIGKILL.
+pub struct Guarded {
+    child: Child,
+    watcher: ChildStdin,
+}
+
+impl Guarded {
+    /// Starts a command made by [`command`].
+    ///
+    /// # Errors
+    /// If the shell cannot be started. A program that cannot be started shows as an early end.
+    pub fn spawn(command: &mut Command) -> io::Result<Self> {
+        let mut child = command.spawn()?;
+        let watcher = child.stdin.take().expect("made by guarded::command");
+        Ok(Self { child, watcher })
+    }
+
+    /// What it prints, if its stdout was piped and nobody took it before.
+    pub fn stdout(&mut self) -> Option<ChildStdout> {
+        self.child.stdout.take()
+    }
+
+    /// How it ended, if it did.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        let status = self.child.try_wait().expect("it is our child");
+        if status.is_some() {
+            self.dismiss_watcher();
+        }
+        status
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        let status = self.child.wait().expect("it is our child");
+        self.dismiss_watcher();
+        status
+    }
+
+    /// Sends a signal, unless the program has ended.
+    pub fn signal(&mut self, signal: Signal) {
+        if self.ended().is_none() {
+            let _ = kill_process(Pid::from_child(&self.child), signal);
+        }
+    }
+
+    fn dismiss_watcher(&mut self) {
+        let _ = self.watcher.write_all(b"\n");
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        self.wait();
+    }
+}

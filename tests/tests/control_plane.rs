@@ -1,0 +1,290 @@
+//! The shared control plane does what a cluster does.
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests fail by panicking, as tests do"
+)]
+
+use std::fmt::Debug;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::thread;
+
+use http::Request;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace as CoreNamespace, Secret, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::GroupVersionKind;
+use kube::runtime::wait::{await_condition, conditions};
+use kube::{Api, Client, Config, Error, Resource, ResourceExt};
+use serde_json::json;
+use shared::resource::SealedSecret;
+use tests::control_plane::{ControlPlane, Namespace};
+use tests::patience;
+
+#[tokio::test]
+async fn collects_a_secret_whose_owner_is_gone() {
+    let namespace = ControlPlane::shared().await.namespace("owner").await;
+    let sealed_secret = json!({ "metadata": { "name": "owner" }, "spec": { "encryptedData": {} } });
+    let owner: SealedSecret = namespace.create_object(sealed_secret).await;
+    let reference = owner.controller_owner_ref(&()).unwrap();
+    let metadata = json!({ "name": "secret", "ownerReferences": [reference] });
+    let secret: Secret = namespace
+        .create_object(json!({ "metadata": metadata }))
+        .await;
+    let orphan: Secret = namespace
+        .create_object(json!({ "metadata": { "name": "orphan" } }))
+        .await;
+
+    namespace
+        .api::<SealedSecret>()
+        .delete("owner", &DeleteParams::default())
+        .await
+        .unwrap();
+
+    let uid = secret.uid().unwrap();
+    let gone = await_condition(
+        namespace.api::<Secret>(),
+        "secret",
+        conditions::is_deleted(&uid),
+    );
+    patience::soon("the owned Secret is gone", gone)
+        .await
+        .unwrap();
+    assert_eq!(
+        namespace.api::<Secret>().get("orphan").await.unwrap().uid(),
+        orphan.uid()
+    );
+}
+
+#[tokio::test]
+async fn refuses_a_service_account_what_its_role_does_not_allow() {
+    let plane = ControlPlane::shared().await;
+    let namespace = plane.namespace("roles").await;
+    let elsewhere = plane.namespace("roles").await;
+    allow_to_read_secrets(&namespace, "reader").await;
+
+    let reader = plane.client_of(namespace.name(), "reader").await;
+
+    let secrets: Api<Secret> = Api::namespaced(reader.clone(), namespace.name());
+    secrets
+        .list(&ListParams::default())
+        .await
+        .expect("the role allows it");
+    let new = serde_json::from_value(json!({ "metadata": { "name": "new" } })).unwrap();
+    assert_forbidden(
+        "another verb",
+        &secrets.create(&PostParams::default(), &new).await,
+    );
+    let maps: Api<ConfigMap> = Api::namespaced(reader.clone(), namespace.name());
+    assert_forbidden("another kind", &maps.list(&ListParams::default()).await);
+    let foreign: Api<Secret> = Api::namespaced(reader, elsewhere.name());
+    assert_forbidden(
+        "another namespace",
+        &foreign.list(&ListParams::default()).await,
+    );
+}
+
+#[tokio::test]
+async fn gives_a_service_account_a_kubeconfig_of_its_own() {
+    let plane = ControlPlane::shared().await;
+    let namespace = plane.namespace("file").await;
+    allow_to_read_secrets(&namespace, "reader").await;
+
+    let path = plane.kubeconfig_of(namespace.name(), "reader").await;
+
+    let kubeconfig = Kubeconfig::read_from(path).unwrap();
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+        .await
+        .unwrap();
+    let client = Client::try_from(config).unwrap();
+    Api::<Secret>::namespaced(client.clone(), namespace.name())
+        .list(&ListParams::default())
+        .await
+        .unwrap();
+    let maps: Api<ConfigMap> = Api::namespaced(client, namespace.name());
+    assert_forbidden("another kind", &maps.list(&ListParams::default()).await);
+}
+
+#[tokio::test]
+async fn reaches_a_local_process_through_the_service_proxy() {
+    let plane = ControlPlane::shared().await;
+    let namespace = plane.namespace("proxy").await;
+    namespace.route("echo", echo_server()).await;
+    let client = plane.admin();
+
+    for (addressed_by, service) in [
+        ("name", "echo:http"),
+        ("number", "echo:8080"),
+        ("scheme and name", "http:echo:http"),
+    ] {
+        let path = format!(
+            "/api/v1/namespaces/{}/services/{service}/proxy/v1/verify?a=b",
+            namespace.name()
+        );
+        let request = Request::post(path)
+            .body(b"what the caller sent".to_vec())
+            .unwrap();
+        let answer = client.request_text(request).await.unwrap();
+        assert!(
+            answer.starts_with("POST /v1/verify?a=b HTTP/1.1\r\n"),
+            "{addressed_by}: {answer}"
+        );
+        assert!(
+            answer.ends_with("\r\n\r\nwhat the caller sent"),
+            "{addressed_by}: {answer}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_service_proxy_reports_a_local_process_that_is_down() {
+    let plane = ControlPlane::shared().await;
+    let namespace = plane.namespace("proxy").await;
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    namespace.route("down", free).await;
+
+    let path = format!(
+        "/api/v1/namespaces/{}/services/down:http/proxy/",
+        namespace.name()
+    );
+    let answer = plane
+        .admin()
+        .request_text(Request::get(path).body(Vec::new()).unwrap())
+        .await;
+
+    assert!(
+        matches!(&answer, Err(Error::Api(status)) if status.code == 503),
+        "{answer:?}"
+    );
+}
+
+#[tokio::test]
+async fn empties_a_deleted_namespace() {
+    let plane = ControlPlane::shared().await;
+    let namespace = plane.namespace("deleted").await;
+    let _: Secret = namespace
+        .create_object(json!({ "metadata": { "name": "inside" } }))
+        .await;
+    namespace.route("with-a-pod", 1).await;
+
+    let namespaces: Api<CoreNamespace> = Api::all(plane.admin());
+    let uid = namespaces
+        .get(namespace.name())
+        .await
+        .unwrap()
+        .uid()
+        .unwrap();
+    namespaces
+        .delete(namespace.name(), &DeleteParams::default())
+        .await
+        .unwrap();
+
+    let gone = await_condition(namespaces, namespace.name(), conditions::is_deleted(&uid));
+    patience::soon("the namespace is gone", gone).await.unwrap();
+}
+
+#[tokio::test]
+async fn serves_a_custom_resource_once_it_is_installed() {
+    let plane = ControlPlane::shared().await;
+    let namespace = plane.namespace("custom").await;
+    let schema = json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
+    let version = json!({ "name": "v1", "served": true, "storage": true, "schema": { "openAPIV3Schema": schema } });
+    let definition: CustomResourceDefinition = serde_json::from_value(json!({
+        "metadata": { "name": "samples.example.com" },
+        "spec": {
+            "group": "example.com",
+            "scope": "Namespaced",
+            "names": { "plural": "samples", "kind": "Sample" },
+            "versions": [version],
+        },
+    }))
+    .unwrap();
+
+    plane.install(&definition).await;
+    plane.install(&definition).await; // twice, as two tests of one process may
+
+    let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("example.com", "v1", "Sample"));
+    let samples: Api<DynamicObject> = Api::namespaced_with(plane.admin(), namespace.name(), &kind);
+    let sample = DynamicObject::new("first", &kind).data(json!({ "spec": { "any": "thing" } }));
+    let stored = samples
+        .create(&PostParams::default(), &sample)
+        .await
+        .unwrap();
+    assert_eq!(stored.data["spec"]["any"], "thing");
+}
+
+#[tokio::test]
+async fn reports_the_version_of_kubernetes_that_it_was_built_from() {
+    let version = ControlPlane::shared()
+        .await
+        .admin()
+        .apiserver_version()
+        .await
+        .unwrap();
+    let numbers: Vec<_> = version
+        .git_version
+        .trim_start_matches('v')
+        .split('.')
+        .collect();
+    assert_eq!(
+        numbers[..2],
+        [version.major.as_str(), version.minor.as_str()],
+        "{version:?}"
+    );
+    assert_ne!(version.major, "0", "{version:?}");
+}
+
+/// A service account with a role to get, list and watch Secrets in its namespace.
+async fn allow_to_read_secrets(namespace: &Namespace<'_>, account: &str) {
+    let metadata = json!({ "name": account });
+    let reading =
+        json!({ "apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "list", "watch"] });
+    let role = json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": account });
+    let subject =
+        json!({ "kind": "ServiceAccount", "name": account, "namespace": namespace.name() });
+    let binding = json!({ "metadata": metadata, "roleRef": role, "subjects": [subject] });
+    let _: ServiceAccount = namespace
+        .create_object(json!({ "metadata": metadata }))
+        .await;
+    let _: Role = namespace
+        .create_object(json!({ "metadata": metadata, "rules": [reading] }))
+        .await;
+    let _: RoleBinding = namespace.create_object(binding).await;
+}
+
+fn assert_forbidden<T: Debug>(what: &str, answer: &Result<T, Error>) {
+    assert!(
+        matches!(answer, Err(Error::Api(status)) if status.code == 403),
+        "{what}: {answer:?}"
+    );
+}
+
+/// Answers every request with the request itself; returns its port.
+fn echo_server() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || listener.incoming().flatten().for_each(echo));
+    port
+}
+
+fn echo(mut caller: TcpStream) {
+    let mut request = Vec::new();
+    let mut buffer = [0; 4096];
+    while !request.ends_with(b"what the caller sent") {
+        match caller.read(&mut buffer) {
+            Ok(read) if read > 0 => request.extend_from_slice(&buffer[..read]),
+            _ => return,
+        }
+    }
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        request.len()
+    );
+    let _ = caller.write_all(&[head.as_bytes(), &request].concat());
+}

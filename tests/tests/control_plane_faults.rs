@@ -1,0 +1,99 @@
+//! Faults of a control plane: each test disturbs one of its own.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "helpers of tests fail by panicking, as tests do"
+)]
+
+use std::pin::pin;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{ListParams, PostParams};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, ResourceExt};
+use serde_json::json;
+use tests::control_plane::ControlPlane;
+use tests::patience;
+use tokio::time::timeout;
+
+/// Long enough for an answer that comes at all.
+const A_WHILE: Duration = Duration::from_secs(1);
+
+#[tokio::test]
+async fn continues_a_watch_after_the_api_server_restarted() {
+    let mut plane = ControlPlane::start().await;
+    let maps: Api<ConfigMap> = Api::default_namespaced(plane.admin());
+    let watch = watcher(maps.clone(), watcher::Config::default());
+    let mut watch = pin!(watch.default_backoff().touched_objects());
+
+    create(&maps, "before").await;
+    sees(&mut watch, "before").await;
+    plane.restart_api_server().await;
+    create(&maps, "after").await;
+    sees(&mut watch, "after").await;
+}
+
+#[tokio::test]
+async fn stores_nothing_without_etcd_and_forgets_nothing_when_it_is_back() {
+    let mut plane = ControlPlane::start().await;
+    let maps: Api<ConfigMap> = Api::default_namespaced(plane.admin());
+    create(&maps, "before").await;
+
+    plane.stop_etcd();
+    let write = timeout(
+        A_WHILE,
+        maps.create(&PostParams::default(), &map("meanwhile")),
+    )
+    .await;
+    assert!(!matches!(write, Ok(Ok(_))), "{write:?}");
+
+    plane.start_etcd().await;
+    patience::until("what was stored is read", async || {
+        maps.get("before").await.ok()
+    })
+    .await;
+    create(&maps, "after").await;
+}
+
+#[tokio::test]
+async fn answers_what_was_asked_during_a_pause_when_it_is_over() {
+    let mut plane = ControlPlane::start().await;
+    let maps: Api<ConfigMap> = Api::default_namespaced(plane.admin());
+    create(&maps, "any").await;
+    let parameters = ListParams::default();
+    let mut question = pin!(maps.list(&parameters));
+
+    plane.pause();
+    assert!(
+        timeout(A_WHILE, &mut question).await.is_err(),
+        "a paused API server gives no answer"
+    );
+
+    plane.resume();
+    patience::soon("the answer comes", question).await.unwrap();
+}
+
+async fn create(maps: &Api<ConfigMap>, name: &str) {
+    maps.create(&PostParams::default(), &map(name))
+        .await
+        .unwrap();
+}
+
+fn map(name: &str) -> ConfigMap {
+    serde_json::from_value(json!({ "metadata": { "name": name } })).unwrap()
+}
+
+/// Errors are passed over: the watcher reports a lost connection and then goes on.
+async fn sees(watch: &mut (impl Stream<Item = watcher::Result<ConfigMap>> + Unpin), name: &str) {
+    let seen = async {
+        loop {
+            let event = watch.next().await.expect("a watch has no end");
+            if event.is_ok_and(|map| map.name_any() == name) {
+                return;
+            }
+        }
+    };
+    patience::soon(&format!("the watch shows {name}"), seen).await;
+}

@@ -1,0 +1,302 @@
+//! What a control plane leaves behind, which programs it is made of, and how the planes of several test
+//! processes live side by side. The program `plane_user` stands for a test process.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "helpers of tests fail by panicking, as tests do"
+)]
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, ErrorKind};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config, ResourceExt};
+use rustix::process::Signal;
+use serde_json::json;
+use tests::control_plane;
+use tests::guarded::{self, Guarded};
+use tests::patience;
+use tests::scratch::Scratch;
+
+#[tokio::test]
+async fn leaves_nothing_after_a_passing_run() {
+    let mut user = User::start("pass", &[]);
+    let plane = user.plane().await;
+    assert!(user.ended().success());
+    user.leaves_nothing(Some(&plane)).await;
+}
+
+#[tokio::test]
+async fn leaves_nothing_after_a_failing_run() {
+    let mut user = User::start("fail", &[]);
+    let plane = user.plane().await;
+    assert_eq!(user.ended().code(), Some(101), "the exit code of a panic");
+    user.leaves_nothing(Some(&plane)).await;
+}
+
+#[tokio::test]
+async fn leaves_nothing_after_a_kill() {
+    let mut user = User::start("wait", &[]);
+    let plane = user.plane().await;
+    user.process.signal(Signal::KILL);
+    user.leaves_nothing(Some(&plane)).await;
+}
+
+#[tokio::test]
+async fn leaves_nothing_after_a_kill_during_the_start() {
+    let mut user = User::start("wait", &[]);
+    patience::until("etcd is started", async || {
+        user.running().contains(" etcd ").then_some(())
+    })
+    .await;
+    user.process.signal(Signal::KILL);
+    user.leaves_nothing(None).await;
+}
+
+#[tokio::test]
+async fn leaves_nothing_after_a_kill_while_the_api_server_is_paused() {
+    let mut user = User::start("pause", &[]);
+    let plane = user.plane().await;
+    user.process.signal(Signal::KILL);
+    user.leaves_nothing(Some(&plane)).await;
+}
+
+#[tokio::test]
+async fn two_test_processes_do_not_disturb_each_other() {
+    let (mut left, mut right) = (User::start("wait", &[]), User::start("wait", &[]));
+    let (left_plane, right_plane) = (left.plane().await, right.plane().await);
+    left_plane.create("same-name").await;
+    right_plane.create("same-name").await;
+
+    left_plane
+        .namespaces()
+        .delete("same-name", &DeleteParams::default())
+        .await
+        .unwrap();
+    left.process.signal(Signal::KILL);
+    left.leaves_nothing(Some(&left_plane)).await;
+
+    let kept = right_plane.namespaces().get("same-name").await.unwrap();
+    assert_eq!(kept.metadata.deletion_timestamp, None);
+    right_plane.create("another-name").await;
+}
+
+#[tokio::test]
+async fn uses_the_cluster_of_test_kubeconfig_and_leaves_it_as_it_was() {
+    let mut host = User::start("wait", &[]);
+    let cluster = host.plane().await;
+    let before = cluster.names().await;
+
+    let mut guest = User::start("pass", &[("TEST_KUBECONFIG", &cluster.kubeconfig)]);
+    assert_eq!(guest.plane().await.kubeconfig, cluster.kubeconfig);
+    assert!(guest.ended().success(), "{}", guest.errors());
+    guest.leaves_nothing(None).await;
+    let as_before = async || (cluster.names().await == before).then_some(());
+    patience::until("the namespace of the guest is gone", as_before).await;
+}
+
+#[tokio::test]
+async fn refuses_to_disturb_the_cluster_of_test_kubeconfig() {
+    let mut user = User::start("pause", &[("TEST_KUBECONFIG", Path::new("/none"))]);
+    assert!(!user.ended().success());
+    assert!(
+        user.errors().contains("needs one of its own"),
+        "{}",
+        user.errors()
+    );
+}
+
+#[tokio::test]
+async fn uses_the_programs_of_kubebuilder_assets() {
+    let assets = assets(&["etcd", "kube-apiserver", "kube-controller-manager"]);
+    let mut user = User::start("wait", &[("KUBEBUILDER_ASSETS", assets.path())]);
+    let plane = user.plane().await;
+    plane.create("any").await;
+    for role in ["etcd", "kube-apiserver", "kube-controller-manager"] {
+        assert!(
+            assets.path().join(format!("{role}.used")).exists(),
+            "{role}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn says_which_program_kubebuilder_assets_lacks() {
+    let assets = assets(&["etcd"]);
+    let mut user = User::start("pass", &[("KUBEBUILDER_ASSETS", assets.path())]);
+    assert!(!user.ended().success());
+    assert!(
+        user.errors().contains("there is no kube-apiserver in it"),
+        "{}",
+        user.errors()
+    );
+}
+
+#[tokio::test]
+async fn says_what_to_install_where_go_is_missing() {
+    let mut user = User::start("pass", &[("PATH", Path::new("/none"))]);
+    assert!(!user.ended().success());
+    assert!(
+        user.errors().contains("install Go 1.26"),
+        "{}",
+        user.errors()
+    );
+}
+
+/// A folder with programs of these names, each of which notes its use and becomes ours in its role.
+fn assets(roles: &[&str]) -> Scratch {
+    let folder = Scratch::new();
+    let program = control_plane::build();
+    for role in roles {
+        let path = folder.path().join(role);
+        let script = format!(
+            "#!/bin/sh\n: >\"$0.used\"\nexec '{}' {role} \"$@\"\n",
+            program.display()
+        );
+        fs::write(&path, script).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+    }
+    folder
+}
+
+/// The program `plane_user`, with a folder for temporary files that is its own, so that all its processes show
+/// that folder's path in their arguments.
+struct User {
+    process: Guarded,
+    folder: Scratch,
+}
+
+impl User {
+    fn start(end: &str, environment: &[(&str, &Path)]) -> Self {
+        let folder = Scratch::new();
+        let temporary = folder.path().join("temporary");
+        fs::create_dir(&temporary).unwrap();
+        let mut command = guarded::command(env!("CARGO_BIN_EXE_plane_user"));
+        command
+            .arg(end)
+            .env_remove("TEST_KUBECONFIG")
+            .env_remove("KUBEBUILDER_ASSETS")
+            .env("TMPDIR", temporary)
+            .envs(environment.iter().copied())
+            .stdout(Stdio::piped())
+            .stderr(File::create(folder.path().join("stderr")).unwrap());
+        Self {
+            process: Guarded::spawn(&mut command).unwrap(),
+            folder,
+        }
+    }
+
+    /// Waits until it has its plane.
+    async fn plane(&mut self) -> Plane {
+        let mut line = String::new();
+        BufReader::new(self.process.stdout().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        assert!(!line.is_empty(), "it has no plane:\n{}", self.errors());
+        Plane::of(line.trim_end().into()).await
+    }
+
+    fn ended(&mut self) -> ExitStatus {
+        self.process.wait()
+    }
+
+    fn errors(&self) -> String {
+        fs::read_to_string(self.folder.path().join("stderr")).unwrap()
+    }
+
+    fn temporary(&self) -> PathBuf {
+        self.folder.path().join("temporary")
+    }
+
+    /// The command lines of its processes, one a line.
+    fn running(&self) -> String {
+        let ps = Command::new("ps")
+            .args(["-A", "-ww", "-o", "pid=,args="])
+            .output();
+        let ps = ps
+            .expect("the program `ps` is needed: Debian has it in the package procps")
+            .stdout;
+        let all = String::from_utf8_lossy(&ps);
+        let temporary = self.temporary();
+        let ours: Vec<_> = all
+            .lines()
+            .filter(|line| line.contains(temporary.to_str().unwrap()))
+            .collect();
+        ours.join("\n")
+    }
+
+    /// Waits until it has ended and no process, temporary file or open port of it is left.
+    async fn leaves_nothing(&mut self, plane: Option<&Plane>) {
+        self.ended();
+        patience::until("its processes are gone", async || {
+            self.running().is_empty().then_some(())
+        })
+        .await;
+        let files = async || {
+            fs::read_dir(self.temporary())
+                .unwrap()
+                .next()
+                .is_none()
+                .then_some(())
+        };
+        patience::until("its temporary files are gone", files).await;
+        if let Some(plane) = plane {
+            let answer = TcpStream::connect(plane.address.as_str()).map_err(|error| error.kind());
+            assert_eq!(
+                answer.err(),
+                Some(ErrorKind::ConnectionRefused),
+                "{}",
+                plane.address
+            );
+        }
+    }
+}
+
+/// Another process's plane, seen through its kubeconfig.
+struct Plane {
+    kubeconfig: PathBuf,
+    address: String,
+    client: Client,
+}
+
+impl Plane {
+    async fn of(kubeconfig: PathBuf) -> Self {
+        let content = Kubeconfig::read_from(&kubeconfig).unwrap();
+        let config = Config::from_custom_kubeconfig(content, &KubeConfigOptions::default())
+            .await
+            .unwrap();
+        let address = config.cluster_url.authority().unwrap().to_string();
+        Self {
+            kubeconfig,
+            address,
+            client: Client::try_from(config).unwrap(),
+        }
+    }
+
+    fn namespaces(&self) -> Api<Namespace> {
+        Api::all(self.client.clone())
+    }
+
+    async fn create(&self, name: &str) {
+        let namespace = serde_json::from_value(json!({ "metadata": { "name": name } })).unwrap();
+        self.namespaces()
+            .create(&PostParams::default(), &namespace)
+            .await
+            .unwrap();
+    }
+
+    async fn names(&self) -> Vec<String> {
+        let list = self
+            .namespaces()
+            .list(&ListParams::default())
+            .await
+            .unwrap();
+        list.iter().map(ResourceExt::name_any).collect()
+    }
+}
