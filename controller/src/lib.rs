@@ -1,1 +1,34 @@
-//! To come.
+//! The controller: turns SealedSecrets into Secrets.
+//!
+//! For each object everything is fetched first, then a plain function over plain data decides, and
+//! then the plan is carried out with nothing left to choose. Time is an argument wherever anything
+//! is decided by it; only the main loop reads a clock.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`args`] | flags and `SEALED_SECRETS_*` → `Config` |
+//! | [`reconcile`] | gather → desired → decide → apply → try again |
+//! | [`decide`] | desired + existing → `Plan` |
+//! | [`status`] | outcome + last status → status to record |
+//! | [`store`] | the interface to where objects live; [`store::directory`] |
+//! | [`key_store`] | key Secrets ↔ key ring |
+//! | [`key_renewal`] | when and how a key is made |
+//! | [`rounds`] | one round of the controller on a directory |
+//! | [`http`] | healthz, readyz, cert.pem |
+//! | [`log`] | log lines |
+//! | [`folder`], [`poll`] | files that cannot lead elsewhere; which of them changed |
+//! | [`pool`] | a bounded pool for work that blocks |
+
+pub mod args;
+pub mod decide;
+pub mod folder;
+pub mod http;
+pub mod key_renewal;
+pub mod key_store;
+pub mod log;
+pub mod poll;
+pub mod pool;
+pub mod reconcile;
+pub mod rounds;
+pub mod status;
+pub mod store;

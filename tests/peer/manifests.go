@@ -48,9 +48,9 @@ func unseal(r *request) (answer, error) {
 	return written(secret, v1.SchemeGroupVersion, r.Format)
 }
 
-// parse reads one YAML or JSON document with the parsers the peer uses. Without a kind the answer is the
-// document as JSON with sorted keys and every digit of its numbers; with one, the document went through that
-// kind's Go type.
+// parse reads one YAML or JSON document with the parsers the peer uses. Without a kind the answer
+// is the document as JSON with sorted keys and every digit of its numbers; with one, the document
+// went through that kind's Go type.
 func parse(r *request) (answer, error) {
 	if r.Kind == "" {
 		text, err := canonical(r.Text)
@@ -111,8 +111,8 @@ func targetFor(kind string) (any, error) {
 	}
 }
 
-// written is the peer's encoding: its pretty encoder for JSON, its YAML encoder otherwise, without the
-// frame that kubeseal prints around it (a final line end for JSON, a leading `---` for YAML).
+// written is the peer's encoding: its pretty encoder for JSON, its YAML encoder otherwise, without
+// the frame that kubeseal prints around it (a final line end for JSON, a leading `---` for YAML).
 func written(object runtime.Object, version runtime.GroupVersioner, format string) (answer, error) {
 	media := runtime.ContentTypeJSON
 	if format == "yaml" {

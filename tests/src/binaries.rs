@@ -1,4 +1,5 @@
-//! The project's own programs, built for the tests: `cargo test` builds no other package's programs.
+//! The project's own programs, built for the tests: `cargo test` builds no other package's
+//! programs.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -30,8 +31,8 @@ fn built(name: &str) -> PathBuf {
     program
 }
 
-/// All bins of the workspace and not of two packages, because then Cargo chooses the features of the
-/// dependencies as `cargo test --workspace` does, and need not compile them a second time.
+/// All bins of the workspace and not of two packages, because then Cargo chooses the features of
+/// the dependencies as `cargo test --workspace` does, and need not compile them a second time.
 fn build() -> PathBuf {
     let profile = profile_folder();
     let status = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
@@ -57,8 +58,8 @@ fn build() -> PathBuf {
     profile
 }
 
-/// The folder of the running program's own profile, in whatever target folder was asked for: `target/debug`
-/// for `target/debug/playground` and for tests in `target/debug/deps`.
+/// The folder of the running program's own profile, in whatever target folder was asked for:
+/// `target/debug` for `target/debug/playground` and for tests in `target/debug/deps`.
 fn profile_folder() -> PathBuf {
     let program = env::current_exe().unwrap();
     let folder = program.parent().unwrap();

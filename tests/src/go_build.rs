@@ -16,8 +16,9 @@ pub type Stamp<'a> = (&'a str, &'a str);
 
 /// The path of the program `package`, built in the module `source_dir` and named `output_name`.
 ///
-/// The program is taken from the cache folder if these very sources were built before with this version of
-/// Go; else it is built there, with progress on stderr. Parallel test processes build once between them.
+/// The program is taken from the cache folder if these very sources were built before with this
+/// version of Go; else it is built there, with progress on stderr. Parallel test processes build
+/// once between them.
 ///
 /// # Panics
 /// With a sentence for people, if Go is missing or the build fails.
@@ -25,7 +26,8 @@ pub fn build(source_dir: &Path, package: &str, output_name: &str) -> PathBuf {
     build_stamped(source_dir, package, output_name, &[])
 }
 
-/// As [`build`], with string variables set by the linker, such as the version that a program reports.
+/// As [`build`], with string variables set by the linker, such as the version that a program
+/// reports.
 pub fn build_stamped(
     source_dir: &Path,
     package: &str,
@@ -71,7 +73,8 @@ fn arguments(package: &str, stamps: &[Stamp]) -> Vec<String> {
     ]
 }
 
-/// Over everything that decides what is built: sources, arguments, and the version and settings of Go.
+/// Over everything that decides what is built: sources, arguments, and the version and settings of
+/// Go.
 fn content_hash(source_dir: &Path, arguments: &[String]) -> String {
     let go = go(source_dir)
         .args(["env", "GOVERSION", "GOOS", "GOARCH", "GOFLAGS"])
@@ -131,8 +134,8 @@ fn missing(error: &io::Error) -> ! {
     )
 }
 
-/// Builds in a folder of its own and renames, so that an interrupted build leaves no half of a program, and
-/// leaves nothing outside of that folder, which the next build clears.
+/// Builds in a folder of its own and renames, so that an interrupted build leaves no half of a
+/// program, and leaves nothing outside of that folder, which the next build clears.
 fn compile(source_dir: &Path, arguments: &[String], program: &Path) {
     let name = program.file_name().unwrap().display();
     let scratch = program.with_file_name("unfinished");
@@ -167,7 +170,8 @@ fn compile(source_dir: &Path, arguments: &[String], program: &Path) {
     say(&format!("built {name} in {} s", start.elapsed().as_secs()));
 }
 
-/// Tells every few seconds how far the build is; returns what was printed last, for the case of a failure.
+/// Tells every few seconds how far the build is; returns what was printed last, for the case of a
+/// failure.
 fn follow(output: impl BufRead, name: &str, start: Instant) -> Vec<String> {
     const EVERY: Duration = Duration::from_secs(15);
     const KEPT: usize = 40;

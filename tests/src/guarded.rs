@@ -7,18 +7,19 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Becomes the program given as arguments, and leaves a watcher behind that reads the pipe which only this
-/// process can write to. The pipe closes when this process ends, even by SIGKILL, and then the watcher kills
-/// the program, even if it is stopped. A line on the pipe dismisses the watcher: its program is gone, and the
-/// process id may soon be somebody else's.
+/// Becomes the program given as arguments, and leaves a watcher behind that reads the pipe which
+/// only this process can write to. The pipe closes when this process ends, even by SIGKILL, and
+/// then the watcher kills the program, even if it is stopped. A line on the pipe dismisses the
+/// watcher: its program is gone, and the process id may soon be somebody else's.
 const GUARD: &str = r#"
 exec 3<&0 </dev/null
 (read -r dismissed <&3 || kill -KILL $$) >/dev/null 2>&1 &
 exec "$@" 3<&-
 "#;
 
-/// A command for [`Guarded::spawn`]: arguments, environment, folder, stdout and stderr may be added; stdin is
-/// taken. It gets a process group of its own, so that Ctrl-C in a terminal reaches this process alone.
+/// A command for [`Guarded::spawn`]: arguments, environment, folder, stdout and stderr may be
+/// added; stdin is taken. It gets a process group of its own, so that Ctrl-C in a terminal reaches
+/// this process alone.
 pub fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("/bin/sh");
     command
@@ -29,8 +30,8 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// A child process that is killed when this value is dropped, and also when this process ends without
-/// dropping it: by a panic, by `exit`, by SIGKILL.
+/// A child process that is killed when this value is dropped, and also when this process ends
+/// without dropping it: by a panic, by `exit`, by SIGKILL.
 pub struct Guarded {
     child: Child,
     watcher: ChildStdin,

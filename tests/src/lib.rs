@@ -1,5 +1,5 @@
-//! What the tests that cross crates stand on: a real Kubernetes control plane, the Go peer, and the programs
-//! that the tests start.
+//! What the tests that cross crates stand on: a real Kubernetes control plane, the Go peer, and the
+//! programs that the tests start.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

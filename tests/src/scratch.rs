@@ -7,15 +7,16 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// Makes the folder, waits until nobody can write to its stdin any more, and removes the folder. It makes it
-/// itself, so that there is no moment at which the folder exists and nobody would remove it.
+/// Makes the folder, waits until nobody can write to its stdin any more, and removes the folder. It
+/// makes it itself, so that there is no moment at which the folder exists and nobody would remove
+/// it.
 const SWEEP: &str = r#"
 folder=$(mktemp -d "$1/sealed-secrets-XXXXXX") && echo "$folder" && exec >/dev/null && cat
 until rm -rf -- "$folder"; do sleep 0.1; done
 "#;
 
-/// A new folder that only this user can enter. It is removed when the value is dropped or this process ends,
-/// even by SIGKILL, as soon as all who hold a [`Scratch::lease`] have ended too.
+/// A new folder that only this user can enter. It is removed when the value is dropped or this
+/// process ends, even by SIGKILL, as soon as all who hold a [`Scratch::lease`] have ended too.
 pub struct Scratch {
     path: PathBuf,
     sweeper: Child,
@@ -57,8 +58,9 @@ impl Scratch {
         &self.path
     }
 
-    /// To be the stdout of a process that writes into the folder: the folder stays until the process is gone,
-    /// or it might write again what was just removed. What it prints there is lost.
+    /// To be the stdout of a process that writes into the folder: the folder stays until the
+    /// process is gone, or it might write again what was just removed. What it prints there is
+    /// lost.
     pub fn lease(&self) -> Stdio {
         self.held
             .as_ref()

@@ -1,5 +1,5 @@
-//! What a control plane leaves behind, which programs it is made of, and how the planes of several test
-//! processes live side by side. The program `plane_user` stands for a test process.
+//! What a control plane leaves behind, which programs it is made of, and how the planes of several
+//! test processes live side by side. The program `plane_user` stands for a test process.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -165,8 +165,8 @@ fn assets(roles: &[&str]) -> Scratch {
     folder
 }
 
-/// The program `plane_user`, with a folder for temporary files that is its own, so that all its processes show
-/// that folder's path in their arguments.
+/// The program `plane_user`, with a folder for temporary files that is its own, so that all its
+/// processes show that folder's path in their arguments.
 struct User {
     process: Guarded,
     folder: Scratch,

@@ -63,7 +63,9 @@ impl Kind {
                 _ => Err("true or false"),
             },
             Self::Text => Ok(Value::Text(text.to_owned())),
-            Self::List => Ok(Value::List(split(text))),
+            Self::List => split(text)
+                .map(Value::List)
+                .ok_or("a list by commas, its quotes in pairs"),
             Self::Int => text.parse().map(Value::Int).map_err(|_| "a whole number"),
             Self::Float => text.parse().map(Value::Float).map_err(|_| "a number"),
             Self::Duration => parse_duration(text)
@@ -86,27 +88,46 @@ impl Value {
     }
 }
 
-/// One CSV record: quotes keep commas together, two quotes are one.
-fn split(text: &str) -> Vec<String> {
+/// One CSV record: quotes keep commas together, two quotes are one. `None` if a quote is left open
+/// or stands in the middle of an item.
+fn split(text: &str) -> Option<Vec<String>> {
     if text.is_empty() {
-        return Vec::new();
+        return Some(Vec::new());
     }
-    let mut items = vec![String::new()];
-    let mut quoted = false;
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
-        let Some(item) = items.last_mut() else { break };
-        match c {
-            '"' if quoted && chars.peek() == Some(&'"') => {
-                chars.next();
-                item.push('"');
-            }
-            '"' if quoted || item.is_empty() => quoted = !quoted,
-            ',' if !quoted => items.push(String::new()),
-            c => item.push(c),
+    let mut items = Vec::new();
+    let mut rest = text;
+    loop {
+        let (item, tail) = match rest.strip_prefix('"') {
+            Some(quoted) => quoted_item(quoted)?,
+            None => plain_item(rest)?,
+        };
+        items.push(item);
+        match tail.strip_prefix(',') {
+            Some(tail) => rest = tail,
+            None => return tail.is_empty().then_some(items),
         }
     }
-    items
+}
+
+fn plain_item(text: &str) -> Option<(String, &str)> {
+    let (item, tail) = text.split_at(text.find(',').unwrap_or(text.len()));
+    (!item.contains('"')).then(|| (item.to_owned(), tail))
+}
+
+fn quoted_item(text: &str) -> Option<(String, &str)> {
+    let mut item = String::new();
+    let mut rest = text;
+    loop {
+        let (part, tail) = rest.split_once('"')?;
+        item.push_str(part);
+        match tail.strip_prefix('"') {
+            Some(tail) => {
+                item.push('"');
+                rest = tail;
+            }
+            None => return Some((item, tail)),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -122,9 +143,12 @@ mod tests {
             ("a,,b", vec!["a", "", "b"]),
             ("\"a,b\",c", vec!["a,b", "c"]),
             ("\"say \"\"hi\"\"\"", vec!["say \"hi\""]),
-            ("it\"s", vec!["it\"s"]),
         ] {
-            assert_eq!(split(text), want, "{text}");
+            let want: Vec<String> = want.into_iter().map(str::to_owned).collect();
+            assert_eq!(split(text), Some(want), "{text}");
+        }
+        for text in ["it\"s", "\"open", "\"a\"b", "a,\""] {
+            assert_eq!(split(text), None, "{text}");
         }
     }
 }

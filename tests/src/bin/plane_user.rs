@@ -1,5 +1,5 @@
-//! Stands for a test process in the tests of the control plane: takes a plane as tests do, prints the path of
-//! its kubeconfig, and ends as its first argument says.
+//! Stands for a test process in the tests of the control plane: takes a plane as tests do, prints
+//! the path of its kubeconfig, and ends as its first argument says.
 #![allow(clippy::panic, reason = "to end by a panic is one of its uses")]
 
 use std::env;

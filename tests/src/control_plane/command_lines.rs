@@ -61,9 +61,9 @@ pub(super) fn api_server(programs: &Programs, settings: &Settings) -> Command {
     command
 }
 
-/// Only the controllers that a test was found to need: the garbage collector for owner references, the
-/// namespace controller to empty deleted namespaces, and the one that makes each namespace's service account,
-/// without which no Pod is admitted.
+/// Only the controllers that a test was found to need: the garbage collector for owner references,
+/// the namespace controller to empty deleted namespaces, and the one that makes each namespace's
+/// service account, without which no Pod is admitted.
 pub(super) fn controllers(programs: &Programs, settings: &Settings) -> Command {
     let mut command = programs.command("kube-controller-manager");
     command

@@ -1,15 +1,16 @@
-//! A real Kubernetes control plane for tests: etcd, the API server and the controllers that tests need, as
-//! processes on loopback addresses, without containers.
+//! A real Kubernetes control plane for tests: etcd, the API server and the controllers that tests
+//! need, as processes on loopback addresses, without containers.
 //!
-//! Tests share one plane per test process, [`ControlPlane::shared`], and live in a [`Namespace`] of their own.
-//! A test that disturbs its plane takes one of its own, [`ControlPlane::start`]: the faults need `&mut`, which
-//! a shared plane never gives.
+//! Tests share one plane per test process, [`ControlPlane::shared`], and live in a [`Namespace`] of
+//! their own. A test that disturbs its plane takes one of its own, [`ControlPlane::start`]: the
+//! faults need `&mut`, which a shared plane never gives.
 //!
-//! - Without further settings the plane is built from `tests/control-plane` with Go, once per machine.
+//! - Without further settings the plane is built from `tests/control-plane` with Go, once per
+//!   machine.
 //! - `KUBEBUILDER_ASSETS` names a folder with `etcd`, `kube-apiserver` and, for the tests that need
 //!   controllers, `kube-controller-manager`: these are used.
-//! - `TEST_KUBECONFIG` names a cluster: its current context is used, and no process is started. It gets our
-//!   definition of a SealedSecret, and keeps that.
+//! - `TEST_KUBECONFIG` names a cluster: its current context is used, and no process is started. It
+//!   gets our definition of a SealedSecret, and keeps that.
 
 mod command_lines;
 mod definition;
@@ -70,8 +71,8 @@ impl ControlPlane {
     /// A plane of the caller's own, to be disturbed; it ends when it is dropped.
     ///
     /// # Panics
-    /// As [`ControlPlane::shared`]; and if `TEST_KUBECONFIG` is set, because nobody asked for another cluster
-    /// than that, and that one is not ours to disturb.
+    /// As [`ControlPlane::shared`]; and if `TEST_KUBECONFIG` is set, because nobody asked for
+    /// another cluster than that, and that one is not ours to disturb.
     pub async fn start() -> Self {
         assert!(
             env::var_os("TEST_KUBECONFIG").is_none(),
@@ -101,14 +102,16 @@ impl ControlPlane {
         }
     }
 
-    /// A client that may do everything. Each call makes a new one, because a client's connections end with the
-    /// runtime of the test that opened them. Like all clients from here it shows every answer: it does not
-    /// repeat what was answered with 429, 503 or 504, as `kube` does for minutes if left alone.
+    /// A client that may do everything. Each call makes a new one, because a client's connections
+    /// end with the runtime of the test that opened them. Like all clients from here it shows every
+    /// answer: it does not repeat what was answered with 429, 503 or 504, as `kube` does for
+    /// minutes if left alone.
     pub fn admin(&self) -> Client {
         client(self.config.clone())
     }
 
-    /// A client that may do what the roles of this service account allow, by a token that the API server issued.
+    /// A client that may do what the roles of this service account allow, by a token that the API
+    /// server issued.
     pub async fn client_of(&self, namespace: &str, account: &str) -> Client {
         let token = self.token_of(namespace, account).await;
         client(kubeconfig::config(kubeconfig::with_token(&self.kubeconfig, &token)).await)
@@ -148,8 +151,8 @@ impl ControlPlane {
         Namespace::create(self, purpose).await
     }
 
-    /// Installs a custom resource, or replaces its definition, and waits until the API server serves it. The one
-    /// of a SealedSecret, as `shared` defines it, is there from the start.
+    /// Installs a custom resource, or replaces its definition, and waits until the API server
+    /// serves it. The one of a SealedSecret, as `shared` defines it, is there from the start.
     pub async fn install(&self, definition: &CustomResourceDefinition) {
         definition::install(self.admin(), definition).await;
     }

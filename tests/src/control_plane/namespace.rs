@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 use super::{ControlPlane, service_proxy};
 use crate::patience;
 
-/// A namespace that no other test has. It goes with its plane; in a cluster that `TEST_KUBECONFIG` names it is
-/// deleted when this value is dropped.
+/// A namespace that no other test has. It goes with its plane; in a cluster that `TEST_KUBECONFIG`
+/// names it is deleted when this value is dropped.
 pub struct Namespace<'a> {
     plane: &'a ControlPlane,
     name: String,
@@ -61,9 +61,9 @@ impl<'a> Namespace<'a> {
         made.unwrap_or_else(|error| panic!("{} is not created: {error}", object.name_any()))
     }
 
-    /// Makes the Service `service` lead to the process that listens on 127.0.0.1 at `port`, for callers of the
-    /// API server's service proxy. Each port of the Service leads there; a Service that does not exist is made
-    /// with the port 8080 named `http`.
+    /// Makes the Service `service` lead to the process that listens on 127.0.0.1 at `port`, for
+    /// callers of the API server's service proxy. Each port of the Service leads there; a Service
+    /// that does not exist is made with the port 8080 named `http`.
     ///
     /// # Panics
     /// In a cluster that `TEST_KUBECONFIG` names, because that cannot reach this process.

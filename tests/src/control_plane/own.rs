@@ -42,7 +42,8 @@ impl Own {
         };
         own.spawn_etcd();
         own.start_api_server().await;
-        // Before the controllers: the garbage collector looks for new kinds of owners only every 30 s.
+        // Before the controllers: the garbage collector looks for new kinds of owners only twice a
+        // minute.
         definition::install(own.client().await, &SealedSecret::crd()).await;
         own.spawn_controllers();
         say(&format!(

@@ -1,10 +1,11 @@
 //! The network in which the API server finds Pods: every address in it is this machine's 127.0.0.1.
 //!
-//! The API server refuses loopback addresses as endpoints, so a Pod that stands for a process of this machine
-//! needs another address. Instead of giving the machine one, which takes rights and differs between systems,
-//! the API server is told to reach Pods through a proxy, as clusters do whose Pods live in another network
-//! (`EgressSelectorConfiguration`, `HTTPConnect` over a Unix socket). This is that proxy. It keeps the port,
-//! forgets the address, and so never sends anything to another machine.
+//! The API server refuses loopback addresses as endpoints, so a Pod that stands for a process of
+//! this machine needs another address. Instead of giving the machine one, which takes rights and
+//! differs between systems, the API server is told to reach Pods through a proxy, as clusters do
+//! whose Pods live in another network (`EgressSelectorConfiguration`, `HTTPConnect` over a Unix
+//! socket). This is that proxy. It keeps the port, forgets the address, and so never sends anything
+//! to another machine.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
@@ -30,7 +31,8 @@ pub(super) fn serve(socket: &Path) {
     });
 }
 
-/// One connection: a request of the form `CONNECT address:port`, an answer, then whatever either side sends.
+/// One connection: a request of the form `CONNECT address:port`, an answer, then whatever either
+/// side sends.
 fn tunnel(mut caller: UnixStream) -> io::Result<()> {
     let target = requested_port(&caller)?
         .and_then(|port| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok());
@@ -47,7 +49,8 @@ fn tunnel(mut caller: UnixStream) -> io::Result<()> {
     caller.shutdown(Shutdown::Write)
 }
 
-/// Reads the request to the empty line at its end; the API server sends nothing more before the answer.
+/// Reads the request to the empty line at its end; the API server sends nothing more before the
+/// answer.
 fn requested_port(caller: &UnixStream) -> io::Result<Option<u16>> {
     let mut lines = BufReader::new(caller).lines();
     let request = lines.next().transpose()?.unwrap_or_default();

@@ -9,8 +9,8 @@ use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
 
 /// A free TCP port of 127.0.0.1, kept for programs of this user that listen with `SO_REUSEPORT`.
 ///
-/// The socket that keeps it never listens: the port stays ours while such a program is down or not yet up, and
-/// the kernel gives it to nobody who asks for any free port.
+/// The socket that keeps it never listens: the port stays ours while such a program is down or not
+/// yet up, and the kernel gives it to nobody who asks for any free port.
 pub(super) struct Port {
     number: u16,
     _kept_by: OwnedFd,

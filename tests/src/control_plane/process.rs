@@ -42,7 +42,7 @@ impl Process {
         }
     }
 
-    pub(super) fn end_of_log(&self) -> String {
+    fn end_of_log(&self) -> String {
         const KEPT: usize = 20;
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<_> = log.lines().collect();

@@ -15,7 +15,8 @@ pub(super) enum Programs {
 }
 
 impl Programs {
-    /// Builds ours if nothing else is named and this machine has not built it yet, which takes minutes.
+    /// Builds ours if nothing else is named and this machine has not built it yet, which takes
+    /// minutes.
     pub(super) fn find() -> Self {
         match env::var_os("KUBEBUILDER_ASSETS") {
             Some(folder) => Self::assets(PathBuf::from(folder)),
@@ -55,7 +56,8 @@ impl Programs {
     }
 }
 
-/// The program of ours that plays every role, built if this machine has not built it yet, which takes minutes.
+/// The program of ours that plays every role, built if this machine has not built it yet, which
+/// takes minutes.
 ///
 /// # Panics
 /// As [`go_build::build`].

@@ -7,8 +7,8 @@ use serde_json::json;
 use super::Namespace;
 use super::pod_network::POD_ADDRESS;
 
-/// The proxy reads the Service's Endpoints (not its slices), and goes only to addresses that belong to a Pod
-/// which has that very address. No kubelet runs, so we say what one would.
+/// The proxy reads the Service's Endpoints (not its slices), and goes only to addresses that belong
+/// to a Pod which has that very address. No kubelet runs, so we say what one would.
 pub(super) async fn route(namespace: &Namespace<'_>, service: &str, port: u16) {
     let service = find_or_create(namespace, service).await;
     let name = service.metadata.name.unwrap_or_default();

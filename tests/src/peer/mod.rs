@@ -1,4 +1,5 @@
-//! The Go implementation of Sealed Secrets, as a library in a process of its own and as its binaries.
+//! The Go implementation of Sealed Secrets, as a library in a process of its own and as its
+//! binaries.
 //!
 //! Everything is built by Go itself from `tests/peer`, whose `go.sum` pins the peer's sources.
 

@@ -1,4 +1,5 @@
-//! The Go peer as a library, and a second Rust implementation that shares no code with ours, against `shared`.
+//! The Go peer as a library, and a second Rust implementation that shares no code with ours,
+//! against `shared`.
 //!
 //! | module | question |
 //! |---|---|

@@ -1,4 +1,5 @@
-//! The envelope once more, from the specification and with the pure-Rust `rsa` and `aes-gcm` crates only.
+//! The envelope once more, from the specification and with the pure-Rust `rsa` and `aes-gcm` crates
+//! only.
 
 use aes_gcm::{
     Aes256Gcm, Nonce,

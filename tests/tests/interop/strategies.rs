@@ -3,8 +3,8 @@
 use proptest::{collection::btree_map, prelude::*};
 use serde_json::{Value, json};
 
-/// Breaks of YAML 1.1 that YAML 1.2 reads as letters. Go writes them raw, we escape them, so that readers of
-/// both versions agree on what stands there.
+/// Breaks of YAML 1.1 that YAML 1.2 reads as letters. Go writes them raw, we escape them, so that
+/// readers of both versions agree on what stands there.
 const OLD_BREAKS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
 
 /// Words that a reader types, or a writer has to quote.
@@ -92,8 +92,8 @@ pub(crate) fn document() -> impl Strategy<Value = Value> {
 /// A SealedSecret with texts wherever a user may write some.
 pub(crate) fn sealed_secret() -> impl Strategy<Value = Value> {
     let text = || text().prop_filter("no old breaks", |text| !text.contains(OLD_BREAKS));
-    // Go compares digits as numbers, and with leading zeros that is no order: 03a < 0x1 < 1 < 03a. It then
-    // prints keys in whatever order chance brings.
+    // Go compares digits as numbers, and with leading zeros that is no order: 03a < 0x1 < 1 < 03a.
+    // It then prints keys in whatever order chance brings.
     let key = || key().prop_map(|key| key.replace('0', "7"));
     let texts = move || btree_map(key(), text(), 0..4);
     let type_ = text().prop_filter("a type", |text| !text.is_empty());

@@ -74,8 +74,8 @@ fn writes_texts_as_go_does() {
     }
 }
 
-/// Nothing for texts with control characters that Go cannot write as YAML: on the way it reads its own JSON
-/// as YAML, where they must not stand.
+/// Nothing for texts with control characters that Go cannot write as YAML: on the way it reads its
+/// own JSON as YAML, where they must not stand.
 fn yaml_of_go(object: &Value) -> Option<String> {
     match PEER.encode(Kind::SealedSecret, object, Format::Yaml) {
         Ok(yaml) => Some(String::from_utf8(yaml).unwrap()),

@@ -25,7 +25,8 @@ pub(crate) struct Differences {
     difference: Vec<Difference>,
 }
 
-/// A difference that shows in many outputs: the peer's texts are rewritten before they are compared.
+/// A difference that shows in many outputs: the peer's texts are rewritten before they are
+/// compared.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Everywhere {

@@ -36,7 +36,8 @@ pub(crate) enum Kind {
     Unknown,
 }
 
-/// The first fragment that an error text contains gives its kind. Fragments of both programs stand here.
+/// The first fragment that an error text contains gives its kind. Fragments of both programs stand
+/// here.
 const FRAGMENTS: &[(&str, Kind)] = &[
     ("--from-file requires --raw", Kind::Flags),
     ("must provide ", Kind::Flags),
@@ -103,8 +104,8 @@ pub(crate) fn classify(ending: Ending, stderr: &str) -> Kind {
 }
 
 impl Kind {
-    /// Whether ours has to begin with the peer's words: where they are the peer's own and say enough. Elsewhere
-    /// they come from Go's libraries, and only the kind counts.
+    /// Whether ours has to begin with the peer's words: where they are the peer's own and say
+    /// enough. Elsewhere they come from Go's libraries, and only the kind counts.
     pub(crate) fn keeps_words(self) -> bool {
         !matches!(
             self,

@@ -1,7 +1,9 @@
-//! The Go peer's `kubeseal` and ours, given the same inputs; `tests/differential/README.md` explains the inputs.
+//! The Go peer's `kubeseal` and ours, given the same inputs; `tests/differential/README.md`
+//! explains the inputs.
 //!
-//! `DIFFERENTIAL_PRINT=1` prints what both do on every case, another word only on cases with that word in
-//! their name. `DIFFERENTIAL_PEER=1` runs only the peer, and holds it to the table of differences.
+//! `DIFFERENTIAL_PRINT=1` prints what both do on every case, another word only on cases with that
+//! word in their name. `DIFFERENTIAL_PEER=1` runs only the peer, and holds it to the table of
+//! differences.
 
 mod cases;
 mod compare;

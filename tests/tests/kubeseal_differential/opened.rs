@@ -1,4 +1,5 @@
-//! Output made comparable: each ciphertext is replaced by the label that opens it and its plaintext.
+//! Output made comparable: each ciphertext is replaced by the label that opens it and its
+//! plaintext.
 
 use anyhow::Result;
 use base64::{Engine, engine::general_purpose::STANDARD};

@@ -1,10 +1,11 @@
-//! Usage pages: compared by the flags they name, since the sentences beside them are each program's own.
+//! Usage pages: compared by the flags they name, since the sentences beside them are each program's
+//! own.
 
 /// Fewer lines that look like descriptions of flags make no usage page.
 const FEWEST_FLAGS: usize = 20;
 
-/// A usage page with each run of lines that describe flags replaced by one line that names the flags; any
-/// other text as it is.
+/// A usage page with each run of lines that describe flags replaced by one line that names the
+/// flags; any other text as it is.
 pub(crate) fn summarised(text: &str) -> String {
     if text.lines().filter_map(flag).count() < FEWEST_FLAGS {
         return text.to_owned();

@@ -1,0 +1,80 @@
+use std::fmt;
+use std::str::FromStr;
+
+/// Where to listen, in Go's form: `host:port`, or `:port` for all interfaces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    /// Name or IP address; `None` for all interfaces.
+    pub host: Option<String>,
+    /// Port; 0 for a free one.
+    pub port: u16,
+}
+
+/// The text is no address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("an address looks like :8080, 127.0.0.1:8080 or [::1]:8080, with a port from 0 to 65535")]
+pub struct AddressError;
+
+impl FromStr for Address {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let (host, port) = text.rsplit_once(':').ok_or(AddressError)?;
+        let port = port.parse().map_err(|_| AddressError)?;
+        let bracketed = host.strip_prefix('[').map(|rest| rest.strip_suffix(']'));
+        let host = match bracketed {
+            Some(inner) => inner.ok_or(AddressError)?,
+            None if host.contains([':', '[', ']']) => return Err(AddressError),
+            None => host,
+        };
+        let host = Some(host.to_owned()).filter(|host| !host.is_empty());
+        Ok(Self { host, port })
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.host {
+            Some(host) if host.contains(':') => write!(f, "[{host}]:{}", self.port),
+            Some(host) => write!(f, "{host}:{}", self.port),
+            None => write!(f, ":{}", self.port),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_gos_addresses() {
+        for (text, want) in [
+            (":8080", Some((None, 8080))),
+            ("127.0.0.1:0", Some((Some("127.0.0.1"), 0))),
+            ("localhost:80", Some((Some("localhost"), 80))),
+            ("[::1]:443", Some((Some("::1"), 443))),
+            ("[]:443", Some((None, 443))),
+            ("", None),
+            ("8080", None),
+            ("host:", None),
+            (":http", None),
+            (":65536", None),
+            ("::1:80", None),
+            ("[::1:80", None),
+        ] {
+            let got = text.parse::<Address>().ok();
+            let want = want.map(|(host, port)| Address {
+                host: host.map(str::to_owned),
+                port,
+            });
+            assert_eq!(got, want, "{text}");
+        }
+    }
+
+    #[test]
+    fn shows_what_it_reads() {
+        for text in [":8080", "127.0.0.1:0", "[::1]:443"] {
+            assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
+        }
+    }
+}

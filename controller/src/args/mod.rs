@@ -1,0 +1,319 @@
+//! Words and variables → [`Config`], validated as a whole: every mistake is named at once, before
+//! anything is opened or written.
+
+mod address;
+mod table;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use flags::Flags;
+use jiff::{SignedDuration, Timestamp};
+use shared::key::{KeySize, KeySpec};
+use shared::key_secret::OrderPriority;
+use shared::renewal;
+
+use crate::log;
+pub use address::{Address, AddressError};
+pub use table::PROGRAM;
+use table::{CLUSTER_ONLY, NOT_YET};
+
+/// Namespace in the manifests of new keys when `POD_NAMESPACE` says nothing: where `kubeseal`
+/// looks for a controller, so that a key carried into a cluster lands where it is found.
+const KEY_NAMESPACE: &str = "kube-system";
+
+/// Everything that the controller was told.
+#[derive(Debug)]
+pub struct Config {
+    /// The folder to work on.
+    pub directory: PathBuf,
+    /// About keys.
+    pub keys: KeyConfig,
+    /// Does `spec.data` open?
+    pub accept_legacy: bool,
+    /// Are outcomes recorded?
+    pub update_status: bool,
+    /// Address of the HTTP server.
+    pub listen: Address,
+    /// Bounds the reading of a request.
+    pub read_timeout: Duration,
+    /// Bounds the writing of an answer.
+    pub write_timeout: Duration,
+    /// What to log, how and where.
+    pub log: log::Config,
+    /// Sentences to log once at start.
+    pub warnings: Vec<String>,
+}
+
+/// About keys.
+#[derive(Debug, Clone)]
+pub struct KeyConfig {
+    /// What names of new keys begin with, and the name of the key that needs no label.
+    pub prefix: String,
+    /// Namespace in the manifests of new keys.
+    pub namespace: String,
+    /// Labels of new keys.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations of new keys.
+    pub annotations: BTreeMap<String, String>,
+    /// Size, validity and common name of new keys.
+    pub spec: KeySpec,
+    /// When keys are made.
+    pub policy: renewal::Policy,
+    /// By what keys are ordered.
+    pub priority: OrderPriority,
+}
+
+/// There is nothing to run.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Print to stdout, exit 0.
+    Print(String),
+    /// The words are wrong: print to stderr, exit 2.
+    Usage(String),
+    /// Values are wrong, a sentence each: print to stderr, exit 1.
+    Invalid(Vec<String>),
+}
+
+impl Config {
+    /// Reads words (without the program's name) and variables.
+    ///
+    /// # Errors
+    ///
+    /// [`Stop`] if help or version was asked for, or with everything that is wrong.
+    pub fn read(
+        words: impl IntoIterator<Item = OsString>,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, Stop> {
+        let flags = PROGRAM.parse(words, &variable).map_err(|stop| match stop {
+            flags::Stop::Help(text) => Stop::Print(text),
+            flags::Stop::Usage(text) => Stop::Usage(text),
+        })?;
+        if flags.switch("version") {
+            let version = env!("CARGO_PKG_VERSION");
+            return Err(Stop::Print(format!("controller version: {version}\n")));
+        }
+        let mut checks = Checks::new(&flags);
+        let config = checks.config(variable("POD_NAMESPACE"));
+        if checks.mistakes.is_empty() {
+            Ok(config)
+        } else {
+            Err(Stop::Invalid(checks.mistakes))
+        }
+    }
+}
+
+/// Collects what is wrong while values are read.
+struct Checks<'a> {
+    flags: &'a Flags,
+    mistakes: Vec<String>,
+    warnings: Vec<String>,
+}
+
+impl<'a> Checks<'a> {
+    fn new(flags: &'a Flags) -> Self {
+        Self {
+            flags,
+            mistakes: Vec::new(),
+            warnings: flags.warnings().to_vec(),
+        }
+    }
+
+    fn config(&mut self, pod_namespace: Option<String>) -> Config {
+        let keys = self.keys(pod_namespace);
+        self.warn_of_flags_without_effect();
+        Config {
+            directory: self.directory(),
+            keys,
+            accept_legacy: self.flags.switch("accept-deprecated-v1-data"),
+            update_status: self.flags.switch("update-status"),
+            listen: self.addresses(),
+            read_timeout: self.timeout("read-timeout"),
+            write_timeout: self.timeout("write-timeout"),
+            log: self.log(),
+            warnings: std::mem::take(&mut self.warnings),
+        }
+    }
+
+    fn directory(&mut self) -> PathBuf {
+        let directory = self.flags.text("directory");
+        if directory.is_empty() {
+            self.mistakes.push(
+                "--directory DIR is required: this version works on a folder; \
+                 clusters come with a later one"
+                    .into(),
+            );
+        }
+        PathBuf::from(directory)
+    }
+
+    fn keys(&mut self, pod_namespace: Option<String>) -> KeyConfig {
+        let size = KeySize::try_from(self.flags.int("key-size"));
+        let ttl = self.flags.duration("key-ttl");
+        if ttl <= SignedDuration::ZERO {
+            self.mistake("key-ttl", "must be longer than 0");
+        }
+        KeyConfig {
+            prefix: self.prefix(),
+            namespace: pod_namespace
+                .filter(|namespace| !namespace.is_empty())
+                .unwrap_or_else(|| KEY_NAMESPACE.into()),
+            labels: self.pairs("privatekey-labels"),
+            annotations: self.pairs("privatekey-annotations"),
+            spec: KeySpec {
+                size: self.or_default("key-size", size),
+                ttl,
+                common_name: self.flags.text("my-cn").to_owned(),
+            },
+            policy: renewal::Policy {
+                period: self.period(),
+                cutoff: self.cutoff(),
+            },
+            priority: self.priority(),
+        }
+    }
+
+    fn prefix(&mut self) -> String {
+        let prefix = self.flags.text("key-prefix");
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if prefix.is_empty() || prefix.len() > 245 {
+            self.mistake("key-prefix", "must have 1 to 245 characters");
+        } else if prefix.starts_with('-') || !prefix.chars().all(allowed) {
+            self.mistake(
+                "key-prefix",
+                "takes a-z, 0-9 and -, and does not begin with -",
+            );
+        }
+        prefix.to_owned()
+    }
+
+    /// The deprecated name counts only if the new one was not given.
+    fn period(&mut self) -> Option<SignedDuration> {
+        let deprecated = self.flags.given("rotate-period") && !self.flags.given("key-renew-period");
+        let name = if deprecated {
+            self.warnings
+                .push("--rotate-period is deprecated; say --key-renew-period".into());
+            "rotate-period"
+        } else {
+            "key-renew-period"
+        };
+        let period = self.flags.duration(name);
+        if period.is_negative() {
+            self.mistake(name, "must not be negative; 0 turns renewal off");
+        }
+        Some(period).filter(|period| !period.is_zero())
+    }
+
+    fn cutoff(&mut self) -> Option<Timestamp> {
+        let text = self.flags.text_if_any("key-cutoff-time")?;
+        let parsed = jiff::fmt::rfc2822::parse(text).map(|zoned| zoned.timestamp());
+        if parsed.is_err() {
+            self.mistake(
+                "key-cutoff-time",
+                "takes a time like 'Mon, 02 Jan 2006 15:04:05 -0700'",
+            );
+        }
+        parsed.ok()
+    }
+
+    /// The peer runs with a word that it does not know, so we do too.
+    fn priority(&mut self) -> OrderPriority {
+        match self.flags.text("key-order-priority") {
+            "CertNotBefore" => OrderPriority::CertNotBefore,
+            "SecretCreationTimestamp" => OrderPriority::SecretCreationTimestamp,
+            _ => {
+                self.warnings.push(
+                    "--key-order-priority takes CertNotBefore or SecretCreationTimestamp; \
+                     CertNotBefore holds"
+                        .into(),
+                );
+                OrderPriority::default()
+            }
+        }
+    }
+
+    fn pairs(&mut self, name: &str) -> BTreeMap<String, String> {
+        let mut pairs = BTreeMap::new();
+        for entry in self.flags.text(name).split(',').map(str::trim) {
+            match entry.split_once('=') {
+                Some((key, value)) if !key.is_empty() => {
+                    pairs.insert(key.to_owned(), value.to_owned());
+                }
+                _ if entry.is_empty() => {}
+                _ => self.mistake(name, "takes pairs like key=value,key2=value2"),
+            }
+        }
+        pairs
+    }
+
+    fn log(&mut self) -> log::Config {
+        let level = self.flags.text("log-level").parse();
+        let format = self.flags.text("log-format").parse();
+        log::Config {
+            level: self.or_warn("log-level", level),
+            format: self.or_warn("log-format", format),
+            info_to_stdout: self.flags.switch("log-info-stdout"),
+        }
+    }
+
+    fn addresses(&mut self) -> Address {
+        let metrics = self.flags.text("listen-metrics-addr").parse::<Address>();
+        if let Err(error) = metrics {
+            self.mistake("listen-metrics-addr", &error.to_string());
+        }
+        let listen = self.flags.text("listen-addr").parse();
+        listen.unwrap_or_else(|error: AddressError| {
+            self.mistake("listen-addr", &error.to_string());
+            Address {
+                host: None,
+                port: 0,
+            }
+        })
+    }
+
+    fn timeout(&mut self, name: &str) -> Duration {
+        let timeout = Duration::try_from(self.flags.duration(name)).unwrap_or_default();
+        if timeout.is_zero() {
+            self.mistake(name, "must be longer than 0");
+        }
+        timeout
+    }
+
+    fn warn_of_flags_without_effect(&mut self) {
+        let given = |names: &'static [&str]| names.iter().filter(|name| self.flags.given(name));
+        let cluster =
+            given(CLUSTER_ONLY).map(|name| format!("--{name} has no effect with --directory"));
+        let later = given(NOT_YET).map(|name| {
+            format!("--{name} has no effect yet: its endpoint comes with a later version")
+        });
+        let said: Vec<String> = cluster.chain(later).collect();
+        self.warnings.extend(said);
+    }
+
+    fn mistake(&mut self, name: &str, what: &str) {
+        self.mistakes.push(format!("--{name}: {what}"));
+    }
+
+    fn or_default<T: Default, E: std::fmt::Display>(
+        &mut self,
+        name: &str,
+        value: Result<T, E>,
+    ) -> T {
+        value.unwrap_or_else(|error| {
+            self.mistake(name, &error.to_string());
+            T::default()
+        })
+    }
+
+    fn or_warn<T: Default, E: std::fmt::Display>(&mut self, name: &str, value: Result<T, E>) -> T {
+        value.unwrap_or_else(|error| {
+            self.warnings.push(format!("--{name}: {error}"));
+            T::default()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

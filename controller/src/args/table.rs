@@ -1,0 +1,214 @@
+//! The peer's flags, in its order and with its defaults, and `--directory`.
+
+use flags::{Flag, Kind, Program};
+
+/// The program as typed.
+pub const PROGRAM: Program = Program {
+    name: "controller",
+    about: "Turns SealedSecrets into Secrets.",
+    after_help: "Every flag has a variable: --key-ttl is SEALED_SECRETS_KEY_TTL. The command line \
+                 beats the variable. Durations look like 720h or 1h30m; there is no unit for days.",
+    flags: FLAGS,
+};
+
+const FLAGS: &[Flag] = &[
+    Flag::new(
+        "directory",
+        Kind::Text,
+        "",
+        "Works on this folder instead of a cluster: DIR/sealed, DIR/keys, DIR/secrets, DIR/status.",
+    ),
+    Flag::new(
+        "key-prefix",
+        Kind::Text,
+        "sealed-secrets-key",
+        "What names of new keys begin with.",
+    ),
+    Flag::new(
+        "key-size",
+        Kind::Int,
+        "4096",
+        "Bits of new RSA keys: 2048, 3072, 4096 or 8192.",
+    ),
+    Flag::new(
+        "key-ttl",
+        Kind::Duration,
+        "87600h",
+        "How long a new certificate is valid.",
+    ),
+    Flag::new(
+        "my-cn",
+        Kind::Text,
+        "",
+        "Common name of new certificates; empty for none.",
+    ),
+    Flag::new(
+        "key-renew-period",
+        Kind::Duration,
+        "720h",
+        "Age at which the newest key is followed by another; 0 for never.",
+    ),
+    Flag::new(
+        "rotate-period",
+        Kind::Duration,
+        "720h",
+        "Deprecated name of --key-renew-period.",
+    )
+    .hidden(),
+    Flag::new(
+        "key-order-priority",
+        Kind::Text,
+        "CertNotBefore",
+        "Which key is the newest: by CertNotBefore or SecretCreationTimestamp.",
+    ),
+    Flag::new(
+        "key-cutoff-time",
+        Kind::Text,
+        "",
+        "A newest key from before this time is followed by another; like 'Mon, 02 Jan 2006 15:04:05 -0700'.",
+    ),
+    Flag::new(
+        "accept-deprecated-v1-data",
+        Kind::Switch,
+        "true",
+        "Opens the deprecated field spec.data too.",
+    ),
+    Flag::new(
+        "all-namespaces",
+        Kind::Switch,
+        "true",
+        "Works in all namespaces, or only in its own.",
+    ),
+    Flag::new(
+        "additional-namespaces",
+        Kind::Text,
+        "",
+        "Namespaces to work in beside its own, by comma.",
+    ),
+    Flag::new(
+        "label-selector",
+        Kind::Text,
+        "",
+        "Works only on SealedSecrets with these labels.",
+    ),
+    Flag::new(
+        "rate-limit",
+        Kind::Int,
+        "2",
+        "Requests per second to the verify endpoint.",
+    ),
+    Flag::new(
+        "rate-limit-burst",
+        Kind::Int,
+        "2",
+        "Requests to the verify endpoint beyond the rate.",
+    ),
+    Flag::new(
+        "privatekey-annotations",
+        Kind::Text,
+        "",
+        "Annotations of new key Secrets: k=v,k2=v2.",
+    ),
+    Flag::new(
+        "privatekey-labels",
+        Kind::Text,
+        "",
+        "Labels of new key Secrets: k=v,k2=v2.",
+    ),
+    Flag::new(
+        "old-gc-behavior",
+        Kind::Switch,
+        "false",
+        "Deletes Secrets itself instead of leaving it to the cluster.",
+    ),
+    Flag::new(
+        "update-status",
+        Kind::Switch,
+        "true",
+        "Records the outcome in the status of each SealedSecret.",
+    ),
+    Flag::new(
+        "watch-for-secrets",
+        Kind::Switch,
+        "false",
+        "Notices keys that others add.",
+    ),
+    Flag::new(
+        "skip-recreate",
+        Kind::Switch,
+        "false",
+        "Does not watch Secrets, so that deleted ones stay deleted.",
+    ),
+    Flag::new(
+        "log-info-stdout",
+        Kind::Switch,
+        "true",
+        "Logs up to INFO to stdout and the rest to stderr; false sends all to stderr.",
+    ),
+    Flag::new(
+        "log-level",
+        Kind::Text,
+        "INFO",
+        "DEBUG, INFO, WARN or ERROR.",
+    ),
+    Flag::new("log-format", Kind::Text, "text", "text or json."),
+    Flag::new(
+        "max-unseal-retries",
+        Kind::Int,
+        "5",
+        "Retries after the first attempt.",
+    ),
+    Flag::new(
+        "kubeclient-qps",
+        Kind::Float,
+        "5",
+        "Requests per second to the API server; negative for no limit.",
+    ),
+    Flag::new(
+        "kubeclient-burst",
+        Kind::Int,
+        "10",
+        "Requests to the API server beyond the rate.",
+    ),
+    Flag::new(
+        "listen-addr",
+        Kind::Text,
+        ":8080",
+        "Address of the HTTP server; port 0 takes a free one and logs it.",
+    ),
+    Flag::new(
+        "listen-metrics-addr",
+        Kind::Text,
+        ":8081",
+        "Address of the metrics server.",
+    ),
+    Flag::new(
+        "read-timeout",
+        Kind::Duration,
+        "2m",
+        "Longest time for reading a request.",
+    ),
+    Flag::new(
+        "write-timeout",
+        Kind::Duration,
+        "2m",
+        "Longest time for writing an answer.",
+    ),
+    Flag::new("version", Kind::Switch, "false", "Prints the version.").without_variable(),
+];
+
+/// Flags that speak of a cluster: in a directory they have no effect, and say so if given.
+pub(super) const CLUSTER_ONLY: &[&str] = &[
+    "all-namespaces",
+    "additional-namespaces",
+    "label-selector",
+    "old-gc-behavior",
+    "watch-for-secrets",
+    "skip-recreate",
+    "max-unseal-retries",
+    "kubeclient-qps",
+    "kubeclient-burst",
+];
+
+/// Flags of endpoints that this version does not have yet.
+pub(super) const NOT_YET: &[&str] = &["rate-limit", "rate-limit-burst", "listen-metrics-addr"];

@@ -1,0 +1,145 @@
+use super::*;
+
+fn read(words: &[&str], variables: &[(&str, &str)]) -> Result<Config, Stop> {
+    let variable = |name: &str| {
+        let found = variables.iter().find(|(n, _)| *n == name);
+        found.map(|(_, value)| (*value).to_owned())
+    };
+    Config::read(words.iter().map(OsString::from), variable)
+}
+
+fn directory(more: &[&str]) -> Config {
+    read(&[&["--directory", "d"], more].concat(), &[]).unwrap()
+}
+
+#[test]
+fn every_flag_has_the_peers_default() {
+    let config = directory(&[]);
+    assert_eq!(config.keys.prefix, "sealed-secrets-key");
+    assert_eq!(config.keys.namespace, "kube-system");
+    assert_eq!(config.keys.spec.size, KeySize::Rsa4096);
+    assert_eq!(config.keys.spec.ttl, SignedDuration::from_hours(87_600));
+    let period = Some(SignedDuration::from_hours(720));
+    assert_eq!(
+        config.keys.policy,
+        renewal::Policy {
+            period,
+            cutoff: None
+        }
+    );
+    assert_eq!(config.keys.priority, OrderPriority::CertNotBefore);
+    assert_eq!(config.listen.to_string(), ":8080");
+    assert_eq!(config.read_timeout, Duration::from_mins(2));
+    assert!(config.accept_legacy && config.update_status && config.log.info_to_stdout);
+    assert_eq!(config.warnings, [""; 0]);
+}
+
+#[test]
+fn names_every_mistake_at_once() {
+    let words = [
+        "--key-size=1024",
+        "--key-prefix=My.Key",
+        "--key-ttl=0",
+        "--key-renew-period=-1h",
+        "--key-cutoff-time=yesterday",
+        "--privatekey-labels=a=b,c",
+        "--listen-addr=8080",
+        "--listen-metrics-addr=x",
+        "--read-timeout=0",
+    ];
+    let Err(Stop::Invalid(mistakes)) = read(&words, &[]) else {
+        unreachable!("nine mistakes and no directory")
+    };
+    for want in [
+        "--directory DIR is required",
+        "--key-size: a key has 2048, 3072, 4096 or 8192 bits, not 1024",
+        "--key-prefix: takes a-z, 0-9 and -",
+        "--key-ttl: must be longer than 0",
+        "--key-renew-period: must not be negative",
+        "--key-cutoff-time: takes a time like",
+        "--privatekey-labels: takes pairs",
+        "--listen-addr: an address looks like",
+        "--listen-metrics-addr: an address looks like",
+        "--read-timeout: must be longer than 0",
+    ] {
+        assert!(
+            mistakes.iter().any(|m| m.starts_with(want)),
+            "{want}: {mistakes:?}"
+        );
+    }
+    assert_eq!(mistakes.len(), words.len() + 1);
+}
+
+#[test]
+fn unknown_words_are_usage_errors_and_version_needs_no_directory() {
+    assert!(matches!(read(&["--nope"], &[]), Err(Stop::Usage(_))));
+    assert!(matches!(read(&["words"], &[]), Err(Stop::Usage(_))));
+    let version = format!("controller version: {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(read(&["--version"], &[]).unwrap_err(), Stop::Print(version));
+    assert!(matches!(read(&["--help"], &[]), Err(Stop::Print(_))));
+}
+
+#[test]
+fn c23_a_bad_variable_is_warned_about_once_and_the_default_holds() {
+    let variables = [
+        ("SEALED_SECRETS_KEY_RENEW_PERIOD", "30d"),
+        ("SEALED_SECRETS_DIRECTORY", "d"),
+        ("SEALED_SECRETS_KEY_SIZE", "2048"),
+    ];
+    let config = read(&[], &variables).unwrap();
+    assert_eq!(
+        config.keys.policy.period,
+        Some(SignedDuration::from_hours(720))
+    );
+    assert_eq!(config.keys.spec.size, KeySize::Rsa2048);
+    let [warning] = config.warnings.as_slice() else {
+        unreachable!("{:?}", config.warnings)
+    };
+    assert!(
+        warning.contains("SEALED_SECRETS_KEY_RENEW_PERIOD"),
+        "{warning}"
+    );
+}
+
+#[test]
+fn c13_pairs_are_split_at_the_first_equals_sign() {
+    let config = directory(&["--privatekey-annotations= a=b=c, d= ,"]);
+    let want = [("a", "b=c"), ("d", "")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+    assert_eq!(config.keys.annotations, BTreeMap::from(want));
+}
+
+#[test]
+fn renewal_is_turned_off_by_zero_and_takes_its_old_name() {
+    assert_eq!(
+        directory(&["--key-renew-period=0"]).keys.policy.period,
+        None
+    );
+    let old = directory(&["--rotate-period=1h"]);
+    assert_eq!(old.keys.policy.period, Some(SignedDuration::from_hours(1)));
+    assert!(old.warnings[0].contains("deprecated"));
+    let both = directory(&["--rotate-period=1h", "--key-renew-period=2h"]);
+    assert_eq!(both.keys.policy.period, Some(SignedDuration::from_hours(2)));
+}
+
+#[test]
+fn reads_the_peers_cutoff_time() {
+    let config = directory(&["--key-cutoff-time", "Tue, 14 Nov 2023 23:13:20 +0100"]);
+    assert_eq!(
+        config.keys.policy.cutoff.unwrap().as_second(),
+        1_700_000_000
+    );
+}
+
+#[test]
+fn words_that_the_peer_runs_with_are_warnings() {
+    let config = directory(&[
+        "--log-level=LOUD",
+        "--log-format=xml",
+        "--key-order-priority=Age",
+        "--label-selector=a=b",
+        "--rate-limit=9",
+    ]);
+    assert_eq!(config.log, log::Config::default());
+    assert_eq!(config.keys.priority, OrderPriority::CertNotBefore);
+    assert_eq!(config.warnings.len(), 5, "{:?}", config.warnings);
+}

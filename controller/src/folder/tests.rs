@@ -1,0 +1,121 @@
+use std::os::unix::fs::symlink;
+
+use super::*;
+
+#[test]
+fn follows_links_only_inside_the_folder() {
+    let outer = tempfile::tempdir().unwrap();
+    let dir = outer.path().join("dir");
+    std::fs::create_dir_all(dir.join("a/b")).unwrap();
+    std::fs::write(dir.join("a/b/file"), "inside").unwrap();
+    std::fs::write(outer.path().join("file"), "outside").unwrap();
+    for (target, name) in [
+        ("a/b/file", "direct"),
+        ("a/b", "folder"),
+        ("../dir/a/b/file", "out-and-in"),
+        ("../file", "out"),
+        ("a/../../file", "out-late"),
+        ("/etc/hostname", "absolute"),
+        ("loop", "loop"),
+        ("nothing", "dangling"),
+        ("..", "parent"),
+    ] {
+        symlink(target, dir.join(name)).unwrap();
+    }
+    let folder = Folder::open(&dir).unwrap();
+    let read = |path: &str| {
+        let text = folder.open_beneath(Path::new(path))?.read()?;
+        Ok::<_, FileError>(String::from_utf8(text.to_vec()).unwrap())
+    };
+    for path in [
+        "a/b/file",
+        "./a/b/file",
+        "direct",
+        "folder/file",
+        "a/../direct",
+    ] {
+        assert_eq!(read(path).unwrap(), "inside", "{path}");
+    }
+    for path in [
+        "out",
+        "out-late",
+        "out-and-in",
+        "absolute",
+        "loop",
+        "dangling",
+        "parent/file",
+    ] {
+        assert!(
+            matches!(read(path), Err(FileError::Link { .. })),
+            "{path}: {:?}",
+            read(path)
+        );
+    }
+    assert!(read("nothing").unwrap_err().is_missing());
+    assert!(matches!(read("a/b"), Err(FileError::NotRegular { .. })));
+    assert!(matches!(
+        folder.child("folder"),
+        Err(FileError::Link { .. })
+    ));
+    assert!(matches!(
+        folder.open_file("direct"),
+        Err(FileError::Link { .. })
+    ));
+}
+
+#[test]
+fn a_fifo_is_no_regular_file_and_does_not_make_us_wait() {
+    let dir = tempfile::tempdir().unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        dir.path().join("fifo"),
+        FileType::Fifo,
+        FILE_MODE,
+        0,
+    )
+    .unwrap();
+    let folder = Folder::open(dir.path()).unwrap();
+    let read = folder.open_file("fifo").unwrap().read();
+    assert!(matches!(read, Err(FileError::NotRegular { .. })));
+}
+
+#[test]
+fn refuses_a_file_that_is_too_large_without_reading_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = File::create(dir.path().join("big")).unwrap();
+    file.set_len(MAX_FILE + 1).unwrap();
+    let folder = Folder::open(dir.path()).unwrap();
+    let read = folder.open_file("big").unwrap().read();
+    assert!(matches!(read, Err(FileError::TooLarge { .. })));
+}
+
+#[test]
+fn writes_for_the_owner_only_and_replaces_in_one_step() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let folder = Folder::open(dir.path())
+        .unwrap()
+        .child_or_new("new")
+        .unwrap();
+    folder.replace("file", b"one").unwrap();
+    let leftover = dir.path().join("new/.unfinished-0123456789abcdef");
+    std::fs::write(leftover, "left by a crash").unwrap();
+    folder.remove_leftovers().unwrap();
+    folder.replace("file", b"two").unwrap();
+    let path = dir.path().join("new/file");
+    assert_eq!(std::fs::read(&path).unwrap(), b"two");
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&path), mode(&dir.path().join("new"))), (0o600, 0o700));
+    assert_eq!(folder.entries().unwrap().len(), 1);
+}
+
+#[test]
+fn only_one_has_the_lock() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = Folder::open(dir.path()).unwrap();
+    let first = folder.lock("lock").unwrap();
+    assert!(first.is_some());
+    assert!(folder.lock("lock").unwrap().is_none());
+    drop(first);
+    assert!(folder.lock("lock").unwrap().is_some());
+}

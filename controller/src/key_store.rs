@@ -1,0 +1,278 @@
+//! Key Secrets in `DIR/keys` ↔ key ring.
+//!
+//! The files are the manifests that a backup of a cluster has: one Secret, a `List`, or several
+//! documents. A Secret counts if it carries the label of an active key, or the very name of the
+//! key prefix, as the oldest keys do. What cannot be used is reported and skipped; a file that
+//! cannot be read any more keeps the keys that it gave before, until it is taken out.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use rand::RngExt as _;
+use shared::key::NewKey;
+use shared::key_ring::{KeyRing, RingKey};
+use shared::key_secret;
+use shared::manifest::{self, Document, Node, Value};
+use shared::secret::Secret;
+use tracing::{error, info, warn};
+use zeroize::Zeroizing;
+
+use crate::args::KeyConfig;
+use crate::folder::{FileError, Folder};
+use crate::poll::{self, Depth, Polled, QUIET};
+
+const KEYS: &str = "keys";
+/// What the API server draws the end of a generated name from: no vowels, so no words.
+const NAME_ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+const NAME_RANDOM: usize = 5;
+
+/// The keys of a folder.
+#[derive(Debug)]
+pub struct KeyStore {
+    root: Arc<Folder>,
+    config: KeyConfig,
+    files: Polled<Found>,
+    ring: Arc<KeyRing>,
+    told: BTreeSet<String>,
+}
+
+/// What a file holds.
+#[derive(Debug, Default)]
+struct Found {
+    keys: Vec<Stored>,
+    problems: Vec<String>,
+    inactive: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Stored {
+    key: Arc<RingKey>,
+    created: Option<Timestamp>,
+}
+
+impl KeyStore {
+    /// Makes `keys` if it is missing and reads what is in it.
+    ///
+    /// # Errors
+    ///
+    /// The folder cannot be used.
+    pub fn open(root: Arc<Folder>, config: KeyConfig, now: Timestamp) -> Result<Self, FileError> {
+        match root.open_beneath(Path::new(KEYS)) {
+            Err(error) if error.is_missing() => drop(root.child_or_new(KEYS)?),
+            opened => Folder::try_from(opened?)?.remove_leftovers()?,
+        }
+        info!("Searching for existing private keys");
+        let mut store = Self {
+            root,
+            config,
+            files: Polled::default(),
+            ring: Arc::default(),
+            told: BTreeSet::new(),
+        };
+        // Whoever started us has put the keys in place: nothing is still being written.
+        store.look(now.saturating_add(QUIET).unwrap_or(now))?;
+        Ok(store)
+    }
+
+    /// The ring as of the last look.
+    pub fn ring(&self) -> &Arc<KeyRing> {
+        &self.ring
+    }
+
+    /// Looks for keys put in or taken out. Says whether the ring changed. A folder that cannot be
+    /// listed is logged and leaves the ring as it is.
+    pub fn poll(&mut self, now: Timestamp) -> bool {
+        let before = Arc::clone(&self.ring);
+        if let Err(error) = self.look(now) {
+            self.tell([format!("{error}; the keys read before stay in use")].into());
+        }
+        !self.ring.same_keys(&before)
+    }
+
+    /// Stores a new key, durably and in one step, and takes it into the ring.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written.
+    pub fn add(&mut self, new: &NewKey, now: Timestamp) -> Result<(), FileError> {
+        let folder = Folder::try_from(self.root.open_beneath(Path::new(KEYS))?)?;
+        let name = self.free_name(&folder);
+        let secret = key_secret::build(
+            &name,
+            &self.config.namespace,
+            new,
+            self.config.labels.clone(),
+            self.config.annotations.clone(),
+        );
+        let text = Zeroizing::new(manifest::to_yaml(&secret.to_document()));
+        folder.replace(&file_name(&name), text.as_bytes())?;
+        info!(namespace = self.config.namespace, name, "New key written");
+        let certificate = new.pair.certificate().to_pem();
+        info!(certificate, "Certificate generated");
+        self.poll(now.saturating_add(QUIET).unwrap_or(now));
+        Ok(())
+    }
+
+    fn free_name(&self, folder: &Folder) -> String {
+        let mut rng = rand::rng();
+        loop {
+            let letter = |_| char::from(NAME_ALPHABET[rng.random_range(..NAME_ALPHABET.len())]);
+            let end: String = (0..NAME_RANDOM).map(letter).collect();
+            let name = format!("{}{end}", self.config.prefix);
+            if folder.stat(file_name(&name)).is_err() {
+                return name;
+            }
+        }
+    }
+
+    fn look(&mut self, now: Timestamp) -> Result<(), FileError> {
+        let listing = poll::list(&self.root, KEYS, Depth::Flat)?;
+        let config = &self.config;
+        let look = self.files.look(&self.root, &listing, now, |path, bytes| {
+            Found::read(path, bytes, config)
+        });
+        if look.changed || self.told.is_empty() != listing.problems.is_empty() {
+            self.tell(self.problems(listing.problems.into_values()));
+        }
+        if look.changed {
+            self.make_ring();
+        }
+        Ok(())
+    }
+
+    /// Registered by creation time, as the peer does, then by name.
+    fn make_ring(&mut self) {
+        let found = self
+            .files
+            .files()
+            .values()
+            .filter_map(|known| known.value.as_ref());
+        let mut stored: Vec<&Stored> = found.flat_map(|found| &found.keys).collect();
+        stored.sort_by_key(|stored| (stored.created, stored.key.name()));
+        let ring = KeyRing::new(stored.into_iter().map(|stored| Arc::clone(&stored.key)));
+        for key in added(&self.ring, &ring) {
+            info!(secretname = key.name(), "registered private key");
+        }
+        for key in added(&ring, &self.ring) {
+            info!(secretname = key.name(), "private key taken out");
+        }
+        self.ring = Arc::new(ring);
+    }
+
+    fn problems(&self, of_listing: impl Iterator<Item = String>) -> BTreeSet<String> {
+        let mut problems: BTreeSet<String> = of_listing.collect();
+        for (path, known) in self.files.files() {
+            let path = path.display();
+            problems.extend(
+                known
+                    .problem
+                    .iter()
+                    .map(|problem| format!("{path}: {problem}")),
+            );
+            let found = known.value.iter().filter(|_| known.problem.is_none());
+            let in_file = found.flat_map(|found| &found.problems);
+            problems.extend(in_file.map(|problem| format!("{path}: {problem}")));
+        }
+        problems
+    }
+
+    fn tell(&mut self, problems: BTreeSet<String>) {
+        for problem in problems.difference(&self.told) {
+            error!(error = problem, "Error reading key");
+        }
+        self.told = problems;
+    }
+}
+
+fn added<'a>(before: &KeyRing, after: &'a KeyRing) -> impl Iterator<Item = &'a Arc<RingKey>> {
+    let known: BTreeSet<_> = before
+        .keys()
+        .iter()
+        .map(|key| key.fingerprint().clone())
+        .collect();
+    after
+        .keys()
+        .iter()
+        .filter(move |key| !known.contains(key.fingerprint()))
+}
+
+fn file_name(name: &str) -> String {
+    format!("{name}.yaml")
+}
+
+impl Found {
+    fn read(path: &Path, bytes: &[u8], config: &KeyConfig) -> Result<Self, String> {
+        let documents = manifest::read(bytes).map_err(|error| error.to_string())?;
+        let mut found = Self::default();
+        for document in &documents {
+            found.take(path, document.number, &document.root, config);
+        }
+        for name in &found.inactive {
+            warn!(secretname = name, file = %path.display(), "private key not in use: it lacks the label of an active key");
+        }
+        Ok(found)
+    }
+
+    /// Lists are taken apart here, so that one bad Secret does not take its neighbours along.
+    fn take(&mut self, path: &Path, number: usize, node: &Node, config: &KeyConfig) {
+        let kind = node.text("kind").unwrap_or_default();
+        match node.field("items").map(|items| &items.value) {
+            Some(Value::List(items)) if matches!(kind, "List" | "SecretList") => {
+                for item in items {
+                    self.take(path, number, item, config);
+                }
+            }
+            _ => self.take_secret(path, number, node, config),
+        }
+    }
+
+    fn take_secret(&mut self, path: &Path, number: usize, node: &Node, config: &KeyConfig) {
+        let root = node.clone();
+        let line = node.line;
+        let secrets = match Secret::all_from_document(&Document { number, root }) {
+            Ok((secrets, _)) => secrets,
+            Err(error) => {
+                let problem = format!("document {number}, line {line}: {error}");
+                return self.problems.push(problem);
+            }
+        };
+        for mut secret in secrets {
+            let name = secret
+                .metadata
+                .name
+                .get_or_insert_with(|| stem(path))
+                .clone();
+            if !key_secret::is_active(&secret.metadata) && name != config.prefix {
+                self.inactive.push(name);
+                continue;
+            }
+            let created = secret
+                .metadata
+                .creation_timestamp
+                .as_ref()
+                .map(|time| time.0);
+            match key_secret::parse(&secret, config.priority) {
+                Ok(key) => self.keys.push(Stored {
+                    key: Arc::new(key),
+                    created,
+                }),
+                Err(error) => {
+                    let problem = format!("document {number}, line {line}: Secret {name}: {error}");
+                    self.problems.push(problem);
+                }
+            }
+        }
+    }
+}
+
+fn stem(path: &Path) -> String {
+    path.file_stem()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,241 @@
+//! Log lines as the peer writes them: `time= level= msg= …` (Go's slog text) or one JSON object a
+//! line; up to INFO to stdout, WARN and ERROR to stderr.
+//!
+//! Only this crate's own events are written: what libraries would say about connections and
+//! bytes stays out, whatever the level.
+
+use std::fmt::{self, Write as _};
+use std::io::Write as _;
+use std::str::FromStr;
+
+use jiff::{Timestamp, tz::TimeZone};
+use serde_json::{Map, Value as Json};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+use tracing_subscriber::registry::Registry;
+
+/// What to log, how and where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Config {
+    /// The least important level that is written.
+    pub level: Threshold,
+    /// Form of a line.
+    pub format: Format,
+    /// Up to INFO to stdout? Otherwise all goes to stderr.
+    pub info_to_stdout: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            level: Threshold::default(),
+            format: Format::default(),
+            info_to_stdout: true,
+        }
+    }
+}
+
+/// The least important level that is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Threshold(Level);
+
+impl Default for Threshold {
+    fn default() -> Self {
+        Self(Level::INFO)
+    }
+}
+
+/// The word is no level.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("takes DEBUG, INFO, WARN or ERROR; INFO holds")]
+pub struct UnknownLevel;
+
+impl FromStr for Threshold {
+    type Err = UnknownLevel;
+
+    fn from_str(word: &str) -> Result<Self, UnknownLevel> {
+        match word.to_ascii_uppercase().as_str() {
+            "DEBUG" => Ok(Self(Level::DEBUG)),
+            "INFO" => Ok(Self(Level::INFO)),
+            "WARN" => Ok(Self(Level::WARN)),
+            "ERROR" => Ok(Self(Level::ERROR)),
+            _ => Err(UnknownLevel),
+        }
+    }
+}
+
+/// Form of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// `key=value` pairs.
+    #[default]
+    Text,
+    /// A JSON object.
+    Json,
+}
+
+/// The word is no format.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("takes text or json; text holds")]
+pub struct UnknownFormat;
+
+impl FromStr for Format {
+    type Err = UnknownFormat;
+
+    fn from_str(word: &str) -> Result<Self, UnknownFormat> {
+        match word {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err(UnknownFormat),
+        }
+    }
+}
+
+/// Sends this process's events where the configuration says. The first call counts.
+pub fn start(config: Config) {
+    let subscriber = Registry::default().with(Lines(config));
+    let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+struct Lines(Config);
+
+impl<S: Subscriber> Layer<S> for Lines {
+    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        let ours = metadata.target().split("::").next() == Some("controller");
+        ours && *metadata.level() <= self.0.level.0
+    }
+
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let level = *event.metadata().level();
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let line = line(self.0.format, Timestamp::now(), level, &fields);
+        // A reader that has gone is no reason to stop.
+        let _ = if self.0.info_to_stdout && level >= Level::INFO {
+            std::io::stdout().lock().write_all(line.as_bytes())
+        } else {
+            std::io::stderr().lock().write_all(line.as_bytes())
+        };
+    }
+}
+
+#[derive(Default)]
+struct Fields {
+    message: String,
+    rest: Vec<(&'static str, String)>,
+}
+
+impl Visit for Fields {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.record_debug(field, &format_args!("{value}"));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let text = format!("{value:?}");
+        match field.name() {
+            "message" => self.message = text,
+            name => self.rest.push((name, text)),
+        }
+    }
+}
+
+fn line(format: Format, time: Timestamp, level: Level, fields: &Fields) -> String {
+    let time = local(time);
+    let head = [
+        ("time", time.as_str()),
+        ("level", level.as_str()),
+        ("msg", fields.message.as_str()),
+    ];
+    let rest = fields
+        .rest
+        .iter()
+        .map(|(name, text)| (*name, text.as_str()));
+    let pairs = head.into_iter().chain(rest);
+    match format {
+        Format::Text => text_line(pairs),
+        Format::Json => json_line(pairs),
+    }
+}
+
+fn text_line<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let mut line = String::new();
+    for (name, text) in pairs {
+        let space = if line.is_empty() { "" } else { " " };
+        let _ = if needs_quotes(text) {
+            write!(line, "{space}{name}={text:?}")
+        } else {
+            write!(line, "{space}{name}={text}")
+        };
+    }
+    line.push('\n');
+    line
+}
+
+fn needs_quotes(text: &str) -> bool {
+    let odd = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '"' | '=');
+    text.is_empty() || text.contains(odd)
+}
+
+fn json_line<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let object: Map<String, Json> = pairs
+        .map(|(name, text)| (name.to_owned(), text.into()))
+        .collect();
+    format!("{}\n", Json::Object(object))
+}
+
+/// RFC 3339 with milliseconds, in the zone of the machine.
+fn local(time: Timestamp) -> String {
+    let zoned = time.to_zoned(TimeZone::system());
+    if zoned.offset().is_zero() {
+        format!("{time:.3}")
+    } else {
+        zoned.strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields() -> Fields {
+        Fields {
+            message: "registered private key".into(),
+            rest: vec![
+                ("secretname", "k1".into()),
+                ("error", "line 1\n\"x\"".into()),
+                ("empty", String::new()),
+            ],
+        }
+    }
+
+    fn tail(line: &str) -> &str {
+        line.split_once("level").unwrap().1
+    }
+
+    #[test]
+    fn text_is_that_of_gos_slog() {
+        let line = line(Format::Text, Timestamp::UNIX_EPOCH, Level::INFO, &fields());
+        let want = "=INFO msg=\"registered private key\" secretname=k1 \
+                    error=\"line 1\\n\\\"x\\\"\" empty=\"\"\n";
+        assert!(line.starts_with("time=19"), "{line}");
+        assert_eq!(tail(&line), want);
+    }
+
+    #[test]
+    fn json_is_one_object_a_line() {
+        let line = line(Format::Json, Timestamp::UNIX_EPOCH, Level::WARN, &fields());
+        assert_eq!(line.lines().count(), 1);
+        let want = "\":\"WARN\",\"msg\":\"registered private key\",\"secretname\":\"k1\",\
+                    \"error\":\"line 1\\n\\\"x\\\"\",\"empty\":\"\"}\n";
+        assert_eq!(tail(&line), want);
+    }
+
+    #[test]
+    fn reads_the_words_of_the_flags() {
+        assert_eq!("debug".parse(), Ok(Threshold(Level::DEBUG)));
+        assert_eq!("LOUD".parse::<Threshold>(), Err(UnknownLevel));
+        assert_eq!("json".parse(), Ok(Format::Json));
+        assert_eq!("xml".parse::<Format>(), Err(UnknownFormat));
+    }
+}

@@ -1,0 +1,145 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FileType;
+
+use crate::folder::{FileError, Folder, Stamp};
+
+/// Folders inside folders; more is a mistake or a trap.
+const MAX_DEPTH: usize = 64;
+const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
+
+/// How far down to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// Only the folder itself.
+    Flat,
+    /// Folders in it too.
+    Deep,
+}
+
+/// The manifests of a folder.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// By path below the root.
+    pub files: BTreeMap<PathBuf, Stamp>,
+    /// What could not be looked at, by path below the root.
+    pub problems: BTreeMap<PathBuf, String>,
+}
+
+impl Listing {
+    /// Could the file be there without having been seen?
+    pub fn is_unsure_of(&self, path: &Path) -> bool {
+        path.ancestors()
+            .any(|above| self.problems.contains_key(above))
+    }
+}
+
+/// Lists `*.yaml`, `*.yml` and `*.json` in the folder `top` of the root.
+///
+/// Names that begin with a dot are left out: `.git`, an editor's swap file, a kubelet's `..data`.
+/// A link to a manifest or a folder counts if it stays inside the root; whatever else a link is, is
+/// a problem, as is a manifest that is no regular file. A file that several links lead to, or a
+/// link and its own name, counts once.
+///
+/// # Errors
+///
+/// `top` itself is missing or cannot be listed.
+pub fn list(root: &Folder, top: &str, depth: Depth) -> Result<Listing, FileError> {
+    let mut walk = Walk {
+        root,
+        depth,
+        listing: Listing::default(),
+        seen: BTreeSet::new(),
+        links: Vec::new(),
+    };
+    let folder = Folder::try_from(root.open_beneath(Path::new(top))?)?;
+    walk.folder(&folder, Path::new(top))?;
+    while let Some(link) = walk.links.pop() {
+        if let Err(error) = walk.link(&link) {
+            walk.listing.problems.insert(link, error.to_string());
+        }
+    }
+    Ok(walk.listing)
+}
+
+struct Walk<'a> {
+    root: &'a Folder,
+    depth: Depth,
+    listing: Listing,
+    /// Identities of files and folders already met.
+    seen: BTreeSet<(u64, u64)>,
+    /// Links are looked at last, so that a file goes by its own name if it has one here.
+    links: Vec<PathBuf>,
+}
+
+impl Walk<'_> {
+    fn folder(&mut self, folder: &Folder, path: &Path) -> Result<(), FileError> {
+        if !self.seen.insert(folder.stamp()?.identity) {
+            return Ok(());
+        }
+        for (name, kind) in folder.entries()? {
+            if name.as_encoded_bytes().starts_with(b".") {
+                continue;
+            }
+            let path = path.join(&name);
+            let entered = match kind {
+                FileType::Symlink => {
+                    self.links.push(path.clone());
+                    Ok(())
+                }
+                FileType::Directory => self.subfolder(|| folder.child(&name), &path),
+                _ if is_manifest(&name) => folder
+                    .stat(&name)
+                    .and_then(|(stamp, kind)| self.file(&path, stamp, kind)),
+                _ => Ok(()),
+            };
+            if let Err(error) = entered {
+                self.listing.problems.insert(path, error.to_string());
+            }
+        }
+        Ok(())
+    }
+
+    fn subfolder(
+        &mut self,
+        open: impl FnOnce() -> Result<Folder, FileError>,
+        path: &Path,
+    ) -> Result<(), FileError> {
+        match self.depth {
+            Depth::Flat => Ok(()),
+            Depth::Deep if path.components().count() > MAX_DEPTH => Err(FileError::TooDeep {
+                path: self.root.path().join(path),
+            }),
+            Depth::Deep => self.folder(&open()?, path),
+        }
+    }
+
+    fn file(&mut self, path: &Path, stamp: Stamp, kind: FileType) -> Result<(), FileError> {
+        if kind != FileType::RegularFile {
+            let path = self.root.path().join(path);
+            return Err(FileError::NotRegular { path });
+        }
+        self.seen.insert(stamp.identity);
+        self.listing.files.insert(path.to_owned(), stamp);
+        Ok(())
+    }
+
+    fn link(&mut self, path: &Path) -> Result<(), FileError> {
+        let opened = self.root.open_beneath(path)?;
+        if opened.kind == FileType::Directory {
+            return self.subfolder(|| Folder::try_from(opened), path);
+        }
+        let name = path.file_name().unwrap_or_default();
+        if is_manifest(name) && !self.seen.contains(&opened.stamp.identity) {
+            return self.file(path, opened.stamp, opened.kind);
+        }
+        Ok(())
+    }
+}
+
+fn is_manifest(name: &OsStr) -> bool {
+    let extension = Path::new(name).extension().and_then(OsStr::to_str);
+    extension.is_some_and(|extension| EXTENSIONS.contains(&extension))
+}

@@ -1,0 +1,178 @@
+//! The controller on a directory, one round after the other: keys, renewal, scan, reconcile.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::{SignedDuration, Timestamp};
+use shared::key::NewKey;
+use shared::key_ring::KeyRing;
+use tokio::sync::watch;
+use tracing::error;
+
+use crate::args::Config;
+use crate::folder::{FileError, Folder};
+use crate::http::Facts;
+use crate::key_renewal::{KeyRenewal, NoNewKey};
+use crate::key_store::KeyStore;
+use crate::pool::{Pool, Stopped};
+use crate::reconcile::{Policy, Reconciler};
+use crate::store::directory::DirectoryStore;
+
+/// Between two looks at files. A key or object takes effect within two of these and a little.
+pub const INTERVAL: SignedDuration = SignedDuration::from_millis(500);
+const LOCK: &str = ".controller.lock";
+
+/// The controller at rest between two rounds.
+#[derive(Debug)]
+pub struct Rounds {
+    keys: Arc<Mutex<KeyStore>>,
+    renewal: KeyRenewal,
+    store: Arc<DirectoryStore>,
+    reconciler: Reconciler<DirectoryStore>,
+    ring: watch::Sender<Arc<KeyRing>>,
+    ready: Arc<AtomicBool>,
+    pool: Pool,
+    scanned: Timestamp,
+    _lock: OwnedFd,
+}
+
+/// The controller cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The folder itself.
+    #[error("--directory: {0}; make the folder and DIR/sealed first")]
+    Directory(FileError),
+    /// Another one is at work.
+    #[error(
+        "another controller works on {}; one folder has one controller, so stop that one first",
+        .0.display()
+    )]
+    Locked(PathBuf),
+    /// Something in the folder.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// There is no key and none can be made.
+    #[error(transparent)]
+    Key(#[from] NoNewKey),
+    /// The process is ending.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
+
+impl Rounds {
+    /// Takes the folder into possession, reads the keys and makes one if one is due.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`].
+    pub async fn start(config: &Config, now: Timestamp) -> Result<Self, StartError> {
+        let pool = Pool::new();
+        let root = Arc::new(Folder::open(&config.directory).map_err(StartError::Directory)?);
+        let lock = root.lock(LOCK)?;
+        let lock = lock.ok_or_else(|| StartError::Locked(config.directory.clone()))?;
+        let keys = KeyStore::open(Arc::clone(&root), config.keys.clone(), now)?;
+        let store = Arc::new(DirectoryStore::open(root, pool.clone())?);
+        let policy = Policy {
+            accept_legacy: config.accept_legacy,
+            update_status: config.update_status,
+        };
+        let mut rounds = Self {
+            reconciler: Reconciler::new(Arc::clone(&store), pool.clone(), policy),
+            renewal: KeyRenewal::new(config.keys.spec.clone(), config.keys.policy, pool.clone()),
+            ring: watch::Sender::new(Arc::clone(keys.ring())),
+            keys: Arc::new(Mutex::new(keys)),
+            ready: Arc::default(),
+            scanned: Timestamp::MIN,
+            store,
+            pool,
+            _lock: lock,
+        };
+        if let Some(new) = rounds.renewal.start(rounds.newest(), now).await? {
+            rounds.add_key(new, now).await??;
+        }
+        rounds.use_ring(now);
+        Ok(rounds)
+    }
+
+    /// What the HTTP server answers from.
+    pub fn facts(&self) -> Facts {
+        Facts {
+            ring: self.ring.subscribe(),
+            ready: Arc::clone(&self.ready),
+        }
+    }
+
+    /// Makes a new key as soon as possible.
+    pub fn ask_for_key(&mut self) {
+        self.renewal.ask();
+    }
+
+    /// Looks at keys and files if it is time to, and at some of the objects that are due. Gives the
+    /// time of the next round, which may be now.
+    pub async fn round(&mut self, now: Timestamp) -> Timestamp {
+        let since = now.duration_since(self.scanned);
+        // A clock that was set back must not stop us.
+        if since >= INTERVAL || since.is_negative() {
+            self.scanned = now;
+            self.look(now).await;
+        }
+        let next = self.scanned.saturating_add(INTERVAL).unwrap_or(now);
+        match self.reconciler.work(now).await {
+            Some(due) => due.min(next),
+            None => next,
+        }
+    }
+
+    async fn look(&mut self, now: Timestamp) {
+        let keys = Arc::clone(&self.keys);
+        let changed = self.pool.run(move || lock(&keys).poll(now)).await;
+        if changed == Ok(true) {
+            self.use_ring(now);
+        }
+        if let Some(new) = self.renewal.turn(self.newest(), now).await {
+            self.keep(new, now).await;
+        }
+        match self.store.scan(now).await {
+            Ok(ids) => {
+                self.reconciler.changed(ids, now);
+                self.ready.store(true, Ordering::Release);
+            }
+            Err(error) => error!(%error, "Cannot scan"),
+        }
+    }
+
+    async fn keep(&mut self, new: NewKey, now: Timestamp) {
+        match self.add_key(new, now).await {
+            Ok(Ok(())) => self.use_ring(now),
+            Ok(Err(error)) => self.lose(&error, now),
+            Err(error) => self.lose(&error, now),
+        }
+    }
+
+    fn lose(&mut self, error: &dyn std::error::Error, now: Timestamp) {
+        error!(%error, "Failed to store the new key");
+        self.renewal.failed(now);
+    }
+
+    async fn add_key(&self, new: NewKey, now: Timestamp) -> Result<Result<(), FileError>, Stopped> {
+        let keys = Arc::clone(&self.keys);
+        self.pool.run(move || lock(&keys).add(&new, now)).await
+    }
+
+    fn newest(&self) -> Option<Timestamp> {
+        lock(&self.keys).ring().newest().map(|key| key.order_time())
+    }
+
+    fn use_ring(&mut self, now: Timestamp) {
+        let ring = Arc::clone(lock(&self.keys).ring());
+        self.reconciler.use_ring(Arc::clone(&ring), now);
+        self.ring.send_replace(ring);
+    }
+}
+
+/// What a panicking thread leaves is whole: each look takes in every file anew.
+fn lock(keys: &Mutex<KeyStore>) -> std::sync::MutexGuard<'_, KeyStore> {
+    keys.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,285 @@
+//! Outcome of an attempt + status recorded last → status to record, if anything changed.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use shared::key::Fingerprint;
+use shared::resource::{Condition, ItemStatus, SealedSecretStatus, time};
+use shared::unseal::{ItemErrors, UnsealError};
+
+use crate::decide::Refusal;
+
+/// The condition that Argo CD and the printer columns read.
+const SYNCED: &str = "Synced";
+/// The condition that Flux and kstatus read.
+const READY: &str = "Ready";
+
+/// How an attempt ended.
+#[derive(Debug)]
+pub enum Outcome<'a> {
+    /// The Secret is what the SealedSecret says.
+    Unsealed(&'a BTreeMap<String, Fingerprint>),
+    /// The SealedSecret cannot be read or opened, or the name is taken.
+    Refused {
+        /// Why.
+        why: &'a Refusal,
+        /// Are older values still there?
+        keeps_values: bool,
+    },
+    /// The store could not do its part. The text is the store's.
+    Failed {
+        /// What it said.
+        message: String,
+        /// Are older values still there?
+        keeps_values: bool,
+    },
+}
+
+impl Outcome<'_> {
+    /// One word for programs: the reasons of the peer's events.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Unsealed(_) => "Unsealed",
+            Self::Refused {
+                why: Refusal::NotManaged(_),
+                ..
+            }
+            | Self::Failed { .. } => "ErrUpdateFailed",
+            Self::Refused { .. } => "ErrUnsealFailed",
+        }
+    }
+
+    /// What went wrong; nothing if all is well.
+    pub fn message(&self) -> Option<String> {
+        match self {
+            Self::Unsealed(_) => None,
+            Self::Refused { why, .. } => Some(why.to_string()),
+            Self::Failed { message, .. } => Some(message.clone()),
+        }
+    }
+
+    fn keeps_values(&self) -> bool {
+        match self {
+            Self::Unsealed(_) => false,
+            Self::Refused { keeps_values, .. } | Self::Failed { keeps_values, .. } => *keeps_values,
+        }
+    }
+
+    fn items(&self) -> Vec<ItemStatus> {
+        match self {
+            Self::Unsealed(sealed_by) => sealed_by
+                .iter()
+                .map(|(key, fingerprint)| ItemStatus {
+                    key: key.clone(),
+                    sealed_by: Some(fingerprint.to_string()),
+                    error: None,
+                })
+                .collect(),
+            Self::Refused {
+                why: Refusal::Unseal(UnsealError::Items(ItemErrors(errors))),
+                ..
+            } => errors
+                .iter()
+                .map(|error| ItemStatus {
+                    key: error.key.clone(),
+                    sealed_by: None,
+                    error: Some(error.problem.to_string()),
+                })
+                .collect(),
+            Self::Refused { .. } | Self::Failed { .. } => Vec::new(),
+        }
+    }
+}
+
+/// The status to record, or nothing if the one recorded last says the same: a status that is
+/// written without need wakes everybody who watches it.
+///
+/// `Synced` comes first, then `Ready`, then conditions of others as they were. `lastTransitionTime`
+/// moves only when a condition's `status` does. The message of `Synced` is the peer's; that of
+/// `Ready` also says that older values stay in place, if they do.
+pub fn next(
+    previous: Option<&SealedSecretStatus>,
+    outcome: &Outcome<'_>,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Option<SealedSecretStatus> {
+    let before = previous.map_or(&[][..], |status| &status.conditions);
+    let message = outcome.message();
+    let note = message.clone().map(|message| {
+        if outcome.keeps_values() {
+            format!("{message}\nthe values of the last good version stay in place")
+        } else {
+            message
+        }
+    });
+    let mut conditions = vec![
+        condition(SYNCED, before, outcome, message, now),
+        condition(READY, before, outcome, note, now),
+    ];
+    let others = before
+        .iter()
+        .filter(|c| c.type_ != SYNCED && c.type_ != READY);
+    conditions.extend(others.cloned());
+    let status = SealedSecretStatus {
+        observed_generation: generation,
+        conditions,
+        items: outcome.items(),
+    };
+    (previous != Some(&status)).then_some(status)
+}
+
+/// A condition whose content is unchanged keeps its times too.
+fn condition(
+    type_: &str,
+    before: &[Condition],
+    outcome: &Outcome<'_>,
+    message: Option<String>,
+    now: Timestamp,
+) -> Condition {
+    let good = matches!(outcome, Outcome::Unsealed(_));
+    let previous = before.iter().find(|condition| condition.type_ == type_);
+    let mut condition = Condition {
+        type_: type_.into(),
+        status: if good { "True" } else { "False" }.into(),
+        last_update_time: Some(time(now)),
+        last_transition_time: Some(time(now)),
+        reason: Some(outcome.reason().into()),
+        message,
+    };
+    if let Some(previous) = previous {
+        if previous.status == condition.status {
+            condition
+                .last_transition_time
+                .clone_from(&previous.last_transition_time);
+        }
+        if says_the_same(previous, &condition) {
+            condition
+                .last_update_time
+                .clone_from(&previous.last_update_time);
+        }
+    }
+    condition
+}
+
+fn says_the_same(a: &Condition, b: &Condition) -> bool {
+    (&a.status, &a.reason, &a.message) == (&b.status, &b.reason, &b.message)
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::base64::Base64Error;
+    use shared::key_ring::NoKey;
+    use shared::unseal::ItemError;
+
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn refused(why: &Refusal) -> Outcome<'_> {
+        Outcome::Refused {
+            why,
+            keeps_values: true,
+        }
+    }
+
+    fn times(status: &SealedSecretStatus, i: usize) -> (i64, i64) {
+        let condition = &status.conditions[i];
+        let second = |time: &Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>| {
+            time.as_ref().unwrap().0.as_second()
+        };
+        (
+            second(&condition.last_transition_time),
+            second(&condition.last_update_time),
+        )
+    }
+
+    #[test]
+    fn synced_comes_first_then_ready_then_those_of_others() {
+        let good = BTreeMap::new();
+        let other = Condition {
+            type_: "Mine".into(),
+            status: "Unknown".into(),
+            last_update_time: None,
+            last_transition_time: None,
+            reason: None,
+            message: None,
+        };
+        let previous = SealedSecretStatus {
+            conditions: vec![other],
+            ..SealedSecretStatus::default()
+        };
+        let status = next(Some(&previous), &Outcome::Unsealed(&good), Some(3), at(1)).unwrap();
+        let types: Vec<_> = status.conditions.iter().map(|c| c.type_.as_str()).collect();
+        assert_eq!(types, ["Synced", "Ready", "Mine"]);
+        assert_eq!(status.observed_generation, Some(3));
+        assert_eq!(status.conditions[0].message, None);
+    }
+
+    #[test]
+    fn transition_time_moves_only_when_the_condition_flips_and_nothing_is_written_without_need() {
+        let good = BTreeMap::new();
+        let good = Outcome::Unsealed(&good);
+        let (one, two) = (
+            Refusal::Malformed("one".into()),
+            Refusal::Malformed("two".into()),
+        );
+        let first = next(None, &good, None, at(1)).unwrap();
+        assert_eq!(times(&first, 0), (1, 1));
+        assert_eq!(next(Some(&first), &good, None, at(2)), None);
+        let bad = next(Some(&first), &refused(&one), None, at(3)).unwrap();
+        assert_eq!(times(&bad, 0), (3, 3));
+        assert_eq!(next(Some(&bad), &refused(&one), None, at(4)), None);
+        let worse = next(Some(&bad), &refused(&two), None, at(5)).unwrap();
+        assert_eq!((times(&worse, 0), times(&worse, 1)), ((3, 5), (3, 5)));
+        let again = next(Some(&worse), &good, None, at(6)).unwrap();
+        assert_eq!(times(&again, 0), (6, 6));
+        let generation = next(Some(&again), &good, Some(2), at(7)).unwrap();
+        assert_eq!(times(&generation, 0), (6, 6));
+    }
+
+    #[test]
+    fn names_the_key_or_the_error_of_each_item() {
+        let fingerprint: Fingerprint = "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU"
+            .parse()
+            .unwrap();
+        let sealed_by = BTreeMap::from([("a".to_owned(), fingerprint.clone())]);
+        let status = next(None, &Outcome::Unsealed(&sealed_by), None, at(1)).unwrap();
+        assert_eq!(status.items[0].sealed_by, Some(fingerprint.to_string()));
+
+        let errors = ItemErrors(vec![
+            ItemError {
+                key: "a".into(),
+                problem: NoKey.into(),
+            },
+            ItemError {
+                key: "b".into(),
+                problem: Base64Error { position: 0 }.into(),
+            },
+        ]);
+        let why = Refusal::Unseal(errors.into());
+        let status = next(None, &refused(&why), None, at(1)).unwrap();
+        let peer = "no key could decrypt secret (a)\nillegal base64 data at input byte 0 (b)";
+        assert_eq!(status.conditions[0].message.as_deref(), Some(peer));
+        assert_eq!(
+            status.conditions[0].reason.as_deref(),
+            Some("ErrUnsealFailed")
+        );
+        let ready = status.conditions[1].message.as_deref().unwrap();
+        assert_eq!(
+            ready,
+            format!("{peer}\nthe values of the last good version stay in place")
+        );
+        let items: Vec<_> = status
+            .items
+            .iter()
+            .map(|item| (item.key.as_str(), item.error.as_deref().unwrap()))
+            .collect();
+        let want = [
+            ("a", "no key could decrypt secret"),
+            ("b", "illegal base64 data at input byte 0"),
+        ];
+        assert_eq!(items, want);
+    }
+}

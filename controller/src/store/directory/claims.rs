@@ -1,0 +1,201 @@
+//! Bytes of a file → the SealedSecrets that it claims to hold.
+
+use std::sync::Arc;
+
+use shared::manifest::{self, Document, Node, Reading, Value};
+use shared::resource::SealedSecret;
+
+use super::names::{check_name, check_namespace};
+use crate::store::ObjectId;
+
+const API_VERSION: &str = "bitnami.com/v1alpha1";
+
+/// What a file holds.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Claims {
+    /// SealedSecrets whose identity is known.
+    pub(super) objects: Vec<Claim>,
+    /// What is wrong with documents, a sentence each, with document number and line. Nothing wrong
+    /// is quoted but names.
+    pub(super) problems: Vec<String>,
+    /// Kinds of documents that are no business of ours.
+    pub(super) others: Vec<String>,
+}
+
+/// One SealedSecret in a file.
+#[derive(Debug, PartialEq)]
+pub(super) struct Claim {
+    /// Whom it names.
+    pub(super) id: ObjectId,
+    /// What it says, or what is wrong with it.
+    pub(super) sealed: Result<Arc<SealedSecret>, String>,
+}
+
+/// Reads every document of a file; lists are taken apart.
+///
+/// # Errors
+///
+/// The file as a whole is no series of documents.
+pub(super) fn read(bytes: &[u8]) -> Result<Claims, String> {
+    let documents = manifest::read(bytes).map_err(|error| error.to_string())?;
+    let mut claims = Claims::default();
+    for document in &documents {
+        claims.take(document.number, &document.root);
+    }
+    Ok(claims)
+}
+
+impl Claims {
+    fn take(&mut self, number: usize, node: &Node) {
+        match node.text("kind").unwrap_or_default() {
+            "SealedSecret" => self.take_sealed(number, node),
+            "List" | "SealedSecretList" => {
+                if let Some(Value::List(items)) = node.field("items").map(|items| &items.value) {
+                    for item in items {
+                        self.take(number, item);
+                    }
+                }
+            }
+            "" => self.problem(
+                number,
+                node,
+                "it has no `kind`; only manifests belong into this folder",
+            ),
+            kind => self.others.push(kind.chars().take(100).collect()),
+        }
+    }
+
+    fn take_sealed(&mut self, number: usize, node: &Node) {
+        let id = match identity(node) {
+            Ok(id) => id,
+            Err(why) => return self.problem(number, node, &why),
+        };
+        let sealed = sealed(number, node);
+        if let Err(why) = &sealed {
+            self.problem(number, node, why);
+        }
+        self.objects.push(Claim { id, sealed });
+    }
+
+    fn problem(&mut self, number: usize, node: &Node, why: &str) {
+        let line = node.line;
+        self.problems
+            .push(format!("document {number}, line {line}: {why}"));
+    }
+}
+
+/// Read as the object itself will be read: an unquoted `name: on` means `true` there too.
+fn identity(node: &Node) -> Result<ObjectId, String> {
+    let mut reading = Reading::default();
+    let mut field = |name: &str| {
+        let node = node
+            .field("metadata")
+            .and_then(|metadata| metadata.field(name));
+        node.map_or(Ok(String::new()), |node| {
+            reading.inside("metadata", |reading| {
+                reading.inside(name, |reading| reading.text(node))
+            })
+        })
+    };
+    let namespace = field("namespace").map_err(|error| error.to_string())?;
+    let name = field("name").map_err(|error| error.to_string())?;
+    check_name(&name).map_err(|error| error.to_string())?;
+    check_namespace(&namespace).map_err(|error| error.to_string())?;
+    Ok(ObjectId { namespace, name })
+}
+
+fn sealed(number: usize, node: &Node) -> Result<Arc<SealedSecret>, String> {
+    let version = node.text("apiVersion").unwrap_or_default();
+    if version != API_VERSION {
+        return Err(format!("its apiVersion must be {API_VERSION}"));
+    }
+    let document = Document {
+        number,
+        root: node.clone(),
+    };
+    SealedSecret::from_document(&document)
+        .map(|(sealed, _)| Arc::new(sealed))
+        .map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {name: web, namespace: ns}\nspec: {encryptedData: {a: QQ==}}\n";
+
+    fn summary(text: &str) -> (Vec<String>, Vec<String>) {
+        let claims = read(text.as_bytes()).unwrap();
+        let objects = claims.objects.iter().map(|claim| match &claim.sealed {
+            Ok(_) => claim.id.to_string(),
+            Err(why) => format!("{}: {why}", claim.id),
+        });
+        (objects.collect(), claims.problems)
+    }
+
+    #[test]
+    fn reads_documents_lists_and_json() {
+        let list = format!(
+            "kind: List\nitems:\n- {}",
+            GOOD.trim().replace('\n', "\n  ")
+        );
+        let json = "{\"apiVersion\":\"bitnami.com/v1alpha1\",\"kind\":\"SealedSecret\",\"metadata\":{\"name\":\"web\",\"namespace\":\"ns\"},\"spec\":{\"encryptedData\":{}}}";
+        for (why, text, count) in [
+            ("nothing", String::new(), 0),
+            ("one", GOOD.to_owned(), 1),
+            (
+                "two",
+                format!("{GOOD}---\n{}", GOOD.replace("name: web,", "name: db,")),
+                2,
+            ),
+            ("a list", list, 1),
+            ("JSON", json.to_owned(), 1),
+            (
+                "beside other kinds",
+                format!("kind: ConfigMap\n---\n{GOOD}"),
+                1,
+            ),
+        ] {
+            let (objects, problems) = summary(&text);
+            assert_eq!((objects.len(), problems), (count, vec![]), "{why}");
+        }
+        let coerced = read(GOOD.replace("name: web", "name: on").as_bytes()).unwrap();
+        assert_eq!(coerced.objects[0].id.name, "true");
+        let sealed = coerced.objects[0].sealed.as_ref().unwrap();
+        assert_eq!(sealed.metadata.name.as_deref(), Some("true"));
+        assert_eq!(read(b"kind: Secret\n").unwrap().others, ["Secret"]);
+    }
+
+    #[test]
+    fn says_what_is_wrong_and_where() {
+        for (text, objects, problem) in [
+            ("a: b\n", vec![], "document 1, line 1: it has no `kind`"),
+            (
+                &GOOD.replace(", namespace: ns", ""),
+                vec![],
+                "document 1, line 1: metadata.namespace is missing",
+            ),
+            (
+                &GOOD.replace("name: web,", "name: ../x,"),
+                vec![],
+                "document 1, line 1: metadata.name \"../x\" is not a name",
+            ),
+            (
+                &GOOD.replace("v1alpha1", "v2"),
+                vec!["ns/web: its apiVersion must be bitnami.com/v1alpha1"],
+                "document 1, line 1: its apiVersion",
+            ),
+            (
+                &GOOD.replace("spec: {", "spec: {template: [], "),
+                vec!["ns/web: line 4: spec.template must be a mapping, not a list"],
+                "document 1, line 1: line 4: spec.template",
+            ),
+        ] {
+            let (got, problems) = summary(text);
+            assert_eq!(got, objects, "{text}");
+            assert_eq!(problems.len(), 1, "{text}");
+            assert!(problems[0].starts_with(problem), "{problems:?}");
+        }
+        assert!(read(b"a: [").unwrap_err().contains("malformed YAML"));
+    }
+}

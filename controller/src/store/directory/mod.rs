@@ -1,0 +1,347 @@
+//! Objects in a folder: SealedSecrets in `DIR/sealed`, values in `DIR/secrets`, statuses in
+//! `DIR/status`.
+//!
+//! Only values become files: owner, labels, annotations and type of a Secret have no place here.
+//! Folders that we make have mode 0700 and files 0600, statuses too: they name files, items and
+//! failures, and whom that concerns is for the owner of DIR to say.
+
+mod catalogue;
+mod claims;
+mod names;
+mod status_file;
+mod values;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use shared::plain::Plain;
+use shared::resource::SealedSecretStatus;
+use shared::secret::Secret;
+use tracing::{debug, error, warn};
+
+use crate::decide::{Existing, Plan};
+use crate::folder::{FileError, Folder, Opened};
+use crate::poll::{self, Depth, Polled};
+use crate::pool::Pool;
+use crate::store::{ObjectId, Observed, Source, Store, StoreError};
+use catalogue::Catalogue;
+use claims::Claims;
+use status_file::{StatusFile, file_name};
+use values::{Owner, Values};
+
+const SEALED: &str = "sealed";
+const SECRETS: &str = "secrets";
+const STATUS: &str = "status";
+
+/// Longest name of a file on the file systems of today.
+const MAX_FILE_NAME: usize = 255;
+
+/// The store on a folder. One process has it at a time; see [`Folder::lock`].
+#[derive(Debug)]
+pub struct DirectoryStore {
+    place: Arc<Place>,
+    pool: Pool,
+}
+
+#[derive(Debug)]
+struct Place {
+    root: Arc<Folder>,
+    scanned: Mutex<Scanned>,
+}
+
+#[derive(Debug, Default)]
+struct Scanned {
+    files: Polled<Claims>,
+    catalogue: Catalogue,
+    /// What has been said about files already.
+    told: BTreeSet<String>,
+}
+
+impl DirectoryStore {
+    /// Makes `secrets` and `status` if they are missing, and takes stock of what an earlier process
+    /// left there.
+    ///
+    /// # Errors
+    ///
+    /// Either folder cannot be used.
+    pub fn open(root: Arc<Folder>, pool: Pool) -> Result<Self, FileError> {
+        let mut catalogue = Catalogue::default();
+        remember_statuses(&root.child_or_new(STATUS)?, &mut catalogue)?;
+        remember_secrets(&root.child_or_new(SECRETS)?, &mut catalogue)?;
+        let scanned = Scanned {
+            catalogue,
+            ..Scanned::default()
+        };
+        let place = Place {
+            root,
+            scanned: Mutex::new(scanned),
+        };
+        Ok(Self {
+            place: Arc::new(place),
+            pool,
+        })
+    }
+
+    /// Looks for changes in `sealed` and gives the objects to look at.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Stopped`]. A folder that is missing or cannot be read is logged, changes
+    /// nothing and removes nothing.
+    pub async fn scan(&self, now: Timestamp) -> Result<Vec<ObjectId>, StoreError> {
+        let place = Arc::clone(&self.place);
+        Ok(self.pool.run(move || place.scan(now)).await?)
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        id: &ObjectId,
+        work: impl FnOnce(&Place, &ObjectId) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (place, id) = (Arc::clone(&self.place), id.clone());
+        self.pool.run(move || work(&place, &id)).await?
+    }
+}
+
+impl Store for DirectoryStore {
+    async fn gather(&self, id: &ObjectId) -> Result<Observed, StoreError> {
+        self.run(id, Place::gather).await
+    }
+
+    async fn apply(&self, id: &ObjectId, plan: Plan) -> Result<(), StoreError> {
+        self.run(id, move |place, id| place.apply(id, plan)).await
+    }
+
+    async fn record(
+        &self,
+        id: &ObjectId,
+        status: Option<SealedSecretStatus>,
+    ) -> Result<(), StoreError> {
+        self.run(id, move |place, id| place.record(id, status))
+            .await
+    }
+}
+
+impl Place {
+    fn scan(&self, now: Timestamp) -> Vec<ObjectId> {
+        let mut scanned = self.scanned();
+        let listing = match poll::list(&self.root, SEALED, Depth::Deep) {
+            Ok(listing) => listing,
+            Err(error) => {
+                let text = format!("{error}; no Secret is removed while this lasts");
+                scanned.tell([text].into());
+                scanned.catalogue.take_nothing();
+                return Vec::new();
+            }
+        };
+        let Scanned {
+            files, catalogue, ..
+        } = &mut *scanned;
+        let look = files.look(&self.root, &listing, now, |_, bytes| claims::read(bytes));
+        let in_files = files.files().iter().filter_map(|(path, known)| {
+            let problem = catalogue::problems(known)?;
+            Some(format!("{}: {problem}", path.display()))
+        });
+        let told: BTreeSet<String> = in_files.chain(listing.problems.into_values()).collect();
+        let clean = look.settled && told.is_empty();
+        let changed = catalogue.take(files.files(), clean, now);
+        scanned.tell(told);
+        changed
+    }
+
+    fn gather(&self, id: &ObjectId) -> Result<Observed, StoreError> {
+        let source = self
+            .scanned()
+            .catalogue
+            .entry(id)
+            .map(|entry| entry.source.clone());
+        Ok(Observed {
+            source: source.unwrap_or(Source::Gone),
+            existing: self.existing(id)?,
+            status: self.status(id)?.map(|file| file.status),
+        })
+    }
+
+    fn existing(&self, id: &ObjectId) -> Result<Existing, FileError> {
+        let values = match self.values(id) {
+            Ok(values) => values,
+            Err(error) if error.is_missing() => return Ok(Existing::Absent),
+            Err(error) if error.is_no_folder() => return Ok(Existing::Foreign),
+            Err(error) => return Err(error),
+        };
+        Ok(match values.owner() {
+            Owner::Nobody => Existing::Absent,
+            Owner::Us => Existing::Ours(values.read()?),
+            Owner::Other => Existing::Foreign,
+        })
+    }
+
+    fn values(&self, id: &ObjectId) -> Result<Values, FileError> {
+        Values::of(
+            self.root
+                .child(SECRETS)?
+                .child(&id.namespace)?
+                .child(&id.name)?,
+        )
+    }
+
+    fn apply(&self, id: &ObjectId, plan: Plan) -> Result<(), StoreError> {
+        match plan {
+            Plan::Create(secret) | Plan::Replace(secret) => self.write(id, &secret),
+            Plan::Remove => Ok(self.remove(id)?),
+            Plan::Leave | Plan::Refuse(_) => Ok(self.tidy(id)?),
+        }
+    }
+
+    fn write(&self, id: &ObjectId, secret: &Secret) -> Result<(), StoreError> {
+        check_items(&secret.data)?;
+        let namespace = self
+            .root
+            .child_or_new(SECRETS)?
+            .child_or_new(&id.namespace)?;
+        let values = Values::of(namespace.child_or_new(&id.name)?)?;
+        Ok(values.write(&secret.data, rand::random())?)
+    }
+
+    fn remove(&self, id: &ObjectId) -> Result<(), FileError> {
+        self.values(id)?.remove()?;
+        let secrets = self.root.child(SECRETS)?;
+        let namespace = secrets.child(&id.namespace)?;
+        namespace.remove_folder_if_empty(&id.name)?;
+        namespace.sync()?;
+        secrets.remove_folder_if_empty(&id.namespace)
+    }
+
+    /// Cleans up after killed processes.
+    fn tidy(&self, id: &ObjectId) -> Result<(), FileError> {
+        match self.values(id) {
+            Ok(values) if values.owner() == Owner::Us => values.tidy(),
+            Ok(_) => Ok(()),
+            Err(error) if error.is_missing() || error.is_no_folder() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn status(&self, id: &ObjectId) -> Result<Option<StatusFile>, FileError> {
+        let statuses = self.root.child(STATUS)?;
+        let read = statuses
+            .child(&id.namespace)
+            .and_then(|namespace| namespace.open_file(file_name(&id.name))?.read());
+        match read {
+            Ok(bytes) => Ok(StatusFile::read(&bytes)),
+            Err(error) if error.is_missing() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn record(&self, id: &ObjectId, status: Option<SealedSecretStatus>) -> Result<(), StoreError> {
+        let name = file_name(&id.name);
+        let statuses = self.root.child_or_new(STATUS)?;
+        let Some(status) = status else {
+            return Ok(forget_status(&statuses, id, &name)?);
+        };
+        if name.len() > MAX_FILE_NAME {
+            warn!(
+                namespace = id.namespace,
+                name = id.name,
+                "The name is too long for a status file"
+            );
+            return Ok(());
+        }
+        let file = self
+            .scanned()
+            .catalogue
+            .entry(id)
+            .map(|entry| entry.file.clone());
+        let text = StatusFile::new(id, file.as_deref(), status).to_yaml();
+        let namespace = statuses.child_or_new(&id.namespace)?;
+        Ok(namespace.replace(&name, text.as_bytes())?)
+    }
+
+    /// What a panicking thread leaves is whole: each scan takes in everything anew.
+    fn scanned(&self) -> MutexGuard<'_, Scanned> {
+        self.scanned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Scanned {
+    /// Says what is wrong, once each time it appears.
+    fn tell(&mut self, problems: BTreeSet<String>) {
+        for problem in problems.difference(&self.told) {
+            error!(error = problem, "A manifest cannot be used");
+        }
+        for problem in self.told.difference(&problems) {
+            debug!(error = problem, "No longer so");
+        }
+        self.told = problems;
+    }
+}
+
+fn check_items(values: &BTreeMap<String, Plain>) -> Result<(), StoreError> {
+    match values.keys().find(|key| !names::is_item(key)) {
+        Some(key) => Err(StoreError::ItemName(key.chars().take(300).collect())),
+        None => Ok(()),
+    }
+}
+
+fn forget_status(statuses: &Folder, id: &ObjectId, name: &str) -> Result<(), FileError> {
+    match statuses.child(&id.namespace) {
+        Ok(namespace) => {
+            namespace.remove(name)?;
+            statuses.remove_folder_if_empty(&id.namespace)
+        }
+        Err(error) if error.is_missing() => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn remember_statuses(statuses: &Folder, catalogue: &mut Catalogue) -> Result<(), FileError> {
+    for (namespace, folder) in folders(statuses, |name| names::check_namespace(name).is_ok())? {
+        folder.remove_leftovers()?;
+        for (file, _) in folder.entries()? {
+            let name = file.to_str().and_then(|file| file.strip_suffix(".yaml"));
+            let Some(name) = name.filter(|name| names::check_name(name).is_ok()) else {
+                continue;
+            };
+            let bytes = folder.open_file(&file).and_then(Opened::read);
+            let manifest = bytes
+                .ok()
+                .and_then(|bytes| StatusFile::read(&bytes)?.file());
+            let namespace = namespace.clone();
+            let name = name.to_owned();
+            catalogue.remember(ObjectId { namespace, name }, manifest);
+        }
+    }
+    Ok(())
+}
+
+fn remember_secrets(secrets: &Folder, catalogue: &mut Catalogue) -> Result<(), FileError> {
+    for (namespace, folder) in folders(secrets, |name| names::check_namespace(name).is_ok())? {
+        for (name, folder) in folders(&folder, |name| names::check_name(name).is_ok())? {
+            if Values::of(folder)?.owner() == Owner::Us {
+                let namespace = namespace.clone();
+                catalogue.remember(ObjectId { namespace, name }, None);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Folders of a folder whose name is good; links are left out.
+fn folders(
+    folder: &Folder,
+    is_good: impl Fn(&str) -> bool,
+) -> Result<Vec<(String, Folder)>, FileError> {
+    let mut found = Vec::new();
+    for (name, kind) in folder.entries()? {
+        if let (Ok(name), rustix::fs::FileType::Directory) = (name.into_string(), kind)
+            && is_good(&name)
+        {
+            let child = folder.child(Path::new(&name))?;
+            found.push((name, child));
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,138 @@
+//! Names as an API server takes them. Nobody else checks them here, and each becomes a file name.
+
+/// A name cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum NameError {
+    /// No namespace. It is never filled in: values are bound to it.
+    #[error("metadata.namespace is missing; say which namespace the values were sealed for")]
+    NoNamespace,
+    /// No name.
+    #[error("metadata.name is missing")]
+    NoName,
+    /// Not a DNS label (RFC 1123).
+    #[error(
+        "metadata.namespace {0:?} is not a namespace: it takes up to 63 of a-z, 0-9 and -, \
+         and begins and ends with a letter or digit"
+    )]
+    Namespace(String),
+    /// Not a DNS subdomain (RFC 1123).
+    #[error(
+        "metadata.name {0:?} is not a name: it takes up to 253 of a-z, 0-9, - and ., \
+         and each part between dots begins and ends with a letter or digit"
+    )]
+    Name(String),
+}
+
+/// Checks the namespace: a DNS label.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub(super) fn check_namespace(namespace: &str) -> Result<(), NameError> {
+    if namespace.is_empty() {
+        Err(NameError::NoNamespace)
+    } else if namespace.len() > 63 || !is_label(namespace) {
+        Err(NameError::Namespace(shortened(namespace)))
+    } else {
+        Ok(())
+    }
+}
+
+/// Checks the name: a DNS subdomain.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub(super) fn check_name(name: &str) -> Result<(), NameError> {
+    if name.is_empty() {
+        Err(NameError::NoName)
+    } else if name.len() > 253 || !name.split('.').all(is_label) {
+        Err(NameError::Name(shortened(name)))
+    } else {
+        Ok(())
+    }
+}
+
+/// Can the item be a file beside `..data`?
+pub(super) fn is_item(key: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    (1..=253).contains(&key.len())
+        && key.bytes().all(allowed)
+        && key != "."
+        && !key.starts_with("..")
+}
+
+fn is_label(text: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    !text.is_empty() && text.bytes().all(inner) && !text.starts_with('-') && !text.ends_with('-')
+}
+
+/// Enough to find it by, however much somebody wrote.
+fn shortened(text: &str) -> String {
+    text.chars().take(300).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_what_an_api_server_takes() {
+        let long = "a".repeat(63);
+        let longer = "a".repeat(64);
+        for (text, namespace, name) in [
+            ("a", true, true),
+            ("a-1", true, true),
+            ("1a", true, true),
+            (&long, true, true),
+            (&longer, false, true),
+            (&"a.".repeat(126), false, false),
+            (&format!("{}a", "a.".repeat(126)), false, true),
+            (&format!("{}ab", "a.".repeat(126)), false, false),
+            ("a.b", false, true),
+            ("", false, false),
+            (".", false, false),
+            ("..", false, false),
+            ("a..b", false, false),
+            ("-a", false, false),
+            ("a-", false, false),
+            ("a.-b", false, false),
+            ("A", false, false),
+            ("a_b", false, false),
+            ("a/b", false, false),
+            ("../a", false, false),
+            ("a\0b", false, false),
+            ("ä", false, false),
+            ("a\n", false, false),
+        ] {
+            assert_eq!(
+                check_namespace(text).is_ok(),
+                namespace,
+                "namespace {text:?}"
+            );
+            assert_eq!(check_name(text).is_ok(), name, "name {text:?}");
+        }
+    }
+
+    #[test]
+    fn items_are_those_of_a_secret_that_can_be_files() {
+        let long = "x".repeat(253);
+        for (text, want) in [
+            ("a", true),
+            (".hidden", true),
+            ("A_b-c.txt", true),
+            (&long, true),
+            (&format!("{long}x"), false),
+            ("", false),
+            (".", false),
+            ("..", false),
+            ("..data", false),
+            ("a/b", false),
+            ("a b", false),
+            ("a\0", false),
+            ("ä", false),
+        ] {
+            assert_eq!(is_item(text), want, "{text:?}");
+        }
+    }
+}

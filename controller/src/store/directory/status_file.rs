@@ -1,0 +1,108 @@
+//! `DIR/status/<namespace>/<name>.yaml`: an object with the resource's status.
+
+use std::path::{Path, PathBuf};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::{Deserialize, Serialize};
+use shared::manifest::{self, Reading, Shape};
+use shared::resource::SealedSecretStatus;
+
+use crate::store::ObjectId;
+
+/// Annotation with the path of the manifest below DIR: while that cannot be parsed, it is all that
+/// tells a new process which objects it stood for.
+const FILE_ANNOTATION: &str = "sealedsecrets.bitnami.com/file";
+
+/// What stands in a status file.
+#[derive(Debug, Serialize, Deserialize, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct StatusFile {
+    api_version: String,
+    kind: String,
+    metadata: ObjectMeta,
+    /// The status.
+    pub(super) status: SealedSecretStatus,
+}
+
+impl StatusFile {
+    /// Of an object that stands in that file.
+    pub(super) fn new(id: &ObjectId, file: Option<&Path>, status: SealedSecretStatus) -> Self {
+        let annotation = |file: &Path| {
+            let path = file.to_string_lossy().into_owned();
+            [(FILE_ANNOTATION.to_owned(), path)].into()
+        };
+        Self {
+            api_version: "bitnami.com/v1alpha1".into(),
+            kind: "SealedSecret".into(),
+            metadata: ObjectMeta {
+                name: Some(id.name.clone()),
+                namespace: Some(id.namespace.clone()),
+                annotations: file.map(annotation),
+                ..ObjectMeta::default()
+            },
+            status,
+        }
+    }
+
+    /// Reads one; `None` for anything else, which counts as no status at all.
+    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+        let documents = manifest::read(bytes).ok()?;
+        let json = Reading::default()
+            .json(&documents.first()?.root, Shape::Any)
+            .ok()?;
+        serde_json::from_value(json).ok()
+    }
+
+    /// As it is written.
+    pub(super) fn to_yaml(&self) -> String {
+        manifest::to_yaml(&serde_json::to_value(self).unwrap_or_default())
+    }
+
+    /// Path of the object's manifest below DIR.
+    pub(super) fn file(&self) -> Option<PathBuf> {
+        let annotations = self.metadata.annotations.as_ref()?;
+        annotations.get(FILE_ANNOTATION).map(PathBuf::from)
+    }
+}
+
+/// Name of an object's status file in the folder of its namespace.
+pub(super) fn file_name(name: &str) -> String {
+    format!("{name}.yaml")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::status::{self, Outcome};
+
+    #[test]
+    fn reads_what_it_writes() {
+        let id = ObjectId {
+            namespace: "ns".into(),
+            name: "n".into(),
+        };
+        let good = BTreeMap::new();
+        let outcome = Outcome::Unsealed(&good);
+        let status = status::next(None, &outcome, Some(7), Timestamp::UNIX_EPOCH).unwrap();
+        let written = StatusFile::new(&id, Some(Path::new("sealed/on: x.yaml")), status);
+        let text = written.to_yaml();
+        assert!(
+            text.starts_with("apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\n"),
+            "{text}"
+        );
+        let read = StatusFile::read(text.as_bytes()).unwrap();
+        assert_eq!(read, written);
+        assert_eq!(read.file(), Some("sealed/on: x.yaml".into()));
+    }
+
+    #[test]
+    fn anything_else_counts_as_no_status() {
+        for text in ["", "a: [", "kind: SealedSecret", "- a"] {
+            assert_eq!(StatusFile::read(text.as_bytes()), None, "{text}");
+        }
+    }
+}

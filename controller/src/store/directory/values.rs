@@ -1,0 +1,262 @@
+//! One object's folder of values, changed the way a kubelet changes a volume:
+//!
+//! ```text
+//! secrets/<namespace>/<name>/          0700
+//!     ..v4f1d…/                        0700, one version
+//!         username  password           0600
+//!     ..data   -> ..v4f1d…             swapped by one rename
+//!     username -> ..data/username
+//!     password -> ..data/password
+//! ```
+//!
+//! As seen by open(2), a crash at any instant leaves the old or the new values and never a mix: the
+//! new version is complete and durable before `..data` leads to it, links to new items dangle until
+//! then, and links to dropped items dangle from then on. A dangling name counts as absent. What
+//! killed processes left over is cleaned up by the next [`Values::write`] or [`Values::tidy`].
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+
+use rustix::fs::FileType;
+use shared::plain::Plain;
+use zeroize::Zeroizing;
+
+use super::names::is_item;
+use crate::folder::{FileError, Folder};
+
+const DATA: &str = "..data";
+/// The link that is renamed to [`DATA`].
+const NEXT_DATA: &str = "..data_next";
+/// What names of versions begin with; 16 hexadecimal digits follow. A kubelet's begin with a year.
+const VERSION_PREFIX: &str = "..v";
+
+/// Who made what is in a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// It is empty.
+    Nobody,
+    /// We did.
+    Us,
+    /// Somebody else did.
+    Other,
+}
+
+/// An object's folder, sorted into what we made and what not.
+#[derive(Debug)]
+pub(super) struct Values {
+    folder: Folder,
+    /// The version that `..data` leads to, if it is ours.
+    current: Option<String>,
+    /// All versions, the current one too.
+    versions: Vec<String>,
+    /// Items that have a link of ours.
+    links: Vec<String>,
+    has_next_data: bool,
+    has_data: bool,
+    foreign: Vec<OsString>,
+}
+
+impl Values {
+    /// Looks at a folder.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be listed.
+    pub(super) fn of(folder: Folder) -> Result<Self, FileError> {
+        let mut values = Self {
+            folder,
+            current: None,
+            versions: Vec::new(),
+            links: Vec::new(),
+            has_next_data: false,
+            has_data: false,
+            foreign: Vec::new(),
+        };
+        for (name, kind) in values.folder.entries()? {
+            values.sort(name, kind);
+        }
+        Ok(values)
+    }
+
+    fn sort(&mut self, name: OsString, kind: FileType) {
+        let Some(text) = name.to_str() else {
+            return self.foreign.push(name);
+        };
+        let target = self.folder.link_target(text);
+        let target = target.as_ref().and_then(|target| target.to_str());
+        match (text, kind, target) {
+            (DATA, FileType::Symlink, Some(version)) if is_version(version) => {
+                self.has_data = true;
+                self.current = Some(version.to_owned());
+            }
+            (NEXT_DATA, FileType::Symlink, Some(version)) if is_version(version) => {
+                self.has_next_data = true;
+            }
+            (_, FileType::Directory, _) if is_version(text) => self.versions.push(text.to_owned()),
+            (_, FileType::Symlink, Some(to)) if is_item(text) && to == link_target(text) => {
+                self.links.push(text.to_owned());
+            }
+            _ => self.foreign.push(name),
+        }
+    }
+
+    /// Whose folder is it? Ours if anything in it is of our making, finished or not. Files that
+    /// others put beside stay untouched; another one's `..data` makes it another one's folder.
+    pub(super) fn owner(&self) -> Owner {
+        let ours = self.has_data
+            || self.has_next_data
+            || !self.versions.is_empty()
+            || !self.links.is_empty();
+        if self.is_foreign(DATA) || self.is_foreign(NEXT_DATA) {
+            Owner::Other
+        } else if ours {
+            Owner::Us
+        } else if self.foreign.is_empty() {
+            Owner::Nobody
+        } else {
+            Owner::Other
+        }
+    }
+
+    fn is_foreign(&self, name: &str) -> bool {
+        self.foreign.iter().any(|foreign| foreign == name)
+    }
+
+    /// The values that a program can open by their names.
+    ///
+    /// # Errors
+    ///
+    /// A file of ours cannot be read.
+    pub(super) fn read(&self) -> Result<BTreeMap<String, Plain>, FileError> {
+        let Some(version) = self.current.as_ref().filter(|v| self.versions.contains(v)) else {
+            return Ok(BTreeMap::new());
+        };
+        let version = self.folder.child(version)?;
+        let mut values = BTreeMap::new();
+        for (name, _) in version.entries()? {
+            let Some(name) = name.to_str() else { continue };
+            let mut bytes: Zeroizing<Vec<u8>> = version.open_file(name)?.read()?;
+            let plain = Plain::from(std::mem::take(&mut *bytes));
+            if self.links.iter().any(|link| link == name) {
+                values.insert(name.to_owned(), plain);
+            }
+        }
+        Ok(values)
+    }
+
+    /// Puts these values in place of what is there. `unique` names the version.
+    ///
+    /// # Errors
+    ///
+    /// The values are the old ones then, or, if the error comes from cleaning up, the new ones.
+    pub(super) fn write(
+        self,
+        values: &BTreeMap<String, Plain>,
+        unique: u64,
+    ) -> Result<(), FileError> {
+        if let Some(item) = values.keys().find(|item| self.is_foreign(item)) {
+            let path = self.folder.path().join(item);
+            return Err(FileError::InTheWay { path });
+        }
+        let name = format!("{VERSION_PREFIX}{unique:016x}");
+        self.write_version(&name, values)?;
+        for item in values.keys().filter(|item| !self.links.contains(item)) {
+            self.folder.link(&link_target(item), item)?;
+        }
+        self.folder.sync()?;
+        self.folder.remove(NEXT_DATA)?;
+        self.folder.link(&name, NEXT_DATA)?;
+        self.folder.rename(NEXT_DATA, DATA)?;
+        self.folder.sync()?;
+        Self::of(self.folder)?.tidy()
+    }
+
+    fn write_version(&self, name: &str, values: &BTreeMap<String, Plain>) -> Result<(), FileError> {
+        let version = self.folder.child_or_new(name)?;
+        for (item, value) in values {
+            version.write_new(item, value.expose())?;
+        }
+        version.sync()
+    }
+
+    /// Removes what no reader can reach: versions that `..data` does not lead to and links that
+    /// dangle.
+    ///
+    /// # Errors
+    ///
+    /// Something of ours cannot be removed.
+    pub(super) fn tidy(&self) -> Result<(), FileError> {
+        let current = self.current.as_ref().filter(|v| self.versions.contains(v));
+        let items: Vec<OsString> = match current {
+            Some(version) => {
+                let entries = self.folder.child(version)?.entries()?;
+                entries.into_iter().map(|(name, _)| name).collect()
+            }
+            None => Vec::new(),
+        };
+        for link in self
+            .links
+            .iter()
+            .filter(|link| !items.iter().any(|item| item == link.as_str()))
+        {
+            self.folder.remove(link)?;
+        }
+        if self.has_next_data {
+            self.folder.remove(NEXT_DATA)?;
+        }
+        for version in self
+            .versions
+            .iter()
+            .filter(|version| Some(*version) != current)
+        {
+            self.remove_version(version)?;
+        }
+        Ok(())
+    }
+
+    /// Removes everything of ours; all values vanish in one step. The folder itself is left to the
+    /// caller.
+    ///
+    /// # Errors
+    ///
+    /// Something of ours cannot be removed.
+    pub(super) fn remove(&self) -> Result<(), FileError> {
+        if self.has_data {
+            self.folder.remove(DATA)?;
+            self.folder.sync()?;
+        }
+        if self.has_next_data {
+            self.folder.remove(NEXT_DATA)?;
+        }
+        for link in &self.links {
+            self.folder.remove(link)?;
+        }
+        for version in &self.versions {
+            self.remove_version(version)?;
+        }
+        self.folder.sync()
+    }
+
+    fn remove_version(&self, name: &str) -> Result<(), FileError> {
+        let version = self.folder.child(name)?;
+        for (item, _) in version.entries()? {
+            version.remove(item)?;
+        }
+        self.folder.remove_folder_if_empty(name)
+    }
+}
+
+fn link_target(item: &str) -> String {
+    format!("{DATA}/{item}")
+}
+
+fn is_version(name: &str) -> bool {
+    let digits = name.strip_prefix(VERSION_PREFIX).unwrap_or_default();
+    digits.len() == 16
+        && digits
+            .bytes()
+            .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,129 @@
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
+
+use super::*;
+
+fn values(pairs: &[(&str, &str)]) -> BTreeMap<String, Plain> {
+    let pair = |(k, v): &(&str, &str)| ((*k).to_owned(), Plain::from((*v).to_owned()));
+    pairs.iter().map(pair).collect()
+}
+
+fn open(dir: &Path) -> Values {
+    Values::of(Folder::open(dir).unwrap()).unwrap()
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).unwrap();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn writes_replaces_and_removes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path();
+    assert_eq!(open(path).owner(), Owner::Nobody);
+    open(path)
+        .write(&values(&[("a", "1"), ("b", "2")]), 1)
+        .unwrap();
+    assert_eq!(std::fs::read(path.join("a")).unwrap(), b"1");
+    assert_eq!(open(path).owner(), Owner::Us);
+    assert_eq!(
+        open(path).read().unwrap(),
+        values(&[("a", "1"), ("b", "2")])
+    );
+
+    open(path)
+        .write(&values(&[("b", "3"), ("c", "")]), 2)
+        .unwrap();
+    assert_eq!(names(path), ["..data", "..v0000000000000002", "b", "c"]);
+    assert_eq!(open(path).read().unwrap(), values(&[("b", "3"), ("c", "")]));
+    let mode = |name: &str| {
+        std::fs::metadata(path.join(name))
+            .unwrap()
+            .permissions()
+            .mode()
+    };
+    assert_eq!((mode("b") & 0o777, mode("..data") & 0o777), (0o600, 0o700));
+
+    open(path).remove().unwrap();
+    assert_eq!(names(path), [""; 0]);
+}
+
+#[test]
+fn what_a_killed_process_left_is_ours_and_cleaned_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path();
+    open(path).write(&values(&[("a", "1")]), 1).unwrap();
+    let version = path.join("..v00000000000000ff");
+    std::fs::create_dir(&version).unwrap();
+    std::fs::write(version.join("a"), "half").unwrap();
+    symlink("..v00000000000000ff", path.join("..data_next")).unwrap();
+    symlink("..data/new", path.join("new")).unwrap();
+    assert_eq!(open(path).read().unwrap(), values(&[("a", "1")]));
+    open(path).tidy().unwrap();
+    assert_eq!(names(path), ["..data", "..v0000000000000001", "a"]);
+    assert_eq!(std::fs::read(path.join("a")).unwrap(), b"1");
+}
+
+#[test]
+fn a_value_that_cannot_be_opened_by_its_name_is_not_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path();
+    open(path)
+        .write(&values(&[("a", "1"), ("b", "2")]), 1)
+        .unwrap();
+    std::fs::remove_file(path.join("a")).unwrap();
+    assert_eq!(open(path).read().unwrap(), values(&[("b", "2")]));
+    open(path)
+        .write(&values(&[("a", "1"), ("b", "2")]), 2)
+        .unwrap();
+    assert_eq!(open(path).read().unwrap().len(), 2);
+    std::fs::remove_dir_all(path.join("..v0000000000000002")).unwrap();
+    assert_eq!(open(path).read().unwrap(), values(&[]));
+}
+
+#[test]
+fn a_folder_with_files_of_others_is_theirs() {
+    for (why, name, target) in [
+        ("a plain file", "a", None),
+        ("a file with a hidden name", "..note", None),
+        ("a link elsewhere", "a", Some("/etc/passwd")),
+        ("a kubelet's volume", "..data", Some("..2026_01_01")),
+        (
+            "a link out of the folder",
+            "..data",
+            Some("../..v0000000000000001"),
+        ),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        match target {
+            None => std::fs::write(dir.path().join(name), "theirs").unwrap(),
+            Some(target) => symlink(target, dir.path().join(name)).unwrap(),
+        }
+        assert_eq!(open(dir.path()).owner(), Owner::Other, "{why}");
+    }
+}
+
+#[test]
+fn a_file_of_others_beside_ours_is_neither_overwritten_nor_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path();
+    open(path).write(&values(&[("a", "1")]), 1).unwrap();
+    std::fs::write(path.join("theirs"), "theirs").unwrap();
+    assert_eq!(open(path).owner(), Owner::Us);
+    let error = open(path)
+        .write(&values(&[("a", "2"), ("theirs", "x")]), 2)
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("theirs is in the way"),
+        "{error}"
+    );
+    assert_eq!(open(path).read().unwrap(), values(&[("a", "1")]));
+    open(path).write(&values(&[("a", "2")]), 3).unwrap();
+    open(path).remove().unwrap();
+    assert_eq!(names(path), ["theirs"]);
+}

@@ -1,0 +1,95 @@
+//! What the reconciler needs of a place where SealedSecrets and Secrets live.
+
+pub mod directory;
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+use shared::resource::{SealedSecret, SealedSecretStatus};
+
+use crate::decide::{Existing, Plan};
+use crate::folder::FileError;
+use crate::pool::Stopped;
+
+/// Names a SealedSecret, and the Secret that comes of it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectId {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+impl fmt::Display for ObjectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// The SealedSecret as it is now.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Source {
+    /// There is one.
+    Sealed(Arc<SealedSecret>),
+    /// There is one that cannot be used; a sentence why.
+    Malformed(String),
+    /// There was one, and it is certain that there is none any more.
+    Gone,
+}
+
+/// Everything about one object, fetched at one time.
+#[derive(Debug)]
+pub struct Observed {
+    /// The SealedSecret.
+    pub source: Source,
+    /// The Secret of that name.
+    pub existing: Existing,
+    /// The status recorded last.
+    pub status: Option<SealedSecretStatus>,
+}
+
+/// A store could not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A file or folder could not be used.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The item cannot be the name of a file.
+    #[error(
+        "item {0:?} cannot be a file: names have 1 to 253 of the characters a-z, A-Z, 0-9, -, _ and ., \
+         are not `.` and do not begin with `..`"
+    )]
+    ItemName(String),
+    /// The process is ending.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
+
+impl StoreError {
+    /// Would the same happen again until the SealedSecret changes?
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::ItemName(_))
+    }
+}
+
+/// A place where SealedSecrets and Secrets live. No two calls for one object run at once.
+pub trait Store: Send + Sync + 'static {
+    /// Fetches everything about one object.
+    fn gather(&self, id: &ObjectId) -> impl Future<Output = Result<Observed, StoreError>> + Send;
+
+    /// Carries out a plan that was made from what [`Self::gather`] gave. After an error, and after
+    /// the end of the process at any instant, the values are the old or the new ones as a whole.
+    fn apply(
+        &self,
+        id: &ObjectId,
+        plan: Plan,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Records a status, or with `None` that there is none because the object is gone.
+    fn record(
+        &self,
+        id: &ObjectId,
+        status: Option<SealedSecretStatus>,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+}

@@ -1,0 +1,171 @@
+//! Names, links and files that want to lead elsewhere write and remove nothing outside their place.
+
+mod support;
+
+use std::os::unix::fs::symlink;
+
+use jiff::SignedDuration;
+use support::{Case, KEYS, key_manifest, manifest_of, sealed};
+
+const SECOND: SignedDuration = SignedDuration::from_secs(1);
+
+#[tokio::test]
+async fn hostile_names_make_nothing_anywhere() {
+    let mut case = Case::new().await;
+    let before = Case::tree(case.outer.path());
+    for (i, id) in [
+        "../evil/n",
+        "ns/..",
+        "ns/.",
+        "./n",
+        "/n",
+        "ns/",
+        "ns/a\\b",
+        "ns/a b",
+        "NS/n",
+        "ns/ä",
+        "ns/a\nb",
+        "ns/..data",
+        "ns/-a",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let mut object = sealed(&KEYS[0], "ns/n", &[("a", "1")]);
+        let (namespace, name) = id.rsplit_once('/').unwrap();
+        object.metadata.namespace = Some(namespace.into());
+        object.metadata.name = Some(name.into());
+        case.write(&format!("sealed/{i}.yaml"), &manifest_of(&object));
+    }
+    let mut with_sealed = Case::tree(case.outer.path());
+    with_sealed.retain(|path, _| !path.starts_with(case.dir.join("sealed")));
+    case.pass(SECOND * 5).await;
+    let mut after = Case::tree(case.outer.path());
+    after.retain(|path, _| !path.starts_with(case.dir.join("sealed")));
+    assert_eq!(after, with_sealed);
+    assert!(before.len() > 3, "the comparison has something to compare");
+}
+
+#[tokio::test]
+async fn items_that_are_no_file_names_refuse_the_whole_object() {
+    let mut case = Case::new().await;
+    for (i, item) in [
+        "..",
+        ".",
+        "..data",
+        "../x",
+        "a/b",
+        "/etc/x",
+        "a b",
+        "",
+        "..v0000000000000001",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let id = format!("ns/n{i}");
+        case.seal(
+            &format!("sealed/{i}.yaml"),
+            &id,
+            &[("good", "1"), (item, "2")],
+        );
+        case.tick().await;
+        assert!(
+            case.failure(&id).starts_with("item \""),
+            "{item:?}: {}",
+            case.failure(&id)
+        );
+        assert_eq!(case.value(&format!("{id}/good")), None, "{item:?}");
+    }
+    assert!(!case.dir.join("secrets/ns").exists());
+}
+
+#[tokio::test]
+async fn a_foreign_folder_is_refused_in_the_peers_words_until_it_is_free() {
+    let mut case = Case::new().await;
+    case.write("secrets/ns/n/a", "theirs");
+    case.seal("sealed/x.yaml", "ns/n", &[("a", "1")]);
+    case.pass(SECOND * 5).await;
+    let want = "failed update: Resource \"n\" already exists and is not managed by SealedSecret";
+    assert_eq!(case.failure("ns/n"), want);
+    assert_eq!(case.value("ns/n/a").as_deref(), Some("theirs"));
+    case.remove("sealed/x.yaml");
+    case.pass(SECOND * 5).await;
+    assert_eq!(case.value("ns/n/a").as_deref(), Some("theirs"));
+    assert_eq!(case.status_text("ns/n"), None);
+    case.seal("sealed/x.yaml", "ns/n", &[("a", "1")]);
+    case.tick().await;
+    case.remove("secrets/ns/n/a");
+    case.pass(SECOND * 600).await;
+    assert_eq!(case.value("ns/n/a").as_deref(), Some("1"));
+}
+
+#[tokio::test]
+async fn links_in_secrets_and_status_lead_nowhere() {
+    for link in [
+        "secrets/ns",
+        "secrets/ns/n",
+        "secrets",
+        "status/ns",
+        "status",
+    ] {
+        let mut case = Case::idle();
+        case.write("keys/one.yaml", &key_manifest("one", &KEYS[0]));
+        let outside = case.outer.path().join("outside");
+        std::fs::create_dir_all(outside.join("ns/n")).unwrap();
+        let path = case.dir.join(link);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        symlink(&outside, &path).unwrap();
+        let before = Case::tree(&outside);
+        case.seal("sealed/x.yaml", "ns/n", &[("a", "1")]);
+        if case.start(&[]).await.is_ok() {
+            case.pass(SECOND * 3).await;
+            case.remove("sealed/x.yaml");
+            case.pass(SECOND * 5).await;
+        }
+        assert_eq!(Case::tree(&outside), before, "{link}");
+        assert!(path.is_symlink(), "{link}");
+    }
+}
+
+#[tokio::test]
+async fn links_in_sealed_and_keys_are_followed_only_inside_the_directory() {
+    let mut case = Case::new().await;
+    let outside = case.outer.path().join("outside");
+    std::fs::create_dir(&outside).unwrap();
+    let text = manifest_of(&sealed(&KEYS[0], "ns/out", &[("a", "1")]));
+    std::fs::write(outside.join("x.yaml"), text).unwrap();
+    std::fs::write(outside.join("k.yaml"), key_manifest("two", &KEYS[1])).unwrap();
+    symlink(outside.join("x.yaml"), case.dir.join("sealed/file.yaml")).unwrap();
+    symlink("../../outside", case.dir.join("sealed/folder")).unwrap();
+    symlink("../../outside/k.yaml", case.dir.join("keys/k.yaml")).unwrap();
+    case.write(
+        "sealed/two.yaml",
+        &manifest_of(&sealed(&KEYS[1], "ns/two", &[("a", "2")])),
+    );
+    case.seal("git/rev/in.yaml", "ns/in", &[("a", "3")]);
+    symlink("../git/rev", case.dir.join("sealed/checkout")).unwrap();
+    case.pass(SECOND * 3).await;
+    assert_eq!(case.value("ns/out/a"), None);
+    assert_eq!(case.failure("ns/two"), "no key could decrypt secret (a)");
+    assert_eq!(case.value("ns/in/a").as_deref(), Some("3"));
+}
+
+#[tokio::test]
+async fn a_broken_file_does_not_keep_its_neighbours_from_their_values() {
+    let mut case = Case::new().await;
+    case.write("sealed/a.yaml", "\u{0}\u{1}");
+    case.write(
+        "sealed/b.yaml",
+        "kind: SealedSecret\nmetadata: 5\nspec: []\n",
+    );
+    case.write("sealed/c.json", "{\"kind\":\"SealedSecret\"");
+    let bomb = "a: &a [x,x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\n\
+                c: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c,*c]\n\
+                e: [*d,*d,*d,*d,*d,*d,*d,*d,*d,*d]\n";
+    case.write("sealed/d.yaml", bomb);
+    std::fs::create_dir(case.dir.join("sealed/e.yaml")).unwrap();
+    case.seal("sealed/z.yaml", "ns/n", &[("a", "1")]);
+    case.tick().await;
+    assert_eq!(case.value("ns/n/a").as_deref(), Some("1"));
+}

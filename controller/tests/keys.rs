@@ -1,0 +1,205 @@
+//! Keys that come, go, and are made.
+
+mod support;
+
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+use shared::key_ring::KeyRing;
+use support::{Case, KEYS, key_manifest, manifest_of, sealed};
+
+const SECOND: SignedDuration = SignedDuration::from_secs(1);
+
+fn ring(case: &mut Case) -> Arc<KeyRing> {
+    Arc::clone(&case.rounds().facts().ring.borrow())
+}
+
+fn names(case: &mut Case) -> Vec<String> {
+    let ring = ring(case);
+    ring.keys()
+        .iter()
+        .map(|key| key.name().to_owned())
+        .collect()
+}
+
+#[tokio::test]
+async fn a_key_put_in_later_opens_what_failed() {
+    let mut case = Case::new().await;
+    case.write(
+        "sealed/x.yaml",
+        &manifest_of(&sealed(&KEYS[1], "ns/n", &[("a", "1")])),
+    );
+    case.pass(SECOND * 60).await;
+    assert_eq!(case.failure("ns/n"), "no key could decrypt secret (a)");
+    case.write("keys/two.yaml", &key_manifest("two", &KEYS[1]));
+    case.pass(SECOND * 2).await;
+    assert_eq!(case.value("ns/n/a").as_deref(), Some("1"));
+    assert!(case.is_synced("ns/n"));
+}
+
+#[tokio::test]
+async fn a_key_taken_out_opens_nothing_more_and_leaves_what_is_fine() {
+    let mut case = Case::new().await;
+    case.write("keys/two.yaml", &key_manifest("two", &KEYS[1]));
+    let object = |value| manifest_of(&sealed(&KEYS[1], "ns/n", &[("a", value)]));
+    case.write("sealed/x.yaml", &object("1"));
+    case.pass(SECOND * 2).await;
+    case.remove("keys/two.yaml");
+    case.pass(SECOND * 5).await;
+    assert!(case.is_synced("ns/n"));
+    case.write("sealed/x.yaml", &object("2"));
+    case.tick().await;
+    assert_eq!(case.failure("ns/n"), "no key could decrypt secret (a)");
+    assert_eq!(case.value("ns/n/a").as_deref(), Some("1"));
+}
+
+#[tokio::test]
+async fn taking_out_every_key_makes_none() {
+    let mut case = Case::new().await;
+    case.remove("keys/one.yaml");
+    case.pass(SECOND * 60).await;
+    assert!(ring(&mut case).is_empty());
+    assert_eq!(std::fs::read_dir(case.dir.join("keys")).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_key_is_made_at_start_if_there_is_none_and_only_then() {
+    let mut case = Case::idle();
+    std::fs::remove_dir(case.dir.join("keys")).unwrap();
+    let words = [
+        "--privatekey-labels=team=a",
+        "--privatekey-annotations=note=b=c",
+        "--key-prefix=my",
+    ];
+    case.start(&words).await.unwrap();
+    let name = names(&mut case).remove(0);
+    assert!(name.starts_with("my") && name.len() == 7, "{name}");
+    let text = std::fs::read_to_string(case.dir.join(format!("keys/{name}.yaml"))).unwrap();
+    for want in [
+        "apiVersion: v1\ndata:\n  tls.crt: LS0",
+        "\n  tls.key: LS0",
+        "\nkind: Secret\nmetadata:\n  annotations:\n    note: b=c\n  creationTimestamp: ",
+        "\n  labels:\n    sealedsecrets.bitnami.com/sealed-secrets-key: active\n    team: a\n",
+        &format!("\n  name: {name}\n  namespace: kube-system\ntype: kubernetes.io/tls\n"),
+    ] {
+        assert!(text.contains(want), "{want}");
+    }
+    case.restart().await;
+    assert_eq!(names(&mut case), [name]);
+}
+
+#[tokio::test]
+async fn the_newest_key_seals_in_the_order_asked_for() {
+    let mut case = Case::new().await;
+    let manifest =
+        key_manifest("two", &KEYS[1]).replace("2023-11-14T22:13:21Z", "2001-01-01T00:00:00Z");
+    case.write("keys/two.yaml", &manifest);
+    case.tick().await;
+    assert_eq!(names(&mut case), ["two", "one"]);
+    case.start(&["--key-order-priority=SecretCreationTimestamp"])
+        .await
+        .unwrap();
+    assert_eq!(names(&mut case), ["one", "two"]);
+}
+
+#[tokio::test]
+async fn manifests_of_every_form_are_read_and_bad_ones_are_skipped() {
+    let mut case = Case::idle();
+    let good = key_manifest("one", &KEYS[0]);
+    let item = |text: &str| format!("- {}", text.trim().replace('\n', "\n  "));
+    let without_certificate = good.replace("tls.crt", "tls.other");
+    let list = format!(
+        "apiVersion: v1\nkind: List\nitems:\n{}\n- kind: ConfigMap\n{}\n",
+        item(&without_certificate.replace("name: one", "name: bad")),
+        item(&good)
+    );
+    case.write("keys/list.yaml", &list);
+    let documents = format!(
+        "{}---\n{}",
+        good.replace("name: one", "name: again"),
+        key_manifest("two", &KEYS[1])
+    );
+    case.write("keys/documents.yaml", &documents);
+    case.write("keys/broken.yaml", "a: [");
+    case.start(&[]).await.unwrap();
+    // The same key under two names counts once.
+    assert_eq!(names(&mut case), ["two", "again"]);
+}
+
+#[tokio::test]
+async fn only_labelled_keys_count_and_the_one_named_like_the_prefix() {
+    let mut case = Case::idle();
+    let without_label = |name, key| key_manifest(name, key).replace("active", "compromised");
+    case.write(
+        "keys/one.yaml",
+        &without_label("sealed-secrets-key", &KEYS[0]),
+    );
+    case.write("keys/two.yaml", &without_label("two", &KEYS[1]));
+    case.start(&[]).await.unwrap();
+    assert_eq!(names(&mut case), ["sealed-secrets-key"]);
+}
+
+#[tokio::test]
+async fn a_key_file_that_breaks_keeps_its_key_until_it_is_taken_out() {
+    let mut case = Case::new().await;
+    case.write("keys/one.yaml", "a: [");
+    case.pass(SECOND * 5).await;
+    assert_eq!(names(&mut case), ["one"]);
+    let keys = case.dir.join("keys");
+    std::fs::rename(&keys, case.outer.path().join("away")).unwrap();
+    case.pass(SECOND * 5).await;
+    assert_eq!(names(&mut case), ["one"]);
+    std::fs::rename(case.outer.path().join("away"), &keys).unwrap();
+    case.remove("keys/one.yaml");
+    case.tick().await;
+    assert_eq!(names(&mut case), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_key_is_made_when_asked_for_though_renewal_is_off() {
+    let mut case = Case::new().await;
+    case.rounds().ask_for_key();
+    wait_for_keys(&mut case, 2).await;
+    assert_eq!(names(&mut case)[1], "one");
+    case.pass(SECOND * 60).await;
+    assert_eq!(names(&mut case).len(), 2);
+}
+
+#[tokio::test]
+async fn a_key_follows_when_the_newest_comes_of_age() {
+    let mut case = Case::new().await;
+    let age = case.now.as_second() - 1_700_000_000 + 3600;
+    case.start(&[&format!("--key-renew-period={age}s")])
+        .await
+        .unwrap();
+    case.pass(SECOND * 3599).await;
+    assert_eq!(names(&mut case), ["one"]);
+    wait_for_keys(&mut case, 2).await;
+    case.pass(SECOND * 60).await;
+    assert_eq!(names(&mut case).len(), 2);
+}
+
+#[tokio::test]
+async fn a_key_from_before_the_cutoff_is_followed_by_one() {
+    let mut case = Case::new().await;
+    case.start(&["--key-cutoff-time=Tue, 14 Nov 2023 22:13:20 +0000"])
+        .await
+        .unwrap();
+    assert_eq!(names(&mut case), ["one"]);
+    case.start(&["--key-cutoff-time=Tue, 14 Nov 2023 22:13:21 +0000"])
+        .await
+        .unwrap();
+    assert_eq!(names(&mut case).len(), 2);
+}
+
+/// A key is made on a thread, in real time, while the test's clock goes on.
+async fn wait_for_keys(case: &mut Case, count: usize) {
+    for _ in 0..2000 {
+        case.tick().await;
+        if ring(case).keys().len() == count {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    panic!("no key was made in time");
+}

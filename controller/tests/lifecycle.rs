@@ -1,0 +1,387 @@
+//! The life of a SealedSecret in a directory, from file to values and back to nothing.
+
+mod support;
+
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+
+use jiff::SignedDuration;
+use support::{Case, KEYS, manifest_of, sealed};
+
+const SECOND: SignedDuration = SignedDuration::from_secs(1);
+
+#[tokio::test]
+async fn a_new_sealed_secret_becomes_files() {
+    let mut case = Case::new().await;
+    case.seal(
+        "sealed/deep/down/x.yml",
+        "ns/n",
+        &[("user", "me"), ("pass", "")],
+    );
+    case.tick().await;
+    assert_eq!(case.value("ns/n/user").as_deref(), Some("me"));
+    assert_eq!(case.value("ns/n/pass").as_deref(), Some(""));
+    assert!(case.is_synced("ns/n"));
+    let mode = |path: &str| {
+        let metadata = std::fs::metadata(case.dir.join(path)).unwrap();
+        format!("{:o}", metadata.permissions().mode() & 0o7777)
+    };
+    for (path, want) in [
+        ("secrets", "700"),
+        ("secrets/ns", "700"),
+        ("secrets/ns/n", "700"),
+        ("secrets/ns/n/..data", "700"),
+        ("secrets/ns/n/user", "600"),
+        ("status", "700"),
+        ("status/ns", "700"),
+        ("status/ns/n.yaml", "600"),
+    ] {
+        assert_eq!(mode(path), want, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn the_status_has_the_form_of_the_resources_and_names_the_key_of_each_item() {
+    let mut case = Case::new().await;
+    case.seal(
+        "sealed/x.yaml",
+        "ns/n",
+        &[("a", "hunter2"), ("b", "hunter3")],
+    );
+    case.tick().await;
+    let text = case.status_text("ns/n").unwrap();
+    let fingerprint = KEYS[0].pair.fingerprint().to_string();
+    for want in [
+        "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\n",
+        "  name: \"n\"\n  namespace: ns\n",
+        "  - key: a\n    sealedBy: ",
+        "reason: Unsealed",
+        &fingerprint,
+    ] {
+        assert!(text.contains(want), "{want:?} in {text}");
+    }
+    let types: Vec<_> = case
+        .conditions("ns/n")
+        .unwrap()
+        .into_iter()
+        .map(|c| c.type_)
+        .collect();
+    assert_eq!(types, ["Synced", "Ready"]);
+    assert!(!text.contains("hunter"), "{text}");
+}
+
+#[tokio::test]
+async fn an_update_brings_new_items_and_drops_old_ones() {
+    let mut case = Case::new().await;
+    case.seal("sealed/x.yaml", "ns/n", &[("a", "1"), ("b", "2")]);
+    case.tick().await;
+    case.seal("sealed/x.yaml", "ns/n", &[("b", "3"), ("c", "4")]);
+    case.tick().await;
+    let got = ["a", "b", "c"].map(|item| case.value(&format!("ns/n/{item}")));
+    assert_eq!(got, [None, Some("3".into()), Some("4".into())]);
+    assert_eq!(
+        std::fs::read_dir(case.dir.join("secrets/ns/n"))
+            .unwrap()
+            .count(),
+        4
+    );
+}
+
+#[tokio::test]
+async fn lists_documents_and_json_hold_as_many_as_they_like() {
+    let mut case = Case::new().await;
+    let [x, y, z] = ["ns/x", "ns/y", "other/z"].map(|id| sealed(&KEYS[0], id, &[("a", id)]));
+    case.write(
+        "sealed/two.yaml",
+        &format!("{}---\n{}", manifest_of(&x), manifest_of(&y)),
+    );
+    let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": [z.to_document()]});
+    case.write("sealed/list.json", &list.to_string());
+    case.tick().await;
+    for id in ["ns/x", "ns/y", "other/z"] {
+        assert_eq!(case.value(&format!("{id}/a")).as_deref(), Some(id));
+    }
+}
+
+#[tokio::test]
+async fn what_stops_opening_or_parsing_keeps_its_last_good_values_and_says_so() {
+    let mut case = Case::new().await;
+    let good = manifest_of(&sealed(&KEYS[0], "ns/n", &[("a", "good")]));
+    let foreign = manifest_of(&sealed(&KEYS[1], "ns/n", &[("a", "bad")]));
+    case.write("sealed/x.yaml", &good);
+    case.tick().await;
+    for (why, text, want) in [
+        (
+            "another key",
+            foreign.as_str(),
+            "no key could decrypt secret (a)",
+        ),
+        (
+            "no YAML",
+            "a: [",
+            "sealed/x.yaml: document 1, line 2: malformed YAML",
+        ),
+        (
+            "no base64",
+            "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {name: 'n', namespace: ns}\nspec: {encryptedData: {a: '*'}}\n",
+            "illegal base64 data at input byte 0 (a)",
+        ),
+        (
+            "no kind any more",
+            "metadata: {name: n}\n",
+            "sealed/x.yaml: document 1, line 1: it has no `kind`",
+        ),
+        (
+            "another version",
+            &good.replace("v1alpha1", "v9"),
+            "sealed/x.yaml: its apiVersion must be",
+        ),
+        (
+            "a template, which is for later",
+            &good.replace("template:\n", "template:\n    data: {t: '{{ .a }}'}\n"),
+            "spec.template.data is not supported yet",
+        ),
+    ] {
+        case.write("sealed/x.yaml", text);
+        case.tick().await;
+        let said = case.failure("ns/n");
+        assert!(said.starts_with(want), "{why}: {said}");
+        let ready = case.conditions("ns/n").unwrap().remove(1).message.unwrap();
+        assert!(
+            ready.ends_with("the values of the last good version stay in place"),
+            "{ready}"
+        );
+        case.pass(SECOND * 10).await;
+        assert_eq!(case.value("ns/n/a").as_deref(), Some("good"), "{why}");
+        case.write("sealed/x.yaml", &good);
+        case.tick().await;
+        assert!(case.is_synced("ns/n"), "{why}");
+    }
+}
+
+#[tokio::test]
+async fn transition_time_moves_only_with_the_status() {
+    let mut case = Case::new().await;
+    let times = |case: &Case| {
+        let condition = case.conditions("ns/n").unwrap().remove(0);
+        condition.last_transition_time.unwrap().0
+    };
+    case.seal("sealed/x.yaml", "ns/n", &[("a", "1")]);
+    case.tick().await;
+    let first = times(&case);
+    case.pass(SECOND * 5).await;
+    case.seal("sealed/x.yaml", "ns/n", &[("a", "2")]);
+    case.tick().await;
+    assert_eq!(times(&case), first);
+    case.pass(SECOND * 5).await;
+    case.write("sealed/x.yaml", "a: [");
+    case.tick().await;
+    assert!(times(&case) > first);
+}
+
+#[tokio::test]
+async fn a_file_that_is_broken_at_a_restart_is_still_known_by_its_status() {
+    let mut case = Case::new().await;
+    case.seal("sealed/x.yaml", "ns/n", &[("a", "1")]);
+    case.tick().await;
+    case.write("sealed/x.yaml", "a: [");
+    case.restart().await;
+    assert!(case.failure("ns/n").contains("malformed YAML"));
+    case.pass(SECOND * 10).await;
+    assert_eq!(case.value("ns/n/a").as_deref(), Some("1"));
+}
+
+#[tokio::test]
+async fn values_are_removed_once_two_scans_two_seconds_apart_agree() {
+    let mut case = Case::new().await;
+    case.seal("sealed/x.yaml", "ns/n", &[("a", "1")]);
+    case.seal("sealed/y.yaml", "ns/m", &[("a", "1")]);
+    case.tick().await;
+    case.remove("sealed/x.yaml");
+    case.tick().await; // the first scan without it
+    case.pass(SECOND * 2 - SignedDuration::from_millis(1)).await;
+    assert_eq!(case.value("ns/n/a").as_deref(), Some("1"));
+    case.tick().await;
+    assert_eq!(case.value("ns/n/a"), None);
+    assert!(!case.dir.join("secrets/ns/n").exists());
+    assert_eq!(case.status_text("ns/n"), None);
+    assert_eq!(case.value("ns/m/a").as_deref(), Some("1"));
+    case.remove("sealed/y.yaml");
+    case.pass(SECOND * 3).await;
+    assert!(!case.dir.join("secrets/ns").exists());
+    assert!(!case.dir.join("status/ns").exists());
+}
+
+#[tokio::test]
+async fn what_vanished_while_nobody_looked_is_removed_after_a_restart() {
+    let mut case = Case::new().await;
+    case.seal("sealed/x.yaml", "ns/n", &[("a", "1")]);
+    case.tick().await;
+    case.remove("sealed/x.yaml");
+    case.restart().await;
+    assert_eq!(case.value("ns/n/a").as_deref(), Some("1"));
+    case.pass(SECOND * 3).await;
+    assert_eq!(case.value("ns/n/a"), None);
+}
+
+#[tokio::test]
+async fn a_missing_or_unreadable_folder_removes_nothing() {
+    let mut case = Case::new().await;
+    case.seal("sealed/sub/x.yaml", "ns/n", &[("a", "1")]);
+    case.seal("sealed/y.yaml", "ns/m", &[("a", "1")]);
+    case.tick().await;
+    let away = case.outer.path().join("away");
+    std::fs::rename(case.dir.join("sealed"), &away).unwrap();
+    case.pass(SECOND * 10).await;
+    std::fs::write(case.dir.join("sealed"), "a file").unwrap();
+    case.pass(SECOND * 10).await;
+    case.restart().await;
+    case.pass(SECOND * 10).await;
+    assert_eq!(case.value("ns/n/a").as_deref(), Some("1"));
+    std::fs::remove_file(case.dir.join("sealed")).unwrap();
+    std::fs::rename(&away, case.dir.join("sealed")).unwrap();
+    case.pass(SECOND * 10).await;
+    assert_eq!(case.value("ns/m/a").as_deref(), Some("1"));
+    assert!(case.is_synced("ns/n"));
+}
+
+#[tokio::test]
+async fn while_any_file_is_broken_nothing_is_removed() {
+    let mut case = Case::new().await;
+    case.seal("sealed/x.yaml", "ns/n", &[("a", "1")]);
+    case.tick().await;
+    for (why, path, text) in [
+        ("malformed", "sealed/broken.yaml", "a: [".to_owned()),
+        (
+            "without namespace",
+            "sealed/broken.yaml",
+            "kind: SealedSecret\nmetadata: {name: n}\n".to_owned(),
+        ),
+        (
+            "too large",
+            "sealed/broken.json",
+            " ".repeat(16 * 1024 * 1024 + 1),
+        ),
+    ] {
+        let original = std::fs::read_to_string(case.dir.join("sealed/x.yaml")).unwrap();
+        case.write(path, &text);
+        case.remove("sealed/x.yaml");
+        case.pass(SECOND * 10).await;
+        assert_eq!(case.value("ns/n/a").as_deref(), Some("1"), "{why}");
+        case.write("sealed/x.yaml", &original);
+        case.remove(path);
+        case.tick().await;
+    }
+    case.remove("sealed/x.yaml");
+    case.pass(SECOND * 3).await;
+    assert_eq!(case.value("ns/n/a"), None);
+}
+
+#[tokio::test]
+async fn a_file_that_is_renamed_changes_nothing() {
+    let mut case = Case::new().await;
+    case.seal("sealed/x.yaml", "ns/n", &[("a", "1")]);
+    case.tick().await;
+    let before = version(&case, "ns/n");
+    std::fs::rename(
+        case.dir.join("sealed/x.yaml"),
+        case.dir.join("sealed/y.json"),
+    )
+    .unwrap();
+    case.pass(SECOND * 10).await;
+    assert_eq!(version(&case, "ns/n"), before);
+    assert!(case.is_synced("ns/n"));
+}
+
+#[tokio::test]
+async fn two_files_with_one_identity_are_both_refused_by_name() {
+    let mut case = Case::new().await;
+    case.seal("sealed/x.yaml", "ns/n", &[("a", "1")]);
+    case.tick().await;
+    case.seal("sealed/a.yaml", "ns/n", &[("a", "2")]);
+    case.pass(SECOND * 5).await;
+    let said = case.failure("ns/n");
+    assert!(
+        said.contains("sealed/a.yaml") && said.contains("sealed/x.yaml"),
+        "{said}"
+    );
+    assert_eq!(case.value("ns/n/a").as_deref(), Some("1"));
+    case.remove("sealed/x.yaml");
+    case.tick().await;
+    assert_eq!(case.value("ns/n/a").as_deref(), Some("2"));
+    assert!(case.is_synced("ns/n"));
+}
+
+#[tokio::test]
+async fn a_restart_touches_nothing_that_is_as_it_shall_be() {
+    let mut case = Case::new().await;
+    case.seal("sealed/x.yaml", "ns/n", &[("a", "1"), ("b", "2")]);
+    case.tick().await;
+    let facts = |case: &Case| {
+        [
+            "secrets/ns/n",
+            "secrets/ns/n/..data/",
+            "secrets/ns/n/a",
+            "status/ns/n.yaml",
+        ]
+        .map(|path| {
+            let m = std::fs::metadata(case.dir.join(path)).unwrap();
+            (m.ino(), m.mtime(), m.mtime_nsec(), m.ctime_nsec())
+        })
+    };
+    let before = facts(&case);
+    case.restart().await;
+    case.pass(SECOND * 5).await;
+    assert_eq!(facts(&case), before);
+}
+
+#[tokio::test]
+async fn a_restart_heals_values_and_clears_what_a_killed_process_left() {
+    let mut case = Case::new().await;
+    case.seal("sealed/x.yaml", "ns/n", &[("a", "1"), ("b", "2")]);
+    case.tick().await;
+    let folder = case.dir.join("secrets/ns/n");
+    std::fs::remove_file(folder.join("b")).unwrap();
+    std::fs::create_dir(folder.join("..v00000000000000ff")).unwrap();
+    std::fs::write(case.dir.join("status/ns/.unfinished-00000000000000ff"), "").unwrap();
+    case.restart().await;
+    assert_eq!(case.value("ns/n/b").as_deref(), Some("2"));
+    assert_eq!(std::fs::read_dir(folder).unwrap().count(), 4);
+    assert_eq!(
+        std::fs::read_dir(case.dir.join("status/ns"))
+            .unwrap()
+            .count(),
+        1
+    );
+}
+
+#[tokio::test]
+async fn the_values_of_a_killed_first_write_are_removed_with_their_sealed_secret() {
+    let mut case = Case::idle();
+    case.write("keys/one.yaml", &support::key_manifest("one", &KEYS[0]));
+    case.write("secrets/ns/n/..v00000000000000ff/a", "half");
+    case.start(&[]).await.unwrap();
+    case.pass(SECOND * 3).await;
+    assert!(!case.dir.join("secrets/ns").exists());
+}
+
+#[tokio::test]
+async fn statuses_can_be_turned_off() {
+    let mut case = Case::new().await;
+    case.start(&["--update-status=false"]).await.unwrap();
+    case.seal("sealed/x.yaml", "ns/n", &[("a", "1")]);
+    case.tick().await;
+    assert_eq!(case.value("ns/n/a").as_deref(), Some("1"));
+    assert_eq!(case.status_text("ns/n"), None);
+}
+
+#[tokio::test]
+async fn one_folder_has_one_controller() {
+    let case = Case::new().await;
+    let second = controller::rounds::Rounds::start(&case.config(), case.now).await;
+    let error = second.unwrap_err().to_string();
+    assert!(error.starts_with("another controller works on"), "{error}");
+}
+
+fn version(case: &Case, id: &str) -> std::path::PathBuf {
+    std::fs::read_link(case.dir.join("secrets").join(id).join("..data")).unwrap()
+}

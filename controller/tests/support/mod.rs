@@ -1,0 +1,232 @@
+//! A controller on a folder of its own, driven round by round with a clock that only the test moves.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "each test file uses a part of it, and a test fails by panicking"
+)]
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use controller::args::Config;
+use controller::rounds::{INTERVAL, Rounds, StartError};
+use jiff::{SignedDuration, Timestamp};
+use shared::key::{KeySize, KeySpec, NewKey};
+use shared::plain::Plain;
+use shared::resource::{Condition, SealedSecret};
+use shared::scope::Scope;
+use shared::seal::seal;
+use shared::secret::Secret;
+use shared::{key_secret, manifest};
+
+/// Two keys for all tests of a file: making one takes a while.
+pub static KEYS: LazyLock<[NewKey; 2]> = LazyLock::new(|| [key(1_700_000_000), key(1_700_000_001)]);
+
+fn key(second: i64) -> NewKey {
+    let spec = KeySpec {
+        size: KeySize::Rsa2048,
+        ttl: SignedDuration::from_hours(87_600),
+        common_name: String::new(),
+    };
+    let now = Timestamp::from_second(second).unwrap();
+    spec.generate(now, &mut rand::rng()).unwrap()
+}
+
+/// The manifest of a key, as a backup has it.
+pub fn key_manifest(name: &str, key: &NewKey) -> String {
+    let secret = key_secret::build(name, "kube-system", key, BTreeMap::new(), BTreeMap::new());
+    manifest::to_yaml(&secret.to_document())
+}
+
+/// A SealedSecret for a key.
+pub fn sealed(key: &NewKey, id: &str, items: &[(&str, &str)]) -> SealedSecret {
+    let (namespace, name) = id.split_once('/').unwrap();
+    let mut secret = Secret::default();
+    secret.metadata.namespace = Some(namespace.into());
+    secret.metadata.name = Some(name.into());
+    // Names that no API server takes still seal under this scope.
+    Scope::ClusterWide.annotate(secret.metadata.annotations.get_or_insert_default());
+    for (item, value) in items {
+        secret
+            .data
+            .insert((*item).into(), Plain::from((*value).to_owned()));
+    }
+    seal(
+        &secret,
+        key.pair.certificate().public_key(),
+        &mut rand::rng(),
+    )
+    .unwrap()
+}
+
+/// Its manifest.
+pub fn manifest_of(sealed: &SealedSecret) -> String {
+    manifest::to_yaml(&sealed.to_document())
+}
+
+pub struct Case {
+    pub outer: tempfile::TempDir,
+    pub dir: PathBuf,
+    pub now: Timestamp,
+    words: Vec<String>,
+    rounds: Option<Rounds>,
+}
+
+impl Case {
+    /// A folder with the first key, and a controller that has had its first rounds.
+    pub async fn new() -> Self {
+        let mut case = Self::idle();
+        case.write("keys/one.yaml", &key_manifest("one", &KEYS[0]));
+        case.start(&[]).await.unwrap();
+        case
+    }
+
+    /// A folder without controller.
+    pub fn idle() -> Self {
+        let outer = tempfile::tempdir().unwrap();
+        let dir = outer.path().join("dir");
+        std::fs::create_dir_all(dir.join("sealed")).unwrap();
+        std::fs::create_dir_all(dir.join("keys")).unwrap();
+        Self {
+            outer,
+            dir,
+            // Ahead of the clock that stamps files, so that every file is at rest.
+            now: Timestamp::now() + SignedDuration::from_hours(1),
+            words: Vec::new(),
+            rounds: None,
+        }
+    }
+
+    /// Starts a controller, or another one after the end of the first.
+    pub async fn start(&mut self, words: &[&str]) -> Result<(), StartError> {
+        self.rounds = None;
+        self.words = words.iter().map(|word| (*word).to_owned()).collect();
+        let config = self.config();
+        self.rounds = Some(Rounds::start(&config, self.now).await?);
+        self.settle().await;
+        Ok(())
+    }
+
+    /// What a controller here would be told.
+    pub fn config(&self) -> Config {
+        let mut words: Vec<OsString> = vec![
+            "--directory".into(),
+            self.dir.clone().into(),
+            "--key-size=2048".into(),
+            "--key-renew-period=0".into(),
+        ];
+        words.extend(self.words.iter().map(OsString::from));
+        Config::read(words, |_| None).unwrap()
+    }
+
+    pub async fn restart(&mut self) {
+        let words = self.words.clone();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        self.start(&words).await.unwrap();
+    }
+
+    pub fn rounds(&mut self) -> &mut Rounds {
+        self.rounds.as_mut().unwrap()
+    }
+
+    /// Rounds at this instant until nothing is due.
+    pub async fn settle(&mut self) {
+        while self.rounds.as_mut().unwrap().round(self.now).await <= self.now {}
+    }
+
+    /// Lets some time pass, interval by interval, as the main loop does.
+    pub async fn pass(&mut self, time: SignedDuration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.now = end.min(self.now + INTERVAL);
+            self.settle().await;
+        }
+    }
+
+    /// Lets one interval pass.
+    pub async fn tick(&mut self) {
+        self.pass(INTERVAL).await;
+    }
+
+    /// Puts a file in place in one step.
+    pub fn write(&self, path: &str, text: &str) {
+        let path = self.dir.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let temporary = self.outer.path().join("temporary");
+        std::fs::write(&temporary, text).unwrap();
+        std::fs::rename(temporary, path).unwrap();
+    }
+
+    /// Seals for the first key and puts the manifest into a file.
+    pub fn seal(&self, file: &str, id: &str, items: &[(&str, &str)]) {
+        self.write(file, &manifest_of(&sealed(&KEYS[0], id, items)));
+    }
+
+    pub fn remove(&self, path: &str) {
+        std::fs::remove_file(self.dir.join(path)).unwrap();
+    }
+
+    /// A value as a program sees it: opened by its name.
+    pub fn value(&self, path: &str) -> Option<String> {
+        std::fs::read_to_string(self.dir.join("secrets").join(path)).ok()
+    }
+
+    /// `Synced` of an object: its status, and its message or nothing.
+    pub fn synced(&self, id: &str) -> Option<(String, String)> {
+        let condition = self.conditions(id)?.into_iter().next()?;
+        assert_eq!(condition.type_, "Synced");
+        Some((condition.status, condition.message.unwrap_or_default()))
+    }
+
+    /// The message of a `Synced` that is false.
+    pub fn failure(&self, id: &str) -> String {
+        match self.synced(id) {
+            Some((status, message)) if status == "False" => message,
+            other => panic!("{id} has not failed: {other:?}"),
+        }
+    }
+
+    pub fn is_synced(&self, id: &str) -> bool {
+        self.synced(id) == Some(("True".into(), String::new()))
+    }
+
+    pub fn status_text(&self, id: &str) -> Option<String> {
+        std::fs::read_to_string(self.dir.join(format!("status/{id}.yaml"))).ok()
+    }
+
+    pub fn conditions(&self, id: &str) -> Option<Vec<Condition>> {
+        let text = self.status_text(id)?;
+        let document = &manifest::read(text.as_bytes()).unwrap()[0];
+        let mut reading = manifest::Reading::default();
+        let json = reading.json(&document.root, manifest::Shape::Any).unwrap();
+        Some(serde_json::from_value(json["status"]["conditions"].clone()).unwrap())
+    }
+
+    /// Every path below a folder with its content and, for links, its target.
+    pub fn tree(path: &Path) -> BTreeMap<PathBuf, String> {
+        let mut found = BTreeMap::new();
+        let mut todo = vec![path.to_owned()];
+        while let Some(folder) = todo.pop() {
+            for entry in std::fs::read_dir(&folder).unwrap() {
+                let entry = entry.unwrap();
+                let kind = entry.file_type().unwrap();
+                let text = if kind.is_symlink() {
+                    format!("-> {}", std::fs::read_link(entry.path()).unwrap().display())
+                } else if kind.is_dir() {
+                    todo.push(entry.path());
+                    "a folder".into()
+                } else {
+                    std::fs::read_to_string(entry.path()).unwrap()
+                };
+                found.insert(entry.path(), text);
+            }
+        }
+        found
+    }
+}
