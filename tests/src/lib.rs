@@ -1,5 +1,5 @@
-//! What the tests that cross crates stand on: a real Kubernetes control plane, and the programs
-//! that the tests start.
+//! What the tests that cross crates stand on: a real Kubernetes control plane, the Go peer, and the
+//! programs that the tests start.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -12,6 +12,7 @@ pub mod control_plane;
 pub mod go_build;
 pub mod guarded;
 pub mod patience;
+pub mod peer;
 pub mod scratch;
 
 mod cache;

@@ -1,0 +1,38 @@
+// Command peer offers the Go implementation of Sealed Secrets to tests in other languages.
+//
+// It reads one JSON request per line on standard input and answers each with one JSON line on
+// standard output, in order. Bytes travel as base64. It ends when its input ends.
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+)
+
+func main() {
+	if err := serve(os.Stdin, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "peer:", err)
+		os.Exit(1)
+	}
+}
+
+// serve answers until the input ends. A failed operation is an answer; only a request that is no
+// JSON, or a pipe that breaks, ends the service.
+func serve(in io.Reader, out io.Writer) error {
+	requests := json.NewDecoder(bufio.NewReaderSize(in, 1<<20))
+	answers := json.NewEncoder(out)
+	for {
+		var request request
+		if err := requests.Decode(&request); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("reading a request: %w", err)
+		}
+		if err := answers.Encode(request.answer()); err != nil {
+			return fmt.Errorf("writing an answer: %w", err)
+		}
+	}
+}

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+
+	"github.com/bitnami-labs/sealed-secrets/pkg/apis/sealedsecrets/v1alpha1"
+	"github.com/bitnami-labs/sealed-secrets/pkg/kubeseal"
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/client-go/kubernetes/scheme"
+	"sigs.k8s.io/yaml"
+)
+
+// sealSecret answers with the SealedSecret that the peer makes, in the wanted format.
+func sealSecret(r *request) (answer, error) {
+	public, err := kubeseal.ParseKey(bytes.NewReader(r.Certificate))
+	if err != nil {
+		return answer{}, err
+	}
+	var secret v1.Secret
+	if err := yaml.Unmarshal(r.Text, &secret); err != nil {
+		return answer{}, err
+	}
+	sealed, err := v1alpha1.NewSealedSecret(scheme.Codecs, public, &secret)
+	if err != nil {
+		return answer{}, err
+	}
+	return written(sealed, v1alpha1.SchemeGroupVersion, r.Format)
+}
+
+// unseal answers with the Secret that the peer makes, in the wanted format.
+func unseal(r *request) (answer, error) {
+	keys, err := privateKeys(r.Keys)
+	if err != nil {
+		return answer{}, err
+	}
+	var sealed v1alpha1.SealedSecret
+	if err := runtime.DecodeInto(scheme.Codecs.UniversalDecoder(), r.Text, &sealed); err != nil {
+		return answer{}, err
+	}
+	secret, err := sealed.Unseal(scheme.Codecs, keys)
+	if err != nil {
+		return answer{}, err
+	}
+	return written(secret, v1.SchemeGroupVersion, r.Format)
+}
+
+// parse reads one YAML or JSON document with the parsers the peer uses. Without a kind the answer
+// is the document as JSON with sorted keys and every digit of its numbers; with one, the document
+// went through that kind's Go type.
+func parse(r *request) (answer, error) {
+	if r.Kind == "" {
+		text, err := canonical(r.Text)
+		return answer{Text: text}, err
+	}
+	target, err := targetFor(r.Kind)
+	if err != nil {
+		return answer{}, err
+	}
+	if err := yaml.Unmarshal(r.Text, target); err != nil {
+		return answer{}, err
+	}
+	text, err := json.Marshal(target)
+	return answer{Text: text}, err
+}
+
+func canonical(text []byte) ([]byte, error) {
+	if !utilyaml.IsJSONBuffer(text) {
+		return yaml.YAMLToJSON(text)
+	}
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.UseNumber()
+	var generic any
+	if err := decoder.Decode(&generic); err != nil {
+		return nil, err
+	}
+	return json.Marshal(generic)
+}
+
+// encode writes an object, given as JSON, the way the peer encodes it.
+func encode(r *request) (answer, error) {
+	switch r.Kind {
+	case "Secret":
+		var secret v1.Secret
+		if err := json.Unmarshal(r.Text, &secret); err != nil {
+			return answer{}, err
+		}
+		return written(&secret, v1.SchemeGroupVersion, r.Format)
+	case "SealedSecret":
+		var sealed v1alpha1.SealedSecret
+		if err := json.Unmarshal(r.Text, &sealed); err != nil {
+			return answer{}, err
+		}
+		return written(&sealed, v1alpha1.SchemeGroupVersion, r.Format)
+	default:
+		return answer{}, fmt.Errorf("cannot encode kind %q", r.Kind)
+	}
+}
+
+func targetFor(kind string) (any, error) {
+	switch kind {
+	case "Secret":
+		return &v1.Secret{}, nil
+	case "SealedSecret":
+		return &v1alpha1.SealedSecret{}, nil
+	default:
+		return nil, fmt.Errorf("cannot parse kind %q", kind)
+	}
+}
+
+// written is the peer's encoding: its pretty encoder for JSON, its YAML encoder otherwise, without
+// the frame that kubeseal prints around it (a final line end for JSON, a leading `---` for YAML).
+func written(object runtime.Object, version runtime.GroupVersioner, format string) (answer, error) {
+	media := runtime.ContentTypeJSON
+	if format == "yaml" {
+		media = runtime.ContentTypeYAML
+	}
+	info, known := runtime.SerializerInfoForMediaType(scheme.Codecs.SupportedMediaTypes(), media)
+	if !known {
+		return answer{}, fmt.Errorf("no serializer for %s", media)
+	}
+	serializer := info.PrettySerializer
+	if serializer == nil {
+		serializer = info.Serializer
+	}
+	text, err := runtime.Encode(scheme.Codecs.EncoderForVersion(serializer, version), object)
+	return answer{Text: text}, err
+}

@@ -1,0 +1,52 @@
+package main
+
+import "fmt"
+
+// request names an operation and carries its arguments; each operation reads only its own.
+type request struct {
+	Op string `json:"op"`
+
+	Certificate []byte   `json:"certificate,omitempty"` // PEM
+	Keys        []string `json:"keys,omitempty"`        // PEM, one private key each
+	Label       []byte   `json:"label,omitempty"`
+	Value       []byte   `json:"value,omitempty"` // a plain or sealed value
+	Text        []byte   `json:"text,omitempty"`  // a manifest, JSON or YAML
+	Kind        string   `json:"kind,omitempty"`  // "", "Secret" or "SealedSecret"
+	Format      string   `json:"format,omitempty"`
+
+	Generate generation `json:"generate,omitzero"`
+}
+
+// answer holds the results of the operation, or only an error.
+type answer struct {
+	Error string `json:"error,omitempty"`
+
+	Value       []byte `json:"value,omitempty"`
+	Text        []byte `json:"text,omitempty"`
+	Fingerprint string `json:"fingerprint,omitempty"`
+
+	*generated
+}
+
+var operations = map[string]func(*request) (answer, error){
+	"seal_value":  sealValue,
+	"open_value":  openValue,
+	"seal_secret": sealSecret,
+	"unseal":      unseal,
+	"generate":    generate,
+	"fingerprint": fingerprint,
+	"parse":       parse,
+	"encode":      encode,
+}
+
+func (r *request) answer() answer {
+	operation, known := operations[r.Op]
+	if !known {
+		return answer{Error: fmt.Sprintf("unknown operation %q", r.Op)}
+	}
+	result, err := operation(r)
+	if err != nil {
+		return answer{Error: err.Error()}
+	}
+	return result
+}

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/rsa"
+	"fmt"
+
+	"github.com/bitnami-labs/sealed-secrets/pkg/crypto"
+	"github.com/bitnami-labs/sealed-secrets/pkg/kubeseal"
+	"k8s.io/client-go/util/keyutil"
+)
+
+func sealValue(r *request) (answer, error) {
+	public, err := kubeseal.ParseKey(bytes.NewReader(r.Certificate))
+	if err != nil {
+		return answer{}, err
+	}
+	sealed, err := crypto.HybridEncrypt(rand.Reader, public, r.Value, r.Label)
+	return answer{Value: sealed}, err
+}
+
+func openValue(r *request) (answer, error) {
+	keys, err := privateKeys(r.Keys)
+	if err != nil {
+		return answer{}, err
+	}
+	plain, err := crypto.HybridDecrypt(rand.Reader, keys, r.Value, r.Label)
+	return answer{Value: plain}, err
+}
+
+func fingerprint(r *request) (answer, error) {
+	public, err := kubeseal.ParseKey(bytes.NewReader(r.Certificate))
+	if err != nil {
+		return answer{}, err
+	}
+	text, err := crypto.PublicKeyFingerprint(public)
+	return answer{Fingerprint: text}, err
+}
+
+// privateKeys gives the keys in the form the peer wants them: by fingerprint.
+func privateKeys(pems []string) (map[string]*rsa.PrivateKey, error) {
+	keys := map[string]*rsa.PrivateKey{}
+	for _, text := range pems {
+		parsed, err := keyutil.ParsePrivateKeyPEM([]byte(text))
+		if err != nil {
+			return nil, err
+		}
+		key, isRSA := parsed.(*rsa.PrivateKey)
+		if !isRSA {
+			return nil, fmt.Errorf("private key is a %T, not RSA", parsed)
+		}
+		name, err := crypto.PublicKeyFingerprint(&key.PublicKey)
+		if err != nil {
+			return nil, err
+		}
+		keys[name] = key
+	}
+	return keys, nil
+}

@@ -1,0 +1,81 @@
+//! Fields of the JSON lines that `tests/peer` speaks.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use super::PeerError;
+
+/// Which key pair to make.
+#[derive(Debug, Clone, Serialize)]
+pub struct KeyRequest {
+    /// RSA modulus size; 0 asks for a P-256 key, which Sealed Secrets has to refuse.
+    pub bits: u32,
+    /// Start of the certificate's validity, in seconds since 1970.
+    pub not_before: i64,
+    /// Length of the certificate's validity, in seconds.
+    pub valid_for: i64,
+    /// Issuer and subject; empty for an empty distinguished name.
+    pub common_name: String,
+}
+
+impl KeyRequest {
+    /// An RSA key whose certificate is valid from 2020 to 2120.
+    #[must_use]
+    pub fn rsa(bits: u32) -> Self {
+        Self {
+            bits,
+            not_before: 1_577_836_800,
+            valid_for: 3_155_760_000,
+            common_name: String::new(),
+        }
+    }
+}
+
+/// One key pair, in each of the forms that readers meet. All are PEM.
+#[derive(Clone, Deserialize)]
+pub struct KeyPair {
+    /// The private key in its traditional form: PKCS#1, or SEC 1 for elliptic curves.
+    pub pkcs1: String,
+    /// The private key as PKCS#8.
+    pub pkcs8: String,
+    /// The self-signed certificate.
+    pub certificate: String,
+    /// The bare public key.
+    pub public_key: String,
+}
+
+impl std::fmt::Debug for KeyPair {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeyPair")
+            .field("certificate", &self.certificate)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Bytes that Go leaves out when they are empty.
+pub(super) fn bytes(answer: &Value, field: &str) -> Result<Vec<u8>, PeerError> {
+    let Some(text) = answer.get(field) else {
+        return Ok(Vec::new());
+    };
+    let text = text.as_str().ok_or(PeerError::Answer("base64 text"))?;
+    STANDARD
+        .decode(text)
+        .map_err(|_| PeerError::Answer("base64 text"))
+}
+
+pub(super) fn text(answer: &Value, field: &str) -> Result<String, PeerError> {
+    answer
+        .get(field)
+        .and_then(Value::as_str)
+        .map(str::to_owned)
+        .ok_or(PeerError::Answer("a text"))
+}
+
+pub(super) fn json_text(answer: &Value, field: &str) -> Result<Value, PeerError> {
+    serde_json::from_slice(&bytes(answer, field)?).map_err(|_| PeerError::Answer("a JSON text"))
+}
+
+pub(super) fn parsed<T: DeserializeOwned>(answer: Value) -> Result<T, PeerError> {
+    serde_json::from_value(answer).map_err(|_| PeerError::Answer("a key pair"))
+}

@@ -1,0 +1,163 @@
+//! Whole Secrets: sealed on one side, opened on the other.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde_json::{Value, json};
+use shared::{
+    key::PrivateKey,
+    key_ring::{KeyRing, RingKey},
+    manifest::{self, to_json, to_yaml},
+    resource::SealedSecret,
+    scope::Scope,
+    seal::seal,
+    secret::Secret,
+    unseal::unseal,
+};
+use tests::peer::Format;
+
+use crate::{
+    PEER,
+    keys::{KEYS, TestKey},
+};
+
+/// A Secret of that scope with one of everything that sealing keeps.
+fn secret(scope: Scope) -> Value {
+    let mut annotations = BTreeMap::from([("note".to_owned(), "kept: \"yes\"".to_owned())]);
+    scope.annotate(&mut annotations);
+    json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"namespace": "ns", "name": "app", "labels": {"team": "red"}, "annotations": annotations},
+        "type": "example.com/kind",
+        "immutable": true,
+        "data": {
+            "empty": "",
+            "text": STANDARD.encode("hunter2"),
+            "bytes": STANDARD.encode([0, 255, 128, 10]),
+            "large": STANDARD.encode(vec![b'x'; 100_000]),
+        },
+    })
+}
+
+#[test]
+fn the_peer_unseals_each_object_that_we_sealed() {
+    for scope in Scope::ALL {
+        let original = secret(scope);
+        let key = &KEYS[1];
+        let sealed = sealed_by_us(&original, key).to_document();
+        for (text, format) in [
+            (to_json(&sealed), Format::Json),
+            (to_yaml(&sealed), Format::Yaml),
+        ] {
+            let secret = PEER
+                .unseal(&[&key.private], text.as_bytes(), format)
+                .unwrap();
+            assert_eq!(
+                facts(&PEER.parse(&secret).unwrap()),
+                facts(&original),
+                "{scope:?}, {format:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn we_unseal_each_object_that_the_peer_sealed() {
+    for scope in Scope::ALL {
+        let original = secret(scope);
+        let key = &KEYS[0];
+        for format in [Format::Json, Format::Yaml] {
+            let sealed = PEER
+                .seal_secret(&key.certificate, original.to_string().as_bytes(), format)
+                .unwrap();
+            let secret = unseal(&read(&sealed), &ring(key), false).unwrap().secret;
+            assert_eq!(
+                facts(&secret.to_document()),
+                facts(&original),
+                "{scope:?}, {format:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn both_sides_make_the_same_object_but_for_its_ciphertexts() {
+    for scope in Scope::ALL {
+        let original = secret(scope);
+        let key = &KEYS[0];
+        let ours = sealed_by_us(&original, key).to_document();
+        for (ours, format) in [
+            (to_json(&ours), Format::Json),
+            (to_yaml(&ours), Format::Yaml),
+        ] {
+            let theirs = PEER
+                .seal_secret(&key.certificate, original.to_string().as_bytes(), format)
+                .unwrap();
+            let theirs = String::from_utf8(theirs).unwrap();
+            assert_eq!(
+                without_ciphertexts(ours.trim_end()),
+                without_ciphertexts(theirs.trim_end()),
+                "{scope:?}, {format:?}"
+            );
+        }
+    }
+}
+
+fn sealed_by_us(secret: &Value, key: &TestKey) -> SealedSecret {
+    let documents = manifest::read(secret.to_string().as_bytes()).unwrap();
+    let (secrets, _) = Secret::all_from_document(&documents[0]).unwrap();
+    seal(
+        &secrets[0],
+        key.pair.certificate().public_key(),
+        &mut rand::rng(),
+    )
+    .unwrap()
+}
+
+fn read(sealed: &[u8]) -> SealedSecret {
+    let documents = manifest::read(sealed).unwrap();
+    SealedSecret::all_from_document(&documents[0])
+        .unwrap()
+        .0
+        .remove(0)
+}
+
+fn ring(key: &TestKey) -> KeyRing {
+    let private = PrivateKey::from_pem(key.private.as_bytes()).unwrap();
+    KeyRing::new([Arc::new(RingKey::opening_only("test".to_owned(), private))])
+}
+
+/// What must come through; `null` and the empty text are both an empty value.
+fn facts(secret: &Value) -> Value {
+    let text = |path: &str| secret.pointer(path).cloned().unwrap_or_default();
+    let items = secret["data"].as_object().unwrap().iter();
+    let items: BTreeMap<_, _> = items
+        .map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned()))
+        .collect();
+    json!({
+        "name": text("/metadata/name"),
+        "namespace": text("/metadata/namespace"),
+        "labels": text("/metadata/labels"),
+        "annotations": text("/metadata/annotations"),
+        "type": text("/type"),
+        "immutable": text("/immutable"),
+        "data": items,
+    })
+}
+
+/// Sealed values have no blanks in them and are longer than all else.
+fn without_ciphertexts(text: &str) -> String {
+    let shorten = |word: &str| {
+        if word.len() > 300 {
+            "<sealed>".to_owned()
+        } else {
+            word.to_owned()
+        }
+    };
+    let lines = text
+        .lines()
+        .map(|line| line.split(' ').map(shorten).collect::<Vec<_>>().join(" "));
+    let lines = lines.map(|line| line.replace("<sealed>,", "<sealed>"));
+    lines.collect::<Vec<_>>().join("\n")
+}

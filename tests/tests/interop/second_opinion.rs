@@ -1,0 +1,70 @@
+//! The envelope once more, from the specification and with the pure-Rust `rsa` and `aes-gcm` crates
+//! only.
+
+use aes_gcm::{
+    Aes256Gcm, Nonce,
+    aead::{Aead, KeyInit},
+};
+use rand::Rng;
+use rsa::{Oaep, RsaPrivateKey, RsaPublicKey, pkcs1::DecodeRsaPrivateKey, sha2::Sha256};
+use shared::envelope;
+
+use crate::{keys::TestKey, values::for_every_combination};
+
+const ZERO_NONCE: [u8; 12] = [0; 12];
+
+#[test]
+fn opens_what_the_second_implementation_sealed() {
+    for_every_combination(|key, label, content, which| {
+        let sealed = seal(&private(key).to_public_key(), label.as_bytes(), content);
+        let opened = envelope::open(key.pair.private(), label, &sealed).expect(which);
+        assert!(opened.expose() == content, "{which}");
+    });
+}
+
+#[test]
+fn seals_what_the_second_implementation_opens() {
+    for_every_combination(|key, label, content, which| {
+        let public = key.pair.certificate().public_key();
+        let sealed = envelope::seal(public, label, content, &mut rand::rng()).expect(which);
+        assert!(
+            open(&private(key), label.as_bytes(), &sealed) == content,
+            "{which}"
+        );
+    });
+}
+
+fn private(key: &TestKey) -> RsaPrivateKey {
+    RsaPrivateKey::from_pkcs1_pem(&key.private).unwrap()
+}
+
+fn seal(key: &RsaPublicKey, label: &[u8], plain: &[u8]) -> Vec<u8> {
+    let mut session = [0; 32];
+    rand::rng().fill_bytes(&mut session);
+    let wrapped = key
+        .encrypt(&mut rand::rng(), oaep(label), &session)
+        .unwrap();
+    let value = aead(&session)
+        .encrypt(&Nonce::from(ZERO_NONCE), plain)
+        .unwrap();
+    let length = u16::try_from(wrapped.len()).unwrap().to_be_bytes();
+    [&length[..], &wrapped, &value].concat()
+}
+
+fn open(key: &RsaPrivateKey, label: &[u8], sealed: &[u8]) -> Vec<u8> {
+    let (length, rest) = sealed.split_first_chunk().unwrap();
+    let (wrapped, value) = rest.split_at(usize::from(u16::from_be_bytes(*length)));
+    let session = key.decrypt(oaep(label), wrapped).unwrap();
+    aead(&session)
+        .decrypt(&Nonce::from(ZERO_NONCE), value)
+        .unwrap()
+}
+
+/// SHA-256 for the label and for MGF1.
+fn oaep(label: &[u8]) -> Oaep<Sha256> {
+    Oaep::new_with_label(label.to_vec())
+}
+
+fn aead(session: &[u8]) -> Aes256Gcm {
+    Aes256Gcm::new_from_slice(session).unwrap()
+}

@@ -1,0 +1,92 @@
+//! YAML and JSON: both sides read the same values out of the same texts, and write the same texts.
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use shared::manifest::{self, Reading, Shape, to_json, to_yaml};
+use tests::peer::{Format, Kind, PeerError};
+
+use crate::{
+    PEER,
+    strategies::{document, sealed_secret},
+};
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn go_reads_our_yaml_as_the_value_that_we_wrote(value in document()) {
+        let text = to_yaml(&value);
+        prop_assert_eq!(PEER.parse(text.as_bytes()).unwrap(), value, "{}", text);
+    }
+
+    #[test]
+    fn we_read_our_yaml_as_the_value_that_we_wrote(value in document()) {
+        let text = to_yaml(&value);
+        prop_assert_eq!(read_by_us(&text), value, "{}", text);
+    }
+
+    #[test]
+    fn both_sides_read_our_json_as_the_value_that_we_wrote(value in document()) {
+        let text = to_json(&value);
+        prop_assert_eq!(&PEER.parse(text.as_bytes()).unwrap(), &value, "Go: {}", text);
+        prop_assert_eq!(read_by_us(&text), value, "we: {}", text);
+    }
+
+    #[test]
+    fn we_write_an_object_byte_for_byte_as_go_does(object in sealed_secret()) {
+        let json = PEER.encode(Kind::SealedSecret, &object, Format::Json).unwrap();
+        prop_assert_eq!(to_json(&object), String::from_utf8(json).unwrap() + "\n");
+        let yaml = yaml_of_go(&object);
+        prop_assume!(yaml.is_some());
+        prop_assert_eq!(to_yaml(&object), yaml.unwrap());
+    }
+
+    #[test]
+    fn we_read_gos_yaml_as_go_reads_it(object in sealed_secret()) {
+        let yaml = yaml_of_go(&object);
+        prop_assume!(yaml.is_some());
+        let yaml = yaml.unwrap();
+        prop_assert_eq!(read_by_us(&yaml), PEER.parse(yaml.as_bytes()).unwrap(), "{}", yaml);
+    }
+}
+
+/// Texts that once came out differently.
+#[test]
+fn writes_texts_as_go_does() {
+    let words = "a bb ".repeat(40);
+    let leading_blank = format!(" {words}");
+    for text in [
+        &leading_blank,
+        words.as_str(),
+        words.trim(),
+        "2724-71-72",
+        "2024-02-30",
+        ".0_0",
+    ] {
+        let key = "a-key-that-leaves-little-room/for-its-value-in-the-line-that-it-begins-with";
+        let object = json!({
+            "kind": "SealedSecret",
+            "apiVersion": "bitnami.com/v1alpha1",
+            "metadata": {"name": "app", "namespace": "ns"},
+            "spec": {"template": {"metadata": {"annotations": {key: text}}}, "encryptedData": {}},
+        });
+        assert_eq!(to_yaml(&object), yaml_of_go(&object).unwrap(), "{text:?}");
+    }
+}
+
+/// Nothing for texts with control characters that Go cannot write as YAML: on the way it reads its
+/// own JSON as YAML, where they must not stand.
+fn yaml_of_go(object: &Value) -> Option<String> {
+    match PEER.encode(Kind::SealedSecret, object, Format::Yaml) {
+        Ok(yaml) => Some(String::from_utf8(yaml).unwrap()),
+        Err(PeerError::Refused(why)) if why.contains("control characters") => None,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn read_by_us(text: &str) -> Value {
+    let documents = manifest::read(text.as_bytes()).unwrap();
+    Reading::default()
+        .json(&documents[0].root, Shape::Any)
+        .unwrap()
+}

@@ -1,0 +1,87 @@
+//! Single values: every scope, every size of key, every kind of content.
+
+use shared::{
+    envelope,
+    scope::{Label, Scope},
+};
+
+use crate::{
+    PEER,
+    keys::{KEYS, TestKey},
+};
+
+/// Name and content.
+pub(crate) fn contents() -> [(&'static str, Vec<u8>); 4] {
+    let mebibyte =
+        (0..1024 * 1024_u32).map(|i| u8::try_from(i.wrapping_mul(2_654_435_761) >> 24).unwrap());
+    [
+        ("nothing", Vec::new()),
+        ("one byte", vec![0]),
+        (
+            "bytes that are no UTF-8",
+            vec![0xff, 0xfe, 0x00, 0xc3, 0x28, b'\n'],
+        ),
+        ("a mebibyte", mebibyte.collect()),
+    ]
+}
+
+/// Every key with every scope and content, and a text that names the three.
+pub(crate) fn for_every_combination(check: impl Fn(&TestKey, &Label, &[u8], &str)) {
+    for key in KEYS.iter() {
+        for scope in Scope::ALL {
+            let label = scope.label("some-namespace", "some-name");
+            for (what, content) in contents() {
+                check(
+                    key,
+                    &label,
+                    &content,
+                    &format!("{what}, {scope:?}, {}", key.maker),
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn opens_every_value_that_the_peer_sealed() {
+    for_every_combination(|key, label, content, which| {
+        let sealed = PEER
+            .seal_value(&key.certificate, label.as_bytes(), content)
+            .unwrap();
+        let opened = envelope::open(key.pair.private(), label, &sealed).expect(which);
+        assert!(opened.expose() == content, "{which}");
+    });
+}
+
+#[test]
+fn seals_every_value_so_that_the_peer_opens_it() {
+    for_every_combination(|key, label, content, which| {
+        let public = key.pair.certificate().public_key();
+        let sealed = envelope::seal(public, label, content, &mut rand::rng()).expect(which);
+        let opened = PEER
+            .open_value(&[&key.private], label.as_bytes(), &sealed)
+            .expect(which);
+        assert!(opened == content, "{which}");
+    });
+}
+
+#[test]
+fn neither_side_opens_a_value_of_the_other_under_another_label() {
+    let key = &KEYS[0];
+    let labels = Scope::ALL.map(|scope| scope.label("ns", "name"));
+    for (here, label) in labels.iter().enumerate() {
+        let public = key.pair.certificate().public_key();
+        let ours = envelope::seal(public, label, b"value", &mut rand::rng()).unwrap();
+        let theirs = PEER
+            .seal_value(&key.certificate, label.as_bytes(), b"value")
+            .unwrap();
+        for (there, other) in labels.iter().enumerate() {
+            let opened = PEER
+                .open_value(&[&key.private], other.as_bytes(), &ours)
+                .is_ok();
+            assert_eq!(opened, here == there, "the peer, {label:?} under {other:?}");
+            let opened = envelope::open(key.pair.private(), other, &theirs).is_ok();
+            assert_eq!(opened, here == there, "ours, {label:?} under {other:?}");
+        }
+    }
+}

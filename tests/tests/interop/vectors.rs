@@ -1,0 +1,128 @@
+//! `tests/vectors/sealed-secrets-vectors.json`: values that the peer sealed for a throw-away key.
+
+use std::sync::Arc;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde::Deserialize;
+use serde_json::json;
+use shared::{
+    envelope,
+    key::{Certificate, PrivateKey},
+    key_ring::{KeyRing, RingKey},
+    manifest,
+    resource::SealedSecret,
+    scope::Scope,
+    unseal::unseal,
+};
+
+#[derive(Deserialize)]
+struct Vectors {
+    cases: Vec<Vector>,
+    certificate: String,
+    private_key_pkcs1: String,
+    key_fingerprint: String,
+    deprecated_v1_spec_data: OldVector,
+}
+
+#[derive(Deserialize)]
+struct Vector {
+    id: String,
+    scope: String,
+    namespace: String,
+    name: String,
+    oaep_label_utf8: String,
+    plaintext_b64: String,
+    #[serde(rename = "encryptedData_value")]
+    sealed: String,
+}
+
+#[derive(Deserialize)]
+struct OldVector {
+    namespace: String,
+    name: String,
+    #[serde(rename = "spec.data")]
+    data: String,
+}
+
+fn vectors() -> Vectors {
+    let text = include_str!("../../vectors/sealed-secrets-vectors.json");
+    serde_json::from_str(text).unwrap()
+}
+
+fn ring(vectors: &Vectors) -> KeyRing {
+    let private = PrivateKey::from_pem(vectors.private_key_pkcs1.as_bytes()).unwrap();
+    KeyRing::new([Arc::new(RingKey::opening_only(
+        "the vectors' key".to_owned(),
+        private,
+    ))])
+}
+
+#[test]
+fn every_vector_opens_under_the_label_of_its_scope_and_under_no_other() {
+    let vectors = vectors();
+    let private = PrivateKey::from_pem(vectors.private_key_pkcs1.as_bytes()).unwrap();
+    for vector in &vectors.cases {
+        let scope: Scope = vector.scope.parse().unwrap();
+        let label = scope.label(&vector.namespace, &vector.name);
+        assert_eq!(
+            label.as_bytes(),
+            vector.oaep_label_utf8.as_bytes(),
+            "{}",
+            vector.id
+        );
+        let sealed = STANDARD.decode(&vector.sealed).unwrap();
+        let opened = envelope::open(&private, &label, &sealed).expect(&vector.id);
+        assert_eq!(
+            STANDARD.encode(opened.expose()),
+            vector.plaintext_b64,
+            "{}",
+            vector.id
+        );
+        let moved = scope.label("elsewhere", "other");
+        assert_eq!(
+            envelope::open(&private, &moved, &sealed).is_ok(),
+            moved == label,
+            "{}",
+            vector.id
+        );
+    }
+    assert_eq!(vectors.cases.len(), 6);
+}
+
+#[test]
+fn the_vectors_certificate_has_the_fingerprint_that_is_written_beside_it() {
+    let vectors = vectors();
+    let certificate = Certificate::from_pem(vectors.certificate.as_bytes()).unwrap();
+    assert_eq!(
+        certificate.fingerprint().to_string(),
+        vectors.key_fingerprint
+    );
+    let private = PrivateKey::from_pem(vectors.private_key_pkcs1.as_bytes()).unwrap();
+    assert_eq!(private.fingerprint(), certificate.fingerprint());
+}
+
+#[test]
+fn the_deprecated_form_opens_where_it_is_accepted_and_only_there() {
+    let vectors = vectors();
+    let old = &vectors.deprecated_v1_spec_data;
+    let sealed = sealed_secret(&json!({
+        "apiVersion": "bitnami.com/v1alpha1",
+        "kind": "SealedSecret",
+        "metadata": {"namespace": old.namespace, "name": old.name},
+        "spec": {"data": old.data, "encryptedData": {}},
+    }));
+    let ring = ring(&vectors);
+    assert!(unseal(&sealed, &ring, false).is_err());
+    let secret = unseal(&sealed, &ring, true).unwrap().secret;
+    assert_eq!(secret.type_.as_deref(), Some("Opaque"));
+    assert_eq!(secret.metadata.labels.unwrap()["l"], "1");
+    assert_eq!(secret.data["foo"].expose(), b"bar");
+}
+
+fn sealed_secret(object: &serde_json::Value) -> SealedSecret {
+    let documents = manifest::read(object.to_string().as_bytes()).unwrap();
+    SealedSecret::all_from_document(&documents[0])
+        .unwrap()
+        .0
+        .remove(0)
+}

@@ -1,0 +1,129 @@
+//! The case table: `tests/differential/*.toml`, explained in `tests/differential/README.md`.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+
+/// One input for both programs.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Case {
+    /// A sentence, unique in the whole table.
+    pub(crate) name: String,
+    /// Command line after the program's name, in shell words.
+    pub(crate) args: Option<String>,
+    #[serde(default)]
+    pub(crate) env: BTreeMap<String, String>,
+    pub(crate) stdin: Option<String>,
+    /// For input that is no text; replaces `stdin`.
+    pub(crate) stdin_base64: Option<String>,
+    /// Files in the folder before the run, beside the standing ones.
+    #[serde(default)]
+    pub(crate) files: BTreeMap<String, String>,
+    /// Symbolic links in the folder before the run: name to target.
+    #[serde(default)]
+    pub(crate) links: BTreeMap<String, String>,
+    /// Permission bits of files before the run, in octal; 644 otherwise.
+    #[serde(default)]
+    pub(crate) modes: BTreeMap<String, String>,
+    /// Labels to open a bare ciphertext with; what it opens with is part of the outcome.
+    #[serde(default)]
+    pub(crate) labels: Vec<String>,
+    /// Seconds after which the peer counts as hanging.
+    pub(crate) limit: Option<u64>,
+}
+
+/// What the cases of one file share unless they say otherwise.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Defaults {
+    args: Option<String>,
+    stdin: Option<String>,
+    #[serde(default)]
+    files: BTreeMap<String, String>,
+    #[serde(default)]
+    labels: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Group {
+    #[serde(default)]
+    default: Defaults,
+    case: Vec<Case>,
+}
+
+/// Every case of the table, by file name and then in the order of the file.
+pub(crate) fn load(folder: &Path) -> Result<Vec<Case>> {
+    let mut cases = Vec::new();
+    for path in group_files(folder)? {
+        cases.extend(load_group(&path).with_context(|| path.display().to_string())?);
+    }
+    let mut names = BTreeSet::new();
+    for case in &cases {
+        ensure!(
+            names.insert(&case.name),
+            "two cases are named {:?}",
+            case.name
+        );
+    }
+    Ok(cases)
+}
+
+fn group_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+        let path = entry?.path();
+        let is_group = path.extension().is_some_and(|e| e == "toml")
+            && path.file_stem().is_some_and(|stem| stem != "DIFFERENCES");
+        if is_group {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+fn load_group(path: &Path) -> Result<Vec<Case>> {
+    let group: Group = toml::from_str(&fs::read_to_string(path)?)?;
+    group
+        .case
+        .into_iter()
+        .map(|case| case.with(&group.default))
+        .collect()
+}
+
+impl Case {
+    /// Name and command line.
+    pub(crate) fn title(&self) -> String {
+        format!(
+            "## {}\n$ kubeseal {}",
+            self.name,
+            self.args.as_deref().unwrap_or_default()
+        )
+    }
+
+    fn with(mut self, defaults: &Defaults) -> Result<Self> {
+        if self.args.is_none() && defaults.args.is_none() {
+            bail!("case {:?} has no args", self.name);
+        }
+        self.args = self.args.or_else(|| defaults.args.clone());
+        if self.stdin_base64.is_none() {
+            self.stdin = self.stdin.or_else(|| defaults.stdin.clone());
+        }
+        for (name, content) in &defaults.files {
+            self.files
+                .entry(name.clone())
+                .or_insert_with(|| content.clone());
+        }
+        if self.labels.is_empty() {
+            self.labels.clone_from(&defaults.labels);
+        }
+        Ok(self)
+    }
+}

@@ -1,0 +1,137 @@
+//! Agreement of two outcomes.
+
+use crate::outcome::{Left, Outcome};
+
+/// What is not alike, one sentence each; warnings on standard error are each program's own.
+pub(crate) fn disagreements(peer: &Outcome, ours: &Outcome) -> Vec<String> {
+    let mut wrong = Vec::new();
+    if peer.ending != ours.ending {
+        wrong.push(format!(
+            "the peer ended with {:?}, ours with {:?}",
+            peer.ending, ours.ending
+        ));
+    }
+    if peer.kind != ours.kind {
+        wrong.push(format!(
+            "the peer's error is of kind {:?}, ours of kind {:?}",
+            peer.kind, ours.kind
+        ));
+    } else if peer.kind.keeps_words() && !begins(ours.error.as_ref(), peer.error.as_ref()) {
+        wrong.push("our error does not begin with the peer's words".to_owned());
+    }
+    if peer.stdout != ours.stdout {
+        wrong.push("standard output differs".to_owned());
+    }
+    let names = peer.changed.keys().chain(
+        ours.changed
+            .keys()
+            .filter(|name| !peer.changed.contains_key(*name)),
+    );
+    for name in names {
+        if let Some(difference) = file_difference(peer.changed.get(name), ours.changed.get(name)) {
+            wrong.push(format!("file {name}: {difference}"));
+        }
+    }
+    wrong
+}
+
+/// Ours may go on with a hint.
+fn begins(ours: Option<&String>, peer: Option<&String>) -> bool {
+    match (ours, peer) {
+        (Some(ours), Some(peer)) => ours.starts_with(peer.as_str()),
+        (None, None) => true,
+        _ => false,
+    }
+}
+
+fn file_difference(peer: Option<&Left>, ours: Option<&Left>) -> Option<&'static str> {
+    match (peer, ours) {
+        (Some(peer), Some(ours)) if peer == ours => None,
+        (Some(Left::File { text: a, .. }), Some(Left::File { text: b, .. })) if a == b => {
+            Some("the modes differ")
+        }
+        (Some(_), Some(_)) => Some("the contents differ"),
+        (Some(_), None) => Some("only the peer changes it"),
+        (None, _) => Some("only ours changes it"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{kind::Kind, run::Ending};
+
+    fn failed(kind: Kind, error: &str) -> Outcome {
+        Outcome {
+            ending: Ending::Exit(1),
+            kind,
+            error: Some(error.to_owned()),
+            stdout: String::new(),
+            stderr: format!("error: {error}\n"),
+            changed: [(
+                "out".to_owned(),
+                Left::File {
+                    mode: 0o600,
+                    text: "x".to_owned(),
+                },
+            )]
+            .into(),
+        }
+    }
+
+    #[test]
+    fn sees_every_part_of_an_outcome() {
+        let peer = failed(Kind::NoName, "missing");
+        let with = |change: fn(&mut Outcome)| {
+            let mut ours = peer.clone();
+            change(&mut ours);
+            disagreements(&peer, &ours)
+        };
+        assert_eq!(with(|_| {}), Vec::<String>::new());
+        for (what, change) in [
+            (
+                "ended",
+                (|o| o.ending = Ending::Exit(2)) as fn(&mut Outcome),
+            ),
+            ("kind", |o| o.kind = Kind::NoNamespace),
+            ("words", |o| o.error = Some("absent".to_owned())),
+            ("output", |o| o.stdout = "x".to_owned()),
+            ("modes", |o| {
+                o.changed.insert(
+                    "out".to_owned(),
+                    Left::File {
+                        mode: 0o644,
+                        text: "x".to_owned(),
+                    },
+                );
+            }),
+            ("contents", |o| {
+                o.changed.insert("out".to_owned(), Left::Gone);
+            }),
+            ("only the peer", |o| o.changed.clear()),
+            ("only ours", |o| {
+                o.changed.insert("other".to_owned(), Left::Gone);
+            }),
+        ] {
+            let found = with(change);
+            assert!(
+                found.len() == 1 && found[0].contains(what),
+                "{what}: {found:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn lets_ours_add_a_hint_and_say_library_errors_in_its_own_words() {
+        let hint = disagreements(
+            &failed(Kind::NoName, "missing"),
+            &failed(Kind::NoName, "missing; try this"),
+        );
+        assert_eq!(hint, Vec::<String>::new());
+        let words = disagreements(
+            &failed(Kind::Input, "yaml: x"),
+            &failed(Kind::Input, "malformed YAML"),
+        );
+        assert_eq!(words, Vec::<String>::new());
+    }
+}

@@ -1,0 +1,287 @@
+//! The table of intended differences: `tests/differential/DIFFERENCES.toml`.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
+
+use anyhow::{Context, Result, ensure};
+use regex::Regex;
+use serde::Deserialize;
+
+use crate::{
+    cases::Case,
+    outcome::{Left, Outcome},
+    run::Ending,
+};
+
+/// Where ours differs from the peer on purpose.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Differences {
+    #[serde(default)]
+    everywhere: Vec<Everywhere>,
+    difference: Vec<Difference>,
+}
+
+/// A difference that shows in many outputs: the peer's texts are rewritten before they are
+/// compared.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Everywhere {
+    #[serde(rename = "flaw")]
+    _flaw: String,
+    #[serde(rename = "why")]
+    _why: String,
+    /// What is replaced in the peer's texts.
+    replace: Vec<Replacement>,
+}
+
+/// A regular expression and what ours has instead.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Replacement {
+    #[serde(with = "serde_regex")]
+    peer: Regex,
+    ours: String,
+}
+
+/// Cases in which the programs differ in one way.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Difference {
+    flaw: String,
+    /// What the peer does and what ours does, in words.
+    #[serde(rename = "why")]
+    _why: String,
+    cases: Vec<String>,
+    peer: Expected,
+    ours: Expected,
+}
+
+/// What one program has to do; only what is said is checked.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Expected {
+    exit: Exit,
+    /// A part of the text after `error: `.
+    error: Option<String>,
+    /// Parts of standard error, such as a warning.
+    #[serde(default)]
+    stderr: Vec<String>,
+    /// Parts of standard output; an empty list means that nothing comes out.
+    stdout: Option<Vec<String>>,
+    #[serde(default)]
+    not_in_stdout: Vec<String>,
+    /// Parts of files that the run changes; an empty list means that the file stays or comes empty.
+    #[serde(default)]
+    files: BTreeMap<String, Vec<String>>,
+    #[serde(default)]
+    not_in_files: BTreeMap<String, Vec<String>>,
+    /// Permission bits of files that the run changes, in octal.
+    #[serde(default)]
+    modes: BTreeMap<String, String>,
+    /// Files that the run must not change or make.
+    #[serde(default)]
+    untouched: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Exit {
+    Code(i32),
+    Word(Word),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Word {
+    Hang,
+}
+
+impl Differences {
+    /// Reads the table, which may only speak of cases that exist, and of each only once.
+    pub(crate) fn load(path: &Path, cases: &[Case]) -> Result<Self> {
+        let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+        let table: Self = toml::from_str(&text).with_context(|| path.display().to_string())?;
+        let known: BTreeSet<&str> = cases.iter().map(|case| case.name.as_str()).collect();
+        let mut seen = BTreeSet::new();
+        for name in table
+            .difference
+            .iter()
+            .flat_map(|difference| &difference.cases)
+        {
+            ensure!(
+                known.contains(name.as_str()),
+                "DIFFERENCES.toml names {name:?}, which is no case"
+            );
+            ensure!(seen.insert(name), "DIFFERENCES.toml names {name:?} twice");
+        }
+        Ok(table)
+    }
+
+    pub(crate) fn of(&self, case: &str) -> Option<&Difference> {
+        self.difference
+            .iter()
+            .find(|difference| difference.cases.iter().any(|name| name == case))
+    }
+
+    /// The peer's outcome without what ours leaves out everywhere.
+    pub(crate) fn rewritten(&self, peer: &Outcome) -> Outcome {
+        let mut outcome = peer.clone();
+        for Replacement { peer, ours } in self.replacements() {
+            outcome.map_texts(|text| peer.replace_all(text, ours).into_owned());
+        }
+        outcome
+    }
+
+    fn replacements(&self) -> impl Iterator<Item = &Replacement> {
+        self.everywhere.iter().flat_map(|rule| &rule.replace)
+    }
+
+    /// Patterns that no output of the peer holds: the table would say more than is true.
+    pub(crate) fn unused_patterns<'a>(
+        &'a self,
+        outcomes: &'a [Outcome],
+    ) -> impl Iterator<Item = &'a Regex> {
+        let holds = |outcome: &Outcome, pattern: &Regex| {
+            let files = outcome.changed.values().any(|left| match left {
+                Left::File { text, .. } => pattern.is_match(text),
+                Left::Link(_) | Left::Gone => false,
+            });
+            files || pattern.is_match(&outcome.stdout)
+        };
+        let patterns = self.replacements().map(|replacement| &replacement.peer);
+        patterns.filter(move |pattern| !outcomes.iter().any(|outcome| holds(outcome, pattern)))
+    }
+}
+
+impl Difference {
+    /// What is not as the table says, one sentence each.
+    pub(crate) fn complaints(&self, peer: &Outcome, ours: &Outcome) -> Vec<String> {
+        let mut complaints = self.peer.complaints("the peer", peer);
+        complaints.extend(self.ours.complaints("ours", ours));
+        if peer == ours {
+            complaints.push("both do the same".to_owned());
+        }
+        self.by_flaw(&complaints)
+    }
+
+    pub(crate) fn peer_complaints(&self, peer: &Outcome) -> Vec<String> {
+        self.by_flaw(&self.peer.complaints("the peer", peer))
+    }
+
+    fn by_flaw(&self, complaints: &[String]) -> Vec<String> {
+        complaints
+            .iter()
+            .map(|text| format!("{} of DIFFERENCES.toml: {text}", self.flaw))
+            .collect()
+    }
+}
+
+impl Expected {
+    fn complaints(&self, who: &str, outcome: &Outcome) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let mut check = |holds: bool, what: String| {
+            if !holds {
+                wrong.push(format!("{who}: {what}"));
+            }
+        };
+        let ending = match self.exit {
+            Exit::Code(code) => Ending::Exit(code),
+            Exit::Word(Word::Hang) => Ending::Hang,
+        };
+        check(
+            outcome.ending == ending,
+            format!("ended with {:?}, not {ending:?}", outcome.ending),
+        );
+        if let Some(error) = &self.error {
+            let found = outcome.error.as_deref().unwrap_or_default();
+            check(
+                found.contains(error),
+                format!("the error {found:?} lacks {error:?}"),
+            );
+        }
+        for part in &self.stderr {
+            check(
+                outcome.stderr.contains(part),
+                format!("stderr lacks {part:?}"),
+            );
+        }
+        if let Some(parts) = &self.stdout {
+            check(
+                holds_parts(&outcome.stdout, parts),
+                format!("stdout is not {parts:?}"),
+            );
+        }
+        for part in &self.not_in_stdout {
+            check(
+                !outcome.stdout.contains(part),
+                format!("stdout holds {part:?}"),
+            );
+        }
+        for (name, parts) in &self.files {
+            let text = outcome.text_of(name);
+            check(
+                text.is_some_and(|text| holds_parts(text, parts)),
+                format!("file {name} is not {parts:?}"),
+            );
+        }
+        for (name, parts) in &self.not_in_files {
+            let text = outcome.text_of(name).unwrap_or_default();
+            let found = parts.iter().find(|part| text.contains(part.as_str()));
+            check(found.is_none(), format!("file {name} holds {found:?}"));
+        }
+        for (name, mode) in &self.modes {
+            let found = outcome.mode_of(name).map(|mode| format!("{mode:o}"));
+            check(
+                found.as_ref() == Some(mode),
+                format!("file {name} has mode {found:?}, not {mode}"),
+            );
+        }
+        for name in &self.untouched {
+            check(
+                !outcome.changed.contains_key(name),
+                format!("file {name} was touched"),
+            );
+        }
+        wrong
+    }
+}
+
+/// All parts, or nothing at all for an empty list.
+fn holds_parts(text: &str, parts: &[String]) -> bool {
+    if parts.is_empty() {
+        text.is_empty()
+    } else {
+        parts.iter().all(|part| text.contains(part.as_str()))
+    }
+}
+
+impl Outcome {
+    fn text_of(&self, name: &str) -> Option<&str> {
+        match self.changed.get(name)? {
+            Left::File { text, .. } => Some(text),
+            Left::Link(_) | Left::Gone => None,
+        }
+    }
+
+    fn mode_of(&self, name: &str) -> Option<u32> {
+        match self.changed.get(name)? {
+            Left::File { mode, .. } => Some(*mode),
+            Left::Link(_) | Left::Gone => None,
+        }
+    }
+}
+
+mod serde_regex {
+    use regex::Regex;
+    use serde::{Deserialize, Deserializer, de::Error};
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Regex, D::Error> {
+        Regex::new(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}

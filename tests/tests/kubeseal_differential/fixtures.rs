@@ -1,0 +1,193 @@
+//! Keys, certificates and the loopback web server that every case may use, and the `${…}` marks
+//! through which case texts refer to them.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, bail};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use tests::peer::{KeyPair, KeyRequest, Peer};
+
+use crate::web::Web;
+
+const YEAR: i64 = 31_557_600;
+/// 1 January 2020, long before any run.
+const LONG_AGO: i64 = 1_577_836_800;
+
+/// What all cases share; made once per run of the suite.
+pub(crate) struct Fixtures {
+    pub(crate) peer: Peer,
+    /// The standing files of every case's folder.
+    pub(crate) files: BTreeMap<&'static str, Vec<u8>>,
+    /// Private keys of all that can be sealed in this suite, each with the name of its certificate.
+    pub(crate) keys: Vec<(&'static str, String)>,
+    web: Web,
+}
+
+impl Fixtures {
+    pub(crate) fn new() -> Result<Self> {
+        let peer = Peer::start()?;
+        let pairs = Pairs::new(&peer)?;
+        let keys = pairs.keys();
+        let files = pairs.files()?;
+        let web = Web::serve(files["cert.pem"].clone())?;
+        Ok(Self {
+            peer,
+            files,
+            keys,
+            web,
+        })
+    }
+
+    /// The text with its marks filled in; `${dir}` stays, since each run has its own folder.
+    pub(crate) fn fill(&self, text: &str) -> Result<String> {
+        let mut filled = String::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once("${") {
+            let (mark, tail) = mark_and_tail(after)?;
+            filled.push_str(before);
+            filled.push_str(&self.mark(mark).with_context(|| format!("in ${{{mark}}}"))?);
+            rest = tail;
+        }
+        filled.push_str(rest);
+        Ok(filled)
+    }
+
+    fn mark(&self, mark: &str) -> Result<String> {
+        let (word, rest) = mark.split_once(':').unwrap_or((mark, ""));
+        match word {
+            "dir" => Ok("${dir}".to_owned()),
+            "http" => Ok(self.web.url()),
+            "file" => Ok(self.text(rest)?.to_owned()),
+            "crlf" => Ok(self.text(rest)?.replace('\n', "\r\n")),
+            "base64" => Ok(STANDARD.encode(self.joined(rest)?)),
+            "zeros" => Ok("0".repeat(rest.parse()?)),
+            "sealed" => self.seal("cert.pem", rest),
+            "sealed-wrapped" => Ok(wrapped(&self.seal("cert.pem", rest)?)),
+            "sealed-by" => {
+                let (certificate, rest) = rest.split_once(':').context("no label")?;
+                self.seal(certificate, rest)
+            }
+            _ => bail!("unknown mark; tests/differential/README.md lists them"),
+        }
+    }
+
+    fn seal(&self, certificate: &str, label_and_plain: &str) -> Result<String> {
+        let (label, plain) = label_and_plain.split_once(':').context("no plaintext")?;
+        let certificate = self.text(certificate)?;
+        let sealed = self
+            .peer
+            .seal_value(certificate, label.as_bytes(), plain.as_bytes())?;
+        Ok(STANDARD.encode(sealed))
+    }
+
+    fn text(&self, name: &str) -> Result<&str> {
+        Ok(std::str::from_utf8(self.file(name)?)?)
+    }
+
+    /// `a.pem+b.pem`: one file after the other.
+    fn joined(&self, names: &str) -> Result<Vec<u8>> {
+        let files = names
+            .split('+')
+            .map(|name| self.file(name))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(files.concat())
+    }
+
+    fn file(&self, name: &str) -> Result<&[u8]> {
+        self.files
+            .get(name)
+            .map(Vec::as_slice)
+            .with_context(|| format!("no standing file {name}"))
+    }
+}
+
+/// A mark may hold JSON: its end is the brace that closes it.
+fn mark_and_tail(text: &str) -> Result<(&str, &str)> {
+    let mut depth = 1;
+    for (index, character) in text.char_indices() {
+        match character {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return Ok((&text[..index], &text[index + 1..]));
+        }
+    }
+    bail!("`${{` without `}}`")
+}
+
+struct Pairs {
+    current: KeyPair,
+    old: KeyPair,
+    expired: KeyPair,
+    future: KeyPair,
+    elliptic: KeyPair,
+}
+
+impl Pairs {
+    /// 2048 bits, the smallest size in use: what is compared here does not depend on the size.
+    fn new(peer: &Peer) -> Result<Self> {
+        let rsa = || KeyRequest::rsa(2048);
+        Ok(Self {
+            current: peer.generate(&rsa())?,
+            old: peer.generate(&rsa())?,
+            expired: peer.generate(&KeyRequest {
+                valid_for: YEAR,
+                ..rsa()
+            })?,
+            future: peer.generate(&KeyRequest {
+                not_before: LONG_AGO + 80 * YEAR,
+                ..rsa()
+            })?,
+            elliptic: peer.generate(&KeyRequest::rsa(0))?,
+        })
+    }
+
+    fn keys(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("cert.pem", self.current.pkcs1.clone()),
+            ("old-cert.pem", self.old.pkcs1.clone()),
+            ("expired.pem", self.expired.pkcs1.clone()),
+            ("future.pem", self.future.pkcs1.clone()),
+        ]
+    }
+
+    fn files(self) -> Result<BTreeMap<&'static str, Vec<u8>>> {
+        Ok([
+            ("cert.der", der(&self.current.certificate)?),
+            ("cert.pem", self.current.certificate.into_bytes()),
+            ("key.pem", self.current.pkcs1.into_bytes()),
+            ("key8.pem", self.current.pkcs8.into_bytes()),
+            ("public.pem", self.current.public_key.into_bytes()),
+            ("old-cert.pem", self.old.certificate.into_bytes()),
+            ("old-key.pem", self.old.pkcs1.into_bytes()),
+            ("expired.pem", self.expired.certificate.into_bytes()),
+            ("future.pem", self.future.certificate.into_bytes()),
+            ("ec-cert.pem", self.elliptic.certificate.into_bytes()),
+            ("ec-key.pem", self.elliptic.pkcs1.into_bytes()),
+            ("ec-key8.pem", self.elliptic.pkcs8.into_bytes()),
+        ]
+        .into())
+    }
+}
+
+fn der(pem: &str) -> Result<Vec<u8>> {
+    let body: String = pem
+        .lines()
+        .filter(|line| !line.starts_with("-----"))
+        .collect();
+    Ok(STANDARD.decode(body)?)
+}
+
+/// Line ends every 64 characters, escaped for a double-quoted JSON or YAML scalar.
+fn wrapped(base64: &str) -> String {
+    let mut lines = String::new();
+    for (index, character) in base64.chars().enumerate() {
+        if index > 0 && index % 64 == 0 {
+            lines.push_str("\\n");
+        }
+        lines.push(character);
+    }
+    lines
+}

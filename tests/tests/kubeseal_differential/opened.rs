@@ -1,0 +1,111 @@
+//! Output made comparable: each ciphertext is replaced by the label that opens it and its
+//! plaintext.
+
+use anyhow::Result;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde_json::Value;
+use tests::peer::Peer;
+
+/// Opens what programs printed.
+pub(crate) struct Opener<'a> {
+    pub(crate) peer: &'a Peer,
+    /// Private keys, each with the name it is shown by.
+    pub(crate) keys: &'a [(&'static str, String)],
+    /// What to try on a bare ciphertext, and on an item after what its object says.
+    pub(crate) labels: &'a [String],
+}
+
+impl Opener<'_> {
+    /// The text with its ciphertexts opened. Text that holds none comes back as it is.
+    pub(crate) fn open(&self, text: &str) -> String {
+        if let Some(sealed) = ciphertext(text.trim_end()) {
+            return text.replace(text.trim_end(), &self.shown(&sealed, self.labels));
+        }
+        self.documents(text)
+            .unwrap_or_default()
+            .iter()
+            .fold(text.to_owned(), |text, document| {
+                self.open_items(text, document)
+            })
+    }
+
+    /// What the text says, without its layout; nothing if it is no manifest.
+    pub(crate) fn documents(&self, text: &str) -> Result<Vec<Value>> {
+        if text.trim_start().starts_with('{') {
+            return Ok(serde_json::Deserializer::from_str(text)
+                .into_iter()
+                .collect::<Result<_, _>>()?);
+        }
+        let text = text.strip_prefix("---\n").unwrap_or(text);
+        text.split("\n---\n")
+            .map(|document| Ok(self.peer.parse(document.as_bytes())?))
+            .collect()
+    }
+
+    fn open_items(&self, mut text: String, document: &Value) -> String {
+        let labels = [labels(document), self.labels.to_vec()].concat();
+        let items = document
+            .pointer("/spec/encryptedData")
+            .and_then(Value::as_object);
+        for value in items
+            .into_iter()
+            .flatten()
+            .filter_map(|(_, value)| value.as_str())
+        {
+            if let Some(sealed) = ciphertext(value) {
+                text = text.replace(value, &self.shown(&sealed, &labels));
+            }
+        }
+        text
+    }
+
+    fn shown(&self, sealed: &[u8], labels: &[String]) -> String {
+        for (name, key) in self.keys {
+            for label in labels {
+                if let Ok(plain) = self.peer.open_value(&[key], label.as_bytes(), sealed) {
+                    return format!("<{} sealed with {name} for {label:?}>", printable(&plain));
+                }
+            }
+        }
+        format!("<no key opens this with any of {labels:?}>")
+    }
+}
+
+/// Raw bytes behind a base64 text, if they look like a sealed value of a 2048-bit key.
+fn ciphertext(text: &str) -> Option<Vec<u8>> {
+    STANDARD
+        .decode(text)
+        .ok()
+        .filter(|sealed| sealed.starts_with(&[1, 0]) && sealed.len() > 256)
+}
+
+/// The label that the annotations promise, then what a wrong program could have used.
+fn labels(document: &Value) -> Vec<String> {
+    let text = |path: &str| {
+        document
+            .pointer(path)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
+    let is_true = |scope: &str| {
+        text(&format!(
+            "/metadata/annotations/sealedsecrets.bitnami.com~1{scope}"
+        )) == "true"
+    };
+    let strict = format!("{}/{}", text("/metadata/namespace"), text("/metadata/name"));
+    let namespace = text("/metadata/namespace").to_owned();
+    let mut labels = vec![strict, namespace, String::new()];
+    if is_true("cluster-wide") {
+        labels.rotate_right(1);
+    } else if is_true("namespace-wide") {
+        labels.rotate_left(1);
+    }
+    labels
+}
+
+fn printable(plain: &[u8]) -> String {
+    match std::str::from_utf8(plain) {
+        Ok(text) => format!("{text:?}"),
+        Err(_) => format!("base64 {}", STANDARD.encode(plain)),
+    }
+}

@@ -1,0 +1,92 @@
+//! Usage pages: compared by the flags they name, since the sentences beside them are each program's
+//! own.
+
+/// Fewer lines that look like descriptions of flags make no usage page.
+const FEWEST_FLAGS: usize = 20;
+
+/// A usage page with each run of lines that describe flags replaced by one line that names the
+/// flags; any other text as it is.
+pub(crate) fn summarised(text: &str) -> String {
+    if text.lines().filter_map(flag).count() < FEWEST_FLAGS {
+        return text.to_owned();
+    }
+    let mut summary = String::new();
+    let mut flags = Vec::new();
+    for line in text.lines() {
+        match flag(line) {
+            Some(name) => flags.push(name),
+            // A description that goes on in the next line.
+            None if !flags.is_empty() && line.starts_with("       ") => {}
+            None => {
+                summarise(&mut summary, &mut flags);
+                summary.push_str(line);
+                summary.push('\n');
+            }
+        }
+    }
+    summarise(&mut summary, &mut flags);
+    summary
+}
+
+/// `-o, --format` of a line such as `  -o, --format string   Output format`.
+fn flag(line: &str) -> Option<String> {
+    let words: Vec<&str> = line
+        .strip_prefix("  ")?
+        .split_whitespace()
+        .take(2)
+        .collect();
+    match words[..] {
+        [short, long, ..]
+            if short.len() == 3 && short.starts_with('-') && long.starts_with("--") =>
+        {
+            Some(format!("{short} {}", name(long)))
+        }
+        [long, ..] if long.starts_with("--") && long.len() > 2 => Some(name(long).to_owned()),
+        _ => None,
+    }
+}
+
+/// Without a note of the value, such as `[=<true|false>]`.
+fn name(flag: &str) -> &str {
+    flag.split(['[', '=']).next().unwrap_or(flag)
+}
+
+fn summarise(summary: &mut String, flags: &mut Vec<String>) {
+    if !flags.is_empty() {
+        flags.sort();
+        summary.extend(["<page that describes ", &flags.join(" "), ">\n"]);
+        flags.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_the_flags_of_a_page_and_keeps_what_stands_around_it() {
+        let lines = (10..30)
+            .map(|i| format!("      --flag{i} string   text\n"))
+            .collect::<Vec<_>>()
+            .concat();
+        let page = format!(
+            "Usage of x:\n{lines}  -v, --verbose[=<true|false>]  text\n         goes on\nunknown flag: --y\n"
+        );
+        let summary = summarised(&page);
+        assert!(
+            summary.starts_with("Usage of x:\n<page that describes --flag10 --flag11 "),
+            "{summary}"
+        );
+        assert!(
+            summary.ends_with(" -v, --verbose>\nunknown flag: --y\n"),
+            "{summary}"
+        );
+    }
+
+    #[test]
+    fn leaves_other_texts_alone() {
+        for text in ["", "a\n", "  --- x\n", "no line end"] {
+            assert_eq!(summarised(text), text);
+        }
+    }
+}
