@@ -1,5 +1,10 @@
 //! The HTTP server, over real sockets.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
 mod support;
 
 use std::sync::Arc;

@@ -1,5 +1,10 @@
 //! The binary: words, exit codes, signals, streams.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
 mod support;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
