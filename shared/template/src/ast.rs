@@ -19,8 +19,8 @@ pub(crate) enum Node {
     Range(Branch),
     /// `{{template}}` and the use of a `{{block}}`.
     Call { at: usize, name: Vec<u8>, argument: Option<Pipe> },
-    Break { at: usize },
-    Continue { at: usize },
+    Break,
+    Continue,
 }
 
 #[derive(Debug)]

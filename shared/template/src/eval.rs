@@ -105,8 +105,8 @@ impl<'t, 'e, 'c> Evaluator<'t, 'e, 'c> {
             Node::With(branch) => return self.branch(dot, branch, true),
             Node::Range(branch) => return self.range(dot, branch),
             Node::Call { at, name, argument } => self.invoke(dot, *at, name, argument.as_ref())?,
-            Node::Break { .. } => return Ok(Flow::Break),
-            Node::Continue { .. } => return Ok(Flow::Continue),
+            Node::Break => return Ok(Flow::Break),
+            Node::Continue => return Ok(Flow::Continue),
         }
         Ok(Flow::On)
     }

@@ -46,7 +46,6 @@ pub(crate) enum Type {
     Raw,
     Text,
     Int,
-    Int64,
     Uint32,
     Float,
     Bool,
@@ -56,7 +55,6 @@ pub(crate) enum Type {
     Items,
     Time,
     Duration,
-    Month,
     Version,
     Certificate,
 }

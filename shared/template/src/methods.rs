@@ -52,14 +52,7 @@ fn time(args: &Args<'_>, at: usize) -> Time {
 fn version(args: &Args<'_>, at: usize) -> std::rc::Rc<Version> {
     match args.value(at) {
         Value::Version(version, _) => version,
-        _ => std::rc::Rc::new(Version {
-            major: 0,
-            minor: 0,
-            patch: 0,
-            prerelease: String::new(),
-            metadata: String::new(),
-            original: String::new(),
-        }),
+        _ => Version::zero().into(),
     }
 }
 

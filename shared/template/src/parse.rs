@@ -185,8 +185,8 @@ impl<'t> Parser<'t> {
             Keyword::If => Node::If(self.branch(Keyword::If)?),
             Keyword::With => Node::With(self.branch(Keyword::With)?),
             Keyword::Range => Node::Range(self.branch(Keyword::Range)?),
-            Keyword::Break => self.jump(Node::Break { at: token.at })?,
-            Keyword::Continue => self.jump(Node::Continue { at: token.at })?,
+            Keyword::Break => self.jump(Node::Break)?,
+            Keyword::Continue => self.jump(Node::Continue)?,
             Keyword::Template => self.call()?,
             Keyword::Block => self.block()?,
             Keyword::End => {

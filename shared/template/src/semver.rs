@@ -41,6 +41,17 @@ fn pattern(source: &str) -> Option<Regex> {
 }
 
 impl Version {
+    pub(crate) fn zero() -> Self {
+        Self {
+            major: 0,
+            minor: 0,
+            patch: 0,
+            prerelease: String::new(),
+            metadata: String::new(),
+            original: String::new(),
+        }
+    }
+
     pub(crate) fn parse(text: &[u8]) -> Option<Self> {
         static PATTERN: LazyLock<Option<Regex>> =
             LazyLock::new(|| pattern(&format!(r"^v?([0-9]+)(?:\.([0-9]+))?(?:\.([0-9]+))?{SUFFIXES}$")));

@@ -118,7 +118,7 @@ impl fmt::Debug for Data {
 
 fn list_is_deterministic(list: &List) -> bool {
     list.iter().all(|node| match node {
-        Node::Text(_) | Node::Break { .. } | Node::Continue { .. } => true,
+        Node::Text(_) | Node::Break | Node::Continue => true,
         Node::Action(pipe) => pipe_is_deterministic(pipe),
         Node::Call { argument, .. } => argument.as_ref().is_none_or(pipe_is_deterministic),
         Node::If(branch) | Node::With(branch) | Node::Range(branch) => {

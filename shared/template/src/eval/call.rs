@@ -28,20 +28,23 @@ impl<'t> Evaluator<'t, '_, '_> {
             Shape::And | Shape::Or => this.short_circuit(dot, function.shape, args, last),
             Shape::Plain => {
                 let values = this.arguments(dot, function, receiver, args, last)?;
-                this.at_call(function, at);
-                this.charge(&values)?;
-                let value = (function.run)(this.env, &Args(&values))?;
-                this.env.gauge.memory(value.size())?;
-                Ok(value)
+                let outcome = this.apply(function, &values);
+                if outcome.is_err() {
+                    this.at = at; // as in Go, only then: other errors point at the node visited last
+                }
+                outcome
             }
         })?;
         self.function = None;
         Ok(value)
     }
 
-    fn at_call(&mut self, function: &'static Function, at: usize) {
+    fn apply(&mut self, function: &'static Function, values: &[Value]) -> Result<Value, Fault> {
         self.function = Some(function.name);
-        self.at = at;
+        self.charge(values)?;
+        let value = (function.run)(self.env, &Args(values))?;
+        self.env.gauge.memory(value.size())?;
+        Ok(value)
     }
 
     fn charge(&mut self, values: &[Value]) -> Result<(), Fault> {
@@ -126,7 +129,7 @@ impl<'t> Evaluator<'t, '_, '_> {
             }
             (TermKind::Bool(value), Type::Bool) => Ok(Value::Bool(*value)),
             (TermKind::Text(text), Type::Text) => Ok(Value::Text(text.clone())),
-            (TermKind::Number(number), Type::Int | Type::Int64 | Type::Duration | Type::Month | Type::Uint32) => {
+            (TermKind::Number(number), Type::Int | Type::Duration | Type::Uint32) => {
                 let bits = match kind {
                     Type::Uint32 => number.uint.map(|value| i64::from(value as u32)),
                     _ => number.int,
@@ -150,9 +153,7 @@ impl<'t> Evaluator<'t, '_, '_> {
 
 fn int_kind(kind: Type) -> IntKind {
     match kind {
-        Type::Int64 => IntKind::Int64,
         Type::Duration => IntKind::Duration,
-        Type::Month => IntKind::Month,
         Type::Uint32 => IntKind::Uint32,
         _ => IntKind::Int,
     }
@@ -184,7 +185,7 @@ fn fit(value: Value, kind: Type) -> Result<Value, Fault> {
         | (Type::Certificate, Value::Certificate(_)) => true,
         (Type::Dict, Value::Map(map)) => map.kind == MapKind::Any,
         (Type::Items, Value::List(list)) => list.kind == ListKind::Any,
-        (Type::Int | Type::Int64 | Type::Duration | Type::Month | Type::Uint32, Value::Int(int)) => {
+        (Type::Int | Type::Duration | Type::Uint32, Value::Int(int)) => {
             int.kind == int_kind(kind)
         }
         _ => false,
@@ -196,13 +197,12 @@ fn wanted(kind: Type) -> &'static str {
     match kind {
         Type::Text => "wrong type of argument; a string is needed",
         Type::Int => "wrong type of argument; an int is needed, see the function int",
-        Type::Int64 => "wrong type of argument; an int64 is needed, see the function int64",
         Type::Uint32 => "wrong type of argument; a literal whole number is needed",
         Type::Float => "wrong type of argument; a float64 is needed, see the function float64",
         Type::Bool => "wrong type of argument; true or false is needed",
         Type::Dict => "wrong type of argument; a dict is needed, and the values of the template are not one",
         Type::Items => "wrong type of argument; a list is needed, see the function list",
-        Type::Time | Type::Duration | Type::Month => "wrong type of argument; a time is needed",
+        Type::Time | Type::Duration => "wrong type of argument; a time is needed",
         Type::Version => "wrong type of argument; a version is needed, see the function semver",
         Type::Certificate => "wrong type of argument; a certificate is needed, see the function genCA",
         Type::Any | Type::Raw => "wrong type of argument",

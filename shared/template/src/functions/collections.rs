@@ -24,11 +24,12 @@ pub(super) static TABLE: &[Function] = &[
     }),
     Function::new("toStrings", &[Type::Any], |env, args| Ok(texts(env, &args.value(0))?.into())),
     Function::new("sortAlpha", &[Type::Any], |env, args| {
-        let texts = texts(env, &args.value(0))?;
-        if matches!(args.value(0), Value::List(_)) {
-            env.gauge.steps(texts.len() * 4)?;
-            texts.sort_texts();
+        if !matches!(args.value(0), Value::List(_)) {
+            return Ok(List::texts([to_text(env, &args.value(0))?]).into());
         }
+        let texts = texts(env, &args.value(0))?;
+        env.gauge.steps(texts.len() * 4)?;
+        texts.sort_texts();
         Ok(texts.into())
     }),
 ];

@@ -3,7 +3,8 @@
 use super::{Args, Function, Outcome, Type, deep_equal};
 use crate::environment::Environment;
 use crate::error::{Fault, Limit};
-use crate::value::{Entries, List, Map, MapKind, Pointer, Value};
+use crate::semver::Version;
+use crate::value::{Entries, List, Map, MapKind, Value};
 
 pub(super) static TABLE: &[Function] = &[
     Function::new("default", &[Type::Any], |_, args| match args.rest(1).first() {
@@ -93,9 +94,8 @@ fn deep_copy(env: &mut Environment<'_>, value: &Value, depth: usize) -> Outcome 
                 MapKind::Text => Map::unregistered(MapKind::Text, entries).into(),
             }
         }
-        Value::Version(version, Pointer::Yes) => {
-            Value::Version(std::rc::Rc::new((**version).clone()), Pointer::Yes)
-        }
+        // The library behind sprig copies public fields only, of which a version has none.
+        Value::Version(_, pointer) => Value::Version(Version::zero().into(), *pointer),
         other => other.clone(),
     })
 }

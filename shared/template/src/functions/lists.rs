@@ -166,12 +166,12 @@ fn concat(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
 /// Lists of `size` items each; the last may be shorter.
 fn chunk(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let items = as_list(&args.value(1))?.items();
-    let size = usize::try_from(args.int(0)).unwrap_or(0);
-    if items.is_empty() && size > 0 {
-        return Ok(List::new(ListKind::Lists, Vec::new())?.into());
-    }
-    if size == 0 {
-        return Err(Fault::failed("the size of a chunk must be positive"));
+    let size = usize::try_from(args.int(0).unsigned_abs()).unwrap_or(usize::MAX);
+    if args.int(0) <= 0 {
+        // sprig's arithmetic finds no chunks at all for some negative sizes.
+        let none = args.int(0) < 0 && items.len() >= 2 && items.len() - 1 <= size;
+        let wrong = Fault::failed("the size of a chunk must be positive");
+        return if none { Ok(List::new(ListKind::Lists, Vec::new())?.into()) } else { Err(wrong) };
     }
     let chunks: Result<Vec<Value>, Fault> = items.chunks(size).map(|part| any(part.to_vec())).collect();
     Ok(List::new(ListKind::Lists, chunks?)?.into())

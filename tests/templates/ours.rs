@@ -1,0 +1,19 @@
+//! The Rust half.
+
+use template::{Budget, Context, Data, Template};
+
+use super::peer::{Values, Verdict};
+
+pub(crate) fn render(text: &str, values: &Values) -> Verdict {
+    let template = match Template::parse("t", text) {
+        Ok(template) => template,
+        Err(_) => return Verdict::ParseError,
+    };
+    let data = Data::from_iter(values.iter().map(|(key, value)| (key, value.clone())));
+    let mut rng = rand::rng();
+    let mut context = Context { budget: Budget::default(), now: jiff::Timestamp::now(), rng: &mut rng };
+    match template.render(&data, &mut context) {
+        Ok(out) => Verdict::Out(out),
+        Err(error) => Verdict::RenderError(Some((error.line, error.column))),
+    }
+}
