@@ -8,13 +8,20 @@ use super::peer::Values;
 /// All templates with the file and line they stand in.
 pub(crate) fn templates() -> Vec<(String, String)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates/corpus");
-    let mut files: Vec<_> = std::fs::read_dir(folder).expect("the corpus is there").map(|entry| entry.expect("a file").path()).collect();
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .expect("the corpus is there")
+        .map(|entry| entry.expect("a file").path())
+        .collect();
     files.sort();
     files.iter().flat_map(|file| read(file)).collect()
 }
 
 fn read(file: &Path) -> Vec<(String, String)> {
-    let name = file.file_name().expect("a name").to_string_lossy().into_owned();
+    let name = file
+        .file_name()
+        .expect("a name")
+        .to_string_lossy()
+        .into_owned();
     let text = std::fs::read_to_string(file).expect("UTF-8");
     let mut templates = Vec::new();
     let mut block: Option<Vec<&str>> = None;
@@ -45,13 +52,25 @@ pub(crate) fn values() -> Values {
         ("empty", b""),
         ("bytes", b"\xff\x00\xfe\x80abc\xc3"),
         ("my-key.txt", b"dashed"),
-        ("json", br#"{"b": [1, 2.5, "x", null, true], "a": {"c": "d"}, "z": "<&>"}"#),
-        ("pem", b"-----BEGIN KEY-----\nQUJD\nREVG\n-----END KEY-----\n"),
+        (
+            "json",
+            br#"{"b": [1, 2.5, "x", null, true], "a": {"c": "d"}, "z": "<&>"}"#,
+        ),
+        (
+            "pem",
+            b"-----BEGIN KEY-----\nQUJD\nREVG\n-----END KEY-----\n",
+        ),
         ("list", b"c,a,b"),
         ("text", b"The quick brown fox jumps over the lazy dog"),
         ("uni", "Ünï çödé ǆ ß İ 日本語 👍".as_bytes()),
-        ("url", b"https://us%20er:p%40ss@example.com:8080/a%2Fb/c?x=1&y=2#frag"),
+        (
+            "url",
+            b"https://us%20er:p%40ss@example.com:8080/a%2Fb/c?x=1&y=2#frag",
+        ),
         ("b64", b"aGVsbG8="),
     ];
-    values.into_iter().map(|(key, value)| (key.to_owned(), value.to_vec())).collect()
+    values
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value.to_vec()))
+        .collect()
 }

@@ -27,7 +27,11 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
 pub(crate) fn reason(template: &str, ours: &Verdict) -> Option<&'static str> {
     let refuses = matches!(ours, Verdict::RenderError(_) | Verdict::ParseError);
     let fits = |deviation: &&Deviation| {
-        deviation.texts.iter().all(|text| template.contains(text)) && (refuses || !deviation.refused)
+        deviation.texts.iter().all(|text| template.contains(text))
+            && (refuses || !deviation.refused)
     };
-    DEVIATIONS.iter().find(fits).map(|deviation| deviation.reason)
+    DEVIATIONS
+        .iter()
+        .find(fits)
+        .map(|deviation| deviation.reason)
 }

@@ -26,30 +26,110 @@ impl Dice {
 
 /// Functions whose results differ from run to run, or that take a second each; their own tests cover them.
 const BY_CHANCE: &[&str] = &[
-    "ago", "bcrypt", "buildCustomCert", "derivePassword", "encryptAES", "genCA", "genCAWithKey", "genPrivateKey",
-    "genSelfSignedCert", "genSelfSignedCertWithKey", "genSignedCert", "genSignedCertWithKey", "htpasswd", "now",
-    "randAlpha", "randAlphaNum", "randAscii", "randBytes", "randInt", "randNumeric", "shuffle", "uuidv4",
+    "ago",
+    "bcrypt",
+    "buildCustomCert",
+    "derivePassword",
+    "encryptAES",
+    "genCA",
+    "genCAWithKey",
+    "genPrivateKey",
+    "genSelfSignedCert",
+    "genSelfSignedCertWithKey",
+    "genSignedCert",
+    "genSignedCertWithKey",
+    "htpasswd",
+    "now",
+    "randAlpha",
+    "randAlphaNum",
+    "randAscii",
+    "randBytes",
+    "randInt",
+    "randNumeric",
+    "shuffle",
+    "uuidv4",
 ];
 
 /// Functions that use the time of day unless the argument is a date.
-const DATES: &[&str] =
-    &["date", "dateInZone", "date_in_zone", "durationRound", "htmlDate", "htmlDateInZone"];
-
-const TEXTS: &[&str] = &[
-    r#""""#, r#""a""#, r#""abc""#, r#""a,b,,c""#, r#"",""#, r#""Hello World foo_bar-baz""#, r#""1.2.3""#,
-    r#"">=1.2, <2""#, r#""12""#, r#""0x1F""#, r#""-7.50""#, r#""b+|(c)""#, r#""$1x${0}""#, r#""aGVsbG8=""#,
-    r#""/a/../b/./c.txt""#, r#""1h30m""#, r#""{\"k\": [1, 2.5, null]}""#, "\"\\xff\\x80z\"", ".bytes", ".uni", ".password",
-    ".text", ".pem", ".url", ".json", ".list",
+const DATES: &[&str] = &[
+    "date",
+    "dateInZone",
+    "date_in_zone",
+    "durationRound",
+    "htmlDate",
+    "htmlDateInZone",
 ];
 
-const NUMBERS: &[&str] =
-    &["0", "1", "2", "3", "5", "-1", "-3", "7", "100", "2.5", "-0.4", "1e3", "0.1", "(int64 7)", "(float64 3)", "'x'"];
+const TEXTS: &[&str] = &[
+    r#""""#,
+    r#""a""#,
+    r#""abc""#,
+    r#""a,b,,c""#,
+    r#"",""#,
+    r#""Hello World foo_bar-baz""#,
+    r#""1.2.3""#,
+    r#"">=1.2, <2""#,
+    r#""12""#,
+    r#""0x1F""#,
+    r#""-7.50""#,
+    r#""b+|(c)""#,
+    r#""$1x${0}""#,
+    r#""aGVsbG8=""#,
+    r#""/a/../b/./c.txt""#,
+    r#""1h30m""#,
+    r#""{\"k\": [1, 2.5, null]}""#,
+    "\"\\xff\\x80z\"",
+    ".bytes",
+    ".uni",
+    ".password",
+    ".text",
+    ".pem",
+    ".url",
+    ".json",
+    ".list",
+];
+
+const NUMBERS: &[&str] = &[
+    "0",
+    "1",
+    "2",
+    "3",
+    "5",
+    "-1",
+    "-3",
+    "7",
+    "100",
+    "2.5",
+    "-0.4",
+    "1e3",
+    "0.1",
+    "(int64 7)",
+    "(float64 3)",
+    "'x'",
+];
 
 const OTHERS: &[&str] = &[
-    "nil", ".", ".missing", "true", "false", "(list)", r#"(list 1 "a" nil 2.5 "a")"#, r#"(list "b" "a")"#,
-    r#"(splitList "," "b,a,c")"#, "(until 3)", r#"(dict "a" 1)"#, r#"(dict "b" (dict "c" "d"))"#, "(dict)",
-    r#"(list (list 1 2) (list "x"))"#, r#"(toDate "2006-01-02" "2024-02-29")"#, r#"(semver "1.2.3-rc.1+m")"#,
-    "(coalesce)", "1i", r#"(split "," "x,y")"#, r#"(index "abc" 1)"#, "(rest (list))",
+    "nil",
+    ".",
+    ".missing",
+    "true",
+    "false",
+    "(list)",
+    r#"(list 1 "a" nil 2.5 "a")"#,
+    r#"(list "b" "a")"#,
+    r#"(splitList "," "b,a,c")"#,
+    "(until 3)",
+    r#"(dict "a" 1)"#,
+    r#"(dict "b" (dict "c" "d"))"#,
+    "(dict)",
+    r#"(list (list 1 2) (list "x"))"#,
+    r#"(toDate "2006-01-02" "2024-02-29")"#,
+    r#"(semver "1.2.3-rc.1+m")"#,
+    "(coalesce)",
+    "1i",
+    r#"(split "," "x,y")"#,
+    r#"(index "abc" 1)"#,
+    "(rest (list))",
 ];
 
 fn argument<'a>(dice: &mut Dice) -> &'a str {
@@ -89,21 +169,60 @@ const SIGNATURES: &str = "
 ";
 
 const PATTERNS: &[&str] = &[
-    r#""a""#, r#""[a-c]+""#, r#""(\\w+) (\\w+)""#, r#""^$""#, r#""""#, r#""o(.)""#, r#""(?i)THE|dog""#, r#""\\b""#,
-    r#""\\s*""#, r#""(?P<x>[^,]*),""#, r#""\\d{2,3}""#, r#"".""#, r#""(?s).+?\\n""#, r#""[[:upper:]]""#, r#""\\pL+""#,
-    r#""(a|b)*c?""#, r#""x*""#, "`\\Qa.b\\E|-`", "`[^\\x00-\\x7F]`", "`(?U)a+|b`", "`^(?m)-.*$`",
+    r#""a""#,
+    r#""[a-c]+""#,
+    r#""(\\w+) (\\w+)""#,
+    r#""^$""#,
+    r#""""#,
+    r#""o(.)""#,
+    r#""(?i)THE|dog""#,
+    r#""\\b""#,
+    r#""\\s*""#,
+    r#""(?P<x>[^,]*),""#,
+    r#""\\d{2,3}""#,
+    r#"".""#,
+    r#""(?s).+?\\n""#,
+    r#""[[:upper:]]""#,
+    r#""\\pL+""#,
+    r#""(a|b)*c?""#,
+    r#""x*""#,
+    "`\\Qa.b\\E|-`",
+    "`[^\\x00-\\x7F]`",
+    "`(?U)a+|b`",
+    "`^(?m)-.*$`",
 ];
 
 const FORMATS: &[&str] = &[
-    r#""%v""#, r#""%d""#, r#""%s|%q""#, r#""%5.2f|""#, r#""%-8v|%+d""#, r#""%x % X %#x""#, r#""%T %#v""#, r#""%08.3f""#,
-    r#""%[2]v %[1]v""#, r#""%*d""#, r#""%c%U%#U""#, r#""%t %e %G""#, r#""%+q %#q""#, r#""%o %O %b""#, r#""%6.2v%%""#,
-    r#""2006-01-02""#, r#""2006-01-02T15:04:05Z07:00""#, r#""Jan _2, 2006 at 3:04pm (MST)""#, r#""Mon 02 January 06 .000""#,
-    r#""15h04 -0700 __2 002""#, r#""%""#, r#""%!""#, r#""%z %-""#,
+    r#""%v""#,
+    r#""%d""#,
+    r#""%s|%q""#,
+    r#""%5.2f|""#,
+    r#""%-8v|%+d""#,
+    r#""%x % X %#x""#,
+    r#""%T %#v""#,
+    r#""%08.3f""#,
+    r#""%[2]v %[1]v""#,
+    r#""%*d""#,
+    r#""%c%U%#U""#,
+    r#""%t %e %G""#,
+    r#""%+q %#q""#,
+    r#""%o %O %b""#,
+    r#""%6.2v%%""#,
+    r#""2006-01-02""#,
+    r#""2006-01-02T15:04:05Z07:00""#,
+    r#""Jan _2, 2006 at 3:04pm (MST)""#,
+    r#""Mon 02 January 06 .000""#,
+    r#""15h04 -0700 __2 002""#,
+    r#""%""#,
+    r#""%!""#,
+    r#""%z %-""#,
 ];
 
 const DATED: &[&str] = &[
-    r#"(toDate "2006-01-02" "2024-02-29")"#, r#"(toDate "2006-01-02T15:04:05Z07:00" "1999-12-31T23:59:59.5+02:00")"#,
-    r#"(toDate "Jan 2 2006 MST" "Mar 3 2030 CET")"#, r#"(dateModify "-36h" (toDate "2006" "2001"))"#,
+    r#"(toDate "2006-01-02" "2024-02-29")"#,
+    r#"(toDate "2006-01-02T15:04:05Z07:00" "1999-12-31T23:59:59.5+02:00")"#,
+    r#"(toDate "Jan 2 2006 MST" "Mar 3 2030 CET")"#,
+    r#"(dateModify "-36h" (toDate "2006" "2001"))"#,
 ];
 
 fn leaf<'a>(dice: &mut Dice, kind: u8) -> &'a str {
@@ -112,29 +231,81 @@ fn leaf<'a>(dice: &mut Dice, kind: u8) -> &'a str {
         b'I' => dice.pick(&["0", "1", "2", "3", "4", "7", "12", "-1", "-2"]),
         b'N' => dice.pick(NUMBERS),
         b'L' => dice.pick(&[
-            "(list)", r#"(list 1 "a" nil 2.5 "a")"#, r#"(list "b" "a" "c")"#, r#"(splitList "," .list)"#, "(until 4)",
-            r#"(list (list 1 2) (dict "x" 1))"#, "(rest (list))", r#"(list true false "" 0)"#,
+            "(list)",
+            r#"(list 1 "a" nil 2.5 "a")"#,
+            r#"(list "b" "a" "c")"#,
+            r#"(splitList "," .list)"#,
+            "(until 4)",
+            r#"(list (list 1 2) (dict "x" 1))"#,
+            "(rest (list))",
+            r#"(list true false "" 0)"#,
         ]),
         b'D' => dice.pick(&[
-            "(dict)", r#"(dict "a" 1)"#, r#"(dict "b" (dict "c" "d"))"#, r#"(dict "a" (list 1 2))"#,
-            r#"(dict "a" "" "b" (dict "x" nil))"#, r#"(fromJson .json)"#, r#"(dict "b" (dict "c" (dict "e" 5)) "z" 0)"#,
+            "(dict)",
+            r#"(dict "a" 1)"#,
+            r#"(dict "b" (dict "c" "d"))"#,
+            r#"(dict "a" (list 1 2))"#,
+            r#"(dict "a" "" "b" (dict "x" nil))"#,
+            r#"(fromJson .json)"#,
+            r#"(dict "b" (dict "c" (dict "e" 5)) "z" 0)"#,
         ]),
         b'B' => dice.pick(&["true", "false", r#"(eq 1 1)"#, r#"(empty .empty)"#]),
         b'X' => dice.pick(DATED),
         b'V' => dice.pick(&[r#"(semver "1.2.3")"#, r#"(semver "v2-beta.1")"#]),
         b'R' => dice.pick(PATTERNS),
         b'F' => dice.pick(FORMATS),
-        b'Z' => dice.pick(&[r#""1h30m""#, r#""-36h""#, r#""0.5s""#, r#""90000h""#, r#""x""#, r#""1500ms2us""#]),
-        b'O' => dice.pick(&[r#""UTC""#, r#""Europe/Berlin""#, r#""America/New_York""#, r#""""#, r#""No/Where""#]),
-        b'U' => dice.pick(&[
-            ".url", r#""http://a/b?c#d""#, r#""mailto:x@y.z""#, r#""//h:1/p q""#, r#""a:b:c""#, r#""http://[::1%25e]:80/""#,
-            r#""postgres://u:p%2Fw@db:5432/n?sslmode=disable""#, r#""/%41%2f?""#, r#""x://a b/""#,
+        b'Z' => dice.pick(&[
+            r#""1h30m""#,
+            r#""-36h""#,
+            r#""0.5s""#,
+            r#""90000h""#,
+            r#""x""#,
+            r#""1500ms2us""#,
         ]),
-        b'J' => dice.pick(&[".json", r#""[1, 2.50, 1e3, \"\\u00e9\\ud83d\\ude00\"]""#, r#""{\"a\":{}}""#, r#""nope""#, "`\"x\" `"]),
-        b'S' => dice.pick(&[r#""1.2.3""#, r#""v1.3""#, r#""2.0.0-rc.1""#, r#""0.4.9+b""#, r#""1.x""#, r#""3""#]),
+        b'O' => dice.pick(&[
+            r#""UTC""#,
+            r#""Europe/Berlin""#,
+            r#""America/New_York""#,
+            r#""""#,
+            r#""No/Where""#,
+        ]),
+        b'U' => dice.pick(&[
+            ".url",
+            r#""http://a/b?c#d""#,
+            r#""mailto:x@y.z""#,
+            r#""//h:1/p q""#,
+            r#""a:b:c""#,
+            r#""http://[::1%25e]:80/""#,
+            r#""postgres://u:p%2Fw@db:5432/n?sslmode=disable""#,
+            r#""/%41%2f?""#,
+            r#""x://a b/""#,
+        ]),
+        b'J' => dice.pick(&[
+            ".json",
+            r#""[1, 2.50, 1e3, \"\\u00e9\\ud83d\\ude00\"]""#,
+            r#""{\"a\":{}}""#,
+            r#""nope""#,
+            "`\"x\" `",
+        ]),
+        b'S' => dice.pick(&[
+            r#""1.2.3""#,
+            r#""v1.3""#,
+            r#""2.0.0-rc.1""#,
+            r#""0.4.9+b""#,
+            r#""1.x""#,
+            r#""3""#,
+        ]),
         b'C' => dice.pick(&[
-            r#""^1.2""#, r#""~1.2.0""#, r#"">=1.2, <2 || 3.x""#, r#""1.2 - 2.0""#, r#""!=1.2.3""#, r#"">1.2-0""#, r#""*""#,
-            r#""^0.4""#, r#""<=1.x""#, r#""=>1""#,
+            r#""^1.2""#,
+            r#""~1.2.0""#,
+            r#"">=1.2, <2 || 3.x""#,
+            r#""1.2 - 2.0""#,
+            r#""!=1.2.3""#,
+            r#"">1.2-0""#,
+            r#""*""#,
+            r#""^0.4""#,
+            r#""<=1.x""#,
+            r#""=>1""#,
         ]),
         _ => argument(dice),
     }
@@ -143,7 +314,9 @@ fn leaf<'a>(dice: &mut Dice, kind: u8) -> &'a str {
 /// An expression of about the wanted kind.
 fn expression(dice: &mut Dice, kind: u8, depth: usize) -> String {
     let fitting: Vec<&str> = if depth > 0 && dice.below(3) > 0 {
-        signatures().filter(|signature| signature.as_bytes()[signature.len() - 1] == kind || kind == b'A').collect()
+        signatures()
+            .filter(|signature| signature.as_bytes()[signature.len() - 1] == kind || kind == b'A')
+            .collect()
     } else {
         Vec::new()
     };
@@ -203,7 +376,11 @@ fn usable(name: &str) -> bool {
 }
 
 /// Every function with none, each single, and `samples` random arguments of each number up to four.
-pub(crate) fn calls<'n>(names: impl Iterator<Item = &'n str>, samples: usize, seed: u64) -> Vec<String> {
+pub(crate) fn calls<'n>(
+    names: impl Iterator<Item = &'n str>,
+    samples: usize,
+    seed: u64,
+) -> Vec<String> {
     let mut dice = Dice::new(seed);
     let mut templates = Vec::new();
     for name in names.filter(|name| usable(name)) {
@@ -223,7 +400,13 @@ pub(crate) fn calls<'n>(names: impl Iterator<Item = &'n str>, samples: usize, se
 
 /// A template from the grammar of actions, blocks and expressions.
 pub(crate) fn template(dice: &mut Dice, names: &[&str]) -> String {
-    let mut made = Made { dice, names, variables: vec!["$".to_owned()], loops: 0, text: String::new() };
+    let mut made = Made {
+        dice,
+        names,
+        variables: vec!["$".to_owned()],
+        loops: 0,
+        text: String::new(),
+    };
     let count = 1 + made.dice.below(5);
     made.nodes(count, 0);
     made.text
@@ -245,11 +428,19 @@ impl Made<'_, '_> {
     }
 
     fn open(&mut self) -> &'static str {
-        if self.dice.below(8) == 0 { "{{- " } else { "{{" }
+        if self.dice.below(8) == 0 {
+            "{{- "
+        } else {
+            "{{"
+        }
     }
 
     fn close(&mut self) -> &'static str {
-        if self.dice.below(8) == 0 { " -}}" } else { "}}" }
+        if self.dice.below(8) == 0 {
+            " -}}"
+        } else {
+            "}}"
+        }
     }
 
     fn action(&mut self, inner: &str) {
@@ -259,7 +450,11 @@ impl Made<'_, '_> {
 
     fn node(&mut self, depth: usize) {
         match self.dice.below(if depth > 2 { 5 } else { 14 }) {
-            0 => self.text += self.dice.pick(&["text ", " \n\t ", "{ } % \" '", "é\n", "x"]),
+            0 => {
+                self.text += self
+                    .dice
+                    .pick(&["text ", " \n\t ", "{ } % \" '", "é\n", "x"])
+            }
             1..=3 => {
                 let pipe = self.pipe(0);
                 self.action(&pipe);
@@ -406,9 +601,17 @@ impl Made<'_, '_> {
             12.. => expression(self.dice, b'A', 3),
             0..=5 => argument(self.dice).to_owned(),
             6 | 7 => self.variable(),
-            8 => format!("{}{}", self.variable(), self.dice.pick(&[".a", ".b.c", ".user"])),
+            8 => format!(
+                "{}{}",
+                self.variable(),
+                self.dice.pick(&[".a", ".b.c", ".user"])
+            ),
             9 => "`raw\n\"text\"`".to_owned(),
-            _ if depth < 2 => format!("({}){}", self.pipe(depth + 1), self.dice.pick(&["", "", "", ".a", ".b.c"])),
+            _ if depth < 2 => format!(
+                "({}){}",
+                self.pipe(depth + 1),
+                self.dice.pick(&["", "", "", ".a", ".b.c"])
+            ),
             _ => ".user".to_owned(),
         }
     }

@@ -1,6 +1,6 @@
 //! The Rust half.
 
-use template::{Budget, Context, Data, Template};
+use template::{Budget, Context, Data, ErrorKind, RenderError, Template};
 
 use super::peer::{Values, Verdict};
 
@@ -11,9 +11,17 @@ pub(crate) fn render(text: &str, values: &Values) -> Verdict {
     };
     let data = Data::from_iter(values.iter().map(|(key, value)| (key, value.clone())));
     let mut rng = rand::rng();
-    let mut context = Context { budget: Budget::default(), now: jiff::Timestamp::now(), rng: &mut rng };
+    let mut context = Context {
+        budget: Budget::default(),
+        now: jiff::Timestamp::now(),
+        rng: &mut rng,
+    };
     match template.render(&data, &mut context) {
         Ok(out) => Verdict::Out(out),
+        Err(RenderError {
+            kind: ErrorKind::Limit(_),
+            ..
+        }) => Verdict::OverBudget,
         Err(error) => Verdict::RenderError(Some((error.line, error.column))),
     }
 }

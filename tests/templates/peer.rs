@@ -13,13 +13,15 @@ use sha2::{Digest, Sha256};
 /// Values by key, as templates see them.
 pub(crate) type Values = BTreeMap<String, Vec<u8>>;
 
-/// What Go made of a template.
+/// What came of a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Out(Vec<u8>),
     ParseError,
     /// Line and column (from 1) where Go names them.
     RenderError(Option<(usize, usize)>),
+    /// Ours ran out of its budget. Go has none and is not asked: it would take the machine down.
+    OverBudget,
 }
 
 /// A running helper. Dropping it ends the process, because its input closes.
@@ -49,7 +51,11 @@ impl Peer {
             .expect("the Go helper starts");
         let input = BufWriter::new(child.stdin.take().expect("a pipe"));
         let output = BufReader::new(child.stdout.take().expect("a pipe"));
-        Self { child, input, output }
+        Self {
+            child,
+            input,
+            output,
+        }
     }
 
     pub(crate) fn ask(&mut self, request: &serde_json::Value) -> Answer {
@@ -57,12 +63,16 @@ impl Peer {
         self.input.write_all(b"\n").expect("the Go helper reads");
         self.input.flush().expect("the Go helper reads");
         let mut line = String::new();
-        self.output.read_line(&mut line).expect("the Go helper answers");
+        self.output
+            .read_line(&mut line)
+            .expect("the Go helper answers");
         serde_json::from_str(&line).unwrap_or_else(|_| panic!("the Go helper ended at {request}"))
     }
 
     pub(crate) fn render(&mut self, template: &str, values: &Values) -> Verdict {
-        let answer = self.ask(&serde_json::json!({ "name": "t", "template": template, "data": encoded(values) }));
+        let answer = self.ask(
+            &serde_json::json!({ "name": "t", "template": template, "data": encoded(values) }),
+        );
         match &*answer.stage {
             "" => Verdict::Out(STANDARD.decode(answer.out).expect("base 64")),
             "parse" => Verdict::ParseError,
@@ -80,13 +90,19 @@ impl Drop for Peer {
 }
 
 pub(crate) fn encoded(values: &Values) -> BTreeMap<&str, String> {
-    values.iter().map(|(key, value)| (key.as_str(), STANDARD.encode(value))).collect()
+    values
+        .iter()
+        .map(|(key, value)| (key.as_str(), STANDARD.encode(value)))
+        .collect()
 }
 
 /// `template: t:3:14: executing …`; Go counts columns from 0.
 fn place(error: &str) -> Option<(usize, usize)> {
     let mut parts = error.strip_prefix("template: t:")?.split(':');
-    Some((parts.next()?.parse().ok()?, parts.next()?.parse::<usize>().ok()? + 1))
+    Some((
+        parts.next()?.parse().ok()?,
+        parts.next()?.parse::<usize>().ok()? + 1,
+    ))
 }
 
 /// The helper, built if this version of its source was not built before.
@@ -105,9 +121,12 @@ fn binary() -> &'static Path {
 fn cache() -> PathBuf {
     let folder = match std::env::var_os("SEALED_SECRETS_TEST_CACHE") {
         Some(folder) => PathBuf::from(folder),
-        None => std::env::home_dir().expect("a home folder, or SEALED_SECRETS_TEST_CACHE").join(".cache/sealed-secrets-tests"),
+        None => std::env::home_dir()
+            .expect("a home folder, or SEALED_SECRETS_TEST_CACHE")
+            .join(".cache/sealed-secrets-tests"),
     };
-    std::fs::create_dir_all(&folder).expect("the cache folder can be made; set SEALED_SECRETS_TEST_CACHE to another");
+    std::fs::create_dir_all(&folder)
+        .expect("the cache folder can be made; set SEALED_SECRETS_TEST_CACHE to another");
     folder
 }
 
@@ -116,14 +135,28 @@ fn version(source: &Path) -> String {
     for name in ["go.mod", "go.sum", "main.go"] {
         hash.update(std::fs::read(source.join(name)).expect("the helper's source is there"));
     }
-    hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    hash.finalize()
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// Builds beside the target and moves it there, so that parallel runs never see half a file.
 fn build(source: &Path, target: &Path) {
     let partial = target.with_extension(format!("{}.partial", std::process::id()));
-    let status = Command::new("go").arg("build").arg("-o").arg(&partial).arg(".").current_dir(source).status();
-    let status = status.expect("these tests compare with Go; install Go 1.26 or newer and put it on the PATH");
-    assert!(status.success(), "the Go helper does not build; its modules must be downloadable or in Go's module cache");
+    let status = Command::new("go")
+        .arg("build")
+        .arg("-o")
+        .arg(&partial)
+        .arg(".")
+        .current_dir(source)
+        .status();
+    let status = status
+        .expect("these tests compare with Go; install Go 1.26 or newer and put it on the PATH");
+    assert!(
+        status.success(),
+        "the Go helper does not build; its modules must be downloadable or in Go's module cache"
+    );
     std::fs::rename(&partial, target).expect("the helper can be moved into the cache folder");
 }

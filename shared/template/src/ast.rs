@@ -18,7 +18,11 @@ pub(crate) enum Node {
     With(Branch),
     Range(Branch),
     /// `{{template}}` and the use of a `{{block}}`.
-    Call { at: usize, name: Vec<u8>, argument: Option<Pipe> },
+    Call {
+        at: usize,
+        name: Vec<u8>,
+        argument: Option<Pipe>,
+    },
     Break,
     Continue,
 }

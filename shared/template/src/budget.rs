@@ -24,7 +24,15 @@ pub struct Budget {
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { steps: 2_000_000, output: 1 << 20, value: 4 << 20, memory: 64 << 20, depth: 100, keys: 8, hashes: 64 }
+        Self {
+            steps: 2_000_000,
+            output: 1 << 20,
+            value: 4 << 20,
+            memory: 64 << 20,
+            depth: 100,
+            keys: 8,
+            hashes: 64,
+        }
     }
 }
 

@@ -6,8 +6,8 @@ use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::rsa;
 use rcgen::string::Ia5String;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
 };
 use x509_cert::der::Decode;
 
@@ -39,7 +39,10 @@ impl Certificate {
     }
 
     pub(crate) fn fields(&self) -> Vec<(&'static str, Value)> {
-        vec![("Cert", Value::Text(self.cert.clone())), ("Key", Value::Text(self.key.clone()))]
+        vec![
+            ("Cert", Value::Text(self.cert.clone())),
+            ("Key", Value::Text(self.key.clone())),
+        ]
     }
 }
 
@@ -52,7 +55,9 @@ pub(crate) enum Signer {
 impl Signer {
     pub(crate) fn of(value: &Value) -> Self {
         match value {
-            Value::Certificate(certificate) => Self::Authority(certificate.cert.clone(), certificate.key.clone()),
+            Value::Certificate(certificate) => {
+                Self::Authority(certificate.cert.clone(), certificate.key.clone())
+            }
             _ => Self::Itself,
         }
     }
@@ -74,7 +79,11 @@ pub(crate) fn generate_key(env: &mut Environment<'_>, kind: &[u8]) -> Outcome {
             zeroize::Zeroize::zeroize(&mut seed);
             key?
         }
-        b"dsa" => return Err(Fault::failed("DSA keys are outdated and not made; use ecdsa or ed25519")),
+        b"dsa" => {
+            return Err(Fault::failed(
+                "DSA keys are outdated and not made; use ecdsa or ed25519",
+            ));
+        }
         _ => return Ok([b"Unknown type ", kind].concat().into()),
     };
     Ok(key.pem().into())
@@ -98,7 +107,9 @@ fn key_or_new(env: &mut Environment<'_>, pem: Option<&[u8]>) -> Result<PrivateKe
 
 /// `buildCustomCert`: both parts in base 64, checked and passed on.
 pub(crate) fn from_parts(cert: &[u8], key: &[u8]) -> Outcome {
-    let decode = |text: &[u8]| crate::functions::decode64(text).map_err(|_| Fault::failed("a part is not base 64"));
+    let decode = |text: &[u8]| {
+        crate::functions::decode64(text).map_err(|_| Fault::failed("a part is not base 64"))
+    };
     let (cert, key) = (decode(cert)?, decode(key)?);
     parse_certificate(&cert)?;
     PrivateKey::check_pem(&key)?;
@@ -106,7 +117,13 @@ pub(crate) fn from_parts(cert: &[u8], key: &[u8]) -> Outcome {
 }
 
 fn value(cert: Vec<u8>, key: Vec<u8>) -> Value {
-    Value::Certificate(Certificate { cert: cert.into(), key: key.into() }.into())
+    Value::Certificate(
+        Certificate {
+            cert: cert.into(),
+            key: key.into(),
+        }
+        .into(),
+    )
 }
 
 fn parse_certificate(pem: &[u8]) -> Result<(Vec<u8>, x509_cert::Certificate), Fault> {
@@ -117,7 +134,12 @@ fn parse_certificate(pem: &[u8]) -> Result<(Vec<u8>, x509_cert::Certificate), Fa
 }
 
 /// `genCA` and `genCAWithKey`.
-pub(crate) fn authority(env: &mut Environment<'_>, name: &[u8], days: i64, key: Option<&[u8]>) -> Outcome {
+pub(crate) fn authority(
+    env: &mut Environment<'_>,
+    name: &[u8],
+    days: i64,
+    key: Option<&[u8]>,
+) -> Outcome {
     let key = key_or_new(env, key)?;
     let mut params = params(env, name, days)?;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -126,16 +148,26 @@ pub(crate) fn authority(env: &mut Environment<'_>, name: &[u8], days: i64, key: 
 }
 
 /// `genSelfSignedCert`, `genSignedCert` and their variants with a key: name, IP addresses, DNS names, days.
-pub(crate) fn leaf(env: &mut Environment<'_>, args: &Args<'_>, signer: &Signer, key: Option<&[u8]>) -> Outcome {
+pub(crate) fn leaf(
+    env: &mut Environment<'_>,
+    args: &Args<'_>,
+    signer: &Signer,
+    key: Option<&[u8]>,
+) -> Outcome {
     let key = key_or_new(env, key)?;
     let mut params = params(env, &args.text(0), args.int(3))?;
     params.is_ca = IsCa::ExplicitNoCa;
     for address in texts(&args.list(1))? {
-        let address: IpAddr = address.parse().map_err(|_| Fault::failed("not an IP address"))?;
-        params.subject_alt_names.push(SanType::IpAddress(address.to_canonical()));
+        let address: IpAddr = address
+            .parse()
+            .map_err(|_| Fault::failed("not an IP address"))?;
+        params
+            .subject_alt_names
+            .push(SanType::IpAddress(address.to_canonical()));
     }
     for name in texts(&args.list(2))? {
-        let name = Ia5String::try_from(name).map_err(|_| Fault::failed("a DNS name must be ASCII"))?;
+        let name =
+            Ia5String::try_from(name).map_err(|_| Fault::failed("a DNS name must be ASCII"))?;
         params.subject_alt_names.push(SanType::DnsName(name));
     }
     issue(&params, &key, signer)
@@ -153,21 +185,31 @@ fn texts(list: &List) -> Result<Vec<String>, Fault> {
 /// What all certificates have in common.
 fn params(env: &mut Environment<'_>, name: &[u8], days: i64) -> Result<CertificateParams, Fault> {
     let mut params = CertificateParams::default();
-    let name = std::str::from_utf8(name).map_err(|_| Fault::failed("a common name must be UTF-8"))?;
+    let name =
+        std::str::from_utf8(name).map_err(|_| Fault::failed("a common name must be UTF-8"))?;
     params.distinguished_name = DistinguishedName::new();
     if !name.is_empty() {
         params.distinguished_name.push(DnType::CommonName, name);
     }
     let beyond = Fault::failed("the certificate would be valid beyond the calendar");
     let now = env.now.as_second();
-    let end = days.checked_mul(86_400).and_then(|validity| now.checked_add(validity)).ok_or(beyond)?;
+    let end = days
+        .checked_mul(86_400)
+        .and_then(|validity| now.checked_add(validity))
+        .ok_or(beyond)?;
     params.not_before = time::OffsetDateTime::from_unix_timestamp(now).map_err(|_| beyond)?;
     params.not_after = time::OffsetDateTime::from_unix_timestamp(end).map_err(|_| beyond)?;
     let mut serial = [0; 16];
     env.rng.fill_bytes(&mut serial);
     params.serial_number = Some(SerialNumber::from_slice(&serial));
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params.key_usages = vec![
+        KeyUsagePurpose::DigitalSignature,
+        KeyUsagePurpose::KeyEncipherment,
+    ];
+    params.extended_key_usages = vec![
+        ExtendedKeyUsagePurpose::ServerAuth,
+        ExtendedKeyUsagePurpose::ClientAuth,
+    ];
     Ok(params)
 }
 
@@ -183,16 +225,26 @@ fn issue(params: &CertificateParams, key: &PrivateKey, signer: &Signer) -> Outco
             params.signed_by(&pair, &issuer).map_err(|_| failed)?
         }
     };
-    Ok(value(pem::encode("CERTIFICATE", certificate.der()), key.pem()))
+    Ok(value(
+        pem::encode("CERTIFICATE", certificate.der()),
+        key.pem(),
+    ))
 }
 
 /// The authority, once its key is known to be the one in its certificate.
 fn issuer(cert: &[u8], key: &[u8]) -> Result<Issuer<'static, KeyPair>, Fault> {
     let (der, parsed) = parse_certificate(cert)?;
     let pair = PrivateKey::parse_pem(key)?.pair()?;
-    let certified = parsed.tbs_certificate().subject_public_key_info().subject_public_key.raw_bytes();
+    let certified = parsed
+        .tbs_certificate()
+        .subject_public_key_info()
+        .subject_public_key
+        .raw_bytes();
     if certified != rcgen::PublicKeyData::der_bytes(&pair) {
-        return Err(Fault::failed("the key of the authority does not belong to its certificate"));
+        return Err(Fault::failed(
+            "the key of the authority does not belong to its certificate",
+        ));
     }
-    Issuer::from_ca_cert_der(&der.into(), pair).map_err(|_| Fault::failed("the certificate cannot be an authority"))
+    Issuer::from_ca_cert_der(&der.into(), pair)
+        .map_err(|_| Fault::failed("the certificate cannot be an authority"))
 }

@@ -15,12 +15,29 @@ pub(crate) use parsing::parse;
 const SECOND: i64 = 1_000_000_000;
 
 pub(crate) const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
     "December",
 ];
 
-pub(crate) const WEEKDAYS: [&str; 7] =
-    ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
+pub(crate) const WEEKDAYS: [&str; 7] = [
+    "Sunday",
+    "Monday",
+    "Tuesday",
+    "Wednesday",
+    "Thursday",
+    "Friday",
+    "Saturday",
+];
 
 /// An instant and the zone to show it in.
 #[derive(Clone, PartialEq, Eq)]
@@ -61,11 +78,19 @@ pub(crate) struct Parts {
 impl Time {
     /// Go's zero time, 0001-01-01 00:00:00 UTC.
     pub(crate) fn zero() -> Self {
-        Self { seconds: -62_135_596_800, nanos: 0, zone: Zone::Utc }
+        Self {
+            seconds: -62_135_596_800,
+            nanos: 0,
+            zone: Zone::Utc,
+        }
     }
 
     pub(crate) fn from_unix(seconds: i64) -> Self {
-        Self { seconds, nanos: 0, zone: Zone::Local }
+        Self {
+            seconds,
+            nanos: 0,
+            zone: Zone::Local,
+        }
     }
 
     pub(crate) fn from_timestamp(now: jiff::Timestamp) -> Self {
@@ -85,7 +110,10 @@ impl Time {
             Zone::Named(zone) => match jiff::Timestamp::from_second(self.seconds) {
                 Ok(at) => {
                     let info = zone.to_offset_info(at);
-                    (i64::from(info.offset().seconds()), info.abbreviation().to_owned())
+                    (
+                        i64::from(info.offset().seconds()),
+                        info.abbreviation().to_owned(),
+                    )
                 }
                 Err(_) => (0, "UTC".to_owned()),
             },
@@ -110,13 +138,23 @@ impl Time {
 
     /// In the zone of an IANA name; UTC if there is none of that name.
     pub(crate) fn in_zone(&self, name: &[u8]) -> Self {
-        Self { zone: zone(name), ..self.clone() }
+        Self {
+            zone: zone(name),
+            ..self.clone()
+        }
     }
 
     pub(crate) fn add(&self, nanos: i64) -> Self {
         let total = self.nanos + nanos.rem_euclid(SECOND);
-        let seconds = self.seconds.wrapping_add(nanos.div_euclid(SECOND)).wrapping_add(total / SECOND);
-        Self { seconds, nanos: total % SECOND, zone: self.zone.clone() }
+        let seconds = self
+            .seconds
+            .wrapping_add(nanos.div_euclid(SECOND))
+            .wrapping_add(total / SECOND);
+        Self {
+            seconds,
+            nanos: total % SECOND,
+            zone: self.zone.clone(),
+        }
     }
 
     /// Nanoseconds since another time, at most what a duration holds.
@@ -135,11 +173,19 @@ impl Time {
         let parts = self.parts();
         let month = parts.month.wrapping_add(months);
         let day = parts.day.wrapping_add(days);
-        let date = calendar::days(parts.year.wrapping_add(years), month, 1).wrapping_add(day).wrapping_sub(1);
+        let date = calendar::days(parts.year.wrapping_add(years), month, 1)
+            .wrapping_add(day)
+            .wrapping_sub(1);
         let clock = parts.hour * 3600 + parts.minute * 60 + parts.second;
         let seconds = date.wrapping_mul(86_400).wrapping_add(clock);
-        let guess = Self { seconds: seconds.wrapping_sub(self.zone_at().0), ..self.clone() };
-        Self { seconds: seconds.wrapping_sub(guess.zone_at().0), ..self.clone() }
+        let guess = Self {
+            seconds: seconds.wrapping_sub(self.zone_at().0),
+            ..self.clone()
+        };
+        Self {
+            seconds: seconds.wrapping_sub(guess.zone_at().0),
+            ..self.clone()
+        }
     }
 
     pub(crate) fn format(&self, layout: &[u8]) -> Vec<u8> {
@@ -147,7 +193,8 @@ impl Time {
     }
 
     pub(crate) fn text(&self) -> String {
-        String::from_utf8(self.format(b"2006-01-02 15:04:05.999999999 -0700 MST")).unwrap_or_default()
+        String::from_utf8(self.format(b"2006-01-02 15:04:05.999999999 -0700 MST"))
+            .unwrap_or_default()
     }
 
     /// RFC 3339 with nanoseconds; years of four digits only.
@@ -159,20 +206,36 @@ impl Time {
     /// As `%#v` shows it.
     pub(crate) fn go_string(&self) -> String {
         let parts = self.parts();
-        let month = usize::try_from(parts.month - 1).ok().and_then(|at| MONTHS.get(at)).unwrap_or(&"January");
+        let month = usize::try_from(parts.month - 1)
+            .ok()
+            .and_then(|at| MONTHS.get(at))
+            .unwrap_or(&"January");
         let zone = match &self.zone {
             Zone::Utc => "time.UTC".to_owned(),
             Zone::Local => "time.Local".to_owned(),
             Zone::Fixed(_, name) => format!("time.Location({name:?})"),
             Zone::Named(zone) => format!("time.Location({:?})", zone.iana_name().unwrap_or("")),
         };
-        let Parts { year, day, hour, minute, second, .. } = parts;
-        format!("time.Date({year}, time.{month}, {day}, {hour}, {minute}, {second}, {}, {zone})", self.nanos)
+        let Parts {
+            year,
+            day,
+            hour,
+            minute,
+            second,
+            ..
+        } = parts;
+        format!(
+            "time.Date({year}, time.{month}, {day}, {hour}, {minute}, {second}, {}, {zone})",
+            self.nanos
+        )
     }
 
     /// For verbs that show no time, such as `%d`. Go shows its internals there, we the Unix time.
     pub(crate) fn fields(&self) -> Vec<(&'static str, Value)> {
-        vec![("seconds", Value::int64(self.seconds)), ("nanos", Value::int64(self.nanos))]
+        vec![
+            ("seconds", Value::int64(self.seconds)),
+            ("nanos", Value::int64(self.nanos)),
+        ]
     }
 }
 

@@ -81,7 +81,9 @@ impl Limit {
             Self::Memory => "all values together need more memory than allowed; split the template",
             Self::Depth => "nested too deeply; flatten the template or the value",
             Self::Keys => "more keys generated than allowed in one template; split the template",
-            Self::Hashes => "more slow password hashes than allowed in one template; split the template",
+            Self::Hashes => {
+                "more slow password hashes than allowed in one template; split the template"
+            }
         }
     }
 }
@@ -95,26 +97,44 @@ pub(crate) struct Fault {
 
 impl Fault {
     pub(crate) fn argument(reason: &'static str) -> Self {
-        Self { kind: ErrorKind::Argument, reason }
+        Self {
+            kind: ErrorKind::Argument,
+            reason,
+        }
     }
 
     pub(crate) fn failed(reason: &'static str) -> Self {
-        Self { kind: ErrorKind::Failed, reason }
+        Self {
+            kind: ErrorKind::Failed,
+            reason,
+        }
     }
 
     pub(crate) fn field(reason: &'static str) -> Self {
-        Self { kind: ErrorKind::Field, reason }
+        Self {
+            kind: ErrorKind::Field,
+            reason,
+        }
     }
 
     pub(crate) fn misuse(reason: &'static str) -> Self {
-        Self { kind: ErrorKind::Misuse, reason }
+        Self {
+            kind: ErrorKind::Misuse,
+            reason,
+        }
     }
 
     pub(crate) fn undefined(reason: &'static str) -> Self {
-        Self { kind: ErrorKind::Undefined, reason }
+        Self {
+            kind: ErrorKind::Undefined,
+            reason,
+        }
     }
 
     pub(crate) fn limit(limit: Limit) -> Self {
-        Self { kind: ErrorKind::Limit(limit), reason: limit.reason() }
+        Self {
+            kind: ErrorKind::Limit(limit),
+            reason: limit.reason(),
+        }
     }
 }

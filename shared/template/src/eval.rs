@@ -58,7 +58,10 @@ impl<'t, 'e, 'c> Evaluator<'t, 'e, 'c> {
 
     fn template(&mut self, name: &[u8], dot: Value) -> Result<(), Fault> {
         let template = self.template;
-        let tree = template.trees.get(name).ok_or(Fault::undefined("a template of this name is not defined"))?;
+        let tree = template
+            .trees
+            .get(name)
+            .ok_or(Fault::undefined("a template of this name is not defined"))?;
         let outer = std::mem::replace(&mut self.floor, self.variables.len());
         self.variables.push(("$".into(), dot.clone()));
         self.list(&dot, tree)?;
@@ -153,7 +156,11 @@ impl<'t, 'e, 'c> Evaluator<'t, 'e, 'c> {
                 }
             }
             Value::Map(map) => {
-                let entries: Vec<_> = map.entries().iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+                let entries: Vec<_> = map
+                    .entries()
+                    .iter()
+                    .map(|(key, value)| (key.clone(), value.clone()))
+                    .collect();
                 for (key, item) in entries {
                     ran = true;
                     if !self.turn(branch, mark, &Value::Text(key), item)? {
@@ -168,7 +175,10 @@ impl<'t, 'e, 'c> Evaluator<'t, 'e, 'c> {
                 for count in 0..int.wide() {
                     ran = true;
                     let bits = i64::try_from(count).unwrap_or(i64::MAX);
-                    let item = Value::Int(crate::value::Int { kind: int.kind, bits });
+                    let item = Value::Int(crate::value::Int {
+                        kind: int.kind,
+                        bits,
+                    });
                     if !self.turn(branch, mark, &Value::Missing, item)? {
                         break;
                     }
@@ -186,7 +196,13 @@ impl<'t, 'e, 'c> Evaluator<'t, 'e, 'c> {
     }
 
     /// One iteration; false after a `break`.
-    fn turn(&mut self, branch: &'t Branch, mark: usize, index: &Value, item: Value) -> Result<bool, Fault> {
+    fn turn(
+        &mut self,
+        branch: &'t Branch,
+        mark: usize,
+        index: &Value,
+        item: Value,
+    ) -> Result<bool, Fault> {
         self.env.gauge.steps(1)?;
         let pipe = &branch.pipe;
         match (&pipe.variables[..], pipe.assigns) {
@@ -216,17 +232,30 @@ impl<'t, 'e, 'c> Evaluator<'t, 'e, 'c> {
     fn assign(&mut self, name: &str, value: Value) -> Result<(), Fault> {
         let scope = &mut self.variables[self.floor..];
         let variable = scope.iter_mut().rev().find(|(known, _)| **known == *name);
-        variable.ok_or(Fault::undefined("assignment to a variable that is not declared; use := first"))?.1 = value;
+        variable
+            .ok_or(Fault::undefined(
+                "assignment to a variable that is not declared; use := first",
+            ))?
+            .1 = value;
         Ok(())
     }
 
     fn variable(&self, name: &str) -> Result<Value, Fault> {
         let scope = &self.variables[self.floor..];
         let variable = scope.iter().rev().find(|(known, _)| **known == *name);
-        Ok(variable.ok_or(Fault::undefined("a variable that is not declared"))?.1.clone())
+        Ok(variable
+            .ok_or(Fault::undefined("a variable that is not declared"))?
+            .1
+            .clone())
     }
 
-    fn invoke(&mut self, dot: &Value, at: usize, name: &[u8], argument: Option<&'t Pipe>) -> Result<(), Fault> {
+    fn invoke(
+        &mut self,
+        dot: &Value,
+        at: usize,
+        name: &[u8],
+        argument: Option<&'t Pipe>,
+    ) -> Result<(), Fault> {
         self.at = at;
         if !self.template.trees.contains_key(name) {
             return Err(Fault::undefined("a template of this name is not defined"));

@@ -45,7 +45,12 @@ pub(crate) fn println(out: Writer, values: &[Value], gauge: &mut Gauge) -> Resul
 }
 
 /// `printf`.
-pub(crate) fn printf(out: Writer, format: &[u8], values: &[Value], gauge: &mut Gauge) -> Result<Text, Fault> {
+pub(crate) fn printf(
+    out: Writer,
+    format: &[u8],
+    values: &[Value],
+    gauge: &mut Gauge,
+) -> Result<Text, Fault> {
     let mut printer = Printer::new(out, gauge);
     format::run(&mut printer, format, values)?;
     Ok(printer.out.finish())

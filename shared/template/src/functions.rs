@@ -1,6 +1,9 @@
 //! The functions: Go's own and sprig's, one room per kind.
 
-#![allow(clippy::unnecessary_wraps, reason = "every function of the table has one signature")]
+#![allow(
+    clippy::unnecessary_wraps,
+    reason = "every function of the table has one signature"
+)]
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -86,7 +89,14 @@ impl Function {
         params: &'static [Type],
         run: fn(&mut Environment<'_>, &Args<'_>) -> Outcome,
     ) -> Self {
-        Self { name, params, rest: None, shape: Shape::Plain, deterministic: true, run }
+        Self {
+            name,
+            params,
+            rest: None,
+            shape: Shape::Plain,
+            deterministic: true,
+            run,
+        }
     }
 
     const fn rest(mut self, kind: Type) -> Self {

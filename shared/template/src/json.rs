@@ -12,12 +12,26 @@ const MOST_NESTED: usize = 100;
 
 /// One line. `html` writes `<`, `>` and `&` as escapes.
 pub(crate) fn compact(env: &mut Environment<'_>, value: &Value, html: bool) -> Result<Text, Fault> {
-    write(env, value, Layout { html, pretty: false })
+    write(
+        env,
+        value,
+        Layout {
+            html,
+            pretty: false,
+        },
+    )
 }
 
 /// Two spaces per level, with HTML escapes.
 pub(crate) fn pretty(env: &mut Environment<'_>, value: &Value) -> Result<Text, Fault> {
-    write(env, value, Layout { html: true, pretty: true })
+    write(
+        env,
+        value,
+        Layout {
+            html: true,
+            pretty: true,
+        },
+    )
 }
 
 #[derive(Clone, Copy)]
@@ -28,7 +42,12 @@ struct Layout {
 
 fn write(env: &mut Environment<'_>, value: &Value, layout: Layout) -> Result<Text, Fault> {
     let mut out = env.writer();
-    Encoder { out: &mut out, layout, env }.value(value, 0)?;
+    Encoder {
+        out: &mut out,
+        layout,
+        env,
+    }
+    .value(value, 0)?;
     Ok(out.finish())
 }
 
@@ -54,13 +73,18 @@ impl Encoder<'_, '_, '_> {
             Value::List(list) => self.list(list, depth),
             Value::Map(map) => self.map(map, depth),
             Value::Time(time) => {
-                let text = time.json().ok_or(Fault::failed("JSON has no years beyond 9999"))?;
+                let text = time
+                    .json()
+                    .ok_or(Fault::failed("JSON has no years beyond 9999"))?;
                 self.text(text.as_bytes())
             }
             Value::Version(version, _) => self.text(version.to_string().as_bytes()),
             Value::Certificate(certificate) => {
                 let fields = certificate.fields();
-                let pairs = fields.iter().map(|(name, value)| (Text::from(*name), value.clone())).collect::<Vec<_>>();
+                let pairs = fields
+                    .iter()
+                    .map(|(name, value)| (Text::from(*name), value.clone()))
+                    .collect::<Vec<_>>();
                 self.object(&pairs, depth)
             }
         }
@@ -71,7 +95,11 @@ impl Encoder<'_, '_, '_> {
             return Err(Fault::failed("JSON has neither infinity nor NaN"));
         }
         let size = float.abs();
-        let verb = if size != 0.0 && (size < 1e-6 || size >= 1e21) { 'e' } else { 'f' };
+        let verb = if size != 0.0 && (size < 1e-6 || size >= 1e21) {
+            'e'
+        } else {
+            'f'
+        };
         let text = fmt::append_float(float, verb, None);
         self.out.str(&text.replace("e-0", "e-"))
     }
@@ -134,7 +162,11 @@ impl Encoder<'_, '_, '_> {
         if map.nil {
             return self.out.str("null");
         }
-        let pairs: Vec<(Text, Value)> = map.entries().iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+        let pairs: Vec<(Text, Value)> = map
+            .entries()
+            .iter()
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
         self.object(&pairs, depth)
     }
 
@@ -164,16 +196,28 @@ pub(crate) struct Parsed {
 
 /// Text that is no JSON gives nil; a number beyond a float gives nil in its place.
 pub(crate) fn parse(env: &mut Environment<'_>, text: &[u8]) -> Result<Parsed, Fault> {
-    let mut decoder = Decoder { text, at: 0, whole: true, env };
+    let mut decoder = Decoder {
+        text,
+        at: 0,
+        whole: true,
+        env,
+    };
     decoder.space();
     match decoder.value(0) {
         Ok(value) => {
             decoder.space();
             let whole = decoder.whole && decoder.at == text.len();
-            let value = if decoder.at == text.len() { value } else { Value::Nil };
+            let value = if decoder.at == text.len() {
+                value
+            } else {
+                Value::Nil
+            };
             Ok(Parsed { value, whole })
         }
-        Err(Bad::Syntax) => Ok(Parsed { value: Value::Nil, whole: false }),
+        Err(Bad::Syntax) => Ok(Parsed {
+            value: Value::Nil,
+            whole: false,
+        }),
         Err(Bad::Fault(fault)) => Err(fault),
     }
 }
@@ -238,7 +282,11 @@ impl Decoder<'_, '_, '_> {
         while self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
             self.at += 1;
         }
-        if self.at > start { Ok(()) } else { Err(Bad::Syntax) }
+        if self.at > start {
+            Ok(())
+        } else {
+            Err(Bad::Syntax)
+        }
     }
 
     fn number(&mut self) -> Read {
@@ -315,12 +363,16 @@ impl Decoder<'_, '_, '_> {
 
     /// The second half of a pair if it follows; half a pair is U+FFFD.
     fn surrogates(&mut self, high: u32) -> char {
-        let next = self.text.get(self.at..self.at + 6).filter(|next| next.starts_with(b"\\u"));
+        let next = self
+            .text
+            .get(self.at..self.at + 6)
+            .filter(|next| next.starts_with(b"\\u"));
         let low = next.and_then(|next| hex4(Some(&next[2..])));
         match low {
             Some(low @ 0xDC00..=0xDFFF) if high < 0xDC00 => {
                 self.at += 6;
-                char::from_u32(0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00)).unwrap_or(runes::REPLACEMENT)
+                char::from_u32(0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00))
+                    .unwrap_or(runes::REPLACEMENT)
             }
             _ => runes::REPLACEMENT,
         }

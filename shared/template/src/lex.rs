@@ -58,12 +58,20 @@ pub(crate) enum Keyword {
 
 /// All tokens of a template; the last is [`Kind::End`] or [`Kind::Wrong`].
 pub(crate) fn tokens(text: &str) -> Vec<Token<'_>> {
-    let mut lexer = Lexer { text, at: 0, tokens: Vec::new() };
+    let mut lexer = Lexer {
+        text,
+        at: 0,
+        tokens: Vec::new(),
+    };
     let last = match lexer.run() {
         Ok(()) => Kind::End,
         Err(reason) => Kind::Wrong(reason),
     };
-    lexer.tokens.push(Token { kind: last, at: lexer.at, text: "" });
+    lexer.tokens.push(Token {
+        kind: last,
+        at: lexer.at,
+        text: "",
+    });
     lexer.tokens
 }
 
@@ -118,7 +126,11 @@ impl<'t> Lexer<'t> {
     }
 
     fn emit(&mut self, kind: Kind, from: usize) {
-        self.tokens.push(Token { kind, at: from, text: &self.text[from..self.at] });
+        self.tokens.push(Token {
+            kind,
+            at: from,
+            text: &self.text[from..self.at],
+        });
     }
 
     /// Text up to the next action, without the white space that a `{{-` takes away.
@@ -130,7 +142,11 @@ impl<'t> Lexer<'t> {
             text = text.trim_end_matches(is_space);
         }
         if !text.is_empty() {
-            self.tokens.push(Token { kind: Kind::Text, at: self.at, text });
+            self.tokens.push(Token {
+                kind: Kind::Text,
+                at: self.at,
+                text,
+            });
         }
         self.at += until;
     }
@@ -153,7 +169,9 @@ impl<'t> Lexer<'t> {
     }
 
     fn comment(&mut self) -> Step {
-        let end = self.rest()[2..].find("*/").ok_or("this comment is not closed; end it with */}}")?;
+        let end = self.rest()[2..]
+            .find("*/")
+            .ok_or("this comment is not closed; end it with */}}")?;
         self.at += end + 4;
         let (closes, trim) = self.at_close();
         if !closes {
@@ -190,14 +208,20 @@ impl<'t> Lexer<'t> {
             return Err("a left parenthesis is not closed in this action");
         }
         let at = self.at + if trim { 2 } else { 0 };
-        self.tokens.push(Token { kind: Kind::Close, at, text: "}}" });
+        self.tokens.push(Token {
+            kind: Kind::Close,
+            at,
+            text: "}}",
+        });
         self.skip_close(trim);
         Ok(true)
     }
 
     fn inside(&mut self, parens: &mut usize) -> Step {
         let from = self.at;
-        let char = self.peek().ok_or("this action is not closed; end it with }}")?;
+        let char = self
+            .peek()
+            .ok_or("this action is not closed; end it with }}")?;
         if is_space(char) {
             return self.space();
         }
@@ -211,7 +235,9 @@ impl<'t> Lexer<'t> {
             '\'' => self.quoted('\'', Kind::Rune)?,
             '`' => self.raw()?,
             '$' => self.name(Kind::Variable, Kind::Variable)?,
-            '.' if !self.peek().is_some_and(|char| char.is_ascii_digit()) => self.name(Kind::Dot, Kind::Field)?,
+            '.' if !self.peek().is_some_and(|char| char.is_ascii_digit()) => {
+                self.name(Kind::Dot, Kind::Field)?
+            }
             '.' | '+' | '-' | '0'..='9' => {
                 self.at = from;
                 self.number()?
@@ -221,7 +247,9 @@ impl<'t> Lexer<'t> {
                 Kind::LeftParen
             }
             ')' => {
-                *parens = parens.checked_sub(1).ok_or("a right parenthesis too many")?;
+                *parens = parens
+                    .checked_sub(1)
+                    .ok_or("a right parenthesis too many")?;
                 Kind::RightParen
             }
             ',' => Kind::Comma,
@@ -261,7 +289,10 @@ impl<'t> Lexer<'t> {
     }
 
     fn raw(&mut self) -> Result<Kind, &'static str> {
-        let end = self.rest().find('`').ok_or("a text in back quotes does not end")?;
+        let end = self
+            .rest()
+            .find('`')
+            .ok_or("a text in back quotes does not end")?;
         self.at += end + 1;
         Ok(Kind::Raw)
     }
@@ -278,7 +309,11 @@ impl<'t> Lexer<'t> {
     fn word(&mut self) -> Step {
         let rest = self.rest();
         self.at += rest.len() - rest.trim_start_matches(is_word).len();
-        if self.at_terminator() { Ok(()) } else { Err("a character that may not follow a name; put a space before it") }
+        if self.at_terminator() {
+            Ok(())
+        } else {
+            Err("a character that may not follow a name; put a space before it")
+        }
     }
 
     fn identifier(&mut self, from: usize) -> Result<Kind, &'static str> {
@@ -315,7 +350,11 @@ impl<'t> Lexer<'t> {
             return Ok(Kind::Number);
         }
         self.scan_number().ok_or(wrong)?;
-        if self.text[..self.at].ends_with('i') { Ok(Kind::Complex) } else { Err(wrong) }
+        if self.text[..self.at].ends_with('i') {
+            Ok(Kind::Complex)
+        } else {
+            Err(wrong)
+        }
     }
 
     /// Anything that looks like a number; what it is worth is decided when it is parsed.

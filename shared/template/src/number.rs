@@ -32,7 +32,11 @@ impl Number {
         let int = parse_int(text.as_bytes(), 0);
         let uint = parse_uint(text.as_bytes(), 0).or(if int == Some(0) { Some(0) } else { None });
         let hex_int = text.starts_with("0x") || text.starts_with("0X");
-        let mut number = Self { int, uint, ..Self::default() };
+        let mut number = Self {
+            int,
+            uint,
+            ..Self::default()
+        };
         number.floating = if hex_int && !text.contains(['p', 'P']) {
             false
         } else {
@@ -56,14 +60,21 @@ impl Number {
     /// `1+2i`.
     pub(crate) fn parse_complex(text: &str) -> Option<Self> {
         let body = text.strip_suffix('i')?;
-        let sign = body.rmatch_indices(['+', '-']).map(|(at, _)| at).find(|&at| {
-            at > 0 && !matches!(body.as_bytes()[at - 1], b'e' | b'E' | b'p' | b'P')
-        })?;
-        Some(Self::complex(parse_float(&body.as_bytes()[..sign])?, parse_float(&body.as_bytes()[sign..])?))
+        let sign = body
+            .rmatch_indices(['+', '-'])
+            .map(|(at, _)| at)
+            .find(|&at| at > 0 && !matches!(body.as_bytes()[at - 1], b'e' | b'E' | b'p' | b'P'))?;
+        Some(Self::complex(
+            parse_float(&body.as_bytes()[..sign])?,
+            parse_float(&body.as_bytes()[sign..])?,
+        ))
     }
 
     fn complex(real: f64, imaginary: f64) -> Self {
-        let mut number = Self { complex: Some((real, imaginary)), ..Self::default() };
+        let mut number = Self {
+            complex: Some((real, imaginary)),
+            ..Self::default()
+        };
         if imaginary == 0.0 {
             number.float = Some(real);
             number.integers_of(real);
@@ -97,12 +108,24 @@ pub(crate) fn uint_to_float(uint: u64) -> f64 {
 /// As amd64 does it: what does not fit becomes the smallest integer.
 #[allow(clippy::cast_possible_truncation, reason = "truncation is the point")]
 pub(crate) fn float_to_int(float: f64) -> i64 {
-    if float >= -9_223_372_036_854_775_808.0 && float < 9_223_372_036_854_775_808.0 { float as i64 } else { i64::MIN }
+    if float >= -9_223_372_036_854_775_808.0 && float < 9_223_372_036_854_775_808.0 {
+        float as i64
+    } else {
+        i64::MIN
+    }
 }
 
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "Go converts through int64 where it can")]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "Go converts through int64 where it can"
+)]
 fn float_to_uint(float: f64) -> u64 {
-    if float >= 9_223_372_036_854_775_808.0 { float as u64 } else { float_to_int(float) as u64 }
+    if float >= 9_223_372_036_854_775_808.0 {
+        float as u64
+    } else {
+        float_to_int(float) as u64
+    }
 }
 
 /// strconv.ParseUint; base 0 reads the prefix and allows underscores.
@@ -122,7 +145,9 @@ pub(crate) fn parse_uint(text: &[u8], base: u32) -> Option<u64> {
     let mut value = 0_u64;
     for &byte in digits.iter().filter(|&&byte| byte != b'_') {
         let digit = char::from(byte).to_digit(base)?;
-        value = value.checked_mul(u64::from(base))?.checked_add(u64::from(digit))?;
+        value = value
+            .checked_mul(u64::from(base))?
+            .checked_add(u64::from(digit))?;
     }
     Some(value)
 }
@@ -140,12 +165,19 @@ pub(crate) fn parse_int(text: &[u8], base: u32) -> Option<i64> {
         _ => (false, text),
     };
     let value = parse_uint(digits, base)?;
-    if negative { 0_i64.checked_sub_unsigned(value) } else { i64::try_from(value).ok() }
+    if negative {
+        0_i64.checked_sub_unsigned(value)
+    } else {
+        i64::try_from(value).ok()
+    }
 }
 
 /// An underscore stands between digits, or between a prefix and a digit.
 fn underscores_fit(text: &[u8]) -> bool {
-    let text = text.strip_prefix(b"-").or(text.strip_prefix(b"+")).unwrap_or(text);
+    let text = text
+        .strip_prefix(b"-")
+        .or(text.strip_prefix(b"+"))
+        .unwrap_or(text);
     let hex = matches!(text, [b'0', b'x' | b'X', ..]);
     let prefixed = matches!(text, [b'0', b'x' | b'X' | b'b' | b'B' | b'o' | b'O', ..]);
     let mut before = if prefixed { b'0' } else { b'^' };
@@ -183,7 +215,9 @@ pub(crate) fn parse_float(text: &[u8]) -> Option<f64> {
     let body = body.replace('_', "");
     let value = match body.strip_prefix("0x").or(body.strip_prefix("0X")) {
         Some(hex) => parse_hex_float(hex)?,
-        None if body.starts_with(|char: char| char.is_ascii_digit() || char == '.') => body.parse::<f64>().ok()?,
+        None if body.starts_with(|char: char| char.is_ascii_digit() || char == '.') => {
+            body.parse::<f64>().ok()?
+        }
         None => return None,
     };
     value.is_finite().then_some(sign * value)
@@ -196,7 +230,11 @@ fn parse_hex_float(text: &str) -> Option<f64> {
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    let mut exponent: i32 = exponent.parse().unwrap_or(if exponent.starts_with('-') { -100_000 } else { 100_000 });
+    let mut exponent: i32 = exponent.parse().unwrap_or(if exponent.starts_with('-') {
+        -100_000
+    } else {
+        100_000
+    });
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     if whole.is_empty() && fraction.is_empty() {
         return None;
@@ -222,7 +260,11 @@ fn scale(bits: u64, exponent: i32) -> f64 {
         return 0.0;
     }
     let top = 64 - bits.leading_zeros().cast_signed();
-    let keep = if top + exponent < -1021 { (53 - (-1021 - (top + exponent))).max(0) } else { 53 };
+    let keep = if top + exponent < -1021 {
+        (53 - (-1021 - (top + exponent))).max(0)
+    } else {
+        53
+    };
     let drop = top - keep;
     if drop <= 0 {
         return uint_to_float(bits) * power_of_two(exponent);

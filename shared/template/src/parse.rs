@@ -87,7 +87,11 @@ impl<'t> Parser<'t> {
 
     fn expect(&mut self, kind: Kind, reason: &'static str) -> Parsed<Token<'t>> {
         let token = self.take_solid();
-        if token.kind == kind { Ok(token) } else { Err(unexpected(token, reason)) }
+        if token.kind == kind {
+            Ok(token)
+        } else {
+            Err(unexpected(token, reason))
+        }
     }
 
     /// The whole text, definitions included.
@@ -95,14 +99,21 @@ impl<'t> Parser<'t> {
         let mut list = List::new();
         while self.peek().kind != Kind::End {
             let start = self.next;
-            if self.take().kind == Kind::Open && self.take_solid().kind == Kind::Keyword(Keyword::Define) {
+            if self.take().kind == Kind::Open
+                && self.take_solid().kind == Kind::Keyword(Keyword::Define)
+            {
                 self.definition()?;
                 continue;
             }
             self.next = start;
             match self.node()? {
                 Item::Node(node) => list.push(node),
-                Item::Stop(_, at) => return Err((at, "an else or end without its if, range, with, define or block")),
+                Item::Stop(_, at) => {
+                    return Err((
+                        at,
+                        "an else or end without its if, range, with, define or block",
+                    ));
+                }
             }
         }
         Ok(list)
@@ -124,7 +135,10 @@ impl<'t> Parser<'t> {
         self.variables = variables;
         self.loops = loops;
         if stop == Stop::Else {
-            return Err((at, "else inside define or block without an if, range or with"));
+            return Err((
+                at,
+                "else inside define or block without an if, range or with",
+            ));
         }
         Ok(list)
     }
@@ -133,7 +147,11 @@ impl<'t> Parser<'t> {
     fn add(&mut self, name: Vec<u8>, list: List, at: usize) -> Parsed<()> {
         match self.trees.get(&name) {
             Some(old) if !is_blank(old) => {
-                if is_blank(&list) { Ok(()) } else { Err((at, "a template of this name is defined twice")) }
+                if is_blank(&list) {
+                    Ok(())
+                } else {
+                    Err((at, "a template of this name is defined twice"))
+                }
             }
             _ => {
                 self.trees.insert(name, list);
@@ -145,13 +163,19 @@ impl<'t> Parser<'t> {
     fn list(&mut self) -> Parsed<(List, Stop, usize)> {
         self.nested += 1;
         if self.nested > MOST_NESTED {
-            return Err((self.peek().at, "blocks nested too deeply; at most 100 levels"));
+            return Err((
+                self.peek().at,
+                "blocks nested too deeply; at most 100 levels",
+            ));
         }
         let mut list = List::new();
         loop {
             let token = self.peek_solid();
             if token.kind == Kind::End {
-                return Err((token.at, "an if, range, with, define or block is not ended; add {{end}}"));
+                return Err((
+                    token.at,
+                    "an if, range, with, define or block is not ended; add {{end}}",
+                ));
             }
             match self.node()? {
                 Item::Node(node) => list.push(node),
@@ -205,7 +229,10 @@ impl<'t> Parser<'t> {
     fn stop_at_else(&mut self, at: usize) -> Parsed<Item> {
         let next = self.peek_solid().kind;
         if !matches!(next, Kind::Keyword(Keyword::If | Keyword::With)) {
-            self.expect(Kind::Close, "else stands alone, or is followed by if or with")?;
+            self.expect(
+                Kind::Close,
+                "else stands alone, or is followed by if or with",
+            )?;
         }
         Ok(Item::Stop(Stop::Else, at))
     }
@@ -221,13 +248,25 @@ impl<'t> Parser<'t> {
     fn branch(&mut self, keyword: Keyword) -> Parsed<Branch> {
         let variables = self.variables.len();
         let looping = usize::from(keyword == Keyword::Range);
-        let pipe = self.pipe(if looping == 1 { Place::Range } else { Place::Other })?;
+        let pipe = self.pipe(if looping == 1 {
+            Place::Range
+        } else {
+            Place::Other
+        })?;
         self.loops += looping;
         let (body, stop, _) = self.list()?;
         self.loops -= looping;
-        let otherwise = if stop == Stop::Else { Some(self.otherwise(keyword)?) } else { None };
+        let otherwise = if stop == Stop::Else {
+            Some(self.otherwise(keyword)?)
+        } else {
+            None
+        };
         self.variables.truncate(variables);
-        Ok(Branch { pipe, body, otherwise })
+        Ok(Branch {
+            pipe,
+            body,
+            otherwise,
+        })
     }
 
     fn otherwise(&mut self, keyword: Keyword) -> Parsed<List> {
@@ -239,10 +278,18 @@ impl<'t> Parser<'t> {
             }
             let branch = self.branch(keyword)?;
             self.nested -= 1;
-            return Ok(vec![if keyword == Keyword::If { Node::If(branch) } else { Node::With(branch) }]);
+            return Ok(vec![if keyword == Keyword::If {
+                Node::If(branch)
+            } else {
+                Node::With(branch)
+            }]);
         }
         let (list, stop, at) = self.list()?;
-        if stop == Stop::Else { Err((at, "a second else; end is expected")) } else { Ok(list) }
+        if stop == Stop::Else {
+            Err((at, "a second else; end is expected"))
+        } else {
+            Ok(list)
+        }
     }
 
     fn call(&mut self) -> Parsed<Node> {
@@ -254,7 +301,11 @@ impl<'t> Parser<'t> {
         } else {
             Some(self.pipe(Place::Other)?)
         };
-        Ok(Node::Call { at: token.at, name, argument })
+        Ok(Node::Call {
+            at: token.at,
+            name,
+            argument,
+        })
     }
 
     fn block(&mut self) -> Parsed<Node> {
@@ -263,15 +314,28 @@ impl<'t> Parser<'t> {
         let argument = Some(self.pipe(Place::Other)?);
         let body = self.subtree()?;
         self.add(name.clone(), body, token.at)?;
-        Ok(Node::Call { at: token.at, name, argument })
+        Ok(Node::Call {
+            at: token.at,
+            name,
+            argument,
+        })
     }
 
     /// Declarations, then commands, up to the closing braces or parenthesis.
     fn pipe(&mut self, place: Place) -> Parsed<Pipe> {
         let at = self.peek_solid().at;
-        let mut pipe = Pipe { at, variables: Vec::new(), assigns: false, commands: Vec::new() };
+        let mut pipe = Pipe {
+            at,
+            variables: Vec::new(),
+            assigns: false,
+            commands: Vec::new(),
+        };
         self.declarations(&mut pipe, place)?;
-        let close = if place == Place::Paren { Kind::RightParen } else { Kind::Close };
+        let close = if place == Place::Paren {
+            Kind::RightParen
+        } else {
+            Kind::Close
+        };
         loop {
             let token = self.peek_solid();
             match token.kind {
@@ -288,7 +352,12 @@ impl<'t> Parser<'t> {
                 | Kind::Quoted
                 | Kind::Variable
                 | Kind::LeftParen => pipe.commands.push(self.command()?),
-                _ => return Err(unexpected(token, "a value, function or the end of the action is expected")),
+                _ => {
+                    return Err(unexpected(
+                        token,
+                        "a value, function or the end of the action is expected",
+                    ));
+                }
             }
         }
         let end = self.take();
@@ -359,7 +428,11 @@ impl<'t> Parser<'t> {
         }
         let mut terms = terms.into_iter();
         let first = terms.next().ok_or((at, "an empty command"))?;
-        Ok(Command { at, first, rest: terms.collect() })
+        Ok(Command {
+            at,
+            first,
+            rest: terms.collect(),
+        })
     }
 
     /// A term and the fields after it.
@@ -381,10 +454,16 @@ impl<'t> Parser<'t> {
                 TermKind::Field(names)
             }
             TermKind::Variable(name, _) => TermKind::Variable(name, fields),
-            TermKind::Bool(_) | TermKind::Text(_) | TermKind::Number(_) | TermKind::Nil | TermKind::Dot => {
+            TermKind::Bool(_)
+            | TermKind::Text(_)
+            | TermKind::Number(_)
+            | TermKind::Nil
+            | TermKind::Dot => {
                 return Err((at, "a field after something that has none"));
             }
-            TermKind::Function(_) | TermKind::Pipe(_) | TermKind::Chain(..) => TermKind::Chain(Box::new(term), fields),
+            TermKind::Function(_) | TermKind::Pipe(_) | TermKind::Chain(..) => {
+                TermKind::Chain(Box::new(term), fields)
+            }
         };
         Ok(Some(Term { at, kind }))
     }
@@ -395,26 +474,35 @@ impl<'t> Parser<'t> {
         let at = token.at;
         let wrong = |reason| (at, reason);
         let kind = match token.kind {
-            Kind::Identifier => TermKind::Function(
-                functions::find(token.text).ok_or(wrong("no function of this name; values are written with a dot, as .name"))?,
-            ),
+            Kind::Identifier => TermKind::Function(functions::find(token.text).ok_or(wrong(
+                "no function of this name; values are written with a dot, as .name",
+            ))?),
             Kind::Dot => TermKind::Dot,
             Kind::Keyword(Keyword::Nil) => TermKind::Nil,
             Kind::Variable => {
                 let known = self.variables.iter().find(|name| ***name == *token.text);
-                TermKind::Variable(known.cloned().ok_or(wrong("this variable is not declared here"))?, Vec::new())
+                TermKind::Variable(
+                    known
+                        .cloned()
+                        .ok_or(wrong("this variable is not declared here"))?,
+                    Vec::new(),
+                )
             }
             Kind::Field => TermKind::Field(vec![Name::from(&token.text[1..])]),
             Kind::Bool => TermKind::Bool(token.text == "true"),
-            Kind::Rune => {
-                TermKind::Number(Number::rune(quote::unquote_rune(token.text).ok_or(wrong("not one character"))?))
+            Kind::Rune => TermKind::Number(Number::rune(
+                quote::unquote_rune(token.text).ok_or(wrong("not one character"))?,
+            )),
+            Kind::Complex => {
+                TermKind::Number(Number::parse_complex(token.text).ok_or(wrong("not a number"))?)
             }
-            Kind::Complex => TermKind::Number(Number::parse_complex(token.text).ok_or(wrong("not a number"))?),
-            Kind::Number => {
-                TermKind::Number(Number::parse(token.text).ok_or(wrong("not a number, or one too large"))?)
-            }
+            Kind::Number => TermKind::Number(
+                Number::parse(token.text).ok_or(wrong("not a number, or one too large"))?,
+            ),
             Kind::Quoted | Kind::Raw => TermKind::Text(
-                quote::unquote(token.text).ok_or(wrong("an escape in a quoted text that has no meaning"))?.into(),
+                quote::unquote(token.text)
+                    .ok_or(wrong("an escape in a quoted text that has no meaning"))?
+                    .into(),
             ),
             Kind::LeftParen => self.parentheses(at)?,
             _ => {
@@ -450,7 +538,10 @@ fn unexpected(token: Token<'_>, reason: &'static str) -> Wrong {
 
 fn template_name(token: Token<'_>) -> Parsed<Vec<u8>> {
     if !matches!(token.kind, Kind::Quoted | Kind::Raw) {
-        return Err(unexpected(token, "the name of a template is expected, in quotes"));
+        return Err(unexpected(
+            token,
+            "the name of a template is expected, in quotes",
+        ));
     }
     quote::unquote(token.text).ok_or((token.at, "an escape in a quoted text that has no meaning"))
 }
@@ -463,10 +554,16 @@ fn check(pipe: &Pipe, at: usize) -> Parsed<()> {
     let passive = pipe.commands[1..].iter().find(|command| {
         matches!(
             command.first.kind,
-            TermKind::Bool(_) | TermKind::Dot | TermKind::Nil | TermKind::Number(_) | TermKind::Text(_)
+            TermKind::Bool(_)
+                | TermKind::Dot
+                | TermKind::Nil
+                | TermKind::Number(_)
+                | TermKind::Text(_)
         )
     });
-    passive.map_or(Ok(()), |command| Err((command.at, "only a function can follow a pipe sign")))
+    passive.map_or(Ok(()), |command| {
+        Err((command.at, "only a function can follow a pipe sign"))
+    })
 }
 
 fn is_blank(list: &List) -> bool {

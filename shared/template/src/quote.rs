@@ -62,7 +62,8 @@ fn unescape(text: &str, quote: char) -> Option<(Unit, &str)> {
         'v' => simple('\x0b'),
         '\\' => simple('\\'),
         '\'' | '"' if char == quote => simple(char),
-        'x' => digits(rest, 2, 16).and_then(|(code, rest)| Some((Unit::Byte(u8::try_from(code).ok()?), rest))),
+        'x' => digits(rest, 2, 16)
+            .and_then(|(code, rest)| Some((Unit::Byte(u8::try_from(code).ok()?), rest))),
         'u' | 'U' => {
             let (code, rest) = digits(rest, if char == 'u' { 4 } else { 8 }, 16)?;
             Some((Unit::Char(char::from_u32(code)?), rest))

@@ -32,7 +32,10 @@ impl Pattern {
             .size_limit(MOST_COMPILED)
             .build()
             .map_err(|_| Fault::failed("not a regular expression, or one that is too large"))?;
-        Ok(Self { regex, names: translated.names })
+        Ok(Self {
+            regex,
+            names: translated.names,
+        })
     }
 
     pub(crate) fn is_match(&self, text: &[u8]) -> bool {
@@ -41,13 +44,20 @@ impl Pattern {
 
     /// The number of a named group.
     pub(crate) fn group(&self, name: &str) -> Option<usize> {
-        self.names.iter().find(|(known, _)| known == name).map(|&(_, at)| at)
+        self.names
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|&(_, at)| at)
     }
 
     /// The first matches, at most `most`, without their groups.
     pub(crate) fn find_all(&self, text: &[u8], most: usize) -> Vec<(usize, usize)> {
         let subject = Subject::new(text);
-        self.regex.find_iter(&subject.text).take(most).map(|found| subject.place(found.start(), found.end())).collect()
+        self.regex
+            .find_iter(&subject.text)
+            .take(most)
+            .map(|found| subject.place(found.start(), found.end()))
+            .collect()
     }
 
     /// All matches with their groups.
@@ -55,7 +65,12 @@ impl Pattern {
         let subject = Subject::new(text);
         self.regex
             .captures_iter(&subject.text)
-            .map(|groups| groups.iter().map(|group| group.map(|group| subject.place(group.start(), group.end()))).collect())
+            .map(|groups| {
+                groups
+                    .iter()
+                    .map(|group| group.map(|group| subject.place(group.start(), group.end())))
+                    .collect()
+            })
             .collect()
     }
 }
@@ -70,7 +85,10 @@ struct Subject<'t> {
 impl<'t> Subject<'t> {
     fn new(bytes: &'t [u8]) -> Self {
         if let Ok(text) = std::str::from_utf8(bytes) {
-            return Self { text: Cow::Borrowed(text), shifts: Vec::new() };
+            return Self {
+                text: Cow::Borrowed(text),
+                shifts: Vec::new(),
+            };
         }
         let mut text = String::with_capacity(bytes.len());
         let mut shifts = Vec::new();
@@ -80,7 +98,10 @@ impl<'t> Subject<'t> {
                 shifts.push((text.len(), at + 1));
             }
         }
-        Self { text: Cow::Owned(text), shifts }
+        Self {
+            text: Cow::Owned(text),
+            shifts,
+        }
     }
 
     fn place(&self, start: usize, end: usize) -> (usize, usize) {

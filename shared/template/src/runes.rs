@@ -21,7 +21,9 @@ pub(crate) fn decode(bytes: &[u8]) -> (char, usize) {
         0xF0..=0xF4 => 4,
         _ => return (REPLACEMENT, 1),
     };
-    let char = bytes.get(..width).and_then(|head| std::str::from_utf8(head).ok());
+    let char = bytes
+        .get(..width)
+        .and_then(|head| std::str::from_utf8(head).ok());
     match char.and_then(|text| text.chars().next()) {
         Some(char) => (char, width),
         None => (REPLACEMENT, 1),
@@ -63,10 +65,14 @@ type Ranges = Vec<(char, char)>;
 
 fn ranges(class: &str) -> Ranges {
     match regex_syntax::parse(class).map(regex_syntax::hir::Hir::into_kind) {
-        Ok(HirKind::Class(Class::Unicode(class))) => class.iter().map(|range| (range.start(), range.end())).collect(),
-        Ok(HirKind::Class(Class::Bytes(class))) => {
-            class.iter().map(|range| (char::from(range.start()), char::from(range.end()))).collect()
-        }
+        Ok(HirKind::Class(Class::Unicode(class))) => class
+            .iter()
+            .map(|range| (range.start(), range.end()))
+            .collect(),
+        Ok(HirKind::Class(Class::Bytes(class))) => class
+            .iter()
+            .map(|range| (char::from(range.start()), char::from(range.end())))
+            .collect(),
         _ => Ranges::new(),
     }
 }
@@ -96,16 +102,28 @@ class!(is_number, r"\p{N}");
 class!(is_graphic, r"[\p{L}\p{M}\p{N}\p{P}\p{S}]");
 
 pub(crate) fn is_letter(char: char) -> bool {
-    if char.is_ascii() { char.is_ascii_alphabetic() } else { is_letter_beyond_ascii(char) }
+    if char.is_ascii() {
+        char.is_ascii_alphabetic()
+    } else {
+        is_letter_beyond_ascii(char)
+    }
 }
 
 pub(crate) fn is_digit(char: char) -> bool {
-    if char.is_ascii() { char.is_ascii_digit() } else { is_nd(char) }
+    if char.is_ascii() {
+        char.is_ascii_digit()
+    } else {
+        is_nd(char)
+    }
 }
 
 /// Shown as itself by `%q`: letters, marks, numbers, punctuation, symbols and the ASCII space.
 pub(crate) fn is_print(char: char) -> bool {
-    if char.is_ascii() { (' '..='~').contains(&char) } else { is_graphic(char) }
+    if char.is_ascii() {
+        (' '..='~').contains(&char)
+    } else {
+        is_graphic(char)
+    }
 }
 
 pub(crate) fn is_space(char: char) -> bool {
@@ -115,14 +133,20 @@ pub(crate) fn is_space(char: char) -> bool {
 /// One-to-one upper case; Rust's own mapping may yield several characters.
 pub(crate) fn to_upper(char: char) -> char {
     match char {
-        '\u{1F80}'..='\u{1F87}' | '\u{1F90}'..='\u{1F97}' | '\u{1FA0}'..='\u{1FA7}' => offset(char, 8),
+        '\u{1F80}'..='\u{1F87}' | '\u{1F90}'..='\u{1F97}' | '\u{1FA0}'..='\u{1FA7}' => {
+            offset(char, 8)
+        }
         '\u{1FB3}' | '\u{1FC3}' | '\u{1FF3}' => offset(char, 9),
         _ => single(char, char.to_uppercase()),
     }
 }
 
 pub(crate) fn to_lower(char: char) -> char {
-    if char == '\u{130}' { 'i' } else { single(char, char.to_lowercase()) }
+    if char == '\u{130}' {
+        'i'
+    } else {
+        single(char, char.to_lowercase())
+    }
 }
 
 /// One-to-one title case: upper case but for digraphs and Georgian.

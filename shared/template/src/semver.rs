@@ -33,7 +33,8 @@ impl fmt::Display for Version {
     }
 }
 
-const SUFFIXES: &str = r"(?:-([0-9A-Za-z\-]+(?:\.[0-9A-Za-z\-]+)*))?(?:\+([0-9A-Za-z\-]+(?:\.[0-9A-Za-z\-]+)*))?";
+const SUFFIXES: &str =
+    r"(?:-([0-9A-Za-z\-]+(?:\.[0-9A-Za-z\-]+)*))?(?:\+([0-9A-Za-z\-]+(?:\.[0-9A-Za-z\-]+)*))?";
 
 /// A pattern of this module; all are valid, which the tests show by using them.
 fn pattern(source: &str) -> Option<Regex> {
@@ -53,12 +54,21 @@ impl Version {
     }
 
     pub(crate) fn parse(text: &[u8]) -> Option<Self> {
-        static PATTERN: LazyLock<Option<Regex>> =
-            LazyLock::new(|| pattern(&format!(r"^v?([0-9]+)(?:\.([0-9]+))?(?:\.([0-9]+))?{SUFFIXES}$")));
+        static PATTERN: LazyLock<Option<Regex>> = LazyLock::new(|| {
+            pattern(&format!(
+                r"^v?([0-9]+)(?:\.([0-9]+))?(?:\.([0-9]+))?{SUFFIXES}$"
+            ))
+        });
         let text = std::str::from_utf8(text).ok()?;
         let parts = PATTERN.as_ref()?.captures(text)?;
         let part = |at: usize| parts.get(at).map_or("", |part| part.as_str());
-        let number = |at: usize| if part(at).is_empty() { Some(0) } else { part(at).parse().ok() };
+        let number = |at: usize| {
+            if part(at).is_empty() {
+                Some(0)
+            } else {
+                part(at).parse().ok()
+            }
+        };
         let version = Self {
             major: number(1)?,
             minor: number(2)?,
@@ -67,7 +77,11 @@ impl Version {
             metadata: part(5).to_owned(),
             original: text.to_owned(),
         };
-        let leading_zero = |part: &str| part.len() > 1 && part.starts_with('0') && part.bytes().all(|byte| byte.is_ascii_digit());
+        let leading_zero = |part: &str| {
+            part.len() > 1
+                && part.starts_with('0')
+                && part.bytes().all(|byte| byte.is_ascii_digit())
+        };
         (!version.prerelease.split('.').any(leading_zero)).then_some(version)
     }
 
@@ -86,14 +100,22 @@ impl Version {
 
     /// The next version in one of the three places: 0 major, 1 minor, 2 patch.
     pub(crate) fn next(&self, place: usize) -> Self {
-        let mut next = Self { prerelease: String::new(), metadata: String::new(), ..self.clone() };
+        let mut next = Self {
+            prerelease: String::new(),
+            metadata: String::new(),
+            ..self.clone()
+        };
         match place {
             0 => (next.major, next.minor, next.patch) = (self.major.wrapping_add(1), 0, 0),
             1 => (next.minor, next.patch) = (self.minor.wrapping_add(1), 0),
             _ if self.prerelease.is_empty() => next.patch = self.patch.wrapping_add(1),
             _ => {}
         }
-        let prefix = if self.original.starts_with('v') { "v" } else { "" };
+        let prefix = if self.original.starts_with('v') {
+            "v"
+        } else {
+            ""
+        };
         next.original = format!("{prefix}{next}");
         next
     }
@@ -211,14 +233,21 @@ impl Constraint {
         let patterns = patterns()?;
         let text = std::str::from_utf8(text).ok()?;
         let text = with_ranges(text, patterns);
-        let alternatives: Option<Vec<_>> = text.split("||").map(|part| conditions(part, patterns)).collect();
-        Some(Self { alternatives: alternatives? })
+        let alternatives: Option<Vec<_>> = text
+            .split("||")
+            .map(|part| conditions(part, patterns))
+            .collect();
+        Some(Self {
+            alternatives: alternatives?,
+        })
     }
 
     /// Prereleases are admitted only by alternatives that mention one.
     pub(crate) fn admits(&self, version: &Version) -> bool {
         self.alternatives.iter().any(|conditions| {
-            let mentions = conditions.iter().any(|condition| !condition.version.prerelease.is_empty());
+            let mentions = conditions
+                .iter()
+                .any(|condition| !condition.version.prerelease.is_empty());
             (version.prerelease.is_empty() || mentions)
                 && conditions.iter().all(|condition| condition.holds(version))
         })
@@ -239,7 +268,11 @@ fn conditions(part: &str, patterns: &Patterns) -> Option<Vec<Condition>> {
     if !patterns.valid.is_match(part) {
         return None;
     }
-    patterns.each.find_iter(part).map(|found| Condition::parse(found.as_str(), patterns)).collect()
+    patterns
+        .each
+        .find_iter(part)
+        .map(|found| Condition::parse(found.as_str(), patterns))
+        .collect()
 }
 
 impl Condition {
@@ -295,7 +328,8 @@ impl Condition {
                 return true;
             }
             if self.patch_dirty {
-                return compare_prereleases_or_none(&version.prerelease, &wanted.prerelease).is_ne();
+                return compare_prereleases_or_none(&version.prerelease, &wanted.prerelease)
+                    .is_ne();
             }
             if wanted.patch != version.patch {
                 return true;
@@ -332,7 +366,10 @@ impl Condition {
         if version.compare(wanted).is_lt() {
             return false;
         }
-        if (wanted.major, wanted.minor, wanted.patch) == (0, 0, 0) && !self.minor_dirty && !self.patch_dirty {
+        if (wanted.major, wanted.minor, wanted.patch) == (0, 0, 0)
+            && !self.minor_dirty
+            && !self.patch_dirty
+        {
             return true;
         }
         version.major == wanted.major && (version.minor == wanted.minor || self.minor_dirty)
@@ -357,7 +394,11 @@ impl Condition {
 }
 
 fn compare_prereleases_or_none(a: &str, b: &str) -> Ordering {
-    if a.is_empty() && b.is_empty() { Ordering::Equal } else { compare_prereleases(a, b) }
+    if a.is_empty() && b.is_empty() {
+        Ordering::Equal
+    } else {
+        compare_prereleases(a, b)
+    }
 }
 
 fn operator(text: &str) -> Operator {

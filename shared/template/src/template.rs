@@ -27,10 +27,20 @@ impl Template {
     pub fn parse(name: &str, text: &str) -> Result<Self, ParseError> {
         let trees = parse::parse(name, text).map_err(|(at, reason)| {
             let (line, column) = position(text, at);
-            ParseError { template: name.to_owned(), line, column, reason }
+            ParseError {
+                template: name.to_owned(),
+                line,
+                column,
+                reason,
+            }
         })?;
         let deterministic = trees.values().all(|list| list_is_deterministic(list));
-        Ok(Self { name: name.to_owned(), text: text.to_owned(), trees, deterministic })
+        Ok(Self {
+            name: name.to_owned(),
+            text: text.to_owned(),
+            trees,
+            deterministic,
+        })
     }
 
     /// The name given to [`Template::parse`].
@@ -62,14 +72,28 @@ impl Template {
 
     fn error(&self, fault: Fault, at: usize, function: Option<&'static str>) -> RenderError {
         let (line, column) = position(&self.text, at);
-        let function = function.filter(|_| matches!(fault.kind, ErrorKind::Argument | ErrorKind::Failed | ErrorKind::Limit(_)));
-        RenderError { template: self.name.clone(), line, column, function, kind: fault.kind, reason: fault.reason }
+        let function = function.filter(|_| {
+            matches!(
+                fault.kind,
+                ErrorKind::Argument | ErrorKind::Failed | ErrorKind::Limit(_)
+            )
+        });
+        RenderError {
+            template: self.name.clone(),
+            line,
+            column,
+            function,
+            kind: fault.kind,
+            reason: fault.reason,
+        }
     }
 }
 
 impl fmt::Debug for Template {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Template").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Template")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -77,7 +101,10 @@ impl fmt::Debug for Template {
 fn position(text: &str, at: usize) -> (usize, usize) {
     let before = &text.as_bytes()[..at.min(text.len())];
     let line = before.iter().filter(|&&byte| byte == b'\n').count();
-    let start = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+    let start = before
+        .iter()
+        .rposition(|&byte| byte == b'\n')
+        .map_or(0, |at| at + 1);
     (line + 1, before.len() - start + 1)
 }
 
@@ -90,12 +117,17 @@ pub struct Data {
 impl Data {
     /// Adds a value or replaces it.
     pub fn insert(&mut self, key: &str, value: impl Into<Vec<u8>>) {
-        self.values.insert(Text::from(key), Text::from(value.into()));
+        self.values
+            .insert(Text::from(key), Text::from(value.into()));
     }
 
     fn dot(&self) -> Value {
         use crate::value::{Map, MapKind};
-        let entries = self.values.iter().map(|(key, value)| (key.clone(), Value::Text(value.clone()))).collect();
+        let entries = self
+            .values
+            .iter()
+            .map(|(key, value)| (key.clone(), Value::Text(value.clone())))
+            .collect();
         Value::Map(Map::unregistered(MapKind::Text, entries))
     }
 }
@@ -112,7 +144,9 @@ impl<K: AsRef<str>, V: Into<Vec<u8>>> FromIterator<(K, V)> for Data {
 
 impl fmt::Debug for Data {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Data").field("count", &self.values.len()).finish_non_exhaustive()
+        f.debug_struct("Data")
+            .field("count", &self.values.len())
+            .finish_non_exhaustive()
     }
 }
 

@@ -100,7 +100,11 @@ pub(crate) struct Writer {
 impl Writer {
     /// Refuses with `limit` to grow past `most` bytes.
     pub(crate) fn new(most: usize, limit: Limit) -> Self {
-        Self { bytes: Vec::new(), most, limit }
+        Self {
+            bytes: Vec::new(),
+            most,
+            limit,
+        }
     }
 
     pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<(), Fault> {

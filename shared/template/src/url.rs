@@ -38,7 +38,9 @@ fn escape(text: &[u8], part: Part) -> Vec<u8> {
     for &byte in text {
         match byte {
             b' ' if part == Part::Query => out.push(b'+'),
-            _ if must_escape(byte, part) => out.extend_from_slice(format!("%{byte:02X}").as_bytes()),
+            _ if must_escape(byte, part) => {
+                out.extend_from_slice(format!("%{byte:02X}").as_bytes())
+            }
             _ => out.push(byte),
         }
     }
@@ -50,7 +52,10 @@ pub(crate) fn query_escape(text: &[u8]) -> Vec<u8> {
     escape(text, Part::Query)
 }
 
-const BAD_URL: Fault = Fault { kind: crate::error::ErrorKind::Failed, reason: "the text is not a URL" };
+const BAD_URL: Fault = Fault {
+    kind: crate::error::ErrorKind::Failed,
+    reason: "the text is not a URL",
+};
 
 fn unescape(text: &[u8], part: Part) -> Result<Vec<u8>, Fault> {
     let mut out = Vec::with_capacity(text.len());
@@ -180,12 +185,19 @@ fn authority(scheme: &[u8], text: &[u8]) -> Result<(Option<User>, Vec<u8>), Faul
     };
     let host = host(scheme, &text[at + 1..])?;
     let info = &text[..at];
-    if !info.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._:~!$&'()*+,;=%@".contains(byte)) {
+    if !info
+        .iter()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"-._:~!$&'()*+,;=%@".contains(byte))
+    {
         return Err(BAD_URL);
     }
     let (name, password) = cut(info, b':');
     let name = unescape(name, Part::UserPassword)?;
-    let password = if info.contains(&b':') { Some(unescape(password, Part::UserPassword)?) } else { None };
+    let password = if info.contains(&b':') {
+        Some(unescape(password, Part::UserPassword)?)
+    } else {
+        None
+    };
     Ok((Some(User { name, password }), host))
 }
 
@@ -210,7 +222,11 @@ fn bracketed(text: &[u8]) -> Result<Vec<u8>, Fault> {
     port(after)?;
     let name = &text[1..close];
     let name = match memchr::memmem::find(name, b"%25") {
-        Some(zone) => [unescape(&name[..zone], Part::Host)?, unescape(&name[zone..], Part::Zone)?].concat(),
+        Some(zone) => [
+            unescape(&name[..zone], Part::Host)?,
+            unescape(&name[zone..], Part::Zone)?,
+        ]
+        .concat(),
         None => unescape(name, Part::Host)?,
     };
     let (address, zone) = cut(&name, b'%');
@@ -218,7 +234,13 @@ fn bracketed(text: &[u8]) -> Result<Vec<u8>, Fault> {
     if address.parse::<Ipv6Addr>().is_err() || zone.is_empty() && name.contains(&b'%') {
         return Err(BAD_URL);
     }
-    Ok([b"[".as_slice(), name.as_slice(), b"]", &unescape(after, Part::Host)?].concat())
+    Ok([
+        b"[".as_slice(),
+        name.as_slice(),
+        b"]",
+        &unescape(after, Part::Host)?,
+    ]
+    .concat())
 }
 
 fn port(text: &[u8]) -> Result<(), Fault> {
@@ -256,7 +278,10 @@ pub(crate) fn parse_to_map(env: &mut Environment<'_>, text: &[u8]) -> Outcome {
         ("fragment", url.fragment),
         ("userinfo", userinfo),
     ];
-    let entries: Entries = parts.into_iter().map(|(key, value)| (Text::from(key), value.into())).collect();
+    let entries: Entries = parts
+        .into_iter()
+        .map(|(key, value)| (Text::from(key), value.into()))
+        .collect();
     Ok(env.map(entries)?.into())
 }
 
@@ -316,7 +341,11 @@ impl Url {
             out.push(b'@');
         }
         out.extend(escape(&self.host, Part::Host));
-        let path = if self.path == b"*" { b"*".to_vec() } else { escape(&self.path, Part::Path) };
+        let path = if self.path == b"*" {
+            b"*".to_vec()
+        } else {
+            escape(&self.path, Part::Path)
+        };
         if !path.is_empty() && !path.starts_with(b"/") && !self.host.is_empty() {
             out.push(b'/');
         }

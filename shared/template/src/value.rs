@@ -62,7 +62,10 @@ pub(crate) enum IntKind {
 
 impl Int {
     pub(crate) fn signed(self) -> bool {
-        !matches!(self.kind, IntKind::Uint8 | IntKind::Uint32 | IntKind::Uint64)
+        !matches!(
+            self.kind,
+            IntKind::Uint8 | IntKind::Uint32 | IntKind::Uint64
+        )
     }
 
     pub(crate) fn unsigned_bits(self) -> u64 {
@@ -70,11 +73,19 @@ impl Int {
     }
 
     pub(crate) fn float(self) -> f64 {
-        if self.signed() { number::int_to_float(self.bits) } else { number::uint_to_float(self.unsigned_bits()) }
+        if self.signed() {
+            number::int_to_float(self.bits)
+        } else {
+            number::uint_to_float(self.unsigned_bits())
+        }
     }
 
     pub(crate) fn wide(self) -> i128 {
-        if self.signed() { i128::from(self.bits) } else { i128::from(self.unsigned_bits()) }
+        if self.signed() {
+            i128::from(self.bits)
+        } else {
+            i128::from(self.unsigned_bits())
+        }
     }
 }
 
@@ -107,21 +118,51 @@ pub(crate) struct List {
 
 impl List {
     pub(crate) fn new(kind: ListKind, items: Vec<Value>) -> Result<Self, Fault> {
-        let deepest = items.iter().map(|item| if let Value::List(list) = item { list.nested } else { 0 }).max();
+        let deepest = items
+            .iter()
+            .map(|item| {
+                if let Value::List(list) = item {
+                    list.nested
+                } else {
+                    0
+                }
+            })
+            .max();
         let nested = deepest.unwrap_or(0) + 1;
         if nested > MOST_NESTED_LISTS {
             return Err(Fault::limit(Limit::Depth));
         }
-        Ok(Self { kind, nil: false, start: 0, len: items.len(), items: Rc::new(RefCell::new(items)), nested })
+        Ok(Self {
+            kind,
+            nil: false,
+            start: 0,
+            len: items.len(),
+            items: Rc::new(RefCell::new(items)),
+            nested,
+        })
     }
 
     pub(crate) fn nil(kind: ListKind) -> Self {
-        Self { kind, nil: true, start: 0, len: 0, items: Rc::default(), nested: 1 }
+        Self {
+            kind,
+            nil: true,
+            start: 0,
+            len: 0,
+            items: Rc::default(),
+            nested: 1,
+        }
     }
 
     pub(crate) fn texts(items: impl IntoIterator<Item = Text>) -> Self {
         let items: Vec<Value> = items.into_iter().map(Value::Text).collect();
-        Self { kind: ListKind::Text, nil: false, start: 0, len: items.len(), items: Rc::new(RefCell::new(items)), nested: 1 }
+        Self {
+            kind: ListKind::Text,
+            nil: false,
+            start: 0,
+            len: items.len(),
+            items: Rc::new(RefCell::new(items)),
+            nested: 1,
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -129,7 +170,11 @@ impl List {
     }
 
     pub(crate) fn item(&self, at: usize) -> Option<Value> {
-        if at < self.len { self.items.borrow().get(self.start + at).cloned() } else { None }
+        if at < self.len {
+            self.items.borrow().get(self.start + at).cloned()
+        } else {
+            None
+        }
     }
 
     pub(crate) fn items(&self) -> Vec<Value> {
@@ -139,7 +184,11 @@ impl List {
     /// Items from `start` up to `end`; both within the list.
     pub(crate) fn part(&self, start: usize, end: usize) -> Option<Self> {
         let len = end.checked_sub(start)?;
-        (end <= self.len).then(|| Self { start: self.start + start, len, ..self.clone() })
+        (end <= self.len).then(|| Self {
+            start: self.start + start,
+            len,
+            ..self.clone()
+        })
     }
 
     /// Sorts a list of texts for everyone who shares it.
@@ -178,11 +227,19 @@ pub(crate) struct Map {
 impl Map {
     /// Maps with [`MapKind::Any`] are made by the environment, which breaks their cycles in the end.
     pub(crate) fn unregistered(kind: MapKind, entries: Entries) -> Self {
-        Self { kind, nil: false, entries: Rc::new(RefCell::new(entries)) }
+        Self {
+            kind,
+            nil: false,
+            entries: Rc::new(RefCell::new(entries)),
+        }
     }
 
     pub(crate) fn nil() -> Self {
-        Self { kind: MapKind::Any, nil: true, entries: Rc::default() }
+        Self {
+            kind: MapKind::Any,
+            nil: true,
+            entries: Rc::default(),
+        }
     }
 
     pub(crate) fn entries(&self) -> Ref<'_, Entries> {
@@ -216,15 +273,24 @@ impl Map {
 
 impl Value {
     pub(crate) fn int(value: i64) -> Self {
-        Self::Int(Int { kind: IntKind::Int, bits: value })
+        Self::Int(Int {
+            kind: IntKind::Int,
+            bits: value,
+        })
     }
 
     pub(crate) fn int64(value: i64) -> Self {
-        Self::Int(Int { kind: IntKind::Int64, bits: value })
+        Self::Int(Int {
+            kind: IntKind::Int64,
+            bits: value,
+        })
     }
 
     pub(crate) fn uint64(value: u64) -> Self {
-        Self::Int(Int { kind: IntKind::Uint64, bits: value.cast_signed() })
+        Self::Int(Int {
+            kind: IntKind::Uint64,
+            bits: value.cast_signed(),
+        })
     }
 
     pub(crate) fn count(value: usize) -> Self {

@@ -30,7 +30,10 @@ pub(super) struct PrivateKey {
     shown: Zeroizing<Vec<u8>>,
 }
 
-const BAD_KEY: Fault = Fault { kind: crate::error::ErrorKind::Failed, reason: "not a private key of a known kind" };
+const BAD_KEY: Fault = Fault {
+    kind: crate::error::ErrorKind::Failed,
+    reason: "not a private key of a known kind",
+};
 
 impl PrivateKey {
     pub(super) fn parse_pem(text: &[u8]) -> Result<Self, Fault> {
@@ -48,7 +51,9 @@ impl PrivateKey {
     pub(super) fn check_pem(text: &[u8]) -> Result<(), Fault> {
         let block = pem::decode(text).ok_or(Fault::failed("the private key is not PEM"))?;
         if block.label == "DSA PRIVATE KEY" {
-            return pkcs8::der::asn1::AnyRef::from_der(&block.der).map(|_| ()).map_err(|_| BAD_KEY);
+            return pkcs8::der::asn1::AnyRef::from_der(&block.der)
+                .map(|_| ())
+                .map_err(|_| BAD_KEY);
         }
         Self::parse_pem(text)?.pair().map(|_| ())
     }
@@ -56,8 +61,18 @@ impl PrivateKey {
     pub(super) fn parse_der(form: Form, der: &[u8]) -> Result<Self, Fault> {
         let der = Zeroizing::new(der.to_vec());
         match form {
-            Form::Pkcs1 => Ok(Self { form, shown: der.clone(), der, label: "RSA PRIVATE KEY" }),
-            Form::Sec1 => Ok(Self { form, shown: der.clone(), der, label: "EC PRIVATE KEY" }),
+            Form::Pkcs1 => Ok(Self {
+                form,
+                shown: der.clone(),
+                der,
+                label: "RSA PRIVATE KEY",
+            }),
+            Form::Sec1 => Ok(Self {
+                form,
+                shown: der.clone(),
+                der,
+                label: "EC PRIVATE KEY",
+            }),
             Form::Pkcs8 => Self::parse_pkcs8(der),
         }
     }
@@ -69,12 +84,20 @@ impl PrivateKey {
             RSA => ("RSA PRIVATE KEY", Zeroizing::new(inner.to_vec())),
             EC => {
                 let curve = info.algorithm.parameters_oid().map_err(|_| BAD_KEY)?;
-                ("EC PRIVATE KEY", sec1(inner, curve, &pair(Form::Pkcs8, &der)?)?)
+                (
+                    "EC PRIVATE KEY",
+                    sec1(inner, curve, &pair(Form::Pkcs8, &der)?)?,
+                )
             }
             ED25519 => ("PRIVATE KEY", der.clone()),
             _ => return Err(BAD_KEY),
         };
-        Ok(Self { form: Form::Pkcs8, der, label, shown })
+        Ok(Self {
+            form: Form::Pkcs8,
+            der,
+            label,
+            shown,
+        })
     }
 
     pub(super) fn generate_p256() -> Result<Self, Fault> {
@@ -85,7 +108,9 @@ impl PrivateKey {
 
     /// RFC 8410.
     pub(super) fn ed25519(seed: &[u8; 32]) -> Result<Self, Fault> {
-        let head = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
+        let head = [
+            0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20,
+        ];
         Self::parse_der(Form::Pkcs8, &[&head[..], seed].concat())
     }
 
@@ -108,7 +133,11 @@ fn pair(form: Form, der: &[u8]) -> Result<KeyPair, Fault> {
 }
 
 /// ECPrivateKey of RFC 5915 with curve and public key, as Go writes it; in PKCS #8 the curve stands outside.
-fn sec1(inner: &[u8], curve: ObjectIdentifier, pair: &KeyPair) -> Result<Zeroizing<Vec<u8>>, Fault> {
+fn sec1(
+    inner: &[u8],
+    curve: ObjectIdentifier,
+    pair: &KeyPair,
+) -> Result<Zeroizing<Vec<u8>>, Fault> {
     let secret = secret_of(inner).ok_or(BAD_KEY)?;
     let encode = || {
         let public = BitStringRef::from_bytes(rcgen::PublicKeyData::der_bytes(pair))?;
@@ -120,14 +149,21 @@ fn sec1(inner: &[u8], curve: ObjectIdentifier, pair: &KeyPair) -> Result<Zeroizi
         ];
         sequence(&parts.concat())
     };
-    encode().map(Zeroizing::new).map_err(|_: pkcs8::der::Error| BAD_KEY)
+    encode()
+        .map(Zeroizing::new)
+        .map_err(|_: pkcs8::der::Error| BAD_KEY)
 }
 
 fn explicit<T: Encode + pkcs8::der::EncodeValue + pkcs8::der::Tagged>(
     number: u32,
     value: &T,
 ) -> Result<Vec<u8>, pkcs8::der::Error> {
-    ContextSpecificRef { tag_number: TagNumber(number), tag_mode: TagMode::Explicit, value }.to_der()
+    ContextSpecificRef {
+        tag_number: TagNumber(number),
+        tag_mode: TagMode::Explicit,
+        value,
+    }
+    .to_der()
 }
 
 fn sequence(body: &[u8]) -> Result<Vec<u8>, pkcs8::der::Error> {

@@ -13,7 +13,11 @@ pub(super) fn decode(text: &[u8]) -> Option<Block> {
     let text = String::from_utf8_lossy(text);
     let mut rest = &*text;
     loop {
-        let start = if rest.starts_with("-----BEGIN ") { 0 } else { rest.find("\n-----BEGIN ")? + 1 };
+        let start = if rest.starts_with("-----BEGIN ") {
+            0
+        } else {
+            rest.find("\n-----BEGIN ")? + 1
+        };
         rest = &rest[start + "-----BEGIN ".len()..];
         if let Some(block) = block(rest) {
             return Some(block);
@@ -28,10 +32,23 @@ fn block(text: &str) -> Option<Block> {
         return None;
     }
     let (body, _) = rest.split_once(&format!("-----END {label}-----"))?;
-    let headers = body.trim_start().lines().take_while(|line| line.contains(':')).count();
-    let body: String = body.trim_start().lines().skip(headers).flat_map(str::chars).filter(|char| !char.is_whitespace()).collect();
+    let headers = body
+        .trim_start()
+        .lines()
+        .take_while(|line| line.contains(':'))
+        .count();
+    let body: String = body
+        .trim_start()
+        .lines()
+        .skip(headers)
+        .flat_map(str::chars)
+        .filter(|char| !char.is_whitespace())
+        .collect();
     let der = crate::functions::decode64(body.as_bytes()).ok()?;
-    Some(Block { label: label.to_owned(), der })
+    Some(Block {
+        label: label.to_owned(),
+        der,
+    })
 }
 
 pub(super) fn encode(label: &str, der: &[u8]) -> Vec<u8> {

@@ -5,12 +5,18 @@ pub(super) fn days(year: i64, month: i64, day: i64) -> i64 {
     let year = year.wrapping_add((month - 1).div_euclid(12));
     let month = (month - 1).rem_euclid(12) + 1;
     // Years begin in March, so that the leap day is the last.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year.wrapping_sub(1), month + 9) };
+    let (year, month) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year.wrapping_sub(1), month + 9)
+    };
     let era = year.div_euclid(400);
     let year_of_era = year.rem_euclid(400);
     let day_of_year = (153 * month + 2) / 5 + day - 1;
     let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    era.wrapping_mul(146_097).wrapping_add(day_of_era).wrapping_sub(719_468)
+    era.wrapping_mul(146_097)
+        .wrapping_add(day_of_era)
+        .wrapping_sub(719_468)
 }
 
 /// Year, month and day of a count of days from 1970-01-01.
@@ -21,7 +27,11 @@ pub(super) fn civil(days: i64) -> (i64, i64, i64) {
     let day_of_year = day - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month = (5 * day_of_year + 2) / 153;
     let date = day_of_year - (153 * month + 2) / 5 + 1;
-    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    let (month, next) = if month < 10 {
+        (month + 3, 0)
+    } else {
+        (month - 9, 1)
+    };
     (era * 400 + year_of_era + next, month, date)
 }
 

@@ -32,7 +32,10 @@ fn decimal(size: u64, unit: u64) -> String {
         return whole.to_string();
     }
     let width = unit.ilog10() as usize;
-    format!("{whole}.{}", format!("{rest:0width$}").trim_end_matches('0'))
+    format!(
+        "{whole}.{}",
+        format!("{rest:0width$}").trim_end_matches('0')
+    )
 }
 
 /// `1h30m`, `-1.5s`, `0`; nothing if it is no duration or too long.
@@ -54,7 +57,11 @@ pub(crate) fn parse_duration(text: &[u8]) -> Option<i64> {
         total = total.checked_add(part).filter(|&total| total <= 1 << 63)?;
         rest = after;
     }
-    if negative { 0_i64.checked_sub_unsigned(total) } else { i64::try_from(total).ok() }
+    if negative {
+        0_i64.checked_sub_unsigned(total)
+    } else {
+        i64::try_from(total).ok()
+    }
 }
 
 /// One number with its unit.
@@ -67,7 +74,9 @@ fn component(text: &str) -> Option<(u64, &str)> {
     if whole.is_empty() && fraction.is_empty() {
         return None;
     }
-    let end = rest.find(|char: char| char == '.' || char.is_ascii_digit()).unwrap_or(rest.len());
+    let end = rest
+        .find(|char: char| char == '.' || char.is_ascii_digit())
+        .unwrap_or(rest.len());
     let (name, rest) = rest.split_at(end);
     let unit: u64 = match name {
         "ns" => 1,
@@ -78,22 +87,40 @@ fn component(text: &str) -> Option<(u64, &str)> {
         "h" => 3_600_000_000_000,
         _ => return None,
     };
-    let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().ok().filter(|&whole| whole <= 1 << 63)? };
+    let whole: u64 = if whole.is_empty() {
+        0
+    } else {
+        whole.parse().ok().filter(|&whole| whole <= 1 << 63)?
+    };
     let whole = whole.checked_mul(unit).filter(|&whole| whole <= 1 << 63)?;
-    Some((whole.checked_add(part_of(fraction, unit)).filter(|&sum| sum <= 1 << 63)?, rest))
+    Some((
+        whole
+            .checked_add(part_of(fraction, unit))
+            .filter(|&sum| sum <= 1 << 63)?,
+        rest,
+    ))
 }
 
 fn digits(text: &str) -> (&str, &str) {
-    let end = text.find(|char: char| !char.is_ascii_digit()).unwrap_or(text.len());
+    let end = text
+        .find(|char: char| !char.is_ascii_digit())
+        .unwrap_or(text.len());
     text.split_at(end)
 }
 
 /// 0.fraction × unit, by way of a float, as Go computes it.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "below one unit")]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "below one unit"
+)]
 fn part_of(fraction: &str, unit: u64) -> u64 {
     let (mut number, mut scale) = (0_u64, 1.0_f64);
     for digit in fraction.bytes() {
-        match number.checked_mul(10).and_then(|number| number.checked_add(u64::from(digit - b'0'))) {
+        match number
+            .checked_mul(10)
+            .and_then(|number| number.checked_add(u64::from(digit - b'0')))
+        {
             Some(next) if next <= 1 << 63 => number = next,
             _ => break,
         }
@@ -110,7 +137,11 @@ pub(crate) fn round_duration(nanos: i64, unit: i64) -> i64 {
     let rest = nanos % unit;
     if nanos < 0 {
         let rest = -rest;
-        if rest + rest < unit && rest.checked_add(rest).is_some() { nanos + rest } else { nanos.saturating_sub(unit - rest) }
+        if rest + rest < unit && rest.checked_add(rest).is_some() {
+            nanos + rest
+        } else {
+            nanos.saturating_sub(unit - rest)
+        }
     } else if rest.checked_add(rest).is_some_and(|twice| twice < unit) {
         nanos - rest
     } else {
@@ -119,5 +150,9 @@ pub(crate) fn round_duration(nanos: i64, unit: i64) -> i64 {
 }
 
 pub(crate) fn truncate_duration(nanos: i64, unit: i64) -> i64 {
-    if unit <= 0 { nanos } else { nanos - nanos % unit }
+    if unit <= 0 {
+        nanos
+    } else {
+        nanos - nanos % unit
+    }
 }

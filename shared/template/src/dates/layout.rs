@@ -47,7 +47,11 @@ pub(super) struct Offset {
 pub(super) fn next(layout: &[u8]) -> (&[u8], Option<Element>, &[u8]) {
     for at in 0..layout.len() {
         if let Some((skip, element, len)) = element(&layout[at..]) {
-            return (&layout[..at + skip], Some(element), &layout[at + skip + len..]);
+            return (
+                &layout[..at + skip],
+                Some(element),
+                &layout[at + skip + len..],
+            );
         }
     }
     (layout, None, b"")
@@ -101,8 +105,19 @@ fn offset(text: &[u8]) -> Option<(usize, Element, usize)> {
         (b"07:00", true, true, false),
         (b"07", false, false, false),
     ];
-    let (form, colon, minutes, seconds) = forms.into_iter().find(|(form, ..)| text[1..].starts_with(form))?;
-    Some((0, Element::Offset(Offset { zulu, colon, minutes, seconds }), form.len() + 1))
+    let (form, colon, minutes, seconds) = forms
+        .into_iter()
+        .find(|(form, ..)| text[1..].starts_with(form))?;
+    Some((
+        0,
+        Element::Offset(Offset {
+            zulu,
+            colon,
+            minutes,
+            seconds,
+        }),
+        form.len() + 1,
+    ))
 }
 
 fn fraction(text: &[u8]) -> Option<(usize, Element, usize)> {
@@ -111,7 +126,11 @@ fn fraction(text: &[u8]) -> Option<(usize, Element, usize)> {
     if text.get(count + 1).is_some_and(u8::is_ascii_digit) {
         return None;
     }
-    Some((0, Element::Fraction(count, text[0], digit == b'9'), count + 1))
+    Some((
+        0,
+        Element::Fraction(count, text[0], digit == b'9'),
+        count + 1,
+    ))
 }
 
 pub(super) fn format(time: &Time, layout: &[u8]) -> Vec<u8> {
@@ -130,8 +149,18 @@ pub(super) fn format(time: &Time, layout: &[u8]) -> Vec<u8> {
 
 fn show(time: &Time, element: Element) -> String {
     let parts = time.parts();
-    let name = |names: &[&'static str], at: i64| usize::try_from(at).ok().and_then(|at| names.get(at)).copied().unwrap_or("");
-    let hour12 = if parts.hour % 12 == 0 { 12 } else { parts.hour % 12 };
+    let name = |names: &[&'static str], at: i64| {
+        usize::try_from(at)
+            .ok()
+            .and_then(|at| names.get(at))
+            .copied()
+            .unwrap_or("")
+    };
+    let hour12 = if parts.hour % 12 == 0 {
+        12
+    } else {
+        parts.hour % 12
+    };
     match element {
         Element::LongMonth => name(&MONTHS, parts.month - 1).to_owned(),
         Element::Month => name(&MONTHS, parts.month - 1).chars().take(3).collect(),
@@ -158,7 +187,9 @@ fn show(time: &Time, element: Element) -> String {
         Element::LowerNoon => if parts.hour >= 12 { "pm" } else { "am" }.to_owned(),
         Element::ZoneName => zone_name(time),
         Element::Offset(offset) => show_offset(time.zone_at().0, offset),
-        Element::Fraction(digits, separator, trim) => show_fraction(time.nanos, digits, separator, trim),
+        Element::Fraction(digits, separator, trim) => {
+            show_fraction(time.nanos, digits, separator, trim)
+        }
     }
 }
 
@@ -193,6 +224,14 @@ fn show_offset(seconds: i64, form: Offset) -> String {
 fn show_fraction(nanos: i64, digits: usize, separator: u8, trim: bool) -> String {
     let all = format!("{nanos:09}");
     let kept = &all[..digits.min(9)];
-    let kept = if trim { kept.trim_end_matches('0') } else { kept };
-    if trim && kept.is_empty() { String::new() } else { format!("{}{kept}", char::from(separator)) }
+    let kept = if trim {
+        kept.trim_end_matches('0')
+    } else {
+        kept
+    };
+    if trim && kept.is_empty() {
+        String::new()
+    } else {
+        format!("{}{kept}", char::from(separator))
+    }
 }

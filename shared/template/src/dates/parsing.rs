@@ -65,7 +65,9 @@ impl TrimStart for [u8] {
 }
 
 fn digit(text: &[u8], at: usize) -> Option<i64> {
-    text.get(at).filter(|byte| byte.is_ascii_digit()).map(|byte| i64::from(byte - b'0'))
+    text.get(at)
+        .filter(|byte| byte.is_ascii_digit())
+        .map(|byte| i64::from(byte - b'0'))
 }
 
 /// One or two digits; exactly two if `fixed`.
@@ -86,7 +88,8 @@ fn named<'t>(names: &[&str], len: Option<usize>, text: &'t [u8]) -> Option<(i64,
     names.iter().zip(0..).find_map(|(name, at)| {
         let name = &name[..len.unwrap_or(name.len())];
         let head = text.get(..name.len())?;
-        head.eq_ignore_ascii_case(name.as_bytes()).then(|| (at, &text[name.len()..]))
+        head.eq_ignore_ascii_case(name.as_bytes())
+            .then(|| (at, &text[name.len()..]))
     })
 }
 
@@ -120,7 +123,11 @@ impl Read {
             }
             Element::Day | Element::SpaceDay | Element::ZeroDay => {
                 let space = element == Element::SpaceDay;
-                let text = if space { text.strip_prefix(b" ").unwrap_or(text) } else { text };
+                let text = if space {
+                    text.strip_prefix(b" ").unwrap_or(text)
+                } else {
+                    text
+                };
                 let (day, rest) = two(text, element == Element::ZeroDay)?;
                 self.day = Some(day);
                 rest
@@ -217,7 +224,11 @@ impl Read {
         let mut seconds = hours * 3600;
         for (wanted, most, unit) in [(form.minutes, 60, 60), (form.seconds, 60, 1)] {
             if wanted {
-                rest = if form.colon { rest.strip_prefix(b":")? } else { rest };
+                rest = if form.colon {
+                    rest.strip_prefix(b":")?
+                } else {
+                    rest
+                };
                 let (number, after) = two(rest, true)?;
                 (number <= most).then_some(())?;
                 seconds += number * unit;
@@ -246,15 +257,22 @@ impl Read {
             _ => {}
         }
         if let Some(year_day) = self.year_day {
-            let most = if calendar::is_leap(self.year) { 366 } else { 365 };
+            let most = if calendar::is_leap(self.year) {
+                366
+            } else {
+                365
+            };
             (1..=most).contains(&year_day).then_some(())?;
             let (_, month, day) = calendar::civil(calendar::days(self.year, 1, 1) + year_day - 1);
-            let agrees = self.month.is_none_or(|read| read == month) && self.day.is_none_or(|read| read == day);
+            let agrees = self.month.is_none_or(|read| read == month)
+                && self.day.is_none_or(|read| read == day);
             agrees.then_some(())?;
             (self.month, self.day) = (Some(month), Some(day));
         }
         let (month, day) = (self.month.unwrap_or(1), self.day.unwrap_or(1));
-        (1..=calendar::days_in(self.year, month)).contains(&day).then_some(())?;
+        (1..=calendar::days_in(self.year, month))
+            .contains(&day)
+            .then_some(())?;
         let days = calendar::days(self.year, month, day);
         let seconds = days * 86_400 + self.hour * 3600 + self.minute * 60 + self.second;
         Some(self.in_zone(seconds))
@@ -262,20 +280,35 @@ impl Read {
 
     fn in_zone(self, seconds: i64) -> Time {
         let nanos = self.nanos;
-        let at = |seconds, zone| Time { seconds, nanos, zone };
+        let at = |seconds, zone| Time {
+            seconds,
+            nanos,
+            zone,
+        };
         if self.utc {
             return at(seconds, Zone::Utc);
         }
         if let Some(offset) = self.offset {
             let local = offset == 0 && matches!(&*self.zone_name, "" | "UTC");
-            let zone = if local { Zone::Local } else { Zone::Fixed(offset, self.zone_name.into()) };
+            let zone = if local {
+                Zone::Local
+            } else {
+                Zone::Fixed(offset, self.zone_name.into())
+            };
             return at(seconds - offset, zone);
         }
         if self.zone_name.is_empty() {
             return at(seconds, Zone::Local);
         }
-        let hours: i64 = self.zone_name.strip_prefix("GMT").and_then(|hours| hours.parse().ok()).unwrap_or(0);
-        at(seconds - hours * 3600, Zone::Fixed(hours * 3600, self.zone_name.into()))
+        let hours: i64 = self
+            .zone_name
+            .strip_prefix("GMT")
+            .and_then(|hours| hours.parse().ok())
+            .unwrap_or(0);
+        at(
+            seconds - hours * 3600,
+            Zone::Fixed(hours * 3600, self.zone_name.into()),
+        )
     }
 }
 
@@ -301,7 +334,12 @@ fn abbreviation(text: &[u8]) -> Option<usize> {
     if matches!(text[0], b'+' | b'-') {
         return Some(signed_hours(text)).filter(|&len| len > 0);
     }
-    match text.iter().take(6).take_while(|byte| byte.is_ascii_uppercase()).count() {
+    match text
+        .iter()
+        .take(6)
+        .take_while(|byte| byte.is_ascii_uppercase())
+        .count()
+    {
         5 if text[4] == b'T' => Some(5),
         4 if text[3] == b'T' || text.starts_with(b"WITA") => Some(4),
         3 => Some(3),
@@ -314,8 +352,13 @@ fn signed_hours(text: &[u8]) -> usize {
     if !matches!(text.first(), Some(b'+' | b'-')) {
         return 0;
     }
-    let digits = text[1..].iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let hours = text[1..=digits].iter().try_fold(0_u64, |hours, byte| hours.checked_mul(10)?.checked_add(u64::from(byte - b'0')));
+    let digits = text[1..]
+        .iter()
+        .take_while(|byte| byte.is_ascii_digit())
+        .count();
+    let hours = text[1..=digits].iter().try_fold(0_u64, |hours, byte| {
+        hours.checked_mul(10)?.checked_add(u64::from(byte - b'0'))
+    });
     match hours {
         Some(0..=23) if digits > 0 => digits + 1,
         _ => 0,

@@ -68,7 +68,14 @@ impl<'t> Evaluator<'t, '_, '_> {
         last: Option<Value>,
     ) -> Result<Vec<Value>, Fault> {
         let mut values: Vec<Value> = receiver.into_iter().collect();
-        let kind = |at: usize| function.params.get(at).copied().or(function.rest).unwrap_or(Type::Any);
+        let kind = |at: usize| {
+            function
+                .params
+                .get(at)
+                .copied()
+                .or(function.rest)
+                .unwrap_or(Type::Any)
+        };
         for (at, term) in args.iter().enumerate() {
             let value = self.argument(dot, kind(at), term)?;
             self.function = Some(function.name);
@@ -122,11 +129,14 @@ impl<'t> Evaluator<'t, '_, '_> {
     fn argument(&mut self, dot: &Value, kind: Type, term: &'t Term) -> Result<Value, Fault> {
         self.at = term.at;
         match (&term.kind, kind) {
-            (TermKind::Nil, _) => nil_of(kind).ok_or(Fault::argument("nil where a value is needed")),
-            (TermKind::Dot, _) => fit(dot.clone(), kind),
-            (TermKind::Bool(_) | TermKind::Number(_) | TermKind::Text(_), Type::Any | Type::Raw) => {
-                self.literal(dot, term)
+            (TermKind::Nil, _) => {
+                nil_of(kind).ok_or(Fault::argument("nil where a value is needed"))
             }
+            (TermKind::Dot, _) => fit(dot.clone(), kind),
+            (
+                TermKind::Bool(_) | TermKind::Number(_) | TermKind::Text(_),
+                Type::Any | Type::Raw,
+            ) => self.literal(dot, term),
             (TermKind::Bool(value), Type::Bool) => Ok(Value::Bool(*value)),
             (TermKind::Text(text), Type::Text) => Ok(Value::Text(text.clone())),
             (TermKind::Number(number), Type::Int | Type::Duration | Type::Uint32) => {
@@ -135,11 +145,15 @@ impl<'t> Evaluator<'t, '_, '_> {
                     _ => number.int,
                 };
                 let bits = bits.ok_or(Fault::argument("a whole number is needed here"))?;
-                Ok(Value::Int(Int { kind: int_kind(kind), bits }))
+                Ok(Value::Int(Int {
+                    kind: int_kind(kind),
+                    bits,
+                }))
             }
-            (TermKind::Number(number), Type::Float) => {
-                number.float.map(Value::Float).ok_or(Fault::argument("a number is needed here"))
-            }
+            (TermKind::Number(number), Type::Float) => number
+                .float
+                .map(Value::Float)
+                .ok_or(Fault::argument("a number is needed here")),
             (TermKind::Bool(_) | TermKind::Number(_) | TermKind::Text(_), _) => {
                 Err(Fault::argument("a literal of the wrong type"))
             }
@@ -173,7 +187,9 @@ fn nil_of(kind: Type) -> Option<Value> {
 /// The value as an argument of this type. Go converts nothing: an int64 is no int.
 fn fit(value: Value, kind: Type) -> Result<Value, Fault> {
     if matches!(value, Value::Missing) {
-        return nil_of(kind).ok_or(Fault::argument("no value where one is needed; a key may be missing"));
+        return nil_of(kind).ok_or(Fault::argument(
+            "no value where one is needed; a key may be missing",
+        ));
     }
     let fits = match (kind, &value) {
         (Type::Any | Type::Raw, _)
@@ -185,12 +201,14 @@ fn fit(value: Value, kind: Type) -> Result<Value, Fault> {
         | (Type::Certificate, Value::Certificate(_)) => true,
         (Type::Dict, Value::Map(map)) => map.kind == MapKind::Any,
         (Type::Items, Value::List(list)) => list.kind == ListKind::Any,
-        (Type::Int | Type::Duration | Type::Uint32, Value::Int(int)) => {
-            int.kind == int_kind(kind)
-        }
+        (Type::Int | Type::Duration | Type::Uint32, Value::Int(int)) => int.kind == int_kind(kind),
         _ => false,
     };
-    if fits { Ok(value) } else { Err(Fault::argument(wanted(kind))) }
+    if fits {
+        Ok(value)
+    } else {
+        Err(Fault::argument(wanted(kind)))
+    }
 }
 
 fn wanted(kind: Type) -> &'static str {
@@ -200,11 +218,15 @@ fn wanted(kind: Type) -> &'static str {
         Type::Uint32 => "wrong type of argument; a literal whole number is needed",
         Type::Float => "wrong type of argument; a float64 is needed, see the function float64",
         Type::Bool => "wrong type of argument; true or false is needed",
-        Type::Dict => "wrong type of argument; a dict is needed, and the values of the template are not one",
+        Type::Dict => {
+            "wrong type of argument; a dict is needed, and the values of the template are not one"
+        }
         Type::Items => "wrong type of argument; a list is needed, see the function list",
         Type::Time | Type::Duration => "wrong type of argument; a time is needed",
         Type::Version => "wrong type of argument; a version is needed, see the function semver",
-        Type::Certificate => "wrong type of argument; a certificate is needed, see the function genCA",
+        Type::Certificate => {
+            "wrong type of argument; a certificate is needed, see the function genCA"
+        }
         Type::Any | Type::Raw => "wrong type of argument",
     }
 }

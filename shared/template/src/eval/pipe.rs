@@ -32,7 +32,12 @@ impl<'t> Evaluator<'t, '_, '_> {
     }
 
     /// `last` is the value of the command before, which becomes the last argument.
-    fn command(&mut self, dot: &Value, command: &'t Command, last: Option<Value>) -> Result<Value, Fault> {
+    fn command(
+        &mut self,
+        dot: &Value,
+        command: &'t Command,
+        last: Option<Value>,
+    ) -> Result<Value, Fault> {
         self.env.gauge.steps(1)?;
         let first = &command.first;
         let passive = |last: Option<Value>| {
@@ -91,7 +96,12 @@ impl<'t> Evaluator<'t, '_, '_> {
         }
     }
 
-    pub(super) fn chain(&mut self, dot: &Value, at: usize, inner: &'t Term) -> Result<Value, Fault> {
+    pub(super) fn chain(
+        &mut self,
+        dot: &Value,
+        at: usize,
+        inner: &'t Term,
+    ) -> Result<Value, Fault> {
         self.at = at;
         self.deeper(|this| this.untyped(dot, inner))
     }
@@ -135,15 +145,17 @@ impl<'t> Evaluator<'t, '_, '_> {
         }
         let value = match &receiver {
             Value::Map(map) => map.get(name.as_bytes()).unwrap_or(Value::Missing),
-            Value::Certificate(certificate) => {
-                certificate.field(name).ok_or(Fault::field("a certificate has the fields Cert and Key"))?
-            }
+            Value::Certificate(certificate) => certificate
+                .field(name)
+                .ok_or(Fault::field("a certificate has the fields Cert and Key"))?,
             _ => return Err(Fault::field("this value has no such field or method")),
         };
         if args.is_empty() && last.is_none() {
             Ok(value)
         } else {
-            Err(Fault::field("arguments for a field; only functions and methods take arguments"))
+            Err(Fault::field(
+                "arguments for a field; only functions and methods take arguments",
+            ))
         }
     }
 }

@@ -7,7 +7,11 @@ pub(crate) fn append_float(number: f64, verb: char, precision: Option<usize>) ->
     }
     let sign = if number.is_sign_negative() { "-" } else { "" };
     if number.is_infinite() {
-        return if sign.is_empty() { "+Inf".to_owned() } else { "-Inf".to_owned() };
+        return if sign.is_empty() {
+            "+Inf".to_owned()
+        } else {
+            "-Inf".to_owned()
+        };
     }
     let size = number.abs();
     let body = match verb {
@@ -16,7 +20,8 @@ pub(crate) fn append_float(number: f64, verb: char, precision: Option<usize>) ->
             None => fixed(&shortest(size)),
         },
         'e' | 'E' => {
-            let digits = precision.map_or_else(|| shortest(size), |precision| rounded(size, precision + 1));
+            let digits =
+                precision.map_or_else(|| shortest(size), |precision| rounded(size, precision + 1));
             exponential(&digits, verb, precision)
         }
         'b' => binary(size),
@@ -43,7 +48,10 @@ fn rounded(size: f64, count: usize) -> Digits {
 
 fn split(text: &str) -> Digits {
     let (mantissa, exponent) = text.split_once('e').unwrap_or((text, "0"));
-    Digits { digits: mantissa.replace('.', ""), exponent: exponent.parse().unwrap_or(0) }
+    Digits {
+        digits: mantissa.replace('.', ""),
+        exponent: exponent.parse().unwrap_or(0),
+    }
 }
 
 fn exponential(digits: &Digits, verb: char, precision: Option<usize>) -> String {
@@ -84,7 +92,10 @@ fn general(size: f64, verb: char, precision: Option<usize>) -> String {
         Some(wanted) if wanted > count && count > all.exponent => count,
         Some(wanted) => wanted,
     };
-    let digits = Digits { digits: kept.to_owned(), exponent: all.exponent };
+    let digits = Digits {
+        digits: kept.to_owned(),
+        exponent: all.exponent,
+    };
     if digits.exponent < -4 || digits.exponent >= threshold {
         return exponential(&digits, e, None);
     }
@@ -102,7 +113,11 @@ fn parts(size: f64) -> (u64, i64) {
     let bits = size.to_bits();
     let raw = i64::try_from(bits >> 52 & 0x7ff).unwrap_or(0);
     let fraction = bits & ((1 << 52) - 1);
-    if raw == 0 { (fraction, -1074) } else { (fraction | 1 << 52, raw - 1075) }
+    if raw == 0 {
+        (fraction, -1074)
+    } else {
+        (fraction | 1 << 52, raw - 1075)
+    }
 }
 
 /// `%x`: one digit, a point, hexadecimal digits and a power of two.
@@ -138,17 +153,35 @@ fn hexadecimal(size: f64, precision: Option<usize>, verb: char) -> String {
     };
     let point = if fraction.is_empty() { "" } else { "." };
     let sign = if exponent < 0 { '-' } else { '+' };
-    let text = format!("0x{}{point}{fraction}p{sign}{:02}", mantissa >> 52, exponent.abs());
-    if verb == 'X' { text.to_uppercase() } else { text }
+    let text = format!(
+        "0x{}{point}{fraction}p{sign}{:02}",
+        mantissa >> 52,
+        exponent.abs()
+    );
+    if verb == 'X' {
+        text.to_uppercase()
+    } else {
+        text
+    }
 }
 
 /// The sharp flag: a point always, and for `%g` the zeros that it would drop. The text has its sign.
 pub(super) fn keep_point(text: &str, verb: char, precision: Option<usize>) -> String {
     let hex = matches!(verb, 'x' | 'X');
-    let tail_at = text.find(|char| matches!(char, 'p' | 'P') || !hex && matches!(char, 'e' | 'E')).unwrap_or(text.len());
+    let tail_at = text
+        .find(|char| matches!(char, 'p' | 'P') || !hex && matches!(char, 'e' | 'E'))
+        .unwrap_or(text.len());
     let (number, tail) = text.split_at(tail_at);
-    let wanted = if matches!(verb, 'v' | 'g' | 'G' | 'x') { precision.unwrap_or(6) } else { 0 };
-    let significant = number[1..].chars().filter(|&char| char != '.').skip_while(|&char| char == '0').count();
+    let wanted = if matches!(verb, 'v' | 'g' | 'G' | 'x') {
+        precision.unwrap_or(6)
+    } else {
+        0
+    };
+    let significant = number[1..]
+        .chars()
+        .filter(|&char| char != '.')
+        .skip_while(|&char| char == '0')
+        .count();
     let mut number = number.to_owned();
     let mut have = significant;
     if !number.contains('.') {

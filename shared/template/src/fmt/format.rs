@@ -21,7 +21,15 @@ struct Format<'f> {
 }
 
 pub(super) fn run(printer: &mut Printer<'_>, text: &[u8], values: &[Value]) -> Result<(), Fault> {
-    let mut format = Format { text, at: 0, values, next: 0, reordered: false, good: true, after_index: false };
+    let mut format = Format {
+        text,
+        at: 0,
+        values,
+        next: 0,
+        reordered: false,
+        good: true,
+        after_index: false,
+    };
     while let Some(plain) = format.plain() {
         printer.out.push(plain)?;
         if format.at >= text.len() {
@@ -39,7 +47,10 @@ impl<'f> Format<'f> {
     /// Text up to the next percent sign.
     fn plain(&mut self) -> Option<&'f [u8]> {
         let rest = self.text.get(self.at..).filter(|rest| !rest.is_empty())?;
-        let len = rest.iter().position(|&byte| byte == b'%').unwrap_or(rest.len());
+        let len = rest
+            .iter()
+            .position(|&byte| byte == b'%')
+            .unwrap_or(rest.len());
         self.at += len;
         Some(&rest[..len])
     }
@@ -104,7 +115,10 @@ impl<'f> Format<'f> {
         }
         self.reordered = true;
         let rest = &self.text[self.at..];
-        let close = rest.iter().position(|&byte| byte == b']').filter(|_| rest.len() >= 3);
+        let close = rest
+            .iter()
+            .position(|&byte| byte == b']')
+            .filter(|_| rest.len() >= 3);
         let number = close.and_then(|close| {
             let digits = &rest[1..close];
             let all = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
@@ -159,7 +173,9 @@ impl<'f> Format<'f> {
         if self.peek() == Some(b'*') {
             self.at += 1;
             self.after_index = false;
-            printer.flags.precision = self.star().and_then(|precision| usize::try_from(precision).ok());
+            printer.flags.precision = self
+                .star()
+                .and_then(|precision| usize::try_from(precision).ok());
             if printer.flags.precision.is_none() {
                 printer.out.str("%!(BADPREC)")?;
             }
@@ -172,7 +188,10 @@ impl<'f> Format<'f> {
     /// Digits of the format. One that is too large swallows the rest, as in Go.
     fn number(&mut self) -> Option<usize> {
         let rest = &self.text[self.at.min(self.text.len())..];
-        let len = rest.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(rest.len());
+        let len = rest
+            .iter()
+            .position(|byte| !byte.is_ascii_digit())
+            .unwrap_or(rest.len());
         if len == 0 {
             return None;
         }

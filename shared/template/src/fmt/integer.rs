@@ -80,7 +80,10 @@ impl Printer<'_> {
         let code = int.unsigned_bits();
         let least = self.flags.precision.unwrap_or(4).max(4);
         let digits = in_base(code, 16, true);
-        let mut text = format!("U+{}{digits}", "0".repeat(least.saturating_sub(digits.len())));
+        let mut text = format!(
+            "U+{}{digits}",
+            "0".repeat(least.saturating_sub(digits.len()))
+        );
         let char = u32::try_from(code).ok().and_then(char::from_u32);
         if let Some(char) = char.filter(|&char| self.flags.sharp && runes::is_print(char)) {
             text += &format!(" '{char}'");
@@ -90,7 +93,10 @@ impl Printer<'_> {
 }
 
 fn rune(int: Int) -> char {
-    u32::try_from(int.unsigned_bits()).ok().and_then(char::from_u32).unwrap_or(runes::REPLACEMENT)
+    u32::try_from(int.unsigned_bits())
+        .ok()
+        .and_then(char::from_u32)
+        .unwrap_or(runes::REPLACEMENT)
 }
 
 fn in_base(size: u64, base: u32, upper: bool) -> String {

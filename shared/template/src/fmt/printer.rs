@@ -10,7 +10,10 @@ use crate::value::{Int, IntKind, List, ListKind, Map, MapKind, Pointer, Value};
 
 /// Flags, width and precision of a verb.
 #[derive(Clone, Copy, Default)]
-#[allow(clippy::struct_excessive_bools, reason = "they are Go's flags, each of its own")]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "they are Go's flags, each of its own"
+)]
 pub(super) struct Flags {
     pub(super) plus: bool,
     pub(super) minus: bool,
@@ -37,7 +40,12 @@ type Done = Result<(), Fault>;
 
 impl<'g> Printer<'g> {
     pub(super) fn new(out: Writer, gauge: &'g mut Gauge) -> Self {
-        Self { out, flags: Flags::default(), gauge, erroring: false }
+        Self {
+            out,
+            flags: Flags::default(),
+            gauge,
+            erroring: false,
+        }
     }
 
     pub(super) fn value(&mut self, value: &Value, verb: char, depth: usize) -> Done {
@@ -46,13 +54,19 @@ impl<'g> Printer<'g> {
             return Err(too_deep());
         }
         match verb {
-            'T' if depth == 0 && !value.is_nil() => return self.text(value.type_name().as_bytes(), 's'),
+            'T' if depth == 0 && !value.is_nil() => {
+                return self.text(value.type_name().as_bytes(), 's');
+            }
             'p' if depth == 0 && !value.is_nil() => return self.pointer(value, 'p'),
             'w' if depth == 0 && self.has_methods(value) => return self.bad_verb(value, 'w'),
             _ => {}
         }
         if let Some(text) = self.method_text(value, verb) {
-            return if self.flags.sharp_v { self.text(text.as_bytes(), 's') } else { self.text(text.as_bytes(), verb) };
+            return if self.flags.sharp_v {
+                self.text(text.as_bytes(), 's')
+            } else {
+                self.text(text.as_bytes(), verb)
+            };
         }
         match value {
             Value::Missing | Value::Nil => self.nil(verb, depth),
@@ -86,8 +100,10 @@ impl<'g> Printer<'g> {
     }
 
     fn has_methods(&self, value: &Value) -> bool {
-        !matches!(value, Value::Bool(_) | Value::Float(_) | Value::Complex(..) | Value::Text(_))
-            && !matches!(value, Value::Int(int) if !named(*int))
+        !matches!(
+            value,
+            Value::Bool(_) | Value::Float(_) | Value::Complex(..) | Value::Text(_)
+        ) && !matches!(value, Value::Int(int) if !named(*int))
     }
 
     /// The text that a value's own `String` or `GoString` method gives.
@@ -135,7 +151,11 @@ impl<'g> Printer<'g> {
 
     /// Pads to the width, counted in characters.
     pub(super) fn pad(&mut self, bytes: &[u8]) -> Done {
-        let missing = self.flags.width.unwrap_or(0).saturating_sub(runes::count(bytes));
+        let missing = self
+            .flags
+            .width
+            .unwrap_or(0)
+            .saturating_sub(runes::count(bytes));
         if !self.flags.minus {
             self.fill(missing)?;
         }
@@ -147,7 +167,14 @@ impl<'g> Printer<'g> {
     }
 
     pub(super) fn fill(&mut self, count: usize) -> Done {
-        self.out.fill(if self.flags.zero && !self.flags.minus { b'0' } else { b' ' }, count)
+        self.out.fill(
+            if self.flags.zero && !self.flags.minus {
+                b'0'
+            } else {
+                b' '
+            },
+            count,
+        )
     }
 
     /// Pads with spaces even under the zero flag.
@@ -193,7 +220,14 @@ impl<'g> Printer<'g> {
     }
 
     fn hex(&mut self, bytes: &[u8], upper: bool) -> Done {
-        let Flags { sharp, space, minus, width, precision, .. } = self.flags;
+        let Flags {
+            sharp,
+            space,
+            minus,
+            width,
+            precision,
+            ..
+        } = self.flags;
         let bytes = &bytes[..precision.unwrap_or(bytes.len()).min(bytes.len())];
         let needed = match (bytes.len(), space, sharp) {
             (0, ..) => return self.fill(width.unwrap_or(0)),
@@ -213,7 +247,11 @@ impl<'g> Printer<'g> {
             if sharp && (space || at == 0) {
                 self.out.str(if upper { "0X" } else { "0x" })?;
             }
-            let digits = if upper { format!("{byte:02X}") } else { format!("{byte:02x}") };
+            let digits = if upper {
+                format!("{byte:02X}")
+            } else {
+                format!("{byte:02x}")
+            };
             self.out.str(&digits)?;
         }
         if minus { self.fill(missing) } else { Ok(()) }
@@ -264,7 +302,10 @@ impl<'g> Printer<'g> {
     }
 
     fn complex(&mut self, real: f64, imaginary: f64, verb: char, value: &Value) -> Done {
-        if !matches!(verb, 'v' | 'b' | 'g' | 'G' | 'x' | 'X' | 'f' | 'F' | 'e' | 'E') {
+        if !matches!(
+            verb,
+            'v' | 'b' | 'g' | 'G' | 'x' | 'X' | 'f' | 'F' | 'e' | 'E'
+        ) {
             return self.bad_verb(value, verb);
         }
         let plus = self.flags.plus;
@@ -284,7 +325,11 @@ impl<'g> Printer<'g> {
         }
         let sharp = self.flags.sharp_v;
         if sharp {
-            self.out.str(if list.kind == ListKind::Bytes { "[]byte" } else { name })?;
+            self.out.str(if list.kind == ListKind::Bytes {
+                "[]byte"
+            } else {
+                name
+            })?;
             if list.nil {
                 return self.out.str("(nil)");
             }
@@ -308,7 +353,11 @@ impl<'g> Printer<'g> {
     fn map(&mut self, map: &Map, verb: char, depth: usize) -> Done {
         let sharp = self.flags.sharp_v;
         if sharp {
-            self.out.str(if map.kind == MapKind::Any { "map[string]interface {}" } else { "map[string]string" })?;
+            self.out.str(if map.kind == MapKind::Any {
+                "map[string]interface {}"
+            } else {
+                "map[string]string"
+            })?;
             if map.nil {
                 return self.out.str("(nil)");
             }
@@ -323,8 +372,16 @@ impl<'g> Printer<'g> {
         self.out.byte(if sharp { b'}' } else { b']' })
     }
 
-    fn structure(&mut self, name: &str, fields: &[(&'static str, Value)], verb: char, depth: usize) -> Done {
-        let Flags { sharp_v, plus_v, .. } = self.flags;
+    fn structure(
+        &mut self,
+        name: &str,
+        fields: &[(&'static str, Value)],
+        verb: char,
+        depth: usize,
+    ) -> Done {
+        let Flags {
+            sharp_v, plus_v, ..
+        } = self.flags;
         if sharp_v {
             self.out.str(name)?;
         }
@@ -350,7 +407,10 @@ impl<'g> Printer<'g> {
 }
 
 fn named(int: Int) -> bool {
-    matches!(int.kind, IntKind::Duration | IntKind::Month | IntKind::Weekday)
+    matches!(
+        int.kind,
+        IntKind::Duration | IntKind::Month | IntKind::Weekday
+    )
 }
 
 fn byte_of(item: &Value) -> u8 {

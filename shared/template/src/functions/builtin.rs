@@ -10,35 +10,62 @@ use crate::url;
 use crate::value::{Int, IntKind, Value};
 
 pub(super) static TABLE: &[Function] = &[
-    Function::new("and", &[Type::Raw], never).rest(Type::Raw).shape(Shape::And),
-    Function::new("or", &[Type::Raw], never).rest(Type::Raw).shape(Shape::Or),
-    Function::new("not", &[Type::Raw], |_, args| Ok(Value::Bool(!args.value(0).truth()))),
-    Function::new("call", &[Type::Raw], |_, _| Err(Fault::failed("there are no functions among the values to call")))
-        .rest(Type::Raw),
+    Function::new("and", &[Type::Raw], never)
+        .rest(Type::Raw)
+        .shape(Shape::And),
+    Function::new("or", &[Type::Raw], never)
+        .rest(Type::Raw)
+        .shape(Shape::Or),
+    Function::new("not", &[Type::Raw], |_, args| {
+        Ok(Value::Bool(!args.value(0).truth()))
+    }),
+    Function::new("call", &[Type::Raw], |_, _| {
+        Err(Fault::failed(
+            "there are no functions among the values to call",
+        ))
+    })
+    .rest(Type::Raw),
     Function::new("index", &[Type::Raw], index).rest(Type::Raw),
     Function::new("len", &[Type::Raw], len),
-    Function::new("print", &[], |env, args| Ok(fmt::print(env.writer(), args.0, &mut env.gauge)?.into())).rest(Type::Any),
-    Function::new("println", &[], |env, args| Ok(fmt::println(env.writer(), args.0, &mut env.gauge)?.into()))
-        .rest(Type::Any),
+    Function::new("print", &[], |env, args| {
+        Ok(fmt::print(env.writer(), args.0, &mut env.gauge)?.into())
+    })
+    .rest(Type::Any),
+    Function::new("println", &[], |env, args| {
+        Ok(fmt::println(env.writer(), args.0, &mut env.gauge)?.into())
+    })
+    .rest(Type::Any),
     Function::new("printf", &[Type::Text], |env, args| {
         Ok(fmt::printf(env.writer(), &args.text(0), args.rest(1), &mut env.gauge)?.into())
     })
     .rest(Type::Any),
     Function::new("html", &[], html).rest(Type::Any),
     Function::new("js", &[], js).rest(Type::Any),
-    Function::new("urlquery", &[], |env, args| Ok(url::query_escape(&joined(env, args)?).into())).rest(Type::Any),
-    Function::new("eq", &[Type::Raw], |_, args| Ok(Value::Bool(equality::equal(&args.value(0), args.rest(1))?)))
-        .rest(Type::Raw),
+    Function::new("urlquery", &[], |env, args| {
+        Ok(url::query_escape(&joined(env, args)?).into())
+    })
+    .rest(Type::Any),
+    Function::new("eq", &[Type::Raw], |_, args| {
+        Ok(Value::Bool(equality::equal(&args.value(0), args.rest(1))?))
+    })
+    .rest(Type::Raw),
     Function::new("ne", &[Type::Raw, Type::Raw], |_, args| {
         Ok(Value::Bool(!equality::equal(&args.value(0), args.rest(1))?))
     }),
     Function::new("lt", &[Type::Raw, Type::Raw], |_, args| {
         Ok(Value::Bool(equality::less(&args.value(0), &args.value(1))?))
     }),
-    Function::new("le", &[Type::Raw, Type::Raw], |_, args| Ok(Value::Bool(at_most(args)?))),
-    Function::new("gt", &[Type::Raw, Type::Raw], |_, args| Ok(Value::Bool(!at_most(args)?))),
+    Function::new("le", &[Type::Raw, Type::Raw], |_, args| {
+        Ok(Value::Bool(at_most(args)?))
+    }),
+    Function::new("gt", &[Type::Raw, Type::Raw], |_, args| {
+        Ok(Value::Bool(!at_most(args)?))
+    }),
     Function::new("ge", &[Type::Raw, Type::Raw], |_, args| {
-        Ok(Value::Bool(!equality::less(&args.value(0), &args.value(1))?))
+        Ok(Value::Bool(!equality::less(
+            &args.value(0),
+            &args.value(1),
+        )?))
     }),
 ];
 
@@ -48,7 +75,8 @@ fn never(_: &mut Environment<'_>, _: &Args<'_>) -> Outcome {
 }
 
 fn at_most(args: &Args<'_>) -> Result<bool, Fault> {
-    Ok(equality::less(&args.value(0), &args.value(1))? || equality::equal(&args.value(0), args.rest(1))?)
+    Ok(equality::less(&args.value(0), &args.value(1))?
+        || equality::equal(&args.value(0), args.rest(1))?)
 }
 
 fn index(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
@@ -66,14 +94,21 @@ fn step(item: &Value, key: &Value) -> Outcome {
     match item {
         Value::Text(text) => {
             let byte = place(key).and_then(|at| text.get(at)).ok_or(OUT_OF_RANGE)?;
-            Ok(Value::Int(Int { kind: IntKind::Uint8, bits: i64::from(*byte) }))
+            Ok(Value::Int(Int {
+                kind: IntKind::Uint8,
+                bits: i64::from(*byte),
+            }))
         }
         Value::List(list) => place(key).and_then(|at| list.item(at)).ok_or(OUT_OF_RANGE),
         Value::Map(map) => {
             let Value::Text(key) = key else {
                 return Err(Fault::failed("the keys of this map are strings"));
             };
-            let zero = if map.kind == crate::value::MapKind::Text { Value::text("") } else { Value::Nil };
+            let zero = if map.kind == crate::value::MapKind::Text {
+                Value::text("")
+            } else {
+                Value::Nil
+            };
             Ok(map.get(key).unwrap_or(zero))
         }
         _ => Err(Fault::failed("index needs a list, a map or a string")),
@@ -106,8 +141,17 @@ fn joined(env: &mut Environment<'_>, args: &Args<'_>) -> Result<Text, Fault> {
     if let [Value::Text(text)] = args.0 {
         return Ok(text.clone());
     }
-    let shown: Vec<Value> =
-        args.0.iter().map(|value| if value.is_nil() { Value::text("<no value>") } else { value.clone() }).collect();
+    let shown: Vec<Value> = args
+        .0
+        .iter()
+        .map(|value| {
+            if value.is_nil() {
+                Value::text("<no value>")
+            } else {
+                value.clone()
+            }
+        })
+        .collect();
     fmt::print(env.writer(), &shown, &mut env.gauge)
 }
 
@@ -136,7 +180,9 @@ fn js(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
             '\\' => out.str("\\\\")?,
             '\'' => out.str("\\'")?,
             '"' => out.str("\\\"")?,
-            '<' | '>' | '&' | '=' | '\0'..='\x1f' => out.str(&format!("\\u{:04X}", u32::from(char)))?,
+            '<' | '>' | '&' | '=' | '\0'..='\x1f' => {
+                out.str(&format!("\\u{:04X}", u32::from(char)))?
+            }
             _ if char.is_ascii() || runes::is_print(char) => out.push(&text[at..at + width])?,
             _ => out.str(&format!("\\u{:04X}", u32::from(char)))?,
         }

@@ -7,9 +7,15 @@ use crate::runes;
 use crate::text::Writer;
 
 pub(super) static TABLE: &[Function] = &[
-    Function::new("camelcase", &[Type::Text], |env, args| pascal(env, &args.text(0))),
-    Function::new("snakecase", &[Type::Text], |env, args| joined(env, &args.text(0), '_')),
-    Function::new("kebabcase", &[Type::Text], |env, args| joined(env, &args.text(0), '-')),
+    Function::new("camelcase", &[Type::Text], |env, args| {
+        pascal(env, &args.text(0))
+    }),
+    Function::new("snakecase", &[Type::Text], |env, args| {
+        joined(env, &args.text(0), '_')
+    }),
+    Function::new("kebabcase", &[Type::Text], |env, args| {
+        joined(env, &args.text(0), '-')
+    }),
 ];
 
 fn is_connector(char: char) -> bool {
@@ -78,7 +84,13 @@ fn joined(env: &mut Environment<'_>, text: &[u8], connector: char) -> Outcome {
     if text.is_empty() {
         return Ok(out.finish().into());
     }
-    let mut words = Words { out: &mut out, connector, rest: text, kind: Word::Invalid, word: text };
+    let mut words = Words {
+        out: &mut out,
+        connector,
+        rest: text,
+        kind: Word::Invalid,
+        word: text,
+    };
     words.next();
     words.run()?;
     Ok(out.finish().into())
@@ -149,7 +161,11 @@ impl Words<'_, '_> {
     }
 
     fn connect(&mut self, unless: &[Word]) -> Result<(), Fault> {
-        if unless.contains(&self.kind) { Ok(()) } else { self.out.char(self.connector) }
+        if unless.contains(&self.kind) {
+            Ok(())
+        } else {
+            self.out.char(self.connector)
+        }
     }
 
     fn write(&mut self, kind: Word, word: &[u8]) -> Result<(), Fault> {
@@ -157,7 +173,11 @@ impl Words<'_, '_> {
             return self.out.push(word);
         }
         for char in runes::chars(word) {
-            self.out.char(if is_connector(char) { self.connector } else { lowered(char) })?;
+            self.out.char(if is_connector(char) {
+                self.connector
+            } else {
+                lowered(char)
+            })?;
         }
         Ok(())
     }
@@ -176,13 +196,16 @@ fn next_valid(bytes: &[u8], before: char) -> (char, usize) {
 }
 
 fn lowered(char: char) -> char {
-    if runes::is_upper(char) { runes::to_lower(char) } else { char }
+    if runes::is_upper(char) {
+        runes::to_lower(char)
+    } else {
+        char
+    }
 }
 
 /// A letter, but for the common ideographs.
 fn is_alphabet(char: char) -> bool {
-    let ideograph =
-        matches!(char, '\u{3400}'..='\u{4D85}' | '\u{4E00}'..='\u{9FCC}' | '\u{20000}'..='\u{2B81D}');
+    let ideograph = matches!(char, '\u{3400}'..='\u{4D85}' | '\u{4E00}'..='\u{9FCC}' | '\u{20000}'..='\u{2B81D}');
     runes::is_letter(char) && !ideograph
 }
 
@@ -200,12 +223,18 @@ fn next_word(text: &[u8]) -> (Word, usize, usize) {
     } else if runes::is_upper(first) {
         (Word::Upper, upper_word(text, size, first))
     } else if is_alphabet(first) {
-        (Word::Alphabet, run(size, &|char| is_alphabet(char) && !runes::is_upper(char)))
+        (
+            Word::Alphabet,
+            run(size, &|char| is_alphabet(char) && !runes::is_upper(char)),
+        )
     } else if runes::is_number(first) {
         (Word::Number, run(size, &runes::is_number))
     } else {
         let other = |char| {
-            !(is_connector(char) || is_alphabet(char) || runes::is_number(char) || runes::is_punct(char))
+            !(is_connector(char)
+                || is_alphabet(char)
+                || runes::is_number(char)
+                || runes::is_punct(char))
         };
         (Word::Other, run(size, &other))
     };
@@ -236,7 +265,9 @@ fn upper_word(text: &[u8], first_size: usize, first: char) -> usize {
         if !is_alphabet(second) {
             return first_size;
         }
-        return take_while(text, first_size + size, second, &|char| is_alphabet(char) && !runes::is_upper(char));
+        return take_while(text, first_size + size, second, &|char| {
+            is_alphabet(char) && !runes::is_upper(char)
+        });
     }
     let mut at = first_size + size;
     let mut last = size;
@@ -250,5 +281,9 @@ fn upper_word(text: &[u8], first_size: usize, first: char) -> usize {
         last = size;
         at += size;
     }
-    if at < text.len() && is_alphabet(char) { at - last } else { at }
+    if at < text.len() && is_alphabet(char) {
+        at - last
+    } else {
+        at
+    }
 }

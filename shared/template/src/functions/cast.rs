@@ -6,10 +6,18 @@ use crate::number;
 use crate::value::{IntKind, Value};
 
 pub(super) static TABLE: &[Function] = &[
-    Function::new("int", &[Type::Any], |_, args| Ok(Value::int(to_int(&args.value(0))))),
-    Function::new("int64", &[Type::Any], |_, args| Ok(Value::int64(to_int(&args.value(0))))),
-    Function::new("float64", &[Type::Any], |_, args| Ok(Value::Float(to_float(&args.value(0))))),
-    Function::new("atoi", &[Type::Text], |_, args| Ok(Value::int(clamped_int(&args.text(0))))),
+    Function::new("int", &[Type::Any], |_, args| {
+        Ok(Value::int(to_int(&args.value(0))))
+    }),
+    Function::new("int64", &[Type::Any], |_, args| {
+        Ok(Value::int64(to_int(&args.value(0))))
+    }),
+    Function::new("float64", &[Type::Any], |_, args| {
+        Ok(Value::Float(to_float(&args.value(0))))
+    }),
+    Function::new("atoi", &[Type::Text], |_, args| {
+        Ok(Value::int(clamped_int(&args.text(0))))
+    }),
     Function::new("toDecimal", &[Type::Any], |env, args| {
         let text = fmt::print(env.writer(), args.rest(0), &mut env.gauge)?;
         Ok(Value::int64(number::parse_int(&text, 8).unwrap_or(0)))
@@ -40,7 +48,11 @@ pub(super) fn to_float(value: &Value) -> f64 {
 fn without_zero_fraction(text: &[u8]) -> &[u8] {
     let zeros = text.iter().rev().take_while(|&&byte| byte == b'0').count();
     let point = text.len() - zeros;
-    if zeros > 0 && point > 0 && text[point - 1] == b'.' { &text[..point - 1] } else { text }
+    if zeros > 0 && point > 0 && text[point - 1] == b'.' {
+        &text[..point - 1]
+    } else {
+        text
+    }
 }
 
 /// strconv.Atoi with its error ignored: nonsense is zero, too large is the largest.
@@ -53,7 +65,10 @@ pub(super) fn clamped_int(text: &[u8]) -> i64 {
         [b'+', rest @ ..] => (false, rest),
         _ => (false, text),
     };
-    match (digits.is_empty() || !digits.iter().all(u8::is_ascii_digit), negative) {
+    match (
+        digits.is_empty() || !digits.iter().all(u8::is_ascii_digit),
+        negative,
+    ) {
         (true, _) => 0,
         (false, true) => i64::MIN,
         (false, false) => i64::MAX,

@@ -12,17 +12,25 @@ pub(super) static TABLE: &[Function] = &[
     Function::new("join", &[Type::Text, Type::Any], join),
     Function::new("splitList", &[Type::Text, Type::Text], |env, args| {
         let parts = split(env, &args.text(1), &args.text(0), -1)?;
-        Ok(parts.map_or_else(|| List::nil(ListKind::Text), List::texts).into())
+        Ok(parts
+            .map_or_else(|| List::nil(ListKind::Text), List::texts)
+            .into())
     }),
     Function::new("split", &[Type::Text, Type::Text], |env, args| {
         let parts = split(env, &args.text(1), &args.text(0), -1)?;
         Ok(numbered(parts))
     }),
-    Function::new("splitn", &[Type::Text, Type::Int, Type::Text], |env, args| {
-        let parts = split(env, &args.text(2), &args.text(0), args.int(1))?;
-        Ok(numbered(parts))
+    Function::new(
+        "splitn",
+        &[Type::Text, Type::Int, Type::Text],
+        |env, args| {
+            let parts = split(env, &args.text(2), &args.text(0), args.int(1))?;
+            Ok(numbered(parts))
+        },
+    ),
+    Function::new("toStrings", &[Type::Any], |env, args| {
+        Ok(texts(env, &args.value(0))?.into())
     }),
-    Function::new("toStrings", &[Type::Any], |env, args| Ok(texts(env, &args.value(0))?.into())),
     Function::new("sortAlpha", &[Type::Any], |env, args| {
         if !matches!(args.value(0), Value::List(_)) {
             return Ok(List::texts([to_text(env, &args.value(0))?]).into());
@@ -37,7 +45,11 @@ pub(super) static TABLE: &[Function] = &[
 /// A list of texts of any value: a `[]string` is itself, other lists lose their nils, the rest is a list of one.
 pub(super) fn texts(env: &mut Environment<'_>, value: &Value) -> Result<List, Fault> {
     let Value::List(list) = value else {
-        let only = if value.is_nil() { None } else { Some(to_text(env, value)?) };
+        let only = if value.is_nil() {
+            None
+        } else {
+            Some(to_text(env, value)?)
+        };
         return Ok(List::texts(only));
     };
     if list.kind == ListKind::Text {
@@ -66,15 +78,27 @@ fn join(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
 }
 
 /// Parts between separators, at most `most` of them if that is not negative; none at all (nil) for zero.
-fn split(env: &mut Environment<'_>, text: &[u8], between: &[u8], most: i64) -> Result<Option<Vec<Text>>, Fault> {
+fn split(
+    env: &mut Environment<'_>,
+    text: &[u8],
+    between: &[u8],
+    most: i64,
+) -> Result<Option<Vec<Text>>, Fault> {
     let most = usize::try_from(most).unwrap_or(usize::MAX);
     if most == 0 {
         return Ok(None);
     }
     let cuts: Vec<(usize, usize)> = if between.is_empty() {
-        runes::indexed(text).skip(1).map(|(at, ..)| (at, at)).take(most - 1).collect()
+        runes::indexed(text)
+            .skip(1)
+            .map(|(at, ..)| (at, at))
+            .take(most - 1)
+            .collect()
     } else {
-        memchr::memmem::find_iter(text, between).map(|at| (at, at + between.len())).take(most - 1).collect()
+        memchr::memmem::find_iter(text, between)
+            .map(|at| (at, at + between.len()))
+            .take(most - 1)
+            .collect()
     };
     env.gauge.memory(text.len() + 64 * cuts.len())?;
     if between.is_empty() && text.is_empty() {
@@ -93,6 +117,8 @@ fn split(env: &mut Environment<'_>, text: &[u8], between: &[u8], most: i64) -> R
 /// `_0`, `_1`, …
 fn numbered(parts: Option<Vec<Text>>) -> Value {
     let parts = parts.unwrap_or_default().into_iter().enumerate();
-    let entries: Entries = parts.map(|(at, part)| (Text::from(format!("_{at}")), Value::Text(part))).collect();
+    let entries: Entries = parts
+        .map(|(at, part)| (Text::from(format!("_{at}")), Value::Text(part)))
+        .collect();
     Value::Map(Map::unregistered(MapKind::Text, entries))
 }

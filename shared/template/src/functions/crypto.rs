@@ -15,13 +15,24 @@ use crate::error::Fault;
 use crate::value::Value;
 
 pub(super) static TABLE: &[Function] = &[
-    Function::new("sha1sum", &[Type::Text], |_, args| Ok(sum(&digest::SHA1_FOR_LEGACY_USE_ONLY, args))),
-    Function::new("sha256sum", &[Type::Text], |_, args| Ok(sum(&digest::SHA256, args))),
-    Function::new("sha512sum", &[Type::Text], |_, args| Ok(sum(&digest::SHA512, args))),
-    Function::new("adler32sum", &[Type::Text], |_, args| Ok(Value::text(adler32(&args.text(0)).to_string()))),
+    Function::new("sha1sum", &[Type::Text], |_, args| {
+        Ok(sum(&digest::SHA1_FOR_LEGACY_USE_ONLY, args))
+    }),
+    Function::new("sha256sum", &[Type::Text], |_, args| {
+        Ok(sum(&digest::SHA256, args))
+    }),
+    Function::new("sha512sum", &[Type::Text], |_, args| {
+        Ok(sum(&digest::SHA512, args))
+    }),
+    Function::new("adler32sum", &[Type::Text], |_, args| {
+        Ok(Value::text(adler32(&args.text(0)).to_string()))
+    }),
     Function::new("encryptAES", &[Type::Text, Type::Text], encrypt).by_chance(),
     Function::new("decryptAES", &[Type::Text, Type::Text], decrypt),
-    Function::new("genPrivateKey", &[Type::Text], |env, args| certificate::generate_key(env, &args.text(0))).by_chance(),
+    Function::new("genPrivateKey", &[Type::Text], |env, args| {
+        certificate::generate_key(env, &args.text(0))
+    })
+    .by_chance(),
     Function::new("buildCustomCert", &[Type::Text, Type::Text], |_, args| {
         certificate::from_parts(&args.text(0), &args.text(1))
     }),
@@ -29,13 +40,17 @@ pub(super) static TABLE: &[Function] = &[
         certificate::authority(env, &args.text(0), args.int(1), None)
     })
     .by_chance(),
-    Function::new("genCAWithKey", &[Type::Text, Type::Int, Type::Text], |env, args| {
-        certificate::authority(env, &args.text(0), args.int(1), Some(&args.text(2)))
-    })
+    Function::new(
+        "genCAWithKey",
+        &[Type::Text, Type::Int, Type::Text],
+        |env, args| certificate::authority(env, &args.text(0), args.int(1), Some(&args.text(2))),
+    )
     .by_chance(),
-    Function::new("genSelfSignedCert", &[Type::Text, Type::Items, Type::Items, Type::Int], |env, args| {
-        certificate::leaf(env, args, &Signer::Itself, None)
-    })
+    Function::new(
+        "genSelfSignedCert",
+        &[Type::Text, Type::Items, Type::Items, Type::Int],
+        |env, args| certificate::leaf(env, args, &Signer::Itself, None),
+    )
     .by_chance(),
     Function::new(
         "genSelfSignedCertWithKey",
@@ -45,13 +60,26 @@ pub(super) static TABLE: &[Function] = &[
     .by_chance(),
     Function::new(
         "genSignedCert",
-        &[Type::Text, Type::Items, Type::Items, Type::Int, Type::Certificate],
+        &[
+            Type::Text,
+            Type::Items,
+            Type::Items,
+            Type::Int,
+            Type::Certificate,
+        ],
         |env, args| certificate::leaf(env, args, &Signer::of(&args.value(4)), None),
     )
     .by_chance(),
     Function::new(
         "genSignedCertWithKey",
-        &[Type::Text, Type::Items, Type::Items, Type::Int, Type::Certificate, Type::Text],
+        &[
+            Type::Text,
+            Type::Items,
+            Type::Items,
+            Type::Int,
+            Type::Certificate,
+            Type::Text,
+        ],
         |env, args| certificate::leaf(env, args, &Signer::of(&args.value(4)), Some(&args.text(5))),
     )
     .by_chance(),
@@ -59,7 +87,12 @@ pub(super) static TABLE: &[Function] = &[
 
 fn sum(algorithm: &'static digest::Algorithm, args: &Args<'_>) -> Value {
     let sum = digest::digest(algorithm, &args.text(0));
-    Value::text(sum.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+    Value::text(
+        sum.as_ref()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>(),
+    )
 }
 
 /// RFC 1950.
@@ -73,7 +106,10 @@ fn adler32(bytes: &[u8]) -> u32 {
 }
 
 const BLOCK: usize = 16;
-const AES_FAILED: Fault = Fault { kind: crate::error::ErrorKind::Failed, reason: "AES failed" };
+const AES_FAILED: Fault = Fault {
+    kind: crate::error::ErrorKind::Failed,
+    reason: "AES failed",
+};
 
 /// AES-256: the password cut or filled with zeros to 32 bytes.
 fn aes_key(password: &[u8]) -> Result<UnboundCipherKey, Fault> {
@@ -86,7 +122,10 @@ fn aes_key(password: &[u8]) -> Result<UnboundCipherKey, Fault> {
 }
 
 fn xor(block: &mut [u8], with: &[u8]) {
-    block.iter_mut().zip(with).for_each(|(byte, other)| *byte ^= other);
+    block
+        .iter_mut()
+        .zip(with)
+        .for_each(|(byte, other)| *byte ^= other);
 }
 
 /// CBC with PKCS #7 padding; the initial block stands first; base 64.
@@ -118,14 +157,19 @@ fn decrypt(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     }
     let sealed = decode64(&text).map_err(|_| Fault::failed("the encrypted text is not base 64"))?;
     if sealed.len() < 2 * BLOCK || sealed.len() % BLOCK != 0 {
-        return Err(Fault::failed("the encrypted text has no whole number of blocks"));
+        return Err(Fault::failed(
+            "the encrypted text has no whole number of blocks",
+        ));
     }
     let key = DecryptingKey::ecb(aes_key(&args.text(0))?).map_err(|_| AES_FAILED)?;
     let mut plain = sealed[BLOCK..].to_vec();
-    key.decrypt(&mut plain, DecryptionContext::None).map_err(|_| AES_FAILED)?;
+    key.decrypt(&mut plain, DecryptionContext::None)
+        .map_err(|_| AES_FAILED)?;
     xor(&mut plain, &sealed);
     let padding = plain.last().map_or(0, |&last| usize::from(last));
-    let len = plain.len().checked_sub(padding).ok_or(Fault::failed("the padding is wrong; is it the right password?"))?;
+    let len = plain.len().checked_sub(padding).ok_or(Fault::failed(
+        "the padding is wrong; is it the right password?",
+    ))?;
     plain.truncate(len);
     Ok(plain.into())
 }

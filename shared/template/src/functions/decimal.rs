@@ -23,11 +23,16 @@ impl Decimal {
         let digits: BigInt = shortest.digits.parse().unwrap_or_default();
         let places = i64::try_from(shortest.digits.len()).unwrap_or(0) - 1;
         let digits = if float < 0.0 { -digits } else { digits };
-        Ok(Self { digits, exponent: i64::from(shortest.exponent) - places })
+        Ok(Self {
+            digits,
+            exponent: i64::from(shortest.exponent) - places,
+        })
     }
 
     pub(super) fn to_float(&self) -> f64 {
-        format!("{}e{}", self.digits, self.exponent).parse().unwrap_or(0.0)
+        format!("{}e{}", self.digits, self.exponent)
+            .parse()
+            .unwrap_or(0.0)
     }
 
     /// Digits as if the exponent were this smaller one.
@@ -37,16 +42,25 @@ impl Decimal {
 
     pub(super) fn add(&self, other: &Self) -> Self {
         let exponent = self.exponent.min(other.exponent);
-        Self { digits: self.scaled(exponent) + other.scaled(exponent), exponent }
+        Self {
+            digits: self.scaled(exponent) + other.scaled(exponent),
+            exponent,
+        }
     }
 
     pub(super) fn sub(&self, other: &Self) -> Self {
         let exponent = self.exponent.min(other.exponent);
-        Self { digits: self.scaled(exponent) - other.scaled(exponent), exponent }
+        Self {
+            digits: self.scaled(exponent) - other.scaled(exponent),
+            exponent,
+        }
     }
 
     pub(super) fn mul(&self, other: &Self) -> Self {
-        Self { digits: &self.digits * &other.digits, exponent: self.exponent + other.exponent }
+        Self {
+            digits: &self.digits * &other.digits,
+            exponent: self.exponent + other.exponent,
+        }
     }
 
     /// Rounds half away from zero at the sixteenth digit after the point.
@@ -63,7 +77,10 @@ impl Decimal {
         if rest.magnitude() * 2_u32 >= *below.magnitude() {
             digits += if above.sign() == below.sign() { 1 } else { -1 };
         }
-        Ok(Self { digits, exponent: -DIVISION_DIGITS })
+        Ok(Self {
+            digits,
+            exponent: -DIVISION_DIGITS,
+        })
     }
 }
 

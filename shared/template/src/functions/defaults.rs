@@ -7,14 +7,24 @@ use crate::semver::Version;
 use crate::value::{Entries, List, Map, MapKind, Value};
 
 pub(super) static TABLE: &[Function] = &[
-    Function::new("default", &[Type::Any], |_, args| match args.rest(1).first() {
-        Some(given) if !empty(given)? => Ok(given.clone()),
-        _ => Ok(args.value(0)),
+    Function::new("default", &[Type::Any], |_, args| {
+        match args.rest(1).first() {
+            Some(given) if !empty(given)? => Ok(given.clone()),
+            _ => Ok(args.value(0)),
+        }
     })
     .rest(Type::Any),
-    Function::new("empty", &[Type::Any], |_, args| Ok(Value::Bool(empty(&args.value(0))?))),
-    Function::new("coalesce", &[], |_, args| Ok(first_filled(args.rest(0))?.unwrap_or(Value::Nil))).rest(Type::Any),
-    Function::new("any", &[], |_, args| Ok(Value::Bool(first_filled(args.rest(0))?.is_some()))).rest(Type::Any),
+    Function::new("empty", &[Type::Any], |_, args| {
+        Ok(Value::Bool(empty(&args.value(0))?))
+    }),
+    Function::new("coalesce", &[], |_, args| {
+        Ok(first_filled(args.rest(0))?.unwrap_or(Value::Nil))
+    })
+    .rest(Type::Any),
+    Function::new("any", &[], |_, args| {
+        Ok(Value::Bool(first_filled(args.rest(0))?.is_some()))
+    })
+    .rest(Type::Any),
     Function::new("all", &[], |_, args| {
         for value in args.rest(0) {
             if empty(value)? {
@@ -28,22 +38,38 @@ pub(super) static TABLE: &[Function] = &[
         Ok(args.value(usize::from(!args.bool(2))))
     }),
     Function::new("fail", &[Type::Text], |_, _| {
-        Err(Fault::failed("the template asked to fail; its message is not shown because it may hold a secret"))
+        Err(Fault::failed(
+            "the template asked to fail; its message is not shown because it may hold a secret",
+        ))
     }),
-    Function::new("typeOf", &[Type::Any], |_, args| Ok(Value::text(args.value(0).type_name()))),
+    Function::new("typeOf", &[Type::Any], |_, args| {
+        Ok(Value::text(args.value(0).type_name()))
+    }),
     Function::new("typeIs", &[Type::Text, Type::Any], |_, args| {
-        Ok(Value::Bool(*args.text(0) == *args.value(1).type_name().as_bytes()))
+        Ok(Value::Bool(
+            *args.text(0) == *args.value(1).type_name().as_bytes(),
+        ))
     }),
     Function::new("typeIsLike", &[Type::Text, Type::Any], |_, args| {
         let (wanted, name) = (args.text(0), args.value(1).type_name().as_bytes());
-        Ok(Value::Bool(*wanted == *name || name.strip_prefix(b"*") == Some(&*wanted)))
+        Ok(Value::Bool(
+            *wanted == *name || name.strip_prefix(b"*") == Some(&*wanted),
+        ))
     }),
-    Function::new("kindOf", &[Type::Any], |_, args| Ok(Value::text(args.value(0).kind_name()))),
+    Function::new("kindOf", &[Type::Any], |_, args| {
+        Ok(Value::text(args.value(0).kind_name()))
+    }),
     Function::new("kindIs", &[Type::Text, Type::Any], |_, args| {
-        Ok(Value::Bool(*args.text(0) == *args.value(1).kind_name().as_bytes()))
+        Ok(Value::Bool(
+            *args.text(0) == *args.value(1).kind_name().as_bytes(),
+        ))
     }),
     Function::new("deepEqual", &[Type::Any, Type::Any], |env, args| {
-        Ok(Value::Bool(deep_equal(&args.value(0), &args.value(1), &mut env.gauge)?))
+        Ok(Value::Bool(deep_equal(
+            &args.value(0),
+            &args.value(1),
+            &mut env.gauge,
+        )?))
     }),
     Function::new("deepCopy", &[Type::Any], copy),
     Function::new("mustDeepCopy", &[Type::Any], copy),
@@ -79,8 +105,11 @@ fn deep_copy(env: &mut Environment<'_>, value: &Value, depth: usize) -> Outcome 
     Ok(match value {
         Value::List(list) if list.nil => Value::List(List::nil(list.kind)),
         Value::List(list) => {
-            let items: Result<Vec<Value>, Fault> =
-                list.items().iter().map(|item| deep_copy(env, item, depth + 1)).collect();
+            let items: Result<Vec<Value>, Fault> = list
+                .items()
+                .iter()
+                .map(|item| deep_copy(env, item, depth + 1))
+                .collect();
             List::new(list.kind, items?)?.into()
         }
         Value::Map(map) if map.nil => Value::Map(Map::nil()),

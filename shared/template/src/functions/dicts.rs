@@ -37,7 +37,11 @@ pub(super) static TABLE: &[Function] = &[
     })
     .rest(Type::Dict),
     Function::new("values", &[Type::Dict], |_, args| {
-        Ok(List::new(ListKind::Any, args.map(0).entries().values().cloned().collect())?.into())
+        Ok(List::new(
+            ListKind::Any,
+            args.map(0).entries().values().cloned().collect(),
+        )?
+        .into())
     }),
     Function::new("pluck", &[Type::Text], |_, args| {
         let found = args.rest(1).iter().filter_map(|map| match map {
@@ -48,7 +52,10 @@ pub(super) static TABLE: &[Function] = &[
     })
     .rest(Type::Dict),
     Function::new("pick", &[Type::Dict], |env, args| filtered(env, args, true)).rest(Type::Text),
-    Function::new("omit", &[Type::Dict], |env, args| filtered(env, args, false)).rest(Type::Text),
+    Function::new("omit", &[Type::Dict], |env, args| {
+        filtered(env, args, false)
+    })
+    .rest(Type::Text),
     Function::new("dig", &[], dig).rest(Type::Any),
 ];
 
@@ -66,10 +73,21 @@ fn filtered(env: &mut Environment<'_>, args: &Args<'_>, listed: bool) -> Outcome
     let names: std::collections::BTreeSet<Text> = args
         .rest(1)
         .iter()
-        .filter_map(|name| if let Value::Text(name) = name { Some(name.clone()) } else { None })
+        .filter_map(|name| {
+            if let Value::Text(name) = name {
+                Some(name.clone())
+            } else {
+                None
+            }
+        })
         .collect();
     let map = args.map(0);
-    let kept = map.entries().iter().filter(|(key, _)| names.contains(*key) == listed).map(|(key, value)| (key.clone(), value.clone())).collect();
+    let kept = map
+        .entries()
+        .iter()
+        .filter(|(key, _)| names.contains(*key) == listed)
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
     Ok(env.map(kept)?.into())
 }
 

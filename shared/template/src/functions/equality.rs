@@ -26,8 +26,10 @@ fn basic(value: &Value) -> Basic {
     }
 }
 
-const INCOMPARABLE: Fault =
-    Fault { kind: crate::error::ErrorKind::Failed, reason: "values of these types cannot be compared" };
+const INCOMPARABLE: Fault = Fault {
+    kind: crate::error::ErrorKind::Failed,
+    reason: "values of these types cannot be compared",
+};
 
 /// Whether the first equals any of the others.
 pub(super) fn equal(first: &Value, others: &[Value]) -> Result<bool, Fault> {
@@ -71,7 +73,9 @@ fn equal_other(a: &Value, b: &Value) -> Result<bool, Fault> {
     }
     match (a, b) {
         (Value::Time(a), Value::Time(b)) => Ok(a == b),
-        (Value::Version(a, Pointer::Yes), Value::Version(b, Pointer::Yes)) => Ok(std::rc::Rc::ptr_eq(a, b)),
+        (Value::Version(a, Pointer::Yes), Value::Version(b, Pointer::Yes)) => {
+            Ok(std::rc::Rc::ptr_eq(a, b))
+        }
         (Value::Version(a, _), Value::Version(b, _)) => Ok(a == b),
         (Value::Certificate(a), Value::Certificate(b)) => Ok(a == b),
         (_, Value::List(_) | Value::Map(_)) => Err(INCOMPARABLE),

@@ -15,8 +15,12 @@ pub(super) static TABLE: &[Function] = &[
     Function::new("mustPush", &[Type::Any, Type::Any], push),
     Function::new("prepend", &[Type::Any, Type::Any], prepend),
     Function::new("mustPrepend", &[Type::Any, Type::Any], prepend),
-    Function::new("first", &[Type::Any], |_, args| Ok(list(args)?.item(0).unwrap_or(Value::Nil))),
-    Function::new("mustFirst", &[Type::Any], |_, args| Ok(list(args)?.item(0).unwrap_or(Value::Nil))),
+    Function::new("first", &[Type::Any], |_, args| {
+        Ok(list(args)?.item(0).unwrap_or(Value::Nil))
+    }),
+    Function::new("mustFirst", &[Type::Any], |_, args| {
+        Ok(list(args)?.item(0).unwrap_or(Value::Nil))
+    }),
     Function::new("last", &[Type::Any], last),
     Function::new("mustLast", &[Type::Any], last),
     Function::new("rest", &[Type::Any], rest),
@@ -69,7 +73,11 @@ fn prepend(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
 
 fn last(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let list = list(args)?;
-    Ok(list.len().checked_sub(1).and_then(|at| list.item(at)).unwrap_or(Value::Nil))
+    Ok(list
+        .len()
+        .checked_sub(1)
+        .and_then(|at| list.item(at))
+        .unwrap_or(Value::Nil))
 }
 
 fn rest(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
@@ -149,8 +157,12 @@ fn slice(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
         Some(value) => usize::try_from(to_int(value)).ok(),
         None => Some(default),
     };
-    let part = place(0, 0).zip(place(1, list.len())).and_then(|(start, end)| list.part(start, end));
-    Ok(part.ok_or(Fault::failed("a start or end outside of the list"))?.into())
+    let part = place(0, 0)
+        .zip(place(1, list.len()))
+        .and_then(|(start, end)| list.part(start, end));
+    Ok(part
+        .ok_or(Fault::failed("a start or end outside of the list"))?
+        .into())
 }
 
 fn concat(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
@@ -160,7 +172,11 @@ fn concat(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
         env.gauge.memory(32 * items.len())?;
         all.extend(items);
     }
-    if all.is_empty() { Ok(List::nil(ListKind::Any).into()) } else { any(all) }
+    if all.is_empty() {
+        Ok(List::nil(ListKind::Any).into())
+    } else {
+        any(all)
+    }
 }
 
 /// Lists of `size` items each; the last may be shorter.
@@ -171,8 +187,13 @@ fn chunk(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
         // sprig's arithmetic finds no chunks at all for some negative sizes.
         let none = args.int(0) < 0 && items.len() >= 2 && items.len() - 1 <= size;
         let wrong = Fault::failed("the size of a chunk must be positive");
-        return if none { Ok(List::new(ListKind::Lists, Vec::new())?.into()) } else { Err(wrong) };
+        return if none {
+            Ok(List::new(ListKind::Lists, Vec::new())?.into())
+        } else {
+            Err(wrong)
+        };
     }
-    let chunks: Result<Vec<Value>, Fault> = items.chunks(size).map(|part| any(part.to_vec())).collect();
+    let chunks: Result<Vec<Value>, Fault> =
+        items.chunks(size).map(|part| any(part.to_vec())).collect();
     Ok(List::new(ListKind::Lists, chunks?)?.into())
 }

@@ -8,24 +8,62 @@ use crate::error::Fault;
 use crate::value::{List, ListKind, Value};
 
 pub(super) static TABLE: &[Function] = &[
-    Function::new("add", &[], |_, args| Ok(fold(0, args.rest(0), i64::wrapping_add))).rest(Type::Any),
-    Function::new("add1", &[Type::Any], |_, args| Ok(Value::int64(to_int(&args.value(0)).wrapping_add(1)))),
-    Function::new("sub", &[Type::Any, Type::Any], |_, args| {
-        Ok(fold(to_int(&args.value(0)), args.rest(1), i64::wrapping_sub))
+    Function::new("add", &[], |_, args| {
+        Ok(fold(0, args.rest(0), i64::wrapping_add))
+    })
+    .rest(Type::Any),
+    Function::new("add1", &[Type::Any], |_, args| {
+        Ok(Value::int64(to_int(&args.value(0)).wrapping_add(1)))
     }),
-    Function::new("mul", &[Type::Any], |_, args| Ok(fold(to_int(&args.value(0)), args.rest(1), i64::wrapping_mul)))
-        .rest(Type::Any),
-    Function::new("div", &[Type::Any, Type::Any], |_, args| divide(args, i64::wrapping_div)),
-    Function::new("mod", &[Type::Any, Type::Any], |_, args| divide(args, i64::wrapping_rem)),
-    Function::new("max", &[Type::Any], |_, args| Ok(fold(to_int(&args.value(0)), args.rest(1), i64::max))).rest(Type::Any),
-    Function::new("biggest", &[Type::Any], |_, args| Ok(fold(to_int(&args.value(0)), args.rest(1), i64::max)))
-        .rest(Type::Any),
-    Function::new("min", &[Type::Any], |_, args| Ok(fold(to_int(&args.value(0)), args.rest(1), i64::min))).rest(Type::Any),
-    Function::new("maxf", &[Type::Any], |_, args| Ok(fold_floats(args, larger))).rest(Type::Any),
-    Function::new("minf", &[Type::Any], |_, args| Ok(fold_floats(args, smaller))).rest(Type::Any),
-    Function::new("addf", &[], |_, args| decimals(0.0, args.rest(0), |a, b| Ok(a.add(b)))).rest(Type::Any),
+    Function::new("sub", &[Type::Any, Type::Any], |_, args| {
+        Ok(fold(
+            to_int(&args.value(0)),
+            args.rest(1),
+            i64::wrapping_sub,
+        ))
+    }),
+    Function::new("mul", &[Type::Any], |_, args| {
+        Ok(fold(
+            to_int(&args.value(0)),
+            args.rest(1),
+            i64::wrapping_mul,
+        ))
+    })
+    .rest(Type::Any),
+    Function::new("div", &[Type::Any, Type::Any], |_, args| {
+        divide(args, i64::wrapping_div)
+    }),
+    Function::new("mod", &[Type::Any, Type::Any], |_, args| {
+        divide(args, i64::wrapping_rem)
+    }),
+    Function::new("max", &[Type::Any], |_, args| {
+        Ok(fold(to_int(&args.value(0)), args.rest(1), i64::max))
+    })
+    .rest(Type::Any),
+    Function::new("biggest", &[Type::Any], |_, args| {
+        Ok(fold(to_int(&args.value(0)), args.rest(1), i64::max))
+    })
+    .rest(Type::Any),
+    Function::new("min", &[Type::Any], |_, args| {
+        Ok(fold(to_int(&args.value(0)), args.rest(1), i64::min))
+    })
+    .rest(Type::Any),
+    Function::new("maxf", &[Type::Any], |_, args| {
+        Ok(fold_floats(args, larger))
+    })
+    .rest(Type::Any),
+    Function::new("minf", &[Type::Any], |_, args| {
+        Ok(fold_floats(args, smaller))
+    })
+    .rest(Type::Any),
+    Function::new("addf", &[], |_, args| {
+        decimals(0.0, args.rest(0), |a, b| Ok(a.add(b)))
+    })
+    .rest(Type::Any),
     Function::new("add1f", &[Type::Any], |_, args| {
-        decimals(to_float(&args.value(0)), &[Value::int(1)], |a, b| Ok(a.add(b)))
+        decimals(to_float(&args.value(0)), &[Value::int(1)], |a, b| {
+            Ok(a.add(b))
+        })
     }),
     Function::new("subf", &[Type::Any], |_, args| {
         decimals(to_float(&args.value(0)), args.rest(1), |a, b| Ok(a.sub(b)))
@@ -35,18 +73,26 @@ pub(super) static TABLE: &[Function] = &[
         decimals(to_float(&args.value(0)), args.rest(1), |a, b| Ok(a.mul(b)))
     })
     .rest(Type::Any),
-    Function::new("divf", &[Type::Any], |_, args| decimals(to_float(&args.value(0)), args.rest(1), Decimal::div))
-        .rest(Type::Any),
-    Function::new("floor", &[Type::Any], |_, args| Ok(Value::Float(to_float(&args.value(0)).floor()))),
-    Function::new("ceil", &[Type::Any], |_, args| Ok(Value::Float(to_float(&args.value(0)).ceil()))),
+    Function::new("divf", &[Type::Any], |_, args| {
+        decimals(to_float(&args.value(0)), args.rest(1), Decimal::div)
+    })
+    .rest(Type::Any),
+    Function::new("floor", &[Type::Any], |_, args| {
+        Ok(Value::Float(to_float(&args.value(0)).floor()))
+    }),
+    Function::new("ceil", &[Type::Any], |_, args| {
+        Ok(Value::Float(to_float(&args.value(0)).ceil()))
+    }),
     Function::new("round", &[Type::Any, Type::Int], round).rest(Type::Float),
     Function::new("until", &[Type::Int], |env, args| {
         let count = args.int(0);
         range(env, 0, count, if count < 0 { -1 } else { 1 })
     }),
-    Function::new("untilStep", &[Type::Int, Type::Int, Type::Int], |env, args| {
-        range(env, args.int(0), args.int(1), args.int(2))
-    }),
+    Function::new(
+        "untilStep",
+        &[Type::Int, Type::Int, Type::Int],
+        |env, args| range(env, args.int(0), args.int(1), args.int(2)),
+    ),
     Function::new("seq", &[], seq).rest(Type::Int),
 ];
 
@@ -62,7 +108,12 @@ fn divide(args: &Args<'_>, join: fn(i64, i64) -> i64) -> Outcome {
 }
 
 fn fold_floats(args: &Args<'_>, join: fn(f64, f64) -> f64) -> Value {
-    Value::Float(args.rest(1).iter().map(to_float).fold(to_float(&args.value(0)), join))
+    Value::Float(
+        args.rest(1)
+            .iter()
+            .map(to_float)
+            .fold(to_float(&args.value(0)), join),
+    )
 }
 
 /// math.Max: infinity first, then NaN, and +0 above -0.
@@ -82,7 +133,11 @@ fn smaller(a: f64, b: f64) -> f64 {
     -larger(-a, -b)
 }
 
-fn decimals(first: f64, others: &[Value], join: fn(&Decimal, &Decimal) -> Result<Decimal, Fault>) -> Outcome {
+fn decimals(
+    first: f64,
+    others: &[Value],
+    join: fn(&Decimal, &Decimal) -> Result<Decimal, Fault>,
+) -> Outcome {
     let mut result = Decimal::from_float(first)?;
     for other in others {
         result = join(&result, &Decimal::from_float(to_float(other))?)?;
@@ -95,8 +150,16 @@ fn round(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let up_from = if args.0.len() > 2 { args.float(2) } else { 0.5 };
     let power = power_of_ten(args.int(1));
     let shifted = power * to_float(&args.value(0));
-    let fraction = if shifted.is_finite() { shifted.fract() } else { f64::NAN };
-    let whole = if fraction >= up_from { shifted.ceil() } else { shifted.floor() };
+    let fraction = if shifted.is_finite() {
+        shifted.fract()
+    } else {
+        f64::NAN
+    };
+    let whole = if fraction >= up_from {
+        shifted.ceil()
+    } else {
+        shifted.floor()
+    };
     Ok(Value::Float(whole / power))
 }
 
@@ -144,8 +207,13 @@ fn numbers(env: &mut Environment<'_>, start: i64, stop: i64, step: i64) -> Resul
     }
     let distance = (i128::from(stop) - i128::from(start)).unsigned_abs();
     let count = distance.div_ceil(u128::from(step.unsigned_abs()));
-    env.gauge.memory(usize::try_from(count).unwrap_or(usize::MAX).saturating_mul(32))?;
-    env.gauge.steps(usize::try_from(count).unwrap_or(usize::MAX))?;
+    env.gauge.memory(
+        usize::try_from(count)
+            .unwrap_or(usize::MAX)
+            .saturating_mul(32),
+    )?;
+    env.gauge
+        .steps(usize::try_from(count).unwrap_or(usize::MAX))?;
     let mut next = start;
     for _ in 0..count {
         numbers.push(next);
@@ -166,7 +234,12 @@ fn seq(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     if direction < 0 && step.is_some_and(|step| step > 0) {
         return Ok(Value::text(""));
     }
-    let numbers = numbers(env, start, end.wrapping_add(direction), step.unwrap_or(direction))?;
+    let numbers = numbers(
+        env,
+        start,
+        end.wrapping_add(direction),
+        step.unwrap_or(direction),
+    )?;
     let mut out = env.writer();
     for (at, number) in numbers.iter().enumerate() {
         if at > 0 {

@@ -7,16 +7,30 @@ use crate::text::Text;
 use crate::value::{Entries, Map, MapKind, Value};
 
 pub(super) static TABLE: &[Function] = &[
-    Function::new("merge", &[Type::Dict], |env, args| lenient(env, args, false)).rest(Type::Dict),
-    Function::new("mergeOverwrite", &[Type::Dict], |env, args| lenient(env, args, true)).rest(Type::Dict),
-    Function::new("mustMerge", &[Type::Dict], |env, args| all(env, args, false)).rest(Type::Dict),
-    Function::new("mustMergeOverwrite", &[Type::Dict], |env, args| all(env, args, true)).rest(Type::Dict),
+    Function::new("merge", &[Type::Dict], |env, args| {
+        lenient(env, args, false)
+    })
+    .rest(Type::Dict),
+    Function::new("mergeOverwrite", &[Type::Dict], |env, args| {
+        lenient(env, args, true)
+    })
+    .rest(Type::Dict),
+    Function::new("mustMerge", &[Type::Dict], |env, args| {
+        all(env, args, false)
+    })
+    .rest(Type::Dict),
+    Function::new("mustMergeOverwrite", &[Type::Dict], |env, args| {
+        all(env, args, true)
+    })
+    .rest(Type::Dict),
 ];
 
 /// A failure gives an empty text; a used-up budget stays one.
 fn lenient(env: &mut Environment<'_>, args: &Args<'_>, overwrite: bool) -> Outcome {
     match all(env, args, overwrite) {
-        Err(fault) if !matches!(fault.kind, crate::error::ErrorKind::Limit(_)) => Ok(Value::text("")),
+        Err(fault) if !matches!(fault.kind, crate::error::ErrorKind::Limit(_)) => {
+            Ok(Value::text(""))
+        }
         outcome => outcome,
     }
 }
@@ -34,11 +48,21 @@ fn all(env: &mut Environment<'_>, args: &Args<'_>, overwrite: bool) -> Outcome {
     Ok(target.into())
 }
 
-fn merge(env: &mut Environment<'_>, target: &Map, source: &Map, overwrite: bool, depth: usize) -> Result<(), Fault> {
+fn merge(
+    env: &mut Environment<'_>,
+    target: &Map,
+    source: &Map,
+    overwrite: bool,
+    depth: usize,
+) -> Result<(), Fault> {
     if depth > 100 {
         return Err(Fault::limit(Limit::Depth));
     }
-    let entries: Vec<(Text, Value)> = source.entries().iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+    let entries: Vec<(Text, Value)> = source
+        .entries()
+        .iter()
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
     for (key, new) in entries {
         env.gauge.steps(1)?;
         merge_entry(env, target, key, new, overwrite, depth)?;
@@ -80,14 +104,22 @@ fn merge_entry(
 }
 
 /// Merges one inner map into another of the same type; other types are left alone.
-fn into_map(env: &mut Environment<'_>, old: &Map, new: &Map, overwrite: bool, depth: usize) -> Result<(), Fault> {
+fn into_map(
+    env: &mut Environment<'_>,
+    old: &Map,
+    new: &Map,
+    overwrite: bool,
+    depth: usize,
+) -> Result<(), Fault> {
     if old.nil {
         return Ok(());
     }
     if old.kind == MapKind::Any || new.kind == MapKind::Text {
         return merge(env, old, new, overwrite, depth + 1);
     }
-    Err(Fault::failed("a dict cannot be merged into a map of strings"))
+    Err(Fault::failed(
+        "a dict cannot be merged into a map of strings",
+    ))
 }
 
 fn put(env: &mut Environment<'_>, target: &Map, key: Text, value: Value) -> Result<(), Fault> {

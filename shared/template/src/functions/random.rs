@@ -3,8 +3,8 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rand::CryptoRng;
-use rand::seq::SliceRandom;
 use rand::RngExt;
+use rand::seq::SliceRandom;
 
 use super::{Args, Function, Outcome, Type};
 use crate::environment::Environment;
@@ -13,12 +13,22 @@ use crate::runes;
 use crate::value::Value;
 
 pub(super) static TABLE: &[Function] = &[
-    Function::new("randAlpha", &[Type::Int], |env, args| chosen(env, args, |byte| byte.is_ascii_alphabetic())).by_chance(),
-    Function::new("randAlphaNum", &[Type::Int], |env, args| chosen(env, args, |byte| byte.is_ascii_alphanumeric()))
-        .by_chance(),
-    Function::new("randNumeric", &[Type::Int], |env, args| chosen(env, args, |byte| byte.is_ascii_digit())).by_chance(),
-    Function::new("randAscii", &[Type::Int], |env, args| chosen(env, args, |byte| (b' '..=b'~').contains(byte)))
-        .by_chance(),
+    Function::new("randAlpha", &[Type::Int], |env, args| {
+        chosen(env, args, |byte| byte.is_ascii_alphabetic())
+    })
+    .by_chance(),
+    Function::new("randAlphaNum", &[Type::Int], |env, args| {
+        chosen(env, args, |byte| byte.is_ascii_alphanumeric())
+    })
+    .by_chance(),
+    Function::new("randNumeric", &[Type::Int], |env, args| {
+        chosen(env, args, |byte| byte.is_ascii_digit())
+    })
+    .by_chance(),
+    Function::new("randAscii", &[Type::Int], |env, args| {
+        chosen(env, args, |byte| (b' '..=b'~').contains(byte))
+    })
+    .by_chance(),
     Function::new("randBytes", &[Type::Int], |env, args| {
         let count = usize::try_from(args.int(0)).map_err(|_| Fault::failed("a negative count"))?;
         env.gauge.memory(count)?;
@@ -31,9 +41,13 @@ pub(super) static TABLE: &[Function] = &[
         let (least, beyond) = (args.int(0), args.int(1));
         let span = beyond.wrapping_sub(least);
         if span <= 0 {
-            return Err(Fault::failed("the second number must be larger than the first"));
+            return Err(Fault::failed(
+                "the second number must be larger than the first",
+            ));
         }
-        Ok(Value::int(env.rng.random_range(0..span).wrapping_add(least)))
+        Ok(Value::int(
+            env.rng.random_range(0..span).wrapping_add(least),
+        ))
     })
     .by_chance(),
     Function::new("shuffle", &[Type::Text], |env, args| {
@@ -50,7 +64,9 @@ fn chosen(env: &mut Environment<'_>, args: &Args<'_>, fits: fn(&u8) -> bool) -> 
     let set: Vec<u8> = (0..128_u8).filter(fits).collect();
     let count = usize::try_from(args.int(0)).unwrap_or(0);
     env.gauge.memory(count)?;
-    let text: Vec<u8> = (0..count).map(|_| set[env.rng.random_range(0..set.len())]).collect();
+    let text: Vec<u8> = (0..count)
+        .map(|_| set[env.rng.random_range(0..set.len())])
+        .collect();
     Ok(text.into())
 }
 
@@ -61,5 +77,12 @@ fn uuid(rng: &mut dyn CryptoRng) -> String {
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+    format!(
+        "{}-{}-{}-{}-{}",
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..]
+    )
 }

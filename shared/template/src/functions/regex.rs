@@ -8,21 +8,56 @@ use crate::text::{Text, Writer};
 use crate::value::{List, ListKind, Value};
 
 pub(super) static TABLE: &[Function] = &[
-    Function::new("regexMatch", &[Type::Text, Type::Text], |env, args| match matches(env, args) {
-        Err(Fault { kind: ErrorKind::Failed, .. }) => Ok(Value::Bool(false)),
-        outcome => outcome,
-    }),
+    Function::new(
+        "regexMatch",
+        &[Type::Text, Type::Text],
+        |env, args| match matches(env, args) {
+            Err(Fault {
+                kind: ErrorKind::Failed,
+                ..
+            }) => Ok(Value::Bool(false)),
+            outcome => outcome,
+        },
+    ),
     Function::new("mustRegexMatch", &[Type::Text, Type::Text], matches),
     Function::new("regexFind", &[Type::Text, Type::Text], find),
     Function::new("mustRegexFind", &[Type::Text, Type::Text], find),
-    Function::new("regexFindAll", &[Type::Text, Type::Text, Type::Int], find_all),
-    Function::new("mustRegexFindAll", &[Type::Text, Type::Text, Type::Int], find_all),
+    Function::new(
+        "regexFindAll",
+        &[Type::Text, Type::Text, Type::Int],
+        find_all,
+    ),
+    Function::new(
+        "mustRegexFindAll",
+        &[Type::Text, Type::Text, Type::Int],
+        find_all,
+    ),
     Function::new("regexSplit", &[Type::Text, Type::Text, Type::Int], split),
-    Function::new("mustRegexSplit", &[Type::Text, Type::Text, Type::Int], split),
-    Function::new("regexReplaceAll", &[Type::Text, Type::Text, Type::Text], replace_all),
-    Function::new("mustRegexReplaceAll", &[Type::Text, Type::Text, Type::Text], replace_all),
-    Function::new("regexReplaceAllLiteral", &[Type::Text, Type::Text, Type::Text], replace_literally),
-    Function::new("mustRegexReplaceAllLiteral", &[Type::Text, Type::Text, Type::Text], replace_literally),
+    Function::new(
+        "mustRegexSplit",
+        &[Type::Text, Type::Text, Type::Int],
+        split,
+    ),
+    Function::new(
+        "regexReplaceAll",
+        &[Type::Text, Type::Text, Type::Text],
+        replace_all,
+    ),
+    Function::new(
+        "mustRegexReplaceAll",
+        &[Type::Text, Type::Text, Type::Text],
+        replace_all,
+    ),
+    Function::new(
+        "regexReplaceAllLiteral",
+        &[Type::Text, Type::Text, Type::Text],
+        replace_literally,
+    ),
+    Function::new(
+        "mustRegexReplaceAllLiteral",
+        &[Type::Text, Type::Text, Type::Text],
+        replace_literally,
+    ),
     Function::new("regexQuoteMeta", &[Type::Text], quote_meta),
 ];
 
@@ -34,7 +69,10 @@ fn matches(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
 fn find(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let pattern = env.pattern(&args.text(0))?;
     let text = args.text(1);
-    let found = pattern.find_all(&text, 1).first().map(|&(start, end)| Value::from(&text[start..end]));
+    let found = pattern
+        .find_all(&text, 1)
+        .first()
+        .map(|&(start, end)| Value::from(&text[start..end]));
     Ok(found.unwrap_or(Value::text("")))
 }
 
@@ -47,7 +85,12 @@ fn find_all(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     if found.is_empty() {
         return Ok(List::nil(ListKind::Text).into());
     }
-    Ok(List::texts(found.into_iter().map(|(start, end)| Text::from(&text[start..end]))).into())
+    Ok(List::texts(
+        found
+            .into_iter()
+            .map(|(start, end)| Text::from(&text[start..end])),
+    )
+    .into())
 }
 
 /// Parts between matches, at most so many; nil for zero.
@@ -118,7 +161,13 @@ fn replace_literally(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
 }
 
 /// `$1`, `${1}`, `$name`, `$$`; a group that is not there is empty, a lone dollar stays.
-fn expand(out: &mut Writer, pattern: &Pattern, new: &[u8], text: &[u8], groups: &Groups) -> Result<(), Fault> {
+fn expand(
+    out: &mut Writer,
+    pattern: &Pattern,
+    new: &[u8],
+    text: &[u8],
+    groups: &Groups,
+) -> Result<(), Fault> {
     let mut rest = new;
     while let Some(at) = memchr::memchr(b'$', rest) {
         out.push(&rest[..at])?;
@@ -128,7 +177,11 @@ fn expand(out: &mut Writer, pattern: &Pattern, new: &[u8], text: &[u8], groups: 
             rest = after;
         } else if let Some((name, after)) = reference(rest) {
             rest = after;
-            let number = if name.bytes().all(|byte| byte.is_ascii_digit()) { number(name) } else { pattern.group(name) };
+            let number = if name.bytes().all(|byte| byte.is_ascii_digit()) {
+                number(name)
+            } else {
+                pattern.group(name)
+            };
             if let Some(&Some((start, end))) = number.and_then(|number| groups.get(number)) {
                 out.push(&text[start..end])?;
             }
@@ -141,7 +194,11 @@ fn expand(out: &mut Writer, pattern: &Pattern, new: &[u8], text: &[u8], groups: 
 
 /// Numbers of up to nine digits without leading zeros; anything else names no group.
 fn number(digits: &str) -> Option<usize> {
-    if digits.len() > 1 && digits.starts_with('0') { None } else { digits.parse().ok() }
+    if digits.len() > 1 && digits.starts_with('0') {
+        None
+    } else {
+        digits.parse().ok()
+    }
 }
 
 /// The longest name, with or without braces.
@@ -155,9 +212,15 @@ fn reference(text: &[u8]) -> Option<(&str, &[u8])> {
         }
         len = at + width;
     }
-    let name = std::str::from_utf8(&body[..len]).ok().filter(|name| !name.is_empty())?;
+    let name = std::str::from_utf8(&body[..len])
+        .ok()
+        .filter(|name| !name.is_empty())?;
     let rest = &body[len..];
-    if braced { Some((name, rest.strip_prefix(b"}")?)) } else { Some((name, rest)) }
+    if braced {
+        Some((name, rest.strip_prefix(b"}")?))
+    } else {
+        Some((name, rest))
+    }
 }
 
 fn quote_meta(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {

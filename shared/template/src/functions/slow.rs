@@ -8,7 +8,10 @@ use crate::error::Fault;
 use crate::value::Value;
 
 pub(super) static TABLE: &[Function] = &[
-    Function::new("bcrypt", &[Type::Text], |env, args| Ok(Value::text(bcrypt(env, &args.text(0))?))).by_chance(),
+    Function::new("bcrypt", &[Type::Text], |env, args| {
+        Ok(Value::text(bcrypt(env, &args.text(0))?))
+    })
+    .by_chance(),
     Function::new("htpasswd", &[Type::Text, Type::Text], htpasswd).by_chance(),
     Function::new(
         "derivePassword",
@@ -23,12 +26,16 @@ const COST: u32 = 10;
 /// Longer passwords are refused, in Go by an error that becomes the result.
 fn bcrypt(env: &mut Environment<'_>, password: &[u8]) -> Result<String, Fault> {
     if password.len() > 72 {
-        return Ok("failed to encrypt string with bcrypt: bcrypt: password length exceeds 72 bytes".to_owned());
+        return Ok(
+            "failed to encrypt string with bcrypt: bcrypt: password length exceeds 72 bytes"
+                .to_owned(),
+        );
     }
     env.gauge.hash()?;
     let mut salt = [0; 16];
     env.rng.fill_bytes(&mut salt);
-    let hash = bcrypt::hash_with_salt(password, COST, salt).map_err(|_| Fault::failed("bcrypt failed"))?;
+    let hash =
+        bcrypt::hash_with_salt(password, COST, salt).map_err(|_| Fault::failed("bcrypt failed"))?;
     Ok(hash.format_for_version(bcrypt::Version::TwoA))
 }
 
@@ -47,10 +54,26 @@ fn shapes(kind: &[u8]) -> Option<&'static [&'static str]> {
     Some(match kind {
         b"maximum" => &["anoxxxxxxxxxxxxxxxxx", "axxxxxxxxxxxxxxxxxno"],
         b"long" => &[
-            "CvcvnoCvcvCvcv", "CvcvCvcvnoCvcv", "CvcvCvcvCvcvno", "CvccnoCvcvCvcv", "CvccCvcvnoCvcv",
-            "CvccCvcvCvcvno", "CvcvnoCvccCvcv", "CvcvCvccnoCvcv", "CvcvCvccCvcvno", "CvcvnoCvcvCvcc",
-            "CvcvCvcvnoCvcc", "CvcvCvcvCvccno", "CvccnoCvccCvcv", "CvccCvccnoCvcv", "CvccCvccCvcvno",
-            "CvcvnoCvccCvcc", "CvcvCvccnoCvcc", "CvcvCvccCvccno", "CvccnoCvcvCvcc", "CvccCvcvnoCvcc",
+            "CvcvnoCvcvCvcv",
+            "CvcvCvcvnoCvcv",
+            "CvcvCvcvCvcvno",
+            "CvccnoCvcvCvcv",
+            "CvccCvcvnoCvcv",
+            "CvccCvcvCvcvno",
+            "CvcvnoCvccCvcv",
+            "CvcvCvccnoCvcv",
+            "CvcvCvccCvcvno",
+            "CvcvnoCvcvCvcc",
+            "CvcvCvcvnoCvcc",
+            "CvcvCvcvCvccno",
+            "CvccnoCvccCvcv",
+            "CvccCvccnoCvcv",
+            "CvccCvccCvcvno",
+            "CvcvnoCvccCvcc",
+            "CvcvCvccnoCvcc",
+            "CvcvCvccCvccno",
+            "CvccnoCvcvCvcc",
+            "CvccCvcvnoCvcc",
             "CvccCvcvCvccno",
         ],
         b"medium" => &["CvcnoCvc", "CvcCvcno"],
@@ -86,7 +109,8 @@ fn derive_password(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let salt = [SEED, &length(&user), &*user].concat();
     let mut key = [0; 64];
     let params = scrypt::Params::new(15, 8, 2, 64).map_err(|_| Fault::failed("scrypt failed"))?;
-    scrypt::scrypt(&password, &salt, &params, &mut key).map_err(|_| Fault::failed("scrypt failed"))?;
+    scrypt::scrypt(&password, &salt, &params, &mut key)
+        .map_err(|_| Fault::failed("scrypt failed"))?;
     let counter = args.int(0).to_be_bytes();
     let message = [SEED, &length(&site), &*site, &counter[4..]].concat();
     let seed = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), &message);

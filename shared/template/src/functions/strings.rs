@@ -11,16 +11,22 @@ use crate::value::{ListKind, Value};
 
 pub(super) static TABLE: &[Function] = &[
     Function::new("hello", &[], |_, _| Ok(Value::text("Hello!"))),
-    Function::new("trim", &[Type::Text], |_, args| Ok(trimmed(&args.text(0), runes::is_space).into())),
+    Function::new("trim", &[Type::Text], |_, args| {
+        Ok(trimmed(&args.text(0), runes::is_space).into())
+    }),
     Function::new("trimAll", &[Type::Text, Type::Text], trim_all),
     Function::new("trimall", &[Type::Text, Type::Text], trim_all),
     Function::new("trimPrefix", &[Type::Text, Type::Text], |_, args| {
         let text = args.text(1);
-        Ok(text.strip_prefix(&*args.text(0)).map_or(Value::Text(text.clone()), |rest| Value::text(rest)))
+        Ok(text
+            .strip_prefix(&*args.text(0))
+            .map_or(Value::Text(text.clone()), |rest| Value::text(rest)))
     }),
     Function::new("trimSuffix", &[Type::Text, Type::Text], |_, args| {
         let text = args.text(1);
-        Ok(text.strip_suffix(&*args.text(0)).map_or(Value::Text(text.clone()), |rest| Value::text(rest)))
+        Ok(text
+            .strip_suffix(&*args.text(0))
+            .map_or(Value::Text(text.clone()), |rest| Value::text(rest)))
     }),
     Function::new("contains", &[Type::Text, Type::Text], |_, args| {
         Ok(Value::Bool(find(&args.text(1), &args.text(0)).is_some()))
@@ -28,29 +34,55 @@ pub(super) static TABLE: &[Function] = &[
     Function::new("hasPrefix", &[Type::Text, Type::Text], |_, args| {
         Ok(Value::Bool(args.text(1).starts_with(&args.text(0))))
     }),
-    Function::new("hasSuffix", &[Type::Text, Type::Text], |_, args| Ok(Value::Bool(args.text(1).ends_with(&args.text(0))))),
-    Function::new("repeat", &[Type::Int, Type::Text], repeat),
-    Function::new("replace", &[Type::Text, Type::Text, Type::Text], |env, args| {
-        let mut out = env.writer();
-        replace(&mut out, &args.text(2), &args.text(0), &args.text(1))?;
-        Ok(out.finish().into())
+    Function::new("hasSuffix", &[Type::Text, Type::Text], |_, args| {
+        Ok(Value::Bool(args.text(1).ends_with(&args.text(0))))
     }),
+    Function::new("repeat", &[Type::Int, Type::Text], repeat),
+    Function::new(
+        "replace",
+        &[Type::Text, Type::Text, Type::Text],
+        |env, args| {
+            let mut out = env.writer();
+            replace(&mut out, &args.text(2), &args.text(0), &args.text(1))?;
+            Ok(out.finish().into())
+        },
+    ),
     Function::new("trunc", &[Type::Int, Type::Text], trunc),
     Function::new("substr", &[Type::Int, Type::Int, Type::Text], substr),
     Function::new("abbrev", &[Type::Int, Type::Text], |_, args| {
         let width = args.int(0);
         let text = args.text(1);
-        Ok(if width < 4 { text.into() } else { abbreviate(&text, 0, width).into() })
+        Ok(if width < 4 {
+            text.into()
+        } else {
+            abbreviate(&text, 0, width).into()
+        })
     }),
-    Function::new("abbrevboth", &[Type::Int, Type::Int, Type::Text], |_, args| {
-        let (left, right, text) = (args.int(0), args.int(1), args.text(2));
-        Ok(if right < 4 || left > 0 && right < 7 { text.into() } else { abbreviate(&text, left, right).into() })
+    Function::new(
+        "abbrevboth",
+        &[Type::Int, Type::Int, Type::Text],
+        |_, args| {
+            let (left, right, text) = (args.int(0), args.int(1), args.text(2));
+            Ok(if right < 4 || left > 0 && right < 7 {
+                text.into()
+            } else {
+                abbreviate(&text, left, right).into()
+            })
+        },
+    ),
+    Function::new("indent", &[Type::Int, Type::Text], |env, args| {
+        indent(env, args, "")
     }),
-    Function::new("indent", &[Type::Int, Type::Text], |env, args| indent(env, args, "")),
-    Function::new("nindent", &[Type::Int, Type::Text], |env, args| indent(env, args, "\n")),
-    Function::new("plural", &[Type::Text, Type::Text, Type::Int], |_, args| Ok(args.value(usize::from(args.int(2) != 1)))),
+    Function::new("nindent", &[Type::Int, Type::Text], |env, args| {
+        indent(env, args, "\n")
+    }),
+    Function::new("plural", &[Type::Text, Type::Text, Type::Int], |_, args| {
+        Ok(args.value(usize::from(args.int(2) != 1)))
+    }),
     Function::new("quote", &[], |env, args| {
-        quoted(env, args, |env, value, out| quote::quote(out, &to_text(env, value)?, false))
+        quoted(env, args, |env, value, out| {
+            quote::quote(out, &to_text(env, value)?, false)
+        })
     })
     .rest(Type::Any),
     Function::new("squote", &[], |env, args| {
@@ -65,16 +97,21 @@ pub(super) static TABLE: &[Function] = &[
         quoted(env, args, |env, value, out| out.push(&shown(env, value)?))
     })
     .rest(Type::Any),
-    Function::new("toString", &[Type::Any], |env, args| Ok(to_text(env, &args.value(0))?.into())),
+    Function::new("toString", &[Type::Any], |env, args| {
+        Ok(to_text(env, &args.value(0))?.into())
+    }),
 ];
 
 /// A value as sprig turns it into a string: texts and bytes as they are, the rest as `%v`.
 pub(super) fn to_text(env: &mut Environment<'_>, value: &Value) -> Result<Text, Fault> {
     match value {
         Value::Text(text) => Ok(text.clone()),
-        Value::List(list) if list.kind == ListKind::Bytes => {
-            fmt::printf(env.writer(), b"%s", std::slice::from_ref(value), &mut env.gauge)
-        }
+        Value::List(list) if list.kind == ListKind::Bytes => fmt::printf(
+            env.writer(),
+            b"%s",
+            std::slice::from_ref(value),
+            &mut env.gauge,
+        ),
         _ => shown(env, value),
     }
 }
@@ -194,7 +231,8 @@ fn substr(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
         (Ok(start), Ok(end)) => text.get(start..end),
         _ => None,
     };
-    part.map(Value::from).ok_or(Fault::failed("a start or end outside of the text"))
+    part.map(Value::from)
+        .ok_or(Fault::failed("a start or end outside of the text"))
 }
 
 /// Shortened to `width` bytes with dots in place of what is cut, at the front too if `offset` is large enough.

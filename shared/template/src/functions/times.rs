@@ -1,7 +1,7 @@
 //! Dates and durations.
 
-use super::{Args, Function, Outcome, Type};
 use super::cast::clamped_int;
+use super::{Args, Function, Outcome, Type};
 use crate::dates::{self, Time};
 use crate::environment::Environment;
 use crate::error::Fault;
@@ -10,26 +10,51 @@ use crate::value::{IntKind, Value};
 const SECOND: i64 = 1_000_000_000;
 
 pub(super) static TABLE: &[Function] = &[
-    Function::new("now", &[], |env, _| Ok(Value::Time(Time::from_timestamp(env.now)))).by_chance(),
-    Function::new("date", &[Type::Text, Type::Any], |env, args| Ok(in_zone(env, args, b"Local"))).by_chance(),
-    Function::new("date_in_zone", &[Type::Text, Type::Any, Type::Text], |env, args| Ok(in_zone(env, args, &args.text(2))))
-        .by_chance(),
-    Function::new("dateInZone", &[Type::Text, Type::Any, Type::Text], |env, args| Ok(in_zone(env, args, &args.text(2))))
-        .by_chance(),
-    Function::new("htmlDate", &[Type::Any], |env, args| Ok(html_date(env, args, b"Local"))).by_chance(),
-    Function::new("htmlDateInZone", &[Type::Any, Type::Text], |env, args| Ok(html_date(env, args, &args.text(1))))
-        .by_chance(),
+    Function::new("now", &[], |env, _| {
+        Ok(Value::Time(Time::from_timestamp(env.now)))
+    })
+    .by_chance(),
+    Function::new("date", &[Type::Text, Type::Any], |env, args| {
+        Ok(in_zone(env, args, b"Local"))
+    })
+    .by_chance(),
+    Function::new(
+        "date_in_zone",
+        &[Type::Text, Type::Any, Type::Text],
+        |env, args| Ok(in_zone(env, args, &args.text(2))),
+    )
+    .by_chance(),
+    Function::new(
+        "dateInZone",
+        &[Type::Text, Type::Any, Type::Text],
+        |env, args| Ok(in_zone(env, args, &args.text(2))),
+    )
+    .by_chance(),
+    Function::new("htmlDate", &[Type::Any], |env, args| {
+        Ok(html_date(env, args, b"Local"))
+    })
+    .by_chance(),
+    Function::new("htmlDateInZone", &[Type::Any, Type::Text], |env, args| {
+        Ok(html_date(env, args, &args.text(1)))
+    })
+    .by_chance(),
     Function::new("ago", &[Type::Any], |env, args| {
         let time = match args.value(0) {
             Value::Time(time) => time,
             value => unix_time(env, &value),
         };
         let elapsed = Time::from_timestamp(env.now).since(&time);
-        Ok(Value::text(dates::duration_text(dates::round_duration(elapsed, SECOND))))
+        Ok(Value::text(dates::duration_text(dates::round_duration(
+            elapsed, SECOND,
+        ))))
     })
     .by_chance(),
-    Function::new("dateModify", &[Type::Text, Type::Time], |_, args| Ok(modified(args).unwrap_or(args.value(1)))),
-    Function::new("date_modify", &[Type::Text, Type::Time], |_, args| Ok(modified(args).unwrap_or(args.value(1)))),
+    Function::new("dateModify", &[Type::Text, Type::Time], |_, args| {
+        Ok(modified(args).unwrap_or(args.value(1)))
+    }),
+    Function::new("date_modify", &[Type::Text, Type::Time], |_, args| {
+        Ok(modified(args).unwrap_or(args.value(1)))
+    }),
     Function::new("mustDateModify", &[Type::Text, Type::Time], |_, args| {
         modified(args).ok_or(Fault::failed("not a duration, such as -1.5h or 10m30s"))
     }),
@@ -37,11 +62,15 @@ pub(super) static TABLE: &[Function] = &[
         modified(args).ok_or(Fault::failed("not a duration, such as -1.5h or 10m30s"))
     }),
     Function::new("toDate", &[Type::Text, Type::Text], |_, args| {
-        Ok(Value::Time(dates::parse(&args.text(0), &args.text(1)).unwrap_or_else(Time::zero)))
+        Ok(Value::Time(
+            dates::parse(&args.text(0), &args.text(1)).unwrap_or_else(Time::zero),
+        ))
     }),
     Function::new("mustToDate", &[Type::Text, Type::Text], |_, args| {
         let time = dates::parse(&args.text(0), &args.text(1));
-        Ok(Value::Time(time.ok_or(Fault::failed("the text does not fit the layout of the date"))?))
+        Ok(Value::Time(time.ok_or(Fault::failed(
+            "the text does not fit the layout of the date",
+        ))?))
     }),
     Function::new("unixEpoch", &[Type::Time], |_, args| match args.value(0) {
         Value::Time(time) => Ok(Value::text(time.seconds.to_string())),
@@ -53,7 +82,9 @@ pub(super) static TABLE: &[Function] = &[
             Value::Int(int) if int.kind == IntKind::Int64 => int.bits,
             _ => 0,
         };
-        Ok(Value::text(dates::duration_text(seconds.wrapping_mul(SECOND))))
+        Ok(Value::text(dates::duration_text(
+            seconds.wrapping_mul(SECOND),
+        )))
     }),
     Function::new("durationRound", &[Type::Any], duration_round).by_chance(),
 ];
@@ -68,17 +99,25 @@ fn time_of(env: &Environment<'_>, value: &Value) -> Time {
 
 fn unix_time(env: &Environment<'_>, value: &Value) -> Time {
     match value {
-        Value::Int(int) if matches!(int.kind, IntKind::Int | IntKind::Int64) => Time::from_unix(int.bits),
+        Value::Int(int) if matches!(int.kind, IntKind::Int | IntKind::Int64) => {
+            Time::from_unix(int.bits)
+        }
         _ => Time::from_timestamp(env.now),
     }
 }
 
 fn in_zone(env: &Environment<'_>, args: &Args<'_>, zone: &[u8]) -> Value {
-    time_of(env, &args.value(1)).in_zone(zone).format(&args.text(0)).into()
+    time_of(env, &args.value(1))
+        .in_zone(zone)
+        .format(&args.text(0))
+        .into()
 }
 
 fn html_date(env: &Environment<'_>, args: &Args<'_>, zone: &[u8]) -> Value {
-    time_of(env, &args.value(0)).in_zone(zone).format(b"2006-01-02").into()
+    time_of(env, &args.value(0))
+        .in_zone(zone)
+        .format(b"2006-01-02")
+        .into()
 }
 
 fn modified(args: &Args<'_>) -> Option<Value> {
@@ -108,5 +147,8 @@ fn duration_round(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
         (hour / 3600, "s"),
     ];
     let unit = units.iter().find(|(unit, _)| size > *unit);
-    Ok(Value::text(unit.map_or_else(|| "0s".to_owned(), |(unit, name)| format!("{}{name}", size / unit))))
+    Ok(Value::text(unit.map_or_else(
+        || "0s".to_owned(),
+        |(unit, name)| format!("{}{name}", size / unit),
+    )))
 }

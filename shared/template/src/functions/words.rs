@@ -8,12 +8,20 @@ use crate::text::Text;
 use crate::value::Value;
 
 pub(super) static TABLE: &[Function] = &[
-    Function::new("upper", &[Type::Text], |env, args| mapped(env, &args.text(0), runes::to_upper)),
-    Function::new("lower", &[Type::Text], |env, args| mapped(env, &args.text(0), runes::to_lower)),
+    Function::new("upper", &[Type::Text], |env, args| {
+        mapped(env, &args.text(0), runes::to_upper)
+    }),
+    Function::new("lower", &[Type::Text], |env, args| {
+        mapped(env, &args.text(0), runes::to_lower)
+    }),
     Function::new("title", &[Type::Text], |env, args| {
         let mut before = ' ';
         mapped(env, &args.text(0), |char| {
-            let result = if is_separator(before) { runes::to_title(char) } else { char };
+            let result = if is_separator(before) {
+                runes::to_title(char)
+            } else {
+                char
+            };
             before = char;
             result
         })
@@ -21,7 +29,11 @@ pub(super) static TABLE: &[Function] = &[
     Function::new("untitle", &[Type::Text], |env, args| {
         let mut starts = true;
         mapped(env, &args.text(0), |char| {
-            let result = if starts && !runes::is_space(char) { runes::to_lower(char) } else { char };
+            let result = if starts && !runes::is_space(char) {
+                runes::to_lower(char)
+            } else {
+                char
+            };
             starts = runes::is_space(char);
             result
         })
@@ -43,12 +55,22 @@ pub(super) static TABLE: &[Function] = &[
             Ok(text.into())
         }
     }),
-    Function::new("wrap", &[Type::Int, Type::Text], |env, args| wrap(env, &args.text(1), args.int(0), b"\n", false)),
-    Function::new("wrapWith", &[Type::Int, Type::Text, Type::Text], |env, args| {
-        let line_break = args.text(1);
-        let line_break = if line_break.is_empty() { b"\n" } else { &*line_break };
-        wrap(env, &args.text(2), args.int(0), line_break, true)
+    Function::new("wrap", &[Type::Int, Type::Text], |env, args| {
+        wrap(env, &args.text(1), args.int(0), b"\n", false)
     }),
+    Function::new(
+        "wrapWith",
+        &[Type::Int, Type::Text, Type::Text],
+        |env, args| {
+            let line_break = args.text(1);
+            let line_break = if line_break.is_empty() {
+                b"\n"
+            } else {
+                &*line_break
+            };
+            wrap(env, &args.text(2), args.int(0), line_break, true)
+        },
+    ),
 ];
 
 /// Character by character. Bytes that are no UTF-8 become U+FFFD, as with Go's strings.Map.
@@ -75,7 +97,11 @@ fn swapcase(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
             after_space = false;
             runes::to_lower(char)
         } else if runes::is_lower(char) {
-            let result = if after_space { runes::to_title(char) } else { runes::to_upper(char) };
+            let result = if after_space {
+                runes::to_title(char)
+            } else {
+                runes::to_upper(char)
+            };
             after_space = false;
             result
         } else {
@@ -97,7 +123,13 @@ fn bytewise(env: &mut Environment<'_>, text: &Text, mut keep: impl FnMut(char) -
 }
 
 /// Breaks lines at spaces so that they have at most `width` bytes; `long` breaks long words too.
-fn wrap(env: &mut Environment<'_>, text: &[u8], width: i64, line_break: &[u8], long: bool) -> Result<Value, Fault> {
+fn wrap(
+    env: &mut Environment<'_>,
+    text: &[u8],
+    width: i64,
+    line_break: &[u8],
+    long: bool,
+) -> Result<Value, Fault> {
     let width = usize::try_from(width).unwrap_or(1).max(1);
     let mut out = env.writer();
     let mut rest = text;

@@ -36,13 +36,21 @@ fn item<'t>(text: &'t str, out: &mut String) -> Option<&'t str> {
     {
         return named(text, end, out);
     }
-    if text.starts_with('\\') && matches!(text[1..].chars().next()?, 'd' | 'D' | 's' | 'S' | 'w' | 'W' | 'p' | 'P') {
+    if text.starts_with('\\')
+        && matches!(
+            text[1..].chars().next()?,
+            'd' | 'D' | 's' | 'S' | 'w' | 'W' | 'p' | 'P'
+        )
+    {
         let len = escape(text, out, true)?;
         return Some(&text[len..]);
     }
     let (low, rest) = member(text)?;
     push_literal(out, low);
-    if let Some(after) = rest.strip_prefix('-').filter(|after| !after.is_empty() && !after.starts_with(']')) {
+    if let Some(after) = rest
+        .strip_prefix('-')
+        .filter(|after| !after.is_empty() && !after.starts_with(']'))
+    {
         let (high, rest) = member(after)?;
         if high < low {
             return None;
@@ -58,8 +66,8 @@ fn item<'t>(text: &'t str, out: &mut String) -> Option<&'t str> {
 fn named<'t>(text: &'t str, end: usize, out: &mut String) -> Option<&'t str> {
     let name = text[2..end].trim_start_matches('^');
     let known = [
-        "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space", "upper",
-        "word", "xdigit",
+        "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct",
+        "space", "upper", "word", "xdigit",
     ];
     if !known.contains(&name) || text[2..end].len() - name.len() > 1 {
         return None;
@@ -125,11 +133,19 @@ fn property(text: &str, out: &mut String) -> Option<usize> {
         None => name,
     };
     let sign = if negated { 'P' } else { 'p' };
-    if !name.chars().all(|char| char.is_ascii_alphanumeric() || "_- ".contains(char)) {
+    if !name
+        .chars()
+        .all(|char| char.is_ascii_alphanumeric() || "_- ".contains(char))
+    {
         return None;
     }
-    let candidates = [format!("\\{sign}{{gc={name}}}"), format!("\\{sign}{{sc={name}}}")];
-    let found = candidates.into_iter().find(|candidate| regex_syntax::parse(candidate).is_ok())?;
+    let candidates = [
+        format!("\\{sign}{{gc={name}}}"),
+        format!("\\{sign}{{sc={name}}}"),
+    ];
+    let found = candidates
+        .into_iter()
+        .find(|candidate| regex_syntax::parse(candidate).is_ok())?;
     out.push_str(&found);
     Some(len)
 }
@@ -167,7 +183,11 @@ fn hexadecimal(text: &str) -> Option<(char, &str)> {
 }
 
 fn octal(text: &str, most: usize) -> Option<(char, &str)> {
-    let len = text.bytes().take(most).take_while(|byte| (b'0'..=b'7').contains(byte)).count();
+    let len = text
+        .bytes()
+        .take(most)
+        .take_while(|byte| (b'0'..=b'7').contains(byte))
+        .count();
     let code = u32::from_str_radix(&text[..len], 8).ok()?;
     Some((char::from_u32(code)?, &text[len..]))
 }

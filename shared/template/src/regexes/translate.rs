@@ -24,7 +24,10 @@ pub(super) fn translate(source: &str) -> Option<Translated> {
     while !translator.rest.is_empty() {
         translator.step()?;
     }
-    translator.open.is_empty().then_some(Translated { text: translator.out, names: translator.names })
+    translator.open.is_empty().then_some(Translated {
+        text: translator.out,
+        names: translator.names,
+    })
 }
 
 /// What a repetition sign would refer to.
@@ -133,10 +136,16 @@ impl Translator<'_> {
             self.skip(1);
             return self.open("(", true);
         }
-        let named = self.rest.strip_prefix("(?P<").or(self.rest.strip_prefix("(?<"));
+        let named = self
+            .rest
+            .strip_prefix("(?P<")
+            .or(self.rest.strip_prefix("(?<"));
         if let Some(after) = named {
             let (name, rest) = after.split_once('>')?;
-            let valid = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+            let valid = !name.is_empty()
+                && name
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
             if !valid || self.names.iter().any(|(known, _)| known == name) {
                 return None;
             }
@@ -160,15 +169,25 @@ impl Translator<'_> {
         let end = self.rest.find([')', ':'])?;
         let flags = &self.rest[2..end];
         let group = self.rest[end..].starts_with(':');
-        let (on, off) = flags.split_once('-').map_or((flags, None), |(on, off)| (on, Some(off)));
+        let (on, off) = flags
+            .split_once('-')
+            .map_or((flags, None), |(on, off)| (on, Some(off)));
         let known = |flags: &str| flags.chars().all(|flag| "imsU".contains(flag));
         if !known(on) || off.is_some_and(|off| off.is_empty() || !known(off)) {
             return None;
         }
         let off = off.unwrap_or("");
-        let set = |flags: &str| "imsU".chars().filter(|&flag| flags.contains(flag)).collect::<String>();
+        let set = |flags: &str| {
+            "imsU"
+                .chars()
+                .filter(|&flag| flags.contains(flag))
+                .collect::<String>()
+        };
         // Flags switched on and off at once are off.
-        let on: String = set(on).chars().filter(|&flag| !off.contains(flag)).collect();
+        let on: String = set(on)
+            .chars()
+            .filter(|&flag| !off.contains(flag))
+            .collect();
         let off = set(off);
         let dash = if off.is_empty() { "" } else { "-" };
         let text = format!("{on}{dash}{off}");
@@ -225,7 +244,9 @@ impl Translator<'_> {
 fn counts(text: &str) -> Option<(Option<u64>, Option<Option<u64>>, usize)> {
     let end = text.find('}')?;
     let inner = &text[1..end];
-    let (least, most) = inner.split_once(',').map_or((inner, None), |(least, most)| (least, Some(most)));
+    let (least, most) = inner
+        .split_once(',')
+        .map_or((inner, None), |(least, most)| (least, Some(most)));
     let least = count(least)?;
     let most = match most {
         None => Some(least),
