@@ -52,11 +52,11 @@ impl<'t, 'e, 'c> Evaluator<'t, 'e, 'c> {
         self.out.into_bytes()
     }
 
-    pub(crate) fn run(&mut self, name: &[u8], dot: Value) -> Result<(), Fault> {
+    pub(crate) fn run(&mut self, name: &[u8], dot: &Value) -> Result<(), Fault> {
         self.template(name, dot)
     }
 
-    fn template(&mut self, name: &[u8], dot: Value) -> Result<(), Fault> {
+    fn template(&mut self, name: &[u8], dot: &Value) -> Result<(), Fault> {
         let template = self.template;
         let tree = template
             .trees
@@ -64,7 +64,7 @@ impl<'t, 'e, 'c> Evaluator<'t, 'e, 'c> {
             .ok_or(Fault::undefined("a template of this name is not defined"))?;
         let outer = std::mem::replace(&mut self.floor, self.variables.len());
         self.variables.push(("$".into(), dot.clone()));
-        self.list(&dot, tree)?;
+        self.list(dot, tree)?;
         self.variables.truncate(self.floor);
         self.floor = outer;
         Ok(())
@@ -150,7 +150,7 @@ impl<'t, 'e, 'c> Evaluator<'t, 'e, 'c> {
             Value::List(list) => {
                 for (at, item) in list.items().into_iter().enumerate() {
                     ran = true;
-                    if !self.turn(branch, mark, &Value::count(at), item)? {
+                    if !self.turn(branch, mark, &Value::count(at), &item)? {
                         break;
                     }
                 }
@@ -163,7 +163,7 @@ impl<'t, 'e, 'c> Evaluator<'t, 'e, 'c> {
                     .collect();
                 for (key, item) in entries {
                     ran = true;
-                    if !self.turn(branch, mark, &Value::Text(key), item)? {
+                    if !self.turn(branch, mark, &Value::Text(key), &item)? {
                         break;
                     }
                 }
@@ -179,7 +179,7 @@ impl<'t, 'e, 'c> Evaluator<'t, 'e, 'c> {
                         kind: int.kind,
                         bits,
                     });
-                    if !self.turn(branch, mark, &Value::Missing, item)? {
+                    if !self.turn(branch, mark, &Value::Missing, &item)? {
                         break;
                     }
                 }
@@ -201,7 +201,7 @@ impl<'t, 'e, 'c> Evaluator<'t, 'e, 'c> {
         branch: &'t Branch,
         mark: usize,
         index: &Value,
-        item: Value,
+        item: &Value,
     ) -> Result<bool, Fault> {
         self.env.gauge.steps(1)?;
         let pipe = &branch.pipe;
@@ -218,7 +218,7 @@ impl<'t, 'e, 'c> Evaluator<'t, 'e, 'c> {
                 self.set_from_top(2, index.clone());
             }
         }
-        let flow = self.list(&item, &branch.body)?;
+        let flow = self.list(item, &branch.body)?;
         self.variables.truncate(mark);
         Ok(flow != Flow::Break)
     }
@@ -261,6 +261,6 @@ impl<'t, 'e, 'c> Evaluator<'t, 'e, 'c> {
             return Err(Fault::undefined("a template of this name is not defined"));
         }
         let dot = argument.map_or(Ok(Value::Missing), |pipe| self.pipe(dot, pipe))?;
-        self.deeper(|this| this.template(name, dot))
+        self.deeper(|this| this.template(name, &dot))
     }
 }

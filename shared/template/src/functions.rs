@@ -37,6 +37,15 @@ mod words;
 pub(crate) use encoding::decode64;
 pub(crate) use equality::deep_equal;
 
+/// Two lower-case digits per byte.
+fn hex(bytes: &[u8]) -> String {
+    let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or('0');
+    bytes
+        .iter()
+        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
+        .collect()
+}
+
 /// What a function yields.
 pub(crate) type Outcome = Result<Value, Fault>;
 

@@ -95,7 +95,7 @@ impl Encoder<'_, '_, '_> {
             return Err(Fault::failed("JSON has neither infinity nor NaN"));
         }
         let size = float.abs();
-        let verb = if size != 0.0 && (size < 1e-6 || size >= 1e21) {
+        let verb = if size != 0.0 && !(1e-6..1e21).contains(&size) {
             'e'
         } else {
             'f'

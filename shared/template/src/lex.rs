@@ -223,7 +223,8 @@ impl<'t> Lexer<'t> {
             .peek()
             .ok_or("this action is not closed; end it with }}")?;
         if is_space(char) {
-            return self.space();
+            self.space();
+            return Ok(());
         }
         self.at += char.len_utf8();
         let kind = match char {
@@ -262,13 +263,12 @@ impl<'t> Lexer<'t> {
     }
 
     /// A run of white space, but for the last if that belongs to a trimming `-}}`.
-    fn space(&mut self) -> Step {
+    fn space(&mut self) {
         let from = self.at;
         while !self.at_close().0 && self.accept(" \t\r\n") {}
         if self.at > from {
             self.emit(Kind::Space, from);
         }
-        Ok(())
     }
 
     fn quoted(&mut self, quote: char, kind: Kind) -> Result<Kind, &'static str> {

@@ -1,7 +1,7 @@
 //! Methods of values that have any: times, durations, versions.
 
 use crate::dates::{self, MONTHS, Time, WEEKDAYS, Zone};
-use crate::functions::{Args, Function, Outcome, Type};
+use crate::functions::{Args, Function, Type};
 use crate::semver::Version;
 use crate::value::{Int, IntKind, Pointer, Value};
 
@@ -70,14 +70,12 @@ fn version(args: &Args<'_>, at: usize) -> std::rc::Rc<Version> {
     }
 }
 
-fn kind(kind: IntKind, bits: i64) -> Outcome {
-    Ok(Value::Int(Int { kind, bits }))
+fn kind(kind: IntKind, bits: i64) -> Value {
+    Value::Int(Int { kind, bits })
 }
 
-fn string(args: &Args<'_>) -> Outcome {
-    Ok(Value::text(
-        args.value(0).string_method().unwrap_or_default(),
-    ))
+fn string(args: &Args<'_>) -> Value {
+    Value::text(args.value(0).string_method().unwrap_or_default())
 }
 
 fn nanos_of(args: &Args<'_>) -> i128 {
@@ -95,7 +93,7 @@ fn wrapped(number: i128) -> Value {
 }
 
 static TIME: &[Function] = &[
-    Function::new("String", &[], |_, args| string(args)),
+    Function::new("String", &[], |_, args| Ok(string(args))),
     Function::new("GoString", &[], |_, args| {
         Ok(Value::text(time(args, 0).go_string()))
     }),
@@ -106,7 +104,7 @@ static TIME: &[Function] = &[
         Ok(Value::int(time(args, 0).parts().year))
     }),
     Function::new("Month", &[], |_, args| {
-        kind(IntKind::Month, time(args, 0).parts().month)
+        Ok(kind(IntKind::Month, time(args, 0).parts().month))
     }),
     Function::new("Day", &[], |_, args| {
         Ok(Value::int(time(args, 0).parts().day))
@@ -127,7 +125,7 @@ static TIME: &[Function] = &[
         Ok(Value::int(time(args, 0).parts().year_day))
     }),
     Function::new("Weekday", &[], |_, args| {
-        kind(IntKind::Weekday, time(args, 0).parts().weekday)
+        Ok(kind(IntKind::Weekday, time(args, 0).parts().weekday))
     }),
     Function::new("Unix", &[], |_, args| {
         Ok(Value::int64(time(args, 0).seconds))
@@ -158,7 +156,7 @@ static TIME: &[Function] = &[
         Ok(Value::Time(time(args, 0).add(args.int(1))))
     }),
     Function::new("Sub", &[Type::Time], |_, args| {
-        kind(IntKind::Duration, time(args, 0).since(&time(args, 1)))
+        Ok(kind(IntKind::Duration, time(args, 0).since(&time(args, 1))))
     }),
     Function::new("AddDate", &[Type::Int, Type::Int, Type::Int], |_, args| {
         Ok(Value::Time(time(args, 0).add_date(
@@ -184,7 +182,7 @@ static TIME: &[Function] = &[
 ];
 
 static DURATION: &[Function] = &[
-    Function::new("String", &[], |_, args| string(args)),
+    Function::new("String", &[], |_, args| Ok(string(args))),
     Function::new("Nanoseconds", &[], |_, args| Ok(Value::int64(args.int(0)))),
     Function::new("Microseconds", &[], |_, args| {
         Ok(Value::int64(args.int(0) / 1000))
@@ -198,19 +196,19 @@ static DURATION: &[Function] = &[
         Ok(in_units(args, 3_600_000_000_000))
     }),
     Function::new("Abs", &[], |_, args| {
-        kind(IntKind::Duration, args.int(0).saturating_abs())
+        Ok(kind(IntKind::Duration, args.int(0).saturating_abs()))
     }),
     Function::new("Round", &[Type::Duration], |_, args| {
-        kind(
+        Ok(kind(
             IntKind::Duration,
             dates::round_duration(args.int(0), args.int(1)),
-        )
+        ))
     }),
     Function::new("Truncate", &[Type::Duration], |_, args| {
-        kind(
+        Ok(kind(
             IntKind::Duration,
             dates::truncate_duration(args.int(0), args.int(1)),
-        )
+        ))
     }),
 ];
 
@@ -221,7 +219,7 @@ fn in_units(args: &Args<'_>, unit: i64) -> Value {
     Value::Float(float(nanos / unit) + float(nanos % unit) / float(unit))
 }
 
-static NAMED: &[Function] = &[Function::new("String", &[], |_, args| string(args))];
+static NAMED: &[Function] = &[Function::new("String", &[], |_, args| Ok(string(args)))];
 
 /// Methods of `*semver.Version` alone.
 static VERSION_POINTER: &[Function] = &[
@@ -261,7 +259,7 @@ static VERSION_POINTER: &[Function] = &[
 ];
 
 static VERSION: &[Function] = &[
-    Function::new("String", &[], |_, args| string(args)),
+    Function::new("String", &[], |_, args| Ok(string(args))),
     Function::new("Major", &[], |_, args| {
         Ok(Value::uint64(version(args, 0).major))
     }),

@@ -108,7 +108,7 @@ pub(crate) fn uint_to_float(uint: u64) -> f64 {
 /// As amd64 does it: what does not fit becomes the smallest integer.
 #[allow(clippy::cast_possible_truncation, reason = "truncation is the point")]
 pub(crate) fn float_to_int(float: f64) -> i64 {
-    if float >= -9_223_372_036_854_775_808.0 && float < 9_223_372_036_854_775_808.0 {
+    if (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&float) {
         float as i64
     } else {
         i64::MIN

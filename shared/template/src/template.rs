@@ -34,7 +34,7 @@ impl Template {
                 reason,
             }
         })?;
-        let deterministic = trees.values().all(|list| list_is_deterministic(list));
+        let deterministic = trees.values().all(list_is_deterministic);
         Ok(Self {
             name: name.to_owned(),
             text: text.to_owned(),
@@ -64,7 +64,7 @@ impl Template {
         let output = context.budget.output;
         let mut environment = Environment::new(context);
         let mut evaluator = Evaluator::new(self, &mut environment, output);
-        match evaluator.run(self.name.as_bytes(), data.dot()) {
+        match evaluator.run(self.name.as_bytes(), &data.dot()) {
             Ok(()) => Ok(evaluator.into_bytes()),
             Err(fault) => Err(self.error(fault, evaluator.at, evaluator.function)),
         }
@@ -100,7 +100,7 @@ impl fmt::Debug for Template {
 /// Line and column, both from 1, the column in bytes.
 fn position(text: &str, at: usize) -> (usize, usize) {
     let before = &text.as_bytes()[..at.min(text.len())];
-    let line = before.iter().filter(|&&byte| byte == b'\n').count();
+    let line = memchr::memchr_iter(b'\n', before).count();
     let start = before
         .iter()
         .rposition(|&byte| byte == b'\n')

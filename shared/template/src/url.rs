@@ -39,7 +39,7 @@ fn escape(text: &[u8], part: Part) -> Vec<u8> {
         match byte {
             b' ' if part == Part::Query => out.push(b'+'),
             _ if must_escape(byte, part) => {
-                out.extend_from_slice(format!("%{byte:02X}").as_bytes())
+                out.extend_from_slice(format!("%{byte:02X}").as_bytes());
             }
             _ => out.push(byte),
         }

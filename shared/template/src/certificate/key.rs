@@ -132,7 +132,7 @@ fn pair(form: Form, der: &[u8]) -> Result<KeyPair, Fault> {
     KeyPair::try_from(&der).map_err(|_| BAD_KEY)
 }
 
-/// ECPrivateKey of RFC 5915 with curve and public key, as Go writes it; in PKCS #8 the curve stands outside.
+/// `ECPrivateKey` of RFC 5915 with curve and public key, as Go writes it; in PKCS #8 the curve stands outside.
 fn sec1(
     inner: &[u8],
     curve: ObjectIdentifier,

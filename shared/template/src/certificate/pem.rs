@@ -58,6 +58,7 @@ pub(super) fn encode(label: &str, der: &[u8]) -> Vec<u8> {
         out.extend(line.iter().copied().map(char::from));
         out.push('\n');
     }
-    out += &format!("-----END {label}-----\n");
-    out.into_bytes()
+    [out, format!("-----END {label}-----\n")]
+        .concat()
+        .into_bytes()
 }

@@ -34,6 +34,7 @@ pub(super) enum Element {
 }
 
 /// How an offset from UTC is written.
+#[allow(clippy::struct_excessive_bools, reason = "they are independent")]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Offset {
     /// `Z` for UTC itself.
@@ -211,14 +212,20 @@ fn show_offset(seconds: i64, form: Offset) -> String {
     let sign = if seconds / 60 < 0 { '-' } else { '+' };
     let minutes = (seconds / 60).abs();
     let colon = if form.colon { ":" } else { "" };
-    let mut text = format!("{sign}{:02}", minutes / 60);
-    if form.minutes {
-        text += &format!("{colon}{:02}", minutes % 60);
-    }
-    if form.seconds {
-        text += &format!("{colon}{:02}", (seconds % 60).abs());
-    }
-    text
+    let part = |wanted: bool, number: i64| {
+        if wanted {
+            format!("{colon}{number:02}")
+        } else {
+            String::new()
+        }
+    };
+    let hours = format!("{sign}{:02}", minutes / 60);
+    [
+        hours,
+        part(form.minutes, minutes % 60),
+        part(form.seconds, (seconds % 60).abs()),
+    ]
+    .concat()
 }
 
 fn show_fraction(nanos: i64, digits: usize, separator: u8, trim: bool) -> String {

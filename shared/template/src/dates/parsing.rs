@@ -246,7 +246,9 @@ impl Read {
             return Some(rest);
         }
         let len = abbreviation(text)?;
-        self.zone_name = std::str::from_utf8(&text[..len]).ok()?.to_owned();
+        std::str::from_utf8(&text[..len])
+            .ok()?
+            .clone_into(&mut self.zone_name);
         Some(&text[len..])
     }
 

@@ -141,7 +141,7 @@ impl<'t> Evaluator<'t, '_, '_> {
             (TermKind::Text(text), Type::Text) => Ok(Value::Text(text.clone())),
             (TermKind::Number(number), Type::Int | Type::Duration | Type::Uint32) => {
                 let bits = match kind {
-                    Type::Uint32 => number.uint.map(|value| i64::from(value as u32)),
+                    Type::Uint32 => number.uint.map(|value| (value & 0xffff_ffff).cast_signed()),
                     _ => number.int,
                 };
                 let bits = bits.ok_or(Fault::argument("a whole number is needed here"))?;

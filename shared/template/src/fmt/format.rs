@@ -126,15 +126,12 @@ impl<'f> Format<'f> {
         });
         self.at += close.map_or(1, |close| close + 1);
         let index = number.and_then(|number| usize::try_from(number - 1).ok());
-        match index.filter(|&index| index < self.values.len()) {
-            Some(index) => {
-                self.next = index;
-                self.after_index = true;
-            }
-            None => {
-                self.good = false;
-                self.after_index = number.is_some();
-            }
+        if let Some(index) = index.filter(|&index| index < self.values.len()) {
+            self.next = index;
+            self.after_index = true;
+        } else {
+            self.good = false;
+            self.after_index = number.is_some();
         }
     }
 

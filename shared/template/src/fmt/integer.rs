@@ -86,7 +86,7 @@ impl Printer<'_> {
         );
         let char = u32::try_from(code).ok().and_then(char::from_u32);
         if let Some(char) = char.filter(|&char| self.flags.sharp && runes::is_print(char)) {
-            text += &format!(" '{char}'");
+            text = format!("{text} '{char}'");
         }
         self.pad_with_spaces(text.as_bytes())
     }

@@ -58,7 +58,7 @@ impl<'g> Printer<'g> {
                 return self.text(value.type_name().as_bytes(), 's');
             }
             'p' if depth == 0 && !value.is_nil() => return self.pointer(value, 'p'),
-            'w' if depth == 0 && self.has_methods(value) => return self.bad_verb(value, 'w'),
+            'w' if depth == 0 && has_methods(value) => return self.bad_verb(value, 'w'),
             _ => {}
         }
         if let Some(text) = self.method_text(value, verb) {
@@ -97,13 +97,6 @@ impl<'g> Printer<'g> {
                 self.structure("sprig.certificate", &certificate.fields(), verb, depth)
             }
         }
-    }
-
-    fn has_methods(&self, value: &Value) -> bool {
-        !matches!(
-            value,
-            Value::Bool(_) | Value::Float(_) | Value::Complex(..) | Value::Text(_)
-        ) && !matches!(value, Value::Int(int) if !named(*int))
     }
 
     /// The text that a value's own `String` or `GoString` method gives.
@@ -280,8 +273,6 @@ impl<'g> Printer<'g> {
         if !number.is_finite() {
             if number.is_nan() && !flags.space && !flags.plus {
                 text.remove(0);
-            } else if text.starts_with('+') && !flags.plus {
-                text.remove(0);
             }
             return self.pad_with_spaces(text.as_bytes());
         }
@@ -404,6 +395,13 @@ impl<'g> Printer<'g> {
             _ => self.bad_verb(value, verb),
         }
     }
+}
+
+fn has_methods(value: &Value) -> bool {
+    !matches!(
+        value,
+        Value::Bool(_) | Value::Float(_) | Value::Complex(..) | Value::Text(_)
+    ) && !matches!(value, Value::Int(int) if !named(*int))
 }
 
 fn named(int: Int) -> bool {

@@ -181,7 +181,7 @@ fn js(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
             '\'' => out.str("\\'")?,
             '"' => out.str("\\\"")?,
             '<' | '>' | '&' | '=' | '\0'..='\x1f' => {
-                out.str(&format!("\\u{:04X}", u32::from(char)))?
+                out.str(&format!("\\u{:04X}", u32::from(char)))?;
             }
             _ if char.is_ascii() || runes::is_print(char) => out.push(&text[at..at + width])?,
             _ => out.str(&format!("\\u{:04X}", u32::from(char)))?,

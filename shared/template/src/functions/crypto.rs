@@ -87,12 +87,7 @@ pub(super) static TABLE: &[Function] = &[
 
 fn sum(algorithm: &'static digest::Algorithm, args: &Args<'_>) -> Value {
     let sum = digest::digest(algorithm, &args.text(0));
-    Value::text(
-        sum.as_ref()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<String>(),
-    )
+    Value::text(super::hex(sum.as_ref()))
 }
 
 /// RFC 1950.

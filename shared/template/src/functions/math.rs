@@ -194,18 +194,18 @@ fn power_of_ten(places: i64) -> f64 {
     power * 2_f64.powi(half) * 2_f64.powi(exponent - half)
 }
 
-fn range(env: &mut Environment<'_>, start: i64, stop: i64, step: i64) -> Outcome {
-    let numbers = numbers(env, start, stop, step)?;
+fn range(env: &mut Environment<'_>, start: i64, end: i64, step: i64) -> Outcome {
+    let numbers = numbers(env, start, end, step)?;
     Ok(List::new(ListKind::Int, numbers.into_iter().map(Value::int).collect())?.into())
 }
 
-fn numbers(env: &mut Environment<'_>, start: i64, stop: i64, step: i64) -> Result<Vec<i64>, Fault> {
+fn numbers(env: &mut Environment<'_>, start: i64, end: i64, step: i64) -> Result<Vec<i64>, Fault> {
     let mut numbers = Vec::new();
-    let up = stop >= start;
+    let up = end >= start;
     if up && step <= 0 || !up && step >= 0 {
         return Ok(numbers);
     }
-    let distance = (i128::from(stop) - i128::from(start)).unsigned_abs();
+    let distance = (i128::from(end) - i128::from(start)).unsigned_abs();
     let count = distance.div_ceil(u128::from(step.unsigned_abs()));
     env.gauge.memory(
         usize::try_from(count)

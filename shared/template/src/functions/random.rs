@@ -14,15 +14,15 @@ use crate::value::Value;
 
 pub(super) static TABLE: &[Function] = &[
     Function::new("randAlpha", &[Type::Int], |env, args| {
-        chosen(env, args, |byte| byte.is_ascii_alphabetic())
+        chosen(env, args, u8::is_ascii_alphabetic)
     })
     .by_chance(),
     Function::new("randAlphaNum", &[Type::Int], |env, args| {
-        chosen(env, args, |byte| byte.is_ascii_alphanumeric())
+        chosen(env, args, u8::is_ascii_alphanumeric)
     })
     .by_chance(),
     Function::new("randNumeric", &[Type::Int], |env, args| {
-        chosen(env, args, |byte| byte.is_ascii_digit())
+        chosen(env, args, u8::is_ascii_digit)
     })
     .by_chance(),
     Function::new("randAscii", &[Type::Int], |env, args| {
@@ -76,7 +76,7 @@ fn uuid(rng: &mut dyn CryptoRng) -> String {
     rng.fill_bytes(&mut bytes);
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = super::hex(&bytes);
     format!(
         "{}-{}-{}-{}-{}",
         &hex[..8],

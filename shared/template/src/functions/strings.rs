@@ -20,13 +20,13 @@ pub(super) static TABLE: &[Function] = &[
         let text = args.text(1);
         Ok(text
             .strip_prefix(&*args.text(0))
-            .map_or(Value::Text(text.clone()), |rest| Value::text(rest)))
+            .map_or(Value::Text(text.clone()), Value::text))
     }),
     Function::new("trimSuffix", &[Type::Text, Type::Text], |_, args| {
         let text = args.text(1);
         Ok(text
             .strip_suffix(&*args.text(0))
-            .map_or(Value::Text(text.clone()), |rest| Value::text(rest)))
+            .map_or(Value::Text(text.clone()), Value::text))
     }),
     Function::new("contains", &[Type::Text, Type::Text], |_, args| {
         Ok(Value::Bool(find(&args.text(1), &args.text(0)).is_some()))

@@ -5,7 +5,7 @@ pub(super) fn push_literal(out: &mut String, char: char) {
     if char.is_alphanumeric() && char.is_ascii() || !char.is_ascii() {
         out.push(char);
     } else {
-        out.push_str(&format!("\\x{{{:x}}}", u32::from(char)));
+        out.extend(["\\x{", &format!("{:x}", u32::from(char)), "}"]);
     }
 }
 
@@ -115,15 +115,12 @@ pub(super) fn escape(text: &str, out: &mut String, inside: bool) -> Option<usize
 /// `\pL`, `\p{Greek}`, `\P{^Lu}`: general categories and scripts.
 fn property(text: &str, out: &mut String) -> Option<usize> {
     let mut negated = text.starts_with("\\P");
-    let (name, len) = match text[2..].strip_prefix('{') {
-        Some(inner) => {
-            let end = inner.find('}')?;
-            (&inner[..end], end + 4)
-        }
-        None => {
-            let char = text[2..].chars().next()?;
-            (&text[2..2 + char.len_utf8()], 2 + char.len_utf8())
-        }
+    let (name, len) = if let Some(inner) = text[2..].strip_prefix('{') {
+        let end = inner.find('}')?;
+        (&inner[..end], end + 4)
+    } else {
+        let char = text[2..].chars().next()?;
+        (&text[2..2 + char.len_utf8()], 2 + char.len_utf8())
     };
     let name = match name.strip_prefix('^') {
         Some(name) => {

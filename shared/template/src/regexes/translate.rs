@@ -77,7 +77,7 @@ impl Translator<'_> {
             }
             '{' => {
                 if let Some((least, most, len)) = counts(self.rest) {
-                    return self.counted(least?, most?, len);
+                    return self.counted(least, most, len);
                 }
                 self.skip(1);
                 self.out.push_str("\\{");
@@ -126,7 +126,7 @@ impl Translator<'_> {
         if least > MOST_REPEATED || most.is_some_and(|most| most > MOST_REPEATED || most < least) {
             return None;
         }
-        self.out.push_str(&self.rest[..len].to_owned());
+        self.out.push_str(&self.rest[..len]);
         self.skip(len);
         self.repeated(most.unwrap_or(least))
     }
@@ -134,7 +134,8 @@ impl Translator<'_> {
     fn group(&mut self) -> Option<()> {
         if !self.rest.starts_with("(?") {
             self.skip(1);
-            return self.open("(", true);
+            self.open("(", true);
+            return Some(());
         }
         let named = self
             .rest
@@ -151,17 +152,17 @@ impl Translator<'_> {
             }
             self.names.push((name.to_owned(), self.groups + 1));
             self.rest = rest;
-            return self.open("(", true);
+            self.open("(", true);
+            return Some(());
         }
         self.flags()
     }
 
-    fn open(&mut self, sign: &str, captures: bool) -> Option<()> {
+    fn open(&mut self, sign: &str, captures: bool) {
         self.out.push_str(sign);
         self.groups += usize::from(captures);
         self.open.push(std::mem::replace(&mut self.most, 1));
         self.before = Before::Nothing;
-        Some(())
     }
 
     /// `(?i-s)` and `(?i-s:`
@@ -193,10 +194,11 @@ impl Translator<'_> {
         let text = format!("{on}{dash}{off}");
         self.skip(end + 1);
         if group {
-            return self.open(&format!("(?{text}:"), false);
+            self.open(&format!("(?{text}:"), false);
+            return Some(());
         }
         if !text.is_empty() {
-            self.out.push_str(&format!("(?{text})"));
+            self.out.extend(["(?", &text, ")"]);
         }
         self.before = Before::Nothing;
         Some(())
@@ -210,7 +212,10 @@ impl Translator<'_> {
             'b' => "(?-u:\\b)",
             'B' => "(?-u:\\B)",
             'C' => "(?s:.)",
-            'Q' => return self.quotation(),
+            'Q' => {
+                self.quotation();
+                return Some(());
+            }
             _ => {
                 let len = class::escape(self.rest, &mut self.out, false)?;
                 self.skip(len);
@@ -225,7 +230,7 @@ impl Translator<'_> {
     }
 
     /// `\Q…\E`: plain text, to the end if it is not ended.
-    fn quotation(&mut self) -> Option<()> {
+    fn quotation(&mut self) {
         let body = &self.rest[2..];
         let (plain, rest) = body.split_once("\\E").unwrap_or((body, ""));
         for char in plain.chars() {
@@ -235,33 +240,24 @@ impl Translator<'_> {
             self.before = Before::Atom(1);
         }
         self.rest = rest;
-        Some(())
     }
 }
 
-/// `{2}`, `{2,}`, `{2,5}` with the length; a number that is too large is the inner nothing.
-#[allow(clippy::type_complexity, reason = "read in one place")]
-fn counts(text: &str) -> Option<(Option<u64>, Option<Option<u64>>, usize)> {
+/// `{2}`, `{2,}`, `{2,5}` with the length; nothing if the brace stands for itself.
+fn counts(text: &str) -> Option<(u64, Option<u64>, usize)> {
     let end = text.find('}')?;
     let inner = &text[1..end];
-    let (least, most) = inner
-        .split_once(',')
-        .map_or((inner, None), |(least, most)| (least, Some(most)));
-    let least = count(least)?;
-    let most = match most {
-        None => Some(least),
-        Some("") => None,
-        Some(most) => Some(count(most)?),
-    };
-    let most = match most {
-        None => Some(None),
-        Some(Some(most)) => Some(Some(most)),
-        Some(None) => None,
+    let (least, most) = match inner.split_once(',') {
+        None => (count(inner)?, Some(count(inner)?)),
+        Some((least, "")) => (count(least)?, None),
+        Some((least, most)) => (count(least)?, Some(count(most)?)),
     };
     Some((least, most, end + 1))
 }
 
-fn count(digits: &str) -> Option<Option<u64>> {
+/// A number; one that is too large is the largest.
+fn count(digits: &str) -> Option<u64> {
     let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    (plain && (digits.len() == 1 || !digits.starts_with('0'))).then(|| digits.parse().ok())
+    (plain && (digits.len() == 1 || !digits.starts_with('0')))
+        .then(|| digits.parse().unwrap_or(u64::MAX))
 }
