@@ -1,7 +1,8 @@
 //! Methods of values that have any: times, durations, versions.
 
 use crate::dates::{self, MONTHS, Time, WEEKDAYS, Zone};
-use crate::functions::{Args, Function, Type};
+use crate::error::Fault;
+use crate::functions::{Args, Function, Outcome, Type};
 use crate::semver::Version;
 use crate::value::{Int, IntKind, Pointer, Value};
 
@@ -63,10 +64,10 @@ fn time(args: &Args<'_>, at: usize) -> Time {
     }
 }
 
-fn version(args: &Args<'_>, at: usize) -> std::rc::Rc<Version> {
+fn version(args: &Args<'_>, at: usize) -> Result<std::rc::Rc<Version>, Fault> {
     match args.value(at) {
-        Value::Version(version, _) => version,
-        _ => Version::zero().into(),
+        Value::Version(version, _) => Ok(version),
+        _ => Err(Fault::failed("nil is no version")),
     }
 }
 
@@ -224,36 +225,46 @@ static NAMED: &[Function] = &[Function::new("String", &[], |_, args| Ok(string(a
 /// Methods of `*semver.Version` alone.
 static VERSION_POINTER: &[Function] = &[
     Function::new("Original", &[], |_, args| {
-        Ok(Value::text(version(args, 0).original.as_str()))
+        Ok(Value::text(version(args, 0)?.original.as_str()))
     }),
     Function::new("Compare", &[Type::Version], |_, args| {
         Ok(Value::int(
-            version(args, 0).compare(&version(args, 1)) as i64
+            version(args, 0)?.compare(version(args, 1)?.as_ref()) as i64,
         ))
     }),
     Function::new("LessThan", &[Type::Version], |_, args| {
         Ok(Value::Bool(
-            version(args, 0).compare(&version(args, 1)).is_lt(),
+            version(args, 0)?
+                .compare(version(args, 1)?.as_ref())
+                .is_lt(),
         ))
     }),
     Function::new("LessThanEqual", &[Type::Version], |_, args| {
         Ok(Value::Bool(
-            version(args, 0).compare(&version(args, 1)).is_le(),
+            version(args, 0)?
+                .compare(version(args, 1)?.as_ref())
+                .is_le(),
         ))
     }),
     Function::new("GreaterThan", &[Type::Version], |_, args| {
         Ok(Value::Bool(
-            version(args, 0).compare(&version(args, 1)).is_gt(),
+            version(args, 0)?
+                .compare(version(args, 1)?.as_ref())
+                .is_gt(),
         ))
     }),
     Function::new("GreaterThanEqual", &[Type::Version], |_, args| {
         Ok(Value::Bool(
-            version(args, 0).compare(&version(args, 1)).is_ge(),
+            version(args, 0)?
+                .compare(version(args, 1)?.as_ref())
+                .is_ge(),
         ))
     }),
     Function::new("Equal", &[Type::Version], |_, args| {
         Ok(Value::Bool(
-            version(args, 0).compare(&version(args, 1)).is_eq(),
+            version(args, 0)?
+                .compare(version(args, 1)?.as_ref())
+                .is_eq(),
         ))
     }),
 ];
@@ -261,25 +272,28 @@ static VERSION_POINTER: &[Function] = &[
 static VERSION: &[Function] = &[
     Function::new("String", &[], |_, args| Ok(string(args))),
     Function::new("Major", &[], |_, args| {
-        Ok(Value::uint64(version(args, 0).major))
+        Ok(Value::uint64(version(args, 0)?.major))
     }),
     Function::new("Minor", &[], |_, args| {
-        Ok(Value::uint64(version(args, 0).minor))
+        Ok(Value::uint64(version(args, 0)?.minor))
     }),
     Function::new("Patch", &[], |_, args| {
-        Ok(Value::uint64(version(args, 0).patch))
+        Ok(Value::uint64(version(args, 0)?.patch))
     }),
     Function::new("Prerelease", &[], |_, args| {
-        Ok(Value::text(version(args, 0).prerelease.as_str()))
+        Ok(Value::text(version(args, 0)?.prerelease.as_str()))
     }),
     Function::new("Metadata", &[], |_, args| {
-        Ok(Value::text(version(args, 0).metadata.as_str()))
+        Ok(Value::text(version(args, 0)?.metadata.as_str()))
     }),
-    Function::new("IncMajor", &[], |_, args| Ok(next(args, 0))),
-    Function::new("IncMinor", &[], |_, args| Ok(next(args, 1))),
-    Function::new("IncPatch", &[], |_, args| Ok(next(args, 2))),
+    Function::new("IncMajor", &[], |_, args| next(args, 0)),
+    Function::new("IncMinor", &[], |_, args| next(args, 1)),
+    Function::new("IncPatch", &[], |_, args| next(args, 2)),
 ];
 
-fn next(args: &Args<'_>, place: usize) -> Value {
-    Value::Version(version(args, 0).next(place).into(), Pointer::No)
+fn next(args: &Args<'_>, place: usize) -> Outcome {
+    Ok(Value::Version(
+        version(args, 0)?.next(place).into(),
+        Pointer::No,
+    ))
 }

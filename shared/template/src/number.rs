@@ -130,6 +130,7 @@ fn float_to_uint(float: f64) -> u64 {
 
 /// strconv.ParseUint; base 0 reads the prefix and allows underscores.
 pub(crate) fn parse_uint(text: &[u8], base: u32) -> Option<u64> {
+    let any_base = base == 0;
     let (digits, base) = match (base, text) {
         (0, [b'0', b'x' | b'X', rest @ ..]) => (rest, 16),
         (0, [b'0', b'b' | b'B', rest @ ..]) => (rest, 2),
@@ -139,7 +140,7 @@ pub(crate) fn parse_uint(text: &[u8], base: u32) -> Option<u64> {
         (base, _) => (text, base),
     };
     let underscores = digits.contains(&b'_');
-    if digits.is_empty() || underscores && (base_given(text, digits) || !underscores_fit(text)) {
+    if digits.is_empty() || underscores && (!any_base || !underscores_fit(text)) {
         return None;
     }
     let mut value = 0_u64;
@@ -150,11 +151,6 @@ pub(crate) fn parse_uint(text: &[u8], base: u32) -> Option<u64> {
             .checked_add(u64::from(digit))?;
     }
     Some(value)
-}
-
-/// Underscores are for literals (base 0) alone; a fixed base keeps the whole text as its digits.
-fn base_given(text: &[u8], digits: &[u8]) -> bool {
-    text.len() == digits.len() && text.first() == Some(&b'0') && text.len() > 1
 }
 
 /// strconv.ParseInt.

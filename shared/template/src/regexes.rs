@@ -42,11 +42,11 @@ impl Pattern {
         self.regex.is_match(&Subject::new(text).text)
     }
 
-    /// The number of a named group.
-    pub(crate) fn group(&self, name: &str) -> Option<usize> {
+    /// The numbers of the groups of this name; several may have it.
+    pub(crate) fn groups<'p>(&'p self, name: &'p str) -> impl Iterator<Item = usize> + 'p {
         self.names
             .iter()
-            .find(|(known, _)| known == name)
+            .filter(move |(known, _)| known == name)
             .map(|&(_, at)| at)
     }
 

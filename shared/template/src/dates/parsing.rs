@@ -307,10 +307,8 @@ impl Read {
             .strip_prefix("GMT")
             .and_then(|hours| hours.parse().ok())
             .unwrap_or(0);
-        at(
-            seconds - hours * 3600,
-            Zone::Fixed(hours * 3600, self.zone_name.into()),
-        )
+        // Go shifts the clock here: the time read counts as UTC.
+        at(seconds, Zone::Fixed(hours * 3600, self.zone_name.into()))
     }
 }
 

@@ -4,7 +4,7 @@ use super::Evaluator;
 use crate::ast::{Term, TermKind};
 use crate::error::Fault;
 use crate::functions::{Args, Function, Shape, Type};
-use crate::value::{Int, IntKind, List, ListKind, Map, MapKind, Value};
+use crate::value::{Int, IntKind, List, ListKind, Map, MapKind, Pointer, Value};
 
 impl<'t> Evaluator<'t, '_, '_> {
     /// Calls a function, or a method with its receiver. `last` comes from the pipeline; `at` is where a failure is
@@ -176,7 +176,7 @@ fn int_kind(kind: Type) -> IntKind {
 /// What a literal nil becomes, where the type allows one.
 fn nil_of(kind: Type) -> Option<Value> {
     match kind {
-        Type::Any => Some(Value::Nil),
+        Type::Any | Type::Version => Some(Value::Nil),
         Type::Raw => Some(Value::Missing),
         Type::Dict => Some(Value::Map(Map::nil())),
         Type::Items => Some(Value::List(List::nil(ListKind::Any))),
@@ -197,7 +197,7 @@ fn fit(value: Value, kind: Type) -> Result<Value, Fault> {
         | (Type::Float, Value::Float(_))
         | (Type::Bool, Value::Bool(_))
         | (Type::Time, Value::Time(_))
-        | (Type::Version, Value::Version(..))
+        | (Type::Version, Value::Version(_, Pointer::Yes))
         | (Type::Certificate, Value::Certificate(_)) => true,
         (Type::Dict, Value::Map(map)) => map.kind == MapKind::Any,
         (Type::Items, Value::List(list)) => list.kind == ListKind::Any,

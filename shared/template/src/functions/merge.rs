@@ -7,12 +7,9 @@ use crate::text::Text;
 use crate::value::{Entries, Map, MapKind, Value};
 
 pub(super) static TABLE: &[Function] = &[
-    Function::new("merge", &[Type::Dict], |env, args| {
-        lenient(env, args, false)
-    })
-    .rest(Type::Dict),
+    Function::new("merge", &[Type::Dict], |env, args| all(env, args, false)).rest(Type::Dict),
     Function::new("mergeOverwrite", &[Type::Dict], |env, args| {
-        lenient(env, args, true)
+        all(env, args, true)
     })
     .rest(Type::Dict),
     Function::new("mustMerge", &[Type::Dict], |env, args| {
@@ -24,16 +21,6 @@ pub(super) static TABLE: &[Function] = &[
     })
     .rest(Type::Dict),
 ];
-
-/// A failure gives an empty text; a used-up budget stays one.
-fn lenient(env: &mut Environment<'_>, args: &Args<'_>, overwrite: bool) -> Outcome {
-    match all(env, args, overwrite) {
-        Err(fault) if !matches!(fault.kind, crate::error::ErrorKind::Limit(_)) => {
-            Ok(Value::text(""))
-        }
-        outcome => outcome,
-    }
-}
 
 fn all(env: &mut Environment<'_>, args: &Args<'_>, overwrite: bool) -> Outcome {
     let mut target = args.map(0);
@@ -63,11 +50,24 @@ fn merge(
         .iter()
         .map(|(key, value)| (key.clone(), value.clone()))
         .collect();
+    let inner = Inner {
+        overwrite,
+        depth,
+        from: source.kind,
+    };
     for (key, new) in entries {
         env.gauge.steps(1)?;
-        merge_entry(env, target, key, new, overwrite, depth)?;
+        merge_entry(env, target, key, new, &inner)?;
     }
     Ok(())
+}
+
+/// How one level is merged.
+struct Inner {
+    overwrite: bool,
+    depth: usize,
+    /// The type of the map that is merged in.
+    from: MapKind,
 }
 
 fn merge_entry(
@@ -75,20 +75,20 @@ fn merge_entry(
     target: &Map,
     key: Text,
     new: Value,
-    overwrite: bool,
-    depth: usize,
+    inner: &Inner,
 ) -> Result<(), Fault> {
+    let overwrite = inner.overwrite;
     let old = target.get(&key);
     let old_is_empty = old.as_ref().is_none_or(|old| !old.truth());
     if new.is_nil() {
         if overwrite {
-            put(env, target, key, new)?;
+            put(env, target, key, new, inner.from)?;
         }
         return Ok(());
     }
     match (&new, &old) {
         (Value::Map(new), Some(Value::Map(old))) => {
-            into_map(env, old, new, overwrite, depth)?;
+            into_map(env, old, new, inner)?;
             if !old_is_empty {
                 return Ok(());
             }
@@ -98,31 +98,32 @@ fn merge_entry(
         _ => {}
     }
     if overwrite || old_is_empty {
-        put(env, target, key, new)?;
+        put(env, target, key, new, inner.from)?;
     }
     Ok(())
 }
 
-/// Merges one inner map into another of the same type; other types are left alone.
-fn into_map(
-    env: &mut Environment<'_>,
-    old: &Map,
-    new: &Map,
-    overwrite: bool,
-    depth: usize,
-) -> Result<(), Fault> {
+/// Merges one inner map into another.
+fn into_map(env: &mut Environment<'_>, old: &Map, new: &Map, inner: &Inner) -> Result<(), Fault> {
     if old.nil {
         return Ok(());
     }
-    if old.kind == MapKind::Any || new.kind == MapKind::Text {
-        return merge(env, old, new, overwrite, depth + 1);
-    }
-    Err(Fault::failed(
-        "a dict cannot be merged into a map of strings",
-    ))
+    merge(env, old, new, inner.overwrite, inner.depth + 1)
 }
 
-fn put(env: &mut Environment<'_>, target: &Map, key: Text, value: Value) -> Result<(), Fault> {
+/// A map of strings takes nothing from a dict, be it a string.
+fn put(
+    env: &mut Environment<'_>,
+    target: &Map,
+    key: Text,
+    value: Value,
+    from: MapKind,
+) -> Result<(), Fault> {
+    if target.kind == MapKind::Text && from == MapKind::Any {
+        return Err(Fault::failed(
+            "a dict cannot be merged into a map of strings",
+        ));
+    }
     env.gauge.memory(64 + key.len())?;
     target.set(key, value);
     Ok(())

@@ -177,12 +177,13 @@ fn expand(
             rest = after;
         } else if let Some((name, after)) = reference(rest) {
             rest = after;
-            let number = if name.bytes().all(|byte| byte.is_ascii_digit()) {
-                number(name)
+            let numbers = if name.bytes().all(|byte| byte.is_ascii_digit()) {
+                number(name).into_iter().collect()
             } else {
-                pattern.group(name)
+                pattern.groups(name).collect::<Vec<_>>()
             };
-            if let Some(&Some((start, end))) = number.and_then(|number| groups.get(number)) {
+            let group = |&number: &usize| groups.get(number).copied().flatten();
+            if let Some((start, end)) = numbers.iter().find_map(group) {
                 out.push(&text[start..end])?;
             }
         } else {

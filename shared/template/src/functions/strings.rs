@@ -2,7 +2,7 @@
 
 use super::{Args, Function, Outcome, Type};
 use crate::environment::Environment;
-use crate::error::Fault;
+use crate::error::{Fault, Limit};
 use crate::fmt;
 use crate::quote;
 use crate::runes;
@@ -175,14 +175,11 @@ fn trim_all(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
 fn repeat(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let count = usize::try_from(args.int(0)).map_err(|_| Fault::failed("a negative count"))?;
     let text = args.text(1);
-    let mut out = env.writer();
-    if !text.is_empty() {
-        for _ in 0..count {
-            env.gauge.bytes(text.len())?;
-            out.push(&text)?;
-        }
+    let size = count.saturating_mul(text.len());
+    if size > env.gauge.value() {
+        return Err(Fault::limit(Limit::Value));
     }
-    Ok(out.finish().into())
+    Ok(text.repeat(if size == 0 { 0 } else { count }).into())
 }
 
 /// Replaces every occurrence; nothing is found before each character and at the end.

@@ -147,7 +147,7 @@ impl Translator<'_> {
                 && name
                     .bytes()
                     .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-            if !valid || self.names.iter().any(|(known, _)| known == name) {
+            if !valid {
                 return None;
             }
             self.names.push((name.to_owned(), self.groups + 1));
