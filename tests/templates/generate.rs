@@ -15,7 +15,7 @@ impl Dice {
         mixed ^ mixed >> 31
     }
 
-    fn below(&mut self, count: usize) -> usize {
+    pub(crate) fn below(&mut self, count: usize) -> usize {
         usize::try_from(self.next() % count as u64).expect("small")
     }
 

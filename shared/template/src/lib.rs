@@ -23,6 +23,7 @@ mod error;
 mod eval;
 mod fmt;
 mod functions;
+mod fuzz;
 mod json;
 mod lex;
 mod methods;
@@ -40,6 +41,8 @@ mod value;
 pub use budget::Budget;
 pub use environment::Context;
 pub use error::{ErrorKind, Limit, ParseError, RenderError};
+#[doc(hidden)]
+pub use fuzz::fuzz;
 pub use template::{Data, Template};
 
 /// The names of all functions, for documentation and tests.
