@@ -246,10 +246,10 @@ fn leaf<'a>(dice: &mut Dice, kind: u8) -> &'a str {
             r#"(dict "b" (dict "c" "d"))"#,
             r#"(dict "a" (list 1 2))"#,
             r#"(dict "a" "" "b" (dict "x" nil))"#,
-            r#"(fromJson .json)"#,
+            r"(fromJson .json)",
             r#"(dict "b" (dict "c" (dict "e" 5)) "z" 0)"#,
         ]),
-        b'B' => dice.pick(&["true", "false", r#"(eq 1 1)"#, r#"(empty .empty)"#]),
+        b'B' => dice.pick(&["true", "false", r"(eq 1 1)", r"(empty .empty)"]),
         b'X' => dice.pick(DATED),
         b'V' => dice.pick(&[r#"(semver "1.2.3")"#, r#"(semver "v2-beta.1")"#]),
         b'R' => dice.pick(PATTERNS),
@@ -453,7 +453,7 @@ impl Made<'_, '_> {
             0 => {
                 self.text += self
                     .dice
-                    .pick(&["text ", " \n\t ", "{ } % \" '", "é\n", "x"])
+                    .pick(&["text ", " \n\t ", "{ } % \" '", "é\n", "x"]);
             }
             1..=3 => {
                 let pipe = self.pipe(0);

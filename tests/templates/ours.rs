@@ -5,11 +5,10 @@ use template::{Budget, Context, Data, ErrorKind, RenderError, Template};
 use super::peer::{Values, Verdict};
 
 pub(crate) fn render(text: &str, values: &Values) -> Verdict {
-    let template = match Template::parse("t", text) {
-        Ok(template) => template,
-        Err(_) => return Verdict::ParseError,
+    let Ok(template) = Template::parse("t", text) else {
+        return Verdict::ParseError;
     };
-    let data = Data::from_iter(values.iter().map(|(key, value)| (key, value.clone())));
+    let data = Data::new(values.iter().map(|(key, value)| (key, value.clone())));
     let mut rng = rand::rng();
     let mut context = Context {
         budget: Budget::default(),

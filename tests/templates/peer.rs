@@ -135,11 +135,11 @@ fn version(source: &Path) -> String {
     for name in ["go.mod", "go.sum", "main.go"] {
         hash.update(std::fs::read(source.join(name)).expect("the helper's source is there"));
     }
-    hash.finalize()
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    let hash = hash.finalize();
+    format!(
+        "{:016x}",
+        u64::from_be_bytes(hash[..8].try_into().expect("eight bytes"))
+    )
 }
 
 /// Builds beside the target and moves it there, so that parallel runs never see half a file.

@@ -3,6 +3,13 @@
 //! `SEALED_SECRETS_FUZZ_SECONDS=600 cargo test -p tests --test templates generated` compares generated templates for
 //! ten minutes; `SEALED_SECRETS_FUZZ_SEED` chooses where to begin.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::format_push_string,
+    reason = "in helpers of tests too"
+)]
+
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,7 @@
 //! Keys and certificates that templates make, judged by Go's crypto/x509.
 
+#![allow(clippy::expect_used, clippy::panic, reason = "in helpers of tests too")]
+
 use std::collections::BTreeMap;
 
 use template::{Budget, Context, Data, Template};
@@ -12,7 +14,7 @@ use peer::{Answer, Peer, Verdict};
 
 fn render(text: &str, values: &[(&str, &str)]) -> String {
     let template = Template::parse("t", text).expect("it parses");
-    let data = Data::from_iter(values.iter().map(|&(key, value)| (key, value)));
+    let data = Data::new(values.iter().map(|&(key, value)| (key, value)));
     let mut rng = rand::rng();
     let mut context = Context {
         budget: Budget::default(),
@@ -147,7 +149,7 @@ fn an_authority_whose_key_is_another_is_refused_on_both_sides() {
     let values = [("cert", &*one[0]), ("key", &*other[1])];
     assert!(matches!(in_go(sign, &values), Verdict::RenderError(_)));
     let template = Template::parse("t", sign).expect("it parses");
-    let data = Data::from_iter(values);
+    let data = Data::new(values);
     let mut rng = rand::rng();
     let mut context = Context {
         budget: Budget::default(),

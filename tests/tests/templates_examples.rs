@@ -1,5 +1,7 @@
 //! The worked examples of the template crate's page, run as they stand there.
 
+#![allow(clippy::expect_used, clippy::panic, reason = "in helpers of tests too")]
+
 use template::{Budget, Context, Data, Template};
 
 const PAGE: &str = include_str!("../../shared/template/README.md");
@@ -22,7 +24,7 @@ fn values(text: &str) -> Data {
     let pairs = text
         .lines()
         .map(|line| line.split_once(" = ").expect("key = value"));
-    Data::from_iter(pairs.map(|(key, value)| (key, value.replace("\\n", "\n"))))
+    Data::new(pairs.map(|(key, value)| (key, value.replace("\\n", "\n"))))
 }
 
 fn render(template: &str, values: &Data) -> String {
@@ -51,10 +53,7 @@ fn every_example_of_the_page_gives_what_it_says() {
             "result" => assert_eq!(result, *wanted),
             "result-pattern" => {
                 let matched = format!("{{{{ regexMatch {wanted:?} .result }}}}");
-                assert_eq!(
-                    render(&matched, &Data::from_iter([("result", result)])),
-                    "true"
-                );
+                assert_eq!(render(&matched, &Data::new([("result", result)])), "true");
             }
             other => panic!("an unknown block: {other}"),
         }

@@ -3,6 +3,13 @@
 //! `SEALED_SECRETS_FUZZ_SECONDS=600 cargo test -p tests --test templates_fuzz` runs it for ten minutes. A coverage-guided
 //! fuzzer calls the same function, `template::fuzz`.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::format_push_string,
+    reason = "in helpers of tests too"
+)]
+
 use std::time::{Duration, Instant};
 
 #[path = "../templates/corpus.rs"]

@@ -3,6 +3,8 @@
 //! `cargo test --release -p tests --test templates_speed -- --nocapture` prints the times and their ratio and holds ours
 //! to 100 µs. An unoptimised build is only held to ten times that.
 
+#![allow(clippy::expect_used, clippy::panic, reason = "in helpers of tests too")]
+
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
@@ -50,7 +52,7 @@ fn values() -> Values {
 
 fn ours(text: &str, values: &Values) -> (Vec<u8>, Duration) {
     let template = Template::parse("t", text).expect("it parses");
-    let data = Data::from_iter(values.iter().map(|(key, value)| (key, value.clone())));
+    let data = Data::new(values.iter().map(|(key, value)| (key, value.clone())));
     let mut rng = rand::rng();
     let mut render = || {
         let mut context = Context {

@@ -24,7 +24,7 @@ const BUDGET: Budget = Budget {
 pub fn fuzz(bytes: &[u8], rng: &mut dyn CryptoRng) {
     let mut parts = bytes.splitn(2, |&byte| byte == 0);
     let text = String::from_utf8_lossy(parts.next().unwrap_or_default());
-    let data = Data::from_iter([("a", parts.next().unwrap_or_default()), ("user", b"app")]);
+    let data = Data::new([("a", parts.next().unwrap_or_default()), ("user", b"app")]);
     let lines = text.split('\n').count();
     match Template::parse("t", &text) {
         Err(error) => assert!(

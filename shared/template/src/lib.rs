@@ -7,7 +7,7 @@
 //! use template::{Budget, Context, Data, Template};
 //!
 //! let template = Template::parse("url", "postgres://{{ .user }}:{{ .password | urlquery }}@db/app")?;
-//! let data = Data::from_iter([("user", "app"), ("password", "p@ss")]);
+//! let data = Data::new([("user", "app"), ("password", "p@ss")]);
 //! let mut rng = rand::rng();
 //! let mut context = Context { budget: Budget::default(), now: jiff::Timestamp::UNIX_EPOCH, rng: &mut rng };
 //! assert_eq!(template.render(&data, &mut context)?, b"postgres://app:p%40ss@db/app");

@@ -115,6 +115,11 @@ pub struct Data {
 }
 
 impl Data {
+    /// Values by key; of several under one key the last counts.
+    pub fn new<K: AsRef<str>, V: Into<Vec<u8>>>(values: impl IntoIterator<Item = (K, V)>) -> Self {
+        values.into_iter().collect()
+    }
+
     /// Adds a value or replaces it.
     pub fn insert(&mut self, key: &str, value: impl Into<Vec<u8>>) {
         self.values
