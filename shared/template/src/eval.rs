@@ -188,7 +188,10 @@ impl<'t, 'e, 'c> Evaluator<'t, 'e, 'c> {
             _ => return Err(Fault::misuse("range needs a list, a map or a whole number")),
         }
         let flow = match &branch.otherwise {
-            Some(otherwise) if !ran => self.list(dot, otherwise)?,
+            Some(otherwise) if !ran => match self.list(dot, otherwise)? {
+                Flow::Break => Flow::On, // as in Go, it ends this range, not the one around it
+                flow => flow,
+            },
             _ => Flow::On,
         };
         self.variables.truncate(outer);

@@ -184,16 +184,20 @@ fn chunk(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let items = as_list(&args.value(1))?.items();
     let size = usize::try_from(args.int(0).unsigned_abs()).unwrap_or(usize::MAX);
     if args.int(0) <= 0 {
-        // sprig's arithmetic finds no chunks at all for some negative sizes.
-        let none = args.int(0) < 0 && items.len() >= 2 && items.len() - 1 <= size;
-        let wrong = Fault::failed("the size of a chunk must be positive");
-        return if none {
-            Ok(List::new(ListKind::Lists, Vec::new())?.into())
-        } else {
-            Err(wrong)
-        };
+        return chunk_backwards(items, if args.int(0) == 0 { 0 } else { size });
     }
     let chunks: Result<Vec<Value>, Fault> =
         items.chunks(size).map(|part| any(part.to_vec())).collect();
     Ok(List::new(ListKind::Lists, chunks?)?.into())
+}
+
+/// What sprig's arithmetic makes of a size that is not positive: mostly failure, but no chunks at all of a list that is
+/// about as long, and a list of one item as it is.
+fn chunk_backwards(items: Vec<Value>, size: usize) -> Outcome {
+    let chunks = match items.len() {
+        1 if size >= 2 => vec![any(items)?],
+        2.. if size > 0 && items.len() - 1 <= size => Vec::new(),
+        _ => return Err(Fault::failed("the size of a chunk must be positive")),
+    };
+    Ok(List::new(ListKind::Lists, chunks)?.into())
 }
