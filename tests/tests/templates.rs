@@ -117,6 +117,22 @@ fn knows_the_functions_of_the_peer_and_no_others() {
 }
 
 #[test]
+fn every_deviation_is_still_one_and_stands_on_the_page() {
+    let page = include_str!("../../shared/template/README.md");
+    let mut peer = Peer::start();
+    for deviation in deviations::DEVIATIONS {
+        let row = format!("\n| {} | ", deviation.what);
+        assert!(page.contains(&row), "no row for: {}", deviation.what);
+        if let Some(example) = deviation.example {
+            let template = example();
+            let ours = ours::render(&template, &Values::new());
+            let theirs = peer.render(&template, &Values::new());
+            assert!(!alike(&ours, &theirs), "no difference any more: {template}");
+        }
+    }
+}
+
+#[test]
 fn the_corpus_renders_as_in_go() {
     let mut comparison = Comparison::new();
     for (place, template) in corpus::templates() {
