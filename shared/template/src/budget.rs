@@ -31,7 +31,7 @@ impl Default for Budget {
             memory: 64 << 20,
             depth: 100,
             keys: 8,
-            hashes: 64,
+            hashes: 32,
         }
     }
 }

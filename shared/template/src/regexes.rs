@@ -60,18 +60,21 @@ impl Pattern {
             .collect()
     }
 
-    /// All matches with their groups.
-    pub(crate) fn captures(&self, text: &[u8]) -> Vec<Groups> {
+    /// Shows all matches with their groups to `visit`, one by one so that it can stop at the end of its budget.
+    pub(crate) fn each(
+        &self,
+        text: &[u8],
+        mut visit: impl FnMut(&Groups) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
         let subject = Subject::new(text);
-        self.regex
-            .captures_iter(&subject.text)
-            .map(|groups| {
-                groups
-                    .iter()
-                    .map(|group| group.map(|group| subject.place(group.start(), group.end())))
-                    .collect()
-            })
-            .collect()
+        let mut groups = Groups::new();
+        for found in self.regex.captures_iter(&subject.text) {
+            groups.clear();
+            let place = |group: regex::Match<'_>| subject.place(group.start(), group.end());
+            groups.extend(found.iter().map(|group| group.map(place)));
+            visit(&groups)?;
+        }
+        Ok(())
     }
 }
 

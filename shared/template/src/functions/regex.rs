@@ -133,14 +133,15 @@ fn replace_all(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     }
     let mut out = env.writer();
     let mut done = 0;
-    for groups in pattern.captures(&text) {
-        env.gauge.steps(1 + groups.len())?;
+    pattern.each(&text, |groups| {
+        env.gauge.steps(1 + groups.len() + new.len() / 4)?;
         if let Some(&Some((start, end))) = groups.first() {
             out.push(&text[done..start])?;
-            expand(&mut out, &pattern, &new, &text, &groups)?;
+            expand(&mut out, &pattern, &new, &text, groups)?;
             done = end;
         }
-    }
+        Ok(())
+    })?;
     out.push(&text[done..])?;
     Ok(out.finish().into())
 }
