@@ -46,7 +46,16 @@ fn mutated(dice: &mut Dice, corpus: &[(String, String)]) -> Vec<u8> {
             }
             3 => bytes.insert(at, b"{}()|.$\"'`-*/=: \n\0\xff19"[dice.below(21)]),
             _ => {
-                let number = ["99999999999", "-1", "0", "1e308", "2147483648"][dice.below(5)];
+                let number = [
+                    "99999999999",
+                    "-1",
+                    "0",
+                    "1e308",
+                    "2147483648",
+                    "9223372036854775807",
+                    "-9223372036854775808",
+                    "70000",
+                ][dice.below(8)];
                 bytes.splice(at..end, number.bytes());
             }
         }

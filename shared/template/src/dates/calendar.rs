@@ -2,8 +2,9 @@
 
 /// Days from 1970-01-01. Months beyond 1 to 12 count on into other years.
 pub(super) fn days(year: i64, month: i64, day: i64) -> i64 {
-    let year = year.wrapping_add((month - 1).div_euclid(12));
-    let month = (month - 1).rem_euclid(12) + 1;
+    let month = month.wrapping_sub(1);
+    let year = year.wrapping_add(month.div_euclid(12));
+    let month = month.rem_euclid(12) + 1;
     // Years begin in March, so that the leap day is the last.
     let (year, month) = if month > 2 {
         (year, month - 3)

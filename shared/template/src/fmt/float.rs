@@ -1,5 +1,8 @@
 //! Floating-point numbers as text (strconv.FormatFloat).
 
+/// No float has more digits than this; after them come zeros.
+const MOST_DIGITS: usize = 1100;
+
 /// `verb` is one of `e E f g G b x X`; without a precision the fewest digits that read back the same.
 pub(crate) fn append_float(number: f64, verb: char, precision: Option<usize>) -> String {
     if number.is_nan() {
@@ -16,7 +19,11 @@ pub(crate) fn append_float(number: f64, verb: char, precision: Option<usize>) ->
     let size = number.abs();
     let body = match verb {
         'f' => match precision {
-            Some(precision) => format!("{size:.precision$}"),
+            Some(precision) => {
+                let exact = precision.min(MOST_DIGITS);
+                let zeros = if exact == 0 { 0 } else { precision - exact };
+                format!("{size:.exact$}{}", "0".repeat(zeros))
+            }
             None => fixed(&shortest(size)),
         },
         'e' | 'E' => {
@@ -43,7 +50,15 @@ pub(crate) fn shortest(size: f64) -> Digits {
 }
 
 fn rounded(size: f64, count: usize) -> Digits {
-    split(&format!("{size:.*e}", count.saturating_sub(1)))
+    split(&format!(
+        "{size:.*e}",
+        count.saturating_sub(1).min(MOST_DIGITS)
+    ))
+}
+
+/// With zeros up to this length. Rust's own padding stops at 65,535.
+fn filled(digits: &str, len: usize) -> String {
+    [digits, &"0".repeat(len.saturating_sub(digits.len()))].concat()
 }
 
 fn split(text: &str) -> Digits {
@@ -58,7 +73,7 @@ fn exponential(digits: &Digits, verb: char, precision: Option<usize>) -> String 
     let e = if verb.is_ascii_uppercase() { 'E' } else { 'e' };
     let (first, rest) = digits.digits.split_at(1);
     let wanted = precision.unwrap_or(rest.len());
-    let rest = format!("{rest:0<wanted$}");
+    let rest = filled(rest, wanted);
     let point = if rest.is_empty() { "" } else { "." };
     let sign = if digits.exponent < 0 { '-' } else { '+' };
     format!("{first}{point}{rest}{e}{sign}{:02}", digits.exponent.abs())
@@ -72,7 +87,7 @@ fn fixed(digits: &Digits) -> String {
             let zeros = usize::try_from(-exponent - 1).unwrap_or(0);
             format!("0.{}{digits}", "0".repeat(zeros))
         }
-        Ok(whole) if whole + 1 >= digits.len() => format!("{digits:0<width$}", width = whole + 1),
+        Ok(whole) if whole + 1 >= digits.len() => filled(digits, whole + 1),
         Ok(whole) => format!("{}.{}", &digits[..=whole], &digits[whole + 1..]),
     }
 }
@@ -149,7 +164,7 @@ fn hexadecimal(size: f64, precision: Option<usize>, verb: char) -> String {
     let fraction = format!("{:013x}", mantissa & ((1 << 52) - 1));
     let fraction = match precision {
         None => fraction.trim_end_matches('0').to_owned(),
-        Some(precision) => format!("{:0<precision$}", &fraction[..precision.min(13)]),
+        Some(precision) => filled(&fraction[..precision.min(13)], precision),
     };
     let point = if fraction.is_empty() { "" } else { "." };
     let sign = if exponent < 0 { '-' } else { '+' };

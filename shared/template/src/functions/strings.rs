@@ -244,7 +244,7 @@ fn abbreviate(text: &[u8], offset: i64, width: i64) -> Vec<u8> {
         let to = usize::try_from(to).unwrap_or(0).clamp(from, text.len());
         &text[from..to]
     };
-    let mut offset = offset.min(len);
+    let mut offset = offset.clamp(0, len);
     if len - offset < kept {
         offset = len - kept;
     }
