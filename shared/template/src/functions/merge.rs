@@ -2,14 +2,17 @@
 
 use super::{Args, Function, Outcome, Type};
 use crate::environment::Environment;
-use crate::error::{Fault, Limit};
+use crate::error::{ErrorKind, Fault, Limit};
 use crate::text::Text;
-use crate::value::{Entries, Map, MapKind, Value};
+use crate::value::{Entries, Map, MapKind, Pointer, Value};
 
 pub(super) static TABLE: &[Function] = &[
-    Function::new("merge", &[Type::Dict], |env, args| all(env, args, false)).rest(Type::Dict),
+    Function::new("merge", &[Type::Dict], |env, args| {
+        lenient(env, args, false)
+    })
+    .rest(Type::Dict),
     Function::new("mergeOverwrite", &[Type::Dict], |env, args| {
-        all(env, args, true)
+        lenient(env, args, true)
     })
     .rest(Type::Dict),
     Function::new("mustMerge", &[Type::Dict], |env, args| {
@@ -21,6 +24,19 @@ pub(super) static TABLE: &[Function] = &[
     })
     .rest(Type::Dict),
 ];
+
+/// The one failure that the library reports as an error; `merge` and `mergeOverwrite` swallow it.
+const DIFFERENT_TYPES: Fault = Fault {
+    kind: ErrorKind::Failed,
+    reason: "a dict or time cannot be merged into a version",
+};
+
+fn lenient(env: &mut Environment<'_>, args: &Args<'_>, overwrite: bool) -> Outcome {
+    match all(env, args, overwrite) {
+        Err(DIFFERENT_TYPES) => Ok(Value::text("")),
+        outcome => outcome,
+    }
+}
 
 fn all(env: &mut Environment<'_>, args: &Args<'_>, overwrite: bool) -> Outcome {
     let mut target = args.map(0);
@@ -87,6 +103,13 @@ fn merge_entry(
         return Ok(());
     }
     match (&new, &old) {
+        (
+            Value::Map(_) | Value::Time(_) | Value::Certificate(_),
+            Some(Value::Version(_, Pointer::Yes)),
+        ) if !overwrite => return Err(DIFFERENT_TYPES),
+        (Value::Map(_), Some(Value::Certificate(_))) => {
+            return Err(Fault::failed("a dict cannot be merged into a certificate"));
+        }
         (Value::Map(new), Some(Value::Map(old))) => {
             into_map(env, old, new, inner)?;
             if !old_is_empty {
