@@ -260,18 +260,19 @@ impl Seen {
         };
         let begun = Instant::now();
         let read = |item: &str| std::fs::read_to_string(folder.join(&version).join(item));
-        let found: BTreeMap<_, _> = ITEMS.map(|item| (item, read(item).ok())).into();
+        let found = ITEMS.map(|item| (item, read(item).ok()));
         if begun.elapsed() > Duration::from_millis(900) {
             return; // An old version may be gone by now, after its second of grace.
         }
-        let whole = |(item, text): (&&str, &Option<String>)| {
-            text.as_ref()
-                .map(|text| (*item, generation(object, item, text)))
-        };
-        let found: BTreeMap<_, _> = found.iter().filter_map(whole).collect();
-        let newest = found["a"];
+        let mut generations = BTreeMap::new();
+        for (item, text) in found {
+            if let Some(text) = text {
+                generations.insert(item, generation(object, item, &text));
+            }
+        }
+        let newest = generations["a"];
         let want: BTreeMap<_, _> = items(newest).map(|item| (item, newest)).collect();
-        assert_eq!(found, want, "a mix");
+        assert_eq!(generations, want, "a mix");
         self.note(object, newest);
     }
 

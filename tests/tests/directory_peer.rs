@@ -150,7 +150,7 @@ fn count(statuses: &Path) -> usize {
     namespaces
         .map(|namespace| {
             let files = std::fs::read_dir(namespace.unwrap().path()).unwrap();
-            let is_done = |name: String| name.ends_with(".yaml");
+            let is_done = |name: String| !name.starts_with('.');
             files
                 .filter(|file| is_done(file.as_ref().unwrap().file_name().into_string().unwrap()))
                 .count()
