@@ -36,7 +36,7 @@ const WRITE_NEW: OFlags = OFlags::WRONLY
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// The system's answer.
-    #[error("{}: {source}", path.display())]
+    #[error("{} cannot be used", path.display())]
     System {
         /// Where.
         path: PathBuf,

@@ -2,6 +2,7 @@
 //! asked to.
 
 use jiff::Timestamp;
+use shared::error_chain;
 use shared::key::{GenerateError, KeySpec, NewKey};
 use shared::renewal::{Policy, Reason, Renewal, renewal};
 use tokio::task::JoinHandle;
@@ -103,7 +104,7 @@ impl KeyRenewal {
                 Some(new)
             }
             Err(error) => {
-                error!(%error, "Failed to generate new key");
+                error!(error = error_chain(&error), "Failed to generate new key");
                 self.failed(now);
                 None
             }

@@ -11,10 +11,11 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use rand::RngExt as _;
+use shared::error_chain;
 use shared::key::NewKey;
 use shared::key_ring::{KeyRing, RingKey};
 use shared::key_secret;
-use shared::manifest::{self, Document, Node, Value};
+use shared::manifest::{self, Document, Reading};
 use shared::secret::Secret;
 use tracing::{error, info, warn};
 use zeroize::Zeroizing;
@@ -86,7 +87,13 @@ impl KeyStore {
     pub fn poll(&mut self, now: Timestamp) -> bool {
         let before = Arc::clone(&self.ring);
         if let Err(error) = self.look(now) {
-            self.tell([format!("{error}; the keys read before stay in use")].into());
+            self.tell(
+                [format!(
+                    "{}; the keys read before stay in use",
+                    error_chain(&error)
+                )]
+                .into(),
+            );
         }
         !self.ring.same_keys(&before)
     }
@@ -133,9 +140,7 @@ impl KeyStore {
         let look = self.files.look(&self.root, &listing, now, |path, bytes| {
             Found::read(path, bytes, config)
         });
-        if look.changed || self.told.is_empty() != listing.problems.is_empty() {
-            self.tell(self.problems(listing.problems.into_values()));
-        }
+        self.tell(self.problems(listing.problems.into_values()));
         if look.changed {
             self.make_ring();
         }
@@ -204,10 +209,10 @@ fn file_name(name: &str) -> String {
 
 impl Found {
     fn read(path: &Path, bytes: &[u8], config: &KeyConfig) -> Result<Self, String> {
-        let documents = manifest::read(bytes).map_err(|error| error.to_string())?;
+        let documents = manifest::read(bytes).map_err(|error| error_chain(&error))?;
         let mut found = Self::default();
         for document in &documents {
-            found.take(path, document.number, &document.root, config);
+            found.take(path, document, config);
         }
         for name in &found.inactive {
             warn!(secretname = name, file = %path.display(), "private key not in use: it lacks the label of an active key");
@@ -215,55 +220,38 @@ impl Found {
         Ok(found)
     }
 
-    /// Lists are taken apart here, so that one bad Secret does not take its neighbours along.
-    fn take(&mut self, path: &Path, number: usize, node: &Node, config: &KeyConfig) {
-        let kind = node.text("kind").unwrap_or_default();
-        match node.field("items").map(|items| &items.value) {
-            Some(Value::List(items)) if matches!(kind, "List" | "SecretList") => {
-                for item in items {
-                    self.take(path, number, item, config);
-                }
+    fn take(&mut self, path: &Path, document: &Document, config: &KeyConfig) {
+        let mut reading = Reading::default();
+        for secret in Secret::each_from_document(document, &mut reading) {
+            let taken = secret
+                .map_err(|error| error_chain(&error))
+                .and_then(|secret| self.take_secret(path, secret, config));
+            if let Err(problem) = taken {
+                let number = document.number;
+                self.problems.push(format!("document {number}: {problem}"));
             }
-            _ => self.take_secret(path, number, node, config),
         }
     }
 
-    fn take_secret(&mut self, path: &Path, number: usize, node: &Node, config: &KeyConfig) {
-        let root = node.clone();
-        let line = node.line;
-        let secrets = match Secret::all_from_document(&Document { number, root }) {
-            Ok((secrets, _)) => secrets,
-            Err(error) => {
-                let problem = format!("document {number}, line {line}: {error}");
-                return self.problems.push(problem);
-            }
-        };
-        for mut secret in secrets {
-            let name = secret
-                .metadata
-                .name
-                .get_or_insert_with(|| stem(path))
-                .clone();
-            if !key_secret::is_active(&secret.metadata) && name != config.prefix {
-                self.inactive.push(name);
-                continue;
-            }
-            let created = secret
-                .metadata
-                .creation_timestamp
-                .as_ref()
-                .map(|time| time.0);
-            match key_secret::parse(&secret, config.priority) {
-                Ok(key) => self.keys.push(Stored {
-                    key: Arc::new(key),
-                    created,
-                }),
-                Err(error) => {
-                    let problem = format!("document {number}, line {line}: Secret {name}: {error}");
-                    self.problems.push(problem);
-                }
-            }
+    fn take_secret(
+        &mut self,
+        path: &Path,
+        mut secret: Secret,
+        config: &KeyConfig,
+    ) -> Result<(), String> {
+        let name = secret.metadata.name.get_or_insert_with(|| stem(path));
+        let name = name.clone();
+        if !key_secret::is_active(&secret.metadata) && name != config.prefix {
+            self.inactive.push(name);
+            return Ok(());
         }
+        let created = secret.metadata.creation_timestamp.as_ref();
+        let created = created.map(|time| time.0);
+        let key = key_secret::parse(&secret, config.priority)
+            .map_err(|error| format!("Secret {name}: {}", error_chain(&error)))?;
+        let key = Arc::new(key);
+        self.keys.push(Stored { key, created });
+        Ok(())
     }
 }
 
@@ -273,6 +261,3 @@ fn stem(path: &Path) -> String {
         .to_string_lossy()
         .into_owned()
 }
-
-#[cfg(test)]
-mod tests;

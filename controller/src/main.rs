@@ -8,6 +8,7 @@ use controller::args::{Config, Stop};
 use controller::rounds::{Rounds, StartError};
 use controller::{http, log};
 use jiff::Timestamp;
+use shared::error_chain;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
@@ -17,12 +18,12 @@ use tracing::{error, info, warn};
 enum Failure {
     #[error(transparent)]
     Start(#[from] StartError),
-    #[error("--listen-addr: cannot listen on {address}: {source}")]
+    #[error("--listen-addr: cannot listen on {address}")]
     Listen {
         address: String,
         source: std::io::Error,
     },
-    #[error("the system refused what every process needs: {0}")]
+    #[error("the system refused what every process needs")]
     System(#[from] std::io::Error),
 }
 
@@ -63,7 +64,7 @@ fn run(config: &Config) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            error!("{error}");
+            error!("{}", error_chain(&error));
             ExitCode::FAILURE
         }
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
+use shared::error_chain;
 use shared::key::NewKey;
 use shared::key_ring::KeyRing;
 use tokio::sync::watch;
@@ -42,8 +43,8 @@ pub struct Rounds {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The folder itself.
-    #[error("--directory: {0}; make the folder and DIR/sealed first")]
-    Directory(FileError),
+    #[error("--directory takes a folder that is there; make it and `sealed` in it first")]
+    Directory(#[source] FileError),
     /// Another one is at work.
     #[error(
         "another controller works on {}; one folder has one controller, so stop that one first",
@@ -139,7 +140,7 @@ impl Rounds {
                 self.reconciler.changed(ids, now);
                 self.ready.store(true, Ordering::Release);
             }
-            Err(error) => error!(%error, "Cannot scan"),
+            Err(error) => error!(error = error_chain(&error), "Cannot scan"),
         }
     }
 
@@ -152,7 +153,7 @@ impl Rounds {
     }
 
     fn lose(&mut self, error: &dyn std::error::Error, now: Timestamp) {
-        error!(%error, "Failed to store the new key");
+        error!(error = error_chain(error), "Failed to store the new key");
         self.renewal.failed(now);
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use shared::error_chain;
 use shared::key::Fingerprint;
 use shared::resource::{Condition, ItemStatus, SealedSecretStatus, time};
 use shared::unseal::{ItemErrors, UnsealError};
@@ -53,7 +54,7 @@ impl Outcome<'_> {
     pub fn message(&self) -> Option<String> {
         match self {
             Self::Unsealed(_) => None,
-            Self::Refused { why, .. } => Some(why.to_string()),
+            Self::Refused { why, .. } => Some(error_chain(why)),
             Self::Failed { message, .. } => Some(message.clone()),
         }
     }
@@ -83,7 +84,7 @@ impl Outcome<'_> {
                 .map(|error| ItemStatus {
                     key: error.key.clone(),
                     sealed_by: None,
-                    error: Some(error.problem.to_string()),
+                    error: Some(error_chain(&error.problem)),
                 })
                 .collect(),
             Self::Refused { .. } | Self::Failed { .. } => Vec::new(),

@@ -36,14 +36,7 @@ fn built(name: &str) -> PathBuf {
 fn build() -> PathBuf {
     let profile = profile_folder();
     let status = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args([
-            "build",
-            "--bins",
-            "--package",
-            "controller",
-            "--package",
-            "kubeseal-rs",
-        ])
+        .args(["build", "--workspace", "--bins"])
         .args(["--profile", profile_name(&profile), "--target-dir"])
         .arg(profile.parent().unwrap())
         .current_dir(env!("CARGO_MANIFEST_DIR"))

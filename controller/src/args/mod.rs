@@ -90,6 +90,7 @@ impl Config {
         let flags = PROGRAM.parse(words, &variable).map_err(|stop| match stop {
             flags::Stop::Help(text) => Stop::Print(text),
             flags::Stop::Usage(text) => Stop::Usage(text),
+            flags::Stop::Refused(text) => Stop::Invalid(vec![text]),
         })?;
         if flags.switch("version") {
             let version = env!("CARGO_PKG_VERSION");

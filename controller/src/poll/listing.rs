@@ -3,6 +3,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
+use shared::error_chain;
 
 use crate::folder::{FileError, Folder, Stamp};
 
@@ -58,7 +59,7 @@ pub fn list(root: &Folder, top: &str, depth: Depth) -> Result<Listing, FileError
     walk.folder(&folder, Path::new(top))?;
     while let Some(link) = walk.links.pop() {
         if let Err(error) = walk.link(&link) {
-            walk.listing.problems.insert(link, error.to_string());
+            walk.listing.problems.insert(link, error_chain(&error));
         }
     }
     Ok(walk.listing)
@@ -96,7 +97,7 @@ impl Walk<'_> {
                 _ => Ok(()),
             };
             if let Err(error) = entered {
-                self.listing.problems.insert(path, error.to_string());
+                self.listing.problems.insert(path, error_chain(&error));
             }
         }
         Ok(())

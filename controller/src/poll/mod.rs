@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use jiff::{SignedDuration, Timestamp};
+use shared::error_chain;
 
 use crate::folder::{FileError, Folder, Stamp};
 pub use listing::{Depth, Listing, list};
@@ -129,7 +130,7 @@ impl<T> Known<T> {
             Err(error) => {
                 // Without stamp: what stops us reading may end without a change of the file.
                 (self.stamp, self.digest) = (None, None);
-                Ok(self.set_problem(Some(error.to_string())))
+                Ok(self.set_problem(Some(error_chain(&error))))
             }
             Ok((stamp, bytes)) => {
                 let at_rest = age(&stamp, now).is_none_or(|age| age > GRANULARITY);

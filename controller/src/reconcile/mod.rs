@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use shared::error_chain;
 use shared::key::Fingerprint;
 use shared::key_ring::KeyRing;
 use shared::unseal::{UnsealError, unseal};
@@ -205,7 +206,7 @@ impl<S: Store> Tools<S> {
             Ok(ended) => ended,
             Err(error) => Ended::Retry(Report {
                 reason: "ErrUpdateFailed",
-                message: error.to_string(),
+                message: error_chain(&error),
             }),
         }
     }
@@ -233,7 +234,7 @@ impl<S: Store> Tools<S> {
             matches!(&observed.existing, Existing::Ours(values) if !values.is_empty());
         let outcome = match (&refusal, &applied) {
             (_, Err(error)) => Outcome::Failed {
-                message: error.to_string(),
+                message: error_chain(error),
                 keeps_values,
             },
             (Some(why), Ok(())) => Outcome::Refused { why, keeps_values },

@@ -177,6 +177,11 @@ impl Case {
         std::fs::read_to_string(self.dir.join("secrets").join(path)).ok()
     }
 
+    /// Which version of an object's values is in place.
+    pub fn version(&self, id: &str) -> PathBuf {
+        std::fs::read_link(self.dir.join("secrets").join(id).join("..data")).unwrap()
+    }
+
     /// `Synced` of an object: its status, and its message or nothing.
     pub fn synced(&self, id: &str) -> Option<(String, String)> {
         let condition = self.conditions(id)?.into_iter().next()?;

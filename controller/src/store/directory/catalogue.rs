@@ -172,6 +172,14 @@ pub(super) fn problems(known: &Known<Claims>) -> Option<String> {
         .filter(|text| !text.is_empty())
 }
 
+/// What is left alone in a file that can be read.
+pub(super) fn others(known: &Known<Claims>) -> &[String] {
+    match &known.value {
+        Some(claims) if known.problem.is_none() => &claims.others,
+        _ => &[],
+    }
+}
+
 /// Which of two is meant nobody can tell, and the order of files must not decide.
 fn twice(id: &ObjectId, one: &Path, other: &Path) -> Entry {
     let why = if one == other {

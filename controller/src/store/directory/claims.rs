@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use shared::manifest::{self, Document, Node, Reading, Value};
+use shared::error_chain;
+use shared::manifest::{self, Document, Node, Reading};
 use shared::resource::SealedSecret;
 
 use super::names::{check_name, check_namespace};
 use crate::store::ObjectId;
-
-const API_VERSION: &str = "bitnami.com/v1alpha1";
 
 /// What a file holds.
 #[derive(Debug, Default, PartialEq)]
@@ -18,7 +17,7 @@ pub(super) struct Claims {
     /// What is wrong with documents, a sentence each, with document number and line. Nothing wrong
     /// is quoted but names.
     pub(super) problems: Vec<String>,
-    /// Kinds of documents that are no business of ours.
+    /// Documents that are left alone since they are of another kind, a sentence each.
     pub(super) others: Vec<String>,
 }
 
@@ -37,10 +36,12 @@ pub(super) struct Claim {
 ///
 /// The file as a whole is no series of documents.
 pub(super) fn read(bytes: &[u8]) -> Result<Claims, String> {
-    let documents = manifest::read(bytes).map_err(|error| error.to_string())?;
+    let documents = manifest::read(bytes).map_err(|error| error_chain(&error))?;
     let mut claims = Claims::default();
     for document in &documents {
-        claims.take(document.number, &document.root);
+        for node in document.root.list_items(&["List", "SealedSecretList"]) {
+            claims.take(document.number, node);
+        }
     }
     Ok(claims)
 }
@@ -49,19 +50,17 @@ impl Claims {
     fn take(&mut self, number: usize, node: &Node) {
         match node.text("kind").unwrap_or_default() {
             "SealedSecret" => self.take_sealed(number, node),
-            "List" | "SealedSecretList" => {
-                if let Some(Value::List(items)) = node.field("items").map(|items| &items.value) {
-                    for item in items {
-                        self.take(number, item);
-                    }
-                }
-            }
             "" => self.problem(
                 number,
                 node,
                 "it has no `kind`; only manifests belong into this folder",
             ),
-            kind => self.others.push(kind.chars().take(100).collect()),
+            kind => {
+                let kind: String = kind.chars().take(100).collect();
+                self.others.push(format!(
+                    "document {number} is a {kind}; only SealedSecrets are taken up"
+                ));
+            }
         }
     }
 
@@ -97,25 +96,19 @@ fn identity(node: &Node) -> Result<ObjectId, String> {
             })
         })
     };
-    let namespace = field("namespace").map_err(|error| error.to_string())?;
-    let name = field("name").map_err(|error| error.to_string())?;
-    check_name(&name).map_err(|error| error.to_string())?;
-    check_namespace(&namespace).map_err(|error| error.to_string())?;
+    let namespace = field("namespace").map_err(|error| error_chain(&error))?;
+    let name = field("name").map_err(|error| error_chain(&error))?;
+    check_name(&name).map_err(|error| error_chain(&error))?;
+    check_namespace(&namespace).map_err(|error| error_chain(&error))?;
     Ok(ObjectId { namespace, name })
 }
 
 fn sealed(number: usize, node: &Node) -> Result<Arc<SealedSecret>, String> {
-    let version = node.text("apiVersion").unwrap_or_default();
-    if version != API_VERSION {
-        return Err(format!("its apiVersion must be {API_VERSION}"));
-    }
-    let document = Document {
-        number,
-        root: node.clone(),
-    };
-    SealedSecret::from_document(&document)
-        .map(|(sealed, _)| Arc::new(sealed))
-        .map_err(|error| error.to_string())
+    let root = node.clone();
+    let (mut sealed, _) = SealedSecret::all_from_document(&Document { number, root })
+        .map_err(|error| error_chain(&error))?;
+    let sealed = sealed.pop().map(Arc::new);
+    sealed.ok_or_else(|| "it holds no SealedSecret".into())
 }
 
 #[cfg(test)]
@@ -163,7 +156,11 @@ mod tests {
         assert_eq!(coerced.objects[0].id.name, "true");
         let sealed = coerced.objects[0].sealed.as_ref().unwrap();
         assert_eq!(sealed.metadata.name.as_deref(), Some("true"));
-        assert_eq!(read(b"kind: Secret\n").unwrap().others, ["Secret"]);
+        let others = read(b"kind: Secret\n").unwrap().others;
+        assert_eq!(
+            others,
+            ["document 1 is a Secret; only SealedSecrets are taken up"]
+        );
     }
 
     #[test]
@@ -182,8 +179,10 @@ mod tests {
             ),
             (
                 &GOOD.replace("v1alpha1", "v2"),
-                vec!["ns/web: its apiVersion must be bitnami.com/v1alpha1"],
-                "document 1, line 1: its apiVersion",
+                vec![
+                    "ns/web: it is a bitnami.com/v2 SealedSecret, not a bitnami.com/v1alpha1 SealedSecret",
+                ],
+                "document 1, line 1: it is a bitnami.com/v2",
             ),
             (
                 &GOOD.replace("spec: {", "spec: {template: [], "),

@@ -15,11 +15,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use shared::error_chain;
 use shared::plain::Plain;
 use shared::resource::SealedSecretStatus;
 use shared::secret::Secret;
-use tracing::{debug, error, warn};
+use tracing::{error, warn};
 
 use crate::decide::{Existing, Plan};
 use crate::folder::{FileError, Folder, Opened};
@@ -34,6 +35,9 @@ use values::{Owner, Values};
 const SEALED: &str = "sealed";
 const SECRETS: &str = "secrets";
 const STATUS: &str = "status";
+
+/// How long an old version stays, for an open(2) that was on its way to it.
+const GRACE: SignedDuration = SignedDuration::from_secs(1);
 
 /// Longest name of a file on the file systems of today.
 const MAX_FILE_NAME: usize = 255;
@@ -57,6 +61,8 @@ struct Scanned {
     catalogue: Catalogue,
     /// What has been said about files already.
     told: BTreeSet<String>,
+    /// Objects with something to clean up, and the scan that first knew of it.
+    untidy: BTreeMap<ObjectId, Option<Timestamp>>,
 }
 
 impl DirectoryStore {
@@ -126,12 +132,16 @@ impl Store for DirectoryStore {
 
 impl Place {
     fn scan(&self, now: Timestamp) -> Vec<ObjectId> {
+        self.tidy(now);
         let mut scanned = self.scanned();
         let listing = match poll::list(&self.root, SEALED, Depth::Deep) {
             Ok(listing) => listing,
             Err(error) => {
-                let text = format!("{error}; no Secret is removed while this lasts");
-                scanned.tell([text].into());
+                let text = format!(
+                    "{}; no Secret is removed while this lasts",
+                    error_chain(&error)
+                );
+                scanned.tell([text].into(), BTreeSet::new());
                 scanned.catalogue.take_nothing();
                 return Vec::new();
             }
@@ -140,15 +150,47 @@ impl Place {
             files, catalogue, ..
         } = &mut *scanned;
         let look = files.look(&self.root, &listing, now, |_, bytes| claims::read(bytes));
-        let in_files = files.files().iter().filter_map(|(path, known)| {
-            let problem = catalogue::problems(known)?;
-            Some(format!("{}: {problem}", path.display()))
-        });
-        let told: BTreeSet<String> = in_files.chain(listing.problems.into_values()).collect();
-        let clean = look.settled && told.is_empty();
+        let mut problems: BTreeSet<String> = listing.problems.into_values().collect();
+        let mut notes = BTreeSet::new();
+        for (path, known) in files.files() {
+            let path = path.display();
+            problems.extend(catalogue::problems(known).map(|text| format!("{path}: {text}")));
+            notes.extend(
+                catalogue::others(known)
+                    .iter()
+                    .map(|text| format!("{path}: {text}")),
+            );
+        }
+        let clean = look.settled && problems.is_empty();
         let changed = catalogue.take(files.files(), clean, now);
-        scanned.tell(told);
+        scanned.tell(problems, notes);
         changed
+    }
+
+    /// Cleans up where the last write lies back far enough.
+    fn tidy(&self, now: Timestamp) {
+        let mut due = Vec::new();
+        self.scanned().untidy.retain(|id, since| {
+            let is_due = now.duration_since(*since.get_or_insert(now)) >= GRACE;
+            if is_due {
+                due.push(id.clone());
+            }
+            !is_due
+        });
+        for id in due {
+            match self.values(&id).and_then(|values| values.tidy()) {
+                Err(error) if !error.is_missing() => {
+                    let error = error_chain(&error);
+                    warn!(
+                        namespace = id.namespace,
+                        name = id.name,
+                        error,
+                        "Cannot clean up"
+                    );
+                }
+                _ => {}
+            }
+        }
     }
 
     fn gather(&self, id: &ObjectId) -> Result<Observed, StoreError> {
@@ -160,7 +202,8 @@ impl Place {
         Ok(Observed {
             source: source.unwrap_or(Source::Gone),
             existing: self.existing(id)?,
-            status: self.status(id)?.map(|file| file.status),
+            // A status that cannot be read must not keep values from being written.
+            status: self.status(id).ok().flatten().map(|file| file.status),
         })
     }
 
@@ -191,7 +234,7 @@ impl Place {
         match plan {
             Plan::Create(secret) | Plan::Replace(secret) => self.write(id, &secret),
             Plan::Remove => Ok(self.remove(id)?),
-            Plan::Leave | Plan::Refuse(_) => Ok(self.tidy(id)?),
+            Plan::Leave | Plan::Refuse(_) => Ok(self.leave(id)?),
         }
     }
 
@@ -202,6 +245,7 @@ impl Place {
             .child_or_new(SECRETS)?
             .child_or_new(&id.namespace)?;
         let values = Values::of(namespace.child_or_new(&id.name)?)?;
+        self.scanned().untidy.insert(id.clone(), None);
         Ok(values.write(&secret.data, rand::random())?)
     }
 
@@ -214,11 +258,15 @@ impl Place {
         secrets.remove_folder_if_empty(&id.namespace)
     }
 
-    /// Cleans up after killed processes.
-    fn tidy(&self, id: &ObjectId) -> Result<(), FileError> {
+    /// Takes note of what killed processes left.
+    fn leave(&self, id: &ObjectId) -> Result<(), FileError> {
         match self.values(id) {
-            Ok(values) if values.owner() == Owner::Us => values.tidy(),
-            Ok(_) => Ok(()),
+            Ok(values) => {
+                if values.owner() == Owner::Us && values.is_untidy()? {
+                    self.scanned().untidy.insert(id.clone(), None);
+                }
+                Ok(())
+            }
             Err(error) if error.is_missing() || error.is_no_folder() => Ok(()),
             Err(error) => Err(error),
         }
@@ -267,15 +315,16 @@ impl Place {
 }
 
 impl Scanned {
-    /// Says what is wrong, once each time it appears.
-    fn tell(&mut self, problems: BTreeSet<String>) {
+    /// Says what is wrong or left alone, once each time it appears.
+    fn tell(&mut self, problems: BTreeSet<String>, notes: BTreeSet<String>) {
         for problem in problems.difference(&self.told) {
             error!(error = problem, "A manifest cannot be used");
         }
-        for problem in self.told.difference(&problems) {
-            debug!(error = problem, "No longer so");
+        for note in notes.difference(&self.told) {
+            warn!(note, "A document is left alone");
         }
         self.told = problems;
+        self.told.extend(notes);
     }
 }
 

@@ -11,8 +11,10 @@
 //!
 //! As seen by open(2), a crash at any instant leaves the old or the new values and never a mix: the
 //! new version is complete and durable before `..data` leads to it, links to new items dangle until
-//! then, and links to dropped items dangle from then on. A dangling name counts as absent. What
-//! killed processes left over is cleaned up by the next [`Values::write`] or [`Values::tidy`].
+//! then, and links to dropped items dangle from then on. A dangling name counts as absent.
+//!
+//! The old version stays for a moment: an open(2) that has followed `..data` already finds its file
+//! still there. It and what killed processes left over go with a later [`Values::tidy`].
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -118,6 +120,33 @@ impl Values {
         }
     }
 
+    /// Is there anything that [`Self::tidy`] would take away?
+    ///
+    /// # Errors
+    ///
+    /// The current version cannot be listed.
+    pub(super) fn is_untidy(&self) -> Result<bool, FileError> {
+        let old = self.versions.len() > usize::from(self.current().is_some());
+        Ok(self.has_next_data || old || !self.dangling()?.is_empty())
+    }
+
+    /// The version that readers reach.
+    fn current(&self) -> Option<&String> {
+        self.current
+            .as_ref()
+            .filter(|version| self.versions.contains(version))
+    }
+
+    /// Links of ours that lead to no file.
+    fn dangling(&self) -> Result<Vec<&String>, FileError> {
+        let items = match self.current() {
+            Some(version) => self.folder.child(version)?.entries()?,
+            None => Vec::new(),
+        };
+        let has_file = |link: &String| items.iter().any(|(name, _)| name == link.as_str());
+        Ok(self.links.iter().filter(|link| !has_file(link)).collect())
+    }
+
     fn is_foreign(&self, name: &str) -> bool {
         self.foreign.iter().any(|foreign| foreign == name)
     }
@@ -128,7 +157,7 @@ impl Values {
     ///
     /// A file of ours cannot be read.
     pub(super) fn read(&self) -> Result<BTreeMap<String, Plain>, FileError> {
-        let Some(version) = self.current.as_ref().filter(|v| self.versions.contains(v)) else {
+        let Some(version) = self.current() else {
             return Ok(BTreeMap::new());
         };
         let version = self.folder.child(version)?;
@@ -148,7 +177,8 @@ impl Values {
     ///
     /// # Errors
     ///
-    /// The values are the old ones then, or, if the error comes from cleaning up, the new ones.
+    /// The values are the old ones then, or, if a link to a dropped item cannot be removed, the new
+    /// ones.
     pub(super) fn write(
         self,
         values: &BTreeMap<String, Plain>,
@@ -168,7 +198,11 @@ impl Values {
         self.folder.link(&name, NEXT_DATA)?;
         self.folder.rename(NEXT_DATA, DATA)?;
         self.folder.sync()?;
-        Self::of(self.folder)?.tidy()
+        let stale = |link: &&String| !values.contains_key(*link);
+        self.links
+            .iter()
+            .filter(stale)
+            .try_for_each(|link| self.folder.remove(link))
     }
 
     fn write_version(&self, name: &str, values: &BTreeMap<String, Plain>) -> Result<(), FileError> {
@@ -186,29 +220,17 @@ impl Values {
     ///
     /// Something of ours cannot be removed.
     pub(super) fn tidy(&self) -> Result<(), FileError> {
-        let current = self.current.as_ref().filter(|v| self.versions.contains(v));
-        let items: Vec<OsString> = match current {
-            Some(version) => {
-                let entries = self.folder.child(version)?.entries()?;
-                entries.into_iter().map(|(name, _)| name).collect()
-            }
-            None => Vec::new(),
-        };
-        for link in self
-            .links
-            .iter()
-            .filter(|link| !items.iter().any(|item| item == link.as_str()))
-        {
+        for link in self.dangling()? {
             self.folder.remove(link)?;
         }
         if self.has_next_data {
             self.folder.remove(NEXT_DATA)?;
         }
-        for version in self
+        let old = self
             .versions
             .iter()
-            .filter(|version| Some(*version) != current)
-        {
+            .filter(|version| Some(*version) != self.current());
+        for version in old {
             self.remove_version(version)?;
         }
         Ok(())

@@ -39,7 +39,18 @@ fn writes_replaces_and_removes() {
     open(path)
         .write(&values(&[("b", "3"), ("c", "")]), 2)
         .unwrap();
+    let both = [
+        "..data",
+        "..v0000000000000001",
+        "..v0000000000000002",
+        "b",
+        "c",
+    ];
+    assert_eq!(names(path), both);
+    assert!(open(path).is_untidy().unwrap());
+    open(path).tidy().unwrap();
     assert_eq!(names(path), ["..data", "..v0000000000000002", "b", "c"]);
+    assert!(!open(path).is_untidy().unwrap());
     assert_eq!(open(path).read().unwrap(), values(&[("b", "3"), ("c", "")]));
     let mode = |name: &str| {
         std::fs::metadata(path.join(name))

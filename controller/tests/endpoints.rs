@@ -1,0 +1,182 @@
+//! The HTTP server, over real sockets.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use controller::http::{self, Facts, Limits};
+use jiff::Timestamp;
+use shared::key_ring::{KeyRing, RingKey};
+use support::KEYS;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+struct Server {
+    address: std::net::SocketAddr,
+    ring: watch::Sender<Arc<KeyRing>>,
+    facts: Facts,
+    end: watch::Sender<bool>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+async fn server(read: Duration) -> Server {
+    let ring = watch::Sender::new(Arc::default());
+    let facts = Facts {
+        ring: ring.subscribe(),
+        ready: Arc::default(),
+    };
+    let listener = http::bind(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (end, ended) = watch::channel(false);
+    let limits = Limits {
+        read,
+        write: Duration::from_secs(9),
+    };
+    let task = tokio::spawn(http::serve(
+        listener,
+        http::router(facts.clone()),
+        limits,
+        ended,
+    ));
+    Server {
+        address,
+        ring,
+        facts,
+        end,
+        task,
+    }
+}
+
+impl Server {
+    /// Status line, headers in small letters, body.
+    async fn ask(&self, method: &str, path: &str) -> (String, String, String) {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let (status, headers) = head.split_once("\r\n").unwrap();
+        (status.into(), headers.to_lowercase(), body.into())
+    }
+}
+
+const LONG: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn answers_as_the_peer_does() {
+    let server = server(LONG).await;
+    let text = "content-type: text/plain; charset=utf-8";
+    for (method, path, status, kind, body) in [
+        ("GET", "/healthz", "HTTP/1.1 200 OK", text, "ok\n"),
+        ("HEAD", "/healthz", "HTTP/1.1 200 OK", text, ""),
+        (
+            "GET",
+            "/readyz",
+            "HTTP/1.1 503 Service Unavailable",
+            text,
+            "not ready\n",
+        ),
+        (
+            "GET",
+            "/v1/cert.pem",
+            "HTTP/1.1 500 Internal Server Error",
+            text,
+            "cannot get certificate\n",
+        ),
+        (
+            "GET",
+            "/",
+            "HTTP/1.1 404 Not Found",
+            text,
+            "404 page not found\n",
+        ),
+        (
+            "GET",
+            "/v1/cert.pem/",
+            "HTTP/1.1 404 Not Found",
+            text,
+            "404 page not found\n",
+        ),
+        (
+            "POST",
+            "/v1/verify",
+            "HTTP/1.1 404 Not Found",
+            text,
+            "404 page not found\n",
+        ),
+        (
+            "POST",
+            "/v1/cert.pem",
+            "HTTP/1.1 405 Method Not Allowed",
+            "allow: get,head",
+            "405 method not allowed; use GET\n",
+        ),
+    ] {
+        let got = server.ask(method, path).await;
+        assert_eq!(
+            (got.0.as_str(), got.2.as_str()),
+            (status, body),
+            "{method} {path}"
+        );
+        assert!(got.1.contains(kind), "{method} {path}: {}", got.1);
+    }
+    server.facts.ready.store(true, Ordering::Release);
+    assert_eq!(server.ask("GET", "/readyz").await.2, "ok\n");
+}
+
+#[tokio::test]
+async fn serves_the_certificate_of_the_newest_key_of_the_moment() {
+    let server = server(LONG).await;
+    let pair = |i: usize| {
+        let pem = KEYS[i].pair.certificate().to_pem();
+        let private = shared::key::PrivateKey::from_pem(KEYS[i].private_pem.expose()).unwrap();
+        let certificate = shared::key::Certificate::from_pem(pem.as_bytes()).unwrap();
+        let pair = shared::key::KeyPair::new(private, certificate).unwrap();
+        let time = Timestamp::from_second(i64::try_from(i).unwrap()).unwrap();
+        (Arc::new(RingKey::new(i.to_string(), time, pair)), pem)
+    };
+    let ((old, old_pem), (new, new_pem)) = (pair(0), pair(1));
+    for (keys, want) in [(vec![old.clone()], old_pem), (vec![old, new], new_pem)] {
+        server.ring.send_replace(Arc::new(KeyRing::new(keys)));
+        let (status, headers, body) = server.ask("GET", "/v1/cert.pem").await;
+        assert_eq!((status.as_str(), body), ("HTTP/1.1 200 OK", want));
+        assert!(
+            headers.contains("content-type: application/x-pem-file"),
+            "{headers}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_sends_no_whole_head_in_time_is_closed() {
+    let server = server(Duration::from_millis(100)).await;
+    for start in ["", "GET /healthz HT"] {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(start.as_bytes()).await.unwrap();
+        let mut rest = Vec::new();
+        let read = tokio::time::timeout(LONG, stream.read_to_end(&mut rest)).await;
+        assert!(read.is_ok(), "{start:?} is still open");
+    }
+}
+
+#[tokio::test]
+async fn the_server_ends_when_told_though_connections_are_open() {
+    let server = server(LONG).await;
+    let idle = TcpStream::connect(server.address).await.unwrap();
+    assert_eq!(server.ask("GET", "/healthz").await.2, "ok\n");
+    server.end.send_replace(true);
+    tokio::time::timeout(LONG, server.task)
+        .await
+        .unwrap()
+        .unwrap();
+    drop(idle);
+}

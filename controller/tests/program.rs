@@ -1,0 +1,325 @@
+//! The binary: words, exit codes, signals, streams.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
+mod support;
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use support::{KEYS, key_manifest, manifest_of, sealed};
+
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_controller"));
+    command.env_clear();
+    command
+}
+
+fn run(words: &[&str]) -> Output {
+    program().args(words).output().unwrap()
+}
+
+/// A controller that is killed when the test ends, however it ends.
+struct Running {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    log: String,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Running {
+    fn start(dir: &Path, words: &[&str]) -> Self {
+        let mut child = program()
+            .args([
+                "--listen-addr=127.0.0.1:0",
+                "--key-size=2048",
+                "--directory",
+            ])
+            .arg(dir)
+            .args(words)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        Self {
+            child,
+            stdout,
+            log: String::new(),
+        }
+    }
+
+    /// Reads the log up to a line that has the text.
+    fn line(&mut self, text: &str) -> String {
+        loop {
+            let mut line = String::new();
+            assert_ne!(
+                self.stdout.read_line(&mut line).unwrap(),
+                0,
+                "no {text:?} in {}",
+                self.log
+            );
+            self.log.push_str(&line);
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits for the end; gives exit code, the whole log of stdout, and stderr.
+    fn end(mut self) -> (Option<i32>, String, String) {
+        self.stdout.read_to_string(&mut self.log).unwrap();
+        let mut stderr = String::new();
+        self.child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut stderr)
+            .unwrap();
+        let status = self.child.wait().unwrap();
+        (status.code(), std::mem::take(&mut self.log), stderr)
+    }
+}
+
+fn folder() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(dir.path().join("sealed")).unwrap();
+    dir
+}
+
+fn put(dir: &Path, path: &str, text: &str) {
+    let path = dir.join(path);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let temporary = dir.join(".temporary");
+    std::fs::write(&temporary, text).unwrap();
+    std::fs::rename(temporary, path).unwrap();
+}
+
+fn await_value(path: &Path, want: &str) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while std::fs::read_to_string(path).ok().as_deref() != Some(want) {
+        assert!(
+            Instant::now() < end,
+            "{} never became {want:?}",
+            path.display()
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn words_decide_the_exit_code() {
+    let missing = ["--directory", "/nowhere/at/all"];
+    for (words, code, stream, want) in [
+        (
+            &["--version"][..],
+            0,
+            1,
+            concat!("controller version: ", env!("CARGO_PKG_VERSION"), "\n"),
+        ),
+        (&["--help"], 0, 1, "--key-renew-period"),
+        (&["--nope"], 2, 2, "--nope"),
+        (&["--key-size=many"], 2, 2, "expected a whole number"),
+        (&[], 1, 2, "--directory DIR is required"),
+        (
+            &["--directory=d", "--key-size=1024"],
+            1,
+            2,
+            "2048, 3072, 4096 or 8192",
+        ),
+        (&missing, 1, 2, "/nowhere/at/all"),
+    ] {
+        let output = run(words);
+        let streams = [&output.stdout, &output.stderr];
+        let text = String::from_utf8_lossy(streams[stream - 1]);
+        assert_eq!(output.status.code(), Some(code), "{words:?}: {text}");
+        assert!(text.contains(want), "{words:?}: {text}");
+    }
+}
+
+#[test]
+fn a_port_that_is_taken_is_exit_1_and_leaves_no_key() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let dir = folder();
+    let output = program()
+        .arg("--directory")
+        .arg(dir.path())
+        .arg(format!("--listen-addr={}", taken.local_addr().unwrap()))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--listen-addr: cannot listen on"));
+    assert!(!dir.path().join("keys").exists());
+}
+
+#[test]
+fn lives_from_start_to_sigterm() {
+    let dir = folder();
+    put(dir.path(), "keys/one.yaml", &key_manifest("one", &KEYS[0]));
+    let mut controller = Running::start(dir.path(), &["--key-renew-period=0"]);
+    assert!(
+        controller
+            .line("registered private key")
+            .contains("secretname=one")
+    );
+    let line = controller.line("HTTP server serving");
+    let address = line.trim().rsplit_once("addr=").unwrap().1.to_owned();
+    let mut stream = TcpStream::connect(&address).unwrap();
+    stream
+        .write_all(b"GET /v1/cert.pem HTTP/1.0\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(
+        answer.ends_with(&KEYS[0].pair.certificate().to_pem()),
+        "{answer}"
+    );
+
+    let second = program()
+        .arg("--directory")
+        .arg(dir.path())
+        .arg("--listen-addr=127.0.0.1:0")
+        .output()
+        .unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&second.stderr).contains("another controller works on"));
+
+    controller.signal(Signal::USR1);
+    controller.line("New key written");
+    controller.line("registered private key");
+    assert_eq!(
+        std::fs::read_dir(dir.path().join("keys")).unwrap().count(),
+        2
+    );
+    controller.signal(Signal::TERM);
+    assert_eq!(controller.end().0, Some(0));
+}
+
+#[test]
+fn a_key_put_in_takes_effect_within_two_seconds() {
+    let dir = folder();
+    put(dir.path(), "keys/one.yaml", &key_manifest("one", &KEYS[0]));
+    put(
+        dir.path(),
+        "sealed/x.yaml",
+        &manifest_of(&sealed(&KEYS[1], "ns/web", &[("a", "1")])),
+    );
+    let mut controller = Running::start(dir.path(), &["--log-info-stdout=false"]);
+    let mut stderr = BufReader::new(controller.child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("no key could decrypt secret (a)") {
+        line.clear();
+        assert_ne!(stderr.read_line(&mut line).unwrap(), 0);
+    }
+    let begin = Instant::now();
+    put(dir.path(), "keys/two.yaml", &key_manifest("two", &KEYS[1]));
+    await_value(&dir.path().join("secrets/ns/web/a"), "1");
+    assert!(
+        begin.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        begin.elapsed()
+    );
+}
+
+/// Every value that goes in, in every way in which something can go wrong, at the most talkative
+/// level: none comes out but in its file.
+#[test]
+fn plain_values_reach_no_log_and_no_status() {
+    const CANARY: &str = "canary-7f3a9";
+    let dir = folder();
+    put(dir.path(), "keys/one.yaml", &key_manifest("one", &KEYS[0]));
+    put(
+        dir.path(),
+        "sealed/good.yaml",
+        &manifest_of(&sealed(&KEYS[0], "ns/good", &[("a", CANARY)])),
+    );
+    put(
+        dir.path(),
+        "sealed/name.yaml",
+        &manifest_of(&sealed(&KEYS[0], "ns/name", &[("a b", CANARY)])),
+    );
+    put(dir.path(), "secrets/ns/taken/a", "theirs");
+    put(
+        dir.path(),
+        "sealed/taken.yaml",
+        &manifest_of(&sealed(&KEYS[0], "ns/taken", &[("a", CANARY)])),
+    );
+    put(
+        dir.path(),
+        "sealed/plain.yaml",
+        &format!("kind: Secret\nstringData: {{a: {CANARY}}}\n"),
+    );
+    put(
+        dir.path(),
+        "sealed/broken.yaml",
+        &format!("kind: Secret\nstringData: {{a: {CANARY}\n"),
+    );
+    put(
+        dir.path(),
+        "keys/plain.yaml",
+        &format!("kind: Secret\ndata: {{a: {CANARY}}}\n"),
+    );
+    let mut controller = Running::start(dir.path(), &["--log-level=DEBUG", "--log-format=json"]);
+    await_value(&dir.path().join("secrets/ns/good/a"), CANARY);
+    controller.line("SealedSecret unsealed successfully");
+    // The others were in the same round, which ends before the program does.
+    controller.signal(Signal::TERM);
+    let (code, stdout, stderr) = controller.end();
+    assert_eq!(code, Some(0));
+    assert!(
+        stderr.contains("is not managed by SealedSecret"),
+        "{stderr}"
+    );
+    assert!(stderr.contains("cannot be a file"), "{stderr}");
+    let mut texts = vec![stdout, stderr];
+    for entry in std::fs::read_dir(dir.path().join("status/ns")).unwrap() {
+        texts.push(std::fs::read_to_string(entry.unwrap().path()).unwrap());
+    }
+    assert_eq!(texts.len(), 5);
+    for text in texts {
+        assert!(!text.contains(CANARY), "{text}");
+        assert!(
+            !text.contains(&shared::base64::encode(CANARY.as_bytes())),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn info_goes_to_stdout_and_errors_to_stderr() {
+    let dir = folder();
+    put(dir.path(), "keys/one.yaml", &key_manifest("one", &KEYS[0]));
+    put(dir.path(), "keys/bad.yaml", "a: [");
+    let mut controller = Running::start(dir.path(), &["--rotate-period=0"]);
+    controller.line("HTTP server serving");
+    controller.signal(Signal::TERM);
+    let (_, stdout, stderr) = controller.end();
+    assert!(
+        stdout.lines().all(|line| line.contains("level=INFO")),
+        "{stdout}"
+    );
+    let levels = |level| stderr.lines().filter(|line| line.contains(level)).count();
+    assert_eq!(
+        (levels("level=ERROR"), levels("level=WARN")),
+        (1, 1),
+        "{stderr}"
+    );
+    assert!(stderr.contains("keys/bad.yaml: document 1"), "{stderr}");
+}

@@ -1,0 +1,250 @@
+//! Private keys and X.509 certificates that templates make.
+
+use std::net::IpAddr;
+
+use aws_lc_rs::encoding::AsDer;
+use aws_lc_rs::rsa;
+use rcgen::string::Ia5String;
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
+};
+use x509_cert::der::Decode;
+
+use crate::environment::Environment;
+use crate::error::Fault;
+use crate::functions::{Args, Outcome};
+use crate::text::Text;
+use crate::value::{List, Value};
+
+mod key;
+mod pem;
+
+use key::{Form, PrivateKey};
+
+/// A certificate and its key, both PEM.
+#[derive(PartialEq, Eq)]
+pub(crate) struct Certificate {
+    cert: Text,
+    key: Text,
+}
+
+impl Certificate {
+    pub(crate) fn field(&self, name: &str) -> Option<Value> {
+        match name {
+            "Cert" => Some(Value::Text(self.cert.clone())),
+            "Key" => Some(Value::Text(self.key.clone())),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn fields(&self) -> Vec<(&'static str, Value)> {
+        vec![
+            ("Cert", Value::Text(self.cert.clone())),
+            ("Key", Value::Text(self.key.clone())),
+        ]
+    }
+}
+
+/// Whose key signs.
+pub(crate) enum Signer {
+    Itself,
+    Authority(Text, Text),
+}
+
+impl Signer {
+    pub(crate) fn of(value: &Value) -> Self {
+        match value {
+            Value::Certificate(certificate) => {
+                Self::Authority(certificate.cert.clone(), certificate.key.clone())
+            }
+            _ => Self::Itself,
+        }
+    }
+}
+
+/// `genPrivateKey`: RSA 4096, ECDSA P-256 or Ed25519 as PEM; an unknown type is told in the result.
+pub(crate) fn generate_key(env: &mut Environment<'_>, kind: &[u8]) -> Outcome {
+    let key = match kind {
+        b"" | b"rsa" => rsa_key(env, rsa::KeySize::Rsa4096)?,
+        b"ecdsa" => {
+            env.gauge.key()?;
+            PrivateKey::generate_p256()?
+        }
+        b"ed25519" => {
+            env.gauge.key()?;
+            let mut seed = [0; 32];
+            env.rng.fill_bytes(&mut seed);
+            let key = PrivateKey::ed25519(&seed);
+            zeroize::Zeroize::zeroize(&mut seed);
+            key?
+        }
+        b"dsa" => {
+            return Err(Fault::failed(
+                "DSA keys are outdated and not made; use ecdsa or ed25519",
+            ));
+        }
+        _ => return Ok([b"Unknown type ", kind].concat().into()),
+    };
+    Ok(key.pem().into())
+}
+
+fn rsa_key(env: &mut Environment<'_>, size: rsa::KeySize) -> Result<PrivateKey, Fault> {
+    env.gauge.key()?;
+    let failed = Fault::failed("the key could not be generated");
+    let pair = rsa::KeyPair::generate(size).map_err(|_| failed)?;
+    let der = AsDer::<aws_lc_rs::encoding::Pkcs8V1Der<'_>>::as_der(&pair).map_err(|_| failed)?;
+    PrivateKey::parse_der(Form::Pkcs8, der.as_ref())
+}
+
+/// The key given as PEM, or a new one.
+fn key_or_new(env: &mut Environment<'_>, pem: Option<&[u8]>) -> Result<PrivateKey, Fault> {
+    match pem {
+        Some(pem) => PrivateKey::parse_pem(pem),
+        None => rsa_key(env, rsa::KeySize::Rsa2048),
+    }
+}
+
+/// `buildCustomCert`: both parts in base 64, checked and passed on.
+pub(crate) fn from_parts(cert: &[u8], key: &[u8]) -> Outcome {
+    let decode = |text: &[u8]| {
+        crate::functions::decode64(text).map_err(|_| Fault::failed("a part is not base 64"))
+    };
+    let (cert, key) = (decode(cert)?, decode(key)?);
+    parse_certificate(&cert)?;
+    PrivateKey::check_pem(&key)?;
+    Ok(value(cert, key))
+}
+
+fn value(cert: Vec<u8>, key: Vec<u8>) -> Value {
+    Value::Certificate(
+        Certificate {
+            cert: cert.into(),
+            key: key.into(),
+        }
+        .into(),
+    )
+}
+
+fn parse_certificate(pem: &[u8]) -> Result<(Vec<u8>, x509_cert::Certificate), Fault> {
+    let block = pem::decode(pem).ok_or(Fault::failed("the certificate is not PEM"))?;
+    let parsed = x509_cert::Certificate::from_der(&block.der)
+        .map_err(|_| Fault::failed("the certificate is not an X.509 certificate"))?;
+    Ok((block.der, parsed))
+}
+
+/// `genCA` and `genCAWithKey`.
+pub(crate) fn authority(
+    env: &mut Environment<'_>,
+    name: &[u8],
+    days: i64,
+    key: Option<&[u8]>,
+) -> Outcome {
+    let key = key_or_new(env, key)?;
+    let mut params = params(env, name, days)?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages.push(KeyUsagePurpose::KeyCertSign);
+    issue(&params, &key, &Signer::Itself)
+}
+
+/// `genSelfSignedCert`, `genSignedCert` and their variants with a key: name, IP addresses, DNS names, days.
+pub(crate) fn leaf(
+    env: &mut Environment<'_>,
+    args: &Args<'_>,
+    signer: &Signer,
+    key: Option<&[u8]>,
+) -> Outcome {
+    let key = key_or_new(env, key)?;
+    let mut params = params(env, &args.text(0), args.int(3))?;
+    params.is_ca = IsCa::ExplicitNoCa;
+    for address in texts(&args.list(1))? {
+        let address: IpAddr = address
+            .parse()
+            .map_err(|_| Fault::failed("not an IP address"))?;
+        params
+            .subject_alt_names
+            .push(SanType::IpAddress(address.to_canonical()));
+    }
+    for name in texts(&args.list(2))? {
+        let name =
+            Ia5String::try_from(name).map_err(|_| Fault::failed("a DNS name must be ASCII"))?;
+        params.subject_alt_names.push(SanType::DnsName(name));
+    }
+    issue(&params, &key, signer)
+}
+
+fn texts(list: &List) -> Result<Vec<String>, Fault> {
+    let wrong = Fault::failed("IP addresses and DNS names must be strings");
+    let text = |value: Value| match value {
+        Value::Text(text) => String::from_utf8(text.to_vec()).map_err(|_| wrong),
+        _ => Err(wrong),
+    };
+    list.items().into_iter().map(text).collect()
+}
+
+/// What all certificates have in common.
+fn params(env: &mut Environment<'_>, name: &[u8], days: i64) -> Result<CertificateParams, Fault> {
+    let mut params = CertificateParams::default();
+    let name =
+        std::str::from_utf8(name).map_err(|_| Fault::failed("a common name must be UTF-8"))?;
+    params.distinguished_name = DistinguishedName::new();
+    if !name.is_empty() {
+        params.distinguished_name.push(DnType::CommonName, name);
+    }
+    let beyond = Fault::failed("the certificate would be valid beyond the calendar");
+    let now = env.now.as_second();
+    let end = days
+        .checked_mul(86_400)
+        .and_then(|validity| now.checked_add(validity))
+        .ok_or(beyond)?;
+    params.not_before = time::OffsetDateTime::from_unix_timestamp(now).map_err(|_| beyond)?;
+    params.not_after = time::OffsetDateTime::from_unix_timestamp(end).map_err(|_| beyond)?;
+    let mut serial = [0; 16];
+    env.rng.fill_bytes(&mut serial);
+    params.serial_number = Some(SerialNumber::from_slice(&serial));
+    params.key_usages = vec![
+        KeyUsagePurpose::DigitalSignature,
+        KeyUsagePurpose::KeyEncipherment,
+    ];
+    params.extended_key_usages = vec![
+        ExtendedKeyUsagePurpose::ServerAuth,
+        ExtendedKeyUsagePurpose::ClientAuth,
+    ];
+    Ok(params)
+}
+
+fn issue(params: &CertificateParams, key: &PrivateKey, signer: &Signer) -> Outcome {
+    let pair = key.pair()?;
+    let failed = Fault::failed("the certificate could not be signed");
+    let certificate = match signer {
+        Signer::Itself => params.self_signed(&pair).map_err(|_| failed)?,
+        Signer::Authority(cert, key) => {
+            let mut params = params.clone();
+            params.use_authority_key_identifier_extension = true;
+            let issuer = issuer(cert, key)?;
+            params.signed_by(&pair, &issuer).map_err(|_| failed)?
+        }
+    };
+    Ok(value(
+        pem::encode("CERTIFICATE", certificate.der()),
+        key.pem(),
+    ))
+}
+
+/// The authority, once its key is known to be the one in its certificate.
+fn issuer(cert: &[u8], key: &[u8]) -> Result<Issuer<'static, KeyPair>, Fault> {
+    let (der, parsed) = parse_certificate(cert)?;
+    let pair = PrivateKey::parse_pem(key)?.pair()?;
+    let certified = parsed
+        .tbs_certificate()
+        .subject_public_key_info()
+        .subject_public_key
+        .raw_bytes();
+    if certified != rcgen::PublicKeyData::der_bytes(&pair) {
+        return Err(Fault::failed(
+            "the key of the authority does not belong to its certificate",
+        ));
+    }
+    Issuer::from_ca_cert_der(&der.into(), pair)
+        .map_err(|_| Fault::failed("the certificate cannot be an authority"))
+}

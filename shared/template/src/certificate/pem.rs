@@ -1,0 +1,64 @@
+//! PEM (RFC 7468), read as leniently as Go does.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+pub(super) struct Block {
+    pub(super) label: String,
+    pub(super) der: Vec<u8>,
+}
+
+/// The first block; what stands around it does not matter.
+pub(super) fn decode(text: &[u8]) -> Option<Block> {
+    let text = String::from_utf8_lossy(text);
+    let mut rest = &*text;
+    loop {
+        let start = if rest.starts_with("-----BEGIN ") {
+            0
+        } else {
+            rest.find("\n-----BEGIN ")? + 1
+        };
+        rest = &rest[start + "-----BEGIN ".len()..];
+        if let Some(block) = block(rest) {
+            return Some(block);
+        }
+    }
+}
+
+/// Label, optional headers, base 64, end.
+fn block(text: &str) -> Option<Block> {
+    let (label, rest) = text.split_once("-----")?;
+    if label.contains('\n') {
+        return None;
+    }
+    let (body, _) = rest.split_once(&format!("-----END {label}-----"))?;
+    let headers = body
+        .trim_start()
+        .lines()
+        .take_while(|line| line.contains(':'))
+        .count();
+    let body: String = body
+        .trim_start()
+        .lines()
+        .skip(headers)
+        .flat_map(str::chars)
+        .filter(|char| !char.is_whitespace())
+        .collect();
+    let der = crate::functions::decode64(body.as_bytes()).ok()?;
+    Some(Block {
+        label: label.to_owned(),
+        der,
+    })
+}
+
+pub(super) fn encode(label: &str, der: &[u8]) -> Vec<u8> {
+    let body = STANDARD.encode(der);
+    let mut out = format!("-----BEGIN {label}-----\n");
+    for line in body.as_bytes().chunks(64) {
+        out.extend(line.iter().copied().map(char::from));
+        out.push('\n');
+    }
+    [out, format!("-----END {label}-----\n")]
+        .concat()
+        .into_bytes()
+}

@@ -1,0 +1,158 @@
+//! Durations in nanoseconds, as text and back.
+
+use super::SECOND;
+
+/// `1h2m3.5s`; below a second with the unit that fits.
+pub(crate) fn duration_text(nanos: i64) -> String {
+    let sign = if nanos < 0 { "-" } else { "" };
+    let size = nanos.unsigned_abs();
+    let (unit, name) = match size {
+        0 => return "0s".to_owned(),
+        1..1_000 => (1, "ns"),
+        1_000..1_000_000 => (1_000, "µs"),
+        1_000_000..1_000_000_000 => (1_000_000, "ms"),
+        _ => {
+            let seconds = size / SECOND.unsigned_abs();
+            let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
+            let rest = decimal(size % (60 * SECOND.unsigned_abs()), SECOND.unsigned_abs());
+            return match (hours, minutes) {
+                (0, 0) => format!("{sign}{rest}s"),
+                (0, _) => format!("{sign}{minutes}m{rest}s"),
+                _ => format!("{sign}{hours}h{minutes}m{rest}s"),
+            };
+        }
+    };
+    format!("{sign}{}{name}", decimal(size, unit))
+}
+
+/// size ÷ unit with as many digits as are needed.
+fn decimal(size: u64, unit: u64) -> String {
+    let (whole, rest) = (size / unit, size % unit);
+    if rest == 0 {
+        return whole.to_string();
+    }
+    let width = unit.ilog10() as usize;
+    format!(
+        "{whole}.{}",
+        format!("{rest:0width$}").trim_end_matches('0')
+    )
+}
+
+/// `1h30m`, `-1.5s`, `0`; nothing if it is no duration or too long.
+pub(crate) fn parse_duration(text: &[u8]) -> Option<i64> {
+    let text = std::str::from_utf8(text).ok()?;
+    let (negative, mut rest) = match text.strip_prefix(['-', '+']) {
+        Some(rest) => (text.starts_with('-'), rest),
+        None => (false, text),
+    };
+    if rest == "0" {
+        return Some(0);
+    }
+    if rest.is_empty() {
+        return None;
+    }
+    let mut total = 0_u64;
+    while !rest.is_empty() {
+        let (part, after) = component(rest)?;
+        total = total.checked_add(part).filter(|&total| total <= 1 << 63)?;
+        rest = after;
+    }
+    if negative {
+        0_i64.checked_sub_unsigned(total)
+    } else {
+        i64::try_from(total).ok()
+    }
+}
+
+/// One number with its unit.
+fn component(text: &str) -> Option<(u64, &str)> {
+    let (whole, rest) = digits(text);
+    let (fraction, rest) = match rest.strip_prefix('.') {
+        Some(rest) => digits(rest),
+        None => ("", rest),
+    };
+    if whole.is_empty() && fraction.is_empty() {
+        return None;
+    }
+    let end = rest
+        .find(|char: char| char == '.' || char.is_ascii_digit())
+        .unwrap_or(rest.len());
+    let (name, rest) = rest.split_at(end);
+    let unit: u64 = match name {
+        "ns" => 1,
+        "us" | "µs" | "μs" => 1_000,
+        "ms" => 1_000_000,
+        "s" => 1_000_000_000,
+        "m" => 60_000_000_000,
+        "h" => 3_600_000_000_000,
+        _ => return None,
+    };
+    let whole: u64 = if whole.is_empty() {
+        0
+    } else {
+        whole.parse().ok().filter(|&whole| whole <= 1 << 63)?
+    };
+    let whole = whole.checked_mul(unit).filter(|&whole| whole <= 1 << 63)?;
+    Some((
+        whole
+            .checked_add(part_of(fraction, unit))
+            .filter(|&sum| sum <= 1 << 63)?,
+        rest,
+    ))
+}
+
+fn digits(text: &str) -> (&str, &str) {
+    let end = text
+        .find(|char: char| !char.is_ascii_digit())
+        .unwrap_or(text.len());
+    text.split_at(end)
+}
+
+/// 0.fraction × unit, by way of a float, as Go computes it.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "below one unit"
+)]
+fn part_of(fraction: &str, unit: u64) -> u64 {
+    let (mut number, mut scale) = (0_u64, 1.0_f64);
+    for digit in fraction.bytes() {
+        match number
+            .checked_mul(10)
+            .and_then(|number| number.checked_add(u64::from(digit - b'0')))
+        {
+            Some(next) if next <= 1 << 63 => number = next,
+            _ => break,
+        }
+        scale *= 10.0;
+    }
+    (crate::number::uint_to_float(number) * (crate::number::uint_to_float(unit) / scale)) as u64
+}
+
+/// To the nearest multiple, halves away from zero.
+pub(crate) fn round_duration(nanos: i64, unit: i64) -> i64 {
+    if unit <= 0 {
+        return nanos;
+    }
+    let rest = nanos % unit;
+    if nanos < 0 {
+        let rest = -rest;
+        if rest + rest < unit && rest.checked_add(rest).is_some() {
+            nanos + rest
+        } else {
+            nanos.saturating_sub(unit - rest)
+        }
+    } else if rest.checked_add(rest).is_some_and(|twice| twice < unit) {
+        nanos - rest
+    } else {
+        nanos.saturating_add(unit - rest)
+    }
+}
+
+pub(crate) fn truncate_duration(nanos: i64, unit: i64) -> i64 {
+    if unit <= 0 {
+        nanos
+    } else {
+        nanos - nanos % unit
+    }
+}

@@ -1,0 +1,76 @@
+//! What functions may use: the budget, the time, chance, and the maps they make.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use rand::CryptoRng;
+
+use crate::budget::{Budget, Gauge};
+use crate::error::{Fault, Limit};
+use crate::regexes::Pattern;
+use crate::text::{Text, Writer};
+use crate::value::{Entries, Map, MapKind};
+
+/// What the caller gives to one rendering.
+pub struct Context<'a> {
+    /// What it may cost.
+    pub budget: Budget,
+    /// The time that `now` and its relatives go by; the zone is UTC, as in the peer's container.
+    pub now: jiff::Timestamp,
+    /// The source of `rand*`, `shuffle`, `uuidv4`, salts and serial numbers. RSA and ECDSA keys draw theirs in aws-lc-rs.
+    pub rng: &'a mut dyn CryptoRng,
+}
+
+/// Functions' view of one rendering.
+pub(crate) struct Environment<'c> {
+    pub(crate) gauge: Gauge,
+    pub(crate) now: jiff::Timestamp,
+    pub(crate) rng: &'c mut dyn CryptoRng,
+    maps: Vec<Map>,
+    patterns: HashMap<Text, Rc<Pattern>>,
+}
+
+impl<'c> Environment<'c> {
+    pub(crate) fn new(context: &'c mut Context<'_>) -> Self {
+        Self {
+            gauge: Gauge::new(context.budget),
+            now: context.now,
+            rng: &mut *context.rng,
+            maps: Vec::new(),
+            patterns: HashMap::new(),
+        }
+    }
+
+    /// A writer for one value.
+    pub(crate) fn writer(&self) -> Writer {
+        Writer::new(self.gauge.value(), Limit::Value)
+    }
+
+    /// A changeable map. It lives until the end of the rendering, so that maps that contain each other neither leak
+    /// nor recurse while they are dropped.
+    pub(crate) fn map(&mut self, entries: Entries) -> Result<Map, Fault> {
+        self.gauge.memory(64 + 64 * entries.len())?;
+        let map = Map::unregistered(MapKind::Any, entries);
+        self.maps.push(map.clone());
+        Ok(map)
+    }
+
+    /// A compiled pattern, made once per rendering.
+    pub(crate) fn pattern(&mut self, source: &Text) -> Result<Rc<Pattern>, Fault> {
+        if let Some(pattern) = self.patterns.get(source) {
+            return Ok(Rc::clone(pattern));
+        }
+        self.gauge.steps(1000 + 20 * source.len())?;
+        let pattern = Rc::new(Pattern::new(source)?);
+        self.patterns.insert(source.clone(), Rc::clone(&pattern));
+        Ok(pattern)
+    }
+}
+
+impl Drop for Environment<'_> {
+    /// Empties every map before the first is dropped.
+    fn drop(&mut self) {
+        let contents: Vec<Entries> = self.maps.iter().map(Map::clear).collect();
+        drop(contents);
+    }
+}

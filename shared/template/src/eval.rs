@@ -1,0 +1,269 @@
+//! Walks a tree and writes the result.
+
+use crate::ast::{Branch, List, Name, Node, Pipe};
+use crate::environment::Environment;
+use crate::error::{Fault, Limit};
+use crate::fmt;
+use crate::template::Template;
+use crate::text::Writer;
+use crate::value::Value;
+
+mod call;
+mod pipe;
+
+/// One rendering in progress.
+pub(crate) struct Evaluator<'t, 'e, 'c> {
+    template: &'t Template,
+    env: &'e mut Environment<'c>,
+    out: Writer,
+    variables: Vec<(Name, Value)>,
+    /// Variables below this belong to templates further out.
+    floor: usize,
+    depth: usize,
+    /// The node at work, for errors.
+    pub(crate) at: usize,
+    /// The function at work, for errors.
+    pub(crate) function: Option<&'static str>,
+}
+
+/// How a list of nodes ended.
+#[derive(PartialEq, Eq)]
+enum Flow {
+    On,
+    Break,
+    Continue,
+}
+
+impl<'t, 'e, 'c> Evaluator<'t, 'e, 'c> {
+    pub(crate) fn new(template: &'t Template, env: &'e mut Environment<'c>, output: usize) -> Self {
+        Self {
+            template,
+            env,
+            out: Writer::new(output, Limit::Output),
+            variables: Vec::new(),
+            floor: 0,
+            depth: 0,
+            at: 0,
+            function: None,
+        }
+    }
+
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.out.into_bytes()
+    }
+
+    pub(crate) fn run(&mut self, name: &[u8], dot: &Value) -> Result<(), Fault> {
+        self.template(name, dot)
+    }
+
+    fn template(&mut self, name: &[u8], dot: &Value) -> Result<(), Fault> {
+        let template = self.template;
+        let tree = template
+            .trees
+            .get(name)
+            .ok_or(Fault::undefined("a template of this name is not defined"))?;
+        let outer = std::mem::replace(&mut self.floor, self.variables.len());
+        self.variables.push(("$".into(), dot.clone()));
+        self.list(dot, tree)?;
+        self.variables.truncate(self.floor);
+        self.floor = outer;
+        Ok(())
+    }
+
+    /// Runs `work` one level deeper.
+    fn deeper<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, Fault>) -> Result<T, Fault> {
+        self.depth += 1;
+        if self.depth > self.env.gauge.depth() {
+            return Err(Fault::limit(Limit::Depth));
+        }
+        let result = work(self)?;
+        self.depth -= 1;
+        Ok(result)
+    }
+
+    fn list(&mut self, dot: &Value, list: &'t List) -> Result<Flow, Fault> {
+        self.deeper(|this| {
+            for node in list {
+                let flow = this.node(dot, node)?;
+                if flow != Flow::On {
+                    return Ok(flow);
+                }
+            }
+            Ok(Flow::On)
+        })
+    }
+
+    fn node(&mut self, dot: &Value, node: &'t Node) -> Result<Flow, Fault> {
+        self.env.gauge.steps(1)?;
+        match node {
+            Node::Text(text) => self.out.push(text)?,
+            Node::Action(pipe) => {
+                let value = self.pipe(dot, pipe)?;
+                if pipe.variables.is_empty() {
+                    self.at = pipe.at;
+                    self.print(&value)?;
+                }
+            }
+            Node::If(branch) => return self.branch(dot, branch, false),
+            Node::With(branch) => return self.branch(dot, branch, true),
+            Node::Range(branch) => return self.range(dot, branch),
+            Node::Call { at, name, argument } => self.invoke(dot, *at, name, argument.as_ref())?,
+            Node::Break => return Ok(Flow::Break),
+            Node::Continue => return Ok(Flow::Continue),
+        }
+        Ok(Flow::On)
+    }
+
+    fn print(&mut self, value: &Value) -> Result<(), Fault> {
+        match value {
+            Value::Missing => self.out.str("<no value>"),
+            Value::Text(text) => self.out.push(text),
+            _ => {
+                let left = self.env.writer();
+                let text = fmt::print(left, std::slice::from_ref(value), &mut self.env.gauge)?;
+                self.out.push(&text)
+            }
+        }
+    }
+
+    fn branch(&mut self, dot: &Value, branch: &'t Branch, with: bool) -> Result<Flow, Fault> {
+        let mark = self.variables.len();
+        let value = self.pipe(dot, &branch.pipe)?;
+        let flow = if value.truth() {
+            self.list(if with { &value } else { dot }, &branch.body)?
+        } else if let Some(otherwise) = &branch.otherwise {
+            self.list(dot, otherwise)?
+        } else {
+            Flow::On
+        };
+        self.variables.truncate(mark);
+        Ok(flow)
+    }
+
+    fn range(&mut self, dot: &Value, branch: &'t Branch) -> Result<Flow, Fault> {
+        self.at = branch.pipe.at;
+        let outer = self.variables.len();
+        let value = self.pipe(dot, &branch.pipe)?;
+        let mark = self.variables.len();
+        let mut ran = false;
+        match value {
+            Value::List(list) => {
+                for (at, item) in list.items().into_iter().enumerate() {
+                    ran = true;
+                    if !self.turn(branch, mark, &Value::count(at), &item)? {
+                        break;
+                    }
+                }
+            }
+            Value::Map(map) => {
+                let entries: Vec<_> = map
+                    .entries()
+                    .iter()
+                    .map(|(key, value)| (key.clone(), value.clone()))
+                    .collect();
+                for (key, item) in entries {
+                    ran = true;
+                    if !self.turn(branch, mark, &Value::Text(key), &item)? {
+                        break;
+                    }
+                }
+            }
+            Value::Int(int) => {
+                if branch.pipe.variables.len() > 1 {
+                    return Err(Fault::misuse("a range over a number has one variable only"));
+                }
+                for count in 0..int.wide() {
+                    ran = true;
+                    let bits = i64::try_from(count).unwrap_or(i64::MAX);
+                    let item = Value::Int(crate::value::Int {
+                        kind: int.kind,
+                        bits,
+                    });
+                    if !self.turn(branch, mark, &Value::Missing, &item)? {
+                        break;
+                    }
+                }
+            }
+            Value::Missing | Value::Nil => {}
+            _ => return Err(Fault::misuse("range needs a list, a map or a whole number")),
+        }
+        let flow = match &branch.otherwise {
+            Some(otherwise) if !ran => match self.list(dot, otherwise)? {
+                Flow::Break => Flow::On, // as in Go, it ends this range, not the one around it
+                flow => flow,
+            },
+            _ => Flow::On,
+        };
+        self.variables.truncate(outer);
+        Ok(flow)
+    }
+
+    /// One iteration; false after a `break`.
+    fn turn(
+        &mut self,
+        branch: &'t Branch,
+        mark: usize,
+        index: &Value,
+        item: &Value,
+    ) -> Result<bool, Fault> {
+        self.env.gauge.steps(1)?;
+        let pipe = &branch.pipe;
+        match (&pipe.variables[..], pipe.assigns) {
+            ([], _) => {}
+            ([only], true) => self.assign(only, item.clone())?,
+            ([first, second, ..], true) => {
+                self.assign(first, index.clone())?;
+                self.assign(second, item.clone())?;
+            }
+            ([_], false) => self.set_from_top(1, item.clone()),
+            ([_, _, ..], false) => {
+                self.set_from_top(1, item.clone());
+                self.set_from_top(2, index.clone());
+            }
+        }
+        let flow = self.list(item, &branch.body)?;
+        self.variables.truncate(mark);
+        Ok(flow != Flow::Break)
+    }
+
+    fn set_from_top(&mut self, back: usize, value: Value) {
+        if let Some(at) = self.variables.len().checked_sub(back) {
+            self.variables[at].1 = value;
+        }
+    }
+
+    fn assign(&mut self, name: &str, value: Value) -> Result<(), Fault> {
+        let scope = &mut self.variables[self.floor..];
+        let variable = scope.iter_mut().rev().find(|(known, _)| **known == *name);
+        variable
+            .ok_or(Fault::undefined(
+                "assignment to a variable that is not declared; use := first",
+            ))?
+            .1 = value;
+        Ok(())
+    }
+
+    fn variable(&self, name: &str) -> Result<Value, Fault> {
+        let scope = &self.variables[self.floor..];
+        let variable = scope.iter().rev().find(|(known, _)| **known == *name);
+        Ok(variable
+            .ok_or(Fault::undefined("a variable that is not declared"))?
+            .1
+            .clone())
+    }
+
+    fn invoke(
+        &mut self,
+        dot: &Value,
+        at: usize,
+        name: &[u8],
+        argument: Option<&'t Pipe>,
+    ) -> Result<(), Fault> {
+        self.at = at;
+        if !self.template.trees.contains_key(name) {
+            return Err(Fault::undefined("a template of this name is not defined"));
+        }
+        let dot = argument.map_or(Ok(Value::Missing), |pipe| self.pipe(dot, pipe))?;
+        self.deeper(|this| this.template(name, &dot))
+    }
+}

@@ -1,0 +1,61 @@
+//! Go's package fmt: `Sprint`, `Sprintln`, `Sprintf`.
+
+use crate::budget::Gauge;
+use crate::error::{Fault, Limit};
+use crate::text::{Text, Writer};
+use crate::value::Value;
+
+mod float;
+mod format;
+mod integer;
+mod printer;
+
+pub(crate) use float::{append_float, shortest};
+use printer::Printer;
+
+/// Values nested deeper than this are not printed; Go would run out of stack on a map that contains itself.
+const MOST_NESTED: usize = 100;
+
+/// The text of values, with spaces between neighbours that are both no strings.
+pub(crate) fn print(out: Writer, values: &[Value], gauge: &mut Gauge) -> Result<Text, Fault> {
+    let mut printer = Printer::new(out, gauge);
+    let mut after_text = true;
+    for (at, value) in values.iter().enumerate() {
+        let text = matches!(value, Value::Text(_));
+        if at > 0 && !text && !after_text {
+            printer.out.byte(b' ')?;
+        }
+        printer.value(value, 'v', 0)?;
+        after_text = text;
+    }
+    Ok(printer.out.finish())
+}
+
+/// The text of values with spaces between all and a line break.
+pub(crate) fn println(out: Writer, values: &[Value], gauge: &mut Gauge) -> Result<Text, Fault> {
+    let mut printer = Printer::new(out, gauge);
+    for (at, value) in values.iter().enumerate() {
+        if at > 0 {
+            printer.out.byte(b' ')?;
+        }
+        printer.value(value, 'v', 0)?;
+    }
+    printer.out.byte(b'\n')?;
+    Ok(printer.out.finish())
+}
+
+/// `printf`.
+pub(crate) fn printf(
+    out: Writer,
+    format: &[u8],
+    values: &[Value],
+    gauge: &mut Gauge,
+) -> Result<Text, Fault> {
+    let mut printer = Printer::new(out, gauge);
+    format::run(&mut printer, format, values)?;
+    Ok(printer.out.finish())
+}
+
+fn too_deep() -> Fault {
+    Fault::limit(Limit::Depth)
+}

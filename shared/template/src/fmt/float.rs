@@ -1,0 +1,207 @@
+//! Floating-point numbers as text (strconv.FormatFloat).
+
+/// No float has more digits than this; after them come zeros.
+const MOST_DIGITS: usize = 1100;
+
+/// `verb` is one of `e E f g G b x X`; without a precision the fewest digits that read back the same.
+pub(crate) fn append_float(number: f64, verb: char, precision: Option<usize>) -> String {
+    if number.is_nan() {
+        return "NaN".to_owned();
+    }
+    let sign = if number.is_sign_negative() { "-" } else { "" };
+    if number.is_infinite() {
+        return if sign.is_empty() {
+            "+Inf".to_owned()
+        } else {
+            "-Inf".to_owned()
+        };
+    }
+    let size = number.abs();
+    let body = match verb {
+        'f' => match precision {
+            Some(precision) => {
+                let exact = precision.min(MOST_DIGITS);
+                let zeros = if exact == 0 { 0 } else { precision - exact };
+                format!("{size:.exact$}{}", "0".repeat(zeros))
+            }
+            None => fixed(&shortest(size)),
+        },
+        'e' | 'E' => {
+            let digits =
+                precision.map_or_else(|| shortest(size), |precision| rounded(size, precision + 1));
+            exponential(&digits, verb, precision)
+        }
+        'b' => binary(size),
+        'x' | 'X' => hexadecimal(size, precision, verb),
+        _ => general(size, verb, precision),
+    };
+    format!("{sign}{body}")
+}
+
+/// Decimal digits without a point, and the power of ten of the first one.
+pub(crate) struct Digits {
+    pub(crate) digits: String,
+    pub(crate) exponent: i32,
+}
+
+/// The fewest digits that read back as the same number.
+pub(crate) fn shortest(size: f64) -> Digits {
+    split(&format!("{size:e}"))
+}
+
+fn rounded(size: f64, count: usize) -> Digits {
+    split(&format!(
+        "{size:.*e}",
+        count.saturating_sub(1).min(MOST_DIGITS)
+    ))
+}
+
+/// With zeros up to this length. Rust's own padding stops at 65,535.
+fn filled(digits: &str, len: usize) -> String {
+    [digits, &"0".repeat(len.saturating_sub(digits.len()))].concat()
+}
+
+fn split(text: &str) -> Digits {
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((text, "0"));
+    Digits {
+        digits: mantissa.replace('.', ""),
+        exponent: exponent.parse().unwrap_or(0),
+    }
+}
+
+fn exponential(digits: &Digits, verb: char, precision: Option<usize>) -> String {
+    let e = if verb.is_ascii_uppercase() { 'E' } else { 'e' };
+    let (first, rest) = digits.digits.split_at(1);
+    let wanted = precision.unwrap_or(rest.len());
+    let rest = filled(rest, wanted);
+    let point = if rest.is_empty() { "" } else { "." };
+    let sign = if digits.exponent < 0 { '-' } else { '+' };
+    format!("{first}{point}{rest}{e}{sign}{:02}", digits.exponent.abs())
+}
+
+/// The digits with a point at its place and no exponent.
+fn fixed(digits: &Digits) -> String {
+    let Digits { digits, exponent } = digits;
+    match usize::try_from(*exponent) {
+        Err(_) => {
+            let zeros = usize::try_from(-exponent - 1).unwrap_or(0);
+            format!("0.{}{digits}", "0".repeat(zeros))
+        }
+        Ok(whole) if whole + 1 >= digits.len() => filled(digits, whole + 1),
+        Ok(whole) => format!("{}.{}", &digits[..=whole], &digits[whole + 1..]),
+    }
+}
+
+/// `%g`: with an exponent where that is shorter. Trailing zeros go.
+fn general(size: f64, verb: char, precision: Option<usize>) -> String {
+    let e = if verb == 'G' { 'E' } else { 'e' };
+    let wanted = precision.map(|precision| precision.max(1));
+    let all = wanted.map_or_else(|| shortest(size), |count| rounded(size, count));
+    let kept = match all.digits.trim_end_matches('0') {
+        "" => "0",
+        kept => kept,
+    };
+    let count = i32::try_from(kept.len()).unwrap_or(i32::MAX);
+    let threshold = match wanted.map(|wanted| i32::try_from(wanted).unwrap_or(i32::MAX)) {
+        None => 6,
+        Some(wanted) if wanted > count && count > all.exponent => count,
+        Some(wanted) => wanted,
+    };
+    let digits = Digits {
+        digits: kept.to_owned(),
+        exponent: all.exponent,
+    };
+    if digits.exponent < -4 || digits.exponent >= threshold {
+        return exponential(&digits, e, None);
+    }
+    fixed(&digits)
+}
+
+/// `%b`: the mantissa as a whole number and a power of two.
+fn binary(size: f64) -> String {
+    let (mantissa, exponent) = parts(size);
+    format!("{mantissa}p{exponent:+}")
+}
+
+/// Mantissa and exponent so that the number is mantissa × 2^exponent.
+fn parts(size: f64) -> (u64, i64) {
+    let bits = size.to_bits();
+    let raw = i64::try_from(bits >> 52 & 0x7ff).unwrap_or(0);
+    let fraction = bits & ((1 << 52) - 1);
+    if raw == 0 {
+        (fraction, -1074)
+    } else {
+        (fraction | 1 << 52, raw - 1075)
+    }
+}
+
+/// `%x`: one digit, a point, hexadecimal digits and a power of two.
+fn hexadecimal(size: f64, precision: Option<usize>, verb: char) -> String {
+    let (mut mantissa, mut exponent) = parts(size);
+    if mantissa == 0 {
+        exponent = 0;
+    } else {
+        exponent += 52;
+        while mantissa >> 52 == 0 {
+            mantissa <<= 1;
+            exponent -= 1;
+        }
+    }
+    if let Some(precision) = precision.filter(|&precision| precision < 13) {
+        let drop = 52 - 4 * precision;
+        let half = 1_u64 << (drop - 1);
+        let rest = mantissa & ((1 << drop) - 1);
+        mantissa >>= drop;
+        if rest > half || rest == half && mantissa & 1 == 1 {
+            mantissa += 1;
+        }
+        mantissa <<= drop;
+        if mantissa >> 53 == 1 {
+            mantissa >>= 1;
+            exponent += 1;
+        }
+    }
+    let fraction = format!("{:013x}", mantissa & ((1 << 52) - 1));
+    let fraction = match precision {
+        None => fraction.trim_end_matches('0').to_owned(),
+        Some(precision) => filled(&fraction[..precision.min(13)], precision),
+    };
+    let point = if fraction.is_empty() { "" } else { "." };
+    let sign = if exponent < 0 { '-' } else { '+' };
+    let text = format!(
+        "0x{}{point}{fraction}p{sign}{:02}",
+        mantissa >> 52,
+        exponent.abs()
+    );
+    if verb == 'X' {
+        text.to_uppercase()
+    } else {
+        text
+    }
+}
+
+/// The sharp flag: a point always, and for `%g` the zeros that it would drop. The text has its sign.
+pub(super) fn keep_point(text: &str, verb: char, precision: Option<usize>) -> String {
+    let hex = matches!(verb, 'x' | 'X');
+    let tail_at = text
+        .find(|char| matches!(char, 'p' | 'P') || !hex && matches!(char, 'e' | 'E'))
+        .unwrap_or(text.len());
+    let (number, tail) = text.split_at(tail_at);
+    let wanted = if matches!(verb, 'v' | 'g' | 'G' | 'x') {
+        precision.unwrap_or(6)
+    } else {
+        0
+    };
+    let significant = number[1..]
+        .chars()
+        .filter(|&char| char != '.')
+        .skip_while(|&char| char == '0')
+        .count();
+    let mut number = number.to_owned();
+    let mut have = significant;
+    if !number.contains('.') {
+        have += usize::from(&number[1..] == "0");
+        number.push('.');
+    }
+    number + &"0".repeat(wanted.saturating_sub(have)) + tail
+}

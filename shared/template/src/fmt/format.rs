@@ -1,0 +1,253 @@
+//! The format string of `printf`: flags, width, precision, argument numbers and what goes wrong with them.
+
+use super::printer::{Flags, Printer};
+use crate::error::Fault;
+use crate::runes;
+use crate::value::Value;
+
+/// Go ignores widths and precisions beyond this.
+const MOST: i64 = 1_000_000;
+
+struct Format<'f> {
+    text: &'f [u8],
+    at: usize,
+    values: &'f [Value],
+    next: usize,
+    /// An argument number was used somewhere.
+    reordered: bool,
+    /// No bad argument number in this verb so far.
+    good: bool,
+    after_index: bool,
+}
+
+pub(super) fn run(printer: &mut Printer<'_>, text: &[u8], values: &[Value]) -> Result<(), Fault> {
+    let mut format = Format {
+        text,
+        at: 0,
+        values,
+        next: 0,
+        reordered: false,
+        good: true,
+        after_index: false,
+    };
+    while let Some(plain) = format.plain() {
+        printer.out.push(plain)?;
+        if format.at >= text.len() {
+            break;
+        }
+        format.at += 1;
+        if !format.verb(printer)? {
+            break;
+        }
+    }
+    format.extra(printer)
+}
+
+impl<'f> Format<'f> {
+    /// Text up to the next percent sign.
+    fn plain(&mut self) -> Option<&'f [u8]> {
+        let rest = self.text.get(self.at..).filter(|rest| !rest.is_empty())?;
+        let len = rest
+            .iter()
+            .position(|&byte| byte == b'%')
+            .unwrap_or(rest.len());
+        self.at += len;
+        Some(&rest[..len])
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.get(self.at).copied()
+    }
+
+    /// One verb; false when the format ends before it.
+    fn verb(&mut self, printer: &mut Printer<'_>) -> Result<bool, Fault> {
+        self.good = true;
+        self.after_index = false;
+        printer.flags = self.flags();
+        self.index();
+        self.width(printer)?;
+        self.precision(printer)?;
+        if !self.after_index {
+            self.index();
+        }
+        if self.at >= self.text.len() {
+            printer.out.str("%!(NOVERB)")?;
+            return Ok(false);
+        }
+        let (verb, width) = runes::decode(&self.text[self.at..]);
+        self.at += width;
+        match (verb, self.values.get(self.next)) {
+            ('%', _) => printer.out.byte(b'%')?,
+            (_, _) if !self.good => complain(printer, verb, "(BADINDEX)")?,
+            (_, None) => complain(printer, verb, "(MISSING)")?,
+            (_, Some(value)) => {
+                self.next += 1;
+                if verb == 'v' {
+                    printer.flags.sharp_v = std::mem::take(&mut printer.flags.sharp);
+                    printer.flags.plus_v = std::mem::take(&mut printer.flags.plus);
+                }
+                printer.value(value, verb, 0)?;
+            }
+        }
+        Ok(true)
+    }
+
+    fn flags(&mut self) -> Flags {
+        let mut flags = Flags::default();
+        loop {
+            match self.peek() {
+                Some(b'#') => flags.sharp = true,
+                Some(b'0') => flags.zero = true,
+                Some(b'+') => flags.plus = true,
+                Some(b'-') => flags.minus = true,
+                Some(b' ') => flags.space = true,
+                _ => return flags,
+            }
+            self.at += 1;
+        }
+    }
+
+    /// `[2]`: the argument to use next.
+    fn index(&mut self) {
+        if self.peek() != Some(b'[') {
+            self.after_index = false;
+            return;
+        }
+        self.reordered = true;
+        let rest = &self.text[self.at..];
+        let close = rest
+            .iter()
+            .position(|&byte| byte == b']')
+            .filter(|_| rest.len() >= 3);
+        let number = close.and_then(|close| {
+            let digits = &rest[1..close];
+            let all = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+            all.then(|| number_of(digits)).flatten()
+        });
+        self.at += close.map_or(1, |close| close + 1);
+        let index = number.and_then(|number| usize::try_from(number - 1).ok());
+        if let Some(index) = index.filter(|&index| index < self.values.len()) {
+            self.next = index;
+            self.after_index = true;
+        } else {
+            self.good = false;
+            self.after_index = number.is_some();
+        }
+    }
+
+    fn width(&mut self, printer: &mut Printer<'_>) -> Result<(), Fault> {
+        if self.peek() == Some(b'*') {
+            self.at += 1;
+            self.after_index = false;
+            match self.star() {
+                Some(width) => {
+                    printer.flags.width = usize::try_from(width.unsigned_abs()).ok();
+                    if width < 0 {
+                        printer.flags.minus = true;
+                        printer.flags.zero = false;
+                    }
+                }
+                None => printer.out.str("%!(BADWIDTH)")?,
+            }
+            return Ok(());
+        }
+        printer.flags.width = self.number();
+        if self.after_index && printer.flags.width.is_some() {
+            self.good = false;
+        }
+        Ok(())
+    }
+
+    fn precision(&mut self, printer: &mut Printer<'_>) -> Result<(), Fault> {
+        if self.peek() != Some(b'.') || self.at + 1 >= self.text.len() {
+            return Ok(());
+        }
+        self.at += 1;
+        if self.after_index {
+            self.good = false;
+        }
+        self.index();
+        if self.peek() == Some(b'*') {
+            self.at += 1;
+            self.after_index = false;
+            printer.flags.precision = self
+                .star()
+                .and_then(|precision| usize::try_from(precision).ok());
+            if printer.flags.precision.is_none() {
+                printer.out.str("%!(BADPREC)")?;
+            }
+        } else {
+            printer.flags.precision = Some(self.number().unwrap_or(0));
+        }
+        Ok(())
+    }
+
+    /// Digits of the format. One that is too large swallows the rest, as in Go.
+    fn number(&mut self) -> Option<usize> {
+        let rest = &self.text[self.at.min(self.text.len())..];
+        let len = rest
+            .iter()
+            .position(|byte| !byte.is_ascii_digit())
+            .unwrap_or(rest.len());
+        if len == 0 {
+            return None;
+        }
+        let Some(number) = number_of(&rest[..len]) else {
+            self.at = self.text.len();
+            return None;
+        };
+        self.at += len;
+        usize::try_from(number).ok()
+    }
+
+    /// A width or precision among the arguments.
+    fn star(&mut self) -> Option<i64> {
+        let value = self.values.get(self.next)?;
+        self.next += 1;
+        let Value::Int(int) = value else {
+            return None;
+        };
+        let number = i64::try_from(int.wide()).ok()?;
+        (-MOST..=MOST).contains(&number).then_some(number)
+    }
+
+    /// Arguments that no verb used.
+    fn extra(&self, printer: &mut Printer<'_>) -> Result<(), Fault> {
+        if self.reordered || self.next >= self.values.len() {
+            return Ok(());
+        }
+        printer.flags = Flags::default();
+        printer.out.str("%!(EXTRA ")?;
+        for (at, value) in self.values[self.next..].iter().enumerate() {
+            if at > 0 {
+                printer.out.str(", ")?;
+            }
+            if value.is_nil() {
+                printer.out.str("<nil>")?;
+            } else {
+                printer.out.str(value.type_name())?;
+                printer.out.byte(b'=')?;
+                printer.value(value, 'v', 0)?;
+            }
+        }
+        printer.out.byte(b')')
+    }
+}
+
+fn complain(printer: &mut Printer<'_>, verb: char, what: &str) -> Result<(), Fault> {
+    printer.out.str("%!")?;
+    printer.out.char(verb)?;
+    printer.out.str(what)
+}
+
+/// Up to seven digits: Go stops once the number before the last digit passes a million.
+fn number_of(digits: &[u8]) -> Option<i64> {
+    let mut number = 0_i64;
+    for digit in digits {
+        if number > MOST {
+            return None;
+        }
+        number = number * 10 + i64::from(digit - b'0');
+    }
+    Some(number)
+}

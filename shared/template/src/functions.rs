@@ -1,0 +1,214 @@
+//! The functions: Go's own and sprig's, one room per kind.
+
+#![allow(
+    clippy::unnecessary_wraps,
+    reason = "every function of the table has one signature"
+)]
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use crate::environment::Environment;
+use crate::error::Fault;
+use crate::text::Text;
+use crate::value::{List, ListKind, Map, Value};
+
+mod builtin;
+mod camel;
+mod cast;
+mod collections;
+mod crypto;
+mod decimal;
+mod defaults;
+mod dicts;
+mod encoding;
+mod equality;
+mod lists;
+mod math;
+mod merge;
+mod paths;
+mod random;
+mod regex;
+mod slow;
+mod strings;
+mod times;
+mod words;
+
+pub(crate) use encoding::decode64;
+pub(crate) use equality::deep_equal;
+
+/// Two lower-case digits per byte.
+fn hex(bytes: &[u8]) -> String {
+    let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or('0');
+    bytes
+        .iter()
+        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
+        .collect()
+}
+
+/// What a function yields.
+pub(crate) type Outcome = Result<Value, Fault>;
+
+/// The type that a parameter has in Go; an argument must have it already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Type {
+    /// `interface {}`
+    Any,
+    /// `reflect.Value`: like any, but nothing stays nothing.
+    Raw,
+    Text,
+    Int,
+    Uint32,
+    Float,
+    Bool,
+    /// `map[string]interface {}`
+    Dict,
+    /// `[]interface {}`
+    Items,
+    Time,
+    Duration,
+    Version,
+    Certificate,
+}
+
+/// How arguments are evaluated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    Plain,
+    And,
+    Or,
+}
+
+/// One function or method.
+#[derive(Debug)]
+pub(crate) struct Function {
+    pub(crate) name: &'static str,
+    pub(crate) params: &'static [Type],
+    /// The type of any number of further arguments.
+    pub(crate) rest: Option<Type>,
+    pub(crate) shape: Shape,
+    /// Same arguments, same result, at any time.
+    pub(crate) deterministic: bool,
+    pub(crate) run: fn(&mut Environment<'_>, &Args<'_>) -> Outcome,
+}
+
+impl Function {
+    pub(crate) const fn new(
+        name: &'static str,
+        params: &'static [Type],
+        run: fn(&mut Environment<'_>, &Args<'_>) -> Outcome,
+    ) -> Self {
+        Self {
+            name,
+            params,
+            rest: None,
+            shape: Shape::Plain,
+            deterministic: true,
+            run,
+        }
+    }
+
+    const fn rest(mut self, kind: Type) -> Self {
+        self.rest = Some(kind);
+        self
+    }
+
+    const fn shape(mut self, shape: Shape) -> Self {
+        self.shape = shape;
+        self
+    }
+
+    /// Uses time, chance or makes keys.
+    const fn by_chance(mut self) -> Self {
+        self.deterministic = false;
+        self
+    }
+}
+
+/// Arguments whose number and types the caller has checked. What is not there reads as empty.
+pub(crate) struct Args<'a>(pub(crate) &'a [Value]);
+
+impl Args<'_> {
+    pub(crate) fn value(&self, at: usize) -> Value {
+        self.0.get(at).cloned().unwrap_or(Value::Nil)
+    }
+
+    pub(crate) fn rest(&self, from: usize) -> &[Value] {
+        self.0.get(from..).unwrap_or_default()
+    }
+
+    pub(crate) fn text(&self, at: usize) -> Text {
+        match self.0.get(at) {
+            Some(Value::Text(text)) => text.clone(),
+            _ => Text::empty(),
+        }
+    }
+
+    pub(crate) fn int(&self, at: usize) -> i64 {
+        match self.0.get(at) {
+            Some(Value::Int(int)) => int.bits,
+            _ => 0,
+        }
+    }
+
+    pub(crate) fn float(&self, at: usize) -> f64 {
+        match self.0.get(at) {
+            Some(Value::Float(float)) => *float,
+            _ => 0.0,
+        }
+    }
+
+    pub(crate) fn bool(&self, at: usize) -> bool {
+        matches!(self.0.get(at), Some(Value::Bool(true)))
+    }
+
+    pub(crate) fn map(&self, at: usize) -> Map {
+        match self.0.get(at) {
+            Some(Value::Map(map)) => map.clone(),
+            _ => Map::nil(),
+        }
+    }
+
+    pub(crate) fn list(&self, at: usize) -> List {
+        match self.0.get(at) {
+            Some(Value::List(list)) => list.clone(),
+            _ => List::nil(ListKind::Any),
+        }
+    }
+}
+
+static ROOMS: &[&[Function]] = &[
+    builtin::TABLE,
+    camel::TABLE,
+    cast::TABLE,
+    collections::TABLE,
+    crypto::TABLE,
+    defaults::TABLE,
+    dicts::TABLE,
+    encoding::TABLE,
+    lists::TABLE,
+    math::TABLE,
+    merge::TABLE,
+    paths::TABLE,
+    random::TABLE,
+    regex::TABLE,
+    slow::TABLE,
+    strings::TABLE,
+    times::TABLE,
+    words::TABLE,
+];
+
+/// The function of this name.
+pub(crate) fn find(name: &str) -> Option<&'static Function> {
+    static BY_NAME: LazyLock<HashMap<&'static str, &'static Function>> =
+        LazyLock::new(|| all().map(|function| (function.name, function)).collect());
+    BY_NAME.get(name).copied()
+}
+
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    all().map(|function| function.name)
+}
+
+fn all() -> impl Iterator<Item = &'static Function> {
+    ROOMS.iter().flat_map(|room| room.iter())
+}

@@ -1,0 +1,289 @@
+//! `camelcase`, `snakecase` and `kebabcase`, as huandu/xstrings splits words.
+
+use super::{Function, Outcome, Type};
+use crate::environment::Environment;
+use crate::error::Fault;
+use crate::runes;
+use crate::text::Writer;
+
+pub(super) static TABLE: &[Function] = &[
+    Function::new("camelcase", &[Type::Text], |env, args| {
+        pascal(env, &args.text(0))
+    }),
+    Function::new("snakecase", &[Type::Text], |env, args| {
+        joined(env, &args.text(0), '_')
+    }),
+    Function::new("kebabcase", &[Type::Text], |env, args| {
+        joined(env, &args.text(0), '-')
+    }),
+];
+
+fn is_connector(char: char) -> bool {
+    matches!(char, '-' | '_') || runes::is_space(char)
+}
+
+/// Words joined without connectors, each with a capital. Leading and doubled connectors stay.
+fn pascal(env: &mut Environment<'_>, text: &[u8]) -> Outcome {
+    let mut out = env.writer();
+    let mut chars = runes::chars(text).peekable();
+    while let Some(char) = chars.next_if(|&char| is_connector(char)) {
+        // The last character of a text of connectors alone is written below, after the loop of its own.
+        if chars.peek().is_none() {
+            out.char(char)?;
+            out.char(char)?;
+            return Ok(out.finish().into());
+        }
+        out.char(char)?;
+    }
+    let Some(first) = chars.next() else {
+        return Ok(out.finish().into());
+    };
+    let mut word_upper = runes::is_upper(first);
+    let mut current = runes::to_upper(first);
+    for next in chars {
+        let before = current;
+        current = next;
+        match (is_connector(current), is_connector(before)) {
+            (true, true) => {
+                out.char(before)?;
+                continue;
+            }
+            (_, true) => {
+                word_upper = runes::is_upper(current);
+                current = runes::to_upper(current);
+                continue;
+            }
+            _ => {}
+        }
+        if word_upper {
+            if runes::is_upper(current) {
+                current = runes::to_lower(current);
+            } else {
+                word_upper = false;
+            }
+        }
+        out.char(before)?;
+    }
+    out.char(current)?;
+    Ok(out.finish().into())
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Word {
+    Invalid,
+    Number,
+    Upper,
+    Alphabet,
+    Connector,
+    Punctuation,
+    Other,
+}
+
+fn joined(env: &mut Environment<'_>, text: &[u8], connector: char) -> Outcome {
+    let mut out = env.writer();
+    if text.is_empty() {
+        return Ok(out.finish().into());
+    }
+    let mut words = Words {
+        out: &mut out,
+        connector,
+        rest: text,
+        kind: Word::Invalid,
+        word: text,
+    };
+    words.next();
+    words.run()?;
+    Ok(out.finish().into())
+}
+
+struct Words<'t, 'o> {
+    out: &'o mut Writer,
+    connector: char,
+    rest: &'t [u8],
+    kind: Word,
+    word: &'t [u8],
+}
+
+impl Words<'_, '_> {
+    fn next(&mut self) {
+        let (kind, len, resume) = next_word(self.rest);
+        self.kind = kind;
+        self.word = &self.rest[..len];
+        self.rest = &self.rest[resume..];
+    }
+
+    fn run(&mut self) -> Result<(), Fault> {
+        while !self.rest.is_empty() {
+            if self.kind != Word::Connector {
+                self.write(self.kind, self.word)?;
+            }
+            let (before, last) = (self.kind, self.word);
+            self.next();
+            match before {
+                Word::Number => {
+                    self.glue()?;
+                    self.connect(&[Word::Invalid, Word::Punctuation, Word::Connector])?;
+                }
+                Word::Connector => self.write(before, last)?,
+                Word::Punctuation => {}
+                _ => self.after_letters()?,
+            }
+        }
+        self.write(self.kind, self.word)
+    }
+
+    /// Numbers and lower-case words that follow at once belong together.
+    fn glue(&mut self) -> Result<(), Fault> {
+        while matches!(self.kind, Word::Alphabet | Word::Number) {
+            self.write(self.kind, self.word)?;
+            self.next();
+        }
+        Ok(())
+    }
+
+    fn after_letters(&mut self) -> Result<(), Fault> {
+        if self.kind != Word::Number {
+            return self.connect(&[Word::Connector, Word::Punctuation]);
+        }
+        if self.rest.is_empty() {
+            return Ok(());
+        }
+        let number = self.word;
+        self.next();
+        if self.kind != Word::Alphabet {
+            self.write(Word::Number, number)?;
+            return self.connect(&[Word::Connector, Word::Punctuation]);
+        }
+        self.out.char(self.connector)?;
+        self.write(Word::Number, number)?;
+        self.glue()?;
+        self.connect(&[Word::Invalid, Word::Connector, Word::Punctuation])
+    }
+
+    fn connect(&mut self, unless: &[Word]) -> Result<(), Fault> {
+        if unless.contains(&self.kind) {
+            Ok(())
+        } else {
+            self.out.char(self.connector)
+        }
+    }
+
+    fn write(&mut self, kind: Word, word: &[u8]) -> Result<(), Fault> {
+        if !matches!(kind, Word::Upper | Word::Connector) {
+            return self.out.push(word);
+        }
+        for char in runes::chars(word) {
+            self.out.char(if is_connector(char) {
+                self.connector
+            } else {
+                lowered(char)
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// The first character that is valid UTF-8 and the bytes up to its end; `before` when there is none.
+fn next_valid(bytes: &[u8], before: char) -> (char, usize) {
+    let mut size = 0;
+    for (_, char, width) in runes::indexed(bytes) {
+        size += width;
+        if char != runes::REPLACEMENT {
+            return (char, size);
+        }
+    }
+    (before, size)
+}
+
+fn lowered(char: char) -> char {
+    if runes::is_upper(char) {
+        runes::to_lower(char)
+    } else {
+        char
+    }
+}
+
+/// A letter, but for the common ideographs.
+fn is_alphabet(char: char) -> bool {
+    let ideograph = matches!(char, '\u{3400}'..='\u{4D85}' | '\u{4E00}'..='\u{9FCC}' | '\u{20000}'..='\u{2B81D}');
+    runes::is_letter(char) && !ideograph
+}
+
+/// Kind and length of the first word, and where the next begins.
+fn next_word(text: &[u8]) -> (Word, usize, usize) {
+    let (first, size) = next_valid(text, runes::REPLACEMENT);
+    if text.is_empty() || first == runes::REPLACEMENT {
+        return (Word::Invalid, size, size);
+    }
+    let run = |from: usize, belongs: &dyn Fn(char) -> bool| take_while(text, from, first, belongs);
+    let (kind, end) = if is_connector(first) {
+        (Word::Connector, run(size, &is_connector))
+    } else if runes::is_punct(first) {
+        (Word::Punctuation, run(size, &runes::is_punct))
+    } else if runes::is_upper(first) {
+        (Word::Upper, upper_word(text, size, first))
+    } else if is_alphabet(first) {
+        (
+            Word::Alphabet,
+            run(size, &|char| is_alphabet(char) && !runes::is_upper(char)),
+        )
+    } else if runes::is_number(first) {
+        (Word::Number, run(size, &runes::is_number))
+    } else {
+        let other = |char| {
+            !(is_connector(char)
+                || is_alphabet(char)
+                || runes::is_number(char)
+                || runes::is_punct(char))
+        };
+        (Word::Other, run(size, &other))
+    };
+    (kind, end, end)
+}
+
+fn take_while(text: &[u8], from: usize, first: char, belongs: &dyn Fn(char) -> bool) -> usize {
+    let mut at = from;
+    let mut before = first;
+    while at < text.len() {
+        let (char, size) = next_valid(&text[at..], before);
+        before = char;
+        if !belongs(char) {
+            break;
+        }
+        at += size;
+    }
+    at
+}
+
+/// Capitals, or one capital and its lower-case letters; of `HTTPServer` the first word is `HTTP`.
+fn upper_word(text: &[u8], first_size: usize, first: char) -> usize {
+    if first_size >= text.len() {
+        return first_size;
+    }
+    let (second, size) = next_valid(&text[first_size..], first);
+    if !runes::is_upper(second) {
+        if !is_alphabet(second) {
+            return first_size;
+        }
+        return take_while(text, first_size + size, second, &|char| {
+            is_alphabet(char) && !runes::is_upper(char)
+        });
+    }
+    let mut at = first_size + size;
+    let mut last = size;
+    let mut char = second;
+    while at < text.len() {
+        let (next, size) = next_valid(&text[at..], char);
+        char = next;
+        if !runes::is_upper(char) {
+            break;
+        }
+        last = size;
+        at += size;
+    }
+    if at < text.len() && is_alphabet(char) {
+        at - last
+    } else {
+        at
+    }
+}

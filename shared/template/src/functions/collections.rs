@@ -1,0 +1,124 @@
+//! From texts to lists and maps, and back.
+
+use super::strings::to_text;
+use super::{Args, Function, Outcome, Type};
+use crate::environment::Environment;
+use crate::error::Fault;
+use crate::runes;
+use crate::text::Text;
+use crate::value::{Entries, List, ListKind, Map, MapKind, Value};
+
+pub(super) static TABLE: &[Function] = &[
+    Function::new("join", &[Type::Text, Type::Any], join),
+    Function::new("splitList", &[Type::Text, Type::Text], |env, args| {
+        let parts = split(env, &args.text(1), &args.text(0), -1)?;
+        Ok(parts
+            .map_or_else(|| List::nil(ListKind::Text), List::texts)
+            .into())
+    }),
+    Function::new("split", &[Type::Text, Type::Text], |env, args| {
+        let parts = split(env, &args.text(1), &args.text(0), -1)?;
+        Ok(numbered(parts))
+    }),
+    Function::new(
+        "splitn",
+        &[Type::Text, Type::Int, Type::Text],
+        |env, args| {
+            let parts = split(env, &args.text(2), &args.text(0), args.int(1))?;
+            Ok(numbered(parts))
+        },
+    ),
+    Function::new("toStrings", &[Type::Any], |env, args| {
+        Ok(texts(env, &args.value(0))?.into())
+    }),
+    Function::new("sortAlpha", &[Type::Any], |env, args| {
+        if !matches!(args.value(0), Value::List(_)) {
+            return Ok(List::texts([to_text(env, &args.value(0))?]).into());
+        }
+        let texts = texts(env, &args.value(0))?;
+        env.gauge.steps(texts.len() * 4)?;
+        texts.sort_texts();
+        Ok(texts.into())
+    }),
+];
+
+/// A list of texts of any value: a `[]string` is itself, other lists lose their nils, the rest is a list of one.
+pub(super) fn texts(env: &mut Environment<'_>, value: &Value) -> Result<List, Fault> {
+    let Value::List(list) = value else {
+        let only = if value.is_nil() {
+            None
+        } else {
+            Some(to_text(env, value)?)
+        };
+        return Ok(List::texts(only));
+    };
+    if list.kind == ListKind::Text {
+        return Ok(list.clone());
+    }
+    let mut texts = Vec::new();
+    for item in list.items().iter().filter(|item| !item.is_nil()) {
+        texts.push(to_text(env, item)?);
+    }
+    Ok(List::texts(texts))
+}
+
+fn join(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
+    let between = args.text(0);
+    let mut out = env.writer();
+    for (at, item) in texts(env, &args.value(1))?.items().iter().enumerate() {
+        if at > 0 {
+            out.push(&between)?;
+        }
+        if let Value::Text(text) = item {
+            env.gauge.bytes(text.len())?;
+            out.push(text)?;
+        }
+    }
+    Ok(out.finish().into())
+}
+
+/// Parts between separators, at most `most` of them if that is not negative; none at all (nil) for zero.
+fn split(
+    env: &mut Environment<'_>,
+    text: &[u8],
+    between: &[u8],
+    most: i64,
+) -> Result<Option<Vec<Text>>, Fault> {
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    if most == 0 {
+        return Ok(None);
+    }
+    let cuts: Vec<(usize, usize)> = if between.is_empty() {
+        runes::indexed(text)
+            .skip(1)
+            .map(|(at, ..)| (at, at))
+            .take(most - 1)
+            .collect()
+    } else {
+        memchr::memmem::find_iter(text, between)
+            .map(|at| (at, at + between.len()))
+            .take(most - 1)
+            .collect()
+    };
+    env.gauge.memory(text.len() + 64 * cuts.len())?;
+    if between.is_empty() && text.is_empty() {
+        return Ok(Some(Vec::new()));
+    }
+    let mut parts = Vec::with_capacity(cuts.len() + 1);
+    let mut from = 0;
+    for (start, end) in cuts {
+        parts.push(Text::from(&text[from..start]));
+        from = end;
+    }
+    parts.push(Text::from(&text[from..]));
+    Ok(Some(parts))
+}
+
+/// `_0`, `_1`, …
+fn numbered(parts: Option<Vec<Text>>) -> Value {
+    let parts = parts.unwrap_or_default().into_iter().enumerate();
+    let entries: Entries = parts
+        .map(|(at, part)| (Text::from(format!("_{at}")), Value::Text(part)))
+        .collect();
+    Value::Map(Map::unregistered(MapKind::Text, entries))
+}

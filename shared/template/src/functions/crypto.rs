@@ -1,0 +1,170 @@
+//! Checksums, encryption, keys and certificates.
+
+use aws_lc_rs::cipher::{
+    AES_256, DecryptingKey, DecryptionContext, EncryptingKey, UnboundCipherKey,
+};
+use aws_lc_rs::digest;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::encoding::decode64;
+use super::{Args, Function, Outcome, Type};
+use crate::certificate::{self, Signer};
+use crate::environment::Environment;
+use crate::error::Fault;
+use crate::value::Value;
+
+pub(super) static TABLE: &[Function] = &[
+    Function::new("sha1sum", &[Type::Text], |_, args| {
+        Ok(sum(&digest::SHA1_FOR_LEGACY_USE_ONLY, args))
+    }),
+    Function::new("sha256sum", &[Type::Text], |_, args| {
+        Ok(sum(&digest::SHA256, args))
+    }),
+    Function::new("sha512sum", &[Type::Text], |_, args| {
+        Ok(sum(&digest::SHA512, args))
+    }),
+    Function::new("adler32sum", &[Type::Text], |_, args| {
+        Ok(Value::text(adler32(&args.text(0)).to_string()))
+    }),
+    Function::new("encryptAES", &[Type::Text, Type::Text], encrypt).by_chance(),
+    Function::new("decryptAES", &[Type::Text, Type::Text], decrypt),
+    Function::new("genPrivateKey", &[Type::Text], |env, args| {
+        certificate::generate_key(env, &args.text(0))
+    })
+    .by_chance(),
+    Function::new("buildCustomCert", &[Type::Text, Type::Text], |_, args| {
+        certificate::from_parts(&args.text(0), &args.text(1))
+    }),
+    Function::new("genCA", &[Type::Text, Type::Int], |env, args| {
+        certificate::authority(env, &args.text(0), args.int(1), None)
+    })
+    .by_chance(),
+    Function::new(
+        "genCAWithKey",
+        &[Type::Text, Type::Int, Type::Text],
+        |env, args| certificate::authority(env, &args.text(0), args.int(1), Some(&args.text(2))),
+    )
+    .by_chance(),
+    Function::new(
+        "genSelfSignedCert",
+        &[Type::Text, Type::Items, Type::Items, Type::Int],
+        |env, args| certificate::leaf(env, args, &Signer::Itself, None),
+    )
+    .by_chance(),
+    Function::new(
+        "genSelfSignedCertWithKey",
+        &[Type::Text, Type::Items, Type::Items, Type::Int, Type::Text],
+        |env, args| certificate::leaf(env, args, &Signer::Itself, Some(&args.text(4))),
+    )
+    .by_chance(),
+    Function::new(
+        "genSignedCert",
+        &[
+            Type::Text,
+            Type::Items,
+            Type::Items,
+            Type::Int,
+            Type::Certificate,
+        ],
+        |env, args| certificate::leaf(env, args, &Signer::of(&args.value(4)), None),
+    )
+    .by_chance(),
+    Function::new(
+        "genSignedCertWithKey",
+        &[
+            Type::Text,
+            Type::Items,
+            Type::Items,
+            Type::Int,
+            Type::Certificate,
+            Type::Text,
+        ],
+        |env, args| certificate::leaf(env, args, &Signer::of(&args.value(4)), Some(&args.text(5))),
+    )
+    .by_chance(),
+];
+
+fn sum(algorithm: &'static digest::Algorithm, args: &Args<'_>) -> Value {
+    let sum = digest::digest(algorithm, &args.text(0));
+    Value::text(super::hex(sum.as_ref()))
+}
+
+/// RFC 1950.
+fn adler32(bytes: &[u8]) -> u32 {
+    let (mut a, mut b) = (1_u32, 0_u32);
+    for byte in bytes {
+        a = (a + u32::from(*byte)) % 65521;
+        b = (b + a) % 65521;
+    }
+    b << 16 | a
+}
+
+const BLOCK: usize = 16;
+const AES_FAILED: Fault = Fault {
+    kind: crate::error::ErrorKind::Failed,
+    reason: "AES failed",
+};
+
+/// AES-256: the password cut or filled with zeros to 32 bytes.
+fn aes_key(password: &[u8]) -> Result<UnboundCipherKey, Fault> {
+    let mut key = [0; 32];
+    let len = password.len().min(32);
+    key[..len].copy_from_slice(&password[..len]);
+    let bound = UnboundCipherKey::new(&AES_256, &key).map_err(|_| AES_FAILED);
+    zeroize::Zeroize::zeroize(&mut key);
+    bound
+}
+
+fn xor(block: &mut [u8], with: &[u8]) {
+    block
+        .iter_mut()
+        .zip(with)
+        .for_each(|(byte, other)| *byte ^= other);
+}
+
+/// CBC with PKCS #7 padding; the initial block stands first; base 64.
+fn encrypt(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
+    let plain = args.text(1);
+    if plain.is_empty() {
+        return Ok(Value::text(""));
+    }
+    let key = EncryptingKey::ecb(aes_key(&args.text(0))?).map_err(|_| AES_FAILED)?;
+    let missing = BLOCK - plain.len() % BLOCK;
+    let mut out = vec![0; BLOCK];
+    env.rng.fill_bytes(&mut out);
+    out.extend_from_slice(&plain);
+    out.resize(out.len() + missing, missing.to_le_bytes()[0]);
+    for at in (BLOCK..out.len()).step_by(BLOCK) {
+        let (done, block) = out.split_at_mut(at);
+        let block = &mut block[..BLOCK];
+        xor(block, &done[at - BLOCK..]);
+        key.encrypt(block).map_err(|_| AES_FAILED)?;
+    }
+    Ok(Value::text(STANDARD.encode(&out)))
+}
+
+/// The reverse. Like sprig it believes the last byte about the padding and checks nothing.
+fn decrypt(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
+    let text = args.text(1);
+    if text.is_empty() {
+        return Ok(Value::text(""));
+    }
+    let sealed = decode64(&text).map_err(|_| Fault::failed("the encrypted text is not base 64"))?;
+    if sealed.len() < 2 * BLOCK || sealed.len() % BLOCK != 0 {
+        return Err(Fault::failed(
+            "the encrypted text has no whole number of blocks",
+        ));
+    }
+    let key = DecryptingKey::ecb(aes_key(&args.text(0))?).map_err(|_| AES_FAILED)?;
+    let mut plain = sealed[BLOCK..].to_vec();
+    key.decrypt(&mut plain, DecryptionContext::None)
+        .map_err(|_| AES_FAILED)?;
+    xor(&mut plain, &sealed);
+    let padding = plain.last().map_or(0, |&last| usize::from(last));
+    let len = plain.len().checked_sub(padding).ok_or(Fault::failed(
+        "the padding is wrong; is it the right password?",
+    ))?;
+    plain.truncate(len);
+    Ok(plain.into())
+}

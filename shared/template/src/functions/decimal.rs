@@ -1,0 +1,90 @@
+//! Exact decimal arithmetic behind `addf` and its relatives (shopspring/decimal), rounded to a float in the end.
+
+use num_bigint::{BigInt, Sign};
+
+use crate::error::Fault;
+use crate::fmt;
+
+/// Digits after the point that a division keeps.
+const DIVISION_DIGITS: i64 = 16;
+
+/// digits × 10^exponent
+pub(super) struct Decimal {
+    digits: BigInt,
+    exponent: i64,
+}
+
+impl Decimal {
+    pub(super) fn from_float(float: f64) -> Result<Self, Fault> {
+        if !float.is_finite() {
+            return Err(Fault::failed("infinity and NaN have no decimal form"));
+        }
+        let shortest = fmt::shortest(float.abs());
+        let digits: BigInt = shortest.digits.parse().unwrap_or_default();
+        let places = i64::try_from(shortest.digits.len()).unwrap_or(0) - 1;
+        let digits = if float < 0.0 { -digits } else { digits };
+        Ok(Self {
+            digits,
+            exponent: i64::from(shortest.exponent) - places,
+        })
+    }
+
+    pub(super) fn to_float(&self) -> f64 {
+        format!("{}e{}", self.digits, self.exponent)
+            .parse()
+            .unwrap_or(0.0)
+    }
+
+    /// Digits as if the exponent were this smaller one.
+    fn scaled(&self, exponent: i64) -> BigInt {
+        &self.digits * ten_to(self.exponent - exponent)
+    }
+
+    pub(super) fn add(&self, other: &Self) -> Self {
+        let exponent = self.exponent.min(other.exponent);
+        Self {
+            digits: self.scaled(exponent) + other.scaled(exponent),
+            exponent,
+        }
+    }
+
+    pub(super) fn sub(&self, other: &Self) -> Self {
+        let exponent = self.exponent.min(other.exponent);
+        Self {
+            digits: self.scaled(exponent) - other.scaled(exponent),
+            exponent,
+        }
+    }
+
+    pub(super) fn mul(&self, other: &Self) -> Self {
+        Self {
+            digits: &self.digits * &other.digits,
+            exponent: self.exponent + other.exponent,
+        }
+    }
+
+    /// Rounds half away from zero at the sixteenth digit after the point.
+    pub(super) fn div(&self, other: &Self) -> Result<Self, Fault> {
+        if other.digits.sign() == Sign::NoSign {
+            return Err(Fault::failed("division by zero"));
+        }
+        let shift = self.exponent - other.exponent + DIVISION_DIGITS;
+        let above = &self.digits * ten_to(shift);
+        let below = &other.digits * ten_to(-shift);
+        let quotient = &above / &below;
+        let rest = &above - &quotient * &below;
+        let mut digits = quotient;
+        if rest.magnitude() * 2_u32 >= *below.magnitude() {
+            digits += if above.sign() == below.sign() { 1 } else { -1 };
+        }
+        Ok(Self {
+            digits,
+            exponent: -DIVISION_DIGITS,
+        })
+    }
+}
+
+/// 10^exponent, or 1 for a negative exponent.
+fn ten_to(exponent: i64) -> BigInt {
+    BigInt::from(10_u8).pow(u32::try_from(exponent.max(0)).unwrap_or(0))
+}

@@ -1,0 +1,119 @@
+//! Dicts: maps with text keys that templates make and change.
+
+use super::strings::to_text;
+use super::{Args, Function, Outcome, Type};
+use crate::environment::Environment;
+use crate::error::Fault;
+use crate::text::Text;
+use crate::value::{Entries, List, ListKind, MapKind, Value};
+
+pub(super) static TABLE: &[Function] = &[
+    Function::new("dict", &[], dict).rest(Type::Any),
+    Function::new("get", &[Type::Dict, Type::Text], |_, args| {
+        Ok(args.map(0).get(&args.text(1)).unwrap_or(Value::text("")))
+    }),
+    Function::new("set", &[Type::Dict, Type::Text, Type::Any], |env, args| {
+        let map = args.map(0);
+        if map.nil {
+            return Err(Fault::failed("a nil dict cannot be written to"));
+        }
+        env.gauge.memory(64 + args.text(1).len())?;
+        map.set(args.text(1), args.value(2));
+        Ok(map.into())
+    }),
+    Function::new("unset", &[Type::Dict, Type::Text], |_, args| {
+        args.map(0).remove(&args.text(1));
+        Ok(args.map(0).into())
+    }),
+    Function::new("hasKey", &[Type::Dict, Type::Text], |_, args| {
+        Ok(Value::Bool(args.map(0).get(&args.text(1)).is_some()))
+    }),
+    Function::new("keys", &[], |_, args| {
+        let keys = args.0.iter().flat_map(|map| match map {
+            Value::Map(map) => map.entries().keys().cloned().collect(),
+            _ => Vec::new(),
+        });
+        Ok(List::texts(keys).into())
+    })
+    .rest(Type::Dict),
+    Function::new("values", &[Type::Dict], |_, args| {
+        Ok(List::new(
+            ListKind::Any,
+            args.map(0).entries().values().cloned().collect(),
+        )?
+        .into())
+    }),
+    Function::new("pluck", &[Type::Text], |_, args| {
+        let found = args.rest(1).iter().filter_map(|map| match map {
+            Value::Map(map) => map.get(&args.text(0)),
+            _ => None,
+        });
+        Ok(List::new(ListKind::Any, found.collect())?.into())
+    })
+    .rest(Type::Dict),
+    Function::new("pick", &[Type::Dict], |env, args| filtered(env, args, true)).rest(Type::Text),
+    Function::new("omit", &[Type::Dict], |env, args| {
+        filtered(env, args, false)
+    })
+    .rest(Type::Text),
+    Function::new("dig", &[], dig).rest(Type::Any),
+];
+
+/// Keys and values in turn; a last key without a value gets an empty text.
+fn dict(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
+    let mut entries = Entries::new();
+    for pair in args.0.chunks(2) {
+        let key = to_text(env, &pair[0])?;
+        entries.insert(key, pair.get(1).cloned().unwrap_or(Value::text("")));
+    }
+    Ok(env.map(entries)?.into())
+}
+
+fn filtered(env: &mut Environment<'_>, args: &Args<'_>, listed: bool) -> Outcome {
+    let names: std::collections::BTreeSet<Text> = args
+        .rest(1)
+        .iter()
+        .filter_map(|name| {
+            if let Value::Text(name) = name {
+                Some(name.clone())
+            } else {
+                None
+            }
+        })
+        .collect();
+    let map = args.map(0);
+    let kept = map
+        .entries()
+        .iter()
+        .filter(|(key, _)| names.contains(*key) == listed)
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    Ok(env.map(kept)?.into())
+}
+
+/// Keys from outside in, then what to use if one is missing, then the dict.
+fn dig(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
+    let [keys @ .., default, dict] = args.0 else {
+        return Err(Fault::failed("dig needs a key, a default and a dict"));
+    };
+    if keys.is_empty() {
+        return Err(Fault::failed("dig needs a key, a default and a dict"));
+    }
+    if keys.iter().any(|key| !matches!(key, Value::Text(_))) {
+        return Err(Fault::failed("the keys of dig must be strings"));
+    }
+    let mut here = dict.clone();
+    for key in keys {
+        let (Value::Map(map), Value::Text(key)) = (&here, key) else {
+            return Err(Fault::failed("dig found something that is not a dict"));
+        };
+        if map.kind != MapKind::Any {
+            return Err(Fault::failed("dig found something that is not a dict"));
+        }
+        let Some(next) = map.get(key) else {
+            return Ok(default.clone());
+        };
+        here = next;
+    }
+    Ok(here)
+}

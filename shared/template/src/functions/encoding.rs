@@ -1,0 +1,228 @@
+//! Base 64, base 32, JSON, URLs, versions.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::{Args, Function, Outcome, Type};
+use crate::environment::Environment;
+use crate::error::Fault;
+use crate::json;
+use crate::semver;
+use crate::text::Text;
+use crate::url;
+use crate::value::{Pointer, Value};
+
+pub(super) static TABLE: &[Function] = &[
+    Function::new("b64enc", &[Type::Text], |_, args| {
+        Ok(encode64(&args.text(0)).into())
+    }),
+    Function::new("b64dec", &[Type::Text], |_, args| {
+        Ok(decoded(decode64(&args.text(0)), "base64"))
+    }),
+    Function::new("b32enc", &[Type::Text], |_, args| {
+        Ok(encode32(&args.text(0)).into())
+    }),
+    Function::new("b32dec", &[Type::Text], |_, args| {
+        Ok(decoded(decode32(&args.text(0)), "base32"))
+    }),
+    Function::new("toJson", &[Type::Any], |env, args| {
+        silent(env, args, |env, value| json::compact(env, value, true))
+    }),
+    Function::new("mustToJson", &[Type::Any], |env, args| {
+        Ok(json::compact(env, &args.value(0), true)?.into())
+    }),
+    Function::new("toRawJson", &[Type::Any], |env, args| {
+        Ok(json::compact(env, &args.value(0), false)?.into())
+    }),
+    Function::new("mustToRawJson", &[Type::Any], |env, args| {
+        Ok(json::compact(env, &args.value(0), false)?.into())
+    }),
+    Function::new("toPrettyJson", &[Type::Any], |env, args| {
+        silent(env, args, json::pretty)
+    }),
+    Function::new("mustToPrettyJson", &[Type::Any], |env, args| {
+        Ok(json::pretty(env, &args.value(0))?.into())
+    }),
+    Function::new("fromJson", &[Type::Text], |env, args| {
+        Ok(json::parse(env, &args.text(0))?.value)
+    }),
+    Function::new("mustFromJson", &[Type::Text], |env, args| {
+        let parsed = json::parse(env, &args.text(0))?;
+        if parsed.whole {
+            Ok(parsed.value)
+        } else {
+            Err(Fault::failed("the text is not JSON"))
+        }
+    }),
+    Function::new("urlParse", &[Type::Text], |env, args| {
+        url::parse_to_map(env, &args.text(0))
+    }),
+    Function::new("urlJoin", &[Type::Dict], |_, args| {
+        url::join_map(&args.map(0))
+    }),
+    Function::new("semver", &[Type::Text], |_, args| {
+        let version = semver::Version::parse(&args.text(0)).ok_or(NO_VERSION)?;
+        Ok(Value::Version(version.into(), Pointer::Yes))
+    }),
+    Function::new("semverCompare", &[Type::Text, Type::Text], |_, args| {
+        let constraint = semver::Constraint::parse(&args.text(0))
+            .ok_or(Fault::failed("not a version constraint"))?;
+        let version = semver::Version::parse(&args.text(1)).ok_or(NO_VERSION)?;
+        Ok(Value::Bool(constraint.admits(&version)))
+    }),
+];
+
+const NO_VERSION: Fault = Fault {
+    kind: crate::error::ErrorKind::Failed,
+    reason: "not a semantic version",
+};
+
+/// What cannot be encoded gives an empty text; a used-up budget stays an error.
+fn silent(
+    env: &mut Environment<'_>,
+    args: &Args<'_>,
+    encode: fn(&mut Environment<'_>, &Value) -> Result<Text, Fault>,
+) -> Outcome {
+    match encode(env, &args.value(0)) {
+        Err(fault) if !matches!(fault.kind, crate::error::ErrorKind::Limit(_)) => {
+            Ok(Value::text(""))
+        }
+        outcome => Ok(outcome?.into()),
+    }
+}
+
+/// The bytes, or in their place Go's message: sprig yields the error as the result.
+fn decoded(result: Result<Vec<u8>, usize>, name: &str) -> Value {
+    match result {
+        Ok(bytes) => bytes.into(),
+        Err(at) => Value::text(format!("illegal {name} data at input byte {at}")),
+    }
+}
+
+/// Base 64 with padding (RFC 4648).
+fn encode64(bytes: &[u8]) -> Vec<u8> {
+    STANDARD.encode(bytes).into_bytes()
+}
+
+/// Base 64; line breaks are skipped and stray bits ignored. A failure names the byte at which Go's decoder gives up.
+pub(crate) fn decode64(text: &[u8]) -> Result<Vec<u8>, usize> {
+    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
+    let (mut bits, mut used) = (0_u32, 0_usize);
+    for (at, &byte) in text
+        .iter()
+        .enumerate()
+        .filter(|(_, byte)| !is_line_break(**byte))
+    {
+        let code = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            b'=' if used >= 2 => {
+                padding64(text, at, used)?;
+                bytes.extend_from_slice(&(bits << (6 * (4 - used))).to_be_bytes()[1..used]);
+                return Ok(bytes);
+            }
+            _ => return Err(at),
+        };
+        bits = bits << 6 | u32::from(code);
+        used += 1;
+        if used == 4 {
+            bytes.extend_from_slice(&bits.to_be_bytes()[1..]);
+            (bits, used) = (0, 0);
+        }
+    }
+    if used == 0 {
+        Ok(bytes)
+    } else {
+        Err(text.len() - used)
+    }
+}
+
+fn is_line_break(byte: u8) -> bool {
+    matches!(byte, b'\n' | b'\r')
+}
+
+/// One or two padding signs, and nothing after them.
+fn padding64(text: &[u8], first: usize, used: usize) -> Result<(), usize> {
+    let next = |from: usize| (from..text.len()).find(|&at| !is_line_break(text[at]));
+    let mut last = first;
+    if used == 2 {
+        last = next(first + 1).ok_or(text.len())?;
+        if text[last] != b'=' {
+            return Err(last - 1);
+        }
+    }
+    next(last + 1).map_or(Ok(()), Err)
+}
+
+const ALPHABET32: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+
+/// Base 32 with padding (RFC 4648).
+fn encode32(bytes: &[u8]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(bytes.len() / 5 * 8 + 8);
+    for group in bytes.chunks(5) {
+        let bits = (0..5).fold(0_u64, |all, at| {
+            all << 8 | u64::from(group.get(at).copied().unwrap_or(0))
+        });
+        let used = (group.len() * 8).div_ceil(5);
+        for at in 0..8 {
+            let code = usize::from((bits >> (35 - 5 * at)).to_le_bytes()[0] & 31);
+            text.push(if at < used { ALPHABET32[code] } else { b'=' });
+        }
+    }
+    text
+}
+
+/// Base 32; line breaks are skipped, and Go's leniency towards what follows the padding is kept.
+fn decode32(text: &[u8]) -> Result<Vec<u8>, usize> {
+    let text: Vec<u8> = text
+        .iter()
+        .copied()
+        .filter(|&byte| !is_line_break(byte))
+        .collect();
+    let mut bytes = Vec::with_capacity(text.len() / 8 * 5);
+    let mut at = 0;
+    while at < text.len() {
+        let (mut bits, mut used) = (0_u64, 0);
+        let start = at;
+        while used < 8 {
+            let byte = *text.get(at).ok_or(start)?;
+            at += 1;
+            if byte == b'=' && used >= 2 && text.len() - at < 8 {
+                padding32(&text, at, used)?;
+                break;
+            }
+            let code = ALPHABET32
+                .iter()
+                .position(|&known| known == byte)
+                .ok_or(at - 1)?;
+            bits = bits << 5 | code as u64;
+            used += 1;
+        }
+        let whole = used * 5 / 8;
+        bytes.extend_from_slice(&(bits << (5 * (8 - used))).to_be_bytes()[3..3 + whole]);
+        if used < 8 {
+            break;
+        }
+    }
+    Ok(bytes)
+}
+
+/// Padding after the sign before `at` fills the group; three lengths carry no whole byte more.
+fn padding32(text: &[u8], at: usize, used: usize) -> Result<(), usize> {
+    if text.len() - at + used < 7 {
+        return Err(text.len());
+    }
+    for more in 0..7 - used {
+        if text.get(at + more).is_some_and(|&byte| byte != b'=') {
+            return Err((at + more) - 1);
+        }
+    }
+    if matches!(used, 1 | 3 | 6) {
+        Err(at - 1)
+    } else {
+        Ok(())
+    }
+}

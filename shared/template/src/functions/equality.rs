@@ -1,0 +1,163 @@
+//! When values are equal or ordered: Go's template comparison, and `reflect.DeepEqual`.
+
+use crate::budget::Gauge;
+use crate::error::{Fault, Limit};
+use crate::value::{Int, Pointer, Value};
+
+/// Kinds that `eq` and `lt` can compare among each other.
+#[derive(PartialEq, Eq)]
+enum Basic {
+    Bool,
+    Complex,
+    Int,
+    Float,
+    Text,
+    Other,
+}
+
+fn basic(value: &Value) -> Basic {
+    match value {
+        Value::Bool(_) => Basic::Bool,
+        Value::Complex(..) => Basic::Complex,
+        Value::Int(_) => Basic::Int,
+        Value::Float(_) => Basic::Float,
+        Value::Text(_) => Basic::Text,
+        _ => Basic::Other,
+    }
+}
+
+const INCOMPARABLE: Fault = Fault {
+    kind: crate::error::ErrorKind::Failed,
+    reason: "values of these types cannot be compared",
+};
+
+/// Whether the first equals any of the others.
+pub(super) fn equal(first: &Value, others: &[Value]) -> Result<bool, Fault> {
+    if others.is_empty() {
+        return Err(Fault::failed("something to compare with is missing"));
+    }
+    for other in others {
+        if equal_one(first, other)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+#[allow(clippy::float_cmp, reason = "the template asks for exact equality")]
+fn equal_one(a: &Value, b: &Value) -> Result<bool, Fault> {
+    match (a, b) {
+        (Value::Bool(a), Value::Bool(b)) => Ok(a == b),
+        (Value::Int(a), Value::Int(b)) => Ok(a.wide() == b.wide()),
+        (Value::Float(a), Value::Float(b)) => Ok(a == b),
+        (Value::Complex(ar, ai), Value::Complex(br, bi)) => Ok(ar == br && ai == bi),
+        (Value::Text(a), Value::Text(b)) => Ok(a == b),
+        _ if basic(a) != basic(b) => {
+            if a.is_nil() || b.is_nil() {
+                Ok(false)
+            } else {
+                Err(INCOMPARABLE)
+            }
+        }
+        _ => equal_other(a, b),
+    }
+}
+
+/// Both are neither numbers nor texts.
+fn equal_other(a: &Value, b: &Value) -> Result<bool, Fault> {
+    if !a.is_nil() && !b.is_nil() && a.kind_name() != b.kind_name() {
+        return Err(INCOMPARABLE);
+    }
+    if holds_nil(a) || holds_nil(b) {
+        return Ok(holds_nil(a) == holds_nil(b));
+    }
+    match (a, b) {
+        (Value::Time(a), Value::Time(b)) => Ok(a == b),
+        (Value::Version(a, Pointer::Yes), Value::Version(b, Pointer::Yes)) => {
+            Ok(std::rc::Rc::ptr_eq(a, b))
+        }
+        (Value::Version(a, _), Value::Version(b, _)) => Ok(a == b),
+        (Value::Certificate(a), Value::Certificate(b)) => Ok(a == b),
+        (_, Value::List(_) | Value::Map(_)) => Err(INCOMPARABLE),
+        _ => Ok(false),
+    }
+}
+
+fn holds_nil(value: &Value) -> bool {
+    match value {
+        Value::Missing | Value::Nil => true,
+        Value::List(list) => list.nil,
+        Value::Map(map) => map.nil,
+        _ => false,
+    }
+}
+
+pub(super) fn less(a: &Value, b: &Value) -> Result<bool, Fault> {
+    match (a, b) {
+        (Value::Int(a), Value::Int(b)) => Ok(a.wide() < b.wide()),
+        (Value::Float(a), Value::Float(b)) => Ok(a < b),
+        (Value::Text(a), Value::Text(b)) => Ok(a < b),
+        _ => Err(INCOMPARABLE),
+    }
+}
+
+/// Same type and same content, all the way down.
+pub(crate) fn deep_equal(a: &Value, b: &Value, gauge: &mut Gauge) -> Result<bool, Fault> {
+    deep(a, b, gauge, 0)
+}
+
+#[allow(clippy::float_cmp, reason = "Go compares exactly")]
+fn deep(a: &Value, b: &Value, gauge: &mut Gauge, depth: usize) -> Result<bool, Fault> {
+    gauge.steps(1)?;
+    if depth > 100 {
+        return Err(Fault::limit(Limit::Depth));
+    }
+    Ok(match (a, b) {
+        (Value::Missing | Value::Nil, Value::Missing | Value::Nil) => true,
+        (Value::Bool(a), Value::Bool(b)) => a == b,
+        (Value::Int(a), Value::Int(b)) => same_int(*a, *b),
+        (Value::Float(a), Value::Float(b)) => a == b,
+        (Value::Complex(ar, ai), Value::Complex(br, bi)) => ar == br && ai == bi,
+        (Value::Text(a), Value::Text(b)) => {
+            gauge.bytes(a.len().min(b.len()))?;
+            a == b
+        }
+        (Value::Time(a), Value::Time(b)) => a == b,
+        (Value::Version(a, ap), Value::Version(b, bp)) => ap == bp && a == b,
+        (Value::Certificate(a), Value::Certificate(b)) => a == b,
+        (Value::List(a), Value::List(b)) => {
+            if a.kind != b.kind || a.nil != b.nil || a.len() != b.len() {
+                return Ok(false);
+            }
+            if a.same(b) {
+                return Ok(true);
+            }
+            for (a, b) in a.items().iter().zip(&b.items()) {
+                if !deep(a, b, gauge, depth + 1)? {
+                    return Ok(false);
+                }
+            }
+            true
+        }
+        (Value::Map(a), Value::Map(b)) => {
+            if a.kind != b.kind || a.nil != b.nil || a.len() != b.len() {
+                return Ok(false);
+            }
+            if a.same(b) {
+                return Ok(true);
+            }
+            for (key, a) in a.entries().iter() {
+                match b.get(key) {
+                    Some(b) if deep(a, &b, gauge, depth + 1)? => {}
+                    _ => return Ok(false),
+                }
+            }
+            true
+        }
+        _ => false,
+    })
+}
+
+fn same_int(a: Int, b: Int) -> bool {
+    a == b
+}

@@ -1,0 +1,153 @@
+//! `merge` and `mergeOverwrite`, with the habits of dario.cat/mergo.
+
+use super::{Args, Function, Outcome, Type};
+use crate::environment::Environment;
+use crate::error::{ErrorKind, Fault, Limit};
+use crate::text::Text;
+use crate::value::{Entries, Map, MapKind, Pointer, Value};
+
+pub(super) static TABLE: &[Function] = &[
+    Function::new("merge", &[Type::Dict], |env, args| {
+        lenient(env, args, false)
+    })
+    .rest(Type::Dict),
+    Function::new("mergeOverwrite", &[Type::Dict], |env, args| {
+        lenient(env, args, true)
+    })
+    .rest(Type::Dict),
+    Function::new("mustMerge", &[Type::Dict], |env, args| {
+        all(env, args, false)
+    })
+    .rest(Type::Dict),
+    Function::new("mustMergeOverwrite", &[Type::Dict], |env, args| {
+        all(env, args, true)
+    })
+    .rest(Type::Dict),
+];
+
+/// The one failure that the library reports as an error; `merge` and `mergeOverwrite` swallow it.
+const DIFFERENT_TYPES: Fault = Fault {
+    kind: ErrorKind::Failed,
+    reason: "a dict or time cannot be merged into a version",
+};
+
+fn lenient(env: &mut Environment<'_>, args: &Args<'_>, overwrite: bool) -> Outcome {
+    match all(env, args, overwrite) {
+        Err(DIFFERENT_TYPES) => Ok(Value::text("")),
+        outcome => outcome,
+    }
+}
+
+fn all(env: &mut Environment<'_>, args: &Args<'_>, overwrite: bool) -> Outcome {
+    let mut target = args.map(0);
+    for source in args.rest(1) {
+        if let Value::Map(source) = source {
+            if target.nil && !source.nil {
+                target = env.map(Entries::new())?;
+            }
+            merge(env, &target, source, overwrite, 0)?;
+        }
+    }
+    Ok(target.into())
+}
+
+fn merge(
+    env: &mut Environment<'_>,
+    target: &Map,
+    source: &Map,
+    overwrite: bool,
+    depth: usize,
+) -> Result<(), Fault> {
+    if depth > 100 {
+        return Err(Fault::limit(Limit::Depth));
+    }
+    let entries: Vec<(Text, Value)> = source
+        .entries()
+        .iter()
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    let inner = Inner {
+        overwrite,
+        depth,
+        from: source.kind,
+    };
+    for (key, new) in entries {
+        env.gauge.steps(1)?;
+        merge_entry(env, target, key, new, &inner)?;
+    }
+    Ok(())
+}
+
+/// How one level is merged.
+struct Inner {
+    overwrite: bool,
+    depth: usize,
+    /// The type of the map that is merged in.
+    from: MapKind,
+}
+
+fn merge_entry(
+    env: &mut Environment<'_>,
+    target: &Map,
+    key: Text,
+    new: Value,
+    inner: &Inner,
+) -> Result<(), Fault> {
+    let overwrite = inner.overwrite;
+    let old = target.get(&key);
+    let old_is_empty = old.as_ref().is_none_or(|old| !old.truth());
+    if new.is_nil() {
+        if overwrite {
+            put(env, target, key, new, inner.from)?;
+        }
+        return Ok(());
+    }
+    match (&new, &old) {
+        (
+            Value::Map(_) | Value::Time(_) | Value::Certificate(_),
+            Some(Value::Version(_, Pointer::Yes)),
+        ) if !overwrite => return Err(DIFFERENT_TYPES),
+        (Value::Map(_), Some(Value::Certificate(_))) => {
+            return Err(Fault::failed("a dict cannot be merged into a certificate"));
+        }
+        (Value::Map(new), Some(Value::Map(old))) => {
+            into_map(env, old, new, inner)?;
+            if !old_is_empty {
+                return Ok(());
+            }
+        }
+        // Lists are taken over where the target had nothing, and by the quirk of a filled target otherwise kept.
+        (Value::List(_), _) if !old_is_empty && !overwrite => return Ok(()),
+        _ => {}
+    }
+    if overwrite || old_is_empty {
+        put(env, target, key, new, inner.from)?;
+    }
+    Ok(())
+}
+
+/// Merges one inner map into another.
+fn into_map(env: &mut Environment<'_>, old: &Map, new: &Map, inner: &Inner) -> Result<(), Fault> {
+    if old.nil {
+        return Ok(());
+    }
+    merge(env, old, new, inner.overwrite, inner.depth + 1)
+}
+
+/// A map of strings takes nothing from a dict, be it a string.
+fn put(
+    env: &mut Environment<'_>,
+    target: &Map,
+    key: Text,
+    value: Value,
+    from: MapKind,
+) -> Result<(), Fault> {
+    if target.kind == MapKind::Text && from == MapKind::Any {
+        return Err(Fault::failed(
+            "a dict cannot be merged into a map of strings",
+        ));
+    }
+    env.gauge.memory(64 + key.len())?;
+    target.set(key, value);
+    Ok(())
+}

@@ -1,0 +1,88 @@
+//! Random texts and numbers, from the caller's source.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rand::CryptoRng;
+use rand::RngExt;
+use rand::seq::SliceRandom;
+
+use super::{Args, Function, Outcome, Type};
+use crate::environment::Environment;
+use crate::error::Fault;
+use crate::runes;
+use crate::value::Value;
+
+pub(super) static TABLE: &[Function] = &[
+    Function::new("randAlpha", &[Type::Int], |env, args| {
+        chosen(env, args, u8::is_ascii_alphabetic)
+    })
+    .by_chance(),
+    Function::new("randAlphaNum", &[Type::Int], |env, args| {
+        chosen(env, args, u8::is_ascii_alphanumeric)
+    })
+    .by_chance(),
+    Function::new("randNumeric", &[Type::Int], |env, args| {
+        chosen(env, args, u8::is_ascii_digit)
+    })
+    .by_chance(),
+    Function::new("randAscii", &[Type::Int], |env, args| {
+        chosen(env, args, |byte| (b' '..=b'~').contains(byte))
+    })
+    .by_chance(),
+    Function::new("randBytes", &[Type::Int], |env, args| {
+        let count = usize::try_from(args.int(0)).map_err(|_| Fault::failed("a negative count"))?;
+        env.gauge.memory(count)?;
+        let mut bytes = vec![0; count];
+        env.rng.fill_bytes(&mut bytes);
+        Ok(Value::text(STANDARD.encode(&bytes)))
+    })
+    .by_chance(),
+    Function::new("randInt", &[Type::Int, Type::Int], |env, args| {
+        let (least, beyond) = (args.int(0), args.int(1));
+        let span = beyond.wrapping_sub(least);
+        if span <= 0 {
+            return Err(Fault::failed(
+                "the second number must be larger than the first",
+            ));
+        }
+        Ok(Value::int(
+            env.rng.random_range(0..span).wrapping_add(least),
+        ))
+    })
+    .by_chance(),
+    Function::new("shuffle", &[Type::Text], |env, args| {
+        let mut chars: Vec<char> = runes::chars(&args.text(0)).collect();
+        chars.shuffle(&mut env.rng);
+        Ok(Value::text(chars.into_iter().collect::<String>()))
+    })
+    .by_chance(),
+    Function::new("uuidv4", &[], |env, _| Ok(Value::text(uuid(env.rng)))).by_chance(),
+];
+
+/// So many bytes out of ASCII that fit; none for a negative count.
+fn chosen(env: &mut Environment<'_>, args: &Args<'_>, fits: fn(&u8) -> bool) -> Outcome {
+    let set: Vec<u8> = (0..128_u8).filter(fits).collect();
+    let count = usize::try_from(args.int(0)).unwrap_or(0);
+    env.gauge.memory(count)?;
+    let text: Vec<u8> = (0..count)
+        .map(|_| set[env.rng.random_range(0..set.len())])
+        .collect();
+    Ok(text.into())
+}
+
+/// RFC 9562, version 4.
+fn uuid(rng: &mut dyn CryptoRng) -> String {
+    let mut bytes = [0; 16];
+    rng.fill_bytes(&mut bytes);
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let hex = super::hex(&bytes);
+    format!(
+        "{}-{}-{}-{}-{}",
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..]
+    )
+}

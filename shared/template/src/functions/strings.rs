@@ -1,0 +1,272 @@
+//! Searching, cutting, padding and quoting of texts.
+
+use super::{Args, Function, Outcome, Type};
+use crate::environment::Environment;
+use crate::error::{Fault, Limit};
+use crate::fmt;
+use crate::quote;
+use crate::runes;
+use crate::text::{Text, Writer};
+use crate::value::{ListKind, Value};
+
+pub(super) static TABLE: &[Function] = &[
+    Function::new("hello", &[], |_, _| Ok(Value::text("Hello!"))),
+    Function::new("trim", &[Type::Text], |_, args| {
+        Ok(trimmed(&args.text(0), runes::is_space).into())
+    }),
+    Function::new("trimAll", &[Type::Text, Type::Text], trim_all),
+    Function::new("trimall", &[Type::Text, Type::Text], trim_all),
+    Function::new("trimPrefix", &[Type::Text, Type::Text], |_, args| {
+        let text = args.text(1);
+        Ok(text
+            .strip_prefix(&*args.text(0))
+            .map_or(Value::Text(text.clone()), Value::text))
+    }),
+    Function::new("trimSuffix", &[Type::Text, Type::Text], |_, args| {
+        let text = args.text(1);
+        Ok(text
+            .strip_suffix(&*args.text(0))
+            .map_or(Value::Text(text.clone()), Value::text))
+    }),
+    Function::new("contains", &[Type::Text, Type::Text], |_, args| {
+        Ok(Value::Bool(find(&args.text(1), &args.text(0)).is_some()))
+    }),
+    Function::new("hasPrefix", &[Type::Text, Type::Text], |_, args| {
+        Ok(Value::Bool(args.text(1).starts_with(&args.text(0))))
+    }),
+    Function::new("hasSuffix", &[Type::Text, Type::Text], |_, args| {
+        Ok(Value::Bool(args.text(1).ends_with(&args.text(0))))
+    }),
+    Function::new("repeat", &[Type::Int, Type::Text], repeat),
+    Function::new(
+        "replace",
+        &[Type::Text, Type::Text, Type::Text],
+        |env, args| {
+            let mut out = env.writer();
+            replace(&mut out, &args.text(2), &args.text(0), &args.text(1))?;
+            Ok(out.finish().into())
+        },
+    ),
+    Function::new("trunc", &[Type::Int, Type::Text], trunc),
+    Function::new("substr", &[Type::Int, Type::Int, Type::Text], substr),
+    Function::new("abbrev", &[Type::Int, Type::Text], |_, args| {
+        let width = args.int(0);
+        let text = args.text(1);
+        Ok(if width < 4 {
+            text.into()
+        } else {
+            abbreviate(&text, 0, width).into()
+        })
+    }),
+    Function::new(
+        "abbrevboth",
+        &[Type::Int, Type::Int, Type::Text],
+        |_, args| {
+            let (left, right, text) = (args.int(0), args.int(1), args.text(2));
+            Ok(if right < 4 || left > 0 && right < 7 {
+                text.into()
+            } else {
+                abbreviate(&text, left, right).into()
+            })
+        },
+    ),
+    Function::new("indent", &[Type::Int, Type::Text], |env, args| {
+        indent(env, args, "")
+    }),
+    Function::new("nindent", &[Type::Int, Type::Text], |env, args| {
+        indent(env, args, "\n")
+    }),
+    Function::new("plural", &[Type::Text, Type::Text, Type::Int], |_, args| {
+        Ok(args.value(usize::from(args.int(2) != 1)))
+    }),
+    Function::new("quote", &[], |env, args| {
+        quoted(env, args, |env, value, out| {
+            quote::quote(out, &to_text(env, value)?, false)
+        })
+    })
+    .rest(Type::Any),
+    Function::new("squote", &[], |env, args| {
+        quoted(env, args, |env, value, out| {
+            out.byte(b'\'')?;
+            out.push(&to_text(env, value)?)?;
+            out.byte(b'\'')
+        })
+    })
+    .rest(Type::Any),
+    Function::new("cat", &[], |env, args| {
+        quoted(env, args, |env, value, out| out.push(&shown(env, value)?))
+    })
+    .rest(Type::Any),
+    Function::new("toString", &[Type::Any], |env, args| {
+        Ok(to_text(env, &args.value(0))?.into())
+    }),
+];
+
+/// A value as sprig turns it into a string: texts and bytes as they are, the rest as `%v`.
+pub(super) fn to_text(env: &mut Environment<'_>, value: &Value) -> Result<Text, Fault> {
+    match value {
+        Value::Text(text) => Ok(text.clone()),
+        Value::List(list) if list.kind == ListKind::Bytes => fmt::printf(
+            env.writer(),
+            b"%s",
+            std::slice::from_ref(value),
+            &mut env.gauge,
+        ),
+        _ => shown(env, value),
+    }
+}
+
+/// `%v`.
+fn shown(env: &mut Environment<'_>, value: &Value) -> Result<Text, Fault> {
+    fmt::print(env.writer(), std::slice::from_ref(value), &mut env.gauge)
+}
+
+/// All arguments but nil, written by `write`, with spaces between.
+fn quoted(
+    env: &mut Environment<'_>,
+    args: &Args<'_>,
+    write: fn(&mut Environment<'_>, &Value, &mut Writer) -> Result<(), Fault>,
+) -> Outcome {
+    let mut out = env.writer();
+    for (at, value) in args.0.iter().filter(|value| !value.is_nil()).enumerate() {
+        if at > 0 {
+            out.byte(b' ')?;
+        }
+        write(env, value, &mut out)?;
+    }
+    Ok(out.finish().into())
+}
+
+/// Where `needle` first occurs. Linear in both lengths.
+pub(super) fn find(text: &[u8], needle: &[u8]) -> Option<usize> {
+    memchr::memmem::find(text, needle)
+}
+
+/// Without such characters at both ends.
+pub(super) fn trimmed(text: &[u8], cut: impl Fn(char) -> bool) -> &[u8] {
+    let mut text = text;
+    loop {
+        let (char, width) = runes::decode(text);
+        if width == 0 || !cut(char) {
+            break;
+        }
+        text = &text[width..];
+    }
+    loop {
+        let (char, width) = runes::decode_last(text);
+        if width == 0 || !cut(char) {
+            return text;
+        }
+        text = &text[..text.len() - width];
+    }
+}
+
+impl From<&[u8]> for Value {
+    fn from(bytes: &[u8]) -> Self {
+        Value::Text(Text::from(bytes))
+    }
+}
+
+fn trim_all(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
+    let set: Vec<char> = runes::chars(&args.text(0)).collect();
+    Ok(trimmed(&args.text(1), |char| set.contains(&char)).into())
+}
+
+fn repeat(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
+    let count = usize::try_from(args.int(0)).map_err(|_| Fault::failed("a negative count"))?;
+    let text = args.text(1);
+    let size = count.saturating_mul(text.len());
+    if size > env.gauge.value() {
+        return Err(Fault::limit(Limit::Value));
+    }
+    Ok(text.repeat(if size == 0 { 0 } else { count }).into())
+}
+
+/// Replaces every occurrence; nothing is found before each character and at the end.
+pub(super) fn replace(out: &mut Writer, text: &[u8], old: &[u8], new: &[u8]) -> Result<(), Fault> {
+    if old == new {
+        return out.push(text);
+    }
+    if old.is_empty() {
+        for (at, _, width) in runes::indexed(text) {
+            out.push(new)?;
+            out.push(&text[at..at + width])?;
+        }
+        return out.push(new);
+    }
+    let mut done = 0;
+    for at in memchr::memmem::find_iter(text, old) {
+        out.push(&text[done..at])?;
+        out.push(new)?;
+        done = at + old.len();
+    }
+    out.push(&text[done..])
+}
+
+fn trunc(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
+    let (count, text) = (args.int(0), args.text(1));
+    let size = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
+    Ok(if size >= text.len() {
+        text.into()
+    } else if count < 0 {
+        text[text.len() - size..].into()
+    } else {
+        text[..size].into()
+    })
+}
+
+/// A negative start means from the beginning, a negative or too large end means to the end.
+fn substr(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
+    let (start, end, text) = (args.int(0), args.int(1), args.text(2));
+    let len = i64::try_from(text.len()).unwrap_or(i64::MAX);
+    let (start, end) = match (start, end) {
+        (..0, _) => (0, end),
+        (_, ..0) => (start, len),
+        _ => (start, if end > len { len } else { end }),
+    };
+    let part = match (usize::try_from(start), usize::try_from(end)) {
+        (Ok(start), Ok(end)) => text.get(start..end),
+        _ => None,
+    };
+    part.map(Value::from)
+        .ok_or(Fault::failed("a start or end outside of the text"))
+}
+
+/// Shortened to `width` bytes with dots in place of what is cut, at the front too if `offset` is large enough.
+fn abbreviate(text: &[u8], offset: i64, width: i64) -> Vec<u8> {
+    let len = i64::try_from(text.len()).unwrap_or(i64::MAX);
+    if len <= width {
+        return text.to_vec();
+    }
+    let kept = width - 3;
+    let part = |from: i64, to: i64| {
+        let from = usize::try_from(from).unwrap_or(0).min(text.len());
+        let to = usize::try_from(to).unwrap_or(0).clamp(from, text.len());
+        &text[from..to]
+    };
+    let mut offset = offset.clamp(0, len);
+    if len - offset < kept {
+        offset = len - kept;
+    }
+    if offset <= 4 {
+        return [part(0, kept), b"..."].concat();
+    }
+    if offset + kept < len {
+        return [b"...".as_slice(), &abbreviate(part(offset, len), 0, kept)].concat();
+    }
+    [b"...", part(len - kept, len)].concat()
+}
+
+fn indent(env: &mut Environment<'_>, args: &Args<'_>, before: &str) -> Outcome {
+    let spaces = usize::try_from(args.int(0)).map_err(|_| Fault::failed("a negative count"))?;
+    let mut out = env.writer();
+    out.str(before)?;
+    for (at, line) in args.text(1).split(|&byte| byte == b'\n').enumerate() {
+        if at > 0 {
+            out.byte(b'\n')?;
+        }
+        out.fill(b' ', spaces)?;
+        out.push(line)?;
+    }
+    Ok(out.finish().into())
+}

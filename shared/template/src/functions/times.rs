@@ -1,0 +1,154 @@
+//! Dates and durations.
+
+use super::cast::clamped_int;
+use super::{Args, Function, Outcome, Type};
+use crate::dates::{self, Time};
+use crate::environment::Environment;
+use crate::error::Fault;
+use crate::value::{IntKind, Value};
+
+const SECOND: i64 = 1_000_000_000;
+
+pub(super) static TABLE: &[Function] = &[
+    Function::new("now", &[], |env, _| {
+        Ok(Value::Time(Time::from_timestamp(env.now)))
+    })
+    .by_chance(),
+    Function::new("date", &[Type::Text, Type::Any], |env, args| {
+        Ok(in_zone(env, args, b"Local"))
+    })
+    .by_chance(),
+    Function::new(
+        "date_in_zone",
+        &[Type::Text, Type::Any, Type::Text],
+        |env, args| Ok(in_zone(env, args, &args.text(2))),
+    )
+    .by_chance(),
+    Function::new(
+        "dateInZone",
+        &[Type::Text, Type::Any, Type::Text],
+        |env, args| Ok(in_zone(env, args, &args.text(2))),
+    )
+    .by_chance(),
+    Function::new("htmlDate", &[Type::Any], |env, args| {
+        Ok(html_date(env, args, b"Local"))
+    })
+    .by_chance(),
+    Function::new("htmlDateInZone", &[Type::Any, Type::Text], |env, args| {
+        Ok(html_date(env, args, &args.text(1)))
+    })
+    .by_chance(),
+    Function::new("ago", &[Type::Any], |env, args| {
+        let time = match args.value(0) {
+            Value::Time(time) => time,
+            value => unix_time(env, &value),
+        };
+        let elapsed = Time::from_timestamp(env.now).since(&time);
+        Ok(Value::text(dates::duration_text(dates::round_duration(
+            elapsed, SECOND,
+        ))))
+    })
+    .by_chance(),
+    Function::new("dateModify", &[Type::Text, Type::Time], |_, args| {
+        Ok(modified(args).unwrap_or(args.value(1)))
+    }),
+    Function::new("date_modify", &[Type::Text, Type::Time], |_, args| {
+        Ok(modified(args).unwrap_or(args.value(1)))
+    }),
+    Function::new("mustDateModify", &[Type::Text, Type::Time], |_, args| {
+        modified(args).ok_or(Fault::failed("not a duration, such as -1.5h or 10m30s"))
+    }),
+    Function::new("must_date_modify", &[Type::Text, Type::Time], |_, args| {
+        modified(args).ok_or(Fault::failed("not a duration, such as -1.5h or 10m30s"))
+    }),
+    Function::new("toDate", &[Type::Text, Type::Text], |_, args| {
+        Ok(Value::Time(
+            dates::parse(&args.text(0), &args.text(1)).unwrap_or_else(Time::zero),
+        ))
+    }),
+    Function::new("mustToDate", &[Type::Text, Type::Text], |_, args| {
+        let time = dates::parse(&args.text(0), &args.text(1));
+        Ok(Value::Time(time.ok_or(Fault::failed(
+            "the text does not fit the layout of the date",
+        ))?))
+    }),
+    Function::new("unixEpoch", &[Type::Time], |_, args| match args.value(0) {
+        Value::Time(time) => Ok(Value::text(time.seconds.to_string())),
+        _ => Ok(Value::text("")),
+    }),
+    Function::new("duration", &[Type::Any], |_, args| {
+        let seconds = match args.value(0) {
+            Value::Text(text) => clamped_int(&text),
+            Value::Int(int) if int.kind == IntKind::Int64 => int.bits,
+            _ => 0,
+        };
+        Ok(Value::text(dates::duration_text(
+            seconds.wrapping_mul(SECOND),
+        )))
+    }),
+    Function::new("durationRound", &[Type::Any], duration_round).by_chance(),
+];
+
+/// A date as sprig takes it: a time, or seconds as an int or int64; anything else is now.
+fn time_of(env: &Environment<'_>, value: &Value) -> Time {
+    match value {
+        Value::Time(time) => time.clone(),
+        value => unix_time(env, value),
+    }
+}
+
+fn unix_time(env: &Environment<'_>, value: &Value) -> Time {
+    match value {
+        Value::Int(int) if matches!(int.kind, IntKind::Int | IntKind::Int64) => {
+            Time::from_unix(int.bits)
+        }
+        _ => Time::from_timestamp(env.now),
+    }
+}
+
+fn in_zone(env: &Environment<'_>, args: &Args<'_>, zone: &[u8]) -> Value {
+    time_of(env, &args.value(1))
+        .in_zone(zone)
+        .format(&args.text(0))
+        .into()
+}
+
+fn html_date(env: &Environment<'_>, args: &Args<'_>, zone: &[u8]) -> Value {
+    time_of(env, &args.value(0))
+        .in_zone(zone)
+        .format(b"2006-01-02")
+        .into()
+}
+
+fn modified(args: &Args<'_>) -> Option<Value> {
+    let by = dates::parse_duration(&args.text(0))?;
+    match args.value(1) {
+        Value::Time(time) => Some(Value::Time(time.add(by))),
+        _ => None,
+    }
+}
+
+/// The largest whole unit: `3mo`, `2h`.
+fn duration_round(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
+    let nanos = match args.value(0) {
+        Value::Text(text) => dates::parse_duration(&text).unwrap_or(0),
+        Value::Int(int) if int.kind == IntKind::Int64 => int.bits,
+        Value::Time(time) => Time::from_timestamp(env.now).since(&time),
+        _ => 0,
+    };
+    let size = nanos.unsigned_abs();
+    let hour = 3600 * SECOND.unsigned_abs();
+    let units = [
+        (hour * 24 * 365, "y"),
+        (hour * 24 * 30, "mo"),
+        (hour * 24, "d"),
+        (hour, "h"),
+        (hour / 60, "m"),
+        (hour / 3600, "s"),
+    ];
+    let unit = units.iter().find(|(unit, _)| size > *unit);
+    Ok(Value::text(unit.map_or_else(
+        || "0s".to_owned(),
+        |(unit, name)| format!("{}{name}", size / unit),
+    )))
+}

@@ -1,0 +1,46 @@
+//! What a fuzzer runs: parser and evaluator on arbitrary bytes, within a small budget.
+
+use rand::CryptoRng;
+
+use crate::{Budget, Context, Data, Template};
+
+/// Small enough for thousands of runs per second; keys and slow hashes are left out.
+const BUDGET: Budget = Budget {
+    steps: 100_000,
+    output: 1 << 16,
+    value: 1 << 16,
+    memory: 1 << 20,
+    depth: 100,
+    keys: 0,
+    hashes: 0,
+};
+
+/// Parses the bytes up to the first zero byte as a template and renders it with the rest as a value.
+///
+/// Must neither panic nor run long, and a result must keep to the budget.
+///
+/// # Panics
+/// If a result is larger than the budget allows, or an error points outside of the text.
+pub fn fuzz(bytes: &[u8], rng: &mut dyn CryptoRng) {
+    let mut parts = bytes.splitn(2, |&byte| byte == 0);
+    let text = String::from_utf8_lossy(parts.next().unwrap_or_default());
+    let data = Data::new([("a", parts.next().unwrap_or_default()), ("user", b"app")]);
+    let lines = text.split('\n').count();
+    match Template::parse("t", &text) {
+        Err(error) => assert!(
+            error.line <= lines && error.column <= text.len() + 1,
+            "a place outside of the text"
+        ),
+        Ok(template) => {
+            let mut context = Context {
+                budget: BUDGET,
+                now: jiff::Timestamp::UNIX_EPOCH,
+                rng,
+            };
+            match template.render(&data, &mut context) {
+                Err(error) => assert!(error.line <= lines, "a place outside of the text"),
+                Ok(out) => assert!(out.len() <= BUDGET.output, "more than the budget allows"),
+            }
+        }
+    }
+}

@@ -1,0 +1,443 @@
+//! JSON as Go's encoding/json reads and writes it.
+
+use crate::environment::Environment;
+use crate::error::{Fault, Limit};
+use crate::fmt;
+use crate::runes;
+use crate::text::{Text, Writer};
+use crate::value::{Entries, List, ListKind, Map, Value};
+
+/// Nesting of what is read or written; Go stops at 10,000.
+const MOST_NESTED: usize = 100;
+
+/// One line. `html` writes `<`, `>` and `&` as escapes.
+pub(crate) fn compact(env: &mut Environment<'_>, value: &Value, html: bool) -> Result<Text, Fault> {
+    write(
+        env,
+        value,
+        Layout {
+            html,
+            pretty: false,
+        },
+    )
+}
+
+/// Two spaces per level, with HTML escapes.
+pub(crate) fn pretty(env: &mut Environment<'_>, value: &Value) -> Result<Text, Fault> {
+    write(
+        env,
+        value,
+        Layout {
+            html: true,
+            pretty: true,
+        },
+    )
+}
+
+#[derive(Clone, Copy)]
+struct Layout {
+    html: bool,
+    pretty: bool,
+}
+
+fn write(env: &mut Environment<'_>, value: &Value, layout: Layout) -> Result<Text, Fault> {
+    let mut out = env.writer();
+    Encoder {
+        out: &mut out,
+        layout,
+        env,
+    }
+    .value(value, 0)?;
+    Ok(out.finish())
+}
+
+struct Encoder<'o, 'e, 'c> {
+    out: &'o mut Writer,
+    layout: Layout,
+    env: &'e mut Environment<'c>,
+}
+
+impl Encoder<'_, '_, '_> {
+    fn value(&mut self, value: &Value, depth: usize) -> Result<(), Fault> {
+        self.env.gauge.steps(1)?;
+        if depth > MOST_NESTED {
+            return Err(Fault::limit(Limit::Depth));
+        }
+        match value {
+            Value::Missing | Value::Nil => self.out.str("null"),
+            Value::Bool(flag) => self.out.str(if *flag { "true" } else { "false" }),
+            Value::Int(int) => self.out.str(&int.wide().to_string()),
+            Value::Float(float) => self.float(*float),
+            Value::Complex(..) => Err(Fault::failed("JSON has no complex numbers")),
+            Value::Text(text) => self.text(text),
+            Value::List(list) => self.list(list, depth),
+            Value::Map(map) => self.map(map, depth),
+            Value::Time(time) => {
+                let text = time
+                    .json()
+                    .ok_or(Fault::failed("JSON has no years beyond 9999"))?;
+                self.text(text.as_bytes())
+            }
+            Value::Version(version, _) => self.text(version.to_string().as_bytes()),
+            Value::Certificate(certificate) => {
+                let fields = certificate.fields();
+                let pairs = fields
+                    .iter()
+                    .map(|(name, value)| (Text::from(*name), value.clone()))
+                    .collect::<Vec<_>>();
+                self.object(&pairs, depth)
+            }
+        }
+    }
+
+    fn float(&mut self, float: f64) -> Result<(), Fault> {
+        if !float.is_finite() {
+            return Err(Fault::failed("JSON has neither infinity nor NaN"));
+        }
+        let size = float.abs();
+        let verb = if size != 0.0 && !(1e-6..1e21).contains(&size) {
+            'e'
+        } else {
+            'f'
+        };
+        let text = fmt::append_float(float, verb, None);
+        self.out.str(&text.replace("e-0", "e-"))
+    }
+
+    fn text(&mut self, text: &[u8]) -> Result<(), Fault> {
+        self.env.gauge.bytes(text.len())?;
+        self.out.byte(b'"')?;
+        for (at, char, width) in runes::indexed(text) {
+            match char {
+                '"' => self.out.str("\\\"")?,
+                '\\' => self.out.str("\\\\")?,
+                '\x08' => self.out.str("\\b")?,
+                '\x0c' => self.out.str("\\f")?,
+                '\n' => self.out.str("\\n")?,
+                '\r' => self.out.str("\\r")?,
+                '\t' => self.out.str("\\t")?,
+                '\u{2028}' | '\u{2029}' | '\0'..='\x1f' => self.escape(char)?,
+                '<' | '>' | '&' if self.layout.html => self.escape(char)?,
+                runes::REPLACEMENT if width == 1 => self.out.str("\\ufffd")?,
+                _ => self.out.push(&text[at..at + width])?,
+            }
+        }
+        self.out.byte(b'"')
+    }
+
+    fn escape(&mut self, char: char) -> Result<(), Fault> {
+        self.out.str(&format!("\\u{:04x}", u32::from(char)))
+    }
+
+    fn line(&mut self, depth: usize) -> Result<(), Fault> {
+        if self.layout.pretty {
+            self.out.byte(b'\n')?;
+            self.out.fill(b' ', 2 * depth)?;
+        }
+        Ok(())
+    }
+
+    fn list(&mut self, list: &List, depth: usize) -> Result<(), Fault> {
+        if list.nil {
+            return self.out.str("null");
+        }
+        if list.kind == ListKind::Bytes {
+            return Err(Fault::failed("bytes are not written as JSON here"));
+        }
+        self.out.byte(b'[')?;
+        for (at, item) in list.items().iter().enumerate() {
+            if at > 0 {
+                self.out.byte(b',')?;
+            }
+            self.line(depth + 1)?;
+            self.value(item, depth + 1)?;
+        }
+        if list.len() > 0 {
+            self.line(depth)?;
+        }
+        self.out.byte(b']')
+    }
+
+    fn map(&mut self, map: &Map, depth: usize) -> Result<(), Fault> {
+        if map.nil {
+            return self.out.str("null");
+        }
+        let pairs: Vec<(Text, Value)> = map
+            .entries()
+            .iter()
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        self.object(&pairs, depth)
+    }
+
+    fn object(&mut self, pairs: &[(Text, Value)], depth: usize) -> Result<(), Fault> {
+        self.out.byte(b'{')?;
+        for (at, (key, value)) in pairs.iter().enumerate() {
+            if at > 0 {
+                self.out.byte(b',')?;
+            }
+            self.line(depth + 1)?;
+            self.text(key)?;
+            self.out.str(if self.layout.pretty { ": " } else { ":" })?;
+            self.value(value, depth + 1)?;
+        }
+        if !pairs.is_empty() {
+            self.line(depth)?;
+        }
+        self.out.byte(b'}')
+    }
+}
+
+/// What was read, and whether all of it could be represented.
+pub(crate) struct Parsed {
+    pub(crate) value: Value,
+    pub(crate) whole: bool,
+}
+
+/// Text that is no JSON gives nil; a number beyond a float gives nil in its place.
+pub(crate) fn parse(env: &mut Environment<'_>, text: &[u8]) -> Result<Parsed, Fault> {
+    let mut decoder = Decoder {
+        text,
+        at: 0,
+        whole: true,
+        env,
+    };
+    decoder.space();
+    match decoder.value(0) {
+        Ok(value) => {
+            decoder.space();
+            let whole = decoder.whole && decoder.at == text.len();
+            let value = if decoder.at == text.len() {
+                value
+            } else {
+                Value::Nil
+            };
+            Ok(Parsed { value, whole })
+        }
+        Err(Bad::Syntax) => Ok(Parsed {
+            value: Value::Nil,
+            whole: false,
+        }),
+        Err(Bad::Fault(fault)) => Err(fault),
+    }
+}
+
+enum Bad {
+    Syntax,
+    Fault(Fault),
+}
+
+impl From<Fault> for Bad {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+struct Decoder<'t, 'e, 'c> {
+    text: &'t [u8],
+    at: usize,
+    whole: bool,
+    env: &'e mut Environment<'c>,
+}
+
+type Read = Result<Value, Bad>;
+
+impl Decoder<'_, '_, '_> {
+    fn space(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\r' | b'\n')) {
+            self.at += 1;
+        }
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.get(self.at).copied()
+    }
+
+    fn value(&mut self, depth: usize) -> Read {
+        self.env.gauge.memory(32)?;
+        if depth > MOST_NESTED {
+            return Err(Fault::limit(Limit::Depth).into());
+        }
+        match self.peek() {
+            Some(b'{') => self.object(depth),
+            Some(b'[') => self.list(depth),
+            Some(b'"') => Ok(Value::Text(self.text()?)),
+            Some(b't') => self.word("true", Value::Bool(true)),
+            Some(b'f') => self.word("false", Value::Bool(false)),
+            Some(b'n') => self.word("null", Value::Nil),
+            _ => self.number(),
+        }
+    }
+
+    fn word(&mut self, word: &str, value: Value) -> Read {
+        if !self.text[self.at..].starts_with(word.as_bytes()) {
+            return Err(Bad::Syntax);
+        }
+        self.at += word.len();
+        Ok(value)
+    }
+
+    fn digits(&mut self) -> Result<(), Bad> {
+        let start = self.at;
+        while self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
+            self.at += 1;
+        }
+        if self.at > start {
+            Ok(())
+        } else {
+            Err(Bad::Syntax)
+        }
+    }
+
+    fn number(&mut self) -> Read {
+        let start = self.at;
+        if self.peek() == Some(b'-') {
+            self.at += 1;
+        }
+        if self.peek() == Some(b'0') {
+            self.at += 1;
+        } else {
+            self.digits()?;
+        }
+        if self.peek() == Some(b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        if matches!(self.peek(), Some(b'e' | b'E')) {
+            self.at += 1;
+            if matches!(self.peek(), Some(b'+' | b'-')) {
+                self.at += 1;
+            }
+            self.digits()?;
+        }
+        let number = crate::number::parse_float(&self.text[start..self.at]);
+        self.whole &= number.is_some();
+        Ok(number.map_or(Value::Nil, Value::Float))
+    }
+
+    fn text(&mut self) -> Result<Text, Bad> {
+        self.at += 1;
+        let mut out = self.env.writer();
+        loop {
+            let rest = &self.text[self.at..];
+            let (char, width) = runes::decode(rest);
+            self.at += width;
+            match char {
+                _ if width == 0 => return Err(Bad::Syntax),
+                '"' => break,
+                '\\' => {
+                    let char = self.escape()?;
+                    out.char(char)?;
+                }
+                '\0'..='\x1f' => return Err(Bad::Syntax),
+                _ => out.char(char)?,
+            }
+        }
+        self.env.gauge.memory(out.len())?;
+        Ok(out.finish())
+    }
+
+    fn escape(&mut self) -> Result<char, Bad> {
+        let byte = self.peek().ok_or(Bad::Syntax)?;
+        self.at += 1;
+        Ok(match byte {
+            b'"' | b'\\' | b'/' => char::from(byte),
+            b'b' => '\x08',
+            b'f' => '\x0c',
+            b'n' => '\n',
+            b'r' => '\r',
+            b't' => '\t',
+            b'u' => {
+                let high = self.unit()?;
+                return Ok(char::from_u32(high).unwrap_or_else(|| self.surrogates(high)));
+            }
+            _ => return Err(Bad::Syntax),
+        })
+    }
+
+    fn unit(&mut self) -> Result<u32, Bad> {
+        let unit = hex4(self.text.get(self.at..self.at + 4)).ok_or(Bad::Syntax)?;
+        self.at += 4;
+        Ok(unit)
+    }
+
+    /// The second half of a pair if it follows; half a pair is U+FFFD.
+    fn surrogates(&mut self, high: u32) -> char {
+        let next = self
+            .text
+            .get(self.at..self.at + 6)
+            .filter(|next| next.starts_with(b"\\u"));
+        let low = next.and_then(|next| hex4(Some(&next[2..])));
+        match low {
+            Some(low @ 0xDC00..=0xDFFF) if high < 0xDC00 => {
+                self.at += 6;
+                char::from_u32(0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00))
+                    .unwrap_or(runes::REPLACEMENT)
+            }
+            _ => runes::REPLACEMENT,
+        }
+    }
+
+    fn list(&mut self, depth: usize) -> Read {
+        self.at += 1;
+        let mut items = Vec::new();
+        self.space();
+        if self.peek() == Some(b']') {
+            self.at += 1;
+            return Ok(List::new(ListKind::Any, items)?.into());
+        }
+        loop {
+            self.space();
+            items.push(self.value(depth + 1)?);
+            self.space();
+            let byte = self.peek();
+            self.at += 1;
+            match byte {
+                Some(b',') => {}
+                Some(b']') => return Ok(List::new(ListKind::Any, items)?.into()),
+                _ => return Err(Bad::Syntax),
+            }
+        }
+    }
+
+    fn object(&mut self, depth: usize) -> Read {
+        self.at += 1;
+        let mut entries = Entries::new();
+        self.space();
+        if self.peek() == Some(b'}') {
+            self.at += 1;
+            return Ok(self.env.map(entries)?.into());
+        }
+        loop {
+            self.space();
+            if self.peek() != Some(b'"') {
+                return Err(Bad::Syntax);
+            }
+            let key = self.text()?;
+            self.space();
+            if self.peek() != Some(b':') {
+                return Err(Bad::Syntax);
+            }
+            self.at += 1;
+            self.space();
+            let value = self.value(depth + 1)?;
+            entries.insert(key, value);
+            self.space();
+            let byte = self.peek();
+            self.at += 1;
+            match byte {
+                Some(b',') => {}
+                Some(b'}') => return Ok(self.env.map(entries)?.into()),
+                _ => return Err(Bad::Syntax),
+            }
+        }
+    }
+}
+
+fn hex4(digits: Option<&[u8]>) -> Option<u32> {
+    let digits = std::str::from_utf8(digits?).ok()?;
+    if !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    u32::from_str_radix(digits, 16).ok()
+}

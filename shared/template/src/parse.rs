@@ -1,0 +1,571 @@
+//! Tokens → tree, with the checks that Go makes while parsing.
+
+use std::collections::HashMap;
+
+use crate::ast::{Branch, Command, List, Name, Node, Pipe, Term, TermKind};
+use crate::functions;
+use crate::lex::{self, Keyword, Kind, Token};
+use crate::number::Number;
+use crate::quote;
+use crate::text::Text;
+
+/// Nesting of blocks and parentheses; Go allows 10,000 parentheses and any number of blocks.
+const MOST_NESTED: usize = 100;
+
+/// What is wrong and where.
+pub(crate) type Wrong = (usize, &'static str);
+type Parsed<T> = Result<T, Wrong>;
+
+/// Named trees of one template text; the main one under the template's own name.
+pub(crate) type Trees = HashMap<Vec<u8>, List>;
+
+pub(crate) fn parse(name: &str, text: &str) -> Parsed<Trees> {
+    let tokens = lex::tokens(text);
+    let mut parser = Parser {
+        tokens: &tokens,
+        next: 0,
+        variables: vec!["$".into()],
+        loops: 0,
+        nested: 0,
+        trees: Trees::new(),
+    };
+    let main = parser.main()?;
+    parser.add(name.as_bytes().to_vec(), main, text.len())?;
+    Ok(parser.trees)
+}
+
+struct Parser<'t> {
+    tokens: &'t [Token<'t>],
+    next: usize,
+    variables: Vec<Name>,
+    loops: usize,
+    nested: usize,
+    trees: Trees,
+}
+
+/// What ended a list of nodes.
+#[derive(PartialEq, Eq)]
+enum Stop {
+    End,
+    Else,
+}
+
+/// Where a pipeline stands, for the checks that differ.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Range,
+    Paren,
+    Other,
+}
+
+impl<'t> Parser<'t> {
+    fn peek(&self) -> Token<'t> {
+        self.tokens[self.next]
+    }
+
+    fn take(&mut self) -> Token<'t> {
+        let token = self.tokens[self.next];
+        self.next = (self.next + 1).min(self.tokens.len() - 1);
+        token
+    }
+
+    fn skip_space(&mut self) {
+        while self.peek().kind == Kind::Space {
+            self.take();
+        }
+    }
+
+    fn take_solid(&mut self) -> Token<'t> {
+        self.skip_space();
+        self.take()
+    }
+
+    fn peek_solid(&mut self) -> Token<'t> {
+        self.skip_space();
+        self.peek()
+    }
+
+    fn expect(&mut self, kind: Kind, reason: &'static str) -> Parsed<Token<'t>> {
+        let token = self.take_solid();
+        if token.kind == kind {
+            Ok(token)
+        } else {
+            Err(unexpected(token, reason))
+        }
+    }
+
+    /// The whole text, definitions included.
+    fn main(&mut self) -> Parsed<List> {
+        let mut list = List::new();
+        while self.peek().kind != Kind::End {
+            let start = self.next;
+            if self.take().kind == Kind::Open
+                && self.take_solid().kind == Kind::Keyword(Keyword::Define)
+            {
+                self.definition()?;
+                continue;
+            }
+            self.next = start;
+            match self.node()? {
+                Item::Node(node) => list.push(node),
+                Item::Stop(_, at) => {
+                    return Err((
+                        at,
+                        "an else or end without its if, range, with, define or block",
+                    ));
+                }
+            }
+        }
+        Ok(list)
+    }
+
+    fn definition(&mut self) -> Parsed<()> {
+        let token = self.take_solid();
+        let name = template_name(token)?;
+        self.expect(Kind::Close, "define takes a quoted name and nothing else")?;
+        let body = self.subtree()?;
+        self.add(name, body, token.at)
+    }
+
+    /// The body of a definition or block: its own variables, no loop around it.
+    fn subtree(&mut self) -> Parsed<List> {
+        let variables = std::mem::replace(&mut self.variables, vec!["$".into()]);
+        let loops = std::mem::take(&mut self.loops);
+        let (list, stop, at) = self.list()?;
+        self.variables = variables;
+        self.loops = loops;
+        if stop == Stop::Else {
+            return Err((
+                at,
+                "else inside define or block without an if, range or with",
+            ));
+        }
+        Ok(list)
+    }
+
+    /// A second definition counts only if the first was blank.
+    fn add(&mut self, name: Vec<u8>, list: List, at: usize) -> Parsed<()> {
+        match self.trees.get(&name) {
+            Some(old) if !is_blank(old) => {
+                if is_blank(&list) {
+                    Ok(())
+                } else {
+                    Err((at, "a template of this name is defined twice"))
+                }
+            }
+            _ => {
+                self.trees.insert(name, list);
+                Ok(())
+            }
+        }
+    }
+
+    fn list(&mut self) -> Parsed<(List, Stop, usize)> {
+        self.nested += 1;
+        if self.nested > MOST_NESTED {
+            return Err((
+                self.peek().at,
+                "blocks nested too deeply; at most 100 levels",
+            ));
+        }
+        let mut list = List::new();
+        loop {
+            let token = self.peek_solid();
+            if token.kind == Kind::End {
+                return Err((
+                    token.at,
+                    "an if, range, with, define or block is not ended; add {{end}}",
+                ));
+            }
+            match self.node()? {
+                Item::Node(node) => list.push(node),
+                Item::Stop(stop, at) => {
+                    self.nested -= 1;
+                    return Ok((list, stop, at));
+                }
+            }
+        }
+    }
+
+    fn node(&mut self) -> Parsed<Item> {
+        let token = self.take_solid();
+        match token.kind {
+            Kind::Text => Ok(Item::Node(Node::Text(Text::from(token.text)))),
+            Kind::Open => self.action(),
+            _ => Err(unexpected(token, "not expected here")),
+        }
+    }
+
+    fn action(&mut self) -> Parsed<Item> {
+        let token = self.peek_solid();
+        let Kind::Keyword(keyword) = token.kind else {
+            return Ok(Item::Node(Node::Action(self.pipe(Place::Other)?)));
+        };
+        if keyword == Keyword::Nil {
+            return Ok(Item::Node(Node::Action(self.pipe(Place::Other)?)));
+        }
+        self.take();
+        let node = match keyword {
+            Keyword::If => Node::If(self.branch(Keyword::If)?),
+            Keyword::With => Node::With(self.branch(Keyword::With)?),
+            Keyword::Range => Node::Range(self.branch(Keyword::Range)?),
+            Keyword::Break => self.jump(Node::Break)?,
+            Keyword::Continue => self.jump(Node::Continue)?,
+            Keyword::Template => self.call()?,
+            Keyword::Block => self.block()?,
+            Keyword::End => {
+                self.expect(Kind::Close, "end stands alone")?;
+                return Ok(Item::Stop(Stop::End, token.at));
+            }
+            Keyword::Else => return self.stop_at_else(token.at),
+            Keyword::Define | Keyword::Nil => {
+                return Err((token.at, "define is allowed at the top level only"));
+            }
+        };
+        Ok(Item::Node(node))
+    }
+
+    /// `else if` and `else with` leave their keyword for the branch that they continue.
+    fn stop_at_else(&mut self, at: usize) -> Parsed<Item> {
+        let next = self.peek_solid().kind;
+        if !matches!(next, Kind::Keyword(Keyword::If | Keyword::With)) {
+            self.expect(
+                Kind::Close,
+                "else stands alone, or is followed by if or with",
+            )?;
+        }
+        Ok(Item::Stop(Stop::Else, at))
+    }
+
+    fn jump(&mut self, node: Node) -> Parsed<Node> {
+        let close = self.expect(Kind::Close, "break and continue stand alone")?;
+        if self.loops == 0 {
+            return Err((close.at, "break or continue outside of range"));
+        }
+        Ok(node)
+    }
+
+    fn branch(&mut self, keyword: Keyword) -> Parsed<Branch> {
+        let variables = self.variables.len();
+        let looping = usize::from(keyword == Keyword::Range);
+        let pipe = self.pipe(if looping == 1 {
+            Place::Range
+        } else {
+            Place::Other
+        })?;
+        self.loops += looping;
+        let (body, stop, _) = self.list()?;
+        self.loops -= looping;
+        let otherwise = if stop == Stop::Else {
+            Some(self.otherwise(keyword)?)
+        } else {
+            None
+        };
+        self.variables.truncate(variables);
+        Ok(Branch {
+            pipe,
+            body,
+            otherwise,
+        })
+    }
+
+    fn otherwise(&mut self, keyword: Keyword) -> Parsed<List> {
+        if keyword != Keyword::Range && self.peek().kind == Kind::Keyword(keyword) {
+            self.take();
+            self.nested += 1;
+            if self.nested > MOST_NESTED {
+                return Err((self.peek().at, "too many else branches; at most 100"));
+            }
+            let branch = self.branch(keyword)?;
+            self.nested -= 1;
+            return Ok(vec![if keyword == Keyword::If {
+                Node::If(branch)
+            } else {
+                Node::With(branch)
+            }]);
+        }
+        let (list, stop, at) = self.list()?;
+        if stop == Stop::Else {
+            Err((at, "a second else; end is expected"))
+        } else {
+            Ok(list)
+        }
+    }
+
+    fn call(&mut self) -> Parsed<Node> {
+        let token = self.take_solid();
+        let name = template_name(token)?;
+        let argument = if self.peek_solid().kind == Kind::Close {
+            self.take();
+            None
+        } else {
+            Some(self.pipe(Place::Other)?)
+        };
+        Ok(Node::Call {
+            at: token.at,
+            name,
+            argument,
+        })
+    }
+
+    fn block(&mut self) -> Parsed<Node> {
+        let token = self.take_solid();
+        let name = template_name(token)?;
+        let argument = Some(self.pipe(Place::Other)?);
+        let body = self.subtree()?;
+        self.add(name.clone(), body, token.at)?;
+        Ok(Node::Call {
+            at: token.at,
+            name,
+            argument,
+        })
+    }
+
+    /// Declarations, then commands, up to the closing braces or parenthesis.
+    fn pipe(&mut self, place: Place) -> Parsed<Pipe> {
+        let at = self.peek_solid().at;
+        let mut pipe = Pipe {
+            at,
+            variables: Vec::new(),
+            assigns: false,
+            commands: Vec::new(),
+        };
+        self.declarations(&mut pipe, place)?;
+        let close = if place == Place::Paren {
+            Kind::RightParen
+        } else {
+            Kind::Close
+        };
+        loop {
+            let token = self.peek_solid();
+            match token.kind {
+                kind if kind == close => break,
+                Kind::Bool
+                | Kind::Rune
+                | Kind::Complex
+                | Kind::Dot
+                | Kind::Field
+                | Kind::Identifier
+                | Kind::Number
+                | Kind::Keyword(Keyword::Nil)
+                | Kind::Raw
+                | Kind::Quoted
+                | Kind::Variable
+                | Kind::LeftParen => pipe.commands.push(self.command()?),
+                _ => {
+                    return Err(unexpected(
+                        token,
+                        "a value, function or the end of the action is expected",
+                    ));
+                }
+            }
+        }
+        let end = self.take();
+        check(&pipe, end.at)?;
+        Ok(pipe)
+    }
+
+    fn declarations(&mut self, pipe: &mut Pipe, place: Place) -> Parsed<()> {
+        loop {
+            let start = self.next;
+            let variable = self.peek_solid();
+            if variable.kind != Kind::Variable {
+                return Ok(());
+            }
+            self.take();
+            let next = self.peek_solid();
+            match next.kind {
+                Kind::Assign | Kind::Declare => {
+                    pipe.assigns = next.kind == Kind::Assign;
+                    self.declare(pipe, variable);
+                    return Ok(());
+                }
+                Kind::Comma => {
+                    self.declare(pipe, variable);
+                    if place != Place::Range || pipe.variables.len() > 1 {
+                        return Err((next.at, "too many variables in a declaration"));
+                    }
+                    let after = self.peek_solid();
+                    if !matches!(after.kind, Kind::Variable | Kind::Close | Kind::RightParen) {
+                        return Err((after.at, "range can declare variables only"));
+                    }
+                }
+                _ => {
+                    self.next = start;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn declare(&mut self, pipe: &mut Pipe, variable: Token<'_>) {
+        self.take();
+        pipe.variables.push(variable.text.into());
+        self.variables.push(variable.text.into());
+    }
+
+    /// Terms separated by spaces, up to a pipe sign or the end.
+    fn command(&mut self) -> Parsed<Command> {
+        let at = self.peek_solid().at;
+        let mut terms = Vec::new();
+        loop {
+            self.skip_space();
+            if let Some(term) = self.operand()? {
+                terms.push(term);
+            }
+            let token = self.peek();
+            match token.kind {
+                Kind::Space => {
+                    self.take();
+                }
+                Kind::Close | Kind::RightParen => break,
+                Kind::Pipe => {
+                    self.take();
+                    break;
+                }
+                _ => return Err(unexpected(token, "a space is expected between arguments")),
+            }
+        }
+        let mut terms = terms.into_iter();
+        let first = terms.next().ok_or((at, "an empty command"))?;
+        Ok(Command {
+            at,
+            first,
+            rest: terms.collect(),
+        })
+    }
+
+    /// A term and the fields after it.
+    fn operand(&mut self) -> Parsed<Option<Term>> {
+        let Some(term) = self.term()? else {
+            return Ok(None);
+        };
+        let at = self.peek().at;
+        let mut fields = Vec::new();
+        while self.peek().kind == Kind::Field {
+            fields.push(Name::from(&self.take().text[1..]));
+        }
+        if fields.is_empty() {
+            return Ok(Some(term));
+        }
+        let kind = match term.kind {
+            TermKind::Field(mut names) => {
+                names.append(&mut fields);
+                TermKind::Field(names)
+            }
+            TermKind::Variable(name, _) => TermKind::Variable(name, fields),
+            TermKind::Bool(_)
+            | TermKind::Text(_)
+            | TermKind::Number(_)
+            | TermKind::Nil
+            | TermKind::Dot => {
+                return Err((at, "a field after something that has none"));
+            }
+            TermKind::Function(_) | TermKind::Pipe(_) | TermKind::Chain(..) => {
+                TermKind::Chain(Box::new(term), fields)
+            }
+        };
+        Ok(Some(Term { at, kind }))
+    }
+
+    fn term(&mut self) -> Parsed<Option<Term>> {
+        let start = self.next;
+        let token = self.take_solid();
+        let at = token.at;
+        let wrong = |reason| (at, reason);
+        let kind = match token.kind {
+            Kind::Identifier => TermKind::Function(functions::find(token.text).ok_or(wrong(
+                "no function of this name; values are written with a dot, as .name",
+            ))?),
+            Kind::Dot => TermKind::Dot,
+            Kind::Keyword(Keyword::Nil) => TermKind::Nil,
+            Kind::Variable => {
+                let known = self.variables.iter().find(|name| ***name == *token.text);
+                TermKind::Variable(
+                    known
+                        .cloned()
+                        .ok_or(wrong("this variable is not declared here"))?,
+                    Vec::new(),
+                )
+            }
+            Kind::Field => TermKind::Field(vec![Name::from(&token.text[1..])]),
+            Kind::Bool => TermKind::Bool(token.text == "true"),
+            Kind::Rune => TermKind::Number(Number::rune(
+                quote::unquote_rune(token.text).ok_or(wrong("not one character"))?,
+            )),
+            Kind::Complex => {
+                TermKind::Number(Number::parse_complex(token.text).ok_or(wrong("not a number"))?)
+            }
+            Kind::Number => TermKind::Number(
+                Number::parse(token.text).ok_or(wrong("not a number, or one too large"))?,
+            ),
+            Kind::Quoted | Kind::Raw => TermKind::Text(
+                quote::unquote(token.text)
+                    .ok_or(wrong("an escape in a quoted text that has no meaning"))?
+                    .into(),
+            ),
+            Kind::LeftParen => self.parentheses(at)?,
+            _ => {
+                self.next = start;
+                return Ok(None);
+            }
+        };
+        Ok(Some(Term { at, kind }))
+    }
+
+    fn parentheses(&mut self, at: usize) -> Parsed<TermKind> {
+        self.nested += 1;
+        if self.nested > MOST_NESTED {
+            return Err((at, "parentheses nested too deeply; at most 100 levels"));
+        }
+        let pipe = self.pipe(Place::Paren)?;
+        self.nested -= 1;
+        Ok(TermKind::Pipe(Box::new(pipe)))
+    }
+}
+
+enum Item {
+    Node(Node),
+    Stop(Stop, usize),
+}
+
+fn unexpected(token: Token<'_>, reason: &'static str) -> Wrong {
+    match token.kind {
+        Kind::Wrong(reason) => (token.at, reason),
+        _ => (token.at, reason),
+    }
+}
+
+fn template_name(token: Token<'_>) -> Parsed<Vec<u8>> {
+    if !matches!(token.kind, Kind::Quoted | Kind::Raw) {
+        return Err(unexpected(
+            token,
+            "the name of a template is expected, in quotes",
+        ));
+    }
+    quote::unquote(token.text).ok_or((token.at, "an escape in a quoted text that has no meaning"))
+}
+
+/// A pipeline needs a command, and from the second on one that can take the value before it.
+fn check(pipe: &Pipe, at: usize) -> Parsed<()> {
+    if pipe.commands.is_empty() {
+        return Err((at, "a value is missing"));
+    }
+    let passive = pipe.commands[1..].iter().find(|command| {
+        matches!(
+            command.first.kind,
+            TermKind::Bool(_)
+                | TermKind::Dot
+                | TermKind::Nil
+                | TermKind::Number(_)
+                | TermKind::Text(_)
+        )
+    });
+    passive.map_or(Ok(()), |command| {
+        Err((command.at, "only a function can follow a pipe sign"))
+    })
+}
+
+fn is_blank(list: &List) -> bool {
+    list.iter().all(|node| matches!(node, Node::Text(text) if crate::runes::chars(text).all(crate::runes::is_space)))
+}

@@ -1,0 +1,123 @@
+//! Go's regular expressions (RE2) on the `regex` crate, which is linear in time too. The syntax is translated where
+//! the two differ; bytes that are no UTF-8 match like U+FFFD, as in Go.
+
+use std::borrow::Cow;
+
+use regex::{Regex, RegexBuilder};
+
+use crate::error::Fault;
+use crate::runes;
+
+mod class;
+mod translate;
+
+/// Bounds the time to compile; Go's own bound is larger.
+const MOST_COMPILED: usize = 4 << 20;
+
+/// A compiled expression and the names of its groups.
+pub(crate) struct Pattern {
+    regex: Regex,
+    names: Vec<(String, usize)>,
+}
+
+/// Start and end of a match and of its groups, in bytes of the subject.
+pub(crate) type Groups = Vec<Option<(usize, usize)>>;
+
+impl Pattern {
+    pub(crate) fn new(source: &[u8]) -> Result<Self, Fault> {
+        let bad = Fault::failed("not a regular expression");
+        let source = std::str::from_utf8(source).map_err(|_| bad)?;
+        let translated = translate::translate(source).ok_or(bad)?;
+        let regex = RegexBuilder::new(&translated.text)
+            .size_limit(MOST_COMPILED)
+            .build()
+            .map_err(|_| Fault::failed("not a regular expression, or one that is too large"))?;
+        Ok(Self {
+            regex,
+            names: translated.names,
+        })
+    }
+
+    pub(crate) fn is_match(&self, text: &[u8]) -> bool {
+        self.regex.is_match(&Subject::new(text).text)
+    }
+
+    /// The numbers of the groups of this name; several may have it.
+    pub(crate) fn groups<'p>(&'p self, name: &'p str) -> impl Iterator<Item = usize> + 'p {
+        self.names
+            .iter()
+            .filter(move |(known, _)| known == name)
+            .map(|&(_, at)| at)
+    }
+
+    /// The first matches, at most `most`, without their groups.
+    pub(crate) fn find_all(&self, text: &[u8], most: usize) -> Vec<(usize, usize)> {
+        let subject = Subject::new(text);
+        self.regex
+            .find_iter(&subject.text)
+            .take(most)
+            .map(|found| subject.place(found.start(), found.end()))
+            .collect()
+    }
+
+    /// Shows all matches with their groups to `visit`, one by one so that it can stop at the end of its budget.
+    pub(crate) fn each(
+        &self,
+        text: &[u8],
+        mut visit: impl FnMut(&Groups) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        let subject = Subject::new(text);
+        let mut groups = Groups::new();
+        for found in self.regex.captures_iter(&subject.text) {
+            groups.clear();
+            let place = |group: regex::Match<'_>| subject.place(group.start(), group.end());
+            groups.extend(found.iter().map(|group| group.map(place)));
+            visit(&groups)?;
+        }
+        Ok(())
+    }
+}
+
+/// Text to search, with the way back to the original bytes.
+struct Subject<'t> {
+    text: Cow<'t, str>,
+    /// Offset in `text` and in the original, after each replaced byte.
+    shifts: Vec<(usize, usize)>,
+}
+
+impl<'t> Subject<'t> {
+    fn new(bytes: &'t [u8]) -> Self {
+        if let Ok(text) = std::str::from_utf8(bytes) {
+            return Self {
+                text: Cow::Borrowed(text),
+                shifts: Vec::new(),
+            };
+        }
+        let mut text = String::with_capacity(bytes.len());
+        let mut shifts = Vec::new();
+        for (at, char, width) in runes::indexed(bytes) {
+            text.push(char);
+            if char == runes::REPLACEMENT && width == 1 {
+                shifts.push((text.len(), at + 1));
+            }
+        }
+        Self {
+            text: Cow::Owned(text),
+            shifts,
+        }
+    }
+
+    fn place(&self, start: usize, end: usize) -> (usize, usize) {
+        (self.original(start), self.original(end))
+    }
+
+    fn original(&self, at: usize) -> usize {
+        match self.shifts.partition_point(|&(after, _)| after <= at) {
+            0 => at,
+            found => {
+                let (after, original) = self.shifts[found - 1];
+                original + (at - after)
+            }
+        }
+    }
+}

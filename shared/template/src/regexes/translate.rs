@@ -1,0 +1,263 @@
+//! Go's syntax → that of the `regex` crate, refusing what Go refuses.
+
+use super::class;
+
+/// Go's bound on a counted repetition, nested ones multiplied.
+const MOST_REPEATED: u64 = 1000;
+
+pub(super) struct Translated {
+    pub(super) text: String,
+    pub(super) names: Vec<(String, usize)>,
+}
+
+/// Nothing if Go would refuse the expression.
+pub(super) fn translate(source: &str) -> Option<Translated> {
+    let mut translator = Translator {
+        rest: source,
+        out: String::with_capacity(source.len() + 16),
+        names: Vec::new(),
+        groups: 0,
+        open: Vec::new(),
+        before: Before::Nothing,
+        most: 1,
+    };
+    while !translator.rest.is_empty() {
+        translator.step()?;
+    }
+    translator.open.is_empty().then_some(Translated {
+        text: translator.out,
+        names: translator.names,
+    })
+}
+
+/// What a repetition sign would refer to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Before {
+    Nothing,
+    /// Something that contains counted repetitions up to this product.
+    Atom(u64),
+    Repetition(u64),
+}
+
+struct Translator<'s> {
+    rest: &'s str,
+    out: String,
+    names: Vec<(String, usize)>,
+    groups: usize,
+    /// For each open group the largest product outside of it so far.
+    open: Vec<u64>,
+    before: Before,
+    /// The largest product in the current group.
+    most: u64,
+}
+
+impl Translator<'_> {
+    fn step(&mut self) -> Option<()> {
+        let char = self.rest.chars().next()?;
+        match char {
+            '(' => return self.group(),
+            ')' => {
+                self.skip(1);
+                self.out.push(')');
+                let inner = std::mem::replace(&mut self.most, self.open.pop()?);
+                self.most = self.most.max(inner);
+                self.before = Before::Atom(inner);
+                return Some(());
+            }
+            '|' => {
+                self.skip(1);
+                self.out.push('|');
+                self.before = Before::Nothing;
+                return Some(());
+            }
+            '*' | '+' | '?' => {
+                self.skip(1);
+                self.out.push(char);
+                return self.repeated(1);
+            }
+            '{' => {
+                if let Some((least, most, len)) = counts(self.rest) {
+                    return self.counted(least, most, len);
+                }
+                self.skip(1);
+                self.out.push_str("\\{");
+            }
+            '[' => {
+                let len = class::translate(self.rest, &mut self.out)?;
+                self.skip(len);
+            }
+            '\\' => return self.escape(),
+            '.' | '^' | '$' => {
+                self.skip(1);
+                self.out.push(char);
+            }
+            _ => {
+                self.skip(char.len_utf8());
+                class::push_literal(&mut self.out, char);
+            }
+        }
+        self.before = Before::Atom(1);
+        Some(())
+    }
+
+    fn skip(&mut self, len: usize) {
+        self.rest = &self.rest[len..];
+    }
+
+    /// After a repetition sign: it needs something before it that is not repeated yet.
+    fn repeated(&mut self, times: u64) -> Option<()> {
+        let Before::Atom(inner) = self.before else {
+            return None;
+        };
+        if self.rest.starts_with('?') {
+            self.skip(1);
+            self.out.push('?');
+        }
+        let product = inner.saturating_mul(times.max(1));
+        if times > 1 && product > MOST_REPEATED {
+            return None;
+        }
+        self.most = self.most.max(product);
+        self.before = Before::Repetition(product);
+        Some(())
+    }
+
+    fn counted(&mut self, least: u64, most: Option<u64>, len: usize) -> Option<()> {
+        if least > MOST_REPEATED || most.is_some_and(|most| most > MOST_REPEATED || most < least) {
+            return None;
+        }
+        self.out.push_str(&self.rest[..len]);
+        self.skip(len);
+        self.repeated(most.unwrap_or(least))
+    }
+
+    fn group(&mut self) -> Option<()> {
+        if !self.rest.starts_with("(?") {
+            self.skip(1);
+            self.open("(", true);
+            return Some(());
+        }
+        let named = self
+            .rest
+            .strip_prefix("(?P<")
+            .or(self.rest.strip_prefix("(?<"));
+        if let Some(after) = named {
+            let (name, rest) = after.split_once('>')?;
+            let valid = !name.is_empty()
+                && name
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+            if !valid {
+                return None;
+            }
+            self.names.push((name.to_owned(), self.groups + 1));
+            self.rest = rest;
+            self.open("(", true);
+            return Some(());
+        }
+        self.flags()
+    }
+
+    fn open(&mut self, sign: &str, captures: bool) {
+        self.out.push_str(sign);
+        self.groups += usize::from(captures);
+        self.open.push(std::mem::replace(&mut self.most, 1));
+        self.before = Before::Nothing;
+    }
+
+    /// `(?i-s)` and `(?i-s:`
+    fn flags(&mut self) -> Option<()> {
+        let end = self.rest.find([')', ':'])?;
+        let flags = &self.rest[2..end];
+        let group = self.rest[end..].starts_with(':');
+        let (on, off) = flags
+            .split_once('-')
+            .map_or((flags, None), |(on, off)| (on, Some(off)));
+        let known = |flags: &str| flags.chars().all(|flag| "imsU".contains(flag));
+        if !known(on) || off.is_some_and(|off| off.is_empty() || !known(off)) {
+            return None;
+        }
+        let off = off.unwrap_or("");
+        let set = |flags: &str| {
+            "imsU"
+                .chars()
+                .filter(|&flag| flags.contains(flag))
+                .collect::<String>()
+        };
+        // Flags switched on and off at once are off.
+        let on: String = set(on)
+            .chars()
+            .filter(|&flag| !off.contains(flag))
+            .collect();
+        let off = set(off);
+        let dash = if off.is_empty() { "" } else { "-" };
+        let text = format!("{on}{dash}{off}");
+        self.skip(end + 1);
+        if group {
+            self.open(&format!("(?{text}:"), false);
+            return Some(());
+        }
+        if !text.is_empty() {
+            self.out.extend(["(?", &text, ")"]);
+        }
+        self.before = Before::Nothing;
+        Some(())
+    }
+
+    fn escape(&mut self) -> Option<()> {
+        let next = self.rest[1..].chars().next()?;
+        let anchor = match next {
+            'A' => "\\A",
+            'z' => "\\z",
+            'b' => "(?-u:\\b)",
+            'B' => "(?-u:\\B)",
+            'C' => "(?s:.)",
+            'Q' => {
+                self.quotation();
+                return Some(());
+            }
+            _ => {
+                let len = class::escape(self.rest, &mut self.out, false)?;
+                self.skip(len);
+                self.before = Before::Atom(1);
+                return Some(());
+            }
+        };
+        self.out.push_str(anchor);
+        self.skip(2);
+        self.before = Before::Atom(1);
+        Some(())
+    }
+
+    /// `\Q…\E`: plain text, to the end if it is not ended.
+    fn quotation(&mut self) {
+        let body = &self.rest[2..];
+        let (plain, rest) = body.split_once("\\E").unwrap_or((body, ""));
+        for char in plain.chars() {
+            class::push_literal(&mut self.out, char);
+        }
+        if !plain.is_empty() {
+            self.before = Before::Atom(1);
+        }
+        self.rest = rest;
+    }
+}
+
+/// `{2}`, `{2,}`, `{2,5}` with the length; nothing if the brace stands for itself.
+fn counts(text: &str) -> Option<(u64, Option<u64>, usize)> {
+    let end = text.find('}')?;
+    let inner = &text[1..end];
+    let (least, most) = match inner.split_once(',') {
+        None => (count(inner)?, Some(count(inner)?)),
+        Some((least, "")) => (count(least)?, None),
+        Some((least, most)) => (count(least)?, Some(count(most)?)),
+    };
+    Some((least, most, end + 1))
+}
+
+/// A number; one that is too large is the largest.
+fn count(digits: &str) -> Option<u64> {
+    let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    (plain && (digits.len() == 1 || !digits.starts_with('0')))
+        .then(|| digits.parse().unwrap_or(u64::MAX))
+}

@@ -1,0 +1,184 @@
+//! The public face: parse once, render with values.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::ast::{Command, List, Node, Pipe, Term, TermKind};
+use crate::environment::{Context, Environment};
+use crate::error::{ErrorKind, Fault, ParseError, RenderError};
+use crate::eval::Evaluator;
+use crate::parse::{self, Trees};
+use crate::text::Text;
+use crate::value::Value;
+
+/// A parsed template.
+pub struct Template {
+    name: String,
+    text: String,
+    pub(crate) trees: Trees,
+    deterministic: bool,
+}
+
+impl Template {
+    /// Parses `text`; `name` is the key under `spec.template.data` and stands in errors.
+    ///
+    /// # Errors
+    /// With the place and what is wrong there. Never quotes the text.
+    pub fn parse(name: &str, text: &str) -> Result<Self, ParseError> {
+        let trees = parse::parse(name, text).map_err(|(at, reason)| {
+            let (line, column) = position(text, at);
+            ParseError {
+                template: name.to_owned(),
+                line,
+                column,
+                reason,
+            }
+        })?;
+        let deterministic = trees.values().all(list_is_deterministic);
+        Ok(Self {
+            name: name.to_owned(),
+            text: text.to_owned(),
+            trees,
+            deterministic,
+        })
+    }
+
+    /// The name given to [`Template::parse`].
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether the same values always give the same result: no function that uses time, chance or makes keys
+    /// occurs anywhere in the text, reached or not.
+    ///
+    /// A result that is not deterministic must be rendered once and kept; rendering it again changes passwords.
+    pub fn is_deterministic(&self) -> bool {
+        self.deterministic
+    }
+
+    /// The result for these values. It is a secret: the caller keeps it out of logs and wipes it.
+    ///
+    /// # Errors
+    /// With the place, the function and what is wrong. Never quotes a value, not even that of `fail`.
+    pub fn render(&self, data: &Data, context: &mut Context<'_>) -> Result<Vec<u8>, RenderError> {
+        let output = context.budget.output;
+        let mut environment = Environment::new(context);
+        let mut evaluator = Evaluator::new(self, &mut environment, output);
+        match evaluator.run(self.name.as_bytes(), &data.dot()) {
+            Ok(()) => Ok(evaluator.into_bytes()),
+            Err(fault) => Err(self.error(fault, evaluator.at, evaluator.function)),
+        }
+    }
+
+    fn error(&self, fault: Fault, at: usize, function: Option<&'static str>) -> RenderError {
+        let (line, column) = position(&self.text, at);
+        let function = function.filter(|_| {
+            matches!(
+                fault.kind,
+                ErrorKind::Argument | ErrorKind::Failed | ErrorKind::Limit(_)
+            )
+        });
+        RenderError {
+            template: self.name.clone(),
+            line,
+            column,
+            function,
+            kind: fault.kind,
+            reason: fault.reason,
+        }
+    }
+}
+
+impl fmt::Debug for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Template")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Line and column, both from 1, the column in bytes.
+fn position(text: &str, at: usize) -> (usize, usize) {
+    let before = &text.as_bytes()[..at.min(text.len())];
+    let line = memchr::memchr_iter(b'\n', before).count();
+    let start = before
+        .iter()
+        .rposition(|&byte| byte == b'\n')
+        .map_or(0, |at| at + 1);
+    (line + 1, before.len() - start + 1)
+}
+
+/// The values that a template sees as its dot: decrypted items by key. Wiped on drop, silent in `Debug`.
+#[derive(Clone, Default)]
+pub struct Data {
+    values: BTreeMap<Text, Text>,
+}
+
+impl Data {
+    /// Values by key; of several under one key the last counts.
+    pub fn new<K: AsRef<str>, V: Into<Vec<u8>>>(values: impl IntoIterator<Item = (K, V)>) -> Self {
+        values.into_iter().collect()
+    }
+
+    /// Adds a value or replaces it.
+    pub fn insert(&mut self, key: &str, value: impl Into<Vec<u8>>) {
+        self.values
+            .insert(Text::from(key), Text::from(value.into()));
+    }
+
+    fn dot(&self) -> Value {
+        use crate::value::{Map, MapKind};
+        let entries = self
+            .values
+            .iter()
+            .map(|(key, value)| (key.clone(), Value::Text(value.clone())))
+            .collect();
+        Value::Map(Map::unregistered(MapKind::Text, entries))
+    }
+}
+
+impl<K: AsRef<str>, V: Into<Vec<u8>>> FromIterator<(K, V)> for Data {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(items: I) -> Self {
+        let mut data = Self::default();
+        for (key, value) in items {
+            data.insert(key.as_ref(), value);
+        }
+        data
+    }
+}
+
+impl fmt::Debug for Data {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Data")
+            .field("count", &self.values.len())
+            .finish_non_exhaustive()
+    }
+}
+
+fn list_is_deterministic(list: &List) -> bool {
+    list.iter().all(|node| match node {
+        Node::Text(_) | Node::Break | Node::Continue => true,
+        Node::Action(pipe) => pipe_is_deterministic(pipe),
+        Node::Call { argument, .. } => argument.as_ref().is_none_or(pipe_is_deterministic),
+        Node::If(branch) | Node::With(branch) | Node::Range(branch) => {
+            pipe_is_deterministic(&branch.pipe)
+                && list_is_deterministic(&branch.body)
+                && branch.otherwise.as_ref().is_none_or(list_is_deterministic)
+        }
+    })
+}
+
+fn pipe_is_deterministic(pipe: &Pipe) -> bool {
+    pipe.commands.iter().all(|Command { first, rest, .. }| {
+        term_is_deterministic(first) && rest.iter().all(term_is_deterministic)
+    })
+}
+
+fn term_is_deterministic(term: &Term) -> bool {
+    match &term.kind {
+        TermKind::Function(function) => function.deterministic,
+        TermKind::Pipe(pipe) => pipe_is_deterministic(pipe),
+        TermKind::Chain(term, _) => term_is_deterministic(term),
+        _ => true,
+    }
+}

@@ -1,0 +1,165 @@
+//! Bytes of values: shared without copying, wiped when the last owner goes.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use zeroize::Zeroize;
+
+use crate::error::{Fault, Limit};
+
+/// One byte string, as Go's `string`: any bytes, not only UTF-8.
+#[derive(Clone)]
+pub(crate) struct Text(Arc<Plain>);
+
+struct Plain(Vec<u8>);
+
+impl Drop for Plain {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl Text {
+    pub(crate) fn empty() -> Self {
+        Self::from(Vec::new())
+    }
+}
+
+impl From<Vec<u8>> for Text {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(Arc::new(Plain(bytes)))
+    }
+}
+
+impl From<&[u8]> for Text {
+    fn from(bytes: &[u8]) -> Self {
+        Self::from(bytes.to_vec())
+    }
+}
+
+impl From<&str> for Text {
+    fn from(text: &str) -> Self {
+        Self::from(text.as_bytes())
+    }
+}
+
+impl From<String> for Text {
+    fn from(text: String) -> Self {
+        Self::from(text.into_bytes())
+    }
+}
+
+impl Deref for Text {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0.0
+    }
+}
+
+impl PartialEq for Text {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Text {}
+
+impl PartialOrd for Text {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Text {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (**self).cmp(&**other)
+    }
+}
+
+impl std::hash::Hash for Text {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        (**self).hash(state);
+    }
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Text(..)")
+    }
+}
+
+/// Growing bytes that never pass a limit and leave no copies behind when they move.
+pub(crate) struct Writer {
+    bytes: Vec<u8>,
+    most: usize,
+    limit: Limit,
+}
+
+impl Writer {
+    /// Refuses with `limit` to grow past `most` bytes.
+    pub(crate) fn new(most: usize, limit: Limit) -> Self {
+        Self {
+            bytes: Vec::new(),
+            most,
+            limit,
+        }
+    }
+
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+        self.reserve(bytes.len())?;
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    pub(crate) fn str(&mut self, text: &str) -> Result<(), Fault> {
+        self.push(text.as_bytes())
+    }
+
+    pub(crate) fn byte(&mut self, byte: u8) -> Result<(), Fault> {
+        self.push(&[byte])
+    }
+
+    pub(crate) fn char(&mut self, char: char) -> Result<(), Fault> {
+        self.push(char.encode_utf8(&mut [0; 4]).as_bytes())
+    }
+
+    pub(crate) fn fill(&mut self, byte: u8, count: usize) -> Result<(), Fault> {
+        self.reserve(count)?;
+        self.bytes.resize(self.bytes.len() + count, byte);
+        Ok(())
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(crate) fn finish(mut self) -> Text {
+        Text::from(std::mem::take(&mut self.bytes))
+    }
+
+    pub(crate) fn into_bytes(mut self) -> Vec<u8> {
+        std::mem::take(&mut self.bytes)
+    }
+
+    fn reserve(&mut self, more: usize) -> Result<(), Fault> {
+        let needed = self.bytes.len().saturating_add(more);
+        if needed > self.most {
+            return Err(Fault::limit(self.limit));
+        }
+        if needed > self.bytes.capacity() {
+            let mut grown = Vec::with_capacity(needed.max(self.bytes.capacity() * 2).max(64));
+            grown.extend_from_slice(&self.bytes);
+            self.bytes.zeroize();
+            self.bytes = grown;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.bytes.zeroize();
+    }
+}

@@ -1,0 +1,400 @@
+//! What does not need Go beside it: secrecy, the budget, determinism, time and chance from outside.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "in helpers of tests too")]
+
+use std::time::{Duration, Instant};
+
+use rand::SeedableRng;
+use rand::rngs::SysRng;
+use template::{Budget, Context, Data, ErrorKind, Limit, RenderError, Template};
+
+fn render_within(budget: Budget, text: &str, data: &Data) -> Result<Vec<u8>, RenderError> {
+    let template = Template::parse("app.conf", text).expect("it parses");
+    let mut rng = rand::rng();
+    let now = "2026-11-22T10:00:00Z".parse().expect("a time");
+    template.render(
+        data,
+        &mut Context {
+            budget,
+            now,
+            rng: &mut rng,
+        },
+    )
+}
+
+fn render(text: &str) -> Result<Vec<u8>, RenderError> {
+    let data = Data::new([("password", "hunter2-canary"), ("user", "app")]);
+    render_within(Budget::default(), text, &data)
+}
+
+fn text(template: &str) -> String {
+    String::from_utf8(render(template).expect("it renders")).expect("UTF-8")
+}
+
+#[test]
+fn no_error_shows_a_value() {
+    let templates = [
+        "{{ fail .password }}",
+        "{{ upper 1 .password }}",
+        "{{ index . .password .password }}",
+        "{{ mustToDate \"2006\" .password }}",
+        "{{ mustFromJson .password }}",
+        "{{ semver .password }}",
+        "{{ urlParse (print \"%\" .password) }}",
+        "{{ mustRegexMatch (print \"(\" .password) \"\" }}",
+        "{{ .password.x }}",
+        "{{ template .password }}",
+        "{{ hunter2canary }}",
+        "{{ \"hunter2-canary\\q\" }}",
+        "{{ set . \"a\" .password }}",
+        "{{ repeat 99999999 .password }}",
+        "{{ decryptAES .password .password }}",
+        "{{ genCAWithKey .password 1 .password }}",
+    ];
+    for template in templates {
+        let shown = if let Err(error) = Template::parse("app.conf", template) {
+            format!("{error} {error:?}")
+        } else {
+            let error = render(template).expect_err(template);
+            format!("{error} {error:?}")
+        };
+        assert!(!shown.contains("hunter2"), "{template}: {shown}");
+    }
+}
+
+#[test]
+fn debug_shows_no_value_and_no_text() {
+    let data = Data::new([("password", "hunter2")]);
+    let template = Template::parse("t", "hunter2 {{ .password }}").expect("it parses");
+    assert_eq!(
+        format!("{data:?} {template:?}"),
+        "Data { count: 1, .. } Template { name: \"t\", .. }"
+    );
+}
+
+#[test]
+fn errors_name_key_line_column_and_function() {
+    let error = render("first\n  {{ .user | fail }}").expect_err("it fails");
+    let place = (&*error.template, error.line, error.column, error.function);
+    assert_eq!(place, ("app.conf", 2, 14, Some("fail")));
+    assert_eq!(error.kind, ErrorKind::Failed);
+    let start =
+        "template \"app.conf\", line 2, column 14, function fail: the template asked to fail";
+    assert!(error.to_string().starts_with(start), "{error}");
+
+    let error = Template::parse("k", "ok\n{{ if }}").expect_err("it does not parse");
+    assert_eq!((&*error.template, error.line, error.column), ("k", 2, 7));
+}
+
+#[test]
+fn each_limit_stops_its_excess() {
+    let cases = [
+        (
+            Limit::Steps,
+            "{{ range until 1000 }}{{ range until 1000 }}{{ range until 1000 }}{{ end }}{{ end }}{{ end }}",
+        ),
+        (
+            Limit::Steps,
+            "{{ $l := until 5000 }}{{ range until 2000 }}{{ $_ := has -1 $l }}{{ end }}",
+        ),
+        (Limit::Steps, "{{ $l := until 60000 }}{{ uniq $l }}"),
+        (
+            Limit::Steps,
+            "{{ $s := repeat 1000000 \"a\" }}{{ range until 10000 }}{{ $_ := regexMatch \"b\" $s }}{{ end }}",
+        ),
+        (
+            Limit::Steps,
+            "{{ range $i := until 10000 }}{{ $_ := regexMatch (print \"a\" $i) \"\" }}{{ end }}",
+        ),
+        (
+            Limit::Output,
+            "{{ $s := repeat 1000000 \"a\" }}{{ $s }}{{ $s }}",
+        ),
+        (Limit::Value, "{{ repeat 9000000 \"a\" }}"),
+        (
+            Limit::Value,
+            "{{ printf \"%999999d%999999d%999999d%999999d%999999d\" 1 1 1 1 1 }}",
+        ),
+        (Limit::Value, "{{ until 99999999 }}"),
+        (Limit::Value, "{{ seq 1 99999999999 }}"),
+        (Limit::Value, "{{ randAlpha 99999999 }}"),
+        (Limit::Value, "{{ randBytes 99999999999 }}"),
+        (Limit::Value, "{{ indent 999999999999 \"\" }}"),
+        (
+            Limit::Value,
+            "{{ $s := repeat 1000000 \"a\" }}{{ join $s (until 10) }}",
+        ),
+        (
+            Limit::Value,
+            "{{ $s := repeat 1000000 \"a\" }}{{ replace \"a\" $s $s }}",
+        ),
+        (
+            Limit::Steps,
+            "{{ $s := repeat 1000000 \"a\" }}{{ regexReplaceAll \"a\" $s \"$0$0$0$0$0$0\" }}",
+        ),
+        (
+            Limit::Value,
+            "{{ $s := repeat 1000000 \"a\" }}{{ toJson (list $s $s $s $s $s) }}",
+        ),
+        (
+            Limit::Memory,
+            "{{ range until 1000 }}{{ $_ := repeat 1000000 \"a\" }}{{ end }}",
+        ),
+        (
+            Limit::Depth,
+            "{{ define \"x\" }}{{ template \"x\" }}{{ end }}{{ template \"x\" }}",
+        ),
+        (
+            Limit::Depth,
+            "{{ $l := list }}{{ range until 1000 }}{{ $l = list $l }}{{ end }}",
+        ),
+        (
+            Limit::Depth,
+            "{{ $d := dict }}{{ $_ := set $d \"d\" $d }}{{ $d }}",
+        ),
+        (
+            Limit::Depth,
+            "{{ $d := dict }}{{ $_ := set $d \"d\" $d }}{{ toJson $d }}",
+        ),
+        (
+            Limit::Depth,
+            "{{ $d := dict }}{{ $_ := set $d \"d\" $d }}{{ deepCopy $d }}",
+        ),
+        (
+            Limit::Depth,
+            "{{ $d := dict }}{{ $_ := set $d \"d\" $d }}{{ $e := dict }}{{ $_ := set $e \"d\" $e }}{{ deepEqual $d $e }}",
+        ),
+        (
+            Limit::Depth,
+            "{{ fromJson (print (repeat 9999 \"[\") (repeat 9999 \"]\")) }}",
+        ),
+        (
+            Limit::Keys,
+            "{{ range until 9 }}{{ $_ := genPrivateKey \"ed25519\" }}{{ end }}",
+        ),
+        (
+            Limit::Hashes,
+            "{{ range until 33 }}{{ $_ := bcrypt \"x\" }}{{ end }}",
+        ),
+    ];
+    for (limit, template) in cases {
+        let start = Instant::now();
+        let error = render(template).expect_err(template);
+        assert_eq!(error.kind, ErrorKind::Limit(limit), "{template}");
+        assert!(
+            start.elapsed() < Duration::from_mins(1),
+            "{template} took {:?}",
+            start.elapsed()
+        );
+    }
+}
+
+#[test]
+fn a_long_chain_of_dicts_is_dropped_without_exhausting_the_stack() {
+    let chain = "{{ $head := dict }}{{ $last := $head }}{{ range until 20000 }}{{ $new := dict }}\
+        {{ $_ := set $last \"n\" $new }}{{ $last = $new }}{{ end }}{{ $head = 1 }}done";
+    assert_eq!(text(chain), "done");
+}
+
+#[test]
+fn the_deepest_allowed_nesting_fits_on_a_small_stack() {
+    let nested = |open: &str, middle: &str, close: &str, count| {
+        [open.repeat(count), middle.to_owned(), close.repeat(count)].concat()
+    };
+    let templates = [
+        nested("{{ if true }}", "x", "{{ end }}", 99),
+        format!("{{{{ {} }}}}", nested("(print ", "1", ")", 98)),
+        format!("{{{{ {} }}}}", nested("(", "1", ")", 98)),
+        nested(
+            "{{ range list 1 }}{{ with . }}",
+            "x",
+            "{{ end }}{{ end }}",
+            45,
+        ),
+        "{{ define \"x\" }}{{ if true }}{{ template \"x\" }}{{ end }}{{ end }}{{ template \"x\" }}"
+            .to_owned(),
+        nested("{{ if true }}", "x", "{{ end }}", 5000),
+        nested("{{ if true }}a{{ else if false }}", "x", "{{ end }}", 99),
+        format!("{{{{ {} }}}}", nested("(", "1", ")", 50_000)),
+    ];
+    let work = move || {
+        for template in &templates {
+            if let Ok(template) = Template::parse("t", template) {
+                let mut rng = rand::rng();
+                let now = jiff::Timestamp::UNIX_EPOCH;
+                let mut context = Context {
+                    budget: Budget::default(),
+                    now,
+                    rng: &mut rng,
+                };
+                let _ = template.render(&Data::default(), &mut context);
+            }
+        }
+    };
+    // Worker threads of the async executor have two mebibytes; half of that must do, unoptimised.
+    let thread = std::thread::Builder::new()
+        .stack_size(1 << 20)
+        .spawn(work)
+        .expect("a thread");
+    thread.join().expect("no overflow");
+}
+
+#[test]
+fn nested_calls_of_everyday_depth_render() {
+    let call = ["{{ ", &"(print ".repeat(20), "1", &")".repeat(20), " }}"].concat();
+    assert_eq!(text(&call), "1");
+    let down = "{{ define \"d\" }}{{ . }}{{ if gt . 0 }}{{ template \"d\" (int (sub . 1)) }}{{ end }}{{ end }}{{ template \"d\" 20 }}";
+    assert!(text(down).ends_with("3210"));
+}
+
+#[test]
+fn knows_which_templates_give_the_same_result_again() {
+    let cases = [
+        ("{{ .user | upper | sha256sum }}", true),
+        ("plain", true),
+        (
+            "{{ derivePassword 1 \"long\" .password .user \"site\" }}",
+            true,
+        ),
+        ("{{ dateModify \"1h\" (toDate \"2006\" \"2020\") }}", true),
+        ("{{ now }}", false),
+        ("{{ .user | randAlpha }}", false),
+        ("{{ if false }}{{ uuidv4 }}{{ end }}", false),
+        (
+            "{{ define \"unused\" }}{{ (genCA \"x\" 1).Cert }}{{ end }}",
+            false,
+        ),
+        (
+            "{{ with .user }}{{ else }}{{ print (list (htpasswd \"a\" \"b\")) }}{{ end }}",
+            false,
+        ),
+        ("{{ block \"b\" (bcrypt \"x\") }}{{ end }}", false),
+        (
+            "{{ range until 2 }}{{ else }}{{ shuffle \"ab\" }}{{ end }}",
+            false,
+        ),
+        ("{{ date \"2006\" 0 }}", false),
+        ("{{ encryptAES \"a\" \"b\" }}", false),
+    ];
+    for (template, same) in cases {
+        assert_eq!(
+            Template::parse("t", template)
+                .expect(template)
+                .is_deterministic(),
+            same,
+            "{template}"
+        );
+    }
+}
+
+#[test]
+fn time_comes_from_the_caller() {
+    assert_eq!(text("{{ now }}"), "2026-11-22 10:00:00 +0000 UTC");
+    assert_eq!(
+        text("{{ ago (toDate \"2006-01-02T15:04\" \"2026-11-22T08:58\") }}"),
+        "1h2m0s"
+    );
+    assert_eq!(text("{{ date \"2006-01-02\" nil }}"), "2026-11-22");
+    assert_eq!(text("{{ durationRound (toDate \"2006\" \"2020\") }}"), "6y");
+    assert_eq!(
+        text("{{ dateInZone \"15:04 MST\" now \"Europe/Berlin\" }}"),
+        "11:00 CET"
+    );
+}
+
+#[test]
+fn chance_comes_from_the_caller() {
+    let made = |seed: u64| {
+        let text = "{{ randAlphaNum 20 }} {{ uuidv4 }} {{ htpasswd \"u\" \"p\" }} {{ shuffle \"abcdefgh\" }} {{ randInt 0 1000 }}";
+        let template = Template::parse("t", text).expect("it parses");
+        let mut rng = Seeded(seed);
+        let now = jiff::Timestamp::UNIX_EPOCH;
+        template
+            .render(
+                &Data::default(),
+                &mut Context {
+                    budget: Budget::default(),
+                    now,
+                    rng: &mut rng,
+                },
+            )
+            .expect("it renders")
+    };
+    assert_eq!(made(1), made(1));
+    assert_ne!(made(1), made(2));
+    let _ = (SysRng, Seeded::from_seed([0; 8]));
+}
+
+/// A repeatable source (splitmix64); for tests only.
+struct Seeded(u64);
+
+impl SeedableRng for Seeded {
+    type Seed = [u8; 8];
+
+    fn from_seed(seed: Self::Seed) -> Self {
+        Self(u64::from_le_bytes(seed))
+    }
+}
+
+impl rand::TryRng for Seeded {
+    type Error = std::convert::Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Self::Error> {
+        Ok(u32::try_from(self.try_next_u64()? >> 32).expect("32 bits"))
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Self::Error> {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        Ok(mixed ^ mixed >> 31)
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Self::Error> {
+        for chunk in bytes.chunks_mut(8) {
+            let more = self.try_next_u64()?.to_le_bytes();
+            chunk.copy_from_slice(&more[..chunk.len()]);
+        }
+        Ok(())
+    }
+}
+
+impl rand::TryCryptoRng for Seeded {}
+
+#[test]
+fn a_hash_made_here_opens_with_its_password() {
+    let line = text("{{ htpasswd \"app\" .password }}");
+    let hash = line.strip_prefix("app:").expect("the user first");
+    assert!(bcrypt::verify("hunter2-canary", hash).expect("a hash"));
+    assert!(!bcrypt::verify("other", hash).expect("a hash"));
+}
+
+#[test]
+fn bytes_that_are_no_text_pass_through() {
+    let bytes: Vec<u8> = (0..=255).collect();
+    let data = Data::new([("b", bytes.clone())]);
+    let templates = [
+        "{{ .b }}",
+        "{{ printf \"%s\" .b }}",
+        "{{ b64enc .b | b64dec }}",
+        "{{ b32enc .b | b32dec }}",
+        "{{ print .b }}",
+        "{{ trunc 256 .b }}",
+        "{{ index . \"b\" }}",
+        "{{ list .b | join \"\" }}",
+        "{{ (dict \"x\" .b).x }}",
+        "{{ define \"x\" }}{{ . }}{{ end }}{{ template \"x\" .b }}",
+        "{{ encryptAES \"k\" .b | decryptAES \"k\" }}",
+        "{{ default \"x\" .b }}",
+        "{{ cat .b }}",
+        "{{ .b | toString }}",
+        "{{ replace \"zzz\" \"\" .b }}",
+    ];
+    for template in templates {
+        assert_eq!(
+            render_within(Budget::default(), template, &data).expect(template),
+            bytes,
+            "{template}"
+        );
+    }
+}

@@ -1,0 +1,334 @@
+//! The controller on a directory, killed at random instants while objects and keys change. Whoever opens a
+//! value meanwhile never finds it torn, mixed with another version, older than before, or missing.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use shared::key::{KeySize, KeySpec, NewKey};
+use shared::plain::Plain;
+use shared::seal::seal;
+use shared::secret::Secret;
+use shared::{key_secret, manifest};
+use tests::binaries;
+use tests::guarded::{self, Guarded};
+use tests::patience::LIMIT;
+use tests::scratch::Scratch;
+
+const SEED: u64 = 20_261_122;
+const KILLS: usize = 60;
+const OBJECTS: usize = 8;
+const KEYS: i64 = 3;
+
+/// `odd` is there in odd generations only, so that links come and go too.
+const ITEMS: [&str; 4] = ["a", "b", "c", "odd"];
+
+#[test]
+fn no_crash_shows_a_torn_mixed_old_or_missing_value() {
+    let scratch = Scratch::new();
+    let world = World::new(scratch.path());
+    let done = AtomicBool::new(false);
+    let seen = std::thread::scope(|scope| {
+        let observer = scope.spawn(|| observe(&world, &done));
+        let changer = scope.spawn(|| change(&world, &done));
+        kill_again_and_again(&world);
+        done.store(true, Ordering::Release);
+        let last = changer.join().unwrap();
+        (observer.join().unwrap(), last)
+    });
+    let (seen, last) = seen;
+    eprintln!(
+        "{} values opened, {} changes of them seen",
+        seen.opened, seen.changes
+    );
+    assert!(
+        seen.opened > 1000 && seen.changes > 50,
+        "too little happened to prove anything"
+    );
+    comes_to_rest(&world, &last);
+}
+
+/// A folder with keys, and the means to seal for each.
+struct World {
+    dir: PathBuf,
+    outside: PathBuf,
+    keys: Vec<NewKey>,
+}
+
+impl World {
+    fn new(scratch: &Path) -> Self {
+        let world = Self {
+            dir: scratch.join("dir"),
+            outside: scratch.join("outside"),
+            keys: (0..KEYS).map(key).collect(),
+        };
+        for folder in [
+            &world.dir.join("sealed"),
+            &world.dir.join("keys"),
+            &world.outside,
+        ] {
+            std::fs::create_dir_all(folder).unwrap();
+        }
+        for i in 0..world.keys.len() {
+            world.put_key(i);
+        }
+        world
+    }
+
+    fn start(&self) -> Guarded {
+        let log = std::fs::File::create(self.outside.join("log")).unwrap();
+        let mut command = guarded::command(binaries::controller());
+        command
+            .arg("--directory")
+            .arg(&self.dir)
+            .args([
+                "--listen-addr=127.0.0.1:0",
+                "--key-renew-period=0",
+                "--key-size=2048",
+            ])
+            .stdout(log.try_clone().unwrap())
+            .stderr(log);
+        Guarded::spawn(&mut command).unwrap()
+    }
+
+    fn put_key(&self, i: usize) {
+        let (none, also_none) = (BTreeMap::new(), BTreeMap::new());
+        let secret = key_secret::build(&key_name(i), "ns", &self.keys[i], none, also_none);
+        self.put(&key_file(i), &manifest::to_yaml(&secret.to_document()));
+    }
+
+    /// In one step.
+    fn put(&self, path: &str, text: &str) {
+        let temporary = self.outside.join("temporary");
+        std::fs::write(&temporary, text).unwrap();
+        std::fs::rename(temporary, self.dir.join(path)).unwrap();
+    }
+
+    fn sealed(&self, object: usize, generation: u32, key: usize) -> String {
+        let mut secret = Secret::default();
+        secret.metadata.name = Some(name(object));
+        secret.metadata.namespace = Some("ns".into());
+        for item in items(generation) {
+            let value = Plain::from(value(object, generation, item));
+            secret.data.insert(item.into(), value);
+        }
+        let public = self.keys[key].pair.certificate().public_key();
+        let sealed = seal(&secret, public, &mut rand::rng()).unwrap();
+        manifest::to_yaml(&sealed.to_document())
+    }
+
+    fn values(&self, object: usize) -> PathBuf {
+        self.dir.join("secrets/ns").join(name(object))
+    }
+}
+
+fn key(second: i64) -> NewKey {
+    let spec = KeySpec {
+        size: KeySize::Rsa2048,
+        ttl: SignedDuration::from_hours(87_600),
+        common_name: String::new(),
+    };
+    let now = Timestamp::from_second(1_700_000_000 + second).unwrap();
+    spec.generate(now, &mut rand::rng()).unwrap()
+}
+
+fn key_name(i: usize) -> String {
+    format!("key-{i}")
+}
+
+fn key_file(i: usize) -> String {
+    format!("keys/{}.yaml", key_name(i))
+}
+
+fn name(object: usize) -> String {
+    format!("object-{object}")
+}
+
+fn items(generation: u32) -> impl Iterator<Item = &'static str> {
+    let odd = generation % 2 == 1;
+    ITEMS.into_iter().filter(move |item| odd || *item != "odd")
+}
+
+/// Says whose it is, and is long enough to be torn.
+fn value(object: usize, generation: u32, item: &str) -> String {
+    format!("{object} {generation} {item}\n").repeat(500)
+}
+
+/// The generation of a value, which must be whole.
+fn generation(object: usize, item: &str, text: &str) -> u32 {
+    let generation = text.split(' ').nth(1).and_then(|word| word.parse().ok());
+    let generation = generation.unwrap_or_else(|| panic!("no value of ours: {text:.40?}"));
+    assert_eq!(text, value(object, generation, item), "a torn value");
+    generation
+}
+
+fn kill_again_and_again(world: &World) {
+    let mut rng = StdRng::seed_from_u64(SEED);
+    for _ in 0..KILLS {
+        let controller = world.start();
+        // Half of the time while it catches up, half of the time while it runs.
+        let longest = if rng.random() { 150 } else { 700 };
+        std::thread::sleep(Duration::from_millis(rng.random_range(0..longest)));
+        drop(controller); // SIGKILL
+    }
+}
+
+/// Changes objects and keys until told to stop; gives the last generation of each object.
+fn change(world: &World, done: &AtomicBool) -> Vec<u32> {
+    let mut rng = StdRng::seed_from_u64(SEED + 1);
+    let mut generations = vec![0; OBJECTS];
+    while !done.load(Ordering::Acquire) {
+        let object = rng.random_range(0..OBJECTS);
+        let key = rng.random_range(0..world.keys.len());
+        generations[object] += 1;
+        let text = world.sealed(object, generations[object], key);
+        let file = format!("sealed/{}.yaml", name(object));
+        if rng.random_range(0..8) == 0 {
+            // A writer that writes in place and has come to the middle of the first value.
+            let half = text.find("encryptedData").unwrap() + 200;
+            std::fs::write(world.dir.join(&file), &text[..half]).unwrap();
+        }
+        world.put(&file, &text);
+        if rng.random_range(0..8) == 0 {
+            match std::fs::remove_file(world.dir.join(key_file(key))) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::NotFound => world.put_key(key),
+                Err(error) => panic!("{error}"),
+            }
+        }
+        std::thread::sleep(Duration::from_millis(rng.random_range(0..40)));
+    }
+    generations
+}
+
+#[derive(Default)]
+struct Seen {
+    opened: usize,
+    changes: usize,
+    /// Newest generation by object.
+    newest: BTreeMap<usize, u32>,
+}
+
+/// Opens values all the time.
+fn observe(world: &World, done: &AtomicBool) -> Seen {
+    let mut seen = Seen::default();
+    let mut rng = StdRng::seed_from_u64(SEED + 2);
+    while !done.load(Ordering::Acquire) {
+        let object = rng.random_range(0..OBJECTS);
+        let item = ITEMS[rng.random_range(0..ITEMS.len())];
+        seen.open(world, object, item);
+        if rng.random_range(0..4) == 0 {
+            seen.open_all(world, object);
+        }
+    }
+    seen
+}
+
+impl Seen {
+    /// One value by its name. None is older than any seen before it.
+    fn open(&mut self, world: &World, object: usize, item: &str) {
+        match std::fs::read_to_string(world.values(object).join(item)) {
+            Ok(text) => self.note(object, generation(object, item, &text)),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let may_be_missing = item == "odd" || !self.newest.contains_key(&object);
+                assert!(may_be_missing, "{} lost {item}", name(object));
+            }
+            Err(error) => panic!("{} {item}: {error}", name(object)),
+        }
+    }
+
+    /// All values of one version, through one look at `..data`.
+    fn open_all(&mut self, world: &World, object: usize) {
+        let folder = world.values(object);
+        let Ok(version) = std::fs::read_link(folder.join("..data")) else {
+            assert!(
+                !self.newest.contains_key(&object),
+                "{} lost ..data",
+                name(object)
+            );
+            return;
+        };
+        let begun = Instant::now();
+        let read = |item: &str| std::fs::read_to_string(folder.join(&version).join(item));
+        let found: BTreeMap<_, _> = ITEMS.map(|item| (item, read(item).ok())).into();
+        if begun.elapsed() > Duration::from_millis(900) {
+            return; // An old version may be gone by now, after its second of grace.
+        }
+        let whole = |(item, text): (&&str, &Option<String>)| {
+            text.as_ref()
+                .map(|text| (*item, generation(object, item, text)))
+        };
+        let found: BTreeMap<_, _> = found.iter().filter_map(whole).collect();
+        let newest = found["a"];
+        let want: BTreeMap<_, _> = items(newest).map(|item| (item, newest)).collect();
+        assert_eq!(found, want, "a mix");
+        self.note(object, newest);
+    }
+
+    fn note(&mut self, object: usize, generation: u32) {
+        self.opened += 1;
+        let newest = self.newest.entry(object).or_default();
+        assert!(
+            generation >= *newest,
+            "{}: {generation} after {newest}",
+            name(object)
+        );
+        self.changes += usize::from(generation > *newest);
+        *newest = generation;
+    }
+}
+
+/// With all keys in place and nobody killing it, the controller brings every object to its last generation,
+/// and leaves nothing else behind.
+fn comes_to_rest(world: &World, last: &[u32]) {
+    for i in 0..world.keys.len() {
+        world.put_key(i);
+    }
+    let _controller = world.start();
+    for (object, generation) in last.iter().enumerate().filter(|(_, last)| **last > 0) {
+        let want: BTreeMap<String, String> = items(*generation)
+            .map(|item| (item.to_owned(), value(object, *generation, item)))
+            .collect();
+        until(&format!("{} has come to rest", name(object)), || {
+            read_all(&world.values(object))
+                .is_some_and(|(values, others)| values == want && others == 2)
+        });
+    }
+}
+
+/// Every value by name, and the number of other names: `..data` and versions.
+fn read_all(folder: &Path) -> Option<(BTreeMap<String, String>, usize)> {
+    let mut values = BTreeMap::new();
+    let mut others = 0;
+    for entry in std::fs::read_dir(folder).ok()? {
+        let name = entry.ok()?.file_name().into_string().ok()?;
+        if name.starts_with("..") {
+            others += 1;
+        } else {
+            let text = std::fs::read_to_string(folder.join(&name)).ok()?;
+            values.insert(name, text);
+        }
+    }
+    Some((values, others))
+}
+
+fn until(what: &str, mut look: impl FnMut() -> bool) {
+    let deadline = Instant::now() + LIMIT;
+    while !look() {
+        assert!(
+            Instant::now() < deadline,
+            "waited {LIMIT:?} in vain until {what}"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

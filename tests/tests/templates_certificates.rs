@@ -1,0 +1,177 @@
+//! Keys and certificates that templates make, judged by Go's crypto/x509.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "in helpers of tests too")]
+
+use std::collections::BTreeMap;
+
+use template::{Budget, Context, Data, Template};
+
+#[path = "../templates/peer.rs"]
+#[allow(dead_code, reason = "shared with the comparison of templates")]
+mod peer;
+
+use peer::{Answer, Peer, Verdict};
+
+fn render(text: &str, values: &[(&str, &str)]) -> String {
+    let template = Template::parse("t", text).expect("it parses");
+    let data = Data::new(values.iter().map(|&(key, value)| (key, value)));
+    let mut rng = rand::rng();
+    let mut context = Context {
+        budget: Budget::default(),
+        now: jiff::Timestamp::now(),
+        rng: &mut rng,
+    };
+    let out = template.render(&data, &mut context).expect("it renders");
+    String::from_utf8(out).expect("UTF-8")
+}
+
+/// Parts of a result, divided by lines of `====`.
+fn parts(text: &str, values: &[(&str, &str)]) -> Vec<String> {
+    render(text, values)
+        .split("====\n")
+        .map(str::to_owned)
+        .collect()
+}
+
+fn verify(certificate: &str, authority: &str, name: &str) -> Answer {
+    Peer::start().ask(&serde_json::json!({ "certificate": certificate, "authority": authority, "dns_name": name }))
+}
+
+const CHAIN: &str = "{{ $ca := genCA \"authority\" 365 }}{{ $ca.Cert }}====
+{{ (genSignedCert \"leaf\" (list \"10.0.0.1\" \"::1\") (list \"a.example.com\") 30 $ca).Cert }}";
+
+#[test]
+fn a_certificate_signed_by_a_made_authority_verifies_for_its_names() {
+    let chain = parts(CHAIN, &[]);
+    for name in ["a.example.com", "10.0.0.1", "::1"] {
+        assert_eq!(verify(&chain[1], &chain[0], name).error, "", "{name}");
+    }
+    assert!(
+        verify(&chain[1], &chain[0], "b.example.com")
+            .error
+            .contains("not b.example.com")
+    );
+}
+
+#[test]
+fn a_certificate_of_another_authority_does_not_verify() {
+    let (one, other) = (parts(CHAIN, &[]), parts(CHAIN, &[]));
+    assert!(
+        verify(&one[1], &other[0], "a.example.com")
+            .error
+            .contains("unknown authority")
+    );
+}
+
+#[test]
+fn an_expired_certificate_does_not_verify() {
+    let text = "{{ (genSelfSignedCert \"x\" nil (list \"x.example.com\") -1).Cert }}";
+    let certificate = render(text, &[]);
+    assert!(
+        verify(&certificate, &certificate, "x.example.com")
+            .error
+            .contains("expired")
+    );
+}
+
+/// What Go makes of a template of ours' results; the values are PEM.
+fn in_go(text: &str, values: &[(&str, &str)]) -> Verdict {
+    let values: BTreeMap<String, Vec<u8>> = values
+        .iter()
+        .map(|&(key, value)| (key.to_owned(), value.as_bytes().to_vec()))
+        .collect();
+    Peer::start().render(text, &values)
+}
+
+#[test]
+fn go_reads_every_kind_of_key_and_writes_it_the_same() {
+    for kind in ["rsa", "ecdsa", "ed25519"] {
+        let key = render(&format!("{{{{ genPrivateKey \"{kind}\" }}}}"), &[]);
+        let same = "{{ (genCAWithKey \"x\" 1 .key).Key }}";
+        assert_eq!(
+            in_go(same, &[("key", &key)]),
+            Verdict::Out(key.clone().into_bytes()),
+            "{kind}"
+        );
+    }
+}
+
+#[test]
+fn keys_made_by_go_sign_here() {
+    for kind in ["rsa", "ecdsa", "ed25519"] {
+        let Verdict::Out(key) = in_go(&format!("{{{{ genPrivateKey \"{kind}\" }}}}"), &[]) else {
+            panic!("Go makes {kind} keys");
+        };
+        let key = String::from_utf8(key).expect("PEM");
+        let text = "{{ $c := genSelfSignedCertWithKey \"x\" nil (list \"x.example.com\") 9 .key }}{{ $c.Cert }}====
+{{ $c.Key }}";
+        let made = parts(text, &[("key", &key)]);
+        assert_eq!(made[1], key, "{kind}");
+        assert_eq!(
+            verify(&made[0], &made[0], "x.example.com").error,
+            "",
+            "{kind}"
+        );
+    }
+}
+
+#[test]
+fn an_authority_of_ours_signs_in_go_and_one_of_gos_here() {
+    let ours = parts(
+        "{{ $c := genCA \"ours\" 9 }}{{ $c.Cert }}====\n{{ $c.Key }}",
+        &[],
+    );
+    let sign = "{{ $ca := buildCustomCert (b64enc .cert) (b64enc .key) }}\
+        {{ (genSignedCert \"leaf\" nil (list \"leaf.example.com\") 5 $ca).Cert }}";
+    let Verdict::Out(leaf) = in_go(sign, &[("cert", &ours[0]), ("key", &ours[1])]) else {
+        panic!("Go signs with our authority");
+    };
+    let leaf = String::from_utf8(leaf).expect("PEM");
+    assert_eq!(verify(&leaf, &ours[0], "leaf.example.com").error, "");
+
+    let Verdict::Out(theirs) = in_go(
+        "{{ $c := genCA \"theirs\" 9 }}{{ $c.Cert }}====\n{{ $c.Key }}",
+        &[],
+    ) else {
+        panic!("Go makes an authority");
+    };
+    let theirs = String::from_utf8(theirs).expect("PEM");
+    let (cert, key) = theirs.split_once("====\n").expect("two parts");
+    let leaf = render(sign, &[("cert", cert), ("key", key)]);
+    assert_eq!(verify(&leaf, cert, "leaf.example.com").error, "");
+}
+
+#[test]
+fn an_authority_whose_key_is_another_is_refused_on_both_sides() {
+    let make = "{{ $c := genCA \"x\" 9 }}{{ $c.Cert }}====\n{{ $c.Key }}";
+    let (one, other) = (parts(make, &[]), parts(make, &[]));
+    let sign = "{{ (genSignedCert \"leaf\" nil nil 5 (buildCustomCert (b64enc .cert) (b64enc .key))).Cert }}";
+    let values = [("cert", &*one[0]), ("key", &*other[1])];
+    assert!(matches!(in_go(sign, &values), Verdict::RenderError(_)));
+    let template = Template::parse("t", sign).expect("it parses");
+    let data = Data::new(values);
+    let mut rng = rand::rng();
+    let mut context = Context {
+        budget: Budget::default(),
+        now: jiff::Timestamp::now(),
+        rng: &mut rng,
+    };
+    assert!(template.render(&data, &mut context).is_err());
+}
+
+#[test]
+fn what_is_encrypted_here_opens_in_go_and_the_other_way_round() {
+    let sealed = render("{{ encryptAES \"pass\" \"sixteen letters!\" }}", &[]);
+    assert_eq!(
+        in_go("{{ decryptAES \"pass\" .s }}", &[("s", &sealed)]),
+        Verdict::Out(b"sixteen letters!".to_vec())
+    );
+    let Verdict::Out(sealed) = in_go("{{ encryptAES \"pass\" \"text\" }}", &[]) else {
+        panic!("Go encrypts");
+    };
+    let sealed = String::from_utf8(sealed).expect("base 64");
+    assert_eq!(
+        render("{{ decryptAES \"pass\" .s }}", &[("s", &sealed)]),
+        "text"
+    );
+}

@@ -1,0 +1,90 @@
+//! The body of the template fuzz target on mutated templates of the corpus: no panic, no run beyond the budget.
+//!
+//! `SEALED_SECRETS_FUZZ_SECONDS=600 cargo test -p tests --test templates_fuzz` runs it for ten minutes. A coverage-guided
+//! fuzzer calls the same function, `template::fuzz`.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::format_push_string,
+    reason = "in helpers of tests too"
+)]
+
+use std::time::{Duration, Instant};
+
+#[path = "../templates/corpus.rs"]
+#[allow(dead_code, reason = "shared with the comparison of templates")]
+mod corpus;
+#[path = "../templates/generate.rs"]
+#[allow(dead_code, reason = "shared with the comparison of templates")]
+mod generate;
+#[path = "../templates/peer.rs"]
+#[allow(dead_code, reason = "shared with the comparison of templates")]
+mod peer;
+
+use generate::Dice;
+
+/// Far above what the small budget of the target needs, even on a busy machine and unoptimised.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Cuts, doubles, swaps and overwrites pieces, and mixes two templates.
+fn mutated(dice: &mut Dice, corpus: &[(String, String)]) -> Vec<u8> {
+    let mut bytes = corpus[dice.below(corpus.len())].1.clone().into_bytes();
+    for _ in 0..=dice.below(4) {
+        let at = dice.below(bytes.len() + 1);
+        let end = (at + dice.below(12)).min(bytes.len());
+        match dice.below(5) {
+            0 => drop(bytes.drain(at..end)),
+            1 => {
+                let piece = bytes[at..end].repeat(1 + dice.below(40));
+                bytes.splice(at..at, piece);
+            }
+            2 => {
+                let other = corpus[dice.below(corpus.len())].1.as_bytes();
+                let from = dice.below(other.len() + 1);
+                bytes.splice(at..end, other[from..].iter().copied());
+            }
+            3 => bytes.insert(at, b"{}()|.$\"'`-*/=: \n\0\xff19"[dice.below(21)]),
+            _ => {
+                let number = [
+                    "99999999999",
+                    "-1",
+                    "0",
+                    "1e308",
+                    "2147483648",
+                    "9223372036854775807",
+                    "-9223372036854775808",
+                    "70000",
+                ][dice.below(8)];
+                bytes.splice(at..end, number.bytes());
+            }
+        }
+    }
+    bytes
+}
+
+#[test]
+fn mutated_templates_neither_panic_nor_escape_the_budget() {
+    let seconds = std::env::var("SEALED_SECRETS_FUZZ_SECONDS")
+        .map_or(5, |text| text.parse().expect("a number"));
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let corpus = corpus::templates();
+    let mut dice = Dice::new(
+        std::env::var("SEALED_SECRETS_FUZZ_SEED").map_or(1, |text| text.parse().expect("a number")),
+    );
+    let mut rng = rand::rng();
+    let mut runs = 0;
+    while Instant::now() < end {
+        let bytes = mutated(&mut dice, &corpus);
+        let start = Instant::now();
+        template::fuzz(&bytes, &mut rng);
+        assert!(
+            start.elapsed() < PATIENCE,
+            "{:?} took {:?}",
+            String::from_utf8_lossy(&bytes),
+            start.elapsed()
+        );
+        runs += 1;
+    }
+    assert!(runs > 100, "only {runs} runs");
+}

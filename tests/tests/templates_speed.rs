@@ -1,0 +1,98 @@
+//! A configuration file of 4 KB with ten values, rendered here and in Go in one run.
+//!
+//! `cargo test --release -p tests --test templates_speed -- --nocapture` prints the times and their ratio and holds ours
+//! to 100 µs. An unoptimised build says nothing about speed and is only held to 20 ms.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "in helpers of tests too")]
+
+use std::fmt::Write;
+use std::time::{Duration, Instant};
+
+use template::{Budget, Context, Data, Template};
+
+#[path = "../templates/peer.rs"]
+#[allow(dead_code, reason = "shared with the comparison of templates")]
+mod peer;
+
+use peer::{Peer, Values};
+
+const REPEAT: u32 = 50;
+
+/// The best batch counts: the others measure what else the machine does.
+const BATCHES: usize = 10;
+
+/// Ten sections of about 400 bytes with conditions, loops and the functions that such files use.
+fn config() -> String {
+    let mut text = String::from("# generated\n{{ $name := .value0 | upper }}");
+    for at in 0..10 {
+        write!(
+            text,
+            "[section.{at}]\nname = {{{{ $name | quote }}}}\nurl = postgres://app:{{{{ .value{at} | urlquery }}}}@db{at}:5432/app\n\
+             {{{{- if .value{at} }}}}\npassword = {{{{ .value{at} | toRawJson }}}}\n{{{{- else }}}}\npassword = \"\"\n{{{{- end }}}}\n\
+             hosts = [{{{{ range $i, $h := splitList \",\" \"a,b,c\" }}}}{{{{ if $i }}}}, {{{{ end }}}}{{{{ printf \"%s-%02d\" $h $i | quote }}}}{{{{ end }}}}]\n\
+             # some words of explanation that stand in every file of this kind, section {at}\n"
+        )
+        .expect("a String");
+    }
+    text + &"# padding\n".repeat((4096 - text_len(10)) / 10)
+}
+
+/// What the sections need; the padding fills up to 4 KB.
+fn text_len(sections: usize) -> usize {
+    sections * 385
+}
+
+fn values() -> Values {
+    (0..10)
+        .map(|at| {
+            (
+                format!("value{at}"),
+                format!("s3cret/{at}&\"quoted\" value").into_bytes(),
+            )
+        })
+        .collect()
+}
+
+fn ours(text: &str, values: &Values) -> (Vec<u8>, Duration) {
+    let template = Template::parse("t", text).expect("it parses");
+    let data = Data::new(values.iter().map(|(key, value)| (key, value.clone())));
+    let mut rng = rand::rng();
+    let mut render = || {
+        let mut context = Context {
+            budget: Budget::default(),
+            now: jiff::Timestamp::UNIX_EPOCH,
+            rng: &mut rng,
+        };
+        template.render(&data, &mut context).expect("it renders")
+    };
+    let out = render();
+    let batch = |_| {
+        let start = Instant::now();
+        for _ in 0..REPEAT {
+            render();
+        }
+        start.elapsed() / REPEAT
+    };
+    (out, (0..BATCHES).map(batch).min().unwrap_or_default())
+}
+
+#[test]
+fn renders_a_file_of_4_kb_in_less_than_100_microseconds() {
+    let (text, values) = (config(), values());
+    assert!((3800..4400).contains(&text.len()), "{} bytes", text.len());
+    let (out, ours) = ours(&text, &values);
+    let request = serde_json::json!({
+        "name": "t", "template": text, "data": peer::encoded(&values), "repeat": REPEAT,
+    });
+    let mut peer = Peer::start();
+    let theirs = (0..BATCHES).map(|_| peer.ask(&request).nanos).min();
+    let theirs = Duration::from_nanos(theirs.unwrap_or_default());
+    let ratio = theirs.as_secs_f64() / ours.as_secs_f64();
+    println!(
+        "{} bytes → {} bytes: ours {ours:?}, Go's {theirs:?}, {ratio:.2} times as fast",
+        text.len(),
+        out.len()
+    );
+    let limit = Duration::from_micros(if cfg!(debug_assertions) { 20_000 } else { 100 });
+    assert!(ours < limit, "{ours:?}");
+}
