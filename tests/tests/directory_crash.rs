@@ -52,7 +52,7 @@ fn no_crash_shows_a_torn_mixed_old_or_missing_value() {
         seen.opened, seen.changes
     );
     assert!(
-        seen.opened > 1000 && seen.changes > 50,
+        seen.opened > 1000 && seen.changes > 20,
         "too little happened to prove anything"
     );
     comes_to_rest(&world, &last);
@@ -206,7 +206,7 @@ fn change(world: &World, done: &AtomicBool) -> Vec<u32> {
                 Err(error) => panic!("{error}"),
             }
         }
-        std::thread::sleep(Duration::from_millis(rng.random_range(0..40)));
+        std::thread::sleep(Duration::from_millis(rng.random_range(0..150)));
     }
     generations
 }
