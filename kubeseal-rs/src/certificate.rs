@@ -1,13 +1,15 @@
 //! Where the certificate comes from: a file or a URL.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use shared::key::{Certificate, CertificateError, Validity};
-use ureq::Agent;
+use ureq::http::Uri;
 use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
+use ureq::{Agent, Proxy};
 
 use crate::files::{self, FileError};
 
@@ -58,7 +60,7 @@ pub enum SourceError {
 ///
 /// The file or server does not give it.
 pub fn read(source: &str) -> Result<Vec<u8>, SourceError> {
-    match scheme(source) {
+    match scheme(source).as_deref() {
         None => Ok(files::read(Path::new(source))?.to_vec()),
         Some("file") => Ok(files::read(&file_path(source))?.to_vec()),
         Some("http" | "https") => fetch(source),
@@ -69,19 +71,22 @@ pub fn read(source: &str) -> Result<Vec<u8>, SourceError> {
     }
 }
 
-/// What stands before the colon of a URL; one letter is a Windows drive.
-fn scheme(source: &str) -> Option<&str> {
+/// What stands before the colon of a URL, in small letters; one letter is a Windows drive.
+fn scheme(source: &str) -> Option<String> {
     let (scheme, _) = source.split_once(':')?;
     let allowed = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
     let is_scheme = scheme.len() > 1
         && scheme.starts_with(|c: char| c.is_ascii_alphabetic())
         && scheme.chars().all(allowed);
-    is_scheme.then_some(scheme)
+    is_scheme.then(|| scheme.to_ascii_lowercase())
 }
 
 /// The path of a `file://` URL; a host in it counts for nothing, as with the peer.
 fn file_path(uri: &str) -> PathBuf {
-    let rest = uri.trim_start_matches("file:").trim_start_matches("//");
+    let rest = uri
+        .split_once(':')
+        .map_or(uri, |(_, rest)| rest)
+        .trim_start_matches("//");
     let path = rest.find('/').map_or(rest, |at| &rest[at..]);
     PathBuf::from(percent_decoded(path))
 }
@@ -107,7 +112,7 @@ fn fetch(uri: &str) -> Result<Vec<u8>, SourceError> {
         uri: uri.to_owned(),
         source: Box::new(source),
     };
-    let mut response = agent().get(uri).call().map_err(failed)?;
+    let mut response = agent(uri).get(uri).call().map_err(failed)?;
     if response.status() != 200 {
         return Err(SourceError::Status {
             uri: uri.to_owned(),
@@ -122,7 +127,15 @@ fn fetch(uri: &str) -> Result<Vec<u8>, SourceError> {
         .map_err(failed)
 }
 
-fn agent() -> Agent {
+/// As in Go, this machine is reached without a proxy, whatever the environment says.
+fn proxy(uri: &str) -> Option<Proxy> {
+    let uri: Uri = uri.parse().ok()?;
+    let host = uri.host()?.trim_matches(['[', ']']);
+    let is_here = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    if is_here { None } else { Proxy::try_from_env() }
+}
+
+fn agent(uri: &str) -> Agent {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let tls = TlsConfig::builder()
         .provider(TlsProvider::Rustls)
@@ -132,6 +145,7 @@ fn agent() -> Agent {
     Agent::new_with_config(
         Agent::config_builder()
             .tls_config(tls)
+            .proxy(proxy(uri))
             .timeout_global(Some(FETCH_TIMEOUT))
             .http_status_as_error(false)
             .build(),
@@ -204,8 +218,9 @@ mod tests {
             ("file:///cert.pem", Some("file")),
             ("https://host/cert.pem", Some("https")),
             ("ftp://host/cert.pem", Some("ftp")),
+            ("FILE:///cert.pem", Some("file")),
         ] {
-            assert_eq!(scheme(source), want, "{source}");
+            assert_eq!(scheme(source).as_deref(), want, "{source}");
         }
     }
 
@@ -214,6 +229,7 @@ mod tests {
         for (uri, want) in [
             ("file:///a/b.pem", "/a/b.pem"),
             ("file://localhost/a/b.pem", "/a/b.pem"),
+            ("FILE:///a/b.pem", "/a/b.pem"),
             ("file:///a%20b%.pem", "/a b%.pem"),
         ] {
             assert_eq!(file_path(uri), Path::new(want), "{uri}");

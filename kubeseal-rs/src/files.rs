@@ -40,6 +40,17 @@ pub fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
     open().map_err(|source| FileError::new("cannot read", path, source))
 }
 
+/// Makes sure that a file is there and can be read.
+///
+/// # Errors
+///
+/// It is not, or cannot.
+pub fn check(path: &Path) -> Result<(), FileError> {
+    File::open(path)
+        .map(drop)
+        .map_err(|source| FileError::new("cannot read", path, source))
+}
+
 /// Reads stdin to its end.
 ///
 /// # Errors
@@ -72,7 +83,9 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
         let folder = path
             .parent()
             .filter(|folder| !folder.as_os_str().is_empty());
-        let mut file = NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
+        // The kind alone: the text of the error names the temporary file.
+        let mut file = NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))
+            .map_err(|error| io::Error::from(error.kind()))?;
         // A temporary file begins with mode 0600, which a new file keeps.
         if let Ok(existing) = fs::metadata(&path) {
             file.as_file().set_permissions(existing.permissions())?;

@@ -42,8 +42,10 @@ const FLAGS: &[Flag] = &[
     Flag::new("format", Kind::Text, "json", "Output format: json or yaml.").short('o'),
     text("sealed-secret-file", "Output file instead of stdout.").short('w'),
     text("secret-file", "Input file instead of stdin.").short('f'),
-    text(
+    Flag::new(
         "scope",
+        Kind::Choice(SCOPES, "one of: strict, namespace-wide, cluster-wide"),
+        "",
         "Where the result opens: strict (default), namespace-wide or cluster-wide. \
          Without it the annotations of the input decide.",
     ),
@@ -122,20 +124,32 @@ const FLAGS: &[Flag] = &[
     ),
     log_switch("add_dir_header"),
     log_switch("alsologtostderr"),
-    log_value("alsologtostderrthreshold", Kind::Text, "0"),
+    log_value("alsologtostderrthreshold", SEVERITIES, "0"),
     log_switch("legacy_stderr_threshold_behavior"),
     log_value("log_backtrace_at", Kind::Text, ":0"),
     log_value("log_dir", Kind::Text, ""),
     log_value("log_file", Kind::Text, ""),
-    log_value("log_file_max_size", Kind::Int, "1800"),
+    log_value("log_file_max_size", Kind::Count, "1800"),
     log_switch("logtostderr"),
     log_switch("one_output"),
     log_switch("skip_headers"),
     log_switch("skip_log_headers"),
-    log_value("stderrthreshold", Kind::Text, "2"),
+    log_value("stderrthreshold", SEVERITIES, "2"),
     log_value("v", Kind::Int, "0").short('v'),
     log_value("vmodule", Kind::Text, ""),
 ];
+
+/// The words of `--scope`; the empty one means strict.
+const SCOPES: &[&str] = &["", "strict", "namespace-wide", "cluster-wide"];
+
+/// klog's severities, by number or by name in any case.
+const SEVERITIES: Kind = Kind::Choice(
+    &[
+        "0", "1", "2", "3", "INFO", "WARNING", "ERROR", "FATAL", "info", "warning", "error",
+        "fatal",
+    ],
+    "a severity: INFO, WARNING, ERROR, FATAL, or 0 to 3",
+);
 
 const fn text(name: &'static str, help: &'static str) -> Flag {
     Flag::new(name, Kind::Text, "", help)
@@ -165,8 +179,12 @@ pub fn parse(
     words: impl IntoIterator<Item = OsString>,
     variable: impl Fn(&str) -> Option<String>,
 ) -> Result<Request, Stop> {
+    let mut words: Vec<OsString> = words.into_iter().collect();
+    // The version wins over help, as with the peer.
+    if words.iter().any(|word| word == "--version") {
+        words.retain(|word| word != "--help" && word != "-h");
+    }
     let flags = PROGRAM.parse(words, variable).map_err(with_hint)?;
-    let scope = scope(&flags)?;
     if !flags.list("from-file").is_empty() && !flags.switch("raw") && !flags.switch("version") {
         return Err(Stop::Refused("--from-file requires --raw".into()));
     }
@@ -180,7 +198,7 @@ pub fn parse(
     let mut warnings = flags.warnings().to_vec();
     warnings.extend(remarks(&flags));
     Ok(Request {
-        command: command(&flags, scope),
+        command: command(&flags, scope(&flags)),
         input: match flags.text_if_any("secret-file") {
             Some(path) => Input::File(PathBuf::from(path)),
             None => Input::Stdin,
@@ -206,17 +224,11 @@ fn with_hint(stop: Stop) -> Stop {
     }
 }
 
-fn scope(flags: &Flags) -> Result<Option<Scope>, Stop> {
-    if !flags.given("scope") {
-        return Ok(None);
-    }
-    match flags.text("scope").parse() {
-        Ok(scope) => Ok(Some(scope)),
-        Err(expected) => Err(Stop::Usage(format!(
-            "error: invalid value {:?} for --scope: {expected}\n",
-            flags.text("scope")
-        ))),
-    }
+/// The scope, if it was asked for.
+fn scope(flags: &Flags) -> Option<Scope> {
+    flags
+        .given("scope")
+        .then(|| flags.text("scope").parse().unwrap_or_default())
 }
 
 fn remarks(flags: &Flags) -> Vec<String> {

@@ -220,7 +220,7 @@ pub(crate) fn expect_kind(
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DocumentError {
     /// Another kind of object.
-    #[error("it is a {found}, not a {api_version} {kind}")]
+    #[error("it is {found}, not {api_version} {kind}")]
     Kind {
         /// Its `apiVersion` and `kind`.
         found: String,
@@ -320,7 +320,7 @@ const OBJECT: Shape = Shape::Fields(&[
                     ("metadata", METADATA),
                     ("type", Shape::Text),
                     ("immutable", Shape::Bool),
-                    ("data", Shape::Map(&Shape::Text)),
+                    ("data", Shape::Map(&Shape::TextOrNull)),
                 ]),
             ),
             ("data", Shape::Text),
@@ -434,11 +434,11 @@ mod tests {
         for (yaml, want) in [
             (
                 "kind: Secret",
-                "it is a Secret, not a bitnami.com/v1alpha1 SealedSecret",
+                "it is Secret, not bitnami.com/v1alpha1 SealedSecret",
             ),
             (
                 "{kind: SealedSecret, apiVersion: bitnami.com/v2}",
-                "it is a bitnami.com/v2 SealedSecret, not",
+                "it is bitnami.com/v2 SealedSecret, not",
             ),
             ("kind: SealedSecret", "it has no `spec`"),
             (

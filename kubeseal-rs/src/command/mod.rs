@@ -234,11 +234,13 @@ pub fn run(request: &Request, surroundings: &Surroundings) -> Result<(), Command
             options,
             from_files,
         } => {
+            check_input(request)?;
             let certificate = sealing_certificate(options, surroundings)?;
             let sealed = raw::seal(&certificate, options, from_files, surroundings)?;
             write_result(request, sealed.as_bytes())
         }
         Command::FetchCertificate { certificate } => {
+            check_input(request)?;
             write_result(request, &read_certificate(certificate, "--fetch-cert")?)
         }
         Command::Recover { key_files } => {
@@ -285,6 +287,15 @@ impl Prepared {
     }
 }
 
+/// An input file that is not used has to be there all the same, as with the peer: naming it was a
+/// mistake, and a missing one shows it.
+fn check_input(request: &Request) -> Result<(), CommandError> {
+    match &request.input {
+        Input::File(path) => files::check(path).map_err(CommandError::Input),
+        Input::Stdin => Ok(()),
+    }
+}
+
 fn read_certificate(source: &str, what_for: &'static str) -> Result<Vec<u8>, CommandError> {
     if source.is_empty() {
         return Err(CommandError::NeedsCluster(what_for));
@@ -315,8 +326,10 @@ pub enum Format {
 
 /// The ending `.yaml` or `.yml` of the output file wins over `--format`.
 fn output_format(request: &Request) -> Result<Format, CommandError> {
-    let ending = request.output.as_ref().and_then(|path| path.extension());
-    if ending.is_some_and(|ending| ending == "yaml" || ending == "yml") {
+    let name = request.output.as_ref().and_then(|path| path.file_name());
+    let ends =
+        |ending: &str| name.is_some_and(|n| n.as_encoded_bytes().ends_with(ending.as_bytes()));
+    if ends(".yaml") || ends(".yml") {
         return Ok(Format::Yaml);
     }
     match request.format.to_lowercase().as_str() {

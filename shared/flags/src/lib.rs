@@ -253,7 +253,7 @@ impl Flags {
         }
     }
 
-    /// Value of a [`Kind::Text`].
+    /// Value of a [`Kind::Text`] or [`Kind::Choice`].
     pub fn text(&self, name: &str) -> &str {
         match self.value(name) {
             Value::Text(text) => text,
@@ -274,7 +274,7 @@ impl Flags {
         }
     }
 
-    /// Value of a [`Kind::Int`].
+    /// Value of a [`Kind::Int`] or [`Kind::Count`].
     pub fn int(&self, name: &str) -> i64 {
         match self.value(name) {
             Value::Int(number) => *number,
@@ -332,6 +332,13 @@ mod tests {
             Flag::new("format", Kind::Text, "json", "A text.").short('o'),
             Flag::new("from-file", Kind::List, "", "A list."),
             Flag::new("size", Kind::Int, "4096", "A number.").short('s'),
+            Flag::new(
+                "scope",
+                Kind::Choice(&["strict", "wider"], "one of: strict, wider"),
+                "",
+                "A word.",
+            ),
+            Flag::new("count", Kind::Count, "0", "A number."),
             Flag::new("rate", Kind::Float, "5", "A fraction."),
             Flag::new("period", Kind::Duration, "720h", "A duration."),
             Flag::new("v", Kind::Text, "", "Hidden.")
@@ -449,6 +456,14 @@ mod tests {
             (
                 vec!["--raw=maybe"],
                 "invalid value \"maybe\" for --raw: expected true or false",
+            ),
+            (
+                vec!["--scope", "wide"],
+                "invalid value \"wide\" for --scope: expected one of: strict, wider",
+            ),
+            (
+                vec!["--count=-1"],
+                "invalid value \"-1\" for --count: expected a whole number that is not negative",
             ),
             (
                 vec!["--size", "big"],

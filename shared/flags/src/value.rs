@@ -11,8 +11,12 @@ pub enum Kind {
     Text,
     /// Texts by comma (with CSV quotes) or by repetition.
     List,
+    /// One of these words, which the second text lists for people.
+    Choice(&'static [&'static str], &'static str),
     /// A whole number.
     Int,
+    /// A whole number that is not negative.
+    Count,
     /// A number.
     Float,
     /// A duration in Go's syntax.
@@ -36,8 +40,9 @@ impl Kind {
         match self {
             Self::Switch => "true|false",
             Self::Text => "TEXT",
+            Self::Choice(..) => "WORD",
             Self::List => "TEXT,…",
-            Self::Int | Self::Float => "NUMBER",
+            Self::Int | Self::Count | Self::Float => "NUMBER",
             Self::Duration => "DURATION",
         }
     }
@@ -46,9 +51,9 @@ impl Kind {
     pub(crate) fn zero(self) -> Value {
         match self {
             Self::Switch => Value::Switch(false),
-            Self::Text => Value::Text(String::new()),
+            Self::Text | Self::Choice(..) => Value::Text(String::new()),
             Self::List => Value::List(Vec::new()),
-            Self::Int => Value::Int(0),
+            Self::Int | Self::Count => Value::Int(0),
             Self::Float => Value::Float(0.0),
             Self::Duration => Value::Duration(SignedDuration::ZERO),
         }
@@ -66,6 +71,12 @@ impl Kind {
             Self::List => split(text)
                 .map(Value::List)
                 .ok_or("a list by commas, its quotes in pairs"),
+            Self::Choice(words, _) if words.contains(&text) => Ok(Value::Text(text.to_owned())),
+            Self::Choice(_, expected) => Err(expected),
+            Self::Count => match text.parse() {
+                Ok(number @ 0..) => Ok(Value::Int(number)),
+                _ => Err("a whole number that is not negative"),
+            },
             Self::Int => text.parse().map(Value::Int).map_err(|_| "a whole number"),
             Self::Float => text.parse().map(Value::Float).map_err(|_| "a number"),
             Self::Duration => parse_duration(text)

@@ -1,6 +1,9 @@
 //! JSON streams → nodes.
 
-use serde_json::Value as Json;
+use std::collections::HashMap;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::error::Category;
 use zeroize::Zeroizing;
 
@@ -17,10 +20,13 @@ pub(super) fn read(text: &str) -> Result<Vec<Node>, ReadError> {
     loop {
         at += leading_space(&text[at..]);
         let line = 1 + text[..at].matches('\n').count();
-        let mut stream = serde_json::Deserializer::from_str(&text[at..]).into_iter::<Json>();
+        let mut stream = serde_json::Deserializer::from_str(&text[at..]).into_iter::<Raw>();
         match stream.next() {
             None => return Ok(documents),
-            Some(Ok(value)) => documents.push(node(value, line)),
+            Some(Ok(Raw(mut node))) => {
+                set_line(&mut node, line);
+                documents.push(node);
+            }
             Some(Err(error)) => {
                 let error = json_error(documents.len() + 1, line, &error);
                 return if documents.len() > 1 {
@@ -46,7 +52,7 @@ fn as_yaml(
 }
 
 fn leading_space(text: &str) -> usize {
-    text.len() - text.trim_start().len()
+    text.len() - text.trim_ascii_start().len()
 }
 
 /// `serde_json`'s messages can quote the input, so only their category is kept.
@@ -62,21 +68,112 @@ fn json_error(document: usize, line: usize, error: &serde_json::Error) -> ReadEr
     )
 }
 
-fn node(value: Json, line: usize) -> Node {
-    let value = match value {
-        Json::Null => Value::Null,
-        Json::Bool(b) => Value::Bool(b),
-        Json::Number(number) => match number.as_i128() {
-            Some(int) => Value::Int(int),
-            None => Value::Float(number.as_f64().unwrap_or(f64::NAN)),
-        },
-        Json::String(text) => Value::Text(Zeroizing::new(text)),
-        Json::Array(items) => Value::List(items.into_iter().map(|v| node(v, line)).collect()),
-        Json::Object(map) => Value::Map(
-            map.into_iter()
-                .map(|(key, v)| (key, node(v, line)))
-                .collect(),
-        ),
-    };
-    Node::new(value, line)
+/// A value as it stands, with equal fields merged: Go decodes the second of two equal fields into
+/// what the first one made.
+struct Raw(Node);
+
+impl<'de> Deserialize<'de> for Raw {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(RawVisitor)
+    }
+}
+
+struct RawVisitor;
+
+impl Raw {
+    fn new(value: Value) -> Self {
+        Self(Node::new(value, 0))
+    }
+
+    /// A number or boolean keeps its text, as an unquoted YAML scalar does: the peer falls back to
+    /// YAML where text is wanted.
+    fn typed(value: Value, source: String) -> Self {
+        Self(Node {
+            value,
+            line: 0,
+            source: Some(Zeroizing::new(source)),
+        })
+    }
+}
+
+impl<'de> Visitor<'de> for RawVisitor {
+    type Value = Raw;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Raw, E> {
+        Ok(Raw::new(Value::Null))
+    }
+
+    fn visit_bool<E>(self, b: bool) -> Result<Raw, E> {
+        Ok(Raw::typed(Value::Bool(b), b.to_string()))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Raw, E> {
+        Ok(Raw::typed(Value::Int(number.into()), number.to_string()))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Raw, E> {
+        Ok(Raw::typed(Value::Int(number.into()), number.to_string()))
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Raw, E> {
+        Ok(Raw::typed(Value::Float(number), number.to_string()))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Raw, E> {
+        Ok(Raw::new(Value::Text(Zeroizing::new(text.to_owned()))))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Raw, A::Error> {
+        let mut list = Vec::new();
+        while let Some(Raw(item)) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Raw::new(Value::List(list)))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Raw, A::Error> {
+        let mut entries: Vec<(String, Node)> = Vec::new();
+        let mut places: HashMap<String, usize> = HashMap::new();
+        while let Some((name, Raw(node))) = fields.next_entry::<String, Raw>()? {
+            if let Some(place) = places.get(&name) {
+                merge(&mut entries[*place].1, node);
+            } else {
+                places.insert(name.clone(), entries.len());
+                entries.push((name, node));
+            }
+        }
+        Ok(Raw::new(Value::Map(entries)))
+    }
+}
+
+fn merge(into: &mut Node, from: Node) {
+    match (&mut into.value, from.value) {
+        (Value::Map(entries), Value::Map(more)) => {
+            for (name, node) in more {
+                match entries.iter_mut().find(|(known, _)| *known == name) {
+                    Some((_, known)) => merge(known, node),
+                    None => entries.push((name, node)),
+                }
+            }
+        }
+        (value, newer) => {
+            *value = newer;
+            into.source = from.source;
+        }
+    }
+}
+
+fn set_line(node: &mut Node, line: usize) {
+    node.line = line;
+    match &mut node.value {
+        Value::List(items) => items.iter_mut().for_each(|item| set_line(item, line)),
+        Value::Map(entries) => entries
+            .iter_mut()
+            .for_each(|(_, node)| set_line(node, line)),
+        _ => {}
+    }
 }

@@ -67,7 +67,7 @@ pub fn begins_like_json(bytes: &[u8]) -> bool {
 }
 
 fn is_json(text: &str) -> bool {
-    text.trim_start().starts_with('{')
+    text.trim_ascii_start().starts_with('{')
 }
 
 #[cfg(test)]

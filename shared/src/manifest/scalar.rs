@@ -27,12 +27,13 @@ fn word(text: &str) -> Option<Value> {
     })
 }
 
-/// Underscores count for nothing, except after a leading dot. A date stays text, because it is
-/// neither an integer nor a float.
+/// Underscores count for nothing; after a leading dot each must stand between two digits. A date
+/// stays text, because it is neither an integer nor a float.
 fn number(text: &str) -> Option<Value> {
     match text.as_bytes().first()? {
-        b'.' if text.contains('_') => None,
-        b'.' => float(text).map(Value::Float),
+        b'.' if underscores_separate_digits(text) => {
+            float(&text.replace('_', "")).map(Value::Float)
+        }
         b'0'..=b'9' | b'+' | b'-' => {
             let digits = text.replace('_', "");
             integer(&digits)
@@ -41,6 +42,20 @@ fn number(text: &str) -> Option<Value> {
         }
         _ => None,
     }
+}
+
+fn underscores_separate_digits(text: &str) -> bool {
+    let mut parts = text.split('_').peekable();
+    let mut first = true;
+    while let Some(part) = parts.next() {
+        let begins = first || part.starts_with(|c: char| c.is_ascii_digit());
+        let ends = parts.peek().is_none() || part.ends_with(|c: char| c.is_ascii_digit());
+        if !(begins && ends) {
+            return false;
+        }
+        first = false;
+    }
+    true
 }
 
 /// Go's `ParseInt(…, 0, 64)`, then `ParseUint`: prefixes `0x`, `0o`, `0b`, and a leading zero for
@@ -168,6 +183,9 @@ mod tests {
             ("1.50", "1.5"),
             (".5", "0.5"),
             ("._5", "._5"),
+            (".0_0", "0"),
+            (".1__0", ".1__0"),
+            (".1_", ".1_"),
             ("1234567.891", "1.2345679e+06"),
             ("0.00001", "1e-05"),
             ("-0.0", "-0"),

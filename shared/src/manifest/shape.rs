@@ -12,8 +12,11 @@ use super::scalar;
 pub enum Shape {
     /// Anything.
     Any,
-    /// Text, or an unquoted scalar that becomes text.
+    /// Text, or an unquoted scalar that becomes text. As a value of a [`Self::Map`], `null` is the
+    /// empty text.
     Text,
+    /// The same, but `null` stays `null`.
+    TextOrNull,
     /// A boolean.
     Bool,
     /// A list of such values.
@@ -53,7 +56,7 @@ impl Reading {
         match (shape, &node.value) {
             (_, Value::Null) => Ok(Json::Null),
             (Shape::Any, _) => self.any(node),
-            (Shape::Text, _) => Ok(self.text(node)?.into()),
+            (Shape::Text | Shape::TextOrNull, _) => Ok(self.text(node)?.into()),
             (Shape::Bool, Value::Bool(b)) => Ok((*b).into()),
             (Shape::List(item), Value::List(items)) => {
                 items.iter().map(|node| self.json(node, *item)).collect()
@@ -61,7 +64,10 @@ impl Reading {
             (Shape::Map(item), Value::Map(entries)) => {
                 let mut map = Map::new();
                 for (key, node) in entries {
-                    let value = self.inside(key, |reading| reading.json(node, *item))?;
+                    let value = match (item, &node.value) {
+                        (Shape::Text, Value::Null) => Json::from(""),
+                        _ => self.inside(key, |reading| reading.json(node, *item))?,
+                    };
                     map.insert(key.clone(), value);
                 }
                 Ok(Json::Object(map))
@@ -102,9 +108,6 @@ impl Reading {
                     });
                 }
                 Ok(text)
-            }
-            (Value::Bool(_) | Value::Int(_) | Value::Float(_), None) => {
-                Err(self.wrong(node, "text (put it in quotes)"))
             }
             _ => Err(self.wrong(node, "text")),
         }

@@ -11,11 +11,23 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Zeroizing<String>, ReadError> {
         [0xef, 0xbb, 0xbf, rest @ ..] => utf8(rest),
         _ => utf8(bytes),
     };
-    text.map(Zeroizing::new).ok_or(ReadError {
-        document: None,
-        line: None,
-        problem: ReadProblem::Encoding,
-    })
+    text.map(without_inner_marks)
+        .map(Zeroizing::new)
+        .ok_or(ReadError {
+            document: None,
+            line: None,
+            problem: ReadProblem::Encoding,
+        })
+}
+
+/// A file that several were joined into has a byte order mark before each part. No value can begin
+/// a line, so such a mark belongs to none.
+fn without_inner_marks(text: String) -> String {
+    if text.contains("\n\u{feff}") {
+        text.replace("\n\u{feff}", "\n")
+    } else {
+        text
+    }
 }
 
 fn utf8(bytes: &[u8]) -> Option<String> {
@@ -49,6 +61,14 @@ mod tests {
         ] {
             assert_eq!(*decode(&bytes).unwrap(), "a: ü", "{why}");
         }
+    }
+
+    #[test]
+    fn a_mark_before_a_later_document_counts_for_nothing() {
+        assert_eq!(
+            *decode("a: b\n---\n\u{feff}c: \u{feff}d".as_bytes()).unwrap(),
+            "a: b\n---\nc: \u{feff}d"
+        );
     }
 
     #[test]

@@ -55,7 +55,11 @@ impl Style {
     fn write(self, out: &mut String, text: &str, indent: usize) {
         match self {
             Self::Plain => folded(out, text, indent),
-            Self::Single => folded(out, &single_quoted(text), indent),
+            Self::Single => {
+                out.push('\'');
+                folded(out, &text.replace('\'', "''"), indent);
+                out.push('\'');
+            }
             Self::Double => double_quoted(out, text, Some(indent)),
             Self::Literal => literal(out, text, indent),
         }
@@ -66,10 +70,10 @@ fn single_quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// Text whose lines break at single spaces once they are long enough. A reader joins them again
-/// with a space.
+/// Text whose lines break at single spaces once they are long enough, but neither at its first nor
+/// at its last character. A reader joins them again with a space.
 fn folded(out: &mut String, text: &str, indent: usize) {
-    let mut after_space = false;
+    let mut after_space = true;
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
         let single = c == ' ' && !after_space && chars.peek().is_some_and(|next| *next != ' ');
@@ -150,19 +154,63 @@ fn reads_as_text(text: &str) -> bool {
     matches!(scalar::resolve(text), Value::Text(_)) && !is_date(text) && !is_base_60(text)
 }
 
-/// `2006-1-2`, alone or before `T` or a space: what Go reads as a timestamp. Quoting a few that Go
-/// would not read so does no harm.
+/// `2006-1-2`, alone, with `T15:4:5.9Z07:00`, or with ` 15:4:5.9`: what Go reads as a timestamp.
 fn is_date(text: &str) -> bool {
-    let digits =
-        |s: &str, max: usize| (1..=max).contains(&s.len()) && s.bytes().all(|b| b.is_ascii_digit());
-    let day_end = text.find(['T', 't', ' ']).unwrap_or(text.len());
-    let mut parts = text[..day_end].split('-');
-    match (parts.next(), parts.next(), parts.next(), parts.next()) {
-        (Some(year), Some(month), Some(day), None) => {
-            year.len() == 4 && digits(year, 4) && digits(month, 2) && digits(day, 2)
+    let end = text.find(['T', 't', ' ']).unwrap_or(text.len());
+    let (date, time) = text.split_at(end);
+    is_day(date)
+        && match time.as_bytes().first() {
+            None => true,
+            Some(b' ') => is_time(&time[1..]),
+            Some(_) => zoneless(&time[1..]).is_some_and(is_time),
+        }
+}
+
+fn is_day(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('-').collect();
+    let [year, month, day] = parts.as_slice() else {
+        return false;
+    };
+    let number = |text: &str| digits(text, 2).and_then(|n| i8::try_from(n).ok());
+    match (digits(year, 4), number(month), number(day)) {
+        (Some(number), Some(month), Some(day)) if year.len() == 4 => {
+            i16::try_from(number).is_ok_and(|year| jiff::civil::Date::new(year, month, day).is_ok())
         }
         _ => false,
     }
+}
+
+/// Without `Z` or `+07:00` at the end.
+fn zoneless(time: &str) -> Option<&str> {
+    if let Some(time) = time.strip_suffix('Z') {
+        return Some(time);
+    }
+    let (time, zone) = time.split_at_checked(time.len().checked_sub(6)?)?;
+    let (hours, minutes) = zone.strip_prefix(['+', '-'])?.split_once(':')?;
+    let fits = |text: &str, max| text.len() == 2 && digits(text, 2).is_some_and(|n| n <= max);
+    (fits(hours, 24) && fits(minutes, 60)).then_some(time)
+}
+
+/// `15:4:5`, with a fraction or without.
+fn is_time(text: &str) -> bool {
+    let (clock, fraction) = text
+        .split_once('.')
+        .map_or((text, None), |(c, f)| (c, Some(f)));
+    let parts: Vec<&str> = clock.split(':').collect();
+    let below = |text: &str, end| digits(text, 2).is_some_and(|n| n < end);
+    let [hour, minute, second] = parts.as_slice() else {
+        return false;
+    };
+    below(hour, 24)
+        && below(minute, 60)
+        && below(second, 60)
+        && fraction.is_none_or(|f| !f.is_empty() && f.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// The number that one to `max` digits make.
+fn digits(text: &str, max: usize) -> Option<u32> {
+    let fits = (1..=max).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+    if fits { text.parse().ok() } else { None }
 }
 
 /// `[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?`: a number in base 60 for some YAML 1.1 readers.
@@ -274,6 +322,11 @@ mod tests {
             (".5", "\".5\""),
             ("<<", "<<"),
             ("2024-01-02", "\"2024-01-02\""),
+            ("2024-1-2T3:4:5.6Z", "\"2024-1-2T3:4:5.6Z\""),
+            ("2024-01-02 03:04:05", "\"2024-01-02 03:04:05\""),
+            ("2024-02-30", "2024-02-30"),
+            ("2724-71-72", "2724-71-72"),
+            ("2024-01-02x", "2024-01-02x"),
             ("1:30", "\"1:30\""),
             ("12:34:56.7", "\"12:34:56.7\""),
             ("a: b", "'a: b'"),
