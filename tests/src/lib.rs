@@ -9,6 +9,7 @@
 
 pub mod binaries;
 pub mod control_plane;
+pub mod directory_controller;
 pub mod go_build;
 pub mod guarded;
 pub mod patience;

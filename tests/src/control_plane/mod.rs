@@ -151,6 +151,16 @@ impl ControlPlane {
         Namespace::create(self, purpose).await
     }
 
+    /// The namespace in which `kubeseal` looks for a controller. It is the cluster's and stays.
+    pub fn kube_system(&self) -> Namespace<'_> {
+        Namespace::existing(self, "kube-system")
+    }
+
+    /// Are its processes ours, so that its API server can reach processes of this machine?
+    pub fn is_own(&self) -> bool {
+        self.own.is_some()
+    }
+
     /// Installs a custom resource, or replaces its definition, and waits until the API server
     /// serves it. The one of a SealedSecret, as `shared` defines it, is there from the start.
     pub async fn install(&self, definition: &CustomResourceDefinition) {

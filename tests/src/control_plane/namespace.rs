@@ -20,6 +20,8 @@ use crate::patience;
 pub struct Namespace<'a> {
     plane: &'a ControlPlane,
     name: String,
+    /// Made for one test, and not one that every cluster has.
+    temporary: bool,
 }
 
 impl<'a> Namespace<'a> {
@@ -34,6 +36,15 @@ impl<'a> Namespace<'a> {
         Self {
             plane,
             name: made.name_any(),
+            temporary: true,
+        }
+    }
+
+    pub(super) fn existing(plane: &'a ControlPlane, name: &str) -> Self {
+        Self {
+            plane,
+            name: name.to_owned(),
+            temporary: false,
         }
     }
 
@@ -90,7 +101,7 @@ impl<'a> Namespace<'a> {
 impl Drop for Namespace<'_> {
     /// On a thread and runtime of its own, because the test's own may be busy or unwinding.
     fn drop(&mut self) {
-        if self.plane.own.is_some() {
+        if self.plane.own.is_some() || !self.temporary {
             return;
         }
         let (config, name) = (self.plane.config.clone(), self.name.clone());

@@ -58,7 +58,10 @@ const FRAGMENTS: &[(&str, Kind)] = &[
     ("namespace mismatch", Kind::NamespaceMismatch),
     ("unknown conversion", Kind::ForeignObject),
     ("no kind ", Kind::ForeignObject),
-    ("it is a", Kind::ForeignObject),
+    (
+        ", not bitnami.com/v1alpha1 SealedSecret",
+        Kind::ForeignObject,
+    ),
     ("no key could decrypt", Kind::Decryption),
     ("deprecated 'data' field", Kind::OldData),
     ("private key", Kind::PrivateKey),

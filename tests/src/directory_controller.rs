@@ -1,0 +1,95 @@
+//! Our controller as a process, on a folder of its own.
+
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::path::PathBuf;
+use std::process::{ChildStdout, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::binaries;
+use crate::guarded::{self, Guarded};
+use crate::patience;
+use crate::scratch::Scratch;
+
+/// What the controller logs before the address that it listens on.
+const SERVING: &str = "HTTP server serving\" addr=";
+
+/// A running controller. It ends, and its folder goes, when this value is dropped.
+pub struct DirectoryController {
+    _process: Guarded,
+    port: u16,
+    scratch: Scratch,
+}
+
+impl DirectoryController {
+    /// Starts it on a free port of 127.0.0.1 and waits until it serves its certificate.
+    ///
+    /// # Panics
+    /// With what it logged, if it ends before that.
+    pub fn start() -> Self {
+        let scratch = Scratch::new();
+        fs::create_dir(scratch.path().join("sealed")).expect("the folder is ours");
+        let mut command = guarded::command(binaries::controller());
+        command
+            .args(["--listen-addr", "127.0.0.1:0", "--directory"])
+            .arg(scratch.path())
+            .stdout(Stdio::piped());
+        let mut process = Guarded::spawn(&mut command).expect("the shell is there");
+        let log = process.stdout().expect("it was piped");
+        let port = port_from(log);
+        wait_until_ready(port);
+        Self {
+            _process: process,
+            port,
+            scratch,
+        }
+    }
+
+    /// Where it listens, on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> PathBuf {
+        self.scratch.path().to_owned()
+    }
+}
+
+/// It listens before it has made its first key.
+fn wait_until_ready(port: u16) {
+    let deadline = Instant::now() + patience::LIMIT;
+    while !is_ready(port).unwrap_or(false) {
+        assert!(
+            Instant::now() < deadline,
+            "the controller did not become ready"
+        );
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn is_ready(port: u16) -> io::Result<bool> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer.starts_with("HTTP/1.1 200 "))
+}
+
+/// Reads up to the line with the address, and goes on reading on a thread, so that the controller
+/// never waits for a reader.
+fn port_from(log: ChildStdout) -> u16 {
+    let mut lines = BufReader::new(log).lines().map_while(Result::ok);
+    let mut seen = Vec::new();
+    let port = lines.by_ref().find_map(|line| {
+        let address = line
+            .split_once(SERVING)
+            .map(|(_, address)| address.to_owned());
+        seen.push(line);
+        address?.rsplit_once(':')?.1.trim_matches('"').parse().ok()
+    });
+    thread::spawn(move || lines.for_each(drop));
+    port.unwrap_or_else(|| panic!("the controller ended early:\n{}", seen.join("\n")))
+}
