@@ -127,6 +127,18 @@ impl Differences {
             .find(|difference| difference.cases.iter().any(|name| name == case))
     }
 
+    /// The names of all cases that show a flaw.
+    pub(crate) fn cases_of(&self, flaw: &str) -> Vec<&str> {
+        let of_flaw = self
+            .difference
+            .iter()
+            .filter(|difference| difference.flaw == flaw);
+        of_flaw
+            .flat_map(|difference| &difference.cases)
+            .map(String::as_str)
+            .collect()
+    }
+
     /// The peer's outcome without what ours leaves out everywhere.
     pub(crate) fn rewritten(&self, peer: &Outcome) -> Outcome {
         let mut outcome = peer.clone();

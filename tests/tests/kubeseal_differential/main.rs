@@ -4,6 +4,7 @@
 //! `DIFFERENTIAL_PRINT=1` prints what both do on every case, another word only on cases with that
 //! word in their name. `DIFFERENTIAL_PEER=1` runs only the peer, and holds it to the table of
 //! differences.
+#![allow(clippy::panic, reason = "a test fails by panicking")]
 
 mod cases;
 mod compare;
@@ -20,6 +21,7 @@ mod web;
 use std::{
     env,
     path::{Path, PathBuf},
+    sync::LazyLock,
 };
 
 use anyhow::{Context, Result};
@@ -31,39 +33,119 @@ use opened::Opener;
 use outcome::Outcome;
 use run::{Limit, Prepared};
 
+/// All cases, compared once for all tests of this file.
+static COMPARISON: LazyLock<Comparison> =
+    LazyLock::new(|| Comparison::new().unwrap_or_else(|error| panic!("{error:?}")));
+
+struct Comparison {
+    cases: Vec<Case>,
+    verdicts: Vec<Verdict>,
+    differences: Differences,
+}
+
 #[test]
-fn agrees_with_the_peer_except_where_the_table_says_so() -> Result<()> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("differential");
-    let cases = cases::load(&folder)?;
-    let differences = Differences::load(&folder.join("DIFFERENCES.toml"), &cases)?;
-    let fixtures = Fixtures::new()?;
-    let programs = Programs::new();
-
-    let verdicts = parallel::map(&cases, |case| {
-        verdict(case, &programs, &fixtures, &differences).with_context(|| case.name.clone())
-    })?;
-
-    print(&cases, &verdicts);
-    let peer: Vec<Outcome> = verdicts
+fn agrees_with_the_peer_except_where_the_table_says_so() {
+    let comparison = &*COMPARISON;
+    comparison.print();
+    comparison.assert_no_complaint_about(|_| true);
+    let peer: Vec<Outcome> = comparison
+        .verdicts
         .iter()
         .map(|verdict| verdict.peer.clone())
         .collect();
-    let mut complaints: Vec<String> = cases
-        .iter()
-        .zip(&verdicts)
-        .filter_map(|(case, verdict)| verdict.complaint(case))
-        .collect();
-    for pattern in differences.unused_patterns(&peer) {
-        complaints.push(format!("DIFFERENCES.toml: the peer never prints {pattern}"));
-    }
+    let unused: Vec<_> = comparison.differences.unused_patterns(&peer).collect();
     assert!(
-        complaints.is_empty(),
-        "{} of {} cases are not as they should be:\n\n{}",
-        complaints.len(),
-        cases.len(),
-        complaints.join("\n")
+        unused.is_empty(),
+        "DIFFERENCES.toml: the peer never prints {unused:?}"
     );
-    Ok(())
+}
+
+/// One test a flaw of the peer: it shows in the peer, and ours has the fix.
+macro_rules! flaws {
+    ($($name:ident: $flaw:literal,)*) => {
+        $(
+            #[test]
+            fn $name() {
+                COMPARISON.assert_fixed($flaw);
+            }
+        )*
+    };
+}
+
+flaws! {
+    k2_names_malformed_documents_instead_of_skipping_them: "K2",
+    k3_ends_on_garbage_after_good_objects: "K3",
+    k4_makes_the_maps_that_a_merge_needs: "K4",
+    k5_merges_under_the_scope_of_the_target: "K5",
+    k6_merging_keeps_format_and_documents: "K6",
+    k8_recovers_every_document: "K8",
+    k9_takes_keys_of_every_form: "K9",
+    k10_strict_by_flag_cancels_annotations: "K10",
+    k11_says_what_is_wrong_with_the_kubeconfig: "K11",
+    k12_keeps_talk_out_of_stdout: "K12",
+    k13_replaces_files_whole_and_keeps_their_mode: "K13",
+    k14_warns_of_values_that_coercion_changes: "K14",
+    k15_refuses_words_that_are_no_flags: "K15",
+    k16_checks_kinds_and_expands_lists: "K16",
+    k17_writes_all_or_nothing: "K17",
+    k19_warns_of_odd_certificates: "K19",
+    k20_recovers_what_can_be_applied: "K20",
+    s7_seals_neither_finalizers_nor_managed_fields: "S7",
+}
+
+impl Comparison {
+    fn new() -> Result<Self> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("differential");
+        let cases = cases::load(&folder)?;
+        let differences = Differences::load(&folder.join("DIFFERENCES.toml"), &cases)?;
+        let fixtures = Fixtures::new()?;
+        let programs = Programs::new();
+        let verdicts = parallel::map(&cases, |case| {
+            verdict(case, &programs, &fixtures, &differences).with_context(|| case.name.clone())
+        })?;
+        Ok(Self {
+            cases,
+            verdicts,
+            differences,
+        })
+    }
+
+    fn assert_fixed(&self, flaw: &str) {
+        let concerned = self.differences.cases_of(flaw);
+        assert!(
+            !concerned.is_empty(),
+            "DIFFERENCES.toml has no case of {flaw}"
+        );
+        self.assert_no_complaint_about(|case| concerned.contains(&case.name.as_str()));
+    }
+
+    fn assert_no_complaint_about(&self, concerned: impl Fn(&Case) -> bool) {
+        let complaints: Vec<String> = self
+            .cases
+            .iter()
+            .zip(&self.verdicts)
+            .filter(|(case, _)| concerned(case))
+            .filter_map(|(case, verdict)| verdict.complaint(case))
+            .collect();
+        assert!(
+            complaints.is_empty(),
+            "{} of {} cases are not as they should be:\n\n{}",
+            complaints.len(),
+            self.cases.len(),
+            complaints.join("\n")
+        );
+    }
+
+    fn print(&self) {
+        let Some(wanted) = env::var("DIFFERENTIAL_PRINT").ok() else {
+            return;
+        };
+        for (case, verdict) in self.cases.iter().zip(&self.verdicts) {
+            if wanted == "1" || case.name.contains(&wanted) {
+                println!("{}\n{}", case.title(), verdict.transcript());
+            }
+        }
+    }
 }
 
 struct Programs {
@@ -142,17 +224,6 @@ impl Verdict {
         match &self.ours {
             Some(ours) => format!("the peer: {}ours: {ours}", self.peer),
             None => self.peer.to_string(),
-        }
-    }
-}
-
-fn print(cases: &[Case], verdicts: &[Verdict]) {
-    let Some(wanted) = env::var("DIFFERENTIAL_PRINT").ok() else {
-        return;
-    };
-    for (case, verdict) in cases.iter().zip(verdicts) {
-        if wanted == "1" || case.name.contains(&wanted) {
-            println!("{}\n{}", case.title(), verdict.transcript());
         }
     }
 }
