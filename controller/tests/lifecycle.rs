@@ -134,7 +134,7 @@ async fn what_stops_opening_or_parsing_keeps_its_last_good_values_and_says_so() 
         (
             "another version",
             &good.replace("v1alpha1", "v9"),
-            "sealed/x.yaml: it is a bitnami.com/v9",
+            "sealed/x.yaml: it is bitnami.com/v9",
         ),
         (
             "a template, which is for later",

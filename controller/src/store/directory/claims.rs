@@ -180,9 +180,9 @@ mod tests {
             (
                 &GOOD.replace("v1alpha1", "v2"),
                 vec![
-                    "ns/web: it is a bitnami.com/v2 SealedSecret, not a bitnami.com/v1alpha1 SealedSecret",
+                    "ns/web: it is bitnami.com/v2 SealedSecret, not bitnami.com/v1alpha1 SealedSecret",
                 ],
-                "document 1, line 1: it is a bitnami.com/v2",
+                "document 1, line 1: it is bitnami.com/v2",
             ),
             (
                 &GOOD.replace("spec: {", "spec: {template: [], "),
