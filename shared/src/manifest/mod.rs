@@ -192,6 +192,15 @@ mod tests {
     }
 
     #[test]
+    fn no_character_of_the_input_reaches_an_error() {
+        let error = texts("a: 1\nb: @hunter2\n").unwrap_err();
+        assert_eq!(
+            error,
+            "document 1, line 2: malformed YAML: unexpected character"
+        );
+    }
+
+    #[test]
     fn alias_bombs_and_deep_nesting_are_errors() {
         let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
         for i in 1..9 {

@@ -25,11 +25,20 @@ pub(super) fn read(text: &str, lines_before: usize) -> Result<Vec<Node>, ReadErr
     };
     for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(|e| {
-            builder.error_at(e.marker().line(), ReadProblem::Yaml(e.info().to_owned()))
+            builder.error_at(
+                e.marker().line(),
+                ReadProblem::Yaml(without_input(e.info())),
+            )
         })?;
         builder.take(event, span)?;
     }
     Ok(builder.documents)
+}
+
+/// The parser's words without the one place where it quotes a character, which may be of a value.
+fn without_input(info: &str) -> String {
+    let end = info.find(": `").unwrap_or(info.len());
+    info[..end].to_owned()
 }
 
 /// Collects events into trees. An explicit stack, so that input cannot exhaust ours.

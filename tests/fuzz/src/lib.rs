@@ -5,6 +5,8 @@
 
 use std::sync::LazyLock;
 
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 use shared::key::{Certificate, PrivateKey};
 use shared::key_ring::{KeyRing, RingKey};
 use shared::key_secret::{self, OrderPriority};
@@ -19,7 +21,7 @@ use shared::{base64, envelope};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target. The names are those of the folders in `corpus/`.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     ("base64", base64_text),
     ("envelope", envelope_bytes),
     ("flags", flag_words),
@@ -27,6 +29,7 @@ pub const TARGETS: [Target; 7] = [
     ("manifest", manifest_text),
     ("sealed_secret", sealed_secret_text),
     ("secret", secret_text),
+    ("template", template_text),
 ];
 
 /// The throw-away key of the published vectors.
@@ -119,4 +122,9 @@ pub fn secret_text(bytes: &[u8]) {
             let _ = secret.to_document();
         }
     }
+}
+
+/// Templates: neither a panic nor a result beyond the budget. Chance is the same at every run.
+pub fn template_text(bytes: &[u8]) {
+    template::fuzz(bytes, &mut StdRng::seed_from_u64(1));
 }
