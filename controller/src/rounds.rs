@@ -77,6 +77,7 @@ impl Rounds {
         let store = Arc::new(DirectoryStore::open(root, pool.clone())?);
         let policy = Policy {
             accept_legacy: config.accept_legacy,
+            refuse_chance: config.refuse_chance,
             update_status: config.update_status,
         };
         let mut rounds = Self {

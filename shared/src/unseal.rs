@@ -1,9 +1,13 @@
-//! SealedSecret + ring → Secret, with an error per item.
+//! SealedSecret + ring → Secret, with an error per item or template.
 
-use std::collections::BTreeMap;
+mod render;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use rand::CryptoRng;
 
 use crate::base64::{self, Base64Error};
 use crate::key::Fingerprint;
@@ -13,6 +17,24 @@ use crate::plain::Plain;
 use crate::resource::SealedSecret;
 use crate::scope::{Label, Scope};
 use crate::secret::Secret;
+pub use render::{TemplateError, TemplateErrors};
+
+/// What the user allows.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// Does the deprecated `spec.data` open?
+    pub accept_legacy: bool,
+    /// Are templates refused that would give another value each time?
+    pub refuse_chance: bool,
+}
+
+/// What templates may draw on besides values.
+pub struct Chance<'a> {
+    /// What `now` and its relatives go by.
+    pub now: Timestamp,
+    /// The source of random values and salts.
+    pub rng: &'a mut dyn CryptoRng,
+}
 
 /// A SealedSecret that opened.
 #[derive(Debug)]
@@ -21,6 +43,9 @@ pub struct Unsealed {
     pub secret: Secret,
     /// The key that opened each item.
     pub sealed_by: BTreeMap<String, Fingerprint>,
+    /// Keys of the Secret whose value would be another one next time, made by a template that uses
+    /// time, chance or new keys.
+    pub by_chance: BTreeSet<String>,
 }
 
 /// Nothing is unsealed unless all of it is.
@@ -29,12 +54,9 @@ pub enum UnsealError {
     /// Items that did not open.
     #[error(transparent)]
     Items(#[from] ItemErrors),
-    /// `spec.template.data` needs the template engine.
-    #[error(
-        "spec.template.data is not supported yet by this version; \
-         put the finished values into encryptedData, or keep using the previous controller for this object"
-    )]
-    Template,
+    /// Templates that give no value.
+    #[error(transparent)]
+    Template(#[from] TemplateErrors),
     /// Both forms at once.
     #[error(
         "cannot use the field 'encryptedData' and the deprecated field 'data' at the same time"
@@ -102,21 +124,21 @@ impl fmt::Display for ItemErrors {
 /// Opens a whole SealedSecret. Scope, name and namespace are those of the object itself; the
 /// template has no say in them.
 ///
-/// `accept_legacy` takes the deprecated `spec.data` too.
-///
 /// # Errors
 ///
-/// Every item that does not open, or what is wrong with the object. All or nothing.
+/// Every item that does not open, or every template that gives no value, or what is wrong with the
+/// object. All or nothing.
 pub fn unseal(
     sealed: &SealedSecret,
     ring: &KeyRing,
-    accept_legacy: bool,
+    rules: Rules,
+    chance: &mut Chance<'_>,
 ) -> Result<Unsealed, UnsealError> {
     let scope = Scope::from_annotations(sealed.metadata.annotations.as_ref());
     let label = scope.label(sealed.namespace_or_empty(), sealed.name_or_empty());
     let mut unsealed = match &sealed.spec.data {
-        None => unseal_items(sealed, ring, &label)?,
-        Some(_) if !accept_legacy => return Err(UnsealError::LegacyRefused),
+        None => unseal_items(sealed, ring, &label, rules, chance)?,
+        Some(_) if !rules.accept_legacy => return Err(UnsealError::LegacyRefused),
         Some(_) if !sealed.spec.encrypted_data.is_empty() => return Err(UnsealError::BothForms),
         Some(data) => unseal_legacy(data, ring, &label)?,
     };
@@ -130,19 +152,26 @@ fn unseal_items(
     sealed: &SealedSecret,
     ring: &KeyRing,
     label: &Label,
+    rules: Rules,
+    chance: &mut Chance<'_>,
 ) -> Result<Unsealed, UnsealError> {
-    let (data, sealed_by) = open_items(&sealed.spec.encrypted_data, ring, label)?;
+    let (items, sealed_by) = open_items(&sealed.spec.encrypted_data, ring, label)?;
     let template = &sealed.spec.template;
-    if template.data.as_ref().is_some_and(|data| !data.is_empty()) {
-        return Err(UnsealError::Template);
-    }
+    let rendered = match &template.data {
+        Some(texts) => render::render(items, texts, rules.refuse_chance, chance)?,
+        None => items.into(),
+    };
     let secret = Secret {
         metadata: secret_metadata(&template.metadata),
         type_: template.type_.clone().filter(|type_| !type_.is_empty()),
         immutable: template.immutable,
-        data,
+        data: rendered.values,
     };
-    Ok(Unsealed { secret, sealed_by })
+    Ok(Unsealed {
+        secret,
+        sealed_by,
+        by_chance: rendered.by_chance,
+    })
 }
 
 type Opened = (BTreeMap<String, Plain>, BTreeMap<String, Fingerprint>);
@@ -188,7 +217,7 @@ fn open_item(
     Ok((plain, key.fingerprint().clone()))
 }
 
-/// The plain value of `spec.data` is the JSON of a whole Secret.
+/// The plain value of `spec.data` is the JSON of a whole Secret, and the template has no part in it.
 fn unseal_legacy(data: &str, ring: &KeyRing, label: &Label) -> Result<Unsealed, UnsealError> {
     let sealed = base64::decode(data.as_bytes())?;
     let (plain, key) = ring.open(label, &sealed, None)?;
@@ -208,7 +237,11 @@ fn unseal_legacy(data: &str, ring: &KeyRing, label: &Label) -> Result<Unsealed, 
         metadata: secret_metadata(&secret.metadata),
         ..secret
     };
-    Ok(Unsealed { secret, sealed_by })
+    Ok(Unsealed {
+        secret,
+        sealed_by,
+        by_chance: BTreeSet::new(),
+    })
 }
 
 /// Template metadata without what only a server writes: sent back, it would make the write fail.
@@ -239,6 +272,27 @@ mod tests {
     use crate::key::new_test_key;
     use crate::key_ring::RingKey;
     use crate::resource::{SealedSecretSpec, SecretTemplate};
+
+    const RULES: Rules = Rules {
+        accept_legacy: true,
+        refuse_chance: false,
+    };
+
+    fn open(sealed: &SealedSecret, ring: &KeyRing) -> Result<Unsealed, UnsealError> {
+        open_with(sealed, ring, RULES)
+    }
+
+    fn open_with(
+        sealed: &SealedSecret,
+        ring: &KeyRing,
+        rules: Rules,
+    ) -> Result<Unsealed, UnsealError> {
+        let mut chance = Chance {
+            now: Timestamp::UNIX_EPOCH,
+            rng: &mut StdRng::seed_from_u64(7),
+        };
+        unseal(sealed, ring, rules, &mut chance)
+    }
 
     fn ring() -> KeyRing {
         let key = new_test_key(1);
@@ -275,7 +329,7 @@ mod tests {
             ("a", sealed_value(&ring, b"x")),
             ("b", sealed_value(&ring, b"")),
         ]);
-        let unsealed = unseal(&sealed, &ring, true).unwrap();
+        let unsealed = open(&sealed, &ring).unwrap();
         assert_eq!(unsealed.secret.data["a"].expose(), b"x");
         assert_eq!(unsealed.secret.data["b"].expose(), b"");
         assert_eq!(
@@ -293,7 +347,7 @@ mod tests {
             ("b", base64::encode(b"junk")),
             ("a", String::new()),
         ]);
-        let error = unseal(&sealed, &ring, true).unwrap_err();
+        let error = open(&sealed, &ring).unwrap_err();
         let want = "no key could decrypt secret (a, b)\nillegal base64 data at input byte 0 (c)";
         assert_eq!(error.to_string(), want);
     }
@@ -311,7 +365,7 @@ mod tests {
             "immutable": true,
         }))
         .unwrap();
-        let secret = unseal(&sealed, &ring(), true).unwrap().secret;
+        let secret = open(&sealed, &ring()).unwrap().secret;
         let metadata = serde_json::to_value(&secret.metadata).unwrap();
         assert_eq!(
             metadata,
@@ -334,11 +388,11 @@ mod tests {
             BTreeMap::from([(crate::scope::CLUSTER_WIDE_ANNOTATION.into(), "true".into())]);
         sealed.spec.template.metadata.annotations = Some(cluster_wide.clone());
         assert!(
-            unseal(&sealed, &ring, true).is_ok(),
+            open(&sealed, &ring).is_ok(),
             "sealed strict, and strict by its own annotations"
         );
         sealed.metadata.annotations = Some(cluster_wide);
-        assert!(unseal(&sealed, &ring, true).is_err());
+        assert!(open(&sealed, &ring).is_err());
     }
 
     #[test]
@@ -347,18 +401,18 @@ mod tests {
         let whole = br#"{"kind":"Secret","apiVersion":"v1","metadata":{"name":"x","labels":{"l":"1"}},"data":{"foo":"YmFy"},"type":"Opaque"}"#;
         let mut sealed = object(&[]);
         sealed.spec.data = Some(sealed_value(&ring, whole));
-        let secret = unseal(&sealed, &ring, true).unwrap().secret;
+        let secret = open(&sealed, &ring).unwrap().secret;
         assert_eq!(secret.data["foo"].expose(), b"bar");
         assert_eq!(secret.metadata.name.as_deref(), Some("n"));
         assert_eq!(secret.metadata.labels.as_ref().unwrap()["l"], "1");
         assert_eq!(
-            unseal(&sealed, &ring, false).unwrap_err(),
+            open_with(&sealed, &ring, Rules { accept_legacy: false, ..RULES }).unwrap_err(),
             UnsealError::LegacyRefused
         );
 
         sealed.spec.encrypted_data.insert("a".into(), String::new());
         assert_eq!(
-            unseal(&sealed, &ring, true).unwrap_err(),
+            open(&sealed, &ring).unwrap_err(),
             UnsealError::BothForms
         );
         sealed.spec.encrypted_data.clear();
@@ -370,17 +424,7 @@ mod tests {
             ),
         ] {
             sealed.spec.data = data;
-            assert_eq!(unseal(&sealed, &ring, true).unwrap_err(), want);
+            assert_eq!(open(&sealed, &ring).unwrap_err(), want);
         }
-    }
-
-    #[test]
-    fn refuses_templates_rather_than_render_them_half() {
-        let mut sealed = object(&[]);
-        sealed.spec.template.data = Some(BTreeMap::from([("k".into(), Some("{{ .a }}".into()))]));
-        assert_eq!(
-            unseal(&sealed, &ring(), true).unwrap_err(),
-            UnsealError::Template
-        );
     }
 }

@@ -33,6 +33,8 @@ pub struct Config {
     pub keys: KeyConfig,
     /// Does `spec.data` open?
     pub accept_legacy: bool,
+    /// Are templates refused that use time, chance or new keys?
+    pub refuse_chance: bool,
     /// Are outcomes recorded?
     pub update_status: bool,
     /// Address of the HTTP server.
@@ -129,6 +131,7 @@ impl<'a> Checks<'a> {
             directory: self.directory(),
             keys,
             accept_legacy: self.flags.switch("accept-deprecated-v1-data"),
+            refuse_chance: self.flags.switch("refuse-random-templates"),
             update_status: self.flags.switch("update-status"),
             listen: self.addresses(),
             read_timeout: self.timeout("read-timeout"),

@@ -1,4 +1,4 @@
-//! The peer's flags, in its order and with its defaults, and `--directory`.
+//! The peer's flags, in its order and with its defaults, and our own.
 
 use flags::{Flag, Kind, Program};
 
@@ -193,6 +193,12 @@ const FLAGS: &[Flag] = &[
         Kind::Duration,
         "2m",
         "Longest time for writing an answer.",
+    ),
+    Flag::new(
+        "refuse-random-templates",
+        Kind::Switch,
+        "false",
+        "Refuses templates that use time, chance or make keys: their values are others each time.",
     ),
     Flag::new("version", Kind::Switch, "false", "Prints the version.").without_variable(),
 ];

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use shared::error_chain;
 use shared::key::Fingerprint;
 use shared::key_ring::KeyRing;
-use shared::unseal::{UnsealError, unseal};
+use shared::unseal::{Chance, Rules, UnsealError, unseal};
 use tokio::task::JoinSet;
 use tracing::{debug, error, info};
 
@@ -29,8 +29,19 @@ const BATCH: usize = 16;
 pub struct Policy {
     /// Does the deprecated `spec.data` open?
     pub accept_legacy: bool,
+    /// Are templates refused that use time, chance or new keys?
+    pub refuse_chance: bool,
     /// Are outcomes recorded?
     pub update_status: bool,
+}
+
+impl Policy {
+    fn rules(self) -> Rules {
+        Rules {
+            accept_legacy: self.accept_legacy,
+            refuse_chance: self.refuse_chance,
+        }
+    }
 }
 
 /// Brings Secrets into line with SealedSecrets.
@@ -218,7 +229,7 @@ impl<S: Store> Tools<S> {
         now: Timestamp,
     ) -> Result<Ended, StoreError> {
         let observed = self.store.gather(id).await?;
-        let (desired, sealed_by) = self.desired(&observed.source, ring).await?;
+        let (desired, sealed_by) = self.desired(&observed.source, ring, now).await?;
         let plan = decide(id, desired, &observed.existing);
         let changed = matches!(plan, Plan::Create(_) | Plan::Replace(_) | Plan::Remove);
         let refusal = match &plan {
@@ -248,18 +259,19 @@ impl<S: Store> Tools<S> {
         &self,
         source: &Source,
         ring: Arc<KeyRing>,
+        now: Timestamp,
     ) -> Result<(Desired, BTreeMap<String, Fingerprint>), Stopped> {
         let unknown = |why| Ok((Desired::Unknown(why), BTreeMap::new()));
         match source {
             Source::Gone => Ok((Desired::Nothing, BTreeMap::new())),
             Source::Malformed(why) => unknown(Refusal::Malformed(why.clone())),
             Source::Sealed(sealed) => {
-                let (sealed, legacy) = (Arc::clone(sealed), self.policy.accept_legacy);
-                let unsealed = self
-                    .pool
-                    .run(move || unseal(&sealed, &ring, legacy))
-                    .await?;
-                match unsealed {
+                let (sealed, rules) = (Arc::clone(sealed), self.policy.rules());
+                let open = move || {
+                    let rng = &mut rand::rng();
+                    unseal(&sealed, &ring, rules, &mut Chance { now, rng })
+                };
+                match self.pool.run(open).await? {
                     Ok(unsealed) => Ok((
                         Desired::Secret(Box::new(unsealed.secret)),
                         unsealed.sealed_by,

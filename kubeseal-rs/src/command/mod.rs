@@ -246,7 +246,7 @@ pub fn run(request: &Request, surroundings: &Surroundings) -> Result<(), Command
         Command::Recover { key_files } => {
             let input = Prepared::new(request, surroundings)?;
             let ring = recover::read_keys(key_files)?;
-            let secrets = recover::unseal(&input.read()?, &ring)?;
+            let secrets = recover::unseal(&input.read()?, &ring, surroundings.now)?;
             write_result(request, &secrets::write(&secrets, output_format(request)?))
         }
         Command::Validate => Err(CommandError::NeedsCluster("--validate")),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde_json::Value as Json;
 use shared::error_chain;
 use shared::key::{PrivateKey, PrivateKeyError};
@@ -11,7 +12,7 @@ use shared::key_secret::PRIVATE_KEY_ITEM;
 use shared::manifest::{self, ReadError, Reading};
 use shared::resource::{DocumentError, SealedSecret};
 use shared::secret::Secret;
-use shared::unseal;
+use shared::unseal::{self, Chance, Rules};
 
 use super::CommandError;
 use super::secrets;
@@ -106,15 +107,28 @@ fn keys_of_secret(secret: &Secret) -> Result<Vec<PrivateKey>, UnusableKey> {
     }
 }
 
-/// Opens every SealedSecret of the input. The documents **hold plain values**, and no owner: what
+/// Opens every SealedSecret of the input and renders its templates: those that use time or chance
+/// give other values than the controller's. The documents **hold plain values**, and no owner: what
 /// is recovered can be applied as it is.
-pub(super) fn unseal(input: &[u8], ring: &KeyRing) -> Result<Vec<Json>, CommandError> {
+pub(super) fn unseal(
+    input: &[u8],
+    ring: &KeyRing,
+    now: Timestamp,
+) -> Result<Vec<Json>, CommandError> {
     let sealed = secrets::read_objects(input, SealedSecret::all_from_document)?;
     if sealed.is_empty() {
         return Err(CommandError::NoSealedSecrets);
     }
     let several = sealed.len() > 1;
-    let open = |sealed: SealedSecret| match unseal::unseal(&sealed, ring, true) {
+    let rules = Rules {
+        accept_legacy: true,
+        refuse_chance: false,
+    };
+    let mut chance = Chance {
+        now,
+        rng: &mut rand::rng(),
+    };
+    let open = |sealed: SealedSecret| match unseal::unseal(&sealed, ring, rules, &mut chance) {
         Ok(unsealed) => Ok(unsealed.secret.to_document()),
         Err(problem) => Err(CommandError::Unseal {
             place: place(&sealed, several),

@@ -1,17 +1,18 @@
-//! What one rendering may cost, so that one object cannot stall its neighbours.
+//! What renderings may cost, so that one object cannot stall its neighbours.
 
 use crate::error::{Fault, Limit};
 
-/// Upper bounds for one rendering. The default suits configuration files up to a mebibyte, the size of a Secret.
+/// Upper bounds for the renderings that share a [`Context`](crate::Context). The default suits one Secret: files of a
+/// mebibyte together, which is the most that Kubernetes takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
     /// Work done, roughly one per action, argument and 64 bytes touched.
     pub steps: u64,
-    /// Bytes of the result. Kubernetes refuses Secrets of more than a mebibyte.
+    /// Bytes of the results. Kubernetes refuses Secrets of more than a mebibyte.
     pub output: usize,
     /// Bytes of one value in between; for lists and maps 32 per item.
     pub value: usize,
-    /// Bytes of all values made in one rendering, counting those already dropped.
+    /// Bytes of all values made, counting those already dropped.
     pub memory: usize,
     /// Nesting of templates, blocks, parentheses and values. Bounds the stack: 100 levels stay below a mebibyte
     /// even in a debug build.
@@ -44,6 +45,11 @@ pub(crate) struct Gauge {
 impl Gauge {
     pub(crate) fn new(budget: Budget) -> Self {
         Self { left: budget }
+    }
+
+    /// What later renderings may cost.
+    pub(crate) fn left(&self) -> Budget {
+        self.left
     }
 
     /// The largest value allowed.

@@ -11,9 +11,9 @@ use crate::regexes::Pattern;
 use crate::text::{Text, Writer};
 use crate::value::{Entries, Map, MapKind};
 
-/// What the caller gives to one rendering.
+/// What the caller gives to one rendering, or to several in a row.
 pub struct Context<'a> {
-    /// What it may cost.
+    /// What it may cost; after it, what is left for the next one.
     pub budget: Budget,
     /// The time that `now` and its relatives go by; the zone is UTC, as in the peer's container.
     pub now: jiff::Timestamp,

@@ -75,14 +75,14 @@ pub enum Limit {
 impl Limit {
     fn reason(self) -> &'static str {
         match self {
-            Self::Steps => "too much work; shorten the loops or split the template",
-            Self::Output => "the result is larger than allowed; split the template",
+            Self::Steps => "too much work; shorten the loops or split the object",
+            Self::Output => "the results are larger than allowed; split the object",
             Self::Value => "a value in between is larger than allowed; shorten it",
-            Self::Memory => "all values together need more memory than allowed; split the template",
+            Self::Memory => "all values together need more memory than allowed; split the object",
             Self::Depth => "nested too deeply; flatten the template or the value",
-            Self::Keys => "more keys generated than allowed in one template; split the template",
+            Self::Keys => "more keys generated than allowed in one object; split the object",
             Self::Hashes => {
-                "more slow password hashes than allowed in one template; split the template"
+                "more slow password hashes than allowed in one object; split the object"
             }
         }
     }

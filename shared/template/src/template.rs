@@ -56,7 +56,8 @@ impl Template {
         self.deterministic
     }
 
-    /// The result for these values. It is a secret: the caller keeps it out of logs and wipes it.
+    /// The result for these values. It is a secret: the caller keeps it out of logs and wipes it. What it cost, failed
+    /// or not, is taken off the context's budget.
     ///
     /// # Errors
     /// With the place, the function and what is wrong. Never quotes a value, not even that of `fail`.
@@ -64,10 +65,15 @@ impl Template {
         let output = context.budget.output;
         let mut environment = Environment::new(context);
         let mut evaluator = Evaluator::new(self, &mut environment, output);
-        match evaluator.run(self.name.as_bytes(), &data.dot()) {
+        let result = match evaluator.run(self.name.as_bytes(), &data.dot()) {
             Ok(()) => Ok(evaluator.into_bytes()),
             Err(fault) => Err(self.error(fault, evaluator.at, evaluator.function)),
-        }
+        };
+        let mut left = environment.gauge.left();
+        drop(environment);
+        left.output = output.saturating_sub(result.as_ref().map_or(0, Vec::len));
+        context.budget = left;
+        result
     }
 
     fn error(&self, fault: Fault, at: usize, function: Option<&'static str>) -> RenderError {

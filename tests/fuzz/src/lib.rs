@@ -106,7 +106,15 @@ pub fn sealed_secret_text(bytes: &[u8]) {
     for document in manifest::read(bytes).unwrap_or_default() {
         if let Ok((found, _)) = SealedSecret::all_from_document(&document) {
             for sealed in found {
-                let _ = unseal::unseal(&sealed, &RING, true);
+                let rules = Rules {
+                    accept_legacy: true,
+                    refuse_chance: false,
+                };
+                let mut chance = Chance {
+                    now: Timestamp::UNIX_EPOCH,
+                    rng: &mut StdRng::seed_from_u64(1),
+                };
+                let _ = unseal::unseal(&sealed, &RING, rules, &mut chance);
                 let _ = sealed.to_document();
             }
         }
