@@ -42,7 +42,11 @@ impl Outcome<'_> {
         match self {
             Self::Unsealed(_) => "Unsealed",
             Self::Refused {
-                why: Refusal::NotManaged(_),
+                why: Refusal::DriftFight { .. },
+                ..
+            } => "DriftFight",
+            Self::Refused {
+                why: Refusal::NotManaged(_) | Refusal::TypeChange { .. } | Refusal::Immutable(_),
                 ..
             }
             | Self::Failed { .. } => "ErrUpdateFailed",
@@ -127,6 +131,15 @@ pub fn next(
         items: outcome.items(),
     };
     (previous != Some(&status)).then_some(status)
+}
+
+/// Does it say that the Secret is what the SealedSecret says?
+pub fn is_synced(status: &SealedSecretStatus) -> bool {
+    let synced = status
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == SYNCED);
+    synced.is_some_and(|condition| condition.status == "True")
 }
 
 /// A condition whose content is unchanged keeps its times too.

@@ -379,7 +379,7 @@ async fn statuses_can_be_turned_off() {
 #[tokio::test]
 async fn one_folder_has_one_controller() {
     let case = Case::new().await;
-    let second = controller::rounds::Rounds::start(&case.config(), case.now).await;
+    let second = controller::rounds::Rounds::start(&case.config(), &case.dir, case.now).await;
     let error = second.unwrap_err().to_string();
     assert!(error.starts_with("another controller works on"), "{error}");
 }

@@ -22,7 +22,7 @@ use shared::resource::SealedSecretStatus;
 use shared::secret::Secret;
 use tracing::{error, warn};
 
-use crate::decide::{Existing, Plan};
+use crate::decide::{Existing, Held, Plan};
 use crate::folder::{FileError, Folder, Opened};
 use crate::poll::{self, Depth, Polled};
 use crate::pool::Pool;
@@ -204,6 +204,7 @@ impl Place {
             existing: self.existing(id)?,
             // A status that cannot be read must not keep values from being written.
             status: self.status(id).ok().flatten().map(|file| file.status),
+            settled: false,
         })
     }
 
@@ -216,7 +217,7 @@ impl Place {
         };
         Ok(match values.owner() {
             Owner::Nobody => Existing::Absent,
-            Owner::Us => Existing::Ours(values.read()?),
+            Owner::Us => Existing::Ours(Held::Values(values.read()?)),
             Owner::Other => Existing::Foreign,
         })
     }
