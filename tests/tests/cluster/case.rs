@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Event, Secret as ApiSecret};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 use shared::key::{KeySize, KeySpec, NewKey};
@@ -194,7 +194,7 @@ impl Case {
     pub async fn events(&self) -> Vec<Event> {
         self.namespace
             .api::<Event>()
-            .list(&Default::default())
+            .list(&ListParams::default())
             .await
             .unwrap()
             .items
@@ -248,6 +248,6 @@ pub async fn put_key(namespace: &Namespace<'_>, name: &str, key: &NewKey) {
     assert_eq!(object.name_any(), name);
 }
 
-pub fn template_annotations(annotations: Value) -> Value {
+pub fn template_annotations(annotations: &Value) -> Value {
     json!({ "spec": { "template": { "metadata": { "annotations": annotations } } } })
 }

@@ -1,5 +1,6 @@
 //! Plain values show nowhere but in the Secret.
 
+use kube::api::ListParams;
 use serde_json::json;
 
 use crate::case::{Case, KEYS, sealed_for};
@@ -36,7 +37,7 @@ async fn a_value_reaches_no_log_event_or_status() {
     case.holds("good", &[("a", CANARY)]).await;
     let statuses: Vec<_> = case
         .sealed_secrets()
-        .list(&Default::default())
+        .list(&ListParams::default())
         .await
         .unwrap()
         .items;

@@ -86,7 +86,7 @@ async fn labels_and_annotations_of_the_template_reach_the_secret() {
     let case = Case::new("metadata").await;
     case.seal("db", &[("a", "1")]).await;
     case.holds("db", &[("a", "1")]).await;
-    case.patch("db", template_annotations(json!({ "x": "y" })))
+    case.patch("db", template_annotations(&json!({ "x": "y" })))
         .await;
     tests::patience::until("the annotation is there", async || {
         let annotations = case.secret("db").await?.metadata.annotations?;

@@ -1,5 +1,6 @@
 //! What the status says.
 
+use kube::api::PostParams;
 use serde_json::json;
 
 use crate::case::Case;
@@ -60,9 +61,12 @@ async fn a_malformed_object_gets_its_own_status_and_disturbs_nobody() {
         case.namespace.name(),
         &kind,
     );
-    api.create(&Default::default(), &serde_json::from_value(odd).unwrap())
-        .await
-        .unwrap();
+    api.create(
+        &PostParams::default(),
+        &serde_json::from_value(odd).unwrap(),
+    )
+    .await
+    .unwrap();
     case.seal("good", &[("a", "1")]).await;
     case.holds("good", &[("a", "1")]).await;
     let event = case.event("odd", "ErrUnsealFailed").await;
