@@ -1,18 +1,24 @@
 //! What shall be + what is → what to do. Plain data in, plain data out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use shared::plain::Plain;
 use shared::secret::Secret;
 use shared::unseal::UnsealError;
 
+use crate::ownership::{is_like, secret_type, successor};
 use crate::store::ObjectId;
 
 /// What shall be.
 #[derive(Debug)]
 pub enum Desired {
     /// This Secret.
-    Secret(Box<Secret>),
+    Secret {
+        /// What the SealedSecret gives now.
+        secret: Box<Secret>,
+        /// Keys whose value would be another one each time.
+        by_chance: BTreeSet<String>,
+    },
     /// Nothing: the SealedSecret is gone.
     Nothing,
     /// Unknown: the SealedSecret cannot be read or opened.
@@ -24,10 +30,38 @@ pub enum Desired {
 pub enum Existing {
     /// None.
     Absent,
-    /// Made by us, with these values. Values that cannot be reached are left out.
-    Ours(BTreeMap<String, Plain>),
-    /// Made by somebody else.
+    /// Ours to change.
+    Ours(Held),
+    /// Somebody else's.
     Foreign,
+}
+
+/// What a store holds of a Secret.
+#[derive(Debug)]
+pub enum Held {
+    /// Values and nothing else. Values that cannot be reached are left out.
+    Values(BTreeMap<String, Plain>),
+    /// A whole Secret.
+    Secret(Box<Secret>),
+}
+
+impl Held {
+    /// The values.
+    pub fn values(&self) -> &BTreeMap<String, Plain> {
+        match self {
+            Self::Values(values) => values,
+            Self::Secret(secret) => &secret.data,
+        }
+    }
+}
+
+/// What the decision takes into account beside the two Secrets.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Circumstances {
+    /// Is the SealedSecret the one of the last success? Then a difference is somebody else's edit.
+    pub settled: bool,
+    /// Are edits of others left as they are?
+    pub tolerates_drift: bool,
 }
 
 /// What to do. Nothing is left to choose for whoever does it.
@@ -57,22 +91,115 @@ pub enum Refusal {
     /// Another one's Secret has the name. The peer's words.
     #[error("failed update: Resource {:?} already exists and is not managed by SealedSecret", .0.name)]
     NotManaged(ObjectId),
+    /// An API server lets nobody change the type of a Secret.
+    #[error(
+        "the Secret {id} has type {from:?} and shall have {to:?}, and the type of a Secret cannot be changed: \
+         delete the Secret, and it is made anew"
+    )]
+    TypeChange {
+        /// Which.
+        id: ObjectId,
+        /// Its type.
+        from: String,
+        /// The type in the template; `Opaque` if that has none.
+        to: String,
+    },
+    /// Nor the values of an immutable one.
+    #[error(
+        "Error updating {0}: the target Secret is immutable. Its values stay as they are; \
+         delete the Secret, and it is made anew"
+    )]
+    Immutable(ObjectId),
+    /// Somebody else changes it back each time.
+    #[error(
+        "somebody else changes the Secret again and again: it was put right {corrections} times \
+         in {minutes} minutes; find out who writes it, or annotate the SealedSecret with {}=false",
+        crate::drift::ANNOTATION
+    )]
+    DriftFight {
+        /// How often it was put right.
+        corrections: usize,
+        /// Within which time.
+        minutes: i64,
+    },
 }
 
 /// Decides for one object.
 ///
 /// What is another one's is neither overwritten nor removed, and while it is unknown what shall be,
 /// the last good values stay.
-pub fn decide(id: &ObjectId, desired: Desired, existing: &Existing) -> Plan {
+pub fn decide(
+    id: &ObjectId,
+    desired: Desired,
+    existing: &Existing,
+    circumstances: Circumstances,
+) -> Plan {
     match (desired, existing) {
         (Desired::Unknown(why), _) => Plan::Refuse(why),
         (Desired::Nothing, Existing::Ours(_)) => Plan::Remove,
         (Desired::Nothing, Existing::Absent | Existing::Foreign) => Plan::Leave,
-        (Desired::Secret(secret), Existing::Absent) => Plan::Create(secret),
-        (Desired::Secret(secret), Existing::Ours(values)) if secret.data == *values => Plan::Leave,
-        (Desired::Secret(secret), Existing::Ours(_)) => Plan::Replace(secret),
-        (Desired::Secret(_), Existing::Foreign) => Plan::Refuse(Refusal::NotManaged(id.clone())),
+        (Desired::Secret { secret, .. }, Existing::Absent) => Plan::Create(secret),
+        (
+            Desired::Secret {
+                mut secret,
+                by_chance,
+            },
+            Existing::Ours(held),
+        ) => {
+            if circumstances.settled {
+                keep(&by_chance, held.values(), &mut secret.data);
+            }
+            align(id, *secret, held, circumstances)
+        }
+        (Desired::Secret { .. }, Existing::Foreign) => {
+            Plan::Refuse(Refusal::NotManaged(id.clone()))
+        }
     }
+}
+
+/// Values that chance made once stay until the SealedSecret asks for something else: whoever uses them
+/// must not find others after a restart of the controller, or after an edit of another value.
+fn keep(
+    by_chance: &BTreeSet<String>,
+    held: &BTreeMap<String, Plain>,
+    data: &mut BTreeMap<String, Plain>,
+) {
+    for key in by_chance {
+        if let Some(value) = held.get(key) {
+            data.insert(key.clone(), value.clone());
+        }
+    }
+}
+
+fn align(id: &ObjectId, desired: Secret, held: &Held, circumstances: Circumstances) -> Plan {
+    let tolerated = circumstances.settled && circumstances.tolerates_drift;
+    match held {
+        Held::Values(values) if desired.data == *values || tolerated => Plan::Leave,
+        Held::Values(_) => Plan::Replace(Box::new(desired)),
+        Held::Secret(existing) => {
+            let next = successor(desired, existing, circumstances.settled);
+            if is_like(&next, existing) || tolerated {
+                Plan::Leave
+            } else {
+                match obstacle(id, &next, existing) {
+                    Some(why) => Plan::Refuse(why),
+                    None => Plan::Replace(Box::new(next)),
+                }
+            }
+        }
+    }
+}
+
+/// What an API server would refuse, said before it is asked.
+fn obstacle(id: &ObjectId, next: &Secret, existing: &Secret) -> Option<Refusal> {
+    let frozen = existing.immutable == Some(true);
+    if secret_type(next) != secret_type(existing) {
+        let (from, to) = (secret_type(existing).into(), secret_type(next).into());
+        let id = id.clone();
+        return Some(Refusal::TypeChange { id, from, to });
+    }
+    let thaws = next.immutable != Some(true);
+    (frozen && (thaws || next.data != existing.data)).then(|| Refusal::Immutable(id.clone()))
 }
 
 #[cfg(test)]
@@ -94,38 +221,42 @@ mod tests {
     #[test]
     fn decides() {
         use Desired::{Nothing, Unknown};
-        use Existing::{Absent, Foreign, Ours};
+        use Existing::{Absent, Foreign};
         use Plan::{Create, Leave, Refuse, Remove, Replace};
         let id = ObjectId {
             namespace: "ns".into(),
             name: "n".into(),
         };
-        let want = || Desired::Secret(secret(&[("a", "1")]));
+        let ours = |pairs| Existing::Ours(Held::Values(values(pairs)));
+        let want = || Desired::Secret {
+            secret: secret(&[("a", "1")]),
+            by_chance: BTreeSet::new(),
+        };
         let broken = || Refusal::Malformed("broken".into());
         let foreign = Refusal::NotManaged(id.clone());
         for (why, desired, existing, plan) in [
             ("new", want(), Absent, Create(secret(&[("a", "1")]))),
-            ("as it shall be", want(), Ours(values(&[("a", "1")])), Leave),
+            ("as it shall be", want(), ours(&[("a", "1")]), Leave),
             (
                 "another value",
                 want(),
-                Ours(values(&[("a", "2")])),
+                ours(&[("a", "2")]),
                 Replace(secret(&[("a", "1")])),
             ),
             (
                 "an item too many",
                 want(),
-                Ours(values(&[("a", "1"), ("b", "")])),
+                ours(&[("a", "1"), ("b", "")]),
                 Replace(secret(&[("a", "1")])),
             ),
             (
                 "an item missing",
                 want(),
-                Ours(values(&[])),
+                ours(&[]),
                 Replace(secret(&[("a", "1")])),
             ),
             ("another one's", want(), Foreign, Refuse(foreign)),
-            ("gone", Nothing, Ours(values(&[("a", "1")])), Remove),
+            ("gone", Nothing, ours(&[("a", "1")]), Remove),
             ("gone, and removed", Nothing, Absent, Leave),
             ("gone, and another one's is there", Nothing, Foreign, Leave),
             (
@@ -137,7 +268,7 @@ mod tests {
             (
                 "broken and once good",
                 Unknown(broken()),
-                Ours(values(&[])),
+                ours(&[]),
                 Refuse(broken()),
             ),
             (
@@ -147,8 +278,45 @@ mod tests {
                 Refuse(broken()),
             ),
         ] {
-            assert_eq!(decide(&id, desired, &existing), plan, "{why}");
+            assert_eq!(
+                decide(&id, desired, &existing, Circumstances::default()),
+                plan,
+                "{why}"
+            );
         }
+    }
+
+    #[test]
+    fn what_chance_made_stays_until_the_sealed_secret_changes() {
+        let id = ObjectId {
+            namespace: "ns".into(),
+            name: "n".into(),
+        };
+        let (new, old) = (&[("a", "1"), ("r", "new")], &[("a", "1"), ("r", "old")]);
+        let plan = |settled, held| {
+            let desired = Desired::Secret {
+                secret: secret(new),
+                by_chance: ["r".to_owned()].into(),
+            };
+            let circumstances = Circumstances {
+                settled,
+                tolerates_drift: false,
+            };
+            decide(
+                &id,
+                desired,
+                &Existing::Ours(Held::Values(values(held))),
+                circumstances,
+            )
+        };
+        assert_eq!(plan(true, old), Plan::Leave);
+        assert_eq!(plan(false, old), Plan::Replace(secret(new)));
+        assert_eq!(
+            plan(true, &[("a", "2"), ("r", "old")]),
+            Plan::Replace(secret(old)),
+            "healing one value leaves the other"
+        );
+        assert_eq!(plan(true, &[("a", "1")]), Plan::Replace(secret(new)));
     }
 
     #[test]

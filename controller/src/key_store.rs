@@ -47,10 +47,28 @@ struct Found {
     inactive: Vec<String>,
 }
 
+/// A key and when its Secret was made.
 #[derive(Debug)]
-struct Stored {
-    key: Arc<RingKey>,
-    created: Option<Timestamp>,
+pub(crate) struct Stored {
+    pub(crate) key: Arc<RingKey>,
+    pub(crate) created: Option<Timestamp>,
+}
+
+/// Registered by creation time, as the peer does, then by name.
+pub(crate) fn ring_of<'a>(stored: impl Iterator<Item = &'a Stored>) -> KeyRing {
+    let mut stored: Vec<&Stored> = stored.collect();
+    stored.sort_by_key(|stored| (stored.created, stored.key.name()));
+    KeyRing::new(stored.into_iter().map(|stored| Arc::clone(&stored.key)))
+}
+
+/// Logs which keys came and went.
+pub(crate) fn log_difference(before: &KeyRing, after: &KeyRing) {
+    for key in added(before, after) {
+        info!(secretname = key.name(), "registered private key");
+    }
+    for key in added(after, before) {
+        info!(secretname = key.name(), "private key taken out");
+    }
 }
 
 impl KeyStore {
@@ -147,22 +165,14 @@ impl KeyStore {
         Ok(())
     }
 
-    /// Registered by creation time, as the peer does, then by name.
     fn make_ring(&mut self) {
         let found = self
             .files
             .files()
             .values()
             .filter_map(|known| known.value.as_ref());
-        let mut stored: Vec<&Stored> = found.flat_map(|found| &found.keys).collect();
-        stored.sort_by_key(|stored| (stored.created, stored.key.name()));
-        let ring = KeyRing::new(stored.into_iter().map(|stored| Arc::clone(&stored.key)));
-        for key in added(&self.ring, &ring) {
-            info!(secretname = key.name(), "registered private key");
-        }
-        for key in added(&ring, &self.ring) {
-            info!(secretname = key.name(), "private key taken out");
-        }
+        let ring = ring_of(found.flat_map(|found| &found.keys));
+        log_difference(&self.ring, &ring);
         self.ring = Arc::new(ring);
     }
 

@@ -10,22 +10,29 @@
 //! | [`reconcile`] | gather → desired → decide → apply → try again |
 //! | [`decide`] | desired + existing → `Plan` |
 //! | [`status`] | outcome + last status → status to record |
-//! | [`store`] | the interface to where objects live; [`store::directory`] |
-//! | [`key_store`] | key Secrets ↔ key ring |
+//! | [`ownership`] | whose a Secret is, and what becomes of an existing one |
+//! | [`drift`] | how often edits of others are put right |
+//! | [`store`] | the interface to where objects live; [`store::directory`], [`store::cluster`] |
+//! | [`key_store`], [`cluster_keys`] | key Secrets ↔ key ring, in a folder and in a cluster |
 //! | [`key_renewal`] | when and how a key is made |
 //! | [`rounds`] | one round of the controller on a directory |
+//! | [`cluster`] | the controller in a cluster: watches → reconcile |
 //! | [`http`] | healthz, readyz, cert.pem |
 //! | [`log`] | log lines |
 //! | [`folder`], [`poll`] | files that cannot lead elsewhere; which of them changed |
 //! | [`pool`] | a bounded pool for work that blocks |
 
 pub mod args;
+pub mod cluster;
+pub mod cluster_keys;
 pub mod decide;
+pub mod drift;
 pub mod folder;
 pub mod http;
 pub mod key_renewal;
 pub mod key_store;
 pub mod log;
+pub mod ownership;
 pub mod poll;
 pub mod pool;
 pub mod reconcile;

@@ -1,23 +1,30 @@
 //! Wiring and exit code.
 
 use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use controller::args::{Config, Stop};
-use controller::rounds::{Rounds, StartError};
+use controller::args::{ClusterConfig, Config, Place, Stop};
+use controller::cluster::{self, Cluster};
+use controller::http::Facts;
+use controller::rounds::{self, Rounds};
 use controller::{http, log};
 use jiff::Timestamp;
 use shared::error_chain;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 /// Why the controller did not run to its end.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error(transparent)]
-    Start(#[from] StartError),
+    Directory(#[from] rounds::StartError),
+    #[error(transparent)]
+    Cluster(#[from] cluster::StartError),
     #[error("--listen-addr: cannot listen on {address}")]
     Listen {
         address: String,
@@ -78,33 +85,120 @@ async fn serve(config: &Config) -> Result<(), Failure> {
         address: config.listen.to_string(),
         source,
     })?;
-    let (mut term, mut int) = (on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
-    let mut usr1 = on(SignalKind::user_defined1())?;
-    let mut rounds = Rounds::start(config, Timestamp::now()).await?;
-    let (end, ended) = watch::channel(false);
-    let limits = http::Limits {
-        read: config.read_timeout,
-        write: config.write_timeout,
-    };
-    let router = http::router(rounds.facts());
-    let server = tokio::spawn(http::serve(listener, router, limits, ended));
+    let mut signals = Signals::new()?;
+    let server = Server { listener, config };
+    match &config.place {
+        Place::Directory(directory) => on_directory(server, directory, &mut signals).await,
+        Place::Cluster(place) => in_cluster(server, place, &mut signals).await,
+    }
+}
+
+async fn on_directory(
+    server: Server<'_>,
+    directory: &Path,
+    signals: &mut Signals,
+) -> Result<(), Failure> {
+    let mut rounds = Rounds::start(server.config, directory, Timestamp::now()).await?;
+    let server = server.start(rounds.facts());
     loop {
         let next = rounds.round(Timestamp::now()).await;
         tokio::select! {
-            _ = term.recv() => break,
-            _ = int.recv() => break,
-            _ = usr1.recv() => rounds.ask_for_key(),
+            asked = signals.next() => match asked {
+                Asked::End => break,
+                Asked::Key => rounds.ask_for_key(),
+            },
             () = until(next) => {}
         }
     }
-    info!("Shutting down");
-    end.send_replace(true);
-    let _ = server.await;
+    server.end().await;
     Ok(())
 }
 
-fn on(kind: SignalKind) -> std::io::Result<Signal> {
-    signal(kind)
+async fn in_cluster(
+    server: Server<'_>,
+    place: &ClusterConfig,
+    signals: &mut Signals,
+) -> Result<(), Failure> {
+    let mut cluster = Cluster::start(server.config, place, Timestamp::now()).await?;
+    let server = server.start(cluster.facts());
+    loop {
+        let next = cluster.turn(Timestamp::now()).await;
+        tokio::select! {
+            asked = signals.next() => match asked {
+                Asked::End => break,
+                Asked::Key => cluster.ask_for_key(),
+            },
+            () = cluster.changed(Timestamp::now) => {}
+            () = until(next) => {}
+        }
+    }
+    server.end().await;
+    Ok(())
+}
+
+struct Signals {
+    term: Signal,
+    int: Signal,
+    usr1: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            usr1: signal(SignalKind::user_defined1())?,
+        })
+    }
+
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.term.recv() => Asked::End,
+            _ = self.int.recv() => Asked::End,
+            _ = self.usr1.recv() => Asked::Key,
+        }
+    }
+}
+
+/// What a signal asks for.
+enum Asked {
+    End,
+    Key,
+}
+
+/// A port that is open and not yet served.
+struct Server<'a> {
+    listener: TcpListener,
+    config: &'a Config,
+}
+
+/// A port that is served.
+struct Serving {
+    end: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Server<'_> {
+    fn start(self, facts: Facts) -> Serving {
+        let (end, ended) = watch::channel(false);
+        let limits = http::Limits {
+            read: self.config.read_timeout,
+            write: self.config.write_timeout,
+        };
+        let task = http::serve(self.listener, http::router(facts), limits, ended);
+        Serving {
+            end,
+            task: tokio::spawn(task),
+        }
+    }
+}
+
+impl Serving {
+    async fn end(self) {
+        info!("Shutting down");
+        self.end.send_replace(true);
+        let _ = self.task.await;
+    }
 }
 
 async fn until(time: Timestamp) {

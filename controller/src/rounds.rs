@@ -1,7 +1,7 @@
 //! The controller on a directory, one round after the other: keys, renewal, scan, reconcile.
 
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -18,7 +18,7 @@ use crate::http::Facts;
 use crate::key_renewal::{KeyRenewal, NoNewKey};
 use crate::key_store::KeyStore;
 use crate::pool::{Pool, Stopped};
-use crate::reconcile::{Policy, Reconciler};
+use crate::reconcile::Reconciler;
 use crate::store::directory::DirectoryStore;
 
 /// Between two looks at files. A key or object takes effect within two of these and a little.
@@ -68,18 +68,18 @@ impl Rounds {
     /// # Errors
     ///
     /// [`StartError`].
-    pub async fn start(config: &Config, now: Timestamp) -> Result<Self, StartError> {
+    pub async fn start(
+        config: &Config,
+        directory: &Path,
+        now: Timestamp,
+    ) -> Result<Self, StartError> {
         let pool = Pool::new();
-        let root = Arc::new(Folder::open(&config.directory).map_err(StartError::Directory)?);
+        let root = Arc::new(Folder::open(directory).map_err(StartError::Directory)?);
         let lock = root.lock(LOCK)?;
-        let lock = lock.ok_or_else(|| StartError::Locked(config.directory.clone()))?;
+        let lock = lock.ok_or_else(|| StartError::Locked(directory.to_owned()))?;
         let keys = KeyStore::open(Arc::clone(&root), config.keys.clone(), now)?;
         let store = Arc::new(DirectoryStore::open(root, pool.clone())?);
-        let policy = Policy {
-            accept_legacy: config.accept_legacy,
-            refuse_chance: config.refuse_chance,
-            update_status: config.update_status,
-        };
+        let policy = config.policy();
         let mut rounds = Self {
             reconciler: Reconciler::new(Arc::clone(&store), pool.clone(), policy),
             renewal: KeyRenewal::new(config.keys.spec.clone(), config.keys.policy, pool.clone()),

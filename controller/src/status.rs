@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use shared::error_chain;
 use shared::key::Fingerprint;
 use shared::resource::{Condition, ItemStatus, SealedSecretStatus, time};
-use shared::unseal::{ItemErrors, UnsealError};
+use shared::unseal::{ItemErrors, TemplateErrors, UnsealError};
 
 use crate::decide::Refusal;
 
@@ -42,7 +42,11 @@ impl Outcome<'_> {
         match self {
             Self::Unsealed(_) => "Unsealed",
             Self::Refused {
-                why: Refusal::NotManaged(_),
+                why: Refusal::DriftFight { .. },
+                ..
+            } => "DriftFight",
+            Self::Refused {
+                why: Refusal::NotManaged(_) | Refusal::TypeChange { .. } | Refusal::Immutable(_),
                 ..
             }
             | Self::Failed { .. } => "ErrUpdateFailed",
@@ -87,6 +91,17 @@ impl Outcome<'_> {
                     error: Some(error_chain(&error.problem)),
                 })
                 .collect(),
+            Self::Refused {
+                why: Refusal::Unseal(UnsealError::Template(TemplateErrors(errors))),
+                ..
+            } => errors
+                .iter()
+                .map(|error| ItemStatus {
+                    key: error.key().into(),
+                    sealed_by: None,
+                    error: Some(error_chain(error)),
+                })
+                .collect(),
             Self::Refused { .. } | Self::Failed { .. } => Vec::new(),
         }
     }
@@ -127,6 +142,15 @@ pub fn next(
         items: outcome.items(),
     };
     (previous != Some(&status)).then_some(status)
+}
+
+/// Does it say that the Secret is what the SealedSecret says?
+pub fn is_synced(status: &SealedSecretStatus) -> bool {
+    let synced = status
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == SYNCED);
+    synced.is_some_and(|condition| condition.status == "True")
 }
 
 /// A condition whose content is unchanged keeps its times too.

@@ -137,9 +137,9 @@ async fn what_stops_opening_or_parsing_keeps_its_last_good_values_and_says_so() 
             "sealed/x.yaml: it is bitnami.com/v9",
         ),
         (
-            "a template, which is for later",
-            &good.replace("template:\n", "template:\n    data: {t: '{{ .a }}'}\n"),
-            "spec.template.data is not supported yet",
+            "a template that fails",
+            &good.replace("template:\n", "template:\n    data: {t: '{{ fail .a }}'}\n"),
+            "template \"t\", line 1, column 4, function fail: ",
         ),
     ] {
         case.write("sealed/x.yaml", text);
@@ -157,6 +157,39 @@ async fn what_stops_opening_or_parsing_keeps_its_last_good_values_and_says_so() 
         case.tick().await;
         assert!(case.is_synced("ns/n"), "{why}");
     }
+}
+
+#[tokio::test]
+async fn templates_are_rendered_and_what_chance_made_stays() {
+    let mut case = Case::new().await;
+    let template = |extra: &str| {
+        let good = manifest_of(&sealed(&KEYS[0], "ns/n", &[("a", "1")]));
+        let data =
+            format!("template:\n    data: {{t: 'a={{{{ .a }}}}', r: '{{{{ uuidv4 }}}}'{extra}}}\n");
+        good.replace("template:\n", &data)
+    };
+    let first = template("");
+    case.write("sealed/x.yaml", &first);
+    case.tick().await;
+    assert_eq!(case.value("ns/n/t").as_deref(), Some("a=1"));
+    let made = case.value("ns/n/r").unwrap();
+    assert_eq!(made.len(), 36);
+
+    case.restart().await;
+    case.tick().await;
+    assert_eq!(
+        case.value("ns/n/r").as_ref(),
+        Some(&made),
+        "after a restart"
+    );
+    case.write("sealed/x.yaml", &template(", u: x"));
+    case.tick().await;
+    assert_eq!(case.value("ns/n/u").as_deref(), Some("x"));
+    assert_ne!(
+        case.value("ns/n/r").as_ref(),
+        Some(&made),
+        "another version"
+    );
 }
 
 #[tokio::test]
@@ -379,7 +412,7 @@ async fn statuses_can_be_turned_off() {
 #[tokio::test]
 async fn one_folder_has_one_controller() {
     let case = Case::new().await;
-    let second = controller::rounds::Rounds::start(&case.config(), case.now).await;
+    let second = controller::rounds::Rounds::start(&case.config(), &case.dir, case.now).await;
     let error = second.unwrap_err().to_string();
     assert!(error.starts_with("another controller works on"), "{error}");
 }

@@ -406,15 +406,20 @@ mod tests {
         assert_eq!(secret.metadata.name.as_deref(), Some("n"));
         assert_eq!(secret.metadata.labels.as_ref().unwrap()["l"], "1");
         assert_eq!(
-            open_with(&sealed, &ring, Rules { accept_legacy: false, ..RULES }).unwrap_err(),
+            open_with(
+                &sealed,
+                &ring,
+                Rules {
+                    accept_legacy: false,
+                    ..RULES
+                }
+            )
+            .unwrap_err(),
             UnsealError::LegacyRefused
         );
 
         sealed.spec.encrypted_data.insert("a".into(), String::new());
-        assert_eq!(
-            open(&sealed, &ring).unwrap_err(),
-            UnsealError::BothForms
-        );
+        assert_eq!(open(&sealed, &ring).unwrap_err(), UnsealError::BothForms);
         sealed.spec.encrypted_data.clear();
         for (data, want) in [
             (Some(String::new()), UnsealError::LegacyNoKey(NoKey)),

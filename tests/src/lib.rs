@@ -8,12 +8,14 @@
 )]
 
 pub mod binaries;
+pub mod cluster_controller;
 pub mod control_plane;
 pub mod directory_controller;
 pub mod go_build;
 pub mod guarded;
 pub mod patience;
 pub mod peer;
+pub mod roles;
 pub mod scratch;
 
 mod cache;

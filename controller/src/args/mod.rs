@@ -16,6 +16,7 @@ use shared::key_secret::OrderPriority;
 use shared::renewal;
 
 use crate::log;
+use crate::reconcile::Policy;
 pub use address::{Address, AddressError};
 pub use table::PROGRAM;
 use table::{CLUSTER_ONLY, NOT_YET};
@@ -27,8 +28,8 @@ const KEY_NAMESPACE: &str = "kube-system";
 /// Everything that the controller was told.
 #[derive(Debug)]
 pub struct Config {
-    /// The folder to work on.
-    pub directory: PathBuf,
+    /// Where to work.
+    pub place: Place,
     /// About keys.
     pub keys: KeyConfig,
     /// Does `spec.data` open?
@@ -43,10 +44,56 @@ pub struct Config {
     pub read_timeout: Duration,
     /// Bounds the writing of an answer.
     pub write_timeout: Duration,
+    /// Are edits that others make on Secrets put right?
+    pub correct_drift: bool,
     /// What to log, how and where.
     pub log: log::Config,
     /// Sentences to log once at start.
     pub warnings: Vec<String>,
+}
+
+/// Where SealedSecrets, keys and Secrets are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// In this folder.
+    Directory(PathBuf),
+    /// In a cluster.
+    Cluster(ClusterConfig),
+}
+
+/// About the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterConfig {
+    /// How to reach it; as a Pod does if absent.
+    pub kubeconfig: Option<PathBuf>,
+    /// `POD_NAMESPACE`.
+    pub own_namespace: Option<String>,
+    /// All namespaces?
+    pub all_namespaces: bool,
+    /// Namespaces beside the own one.
+    pub additional_namespaces: Vec<String>,
+    /// Which SealedSecrets.
+    pub label_selector: Option<String>,
+    /// Are Secrets deleted with their SealedSecret instead of by the garbage collector?
+    pub deletes_secrets: bool,
+    /// Are Secrets watched?
+    pub watches_secrets: bool,
+}
+
+impl ClusterConfig {
+    /// The namespaces to watch; `None` stands for all.
+    pub fn namespaces(&self, own: &str) -> Vec<Option<String>> {
+        if self.all_namespaces && self.additional_namespaces.is_empty() {
+            return vec![None];
+        }
+        let mut names = vec![own.to_owned()];
+        for name in &self.additional_namespaces {
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
+        names.into_iter().map(Some).collect()
+    }
 }
 
 /// About keys.
@@ -80,6 +127,16 @@ pub enum Stop {
 }
 
 impl Config {
+    /// What the reconciler keeps to.
+    pub fn policy(&self) -> Policy {
+        Policy {
+            accept_legacy: self.accept_legacy,
+            refuse_chance: self.refuse_chance,
+            update_status: self.update_status,
+            tolerates_drift: !self.correct_drift,
+        }
+    }
+
     /// Reads words (without the program's name) and variables.
     ///
     /// # Errors
@@ -125,10 +182,11 @@ impl<'a> Checks<'a> {
     }
 
     fn config(&mut self, pod_namespace: Option<String>) -> Config {
-        let keys = self.keys(pod_namespace);
-        self.warn_of_flags_without_effect();
+        let keys = self.keys(pod_namespace.clone());
+        let place = self.place(pod_namespace);
+        self.warn_of_flags_without_effect(&place);
         Config {
-            directory: self.directory(),
+            place,
             keys,
             accept_legacy: self.flags.switch("accept-deprecated-v1-data"),
             refuse_chance: self.flags.switch("refuse-random-templates"),
@@ -136,21 +194,39 @@ impl<'a> Checks<'a> {
             listen: self.addresses(),
             read_timeout: self.timeout("read-timeout"),
             write_timeout: self.timeout("write-timeout"),
+            correct_drift: self.flags.switch("correct-drift"),
             log: self.log(),
             warnings: std::mem::take(&mut self.warnings),
         }
     }
 
-    fn directory(&mut self) -> PathBuf {
-        let directory = self.flags.text("directory");
-        if directory.is_empty() {
-            self.mistakes.push(
-                "--directory DIR is required: this version works on a folder; \
-                 clusters come with a later one"
-                    .into(),
-            );
+    fn place(&mut self, own_namespace: Option<String>) -> Place {
+        let path = |name| self.flags.text_if_any(name).map(PathBuf::from);
+        match (path("directory"), path("kubeconfig")) {
+            (Some(_), Some(_)) => {
+                self.mistake(
+                    "kubeconfig",
+                    "cannot be used with --directory: there is no cluster then",
+                );
+                Place::Directory(PathBuf::new())
+            }
+            (Some(directory), None) => Place::Directory(directory),
+            (None, kubeconfig) => Place::Cluster(self.cluster(kubeconfig, own_namespace)),
         }
-        PathBuf::from(directory)
+    }
+
+    fn cluster(&self, kubeconfig: Option<PathBuf>, own_namespace: Option<String>) -> ClusterConfig {
+        let names = self.flags.text("additional-namespaces").split(',');
+        let names = names.map(str::trim).filter(|name| !name.is_empty());
+        ClusterConfig {
+            kubeconfig,
+            own_namespace,
+            all_namespaces: self.flags.switch("all-namespaces"),
+            additional_namespaces: names.map(str::to_owned).collect(),
+            label_selector: self.flags.text_if_any("label-selector").map(str::to_owned),
+            deletes_secrets: self.flags.switch("old-gc-behavior"),
+            watches_secrets: !self.flags.switch("skip-recreate"),
+        }
     }
 
     fn keys(&mut self, pod_namespace: Option<String>) -> KeyConfig {
@@ -285,12 +361,16 @@ impl<'a> Checks<'a> {
         timeout
     }
 
-    fn warn_of_flags_without_effect(&mut self) {
+    fn warn_of_flags_without_effect(&mut self, place: &Place) {
         let given = |names: &'static [&str]| names.iter().filter(|name| self.flags.given(name));
+        let out_of_place = match place {
+            Place::Directory(_) => CLUSTER_ONLY,
+            Place::Cluster(_) => &[],
+        };
         let cluster =
-            given(CLUSTER_ONLY).map(|name| format!("--{name} has no effect with --directory"));
+            given(out_of_place).map(|name| format!("--{name} has no effect with --directory"));
         let later = given(NOT_YET).map(|name| {
-            format!("--{name} has no effect yet: its endpoint comes with a later version")
+            format!("--{name} has no effect yet: what it is about comes with a later version")
         });
         let said: Vec<String> = cluster.chain(later).collect();
         self.warnings.extend(said);

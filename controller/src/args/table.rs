@@ -19,6 +19,12 @@ const FLAGS: &[Flag] = &[
         "Works on this folder instead of a cluster: DIR/sealed, DIR/keys, DIR/secrets, DIR/status.",
     ),
     Flag::new(
+        "kubeconfig",
+        Kind::Text,
+        "",
+        "Reaches the cluster by this file instead of as a Pod does.",
+    ),
+    Flag::new(
         "key-prefix",
         Kind::Text,
         "sealed-secrets-key",
@@ -140,6 +146,12 @@ const FLAGS: &[Flag] = &[
         "Does not watch Secrets, so that deleted ones stay deleted.",
     ),
     Flag::new(
+        "correct-drift",
+        Kind::Switch,
+        "true",
+        "Puts right what others change on Secrets; an annotation opts a single SealedSecret out.",
+    ),
+    Flag::new(
         "log-info-stdout",
         Kind::Switch,
         "true",
@@ -211,10 +223,18 @@ pub(super) const CLUSTER_ONLY: &[&str] = &[
     "old-gc-behavior",
     "watch-for-secrets",
     "skip-recreate",
+    "correct-drift",
     "max-unseal-retries",
     "kubeclient-qps",
     "kubeclient-burst",
 ];
 
-/// Flags of endpoints that this version does not have yet.
-pub(super) const NOT_YET: &[&str] = &["rate-limit", "rate-limit-burst", "listen-metrics-addr"];
+/// Flags of endpoints and limits that this version does not have yet.
+pub(super) const NOT_YET: &[&str] = &[
+    "rate-limit",
+    "rate-limit-burst",
+    "listen-metrics-addr",
+    "max-unseal-retries",
+    "kubeclient-qps",
+    "kubeclient-burst",
+];

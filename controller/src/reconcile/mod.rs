@@ -3,20 +3,23 @@
 mod queue;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use shared::error_chain;
 use shared::key::Fingerprint;
 use shared::key_ring::KeyRing;
+use shared::resource::SealedSecret;
 use shared::unseal::{Chance, Rules, UnsealError, unseal};
 use tokio::task::JoinSet;
 use tracing::{debug, error, info};
 
-use crate::decide::{Desired, Existing, Plan, Refusal, decide};
+use crate::decide::{Circumstances, Desired, Existing, Plan, Refusal, decide};
+use crate::drift::{self, Drift};
+use crate::ownership;
 use crate::pool::{Pool, Stopped};
 use crate::status::{self, Outcome};
-use crate::store::{ObjectId, Observed, Source, Store, StoreError};
+use crate::store::{News, ObjectId, Observed, Source, Store, StoreError};
 use queue::Queue;
 pub use queue::wait;
 
@@ -33,6 +36,8 @@ pub struct Policy {
     pub refuse_chance: bool,
     /// Are outcomes recorded?
     pub update_status: bool,
+    /// Are edits that others make on Secrets left as they are?
+    pub tolerates_drift: bool,
 }
 
 impl Policy {
@@ -59,6 +64,7 @@ struct Tools<S> {
     store: Arc<S>,
     pool: Pool,
     policy: Policy,
+    drift: Mutex<Drift>,
 }
 
 /// An object that is not as it shall be.
@@ -82,6 +88,8 @@ enum Ended {
     WaitsForChange(Report),
     /// Time may help.
     Retry(Report),
+    /// Nothing is to be done before that time.
+    NotBefore(Timestamp, Report),
 }
 
 #[derive(Debug)]
@@ -98,6 +106,7 @@ impl<S: Store> Reconciler<S> {
                 store,
                 pool,
                 policy,
+                drift: Mutex::default(),
             }),
             ring: Arc::default(),
             queue: Queue::default(),
@@ -129,8 +138,9 @@ impl<S: Store> Reconciler<S> {
         let mut attempts = JoinSet::new();
         for id in batch.clone() {
             let (tools, ring) = (Arc::clone(&self.tools), Arc::clone(&self.ring));
+            let was_in_trouble = self.troubles.contains_key(&id);
             attempts.spawn(async move {
-                let ended = tools.attempt(&id, ring, now).await;
+                let ended = tools.attempt(&id, ring, was_in_trouble, now).await;
                 (id, ended)
             });
         }
@@ -158,6 +168,10 @@ impl<S: Store> Reconciler<S> {
             Ended::WaitsForKeys(report) => (report, true, false),
             Ended::WaitsForChange(report) => (report, false, false),
             Ended::Retry(report) => (report, false, true),
+            Ended::NotBefore(time, report) => {
+                self.queue.add(id.clone(), time);
+                (report, false, false)
+            }
         };
         let trouble = self.troubles.entry(id.clone()).or_default();
         trouble.failures = trouble.failures.saturating_add(1);
@@ -212,14 +226,24 @@ impl<S: Store> Reconciler<S> {
 }
 
 impl<S: Store> Tools<S> {
-    async fn attempt(&self, id: &ObjectId, ring: Arc<KeyRing>, now: Timestamp) -> Ended {
-        match self.reconcile(id, ring, now).await {
+    async fn attempt(
+        &self,
+        id: &ObjectId,
+        ring: Arc<KeyRing>,
+        was_in_trouble: bool,
+        now: Timestamp,
+    ) -> Ended {
+        let ended = match self.reconcile(id, ring, now).await {
             Ok(ended) => ended,
             Err(error) => Ended::Retry(Report {
                 reason: "ErrUpdateFailed",
                 message: error_chain(&error),
             }),
+        };
+        if let Some(news) = news(&ended, was_in_trouble) {
+            self.store.announce(id, news).await;
         }
+        ended
     }
 
     async fn reconcile(
@@ -230,7 +254,18 @@ impl<S: Store> Tools<S> {
     ) -> Result<Ended, StoreError> {
         let observed = self.store.gather(id).await?;
         let (desired, sealed_by) = self.desired(&observed.source, ring, now).await?;
-        let plan = decide(id, desired, &observed.existing);
+        let circumstances = Circumstances {
+            settled: observed.settled,
+            tolerates_drift: self.tolerates_drift(&observed.source),
+        };
+        let plan = decide(id, desired, &observed.existing, circumstances);
+        let is_drift = observed.settled && matches!(plan, Plan::Replace(_));
+        let fight = is_drift
+            .then(|| self.correct(id, now))
+            .and_then(Result::err);
+        let plan = fight
+            .as_ref()
+            .map_or(plan, |fight| Plan::Refuse(fight.into()));
         let changed = matches!(plan, Plan::Create(_) | Plan::Replace(_) | Plan::Remove);
         let refusal = match &plan {
             Plan::Refuse(why) => Some(why.clone()),
@@ -241,8 +276,11 @@ impl<S: Store> Tools<S> {
             applied?;
             return self.forget(id, changed).await;
         }
+        if is_drift && changed && applied.is_ok() {
+            self.store.announce(id, drift_corrected()).await;
+        }
         let keeps_values =
-            matches!(&observed.existing, Existing::Ours(values) if !values.is_empty());
+            matches!(&observed.existing, Existing::Ours(held) if !held.values().is_empty());
         let outcome = match (&refusal, &applied) {
             (_, Err(error)) => Outcome::Failed {
                 message: error_chain(error),
@@ -252,7 +290,25 @@ impl<S: Store> Tools<S> {
             (None, Ok(())) => Outcome::Unsealed(&sealed_by),
         };
         self.record(id, &observed, &outcome, now).await?;
-        Ok(ended(&outcome, applied, changed))
+        Ok(match fight {
+            Some(fight) => not_before(fight.until, &outcome),
+            None => ended(&outcome, applied, changed),
+        })
+    }
+
+    fn tolerates_drift(&self, source: &Source) -> bool {
+        let opted_out = |sealed: &SealedSecret| {
+            let annotations = sealed.metadata.annotations.as_ref();
+            annotations
+                .and_then(|a| a.get(drift::ANNOTATION))
+                .is_some_and(|value| value == "false")
+        };
+        self.policy.tolerates_drift || matches!(source, Source::Sealed(sealed) if opted_out(sealed))
+    }
+
+    fn correct(&self, id: &ObjectId, now: Timestamp) -> Result<(), drift::Fight> {
+        let mut drift = self.drift.lock().unwrap_or_else(PoisonError::into_inner);
+        drift.correct(id, now)
     }
 
     async fn desired(
@@ -265,17 +321,21 @@ impl<S: Store> Tools<S> {
         match source {
             Source::Gone => Ok((Desired::Nothing, BTreeMap::new())),
             Source::Malformed(why) => unknown(Refusal::Malformed(why.clone())),
-            Source::Sealed(sealed) => {
-                let (sealed, rules) = (Arc::clone(sealed), self.policy.rules());
+            Source::Sealed(owner) => {
+                let (sealed, rules) = (Arc::clone(owner), self.policy.rules());
                 let open = move || {
                     let rng = &mut rand::rng();
                     unseal(&sealed, &ring, rules, &mut Chance { now, rng })
                 };
                 match self.pool.run(open).await? {
-                    Ok(unsealed) => Ok((
-                        Desired::Secret(Box::new(unsealed.secret)),
-                        unsealed.sealed_by,
-                    )),
+                    Ok(mut unsealed) => {
+                        ownership::own(&mut unsealed.secret, owner);
+                        let desired = Desired::Secret {
+                            secret: Box::new(unsealed.secret),
+                            by_chance: unsealed.by_chance,
+                        };
+                        Ok((desired, unsealed.sealed_by))
+                    }
                     Err(error) => unknown(error.into()),
                 }
             }
@@ -284,6 +344,10 @@ impl<S: Store> Tools<S> {
 
     async fn forget(&self, id: &ObjectId, removed: bool) -> Result<Ended, StoreError> {
         self.store.record(id, None).await?;
+        self.drift
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .forget(id);
         Ok(Ended::Gone { removed })
     }
 
@@ -302,6 +366,9 @@ impl<S: Store> Tools<S> {
                 .and_then(|status| status.observed_generation),
         };
         let next = status::next(observed.status.as_ref(), outcome, generation, now);
+        // The same words about another version are news to a store that notes which it is.
+        let is_new = matches!(outcome, Outcome::Unsealed(_)) && !observed.settled;
+        let next = next.or_else(|| observed.status.clone().filter(|_| is_new));
         match next {
             Some(status) if self.policy.update_status => self.store.record(id, Some(status)).await,
             _ => Ok(()),
@@ -324,9 +391,59 @@ fn ended(outcome: &Outcome<'_>, applied: Result<(), StoreError>, changed: bool) 
             Refusal::Unseal(UnsealError::Items(_) | UnsealError::LegacyNoKey(_)) => {
                 Ended::WaitsForKeys(report)
             }
-            Refusal::Malformed(_) | Refusal::Unseal(_) => Ended::WaitsForChange(report),
-            Refusal::NotManaged(_) => Ended::Retry(report),
+            // The two that an API server refuses wait for the Secret to go, which wakes us.
+            Refusal::Malformed(_)
+            | Refusal::Unseal(_)
+            | Refusal::TypeChange { .. }
+            | Refusal::Immutable(_) => Ended::WaitsForChange(report),
+            Refusal::NotManaged(_) | Refusal::DriftFight { .. } => Ended::Retry(report),
         },
         (_, Ok(())) => Ended::Well { changed },
+    }
+}
+
+fn not_before(until: Timestamp, outcome: &Outcome<'_>) -> Ended {
+    let report = Report {
+        reason: outcome.reason(),
+        message: outcome.message().unwrap_or_default(),
+    };
+    Ended::NotBefore(until, report)
+}
+
+/// Success is news when something changed; a failure is each time, and whoever keeps the news counts
+/// those that are alike.
+fn news(ended: &Ended, was_in_trouble: bool) -> Option<News> {
+    match ended {
+        Ended::Well { changed } if *changed || was_in_trouble => Some(News {
+            is_warning: false,
+            reason: "Unsealed",
+            message: "SealedSecret unsealed successfully".into(),
+        }),
+        Ended::Well { .. } | Ended::Gone { .. } => None,
+        Ended::WaitsForKeys(report)
+        | Ended::WaitsForChange(report)
+        | Ended::Retry(report)
+        | Ended::NotBefore(_, report) => Some(News {
+            is_warning: true,
+            reason: report.reason,
+            message: warning(report),
+        }),
+    }
+}
+
+/// The peer's words before its error.
+fn warning(report: &Report) -> String {
+    match report.reason {
+        "ErrUnsealFailed" => format!("Failed to unseal: {}", report.message),
+        _ => report.message.clone(),
+    }
+}
+
+fn drift_corrected() -> News {
+    News {
+        is_warning: true,
+        reason: "DriftCorrected",
+        message: "somebody else had changed the Secret; it is again as the SealedSecret says"
+            .into(),
     }
 }

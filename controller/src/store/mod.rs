@@ -1,5 +1,6 @@
 //! What the reconciler needs of a place where SealedSecrets and Secrets live.
 
+pub mod cluster;
 pub mod directory;
 
 use std::fmt;
@@ -47,6 +48,20 @@ pub struct Observed {
     pub existing: Existing,
     /// The status recorded last.
     pub status: Option<SealedSecretStatus>,
+    /// Is the SealedSecret the one that was unsealed last? If so, a difference between it and the
+    /// Secret is somebody else's edit.
+    pub settled: bool,
+}
+
+/// What people watching the object should hear of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct News {
+    /// Is something wrong?
+    pub is_warning: bool,
+    /// One word for programs: the peer's, or one of ours where the peer has none.
+    pub reason: &'static str,
+    /// A sentence for people, without any value.
+    pub message: String,
 }
 
 /// A store could not do what it was asked to.
@@ -61,6 +76,17 @@ pub enum StoreError {
          are not `.` and do not begin with `..`"
     )]
     ItemName(String),
+    /// The API server said no, or nothing.
+    #[error("{doing}: {}", api_answer(answer))]
+    Api {
+        /// What was asked of it.
+        doing: &'static str,
+        /// Its answer, shown by [`api_answer`] and not as a source.
+        answer: Box<kube::Error>,
+    },
+    /// Others write the same object all the time.
+    #[error("cannot update the status: the object is modified again and again")]
+    Contended,
     /// The process is ending.
     #[error(transparent)]
     Stopped(#[from] Stopped),
@@ -70,6 +96,25 @@ impl StoreError {
     /// Would the same happen again until the SealedSecret changes?
     pub fn is_final(&self) -> bool {
         matches!(self, Self::ItemName(_))
+    }
+}
+
+/// What an API server said, in one line. Answers that it could not form, or that we do not
+/// understand, are named and not quoted: they may hold what was sent.
+pub fn api_answer(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+        kube::Error::Api(status) => format!("the API server answered {}", status.code),
+        kube::Error::SerdeError(_) => "the API server's answer is not understood".into(),
+        _ => "the API server cannot be reached".into(),
+    }
+}
+
+/// Names what was asked of the API server when it did not do it.
+pub(crate) fn api(doing: &'static str) -> impl Fn(kube::Error) -> StoreError {
+    move |answer| StoreError::Api {
+        doing,
+        answer: Box::new(answer),
     }
 }
 
@@ -92,4 +137,10 @@ pub trait Store: Send + Sync + 'static {
         id: &ObjectId,
         status: Option<SealedSecretStatus>,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Tells those who watch the object. News that cannot be told are no failure: the status says
+    /// the same.
+    fn announce(&self, _id: &ObjectId, _news: News) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
 }

@@ -108,7 +108,7 @@ impl Case {
         self.rounds = None;
         self.words = words.iter().map(|word| (*word).to_owned()).collect();
         let config = self.config();
-        self.rounds = Some(Rounds::start(&config, self.now).await?);
+        self.rounds = Some(Rounds::start(&config, &self.dir, self.now).await?);
         self.settle().await;
         Ok(())
     }

@@ -25,6 +25,17 @@ pub enum TemplateError {
     Chance(String),
 }
 
+impl TemplateError {
+    /// The key of the template.
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Parse(error) => &error.template,
+            Self::Render(error) => &error.template,
+            Self::Chance(key) => key,
+        }
+    }
+}
+
 /// All templates that give no value, in order of their keys, one to a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TemplateErrors(pub Vec<TemplateError>);

@@ -53,6 +53,11 @@ impl<'a> Namespace<'a> {
         &self.name
     }
 
+    /// An admin's client, as [`ControlPlane::admin`] makes it.
+    pub fn client(&self) -> Client {
+        self.plane.admin()
+    }
+
     /// The objects of one kind in it, for an admin.
     pub fn api<K>(&self) -> Api<K>
     where

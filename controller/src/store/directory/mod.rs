@@ -22,14 +22,14 @@ use shared::resource::SealedSecretStatus;
 use shared::secret::Secret;
 use tracing::{error, warn};
 
-use crate::decide::{Existing, Plan};
+use crate::decide::{Existing, Held, Plan};
 use crate::folder::{FileError, Folder, Opened};
 use crate::poll::{self, Depth, Polled};
 use crate::pool::Pool;
 use crate::store::{ObjectId, Observed, Source, Store, StoreError};
 use catalogue::Catalogue;
 use claims::Claims;
-use status_file::{StatusFile, file_name};
+use status_file::{StatusFile, digest_of, file_name};
 use values::{Owner, Values};
 
 const SEALED: &str = "sealed";
@@ -59,6 +59,8 @@ struct Place {
 struct Scanned {
     files: Polled<Claims>,
     catalogue: Catalogue,
+    /// What each object was when it was last looked at, which is what its next status is about.
+    gathered: BTreeMap<ObjectId, Source>,
     /// What has been said about files already.
     told: BTreeSet<String>,
     /// Objects with something to clean up, and the scan that first knew of it.
@@ -194,17 +196,23 @@ impl Place {
     }
 
     fn gather(&self, id: &ObjectId) -> Result<Observed, StoreError> {
-        let source = self
-            .scanned()
-            .catalogue
-            .entry(id)
-            .map(|entry| entry.source.clone());
+        let source = self.source(id);
+        // A status that cannot be read must not keep values from being written.
+        let file = self.status(id).ok().flatten();
         Ok(Observed {
-            source: source.unwrap_or(Source::Gone),
             existing: self.existing(id)?,
-            // A status that cannot be read must not keep values from being written.
-            status: self.status(id).ok().flatten().map(|file| file.status),
+            settled: file.as_ref().is_some_and(|file| file.is_settled(&source)),
+            status: file.map(|file| file.status),
+            source,
         })
+    }
+
+    fn source(&self, id: &ObjectId) -> Source {
+        let mut scanned = self.scanned();
+        let entry = scanned.catalogue.entry(id);
+        let source = entry.map_or(Source::Gone, |entry| entry.source.clone());
+        scanned.gathered.insert(id.clone(), source.clone());
+        source
     }
 
     fn existing(&self, id: &ObjectId) -> Result<Existing, FileError> {
@@ -216,7 +224,7 @@ impl Place {
         };
         Ok(match values.owner() {
             Owner::Nobody => Existing::Absent,
-            Owner::Us => Existing::Ours(values.read()?),
+            Owner::Us => Existing::Ours(Held::Values(values.read()?)),
             Owner::Other => Existing::Foreign,
         })
     }
@@ -287,6 +295,7 @@ impl Place {
     fn record(&self, id: &ObjectId, status: Option<SealedSecretStatus>) -> Result<(), StoreError> {
         let name = file_name(&id.name);
         let statuses = self.root.child_or_new(STATUS)?;
+        let gathered = self.scanned().gathered.remove(id);
         let Some(status) = status else {
             return Ok(forget_status(&statuses, id, &name)?);
         };
@@ -303,7 +312,8 @@ impl Place {
             .catalogue
             .entry(id)
             .map(|entry| entry.file.clone());
-        let text = StatusFile::new(id, file.as_deref(), status).to_yaml();
+        let digest = gathered.as_ref().and_then(digest_of);
+        let text = StatusFile::new(id, file.as_deref(), digest, status).to_yaml();
         let namespace = statuses.child_or_new(&id.namespace)?;
         Ok(namespace.replace(&name, text.as_bytes())?)
     }

@@ -1,17 +1,25 @@
 //! `DIR/status/<namespace>/<name>.yaml`: an object with the resource's status.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
+use shared::base64;
 use shared::manifest::{self, Reading, Shape};
 use shared::resource::SealedSecretStatus;
 
-use crate::store::ObjectId;
+use crate::status::is_synced;
+use crate::store::{ObjectId, Source};
 
 /// Annotation with the path of the manifest below DIR: while that cannot be parsed, it is all that
 /// tells a new process which objects it stood for.
 const FILE_ANNOTATION: &str = "sealedsecrets.bitnami.com/file";
+
+/// Annotation with the digest of the SealedSecret that the status is about: what the generation is
+/// in a cluster.
+const DIGEST_ANNOTATION: &str = "sealedsecrets.bitnami.com/digest";
 
 /// What stands in a status file.
 #[derive(Debug, Serialize, Deserialize, PartialEq)]
@@ -25,19 +33,26 @@ pub(super) struct StatusFile {
 }
 
 impl StatusFile {
-    /// Of an object that stands in that file.
-    pub(super) fn new(id: &ObjectId, file: Option<&Path>, status: SealedSecretStatus) -> Self {
-        let annotation = |file: &Path| {
-            let path = file.to_string_lossy().into_owned();
-            [(FILE_ANNOTATION.to_owned(), path)].into()
-        };
+    /// Of an object that stands in that file and has that digest.
+    pub(super) fn new(
+        id: &ObjectId,
+        file: Option<&Path>,
+        digest: Option<String>,
+        status: SealedSecretStatus,
+    ) -> Self {
+        let file = file.map(|file| file.to_string_lossy().into_owned());
+        let annotations: BTreeMap<String, String> =
+            [(FILE_ANNOTATION, file), (DIGEST_ANNOTATION, digest)]
+                .into_iter()
+                .filter_map(|(key, value)| Some((key.to_owned(), value?)))
+                .collect();
         Self {
             api_version: "bitnami.com/v1alpha1".into(),
             kind: "SealedSecret".into(),
             metadata: ObjectMeta {
                 name: Some(id.name.clone()),
                 namespace: Some(id.namespace.clone()),
-                annotations: file.map(annotation),
+                annotations: (!annotations.is_empty()).then_some(annotations),
                 ..ObjectMeta::default()
             },
             status,
@@ -60,9 +75,28 @@ impl StatusFile {
 
     /// Path of the object's manifest below DIR.
     pub(super) fn file(&self) -> Option<PathBuf> {
-        let annotations = self.metadata.annotations.as_ref()?;
-        annotations.get(FILE_ANNOTATION).map(PathBuf::from)
+        self.annotation(FILE_ANNOTATION).map(PathBuf::from)
     }
+
+    /// Does it say that this very SealedSecret was unsealed?
+    pub(super) fn is_settled(&self, source: &Source) -> bool {
+        let digest = self.annotation(DIGEST_ANNOTATION);
+        digest.is_some() && digest == digest_of(source).as_deref() && is_synced(&self.status)
+    }
+
+    fn annotation(&self, key: &str) -> Option<&str> {
+        let annotations = self.metadata.annotations.as_ref()?;
+        annotations.get(key).map(String::as_str)
+    }
+}
+
+/// SHA-256 of the SealedSecret as JSON, in base64.
+pub(super) fn digest_of(source: &Source) -> Option<String> {
+    let Source::Sealed(sealed) = source else {
+        return None;
+    };
+    let json = sealed.to_document().to_string();
+    Some(base64::encode(digest(&SHA256, json.as_bytes()).as_ref()))
 }
 
 /// Name of an object's status file in the folder of its namespace.
@@ -88,7 +122,12 @@ mod tests {
         let good = BTreeMap::new();
         let outcome = Outcome::Unsealed(&good);
         let status = status::next(None, &outcome, Some(7), Timestamp::UNIX_EPOCH).unwrap();
-        let written = StatusFile::new(&id, Some(Path::new("sealed/on: x.yaml")), status);
+        let written = StatusFile::new(
+            &id,
+            Some(Path::new("sealed/on: x.yaml")),
+            Some("d=".into()),
+            status,
+        );
         let text = written.to_yaml();
         assert!(
             text.starts_with("apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\n"),

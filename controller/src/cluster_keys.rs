@@ -1,0 +1,175 @@
+//! Key Secrets of a cluster ↔ key ring.
+//!
+//! A Secret counts if it carries the label of an active key, or has the very name of the key prefix,
+//! as the oldest keys do. What cannot be used is reported by name and skipped.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Secret as ApiSecret;
+use kube::api::{ListParams, PostParams};
+use kube::runtime::watcher::Event;
+use kube::{Api, Client, ResourceExt as _};
+use shared::error_chain;
+use shared::key::NewKey;
+use shared::key_ring::{KeyRing, RingKey};
+use shared::key_secret;
+use shared::resource::{KEY_ACTIVE, KEY_LABEL};
+use tracing::{error, info};
+
+use crate::args::KeyConfig;
+use crate::key_store::{Stored, log_difference, ring_of};
+use crate::store::cluster::secret;
+use crate::store::{StoreError, api};
+
+/// The keys of a namespace.
+pub struct ClusterKeys {
+    api: Api<ApiSecret>,
+    config: KeyConfig,
+    keys: BTreeMap<String, Stored>,
+    /// Seen so far in a list that is still being read.
+    listed: BTreeSet<String>,
+    ring: Arc<KeyRing>,
+    told: BTreeMap<String, String>,
+}
+
+/// By this the API server finds them.
+pub fn selector() -> String {
+    format!("{KEY_LABEL}={KEY_ACTIVE}")
+}
+
+impl ClusterKeys {
+    /// Reads what is there.
+    ///
+    /// # Errors
+    ///
+    /// The API server's answer. A key that cannot be used is no error.
+    pub async fn load(client: Client, config: KeyConfig) -> Result<Self, StoreError> {
+        info!("Searching for existing private keys");
+        let mut keys = Self {
+            api: Api::namespaced(client, &config.namespace),
+            config,
+            keys: BTreeMap::new(),
+            listed: BTreeSet::new(),
+            ring: Arc::default(),
+            told: BTreeMap::new(),
+        };
+        let found = keys
+            .api
+            .list(&ListParams::default().labels(&selector()))
+            .await;
+        for secret in found.map_err(api("cannot list the key Secrets"))? {
+            keys.put(secret);
+        }
+        let legacy = keys.api.get_opt(&keys.config.prefix).await;
+        if let Some(secret) = legacy.map_err(api("cannot read the oldest key Secret"))? {
+            keys.put(secret);
+        }
+        keys.make_ring();
+        Ok(keys)
+    }
+
+    /// The ring as of the last change.
+    pub fn ring(&self) -> &Arc<KeyRing> {
+        &self.ring
+    }
+
+    /// Takes in what the watch tells. Says whether the ring changed.
+    pub fn take(&mut self, event: Event<ApiSecret>) -> bool {
+        match event {
+            Event::Init => self.listed.clear(),
+            Event::InitApply(secret) => {
+                self.listed.insert(secret.name_any());
+                self.put(secret);
+            }
+            Event::InitDone => {
+                let (listed, prefix) = (std::mem::take(&mut self.listed), &self.config.prefix);
+                self.keys
+                    .retain(|name, _| listed.contains(name) || name == prefix);
+                return self.make_ring();
+            }
+            Event::Apply(secret) => {
+                self.put(secret);
+                return self.make_ring();
+            }
+            // Relabelled, or deleted.
+            Event::Delete(secret) => {
+                self.keys.remove(&secret.name_any());
+                self.told.remove(&secret.name_any());
+                return self.make_ring();
+            }
+        }
+        false
+    }
+
+    /// Stores a new key and takes it into the ring.
+    ///
+    /// # Errors
+    ///
+    /// The API server's answer.
+    pub async fn add(&mut self, new: &NewKey) -> Result<(), StoreError> {
+        let (labels, annotations) = (self.config.labels.clone(), self.config.annotations.clone());
+        let mut wanted = key_secret::build("", &self.config.namespace, new, labels, annotations);
+        wanted.metadata.name = None;
+        wanted.metadata.creation_timestamp = None;
+        wanted.metadata.generate_name = Some(self.config.prefix.clone());
+        let created = self
+            .api
+            .create(&PostParams::default(), &secret::to_api(wanted))
+            .await;
+        let created = created.map_err(api("cannot store the new key"))?;
+        let (namespace, name) = (&self.config.namespace, created.name_any());
+        info!(namespace, name, "New key written");
+        let certificate = new.pair.certificate().to_pem();
+        info!(certificate, "Certificate generated");
+        self.put(created);
+        self.make_ring();
+        Ok(())
+    }
+
+    fn put(&mut self, secret: ApiSecret) {
+        let name = secret.name_any();
+        match self.read(secret) {
+            Ok(stored) => {
+                self.told.remove(&name);
+                self.keys.insert(name, stored);
+            }
+            Err(problem) => {
+                // A key that was good and became unreadable stays in use until it is taken out.
+                if self.told.get(&name) != Some(&problem) {
+                    error!(secretname = name, error = problem, "Error reading key");
+                    self.told.insert(name, problem);
+                }
+            }
+        }
+    }
+
+    fn read(&self, secret: ApiSecret) -> Result<Stored, String> {
+        let secret = secret::from_api(secret);
+        let created = secret
+            .metadata
+            .creation_timestamp
+            .as_ref()
+            .map(|time| time.0);
+        let key: RingKey = key_secret::parse(&secret, self.config.priority)
+            .map_err(|error| error_chain(&error))?;
+        Ok(Stored {
+            key: Arc::new(key),
+            created,
+        })
+    }
+
+    fn make_ring(&mut self) -> bool {
+        let ring = ring_of(self.keys.values());
+        log_difference(&self.ring, &ring);
+        let changed = !ring.same_keys(&self.ring);
+        self.ring = Arc::new(ring);
+        changed
+    }
+}
+
+impl std::fmt::Debug for ClusterKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClusterKeys").finish_non_exhaustive()
+    }
+}

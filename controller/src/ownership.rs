@@ -1,0 +1,130 @@
+//! Whose Secret it is, and what becomes of it: the peer's rules of §2.4 and §4.5 over plain data.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use shared::resource::{MANAGED_ANNOTATION, PATCH_ANNOTATION, SKIP_OWNER_ANNOTATION, SealedSecret};
+use shared::secret::Secret;
+
+/// What a Secret without type is.
+const DEFAULT_TYPE: &str = "Opaque";
+
+/// Makes the SealedSecret the owner of a Secret that is about to be written, unless the template
+/// asks for none. A SealedSecret without `uid` cannot own anything.
+pub fn own(secret: &mut Secret, sealed: &SealedSecret) {
+    if has(&secret.metadata, SKIP_OWNER_ANNOTATION) {
+        return;
+    }
+    secret.metadata.owner_references = owner(sealed).map(|owner| vec![owner]);
+}
+
+fn owner(sealed: &SealedSecret) -> Option<OwnerReference> {
+    Some(OwnerReference {
+        api_version: "bitnami.com/v1alpha1".into(),
+        kind: "SealedSecret".into(),
+        name: sealed.metadata.name.clone()?,
+        uid: sealed.metadata.uid.clone()?,
+        controller: Some(true),
+        block_owner_deletion: None,
+    })
+}
+
+/// May the SealedSecret with this metadata and template write that Secret?
+///
+/// Yes, if it controls it already, or if the Secret's own annotations consent: whoever may write
+/// those may write the Secret too, so nobody gains anything by them. A Secret without owner that we
+/// made is known by the annotation that asked for it, if the template still has that.
+pub fn is_ours(existing: &ObjectMeta, sealed: &ObjectMeta, template: &ObjectMeta) -> bool {
+    let unowned = has(existing, SKIP_OWNER_ANNOTATION) && has(template, SKIP_OWNER_ANNOTATION);
+    is_controlled_by(existing, sealed.uid.as_deref())
+        || has(existing, MANAGED_ANNOTATION)
+        || has(existing, PATCH_ANNOTATION)
+        || unowned && controller(existing).is_none()
+}
+
+/// Does the object of that `uid` control it?
+pub fn is_controlled_by(existing: &ObjectMeta, uid: Option<&str>) -> bool {
+    uid.is_some() && controller(existing).map(|owner| owner.uid.as_str()) == uid
+}
+
+fn controller(metadata: &ObjectMeta) -> Option<&OwnerReference> {
+    let owners = metadata.owner_references.as_deref().unwrap_or_default();
+    owners.iter().find(|owner| owner.controller == Some(true))
+}
+
+/// The exact text `true` counts, as in the peer.
+fn has(metadata: &ObjectMeta, annotation: &str) -> bool {
+    let annotations = metadata.annotations.as_ref();
+    annotations
+        .and_then(|annotations| annotations.get(annotation))
+        .is_some_and(|value| value == "true")
+}
+
+/// What an existing Secret becomes. It keeps its identity and whatever the peer leaves alone.
+///
+/// Values, labels and annotations are replaced; with the annotation for merging they are put over
+/// the existing ones. While the SealedSecret is settled, labels and annotations that others added
+/// stay: they are not ours to tidy up.
+pub fn successor(desired: Secret, existing: &Secret, settled: bool) -> Secret {
+    let merges = has(&existing.metadata, PATCH_ANNOTATION);
+    let owns = !merges || has(&existing.metadata, MANAGED_ANNOTATION);
+    let mut next = existing.clone();
+    if merges {
+        next.data.extend(desired.data);
+        next.type_ = desired.type_.or(next.type_);
+        next.immutable = desired.immutable.or(next.immutable);
+    } else {
+        next.data = desired.data;
+        next.type_ = desired.type_;
+        next.immutable = desired.immutable;
+    }
+    let (metadata, wanted) = (&mut next.metadata, desired.metadata);
+    put(&mut metadata.labels, wanted.labels, merges || settled);
+    put(
+        &mut metadata.annotations,
+        wanted.annotations,
+        merges || settled,
+    );
+    if owns {
+        metadata.owner_references = wanted.owner_references;
+    }
+    next
+}
+
+type Texts = Option<BTreeMap<String, String>>;
+
+fn put(into: &mut Texts, wanted: Texts, keeps_others: bool) {
+    if keeps_others {
+        into.get_or_insert_default()
+            .extend(wanted.unwrap_or_default());
+    } else {
+        *into = wanted;
+    }
+}
+
+/// Do both say the same to an API server? Absent and empty are one, and so are no type and
+/// `Opaque`.
+pub fn is_like(next: &Secret, existing: &Secret) -> bool {
+    let owners = |secret: &Secret| secret.metadata.owner_references.clone().unwrap_or_default();
+    let texts = |texts: &Texts| texts.clone().unwrap_or_default();
+    let (a, b) = (&next.metadata, &existing.metadata);
+    next.data == existing.data
+        && secret_type(next) == secret_type(existing)
+        && next.immutable.unwrap_or_default() == existing.immutable.unwrap_or_default()
+        && owners(next) == owners(existing)
+        && texts(&a.labels) == texts(&b.labels)
+        && texts(&a.annotations) == texts(&b.annotations)
+}
+
+/// The type as an API server fills it in.
+pub fn secret_type(secret: &Secret) -> &str {
+    let type_ = secret.type_.as_deref().unwrap_or_default();
+    if type_.is_empty() {
+        DEFAULT_TYPE
+    } else {
+        type_
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,135 @@
+use shared::plain::Plain;
+
+use super::*;
+
+fn texts(pairs: &[(&str, &str)]) -> Texts {
+    let pair = |(k, v): &(&str, &str)| ((*k).to_owned(), (*v).to_owned());
+    (!pairs.is_empty()).then(|| pairs.iter().map(pair).collect())
+}
+
+fn metadata(annotations: &[(&str, &str)], controller: Option<&str>) -> ObjectMeta {
+    let owner = |uid: &str| OwnerReference {
+        uid: uid.into(),
+        controller: Some(true),
+        ..OwnerReference::default()
+    };
+    ObjectMeta {
+        annotations: texts(annotations),
+        owner_references: controller.map(|uid| vec![owner(uid)]),
+        ..ObjectMeta::default()
+    }
+}
+
+fn secret(annotations: &[(&str, &str)], controller: Option<&str>, data: &[(&str, &str)]) -> Secret {
+    let item = |(k, v): &(&str, &str)| ((*k).to_owned(), Plain::from((*v).to_owned()));
+    Secret {
+        metadata: metadata(annotations, controller),
+        data: data.iter().map(item).collect(),
+        ..Secret::default()
+    }
+}
+
+#[test]
+fn a_secret_is_ours_by_its_controller_or_by_its_own_consent() {
+    let sealed = ObjectMeta {
+        uid: Some("u".into()),
+        ..ObjectMeta::default()
+    };
+    let plain = metadata(&[], None);
+    let skips = metadata(&[(SKIP_OWNER_ANNOTATION, "true")], None);
+    for (why, existing, template, want) in [
+        ("nobody's", metadata(&[], None), &plain, false),
+        ("ours", metadata(&[], Some("u")), &plain, true),
+        ("another one's", metadata(&[], Some("v")), &plain, false),
+        (
+            "managed",
+            metadata(&[(MANAGED_ANNOTATION, "true")], None),
+            &plain,
+            true,
+        ),
+        (
+            "not quite managed",
+            metadata(&[(MANAGED_ANNOTATION, "True")], None),
+            &plain,
+            false,
+        ),
+        (
+            "to be merged into",
+            metadata(&[(PATCH_ANNOTATION, "true")], Some("v")),
+            &plain,
+            true,
+        ),
+        ("made without owner", skips.clone(), &skips, true),
+        (
+            "made without owner, which is no longer asked for",
+            skips.clone(),
+            &plain,
+            false,
+        ),
+        (
+            "without owner by its annotation, and yet another one's",
+            metadata(&[(SKIP_OWNER_ANNOTATION, "true")], Some("v")),
+            &skips,
+            false,
+        ),
+    ] {
+        assert_eq!(is_ours(&existing, &sealed, template), want, "{why}");
+    }
+    assert!(!is_controlled_by(&metadata(&[], Some("")), None));
+}
+
+#[test]
+fn replacing_drops_what_others_added_unless_the_object_is_settled() {
+    let existing = secret(
+        &[("theirs", "1"), ("ours", "old")],
+        None,
+        &[("a", "1"), ("b", "2")],
+    );
+    let desired = || secret(&[("ours", "new")], Some("u"), &[("a", "3")]);
+    let next = successor(desired(), &existing, false);
+    assert_eq!(next.metadata.annotations, texts(&[("ours", "new")]));
+    assert_eq!(next.data, desired().data);
+    assert!(is_controlled_by(&next.metadata, Some("u")));
+    let next = successor(desired(), &existing, true);
+    assert_eq!(
+        next.metadata.annotations,
+        texts(&[("ours", "new"), ("theirs", "1")])
+    );
+}
+
+#[test]
+fn merging_adds_and_takes_ownership_only_with_consent() {
+    for (annotations, owner) in [
+        (&[(PATCH_ANNOTATION, "true")][..], Some("v")),
+        (
+            &[(PATCH_ANNOTATION, "true"), (MANAGED_ANNOTATION, "true")][..],
+            Some("u"),
+        ),
+    ] {
+        let mut existing = secret(annotations, Some("v"), &[("a", "1"), ("b", "2")]);
+        existing.type_ = Some("kubernetes.io/tls".into());
+        let next = successor(
+            secret(&[("x", "y")], Some("u"), &[("a", "3")]),
+            &existing,
+            false,
+        );
+        assert_eq!(next.data, secret(&[], None, &[("a", "3"), ("b", "2")]).data);
+        assert_eq!(next.type_, existing.type_);
+        assert_eq!(
+            next.metadata.annotations.as_ref().unwrap().len(),
+            annotations.len() + 1
+        );
+        assert!(is_controlled_by(&next.metadata, owner));
+    }
+}
+
+#[test]
+fn c16_no_type_is_opaque() {
+    let mut opaque = secret(&[], None, &[]);
+    opaque.type_ = Some("Opaque".into());
+    opaque.immutable = Some(false);
+    opaque.metadata.labels = Some(BTreeMap::new());
+    assert!(is_like(&secret(&[], None, &[]), &opaque));
+    opaque.type_ = Some("kubernetes.io/tls".into());
+    assert!(!is_like(&secret(&[], None, &[]), &opaque));
+}

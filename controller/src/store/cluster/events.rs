@@ -1,0 +1,174 @@
+//! core/v1 Events, because the peer's role grants no others. One that repeats is counted, not made
+//! again.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use serde_json::json;
+use shared::resource::time;
+use tracing::debug;
+
+use crate::store::{News, ObjectId, api_answer};
+
+/// The peer's name for itself.
+const COMPONENT: &str = "sealed-secrets";
+/// Longest message that an API server takes.
+const MESSAGE: usize = 1024;
+/// Longest name, less what makes it unique.
+const NAME: usize = 253 - 17;
+
+pub(super) struct Events {
+    client: Client,
+    /// The newest of each object: what repeats follows itself.
+    last: Mutex<BTreeMap<ObjectId, Told>>,
+}
+
+#[derive(Debug, Clone)]
+struct Told {
+    news: News,
+    name: String,
+    count: i32,
+}
+
+impl Events {
+    pub(super) fn new(client: Client) -> Self {
+        Self {
+            client,
+            last: Mutex::default(),
+        }
+    }
+
+    pub(super) fn forget(&self, id: &ObjectId) {
+        self.last().remove(id);
+    }
+
+    /// What cannot be told is logged for whoever debugs, and no more: the status says it too.
+    pub(super) async fn tell(
+        &self,
+        id: &ObjectId,
+        uid: Option<String>,
+        news: News,
+        now: Timestamp,
+    ) {
+        let news = News {
+            message: cut(news.message, MESSAGE),
+            ..news
+        };
+        let last = self
+            .last()
+            .get(id)
+            .filter(|told| told.news == news)
+            .cloned();
+        let told = match last {
+            Some(told) => self.count(id, told, now).await,
+            None => self.create(id, uid, news, now).await,
+        };
+        match told {
+            Ok(told) => {
+                self.last().insert(id.clone(), told);
+            }
+            Err(error) => {
+                self.forget(id);
+                debug!(error = api_answer(&error), "Cannot write an event");
+            }
+        }
+    }
+
+    async fn create(
+        &self,
+        id: &ObjectId,
+        uid: Option<String>,
+        news: News,
+        now: Timestamp,
+    ) -> Result<Told, kube::Error> {
+        let name = format!(
+            "{}.{:016x}",
+            cut(id.name.clone(), NAME),
+            rand::random::<u64>()
+        );
+        let event = event(id, uid, &news, &name, time(now));
+        self.api(id).create(&PostParams::default(), &event).await?;
+        Ok(Told {
+            news,
+            name,
+            count: 1,
+        })
+    }
+
+    async fn count(&self, id: &ObjectId, told: Told, now: Timestamp) -> Result<Told, kube::Error> {
+        let count = told.count.saturating_add(1);
+        let patch = Patch::Merge(json!({ "count": count, "lastTimestamp": time(now) }));
+        self.api(id)
+            .patch(&told.name, &PatchParams::default(), &patch)
+            .await?;
+        Ok(Told { count, ..told })
+    }
+
+    fn api(&self, id: &ObjectId) -> Api<Event> {
+        Api::namespaced(self.client.clone(), &id.namespace)
+    }
+
+    fn last(&self) -> MutexGuard<'_, BTreeMap<ObjectId, Told>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn event(id: &ObjectId, uid: Option<String>, news: &News, name: &str, now: Time) -> Event {
+    Event {
+        metadata: ObjectMeta {
+            name: Some(name.into()),
+            namespace: Some(id.namespace.clone()),
+            ..ObjectMeta::default()
+        },
+        involved_object: ObjectReference {
+            api_version: Some("bitnami.com/v1alpha1".into()),
+            kind: Some("SealedSecret".into()),
+            namespace: Some(id.namespace.clone()),
+            name: Some(id.name.clone()),
+            uid,
+            ..ObjectReference::default()
+        },
+        type_: Some(if news.is_warning { "Warning" } else { "Normal" }.into()),
+        reason: Some(news.reason.into()),
+        message: Some(news.message.clone()),
+        source: Some(EventSource {
+            component: Some(COMPONENT.into()),
+            host: None,
+        }),
+        count: Some(1),
+        first_timestamp: Some(now.clone()),
+        last_timestamp: Some(now),
+        ..Event::default()
+    }
+}
+
+/// At most so many bytes, and whole characters.
+fn cut(mut text: String, limit: usize) -> String {
+    let end = (0..=limit.min(text.len()))
+        .rev()
+        .find(|at| text.is_char_boundary(*at));
+    text.truncate(end.unwrap_or(0));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cuts_between_characters() {
+        for (text, limit, want) in [
+            ("abc", 5, "abc"),
+            ("abc", 2, "ab"),
+            ("aé", 2, "a"),
+            ("", 0, ""),
+        ] {
+            assert_eq!(cut(text.into(), limit), want);
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! Objects in a cluster: SealedSecrets from a watch, Secrets read and written one by one, statuses
+//! and events.
+//!
+//! It needs no more than the roles of the peer give: Secrets are written by POST and PUT with the
+//! `resourceVersion` that was read, statuses by PUT, events by POST and PATCH.
+
+mod catalogue;
+mod events;
+pub(crate) mod secret;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1 as core;
+use kube::api::{ApiResource, DeleteParams, DynamicObject, PostParams, Preconditions};
+use kube::core::PartialObjectMeta;
+use kube::{Api, Client};
+use serde_json::json;
+use shared::resource::{SealedSecret, SealedSecretStatus};
+use shared::secret::Secret;
+use tracing::warn;
+
+use crate::decide::{Existing, Held, Plan};
+use crate::ownership;
+use crate::store::{News, ObjectId, Observed, Source, Store, StoreError, api};
+pub use catalogue::sealed_secrets;
+use catalogue::{Catalogue, Entry};
+use events::Events;
+
+/// A status that somebody else changed meanwhile is read and written again so often before it is
+/// left to the next attempt.
+const STATUS_TRIES: usize = 5;
+
+/// The store in a cluster.
+pub struct ClusterStore {
+    client: Client,
+    catalogue: Mutex<Catalogue>,
+    events: Events,
+    /// Deletes Secrets itself instead of leaving it to the garbage collector.
+    deletes: bool,
+    /// The definition in the cluster drops our fields of the status.
+    is_pruned: AtomicBool,
+}
+
+impl ClusterStore {
+    /// Knows no object yet. `deletes` is `--old-gc-behavior`.
+    pub fn new(client: Client, deletes: bool) -> Self {
+        Self {
+            events: Events::new(client.clone()),
+            client,
+            catalogue: Mutex::default(),
+            deletes,
+            is_pruned: AtomicBool::new(false),
+        }
+    }
+
+    /// Takes in a SealedSecret as the watch gave it. Says which object is to be looked at, if the
+    /// change concerns us.
+    pub fn take(&self, object: DynamicObject) -> Option<ObjectId> {
+        self.catalogue().take(object)
+    }
+
+    /// Takes note that a SealedSecret is gone.
+    pub fn lose(&self, object: &DynamicObject) -> Option<ObjectId> {
+        let id = id_of(&object.metadata)?;
+        self.catalogue().lose(&id).then_some(id)
+    }
+
+    /// The objects of that namespace, or of all, that a complete list does not have.
+    pub fn lose_all_but(
+        &self,
+        namespace: Option<&str>,
+        listed: &std::collections::BTreeSet<ObjectId>,
+    ) -> Vec<ObjectId> {
+        let mut catalogue = self.catalogue();
+        let lost = catalogue.missing(namespace, listed);
+        for id in &lost {
+            catalogue.lose(id);
+        }
+        lost
+    }
+
+    /// Takes in a Secret's metadata. Says which object is to be looked at: one whose Secret is not
+    /// as we know it.
+    pub fn take_secret(&self, secret: &PartialObjectMeta<core::Secret>) -> Option<ObjectId> {
+        let id = id_of(&secret.metadata)?;
+        let version = secret.metadata.resource_version.as_deref();
+        self.catalogue().is_news(&id, version).then_some(id)
+    }
+
+    /// Takes note that a Secret is gone.
+    pub fn lose_secret(&self, secret: &PartialObjectMeta<core::Secret>) -> Option<ObjectId> {
+        let id = id_of(&secret.metadata)?;
+        self.catalogue().is_news(&id, None).then_some(id)
+    }
+
+    /// Every object in that namespace, or in all, whose Secret a complete list does not have.
+    pub fn without_secret(
+        &self,
+        namespace: Option<&str>,
+        listed: &std::collections::BTreeSet<ObjectId>,
+    ) -> Vec<ObjectId> {
+        self.catalogue().without_secret(namespace, listed)
+    }
+
+    fn catalogue(&self) -> MutexGuard<'_, Catalogue> {
+        self.catalogue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn secrets(&self, id: &ObjectId) -> Api<core::Secret> {
+        Api::namespaced(self.client.clone(), &id.namespace)
+    }
+
+    fn sealed(&self, id: &ObjectId) -> Api<DynamicObject> {
+        let kind = ApiResource::erase::<SealedSecret>(&());
+        Api::namespaced_with(self.client.clone(), &id.namespace, &kind)
+    }
+
+    async fn secret(&self, id: &ObjectId) -> Result<Option<Secret>, StoreError> {
+        let found = self.secrets(id).get_opt(&id.name).await;
+        let found = found.map_err(api("cannot read the Secret"))?;
+        let secret = found.map(secret::from_api);
+        let version = secret
+            .as_ref()
+            .and_then(|s| s.metadata.resource_version.clone());
+        self.catalogue().saw_secret(id, version);
+        Ok(secret)
+    }
+
+    async fn existing(&self, id: &ObjectId, entry: &Entry) -> Result<Existing, StoreError> {
+        let Some(secret) = self.secret(id).await? else {
+            return Ok(Existing::Absent);
+        };
+        let is_ours = match &entry.source {
+            Source::Sealed(sealed) => ownership::is_ours(
+                &secret.metadata,
+                &sealed.metadata,
+                &sealed.spec.template.metadata,
+            ),
+            Source::Malformed(_) | Source::Gone => {
+                ownership::is_controlled_by(&secret.metadata, entry.uid.as_deref())
+            }
+        };
+        Ok(if is_ours {
+            Existing::Ours(Held::Secret(Box::new(secret)))
+        } else {
+            Existing::Foreign
+        })
+    }
+
+    /// A Secret without SealedSecret is the garbage collector's, unless the user wants it the old
+    /// way. Then the API server is asked whether the object is really gone: one that a label
+    /// selector no longer matches is gone for the watch only.
+    async fn gone(&self, id: &ObjectId, entry: Option<Entry>) -> Result<Observed, StoreError> {
+        let existing = match entry {
+            Some(entry) if self.deletes && !self.is_there(id).await? => {
+                self.existing(id, &entry).await?
+            }
+            _ => Existing::Absent,
+        };
+        Ok(Observed {
+            source: Source::Gone,
+            existing,
+            status: None,
+            settled: false,
+        })
+    }
+
+    async fn is_there(&self, id: &ObjectId) -> Result<bool, StoreError> {
+        let found = self.sealed(id).get_opt(&id.name).await;
+        Ok(found
+            .map_err(api("cannot read the SealedSecret"))?
+            .is_some())
+    }
+
+    async fn create(&self, id: &ObjectId, secret: Secret) -> Result<(), StoreError> {
+        let secret = secret::to_api(secret);
+        let created = self
+            .secrets(id)
+            .create(&PostParams::default(), &secret)
+            .await;
+        let created = created.map_err(api("cannot create the Secret"))?;
+        self.catalogue()
+            .saw_secret(id, created.metadata.resource_version);
+        Ok(())
+    }
+
+    async fn replace(&self, id: &ObjectId, secret: Secret) -> Result<(), StoreError> {
+        let secret = secret::to_api(secret);
+        let replaced = self
+            .secrets(id)
+            .replace(&id.name, &PostParams::default(), &secret)
+            .await;
+        let replaced = replaced.map_err(api("cannot update the Secret"))?;
+        self.catalogue()
+            .saw_secret(id, replaced.metadata.resource_version);
+        Ok(())
+    }
+
+    /// The very Secret that was judged ours, and no other that came in its place.
+    async fn remove(&self, id: &ObjectId) -> Result<(), StoreError> {
+        let Some(secret) = self.secret(id).await? else {
+            return Ok(());
+        };
+        let uid = self
+            .catalogue()
+            .entry(id)
+            .and_then(|entry| entry.uid.clone());
+        if !ownership::is_controlled_by(&secret.metadata, uid.as_deref()) {
+            return Ok(());
+        }
+        let precondition = Preconditions {
+            uid: secret.metadata.uid,
+            resource_version: secret.metadata.resource_version,
+        };
+        let params = DeleteParams::default().preconditions(precondition);
+        match self.secrets(id).delete(&id.name, &params).await {
+            Err(error) if !is(&error, 404) => Err(api("cannot delete the Secret")(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes the status; whoever changed the object meanwhile is asked for the new version and
+    /// keeps what he wrote elsewhere.
+    async fn write_status(
+        &self,
+        id: &ObjectId,
+        entry: Entry,
+        status: SealedSecretStatus,
+    ) -> Result<(), StoreError> {
+        let sealed = self.sealed(id);
+        let mut version = entry.resource_version;
+        for _ in 0..STATUS_TRIES {
+            let body = status_body(id, version.as_deref(), &status);
+            match sealed
+                .replace_status(&id.name, &PostParams::default(), &body)
+                .await
+            {
+                Ok(answer) => {
+                    self.notice_pruning(&status, &answer);
+                    self.catalogue().wrote_status(&answer);
+                    return Ok(());
+                }
+                Err(error) if is(&error, 404) => return Ok(()),
+                Err(error) if is(&error, 409) => {
+                    let current = sealed.get_opt(&id.name).await;
+                    let Some(current) = current.map_err(api("cannot read the SealedSecret"))?
+                    else {
+                        return Ok(());
+                    };
+                    // Another object or spec: its own pass will say what became of it.
+                    if current.metadata.uid != entry.uid
+                        || current.metadata.generation != entry.generation
+                    {
+                        return Ok(());
+                    }
+                    version = current.metadata.resource_version;
+                }
+                Err(error) => return Err(api("cannot update the status")(error)),
+            }
+        }
+        Err(StoreError::Contended)
+    }
+
+    fn notice_pruning(&self, sent: &SealedSecretStatus, answer: &DynamicObject) {
+        let pruned = !sent.items.is_empty() && answer.data["status"]["items"].is_null();
+        if pruned && !self.is_pruned.swap(true, Ordering::Relaxed) {
+            warn!(
+                "The definition of SealedSecrets in this cluster drops `status.items`, which names the key \
+                 behind each item: apply the definition that comes with this controller"
+            );
+        }
+    }
+}
+
+impl Store for ClusterStore {
+    async fn gather(&self, id: &ObjectId) -> Result<Observed, StoreError> {
+        let entry = self.catalogue().entry(id).cloned();
+        match entry {
+            Some(entry) if entry.source != Source::Gone => Ok(Observed {
+                existing: self.existing(id, &entry).await?,
+                settled: entry.is_settled(),
+                source: entry.source,
+                status: entry.status,
+            }),
+            entry => self.gone(id, entry).await,
+        }
+    }
+
+    async fn apply(&self, id: &ObjectId, plan: Plan) -> Result<(), StoreError> {
+        match plan {
+            Plan::Create(secret) => self.create(id, *secret).await,
+            Plan::Replace(secret) => self.replace(id, *secret).await,
+            Plan::Remove => self.remove(id).await,
+            Plan::Leave | Plan::Refuse(_) => Ok(()),
+        }
+    }
+
+    async fn record(
+        &self,
+        id: &ObjectId,
+        status: Option<SealedSecretStatus>,
+    ) -> Result<(), StoreError> {
+        let Some(mut status) = status else {
+            self.catalogue().forget(id);
+            self.events.forget(id);
+            return Ok(());
+        };
+        let Some(entry) = self.catalogue().entry(id).cloned() else {
+            return Ok(());
+        };
+        if self.is_pruned.load(Ordering::Relaxed) {
+            status.items.clear();
+            if entry.status.as_ref() == Some(&status) {
+                return Ok(());
+            }
+        }
+        self.write_status(id, entry, status).await
+    }
+
+    async fn announce(&self, id: &ObjectId, news: News) {
+        let entry = self.catalogue().entry(id).cloned();
+        let uid = entry.and_then(|entry| entry.uid);
+        self.events.tell(id, uid, news, Timestamp::now()).await;
+    }
+}
+
+/// Without `spec`: the API server takes that of the stored object.
+fn status_body(id: &ObjectId, version: Option<&str>, status: &SealedSecretStatus) -> DynamicObject {
+    let mut body = DynamicObject::new(&id.name, &ApiResource::erase::<SealedSecret>(&()))
+        .within(&id.namespace);
+    body.metadata.resource_version = version.map(str::to_owned);
+    body.data = json!({ "status": status });
+    body
+}
+
+fn id_of(metadata: &kube::core::ObjectMeta) -> Option<ObjectId> {
+    Some(ObjectId {
+        namespace: metadata.namespace.clone()?,
+        name: metadata.name.clone()?,
+    })
+}
+
+fn is(error: &kube::Error, code: u16) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == code)
+}
+
+impl std::fmt::Debug for ClusterStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClusterStore").finish_non_exhaustive()
+    }
+}

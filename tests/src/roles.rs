@@ -1,0 +1,95 @@
+//! The rights that the peer's own manifests give its controller: section 6.1 of the behaviour
+//! reference, after `controller.jsonnet` and the chart. A drop-in has to live on them.
+
+use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
+use kube::Api;
+use kube::api::PostParams;
+use serde_json::{Value, json};
+
+use crate::control_plane::Namespace;
+
+/// The account that the controller runs as.
+pub const ACCOUNT: &str = "sealed-secrets-controller";
+
+/// Where its rights hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// In every namespace, as the peer's plain manifests have it.
+    Cluster,
+    /// In its own namespace only, as with `rbac.namespacedRoles` of the chart.
+    Namespace,
+}
+
+/// Makes the account in this namespace, and gives it the rights.
+pub async fn grant(namespace: &Namespace<'_>, reach: Reach) {
+    let _: ServiceAccount = namespace
+        .create_object(json!({ "metadata": { "name": ACCOUNT } }))
+        .await;
+    bind(namespace, "sealed-secrets-key-admin", &key_admin()).await;
+    match reach {
+        Reach::Cluster => bind_everywhere(namespace).await,
+        Reach::Namespace => bind(namespace, "secrets-unsealer", &unsealer()).await,
+    }
+}
+
+/// Gives the account of `home` the rights of an additional namespace.
+pub async fn grant_also(home: &Namespace<'_>, namespace: &Namespace<'_>) {
+    let _: Role = namespace
+        .create_object(role("secrets-unsealer", &unsealer()))
+        .await;
+    let binding = binding("secrets-unsealer", "Role", home.name());
+    let _: RoleBinding = namespace.create_object(binding).await;
+}
+
+fn unsealer() -> Value {
+    json!([
+        { "apiGroups": ["bitnami.com"], "resources": ["sealedsecrets"], "verbs": ["get", "list", "watch"] },
+        { "apiGroups": ["bitnami.com"], "resources": ["sealedsecrets/status"], "verbs": ["update"] },
+        { "apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "list", "create", "update", "delete", "watch"] },
+        { "apiGroups": [""], "resources": ["events"], "verbs": ["create", "patch"] },
+        { "apiGroups": [""], "resources": ["namespaces"], "verbs": ["get"] },
+    ])
+}
+
+fn key_admin() -> Value {
+    json!([
+        { "apiGroups": [""], "resources": ["secrets"], "resourceNames": ["sealed-secrets-key"], "verbs": ["get"] },
+        { "apiGroups": [""], "resources": ["secrets"], "verbs": ["create", "list"] },
+    ])
+}
+
+async fn bind(namespace: &Namespace<'_>, name: &str, rules: &Value) {
+    let _: Role = namespace.create_object(role(name, rules)).await;
+    let _: RoleBinding = namespace
+        .create_object(binding(name, "Role", namespace.name()))
+        .await;
+}
+
+/// Under names of its own, because tests share the cluster.
+async fn bind_everywhere(namespace: &Namespace<'_>) {
+    let client = namespace.client();
+    let name = format!("secrets-unsealer-{}", namespace.name());
+    let role: ClusterRole = serde_json::from_value(role(&name, &unsealer())).unwrap();
+    let roles = Api::<ClusterRole>::all(client.clone());
+    roles.create(&PostParams::default(), &role).await.unwrap();
+    let binding = binding(&name, "ClusterRole", namespace.name());
+    let binding: ClusterRoleBinding = serde_json::from_value(binding).unwrap();
+    let bindings = Api::<ClusterRoleBinding>::all(client);
+    bindings
+        .create(&PostParams::default(), &binding)
+        .await
+        .unwrap();
+}
+
+fn role(name: &str, rules: &Value) -> Value {
+    json!({ "metadata": { "name": name }, "rules": rules })
+}
+
+fn binding(name: &str, kind: &str, home: &str) -> Value {
+    json!({
+        "metadata": { "name": name },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name },
+        "subjects": [{ "kind": "ServiceAccount", "name": ACCOUNT, "namespace": home }],
+    })
+}

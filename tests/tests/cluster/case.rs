@@ -1,0 +1,253 @@
+//! A namespace with a controller of its own.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{Event, Secret as ApiSecret};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt as _};
+use serde_json::{Value, json};
+use shared::key::{KeySize, KeySpec, NewKey};
+use shared::key_secret;
+use shared::plain::Plain;
+use shared::resource::{Condition, SealedSecret};
+use shared::scope::Scope;
+use shared::seal::seal;
+use shared::secret::Secret;
+use tests::cluster_controller::ClusterController;
+use tests::control_plane::{ControlPlane, Namespace};
+use tests::patience::until;
+use tests::roles::{self, Reach};
+
+/// Two keys for all tests: making one takes a while. The second is the newer.
+pub static KEYS: LazyLock<[NewKey; 2]> = LazyLock::new(|| [key(1_700_000_000), key(1_700_000_001)]);
+
+fn key(second: i64) -> NewKey {
+    let spec = KeySpec {
+        size: KeySize::Rsa2048,
+        ttl: SignedDuration::from_hours(87_600),
+        common_name: String::new(),
+    };
+    let now = Timestamp::from_second(second).unwrap();
+    spec.generate(now, &mut rand::rng()).unwrap()
+}
+
+pub struct Case {
+    pub plane: &'static ControlPlane,
+    pub namespace: Namespace<'static>,
+    pub controller: ClusterController,
+}
+
+impl Case {
+    pub async fn new(purpose: &str) -> Self {
+        Self::with(purpose, &[]).await
+    }
+
+    pub async fn with(purpose: &str, words: &[&str]) -> Self {
+        let plane = ControlPlane::shared().await;
+        let namespace = plane.namespace(purpose).await;
+        roles::grant(&namespace, Reach::Namespace).await;
+        put_key(&namespace, "key-0", &KEYS[0]).await;
+        let controller = ClusterController::start(plane, &namespace, words).await;
+        Self {
+            plane,
+            namespace,
+            controller,
+        }
+    }
+
+    pub async fn restart(mut self, words: &[&str]) -> Self {
+        assert_eq!(self.controller.stop(), Some(0));
+        self.controller = ClusterController::start(self.plane, &self.namespace, words).await;
+        self
+    }
+
+    /// A SealedSecret for the first key, not yet in the cluster.
+    pub fn sealed(&self, name: &str, items: &[(&str, &str)]) -> SealedSecret {
+        sealed_for(&KEYS[0], self.namespace.name(), name, items, Scope::Strict)
+    }
+
+    /// Seals and creates.
+    pub async fn seal(&self, name: &str, items: &[(&str, &str)]) -> SealedSecret {
+        self.create(&self.sealed(name, items)).await
+    }
+
+    pub async fn create(&self, sealed: &SealedSecret) -> SealedSecret {
+        self.sealed_secrets()
+            .create(&PostParams::default(), sealed)
+            .await
+            .unwrap()
+    }
+
+    /// Changes a SealedSecret by a merge patch.
+    pub async fn patch(&self, name: &str, patch: Value) -> SealedSecret {
+        let patch = Patch::Merge(patch);
+        self.sealed_secrets()
+            .patch(name, &PatchParams::default(), &patch)
+            .await
+            .unwrap()
+    }
+
+    pub async fn patch_secret(&self, name: &str, patch: Value) -> ApiSecret {
+        let patch = Patch::Merge(patch);
+        self.secrets()
+            .patch(name, &PatchParams::default(), &patch)
+            .await
+            .unwrap()
+    }
+
+    pub async fn create_secret(&self, object: Value) -> ApiSecret {
+        self.namespace.create_object(object).await
+    }
+
+    pub async fn delete_secret(&self, name: &str) {
+        self.secrets()
+            .delete(name, &DeleteParams::default())
+            .await
+            .unwrap();
+    }
+
+    pub async fn delete(&self, name: &str) {
+        self.sealed_secrets()
+            .delete(name, &DeleteParams::default())
+            .await
+            .unwrap();
+    }
+
+    pub fn sealed_secrets(&self) -> Api<SealedSecret> {
+        self.namespace.api()
+    }
+
+    pub fn secrets(&self) -> Api<ApiSecret> {
+        self.namespace.api()
+    }
+
+    pub async fn secret(&self, name: &str) -> Option<ApiSecret> {
+        self.secrets().get_opt(name).await.unwrap()
+    }
+
+    /// Waits until the Secret has these values and no others.
+    pub async fn holds(&self, name: &str, items: &[(&str, &str)]) -> ApiSecret {
+        let want = values(items);
+        until(
+            &format!("{name} holds {items:?}\n{}", self.controller.log()),
+            async || {
+                let secret = self.secret(name).await?;
+                (secret.data.clone().unwrap_or_default() == want).then_some(secret)
+            },
+        )
+        .await
+    }
+
+    pub async fn has_no_secret(&self, name: &str) {
+        until(&format!("{name} is gone"), async || {
+            self.secret(name).await.is_none().then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until a condition of the newest generation satisfies.
+    pub async fn condition(&self, name: &str, fits: impl Fn(&Condition) -> bool) -> Condition {
+        let what = format!(
+            "the condition of {name} is as expected\n{}",
+            self.controller.log()
+        );
+        until(&what, async || {
+            let object = self.sealed_secrets().get(name).await.unwrap();
+            let status = object.status?;
+            let synced = status.conditions.first()?.clone();
+            let current = status.observed_generation == object.metadata.generation;
+            (current && fits(&synced)).then_some(synced)
+        })
+        .await
+    }
+
+    pub async fn is_synced(&self, name: &str) {
+        self.condition(name, |synced| synced.status == "True").await;
+    }
+
+    /// Waits until it failed, and gives the message.
+    pub async fn failure(&self, name: &str) -> String {
+        let condition = self
+            .condition(name, |synced| synced.status == "False")
+            .await;
+        condition.message.unwrap_or_default()
+    }
+
+    /// Waits for an event with that reason.
+    pub async fn event(&self, name: &str, reason: &str) -> Event {
+        until(
+            &format!("event {reason} of {name}\n{}", self.controller.log()),
+            async || {
+                let events = self.events().await;
+                events.into_iter().find(|event| {
+                    event.involved_object.name.as_deref() == Some(name)
+                        && event.reason.as_deref() == Some(reason)
+                })
+            },
+        )
+        .await
+    }
+
+    pub async fn events(&self) -> Vec<Event> {
+        self.namespace
+            .api::<Event>()
+            .list(&ListParams::default())
+            .await
+            .unwrap()
+            .items
+    }
+
+    /// Waits until the controller has dealt with everything that happened before: a later object is
+    /// done, and so is the look at it.
+    pub async fn rest(&self, name: &str) {
+        let marker = format!("marker-of-{name}");
+        self.seal(&marker, &[("a", "1")]).await;
+        self.is_synced(&marker).await;
+    }
+}
+
+pub fn values(items: &[(&str, &str)]) -> BTreeMap<String, ByteString> {
+    let item =
+        |(key, value): &(&str, &str)| ((*key).to_owned(), ByteString(value.as_bytes().to_vec()));
+    items.iter().map(item).collect()
+}
+
+pub fn sealed_for(
+    key: &NewKey,
+    namespace: &str,
+    name: &str,
+    items: &[(&str, &str)],
+    scope: Scope,
+) -> SealedSecret {
+    let mut secret = Secret::default();
+    secret.metadata.namespace = Some(namespace.into());
+    secret.metadata.name = Some(name.into());
+    scope.annotate(secret.metadata.annotations.get_or_insert_default());
+    for (item, value) in items {
+        secret
+            .data
+            .insert((*item).into(), Plain::from((*value).to_owned()));
+    }
+    let public = key.pair.certificate().public_key();
+    seal(&secret, public, &mut rand::rng()).unwrap()
+}
+
+/// Stores a key, as the controller itself would.
+pub async fn put_key(namespace: &Namespace<'_>, name: &str, key: &NewKey) {
+    let secret = key_secret::build(
+        name,
+        namespace.name(),
+        key,
+        BTreeMap::new(),
+        BTreeMap::new(),
+    );
+    let object: ApiSecret = namespace.create_object(secret.to_document()).await;
+    assert_eq!(object.name_any(), name);
+}
+
+pub fn template_annotations(annotations: &Value) -> Value {
+    json!({ "spec": { "template": { "metadata": { "annotations": annotations } } } })
+}

@@ -1,0 +1,108 @@
+//! Edits of others on our Secrets.
+
+use kube::ResourceExt as _;
+use serde_json::json;
+use tests::patience::until;
+
+use crate::case::Case;
+
+#[tokio::test]
+async fn c27_an_edit_by_hand_is_put_right_and_told() {
+    let case = Case::new("drift").await;
+    case.seal("db", &[("a", "1")]).await;
+    case.holds("db", &[("a", "1")]).await;
+    case.is_synced("db").await;
+    case.patch_secret(
+        "db",
+        json!({ "stringData": { "a": "edited", "b": "added" } }),
+    )
+    .await;
+    case.holds("db", &[("a", "1")]).await;
+    case.event("db", "DriftCorrected").await;
+    case.is_synced("db").await;
+}
+
+#[tokio::test]
+async fn labels_and_annotations_of_others_are_not_drift_and_survive_a_correction() {
+    let case = Case::new("labels").await;
+    case.seal("db", &[("a", "1")]).await;
+    case.holds("db", &[("a", "1")]).await;
+    case.is_synced("db").await;
+    let edited = case
+        .patch_secret("db", json!({ "metadata": { "labels": { "theirs": "1" } } }))
+        .await;
+    case.rest("labels").await;
+    let secret = case.secret("db").await.unwrap();
+    assert_eq!(secret.resource_version(), edited.resource_version());
+    case.patch_secret("db", json!({ "stringData": { "a": "edited" } }))
+        .await;
+    let secret = case.holds("db", &[("a", "1")]).await;
+    assert_eq!(secret.labels().get("theirs").map(String::as_str), Some("1"));
+}
+
+#[tokio::test]
+async fn a_removed_owner_is_put_back() {
+    let case = Case::new("owner").await;
+    case.seal("db", &[("a", "1")]).await;
+    case.holds("db", &[("a", "1")]).await;
+    case.is_synced("db").await;
+    let managed = json!({ "sealedsecrets.bitnami.com/managed": "true" });
+    case.patch_secret(
+        "db",
+        json!({ "metadata": { "ownerReferences": null, "annotations": managed } }),
+    )
+    .await;
+    until("the owner is back", async || {
+        case.secret("db").await?.metadata.owner_references.map(drop)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn edits_stay_where_the_flag_or_the_annotation_says_so() {
+    let case = Case::with("tolerant", &["--correct-drift=false"]).await;
+    case.seal("db", &[("a", "1")]).await;
+    case.holds("db", &[("a", "1")]).await;
+    case.is_synced("db").await;
+    case.patch_secret("db", json!({ "stringData": { "a": "edited" } }))
+        .await;
+    case.rest("tolerant").await;
+    case.holds("db", &[("a", "edited")]).await;
+    let case = case.restart(&[]).await;
+    case.holds("db", &[("a", "1")]).await;
+    let opt_out = json!({ "sealedsecrets.bitnami.com/correct-drift": "false" });
+    case.patch("db", json!({ "metadata": { "annotations": opt_out } }))
+        .await;
+    case.rest("annotated").await;
+    case.patch_secret("db", json!({ "stringData": { "a": "edited" } }))
+        .await;
+    case.rest("edited").await;
+    case.holds("db", &[("a", "edited")]).await;
+    case.is_synced("db").await;
+}
+
+#[tokio::test]
+async fn a_fight_over_a_secret_is_given_up_for_a_while_and_told() {
+    let case = Case::new("fight").await;
+    case.seal("db", &[("a", "1")]).await;
+    case.holds("db", &[("a", "1")]).await;
+    case.is_synced("db").await;
+    for round in 0..5 {
+        case.patch_secret(
+            "db",
+            json!({ "stringData": { "a": format!("edit {round}") } }),
+        )
+        .await;
+        case.holds("db", &[("a", "1")]).await;
+        case.is_synced("db").await;
+    }
+    case.patch_secret("db", json!({ "stringData": { "a": "last edit" } }))
+        .await;
+    let message = case.failure("db").await;
+    assert!(
+        message.contains("put right 5 times in 10 minutes"),
+        "{message}"
+    );
+    case.event("db", "DriftFight").await;
+    case.holds("db", &[("a", "last edit")]).await;
+}

@@ -1,0 +1,57 @@
+//! Plain values show nowhere but in the Secret.
+
+use kube::api::ListParams;
+use serde_json::json;
+
+use crate::case::{Case, KEYS, sealed_for};
+use shared::scope::Scope;
+
+const CANARY: &str = "canary-5f1c9e";
+
+#[tokio::test]
+async fn a_value_reaches_no_log_event_or_status() {
+    let case = Case::new("canary").await;
+    let namespace = case.namespace.name().to_owned();
+    case.seal("good", &[("a", CANARY)]).await;
+    case.is_synced("good").await;
+    case.create(&sealed_for(
+        &KEYS[1],
+        &namespace,
+        "other-key",
+        &[("a", CANARY)],
+        Scope::Strict,
+    ))
+    .await;
+    case.failure("other-key").await;
+    let mut template = case.sealed("template", &[("a", CANARY)]);
+    template.spec.template.data = Some([("t".to_owned(), Some("{{ fail .a }}".to_owned()))].into());
+    case.create(&template).await;
+    case.failure("template").await;
+    let mut typed = case.sealed("typed", &[("a", CANARY)]);
+    typed.spec.template.type_ = Some("kubernetes.io/dockerconfigjson".into());
+    case.create(&typed).await;
+    case.failure("typed").await;
+    case.patch_secret("good", json!({ "stringData": { "a": "edited" } }))
+        .await;
+    case.event("good", "DriftCorrected").await;
+    case.holds("good", &[("a", CANARY)]).await;
+    let statuses: Vec<_> = case
+        .sealed_secrets()
+        .list(&ListParams::default())
+        .await
+        .unwrap()
+        .items;
+    let statuses = statuses.iter().map(|sealed| json!(sealed.status));
+    let told = json!([statuses.collect::<Vec<_>>(), case.events().await]).to_string();
+    for (place, text) in [("log", case.controller.log()), ("events or statuses", told)] {
+        assert!(
+            !text.is_empty() && !text.contains(CANARY),
+            "the canary is in the {place}: {text}"
+        );
+        // Base64 of it, wherever it begins, holds this.
+        assert!(
+            !text.contains("Y2FuYXJ5"),
+            "the canary is in the {place} in base64: {text}"
+        );
+    }
+}

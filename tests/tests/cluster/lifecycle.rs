@@ -1,0 +1,251 @@
+//! From SealedSecret to Secret and back to nothing.
+
+use serde_json::json;
+use shared::resource::SealedSecret;
+use shared::scope::Scope;
+
+use crate::case::{Case, KEYS, sealed_for};
+
+#[tokio::test]
+async fn a_new_sealed_secret_becomes_a_secret_that_it_owns() {
+    let case = Case::new("create").await;
+    let sealed = case
+        .seal("db", &[("user", "me"), ("password", "hunter2")])
+        .await;
+    let secret = case
+        .holds("db", &[("user", "me"), ("password", "hunter2")])
+        .await;
+    let owner = &secret.metadata.owner_references.unwrap()[0];
+    assert_eq!(Some(&owner.uid), sealed.metadata.uid.as_ref());
+    assert_eq!(
+        (owner.controller, owner.block_owner_deletion),
+        (Some(true), None)
+    );
+    assert_eq!(secret.type_.as_deref(), Some("Opaque"));
+    case.is_synced("db").await;
+    let event = case.event("db", "Unsealed").await;
+    assert_eq!(
+        event.message.as_deref(),
+        Some("SealedSecret unsealed successfully")
+    );
+    assert_eq!(
+        event.source.unwrap().component.as_deref(),
+        Some("sealed-secrets")
+    );
+}
+
+#[tokio::test]
+async fn an_edit_of_the_spec_replaces_the_values() {
+    let case = Case::new("update").await;
+    case.seal("db", &[("a", "1"), ("b", "2")]).await;
+    case.holds("db", &[("a", "1"), ("b", "2")]).await;
+    let next = case.sealed("db", &[("b", "3"), ("c", "4")]);
+    let mut items = json!(next.spec.encrypted_data);
+    items["a"] = json!(null);
+    case.patch("db", json!({ "spec": { "encryptedData": items } }))
+        .await;
+    case.holds("db", &[("b", "3"), ("c", "4")]).await;
+    case.is_synced("db").await;
+}
+
+#[tokio::test]
+async fn the_secret_goes_with_its_sealed_secret_and_comes_again_with_it() {
+    let case = Case::new("delete").await;
+    case.seal("db", &[("a", "1")]).await;
+    case.holds("db", &[("a", "1")]).await;
+    case.delete("db").await;
+    case.has_no_secret("db").await;
+    case.seal("db", &[("a", "2")]).await;
+    case.holds("db", &[("a", "2")]).await;
+}
+
+#[tokio::test]
+async fn c7_a_deleted_secret_comes_again_also_after_its_sealed_secret_was_restored_from_a_backup() {
+    let case = Case::new("recreate").await;
+    let backup = case.sealed("db", &[("a", "1")]);
+    case.create(&backup).await;
+    case.holds("db", &[("a", "1")]).await;
+    case.delete("db").await;
+    case.create(&backup).await;
+    case.holds("db", &[("a", "1")]).await;
+    // The garbage collector may take the first one's Secret only now.
+    case.is_synced("db").await;
+    let mut uid = None;
+    for _ in 0..3 {
+        if let Some(secret) = case.secret("db").await {
+            uid = secret.metadata.uid;
+            case.delete_secret("db").await;
+        }
+        tests::patience::until("the Secret is made anew", async || {
+            let now = case.secret("db").await?.metadata.uid;
+            (now != uid).then_some(())
+        })
+        .await;
+    }
+    case.holds("db", &[("a", "1")]).await;
+}
+
+#[tokio::test]
+async fn c4_a_scope_annotation_that_is_added_later_is_noticed() {
+    let case = Case::new("scope").await;
+    let mut sealed: SealedSecret = sealed_for(
+        &KEYS[0],
+        case.namespace.name(),
+        "db",
+        &[("a", "1")],
+        Scope::ClusterWide,
+    );
+    sealed.metadata.annotations = None;
+    case.create(&sealed).await;
+    assert_eq!(case.failure("db").await, "no key could decrypt secret (a)");
+    let annotations = json!({ "sealedsecrets.bitnami.com/cluster-wide": "true" });
+    case.patch("db", json!({ "metadata": { "annotations": annotations } }))
+        .await;
+    case.holds("db", &[("a", "1")]).await;
+    case.is_synced("db").await;
+}
+
+#[tokio::test]
+async fn a_bad_new_version_leaves_the_old_secret_as_it_is_and_names_the_bad_item() {
+    let case = Case::new("keep").await;
+    case.seal("db", &[("a", "good"), ("b", "good")]).await;
+    let before = case.holds("db", &[("a", "good"), ("b", "good")]).await;
+    case.patch(
+        "db",
+        json!({ "spec": { "encryptedData": { "b": "AAAA" } } }),
+    )
+    .await;
+    assert_eq!(case.failure("db").await, "no key could decrypt secret (b)");
+    let after = case.holds("db", &[("a", "good"), ("b", "good")]).await;
+    assert_eq!(
+        before.metadata.resource_version,
+        after.metadata.resource_version
+    );
+    let event = case.event("db", "ErrUnsealFailed").await;
+    assert_eq!(
+        event.message.as_deref(),
+        Some("Failed to unseal: no key could decrypt secret (b)")
+    );
+    let items = case
+        .sealed_secrets()
+        .get("db")
+        .await
+        .unwrap()
+        .status
+        .unwrap()
+        .items;
+    assert_eq!(items[0].key, "b");
+}
+
+#[tokio::test]
+async fn c6_immutable_is_set_later_and_then_holds_until_the_secret_is_deleted() {
+    let case = Case::new("immutable").await;
+    case.seal("db", &[("a", "1")]).await;
+    case.holds("db", &[("a", "1")]).await;
+    case.patch(
+        "db",
+        json!({ "spec": { "template": { "immutable": true } } }),
+    )
+    .await;
+    tests::patience::until("the Secret is immutable", async || {
+        (case.secret("db").await?.immutable == Some(true)).then_some(())
+    })
+    .await;
+    let next = case.sealed("db", &[("a", "2")]);
+    case.patch(
+        "db",
+        json!({ "spec": { "encryptedData": next.spec.encrypted_data } }),
+    )
+    .await;
+    let message = case.failure("db").await;
+    assert!(
+        message.contains("the target Secret is immutable"),
+        "{message}"
+    );
+    case.holds("db", &[("a", "1")]).await;
+    case.delete_secret("db").await;
+    case.holds("db", &[("a", "2")]).await;
+    case.is_synced("db").await;
+}
+
+#[tokio::test]
+async fn c16_no_type_is_opaque_and_another_type_is_refused_with_advice() {
+    let case = Case::new("type").await;
+    case.seal("db", &[("a", "1")]).await;
+    let before = case.holds("db", &[("a", "1")]).await;
+    case.is_synced("db").await;
+    case.patch(
+        "db",
+        json!({ "spec": { "template": { "type": "Opaque" } } }),
+    )
+    .await;
+    case.is_synced("db").await;
+    let after = case.secret("db").await.unwrap();
+    assert_eq!(
+        before.metadata.resource_version,
+        after.metadata.resource_version
+    );
+    case.patch(
+        "db",
+        json!({ "spec": { "template": { "type": "example.com/mine" } } }),
+    )
+    .await;
+    let message = case.failure("db").await;
+    assert!(
+        message.contains("delete the Secret, and it is made anew"),
+        "{message}"
+    );
+    case.delete_secret("db").await;
+    case.is_synced("db").await;
+    let anew = case.secret("db").await.unwrap();
+    assert_eq!(anew.type_.as_deref(), Some("example.com/mine"));
+}
+
+#[tokio::test]
+async fn s9_old_garbage_collection_deletes_its_own_secret_and_leaves_a_foreign_one() {
+    let case = Case::with("old-gc", &["--old-gc-behavior"]).await;
+    case.create_secret(
+        json!({ "metadata": { "name": "theirs" }, "stringData": { "a": "theirs" } }),
+    )
+    .await;
+    case.seal("theirs", &[("a", "ours")]).await;
+    case.failure("theirs").await;
+    case.seal("ours", &[("a", "1")]).await;
+    case.holds("ours", &[("a", "1")]).await;
+    case.delete("theirs").await;
+    case.delete("ours").await;
+    case.has_no_secret("ours").await;
+    case.rest("old-gc").await;
+    case.holds("theirs", &[("a", "theirs")]).await;
+}
+
+#[tokio::test]
+async fn works_on_the_objects_with_the_label_and_heals_their_secrets_without_it() {
+    let case = Case::with("label", &["--label-selector", "team=a"]).await;
+    let mut chosen = case.sealed("chosen", &[("a", "1")]);
+    chosen.metadata.labels = Some([("team".to_owned(), "a".to_owned())].into());
+    case.seal("other", &[("a", "1")]).await;
+    case.create(&chosen).await;
+    case.holds("chosen", &[("a", "1")]).await;
+    // C15: the selector is about SealedSecrets; this Secret has no label.
+    case.delete_secret("chosen").await;
+    case.holds("chosen", &[("a", "1")]).await;
+    assert!(case.secret("other").await.is_none());
+}
+
+#[tokio::test]
+async fn without_watching_secrets_a_deleted_one_stays_deleted() {
+    let case = Case::with("skip", &["--skip-recreate"]).await;
+    case.seal("db", &[("a", "1")]).await;
+    case.holds("db", &[("a", "1")]).await;
+    case.is_synced("db").await;
+    case.delete_secret("db").await;
+    case.rest("skip").await;
+    assert!(case.secret("db").await.is_none());
+}
+
+#[tokio::test]
+async fn ends_with_0_when_asked_to() {
+    let case = Case::new("stop").await;
+    assert_eq!(case.controller.stop(), Some(0));
+}

@@ -1,0 +1,17 @@
+//! The controller in a cluster: a real API server, our program as a process, and no more rights than
+//! the peer's manifests give.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    unreachable_pub,
+    reason = "a test fails by panicking"
+)]
+
+mod case;
+mod drift;
+mod hygiene;
+mod keys;
+mod lifecycle;
+mod ownership;
+mod status;

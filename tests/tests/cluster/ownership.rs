@@ -1,0 +1,96 @@
+//! Whose Secret it is.
+
+use serde_json::json;
+use shared::resource::{MANAGED_ANNOTATION, PATCH_ANNOTATION, SKIP_OWNER_ANNOTATION};
+
+use crate::case::{Case, template_annotations};
+
+#[tokio::test]
+async fn a_foreign_secret_stays_as_it_is_until_it_is_deleted() {
+    let case = Case::new("foreign").await;
+    case.create_secret(json!({ "metadata": { "name": "db" }, "stringData": { "a": "theirs" } }))
+        .await;
+    case.seal("db", &[("a", "ours")]).await;
+    let want = "failed update: Resource \"db\" already exists and is not managed by SealedSecret";
+    assert_eq!(case.failure("db").await, want);
+    assert_eq!(
+        case.event("db", "ErrUpdateFailed").await.message.as_deref(),
+        Some(want)
+    );
+    case.holds("db", &[("a", "theirs")]).await;
+    // C7: deleting what is in the way is enough.
+    case.delete_secret("db").await;
+    case.holds("db", &[("a", "ours")]).await;
+    case.is_synced("db").await;
+}
+
+#[tokio::test]
+async fn a_managed_secret_is_taken_over() {
+    let case = Case::new("managed").await;
+    let metadata = json!({ "name": "db", "annotations": { MANAGED_ANNOTATION: "true" }, "labels": { "theirs": "1" } });
+    case.create_secret(json!({ "metadata": metadata, "stringData": { "a": "1", "b": "2" } }))
+        .await;
+    let sealed = case.seal("db", &[("a", "ours")]).await;
+    let secret = case.holds("db", &[("a", "ours")]).await;
+    assert_eq!(
+        Some(&secret.metadata.owner_references.unwrap()[0].uid),
+        sealed.metadata.uid.as_ref()
+    );
+    assert_eq!(
+        (secret.metadata.labels, secret.metadata.annotations),
+        (None, None)
+    );
+}
+
+#[tokio::test]
+async fn a_secret_to_patch_keeps_its_items_and_stays_when_the_sealed_secret_goes() {
+    let case = Case::new("patch").await;
+    let metadata = json!({ "name": "db", "annotations": { PATCH_ANNOTATION: "true" } });
+    case.create_secret(json!({ "metadata": metadata, "stringData": { "a": "1", "b": "2" } }))
+        .await;
+    case.seal("db", &[("a", "ours")]).await;
+    let secret = case.holds("db", &[("a", "ours"), ("b", "2")]).await;
+    assert_eq!(secret.metadata.owner_references, None);
+    case.is_synced("db").await;
+    case.delete("db").await;
+    case.rest("patch").await;
+    case.holds("db", &[("a", "ours"), ("b", "2")]).await;
+}
+
+#[tokio::test]
+async fn c5_a_secret_without_owner_is_made_synced_and_updated_and_stays() {
+    let case = Case::new("unowned").await;
+    let mut sealed = case.sealed("db", &[("a", "1")]);
+    sealed.spec.template.metadata.annotations =
+        Some([(SKIP_OWNER_ANNOTATION.to_owned(), "true".to_owned())].into());
+    case.create(&sealed).await;
+    let secret = case.holds("db", &[("a", "1")]).await;
+    assert_eq!(secret.metadata.owner_references, None);
+    case.is_synced("db").await;
+    let next = case.sealed("db", &[("a", "2")]);
+    case.patch(
+        "db",
+        json!({ "spec": { "encryptedData": next.spec.encrypted_data } }),
+    )
+    .await;
+    case.holds("db", &[("a", "2")]).await;
+    case.is_synced("db").await;
+    case.delete("db").await;
+    case.rest("unowned").await;
+    case.holds("db", &[("a", "2")]).await;
+    assert!(!case.controller.log().contains("not managed by"));
+}
+
+#[tokio::test]
+async fn labels_and_annotations_of_the_template_reach_the_secret() {
+    let case = Case::new("metadata").await;
+    case.seal("db", &[("a", "1")]).await;
+    case.holds("db", &[("a", "1")]).await;
+    case.patch("db", template_annotations(&json!({ "x": "y" })))
+        .await;
+    tests::patience::until("the annotation is there", async || {
+        let annotations = case.secret("db").await?.metadata.annotations?;
+        (annotations.get("x")? == "y").then_some(())
+    })
+    .await;
+}

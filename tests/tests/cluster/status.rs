@@ -1,0 +1,112 @@
+//! What the status says.
+
+use kube::api::PostParams;
+use serde_json::json;
+
+use crate::case::Case;
+
+#[tokio::test]
+async fn c2_c3_the_newest_error_stands_there_and_success_follows_failure() {
+    let case = Case::new("status").await;
+    case.seal("db", &[("a", "1")]).await;
+    case.is_synced("db").await;
+    for (sealed, message) in [
+        ("AAAA", "no key could decrypt secret (a)"),
+        ("*", "illegal base64 data at input byte 0 (a)"),
+        ("AAAA", "no key could decrypt secret (a)"),
+    ] {
+        case.patch(
+            "db",
+            json!({ "spec": { "encryptedData": { "a": sealed } } }),
+        )
+        .await;
+        case.condition("db", |synced| synced.message.as_deref() == Some(message))
+            .await;
+    }
+    let good = case.sealed("db", &[("a", "2")]);
+    case.patch(
+        "db",
+        json!({ "spec": { "encryptedData": good.spec.encrypted_data } }),
+    )
+    .await;
+    case.is_synced("db").await;
+    let status = case
+        .sealed_secrets()
+        .get("db")
+        .await
+        .unwrap()
+        .status
+        .unwrap();
+    let types: Vec<_> = status
+        .conditions
+        .iter()
+        .map(|c| (c.type_.as_str(), c.status.as_str()))
+        .collect();
+    assert_eq!(types, [("Synced", "True"), ("Ready", "True")]);
+    assert!(status.items[0].sealed_by.is_some());
+}
+
+#[tokio::test]
+async fn a_malformed_object_gets_its_own_status_and_disturbs_nobody() {
+    let case = Case::new("malformed").await;
+    let owners = json!([{ "apiVersion": "v1", "kind": "Pod", "name": "x", "uid": 5 }]);
+    let spec = json!({ "encryptedData": { "a": "AAAA" }, "template": { "metadata": { "ownerReferences": owners } } });
+    let odd = json!({
+        "apiVersion": "bitnami.com/v1alpha1", "kind": "SealedSecret",
+        "metadata": { "name": "odd" }, "spec": spec,
+    });
+    let kind = kube::api::ApiResource::erase::<shared::resource::SealedSecret>(&());
+    let api = kube::Api::<kube::api::DynamicObject>::namespaced_with(
+        case.namespace.client(),
+        case.namespace.name(),
+        &kind,
+    );
+    api.create(
+        &PostParams::default(),
+        &serde_json::from_value(odd).unwrap(),
+    )
+    .await
+    .unwrap();
+    case.seal("good", &[("a", "1")]).await;
+    case.holds("good", &[("a", "1")]).await;
+    let event = case.event("odd", "ErrUnsealFailed").await;
+    assert!(event.message.unwrap().contains("wrong kind of value"));
+    let status = tests::patience::until("a status", async || {
+        Some(
+            api.get("odd").await.unwrap().data["status"]["conditions"][0]["status"]
+                .as_str()?
+                .to_owned(),
+        )
+    })
+    .await;
+    assert_eq!(status, "False");
+}
+
+#[tokio::test]
+async fn without_status_updates_none_is_written() {
+    let case = Case::with("no-status", &["--update-status=false"]).await;
+    case.seal("db", &[("a", "1")]).await;
+    case.holds("db", &[("a", "1")]).await;
+    case.event("db", "Unsealed").await;
+    assert_eq!(case.sealed_secrets().get("db").await.unwrap().status, None);
+}
+
+#[tokio::test]
+async fn a_restart_writes_nothing() {
+    let case = Case::new("restart").await;
+    case.seal("db", &[("a", "1")]).await;
+    let before = case.holds("db", &[("a", "1")]).await;
+    case.is_synced("db").await;
+    let sealed = case.sealed_secrets().get("db").await.unwrap();
+    let case = case.restart(&[]).await;
+    case.rest("restart").await;
+    assert_eq!(
+        case.secret("db").await.unwrap().metadata.resource_version,
+        before.metadata.resource_version
+    );
+    let again = case.sealed_secrets().get("db").await.unwrap();
+    assert_eq!(
+        again.metadata.resource_version,
+        sealed.metadata.resource_version
+    );
+}
