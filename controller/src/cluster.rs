@@ -96,7 +96,7 @@ impl Cluster {
         let (sender, changes) = mpsc::channel(BACKLOG);
         let mut cluster = Self {
             ring: watch::Sender::new(Arc::clone(keys.ring())),
-            reconciler: Reconciler::new(Arc::clone(&store), pool, config.policy()),
+            reconciler: Reconciler::new(Arc::clone(&store), pool, config.policy),
             watches: Watches::new(place.namespaces(&own)),
             ready: Arc::default(),
             keys,

@@ -79,9 +79,8 @@ impl Rounds {
         let lock = lock.ok_or_else(|| StartError::Locked(directory.to_owned()))?;
         let keys = KeyStore::open(Arc::clone(&root), config.keys.clone(), now)?;
         let store = Arc::new(DirectoryStore::open(root, pool.clone())?);
-        let policy = config.policy();
         let mut rounds = Self {
-            reconciler: Reconciler::new(Arc::clone(&store), pool.clone(), policy),
+            reconciler: Reconciler::new(Arc::clone(&store), pool.clone(), config.policy),
             renewal: KeyRenewal::new(config.keys.spec.clone(), config.keys.policy, pool.clone()),
             ring: watch::Sender::new(Arc::clone(keys.ring())),
             keys: Arc::new(Mutex::new(keys)),

@@ -35,12 +35,16 @@ pub mod seal;
 pub mod secret;
 pub mod unseal;
 
-/// An error with its causes, each its own sentence, joined by colons: what a person is shown.
+/// An error with its causes, each its own sentence, joined by colons: what a person is shown. A cause
+/// that an error has in its own words already is not said twice.
 pub fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        text = format!("{text}: {error}");
+        let words = error.to_string();
+        if !text.ends_with(&words) {
+            text = format!("{text}: {words}");
+        }
         cause = error.source();
     }
     text

@@ -14,6 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use shared::key::{KeySize, KeySpec};
 use shared::key_secret::OrderPriority;
 use shared::renewal;
+use shared::unseal::Rules;
 
 use crate::log;
 use crate::reconcile::Policy;
@@ -32,20 +33,14 @@ pub struct Config {
     pub place: Place,
     /// About keys.
     pub keys: KeyConfig,
-    /// Does `spec.data` open?
-    pub accept_legacy: bool,
-    /// Are templates refused that use time, chance or new keys?
-    pub refuse_chance: bool,
-    /// Are outcomes recorded?
-    pub update_status: bool,
+    /// About SealedSecrets and Secrets.
+    pub policy: Policy,
     /// Address of the HTTP server.
     pub listen: Address,
     /// Bounds the reading of a request.
     pub read_timeout: Duration,
     /// Bounds the writing of an answer.
     pub write_timeout: Duration,
-    /// Are edits that others make on Secrets put right?
-    pub correct_drift: bool,
     /// What to log, how and where.
     pub log: log::Config,
     /// Sentences to log once at start.
@@ -127,16 +122,6 @@ pub enum Stop {
 }
 
 impl Config {
-    /// What the reconciler keeps to.
-    pub fn policy(&self) -> Policy {
-        Policy {
-            accept_legacy: self.accept_legacy,
-            refuse_chance: self.refuse_chance,
-            update_status: self.update_status,
-            tolerates_drift: !self.correct_drift,
-        }
-    }
-
     /// Reads words (without the program's name) and variables.
     ///
     /// # Errors
@@ -188,15 +173,23 @@ impl<'a> Checks<'a> {
         Config {
             place,
             keys,
-            accept_legacy: self.flags.switch("accept-deprecated-v1-data"),
-            refuse_chance: self.flags.switch("refuse-random-templates"),
-            update_status: self.flags.switch("update-status"),
+            policy: self.policy(),
             listen: self.addresses(),
             read_timeout: self.timeout("read-timeout"),
             write_timeout: self.timeout("write-timeout"),
-            correct_drift: self.flags.switch("correct-drift"),
             log: self.log(),
             warnings: std::mem::take(&mut self.warnings),
+        }
+    }
+
+    fn policy(&self) -> Policy {
+        Policy {
+            rules: Rules {
+                accept_legacy: self.flags.switch("accept-deprecated-v1-data"),
+                refuse_chance: self.flags.switch("refuse-random-templates"),
+            },
+            update_status: self.flags.switch("update-status"),
+            tolerates_drift: !self.flags.switch("correct-drift"),
         }
     }
 

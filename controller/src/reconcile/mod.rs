@@ -30,23 +30,12 @@ const BATCH: usize = 16;
 /// What the user chose.
 #[derive(Debug, Clone, Copy)]
 pub struct Policy {
-    /// Does the deprecated `spec.data` open?
-    pub accept_legacy: bool,
-    /// Are templates refused that use time, chance or new keys?
-    pub refuse_chance: bool,
+    /// What opens.
+    pub rules: Rules,
     /// Are outcomes recorded?
     pub update_status: bool,
     /// Are edits that others make on Secrets left as they are?
     pub tolerates_drift: bool,
-}
-
-impl Policy {
-    fn rules(self) -> Rules {
-        Rules {
-            accept_legacy: self.accept_legacy,
-            refuse_chance: self.refuse_chance,
-        }
-    }
 }
 
 /// Brings Secrets into line with SealedSecrets.
@@ -322,10 +311,13 @@ impl<S: Store> Tools<S> {
             Source::Gone => Ok((Desired::Nothing, BTreeMap::new())),
             Source::Malformed(why) => unknown(Refusal::Malformed(why.clone())),
             Source::Sealed(owner) => {
-                let (sealed, rules) = (Arc::clone(owner), self.policy.rules());
+                let (sealed, rules) = (Arc::clone(owner), self.policy.rules);
                 let open = move || {
-                    let rng = &mut rand::rng();
-                    unseal(&sealed, &ring, rules, &mut Chance { now, rng })
+                    let mut chance = Chance {
+                        now,
+                        rng: &mut rand::rng(),
+                    };
+                    unseal(&sealed, &ring, rules, &mut chance)
                 };
                 match self.pool.run(open).await? {
                     Ok(mut unsealed) => {

@@ -5,6 +5,7 @@
 
 use std::sync::LazyLock;
 
+use jiff::Timestamp;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use shared::key::{Certificate, PrivateKey};
@@ -14,7 +15,7 @@ use shared::manifest::{self, Reading, Shape};
 use shared::resource::SealedSecret;
 use shared::scope::Scope;
 use shared::secret::Secret;
-use shared::unseal;
+use shared::unseal::{self, Chance, Rules};
 use shared::{base64, envelope};
 
 /// A target by its name.

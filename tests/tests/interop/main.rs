@@ -17,6 +17,7 @@
 
 mod keys;
 mod objects;
+mod opened;
 mod scalars;
 mod second_opinion;
 mod strategies;

@@ -12,13 +12,13 @@ use shared::{
     scope::Scope,
     seal::seal,
     secret::Secret,
-    unseal::unseal,
 };
 use tests::peer::Format;
 
 use crate::{
     PEER,
     keys::{KEYS, TestKey},
+    opened::opened,
 };
 
 /// A Secret of that scope with one of everything that sealing keeps.
@@ -71,7 +71,7 @@ fn we_unseal_each_object_that_the_peer_sealed() {
             let sealed = PEER
                 .seal_secret(&key.certificate, original.to_string().as_bytes(), format)
                 .unwrap();
-            let secret = unseal(&read(&sealed), &ring(key), false).unwrap().secret;
+            let secret = opened(&read(&sealed), &ring(key), false).unwrap();
             assert_eq!(
                 facts(&secret.to_document()),
                 facts(&original),

@@ -12,8 +12,9 @@ use shared::{
     manifest,
     resource::SealedSecret,
     scope::Scope,
-    unseal::unseal,
 };
+
+use crate::opened::opened;
 
 #[derive(Deserialize)]
 struct Vectors {
@@ -112,8 +113,8 @@ fn the_deprecated_form_opens_where_it_is_accepted_and_only_there() {
         "spec": {"data": old.data, "encryptedData": {}},
     }));
     let ring = ring(&vectors);
-    assert!(unseal(&sealed, &ring, false).is_err());
-    let secret = unseal(&sealed, &ring, true).unwrap().secret;
+    assert!(opened(&sealed, &ring, false).is_err());
+    let secret = opened(&sealed, &ring, true).unwrap();
     assert_eq!(secret.type_.as_deref(), Some("Opaque"));
     assert_eq!(secret.metadata.labels.unwrap()["l"], "1");
     assert_eq!(secret.data["foo"].expose(), b"bar");

@@ -1,0 +1,23 @@
+//! Unsealing by `shared`, as a controller does it.
+
+use jiff::Timestamp;
+use shared::key_ring::KeyRing;
+use shared::resource::SealedSecret;
+use shared::secret::Secret;
+use shared::unseal::{Chance, Rules, UnsealError, unseal};
+
+pub(crate) fn opened(
+    sealed: &SealedSecret,
+    ring: &KeyRing,
+    accept_legacy: bool,
+) -> Result<Secret, UnsealError> {
+    let rules = Rules {
+        accept_legacy,
+        refuse_chance: true,
+    };
+    let mut chance = Chance {
+        now: Timestamp::UNIX_EPOCH,
+        rng: &mut rand::rng(),
+    };
+    unseal(sealed, ring, rules, &mut chance).map(|unsealed| unsealed.secret)
+}
