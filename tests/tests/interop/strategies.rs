@@ -89,12 +89,24 @@ pub(crate) fn document() -> impl Strategy<Value = Value> {
     value.prop_map(|value| json!({"root": value}))
 }
 
+/// Go compares digits as numbers, and that is no order where a number has leading zeros or meets a
+/// letter: 03a < 0x1 < 1 < 03a, and 59 < 5b < 8 < 59. It then prints keys in whatever order chance
+/// brings.
+fn apart(key: &str) -> String {
+    let mut apart = String::new();
+    for c in key.chars() {
+        if c.is_ascii_alphabetic() && apart.ends_with(|last: char| last.is_ascii_digit()) {
+            apart.push('-');
+        }
+        apart.push(c);
+    }
+    apart
+}
+
 /// A SealedSecret with texts wherever a user may write some.
 pub(crate) fn sealed_secret() -> impl Strategy<Value = Value> {
     let text = || text().prop_filter("no old breaks", |text| !text.contains(OLD_BREAKS));
-    // Go compares digits as numbers, and with leading zeros that is no order: 03a < 0x1 < 1 < 03a.
-    // It then prints keys in whatever order chance brings.
-    let key = || key().prop_map(|key| key.replace('0', "7"));
+    let key = || key().prop_map(|key| apart(&key.replace('0', "7")));
     let texts = move || btree_map(key(), text(), 0..4);
     let type_ = text().prop_filter("a type", |text| !text.is_empty());
     (texts(), texts(), texts(), type_).prop_map(|(labels, annotations, items, type_)| {
