@@ -159,14 +159,22 @@ impl Cluster {
             Change::Sealed(watch, event) => {
                 let ids = self.watches.sealed(watch, event, &self.store);
                 self.reconciler.changed(ids, now);
-                if self.watches.are_complete() {
-                    self.ready.store(true, Ordering::Release);
-                }
+                self.see_whether_ready();
+            }
+            Change::Denied(watch) => {
+                self.watches.denied(watch);
+                self.see_whether_ready();
             }
             Change::Secret(watch, event) => {
                 let ids = self.watches.secret(watch, event, &self.store);
                 self.reconciler.changed(ids, now);
             }
+        }
+    }
+
+    fn see_whether_ready(&self) {
+        if self.watches.are_complete() {
+            self.ready.store(true, Ordering::Release);
         }
     }
 

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::{fs, thread};
 
 use rustix::process::Signal;
 
@@ -78,6 +78,16 @@ impl ClusterController {
         let (_, rest) = log.split_once(SERVING)?;
         let address = rest.lines().next()?;
         address.rsplit_once(':')?.1.trim_matches('"').parse().ok()
+    }
+
+    /// Bytes of memory that it has now.
+    pub fn memory(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))
+            .expect("it runs, and this is Linux");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        let kibibytes = kibibytes.expect("the kernel says it");
+        kibibytes.parse::<usize>().expect("a number") * 1024
     }
 
     /// Asks it to end, and gives its exit code.

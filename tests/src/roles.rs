@@ -33,6 +33,25 @@ pub async fn grant(namespace: &Namespace<'_>, reach: Reach) {
     }
 }
 
+/// As [`grant`] in one namespace, but for the right to write statuses.
+pub async fn grant_all_but_statuses(namespace: &Namespace<'_>) {
+    let _: ServiceAccount = namespace
+        .create_object(json!({ "metadata": { "name": ACCOUNT } }))
+        .await;
+    bind(namespace, "sealed-secrets-key-admin", &key_admin()).await;
+    let mut rules = unsealer();
+    rules
+        .as_array_mut()
+        .expect("a list")
+        .retain(|rule| rule["resources"] != json!(["sealedsecrets/status"]));
+    bind(namespace, "secrets-unsealer", &rules).await;
+}
+
+/// What [`grant_all_but_statuses`] left out.
+pub async fn grant_statuses(namespace: &Namespace<'_>) {
+    bind(namespace, "statuses", &unsealer()).await;
+}
+
 /// Gives the account of `home` the rights of an additional namespace.
 pub async fn grant_also(home: &Namespace<'_>, namespace: &Namespace<'_>) {
     let _: Role = namespace

@@ -24,6 +24,8 @@ pub(super) enum Change {
     Key(Event<Secret>),
     Sealed(usize, Event<DynamicObject>),
     Secret(usize, Event<PartialObjectMeta<Secret>>),
+    /// SealedSecrets of that namespace may not be seen: it is not there yet, or not ours to see.
+    Denied(usize),
 }
 
 /// What has been listed in each watched namespace.
@@ -46,8 +48,7 @@ impl Watches {
         }
     }
 
-    /// Begins to watch. A namespace that does not exist yet costs an empty list, and is seen when it
-    /// appears.
+    /// Begins to watch. A namespace that does not exist yet is seen when it appears.
     pub(super) fn start(
         &self,
         client: &Client,
@@ -58,7 +59,13 @@ impl Watches {
         let keys = Api::<Secret>::namespaced(client.clone(), own);
         let labelled = watcher::Config::default().labels(&cluster_keys::selector());
         let what = format!("the key Secrets in {own}");
-        run(what, watcher(keys, labelled), Change::Key, changes.clone());
+        run(
+            what,
+            watcher(keys, labelled),
+            Change::Key,
+            || None,
+            changes.clone(),
+        );
         for (number, namespace) in self.namespaces.iter().enumerate() {
             let (name, place_of) = (namespace.as_deref(), place_of(namespace.as_deref()));
             let sealed = sealed_secrets(client.clone(), name);
@@ -68,7 +75,14 @@ impl Watches {
             };
             let change = move |event| Change::Sealed(number, event);
             let what = format!("SealedSecrets in {place_of}");
-            run(what, watcher(sealed, chosen), change, changes.clone());
+            let denied = move || Some(Change::Denied(number));
+            run(
+                what,
+                watcher(sealed, chosen),
+                change,
+                denied,
+                changes.clone(),
+            );
             if place.watches_secrets {
                 let secrets = match name {
                     Some(name) => {
@@ -84,15 +98,24 @@ impl Watches {
                     what,
                     watcher(secrets, watcher::Config::default()),
                     change,
+                    || None,
                     changes.clone(),
                 );
             }
         }
     }
 
-    /// Has each namespace been listed once?
+    /// Has each namespace been listed once? One that may not be seen counts too, for it may never
+    /// be; the first, which is our own or stands for all, does not.
     pub(super) fn are_complete(&self) -> bool {
         self.complete.len() == self.namespaces.len()
+    }
+
+    /// Takes note of a namespace that may not be seen.
+    pub(super) fn denied(&mut self, number: usize) {
+        if number > 0 {
+            self.complete.insert(number);
+        }
     }
 
     /// The objects to look at.
@@ -171,6 +194,7 @@ fn run<K: Debug + Send + 'static>(
     what: String,
     events: impl futures::Stream<Item = Result<Event<K>, WatchError>> + Send + 'static,
     change: impl Fn(Event<K>) -> Change + Send + 'static,
+    denied: impl Fn() -> Option<Change> + Send + 'static,
     changes: Sender<Change>,
 ) {
     tokio::spawn(async move {
@@ -184,7 +208,14 @@ fn run<K: Debug + Send + 'static>(
                         return;
                     }
                 }
-                Err(error) => tell(&what, &error, &mut told),
+                Err(error) => {
+                    tell(&what, &error, &mut told);
+                    if let Some(change) = denied().filter(|_| is_denial(&error))
+                        && changes.send(change).await.is_err()
+                    {
+                        return;
+                    }
+                }
             }
         }
     });
@@ -199,6 +230,10 @@ fn tell(what: &str, error: &WatchError, told: &mut Option<String>) {
         warn!(error = text, "Cannot watch {what}");
         *told = Some(text);
     }
+}
+
+fn is_denial(error: &WatchError) -> bool {
+    matches!(error, WatchError::InitialListFailed(kube::Error::Api(status)) if status.code == 403)
 }
 
 fn answer(error: &WatchError) -> String {

@@ -153,7 +153,12 @@ impl ControlPlane {
 
     /// The namespace in which `kubeseal` looks for a controller. It is the cluster's and stays.
     pub fn kube_system(&self) -> Namespace<'_> {
-        Namespace::existing(self, "kube-system")
+        self.existing("kube-system")
+    }
+
+    /// A namespace that the test made itself.
+    pub fn existing(&self, name: &str) -> Namespace<'_> {
+        Namespace::existing(self, name)
     }
 
     /// Are its processes ours, so that its API server can reach processes of this machine?

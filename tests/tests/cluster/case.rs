@@ -49,6 +49,21 @@ impl Case {
         let plane = ControlPlane::shared().await;
         let namespace = plane.namespace(purpose).await;
         roles::grant(&namespace, Reach::Namespace).await;
+        Self::start(plane, namespace, words).await
+    }
+
+    pub async fn without_right_to_statuses(purpose: &str) -> Self {
+        let plane = ControlPlane::shared().await;
+        let namespace = plane.namespace(purpose).await;
+        roles::grant_all_but_statuses(&namespace).await;
+        Self::start(plane, namespace, &[]).await
+    }
+
+    async fn start(
+        plane: &'static ControlPlane,
+        namespace: Namespace<'static>,
+        words: &[&str],
+    ) -> Self {
         put_key(&namespace, "key-0", &KEYS[0]).await;
         let controller = ClusterController::start(plane, &namespace, words).await;
         Self {
@@ -79,6 +94,14 @@ impl Case {
             .create(&PostParams::default(), sealed)
             .await
             .unwrap()
+    }
+
+    /// Seals and creates with templates.
+    pub async fn seal_with(&self, name: &str, items: &[(&str, &str)], templates: &[(&str, &str)]) {
+        let mut sealed = self.sealed(name, items);
+        let template = |(key, text): &(&str, &str)| ((*key).to_owned(), Some((*text).to_owned()));
+        sealed.spec.template.data = Some(templates.iter().map(template).collect());
+        self.create(&sealed).await;
     }
 
     /// Changes a SealedSecret by a merge patch.
@@ -189,6 +212,14 @@ impl Case {
             },
         )
         .await
+    }
+
+    /// Waits for that text in the log.
+    pub async fn logs(&self, text: &str) {
+        until(&format!("{text:?} stands in the log"), async || {
+            self.controller.log().contains(text).then_some(())
+        })
+        .await;
     }
 
     pub async fn events(&self) -> Vec<Event> {

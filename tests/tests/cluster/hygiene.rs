@@ -55,3 +55,24 @@ async fn a_value_reaches_no_log_event_or_status() {
         );
     }
 }
+
+#[tokio::test]
+async fn c25_the_values_of_other_secrets_are_never_fetched() {
+    const MEGABYTE: usize = 1 << 20;
+    let case = Case::new("memory").await;
+    case.rest("memory").await;
+    let before = case.controller.memory();
+    let value = "x".repeat(MEGABYTE - 4096);
+    for i in 0..48 {
+        let secret =
+            json!({ "metadata": { "name": format!("big-{i}") }, "stringData": { "a": value } });
+        case.create_secret(secret).await;
+    }
+    let case = case.restart(&[]).await;
+    case.rest("memory-2").await;
+    let after = case.controller.memory();
+    assert!(
+        after < before + 24 * MEGABYTE,
+        "{before} bytes before, {after} beside 48 MB of other Secrets"
+    );
+}

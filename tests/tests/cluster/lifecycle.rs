@@ -220,14 +220,14 @@ async fn s9_old_garbage_collection_deletes_its_own_secret_and_leaves_a_foreign_o
 }
 
 #[tokio::test]
-async fn works_on_the_objects_with_the_label_and_heals_their_secrets_without_it() {
+async fn c15_works_on_the_objects_with_the_label_and_heals_their_secrets_without_it() {
     let case = Case::with("label", &["--label-selector", "team=a"]).await;
     let mut chosen = case.sealed("chosen", &[("a", "1")]);
     chosen.metadata.labels = Some([("team".to_owned(), "a".to_owned())].into());
     case.seal("other", &[("a", "1")]).await;
     case.create(&chosen).await;
     case.holds("chosen", &[("a", "1")]).await;
-    // C15: the selector is about SealedSecrets; this Secret has no label.
+    // The selector is about SealedSecrets; this Secret has no label.
     case.delete_secret("chosen").await;
     case.holds("chosen", &[("a", "1")]).await;
     assert!(case.secret("other").await.is_none());

@@ -13,5 +13,7 @@ mod drift;
 mod hygiene;
 mod keys;
 mod lifecycle;
+mod namespaces;
 mod ownership;
 mod status;
+mod templates;

@@ -43,7 +43,7 @@ async fn a_managed_secret_is_taken_over() {
 }
 
 #[tokio::test]
-async fn a_secret_to_patch_keeps_its_items_and_stays_when_the_sealed_secret_goes() {
+async fn c17_a_secret_to_patch_keeps_what_was_there_and_what_was_dropped_and_stays() {
     let case = Case::new("patch").await;
     let metadata = json!({ "name": "db", "annotations": { PATCH_ANNOTATION: "true" } });
     case.create_secret(json!({ "metadata": metadata, "stringData": { "a": "1", "b": "2" } }))
@@ -52,9 +52,16 @@ async fn a_secret_to_patch_keeps_its_items_and_stays_when_the_sealed_secret_goes
     let secret = case.holds("db", &[("a", "ours"), ("b", "2")]).await;
     assert_eq!(secret.metadata.owner_references, None);
     case.is_synced("db").await;
+    let other = case.sealed("db", &[("c", "3")]).spec.encrypted_data;
+    let dropped = json!({ "a": null, "c": other["c"] });
+    case.patch("db", json!({ "spec": { "encryptedData": dropped } }))
+        .await;
+    let all = [("a", "ours"), ("b", "2"), ("c", "3")];
+    case.holds("db", &all).await;
+    case.is_synced("db").await;
     case.delete("db").await;
     case.rest("patch").await;
-    case.holds("db", &[("a", "ours"), ("b", "2")]).await;
+    case.holds("db", &all).await;
 }
 
 #[tokio::test]

@@ -3,6 +3,8 @@
 use kube::api::PostParams;
 use serde_json::json;
 
+use tests::roles;
+
 use crate::case::Case;
 
 #[tokio::test]
@@ -89,6 +91,17 @@ async fn without_status_updates_none_is_written() {
     case.holds("db", &[("a", "1")]).await;
     case.event("db", "Unsealed").await;
     assert_eq!(case.sealed_secrets().get("db").await.unwrap().status, None);
+}
+
+#[tokio::test]
+async fn c19_a_status_that_could_not_be_written_is_written_when_it_can_be() {
+    let case = Case::without_right_to_statuses("no-right").await;
+    case.seal("db", &[("a", "1")]).await;
+    case.holds("db", &[("a", "1")]).await;
+    case.logs("cannot update the status").await;
+    assert_eq!(case.sealed_secrets().get("db").await.unwrap().status, None);
+    roles::grant_statuses(&case.namespace).await;
+    case.is_synced("db").await;
 }
 
 #[tokio::test]

@@ -1,0 +1,90 @@
+//! Which namespaces it works in.
+
+use k8s_openapi::api::core::v1::{Namespace as ApiNamespace, Secret as ApiSecret};
+use kube::Api;
+use kube::api::{DeleteParams, PostParams};
+use serde_json::json;
+use shared::resource::SealedSecret;
+use shared::scope::Scope;
+use tests::cluster_controller::ClusterController;
+use tests::control_plane::ControlPlane;
+use tests::patience::until;
+use tests::roles::{self, Reach};
+
+use crate::case::{KEYS, put_key, sealed_for, values};
+
+#[tokio::test]
+async fn c14_an_additional_namespace_is_picked_up_when_it_appears() {
+    let plane = ControlPlane::shared().await;
+    let home = plane.namespace("home").await;
+    let (there, later) = (
+        plane.namespace("there").await,
+        format!("{}-later", home.name()),
+    );
+    roles::grant(&home, Reach::Namespace).await;
+    roles::grant_also(&home, &there).await;
+    put_key(&home, "key-0", &KEYS[0]).await;
+    let words = format!("--additional-namespaces= {} , {later}", there.name());
+    let controller = ClusterController::start(plane, &home, &[&words]).await;
+    unseals(plane, there.name(), &controller).await;
+    unseals(plane, home.name(), &controller).await;
+
+    let namespace: ApiNamespace =
+        serde_json::from_value(json!({ "metadata": { "name": later } })).unwrap();
+    Api::<ApiNamespace>::all(plane.admin())
+        .create(&PostParams::default(), &namespace)
+        .await
+        .unwrap();
+    roles::grant_also(&home, &plane.existing(&later)).await;
+    unseals(plane, &later, &controller).await;
+    assert_eq!(controller.stop(), Some(0));
+}
+
+/// Seals something there, and waits until it is unsealed.
+async fn unseals(plane: &ControlPlane, namespace: &str, controller: &ClusterController) {
+    let sealed = sealed_for(&KEYS[0], namespace, "db", &[("a", "1")], Scope::Strict);
+    create(plane, namespace, &sealed).await;
+    let secrets: Api<ApiSecret> = Api::namespaced(plane.admin(), namespace);
+    until(
+        &format!("it works in {namespace}\n{}", controller.log()),
+        async || {
+            let secret = secrets.get_opt("db").await.unwrap()?;
+            (secret.data? == values(&[("a", "1")])).then_some(())
+        },
+    )
+    .await;
+}
+
+async fn create(plane: &ControlPlane, namespace: &str, sealed: &SealedSecret) {
+    Api::<SealedSecret>::namespaced(plane.admin(), namespace)
+        .create(&PostParams::default(), sealed)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn works_in_all_namespaces_under_the_peers_cluster_role() {
+    let plane = ControlPlane::shared().await;
+    let (home, far) = (plane.namespace("hub").await, plane.namespace("far").await);
+    roles::grant(&home, Reach::Cluster).await;
+    put_key(&home, "key-0", &KEYS[0]).await;
+    // Other tests share this cluster.
+    let selector = format!("of={}", home.name());
+    let words = ["--all-namespaces=true", "--label-selector", &selector];
+    let controller = ClusterController::start(plane, &home, &words).await;
+    let mut sealed = sealed_for(&KEYS[0], far.name(), "db", &[("a", "1")], Scope::Strict);
+    sealed.metadata.labels = Some([("of".to_owned(), home.name().to_owned())].into());
+    create(plane, far.name(), &sealed).await;
+    let secrets = far.api::<ApiSecret>();
+    let holds = async || {
+        let secret = secrets.get_opt("db").await.unwrap()?;
+        (secret.data? == values(&[("a", "1")])).then_some(())
+    };
+    until("the Secret is there", holds).await;
+    secrets
+        .delete("db", &DeleteParams::default())
+        .await
+        .unwrap();
+    until("the Secret is there again", holds).await;
+    assert_eq!(controller.stop(), Some(0));
+}

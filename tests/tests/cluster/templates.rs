@@ -1,0 +1,95 @@
+//! `spec.template.data`.
+
+use serde_json::json;
+
+use crate::case::Case;
+
+#[tokio::test]
+async fn a_template_is_rendered_and_a_failing_one_leaves_the_old_secret_and_says_where() {
+    let case = Case::new("template").await;
+    case.seal_with("db", &[("a", "1")], &[("url", "db://{{ .a }}/x")])
+        .await;
+    let good = [("a", "1"), ("url", "db://1/x")];
+    case.holds("db", &good).await;
+    case.is_synced("db").await;
+    let failing = json!({ "spec": { "template": { "data": { "url": "x\n{{ fail .a }}" } } } });
+    case.patch("db", failing).await;
+    let message = case.failure("db").await;
+    let place = "template \"url\", line 2, column 4, function fail: ";
+    assert!(message.starts_with(place), "{message}");
+    case.holds("db", &good).await;
+    let items = case.sealed_secrets().get("db").await.unwrap();
+    let items = items.status.unwrap().items;
+    assert_eq!(items.len(), 1);
+    assert_eq!(items[0].key, "url");
+}
+
+#[tokio::test]
+async fn s2_a_template_that_shouts_a_value_tells_it_nobody() {
+    let case = Case::new("shout").await;
+    case.seal_with(
+        "db",
+        &[("password", "hunter2")],
+        &[
+            ("t", "{{ fail .password }}"),
+            ("u", "{{ atoi .password | fail }}"),
+        ],
+    )
+    .await;
+    let message = case.failure("db").await;
+    assert!(message.contains("template \"t\""), "{message}");
+    let event = case.event("db", "ErrUnsealFailed").await;
+    let object = case.sealed_secrets().get("db").await.unwrap();
+    for text in [
+        serde_json::to_string(&object.status).unwrap(),
+        serde_json::to_string(&event).unwrap(),
+        case.controller.log(),
+    ] {
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn c18_what_a_template_drew_by_chance_stays_through_restarts_and_corrections() {
+    let case = Case::new("chance").await;
+    let templates = [("id", "{{ uuidv4 }}"), ("made", "{{ now | unixEpoch }}")];
+    case.seal_with("db", &[("a", "1")], &templates).await;
+    case.is_synced("db").await;
+    let before = case.secret("db").await.unwrap();
+    let case = case.restart(&[]).await;
+    case.rest("chance").await;
+    assert_eq!(case.secret("db").await.unwrap(), before);
+    case.patch_secret("db", json!({ "data": { "a": null } }))
+        .await;
+    case.event("db", "DriftCorrected").await;
+    assert_eq!(case.secret("db").await.unwrap().data, before.data);
+    // Deleted is deleted: nobody knows the values any more.
+    case.delete_secret("db").await;
+    let changed = tests::patience::until("it is made anew", async || case.secret("db").await).await;
+    assert_ne!(changed.data, before.data);
+}
+
+#[tokio::test]
+async fn templates_of_chance_are_refused_where_the_flag_says_so() {
+    let case = Case::with("no-chance", &["--refuse-random-templates"]).await;
+    case.seal_with("db", &[("a", "1")], &[("t", "{{ uuidv4 }}")])
+        .await;
+    let message = case.failure("db").await;
+    assert!(message.contains("--refuse-random-templates"), "{message}");
+    assert!(case.secret("db").await.is_none());
+}
+
+#[tokio::test]
+async fn s3_an_object_whose_template_never_ends_does_not_stall_its_neighbours() {
+    let case = Case::new("endless").await;
+    let endless =
+        "{{ range until 100000 }}{{ range until 100000 }}{{ sha256sum \"x\" }}{{ end }}{{ end }}";
+    for i in 0..4 {
+        case.seal_with(&format!("endless-{i}"), &[("a", "1")], &[("t", endless)])
+            .await;
+    }
+    case.seal("db", &[("a", "1")]).await;
+    case.holds("db", &[("a", "1")]).await;
+    let message = case.failure("endless-0").await;
+    assert!(message.starts_with("template \"t\", "), "{message}");
+}
