@@ -1,16 +1,13 @@
 //! Our controller as a process that works on a cluster, as a service account with the peer's rights.
 
-use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::Stdio;
-use std::sync::{Arc, Mutex};
-use std::{fs, thread};
 
 use rustix::process::Signal;
 
 use crate::binaries;
 use crate::control_plane::{ControlPlane, Namespace};
-use crate::guarded::{self, Guarded};
+use crate::guarded;
+use crate::logged::Logged;
 use crate::patience;
 use crate::roles::ACCOUNT;
 
@@ -18,8 +15,7 @@ const SERVING: &str = "HTTP server serving\" addr=";
 
 /// A running controller. It ends when this value is dropped.
 pub struct ClusterController {
-    process: Guarded,
-    log: Arc<Mutex<String>>,
+    process: Logged,
 }
 
 impl ClusterController {
@@ -55,21 +51,16 @@ impl ClusterController {
             .arg("--kubeconfig")
             .arg(kubeconfig)
             .env("POD_NAMESPACE", namespace)
-            .env("RUST_LOG", "trace")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut process = Guarded::spawn(&mut command).expect("the shell is there");
-        let log = Arc::new(Mutex::new(String::new()));
-        collect(process.stdout().expect("it was piped"), &log);
-        collect(process.stderr().expect("it was piped"), &log);
-        let mut controller = Self { process, log };
+            .env("RUST_LOG", "trace");
+        let process = Logged::spawn(&mut command).expect("the shell is there");
+        let mut controller = Self { process };
         controller.become_ready().await;
         controller
     }
 
     /// Everything it has logged so far.
     pub fn log(&self) -> String {
-        self.log.lock().unwrap().clone()
+        self.process.log()
     }
 
     /// Where it listens, on 127.0.0.1.
@@ -80,20 +71,19 @@ impl ClusterController {
         address.rsplit_once(':')?.1.trim_matches('"').parse().ok()
     }
 
-    /// Bytes of memory that it has now.
+    /// As [`Logged::memory`].
     pub fn memory(&self) -> usize {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))
-            .expect("it runs, and this is Linux");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
-        let kibibytes = kibibytes.expect("the kernel says it");
-        kibibytes.parse::<usize>().expect("a number") * 1024
+        self.process.memory()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&mut self, signal: Signal) {
+        self.process.signal(signal);
     }
 
     /// Asks it to end, and gives its exit code.
-    pub fn stop(mut self) -> Option<i32> {
-        self.process.signal(Signal::TERM);
-        self.process.wait().code()
+    pub fn stop(self) -> Option<i32> {
+        self.process.stop()
     }
 
     async fn become_ready(&mut self) {
@@ -126,16 +116,4 @@ async fn is_ready(port: u16) -> bool {
         Ok::<_, std::io::Error>(answer.starts_with("HTTP/1.1 200 "))
     };
     ask.await.unwrap_or(false)
-}
-
-/// On a thread, so that the controller never waits for a reader.
-fn collect(from: impl Read + Send + 'static, log: &Arc<Mutex<String>>) {
-    let log = Arc::clone(log);
-    thread::spawn(move || {
-        for line in BufReader::new(from).lines().map_while(Result::ok) {
-            let mut log = log.lock().unwrap();
-            log.push_str(&line);
-            log.push('\n');
-        }
-    });
 }

@@ -13,8 +13,10 @@ pub mod control_plane;
 pub mod directory_controller;
 pub mod go_build;
 pub mod guarded;
+pub mod logged;
 pub mod patience;
 pub mod peer;
+pub mod pod;
 pub mod roles;
 pub mod scratch;
 

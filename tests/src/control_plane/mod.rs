@@ -28,6 +28,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{env, fs};
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -144,6 +145,29 @@ impl ControlPlane {
     /// The file with which a program may do everything.
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
+    }
+
+    /// PEM of the authority that issued the API server's certificate.
+    ///
+    /// # Panics
+    /// If the kubeconfig names none.
+    pub fn authority(&self) -> Vec<u8> {
+        let authorities = self.config.root_cert.as_ref().expect("tests use TLS");
+        let pem = authorities.iter().map(|der| {
+            let body = STANDARD.encode(der);
+            format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n")
+        });
+        pem.collect::<String>().into_bytes()
+    }
+
+    /// Host and port of the API server.
+    ///
+    /// # Panics
+    /// If the kubeconfig names no server.
+    pub fn address(&self) -> (String, String) {
+        let url = &self.config.cluster_url;
+        let port = url.port_u16().unwrap_or(443);
+        (url.host().expect("a server").to_owned(), port.to_string())
     }
 
     /// A new namespace whose name starts with `purpose`.

@@ -6,10 +6,14 @@
 mod process;
 mod wire;
 
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::{Value, json};
+use shared::manifest::{self, Reading, Shape};
 
 pub use process::PeerError;
 pub use wire::{KeyPair, KeyRequest};
@@ -28,6 +32,26 @@ pub fn peer_kubeseal() -> PathBuf {
 /// The peer's controller.
 pub fn peer_controller() -> PathBuf {
     released("controller")
+}
+
+/// The peer's own definition of a SealedSecret, as its chart installs it.
+///
+/// # Panics
+/// If Go cannot say where the peer's sources are.
+pub fn definition() -> CustomResourceDefinition {
+    let module = "github.com/bitnami-labs/sealed-secrets";
+    let listed = Command::new("go")
+        .args(["list", "-m", "-f", "{{.Dir}}", module])
+        .current_dir(source())
+        .output()
+        .expect("Go is installed");
+    let folder = String::from_utf8(listed.stdout).expect("a path");
+    let path =
+        Path::new(folder.trim()).join("helm/sealed-secrets/crds/bitnami.com_sealedsecrets.yaml");
+    let text = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let documents = manifest::read(&text).expect("YAML");
+    let json = Reading::default().json(&documents[0].root, Shape::Any);
+    serde_json::from_value(json.expect("JSON")).expect("a definition")
 }
 
 /// Text form of a manifest.

@@ -1,0 +1,89 @@
+//! A process whose log is kept.
+
+use std::io::{self, BufRead, BufReader, Read};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::{fs, thread};
+
+use rustix::process::Signal;
+
+use crate::guarded::Guarded;
+use crate::patience;
+
+/// A running process. It ends when this value is dropped.
+pub struct Logged {
+    process: Guarded,
+    log: Arc<Mutex<String>>,
+}
+
+impl Logged {
+    /// Starts a command made by [`crate::guarded::command`].
+    ///
+    /// # Errors
+    /// As [`Guarded::spawn`].
+    pub fn spawn(command: &mut Command) -> io::Result<Self> {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = Guarded::spawn(command)?;
+        let log = Arc::new(Mutex::new(String::new()));
+        collect(process.stdout().expect("it was piped"), &log);
+        collect(process.stderr().expect("it was piped"), &log);
+        Ok(Self { process, log })
+    }
+
+    /// Everything it has printed so far.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Waits for `look` to find what it looks for in the log.
+    ///
+    /// # Panics
+    /// With the log, if the process ends before.
+    pub async fn shows<T>(&mut self, what: &str, look: impl Fn(&str) -> Option<T>) -> T {
+        patience::until(what, async || {
+            let ended = self.process.ended();
+            let log = self.log();
+            assert!(ended.is_none(), "it ended before {what}:\n{log}");
+            look(&log)
+        })
+        .await
+    }
+
+    /// Bytes of memory that it has now.
+    pub fn memory(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))
+            .expect("it runs, and this is Linux");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        let kibibytes = kibibytes.expect("the kernel says it");
+        kibibytes.parse::<usize>().expect("a number") * 1024
+    }
+
+    /// How it ended, if it did.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.process.ended()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&mut self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// Asks it to end, and gives its exit code.
+    pub fn stop(mut self) -> Option<i32> {
+        self.process.signal(Signal::TERM);
+        self.process.wait().code()
+    }
+}
+
+/// On a thread, so that the process never waits for a reader.
+fn collect(from: impl Read + Send + 'static, log: &Arc<Mutex<String>>) {
+    let log = Arc::clone(log);
+    thread::spawn(move || {
+        for line in BufReader::new(from).lines().map_while(Result::ok) {
+            let mut log = log.lock().unwrap();
+            log.push_str(&line);
+            log.push('\n');
+        }
+    });
+}

@@ -1,0 +1,73 @@
+//! A program that runs as in a Pod.
+
+use std::fs;
+use std::path::Path;
+
+use crate::control_plane::{ControlPlane, Namespace};
+use crate::guarded;
+use crate::logged::Logged;
+use crate::scratch::Scratch;
+
+/// Kubernetes' own clients know one path for the files of a service account. They get it in a mount
+/// namespace of their own, where nobody else sees it.
+const POD: &str = "mount -t tmpfs tmpfs /var/run && mkdir -p /var/run/secrets/kubernetes.io && \
+    cp -r \"$1\" /var/run/secrets/kubernetes.io/serviceaccount && shift && exec \"$@\"";
+
+/// A running program with the files and variables of a service account.
+pub struct Pod {
+    process: Logged,
+    _files: Scratch,
+}
+
+impl Pod {
+    /// Starts it in this namespace. Needs the right to make mount namespaces: that of root, or user
+    /// namespaces.
+    ///
+    /// # Panics
+    /// With what it printed, if it ends before it serves HTTP.
+    pub async fn start(
+        plane: &ControlPlane,
+        namespace: &Namespace<'_>,
+        account: &str,
+        program: &Path,
+        words: &[&str],
+    ) -> Self {
+        let files = Scratch::new();
+        let folder = files.path().join("serviceaccount");
+        fs::create_dir(&folder).expect("the folder is ours");
+        let token = plane.token_of(namespace.name(), account).await;
+        fs::write(folder.join("token"), token).expect("the folder is ours");
+        fs::write(folder.join("ca.crt"), plane.authority()).expect("the folder is ours");
+        fs::write(folder.join("namespace"), namespace.name()).expect("the folder is ours");
+        let (host, port) = plane.address();
+        let mut command = guarded::command("unshare");
+        if !rustix::process::geteuid().is_root() {
+            command.args(["--user", "--map-root-user"]);
+        }
+        command
+            .args(["--mount", "sh", "-c", POD, "sh"])
+            .arg(&folder)
+            .arg(program)
+            .args(words)
+            .env("KUBERNETES_SERVICE_HOST", host)
+            .env("KUBERNETES_SERVICE_PORT", port)
+            .env_remove("POD_NAMESPACE");
+        let mut process = Logged::spawn(&mut command).expect("the shell is there");
+        let serves = |log: &str| log.contains("HTTP server serving").then_some(());
+        process.shows("it serves HTTP", serves).await;
+        Self {
+            process,
+            _files: files,
+        }
+    }
+
+    /// Everything it has printed so far.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Asks it to end, and waits.
+    pub fn stop(self) -> Option<i32> {
+        self.process.stop()
+    }
+}

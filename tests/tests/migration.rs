@@ -1,0 +1,304 @@
+//! From the Go peer's controller to ours and back: nothing changes, and everything goes on.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use futures::{StreamExt as _, stream};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Secret as ApiSecret;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt as _};
+use serde_json::json;
+use shared::key::{KeySize, KeySpec, NewKey};
+use shared::key_secret;
+use shared::plain::Plain;
+use shared::resource::SealedSecret;
+use shared::scope::Scope;
+use shared::seal::seal;
+use shared::secret::Secret;
+use tests::binaries;
+use tests::control_plane::{ControlPlane, Namespace};
+use tests::patience::until;
+use tests::peer;
+use tests::pod::Pod;
+use tests::roles::{self, ACCOUNT, Reach};
+
+const COUNT: usize = 300;
+
+/// The same for both.
+const WORDS: &[&str] = &[
+    "--all-namespaces=false",
+    "--listen-addr=127.0.0.1:0",
+    "--listen-metrics-addr=127.0.0.1:0",
+    "--key-renew-period=0",
+    "--kubeclient-qps=-1",
+    "--max-unseal-retries=7",
+    "--log-format=json",
+];
+
+static KEYS: LazyLock<[NewKey; 3]> =
+    LazyLock::new(|| [1_700_000_000, 1_700_000_001, 1_700_000_002].map(key));
+
+fn key(second: i64) -> NewKey {
+    let spec = KeySpec {
+        size: KeySize::Rsa2048,
+        ttl: SignedDuration::from_hours(87_600),
+        common_name: String::new(),
+    };
+    let now = Timestamp::from_second(second).unwrap();
+    spec.generate(now, &mut rand::rng()).unwrap()
+}
+
+#[tokio::test]
+async fn under_our_definition_the_controllers_can_be_swapped_to_and_fro() {
+    let plane = ControlPlane::start().await;
+    let case = Case::new(&plane).await;
+    let log = swaps(&case).await;
+    assert!(!log.contains("drops `status.items`"), "{log}");
+    let status = case.sealed("s-000").await.status.unwrap();
+    assert_eq!(status.items.len(), 1);
+}
+
+#[tokio::test]
+async fn under_the_peers_definition_too_and_ours_says_once_what_is_missing() {
+    let plane = ControlPlane::start().await;
+    plane.install(&peer::definition()).await;
+    let case = Case::new(&plane).await;
+    let log = swaps(&case).await;
+    assert_eq!(log.matches("drops `status.items`").count(), 1, "{log}");
+}
+
+/// Gives what our controller logged.
+async fn swaps(case: &Case<'_>) -> String {
+    let theirs = case.run(peer::peer_controller()).await;
+    case.seal_all().await;
+    case.all_are_synced(COUNT, theirs.log()).await;
+    let made = case.secrets().await;
+    theirs.stop();
+
+    let ours = case.run(binaries::controller()).await;
+    case.works("during", &ours).await;
+    case.all_are_ready(ours.log()).await;
+    case.changes("s-001", &ours).await;
+    case.loses("s-002", &ours).await;
+    let statuses = case.statuses().await;
+    assert_eq!(case.secrets_of(&made).await, rest_of(&made));
+    case.works("at-rest", &ours).await;
+    assert_eq!(case.statuses_of(&statuses).await, statuses, "no write loop");
+    let log = ours.log();
+    assert_eq!(ours.stop(), Some(0));
+
+    let theirs = case.run(peer::peer_controller()).await;
+    case.works("after", &theirs).await;
+    case.changes("s-001", &theirs).await;
+    case.changes("during", &theirs).await;
+    case.loses("at-rest", &theirs).await;
+    assert_eq!(case.secrets_of(&made).await, rest_of(&made));
+    theirs.stop();
+    log
+}
+
+/// What changes when nothing else does: `resourceVersion` by name.
+type Versions = BTreeMap<String, String>;
+
+struct Case<'a> {
+    plane: &'a ControlPlane,
+    namespace: Namespace<'a>,
+}
+
+impl<'a> Case<'a> {
+    async fn new(plane: &'a ControlPlane) -> Self {
+        let namespace = plane.namespace("migration").await;
+        roles::grant(&namespace, Reach::Namespace).await;
+        for (i, key) in KEYS.iter().enumerate() {
+            let (name, none) = (format!("sealed-secrets-key{i}"), BTreeMap::new());
+            let secret = key_secret::build(&name, namespace.name(), key, none.clone(), none);
+            let _: ApiSecret = namespace.create_object(secret.to_document()).await;
+        }
+        Self { plane, namespace }
+    }
+
+    async fn run(&self, program: PathBuf) -> Pod {
+        Pod::start(self.plane, &self.namespace, ACCOUNT, &program, WORDS).await
+    }
+
+    async fn seal_all(&self) {
+        let objects = (0..COUNT).map(|i| self.object(&format!("s-{i:03}"), i));
+        let created = objects.map(|object| self.create(object));
+        stream::iter(created)
+            .buffer_unordered(16)
+            .collect::<Vec<_>>()
+            .await;
+    }
+
+    /// One of every scope, key and kind of template.
+    fn object(&self, name: &str, i: usize) -> SealedSecret {
+        let mut secret = Secret::default();
+        secret.metadata.namespace = Some(self.namespace.name().into());
+        secret.metadata.name = Some(name.into());
+        Scope::ALL[i % 3].annotate(secret.metadata.annotations.get_or_insert_default());
+        if i.is_multiple_of(5) {
+            secret.metadata.labels = Some([("team".to_owned(), "red".to_owned())].into());
+            secret.type_ = Some("example.com/own".into());
+        }
+        let value = Plain::from(format!("value of {name}"));
+        secret.data.insert("a".into(), value);
+        let public = KEYS[i / 3 % 3].pair.certificate().public_key();
+        let mut sealed = seal(&secret, public, &mut rand::rng()).unwrap();
+        if i.is_multiple_of(7) {
+            let text = Some("<{{ .a | upper }}>".to_owned());
+            sealed.spec.template.data = Some([("t".to_owned(), text)].into());
+        }
+        sealed
+    }
+
+    async fn create(&self, object: SealedSecret) {
+        let api: Api<SealedSecret> = self.namespace.api();
+        api.create(&PostParams::default(), &object).await.unwrap();
+    }
+
+    async fn sealed(&self, name: &str) -> SealedSecret {
+        self.namespace.api().get(name).await.unwrap()
+    }
+
+    async fn list(&self) -> Vec<SealedSecret> {
+        let list = ListParams::default();
+        self.namespace
+            .api::<SealedSecret>()
+            .list(&list)
+            .await
+            .unwrap()
+            .items
+    }
+
+    async fn all_are_synced(&self, count: usize, log: String) {
+        until(&format!("all are synced\n{log}"), async || {
+            let synced = |object: &SealedSecret| is(object, 0, "Synced");
+            let list = self.list().await;
+            (list.len() == count && list.iter().all(synced)).then_some(())
+        })
+        .await;
+    }
+
+    /// As our controller says it.
+    async fn all_are_ready(&self, log: String) {
+        until(&format!("all are ready\n{log}"), async || {
+            let ready = |object: &SealedSecret| {
+                let status = object.status.as_ref();
+                let seen = status.and_then(|status| status.observed_generation);
+                is(object, 0, "Synced")
+                    && is(object, 1, "Ready")
+                    && seen == object.metadata.generation
+            };
+            self.list().await.iter().all(ready).then_some(())
+        })
+        .await;
+    }
+
+    /// A new object becomes a Secret; by then those that were there before have had their turn.
+    async fn works(&self, name: &str, pod: &Pod) {
+        self.create(self.object(name, 7)).await;
+        self.holds(name, &format!("value of {name}"), pod).await;
+        until("it is synced", async || {
+            is(&self.sealed(name).await, 0, "Synced").then_some(())
+        })
+        .await;
+    }
+
+    /// A changed object becomes a changed Secret.
+    async fn changes(&self, name: &str, pod: &Pod) {
+        let generation = self.sealed(name).await.metadata.generation.unwrap();
+        let mut secret = Secret::default();
+        secret.metadata.namespace = Some(self.namespace.name().into());
+        secret.metadata.name = Some(name.into());
+        let annotations = self.sealed(name).await.metadata.annotations;
+        secret.metadata.annotations.clone_from(&annotations);
+        let value = format!("value of {name}, {generation}");
+        secret.data.insert("a".into(), Plain::from(value.clone()));
+        let public = KEYS[2].pair.certificate().public_key();
+        let sealed = seal(&secret, public, &mut rand::rng()).unwrap();
+        let patch = json!({ "spec": { "encryptedData": sealed.spec.encrypted_data } });
+        let api: Api<SealedSecret> = self.namespace.api();
+        api.patch(name, &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .unwrap();
+        self.holds(name, &value, pod).await;
+    }
+
+    async fn loses(&self, name: &str, pod: &Pod) {
+        let api: Api<SealedSecret> = self.namespace.api();
+        api.delete(name, &DeleteParams::default()).await.unwrap();
+        until(&format!("{name} is gone\n{}", pod.log()), async || {
+            let found = self.namespace.api::<ApiSecret>().get_opt(name).await;
+            found.unwrap().is_none().then_some(())
+        })
+        .await;
+    }
+
+    async fn holds(&self, name: &str, value: &str, pod: &Pod) {
+        until(
+            &format!("{name} holds {value}\n{}", pod.log()),
+            async || {
+                let secret = self.namespace.api::<ApiSecret>().get_opt(name).await;
+                let data = secret.unwrap()?.data?;
+                (data.get("a")?.0 == value.as_bytes()).then_some(())
+            },
+        )
+        .await;
+    }
+
+    /// Of the Secrets that came of SealedSecrets.
+    async fn secrets(&self) -> Versions {
+        let list = ListParams::default();
+        let secrets = self.namespace.api::<ApiSecret>().list(&list).await;
+        let made = secrets
+            .unwrap()
+            .into_iter()
+            .filter(|secret| !secret.name_any().starts_with("sealed-secrets-key"));
+        versions(made)
+    }
+
+    /// Of the Secrets that were there before, without those that this test changes.
+    async fn secrets_of(&self, made: &Versions) -> Versions {
+        let mut now = self.secrets().await;
+        now.retain(|name, _| made.contains_key(name));
+        rest_of(&now)
+    }
+
+    async fn statuses(&self) -> Versions {
+        versions(self.list().await.into_iter())
+    }
+
+    async fn statuses_of(&self, before: &Versions) -> Versions {
+        let mut now = self.statuses().await;
+        now.retain(|name, _| before.contains_key(name));
+        now
+    }
+}
+
+/// Without those that this test changes.
+fn rest_of(made: &Versions) -> Versions {
+    let mut rest = made.clone();
+    rest.retain(|name, _| !["s-001", "s-002"].contains(&name.as_str()));
+    rest
+}
+
+fn versions<K: kube::Resource>(objects: impl Iterator<Item = K>) -> Versions {
+    objects
+        .map(|object| (object.name_any(), object.resource_version().unwrap()))
+        .collect()
+}
+
+/// Is that condition the one of this type, and true?
+fn is(object: &SealedSecret, position: usize, type_: &str) -> bool {
+    let status = object.status.as_ref();
+    let condition = status.and_then(|status| status.conditions.get(position));
+    condition.is_some_and(|condition| condition.type_ == type_ && condition.status == "True")
+}
