@@ -1,33 +1,34 @@
 //! The controller in a cluster: what the watches tell, keys, renewal, and the objects that are due.
 
+mod connection;
 mod watches;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::{SignedDuration, Timestamp};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config as KubeConfig};
 use shared::error_chain;
 use shared::key::NewKey;
 use shared::key_ring::KeyRing;
 use tokio::sync::{mpsc, watch};
-use tracing::error;
+use tracing::{debug, error};
 
 use crate::args::{ClusterConfig, Config, KeyConfig};
 use crate::cluster_keys::ClusterKeys;
 use crate::http::Facts;
 use crate::key_renewal::{KeyRenewal, NoNewKey};
 use crate::pool::Pool;
-use crate::reconcile::Reconciler;
+use crate::reconcile::{Reconciler, wait};
 use crate::store::StoreError;
 use crate::store::cluster::ClusterStore;
+pub use connection::ConnectError;
+use connection::Connection;
 use watches::{Change, Watches};
 
-/// Where a Pod finds the namespace that it runs in.
-const OWN_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 /// Between two looks at the clock for a renewal that is due.
 const RENEWAL: SignedDuration = SignedDuration::from_secs(1);
+/// Between two attempts to start.
+const START_PAUSE: SignedDuration = SignedDuration::from_secs(5);
 /// Changes that wait to be taken in; the watches wait when there are more.
 const BACKLOG: usize = 1024;
 
@@ -40,76 +41,81 @@ pub struct Cluster {
     reconciler: Reconciler<ClusterStore>,
     watches: Watches,
     changes: mpsc::Receiver<Change>,
+    sender: mpsc::Sender<Change>,
+    connection: Connection,
+    place: ClusterConfig,
     ring: watch::Sender<Arc<KeyRing>>,
     ready: Arc<AtomicBool>,
 }
 
-/// The controller cannot start.
+/// There are no keys to begin with.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// Not in a cluster.
-    #[error(
-        "there is no cluster to work on: in a Pod the service account must be mounted \
-         (automountServiceAccountToken); elsewhere say --kubeconfig FILE, or --directory DIR to work on a folder"
-    )]
-    NoCluster(#[source] kube::config::InClusterError),
-    /// `--kubeconfig` is unusable.
-    #[error("--kubeconfig {path}: cannot be used")]
-    Kubeconfig {
-        /// The file.
-        path: String,
-        /// What is wrong with it.
-        source: kube::config::KubeconfigError,
-    },
-    /// TLS or the like.
-    #[error("the settings of the cluster cannot be used")]
-    Client(#[source] Box<kube::Error>),
-    /// The keys cannot be read or written.
+enum NotYet {
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// There is no key and none can be made.
     #[error(transparent)]
     Key(#[from] NoNewKey),
 }
 
 impl Cluster {
-    /// Reads the keys, makes one if one is due, and begins to watch.
+    /// Prepares everything. Nothing is sent yet.
     ///
     /// # Errors
     ///
-    /// [`StartError`].
-    pub async fn start(
-        config: &Config,
-        place: &ClusterConfig,
-        now: Timestamp,
-    ) -> Result<Self, StartError> {
-        let client = client(place).await?;
-        let own = own_namespace(place);
+    /// [`ConnectError`].
+    pub async fn new(config: &Config, place: &ClusterConfig) -> Result<Self, ConnectError> {
+        let connection = Connection::new(place).await?;
+        let own = &connection.own_namespace;
         let key_config = KeyConfig {
             namespace: own.clone(),
             ..config.keys.clone()
         };
+        let client = &connection.requests;
         let pool = Pool::new();
-        let keys = ClusterKeys::load(client.clone(), key_config).await?;
-        let renewal = KeyRenewal::new(config.keys.spec.clone(), config.keys.policy, pool.clone());
         let store = Arc::new(ClusterStore::new(client.clone(), place.deletes_secrets));
         let (sender, changes) = mpsc::channel(BACKLOG);
-        let mut cluster = Self {
-            ring: watch::Sender::new(Arc::clone(keys.ring())),
+        Ok(Self {
+            keys: ClusterKeys::new(client.clone(), key_config),
+            renewal: KeyRenewal::new(config.keys.spec.clone(), config.keys.policy, pool.clone()),
+            ring: watch::Sender::default(),
             reconciler: Reconciler::new(Arc::clone(&store), pool, config.policy),
-            watches: Watches::new(place.namespaces(&own)),
+            watches: Watches::new(place.namespaces(own)),
             ready: Arc::default(),
-            keys,
-            renewal,
+            place: place.clone(),
+            connection,
+            sender,
             store,
             changes,
-        };
-        if let Some(new) = cluster.renewal.start(cluster.newest(), now).await? {
-            cluster.keys.add(&new).await?;
+        })
+    }
+
+    /// Reads the keys, makes one if one is due, and begins to watch. Tries for ever, and says what it
+    /// waits for: an API server that is down now will be up again. May be dropped at any time.
+    pub async fn begin(&mut self, now: impl Fn() -> Timestamp) {
+        let (mut failures, mut told) = (0, String::new());
+        while let Err(error) = self.load_keys(now()).await {
+            let text = error_chain(&error);
+            if told == text {
+                debug!(error = text, "Still cannot start");
+            } else {
+                error!(error = text, "Cannot start yet, will try again");
+                told = text;
+            }
+            failures += 1;
+            let pause = wait(failures, rand::random()).min(START_PAUSE);
+            tokio::time::sleep(pause.unsigned_abs()).await;
         }
-        cluster.use_ring(now);
-        cluster.watches.start(&client, place, &own, &sender);
-        Ok(cluster)
+        self.use_ring(now());
+        self.watches
+            .start(&self.connection, &self.place, &self.sender);
+    }
+
+    async fn load_keys(&mut self, now: Timestamp) -> Result<(), NotYet> {
+        self.keys.load().await?;
+        if let Some(new) = self.renewal.start(self.newest(), now).await? {
+            self.keys.add(&new).await?;
+        }
+        Ok(())
     }
 
     /// What the HTTP server answers from.
@@ -197,40 +203,4 @@ impl Cluster {
         self.reconciler.use_ring(Arc::clone(&ring), now);
         self.ring.send_replace(ring);
     }
-}
-
-/// The queue repeats what failed, so the client must not: it would hold up the other objects of a
-/// batch for minutes.
-async fn client(place: &ClusterConfig) -> Result<Client, StartError> {
-    let mut config = match &place.kubeconfig {
-        None => KubeConfig::incluster().map_err(StartError::NoCluster)?,
-        Some(path) => {
-            let wrong = |source| StartError::Kubeconfig {
-                path: path.display().to_string(),
-                source,
-            };
-            let kubeconfig = Kubeconfig::read_from(path).map_err(wrong)?;
-            KubeConfig::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
-                .await
-                .map_err(wrong)?
-        }
-    };
-    config.default_retry = false;
-    Client::try_from(config).map_err(|error| StartError::Client(Box::new(error)))
-}
-
-/// The peer's order: variable, service account, `default`.
-fn own_namespace(place: &ClusterConfig) -> String {
-    let mounted = || {
-        std::fs::read_to_string(OWN_NAMESPACE)
-            .ok()
-            .map(|text| text.trim().to_owned())
-    };
-    let filled = |text: String| Some(text).filter(|text| !text.is_empty());
-    place
-        .own_namespace
-        .clone()
-        .or_else(mounted)
-        .and_then(filled)
-        .unwrap_or_else(|| "default".into())
 }

@@ -39,34 +39,36 @@ pub fn selector() -> String {
 }
 
 impl ClusterKeys {
-    /// Reads what is there.
-    ///
-    /// # Errors
-    ///
-    /// The API server's answer. A key that cannot be used is no error.
-    pub async fn load(client: Client, config: KeyConfig) -> Result<Self, StoreError> {
-        info!("Searching for existing private keys");
-        let mut keys = Self {
+    /// Knows no key yet.
+    pub fn new(client: Client, config: KeyConfig) -> Self {
+        Self {
             api: Api::namespaced(client, &config.namespace),
             config,
             keys: BTreeMap::new(),
             listed: BTreeSet::new(),
             ring: Arc::default(),
             told: BTreeMap::new(),
-        };
-        let found = keys
-            .api
-            .list(&ListParams::default().labels(&selector()))
-            .await;
+        }
+    }
+
+    /// Reads what is there.
+    ///
+    /// # Errors
+    ///
+    /// The API server's answer. A key that cannot be used is no error.
+    pub async fn load(&mut self) -> Result<(), StoreError> {
+        info!("Searching for existing private keys");
+        let labelled = ListParams::default().labels(&selector());
+        let found = self.api.list(&labelled).await;
         for secret in found.map_err(api("cannot list the key Secrets"))? {
-            keys.put(secret);
+            self.put(secret);
         }
-        let legacy = keys.api.get_opt(&keys.config.prefix).await;
+        let legacy = self.api.get_opt(&self.config.prefix).await;
         if let Some(secret) = legacy.map_err(api("cannot read the oldest key Secret"))? {
-            keys.put(secret);
+            self.put(secret);
         }
-        keys.make_ring();
-        Ok(keys)
+        self.make_ring();
+        Ok(())
     }
 
     /// The ring as of the last change.

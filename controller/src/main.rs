@@ -24,7 +24,7 @@ enum Failure {
     #[error(transparent)]
     Directory(#[from] rounds::StartError),
     #[error(transparent)]
-    Cluster(#[from] cluster::StartError),
+    Cluster(#[from] cluster::ConnectError),
     #[error("--listen-addr: cannot listen on {address}")]
     Listen {
         address: String,
@@ -103,10 +103,8 @@ async fn on_directory(
     loop {
         let next = rounds.round(Timestamp::now()).await;
         tokio::select! {
-            asked = signals.next() => match asked {
-                Asked::End => break,
-                Asked::Key => rounds.ask_for_key(),
-            },
+            () = end(&mut signals.ends) => break,
+            _ = signals.usr1.recv() => rounds.ask_for_key(),
             () = until(next) => {}
         }
     }
@@ -119,51 +117,57 @@ async fn in_cluster(
     place: &ClusterConfig,
     signals: &mut Signals,
 ) -> Result<(), Failure> {
-    let mut cluster = Cluster::start(server.config, place, Timestamp::now()).await?;
+    let mut cluster = Cluster::new(server.config, place).await?;
     let server = server.start(cluster.facts());
-    loop {
-        let next = cluster.turn(Timestamp::now()).await;
-        tokio::select! {
-            asked = signals.next() => match asked {
-                Asked::End => break,
-                Asked::Key => cluster.ask_for_key(),
-            },
-            () = cluster.changed(Timestamp::now) => {}
-            () = until(next) => {}
-        }
-    }
+    work(&mut cluster, signals).await;
     server.end().await;
     Ok(())
 }
 
+/// Until it is asked to end, which it notices whatever it waits for.
+async fn work(cluster: &mut Cluster, signals: &mut Signals) {
+    tokio::select! {
+        () = end(&mut signals.ends) => return,
+        () = cluster.begin(Timestamp::now) => {}
+    }
+    loop {
+        let next = tokio::select! {
+            () = end(&mut signals.ends) => return,
+            next = cluster.turn(Timestamp::now()) => next,
+        };
+        tokio::select! {
+            () = end(&mut signals.ends) => return,
+            _ = signals.usr1.recv() => cluster.ask_for_key(),
+            () = cluster.changed(Timestamp::now) => {}
+            () = until(next) => {}
+        }
+    }
+}
+
+/// Those that ask it to end, and the one that asks for a key.
 struct Signals {
-    term: Signal,
-    int: Signal,
+    ends: [Signal; 2],
     usr1: Signal,
 }
 
 impl Signals {
     fn new() -> std::io::Result<Self> {
         Ok(Self {
-            term: signal(SignalKind::terminate())?,
-            int: signal(SignalKind::interrupt())?,
+            ends: [
+                signal(SignalKind::terminate())?,
+                signal(SignalKind::interrupt())?,
+            ],
             usr1: signal(SignalKind::user_defined1())?,
         })
     }
-
-    async fn next(&mut self) -> Asked {
-        tokio::select! {
-            _ = self.term.recv() => Asked::End,
-            _ = self.int.recv() => Asked::End,
-            _ = self.usr1.recv() => Asked::Key,
-        }
-    }
 }
 
-/// What a signal asks for.
-enum Asked {
-    End,
-    Key,
+/// Comes back when it is asked to end.
+async fn end([term, int]: &mut [Signal; 2]) {
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
 }
 
 /// A port that is open and not yet served.

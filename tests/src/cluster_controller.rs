@@ -32,6 +32,13 @@ impl ClusterController {
 
     /// As [`Self::start`], with any kubeconfig.
     pub async fn start_with(kubeconfig: &Path, namespace: &str, words: &[&str]) -> Self {
+        let mut controller = Self::spawn(kubeconfig, namespace, words);
+        controller.become_ready().await;
+        controller
+    }
+
+    /// As [`Self::start_with`], without waiting.
+    pub fn spawn(kubeconfig: &Path, namespace: &str, words: &[&str]) -> Self {
         let mut command = guarded::command(binaries::controller());
         command
             .args([
@@ -53,9 +60,7 @@ impl ClusterController {
             .env("POD_NAMESPACE", namespace)
             .env("RUST_LOG", "trace");
         let process = Logged::spawn(&mut command).expect("the shell is there");
-        let mut controller = Self { process };
-        controller.become_ready().await;
-        controller
+        Self { process }
     }
 
     /// Everything it has logged so far.
@@ -86,7 +91,18 @@ impl ClusterController {
         self.process.stop()
     }
 
-    async fn become_ready(&mut self) {
+    /// Waits for that text in its log.
+    pub async fn logs(&mut self, text: &str) {
+        let found = |log: &str| log.contains(text).then_some(());
+        let what = format!("{text:?} stands in the log");
+        self.process.shows(&what, found).await;
+    }
+
+    /// Waits until it has seen every object.
+    ///
+    /// # Panics
+    /// With what it logged, if it does not become ready.
+    pub async fn become_ready(&mut self) {
         let mut ended = None;
         patience::until("the controller is ready", async || {
             ended = self.process.ended();

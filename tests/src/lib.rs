@@ -19,6 +19,7 @@ pub mod peer;
 pub mod pod;
 pub mod roles;
 pub mod scratch;
+pub mod sealing;
 
 mod cache;
 mod progress;

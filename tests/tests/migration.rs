@@ -8,16 +8,12 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::LazyLock;
 
 use futures::{StreamExt as _, stream};
-use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret as ApiSecret;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
-use shared::key::{KeySize, KeySpec, NewKey};
-use shared::key_secret;
 use shared::plain::Plain;
 use shared::resource::SealedSecret;
 use shared::scope::Scope;
@@ -29,6 +25,7 @@ use tests::patience::until;
 use tests::peer;
 use tests::pod::Pod;
 use tests::roles::{self, ACCOUNT, Reach};
+use tests::sealing::{KEYS, put_key};
 
 const COUNT: usize = 300;
 
@@ -42,19 +39,6 @@ const WORDS: &[&str] = &[
     "--max-unseal-retries=7",
     "--log-format=json",
 ];
-
-static KEYS: LazyLock<[NewKey; 3]> =
-    LazyLock::new(|| [1_700_000_000, 1_700_000_001, 1_700_000_002].map(key));
-
-fn key(second: i64) -> NewKey {
-    let spec = KeySpec {
-        size: KeySize::Rsa2048,
-        ttl: SignedDuration::from_hours(87_600),
-        common_name: String::new(),
-    };
-    let now = Timestamp::from_second(second).unwrap();
-    spec.generate(now, &mut rand::rng()).unwrap()
-}
 
 #[tokio::test]
 async fn under_our_definition_the_controllers_can_be_swapped_to_and_fro() {
@@ -118,9 +102,7 @@ impl<'a> Case<'a> {
         let namespace = plane.namespace("migration").await;
         roles::grant(&namespace, Reach::Namespace).await;
         for (i, key) in KEYS.iter().enumerate() {
-            let (name, none) = (format!("sealed-secrets-key{i}"), BTreeMap::new());
-            let secret = key_secret::build(&name, namespace.name(), key, none.clone(), none);
-            let _: ApiSecret = namespace.create_object(secret.to_document()).await;
+            put_key(&namespace, &format!("sealed-secrets-key{i}"), key).await;
         }
         Self { plane, namespace }
     }

@@ -5,14 +5,15 @@ use std::fmt::Debug;
 
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
 use kube::api::DynamicObject;
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::{Error as WatchError, Event};
 use kube::runtime::{WatchStreamExt as _, watcher};
-use kube::{Api, Client};
 use tokio::sync::mpsc::Sender;
 use tracing::{debug, warn};
 
+use super::connection::Connection;
 use crate::args::ClusterConfig;
 use crate::cluster_keys;
 use crate::store::cluster::{ClusterStore, sealed_secrets};
@@ -51,11 +52,11 @@ impl Watches {
     /// Begins to watch. A namespace that does not exist yet is seen when it appears.
     pub(super) fn start(
         &self,
-        client: &Client,
+        connection: &Connection,
         place: &ClusterConfig,
-        own: &str,
         changes: &Sender<Change>,
     ) {
+        let (client, own) = (&connection.watches, connection.own_namespace.as_str());
         let keys = Api::<Secret>::namespaced(client.clone(), own);
         let labelled = watcher::Config::default().labels(&cluster_keys::selector());
         let what = format!("the key Secrets in {own}");

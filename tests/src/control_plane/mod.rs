@@ -198,7 +198,17 @@ impl ControlPlane {
 
     /// Kills the API server and starts it again at the same address; returns when it answers.
     pub async fn restart_api_server(&mut self) {
+        self.stop_api_server();
+        self.start_api_server().await;
+    }
+
+    /// Kills the API server.
+    pub fn stop_api_server(&mut self) {
         self.own_mut().stop_api_server();
+    }
+
+    /// Starts the API server again at the same address; returns when it answers.
+    pub async fn start_api_server(&mut self) {
         self.own_mut().start_api_server().await;
     }
 

@@ -1,38 +1,16 @@
 //! A namespace with a controller of its own.
 
-use std::collections::BTreeMap;
-use std::sync::LazyLock;
-
-use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Event, Secret as ApiSecret};
+use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
-use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
-use shared::key::{KeySize, KeySpec, NewKey};
-use shared::key_secret;
-use shared::plain::Plain;
 use shared::resource::{Condition, SealedSecret};
 use shared::scope::Scope;
-use shared::seal::seal;
-use shared::secret::Secret;
 use tests::cluster_controller::ClusterController;
 use tests::control_plane::{ControlPlane, Namespace};
 use tests::patience::until;
 use tests::roles::{self, Reach};
-
-/// Two keys for all tests: making one takes a while. The second is the newer.
-pub static KEYS: LazyLock<[NewKey; 2]> = LazyLock::new(|| [key(1_700_000_000), key(1_700_000_001)]);
-
-fn key(second: i64) -> NewKey {
-    let spec = KeySpec {
-        size: KeySize::Rsa2048,
-        ttl: SignedDuration::from_hours(87_600),
-        common_name: String::new(),
-    };
-    let now = Timestamp::from_second(second).unwrap();
-    spec.generate(now, &mut rand::rng()).unwrap()
-}
+use tests::sealing::{KEYS, put_key, sealed_for, values};
 
 pub struct Case {
     pub plane: &'static ControlPlane,
@@ -238,45 +216,6 @@ impl Case {
         self.seal(&marker, &[("a", "1")]).await;
         self.is_synced(&marker).await;
     }
-}
-
-pub fn values(items: &[(&str, &str)]) -> BTreeMap<String, ByteString> {
-    let item =
-        |(key, value): &(&str, &str)| ((*key).to_owned(), ByteString(value.as_bytes().to_vec()));
-    items.iter().map(item).collect()
-}
-
-pub fn sealed_for(
-    key: &NewKey,
-    namespace: &str,
-    name: &str,
-    items: &[(&str, &str)],
-    scope: Scope,
-) -> SealedSecret {
-    let mut secret = Secret::default();
-    secret.metadata.namespace = Some(namespace.into());
-    secret.metadata.name = Some(name.into());
-    scope.annotate(secret.metadata.annotations.get_or_insert_default());
-    for (item, value) in items {
-        secret
-            .data
-            .insert((*item).into(), Plain::from((*value).to_owned()));
-    }
-    let public = key.pair.certificate().public_key();
-    seal(&secret, public, &mut rand::rng()).unwrap()
-}
-
-/// Stores a key, as the controller itself would.
-pub async fn put_key(namespace: &Namespace<'_>, name: &str, key: &NewKey) {
-    let secret = key_secret::build(
-        name,
-        namespace.name(),
-        key,
-        BTreeMap::new(),
-        BTreeMap::new(),
-    );
-    let object: ApiSecret = namespace.create_object(secret.to_document()).await;
-    assert_eq!(object.name_any(), name);
 }
 
 pub fn template_annotations(annotations: &Value) -> Value {

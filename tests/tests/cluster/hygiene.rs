@@ -3,7 +3,9 @@
 use kube::api::ListParams;
 use serde_json::json;
 
-use crate::case::{Case, KEYS, sealed_for};
+use tests::sealing::{KEYS, sealed_for};
+
+use crate::case::Case;
 use shared::scope::Scope;
 
 const CANARY: &str = "canary-5f1c9e";

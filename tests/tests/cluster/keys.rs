@@ -1,6 +1,8 @@
 //! Keys that come later.
 
-use crate::case::{Case, KEYS, put_key, sealed_for};
+use tests::sealing::{KEYS, put_key, sealed_for};
+
+use crate::case::Case;
 use shared::scope::Scope;
 
 #[tokio::test]

@@ -4,7 +4,9 @@ use serde_json::json;
 use shared::resource::SealedSecret;
 use shared::scope::Scope;
 
-use crate::case::{Case, KEYS, sealed_for};
+use tests::sealing::{KEYS, sealed_for};
+
+use crate::case::Case;
 
 #[tokio::test]
 async fn a_new_sealed_secret_becomes_a_secret_that_it_owns() {

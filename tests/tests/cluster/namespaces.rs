@@ -11,7 +11,7 @@ use tests::control_plane::ControlPlane;
 use tests::patience::until;
 use tests::roles::{self, Reach};
 
-use crate::case::{KEYS, put_key, sealed_for, values};
+use tests::sealing::{KEYS, put_key, sealed_for, values};
 
 #[tokio::test]
 async fn c14_an_additional_namespace_is_picked_up_when_it_appears() {

@@ -1,0 +1,72 @@
+//! Keys, and what is sealed for them.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use crate::control_plane::Namespace;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret as ApiSecret;
+use kube::ResourceExt as _;
+use shared::key::{KeySize, KeySpec, NewKey};
+use shared::key_secret;
+use shared::plain::Plain;
+use shared::resource::SealedSecret;
+use shared::scope::Scope;
+use shared::seal::seal;
+use shared::secret::Secret;
+
+/// Keys for all tests of a program, since making one takes a while. Each is newer than the one before.
+pub static KEYS: LazyLock<[NewKey; 3]> =
+    LazyLock::new(|| [1_700_000_000, 1_700_000_001, 1_700_000_002].map(key));
+
+fn key(second: i64) -> NewKey {
+    let spec = KeySpec {
+        size: KeySize::Rsa2048,
+        ttl: SignedDuration::from_hours(87_600),
+        common_name: String::new(),
+    };
+    let now = Timestamp::from_second(second).unwrap();
+    spec.generate(now, &mut rand::rng()).unwrap()
+}
+
+/// The values of a Secret.
+pub fn values(items: &[(&str, &str)]) -> BTreeMap<String, ByteString> {
+    let item =
+        |(key, value): &(&str, &str)| ((*key).to_owned(), ByteString(value.as_bytes().to_vec()));
+    items.iter().map(item).collect()
+}
+
+/// A SealedSecret for a key.
+pub fn sealed_for(
+    key: &NewKey,
+    namespace: &str,
+    name: &str,
+    items: &[(&str, &str)],
+    scope: Scope,
+) -> SealedSecret {
+    let mut secret = Secret::default();
+    secret.metadata.namespace = Some(namespace.into());
+    secret.metadata.name = Some(name.into());
+    scope.annotate(secret.metadata.annotations.get_or_insert_default());
+    for (item, value) in items {
+        secret
+            .data
+            .insert((*item).into(), Plain::from((*value).to_owned()));
+    }
+    let public = key.pair.certificate().public_key();
+    seal(&secret, public, &mut rand::rng()).unwrap()
+}
+
+/// Stores a key, as the controller itself would.
+pub async fn put_key(namespace: &Namespace<'_>, name: &str, key: &NewKey) {
+    let secret = key_secret::build(
+        name,
+        namespace.name(),
+        key,
+        BTreeMap::new(),
+        BTreeMap::new(),
+    );
+    let object: ApiSecret = namespace.create_object(secret.to_document()).await;
+    assert_eq!(object.name_any(), name);
+}

@@ -1,0 +1,267 @@
+//! What the controller does when the cluster does not do its part. Each test disturbs a plane of its
+//! own.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Secret as ApiSecret;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client, ResourceExt as _};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use shared::resource::SealedSecret;
+use shared::scope::Scope;
+use tests::cluster_controller::ClusterController;
+use tests::control_plane::ControlPlane;
+use tests::patience::until;
+use tests::roles::{self, Reach};
+use tests::sealing::{KEYS, put_key, sealed_for, values};
+
+const OUTAGE: Duration = Duration::from_secs(20);
+
+/// A controller at work, and an admin's view of its namespace. Both outlive changes of the plane.
+struct Case {
+    controller: ClusterController,
+    client: Client,
+    namespace: String,
+}
+
+impl Case {
+    async fn new(plane: &ControlPlane) -> Self {
+        let namespace = plane.namespace("faults").await;
+        roles::grant(&namespace, Reach::Namespace).await;
+        put_key(&namespace, "key-0", &KEYS[0]).await;
+        Self {
+            controller: ClusterController::start(plane, &namespace, &[]).await,
+            client: plane.admin(),
+            namespace: namespace.name().to_owned(),
+        }
+    }
+
+    fn sealed_secrets(&self) -> Api<SealedSecret> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    fn secrets(&self) -> Api<ApiSecret> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    fn sealed(&self, name: &str, value: &str) -> SealedSecret {
+        sealed_for(
+            &KEYS[0],
+            &self.namespace,
+            name,
+            &[("a", value)],
+            Scope::Strict,
+        )
+    }
+
+    async fn seal(&self, name: &str, value: &str) {
+        let sealed = self.sealed(name, value);
+        self.sealed_secrets()
+            .create(&PostParams::default(), &sealed)
+            .await
+            .unwrap();
+    }
+
+    async fn change(&self, name: &str, value: &str) {
+        let items = self.sealed(name, value).spec.encrypted_data;
+        self.patch(name, json!({ "spec": { "encryptedData": items } }))
+            .await;
+    }
+
+    async fn patch(&self, name: &str, patch: Value) {
+        self.sealed_secrets()
+            .patch(name, &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .unwrap();
+    }
+
+    async fn delete(&self, name: &str) {
+        self.sealed_secrets()
+            .delete(name, &DeleteParams::default())
+            .await
+            .unwrap();
+    }
+
+    async fn holds(&self, name: &str, value: &str) {
+        until(
+            &format!("{name} holds {value}\n{}", self.log()),
+            async || {
+                let secret = self.secrets().get_opt(name).await.ok()??;
+                (secret.data? == values(&[("a", value)])).then_some(())
+            },
+        )
+        .await;
+    }
+
+    async fn is_synced(&self, name: &str) {
+        until(&format!("{name} is synced\n{}", self.log()), async || {
+            let object = self.sealed_secrets().get(name).await.ok()?;
+            let status = object.status?;
+            let current = status.observed_generation == object.metadata.generation;
+            (current && status.conditions.first()?.status == "True").then_some(())
+        })
+        .await;
+    }
+
+    async fn has_no_secret(&self, name: &str) {
+        until(&format!("{name} is gone"), async || {
+            self.secrets()
+                .get_opt(name)
+                .await
+                .ok()?
+                .is_none()
+                .then_some(())
+        })
+        .await;
+    }
+
+    /// Its own words, without what the libraries say.
+    fn log(&self) -> String {
+        let log = self.controller.log();
+        let own = |line: &&str| !line.contains("level=TRACE") && !line.contains("level=DEBUG");
+        log.lines().filter(own).collect::<Vec<_>>().join("\n")
+    }
+
+    fn ends_well(self) {
+        assert!(!self.controller.log().contains("panicked"));
+        assert_eq!(self.controller.stop(), Some(0));
+    }
+}
+
+#[tokio::test]
+async fn c8_what_changed_while_the_api_server_restarted_is_seen_to() {
+    let mut plane = ControlPlane::start().await;
+    let mut case = Case::new(&plane).await;
+    for name in ["edited", "deleted", "bereft"] {
+        case.seal(name, "1").await;
+        case.holds(name, "1").await;
+    }
+    // It sleeps through everything, and its versions are too old for the new watch cache: 410.
+    case.controller.signal(Signal::STOP);
+    case.change("edited", "2").await;
+    case.delete("deleted").await;
+    case.secrets()
+        .delete("bereft", &DeleteParams::default())
+        .await
+        .unwrap();
+    case.seal("new", "1").await;
+    plane.restart_api_server().await;
+    case.controller.signal(Signal::CONT);
+    case.holds("new", "1").await;
+    case.holds("edited", "2").await;
+    case.holds("bereft", "1").await;
+    case.has_no_secret("deleted").await;
+    case.seal("later", "1").await;
+    case.is_synced("later").await;
+    case.ends_well();
+}
+
+#[tokio::test]
+async fn without_etcd_it_waits_and_then_does_everything() {
+    let mut plane = ControlPlane::start().await;
+    let case = Case::new(&plane).await;
+    case.seal("db", "1").await;
+    case.holds("db", "1").await;
+    case.is_synced("db").await;
+    case.secrets()
+        .delete("db", &DeleteParams::default())
+        .await
+        .unwrap();
+    plane.stop_etcd();
+    tokio::time::sleep(OUTAGE).await;
+    plane.start_etcd().await;
+    case.holds("db", "1").await;
+    case.seal("later", "1").await;
+    case.is_synced("later").await;
+    case.ends_well();
+}
+
+#[tokio::test]
+async fn ends_at_once_although_the_api_server_hangs() {
+    let mut plane = ControlPlane::start().await;
+    let case = Case::new(&plane).await;
+    case.seal("db", "1").await;
+    plane.pause();
+    let before = std::time::Instant::now();
+    case.ends_well();
+    assert!(
+        before.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        before.elapsed()
+    );
+    plane.resume();
+}
+
+#[tokio::test]
+async fn starts_while_the_api_server_is_down_and_works_when_it_is_up() {
+    let mut plane = ControlPlane::start().await;
+    let case = Case::new(&plane).await;
+    let kubeconfig = plane.kubeconfig_of(&case.namespace, roles::ACCOUNT).await;
+    let Case {
+        controller,
+        client,
+        namespace,
+    } = case;
+    assert_eq!(controller.stop(), Some(0));
+    plane.stop_api_server();
+    let mut controller = ClusterController::spawn(&kubeconfig, &namespace, &[]);
+    controller.logs("Cannot start yet").await;
+    plane.start_api_server().await;
+    controller.become_ready().await;
+    let case = Case {
+        controller,
+        client,
+        namespace,
+    };
+    case.seal("db", "1").await;
+    case.is_synced("db").await;
+    case.ends_well();
+}
+
+#[tokio::test]
+async fn c2_a_storm_of_others_writes_loses_nothing() {
+    let plane = ControlPlane::start().await;
+    let case = Case::new(&plane).await;
+    case.seal("db", "0").await;
+    case.holds("db", "0").await;
+    let storm = {
+        let (sealed, secrets) = (case.sealed_secrets(), case.secrets());
+        tokio::spawn(async move {
+            for i in 0_u64.. {
+                let label = json!({ "metadata": { "labels": { "storm": i.to_string() } } });
+                let patch = Patch::Merge(label);
+                let _ = sealed.patch("db", &PatchParams::default(), &patch).await;
+                let _ = secrets.patch("db", &PatchParams::default(), &patch).await;
+            }
+        })
+    };
+    for i in 1..=20 {
+        case.change("db", &i.to_string()).await;
+        case.holds("db", &i.to_string()).await;
+    }
+    storm.abort();
+    let _ = storm.await;
+    case.is_synced("db").await;
+    let events =
+        Api::<k8s_openapi::api::core::v1::Event>::namespaced(case.client.clone(), &case.namespace);
+    let events = events.list(&ListParams::default()).await.unwrap();
+    let reasons: Vec<_> = events.items.iter().map(|e| e.reason.clone()).collect();
+    assert!(
+        !reasons.contains(&Some("DriftCorrected".into())),
+        "{reasons:?}"
+    );
+    assert!(
+        events
+            .items
+            .iter()
+            .all(|event| !event.name_any().is_empty())
+    );
+    case.ends_well();
+}
