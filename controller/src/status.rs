@@ -14,6 +14,8 @@ use crate::decide::Refusal;
 const SYNCED: &str = "Synced";
 /// The condition that Flux and kstatus read.
 const READY: &str = "Ready";
+/// Tells both not to wait any longer; it stands there only while it is true.
+const STALLED: &str = "Stalled";
 
 /// How an attempt ended.
 #[derive(Debug)]
@@ -60,6 +62,14 @@ impl Outcome<'_> {
             Self::Unsealed(_) => None,
             Self::Refused { why, .. } => Some(error_chain(why)),
             Self::Failed { message, .. } => Some(message.clone()),
+        }
+    }
+
+    /// Does it take a person to get on?
+    fn is_stalled(&self) -> bool {
+        match self {
+            Self::Refused { why, .. } => !matches!(why, Refusal::DriftFight { .. }),
+            Self::Unsealed(_) | Self::Failed { .. } => false,
         }
     }
 
@@ -110,9 +120,10 @@ impl Outcome<'_> {
 /// The status to record, or nothing if the one recorded last says the same: a status that is
 /// written without need wakes everybody who watches it.
 ///
-/// `Synced` comes first, then `Ready`, then conditions of others as they were. `lastTransitionTime`
-/// moves only when a condition's `status` does. The message of `Synced` is the peer's; that of
-/// `Ready` also says that older values stay in place, if they do.
+/// `Synced` comes first, then `Ready`, then `Stalled` if a person has to act, then conditions of
+/// others as they were. `lastTransitionTime` moves only when a condition's `status` does. The message
+/// of `Synced` is the peer's; that of the others also says that older values stay in place, if they
+/// do.
 pub fn next(
     previous: Option<&SealedSecretStatus>,
     outcome: &Outcome<'_>,
@@ -128,13 +139,18 @@ pub fn next(
             message
         }
     });
+    let good = matches!(outcome, Outcome::Unsealed(_));
     let mut conditions = vec![
-        condition(SYNCED, before, outcome, message, now),
-        condition(READY, before, outcome, note, now),
+        condition((SYNCED, good), before, outcome, message, now),
+        condition((READY, good), before, outcome, note.clone(), now),
     ];
+    if outcome.is_stalled() {
+        conditions.push(condition((STALLED, true), before, outcome, note, now));
+    }
+    let ours = [SYNCED, READY, STALLED];
     let others = before
         .iter()
-        .filter(|c| c.type_ != SYNCED && c.type_ != READY);
+        .filter(|condition| !ours.contains(&condition.type_.as_str()));
     conditions.extend(others.cloned());
     let status = SealedSecretStatus {
         observed_generation: generation,
@@ -155,17 +171,16 @@ pub fn is_synced(status: &SealedSecretStatus) -> bool {
 
 /// A condition whose content is unchanged keeps its times too.
 fn condition(
-    type_: &str,
+    (type_, holds): (&str, bool),
     before: &[Condition],
     outcome: &Outcome<'_>,
     message: Option<String>,
     now: Timestamp,
 ) -> Condition {
-    let good = matches!(outcome, Outcome::Unsealed(_));
     let previous = before.iter().find(|condition| condition.type_ == type_);
     let mut condition = Condition {
         type_: type_.into(),
-        status: if good { "True" } else { "False" }.into(),
+        status: if holds { "True" } else { "False" }.into(),
         last_update_time: Some(time(now)),
         last_transition_time: Some(time(now)),
         reason: Some(outcome.reason().into()),

@@ -84,7 +84,11 @@ pub struct SecretTemplate {
 }
 
 /// What the controller saw last.
+///
+/// The API server fills in a generation that never is for an object without status, as for Flux's own
+/// resources: kstatus takes an object that says nothing about its generation for a finished one.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[schemars(extend("default" = {"observedGeneration": -1}))]
 #[serde(rename_all = "camelCase")]
 pub struct SealedSecretStatus {
     /// Generation of the object that this status speaks of.
@@ -102,7 +106,7 @@ pub struct SealedSecretStatus {
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// `Synced` or `Ready`.
+    /// `Synced`, `Ready` or `Stalled`.
     #[serde(rename = "type")]
     pub type_: String,
     /// `True`, `False` or `Unknown`.

@@ -20,6 +20,7 @@ pub mod pod;
 pub mod roles;
 pub mod scratch;
 pub mod sealing;
+pub mod verdicts;
 
 mod cache;
 mod progress;

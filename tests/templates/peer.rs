@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use sha2::{Digest, Sha256};
+use tests::go_build;
 
 /// Values by key, as templates see them.
 pub(crate) type Values = BTreeMap<String, Vec<u8>>;
@@ -105,58 +105,10 @@ fn place(error: &str) -> Option<(usize, usize)> {
     ))
 }
 
-/// The helper, built if this version of its source was not built before.
 fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates/go");
-        let target = cache().join(format!("templates-{}", version(&source)));
-        if !target.exists() {
-            build(&source, &target);
-        }
-        target
+        go_build::build(&source, ".", "templates")
     })
-}
-
-fn cache() -> PathBuf {
-    let folder = match std::env::var_os("SEALED_SECRETS_TEST_CACHE") {
-        Some(folder) => PathBuf::from(folder),
-        None => std::env::home_dir()
-            .expect("a home folder, or SEALED_SECRETS_TEST_CACHE")
-            .join(".cache/sealed-secrets-tests"),
-    };
-    std::fs::create_dir_all(&folder)
-        .expect("the cache folder can be made; set SEALED_SECRETS_TEST_CACHE to another");
-    folder
-}
-
-fn version(source: &Path) -> String {
-    let mut hash = Sha256::new();
-    for name in ["go.mod", "go.sum", "main.go"] {
-        hash.update(std::fs::read(source.join(name)).expect("the helper's source is there"));
-    }
-    let hash = hash.finalize();
-    format!(
-        "{:016x}",
-        u64::from_be_bytes(hash[..8].try_into().expect("eight bytes"))
-    )
-}
-
-/// Builds beside the target and moves it there, so that parallel runs never see half a file.
-fn build(source: &Path, target: &Path) {
-    let partial = target.with_extension(format!("{}.partial", std::process::id()));
-    let status = Command::new("go")
-        .arg("build")
-        .arg("-o")
-        .arg(&partial)
-        .arg(".")
-        .current_dir(source)
-        .status();
-    let status = status
-        .expect("these tests compare with Go; install Go 1.26 or newer and put it on the PATH");
-    assert!(
-        status.success(),
-        "the Go helper does not build; its modules must be downloadable or in Go's module cache"
-    );
-    std::fs::rename(&partial, target).expect("the helper can be moved into the cache folder");
 }

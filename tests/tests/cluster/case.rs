@@ -192,6 +192,11 @@ impl Case {
         .await
     }
 
+    pub async fn conditions(&self, name: &str) -> Vec<Condition> {
+        let object = self.sealed_secrets().get(name).await.unwrap();
+        object.status.unwrap_or_default().conditions
+    }
+
     /// Waits for that text in the log.
     pub async fn logs(&self, text: &str) {
         until(&format!("{text:?} stands in the log"), async || {

@@ -10,6 +10,7 @@
 
 mod case;
 mod drift;
+mod health;
 mod hygiene;
 mod keys;
 mod lifecycle;

@@ -1,0 +1,68 @@
+//! What Argo CD and Flux make of a status: their own rules, run by a Go program.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::go_build;
+
+/// Argo CD, of which one file is used: the rule for SealedSecrets. As a Go dependency it would bring
+/// hundreds of modules along.
+const ARGO_CD: &str = "github.com/argoproj/argo-cd/v3@v3.2.0";
+const ARGO_CD_SUM: &str = "h1:m2eGAV+nXQGgzZbH5SyJD5laaPW27mzWXBrgisUHY/0=";
+const RULE: &str = "resource_customizations/bitnami.com/SealedSecret/health.lua";
+
+/// Two verdicts on one object.
+#[derive(Debug, Deserialize, PartialEq, Eq)]
+pub struct Verdict {
+    /// Argo CD's: `Progressing`, `Healthy` or `Degraded`.
+    pub argo: String,
+    /// What Argo CD shows with it.
+    pub message: String,
+    /// Of kstatus, by which Flux waits: `InProgress`, `Current` or `Failed`.
+    pub kstatus: String,
+}
+
+/// Judges an object.
+///
+/// # Panics
+/// If Go is missing, or neither the network nor Go's module cache has the rules.
+pub fn judge(object: &Value) -> Verdict {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("health");
+    let mut child = Command::new(go_build::build(&source, ".", "health"))
+        .arg(rule())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it was just built");
+    let mut input = child.stdin.take().expect("it was piped");
+    writeln!(input, "{object}").expect("it reads all it gets");
+    drop(input);
+    let output = child.wait_with_output().expect("it is our child");
+    assert!(output.status.success(), "it said on stderr why it failed");
+    serde_json::from_slice(&output.stdout).expect("it prints verdicts")
+}
+
+fn rule() -> PathBuf {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Module {
+        dir: PathBuf,
+        sum: String,
+    }
+    let output = Command::new("go")
+        .args(["mod", "download", "-json", ARGO_CD])
+        .current_dir(std::env::temp_dir())
+        .output()
+        .expect("Go is installed");
+    let module: Result<Module, _> = serde_json::from_slice(&output.stdout);
+    let module = module.unwrap_or_else(|_| {
+        let said = String::from_utf8_lossy(&output.stdout);
+        panic!("{ARGO_CD} can be downloaded, or is in Go's module cache: {said}")
+    });
+    assert_eq!(module.sum, ARGO_CD_SUM, "of {ARGO_CD}");
+    module.dir.join(RULE)
+}
