@@ -350,14 +350,7 @@ impl<S: Store> Tools<S> {
         outcome: &Outcome<'_>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let generation = match &observed.source {
-            Source::Sealed(sealed) => sealed.metadata.generation,
-            _ => observed
-                .status
-                .as_ref()
-                .and_then(|status| status.observed_generation),
-        };
-        let next = status::next(observed.status.as_ref(), outcome, generation, now);
+        let next = status::next(observed.status.as_ref(), outcome, observed.generation, now);
         // The same words about another version are news to a store that notes which it is.
         let is_new = matches!(outcome, Outcome::Unsealed(_)) && !observed.settled;
         let next = next.or_else(|| observed.status.clone().filter(|_| is_new));

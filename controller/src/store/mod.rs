@@ -46,6 +46,8 @@ pub struct Observed {
     pub source: Source,
     /// The Secret of that name.
     pub existing: Existing,
+    /// The generation of the SealedSecret, whether it can be used or not.
+    pub generation: Option<i64>,
     /// The status recorded last.
     pub status: Option<SealedSecretStatus>,
     /// Is the SealedSecret the one that was unsealed last? If so, a difference between it and the

@@ -164,6 +164,7 @@ impl ClusterStore {
         Ok(Observed {
             source: Source::Gone,
             existing,
+            generation: None,
             status: None,
             settled: false,
         })
@@ -283,6 +284,7 @@ impl Store for ClusterStore {
             Some(entry) if entry.source != Source::Gone => Ok(Observed {
                 existing: self.existing(id, &entry).await?,
                 settled: entry.is_settled(),
+                generation: entry.generation,
                 source: entry.source,
                 status: entry.status,
             }),

@@ -202,6 +202,7 @@ impl Place {
         Ok(Observed {
             existing: self.existing(id)?,
             settled: file.as_ref().is_some_and(|file| file.is_settled(&source)),
+            generation: generation(&source, file.as_ref()),
             status: file.map(|file| file.status),
             source,
         })
@@ -335,6 +336,14 @@ impl Scanned {
         }
         self.told = problems;
         self.told.extend(notes);
+    }
+}
+
+/// A manifest seldom has one, and one that cannot be read may have had one before.
+fn generation(source: &Source, file: Option<&StatusFile>) -> Option<i64> {
+    match source {
+        Source::Sealed(sealed) => sealed.metadata.generation,
+        Source::Malformed(_) | Source::Gone => file?.status.observed_generation,
     }
 }
 

@@ -1,0 +1,142 @@
+//! A cluster.
+
+use k8s_openapi::api::core::v1::Secret as ApiSecret;
+use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::{Api, Error};
+use serde_json::json;
+use shared::key::NewKey;
+use shared::resource::{SealedSecret, SealedSecretStatus};
+use tests::cluster_controller::ClusterController;
+use tests::control_plane::{ControlPlane, Namespace};
+use tests::roles::{self, Reach};
+use tests::sealing::{KEYS, put_key};
+
+use crate::place::{Place, Values, malformed};
+
+pub(crate) struct Cluster {
+    plane: &'static ControlPlane,
+    namespace: Namespace<'static>,
+    controller: Option<ClusterController>,
+}
+
+impl Cluster {
+    fn sealed_secrets(&self) -> Api<SealedSecret> {
+        self.namespace.api()
+    }
+
+    /// SealedSecrets of any shape.
+    fn anything(&self) -> Api<DynamicObject> {
+        let kind = ApiResource::erase::<SealedSecret>(&());
+        Api::namespaced_with(self.plane.admin(), self.namespace.name(), &kind)
+    }
+
+    fn secrets(&self) -> Api<ApiSecret> {
+        self.namespace.api()
+    }
+}
+
+impl Place for Cluster {
+    async fn new() -> Self {
+        let plane = ControlPlane::shared().await;
+        let namespace = plane.namespace("life").await;
+        roles::grant(&namespace, Reach::Namespace).await;
+        put_key(&namespace, "one", &KEYS[0]).await;
+        let controller = ClusterController::start(plane, &namespace, &[]).await;
+        Self {
+            plane,
+            namespace,
+            controller: Some(controller),
+        }
+    }
+
+    fn namespace(&self) -> &str {
+        self.namespace.name()
+    }
+
+    async fn put(&self, sealed: &SealedSecret) {
+        let name = sealed.metadata.name.as_deref().unwrap();
+        loop {
+            let mut next = sealed.clone();
+            let there = self.sealed_secrets().get_opt(name).await.unwrap();
+            let put = match there {
+                None => {
+                    self.sealed_secrets()
+                        .create(&PostParams::default(), sealed)
+                        .await
+                }
+                Some(there) => {
+                    next.metadata.resource_version = there.metadata.resource_version;
+                    let api = self.sealed_secrets();
+                    api.replace(name, &PostParams::default(), &next).await
+                }
+            };
+            match put {
+                Err(Error::Api(status)) if status.code == 409 => {}
+                put => break drop(put.unwrap()),
+            }
+        }
+    }
+
+    async fn put_malformed(&self, name: &str) {
+        let object = malformed(name, self.namespace.name());
+        let object: DynamicObject = serde_json::from_value(object).unwrap();
+        let api = self.anything();
+        api.create(&PostParams::default(), &object).await.unwrap();
+    }
+
+    async fn remove(&self, name: &str) {
+        let api = self.sealed_secrets();
+        api.delete(name, &DeleteParams::default()).await.unwrap();
+    }
+
+    async fn add_key(&self, key: &NewKey) {
+        put_key(&self.namespace, "two", key).await;
+    }
+
+    async fn restart(mut self, meanwhile: impl AsyncFnOnce(&Self)) -> Self {
+        assert_eq!(self.controller.take().unwrap().stop(), Some(0));
+        meanwhile(&self).await;
+        let controller = ClusterController::start(self.plane, &self.namespace, &[]).await;
+        self.controller = Some(controller);
+        self
+    }
+
+    async fn tamper(&self, name: &str, item: &str, value: &str) {
+        let patch = Patch::Merge(json!({ "stringData": { item: value } }));
+        let api = self.secrets();
+        api.patch(name, &PatchParams::default(), &patch)
+            .await
+            .unwrap();
+    }
+
+    async fn put_foreign(&self, name: &str, item: &str, value: &str) {
+        let object = json!({ "metadata": { "name": name }, "stringData": { item: value } });
+        let _: ApiSecret = self.namespace.create_object(object).await;
+    }
+
+    async fn values(&self, name: &str) -> Option<Values> {
+        let data = self.secrets().get_opt(name).await.unwrap()?.data;
+        let values = data.unwrap_or_default().into_iter();
+        Some(values.map(|(key, value)| (key, value.0)).collect())
+    }
+
+    async fn status(&self, name: &str) -> Option<SealedSecretStatus> {
+        let object = self.anything().get_opt(name).await.unwrap()?;
+        let status: SealedSecretStatus =
+            serde_json::from_value(object.data["status"].clone()).ok()?;
+        (status.observed_generation == object.metadata.generation).then_some(status)
+    }
+
+    async fn stamp(&self, name: &str) -> String {
+        let secret = self.secrets().get(name).await.unwrap();
+        let sealed = self.sealed_secrets().get(name).await.unwrap();
+        let version = |version: Option<String>| version.unwrap();
+        let secret = version(secret.metadata.resource_version);
+        format!("{secret} {}", version(sealed.metadata.resource_version))
+    }
+
+    fn log(&self) -> String {
+        let log = self.controller.as_ref().map(ClusterController::log);
+        log.unwrap_or_default()
+    }
+}
