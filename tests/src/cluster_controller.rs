@@ -1,6 +1,7 @@
 //! Our controller as a process that works on a cluster, as a service account with the peer's rights.
 
 use std::path::Path;
+use std::process::Command;
 
 use rustix::process::Signal;
 
@@ -37,28 +38,20 @@ impl ClusterController {
         controller
     }
 
+    /// As [`Self::start_with`], without the libraries' log.
+    pub async fn start_quietly(kubeconfig: &Path, namespace: &str, words: &[&str]) -> Self {
+        let mut command = command(kubeconfig, namespace, words);
+        let process = Logged::spawn(command.env_remove("RUST_LOG"));
+        let mut controller = Self {
+            process: process.expect("the shell is there"),
+        };
+        controller.become_ready().await;
+        controller
+    }
+
     /// As [`Self::start_with`], without waiting.
     pub fn spawn(kubeconfig: &Path, namespace: &str, words: &[&str]) -> Self {
-        let mut command = guarded::command(binaries::controller());
-        command
-            .args([
-                "--listen-addr",
-                "127.0.0.1:0",
-                "--listen-metrics-addr",
-                "127.0.0.1:0",
-            ])
-            .args([
-                "--key-size",
-                "2048",
-                "--all-namespaces=false",
-                "--log-level",
-                "DEBUG",
-            ])
-            .args(words)
-            .arg("--kubeconfig")
-            .arg(kubeconfig)
-            .env("POD_NAMESPACE", namespace)
-            .env("RUST_LOG", "trace");
+        let mut command = command(kubeconfig, namespace, words);
         let process = Logged::spawn(&mut command).expect("the shell is there");
         Self { process }
     }
@@ -119,6 +112,30 @@ impl ClusterController {
             self.log()
         );
     }
+}
+
+fn command(kubeconfig: &Path, namespace: &str, words: &[&str]) -> Command {
+    let mut command = guarded::command(binaries::controller());
+    command
+        .args([
+            "--listen-addr",
+            "127.0.0.1:0",
+            "--listen-metrics-addr",
+            "127.0.0.1:0",
+        ])
+        .args([
+            "--key-size",
+            "2048",
+            "--all-namespaces=false",
+            "--log-level",
+            "DEBUG",
+        ])
+        .args(words)
+        .arg("--kubeconfig")
+        .arg(kubeconfig)
+        .env("POD_NAMESPACE", namespace)
+        .env("RUST_LOG", "trace");
+    command
 }
 
 async fn is_ready(port: u16) -> bool {

@@ -190,6 +190,7 @@ impl<'a> Checks<'a> {
             },
             update_status: self.flags.switch("update-status"),
             tolerates_drift: !self.flags.switch("correct-drift"),
+            retries: u32::try_from(self.flags.int("max-unseal-retries").max(0)).unwrap_or(u32::MAX),
         }
     }
 

@@ -168,7 +168,8 @@ const FLAGS: &[Flag] = &[
         "max-unseal-retries",
         Kind::Int,
         "5",
-        "Retries after the first attempt.",
+        "Failures in a row, after the first, before an object is reported once more as one that keeps failing. It is \
+         tried again for ever, ever more slowly.",
     ),
     Flag::new(
         "kubeclient-qps",
@@ -224,7 +225,6 @@ pub(super) const CLUSTER_ONLY: &[&str] = &[
     "watch-for-secrets",
     "skip-recreate",
     "correct-drift",
-    "max-unseal-retries",
     "kubeclient-qps",
     "kubeclient-burst",
 ];
@@ -234,7 +234,6 @@ pub(super) const NOT_YET: &[&str] = &[
     "rate-limit",
     "rate-limit-burst",
     "listen-metrics-addr",
-    "max-unseal-retries",
     "kubeclient-qps",
     "kubeclient-burst",
 ];

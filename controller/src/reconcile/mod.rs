@@ -36,6 +36,8 @@ pub struct Policy {
     pub update_status: bool,
     /// Are edits that others make on Secrets left as they are?
     pub tolerates_drift: bool,
+    /// So many failures in a row, after the first, are reported once more.
+    pub retries: u32,
 }
 
 /// Brings Secrets into line with SealedSecrets.
@@ -184,6 +186,15 @@ impl<S: Store> Reconciler<S> {
             );
         }
         trouble.message = message;
+        if u64::from(trouble.failures) == u64::from(self.tools.policy.retries) + 1 {
+            error!(
+                namespace = id.namespace,
+                name = id.name,
+                failures = trouble.failures,
+                error = trouble.message,
+                "Keeps failing, and is tried again ever more slowly"
+            );
+        }
         if retry {
             let wait = wait(trouble.failures, rand::random());
             self.queue

@@ -25,6 +25,19 @@ async fn a_foreign_secret_stays_as_it_is_until_it_is_deleted() {
 }
 
 #[tokio::test]
+async fn what_keeps_failing_is_reported_once_more_and_tried_on() {
+    let case = Case::with("keeps-failing", &["--max-unseal-retries=1"]).await;
+    case.create_secret(json!({ "metadata": { "name": "db" }, "stringData": { "a": "theirs" } }))
+        .await;
+    case.seal("db", &[("a", "1")]).await;
+    case.logs("Keeps failing, and is tried again").await;
+    let consent = json!({ "metadata": { "annotations": { MANAGED_ANNOTATION: "true" } } });
+    case.patch_secret("db", consent).await;
+    case.holds("db", &[("a", "1")]).await;
+    case.is_synced("db").await;
+}
+
+#[tokio::test]
 async fn a_managed_secret_is_taken_over() {
     let case = Case::new("managed").await;
     let metadata = json!({ "name": "db", "annotations": { MANAGED_ANNOTATION: "true" }, "labels": { "theirs": "1" } });

@@ -1,0 +1,109 @@
+//! Creates, changes and deletes SealedSecrets for a while, and watches how much memory the controller
+//! takes. Ends with 1 if it grows.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a check that people run fails by panicking, and speaks"
+)]
+
+use std::time::{Duration, Instant};
+
+use futures::{StreamExt as _, stream};
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use serde_json::json;
+use shared::resource::SealedSecret;
+use shared::scope::Scope;
+use tests::cluster_controller::ClusterController;
+use tests::control_plane::{ControlPlane, Namespace};
+use tests::roles::{self, ACCOUNT, Reach};
+use tests::sealing::{KEYS, put_key, sealed_for};
+
+/// Objects that come and go.
+const OBJECTS: u32 = 200;
+const PARALLEL: usize = 8;
+const BETWEEN_MEASUREMENTS: Duration = Duration::from_secs(5);
+
+#[tokio::main]
+async fn main() {
+    let seconds = std::env::args().nth(1).map_or(600, |seconds| {
+        seconds
+            .parse()
+            .unwrap_or_else(|_| panic!("usage: churn [SECONDS]"))
+    });
+    let plane = ControlPlane::start().await;
+    let namespace = plane.namespace("churn").await;
+    roles::grant(&namespace, Reach::Namespace).await;
+    put_key(&namespace, "key-0", &KEYS[0]).await;
+    let kubeconfig = plane.kubeconfig_of(namespace.name(), ACCOUNT).await;
+    let controller = ClusterController::start_quietly(&kubeconfig, namespace.name(), &[]).await;
+    let memory = churn(&namespace, &controller, Duration::from_secs(seconds)).await;
+    assert_eq!(controller.stop(), Some(0));
+    let third = memory.len() / 3;
+    let most = |part: &[usize]| part.iter().max().copied().unwrap_or_default();
+    let (first, last) = (
+        most(&memory[..third]),
+        most(&memory[memory.len() - third..]),
+    );
+    println!(
+        "at most {} KiB in the first third, {} KiB in the last",
+        first / 1024,
+        last / 1024
+    );
+    assert!(
+        last <= first + first / 10,
+        "the controller takes ever more memory"
+    );
+}
+
+/// Gives the memory at regular times.
+async fn churn(
+    namespace: &Namespace<'_>,
+    controller: &ClusterController,
+    time: Duration,
+) -> Vec<usize> {
+    let (start, mut measured, mut memory) = (Instant::now(), Instant::now(), Vec::new());
+    let mut round = 0_u32;
+    while start.elapsed() < time {
+        let turns = (0..OBJECTS).map(|i| turn(namespace, i, round));
+        stream::iter(turns)
+            .buffer_unordered(PARALLEL)
+            .collect::<Vec<_>>()
+            .await;
+        round += 1;
+        if measured.elapsed() >= BETWEEN_MEASUREMENTS {
+            measured = Instant::now();
+            memory.push(controller.memory());
+            let kibibytes = controller.memory() / 1024;
+            println!(
+                "{:4} s: {} changes, {kibibytes} KiB",
+                start.elapsed().as_secs(),
+                round * OBJECTS
+            );
+        }
+    }
+    memory
+}
+
+/// Three steps of a life, one a round: made, changed into something that does not open, deleted.
+async fn turn(namespace: &Namespace<'_>, i: u32, round: u32) {
+    let api: Api<SealedSecret> = namespace.api();
+    let life = (round + i) / 3;
+    let name = format!("s-{i}-{life}");
+    match (round + i) % 3 {
+        0 => {
+            let items = [("a", name.as_str())];
+            let sealed = sealed_for(&KEYS[0], namespace.name(), &name, &items, Scope::Strict);
+            api.create(&PostParams::default(), &sealed).await.unwrap();
+        }
+        // In the first round some lives begin in the middle.
+        1 => {
+            let patch = Patch::Merge(json!({ "spec": { "encryptedData": { "a": "AAAA" } } }));
+            let _ = api.patch(&name, &PatchParams::default(), &patch).await;
+        }
+        _ => {
+            let _ = api.delete(&name, &DeleteParams::default()).await;
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! `deploy/crd.yaml` is what the code says.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::Path;
+use std::{env, fs};
+
+use kube::CustomResourceExt as _;
+use shared::manifest::to_yaml;
+use shared::resource::SealedSecret;
+
+const HEAD: &str = "\
+# The definition of a SealedSecret, written by `cargo test -p tests --test definition` with
+# SEALED_SECRETS_UPDATE=1 after its source, shared/src/resource.rs.
+";
+
+#[test]
+fn the_definition_to_apply_is_the_one_that_the_code_has() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/crd.yaml");
+    let definition = serde_json::to_value(SealedSecret::crd()).unwrap();
+    let want = format!("{HEAD}{}", to_yaml(&definition));
+    if env::var_os("SEALED_SECRETS_UPDATE").is_some() {
+        fs::write(&path, &want).unwrap();
+    }
+    assert_eq!(
+        fs::read_to_string(&path).unwrap_or_default(),
+        want,
+        "see the head of the file"
+    );
+}
