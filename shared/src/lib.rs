@@ -18,6 +18,7 @@
 //! | [`secret`] | a Secret with its plain values |
 //! | [`manifest`] | YAML/JSON bytes ↔ documents |
 //! | [`seal`] | Secret + certificate + scope → SealedSecret |
+//! | [`reseal`] | SealedSecret → the same for the newest key |
 //! | [`unseal`] | SealedSecret + ring → Secret, with an error per item |
 //! | [`plain`], [`base64`] | bytes that wipe themselves; the peer's base64 |
 
@@ -29,6 +30,7 @@ pub mod key_secret;
 pub mod manifest;
 pub mod plain;
 pub mod renewal;
+pub mod reseal;
 pub mod resource;
 pub mod scope;
 pub mod seal;

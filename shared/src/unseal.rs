@@ -14,7 +14,7 @@ use crate::key::Fingerprint;
 use crate::key_ring::{KeyRing, NoKey};
 use crate::manifest;
 use crate::plain::Plain;
-use crate::resource::SealedSecret;
+use crate::resource::{SealedSecret, SecretTemplate};
 use crate::scope::{Label, Scope};
 use crate::secret::Secret;
 pub use render::{TemplateError, TemplateErrors};
@@ -134,13 +134,9 @@ pub fn unseal(
     rules: Rules,
     chance: &mut Chance<'_>,
 ) -> Result<Unsealed, UnsealError> {
-    let scope = Scope::from_annotations(sealed.metadata.annotations.as_ref());
-    let label = scope.label(sealed.namespace_or_empty(), sealed.name_or_empty());
-    let mut unsealed = match &sealed.spec.data {
-        None => unseal_items(sealed, ring, &label, rules, chance)?,
-        Some(_) if !rules.accept_legacy => return Err(UnsealError::LegacyRefused),
-        Some(_) if !sealed.spec.encrypted_data.is_empty() => return Err(UnsealError::BothForms),
-        Some(data) => unseal_legacy(data, ring, &label)?,
+    let mut unsealed = match open(sealed, ring, rules.accept_legacy)? {
+        Contents::Items(opened) => fill(&sealed.spec.template, opened, rules, chance)?,
+        Contents::Legacy(unsealed) => *unsealed,
     };
     let metadata = &mut unsealed.secret.metadata;
     metadata.name.clone_from(&sealed.metadata.name);
@@ -148,15 +144,56 @@ pub fn unseal(
     Ok(unsealed)
 }
 
-fn unseal_items(
+/// Does every item open? Renders no template: the answer depends on the sealed values, the name, the
+/// namespace and the scope, and on nothing that these do not authenticate.
+///
+/// # Errors
+///
+/// As [`unseal`], but for templates.
+pub fn check(
     sealed: &SealedSecret,
     ring: &KeyRing,
-    label: &Label,
+    accept_legacy: bool,
+) -> Result<(), UnsealError> {
+    open(sealed, ring, accept_legacy).map(drop)
+}
+
+/// What is sealed in an object, and the key of each item.
+pub(crate) enum Contents {
+    /// Values one by one.
+    Items(Opened),
+    /// A whole Secret.
+    Legacy(Box<Unsealed>),
+}
+
+/// Opens everything that is sealed.
+pub(crate) fn open(
+    sealed: &SealedSecret,
+    ring: &KeyRing,
+    accept_legacy: bool,
+) -> Result<Contents, UnsealError> {
+    let label = label(sealed);
+    let items = &sealed.spec.encrypted_data;
+    match &sealed.spec.data {
+        None => Ok(Contents::Items(open_items(items, ring, &label)?)),
+        Some(_) if !accept_legacy => Err(UnsealError::LegacyRefused),
+        Some(_) if !items.is_empty() => Err(UnsealError::BothForms),
+        Some(data) => unseal_legacy(data, ring, &label).map(|u| Contents::Legacy(Box::new(u))),
+    }
+}
+
+/// Where its values open: by its own name, namespace and annotations. The template has no say.
+pub(crate) fn label(sealed: &SealedSecret) -> Label {
+    let scope = Scope::from_annotations(sealed.metadata.annotations.as_ref());
+    scope.label(sealed.namespace_or_empty(), sealed.name_or_empty())
+}
+
+fn fill(
+    template: &SecretTemplate,
+    (items, sealed_by): Opened,
     rules: Rules,
     chance: &mut Chance<'_>,
 ) -> Result<Unsealed, UnsealError> {
-    let (items, sealed_by) = open_items(&sealed.spec.encrypted_data, ring, label)?;
-    let template = &sealed.spec.template;
     let rendered = match &template.data {
         Some(texts) => render::render(items, texts, rules.refuse_chance, chance)?,
         None => items.into(),
@@ -174,7 +211,7 @@ fn unseal_items(
     })
 }
 
-type Opened = (BTreeMap<String, Plain>, BTreeMap<String, Fingerprint>);
+pub(crate) type Opened = (BTreeMap<String, Plain>, BTreeMap<String, Fingerprint>);
 
 /// Tries the key that opened the previous item first: the items of one object were mostly sealed
 /// together.
@@ -245,7 +282,7 @@ fn unseal_legacy(data: &str, ring: &KeyRing, label: &Label) -> Result<Unsealed, 
 }
 
 /// Template metadata without what only a server writes: sent back, it would make the write fail.
-fn secret_metadata(template: &ObjectMeta) -> ObjectMeta {
+pub(crate) fn secret_metadata(template: &ObjectMeta) -> ObjectMeta {
     ObjectMeta {
         uid: None,
         resource_version: None,
@@ -271,7 +308,7 @@ mod tests {
     use crate::envelope;
     use crate::key::new_test_key;
     use crate::key_ring::RingKey;
-    use crate::resource::{SealedSecretSpec, SecretTemplate};
+    use crate::resource::SealedSecretSpec;
 
     const RULES: Rules = Rules {
         accept_legacy: true,

@@ -1,0 +1,238 @@
+//! SealedSecret + ring → the same SealedSecret for the newest key.
+
+use rand::CryptoRng;
+
+use crate::key::PublicKey;
+use crate::key_ring::KeyRing;
+use crate::plain::Plain;
+use crate::resource::SealedSecret;
+use crate::seal::{SealError, seal};
+use crate::unseal::{self, Contents, UnsealError};
+use crate::{base64, envelope};
+
+/// A SealedSecret that every key but the newest may be lost for.
+#[derive(Debug)]
+pub struct Resealed {
+    /// It, without status and without what only a server writes. Both blocks of metadata and the
+    /// template are as they were.
+    pub sealed: SealedSecret,
+    /// Items that were sealed anew; those that already were for the newest key are as they were.
+    pub changed: usize,
+}
+
+/// It could not be sealed anew, and nothing of it was.
+#[derive(Debug, thiserror::Error)]
+pub enum ResealError {
+    /// It does not open.
+    #[error(transparent)]
+    Unseal(#[from] UnsealError),
+    /// The ring is empty, or its newest key has no certificate.
+    #[error("there is no certificate to seal for")]
+    NoCertificate,
+    /// It opens and cannot be sealed.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+}
+
+/// Seals every item for the newest key that is not yet. No template is rendered, and values go
+/// nowhere but into their own item.
+///
+/// The deprecated form becomes items, and the Secret in it the template.
+///
+/// # Errors
+///
+/// [`ResealError`]. All or nothing.
+pub fn reseal(
+    sealed: &SealedSecret,
+    ring: &KeyRing,
+    accept_legacy: bool,
+    random: &mut impl CryptoRng,
+) -> Result<Resealed, ResealError> {
+    let newest = ring.newest().ok_or(ResealError::NoCertificate)?;
+    let certificate = newest.certificate().ok_or(ResealError::NoCertificate)?;
+    let mut resealed = Resealed {
+        sealed: SealedSecret {
+            metadata: unseal::secret_metadata(&sealed.metadata),
+            spec: sealed.spec.clone(),
+            status: None,
+        },
+        changed: 0,
+    };
+    match unseal::open(sealed, ring, accept_legacy)? {
+        Contents::Items((items, sealed_by)) => {
+            let old = |key: &String| sealed_by.get(key) != Some(newest.fingerprint());
+            let items = items.iter().filter(|(key, _)| old(key));
+            resealed.changed = seal_items(
+                &mut resealed.sealed,
+                items,
+                certificate.public_key(),
+                random,
+            )?;
+        }
+        Contents::Legacy(unsealed) => {
+            let mut secret = unsealed.secret;
+            secret.metadata.name.clone_from(&sealed.metadata.name);
+            secret
+                .metadata
+                .namespace
+                .clone_from(&sealed.metadata.namespace);
+            let annotations = sealed.metadata.annotations.clone().unwrap_or_default();
+            secret
+                .metadata
+                .annotations
+                .get_or_insert_default()
+                .extend(annotations);
+            resealed.changed = secret.data.len();
+            resealed.sealed.spec = seal(&secret, certificate.public_key(), random)?.spec;
+        }
+    }
+    Ok(resealed)
+}
+
+fn seal_items<'a>(
+    sealed: &mut SealedSecret,
+    items: impl Iterator<Item = (&'a String, &'a Plain)>,
+    key: &PublicKey,
+    rng: &mut impl CryptoRng,
+) -> Result<usize, SealError> {
+    let (label, mut changed) = (unseal::label(sealed), 0);
+    for (item, value) in items {
+        let text = base64::encode(&envelope::seal(key, &label, value.expose(), rng)?);
+        sealed.spec.encrypted_data.insert(item.clone(), text);
+        changed += 1;
+    }
+    Ok(changed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use jiff::Timestamp;
+    use rand::{SeedableRng, rngs::StdRng};
+    use serde_json::json;
+
+    use super::*;
+    use crate::key::{Fingerprint, new_test_key};
+    use crate::key_ring::RingKey;
+    use crate::scope::Scope;
+    use crate::secret::Secret;
+    use crate::unseal::{Chance, Rules};
+
+    fn rings() -> (KeyRing, KeyRing) {
+        let [old, new] = [1, 2].map(|i| {
+            let key = new_test_key(i);
+            let time = Timestamp::from_second(i).unwrap();
+            Arc::new(RingKey::new(format!("k{i}"), time, key.pair))
+        });
+        (KeyRing::new([old.clone()]), KeyRing::new([old, new]))
+    }
+
+    fn sealed_for(ring: &KeyRing, scope: Scope) -> SealedSecret {
+        let mut secret = Secret::default();
+        secret.metadata.name = Some("n".into());
+        secret.metadata.namespace = Some("ns".into());
+        scope.annotate(secret.metadata.annotations.get_or_insert_default());
+        secret.data.insert("a".into(), Plain::from("1".to_owned()));
+        secret.data.insert("b".into(), Plain::from("2".to_owned()));
+        let key = ring.newest().unwrap().certificate().unwrap().public_key();
+        seal(&secret, key, &mut StdRng::seed_from_u64(1)).unwrap()
+    }
+
+    fn resealed(sealed: &SealedSecret, ring: &KeyRing) -> Result<Resealed, ResealError> {
+        reseal(sealed, ring, true, &mut StdRng::seed_from_u64(2))
+    }
+
+    fn values(sealed: &SealedSecret, ring: &KeyRing) -> BTreeMap<String, Fingerprint> {
+        let rules = Rules {
+            accept_legacy: true,
+            refuse_chance: true,
+        };
+        let mut chance = Chance {
+            now: Timestamp::UNIX_EPOCH,
+            rng: &mut StdRng::seed_from_u64(3),
+        };
+        let unsealed = unseal::unseal(sealed, ring, rules, &mut chance).unwrap();
+        assert_eq!(unsealed.secret.data["a"].expose(), b"1");
+        assert_eq!(unsealed.secret.data["b"].expose(), b"2");
+        unsealed.sealed_by
+    }
+
+    #[test]
+    fn r1_r2_r3_seals_old_items_anew_and_leaves_everything_else_as_it_was() {
+        let (old, both) = rings();
+        for scope in Scope::ALL {
+            let mut sealed = sealed_for(&old, scope);
+            let template = &mut sealed.spec.template;
+            template.metadata.labels = Some([("team".to_owned(), "red".to_owned())].into());
+            template.data = Some([("t".to_owned(), Some("{{ fail .a }}".to_owned()))].into());
+            let annotations = sealed.metadata.annotations.get_or_insert_default();
+            annotations.insert("note".into(), "top".into());
+            sealed.metadata.uid = Some("u".into());
+            let first = resealed(&sealed, &both).unwrap();
+            assert_eq!(first.changed, 2, "{scope:?}");
+            assert_eq!(first.sealed.spec.template, sealed.spec.template);
+            assert_eq!(
+                first.sealed.metadata.annotations,
+                sealed.metadata.annotations
+            );
+            assert_eq!(first.sealed.metadata.uid, None);
+            let mut plain = first.sealed.clone();
+            plain.spec.template.data = None;
+            let newest = both.newest().unwrap().fingerprint();
+            assert!(values(&plain, &both).values().all(|by| by == newest));
+
+            let again = resealed(&first.sealed, &both).unwrap();
+            assert_eq!(again.changed, 0);
+            assert_eq!(again.sealed, first.sealed);
+        }
+    }
+
+    #[test]
+    fn takes_the_scope_from_the_object_and_not_from_its_template() {
+        let (old, both) = rings();
+        let mut sealed = sealed_for(&old, Scope::Strict);
+        let annotations = sealed
+            .spec
+            .template
+            .metadata
+            .annotations
+            .get_or_insert_default();
+        Scope::ClusterWide.annotate(annotations);
+        let mut moved = resealed(&sealed, &both).unwrap().sealed;
+        values(&moved, &both);
+        moved.metadata.name = Some("other".into());
+        assert!(unseal::check(&moved, &both, true).is_err());
+
+        Scope::ClusterWide.annotate(sealed.metadata.annotations.get_or_insert_default());
+        assert!(matches!(
+            resealed(&sealed, &both),
+            Err(ResealError::Unseal(_))
+        ));
+    }
+
+    #[test]
+    fn the_deprecated_form_becomes_items() {
+        let (old, both) = rings();
+        let whole = json!({
+            "kind": "Secret", "apiVersion": "v1", "type": "example.com/own",
+            "metadata": { "name": "x", "labels": { "l": "1" } },
+            "data": { "a": "MQ==", "b": "Mg==" },
+        });
+        let mut sealed = sealed_for(&old, Scope::Strict);
+        let key = old.newest().unwrap().certificate().unwrap().public_key();
+        let (label, mut rng) = (unseal::label(&sealed), StdRng::seed_from_u64(4));
+        let value = envelope::seal(key, &label, whole.to_string().as_bytes(), &mut rng).unwrap();
+        sealed.spec.encrypted_data.clear();
+        sealed.spec.data = Some(base64::encode(&value));
+        let resealed = resealed(&sealed, &both).unwrap();
+        assert_eq!(resealed.changed, 2);
+        assert_eq!(resealed.sealed.spec.data, None);
+        assert_eq!(
+            resealed.sealed.spec.template.type_.as_deref(),
+            Some("example.com/own")
+        );
+        values(&resealed.sealed, &both);
+    }
+}
