@@ -38,7 +38,7 @@ await() {
 
 show "controller --directory state --listen-addr 127.0.0.1:0 &"
 mkdir -p state/sealed
-"$bin/controller" --directory state --listen-addr 127.0.0.1:0 >controller.log 2>&1 &
+"$bin/controller" --directory state --listen-addr 127.0.0.1:0 --listen-metrics-addr 127.0.0.1:0 >controller.log 2>&1 &
 controller=$!
 address() { sed -n 's/.*HTTP server serving.*addr="\{0,1\}\([0-9.:]*\).*/\1/p' controller.log | grep .; }
 await address >/dev/null

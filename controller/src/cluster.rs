@@ -17,6 +17,7 @@ use crate::args::{ClusterConfig, Config, KeyConfig};
 use crate::cluster_keys::ClusterKeys;
 use crate::http::Facts;
 use crate::key_renewal::{KeyRenewal, NoNewKey};
+use crate::metrics::Metrics;
 use crate::pool::Pool;
 use crate::reconcile::{Reconciler, wait};
 use crate::store::StoreError;
@@ -44,6 +45,7 @@ pub struct Cluster {
     sender: mpsc::Sender<Change>,
     connection: Connection,
     place: ClusterConfig,
+    metrics: Arc<Metrics>,
     ring: watch::Sender<Arc<KeyRing>>,
     ready: Arc<AtomicBool>,
 }
@@ -63,7 +65,11 @@ impl Cluster {
     /// # Errors
     ///
     /// [`ConnectError`].
-    pub async fn new(config: &Config, place: &ClusterConfig) -> Result<Self, ConnectError> {
+    pub async fn new(
+        config: &Config,
+        place: &ClusterConfig,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, ConnectError> {
         let connection = Connection::new(place).await?;
         let own = &connection.own_namespace;
         let key_config = KeyConfig {
@@ -78,10 +84,16 @@ impl Cluster {
             keys: ClusterKeys::new(client.clone(), key_config),
             renewal: KeyRenewal::new(config.keys.spec.clone(), config.keys.policy, pool.clone()),
             ring: watch::Sender::default(),
-            reconciler: Reconciler::new(Arc::clone(&store), pool, config.policy),
+            reconciler: Reconciler::new(
+                Arc::clone(&store),
+                pool,
+                config.policy,
+                Arc::clone(&metrics),
+            ),
             watches: Watches::new(place.namespaces(own)),
             ready: Arc::default(),
             place: place.clone(),
+            metrics,
             connection,
             sender,
             store,
@@ -161,6 +173,7 @@ impl Cluster {
                 if self.keys.take(event) {
                     self.use_ring(now);
                 }
+                self.count_keys();
             }
             Change::Sealed(watch, event) => {
                 let ids = self.watches.sealed(watch, event, &self.store);
@@ -202,5 +215,11 @@ impl Cluster {
         let ring = Arc::clone(self.keys.ring());
         self.reconciler.use_ring(Arc::clone(&ring), now);
         self.ring.send_replace(ring);
+        self.count_keys();
+    }
+
+    fn count_keys(&self) {
+        let ring = Arc::clone(self.keys.ring());
+        self.metrics.keys(ring, self.keys.unusable());
     }
 }

@@ -76,6 +76,11 @@ impl ClusterKeys {
         &self.ring
     }
 
+    /// How many key Secrets cannot be used.
+    pub fn unusable(&self) -> usize {
+        self.told.len()
+    }
+
     /// Takes in what the watch tells. Says whether the ring changed.
     pub fn take(&mut self, event: Event<ApiSecret>) -> bool {
         match event {

@@ -165,6 +165,11 @@ impl KeyStore {
         Ok(())
     }
 
+    /// How many keys or files of keys cannot be used.
+    pub fn unusable(&self) -> usize {
+        self.told.len()
+    }
+
     fn make_ring(&mut self) {
         let found = self
             .files

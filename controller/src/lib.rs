@@ -17,7 +17,8 @@
 //! | [`key_renewal`] | when and how a key is made |
 //! | [`rounds`] | one round of the controller on a directory |
 //! | [`cluster`] | the controller in a cluster: watches → reconcile |
-//! | [`http`] | healthz, readyz, cert.pem |
+//! | [`http`] | healthz, readyz, cert.pem, verify, rotate, limits |
+//! | [`metrics`] | every metric name and label |
 //! | [`log`] | log lines |
 //! | [`folder`], [`poll`] | files that cannot lead elsewhere; which of them changed |
 //! | [`pool`] | a bounded pool for work that blocks |
@@ -32,6 +33,7 @@ pub mod http;
 pub mod key_renewal;
 pub mod key_store;
 pub mod log;
+pub mod metrics;
 pub mod ownership;
 pub mod poll;
 pub mod pool;

@@ -3,11 +3,13 @@
 use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
-use controller::args::{ClusterConfig, Config, Place, Stop};
+use controller::args::{Address, ClusterConfig, Config, Place, Stop};
 use controller::cluster::{self, Cluster};
-use controller::http::Facts;
+use controller::http::{Desk, Facts};
+use controller::metrics::Metrics;
 use controller::rounds::{self, Rounds};
 use controller::{http, log};
 use jiff::Timestamp;
@@ -25,13 +27,16 @@ enum Failure {
     Directory(#[from] rounds::StartError),
     #[error(transparent)]
     Cluster(#[from] cluster::ConnectError),
-    #[error("--listen-addr: cannot listen on {address}")]
+    #[error("--{flag}: cannot listen on {address}")]
     Listen {
+        flag: &'static str,
         address: String,
         source: std::io::Error,
     },
     #[error("the system refused what every process needs")]
     System(#[from] std::io::Error),
+    #[error("the metrics cannot be set up")]
+    Metrics(#[from] prometheus::Error),
 }
 
 /// 0: help, version, or ended by a signal. 1: cannot start. 2: wrong words.
@@ -77,28 +82,38 @@ fn run(config: &Config) -> ExitCode {
     }
 }
 
-/// The port is opened before a key is made, so that a mistake there leaves no trace, and served
-/// after, so that the first answer has a certificate.
+/// The ports are opened before a key is made, so that a mistake there leaves no trace.
 async fn serve(config: &Config) -> Result<(), Failure> {
-    let listener = http::bind(&config.listen).await;
-    let listener = listener.map_err(|source| Failure::Listen {
-        address: config.listen.to_string(),
-        source,
-    })?;
+    let server = Server {
+        listener: listen("listen-addr", &config.listen).await?,
+        metrics_listener: listen("listen-metrics-addr", &config.listen_metrics).await?,
+        metrics: Arc::new(Metrics::new(config.omits_names)?),
+        config,
+    };
     let mut signals = Signals::new()?;
-    let server = Server { listener, config };
     match &config.place {
         Place::Directory(directory) => on_directory(server, directory, &mut signals).await,
         Place::Cluster(place) => in_cluster(server, place, &mut signals).await,
     }
 }
 
+async fn listen(flag: &'static str, address: &Address) -> Result<TcpListener, Failure> {
+    let listener = http::bind(address).await;
+    listener.map_err(|source| Failure::Listen {
+        flag,
+        address: address.to_string(),
+        source,
+    })
+}
+
+/// Served when the keys are there, so that the first answer has a certificate.
 async fn on_directory(
     server: Server<'_>,
     directory: &Path,
     signals: &mut Signals,
 ) -> Result<(), Failure> {
-    let mut rounds = Rounds::start(server.config, directory, Timestamp::now()).await?;
+    let metrics = Arc::clone(&server.metrics);
+    let mut rounds = Rounds::start(server.config, directory, metrics, Timestamp::now()).await?;
     let server = server.start(rounds.facts());
     loop {
         let next = rounds.round(Timestamp::now()).await;
@@ -117,7 +132,8 @@ async fn in_cluster(
     place: &ClusterConfig,
     signals: &mut Signals,
 ) -> Result<(), Failure> {
-    let mut cluster = Cluster::new(server.config, place).await?;
+    let metrics = Arc::clone(&server.metrics);
+    let mut cluster = Cluster::new(server.config, place, metrics).await?;
     let server = server.start(cluster.facts());
     work(&mut cluster, signals).await;
     server.end().await;
@@ -170,29 +186,43 @@ async fn end([term, int]: &mut [Signal; 2]) {
     }
 }
 
-/// A port that is open and not yet served.
+/// Ports that are open and not yet served.
 struct Server<'a> {
     listener: TcpListener,
+    metrics_listener: TcpListener,
+    metrics: Arc<Metrics>,
     config: &'a Config,
 }
 
-/// A port that is served.
+/// Ports that are served.
 struct Serving {
     end: watch::Sender<bool>,
-    task: JoinHandle<()>,
+    tasks: [JoinHandle<()>; 2],
 }
 
 impl Server<'_> {
     fn start(self, facts: Facts) -> Serving {
         let (end, ended) = watch::channel(false);
+        let config = self.config;
         let limits = http::Limits {
-            read: self.config.read_timeout,
-            write: self.config.write_timeout,
+            read: config.read_timeout,
+            write: config.write_timeout,
         };
-        let task = http::serve(self.listener, http::router(facts), limits, ended);
+        let legacy = config.policy.rules.accept_legacy;
+        let desk = Desk::new(config.rate, config.read_timeout, legacy);
+        let main = http::router(facts, desk, Arc::clone(&self.metrics));
+        let metrics = http::metrics_router(self.metrics);
+        if let Ok(address) = self.listener.local_addr() {
+            info!(addr = %address, "HTTP server serving");
+        }
+        if let Ok(address) = self.metrics_listener.local_addr() {
+            info!(addr = %address, "HTTP metrics server serving");
+        }
+        let main = http::serve(self.listener, main, limits, ended.clone());
+        let metrics = http::serve(self.metrics_listener, metrics, limits, ended);
         Serving {
             end,
-            task: tokio::spawn(task),
+            tasks: [tokio::spawn(main), tokio::spawn(metrics)],
         }
     }
 }
@@ -201,7 +231,9 @@ impl Serving {
     async fn end(self) {
         info!("Shutting down");
         self.end.send_replace(true);
-        let _ = self.task.await;
+        for task in self.tasks {
+            let _ = task.await;
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use crate::folder::{FileError, Folder};
 use crate::http::Facts;
 use crate::key_renewal::{KeyRenewal, NoNewKey};
 use crate::key_store::KeyStore;
+use crate::metrics::Metrics;
 use crate::pool::{Pool, Stopped};
 use crate::reconcile::Reconciler;
 use crate::store::directory::DirectoryStore;
@@ -35,6 +36,7 @@ pub struct Rounds {
     ring: watch::Sender<Arc<KeyRing>>,
     ready: Arc<AtomicBool>,
     pool: Pool,
+    metrics: Arc<Metrics>,
     scanned: Timestamp,
     _lock: OwnedFd,
 }
@@ -71,6 +73,7 @@ impl Rounds {
     pub async fn start(
         config: &Config,
         directory: &Path,
+        metrics: Arc<Metrics>,
         now: Timestamp,
     ) -> Result<Self, StartError> {
         let pool = Pool::new();
@@ -80,12 +83,18 @@ impl Rounds {
         let keys = KeyStore::open(Arc::clone(&root), config.keys.clone(), now)?;
         let store = Arc::new(DirectoryStore::open(root, pool.clone())?);
         let mut rounds = Self {
-            reconciler: Reconciler::new(Arc::clone(&store), pool.clone(), config.policy),
+            reconciler: Reconciler::new(
+                Arc::clone(&store),
+                pool.clone(),
+                config.policy,
+                Arc::clone(&metrics),
+            ),
             renewal: KeyRenewal::new(config.keys.spec.clone(), config.keys.policy, pool.clone()),
             ring: watch::Sender::new(Arc::clone(keys.ring())),
             keys: Arc::new(Mutex::new(keys)),
             ready: Arc::default(),
             scanned: Timestamp::MIN,
+            metrics,
             store,
             pool,
             _lock: lock,
@@ -167,7 +176,11 @@ impl Rounds {
     }
 
     fn use_ring(&mut self, now: Timestamp) {
-        let ring = Arc::clone(lock(&self.keys).ring());
+        let (ring, unusable) = {
+            let keys = lock(&self.keys);
+            (Arc::clone(keys.ring()), keys.unusable())
+        };
+        self.metrics.keys(Arc::clone(&ring), unusable);
         self.reconciler.use_ring(Arc::clone(&ring), now);
         self.ring.send_replace(ring);
     }

@@ -9,6 +9,7 @@ use shared::resource::{Condition, ItemStatus, SealedSecretStatus, time};
 use shared::unseal::{ItemErrors, TemplateErrors, UnsealError};
 
 use crate::decide::Refusal;
+use crate::metrics::Fault;
 
 /// The condition that Argo CD and the printer columns read.
 const SYNCED: &str = "Synced";
@@ -53,6 +54,22 @@ impl Outcome<'_> {
             }
             | Self::Failed { .. } => "ErrUpdateFailed",
             Self::Refused { .. } => "ErrUnsealFailed",
+        }
+    }
+
+    /// What is counted as wrong, if anything is.
+    pub fn fault(&self) -> Option<Fault> {
+        match self {
+            Self::Unsealed(_) => None,
+            Self::Refused {
+                why: Refusal::NotManaged(_),
+                ..
+            } => Some(Fault::Unmanaged),
+            Self::Refused {
+                why: Refusal::Malformed(_) | Refusal::Unseal(_),
+                ..
+            } => Some(Fault::Unseal),
+            Self::Refused { .. } | Self::Failed { .. } => Some(Fault::Update),
         }
     }
 

@@ -11,63 +11,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use controller::http::{self, Facts, Limits};
 use jiff::Timestamp;
 use shared::key_ring::{KeyRing, RingKey};
 use support::KEYS;
+use support::server::server;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
-
-struct Server {
-    address: std::net::SocketAddr,
-    ring: watch::Sender<Arc<KeyRing>>,
-    facts: Facts,
-    end: watch::Sender<bool>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-async fn server(read: Duration) -> Server {
-    let ring = watch::Sender::new(Arc::default());
-    let facts = Facts {
-        ring: ring.subscribe(),
-        ready: Arc::default(),
-    };
-    let listener = http::bind(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (end, ended) = watch::channel(false);
-    let limits = Limits {
-        read,
-        write: Duration::from_secs(9),
-    };
-    let task = tokio::spawn(http::serve(
-        listener,
-        http::router(facts.clone()),
-        limits,
-        ended,
-    ));
-    Server {
-        address,
-        ring,
-        facts,
-        end,
-        task,
-    }
-}
-
-impl Server {
-    /// Status line, headers in small letters, body.
-    async fn ask(&self, method: &str, path: &str) -> (String, String, String) {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
-        let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        let (status, headers) = head.split_once("\r\n").unwrap();
-        (status.into(), headers.to_lowercase(), body.into())
-    }
-}
 
 const LONG: Duration = Duration::from_mins(1);
 
@@ -107,18 +56,18 @@ async fn answers_as_the_peer_does() {
             "404 page not found\n",
         ),
         (
-            "POST",
+            "GET",
             "/v1/verify",
-            "HTTP/1.1 404 Not Found",
+            "HTTP/1.1 405 Method Not Allowed",
             text,
-            "404 page not found\n",
+            "405 method not allowed\n",
         ),
         (
             "POST",
             "/v1/cert.pem",
             "HTTP/1.1 405 Method Not Allowed",
             "allow: get,head",
-            "405 method not allowed; use GET\n",
+            "405 method not allowed\n",
         ),
     ] {
         let got = server.ask(method, path).await;

@@ -3,7 +3,10 @@
 mod support;
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::sync::Arc;
 
+use controller::metrics::Metrics;
+use controller::rounds::Rounds;
 use jiff::SignedDuration;
 use support::{Case, KEYS, manifest_of, sealed};
 
@@ -412,7 +415,8 @@ async fn statuses_can_be_turned_off() {
 #[tokio::test]
 async fn one_folder_has_one_controller() {
     let case = Case::new().await;
-    let second = controller::rounds::Rounds::start(&case.config(), &case.dir, case.now).await;
+    let metrics = Arc::new(Metrics::new(false).unwrap());
+    let second = Rounds::start(&case.config(), &case.dir, metrics, case.now).await;
     let error = second.unwrap_err().to_string();
     assert!(error.starts_with("another controller works on"), "{error}");
 }

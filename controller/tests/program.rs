@@ -45,6 +45,7 @@ impl Running {
         let mut child = program()
             .args([
                 "--listen-addr=127.0.0.1:0",
+                "--listen-metrics-addr=127.0.0.1:0",
                 "--key-size=2048",
                 "--directory",
             ])
@@ -195,7 +196,10 @@ fn lives_from_start_to_sigterm() {
     let second = program()
         .arg("--directory")
         .arg(dir.path())
-        .arg("--listen-addr=127.0.0.1:0")
+        .args([
+            "--listen-addr=127.0.0.1:0",
+            "--listen-metrics-addr=127.0.0.1:0",
+        ])
         .output()
         .unwrap();
     assert_eq!(second.status.code(), Some(1));

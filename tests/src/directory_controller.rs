@@ -33,7 +33,11 @@ impl DirectoryController {
         fs::create_dir(scratch.path().join("sealed")).expect("the folder is ours");
         let mut command = guarded::command(binaries::controller());
         command
-            .args(["--listen-addr", "127.0.0.1:0", "--directory"])
+            .args([
+                "--listen-addr=127.0.0.1:0",
+                "--listen-metrics-addr=127.0.0.1:0",
+            ])
+            .arg("--directory")
             .arg(scratch.path())
             .stdout(Stdio::piped());
         let mut process = Guarded::spawn(&mut command).expect("the shell is there");

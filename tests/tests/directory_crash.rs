@@ -93,6 +93,7 @@ impl World {
             .arg(&self.dir)
             .args([
                 "--listen-addr=127.0.0.1:0",
+                "--listen-metrics-addr=127.0.0.1:0",
                 "--key-renew-period=0",
                 "--key-size=2048",
             ])

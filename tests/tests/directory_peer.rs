@@ -51,7 +51,11 @@ fn five_hundred_sealed_secrets_of_the_peer_become_files_byte_for_byte() {
     command
         .arg("--directory")
         .arg(&dir)
-        .args(["--listen-addr=127.0.0.1:0", "--key-renew-period=0"])
+        .args([
+            "--listen-addr=127.0.0.1:0",
+            "--listen-metrics-addr=127.0.0.1:0",
+        ])
+        .arg("--key-renew-period=0")
         .stdout(Stdio::null());
     let _controller = Guarded::spawn(&mut command).unwrap();
     let deadline = Instant::now() + LIMIT;

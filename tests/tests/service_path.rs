@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::fs::File;
 use std::process::{Command, Output};
 
+use shared::resource::SealedSecret;
 use tests::binaries;
 use tests::control_plane::ControlPlane;
 use tests::directory_controller::DirectoryController;
@@ -43,6 +45,28 @@ async fn the_peers_kubeseal_seals_through_the_api_server_for_our_controller() {
         successful(direct.unwrap()),
         "both paths give one certificate"
     );
+
+    std::fs::write(folder.join("db.json"), &sealed).unwrap();
+    let by_peer = |verb: &str, file: &str| {
+        let mut peer = Command::new(peer::peer_kubeseal());
+        peer.env("KUBECONFIG", plane.kubeconfig())
+            .args(["--controller-name", "sealed-secrets"])
+            .args(["--controller-namespace", namespace.name()])
+            .args([verb, "-o", "json"])
+            .stdin(File::open(folder.join(file)).unwrap());
+        peer.output().unwrap()
+    };
+    successful(by_peer("--validate", "db.json"));
+    let again = successful(by_peer("--re-encrypt", "db.json"));
+    let again: SealedSecret = serde_json::from_slice(&again).unwrap();
+    let sent: SealedSecret = serde_json::from_slice(&sealed).unwrap();
+    assert_eq!(again.spec, sent.spec, "it is for the newest key already");
+    let mut moved = sent;
+    moved.metadata.name = Some("other".into());
+    std::fs::write(folder.join("moved.json"), moved.to_document().to_string()).unwrap();
+    let refused = by_peer("--validate", "moved.json");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("unable to decrypt sealed secret"), "{said}");
 
     std::fs::write(folder.join("sealed/db.json"), sealed).unwrap();
     let value = folder.join("secrets/shop/db/password");

@@ -37,6 +37,12 @@ pub struct Config {
     pub policy: Policy,
     /// Address of the HTTP server.
     pub listen: Address,
+    /// Address of the metrics.
+    pub listen_metrics: Address,
+    /// Are names of objects left out of the metrics?
+    pub omits_names: bool,
+    /// Requests a second of one caller, and how many more at once.
+    pub rate: (u32, u32),
     /// Bounds the reading of a request.
     pub read_timeout: Duration,
     /// Bounds the writing of an answer.
@@ -174,7 +180,10 @@ impl<'a> Checks<'a> {
             place,
             keys,
             policy: self.policy(),
-            listen: self.addresses(),
+            listen: self.address("listen-addr"),
+            listen_metrics: self.address("listen-metrics-addr"),
+            omits_names: self.flags.switch("metrics-omit-secret-labels"),
+            rate: (self.count("rate-limit"), self.count("rate-limit-burst")),
             read_timeout: self.timeout("read-timeout"),
             write_timeout: self.timeout("write-timeout"),
             log: self.log(),
@@ -190,7 +199,7 @@ impl<'a> Checks<'a> {
             },
             update_status: self.flags.switch("update-status"),
             tolerates_drift: !self.flags.switch("correct-drift"),
-            retries: u32::try_from(self.flags.int("max-unseal-retries").max(0)).unwrap_or(u32::MAX),
+            retries: self.count("max-unseal-retries"),
         }
     }
 
@@ -332,19 +341,20 @@ impl<'a> Checks<'a> {
         }
     }
 
-    fn addresses(&mut self) -> Address {
-        let metrics = self.flags.text("listen-metrics-addr").parse::<Address>();
-        if let Err(error) = metrics {
-            self.mistake("listen-metrics-addr", &error.to_string());
-        }
-        let listen = self.flags.text("listen-addr").parse();
-        listen.unwrap_or_else(|error: AddressError| {
-            self.mistake("listen-addr", &error.to_string());
+    fn address(&mut self, name: &str) -> Address {
+        let address = self.flags.text(name).parse();
+        address.unwrap_or_else(|error: AddressError| {
+            self.mistake(name, &error.to_string());
             Address {
                 host: None,
                 port: 0,
             }
         })
+    }
+
+    /// Less than nothing is nothing, as in the peer.
+    fn count(&self, name: &str) -> u32 {
+        u32::try_from(self.flags.int(name).max(0)).unwrap_or(u32::MAX)
     }
 
     fn timeout(&mut self, name: &str) -> Duration {

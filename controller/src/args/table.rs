@@ -101,13 +101,13 @@ const FLAGS: &[Flag] = &[
         "rate-limit",
         Kind::Int,
         "2",
-        "Requests per second to the verify endpoint.",
+        "Requests a second of one caller to verify, and as many to rotate.",
     ),
     Flag::new(
         "rate-limit-burst",
         Kind::Int,
         "2",
-        "Requests to the verify endpoint beyond the rate.",
+        "Requests at once beyond the rate.",
     ),
     Flag::new(
         "privatekey-annotations",
@@ -213,6 +213,12 @@ const FLAGS: &[Flag] = &[
         "false",
         "Refuses templates that use time, chance or make keys: their values are others each time.",
     ),
+    Flag::new(
+        "metrics-omit-secret-labels",
+        Kind::Switch,
+        "false",
+        "Leaves names of objects out of the metrics: no `condition_info`.",
+    ),
     Flag::new("version", Kind::Switch, "false", "Prints the version.").without_variable(),
 ];
 
@@ -230,10 +236,4 @@ pub(super) const CLUSTER_ONLY: &[&str] = &[
 ];
 
 /// Flags of endpoints and limits that this version does not have yet.
-pub(super) const NOT_YET: &[&str] = &[
-    "rate-limit",
-    "rate-limit-burst",
-    "listen-metrics-addr",
-    "kubeclient-qps",
-    "kubeclient-burst",
-];
+pub(super) const NOT_YET: &[&str] = &["kubeclient-qps", "kubeclient-burst"];

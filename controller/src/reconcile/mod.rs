@@ -4,6 +4,7 @@ mod queue;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use jiff::Timestamp;
 use shared::error_chain;
@@ -16,6 +17,7 @@ use tracing::{debug, error, info};
 
 use crate::decide::{Circumstances, Desired, Existing, Plan, Refusal, decide};
 use crate::drift::{self, Drift};
+use crate::metrics::{Fault, Metrics};
 use crate::ownership;
 use crate::pool::{Pool, Stopped};
 use crate::status::{self, Outcome};
@@ -56,6 +58,7 @@ struct Tools<S> {
     pool: Pool,
     policy: Policy,
     drift: Mutex<Drift>,
+    metrics: Arc<Metrics>,
 }
 
 /// An object that is not as it shall be.
@@ -91,13 +94,14 @@ struct Report {
 
 impl<S: Store> Reconciler<S> {
     /// Starts with nothing to do and without keys.
-    pub fn new(store: Arc<S>, pool: Pool, policy: Policy) -> Self {
+    pub fn new(store: Arc<S>, pool: Pool, policy: Policy, metrics: Arc<Metrics>) -> Self {
         Self {
             tools: Arc::new(Tools {
                 store,
                 pool,
                 policy,
                 drift: Mutex::default(),
+                metrics,
             }),
             ring: Arc::default(),
             queue: Queue::default(),
@@ -149,6 +153,7 @@ impl<S: Store> Reconciler<S> {
             };
             self.settle(id, Ended::Retry(report), now);
         }
+        self.tools.metrics.queued(self.queue.len());
         self.queue.next()
     }
 
@@ -233,6 +238,7 @@ impl<S: Store> Tools<S> {
         was_in_trouble: bool,
         now: Timestamp,
     ) -> Ended {
+        let start = Instant::now();
         let ended = match self.reconcile(id, ring, now).await {
             Ok(ended) => ended,
             Err(error) => Ended::Retry(Report {
@@ -240,6 +246,7 @@ impl<S: Store> Tools<S> {
                 message: error_chain(&error),
             }),
         };
+        self.metrics.looked(start.elapsed());
         if let Some(news) = news(&ended, was_in_trouble) {
             self.store.announce(id, news).await;
         }
@@ -252,7 +259,15 @@ impl<S: Store> Tools<S> {
         ring: Arc<KeyRing>,
         now: Timestamp,
     ) -> Result<Ended, StoreError> {
-        let observed = self.store.gather(id).await?;
+        let failed = |fault| move |_: &StoreError| self.metrics.failed(id, fault);
+        let observed = self
+            .store
+            .gather(id)
+            .await
+            .inspect_err(failed(Fault::Fetch))?;
+        if observed.source != Source::Gone {
+            self.metrics.looks_at(id);
+        }
         let (desired, sealed_by) = self.desired(&observed.source, ring, now).await?;
         let circumstances = Circumstances {
             settled: observed.settled,
@@ -289,7 +304,14 @@ impl<S: Store> Tools<S> {
             (Some(why), Ok(())) => Outcome::Refused { why, keeps_values },
             (None, Ok(())) => Outcome::Unsealed(&sealed_by),
         };
-        self.record(id, &observed, &outcome, now).await?;
+        if let Some(fault) = outcome.fault() {
+            self.metrics.failed(id, fault);
+        }
+        let instance = instance(&observed.source);
+        self.metrics
+            .condition(id, instance, outcome.message().is_none());
+        let recorded = self.record(id, &observed, &outcome, now).await;
+        recorded.inspect_err(failed(Fault::Status))?;
         Ok(match fight {
             Some(fight) => not_before(fight.until, &outcome),
             None => ended(&outcome, applied, changed),
@@ -347,6 +369,7 @@ impl<S: Store> Tools<S> {
 
     async fn forget(&self, id: &ObjectId, removed: bool) -> Result<Ended, StoreError> {
         self.store.record(id, None).await?;
+        self.metrics.forget(id);
         self.drift
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -370,6 +393,16 @@ impl<S: Store> Tools<S> {
             _ => Ok(()),
         }
     }
+}
+
+/// The label by which releases of a chart are told apart.
+fn instance(source: &Source) -> &str {
+    let Source::Sealed(sealed) = source else {
+        return "";
+    };
+    let labels = sealed.metadata.labels.as_ref();
+    let instance = labels.and_then(|labels| labels.get("app.kubernetes.io/instance"));
+    instance.map_or("", String::as_str)
 }
 
 fn ended(outcome: &Outcome<'_>, applied: Result<(), StoreError>, changed: bool) -> Ended {

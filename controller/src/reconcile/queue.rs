@@ -42,6 +42,11 @@ impl Queue {
         ripe.into_iter().map(|(_, id)| id).collect()
     }
 
+    /// How many objects wait.
+    pub(super) fn len(&self) -> usize {
+        self.due.len()
+    }
+
     /// When the next object is due.
     pub(super) fn next(&self) -> Option<Timestamp> {
         self.due.values().min().copied()

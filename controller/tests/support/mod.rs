@@ -9,12 +9,15 @@
     reason = "each test file uses a part of it, and a test fails by panicking"
 )]
 
+pub mod server;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use controller::args::Config;
+use controller::metrics::Metrics;
 use controller::rounds::{INTERVAL, Rounds, StartError};
 use jiff::{SignedDuration, Timestamp};
 use shared::key::{KeySize, KeySpec, NewKey};
@@ -108,7 +111,15 @@ impl Case {
         self.rounds = None;
         self.words = words.iter().map(|word| (*word).to_owned()).collect();
         let config = self.config();
-        self.rounds = Some(Rounds::start(&config, &self.dir, self.now).await?);
+        self.rounds = Some(
+            Rounds::start(
+                &config,
+                &self.dir,
+                Arc::new(Metrics::new(false).unwrap()),
+                self.now,
+            )
+            .await?,
+        );
         self.settle().await;
         Ok(())
     }

@@ -13,7 +13,7 @@ mod public;
 pub use certificate::{Certificate, CertificateError, Validity};
 pub use fingerprint::Fingerprint;
 pub use generate::{GenerateError, KeySize, KeySpec, NewKey, UnknownKeySize};
-pub use private::{PrivateKey, PrivateKeyError};
+pub use private::{PrivateKey, PrivateKeyError, private_key_operations};
 pub use public::{PublicKey, PublicKeyError};
 
 /// A private key with the certificate whose public key it matches.

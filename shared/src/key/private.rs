@@ -1,4 +1,5 @@
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::rsa::{OAEP_SHA256_MGF1SHA256, OaepPrivateDecryptingKey, PrivateDecryptingKey};
@@ -11,6 +12,13 @@ use super::pem::{self, Block};
 use super::{Fingerprint, PublicKey};
 use crate::plain::Plain;
 use crate::scope::Label;
+
+static OPERATIONS: AtomicU64 = AtomicU64::new(0);
+
+/// Private-key operations of this process so far: what opening costs.
+pub fn private_key_operations() -> u64 {
+    OPERATIONS.load(Ordering::Relaxed)
+}
 
 /// An RSA private key that can open values. aws-lc wipes it when dropped.
 pub struct PrivateKey {
@@ -96,6 +104,7 @@ impl PrivateKey {
 
     /// RSAES-OAEP, SHA-256 for label and MGF1 (RFC 8017 §7.1). `None` for every failure alike.
     pub(crate) fn decrypt(&self, label: &Label, ciphertext: &[u8]) -> Option<Plain> {
+        OPERATIONS.fetch_add(1, Ordering::Relaxed);
         let mut out = Zeroizing::new(vec![0; self.oaep.min_output_size()]);
         let label = Some(label.as_bytes());
         let len = self

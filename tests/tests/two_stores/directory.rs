@@ -42,7 +42,11 @@ impl Directory {
 async fn run(folder: &Path) -> Logged {
     let mut command = guarded::command(binaries::controller());
     command
-        .args(["--listen-addr=127.0.0.1:0", "--key-renew-period=0"])
+        .args([
+            "--listen-addr=127.0.0.1:0",
+            "--listen-metrics-addr=127.0.0.1:0",
+        ])
+        .arg("--key-renew-period=0")
         .arg("--directory")
         .arg(folder);
     let mut process = Logged::spawn(&mut command).unwrap();

@@ -1,26 +1,39 @@
-//! `/healthz`, `/readyz` and `/v1/cert.pem`, with the peer's bodies and content types.
+//! The endpoints, with the peer's bodies and content types: `/healthz`, `/readyz`, `/v1/cert.pem`,
+//! `/v1/certs.pem`, `/v1/verify`, `/v1/rotate`; on a port of their own, the metrics.
 
+mod desk;
+mod rate;
+mod refused;
+mod sealed;
+
+use std::fmt::Write as _;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use jiff::Timestamp;
+use shared::key::Validity;
 use shared::key_ring::KeyRing;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_io_timeout::TimeoutStream;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use crate::args::Address;
+use crate::metrics::Metrics;
+pub use desk::Desk;
+use refused::Refused;
 
 /// What the endpoints answer from.
 #[derive(Debug, Clone)]
@@ -29,6 +42,13 @@ pub struct Facts {
     pub ring: watch::Receiver<Arc<KeyRing>>,
     /// Have keys and objects been looked at once?
     pub ready: Arc<AtomicBool>,
+}
+
+/// What every request gets at.
+#[derive(Debug, Clone)]
+struct Context {
+    facts: Facts,
+    desk: Arc<Desk>,
 }
 
 /// Bounds of one connection.
@@ -45,23 +65,50 @@ const GRACE: Duration = Duration::from_secs(5);
 /// The pause after a connection could not be accepted, for want of file descriptors mostly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Every path; another one is 404, and another method than GET and HEAD is 405.
-pub fn router(facts: Facts) -> Router {
+/// Every path; another one is 404, and another method than it has is 405.
+pub fn router(facts: Facts, desk: Desk, metrics: Arc<Metrics>) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/v1/cert.pem", get(certificate))
+        .route("/v1/certs.pem", get(certificates))
+        .route("/v1/verify", post(sealed::verify))
+        .route("/v1/rotate", post(sealed::rotate))
         .fallback(|| async { (StatusCode::NOT_FOUND, "404 page not found\n") })
         .method_not_allowed_fallback(|| async {
-            (
-                StatusCode::METHOD_NOT_ALLOWED,
-                "405 method not allowed; use GET\n",
-            )
+            (StatusCode::METHOD_NOT_ALLOWED, "405 method not allowed\n")
         })
-        .with_state(facts)
+        .layer(from_fn_with_state(metrics, count))
+        .with_state(Context {
+            facts,
+            desk: Arc::new(desk),
+        })
 }
 
-async fn ready(State(facts): State<Facts>) -> (StatusCode, &'static str) {
+/// The port of the metrics.
+pub fn metrics_router(metrics: Arc<Metrics>) -> Router {
+    let scrape = |State(metrics): State<Arc<Metrics>>| async move {
+        let kind = [(
+            header::CONTENT_TYPE,
+            "text/plain; version=0.0.4; charset=utf-8",
+        )];
+        (kind, metrics.text(Timestamp::now()))
+    };
+    Router::new()
+        .route("/metrics", get(scrape))
+        .fallback(|| async { (StatusCode::NOT_FOUND, "404 page not found\n") })
+        .with_state(metrics)
+}
+
+async fn count(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {
+    let (path, method) = (request.uri().path().to_owned(), request.method().clone());
+    let start = Instant::now();
+    let response = next.run(request).await;
+    metrics.request(&path, &method, response.status(), start.elapsed());
+    response
+}
+
+async fn ready(State(Context { facts, .. }): State<Context>) -> (StatusCode, &'static str) {
     if facts.ready.load(Ordering::Acquire) {
         (StatusCode::OK, "ok\n")
     } else {
@@ -69,19 +116,32 @@ async fn ready(State(facts): State<Facts>) -> (StatusCode, &'static str) {
     }
 }
 
-async fn certificate(State(facts): State<Facts>) -> Response {
+async fn certificate(State(Context { facts, .. }): State<Context>) -> Response {
     let ring = Arc::clone(&facts.ring.borrow());
     match ring.newest().and_then(|key| key.certificate()) {
         Some(certificate) => {
             let kind = [(header::CONTENT_TYPE, "application/x-pem-file")];
             (kind, certificate.to_pem()).into_response()
         }
-        None => (
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "cannot get certificate\n",
-        )
-            .into_response(),
+        None => Refused::NoCertificate.into_response(),
     }
+}
+
+/// Every certificate whose key opens here, newest first, each below a line with its fingerprint and
+/// the end of its validity. Those that are not valid now are left out.
+async fn certificates(State(Context { facts, .. }): State<Context>) -> Response {
+    let ring = Arc::clone(&facts.ring.borrow());
+    let kind = [(header::CONTENT_TYPE, "application/x-pem-file")];
+    let now = Timestamp::now();
+    let mut text = String::new();
+    for certificate in ring.keys().iter().filter_map(|key| key.certificate()) {
+        if certificate.validity(now) == Validity::Valid {
+            let (fingerprint, end) = (certificate.fingerprint(), certificate.not_after());
+            let _ = writeln!(text, "# {fingerprint}, until {end}");
+            text += &certificate.to_pem();
+        }
+    }
+    (kind, text).into_response()
 }
 
 /// Opens the port. Without host it is open on all interfaces, IPv4 and IPv6, as in Go.
@@ -108,9 +168,6 @@ pub async fn serve(
     limits: Limits,
     mut end: watch::Receiver<bool>,
 ) {
-    if let Ok(address) = listener.local_addr() {
-        info!(addr = %address, "HTTP server serving");
-    }
     let graceful = GracefulShutdown::new();
     loop {
         tokio::select! {

@@ -1,0 +1,117 @@
+//! What callers from outside get of the private keys: little, and nothing that others wait for.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, to_bytes};
+use axum::http::{HeaderMap, HeaderValue};
+use axum::response::Response;
+use jiff::Timestamp;
+use tokio::sync::Semaphore;
+
+use super::rate::{Rate, Standing};
+use super::refused::Refused;
+
+/// A SealedSecret is at most 1.5 MiB in a cluster; a list of them may be more.
+const LONGEST_BODY: usize = 10 << 20;
+/// So long a request waits for its turn before it is sent away.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Bounds for all callers together and for each.
+#[derive(Debug)]
+pub struct Desk {
+    rate: Mutex<Rate>,
+    places: Arc<Semaphore>,
+    time_for_body: Duration,
+    /// Does `spec.data` open?
+    pub(super) accept_legacy: bool,
+}
+
+impl Desk {
+    /// `rate` requests a second and `burst` more for each caller, as he names himself in
+    /// `X-Forwarded-For`, which the API server's service proxy sets. Whatever he says, private keys
+    /// work for callers on half of the processors at most, so that a flood delays no Secret.
+    pub fn new((rate, burst): (u32, u32), time_for_body: Duration, accept_legacy: bool) -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            rate: Mutex::new(Rate::new(rate, burst)),
+            places: Arc::new(Semaphore::new((processors / 2).max(1))),
+            time_for_body,
+            accept_legacy,
+        }
+    }
+
+    /// Counts a request before anything of its body is read.
+    pub(super) fn admit(
+        &self,
+        path: &str,
+        headers: &HeaderMap,
+        now: Timestamp,
+    ) -> (Ticket, Result<(), Refused>) {
+        let caller = headers.get("x-forwarded-for");
+        let caller = caller.and_then(|caller| caller.to_str().ok());
+        let caller = caller.unwrap_or_default().to_ascii_lowercase();
+        let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
+        let standing = rate.ask(&format!("{caller} {path}"), now);
+        let admitted = standing.retry.map_or(Ok(()), |s| Err(Refused::TooOften(s)));
+        (Ticket(standing), admitted)
+    }
+
+    /// Reads the body, if it is neither too long nor too slow.
+    pub(super) async fn read(&self, body: Body) -> Result<Bytes, Refused> {
+        let read = tokio::time::timeout(self.time_for_body, to_bytes(body, LONGEST_BODY)).await;
+        match read {
+            Ok(Ok(bytes)) => Ok(bytes),
+            Ok(Err(error)) if is_too_long(&error) => Err(Refused::TooLong),
+            Ok(Err(_)) => Err(Refused::Broken),
+            Err(_) => Err(Refused::TooSlow),
+        }
+    }
+
+    /// Runs work with private keys, if its turn comes soon.
+    pub(super) async fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Refused> + Send + 'static,
+    ) -> Result<T, Refused> {
+        let place = Arc::clone(&self.places).acquire_owned();
+        let place = tokio::time::timeout(PATIENCE, place).await;
+        let Ok(Ok(place)) = place else {
+            return Err(Refused::TooOften(1));
+        };
+        let done = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            work()
+        });
+        done.await.unwrap_or(Err(Refused::Failed))
+    }
+}
+
+/// What a caller is told about his limit with every answer.
+pub(super) struct Ticket(Standing);
+
+impl Ticket {
+    pub(super) fn mark(&self, mut response: Response) -> Response {
+        let Standing {
+            limit,
+            remaining,
+            reset,
+            ..
+        } = self.0;
+        let headers = response.headers_mut();
+        headers.insert("x-ratelimit-limit", limit.into());
+        headers.insert("x-ratelimit-remaining", remaining.into());
+        headers.insert("x-ratelimit-reset", HeaderValue::from(reset));
+        response
+    }
+}
+
+fn is_too_long(error: &axum::Error) -> bool {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if error.is::<http_body_util::LengthLimitError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}

@@ -1,0 +1,59 @@
+//! Every answer that is no success.
+
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+
+/// Why a caller gets nothing. Nothing of what he sent is in the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// He asks too often, or others do; he may ask again after so many seconds.
+    TooOften(i64),
+    /// The body is too long.
+    TooLong,
+    /// The body came too slowly.
+    TooSlow,
+    /// The body broke off.
+    Broken,
+    /// There is too much in it.
+    TooManyItems,
+    /// It is not what the endpoint is for.
+    Malformed,
+    /// It does not open, for whatever reason. No body, as in the peer.
+    Closed,
+    /// There is nothing to seal for.
+    NoCertificate,
+    /// Our own fault.
+    Failed,
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        match self {
+            Self::TooOften(seconds) => {
+                let retry = [("retry-after", HeaderValue::from(seconds))];
+                (StatusCode::TOO_MANY_REQUESTS, retry, "limit exceeded\n").into_response()
+            }
+            Self::TooLong => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "the body is longer than 10 MiB\n",
+            )
+                .into_response(),
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT.into_response(),
+            Self::Broken => StatusCode::BAD_REQUEST.into_response(),
+            Self::TooManyItems => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "more than 1000 items\n").into_response()
+            }
+            Self::Malformed => {
+                let text = "the body is no SealedSecret, as one document of JSON or YAML\n";
+                (StatusCode::BAD_REQUEST, text).into_response()
+            }
+            Self::Closed => StatusCode::CONFLICT.into_response(),
+            Self::NoCertificate => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "cannot get certificate\n",
+            )
+                .into_response(),
+            Self::Failed => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        }
+    }
+}

@@ -1,0 +1,484 @@
+//! Every metric: the peer's names, types and labels, and some of our own.
+//!
+//! The crate `prometheus` and not `metrics`: series are removed when an object goes, and no global
+//! recorder stands between two controllers of one test.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::http::{Method, StatusCode};
+use jiff::Timestamp;
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+use shared::key::Validity;
+use shared::key_ring::KeyRing;
+
+use crate::store::ObjectId;
+
+const PREFIX: &str = "sealed_secrets_controller";
+/// Of Prometheus' own clients, and so of the peer.
+const BUCKETS: &[f64] = &[
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+/// The paths that are counted, with the method that each is for.
+const PATHS: [(&str, &str); 4] = [
+    ("/v1/cert.pem", "get"),
+    ("/v1/certs.pem", "get"),
+    ("/v1/verify", "post"),
+    ("/v1/rotate", "post"),
+];
+
+/// What went wrong with an object. The peer's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The Secret could not be read.
+    Fetch,
+    /// An item, a template or the object itself cannot be used.
+    Unseal,
+    /// The Secret could not be written.
+    Update,
+    /// The Secret is somebody else's.
+    Unmanaged,
+    /// The status could not be written.
+    Status,
+}
+
+impl Fault {
+    const ALL: [Self; 5] = [
+        Self::Fetch,
+        Self::Unseal,
+        Self::Update,
+        Self::Unmanaged,
+        Self::Status,
+    ];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Fetch => "fetch",
+            Self::Unseal => "unseal",
+            Self::Update => "update",
+            Self::Unmanaged => "unmanaged",
+            Self::Status => "status",
+        }
+    }
+}
+
+/// The metrics of one controller.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    unseal_requests: IntCounter,
+    unseal_errors: IntCounterVec,
+    conditions: IntGaugeVec,
+    http_requests: IntCounterVec,
+    http_durations: HistogramVec,
+    queue: IntGauge,
+    reconciles: Histogram,
+    key_operations: IntCounter,
+    newest_key_age: IntGauge,
+    keys: IntGaugeVec,
+    objects: IntGaugeVec,
+    /// Without the names of objects.
+    omits_names: bool,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    objects: BTreeMap<ObjectId, Shown>,
+    namespaces: BTreeSet<String>,
+    ring: Arc<KeyRing>,
+    unusable_keys: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Shown {
+    instance: String,
+    is_synced: bool,
+}
+
+impl Metrics {
+    /// All of them, at zero. `omits_names` leaves `condition_info` out, which names every object.
+    ///
+    /// # Errors
+    ///
+    /// None that a test would not show: two metrics of one name.
+    pub fn new(omits_names: bool) -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let metrics = Self {
+            unseal_requests: counter(
+                &registry,
+                "unseal_requests_total",
+                "Total number of sealed secret unseal requests",
+            )?,
+            unseal_errors: counters(
+                &registry,
+                "unseal_errors_total",
+                "Total number of sealed secret unseal errors by reason",
+                &["reason", "namespace"],
+            )?,
+            conditions: gauges(
+                &registry,
+                "condition_info",
+                "Current SealedSecret condition status",
+                &[
+                    "namespace",
+                    "name",
+                    "condition",
+                    "ss_app_kubernetes_io_instance",
+                ],
+            )?,
+            http_requests: counters(
+                &registry,
+                "http_requests_total",
+                "A counter for requests to the wrapped handler.",
+                &["path", "code", "method"],
+            )?,
+            http_durations: durations(&registry)?,
+            queue: gauge(
+                &registry,
+                "queue_depth",
+                "Objects that are to be looked at, now or later.",
+            )?,
+            reconciles: reconciles(&registry)?,
+            key_operations: counter(
+                &registry,
+                "private_key_operations_total",
+                "Private-key operations since the start.",
+            )?,
+            newest_key_age: gauge(
+                &registry,
+                "newest_key_age_seconds",
+                "Seconds since the time by which the newest key is ordered; -1 without any key.",
+            )?,
+            keys: gauges(
+                &registry,
+                "keys",
+                "Keys by state: valid, expired, not_yet_valid, unusable.",
+                &["state"],
+            )?,
+            objects: gauges(
+                &registry,
+                "objects",
+                "SealedSecrets by the status of their condition Synced.",
+                &["synced"],
+            )?,
+            omits_names,
+            known: Mutex::default(),
+            registry,
+        };
+        gauges(
+            &metrics.registry,
+            "build_info",
+            "Build information.",
+            &["revision"],
+        )?
+        .with_label_values(&[env!("CARGO_PKG_VERSION")])
+        .set(0);
+        metrics.create_series();
+        Ok(metrics)
+    }
+
+    fn create_series(&self) {
+        self.create_errors("");
+        for (path, method) in PATHS {
+            self.http_requests.with_label_values(&[path, "200", method]);
+            self.http_durations.with_label_values(&[path, method]);
+        }
+    }
+
+    fn create_errors(&self, namespace: &str) {
+        for fault in Fault::ALL {
+            self.unseal_errors
+                .with_label_values(&[fault.word(), namespace]);
+        }
+    }
+
+    /// An object is about to be looked at.
+    pub fn looks_at(&self, id: &ObjectId) {
+        self.unseal_requests.inc();
+        if self.known().namespaces.insert(id.namespace.clone()) {
+            self.create_errors(&id.namespace);
+        }
+    }
+
+    /// A look at an object took so long.
+    pub fn looked(&self, time: Duration) {
+        self.reconciles.observe(time.as_secs_f64());
+    }
+
+    /// Something went wrong with it.
+    pub fn failed(&self, id: &ObjectId, fault: Fault) {
+        // The peer names no namespace for what it could not even read.
+        let namespace = if fault == Fault::Fetch {
+            ""
+        } else {
+            &id.namespace
+        };
+        self.unseal_errors
+            .with_label_values(&[fault.word(), namespace])
+            .inc();
+    }
+
+    /// The condition of an object, and the value of its label `app.kubernetes.io/instance`.
+    pub fn condition(&self, id: &ObjectId, instance: &str, is_synced: bool) {
+        let shown = Shown {
+            instance: instance.to_owned(),
+            is_synced,
+        };
+        let before = self.known().objects.insert(id.clone(), shown.clone());
+        if self.omits_names {
+            return;
+        }
+        if let Some(before) = before.filter(|before| before.instance != shown.instance) {
+            self.drop_condition(id, &before);
+        }
+        self.conditions
+            .with_label_values(&labels(id, &shown))
+            .set(if is_synced { 1 } else { -1 });
+    }
+
+    /// An object is gone.
+    pub fn forget(&self, id: &ObjectId) {
+        let before = self.known().objects.remove(id);
+        if let Some(before) = before {
+            self.drop_condition(id, &before);
+        }
+    }
+
+    fn drop_condition(&self, id: &ObjectId, shown: &Shown) {
+        // It fails for a series that was never made.
+        let _ = self.conditions.remove_label_values(&labels(id, shown));
+    }
+
+    /// So many objects wait.
+    pub fn queued(&self, depth: usize) {
+        self.queue.set(whole(depth));
+    }
+
+    /// These are the keys, and so many more cannot be used.
+    pub fn keys(&self, ring: Arc<KeyRing>, unusable: usize) {
+        let mut known = self.known();
+        known.ring = ring;
+        known.unusable_keys = unusable;
+    }
+
+    /// A request was answered. Paths that are not served are not counted: they are the caller's to
+    /// choose.
+    pub fn request(&self, path: &str, method: &Method, code: StatusCode, time: Duration) {
+        if PATHS.iter().all(|(known, _)| *known != path) {
+            return;
+        }
+        let method = match *method {
+            Method::GET => "get",
+            Method::POST => "post",
+            Method::HEAD => "head",
+            Method::PUT => "put",
+            Method::DELETE => "delete",
+            _ => "other",
+        };
+        self.http_requests
+            .with_label_values(&[path, code.as_str(), method])
+            .inc();
+        self.http_durations
+            .with_label_values(&[path, method])
+            .observe(time.as_secs_f64());
+    }
+
+    /// Everything, as Prometheus reads it.
+    pub fn text(&self, now: Timestamp) -> String {
+        self.take_stock(now);
+        let mut families = self.registry.gather();
+        families.extend(prometheus::default_registry().gather());
+        TextEncoder::new()
+            .encode_to_string(&families)
+            .unwrap_or_default()
+    }
+
+    /// What changes with time alone.
+    fn take_stock(&self, now: Timestamp) {
+        let known = self.known();
+        let newest = known
+            .ring
+            .newest()
+            .map(|key| now.duration_since(key.order_time()).as_secs());
+        self.newest_key_age.set(newest.unwrap_or(-1));
+        for (state, validity) in [
+            ("valid", Validity::Valid),
+            ("expired", Validity::Expired),
+            ("not_yet_valid", Validity::NotYet),
+        ] {
+            let certificates = known.ring.keys().iter().filter_map(|key| key.certificate());
+            let count = certificates.filter(|c| c.validity(now) == validity).count();
+            self.keys.with_label_values(&[state]).set(whole(count));
+        }
+        self.keys
+            .with_label_values(&["unusable"])
+            .set(whole(known.unusable_keys));
+        for (synced, wanted) in [("True", true), ("False", false)] {
+            let count = known
+                .objects
+                .values()
+                .filter(|shown| shown.is_synced == wanted)
+                .count();
+            self.objects.with_label_values(&[synced]).set(whole(count));
+        }
+        let operations = shared::key::private_key_operations();
+        self.key_operations
+            .inc_by(operations.saturating_sub(self.key_operations.get()));
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn labels<'a>(id: &'a ObjectId, shown: &'a Shown) -> [&'a str; 4] {
+    [&id.namespace, &id.name, "Synced", &shown.instance]
+}
+
+fn whole(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn options(name: &str, help: &str) -> Opts {
+    Opts::new(format!("{PREFIX}_{name}"), help)
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+    let counter = IntCounter::with_opts(options(name, help))?;
+    registry.register(Box::new(counter.clone()))?;
+    Ok(counter)
+}
+
+fn counters(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> Result<IntCounterVec, prometheus::Error> {
+    let counters = IntCounterVec::new(options(name, help), labels)?;
+    registry.register(Box::new(counters.clone()))?;
+    Ok(counters)
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+    let gauge = IntGauge::with_opts(options(name, help))?;
+    registry.register(Box::new(gauge.clone()))?;
+    Ok(gauge)
+}
+
+fn gauges(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> Result<IntGaugeVec, prometheus::Error> {
+    let gauges = IntGaugeVec::new(options(name, help), labels)?;
+    registry.register(Box::new(gauges.clone()))?;
+    Ok(gauges)
+}
+
+fn durations(registry: &Registry) -> Result<HistogramVec, prometheus::Error> {
+    let name = format!("{PREFIX}_http_request_duration_seconds");
+    let options = HistogramOpts::new(name, "A histogram of latencies for requests.");
+    let histograms = HistogramVec::new(options.buckets(BUCKETS.to_vec()), &["path", "method"])?;
+    registry.register(Box::new(histograms.clone()))?;
+    Ok(histograms)
+}
+
+fn reconciles(registry: &Registry) -> Result<Histogram, prometheus::Error> {
+    let name = format!("{PREFIX}_reconcile_duration_seconds");
+    let options = HistogramOpts::new(name, "How long one look at an object took.");
+    let histogram = Histogram::with_opts(options.buckets(BUCKETS.to_vec()))?;
+    registry.register(Box::new(histogram.clone()))?;
+    Ok(histogram)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(name: &str) -> ObjectId {
+        ObjectId {
+            namespace: "ns".into(),
+            name: name.into(),
+        }
+    }
+
+    fn line<'a>(text: &'a str, start: &str) -> Option<&'a str> {
+        text.lines().find_map(|line| line.strip_prefix(start))
+    }
+
+    #[test]
+    fn c20_every_series_is_there_from_the_start() {
+        let text = Metrics::new(false).unwrap().text(Timestamp::UNIX_EPOCH);
+        for (series, value) in [
+            ("unseal_requests_total ", "0"),
+            (
+                "unseal_errors_total{namespace=\"\",reason=\"unseal\"} ",
+                "0",
+            ),
+            (
+                "http_requests_total{code=\"200\",method=\"post\",path=\"/v1/verify\"} ",
+                "0",
+            ),
+            (
+                "http_request_duration_seconds_count{method=\"get\",path=\"/v1/cert.pem\"} ",
+                "0",
+            ),
+            ("queue_depth ", "0"),
+            ("newest_key_age_seconds ", "-1"),
+            ("keys{state=\"unusable\"} ", "0"),
+            ("objects{synced=\"False\"} ", "0"),
+        ] {
+            let found = line(&text, &format!("{PREFIX}_{series}"));
+            assert_eq!(found, Some(value), "{series}: {text}");
+        }
+    }
+
+    #[test]
+    fn c21_a_series_goes_with_its_object_and_with_its_instance_label() {
+        let metrics = Metrics::new(false).unwrap();
+        let series = |instance: &str| {
+            format!(
+                "{PREFIX}_condition_info{{condition=\"Synced\",name=\"db\",namespace=\"ns\",ss_app_kubernetes_io_instance=\"{instance}\"}} "
+            )
+        };
+        metrics.condition(&id("db"), "a", false);
+        let text = metrics.text(Timestamp::UNIX_EPOCH);
+        assert_eq!(line(&text, &series("a")), Some("-1"), "{text}");
+        metrics.condition(&id("db"), "b", true);
+        let text = metrics.text(Timestamp::UNIX_EPOCH);
+        assert_eq!(line(&text, &series("b")), Some("1"), "{text}");
+        assert!(!text.contains(&series("a")), "{text}");
+        metrics.forget(&id("db"));
+        assert!(
+            !metrics
+                .text(Timestamp::UNIX_EPOCH)
+                .contains("condition_info{")
+        );
+    }
+
+    #[test]
+    fn s5_names_of_objects_can_be_left_out() {
+        let metrics = Metrics::new(true).unwrap();
+        metrics.condition(&id("db"), "a", true);
+        let text = metrics.text(Timestamp::UNIX_EPOCH);
+        assert!(!text.contains("\"db\""), "{text}");
+        assert_eq!(
+            line(&text, &format!("{PREFIX}_objects{{synced=\"True\"}} ")),
+            Some("1")
+        );
+    }
+
+    #[test]
+    fn paths_of_the_callers_choice_make_no_series() {
+        let metrics = Metrics::new(false).unwrap();
+        metrics.request("/x", &Method::GET, StatusCode::NOT_FOUND, Duration::ZERO);
+        assert!(!metrics.text(Timestamp::UNIX_EPOCH).contains("\"/x\""));
+    }
+}

@@ -1,0 +1,268 @@
+//! `/v1/verify` and `/v1/rotate`, over real sockets.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
+mod support;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use shared::key::KeyPair;
+use shared::key_ring::{KeyRing, RingKey};
+use shared::key_secret;
+use shared::manifest::{self, to_yaml};
+use shared::plain::Plain;
+use shared::resource::SealedSecret;
+use shared::scope::Scope;
+use shared::seal::seal;
+use shared::secret::Secret;
+use shared::unseal::check;
+use support::KEYS;
+use support::server::{Server, server};
+
+const CANARY: &str = "canary-7d1e";
+const OK: &str = "HTTP/1.1 200 OK";
+const CONFLICT: &str = "HTTP/1.1 409 Conflict";
+
+/// A ring of the first so many keys.
+fn ring(keys: usize) -> KeyRing {
+    KeyRing::new(KEYS.iter().take(keys).map(|key| {
+        let none = std::collections::BTreeMap::new;
+        let secret = key_secret::build("k", "ns", key, none(), none());
+        let key: RingKey =
+            key_secret::parse(&secret, key_secret::OrderPriority::CertNotBefore).unwrap();
+        Arc::new(key)
+    }))
+}
+
+async fn with_ring(keys: usize) -> Server {
+    let server = server(Duration::from_mins(1)).await;
+    server.ring.send_replace(Arc::new(ring(keys)));
+    server
+}
+
+fn sealed(scope: Scope) -> SealedSecret {
+    let mut secret = Secret::default();
+    secret.metadata.name = Some("db".into());
+    secret.metadata.namespace = Some("shop".into());
+    scope.annotate(secret.metadata.annotations.get_or_insert_default());
+    let value = Plain::from(CANARY.to_owned());
+    secret.data.insert("a".into(), value);
+    let pair: &KeyPair = &KEYS[0].pair;
+    seal(&secret, pair.certificate().public_key(), &mut rand::rng()).unwrap()
+}
+
+/// Each under a name of its own, so that the rate is no matter.
+async fn post(server: &Server, path: &str, body: &[u8]) -> (String, String, String) {
+    static CALLERS: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let caller = CALLERS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let header = format!("X-Forwarded-For: test-{caller}\r\n");
+    server.send("POST", path, &header, body).await
+}
+
+fn read(body: &str) -> SealedSecret {
+    let documents = manifest::read(body.as_bytes()).unwrap();
+    let mut objects = SealedSecret::all_from_document(&documents[0]).unwrap().0;
+    assert_eq!(objects.len(), 1);
+    objects.remove(0)
+}
+
+#[tokio::test]
+async fn verify_says_whether_it_opens_and_nothing_else() {
+    let server = with_ring(1).await;
+    let good = sealed(Scope::Strict);
+    let mut other = good.clone();
+    other.metadata.name = Some("other".into());
+    let mut junk = good.clone();
+    junk.spec.encrypted_data.insert("a".into(), "*".into());
+    let mut short = good.clone();
+    short.spec.encrypted_data.insert("a".into(), "AAAA".into());
+    for (why, object, want) in [
+        ("good", &good, OK),
+        ("another name", &other, CONFLICT),
+        ("no base64", &junk, CONFLICT),
+        ("too short", &short, CONFLICT),
+    ] {
+        for text in [
+            object.to_document().to_string(),
+            to_yaml(&object.to_document()),
+        ] {
+            let (status, headers, body) = post(&server, "/v1/verify", text.as_bytes()).await;
+            assert_eq!((status.as_str(), body.as_str()), (want, ""), "{why}");
+            assert!(headers.contains("x-ratelimit-limit: 3"), "{headers}");
+        }
+    }
+    let two =
+        to_yaml(&json!({ "kind": "List", "apiVersion": "v1", "items": [good.to_document()] }));
+    for text in ["", "kind: Secret", "a: [", "--- x\n--- y", two.as_str()] {
+        let (status, _, _) = post(&server, "/v1/verify", text.as_bytes()).await;
+        assert_eq!(status, "HTTP/1.1 400 Bad Request", "{text}");
+    }
+}
+
+#[tokio::test]
+async fn r1_r3_r4_r5_rotate_gives_the_same_object_for_the_newest_key() {
+    let server = with_ring(2).await;
+    let mut old = sealed(Scope::NamespaceWide);
+    old.spec.template.metadata.labels = Some([("team".to_owned(), "red".to_owned())].into());
+    let text = old.to_document().to_string();
+    let (status, headers, body) = post(&server, "/v1/rotate", text.as_bytes()).await;
+    assert_eq!(status, OK);
+    assert!(
+        headers.contains("content-type: application/json"),
+        "{headers}"
+    );
+    let json: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(json["kind"], "SealedSecret");
+    assert_eq!(json["apiVersion"], "bitnami.com/v1alpha1");
+    let new = read(&body);
+    assert_eq!(
+        (&new.metadata, &new.spec.template),
+        (&old.metadata, &old.spec.template)
+    );
+    assert_ne!(new.spec.encrypted_data, old.spec.encrypted_data);
+    let only_new = KeyRing::new([ring(2).newest().unwrap().clone()]);
+    check(&new, &only_new, true).unwrap();
+
+    let (_, _, again) = post(&server, "/v1/rotate", body.as_bytes()).await;
+    assert_eq!(again, body, "nothing is sealed twice for one key");
+
+    let list = json!({ "kind": "List", "apiVersion": "v1", "items": [old.to_document(), new.to_document()] });
+    let (_, _, body) = post(&server, "/v1/rotate", list.to_string().as_bytes()).await;
+    let json: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(json["kind"], "List");
+    assert_eq!(json["items"].as_array().unwrap().len(), 2);
+    assert_eq!(json["items"][1], new.to_document());
+
+    let mut closed = old;
+    closed.metadata.namespace = Some("elsewhere".into());
+    let text = closed.to_document().to_string();
+    let (status, _, body) = post(&server, "/v1/rotate", text.as_bytes()).await;
+    assert_eq!((status.as_str(), body.as_str()), (CONFLICT, ""));
+}
+
+/// CVE-2026-22728, and all its relatives.
+#[tokio::test]
+async fn s8_whatever_is_forged_a_value_opens_only_where_it_was_sealed_for() {
+    let server = with_ring(2).await;
+    let both = ring(2);
+    for scope in Scope::ALL {
+        for claimed in Scope::ALL {
+            for template in Scope::ALL {
+                for (namespace, name) in [("shop", "db"), ("shop", "x"), ("x", "db"), ("x", "x")] {
+                    let mut forged = sealed(scope);
+                    let annotations = &mut forged.metadata.annotations;
+                    *annotations = None;
+                    claimed.annotate(annotations.get_or_insert_default());
+                    let annotations = &mut forged.spec.template.metadata.annotations;
+                    template.annotate(annotations.get_or_insert_default());
+                    forged.metadata.namespace = Some(namespace.into());
+                    forged.metadata.name = Some(name.into());
+                    let opens = scope == claimed
+                        && match scope {
+                            Scope::Strict => (namespace, name) == ("shop", "db"),
+                            Scope::NamespaceWide => namespace == "shop",
+                            Scope::ClusterWide => true,
+                        };
+                    let want = if opens { OK } else { CONFLICT };
+                    let text = forged.to_document().to_string();
+                    let case = format!("{scope:?} {claimed:?} {template:?} {namespace}/{name}");
+                    let (status, _, _) = post(&server, "/v1/verify", text.as_bytes()).await;
+                    assert_eq!(status, want, "verify {case}");
+                    let (status, _, body) = post(&server, "/v1/rotate", text.as_bytes()).await;
+                    assert_eq!(status, want, "rotate {case}");
+                    if opens && scope == Scope::Strict {
+                        let mut moved = read(&body);
+                        moved.metadata.name = Some("y".into());
+                        assert!(check(&moved, &both, true).is_err(), "{case}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn s1_s2_r2_templates_have_no_say_in_any_answer() {
+    let server = with_ring(2).await;
+    let plain = sealed(Scope::Strict);
+    let endless = "{{ range until 1000000 }}{{ range until 1000000 }}{{ end }}{{ end }}";
+    for text in [
+        "{{ if eq .a \"canary-7d1e\" }}{{ fail \"\" }}{{ end }}",
+        "{{ fail .a }}",
+        "{{ .a",
+        endless,
+    ] {
+        let mut object = plain.clone();
+        object.spec.template.data = Some([("t".to_owned(), Some(text.to_owned()))].into());
+        let body = object.to_document().to_string();
+        let start = Instant::now();
+        let (status, _, answer) = post(&server, "/v1/verify", body.as_bytes()).await;
+        assert_eq!((status.as_str(), answer.as_str()), (OK, ""), "{text}");
+        let (status, _, answer) = post(&server, "/v1/rotate", body.as_bytes()).await;
+        assert_eq!(status, OK, "{text}");
+        assert_eq!(read(&answer).spec.template, object.spec.template);
+        let items = json!(read(&answer).spec.encrypted_data).to_string();
+        assert!(!items.contains(CANARY), "{text}");
+        assert!(start.elapsed() < Duration::from_secs(5), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn s4_bodies_items_and_rates_have_bounds() {
+    let server = with_ring(1).await;
+    let long = vec![b' '; (10 << 20) + 1];
+    for path in ["/v1/verify", "/v1/rotate"] {
+        let (status, _, _) = post(&server, path, &long).await;
+        assert_eq!(status, "HTTP/1.1 413 Payload Too Large", "{path}");
+        let mut many = sealed(Scope::Strict);
+        let value = many.spec.encrypted_data["a"].clone();
+        for i in 0..1000 {
+            many.spec
+                .encrypted_data
+                .insert(format!("k{i}"), value.clone());
+        }
+        let text = many.to_document().to_string();
+        let (status, _, _) = post(&server, path, text.as_bytes()).await;
+        assert_eq!(status, "HTTP/1.1 413 Payload Too Large", "{path}");
+    }
+    let text = sealed(Scope::Strict).to_document().to_string();
+    let mut limited = 0;
+    for i in 0..6 {
+        let header = format!(
+            "x-forwarded-for: {}\r\n",
+            if i % 2 == 0 { "ME" } else { "me" }
+        );
+        let (status, headers, body) = server
+            .send("POST", "/v1/rotate", &header, text.as_bytes())
+            .await;
+        if status == "HTTP/1.1 429 Too Many Requests" {
+            limited += 1;
+            assert_eq!(body, "limit exceeded\n");
+            assert!(headers.contains("retry-after: 1"), "{headers}");
+        }
+    }
+    assert!(
+        limited >= 2,
+        "{limited} of 6 requests of one caller were refused"
+    );
+}
+
+#[tokio::test]
+async fn certs_pem_has_every_valid_certificate_and_names_its_key() {
+    let server = with_ring(2).await;
+    let (status, _, body) = server.ask("GET", "/v1/certs.pem").await;
+    assert_eq!(status, OK);
+    assert_eq!(body.matches("BEGIN CERTIFICATE").count(), 2);
+    for key in KEYS.iter() {
+        let certificate = key.pair.certificate();
+        assert!(body.contains(&format!("# {}, until ", certificate.fingerprint())));
+        assert!(body.contains(&certificate.to_pem()));
+    }
+    let newest = KEYS[1].pair.certificate().to_pem();
+    assert!(body.find(&newest) < body.find(&KEYS[0].pair.certificate().to_pem()));
+}

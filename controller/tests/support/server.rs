@@ -1,0 +1,81 @@
+//! The HTTP server of a controller, alone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use controller::http::{self, Desk, Facts, Limits};
+use controller::metrics::Metrics;
+use shared::key_ring::KeyRing;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+pub struct Server {
+    pub address: std::net::SocketAddr,
+    pub ring: watch::Sender<Arc<KeyRing>>,
+    pub facts: Facts,
+    pub end: watch::Sender<bool>,
+    pub task: tokio::task::JoinHandle<()>,
+}
+
+pub async fn server(read: Duration) -> Server {
+    let ring = watch::Sender::new(Arc::default());
+    let facts = Facts {
+        ring: ring.subscribe(),
+        ready: Arc::default(),
+    };
+    let listener = http::bind(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (end, ended) = watch::channel(false);
+    let limits = Limits {
+        read,
+        write: Duration::from_secs(9),
+    };
+    let task = tokio::spawn(http::serve(
+        listener,
+        http::router(
+            facts.clone(),
+            Desk::new((2, 2), read, true),
+            Arc::new(Metrics::new(false).unwrap()),
+        ),
+        limits,
+        ended,
+    ));
+    Server {
+        address,
+        ring,
+        facts,
+        end,
+        task,
+    }
+}
+
+impl Server {
+    /// Status line, headers in small letters, body.
+    pub async fn ask(&self, method: &str, path: &str) -> (String, String, String) {
+        self.send(method, path, "", b"").await
+    }
+
+    /// The same with headers, each with its line end, and a body.
+    pub async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: &[u8],
+    ) -> (String, String, String) {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let length = body.len();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // A server that has answered need not read on.
+        let _ = stream.write_all(body).await;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let (status, headers) = head.split_once("\r\n").unwrap();
+        (status.into(), headers.to_lowercase(), body.into())
+    }
+}
