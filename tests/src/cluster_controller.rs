@@ -1,9 +1,12 @@
 //! Our controller as a process that works on a cluster, as a service account with the peer's rights.
 
+use std::io;
 use std::path::Path;
 use std::process::Command;
 
 use rustix::process::Signal;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::binaries;
 use crate::control_plane::{ControlPlane, Namespace};
@@ -13,6 +16,8 @@ use crate::patience;
 use crate::roles::ACCOUNT;
 
 const SERVING: &str = "HTTP server serving\" addr=";
+
+const SERVING_METRICS: &str = "HTTP metrics server serving\" addr=";
 
 /// A running controller. It ends when this value is dropped.
 pub struct ClusterController {
@@ -63,10 +68,19 @@ impl ClusterController {
 
     /// Where it listens, on 127.0.0.1.
     pub fn port(&self) -> Option<u16> {
-        let log = self.log();
-        let (_, rest) = log.split_once(SERVING)?;
-        let address = rest.lines().next()?;
-        address.rsplit_once(':')?.1.trim_matches('"').parse().ok()
+        port_after(&self.log(), SERVING)
+    }
+
+    /// What Prometheus gets from it.
+    ///
+    /// # Panics
+    /// If it gets nothing.
+    pub async fn scrape(&self) -> String {
+        let port = port_after(&self.log(), SERVING_METRICS).expect("it serves metrics");
+        let answer = get(port, "/metrics").await.expect("it answers");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("HTTP");
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        body.to_owned()
     }
 
     /// As [`Logged::memory`].
@@ -114,6 +128,12 @@ impl ClusterController {
     }
 }
 
+fn port_after(log: &str, words: &str) -> Option<u16> {
+    let (_, rest) = log.split_once(words)?;
+    let address = rest.lines().next()?;
+    address.rsplit_once(':')?.1.trim_matches('"').parse().ok()
+}
+
 fn command(kubeconfig: &Path, namespace: &str, words: &[&str]) -> Command {
     let mut command = guarded::command(binaries::controller());
     command
@@ -139,14 +159,16 @@ fn command(kubeconfig: &Path, namespace: &str, words: &[&str]) -> Command {
 }
 
 async fn is_ready(port: u16) -> bool {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let ask = async {
-        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
-        let request = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-        stream.write_all(request).await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        Ok::<_, std::io::Error>(answer.starts_with("HTTP/1.1 200 "))
-    };
-    ask.await.unwrap_or(false)
+    let answer = get(port, "/readyz").await;
+    answer.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200 "))
+}
+
+/// Head and body.
+async fn get(port: u16, path: &str) -> io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
 }

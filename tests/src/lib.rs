@@ -18,6 +18,7 @@ pub mod patience;
 pub mod peer;
 pub mod pod;
 pub mod roles;
+pub mod scrape;
 pub mod scratch;
 pub mod sealing;
 pub mod verdicts;

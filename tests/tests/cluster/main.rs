@@ -14,6 +14,7 @@ mod health;
 mod hygiene;
 mod keys;
 mod lifecycle;
+mod metrics;
 mod namespaces;
 mod ownership;
 mod status;

@@ -1,0 +1,103 @@
+//! A scrape, read by Prometheus' own parser in a Go program.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde::Deserialize;
+
+use crate::go_build;
+
+/// What stands in a scrape.
+#[derive(Debug, Deserialize)]
+pub struct Scrape {
+    /// Metrics by name.
+    pub families: BTreeMap<String, Family>,
+    /// What Prometheus' linter says.
+    pub problems: Option<Vec<Problem>>,
+}
+
+/// One metric.
+#[derive(Debug, Deserialize)]
+pub struct Family {
+    /// 0 counter, 1 gauge, 4 histogram. Counters have no number in JSON.
+    #[serde(default, rename = "type")]
+    pub kind: u8,
+    /// Its series.
+    pub metric: Vec<Series>,
+}
+
+/// One series.
+#[derive(Debug, Deserialize)]
+pub struct Series {
+    /// Names and values.
+    #[serde(default)]
+    pub label: Vec<Label>,
+    counter: Option<Number>,
+    gauge: Option<Number>,
+}
+
+/// One label of a series.
+#[derive(Debug, Deserialize)]
+pub struct Label {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    #[serde(default)]
+    pub value: String,
+}
+
+/// Something that Prometheus' linter found.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Problem {
+    /// Where.
+    pub metric: String,
+    /// What.
+    pub text: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Number {
+    value: Option<f64>,
+}
+
+impl Scrape {
+    /// Reads a scrape.
+    ///
+    /// # Panics
+    /// If Prometheus could not, or Go is missing.
+    pub fn read(text: &str) -> Self {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("metrics");
+        let mut child = Command::new(go_build::build(&source, ".", "metrics"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it was just built");
+        let mut input = child.stdin.take().expect("it was piped");
+        input
+            .write_all(text.as_bytes())
+            .expect("it reads all it gets");
+        drop(input);
+        let output = child.wait_with_output().expect("it is our child");
+        assert!(
+            output.status.success(),
+            "Prometheus does not read this:\n{text}"
+        );
+        serde_json::from_slice(&output.stdout).expect("it prints JSON")
+    }
+
+    /// The value of a series, by some of its labels.
+    pub fn value(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+        let has = |series: &&Series| {
+            labels.iter().all(|(name, value)| {
+                let mut of_series = series.label.iter();
+                of_series.any(|label| label.name == *name && label.value == *value)
+            })
+        };
+        let series = self.families.get(name)?.metric.iter().find(has)?;
+        let number = series.counter.as_ref().or(series.gauge.as_ref())?;
+        Some(number.value.unwrap_or_default())
+    }
+}
