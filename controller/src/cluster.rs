@@ -149,6 +149,10 @@ impl Cluster {
         while let Ok(change) = self.changes.try_recv() {
             self.take(change, now);
         }
+        self.keys.announce(now).await;
+        if self.keys.asks_for_key() {
+            self.renewal.ask();
+        }
         if let Some(new) = self.renewal.turn(self.newest(), now).await {
             self.keep(&new, now).await;
         }

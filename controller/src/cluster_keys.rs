@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret as ApiSecret;
 use kube::api::{ListParams, PostParams};
 use kube::runtime::watcher::Event;
@@ -14,13 +15,14 @@ use shared::error_chain;
 use shared::key::NewKey;
 use shared::key_ring::{KeyRing, RingKey};
 use shared::key_secret;
-use shared::resource::{KEY_ACTIVE, KEY_LABEL};
+use shared::resource::{KEY_ACTIVE, KEY_LABEL, RENEW_ANNOTATION};
 use tracing::{error, info};
 
 use crate::args::KeyConfig;
 use crate::key_store::{Stored, log_difference, ring_of};
+use crate::store::cluster::events::{Events, Subject};
 use crate::store::cluster::secret;
-use crate::store::{StoreError, api};
+use crate::store::{News, ObjectId, StoreError, api};
 
 /// The keys of a namespace.
 pub struct ClusterKeys {
@@ -31,7 +33,18 @@ pub struct ClusterKeys {
     listed: BTreeSet<String>,
     ring: Arc<KeyRing>,
     told: BTreeMap<String, String>,
+    /// What is wrong and not yet told those who watch the Secrets.
+    news: Vec<(ObjectId, Option<String>, News)>,
+    events: Events,
+    /// Secrets that ask for a key to follow them.
+    asking: BTreeSet<String>,
+    /// The one that was heard.
+    heard: Option<String>,
 }
+
+/// The name of an empty cluster's first key after the prefix. Of two controllers that start at once
+/// the API server lets one make it.
+const FIRST: &str = "-first";
 
 /// By this the API server finds them.
 pub fn selector() -> String {
@@ -42,12 +55,16 @@ impl ClusterKeys {
     /// Knows no key yet.
     pub fn new(client: Client, config: KeyConfig) -> Self {
         Self {
-            api: Api::namespaced(client, &config.namespace),
+            api: Api::namespaced(client.clone(), &config.namespace),
+            events: Events::new(client, Subject::Secrets),
             config,
             keys: BTreeMap::new(),
             listed: BTreeSet::new(),
             ring: Arc::default(),
             told: BTreeMap::new(),
+            news: Vec::new(),
+            asking: BTreeSet::new(),
+            heard: None,
         }
     }
 
@@ -109,17 +126,55 @@ impl ClusterKeys {
         false
     }
 
-    /// Stores a new key and takes it into the ring.
+    /// Does the newest key ask for one to follow it, by [`RENEW_ANNOTATION`]? True once for each.
+    pub fn asks_for_key(&mut self) -> bool {
+        let newest = self.ring.newest().map(|key| key.name().to_owned());
+        let asks = newest
+            .as_ref()
+            .is_some_and(|name| self.asking.contains(name));
+        let is_news = asks && self.heard != newest;
+        if is_news {
+            info!(secretname = newest, "A key is asked for by annotation");
+            self.heard = newest;
+        }
+        is_news
+    }
+
+    /// Tells those who watch the key Secrets which of them cannot be used.
+    pub async fn announce(&mut self, now: Timestamp) {
+        for (id, uid, news) in std::mem::take(&mut self.news) {
+            self.events.tell(&id, uid, news, now).await;
+        }
+    }
+
+    /// Stores a new key and takes it into the ring. If it is to be the first and another controller
+    /// was faster, that one's key is taken.
     ///
     /// # Errors
     ///
     /// The API server's answer.
     pub async fn add(&mut self, new: &NewKey) -> Result<(), StoreError> {
+        match self.create(new, self.ring.is_empty()).await {
+            Err(error) if is_conflict(&error) => {
+                info!("Another controller made the first key");
+                self.load().await?;
+                if self.ring.is_empty() {
+                    // What has the name is no key that can be used.
+                    return self.create(new, false).await;
+                }
+                Ok(())
+            }
+            created => created,
+        }
+    }
+
+    async fn create(&mut self, new: &NewKey, is_first: bool) -> Result<(), StoreError> {
         let (labels, annotations) = (self.config.labels.clone(), self.config.annotations.clone());
         let mut wanted = key_secret::build("", &self.config.namespace, new, labels, annotations);
-        wanted.metadata.name = None;
+        let prefix = &self.config.prefix;
+        wanted.metadata.name = is_first.then(|| format!("{prefix}{FIRST}"));
+        wanted.metadata.generate_name = (!is_first).then(|| prefix.clone());
         wanted.metadata.creation_timestamp = None;
-        wanted.metadata.generate_name = Some(self.config.prefix.clone());
         let created = self
             .api
             .create(&PostParams::default(), &secret::to_api(wanted))
@@ -135,7 +190,13 @@ impl ClusterKeys {
     }
 
     fn put(&mut self, secret: ApiSecret) {
-        let name = secret.name_any();
+        let (name, uid) = (secret.name_any(), secret.uid());
+        let renew = secret.annotations().get(RENEW_ANNOTATION);
+        if renew.is_some_and(|value| value == "true") {
+            self.asking.insert(name.clone());
+        } else {
+            self.asking.remove(&name);
+        }
         match self.read(secret) {
             Ok(stored) => {
                 self.told.remove(&name);
@@ -145,10 +206,24 @@ impl ClusterKeys {
                 // A key that was good and became unreadable stays in use until it is taken out.
                 if self.told.get(&name) != Some(&problem) {
                     error!(secretname = name, error = problem, "Error reading key");
+                    self.report(&name, uid, &problem);
                     self.told.insert(name, problem);
                 }
             }
         }
+    }
+
+    fn report(&mut self, name: &str, uid: Option<String>, problem: &str) {
+        let id = ObjectId {
+            namespace: self.config.namespace.clone(),
+            name: name.to_owned(),
+        };
+        let news = News {
+            is_warning: true,
+            reason: "UnusableKey",
+            message: format!("this key cannot be used: {problem}"),
+        };
+        self.news.push((id, uid, news));
     }
 
     fn read(&self, secret: ApiSecret) -> Result<Stored, String> {
@@ -173,6 +248,11 @@ impl ClusterKeys {
         self.ring = Arc::new(ring);
         changed
     }
+}
+
+fn is_conflict(error: &StoreError) -> bool {
+    matches!(error, StoreError::Api { answer, .. }
+        if matches!(&**answer, kube::Error::Api(status) if status.code == 409))
 }
 
 impl std::fmt::Debug for ClusterKeys {

@@ -21,6 +21,8 @@ pub const SKIP_OWNER_ANNOTATION: &str = "sealedsecrets.bitnami.com/skip-set-owne
 pub const KEY_LABEL: &str = "sealedsecrets.bitnami.com/sealed-secrets-key";
 /// Value of [`KEY_LABEL`] of a key in use.
 pub const KEY_ACTIVE: &str = "active";
+/// On the newest key Secret, with the value `true`: a key is made to follow it.
+pub const RENEW_ANNOTATION: &str = "sealedsecrets.bitnami.com/renew";
 /// Annotations with a copy of the whole Secret, which sealing must not carry along.
 pub const LAST_APPLIED_ANNOTATIONS: [&str; 2] = [
     "kubectl.kubernetes.io/last-applied-configuration",

@@ -22,8 +22,17 @@ const MESSAGE: usize = 1024;
 /// Longest name, less what makes it unique.
 const NAME: usize = 253 - 17;
 
-pub(super) struct Events {
+/// What the events of one recorder are about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Subject {
+    SealedSecrets,
+    Secrets,
+}
+
+/// Writes the events about objects of one kind.
+pub(crate) struct Events {
     client: Client,
+    subject: Subject,
     /// The newest of each object: what repeats follows itself.
     last: Mutex<BTreeMap<ObjectId, Told>>,
 }
@@ -36,9 +45,10 @@ struct Told {
 }
 
 impl Events {
-    pub(super) fn new(client: Client) -> Self {
+    pub(crate) fn new(client: Client, subject: Subject) -> Self {
         Self {
             client,
+            subject,
             last: Mutex::default(),
         }
     }
@@ -48,7 +58,7 @@ impl Events {
     }
 
     /// What cannot be told is logged for whoever debugs, and no more: the status says it too.
-    pub(super) async fn tell(
+    pub(crate) async fn tell(
         &self,
         id: &ObjectId,
         uid: Option<String>,
@@ -91,7 +101,7 @@ impl Events {
             cut(id.name.clone(), NAME),
             rand::random::<u64>()
         );
-        let event = event(id, uid, &news, &name, time(now));
+        let event = self.event(id, uid, &news, &name, time(now));
         self.api(id).create(&PostParams::default(), &event).await?;
         Ok(Told {
             news,
@@ -113,37 +123,48 @@ impl Events {
         Api::namespaced(self.client.clone(), &id.namespace)
     }
 
+    fn event(
+        &self,
+        id: &ObjectId,
+        uid: Option<String>,
+        news: &News,
+        name: &str,
+        now: Time,
+    ) -> Event {
+        let (version, kind) = match self.subject {
+            Subject::SealedSecrets => ("bitnami.com/v1alpha1", "SealedSecret"),
+            Subject::Secrets => ("v1", "Secret"),
+        };
+        Event {
+            metadata: ObjectMeta {
+                name: Some(name.into()),
+                namespace: Some(id.namespace.clone()),
+                ..ObjectMeta::default()
+            },
+            involved_object: ObjectReference {
+                api_version: Some(version.into()),
+                kind: Some(kind.into()),
+                namespace: Some(id.namespace.clone()),
+                name: Some(id.name.clone()),
+                uid,
+                ..ObjectReference::default()
+            },
+            type_: Some(if news.is_warning { "Warning" } else { "Normal" }.into()),
+            reason: Some(news.reason.into()),
+            message: Some(news.message.clone()),
+            source: Some(EventSource {
+                component: Some(COMPONENT.into()),
+                host: None,
+            }),
+            count: Some(1),
+            first_timestamp: Some(now.clone()),
+            last_timestamp: Some(now),
+            ..Event::default()
+        }
+    }
+
     fn last(&self) -> MutexGuard<'_, BTreeMap<ObjectId, Told>> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn event(id: &ObjectId, uid: Option<String>, news: &News, name: &str, now: Time) -> Event {
-    Event {
-        metadata: ObjectMeta {
-            name: Some(name.into()),
-            namespace: Some(id.namespace.clone()),
-            ..ObjectMeta::default()
-        },
-        involved_object: ObjectReference {
-            api_version: Some("bitnami.com/v1alpha1".into()),
-            kind: Some("SealedSecret".into()),
-            namespace: Some(id.namespace.clone()),
-            name: Some(id.name.clone()),
-            uid,
-            ..ObjectReference::default()
-        },
-        type_: Some(if news.is_warning { "Warning" } else { "Normal" }.into()),
-        reason: Some(news.reason.into()),
-        message: Some(news.message.clone()),
-        source: Some(EventSource {
-            component: Some(COMPONENT.into()),
-            host: None,
-        }),
-        count: Some(1),
-        first_timestamp: Some(now.clone()),
-        last_timestamp: Some(now),
-        ..Event::default()
     }
 }
 

@@ -5,7 +5,7 @@
 //! `resourceVersion` that was read, statuses by PUT, events by POST and PATCH.
 
 mod catalogue;
-mod events;
+pub(crate) mod events;
 pub(crate) mod secret;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,7 +26,7 @@ use crate::ownership;
 use crate::store::{News, ObjectId, Observed, Source, Store, StoreError, api};
 pub use catalogue::sealed_secrets;
 use catalogue::{Catalogue, Entry};
-use events::Events;
+use events::{Events, Subject};
 
 /// A status that somebody else changed meanwhile is read and written again so often before it is
 /// left to the next attempt.
@@ -47,7 +47,7 @@ impl ClusterStore {
     /// Knows no object yet. `deletes` is `--old-gc-behavior`.
     pub fn new(client: Client, deletes: bool) -> Self {
         Self {
-            events: Events::new(client.clone()),
+            events: Events::new(client.clone(), Subject::SealedSecrets),
             client,
             catalogue: Mutex::default(),
             deletes,
