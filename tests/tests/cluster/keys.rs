@@ -83,10 +83,8 @@ async fn c9_c12_keys_that_cannot_be_used_are_named_and_skipped() {
         let text = |item| String::from_utf8(secret.data[item].expose().to_vec()).unwrap();
         (text("tls.key"), text("tls.crt"))
     });
-    let small = Peer::start()
-        .unwrap()
-        .generate(&KeyRequest::rsa(1024))
-        .unwrap();
+    let peer = Peer::start().unwrap();
+    let [small, elliptic] = [1024, 0].map(|bits| peer.generate(&KeyRequest::rsa(bits)).unwrap());
     let bad = [
         ("mismatched", key_object("mismatched", &own.0, &other.1)),
         ("garbled", key_object("garbled", "no PEM", &own.1)),
