@@ -16,6 +16,7 @@ use tracing::{debug, error};
 use crate::args::{ClusterConfig, Config, KeyConfig};
 use crate::cluster_keys::ClusterKeys;
 use crate::http::Facts;
+use crate::http::reviews::Reviews;
 use crate::key_renewal::{KeyRenewal, NoNewKey};
 use crate::metrics::Metrics;
 use crate::pool::Pool;
@@ -136,6 +137,16 @@ impl Cluster {
             ring: self.ring.subscribe(),
             ready: Arc::clone(&self.ready),
         }
+    }
+
+    /// Asks the API server about callers.
+    pub fn reviews(&self) -> Reviews {
+        Reviews::new(self.connection.requests.clone())
+    }
+
+    /// The namespace of this controller.
+    pub fn own_namespace(&self) -> &str {
+        &self.connection.own_namespace
     }
 
     /// Makes a new key as soon as possible.

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use controller::args::{Address, ClusterConfig, Config, Place, Stop};
 use controller::cluster::{self, Cluster};
-use controller::http::{Desk, Facts};
+use controller::http::reviews::Reviews;
+use controller::http::tls::{Identity, IdentityError};
+use controller::http::{Desk, Facts, Plain};
 use controller::metrics::Metrics;
 use controller::rounds::{self, Rounds};
 use controller::{http, log};
@@ -17,7 +19,7 @@ use shared::error_chain;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 /// Why the controller did not run to its end.
@@ -35,6 +37,8 @@ enum Failure {
     },
     #[error("the system refused what every process needs")]
     System(#[from] std::io::Error),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     #[error("the metrics cannot be set up")]
     Metrics(#[from] prometheus::Error),
 }
@@ -114,7 +118,7 @@ async fn on_directory(
 ) -> Result<(), Failure> {
     let metrics = Arc::clone(&server.metrics);
     let mut rounds = Rounds::start(server.config, directory, metrics, Timestamp::now()).await?;
-    let server = server.start(rounds.facts());
+    let server = server.start(rounds.facts(), None);
     loop {
         let next = rounds.round(Timestamp::now()).await;
         tokio::select! {
@@ -134,7 +138,15 @@ async fn in_cluster(
 ) -> Result<(), Failure> {
     let metrics = Arc::clone(&server.metrics);
     let mut cluster = Cluster::new(server.config, place, metrics).await?;
-    let server = server.start(cluster.facts());
+    let authorised = match &server.config.listen_authorised {
+        Some(address) => Some(Authorised {
+            listener: listen("listen-authorized-addr", address).await?,
+            identity: Identity::new(cluster.own_namespace(), Timestamp::now())?,
+            reviews: cluster.reviews(),
+        }),
+        None => None,
+    };
+    let server = server.start(cluster.facts(), authorised);
     work(&mut cluster, signals).await;
     server.end().await;
     Ok(())
@@ -194,36 +206,116 @@ struct Server<'a> {
     config: &'a Config,
 }
 
+/// The port of callers with a token.
+struct Authorised {
+    listener: TcpListener,
+    identity: Identity,
+    reviews: Reviews,
+}
+
 /// Ports that are served.
 struct Serving {
     end: watch::Sender<bool>,
-    tasks: [JoinHandle<()>; 2],
+    tasks: JoinSet<()>,
 }
 
 impl Server<'_> {
-    fn start(self, facts: Facts) -> Serving {
+    fn start(self, facts: Facts, authorised: Option<Authorised>) -> Serving {
         let (end, ended) = watch::channel(false);
-        let config = self.config;
-        let limits = http::Limits {
-            read: config.read_timeout,
-            write: config.write_timeout,
+        let (config, limits) = (self.config, self.limits());
+        let plain = Plain {
+            desk: (!config.plain_certificate_only).then(|| self.desk()),
+            authority: authorised.as_ref().map(|a| a.identity.authority.clone()),
         };
-        let legacy = config.policy.rules.accept_legacy;
-        let desk = Desk::new(config.rate, config.read_timeout, legacy);
-        let main = http::router(facts, desk, Arc::clone(&self.metrics));
-        let metrics = http::metrics_router(self.metrics);
-        if let Ok(address) = self.listener.local_addr() {
-            info!(addr = %address, "HTTP server serving");
+        let main = http::router(facts.clone(), plain, Arc::clone(&self.metrics));
+        let metrics = http::metrics_router(Arc::clone(&self.metrics));
+        let mut tasks = JoinSet::new();
+        if let Some(authorised) = authorised {
+            let task = authorised.serve(facts, self.desk(), &self.metrics, limits, ended.clone());
+            tasks.spawn(task);
         }
-        if let Ok(address) = self.metrics_listener.local_addr() {
-            info!(addr = %address, "HTTP metrics server serving");
+        announce("HTTP server serving", &self.listener);
+        announce("HTTP metrics server serving", &self.metrics_listener);
+        tasks.spawn(http::serve(
+            self.listener,
+            None,
+            main,
+            limits,
+            ended.clone(),
+        ));
+        tasks.spawn(http::serve(
+            self.metrics_listener,
+            None,
+            metrics,
+            limits,
+            ended,
+        ));
+        Serving { end, tasks }
+    }
+
+    fn limits(&self) -> http::Limits {
+        http::Limits {
+            read: self.config.read_timeout,
+            write: self.config.write_timeout,
         }
-        let main = http::serve(self.listener, main, limits, ended.clone());
-        let metrics = http::serve(self.metrics_listener, metrics, limits, ended);
-        Serving {
-            end,
-            tasks: [tokio::spawn(main), tokio::spawn(metrics)],
+    }
+
+    fn desk(&self) -> Desk {
+        let legacy = self.config.policy.rules.accept_legacy;
+        Desk::new(self.config.rate, self.config.read_timeout, legacy)
+    }
+}
+
+impl Authorised {
+    /// Serves if this controller may ask the API server about its callers. Until that is known the
+    /// port is open and mute.
+    fn serve(
+        self,
+        facts: Facts,
+        desk: Desk,
+        metrics: &Arc<Metrics>,
+        limits: http::Limits,
+        mut ended: watch::Receiver<bool>,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let metrics = Arc::clone(metrics);
+        async move {
+            tokio::select! {
+                _ = ended.wait_for(|ended| *ended) => return,
+                may = may_ask(&self.reviews) => if !may {
+                    return;
+                },
+            }
+            announce(
+                "HTTPS server for authorized callers serving",
+                &self.listener,
+            );
+            let tls = Some(self.identity.acceptor());
+            let router = http::authorised_router(facts, desk, self.reviews, metrics);
+            http::serve(self.listener, tls, router, limits, ended).await;
         }
+    }
+}
+
+/// Asks until there is an answer.
+async fn may_ask(reviews: &Reviews) -> bool {
+    loop {
+        match reviews.missing_right().await {
+            Ok(None) => return true,
+            Ok(Some(resource)) => {
+                error!(
+                    "--listen-authorized-addr: not served, because this controller may not create {resource}; \
+                     bind its account to the ClusterRole system:auth-delegator"
+                );
+                return false;
+            }
+            Err(_) => tokio::time::sleep(Duration::from_secs(5)).await,
+        }
+    }
+}
+
+fn announce(what: &str, listener: &TcpListener) {
+    if let Ok(address) = listener.local_addr() {
+        info!(addr = %address, "{what}");
     }
 }
 
@@ -231,9 +323,7 @@ impl Serving {
     async fn end(self) {
         info!("Shutting down");
         self.end.send_replace(true);
-        for task in self.tasks {
-            let _ = task.await;
-        }
+        self.tasks.join_all().await;
     }
 }
 

@@ -19,6 +19,8 @@ const SERVING: &str = "HTTP server serving\" addr=";
 
 const SERVING_METRICS: &str = "HTTP metrics server serving\" addr=";
 
+const SERVING_AUTHORISED: &str = "HTTPS server for authorized callers serving\" addr=";
+
 /// A running controller. It ends when this value is dropped.
 pub struct ClusterController {
     process: Logged,
@@ -69,6 +71,20 @@ impl ClusterController {
     /// Where it listens, on 127.0.0.1.
     pub fn port(&self) -> Option<u16> {
         port_after(&self.log(), SERVING)
+    }
+
+    /// Where it listens for authorised callers, on 127.0.0.1.
+    pub fn authorised_port(&self) -> Option<u16> {
+        port_after(&self.log(), SERVING_AUTHORISED)
+    }
+
+    /// Head and body of the answer to a GET on the plain port.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub async fn get(&self, path: &str) -> String {
+        let port = self.port().expect("it is ready");
+        get(port, path).await.expect("it answers")
     }
 
     /// What Prometheus gets from it.

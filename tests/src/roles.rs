@@ -52,6 +52,30 @@ pub async fn grant_statuses(namespace: &Namespace<'_>) {
     bind(namespace, "statuses", &unsealer()).await;
 }
 
+/// Lets the account ask who callers are and what they may do, which the peer's roles do not.
+pub async fn grant_reviews(namespace: &Namespace<'_>) {
+    let mut binding = binding("system:auth-delegator", "ClusterRole", namespace.name());
+    binding["metadata"]["name"] = json!(format!("reviews-{}", namespace.name()));
+    let binding: ClusterRoleBinding = serde_json::from_value(binding).unwrap();
+    let bindings = Api::<ClusterRoleBinding>::all(namespace.client());
+    bindings
+        .create(&PostParams::default(), &binding)
+        .await
+        .unwrap();
+}
+
+/// Makes an account of that name that has these verbs on SealedSecrets.
+pub async fn caller(namespace: &Namespace<'_>, name: &str, verbs: &[&str]) {
+    let account = json!({ "metadata": { "name": name } });
+    let _: ServiceAccount = namespace.create_object(account).await;
+    let rules =
+        json!([{ "apiGroups": ["bitnami.com"], "resources": ["sealedsecrets"], "verbs": verbs }]);
+    let _: Role = namespace.create_object(role(name, &rules)).await;
+    let mut binding = binding(name, "Role", namespace.name());
+    binding["subjects"][0]["name"] = json!(name);
+    let _: RoleBinding = namespace.create_object(binding).await;
+}
+
 /// Gives the account of `home` the rights of an additional namespace.
 pub async fn grant_also(home: &Namespace<'_>, namespace: &Namespace<'_>) {
     let _: Role = namespace

@@ -39,6 +39,10 @@ pub struct Config {
     pub listen: Address,
     /// Address of the metrics.
     pub listen_metrics: Address,
+    /// Address for authorised callers, if they are served.
+    pub listen_authorised: Option<Address>,
+    /// Does the plain port serve neither verify nor rotate?
+    pub plain_certificate_only: bool,
     /// Are names of objects left out of the metrics?
     pub omits_names: bool,
     /// Requests a second of one caller, and how many more at once.
@@ -182,6 +186,12 @@ impl<'a> Checks<'a> {
             policy: self.policy(),
             listen: self.address("listen-addr"),
             listen_metrics: self.address("listen-metrics-addr"),
+            listen_authorised: self
+                .flags
+                .text_if_any("listen-authorized-addr")
+                .is_some()
+                .then(|| self.address("listen-authorized-addr")),
+            plain_certificate_only: self.flags.switch("plain-certificate-only"),
             omits_names: self.flags.switch("metrics-omit-secret-labels"),
             rate: (self.count("rate-limit"), self.count("rate-limit-burst")),
             read_timeout: self.timeout("read-timeout"),

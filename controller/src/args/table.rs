@@ -214,6 +214,18 @@ const FLAGS: &[Flag] = &[
         "Refuses templates that use time, chance or make keys: their values are others each time.",
     ),
     Flag::new(
+        "listen-authorized-addr",
+        Kind::Text,
+        "",
+        "Address of the endpoints for callers with a token, over TLS: verify, rotate, unseal. None if empty.",
+    ),
+    Flag::new(
+        "plain-certificate-only",
+        Kind::Switch,
+        "false",
+        "Leaves verify and rotate to callers with a token: the plain port serves certificates only.",
+    ),
+    Flag::new(
         "metrics-omit-secret-labels",
         Kind::Switch,
         "false",
@@ -231,6 +243,7 @@ pub(super) const CLUSTER_ONLY: &[&str] = &[
     "watch-for-secrets",
     "skip-recreate",
     "correct-drift",
+    "listen-authorized-addr",
     "kubeclient-qps",
     "kubeclient-burst",
 ];

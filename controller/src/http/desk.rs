@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, to_bytes};
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::HeaderValue;
 use axum::response::Response;
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
@@ -28,9 +28,9 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// `rate` requests a second and `burst` more for each caller, as he names himself in
-    /// `X-Forwarded-For`, which the API server's service proxy sets. Whatever he says, private keys
-    /// work for callers on half of the processors at most, so that a flood delays no Secret.
+    /// `rate` requests a second and `burst` more for each caller. On the plain port he names himself,
+    /// in `X-Forwarded-For`, which the API server's service proxy sets. Whatever he says, private
+    /// keys work for callers on half of the processors at most, so that a flood delays no Secret.
     pub fn new((rate, burst): (u32, u32), time_for_body: Duration, accept_legacy: bool) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
@@ -44,13 +44,10 @@ impl Desk {
     /// Counts a request before anything of its body is read.
     pub(super) fn admit(
         &self,
+        caller: &str,
         path: &str,
-        headers: &HeaderMap,
         now: Timestamp,
     ) -> (Ticket, Result<(), Refused>) {
-        let caller = headers.get("x-forwarded-for");
-        let caller = caller.and_then(|caller| caller.to_str().ok());
-        let caller = caller.unwrap_or_default().to_ascii_lowercase();
         let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
         let standing = rate.ask(&format!("{caller} {path}"), now);
         let admitted = standing.retry.map_or(Ok(()), |s| Err(Refused::TooOften(s)));

@@ -1,14 +1,16 @@
 //! The endpoints, with the peer's bodies and content types: `/healthz`, `/readyz`, `/v1/cert.pem`,
 //! `/v1/certs.pem`, `/v1/verify`, `/v1/rotate`; on a port of their own, the metrics.
 
+mod authorised;
 mod desk;
 mod rate;
 mod refused;
+pub mod reviews;
 mod sealed;
+pub mod tls;
 
 use std::fmt::Write as _;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -20,20 +22,23 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use jiff::Timestamp;
 use shared::key::Validity;
 use shared::key_ring::KeyRing;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_io_timeout::TimeoutStream;
+use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
 use crate::args::Address;
 use crate::metrics::Metrics;
 pub use desk::Desk;
 use refused::Refused;
+use reviews::Reviews;
 
 /// What the endpoints answer from.
 #[derive(Debug, Clone)]
@@ -42,6 +47,12 @@ pub struct Facts {
     pub ring: watch::Receiver<Arc<KeyRing>>,
     /// Have keys and objects been looked at once?
     pub ready: Arc<AtomicBool>,
+}
+
+impl Facts {
+    fn ring(&self) -> Arc<KeyRing> {
+        Arc::clone(&self.ring.borrow())
+    }
 }
 
 /// What every request gets at.
@@ -65,24 +76,65 @@ const GRACE: Duration = Duration::from_secs(5);
 /// The pause after a connection could not be accepted, for want of file descriptors mostly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Every path; another one is 404, and another method than it has is 405.
-pub fn router(facts: Facts, desk: Desk, metrics: Arc<Metrics>) -> Router {
+/// What the plain port serves beside health and certificates.
+#[derive(Debug, Default)]
+pub struct Plain {
+    /// Bounds of verify and rotate; without, neither is served.
+    pub desk: Option<Desk>,
+    /// PEM of the authority behind the port for authorised callers, if there is one.
+    pub authority: Option<String>,
+}
+
+/// Every path of the plain port; another one is 404, and another method than it has is 405.
+pub fn router(facts: Facts, plain: Plain, metrics: Arc<Metrics>) -> Router {
+    let mut router = with_certificates(facts.clone());
+    if let Some(authority) = plain.authority {
+        let kind = [(header::CONTENT_TYPE, "application/x-pem-file")];
+        router = router.route("/v1/ca.pem", get(async move || (kind, authority)));
+    }
+    if let Some(desk) = plain.desk {
+        let sealed = Router::new()
+            .route("/v1/verify", post(sealed::verify))
+            .route("/v1/rotate", post(sealed::rotate))
+            .with_state(Context {
+                facts,
+                desk: Arc::new(desk),
+            });
+        router = router.merge(sealed);
+    }
+    finish(router, metrics)
+}
+
+/// The same for the port of authorised callers.
+pub fn authorised_router(
+    facts: Facts,
+    desk: Desk,
+    reviews: Reviews,
+    metrics: Arc<Metrics>,
+) -> Router {
+    let certificates = with_certificates(facts.clone());
+    finish(
+        certificates.merge(authorised::router(facts, desk, reviews)),
+        metrics,
+    )
+}
+
+fn with_certificates(facts: Facts) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/v1/cert.pem", get(certificate))
         .route("/v1/certs.pem", get(certificates))
-        .route("/v1/verify", post(sealed::verify))
-        .route("/v1/rotate", post(sealed::rotate))
+        .with_state(facts)
+}
+
+fn finish(router: Router, metrics: Arc<Metrics>) -> Router {
+    router
         .fallback(|| async { (StatusCode::NOT_FOUND, "404 page not found\n") })
         .method_not_allowed_fallback(|| async {
             (StatusCode::METHOD_NOT_ALLOWED, "405 method not allowed\n")
         })
         .layer(from_fn_with_state(metrics, count))
-        .with_state(Context {
-            facts,
-            desk: Arc::new(desk),
-        })
 }
 
 /// The port of the metrics.
@@ -108,7 +160,7 @@ async fn count(State(metrics): State<Arc<Metrics>>, request: Request, next: Next
     response
 }
 
-async fn ready(State(Context { facts, .. }): State<Context>) -> (StatusCode, &'static str) {
+async fn ready(State(facts): State<Facts>) -> (StatusCode, &'static str) {
     if facts.ready.load(Ordering::Acquire) {
         (StatusCode::OK, "ok\n")
     } else {
@@ -116,8 +168,8 @@ async fn ready(State(Context { facts, .. }): State<Context>) -> (StatusCode, &'s
     }
 }
 
-async fn certificate(State(Context { facts, .. }): State<Context>) -> Response {
-    let ring = Arc::clone(&facts.ring.borrow());
+async fn certificate(State(facts): State<Facts>) -> Response {
+    let ring = facts.ring();
     match ring.newest().and_then(|key| key.certificate()) {
         Some(certificate) => {
             let kind = [(header::CONTENT_TYPE, "application/x-pem-file")];
@@ -129,8 +181,8 @@ async fn certificate(State(Context { facts, .. }): State<Context>) -> Response {
 
 /// Every certificate whose key opens here, newest first, each below a line with its fingerprint and
 /// the end of its validity. Those that are not valid now are left out.
-async fn certificates(State(Context { facts, .. }): State<Context>) -> Response {
-    let ring = Arc::clone(&facts.ring.borrow());
+async fn certificates(State(facts): State<Facts>) -> Response {
+    let ring = facts.ring();
     let kind = [(header::CONTENT_TYPE, "application/x-pem-file")];
     let now = Timestamp::now();
     let mut text = String::new();
@@ -164,6 +216,7 @@ pub async fn bind(address: &Address) -> io::Result<TcpListener> {
 /// Serves until `end` comes true, then lets connections finish for a while.
 pub async fn serve(
     listener: TcpListener,
+    tls: Option<TlsAcceptor>,
     router: Router,
     limits: Limits,
     mut end: watch::Receiver<bool>,
@@ -173,7 +226,7 @@ pub async fn serve(
         tokio::select! {
             () = ended(&mut end) => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => connection(stream, router.clone(), limits, &graceful),
+                Ok((stream, _)) => accept(stream, tls.clone(), router.clone(), limits, &graceful),
                 Err(error) => {
                     warn!(%error, "Cannot accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -189,18 +242,40 @@ async fn ended(end: &mut watch::Receiver<bool>) {
     let _ = end.wait_for(|end| *end).await;
 }
 
-fn connection(stream: TcpStream, router: Router, limits: Limits, graceful: &GracefulShutdown) {
+/// A handshake may take as long as the head of a request.
+fn accept(
+    stream: TcpStream,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    limits: Limits,
+    graceful: &GracefulShutdown,
+) {
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(limits.write));
-    let stream: Pin<Box<_>> = Box::pin(stream);
+    let watcher = graceful.watcher();
+    tokio::spawn(async move {
+        let Some(tls) = tls else {
+            return connection(Box::pin(stream), router, limits, watcher).await;
+        };
+        match tokio::time::timeout(limits.read, tls.accept(Box::pin(stream))).await {
+            Ok(Ok(stream)) => connection(stream, router, limits, watcher).await,
+            Ok(Err(error)) => debug!(%error, "A handshake failed"),
+            Err(_) => debug!("A handshake took too long"),
+        }
+    });
+}
+
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    router: Router,
+    limits: Limits,
+    watcher: Watcher,
+) {
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.read)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    let connection = graceful.watch(connection);
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            debug!(%error, "A connection ended early");
-        }
-    });
+    if let Err(error) = watcher.watch(connection).await {
+        debug!(%error, "A connection ended early");
+    }
 }

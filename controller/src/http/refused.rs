@@ -22,6 +22,12 @@ pub(super) enum Refused {
     Closed,
     /// There is nothing to seal for.
     NoCertificate,
+    /// He shows no token that was made for us.
+    Anonymous,
+    /// He may not do this with that object.
+    Forbidden,
+    /// The API server does not say who he is or what he may do.
+    NoReview,
     /// Our own fault.
     Failed,
 }
@@ -53,6 +59,19 @@ impl IntoResponse for Refused {
                 "cannot get certificate\n",
             )
                 .into_response(),
+            Self::Anonymous => {
+                let wanted = [("www-authenticate", "Bearer")];
+                let text = "a token with the audience sealed-secrets.bitnami.com is needed\n";
+                (StatusCode::UNAUTHORIZED, wanted, text).into_response()
+            }
+            Self::Forbidden => {
+                let text = "not allowed: RBAC grants no such verb on this SealedSecret\n";
+                (StatusCode::FORBIDDEN, text).into_response()
+            }
+            Self::NoReview => {
+                let text = "the API server cannot be asked about this token\n";
+                (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+            }
             Self::Failed => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         }
     }

@@ -4,19 +4,18 @@
 //! and with any template. So they render no template, take the scope from the object itself, and say
 //! no more about what does not open than that it does not.
 
-use std::sync::Arc;
-
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use shared::error_chain;
 use shared::key_ring::KeyRing;
 use shared::manifest;
 use shared::reseal::{ResealError, reseal};
 use shared::resource::SealedSecret;
-use shared::unseal::check;
+use shared::unseal::{Chance, Rules, check, unseal};
 
 use super::Context;
 use super::refused::Refused;
@@ -30,15 +29,7 @@ pub(super) async fn verify(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let legacy = context.desk.accept_legacy;
-    let work = move |bytes: &[u8], ring: &KeyRing| {
-        let (objects, is_list) = objects(bytes)?;
-        let ([sealed], false) = (objects.as_slice(), is_list) else {
-            return Err(Refused::Malformed);
-        };
-        check(sealed, ring, legacy).map_err(|_| Refused::Closed)
-    };
-    answer(context, "/v1/verify", &headers, body, work).await
+    answer(context, "/v1/verify", &headers, body, Request::verify).await
 }
 
 /// The same SealedSecret, or `List` of some, sealed for the newest key; 409 if one does not open.
@@ -47,53 +38,103 @@ pub(super) async fn rotate(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let legacy = context.desk.accept_legacy;
-    let work = move |bytes: &[u8], ring: &KeyRing| {
-        let (objects, is_list) = objects(bytes)?;
+    answer(context, "/v1/rotate", &headers, body, Request::rotate).await
+}
+
+async fn answer(
+    Context { facts, desk }: Context,
+    path: &'static str,
+    headers: &HeaderMap,
+    body: Body,
+    work: fn(Request, &KeyRing, bool) -> Result<Response, Refused>,
+) -> Response {
+    let caller = headers.get("x-forwarded-for");
+    let caller = caller.and_then(|caller| caller.to_str().ok());
+    let caller = caller.unwrap_or_default().to_ascii_lowercase();
+    let (ticket, admitted) = desk.admit(&caller, path, Timestamp::now());
+    let answer = async {
+        admitted?;
+        let bytes = desk.read(body).await?;
+        let (ring, legacy) = (facts.ring(), desk.accept_legacy);
+        desk.work(move || work(Request::read(&bytes)?, &ring, legacy))
+            .await
+    };
+    ticket.mark(answer.await.into_response())
+}
+
+/// What a caller sent.
+pub(super) struct Request {
+    pub(super) objects: Vec<SealedSecret>,
+    is_list: bool,
+}
+
+impl Request {
+    /// One document with a SealedSecret, or a list of some.
+    pub(super) fn read(bytes: &[u8]) -> Result<Self, Refused> {
+        let documents = manifest::read(bytes).map_err(|_| Refused::Malformed)?;
+        let [document] = documents.as_slice() else {
+            return Err(Refused::Malformed);
+        };
+        let read = SealedSecret::all_from_document(document);
+        let (objects, _) = read.map_err(|_| Refused::Malformed)?;
+        let items = |sealed: &SealedSecret| sealed.spec.encrypted_data.len();
+        if objects.iter().map(items).sum::<usize>() > MOST_ITEMS {
+            return Err(Refused::TooManyItems);
+        }
+        let nodes = document.root.list_items(&["List", "SealedSecretList"]);
+        let root = &raw const document.root;
+        let is_single = matches!(nodes.as_slice(), [one] if std::ptr::eq(*one, root));
+        Ok(Self {
+            objects,
+            is_list: !is_single,
+        })
+    }
+
+    fn single(&self) -> Result<&SealedSecret, Refused> {
+        match self.objects.as_slice() {
+            [sealed] if !self.is_list => Ok(sealed),
+            _ => Err(Refused::Malformed),
+        }
+    }
+
+    pub(super) fn verify(self, ring: &KeyRing, legacy: bool) -> Result<Response, Refused> {
+        let checked = check(self.single()?, ring, legacy);
+        checked.map_err(|_| Refused::Closed)?;
+        Ok(StatusCode::OK.into_response())
+    }
+
+    pub(super) fn rotate(self, ring: &KeyRing, legacy: bool) -> Result<Response, Refused> {
         let rotate_one = |sealed| match reseal(sealed, ring, legacy, &mut rand::rng()) {
             Ok(resealed) => Ok(resealed.sealed.to_document()),
             Err(ResealError::Unseal(_)) => Err(Refused::Closed),
             Err(ResealError::NoCertificate | ResealError::Seal(_)) => Err(Refused::NoCertificate),
         };
-        let rotated: Vec<Value> = objects.iter().map(rotate_one).collect::<Result<_, _>>()?;
-        Ok(as_json(&document(rotated, is_list)))
-    };
-    answer(context, "/v1/rotate", &headers, body, work).await
-}
-
-async fn answer<T: IntoResponse + Send + 'static>(
-    Context { facts, desk }: Context,
-    path: &'static str,
-    headers: &HeaderMap,
-    body: Body,
-    work: impl FnOnce(&[u8], &KeyRing) -> Result<T, Refused> + Send + 'static,
-) -> Response {
-    let (ticket, admitted) = desk.admit(path, headers, Timestamp::now());
-    let answer = async {
-        admitted?;
-        let bytes = desk.read(body).await?;
-        let ring: Arc<KeyRing> = Arc::clone(&facts.ring.borrow());
-        desk.work(move || work(&bytes, &ring)).await
-    };
-    ticket.mark(answer.await.into_response())
-}
-
-/// The objects, and whether they stand in a list.
-fn objects(bytes: &[u8]) -> Result<(Vec<SealedSecret>, bool), Refused> {
-    let documents = manifest::read(bytes).map_err(|_| Refused::Malformed)?;
-    let [document] = documents.as_slice() else {
-        return Err(Refused::Malformed);
-    };
-    let read = SealedSecret::all_from_document(document);
-    let (objects, _) = read.map_err(|_| Refused::Malformed)?;
-    let items = |sealed: &SealedSecret| sealed.spec.encrypted_data.len();
-    if objects.iter().map(items).sum::<usize>() > MOST_ITEMS {
-        return Err(Refused::TooManyItems);
+        let rotated: Vec<Value> = self
+            .objects
+            .iter()
+            .map(rotate_one)
+            .collect::<Result<_, _>>()?;
+        Ok(as_json(&document(rotated, self.is_list)))
     }
-    let nodes = document.root.list_items(&["List", "SealedSecretList"]);
-    let is_single =
-        matches!(nodes.as_slice(), [one] if std::ptr::eq(*one, &raw const document.root));
-    Ok((objects, !is_single))
+
+    /// The Secret, for one who may see it. Only authorised callers come here, so it may render
+    /// templates, and say what is wrong.
+    pub(super) fn unseal(self, ring: &KeyRing, legacy: bool) -> Result<Response, Refused> {
+        let rules = Rules {
+            accept_legacy: legacy,
+            refuse_chance: false,
+        };
+        let mut chance = Chance {
+            now: Timestamp::now(),
+            rng: &mut rand::rng(),
+        };
+        match unseal(self.single()?, ring, rules, &mut chance) {
+            Ok(unsealed) => Ok(as_json(&unsealed.secret.to_document())),
+            Err(error) => {
+                Ok((StatusCode::CONFLICT, format!("{}\n", error_chain(&error))).into_response())
+            }
+        }
+    }
 }
 
 fn document(mut objects: Vec<Value>, is_list: bool) -> Value {
@@ -106,7 +147,7 @@ fn document(mut objects: Vec<Value>, is_list: bool) -> Value {
     }
 }
 
-fn as_json(document: &Value) -> impl IntoResponse + use<> {
+fn as_json(document: &Value) -> Response {
     let kind = [(header::CONTENT_TYPE, "application/json")];
-    (kind, document.to_string())
+    (kind, document.to_string()).into_response()
 }

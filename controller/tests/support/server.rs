@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use controller::http::{self, Desk, Facts, Limits};
+use controller::http::{self, Desk, Facts, Limits, Plain};
 use controller::metrics::Metrics;
 use shared::key_ring::KeyRing;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -31,13 +31,14 @@ pub async fn server(read: Duration) -> Server {
         read,
         write: Duration::from_secs(9),
     };
+    let plain = Plain {
+        desk: Some(Desk::new((2, 2), read, true)),
+        authority: None,
+    };
     let task = tokio::spawn(http::serve(
         listener,
-        http::router(
-            facts.clone(),
-            Desk::new((2, 2), read, true),
-            Arc::new(Metrics::new(false).unwrap()),
-        ),
+        None,
+        http::router(facts.clone(), plain, Arc::new(Metrics::new(false).unwrap())),
         limits,
         ended,
     ));

@@ -132,8 +132,14 @@ impl ControlPlane {
 
     /// A token of this service account, as a Pod would get it.
     pub async fn token_of(&self, namespace: &str, account: &str) -> String {
+        self.token_for(namespace, account, &[]).await
+    }
+
+    /// The same for others than the API server.
+    pub async fn token_for(&self, namespace: &str, account: &str, audiences: &[&str]) -> String {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.admin(), namespace);
-        let request = TokenRequest::default();
+        let mut request = TokenRequest::default();
+        request.spec.audiences = audiences.iter().map(|name| (*name).to_owned()).collect();
         let answer = accounts
             .create_token_request(account, &PostParams::default(), &request)
             .await;

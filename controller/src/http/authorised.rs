@@ -1,0 +1,101 @@
+//! The endpoints for callers with a token, over TLS.
+//!
+//! Never through the service proxy: the API server drops the Authorization header there.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use jiff::Timestamp;
+use k8s_openapi::api::authentication::v1::UserInfo;
+use shared::key_ring::KeyRing;
+
+use super::Facts;
+use super::desk::Desk;
+use super::refused::Refused;
+use super::reviews::{Reviews, Verb};
+use super::sealed::Request;
+
+#[derive(Clone)]
+struct Context {
+    facts: Facts,
+    /// The callers' own: those of the plain port cannot use it up.
+    desk: Arc<Desk>,
+    reviews: Arc<Reviews>,
+}
+
+type Work = fn(Request, &KeyRing, bool) -> Result<Response, Refused>;
+
+/// Verify, rotate and unseal.
+pub(super) fn router(facts: Facts, desk: Desk, reviews: Reviews) -> Router {
+    let endpoint = |verb: Verb, work: Work| {
+        post(
+            move |State(context): State<Context>, headers: HeaderMap, body: Body| async move {
+                let answer = context.answer(verb, work, &headers, body);
+                answer.await.unwrap_or_else(IntoResponse::into_response)
+            },
+        )
+    };
+    Router::new()
+        .route("/v1/verify", endpoint(Verb::Verify, Request::verify))
+        .route("/v1/rotate", endpoint(Verb::Rotate, Request::rotate))
+        .route("/v1/unseal", endpoint(Verb::Unseal, Request::unseal))
+        .with_state(Context {
+            facts,
+            desk: Arc::new(desk),
+            reviews: Arc::new(reviews),
+        })
+}
+
+impl Context {
+    async fn answer(
+        &self,
+        verb: Verb,
+        work: Work,
+        headers: &HeaderMap,
+        body: Body,
+    ) -> Result<Response, Refused> {
+        let user = self.user(headers).await?;
+        let name = user.username.as_deref().unwrap_or_default();
+        let (ticket, admitted) = self.desk.admit(name, "", Timestamp::now());
+        let answer = async {
+            admitted?;
+            let bytes = self.desk.read(body).await?;
+            let request = self.desk.work(move || Request::read(&bytes)).await?;
+            self.authorise(&user, verb, &request).await?;
+            let (ring, legacy) = (self.facts.ring(), self.desk.accept_legacy);
+            self.desk.work(move || work(request, &ring, legacy)).await
+        };
+        Ok(ticket.mark(answer.await.into_response()))
+    }
+
+    async fn user(&self, headers: &HeaderMap) -> Result<UserInfo, Refused> {
+        let given = headers.get(header::AUTHORIZATION);
+        let token = given
+            .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "))
+            .ok_or(Refused::Anonymous)?;
+        let owner = self.reviews.owner(token).await;
+        owner
+            .map_err(|_| Refused::NoReview)?
+            .ok_or(Refused::Anonymous)
+    }
+
+    async fn authorise(
+        &self,
+        user: &UserInfo,
+        verb: Verb,
+        request: &Request,
+    ) -> Result<(), Refused> {
+        for sealed in &request.objects {
+            let allowed = self.reviews.allow(user, verb, sealed).await;
+            if !allowed.map_err(|_| Refused::NoReview)? {
+                return Err(Refused::Forbidden);
+            }
+        }
+        Ok(())
+    }
+}

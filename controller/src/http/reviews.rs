@@ -1,0 +1,141 @@
+//! Who is it, and may he? The API server answers both.
+
+use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, UserInfo};
+use k8s_openapi::api::authorization::v1::{
+    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec, SubjectAccessReview,
+    SubjectAccessReviewSpec,
+};
+use kube::api::PostParams;
+use kube::{Api, Client};
+use shared::resource::SealedSecret;
+use tokio::sync::Semaphore;
+
+/// For whom a token has to be made: one for the API server must not work here, nor the other way
+/// round.
+pub const AUDIENCE: &str = "sealed-secrets.bitnami.com";
+/// Questions to the API server at once. Whoever has no token costs no more.
+const QUESTIONS: usize = 8;
+
+/// Asks the API server.
+pub struct Reviews {
+    client: Client,
+    questions: Semaphore,
+}
+
+/// What a caller wants to do with a SealedSecret: a verb of RBAC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verb {
+    Verify,
+    Rotate,
+    Unseal,
+}
+
+impl Verb {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Verify => "verify",
+            Self::Rotate => "rotate",
+            Self::Unseal => "unseal",
+        }
+    }
+}
+
+impl Reviews {
+    /// Asks as this client.
+    pub fn new(client: Client) -> Self {
+        Self {
+            client,
+            questions: Semaphore::new(QUESTIONS),
+        }
+    }
+
+    /// May this controller ask at all? The first right that it lacks.
+    ///
+    /// # Errors
+    ///
+    /// The API server's answer.
+    pub async fn missing_right(&self) -> Result<Option<&'static str>, kube::Error> {
+        for (group, resource) in [
+            ("authentication.k8s.io", "tokenreviews"),
+            ("authorization.k8s.io", "subjectaccessreviews"),
+        ] {
+            let attributes = ResourceAttributes {
+                group: Some(group.into()),
+                resource: Some(resource.into()),
+                verb: Some("create".into()),
+                ..ResourceAttributes::default()
+            };
+            let question = SelfSubjectAccessReview {
+                spec: SelfSubjectAccessReviewSpec {
+                    resource_attributes: Some(attributes),
+                    ..SelfSubjectAccessReviewSpec::default()
+                },
+                ..SelfSubjectAccessReview::default()
+            };
+            let api = Api::all(self.client.clone());
+            let answer = api.create(&PostParams::default(), &question).await?;
+            if !answer.status.is_some_and(|status| status.allowed) {
+                return Ok(Some(resource));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The owner of a token that was made for us.
+    pub(super) async fn owner(&self, token: &str) -> Result<Option<UserInfo>, kube::Error> {
+        let question = TokenReview {
+            spec: TokenReviewSpec {
+                token: Some(token.to_owned()),
+                audiences: Some(vec![AUDIENCE.into()]),
+            },
+            ..TokenReview::default()
+        };
+        let _turn = self.questions.acquire().await;
+        let api = Api::all(self.client.clone());
+        let answer: TokenReview = api.create(&PostParams::default(), &question).await?;
+        let status = answer.status.unwrap_or_default();
+        let for_us = status
+            .audiences
+            .is_some_and(|audiences| audiences.iter().any(|audience| audience == AUDIENCE));
+        let is_known = status.authenticated == Some(true) && for_us;
+        Ok(status.user.filter(|_| is_known))
+    }
+
+    /// May that user do this with that object?
+    pub(super) async fn allow(
+        &self,
+        user: &UserInfo,
+        verb: Verb,
+        sealed: &SealedSecret,
+    ) -> Result<bool, kube::Error> {
+        let attributes = ResourceAttributes {
+            group: Some("bitnami.com".into()),
+            resource: Some("sealedsecrets".into()),
+            verb: Some(verb.word().into()),
+            namespace: Some(sealed.namespace_or_empty().into()),
+            name: Some(sealed.name_or_empty().into()),
+            ..ResourceAttributes::default()
+        };
+        let question = SubjectAccessReview {
+            spec: SubjectAccessReviewSpec {
+                user: user.username.clone(),
+                uid: user.uid.clone(),
+                groups: user.groups.clone(),
+                extra: user.extra.clone(),
+                resource_attributes: Some(attributes),
+                ..SubjectAccessReviewSpec::default()
+            },
+            ..SubjectAccessReview::default()
+        };
+        let _turn = self.questions.acquire().await;
+        let api = Api::all(self.client.clone());
+        let answer: SubjectAccessReview = api.create(&PostParams::default(), &question).await?;
+        Ok(answer.status.is_some_and(|status| status.allowed))
+    }
+}
+
+impl std::fmt::Debug for Reviews {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reviews").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,111 @@
+//! The certificate of the port for authorised callers, and the authority that issued it.
+//!
+//! Both are made at each start and never leave the process: the authority is published on the plain
+//! port, which callers reach through the API server, whom they trust already.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use time::OffsetDateTime;
+use tokio_rustls::TlsAcceptor;
+
+/// A name that the certificate always has, whatever Service or port-forward leads here.
+pub const NAME: &str = "sealed-secrets.bitnami.com";
+/// Longer than any process lives.
+const VALIDITY: SignedDuration = SignedDuration::from_hours(24 * 365 * 5);
+/// Clocks differ.
+const BEFORE: SignedDuration = SignedDuration::from_hours(1);
+
+/// A certificate to serve with.
+pub struct Identity {
+    /// PEM of the authority that callers check it against.
+    pub authority: String,
+    acceptor: TlsAcceptor,
+}
+
+/// No certificate could be made.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// Its validity is out of bounds, so the clock is.
+    #[error("the clock is far off")]
+    Clock,
+    /// The key or the certificate.
+    #[error("no certificate could be made for the port of authorised callers")]
+    Certificate(#[from] rcgen::Error),
+    /// The TLS library does not take it.
+    #[error("the certificate cannot be served")]
+    Tls(#[from] rustls::Error),
+}
+
+impl Identity {
+    /// Makes one for a controller in this namespace.
+    ///
+    /// # Errors
+    ///
+    /// [`IdentityError`].
+    pub fn new(namespace: &str, now: Timestamp) -> Result<Self, IdentityError> {
+        let (authority_key, own_key) = (KeyPair::generate()?, KeyPair::generate()?);
+        let mut authority = params(Vec::new(), "Sealed Secrets", now)?;
+        authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        authority.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let authority_pem = authority.self_signed(&authority_key)?.pem();
+        let issuer = Issuer::new(authority, authority_key);
+        let own = params(names(namespace), NAME, now)?.signed_by(&own_key, &issuer)?;
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(own_key.serialize_der()));
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(vec![own.der().clone()], key)?;
+        Ok(Self {
+            authority: authority_pem,
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+        })
+    }
+
+    /// What makes TLS of a connection.
+    pub fn acceptor(&self) -> TlsAcceptor {
+        self.acceptor.clone()
+    }
+}
+
+fn names(namespace: &str) -> Vec<String> {
+    let service = |end: &str| format!("*.{namespace}.{end}");
+    vec![
+        NAME.into(),
+        "localhost".into(),
+        "127.0.0.1".into(),
+        "::1".into(),
+        service("svc"),
+        service("svc.cluster.local"),
+    ]
+}
+
+fn params(
+    names: Vec<String>,
+    name: &str,
+    now: Timestamp,
+) -> Result<CertificateParams, IdentityError> {
+    let at = |time: Timestamp| {
+        OffsetDateTime::from_unix_timestamp(time.as_second()).map_err(|_| IdentityError::Clock)
+    };
+    let mut params = CertificateParams::new(names)?;
+    params.not_before = at(now
+        .saturating_sub(BEFORE)
+        .map_err(|_| IdentityError::Clock)?)?;
+    params.not_after = at(now
+        .saturating_add(VALIDITY)
+        .map_err(|_| IdentityError::Clock)?)?;
+    params.distinguished_name.push(DnType::CommonName, name);
+    Ok(params)
+}
+
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Identity").finish_non_exhaustive()
+    }
+}

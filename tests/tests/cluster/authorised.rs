@@ -1,0 +1,147 @@
+//! The port of callers with a token.
+
+use serde_json::Value;
+use shared::resource::SealedSecret;
+use shared::scope::Scope;
+use tests::cluster_controller::ClusterController;
+use tests::control_plane::{ControlPlane, Namespace};
+use tests::https;
+use tests::patience::until;
+use tests::roles::{self, ACCOUNT, Reach};
+use tests::sealing::{KEYS, put_key, sealed_for};
+
+const AUDIENCE: &str = "sealed-secrets.bitnami.com";
+const WORDS: &[&str] = &[
+    "--listen-authorized-addr=127.0.0.1:0",
+    "--plain-certificate-only",
+    "--rate-limit=1000",
+    "--rate-limit-burst=1000",
+];
+
+struct Case {
+    plane: &'static ControlPlane,
+    namespace: Namespace<'static>,
+    controller: ClusterController,
+    port: u16,
+    authority: String,
+}
+
+impl Case {
+    async fn new() -> Self {
+        let plane = ControlPlane::shared().await;
+        let namespace = plane.namespace("authorised").await;
+        roles::grant(&namespace, Reach::Namespace).await;
+        roles::grant_reviews(&namespace).await;
+        put_key(&namespace, "key-0", &KEYS[0]).await;
+        let controller = ClusterController::start(plane, &namespace, WORDS).await;
+        let port = until("it serves callers with a token", async || {
+            controller.authorised_port()
+        });
+        let port = port.await;
+        let answer = controller.get("/v1/ca.pem").await;
+        let (_, authority) = answer.split_once("\r\n\r\n").unwrap();
+        Self {
+            authority: authority.to_owned(),
+            plane,
+            namespace,
+            controller,
+            port,
+        }
+    }
+
+    fn sealed(&self) -> SealedSecret {
+        let items = [("a", "hunter2")];
+        sealed_for(&KEYS[0], self.namespace.name(), "db", &items, Scope::Strict)
+    }
+
+    async fn token(&self, account: &str, audiences: &[&str]) -> String {
+        let namespace = self.namespace.name();
+        self.plane.token_for(namespace, account, audiences).await
+    }
+
+    async fn post(&self, path: &str, token: Option<&str>, body: &str) -> (u16, String) {
+        https::post(self.port, &self.authority, AUDIENCE, path, token, body)
+            .await
+            .unwrap()
+    }
+
+    /// Rights need a moment to spread.
+    async fn becomes(&self, code: u16, path: &str, token: &str) -> String {
+        let body = self.sealed().to_document().to_string();
+        until(&format!("{path} answers {code}"), async || {
+            let (found, body) = self.post(path, Some(token), &body).await;
+            (found == code).then_some(body)
+        })
+        .await
+    }
+}
+
+#[tokio::test]
+async fn strangers_get_401_the_powerless_403_and_the_entitled_what_they_ask_for() {
+    let case = Case::new().await;
+    roles::caller(&case.namespace, "powerless", &["get", "list"]).await;
+    roles::caller(&case.namespace, "verifier", &["verify"]).await;
+    roles::caller(&case.namespace, "all", &["verify", "rotate", "unseal"]).await;
+    let body = case.sealed().to_document().to_string();
+    let for_the_api_server = case.token("all", &[]).await;
+    for path in ["/v1/verify", "/v1/rotate", "/v1/unseal"] {
+        for token in [None, Some("nonsense"), Some(for_the_api_server.as_str())] {
+            let (code, answer) = case.post(path, token, &body).await;
+            assert_eq!(code, 401, "{path} {answer}");
+        }
+        let powerless = case.token("powerless", &[AUDIENCE]).await;
+        assert_eq!(
+            case.post(path, Some(&powerless), &body).await.0,
+            403,
+            "{path}"
+        );
+    }
+    let verifier = case.token("verifier", &[AUDIENCE]).await;
+    case.becomes(200, "/v1/verify", &verifier).await;
+    for path in ["/v1/rotate", "/v1/unseal"] {
+        assert_eq!(
+            case.post(path, Some(&verifier), &body).await.0,
+            403,
+            "{path}"
+        );
+    }
+    let all = case.token("all", &[AUDIENCE]).await;
+    case.becomes(200, "/v1/verify", &all).await;
+    case.becomes(200, "/v1/rotate", &all).await;
+    let secret: Value = serde_json::from_str(&case.becomes(200, "/v1/unseal", &all).await).unwrap();
+    assert_eq!(secret["data"]["a"], "aHVudGVyMg==");
+
+    let mut elsewhere = case.sealed();
+    elsewhere.metadata.namespace = Some("kube-system".into());
+    let elsewhere = elsewhere.to_document().to_string();
+    assert_eq!(case.post("/v1/unseal", Some(&all), &elsewhere).await.0, 403);
+    let mut closed = case.sealed();
+    closed.metadata.name = Some("other".into());
+    let closed = closed.to_document().to_string();
+    assert_eq!(case.post("/v1/verify", Some(&all), &closed).await.0, 409);
+
+    assert!(!case.controller.log().contains("hunter2"));
+    for token in [&for_the_api_server, &verifier, &all] {
+        assert!(
+            !case.controller.log().contains(token.as_str()),
+            "a token is logged"
+        );
+    }
+    let plain = case.controller.get("/v1/verify").await;
+    assert!(plain.starts_with("HTTP/1.1 404 "), "{plain}");
+    let forged = https::post(case.port, &case.authority, "example.com", "/", None, "").await;
+    assert!(forged.is_err(), "the certificate is for other names");
+}
+
+#[tokio::test]
+async fn without_the_right_to_ask_the_port_is_refused_and_says_why() {
+    let plane = ControlPlane::shared().await;
+    let namespace = plane.namespace("unasked").await;
+    roles::grant(&namespace, Reach::Namespace).await;
+    put_key(&namespace, "key-0", &KEYS[0]).await;
+    let kubeconfig = plane.kubeconfig_of(namespace.name(), ACCOUNT).await;
+    let mut controller = ClusterController::spawn(&kubeconfig, namespace.name(), &WORDS[..1]);
+    controller.logs("may not create tokenreviews").await;
+    controller.become_ready().await;
+    assert_eq!(controller.authorised_port(), None);
+}
