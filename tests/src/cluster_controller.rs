@@ -1,16 +1,14 @@
 //! Our controller as a process that works on a cluster, as a service account with the peer's rights.
 
-use std::io;
 use std::path::Path;
 use std::process::Command;
 
 use rustix::process::Signal;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
 use crate::binaries;
 use crate::control_plane::{ControlPlane, Namespace};
 use crate::guarded;
+use crate::http;
 use crate::logged::Logged;
 use crate::patience;
 use crate::roles::ACCOUNT;
@@ -84,7 +82,7 @@ impl ClusterController {
     /// If there is none.
     pub async fn get(&self, path: &str) -> String {
         let port = self.port().expect("it is ready");
-        get(port, path).await.expect("it answers")
+        http::get(port, path).await.expect("it answers")
     }
 
     /// What Prometheus gets from it.
@@ -93,7 +91,7 @@ impl ClusterController {
     /// If it gets nothing.
     pub async fn scrape(&self) -> String {
         let port = port_after(&self.log(), SERVING_METRICS).expect("it serves metrics");
-        let answer = get(port, "/metrics").await.expect("it answers");
+        let answer = http::get(port, "/metrics").await.expect("it answers");
         let (head, body) = answer.split_once("\r\n\r\n").expect("HTTP");
         assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
         body.to_owned()
@@ -175,16 +173,6 @@ fn command(kubeconfig: &Path, namespace: &str, words: &[&str]) -> Command {
 }
 
 async fn is_ready(port: u16) -> bool {
-    let answer = get(port, "/readyz").await;
+    let answer = http::get(port, "/readyz").await;
     answer.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200 "))
-}
-
-/// Head and body.
-async fn get(port: u16, path: &str) -> io::Result<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    Ok(answer)
 }

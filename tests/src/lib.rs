@@ -13,6 +13,7 @@ pub mod control_plane;
 pub mod directory_controller;
 pub mod go_build;
 pub mod guarded;
+pub mod http;
 pub mod https;
 pub mod logged;
 pub mod patience;

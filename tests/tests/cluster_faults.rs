@@ -213,6 +213,12 @@ async fn starts_while_the_api_server_is_down_and_works_when_it_is_up() {
     plane.stop_api_server();
     let mut controller = ClusterController::spawn(&kubeconfig, &namespace, &[]);
     controller.logs("Cannot start yet").await;
+    let status = async |path| {
+        let answer = controller.get(path).await;
+        answer.lines().next().unwrap().to_owned()
+    };
+    assert_eq!(status("/healthz").await, "HTTP/1.1 200 OK");
+    assert_eq!(status("/readyz").await, "HTTP/1.1 503 Service Unavailable");
     plane.start_api_server().await;
     controller.become_ready().await;
     let case = Case {

@@ -136,6 +136,43 @@ async fn a_key_is_made_when_the_newest_one_asks_for_it_and_only_one() {
 }
 
 #[tokio::test]
+async fn a_key_is_stored_as_the_peer_stores_it_and_a_signal_makes_another() {
+    let words = [
+        "--key-renew-period=0",
+        "--privatekey-labels=team=a,sealedsecrets.bitnami.com/sealed-secrets-key=mine",
+        "--privatekey-annotations=note=b=c",
+        "--my-cn=here",
+    ];
+    let mut case = Case::with("stored", &words).await;
+    case.controller.signal(Signal::USR1);
+    let name = until("there is another key", async || {
+        let names = keys_in(&case.namespace).await;
+        names.into_iter().find(|name| name != "key-0")
+    })
+    .await;
+    assert!(name.starts_with("sealed-secrets-key"), "{name}");
+    let secret = case.secret(&name).await.unwrap();
+    assert_eq!(secret.type_.as_deref(), Some("kubernetes.io/tls"));
+    assert_eq!(secret.labels()["team"], "a");
+    assert_eq!(secret.labels()[KEY_LABEL], "active", "not to be overridden");
+    assert_eq!(secret.annotations()["note"], "b=c");
+    assert_eq!(secret.metadata.owner_references, None);
+    let data = secret.data.unwrap();
+    assert!(
+        data["tls.key"]
+            .0
+            .starts_with(b"-----BEGIN RSA PRIVATE KEY-----\n")
+    );
+    // It seals from now on.
+    let certificate = String::from_utf8(data["tls.crt"].0.clone()).unwrap();
+    until("the new certificate is served", async || {
+        let answer = case.controller.get("/v1/cert.pem").await;
+        answer.ends_with(&certificate).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn c26_of_two_controllers_that_start_at_once_one_makes_the_first_key() {
     let plane = ControlPlane::shared().await;
     let namespace = plane.namespace("twins").await;

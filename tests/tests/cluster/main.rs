@@ -11,6 +11,7 @@
 mod authorised;
 mod case;
 mod drift;
+mod endpoints;
 mod health;
 mod hygiene;
 mod keys;

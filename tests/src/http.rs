@@ -1,0 +1,37 @@
+//! One request over plain HTTP to a program on this machine.
+
+use std::io;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+/// Head and body of the answer to a GET.
+///
+/// # Errors
+/// If nobody answers.
+pub async fn get(port: u16, path: &str) -> io::Result<String> {
+    send(port, "GET", path, "", "").await
+}
+
+/// Head and body of the answer. `headers` are whole lines.
+///
+/// # Errors
+/// If nobody answers.
+pub async fn send(
+    port: u16,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &str,
+) -> io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    let length = body.len();
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n"
+    );
+    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(body.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}

@@ -1,0 +1,78 @@
+//! The plain endpoints beside a controller at work.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use tests::http;
+
+use crate::case::Case;
+
+#[tokio::test]
+async fn s4_a_flood_of_verify_and_rotate_delays_no_secret() {
+    let case = Case::with("flood", &["--rate-limit=1000000"]).await;
+    let port = case.controller.port().unwrap();
+    // Each of its items costs a private-key operation for each key, and opens with none.
+    let mut dear = case.sealed("elsewhere", &[("a", "1")]);
+    let value = dear.spec.encrypted_data["a"].clone();
+    for i in 0..900 {
+        dear.spec
+            .encrypted_data
+            .insert(format!("k{i}"), value.clone());
+    }
+    dear.metadata.name = Some("here".into());
+    let body = Arc::new(dear.to_document().to_string());
+    let (ends, answers) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicU32::new(0)),
+    );
+    let flood: Vec<_> = (0..16)
+        .map(|i| {
+            let (body, ends, answers) = (body.clone(), ends.clone(), answers.clone());
+            tokio::spawn(async move {
+                let mut turn = 0_u64;
+                while !ends.load(Ordering::Relaxed) {
+                    turn += 1;
+                    let caller = format!("X-Forwarded-For: 10.0.{i}.{turn}\r\n");
+                    let path = if turn.is_multiple_of(2) {
+                        "/v1/verify"
+                    } else {
+                        "/v1/rotate"
+                    };
+                    let _ = http::send(port, "POST", path, &caller, &body).await;
+                    answers.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    let start = Instant::now();
+    for i in 0..10 {
+        let name = format!("s-{i}");
+        case.seal(&name, &[("a", "1")]).await;
+        case.holds(&name, &[("a", "1")]).await;
+    }
+    let time = start.elapsed();
+    ends.store(true, Ordering::Relaxed);
+    for task in flood {
+        task.await.unwrap();
+    }
+    assert!(answers.load(Ordering::Relaxed) > 16, "that was no flood");
+    assert!(time < Duration::from_secs(20), "ten Secrets took {time:?}");
+}
+
+#[tokio::test]
+async fn a_value_is_in_no_answer_and_no_log_of_the_endpoints() {
+    const CANARY: &str = "canary-3e77";
+    let case = Case::with("quiet", &["--rate-limit=1000000"]).await;
+    let port = case.controller.port().unwrap();
+    let mut sealed = case.sealed("db", &[("a", CANARY)]);
+    let text = Some("{{ fail .a }}".to_owned());
+    sealed.spec.template.data = Some([("t".to_owned(), text)].into());
+    let body = sealed.to_document().to_string();
+    for path in ["/v1/verify", "/v1/rotate"] {
+        let answer = http::send(port, "POST", path, "", &body).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        assert!(!answer.contains(CANARY), "{answer}");
+    }
+    assert!(!case.controller.log().contains(CANARY));
+}
