@@ -17,7 +17,7 @@
 //! | [`key_renewal`] | when and how a key is made |
 //! | [`rounds`] | one round of the controller on a directory |
 //! | [`cluster`] | the controller in a cluster: watches → reconcile |
-//! | [`http`] | healthz, readyz, cert.pem, verify, rotate, limits |
+//! | [`http`] | the endpoints, plain and for callers with a token; their limits |
 //! | [`metrics`] | every metric name and label |
 //! | [`log`] | log lines |
 //! | [`folder`], [`poll`] | files that cannot lead elsewhere; which of them changed |
