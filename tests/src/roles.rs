@@ -35,16 +35,33 @@ pub async fn grant(namespace: &Namespace<'_>, reach: Reach) {
 
 /// As [`grant`] in one namespace, but for the right to write statuses.
 pub async fn grant_all_but_statuses(namespace: &Namespace<'_>) {
+    let mut rules = unsealer();
+    let rules_of = |rule: &Value| rule["resources"] == json!(["sealedsecrets/status"]);
+    list(&mut rules).retain(|rule| !rules_of(rule));
+    grant_some(namespace, &rules).await;
+}
+
+/// As [`grant`] in one namespace, but for the right to watch Secrets.
+pub async fn grant_all_but_the_watch_of_secrets(namespace: &Namespace<'_>) {
+    let mut rules = unsealer();
+    for rule in list(&mut rules) {
+        if rule["resources"] == json!(["secrets"]) {
+            list(&mut rule["verbs"]).retain(|verb| verb != "watch");
+        }
+    }
+    grant_some(namespace, &rules).await;
+}
+
+fn list(value: &mut Value) -> &mut Vec<Value> {
+    value.as_array_mut().expect("a list")
+}
+
+async fn grant_some(namespace: &Namespace<'_>, rules: &Value) {
     let _: ServiceAccount = namespace
         .create_object(json!({ "metadata": { "name": ACCOUNT } }))
         .await;
     bind(namespace, "sealed-secrets-key-admin", &key_admin()).await;
-    let mut rules = unsealer();
-    rules
-        .as_array_mut()
-        .expect("a list")
-        .retain(|rule| rule["resources"] != json!(["sealedsecrets/status"]));
-    bind(namespace, "secrets-unsealer", &rules).await;
+    bind(namespace, "secrets-unsealer", rules).await;
 }
 
 /// What [`grant_all_but_statuses`] left out.

@@ -200,7 +200,7 @@ async fn ends_at_once_although_the_api_server_hangs() {
 }
 
 #[tokio::test]
-async fn starts_while_the_api_server_is_down_and_works_when_it_is_up() {
+async fn c22_is_alive_and_not_ready_while_the_api_server_is_down_and_works_when_it_is_up() {
     let mut plane = ControlPlane::start().await;
     let case = Case::new(&plane).await;
     let kubeconfig = plane.kubeconfig_of(&case.namespace, roles::ACCOUNT).await;

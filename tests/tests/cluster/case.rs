@@ -37,6 +37,13 @@ impl Case {
         Self::start(plane, namespace, &[]).await
     }
 
+    pub async fn without_right_to_watch_secrets(purpose: &str) -> Self {
+        let plane = ControlPlane::shared().await;
+        let namespace = plane.namespace(purpose).await;
+        roles::grant_all_but_the_watch_of_secrets(&namespace).await;
+        Self::start(plane, namespace, &[]).await
+    }
+
     async fn start(
         plane: &'static ControlPlane,
         namespace: Namespace<'static>,

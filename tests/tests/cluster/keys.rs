@@ -60,6 +60,30 @@ async fn c11_a_key_deleted_by_mistake_and_restored_opens_again_and_none_is_made_
     assert_eq!(keys_in(&case.namespace).await, ["key-0"]);
 }
 
+#[tokio::test]
+async fn c10_keys_come_and_go_while_objects_are_unsealed() {
+    let case = Case::with("busy", &["--key-renew-period=0"]).await;
+    let keys = async {
+        for _ in 0..10 {
+            put_key(&case.namespace, "key-1", &KEYS[1]).await;
+            put_key(&case.namespace, "key-2", &KEYS[2]).await;
+            case.delete_secret("key-1").await;
+            case.delete_secret("key-2").await;
+        }
+    };
+    let objects = async {
+        for i in 0..40 {
+            case.seal(&format!("s-{i}"), &[("a", "1")]).await;
+        }
+    };
+    tokio::join!(keys, objects);
+    for i in 0..40 {
+        case.holds(&format!("s-{i}"), &[("a", "1")]).await;
+        case.is_synced(&format!("s-{i}")).await;
+    }
+    assert!(!case.controller.log().contains("panicked"));
+}
+
 /// Names, in alphabetical order.
 async fn keys_in(namespace: &Namespace<'_>) -> Vec<String> {
     let labelled = ListParams::default().labels(&format!("{KEY_LABEL}=active"));

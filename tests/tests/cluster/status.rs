@@ -94,6 +94,21 @@ async fn without_status_updates_none_is_written() {
 }
 
 #[tokio::test]
+async fn a_missing_right_to_watch_secrets_is_said_once_and_everything_else_works() {
+    let case = Case::without_right_to_watch_secrets("unwatched").await;
+    case.logs("so those that others edit or delete are not put right")
+        .await;
+    case.seal("db", &[("a", "1")]).await;
+    case.holds("db", &[("a", "1")]).await;
+    case.is_synced("db").await;
+    let log = case.controller.log();
+    let warnings = log
+        .lines()
+        .filter(|line| line.contains("level=WARN") && line.contains("are not put right"));
+    assert_eq!(warnings.count(), 1, "{log}");
+}
+
+#[tokio::test]
 async fn c19_a_status_that_could_not_be_written_is_written_when_it_can_be() {
     let case = Case::without_right_to_statuses("no-right").await;
     case.seal("db", &[("a", "1")]).await;
