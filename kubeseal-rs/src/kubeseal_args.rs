@@ -2,10 +2,12 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use flags::{Flag, Flags, Kind, Program, Stop};
+use flags::{Flag, Flags, Kind, Program, Stop, parse_duration};
 use shared::scope::Scope;
 
+use crate::cluster::{Access, Hidden, Overrides};
 use crate::command::{Command, Input, Request, SealOptions};
 use crate::kubeconfig::Choice;
 
@@ -258,16 +260,25 @@ fn command(flags: &Flags, scope: Option<Scope>) -> Command {
         return Command::Recover { key_files };
     }
     if flags.switch("validate") {
-        return Command::Validate;
+        return Command::Validate {
+            access: access(flags),
+            namespace: flags.text_if_any("namespace").map(str::to_owned),
+        };
     }
     if flags.switch("re-encrypt") || flags.switch("rotate") {
-        return Command::ReEncrypt;
+        return Command::ReEncrypt {
+            access: access(flags),
+        };
     }
     let certificate = flags.text("cert").to_owned();
     if flags.switch("fetch-cert") {
-        return Command::FetchCertificate { certificate };
+        return Command::FetchCertificate {
+            certificate,
+            access: access(flags),
+        };
     }
     let options = SealOptions {
+        access: access(flags),
         certificate,
         name: flags.text_if_any("name").map(str::to_owned),
         namespace: flags.text_if_any("namespace").map(str::to_owned),
@@ -289,6 +300,45 @@ fn command(flags: &Flags, scope: Option<Scope>) -> Command {
         },
         None => Command::Seal(options),
     }
+}
+
+fn access(flags: &Flags) -> Access {
+    let text = |name| flags.text_if_any(name).map(str::to_owned);
+    let hidden = |name| text(name).map(Hidden);
+    Access {
+        kubeconfig: flags.text_if_any("kubeconfig").map(PathBuf::from),
+        overrides: Overrides {
+            context: text("context"),
+            cluster: text("cluster"),
+            user: text("user"),
+            server: text("server"),
+            certificate_authority: text("certificate-authority"),
+            insecure: flags.switch("insecure-skip-tls-verify"),
+            tls_server_name: text("tls-server-name"),
+            proxy_url: text("proxy-url"),
+            disable_compression: flags.switch("disable-compression"),
+            token: hidden("token"),
+            username: text("username"),
+            password: hidden("password"),
+            client_certificate: text("client-certificate"),
+            client_key: text("client-key"),
+            impersonate: text("as"),
+            impersonate_uid: text("as-uid"),
+            impersonate_groups: flags.list("as-group").to_vec(),
+        },
+        name: flags.text("controller-name").to_owned(),
+        namespace: flags.text("controller-namespace").to_owned(),
+        timeout: timeout(flags.text("request-timeout")),
+    }
+}
+
+/// A number is seconds; 0 and what is no time are none, as for kubectl.
+fn timeout(text: &str) -> Option<Duration> {
+    let seconds = text.parse().map(Duration::from_secs).ok();
+    let duration = || Duration::try_from(parse_duration(text).ok()?).ok();
+    seconds
+        .or_else(duration)
+        .filter(|timeout| !timeout.is_zero())
 }
 
 #[cfg(test)]

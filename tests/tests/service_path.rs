@@ -1,87 +1,210 @@
-//! The path by which `kubeseal` reaches a controller in a cluster: API server, service proxy, Service.
+//! The path by which `kubeseal` reaches a controller in a cluster: API server, service proxy,
+//! Service. The peer's program and ours go it alike.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
-use std::fs::File;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use serde_json::json;
 use shared::resource::SealedSecret;
 use tests::binaries;
-use tests::control_plane::ControlPlane;
+use tests::control_plane::{ControlPlane, Namespace};
 use tests::directory_controller::DirectoryController;
+use tests::patience::until;
 use tests::peer;
 
 const SECRET: &str = "{\"kind\": \"Secret\", \"metadata\": {\"name\": \"db\", \"namespace\": \"shop\"}, \
                       \"stringData\": {\"password\": \"hunter2\"}}";
 
+struct Way {
+    plane: &'static ControlPlane,
+    namespace: Namespace<'static>,
+    controller: DirectoryController,
+}
+
+impl Way {
+    async fn new() -> Self {
+        let plane = ControlPlane::shared().await;
+        let namespace = plane.namespace("service-path").await;
+        let controller = DirectoryController::start();
+        namespace.route("sealed-secrets", controller.port()).await;
+        fs::write(controller.folder().join("secret.json"), SECRET).unwrap();
+        Self {
+            plane,
+            namespace,
+            controller,
+        }
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.controller.folder().join(name)
+    }
+
+    fn run(&self, kubeseal: &Path, words: &[&str], input: &str) -> Output {
+        self.run_as(kubeseal, self.plane.kubeconfig(), words, input)
+    }
+
+    fn run_as(&self, kubeseal: &Path, kubeconfig: &Path, words: &[&str], input: &str) -> Output {
+        Command::new(kubeseal)
+            .env("KUBECONFIG", kubeconfig)
+            .args(["--controller-name", "sealed-secrets"])
+            .args(["--controller-namespace", self.namespace.name()])
+            .args(words)
+            .stdin(File::open(self.file(input)).unwrap())
+            .output()
+            .unwrap()
+    }
+}
+
 #[tokio::test]
-async fn the_peers_kubeseal_seals_through_the_api_server_for_our_controller() {
-    let plane = ControlPlane::shared().await;
-    let namespace = plane.namespace("service-path").await;
-    let controller = DirectoryController::start();
-    namespace.route("sealed-secrets", controller.port()).await;
-    let folder = controller.folder();
-    std::fs::write(folder.join("secret.json"), SECRET).unwrap();
-
-    let mut peer = Command::new(peer::peer_kubeseal());
-    peer.env("KUBECONFIG", plane.kubeconfig())
-        .args([
-            "--controller-name",
-            "sealed-secrets",
-            "--controller-namespace",
-        ])
-        .arg(namespace.name())
-        .arg("--secret-file")
-        .arg(folder.join("secret.json"));
-    let sealed = successful(peer.output().unwrap());
-    let fetched = successful(peer.arg("--fetch-cert").output().unwrap());
-
-    let url = format!("http://127.0.0.1:{}/v1/cert.pem", controller.port());
+async fn both_programs_seal_validate_and_re_encrypt_through_the_api_server() {
+    let way = Way::new().await;
+    let url = format!("http://127.0.0.1:{}/v1/cert.pem", way.controller.port());
     let direct = Command::new(binaries::kubeseal())
         .args(["--fetch-cert", "--cert", &url])
         .output();
-    assert_eq!(
-        fetched,
-        successful(direct.unwrap()),
-        "both paths give one certificate"
-    );
+    let direct = successful(direct.unwrap());
+    for kubeseal in [peer::peer_kubeseal(), binaries::kubeseal()] {
+        let run = |words: &[&str], input: &str| way.run(&kubeseal, words, input);
+        assert_eq!(successful(run(&["--fetch-cert"], "secret.json")), direct);
+        let sealed = successful(run(&[], "secret.json"));
+        fs::write(way.file("db.json"), &sealed).unwrap();
+        successful(run(&["--validate"], "db.json"));
+        let again = successful(run(&["--re-encrypt"], "db.json"));
+        let again: SealedSecret = serde_json::from_slice(&again).unwrap();
+        let sent: SealedSecret = serde_json::from_slice(&sealed).unwrap();
+        assert_eq!(again.spec, sent.spec, "it is for the newest key already");
 
-    std::fs::write(folder.join("db.json"), &sealed).unwrap();
-    let by_peer = |verb: &str, file: &str| {
-        let mut peer = Command::new(peer::peer_kubeseal());
-        peer.env("KUBECONFIG", plane.kubeconfig())
-            .args(["--controller-name", "sealed-secrets"])
-            .args(["--controller-namespace", namespace.name()])
-            .args([verb, "-o", "json"])
-            .stdin(File::open(folder.join(file)).unwrap());
-        peer.output().unwrap()
+        let mut moved = sent;
+        moved.metadata.name = Some("other".into());
+        fs::write(way.file("moved.json"), moved.to_document().to_string()).unwrap();
+        let refused = failed(run(&["--validate"], "moved.json"));
+        assert!(
+            refused.contains("unable to decrypt sealed secret: other"),
+            "{refused}"
+        );
+        let refused = failed(run(&["--re-encrypt"], "moved.json"));
+        assert!(refused.contains("unable to rotate secret"), "{refused}");
+
+        fs::write(way.file("sealed/db.json"), sealed).unwrap();
+        let value = way.file("secrets/shop/db/password");
+        let opened = until("the value is there", async || fs::read(&value).ok()).await;
+        assert_eq!(opened, b"hunter2");
+    }
+}
+
+#[tokio::test]
+async fn re_encrypting_a_file_replaces_it_and_a_bad_one_stays_as_it_is() {
+    let way = Way::new().await;
+    let run = |words: &[&str], input: &str| way.run(&binaries::kubeseal(), words, input);
+    let sealed = successful(run(&["-o", "yaml"], "secret.json"));
+    let file = way.file("db.yaml");
+    fs::write(&file, &sealed).unwrap();
+    let name = file.to_str().unwrap();
+    assert!(successful(run(&["--re-encrypt", "-f", name], "secret.json")).is_empty());
+    assert_eq!(
+        fs::read(&file).unwrap(),
+        sealed,
+        "for the newest key already"
+    );
+    // K1: the peer empties such a file.
+    let bad = [&sealed[..], b"---\nkind: [\n"].concat();
+    fs::write(&file, &bad).unwrap();
+    failed(run(&["--re-encrypt", "-f", name], "secret.json"));
+    assert_eq!(fs::read(&file).unwrap(), bad);
+    // K7: the peer finds nothing wrong with it.
+    fs::write(way.file("empty.yaml"), "").unwrap();
+    let said = failed(run(&["--validate"], "empty.yaml"));
+    assert!(said.contains("no SealedSecret found"), "{said}");
+}
+
+#[tokio::test]
+async fn what_is_wrong_on_the_way_is_named_with_a_next_step() {
+    let way = Way::new().await;
+    let ours = binaries::kubeseal();
+    let fetch = |words: &[&str]| {
+        let words: Vec<&str> = words.iter().copied().chain(["--fetch-cert"]).collect();
+        failed(way.run(&ours, &words, "secret.json"))
     };
-    successful(by_peer("--validate", "db.json"));
-    let again = successful(by_peer("--re-encrypt", "db.json"));
-    let again: SealedSecret = serde_json::from_slice(&again).unwrap();
-    let sent: SealedSecret = serde_json::from_slice(&sealed).unwrap();
-    assert_eq!(again.spec, sent.spec, "it is for the newest key already");
-    let mut moved = sent;
-    moved.metadata.name = Some("other".into());
-    std::fs::write(folder.join("moved.json"), moved.to_document().to_string()).unwrap();
-    let refused = by_peer("--validate", "moved.json");
-    let said = String::from_utf8_lossy(&refused.stderr);
-    assert!(said.contains("unable to decrypt sealed secret"), "{said}");
-
-    std::fs::write(folder.join("sealed/db.json"), sealed).unwrap();
-    let value = folder.join("secrets/shop/db/password");
-    let opened = || async { std::fs::read(&value).ok() };
-    assert_eq!(
-        tests::patience::until("the value is there", opened).await,
-        b"hunter2"
+    let said = fetch(&["--controller-name=absent"]);
+    assert!(
+        said.contains("cannot get sealed secret service: services \"absent\" not found"),
+        "{said}"
     );
+    assert!(said.contains("--controller-namespace"), "{said}");
+    let said = fetch(&["--context=absent"]);
+    assert!(said.contains("context \"absent\" does not exist"), "{said}");
+    let said = fetch(&["--server=https://127.0.0.1:1"]);
+    assert!(
+        said.contains("cannot be reached at https://127.0.0.1:1"),
+        "{said}"
+    );
+    let said = fetch(&["--token=nonsense"]);
+    assert!(
+        said.contains("Unauthorized") && !said.contains("nonsense"),
+        "{said}"
+    );
+
+    let bare = json!({ "metadata": { "name": "bare" }, "spec": { "clusterIP": "None" } });
+    let _: k8s_openapi::api::core::v1::Service = way.namespace.create_object(bare).await;
+    let said = fetch(&["--controller-name=bare"]);
+    assert!(said.contains("has no ports"), "{said}");
+}
+
+#[tokio::test]
+async fn rights_are_those_of_whom_the_flags_name() {
+    let way = Way::new().await;
+    let namespace = way.namespace.name();
+    let account = json!({ "metadata": { "name": "reader" } });
+    let _: ServiceAccount = way.namespace.create_object(account).await;
+    let rules = json!([{ "apiGroups": [""], "resources": ["services"], "verbs": ["get"] }]);
+    let role = json!({ "metadata": { "name": "reader" }, "rules": rules });
+    let _: Role = way.namespace.create_object(role).await;
+    let binding = json!({
+        "metadata": { "name": "reader" },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "reader" },
+        "subjects": [{ "kind": "ServiceAccount", "name": "reader", "namespace": namespace }],
+    });
+    let _: RoleBinding = way.namespace.create_object(binding).await;
+    let reader = format!("system:serviceaccount:{namespace}:reader");
+    let ours = binaries::kubeseal();
+    let as_reader = until("the role has spread", async || {
+        let words = ["--fetch-cert", "--as", &reader];
+        let said = failed(way.run(&ours, &words, "secret.json"));
+        (!said.contains("cannot get sealed secret service")).then_some(said)
+    })
+    .await;
+    assert!(as_reader.contains("RBAC forbids it"), "{as_reader}");
+    let words = [
+        "--fetch-cert",
+        "--as",
+        "nobody",
+        "--as-group",
+        "system:masters",
+    ];
+    successful(way.run(&ours, &words, "secret.json"));
+
+    let kubeconfig = way.plane.kubeconfig_of(namespace, "reader").await;
+    let own = failed(way.run_as(&ours, &kubeconfig, &["--fetch-cert"], "secret.json"));
+    assert!(own.contains("RBAC forbids it"), "{own}");
 }
 
 fn successful(output: Output) -> Vec<u8> {
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
     output.stdout
+}
+
+fn failed(output: Output) -> String {
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stdout.is_empty());
+    String::from_utf8(output.stderr).unwrap()
 }

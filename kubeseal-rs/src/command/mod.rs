@@ -4,11 +4,12 @@
 //! after, so that nothing is half-written when a verb fails.
 
 mod merge;
+mod online;
 mod raw;
 mod recover;
 mod secrets;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use shared::error_chain;
 use shared::key::Certificate;
@@ -18,6 +19,7 @@ use shared::unseal::UnsealError;
 use zeroize::Zeroizing;
 
 use crate::certificate::{self, SourceError, UseError};
+use crate::cluster::{Access, ClusterError, Controller};
 use crate::files::{self, FileError};
 use crate::kubeconfig::{self, KubeconfigError};
 use crate::report;
@@ -65,8 +67,10 @@ pub enum Command {
     },
     /// Print the certificate as it is.
     FetchCertificate {
-        /// `--cert`.
+        /// `--cert`; empty for the controller's.
         certificate: String,
+        /// Where the controller is.
+        access: Access,
     },
     /// Decrypt with backup keys.
     Recover {
@@ -74,9 +78,17 @@ pub enum Command {
         key_files: Vec<PathBuf>,
     },
     /// Ask the controller whether it can decrypt.
-    Validate,
+    Validate {
+        /// Where the controller is.
+        access: Access,
+        /// `--namespace`, for objects that name none.
+        namespace: Option<String>,
+    },
     /// Ask the controller to re-encrypt.
-    ReEncrypt,
+    ReEncrypt {
+        /// Where the controller is.
+        access: Access,
+    },
 }
 
 /// How to seal.
@@ -94,6 +106,8 @@ pub struct SealOptions {
     pub allow_empty_data: bool,
     /// Which kubeconfig names the namespace if nothing else does.
     pub kubeconfig: kubeconfig::Choice,
+    /// Where the controller is, if its certificate is needed.
+    pub access: Access,
 }
 
 /// Where the input comes from.
@@ -193,12 +207,27 @@ pub enum CommandError {
     /// Nothing to decrypt with.
     #[error("--recovery-unseal needs the private keys: pass --recovery-private-key FILE")]
     NoRecoveryKey,
-    /// Needs a cluster.
+    /// The controller cannot be asked.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// The controller says no. The peer's words, and what to look at.
     #[error(
-        "{0} is not yet possible in this version, since it needs the controller in a cluster; \
-         where the certificate is enough, pass it with --cert FILE or --cert URL"
+        "unable to decrypt sealed secret: {name}; it is for another certificate, or its name, namespace or scope \
+         are not those that it was sealed for"
     )]
-    NeedsCluster(&'static str),
+    CannotDecrypt {
+        /// Its name.
+        name: String,
+    },
+    /// Likewise.
+    #[error(
+        "unable to rotate secret: {name}; the controller cannot decrypt it: it is for another certificate, or its \
+         name, namespace or scope are not those that it was sealed for"
+    )]
+    CannotRotate {
+        /// Its name.
+        name: String,
+    },
 }
 
 /// Runs a request: reads, does, writes.
@@ -239,9 +268,12 @@ pub fn run(request: &Request, surroundings: &Surroundings) -> Result<(), Command
             let sealed = raw::seal(&certificate, options, from_files, surroundings)?;
             write_result(request, sealed.as_bytes())
         }
-        Command::FetchCertificate { certificate } => {
+        Command::FetchCertificate {
+            certificate,
+            access,
+        } => {
             check_input(request)?;
-            write_result(request, &read_certificate(certificate, "--fetch-cert")?)
+            write_result(request, &read_certificate(certificate, access)?)
         }
         Command::Recover { key_files } => {
             let input = Prepared::new(request, surroundings)?;
@@ -249,8 +281,23 @@ pub fn run(request: &Request, surroundings: &Surroundings) -> Result<(), Command
             let secrets = recover::unseal(&input.read()?, &ring, surroundings.now)?;
             write_result(request, &secrets::write(&secrets, output_format(request)?))
         }
-        Command::Validate => Err(CommandError::NeedsCluster("--validate")),
-        Command::ReEncrypt => Err(CommandError::NeedsCluster("--re-encrypt")),
+        Command::Validate { access, namespace } => {
+            let input = Prepared::new(request, surroundings)?;
+            let mut objects = online::read(&input.read()?)?;
+            online::fill_namespaces(&mut objects, namespace.as_ref(), access, surroundings)?;
+            online::validate(&objects, &Controller::find(access)?)
+        }
+        Command::ReEncrypt { access } => {
+            let input = Prepared::new(request, surroundings)?;
+            let objects = online::read(&input.read()?)?;
+            let (place, format) = online::target(request)?;
+            let rotated = online::rotate(&objects, &Controller::find(access)?)?;
+            let bytes = secrets::write(&rotated, format);
+            match place {
+                Some(path) => Ok(files::replace(path, &bytes)?),
+                None => report::print(&bytes).map_err(CommandError::Stdout),
+            }
+        }
     }
 }
 
@@ -296,9 +343,9 @@ fn check_input(request: &Request) -> Result<(), CommandError> {
     }
 }
 
-fn read_certificate(source: &str, what_for: &'static str) -> Result<Vec<u8>, CommandError> {
+fn read_certificate(source: &str, access: &Access) -> Result<Vec<u8>, CommandError> {
     if source.is_empty() {
-        return Err(CommandError::NeedsCluster(what_for));
+        return Ok(Controller::find(access)?.certificate()?);
     }
     Ok(certificate::read(source)?)
 }
@@ -307,7 +354,7 @@ fn sealing_certificate(
     options: &SealOptions,
     surroundings: &Surroundings,
 ) -> Result<Certificate, CommandError> {
-    let pem = read_certificate(&options.certificate, "sealing without --cert")?;
+    let pem = read_certificate(&options.certificate, &options.access)?;
     let (certificate, remarks) = certificate::parse(&pem, surroundings.now)?;
     for remark in &remarks {
         report::warn(remark);
@@ -326,10 +373,7 @@ pub enum Format {
 
 /// The ending `.yaml` or `.yml` of the output file wins over `--format`.
 fn output_format(request: &Request) -> Result<Format, CommandError> {
-    let name = request.output.as_ref().and_then(|path| path.file_name());
-    let ends =
-        |ending: &str| name.is_some_and(|n| n.as_encoded_bytes().ends_with(ending.as_bytes()));
-    if ends(".yaml") || ends(".yml") {
+    if request.output.as_deref().is_some_and(is_yaml) {
         return Ok(Format::Yaml);
     }
     match request.format.to_lowercase().as_str() {
@@ -337,6 +381,11 @@ fn output_format(request: &Request) -> Result<Format, CommandError> {
         "yaml" => Ok(Format::Yaml),
         _ => Err(CommandError::Format(request.format.clone())),
     }
+}
+
+fn is_yaml(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    name.ends_with(b".yaml") || name.ends_with(b".yml")
 }
 
 fn write_result(request: &Request, bytes: &[u8]) -> Result<(), CommandError> {

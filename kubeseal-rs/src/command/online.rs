@@ -1,0 +1,107 @@
+//! What the controller is asked: can you decrypt this, and seal it for your newest key?
+
+use std::path::Path;
+
+use serde_json::Value as Json;
+use shared::resource::SealedSecret;
+use shared::scope::Scope;
+
+use super::{CommandError, Format, Input, Request, is_yaml, output_format, secrets};
+use crate::cluster::{Access, Controller};
+use crate::kubeconfig::{self, Choice};
+use crate::surroundings::Surroundings;
+
+/// Every SealedSecret of the input; none is as wrong as a malformed one.
+pub(super) fn read(input: &[u8]) -> Result<Vec<SealedSecret>, CommandError> {
+    let objects = secrets::read_objects(input, SealedSecret::all_from_document)?;
+    if objects.is_empty() {
+        return Err(CommandError::NoSealedSecrets);
+    }
+    Ok(objects)
+}
+
+/// A file without namespace goes where `kubectl apply` would put it, and that is where it has to
+/// open.
+pub(super) fn fill_namespaces(
+    objects: &mut [SealedSecret],
+    namespace: Option<&String>,
+    access: &Access,
+    surroundings: &Surroundings,
+) -> Result<(), CommandError> {
+    let lacks = |sealed: &SealedSecret| {
+        let annotations = sealed.metadata.annotations.as_ref();
+        let scope = Scope::from_annotations(annotations);
+        sealed.namespace_or_empty().is_empty() && scope != Scope::ClusterWide
+    };
+    if !objects.iter().any(lacks) {
+        return Ok(());
+    }
+    let choice = Choice {
+        file: access.kubeconfig.clone(),
+        context: access.overrides.context.clone(),
+    };
+    let namespace = match namespace {
+        Some(namespace) => Some(namespace.clone()),
+        None => kubeconfig::namespace(&choice, surroundings)?,
+    };
+    for sealed in objects.iter_mut().filter(|sealed| lacks(sealed)) {
+        sealed.metadata.namespace.clone_from(&namespace);
+    }
+    Ok(())
+}
+
+/// Stops at the first that does not open.
+pub(super) fn validate(
+    objects: &[SealedSecret],
+    controller: &Controller,
+) -> Result<(), CommandError> {
+    for sealed in objects {
+        if !controller.verify(&sealed.to_document())? {
+            let name = sealed.name_or_empty().to_owned();
+            return Err(CommandError::CannotDecrypt { name });
+        }
+    }
+    Ok(())
+}
+
+/// All or nothing.
+pub(super) fn rotate(
+    objects: &[SealedSecret],
+    controller: &Controller,
+) -> Result<Vec<Json>, CommandError> {
+    let rotate_one = |sealed: &SealedSecret| {
+        let rotated = controller.rotate(&sealed.to_document())?;
+        let rotated = rotated.ok_or_else(|| CommandError::CannotRotate {
+            name: sealed.name_or_empty().to_owned(),
+        })?;
+        tidy(rotated)
+    };
+    objects.iter().map(rotate_one).collect()
+}
+
+/// Old controllers leave the kind out, and give times that are none.
+fn tidy(rotated: Json) -> Result<Json, CommandError> {
+    let what = "cannot re-encrypt secret";
+    let nonsense = |_| crate::cluster::ClusterError::Nonsense { what };
+    let mut sealed: SealedSecret = serde_json::from_value(rotated).map_err(nonsense)?;
+    sealed.metadata.creation_timestamp = None;
+    sealed.metadata.deletion_timestamp = None;
+    sealed.metadata.generation = None;
+    sealed.status = None;
+    Ok(sealed.to_document())
+}
+
+/// Without `--sealed-secret-file` an input file is replaced, in the form that its name ends with.
+pub(super) fn target(request: &Request) -> Result<(Option<&Path>, Format), CommandError> {
+    match (&request.output, &request.input) {
+        (None, Input::File(path)) => {
+            let format = if is_yaml(path) {
+                Format::Yaml
+            } else {
+                Format::Json
+            };
+            Ok((Some(path), format))
+        }
+        (output, _) => Ok((output.as_deref(), output_format(request)?)),
+    }
+}
