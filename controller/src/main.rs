@@ -3,23 +3,16 @@
 use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
-use controller::args::{Address, ClusterConfig, Config, Place, Stop};
+use controller::args::{ClusterConfig, Config, Place, Stop};
 use controller::cluster::{self, Cluster};
-use controller::http::reviews::Reviews;
-use controller::http::tls::{Identity, IdentityError};
-use controller::http::{Desk, Facts, Plain};
-use controller::metrics::Metrics;
+use controller::log;
+use controller::ports::{Authorised, PortError, Server};
 use controller::rounds::{self, Rounds};
-use controller::{http, log};
 use jiff::Timestamp;
 use shared::error_chain;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 /// Why the controller did not run to its end.
@@ -29,18 +22,10 @@ enum Failure {
     Directory(#[from] rounds::StartError),
     #[error(transparent)]
     Cluster(#[from] cluster::ConnectError),
-    #[error("--{flag}: cannot listen on {address}")]
-    Listen {
-        flag: &'static str,
-        address: String,
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Ports(#[from] PortError),
     #[error("the system refused what every process needs")]
     System(#[from] std::io::Error),
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
-    #[error("the metrics cannot be set up")]
-    Metrics(#[from] prometheus::Error),
 }
 
 /// 0: help, version, or ended by a signal. 1: cannot start. 2: wrong words.
@@ -88,36 +73,23 @@ fn run(config: &Config) -> ExitCode {
 
 /// The ports are opened before a key is made, so that a mistake there leaves no trace.
 async fn serve(config: &Config) -> Result<(), Failure> {
-    let server = Server {
-        listener: listen("listen-addr", &config.listen).await?,
-        metrics_listener: listen("listen-metrics-addr", &config.listen_metrics).await?,
-        metrics: Arc::new(Metrics::new(config.omits_names)?),
-        config,
-    };
+    let server = Server::open(config).await?;
     let mut signals = Signals::new()?;
     match &config.place {
-        Place::Directory(directory) => on_directory(server, directory, &mut signals).await,
-        Place::Cluster(place) => in_cluster(server, place, &mut signals).await,
+        Place::Directory(directory) => on_directory(config, server, directory, &mut signals).await,
+        Place::Cluster(place) => in_cluster(config, server, place, &mut signals).await,
     }
-}
-
-async fn listen(flag: &'static str, address: &Address) -> Result<TcpListener, Failure> {
-    let listener = http::bind(address).await;
-    listener.map_err(|source| Failure::Listen {
-        flag,
-        address: address.to_string(),
-        source,
-    })
 }
 
 /// Served when the keys are there, so that the first answer has a certificate.
 async fn on_directory(
+    config: &Config,
     server: Server<'_>,
     directory: &Path,
     signals: &mut Signals,
 ) -> Result<(), Failure> {
-    let metrics = Arc::clone(&server.metrics);
-    let mut rounds = Rounds::start(server.config, directory, metrics, Timestamp::now()).await?;
+    let metrics = server.metrics();
+    let mut rounds = Rounds::start(config, directory, metrics, Timestamp::now()).await?;
     let server = server.start(rounds.facts(), None);
     loop {
         let next = rounds.round(Timestamp::now()).await;
@@ -132,20 +104,13 @@ async fn on_directory(
 }
 
 async fn in_cluster(
+    config: &Config,
     server: Server<'_>,
     place: &ClusterConfig,
     signals: &mut Signals,
 ) -> Result<(), Failure> {
-    let metrics = Arc::clone(&server.metrics);
-    let mut cluster = Cluster::new(server.config, place, metrics).await?;
-    let authorised = match &server.config.listen_authorised {
-        Some(address) => Some(Authorised {
-            listener: listen("listen-authorized-addr", address).await?,
-            identity: Identity::new(cluster.own_namespace(), Timestamp::now())?,
-            reviews: cluster.reviews(),
-        }),
-        None => None,
-    };
+    let mut cluster = Cluster::new(config, place, server.metrics()).await?;
+    let authorised = Authorised::open(config, &cluster, Timestamp::now()).await?;
     let server = server.start(cluster.facts(), authorised);
     work(&mut cluster, signals).await;
     server.end().await;
@@ -195,135 +160,6 @@ async fn end([term, int]: &mut [Signal; 2]) {
     tokio::select! {
         _ = term.recv() => {}
         _ = int.recv() => {}
-    }
-}
-
-/// Ports that are open and not yet served.
-struct Server<'a> {
-    listener: TcpListener,
-    metrics_listener: TcpListener,
-    metrics: Arc<Metrics>,
-    config: &'a Config,
-}
-
-/// The port of callers with a token.
-struct Authorised {
-    listener: TcpListener,
-    identity: Identity,
-    reviews: Reviews,
-}
-
-/// Ports that are served.
-struct Serving {
-    end: watch::Sender<bool>,
-    tasks: JoinSet<()>,
-}
-
-impl Server<'_> {
-    fn start(self, facts: Facts, authorised: Option<Authorised>) -> Serving {
-        let (end, ended) = watch::channel(false);
-        let (config, limits) = (self.config, self.limits());
-        let plain = Plain {
-            desk: (!config.plain_certificate_only).then(|| self.desk()),
-            authority: authorised.as_ref().map(|a| a.identity.authority.clone()),
-        };
-        let main = http::router(facts.clone(), plain, Arc::clone(&self.metrics));
-        let metrics = http::metrics_router(Arc::clone(&self.metrics));
-        let mut tasks = JoinSet::new();
-        if let Some(authorised) = authorised {
-            let task = authorised.serve(facts, self.desk(), &self.metrics, limits, ended.clone());
-            tasks.spawn(task);
-        }
-        announce("HTTP server serving", &self.listener);
-        announce("HTTP metrics server serving", &self.metrics_listener);
-        tasks.spawn(http::serve(
-            self.listener,
-            None,
-            main,
-            limits,
-            ended.clone(),
-        ));
-        tasks.spawn(http::serve(
-            self.metrics_listener,
-            None,
-            metrics,
-            limits,
-            ended,
-        ));
-        Serving { end, tasks }
-    }
-
-    fn limits(&self) -> http::Limits {
-        http::Limits {
-            read: self.config.read_timeout,
-            write: self.config.write_timeout,
-        }
-    }
-
-    fn desk(&self) -> Desk {
-        let legacy = self.config.policy.rules.accept_legacy;
-        Desk::new(self.config.rate, self.config.read_timeout, legacy)
-    }
-}
-
-impl Authorised {
-    /// Serves if this controller may ask the API server about its callers. Until that is known the
-    /// port is open and mute.
-    fn serve(
-        self,
-        facts: Facts,
-        desk: Desk,
-        metrics: &Arc<Metrics>,
-        limits: http::Limits,
-        mut ended: watch::Receiver<bool>,
-    ) -> impl Future<Output = ()> + Send + use<> {
-        let metrics = Arc::clone(metrics);
-        async move {
-            tokio::select! {
-                _ = ended.wait_for(|ended| *ended) => return,
-                may = may_ask(&self.reviews) => if !may {
-                    return;
-                },
-            }
-            announce(
-                "HTTPS server for authorized callers serving",
-                &self.listener,
-            );
-            let tls = Some(self.identity.acceptor());
-            let router = http::authorised_router(facts, desk, self.reviews, metrics);
-            http::serve(self.listener, tls, router, limits, ended).await;
-        }
-    }
-}
-
-/// Asks until there is an answer.
-async fn may_ask(reviews: &Reviews) -> bool {
-    loop {
-        match reviews.missing_right().await {
-            Ok(None) => return true,
-            Ok(Some(resource)) => {
-                error!(
-                    "--listen-authorized-addr: not served, because this controller may not create {resource}; \
-                     bind its account to the ClusterRole system:auth-delegator"
-                );
-                return false;
-            }
-            Err(_) => tokio::time::sleep(Duration::from_secs(5)).await,
-        }
-    }
-}
-
-fn announce(what: &str, listener: &TcpListener) {
-    if let Ok(address) = listener.local_addr() {
-        info!(addr = %address, "{what}");
-    }
-}
-
-impl Serving {
-    async fn end(self) {
-        info!("Shutting down");
-        self.end.send_replace(true);
-        self.tasks.join_all().await;
     }
 }
 

@@ -1,0 +1,217 @@
+//! The ports of a controller: plain, metrics, and that of callers with a token.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing::{error, info};
+
+use crate::args::{Address, Config};
+use crate::cluster::Cluster;
+use crate::http::reviews::Reviews;
+use crate::http::tls::{Identity, IdentityError};
+use crate::http::{self, Desk, Facts, Plain};
+use crate::metrics::Metrics;
+
+/// A port cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum PortError {
+    /// It is taken, or not ours to open.
+    #[error("--{flag}: cannot listen on {address}")]
+    Listen {
+        /// The flag that names it.
+        flag: &'static str,
+        /// The address.
+        address: String,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// It has no certificate.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// There is nothing to count with.
+    #[error("the metrics cannot be set up")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// Ports that are open and not yet served.
+pub struct Server<'a> {
+    listener: TcpListener,
+    metrics_listener: TcpListener,
+    metrics: Arc<Metrics>,
+    config: &'a Config,
+}
+
+/// The port of callers with a token.
+pub struct Authorised {
+    listener: TcpListener,
+    identity: Identity,
+    reviews: Reviews,
+}
+
+/// Ports that are served.
+pub struct Serving {
+    end: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+impl<'a> Server<'a> {
+    /// Opens the plain port and that of the metrics.
+    ///
+    /// # Errors
+    ///
+    /// [`PortError`].
+    pub async fn open(config: &'a Config) -> Result<Self, PortError> {
+        Ok(Self {
+            listener: listen("listen-addr", &config.listen).await?,
+            metrics_listener: listen("listen-metrics-addr", &config.listen_metrics).await?,
+            metrics: Arc::new(Metrics::new(config.omits_names)?),
+            config,
+        })
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.metrics)
+    }
+
+    /// Serves.
+    pub fn start(self, facts: Facts, authorised: Option<Authorised>) -> Serving {
+        let (end, ended) = watch::channel(false);
+        let (config, limits) = (self.config, self.limits());
+        let plain = Plain {
+            desk: (!config.plain_certificate_only).then(|| self.desk()),
+            authority: authorised.as_ref().map(|a| a.identity.authority.clone()),
+        };
+        let main = http::router(facts.clone(), plain, Arc::clone(&self.metrics));
+        let metrics = http::metrics_router(Arc::clone(&self.metrics));
+        let mut tasks = JoinSet::new();
+        if let Some(authorised) = authorised {
+            let task = authorised.serve(facts, self.desk(), &self.metrics, limits, ended.clone());
+            tasks.spawn(task);
+        }
+        announce("HTTP server serving", &self.listener);
+        announce("HTTP metrics server serving", &self.metrics_listener);
+        tasks.spawn(http::serve(
+            self.listener,
+            None,
+            main,
+            limits,
+            ended.clone(),
+        ));
+        tasks.spawn(http::serve(
+            self.metrics_listener,
+            None,
+            metrics,
+            limits,
+            ended,
+        ));
+        Serving { end, tasks }
+    }
+
+    fn limits(&self) -> http::Limits {
+        http::Limits {
+            read: self.config.read_timeout,
+            write: self.config.write_timeout,
+        }
+    }
+
+    fn desk(&self) -> Desk {
+        let legacy = self.config.policy.rules.accept_legacy;
+        Desk::new(self.config.rate, self.config.read_timeout, legacy)
+    }
+}
+
+impl Authorised {
+    /// Opens the port, if there is to be one.
+    ///
+    /// # Errors
+    ///
+    /// [`PortError`].
+    pub async fn open(
+        config: &Config,
+        cluster: &Cluster,
+        now: Timestamp,
+    ) -> Result<Option<Self>, PortError> {
+        let Some(address) = &config.listen_authorised else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            listener: listen("listen-authorized-addr", address).await?,
+            identity: Identity::new(cluster.own_namespace(), now)?,
+            reviews: cluster.reviews(),
+        }))
+    }
+
+    /// Serves if this controller may ask the API server about its callers. Until that is known the
+    /// port is open and mute.
+    fn serve(
+        self,
+        facts: Facts,
+        desk: Desk,
+        metrics: &Arc<Metrics>,
+        limits: http::Limits,
+        mut ended: watch::Receiver<bool>,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let metrics = Arc::clone(metrics);
+        async move {
+            tokio::select! {
+                _ = ended.wait_for(|ended| *ended) => return,
+                may = may_ask(&self.reviews) => if !may {
+                    return;
+                },
+            }
+            announce(
+                "HTTPS server for authorized callers serving",
+                &self.listener,
+            );
+            let tls = Some(self.identity.acceptor());
+            let router = http::authorised_router(facts, desk, self.reviews, metrics);
+            http::serve(self.listener, tls, router, limits, ended).await;
+        }
+    }
+}
+
+/// Asks until there is an answer.
+async fn may_ask(reviews: &Reviews) -> bool {
+    loop {
+        match reviews.missing_right().await {
+            Ok(None) => return true,
+            Ok(Some(resource)) => {
+                error!(
+                    "--listen-authorized-addr: not served, because this controller may not create {resource}; \
+                     bind its account to the ClusterRole system:auth-delegator"
+                );
+                return false;
+            }
+            Err(_) => tokio::time::sleep(Duration::from_secs(5)).await,
+        }
+    }
+}
+
+fn announce(what: &str, listener: &TcpListener) {
+    if let Ok(address) = listener.local_addr() {
+        info!(addr = %address, "{what}");
+    }
+}
+
+impl Serving {
+    /// Lets requests finish for a while.
+    pub async fn end(self) {
+        info!("Shutting down");
+        self.end.send_replace(true);
+        self.tasks.join_all().await;
+    }
+}
+
+async fn listen(flag: &'static str, address: &Address) -> Result<TcpListener, PortError> {
+    let listener = http::bind(address).await;
+    listener.map_err(|source| PortError::Listen {
+        flag,
+        address: address.to_string(),
+        source,
+    })
+}
