@@ -16,13 +16,21 @@
 //! | [`session`] | rules and certificates of one run, each read once |
 //! | [`settings`] | which certificate, scope and namespace apply to one file |
 //! | [`sealing`] | a Secret → a SealedSecret under these settings |
+//! | [`values`], [`names`] | values on their way in; what may be called how |
+//! | [`destination`] | where a new SealedSecret goes |
 //! | [`walk`] | finding manifests below folders, as Git sees them |
 
 pub mod config;
+pub mod create;
+pub mod destination;
 pub mod files;
+pub mod generate;
+pub mod import;
+pub mod names;
 pub mod sealing;
 pub mod session;
 pub mod settings;
+pub mod values;
 pub mod walk;
 
 use anyhow::Result;
@@ -51,6 +59,9 @@ pub enum Outcome {
 pub fn run(command: &Command, surroundings: &Surroundings) -> Result<Outcome> {
     match command {
         Command::Files(words) => files::run(words, surroundings),
+        Command::Create(words) => create::run(words, surroundings),
+        Command::Generate(words) => generate::run(words, surroundings),
+        Command::Import(words) => import::run(words, surroundings),
         Command::Config(words) => config::run(words, surroundings),
     }
 }

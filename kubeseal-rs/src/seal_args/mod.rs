@@ -2,7 +2,11 @@
 //! same name in [`crate::seal`] that does it.
 
 mod config;
+mod create;
+mod destination;
 mod files;
+mod generate;
+mod import;
 mod sealing;
 
 use std::ffi::OsString;
@@ -12,7 +16,11 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use flags::Stop;
 
 pub use config::{Config, ConfigVerb, Explain};
+pub use create::{Create, Like};
+pub use destination::Destination;
 pub use files::Files;
+pub use generate::Generate;
+pub use import::{Import, ImportDotenv, ImportFrom, ImportList, ImportSecret, ImportSops};
 pub use sealing::Sealing;
 
 /// What can be asked for.
@@ -21,6 +29,12 @@ pub enum Command {
     /// Seal files: what is done where no command is named.
     #[command(skip)]
     Files(Files),
+    /// Make a SealedSecret of values, without a Secret in between
+    Create(Create),
+    /// Make a SealedSecret of random values that nobody has seen
+    Generate(Generate),
+    /// Bring what exists: .env files, sops, Secrets of a cluster
+    Import(Import),
     /// Tell which rule of .seal.yaml applies to a file
     Config(Config),
 }
