@@ -4,10 +4,13 @@
 mod config;
 mod create;
 mod destination;
+mod diff;
 mod files;
 mod generate;
 mod import;
+mod lint;
 mod sealing;
+mod view;
 
 use std::ffi::OsString;
 
@@ -18,10 +21,13 @@ use flags::Stop;
 pub use config::{Config, ConfigVerb, Explain};
 pub use create::{Create, Like};
 pub use destination::Destination;
+pub use diff::Diff;
 pub use files::Files;
 pub use generate::Generate;
 pub use import::{Import, ImportDotenv, ImportFrom, ImportList, ImportSecret, ImportSops};
+pub use lint::{Lint, LintFormat};
 pub use sealing::Sealing;
+pub use view::View;
 
 /// What can be asked for.
 #[derive(Debug, Subcommand)]
@@ -35,6 +41,12 @@ pub enum Command {
     Generate(Generate),
     /// Bring what exists: .env files, sops, Secrets of a cluster
     Import(Import),
+    /// Show what stands in sealed files, without values
+    View(View),
+    /// Show what became of sealed items since a commit
+    Diff(Diff),
+    /// Find what is wrong in a tree, without a cluster
+    Lint(Lint),
     /// Tell which rule of .seal.yaml applies to a file
     Config(Config),
 }
@@ -60,8 +72,8 @@ Exit codes: 0 done, 1 a check has findings (lint, diff --exit-code), 2 it failed
 A failed command has written nothing.
 
 Examples:
-  seal --cert cert.pem -i db.yaml
-  seal --cert cert.pem < db.yaml > db.sealed.yaml";
+  seal --cert cert.pem -i secret.yaml
+  seal --cert cert.pem < secret.yaml > db.sealed.yaml";
 
 /// Reads the words of the command line, the program's name first.
 ///
