@@ -7,9 +7,15 @@ use flags::Stop;
 use shared::error_chain;
 
 use crate::command::CommandError;
+use crate::seal::Outcome;
+use crate::surroundings::Surroundings;
 
 /// Exit code for words that cannot be understood.
 const USAGE: u8 = 2;
+/// Exit codes of `seal`: a check has findings; it failed. As with grep and diff, so that a script can
+/// tell the two apart.
+const FINDINGS: u8 = 1;
+const FAILED: u8 = 2;
 
 /// Says a sentence that is not the result.
 pub fn say(sentence: &str) {
@@ -32,6 +38,18 @@ pub fn finish(result: Result<(), CommandError>) -> ExitCode {
     }
 }
 
+/// Ends a run of `seal`: 0, 1 if a check has findings, or 2 with the error and its causes.
+pub fn finish_seal(result: anyhow::Result<Outcome>) -> ExitCode {
+    match result {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Findings) => ExitCode::from(FINDINGS),
+        Err(error) => {
+            eprintln!("error: {}", error_chain(error.as_ref()));
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
 /// Ends a run that never began.
 pub fn stop(stop: Stop) -> ExitCode {
     match stop {
@@ -46,6 +64,48 @@ pub fn stop(stop: Stop) -> ExitCode {
         Stop::Refused(text) => {
             eprintln!("error: {text}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// Colour, where a person reads and wants it: on a terminal that has colours, unless `NO_COLOR` is set.
+#[derive(Debug, Clone, Copy)]
+pub struct Paint {
+    on: bool,
+}
+
+impl Paint {
+    /// For what goes to stdout.
+    pub fn for_stdout(surroundings: &Surroundings) -> Self {
+        let dumb = surroundings
+            .variable("TERM")
+            .is_none_or(|term| term == "dumb");
+        let unwanted = surroundings.filled_variable("NO_COLOR").is_some();
+        Self {
+            on: surroundings.stdout_is_terminal && !dumb && !unwanted,
+        }
+    }
+
+    /// What is wrong or gone.
+    pub fn red(self, text: &str) -> String {
+        self.colour("31", text)
+    }
+
+    /// What is new.
+    pub fn green(self, text: &str) -> String {
+        self.colour("32", text)
+    }
+
+    /// What to look at.
+    pub fn yellow(self, text: &str) -> String {
+        self.colour("33", text)
+    }
+
+    fn colour(self, code: &str, text: &str) -> String {
+        if self.on {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
         }
     }
 }

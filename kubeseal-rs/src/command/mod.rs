@@ -25,6 +25,7 @@ use crate::kubeconfig::{self, KubeconfigError};
 use crate::report;
 use crate::surroundings::Surroundings;
 
+pub(crate) use recover::read_keys;
 pub use secrets::ManifestError;
 
 /// One run.
@@ -363,7 +364,7 @@ fn sealing_certificate(
 }
 
 /// How documents are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     /// Indented JSON, one object after the other.
     Json,
