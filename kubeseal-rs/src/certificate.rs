@@ -71,6 +71,11 @@ pub fn read(source: &str) -> Result<Vec<u8>, SourceError> {
     }
 }
 
+/// Is this a URL rather than a file?
+pub fn is_url(source: &str) -> bool {
+    scheme(source).is_some()
+}
+
 /// What stands before the colon of a URL, in small letters; one letter is a Windows drive.
 fn scheme(source: &str) -> Option<String> {
     let (scheme, _) = source.split_once(':')?;

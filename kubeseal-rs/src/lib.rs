@@ -4,9 +4,13 @@
 //! |---|---|
 //! | [`kubeseal_args`] | the peer's flags and variables → a [`command::Command`] |
 //! | [`command`] | running it |
+//! | [`seal_args`] | the words of `seal` → a [`seal_args::Command`] |
+//! | [`seal`] | running it: one module for each command |
+//! | [`rules`] | `.seal.yaml`: how files on some path are sealed |
 //! | [`certificate`] | where the certificate comes from: file or URL |
 //! | [`cluster`] | the controller, through the API server |
 //! | [`kubeconfig`] | the namespace of the current context, without a Kubernetes client |
+//! | [`git`], [`programs`] | the work tree around a file; other people's programs |
 //! | [`files`] | stdin and files in; files out, all or nothing |
 //! | [`surroundings`] | clock, environment and terminal, in one place |
 //! | [`report`] | error chain, hints, exit code |
@@ -15,7 +19,12 @@ pub mod certificate;
 pub mod cluster;
 pub mod command;
 pub mod files;
+pub mod git;
 pub mod kubeconfig;
 pub mod kubeseal_args;
+pub mod programs;
 pub mod report;
+pub mod rules;
+pub mod seal;
+pub mod seal_args;
 pub mod surroundings;

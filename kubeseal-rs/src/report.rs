@@ -7,9 +7,14 @@ use flags::Stop;
 use shared::error_chain;
 
 use crate::command::CommandError;
+use crate::seal::Outcome;
 
 /// Exit code for words that cannot be understood.
 const USAGE: u8 = 2;
+/// Exit codes of `seal`: a check has findings; it failed. As with grep and diff, so that a script can
+/// tell the two apart.
+const FINDINGS: u8 = 1;
+const FAILED: u8 = 2;
 
 /// Says a sentence that is not the result.
 pub fn say(sentence: &str) {
@@ -28,6 +33,18 @@ pub fn finish(result: Result<(), CommandError>) -> ExitCode {
         Err(error) => {
             eprintln!("error: {}", error_chain(&error));
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// Ends a run of `seal`: 0, 1 if a check has findings, or 2 with the error and its causes.
+pub fn finish_seal(result: anyhow::Result<Outcome>) -> ExitCode {
+    match result {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Findings) => ExitCode::from(FINDINGS),
+        Err(error) => {
+            eprintln!("error: {}", error_chain(error.as_ref()));
+            ExitCode::from(FAILED)
         }
     }
 }

@@ -15,6 +15,7 @@
 //! | [`key_ring`] | ordered keys: the newest seals, any opens |
 //! | [`renewal`] | newest key + policy + now → due, or when next |
 //! | [`resource`] | SealedSecret on the wire; every annotation and label name |
+//! | [`hints`] | which certificate sealed each item: advice in an annotation |
 //! | [`secret`] | a Secret with its plain values |
 //! | [`manifest`] | YAML/JSON bytes ↔ documents |
 //! | [`seal`] | Secret + certificate + scope → SealedSecret |
@@ -24,6 +25,7 @@
 
 pub mod base64;
 pub mod envelope;
+pub mod hints;
 pub mod key;
 pub mod key_ring;
 pub mod key_secret;

@@ -8,13 +8,13 @@ use crate::plain::Plain;
 use crate::resource::SealedSecret;
 use crate::seal::{SealError, seal};
 use crate::unseal::{self, Contents, UnsealError};
-use crate::{base64, envelope};
+use crate::{base64, envelope, hints};
 
 /// A SealedSecret that every key but the newest may be lost for.
 #[derive(Debug)]
 pub struct Resealed {
     /// It, without status and without what only a server writes. Both blocks of metadata and the
-    /// template are as they were.
+    /// template are as they were, but for the key hints of items that were sealed anew.
     pub sealed: SealedSecret,
     /// Items that were sealed anew; those that already were for the newest key are as they were.
     pub changed: usize,
@@ -96,10 +96,20 @@ fn seal_items<'a>(
     rng: &mut impl CryptoRng,
 ) -> Result<usize, SealError> {
     let (label, mut changed) = (unseal::label(sealed), 0);
+    let mut hints = hints::read(sealed.metadata.annotations.as_ref());
     for (item, value) in items {
         let text = base64::encode(&envelope::seal(key, &label, value.expose(), rng)?);
         sealed.spec.encrypted_data.insert(item.clone(), text);
+        if let Some(hint) = hints.get_mut(item) {
+            *hint = key.fingerprint().clone();
+        }
         changed += 1;
+    }
+    if let Some(annotations) = sealed.metadata.annotations.as_mut()
+        && changed > 0
+        && !hints.is_empty()
+    {
+        hints::annotate(annotations, &hints);
     }
     Ok(changed)
 }
@@ -210,6 +220,18 @@ mod tests {
             resealed(&sealed, &both),
             Err(ResealError::Unseal(_))
         ));
+    }
+
+    #[test]
+    fn key_hints_follow_the_items() {
+        let (old, both) = rings();
+        let mut sealed = sealed_for(&old, Scope::Strict);
+        let fingerprint = |ring: &KeyRing| ring.newest().unwrap().fingerprint().clone();
+        let hints = [("a".to_owned(), fingerprint(&old))].into();
+        hints::annotate(sealed.metadata.annotations.get_or_insert_default(), &hints);
+        let resealed = resealed(&sealed, &both).unwrap().sealed;
+        let hints = hints::read(resealed.metadata.annotations.as_ref());
+        assert_eq!(hints, [("a".to_owned(), fingerprint(&both))].into());
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub const KEY_LABEL: &str = "sealedsecrets.bitnami.com/sealed-secrets-key";
 pub const KEY_ACTIVE: &str = "active";
 /// On the newest key Secret, with the value `true`: a key is made to follow it.
 pub const RENEW_ANNOTATION: &str = "sealedsecrets.bitnami.com/renew";
+/// On a SealedSecret: which certificate each item was sealed with. See [`crate::hints`].
+pub const KEY_HINTS_ANNOTATION: &str = "sealedsecrets.bitnami.com/key-hints";
 /// Annotations with a copy of the whole Secret, which sealing must not carry along.
 pub const LAST_APPLIED_ANNOTATIONS: [&str; 2] = [
     "kubectl.kubernetes.io/last-applied-configuration",
@@ -165,8 +167,17 @@ impl SealedSecret {
         let nodes = document.root.list_items(&["List", "SealedSecretList"]);
         let sealed = nodes
             .into_iter()
-            .map(|node| read_sealed_secret(node, &mut reading));
+            .map(|node| Self::from_node(node, &mut reading));
         Ok((sealed.collect::<Result<_, _>>()?, reading.coerced))
+    }
+
+    /// Reads one object, which may stand in a list of objects of several kinds.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::all_from_document`].
+    pub fn from_node(node: &Node, reading: &mut Reading) -> Result<Self, DocumentError> {
+        read_sealed_secret(node, reading)
     }
 
     /// The document as the peer writes it: field order of its types, no status, no generated

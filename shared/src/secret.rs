@@ -50,8 +50,17 @@ impl Secret {
         let nodes = document.root.list_items(&["List", "SecretList"]);
         nodes
             .into_iter()
-            .map(|node| read_secret(node, reading))
+            .map(|node| Self::from_node(node, reading))
             .collect()
+    }
+
+    /// Reads one object, which may stand in a list of objects of several kinds.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::all_from_document`].
+    pub fn from_node(node: &Node, reading: &mut Reading) -> Result<Self, DocumentError> {
+        read_secret(node, reading)
     }
 
     /// The document as the peer writes it. **It holds the plain values** in base64.

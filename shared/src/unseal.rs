@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use rand::CryptoRng;
 
 use crate::base64::{self, Base64Error};
+use crate::hints::{self, Hints};
 use crate::key::Fingerprint;
 use crate::key_ring::{KeyRing, NoKey};
 use crate::manifest;
@@ -175,7 +176,10 @@ pub(crate) fn open(
     let label = label(sealed);
     let items = &sealed.spec.encrypted_data;
     match &sealed.spec.data {
-        None => Ok(Contents::Items(open_items(items, ring, &label)?)),
+        None => {
+            let hints = hints::read(sealed.metadata.annotations.as_ref());
+            Ok(Contents::Items(open_items(items, ring, &label, &hints)?))
+        }
         Some(_) if !accept_legacy => Err(UnsealError::LegacyRefused),
         Some(_) if !items.is_empty() => Err(UnsealError::BothForms),
         Some(data) => unseal_legacy(data, ring, &label).map(|u| Contents::Legacy(Box::new(u))),
@@ -213,18 +217,19 @@ fn fill(
 
 pub(crate) type Opened = (BTreeMap<String, Plain>, BTreeMap<String, Fingerprint>);
 
-/// Tries the key that opened the previous item first: the items of one object were mostly sealed
-/// together.
+/// Tries the key that the hint names first, else the one that opened the previous item: the items of
+/// one object were mostly sealed together.
 fn open_items(
     items: &BTreeMap<String, String>,
     ring: &KeyRing,
     label: &Label,
+    hints: &Hints,
 ) -> Result<Opened, ItemErrors> {
     let mut opened = Opened::default();
     let mut errors = Vec::new();
     let mut last = None;
     for (key, text) in items {
-        match open_item(text, ring, label, last.as_ref()) {
+        match open_item(text, ring, label, hints.get(key).or(last.as_ref())) {
             Ok((plain, fingerprint)) => {
                 opened.0.insert(key.clone(), plain);
                 opened.1.insert(key.clone(), fingerprint.clone());
@@ -371,6 +376,20 @@ mod tests {
         assert_eq!(unsealed.secret.data["b"].expose(), b"");
         assert_eq!(
             &unsealed.sealed_by["b"],
+            ring.newest().unwrap().fingerprint()
+        );
+    }
+
+    #[test]
+    fn a_false_key_hint_changes_nothing() {
+        let ring = ring();
+        let mut sealed = object(&[("a", sealed_value(&ring, b"x"))]);
+        let other = new_test_key(2).pair.fingerprint().clone();
+        let annotations = sealed.metadata.annotations.get_or_insert_default();
+        hints::annotate(annotations, &[("a".to_owned(), other)].into());
+        let unsealed = open(&sealed, &ring).unwrap();
+        assert_eq!(
+            &unsealed.sealed_by["a"],
             ring.newest().unwrap().fingerprint()
         );
     }

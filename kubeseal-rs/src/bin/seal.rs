@@ -1,22 +1,14 @@
-//! Daily work on sealed files and trees. Its commands come with their own milestone; until then it
-//! says so.
+//! Daily work on sealed files and trees.
 
 use std::process::ExitCode;
 
-const USAGE: &str = "\
-seal: daily work on sealed secrets
-
-This version has no commands of its own yet. What works today without a cluster is in `kubeseal`:
-  kubeseal --cert cert.pem < secret.yaml > sealed.yaml
-See `kubeseal --help`.
-";
+use kubeseal_rs::surroundings::Surroundings;
+use kubeseal_rs::{report, seal, seal_args};
 
 fn main() -> ExitCode {
-    let asked = std::env::args().nth(1);
-    if matches!(asked.as_deref(), Some("--help" | "-h" | "help")) {
-        print!("{USAGE}");
-        return ExitCode::SUCCESS;
+    let surroundings = Surroundings::of_this_process();
+    match seal_args::parse(std::env::args_os()) {
+        Ok(command) => report::finish_seal(seal::run(&command, &surroundings)),
+        Err(stop) => report::stop(stop),
     }
-    eprint!("{USAGE}");
-    ExitCode::from(2)
 }

@@ -363,7 +363,7 @@ fn sealing_certificate(
 }
 
 /// How documents are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     /// Indented JSON, one object after the other.
     Json,

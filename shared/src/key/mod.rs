@@ -11,7 +11,7 @@ mod private;
 mod public;
 
 pub use certificate::{Certificate, CertificateError, Validity};
-pub use fingerprint::Fingerprint;
+pub use fingerprint::{Fingerprint, MalformedFingerprint};
 pub use generate::{GenerateError, KeySize, KeySpec, NewKey, UnknownKeySize};
 pub use private::{PrivateKey, PrivateKeyError, private_key_operations};
 pub use public::{PublicKey, PublicKeyError};

@@ -1,0 +1,88 @@
+//! The Git work tree around a file. Git's own rules are asked of the user's `git`, found in `PATH`
+//! and never in the current folder; it is given no value.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Git cannot be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum GitError {
+    /// There is no `git`.
+    #[error("there is no `git` in PATH, and this needs it")]
+    Missing,
+    /// It cannot be started.
+    #[error("git cannot be started")]
+    Start(#[source] std::io::Error),
+    /// It says no.
+    #[error("git {verb}: {said}")]
+    Refused {
+        /// What was asked.
+        verb: String,
+        /// Its first line.
+        said: String,
+    },
+}
+
+/// The root of the work tree that a folder lies in: the nearest parent with a `.git`.
+pub fn work_tree(folder: &Path) -> Option<PathBuf> {
+    let root = folder.ancestors().find(|above| above.join(".git").exists());
+    root.map(Path::to_owned)
+}
+
+/// Runs `git` in a folder and gives what it prints.
+///
+/// # Errors
+///
+/// [`GitError`].
+pub fn ask<I: AsRef<OsStr>>(folder: &Path, words: &[I]) -> Result<Vec<u8>, GitError> {
+    let output = command(folder, words)?.output().map_err(GitError::Start)?;
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(GitError::Refused {
+        verb: words
+            .first()
+            .map_or_else(String::new, |w| w.as_ref().to_string_lossy().into_owned()),
+        said: said.lines().next().unwrap_or("it failed").to_owned(),
+    })
+}
+
+/// Does Git leave this file alone, because a `.gitignore` names it and it is not committed? Not if
+/// there is no `git` to ask.
+pub fn ignores(file: &Path) -> bool {
+    let folder = file.parent().unwrap_or(Path::new("."));
+    ask(
+        folder,
+        &[
+            OsStr::new("check-ignore"),
+            OsStr::new("-q"),
+            file.as_os_str(),
+        ],
+    )
+    .is_ok()
+}
+
+/// Is the file committed, or about to be?
+pub fn tracks(file: &Path) -> bool {
+    let folder = file.parent().unwrap_or(Path::new("."));
+    let words = ["ls-files", "--error-unmatch", "--"].map(OsStr::new);
+    ask(folder, &[&words[..], &[file.as_os_str()]].concat()).is_ok()
+}
+
+fn command<I: AsRef<OsStr>>(folder: &Path, words: &[I]) -> Result<Command, GitError> {
+    let program = crate::programs::find("git").ok_or(GitError::Missing)?;
+    let mut command = Command::new(program);
+    command
+        .arg("-C")
+        .arg(if folder.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            folder
+        })
+        .args(words)
+        .env("GIT_OPTIONAL_LOCKS", "0")
+        .stdin(Stdio::null());
+    Ok(command)
+}

@@ -1,0 +1,82 @@
+//! Finding the `.seal.yaml` that speaks for a file.
+
+use std::path::{Path, PathBuf};
+
+use super::{Rule, Rules, RulesError, parse};
+use crate::files::{self, FileError};
+use crate::git;
+
+/// Name of the file.
+pub const FILE_NAME: &str = ".seal.yaml";
+
+/// Rules with the folder that their paths start from.
+#[derive(Debug)]
+pub struct RulesFile {
+    /// The file.
+    pub path: PathBuf,
+    folder: PathBuf,
+    rules: Rules,
+}
+
+/// The rules cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum RulesFileError {
+    /// The file cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// It holds no rules.
+    #[error("{}", path.display())]
+    Rules {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: RulesError,
+    },
+}
+
+impl RulesFile {
+    /// Reads a file of rules.
+    ///
+    /// # Errors
+    ///
+    /// [`RulesFileError`].
+    pub fn read(path: &Path) -> Result<Self, RulesFileError> {
+        let rules = parse(&files::read(path)?).map_err(|source| RulesFileError::Rules {
+            path: path.to_owned(),
+            source,
+        })?;
+        let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let folder = whole.parent().unwrap_or(Path::new("/"));
+        Ok(Self {
+            path: path.to_owned(),
+            folder: folder.to_owned(),
+            rules,
+        })
+    }
+
+    /// The file for what lies in a folder: the nearest one upward, up to the root of the Git work
+    /// tree. Outside of one only the folder itself is looked at, so that nobody's file in a parent
+    /// such as `/tmp` decides for whom is sealed.
+    pub fn find(folder: &Path) -> Option<PathBuf> {
+        let root = git::work_tree(folder);
+        let root = root.as_deref().unwrap_or(folder);
+        let upward = folder
+            .ancestors()
+            .take_while(|above| above.starts_with(root));
+        upward
+            .map(|above| above.join(FILE_NAME))
+            .find(|path| path.is_file())
+    }
+
+    /// The folder that paths start from.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The rule for a file, given by its absolute path; none for what lies elsewhere.
+    pub fn rule_for(&self, path: &Path) -> Option<&Rule> {
+        let path = path.strip_prefix(&self.folder).ok()?;
+        let names: Vec<_> = path.iter().map(|name| name.to_string_lossy()).collect();
+        self.rules.for_path(&names.join("/"))
+    }
+}

@@ -1,0 +1,136 @@
+//! `seal config explain`: what applies to a file, and who says so.
+
+use anyhow::Result;
+use serde_json::{Value as Json, json};
+
+use super::session::Session;
+use super::settings::{Said, Settings};
+use super::{Outcome, print, write};
+use crate::rules::Source;
+use crate::seal_args::{Config, ConfigVerb, Explain};
+use crate::surroundings::Surroundings;
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// The rules cannot be read, or the flags break them.
+pub fn run(words: &Config, surroundings: &Surroundings) -> Result<Outcome> {
+    let ConfigVerb::Explain(words) = &words.verb;
+    let session = Session::new(&words.sealing, surroundings);
+    let settings = session.settings(&words.path)?;
+    match words.output {
+        Some(format) => print(&write(&[facts(words, &settings)], format)),
+        None => print(text(words, &settings).as_bytes()),
+    }
+}
+
+/// Name, value and who says it, in the order in which they are shown.
+fn lines(settings: &Settings) -> Vec<(&'static str, String, String)> {
+    let said = |name, value: String, by: &dyn ToString| (name, value, by.to_string());
+    let mut lines = Vec::new();
+    let certificate = &settings.certificate;
+    lines.push(said("certificate", source(certificate), &certificate.by));
+    if let Some(pin) = &settings.fingerprint {
+        lines.push(said("fingerprint", pin.value.to_string(), &pin.by));
+    }
+    let rule = settings.rule.as_ref();
+    let joined = |items: Vec<String>| items.join(", ");
+    for (name, values) in [
+        ("fingerprint", rule.map(|r| texts(&r.fingerprints))),
+        ("retired", rule.map(|r| texts(&r.retired))),
+    ] {
+        if let Some(values) = values.filter(|values| !values.is_empty()) {
+            lines.push(said(name, joined(values), &"the rule"));
+        }
+    }
+    match &settings.namespace {
+        Some(namespace) => lines.push(said("namespace", namespace.value.clone(), &namespace.by)),
+        None => lines.push(said(
+            "namespace",
+            "that of the Secret, else of the kubeconfig".into(),
+            &"default",
+        )),
+    }
+    match &settings.scope {
+        Some(scope) => lines.push(said("scope", scope.value.to_string(), &scope.by)),
+        None => lines.push(said(
+            "scope",
+            "that of the Secret's annotations, else strict".into(),
+            &"default",
+        )),
+    }
+    if let Some(scopes) = rule
+        .map(|r| texts(&r.allowed_scopes))
+        .filter(|s| !s.is_empty())
+    {
+        lines.push(said("allowedScopes", joined(scopes), &"the rule"));
+    }
+    if let Some(bits) = rule.and_then(|rule| rule.key_size) {
+        lines.push(said(
+            "keySize",
+            format!("at least {bits} bits"),
+            &"the rule",
+        ));
+    }
+    lines
+}
+
+fn texts<T: ToString>(values: &[T]) -> Vec<String> {
+    values.iter().map(ToString::to_string).collect()
+}
+
+fn source(certificate: &Said<Source>) -> String {
+    match &certificate.value {
+        Source::At(at) => at.clone(),
+        Source::Controller {
+            context,
+            name,
+            namespace,
+        } => {
+            let context = context.as_ref().map_or_else(
+                || "the current context".to_owned(),
+                |c| format!("context {c}"),
+            );
+            let service = [namespace, name].map(|part| part.as_deref().unwrap_or("…"));
+            match (name, namespace) {
+                (None, None) => format!("the controller of {context}"),
+                _ => format!("the controller {} of {context}", service.join("/")),
+            }
+        }
+    }
+}
+
+fn text(words: &Explain, settings: &Settings) -> String {
+    let path = words.path.display();
+    let mut text = match (&settings.rule, &settings.rules) {
+        (Some(rule), Some(file)) => format!(
+            "{path}: rule {} of {} (line {}, path {})\n",
+            rule.number,
+            file.path.display(),
+            rule.line,
+            rule.path
+        ),
+        (None, Some(file)) => format!("{path}: no rule of {} fits\n", file.path.display()),
+        _ => format!("{path}: there is no .seal.yaml for it\n"),
+    };
+    for (name, value, by) in lines(settings) {
+        text.extend([format!("  {name:<14} {value} ({by})\n")]);
+    }
+    text
+}
+
+fn facts(words: &Explain, settings: &Settings) -> Json {
+    let mut json = json!({"path": words.path.display().to_string()});
+    if let Some(file) = &settings.rules {
+        json["file"] = file.path.display().to_string().into();
+    }
+    if let Some(rule) = &settings.rule {
+        json["rule"] = json!({"number": rule.number, "line": rule.line, "path": rule.path});
+    }
+    json["settings"] = lines(settings)
+        .into_iter()
+        .map(|(name, value, by)| json!({"name": name, "value": value, "by": by}))
+        .collect();
+    json
+}

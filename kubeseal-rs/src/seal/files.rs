@@ -1,0 +1,349 @@
+//! `seal [FILE…]`: Secret manifests → SealedSecret manifests.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use serde_json::Value as Json;
+use shared::manifest::{self, Node, Reading, Shape};
+use zeroize::Zeroizing;
+
+use super::sealing::{self, Sealed};
+use super::session::Session;
+use super::settings::Settings;
+use super::walk::{self, Kind, LISTS, ManifestFile};
+use super::{Outcome, print, write};
+use crate::command::Format;
+use crate::seal_args::Files;
+use crate::surroundings::Surroundings;
+use crate::{files, git, report};
+
+/// A file cannot be sealed as it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum FilesError {
+    /// It holds no Secret.
+    #[error("{} holds no Secret (apiVersion v1, kind Secret)", .0.display())]
+    NoSecret(PathBuf),
+    /// Nothing below the folders.
+    #[error("no Secret found")]
+    NothingFound,
+    /// Git would see the values.
+    #[error(
+        "{} would stay, in plain text, inside the Git work tree {}. Seal it in place with -i, let it go with \
+         --remove-plain, name it in .gitignore, or say that you mean it with --keep-plain",
+        file.display(), tree.display()
+    )]
+    PlainInGit {
+        /// The plain file.
+        file: PathBuf,
+        /// The work tree.
+        tree: PathBuf,
+    },
+    /// The file beside it is something else.
+    #[error("{} is there already and is no file of SealedSecrets; move it away", .0.display())]
+    Occupied(PathBuf),
+    /// A list of Secrets and others.
+    #[error(
+        "a list with Secrets and other objects cannot be sealed; put the Secrets into a file of their own"
+    )]
+    MixedList,
+    /// Other documents, which are kept byte for byte if they can be told apart.
+    #[error(
+        "it holds other objects that cannot be kept as they are; put the Secrets into a file of their own"
+    )]
+    Others,
+}
+
+/// A plain file, and what becomes of it.
+struct Plan {
+    plain: PathBuf,
+    to: Option<PathBuf>,
+    text: Zeroizing<Vec<u8>>,
+    sealed: Vec<Sealed>,
+    remove: bool,
+}
+
+/// Runs the command: every file is sealed before the first is written.
+///
+/// # Errors
+///
+/// A file cannot be read or sealed, or its values would stay where Git sees them.
+pub fn run(words: &Files, surroundings: &Surroundings) -> Result<Outcome> {
+    let session = Session::new(&words.sealing, surroundings);
+    if words.files.is_empty() {
+        return seal_stdin(&session, words);
+    }
+    let mut plans = Vec::new();
+    for candidate in walk::candidates(&words.files)? {
+        if let Some(file) = walk::read(&candidate, Kind::Secret)? {
+            plans.push(plan(&session, words, &file)?);
+        }
+    }
+    if plans.is_empty() {
+        return Err(FilesError::NothingFound.into());
+    }
+    if words.stdout {
+        let texts: Vec<&[u8]> = plans.iter().map(|plan| plan.text.as_slice()).collect();
+        return print(&join(&texts, format_of(words, &plans[0].text)));
+    }
+    for plan in &plans {
+        carry_out(plan)?;
+    }
+    Ok(Outcome::Done)
+}
+
+fn seal_stdin(session: &Session<'_>, words: &Files) -> Result<Outcome> {
+    if session.surroundings.stdin_is_terminal {
+        report::say("(reading a Secret manifest from the terminal; see `seal --help` for files)");
+    }
+    let path = words.for_path.as_deref().unwrap_or(Path::new("stdin"));
+    let file = ManifestFile::parse(Path::new("stdin"), files::read_stdin()?)?;
+    let settings = session.settings(path)?;
+    let (text, _) = seal_file(session, &settings, words, &file)?;
+    print(&text)
+}
+
+fn plan(session: &Session<'_>, words: &Files, file: &ManifestFile) -> Result<Plan> {
+    let plain = file.path.clone();
+    let to = match (words.in_place, words.stdout) {
+        (true, _) => Some(plain.clone()),
+        (_, true) => None,
+        _ => Some(beside(&plain, words.output)),
+    };
+    if !words.in_place && !words.remove_plain && !words.keep_plain {
+        refuse_plain_in_git(&plain)?;
+    }
+    let settings = session.settings(to.as_deref().unwrap_or(&plain))?;
+    let (text, sealed) = seal_file(session, &settings, words, file)?;
+    if let Some(to) = to.as_deref().filter(|to| **to != *plain && to.exists()) {
+        refuse_to_replace(to)?;
+    }
+    Ok(Plan {
+        plain,
+        to,
+        text,
+        sealed,
+        remove: words.remove_plain,
+    })
+}
+
+/// `db.yaml` → `db.sealed.yaml`.
+fn beside(plain: &Path, format: Option<Format>) -> PathBuf {
+    let ending = match format {
+        Some(Format::Json) => "json".into(),
+        Some(Format::Yaml) => "yaml".into(),
+        None => plain
+            .extension()
+            .map_or_else(|| "yaml".into(), |e| e.to_string_lossy().into_owned()),
+    };
+    let stem = plain.file_stem().unwrap_or_default().to_string_lossy();
+    plain.with_file_name(format!("{stem}.sealed.{ending}"))
+}
+
+fn refuse_plain_in_git(plain: &Path) -> Result<()> {
+    let whole = plain.canonicalize().unwrap_or_else(|_| plain.to_owned());
+    let tree = whole.parent().and_then(git::work_tree);
+    match tree {
+        Some(tree) if !git::ignores(&whole) => Err(FilesError::PlainInGit {
+            file: plain.to_owned(),
+            tree,
+        }
+        .into()),
+        _ => Ok(()),
+    }
+}
+
+/// What an earlier run left may be replaced, and nothing else.
+fn refuse_to_replace(to: &Path) -> Result<()> {
+    let ours = ManifestFile::read(to).is_ok_and(|file| {
+        let mut objects = file.objects().peekable();
+        objects.peek().is_some() && objects.all(|node| Kind::of(node) == Some(Kind::SealedSecret))
+    });
+    if ours {
+        Ok(())
+    } else {
+        Err(FilesError::Occupied(to.to_owned()).into())
+    }
+}
+
+fn carry_out(plan: &Plan) -> Result<()> {
+    let Some(to) = &plan.to else { return Ok(()) };
+    let tracked = plan
+        .plain
+        .canonicalize()
+        .is_ok_and(|plain| git::work_tree(&plain).is_some() && git::tracks(&plain));
+    files::replace(to, &plan.text)?;
+    if plan.remove {
+        std::fs::remove_file(&plan.plain)
+            .with_context(|| format!("cannot remove {}", plan.plain.display()))?;
+    }
+    for sealed in &plan.sealed {
+        report::say(&format!("{}: {}", to.display(), sealed.in_words()));
+    }
+    if tracked {
+        report::warn(&format!(
+            "Git knows {}, so its plain values may be in the history: change them",
+            plan.plain.display()
+        ));
+    }
+    Ok(())
+}
+
+/// The text with every Secret sealed. Other documents stay byte for byte; comments of the Secrets
+/// go, since they may tell of the values.
+fn seal_file(
+    session: &Session<'_>,
+    settings: &Settings,
+    words: &Files,
+    file: &ManifestFile,
+) -> Result<(Zeroizing<Vec<u8>>, Vec<Sealed>)> {
+    if file.of_kind(Kind::Secret).next().is_none() {
+        return Err(FilesError::NoSecret(file.path.clone()).into());
+    }
+    let format = format_of(words, &file.bytes);
+    let shown = file.path.display().to_string();
+    let mut sealed = Vec::new();
+    let mut seal = |node: &Node| -> Result<Vec<Json>> {
+        let mut documents = Vec::new();
+        for node in node.list_items(&LISTS) {
+            let secret = sealing::read_secret(node, &shown)?;
+            let one = sealing::seal_secret(session, settings, secret, words.allow_empty)
+                .with_context(|| shown.clone())?;
+            documents.push(one.object.to_document());
+            sealed.push(one);
+        }
+        Ok(documents)
+    };
+    let parts = parts(file, format).with_context(|| shown.clone())?;
+    let mut texts = Vec::new();
+    for part in &parts {
+        texts.push(match part {
+            Part::Secrets(node) => write(&seal(node)?, format),
+            Part::Kept(text) => Zeroizing::new(text.clone()),
+        });
+    }
+    let texts: Vec<&[u8]> = texts.iter().map(|text| text.as_slice()).collect();
+    Ok((join(&texts, format), sealed))
+}
+
+/// A piece of a file.
+enum Part<'a> {
+    /// A Secret, or a list of them.
+    Secrets(&'a Node),
+    /// Anything else, as it is.
+    Kept(Vec<u8>),
+}
+
+fn parts(file: &ManifestFile, format: Format) -> Result<Vec<Part<'_>>, FilesError> {
+    let same_format = format == format_as_it_is(&file.bytes);
+    let texts = (same_format && format == Format::Yaml)
+        .then(|| split(&file.bytes))
+        .flatten();
+    let texts = texts.filter(|texts| texts.len() == file.documents.len());
+    let mut parts = Vec::new();
+    for (i, document) in file.documents.iter().enumerate() {
+        let objects = document.root.list_items(&LISTS);
+        let secrets = objects
+            .iter()
+            .filter(|node| Kind::of(node) == Some(Kind::Secret));
+        let part = match (secrets.count(), &texts) {
+            (count, _) if count > 0 && count == objects.len() => Part::Secrets(&document.root),
+            (0, Some(texts)) => Part::Kept(texts[i].as_bytes().to_vec()),
+            (0, None) => Part::Kept(rewritten(&document.root, format)?),
+            _ => return Err(FilesError::MixedList),
+        };
+        parts.push(part);
+    }
+    Ok(parts)
+}
+
+/// A document of another format, or of a JSON stream.
+fn rewritten(root: &Node, format: Format) -> Result<Vec<u8>, FilesError> {
+    let json = Reading::default()
+        .json(root, Shape::Any)
+        .map_err(|_| FilesError::Others)?;
+    Ok(write(&[json], format).to_vec())
+}
+
+/// The texts of the documents that are not empty, without their separators. A line that begins with
+/// `---` ends a document wherever it stands, within block scalars too.
+fn split(bytes: &[u8]) -> Option<Vec<String>> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let mut texts = vec![String::new()];
+    for line in text.split_inclusive('\n') {
+        let rest = line.strip_prefix("---").map(str::trim_end);
+        match (rest, texts.last_mut()) {
+            (Some(""), _) => texts.push(String::new()),
+            (Some(rest), _) if rest.starts_with([' ', '\t']) => return None,
+            (_, Some(last)) => last.push_str(line),
+            _ => return None,
+        }
+    }
+    let mut kept = Vec::new();
+    for text in texts {
+        match manifest::read(text.as_bytes()).ok()?.len() {
+            0 => {}
+            1 => kept.push(text),
+            _ => return None,
+        }
+    }
+    Some(kept)
+}
+
+fn join(texts: &[&[u8]], format: Format) -> Zeroizing<Vec<u8>> {
+    let mut joined = Zeroizing::new(Vec::new());
+    for text in texts {
+        if format == Format::Yaml && !joined.is_empty() {
+            if !joined.ends_with(b"\n") {
+                joined.push(b'\n');
+            }
+            joined.extend_from_slice(b"---\n");
+        }
+        joined.extend_from_slice(text);
+    }
+    joined
+}
+
+fn format_of(words: &Files, bytes: &[u8]) -> Format {
+    words.output.unwrap_or_else(|| format_as_it_is(bytes))
+}
+
+fn format_as_it_is(bytes: &[u8]) -> Format {
+    if manifest::begins_like_json(bytes) {
+        Format::Json
+    } else {
+        Format::Yaml
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sealed_file_stands_beside_the_plain_one() {
+        for (plain, format, want) in [
+            ("a/db.yaml", None, "a/db.sealed.yaml"),
+            ("db.yml", None, "db.sealed.yml"),
+            ("db", None, "db.sealed.yaml"),
+            ("db.json", Some(Format::Yaml), "db.sealed.yaml"),
+        ] {
+            assert_eq!(beside(Path::new(plain), format), Path::new(want));
+        }
+    }
+
+    #[test]
+    fn splits_documents_where_yaml_does() {
+        for (text, want) in [
+            ("a: 1\n", Some(vec!["a: 1\n"])),
+            ("---\na: 1\n---\nb: 2\n", Some(vec!["a: 1\n", "b: 2\n"])),
+            ("# c\n---\na: |\n  x\n---\n", Some(vec!["a: |\n  x\n"])),
+            ("a: 1\n--- {b: 2}\n", None),
+            ("a: 1\n...\nb: 2\n", None),
+            ("a: ---b\n", Some(vec!["a: ---b\n"])),
+        ] {
+            let got = split(text.as_bytes());
+            let want = want.map(|texts| texts.into_iter().map(str::to_owned).collect());
+            assert_eq!(got, want, "{text:?}");
+        }
+    }
+}

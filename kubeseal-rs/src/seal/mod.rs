@@ -1,0 +1,78 @@
+//! Running `seal`: each command reads, decides in plain functions, and writes at its end, so that
+//! nothing is half-written when it fails.
+//!
+//! A new command takes five steps:
+//!
+//! 1. its words: a struct with `clap::Args` and an example in `seal_args/NAME.rs`,
+//! 2. a variant of [`Command`] that holds it,
+//! 3. its doing: `seal/NAME.rs` with `run(&Words, &Surroundings) -> anyhow::Result<Outcome>`,
+//! 4. an arm in [`run`],
+//! 5. a story in `tests/seal/NAME.trycmd`; `tests/examples.rs` runs its examples.
+//!
+//! What they share:
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`session`] | rules and certificates of one run, each read once |
+//! | [`settings`] | which certificate, scope and namespace apply to one file |
+//! | [`sealing`] | a Secret → a SealedSecret under these settings |
+//! | [`walk`] | finding manifests below folders, as Git sees them |
+
+pub mod config;
+pub mod files;
+pub mod sealing;
+pub mod session;
+pub mod settings;
+pub mod walk;
+
+use anyhow::Result;
+use shared::manifest;
+use zeroize::Zeroizing;
+
+use crate::command::Format;
+use crate::report;
+use crate::seal_args::Command;
+use crate::surroundings::Surroundings;
+
+/// How a run ended that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// All is done.
+    Done,
+    /// A check found something; what, is printed already.
+    Findings,
+}
+
+/// Runs a command.
+///
+/// # Errors
+///
+/// What went wrong first; nothing has been written then, or else the error says what.
+pub fn run(command: &Command, surroundings: &Surroundings) -> Result<Outcome> {
+    match command {
+        Command::Files(words) => files::run(words, surroundings),
+        Command::Config(words) => config::run(words, surroundings),
+    }
+}
+
+/// Writes documents one after the other. They may hold plain values.
+pub fn write(documents: &[serde_json::Value], format: Format) -> Zeroizing<Vec<u8>> {
+    let mut text = Zeroizing::new(Vec::new());
+    for (i, document) in documents.iter().enumerate() {
+        let one = Zeroizing::new(match format {
+            Format::Json => manifest::to_json(document),
+            Format::Yaml => manifest::to_yaml(document),
+        });
+        if i > 0 && format == Format::Yaml {
+            text.extend_from_slice(b"---\n");
+        }
+        text.extend_from_slice(one.as_bytes());
+    }
+    text
+}
+
+/// Prints a result to stdout.
+fn print(bytes: &[u8]) -> Result<Outcome> {
+    report::print(bytes).map_err(crate::command::CommandError::Stdout)?;
+    Ok(Outcome::Done)
+}

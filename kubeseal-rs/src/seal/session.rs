@@ -1,0 +1,187 @@
+//! What one run of `seal` knows: its surroundings, the rules that it has read, and the certificates
+//! that it has fetched, each once.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context as _, Result};
+use shared::key::Certificate;
+
+use super::settings::{self, Settings};
+use crate::certificate;
+use crate::cluster::{Access, Controller, Overrides};
+use crate::kubeconfig;
+use crate::report;
+use crate::rules::{RulesFile, Source};
+use crate::seal_args::Sealing;
+use crate::surroundings::Surroundings;
+
+/// The peer's names of the controller's Service and of its namespace.
+const CONTROLLER: (&str, &str) = ("sealed-secrets-controller", "kube-system");
+
+/// One run. May be shared between threads.
+pub struct Session<'a> {
+    /// Clock, environment and terminal.
+    pub surroundings: &'a Surroundings,
+    /// What was typed about sealing.
+    pub words: &'a Sealing,
+    rules: Mutex<BTreeMap<PathBuf, Option<Arc<RulesFile>>>>,
+    certificates: Mutex<BTreeMap<Source, Arc<Certificate>>>,
+}
+
+impl<'a> Session<'a> {
+    /// Nothing is read yet.
+    pub fn new(words: &'a Sealing, surroundings: &'a Surroundings) -> Self {
+        Self {
+            surroundings,
+            words,
+            rules: Mutex::default(),
+            certificates: Mutex::default(),
+        }
+    }
+
+    /// What applies to a file, which need not exist.
+    ///
+    /// # Errors
+    ///
+    /// The rules cannot be read, or the flags break them.
+    pub fn settings(&self, path: &Path) -> Result<Settings> {
+        let path = whole(path)?;
+        let rules = self.rules_for(path.parent().unwrap_or(Path::new("/")))?;
+        let rule = rules
+            .as_ref()
+            .and_then(|file| file.rule_for(&path))
+            .cloned();
+        let variable = |name: &str| self.surroundings.filled_variable(name);
+        Ok(settings::decide(rules, rule, self.words, variable)?)
+    }
+
+    fn rules_for(&self, folder: &Path) -> Result<Option<Arc<RulesFile>>> {
+        let mut known = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = match &self.words.config {
+            Some(path) => Some(path.clone()),
+            None => RulesFile::find(folder),
+        };
+        let Some(path) = path else { return Ok(None) };
+        if let Some(file) = known.get(&path) {
+            return Ok(file.clone());
+        }
+        let file = Some(Arc::new(RulesFile::read(&path)?));
+        known.insert(path, file.clone());
+        Ok(file)
+    }
+
+    /// The certificate to seal with, which the rule allows. Fetched once for all files that it is for.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be had, has expired, or is not the one that the rule or a flag wants.
+    pub fn certificate(&self, settings: &Settings) -> Result<Arc<Certificate>> {
+        let source = source(settings);
+        let mut known = self
+            .certificates
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let certificate = if let Some(certificate) = known.get(&source) {
+            Arc::clone(certificate)
+        } else {
+            let certificate = Arc::new(self.fetch(&source)?);
+            known.insert(source, Arc::clone(&certificate));
+            certificate
+        };
+        settings.check_certificate(&certificate)?;
+        Ok(certificate)
+    }
+
+    fn fetch(&self, source: &Source) -> Result<Certificate> {
+        let pem = match source {
+            Source::At(at) => certificate::read(at)?,
+            Source::Controller { .. } => Controller::find(&self.access(source))?.certificate()?,
+        };
+        let parsed = certificate::parse(&pem, self.surroundings.now);
+        let (certificate, remarks) = match source {
+            Source::At(at) => parsed.with_context(|| format!("the certificate of {at}"))?,
+            Source::Controller { .. } => parsed.context("the certificate of the controller")?,
+        };
+        for remark in &remarks {
+            report::warn(remark);
+        }
+        Ok(certificate)
+    }
+
+    /// How to reach the controller of a source.
+    pub fn access(&self, source: &Source) -> Access {
+        let (context, name, namespace) = match source {
+            Source::Controller {
+                context,
+                name,
+                namespace,
+            } => (context.clone(), name.clone(), namespace.clone()),
+            Source::At(_) => (self.words.context.clone(), None, None),
+        };
+        Access {
+            kubeconfig: self.kubeconfig(),
+            overrides: Overrides {
+                context,
+                ..Overrides::default()
+            },
+            name: name.unwrap_or_else(|| CONTROLLER.0.to_owned()),
+            namespace: namespace.unwrap_or_else(|| CONTROLLER.1.to_owned()),
+            ..Access::default()
+        }
+    }
+
+    fn kubeconfig(&self) -> Option<PathBuf> {
+        let variable = || {
+            self.surroundings
+                .filled_variable("SEALED_SECRETS_KUBECONFIG")
+        };
+        self.words
+            .kubeconfig
+            .clone()
+            .or_else(|| variable().map(PathBuf::from))
+    }
+
+    /// The namespace for what names none: what the settings say, else that of the kubeconfig's context.
+    ///
+    /// # Errors
+    ///
+    /// The kubeconfig cannot be used.
+    pub fn namespace(&self, settings: &Settings) -> Result<Option<String>> {
+        if let Some(namespace) = &settings.namespace {
+            return Ok(Some(namespace.value.clone()));
+        }
+        let context = match &settings.certificate.value {
+            Source::Controller { context, .. } => context.clone(),
+            Source::At(_) => self.words.context.clone(),
+        };
+        let choice = kubeconfig::Choice {
+            file: self.kubeconfig(),
+            context,
+        };
+        Ok(kubeconfig::namespace(&choice, self.surroundings)?)
+    }
+}
+
+/// A file that a rule names lies where the rules lie.
+fn source(settings: &Settings) -> Source {
+    let from_rule = settings.certificate.by == settings::Origin::Rule;
+    match (&settings.certificate.value, &settings.rules) {
+        (Source::At(at), Some(rules)) if from_rule && !certificate::is_url(at) => {
+            Source::At(rules.folder().join(at).display().to_string())
+        }
+        (source, _) => source.clone(),
+    }
+}
+
+/// The absolute path. Links in its folder are followed, so that a file is found under the same rule
+/// however it is reached.
+fn whole(path: &Path) -> Result<PathBuf> {
+    let path = std::path::absolute(path).with_context(|| path.display().to_string())?;
+    let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
+    match (folder, path.file_name()) {
+        (Some(folder), Some(name)) => Ok(folder.join(name)),
+        _ => Ok(path),
+    }
+}

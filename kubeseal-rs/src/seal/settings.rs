@@ -1,0 +1,359 @@
+//! Which certificate, scope and namespace apply to one file: words, else the rule, else the
+//! environment, else what everybody gets.
+
+use std::fmt;
+use std::sync::Arc;
+
+use shared::key::{Certificate, Fingerprint};
+use shared::scope::{Scope, UnknownScope};
+
+use crate::rules::{Broken, Rule, RulesFile, Source};
+use crate::seal_args::Sealing;
+
+/// A value, and who says it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said<T> {
+    /// The value.
+    pub value: T,
+    /// Who says it.
+    pub by: Origin,
+}
+
+/// Who says a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// A flag.
+    Flag(&'static str),
+    /// The rule in `.seal.yaml`.
+    Rule,
+    /// An environment variable.
+    Variable(&'static str),
+    /// Nobody.
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(name) => write!(f, "--{name}"),
+            Self::Rule => f.write_str("the rule"),
+            Self::Variable(name) => f.write_str(name),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// What applies to one file.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The file of rules that was looked at.
+    pub rules: Option<Arc<RulesFile>>,
+    /// The rule that fits.
+    pub rule: Option<Rule>,
+    /// Where the certificate comes from.
+    pub certificate: Said<Source>,
+    /// The certificate must be this one, besides what the rule says.
+    pub fingerprint: Option<Said<Fingerprint>>,
+    /// Namespace of what names none; of the kubeconfig's context if nobody says one.
+    pub namespace: Option<Said<String>>,
+    /// Scope of what is new; that of the input's annotations if nobody says one.
+    pub scope: Option<Said<Scope>>,
+}
+
+/// What is asked for cannot be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SettingsError {
+    /// It breaks a rule.
+    #[error(transparent)]
+    Broken(#[from] Broken),
+    /// A variable holds no scope.
+    #[error("SEALED_SECRETS_SCOPE: {0}")]
+    Variable(UnknownScope),
+    /// Not the pinned certificate.
+    #[error("{by} wants the certificate {wanted}, and this one is {found}")]
+    Fingerprint {
+        /// Who says so.
+        by: Origin,
+        /// As said.
+        wanted: Fingerprint,
+        /// That of the certificate.
+        found: Fingerprint,
+    },
+}
+
+/// Puts together what applies. `variable` gives environment variables that are not empty.
+///
+/// # Errors
+///
+/// Flags that break the rule, or a variable that makes no sense.
+pub fn decide(
+    rules: Option<Arc<RulesFile>>,
+    rule: Option<Rule>,
+    words: &Sealing,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<Settings, SettingsError> {
+    let of_rule = rule.as_ref();
+    let scope = first_said(
+        words.scope.map(|scope| ("scope", scope)),
+        of_rule.and_then(|rule| rule.scope),
+        match variable("SEALED_SECRETS_SCOPE") {
+            Some(word) => {
+                let scope = word.parse().map_err(SettingsError::Variable)?;
+                Some(("SEALED_SECRETS_SCOPE", scope))
+            }
+            None => None,
+        },
+    );
+    let namespace = first_said(
+        words.namespace.clone().map(|name| ("namespace", name)),
+        of_rule.and_then(|rule| rule.namespace.clone()),
+        variable("SEALED_SECRETS_NAMESPACE").map(|name| ("SEALED_SECRETS_NAMESPACE", name)),
+    );
+    let settings = Settings {
+        certificate: source(of_rule, words, &variable),
+        fingerprint: words.cert_fingerprint.clone().map(|value| Said {
+            value,
+            by: Origin::Flag("cert-fingerprint"),
+        }),
+        namespace,
+        scope,
+        rules,
+        rule,
+    };
+    if let Some(scope) = &settings.scope {
+        settings.check_scope(scope.value)?;
+    }
+    if let Some(namespace) = &settings.namespace {
+        settings.check_namespace(&namespace.value)?;
+    }
+    Ok(settings)
+}
+
+fn first_said<T>(
+    word: Option<(&'static str, T)>,
+    rule: Option<T>,
+    variable: Option<(&'static str, T)>,
+) -> Option<Said<T>> {
+    let said = |by| move |value| Said { value, by };
+    word.map(|(name, value)| said(Origin::Flag(name))(value))
+        .or_else(|| rule.map(said(Origin::Rule)))
+        .or_else(|| variable.map(|(name, value)| said(Origin::Variable(name))(value)))
+}
+
+/// A flag or variable that names a cluster counts as naming the source, but below a certificate
+/// that is named beside it.
+fn source(
+    rule: Option<&Rule>,
+    words: &Sealing,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Said<Source> {
+    let said = |value, by| Said { value, by };
+    let asked = |context: &Option<String>| Source::Controller {
+        context: context.clone(),
+        name: words.controller_name.clone(),
+        namespace: words.controller_namespace.clone(),
+    };
+    if let Some(at) = &words.cert {
+        return said(Source::At(at.clone()), Origin::Flag("cert"));
+    }
+    if words.context.is_some() {
+        return said(asked(&words.context), Origin::Flag("context"));
+    }
+    if let Some(source) = rule.and_then(|rule| rule.certificate.clone()) {
+        return said(source, Origin::Rule);
+    }
+    if let Some(at) = variable("SEALED_SECRETS_CERT") {
+        return said(Source::At(at), Origin::Variable("SEALED_SECRETS_CERT"));
+    }
+    let from_variable = |word: &Option<String>, name| word.clone().or_else(|| variable(name));
+    let context = variable("SEALED_SECRETS_CONTEXT");
+    let by = match context {
+        Some(_) => Origin::Variable("SEALED_SECRETS_CONTEXT"),
+        None => Origin::Default,
+    };
+    let controller = Source::Controller {
+        context,
+        name: from_variable(&words.controller_name, "SEALED_SECRETS_CONTROLLER_NAME"),
+        namespace: from_variable(
+            &words.controller_namespace,
+            "SEALED_SECRETS_CONTROLLER_NAMESPACE",
+        ),
+    };
+    said(controller, by)
+}
+
+impl Settings {
+    /// May an object here have this scope?
+    ///
+    /// # Errors
+    ///
+    /// The rule does not allow it.
+    pub fn check_scope(&self, scope: Scope) -> Result<(), SettingsError> {
+        match &self.rule {
+            Some(rule) => Ok(rule.check_scope(scope)?),
+            None => Ok(()),
+        }
+    }
+
+    /// May an object here live in this namespace?
+    ///
+    /// # Errors
+    ///
+    /// The rule wants another one.
+    pub fn check_namespace(&self, namespace: &str) -> Result<(), SettingsError> {
+        match &self.rule {
+            Some(rule) => Ok(rule.check_namespace(namespace)?),
+            None => Ok(()),
+        }
+    }
+
+    /// May this certificate seal here?
+    ///
+    /// # Errors
+    ///
+    /// It is not the pinned one, or the rule does not allow it.
+    pub fn check_certificate(&self, certificate: &Certificate) -> Result<(), SettingsError> {
+        let found = certificate.fingerprint();
+        match &self.fingerprint {
+            Some(pin) if pin.value != *found => {
+                return Err(SettingsError::Fingerprint {
+                    by: pin.by,
+                    wanted: pin.value.clone(),
+                    found: found.clone(),
+                });
+            }
+            _ => {}
+        }
+        match &self.rule {
+            Some(rule) => Ok(rule.check_certificate(certificate)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Is this key known to be out of use here?
+    pub fn is_retired(&self, key: &Fingerprint) -> bool {
+        self.rule
+            .as_ref()
+            .is_some_and(|rule| rule.retired.contains(key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules;
+
+    fn decided(
+        rule: &str,
+        words: &Sealing,
+        variables: &[(&str, &str)],
+    ) -> Result<Settings, String> {
+        let rule = rules::parse(format!("rules: [{{path: a, {rule}}}]").as_bytes()).unwrap();
+        let variable = |name: &str| {
+            let found = variables.iter().find(|(n, _)| *n == name);
+            found.map(|(_, value)| (*value).to_owned())
+        };
+        decide(None, rule.for_path("a").cloned(), words, variable).map_err(|e| e.to_string())
+    }
+
+    fn words(cert: Option<&str>, namespace: Option<&str>, scope: Option<Scope>) -> Sealing {
+        Sealing {
+            cert: cert.map(str::to_owned),
+            namespace: namespace.map(str::to_owned),
+            scope,
+            ..Sealing::default()
+        }
+    }
+
+    #[test]
+    fn flags_come_before_the_rule_and_the_rule_before_variables() {
+        let variables = [
+            ("SEALED_SECRETS_CERT", "v.pem"),
+            ("SEALED_SECRETS_NAMESPACE", "v"),
+            ("SEALED_SECRETS_SCOPE", "cluster-wide"),
+        ];
+        for (why, rule, words, cert, namespace, scope) in [
+            (
+                "flags",
+                "certificate: r.pem, scope: namespace-wide",
+                words(Some("f.pem"), Some("f"), Some(Scope::Strict)),
+                ("f.pem", Origin::Flag("cert")),
+                ("f", Origin::Flag("namespace")),
+                (Scope::Strict, Origin::Flag("scope")),
+            ),
+            (
+                "the rule",
+                "certificate: r.pem, namespace: r, scope: namespace-wide",
+                Sealing::default(),
+                ("r.pem", Origin::Rule),
+                ("r", Origin::Rule),
+                (Scope::NamespaceWide, Origin::Rule),
+            ),
+            (
+                "variables",
+                "",
+                Sealing::default(),
+                ("v.pem", Origin::Variable("SEALED_SECRETS_CERT")),
+                ("v", Origin::Variable("SEALED_SECRETS_NAMESPACE")),
+                (Scope::ClusterWide, Origin::Variable("SEALED_SECRETS_SCOPE")),
+            ),
+        ] {
+            let settings = decided(rule, &words, &variables).unwrap();
+            let said = |value: &str, by| Said {
+                value: value.to_owned(),
+                by,
+            };
+            let source = |(at, by): (&str, _)| Said {
+                value: Source::At(at.into()),
+                by,
+            };
+            assert_eq!(settings.certificate, source(cert), "{why}");
+            assert_eq!(
+                settings.namespace,
+                Some(said(namespace.0, namespace.1)),
+                "{why}"
+            );
+            assert_eq!(
+                settings.scope.map(|s| (s.value, s.by)),
+                Some(scope),
+                "{why}"
+            );
+        }
+        let settings = decided("", &Sealing::default(), &[]).unwrap();
+        assert_eq!(settings.certificate.by, Origin::Default);
+        assert_eq!((settings.namespace, settings.scope), (None, None));
+    }
+
+    #[test]
+    fn flags_and_variables_may_not_break_the_rule() {
+        for (rule, words, variables, want) in [
+            (
+                "allowedScopes: [strict]",
+                words(None, None, Some(Scope::ClusterWide)),
+                vec![],
+                "allows the scope strict, not cluster-wide",
+            ),
+            (
+                "allowedScopes: [strict]",
+                Sealing::default(),
+                vec![("SEALED_SECRETS_SCOPE", "namespace-wide")],
+                "allows the scope strict, not namespace-wide",
+            ),
+            (
+                "namespace: shop",
+                words(None, Some("other"), None),
+                vec![],
+                "wants the namespace \"shop\", not \"other\"",
+            ),
+            (
+                "",
+                Sealing::default(),
+                vec![("SEALED_SECRETS_SCOPE", "wide")],
+                "SEALED_SECRETS_SCOPE: must be one of",
+            ),
+        ] {
+            let error = decided(rule, &words, &variables).unwrap_err();
+            assert!(error.contains(want), "{error}");
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! The words of `seal` → a [`Command`]. Each command has a module here for its words, and one of the
+//! same name in [`crate::seal`] that does it.
+
+mod config;
+mod files;
+mod sealing;
+
+use std::ffi::OsString;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser, Subcommand};
+use flags::Stop;
+
+pub use config::{Config, ConfigVerb, Explain};
+pub use files::Files;
+pub use sealing::Sealing;
+
+/// What can be asked for.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Seal files: what is done where no command is named.
+    #[command(skip)]
+    Files(Files),
+    /// Tell which rule of .seal.yaml applies to a file
+    Config(Config),
+}
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "seal",
+    version,
+    about = "Daily work on sealed secrets: everything is written sealed, and nothing but the certificate is needed.",
+    after_help = AFTER_HELP,
+    args_conflicts_with_subcommands = true,
+    override_usage = "seal [OPTIONS] [FILE]...\n       seal COMMAND ..."
+)]
+struct Words {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    files: Files,
+}
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 done, 1 a check has findings (lint, diff --exit-code), 2 it failed or was typed wrong.
+A failed command has written nothing.
+
+Examples:
+  seal --cert cert.pem -i db.yaml
+  seal --cert cert.pem < db.yaml > db.sealed.yaml";
+
+/// Reads the words of the command line, the program's name first.
+///
+/// # Errors
+///
+/// Help was asked for, or the words are wrong.
+pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Stop> {
+    let words = Words::try_parse_from(words).map_err(|error| stop(&error))?;
+    Ok(words.command.unwrap_or(Command::Files(words.files)))
+}
+
+/// `seal` as clap knows it, for completions, manual pages and tests.
+pub fn program() -> clap::Command {
+    Words::command()
+}
+
+fn stop(error: &clap::Error) -> Stop {
+    let text = error.render().to_string();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Stop::Help(text),
+        _ => Stop::Usage(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_hang_together() {
+        program().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_an_example() {
+        fn check(command: &clap::Command) {
+            if command.get_subcommands().next().is_none() || command.get_name() == "seal" {
+                let help = command.get_after_help().map(ToString::to_string);
+                let help = help.unwrap_or_default();
+                assert!(help.contains("\n  seal "), "{}", command.get_name());
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&program());
+    }
+
+    #[test]
+    fn files_need_no_command() {
+        let parsed = |words: &[&str]| parse(words.iter().map(OsString::from));
+        let Ok(Command::Files(files)) = parsed(&["seal", "-i", "a.yaml", "b.yaml"]) else {
+            unreachable!("files")
+        };
+        assert_eq!(files.files.len(), 2);
+        assert!(matches!(
+            parsed(&["seal", "config", "explain", "a"]),
+            Ok(Command::Config(_))
+        ));
+        assert!(matches!(
+            parsed(&["seal", "-i", "--stdout"]),
+            Err(Stop::Usage(_))
+        ));
+        assert!(matches!(parsed(&["seal", "--help"]), Err(Stop::Help(_))));
+    }
+}
