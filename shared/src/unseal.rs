@@ -159,6 +159,20 @@ pub fn check(
     open(sealed, ring, accept_legacy).map(drop)
 }
 
+/// The values of the items as they were sealed, without any template.
+///
+/// # Errors
+///
+/// Every item that does not open.
+pub fn open_values(
+    sealed: &SealedSecret,
+    ring: &KeyRing,
+) -> Result<BTreeMap<String, Plain>, UnsealError> {
+    let hints = hints::read(sealed.metadata.annotations.as_ref());
+    let opened = open_items(&sealed.spec.encrypted_data, ring, &label(sealed), &hints)?;
+    Ok(opened.0)
+}
+
 /// What is sealed in an object, and the key of each item.
 pub(crate) enum Contents {
     /// Values one by one.
@@ -248,7 +262,7 @@ fn open_items(
     }
 }
 
-fn open_item(
+pub(crate) fn open_item(
     text: &str,
     ring: &KeyRing,
     label: &Label,

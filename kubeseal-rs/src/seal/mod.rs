@@ -16,13 +16,19 @@
 //! | [`session`] | rules and certificates of one run, each read once |
 //! | [`settings`] | which certificate, scope and namespace apply to one file |
 //! | [`sealing`] | a Secret → a SealedSecret under these settings |
+//! | [`target`] | one SealedSecret of a file, and changes of its items |
 //! | [`walk`] | finding manifests below folders, as Git sees them |
 
 pub mod config;
+pub mod edit;
 pub mod files;
+pub mod rotate;
 pub mod sealing;
 pub mod session;
+pub mod set;
 pub mod settings;
+pub mod target;
+pub mod unset;
 pub mod walk;
 
 use anyhow::Result;
@@ -51,6 +57,10 @@ pub enum Outcome {
 pub fn run(command: &Command, surroundings: &Surroundings) -> Result<Outcome> {
     match command {
         Command::Files(words) => files::run(words, surroundings),
+        Command::Set(words) => set::run(words, surroundings),
+        Command::Unset(words) => unset::run(words),
+        Command::Edit(words) => edit::run(words, surroundings),
+        Command::Rotate(words) => rotate::run(words, surroundings),
         Command::Config(words) => config::run(words, surroundings),
     }
 }

@@ -2,8 +2,12 @@
 //! same name in [`crate::seal`] that does it.
 
 mod config;
+mod edit;
 mod files;
+mod rotate;
 mod sealing;
+mod set;
+mod unset;
 
 use std::ffi::OsString;
 
@@ -12,8 +16,12 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use flags::Stop;
 
 pub use config::{Config, ConfigVerb, Explain};
+pub use edit::Edit;
 pub use files::Files;
+pub use rotate::Rotate;
 pub use sealing::Sealing;
+pub use set::Set;
+pub use unset::Unset;
 
 /// What can be asked for.
 #[derive(Debug, Subcommand)]
@@ -21,6 +29,14 @@ pub enum Command {
     /// Seal files: what is done where no command is named.
     #[command(skip)]
     Files(Files),
+    /// Give one item of a sealed file a new value
+    Set(Set),
+    /// Remove items of a sealed file
+    Unset(Unset),
+    /// Change values of a sealed file in an editor
+    Edit(Edit),
+    /// Seal a whole tree anew for the newest key
+    Rotate(Rotate),
     /// Tell which rule of .seal.yaml applies to a file
     Config(Config),
 }

@@ -35,7 +35,7 @@ mod yaml_places;
 mod tests;
 
 use super::error::ReadError;
-use super::{is_filled, is_json, roots, text};
+use super::{Node, is_filled, is_json, roots, text};
 use place::Place;
 use splice::{Refusal, Splice, Text};
 
@@ -143,14 +143,14 @@ pub enum Problem {
 /// [`EditError`], and then nothing is changed.
 pub fn apply(bytes: &[u8], edits: &[Edit]) -> Result<Vec<u8>, EditError> {
     let (encoding, whole) = text::decode_as_it_stands(bytes)?;
-    let before = text::decode(bytes)?;
+    let before = roots(&text::decode(bytes)?)?;
     let mut source = Source::new(whole);
     let (simple, structural) = source.sorted(edits)?;
     source.replace_all(&simple)?;
     for edit in structural {
         source.replace_all(&[edit])?;
     }
-    check(&before, &source.clean, edits)?;
+    check(before, &source.clean, edits)?;
     Ok(encoding.encode(&source.whole))
 }
 
@@ -277,8 +277,8 @@ fn place_zero() -> Refusal {
 }
 
 /// The guard.
-fn check(before: &str, after: &str, edits: &[Edit]) -> Result<(), EditError> {
-    let mut wanted: Vec<_> = roots(before)?.into_iter().filter(is_filled).collect();
+fn check(before: Vec<Node>, after: &str, edits: &[Edit]) -> Result<(), EditError> {
+    let mut wanted: Vec<_> = before.into_iter().filter(is_filled).collect();
     for edit in edits {
         if let Some(root) = edit.document.checked_sub(1).and_then(|i| wanted.get_mut(i)) {
             guard::apply(root, edit);

@@ -435,7 +435,7 @@ fn refuses_what_would_change_more_than_was_asked_for() {
             "a tag that means another type",
             "a: !!binary aGk=\n",
             "a=AgX",
-            "the edit is refused, since a of document 1",
+            "the edit is refused, since the structure of document 1",
         ),
         (
             "a mapping",

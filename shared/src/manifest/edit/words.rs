@@ -26,13 +26,10 @@ impl Manner {
         match self {
             Self::Json => serde_json::Value::from(text).to_string(),
             Self::Plain if needs_no_quotes(text, in_flow) => text.to_owned(),
-            Self::Single
-                if text
-                    .chars()
-                    .all(|c| c == '\'' || yaml_text::is_printable(c)) =>
-            {
+            Self::Plain if text.contains('"') && is_printable(text) => {
                 yaml_text::single_quoted(text)
             }
+            Self::Single if is_printable(text) => yaml_text::single_quoted(text),
             _ => {
                 let mut out = String::new();
                 yaml_text::double_quoted(&mut out, text, None);
@@ -40,6 +37,10 @@ impl Manner {
             }
         }
     }
+}
+
+fn is_printable(text: &str) -> bool {
+    text.chars().all(yaml_text::is_printable)
 }
 
 /// Old readers take any colon between braces for syntax.
