@@ -6,6 +6,7 @@
 //! | [`command`] | running it |
 //! | [`seal_args`] | the words of `seal` → a [`seal_args::Command`] |
 //! | [`seal`] | running it: one module for each command |
+//! | [`recipe`], [`dotenv`] | random values; files of variables |
 //! | [`rules`] | `.seal.yaml`: how files on some path are sealed |
 //! | [`certificate`] | where the certificate comes from: file or URL |
 //! | [`cluster`] | the controller, through the API server |
@@ -18,12 +19,14 @@
 pub mod certificate;
 pub mod cluster;
 pub mod command;
+pub mod dotenv;
 pub mod files;
 pub mod git;
 pub mod kubeconfig;
 pub mod kubeseal_args;
 pub mod programs;
 pub mod progress;
+pub mod recipe;
 pub mod report;
 pub mod rules;
 pub mod seal;

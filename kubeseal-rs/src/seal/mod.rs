@@ -17,11 +17,18 @@
 //! | [`settings`] | which certificate, scope and namespace apply to one file |
 //! | [`sealing`] | a Secret → a SealedSecret under these settings |
 //! | [`target`] | one SealedSecret of a file, and changes of its items |
+//! | [`values`], [`names`] | values on their way in; what may be called how |
+//! | [`destination`] | where a new SealedSecret goes |
 //! | [`walk`] | finding manifests below folders, as Git sees them |
 
 pub mod config;
+pub mod create;
+pub mod destination;
 pub mod edit;
 pub mod files;
+pub mod generate;
+pub mod import;
+pub mod names;
 pub mod rotate;
 pub mod sealing;
 pub mod session;
@@ -29,6 +36,7 @@ pub mod set;
 pub mod settings;
 pub mod target;
 pub mod unset;
+pub mod values;
 pub mod walk;
 
 use anyhow::Result;
@@ -57,10 +65,13 @@ pub enum Outcome {
 pub fn run(command: &Command, surroundings: &Surroundings) -> Result<Outcome> {
     match command {
         Command::Files(words) => files::run(words, surroundings),
+        Command::Create(words) => create::run(words, surroundings),
         Command::Set(words) => set::run(words, surroundings),
         Command::Unset(words) => unset::run(words),
+        Command::Generate(words) => generate::run(words, surroundings),
         Command::Edit(words) => edit::run(words, surroundings),
         Command::Rotate(words) => rotate::run(words, surroundings),
+        Command::Import(words) => import::run(words, surroundings),
         Command::Config(words) => config::run(words, surroundings),
     }
 }

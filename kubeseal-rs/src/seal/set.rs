@@ -3,31 +3,24 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
-use rand::RngExt as _;
 use shared::plain::Plain;
 use shared::sealed_file::Changes;
-use zeroize::Zeroizing;
 
-use super::Outcome;
 use super::session::Session;
-use super::target::{Target, TargetError, hint_rule, is_item_key};
+use super::target::{Target, hint_rule};
+use super::values::Stdin;
+use super::{Outcome, names};
+use crate::recipe::{Random, Recipe};
+use crate::report;
 use crate::seal_args::Set;
 use crate::surroundings::Surroundings;
-use crate::{files, report};
 
-/// There is no value to seal.
+/// A recipe that makes more than values.
 #[derive(Debug, thiserror::Error)]
-pub enum ValueError {
-    /// Two different lines were typed.
-    #[error("the two values differ; nothing was changed")]
-    Differ,
-    /// No terminal after all.
-    #[error("the value cannot be read from the terminal")]
-    Prompt(#[source] std::io::Error),
-    /// A random value that long is a mistake.
-    #[error("--generate takes a length from 1 to 100000")]
-    Length,
-}
+#[error(
+    "this recipe makes something public, too, which is no item; `seal generate` makes a SealedSecret with both"
+)]
+pub struct HasPublic;
 
 /// Runs the command.
 ///
@@ -35,73 +28,55 @@ pub enum ValueError {
 ///
 /// The file or value cannot be read, the value not be sealed, or the file not be edited safely.
 pub fn run(words: &Set, surroundings: &Surroundings) -> Result<Outcome> {
-    if !is_item_key(&words.key) {
-        return Err(TargetError::Key(words.key.clone()).into());
-    }
+    names::check_item(&words.key)?;
     let mut target = Target::read(&words.file, words.name.as_deref())?;
     let session = Session::new(&words.sealing, surroundings);
-    let values = BTreeMap::from([(words.key.clone(), value(words, surroundings)?)]);
+    let values = values(words, surroundings)?;
     let (texts, certificate) = target.seal(&session, &values)?;
-    let items = &target.found.sealed.spec.encrypted_data;
-    let verb = if items.contains_key(&words.key) {
-        "changed"
-    } else {
-        "added"
-    };
     target.write(&Changes {
         texts,
         removed: Vec::new(),
         data: None,
         hints: hint_rule(&session, &certificate),
     })?;
-    report::say(&format!(
-        "{}: {}: {} {verb} ({}, for {})",
-        words.file.display(),
-        target.found.place(),
-        words.key,
-        target.scope(),
-        certificate.fingerprint()
-    ));
+    let items = &target.found.sealed.spec.encrypted_data;
+    for key in values.keys() {
+        let known = items.contains_key(key);
+        report::say(&format!(
+            "{}: {}: {key} {} ({}, for {})",
+            words.file.display(),
+            target.found.place(),
+            if known { "changed" } else { "added" },
+            target.scope(),
+            certificate.fingerprint()
+        ));
+    }
     Ok(Outcome::Done)
 }
 
-fn value(words: &Set, surroundings: &Surroundings) -> Result<Plain> {
-    if let Some(length) = words.generate {
-        return generate(length);
+fn values(words: &Set, surroundings: &Surroundings) -> Result<BTreeMap<String, Plain>> {
+    if let Some(recipe) = &words.generate {
+        let recipe: Recipe = recipe.parse().context("--generate")?;
+        let mut random = Random {
+            rng: &mut rand::rng(),
+            now: surroundings.now,
+        };
+        let made = recipe.make(&words.key, None, &mut random)?;
+        return if made.public.is_empty() {
+            Ok(made.sealed.into_iter().collect())
+        } else {
+            Err(HasPublic.into())
+        };
     }
-    let bytes = match &words.from_file {
-        Some(path) => files::read(path)?,
-        None if surroundings.stdin_is_terminal => return prompt(&words.key),
-        None => files::read_stdin()?,
+    let mut stdin = Stdin::new(surroundings);
+    let value = match &words.from_file {
+        Some(path) => stdin.read_file(path)?,
+        None => stdin.read(&words.key)?,
     };
-    if words.from_file.is_none() && bytes.ends_with(b"\n") {
+    if words.from_file.is_none() && value.expose().ends_with(b"\n") {
         report::warn(
             "the value ends with a line break, which is sealed with it; `printf %s` writes none",
         );
     }
-    Ok(Plain::from(bytes.to_vec()))
-}
-
-/// Twice, since nothing is shown.
-fn prompt(key: &str) -> Result<Plain> {
-    let ask = |text: String| -> Result<Zeroizing<String>> {
-        let line = rpassword::prompt_password(text).map_err(ValueError::Prompt)?;
-        Ok(Zeroizing::new(line))
-    };
-    let first = ask(format!("Value of {key} (not shown): "))?;
-    let second = ask("Once more: ".to_owned())?;
-    if *first != *second {
-        return Err(ValueError::Differ.into());
-    }
-    Ok(Plain::from(first.as_bytes().to_vec()))
-}
-
-fn generate(length: usize) -> Result<Plain> {
-    const LETTERS: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
-    if !(1..=100_000).contains(&length) {
-        return Err(ValueError::Length).context("nothing was changed");
-    }
-    let mut rng = rand::rng();
-    let letter = |_| LETTERS[rng.random_range(0..LETTERS.len())];
-    Ok(Plain::from((0..length).map(letter).collect::<Vec<u8>>()))
+    Ok(BTreeMap::from([(words.key.clone(), value)]))
 }

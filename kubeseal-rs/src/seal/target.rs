@@ -12,6 +12,7 @@ use shared::scope::Scope;
 use shared::sealed_file::{self, Changes, Found, HintRule};
 use shared::{base64, envelope};
 
+use super::names;
 use super::session::Session;
 use super::settings::Settings;
 use super::walk::ManifestFile;
@@ -50,11 +51,6 @@ pub enum TargetError {
          turns it into items", .0
     )]
     Deprecated(String),
-    /// Not a key that a Secret can have.
-    #[error(
-        "{0:?} is no key of a Secret: it takes letters, digits, `-`, `_` and `.`, at most 253 of them"
-    )]
-    Key(String),
     /// A flag that contradicts the file.
     #[error(
         "the items of {place} are {found}, not {wanted}; items of one object share its scope: leave --scope out"
@@ -139,8 +135,7 @@ impl Target {
             .scope()
             .label(sealed.namespace_or_empty(), sealed.name_or_empty());
         let seal = |(key, value): (&String, &Plain)| -> Result<(String, String)> {
-            let key_of_secret = Some(key).filter(|key| is_item_key(key));
-            let key = key_of_secret.ok_or_else(|| TargetError::Key(key.clone()))?;
+            names::check_item(key)?;
             let public = certificate.public_key();
             let sealed = envelope::seal(public, &label, value.expose(), &mut rand::rng())?;
             Ok((key.clone(), base64::encode(&sealed)))
@@ -241,13 +236,4 @@ fn pick(path: &Path, mut found: Vec<Found>, name: Option<&str>) -> Result<Found,
         }),
         _ => Err(TargetError::Several { file, candidates }),
     }
-}
-
-/// As the API server validates it.
-pub fn is_item_key(key: &str) -> bool {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    (1..=253).contains(&key.len())
-        && key.chars().all(allowed)
-        && key != "."
-        && !key.starts_with("..")
 }

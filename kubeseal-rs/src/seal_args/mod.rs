@@ -2,8 +2,12 @@
 //! same name in [`crate::seal`] that does it.
 
 mod config;
+mod create;
+mod destination;
 mod edit;
 mod files;
+mod generate;
+mod import;
 mod rotate;
 mod sealing;
 mod set;
@@ -16,8 +20,12 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use flags::Stop;
 
 pub use config::{Config, ConfigVerb, Explain};
+pub use create::{Create, Like};
+pub use destination::Destination;
 pub use edit::Edit;
 pub use files::Files;
+pub use generate::Generate;
+pub use import::{Import, ImportDotenv, ImportFrom, ImportList, ImportSecret, ImportSops};
 pub use rotate::Rotate;
 pub use sealing::Sealing;
 pub use set::Set;
@@ -29,14 +37,20 @@ pub enum Command {
     /// Seal files: what is done where no command is named.
     #[command(skip)]
     Files(Files),
+    /// Make a SealedSecret of values, without a Secret in between
+    Create(Create),
     /// Give one item of a sealed file a new value
     Set(Set),
     /// Remove items of a sealed file
     Unset(Unset),
+    /// Make a SealedSecret of random values that nobody has seen
+    Generate(Generate),
     /// Change values of a sealed file in an editor
     Edit(Edit),
     /// Seal a whole tree anew for the newest key
     Rotate(Rotate),
+    /// Bring what exists: .env files, sops, Secrets of a cluster
+    Import(Import),
     /// Tell which rule of .seal.yaml applies to a file
     Config(Config),
 }

@@ -12,7 +12,8 @@ Name, namespace and scope are those of the file; comments, order and layout stay
 Examples:
   seal set db.yaml password --cert cert.pem < password.txt
   seal set db.yaml tls.key --from-file tls.key --cert cert.pem
-  seal set db.yaml session-key --generate 48 --cert cert.pem")]
+  seal set db.yaml session --generate --cert cert.pem
+  seal set db.yaml token --generate hex:16 --cert cert.pem")]
 pub struct Set {
     /// File with the SealedSecret
     pub file: PathBuf,
@@ -21,9 +22,9 @@ pub struct Set {
     /// File that holds the value, byte for byte; stdin or a hidden prompt if not given
     #[arg(long, value_name = "FILE", conflicts_with = "generate")]
     pub from_file: Option<PathBuf>,
-    /// Make a random value of letters and digits; 32 of them if no number is given
-    #[arg(long, value_name = "LENGTH", num_args = 0..=1, default_missing_value = "32")]
-    pub generate: Option<usize>,
+    /// Make a random value, by a recipe of `seal generate`; a password if none is given
+    #[arg(long, value_name = "RECIPE", num_args = 0..=1, default_missing_value = "password")]
+    pub generate: Option<String>,
     /// Which SealedSecret, if the file holds several: [NAMESPACE/]NAME
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,

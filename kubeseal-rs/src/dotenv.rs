@@ -1,0 +1,283 @@
+//! Files of variables: dotenv as its libraries read it, and the simpler form that `kubectl` takes.
+//!
+//! dotenv: `NAME=value` with an optional `export`, comments after `#`, single quotes (taken as they
+//! are) and double quotes (with `\n`, `\t`, `\r`, `\"`, `\\`, `\$`), both over several lines.
+//! Nothing is expanded: `$OTHER` stays as it is, and [`Variable::has_dollar`] says so.
+
+use shared::plain::Plain;
+use zeroize::Zeroizing;
+
+/// One variable.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Variable {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: Plain,
+    /// Line on which it begins, counted from one.
+    pub line: usize,
+    /// Is there a dollar outside of single quotes, which some libraries would expand?
+    pub has_dollar: bool,
+}
+
+/// A line cannot be read. Never quotes it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {problem}")]
+pub struct DotenvError {
+    /// Counted from one.
+    pub line: usize,
+    /// What is wrong with it.
+    pub problem: DotenvProblem,
+}
+
+/// What is wrong with a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DotenvProblem {
+    /// Not UTF-8.
+    #[error("the text is not UTF-8")]
+    Encoding,
+    /// No equals sign.
+    #[error("it is neither NAME=value nor a comment")]
+    NoValue,
+    /// A name that is none.
+    #[error("the name before `=` has other characters than letters, digits, `_`, `-` and `.`")]
+    Name,
+    /// Open quotes.
+    #[error("its quotes are never closed")]
+    OpenQuotes,
+    /// Text after quotes.
+    #[error("there is text behind its closing quotes")]
+    AfterQuotes,
+}
+
+/// Reads a dotenv file.
+///
+/// # Errors
+///
+/// The first line that cannot be read.
+pub fn parse(bytes: &[u8]) -> Result<Vec<Variable>, DotenvError> {
+    let mut rest = text(bytes)?;
+    let (mut variables, mut line) = (Vec::new(), 1);
+    while !rest.is_empty() {
+        let (found, after) = next(rest).map_err(|problem| DotenvError { line, problem })?;
+        if let Some((name, value, has_dollar)) = found {
+            variables.push(Variable {
+                name: name.to_owned(),
+                value,
+                line,
+                has_dollar,
+            });
+        }
+        let read = &rest[..rest.len() - after.len()];
+        line += read.matches('\n').count();
+        rest = after;
+    }
+    Ok(variables)
+}
+
+/// Reads what `kubectl create secret --from-env-file` reads: each line as it is behind the first
+/// `=`, without quotes or escapes.
+///
+/// # Errors
+///
+/// The first line that cannot be read. A name alone, for which `kubectl` would take the variable of
+/// this process, is one.
+pub fn parse_plain(bytes: &[u8]) -> Result<Vec<Variable>, DotenvError> {
+    let mut variables = Vec::new();
+    for (i, text) in text(bytes)?.lines().enumerate() {
+        let (line, text) = (i + 1, text.trim_start());
+        if text.is_empty() || text.starts_with('#') {
+            continue;
+        }
+        let wrong = |problem| DotenvError { line, problem };
+        let (name, value) = text.split_once('=').ok_or(wrong(DotenvProblem::NoValue))?;
+        check_name(name).map_err(wrong)?;
+        variables.push(Variable {
+            name: name.to_owned(),
+            value: Plain::from(value.to_owned()),
+            line,
+            has_dollar: false,
+        });
+    }
+    Ok(variables)
+}
+
+fn text(bytes: &[u8]) -> Result<&str, DotenvError> {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    std::str::from_utf8(bytes).map_err(|error| DotenvError {
+        line: memchr::memchr_iter(b'\n', &bytes[..error.valid_up_to()]).count() + 1,
+        problem: DotenvProblem::Encoding,
+    })
+}
+
+type Found<'a> = Option<(&'a str, Plain, bool)>;
+
+/// The variable at the beginning, if there is one, and what follows its line.
+fn next(text: &str) -> Result<(Found<'_>, &str), DotenvProblem> {
+    let line_end = text.find('\n').map_or(text.len(), |at| at + 1);
+    let line = text[..line_end].trim();
+    if line.is_empty() || line.starts_with('#') {
+        return Ok((None, &text[line_end..]));
+    }
+    let equals = text[..line_end].find('=').ok_or(DotenvProblem::NoValue)?;
+    let name = text[..equals].trim();
+    let name = match name.strip_prefix("export") {
+        Some(rest) if rest.starts_with([' ', '\t']) => rest.trim_start(),
+        _ => name,
+    };
+    check_name(name)?;
+    let value = text[equals + 1..].trim_start_matches([' ', '\t']);
+    let (value, has_dollar, rest) = match value.chars().next() {
+        Some(quote @ ('\'' | '"')) => quoted(&value[1..], quote)?,
+        _ => unquoted(value),
+    };
+    Ok((Some((name, value, has_dollar)), rest))
+}
+
+fn check_name(name: &str) -> Result<(), DotenvProblem> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    if !name.is_empty() && name.chars().all(allowed) {
+        Ok(())
+    } else {
+        Err(DotenvProblem::Name)
+    }
+}
+
+/// To the end of the line or to a comment behind a blank.
+fn unquoted(value: &str) -> (Plain, bool, &str) {
+    let end = value.find('\n').unwrap_or(value.len());
+    let rest = value.get(end + 1..).unwrap_or_default();
+    let line = &value[..end];
+    let comment = line
+        .char_indices()
+        .find(|(at, c)| *c == '#' && (*at == 0 || line[..*at].ends_with([' ', '\t'])));
+    let text = line[..comment.map_or(end, |(at, _)| at)].trim_end();
+    (Plain::from(text.to_owned()), text.contains('$'), rest)
+}
+
+/// To the closing quote, behind which only a comment may follow.
+fn quoted(text: &str, quote: char) -> Result<(Plain, bool, &str), DotenvProblem> {
+    let mut value = Zeroizing::new(String::with_capacity(text.len()));
+    let mut has_dollar = false;
+    let mut characters = text.char_indices();
+    while let Some((at, c)) = characters.next() {
+        match c {
+            _ if c == quote => {
+                let rest = after_quotes(&text[at + 1..])?;
+                return Ok((Plain::from(value.as_bytes().to_vec()), has_dollar, rest));
+            }
+            '\\' if quote == '"' => match characters.next() {
+                Some((_, 'n')) => value.push('\n'),
+                Some((_, 'r')) => value.push('\r'),
+                Some((_, 't')) => value.push('\t'),
+                Some((_, c @ ('"' | '\\' | '$' | '`'))) => value.push(c),
+                Some((_, c)) => value.extend(['\\', c]),
+                None => return Err(DotenvProblem::OpenQuotes),
+            },
+            _ => {
+                has_dollar |= c == '$' && quote == '"';
+                value.push(c);
+            }
+        }
+    }
+    Err(DotenvProblem::OpenQuotes)
+}
+
+fn after_quotes(text: &str) -> Result<&str, DotenvProblem> {
+    let end = text.find('\n').unwrap_or(text.len());
+    let line = text[..end].trim();
+    if line.is_empty() || line.starts_with('#') {
+        Ok(text.get(end + 1..).unwrap_or_default())
+    } else {
+        Err(DotenvProblem::AfterQuotes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs(variables: &[Variable]) -> Vec<(&str, &str, usize)> {
+        let pair = |v| {
+            let Variable {
+                name, value, line, ..
+            } = v;
+            (
+                name.as_str(),
+                std::str::from_utf8(value.expose()).unwrap(),
+                *line,
+            )
+        };
+        variables.iter().map(pair).collect()
+    }
+
+    #[test]
+    fn reads_dotenv_as_its_libraries_do() {
+        for (text, want) in [
+            ("", vec![]),
+            ("# c\n\nA=1\n", vec![("A", "1", 3)]),
+            (
+                "export A = b c  # d\r\nB=x#y\r\n",
+                vec![("A", "b c", 1), ("B", "x#y", 2)],
+            ),
+            ("A='a\nb' # c\nB=2", vec![("A", "a\nb", 1), ("B", "2", 3)]),
+            ("A=\"a\\nb\\\"\\$\\q\"", vec![("A", "a\nb\"$\\q", 1)]),
+            ("A=\nB=''\n", vec![("A", "", 1), ("B", "", 2)]),
+            ("A=a=b\nexport=1", vec![("A", "a=b", 1), ("export", "1", 2)]),
+            ("\u{feff}A=1", vec![("A", "1", 1)]),
+        ] {
+            assert_eq!(pairs(&parse(text.as_bytes()).unwrap()), want, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn dollars_are_kept_and_told() {
+        let variables = parse(b"A=$B\nC='$B'\nD=\"x$B\"\nE=\"\\$B\"").unwrap();
+        let told: Vec<bool> = variables.iter().map(|v| v.has_dollar).collect();
+        assert_eq!(told, [true, false, true, false]);
+        assert_eq!(variables[0].value.expose(), b"$B");
+    }
+
+    #[test]
+    fn names_the_line_and_never_the_value() {
+        for (text, line, problem) in [
+            ("A=1\nhunter2\n", 2, DotenvProblem::NoValue),
+            ("hun ter2=x", 1, DotenvProblem::Name),
+            ("A='x\ny'\nB=\"hunter2", 3, DotenvProblem::OpenQuotes),
+            ("A='x' hunter2", 1, DotenvProblem::AfterQuotes),
+            ("A=\"\\", 1, DotenvProblem::OpenQuotes),
+        ] {
+            let error = parse(text.as_bytes()).unwrap_err();
+            assert_eq!((error.line, error.problem), (line, problem), "{text:?}");
+        }
+        assert_eq!(parse(b"A=1\nB=\xff").unwrap_err().line, 2);
+    }
+
+    #[test]
+    fn kubectls_form_takes_values_as_they_are() {
+        let variables = parse_plain(b"# c\n  A='x' # y \nB=\n\n").unwrap();
+        assert_eq!(pairs(&variables), [("A", "'x' # y ", 2), ("B", "", 3)]);
+        assert_eq!(
+            parse_plain(b"A").unwrap_err().problem,
+            DotenvProblem::NoValue
+        );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn never_panics(bytes: Vec<u8>) {
+            let _ = (parse(&bytes), parse_plain(&bytes));
+        }
+
+        #[test]
+        fn never_panics_on_what_looks_like_it(text in "([A-Z]{1,2}=?[\"'\\\\$#a \\n]{0,6}\\n?){0,6}") {
+            let _ = parse(text.as_bytes());
+        }
+
+        #[test]
+        fn what_is_quoted_reads_back(value in "[^']{0,30}") {
+            let variables = parse(format!("A='{value}'\n").as_bytes()).unwrap();
+            proptest::prop_assert_eq!(variables[0].value.expose(), value.as_bytes());
+        }
+    }
+}

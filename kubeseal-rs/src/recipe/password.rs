@@ -1,0 +1,174 @@
+//! Passwords by rules.
+
+use rand::seq::{IndexedRandom as _, SliceRandom as _};
+use rand::{CryptoRng, RngExt as _};
+use shared::plain::Plain;
+
+/// The classes of characters. The symbols need no quoting in YAML values, shells' double quotes and
+/// the user part of URLs' right side alike: no quote, backslash, dollar, backtick or blank.
+const LOWER: &[u8] = b"abcdefghijklmnopqrstuvwxyz";
+const UPPER: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+const DIGITS: &[u8] = b"0123456789";
+const SYMBOLS: &[u8] = b"!#%*+,-./:=?@^_~";
+
+/// Rules of a password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Password {
+    /// Number of characters.
+    pub length: usize,
+    /// Fewest characters of each class; 0 leaves the class out. In the order of [`Self::CLASSES`].
+    pub fewest: [usize; 4],
+    /// Characters that must not appear, such as `0O1lI`.
+    pub without: String,
+}
+
+impl Default for Password {
+    /// 32 letters and digits: 190 bits.
+    fn default() -> Self {
+        Self {
+            length: 32,
+            fewest: [1, 1, 1, 0],
+            without: String::new(),
+        }
+    }
+}
+
+/// The rules make no password.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PasswordError {
+    /// Too short to be worth anything.
+    #[error("a password has 8 to 4096 characters")]
+    Length,
+    /// More required characters than places.
+    #[error("its classes ask for more characters than its length")]
+    TooMany,
+    /// Nothing to choose from.
+    #[error("no character is left for one of its classes")]
+    NoneLeft,
+}
+
+impl Password {
+    /// Names of the classes, as in a recipe.
+    pub const CLASSES: [&'static str; 4] = ["lower", "upper", "digits", "symbols"];
+
+    /// Can the rules be kept?
+    ///
+    /// # Errors
+    ///
+    /// [`PasswordError`].
+    pub fn check(&self) -> Result<(), PasswordError> {
+        if !(8..=4096).contains(&self.length) {
+            return Err(PasswordError::Length);
+        }
+        if self
+            .fewest
+            .iter()
+            .try_fold(0_usize, |sum, n| sum.checked_add(*n))
+            .is_none_or(|sum| sum > self.length)
+        {
+            return Err(PasswordError::TooMany);
+        }
+        let classes = self.classes();
+        if classes.is_empty() || classes.iter().any(|(_, letters)| letters.is_empty()) {
+            return Err(PasswordError::NoneLeft);
+        }
+        Ok(())
+    }
+
+    /// Each class in use, with its fewest and its characters.
+    fn classes(&self) -> Vec<(usize, Vec<u8>)> {
+        let classes = [LOWER, UPPER, DIGITS, SYMBOLS].into_iter().zip(self.fewest);
+        let left = |letters: &[u8]| -> Vec<u8> {
+            let without = self.without.as_bytes();
+            letters
+                .iter()
+                .copied()
+                .filter(|c| !without.contains(c))
+                .collect()
+        };
+        classes
+            .filter(|(_, fewest)| *fewest > 0)
+            .map(|(letters, fewest)| (fewest, left(letters)))
+            .collect()
+    }
+
+    /// Makes one: the fewest of each class, the rest from all of them, in random order. Rules that
+    /// [`Self::check`] refuses make an empty one.
+    pub fn make(&self, rng: &mut impl CryptoRng) -> Plain {
+        let classes = self.classes();
+        let all: Vec<u8> = classes
+            .iter()
+            .flat_map(|(_, letters)| letters.iter().copied())
+            .collect();
+        // Room for all from the start: a vector that grows would leave copies behind.
+        let mut text = Vec::with_capacity(self.length);
+        for (fewest, letters) in &classes {
+            text.extend((0..*fewest).filter_map(|_| letters.choose(rng)));
+        }
+        while text.len() < self.length && !all.is_empty() {
+            text.push(all[rng.random_range(0..all.len())]);
+        }
+        text.shuffle(rng);
+        Plain::from(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng as _;
+    use rand::rngs::StdRng;
+
+    use super::*;
+
+    #[test]
+    fn refuses_rules_that_cannot_be_kept() {
+        let rules = |length, fewest, without: &str| Password {
+            length,
+            fewest,
+            without: without.into(),
+        };
+        for (rules, want) in [
+            (rules(7, [1, 0, 0, 0], ""), PasswordError::Length),
+            (rules(5000, [1, 0, 0, 0], ""), PasswordError::Length),
+            (rules(8, [3, 3, 3, 0], ""), PasswordError::TooMany),
+            (rules(8, [usize::MAX, 1, 0, 0], ""), PasswordError::TooMany),
+            (rules(8, [0, 0, 0, 0], ""), PasswordError::NoneLeft),
+            (
+                rules(8, [0, 0, 1, 0], "0123456789"),
+                PasswordError::NoneLeft,
+            ),
+        ] {
+            assert_eq!(rules.check(), Err(want));
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn keeps_its_rules(length in 8_usize..60, fewest in [0_usize..3, 0_usize..3, 0_usize..3, 0_usize..2], seed: u64) {
+            let rules = Password { length, fewest, without: "0O1lI".into() };
+            proptest::prop_assume!(rules.check().is_ok());
+            let made = rules.make(&mut StdRng::seed_from_u64(seed));
+            let text = made.expose();
+            proptest::prop_assert_eq!(text.len(), length);
+            proptest::prop_assert!(!text.iter().any(|c| b"0O1lI".contains(c)));
+            for (class, fewest) in [LOWER, UPPER, DIGITS, SYMBOLS].into_iter().zip(fewest) {
+                let count = text.iter().filter(|c| class.contains(c)).count();
+                proptest::prop_assert!(count >= fewest && (fewest > 0 || count == 0));
+            }
+        }
+    }
+
+    #[test]
+    fn draws_every_character_about_as_often() {
+        let rules = Password {
+            length: 4096,
+            fewest: [1, 1, 1, 0],
+            without: String::new(),
+        };
+        let made = rules.make(&mut StdRng::seed_from_u64(1));
+        for letter in [LOWER, UPPER, DIGITS].concat() {
+            let count = made.expose().iter().filter(|c| **c == letter).count();
+            assert!((25..120).contains(&count), "{count}");
+        }
+    }
+}

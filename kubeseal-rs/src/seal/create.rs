@@ -1,0 +1,126 @@
+//! `seal create`: values → a SealedSecret, without a Secret in between.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result};
+use shared::plain::Plain;
+use shared::secret::Secret;
+
+use super::Outcome;
+use super::names;
+use super::sealing;
+use super::session::Session;
+use super::values::{self, Stdin, ValueError};
+use crate::seal_args::{Create, Like};
+use crate::surroundings::Surroundings;
+use crate::{dotenv, report};
+
+/// A Secret cannot be made of these words.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    /// No value.
+    #[error(
+        "a Secret needs values: give --stdin KEY, --prompt KEY, --from-file or --from-env-file"
+    )]
+    NoValues,
+    /// Two values for one item.
+    #[error("the item {0:?} is given twice")]
+    Twice(String),
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// A value cannot be had, a name is none, or it cannot be sealed.
+pub fn run(words: &Create, surroundings: &Surroundings) -> Result<Outcome> {
+    names::check_object(&words.name)?;
+    words.destination.check()?;
+    let session = Session::new(&words.sealing, surroundings);
+    let settings = session.settings(&words.destination.path(&words.name))?;
+    let mut items = Items::default();
+    read_values(words, surroundings, &mut items)?;
+    if items.0.is_empty() {
+        return Err(CreateError::NoValues.into());
+    }
+    let secret = secret(&words.name, &words.like, items)?;
+    let sealed = sealing::seal_secret(&session, &settings, secret, false)?;
+    words.destination.put(&[sealed])
+}
+
+fn read_values(words: &Create, surroundings: &Surroundings, items: &mut Items) -> Result<()> {
+    let mut stdin = Stdin::new(surroundings);
+    for word in &words.from_literal {
+        let (key, value) = word
+            .split_once('=')
+            .ok_or(ValueError::Form("from-literal", "KEY=VALUE"))?;
+        items.add(key, Plain::from(value.to_owned()))?;
+    }
+    if !words.from_literal.is_empty() {
+        report::warn(
+            "--from-literal puts values into the argument list, which other processes can read and shells keep; \
+             --stdin KEY and --prompt KEY do not",
+        );
+    }
+    for word in &words.from_file {
+        for (key, value) in stdin.from_file(word)? {
+            items.add(&key, value)?;
+        }
+    }
+    for path in &words.from_env_file {
+        let text = stdin.read_file(path)?;
+        let variables = dotenv::parse_plain(text.expose());
+        for variable in variables.with_context(|| path.display().to_string())? {
+            items.add(&variable.name, variable.value)?;
+        }
+    }
+    if let Some(key) = &words.stdin {
+        items.add(key, stdin.read(key)?)?;
+    }
+    for key in &words.prompt {
+        items.add(key, values::prompt(key)?)?;
+    }
+    Ok(())
+}
+
+/// Values by item key, each there once.
+#[derive(Debug, Default)]
+pub struct Items(pub BTreeMap<String, Plain>);
+
+impl Items {
+    /// Adds a value.
+    ///
+    /// # Errors
+    ///
+    /// The key is none, or is there already.
+    pub fn add(&mut self, key: &str, value: Plain) -> Result<()> {
+        names::check_item(key)?;
+        match self.0.insert(key.to_owned(), value) {
+            None => Ok(()),
+            Some(_) => Err(CreateError::Twice(key.to_owned()).into()),
+        }
+    }
+}
+
+/// A Secret without namespace, which the settings give it.
+///
+/// # Errors
+///
+/// A label or annotation is no pair.
+pub fn secret(name: &str, like: &Like, items: Items) -> Result<Secret> {
+    let pairs = |words: &[String], flag| -> Result<Option<BTreeMap<String, String>>, ValueError> {
+        let pairs = words.iter().map(|word| values::public_pair(word, flag));
+        let pairs: BTreeMap<_, _> = pairs.collect::<Result<_, _>>()?;
+        Ok((!pairs.is_empty()).then_some(pairs))
+    };
+    let mut secret = Secret {
+        type_: like.type_.clone(),
+        immutable: like.immutable.then_some(true),
+        data: items.0,
+        ..Secret::default()
+    };
+    secret.metadata.name = Some(name.to_owned());
+    secret.metadata.labels = pairs(&like.label, "label")?;
+    secret.metadata.annotations = pairs(&like.annotation, "annotation")?;
+    Ok(secret)
+}

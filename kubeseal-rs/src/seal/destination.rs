@@ -1,0 +1,67 @@
+//! Where new SealedSecrets go: a file that is not there yet, or stdout.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use zeroize::Zeroizing;
+
+use super::sealing::Sealed;
+use super::{Outcome, print, write};
+use crate::command::Format;
+use crate::seal_args::Destination;
+use crate::{files, report};
+
+/// The file cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[error("{} is there already. `seal set` changes an item of it; move it away to make a new one", .0.display())]
+pub struct Exists(pub PathBuf);
+
+impl Destination {
+    /// The path that picks the rule: where the result goes, or will go. NAME.yaml in the current
+    /// folder if nobody says.
+    pub fn path(&self, name: &str) -> PathBuf {
+        let said = self.write.clone().or_else(|| self.for_path.clone());
+        said.unwrap_or_else(|| PathBuf::from(format!("{name}.yaml")))
+    }
+
+    /// `-o`, else by the file's ending.
+    pub fn format(&self) -> Format {
+        let is_json = |path: &Path| path.extension().is_some_and(|ending| ending == "json");
+        match (self.output, &self.write) {
+            (Some(format), _) => format,
+            (None, Some(path)) if is_json(path) => Format::Json,
+            _ => Format::Yaml,
+        }
+    }
+
+    /// Makes sure that nothing is in the way, before anybody is asked for a value.
+    ///
+    /// # Errors
+    ///
+    /// The file is there already.
+    pub fn check(&self) -> Result<(), Exists> {
+        match &self.write {
+            Some(path) if path.exists() => Err(Exists(path.clone())),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes the objects.
+    ///
+    /// # Errors
+    ///
+    /// The file is there already, or cannot be written.
+    pub fn put(&self, sealed: &[Sealed]) -> Result<Outcome> {
+        let documents: Vec<_> = sealed.iter().map(|one| one.object.to_document()).collect();
+        let text: Zeroizing<Vec<u8>> = write(&documents, self.format());
+        let Some(path) = &self.write else {
+            return print(&text);
+        };
+        self.check()?;
+        files::replace(path, &text)?;
+        for one in sealed {
+            report::say(&format!("{}: {}", path.display(), one.in_words()));
+        }
+        Ok(Outcome::Done)
+    }
+}

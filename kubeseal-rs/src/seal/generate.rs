@@ -1,0 +1,115 @@
+//! `seal generate`: recipes → a SealedSecret whose values nobody has seen.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result};
+use shared::plain::Plain;
+use shared::secret::Secret;
+
+use super::create::{self, Items};
+use super::session::Session;
+use super::values::{self, Stdin, ValueError};
+use super::{Outcome, names, sealing};
+use crate::recipe::{Random, Recipe};
+use crate::report;
+use crate::seal_args::Generate;
+use crate::surroundings::Surroundings;
+
+/// The words do not fit together.
+#[derive(Debug, thiserror::Error)]
+pub enum GenerateError {
+    /// A password for nobody.
+    #[error(
+        "no recipe takes a password; --password-stdin and --password-prompt are for htpasswd and docker"
+    )]
+    UnusedPassword,
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// A recipe or name is none, or the result cannot be sealed.
+pub fn run(words: &Generate, surroundings: &Surroundings) -> Result<Outcome> {
+    names::check_object(&words.name)?;
+    words.destination.check()?;
+    let recipes = recipes(&words.items)?;
+    let session = Session::new(&words.sealing, surroundings);
+    let settings = session.settings(&words.destination.path(&words.name))?;
+    let password = given_password(words, &recipes, surroundings)?;
+    let mut random = Random {
+        rng: &mut rand::rng(),
+        now: surroundings.now,
+    };
+    let (mut items, mut public) = (Items::default(), BTreeMap::new());
+    for (key, recipe) in &recipes {
+        let made = recipe
+            .make(key, password.as_ref(), &mut random)
+            .with_context(|| format!("the item {key:?}"))?;
+        for (key, value) in made.sealed {
+            items.add(&key, value)?;
+        }
+        public.extend(made.public);
+    }
+    let mut secret = create::secret(&words.name, &words.like, items)?;
+    set_type(&mut secret, &public);
+    let mut sealed = sealing::seal_secret(&session, &settings, secret, false)?;
+    for key in public.keys() {
+        report::say(&format!(
+            "{key} is public and stands in clear, in spec.template.data"
+        ));
+    }
+    if !public.is_empty() {
+        let data = public.into_iter().map(|(key, text)| (key, Some(text)));
+        sealed.object.spec.template.data = Some(data.collect());
+    }
+    words.destination.put(&[sealed])
+}
+
+fn recipes(words: &[String]) -> Result<Vec<(String, Recipe)>> {
+    let read = |word: &String| -> Result<(String, Recipe)> {
+        let (key, recipe) = word.split_once('=').ok_or(ValueError::Form(
+            "generate",
+            "KEY=RECIPE, such as password=password:24",
+        ))?;
+        names::check_item(key)?;
+        let recipe = recipe
+            .parse()
+            .with_context(|| format!("the item {key:?}"))?;
+        Ok((key.to_owned(), recipe))
+    };
+    words.iter().map(read).collect()
+}
+
+fn given_password(
+    words: &Generate,
+    recipes: &[(String, Recipe)],
+    surroundings: &Surroundings,
+) -> Result<Option<Plain>> {
+    if !words.password_stdin && !words.password_prompt {
+        return Ok(None);
+    }
+    if !recipes.iter().any(|(_, recipe)| recipe.takes_password()) {
+        return Err(GenerateError::UnusedPassword.into());
+    }
+    if words.password_prompt {
+        return values::prompt("the password").map(Some);
+    }
+    Stdin::new(surroundings).read("the password").map(Some)
+}
+
+/// The type that Kubernetes has for just these items, if none was asked for.
+fn set_type(secret: &mut Secret, public: &BTreeMap<String, String>) {
+    let keys: Vec<&str> = secret
+        .data
+        .keys()
+        .chain(public.keys())
+        .map(String::as_str)
+        .collect();
+    let type_ = match keys.as_slice() {
+        ["tls.key", "tls.crt"] => "kubernetes.io/tls",
+        [".dockerconfigjson"] => "kubernetes.io/dockerconfigjson",
+        _ => return,
+    };
+    secret.type_.get_or_insert_with(|| type_.to_owned());
+}

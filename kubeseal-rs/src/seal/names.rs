@@ -1,0 +1,106 @@
+//! Names as the API server takes them, checked where the user still sees what was typed.
+
+/// A name that no API server takes. Item keys and names are no secrets.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// Of an item.
+    #[error(
+        "{0:?} is no key of an item: letters, digits, `-`, `_` and `.`, at most 253, and neither `.` nor `..`"
+    )]
+    Item(String),
+    /// Of an object.
+    #[error(
+        "{0:?} is no name of a Secret: small letters, digits, `-` and `.`, at most 253, a letter or digit at both ends"
+    )]
+    Object(String),
+    /// Of a namespace.
+    #[error(
+        "{0:?} is no namespace: small letters, digits and `-`, at most 63, a letter or digit at both ends"
+    )]
+    Namespace(String),
+}
+
+/// Is this a key that a Secret can have?
+///
+/// # Errors
+///
+/// [`NameError::Item`].
+pub fn check_item(key: &str) -> Result<(), NameError> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let fits = (1..=253).contains(&key.len()) && key.chars().all(allowed);
+    if fits && key != "." && !key.starts_with("..") {
+        Ok(())
+    } else {
+        Err(NameError::Item(key.to_owned()))
+    }
+}
+
+/// Is this a name that a Secret can have (RFC 1123 subdomain)?
+///
+/// # Errors
+///
+/// [`NameError::Object`].
+pub fn check_object(name: &str) -> Result<(), NameError> {
+    if name.len() <= 253 && name.split('.').all(is_label) {
+        Ok(())
+    } else {
+        Err(NameError::Object(name.to_owned()))
+    }
+}
+
+/// Is this a namespace (RFC 1123 label)?
+///
+/// # Errors
+///
+/// [`NameError::Namespace`].
+pub fn check_namespace(name: &str) -> Result<(), NameError> {
+    if name.len() <= 63 && is_label(name) {
+        Ok(())
+    } else {
+        Err(NameError::Namespace(name.to_owned()))
+    }
+}
+
+fn is_label(label: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    !label.is_empty()
+        && !label.starts_with('-')
+        && !label.ends_with('-')
+        && label.chars().all(allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_what_an_api_server_takes() {
+        for (key, want) in [
+            ("a", true),
+            ("A_b-c.d", true),
+            (".x", true),
+            ("", false),
+            ("..", false),
+            ("..x", false),
+            (".", false),
+            ("a b", false),
+            ("ü", false),
+        ] {
+            assert_eq!(check_item(key).is_ok(), want, "{key:?}");
+        }
+        for (name, want) in [
+            ("a", true),
+            ("a.b-c", true),
+            ("A", false),
+            ("a..b", false),
+            ("-a", false),
+            ("a/b", false),
+            ("", false),
+        ] {
+            assert_eq!(check_object(name).is_ok(), want, "{name:?}");
+        }
+        for (name, want) in [("a-1", true), ("a.b", false), ("..", false), ("", false)] {
+            assert_eq!(check_namespace(name).is_ok(), want, "{name:?}");
+        }
+    }
+}

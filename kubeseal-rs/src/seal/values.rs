@@ -1,0 +1,155 @@
+//! Values on their way in: from files, stdin and hidden prompts.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use shared::plain::Plain;
+
+use crate::files;
+use crate::surroundings::Surroundings;
+
+/// A value cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ValueError {
+    /// Nobody to ask.
+    #[error("there is no terminal to ask for the value of {0:?}; give it on stdin or from a file")]
+    NoTerminal(String),
+    /// The two answers differ.
+    #[error("the two values of {0:?} differ; nothing was written")]
+    Differ(String),
+    /// stdin has one end.
+    #[error("stdin can be read once only, and two values want it")]
+    StdinTwice,
+    /// Not `KEY=VALUE`.
+    #[error("--{0} takes {1}")]
+    Form(&'static str, &'static str),
+    /// A folder without files.
+    #[error("the folder {} holds no file that could be an item", .0.display())]
+    EmptyFolder(PathBuf),
+}
+
+/// Asks for a value twice, and shows nothing of it.
+///
+/// # Errors
+///
+/// There is no terminal, or the two differ.
+pub fn prompt(key: &str) -> Result<Plain> {
+    let ask = |text: String| {
+        let answer = rpassword::prompt_password(text);
+        answer
+            .map(Plain::from)
+            .map_err(|_| ValueError::NoTerminal(key.to_owned()))
+    };
+    let first = ask(format!("Value of {key}: "))?;
+    let second = ask("The same again: ".to_owned())?;
+    if first == second {
+        Ok(first)
+    } else {
+        Err(ValueError::Differ(key.to_owned()).into())
+    }
+}
+
+/// stdin, which one value may read.
+pub struct Stdin<'a> {
+    surroundings: &'a Surroundings,
+    is_read: bool,
+}
+
+impl<'a> Stdin<'a> {
+    /// Not read yet.
+    pub fn new(surroundings: &'a Surroundings) -> Self {
+        Self {
+            surroundings,
+            is_read: false,
+        }
+    }
+
+    /// Reads it to its end, as it is. From a terminal nothing is read, since it would show what is typed.
+    ///
+    /// # Errors
+    ///
+    /// It is a terminal, was read already, or cannot be read.
+    pub fn read(&mut self, key: &str) -> Result<Plain> {
+        if self.is_read {
+            return Err(ValueError::StdinTwice.into());
+        }
+        self.is_read = true;
+        if self.surroundings.stdin_is_terminal {
+            return prompt(key);
+        }
+        Ok(Plain::from(std::mem::take(&mut *files::read_stdin()?)))
+    }
+
+    /// Reads a file, or stdin for `-`.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read.
+    pub fn read_file(&mut self, path: &Path) -> Result<Plain> {
+        if path == Path::new("-") {
+            return self.read("stdin");
+        }
+        Ok(Plain::from(std::mem::take(&mut *files::read(path)?)))
+    }
+
+    /// The items of one `--from-file`: `KEY=PATH`, `PATH` (its name is the key), or a folder, whose
+    /// files are an item each as with `kubectl`.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be read, or has no name to make a key of.
+    pub fn from_file(&mut self, word: &str) -> Result<Vec<(String, Plain)>> {
+        if let Some((key, path)) = word.split_once('=') {
+            return Ok(vec![(key.to_owned(), self.read_file(Path::new(path))?)]);
+        }
+        let path = Path::new(word);
+        if path.is_dir() {
+            return from_folder(path);
+        }
+        let key = path.file_name().filter(|_| word != "-");
+        let key = key.ok_or(ValueError::Form(
+            "from-file",
+            "[KEY=]FILE; stdin has no name: KEY=-",
+        ))?;
+        Ok(vec![(
+            key.to_string_lossy().into_owned(),
+            self.read_file(path)?,
+        )])
+    }
+}
+
+fn from_folder(folder: &Path) -> Result<Vec<(String, Plain)>> {
+    let entries =
+        std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let mut items = Vec::new();
+    for entry in entries {
+        let path = entry
+            .with_context(|| format!("cannot read {}", folder.display()))?
+            .path();
+        let key = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        if path.is_file() && super::names::check_item(&key).is_ok() {
+            items.push((key, Plain::from(std::mem::take(&mut *files::read(&path)?))));
+        }
+    }
+    items.sort_by(|a, b| a.0.cmp(&b.0));
+    if items.is_empty() {
+        return Err(ValueError::EmptyFolder(folder.to_owned()).into());
+    }
+    Ok(items)
+}
+
+/// `KEY=VALUE`, where the value is public.
+///
+/// # Errors
+///
+/// There is no equals sign.
+pub fn public_pair(word: &str, flag: &'static str) -> Result<(String, String), ValueError> {
+    let pair = word
+        .split_once('=')
+        .ok_or(ValueError::Form(flag, "KEY=VALUE"))?;
+    Ok((pair.0.to_owned(), pair.1.to_owned()))
+}

@@ -1,0 +1,19 @@
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::command::Format;
+
+/// Where a new SealedSecret goes.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Destination {
+    /// File to write; stdout if not given
+    #[arg(long, short = 'w', value_name = "FILE")]
+    pub write: Option<PathBuf>,
+    /// Path that the printed result will have, which picks the rule of .seal.yaml
+    #[arg(long = "for", value_name = "PATH", conflicts_with = "write")]
+    pub for_path: Option<PathBuf>,
+    /// Format of the result: yaml (default) or json
+    #[arg(long, short, value_name = "FORMAT")]
+    pub output: Option<Format>,
+}
