@@ -128,13 +128,13 @@ impl Found {
                 Step::Key(key.clone()),
             ]
         };
-        let set = |(key, text): (&String, &String)| self.edit(item(key), Change::Set(text.clone()));
+        let set = |(key, text): (&String, &String)| self.edit(&item(key), Change::Set(text.clone()));
         let mut edits: Vec<Edit> = changes.texts.iter().map(set).collect();
         let removed = changes.removed.iter();
-        edits.extend(removed.map(|key| self.edit(item(key), Change::Remove)));
+        edits.extend(removed.map(|key| self.edit(&item(key), Change::Remove)));
         if let Some(data) = &changes.data {
             let path = vec![Step::Field("spec"), Step::Field("data")];
-            edits.push(self.edit(path, Change::Set(data.clone())));
+            edits.push(self.edit(&path, Change::Set(data.clone())));
         }
         let old = hints::read(self.sealed.metadata.annotations.as_ref());
         edits.extend(self.hint_edit(&old, &changes.hints_after(&old)));
@@ -155,13 +155,13 @@ impl Found {
         } else {
             Change::Set(hints::to_text(new))
         };
-        Some(self.edit(path, change))
+        Some(self.edit(&path, change))
     }
 
-    fn edit(&self, path: Vec<Step>, change: Change) -> Edit {
+    fn edit(&self, path: &[Step], change: Change) -> Edit {
         Edit {
             document: self.document,
-            path: [self.path.as_slice(), &path].concat(),
+            path: [self.path.as_slice(), path].concat(),
             change,
         }
     }

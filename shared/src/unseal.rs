@@ -159,18 +159,19 @@ pub fn check(
     open(sealed, ring, accept_legacy).map(drop)
 }
 
-/// The values of the items as they were sealed, without any template.
+/// The value of every item, without templates; those of the deprecated form too.
 ///
 /// # Errors
 ///
-/// Every item that does not open.
+/// As [`unseal`], but for templates.
 pub fn open_values(
     sealed: &SealedSecret,
     ring: &KeyRing,
 ) -> Result<BTreeMap<String, Plain>, UnsealError> {
-    let hints = hints::read(sealed.metadata.annotations.as_ref());
-    let opened = open_items(&sealed.spec.encrypted_data, ring, &label(sealed), &hints)?;
-    Ok(opened.0)
+    match open(sealed, ring, true)? {
+        Contents::Items((items, _)) => Ok(items),
+        Contents::Legacy(unsealed) => Ok(unsealed.secret.data),
+    }
 }
 
 /// What is sealed in an object, and the key of each item.

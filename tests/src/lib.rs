@@ -23,6 +23,7 @@ pub mod roles;
 pub mod scrape;
 pub mod scratch;
 pub mod sealing;
+pub mod sops;
 pub mod verdicts;
 
 mod cache;

@@ -19,16 +19,20 @@
 //! | [`target`] | one SealedSecret of a file, and changes of its items |
 //! | [`values`], [`names`] | values on their way in; what may be called how |
 //! | [`destination`] | where a new SealedSecret goes |
+//! | [`object`] | a SealedSecret as people see it: structure, lines, hints |
 //! | [`walk`] | finding manifests below folders, as Git sees them |
 
 pub mod config;
 pub mod create;
 pub mod destination;
+pub mod diff;
 pub mod edit;
 pub mod files;
 pub mod generate;
 pub mod import;
+pub mod lint;
 pub mod names;
+pub mod object;
 pub mod rotate;
 pub mod sealing;
 pub mod session;
@@ -37,6 +41,7 @@ pub mod settings;
 pub mod target;
 pub mod unset;
 pub mod values;
+pub mod view;
 pub mod walk;
 
 use anyhow::Result;
@@ -72,6 +77,9 @@ pub fn run(command: &Command, surroundings: &Surroundings) -> Result<Outcome> {
         Command::Edit(words) => edit::run(words, surroundings),
         Command::Rotate(words) => rotate::run(words, surroundings),
         Command::Import(words) => import::run(words, surroundings),
+        Command::View(words) => view::run(words, surroundings),
+        Command::Diff(words) => diff::run(words, surroundings),
+        Command::Lint(words) => lint::run(words, surroundings),
         Command::Config(words) => config::run(words, surroundings),
     }
 }

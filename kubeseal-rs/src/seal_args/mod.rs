@@ -4,14 +4,17 @@
 mod config;
 mod create;
 mod destination;
+mod diff;
 mod edit;
 mod files;
 mod generate;
 mod import;
+mod lint;
 mod rotate;
 mod sealing;
 mod set;
 mod unset;
+mod view;
 
 use std::ffi::OsString;
 
@@ -22,14 +25,17 @@ use flags::Stop;
 pub use config::{Config, ConfigVerb, Explain};
 pub use create::{Create, Like};
 pub use destination::Destination;
+pub use diff::Diff;
 pub use edit::Edit;
 pub use files::Files;
 pub use generate::Generate;
 pub use import::{Import, ImportDotenv, ImportFrom, ImportList, ImportSecret, ImportSops};
+pub use lint::{Lint, LintFormat};
 pub use rotate::Rotate;
 pub use sealing::Sealing;
 pub use set::Set;
 pub use unset::Unset;
+pub use view::View;
 
 /// What can be asked for.
 #[derive(Debug, Subcommand)]
@@ -51,6 +57,12 @@ pub enum Command {
     Rotate(Rotate),
     /// Bring what exists: .env files, sops, Secrets of a cluster
     Import(Import),
+    /// Show what stands in sealed files, without values
+    View(View),
+    /// Show what became of sealed items since a commit
+    Diff(Diff),
+    /// Find what is wrong in a tree, without a cluster
+    Lint(Lint),
     /// Tell which rule of .seal.yaml applies to a file
     Config(Config),
 }
@@ -76,8 +88,8 @@ Exit codes: 0 done, 1 a check has findings (lint, diff --exit-code), 2 it failed
 A failed command has written nothing.
 
 Examples:
-  seal --cert cert.pem -i db.yaml
-  seal --cert cert.pem < db.yaml > db.sealed.yaml";
+  seal --cert cert.pem -i secret.yaml
+  seal --cert cert.pem < secret.yaml > db.sealed.yaml";
 
 /// Reads the words of the command line, the program's name first.
 ///

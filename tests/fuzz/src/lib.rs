@@ -6,28 +6,36 @@
 use std::sync::LazyLock;
 
 use jiff::Timestamp;
+use kubeseal_rs::recipe::Recipe;
+use kubeseal_rs::{dotenv, rules};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use shared::key::{Certificate, PrivateKey};
 use shared::key_ring::{KeyRing, RingKey};
 use shared::key_secret::{self, OrderPriority};
+use shared::manifest::edit::{self, Change, Edit, Step};
 use shared::manifest::{self, Reading, Shape};
 use shared::resource::SealedSecret;
 use shared::scope::Scope;
 use shared::secret::Secret;
 use shared::unseal::{self, Chance, Rules};
-use shared::{base64, envelope};
+use shared::{base64, envelope, hints};
 
 /// A target by its name.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target. The names are those of the folders in `corpus/`.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 12] = [
     ("base64", base64_text),
+    ("dotenv", dotenv_text),
+    ("edit", edited_manifest),
     ("envelope", envelope_bytes),
     ("flags", flag_words),
+    ("hints", hints_text),
     ("key", key_pem),
     ("manifest", manifest_text),
+    ("recipe", recipe_words),
+    ("rules", rules_text),
     ("sealed_secret", sealed_secret_text),
     ("secret", secret_text),
     ("template", template_text),
@@ -55,6 +63,45 @@ pub fn base64_text(bytes: &[u8]) {
             base64::decode(base64::encode(&decoded).as_bytes()),
             Ok(decoded)
         );
+    }
+}
+
+/// Files of variables. A name is always one that was written.
+pub fn dotenv_text(bytes: &[u8]) {
+    for variables in [dotenv::parse(bytes), dotenv::parse_plain(bytes)] {
+        for variable in variables.unwrap_or_default() {
+            assert!(memory_has(bytes, variable.name.as_bytes()));
+        }
+    }
+}
+
+fn memory_has(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+/// Key hints: what is understood reads the same from what we write.
+pub fn hints_text(bytes: &[u8]) {
+    let read = hints::parse(&String::from_utf8_lossy(bytes));
+    assert_eq!(hints::parse(&hints::to_text(&read)), read);
+}
+
+/// Recipes of random values. What is a recipe can be asked whether it takes a password.
+pub fn recipe_words(bytes: &[u8]) {
+    if let Ok(recipe) = String::from_utf8_lossy(bytes).parse::<Recipe>() {
+        let _ = recipe.takes_password();
+    }
+}
+
+/// `.seal.yaml`: each rule has a number, a line and words, and some path or none.
+pub fn rules_text(bytes: &[u8]) {
+    let Ok(read) = rules::parse(bytes) else {
+        return;
+    };
+    for (i, rule) in read.0.iter().enumerate() {
+        assert_eq!(rule.number, i + 1);
+        assert!(rule.in_words().contains(&rule.path));
+        let first = read.for_path(&rule.path).map(|fits| fits.number);
+        assert!(first.is_none_or(|first| first <= read.0.len()));
     }
 }
 
@@ -99,6 +146,32 @@ pub fn manifest_text(bytes: &[u8]) {
             // An empty mapping is a document, too.
             assert_eq!(again, Some(Ok(value.clone())), "{text}");
         }
+    }
+}
+
+/// An edit is refused, or reads back as what was asked for and changes no line without a reason. The
+/// first byte chooses the edit.
+pub fn edited_manifest(bytes: &[u8]) {
+    let Some((choice, bytes)) = bytes.split_first() else {
+        return;
+    };
+    let step = |bit: u8| match choice >> bit & 3 {
+        0 => Step::Key("a".into()),
+        1 => Step::Key("b".into()),
+        2 => Step::Field("spec"),
+        _ => Step::Item(0),
+    };
+    let steps = [step(0), step(2), step(4)];
+    let edit = |change| Edit {
+        document: 1,
+        path: steps[..1 + usize::from(choice >> 6) % 3].to_vec(),
+        change,
+    };
+    let set = edit(Change::Set("AgX=".into()));
+    if let Ok(edited) = edit::apply(bytes, std::slice::from_ref(&set)) {
+        // A second time nothing is left to do, and what was set can be removed or is refused.
+        assert_eq!(edit::apply(&edited, &[set]).as_ref(), Ok(&edited));
+        let _ = edit::apply(&edited, &[edit(Change::Remove)]);
     }
 }
 

@@ -29,7 +29,7 @@ use hidden::Hidden;
 pub enum ValuesError {
     /// The cluster does not give them.
     #[error(
-        "the values of {place} cannot be had from the cluster; --private-key FILE opens them here, and --blind does \
+        "the values of {place} cannot be had from the cluster; --key FILE opens them here, and --blind does \
          without them"
     )]
     Cluster {
@@ -99,10 +99,10 @@ fn values(words: &Edit, session: &Session<'_>, target: &Target) -> Result<Values
     if words.blind {
         return Ok(items.keys().map(|key| (key.clone(), None)).collect());
     }
-    if words.private_key.is_empty() {
+    if words.key.is_empty() {
         return from_cluster(session, target);
     }
-    let ring = read_keys(&words.private_key)?;
+    let ring = read_keys(&words.key)?;
     let opened = unseal::open_values(&target.found.sealed, &ring);
     let opened = opened.map_err(|error| ValuesError::Closed(target.found.place(), error))?;
     Ok(opened

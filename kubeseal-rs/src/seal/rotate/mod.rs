@@ -32,7 +32,7 @@ pub enum RotateError {
     Some(String),
     /// `--cert` alone.
     #[error(
-        "--cert chooses the key of an offline run, which needs the old keys: pass --private-key FILE. Without \
+        "--cert chooses the key of an offline run, which needs the old keys: pass --key FILE. Without \
          them the controller seals anew, for its newest key"
     )]
     CertificateAlone,
@@ -45,7 +45,7 @@ pub enum RotateError {
 /// The tree or the keys cannot be read, the controller cannot be asked, or some objects cannot be
 /// sealed anew; all others are done then.
 pub fn run(words: &Rotate, surroundings: &Surroundings) -> Result<Outcome> {
-    if words.private_key.is_empty() && words.sealing.cert.is_some() {
+    if words.key.is_empty() && words.sealing.cert.is_some() {
         return Err(RotateError::CertificateAlone.into());
     }
     let session = Session::new(&words.sealing, surroundings);
@@ -53,7 +53,7 @@ pub fn run(words: &Rotate, surroundings: &Surroundings) -> Result<Outcome> {
     if !words.dry_run {
         remove_leftovers(&candidates);
     }
-    let reports = if words.private_key.is_empty() {
+    let reports = if words.key.is_empty() {
         online::rotate(&session, &candidates, words.dry_run)?
     } else {
         offline::rotate(&session, &candidates, words)?

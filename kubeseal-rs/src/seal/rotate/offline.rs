@@ -25,7 +25,7 @@ pub(super) fn rotate(
     candidates: &[Candidate],
     words: &Rotate,
 ) -> Result<Vec<FileReport>> {
-    let ring = read_keys(&words.private_key)?;
+    let ring = read_keys(&words.key)?;
     let progress = Progress::new(
         "files",
         candidates.len(),

@@ -62,13 +62,11 @@ fn step_into<'a>(node: &'a mut Node, step: &Step) -> Option<&'a mut Node> {
     let Value::Map(entries) = &mut node.value else {
         return None;
     };
-    let at = match entries.iter().rposition(|(known, _)| *known == name) {
-        Some(at) => at,
-        None => {
-            entries.push((name, Node::new(Value::Null, line)));
-            entries.len() - 1
-        }
-    };
+    let known = entries.iter().rposition(|(known, _)| *known == name);
+    let at = known.unwrap_or(entries.len());
+    if known.is_none() {
+        entries.push((name, Node::new(Value::Null, line)));
+    }
     Some(&mut entries[at].1)
 }
 

@@ -438,7 +438,6 @@ impl<'t> Text<'t> {
             (_, Some(next)) if blank(behind_comma..next.start) && blank(end..comma) => {
                 entry.start..next.start
             }
-            (_, Some(_)) => entry.start..behind_comma,
             (Some(previous), None)
                 if blank_or_comma(&self.text[entries[previous].value.end..entry.start]) =>
             {
@@ -481,14 +480,12 @@ impl<'t> Text<'t> {
     /// The lines from here to there with the last line break, or the one before where the text ends.
     fn whole_lines(self, start: usize, end: usize) -> Range<usize> {
         let start = line_start(self.text, start);
-        match self.text[end..].find('\n') {
-            Some(found) => start..end + found + 1,
-            None => {
-                let before = &self.text[..start];
-                let before = before.strip_suffix('\n').unwrap_or(before);
-                before.strip_suffix('\r').unwrap_or(before).len()..end
-            }
+        if let Some(found) = self.text[end..].find('\n') {
+            return start..end + found + 1;
         }
+        let before = &self.text[..start];
+        let before = before.strip_suffix('\n').unwrap_or(before);
+        before.strip_suffix('\r').unwrap_or(before).len()..end
     }
 
     /// The last entry goes, and `{}` says that nothing is left.

@@ -98,11 +98,15 @@ impl Finder<'_> {
                 start: from,
                 end: to,
             }),
-            Event::SequenceStart(..) => self.begin(Kind::List(Vec::new()), from),
+            Event::SequenceStart(..) => {
+                self.begin(Kind::List(Vec::new()), from);
+                Some(())
+            }
             Event::MappingStart(..) => {
                 let flow = self.text[self.value_start(from)..].starts_with('{');
                 let entries = Vec::new();
-                self.begin(Kind::Map { flow, entries }, from)
+                self.begin(Kind::Map { flow, entries }, from);
+                Some(())
             }
             Event::SequenceEnd | Event::MappingEnd => {
                 let mut done = self.open.pop()?.place;
@@ -209,7 +213,7 @@ impl Finder<'_> {
         )
     }
 
-    fn begin(&mut self, kind: Kind, from: usize) -> Option<()> {
+    fn begin(&mut self, kind: Kind, from: usize) {
         let start = self.value_start(from);
         let place = Place {
             kind,
@@ -217,7 +221,6 @@ impl Finder<'_> {
             end: start,
         };
         self.open.push(Open { place, key: None });
-        Some(())
     }
 
     fn close(&self, place: &mut Place) -> Option<()> {
