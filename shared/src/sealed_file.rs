@@ -128,7 +128,8 @@ impl Found {
                 Step::Key(key.clone()),
             ]
         };
-        let set = |(key, text): (&String, &String)| self.edit(&item(key), Change::Set(text.clone()));
+        let set =
+            |(key, text): (&String, &String)| self.edit(&item(key), Change::Set(text.clone()));
         let mut edits: Vec<Edit> = changes.texts.iter().map(set).collect();
         let removed = changes.removed.iter();
         edits.extend(removed.map(|key| self.edit(&item(key), Change::Remove)));
