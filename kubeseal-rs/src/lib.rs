@@ -14,7 +14,7 @@
 //! | [`git`], [`programs`] | the work tree around a file; other people's programs |
 //! | [`files`] | stdin and files in; files out, all or nothing |
 //! | [`surroundings`] | clock, environment and terminal, in one place |
-//! | [`report`] | error chain, hints, exit code |
+//! | [`report`], [`progress`] | error chain, hints, exit code; how far a long run is |
 
 pub mod certificate;
 pub mod cluster;
@@ -25,6 +25,7 @@ pub mod git;
 pub mod kubeconfig;
 pub mod kubeseal_args;
 pub mod programs;
+pub mod progress;
 pub mod recipe;
 pub mod report;
 pub mod rules;

@@ -18,6 +18,7 @@
 //! | [`hints`] | which certificate sealed each item: advice in an annotation |
 //! | [`secret`] | a Secret with its plain values |
 //! | [`manifest`] | YAML/JSON bytes ↔ documents |
+//! | [`sealed_file`] | the SealedSecrets of a file; edits of their items |
 //! | [`seal`] | Secret + certificate + scope → SealedSecret |
 //! | [`reseal`] | SealedSecret → the same for the newest key |
 //! | [`unseal`] | SealedSecret + ring → Secret, with an error per item |
@@ -36,6 +37,7 @@ pub mod reseal;
 pub mod resource;
 pub mod scope;
 pub mod seal;
+pub mod sealed_file;
 pub mod secret;
 pub mod unseal;
 

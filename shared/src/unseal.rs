@@ -263,7 +263,7 @@ fn open_items(
     }
 }
 
-fn open_item(
+pub(crate) fn open_item(
     text: &str,
     ring: &KeyRing,
     label: &Label,

@@ -16,6 +16,7 @@
 //! | [`session`] | rules and certificates of one run, each read once |
 //! | [`settings`] | which certificate, scope and namespace apply to one file |
 //! | [`sealing`] | a Secret → a SealedSecret under these settings |
+//! | [`target`] | one SealedSecret of a file, and changes of its items |
 //! | [`values`], [`names`] | values on their way in; what may be called how |
 //! | [`destination`] | where a new SealedSecret goes |
 //! | [`object`] | a SealedSecret as people see it: structure, lines, hints |
@@ -25,15 +26,20 @@ pub mod config;
 pub mod create;
 pub mod destination;
 pub mod diff;
+pub mod edit;
 pub mod files;
 pub mod generate;
 pub mod import;
 pub mod lint;
 pub mod names;
 pub mod object;
+pub mod rotate;
 pub mod sealing;
 pub mod session;
+pub mod set;
 pub mod settings;
+pub mod target;
+pub mod unset;
 pub mod values;
 pub mod view;
 pub mod walk;
@@ -65,7 +71,11 @@ pub fn run(command: &Command, surroundings: &Surroundings) -> Result<Outcome> {
     match command {
         Command::Files(words) => files::run(words, surroundings),
         Command::Create(words) => create::run(words, surroundings),
+        Command::Set(words) => set::run(words, surroundings),
+        Command::Unset(words) => unset::run(words),
         Command::Generate(words) => generate::run(words, surroundings),
+        Command::Edit(words) => edit::run(words, surroundings),
+        Command::Rotate(words) => rotate::run(words, surroundings),
         Command::Import(words) => import::run(words, surroundings),
         Command::View(words) => view::run(words, surroundings),
         Command::Diff(words) => diff::run(words, surroundings),

@@ -5,11 +5,15 @@ mod config;
 mod create;
 mod destination;
 mod diff;
+mod edit;
 mod files;
 mod generate;
 mod import;
 mod lint;
+mod rotate;
 mod sealing;
+mod set;
+mod unset;
 mod view;
 
 use std::ffi::OsString;
@@ -22,11 +26,15 @@ pub use config::{Config, ConfigVerb, Explain};
 pub use create::{Create, Like};
 pub use destination::Destination;
 pub use diff::Diff;
+pub use edit::Edit;
 pub use files::Files;
 pub use generate::Generate;
 pub use import::{Import, ImportDotenv, ImportFrom, ImportList, ImportSecret, ImportSops};
 pub use lint::{Lint, LintFormat};
+pub use rotate::Rotate;
 pub use sealing::Sealing;
+pub use set::Set;
+pub use unset::Unset;
 pub use view::View;
 
 /// What can be asked for.
@@ -37,8 +45,16 @@ pub enum Command {
     Files(Files),
     /// Make a SealedSecret of values, without a Secret in between
     Create(Create),
+    /// Give one item of a sealed file a new value
+    Set(Set),
+    /// Remove items of a sealed file
+    Unset(Unset),
     /// Make a SealedSecret of random values that nobody has seen
     Generate(Generate),
+    /// Change values of a sealed file in an editor
+    Edit(Edit),
+    /// Seal a whole tree anew for the newest key
+    Rotate(Rotate),
     /// Bring what exists: .env files, sops, Secrets of a cluster
     Import(Import),
     /// Show what stands in sealed files, without values
