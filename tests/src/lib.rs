@@ -16,6 +16,7 @@ pub mod guarded;
 pub mod http;
 pub mod https;
 pub mod logged;
+pub mod operators;
 pub mod patience;
 pub mod peer;
 pub mod pod;

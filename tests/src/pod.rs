@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::ExitStatus;
 
 use crate::control_plane::{ControlPlane, Namespace};
 use crate::guarded;
@@ -20,12 +21,26 @@ pub struct Pod {
 }
 
 impl Pod {
-    /// Starts it in this namespace. Needs the right to make mount namespaces: that of root, or user
-    /// namespaces.
+    /// Starts it in this namespace, and waits until it says that it serves HTTP.
     ///
     /// # Panics
-    /// With what it printed, if it ends before it serves HTTP.
+    /// With what it printed, if it ends before.
     pub async fn start(
+        plane: &ControlPlane,
+        namespace: &Namespace<'_>,
+        account: &str,
+        program: &Path,
+        words: &[&str],
+    ) -> Self {
+        let mut pod = Self::spawn(plane, namespace, account, program, words).await;
+        let serves = |log: &str| log.contains("HTTP server serving").then_some(());
+        pod.process.shows("it serves HTTP", serves).await;
+        pod
+    }
+
+    /// Starts it in this namespace. Needs the right to make mount namespaces: that of root, or user
+    /// namespaces.
+    pub async fn spawn(
         plane: &ControlPlane,
         namespace: &Namespace<'_>,
         account: &str,
@@ -52,9 +67,7 @@ impl Pod {
             .env("KUBERNETES_SERVICE_HOST", host)
             .env("KUBERNETES_SERVICE_PORT", port)
             .env_remove("POD_NAMESPACE");
-        let mut process = Logged::spawn(&mut command).expect("the shell is there");
-        let serves = |log: &str| log.contains("HTTP server serving").then_some(());
-        process.shows("it serves HTTP", serves).await;
+        let process = Logged::spawn(&mut command).expect("the shell is there");
         Self {
             process,
             _files: files,
@@ -64,6 +77,11 @@ impl Pod {
     /// Everything it has printed so far.
     pub fn log(&self) -> String {
         self.process.log()
+    }
+
+    /// How it ended, if it did.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.process.ended()
     }
 
     /// Asks it to end, and waits.

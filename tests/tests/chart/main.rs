@@ -1,0 +1,13 @@
+//! What an operator installs, by the real Helm, Kustomize and kubectl, on the real API server.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
+mod flaws;
+mod helm;
+mod render;
+mod values;
