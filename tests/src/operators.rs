@@ -58,7 +58,10 @@ pub fn successful(command: &mut Command) -> String {
 pub fn failed(command: &mut Command) -> String {
     let output = output(command);
     let printed = String::from_utf8_lossy(&output.stdout);
-    assert!(!output.status.success(), "{command:?} succeeded:\n{printed}");
+    assert!(
+        !output.status.success(),
+        "{command:?} succeeded:\n{printed}"
+    );
     String::from_utf8(output.stderr).expect("text")
 }
 
@@ -72,9 +75,12 @@ fn output(command: &mut Command) -> Output {
 /// # Panics
 /// If it is neither.
 pub fn objects(text: &str) -> Vec<Value> {
-    let documents = manifest::read(text.as_bytes()).unwrap_or_else(|error| panic!("{error}:\n{text}"));
+    let documents =
+        manifest::read(text.as_bytes()).unwrap_or_else(|error| panic!("{error}:\n{text}"));
     let json = |document: &manifest::Document| Reading::default().json(&document.root, Shape::Any);
-    let objects = documents.iter().map(|document| json(document).expect("YAML has JSON's shape"));
+    let objects = documents
+        .iter()
+        .map(|document| json(document).expect("YAML has JSON's shape"));
     objects.filter(|object| !object.is_null()).collect()
 }
 

@@ -9,5 +9,7 @@
 
 mod flaws;
 mod helm;
+mod installs;
+mod manifests;
 mod render;
 mod values;

@@ -9,6 +9,11 @@ use crate::helm::{Helm, chart};
 
 static HELM: LazyLock<Helm> = LazyLock::new(Helm::alone);
 
+/// A file with these values.
+pub fn file(values: &str) -> String {
+    HELM.values(values)
+}
+
 /// The objects of a release named `release` in namespace `home`.
 pub struct Render(Vec<Value>);
 
@@ -61,7 +66,15 @@ impl Render {
 }
 
 fn all_words<'a>(chart: &'a str, file: &'a str, words: &[&'a str]) -> Vec<&'a str> {
-    let mut all = vec!["template", "release", chart, "--namespace", "home", "-f", file];
+    let mut all = vec![
+        "template",
+        "release",
+        chart,
+        "--namespace",
+        "home",
+        "-f",
+        file,
+    ];
     all.extend(words);
     all
 }
