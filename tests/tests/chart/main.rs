@@ -11,5 +11,6 @@ mod flaws;
 mod helm;
 mod installs;
 mod manifests;
+mod monitoring;
 mod render;
 mod values;
