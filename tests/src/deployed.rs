@@ -33,6 +33,23 @@ impl Deployed {
     ///
     /// All processes share this machine's ports, so the last words give it some of its own.
     pub async fn start(plane: &ControlPlane, home: &str, name: &str, program: Program) -> Self {
+        let path = match program {
+            Program::Peers => "/healthz",
+            Program::Ours | Program::InRoot(_) => "/readyz",
+        };
+        let mut deployed = Self::start_without_waiting(plane, home, name, program).await;
+        deployed.becomes_ready(path).await;
+        plane.existing(home).route(name, deployed.port).await;
+        deployed
+    }
+
+    /// Starts it alone.
+    pub async fn start_without_waiting(
+        plane: &ControlPlane,
+        home: &str,
+        name: &str,
+        program: Program,
+    ) -> Self {
         let namespace = plane.existing(home);
         let deployment = namespace.api::<Deployment>().get(name).await;
         let deployment = deployment.expect("it is installed");
@@ -41,17 +58,14 @@ impl Deployed {
         let port = free_port();
         let words = words(&pod.containers[0], port);
         let account = pod.service_account_name.as_deref().unwrap_or("default");
-        let (root, path) = match &program {
-            Program::Ours => (pod::Root::Ours(binaries::controller()), "/readyz"),
-            Program::Peers => (pod::Root::Ours(peer::peer_controller()), "/healthz"),
-            Program::InRoot(root) => (pod::Root::Another(root.clone()), "/readyz"),
+        let root = match program {
+            Program::Ours => pod::Root::Ours(binaries::controller()),
+            Program::Peers => pod::Root::Ours(peer::peer_controller()),
+            Program::InRoot(root) => pod::Root::Another(root),
         };
         let words: Vec<_> = words.iter().map(String::as_str).collect();
         let pod = Pod::spawn(plane, &namespace, account, root, &words).await;
-        let mut deployed = Self { pod, port };
-        deployed.becomes_ready(path).await;
-        namespace.route(name, port).await;
-        deployed
+        Self { pod, port }
     }
 
     async fn becomes_ready(&mut self, path: &str) {
@@ -59,7 +73,9 @@ impl Deployed {
             let ended = self.pod.ended();
             assert!(ended.is_none(), "it ended early:\n{}", self.pod.log());
             let answer = http::get(self.port, path).await;
-            answer.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")).then_some(())
+            answer
+                .is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+                .then_some(())
         })
         .await;
     }
@@ -81,7 +97,13 @@ fn words(container: &Container, port: u16) -> Vec<String> {
         format!("--listen-addr=127.0.0.1:{port}"),
         "--listen-metrics-addr=127.0.0.1:0".to_owned(),
     ];
-    container.args.iter().flatten().cloned().chain(own).collect()
+    container
+        .args
+        .iter()
+        .flatten()
+        .cloned()
+        .chain(own)
+        .collect()
 }
 
 /// Free now, and with any luck still free when it is taken.

@@ -40,8 +40,13 @@ impl<'a> User<'a> {
         let account = json!({ "metadata": { "name": "somebody" } });
         let _: ServiceAccount = namespace.create_object(account).await;
         let kubeconfig = plane.kubeconfig_of(namespace.name(), "somebody").await;
-        let words = ["--controller-name", service, "--controller-namespace", home].map(str::to_owned);
-        Self { namespace, kubeconfig, words }
+        let words =
+            ["--controller-name", service, "--controller-namespace", home].map(str::to_owned);
+        Self {
+            namespace,
+            kubeconfig,
+            words,
+        }
     }
 
     /// Runs `kubeseal` and gives what it printed.
@@ -63,7 +68,11 @@ impl<'a> User<'a> {
         drop(stdin);
         let output = child.wait_with_output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
-        output.status.success().then(|| String::from_utf8(output.stdout).unwrap()).ok_or(said)
+        output
+            .status
+            .success()
+            .then(|| String::from_utf8(output.stdout).unwrap())
+            .ok_or(said)
     }
 
     /// A SealedSecret of one value, by the real command line over the API server's proxy.
@@ -85,14 +94,21 @@ impl<'a> User<'a> {
         let sealed = self.sealed(name, value).await;
         let api: Api<SealedSecret> = self.namespace.api();
         let apply = PatchParams::apply("user").force();
-        api.patch(name, &apply, &Patch::Apply(&sealed)).await.unwrap();
+        api.patch(name, &apply, &Patch::Apply(&sealed))
+            .await
+            .unwrap();
         sealed
     }
 
     /// Waits until the Secret has that value.
     pub async fn holds(&self, name: &str, value: &str, log: &str) -> ApiSecret {
         until(&format!("{name} holds {value}\n{log}"), async || {
-            let secret = self.namespace.api::<ApiSecret>().get_opt(name).await.unwrap()?;
+            let secret = self
+                .namespace
+                .api::<ApiSecret>()
+                .get_opt(name)
+                .await
+                .unwrap()?;
             let found = secret.data.as_ref()?.get("a")?.0 == value.as_bytes();
             found.then_some(secret)
         })

@@ -7,7 +7,10 @@ use kube::{Api, ResourceExt as _};
 use serde_json::json;
 use shared::resource::SealedSecret;
 use tests::control_plane::ControlPlane;
-use tests::deployed::{Deployed, Program::{Ours, Peers}};
+use tests::deployed::{
+    Deployed,
+    Program::{Ours, Peers},
+};
 use tests::lifecycle::User;
 use tests::patience::until;
 use tests::peer;
@@ -22,7 +25,14 @@ async fn by_default_everything_works_and_all_but_the_controller_stays_when_it_go
     let plane = empty_plane().await;
     let helm = Helm::of(plane.kubeconfig());
     let chart = chart();
-    let install = ["upgrade", "--install", "sealed-secrets", &chart, "--namespace", "kube-system"];
+    let install = [
+        "upgrade",
+        "--install",
+        "sealed-secrets",
+        &chart,
+        "--namespace",
+        "kube-system",
+    ];
     helm.run(&install);
     let controller = Deployed::start(&plane, "kube-system", "sealed-secrets", Ours).await;
     let user = User::new(&plane, "kube-system", "sealed-secrets").await;
@@ -34,9 +44,14 @@ async fn by_default_everything_works_and_all_but_the_controller_stays_when_it_go
     let definitions: Api<CustomResourceDefinition> = Api::all(plane.admin());
     let columns = json!([{ "op": "remove", "path": "/spec/versions/0/additionalPrinterColumns" }]);
     let patch = Patch::Json::<()>(serde_json::from_value(columns).unwrap());
-    definitions.patch(DEFINITION, &PatchParams::default(), &patch).await.unwrap();
+    definitions
+        .patch(DEFINITION, &PatchParams::default(), &patch)
+        .await
+        .unwrap();
     helm.run(&install);
-    let columns = definitions.get(DEFINITION).await.unwrap().spec.versions[0].additional_printer_columns.clone();
+    let columns = definitions.get(DEFINITION).await.unwrap().spec.versions[0]
+        .additional_printer_columns
+        .clone();
     assert_eq!(columns.map(|columns| columns.len()), Some(3));
 
     let keys = keys(&plane, "kube-system").await;
@@ -46,7 +61,10 @@ async fn by_default_everything_works_and_all_but_the_controller_stays_when_it_go
     let sealed: Api<SealedSecret> = user.namespace.api();
     assert!(sealed.get_opt("kept").await.unwrap().is_some());
     assert_eq!(self::keys(&plane, "kube-system").await, keys);
-    assert_eq!(user.holds("kept", "1", "").await.resource_version(), secret.resource_version());
+    assert_eq!(
+        user.holds("kept", "1", "").await.resource_version(),
+        secret.resource_version()
+    );
 
     // And comes back to the same keys.
     helm.run(&install);
@@ -104,16 +122,22 @@ async fn a_release_of_the_peer_is_taken_over_and_given_back() {
         "labels": { "app.kubernetes.io/managed-by": "Helm" },
         "annotations": { "meta.helm.sh/release-name": "sealed", "meta.helm.sh/release-namespace": "kube-system" },
     } });
-    definitions.patch(DEFINITION, &PatchParams::default(), &Patch::Merge(marks)).await.unwrap();
+    definitions
+        .patch(DEFINITION, &PatchParams::default(), &Patch::Merge(marks))
+        .await
+        .unwrap();
     helm.run(&[&["upgrade", "sealed", &chart][..], &home, &named].concat());
     let controller = Deployed::start(&plane, "kube-system", name, Ours).await;
     user.apply("kept", "3").await;
     user.holds("kept", "3", &controller.log()).await;
-    until("the status has what only our definition keeps", async || {
-        let sealed: Api<SealedSecret> = user.namespace.api();
-        let status = sealed.get("kept").await.unwrap().status?;
-        (status.items.len() == 1).then_some(())
-    })
+    until(
+        "the status has what only our definition keeps",
+        async || {
+            let sealed: Api<SealedSecret> = user.namespace.api();
+            let status = sealed.get("kept").await.unwrap().status?;
+            (status.items.len() == 1).then_some(())
+        },
+    )
     .await;
 
     assert_eq!(self::keys(&plane, "kube-system").await, keys);
@@ -121,26 +145,71 @@ async fn a_release_of_the_peer_is_taken_over_and_given_back() {
     controller.stop();
     helm.run(&[&["uninstall", "sealed"][..], &home].concat());
     assert!(definitions.get_opt(DEFINITION).await.unwrap().is_some());
-    assert_eq!(user.holds("old", "1", "").await.resource_version(), secret.resource_version());
+    assert_eq!(
+        user.holds("old", "1", "").await.resource_version(),
+        secret.resource_version()
+    );
     assert_eq!(self::keys(&plane, "kube-system").await, keys);
 }
 
 /// Values that belong together.
 const GROUPS: &[(&str, &str)] = &[
-    ("names", "{nameOverride: vault, commonLabels: {team: red}, commonAnnotations: {a: b}}"),
-    ("image", "{image: {registry: r.example.com, tag: v1, pullSecrets: [one]}, revisionHistoryLimit: 2}"),
-    ("keys", "{secretName: my-key, keyttl: 48h, keyrenewperiod: '0', privateKeyLabels: {a: b}, privateKeyAnnotations: {c: d}, keycutofftime: 'Mon, 02 Jan 2006 15:04:05 -0700'}"),
-    ("behaviour", "{skipRecreate: true, correctDrift: false, maxRetries: 7, watchForSecrets: true, rateLimit: 20, rateLimitBurst: 20, kubeClientQPS: 50, kubeClientBurst: 100, refuseRandomTemplates: true, oldGCBehavior: true}"),
-    ("logs", "{logInfoStdout: false, logLevel: ERROR, logFormat: json, updateStatus: false}"),
-    ("probes", "{startupProbe: {enabled: true}, livenessProbe: {enabled: false}, customLivenessProbe: {exec: {command: [controller, --version]}}, resources: {limits: {memory: 64Mi}}}"),
-    ("scheduling", "{nodeSelector: {a: b}, tolerations: [{operator: Exists}], affinity: {podAffinity: {}}, runtimeClassName: gvisor, dnsPolicy: Default, hostUsers: false, topologySpreadConstraints: [{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: ScheduleAnyway}]}"),
-    ("volumes", "{additionalVolumes: [{name: more, emptyDir: {}}], additionalVolumeMounts: [{name: more, mountPath: /more}], extraEnv: [{name: A, value: b}]}"),
-    ("ports", "{hostNetwork: true, containerPorts: {http: 9090, metrics: 9091}, service: {type: NodePort, port: 80}, metrics: {service: {type: LoadBalancer}}}"),
-    ("ingress", "ingress: {enabled: true, tls: true, selfSigned: true, ingressClassName: a, extraHosts: [{name: b.example.com, path: /v1/certs.pem}]}"),
-    ("network policy", "{networkPolicy: {enabled: true, egress: {enabled: true}}, pdb: {create: true, maxUnavailable: 1}}"),
-    ("account", "{serviceAccount: {name: another, labels: {a: b}}, rbac: {labels: {a: b}}}"),
-    ("metrics", "{metrics: {omitSecretLabels: true, dashboards: {create: true}}, authorizedEndpoints: {enabled: true, port: 38443}}"),
-    ("more objects", "extraDeploy: [{apiVersion: v1, kind: ConfigMap, metadata: {name: '{{ .Release.Name }}-more'}}]"),
+    (
+        "names",
+        "{nameOverride: vault, commonLabels: {team: red}, commonAnnotations: {a: b}}",
+    ),
+    (
+        "image",
+        "{image: {registry: r.example.com, tag: v1, pullSecrets: [one]}, revisionHistoryLimit: 2}",
+    ),
+    (
+        "keys",
+        "{secretName: my-key, keyttl: 48h, keyrenewperiod: '0', privateKeyLabels: {a: b}, privateKeyAnnotations: {c: d}, keycutofftime: 'Mon, 02 Jan 2006 15:04:05 -0700'}",
+    ),
+    (
+        "behaviour",
+        "{skipRecreate: true, correctDrift: false, maxRetries: 7, watchForSecrets: true, rateLimit: 20, rateLimitBurst: 20, kubeClientQPS: 50, kubeClientBurst: 100, refuseRandomTemplates: true, oldGCBehavior: true}",
+    ),
+    (
+        "logs",
+        "{logInfoStdout: false, logLevel: ERROR, logFormat: json, updateStatus: false}",
+    ),
+    (
+        "probes",
+        "{startupProbe: {enabled: true}, livenessProbe: {enabled: false}, customLivenessProbe: {exec: {command: [controller, --version]}}, resources: {limits: {memory: 64Mi}}}",
+    ),
+    (
+        "scheduling",
+        "{nodeSelector: {a: b}, tolerations: [{operator: Exists}], affinity: {podAffinity: {}}, runtimeClassName: gvisor, dnsPolicy: Default, hostUsers: false, topologySpreadConstraints: [{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: ScheduleAnyway}]}",
+    ),
+    (
+        "volumes",
+        "{additionalVolumes: [{name: more, emptyDir: {}}], additionalVolumeMounts: [{name: more, mountPath: /more}], extraEnv: [{name: A, value: b}]}",
+    ),
+    (
+        "ports",
+        "{hostNetwork: true, containerPorts: {http: 9090, metrics: 9091}, service: {type: NodePort, port: 80}, metrics: {service: {type: LoadBalancer}}}",
+    ),
+    (
+        "ingress",
+        "ingress: {enabled: true, tls: true, selfSigned: true, ingressClassName: a, extraHosts: [{name: b.example.com, path: /v1/certs.pem}]}",
+    ),
+    (
+        "network policy",
+        "{networkPolicy: {enabled: true, egress: {enabled: true}}, pdb: {create: true, maxUnavailable: 1}}",
+    ),
+    (
+        "account",
+        "{serviceAccount: {name: another, labels: {a: b}}, rbac: {labels: {a: b}}}",
+    ),
+    (
+        "metrics",
+        "{metrics: {omitSecretLabels: true, dashboards: {create: true}}, authorizedEndpoints: {enabled: true, port: 38443}}",
+    ),
+    (
+        "more objects",
+        "extraDeploy: [{apiVersion: v1, kind: ConfigMap, metadata: {name: '{{ .Release.Name }}-more'}}]",
+    ),
 ];
 
 #[tokio::test]
@@ -150,16 +219,28 @@ async fn every_group_of_values_installs_and_works() {
         "metadata": { "name": "kubernetes" },
         "subsets": [{ "addresses": [{ "ip": "192.0.2.1" }], "ports": [{ "port": 6443 }] }],
     });
-    let default: Api<k8s_openapi::api::core::v1::Endpoints> = Api::namespaced(plane.admin(), "default");
+    let default: Api<k8s_openapi::api::core::v1::Endpoints> =
+        Api::namespaced(plane.admin(), "default");
     let endpoints = serde_json::from_value(endpoints).unwrap();
-    default.create(&PostParams::default(), &endpoints).await.unwrap();
+    default
+        .create(&PostParams::default(), &endpoints)
+        .await
+        .unwrap();
     let helm = Helm::of(plane.kubeconfig());
     for (group, values) in GROUPS {
         eprintln!("values: {group}");
         let namespace = plane.namespace("home").await;
         let home = namespace.name();
         let (file, chart) = (helm.values(values), chart());
-        helm.run(&["install", "sealed-secrets", &chart, "--namespace", home, "-f", &file]);
+        helm.run(&[
+            "install",
+            "sealed-secrets",
+            &chart,
+            "--namespace",
+            home,
+            "-f",
+            &file,
+        ]);
         let name = match *group {
             "names" => "sealed-secrets-vault",
             _ => "sealed-secrets",
@@ -182,7 +263,15 @@ async fn with_roles_of_namespaces_only_nothing_else_is_asked_for() {
         also.name()
     );
     let (file, chart) = (helm.values(&values), chart());
-    helm.run(&["install", "sealed-secrets", &chart, "--namespace", home.name(), "-f", &file]);
+    helm.run(&[
+        "install",
+        "sealed-secrets",
+        &chart,
+        "--namespace",
+        home.name(),
+        "-f",
+        &file,
+    ]);
     let bindings = Api::<k8s_openapi::api::rbac::v1::ClusterRoleBinding>::all(plane.admin());
     let bindings = bindings.list(&ListParams::default()).await.unwrap();
     let to_ours = bindings.iter().filter(|binding| {
@@ -204,9 +293,23 @@ async fn with_roles_of_namespaces_only_nothing_else_is_asked_for() {
 
     // And with its own namespace alone.
     let file = helm.values("rbac: {clusterRole: false, namespacedRoles: true}");
-    helm.run(&["upgrade", "sealed-secrets", &chart, "--namespace", &home_name, "-f", &file]);
+    helm.run(&[
+        "upgrade",
+        "sealed-secrets",
+        &chart,
+        "--namespace",
+        &home_name,
+        "-f",
+        &file,
+    ]);
     let controller = Deployed::start(&plane, &home_name, "sealed-secrets", Ours).await;
-    let user = User::in_namespace(&plane, plane.namespace("user").await, &home_name, "sealed-secrets").await;
+    let user = User::in_namespace(
+        &plane,
+        plane.namespace("user").await,
+        &home_name,
+        "sealed-secrets",
+    )
+    .await;
     user.apply("not-here", "1").await;
     drop(user);
     let log = controller.log();
@@ -219,12 +322,24 @@ async fn several_replicas_carry_the_lifecycle_when_one_of_them_goes() {
     let helm = Helm::of(plane.kubeconfig());
     let chart = chart();
     let values = helm.values("{replicas: 2, pdb: {create: true}}");
-    helm.run(&["install", "sealed-secrets", &chart, "--namespace", "kube-system", "-f", &values]);
+    helm.run(&[
+        "install",
+        "sealed-secrets",
+        &chart,
+        "--namespace",
+        "kube-system",
+        "-f",
+        &values,
+    ]);
     let first = Deployed::start(&plane, "kube-system", "sealed-secrets", Ours).await;
     let second = Deployed::start(&plane, "kube-system", "sealed-secrets", Ours).await;
     let user = User::new(&plane, "kube-system", "sealed-secrets").await;
     user.lives(&second).await;
-    assert_eq!(keys(&plane, "kube-system").await.len(), 1, "both have the same key");
+    assert_eq!(
+        keys(&plane, "kube-system").await.len(),
+        1,
+        "both have the same key"
+    );
     first.stop();
     user.apply("later", "1").await;
     user.holds("later", "1", &second.log()).await;
@@ -234,16 +349,26 @@ async fn several_replicas_carry_the_lifecycle_when_one_of_them_goes() {
 async fn the_pod_is_admitted_where_pods_are_restricted() {
     let plane = ControlPlane::shared().await;
     let namespace = plane.namespace("restricted").await;
-    let enforce = json!({ "metadata": { "labels": { "pod-security.kubernetes.io/enforce": "restricted" } } });
+    let enforce =
+        json!({ "metadata": { "labels": { "pod-security.kubernetes.io/enforce": "restricted" } } });
     let namespaces: Api<ApiNamespace> = Api::all(plane.admin());
     namespaces
-        .patch(namespace.name(), &PatchParams::default(), &Patch::Merge(enforce))
+        .patch(
+            namespace.name(),
+            &PatchParams::default(),
+            &Patch::Merge(enforce),
+        )
         .await
         .unwrap();
-    let render = crate::render::Render::of("{serviceAccount: {create: false}, authorizedEndpoints: {enabled: true}, startupProbe: {enabled: true}}");
+    let render = crate::render::Render::of(
+        "{serviceAccount: {create: false}, authorizedEndpoints: {enabled: true}, startupProbe: {enabled: true}}",
+    );
     let template = &render.the("Deployment")["spec"]["template"];
     let mut pod = json!({ "metadata": { "name": "controller" }, "spec": template["spec"] });
-    let dry = PostParams { dry_run: true, ..PostParams::default() };
+    let dry = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
     let pods: Api<Pod> = namespace.api();
     until("the namespace has its account", async || {
         let wanted: Pod = serde_json::from_value(pod.clone()).unwrap();
@@ -266,9 +391,17 @@ async fn the_pod_is_admitted_where_pods_are_restricted() {
 pub async fn empty_plane() -> ControlPlane {
     let plane = ControlPlane::start().await;
     let definitions: Api<CustomResourceDefinition> = Api::all(plane.admin());
-    definitions.delete(DEFINITION, &DeleteParams::default()).await.unwrap();
+    definitions
+        .delete(DEFINITION, &DeleteParams::default())
+        .await
+        .unwrap();
     until("the definition is gone", async || {
-        definitions.get_opt(DEFINITION).await.unwrap().is_none().then_some(())
+        definitions
+            .get_opt(DEFINITION)
+            .await
+            .unwrap()
+            .is_none()
+            .then_some(())
     })
     .await;
     plane
@@ -277,6 +410,12 @@ pub async fn empty_plane() -> ControlPlane {
 /// The names and uids of the keys.
 pub async fn keys(plane: &ControlPlane, home: &str) -> Vec<(String, Option<String>)> {
     let secrets: Api<ApiSecret> = Api::namespaced(plane.admin(), home);
-    let found = secrets.list(&ListParams::default().labels(KEYS)).await.unwrap();
-    found.iter().map(|key| (key.name_any(), key.uid())).collect()
+    let found = secrets
+        .list(&ListParams::default().labels(KEYS))
+        .await
+        .unwrap();
+    found
+        .iter()
+        .map(|key| (key.name_any(), key.uid()))
+        .collect()
 }

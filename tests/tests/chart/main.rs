@@ -12,5 +12,7 @@ mod helm;
 mod installs;
 mod manifests;
 mod monitoring;
+mod permissions;
+mod recovery;
 mod render;
 mod values;

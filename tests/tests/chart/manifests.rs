@@ -22,15 +22,23 @@ const VALUES: &str = "{fullnameOverride: sealed-secrets-controller, namespace: k
 const NAMESPACED: &str = "{fullnameOverride: sealed-secrets-controller, namespace: sealed-secrets, \
                           rbac: {clusterRole: false, namespacedRoles: true}}";
 
-const RIGHTS: &[&str] = &["ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"];
+const RIGHTS: &[&str] = &[
+    "ServiceAccount",
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "Role",
+    "RoleBinding",
+];
 
 #[test]
 fn manifests_are_what_the_chart_says() {
     let all = plain(VALUES);
-    let (rights, rest): (Vec<Value>, Vec<Value>) =
-        all.into_iter().partition(|object| RIGHTS.contains(&object["kind"].as_str().unwrap()));
-    let (crd, controller): (Vec<_>, Vec<_>) =
-        rest.into_iter().partition(|object| object["kind"] == "CustomResourceDefinition");
+    let (rights, rest): (Vec<Value>, Vec<Value>) = all
+        .into_iter()
+        .partition(|object| RIGHTS.contains(&object["kind"].as_str().unwrap()));
+    let (crd, controller): (Vec<_>, Vec<_>) = rest
+        .into_iter()
+        .partition(|object| object["kind"] == "CustomResourceDefinition");
     let namespaced: Vec<_> = plain(NAMESPACED)
         .into_iter()
         .filter(|object| RIGHTS.contains(&object["kind"].as_str().unwrap()))
@@ -39,9 +47,18 @@ fn manifests_are_what_the_chart_says() {
         ("kustomize/controller/crd.yaml", text(&[&crd])),
         ("kustomize/controller/controller.yaml", text(&[&controller])),
         ("kustomize/base/rbac.yaml", text(&[&rights])),
-        ("kustomize/overlays/namespaced/rbac.yaml", text(&[&namespaced])),
-        ("manifests/controller.yaml", text(&[&crd, &rights, &controller])),
-        ("manifests/controller-norbac.yaml", text(&[&crd, &controller])),
+        (
+            "kustomize/overlays/namespaced/rbac.yaml",
+            text(&[&namespaced]),
+        ),
+        (
+            "manifests/controller.yaml",
+            text(&[&crd, &rights, &controller]),
+        ),
+        (
+            "manifests/controller-norbac.yaml",
+            text(&[&crd, &controller]),
+        ),
     ];
     for (name, want) in files {
         let path = deploy(name);
@@ -50,14 +67,20 @@ fn manifests_are_what_the_chart_says() {
             fs::write(&path, &want).unwrap();
         }
         let found = fs::read_to_string(&path).unwrap_or_default();
-        assert!(found == want, "{name} is not what the chart says: see the head of this test");
+        assert!(
+            found == want,
+            "{name} is not what the chart says: see the head of this test"
+        );
     }
 }
 
 #[test]
 fn the_chart_has_the_definition_that_the_code_has() {
     let read = |name: &str| fs::read_to_string(deploy(name)).unwrap();
-    assert_eq!(objects(&read("helm/sealed-secrets/files/crd.yaml")), objects(&read("crd.yaml")));
+    assert_eq!(
+        objects(&read("helm/sealed-secrets/files/crd.yaml")),
+        objects(&read("crd.yaml"))
+    );
 }
 
 #[test]
@@ -74,11 +97,21 @@ fn kustomize_makes_the_same_of_its_base() {
 #[test]
 fn h8_the_monitor_of_pods_scrapes_the_port_of_the_metrics() {
     let all = built("kustomize/overlays/monitored");
-    let of = |kind: &str| all.iter().find(|object| object["kind"] == kind).unwrap().clone();
+    let of = |kind: &str| {
+        all.iter()
+            .find(|object| object["kind"] == kind)
+            .unwrap()
+            .clone()
+    };
     let monitor = of("PodMonitor");
     let port = &monitor["spec"]["podMetricsEndpoints"][0]["port"];
     let ports = of("Deployment")["spec"]["template"]["spec"]["containers"][0]["ports"].clone();
-    let named = ports.as_array().unwrap().iter().find(|of| of["name"] == *port).unwrap();
+    let named = ports
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|of| of["name"] == *port)
+        .unwrap();
     assert_eq!(named["containerPort"], 8081);
     let labels = &of("Deployment")["spec"]["template"]["metadata"]["labels"];
     assert_eq!(monitor["spec"]["selector"]["matchLabels"], *labels);
@@ -88,7 +121,16 @@ fn h8_the_monitor_of_pods_scrapes_the_port_of_the_metrics() {
 async fn applied_by_kubectl_they_carry_the_lifecycle() {
     let plane = empty_plane().await;
     let file = deploy("manifests/controller.yaml");
-    kubectl(&plane, &["apply", "--server-side", "--validate=strict", "-f", file.to_str().unwrap()]);
+    kubectl(
+        &plane,
+        &[
+            "apply",
+            "--server-side",
+            "--validate=strict",
+            "-f",
+            file.to_str().unwrap(),
+        ],
+    );
     let controller = Deployed::start(&plane, "kube-system", NAME, Ours).await;
     let user = User::new(&plane, "kube-system", NAME).await;
     user.lives(&controller).await;
@@ -96,7 +138,11 @@ async fn applied_by_kubectl_they_carry_the_lifecycle() {
 
     let folder = deploy("kustomize/overlays/namespaced");
     kubectl(&plane, &["create", "namespace", "sealed-secrets"]);
-    let all = operators::successful(Command::new(operators::kustomize()).args(["build"]).arg(folder));
+    let all = operators::successful(
+        Command::new(operators::kustomize())
+            .args(["build"])
+            .arg(folder),
+    );
     apply(&plane, &all);
     let controller = Deployed::start(&plane, "sealed-secrets", NAME, Ours).await;
     let home = plane.existing("sealed-secrets");
@@ -113,30 +159,61 @@ async fn the_api_server_knows_every_field_of_all_of_them() {
                       startupProbe: {enabled: true}, hostUsers: false, resources: {limits: {memory: 64Mi}}, \
                       metrics: {dashboards: {create: true}}, authorizedEndpoints: {enabled: true}, certificateConfigMap: {enabled: true}, \
                       namespace: default}";
-    let rendered = ["namespace: default", everything].map(|values| text(&[Render::of(values).all()]));
+    let rendered =
+        ["namespace: default", everything].map(|values| text(&[Render::of(values).all()]));
     let overlays = ["replicas", "namespaced"].map(|name| {
         let folder = deploy(&format!("kustomize/overlays/{name}"));
-        operators::successful(Command::new(operators::kustomize()).arg("build").arg(folder))
+        operators::successful(
+            Command::new(operators::kustomize())
+                .arg("build")
+                .arg(folder),
+        )
     });
-    let plain = ["manifests/controller.yaml", "manifests/controller-norbac.yaml"]
-        .map(|name| fs::read_to_string(deploy(name)).unwrap());
+    let plain = [
+        "manifests/controller.yaml",
+        "manifests/controller-norbac.yaml",
+    ]
+    .map(|name| fs::read_to_string(deploy(name)).unwrap());
     for all in rendered.iter().chain(&overlays).chain(&plain) {
         // Into a namespace that is there: nothing is kept of it.
         let all = all.replace("namespace: sealed-secrets\n", "namespace: default\n");
         let file = crate::render::file(&all);
-        kubectl(plane, &["apply", "--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict", "-f", &file]);
+        kubectl(
+            plane,
+            &[
+                "apply",
+                "--server-side",
+                "--force-conflicts",
+                "--dry-run=server",
+                "--validate=strict",
+                "-f",
+                &file,
+            ],
+        );
     }
     let wrong = crate::render::file(&rendered[0].replace("containerPort:", "containersPort:"));
     let refused = operators::failed(&mut kubectl_command(
         plane,
-        &["apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", &wrong],
+        &[
+            "apply",
+            "--server-side",
+            "--dry-run=server",
+            "--validate=strict",
+            "-f",
+            &wrong,
+        ],
     ));
     assert!(refused.contains("containersPort"), "{refused}");
 }
 
 /// The chart's objects under the names and labels of the peer's plain manifests.
 fn plain(values: &str) -> Vec<Value> {
-    Render::of(values).all().iter().cloned().map(plain_object).collect()
+    Render::of(values)
+        .all()
+        .iter()
+        .cloned()
+        .map(plain_object)
+        .collect()
 }
 
 fn plain_object(mut object: Value) -> Value {
@@ -168,8 +245,15 @@ fn plain_name(kind: &str, name: &str) -> String {
     match (kind, name) {
         ("RoleBinding", "sealed-secrets-controller-key-admin") => NAME.to_owned(),
         ("RoleBinding", NAME) => "sealed-secrets-unsealer".to_owned(),
-        _ => name.replace("sealed-secrets-controller-key-admin", "sealed-secrets-key-admin")
-            .replace("sealed-secrets-controller-service-proxier", "sealed-secrets-service-proxier")
+        _ => name
+            .replace(
+                "sealed-secrets-controller-key-admin",
+                "sealed-secrets-key-admin",
+            )
+            .replace(
+                "sealed-secrets-controller-service-proxier",
+                "sealed-secrets-service-proxier",
+            )
             .replace("sealed-secrets-controller-leader", "sealed-secrets-leader"),
     }
 }
@@ -183,7 +267,11 @@ fn plain_deployment(spec: &mut Value, labels: &Value) {
     let container = container.as_object_mut().unwrap();
     // All of them are the controller's defaults, but for one.
     let words = container.remove("args").unwrap();
-    if words.as_array().unwrap().contains(&json!("--all-namespaces=false")) {
+    if words
+        .as_array()
+        .unwrap()
+        .contains(&json!("--all-namespaces=false"))
+    {
         container.insert("args".to_owned(), json!(["--all-namespaces=false"]));
     }
 }
@@ -197,12 +285,16 @@ fn text(lists: &[&[Value]]) -> String {
 }
 
 pub fn deploy(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../deploy")
+        .join(name)
 }
 
 fn built(folder: &str) -> Vec<Value> {
     let mut command = Command::new(operators::kustomize());
-    objects(&operators::successful(command.arg("build").arg(deploy(folder))))
+    objects(&operators::successful(
+        command.arg("build").arg(deploy(folder)),
+    ))
 }
 
 fn sorted(mut objects: Vec<Value>) -> Vec<Value> {
@@ -212,7 +304,17 @@ fn sorted(mut objects: Vec<Value>) -> Vec<Value> {
 
 pub fn apply(plane: &ControlPlane, text: &str) {
     let file = crate::render::file(text);
-    kubectl(plane, &["apply", "--server-side", "--force-conflicts", "--validate=strict", "-f", &file]);
+    kubectl(
+        plane,
+        &[
+            "apply",
+            "--server-side",
+            "--force-conflicts",
+            "--validate=strict",
+            "-f",
+            &file,
+        ],
+    );
 }
 
 pub fn kubectl(plane: &ControlPlane, words: &[&str]) -> String {
