@@ -2,6 +2,7 @@
 //! or kept on purpose.
 
 use serde_json::{Value, json};
+use tests::control_plane::ControlPlane;
 
 use crate::helm::{Helm, chart};
 use crate::render::Render;
@@ -69,22 +70,22 @@ fn h5_a_binding_to_a_cluster_role_of_ones_own_stays() {
     assert_eq!(render.the("ClusterRoleBinding")["roleRef"]["name"], "mine");
 }
 
-#[test]
-fn h6_the_notes_name_what_kubeseal_needs() {
-    let notes = notes("");
+#[tokio::test]
+async fn h6_the_notes_name_what_kubeseal_needs() {
+    let notes = notes("").await;
     assert!(
         notes.contains("--controller-name release-sealed-secrets --controller-namespace home"),
         "{notes}"
     );
-    let notes = notes_in("kube-system", "fullnameOverride: sealed-secrets-controller");
+    let notes = notes_in("kube-system", "fullnameOverride: sealed-secrets-controller").await;
     assert!(notes.contains("names that both look for anyway"), "{notes}");
 }
 
-#[test]
-fn h7_pod_security_policies_are_accepted_and_not_made() {
+#[tokio::test]
+async fn h7_pod_security_policies_are_accepted_and_not_made() {
     let render = Render::of("rbac: {pspEnabled: true}");
     assert!(render.find("PodSecurityPolicy").is_none());
-    let notes = notes("rbac: {pspEnabled: true}");
+    let notes = notes("rbac: {pspEnabled: true}").await;
     assert!(notes.contains("rbac.pspEnabled has no effect"), "{notes}");
 }
 
@@ -147,12 +148,12 @@ fn h11_the_pod_is_restricted() {
     );
 }
 
-#[test]
-fn h12_a_budget_that_lets_no_pod_go_is_pointed_out() {
+#[tokio::test]
+async fn h12_a_budget_that_lets_no_pod_go_is_pointed_out() {
     let said = "lets no Pod go";
-    assert!(notes("pdb: {create: true}").contains(said));
-    assert!(!notes("{pdb: {create: true}, replicas: 2}").contains(said));
-    assert!(!notes("pdb: {create: true, maxUnavailable: 1}").contains(said));
+    assert!(notes("pdb: {create: true}").await.contains(said));
+    assert!(!notes("{pdb: {create: true}, replicas: 2}").await.contains(said));
+    assert!(!notes("pdb: {create: true, maxUnavailable: 1}").await.contains(said));
 }
 
 #[test]
@@ -183,12 +184,13 @@ fn h14_the_port_has_the_name_that_the_role_allows() {
     );
 }
 
-fn notes(values: &str) -> String {
-    notes_in("home", values)
+async fn notes(values: &str) -> String {
+    notes_in("home", values).await
 }
 
-fn notes_in(namespace: &str, values: &str) -> String {
-    let helm = Helm::alone();
+async fn notes_in(namespace: &str, values: &str) -> String {
+    let plane = ControlPlane::shared().await;
+    let helm = Helm::of(plane.kubeconfig());
     let file = helm.values(values);
     let chart = chart();
     let words = [
