@@ -28,15 +28,20 @@ async fn main() {
     let archive = std::env::args().nth(1).expect("image_smoke ARCHIVE");
     let scratch = Scratch::new();
     let root = unpack(Path::new(&archive), scratch.path());
-    for program in ["controller", "kubeseal", "seal"] {
+    for program in ["controller", "kubeseal"] {
         let mut command = Command::new("chroot");
         command.args(["--userspec=1001:0"]).arg(&root);
-        let said = successful(command.arg(format!("/usr/local/bin/{program}")).arg("--version"));
+        let said = successful(
+            command
+                .arg(format!("/usr/local/bin/{program}"))
+                .arg("--version"),
+        );
         println!("{}", said.trim());
     }
 
     let plane = ControlPlane::start().await;
-    let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/manifests/controller.yaml");
+    let manifests =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/manifests/controller.yaml");
     let mut kubectl = Command::new(operators::kubectl());
     kubectl
         .env("KUBECONFIG", plane.kubeconfig())
@@ -55,7 +60,13 @@ fn unpack(archive: &Path, folder: &Path) -> PathBuf {
     for made in [&layout, &root] {
         fs::create_dir(made).unwrap();
     }
-    successful(Command::new("tar").arg("-xf").arg(archive).arg("-C").arg(&layout));
+    successful(
+        Command::new("tar")
+            .arg("-xf")
+            .arg(archive)
+            .arg("-C")
+            .arg(&layout),
+    );
     let mut manifest = read(&layout.join("index.json"));
     while manifest["layers"].is_null() {
         let entries = manifest["manifests"].as_array().unwrap();
@@ -65,7 +76,13 @@ fn unpack(archive: &Path, folder: &Path) -> PathBuf {
     }
     for layer in manifest["layers"].as_array().unwrap() {
         let layer = blob(&layout, layer);
-        successful(Command::new("tar").arg("-xzf").arg(layer).arg("-C").arg(&root));
+        successful(
+            Command::new("tar")
+                .arg("-xzf")
+                .arg(layer)
+                .arg("-C")
+                .arg(&root),
+        );
     }
     let config = read(&blob(&layout, &manifest["config"]));
     assert_eq!(config["config"]["User"], "1001");

@@ -152,8 +152,16 @@ fn h11_the_pod_is_restricted() {
 async fn h12_a_budget_that_lets_no_pod_go_is_pointed_out() {
     let said = "lets no Pod go";
     assert!(notes("pdb: {create: true}").await.contains(said));
-    assert!(!notes("{pdb: {create: true}, replicas: 2}").await.contains(said));
-    assert!(!notes("pdb: {create: true, maxUnavailable: 1}").await.contains(said));
+    assert!(
+        !notes("{pdb: {create: true}, replicas: 2}")
+            .await
+            .contains(said)
+    );
+    assert!(
+        !notes("pdb: {create: true, maxUnavailable: 1}")
+            .await
+            .contains(said)
+    );
 }
 
 #[test]

@@ -75,15 +75,6 @@ fn manifests_are_what_the_chart_says() {
 }
 
 #[test]
-fn the_chart_has_the_definition_that_the_code_has() {
-    let read = |name: &str| fs::read_to_string(deploy(name)).unwrap();
-    assert_eq!(
-        objects(&read("helm/sealed-secrets/files/crd.yaml")),
-        objects(&read("crd.yaml"))
-    );
-}
-
-#[test]
 fn kustomize_makes_the_same_of_its_base() {
     let read = |name: &str| objects(&fs::read_to_string(deploy(name)).unwrap());
     for (folder, file) in [

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::process::Command;
 
+use regex::Regex;
 use serde_json::Value;
-use tests::operators::objects;
-use tests::peer;
+use tests::operators::{self, objects};
+use tests::{binaries, peer};
 
 use crate::helm::chart;
 use crate::render::Render;
@@ -1155,6 +1157,34 @@ fn the_schema_knows_every_value_and_refuses_another_type() {
     }
     let refusal = Render::refusal("privateKeyLabels: {a: 'b,c'}");
     assert!(refusal.contains("privateKeyLabels.a"), "{refusal}");
+}
+
+/// Flags of the chart that the controller gets with its leader election and its published certificate.
+const ON_THEIR_WAY: &[&str] = &[
+    "--leader-elect",
+    "--leader-elect-lease-name",
+    "--certificate-configmap",
+];
+
+#[test]
+fn the_controller_knows_every_flag_of_the_chart() {
+    let mut controller = Command::new(binaries::controller());
+    let help = operators::successful(controller.arg("--help"));
+    let flag = Regex::new("--[a-z0-9-]+").unwrap();
+    let known: BTreeSet<_> = flag.find_iter(&help).map(|found| found.as_str()).collect();
+    let arguments = fs::read_to_string(format!("{}/templates/_arguments.tpl", chart())).unwrap();
+    let used: BTreeSet<_> = flag
+        .find_iter(&arguments)
+        .map(|found| found.as_str())
+        .collect();
+    assert!(used.len() > 20, "{used:?}");
+    for flag in used.iter().filter(|flag| !ON_THEIR_WAY.contains(flag)) {
+        assert!(known.contains(flag), "the controller has no {flag}");
+    }
+    let plain = Render::of("").arguments();
+    for flag in ON_THEIR_WAY {
+        assert!(!plain.contains(flag), "{flag} is there by default");
+    }
 }
 
 fn shows(effect: &Effect) {
