@@ -9,6 +9,7 @@
 )]
 
 mod flaws;
+mod gitops;
 mod helm;
 mod installs;
 mod manifests;
