@@ -10,13 +10,16 @@
 pub mod binaries;
 pub mod cluster_controller;
 pub mod control_plane;
+pub mod deployed;
 pub mod directory_controller;
 pub mod go_build;
 pub mod guarded;
 pub mod http;
 pub mod https;
+pub mod lifecycle;
 pub mod logged;
 pub mod memory;
+pub mod operators;
 pub mod patience;
 pub mod peer;
 pub mod pod;
