@@ -18,6 +18,8 @@ use crate::scope::Label;
 
 /// Bytes of a session key that we make. Opening takes any AES key size, as the peer does.
 const SESSION_KEY_LEN: usize = 32;
+/// Stands in for a session key that could not be had.
+const NO_SESSION: [u8; SESSION_KEY_LEN] = [0; SESSION_KEY_LEN];
 /// Bytes of the length field in front.
 const LENGTH_LEN: usize = 2;
 
@@ -67,18 +69,29 @@ pub fn seal(
 
 /// Opens one value with one key.
 ///
+/// For a value of valid structure a failure costs the same whatever it was: where OAEP yields no
+/// session key, the value is decrypted with a key that is none, so that time does not tell who knows
+/// a session key's block from who made one up.
+///
 /// # Errors
 ///
 /// [`OpenError`] whatever went wrong.
 pub fn open(key: &PrivateKey, label: &Label, sealed: &[u8]) -> Result<Plain, OpenError> {
     let (wrapped, encrypted) = split(sealed).ok_or(OpenError)?;
-    let session = key.decrypt(label, wrapped).ok_or(OpenError)?;
-    let aead = session_key(session.expose()).ok_or(OpenError)?;
+    let session = key.decrypt(label, wrapped);
+    let session = session.and_then(|session| session_key(session.expose()));
+    let was_had = session.is_some();
+    let aead = session
+        .or_else(|| session_key(&NO_SESSION))
+        .ok_or(OpenError)?;
     let mut value = Zeroizing::new(encrypted.to_vec());
     let len = aead
         .open_in_place(zero_nonce(), Aad::empty(), &mut value)
         .map_err(|_| OpenError)?
         .len();
+    if !was_had {
+        return Err(OpenError);
+    }
     value.truncate(len);
     Ok(Plain::from(std::mem::take(&mut *value)))
 }
@@ -170,6 +183,20 @@ mod tests {
             let label = Scope::Strict.label("ns", "n");
             prop_assert_eq!(open(test_key().private(), &label, &bytes), Err(OpenError));
         }
+    }
+
+    /// Whoever knows the key that stands in must not get anything opened with it.
+    #[test]
+    fn refuses_a_value_that_was_sealed_with_no_session_key() {
+        let label = Scope::Strict.label("ns", "n");
+        let mut value = b"forged".to_vec();
+        let tag = session_key(&NO_SESSION)
+            .unwrap()
+            .seal_in_place_separate_tag(zero_nonce(), Aad::empty(), &mut value)
+            .unwrap();
+        let forged = [&[1, 0][..], &[7; 256], &value, tag.as_ref()].concat();
+        let got = open(test_key().private(), &label, &forged);
+        assert_eq!(got, Err(OpenError));
     }
 
     #[test]

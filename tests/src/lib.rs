@@ -16,6 +16,7 @@ pub mod guarded;
 pub mod http;
 pub mod https;
 pub mod logged;
+pub mod memory;
 pub mod patience;
 pub mod peer;
 pub mod pod;
@@ -23,6 +24,7 @@ pub mod roles;
 pub mod scrape;
 pub mod scratch;
 pub mod sealing;
+pub mod timing;
 pub mod verdicts;
 
 mod cache;

@@ -66,6 +66,20 @@ impl Pod {
         self.process.log()
     }
 
+    /// Where it listens, on 127.0.0.1: the peer's controller and ours say it alike.
+    pub fn port(&self) -> Option<u16> {
+        let log = self.log();
+        let line = log
+            .lines()
+            .find(|line| line.contains("HTTP server serving"))?;
+        let (_, address) = line.split_once("addr=")?;
+        let port = address.trim_matches('"').rsplit_once(':')?.1;
+        port.split(|c: char| !c.is_ascii_digit())
+            .next()?
+            .parse()
+            .ok()
+    }
+
     /// Asks it to end, and waits.
     pub fn stop(self) -> Option<i32> {
         self.process.stop()
