@@ -344,7 +344,7 @@ mod tests {
 
     fn sealed_value(ring: &KeyRing, plain: &[u8]) -> String {
         let label = Scope::Strict.label("ns", "n");
-        let key = ring.newest().unwrap().certificate().unwrap().public_key();
+        let key = ring.sealing().unwrap().certificate().unwrap().public_key();
         base64::encode(&envelope::seal(key, &label, plain, &mut StdRng::seed_from_u64(5)).unwrap())
     }
 
@@ -376,7 +376,7 @@ mod tests {
         assert_eq!(unsealed.secret.data["b"].expose(), b"");
         assert_eq!(
             &unsealed.sealed_by["b"],
-            ring.newest().unwrap().fingerprint()
+            ring.sealing().unwrap().fingerprint()
         );
     }
 
@@ -390,7 +390,7 @@ mod tests {
         let unsealed = open(&sealed, &ring).unwrap();
         assert_eq!(
             &unsealed.sealed_by["a"],
-            ring.newest().unwrap().fingerprint()
+            ring.sealing().unwrap().fingerprint()
         );
     }
 

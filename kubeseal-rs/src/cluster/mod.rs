@@ -1,6 +1,7 @@
 //! The only Kubernetes client of the programs: the controller, through the API server's service
 //! proxy.
 
+mod objects;
 mod overrides;
 
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use kube::{Client, Config};
 use serde_json::Value as Json;
 use tokio::runtime::Runtime;
 
+pub use objects::{Created, Objects};
 pub use overrides::{Hidden, Overrides};
 
 /// So often a request is sent again that was answered with a time to wait, as the peer's client

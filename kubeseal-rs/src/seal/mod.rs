@@ -17,16 +17,21 @@
 //! | [`settings`] | which certificate, scope and namespace apply to one file |
 //! | [`sealing`] | a Secret → a SealedSecret under these settings |
 //! | [`values`], [`names`] | values on their way in; what may be called how |
+//! | [`opening`] | identities, passphrases and keys of backups |
 //! | [`destination`] | where a new SealedSecret goes |
 //! | [`walk`] | finding manifests below folders, as Git sees them |
 
+pub mod cert;
 pub mod config;
 pub mod create;
 pub mod destination;
+pub mod doctor;
 pub mod files;
 pub mod generate;
 pub mod import;
+pub mod keys;
 pub mod names;
+pub mod opening;
 pub mod sealing;
 pub mod session;
 pub mod settings;
@@ -63,6 +68,9 @@ pub fn run(command: &Command, surroundings: &Surroundings) -> Result<Outcome> {
         Command::Generate(words) => generate::run(words, surroundings),
         Command::Import(words) => import::run(words, surroundings),
         Command::Config(words) => config::run(words, surroundings),
+        Command::Keys(words) => keys::run(words, surroundings),
+        Command::Cert(words) => cert::run(words, surroundings),
+        Command::Doctor(words) => doctor::run(words, surroundings),
     }
 }
 

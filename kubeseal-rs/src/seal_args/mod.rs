@@ -1,12 +1,16 @@
 //! The words of `seal` → a [`Command`]. Each command has a module here for its words, and one of the
 //! same name in [`crate::seal`] that does it.
 
+mod cert;
 mod config;
 mod create;
 mod destination;
+mod doctor;
 mod files;
 mod generate;
 mod import;
+mod keys;
+mod place;
 mod sealing;
 
 use std::ffi::OsString;
@@ -15,12 +19,19 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use flags::Stop;
 
+pub use cert::{Cert, CertFetch, CertShow, CertSource, CertVerb, CertVerify};
 pub use config::{Config, ConfigVerb, Explain};
 pub use create::{Create, Like};
 pub use destination::Destination;
+pub use doctor::Doctor;
 pub use files::Files;
 pub use generate::Generate;
 pub use import::{Import, ImportDotenv, ImportFrom, ImportList, ImportSecret, ImportSops};
+pub use keys::{
+    Form, Keys, KeysBackup, KeysCompromise, KeysList, KeysRestore, KeysRetire, KeysRotate,
+    KeysStatus, KeysVerb, ReportForm, Search,
+};
+pub use place::{Opening, Place};
 pub use sealing::Sealing;
 
 /// What can be asked for.
@@ -37,6 +48,12 @@ pub enum Command {
     Import(Import),
     /// Tell which rule of .seal.yaml applies to a file
     Config(Config),
+    /// Keep keys: list, back up, restore, renew, retire
+    Keys(Keys),
+    /// Fetch, show or verify the certificate of the controller
+    Cert(Cert),
+    /// Look for what is wrong: from here to the controller, and in a file
+    Doctor(Doctor),
 }
 
 #[derive(Debug, Parser)]
