@@ -17,6 +17,11 @@ pub struct FileError {
 }
 
 impl FileError {
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     fn new(verb: &'static str, path: &Path, source: io::Error) -> Self {
         Self {
             verb,

@@ -5,6 +5,8 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use jiff::Timestamp;
+
 /// Git cannot be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum GitError {
@@ -69,6 +71,30 @@ pub fn tracks(file: &Path) -> bool {
     let folder = file.parent().unwrap_or(Path::new("."));
     let words = ["ls-files", "--error-unmatch", "--"].map(OsStr::new);
     ask(folder, &[&words[..], &[file.as_os_str()]].concat()).is_ok()
+}
+
+/// When each line of a file was last committed; nothing for lines that are not committed, and for
+/// files that Git does not know.
+pub fn line_times(file: &Path) -> Vec<Option<Timestamp>> {
+    let folder = file.parent().unwrap_or(Path::new("."));
+    let name = Path::new(file.file_name().unwrap_or_default());
+    let words = ["blame", "--line-porcelain", "--"].map(OsStr::new);
+    let blame = ask(folder, &[&words[..], &[name.as_os_str()]].concat()).unwrap_or_default();
+    let (mut times, mut time, mut committed) = (Vec::new(), None, true);
+    for line in String::from_utf8_lossy(&blame).lines() {
+        if line.starts_with('\t') {
+            times.push(time.filter(|_| committed));
+            committed = true;
+        } else if let Some(seconds) = line.strip_prefix("committer-time ") {
+            time = seconds
+                .parse()
+                .ok()
+                .and_then(|s| Timestamp::from_second(s).ok());
+        } else if line.bytes().take_while(|b| *b == b'0').count() >= 40 {
+            committed = false;
+        }
+    }
+    times
 }
 
 fn command<I: AsRef<OsStr>>(folder: &Path, words: &[I]) -> Result<Command, GitError> {

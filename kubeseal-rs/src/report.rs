@@ -8,6 +8,7 @@ use shared::error_chain;
 
 use crate::command::CommandError;
 use crate::seal::Outcome;
+use crate::surroundings::Surroundings;
 
 /// Exit code for words that cannot be understood.
 const USAGE: u8 = 2;
@@ -63,6 +64,48 @@ pub fn stop(stop: Stop) -> ExitCode {
         Stop::Refused(text) => {
             eprintln!("error: {text}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// Colour, where a person reads and wants it: on a terminal that has colours, unless `NO_COLOR` is set.
+#[derive(Debug, Clone, Copy)]
+pub struct Paint {
+    on: bool,
+}
+
+impl Paint {
+    /// For what goes to stdout.
+    pub fn for_stdout(surroundings: &Surroundings) -> Self {
+        let dumb = surroundings
+            .variable("TERM")
+            .is_none_or(|term| term == "dumb");
+        let unwanted = surroundings.filled_variable("NO_COLOR").is_some();
+        Self {
+            on: surroundings.stdout_is_terminal && !dumb && !unwanted,
+        }
+    }
+
+    /// What is wrong or gone.
+    pub fn red(self, text: &str) -> String {
+        self.colour("31", text)
+    }
+
+    /// What is new.
+    pub fn green(self, text: &str) -> String {
+        self.colour("32", text)
+    }
+
+    /// What to look at.
+    pub fn yellow(self, text: &str) -> String {
+        self.colour("33", text)
+    }
+
+    fn colour(self, code: &str, text: &str) -> String {
+        if self.on {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
         }
     }
 }

@@ -12,6 +12,8 @@ pub struct Surroundings {
     pub now: Timestamp,
     /// Is a person typing on stdin?
     pub stdin_is_terminal: bool,
+    /// Does a person read stdout?
+    pub stdout_is_terminal: bool,
     /// Does a person read stderr?
     pub stderr_is_terminal: bool,
 }
@@ -22,6 +24,7 @@ impl Surroundings {
         Self {
             now: Timestamp::now(),
             stdin_is_terminal: std::io::stdin().is_terminal(),
+            stdout_is_terminal: std::io::stdout().is_terminal(),
             stderr_is_terminal: std::io::stderr().is_terminal(),
         }
     }

@@ -159,6 +159,21 @@ pub fn check(
     open(sealed, ring, accept_legacy).map(drop)
 }
 
+/// The value of every item, without templates; those of the deprecated form too.
+///
+/// # Errors
+///
+/// As [`unseal`], but for templates.
+pub fn open_values(
+    sealed: &SealedSecret,
+    ring: &KeyRing,
+) -> Result<BTreeMap<String, Plain>, UnsealError> {
+    match open(sealed, ring, true)? {
+        Contents::Items((items, _)) => Ok(items),
+        Contents::Legacy(unsealed) => Ok(unsealed.secret.data),
+    }
+}
+
 /// What is sealed in an object, and the key of each item.
 pub(crate) enum Contents {
     /// Values one by one.

@@ -24,6 +24,7 @@ pub mod roles;
 pub mod scrape;
 pub mod scratch;
 pub mod sealing;
+pub mod sops;
 pub mod timing;
 pub mod verdicts;
 

@@ -25,6 +25,7 @@ use crate::kubeconfig::{self, KubeconfigError};
 use crate::report;
 use crate::surroundings::Surroundings;
 
+pub(crate) use recover::read_keys;
 pub use secrets::ManifestError;
 
 /// One run.

@@ -34,7 +34,7 @@ pub enum KeyFileError {
 
 /// Reads the keys of every file: PEM with one or more keys, or Secrets in JSON or YAML, alone, in
 /// several documents, or in a `List`.
-pub(super) fn read_keys(key_files: &[PathBuf]) -> Result<KeyRing, CommandError> {
+pub(crate) fn read_keys(key_files: &[PathBuf]) -> Result<KeyRing, CommandError> {
     if key_files.is_empty() {
         return Err(CommandError::NoRecoveryKey);
     }

@@ -34,6 +34,16 @@ pub enum RulesFileError {
     },
 }
 
+impl RulesFileError {
+    /// The file, and the line that is wrong in it.
+    pub fn file(&self) -> (PathBuf, usize) {
+        match self {
+            Self::File(error) => (error.path().to_owned(), 1),
+            Self::Rules { path, source } => (path.clone(), source.line().unwrap_or(1)),
+        }
+    }
+}
+
 impl RulesFile {
     /// Reads a file of rules.
     ///

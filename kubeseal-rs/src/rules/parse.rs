@@ -26,6 +26,17 @@ pub enum RulesError {
     },
 }
 
+impl RulesError {
+    /// The line, if there is one.
+    pub fn line(&self) -> Option<usize> {
+        match self {
+            Self::Read(error) => error.line,
+            Self::Documents(_) => None,
+            Self::Line { line, .. } => Some(*line),
+        }
+    }
+}
+
 /// What is wrong with a line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RuleProblem {

@@ -142,7 +142,7 @@ fn decrypt(file: &str) -> Result<Zeroizing<Vec<u8>>> {
     let sops = programs::find("sops").ok_or(ImportError::NoSops)?;
     files::check(Path::new(file))?;
     let output = Command::new(sops)
-        .args(["decrypt", "--output-type", "json"])
+        .args(["-d", "--output-type", "json"])
         .arg(file)
         .stdin(Stdio::null())
         .output()

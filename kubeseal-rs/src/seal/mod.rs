@@ -19,23 +19,28 @@
 //! | [`values`], [`names`] | values on their way in; what may be called how |
 //! | [`opening`] | identities, passphrases and keys of backups |
 //! | [`destination`] | where a new SealedSecret goes |
+//! | [`object`] | a SealedSecret as people see it: structure, lines, hints |
 //! | [`walk`] | finding manifests below folders, as Git sees them |
 
 pub mod cert;
 pub mod config;
 pub mod create;
 pub mod destination;
+pub mod diff;
 pub mod doctor;
 pub mod files;
 pub mod generate;
 pub mod import;
 pub mod keys;
+pub mod lint;
 pub mod names;
+pub mod object;
 pub mod opening;
 pub mod sealing;
 pub mod session;
 pub mod settings;
 pub mod values;
+pub mod view;
 pub mod walk;
 
 use anyhow::Result;
@@ -67,6 +72,9 @@ pub fn run(command: &Command, surroundings: &Surroundings) -> Result<Outcome> {
         Command::Create(words) => create::run(words, surroundings),
         Command::Generate(words) => generate::run(words, surroundings),
         Command::Import(words) => import::run(words, surroundings),
+        Command::View(words) => view::run(words, surroundings),
+        Command::Diff(words) => diff::run(words, surroundings),
+        Command::Lint(words) => lint::run(words, surroundings),
         Command::Config(words) => config::run(words, surroundings),
         Command::Keys(words) => keys::run(words, surroundings),
         Command::Cert(words) => cert::run(words, surroundings),

@@ -5,13 +5,16 @@ mod cert;
 mod config;
 mod create;
 mod destination;
+mod diff;
 mod doctor;
 mod files;
 mod generate;
 mod import;
 mod keys;
+mod lint;
 mod place;
 mod sealing;
+mod view;
 
 use std::ffi::OsString;
 
@@ -23,6 +26,7 @@ pub use cert::{Cert, CertFetch, CertShow, CertSource, CertVerb, CertVerify};
 pub use config::{Config, ConfigVerb, Explain};
 pub use create::{Create, Like};
 pub use destination::Destination;
+pub use diff::Diff;
 pub use doctor::Doctor;
 pub use files::Files;
 pub use generate::Generate;
@@ -31,8 +35,10 @@ pub use keys::{
     Form, Keys, KeysBackup, KeysCompromise, KeysList, KeysRestore, KeysRetire, KeysRotate,
     KeysStatus, KeysVerb, ReportForm, Search,
 };
+pub use lint::{Lint, LintFormat};
 pub use place::{Opening, Place};
 pub use sealing::Sealing;
+pub use view::View;
 
 /// What can be asked for.
 #[derive(Debug, Subcommand)]
@@ -46,6 +52,12 @@ pub enum Command {
     Generate(Generate),
     /// Bring what exists: .env files, sops, Secrets of a cluster
     Import(Import),
+    /// Show what stands in sealed files, without values
+    View(View),
+    /// Show what became of sealed items since a commit
+    Diff(Diff),
+    /// Find what is wrong in a tree, without a cluster
+    Lint(Lint),
     /// Tell which rule of .seal.yaml applies to a file
     Config(Config),
     /// Keep keys: list, back up, restore, renew, retire
@@ -77,8 +89,8 @@ Exit codes: 0 done, 1 a check has findings (lint, diff --exit-code), 2 it failed
 A failed command has written nothing.
 
 Examples:
-  seal --cert cert.pem -i db.yaml
-  seal --cert cert.pem < db.yaml > db.sealed.yaml";
+  seal --cert cert.pem -i secret.yaml
+  seal --cert cert.pem < secret.yaml > db.sealed.yaml";
 
 /// Reads the words of the command line, the program's name first.
 ///

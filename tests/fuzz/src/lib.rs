@@ -6,6 +6,8 @@
 use std::sync::LazyLock;
 
 use jiff::Timestamp;
+use kubeseal_rs::recipe::Recipe;
+use kubeseal_rs::{dotenv, rules};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use shared::key::{Certificate, PrivateKey};
@@ -16,18 +18,22 @@ use shared::resource::SealedSecret;
 use shared::scope::Scope;
 use shared::secret::Secret;
 use shared::unseal::{self, Chance, Rules};
-use shared::{base64, envelope};
+use shared::{base64, envelope, hints};
 
 /// A target by its name.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target. The names are those of the folders in `corpus/`.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 12] = [
     ("base64", base64_text),
+    ("dotenv", dotenv_text),
     ("envelope", envelope_bytes),
     ("flags", flag_words),
+    ("hints", hints_text),
     ("key", key_pem),
     ("manifest", manifest_text),
+    ("recipe", recipe_words),
+    ("rules", rules_text),
     ("sealed_secret", sealed_secret_text),
     ("secret", secret_text),
     ("template", template_text),
@@ -55,6 +61,45 @@ pub fn base64_text(bytes: &[u8]) {
             base64::decode(base64::encode(&decoded).as_bytes()),
             Ok(decoded)
         );
+    }
+}
+
+/// Files of variables. A name is always one that was written.
+pub fn dotenv_text(bytes: &[u8]) {
+    for variables in [dotenv::parse(bytes), dotenv::parse_plain(bytes)] {
+        for variable in variables.unwrap_or_default() {
+            assert!(memory_has(bytes, variable.name.as_bytes()));
+        }
+    }
+}
+
+fn memory_has(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+/// Key hints: what is understood reads the same from what we write.
+pub fn hints_text(bytes: &[u8]) {
+    let read = hints::parse(&String::from_utf8_lossy(bytes));
+    assert_eq!(hints::parse(&hints::to_text(&read)), read);
+}
+
+/// Recipes of random values. What is a recipe can be asked whether it takes a password.
+pub fn recipe_words(bytes: &[u8]) {
+    if let Ok(recipe) = String::from_utf8_lossy(bytes).parse::<Recipe>() {
+        let _ = recipe.takes_password();
+    }
+}
+
+/// `.seal.yaml`: each rule has a number, a line and words, and some path or none.
+pub fn rules_text(bytes: &[u8]) {
+    let Ok(read) = rules::parse(bytes) else {
+        return;
+    };
+    for (i, rule) in read.0.iter().enumerate() {
+        assert_eq!(rule.number, i + 1);
+        assert!(rule.in_words().contains(&rule.path));
+        let first = read.for_path(&rule.path).map(|fits| fits.number);
+        assert!(first.is_none_or(|first| first <= read.0.len()));
     }
 }
 

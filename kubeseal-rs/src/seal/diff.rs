@@ -1,0 +1,410 @@
+//! `seal diff`: what became of sealed items between two states of a Git tree.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use serde_json::{Value as Json, json};
+use zeroize::Zeroizing;
+
+use super::object::Object;
+use super::walk::{Kind, ManifestFile};
+use super::{Outcome, print, write};
+use crate::files;
+use crate::git::{self, GitError};
+use crate::report::{self, Paint};
+use crate::seal_args::Diff;
+use crate::surroundings::Surroundings;
+
+/// There is nothing to compare.
+#[derive(Debug, thiserror::Error)]
+pub enum DiffError {
+    /// No Git.
+    #[error("this is no Git work tree, and diff compares with what Git knows")]
+    NoTree,
+    /// A word that is nothing.
+    #[error("{0:?} is neither a revision nor a file")]
+    NoSuchWord(String),
+}
+
+/// What became of an object. Each change is of one item, or of the object itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The item; none for the object.
+    pub item: Option<String>,
+    /// What happened.
+    pub what: What,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum What {
+    /// It is new.
+    Added,
+    /// It is gone.
+    Removed,
+    /// It was sealed anew, maybe with another value.
+    Changed,
+    /// It was sealed anew for another key, by its hints.
+    Rekeyed(String, String),
+    /// Its scope is another one.
+    Rescoped(String, String),
+    /// The template is another one.
+    Template,
+    /// A file cannot be read.
+    Unreadable,
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// There is no work tree, or no such revision.
+pub fn run(words: &Diff, surroundings: &Surroundings) -> Result<Outcome> {
+    let here = std::env::current_dir()?;
+    let root = git::work_tree(&here).ok_or(DiffError::NoTree)?;
+    let (from, to, paths) = sort_words(words, &here)?;
+    let mut changes: Vec<(String, String, Vec<Change>)> = Vec::new();
+    for file in changed_files(&here, &from, to.as_deref(), &paths)? {
+        let old = at_revision(&root, &from, &file);
+        let new = match &to {
+            Some(to) => at_revision(&root, to, &file),
+            None => files::read(&root.join(&file)).ok(),
+        };
+        let shown = shown(&root, &here, &file);
+        changes.extend(
+            compare_files(old, new)
+                .into_iter()
+                .map(|(place, found)| (shown.clone(), place, found)),
+        );
+    }
+    let text = match words.output {
+        Some(format) => write(&[facts(&changes)], format),
+        None => Zeroizing::new(text(&changes, Paint::for_stdout(surroundings)).into_bytes()),
+    };
+    print(&text)?;
+    if changes.is_empty() {
+        report::say("no sealed item differs");
+        return Ok(Outcome::Done);
+    }
+    Ok(if words.exit_code {
+        Outcome::Findings
+    } else {
+        Outcome::Done
+    })
+}
+
+/// The old revision, the new one (none for the work tree), and paths.
+fn sort_words(words: &Diff, here: &Path) -> Result<(String, Option<String>, Vec<String>)> {
+    let mut paths = words.words.clone();
+    let mut revision = None;
+    if let Some(first) = paths.first().cloned() {
+        let is_file = here.join(&first).exists();
+        let ends: Vec<&str> = first.split("..").collect();
+        if ends.iter().all(|end| is_revision(here, end))
+            && (!is_file || words.paths.is_empty() && first.contains(".."))
+        {
+            revision = Some(first);
+            paths.remove(0);
+        }
+    }
+    if let Some(word) = paths
+        .iter()
+        .find(|path| !here.join(path).exists() && !is_known(here, path))
+    {
+        return Err(DiffError::NoSuchWord(word.clone()).into());
+    }
+    paths.extend(words.paths.iter().cloned());
+    let revision = revision.unwrap_or_else(|| "HEAD".to_owned());
+    match revision.split_once("..") {
+        Some((from, to)) => Ok((or_head(from), Some(or_head(to)), paths)),
+        None => Ok((revision, None, paths)),
+    }
+}
+
+fn or_head(revision: &str) -> String {
+    if revision.is_empty() {
+        "HEAD"
+    } else {
+        revision
+    }
+    .to_owned()
+}
+
+/// A word that begins with a dash would be an option of Git's.
+fn is_revision(here: &Path, word: &str) -> bool {
+    let name = format!("{}^{{commit}}", or_head(word));
+    !word.starts_with('-') && git::ask(here, &["rev-parse", "--verify", "--quiet", &name]).is_ok()
+}
+
+/// A file that was removed is known to Git still.
+fn is_known(here: &Path, path: &str) -> bool {
+    git::ask(here, &["log", "-1", "--format=%H", "--", path]).is_ok_and(|commit| !commit.is_empty())
+}
+
+/// Paths from the root of the work tree.
+fn changed_files(
+    here: &Path,
+    from: &str,
+    to: Option<&str>,
+    paths: &[String],
+) -> Result<BTreeSet<PathBuf>, GitError> {
+    let mut words = vec!["diff", "--name-only", "-z", "--no-renames", from];
+    words.extend(to);
+    words.push("--");
+    words.extend(paths.iter().map(String::as_str));
+    let mut listed = git::ask(here, &words)?;
+    if to.is_none() {
+        let mut words = vec![
+            "ls-files",
+            "--others",
+            "--exclude-standard",
+            "--full-name",
+            "-z",
+            "--",
+        ];
+        words.extend(paths.iter().map(String::as_str));
+        listed.extend(git::ask(here, &words)?);
+    }
+    let names = listed.split(|b| *b == 0).filter(|name| !name.is_empty());
+    Ok(names
+        .map(|name| PathBuf::from(OsStr::from_bytes(name)))
+        .collect())
+}
+
+fn at_revision(root: &Path, revision: &str, file: &Path) -> Option<Zeroizing<Vec<u8>>> {
+    let name = format!("{revision}:{}", file.display());
+    git::ask(root, &["cat-file", "blob", &name])
+        .ok()
+        .map(Zeroizing::new)
+}
+
+fn shown(root: &Path, here: &Path, file: &Path) -> String {
+    let whole = root.join(file);
+    let here = here.canonicalize().unwrap_or_else(|_| here.to_owned());
+    whole
+        .strip_prefix(&here)
+        .unwrap_or(file)
+        .display()
+        .to_string()
+}
+
+/// The changes of every object, by its place.
+fn compare_files(
+    old: Option<Zeroizing<Vec<u8>>>,
+    new: Option<Zeroizing<Vec<u8>>>,
+) -> Vec<(String, Vec<Change>)> {
+    let (old, new) = (objects(old), objects(new));
+    let (Some(old), Some(new)) = (old, new) else {
+        let change = Change {
+            item: None,
+            what: What::Unreadable,
+        };
+        return vec![(String::new(), vec![change])];
+    };
+    let places: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let changes = places
+        .into_iter()
+        .map(|place| (place.clone(), compare(old.get(place), new.get(place))));
+    changes.filter(|(_, changes)| !changes.is_empty()).collect()
+}
+
+/// Objects by place; a file that names no SealedSecret has none, whatever it is.
+fn objects(bytes: Option<Zeroizing<Vec<u8>>>) -> Option<BTreeMap<String, Object>> {
+    let Some(bytes) = bytes.filter(|bytes| memchr::memmem::find(bytes, b"SealedSecret").is_some())
+    else {
+        return Some(BTreeMap::new());
+    };
+    let file = ManifestFile::parse(Path::new(""), bytes).ok()?;
+    let objects = file
+        .of_kind(Kind::SealedSecret)
+        .map(|node| Object::read(node).ok());
+    objects
+        .map(|object| object.map(|object| (object.place(), object)))
+        .collect()
+}
+
+/// What became of one object.
+pub fn compare(old: Option<&Object>, new: Option<&Object>) -> Vec<Change> {
+    let (old, new) = match (old, new) {
+        (Some(old), Some(new)) => (old, new),
+        (None, Some(_)) => {
+            return vec![Change {
+                item: None,
+                what: What::Added,
+            }];
+        }
+        (Some(_), None) => {
+            return vec![Change {
+                item: None,
+                what: What::Removed,
+            }];
+        }
+        (None, None) => return Vec::new(),
+    };
+    let mut changes = Vec::new();
+    if old.scope != new.scope {
+        let what = What::Rescoped(old.scope.to_string(), new.scope.to_string());
+        changes.push(Change { item: None, what });
+    }
+    let keys: BTreeSet<&String> = old.texts().keys().chain(new.texts().keys()).collect();
+    for key in keys {
+        let what = match (old.texts().get(key), new.texts().get(key)) {
+            (None, _) => What::Added,
+            (_, None) => What::Removed,
+            (Some(old_text), Some(new_text)) if old_text != new_text => {
+                match (old.hints.get(key), new.hints.get(key)) {
+                    (Some(from), Some(to)) if from != to => {
+                        What::Rekeyed(from.to_string(), to.to_string())
+                    }
+                    _ => What::Changed,
+                }
+            }
+            _ => continue,
+        };
+        changes.push(Change {
+            item: Some(key.clone()),
+            what,
+        });
+    }
+    if old.sealed.spec.template != new.sealed.spec.template {
+        changes.push(Change {
+            item: None,
+            what: What::Template,
+        });
+    }
+    changes
+}
+
+impl What {
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Added => "added",
+            Self::Removed => "removed",
+            Self::Changed => "changed",
+            Self::Rekeyed(..) => "rekeyed",
+            Self::Rescoped(..) => "rescoped",
+            Self::Template => "template changed",
+            Self::Unreadable => "unreadable",
+        }
+    }
+
+    fn ends(&self) -> Option<(&str, &str)> {
+        match self {
+            Self::Rekeyed(from, to) | Self::Rescoped(from, to) => Some((from, to)),
+            _ => None,
+        }
+    }
+}
+
+fn text(changes: &[(String, String, Vec<Change>)], paint: Paint) -> String {
+    let mut text = String::new();
+    for (file, place, changes) in changes {
+        text.extend([
+            file.as_str(),
+            if place.is_empty() { "" } else { ": " },
+            place,
+            "\n",
+        ]);
+        for Change { item, what } in changes {
+            let mark = match what {
+                What::Added => paint.green("+"),
+                What::Removed => paint.red("-"),
+                _ => paint.yellow("~"),
+            };
+            let item = item.as_deref().unwrap_or("(the object)");
+            let ends = what
+                .ends()
+                .map(|(from, to)| format!(" from {from} to {to}"));
+            text.extend([format!(
+                "  {mark} {item} {}{}\n",
+                what.word(),
+                ends.unwrap_or_default()
+            )]);
+        }
+    }
+    text
+}
+
+fn facts(changes: &[(String, String, Vec<Change>)]) -> Json {
+    let change = |Change { item, what }: &Change| {
+        let mut json = json!({"item": item, "change": what.word()});
+        if let Some((from, to)) = what.ends() {
+            json["from"] = from.into();
+            json["to"] = to.into();
+        }
+        json
+    };
+    let object = |(file, place, changes): &(String, String, Vec<Change>)| json!({"file": file, "object": place, "changes": changes.iter().map(change).collect::<Json>()});
+    json!({"changed": changes.iter().map(object).collect::<Json>()})
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::manifest;
+
+    use super::*;
+
+    fn object(annotations: &str, items: &str, template: &str) -> Object {
+        let yaml = format!(
+            "metadata: {{name: n, annotations: {{{annotations}}}}}\nspec:\n  encryptedData: {{{items}}}\n  template: {{{template}}}\n"
+        );
+        Object::read(&manifest::read(yaml.as_bytes()).unwrap()[0].root).unwrap()
+    }
+
+    fn words(old: &Object, new: &Object) -> Vec<String> {
+        let word = |c: Change| format!("{}:{}", c.item.unwrap_or_default(), c.what.word());
+        compare(Some(old), Some(new))
+            .into_iter()
+            .map(word)
+            .collect()
+    }
+
+    #[test]
+    fn tells_what_became_of_each_item() {
+        let hint = |c: &str| {
+            format!(
+                "sealedsecrets.bitnami.com/key-hints: '{{\"a\":\"SHA256:{}\"}}'",
+                c.repeat(42) + "A"
+            )
+        };
+        let plain = object("", "a: x, b: y", "");
+        for (why, new, want) in [
+            ("nothing", object("", "a: x, b: y", ""), vec![]),
+            (
+                "an item more and one less",
+                object("", "a: x, c: z", ""),
+                vec!["b:removed", "c:added"],
+            ),
+            (
+                "another ciphertext",
+                object("", "a: z, b: y", ""),
+                vec!["a:changed"],
+            ),
+            (
+                "a wider scope",
+                object(
+                    "sealedsecrets.bitnami.com/cluster-wide: 'true'",
+                    "a: x, b: y",
+                    "",
+                ),
+                vec![":rescoped"],
+            ),
+            (
+                "a template",
+                object("", "a: x, b: y", "type: t"),
+                vec![":template changed"],
+            ),
+        ] {
+            assert_eq!(words(&plain, &new), want, "{why}");
+        }
+        let (old, new) = (
+            object(&hint("A"), "a: x", ""),
+            object(&hint("B"), "a: y", ""),
+        );
+        assert_eq!(words(&old, &new), ["a:rekeyed"]);
+        assert_eq!(compare(None, Some(&plain))[0].what, What::Added);
+    }
+}

@@ -1,0 +1,152 @@
+//! Findings → text, JSON, SARIF 2.1.0, or the commands of GitHub Actions.
+
+use serde_json::{Value as Json, json};
+
+use super::finding::{Finding, RULES, Rule, Severity};
+use crate::report::Paint;
+
+/// For people: `file:line: severity: message [rule]`.
+pub fn text(findings: &[Finding], paint: Paint) -> String {
+    let line = |finding: &Finding| {
+        let Finding {
+            rule,
+            file,
+            line,
+            message,
+        } = finding;
+        let word = rule.severity.word();
+        let word = match rule.severity {
+            Severity::Error => paint.red(word),
+            Severity::Warning => paint.yellow(word),
+        };
+        format!(
+            "{}:{line}: {word}: {message} [{}]\n",
+            file.display(),
+            rule.name
+        )
+    };
+    findings.iter().map(line).collect()
+}
+
+/// A list of objects.
+pub fn json(findings: &[Finding]) -> Json {
+    findings.iter().map(Finding::to_json).collect()
+}
+
+/// One annotation for each finding in GitHub Actions.
+pub fn github(findings: &[Finding]) -> String {
+    let line = |finding: &Finding| {
+        format!(
+            "::{} file={},line={},title={}::{}\n",
+            finding.rule.severity.word(),
+            property(&finding.file.display().to_string()),
+            finding.line,
+            property(finding.rule.name),
+            data(&finding.message)
+        )
+    };
+    findings.iter().map(line).collect()
+}
+
+fn data(text: &str) -> String {
+    text.replace('%', "%25")
+        .replace('\r', "%0D")
+        .replace('\n', "%0A")
+}
+
+fn property(text: &str) -> String {
+    data(text).replace(':', "%3A").replace(',', "%2C")
+}
+
+/// For code scanning.
+pub fn sarif(findings: &[Finding]) -> Json {
+    let rule = |rule: &Rule| {
+        json!({
+            "id": rule.name,
+            "shortDescription": {"text": rule.means},
+            "defaultConfiguration": {"level": rule.severity.word()},
+        })
+    };
+    let result = |finding: &Finding| {
+        json!({
+            "ruleId": finding.rule.name,
+            "ruleIndex": RULES.iter().position(|rule| *rule == finding.rule),
+            "level": finding.rule.severity.word(),
+            "message": {"text": finding.message},
+            "locations": [{"physicalLocation": {
+                "artifactLocation": {"uri": uri(&finding.file.display().to_string())},
+                "region": {"startLine": finding.line},
+            }}],
+        })
+    };
+    json!({
+        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+        "version": "2.1.0",
+        "runs": [{
+            "tool": {"driver": {
+                "name": "seal",
+                "version": env!("CARGO_PKG_VERSION"),
+                "rules": RULES.iter().map(rule).collect::<Json>(),
+            }},
+            "results": findings.iter().map(result).collect::<Json>(),
+        }],
+    })
+}
+
+/// A relative reference: everything but plain characters and slashes is escaped (RFC 3986).
+fn uri(path: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~/".contains(&b);
+    let escaped = |b: u8| {
+        if plain(b) {
+            char::from(b).to_string()
+        } else {
+            format!("%{b:02X}")
+        }
+    };
+    path.bytes().map(escaped).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seal::lint::finding;
+
+    fn finding() -> Finding {
+        Finding {
+            rule: finding::SCOPE,
+            file: "a b/ü,c:d.yaml".into(),
+            line: 3,
+            message: "50%\nand more".into(),
+        }
+    }
+
+    #[test]
+    fn special_characters_stay_inside_their_place() {
+        assert_eq!(
+            github(&[finding()]),
+            "::error file=a b/ü%2Cc%3Ad.yaml,line=3,title=scope::50%25%0Aand more\n"
+        );
+        let sarif = sarif(&[finding()]);
+        let location = &sarif["runs"][0]["results"][0]["locations"][0]["physicalLocation"];
+        assert_eq!(
+            location["artifactLocation"]["uri"],
+            "a%20b/%C3%BC%2Cc%3Ad.yaml"
+        );
+    }
+
+    #[test]
+    fn sarif_points_into_its_own_rules() {
+        let sarif = sarif(&[finding()]);
+        let run = &sarif["runs"][0];
+        let index = usize::try_from(run["results"][0]["ruleIndex"].as_u64().unwrap()).unwrap();
+        assert_eq!(run["tool"]["driver"]["rules"][index]["id"], "scope");
+    }
+
+    #[test]
+    fn rules_have_names_of_their_own() {
+        let mut names: Vec<&str> = RULES.iter().map(|rule| rule.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), RULES.len());
+    }
+}

@@ -1,0 +1,305 @@
+//! Looking at one object: plain facts in, findings out.
+
+use shared::key::Certificate;
+use shared::manifest::{Node, Value};
+use shared::resource::{KEY_ACTIVE, KEY_LABEL};
+use shared::scope::{CLUSTER_WIDE_ANNOTATION, NAMESPACE_WIDE_ANNOTATION, Scope};
+use template::Template;
+
+use super::finding::{self, Rule};
+use crate::seal::names;
+use crate::seal::object::{Form, Item, Object};
+use crate::seal::settings::Settings;
+
+/// A rule, a line, and a sentence.
+pub type Found = (Rule, usize, String);
+
+/// What a SealedSecret is held against.
+#[derive(Clone, Copy)]
+pub struct Against<'a> {
+    /// What applies to its file.
+    pub settings: &'a Settings,
+    /// The certificate that applies, where it can be had without a network.
+    pub certificate: Option<&'a Certificate>,
+}
+
+/// Looks at a Secret: its values have no place in a tree. One that sops encrypted is not plain.
+pub fn plain_secret(node: &Node) -> Option<Found> {
+    let filled =
+        |field| matches!(node.field(field).map(|n| &n.value), Some(Value::Map(m)) if !m.is_empty());
+    if !(filled("data") || filled("stringData")) || node.field("sops").is_some() {
+        return None;
+    }
+    let metadata = node.field("metadata");
+    let name = metadata
+        .and_then(|m| m.text("name"))
+        .unwrap_or("without name");
+    let labels = metadata.and_then(|m| m.field("labels"));
+    let message = match labels.and_then(|labels| labels.text(KEY_LABEL)) {
+        Some(state) if state == KEY_ACTIVE => format!(
+            "the Secret {name} is a private key of the controller: whoever reads it opens everything; make a new \
+             key and seal all values anew"
+        ),
+        _ => format!(
+            "the Secret {name} has plain values; seal it with `seal -i`, and change the values if they were committed"
+        ),
+    };
+    Some((finding::PLAIN_SECRET, node.line, message))
+}
+
+/// Looks at a SealedSecret.
+pub fn sealed_secret(node: &Node, against: Against<'_>) -> Vec<Found> {
+    let object = match Object::read(node) {
+        Ok(object) => object,
+        Err(error) => {
+            let message = shared::error_chain(error.as_ref());
+            return vec![(finding::MALFORMED_OBJECT, node.line, message)];
+        }
+    };
+    let mut found = unknown_fields(node);
+    found.extend(names_of(&object));
+    found.extend(scope_of(node, &object));
+    found.extend(templates(node, &object));
+    found.extend(rules(&object, against.settings));
+    for (i, item) in object.items.iter().enumerate() {
+        if object.items[..i]
+            .iter()
+            .any(|earlier| earlier.key == item.key)
+        {
+            let message = format!(
+                "the item {} stands here twice; only this one counts",
+                item.key
+            );
+            found.push((finding::DUPLICATE_ITEM, item.line, message));
+        }
+        found.extend(form(item, against).map(|(rule, message)| (rule, item.line, message)));
+        found.extend(hint(item, against).map(|(rule, message)| (rule, item.line, message)));
+        if let Err(error) = names::check_item(&item.key) {
+            found.push((finding::NAME, item.line, error.to_string()));
+        }
+    }
+    for key in object
+        .hints
+        .keys()
+        .filter(|key| !object.texts().contains_key(*key))
+    {
+        let message = format!("there is a key hint for {key}, and no such item");
+        found.push((finding::STALE_HINT, object.line, message));
+    }
+    if object.sealed.spec.data.is_some() {
+        let message = "spec.data is deprecated, and opens only where the controller still accepts it; \
+                       `seal rotate` makes items of it";
+        found.push((finding::DEPRECATED, object.line, message.into()));
+    }
+    found
+}
+
+fn form(item: &Item, against: Against<'_>) -> Option<(Rule, String)> {
+    let key = &item.key;
+    let malformed = |what: &str| {
+        Some((
+            finding::MALFORMED_VALUE,
+            format!("the value of {key} {what}"),
+        ))
+    };
+    let bits = match item.form {
+        Form::NoText => return malformed("is no text"),
+        Form::Empty => return malformed("is empty, which is not how an empty value looks sealed"),
+        Form::NoBase64 => return malformed("is no base64"),
+        Form::Truncated => return malformed("is cut short or was never sealed"),
+        Form::Bits(bits) => bits,
+    };
+    let wanted = against
+        .certificate
+        .map(|c| c.public_key().modulus_len() * 8);
+    if let Some(wanted) = wanted.filter(|wanted| *wanted != bits) {
+        let message =
+            format!("{key} is sealed for a key of {bits} bits, and the certificate has {wanted}");
+        return Some((finding::KEY_SIZE, message));
+    }
+    let rule = against.settings.rule.as_ref()?;
+    let fewest = rule.key_size.filter(|fewest| *fewest > bits)?;
+    let message = format!(
+        "{key} is sealed for a key of {bits} bits, and {} wants at least {fewest}",
+        rule.in_words()
+    );
+    Some((finding::KEY_SIZE, message))
+}
+
+/// A hint is advice. So this says "by its hint", and whether the item opens it does not say.
+fn hint(item: &Item, against: Against<'_>) -> Option<(Rule, String)> {
+    let (key, hint) = (&item.key, item.hint.as_ref()?);
+    if against.settings.is_retired(hint) {
+        let message = format!(
+            "by its hint {key} is sealed for the retired key {hint}; `seal rotate` seals it anew"
+        );
+        return Some((finding::RETIRED_KEY, message));
+    }
+    let current = against.certificate?.fingerprint();
+    (current != hint).then(|| {
+        let message = format!(
+            "by its hint {key} is sealed for {hint}, and the certificate here is {current}"
+        );
+        (finding::OTHER_KEY, message)
+    })
+}
+
+fn names_of(object: &Object) -> Vec<Found> {
+    let line = object.line;
+    let mut found = Vec::new();
+    let (name, namespace) = (
+        object.sealed.name_or_empty(),
+        object.sealed.namespace_or_empty(),
+    );
+    if name.is_empty() {
+        found.push((
+            finding::NO_NAME,
+            line,
+            "the SealedSecret has no metadata.name".into(),
+        ));
+    } else if let Err(error) = names::check_object(name) {
+        found.push((finding::NAME, line, error.to_string()));
+    }
+    if namespace.is_empty() && object.scope != Scope::ClusterWide {
+        let message = format!(
+            "{name} names no namespace, and its values ({}) open in one only",
+            object.scope
+        );
+        found.push((finding::NO_NAMESPACE, line, message));
+    } else if !namespace.is_empty() && names::check_namespace(namespace).is_err() {
+        let error = names::NameError::Namespace(namespace.to_owned());
+        found.push((finding::NAME, line, error.to_string()));
+    }
+    let template = &object.sealed.spec.template.metadata;
+    for (what, mine, own) in [
+        ("name", template.name.as_deref(), name),
+        ("namespace", template.namespace.as_deref(), namespace),
+    ] {
+        if let Some(mine) = mine.filter(|mine| !mine.is_empty() && !own.is_empty() && *mine != own)
+        {
+            let message = format!(
+                "the template has the {what} {mine:?}; the Secret will have {own:?}, that of the object"
+            );
+            found.push((finding::TEMPLATE_NAME, line, message));
+        }
+    }
+    found
+}
+
+fn scope_of(node: &Node, object: &Object) -> Vec<Found> {
+    let annotations = node.field("metadata").and_then(|m| m.field("annotations"));
+    let said = |name: &str| {
+        let Value::Map(entries) = &annotations?.value else {
+            return None;
+        };
+        entries
+            .iter()
+            .rev()
+            .find(|(key, _)| key == name)
+            .map(|(_, node)| node)
+    };
+    let mut found = Vec::new();
+    let both = [NAMESPACE_WIDE_ANNOTATION, CLUSTER_WIDE_ANNOTATION];
+    for name in both {
+        let Some(node) = said(name) else { continue };
+        let is = |word: &str| matches!(&node.value, Value::Text(text) if text.as_str() == word);
+        if matches!(node.value, Value::Bool(_)) {
+            let message = format!(
+                "{name} must be the text \"true\", in quotes: the API server takes no boolean"
+            );
+            found.push((finding::SCOPE, node.line, message));
+        } else if !is("true") && !is("false") {
+            let message = format!("{name} counts only as \"true\"; what stands here means strict");
+            found.push((finding::SCOPE, node.line, message));
+        }
+    }
+    if both.iter().all(|name| {
+        said(name).is_some_and(|n| matches!(&n.value, Value::Text(t) if t.as_str() == "true"))
+    }) {
+        let message = "both scope annotations are there, and cluster-wide wins; remove one";
+        found.push((finding::SCOPE, object.line, message.into()));
+    }
+    let template = object.sealed.spec.template.metadata.annotations.as_ref();
+    let template = Scope::from_annotations(template);
+    if template > object.scope {
+        let message = format!(
+            "the template says {template}, and the object {}: the object's own annotations decide",
+            object.scope
+        );
+        found.push((finding::SCOPE, object.line, message));
+    }
+    found
+}
+
+fn templates(node: &Node, object: &Object) -> Vec<Found> {
+    let Some(texts) = &object.sealed.spec.template.data else {
+        return Vec::new();
+    };
+    let data = node
+        .field("spec")
+        .and_then(|s| s.field("template"))
+        .and_then(|t| t.field("data"));
+    let line = |key: &str| {
+        data.and_then(|d| d.field(key))
+            .map_or(object.line, |n| n.line)
+    };
+    let mut found = Vec::new();
+    for (key, text) in texts {
+        if let Some(Err(error)) = text.as_ref().map(|text| Template::parse(key, text)) {
+            found.push((finding::TEMPLATE, line(key), shared::error_chain(&error)));
+        }
+        if let Err(error) = names::check_item(key) {
+            found.push((finding::NAME, line(key), error.to_string()));
+        }
+    }
+    found
+}
+
+fn rules(object: &Object, settings: &Settings) -> Vec<Found> {
+    let broken = [
+        settings.check_scope(object.scope),
+        settings.check_namespace(object.sealed.namespace_or_empty()),
+    ];
+    let broken = broken.into_iter().filter_map(Result::err);
+    broken
+        .map(|error| (finding::BROKEN_RULE, object.line, error.to_string()))
+        .collect()
+}
+
+/// The fields of a SealedSecret that exist; metadata is left to the API server.
+fn unknown_fields(node: &Node) -> Vec<Found> {
+    let mut found = Vec::new();
+    let mut check = |node: Option<&Node>, path: &str, known: &[&str]| {
+        let Some(Value::Map(entries)) = node.map(|node| &node.value) else {
+            return;
+        };
+        for (key, node) in entries
+            .iter()
+            .filter(|(key, _)| !known.contains(&key.as_str()))
+        {
+            let hint = match key.as_str() {
+                "stringData" | "data" if path.is_empty() => {
+                    "; sealed values stand in spec.encryptedData"
+                }
+                "stringData" => "; plain text and templates stand in spec.template.data",
+                _ => "",
+            };
+            let message = format!("there is no field {path}{key}, so it is dropped{hint}");
+            found.push((finding::UNKNOWN_FIELD, node.line, message));
+        }
+    };
+    let spec = node.field("spec");
+    check(
+        Some(node),
+        "",
+        &["apiVersion", "kind", "metadata", "spec", "status"],
+    );
+    check(spec, "spec.", &["template", "data", "encryptedData"]);
+    let template = spec.and_then(|spec| spec.field("template"));
+    check(
+        template,
+        "spec.template.",
+        &["metadata", "type", "immutable", "data"],
+    );
+    found
+}

@@ -1,0 +1,28 @@
+use clap::Args;
+
+use crate::command::Format;
+
+/// `seal diff`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+REV is any revision of Git, or two as A..B; HEAD if not given. Whether a value that was sealed anew is
+another value, its ciphertext does not tell.
+
+Examples:
+  seal diff
+  seal diff HEAD~1 db.sealed.yaml
+  seal diff --exit-code HEAD")]
+pub struct Diff {
+    /// A revision, then files and folders; `--` before a path that looks like a revision
+    #[arg(value_name = "[REV] [PATH]...")]
+    pub words: Vec<String>,
+    /// Paths only
+    #[arg(last = true, value_name = "PATH")]
+    pub paths: Vec<String>,
+    /// Exit with 1 if anything differs
+    #[arg(long)]
+    pub exit_code: bool,
+    /// Format of the answer: yaml or json; text if not given
+    #[arg(long, short, value_name = "FORMAT")]
+    pub output: Option<Format>,
+}

