@@ -198,16 +198,10 @@ mod tests {
     use super::*;
 
     fn pairs(variables: &[Variable]) -> Vec<(&str, &str, usize)> {
-        let pair = |v| {
-            let Variable {
-                name, value, line, ..
-            } = v;
-            (
-                name.as_str(),
-                std::str::from_utf8(value.expose()).unwrap(),
-                *line,
-            )
-        };
+        fn pair(v: &Variable) -> (&str, &str, usize) {
+            let text = std::str::from_utf8(v.value.expose()).unwrap();
+            (&v.name, text, v.line)
+        }
         variables.iter().map(pair).collect()
     }
 

@@ -59,7 +59,7 @@ impl RulesFile {
         let folder = whole.parent().unwrap_or(Path::new("/"));
         Ok(Self {
             path: path.to_owned(),
-            folder: folder.to_owned(),
+            folder: folder.canonicalize().unwrap_or_else(|_| folder.to_owned()),
             rules,
         })
     }

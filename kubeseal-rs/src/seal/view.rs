@@ -71,9 +71,12 @@ pub fn run(words: &View, surroundings: &Surroundings) -> Result<Outcome> {
     if seen.is_empty() {
         return Err(ViewError::NothingFound.into());
     }
-    let text = match words.output {
-        Some(format) => write(&seen.iter().map(facts).collect::<Vec<_>>(), format),
-        None => Zeroizing::new(seen.iter().map(text).collect::<String>().into_bytes()),
+    let text = if let Some(format) = words.output {
+        write(&seen.iter().map(facts).collect::<Vec<_>>(), format)
+    } else {
+        let texts: Vec<_> = seen.iter().map(text).collect();
+        let texts: Vec<&[u8]> = texts.iter().map(|text| text.as_bytes()).collect();
+        Zeroizing::new(texts.concat())
     };
     report::print(&text).map_err(crate::command::CommandError::Stdout)?;
     Ok(Outcome::Done)
@@ -123,7 +126,7 @@ fn text(seen: &Seen) -> Zeroizing<String> {
             seen.ages.get(i).copied().flatten().map(in_days),
         ];
         let facts: Vec<String> = facts.into_iter().flatten().collect();
-        text.push_str(&format!("  {:<width$}  {}\n", item.key, facts.join(", ")));
+        text.extend([format!("  {:<width$}  {}\n", item.key, facts.join(", "))]);
         if let Some(value) = seen.values.get(i) {
             for line in shown(value).lines() {
                 text.push_str("    ");
@@ -133,7 +136,7 @@ fn text(seen: &Seen) -> Zeroizing<String> {
         }
     }
     for key in object.templates() {
-        text.push_str(&format!("  {key:<width$}  template\n"));
+        text.extend([format!("  {key:<width$}  template\n")]);
     }
     text
 }

@@ -36,7 +36,7 @@ pub struct Rule {
 
 macro_rules! rules {
     ($($id:ident $name:literal $severity:ident $means:literal;)*) => {
-        $(#[doc = $means] pub const $id: Rule = Rule { name: $name, severity: Severity::$severity, means: $means };)*
+        $(#[doc = $means] pub(super) const $id: Rule = Rule { name: $name, severity: Severity::$severity, means: $means };)*
         /// Every rule.
         pub const RULES: &[Rule] = &[$($id),*];
     };

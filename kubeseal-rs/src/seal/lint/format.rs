@@ -6,7 +6,7 @@ use super::finding::{Finding, RULES, Rule, Severity};
 use crate::report::Paint;
 
 /// For people: `file:line: severity: message [rule]`.
-pub fn text(findings: &[Finding], paint: Paint) -> String {
+pub(super) fn text(findings: &[Finding], paint: Paint) -> String {
     let line = |finding: &Finding| {
         let Finding {
             rule,
@@ -29,12 +29,12 @@ pub fn text(findings: &[Finding], paint: Paint) -> String {
 }
 
 /// A list of objects.
-pub fn json(findings: &[Finding]) -> Json {
+pub(super) fn json(findings: &[Finding]) -> Json {
     findings.iter().map(Finding::to_json).collect()
 }
 
 /// One annotation for each finding in GitHub Actions.
-pub fn github(findings: &[Finding]) -> String {
+pub(super) fn github(findings: &[Finding]) -> String {
     let line = |finding: &Finding| {
         format!(
             "::{} file={},line={},title={}::{}\n",
@@ -59,7 +59,7 @@ fn property(text: &str) -> String {
 }
 
 /// For code scanning.
-pub fn sarif(findings: &[Finding]) -> Json {
+pub(super) fn sarif(findings: &[Finding]) -> Json {
     let rule = |rule: &Rule| {
         json!({
             "id": rule.name,

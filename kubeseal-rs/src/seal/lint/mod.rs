@@ -146,7 +146,7 @@ impl Linter<'_> {
     fn add(&mut self, file: &Path, (rule, line, message): object::Found) {
         self.findings.push(Finding {
             rule,
-            file: file.to_owned(),
+            file: from_here(file),
             line,
             message,
         });
@@ -196,6 +196,15 @@ impl Linter<'_> {
         self.certificates.insert(key, certificate.clone());
         certificate
     }
+}
+
+/// A file of rules is found by its absolute path; readers of findings want it as all others are.
+fn from_here(file: &Path) -> PathBuf {
+    let here = std::env::current_dir().and_then(|here| here.canonicalize());
+    let below = here
+        .ok()
+        .and_then(|here| file.strip_prefix(here).ok().map(Path::to_owned));
+    below.unwrap_or_else(|| file.to_owned())
 }
 
 /// Where somebody has to change something so that there is a certificate.

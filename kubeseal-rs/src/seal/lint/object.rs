@@ -12,19 +12,19 @@ use crate::seal::object::{Form, Item, Object};
 use crate::seal::settings::Settings;
 
 /// A rule, a line, and a sentence.
-pub type Found = (Rule, usize, String);
+pub(super) type Found = (Rule, usize, String);
 
 /// What a SealedSecret is held against.
 #[derive(Clone, Copy)]
-pub struct Against<'a> {
+pub(super) struct Against<'a> {
     /// What applies to its file.
-    pub settings: &'a Settings,
+    pub(super) settings: &'a Settings,
     /// The certificate that applies, where it can be had without a network.
-    pub certificate: Option<&'a Certificate>,
+    pub(super) certificate: Option<&'a Certificate>,
 }
 
 /// Looks at a Secret: its values have no place in a tree. One that sops encrypted is not plain.
-pub fn plain_secret(node: &Node) -> Option<Found> {
+pub(super) fn plain_secret(node: &Node) -> Option<Found> {
     let filled =
         |field| matches!(node.field(field).map(|n| &n.value), Some(Value::Map(m)) if !m.is_empty());
     if !(filled("data") || filled("stringData")) || node.field("sops").is_some() {
@@ -48,7 +48,7 @@ pub fn plain_secret(node: &Node) -> Option<Found> {
 }
 
 /// Looks at a SealedSecret.
-pub fn sealed_secret(node: &Node, against: Against<'_>) -> Vec<Found> {
+pub(super) fn sealed_secret(node: &Node, against: Against<'_>) -> Vec<Found> {
     let object = match Object::read(node) {
         Ok(object) => object,
         Err(error) => {
