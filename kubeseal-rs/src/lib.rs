@@ -26,6 +26,7 @@ pub mod git;
 pub mod keys;
 pub mod kubeconfig;
 pub mod kubeseal_args;
+pub mod pages;
 pub mod programs;
 pub mod recipe;
 pub mod report;

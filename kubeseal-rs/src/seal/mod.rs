@@ -28,8 +28,10 @@ pub mod create;
 pub mod destination;
 pub mod diff;
 pub mod doctor;
+pub mod exec;
 pub mod files;
 pub mod generate;
+pub mod hook;
 pub mod import;
 pub mod keys;
 pub mod lint;
@@ -49,7 +51,7 @@ use zeroize::Zeroizing;
 
 use crate::command::Format;
 use crate::report;
-use crate::seal_args::Command;
+use crate::seal_args::{self, Command};
 use crate::surroundings::Surroundings;
 
 /// How a run ended that did not fail.
@@ -79,6 +81,12 @@ pub fn run(command: &Command, surroundings: &Surroundings) -> Result<Outcome> {
         Command::Keys(words) => keys::run(words, surroundings),
         Command::Cert(words) => cert::run(words, surroundings),
         Command::Doctor(words) => doctor::run(words, surroundings),
+        Command::Exec(words) => exec::run(words, surroundings),
+        Command::Hook(words) => hook::run(words),
+        Command::Completions(words) => {
+            print(&crate::pages::completions(&words.shell, seal_args::program()))
+        }
+        Command::Man(_) => print(&crate::pages::manual(seal_args::program())),
     }
 }
 

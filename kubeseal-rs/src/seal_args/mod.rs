@@ -14,6 +14,7 @@ mod keys;
 mod lint;
 mod place;
 mod sealing;
+mod tools;
 mod view;
 
 use std::ffi::OsString;
@@ -38,6 +39,7 @@ pub use keys::{
 pub use lint::{Lint, LintFormat};
 pub use place::{Opening, Place};
 pub use sealing::Sealing;
+pub use tools::{Completions, Exec, Hook, HookInstall, HookVerb, Man};
 pub use view::View;
 
 /// What can be asked for.
@@ -66,6 +68,14 @@ pub enum Command {
     Cert(Cert),
     /// Look for what is wrong: from here to the controller, and in a file
     Doctor(Doctor),
+    /// Run a command with values in its environment
+    Exec(Exec),
+    /// Have Git look at files before they are committed
+    Hook(Hook),
+    /// Print a script that completes words in a shell
+    Completions(Completions),
+    /// Print the manual
+    Man(Man),
 }
 
 #[derive(Debug, Parser)]
