@@ -60,10 +60,7 @@ pub(crate) struct Stored {
 }
 
 /// Registered by creation time, as the peer does, then by name.
-pub(crate) fn ring_of<'a>(
-    stored: impl Iterator<Item = &'a Stored>,
-    config: &KeyConfig,
-) -> KeyRing {
+pub(crate) fn ring_of<'a>(stored: impl Iterator<Item = &'a Stored>, config: &KeyConfig) -> KeyRing {
     let mut stored: Vec<&Stored> = stored.collect();
     stored.sort_by_key(|stored| (stored.created, stored.key.name()));
     KeyRing::new(stored.into_iter().map(|stored| Arc::clone(&stored.key)))
@@ -77,7 +74,8 @@ pub(crate) fn waiting(ring: &KeyRing) -> Option<&Arc<RingKey>> {
 }
 
 /// What to say about [`waiting`].
-pub(crate) const WAITING: &str = "this key is not backed up and does not seal until it is: run `seal keys backup`";
+pub(crate) const WAITING: &str =
+    "this key is not backed up and does not seal until it is: run `seal keys backup`";
 
 /// Logs which keys came and went.
 pub(crate) fn log_difference(before: &KeyRing, after: &KeyRing) {
@@ -143,7 +141,9 @@ impl KeyStore {
     pub fn asks_for_key(&mut self) -> bool {
         let newest = self.ring.last_made().map(|key| key.name().to_owned());
         let found = self.files.files().values();
-        let mut asking = found.filter_map(|known| known.value.as_ref()).flat_map(|f| &f.asking);
+        let mut asking = found
+            .filter_map(|known| known.value.as_ref())
+            .flat_map(|f| &f.asking);
         let asks = newest.is_some() && asking.any(|name| Some(name) == newest.as_ref());
         let is_news = asks && self.heard != newest;
         if is_news {
@@ -298,7 +298,10 @@ impl Found {
             return Ok(());
         }
         let annotations = secret.metadata.annotations.as_ref();
-        if annotations.and_then(|a| a.get(RENEW_ANNOTATION)).is_some_and(|value| value == "true") {
+        if annotations
+            .and_then(|a| a.get(RENEW_ANNOTATION))
+            .is_some_and(|value| value == "true")
+        {
             self.asking.push(name.clone());
         }
         let created = secret.metadata.creation_timestamp.as_ref();

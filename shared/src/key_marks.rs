@@ -108,12 +108,18 @@ impl KeyFacts {
 /// nobody could say, the newest one that may seal counts as it. A key newer than the one that is served
 /// waits for its backup.
 pub fn states(keys: &[KeyFacts], served: Option<&Fingerprint>) -> Vec<KeyState> {
-    let may_seal = |key: &&KeyFacts| {
-        key.is_active && key.fingerprint.is_some() && !key.marks.is_compromised
-    };
-    let newest = keys.iter().filter(may_seal).max_by_key(|key| key.order_time);
+    let may_seal =
+        |key: &&KeyFacts| key.is_active && key.fingerprint.is_some() && !key.marks.is_compromised;
+    let newest = keys
+        .iter()
+        .filter(may_seal)
+        .max_by_key(|key| key.order_time);
     let sealing = served
-        .and_then(|served| keys.iter().filter(may_seal).find(|k| k.fingerprint.as_ref() == Some(served)))
+        .and_then(|served| {
+            keys.iter()
+                .filter(may_seal)
+                .find(|k| k.fingerprint.as_ref() == Some(served))
+        })
         .or(newest);
     keys.iter().map(|key| state(key, sealing)).collect()
 }
@@ -139,7 +145,9 @@ mod tests {
     use crate::resource::KEY_ACTIVE;
 
     fn metadata(label: &str, annotations: &[(&str, String)]) -> ObjectMeta {
-        let annotations = annotations.iter().map(|(k, v)| ((*k).to_owned(), v.clone()));
+        let annotations = annotations
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), v.clone()));
         ObjectMeta {
             labels: Some(BTreeMap::from([(KEY_LABEL.to_owned(), label.to_owned())])),
             annotations: Some(annotations.collect()),
@@ -153,14 +161,22 @@ mod tests {
         let other = new_test_key(5).pair.fingerprint().clone();
         let at: Timestamp = "2026-11-25T01:02:03.5Z".parse().unwrap();
         for (why, text, want) in [
-            ("its own", backed_up_text(key, at), Some("2026-11-25T01:02:03Z")),
+            (
+                "its own",
+                backed_up_text(key, at),
+                Some("2026-11-25T01:02:03Z"),
+            ),
             ("another key's", backed_up_text(&other, at), None),
             ("no time", format!("{key} soon"), None),
             ("no fingerprint", "2026-11-25T01:02:03Z".to_owned(), None),
             ("true", "true".to_owned(), None),
         ] {
             let marks = Marks::read(&metadata(KEY_ACTIVE, &[(BACKED_UP_ANNOTATION, text)]), key);
-            assert_eq!(marks.backed_up.map(|at| at.to_string()).as_deref(), want, "{why}");
+            assert_eq!(
+                marks.backed_up.map(|at| at.to_string()).as_deref(),
+                want,
+                "{why}"
+            );
         }
     }
 
@@ -178,8 +194,9 @@ mod tests {
     #[test]
     fn tells_the_state_of_each_key() {
         use KeyState::{Broken, Compromised, Opening, Retired, Sealing, Waiting};
-        let prints: Vec<Fingerprint> =
-            (1..=3).map(|n| new_test_key(n).pair.fingerprint().clone()).collect();
+        let prints: Vec<Fingerprint> = (1..=3)
+            .map(|n| new_test_key(n).pair.fingerprint().clone())
+            .collect();
         let key = |n: usize| KeyFacts {
             fingerprint: Some(prints[n].clone()),
             is_active: true,
@@ -187,22 +204,64 @@ mod tests {
             order_time: Timestamp::from_second(i64::try_from(n).unwrap()).unwrap(),
         };
         let backed_up = |n| KeyFacts {
-            marks: Marks { backed_up: Some(Timestamp::UNIX_EPOCH), is_compromised: false },
+            marks: Marks {
+                backed_up: Some(Timestamp::UNIX_EPOCH),
+                is_compromised: false,
+            },
             ..key(n)
         };
         let compromised = |n| KeyFacts {
-            marks: Marks { backed_up: None, is_compromised: true },
+            marks: Marks {
+                backed_up: None,
+                is_compromised: true,
+            },
             ..key(n)
         };
-        let retired = |n| KeyFacts { is_active: false, ..key(n) };
-        let broken = KeyFacts { fingerprint: None, ..key(0) };
+        let retired = |n| KeyFacts {
+            is_active: false,
+            ..key(n)
+        };
+        let broken = KeyFacts {
+            fingerprint: None,
+            ..key(0)
+        };
         for (why, keys, served, want) in [
-            ("the newest seals", vec![key(0), key(1)], None, vec![Opening, Sealing]),
-            ("a compromised one never", vec![key(0), compromised(1)], None, vec![Sealing, Compromised]),
-            ("not even if served", vec![key(0), compromised(1)], Some(1), vec![Sealing, Compromised]),
-            ("a new one waits", vec![backed_up(0), key(1)], Some(0), vec![Sealing, Waiting]),
-            ("what is out and what is bad", vec![broken, retired(1), key(2)], None, vec![Broken, Retired, Sealing]),
-            ("none is left", vec![retired(0), compromised(1)], None, vec![Retired, Compromised]),
+            (
+                "the newest seals",
+                vec![key(0), key(1)],
+                None,
+                vec![Opening, Sealing],
+            ),
+            (
+                "a compromised one never",
+                vec![key(0), compromised(1)],
+                None,
+                vec![Sealing, Compromised],
+            ),
+            (
+                "not even if served",
+                vec![key(0), compromised(1)],
+                Some(1),
+                vec![Sealing, Compromised],
+            ),
+            (
+                "a new one waits",
+                vec![backed_up(0), key(1)],
+                Some(0),
+                vec![Sealing, Waiting],
+            ),
+            (
+                "what is out and what is bad",
+                vec![broken, retired(1), key(2)],
+                None,
+                vec![Broken, Retired, Sealing],
+            ),
+            (
+                "none is left",
+                vec![retired(0), compromised(1)],
+                None,
+                vec![Retired, Compromised],
+            ),
         ] {
             let served = served.map(|n: usize| &prints[n]);
             assert_eq!(states(&keys, served), want, "{why}");

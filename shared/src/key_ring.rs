@@ -101,7 +101,9 @@ pub enum NoSealingKey {
     )]
     NotBackedUp,
     /// Others may know every one of them.
-    #[error("every key is marked as compromised, and such a key never seals; ask for a new one with `seal keys rotate`")]
+    #[error(
+        "every key is marked as compromised, and such a key never seals; ask for a new one with `seal keys rotate`"
+    )]
     Compromised,
 }
 
@@ -277,7 +279,10 @@ mod tests {
             let pair = new_test_key(second).pair;
             let order_time = Timestamp::from_second(second).unwrap();
             let key = RingKey::new(second.to_string(), order_time, pair);
-            Arc::new(key.with_marks(Marks { backed_up, is_compromised }))
+            Arc::new(key.with_marks(Marks {
+                backed_up,
+                is_compromised,
+            }))
         };
         let [plain1, plain2] = [1, 2].map(|n| marked(n, false, false));
         let saved1 = marked(1, true, false);
@@ -285,10 +290,30 @@ mod tests {
         for (why, keys, requires_backup, want) in [
             ("nothing", vec![], true, Err(NoKey)),
             ("the newest", vec![&plain1, &plain2], false, Ok("2")),
-            ("not backed up", vec![&plain1, &plain2], true, Err(NotBackedUp)),
-            ("the previous one serves until then", vec![&saved1, &plain2], true, Ok("1")),
-            ("compromised, backup required", vec![&saved1, &known3], true, Ok("1")),
-            ("compromised, no backup required", vec![&plain1, &known3], false, Ok("1")),
+            (
+                "not backed up",
+                vec![&plain1, &plain2],
+                true,
+                Err(NotBackedUp),
+            ),
+            (
+                "the previous one serves until then",
+                vec![&saved1, &plain2],
+                true,
+                Ok("1"),
+            ),
+            (
+                "compromised, backup required",
+                vec![&saved1, &known3],
+                true,
+                Ok("1"),
+            ),
+            (
+                "compromised, no backup required",
+                vec![&plain1, &known3],
+                false,
+                Ok("1"),
+            ),
             ("compromised alone", vec![&known3], false, Err(Compromised)),
             ("either way", vec![&plain1, &known3], true, Err(NotBackedUp)),
         ] {

@@ -74,7 +74,9 @@ fn items(sealed: &SealedSecret) -> impl Iterator<Item = (&str, &str)> {
 /// The bytes, if they have the form of a sealed value.
 fn value(text: &str) -> Option<Vec<u8>> {
     let bytes = base64::decode(text.as_bytes()).ok()?;
-    envelope::modulus_len(&bytes).is_some_and(|len| len > 0).then_some(bytes)
+    envelope::modulus_len(&bytes)
+        .is_some_and(|len| len > 0)
+        .then_some(bytes)
 }
 
 /// A place that a value may have been sealed for.
@@ -132,7 +134,8 @@ fn reason(text: &str, ring: &KeyRing, own: &Place, places: &[Place]) -> Reason {
         return Reason::Malformed;
     };
     let len = envelope::modulus_len(&value).unwrap_or_default();
-    let fitting = |key: &&std::sync::Arc<crate::key_ring::RingKey>| key.private().modulus_len() == len;
+    let fitting =
+        |key: &&std::sync::Arc<crate::key_ring::RingKey>| key.private().modulus_len() == len;
     if !ring.keys().iter().any(|key| fitting(&key)) {
         return Reason::NoKeyOfSize(len * 8);
     }
@@ -172,7 +175,9 @@ pub fn likely_places(sealed: &SealedSecret, namespaces: &[String], names: &[Stri
     let mut places = vec![place(Scope::ClusterWide, "", "")];
     for namespace in &namespaces {
         places.push(place(Scope::NamespaceWide, namespace, ""));
-        let strict = names.iter().map(|name| place(Scope::Strict, namespace, name));
+        let strict = names
+            .iter()
+            .map(|name| place(Scope::Strict, namespace, name));
         places.extend(strict);
     }
     places.retain(|place| *place != own);
@@ -190,8 +195,8 @@ mod tests {
     use crate::key::{KeyPair, new_test_key};
     use crate::key_ring::RingKey;
     use crate::plain::Plain;
-    use crate::secret::Secret;
     use crate::seal::seal;
+    use crate::secret::Secret;
 
     fn ring_key(second: i64) -> Arc<RingKey> {
         let pair: KeyPair = new_test_key(second).pair;
@@ -199,12 +204,20 @@ mod tests {
         Arc::new(RingKey::new(format!("k{second}"), at, pair))
     }
 
-    fn sealed(key: &RingKey, scope: Scope, namespace: &str, name: &str, item: &str) -> SealedSecret {
+    fn sealed(
+        key: &RingKey,
+        scope: Scope,
+        namespace: &str,
+        name: &str,
+        item: &str,
+    ) -> SealedSecret {
         let mut secret = Secret::default();
         secret.metadata.namespace = Some(namespace.into());
         secret.metadata.name = Some(name.into());
         scope.annotate(secret.metadata.annotations.get_or_insert_default());
-        secret.data.insert(item.into(), Plain::from("value".to_owned()));
+        secret
+            .data
+            .insert(item.into(), Plain::from("value".to_owned()));
         let public = key.certificate().unwrap().public_key();
         seal(&secret, public, &mut StdRng::seed_from_u64(1)).unwrap()
     }
@@ -220,8 +233,16 @@ mod tests {
     fn each_item_of_an_object_sealed_by_several_keys_needs_its_own() {
         let (old, new) = (ring_key(1), ring_key(2));
         let mut object = sealed(&old, Scope::Strict, "ns", "n", "a");
-        object.spec.encrypted_data.extend(sealed(&new, Scope::Strict, "ns", "n", "b").spec.encrypted_data);
-        object.spec.encrypted_data.extend(sealed(&new, Scope::Strict, "ns", "other", "c").spec.encrypted_data);
+        object.spec.encrypted_data.extend(
+            sealed(&new, Scope::Strict, "ns", "n", "b")
+                .spec
+                .encrypted_data,
+        );
+        object.spec.encrypted_data.extend(
+            sealed(&new, Scope::Strict, "ns", "other", "c")
+                .spec
+                .encrypted_data,
+        );
         object.spec.encrypted_data.insert("d".into(), "!".into());
         let ring = KeyRing::new([old.clone(), new.clone()]);
         let found = needs(&object, &ring);
@@ -231,8 +252,14 @@ mod tests {
         let len = old.private().modulus_len();
         assert_eq!(found["c"], Need::Undecided(len));
         assert_eq!(found["d"], Need::Nothing);
-        assert!(found["c"].may_be(old.fingerprint(), len), "what cannot be decided counts");
-        assert!(!found["c"].may_be(old.fingerprint(), len * 2), "but not for a key of another size");
+        assert!(
+            found["c"].may_be(old.fingerprint(), len),
+            "what cannot be decided counts"
+        );
+        assert!(
+            !found["c"].may_be(old.fingerprint(), len * 2),
+            "but not for a key of another size"
+        );
     }
 
     #[test]
@@ -249,18 +276,49 @@ mod tests {
         let mut damaged = sealed(&own, Scope::Strict, "ns", "n", "a");
         damage(&mut damaged, "a");
         let mut garbled = damaged.clone();
-        garbled.spec.encrypted_data.insert("a".into(), "AAAA".into());
-        let place = |scope, namespace: &str, name: &str| Place { scope, namespace: namespace.into(), name: name.into() };
+        garbled
+            .spec
+            .encrypted_data
+            .insert("a".into(), "AAAA".into());
+        let place = |scope, namespace: &str, name: &str| Place {
+            scope,
+            namespace: namespace.into(),
+            name: name.into(),
+        };
         let fingerprint = own.fingerprint().clone();
         for (why, object, want) in [
-            ("opens", sealed(&own, Scope::Strict, "ns", "n", "a"), Reason::Opens(fingerprint.clone())),
-            ("renamed", moved(Scope::Strict, "ns", "old"), Reason::Elsewhere(place(Scope::Strict, "ns", "old"), fingerprint.clone())),
-            ("moved", moved(Scope::Strict, "test", "n"), Reason::Elsewhere(place(Scope::Strict, "test", "n"), fingerprint.clone())),
-            ("scope lost", moved(Scope::NamespaceWide, "ns", "x"), Reason::Elsewhere(place(Scope::NamespaceWide, "ns", ""), fingerprint.clone())),
-            ("scope lost", moved(Scope::ClusterWide, "y", "x"), Reason::Elsewhere(place(Scope::ClusterWide, "", ""), fingerprint.clone())),
+            (
+                "opens",
+                sealed(&own, Scope::Strict, "ns", "n", "a"),
+                Reason::Opens(fingerprint.clone()),
+            ),
+            (
+                "renamed",
+                moved(Scope::Strict, "ns", "old"),
+                Reason::Elsewhere(place(Scope::Strict, "ns", "old"), fingerprint.clone()),
+            ),
+            (
+                "moved",
+                moved(Scope::Strict, "test", "n"),
+                Reason::Elsewhere(place(Scope::Strict, "test", "n"), fingerprint.clone()),
+            ),
+            (
+                "scope lost",
+                moved(Scope::NamespaceWide, "ns", "x"),
+                Reason::Elsewhere(place(Scope::NamespaceWide, "ns", ""), fingerprint.clone()),
+            ),
+            (
+                "scope lost",
+                moved(Scope::ClusterWide, "y", "x"),
+                Reason::Elsewhere(place(Scope::ClusterWide, "", ""), fingerprint.clone()),
+            ),
             ("damaged", damaged, Reason::Damaged(fingerprint.clone())),
             ("no value", garbled, Reason::Malformed),
-            ("another key", sealed(&other, Scope::Strict, "ns", "n", "a"), Reason::Unknown),
+            (
+                "another key",
+                sealed(&other, Scope::Strict, "ns", "n", "a"),
+                Reason::Unknown,
+            ),
         ] {
             let places = likely_places(&object, &["test".into()], &["old".into()]);
             assert_eq!(examine(&object, &ring, &places)["a"], want, "{why}");

@@ -75,7 +75,9 @@ pub enum ArchiveError {
     #[error("none of the identities opens it: it is for other recipients")]
     OtherRecipients,
     /// Its passphrase takes too much work.
-    #[error("its passphrase takes more work than this machine should be asked for; is it from a source you trust?")]
+    #[error(
+        "its passphrase takes more work than this machine should be asked for; is it from a source you trust?"
+    )]
     Work,
     /// Its end is missing, or something in it was changed.
     #[error("it is cut off or was changed: what is in it cannot be trusted")]
@@ -84,7 +86,9 @@ pub enum ArchiveError {
 
 /// Is this an age file?
 pub fn is_archive(bytes: &[u8]) -> bool {
-    BEGINNINGS.iter().any(|beginning| bytes.starts_with(beginning))
+    BEGINNINGS
+        .iter()
+        .any(|beginning| bytes.starts_with(beginning))
 }
 
 /// The manifests of an archive: a document for each Secret. **They hold private keys.**
@@ -109,7 +113,9 @@ pub fn encrypt(plain: &[u8], lock: &Lock) -> Result<Vec<u8>, ArchiveError> {
     let encryptor = match lock {
         Lock::Passphrase(passphrase) => Encryptor::with_user_passphrase(passphrase.clone()),
         Lock::Recipients(recipients) => {
-            let recipients = recipients.iter().map(|recipient| recipient as &dyn Recipient);
+            let recipients = recipients
+                .iter()
+                .map(|recipient| recipient as &dyn Recipient);
             let made = Encryptor::with_recipients(recipients);
             made.map_err(|error| ArchiveError::Encrypt(error.to_string()))?
         }
@@ -243,7 +249,10 @@ mod tests {
         let archive = encrypt(b"keys", &lock).unwrap();
         assert_eq!(**decrypt(&archive, &right).unwrap(), *b"keys");
         let refused = |archive: &[u8], unlock| decrypt(archive, unlock).unwrap_err().to_string();
-        assert_eq!(refused(&archive, &passphrase("wrong")), "the passphrase is wrong");
+        assert_eq!(
+            refused(&archive, &passphrase("wrong")),
+            "the passphrase is wrong"
+        );
         assert!(refused(&archive, &Unlock::default()).contains("none was given"));
         let mut changed = archive.clone();
         *changed.last_mut().unwrap() ^= 1;

@@ -180,7 +180,9 @@ fn tree_entry(entry: &str) -> Option<(String, String)> {
 
 fn is_manifest(path: &str) -> bool {
     let path = path.to_ascii_lowercase();
-    [".yaml", ".yml", ".json"].iter().any(|end| path.ends_with(end))
+    [".yaml", ".yml", ".json"]
+        .iter()
+        .any(|end| path.ends_with(end))
 }
 
 fn read_blob(repository: &Path, blob: &str, path: &str) -> Result<Vec<SealedSecret>> {
@@ -206,8 +208,14 @@ mod tests {
         );
         let found = versions(&log);
         assert_eq!(found.len(), 1, "{found:?}");
-        assert_eq!((found[0].0.author.as_str(), &found[0].1), ("Ann <a@x>", &one));
-        assert_eq!(tree_entry("100644 blob abc\tx/y.yml"), Some(("abc".into(), "x/y.yml".into())));
+        assert_eq!(
+            (found[0].0.author.as_str(), &found[0].1),
+            ("Ann <a@x>", &one)
+        );
+        assert_eq!(
+            tree_entry("100644 blob abc\tx/y.yml"),
+            Some(("abc".into(), "x/y.yml".into()))
+        );
         assert_eq!(tree_entry("100644 blob abc\tx/y.txt"), None);
         assert_eq!(tree_entry("160000 commit abc\tsub.json"), None);
     }

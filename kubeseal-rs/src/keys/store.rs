@@ -76,7 +76,8 @@ impl Change {
     /// As a merge patch of the object whose metadata were read, and of no later version of it.
     fn patch(&self, record: &KeyRecord) -> Json {
         let map = |entries: &[(&'static str, Option<String>)]| -> Map<String, Json> {
-            let entry = |(name, value): &(&'static str, Option<String>)| ((*name).into(), json!(value));
+            let entry =
+                |(name, value): &(&'static str, Option<String>)| ((*name).into(), json!(value));
             entries.iter().map(entry).collect()
         };
         json!({ "metadata": {
@@ -234,7 +235,11 @@ fn read_cluster(objects: &Objects, namespace: &str) -> Result<Vec<KeyRecord>> {
     let legacy = format!("{}/{LEGACY_NAME}", secrets_path(namespace));
     if let Some(bytes) = objects.get(READ_KEYS, &legacy)? {
         let legacy = folder::secrets(&bytes)?;
-        let is_new = |secret: &Secret| records.iter().all(|r| r.metadata.name != secret.metadata.name);
+        let is_new = |secret: &Secret| {
+            records
+                .iter()
+                .all(|r| r.metadata.name != secret.metadata.name)
+        };
         let new: Vec<Secret> = legacy.into_iter().filter(is_new).collect();
         records.extend(new);
     }

@@ -186,7 +186,9 @@ pub(super) fn rule_namespace(path: &Path) -> Result<Option<String>> {
         return Ok(None);
     };
     let rules = RulesFile::read(&rules)?;
-    Ok(rules.rule_for(&path).and_then(|rule| rule.namespace.clone()))
+    Ok(rules
+        .rule_for(&path)
+        .and_then(|rule| rule.namespace.clone()))
 }
 
 /// The SealedSecrets in the bytes of a file; none if it is malformed.

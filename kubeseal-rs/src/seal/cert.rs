@@ -95,7 +95,11 @@ fn verify(words: &CertVerify, surroundings: &Surroundings) -> Result<Outcome> {
     }
     let validity = validity(&certificate, surroundings);
     if validity != "valid" {
-        report::say(&format!("it is {validity}: from {} until {}", certificate.not_before(), certificate.not_after()));
+        report::say(&format!(
+            "it is {validity}: from {} until {}",
+            certificate.not_before(),
+            certificate.not_after()
+        ));
         outcome = Outcome::Findings;
     }
     Ok(outcome)

@@ -41,7 +41,8 @@ pub fn run(words: &Exec, surroundings: &Surroundings) -> Result<Outcome> {
     let mut files = Vec::new();
     for (key, value) in &values {
         if words.files {
-            let file = memory::file(value.expose()).with_context(|| format!("a file in memory for {key}"))?;
+            let file = memory::file(value.expose())
+                .with_context(|| format!("a file in memory for {key}"))?;
             command.env(file_variable(key), memory::path(&file));
             files.push(file);
         } else {
@@ -92,7 +93,10 @@ fn values(
 fn sealed_in(path: &std::path::Path) -> Result<Vec<SealedSecret>> {
     let file = ManifestFile::read(path)?;
     let read = |node| Ok(SealedSecret::from_node(node, &mut Reading::default())?);
-    let found: Vec<SealedSecret> = file.of_kind(Kind::SealedSecret).map(read).collect::<Result<_>>()?;
+    let found: Vec<SealedSecret> = file
+        .of_kind(Kind::SealedSecret)
+        .map(read)
+        .collect::<Result<_>>()?;
     if found.is_empty() {
         bail!("{} holds no SealedSecret", path.display());
     }
@@ -118,7 +122,9 @@ fn variable(key: &str, value: &Plain) -> Result<OsString> {
         bail!("the item {key} cannot be the name of a variable; --files gives values as files");
     }
     if value.expose().contains(&0) {
-        bail!("the value of {key} has a zero byte, which no variable can hold; --files gives values as files");
+        bail!(
+            "the value of {key} has a zero byte, which no variable can hold; --files gives values as files"
+        );
     }
     Ok(OsString::from_vec(value.expose().to_vec()))
 }
@@ -170,7 +176,13 @@ mod tests {
     #[test]
     fn only_names_of_variables_become_variables() {
         let value = Plain::from("v".to_owned());
-        for (key, is_one) in [("password", true), ("DB_2", true), ("2", false), ("tls.key", false), ("a-b", false)] {
+        for (key, is_one) in [
+            ("password", true),
+            ("DB_2", true),
+            ("2", false),
+            ("tls.key", false),
+            ("a-b", false),
+        ] {
             assert_eq!(variable(key, &value).is_ok(), is_one, "{key}");
         }
         assert!(variable("a", &Plain::from(vec![1, 0])).is_err());

@@ -45,12 +45,16 @@ pub fn run(words: &Hook) -> Result<Outcome> {
 
 /// Where Git looks, whatever its settings say.
 fn hook_path() -> Result<PathBuf> {
-    let said = git::ask(Path::new("."), &["rev-parse", "--git-path", "hooks/pre-commit"])?;
+    let said = git::ask(
+        Path::new("."),
+        &["rev-parse", "--git-path", "hooks/pre-commit"],
+    )?;
     Ok(PathBuf::from(String::from_utf8_lossy(&said).trim_end()))
 }
 
 fn make_executable(path: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     let mode = std::fs::Permissions::from_mode(0o755);
-    std::fs::set_permissions(path, mode).with_context(|| format!("cannot make {} executable", path.display()))
+    std::fs::set_permissions(path, mode)
+        .with_context(|| format!("cannot make {} executable", path.display()))
 }

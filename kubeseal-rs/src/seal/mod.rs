@@ -83,9 +83,10 @@ pub fn run(command: &Command, surroundings: &Surroundings) -> Result<Outcome> {
         Command::Doctor(words) => doctor::run(words, surroundings),
         Command::Exec(words) => exec::run(words, surroundings),
         Command::Hook(words) => hook::run(words),
-        Command::Completions(words) => {
-            print(&crate::pages::completions(&words.shell, seal_args::program()))
-        }
+        Command::Completions(words) => print(&crate::pages::completions(
+            &words.shell,
+            seal_args::program(),
+        )),
         Command::Man(_) => print(&crate::pages::manual(seal_args::program())),
     }
 }

@@ -11,9 +11,9 @@ use shared::secret::Secret;
 use zeroize::Zeroizing;
 
 use crate::files;
+use crate::keys::KeyRecord;
 use crate::keys::archive::{self, Unlock};
 use crate::keys::{folder, record};
-use crate::keys::KeyRecord;
 use crate::seal_args::Opening;
 use crate::surroundings::Surroundings;
 
@@ -46,15 +46,23 @@ pub fn read(words: &Opening, surroundings: &Surroundings) -> Result<Unlock> {
 fn passphrase_of(path: &Path, surroundings: &Surroundings) -> Result<SecretString> {
     let bytes = match path.to_str() {
         Some("-") if surroundings.stdin_is_terminal => {
-            bail!("stdin is a terminal, which would show the passphrase; leave --passphrase-file out to be asked")
+            bail!(
+                "stdin is a terminal, which would show the passphrase; leave --passphrase-file out to be asked"
+            )
         }
         Some("-") => files::read_stdin()?,
         _ => files::read(path)?,
     };
-    let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let line = bytes
+        .split(|byte| *byte == b'\n')
+        .next()
+        .unwrap_or_default();
     let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let text = std::str::from_utf8(line).ok().filter(|text| !text.is_empty());
-    let text = text.with_context(|| format!("{} holds no passphrase in its first line", path.display()))?;
+    let text = std::str::from_utf8(line)
+        .ok()
+        .filter(|text| !text.is_empty());
+    let text =
+        text.with_context(|| format!("{} holds no passphrase in its first line", path.display()))?;
     Ok(SecretString::from(text.to_owned()))
 }
 
@@ -114,11 +122,22 @@ pub fn backup(path: &Path, unlock: &mut Unlock) -> Result<Backup> {
             bare,
         });
     }
-    let secrets = folder::secrets(&plain)
-        .map_err(|_| anyhow::anyhow!("{} is neither an age archive, nor manifests, nor keys in PEM", place()))?;
-    let is_key = |secret: &Secret| secret.data.contains_key(shared::key_secret::PRIVATE_KEY_ITEM);
+    let secrets = folder::secrets(&plain).map_err(|_| {
+        anyhow::anyhow!(
+            "{} is neither an age archive, nor manifests, nor keys in PEM",
+            place()
+        )
+    })?;
+    let is_key = |secret: &Secret| {
+        secret
+            .data
+            .contains_key(shared::key_secret::PRIVATE_KEY_ITEM)
+    };
     if !secrets.iter().any(is_key) {
-        bail!("{} holds no key: no Secret in it has an item `tls.key`", place());
+        bail!(
+            "{} holds no key: no Secret in it has an item `tls.key`",
+            place()
+        );
     }
     Ok(Backup {
         secrets: secrets.into_iter().filter(is_key).collect(),

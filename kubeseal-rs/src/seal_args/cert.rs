@@ -37,7 +37,9 @@ pub struct CertSource {
 
 /// `seal cert fetch`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  seal cert fetch > cert.pem\n  seal cert fetch --out certs/prod.pem --fingerprint SHA256:…")]
+#[command(
+    after_help = "Examples:\n  seal cert fetch > cert.pem\n  seal cert fetch --out certs/prod.pem --fingerprint SHA256:…"
+)]
 pub struct CertFetch {
     /// The file to write
     #[arg(long, short, value_name = "FILE")]
@@ -64,7 +66,9 @@ pub struct CertShow {
 
 /// `seal cert verify`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  seal cert verify --fingerprint SHA256:…\n  seal cert verify --against certs/prod.pem")]
+#[command(
+    after_help = "Examples:\n  seal cert verify --fingerprint SHA256:…\n  seal cert verify --against certs/prod.pem"
+)]
 pub struct CertVerify {
     /// The pin; may be given several times
     #[arg(long, value_name = "SHA256:…", required_unless_present = "against")]

@@ -56,7 +56,9 @@ pub enum ReportForm {
 
 /// `seal keys list`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  seal keys list\n  seal keys list --directory /var/lib/sealed -o json")]
+#[command(
+    after_help = "Examples:\n  seal keys list\n  seal keys list --directory /var/lib/sealed -o json"
+)]
 pub struct KeysList {
     /// Form of the output
     #[arg(long, short, value_name = "FORM", default_value = "text")]
@@ -86,7 +88,9 @@ pub struct Search {
 
 /// `seal keys status`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  seal keys status clusters/prod\n  seal keys status --all-branches . -o json")]
+#[command(
+    after_help = "Examples:\n  seal keys status clusters/prod\n  seal keys status --all-branches . -o json"
+)]
 pub struct KeysStatus {
     /// Files and folders to look through besides the cluster
     pub paths: Vec<PathBuf>,
@@ -115,7 +119,12 @@ pub struct KeysBackup {
     #[arg(long, short, value_name = "age1…", conflicts_with = "passphrase_file")]
     pub recipient: Vec<String>,
     /// File with age recipients, one a line
-    #[arg(long, short = 'R', value_name = "FILE", conflicts_with = "passphrase_file")]
+    #[arg(
+        long,
+        short = 'R',
+        value_name = "FILE",
+        conflicts_with = "passphrase_file"
+    )]
     pub recipients_file: Vec<PathBuf>,
     /// Replace an archive that is there
     #[arg(long)]

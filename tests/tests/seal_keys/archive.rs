@@ -4,16 +4,22 @@ use std::fs;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use tests::{age, binaries};
 use tests::scratch::Scratch;
 use tests::sealing::KEYS;
+use tests::{age, binaries};
 
 fn folder() -> Scratch {
     let scratch = Scratch::new();
     fs::create_dir_all(scratch.path().join("state/keys")).unwrap();
     for (i, key) in KEYS.iter().enumerate() {
         let name = format!("key-{i}");
-        let secret = shared::key_secret::build(&name, "kube-system", key, Default::default(), Default::default());
+        let secret = shared::key_secret::build(
+            &name,
+            "kube-system",
+            key,
+            Default::default(),
+            Default::default(),
+        );
         let text = shared::manifest::to_yaml(&secret.to_document());
         fs::write(scratch.path().join(format!("state/keys/{name}.yaml")), text).unwrap();
     }
@@ -25,7 +31,9 @@ fn folder() -> Scratch {
 
 fn recipient(scratch: &Scratch) -> String {
     let text = fs::read_to_string(scratch.path().join("identity.txt")).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix("# public key: "));
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("# public key: "));
     line.unwrap().to_owned()
 }
 
@@ -58,12 +66,38 @@ fn holds_all(plain: &[u8]) {
 fn the_ordinary_age_opens_what_we_write() {
     let scratch = folder();
     let to = recipient(&scratch);
-    let words = ["keys", "backup", "keys.age", "-r", &to, "--directory", "state"];
+    let words = [
+        "keys",
+        "backup",
+        "keys.age",
+        "-r",
+        &to,
+        "--directory",
+        "state",
+    ];
     run(&scratch, binaries::seal(), &words, "");
-    holds_all(&run(&scratch, age::age(), &["-d", "-i", "identity.txt", "keys.age"], ""));
-    let words = ["keys", "backup", "pass.age", "--passphrase-file", "passphrase.txt", "--directory", "state"];
+    holds_all(&run(
+        &scratch,
+        age::age(),
+        &["-d", "-i", "identity.txt", "keys.age"],
+        "",
+    ));
+    let words = [
+        "keys",
+        "backup",
+        "pass.age",
+        "--passphrase-file",
+        "passphrase.txt",
+        "--directory",
+        "state",
+    ];
     run(&scratch, binaries::seal(), &words, "");
-    let opened = run(&scratch, age::open_with_passphrase(), &["pass.age"], "correct horse\n");
+    let opened = run(
+        &scratch,
+        age::open_with_passphrase(),
+        &["pass.age"],
+        "correct horse\n",
+    );
     holds_all(&opened);
 }
 
@@ -74,7 +108,8 @@ fn we_open_what_the_ordinary_age_writes_armored_too() {
     let mut all = String::new();
     for i in 0..3 {
         all += "---\n";
-        all += &fs::read_to_string(scratch.path().join(format!("state/keys/key-{i}.yaml"))).unwrap();
+        all +=
+            &fs::read_to_string(scratch.path().join(format!("state/keys/key-{i}.yaml"))).unwrap();
     }
     for (name, armor) in [("plain.age", None), ("armored.age", Some("-a"))] {
         let mut words = vec!["-r", to.as_str(), "-o", name];
@@ -82,8 +117,19 @@ fn we_open_what_the_ordinary_age_writes_armored_too() {
         run(&scratch, age::age(), &words, &all);
         let folder = format!("from-{name}");
         fs::create_dir(scratch.path().join(&folder)).unwrap();
-        let words = ["keys", "restore", name, "-i", "identity.txt", "--directory", &folder];
+        let words = [
+            "keys",
+            "restore",
+            name,
+            "-i",
+            "identity.txt",
+            "--directory",
+            &folder,
+        ];
         run(&scratch, binaries::seal(), &words, "");
-        assert_eq!(fs::read_dir(scratch.path().join(&folder)).unwrap().count(), 3);
+        assert_eq!(
+            fs::read_dir(scratch.path().join(&folder)).unwrap().count(),
+            3
+        );
     }
 }

@@ -23,7 +23,10 @@ fn broken(site: &Site<'_>, words: &[&str]) -> String {
 async fn names_the_first_broken_step_on_the_way() {
     let site = Site::new("doctor", &KEYS[..1], &["--key-renew-period=0"]).await;
     let whole = site.done(&["doctor"]);
-    assert!(!whole.contains("BROKEN") && whole.contains("certificate: SHA256:"), "{whole}");
+    assert!(
+        !whole.contains("BROKEN") && whole.contains("certificate: SHA256:"),
+        "{whole}"
+    );
 
     let kubeconfig = fs::read_to_string(site.plane.kubeconfig()).unwrap();
     let (host, port) = site.plane.address();
@@ -40,42 +43,110 @@ async fn names_the_first_broken_step_on_the_way() {
     let _: Service = site.namespace.create_object(bare).await;
     let metrics = site.controller.log();
     let metrics: u16 = metrics
-        .split("metrics server serving\" addr=").nth(1).unwrap()
-        .lines().next().unwrap().rsplit(':').next().unwrap().trim_matches('"').parse().unwrap();
+        .split("metrics server serving\" addr=")
+        .nth(1)
+        .unwrap()
+        .lines()
+        .next()
+        .unwrap()
+        .rsplit(':')
+        .next()
+        .unwrap()
+        .trim_matches('"')
+        .parse()
+        .unwrap();
     site.namespace.route("another-program", metrics).await;
     for (why, words, step, want) in [
-        ("no kubeconfig", vec!["--kubeconfig", "absent"], "kubeconfig", "cannot be used"),
-        ("no such context", vec!["--context", "absent"], "kubeconfig", "does not exist"),
-        ("API server down", vec!["--kubeconfig", "unreachable"], "API server", "cannot be reached"),
-        ("not known", vec!["--kubeconfig", "stranger"], "API server", "does not know who you are"),
-        ("no Service", vec!["--controller-name", "absent"], "Service", "is not there"),
-        ("a Service without ports", vec!["--controller-name", "bare"], "Service", "has no ports"),
-        ("another program", vec!["--controller-name", "another-program"], "controller", "is no controller"),
+        (
+            "no kubeconfig",
+            vec!["--kubeconfig", "absent"],
+            "kubeconfig",
+            "cannot be used",
+        ),
+        (
+            "no such context",
+            vec!["--context", "absent"],
+            "kubeconfig",
+            "does not exist",
+        ),
+        (
+            "API server down",
+            vec!["--kubeconfig", "unreachable"],
+            "API server",
+            "cannot be reached",
+        ),
+        (
+            "not known",
+            vec!["--kubeconfig", "stranger"],
+            "API server",
+            "does not know who you are",
+        ),
+        (
+            "no Service",
+            vec!["--controller-name", "absent"],
+            "Service",
+            "is not there",
+        ),
+        (
+            "a Service without ports",
+            vec!["--controller-name", "bare"],
+            "Service",
+            "has no ports",
+        ),
+        (
+            "another program",
+            vec!["--controller-name", "another-program"],
+            "controller",
+            "is no controller",
+        ),
     ] {
         let found = broken(&site, &words);
-        assert!(found.starts_with(&format!("BROKEN   {step}: ")) && found.contains(want), "{why}: {found}");
+        assert!(
+            found.starts_with(&format!("BROKEN   {step}: ")) && found.contains(want),
+            "{why}: {found}"
+        );
     }
 
     // No right to the service proxy.
     let account = json!({ "metadata": { "name": "nobody" } });
     let _: ServiceAccount = site.namespace.create_object(account).await;
-    let nobody = site.plane.kubeconfig_of(site.namespace.name(), "nobody").await;
+    let nobody = site
+        .plane
+        .kubeconfig_of(site.namespace.name(), "nobody")
+        .await;
     let found = broken(&site, &["--kubeconfig", nobody.to_str().unwrap()]);
     assert!(found.contains("ask for the right"), "{found}");
 
     // The controller is gone.
-    let Site { plane, namespace, controller, scratch } = site;
+    let Site {
+        plane,
+        namespace,
+        controller,
+        scratch,
+    } = site;
     assert_eq!(controller.stop(), Some(0));
     let run = seal_in(plane, &namespace, &scratch, &["doctor"]);
     assert_eq!(run.status.code(), Some(1));
-    assert!(said(&run).contains("BROKEN   controller: nothing answers behind the Service"), "{}", said(&run));
+    assert!(
+        said(&run).contains("BROKEN   controller: nothing answers behind the Service"),
+        "{}",
+        said(&run)
+    );
 }
 
 #[tokio::test]
 async fn names_what_keeps_a_certificate_from_being_served() {
-    let site = Site::new("doctor-escrow", &KEYS[..1], &["--key-renew-period=0", "--require-backup"]).await;
+    let site = Site::new(
+        "doctor-escrow",
+        &KEYS[..1],
+        &["--key-renew-period=0", "--require-backup"],
+    )
+    .await;
     let found = broken(&site, &[]);
-    assert!(found.starts_with("BROKEN   certificate: ") && found.contains("seal keys backup"), "{found}");
+    assert!(
+        found.starts_with("BROKEN   certificate: ") && found.contains("seal keys backup"),
+        "{found}"
+    );
 }
 
 #[tokio::test]
@@ -84,10 +155,15 @@ async fn a_file_is_asked_about_as_it_is_and_tried_with_own_keys_only() {
     let sealed = site.sealed(&KEYS[0], "db");
     site.write("db.json", &sealed);
     let whole = site.done(&["doctor", "db.json"]);
-    assert!(whole.contains("opens in the controller") && whole.contains("it is not there"), "{whole}");
+    assert!(
+        whole.contains("opens in the controller") && whole.contains("it is not there"),
+        "{whole}"
+    );
     site.create(&sealed).await;
     until("it is in step", async || {
-        site.done(&["doctor", "db.json"]).contains("its Secret is as it should be").then_some(())
+        site.done(&["doctor", "db.json"])
+            .contains("its Secret is as it should be")
+            .then_some(())
     })
     .await;
 
@@ -104,7 +180,10 @@ async fn a_file_is_asked_about_as_it_is_and_tried_with_own_keys_only() {
         { "apiGroups": [""], "resources": ["services/proxy"], "verbs": ["get", "create"] },
     ]);
     let name = "developer";
-    let _: ServiceAccount = site.namespace.create_object(json!({ "metadata": { "name": name } })).await;
+    let _: ServiceAccount = site
+        .namespace
+        .create_object(json!({ "metadata": { "name": name } }))
+        .await;
     let role = json!({ "metadata": { "name": name }, "rules": rules });
     let _: k8s_openapi::api::rbac::v1::Role = site.namespace.create_object(role).await;
     let binding = json!({
@@ -121,13 +200,29 @@ async fn a_file_is_asked_about_as_it_is_and_tried_with_own_keys_only() {
         told.contains("it does not open").then_some(told)
     })
     .await;
-    assert!(!told.contains("sealed for") && told.contains("--backup"), "{told}");
+    assert!(
+        !told.contains("sealed for") && told.contains("--backup"),
+        "{told}"
+    );
 
     // A key that the controller lost.
     let other = site.sealed(&KEYS[1], "lost");
     site.write("lost.json", &other);
-    let secret = shared::key_secret::build("key-1", "x", &KEYS[1], Default::default(), Default::default());
-    fs::write(site.path("backup.yaml"), shared::manifest::to_yaml(&secret.to_document())).unwrap();
+    let secret = shared::key_secret::build(
+        "key-1",
+        "x",
+        &KEYS[1],
+        Default::default(),
+        Default::default(),
+    );
+    fs::write(
+        site.path("backup.yaml"),
+        shared::manifest::to_yaml(&secret.to_document()),
+    )
+    .unwrap();
     let found = broken(&site, &["lost.json", "--backup", "backup.yaml"]);
-    assert!(found.contains("not in the controller") && found.contains("seal keys restore"), "{found}");
+    assert!(
+        found.contains("not in the controller") && found.contains("seal keys restore"),
+        "{found}"
+    );
 }

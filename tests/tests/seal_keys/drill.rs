@@ -58,14 +58,25 @@ async fn all_objects_open_in_a_new_cluster_once_the_keys_are_restored() {
     }
     all_open(&old).await;
     let recipient = old.identity();
-    old.done(&["keys", "backup", "keys.age", "-r", &recipient, "-i", "identity.txt"]);
+    old.done(&[
+        "keys",
+        "backup",
+        "keys.age",
+        "-r",
+        &recipient,
+        "-i",
+        "identity.txt",
+    ]);
     let recipe = as_kubectl_prints(&old).await;
 
     let plane = ControlPlane::start().await;
     let namespaces: Api<ApiNamespace> = Api::all(plane.admin());
     let name = json!({ "metadata": { "name": old.namespace.name() } });
     let name: ApiNamespace = serde_json::from_value(name).unwrap();
-    namespaces.create(&PostParams::default(), &name).await.unwrap();
+    namespaces
+        .create(&PostParams::default(), &name)
+        .await
+        .unwrap();
     let new = Site::start(&plane, plane.existing(old.namespace.name()), &[], &words).await;
     for (backup, more) in [
         ("keys.age", vec!["-i", "identity.txt"]),
@@ -94,14 +105,26 @@ async fn all_objects_open_in_a_new_cluster_once_the_keys_are_restored() {
 async fn empty(site: &Site<'_>) {
     let all = ListParams::default();
     let delete = DeleteParams::default();
-    site.sealed_secrets().delete_collection(&delete, &all).await.unwrap();
+    site.sealed_secrets()
+        .delete_collection(&delete, &all)
+        .await
+        .unwrap();
     for i in 0..3 {
-        site.secrets().delete(&format!("key-{i}"), &delete).await.unwrap();
+        site.secrets()
+            .delete(&format!("key-{i}"), &delete)
+            .await
+            .unwrap();
     }
     // The test-bed runs no garbage collector.
     let secrets = site.secrets().list(&all).await.unwrap();
-    for secret in secrets.iter().filter(|secret| secret.name_any().starts_with("s-")) {
-        site.secrets().delete(&secret.name_any(), &delete).await.unwrap();
+    for secret in secrets
+        .iter()
+        .filter(|secret| secret.name_any().starts_with("s-"))
+    {
+        site.secrets()
+            .delete(&secret.name_any(), &delete)
+            .await
+            .unwrap();
     }
     until("the controller let go of the keys", async || {
         let log = site.controller.log();

@@ -17,7 +17,10 @@ const WORDS: [&str; 2] = ["--require-backup", "--key-renew-period=0"];
 
 async fn annotate(site: &Site<'_>, key: &str, annotations: Value) {
     let patch = kube::api::Patch::Merge(json!({ "metadata": { "annotations": annotations } }));
-    site.secrets().patch(key, &Default::default(), &patch).await.unwrap();
+    site.secrets()
+        .patch(key, &Default::default(), &patch)
+        .await
+        .unwrap();
 }
 
 /// Everything that controllers serve from now on, by fingerprint.
@@ -47,7 +50,12 @@ async fn a_new_key_seals_only_once_it_is_backed_up() {
     assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
     assert!(refused.contains("no key is backed up yet"), "{refused}");
     let site = site.restart(&WORDS).await;
-    assert!(site.served().await.unwrap_err().starts_with("HTTP/1.1 503 "));
+    assert!(
+        site.served()
+            .await
+            .unwrap_err()
+            .starts_with("HTTP/1.1 503 ")
+    );
     // What is sealed opens all the same.
     site.create(&site.sealed(&KEYS[0], "db")).await;
     site.holds("db").await;
@@ -70,7 +78,12 @@ async fn a_new_key_seals_only_once_it_is_backed_up() {
     })
     .await;
     until("the event says so", async || {
-        let events = site.namespace.api::<Event>().list(&ListParams::default()).await.unwrap();
+        let events = site
+            .namespace
+            .api::<Event>()
+            .list(&ListParams::default())
+            .await
+            .unwrap();
         let is_it = |event: &Event| {
             event.reason.as_deref() == Some("WaitsForBackup")
                 && event.involved_object.name.as_deref() == Some(&new)
@@ -80,13 +93,19 @@ async fn a_new_key_seals_only_once_it_is_backed_up() {
     .await;
     until("the metric says so", async || {
         let scrape = Scrape::read(&site.controller.scrape().await);
-        let held = scrape.value("sealed_secrets_controller_keys_held_back", &[("reason", "not_backed_up")]);
+        let held = scrape.value(
+            "sealed_secrets_controller_keys_held_back",
+            &[("reason", "not_backed_up")],
+        );
         (held >= Some(1.0)).then_some(())
     })
     .await;
     let listed = site.done(&["keys", "list"]);
     let line = listed.lines().find(|line| line.starts_with(&new)).unwrap();
-    assert!(line.contains("waiting") && line.contains("never"), "{listed}");
+    assert!(
+        line.contains("waiting") && line.contains("never"),
+        "{listed}"
+    );
     let site = site.restart(&WORDS).await;
     assert_eq!(site.served().await, Ok(own.clone()));
     let third = site.second(&WORDS).await;
@@ -99,7 +118,13 @@ async fn a_new_key_seals_only_once_it_is_backed_up() {
     })
     .await;
     // A compromised one never seals, backed up or not.
-    let report = site.done(&["keys", "compromise", &until_new.to_string(), "--only-namespace", site.namespace.name()]);
+    let report = site.done(&[
+        "keys",
+        "compromise",
+        &until_new.to_string(),
+        "--only-namespace",
+        site.namespace.name(),
+    ]);
     assert!(report.contains(&new), "{report}");
     site.serves(&own).await;
 }

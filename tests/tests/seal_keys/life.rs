@@ -29,29 +29,44 @@ async fn a_new_key_is_served_when_rotate_returns_and_the_old_one_retires_when_no
     let wanted = ["keys", "retire", "key-0", only[0], only[1]];
     let refused = site.ends(1, &wanted);
     for name in ["db", "failed"] {
-        let line = format!("SealedSecret {}/{name}, item a: needs it", site.namespace.name());
+        let line = format!(
+            "SealedSecret {}/{name}, item a: needs it",
+            site.namespace.name()
+        );
         assert!(refused.contains(&line), "{refused}");
     }
     assert!(!refused.contains(LEGACY_ITEM), "{refused}");
     let status = site.done(&["keys", "status", only[0], only[1]]);
-    let row = status.lines().find(|line| line.starts_with("key-0")).unwrap();
+    let row = status
+        .lines()
+        .find(|line| line.starts_with("key-0"))
+        .unwrap();
     let columns: Vec<&str> = row.split_whitespace().collect();
     assert_eq!(columns[5..7], ["2", "0"], "{status}");
     // A file that lies nowhere in the cluster.
     site.write("elsewhere.json", &site.sealed(&KEYS[0], "elsewhere"));
     for name in ["db", "failed"] {
-        site.sealed_secrets().delete(name, &Default::default()).await.unwrap();
+        site.sealed_secrets()
+            .delete(name, &Default::default())
+            .await
+            .unwrap();
     }
     let mut with_file = wanted.to_vec();
     with_file.push("elsewhere.json");
     let refused = site.ends(1, &with_file);
-    assert!(refused.contains("elsewhere.json (elsewhere), item a: needs it"), "{refused}");
+    assert!(
+        refused.contains("elsewhere.json (elsewhere), item a: needs it"),
+        "{refused}"
+    );
 
     site.done(&wanted);
     let key = site.secrets().get("key-0").await.unwrap();
     assert_eq!(key.metadata.labels.unwrap()[KEY_LABEL], "retired");
     until("the controller lets go of it", async || {
-        site.controller.log().contains("private key taken out").then_some(())
+        site.controller
+            .log()
+            .contains("private key taken out")
+            .then_some(())
     })
     .await;
 }
@@ -59,11 +74,24 @@ async fn a_new_key_is_served_when_rotate_returns_and_the_old_one_retires_when_no
 #[tokio::test]
 async fn without_a_controller_rotate_says_what_it_waited_for_and_leaves_the_request() {
     let site = Site::new("no-rotate", &KEYS[..1], &["--key-renew-period=0"]).await;
-    let Site { plane, namespace, controller, scratch } = site;
+    let Site {
+        plane,
+        namespace,
+        controller,
+        scratch,
+    } = site;
     assert_eq!(controller.stop(), Some(0));
-    let refused = seal_in(plane, &namespace, &scratch, &["keys", "rotate", "--timeout", "1"]);
+    let refused = seal_in(
+        plane,
+        &namespace,
+        &scratch,
+        &["keys", "rotate", "--timeout", "1"],
+    );
     let refused = said(&refused);
-    assert!(refused.contains("there was no new key within 1 s"), "{refused}");
+    assert!(
+        refused.contains("there was no new key within 1 s"),
+        "{refused}"
+    );
     let key: ApiSecret = namespace.api().get("key-0").await.unwrap();
     let asks = key.metadata.annotations.unwrap()[shared::resource::RENEW_ANNOTATION].clone();
     assert_eq!(asks, "true");

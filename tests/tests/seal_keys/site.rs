@@ -57,7 +57,10 @@ impl<'a> Site<'a> {
 
     /// At the same port, so that the Service leads to it.
     pub async fn restart(mut self, words: &[&str]) -> Self {
-        let address = format!("--listen-addr=127.0.0.1:{}", self.controller.port().unwrap());
+        let address = format!(
+            "--listen-addr=127.0.0.1:{}",
+            self.controller.port().unwrap()
+        );
         assert_eq!(self.controller.stop(), Some(0));
         let words: Vec<&str> = words.iter().copied().chain([address.as_str()]).collect();
         self.controller = ClusterController::start(self.plane, &self.namespace, &words).await;
@@ -66,7 +69,10 @@ impl<'a> Site<'a> {
 
     /// Another controller beside it, as while a rollout goes on.
     pub async fn second(&self, words: &[&str]) -> ClusterController {
-        let kubeconfig = self.plane.kubeconfig_of(self.namespace.name(), ACCOUNT).await;
+        let kubeconfig = self
+            .plane
+            .kubeconfig_of(self.namespace.name(), ACCOUNT)
+            .await;
         ClusterController::start_with(&kubeconfig, self.namespace.name(), words).await
     }
 
@@ -89,7 +95,12 @@ impl<'a> Site<'a> {
     /// What it prints, when it ends with this code.
     pub fn ends(&self, code: i32, words: &[&str]) -> String {
         let output = self.seal(words);
-        assert_eq!(output.status.code(), Some(code), "{words:?}: {}", said(&output));
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{words:?}: {}",
+            said(&output)
+        );
         said(&output)
     }
 
@@ -109,7 +120,13 @@ impl<'a> Site<'a> {
     }
 
     pub fn sealed(&self, key: &NewKey, name: &str) -> SealedSecret {
-        sealed_for(key, self.namespace.name(), name, &[("a", name)], Scope::Strict)
+        sealed_for(
+            key,
+            self.namespace.name(),
+            name,
+            &[("a", name)],
+            Scope::Strict,
+        )
     }
 
     /// Writes a SealedSecret to a file.
@@ -119,10 +136,13 @@ impl<'a> Site<'a> {
 
     pub async fn holds(&self, name: &str) {
         let want = values(&[("a", name)]);
-        until(&format!("{name} opens\n{}", self.controller.log()), async || {
-            let secret = self.secrets().get_opt(name).await.unwrap()?;
-            (secret.data.unwrap_or_default() == want).then_some(())
-        })
+        until(
+            &format!("{name} opens\n{}", self.controller.log()),
+            async || {
+                let secret = self.secrets().get_opt(name).await.unwrap()?;
+                (secret.data.unwrap_or_default() == want).then_some(())
+            },
+        )
         .await;
     }
 
@@ -130,7 +150,10 @@ impl<'a> Site<'a> {
     pub async fn keys(&self) -> Vec<String> {
         let labelled = ListParams::default().labels(shared::resource::KEY_LABEL);
         let found = self.secrets().list(&labelled).await.unwrap();
-        found.into_iter().filter_map(|key| key.metadata.name).collect()
+        found
+            .into_iter()
+            .filter_map(|key| key.metadata.name)
+            .collect()
     }
 
     /// The certificate that a controller serves, or the answer that is none.
@@ -150,7 +173,9 @@ impl<'a> Site<'a> {
         assert!(made.status.success());
         fs::write(self.path("identity.txt"), &made.stdout).unwrap();
         let text = String::from_utf8(made.stdout).unwrap();
-        let line = text.lines().find_map(|line| line.strip_prefix("# public key: "));
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("# public key: "));
         line.unwrap().to_owned()
     }
 }
@@ -173,7 +198,9 @@ pub fn seal_in(
 }
 
 pub async fn served_at(port: u16) -> Result<Fingerprint, String> {
-    let answer = http::get(port, "/v1/cert.pem").await.map_err(|e| e.to_string())?;
+    let answer = http::get(port, "/v1/cert.pem")
+        .await
+        .map_err(|e| e.to_string())?;
     match Certificate::from_pem(answer.as_bytes()) {
         Ok(certificate) => Ok(certificate.fingerprint().clone()),
         Err(_) => Err(answer),

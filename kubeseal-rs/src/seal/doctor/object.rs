@@ -62,15 +62,26 @@ fn one(
     let title = format!("{}/{}", sealed.namespace_or_empty(), sealed.name_or_empty());
     let own = own_place(sealed);
     if sealed.name_or_empty().is_empty() {
-        findings.bad(&title, "it has no name", "a SealedSecret has the name of its Secret in metadata.name");
+        findings.bad(
+            &title,
+            "it has no name",
+            "a SealedSecret has the name of its Secret in metadata.name",
+        );
         return;
     }
     if sealed.namespace_or_empty().is_empty() && own.scope != Scope::ClusterWide {
         let remedy = "say where it is applied: -n NAMESPACE, or metadata.namespace in the file";
-        findings.bad(&title, "it names no namespace, and in this scope that decides whether it opens", remedy);
+        findings.bad(
+            &title,
+            "it names no namespace, and in this scope that decides whether it opens",
+            remedy,
+        );
         return;
     }
-    let verified = way.controller.as_ref().map(|c| c.verify(&sealed.to_document()));
+    let verified = way
+        .controller
+        .as_ref()
+        .map(|c| c.verify(&sealed.to_document()));
     match &verified {
         Some(Ok(true)) => {
             findings.good(&title, "opens in the controller");
@@ -78,7 +89,13 @@ fn one(
             return;
         }
         Some(Err(error)) => {
-            findings.skipped(&title, format!("the controller does not say whether it opens: {}", shared::error_chain(error)));
+            findings.skipped(
+                &title,
+                format!(
+                    "the controller does not say whether it opens: {}",
+                    shared::error_chain(error)
+                ),
+            );
         }
         Some(Ok(false)) | None => {}
     }
@@ -97,11 +114,17 @@ fn one(
     if reasons.is_empty() {
         findings.bad(&title, "it holds no value at all", "seal its Secret again");
     }
-    let all_open = reasons.values().all(|reason| matches!(reason, Reason::Opens(_)));
+    let all_open = reasons
+        .values()
+        .all(|reason| matches!(reason, Reason::Opens(_)));
     if all_open && matches!(verified, Some(Ok(false))) {
         let remedy = "the controller lacks the key: seal keys restore BACKUP, or see in `seal keys list` whether it was \
                       retired";
-        findings.bad(&title, "it opens with a key that is here, and not in the controller", remedy);
+        findings.bad(
+            &title,
+            "it opens with a key that is here, and not in the controller",
+            remedy,
+        );
         return;
     }
     for (item, reason) in &reasons {
@@ -155,16 +178,19 @@ fn tell(
 
 /// What is different, and how to get it back.
 fn elsewhere(place: &Place, own: &Place) -> (String, String) {
-    let remedy = |what: &str| {
-        format!("{what}, or seal the value again for where it is now")
-    };
+    let remedy = |what: &str| format!("{what}, or seal the value again for where it is now");
     if place.scope != own.scope {
         let annotation = match place.scope.annotation() {
             Some(name) => format!("give the SealedSecret back its annotation {name}: \"true\""),
             None => "take the annotation of its scope out of the SealedSecret".to_owned(),
         };
-        let mut finding = format!("it was sealed in the scope {}, and the object says {}", place.scope, own.scope);
-        if place.scope == Scope::Strict && (place.name != own.name || place.namespace != own.namespace) {
+        let mut finding = format!(
+            "it was sealed in the scope {}, and the object says {}",
+            place.scope, own.scope
+        );
+        if place.scope == Scope::Strict
+            && (place.name != own.name || place.namespace != own.namespace)
+        {
             finding += &format!(", for {}/{}", place.namespace, place.name);
         } else if place.scope == Scope::NamespaceWide && place.namespace != own.namespace {
             finding += &format!(", for the namespace {}", place.namespace);
@@ -174,13 +200,19 @@ fn elsewhere(place: &Place, own: &Place) -> (String, String) {
     let (mut parts, mut back) = (Vec::new(), Vec::new());
     if place.namespace != own.namespace {
         parts.push(format!("the namespace {}", place.namespace));
-        back.push(format!("put it back into the namespace {}", place.namespace));
+        back.push(format!(
+            "put it back into the namespace {}",
+            place.namespace
+        ));
     }
     if place.scope == Scope::Strict && place.name != own.name {
         parts.push(format!("the name {}", place.name));
         back.push(format!("call it {} again", place.name));
     }
-    (format!("it was sealed for {}", parts.join(" and ")), remedy(&back.join(" and ")))
+    (
+        format!("it was sealed for {}", parts.join(" and ")),
+        remedy(&back.join(" and ")),
+    )
 }
 
 /// What became of it in the cluster, if we may see it.
@@ -206,11 +238,17 @@ fn in_cluster(sealed: &SealedSecret, title: &str, way: &Way, findings: &mut Find
     let there: Json = serde_json::from_slice(&body).unwrap_or_default();
     let items = serde_json::to_value(&sealed.spec.encrypted_data).unwrap_or_default();
     if there["spec"]["encryptedData"] != items {
-        findings.remark(&step, "its values are others than those of the file", "apply the file");
+        findings.remark(
+            &step,
+            "its values are others than those of the file",
+            "apply the file",
+        );
         return;
     }
     let status = &there["status"];
-    let synced = status["conditions"].as_array().and_then(|c| c.iter().find(|c| c["type"] == "Synced"));
+    let synced = status["conditions"]
+        .as_array()
+        .and_then(|c| c.iter().find(|c| c["type"] == "Synced"));
     let Some(synced) = synced else {
         let remedy = "does the controller work in this namespace? See its flags --additional-namespaces and --label-selector";
         findings.bad(&step, "no controller has looked at it", remedy);
@@ -220,7 +258,11 @@ fn in_cluster(sealed: &SealedSecret, title: &str, way: &Way, findings: &mut Find
         Some("True") => findings.good(&step, "its Secret is as it should be"),
         _ => {
             let said = synced["message"].as_str().unwrap_or("it says no more");
-            findings.bad(&step, format!("the controller says: {said}"), "do what it says; it is tried again by itself");
+            findings.bad(
+                &step,
+                format!("the controller says: {said}"),
+                "do what it says; it is tried again by itself",
+            );
         }
     }
 }
@@ -231,7 +273,11 @@ fn names(words: &Doctor, file: &Path, objects: &[SealedSecret]) -> Vec<String> {
         names.extend(sealed.metadata.name.clone());
         names.extend(sealed.spec.template.metadata.name.clone());
     }
-    let stem = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let stem = file
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
     names.extend(stem.split('.').next().map(str::to_owned));
     names.remove("");
     names.into_iter().collect()
@@ -247,6 +293,12 @@ fn namespaces(words: &Doctor, way: &Way, objects: &[SealedSecret]) -> Vec<String
     namespaces.remove("");
     // What was named comes before what merely is there.
     let mut all: Vec<String> = namespaces.into_iter().collect();
-    all.extend(way.namespaces.iter().filter(|name| !all.contains(name)).cloned().collect::<Vec<_>>());
+    all.extend(
+        way.namespaces
+            .iter()
+            .filter(|name| !all.contains(name))
+            .cloned()
+            .collect::<Vec<_>>(),
+    );
     all
 }

@@ -32,12 +32,21 @@ pub fn look(words: &Doctor, surroundings: &Surroundings, findings: &mut Findings
         match KeyStore::folder(folder).and_then(|store| store.read()) {
             Ok(records) => way.records = records,
             Err(error) => {
-                findings.bad("folder", error_chain(error.as_ref()), "name the folder that the controller got with --directory");
+                findings.bad(
+                    "folder",
+                    error_chain(error.as_ref()),
+                    "name the folder that the controller got with --directory",
+                );
                 return way;
             }
         }
         findings.good("folder", folder.display().to_string());
-        keys(&way.records, None, findings, "put a backup into DIR/keys, or start the controller, which makes a key");
+        keys(
+            &way.records,
+            None,
+            findings,
+            "put a backup into DIR/keys, or start the controller, which makes a key",
+        );
         return way;
     }
     let access = access(&words.place, surroundings);
@@ -83,7 +92,11 @@ fn api_server(objects: &Objects, findings: &mut Findings) -> Option<()> {
         Ok((403, _)) => findings.good(name, "answers"),
         Ok((code, _)) => {
             let remedy = "is that the address of an API server? See `kubectl cluster-info`";
-            findings.bad(name, format!("answers {code} where an API server says what it serves"), remedy);
+            findings.bad(
+                name,
+                format!("answers {code} where an API server says what it serves"),
+                remedy,
+            );
             return None;
         }
         Err(error) => {
@@ -97,10 +110,17 @@ fn api_server(objects: &Objects, findings: &mut Findings) -> Option<()> {
 
 fn definition(objects: &Objects, findings: &mut Findings) -> Option<()> {
     let name = "definition of SealedSecret";
-    match objects.look("/apis/bitnami.com/v1alpha1").map(|(code, _)| code) {
+    match objects
+        .look("/apis/bitnami.com/v1alpha1")
+        .map(|(code, _)| code)
+    {
         Ok(200) => findings.good(name, "is there"),
         Ok(404) => {
-            findings.bad(name, "the cluster does not know the kind", "apply the definition: kubectl apply -f deploy/crd.yaml");
+            findings.bad(
+                name,
+                "the cluster does not know the kind",
+                "apply the definition: kubectl apply -f deploy/crd.yaml",
+            );
             return None;
         }
         _ => findings.skipped(name, "may not be seen"),
@@ -130,11 +150,19 @@ fn service(objects: &Objects, access: &Access, findings: &mut Findings) -> Optio
             return Some(());
         }
         Ok((code, _)) => {
-            findings.bad(name, format!("{title}: the API server answers {code}"), "see the log of the API server");
+            findings.bad(
+                name,
+                format!("{title}: the API server answers {code}"),
+                "see the log of the API server",
+            );
             return None;
         }
         Err(error) => {
-            findings.bad(name, error_chain(&error), "the API server went away meanwhile: try again");
+            findings.bad(
+                name,
+                error_chain(&error),
+                "the API server went away meanwhile: try again",
+            );
             return None;
         }
     };
@@ -153,7 +181,11 @@ fn controller(objects: &Objects, access: &Access, findings: &mut Findings) -> Op
     let found = match Controller::find(access) {
         Ok(controller) => controller,
         Err(error) => {
-            findings.bad(name, error_chain(&error), "ask for the right to `get` the Service");
+            findings.bad(
+                name,
+                error_chain(&error),
+                "ask for the right to `get` the Service",
+            );
             return None;
         }
     };
@@ -162,7 +194,11 @@ fn controller(objects: &Objects, access: &Access, findings: &mut Findings) -> Op
         Ok((200, body)) if body.starts_with(b"ok") => {}
         Ok((403, _)) => {
             let remedy = "ask for `get` and `create` on services/proxy of this Service, or seal with --cert FILE";
-            findings.bad(name, "you may not reach it through the API server (403)", remedy);
+            findings.bad(
+                name,
+                "you may not reach it through the API server (403)",
+                remedy,
+            );
             return None;
         }
         Ok((502..=504, _)) => {
@@ -175,11 +211,19 @@ fn controller(objects: &Objects, access: &Access, findings: &mut Findings) -> Op
         }
         Ok((code, _)) => {
             let remedy = "the Service leads to another program: see its selector and target port";
-            findings.bad(name, format!("what answers behind the Service is no controller ({code} for /healthz)"), remedy);
+            findings.bad(
+                name,
+                format!("what answers behind the Service is no controller ({code} for /healthz)"),
+                remedy,
+            );
             return None;
         }
         Err(error) => {
-            findings.bad(name, error_chain(&error), "the API server went away meanwhile: try again");
+            findings.bad(
+                name,
+                error_chain(&error),
+                "the API server went away meanwhile: try again",
+            );
             return None;
         }
     }
@@ -187,21 +231,32 @@ fn controller(objects: &Objects, access: &Access, findings: &mut Findings) -> Op
         Ok((200, _)) => findings.good(name, "is up and has seen every object"),
         // The peer has no such endpoint.
         Ok((404, _)) => findings.good(name, "is up"),
-        _ => findings.remark(name, "is up and has not seen every object yet", format!(
-            "if this lasts, see its log: kubectl -n {} logs deployment/{}", access.namespace, access.name
-        )),
+        _ => findings.remark(
+            name,
+            "is up and has not seen every object yet",
+            format!(
+                "if this lasts, see its log: kubectl -n {} logs deployment/{}",
+                access.namespace, access.name
+            ),
+        ),
     }
     Some(found)
 }
 
-fn proxied(objects: &Objects, access: &Access, endpoint: &str) -> Result<(u16, Vec<u8>), ClusterError> {
+fn proxied(
+    objects: &Objects,
+    access: &Access,
+    endpoint: &str,
+) -> Result<(u16, Vec<u8>), ClusterError> {
     let Access {
         namespace, name, ..
     } = access;
     let service = format!("/api/v1/namespaces/{namespace}/services/{name}");
     let (_, body) = objects.look(&service)?;
     let body: Json = serde_json::from_slice(&body).unwrap_or_default();
-    let port = body["spec"]["ports"][0]["name"].as_str().unwrap_or_default();
+    let port = body["spec"]["ports"][0]["name"]
+        .as_str()
+        .unwrap_or_default();
     objects.look(&format!(
         "/api/v1/namespaces/{namespace}/services/http:{name}:{port}/proxy/{endpoint}"
     ))
@@ -212,13 +267,21 @@ fn certificate(objects: &Objects, access: &Access, findings: &mut Findings) -> O
     let pem = match proxied(objects, access, "v1/cert.pem") {
         Ok((200, pem)) => pem,
         Ok((code, body)) => {
-            let said: String = String::from_utf8_lossy(&body).trim().chars().take(300).collect();
+            let said: String = String::from_utf8_lossy(&body)
+                .trim()
+                .chars()
+                .take(300)
+                .collect();
             let remedy = if code == 503 {
                 "do what it says; until then nothing can be sealed, and what is sealed opens"
             } else {
                 "see the log of the controller: is there a key that it can use?"
             };
-            findings.bad(name, format!("the controller serves none ({code}): {said}"), remedy);
+            findings.bad(
+                name,
+                format!("the controller serves none ({code}): {said}"),
+                remedy,
+            );
             return None;
         }
         Err(error) => {
@@ -227,42 +290,78 @@ fn certificate(objects: &Objects, access: &Access, findings: &mut Findings) -> O
         }
     };
     let Ok(certificate) = Certificate::from_pem(&pem) else {
-        findings.bad(name, "what is served is no certificate", "see what answers behind the Service");
+        findings.bad(
+            name,
+            "what is served is no certificate",
+            "see what answers behind the Service",
+        );
         return None;
     };
     let until = certificate.not_after().strftime("%Y-%m-%d");
     let title = format!("{}, until {until}", certificate.fingerprint());
     match certificate.validity(jiff::Timestamp::now()) {
         Validity::Valid => findings.good(name, title),
-        Validity::Expired => findings.bad(name, format!("{title}: it has expired"), "make a new key: seal keys rotate"),
-        Validity::NotYet => findings.bad(name, format!("{title}: it is not valid yet"), "see the clocks, here and there"),
+        Validity::Expired => findings.bad(
+            name,
+            format!("{title}: it has expired"),
+            "make a new key: seal keys rotate",
+        ),
+        Validity::NotYet => findings.bad(
+            name,
+            format!("{title}: it is not valid yet"),
+            "see the clocks, here and there",
+        ),
     }
     Some(certificate)
 }
 
 /// Best effort: whoever may not read key Secrets sees the rest all the same.
-fn key_secrets(access: &Access, served: Option<&Certificate>, findings: &mut Findings) -> Vec<KeyRecord> {
+fn key_secrets(
+    access: &Access,
+    served: Option<&Certificate>,
+    findings: &mut Findings,
+) -> Vec<KeyRecord> {
     match KeyStore::cluster(access).and_then(|store| store.read()) {
         Ok(records) => {
-            keys(&records, served, findings, "restore a backup: seal keys restore BACKUP");
+            keys(
+                &records,
+                served,
+                findings,
+                "restore a backup: seal keys restore BACKUP",
+            );
             records
         }
         Err(_) => {
-            findings.skipped("keys", format!("you may not read the Secrets of {}", access.namespace));
+            findings.skipped(
+                "keys",
+                format!("you may not read the Secrets of {}", access.namespace),
+            );
             Vec::new()
         }
     }
 }
 
-fn keys(records: &[KeyRecord], served: Option<&Certificate>, findings: &mut Findings, remedy: &str) {
+fn keys(
+    records: &[KeyRecord],
+    served: Option<&Certificate>,
+    findings: &mut Findings,
+    remedy: &str,
+) {
     let name = "keys";
     let states = record::states(records, served.map(Certificate::fingerprint));
     for record in records {
         if let Err(problem) = &record.key {
-            findings.remark(name, format!("{} cannot be used: {problem}", record.name()), remedy);
+            findings.remark(
+                name,
+                format!("{} cannot be used: {problem}", record.name()),
+                remedy,
+            );
         }
     }
-    let sealing = records.iter().zip(&states).find(|(_, state)| **state == KeyState::Sealing);
+    let sealing = records
+        .iter()
+        .zip(&states)
+        .find(|(_, state)| **state == KeyState::Sealing);
     let Some((sealing, _)) = sealing else {
         findings.bad(name, "there is none that may seal", remedy);
         return;
@@ -275,14 +374,27 @@ fn keys(records: &[KeyRecord], served: Option<&Certificate>, findings: &mut Find
         );
         return;
     }
-    let open = states.iter().filter(|s| matches!(s, KeyState::Sealing | KeyState::Opening | KeyState::Waiting | KeyState::Compromised));
-    findings.good(name, format!("{} open, {} seals", open.count(), sealing.name()));
-    let unsaved = records.iter().zip(&states).filter(|(r, state)| {
-        **state != KeyState::Broken && r.facts.marks.backed_up.is_none()
+    let open = states.iter().filter(|s| {
+        matches!(
+            s,
+            KeyState::Sealing | KeyState::Opening | KeyState::Waiting | KeyState::Compromised
+        )
     });
+    findings.good(
+        name,
+        format!("{} open, {} seals", open.count(), sealing.name()),
+    );
+    let unsaved = records
+        .iter()
+        .zip(&states)
+        .filter(|(r, state)| **state != KeyState::Broken && r.facts.marks.backed_up.is_none());
     let unsaved: Vec<&str> = unsaved.map(|(record, _)| record.name()).collect();
     if !unsaved.is_empty() {
-        findings.remark(name, format!("not backed up: {}", unsaved.join(", ")), "seal keys backup ARCHIVE");
+        findings.remark(
+            name,
+            format!("not backed up: {}", unsaved.join(", ")),
+            "seal keys backup ARCHIVE",
+        );
     }
 }
 

@@ -54,7 +54,11 @@ fn lock(words: &KeysBackup, unlock: &mut archive::Unlock) -> Result<Lock> {
         let text = files::read(path)?;
         let lines = String::from_utf8_lossy(&text);
         let lines = lines.lines().map(str::trim);
-        texts.extend(lines.filter(|l| !l.is_empty() && !l.starts_with('#')).map(str::to_owned));
+        texts.extend(
+            lines
+                .filter(|l| !l.is_empty() && !l.starts_with('#'))
+                .map(str::to_owned),
+        );
     }
     if !words.recipients_file.is_empty() && texts.is_empty() {
         bail!("the file of recipients names none");
@@ -74,7 +78,9 @@ fn lock(words: &KeysBackup, unlock: &mut archive::Unlock) -> Result<Lock> {
             anyhow::anyhow!("{shown} is no age recipient, which begins with age1; `age-keygen -y FILE` prints it")
         })
     };
-    Ok(Lock::Recipients(texts.iter().map(recipient).collect::<Result<_>>()?))
+    Ok(Lock::Recipients(
+        texts.iter().map(recipient).collect::<Result<_>>()?,
+    ))
 }
 
 /// None for a Secret without a key that can be used: it is in the archive, and nobody relies on it.

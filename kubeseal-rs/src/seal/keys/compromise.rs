@@ -73,7 +73,9 @@ pub fn run(words: &KeysCompromise, surroundings: &Surroundings) -> Result<Outcom
 /// A mark that is there stays.
 fn since(record: &KeyRecord, surroundings: &Surroundings) -> String {
     let annotations = record.secret.metadata.annotations.as_ref();
-    let before = annotations.and_then(|a| a.get(COMPROMISED_ANNOTATION)).cloned();
+    let before = annotations
+        .and_then(|a| a.get(COMPROMISED_ANNOTATION))
+        .cloned();
     before.unwrap_or_else(|| surroundings.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
 }
 
@@ -94,7 +96,8 @@ fn commits(
                 let name = sealed.name_or_empty();
                 let items = needs(sealed, ring).into_iter();
                 let ours = items.filter(|(_, need)| *need == Need::Key(key.clone()));
-                ours.map(move |(item, _)| format!("{name}/{item}")).collect::<Vec<_>>()
+                ours.map(move |(item, _)| format!("{name}/{item}"))
+                    .collect::<Vec<_>>()
             });
             let items: BTreeSet<String> = needed.collect();
             if !items.is_empty() {
@@ -107,7 +110,11 @@ fn commits(
 
 fn next(damage: &Damage, dry_run: bool) -> String {
     let name = &damage.name;
-    let marked = if dry_run { "would be marked" } else { "is marked" };
+    let marked = if dry_run {
+        "would be marked"
+    } else {
+        "is marked"
+    };
     format!(
         "{name} {marked} as compromised: it goes on opening, and never seals again. Next:\n  \
          seal keys rotate           makes a key that nobody else knows\n  \
@@ -142,13 +149,22 @@ impl Damage {
         lines.extend(self.commits.iter().map(|(commit, items)| {
             let items: Vec<&str> = items.iter().map(String::as_str).collect();
             let id: String = commit.id.chars().take(12).collect();
-            vec![id, commit.at.clone(), commit.author.clone(), commit.path.clone(), items.join(", ")]
+            vec![
+                id,
+                commit.at.clone(),
+                commit.author.clone(),
+                commit.path.clone(),
+                items.join(", "),
+            ]
         }));
         lines
     }
 
     fn text(&self) -> String {
-        let mut text = format!("Key {} {}\ncompromised since {}\n", self.name, self.fingerprint, self.since);
+        let mut text = format!(
+            "Key {} {}\ncompromised since {}\n",
+            self.name, self.fingerprint, self.since
+        );
         if self.present.is_empty() {
             text += "\nNothing that was looked at is sealed for it now.\n";
         } else {
@@ -169,7 +185,10 @@ impl Damage {
             self.name, self.fingerprint, self.since
         );
         text += "\n## Sealed for it now\n\n";
-        text += &rows(&self.present_lines(["Where", "Item"]), "Nothing that was looked at.\n");
+        text += &rows(
+            &self.present_lines(["Where", "Item"]),
+            "Nothing that was looked at.\n",
+        );
         text += "\n## Commits that brought values sealed for it\n\n";
         let head = ["Commit", "At", "Author", "File", "Items"];
         text += &rows(&self.commit_lines(head), "None that was looked at.\n");
@@ -177,7 +196,10 @@ impl Damage {
     }
 
     fn json(&self) -> Json {
-        let present = self.present.iter().map(|d| json!({"where": d.origin.to_string(), "item": d.item}));
+        let present = self
+            .present
+            .iter()
+            .map(|d| json!({"where": d.origin.to_string(), "item": d.item}));
         let commits = self.commits.iter().map(|(commit, items)| {
             json!({
                 "commit": commit.id, "at": commit.at, "author": commit.author,

@@ -55,19 +55,18 @@ fn rows<'a>(
     survey: Option<&Survey>,
 ) -> Vec<Row<'a>> {
     let row = |(record, state): (&'a KeyRecord, &KeyState)| Row {
-        counts: survey.map(|survey| record.fingerprint().map_or((0, 0), |key| survey.counts(key))),
+        counts: survey.map(|survey| {
+            record
+                .fingerprint()
+                .map_or((0, 0), |key| survey.counts(key))
+        }),
         state: *state,
         record,
     };
     records.iter().zip(states).map(row).rev().collect()
 }
 
-fn show(
-    rows: &[Row],
-    survey: Option<&Survey>,
-    form: Form,
-    now: Timestamp,
-) -> Result<Outcome> {
+fn show(rows: &[Row], survey: Option<&Survey>, form: Form, now: Timestamp) -> Result<Outcome> {
     match form {
         Form::Text => print(text(rows, survey, now).as_bytes()),
         Form::Json => {
@@ -110,7 +109,10 @@ fn columns(row: &Row, now: Timestamp) -> Vec<String> {
         row.state.word().to_owned(),
         made.map_or_else(|| "-".to_owned(), |made| age(made, now)),
         known(row.record.valid_until()),
-        facts.marks.backed_up.map_or_else(|| "never".to_owned(), day),
+        facts
+            .marks
+            .backed_up
+            .map_or_else(|| "never".to_owned(), day),
     ];
     if let Some((objects, files)) = row.counts {
         columns.extend([objects.to_string(), files.to_string()]);
@@ -157,9 +159,7 @@ pub(super) fn table(lines: &[Vec<String>]) -> String {
 fn facts(rows: &[Row], survey: Option<&Survey>) -> Json {
     let mut facts = json!({ "keys": rows.iter().map(fact).collect::<Vec<_>>() });
     if let Some(survey) = survey {
-        let item = |(origin, item): &(&crate::keys::Origin, &str)| {
-            json!({ "where": origin.to_string(), "item": item })
-        };
+        let item = |(origin, item): &(&crate::keys::Origin, &str)| json!({ "where": origin.to_string(), "item": item });
         let undecided = survey.undecided();
         facts["undecided"] = undecided.iter().map(item).collect();
     }

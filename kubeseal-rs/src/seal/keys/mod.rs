@@ -121,11 +121,7 @@ fn find<'a>(records: &'a [KeyRecord], word: &str) -> Result<(&'a KeyRecord, Fing
 }
 
 /// Everything that may need a key: objects where the keys are, files, and branches if asked.
-fn holders(
-    store: &KeyStore,
-    paths: &[std::path::PathBuf],
-    search: &Search,
-) -> Result<Vec<Holder>> {
+fn holders(store: &KeyStore, paths: &[std::path::PathBuf], search: &Search) -> Result<Vec<Holder>> {
     let mut holders = store.sealed(&search.namespaces)?;
     holders.extend(survey::in_files(paths)?);
     if search.all_branches {

@@ -48,8 +48,16 @@ pub fn run(words: &KeysRestore, surroundings: &Surroundings) -> Result<Outcome> 
         put(&store, &steps)?;
     }
     let count = steps.iter().filter(|(_, step)| *step == Step::Put).count();
-    let done = if words.dry_run { "would be restored" } else { "restored" };
-    report::say(&format!("{count} of {} keys {done} in {}", steps.len(), store.place()));
+    let done = if words.dry_run {
+        "would be restored"
+    } else {
+        "restored"
+    };
+    report::say(&format!(
+        "{count} of {} keys {done} in {}",
+        steps.len(),
+        store.place()
+    ));
     Ok(Outcome::Done)
 }
 
@@ -99,7 +107,8 @@ fn say(secret: &Secret, step: &Step, dry_run: bool) {
 fn put(store: &KeyStore, steps: &[(Secret, Step)]) -> Result<()> {
     for (secret, _) in steps.iter().filter(|(_, step)| *step == Step::Put) {
         let name = secret.metadata.name.as_deref().unwrap_or_default();
-        let context = || format!("{name}; those before it are restored, and the command can be run again");
+        let context =
+            || format!("{name}; those before it are restored, and the command can be run again");
         match store.put(secret).with_context(context)? {
             Put::Restored => report::say(&format!("{name}: restored")),
             Put::WasThere => bail!("{name} came to be while this ran; run the command again"),

@@ -46,10 +46,17 @@ pub fn run(words: &KeysRetire, surroundings: &Surroundings) -> Result<Outcome> {
     }
     let looked = survey.found.len();
     if words.dry_run {
-        report::say(&format!("{} would be retired: of {looked} SealedSecrets none needs it", record.name()));
+        report::say(&format!(
+            "{} would be retired: of {looked} SealedSecrets none needs it",
+            record.name()
+        ));
         return Ok(Outcome::Done);
     }
-    let label = if record.facts.marks.is_compromised { KEY_COMPROMISED } else { KEY_RETIRED };
+    let label = if record.facts.marks.is_compromised {
+        KEY_COMPROMISED
+    } else {
+        KEY_RETIRED
+    };
     store.change(record, &Change::label(KEY_LABEL, label))?;
     report::say(&format!(
         "{} is retired: of {looked} SealedSecrets none needs it. It opens nothing now; the label {KEY_LABEL}=active \
@@ -62,9 +69,9 @@ pub fn run(words: &KeysRetire, surroundings: &Surroundings) -> Result<Outcome> {
 fn check(record: &KeyRecord, state: Option<KeyState>) -> Result<()> {
     let name = record.name();
     match state {
-        Some(KeyState::Sealing) => bail!(
-            "{name} is the key that seals; make a new one first: `seal keys rotate`"
-        ),
+        Some(KeyState::Sealing) => {
+            bail!("{name} is the key that seals; make a new one first: `seal keys rotate`")
+        }
         _ if name == LEGACY_NAME => bail!(
             "controllers read the Secret {LEGACY_NAME} whatever its label says, so it cannot be retired in place; \
              back it up and delete it, or store it under another name"
@@ -83,14 +90,21 @@ fn modulus_len(record: &KeyRecord) -> usize {
 
 fn list(dependents: &[Dependent]) -> String {
     let line = |dependent: &Dependent| {
-        let why = if dependent.is_sure { "needs it" } else { "opens with no key, so it may need it" };
+        let why = if dependent.is_sure {
+            "needs it"
+        } else {
+            "opens with no key, so it may need it"
+        };
         format!("{}, item {}: {why}\n", dependent.origin, dependent.item)
     };
     dependents.iter().map(line).collect()
 }
 
 fn advice(name: &str, dependents: &[Dependent]) -> String {
-    let sure = dependents.iter().filter(|dependent| dependent.is_sure).count();
+    let sure = dependents
+        .iter()
+        .filter(|dependent| dependent.is_sure)
+        .count();
     let unsure = dependents.len() - sure;
     let mut text = format!("{name} stays in use: {sure} items need it");
     if unsure > 0 {

@@ -116,10 +116,7 @@ fn is_served(words: &KeysRotate, surroundings: &Surroundings, key: &Fingerprint)
 }
 
 /// The newest key in use that is none of these.
-fn newest<'a>(
-    records: &'a [KeyRecord],
-    known: &BTreeSet<Fingerprint>,
-) -> Option<&'a KeyRecord> {
+fn newest<'a>(records: &'a [KeyRecord], known: &BTreeSet<Fingerprint>) -> Option<&'a KeyRecord> {
     let is_new = |record: &&KeyRecord| {
         record.facts.is_active && record.fingerprint().is_some_and(|key| !known.contains(key))
     };
