@@ -96,6 +96,30 @@ pub fn open(key: &PrivateKey, label: &Label, sealed: &[u8]) -> Result<Plain, Ope
     Ok(Plain::from(std::mem::take(&mut *value)))
 }
 
+/// What a key finds in a value. For people who hold the private key and look for what is wrong: never
+/// to be told to anybody else, since the difference between the last two is what an attacker asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finding {
+    /// It opens.
+    Opens,
+    /// It was sealed for this key and label, and what follows the session key was changed since.
+    Damaged,
+    /// It was sealed for another key or label, or its beginning was changed.
+    Closed,
+}
+
+/// Looks at one value with one key, more closely than [`open`] tells.
+pub fn examine(key: &PrivateKey, label: &Label, sealed: &[u8]) -> Finding {
+    if open(key, label, sealed).is_ok() {
+        return Finding::Opens;
+    }
+    let session = split(sealed).and_then(|(wrapped, _)| key.decrypt(label, wrapped));
+    match session.and_then(|session| session_key(session.expose())) {
+        Some(_) => Finding::Damaged,
+        None => Finding::Closed,
+    }
+}
+
 /// Bytes of the RSA block that a sealed value announces, which is the modulus length of the key
 /// that it was sealed for; `None` if the value is too short to be one.
 pub fn modulus_len(sealed: &[u8]) -> Option<usize> {

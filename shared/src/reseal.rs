@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rand::CryptoRng;
 
 use crate::key::{Fingerprint, PublicKey};
-use crate::key_ring::KeyRing;
+use crate::key_ring::{KeyRing, NoSealingKey};
 use crate::plain::Plain;
 use crate::resource::SealedSecret;
 use crate::scope::Label;
@@ -29,9 +29,9 @@ pub enum ResealError {
     /// It does not open.
     #[error(transparent)]
     Unseal(#[from] UnsealError),
-    /// The ring is empty, or its newest key has no certificate.
-    #[error("there is no certificate to seal for")]
-    NoCertificate,
+    /// No key of the ring may seal.
+    #[error(transparent)]
+    NoCertificate(#[from] NoSealingKey),
     /// It opens and cannot be sealed.
     #[error(transparent)]
     Seal(#[from] SealError),
@@ -51,8 +51,8 @@ pub fn reseal(
     accept_legacy: bool,
     random: &mut impl CryptoRng,
 ) -> Result<Resealed, ResealError> {
-    let newest = ring.newest().ok_or(ResealError::NoCertificate)?;
-    let certificate = newest.certificate().ok_or(ResealError::NoCertificate)?;
+    let newest = ring.sealing()?;
+    let certificate = newest.certificate().ok_or(NoSealingKey::NoKey)?;
     let mut resealed = Resealed {
         sealed: SealedSecret {
             metadata: unseal::secret_metadata(&sealed.metadata),
@@ -236,7 +236,7 @@ mod tests {
         scope.annotate(secret.metadata.annotations.get_or_insert_default());
         secret.data.insert("a".into(), Plain::from("1".to_owned()));
         secret.data.insert("b".into(), Plain::from("2".to_owned()));
-        let key = ring.newest().unwrap().certificate().unwrap().public_key();
+        let key = ring.sealing().unwrap().certificate().unwrap().public_key();
         seal(&secret, key, &mut StdRng::seed_from_u64(1)).unwrap()
     }
 
@@ -280,7 +280,7 @@ mod tests {
             assert_eq!(first.sealed.metadata.uid, None);
             let mut plain = first.sealed.clone();
             plain.spec.template.data = None;
-            let newest = both.newest().unwrap().fingerprint();
+            let newest = both.sealing().unwrap().fingerprint();
             assert!(values(&plain, &both).values().all(|by| by == newest));
 
             let again = resealed(&first.sealed, &both).unwrap();
@@ -316,7 +316,7 @@ mod tests {
     fn key_hints_follow_the_items() {
         let (old, both) = rings();
         let mut sealed = sealed_for(&old, Scope::Strict);
-        let fingerprint = |ring: &KeyRing| ring.newest().unwrap().fingerprint().clone();
+        let fingerprint = |ring: &KeyRing| ring.sealing().unwrap().fingerprint().clone();
         let hints = [("a".to_owned(), fingerprint(&old))].into();
         hints::annotate(sealed.metadata.annotations.get_or_insert_default(), &hints);
         let resealed = resealed(&sealed, &both).unwrap().sealed;
@@ -363,7 +363,7 @@ mod tests {
             "data": { "a": "MQ==", "b": "Mg==" },
         });
         let mut sealed = sealed_for(&old, Scope::Strict);
-        let key = old.newest().unwrap().certificate().unwrap().public_key();
+        let key = old.sealing().unwrap().certificate().unwrap().public_key();
         let (label, mut rng) = (unseal::label(&sealed), StdRng::seed_from_u64(4));
         let value = envelope::seal(key, &label, whole.to_string().as_bytes(), &mut rng).unwrap();
         sealed.spec.encrypted_data.clear();

@@ -7,6 +7,7 @@
     reason = "only tests use this crate, and a test fails by panicking"
 )]
 
+pub mod age;
 pub mod binaries;
 pub mod cluster_controller;
 pub mod control_plane;

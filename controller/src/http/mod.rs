@@ -188,23 +188,25 @@ async fn ready(State(facts): State<Facts>) -> (StatusCode, &'static str) {
 
 async fn certificate(State(facts): State<Facts>) -> Response {
     let ring = facts.ring();
-    match ring.newest().and_then(|key| key.certificate()) {
-        Some(certificate) => {
+    match ring.sealing().map(|key| key.certificate()) {
+        Ok(Some(certificate)) => {
             let kind = [(header::CONTENT_TYPE, "application/x-pem-file")];
             (kind, certificate.to_pem()).into_response()
         }
-        None => Refused::NoCertificate.into_response(),
+        Ok(None) => Refused::NoCertificate.into_response(),
+        Err(why) => Refused::of_ring(why).into_response(),
     }
 }
 
 /// Every certificate whose key opens here, newest first, each below a line with its fingerprint and
-/// the end of its validity. Those that are not valid now are left out.
+/// the end of its validity. Those that are not valid now, or may not seal, are left out.
 async fn certificates(State(facts): State<Facts>) -> Response {
     let ring = facts.ring();
     let kind = [(header::CONTENT_TYPE, "application/x-pem-file")];
     let now = Timestamp::now();
     let mut text = String::new();
-    for certificate in ring.keys().iter().filter_map(|key| key.certificate()) {
+    let sealing = ring.keys().iter().filter(|key| ring.may_seal(key));
+    for certificate in sealing.filter_map(|key| key.certificate()) {
         if certificate.validity(now) == Validity::Valid {
             let (fingerprint, end) = (certificate.fingerprint(), certificate.not_after());
             let _ = writeln!(text, "# {fingerprint}, until {end}");

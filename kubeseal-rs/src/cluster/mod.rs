@@ -1,6 +1,7 @@
 //! The only Kubernetes client of the programs: the controller, through the API server's service
 //! proxy.
 
+mod objects;
 mod overrides;
 mod secret;
 
@@ -15,6 +16,7 @@ use kube::{Client, Config};
 use serde_json::Value as Json;
 use tokio::runtime::Runtime;
 
+pub use objects::{Created, Objects};
 pub use overrides::{Hidden, Overrides};
 pub use secret::secret;
 
