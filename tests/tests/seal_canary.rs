@@ -147,7 +147,9 @@ impl Cage {
 }
 
 fn modified(path: &Path) -> Option<SystemTime> {
-    fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
+    fs::metadata(path)
+        .and_then(|metadata| metadata.modified())
+        .ok()
 }
 
 fn search(folder: &Path, found: &mut Vec<PathBuf>) {
