@@ -223,7 +223,7 @@ impl Cluster {
     }
 
     fn newest(&self) -> Option<Timestamp> {
-        self.keys.ring().newest().map(|key| key.order_time())
+        self.keys.ring().last_made().map(|key| key.order_time())
     }
 
     fn use_ring(&mut self, now: Timestamp) {

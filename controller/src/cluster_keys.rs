@@ -19,7 +19,7 @@ use shared::resource::{KEY_ACTIVE, KEY_LABEL, RENEW_ANNOTATION};
 use tracing::{error, info};
 
 use crate::args::KeyConfig;
-use crate::key_store::{Stored, log_difference, ring_of};
+use crate::key_store::{Stored, WAITING, log_difference, ring_of, waiting};
 use crate::store::cluster::events::{Events, Subject};
 use crate::store::cluster::secret;
 use crate::store::{News, ObjectId, StoreError, api};
@@ -40,6 +40,7 @@ pub struct ClusterKeys {
     asking: BTreeSet<String>,
     /// The one that was heard.
     heard: Option<String>,
+    uids: BTreeMap<String, String>,
 }
 
 /// The name of an empty cluster's first key after the prefix. Of two controllers that start at once
@@ -65,6 +66,7 @@ impl ClusterKeys {
             news: Vec::new(),
             asking: BTreeSet::new(),
             heard: None,
+            uids: BTreeMap::new(),
         }
     }
 
@@ -120,6 +122,7 @@ impl ClusterKeys {
             Event::Delete(secret) => {
                 self.keys.remove(&secret.name_any());
                 self.told.remove(&secret.name_any());
+                self.uids.remove(&secret.name_any());
                 return self.make_ring();
             }
         }
@@ -128,7 +131,7 @@ impl ClusterKeys {
 
     /// Does the newest key ask for one to follow it, by [`RENEW_ANNOTATION`]? True once for each.
     pub fn asks_for_key(&mut self) -> bool {
-        let newest = self.ring.newest().map(|key| key.name().to_owned());
+        let newest = self.ring.last_made().map(|key| key.name().to_owned());
         let asks = newest
             .as_ref()
             .is_some_and(|name| self.asking.contains(name));
@@ -191,6 +194,9 @@ impl ClusterKeys {
 
     fn put(&mut self, secret: ApiSecret) {
         let (name, uid) = (secret.name_any(), secret.uid());
+        if let Some(uid) = &uid {
+            self.uids.insert(name.clone(), uid.clone());
+        }
         let renew = secret.annotations().get(RENEW_ANNOTATION);
         if renew.is_some_and(|value| value == "true") {
             self.asking.insert(name.clone());
@@ -242,11 +248,30 @@ impl ClusterKeys {
     }
 
     fn make_ring(&mut self) -> bool {
-        let ring = ring_of(self.keys.values());
+        let ring = ring_of(self.keys.values(), &self.config);
         log_difference(&self.ring, &ring);
         let changed = !ring.same_keys(&self.ring);
+        self.tell_who_waits(&ring);
         self.ring = Arc::new(ring);
         changed
+    }
+
+    /// Once for each key, and again after a restart.
+    fn tell_who_waits(&mut self, ring: &KeyRing) {
+        let name = |ring| waiting(ring).map(|key| key.name().to_owned());
+        let Some(name) = name(ring).filter(|after| name(&self.ring).as_ref() != Some(after)) else {
+            return;
+        };
+        let id = ObjectId {
+            namespace: self.config.namespace.clone(),
+            name: name.clone(),
+        };
+        let news = News {
+            is_warning: true,
+            reason: "WaitsForBackup",
+            message: WAITING.to_owned(),
+        };
+        self.news.push((id, self.uids.get(&name).cloned(), news));
     }
 }
 

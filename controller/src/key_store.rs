@@ -13,9 +13,10 @@ use jiff::Timestamp;
 use rand::RngExt as _;
 use shared::error_chain;
 use shared::key::NewKey;
-use shared::key_ring::{KeyRing, RingKey};
+use shared::key_ring::{KeyRing, NoSealingKey, RingKey};
 use shared::key_secret;
 use shared::manifest::{self, Document, Reading};
+use shared::resource::RENEW_ANNOTATION;
 use shared::secret::Secret;
 use tracing::{error, info, warn};
 use zeroize::Zeroizing;
@@ -37,6 +38,8 @@ pub struct KeyStore {
     files: Polled<Found>,
     ring: Arc<KeyRing>,
     told: BTreeSet<String>,
+    /// The key whose wish for another to follow was heard.
+    heard: Option<String>,
 }
 
 /// What a file holds.
@@ -45,6 +48,8 @@ struct Found {
     keys: Vec<Stored>,
     problems: Vec<String>,
     inactive: Vec<String>,
+    /// Secrets that ask for a key to follow them.
+    asking: Vec<String>,
 }
 
 /// A key and when its Secret was made.
@@ -55,11 +60,22 @@ pub(crate) struct Stored {
 }
 
 /// Registered by creation time, as the peer does, then by name.
-pub(crate) fn ring_of<'a>(stored: impl Iterator<Item = &'a Stored>) -> KeyRing {
+pub(crate) fn ring_of<'a>(stored: impl Iterator<Item = &'a Stored>, config: &KeyConfig) -> KeyRing {
     let mut stored: Vec<&Stored> = stored.collect();
     stored.sort_by_key(|stored| (stored.created, stored.key.name()));
     KeyRing::new(stored.into_iter().map(|stored| Arc::clone(&stored.key)))
+        .requiring_backup(config.requires_backup)
 }
+
+/// The key that was made last, if it does not seal because it is not backed up.
+pub(crate) fn waiting(ring: &KeyRing) -> Option<&Arc<RingKey>> {
+    let last = ring.last_made()?;
+    (ring.hindrance(last) == Some(NoSealingKey::NotBackedUp)).then_some(last)
+}
+
+/// What to say about [`waiting`].
+pub(crate) const WAITING: &str =
+    "this key is not backed up and does not seal until it is: run `seal keys backup`";
 
 /// Logs which keys came and went.
 pub(crate) fn log_difference(before: &KeyRing, after: &KeyRing) {
@@ -68,6 +84,10 @@ pub(crate) fn log_difference(before: &KeyRing, after: &KeyRing) {
     }
     for key in added(after, before) {
         info!(secretname = key.name(), "private key taken out");
+    }
+    let name = |ring| waiting(ring).map(|key| key.name().to_owned());
+    if let Some(secretname) = name(after).filter(|after| name(before).as_ref() != Some(after)) {
+        warn!(secretname, "{WAITING}");
     }
 }
 
@@ -89,6 +109,7 @@ impl KeyStore {
             files: Polled::default(),
             ring: Arc::default(),
             told: BTreeSet::new(),
+            heard: None,
         };
         // Whoever started us has put the keys in place: nothing is still being written.
         store.look(now.saturating_add(QUIET).unwrap_or(now))?;
@@ -114,6 +135,22 @@ impl KeyStore {
             );
         }
         !self.ring.same_keys(&before)
+    }
+
+    /// Does the newest key ask for one to follow it, by [`RENEW_ANNOTATION`]? True once for each.
+    pub fn asks_for_key(&mut self) -> bool {
+        let newest = self.ring.last_made().map(|key| key.name().to_owned());
+        let found = self.files.files().values();
+        let mut asking = found
+            .filter_map(|known| known.value.as_ref())
+            .flat_map(|f| &f.asking);
+        let asks = newest.is_some() && asking.any(|name| Some(name) == newest.as_ref());
+        let is_news = asks && self.heard != newest;
+        if is_news {
+            info!(secretname = newest, "A key is asked for by annotation");
+            self.heard = newest;
+        }
+        is_news
     }
 
     /// Stores a new key, durably and in one step, and takes it into the ring.
@@ -176,7 +213,7 @@ impl KeyStore {
             .files()
             .values()
             .filter_map(|known| known.value.as_ref());
-        let ring = ring_of(found.flat_map(|found| &found.keys));
+        let ring = ring_of(found.flat_map(|found| &found.keys), &self.config);
         log_difference(&self.ring, &ring);
         self.ring = Arc::new(ring);
     }
@@ -259,6 +296,13 @@ impl Found {
         if !key_secret::is_active(&secret.metadata) && name != config.prefix {
             self.inactive.push(name);
             return Ok(());
+        }
+        let annotations = secret.metadata.annotations.as_ref();
+        if annotations
+            .and_then(|a| a.get(RENEW_ANNOTATION))
+            .is_some_and(|value| value == "true")
+        {
+            self.asking.push(name.clone());
         }
         let created = secret.metadata.creation_timestamp.as_ref();
         let created = created.map(|time| time.0);

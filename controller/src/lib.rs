@@ -21,6 +21,7 @@
 //! | [`ports`] | which of them are open, and served |
 //! | [`metrics`] | every metric name and label |
 //! | [`log`] | log lines |
+//! | [`hardening`] | memory that is neither dumped nor swapped |
 //! | [`folder`], [`poll`] | files that cannot lead elsewhere; which of them changed |
 //! | [`pool`] | a bounded pool for work that blocks |
 
@@ -30,6 +31,7 @@ pub mod cluster_keys;
 pub mod decide;
 pub mod drift;
 pub mod folder;
+pub mod hardening;
 pub mod http;
 pub mod key_renewal;
 pub mod key_store;

@@ -1,5 +1,6 @@
 //! Wiring and exit code.
 
+use std::alloc::System;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
@@ -7,13 +8,19 @@ use std::time::Duration;
 
 use controller::args::{ClusterConfig, Config, Place, Stop};
 use controller::cluster::{self, Cluster};
-use controller::log;
 use controller::ports::{Authorised, PortError, Server};
 use controller::rounds::{self, Rounds};
+use controller::{hardening, log};
 use jiff::Timestamp;
 use shared::error_chain;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
+use zeroizing_alloc::ZeroAlloc;
+
+/// Wipes whatever is freed, because values pass through buffers that are not ours: those of TLS, HTTP
+/// and JSON.
+#[global_allocator]
+static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 /// Why the controller did not run to its end.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +66,8 @@ fn run(config: &Config) -> ExitCode {
     for warning in &config.warnings {
         warn!("{warning}");
     }
+    let hardening = hardening::protect();
+    debug!(?hardening, "Memory");
     let done = tokio::runtime::Runtime::new()
         .map_err(Failure::from)
         .and_then(|runtime| runtime.block_on(serve(config)));

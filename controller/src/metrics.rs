@@ -14,7 +14,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 use shared::key::Validity;
-use shared::key_ring::KeyRing;
+use shared::key_ring::{KeyRing, NoSealingKey};
 
 use crate::store::ObjectId;
 
@@ -80,6 +80,7 @@ pub struct Metrics {
     key_operations: IntCounter,
     newest_key_age: IntGauge,
     keys: IntGaugeVec,
+    held_back: IntGaugeVec,
     objects: IntGaugeVec,
     /// Without the names of objects.
     omits_names: bool,
@@ -159,6 +160,12 @@ impl Metrics {
                 "keys",
                 "Keys by state: valid, expired, not_yet_valid, unusable.",
                 &["state"],
+            )?,
+            held_back: gauges(
+                &registry,
+                "keys_held_back",
+                "Keys that open and may not seal, by reason: not_backed_up, compromised.",
+                &["reason"],
             )?,
             objects: gauges(
                 &registry,
@@ -303,7 +310,7 @@ impl Metrics {
         let known = self.known();
         let newest = known
             .ring
-            .newest()
+            .last_made()
             .map(|key| now.duration_since(key.order_time()).as_secs());
         self.newest_key_age.set(newest.unwrap_or(-1));
         for (state, validity) in [
@@ -318,6 +325,16 @@ impl Metrics {
         self.keys
             .with_label_values(&["unusable"])
             .set(whole(known.unusable_keys));
+        for (reason, hindrance) in [
+            ("not_backed_up", NoSealingKey::NotBackedUp),
+            ("compromised", NoSealingKey::Compromised),
+        ] {
+            let keys = known.ring.keys().iter();
+            let count = keys.filter(|key| known.ring.hindrance(key) == Some(hindrance));
+            self.held_back
+                .with_label_values(&[reason])
+                .set(whole(count.count()));
+        }
         for (synced, wanted) in [("True", true), ("False", false)] {
             let count = known
                 .objects

@@ -141,6 +141,9 @@ impl Rounds {
         if changed == Ok(true) {
             self.use_ring(now);
         }
+        if lock(&self.keys).asks_for_key() {
+            self.renewal.ask();
+        }
         if let Some(new) = self.renewal.turn(self.newest(), now).await {
             self.keep(new, now).await;
         }
@@ -172,7 +175,10 @@ impl Rounds {
     }
 
     fn newest(&self) -> Option<Timestamp> {
-        lock(&self.keys).ring().newest().map(|key| key.order_time())
+        lock(&self.keys)
+            .ring()
+            .last_made()
+            .map(|key| key.order_time())
     }
 
     fn use_ring(&mut self, now: Timestamp) {

@@ -10,6 +10,7 @@ mod support;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 use shared::key::KeyPair;
 use shared::key_ring::{KeyRing, RingKey};
@@ -23,6 +24,8 @@ use shared::secret::Secret;
 use shared::unseal::check;
 use support::KEYS;
 use support::server::{Server, server};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 const CANARY: &str = "canary-7d1e";
 const OK: &str = "HTTP/1.1 200 OK";
@@ -125,7 +128,7 @@ async fn r1_r3_r4_r5_rotate_gives_the_same_object_for_the_newest_key() {
         (&old.metadata, &old.spec.template)
     );
     assert_ne!(new.spec.encrypted_data, old.spec.encrypted_data);
-    let only_new = KeyRing::new([ring(2).newest().unwrap().clone()]);
+    let only_new = KeyRing::new([ring(2).sealing().unwrap().clone()]);
     check(&new, &only_new, true).unwrap();
 
     let (_, _, again) = post(&server, "/v1/rotate", body.as_bytes()).await;
@@ -250,6 +253,62 @@ async fn s4_bodies_items_and_rates_have_bounds() {
         limited >= 2,
         "{limited} of 6 requests of one caller were refused"
     );
+}
+
+/// A connection that has announced a body and does not send it.
+async fn slow_body(server: &Server, caller: usize) -> TcpStream {
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let head = format!(
+        "POST /v1/verify HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: slow-{caller}\r\nContent-Length: 9\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream
+}
+
+#[tokio::test]
+async fn s4_a_crowd_of_slow_bodies_is_sent_away_and_keeps_nobody_from_the_certificate() {
+    const ROOM: usize = 512;
+    allow_many_files();
+    let server = with_ring(1).await;
+    let mut crowd = Vec::new();
+    for caller in 0..ROOM {
+        crowd.push(slow_body(&server, caller).await);
+    }
+    let mut late = slow_body(&server, ROOM).await;
+    let mut start = [0; 12];
+    late.read_exact(&mut start).await.unwrap();
+    assert_eq!(&start, b"HTTP/1.1 429");
+    let (status, _, _) = server.ask("GET", "/v1/cert.pem").await;
+    assert_eq!(status, OK);
+    drop(crowd);
+    let text = sealed(Scope::Strict).to_document().to_string();
+    let (status, _, _) = post(&server, "/v1/verify", text.as_bytes()).await;
+    assert_eq!(status, OK, "there is room again");
+}
+
+#[tokio::test]
+async fn s4_a_flood_of_silent_connections_keeps_no_probe_out_for_long() {
+    const MORE_THAN_ARE_SERVED: usize = 2010;
+    allow_many_files();
+    let server = server(Duration::from_millis(200)).await;
+    let mut flood = Vec::new();
+    for _ in 0..MORE_THAN_ARE_SERVED {
+        flood.push(TcpStream::connect(server.address).await.unwrap());
+    }
+    let probe = server.ask("GET", "/healthz");
+    let answered = tokio::time::timeout(Duration::from_mins(1), probe).await;
+    assert_eq!(answered.unwrap().2, "ok\n");
+}
+
+/// Both ends of the connections are ours.
+fn allow_many_files() {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let current = maximum.map_or(16_384, |maximum| maximum.min(16_384));
+    let limit = Rlimit {
+        current: Some(current),
+        maximum,
+    };
+    setrlimit(Resource::Nofile, limit).unwrap();
 }
 
 #[tokio::test]

@@ -4,7 +4,6 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use tempfile::NamedTempFile;
 use zeroize::Zeroizing;
 
 /// A file could not be read or written. The cause is the system's.
@@ -89,7 +88,10 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
             .parent()
             .filter(|folder| !folder.as_os_str().is_empty());
         // The kind alone: the text of the error names the temporary file.
-        let mut file = NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))
+        let mut file = tempfile::Builder::new()
+            .prefix(&format!("{LEFTOVER}{}-", std::process::id()))
+            .suffix(".tmp")
+            .tempfile_in(folder.unwrap_or(Path::new(".")))
             .map_err(|error| io::Error::from(error.kind()))?;
         // A temporary file begins with mode 0600, which a new file keeps.
         if let Ok(existing) = fs::metadata(&path) {
@@ -100,6 +102,38 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
         file.persist(&path).map(drop).map_err(|error| error.error)
     };
     write().map_err(|source| FileError::new("cannot write", path, source))
+}
+
+/// Temporary files are called this, the number of the process, and something random.
+const LEFTOVER: &str = ".seal-";
+
+/// Removes from a folder the temporary files of runs that were killed while they replaced a file. What
+/// cannot be removed stays; whose process may still run, too.
+pub fn remove_leftovers(folder: &Path) {
+    let folder = if folder.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        folder
+    };
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.ends_with(".tmp") && process_of(&name, LEFTOVER).is_some_and(has_ended) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// The number of the process in a name that begins so.
+pub(crate) fn process_of(name: &str, prefix: &str) -> Option<u32> {
+    let (process, _) = name.strip_prefix(prefix)?.split_once('-')?;
+    process.parse().ok()
+}
+
+/// Where nobody can say, none has.
+pub(crate) fn has_ended(process: u32) -> bool {
+    let processes = Path::new("/proc");
+    processes.join("self").exists() && !processes.join(process.to_string()).exists()
 }
 
 #[cfg(test)]
@@ -145,6 +179,20 @@ mod tests {
         assert!(replace(folder.path(), b"x").is_err());
         assert!(replace(&folder.path().join("no/where"), b"x").is_err());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_a_killed_run_left_goes_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let running = format!(".seal-{}-x.tmp", std::process::id());
+        // Beyond the largest number that Linux gives to a process.
+        for name in [".seal-4194305-x.tmp", &running, ".seal-x.tmp", "a.yaml"] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        remove_leftovers(folder.path());
+        let left = fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(left, 3);
+        assert!(!folder.path().join(".seal-4194305-x.tmp").exists());
     }
 
     #[test]

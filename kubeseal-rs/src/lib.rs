@@ -10,11 +10,12 @@
 //! | [`rules`] | `.seal.yaml`: how files on some path are sealed |
 //! | [`certificate`] | where the certificate comes from: file or URL |
 //! | [`cluster`] | the controller, through the API server |
+//! | [`keys`] | key Secrets: read, marked, archived, put back; and what needs them |
 //! | [`kubeconfig`] | the namespace of the current context, without a Kubernetes client |
 //! | [`git`], [`programs`] | the work tree around a file; other people's programs |
 //! | [`files`] | stdin and files in; files out, all or nothing |
 //! | [`surroundings`] | clock, environment and terminal, in one place |
-//! | [`report`] | error chain, hints, exit code |
+//! | [`report`], [`progress`] | error chain, hints, exit code; how far a long run is |
 
 pub mod certificate;
 pub mod cluster;
@@ -22,9 +23,12 @@ pub mod command;
 pub mod dotenv;
 pub mod files;
 pub mod git;
+pub mod keys;
 pub mod kubeconfig;
 pub mod kubeseal_args;
+pub mod pages;
 pub mod programs;
+pub mod progress;
 pub mod recipe;
 pub mod report;
 pub mod rules;

@@ -18,6 +18,8 @@ use crate::scope::Label;
 
 /// Bytes of a session key that we make. Opening takes any AES key size, as the peer does.
 const SESSION_KEY_LEN: usize = 32;
+/// Stands in for a session key that could not be had.
+const NO_SESSION: [u8; SESSION_KEY_LEN] = [0; SESSION_KEY_LEN];
 /// Bytes of the length field in front.
 const LENGTH_LEN: usize = 2;
 
@@ -67,20 +69,55 @@ pub fn seal(
 
 /// Opens one value with one key.
 ///
+/// For a value of valid structure a failure costs the same whatever it was: where OAEP yields no
+/// session key, the value is decrypted with a key that is none, so that time does not tell who knows
+/// a session key's block from who made one up.
+///
 /// # Errors
 ///
 /// [`OpenError`] whatever went wrong.
 pub fn open(key: &PrivateKey, label: &Label, sealed: &[u8]) -> Result<Plain, OpenError> {
     let (wrapped, encrypted) = split(sealed).ok_or(OpenError)?;
-    let session = key.decrypt(label, wrapped).ok_or(OpenError)?;
-    let aead = session_key(session.expose()).ok_or(OpenError)?;
+    let session = key.decrypt(label, wrapped);
+    let session = session.and_then(|session| session_key(session.expose()));
+    let was_had = session.is_some();
+    let aead = session
+        .or_else(|| session_key(&NO_SESSION))
+        .ok_or(OpenError)?;
     let mut value = Zeroizing::new(encrypted.to_vec());
     let len = aead
         .open_in_place(zero_nonce(), Aad::empty(), &mut value)
         .map_err(|_| OpenError)?
         .len();
+    if !was_had {
+        return Err(OpenError);
+    }
     value.truncate(len);
     Ok(Plain::from(std::mem::take(&mut *value)))
+}
+
+/// What a key finds in a value. For people who hold the private key and look for what is wrong: never
+/// to be told to anybody else, since the difference between the last two is what an attacker asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finding {
+    /// It opens.
+    Opens,
+    /// It was sealed for this key and label, and what follows the session key was changed since.
+    Damaged,
+    /// It was sealed for another key or label, or its beginning was changed.
+    Closed,
+}
+
+/// Looks at one value with one key, more closely than [`open`] tells.
+pub fn examine(key: &PrivateKey, label: &Label, sealed: &[u8]) -> Finding {
+    if open(key, label, sealed).is_ok() {
+        return Finding::Opens;
+    }
+    let session = split(sealed).and_then(|(wrapped, _)| key.decrypt(label, wrapped));
+    match session.and_then(|session| session_key(session.expose())) {
+        Some(_) => Finding::Damaged,
+        None => Finding::Closed,
+    }
 }
 
 /// Bytes of the RSA block that a sealed value announces, which is the modulus length of the key
@@ -170,6 +207,20 @@ mod tests {
             let label = Scope::Strict.label("ns", "n");
             prop_assert_eq!(open(test_key().private(), &label, &bytes), Err(OpenError));
         }
+    }
+
+    /// Whoever knows the key that stands in must not get anything opened with it.
+    #[test]
+    fn refuses_a_value_that_was_sealed_with_no_session_key() {
+        let label = Scope::Strict.label("ns", "n");
+        let mut value = b"forged".to_vec();
+        let tag = session_key(&NO_SESSION)
+            .unwrap()
+            .seal_in_place_separate_tag(zero_nonce(), Aad::empty(), &mut value)
+            .unwrap();
+        let forged = [&[1, 0][..], &[7; 256], &value, tag.as_ref()].concat();
+        let got = open(test_key().private(), &label, &forged);
+        assert_eq!(got, Err(OpenError));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Ordered keys: the newest seals, any opens.
+//! Ordered keys: the newest that may seals, any opens.
 
 use std::sync::Arc;
 
@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use crate::envelope;
 use crate::key::{Certificate, Fingerprint, KeyPair, PrivateKey};
+use crate::key_marks::Marks;
 use crate::plain::Plain;
 use crate::scope::Label;
 
@@ -16,6 +17,7 @@ pub struct RingKey {
     order_time: Timestamp,
     private: PrivateKey,
     certificate: Option<Certificate>,
+    marks: Marks,
 }
 
 impl RingKey {
@@ -27,7 +29,15 @@ impl RingKey {
             order_time,
             private,
             certificate: Some(certificate),
+            marks: Marks::default(),
         }
+    }
+
+    /// With what is noted on its Secret.
+    #[must_use]
+    pub fn with_marks(mut self, marks: Marks) -> Self {
+        self.marks = marks;
+        self
     }
 
     /// A key without certificate, out of a backup: it opens and never seals.
@@ -37,6 +47,7 @@ impl RingKey {
             order_time: Timestamp::MIN,
             private,
             certificate: None,
+            marks: Marks::default(),
         }
     }
 
@@ -59,12 +70,41 @@ impl RingKey {
     pub fn certificate(&self) -> Option<&Certificate> {
         self.certificate.as_ref()
     }
+
+    /// What is noted on its Secret.
+    pub fn marks(&self) -> Marks {
+        self.marks
+    }
+
+    /// The private key.
+    pub(crate) fn private(&self) -> &PrivateKey {
+        &self.private
+    }
 }
 
 /// An immutable set of keys, newest first. A change of keys makes a new ring.
 #[derive(Debug, Clone, Default)]
 pub struct KeyRing {
     keys: Vec<Arc<RingKey>>,
+    requires_backup: bool,
+}
+
+/// No key may seal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoSealingKey {
+    /// The ring is empty, or no key of it has a certificate.
+    #[error("there is no certificate to seal for")]
+    NoKey,
+    /// None of those that could is backed up, and that is wanted first.
+    #[error(
+        "no key is backed up yet, and here a key seals only once it is; back the keys up with `seal keys backup`"
+    )]
+    NotBackedUp,
+    /// Others may know every one of them.
+    #[error(
+        "every key is marked as compromised, and such a key never seals; ask for a new one with `seal keys rotate`"
+    )]
+    Compromised,
 }
 
 /// No key of the ring opens the value. Does not say how close it was.
@@ -87,7 +127,17 @@ impl KeyRing {
             }
         }
         keys.sort_by_key(|key| std::cmp::Reverse(key.order_time));
-        Self { keys }
+        Self {
+            keys,
+            requires_backup: false,
+        }
+    }
+
+    /// The same ring, in which a key seals only once it is marked as backed up, if that is required.
+    #[must_use]
+    pub fn requiring_backup(mut self, is_required: bool) -> Self {
+        self.requires_backup = is_required;
+        self
     }
 
     /// The keys, newest first.
@@ -95,8 +145,42 @@ impl KeyRing {
         &self.keys
     }
 
-    /// The key that seals.
-    pub fn newest(&self) -> Option<&Arc<RingKey>> {
+    /// The key that seals: the newest one that may. A compromised key never may.
+    ///
+    /// # Errors
+    ///
+    /// Why none may.
+    pub fn sealing(&self) -> Result<&Arc<RingKey>, NoSealingKey> {
+        let mut why = NoSealingKey::NoKey;
+        for key in self.keys.iter().filter(|key| key.certificate.is_some()) {
+            match self.hindrance(key) {
+                None => return Ok(key),
+                // What one can do something about is said first.
+                Some(found) if why != NoSealingKey::NotBackedUp => why = found,
+                Some(_) => {}
+            }
+        }
+        Err(why)
+    }
+
+    /// May this key seal?
+    pub fn may_seal(&self, key: &RingKey) -> bool {
+        self.hindrance(key).is_none()
+    }
+
+    /// What keeps a key from sealing.
+    pub fn hindrance(&self, key: &RingKey) -> Option<NoSealingKey> {
+        if key.marks.is_compromised {
+            Some(NoSealingKey::Compromised)
+        } else if self.requires_backup && key.marks.backed_up.is_none() {
+            Some(NoSealingKey::NotBackedUp)
+        } else {
+            None
+        }
+    }
+
+    /// The key that was made last, whether or not it may seal.
+    pub fn last_made(&self) -> Option<&Arc<RingKey>> {
         self.keys.first()
     }
 
@@ -105,10 +189,18 @@ impl KeyRing {
         self.keys.is_empty()
     }
 
-    /// Do both rings hold the same keys in the same order, under the same names?
+    /// Do both rings hold the same keys in the same order, under the same names and with the same
+    /// marks?
     pub fn same_keys(&self, other: &Self) -> bool {
-        let facts = |ring: &Self| -> Vec<(String, Timestamp, Fingerprint)> {
-            let fact = |k: &Arc<RingKey>| (k.name.clone(), k.order_time, k.fingerprint().clone());
+        let facts = |ring: &Self| -> Vec<(String, Timestamp, Fingerprint, Marks)> {
+            let fact = |k: &Arc<RingKey>| {
+                (
+                    k.name.clone(),
+                    k.order_time,
+                    k.fingerprint().clone(),
+                    k.marks,
+                )
+            };
             ring.keys.iter().map(fact).collect()
         };
         facts(self) == facts(other)
@@ -169,13 +261,66 @@ mod tests {
         let (old, new, tie) = (key("old", 1), key("new", 2), key("tie", 2));
         let newest = |keys: &[&Arc<RingKey>]| {
             let ring = KeyRing::new(keys.iter().map(|k| Arc::clone(k)));
-            ring.newest().unwrap().name().to_owned()
+            ring.sealing().unwrap().name().to_owned()
         };
         assert_eq!(newest(&[&old, &new]), "new");
         assert_eq!(newest(&[&new, &old]), "new");
         assert_eq!(newest(&[&new, &tie]), "new");
         assert_eq!(newest(&[&tie, &new]), "tie");
-        assert!(KeyRing::default().newest().is_none());
+        assert!(KeyRing::default().sealing().is_err());
+        assert!(KeyRing::default().last_made().is_none());
+    }
+
+    #[test]
+    fn a_key_seals_only_if_nothing_is_against_it() {
+        use NoSealingKey::{Compromised, NoKey, NotBackedUp};
+        let marked = |second, backed_up: bool, is_compromised| {
+            let backed_up = backed_up.then_some(Timestamp::UNIX_EPOCH);
+            let pair = new_test_key(second).pair;
+            let order_time = Timestamp::from_second(second).unwrap();
+            let key = RingKey::new(second.to_string(), order_time, pair);
+            Arc::new(key.with_marks(Marks {
+                backed_up,
+                is_compromised,
+            }))
+        };
+        let [plain1, plain2] = [1, 2].map(|n| marked(n, false, false));
+        let saved1 = marked(1, true, false);
+        let known3 = marked(3, true, true);
+        for (why, keys, requires_backup, want) in [
+            ("nothing", vec![], true, Err(NoKey)),
+            ("the newest", vec![&plain1, &plain2], false, Ok("2")),
+            (
+                "not backed up",
+                vec![&plain1, &plain2],
+                true,
+                Err(NotBackedUp),
+            ),
+            (
+                "the previous one serves until then",
+                vec![&saved1, &plain2],
+                true,
+                Ok("1"),
+            ),
+            (
+                "compromised, backup required",
+                vec![&saved1, &known3],
+                true,
+                Ok("1"),
+            ),
+            (
+                "compromised, no backup required",
+                vec![&plain1, &known3],
+                false,
+                Ok("1"),
+            ),
+            ("compromised alone", vec![&known3], false, Err(Compromised)),
+            ("either way", vec![&plain1, &known3], true, Err(NotBackedUp)),
+        ] {
+            let ring = KeyRing::new(keys.into_iter().map(Arc::clone));
+            let ring = ring.requiring_backup(requires_backup);
+            assert_eq!(ring.sealing().map(|key| key.name()), want, "{why}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use crate::key::{
     Certificate, CertificateError, KeyPair, MismatchedPair, NewKey, PrivateKey, PrivateKeyError,
 };
+use crate::key_marks::Marks;
 use crate::key_ring::RingKey;
 use crate::plain::Plain;
 use crate::resource::{KEY_ACTIVE, KEY_LABEL, time};
@@ -65,11 +66,9 @@ pub fn parse(secret: &Secret, priority: OrderPriority) -> Result<RingKey, KeySec
     let certificate = Certificate::from_pem(item(secret, CERTIFICATE_ITEM)?.expose())?;
     let pair = KeyPair::new(private, certificate)?;
     let name = secret.metadata.name.clone().unwrap_or_default();
-    Ok(RingKey::new(
-        name,
-        order_time(secret, &pair, priority),
-        pair,
-    ))
+    let marks = Marks::read(&secret.metadata, pair.fingerprint());
+    let key = RingKey::new(name, order_time(secret, &pair, priority), pair);
+    Ok(key.with_marks(marks))
 }
 
 fn item<'a>(secret: &'a Secret, key: &'static str) -> Result<&'a Plain, KeySecretError> {

@@ -12,30 +12,36 @@
 //! | [`envelope`] | the ciphertext bytes of one value, in and out |
 //! | [`key`] | one RSA key and its certificate: make, parse, PEM, fingerprint, validity |
 //! | [`key_secret`] | a key and certificate as the Secret that stores them |
-//! | [`key_ring`] | ordered keys: the newest seals, any opens |
+//! | [`key_marks`] | what is noted on a key: backed up, compromised; its state |
+//! | [`key_ring`] | ordered keys: the newest that may seals, any opens |
 //! | [`renewal`] | newest key + policy + now → due, or when next |
 //! | [`resource`] | SealedSecret on the wire; every annotation and label name |
 //! | [`hints`] | which certificate sealed each item: advice in an annotation |
 //! | [`secret`] | a Secret with its plain values |
 //! | [`manifest`] | YAML/JSON bytes ↔ documents |
+//! | [`sealed_file`] | the SealedSecrets of a file; edits of their items |
 //! | [`seal`] | Secret + certificate + scope → SealedSecret |
 //! | [`reseal`] | SealedSecret → the same for the newest key |
 //! | [`unseal`] | SealedSecret + ring → Secret, with an error per item |
+//! | [`needs`] | SealedSecret + keys → which key each item needs, and why one does not open |
 //! | [`plain`], [`base64`] | bytes that wipe themselves; the peer's base64 |
 
 pub mod base64;
 pub mod envelope;
 pub mod hints;
 pub mod key;
+pub mod key_marks;
 pub mod key_ring;
 pub mod key_secret;
 pub mod manifest;
+pub mod needs;
 pub mod plain;
 pub mod renewal;
 pub mod reseal;
 pub mod resource;
 pub mod scope;
 pub mod seal;
+pub mod sealed_file;
 pub mod secret;
 pub mod unseal;
 

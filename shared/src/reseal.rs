@@ -1,13 +1,16 @@
 //! SealedSecret + ring → the same SealedSecret for the newest key.
 
+use std::collections::BTreeMap;
+
 use rand::CryptoRng;
 
-use crate::key::PublicKey;
-use crate::key_ring::KeyRing;
+use crate::key::{Fingerprint, PublicKey};
+use crate::key_ring::{KeyRing, NoSealingKey};
 use crate::plain::Plain;
 use crate::resource::SealedSecret;
+use crate::scope::Label;
 use crate::seal::{SealError, seal};
-use crate::unseal::{self, Contents, UnsealError};
+use crate::unseal::{self, Contents, ItemError, ItemErrors, ItemProblem, UnsealError};
 use crate::{base64, envelope, hints};
 
 /// A SealedSecret that every key but the newest may be lost for.
@@ -26,9 +29,9 @@ pub enum ResealError {
     /// It does not open.
     #[error(transparent)]
     Unseal(#[from] UnsealError),
-    /// The ring is empty, or its newest key has no certificate.
-    #[error("there is no certificate to seal for")]
-    NoCertificate,
+    /// No key of the ring may seal.
+    #[error(transparent)]
+    NoCertificate(#[from] NoSealingKey),
     /// It opens and cannot be sealed.
     #[error(transparent)]
     Seal(#[from] SealError),
@@ -48,8 +51,8 @@ pub fn reseal(
     accept_legacy: bool,
     random: &mut impl CryptoRng,
 ) -> Result<Resealed, ResealError> {
-    let newest = ring.newest().ok_or(ResealError::NoCertificate)?;
-    let certificate = newest.certificate().ok_or(ResealError::NoCertificate)?;
+    let newest = ring.sealing()?;
+    let certificate = newest.certificate().ok_or(NoSealingKey::NoKey)?;
     let mut resealed = Resealed {
         sealed: SealedSecret {
             metadata: unseal::secret_metadata(&sealed.metadata),
@@ -89,6 +92,94 @@ pub fn reseal(
     Ok(resealed)
 }
 
+/// What of one object is not sealed for a key yet, sealed for it.
+#[derive(Debug, Default)]
+pub struct NewTexts {
+    /// New texts of items, in base64.
+    pub items: BTreeMap<String, String>,
+    /// New text of the deprecated `spec.data`.
+    pub data: Option<String>,
+    /// The key that opened the last value: the one to try first on the next object, which was
+    /// probably sealed at about the same time.
+    pub last: Option<Fingerprint>,
+    /// The keys that values were sealed for, with the number of values.
+    pub from: BTreeMap<Fingerprint, usize>,
+    /// Items that no key of the ring opens, while their hints say that they are for the new key
+    /// already: its private key may not be there.
+    pub believed: Vec<String>,
+}
+
+/// Seals for a key what is not sealed for it yet, as it stands: the deprecated `spec.data` keeps its
+/// form. The ring need not hold the key; keys are tried in the ring's order, but those that hints name,
+/// and then `first`, come before.
+///
+/// # Errors
+///
+/// [`ResealError`], with every item that does not open.
+pub fn new_texts(
+    sealed: &SealedSecret,
+    ring: &KeyRing,
+    key: &PublicKey,
+    first: Option<&Fingerprint>,
+    random: &mut impl CryptoRng,
+) -> Result<NewTexts, ResealError> {
+    let label = unseal::label(sealed);
+    let hints = hints::read(sealed.metadata.annotations.as_ref());
+    let mut new = NewTexts {
+        last: first.cloned(),
+        ..NewTexts::default()
+    };
+    let mut errors = Vec::new();
+    for (item, text) in &sealed.spec.encrypted_data {
+        let hint = hints.get(item);
+        let try_first = hint.or(new.last.as_ref());
+        match unseal::open_item(text, ring, &label, try_first) {
+            Ok((plain, by)) => {
+                if let Some(text) = new.reseal(&plain, by, key, &label, random)? {
+                    new.items.insert(item.clone(), text);
+                }
+            }
+            Err(ItemProblem::NoKey(_)) if hint == Some(key.fingerprint()) => {
+                new.believed.push(item.clone());
+            }
+            Err(problem) => errors.push(ItemError {
+                key: item.clone(),
+                problem,
+            }),
+        }
+    }
+    if !errors.is_empty() {
+        return Err(UnsealError::from(ItemErrors(errors)).into());
+    }
+    if let Some(data) = &sealed.spec.data {
+        let bytes = base64::decode(data.as_bytes()).map_err(UnsealError::from)?;
+        let opened = ring.open(&label, &bytes, new.last.as_ref());
+        let (plain, by) = opened.map_err(UnsealError::from)?;
+        let by = by.fingerprint().clone();
+        new.data = new.reseal(&plain, by, key, &label, random)?;
+    }
+    Ok(new)
+}
+
+impl NewTexts {
+    fn reseal(
+        &mut self,
+        plain: &Plain,
+        by: Fingerprint,
+        key: &PublicKey,
+        label: &Label,
+        random: &mut impl CryptoRng,
+    ) -> Result<Option<String>, SealError> {
+        self.last = Some(by.clone());
+        if by == *key.fingerprint() {
+            return Ok(None);
+        }
+        *self.from.entry(by).or_default() += 1;
+        let sealed = envelope::seal(key, label, plain.expose(), random)?;
+        Ok(Some(base64::encode(&sealed)))
+    }
+}
+
 fn seal_items<'a>(
     sealed: &mut SealedSecret,
     items: impl Iterator<Item = (&'a String, &'a Plain)>,
@@ -116,7 +207,6 @@ fn seal_items<'a>(
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::sync::Arc;
 
     use jiff::Timestamp;
@@ -124,7 +214,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::key::{Fingerprint, new_test_key};
+    use crate::key::new_test_key;
     use crate::key_ring::RingKey;
     use crate::scope::Scope;
     use crate::secret::Secret;
@@ -146,7 +236,7 @@ mod tests {
         scope.annotate(secret.metadata.annotations.get_or_insert_default());
         secret.data.insert("a".into(), Plain::from("1".to_owned()));
         secret.data.insert("b".into(), Plain::from("2".to_owned()));
-        let key = ring.newest().unwrap().certificate().unwrap().public_key();
+        let key = ring.sealing().unwrap().certificate().unwrap().public_key();
         seal(&secret, key, &mut StdRng::seed_from_u64(1)).unwrap()
     }
 
@@ -190,7 +280,7 @@ mod tests {
             assert_eq!(first.sealed.metadata.uid, None);
             let mut plain = first.sealed.clone();
             plain.spec.template.data = None;
-            let newest = both.newest().unwrap().fingerprint();
+            let newest = both.sealing().unwrap().fingerprint();
             assert!(values(&plain, &both).values().all(|by| by == newest));
 
             let again = resealed(&first.sealed, &both).unwrap();
@@ -226,12 +316,42 @@ mod tests {
     fn key_hints_follow_the_items() {
         let (old, both) = rings();
         let mut sealed = sealed_for(&old, Scope::Strict);
-        let fingerprint = |ring: &KeyRing| ring.newest().unwrap().fingerprint().clone();
+        let fingerprint = |ring: &KeyRing| ring.sealing().unwrap().fingerprint().clone();
         let hints = [("a".to_owned(), fingerprint(&old))].into();
         hints::annotate(sealed.metadata.annotations.get_or_insert_default(), &hints);
         let resealed = resealed(&sealed, &both).unwrap().sealed;
         let hints = hints::read(resealed.metadata.annotations.as_ref());
         assert_eq!(hints, [("a".to_owned(), fingerprint(&both))].into());
+    }
+
+    #[test]
+    fn new_texts_are_for_a_key_that_need_not_be_there() {
+        let (old, both) = rings();
+        let newest = both.newest().unwrap();
+        let key = newest.certificate().unwrap().public_key();
+        let mut rng = StdRng::seed_from_u64(5);
+        let mut sealed = sealed_for(&old, Scope::NamespaceWide);
+        let new = new_texts(&sealed, &old, key, None, &mut rng).unwrap();
+        assert_eq!(new.from, [(old.keys()[0].fingerprint().clone(), 2)].into());
+        sealed.spec.encrypted_data.extend(new.items);
+        assert!(
+            values(&sealed, &both)
+                .values()
+                .all(|by| by == newest.fingerprint())
+        );
+
+        let again = new_texts(&sealed, &both, key, None, &mut rng).unwrap();
+        assert_eq!((again.items.len(), again.from.len()), (0, 0));
+
+        // Without the newest private key, only a hint tells what is done already.
+        assert!(new_texts(&sealed, &old, key, None, &mut rng).is_err());
+        let hints = ["a", "b"].map(|item| (item.to_owned(), newest.fingerprint().clone()));
+        hints::annotate(
+            sealed.metadata.annotations.get_or_insert_default(),
+            &hints.into(),
+        );
+        let believed = new_texts(&sealed, &old, key, None, &mut rng).unwrap();
+        assert_eq!((believed.items.len(), believed.believed.len()), (0, 2));
     }
 
     #[test]
@@ -243,7 +363,7 @@ mod tests {
             "data": { "a": "MQ==", "b": "Mg==" },
         });
         let mut sealed = sealed_for(&old, Scope::Strict);
-        let key = old.newest().unwrap().certificate().unwrap().public_key();
+        let key = old.sealing().unwrap().certificate().unwrap().public_key();
         let (label, mut rng) = (unseal::label(&sealed), StdRng::seed_from_u64(4));
         let value = envelope::seal(key, &label, whole.to_string().as_bytes(), &mut rng).unwrap();
         sealed.spec.encrypted_data.clear();

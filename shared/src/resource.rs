@@ -21,6 +21,14 @@ pub const SKIP_OWNER_ANNOTATION: &str = "sealedsecrets.bitnami.com/skip-set-owne
 pub const KEY_LABEL: &str = "sealedsecrets.bitnami.com/sealed-secrets-key";
 /// Value of [`KEY_LABEL`] of a key in use.
 pub const KEY_ACTIVE: &str = "active";
+/// Value of [`KEY_LABEL`] of a key that was taken out because nothing needs it any more.
+pub const KEY_RETIRED: &str = "retired";
+/// Value of [`KEY_LABEL`] of a key that was taken out because others may know it. The peer's word.
+pub const KEY_COMPROMISED: &str = "compromised";
+/// On a key Secret: which key was backed up and when. See [`crate::key_marks`].
+pub const BACKED_UP_ANNOTATION: &str = "sealedsecrets.bitnami.com/backed-up";
+/// On a key Secret: since when others may know the key. It opens and never seals again.
+pub const COMPROMISED_ANNOTATION: &str = "sealedsecrets.bitnami.com/compromised";
 /// On the newest key Secret, with the value `true`: a key is made to follow it.
 pub const RENEW_ANNOTATION: &str = "sealedsecrets.bitnami.com/renew";
 /// On a SealedSecret: which certificate each item was sealed with. See [`crate::hints`].

@@ -263,7 +263,7 @@ fn open_items(
     }
 }
 
-fn open_item(
+pub(crate) fn open_item(
     text: &str,
     ring: &KeyRing,
     label: &Label,
@@ -359,7 +359,7 @@ mod tests {
 
     fn sealed_value(ring: &KeyRing, plain: &[u8]) -> String {
         let label = Scope::Strict.label("ns", "n");
-        let key = ring.newest().unwrap().certificate().unwrap().public_key();
+        let key = ring.sealing().unwrap().certificate().unwrap().public_key();
         base64::encode(&envelope::seal(key, &label, plain, &mut StdRng::seed_from_u64(5)).unwrap())
     }
 
@@ -391,7 +391,7 @@ mod tests {
         assert_eq!(unsealed.secret.data["b"].expose(), b"");
         assert_eq!(
             &unsealed.sealed_by["b"],
-            ring.newest().unwrap().fingerprint()
+            ring.sealing().unwrap().fingerprint()
         );
     }
 
@@ -405,7 +405,7 @@ mod tests {
         let unsealed = open(&sealed, &ring).unwrap();
         assert_eq!(
             &unsealed.sealed_by["a"],
-            ring.newest().unwrap().fingerprint()
+            ring.sealing().unwrap().fingerprint()
         );
     }
 

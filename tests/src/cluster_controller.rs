@@ -76,6 +76,11 @@ impl ClusterController {
         port_after(&self.log(), SERVING_AUTHORISED)
     }
 
+    /// Where it serves metrics, on 127.0.0.1.
+    pub fn metrics_port(&self) -> Option<u16> {
+        port_after(&self.log(), SERVING_METRICS)
+    }
+
     /// Head and body of the answer to a GET on the plain port.
     ///
     /// # Panics
@@ -90,7 +95,7 @@ impl ClusterController {
     /// # Panics
     /// If it gets nothing.
     pub async fn scrape(&self) -> String {
-        let port = port_after(&self.log(), SERVING_METRICS).expect("it serves metrics");
+        let port = self.metrics_port().expect("it serves metrics");
         let answer = http::get(port, "/metrics").await.expect("it answers");
         let (head, body) = answer.split_once("\r\n\r\n").expect("HTTP");
         assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
@@ -100,6 +105,11 @@ impl ClusterController {
     /// As [`Logged::memory`].
     pub fn memory(&self) -> usize {
         self.process.memory()
+    }
+
+    /// Its process number.
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// Sends a signal.

@@ -29,6 +29,11 @@ impl DirectoryController {
     /// # Panics
     /// With what it logged, if it ends before that.
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// As [`Self::start`], with more words.
+    pub fn start_with(words: &[&str]) -> Self {
         let scratch = Scratch::new();
         fs::create_dir(scratch.path().join("sealed")).expect("the folder is ours");
         let mut command = guarded::command(binaries::controller());
@@ -39,6 +44,7 @@ impl DirectoryController {
             ])
             .arg("--directory")
             .arg(scratch.path())
+            .args(words)
             .stdout(Stdio::piped());
         let mut process = Guarded::spawn(&mut command).expect("the shell is there");
         let log = process.stdout().expect("it was piped");

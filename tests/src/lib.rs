@@ -7,15 +7,20 @@
     reason = "only tests use this crate, and a test fails by panicking"
 )]
 
+pub mod age;
 pub mod binaries;
 pub mod cluster_controller;
 pub mod control_plane;
+pub mod deployed;
 pub mod directory_controller;
 pub mod go_build;
 pub mod guarded;
 pub mod http;
 pub mod https;
+pub mod lifecycle;
 pub mod logged;
+pub mod memory;
+pub mod operators;
 pub mod patience;
 pub mod peer;
 pub mod pod;
@@ -24,6 +29,7 @@ pub mod scrape;
 pub mod scratch;
 pub mod sealing;
 pub mod sops;
+pub mod timing;
 pub mod verdicts;
 
 mod cache;

@@ -59,6 +59,11 @@ impl Logged {
         kibibytes.parse::<usize>().expect("a number") * 1024
     }
 
+    /// Its process number.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// How it ended, if it did.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.process.ended()

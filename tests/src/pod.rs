@@ -1,7 +1,8 @@
 //! A program that runs as in a Pod.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 
 use crate::control_plane::{ControlPlane, Namespace};
 use crate::guarded;
@@ -13,6 +14,23 @@ use crate::scratch::Scratch;
 const POD: &str = "mount -t tmpfs tmpfs /var/run && mkdir -p /var/run/secrets/kubernetes.io && \
     cp -r \"$1\" /var/run/secrets/kubernetes.io/serviceaccount && shift && exec \"$@\"";
 
+/// The same in a root of its own, which cannot be written to, as a user without rights.
+const POD_IN_ROOT: &str = "root=$2 && mount --bind \"$root\" \"$root\" && \
+    mkdir -p \"$root/var/run\" \"$root/proc\" && \
+    mount -t tmpfs tmpfs \"$root/var/run\" && mount -t tmpfs tmpfs \"$root/tmp\" && mount -t proc proc \"$root/proc\" && \
+    mkdir -p \"$root/var/run/secrets/kubernetes.io\" && \
+    cp -r \"$1\" \"$root/var/run/secrets/kubernetes.io/serviceaccount\" && \
+    chmod -R a+rX \"$root/var/run\" && mount -o remount,bind,ro \"$root\" && shift 2 && \
+    exec chroot --userspec=1001:0 \"$root\" /usr/local/bin/controller \"$@\"";
+
+/// The files that a Pod sees, and the program in them.
+pub enum Root {
+    /// Those of this machine.
+    Ours(PathBuf),
+    /// Those of an image, unpacked here, with its `/usr/local/bin/controller`.
+    Another(PathBuf),
+}
+
 /// A running program with the files and variables of a service account.
 pub struct Pod {
     process: Logged,
@@ -20,16 +38,31 @@ pub struct Pod {
 }
 
 impl Pod {
-    /// Starts it in this namespace. Needs the right to make mount namespaces: that of root, or user
-    /// namespaces.
+    /// Starts it in this namespace, and waits until it says that it serves HTTP.
     ///
     /// # Panics
-    /// With what it printed, if it ends before it serves HTTP.
+    /// With what it printed, if it ends before.
     pub async fn start(
         plane: &ControlPlane,
         namespace: &Namespace<'_>,
         account: &str,
         program: &Path,
+        words: &[&str],
+    ) -> Self {
+        let root = Root::Ours(program.to_owned());
+        let mut pod = Self::spawn(plane, namespace, account, root, words).await;
+        let serves = |log: &str| log.contains("HTTP server serving").then_some(());
+        pod.process.shows("it serves HTTP", serves).await;
+        pod
+    }
+
+    /// Starts it in this namespace. Needs the right to make mount namespaces: that of root, or user
+    /// namespaces.
+    pub async fn spawn(
+        plane: &ControlPlane,
+        namespace: &Namespace<'_>,
+        account: &str,
+        root: Root,
         words: &[&str],
     ) -> Self {
         let files = Scratch::new();
@@ -40,21 +73,23 @@ impl Pod {
         fs::write(folder.join("ca.crt"), plane.authority()).expect("the folder is ours");
         fs::write(folder.join("namespace"), namespace.name()).expect("the folder is ours");
         let (host, port) = plane.address();
+        let (script, path) = match root {
+            Root::Ours(program) => (POD, program),
+            Root::Another(root) => (POD_IN_ROOT, root),
+        };
         let mut command = guarded::command("unshare");
         if !rustix::process::geteuid().is_root() {
             command.args(["--user", "--map-root-user"]);
         }
         command
-            .args(["--mount", "sh", "-c", POD, "sh"])
+            .args(["--mount", "sh", "-c", script, "sh"])
             .arg(&folder)
-            .arg(program)
+            .arg(path)
             .args(words)
             .env("KUBERNETES_SERVICE_HOST", host)
             .env("KUBERNETES_SERVICE_PORT", port)
             .env_remove("POD_NAMESPACE");
-        let mut process = Logged::spawn(&mut command).expect("the shell is there");
-        let serves = |log: &str| log.contains("HTTP server serving").then_some(());
-        process.shows("it serves HTTP", serves).await;
+        let process = Logged::spawn(&mut command).expect("the shell is there");
         Self {
             process,
             _files: files,
@@ -64,6 +99,25 @@ impl Pod {
     /// Everything it has printed so far.
     pub fn log(&self) -> String {
         self.process.log()
+    }
+
+    /// Where it listens, on 127.0.0.1: the peer's controller and ours say it alike.
+    pub fn port(&self) -> Option<u16> {
+        let log = self.log();
+        let line = log
+            .lines()
+            .find(|line| line.contains("HTTP server serving"))?;
+        let (_, address) = line.split_once("addr=")?;
+        let port = address.trim_matches('"').rsplit_once(':')?.1;
+        port.split(|c: char| !c.is_ascii_digit())
+            .next()?
+            .parse()
+            .ok()
+    }
+
+    /// How it ended, if it did.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.process.ended()
     }
 
     /// Asks it to end, and waits.

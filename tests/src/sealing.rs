@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret as ApiSecret;
 use kube::ResourceExt as _;
-use shared::key::{KeySize, KeySpec, NewKey};
+use shared::key::{Certificate, KeyPair, KeySize, KeySpec, NewKey, PrivateKey};
 use shared::key_secret;
 use shared::plain::Plain;
 use shared::resource::SealedSecret;
@@ -28,6 +28,13 @@ fn key(second: i64) -> NewKey {
     };
     let now = Timestamp::from_second(second).unwrap();
     spec.generate(now, &mut rand::rng()).unwrap()
+}
+
+/// Key and certificate once more.
+pub fn copy_of(key: &NewKey) -> KeyPair {
+    let private = PrivateKey::from_pem(key.private_pem.expose()).unwrap();
+    let certificate = Certificate::from_pem(key.pair.certificate().to_pem().as_bytes());
+    KeyPair::new(private, certificate.unwrap()).unwrap()
 }
 
 /// The values of a Secret.

@@ -1,4 +1,4 @@
-//! `deploy/crd.yaml` is what the code says.
+//! `deploy/crd.yaml`, and the chart's copy, are what the code says.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -16,15 +16,16 @@ const HEAD: &str = "\
 
 #[test]
 fn the_definition_to_apply_is_the_one_that_the_code_has() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/crd.yaml");
     let definition = serde_json::to_value(SealedSecret::crd()).unwrap();
     let want = format!("{HEAD}{}", to_yaml(&definition));
-    if env::var_os("SEALED_SECRETS_UPDATE").is_some() {
-        fs::write(&path, &want).unwrap();
+    for name in ["crd.yaml", "helm/sealed-secrets/files/crd.yaml"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../deploy")
+            .join(name);
+        if env::var_os("SEALED_SECRETS_UPDATE").is_some() {
+            fs::write(&path, &want).unwrap();
+        }
+        let found = fs::read_to_string(&path).unwrap_or_default();
+        assert_eq!(found, want, "{name}: see the head of the file");
     }
-    assert_eq!(
-        fs::read_to_string(&path).unwrap_or_default(),
-        want,
-        "see the head of the file"
-    );
 }

@@ -118,6 +118,8 @@ pub struct KeyConfig {
     pub policy: renewal::Policy,
     /// By what keys are ordered.
     pub priority: OrderPriority,
+    /// Does a key seal only once it is marked as backed up?
+    pub requires_backup: bool,
 }
 
 /// There is nothing to run.
@@ -265,6 +267,7 @@ impl<'a> Checks<'a> {
                 cutoff: self.cutoff(),
             },
             priority: self.priority(),
+            requires_backup: self.flags.switch("require-backup"),
         }
     }
 

@@ -74,6 +74,12 @@ const FLAGS: &[Flag] = &[
         "A newest key from before this time is followed by another; like 'Mon, 02 Jan 2006 15:04:05 -0700'.",
     ),
     Flag::new(
+        "require-backup",
+        Kind::Switch,
+        "false",
+        "A key seals only once it is marked as backed up, see `seal keys backup`; the previous one serves until then.",
+    ),
+    Flag::new(
         "accept-deprecated-v1-data",
         Kind::Switch,
         "true",

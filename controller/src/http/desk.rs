@@ -3,17 +3,16 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::Body;
 use axum::http::HeaderValue;
 use axum::response::Response;
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
+use super::bodies::{Bodies, Held};
 use super::rate::{Rate, Standing};
 use super::refused::Refused;
 
-/// A SealedSecret is at most 1.5 MiB in a cluster; a list of them may be more.
-const LONGEST_BODY: usize = 10 << 20;
 /// So long a request waits for its turn before it is sent away.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -22,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub struct Desk {
     rate: Mutex<Rate>,
     places: Arc<Semaphore>,
-    time_for_body: Duration,
+    bodies: Bodies,
     /// Does `spec.data` open?
     pub(super) accept_legacy: bool,
 }
@@ -36,7 +35,7 @@ impl Desk {
         Self {
             rate: Mutex::new(Rate::new(rate, burst)),
             places: Arc::new(Semaphore::new((processors / 2).max(1))),
-            time_for_body,
+            bodies: Bodies::new(time_for_body),
             accept_legacy,
         }
     }
@@ -54,15 +53,9 @@ impl Desk {
         (Ticket(standing), admitted)
     }
 
-    /// Reads the body, if it is neither too long nor too slow.
-    pub(super) async fn read(&self, body: Body) -> Result<Bytes, Refused> {
-        let read = tokio::time::timeout(self.time_for_body, to_bytes(body, LONGEST_BODY)).await;
-        match read {
-            Ok(Ok(bytes)) => Ok(bytes),
-            Ok(Err(error)) if is_too_long(&error) => Err(Refused::TooLong),
-            Ok(Err(_)) => Err(Refused::Broken),
-            Err(_) => Err(Refused::TooSlow),
-        }
+    /// As [`Bodies::read`].
+    pub(super) async fn read(&self, body: Body) -> Result<Held, Refused> {
+        self.bodies.read(body).await
     }
 
     /// Runs work with private keys, if its turn comes soon.
@@ -100,15 +93,4 @@ impl Ticket {
         headers.insert("x-ratelimit-reset", HeaderValue::from(reset));
         response
     }
-}
-
-fn is_too_long(error: &axum::Error) -> bool {
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        if error.is::<http_body_util::LengthLimitError>() {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
 }

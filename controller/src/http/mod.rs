@@ -2,6 +2,7 @@
 //! `/v1/certs.pem`, `/v1/verify`, `/v1/rotate`; on a port of their own, the metrics.
 
 mod authorised;
+mod bodies;
 mod desk;
 mod rate;
 mod refused;
@@ -29,7 +30,7 @@ use shared::key::Validity;
 use shared::key_ring::KeyRing;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
@@ -71,6 +72,23 @@ pub struct Limits {
     pub write: Duration,
 }
 
+impl Limits {
+    /// With so many places left.
+    fn under(self, places: usize) -> Self {
+        if places > MOST_CONNECTIONS / 2 {
+            return self;
+        }
+        let read = self.read.min(HURRIED);
+        Self { read, ..self }
+    }
+}
+
+/// Connections at once on one port; further ones wait until the system accepts them. Each takes some
+/// ten kilobytes.
+const MOST_CONNECTIONS: usize = 2000;
+/// For reading the head of a request while more than half of the connections are taken, so that
+/// those who say nothing do not keep probes and callers out.
+const HURRIED: Duration = Duration::from_secs(5);
 /// How long connections may go on after the end of the server.
 const GRACE: Duration = Duration::from_secs(5);
 /// The pause after a connection could not be accepted, for want of file descriptors mostly.
@@ -170,23 +188,25 @@ async fn ready(State(facts): State<Facts>) -> (StatusCode, &'static str) {
 
 async fn certificate(State(facts): State<Facts>) -> Response {
     let ring = facts.ring();
-    match ring.newest().and_then(|key| key.certificate()) {
-        Some(certificate) => {
+    match ring.sealing().map(|key| key.certificate()) {
+        Ok(Some(certificate)) => {
             let kind = [(header::CONTENT_TYPE, "application/x-pem-file")];
             (kind, certificate.to_pem()).into_response()
         }
-        None => Refused::NoCertificate.into_response(),
+        Ok(None) => Refused::NoCertificate.into_response(),
+        Err(why) => Refused::of_ring(why).into_response(),
     }
 }
 
 /// Every certificate whose key opens here, newest first, each below a line with its fingerprint and
-/// the end of its validity. Those that are not valid now are left out.
+/// the end of its validity. Those that are not valid now, or may not seal, are left out.
 async fn certificates(State(facts): State<Facts>) -> Response {
     let ring = facts.ring();
     let kind = [(header::CONTENT_TYPE, "application/x-pem-file")];
     let now = Timestamp::now();
     let mut text = String::new();
-    for certificate in ring.keys().iter().filter_map(|key| key.certificate()) {
+    let sealing = ring.keys().iter().filter(|key| ring.may_seal(key));
+    for certificate in sealing.filter_map(|key| key.certificate()) {
         if certificate.validity(now) == Validity::Valid {
             let (fingerprint, end) = (certificate.fingerprint(), certificate.not_after());
             let _ = writeln!(text, "# {fingerprint}, until {end}");
@@ -222,11 +242,16 @@ pub async fn serve(
     mut end: watch::Receiver<bool>,
 ) {
     let graceful = GracefulShutdown::new();
+    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     loop {
         tokio::select! {
             () = ended(&mut end) => break,
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => accept(stream, tls.clone(), router.clone(), limits, &graceful),
+            accepted = next(&listener, &places) => match accepted {
+                Ok((stream, place)) => {
+                    let limits = limits.under(places.available_permits());
+                    let tls = tls.clone();
+                    accept(stream, place, tls, router.clone(), limits, &graceful);
+                }
                 Err(error) => {
                     warn!(%error, "Cannot accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -237,6 +262,16 @@ pub async fn serve(
     let _ = tokio::time::timeout(GRACE, graceful.shutdown()).await;
 }
 
+/// The next connection, when there is a place for it.
+async fn next(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let place = Arc::clone(places).acquire_owned().await;
+    let place = place.map_err(io::Error::other)?;
+    Ok((listener.accept().await?.0, place))
+}
+
 /// Also comes back when nobody is left to say so.
 async fn ended(end: &mut watch::Receiver<bool>) {
     let _ = end.wait_for(|end| *end).await;
@@ -245,6 +280,7 @@ async fn ended(end: &mut watch::Receiver<bool>) {
 /// A handshake may take as long as the head of a request.
 fn accept(
     stream: TcpStream,
+    place: OwnedSemaphorePermit,
     tls: Option<TlsAcceptor>,
     router: Router,
     limits: Limits,
@@ -254,6 +290,7 @@ fn accept(
     stream.set_write_timeout(Some(limits.write));
     let watcher = graceful.watcher();
     tokio::spawn(async move {
+        let _place = place;
         let Some(tls) = tls else {
             return connection(Box::pin(stream), router, limits, watcher).await;
         };

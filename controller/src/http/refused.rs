@@ -2,6 +2,7 @@
 
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use shared::key_ring::NoSealingKey;
 
 /// Why a caller gets nothing. Nothing of what he sent is in the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub(super) enum Refused {
     Closed,
     /// There is nothing to seal for.
     NoCertificate,
+    /// There are keys, and none may seal.
+    MayNotSeal(NoSealingKey),
     /// He shows no token that was made for us.
     Anonymous,
     /// He may not do this with that object.
@@ -30,6 +33,16 @@ pub(super) enum Refused {
     NoReview,
     /// Our own fault.
     Failed,
+}
+
+impl Refused {
+    /// Of a ring in which no key may seal. An empty one gets the peer's answer.
+    pub(super) fn of_ring(why: NoSealingKey) -> Self {
+        match why {
+            NoSealingKey::NoKey => Self::NoCertificate,
+            why => Self::MayNotSeal(why),
+        }
+    }
 }
 
 impl IntoResponse for Refused {
@@ -59,6 +72,9 @@ impl IntoResponse for Refused {
                 "cannot get certificate\n",
             )
                 .into_response(),
+            Self::MayNotSeal(why) => {
+                (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response()
+            }
             Self::Anonymous => {
                 let wanted = [("www-authenticate", "Bearer")];
                 let text = "a token with the audience sealed-secrets.bitnami.com is needed\n";

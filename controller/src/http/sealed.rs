@@ -107,7 +107,8 @@ impl Request {
         let rotate_one = |sealed| match reseal(sealed, ring, legacy, &mut rand::rng()) {
             Ok(resealed) => Ok(resealed.sealed.to_document()),
             Err(ResealError::Unseal(_)) => Err(Refused::Closed),
-            Err(ResealError::NoCertificate | ResealError::Seal(_)) => Err(Refused::NoCertificate),
+            Err(ResealError::NoCertificate(why)) => Err(Refused::of_ring(why)),
+            Err(ResealError::Seal(_)) => Err(Refused::NoCertificate),
         };
         let rotated: Vec<Value> = self
             .objects

@@ -1,9 +1,15 @@
 //! Daily work on sealed files and trees.
 
+use std::alloc::System;
 use std::process::ExitCode;
 
 use kubeseal_rs::surroundings::Surroundings;
 use kubeseal_rs::{report, seal, seal_args};
+use zeroizing_alloc::ZeroAlloc;
+
+/// Wipes whatever is freed: keys and values pass through buffers that are not ours.
+#[global_allocator]
+static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() -> ExitCode {
     let surroundings = Surroundings::of_this_process();

@@ -1,7 +1,9 @@
 //! The only Kubernetes client of the programs: the controller, through the API server's service
 //! proxy.
 
+mod objects;
 mod overrides;
+mod secret;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,7 +16,9 @@ use kube::{Client, Config};
 use serde_json::Value as Json;
 use tokio::runtime::Runtime;
 
+pub use objects::{Created, Objects};
 pub use overrides::{Hidden, Overrides};
+pub use secret::secret;
 
 /// So often a request is sent again that was answered with a time to wait, as the peer's client
 /// does.
@@ -98,6 +102,14 @@ pub enum ClusterError {
         /// Its text, cut and in one line.
         text: String,
     },
+    /// The Secret is not there, or not for the caller.
+    #[error("cannot read the Secret: the answer was {code}{}", separated(text))]
+    Secret {
+        /// Its code.
+        code: StatusCode,
+        /// What the API server says.
+        text: String,
+    },
     /// Not what was asked for.
     #[error("{what}: the answer is not understood; is that Service the controller's?")]
     Nonsense {
@@ -152,12 +164,19 @@ impl Controller {
     ///
     /// [`ClusterError`].
     pub fn find(access: &Access) -> Result<Self, ClusterError> {
+        let mut controller = Self::connect(access)?;
+        controller.proxy = controller.find_proxy(&access.namespace, &access.name)?;
+        Ok(controller)
+    }
+
+    /// Knows the API server and nothing of the Service yet.
+    fn connect(access: &Access) -> Result<Self, ClusterError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(ClusterError::System)?;
         let config = runtime.block_on(config(access))?;
-        let mut controller = Self {
+        Ok(Self {
             headers: impersonation(&config),
             server: config.cluster_url.to_string(),
             client: {
@@ -167,9 +186,7 @@ impl Controller {
             runtime,
             proxy: String::new(),
             timeout: access.timeout,
-        };
-        controller.proxy = controller.find_proxy(&access.namespace, &access.name)?;
-        Ok(controller)
+        })
     }
 
     fn find_proxy(&self, namespace: &str, name: &str) -> Result<String, ClusterError> {

@@ -16,24 +16,37 @@
 //! | [`session`] | rules and certificates of one run, each read once |
 //! | [`settings`] | which certificate, scope and namespace apply to one file |
 //! | [`sealing`] | a Secret → a SealedSecret under these settings |
+//! | [`target`] | one SealedSecret of a file, and changes of its items |
 //! | [`values`], [`names`] | values on their way in; what may be called how |
+//! | [`opening`] | identities, passphrases and keys of backups |
 //! | [`destination`] | where a new SealedSecret goes |
 //! | [`object`] | a SealedSecret as people see it: structure, lines, hints |
 //! | [`walk`] | finding manifests below folders, as Git sees them |
 
+pub mod cert;
 pub mod config;
 pub mod create;
 pub mod destination;
 pub mod diff;
+pub mod doctor;
+pub mod edit;
+pub mod exec;
 pub mod files;
 pub mod generate;
+pub mod hook;
 pub mod import;
+pub mod keys;
 pub mod lint;
 pub mod names;
 pub mod object;
+pub mod opening;
+pub mod rotate;
 pub mod sealing;
 pub mod session;
+pub mod set;
 pub mod settings;
+pub mod target;
+pub mod unset;
 pub mod values;
 pub mod view;
 pub mod walk;
@@ -44,7 +57,7 @@ use zeroize::Zeroizing;
 
 use crate::command::Format;
 use crate::report;
-use crate::seal_args::Command;
+use crate::seal_args::{self, Command};
 use crate::surroundings::Surroundings;
 
 /// How a run ended that did not fail.
@@ -65,12 +78,26 @@ pub fn run(command: &Command, surroundings: &Surroundings) -> Result<Outcome> {
     match command {
         Command::Files(words) => files::run(words, surroundings),
         Command::Create(words) => create::run(words, surroundings),
+        Command::Set(words) => set::run(words, surroundings),
+        Command::Unset(words) => unset::run(words),
         Command::Generate(words) => generate::run(words, surroundings),
+        Command::Edit(words) => edit::run(words, surroundings),
+        Command::Rotate(words) => rotate::run(words, surroundings),
         Command::Import(words) => import::run(words, surroundings),
         Command::View(words) => view::run(words, surroundings),
         Command::Diff(words) => diff::run(words, surroundings),
         Command::Lint(words) => lint::run(words, surroundings),
         Command::Config(words) => config::run(words, surroundings),
+        Command::Keys(words) => keys::run(words, surroundings),
+        Command::Cert(words) => cert::run(words, surroundings),
+        Command::Doctor(words) => doctor::run(words, surroundings),
+        Command::Exec(words) => exec::run(words, surroundings),
+        Command::Hook(words) => hook::run(words),
+        Command::Completions(words) => print(&crate::pages::completions(
+            &words.shell,
+            seal_args::program(),
+        )),
+        Command::Man(_) => print(&crate::pages::manual(seal_args::program())),
     }
 }
 

@@ -182,7 +182,7 @@ pub fn read(candidate: &Candidate, kind: Kind) -> Result<Option<ManifestFile>, W
 }
 
 /// UTF-16 counts as naming everything: it has a zero byte in every other place.
-fn mentions(bytes: &[u8], kind: Kind) -> bool {
+pub(crate) fn mentions(bytes: &[u8], kind: Kind) -> bool {
     let word: &[u8] = match kind {
         Kind::Secret => b"Secret",
         Kind::SealedSecret => b"SealedSecret",

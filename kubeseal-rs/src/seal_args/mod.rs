@@ -1,15 +1,24 @@
 //! The words of `seal` → a [`Command`]. Each command has a module here for its words, and one of the
 //! same name in [`crate::seal`] that does it.
 
+mod cert;
 mod config;
 mod create;
 mod destination;
 mod diff;
+mod doctor;
+mod edit;
 mod files;
 mod generate;
 mod import;
+mod keys;
 mod lint;
+mod place;
+mod rotate;
 mod sealing;
+mod set;
+mod tools;
+mod unset;
 mod view;
 
 use std::ffi::OsString;
@@ -18,15 +27,27 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use flags::Stop;
 
+pub use cert::{Cert, CertFetch, CertShow, CertSource, CertVerb, CertVerify};
 pub use config::{Config, ConfigVerb, Explain};
 pub use create::{Create, Like};
 pub use destination::Destination;
 pub use diff::Diff;
+pub use doctor::Doctor;
+pub use edit::Edit;
 pub use files::Files;
 pub use generate::Generate;
 pub use import::{Import, ImportDotenv, ImportFrom, ImportList, ImportSecret, ImportSops};
+pub use keys::{
+    Form, Keys, KeysBackup, KeysCompromise, KeysList, KeysRestore, KeysRetire, KeysRotate,
+    KeysStatus, KeysVerb, ReportForm, Search,
+};
 pub use lint::{Lint, LintFormat};
+pub use place::{Opening, Place};
+pub use rotate::Rotate;
 pub use sealing::Sealing;
+pub use set::Set;
+pub use tools::{Completions, Exec, Hook, HookInstall, HookVerb, Man};
+pub use unset::Unset;
 pub use view::View;
 
 /// What can be asked for.
@@ -37,8 +58,16 @@ pub enum Command {
     Files(Files),
     /// Make a SealedSecret of values, without a Secret in between
     Create(Create),
+    /// Give one item of a sealed file a new value
+    Set(Set),
+    /// Remove items of a sealed file
+    Unset(Unset),
     /// Make a SealedSecret of random values that nobody has seen
     Generate(Generate),
+    /// Change values of a sealed file in an editor
+    Edit(Edit),
+    /// Seal a whole tree anew for the newest key
+    Rotate(Rotate),
     /// Bring what exists: .env files, sops, Secrets of a cluster
     Import(Import),
     /// Show what stands in sealed files, without values
@@ -49,6 +78,20 @@ pub enum Command {
     Lint(Lint),
     /// Tell which rule of .seal.yaml applies to a file
     Config(Config),
+    /// Keep keys: list, back up, restore, renew, retire
+    Keys(Keys),
+    /// Fetch, show or verify the certificate of the controller
+    Cert(Cert),
+    /// Look for what is wrong: from here to the controller, and in a file
+    Doctor(Doctor),
+    /// Run a command with values in its environment
+    Exec(Exec),
+    /// Have Git look at files before they are committed
+    Hook(Hook),
+    /// Print a script that completes words in a shell
+    Completions(Completions),
+    /// Print the manual
+    Man(Man),
 }
 
 #[derive(Debug, Parser)]

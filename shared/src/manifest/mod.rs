@@ -1,5 +1,7 @@
 //! YAML and JSON bytes ↔ documents, as the peer reads and writes them.
 //!
+//! [`edit`] changes single values in someone's file and keeps the rest of it byte for byte.
+//!
 //! Reading follows Go: JSON streams, several YAML documents, YAML 1.1 typing, the last of duplicate
 //! keys wins, `<<` merges. Two things are better: a malformed document is an error with its number
 //! and line instead of being skipped, and UTF-16 with a byte order mark is decoded. Each [`Node`]
@@ -10,6 +12,7 @@
 //! depends on the *target* (Go turns `yes` into the text `true` only where a string is wanted) and
 //! messages need lines: both ask for events, not for a deserializer.
 
+pub mod edit;
 mod error;
 mod json_in;
 mod json_out;
@@ -44,14 +47,7 @@ pub struct Document {
 /// The first document that is malformed, with its number and line; nothing is skipped.
 pub fn read(bytes: &[u8]) -> Result<Vec<Document>, ReadError> {
     let text = text::decode(bytes)?;
-    let roots = if is_json(&text) {
-        json_in::read(&text)?
-    } else {
-        yaml_in::read(&text, 0)?
-    };
-    let filled = roots
-        .into_iter()
-        .filter(|root| !matches!(root.value, Value::Null));
+    let filled = roots(&text)?.into_iter().filter(is_filled);
     Ok(filled
         .enumerate()
         .map(|(i, root)| Document {
@@ -59,6 +55,19 @@ pub fn read(bytes: &[u8]) -> Result<Vec<Document>, ReadError> {
             root,
         })
         .collect())
+}
+
+/// What stands in every document, those without content included.
+fn roots(text: &str) -> Result<Vec<Node>, ReadError> {
+    if is_json(text) {
+        json_in::read(text)
+    } else {
+        yaml_in::read(text, 0)
+    }
+}
+
+fn is_filled(root: &Node) -> bool {
+    !matches!(root.value, Value::Null)
 }
 
 /// Is the input JSON rather than YAML, by its first character?

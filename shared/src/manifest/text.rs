@@ -4,20 +4,58 @@ use zeroize::Zeroizing;
 
 use super::error::{ReadError, ReadProblem};
 
+/// How a text stands in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Encoding {
+    Utf8,
+    Utf8WithMark,
+    Utf16Little,
+    Utf16Big,
+}
+
+impl Encoding {
+    fn of(bytes: &[u8]) -> (Self, &[u8]) {
+        match bytes {
+            [0xff, 0xfe, rest @ ..] => (Self::Utf16Little, rest),
+            [0xfe, 0xff, rest @ ..] => (Self::Utf16Big, rest),
+            [0xef, 0xbb, 0xbf, rest @ ..] => (Self::Utf8WithMark, rest),
+            _ => (Self::Utf8, bytes),
+        }
+    }
+
+    /// The bytes that decode to this text, mark included.
+    pub(super) fn encode(self, text: &str) -> Vec<u8> {
+        let utf16 = |unit: fn(u16) -> [u8; 2]| {
+            let units = std::iter::once(0xfeff).chain(text.encode_utf16());
+            units.flat_map(unit).collect()
+        };
+        match self {
+            Self::Utf8 => text.as_bytes().to_vec(),
+            Self::Utf8WithMark => ["\u{feff}", text].concat().into_bytes(),
+            Self::Utf16Little => utf16(u16::to_le_bytes),
+            Self::Utf16Big => utf16(u16::to_be_bytes),
+        }
+    }
+}
+
 pub(super) fn decode(bytes: &[u8]) -> Result<Zeroizing<String>, ReadError> {
-    let text = match bytes {
-        [0xff, 0xfe, rest @ ..] => utf16(rest, u16::from_le_bytes),
-        [0xfe, 0xff, rest @ ..] => utf16(rest, u16::from_be_bytes),
-        [0xef, 0xbb, 0xbf, rest @ ..] => utf8(rest),
-        _ => utf8(bytes),
+    decode_as_it_stands(bytes).map(|(_, text)| Zeroizing::new(without_inner_marks(text)))
+}
+
+/// The text with the marks inside it, but without the one at its beginning.
+pub(super) fn decode_as_it_stands(bytes: &[u8]) -> Result<(Encoding, String), ReadError> {
+    let (encoding, rest) = Encoding::of(bytes);
+    let text = match encoding {
+        Encoding::Utf8 | Encoding::Utf8WithMark => utf8(rest),
+        Encoding::Utf16Little => utf16(rest, u16::from_le_bytes),
+        Encoding::Utf16Big => utf16(rest, u16::from_be_bytes),
     };
-    text.map(without_inner_marks)
-        .map(Zeroizing::new)
-        .ok_or(ReadError {
-            document: None,
-            line: None,
-            problem: ReadProblem::Encoding,
-        })
+    let problem = ReadProblem::Encoding;
+    text.map(|text| (encoding, text)).ok_or(ReadError {
+        document: None,
+        line: None,
+        problem,
+    })
 }
 
 /// A file that several were joined into has a byte order mark before each part. No value can begin
@@ -60,6 +98,8 @@ mod tests {
             ("UTF-16 big-endian", utf16(u16::to_be_bytes)),
         ] {
             assert_eq!(*decode(&bytes).unwrap(), "a: ü", "{why}");
+            let (encoding, text) = decode_as_it_stands(&bytes).unwrap();
+            assert_eq!(encoding.encode(&text), bytes, "{why}");
         }
     }
 

@@ -35,6 +35,15 @@ pub(super) fn read(text: &str, lines_before: usize) -> Result<Vec<Node>, ReadErr
     Ok(builder.documents)
 }
 
+/// What a scalar is called as a key; none for the merge key and for what cannot be a key.
+pub(super) fn key_name(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Option<String> {
+    let node = Builder::default().scalar(text, style, tag).ok()?;
+    match key_of(&node) {
+        Ok(Key::Name(name)) => Some(name),
+        Ok(Key::Merge) | Err(_) => None,
+    }
+}
+
 /// The parser's words without the one place where it quotes a character, which may be of a value.
 fn without_input(info: &str) -> String {
     let end = info.find(": `").unwrap_or(info.len());

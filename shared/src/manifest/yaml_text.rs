@@ -66,7 +66,7 @@ impl Style {
     }
 }
 
-fn single_quoted(text: &str) -> String {
+pub(super) fn single_quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
@@ -143,14 +143,14 @@ fn has_indicators(text: &str) -> bool {
 
 /// libyaml prints neither tabs nor anything beyond the basic plane; the line separators are ours to
 /// escape, since single quotes would fold them.
-fn is_printable(c: char) -> bool {
+pub(super) fn is_printable(c: char) -> bool {
     matches!(c,
         ' '..='~' | '\u{a0}'..='\u{2027}' | '\u{202a}'..='\u{d7ff}' | '\u{e000}'..='\u{fefe}'
         | '\u{ff00}'..='\u{fffd}')
 }
 
 /// Does a YAML 1.1 reader take the unquoted text for text?
-fn reads_as_text(text: &str) -> bool {
+pub(super) fn reads_as_text(text: &str) -> bool {
     matches!(scalar::resolve(text), Value::Text(_)) && !is_date(text) && !is_base_60(text)
 }
 
@@ -234,7 +234,7 @@ fn is_base_60(text: &str) -> bool {
 }
 
 /// With an indent, folds as [`folded`]; a space that begins a line is marked by a backslash.
-fn double_quoted(out: &mut String, text: &str, fold: Option<usize>) {
+pub(super) fn double_quoted(out: &mut String, text: &str, fold: Option<usize>) {
     out.push('"');
     let mut after_space = true;
     let mut chars = text.chars().peekable();

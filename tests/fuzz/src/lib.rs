@@ -13,6 +13,7 @@ use rand::rngs::StdRng;
 use shared::key::{Certificate, PrivateKey};
 use shared::key_ring::{KeyRing, RingKey};
 use shared::key_secret::{self, OrderPriority};
+use shared::manifest::edit::{self, Change, Edit, Step};
 use shared::manifest::{self, Reading, Shape};
 use shared::resource::SealedSecret;
 use shared::scope::Scope;
@@ -27,6 +28,7 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: [Target; 12] = [
     ("base64", base64_text),
     ("dotenv", dotenv_text),
+    ("edit", edited_manifest),
     ("envelope", envelope_bytes),
     ("flags", flag_words),
     ("hints", hints_text),
@@ -144,6 +146,32 @@ pub fn manifest_text(bytes: &[u8]) {
             // An empty mapping is a document, too.
             assert_eq!(again, Some(Ok(value.clone())), "{text}");
         }
+    }
+}
+
+/// An edit is refused, or reads back as what was asked for and changes no line without a reason. The
+/// first byte chooses the edit.
+pub fn edited_manifest(bytes: &[u8]) {
+    let Some((choice, bytes)) = bytes.split_first() else {
+        return;
+    };
+    let step = |bit: u8| match choice >> bit & 3 {
+        0 => Step::Key("a".into()),
+        1 => Step::Key("b".into()),
+        2 => Step::Field("spec"),
+        _ => Step::Item(0),
+    };
+    let steps = [step(0), step(2), step(4)];
+    let edit = |change| Edit {
+        document: 1,
+        path: steps[..1 + usize::from(choice >> 6) % 3].to_vec(),
+        change,
+    };
+    let set = edit(Change::Set("AgX=".into()));
+    if let Ok(edited) = edit::apply(bytes, std::slice::from_ref(&set)) {
+        // A second time nothing is left to do, and what was set can be removed or is refused.
+        assert_eq!(edit::apply(&edited, &[set]).as_ref(), Ok(&edited));
+        let _ = edit::apply(&edited, &[edit(Change::Remove)]);
     }
 }
 

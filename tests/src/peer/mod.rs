@@ -34,20 +34,29 @@ pub fn peer_controller() -> PathBuf {
     released("controller")
 }
 
-/// The peer's own definition of a SealedSecret, as its chart installs it.
+/// The folder of the peer's own chart.
 ///
 /// # Panics
 /// If Go cannot say where the peer's sources are.
-pub fn definition() -> CustomResourceDefinition {
+pub fn chart() -> PathBuf {
     let module = "github.com/bitnami-labs/sealed-secrets";
+    // Downloads it where nothing of the peer was built yet.
     let listed = Command::new("go")
-        .args(["list", "-m", "-f", "{{.Dir}}", module])
+        .args(["mod", "download", "-json", module])
         .current_dir(source())
         .output()
         .expect("Go is installed");
-    let folder = String::from_utf8(listed.stdout).expect("a path");
-    let path =
-        Path::new(folder.trim()).join("helm/sealed-secrets/crds/bitnami.com_sealedsecrets.yaml");
+    let module: Value = serde_json::from_slice(&listed.stdout).expect("JSON of Go");
+    let folder = module["Dir"].as_str().expect("Go has downloaded it");
+    Path::new(folder).join("helm/sealed-secrets")
+}
+
+/// The peer's own definition of a SealedSecret, as its chart installs it.
+///
+/// # Panics
+/// As [`chart`].
+pub fn definition() -> CustomResourceDefinition {
+    let path = chart().join("crds/bitnami.com_sealedsecrets.yaml");
     let text = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let documents = manifest::read(&text).expect("YAML");
     let json = Reading::default().json(&documents[0].root, Shape::Any);

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `values` | does each side open what the other sealed? |
 //! | `second_opinion` | do the `rsa` and `aes-gcm` crates agree with both? |
+//! | `wycheproof_vectors` | are RSA blocks that are wrong in some way refused? |
 //! | `vectors` | do values open that were sealed long ago? |
 //! | `objects` | do whole Secrets survive the way through the other side? |
 //! | `texts`, `scalars` | do both read and write the same YAML and JSON? |
@@ -24,6 +25,7 @@ mod strategies;
 mod texts;
 mod values;
 mod vectors;
+mod wycheproof_vectors;
 
 use std::sync::LazyLock;
 

@@ -1,0 +1,73 @@
+{{/* What the controller is started with. Only values that were changed give a flag, and only flags that
+the peer's controller does not know stand for our own values: a release that is upgraded with the peer's
+image and values goes on. */}}
+
+{{- define "sealed-secrets.arguments" -}}
+{{- $v := .Values }}
+{{- $args := list }}
+{{- range list
+  (list "--update-status" $v.updateStatus true)
+  (list "--skip-recreate" $v.skipRecreate false)
+  (list "--log-info-stdout" $v.logInfoStdout true)
+  (list "--watch-for-secrets" $v.watchForSecrets false)
+  (list "--correct-drift" $v.correctDrift true)
+  (list "--refuse-random-templates" $v.refuseRandomTemplates false)
+  (list "--old-gc-behavior" $v.oldGCBehavior false)
+  (list "--leader-elect" ($v.leaderElection).enabled true)
+  (list "--metrics-omit-secret-labels" $v.metrics.omitSecretLabels false)
+  (list "--plain-certificate-only" ($v.authorizedEndpoints).plainCertificateOnly false)
+  (list "--all-namespaces" (ternary false nil (and $v.rbac.namespacedRoles (not $v.rbac.clusterRole) (not $v.additionalNamespaces))) true)
+}}
+{{- $value := index . 1 }}
+{{- if and (kindIs "bool" $value) (ne $value (index . 2)) }}
+{{- $args = append $args (printf "%s=%t" (index . 0) $value) }}
+{{- end }}
+{{- end }}
+{{- $texts := list
+  (list "--key-prefix" $v.secretName)
+  (list "--key-renew-period" $v.keyrenewperiod)
+  (list "--key-ttl" $v.keyttl)
+  (list "--key-cutoff-time" $v.keycutofftime)
+  (list "--rate-limit" $v.rateLimit)
+  (list "--rate-limit-burst" $v.rateLimitBurst)
+  (list "--additional-namespaces" (join "," $v.additionalNamespaces))
+  (list "--privatekey-annotations" (include "sealed-secrets.pairs" (list "privateKeyAnnotations" $v.privateKeyAnnotations)))
+  (list "--privatekey-labels" (include "sealed-secrets.pairs" (list "privateKeyLabels" $v.privateKeyLabels)))
+  (list "--log-level" $v.logLevel)
+  (list "--log-format" $v.logFormat)
+  (list "--listen-addr" (printf ":%v" $v.containerPorts.http))
+  (list "--listen-metrics-addr" (printf ":%v" $v.containerPorts.metrics))
+  (list "--max-unseal-retries" $v.maxRetries)
+  (list "--kubeclient-qps" $v.kubeClientQPS)
+  (list "--kubeclient-burst" $v.kubeClientBurst)
+  (list "--leader-elect-lease-name" ($v.leaderElection).leaseName)
+}}
+{{- if ($v.certificateConfigMap).enabled }}
+{{- $texts = append $texts (list "--certificate-configmap" (include "sealed-secrets.certificateConfigMap" .)) }}
+{{- end }}
+{{- if ($v.authorizedEndpoints).enabled }}
+{{- $texts = append $texts (list "--listen-authorized-addr" (printf ":%v" $v.authorizedEndpoints.port)) }}
+{{- end }}
+{{- range $texts }}
+{{- if include "sealed-secrets.given" (index . 1) }}
+{{- $args = concat $args (list (index . 0) (include "sealed-secrets.text" (index . 1))) }}
+{{- end }}
+{{- end }}
+{{- with $v.extraArgs }}
+{{- $args = concat $args (include "sealed-secrets.rendered" (list . $) | fromYamlArray) }}
+{{- end }}
+{{- toYaml $args }}
+{{- end }}
+
+{{/* k=v,k2=v2: (list NAME MAP). */}}
+{{- define "sealed-secrets.pairs" -}}
+{{- $name := index . 0 }}
+{{- $pairs := list }}
+{{- range $key, $value := index . 1 }}
+{{- if or (not (kindIs "string" $value)) (contains "," (toString $value)) }}
+{{- fail (printf "%s.%s must be a text without commas: put the value in quotes" $name $key) }}
+{{- end }}
+{{- $pairs = append $pairs (printf "%s=%s" $key $value) }}
+{{- end }}
+{{- join "," $pairs }}
+{{- end }}

@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Builds the programs for other systems: deploy/scripts/build.sh OUT TARGET...
+#
+#   x86_64-unknown-linux-musl    static      aarch64-unknown-linux-musl    static
+#   x86_64-pc-windows-gnu        kubeseal and seal alone
+#   aarch64-apple-darwin, x86_64-apple-darwin    the same; need Apple's SDK in $SDKROOT
+#
+# The C code of the cryptography is compiled by Zig, for all of them alike, so that no system's compiler
+# leaves a mark: two builds of one commit give the same bytes. Zig and cargo-zigbuild come from PyPI, at the
+# versions below, into OUT/.tools.
+set -euo pipefail
+ziglang=0.17.1 zigbuild=0.24.1
+
+[ $# -ge 2 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+mkdir -p "$1"
+out=$(cd "$1" && pwd)
+shift
+cd "$(dirname "$0")/../.."
+source=$PWD
+
+tools=$out/.tools
+if [ ! -x "$tools/bin/cargo-zigbuild" ]; then
+    python3 -m pip install --quiet --disable-pip-version-check --no-deps --target "$tools" \
+        "ziglang==$ziglang" "cargo-zigbuild==$zigbuild" ||
+        { echo "pip cannot install ziglang $ziglang and cargo-zigbuild $zigbuild; see above" >&2; exit 1; }
+fi
+export PATH=$tools/bin:$PATH PYTHONPATH=$tools
+export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$out/.target}
+export RUSTFLAGS="--remap-path-prefix=$source=/build --remap-path-prefix=$CARGO_TARGET_DIR=/target --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
+export CFLAGS="-ffile-prefix-map=$CARGO_TARGET_DIR=/target -ffile-prefix-map=${CARGO_HOME:-$HOME/.cargo}=/cargo"
+
+for target; do
+    rustup target add "$target" >/dev/null ||
+        { echo "no standard library for $target: rustup reaches no server" >&2; exit 1; }
+    packages=(-p kubeseal-rs) programs=(kubeseal seal) suffix=
+    case $target in
+    *-linux-*) packages+=(-p controller) programs+=(controller) ;;
+    *-windows-*) suffix=.exe ;;
+    esac
+    cargo zigbuild --profile shipped --locked --target "$target" "${packages[@]}"
+    mkdir -p "$out/$target"
+    for program in "${programs[@]}"; do
+        install -m 0755 "$CARGO_TARGET_DIR/$target/shipped/$program$suffix" "$out/$target/"
+    done
+done

@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# Keeps the private keys of a controller, and gives them back.
+#
+#   keys.sh backup FILE [kubectl's flags, as -n kube-system]
+#   keys.sh restore FILE [kubectl's flags]
+#   keys.sh check FILE [kubectl's flags]      is every key of the cluster in the file?
+#
+# The file holds private keys. It is written whole or not at all, for you alone (0600). A restore adds keys and
+# changes none that are there. Needs kubectl and jq.
+set -euo pipefail
+umask 077
+mark=sealedsecrets.bitnami.com/sealed-secrets-key
+
+usage() { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -ge 2 ] || usage
+verb=$1 file=$2
+shift 2
+
+# Those that are out of use too: what was sealed for them opens with them alone. The oldest has no label.
+keys() {
+    kubectl "$@" get secrets -o json |
+        jq --arg mark "$mark" '
+            def bare: {name, generateName, labels, annotations: ((.annotations // {})
+                | del(.["kubectl.kubernetes.io/last-applied-configuration"]))}
+                | with_entries(select(.value != null));
+            {apiVersion: "v1", kind: "List", items: [.items[]
+                | select(.type == "kubernetes.io/tls" and
+                    (.metadata.labels[$mark] != null or .metadata.name == "sealed-secrets-key"))
+                | {apiVersion: "v1", kind: "Secret", metadata: (.metadata | bare), type, data}]}'
+}
+
+names() { jq -r '.items[].metadata.name' | sort; }
+
+case $verb in
+backup)
+    keys "$@" >"$file.new" || { rm -f "$file.new"; exit 1; }
+    count=$(names <"$file.new" | wc -l)
+    if [ "$count" = 0 ]; then
+        rm -f "$file.new"
+        echo "no key found; name the controller's namespace, as -n kube-system" >&2
+        exit 1
+    fi
+    mv "$file.new" "$file"
+    echo "$count keys in $file: keep it where only you can read it, and out of Git" >&2
+    ;;
+restore)
+    here=$(keys "$@" | names)
+    jq -c '.items[]' "$file" | while read -r key; do
+        name=$(jq -r .metadata.name <<<"$key")
+        if grep -qxF "$name" <<<"$here"; then
+            echo "$name is there" >&2
+        else
+            kubectl "$@" create -f - >/dev/null <<<"$key"
+            echo "$name is back" >&2
+        fi
+    done
+    ;;
+check)
+    lacking=$(comm -23 <(keys "$@" | names) <(names <"$file"))
+    if [ -n "$lacking" ]; then
+        printf 'not in %s: %s\n' "$file" $lacking >&2
+        exit 1
+    fi
+    ;;
+*) usage ;;
+esac

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Seals Secrets that somebody else made, one file for each: FOLDER/NAMESPACE/NAME.yaml
+#
+#   seal-from.sh stdin FOLDER [-- kubeseal's flags]                  manifests of Secrets, as `sops -d` prints them
+#   seal-from.sh namespace NAMESPACE FOLDER [kubectl's flags] [-- kubeseal's flags]
+#
+# Values go from one program to the next and never to the disk. Files that are there are left alone. Needs
+# kubectl, kubeseal and jq.
+set -euo pipefail
+
+usage() { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -ge 2 ] || usage
+from=$1
+shift
+if [ "$from" = namespace ]; then namespace=$1; shift; fi
+folder=${1:?}
+shift
+reading=()
+while [ $# -gt 0 ] && [ "$1" != -- ]; do reading+=("$1"); shift; done
+[ $# = 0 ] || shift
+
+# Secrets that a person made or wants: not those of service accounts, Helm, the controller, or a SealedSecret.
+# Labels and annotations by which another tool knows its own go; it would take the new Secret for its.
+wanted='
+    (if .kind == "List" then .items[] else . end) | select(.kind == "Secret")
+    | select(.type != "kubernetes.io/service-account-token" and .type != "helm.sh/release.v1"
+        and .metadata.labels["sealedsecrets.bitnami.com/sealed-secrets-key"] == null
+        and ([.metadata.ownerReferences[]? | select(.kind == "SealedSecret")] | length) == 0)
+    | .metadata |= ({name, namespace, labels, annotations}
+        | (.labels, .annotations) |= with_entries(select(.key | test("external-secrets.io/|sops|kubectl.kubernetes.io/last-applied") | not)))
+    | .metadata |= with_entries(select(.value != null and .value != {}))
+    | {apiVersion: "v1", kind: "Secret", metadata, type, data, stringData} | with_entries(select(.value != null))'
+
+case $from in
+stdin) input() { kubectl create --dry-run=client -o json -f -; } ;;
+namespace) input() { kubectl -n "$namespace" get secrets "${reading[@]}" -o json; } ;;
+*) usage ;;
+esac
+
+input | jq -c "$wanted" | while read -r secret; do
+    name=$(jq -r .metadata.name <<<"$secret")
+    home=$(jq -r '.metadata.namespace // "default"' <<<"$secret")
+    file=$folder/$home/$name.yaml
+    if [ -e "$file" ]; then
+        echo "$file is there" >&2
+        continue
+    fi
+    mkdir -p "$folder/$home"
+    kubeseal -o yaml "$@" <<<"$secret" >"$file.new" || { rm -f "$file.new"; exit 1; }
+    mv "$file.new" "$file"
+    echo "$file" >&2
+done

@@ -1,0 +1,190 @@
+//! Objects of the API server, as bytes of JSON: what commands about keys read and write.
+
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
+use http_body_util::BodyExt as _;
+use kube::Client;
+use kube::client::Body;
+use serde_json::Value as Json;
+use tokio::runtime::Runtime;
+use zeroize::Zeroizing;
+
+use super::{Access, Answer, ClusterError, config, impersonation};
+
+/// Objects of one page of a list.
+const PAGE: usize = 200;
+
+/// An API server and who we are to it.
+pub struct Objects {
+    runtime: Runtime,
+    client: Client,
+    headers: HeaderMap,
+    server: String,
+}
+
+/// What became of an object that was to be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Created {
+    /// It is there now.
+    Created,
+    /// One of that name was there before; it is as it was.
+    Exists,
+}
+
+impl Objects {
+    /// Reads the kubeconfig. Nothing is sent yet.
+    ///
+    /// # Errors
+    ///
+    /// [`ClusterError`].
+    pub fn connect(access: &Access) -> Result<Self, ClusterError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(ClusterError::System)?;
+        let mut config = runtime.block_on(config(access))?;
+        if let Some(timeout) = access.timeout {
+            config.connect_timeout = Some(timeout);
+            config.read_timeout = Some(timeout);
+        }
+        let headers = impersonation(&config);
+        let server = config.cluster_url.to_string();
+        let client = {
+            let _guard = runtime.enter();
+            Client::try_from(config).map_err(|error| ClusterError::Client(Box::new(error)))?
+        };
+        Ok(Self {
+            runtime,
+            client,
+            headers,
+            server,
+        })
+    }
+
+    /// Address of the API server.
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// One object; none if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// [`ClusterError`].
+    pub fn get(
+        &self,
+        what: &'static str,
+        path: &str,
+    ) -> Result<Option<Zeroizing<Vec<u8>>>, ClusterError> {
+        let answer = self.ask(Method::GET, path, None)?;
+        if answer.code == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        answer.success(what).map(Zeroizing::new).map(Some)
+    }
+
+    /// A list in pages, each the JSON of a list. `path` may have a query.
+    ///
+    /// # Errors
+    ///
+    /// [`ClusterError`].
+    pub fn list(
+        &self,
+        what: &'static str,
+        path: &str,
+    ) -> Result<Vec<Zeroizing<Vec<u8>>>, ClusterError> {
+        let joint = if path.contains('?') { '&' } else { '?' };
+        let mut pages = Vec::new();
+        let mut next = format!("{path}{joint}limit={PAGE}");
+        loop {
+            let page = Zeroizing::new(self.ask(Method::GET, &next, None)?.success(what)?);
+            let token = continuation(&page);
+            pages.push(page);
+            let Some(token) = token else { return Ok(pages) };
+            next = format!("{path}{joint}limit={PAGE}&continue={token}");
+        }
+    }
+
+    /// Changes an object by a JSON merge patch (RFC 7386).
+    ///
+    /// # Errors
+    ///
+    /// [`ClusterError`].
+    pub fn merge(&self, what: &'static str, path: &str, patch: &Json) -> Result<(), ClusterError> {
+        let body = patch.to_string().into_bytes();
+        let kind = "application/merge-patch+json";
+        let answer = self.ask(Method::PATCH, path, Some((body, kind)))?;
+        answer.success(what).map(drop)
+    }
+
+    /// Makes an object.
+    ///
+    /// # Errors
+    ///
+    /// [`ClusterError`].
+    pub fn create(
+        &self,
+        what: &'static str,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<Created, ClusterError> {
+        let answer = self.ask(Method::POST, path, Some((body, "application/json")))?;
+        if answer.code == StatusCode::CONFLICT {
+            return Ok(Created::Exists);
+        }
+        answer.success(what).map(|_| Created::Created)
+    }
+
+    /// Any answer to a GET, whatever it says: its code and its body.
+    ///
+    /// # Errors
+    ///
+    /// There is none.
+    pub fn look(&self, path: &str) -> Result<(u16, Vec<u8>), ClusterError> {
+        let answer = self.ask(Method::GET, path, None)?;
+        Ok((answer.code.as_u16(), answer.body))
+    }
+
+    fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<(Vec<u8>, &'static str)>,
+    ) -> Result<Answer, ClusterError> {
+        let answer = async {
+            let (bytes, kind) = body.unwrap_or((Vec::new(), "application/json"));
+            let request = Request::builder().method(method).uri(path);
+            let request = request.header(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+            let mut request = request.body(Body::from(bytes)).map_err(|e| e.to_string())?;
+            request.headers_mut().extend(self.headers.clone());
+            let sent = self.client.send(request).await;
+            let (head, body) = sent.map_err(|e| shared::error_chain(&e))?.into_parts();
+            let body = body.collect().await.map_err(|e| e.to_string())?;
+            Ok::<_, String>(Answer {
+                code: head.status,
+                wait: None,
+                body: body.to_bytes().to_vec(),
+            })
+        };
+        self.runtime
+            .block_on(answer)
+            .map_err(|why| ClusterError::Unreachable {
+                server: self.server.clone(),
+                why,
+            })
+    }
+}
+
+/// The token of the next page, which is base64 of a kind that needs no escape in a query.
+fn continuation(page: &[u8]) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct List {
+        metadata: Metadata,
+    }
+    #[derive(serde::Deserialize)]
+    struct Metadata {
+        #[serde(rename = "continue")]
+        token: Option<String>,
+    }
+    let list: List = serde_json::from_slice(page).ok()?;
+    list.metadata.token.filter(|token| !token.is_empty())
+}

@@ -1,0 +1,112 @@
+//! Key manifests in files, as in the folder of a controller or beside a backup.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use serde_json::Value as Json;
+use shared::manifest::{self, Reading, Shape};
+use shared::secret::Secret;
+use zeroize::Zeroizing;
+
+use super::record::KeyRecord;
+use super::store::Change;
+use crate::files;
+use crate::seal::walk::{self, LISTS};
+
+/// The key Secrets in the files of a folder, in order of file name. What is no Secret is passed over.
+///
+/// # Errors
+///
+/// The folder or a file cannot be read, or a file is malformed.
+pub fn read(folder: &Path) -> Result<Vec<KeyRecord>> {
+    let mut records = Vec::new();
+    for candidate in walk::candidates(&[folder.to_owned()])? {
+        let bytes = files::read(&candidate.path)?;
+        let found = secrets(&bytes).with_context(|| candidate.path.display().to_string())?;
+        for mut secret in found {
+            if secret.metadata.name.is_none() {
+                secret.metadata.name = Some(stem(&candidate.path));
+            }
+            records.push(KeyRecord::new(secret, Some(candidate.path.clone())));
+        }
+    }
+    Ok(records)
+}
+
+/// The Secrets among the objects of some manifests.
+///
+/// # Errors
+///
+/// They are malformed, or a Secret is.
+pub fn secrets(bytes: &[u8]) -> Result<Vec<Secret>> {
+    let mut found = Vec::new();
+    for document in manifest::read(bytes)? {
+        for node in document.root.list_items(&LISTS) {
+            // Items of a list from the API have no kind of their own.
+            if matches!(node.text("kind"), None | Some("Secret")) && node.field("data").is_some() {
+                found.push(Secret::from_node(node, &mut Reading::default())?);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Changes the metadata of one Secret in its file and leaves the rest of the file as it is, but for
+/// its layout.
+///
+/// # Errors
+///
+/// The file cannot be read or written, or no longer holds the Secret.
+pub fn change(path: &Path, name: &str, change: &Change) -> Result<()> {
+    let bytes = files::read(path)?;
+    let mut documents = Vec::new();
+    for document in manifest::read(&bytes)? {
+        documents.push(Reading::default().json(&document.root, Shape::Any)?);
+    }
+    let of_file = stem(path);
+    let found = documents
+        .iter_mut()
+        .any(|document| change_in(document, name, &of_file, change));
+    if !found {
+        anyhow::bail!("{} no longer holds the Secret {name}", path.display());
+    }
+    let format = if manifest::begins_like_json(&bytes) {
+        crate::command::Format::Json
+    } else {
+        crate::command::Format::Yaml
+    };
+    files::replace(path, &crate::seal::write(&documents, format))?;
+    Ok(())
+}
+
+fn change_in(object: &mut Json, name: &str, of_file: &str, change: &Change) -> bool {
+    if let Some(items) = object.get_mut("items").and_then(Json::as_array_mut) {
+        return items
+            .iter_mut()
+            .any(|item| change_in(item, name, of_file, change));
+    }
+    let own = object["metadata"]["name"].as_str().unwrap_or(of_file);
+    if own != name {
+        return false;
+    }
+    change.apply(&mut object["metadata"]);
+    true
+}
+
+/// Writes a new file for a key.
+///
+/// # Errors
+///
+/// It cannot be written.
+pub fn write(folder: &Path, secret: &Secret) -> Result<PathBuf> {
+    let name = secret.metadata.name.as_deref().unwrap_or_default();
+    let path = folder.join(format!("{name}.yaml"));
+    let text = Zeroizing::new(manifest::to_yaml(&secret.to_document()));
+    files::replace(&path, text.as_bytes())?;
+    Ok(path)
+}
+
+fn stem(path: &Path) -> String {
+    let stem = path.file_stem().unwrap_or_default();
+    stem.to_string_lossy().into_owned()
+}

@@ -1,0 +1,205 @@
+//! Which objects and files need which key, by trying.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use shared::key::Fingerprint;
+use shared::key_ring::KeyRing;
+use shared::manifest::{Node, Reading};
+use shared::needs::{Need, needs};
+use shared::resource::SealedSecret;
+use zeroize::Zeroizing;
+
+use crate::rules::RulesFile;
+use crate::seal::walk::{self, Kind, ManifestFile};
+
+/// Where a SealedSecret was found.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// In the cluster.
+    Cluster {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
+    /// In a file.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Its name.
+        name: String,
+    },
+    /// In a file of a branch.
+    Branch {
+        /// The repository.
+        repository: PathBuf,
+        /// The branch.
+        branch: String,
+        /// The file, below the root of the repository.
+        path: String,
+        /// Its name.
+        name: String,
+    },
+}
+
+impl Origin {
+    /// Is it an object rather than a file?
+    pub fn is_object(&self) -> bool {
+        matches!(self, Self::Cluster { .. })
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cluster { namespace, name } => write!(f, "SealedSecret {namespace}/{name}"),
+            Self::File { path, name } => write!(f, "{} ({name})", path.display()),
+            Self::Branch {
+                branch, path, name, ..
+            } => write!(f, "{branch}:{path} ({name})"),
+        }
+    }
+}
+
+/// A SealedSecret and where it was found.
+#[derive(Debug, Clone)]
+pub struct Holder {
+    /// Where.
+    pub origin: Origin,
+    /// It.
+    pub sealed: SealedSecret,
+}
+
+/// What was found out about many.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// Each with the need of each item.
+    pub found: Vec<(Origin, BTreeMap<String, Need>)>,
+}
+
+/// An item that needs a key, or may need it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Dependent {
+    /// Where it is.
+    pub origin: Origin,
+    /// Item key.
+    pub item: String,
+    /// Was it opened with the key? Otherwise nothing opened it, and so it counts.
+    pub is_sure: bool,
+}
+
+impl Survey {
+    /// Tries every item with every key.
+    pub fn of(holders: &[Holder], ring: &KeyRing) -> Self {
+        let look = |holder: &Holder| (holder.origin.clone(), needs(&holder.sealed, ring));
+        Self {
+            found: holders.iter().map(look).collect(),
+        }
+    }
+
+    /// What needs this key, or may.
+    pub fn dependents(&self, key: &Fingerprint, modulus_len: usize) -> Vec<Dependent> {
+        let mut dependents = Vec::new();
+        for (origin, items) in &self.found {
+            for (item, need) in items {
+                if need.may_be(key, modulus_len) {
+                    dependents.push(Dependent {
+                        origin: origin.clone(),
+                        item: item.clone(),
+                        is_sure: matches!(need, Need::Key(_)),
+                    });
+                }
+            }
+        }
+        dependents.sort();
+        dependents
+    }
+
+    /// How many objects, and how many files, surely need this key.
+    pub fn counts(&self, key: &Fingerprint) -> (usize, usize) {
+        let needed = self
+            .found
+            .iter()
+            .filter(|(_, items)| items.values().any(|need| *need == Need::Key(key.clone())));
+        let (mut objects, mut files) = (0, BTreeSet::new());
+        for (origin, _) in needed {
+            match origin {
+                Origin::Cluster { .. } => objects += 1,
+                Origin::File { path, .. } => drop(files.insert(path.display().to_string())),
+                Origin::Branch { branch, path, .. } => {
+                    files.insert(format!("{branch}:{path}"));
+                }
+            }
+        }
+        (objects, files.len())
+    }
+
+    /// Items that no key opened.
+    pub fn undecided(&self) -> Vec<(&Origin, &str)> {
+        let items = self.found.iter().flat_map(|(origin, items)| {
+            let open = items
+                .iter()
+                .filter(|(_, need)| matches!(need, Need::Undecided(_)));
+            open.map(move |(item, _)| (origin, item.as_str()))
+        });
+        items.collect()
+    }
+}
+
+/// The SealedSecrets in files, and below folders. One that names no namespace gets that of the rule
+/// for its file.
+///
+/// # Errors
+///
+/// A file that was named cannot be read, or its rules cannot.
+pub fn in_files(paths: &[PathBuf]) -> Result<Vec<Holder>> {
+    if paths.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut found = Vec::new();
+    for candidate in walk::candidates(paths)? {
+        if let Some(file) = walk::read(&candidate, Kind::SealedSecret)? {
+            let namespace = rule_namespace(&candidate.path)?;
+            for sealed in sealed_of(&file) {
+                let mut sealed = sealed?;
+                if sealed.metadata.namespace.is_none() {
+                    sealed.metadata.namespace.clone_from(&namespace);
+                }
+                let origin = Origin::File {
+                    path: candidate.path.clone(),
+                    name: sealed.name_or_empty().to_owned(),
+                };
+                found.push(Holder { origin, sealed });
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The namespace that the rule for a file says.
+pub(super) fn rule_namespace(path: &Path) -> Result<Option<String>> {
+    let path = std::path::absolute(path)?;
+    let Some(rules) = path.parent().and_then(RulesFile::find) else {
+        return Ok(None);
+    };
+    let rules = RulesFile::read(&rules)?;
+    Ok(rules
+        .rule_for(&path)
+        .and_then(|rule| rule.namespace.clone()))
+}
+
+/// The SealedSecrets in the bytes of a file; none if it is malformed.
+pub fn in_bytes(path: &Path, bytes: Vec<u8>) -> Vec<SealedSecret> {
+    match ManifestFile::parse(path, Zeroizing::new(bytes)) {
+        Ok(file) => sealed_of(&file).filter_map(Result::ok).collect(),
+        Err(_) => Vec::new(),
+    }
+}
+
+fn sealed_of(file: &ManifestFile) -> impl Iterator<Item = Result<SealedSecret>> {
+    let read = |node: &Node| Ok(SealedSecret::from_node(node, &mut Reading::default())?);
+    file.of_kind(Kind::SealedSecret).map(read)
+}

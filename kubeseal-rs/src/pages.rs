@@ -1,0 +1,70 @@
+//! Completions and manual pages, from the very definitions by which a program reads its words.
+
+use std::io::Write as _;
+
+use clap::Command;
+use clap_complete::Shell;
+use clap_mangen::Man;
+
+/// The shells that [`completions`] knows.
+pub const SHELLS: &[&str] = &["bash", "zsh", "fish", "powershell"];
+
+/// A script that completes the words of a program for one of [`SHELLS`]; empty for another.
+pub fn completions(shell: &str, mut command: Command) -> Vec<u8> {
+    let mut script = Vec::new();
+    if let Ok(shell) = shell.parse::<Shell>() {
+        let name = command.get_name().to_owned();
+        clap_complete::generate(shell, &mut command, name, &mut script);
+    }
+    script
+}
+
+/// The manual page of a program in roff, for `man -l`; that of a program with subcommands holds a
+/// page for each, one below the other.
+pub fn manual(command: Command) -> Vec<u8> {
+    let mut page = Vec::new();
+    let mut command = command.disable_help_subcommand(true);
+    command.build();
+    write_page(&command, &mut page);
+    page
+}
+
+/// Writing into memory does not fail.
+fn write_page(command: &Command, page: &mut Vec<u8>) {
+    let _ = Man::new(command.clone()).render(page);
+    for subcommand in command.get_subcommands().filter(|c| !c.is_hide_set()) {
+        let _ = page.write_all(b"\n");
+        write_page(subcommand, page);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Arg;
+
+    use super::*;
+
+    fn command() -> Command {
+        Command::new("demo")
+            .arg(Arg::new("shown").long("shown").help("Is shown."))
+            .arg(Arg::new("secret").long("secret").hide(true))
+            .subcommand(Command::new("inner").about("Does something."))
+    }
+
+    #[test]
+    fn every_shell_gets_a_script_that_names_the_flags() {
+        for shell in SHELLS {
+            let script = String::from_utf8(completions(shell, command())).unwrap();
+            assert!(script.contains("shown"), "{shell}: {script}");
+            assert!(script.contains("inner"), "{shell}: {script}");
+        }
+        assert!(completions("cmd.exe", command()).is_empty());
+    }
+
+    #[test]
+    fn the_manual_shows_what_help_shows() {
+        let page = String::from_utf8(manual(command())).unwrap();
+        assert!(page.contains("shown") && page.contains("inner"), "{page}");
+        assert!(!page.contains("secret"), "{page}");
+    }
+}

@@ -1,0 +1,125 @@
+//! `seal cert`: the certificate, who it is and how long it lasts.
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::json;
+use shared::key::{Certificate, Validity};
+
+use super::keys::access;
+use super::{Outcome, print};
+use crate::cluster::Controller;
+use crate::seal_args::{Cert, CertFetch, CertShow, CertSource, CertVerb, CertVerify, Form};
+use crate::surroundings::Surroundings;
+use crate::{certificate, files, report};
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// The certificate cannot be had, or is none.
+pub fn run(words: &Cert, surroundings: &Surroundings) -> Result<Outcome> {
+    match &words.verb {
+        CertVerb::Fetch(words) => fetch(words, surroundings),
+        CertVerb::Show(words) => show(words, surroundings),
+        CertVerb::Verify(words) => verify(words, surroundings),
+    }
+}
+
+fn fetch(words: &CertFetch, surroundings: &Surroundings) -> Result<Outcome> {
+    let certificate = read(&words.source, surroundings)?;
+    let found = certificate.fingerprint();
+    if let Some(pin) = words.fingerprint.as_ref().filter(|pin| *pin != found) {
+        bail!("--fingerprint wants {pin}, and the certificate is {found}; nothing was written");
+    }
+    let pem = certificate.to_pem();
+    let Some(out) = &words.out else {
+        return print(pem.as_bytes());
+    };
+    files::replace(out, pem.as_bytes())?;
+    report::say(&format!("{} written: {found}", out.display()));
+    Ok(Outcome::Done)
+}
+
+fn show(words: &CertShow, surroundings: &Surroundings) -> Result<Outcome> {
+    let certificate = read(&words.source, surroundings)?;
+    let validity = validity(&certificate, surroundings);
+    let (from, until) = (certificate.not_before(), certificate.not_after());
+    let bits = certificate.public_key().modulus_len() * 8;
+    if words.output == Form::Json {
+        let facts = json!({
+            "fingerprint": certificate.fingerprint().to_string(),
+            "notBefore": from.to_string(),
+            "notAfter": until.to_string(),
+            "bits": bits,
+            "validity": validity,
+        });
+        let mut bytes = serde_json::to_vec_pretty(&facts)?;
+        bytes.push(b'\n');
+        return print(&bytes);
+    }
+    let fingerprint = certificate.fingerprint();
+    let text = format!(
+        "fingerprint  {fingerprint}\nvalid from   {from}\nvalid until  {until}\nnow          {validity}\n\
+         key          RSA, {bits} bits\n"
+    );
+    print(text.as_bytes())
+}
+
+fn validity(certificate: &Certificate, surroundings: &Surroundings) -> &'static str {
+    match certificate.validity(surroundings.now) {
+        Validity::Valid => "valid",
+        Validity::NotYet => "not yet valid",
+        Validity::Expired => "expired",
+    }
+}
+
+/// Findings if it is none of the pins, or is not valid now.
+fn verify(words: &CertVerify, surroundings: &Surroundings) -> Result<Outcome> {
+    let certificate = read(&words.source, surroundings)?;
+    let mut pins = words.fingerprint.clone();
+    if let Some(against) = &words.against {
+        let other = read_at(against)?;
+        pins.push(other.fingerprint().clone());
+    }
+    let found = certificate.fingerprint();
+    let mut outcome = Outcome::Done;
+    if pins.contains(found) {
+        report::say(&format!("{found} is the pinned certificate"));
+    } else {
+        let pins: Vec<String> = pins.iter().map(ToString::to_string).collect();
+        report::say(&format!(
+            "the certificate is {found}, and pinned is {}. Was the key renewed? `seal keys list` shows it to those \
+             who may see it; otherwise somebody stands in between",
+            pins.join(" or ")
+        ));
+        outcome = Outcome::Findings;
+    }
+    let validity = validity(&certificate, surroundings);
+    if validity != "valid" {
+        report::say(&format!(
+            "it is {validity}: from {} until {}",
+            certificate.not_before(),
+            certificate.not_after()
+        ));
+        outcome = Outcome::Findings;
+    }
+    Ok(outcome)
+}
+
+fn read(source: &CertSource, surroundings: &Surroundings) -> Result<Certificate> {
+    match (&source.cert, &source.place.directory) {
+        (Some(at), _) => read_at(at),
+        (None, Some(_)) => bail!(
+            "a controller on a folder has an address of its own: name it, as in http://127.0.0.1:8080/v1/cert.pem"
+        ),
+        (None, None) => {
+            let controller = Controller::find(&access(&source.place, surroundings))?;
+            let pem = controller.certificate()?;
+            Certificate::from_pem(&pem).context("the certificate of the controller")
+        }
+    }
+}
+
+fn read_at(at: &str) -> Result<Certificate> {
+    let pem = certificate::read(at)?;
+    Certificate::from_pem(&pem).with_context(|| format!("the certificate of {at}"))
+}

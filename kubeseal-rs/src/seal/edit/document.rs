@@ -1,0 +1,306 @@
+//! What is edited: values by item key, as text and back. In the form that Secrets have, so that
+//! nobody has to learn it: `stringData` for text, `data` in base64 for the rest.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value as Json, json};
+use shared::base64;
+use shared::manifest::{self, Node, ReadError, Value};
+use shared::plain::Plain;
+use zeroize::Zeroizing;
+
+/// Values by item key; none for a value that is not known.
+pub(super) type Values = BTreeMap<String, Option<Plain>>;
+
+/// The text is not what it should be.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DocumentError {
+    /// No YAML.
+    #[error("what was edited cannot be read")]
+    Read(#[from] ReadError),
+    /// More or less than one document.
+    #[error("what was edited holds {0} documents, and takes one")]
+    Documents(usize),
+    /// Another field.
+    #[error("line {line}: {name:?} is neither stringData nor data")]
+    Field {
+        /// Its line.
+        line: usize,
+        /// Its name.
+        name: String,
+    },
+    /// Not values by key.
+    #[error("line {line}: {what}")]
+    Kind {
+        /// Its line.
+        line: usize,
+        /// What belongs there.
+        what: &'static str,
+    },
+    /// `data` that is no base64.
+    #[error("line {line}: the value of {key} is not base64; write text under stringData")]
+    Base64 {
+        /// Its line.
+        line: usize,
+        /// Its key.
+        key: String,
+    },
+    /// Under both names.
+    #[error("line {line}: {key} is there twice")]
+    Twice {
+        /// Its line.
+        line: usize,
+        /// Its key.
+        key: String,
+    },
+}
+
+/// The text that the editor shows. **It holds plain values.**
+pub(super) fn write(place: &str, values: &Values, is_blind: bool) -> Zeroizing<String> {
+    let (mut texts, mut bytes) = (Map::new(), Map::new());
+    for (key, value) in values {
+        let text = value
+            .as_ref()
+            .map(|value| std::str::from_utf8(value.expose()));
+        match (text, value) {
+            (Some(Ok(text)), _) => drop(texts.insert(key.clone(), text.into())),
+            (Some(Err(_)), Some(value)) => {
+                bytes.insert(key.clone(), base64::encode(value.expose()).into());
+            }
+            _ => drop(texts.insert(key.clone(), Json::Null)),
+        }
+    }
+    let mut document = json!({ "stringData": texts });
+    if !bytes.is_empty() {
+        document["data"] = Json::Object(bytes);
+    }
+    let body = Zeroizing::new(manifest::to_yaml(&document));
+    // Where a value is not known, nothing stands behind the colon.
+    let body = Zeroizing::new(body.replace(": null\n", ":\n"));
+    Zeroizing::new(format!("{}{}", head(place, values, is_blind), *body))
+}
+
+fn head(place: &str, values: &Values, is_blind: bool) -> String {
+    let unknown = values.values().any(Option::is_none);
+    let known = if unknown {
+        "# Values are not shown: behind the colon stands a new one, or nothing to keep the old one.\n"
+    } else {
+        ""
+    };
+    let data = if is_blind {
+        ""
+    } else {
+        "# Values that are no text stand under data, in base64.\n"
+    };
+    format!(
+        "# {place}: change values, add keys, remove keys. What you leave as it is is not sealed anew.\n\
+         {known}{data}# Save and quit; an empty file changes nothing.\n"
+    )
+}
+
+/// Reads the text back. Nothing if it is empty.
+pub(super) fn read(text: &[u8]) -> Result<Option<Values>, DocumentError> {
+    let documents = manifest::read(text)?;
+    let root = match documents.as_slice() {
+        [] => return Ok(None),
+        [one] => &one.root,
+        more => return Err(DocumentError::Documents(more.len())),
+    };
+    let mut values = Values::new();
+    for (name, node) in entries(root, "stringData and data with values by key belong here")? {
+        let is_text = match name.as_str() {
+            "stringData" => true,
+            "data" => false,
+            _ => {
+                let (line, name) = (node.line, name.clone());
+                return Err(DocumentError::Field { line, name });
+            }
+        };
+        for (key, node) in entries(node, "values by key belong here")? {
+            let value = value(key, node, is_text)?;
+            if values.insert(key.clone(), value).is_some() {
+                let (line, key) = (node.line, key.clone());
+                return Err(DocumentError::Twice { line, key });
+            }
+        }
+    }
+    Ok(Some(values))
+}
+
+fn entries<'a>(node: &'a Node, what: &'static str) -> Result<&'a [(String, Node)], DocumentError> {
+    let line = node.line;
+    match &node.value {
+        Value::Map(entries) => Ok(entries),
+        Value::Null => Ok(&[]),
+        _ => Err(DocumentError::Kind { line, what }),
+    }
+}
+
+/// A number or `yes` without quotes is the text that was typed.
+fn value(key: &str, node: &Node, is_text: bool) -> Result<Option<Plain>, DocumentError> {
+    let line = node.line;
+    let text = match (&node.value, &node.source) {
+        (Value::Null, _) => return Ok(None),
+        (Value::Text(text), _) => text,
+        (_, Some(source)) => source,
+        _ => {
+            let what = "a value is text";
+            return Err(DocumentError::Kind { line, what });
+        }
+    };
+    if is_text {
+        return Ok(Some(Plain::from(text.as_bytes().to_vec())));
+    }
+    let bytes = base64::decode(text.as_bytes()).map_err(|_| DocumentError::Base64 {
+        line,
+        key: key.to_owned(),
+    })?;
+    Ok(Some(Plain::from(bytes)))
+}
+
+/// What is to be done to get from one set of values to the other.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Difference {
+    /// New or changed.
+    pub(super) set: BTreeMap<String, Plain>,
+    /// Gone.
+    pub(super) removed: Vec<String>,
+}
+
+/// A value that is not known afterwards is the old one.
+pub(super) fn difference(before: &Values, after: &Values) -> Difference {
+    let mut difference = Difference::default();
+    for (key, value) in after {
+        match value {
+            Some(value) if before.get(key) != Some(&Some(value.clone())) => {
+                difference.set.insert(key.clone(), value.clone());
+            }
+            // A new key without anything behind it is an empty value.
+            None if !before.contains_key(key) => {
+                difference.set.insert(key.clone(), Plain::default());
+            }
+            _ => {}
+        }
+    }
+    let gone = before.keys().filter(|key| !after.contains_key(*key));
+    difference.removed = gone.cloned().collect();
+    // Emptied on purpose: a value that was known and now is nothing.
+    for (key, value) in before {
+        if value.is_some() && after.get(key) == Some(&None) {
+            difference.set.insert(key.clone(), Plain::default());
+        }
+    }
+    difference
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::{btree_map, vec};
+    use proptest::prelude::any;
+
+    use super::*;
+
+    fn plain(text: &str) -> Option<Plain> {
+        Some(Plain::from(text.to_owned()))
+    }
+
+    #[test]
+    fn shows_text_as_text_and_bytes_in_base64() {
+        let values = Values::from([
+            ("a".to_owned(), plain("x\ny\n")),
+            ("b".to_owned(), plain("yes")),
+            ("c".to_owned(), Some(Plain::from(vec![0xff]))),
+        ]);
+        let text = write("ns/n", &values, false);
+        let body: String = text
+            .lines()
+            .filter(|l| !l.starts_with('#'))
+            .map(|l| format!("{l}\n"))
+            .collect();
+        assert_eq!(
+            body,
+            "data:\n  c: /w==\nstringData:\n  a: |\n    x\n    y\n  b: \"yes\"\n"
+        );
+        assert!(text.starts_with("# ns/n: change values"));
+    }
+
+    #[test]
+    fn what_is_typed_without_quotes_is_the_value() {
+        let read = read(b"stringData:\n  a: 0123\n  b: yes\n  c: x\n  d:\n")
+            .unwrap()
+            .unwrap();
+        let want = [("a", "0123"), ("b", "yes"), ("c", "x")];
+        for (key, value) in want {
+            assert_eq!(read[key], plain(value), "{key}");
+        }
+        assert_eq!(read["d"], None);
+    }
+
+    #[test]
+    fn only_what_changed_is_done() {
+        let before = Values::from([
+            ("known".to_owned(), plain("1")),
+            ("changed".to_owned(), plain("2")),
+            ("emptied".to_owned(), plain("3")),
+            ("gone".to_owned(), plain("4")),
+            ("hidden".to_owned(), None),
+            ("replaced".to_owned(), None),
+        ]);
+        let after = Values::from([
+            ("known".to_owned(), plain("1")),
+            ("changed".to_owned(), plain("two")),
+            ("emptied".to_owned(), None),
+            ("hidden".to_owned(), None),
+            ("replaced".to_owned(), plain("6")),
+            ("new".to_owned(), plain("7")),
+        ]);
+        let found = difference(&before, &after);
+        let set: Vec<&str> = found.set.keys().map(String::as_str).collect();
+        assert_eq!(set, ["changed", "emptied", "new", "replaced"]);
+        assert_eq!(found.removed, ["gone"]);
+    }
+
+    #[test]
+    fn refuses_what_it_cannot_understand_without_showing_values() {
+        for (text, want) in [
+            ("a: b", "line 1: \"a\" is neither"),
+            ("stringData: hunter2", "line 1: values by key belong here"),
+            ("stringData:\n  a: [hunter2]", "line 2: a value is text"),
+            (
+                "data:\n  a: hunter2!",
+                "line 2: the value of a is not base64",
+            ),
+            (
+                "data:\n  a: aGk=\nstringData:\n  a: hunter2",
+                "line 4: a is there twice",
+            ),
+            (
+                "stringData: {}\n---\nstringData: {}",
+                "what was edited holds 2",
+            ),
+            ("stringData: [hunter2", "what was edited cannot be read"),
+        ] {
+            let error = read(text.as_bytes()).unwrap_err().to_string();
+            assert!(
+                error.starts_with(want) && !error.contains("hunter2"),
+                "{error}"
+            );
+        }
+        assert_eq!(read(b"# all gone\n").unwrap(), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_shown_reads_the_same(
+            texts in btree_map("[a-z.]{1,9}", any::<String>(), 0..4),
+            bytes in btree_map("[A-Z_]{1,9}", vec(any::<u8>(), 0..20), 0..4),
+        ) {
+            let texts = texts.into_iter().map(|(key, text)| (key, text.into_bytes()));
+            let all = texts.chain(bytes).map(|(key, value)| (key, Some(Plain::from(value))));
+            let values: Values = all.collect();
+            let text = write("n", &values, false);
+            let again = read(text.as_bytes()).unwrap().unwrap_or_default();
+            proptest::prop_assert_eq!(difference(&values, &again), Difference::default(), "{}", *text);
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! A folder in memory for one file with plain values: for this user alone, and gone however the run
+//! ends. What a killed run left, the next one removes.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::statfs;
+use tempfile::TempDir;
+use zeroize::Zeroizing;
+
+use crate::files::{has_ended, process_of};
+use crate::surroundings::Surroundings;
+
+/// Folders are called this, the number of the process, and something random.
+const PREFIX: &str = "seal-edit-";
+/// What `statfs` calls file systems in memory.
+const TMPFS: i128 = 0x0102_1994;
+const RAMFS: i128 = 0x8584_58f6;
+
+/// Plain values cannot be put aside safely.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum HiddenError {
+    /// No file system in memory.
+    #[error(
+        "there is no folder in memory to edit in: neither $XDG_RUNTIME_DIR nor /dev/shm is a tmpfs that you may \
+         write to, and plain values do not go to a disk. `seal set FILE KEY` changes one item without a file"
+    )]
+    NoMemory,
+    /// It fails.
+    #[error("cannot use the folder in memory {}", folder.display())]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// The folder with the file; both go when this is dropped.
+pub(super) struct Hidden {
+    folder: TempDir,
+    file: PathBuf,
+}
+
+impl Hidden {
+    /// Writes a file for this user alone.
+    pub(super) fn new(
+        surroundings: &Surroundings,
+        name: &str,
+        text: &[u8],
+    ) -> Result<Self, HiddenError> {
+        let base = base(surroundings).ok_or(HiddenError::NoMemory)?;
+        let failed = |source| HiddenError::Folder {
+            folder: base.clone(),
+            source,
+        };
+        let folder = tempfile::Builder::new()
+            .prefix(&format!("{PREFIX}{}-", std::process::id()))
+            .permissions(fs::Permissions::from_mode(0o700))
+            .tempdir_in(&base)
+            .map_err(failed)?;
+        remove_leftovers(&base, folder.path());
+        let file = folder.path().join(name);
+        let hidden = Self { folder, file };
+        hidden.write(text).map_err(failed)?;
+        Ok(hidden)
+    }
+
+    fn write(&self, text: &[u8]) -> io::Result<()> {
+        let mut options = fs::OpenOptions::new();
+        let options = options.write(true).create_new(true).mode(0o600);
+        options.open(&self.file)?.write_all(text)
+    }
+
+    /// The file.
+    pub(super) fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// Its folder, where editors put their own files.
+    pub(super) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// What stands in it now.
+    pub(super) fn read(&self) -> Result<Zeroizing<Vec<u8>>, HiddenError> {
+        let bytes = fs::read(&self.file).map_err(|source| HiddenError::Folder {
+            folder: self.folder.path().to_owned(),
+            source,
+        })?;
+        Ok(Zeroizing::new(bytes))
+    }
+}
+
+/// The first folder that is in memory and can be written to.
+fn base(surroundings: &Surroundings) -> Option<PathBuf> {
+    let runtime = surroundings.filled_variable("XDG_RUNTIME_DIR");
+    let runtime = runtime.map(PathBuf::from).filter(|path| path.is_absolute());
+    let folders = runtime.into_iter().chain([PathBuf::from("/dev/shm")]);
+    let usable = |folder: &PathBuf| is_in_memory(folder) && tempfile::tempfile_in(folder).is_ok();
+    folders.into_iter().find(usable)
+}
+
+fn is_in_memory(folder: &Path) -> bool {
+    statfs(folder).is_ok_and(|facts| [TMPFS, RAMFS].contains(&i128::from(facts.f_type)))
+}
+
+/// Of this user, and of runs that have ended.
+fn remove_leftovers(base: &Path, own: &Path) {
+    let Ok(user) = fs::symlink_metadata(own).map(|own| own.uid()) else {
+        return;
+    };
+    for entry in fs::read_dir(base).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let ended = process_of(&name.to_string_lossy(), PREFIX).is_some_and(has_ended);
+        let is_ours = entry
+            .metadata()
+            .is_ok_and(|found| found.is_dir() && found.uid() == user);
+        if ended && is_ours {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_memory_from_disks() {
+        assert!(is_in_memory(Path::new("/dev/shm")));
+        assert!(!is_in_memory(Path::new("/proc")));
+        assert!(!is_in_memory(Path::new("/no/where")));
+    }
+
+    #[test]
+    fn is_for_this_user_alone_and_goes_when_it_is_dropped() {
+        let hidden = Hidden::new(&Surroundings::of_this_process(), "n.yaml", b"x").unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(hidden.folder()), mode(hidden.file())), (0o700, 0o600));
+        assert_eq!(*hidden.read().unwrap(), b"x");
+        let folder = hidden.folder().to_owned();
+        drop(hidden);
+        assert!(!folder.exists());
+    }
+
+    #[test]
+    fn removes_what_a_killed_run_left() {
+        let base = tempfile::tempdir().unwrap();
+        // Beyond the largest number that Linux gives to a process.
+        let (ended, running) = (
+            "seal-edit-4194305-x".to_owned(),
+            format!("{PREFIX}{}-x", std::process::id()),
+        );
+        for name in [&ended, &running, "seal-edit-x", "other"] {
+            fs::create_dir(base.path().join(name)).unwrap();
+            fs::write(base.path().join(name).join("n.yaml"), "x").unwrap();
+        }
+        remove_leftovers(base.path(), base.path());
+        assert_eq!(fs::read_dir(base.path()).unwrap().count(), 3);
+        assert!(!base.path().join(ended).exists());
+    }
+}

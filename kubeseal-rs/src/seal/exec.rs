@@ -1,0 +1,191 @@
+//! `seal exec`: a command with values in its environment or in files in memory.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+use shared::key_ring::KeyRing;
+use shared::manifest::Reading;
+use shared::plain::Plain;
+use shared::resource::SealedSecret;
+use shared::unseal::{Chance, Rules, unseal};
+
+use super::keys::store;
+use super::walk::{Kind, ManifestFile};
+use super::{Outcome, opening};
+use crate::keys::record;
+use crate::programs;
+use crate::seal_args::Exec;
+use crate::surroundings::Surroundings;
+
+/// Runs the command in the place of this process.
+///
+/// # Errors
+///
+/// A file does not open, two items have one name, or the command cannot be started. Otherwise it does
+/// not come back.
+pub fn run(words: &Exec, surroundings: &Surroundings) -> Result<Outcome> {
+    let ring = ring(words, surroundings)?;
+    let values = values(words, &ring, surroundings)?;
+    let [program, arguments @ ..] = words.command.as_slice() else {
+        bail!("there is no command to run");
+    };
+    let path = find(program)?;
+    let mut command = Command::new(path);
+    command.arg0(program).args(arguments);
+    // Kept open until the command has taken our place, and by it from then on.
+    let mut files = Vec::new();
+    for (key, value) in &values {
+        if words.files {
+            let file = memory::file(value.expose())
+                .with_context(|| format!("a file in memory for {key}"))?;
+            command.env(file_variable(key), memory::path(&file));
+            files.push(file);
+        } else {
+            command.env(key, variable(key, value)?);
+        }
+    }
+    let error = command.exec();
+    Err(error).with_context(|| format!("{} cannot be started", program.display()))
+}
+
+fn ring(words: &Exec, surroundings: &Surroundings) -> Result<KeyRing> {
+    if words.backups.is_empty() {
+        let records = store(&words.place, surroundings)?.read()?;
+        return Ok(record::ring(&records));
+    }
+    opening::ring(&[], &words.backups, &words.opening, surroundings)
+}
+
+/// Every value of every SealedSecret, templates rendered.
+fn values(
+    words: &Exec,
+    ring: &KeyRing,
+    surroundings: &Surroundings,
+) -> Result<BTreeMap<String, Plain>> {
+    let rules = Rules {
+        accept_legacy: true,
+        refuse_chance: false,
+    };
+    let mut chance = Chance {
+        now: surroundings.now,
+        rng: &mut rand::rng(),
+    };
+    let mut values = BTreeMap::new();
+    for path in &words.paths {
+        for sealed in sealed_in(path)? {
+            let opened = unseal(&sealed, ring, rules, &mut chance)
+                .with_context(|| format!("{} ({})", path.display(), sealed.name_or_empty()))?;
+            for (key, value) in opened.secret.data {
+                if values.insert(key.clone(), value).is_some() {
+                    bail!("several files have an item {key}; run the command with one of them");
+                }
+            }
+        }
+    }
+    Ok(values)
+}
+
+fn sealed_in(path: &std::path::Path) -> Result<Vec<SealedSecret>> {
+    let file = ManifestFile::read(path)?;
+    let read = |node| Ok(SealedSecret::from_node(node, &mut Reading::default())?);
+    let found: Vec<SealedSecret> = file
+        .of_kind(Kind::SealedSecret)
+        .map(read)
+        .collect::<Result<_>>()?;
+    if found.is_empty() {
+        bail!("{} holds no SealedSecret", path.display());
+    }
+    Ok(found)
+}
+
+/// Bare names in absolute folders of `PATH` alone; what has a slash as it stands, since it was typed.
+fn find(program: &OsString) -> Result<PathBuf> {
+    let path = PathBuf::from(program);
+    if path.components().count() > 1 {
+        return Ok(path);
+    }
+    let name = program.to_string_lossy();
+    programs::find(&name).with_context(|| format!("there is no program {name} in PATH"))
+}
+
+/// An item as the value of a variable.
+fn variable(key: &str, value: &Plain) -> Result<OsString> {
+    let is_name = key.bytes().enumerate().all(|(i, byte)| {
+        byte == b'_' || byte.is_ascii_alphabetic() || i > 0 && byte.is_ascii_digit()
+    });
+    if !is_name {
+        bail!("the item {key} cannot be the name of a variable; --files gives values as files");
+    }
+    if value.expose().contains(&0) {
+        bail!(
+            "the value of {key} has a zero byte, which no variable can hold; --files gives values as files"
+        );
+    }
+    Ok(OsString::from_vec(value.expose().to_vec()))
+}
+
+/// `tls.key` → `tls_key_FILE`.
+fn file_variable(key: &str) -> String {
+    let letter = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+    key.chars().map(letter).chain("_FILE".chars()).collect()
+}
+
+#[cfg(target_os = "linux")]
+mod memory {
+    use std::fs::File;
+    use std::io::{self, Write as _};
+    use std::os::fd::AsRawFd as _;
+
+    use rustix::fs::{MemfdFlags, memfd_create};
+
+    /// A file without a name in any folder, which stays open across `exec`.
+    pub(super) fn file(bytes: &[u8]) -> io::Result<File> {
+        let mut file = File::from(memfd_create("seal", MemfdFlags::empty())?);
+        file.write_all(bytes)?;
+        Ok(file)
+    }
+
+    pub(super) fn path(file: &File) -> String {
+        format!("/proc/self/fd/{}", file.as_raw_fd())
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod memory {
+    use std::fs::File;
+    use std::io;
+
+    pub(super) fn file(_: &[u8]) -> io::Result<File> {
+        Err(io::Error::from(io::ErrorKind::Unsupported))
+    }
+
+    pub(super) fn path(_: &File) -> String {
+        String::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_variables_become_variables() {
+        let value = Plain::from("v".to_owned());
+        for (key, is_one) in [
+            ("password", true),
+            ("DB_2", true),
+            ("2", false),
+            ("tls.key", false),
+            ("a-b", false),
+        ] {
+            assert_eq!(variable(key, &value).is_ok(), is_one, "{key}");
+        }
+        assert!(variable("a", &Plain::from(vec![1, 0])).is_err());
+        assert_eq!(file_variable("tls.key"), "tls_key_FILE");
+    }
+}

@@ -1,0 +1,60 @@
+//! `seal hook install`: a pre-commit hook of Git.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::{Outcome, print};
+use crate::seal_args::{Hook, HookInstall, HookVerb};
+use crate::{files, git, report};
+
+/// Looks at the files that are about to be committed, as they are in the work tree.
+const HOOK: &str = "#!/bin/sh\n\
+# Written by `seal hook install`: nothing is committed in which `seal lint` finds something.\n\
+git diff --cached --name-only --diff-filter=ACMR -z -- '*.yaml' '*.yml' '*.json' | xargs -0 -r seal lint\n";
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// This is no repository, or it has another hook.
+pub fn run(words: &Hook) -> Result<Outcome> {
+    let HookVerb::Install(HookInstall { print: is_print }) = &words.verb;
+    if *is_print {
+        return print(HOOK.as_bytes());
+    }
+    let path = hook_path()?;
+    match std::fs::read(&path) {
+        Ok(there) if there == HOOK.as_bytes() => {
+            report::say(&format!("{} is there", path.display()));
+            return Ok(Outcome::Done);
+        }
+        Ok(_) => bail!(
+            "{} is there already and does something else; add what `seal hook install --print` prints",
+            path.display()
+        ),
+        Err(_) => {}
+    }
+    let folder = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    files::replace(&path, HOOK.as_bytes())?;
+    make_executable(&path)?;
+    report::say(&format!("{} written", path.display()));
+    Ok(Outcome::Done)
+}
+
+/// Where Git looks, whatever its settings say.
+fn hook_path() -> Result<PathBuf> {
+    let said = git::ask(
+        Path::new("."),
+        &["rev-parse", "--git-path", "hooks/pre-commit"],
+    )?;
+    Ok(PathBuf::from(String::from_utf8_lossy(&said).trim_end()))
+}
+
+fn make_executable(path: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(path, mode)
+        .with_context(|| format!("cannot make {} executable", path.display()))
+}

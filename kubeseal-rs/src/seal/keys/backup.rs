@@ -1,0 +1,130 @@
+//! `seal keys backup`: every key Secret into an age archive; marked only once it was read back.
+
+use anyhow::{Context as _, Result, bail};
+use shared::key_marks::backed_up_text;
+use shared::resource::BACKED_UP_ANNOTATION;
+use shared::secret::Secret;
+
+use super::store;
+use crate::files;
+use crate::keys::archive::{self, Lock};
+use crate::keys::store::Change;
+use crate::keys::{KeyRecord, KeyStore};
+use crate::report;
+use crate::seal::{Outcome, opening};
+use crate::seal_args::KeysBackup;
+use crate::surroundings::Surroundings;
+
+/// Runs the command. The keys in the archive carry their mark already, so that a restored key counts
+/// as backed up.
+///
+/// # Errors
+///
+/// Nothing is marked unless the archive is whole. Where marking fails, the error says which key has no
+/// mark; the archive stays.
+pub fn run(words: &KeysBackup, surroundings: &Surroundings) -> Result<Outcome> {
+    let store = store(&words.place, surroundings)?;
+    let records = store.read()?;
+    if records.is_empty() {
+        bail!("there is no key in {} to back up", store.place());
+    }
+    let mut unlock = opening::read(&words.opening, surroundings)?;
+    let lock = lock(words, &mut unlock)?;
+    let marks: Vec<Option<Change>> = records
+        .iter()
+        .map(|record| mark(record, surroundings))
+        .collect();
+    let secrets: Vec<Secret> = records.iter().zip(&marks).map(with_mark).collect();
+    let plain = archive::manifests(secrets.iter());
+    archive::write(&words.archive, &plain, &lock, &unlock, words.force)?;
+    let marked = set_marks(&store, &records, &marks)?;
+    report::say(&format!(
+        "{} written and read back: {} of {}, {marked} marked as backed up",
+        words.archive.display(),
+        keys(records.len()),
+        store.place(),
+    ));
+    Ok(Outcome::Done)
+}
+
+/// Recipients, or a passphrase from a file or a prompt.
+fn lock(words: &KeysBackup, unlock: &mut archive::Unlock) -> Result<Lock> {
+    let mut texts = words.recipient.clone();
+    for path in &words.recipients_file {
+        let text = files::read(path)?;
+        let lines = String::from_utf8_lossy(&text);
+        let lines = lines.lines().map(str::trim);
+        texts.extend(
+            lines
+                .filter(|l| !l.is_empty() && !l.starts_with('#'))
+                .map(str::to_owned),
+        );
+    }
+    if !words.recipients_file.is_empty() && texts.is_empty() {
+        bail!("the file of recipients names none");
+    }
+    if texts.is_empty() {
+        let passphrase = match unlock.passphrase.take() {
+            Some(passphrase) => passphrase,
+            None => opening::ask(true)?,
+        };
+        unlock.passphrase = Some(passphrase.clone());
+        return Ok(Lock::Passphrase(passphrase));
+    }
+    let recipient = |text: &String| {
+        text.parse().map_err(|_| {
+            // What was meant for a recipient may be a secret key.
+            let shown = if text.starts_with("age1") { text.as_str() } else { "what was given" };
+            anyhow::anyhow!("{shown} is no age recipient, which begins with age1; `age-keygen -y FILE` prints it")
+        })
+    };
+    Ok(Lock::Recipients(
+        texts.iter().map(recipient).collect::<Result<_>>()?,
+    ))
+}
+
+/// None for a Secret without a key that can be used: it is in the archive, and nobody relies on it.
+fn mark(record: &KeyRecord, surroundings: &Surroundings) -> Option<Change> {
+    let text = backed_up_text(record.fingerprint()?, surroundings.now);
+    Some(Change::annotation(BACKED_UP_ANNOTATION, text))
+}
+
+fn with_mark((record, mark): (&KeyRecord, &Option<Change>)) -> Secret {
+    let mut secret = record.secret.clone();
+    let annotations = mark.iter().flat_map(|change| &change.annotations);
+    for (name, value) in annotations {
+        let value = value.clone().unwrap_or_default();
+        let all = secret.metadata.annotations.get_or_insert_default();
+        all.insert((*name).into(), value);
+    }
+    secret
+}
+
+fn set_marks(store: &KeyStore, records: &[KeyRecord], marks: &[Option<Change>]) -> Result<usize> {
+    let mut marked = 0;
+    for (record, mark) in records.iter().zip(marks) {
+        let Some(change) = mark else {
+            let problem = record.key.as_ref().err().map_or("", String::as_str);
+            report::warn(&format!(
+                "{} is in the archive as it is, and not marked: {problem}",
+                record.name()
+            ));
+            continue;
+        };
+        store.change(record, change).with_context(|| {
+            format!(
+                "the archive is whole, and {} is not marked as backed up; run the command again",
+                record.name()
+            )
+        })?;
+        marked += 1;
+    }
+    Ok(marked)
+}
+
+fn keys(count: usize) -> String {
+    match count {
+        1 => "1 key".to_owned(),
+        count => format!("{count} keys"),
+    }
+}

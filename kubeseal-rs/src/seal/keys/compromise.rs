@@ -1,0 +1,240 @@
+//! `seal keys compromise`: marks a key as known to others, and reports what was sealed for it.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use anyhow::Result;
+use serde_json::{Value as Json, json};
+use shared::key::Fingerprint;
+use shared::key_ring::KeyRing;
+use shared::needs::{Need, needs};
+use shared::resource::COMPROMISED_ANNOTATION;
+
+use super::list::table;
+use super::{find, holders, store};
+use crate::git;
+use crate::keys::history::{self, Commit};
+use crate::keys::store::Change;
+use crate::keys::survey::Dependent;
+use crate::keys::{KeyRecord, Survey};
+use crate::report;
+use crate::seal::{Outcome, opening, print};
+use crate::seal_args::{KeysCompromise, ReportForm};
+use crate::surroundings::Surroundings;
+
+/// What is known, and so has to be changed.
+struct Damage {
+    name: String,
+    fingerprint: Fingerprint,
+    since: String,
+    /// Items that stand somewhere now.
+    present: Vec<Dependent>,
+    /// Commits that brought such items: with the items that each brought.
+    commits: Vec<(Commit, BTreeSet<String>)>,
+}
+
+/// Runs the command. The key is marked before the report is printed: a report that nobody reads must
+/// not keep it sealing.
+///
+/// # Errors
+///
+/// Something cannot be read; then nothing is marked.
+pub fn run(words: &KeysCompromise, surroundings: &Surroundings) -> Result<Outcome> {
+    let store = store(&words.place, surroundings)?;
+    let records = store.read()?;
+    let (record, fingerprint) = find(&records, &words.key)?;
+    let search = &words.search;
+    let ring = opening::ring(&records, &search.backups, &search.opening, surroundings)?;
+    let survey = Survey::of(&holders(&store, &words.paths, search)?, &ring);
+    let damage = Damage {
+        name: record.name().to_owned(),
+        since: since(record, surroundings),
+        present: survey
+            .dependents(&fingerprint, 0)
+            .into_iter()
+            .filter(|dependent| dependent.is_sure)
+            .collect(),
+        commits: commits(words, &ring, &fingerprint)?,
+        fingerprint,
+    };
+    if !words.dry_run {
+        // Every Secret that holds the key: one that is forgotten would go on sealing.
+        let same = |other: &&KeyRecord| other.fingerprint() == Some(&damage.fingerprint);
+        for record in records.iter().filter(same) {
+            let mark = Change::annotation(COMPROMISED_ANNOTATION, damage.since.clone());
+            store.change(record, &mark)?;
+        }
+    }
+    print(&damage.report(words.output)?)?;
+    report::say(&next(&damage, words.dry_run));
+    Ok(Outcome::Done)
+}
+
+/// A mark that is there stays.
+fn since(record: &KeyRecord, surroundings: &Surroundings) -> String {
+    let annotations = record.secret.metadata.annotations.as_ref();
+    let before = annotations
+        .and_then(|a| a.get(COMPROMISED_ANNOTATION))
+        .cloned();
+    before.unwrap_or_else(|| surroundings.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+}
+
+/// In the repositories of the paths; a path outside of one has no commits.
+fn commits(
+    words: &KeysCompromise,
+    ring: &KeyRing,
+    key: &Fingerprint,
+) -> Result<Vec<(Commit, BTreeSet<String>)>> {
+    let mut found = Vec::new();
+    let in_repository = |path: &&std::path::PathBuf| {
+        std::path::absolute(path).is_ok_and(|path| git::work_tree(&path).is_some())
+    };
+    let paths: Vec<_> = words.paths.iter().filter(in_repository).cloned().collect();
+    for repository in history::repositories(&paths)? {
+        for (commit, sealed) in history::in_commits(&repository)? {
+            let needed = sealed.iter().flat_map(|sealed| {
+                let name = sealed.name_or_empty();
+                let items = needs(sealed, ring).into_iter();
+                let ours = items.filter(|(_, need)| *need == Need::Key(key.clone()));
+                ours.map(move |(item, _)| format!("{name}/{item}"))
+                    .collect::<Vec<_>>()
+            });
+            let items: BTreeSet<String> = needed.collect();
+            if !items.is_empty() {
+                found.push((commit, items));
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn next(damage: &Damage, dry_run: bool) -> String {
+    let name = &damage.name;
+    let marked = if dry_run {
+        "would be marked"
+    } else {
+        "is marked"
+    };
+    format!(
+        "{name} {marked} as compromised: it goes on opening, and never seals again. Next:\n  \
+         seal keys rotate           makes a key that nobody else knows\n  \
+         change every value that is listed where it is used: whoever has the key can read them, in every commit\n  \
+         seal rotate PATH           seals files anew, after the values were changed\n  \
+         seal keys retire {name} PATH  takes the key out once nothing needs it"
+    )
+}
+
+impl Damage {
+    fn report(&self, form: ReportForm) -> Result<Vec<u8>> {
+        Ok(match form {
+            ReportForm::Text => self.text().into_bytes(),
+            ReportForm::Markdown => self.markdown().into_bytes(),
+            ReportForm::Json => {
+                let mut bytes = serde_json::to_vec_pretty(&self.json())?;
+                bytes.push(b'\n');
+                bytes
+            }
+        })
+    }
+
+    fn present_lines(&self, head: [&str; 2]) -> Vec<Vec<String>> {
+        let mut lines = vec![head.map(str::to_owned).to_vec()];
+        let line = |d: &Dependent| vec![d.origin.to_string(), d.item.clone()];
+        lines.extend(self.present.iter().map(line));
+        lines
+    }
+
+    fn commit_lines(&self, head: [&str; 5]) -> Vec<Vec<String>> {
+        let mut lines = vec![head.map(str::to_owned).to_vec()];
+        lines.extend(self.commits.iter().map(|(commit, items)| {
+            let items: Vec<&str> = items.iter().map(String::as_str).collect();
+            let id: String = commit.id.chars().take(12).collect();
+            vec![
+                id,
+                commit.at.clone(),
+                commit.author.clone(),
+                commit.path.clone(),
+                items.join(", "),
+            ]
+        }));
+        lines
+    }
+
+    fn text(&self) -> String {
+        let mut text = format!(
+            "Key {} {}\ncompromised since {}\n",
+            self.name, self.fingerprint, self.since
+        );
+        if self.present.is_empty() {
+            text += "\nNothing that was looked at is sealed for it now.\n";
+        } else {
+            text += "\nSealed for it now:\n";
+            text += &indented(&table(&self.present_lines(["WHERE", "ITEM"])));
+        }
+        if !self.commits.is_empty() {
+            text += "\nCommits that brought values sealed for it:\n";
+            let head = ["COMMIT", "AT", "AUTHOR", "FILE", "ITEMS"];
+            text += &indented(&table(&self.commit_lines(head)));
+        }
+        text
+    }
+
+    fn markdown(&self) -> String {
+        let mut text = format!(
+            "# Compromised key `{}`\n\n- Fingerprint: `{}`\n- Compromised since: {}\n",
+            self.name, self.fingerprint, self.since
+        );
+        text += "\n## Sealed for it now\n\n";
+        text += &rows(
+            &self.present_lines(["Where", "Item"]),
+            "Nothing that was looked at.\n",
+        );
+        text += "\n## Commits that brought values sealed for it\n\n";
+        let head = ["Commit", "At", "Author", "File", "Items"];
+        text += &rows(&self.commit_lines(head), "None that was looked at.\n");
+        text
+    }
+
+    fn json(&self) -> Json {
+        let present = self
+            .present
+            .iter()
+            .map(|d| json!({"where": d.origin.to_string(), "item": d.item}));
+        let commits = self.commits.iter().map(|(commit, items)| {
+            json!({
+                "commit": commit.id, "at": commit.at, "author": commit.author,
+                "file": commit.path, "items": items,
+            })
+        });
+        json!({
+            "key": self.name,
+            "fingerprint": self.fingerprint.to_string(),
+            "since": self.since,
+            "present": present.collect::<Vec<_>>(),
+            "commits": commits.collect::<Vec<_>>(),
+        })
+    }
+}
+
+fn indented(text: &str) -> String {
+    text.lines().fold(String::new(), |mut all, line| {
+        let _ = writeln!(all, "  {line}");
+        all
+    })
+}
+
+/// A table of Markdown. What others wrote cannot end a cell.
+fn rows(lines: &[Vec<String>], otherwise: &str) -> String {
+    if lines.len() < 2 {
+        return otherwise.to_owned();
+    }
+    let mut text = String::new();
+    for (i, line) in lines.iter().enumerate() {
+        let cells: Vec<String> = line.iter().map(|cell| cell.replace('|', "\\|")).collect();
+        let _ = writeln!(text, "| {} |", cells.join(" | "));
+        if i == 0 {
+            let _ = writeln!(text, "|{}", " --- |".repeat(line.len()));
+        }
+    }
+    text
+}

@@ -1,0 +1,191 @@
+//! `seal keys list` and `seal keys status`.
+
+use std::fmt::Write as _;
+
+use anyhow::Result;
+use jiff::Timestamp;
+use serde_json::{Value as Json, json};
+use shared::key_marks::KeyState;
+
+use super::{holders, served, store};
+use crate::keys::{KeyRecord, Survey, record};
+use crate::seal::{Outcome, opening, print};
+use crate::seal_args::{Form, KeysList, KeysStatus};
+use crate::surroundings::Surroundings;
+
+/// Lists keys.
+///
+/// # Errors
+///
+/// They cannot be read.
+pub fn list(words: &KeysList, surroundings: &Surroundings) -> Result<Outcome> {
+    let records = store(&words.place, surroundings)?.read()?;
+    let states = record::states(&records, served(&words.place, surroundings).as_ref());
+    let rows = rows(&records, &states, None);
+    show(&rows, None, words.output, surroundings.now)
+}
+
+/// Lists keys with what needs them.
+///
+/// # Errors
+///
+/// Keys, objects or files cannot be read.
+pub fn status(words: &KeysStatus, surroundings: &Surroundings) -> Result<Outcome> {
+    let store = store(&words.place, surroundings)?;
+    let records = store.read()?;
+    let states = record::states(&records, served(&words.place, surroundings).as_ref());
+    let search = &words.search;
+    let ring = opening::ring(&records, &search.backups, &search.opening, surroundings)?;
+    let survey = Survey::of(&holders(&store, &words.paths, search)?, &ring);
+    let rows = rows(&records, &states, Some(&survey));
+    show(&rows, Some(&survey), words.output, surroundings.now)
+}
+
+/// What is shown of a key.
+struct Row<'a> {
+    record: &'a KeyRecord,
+    state: KeyState,
+    /// Objects and files that need it.
+    counts: Option<(usize, usize)>,
+}
+
+fn rows<'a>(
+    records: &'a [KeyRecord],
+    states: &[KeyState],
+    survey: Option<&Survey>,
+) -> Vec<Row<'a>> {
+    let row = |(record, state): (&'a KeyRecord, &KeyState)| Row {
+        counts: survey.map(|survey| {
+            record
+                .fingerprint()
+                .map_or((0, 0), |key| survey.counts(key))
+        }),
+        state: *state,
+        record,
+    };
+    records.iter().zip(states).map(row).rev().collect()
+}
+
+fn show(rows: &[Row], survey: Option<&Survey>, form: Form, now: Timestamp) -> Result<Outcome> {
+    match form {
+        Form::Text => print(text(rows, survey, now).as_bytes()),
+        Form::Json => {
+            let mut bytes = serde_json::to_vec_pretty(&facts(rows, survey))?;
+            bytes.push(b'\n');
+            print(&bytes)
+        }
+    }
+}
+
+fn text(rows: &[Row], survey: Option<&Survey>, now: Timestamp) -> String {
+    if rows.is_empty() {
+        return "there are no keys\n".to_owned();
+    }
+    let mut head = vec!["NAME", "STATE", "AGE", "VALID UNTIL", "BACKED UP"];
+    if survey.is_some() {
+        head.extend(["OBJECTS", "FILES"]);
+    }
+    head.push("FINGERPRINT");
+    let mut lines: Vec<Vec<String>> = vec![head.into_iter().map(str::to_owned).collect()];
+    lines.extend(rows.iter().map(|row| columns(row, now)));
+    let mut text = table(&lines);
+    for row in rows {
+        if let Err(problem) = &row.record.key {
+            let _ = writeln!(text, "\n{} is broken: {problem}", row.record.name());
+        }
+    }
+    for (origin, item) in survey.map(Survey::undecided).unwrap_or_default() {
+        let _ = writeln!(text, "\n{origin}, item {item}: no key opens it");
+    }
+    text
+}
+
+fn columns(row: &Row, now: Timestamp) -> Vec<String> {
+    let facts = &row.record.facts;
+    let known = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), day);
+    let made = facts.fingerprint.as_ref().map(|_| facts.order_time);
+    let mut columns = vec![
+        row.record.name().to_owned(),
+        row.state.word().to_owned(),
+        made.map_or_else(|| "-".to_owned(), |made| age(made, now)),
+        known(row.record.valid_until()),
+        facts
+            .marks
+            .backed_up
+            .map_or_else(|| "never".to_owned(), day),
+    ];
+    if let Some((objects, files)) = row.counts {
+        columns.extend([objects.to_string(), files.to_string()]);
+    }
+    let fingerprint = row.record.fingerprint();
+    columns.push(fingerprint.map_or_else(|| "-".to_owned(), ToString::to_string));
+    columns
+}
+
+fn day(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%d").to_string()
+}
+
+/// In whole days, or hours of the first two.
+fn age(made: Timestamp, now: Timestamp) -> String {
+    let hours = now.duration_since(made).as_hours();
+    if hours < 48 {
+        format!("{hours}h")
+    } else {
+        format!("{}d", hours / 24)
+    }
+}
+
+/// Columns of equal width, two spaces between them.
+pub(super) fn table(lines: &[Vec<String>]) -> String {
+    let columns = lines.first().map_or(0, Vec::len);
+    let width = |column: usize| {
+        let widths = lines.iter().filter_map(|line| line.get(column));
+        widths.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for line in lines {
+        let padded: Vec<String> = line
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
+        let _ = writeln!(text, "{}", padded.join("  ").trim_end());
+    }
+    text
+}
+
+fn facts(rows: &[Row], survey: Option<&Survey>) -> Json {
+    let mut facts = json!({ "keys": rows.iter().map(fact).collect::<Vec<_>>() });
+    if let Some(survey) = survey {
+        let item = |(origin, item): &(&crate::keys::Origin, &str)| json!({ "where": origin.to_string(), "item": item });
+        let undecided = survey.undecided();
+        facts["undecided"] = undecided.iter().map(item).collect();
+    }
+    facts
+}
+
+fn fact(row: &Row) -> Json {
+    let record = row.record;
+    let mut fact = json!({
+        "name": record.name(),
+        "state": row.state.word(),
+        "fingerprint": record.fingerprint().map(ToString::to_string),
+        "made": record.fingerprint().map(|_| record.facts.order_time.to_string()),
+        "validUntil": record.valid_until().map(|at| at.to_string()),
+        "backedUp": record.facts.marks.backed_up.map(|at| at.to_string()),
+        "compromised": record.facts.marks.is_compromised,
+    });
+    if let Some((objects, files)) = row.counts {
+        fact["objects"] = objects.into();
+        fact["files"] = files.into();
+    }
+    if let Some(file) = &record.file {
+        fact["file"] = file.display().to_string().into();
+    }
+    if let Err(problem) = &record.key {
+        fact["problem"] = problem.as_str().into();
+    }
+    fact
+}

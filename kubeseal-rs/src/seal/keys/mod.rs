@@ -1,0 +1,135 @@
+//! `seal keys`: the life of a key, from its making to its end.
+//!
+//! | module | does |
+//! |---|---|
+//! | [`list`] | `list` and `status` |
+//! | [`backup`], [`restore`] | the archive, out and in |
+//! | [`rotate`] | a new key |
+//! | [`retire`], [`compromise`] | the end of a key |
+
+pub mod backup;
+pub mod compromise;
+pub mod list;
+pub mod restore;
+pub mod retire;
+pub mod rotate;
+
+use anyhow::{Result, bail};
+use shared::key::{Certificate, Fingerprint};
+
+use super::Outcome;
+use crate::cluster::{Access, Controller, Overrides};
+use crate::keys::survey::{self, Holder};
+use crate::keys::{KeyRecord, KeyStore, history};
+use crate::report;
+use crate::seal_args::{Keys, KeysVerb, Place, Search};
+use crate::surroundings::Surroundings;
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// What went wrong first.
+pub fn run(words: &Keys, surroundings: &Surroundings) -> Result<Outcome> {
+    match &words.verb {
+        KeysVerb::List(words) => list::list(words, surroundings),
+        KeysVerb::Status(words) => list::status(words, surroundings),
+        KeysVerb::Backup(words) => backup::run(words, surroundings),
+        KeysVerb::Restore(words) => restore::run(words, surroundings),
+        KeysVerb::Rotate(words) => rotate::run(words, surroundings),
+        KeysVerb::Retire(words) => retire::run(words, surroundings),
+        KeysVerb::Compromise(words) => compromise::run(words, surroundings),
+    }
+}
+
+/// How to reach the cluster of these words: flags, else the variables of `kubeseal`.
+pub fn access(place: &Place, surroundings: &Surroundings) -> Access {
+    let said = |word: &Option<String>, variable: &str| {
+        word.clone()
+            .or_else(|| surroundings.filled_variable(variable))
+    };
+    let kubeconfig = surroundings.filled_variable("SEALED_SECRETS_KUBECONFIG");
+    Access {
+        kubeconfig: place.kubeconfig.clone().or(kubeconfig.map(Into::into)),
+        overrides: Overrides {
+            context: said(&place.context, "SEALED_SECRETS_CONTEXT"),
+            ..Overrides::default()
+        },
+        name: said(&place.controller_name, "SEALED_SECRETS_CONTROLLER_NAME")
+            .unwrap_or_else(|| "sealed-secrets-controller".to_owned()),
+        namespace: said(
+            &place.controller_namespace,
+            "SEALED_SECRETS_CONTROLLER_NAMESPACE",
+        )
+        .unwrap_or_else(|| "kube-system".to_owned()),
+        ..Access::default()
+    }
+}
+
+/// The keys of these words.
+///
+/// # Errors
+///
+/// The folder is not there, or the kubeconfig cannot be used.
+pub fn store(place: &Place, surroundings: &Surroundings) -> Result<KeyStore> {
+    match &place.directory {
+        Some(folder) => KeyStore::folder(folder),
+        None => KeyStore::cluster(&access(place, surroundings)),
+    }
+}
+
+/// The key whose certificate the controller serves; none if it serves none, or is not there to ask.
+fn served(place: &Place, surroundings: &Surroundings) -> Option<Fingerprint> {
+    if place.directory.is_some() {
+        return None;
+    }
+    let pem = Controller::find(&access(place, surroundings)).and_then(|c| c.certificate());
+    match pem {
+        Ok(pem) => fingerprint_of(&pem),
+        Err(error) => {
+            report::warn(&format!(
+                "the controller does not say which certificate it serves, so the newest key is taken for it: {}",
+                shared::error_chain(&error)
+            ));
+            None
+        }
+    }
+}
+
+fn fingerprint_of(pem: &[u8]) -> Option<Fingerprint> {
+    let certificate = Certificate::from_pem(pem).ok()?;
+    Some(certificate.fingerprint().clone())
+}
+
+/// The key of that name or fingerprint.
+fn find<'a>(records: &'a [KeyRecord], word: &str) -> Result<(&'a KeyRecord, Fingerprint)> {
+    let is_meant = |record: &&KeyRecord| {
+        record.name() == word || record.fingerprint().is_some_and(|f| f.to_string() == word)
+    };
+    let mut meant = records.iter().filter(is_meant);
+    let Some(record) = meant.next() else {
+        bail!("there is no key {word:?}; `seal keys list` shows those that there are");
+    };
+    if meant.any(|other| other.fingerprint() != record.fingerprint()) {
+        bail!("{word:?} names several keys; take a fingerprint of `seal keys list`");
+    }
+    match (record.fingerprint(), &record.key) {
+        (Some(fingerprint), _) => Ok((record, fingerprint.clone())),
+        (None, Err(problem)) => bail!("the Secret {word} holds no key that can be used: {problem}"),
+        (None, Ok(_)) => bail!("the Secret {word} holds no key"),
+    }
+}
+
+/// Everything that may need a key: objects where the keys are, files, and branches if asked.
+fn holders(store: &KeyStore, paths: &[std::path::PathBuf], search: &Search) -> Result<Vec<Holder>> {
+    let mut holders = store.sealed(&search.namespaces)?;
+    holders.extend(survey::in_files(paths)?);
+    if search.all_branches {
+        let here = [std::path::PathBuf::from(".")];
+        let paths = if paths.is_empty() { &here } else { paths };
+        for repository in history::repositories(paths)? {
+            holders.extend(history::in_branches(&repository)?);
+        }
+    }
+    Ok(holders)
+}

@@ -1,0 +1,118 @@
+//! `seal keys retire`: takes a key out of use that nothing needs any more, and not before.
+
+use anyhow::{Result, bail};
+use shared::key_marks::KeyState;
+use shared::key_secret::PRIVATE_KEY_ITEM;
+use shared::resource::{KEY_COMPROMISED, KEY_LABEL, KEY_RETIRED};
+
+use super::{find, holders, served, store};
+use crate::keys::record::LEGACY_NAME;
+use crate::keys::store::Change;
+use crate::keys::survey::Dependent;
+use crate::keys::{KeyRecord, Survey, record};
+use crate::report;
+use crate::seal::{Outcome, opening, print};
+use crate::seal_args::KeysRetire;
+use crate::surroundings::Surroundings;
+
+/// Runs the command. Lists what needs the key, and then retires nothing.
+///
+/// # Errors
+///
+/// The key seals, or something cannot be read that may need it.
+pub fn run(words: &KeysRetire, surroundings: &Surroundings) -> Result<Outcome> {
+    let store = store(&words.place, surroundings)?;
+    let records = store.read()?;
+    let (record, fingerprint) = find(&records, &words.key)?;
+    let states = record::states(&records, served(&words.place, surroundings).as_ref());
+    let state = records
+        .iter()
+        .zip(&states)
+        .find(|(other, _)| other.fingerprint() == Some(&fingerprint))
+        .map(|(_, state)| *state);
+    check(record, state)?;
+
+    let search = &words.search;
+    let ring = opening::ring(&records, &search.backups, &search.opening, surroundings)?;
+    let survey = Survey::of(&holders(&store, &words.paths, search)?, &ring);
+    let mut dependents = survey.dependents(&fingerprint, modulus_len(record));
+    if words.allow_undecided {
+        dependents.retain(|dependent| dependent.is_sure);
+    }
+    if !dependents.is_empty() {
+        print(list(&dependents).as_bytes())?;
+        report::say(&advice(record.name(), &dependents));
+        return Ok(Outcome::Findings);
+    }
+    let looked = survey.found.len();
+    if words.dry_run {
+        report::say(&format!(
+            "{} would be retired: of {looked} SealedSecrets none needs it",
+            record.name()
+        ));
+        return Ok(Outcome::Done);
+    }
+    let label = if record.facts.marks.is_compromised {
+        KEY_COMPROMISED
+    } else {
+        KEY_RETIRED
+    };
+    store.change(record, &Change::label(KEY_LABEL, label))?;
+    report::say(&format!(
+        "{} is retired: of {looked} SealedSecrets none needs it. It opens nothing now; the label {KEY_LABEL}=active \
+         brings it back",
+        record.name()
+    ));
+    Ok(Outcome::Done)
+}
+
+fn check(record: &KeyRecord, state: Option<KeyState>) -> Result<()> {
+    let name = record.name();
+    match state {
+        Some(KeyState::Sealing) => {
+            bail!("{name} is the key that seals; make a new one first: `seal keys rotate`")
+        }
+        _ if name == LEGACY_NAME => bail!(
+            "controllers read the Secret {LEGACY_NAME} whatever its label says, so it cannot be retired in place; \
+             back it up and delete it, or store it under another name"
+        ),
+        Some(KeyState::Retired) => bail!("{name} is out of use already"),
+        _ => Ok(()),
+    }
+}
+
+/// Bytes of the modulus, for items that no key opened.
+fn modulus_len(record: &KeyRecord) -> usize {
+    let pem = record.secret.data.get(PRIVATE_KEY_ITEM);
+    let key = pem.and_then(|pem| shared::key::PrivateKey::from_pem(pem.expose()).ok());
+    key.map_or(0, |key| key.modulus_len())
+}
+
+fn list(dependents: &[Dependent]) -> String {
+    let line = |dependent: &Dependent| {
+        let why = if dependent.is_sure {
+            "needs it"
+        } else {
+            "opens with no key, so it may need it"
+        };
+        format!("{}, item {}: {why}\n", dependent.origin, dependent.item)
+    };
+    dependents.iter().map(line).collect()
+}
+
+fn advice(name: &str, dependents: &[Dependent]) -> String {
+    let sure = dependents
+        .iter()
+        .filter(|dependent| dependent.is_sure)
+        .count();
+    let unsure = dependents.len() - sure;
+    let mut text = format!("{name} stays in use: {sure} items need it");
+    if unsure > 0 {
+        text += &format!(", {unsure} more could not be decided");
+    }
+    text += ". Seal them anew (`seal rotate PATH`) and apply them";
+    if unsure > 0 {
+        text += "; `seal doctor FILE` says why an item does not open, and --allow-undecided leaves those aside";
+    }
+    text
+}

@@ -1,0 +1,130 @@
+//! `seal keys rotate`: asks the controller for a new key by an annotation, and waits.
+
+use std::collections::BTreeSet;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use shared::key::Fingerprint;
+use shared::resource::RENEW_ANNOTATION;
+
+use super::{access, fingerprint_of, store};
+use crate::certificate;
+use crate::cluster::Controller;
+use crate::keys::store::Change;
+use crate::keys::{KeyRecord, KeyStore};
+use crate::report;
+use crate::seal::{Outcome, print};
+use crate::seal_args::KeysRotate;
+use crate::surroundings::Surroundings;
+
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(250);
+/// A new key that is not served after so long waits for something.
+const SOON: Duration = Duration::from_secs(10);
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// There is no key to follow, or no new certificate within the time.
+pub fn run(words: &KeysRotate, surroundings: &Surroundings) -> Result<Outcome> {
+    let store = store(&words.place, surroundings)?;
+    let records = store.read()?;
+    let Some(newest) = newest(&records, &BTreeSet::new()) else {
+        bail!(
+            "there is no key in {} that a new one could follow; a controller makes its first key when it \
+             starts",
+            store.place()
+        );
+    };
+    ask(&store, newest)?;
+    let known = fingerprints(&records);
+    let (name, fingerprint) = wait(words, surroundings, &store, &known)?;
+    report::say("the new key seals from now on; older ones go on opening. Next:");
+    report::say("  seal keys backup ARCHIVE   keeps it safe");
+    report::say("  seal rotate PATH           seals files anew for it");
+    report::say("  seal keys retire KEY PATH  takes an older key out once nothing needs it");
+    print(format!("{name} {fingerprint}\n").as_bytes())
+}
+
+/// A key that was asked before is not asked again: the controller hears each once.
+fn ask(store: &KeyStore, newest: &KeyRecord) -> Result<()> {
+    let annotations = newest.secret.metadata.annotations.as_ref();
+    let asks = annotations.and_then(|a| a.get(RENEW_ANNOTATION));
+    if asks.is_some_and(|value| value == "true") {
+        report::say(&format!("{} asks for a new key already", newest.name()));
+        return Ok(());
+    }
+    store.change(
+        newest,
+        &Change::annotation(RENEW_ANNOTATION, "true".to_owned()),
+    )
+}
+
+fn wait(
+    words: &KeysRotate,
+    surroundings: &Surroundings,
+    store: &KeyStore,
+    known: &BTreeSet<Fingerprint>,
+) -> Result<(String, Fingerprint)> {
+    let start = Instant::now();
+    let mut appeared: Option<(Instant, String)> = None;
+    while start.elapsed() < words.timeout {
+        let records = store.read()?;
+        if let Some((record, fingerprint)) =
+            newest(&records, known).and_then(|r| Some((r, r.fingerprint()?.clone())))
+        {
+            let name = record.name().to_owned();
+            if is_served(words, surroundings, &fingerprint) {
+                return Ok((name, fingerprint));
+            }
+            let (since, _) = appeared.get_or_insert((Instant::now(), name.clone()));
+            if since.elapsed() > SOON && record.facts.marks.backed_up.is_none() {
+                bail!(
+                    "the new key {name} is there, and the controller does not serve its certificate. If it runs \
+                     with --require-backup, the key seals once it is backed up: `seal keys backup ARCHIVE`"
+                );
+            }
+        }
+        sleep(PAUSE);
+    }
+    let seconds = words.timeout.as_secs();
+    match appeared {
+        Some((_, name)) => bail!(
+            "the new key {name} is there, and the controller did not serve its certificate within {seconds} s; \
+             `seal doctor` looks for the reason"
+        ),
+        None => bail!(
+            "there was no new key within {seconds} s. Does a controller work in {}, and may it create Secrets? \
+             `seal doctor` looks for the reason. The request stands: a controller that comes up makes the key",
+            store.place()
+        ),
+    }
+}
+
+/// For a controller on a folder whose address nobody said, the key itself has to do.
+fn is_served(words: &KeysRotate, surroundings: &Surroundings, key: &Fingerprint) -> bool {
+    let pem = match (&words.place.directory, &words.cert) {
+        (Some(_), None) => return true,
+        (Some(_), Some(url)) => certificate::read(url).ok(),
+        (None, _) => Controller::find(&access(&words.place, surroundings))
+            .and_then(|controller| controller.certificate())
+            .ok(),
+    };
+    pem.and_then(|pem| fingerprint_of(&pem)).as_ref() == Some(key)
+}
+
+/// The newest key in use that is none of these.
+fn newest<'a>(records: &'a [KeyRecord], known: &BTreeSet<Fingerprint>) -> Option<&'a KeyRecord> {
+    let is_new = |record: &&KeyRecord| {
+        record.facts.is_active && record.fingerprint().is_some_and(|key| !known.contains(key))
+    };
+    let candidates = records.iter().filter(is_new);
+    candidates.max_by_key(|record| record.facts.order_time)
+}
+
+fn fingerprints(records: &[KeyRecord]) -> BTreeSet<Fingerprint> {
+    let all = records.iter().filter_map(|record| record.fingerprint());
+    all.cloned().collect()
+}

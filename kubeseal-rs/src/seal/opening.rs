@@ -1,0 +1,171 @@
+//! Identities and passphrases on their way in, and the keys of backups.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use age::secrecy::SecretString;
+use anyhow::{Context as _, Result, bail};
+use shared::key::PrivateKey;
+use shared::key_ring::{KeyRing, RingKey};
+use shared::secret::Secret;
+use zeroize::Zeroizing;
+
+use crate::files;
+use crate::keys::KeyRecord;
+use crate::keys::archive::{self, Unlock};
+use crate::keys::{folder, record};
+use crate::seal_args::Opening;
+use crate::surroundings::Surroundings;
+
+/// Reads the identities, and the passphrase if a file has it. Asks for nothing.
+///
+/// # Errors
+///
+/// A file cannot be read or holds nothing of the kind.
+pub fn read(words: &Opening, surroundings: &Surroundings) -> Result<Unlock> {
+    let mut unlock = Unlock::default();
+    for path in &words.identity {
+        let bytes = files::read(path)?;
+        let file = age::IdentityFile::from_buffer(&bytes[..]);
+        let identities = file.ok().and_then(|file| file.into_identities().ok());
+        match identities.filter(|found| !found.is_empty()) {
+            Some(found) => unlock.identities.extend(found),
+            None => bail!(
+                "{} holds no age identity, which begins with AGE-SECRET-KEY-1; `age-keygen` makes one",
+                path.display()
+            ),
+        }
+    }
+    if let Some(path) = &words.passphrase_file {
+        unlock.passphrase = Some(passphrase_of(path, surroundings)?);
+    }
+    Ok(unlock)
+}
+
+/// The first line, as it is.
+fn passphrase_of(path: &Path, surroundings: &Surroundings) -> Result<SecretString> {
+    let bytes = match path.to_str() {
+        Some("-") if surroundings.stdin_is_terminal => {
+            bail!(
+                "stdin is a terminal, which would show the passphrase; leave --passphrase-file out to be asked"
+            )
+        }
+        Some("-") => files::read_stdin()?,
+        _ => files::read(path)?,
+    };
+    let line = bytes
+        .split(|byte| *byte == b'\n')
+        .next()
+        .unwrap_or_default();
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let text = std::str::from_utf8(line)
+        .ok()
+        .filter(|text| !text.is_empty());
+    let text =
+        text.with_context(|| format!("{} holds no passphrase in its first line", path.display()))?;
+    Ok(SecretString::from(text.to_owned()))
+}
+
+/// Asks for a passphrase and shows nothing of it; twice for a new one.
+///
+/// # Errors
+///
+/// There is no terminal, it is empty, or the two differ.
+pub fn ask(is_new: bool) -> Result<SecretString> {
+    let prompt = |text: &str| {
+        let answer = rpassword::prompt_password(text).map(Zeroizing::new);
+        answer.map_err(|_| {
+            anyhow::anyhow!(
+                "there is no terminal to ask for the passphrase; give it with --passphrase-file, or use \
+                 {} instead",
+                if is_new { "--recipient" } else { "--identity" }
+            )
+        })
+    };
+    let first = prompt("Passphrase of the archive: ")?;
+    if first.is_empty() {
+        bail!("an empty passphrase protects nothing");
+    }
+    if is_new && *first != *prompt("The same again: ")? {
+        bail!("the two passphrases differ; nothing was written");
+    }
+    Ok(SecretString::from(first.to_string()))
+}
+
+/// A backup that was read.
+pub struct Backup {
+    /// Its Secrets. **They hold private keys.**
+    pub secrets: Vec<Secret>,
+    /// Keys in PEM, without a Secret around them.
+    pub bare: Vec<PrivateKey>,
+}
+
+/// Reads a backup: an age archive, manifests, or keys in PEM. Asks for a passphrase if one is needed.
+///
+/// # Errors
+///
+/// It does not open, or holds no key.
+pub fn backup(path: &Path, unlock: &mut Unlock) -> Result<Backup> {
+    let bytes = files::read(path)?;
+    let place = || path.display().to_string();
+    let plain = if archive::is_archive(&bytes) {
+        if unlock.passphrase.is_none() && archive::wants_passphrase(&bytes) {
+            unlock.passphrase = Some(ask(false)?);
+        }
+        archive::decrypt(&bytes, unlock).with_context(place)?
+    } else {
+        bytes
+    };
+    if let Ok(bare) = PrivateKey::all_from_pem(&plain) {
+        return Ok(Backup {
+            secrets: Vec::new(),
+            bare,
+        });
+    }
+    let secrets = folder::secrets(&plain).map_err(|_| {
+        anyhow::anyhow!(
+            "{} is neither an age archive, nor manifests, nor keys in PEM",
+            place()
+        )
+    })?;
+    let is_key = |secret: &Secret| {
+        secret
+            .data
+            .contains_key(shared::key_secret::PRIVATE_KEY_ITEM)
+    };
+    if !secrets.iter().any(is_key) {
+        bail!(
+            "{} holds no key: no Secret in it has an item `tls.key`",
+            place()
+        );
+    }
+    Ok(Backup {
+        secrets: secrets.into_iter().filter(is_key).collect(),
+        bare: Vec::new(),
+    })
+}
+
+/// Every key that is there to try with: those of the store, then those of backups.
+///
+/// # Errors
+///
+/// A backup cannot be read.
+pub fn ring(
+    records: &[KeyRecord],
+    backups: &[PathBuf],
+    words: &Opening,
+    surroundings: &Surroundings,
+) -> Result<KeyRing> {
+    let mut keys: Vec<Arc<RingKey>> = record::ring(records).keys().to_vec();
+    let mut unlock = read(words, surroundings)?;
+    for path in backups {
+        let backup = backup(path, &mut unlock)?;
+        let name = path.display().to_string();
+        let opening = |key| Arc::new(RingKey::opening_only(name.clone(), key));
+        keys.extend(backup.bare.into_iter().map(opening));
+        for secret in backup.secrets {
+            keys.extend(KeyRecord::new(secret, None).key.ok());
+        }
+    }
+    Ok(KeyRing::new(keys))
+}

@@ -1,0 +1,155 @@
+//! `seal rotate [PATH…]`: what is sealed for an older key is sealed for the newest one.
+//!
+//! File by file: read, open, seal, splice the new texts into the bytes, replace the file in one
+//! step. So a run can be killed at any moment, and the next one goes on where it ended: items that
+//! the newest key opens are left alone.
+
+mod offline;
+mod online;
+mod summary;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use shared::manifest::edit;
+use shared::sealed_file::{self, Changes, Found};
+
+use super::session::Session;
+use super::walk::{self, Candidate, Kind, ManifestFile};
+use super::{Outcome, print};
+use crate::files;
+use crate::report;
+use crate::seal_args::Rotate;
+use crate::surroundings::Surroundings;
+use summary::{FileReport, ObjectReport};
+
+/// Rotating failed, in part or as a whole.
+#[derive(Debug, thiserror::Error)]
+pub enum RotateError {
+    /// Some of it.
+    #[error("{0} could not be sealed anew, as told above; everything else is done")]
+    Some(String),
+    /// `--cert` alone.
+    #[error(
+        "--cert chooses the key of an offline run, which needs the old keys: pass --key FILE. Without \
+         them the controller seals anew, for its newest key"
+    )]
+    CertificateAlone,
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// The tree or the keys cannot be read, the controller cannot be asked, or some objects cannot be
+/// sealed anew; all others are done then.
+pub fn run(words: &Rotate, surroundings: &Surroundings) -> Result<Outcome> {
+    if words.key.is_empty() && words.sealing.cert.is_some() {
+        return Err(RotateError::CertificateAlone.into());
+    }
+    let session = Session::new(&words.sealing, surroundings);
+    let candidates = walk::candidates(&words.paths)?;
+    if !words.dry_run {
+        remove_leftovers(&candidates);
+    }
+    let reports = if words.key.is_empty() {
+        online::rotate(&session, &candidates, words.dry_run)?
+    } else {
+        offline::rotate(&session, &candidates, words)?
+    };
+    finish(words, &reports)
+}
+
+fn finish(words: &Rotate, reports: &[FileReport]) -> Result<Outcome> {
+    for line in summary::lines(reports, words.dry_run) {
+        report::say(&line);
+    }
+    if let Some(format) = words.output {
+        print(&super::write(
+            &[summary::json(reports, words.dry_run)],
+            format,
+        ))?;
+    }
+    match summary::failed(reports) {
+        0 => Ok(Outcome::Done),
+        1 => Err(RotateError::Some("one object".to_owned()).into()),
+        n => Err(RotateError::Some(format!("{n} objects")).into()),
+    }
+}
+
+/// What a killed run left beside the files.
+fn remove_leftovers(candidates: &[Candidate]) {
+    let folder = |candidate: &Candidate| candidate.path.parent().map(Path::to_owned);
+    let folders: BTreeSet<_> = candidates.iter().filter_map(folder).collect();
+    for folder in folders {
+        files::remove_leftovers(&folder);
+    }
+}
+
+/// A file with SealedSecrets, and what is to become of them.
+struct Work {
+    file: ManifestFile,
+    objects: Vec<(Found, ObjectReport)>,
+    edits: Vec<edit::Edit>,
+}
+
+impl Work {
+    /// Nothing if the candidate holds no SealedSecret.
+    fn read(candidate: &Candidate) -> Result<Option<Self>> {
+        let Some(file) = walk::read(candidate, Kind::SealedSecret)? else {
+            return Ok(None);
+        };
+        let found = sealed_file::find(&file.documents);
+        let found = found.with_context(|| candidate.path.display().to_string())?;
+        let report = |found: Found| {
+            let report = ObjectReport::of(&found);
+            (found, report)
+        };
+        Ok(Some(Self {
+            file,
+            objects: found.into_iter().map(report).collect(),
+            edits: Vec::new(),
+        }))
+    }
+
+    fn change(&mut self, index: usize, changes: &Changes<'_>) {
+        let (found, report) = &mut self.objects[index];
+        self.edits.extend(found.edits(changes));
+        report.rotated = changes.texts.keys().cloned().collect();
+        if changes.data.is_some() {
+            report.rotated.push("(data)".to_owned());
+        }
+    }
+
+    /// Writes the file, if anything in it changes.
+    fn finish(self, dry_run: bool) -> FileReport {
+        let path = self.file.path;
+        let written = if self.edits.is_empty() {
+            Ok(())
+        } else {
+            write(&path, &self.file.bytes, &self.edits, dry_run)
+        };
+        let mut objects: Vec<ObjectReport> = self.objects.into_iter().map(|(_, r)| r).collect();
+        if let Err(error) = written {
+            let problem = shared::error_chain(error.as_ref());
+            for object in objects
+                .iter_mut()
+                .filter(|object| !object.rotated.is_empty())
+            {
+                object.rotated.clear();
+                object.from.clear();
+                object.problem = Some(problem.clone());
+            }
+        }
+        FileReport { path, objects }
+    }
+}
+
+fn write(path: &Path, bytes: &[u8], edits: &[edit::Edit], dry_run: bool) -> Result<()> {
+    let edited = edit::apply(bytes, edits)?;
+    if !dry_run {
+        files::replace(path, &edited)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,254 @@
+//! Through the controller: many objects in one request, as long as it understands that.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use serde_json::{Value as Json, json};
+use shared::key::Certificate;
+use shared::sealed_file::{Changes, Found, HintRule};
+
+use super::Work;
+use super::summary::{FileReport, unreadable};
+use crate::cluster::{Access, ClusterError, Controller};
+use crate::progress::Progress;
+use crate::rules::Source;
+use crate::seal::session::Session;
+use crate::seal::settings::Settings;
+use crate::seal::target::{self, TargetError};
+use crate::seal::walk::Candidate;
+use crate::seal_args::Sealing;
+
+/// Values in one request. The controller takes a thousand; fewer let others in between.
+const ITEMS: usize = 200;
+/// Bytes of values in one request, which are a few less than those of the request.
+const BYTES: usize = 1024 * 1024;
+
+/// Rotates every candidate; what fails is told in its report.
+///
+/// # Errors
+///
+/// The controller cannot be asked.
+pub(super) fn rotate(
+    session: &Session<'_>,
+    candidates: &[Candidate],
+    dry_run: bool,
+) -> Result<Vec<FileReport>> {
+    let is_shown = session.surroundings.stderr_is_terminal;
+    let progress = Progress::new("files", candidates.len(), is_shown);
+    let mut run = Run {
+        session,
+        dry_run,
+        clusters: BTreeMap::new(),
+        batch: Batch::default(),
+        reports: Vec::new(),
+    };
+    for candidate in candidates {
+        match run.prepare(candidate) {
+            Ok(None) => {}
+            Ok(Some((source, work))) => run.add(source, work)?,
+            Err(error) => {
+                let problem = shared::error_chain(error.as_ref());
+                run.reports
+                    .push(unreadable(candidate.path.clone(), problem));
+            }
+        }
+        progress.step();
+    }
+    run.send()?;
+    drop(progress);
+    run.reports.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(run.reports)
+}
+
+struct Run<'a> {
+    session: &'a Session<'a>,
+    dry_run: bool,
+    clusters: BTreeMap<Source, Cluster>,
+    batch: Batch,
+    reports: Vec<FileReport>,
+}
+
+struct Cluster {
+    controller: Controller,
+    certificate: Certificate,
+}
+
+/// Files that go into one request.
+#[derive(Default)]
+struct Batch {
+    source: Option<Source>,
+    files: Vec<Work>,
+    items: usize,
+    bytes: usize,
+}
+
+impl Run<'_> {
+    fn prepare(&self, candidate: &Candidate) -> Result<Option<(Source, Work)>> {
+        let Some(mut work) = Work::read(candidate)? else {
+            return Ok(None);
+        };
+        let settings = self.session.settings(&candidate.path)?;
+        for (found, report) in &mut work.objects {
+            target::fill_namespace(self.session, &settings, found)?;
+            if found.sealed.spec.data.is_some() {
+                report.problem = Some(TargetError::Deprecated(found.place()).to_string());
+            }
+        }
+        Ok(Some((controller_of(self.session.words, &settings), work)))
+    }
+
+    fn add(&mut self, source: Source, work: Work) -> Result<()> {
+        let values = || {
+            let objects = work.objects.iter().map(|(found, _)| found);
+            objects.flat_map(|found| found.sealed.spec.encrypted_data.values())
+        };
+        let (items, bytes) = (values().count(), values().map(String::len).sum::<usize>());
+        let batch = &self.batch;
+        let is_full = batch.items + items > ITEMS || batch.bytes + bytes > BYTES;
+        if is_full || batch.source.as_ref().is_some_and(|known| *known != source) {
+            self.send()?;
+        }
+        self.batch.source = Some(source);
+        self.batch.items += items;
+        self.batch.bytes += bytes;
+        self.batch.files.push(work);
+        Ok(())
+    }
+
+    fn send(&mut self) -> Result<()> {
+        let Batch { source, files, .. } = std::mem::take(&mut self.batch);
+        let Some(source) = source else { return Ok(()) };
+        let cluster = match self.clusters.remove(&source) {
+            Some(cluster) => cluster,
+            None => Cluster::find(&self.session.access(&source))?,
+        };
+        let done = self.rotate_files(&cluster, files);
+        self.clusters.insert(source, cluster);
+        done
+    }
+
+    fn rotate_files(&mut self, cluster: &Cluster, mut files: Vec<Work>) -> Result<()> {
+        for work in &mut files {
+            let settings = self.session.settings(&work.file.path)?;
+            if let Err(error) = settings.check_certificate(&cluster.certificate) {
+                for (_, report) in &mut work.objects {
+                    report.problem.get_or_insert_with(|| error.to_string());
+                }
+            }
+        }
+        let sound = |work: &Work| -> Vec<usize> {
+            let objects = work.objects.iter().enumerate();
+            let sound = objects.filter(|(_, (_, report))| report.problem.is_none());
+            sound.map(|(index, _)| index).collect()
+        };
+        let places: Vec<(usize, usize)> = files
+            .iter()
+            .enumerate()
+            .flat_map(|(file, work)| sound(work).into_iter().map(move |object| (file, object)))
+            .collect();
+        let objects: Vec<&Found> = places
+            .iter()
+            .map(|(f, o)| &files[*f].objects[*o].0)
+            .collect();
+        let answers = cluster.rotate(&objects)?;
+        for ((file, object), answer) in places.into_iter().zip(answers) {
+            files[file].take(object, answer, &cluster.certificate);
+        }
+        let dry_run = self.dry_run;
+        let reports = files.into_iter().map(|work| work.finish(dry_run));
+        self.reports.extend(reports);
+        Ok(())
+    }
+}
+
+/// A certificate elsewhere says nothing about where the controller is.
+fn controller_of(words: &Sealing, settings: &Settings) -> Source {
+    match &settings.certificate.value {
+        source @ Source::Controller { .. } => source.clone(),
+        Source::At(_) => Source::Controller {
+            context: words.context.clone(),
+            name: words.controller_name.clone(),
+            namespace: words.controller_namespace.clone(),
+        },
+    }
+}
+
+/// The new object, or why there is none.
+type Answer = Result<Json, String>;
+
+const CLOSED: &str = "the controller cannot decrypt it: it is for another cluster, or its name, namespace or scope \
+    are not those that it was sealed for";
+
+impl Cluster {
+    fn find(access: &Access) -> Result<Self> {
+        let controller = Controller::find(access)?;
+        let pem = controller.certificate()?;
+        let (certificate, _) = Certificate::first_of_pem(&pem)?;
+        Ok(Self {
+            controller,
+            certificate,
+        })
+    }
+
+    /// All in one request; one by one where one of them does not open, or for a controller that knows
+    /// no lists.
+    fn rotate(&self, objects: &[&Found]) -> Result<Vec<Answer>> {
+        let documents: Vec<Json> = objects.iter().map(|f| f.sealed.to_document()).collect();
+        if let [_, _, ..] = documents.as_slice() {
+            let list = json!({ "kind": "List", "apiVersion": "v1", "items": documents });
+            match self.controller.rotate(&list) {
+                Ok(Some(Json::Object(mut answer))) => {
+                    if let Some(Json::Array(items)) = answer.remove("items")
+                        && items.len() == documents.len()
+                    {
+                        return Ok(items.into_iter().map(Ok).collect());
+                    }
+                }
+                Err(error @ ClusterError::Unreachable { .. }) => return Err(error.into()),
+                _ => {}
+            }
+        }
+        documents
+            .iter()
+            .map(|document| self.one(document))
+            .collect()
+    }
+
+    fn one(&self, document: &Json) -> Result<Answer> {
+        match self.controller.rotate(document) {
+            Ok(Some(answer)) => Ok(Ok(answer)),
+            Ok(None) => Ok(Err(CLOSED.to_owned())),
+            Err(error @ ClusterError::Unreachable { .. }) => Err(error.into()),
+            Err(error) => Ok(Err(shared::error_chain(&error))),
+        }
+    }
+}
+
+impl Work {
+    /// Takes the new texts out of an answer that has the same items.
+    fn take(&mut self, index: usize, answer: Answer, certificate: &Certificate) {
+        let (found, report) = &mut self.objects[index];
+        let old = &found.sealed.spec.encrypted_data;
+        let new = answer.and_then(|answer| {
+            let items = answer["spec"]["encryptedData"].clone();
+            let items: Option<BTreeMap<String, String>> = serde_json::from_value(items).ok();
+            let same = items.filter(|items| items.keys().eq(old.keys()));
+            same.ok_or_else(|| {
+                "the controller answers with other items than it was sent".to_owned()
+            })
+        });
+        match new {
+            Ok(mut texts) => {
+                texts.retain(|item, text| old.get(item) != Some(text));
+                let changes = Changes {
+                    texts,
+                    removed: Vec::new(),
+                    data: None,
+                    hints: HintRule::Follow(certificate.fingerprint()),
+                };
+                self.change(index, &changes);
+            }
+            Err(problem) => report.problem = Some(problem),
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! `seal set FILE KEY`: one item gets a value.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result};
+use shared::plain::Plain;
+use shared::sealed_file::Changes;
+
+use super::session::Session;
+use super::target::{Target, hint_rule};
+use super::values::Stdin;
+use super::{Outcome, names};
+use crate::recipe::{Random, Recipe};
+use crate::report;
+use crate::seal_args::Set;
+use crate::surroundings::Surroundings;
+
+/// A recipe that makes more than values.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "this recipe makes something public, too, which is no item; `seal generate` makes a SealedSecret with both"
+)]
+pub struct HasPublic;
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// The file or value cannot be read, the value not be sealed, or the file not be edited safely.
+pub fn run(words: &Set, surroundings: &Surroundings) -> Result<Outcome> {
+    names::check_item(&words.key)?;
+    let mut target = Target::read(&words.file, words.name.as_deref())?;
+    let session = Session::new(&words.sealing, surroundings);
+    let values = values(words, surroundings)?;
+    let (texts, certificate) = target.seal(&session, &values)?;
+    target.write(&Changes {
+        texts,
+        removed: Vec::new(),
+        data: None,
+        hints: hint_rule(&session, &certificate),
+    })?;
+    let items = &target.found.sealed.spec.encrypted_data;
+    for key in values.keys() {
+        let known = items.contains_key(key);
+        report::say(&format!(
+            "{}: {}: {key} {} ({}, for {})",
+            words.file.display(),
+            target.found.place(),
+            if known { "changed" } else { "added" },
+            target.scope(),
+            certificate.fingerprint()
+        ));
+    }
+    Ok(Outcome::Done)
+}
+
+fn values(words: &Set, surroundings: &Surroundings) -> Result<BTreeMap<String, Plain>> {
+    if let Some(recipe) = &words.generate {
+        let recipe: Recipe = recipe.parse().context("--generate")?;
+        let mut random = Random {
+            rng: &mut rand::rng(),
+            now: surroundings.now,
+        };
+        let made = recipe.make(&words.key, None, &mut random)?;
+        return if made.public.is_empty() {
+            Ok(made.sealed.into_iter().collect())
+        } else {
+            Err(HasPublic.into())
+        };
+    }
+    let mut stdin = Stdin::new(surroundings);
+    let value = match &words.from_file {
+        Some(path) => stdin.read_file(path)?,
+        None => stdin.read(&words.key)?,
+    };
+    if words.from_file.is_none() && value.expose().ends_with(b"\n") {
+        report::warn(
+            "the value ends with a line break, which is sealed with it; `printf %s` writes none",
+        );
+    }
+    Ok(BTreeMap::from([(words.key.clone(), value)]))
+}

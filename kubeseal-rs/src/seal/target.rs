@@ -1,0 +1,239 @@
+//! One SealedSecret of a file: which one is meant, where its items open, and writing the file back.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use shared::key::Certificate;
+use shared::manifest::edit;
+use shared::plain::Plain;
+use shared::scope::Scope;
+use shared::sealed_file::{self, Changes, Found, HintRule};
+use shared::{base64, envelope};
+
+use super::names;
+use super::session::Session;
+use super::settings::Settings;
+use super::walk::ManifestFile;
+use crate::files;
+
+/// A file, or what is asked of it, cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TargetError {
+    /// No SealedSecret at all.
+    #[error("{} holds no SealedSecret; `seal FILE` makes one of a Secret", .0.display())]
+    None(PathBuf),
+    /// Several, and no name.
+    #[error(
+        "{} holds {} SealedSecrets; say which one with --name: {}",
+        file.display(), candidates.len(), candidates.join(", ")
+    )]
+    Several {
+        /// The file.
+        file: PathBuf,
+        /// Their names.
+        candidates: Vec<String>,
+    },
+    /// None of that name.
+    #[error("{} holds no SealedSecret {name:?}, but {}", file.display(), candidates.join(", "))]
+    NoSuchName {
+        /// The file.
+        file: PathBuf,
+        /// What was asked for.
+        name: String,
+        /// Those that are there.
+        candidates: Vec<String>,
+    },
+    /// The deprecated form has no items.
+    #[error(
+        "{} has the deprecated field `data`, which holds a whole Secret in one value; `kubeseal --re-encrypt` \
+         turns it into items", .0
+    )]
+    Deprecated(String),
+    /// A flag that contradicts the file.
+    #[error(
+        "the items of {place} are {found}, not {wanted}; items of one object share its scope: leave --scope out"
+    )]
+    Scope {
+        /// The object.
+        place: String,
+        /// That of the file.
+        found: Scope,
+        /// That of the flag.
+        wanted: Scope,
+    },
+    /// Likewise.
+    #[error("{place} is in the namespace {found:?}, not {wanted:?}: leave --namespace out")]
+    Namespace {
+        /// The object.
+        place: String,
+        /// That of the file.
+        found: String,
+        /// That of the flag.
+        wanted: String,
+    },
+    /// Nobody knows the namespace.
+    #[error("{0} names no namespace, and its scope needs one: pass --namespace")]
+    NoNamespace(String),
+    /// Only metadata.name is missing.
+    #[error("the SealedSecret at line {0} has no metadata.name, so its values could never open")]
+    NoName(usize),
+}
+
+/// One SealedSecret of a file.
+pub struct Target {
+    /// The file.
+    pub path: PathBuf,
+    /// As it was read.
+    pub bytes: Vec<u8>,
+    /// The object.
+    pub found: Found,
+}
+
+impl Target {
+    /// Reads a file and picks the only SealedSecret, or the one of that name.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, or it is not clear which one is meant.
+    pub fn read(path: &Path, name: Option<&str>) -> Result<Self> {
+        let file = ManifestFile::read(path)?;
+        let found = sealed_file::find(&file.documents);
+        let found = found.with_context(|| path.display().to_string())?;
+        let found = pick(path, found, name)?;
+        if found.sealed.spec.data.is_some() {
+            return Err(TargetError::Deprecated(found.place()).into());
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            bytes: file.bytes.to_vec(),
+            found,
+        })
+    }
+
+    /// That of the object.
+    pub fn scope(&self) -> Scope {
+        Scope::from_annotations(self.found.sealed.metadata.annotations.as_ref())
+    }
+
+    /// Seals values for this object.
+    ///
+    /// # Errors
+    ///
+    /// A flag contradicts the file, a rule is broken, or there is no certificate.
+    pub fn seal(
+        &mut self,
+        session: &Session<'_>,
+        values: &BTreeMap<String, Plain>,
+    ) -> Result<(BTreeMap<String, String>, Arc<Certificate>)> {
+        let settings = session.settings(&self.path)?;
+        self.check(session, &settings)?;
+        let certificate = session.certificate(&settings)?;
+        let sealed = &self.found.sealed;
+        let label = self
+            .scope()
+            .label(sealed.namespace_or_empty(), sealed.name_or_empty());
+        let seal = |(key, value): (&String, &Plain)| -> Result<(String, String)> {
+            names::check_item(key)?;
+            let public = certificate.public_key();
+            let sealed = envelope::seal(public, &label, value.expose(), &mut rand::rng())?;
+            Ok((key.clone(), base64::encode(&sealed)))
+        };
+        let texts = values.iter().map(seal).collect::<Result<_>>()?;
+        Ok((texts, certificate))
+    }
+
+    fn check(&mut self, session: &Session<'_>, settings: &Settings) -> Result<()> {
+        fill_namespace(session, settings, &mut self.found)?;
+        let (place, scope) = (self.found.place(), self.scope());
+        if self.found.sealed.name_or_empty().is_empty() {
+            return Err(TargetError::NoName(self.found.line).into());
+        }
+        if let Some(wanted) = session.words.scope.filter(|wanted| *wanted != scope) {
+            let found = scope;
+            return Err(TargetError::Scope {
+                place,
+                found,
+                wanted,
+            }
+            .into());
+        }
+        let namespace = self.found.sealed.namespace_or_empty();
+        if let Some(wanted) = &session.words.namespace
+            && wanted != namespace
+            && scope != Scope::ClusterWide
+        {
+            let (found, wanted) = (namespace.to_owned(), wanted.clone());
+            return Err(TargetError::Namespace {
+                place,
+                found,
+                wanted,
+            }
+            .into());
+        }
+        if namespace.is_empty() && scope != Scope::ClusterWide {
+            return Err(TargetError::NoNamespace(place).into());
+        }
+        settings.check_scope(scope)?;
+        if !namespace.is_empty() {
+            settings.check_namespace(namespace)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the file with these changes and with every other byte as it was.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be edited safely, or not be written.
+    pub fn write(&self, changes: &Changes<'_>) -> Result<()> {
+        let edited = edit::apply(&self.bytes, &self.found.edits(changes));
+        let edited = edited.with_context(|| self.path.display().to_string())?;
+        Ok(files::replace(&self.path, &edited)?)
+    }
+}
+
+/// The hints that a run writes.
+pub fn hint_rule<'a>(session: &Session<'_>, certificate: &'a Certificate) -> HintRule<'a> {
+    if session.words.no_hints {
+        HintRule::Drop
+    } else {
+        HintRule::Write(certificate.fingerprint())
+    }
+}
+
+/// A file without namespace goes where `kubectl apply` would put it, and that is where it has to open.
+///
+/// # Errors
+///
+/// The kubeconfig cannot be used.
+pub fn fill_namespace(session: &Session<'_>, settings: &Settings, found: &mut Found) -> Result<()> {
+    let scope = Scope::from_annotations(found.sealed.metadata.annotations.as_ref());
+    if found.sealed.namespace_or_empty().is_empty() && scope != Scope::ClusterWide {
+        found.sealed.metadata.namespace = session.namespace(settings)?;
+    }
+    Ok(())
+}
+
+fn pick(path: &Path, mut found: Vec<Found>, name: Option<&str>) -> Result<Found, TargetError> {
+    let candidates: Vec<String> = found.iter().map(Found::place).collect();
+    let file = path.to_owned();
+    if found.is_empty() {
+        return Err(TargetError::None(file));
+    }
+    if let Some(name) = name {
+        let is_meant =
+            |found: &Found| found.place() == name || found.sealed.name_or_empty() == name;
+        found.retain(is_meant);
+    }
+    match (found.pop(), found.is_empty(), name) {
+        (Some(one), true, _) => Ok(one),
+        (None, _, Some(name)) => Err(TargetError::NoSuchName {
+            file,
+            name: name.to_owned(),
+            candidates,
+        }),
+        _ => Err(TargetError::Several { file, candidates }),
+    }
+}

@@ -1,0 +1,52 @@
+//! `seal unset FILE KEY…`: items go, and their key hints with them.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use shared::sealed_file::{Changes, HintRule};
+
+use super::Outcome;
+use super::target::Target;
+use crate::report;
+use crate::seal_args::Unset;
+
+/// An item that is not there.
+#[derive(Debug, thiserror::Error)]
+#[error("{place} has no item {key:?}; it has {}", if .known.is_empty() { "none".to_owned() } else { .known.join(", ") })]
+pub struct NoItem {
+    place: String,
+    key: String,
+    known: Vec<String>,
+}
+
+/// Runs the command. All of the items go, or none.
+///
+/// # Errors
+///
+/// The file cannot be read or not be edited safely, or an item is not there.
+pub fn run(words: &Unset) -> Result<Outcome> {
+    let target = Target::read(&words.file, words.name.as_deref())?;
+    let items = &target.found.sealed.spec.encrypted_data;
+    let mut keys = words.keys.clone();
+    keys.sort();
+    keys.dedup();
+    if let Some(key) = keys.iter().find(|key| !items.contains_key(*key)) {
+        return Err(NoItem {
+            place: target.found.place(),
+            key: key.clone(),
+            known: items.keys().cloned().collect(),
+        }
+        .into());
+    }
+    target.write(&Changes {
+        texts: BTreeMap::new(),
+        removed: keys.clone(),
+        data: None,
+        hints: HintRule::Drop,
+    })?;
+    for key in &keys {
+        let place = target.found.place();
+        report::say(&format!("{}: {place}: {key} removed", words.file.display()));
+    }
+    Ok(Outcome::Done)
+}

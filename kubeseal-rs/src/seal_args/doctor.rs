@@ -1,0 +1,41 @@
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{Form, Opening, Place};
+
+/// `seal doctor`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "What does not open is tried for other places only with keys that you hold: those of --backup, or the key \
+Secrets if you may read them. The controller is asked about the file as it is, and nothing else.\n\n\
+Examples:\n  seal doctor\n  seal doctor prod/db.yaml\n  seal doctor prod/db.yaml --backup keys.age --try-namespace staging"
+)]
+pub struct Doctor {
+    /// File with SealedSecrets that do not open
+    pub file: Option<PathBuf>,
+    /// A namespace that it may have been sealed for; may be given several times
+    #[arg(long, value_name = "NAME")]
+    pub try_namespace: Vec<String>,
+    /// A name that it may have been sealed for; may be given several times
+    #[arg(long, value_name = "NAME")]
+    pub try_name: Vec<String>,
+    /// Namespace of what names none
+    #[arg(long, short, value_name = "NAME")]
+    pub namespace: Option<String>,
+    /// Try the keys of this backup: an age archive, manifests or PEM
+    #[arg(long = "backup", value_name = "FILE")]
+    pub backups: Vec<PathBuf>,
+    /// Ask no cluster and no controller: look at the file with the keys of --backup alone
+    #[arg(long, requires = "file", requires = "backups")]
+    pub offline: bool,
+    /// Form of the output
+    #[arg(long, short, value_name = "FORM", default_value = "text")]
+    pub output: Form,
+    /// What opens backups.
+    #[command(flatten)]
+    pub opening: Opening,
+    /// Where the keys are.
+    #[command(flatten)]
+    pub place: Place,
+}

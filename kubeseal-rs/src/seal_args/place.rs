@@ -1,0 +1,36 @@
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// The words of every command about keys: where they are.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Where the keys are (else in the cluster of the current context)")]
+pub struct Place {
+    /// Folder of a controller, or of key manifests, instead of a cluster
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["kubeconfig", "context"])]
+    pub directory: Option<PathBuf>,
+    /// Kubeconfig file
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig
+    #[arg(long, value_name = "NAME")]
+    pub context: Option<String>,
+    /// Service of the controller
+    #[arg(long, value_name = "NAME")]
+    pub controller_name: Option<String>,
+    /// Namespace of the controller and its keys
+    #[arg(long, value_name = "NAME")]
+    pub controller_namespace: Option<String>,
+}
+
+/// What opens a backup. A passphrase is asked for if it is needed and no file has it.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "What opens backups (else a passphrase is asked for)")]
+pub struct Opening {
+    /// File with an age identity (AGE-SECRET-KEY-1…)
+    #[arg(long, short, value_name = "FILE")]
+    pub identity: Vec<PathBuf>,
+    /// File whose first line is the passphrase; - is stdin
+    #[arg(long, value_name = "FILE")]
+    pub passphrase_file: Option<PathBuf>,
+}

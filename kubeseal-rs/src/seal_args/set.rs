@@ -1,0 +1,34 @@
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::Sealing;
+
+/// `seal set`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Name, namespace and scope are those of the file; comments, order and layout stay as they are.
+
+Examples:
+  seal set db.yaml password --cert cert.pem < password.txt
+  seal set db.yaml tls.key --from-file tls.key --cert cert.pem
+  seal set db.yaml session --generate --cert cert.pem
+  seal set db.yaml token --generate hex:16 --cert cert.pem")]
+pub struct Set {
+    /// File with the SealedSecret
+    pub file: PathBuf,
+    /// Key of the item, which may be new
+    pub key: String,
+    /// File that holds the value, byte for byte; stdin or a hidden prompt if not given
+    #[arg(long, value_name = "FILE", conflicts_with = "generate")]
+    pub from_file: Option<PathBuf>,
+    /// Make a random value, by a recipe of `seal generate`; a password if none is given
+    #[arg(long, value_name = "RECIPE", num_args = 0..=1, default_missing_value = "password")]
+    pub generate: Option<String>,
+    /// Which SealedSecret, if the file holds several: [NAMESPACE/]NAME
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// How to seal.
+    #[command(flatten)]
+    pub sealing: Sealing,
+}

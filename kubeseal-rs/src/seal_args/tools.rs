@@ -1,0 +1,72 @@
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::{Opening, Place};
+
+/// `seal exec`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The command takes the place of `seal`: signals and the exit code are its own. Nothing is written to a disk.\n\n\
+Examples:\n  seal exec db.sealed.yaml --backup key.pem -- sh -c 'echo ${#password}'\n  \
+seal exec --files db.sealed.yaml --backup key.pem -- sh -c 'wc -c < $password_FILE'"
+)]
+pub struct Exec {
+    /// Files with SealedSecrets
+    #[arg(required = true)]
+    pub paths: Vec<PathBuf>,
+    /// Give values as files in memory: the variable KEY_FILE names that of the item KEY
+    #[arg(long)]
+    pub files: bool,
+    /// Open with the keys of this backup: an age archive, manifests or PEM; else with those of --directory or the cluster
+    #[arg(long = "backup", value_name = "FILE")]
+    pub backups: Vec<PathBuf>,
+    /// The command and its words
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+    /// What opens backups.
+    #[command(flatten)]
+    pub opening: Opening,
+    /// Where the keys are.
+    #[command(flatten)]
+    pub place: Place,
+}
+
+/// `seal hook`.
+#[derive(Debug, Args)]
+pub struct Hook {
+    /// What about it.
+    #[command(subcommand)]
+    pub verb: HookVerb,
+}
+
+/// What can be done about hooks.
+#[derive(Debug, Subcommand)]
+pub enum HookVerb {
+    /// Have Git run `seal lint` on what is about to be committed
+    Install(HookInstall),
+}
+
+/// `seal hook install`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  seal hook install\n  seal hook install --print")]
+pub struct HookInstall {
+    /// Print the hook instead, to put it into one of your own
+    #[arg(long)]
+    pub print: bool,
+}
+
+/// `seal completions`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  seal completions bash > seal.bash")]
+pub struct Completions {
+    /// The shell
+    #[arg(value_parser = clap::builder::PossibleValuesParser::new(crate::pages::SHELLS))]
+    pub shell: String,
+}
+
+/// `seal man`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  seal man > seal.1")]
+pub struct Man {}

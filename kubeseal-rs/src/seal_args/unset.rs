@@ -1,0 +1,22 @@
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// `seal unset`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Needs neither certificate nor cluster. Comments, order and layout stay as they are.
+
+Examples:
+  seal unset db.yaml old-password
+  seal unset all.yaml old-password --name shop/db")]
+pub struct Unset {
+    /// File with the SealedSecret
+    pub file: PathBuf,
+    /// Keys of the items
+    #[arg(required = true, value_name = "KEY")]
+    pub keys: Vec<String>,
+    /// Which SealedSecret, if the file holds several: [NAMESPACE/]NAME
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+}

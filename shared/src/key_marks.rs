@@ -1,0 +1,277 @@
+//! What is noted on a key Secret beside the key: that it was backed up, that others may know it.
+//!
+//! The mark of a backup holds the fingerprint of the key, so that a mark that came with a copied
+//! manifest, or stayed while the key was replaced, counts for nothing.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use crate::key::Fingerprint;
+use crate::key_secret;
+use crate::resource::{BACKED_UP_ANNOTATION, COMPROMISED_ANNOTATION, KEY_COMPROMISED, KEY_LABEL};
+
+/// What is noted about a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Marks {
+    /// When this very key was last written to an archive that was read back.
+    pub backed_up: Option<Timestamp>,
+    /// May others know it?
+    pub is_compromised: bool,
+}
+
+impl Marks {
+    /// The marks of the Secret that holds this key.
+    pub fn read(metadata: &ObjectMeta, key: &Fingerprint) -> Self {
+        let annotation = |name| metadata.annotations.as_ref().and_then(|a| a.get(name));
+        let label = metadata.labels.as_ref().and_then(|l| l.get(KEY_LABEL));
+        Self {
+            backed_up: annotation(BACKED_UP_ANNOTATION).and_then(|text| backed_up_at(text, key)),
+            is_compromised: annotation(COMPROMISED_ANNOTATION).is_some()
+                || label.is_some_and(|value| value == KEY_COMPROMISED),
+        }
+    }
+}
+
+/// The value of [`BACKED_UP_ANNOTATION`]: fingerprint, a space, and the time in seconds.
+pub fn backed_up_text(key: &Fingerprint, at: Timestamp) -> String {
+    let at = Timestamp::from_second(at.as_second()).unwrap_or(at);
+    format!("{key} {at}")
+}
+
+fn backed_up_at(text: &str, key: &Fingerprint) -> Option<Timestamp> {
+    let (fingerprint, at) = text.split_once(' ')?;
+    let is_this = fingerprint.parse::<Fingerprint>().is_ok_and(|f| f == *key);
+    is_this.then(|| at.parse().ok()).flatten()
+}
+
+/// What a key is good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyState {
+    /// New values are sealed for it.
+    Sealing,
+    /// It opens what was sealed for it before.
+    Opening,
+    /// It opens, and seals once it is backed up.
+    Waiting,
+    /// It opens, and never seals: others may know it.
+    Compromised,
+    /// The controller does not read it.
+    Retired,
+    /// It cannot be used.
+    Broken,
+}
+
+impl KeyState {
+    /// One word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Sealing => "sealing",
+            Self::Opening => "opening",
+            Self::Waiting => "waiting",
+            Self::Compromised => "compromised",
+            Self::Retired => "retired",
+            Self::Broken => "broken",
+        }
+    }
+}
+
+/// Facts about one key Secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyFacts {
+    /// Its key; none if it holds none that can be used.
+    pub fingerprint: Option<Fingerprint>,
+    /// Does the controller read it?
+    pub is_active: bool,
+    /// What is noted on it.
+    pub marks: Marks,
+    /// The time by which it is ordered.
+    pub order_time: Timestamp,
+}
+
+impl KeyFacts {
+    /// The facts of a Secret whose key, if it has one, is this.
+    pub fn new(metadata: &ObjectMeta, key: Option<(&Fingerprint, Timestamp)>) -> Self {
+        let fingerprint = key.map(|(fingerprint, _)| fingerprint.clone());
+        Self {
+            marks: fingerprint
+                .as_ref()
+                .map(|fingerprint| Marks::read(metadata, fingerprint))
+                .unwrap_or_default(),
+            is_active: key_secret::is_active(metadata),
+            order_time: key.map_or(Timestamp::MIN, |(_, time)| time),
+            fingerprint,
+        }
+    }
+}
+
+/// The state of each of these keys. `served` is the key whose certificate the controller serves; where
+/// nobody could say, the newest one that may seal counts as it. A key newer than the one that is served
+/// waits for its backup.
+pub fn states(keys: &[KeyFacts], served: Option<&Fingerprint>) -> Vec<KeyState> {
+    let may_seal =
+        |key: &&KeyFacts| key.is_active && key.fingerprint.is_some() && !key.marks.is_compromised;
+    let newest = keys
+        .iter()
+        .filter(may_seal)
+        .max_by_key(|key| key.order_time);
+    let sealing = served
+        .and_then(|served| {
+            keys.iter()
+                .filter(may_seal)
+                .find(|k| k.fingerprint.as_ref() == Some(served))
+        })
+        .or(newest);
+    keys.iter().map(|key| state(key, sealing)).collect()
+}
+
+fn state(key: &KeyFacts, sealing: Option<&KeyFacts>) -> KeyState {
+    let is_newer = sealing.is_some_and(|sealing| key.order_time > sealing.order_time);
+    match &key.fingerprint {
+        None => KeyState::Broken,
+        Some(_) if !key.is_active => KeyState::Retired,
+        Some(_) if key.marks.is_compromised => KeyState::Compromised,
+        own if sealing.is_some_and(|sealing| sealing.fingerprint == *own) => KeyState::Sealing,
+        Some(_) if is_newer && key.marks.backed_up.is_none() => KeyState::Waiting,
+        Some(_) => KeyState::Opening,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::key::{new_test_key, test_key};
+    use crate::resource::KEY_ACTIVE;
+
+    fn metadata(label: &str, annotations: &[(&str, String)]) -> ObjectMeta {
+        let annotations = annotations
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), v.clone()));
+        ObjectMeta {
+            labels: Some(BTreeMap::from([(KEY_LABEL.to_owned(), label.to_owned())])),
+            annotations: Some(annotations.collect()),
+            ..ObjectMeta::default()
+        }
+    }
+
+    #[test]
+    fn a_backup_counts_for_the_very_key_alone() {
+        let key = test_key().fingerprint();
+        let other = new_test_key(5).pair.fingerprint().clone();
+        let at: Timestamp = "2026-11-25T01:02:03.5Z".parse().unwrap();
+        for (why, text, want) in [
+            (
+                "its own",
+                backed_up_text(key, at),
+                Some("2026-11-25T01:02:03Z"),
+            ),
+            ("another key's", backed_up_text(&other, at), None),
+            ("no time", format!("{key} soon"), None),
+            ("no fingerprint", "2026-11-25T01:02:03Z".to_owned(), None),
+            ("true", "true".to_owned(), None),
+        ] {
+            let marks = Marks::read(&metadata(KEY_ACTIVE, &[(BACKED_UP_ANNOTATION, text)]), key);
+            assert_eq!(
+                marks.backed_up.map(|at| at.to_string()).as_deref(),
+                want,
+                "{why}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_key_is_compromised_by_annotation_or_label() {
+        let key = test_key().fingerprint();
+        let annotated = metadata(KEY_ACTIVE, &[(COMPROMISED_ANNOTATION, String::new())]);
+        assert!(Marks::read(&annotated, key).is_compromised);
+        assert!(Marks::read(&metadata(KEY_COMPROMISED, &[]), key).is_compromised);
+        assert!(!Marks::read(&metadata(KEY_RETIRED_WORD, &[]), key).is_compromised);
+    }
+
+    const KEY_RETIRED_WORD: &str = crate::resource::KEY_RETIRED;
+
+    #[test]
+    fn tells_the_state_of_each_key() {
+        use KeyState::{Broken, Compromised, Opening, Retired, Sealing, Waiting};
+        let prints: Vec<Fingerprint> = (1..=3)
+            .map(|n| new_test_key(n).pair.fingerprint().clone())
+            .collect();
+        let key = |n: usize| KeyFacts {
+            fingerprint: Some(prints[n].clone()),
+            is_active: true,
+            marks: Marks::default(),
+            order_time: Timestamp::from_second(i64::try_from(n).unwrap()).unwrap(),
+        };
+        let backed_up = |n| KeyFacts {
+            marks: Marks {
+                backed_up: Some(Timestamp::UNIX_EPOCH),
+                is_compromised: false,
+            },
+            ..key(n)
+        };
+        let compromised = |n| KeyFacts {
+            marks: Marks {
+                backed_up: None,
+                is_compromised: true,
+            },
+            ..key(n)
+        };
+        let retired = |n| KeyFacts {
+            is_active: false,
+            ..key(n)
+        };
+        let broken = KeyFacts {
+            fingerprint: None,
+            ..key(0)
+        };
+        for (why, keys, served, want) in [
+            (
+                "the newest seals",
+                vec![key(0), key(1)],
+                None,
+                vec![Opening, Sealing],
+            ),
+            (
+                "a compromised one never",
+                vec![key(0), compromised(1)],
+                None,
+                vec![Sealing, Compromised],
+            ),
+            (
+                "not even if served",
+                vec![key(0), compromised(1)],
+                Some(1),
+                vec![Sealing, Compromised],
+            ),
+            (
+                "a new one waits",
+                vec![backed_up(0), key(1)],
+                Some(0),
+                vec![Sealing, Waiting],
+            ),
+            (
+                "what is out and what is bad",
+                vec![broken, retired(1), key(2)],
+                None,
+                vec![Broken, Retired, Sealing],
+            ),
+            (
+                "none is left",
+                vec![retired(0), compromised(1)],
+                None,
+                vec![Retired, Compromised],
+            ),
+        ] {
+            let served = served.map(|n: usize| &prints[n]);
+            assert_eq!(states(&keys, served), want, "{why}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn never_panics_on_foreign_marks(text: String) {
+            let _ = backed_up_at(&text, test_key().fingerprint());
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! JSON text → places of its values. That it is JSON the reader has seen already; what is malformed
+//! here gives no places.
+
+use super::place::{Entry, Kind, Place, quoted_end};
+
+/// The root of every object of a stream; none if the text is something else.
+pub(super) fn find(text: &str) -> Option<Vec<Place>> {
+    let mut roots = Vec::new();
+    let mut finder = Finder { text, at: 0 };
+    loop {
+        finder.skip_space();
+        if finder.at == text.len() {
+            return Some(roots);
+        }
+        roots.push(finder.value(0)?);
+    }
+}
+
+/// The reader's own limit.
+const MAX_DEPTH: usize = 128;
+
+struct Finder<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl Finder<'_> {
+    fn skip_space(&mut self) {
+        let rest = &self.text[self.at..];
+        self.at += rest.len() - rest.trim_start_matches([' ', '\t', '\r', '\n']).len();
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    /// Takes this character, after space.
+    fn take(&mut self, wanted: u8) -> Option<()> {
+        self.skip_space();
+        (self.peek() == Some(wanted)).then(|| self.at += 1)
+    }
+
+    fn value(&mut self, depth: usize) -> Option<Place> {
+        if depth == MAX_DEPTH {
+            return None;
+        }
+        self.skip_space();
+        let start = self.at;
+        let kind = match self.peek()? {
+            b'{' => Kind::Map {
+                flow: true,
+                entries: self.sequence(b'}', |finder| finder.entry(depth))?,
+            },
+            b'[' => Kind::List(self.sequence(b']', |finder| finder.value(depth + 1))?),
+            b'"' => {
+                self.at = quoted_end(self.text, start);
+                Kind::DoubleQuoted
+            }
+            _ => self.word()?,
+        };
+        Some(Place {
+            kind,
+            start,
+            end: self.at,
+        })
+    }
+
+    fn sequence<T>(
+        &mut self,
+        closing: u8,
+        mut one: impl FnMut(&mut Self) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let mut all = Vec::new();
+        self.at += 1;
+        if self.take(closing).is_some() {
+            return Some(all);
+        }
+        loop {
+            all.push(one(self)?);
+            if self.take(b',').is_none() {
+                self.take(closing)?;
+                return Some(all);
+            }
+        }
+    }
+
+    fn entry(&mut self, depth: usize) -> Option<Entry> {
+        self.skip_space();
+        let start = self.at;
+        if self.peek() != Some(b'"') {
+            return None;
+        }
+        let key_end = quoted_end(self.text, start);
+        let key: String = serde_json::from_str(&self.text[start..key_end]).ok()?;
+        self.at = key_end;
+        self.take(b':')?;
+        Some(Entry {
+            key: Some(key),
+            start,
+            key_end,
+            colon: Some(self.at),
+            value: self.value(depth + 1)?,
+        })
+    }
+
+    fn word(&mut self) -> Option<Kind> {
+        let rest = &self.text[self.at..];
+        let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || "+-.".contains(c)));
+        let len = end.unwrap_or(rest.len());
+        self.at += len;
+        (len > 0).then_some(Kind::Plain)
+    }
+}

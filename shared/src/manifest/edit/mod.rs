@@ -1,0 +1,303 @@
+//! Changes to single values of someone's file; every other byte stays as it is: comments, order,
+//! quotes, indentation, line breaks, byte order marks.
+//!
+//! ```
+//! use shared::manifest::edit::{Change, Edit, Step, apply};
+//!
+//! let file = b"spec:   # sealed\n    encryptedData: { a: 'AgB', b: AgC }  # two\n";
+//! let edit = Edit {
+//!     document: 1,
+//!     path: vec![Step::Field("spec"), Step::Field("encryptedData"), Step::Key("a".into())],
+//!     change: Change::Set("AgX=".into()),
+//! };
+//! assert_eq!(
+//!     apply(file, &[edit]).unwrap(),
+//!     b"spec:   # sealed\n    encryptedData: { a: 'AgX=', b: AgC }  # two\n"
+//! );
+//! ```
+//!
+//! The places of values come from a parser, the changes are splices of bytes, and a **guard** reads
+//! the text before and after: unless the trees differ in what was asked for and in nothing else, the
+//! edit is refused. So an anchor that others share, a merge, a value that a neighbour would swallow,
+//! or a mistake in here can cost an edit, and never a file.
+//!
+//! A new value keeps the quotes of the old one, a new key takes after its last neighbour. A comment at
+//! the end of a removed line goes with it; comments on lines of their own stay.
+
+mod guard;
+mod json_places;
+mod place;
+mod splice;
+mod words;
+mod yaml_places;
+
+#[cfg(test)]
+mod tests;
+
+use super::error::ReadError;
+use super::{Node, is_filled, is_json, roots, text};
+use place::Place;
+use splice::{Refusal, Splice, Text};
+
+/// One change to one document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edit {
+    /// As in [`super::Document::number`].
+    pub document: usize,
+    /// From the root of the document.
+    pub path: Vec<Step>,
+    /// What happens there.
+    pub change: Change,
+}
+
+/// One step of a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// A field, found as [`super::Node::field`] finds it.
+    Field(&'static str),
+    /// Exactly this key.
+    Key(String),
+    /// An item of a list, counted from zero.
+    Item(usize),
+}
+
+impl Step {
+    fn name(&self) -> Option<&str> {
+        match self {
+            Self::Field(name) => Some(name),
+            Self::Key(key) => Some(key),
+            Self::Item(_) => None,
+        }
+    }
+}
+
+/// What happens to a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// The scalar there becomes this text. A key that is missing is added, with the mappings around
+    /// it.
+    Set(String),
+    /// The key goes, with its value.
+    Remove,
+}
+
+/// A file cannot be edited; nothing of it was.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EditError {
+    /// It cannot even be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// No such document.
+    #[error("there is no document {0}")]
+    NoDocument(usize),
+    /// One of the edits cannot be done.
+    #[error("line {line}: {path} cannot be edited: {problem}")]
+    Refused {
+        /// Where.
+        line: usize,
+        /// Keys from the root, joined by dots.
+        path: String,
+        /// Why.
+        problem: Problem,
+    },
+    /// The guard says no.
+    #[error(
+        "the edit is refused, since {path} of document {document} would not read as it should afterwards; an \
+         anchor, an alias, a merge, a tag or a key that is there twice can be why. Edit it by hand"
+    )]
+    Guard {
+        /// Counted from one.
+        document: usize,
+        /// What differs from what was asked for, as keys joined by dots.
+        path: String,
+    },
+}
+
+/// Why a place cannot be edited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// `*name`.
+    #[error("it is an alias, and the original may be meant for others, too")]
+    Alias,
+    /// A list or a mapping.
+    #[error("it is a list or a mapping, not a single value")]
+    NoScalar,
+    /// A path leads into something that has no keys.
+    #[error("what should hold it is not a mapping")]
+    NoMapping,
+    /// Nothing to remove, or nowhere to put it.
+    #[error("it is not there; a merge (`<<`) may bring it")]
+    NotThere,
+    /// Removing it leaves nothing.
+    #[error("it is the only one, and without it nothing is left here")]
+    Last,
+    /// Known to be legal, not known how to change.
+    #[error("its layout is too unusual to be changed safely; edit it by hand")]
+    Layout,
+}
+
+/// Does all of the edits, in the order of the list.
+///
+/// # Errors
+///
+/// [`EditError`], and then nothing is changed.
+pub fn apply(bytes: &[u8], edits: &[Edit]) -> Result<Vec<u8>, EditError> {
+    let (encoding, whole) = text::decode_as_it_stands(bytes)?;
+    let before = roots(&text::decode(bytes)?)?;
+    let mut source = Source::new(whole);
+    let (simple, structural) = source.sorted(edits)?;
+    source.replace_all(&simple)?;
+    for edit in structural {
+        source.replace_all(&[edit])?;
+    }
+    check(before, &source.clean, edits)?;
+    Ok(encoding.encode(&source.whole))
+}
+
+/// A text with and without the byte order marks inside it.
+struct Source {
+    whole: String,
+    clean: String,
+}
+
+const INNER_MARK: &str = "\n\u{feff}";
+
+impl Source {
+    fn new(whole: String) -> Self {
+        let clean = whole.replace(INNER_MARK, "\n");
+        Self { whole, clean }
+    }
+
+    fn places(&self) -> Result<Vec<Place>, EditError> {
+        let json = is_json(&self.clean);
+        let found = if json {
+            json_places::find(&self.clean)
+        } else {
+            None
+        };
+        let found = found.or_else(|| yaml_places::find(&self.clean));
+        let places = found.ok_or_else(|| self.refused(&[], place_zero()))?;
+        let filled = |place: &Place| !matches!(place.kind, place::Kind::Empty);
+        let null = |place: &Place| {
+            place.is_hollow(&self.clean) && !matches!(place.kind, place::Kind::Map { .. })
+        };
+        Ok(places
+            .into_iter()
+            .filter(|place| filled(place) && !null(place))
+            .collect())
+    }
+
+    fn text(&self) -> Text<'_> {
+        Text {
+            text: &self.clean,
+            json: is_json(&self.clean) && json_places::find(&self.clean).is_some(),
+        }
+    }
+
+    /// Those that only replace a scalar can be done at once, since none moves what another one looks
+    /// for.
+    fn sorted<'a>(&self, edits: &'a [Edit]) -> Result<(Vec<&'a Edit>, Vec<&'a Edit>), EditError> {
+        let (places, text) = (self.places()?, self.text());
+        let mut seen = std::collections::HashSet::new();
+        Ok(edits.iter().partition(|edit| {
+            let root = edit.document.checked_sub(1).and_then(|i| places.get(i));
+            let first = seen.insert((edit.document, format!("{:?}", edit.path)));
+            first
+                && matches!(edit.change, Change::Set(_))
+                && root.is_some_and(|root| splice::has_scalar(text, root, &edit.path))
+        }))
+    }
+
+    fn replace_all(&mut self, edits: &[&Edit]) -> Result<(), EditError> {
+        let mut splices = Vec::new();
+        {
+            let (places, text) = (self.places()?, self.text());
+            for edit in edits {
+                let root = edit.document.checked_sub(1).and_then(|i| places.get(i));
+                let root = root.ok_or(EditError::NoDocument(edit.document))?;
+                let done = match &edit.change {
+                    Change::Set(value) => splice::set(text, root, &edit.path, value),
+                    Change::Remove => splice::remove(text, root, &edit.path),
+                };
+                splices.extend(done.map_err(|refusal| self.refused(&edit.path, refusal))?);
+            }
+        }
+        splices.sort_by_key(|splice| (splice.range.start, splice.range.end));
+        let apart = splices
+            .windows(2)
+            .all(|w| w[0].range.end <= w[1].range.start);
+        if !apart {
+            return Err(self.refused(&[], place_zero()));
+        }
+        self.splice(&splices);
+        Ok(())
+    }
+
+    fn splice(&mut self, splices: &[Splice]) {
+        let marks: Vec<usize> = self
+            .whole
+            .match_indices(INNER_MARK)
+            .enumerate()
+            .map(|(i, (at, _))| at + 1 - i * INNER_MARK.len() + i)
+            .collect();
+        let width = INNER_MARK.len() - 1;
+        for splice in splices.iter().rev() {
+            let range = &splice.range;
+            let start = range.start + width * marks.iter().filter(|at| **at <= range.start).count();
+            let end = range.end + width * marks.iter().filter(|at| **at < range.end).count();
+            self.whole
+                .replace_range(start..end.max(start), &splice.text);
+        }
+        self.clean = self.whole.replace(INNER_MARK, "\n");
+    }
+
+    fn refused(&self, path: &[Step], Refusal { at, problem }: Refusal) -> EditError {
+        let words = |step: &Step| match step {
+            Step::Item(index) => index.to_string(),
+            step => step.name().unwrap_or_default().to_owned(),
+        };
+        let path: Vec<String> = path.iter().map(words).collect();
+        EditError::Refused {
+            line: 1 + self.clean[..at].matches('\n').count(),
+            path: if path.is_empty() {
+                "the file".to_owned()
+            } else {
+                path.join(".")
+            },
+            problem,
+        }
+    }
+}
+
+fn place_zero() -> Refusal {
+    Refusal {
+        at: 0,
+        problem: Problem::Layout,
+    }
+}
+
+/// The guard.
+fn check(before: Vec<Node>, after: &str, edits: &[Edit]) -> Result<(), EditError> {
+    let mut wanted: Vec<_> = before.into_iter().filter(is_filled).collect();
+    for edit in edits {
+        if let Some(root) = edit.document.checked_sub(1).and_then(|i| wanted.get_mut(i)) {
+            guard::apply(root, edit);
+        }
+    }
+    let broken = |document| EditError::Guard {
+        document,
+        path: "the structure".to_owned(),
+    };
+    let found = roots(after).map_err(|_| broken(1))?;
+    let found: Vec<_> = found.into_iter().filter(is_filled).collect();
+    if wanted.len() != found.len() {
+        return Err(broken(wanted.len().min(found.len()) + 1));
+    }
+    for (i, (wanted, found)) in wanted.iter().zip(&found).enumerate() {
+        if let Some(path) = guard::difference(wanted, found) {
+            let document = i + 1;
+            return Err(EditError::Guard { document, path });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,578 @@
+use super::*;
+
+/// `|a: b|` line by line, so that white space counts. A last line without `|` at its end has no line
+/// break.
+fn text(fenced: &str) -> String {
+    let lines = fenced.lines().map(str::trim_start);
+    let lines = lines.filter_map(|line| line.strip_prefix('|'));
+    lines
+        .map(|line| match line.strip_suffix('|') {
+            Some(line) => format!("{line}\n"),
+            None => line.to_owned(),
+        })
+        .collect()
+}
+
+fn path(words: &str) -> Vec<Step> {
+    let step = |word: &str| match (word, word.parse()) {
+        ("spec", _) => Step::Field("spec"),
+        ("encryptedData", _) => Step::Field("encryptedData"),
+        (_, Ok(index)) => Step::Item(index),
+        _ => Step::Key(word.to_owned()),
+    };
+    words.split('/').map(step).collect()
+}
+
+/// `+path=value` or `-path`, with `2:` before it for another document.
+fn edits(words: &str) -> Vec<Edit> {
+    let one = |word: &str| {
+        let (document, word) = match word.split_once(':') {
+            Some((number, rest)) if number.parse::<usize>().is_ok() => {
+                (number.parse().unwrap(), rest)
+            }
+            _ => (1, word),
+        };
+        match (word.strip_prefix('-'), word.split_once('=')) {
+            (Some(gone), _) => Edit {
+                document,
+                path: path(gone),
+                change: Change::Remove,
+            },
+            (None, Some((set, value))) => Edit {
+                document,
+                path: path(set),
+                change: Change::Set(value.to_owned()),
+            },
+            _ => unreachable!("{word}"),
+        }
+    };
+    words.split(' ').map(one).collect()
+}
+
+fn edited(before: &str, words: &str) -> Result<String, String> {
+    let done = apply(before.as_bytes(), &edits(words)).map_err(|e| e.to_string())?;
+    Ok(String::from_utf8(done).unwrap())
+}
+
+#[track_caller]
+fn becomes(words: &str, before: &str, after: &str) {
+    let (before, after) = (text(before), text(after));
+    assert_eq!(edited(&before, words), Ok(after.clone()), "{words}");
+    let crlf = |text: &str| text.replace('\n', "\r\n");
+    let done = edited(&crlf(&before), words);
+    assert_eq!(done, Ok(crlf(&after)), "{words} with CRLF");
+}
+
+#[test]
+fn replaces_a_value_and_nothing_else() {
+    becomes(
+        "a=AgX= b=AgX= c=AgX= d=AgX= e=AgX= f=AgX= g=AgX=",
+        "
+        |# head|
+        |a: AgB   # plain|
+        |b:   'it''s'\t# single|
+        |\"c\": \"a\\\"b\" # double|
+        |d: >-  # folded|
+        |    AgB|
+        |    AgC|
+        ||
+        |# about e|
+        |e: |2|
+        |    x|
+        |  y|
+        |f: first|
+        |   second # two lines|
+        |g:|
+        |  # below|
+        |  AgB # here|
+        |z: [1, {y: 2}]   |
+        ",
+        "
+        |# head|
+        |a: AgX=   # plain|
+        |b:   'AgX='\t# single|
+        |\"c\": \"AgX=\" # double|
+        |d: >-  # folded|
+        |    AgX=|
+        ||
+        |# about e|
+        |e: |2-|
+        |  AgX=|
+        |f: AgX= # two lines|
+        |g:|
+        |  # below|
+        |  AgX= # here|
+        |z: [1, {y: 2}]   |
+        ",
+    );
+}
+
+#[test]
+fn finds_values_in_any_document_and_list() {
+    becomes(
+        "2:spec/encryptedData/a=AgX items/0/a=AgY items/1/a=AgZ",
+        "
+        |---|
+        |items:|
+        |- a: AgB|
+        |  b: c|
+        |-   {a: AgC, b: d}|
+        |...|
+        |# nothing here|
+        |---|
+        |---|
+        |Spec: {encryptedData: { 'a' : AgD } } # case|
+        ",
+        "
+        |---|
+        |items:|
+        |- a: AgY|
+        |  b: c|
+        |-   {a: AgZ, b: d}|
+        |...|
+        |# nothing here|
+        |---|
+        |---|
+        |Spec: {encryptedData: { 'a' : AgX } } # case|
+        ",
+    );
+}
+
+#[test]
+fn fills_what_is_empty() {
+    becomes(
+        "a=x b=x c/d=x",
+        "
+        |a:   # nothing|
+        |b: ~|
+        |c: &anchor !!map {}   # no items|
+        ",
+        "
+        |a: x   # nothing|
+        |b: x|
+        |c: &anchor !!map   # no items|
+        |  d: x|
+        ",
+    );
+    becomes(
+        "m/q/o=AgX m/q/p=AgY",
+        "
+        |m:|
+        |    k: v|
+        |    q:|
+        |# end|
+        ",
+        "
+        |m:|
+        |    k: v|
+        |    q:|
+        |        o: AgX|
+        |        p: AgY|
+        |# end|
+        ",
+    );
+}
+
+#[test]
+fn adds_behind_the_last_neighbour_and_in_its_manner() {
+    becomes(
+        "spec/encryptedData/c=AgC spec/template/x/w=1 z=yes",
+        "
+        |spec:|
+        |   encryptedData:|
+        |      a: AgA|
+        |      \"b\": 'AgB' # b|
+        |      # about c, which is not there|
+        ||
+        |   template: |
+        |      type: Opaque",
+        "
+        |spec:|
+        |   encryptedData:|
+        |      a: AgA|
+        |      \"b\": 'AgB' # b|
+        |      \"c\": 'AgC'|
+        |      # about c, which is not there|
+        ||
+        |   template: |
+        |      type: Opaque|
+        |      x:|
+        |         w: \"1\"|
+        |z: \"yes\"",
+    );
+    becomes(
+        "l/0/b=AgB k/o=AgO",
+        "
+        |l:|
+        |-   a: AgA|
+        |- c|
+        |k:|
+        |  m: |+|
+        |    kept|
+        ||
+        ||
+        |j: {}|
+        ",
+        "
+        |l:|
+        |-   a: AgA|
+        |    b: AgB|
+        |- c|
+        |k:|
+        |  m: |+|
+        |    kept|
+        ||
+        ||
+        |  o: AgO|
+        |j: {}|
+        ",
+    );
+}
+
+#[test]
+fn adds_between_braces() {
+    becomes(
+        "a/w=AgY b/w=AgY c/w=AgY d/w=AgY e/w=a:b",
+        "
+        |a: {x: AgX} # one|
+        |b: { x: 'AgX', }|
+        |c: {|
+        |  x: AgX # last|
+        |}|
+        |d: {|
+        |  \"x\": \"AgX\",   # comma|
+        |  }|
+        |e: {x: AgX}|
+        ",
+        "
+        |a: {x: AgX, w: AgY} # one|
+        |b: { x: 'AgX', w: 'AgY', }|
+        |c: {|
+        |  x: AgX, # last|
+        |  w: AgY|
+        |}|
+        |d: {|
+        |  \"x\": \"AgX\",   # comma|
+        |  \"w\": \"AgY\",|
+        |  }|
+        |e: {x: AgX, w: \"a:b\"}|
+        ",
+    );
+}
+
+#[test]
+fn removes_a_key_with_its_lines() {
+    becomes(
+        "-a -m/b -l/0/c -f/g -f/i -x/w -z/q",
+        "
+        |a: >-|
+        |  AgA|
+        |  AgB|
+        |# about m|
+        |m:|
+        |  # about b|
+        |  b: AgB # b|
+        |  # about k|
+        |  k: v|
+        |l:|
+        |- c: d|
+        |  e: f|
+        |f: {g: 1, h: 2, i: 3}|
+        |x: # only w|
+        |  w: z|
+        |z: {|
+        |  q: 1, # q|
+        |  r: 2|
+        |}",
+        "
+        |# about m|
+        |m:|
+        |  # about b|
+        |  # about k|
+        |  k: v|
+        |l:|
+        |- e: f|
+        |f: {h: 2}|
+        |x: {} # only w|
+        |z: {|
+        |   # q|
+        |  r: 2|
+        |}",
+    );
+    becomes("-b", "|a: 1|\n|b: 2", "|a: 1");
+}
+
+#[test]
+fn keeps_the_layout_of_json() {
+    let before = r#"
+        |{|
+        |    "kind": "SealedSecret",|
+        |    "metadata": {"name":"n"},|
+        |    "spec": {|
+        |        "encryptedData": {|
+        |            "a": "AgA\u00fc",|
+        |            "b" : "AgB"|
+        |        },|
+        |        "template": {}|
+        |    }|
+        |}|
+        |{"spec":{"encryptedData":{"c":"AgC"}}}|
+        "#;
+    let after = r#"
+        |{|
+        |    "kind": "SealedSecret",|
+        |    "metadata": {"name":"n","annotations":{"h": "SHA256:x"}},|
+        |    "spec": {|
+        |        "encryptedData": {|
+        |            "a": "AgX",|
+        |            "d" : "AgD"|
+        |        },|
+        |        "template": {|
+        |            "x": "<\"ü>"|
+        |        }|
+        |    }|
+        |}|
+        |{"spec":{"encryptedData":{}}}|
+        "#;
+    becomes(
+        "spec/encryptedData/a=AgX spec/encryptedData/d=AgD -spec/encryptedData/b \
+         metadata/annotations/h=SHA256:x spec/template/x=<\"ü> -2:spec/encryptedData/c"
+            .replace("-2:", "2:-")
+            .as_str(),
+        before,
+        after,
+    );
+}
+
+#[test]
+fn an_anchor_of_its_own_stays_and_an_alias_becomes_a_value() {
+    becomes(
+        "a=AgX b=AgY",
+        "
+        |a: &x !!str AgA # a|
+        |b: *x|
+        |# end|
+        ",
+        "
+        |a: &x !!str AgX # a|
+        |b: AgY|
+        |# end|
+        ",
+    );
+}
+
+#[test]
+fn a_merge_is_overridden_and_not_touched() {
+    becomes(
+        "b/k=AgX",
+        "|a: &x {k: AgA}|\n|b:|\n|  <<: *x|",
+        "|a: &x {k: AgA}|\n|b:|\n|  <<: *x|\n|  k: AgX|",
+    );
+}
+
+#[test]
+fn keeps_marks_and_other_encodings() {
+    let before = "\u{feff}ü: AgA\n---\n\u{feff}b: AgB\n---\n\u{feff}c: ü\nd: AgD\n";
+    let after = "\u{feff}ü: AgX\n---\n\u{feff}b: AgY\n---\n\u{feff}c: ü\nd: AgZ\n";
+    assert_eq!(
+        edited(before, "ü=AgX 2:b=AgY 3:d=AgZ").as_deref(),
+        Ok(after)
+    );
+    let utf16 = |text: &str| -> Vec<u8> {
+        let text = text.replace("\n\u{feff}", "\n");
+        text.encode_utf16().flat_map(u16::to_be_bytes).collect()
+    };
+    let done = apply(&utf16(before), &edits("ü=AgX 2:b=AgY 3:d=AgZ"));
+    assert_eq!(done, Ok(utf16(after)));
+}
+
+#[test]
+fn refuses_what_would_change_more_than_was_asked_for() {
+    for (why, before, words, want) in [
+        (
+            "an anchor that others share",
+            "a: &x AgA\nb: *x\n",
+            "a=AgX",
+            "the edit is refused, since b of document 1 would not read as it should",
+        ),
+        (
+            "a mapping that others share",
+            "a: &x {k: AgA}\nb: *x\n",
+            "a/k=AgX",
+            "the edit is refused, since b.k of document 1",
+        ),
+        (
+            "a mapping from elsewhere",
+            "a: &x {k: AgA}\nb: *x\n",
+            "b/k=AgX",
+            "line 2: b.k cannot be edited: it is an alias",
+        ),
+        (
+            "a key that a merge brings",
+            "a: &x {k: AgA}\nb:\n  <<: *x\n  l: m\n",
+            "-b/k",
+            "line 3: b.k cannot be edited: it is not there",
+        ),
+        (
+            "a key that is there twice",
+            "a: 1\na: 2\nb: 3\n",
+            "-a",
+            "the edit is refused, since a of document 1",
+        ),
+        (
+            "blank lines that would become a value's",
+            "a:\n  b: |+\n    x\n  c: y\n\n\n",
+            "-a/c",
+            "the edit is refused, since a.b of document 1",
+        ),
+        (
+            "a value that ends with the text",
+            "a:\n  b: |\n    x",
+            "a/c=y",
+            "line 2: a.c cannot be edited: its layout",
+        ),
+        (
+            "a tag that means another type",
+            "a: !!binary aGk=\n",
+            "a=AgX",
+            "the edit is refused, since the structure of document 1",
+        ),
+        (
+            "a mapping",
+            "a:\n  b: c\n",
+            "a=AgX",
+            "line 2: a cannot be edited: it is a list or a mapping",
+        ),
+        (
+            "a path through a value",
+            "a: b\n",
+            "a/b=AgX",
+            "line 1: a.b cannot be edited: what should hold it is not a mapping",
+        ),
+        (
+            "the only key of an item",
+            "- a: b\n",
+            "-0/a",
+            "line 1: 0.a cannot be edited: it is the only one",
+        ),
+        (
+            "no such document",
+            "a: b\n",
+            "2:a=x",
+            "there is no document 2",
+        ),
+        ("no YAML", "a: [\n", "a=x", "document 1, line 2: malformed"),
+        (
+            "a pair without braces",
+            "a: [b: c]\n",
+            "a/0/b=AgX",
+            "line 1: a.0.b cannot be edited: what should hold it",
+        ),
+    ] {
+        let error = edited(before, words).expect_err(why);
+        assert!(error.starts_with(want), "{why}: {error}");
+    }
+}
+
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Pieces that make most layouts, and most mistakes.
+    fn line() -> impl Strategy<Value = String> {
+        let key = prop::sample::select(vec!["a", "b", "'c'", "\"d\"", "ü", "? e", "<<", "n"]);
+        let value = prop::sample::select(vec![
+            "AgA",
+            "'AgB'",
+            "\"AgC\"",
+            "",
+            "~",
+            "{}",
+            "{a: x, b: y}",
+            "{ a: x, }",
+            "[a, {b: c}]",
+            "|\n      x",
+            ">-\n      x\n      y\n",
+            "|+\n      x\n\n",
+            "&x AgA",
+            "*x",
+            "&y {a: b}",
+            "*y",
+            "!!str 1",
+            "x\n      y",
+            "[b: c]",
+            "\n      a: x\n      # c\n      b: y",
+            "\n      - a: x\n        b: y",
+            "\n    # c\n      AgA",
+            "&z\n      a: b",
+        ]);
+        let end = prop::sample::select(vec!["", " # c", "  ", "\n# c", "\n\n"]);
+        (key, value, end).prop_map(|(key, value, end)| {
+            let colon = if key.starts_with('?') { "\n  :" } else { ":" };
+            format!("  {key}{colon} {value}{end}\n")
+        })
+    }
+
+    fn document() -> impl Strategy<Value = String> {
+        let begin = prop::sample::select(vec!["", "---\n", "# c\n---\n", "\u{feff}"]);
+        (begin, prop::collection::vec(line(), 0..6), any::<bool>()).prop_map(
+            |(begin, lines, crlf)| {
+                let text = format!("{begin}m:\n{}z: 1\n", lines.concat());
+                if crlf {
+                    text.replace('\n', "\r\n")
+                } else {
+                    text
+                }
+            },
+        )
+    }
+
+    /// All lines that hold a comment and nothing else.
+    fn comments(text: &str) -> usize {
+        text.lines()
+            .filter(|line| line.trim_start().starts_with('#'))
+            .count()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        /// The guard of the code under test is not asked: what must be the same is looked up anew.
+        #[test]
+        fn sets_or_refuses(text in document(), key in "[abn]|ü|e|new") {
+            let words = format!("m/{key}=AgX=");
+            if let Ok(after) = edited(&text, &words) {
+                let read = crate::manifest::read(after.as_bytes()).unwrap();
+                let map = read[0].root.field("m").unwrap();
+                let crate::manifest::Value::Map(entries) = &map.value else { panic!("{after}") };
+                let found = entries.iter().rev().find(|(known, _)| *known == key).unwrap();
+                let crate::manifest::Value::Text(value) = &found.1.value else { panic!("{after}") };
+                prop_assert_eq!(value.as_str(), "AgX=");
+                prop_assert_eq!(comments(&after), comments(&text), "{}", after);
+                // A second time changes nothing.
+                prop_assert_eq!(edited(&after, &words), Ok(after));
+            }
+        }
+
+        #[test]
+        fn what_was_added_can_be_removed_without_a_trace(text in document()) {
+            // What held nothing holds `{}` afterwards.
+            let is_hollow = text.contains("m:\nz") || text.contains("m:\r\nz");
+            if !is_hollow
+                && let Ok(with) = edited(&text, "m/new=AgX=")
+                && let Ok(without) = edited(&with, "-m/new") {
+                prop_assert_eq!(without, text);
+            }
+        }
+
+        #[test]
+        fn any_text_can_be_a_value(value in "\\PC*|[ \\t\\n\\r'\":#{}&*!|>%@`,\\[\\]-]{0,12}", flow in any::<bool>()) {
+            let text = if flow { "m: {a: b}\n" } else { "m:\n  a: b # c\n" };
+            let edit = Edit { document: 1, path: path("m/a"), change: Change::Set(value.clone()) };
+            let after = apply(text.as_bytes(), &[edit]).unwrap();
+            let read = crate::manifest::read(&after).unwrap();
+            prop_assert_eq!(read[0].root.field("m").unwrap().text("a"), Some(value.as_str()));
+        }
+    }
+}

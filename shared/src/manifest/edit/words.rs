@@ -1,0 +1,54 @@
+//! How a key and a value are written into someone's text.
+
+use crate::manifest::yaml_text;
+
+/// The manner of writing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Manner {
+    Plain,
+    Single,
+    Double,
+    Json,
+}
+
+impl Manner {
+    /// That of something that is written already.
+    pub(super) fn of(written: &str) -> Self {
+        match written.as_bytes().first() {
+            Some(b'"') => Self::Double,
+            Some(b'\'') => Self::Single,
+            _ => Self::Plain,
+        }
+    }
+
+    /// On one line, in this manner if the text allows it, else in double quotes.
+    pub(super) fn write(self, text: &str, in_flow: bool) -> String {
+        match self {
+            Self::Json => serde_json::Value::from(text).to_string(),
+            Self::Plain if needs_no_quotes(text, in_flow) => text.to_owned(),
+            Self::Plain if text.contains('"') && is_printable(text) => {
+                yaml_text::single_quoted(text)
+            }
+            Self::Single if is_printable(text) => yaml_text::single_quoted(text),
+            _ => {
+                let mut out = String::new();
+                yaml_text::double_quoted(&mut out, text, None);
+                out
+            }
+        }
+    }
+}
+
+fn is_printable(text: &str) -> bool {
+    text.chars().all(yaml_text::is_printable)
+}
+
+/// Old readers take any colon between braces for syntax.
+fn needs_no_quotes(text: &str, in_flow: bool) -> bool {
+    let harmless = |c: char| c.is_ascii_alphanumeric() || "+/=._-".contains(c);
+    text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '.')
+        && !text.starts_with("...")
+        && text.chars().all(|c| harmless(c) || c == ':' && !in_flow)
+        && !text.ends_with(':')
+        && yaml_text::reads_as_text(text)
+}

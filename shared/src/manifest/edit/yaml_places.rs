@@ -1,0 +1,278 @@
+//! YAML text → places of its values.
+
+use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
+
+use super::place::{Entry, Kind, Place, line_end, quoted_end, skip_blank, skip_properties};
+use crate::manifest::yaml_in;
+
+/// The root of every document; none if the text is malformed.
+pub(super) fn find(text: &str) -> Option<Vec<Place>> {
+    let mut finder = Finder {
+        text,
+        bytes: Offsets::of(text),
+        roots: Vec::new(),
+        open: Vec::new(),
+    };
+    for event in Parser::new_from_str(text) {
+        let (event, span) = event.ok()?;
+        finder.take(&event, span)?;
+    }
+    Some(finder.roots)
+}
+
+/// The parser counts characters.
+struct Offsets(Option<Vec<usize>>);
+
+impl Offsets {
+    fn of(text: &str) -> Self {
+        let all = || text.char_indices().map(|(at, _)| at);
+        Self((!text.is_ascii()).then(|| all().chain([text.len()]).collect()))
+    }
+
+    fn byte(&self, character: usize) -> usize {
+        match &self.0 {
+            None => character,
+            Some(offsets) => offsets
+                .get(character)
+                .or(offsets.last())
+                .copied()
+                .unwrap_or(0),
+        }
+    }
+}
+
+struct Finder<'a> {
+    text: &'a str,
+    bytes: Offsets,
+    roots: Vec<Place>,
+    open: Vec<Open>,
+}
+
+/// A collection that has not ended yet.
+struct Open {
+    place: Place,
+    /// A key that waits for its value.
+    key: Option<Key>,
+}
+
+struct Key {
+    name: Option<String>,
+    start: usize,
+    end: usize,
+    colon: Option<usize>,
+}
+
+impl Finder<'_> {
+    fn take(&mut self, event: &Event<'_>, span: Span) -> Option<()> {
+        let (from, to) = (
+            self.bytes.byte(span.start.index()),
+            self.bytes.byte(span.end.index()),
+        );
+        match event {
+            Event::Scalar(text, style, anchor, tag) if self.key_is_next() => {
+                let name = yaml_in::key_name(text, *style, tag.as_deref());
+                let bare = *style == ScalarStyle::Plain && text.is_empty();
+                let has_properties = *anchor != 0 || tag.is_some();
+                let end = match style {
+                    ScalarStyle::Plain if bare && !has_properties => from,
+                    ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted => {
+                        quoted_end(self.text, self.behind_properties(from))
+                    }
+                    _ => to,
+                };
+                self.begin_entry(name, from, end)
+            }
+            Event::Alias(_) if self.key_is_next() => self.begin_entry(None, from, to),
+            Event::SequenceStart(..) | Event::MappingStart(..) if self.key_is_next() => None,
+            Event::Scalar(text, style, anchor, tag) => {
+                let empty = *style == ScalarStyle::Plain && text.is_empty();
+                let place = if empty {
+                    self.empty(from, *anchor != 0, tag.as_deref())
+                } else {
+                    self.scalar(*style, from, to)
+                };
+                self.put(place)
+            }
+            Event::Alias(_) => self.put(Place {
+                kind: Kind::Alias,
+                start: from,
+                end: to,
+            }),
+            Event::SequenceStart(..) => {
+                self.begin(Kind::List(Vec::new()), from);
+                Some(())
+            }
+            Event::MappingStart(..) => {
+                let flow = self.text[self.value_start(from)..].starts_with('{');
+                let entries = Vec::new();
+                self.begin(Kind::Map { flow, entries }, from);
+                Some(())
+            }
+            Event::SequenceEnd | Event::MappingEnd => {
+                let mut done = self.open.pop()?.place;
+                self.close(&mut done)?;
+                self.put(done)
+            }
+            _ => Some(()),
+        }
+    }
+
+    fn key_is_next(&self) -> bool {
+        self.open
+            .last()
+            .is_some_and(|open| open.key.is_none() && matches!(open.place.kind, Kind::Map { .. }))
+    }
+
+    fn behind_properties(&self, at: usize) -> usize {
+        match skip_properties(self.text, at) {
+            end if end == at => at,
+            end => skip_blank(self.text, end),
+        }
+    }
+
+    /// Where a value begins whose span begins here. Behind a key it is looked for from the colon on,
+    /// since the span of a block scalar lacks its header.
+    fn value_start(&self, from: usize) -> usize {
+        let key = self.open.last().and_then(|open| open.key.as_ref());
+        match key.and_then(|key| key.colon) {
+            Some(colon) => self.behind_properties(skip_blank(self.text, colon)),
+            None => self.behind_properties(from),
+        }
+    }
+
+    fn begin_entry(&mut self, name: Option<String>, start: usize, end: usize) -> Option<()> {
+        let colon = skip_blank(self.text, end);
+        let colon = self.text[colon..].starts_with(':').then_some(colon + 1);
+        let before = self.text[..start].trim_end_matches([' ', '\t']);
+        let start = if before.ends_with('?') && before.len() < start {
+            before.len() - 1
+        } else {
+            start
+        };
+        self.open.last_mut()?.key = Some(Key {
+            name,
+            start,
+            end,
+            colon,
+        });
+        Some(())
+    }
+
+    fn empty(&self, from: usize, anchored: bool, tag: Option<&Tag>) -> Place {
+        let key = self.open.last().and_then(|open| open.key.as_ref());
+        let colon = key.and_then(|key| key.colon).unwrap_or(from);
+        let at = if anchored || tag.is_some() {
+            skip_properties(self.text, skip_blank(self.text, colon))
+        } else {
+            colon
+        };
+        Place {
+            kind: Kind::Empty,
+            start: at,
+            end: at,
+        }
+    }
+
+    fn scalar(&self, style: ScalarStyle, from: usize, to: usize) -> Place {
+        let start = self.value_start(from);
+        let (kind, end) = match style {
+            ScalarStyle::Plain => (Kind::Plain, to),
+            ScalarStyle::SingleQuoted => (Kind::SingleQuoted, quoted_end(self.text, start)),
+            ScalarStyle::DoubleQuoted => (Kind::DoubleQuoted, quoted_end(self.text, start)),
+            ScalarStyle::Literal | ScalarStyle::Folded => self.block(start, to),
+        };
+        Place { kind, start, end }
+    }
+
+    /// Line breaks at the end belong to the value only where the header says so with a `+`.
+    fn block(&self, start: usize, to: usize) -> (Kind, usize) {
+        let text = self.text;
+        let len = text[start..].find(|c: char| !"|>+-0123456789".contains(c));
+        let header_end = start + len.unwrap_or(text.len() - start);
+        let content = (line_end(text, header_end) + 1).min(text.len());
+        let content = if text[..content].ends_with('\r') {
+            (content + 1).min(text.len())
+        } else {
+            content
+        };
+        let keeps = text[start..header_end].contains('+');
+        let body = &text[content.min(to)..to];
+        let body = if keeps {
+            body.strip_suffix('\n').unwrap_or(body)
+        } else {
+            body.trim_end()
+        };
+        let body = body.strip_suffix('\r').unwrap_or(body);
+        let end = content.min(to) + body.len();
+        (
+            Kind::Block {
+                header_end,
+                content,
+            },
+            end.max(header_end),
+        )
+    }
+
+    fn begin(&mut self, kind: Kind, from: usize) {
+        let start = self.value_start(from);
+        let place = Place {
+            kind,
+            start,
+            end: start,
+        };
+        self.open.push(Open { place, key: None });
+    }
+
+    fn close(&self, place: &mut Place) -> Option<()> {
+        let text = self.text;
+        let last = match &place.kind {
+            Kind::List(items) => items.last(),
+            Kind::Map { entries, .. } => entries.last().map(|entry| &entry.value),
+            _ => None,
+        };
+        let last_end = last.map(|last| last.end);
+        let closing = match text.as_bytes().get(place.start) {
+            Some(b'{') => b'}',
+            Some(b'[') => b']',
+            _ => {
+                let in_flow = self.open.last().is_some_and(|parent| {
+                    matches!(parent.place.kind, Kind::List(_))
+                        && text[parent.place.start..].starts_with('[')
+                });
+                place.end = last_end?;
+                if in_flow {
+                    place.kind = Kind::Pair;
+                }
+                return Some(());
+            }
+        };
+        let mut at = skip_blank(text, last_end.unwrap_or(place.start + 1));
+        if last_end.is_some() && text[at..].starts_with(',') {
+            at = skip_blank(text, at + 1);
+        }
+        place.end = at + 1;
+        (text.as_bytes().get(at) == Some(&closing)).then_some(())
+    }
+
+    fn put(&mut self, value: Place) -> Option<()> {
+        let Some(parent) = self.open.last_mut() else {
+            self.roots.push(value);
+            return Some(());
+        };
+        match &mut parent.place.kind {
+            Kind::List(items) => items.push(value),
+            Kind::Map { entries, .. } => {
+                let key = parent.key.take()?;
+                entries.push(Entry {
+                    key: key.name,
+                    start: key.start,
+                    key_end: key.end,
+                    colon: key.colon,
+                    value,
+                });
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+}

@@ -1,0 +1,327 @@
+//! Which key each item of a SealedSecret needs, and why one does not open: found by trying, with keys
+//! that the reader holds. Nothing here is for answers to others.
+
+use std::collections::BTreeMap;
+
+use crate::base64;
+use crate::envelope::{self, Finding};
+use crate::hints;
+use crate::key::Fingerprint;
+use crate::key_ring::KeyRing;
+use crate::resource::SealedSecret;
+use crate::scope::Scope;
+use crate::unseal;
+
+/// Stands for the deprecated `spec.data` among items. No item can be called so.
+pub const LEGACY_ITEM: &str = "(data)";
+
+/// The key that an item needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Need {
+    /// This one: it opened it.
+    Key(Fingerprint),
+    /// None that was tried opens it as it stands. It may need any key whose modulus has so many bytes,
+    /// or nothing at all, if it is damaged.
+    Undecided(usize),
+    /// None: it is no sealed value and opens with no key.
+    Nothing,
+}
+
+impl Need {
+    /// May this key be needed? What could not be decided counts as needing it.
+    pub fn may_be(&self, key: &Fingerprint, modulus_len: usize) -> bool {
+        match self {
+            Self::Key(found) => found == key,
+            Self::Undecided(len) => *len == modulus_len,
+            Self::Nothing => false,
+        }
+    }
+}
+
+/// What each item needs, by item key.
+pub fn needs(sealed: &SealedSecret, ring: &KeyRing) -> BTreeMap<String, Need> {
+    let label = unseal::label(sealed);
+    let hints = hints::read(sealed.metadata.annotations.as_ref());
+    let mut last: Option<Fingerprint> = None;
+    let mut found = BTreeMap::new();
+    for (item, text) in items(sealed) {
+        let Some(value) = value(text) else {
+            found.insert(item.to_owned(), Need::Nothing);
+            continue;
+        };
+        let first = hints.get(item).or(last.as_ref());
+        let need = match ring.open(&label, &value, first) {
+            Ok((_, key)) => Need::Key(key.fingerprint().clone()),
+            Err(_) => Need::Undecided(envelope::modulus_len(&value).unwrap_or_default()),
+        };
+        if let Need::Key(key) = &need {
+            last = Some(key.clone());
+        }
+        found.insert(item.to_owned(), need);
+    }
+    found
+}
+
+/// Every sealed value by its key.
+fn items(sealed: &SealedSecret) -> impl Iterator<Item = (&str, &str)> {
+    let legacy = sealed.spec.data.as_deref().map(|data| (LEGACY_ITEM, data));
+    let items = sealed.spec.encrypted_data.iter();
+    items
+        .map(|(key, text)| (key.as_str(), text.as_str()))
+        .chain(legacy)
+}
+
+/// The bytes, if they have the form of a sealed value.
+fn value(text: &str) -> Option<Vec<u8>> {
+    let bytes = base64::decode(text.as_bytes()).ok()?;
+    envelope::modulus_len(&bytes)
+        .is_some_and(|len| len > 0)
+        .then_some(bytes)
+}
+
+/// A place that a value may have been sealed for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// Scope.
+    pub scope: Scope,
+    /// Namespace; of no matter cluster-wide.
+    pub namespace: String,
+    /// Name; of matter in strict scope only.
+    pub name: String,
+}
+
+/// Why an item does not open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// It opens.
+    Opens(Fingerprint),
+    /// It was sealed for another place.
+    Elsewhere(Place, Fingerprint),
+    /// It was changed after it was sealed, for this very key.
+    Damaged(Fingerprint),
+    /// It is not base64, or too short to be a sealed value.
+    Malformed,
+    /// It was sealed for a key of that many bits, and there is none of that size.
+    NoKeyOfSize(usize),
+    /// None of the keys opens it for any of the places.
+    Unknown,
+}
+
+/// Why each item does not open, by item key. `places` are those to try beside the object's own, in
+/// order.
+pub fn examine(
+    sealed: &SealedSecret,
+    ring: &KeyRing,
+    places: &[Place],
+) -> BTreeMap<String, Reason> {
+    let own = own_place(sealed);
+    items(sealed)
+        .map(|(item, text)| (item.to_owned(), reason(text, ring, &own, places)))
+        .collect()
+}
+
+/// Where the object says that it belongs.
+pub fn own_place(sealed: &SealedSecret) -> Place {
+    Place {
+        scope: Scope::from_annotations(sealed.metadata.annotations.as_ref()),
+        namespace: sealed.namespace_or_empty().to_owned(),
+        name: sealed.name_or_empty().to_owned(),
+    }
+}
+
+fn reason(text: &str, ring: &KeyRing, own: &Place, places: &[Place]) -> Reason {
+    let Some(value) = value(text) else {
+        return Reason::Malformed;
+    };
+    let len = envelope::modulus_len(&value).unwrap_or_default();
+    let fitting =
+        |key: &&std::sync::Arc<crate::key_ring::RingKey>| key.private().modulus_len() == len;
+    if !ring.keys().iter().any(|key| fitting(&key)) {
+        return Reason::NoKeyOfSize(len * 8);
+    }
+    for place in std::iter::once(own).chain(places) {
+        let label = place.scope.label(&place.namespace, &place.name);
+        for key in ring.keys().iter().filter(fitting) {
+            let fingerprint = || key.fingerprint().clone();
+            match envelope::examine(key.private(), &label, &value) {
+                Finding::Closed => {}
+                Finding::Damaged => return Reason::Damaged(fingerprint()),
+                Finding::Opens if place == own => return Reason::Opens(fingerprint()),
+                Finding::Opens => return Reason::Elsewhere(place.clone(), fingerprint()),
+            }
+        }
+    }
+    Reason::Unknown
+}
+
+/// The places worth a try for an object: every scope, with each of these namespaces and names. The
+/// object's own come first.
+pub fn likely_places(sealed: &SealedSecret, namespaces: &[String], names: &[String]) -> Vec<Place> {
+    let own = own_place(sealed);
+    let with_own = |own: &String, others: &[String]| -> Vec<String> {
+        let mut all = vec![own.clone()];
+        all.extend(others.iter().filter(|other| *other != own).cloned());
+        all
+    };
+    let (namespaces, names) = (
+        with_own(&own.namespace, namespaces),
+        with_own(&own.name, names),
+    );
+    let place = |scope, namespace: &str, name: &str| Place {
+        scope,
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+    };
+    let mut places = vec![place(Scope::ClusterWide, "", "")];
+    for namespace in &namespaces {
+        places.push(place(Scope::NamespaceWide, namespace, ""));
+        let strict = names
+            .iter()
+            .map(|name| place(Scope::Strict, namespace, name));
+        places.extend(strict);
+    }
+    places.retain(|place| *place != own);
+    places
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use jiff::Timestamp;
+    use rand::{SeedableRng as _, rngs::StdRng};
+
+    use super::*;
+    use crate::key::{KeyPair, new_test_key};
+    use crate::key_ring::RingKey;
+    use crate::plain::Plain;
+    use crate::seal::seal;
+    use crate::secret::Secret;
+
+    fn ring_key(second: i64) -> Arc<RingKey> {
+        let pair: KeyPair = new_test_key(second).pair;
+        let at = Timestamp::from_second(second).unwrap();
+        Arc::new(RingKey::new(format!("k{second}"), at, pair))
+    }
+
+    fn sealed(
+        key: &RingKey,
+        scope: Scope,
+        namespace: &str,
+        name: &str,
+        item: &str,
+    ) -> SealedSecret {
+        let mut secret = Secret::default();
+        secret.metadata.namespace = Some(namespace.into());
+        secret.metadata.name = Some(name.into());
+        scope.annotate(secret.metadata.annotations.get_or_insert_default());
+        secret
+            .data
+            .insert(item.into(), Plain::from("value".to_owned()));
+        let public = key.certificate().unwrap().public_key();
+        seal(&secret, public, &mut StdRng::seed_from_u64(1)).unwrap()
+    }
+
+    fn damage(sealed: &mut SealedSecret, item: &str) {
+        let text = sealed.spec.encrypted_data.get_mut(item).unwrap();
+        let mut bytes = base64::decode(text.as_bytes()).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        *text = base64::encode(&bytes);
+    }
+
+    #[test]
+    fn each_item_of_an_object_sealed_by_several_keys_needs_its_own() {
+        let (old, new) = (ring_key(1), ring_key(2));
+        let mut object = sealed(&old, Scope::Strict, "ns", "n", "a");
+        object.spec.encrypted_data.extend(
+            sealed(&new, Scope::Strict, "ns", "n", "b")
+                .spec
+                .encrypted_data,
+        );
+        object.spec.encrypted_data.extend(
+            sealed(&new, Scope::Strict, "ns", "other", "c")
+                .spec
+                .encrypted_data,
+        );
+        object.spec.encrypted_data.insert("d".into(), "!".into());
+        let ring = KeyRing::new([old.clone(), new.clone()]);
+        let found = needs(&object, &ring);
+        let key = |key: &RingKey| Need::Key(key.fingerprint().clone());
+        assert_eq!(found["a"], key(&old));
+        assert_eq!(found["b"], key(&new));
+        let len = old.private().modulus_len();
+        assert_eq!(found["c"], Need::Undecided(len));
+        assert_eq!(found["d"], Need::Nothing);
+        assert!(
+            found["c"].may_be(old.fingerprint(), len),
+            "what cannot be decided counts"
+        );
+        assert!(
+            !found["c"].may_be(old.fingerprint(), len * 2),
+            "but not for a key of another size"
+        );
+    }
+
+    #[test]
+    fn says_why_an_item_does_not_open() {
+        let (own, other) = (ring_key(1), ring_key(2));
+        let ring = KeyRing::new([own.clone()]);
+        let moved = |scope, namespace: &str, name: &str| {
+            let mut object = sealed(&own, scope, namespace, name, "a");
+            object.metadata.namespace = Some("ns".into());
+            object.metadata.name = Some("n".into());
+            Scope::Strict.annotate(object.metadata.annotations.get_or_insert_default());
+            object
+        };
+        let mut damaged = sealed(&own, Scope::Strict, "ns", "n", "a");
+        damage(&mut damaged, "a");
+        let mut garbled = damaged.clone();
+        garbled
+            .spec
+            .encrypted_data
+            .insert("a".into(), "AAAA".into());
+        let place = |scope, namespace: &str, name: &str| Place {
+            scope,
+            namespace: namespace.into(),
+            name: name.into(),
+        };
+        let fingerprint = own.fingerprint().clone();
+        for (why, object, want) in [
+            (
+                "opens",
+                sealed(&own, Scope::Strict, "ns", "n", "a"),
+                Reason::Opens(fingerprint.clone()),
+            ),
+            (
+                "renamed",
+                moved(Scope::Strict, "ns", "old"),
+                Reason::Elsewhere(place(Scope::Strict, "ns", "old"), fingerprint.clone()),
+            ),
+            (
+                "moved",
+                moved(Scope::Strict, "test", "n"),
+                Reason::Elsewhere(place(Scope::Strict, "test", "n"), fingerprint.clone()),
+            ),
+            (
+                "scope lost",
+                moved(Scope::NamespaceWide, "ns", "x"),
+                Reason::Elsewhere(place(Scope::NamespaceWide, "ns", ""), fingerprint.clone()),
+            ),
+            (
+                "scope lost",
+                moved(Scope::ClusterWide, "y", "x"),
+                Reason::Elsewhere(place(Scope::ClusterWide, "", ""), fingerprint.clone()),
+            ),
+            ("damaged", damaged, Reason::Damaged(fingerprint.clone())),
+            ("no value", garbled, Reason::Malformed),
+            (
+                "another key",
+                sealed(&other, Scope::Strict, "ns", "n", "a"),
+                Reason::Unknown,
+            ),
+        ] {
+            let places = likely_places(&object, &["test".into()], &["old".into()]);
+            assert_eq!(examine(&object, &ring, &places)["a"], want, "{why}");
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! The SealedSecrets of a file, and edits of their items that leave everything else as it is.
+
+use std::collections::BTreeMap;
+
+use crate::hints::{self, Hints};
+use crate::key::Fingerprint;
+use crate::manifest::edit::{Change, Edit, Step};
+use crate::manifest::{Document, Node, Reading, Value};
+use crate::resource::{DocumentError, KEY_HINTS_ANNOTATION, SealedSecret};
+
+/// The kinds of lists that objects may stand in.
+const LISTS: [&str; 3] = ["List", "SecretList", "SealedSecretList"];
+
+/// A SealedSecret and where it stands.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// It.
+    pub sealed: SealedSecret,
+    /// Line of the file where it begins.
+    pub line: usize,
+    document: usize,
+    path: Vec<Step>,
+}
+
+/// What becomes of the items of one object.
+#[derive(Debug, Clone)]
+pub struct Changes<'a> {
+    /// New texts, in base64.
+    pub texts: BTreeMap<String, String>,
+    /// Items that go.
+    pub removed: Vec<String>,
+    /// New text of the deprecated `spec.data`.
+    pub data: Option<String>,
+    /// What becomes of their key hints.
+    pub hints: HintRule<'a>,
+}
+
+/// What becomes of the key hints of items that get a new text. Hints of items that go, go too.
+#[derive(Debug, Clone, Copy)]
+pub enum HintRule<'a> {
+    /// Every new text gets one.
+    Write(&'a Fingerprint),
+    /// Those that are there follow.
+    Follow(&'a Fingerprint),
+    /// They go.
+    Drop,
+}
+
+impl Changes<'_> {
+    fn hints_after(&self, old: &Hints) -> Hints {
+        let mut new = old.clone();
+        for item in self.texts.keys() {
+            match self.hints {
+                HintRule::Write(key) => drop(new.insert(item.clone(), key.clone())),
+                HintRule::Follow(key) => {
+                    new.entry(item.clone())
+                        .and_modify(|hint| *hint = key.clone());
+                }
+                HintRule::Drop => drop(new.remove(item)),
+            }
+        }
+        for item in &self.removed {
+            new.remove(item);
+        }
+        new
+    }
+}
+
+/// Every SealedSecret of a file, those in lists too; objects of other kinds are passed over.
+///
+/// # Errors
+///
+/// One of them has a value of the wrong kind.
+pub fn find(documents: &[Document]) -> Result<Vec<Found>, DocumentError> {
+    let mut found = Vec::new();
+    for document in documents {
+        find_in(&document.root, document.number, &mut Vec::new(), &mut found)?;
+    }
+    Ok(found)
+}
+
+fn find_in(
+    node: &Node,
+    document: usize,
+    path: &mut Vec<Step>,
+    found: &mut Vec<Found>,
+) -> Result<(), DocumentError> {
+    let kind = node.text("kind").unwrap_or_default();
+    if LISTS.contains(&kind) {
+        if let Some(Value::List(items)) = node.field("items").map(|items| &items.value) {
+            path.push(Step::Field("items"));
+            for (i, item) in items.iter().enumerate() {
+                path.push(Step::Item(i));
+                find_in(item, document, path, found)?;
+                path.pop();
+            }
+            path.pop();
+        }
+    } else if kind == "SealedSecret" && node.text("apiVersion") == Some("bitnami.com/v1alpha1") {
+        found.push(Found {
+            sealed: SealedSecret::from_node(node, &mut Reading::default())?,
+            line: node.line,
+            document,
+            path: path.clone(),
+        });
+    }
+    Ok(())
+}
+
+impl Found {
+    /// `namespace/name`, or the name alone.
+    pub fn place(&self) -> String {
+        match (
+            self.sealed.namespace_or_empty(),
+            self.sealed.name_or_empty(),
+        ) {
+            ("", name) => name.to_owned(),
+            (namespace, name) => format!("{namespace}/{name}"),
+        }
+    }
+
+    /// Edits that make these changes, in the order of item keys, and let key hints follow.
+    pub fn edits(&self, changes: &Changes<'_>) -> Vec<Edit> {
+        let item = |key: &String| {
+            vec![
+                Step::Field("spec"),
+                Step::Field("encryptedData"),
+                Step::Key(key.clone()),
+            ]
+        };
+        let set =
+            |(key, text): (&String, &String)| self.edit(&item(key), Change::Set(text.clone()));
+        let mut edits: Vec<Edit> = changes.texts.iter().map(set).collect();
+        let removed = changes.removed.iter();
+        edits.extend(removed.map(|key| self.edit(&item(key), Change::Remove)));
+        if let Some(data) = &changes.data {
+            let path = vec![Step::Field("spec"), Step::Field("data")];
+            edits.push(self.edit(&path, Change::Set(data.clone())));
+        }
+        let old = hints::read(self.sealed.metadata.annotations.as_ref());
+        edits.extend(self.hint_edit(&old, &changes.hints_after(&old)));
+        edits
+    }
+
+    fn hint_edit(&self, old: &Hints, new: &Hints) -> Option<Edit> {
+        if old == new {
+            return None;
+        }
+        let path = vec![
+            Step::Field("metadata"),
+            Step::Field("annotations"),
+            Step::Key(KEY_HINTS_ANNOTATION.to_owned()),
+        ];
+        let change = if new.is_empty() {
+            Change::Remove
+        } else {
+            Change::Set(hints::to_text(new))
+        };
+        Some(self.edit(&path, change))
+    }
+
+    fn edit(&self, path: &[Step], change: Change) -> Edit {
+        Edit {
+            document: self.document,
+            path: [self.path.as_slice(), path].concat(),
+            change,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::test_key;
+    use crate::manifest::{self, edit};
+
+    const FILE: &str = "\
+# two
+kind: ConfigMap
+---
+apiVersion: v1
+kind: List
+items:
+- {apiVersion: v1, kind: Secret}
+- apiVersion: bitnami.com/v1alpha1   # the one
+  kind: SealedSecret
+  metadata: {name: n, namespace: ns}
+  spec:
+      encryptedData:
+          a: AgA   # a
+          b: AgB
+";
+
+    fn edited(text: &str, edits: impl Fn(&Found) -> Vec<Edit>) -> String {
+        let found = find(&manifest::read(text.as_bytes()).unwrap()).unwrap();
+        let [one] = found.as_slice() else {
+            unreachable!("{found:?}")
+        };
+        assert_eq!(one.place(), "ns/n");
+        String::from_utf8(edit::apply(text.as_bytes(), &edits(one)).unwrap()).unwrap()
+    }
+
+    fn changes<'a>(texts: &[(&str, &str)], removed: &[&str], hints: HintRule<'a>) -> Changes<'a> {
+        let owned = |(key, text): &(&str, &str)| ((*key).to_owned(), (*text).to_owned());
+        Changes {
+            texts: texts.iter().map(owned).collect(),
+            removed: removed.iter().map(|key| (*key).to_owned()).collect(),
+            data: None,
+            hints,
+        }
+    }
+
+    #[test]
+    fn sets_and_removes_items_where_they_stand() {
+        let follow = HintRule::Follow(test_key().fingerprint());
+        let new = edited(FILE, |found| {
+            found.edits(&changes(&[("a", "AgX="), ("c", "AgY=")], &["b"], follow))
+        });
+        let want = FILE
+            .replace("AgA ", "AgX= ")
+            .replace("b: AgB\n", "c: AgY=\n");
+        assert_eq!(new, want);
+    }
+
+    #[test]
+    fn hints_follow_their_items() {
+        let key = test_key().fingerprint();
+        let new = edited(FILE, |found| {
+            found.edits(&changes(&[("a", "AgX=")], &[], HintRule::Write(key)))
+        });
+        let hint = format!(
+            "metadata: {{name: n, namespace: ns, annotations: {{{KEY_HINTS_ANNOTATION}: '{{\"a\":\"{key}\"}}'}}}}"
+        );
+        assert!(new.contains(&hint), "{new}");
+        for (why, changes, is_there) in [
+            (
+                "one that has none",
+                changes(&[("b", "AgY=")], &[], HintRule::Follow(key)),
+                true,
+            ),
+            (
+                "removed",
+                changes(&[], &["a"], HintRule::Follow(key)),
+                false,
+            ),
+            (
+                "unwanted",
+                changes(&[("a", "AgZ=")], &[], HintRule::Drop),
+                false,
+            ),
+        ] {
+            let after = edited(&new, |found| found.edits(&changes));
+            assert_eq!(after.contains(&hint), is_there, "{why}: {after}");
+            assert_eq!(
+                after.contains(KEY_HINTS_ANNOTATION),
+                is_there,
+                "{why}: {after}"
+            );
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Runs the lifecycle with the controller of an image: `image_smoke ARCHIVE`
+//!
+//! The OCI archive is unpacked into an empty folder, which becomes the root, not to be written to, of the
+//! user 1001. Needs root, as chroot does.
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "only developers run this"
+)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+use tests::control_plane::ControlPlane;
+use tests::deployed::{Deployed, Program};
+use tests::lifecycle::User;
+use tests::operators::{self, successful};
+use tests::scratch::Scratch;
+
+const HOME: &str = "kube-system";
+
+const NAME: &str = "sealed-secrets-controller";
+
+#[tokio::main]
+async fn main() {
+    let archive = std::env::args().nth(1).expect("image_smoke ARCHIVE");
+    let scratch = Scratch::new();
+    let root = unpack(Path::new(&archive), scratch.path());
+    for program in ["controller", "kubeseal"] {
+        let mut command = Command::new("chroot");
+        command.args(["--userspec=1001:0"]).arg(&root);
+        let said = successful(
+            command
+                .arg(format!("/usr/local/bin/{program}"))
+                .arg("--version"),
+        );
+        println!("{}", said.trim());
+    }
+
+    let plane = ControlPlane::start().await;
+    let manifests =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/manifests/controller.yaml");
+    let mut kubectl = Command::new(operators::kubectl());
+    kubectl
+        .env("KUBECONFIG", plane.kubeconfig())
+        .args(["apply", "--server-side", "--force-conflicts", "-f"])
+        .arg(manifests);
+    successful(&mut kubectl);
+    let controller = Deployed::start(&plane, HOME, NAME, Program::InRoot(root)).await;
+    let user = User::new(&plane, HOME, NAME).await;
+    user.lives(&controller).await;
+    println!("the image carries the lifecycle");
+}
+
+/// The files of the image for this machine.
+fn unpack(archive: &Path, folder: &Path) -> PathBuf {
+    let (layout, root) = (folder.join("layout"), folder.join("root"));
+    for made in [&layout, &root] {
+        fs::create_dir(made).unwrap();
+    }
+    successful(
+        Command::new("tar")
+            .arg("-xf")
+            .arg(archive)
+            .arg("-C")
+            .arg(&layout),
+    );
+    let mut manifest = read(&layout.join("index.json"));
+    while manifest["layers"].is_null() {
+        let entries = manifest["manifests"].as_array().unwrap();
+        let ours = |entry: &&Value| entry["platform"]["architecture"] == "amd64";
+        let entry = entries.iter().find(ours).or(entries.first()).unwrap();
+        manifest = read(&blob(&layout, entry));
+    }
+    for layer in manifest["layers"].as_array().unwrap() {
+        let layer = blob(&layout, layer);
+        successful(
+            Command::new("tar")
+                .arg("-xzf")
+                .arg(layer)
+                .arg("-C")
+                .arg(&root),
+        );
+    }
+    let config = read(&blob(&layout, &manifest["config"]));
+    assert_eq!(config["config"]["User"], "1001");
+    assert_eq!(config["config"]["Entrypoint"][0], "controller");
+    root
+}
+
+fn blob(layout: &Path, descriptor: &Value) -> PathBuf {
+    let digest = descriptor["digest"].as_str().unwrap();
+    layout.join("blobs").join(digest.replace(':', "/"))
+}
+
+fn read(path: &Path) -> Value {
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}

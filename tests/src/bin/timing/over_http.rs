@@ -1,0 +1,100 @@
+//! The same values, sent to a controller as anyone can who reaches it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use serde_json::json;
+use shared::key_secret;
+use shared::manifest;
+use tests::control_plane::ControlPlane;
+use tests::directory_controller::DirectoryController;
+use tests::peer;
+use tests::pod::Pod;
+use tests::roles::{self, ACCOUNT, Reach};
+use tests::sealing::{KEYS, put_key};
+use tests::timing::{Comparison, compare, time};
+
+use crate::causes::{NAME, NAMESPACE, all};
+
+/// No answer shall be a 429.
+const UNLIMITED: [&str; 2] = ["--rate-limit=1000000", "--rate-limit-burst=1000000"];
+
+pub(crate) fn ours(count: usize) -> Vec<(String, Comparison)> {
+    let controller = DirectoryController::start_with(&UNLIMITED);
+    let none = BTreeMap::new;
+    let secret = key_secret::build("key-0", "default", &KEYS[0], none(), none());
+    let file = controller.folder().join("keys/timing.yaml");
+    fs::write(file, manifest::to_yaml(&secret.to_document())).unwrap();
+    let port = controller.port();
+    let certificate = KEYS[0].pair.certificate().to_pem();
+    while !send(port, "GET /v1/certs.pem", "").contains(certificate.trim()) {}
+    measure(port, count)
+}
+
+pub(crate) async fn the_peers(count: usize) -> Vec<(String, Comparison)> {
+    let plane = ControlPlane::start().await;
+    let namespace = plane.namespace("timing").await;
+    roles::grant(&namespace, Reach::Namespace).await;
+    put_key(&namespace, "sealed-secrets-key0", &KEYS[0]).await;
+    let mut words = vec![
+        "--all-namespaces=false",
+        "--listen-addr=127.0.0.1:0",
+        "--listen-metrics-addr=127.0.0.1:0",
+    ];
+    words.extend(UNLIMITED);
+    let pod = Pod::start(
+        &plane,
+        &namespace,
+        ACCOUNT,
+        &peer::peer_controller(),
+        &words,
+    )
+    .await;
+    let port = pod.port().expect("it serves");
+    tokio::task::block_in_place(|| measure(port, count))
+}
+
+fn measure(port: u16, count: usize) -> Vec<(String, Comparison)> {
+    let bodies: Vec<(&str, String)> = all()
+        .iter()
+        .map(|(name, value)| (*name, body(value)))
+        .collect();
+    let ask = |body: &String| -> Duration {
+        let mut answer = String::new();
+        let took = time(|| answer = send(port, "POST /v1/verify", body));
+        assert!(answer.starts_with("HTTP/1.1 409 "), "{answer}");
+        took
+    };
+    let (first, others) = bodies.split_first().expect("there are some");
+    let against_first = |(name, body): &(&str, String)| {
+        let found = compare(count, || ask(&first.1), || ask(body));
+        (format!("{} and {name}", first.0), found)
+    };
+    others.iter().map(against_first).collect()
+}
+
+fn body(value: &[u8]) -> String {
+    json!({
+        "apiVersion": "bitnami.com/v1alpha1",
+        "kind": "SealedSecret",
+        "metadata": { "namespace": NAMESPACE, "name": NAME },
+        "spec": { "encryptedData": { "a": shared::base64::encode(value) }, "template": {} },
+    })
+    .to_string()
+}
+
+fn send(port: u16, what: &str, body: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let length = body.len();
+    let head = format!(
+        "{what} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(body.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}

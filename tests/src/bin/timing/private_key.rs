@@ -1,0 +1,50 @@
+//! The private-key operation itself, on RSA blocks that somebody chose.
+
+use jiff::Timestamp;
+use rand::Rng as _;
+use shared::key_ring::{KeyRing, RingKey};
+use shared::scope::Scope;
+use tests::sealing::{KEYS, copy_of};
+use tests::timing::{Comparison, compare, time};
+
+const BLOCK: usize = 256;
+
+/// Small numbers and sparse ones are what timing attacks on RSA have been made with.
+fn chosen() -> Vec<(&'static str, [u8; BLOCK])> {
+    let mut one = [0; BLOCK];
+    one[BLOCK - 1] = 1;
+    let mut two = [0; BLOCK];
+    two[BLOCK - 1] = 2;
+    let mut high_bit = [0; BLOCK];
+    high_bit[0] = 0x40;
+    let mut low_half = [0; BLOCK];
+    rand::rng().fill_bytes(&mut low_half[BLOCK / 2..]);
+    vec![
+        ("0", [0; BLOCK]),
+        ("1", one),
+        ("2", two),
+        ("2^2046", high_bit),
+        ("less than the square root of the modulus", low_half),
+    ]
+}
+
+/// Each against numbers drawn anew at every measurement.
+pub(crate) fn on_chosen_ciphertexts(count: usize) -> Vec<(String, Comparison)> {
+    let key = RingKey::new("k".into(), Timestamp::UNIX_EPOCH, copy_of(&KEYS[0]));
+    let ring = KeyRing::new([key.into()]);
+    let label = Scope::ClusterWide.label("", "");
+    let open = |block: &[u8; BLOCK]| {
+        let value = [&[1, 0][..], block, &[0; 16]].concat();
+        time(|| ring.open(&label, &value, None).is_ok())
+    };
+    let random = || {
+        let mut block = [0; BLOCK];
+        rand::rng().fill_bytes(&mut block[1..]);
+        open(&block)
+    };
+    let against_random = |(name, block): &(&str, [u8; BLOCK])| {
+        let found = compare(count, random, || open(block));
+        (format!("any number and {name}"), found)
+    };
+    chosen().iter().map(against_random).collect()
+}

@@ -1,0 +1,113 @@
+//! The controller that a Deployment asks for. No kubelet runs here, so its part is played: the very
+//! arguments and variables that stand in the cluster, as the Deployment's service account.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Container;
+
+use crate::control_plane::ControlPlane;
+use crate::patience::until;
+use crate::pod::{self, Pod};
+use crate::{binaries, http, peer};
+
+/// A running controller. It ends when this value is dropped.
+pub struct Deployed {
+    pod: Pod,
+    port: u16,
+}
+
+/// What runs in the Pod.
+pub enum Program {
+    /// Our controller, as built here.
+    Ours,
+    /// The peer's.
+    Peers,
+    /// `/usr/local/bin/controller` in this root, as the user 1001, with nothing writable but `/tmp`.
+    InRoot(PathBuf),
+}
+
+impl Deployed {
+    /// Starts it, waits until it is ready, and leads the Service of the same name to it.
+    ///
+    /// All processes share this machine's ports, so the last words give it some of its own.
+    pub async fn start(plane: &ControlPlane, home: &str, name: &str, program: Program) -> Self {
+        let path = match program {
+            Program::Peers => "/healthz",
+            Program::Ours | Program::InRoot(_) => "/readyz",
+        };
+        let mut deployed = Self::start_without_waiting(plane, home, name, program).await;
+        deployed.becomes_ready(path).await;
+        plane.existing(home).route(name, deployed.port).await;
+        deployed
+    }
+
+    /// Starts it alone.
+    pub async fn start_without_waiting(
+        plane: &ControlPlane,
+        home: &str,
+        name: &str,
+        program: Program,
+    ) -> Self {
+        let namespace = plane.existing(home);
+        let deployment = namespace.api::<Deployment>().get(name).await;
+        let deployment = deployment.expect("it is installed");
+        let pod = deployment.spec.and_then(|spec| spec.template.spec);
+        let pod = pod.expect("the API server demands it");
+        let port = free_port();
+        let words = words(&pod.containers[0], port);
+        let account = pod.service_account_name.as_deref().unwrap_or("default");
+        let root = match program {
+            Program::Ours => pod::Root::Ours(binaries::controller()),
+            Program::Peers => pod::Root::Ours(peer::peer_controller()),
+            Program::InRoot(root) => pod::Root::Another(root),
+        };
+        let words: Vec<_> = words.iter().map(String::as_str).collect();
+        let pod = Pod::spawn(plane, &namespace, account, root, &words).await;
+        Self { pod, port }
+    }
+
+    async fn becomes_ready(&mut self, path: &str) {
+        until(&format!("{path} says 200"), async || {
+            let ended = self.pod.ended();
+            assert!(ended.is_none(), "it ended early:\n{}", self.pod.log());
+            let answer = http::get(self.port, path).await;
+            answer
+                .is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+                .then_some(())
+        })
+        .await;
+    }
+
+    /// Everything it has logged so far.
+    pub fn log(&self) -> String {
+        self.pod.log()
+    }
+
+    /// Asks it to end, and waits.
+    pub fn stop(self) {
+        self.pod.stop();
+    }
+}
+
+fn words(container: &Container, port: u16) -> Vec<String> {
+    assert_eq!(container.command, Some(vec!["controller".to_owned()]));
+    let own = [
+        format!("--listen-addr=127.0.0.1:{port}"),
+        "--listen-metrics-addr=127.0.0.1:0".to_owned(),
+    ];
+    container
+        .args
+        .iter()
+        .flatten()
+        .cloned()
+        .chain(own)
+        .collect()
+}
+
+/// Free now, and with any luck still free when it is taken.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}

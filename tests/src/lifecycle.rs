@@ -1,0 +1,144 @@
+//! The lifecycle that every way of installing must carry.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use k8s_openapi::api::core::v1::{Secret as ApiSecret, ServiceAccount};
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use serde_json::{Value, json};
+use shared::resource::SealedSecret;
+
+use crate::binaries;
+use crate::control_plane::{ControlPlane, Namespace};
+use crate::deployed::Deployed;
+use crate::patience::until;
+
+/// Somebody who uses a controller: a service account without any right but to what all may.
+pub struct User<'a> {
+    /// Where he works.
+    pub namespace: Namespace<'a>,
+    kubeconfig: PathBuf,
+    words: [String; 4],
+}
+
+impl<'a> User<'a> {
+    /// In a namespace of the test's own.
+    pub async fn new(plane: &'a ControlPlane, home: &str, service: &str) -> Self {
+        let namespace = plane.namespace("user").await;
+        Self::in_namespace(plane, namespace, home, service).await
+    }
+
+    /// In that namespace.
+    pub async fn in_namespace(
+        plane: &ControlPlane,
+        namespace: Namespace<'a>,
+        home: &str,
+        service: &str,
+    ) -> Self {
+        let account = json!({ "metadata": { "name": "somebody" } });
+        let _: ServiceAccount = namespace.create_object(account).await;
+        let kubeconfig = plane.kubeconfig_of(namespace.name(), "somebody").await;
+        let words =
+            ["--controller-name", service, "--controller-namespace", home].map(str::to_owned);
+        Self {
+            namespace,
+            kubeconfig,
+            words,
+        }
+    }
+
+    /// Runs `kubeseal` and gives what it printed.
+    ///
+    /// # Errors
+    /// What it complained of.
+    pub fn kubeseal(&self, words: &[&str], input: &Value) -> Result<String, String> {
+        let mut child = Command::new(binaries::kubeseal())
+            .env("KUBECONFIG", &self.kubeconfig)
+            .args(&self.words)
+            .args(words)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(input.to_string().as_bytes()).unwrap();
+        drop(stdin);
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        output
+            .status
+            .success()
+            .then(|| String::from_utf8(output.stdout).unwrap())
+            .ok_or(said)
+    }
+
+    /// A SealedSecret of one value, by the real command line over the API server's proxy.
+    pub async fn sealed(&self, name: &str, value: &str) -> Value {
+        let metadata = json!({ "name": name, "namespace": self.namespace.name() });
+        let secret = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": { "a": value } });
+        let sealed = until("the roles have spread", async || {
+            let answer = self.kubeseal(&[], &secret);
+            match answer {
+                Err(said) if said.contains("forbid") => None,
+                answer => Some(answer),
+            }
+        });
+        serde_json::from_str(&sealed.await.unwrap()).unwrap()
+    }
+
+    /// Seals a value and applies it.
+    pub async fn apply(&self, name: &str, value: &str) -> Value {
+        let sealed = self.sealed(name, value).await;
+        let api: Api<SealedSecret> = self.namespace.api();
+        let apply = PatchParams::apply("user").force();
+        api.patch(name, &apply, &Patch::Apply(&sealed))
+            .await
+            .unwrap();
+        sealed
+    }
+
+    /// Waits until the Secret has that value.
+    pub async fn holds(&self, name: &str, value: &str, log: &str) -> ApiSecret {
+        until(&format!("{name} holds {value}\n{log}"), async || {
+            let secret = self
+                .namespace
+                .api::<ApiSecret>()
+                .get_opt(name)
+                .await
+                .unwrap()?;
+            let found = secret.data.as_ref()?.get("a")?.0 == value.as_bytes();
+            found.then_some(secret)
+        })
+        .await
+    }
+
+    /// Waits until its status says so.
+    pub async fn is_synced(&self, name: &str) {
+        until(&format!("{name} is synced"), async || {
+            let api: Api<SealedSecret> = self.namespace.api();
+            let status = api.get(name).await.unwrap().status?;
+            let synced = status.conditions.first()?;
+            (synced.type_ == "Synced" && synced.status == "True").then_some(())
+        })
+        .await;
+    }
+
+    /// Seal, apply, change, validate, delete. Leaves one object named `kept` behind.
+    pub async fn lives(&self, controller: &Deployed) {
+        for (name, value) in [("kept", "1"), ("goes", "1"), ("goes", "2")] {
+            let sealed = self.apply(name, value).await;
+            self.holds(name, value, &controller.log()).await;
+            self.kubeseal(&["--validate"], &sealed).unwrap();
+        }
+        let api: Api<SealedSecret> = self.namespace.api();
+        api.delete("goes", &DeleteParams::default()).await.unwrap();
+        until("its Secret goes with it", async || {
+            let secret = self.namespace.api::<ApiSecret>().get_opt("goes").await;
+            secret.unwrap().is_none().then_some(())
+        })
+        .await;
+    }
+}

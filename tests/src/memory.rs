@@ -1,0 +1,54 @@
+//! What stands in the memory of another process.
+
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::os::unix::fs::FileExt as _;
+
+/// So much is read at once.
+const CHUNK: usize = 1 << 20;
+
+/// The names of the needles that stand somewhere in the writable memory of a process.
+///
+/// # Panics
+/// If it may not be read: the controller forbids that to everybody but root.
+pub fn found<'a>(process: u32, needles: &[(&'a str, Vec<u8>)]) -> Vec<&'a str> {
+    let memory = File::open(format!("/proc/{process}/mem")).unwrap_or_else(|error| {
+        panic!("the memory of the controller cannot be read ({error}): run this test as root")
+    });
+    let regions = writable(process);
+    let stands = |needle: &[u8]| {
+        let holds = |&(start, end): &(u64, u64)| holds(&memory, start, end, needle);
+        regions.iter().any(holds)
+    };
+    let found = needles.iter().filter(|(_, needle)| stands(needle));
+    found.map(|(name, _)| *name).collect()
+}
+
+/// First and last address of each region that the process may have written to.
+fn writable(process: u32) -> Vec<(u64, u64)> {
+    let maps = fs::read_to_string(format!("/proc/{process}/maps")).expect("it runs");
+    let region = |line: &str| {
+        let (range, rest) = line.split_once(' ')?;
+        let (start, end) = range.split_once('-')?;
+        let address = |text| u64::from_str_radix(text, 16).ok();
+        rest.starts_with("rw")
+            .then_some((address(start)?, address(end)?))
+    };
+    maps.lines().filter_map(region).collect()
+}
+
+/// Chunks overlap, so that no needle is cut in two. A region that is gone meanwhile holds nothing.
+fn holds(memory: &File, start: u64, end: u64, needle: &[u8]) -> bool {
+    let mut chunk = vec![0; CHUNK + needle.len()];
+    let mut at = start;
+    while at < end {
+        let wanted = usize::try_from(end - at).unwrap_or(CHUNK).min(chunk.len());
+        match memory.read_at(&mut chunk[..wanted], at) {
+            Ok(read) if memchr::memmem::find(&chunk[..read], needle).is_some() => return true,
+            Ok(_) => at += CHUNK as u64,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(_) => return false,
+        }
+    }
+    false
+}

@@ -1,0 +1,90 @@
+//! The programs of those who run clusters: the real Helm, Kustomize and kubectl, built from their Go
+//! modules, and Prometheus as the system has it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use shared::manifest::{self, Reading, Shape};
+
+use crate::go_build;
+
+/// Helm.
+pub fn helm() -> PathBuf {
+    built("helm.sh/helm/v3/cmd/helm", "helm")
+}
+
+/// Kustomize.
+pub fn kustomize() -> PathBuf {
+    built("sigs.k8s.io/kustomize/kustomize/v5", "kustomize")
+}
+
+/// The kubectl of Kubernetes.
+pub fn kubectl() -> PathBuf {
+    built("./kubectl", "kubectl")
+}
+
+/// A program of Prometheus: `promtool` or `prometheus`.
+///
+/// # Panics
+/// With instructions, if it is not installed.
+pub fn of_prometheus(name: &str) -> Command {
+    let found = Command::new(name).arg("--version").output();
+    let works = found.is_ok_and(|output| output.status.success());
+    assert!(
+        works,
+        "the program `{name}` is not there: install Debian's package `prometheus` (apt-get install \
+         --no-install-recommends prometheus), or put Prometheus' release on the PATH"
+    );
+    Command::new(name)
+}
+
+/// What a program printed.
+///
+/// # Panics
+/// With what it complained of, if it failed.
+pub fn successful(command: &mut Command) -> String {
+    let output = output(command);
+    let said = String::from_utf8_lossy(&output.stderr);
+    let printed = String::from_utf8(output.stdout).expect("text");
+    assert!(output.status.success(), "{command:?}:\n{said}\n{printed}");
+    printed
+}
+
+/// What a program complained of.
+///
+/// # Panics
+/// If it did not fail.
+pub fn failed(command: &mut Command) -> String {
+    let output = output(command);
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        !output.status.success(),
+        "{command:?} succeeded:\n{printed}"
+    );
+    String::from_utf8(output.stderr).expect("text")
+}
+
+fn output(command: &mut Command) -> Output {
+    let output = command.output();
+    output.unwrap_or_else(|error| panic!("{command:?} cannot be started: {error}"))
+}
+
+/// The objects in YAML or JSON.
+///
+/// # Panics
+/// If it is neither.
+pub fn objects(text: &str) -> Vec<Value> {
+    let documents =
+        manifest::read(text.as_bytes()).unwrap_or_else(|error| panic!("{error}:\n{text}"));
+    let json = |document: &manifest::Document| Reading::default().json(&document.root, Shape::Any);
+    let objects = documents
+        .iter()
+        .map(|document| json(document).expect("YAML has JSON's shape"));
+    objects.filter(|object| !object.is_null()).collect()
+}
+
+fn built(package: &str, name: &str) -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("operator");
+    go_build::build(&source, package, name)
+}

@@ -1,0 +1,132 @@
+//! Can two kinds of work be told apart by the time they take? As dudect does it (Reparaz, Balasch,
+//! Verbauwhede: *Dude, is my code constant time?*, 2017): both kinds are measured in random order, the
+//! slowest measurements are left out, and Welch's t says whether what remains has one mean.
+
+use std::time::{Duration, Instant};
+
+use rand::seq::SliceRandom as _;
+
+/// dudect's word for "there is a difference beyond doubt" (its threshold `t_threshold_bananas` is
+/// higher by far). Below 4.5 there is no evidence of any; between the two, measure longer.
+pub const CERTAIN: f64 = 10.0;
+
+/// What was measured of two kinds of work.
+#[derive(Debug, Clone, Copy)]
+pub struct Comparison {
+    /// Mean of the first kind, in nanoseconds.
+    pub first: f64,
+    /// Mean of the second kind, in nanoseconds.
+    pub second: f64,
+    /// The largest of Welch's t over several cuts, without its sign.
+    pub t: f64,
+}
+
+/// Measures both kinds `count` times each.
+pub fn compare(
+    count: usize,
+    mut first: impl FnMut() -> Duration,
+    mut second: impl FnMut() -> Duration,
+) -> Comparison {
+    let mut order: Vec<bool> = [true, false].repeat(count);
+    order.shuffle(&mut rand::rng());
+    let (mut a, mut b) = (Vec::with_capacity(count), Vec::with_capacity(count));
+    for is_first in order {
+        if is_first {
+            a.push(nanos(first()));
+        } else {
+            b.push(nanos(second()));
+        }
+    }
+    judge(&a, &b)
+}
+
+/// The time that it takes.
+pub fn time<T>(work: impl FnOnce() -> T) -> Duration {
+    let start = Instant::now();
+    std::hint::black_box(work());
+    start.elapsed()
+}
+
+/// Whatever else the machine does makes measurements longer, never shorter. So the test is made with
+/// the fastest half, three quarters and nine tenths of all, each cut at one time for both kinds.
+fn judge(a: &[f64], b: &[f64]) -> Comparison {
+    let mut all: Vec<f64> = a.iter().chain(b).copied().collect();
+    all.sort_by(f64::total_cmp);
+    let cut = |percent: usize| {
+        let limit = all[(all.len() * percent / 100).min(all.len() - 1)];
+        let below = |all: &[f64]| -> Vec<f64> {
+            all.iter().copied().filter(|time| *time <= limit).collect()
+        };
+        welch(&below(a), &below(b)).abs()
+    };
+    let t = [50, 75, 90].map(cut).into_iter().fold(0.0, f64::max);
+    Comparison {
+        first: mean(a),
+        second: mean(b),
+        t,
+    }
+}
+
+/// Welch's t for two samples of different variance; infinite if one of them is empty, for then the
+/// cut alone told them apart.
+fn welch(a: &[f64], b: &[f64]) -> f64 {
+    if a.len() < 2 || b.len() < 2 {
+        return f64::INFINITY;
+    }
+    let error = variance(a) / count(a) + variance(b) / count(b);
+    let difference = mean(a) - mean(b);
+    if difference == 0.0 {
+        return 0.0;
+    }
+    difference / error.sqrt()
+}
+
+fn mean(sample: &[f64]) -> f64 {
+    sample.iter().sum::<f64>() / count(sample)
+}
+
+fn variance(sample: &[f64]) -> f64 {
+    let mean = mean(sample);
+    let squares = sample.iter().map(|x| (x - mean).powi(2)).sum::<f64>();
+    squares / (count(sample) - 1.0)
+}
+
+#[allow(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+fn count(sample: &[f64]) -> f64 {
+    sample.len() as f64
+}
+
+fn nanos(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e9
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+
+    fn sample(seed: u64, mean: f64) -> Vec<f64> {
+        let mut rng = StdRng::seed_from_u64(seed);
+        (0..4000)
+            .map(|_| {
+                let spike = if rng.random_ratio(1, 20) { 5000.0 } else { 0.0 };
+                mean + rng.random_range(0.0..100.0) + spike
+            })
+            .collect()
+    }
+
+    #[test]
+    fn one_kind_of_work_is_not_told_apart_from_itself() {
+        assert!(judge(&sample(1, 1000.0), &sample(2, 1000.0)).t < 4.5);
+    }
+
+    #[test]
+    fn a_difference_far_below_the_noise_is_seen() {
+        assert!(judge(&sample(1, 1000.0), &sample(2, 1010.0)).t > CERTAIN);
+    }
+
+    #[test]
+    fn what_a_cut_leaves_nothing_of_is_told_apart() {
+        assert!(judge(&sample(1, 1000.0), &sample(2, 9000.0)).t > CERTAIN);
+    }
+}

@@ -1,0 +1,235 @@
+//! The flaws of the peer's chart and manifests, numbered as in its behaviour reference: each is mended,
+//! or kept on purpose.
+
+use serde_json::{Value, json};
+use tests::control_plane::ControlPlane;
+
+use crate::helm::{Helm, chart};
+use crate::render::Render;
+
+#[test]
+fn h1_false_reaches_the_controller() {
+    let render = Render::of("{updateStatus: false, logInfoStdout: false}");
+    let arguments = render.arguments();
+    assert!(arguments.contains(" --update-status=false "), "{arguments}");
+    assert!(
+        arguments.contains(" --log-info-stdout=false "),
+        "{arguments}"
+    );
+}
+
+#[test]
+fn h2_the_network_policy_opens_the_ports_of_the_pod() {
+    let values = "{networkPolicy: {enabled: true}, containerPorts: {http: 9090, metrics: 9091}, \
+                  service: {port: 80}, metrics: {service: {port: 81}}}";
+    let policy = Render::of(values).the("NetworkPolicy")["spec"].clone();
+    let ports: Vec<_> = [0, 1]
+        .map(|i| policy["ingress"][i]["ports"][0]["port"].clone())
+        .into();
+    assert_eq!(ports, [9090, 9091]);
+}
+
+#[test]
+fn h3_egress_without_an_address_is_refused_where_no_cluster_can_be_asked() {
+    let refusal = Render::refusal("networkPolicy: {enabled: true, egress: {enabled: true}}");
+    assert!(
+        refusal.contains("networkPolicy.egress.kubeapiCidr"),
+        "{refusal}"
+    );
+}
+
+#[test]
+fn h4_namespaced_roles_hold_in_the_controllers_own_namespace_too() {
+    let values =
+        "{rbac: {clusterRole: false, namespacedRoles: true}, additionalNamespaces: [more]}";
+    let render = Render::of(values);
+    let roles = render
+        .all()
+        .iter()
+        .filter(|object| object["metadata"]["name"] == "secrets-unsealer");
+    let namespaces: Vec<_> = roles
+        .map(|role| role["metadata"]["namespace"].clone())
+        .collect();
+    assert_eq!(namespaces, ["home", "more"]);
+    let keys = render.the("Role/release-sealed-secrets-key-admin");
+    assert_eq!(
+        keys["rules"][1]["verbs"],
+        json!(["list", "watch", "create"])
+    );
+    assert!(render.find("ClusterRole").is_none());
+
+    // And without more namespaces it does not ask for all of them.
+    let alone = Render::of("rbac: {clusterRole: false, namespacedRoles: true}");
+    assert!(alone.arguments().contains(" --all-namespaces=false "));
+}
+
+#[test]
+fn h5_a_binding_to_a_cluster_role_of_ones_own_stays() {
+    let render = Render::of("rbac: {clusterRole: false, clusterRoleName: mine}");
+    assert!(render.find("ClusterRole").is_none());
+    assert_eq!(render.the("ClusterRoleBinding")["roleRef"]["name"], "mine");
+}
+
+#[tokio::test]
+async fn h6_the_notes_name_what_kubeseal_needs() {
+    let notes = notes("").await;
+    assert!(
+        notes.contains("--controller-name release-sealed-secrets --controller-namespace home"),
+        "{notes}"
+    );
+    let notes = notes_in("kube-system", "fullnameOverride: sealed-secrets-controller").await;
+    assert!(notes.contains("names that both look for anyway"), "{notes}");
+}
+
+#[tokio::test]
+async fn h7_pod_security_policies_are_accepted_and_not_made() {
+    let render = Render::of("rbac: {pspEnabled: true}");
+    assert!(render.find("PodSecurityPolicy").is_none());
+    let notes = notes("rbac: {pspEnabled: true}").await;
+    assert!(notes.contains("rbac.pspEnabled has no effect"), "{notes}");
+}
+
+#[test]
+fn h8_monitors_scrape_the_port_of_the_metrics() {
+    let render = Render::of("metrics: {serviceMonitor: {enabled: true}}");
+    let port = &render.the("ServiceMonitor")["spec"]["endpoints"][0]["port"];
+    assert_eq!(
+        render.the("Service/release-sealed-secrets-metrics")["spec"]["ports"][0]["name"],
+        *port
+    );
+    let chosen = &render.the("ServiceMonitor")["spec"]["selector"]["matchLabels"];
+    let labels = &render.the("Service/release-sealed-secrets-metrics")["metadata"]["labels"];
+    for (name, value) in chosen.as_object().unwrap() {
+        assert_eq!(labels[name], *value);
+    }
+}
+
+#[test]
+fn h9_nothing_is_null() {
+    let everything = "{ingress: {enabled: true}, networkPolicy: {enabled: true}, pdb: {create: true}, \
+                      metrics: {serviceMonitor: {enabled: true}, prometheusRule: {enabled: true}, dashboards: {create: true}}, \
+                      authorizedEndpoints: {enabled: true}, certificateConfigMap: {enabled: true}}";
+    for values in ["", everything] {
+        for object in Render::of(values).all() {
+            let nulls = nulls(object);
+            assert!(
+                nulls.is_empty(),
+                "{} {}: {nulls:?}",
+                object["kind"],
+                object["metadata"]["name"]
+            );
+        }
+    }
+}
+
+#[test]
+fn h10_the_cluster_role_keeps_its_name_and_can_have_another() {
+    assert_eq!(
+        Render::of("").the("ClusterRole")["metadata"]["name"],
+        "secrets-unsealer"
+    );
+    let render = Render::of("rbac: {clusterRoleName: second}");
+    assert_eq!(render.the("ClusterRole")["metadata"]["name"], "second");
+}
+
+#[test]
+fn h11_the_pod_is_restricted() {
+    let render = Render::of("");
+    let pod = &render.the("Deployment")["spec"]["template"]["spec"]["securityContext"];
+    assert_eq!(pod["seccompProfile"]["type"], "RuntimeDefault");
+    let container = &render.container()["securityContext"];
+    assert_eq!(container["allowPrivilegeEscalation"], false);
+
+    let openshift = Render::with("", &["--api-versions", "security.openshift.io/v1"]);
+    assert!(openshift.container()["securityContext"]["runAsUser"].is_null());
+    assert!(
+        openshift.the("Deployment")["spec"]["template"]["spec"]["securityContext"]["fsGroup"]
+            .is_null()
+    );
+}
+
+#[tokio::test]
+async fn h12_a_budget_that_lets_no_pod_go_is_pointed_out() {
+    let said = "lets no Pod go";
+    assert!(notes("pdb: {create: true}").await.contains(said));
+    assert!(
+        !notes("{pdb: {create: true}, replicas: 2}")
+            .await
+            .contains(said)
+    );
+    assert!(
+        !notes("pdb: {create: true, maxUnavailable: 1}")
+            .await
+            .contains(said)
+    );
+}
+
+#[test]
+fn h13_the_definition_has_columns() {
+    let render = Render::of("");
+    let columns =
+        &render.the("CustomResourceDefinition")["spec"]["versions"][0]["additionalPrinterColumns"];
+    let names: Vec<_> = columns
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|column| column["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["Status", "Synced", "Age"]);
+}
+
+#[test]
+fn h14_the_port_has_the_name_that_the_role_allows() {
+    let render = Render::of("");
+    let port = render.the("Service/release-sealed-secrets")["spec"]["ports"][0]["name"]
+        .as_str()
+        .unwrap();
+    let role = render.the("Role/release-sealed-secrets-service-proxier");
+    let allowed = role["rules"][1]["resourceNames"].as_array().unwrap();
+    assert!(
+        allowed.contains(&json!(format!("http:release-sealed-secrets:{port}"))),
+        "{role}"
+    );
+}
+
+async fn notes(values: &str) -> String {
+    notes_in("home", values).await
+}
+
+async fn notes_in(namespace: &str, values: &str) -> String {
+    let plane = ControlPlane::shared().await;
+    let helm = Helm::of(plane.kubeconfig());
+    let file = helm.values(values);
+    let chart = chart();
+    let words = [
+        "install",
+        "release",
+        &chart,
+        "--namespace",
+        namespace,
+        "-f",
+        &file,
+    ];
+    let printed = helm.run(&[&words[..], &["--dry-run=client"]].concat());
+    let (_, notes) = printed.split_once("NOTES:").expect("there are notes");
+    notes.to_owned()
+}
+
+/// Paths to what is null.
+fn nulls(value: &Value) -> Vec<String> {
+    let below = |name: &str, value: &Value| -> Vec<String> {
+        nulls(value)
+            .iter()
+            .map(|path| format!("/{name}{path}"))
+            .collect()
+    };
+    match value {
+        Value::Null => vec![String::new()],
+        Value::Object(map) => map
+            .iter()
+            .flat_map(|(name, value)| below(name, value))
+            .collect(),
+        Value::Array(list) => list.iter().flat_map(|value| below("-", value)).collect(),
+        _ => Vec::new(),
+    }
+}

@@ -1,0 +1,155 @@
+//! Examples for Argo CD and Flux, and what the Prometheus operator reads, against the definitions of those
+//! projects.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+use tests::control_plane::ControlPlane;
+use tests::operators;
+
+use crate::manifests::{deploy, kubectl};
+use crate::render::{Render, file};
+
+/// Module, version, folder of its definitions, and which of them.
+const DEFINITIONS: &[(&str, &str, &str, &str)] = &[
+    (
+        "github.com/argoproj/argo-cd/v3",
+        "v3.1.0",
+        "manifests/crds",
+        "application-crd.yaml",
+    ),
+    (
+        "github.com/fluxcd/helm-controller",
+        "v1.4.0",
+        "config/crd/bases",
+        "helmreleases.yaml",
+    ),
+    (
+        "github.com/fluxcd/kustomize-controller",
+        "v1.6.0",
+        "config/crd/bases",
+        "kustomizations.yaml",
+    ),
+    (
+        "github.com/fluxcd/source-controller",
+        "v1.7.0",
+        "config/crd/bases",
+        "gitrepositories.yaml",
+    ),
+    (
+        "github.com/prometheus-operator/prometheus-operator",
+        "v0.85.0",
+        "example/prometheus-operator-crd",
+        "monitors.yaml",
+    ),
+    (
+        "github.com/prometheus-operator/prometheus-operator",
+        "v0.85.0",
+        "example/prometheus-operator-crd",
+        "prometheusrules.yaml",
+    ),
+];
+
+#[tokio::test]
+async fn every_field_of_the_examples_is_known_to_those_who_read_it() {
+    let plane = ControlPlane::start().await;
+    for path in DEFINITIONS.iter().flat_map(definitions) {
+        kubectl(
+            &plane,
+            &["apply", "--server-side", "-f", path.to_str().unwrap()],
+        );
+    }
+    kubectl(
+        &plane,
+        &[
+            "wait",
+            "--for=condition=Established",
+            "crd",
+            "--all",
+            "--timeout=60s",
+        ],
+    );
+    for namespace in ["argocd", "flux-system"] {
+        kubectl(&plane, &["create", "namespace", namespace]);
+    }
+    for name in [
+        "argocd/controller",
+        "argocd/secrets",
+        "flux/controller",
+        "flux/secrets",
+    ] {
+        accepts(&plane, &deploy(&format!("gitops/{name}.yaml")));
+    }
+    let overlay = deploy("kustomize/overlays/monitored");
+    let built = operators::successful(
+        Command::new(operators::kustomize())
+            .arg("build")
+            .arg(overlay),
+    );
+    accepts(&plane, Path::new(&file(&built)));
+    let render = Render::of(
+        "{namespace: default, metrics: {serviceMonitor: {enabled: true, interval: 30s, scrapeTimeout: 10s, \
+         relabelings: [{action: drop, sourceLabels: [a]}]}, prometheusRule: {enabled: true}}}",
+    );
+    for kind in ["ServiceMonitor", "PrometheusRule"] {
+        accepts(&plane, Path::new(&file(&render.the(kind).to_string())));
+    }
+}
+
+#[test]
+fn the_examples_say_what_their_pages_promise() {
+    let read = |name: &str| operators::objects(&fs::read_to_string(deploy(name)).unwrap());
+    let argo = read("gitops/argocd/secrets.yaml");
+    let options = argo[0]["spec"]["syncPolicy"]["syncOptions"].to_string();
+    assert!(
+        options.contains("SkipDryRunOnMissingResource=true"),
+        "{options}"
+    );
+    let flux = read("gitops/flux/secrets.yaml");
+    assert_eq!(
+        flux[1]["spec"]["dependsOn"][0]["name"],
+        flux[0]["metadata"]["name"]
+    );
+    let definition =
+        Render::of("").the("CustomResourceDefinition")["metadata"]["annotations"].clone();
+    assert_eq!(definition["helm.sh/resource-policy"], "keep");
+    assert_eq!(
+        definition["argocd.argoproj.io/sync-options"],
+        "Prune=false,Delete=false"
+    );
+}
+
+fn accepts(plane: &ControlPlane, path: &Path) {
+    let path = path.to_str().unwrap();
+    let words = [
+        "apply",
+        "--server-side",
+        "--force-conflicts",
+        "--dry-run=server",
+        "--validate=strict",
+        "-f",
+        path,
+    ];
+    kubectl(plane, &words);
+}
+
+/// Files in Go's cache, which checks them against the public sums.
+fn definitions((module, version, folder, ending): &(&str, &str, &str, &str)) -> Vec<PathBuf> {
+    let printed = operators::successful(
+        Command::new("go")
+            .args(["mod", "download", "-json", &format!("{module}@{version}")])
+            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("operator")),
+    );
+    let module: Value = serde_json::from_str(&printed).unwrap();
+    let folder = Path::new(module["Dir"].as_str().unwrap()).join(folder);
+    let entries = fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let found: Vec<_> = entries
+        .filter(|path| path.to_str().unwrap().ends_with(ending))
+        .collect();
+    assert!(!found.is_empty(), "no {ending} in {}", folder.display());
+    found
+}

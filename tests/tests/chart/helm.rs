@@ -1,0 +1,79 @@
+//! The real Helm, with a home of its own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tests::operators;
+use tests::scratch::Scratch;
+
+pub struct Helm {
+    program: PathBuf,
+    home: Scratch,
+    kubeconfig: Option<PathBuf>,
+}
+
+impl Helm {
+    /// Without a cluster.
+    pub fn alone() -> Self {
+        Self {
+            program: operators::helm(),
+            home: Scratch::new(),
+            kubeconfig: None,
+        }
+    }
+
+    /// For a cluster.
+    pub fn of(kubeconfig: &Path) -> Self {
+        Self {
+            kubeconfig: Some(kubeconfig.to_owned()),
+            ..Self::alone()
+        }
+    }
+
+    pub fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        for (name, folder) in [
+            ("HELM_CACHE_HOME", "cache"),
+            ("HELM_CONFIG_HOME", "config"),
+            ("HELM_DATA_HOME", "data"),
+        ] {
+            command.env(name, self.home.path().join(folder));
+        }
+        match &self.kubeconfig {
+            Some(path) => command.env("KUBECONFIG", path),
+            None => command.env("KUBECONFIG", "/dev/null"),
+        };
+        command.args(words);
+        command
+    }
+
+    /// What it printed.
+    pub fn run(&self, words: &[&str]) -> String {
+        operators::successful(&mut self.command(words))
+    }
+
+    /// What it complained of.
+    pub fn fails(&self, words: &[&str]) -> String {
+        operators::failed(&mut self.command(words))
+    }
+
+    /// A file of values.
+    pub fn values(&self, text: &str) -> String {
+        let mut count = 0;
+        loop {
+            let path = self.home.path().join(format!("values-{count}.yaml"));
+            if fs::File::create_new(&path).is_ok() {
+                fs::write(&path, text).unwrap();
+                return path.to_str().unwrap().to_owned();
+            }
+            count += 1;
+        }
+    }
+}
+
+/// Our chart.
+pub fn chart() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/helm/sealed-secrets");
+    path.to_str().unwrap().to_owned()
+}

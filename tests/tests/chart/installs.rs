@@ -1,0 +1,421 @@
+//! Install, upgrade, take over, leave.
+
+use k8s_openapi::api::core::v1::{Namespace as ApiNamespace, Pod, Secret as ApiSecret};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt as _};
+use serde_json::json;
+use shared::resource::SealedSecret;
+use tests::control_plane::ControlPlane;
+use tests::deployed::{
+    Deployed,
+    Program::{Ours, Peers},
+};
+use tests::lifecycle::User;
+use tests::patience::until;
+use tests::peer;
+
+use crate::helm::{Helm, chart};
+
+const DEFINITION: &str = "sealedsecrets.bitnami.com";
+const KEYS: &str = "sealedsecrets.bitnami.com/sealed-secrets-key=active";
+
+#[tokio::test]
+async fn by_default_everything_works_and_all_but_the_controller_stays_when_it_goes() {
+    let plane = empty_plane().await;
+    let helm = Helm::of(plane.kubeconfig());
+    let chart = chart();
+    let install = [
+        "upgrade",
+        "--install",
+        "sealed-secrets",
+        &chart,
+        "--namespace",
+        "kube-system",
+    ];
+    helm.run(&install);
+    let controller = Deployed::start(&plane, "kube-system", "sealed-secrets", Ours).await;
+    let user = User::new(&plane, "kube-system", "sealed-secrets").await;
+    user.lives(&controller).await;
+    user.is_synced("kept").await;
+    controller.stop();
+
+    // An upgrade brings the definition up to date.
+    let definitions: Api<CustomResourceDefinition> = Api::all(plane.admin());
+    let columns = json!([{ "op": "remove", "path": "/spec/versions/0/additionalPrinterColumns" }]);
+    let patch = Patch::Json::<()>(serde_json::from_value(columns).unwrap());
+    definitions
+        .patch(DEFINITION, &PatchParams::default(), &patch)
+        .await
+        .unwrap();
+    helm.run(&install);
+    let columns = definitions.get(DEFINITION).await.unwrap().spec.versions[0]
+        .additional_printer_columns
+        .clone();
+    assert_eq!(columns.map(|columns| columns.len()), Some(3));
+
+    let keys = keys(&plane, "kube-system").await;
+    let secret = user.holds("kept", "1", "").await;
+    helm.run(&["uninstall", "sealed-secrets", "--namespace", "kube-system"]);
+    assert!(definitions.get_opt(DEFINITION).await.unwrap().is_some());
+    let sealed: Api<SealedSecret> = user.namespace.api();
+    assert!(sealed.get_opt("kept").await.unwrap().is_some());
+    assert_eq!(self::keys(&plane, "kube-system").await, keys);
+    assert_eq!(
+        user.holds("kept", "1", "").await.resource_version(),
+        secret.resource_version()
+    );
+
+    // And comes back to the same keys.
+    helm.run(&install);
+    let controller = Deployed::start(&plane, "kube-system", "sealed-secrets", Ours).await;
+    user.apply("again", "3").await;
+    user.holds("again", "3", &controller.log()).await;
+    assert_eq!(self::keys(&plane, "kube-system").await, keys);
+}
+
+#[tokio::test]
+async fn a_release_of_the_peer_is_taken_over_and_given_back() {
+    let plane = empty_plane().await;
+    let helm = Helm::of(plane.kubeconfig());
+    let (theirs, chart) = (peer::chart().to_string_lossy().into_owned(), chart());
+    let home = ["--namespace", "kube-system"];
+    let name = "sealed-secrets-controller";
+    let named = ["--set", "fullnameOverride=sealed-secrets-controller"];
+    helm.run(&[&["install", "sealed", &theirs][..], &home, &named].concat());
+    let user = User::new(&plane, "kube-system", name).await;
+    let controller = Deployed::start(&plane, "kube-system", name, Peers).await;
+    user.apply("old", "1").await;
+    let secret = user.holds("old", "1", &controller.log()).await;
+    user.is_synced("old").await;
+    controller.stop();
+
+    // Only the image is another: the peer's Deployment, arguments, account and roles.
+    let controller = Deployed::start(&plane, "kube-system", name, Ours).await;
+    user.lives(&controller).await;
+    controller.stop();
+    let keys = keys(&plane, "kube-system").await;
+
+    // The chart is another. The definition is not the release's, and the notes say what to do.
+    let said = helm.run(&[&["upgrade", "sealed", &chart][..], &home, &named].concat());
+    assert!(said.contains("not this release's"), "{said}");
+    let controller = Deployed::start(&plane, "kube-system", name, Ours).await;
+    user.apply("kept", "2").await;
+    user.holds("kept", "2", &controller.log()).await;
+    controller.stop();
+
+    // Back, and once more with all values of the peer's release, even those of the image.
+    helm.run(&[&["rollback", "sealed", "1"][..], &home].concat());
+    let controller = Deployed::start(&plane, "kube-system", name, Peers).await;
+    user.apply("back", "1").await;
+    user.holds("back", "1", &controller.log()).await;
+    controller.stop();
+    helm.run(&[&["upgrade", "sealed", &chart, "--reuse-values"][..], &home].concat());
+    let controller = Deployed::start(&plane, "kube-system", name, Peers).await;
+    user.apply("back", "2").await;
+    user.holds("back", "2", &controller.log()).await;
+    controller.stop();
+
+    // The definition is taken over as the notes say.
+    let definitions: Api<CustomResourceDefinition> = Api::all(plane.admin());
+    let marks = json!({ "metadata": {
+        "labels": { "app.kubernetes.io/managed-by": "Helm" },
+        "annotations": { "meta.helm.sh/release-name": "sealed", "meta.helm.sh/release-namespace": "kube-system" },
+    } });
+    definitions
+        .patch(DEFINITION, &PatchParams::default(), &Patch::Merge(marks))
+        .await
+        .unwrap();
+    helm.run(&[&["upgrade", "sealed", &chart][..], &home, &named].concat());
+    let controller = Deployed::start(&plane, "kube-system", name, Ours).await;
+    user.apply("kept", "3").await;
+    user.holds("kept", "3", &controller.log()).await;
+    until(
+        "the status has what only our definition keeps",
+        async || {
+            let sealed: Api<SealedSecret> = user.namespace.api();
+            let status = sealed.get("kept").await.unwrap().status?;
+            (status.items.len() == 1).then_some(())
+        },
+    )
+    .await;
+
+    assert_eq!(self::keys(&plane, "kube-system").await, keys);
+    assert_eq!(user.holds("old", "1", "").await.uid(), secret.uid());
+    controller.stop();
+    helm.run(&[&["uninstall", "sealed"][..], &home].concat());
+    assert!(definitions.get_opt(DEFINITION).await.unwrap().is_some());
+    assert_eq!(
+        user.holds("old", "1", "").await.resource_version(),
+        secret.resource_version()
+    );
+    assert_eq!(self::keys(&plane, "kube-system").await, keys);
+}
+
+/// Values that belong together.
+const GROUPS: &[(&str, &str)] = &[
+    (
+        "names",
+        "{nameOverride: vault, commonLabels: {team: red}, commonAnnotations: {a: b}}",
+    ),
+    (
+        "image",
+        "{image: {registry: r.example.com, tag: v1, pullSecrets: [one]}, revisionHistoryLimit: 2}",
+    ),
+    (
+        "keys",
+        "{secretName: my-key, keyttl: 48h, keyrenewperiod: '0', privateKeyLabels: {a: b}, privateKeyAnnotations: {c: d}, keycutofftime: 'Mon, 02 Jan 2006 15:04:05 -0700'}",
+    ),
+    (
+        "behaviour",
+        "{skipRecreate: true, correctDrift: false, maxRetries: 7, watchForSecrets: true, rateLimit: 20, rateLimitBurst: 20, kubeClientQPS: 50, kubeClientBurst: 100, refuseRandomTemplates: true, oldGCBehavior: true}",
+    ),
+    (
+        "logs",
+        "{logInfoStdout: false, logLevel: ERROR, logFormat: json, updateStatus: false}",
+    ),
+    (
+        "probes",
+        "{startupProbe: {enabled: true}, livenessProbe: {enabled: false}, customLivenessProbe: {exec: {command: [controller, --version]}}, resources: {limits: {memory: 64Mi}}}",
+    ),
+    (
+        "scheduling",
+        "{nodeSelector: {a: b}, tolerations: [{operator: Exists}], affinity: {podAffinity: {}}, runtimeClassName: gvisor, dnsPolicy: Default, hostUsers: false, topologySpreadConstraints: [{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: ScheduleAnyway}]}",
+    ),
+    (
+        "volumes",
+        "{additionalVolumes: [{name: more, emptyDir: {}}], additionalVolumeMounts: [{name: more, mountPath: /more}], extraEnv: [{name: A, value: b}]}",
+    ),
+    (
+        "ports",
+        "{hostNetwork: true, containerPorts: {http: 9090, metrics: 9091}, service: {type: NodePort, port: 80}, metrics: {service: {type: LoadBalancer}}}",
+    ),
+    (
+        "ingress",
+        "ingress: {enabled: true, tls: true, selfSigned: true, ingressClassName: a, extraHosts: [{name: b.example.com, path: /v1/certs.pem}]}",
+    ),
+    (
+        "network policy",
+        "{networkPolicy: {enabled: true, egress: {enabled: true}}, pdb: {create: true, maxUnavailable: 1}}",
+    ),
+    (
+        "account",
+        "{serviceAccount: {name: another, labels: {a: b}}, rbac: {labels: {a: b}}}",
+    ),
+    (
+        "metrics",
+        "{metrics: {omitSecretLabels: true, dashboards: {create: true}}, authorizedEndpoints: {enabled: true, port: 38443}}",
+    ),
+    (
+        "more objects",
+        "extraDeploy: [{apiVersion: v1, kind: ConfigMap, metadata: {name: '{{ .Release.Name }}-more'}}]",
+    ),
+];
+
+#[tokio::test]
+async fn every_group_of_values_installs_and_works() {
+    let plane = ControlPlane::start().await;
+    let endpoints = json!({
+        "metadata": { "name": "kubernetes" },
+        "subsets": [{ "addresses": [{ "ip": "192.0.2.1" }], "ports": [{ "port": 6443 }] }],
+    });
+    let default: Api<k8s_openapi::api::core::v1::Endpoints> =
+        Api::namespaced(plane.admin(), "default");
+    let endpoints = serde_json::from_value(endpoints).unwrap();
+    default
+        .create(&PostParams::default(), &endpoints)
+        .await
+        .unwrap();
+    let helm = Helm::of(plane.kubeconfig());
+    for (group, values) in GROUPS {
+        eprintln!("values: {group}");
+        let namespace = plane.namespace("home").await;
+        let home = namespace.name();
+        let (file, chart) = (helm.values(values), chart());
+        helm.run(&[
+            "install",
+            "sealed-secrets",
+            &chart,
+            "--namespace",
+            home,
+            "-f",
+            &file,
+        ]);
+        let name = match *group {
+            "names" => "sealed-secrets-vault",
+            _ => "sealed-secrets",
+        };
+        let controller = Deployed::start(&plane, home, name, Ours).await;
+        let user = User::new(&plane, home, name).await;
+        user.lives(&controller).await;
+        controller.stop();
+        helm.run(&["uninstall", "sealed-secrets", "--namespace", home]);
+    }
+}
+
+#[tokio::test]
+async fn with_roles_of_namespaces_only_nothing_else_is_asked_for() {
+    let plane = ControlPlane::start().await;
+    let helm = Helm::of(plane.kubeconfig());
+    let (home, also) = (plane.namespace("home").await, plane.namespace("also").await);
+    let values = format!(
+        "{{rbac: {{clusterRole: false, namespacedRoles: true}}, additionalNamespaces: [{}]}}",
+        also.name()
+    );
+    let (file, chart) = (helm.values(&values), chart());
+    helm.run(&[
+        "install",
+        "sealed-secrets",
+        &chart,
+        "--namespace",
+        home.name(),
+        "-f",
+        &file,
+    ]);
+    let bindings = Api::<k8s_openapi::api::rbac::v1::ClusterRoleBinding>::all(plane.admin());
+    let bindings = bindings.list(&ListParams::default()).await.unwrap();
+    let to_ours = bindings.iter().filter(|binding| {
+        let mut subjects = binding.subjects.iter().flatten();
+        subjects.any(|subject| subject.namespace.as_deref() == Some(home.name()))
+    });
+    assert_eq!(to_ours.count(), 0);
+
+    let (home_name, also_name) = (home.name().to_owned(), also.name().to_owned());
+    let controller = Deployed::start(&plane, &home_name, "sealed-secrets", Ours).await;
+    for namespace in [home_name.as_str(), also_name.as_str()] {
+        let namespace = plane.existing(namespace);
+        let user = User::in_namespace(&plane, namespace, &home_name, "sealed-secrets").await;
+        user.lives(&controller).await;
+    }
+    let log = controller.log();
+    assert!(!log.contains("forbidden"), "{log}");
+    controller.stop();
+
+    // And with its own namespace alone.
+    let file = helm.values("rbac: {clusterRole: false, namespacedRoles: true}");
+    helm.run(&[
+        "upgrade",
+        "sealed-secrets",
+        &chart,
+        "--namespace",
+        &home_name,
+        "-f",
+        &file,
+    ]);
+    let controller = Deployed::start(&plane, &home_name, "sealed-secrets", Ours).await;
+    let user = User::in_namespace(
+        &plane,
+        plane.namespace("user").await,
+        &home_name,
+        "sealed-secrets",
+    )
+    .await;
+    user.apply("not-here", "1").await;
+    drop(user);
+    let log = controller.log();
+    assert!(!log.contains("forbidden"), "{log}");
+}
+
+#[tokio::test]
+async fn several_replicas_carry_the_lifecycle_when_one_of_them_goes() {
+    let plane = ControlPlane::start().await;
+    let helm = Helm::of(plane.kubeconfig());
+    let chart = chart();
+    let values = helm.values("{replicas: 2, pdb: {create: true}}");
+    helm.run(&[
+        "install",
+        "sealed-secrets",
+        &chart,
+        "--namespace",
+        "kube-system",
+        "-f",
+        &values,
+    ]);
+    let first = Deployed::start(&plane, "kube-system", "sealed-secrets", Ours).await;
+    let second = Deployed::start(&plane, "kube-system", "sealed-secrets", Ours).await;
+    let user = User::new(&plane, "kube-system", "sealed-secrets").await;
+    user.lives(&second).await;
+    assert_eq!(
+        keys(&plane, "kube-system").await.len(),
+        1,
+        "both have the same key"
+    );
+    first.stop();
+    user.apply("later", "1").await;
+    user.holds("later", "1", &second.log()).await;
+}
+
+#[tokio::test]
+async fn the_pod_is_admitted_where_pods_are_restricted() {
+    let plane = ControlPlane::shared().await;
+    let namespace = plane.namespace("restricted").await;
+    let enforce =
+        json!({ "metadata": { "labels": { "pod-security.kubernetes.io/enforce": "restricted" } } });
+    let namespaces: Api<ApiNamespace> = Api::all(plane.admin());
+    namespaces
+        .patch(
+            namespace.name(),
+            &PatchParams::default(),
+            &Patch::Merge(enforce),
+        )
+        .await
+        .unwrap();
+    let render = crate::render::Render::of(
+        "{serviceAccount: {create: false}, authorizedEndpoints: {enabled: true}, startupProbe: {enabled: true}}",
+    );
+    let template = &render.the("Deployment")["spec"]["template"];
+    let mut pod = json!({ "metadata": { "name": "controller" }, "spec": template["spec"] });
+    let dry = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    let pods: Api<Pod> = namespace.api();
+    until("the namespace has its account", async || {
+        let wanted: Pod = serde_json::from_value(pod.clone()).unwrap();
+        let answer = pods.create(&dry, &wanted).await;
+        match answer {
+            Err(error) if error.to_string().contains("serviceaccount") => None,
+            answer => Some(answer.map(|_| ()).map_err(|error| error.to_string())),
+        }
+    })
+    .await
+    .expect("it is restricted enough");
+    // It is this admission that looks.
+    pod["spec"]["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = json!(true);
+    let wanted: Pod = serde_json::from_value(pod).unwrap();
+    let refused = pods.create(&dry, &wanted).await.unwrap_err().to_string();
+    assert!(refused.contains("violates PodSecurity"), "{refused}");
+}
+
+/// A plane in which nobody has installed anything.
+pub async fn empty_plane() -> ControlPlane {
+    let plane = ControlPlane::start().await;
+    let definitions: Api<CustomResourceDefinition> = Api::all(plane.admin());
+    definitions
+        .delete(DEFINITION, &DeleteParams::default())
+        .await
+        .unwrap();
+    until("the definition is gone", async || {
+        definitions
+            .get_opt(DEFINITION)
+            .await
+            .unwrap()
+            .is_none()
+            .then_some(())
+    })
+    .await;
+    plane
+}
+
+/// The names and uids of the keys.
+pub async fn keys(plane: &ControlPlane, home: &str) -> Vec<(String, Option<String>)> {
+    let secrets: Api<ApiSecret> = Api::namespaced(plane.admin(), home);
+    let found = secrets
+        .list(&ListParams::default().labels(KEYS))
+        .await
+        .unwrap();
+    found
+        .iter()
+        .map(|key| (key.name_any(), key.uid()))
+        .collect()
+}

@@ -1,0 +1,20 @@
+//! What an operator installs, by the real Helm, Kustomize and kubectl, on the real API server.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    unreachable_pub,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
+mod flaws;
+mod gitops;
+mod helm;
+mod installs;
+mod manifests;
+mod monitoring;
+mod permissions;
+mod recovery;
+mod render;
+mod values;

@@ -1,0 +1,319 @@
+//! Plain manifests and Kustomize's base come from the chart, so that rights, probes and security are said
+//! once. `SEALED_SECRETS_UPDATE=1 cargo test -p tests --test chart manifests` writes them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs};
+
+use serde_json::{Value, json};
+use shared::manifest::to_yaml;
+use tests::control_plane::ControlPlane;
+use tests::deployed::{Deployed, Program::Ours};
+use tests::lifecycle::User;
+use tests::operators::{self, objects};
+
+use crate::installs::empty_plane;
+use crate::render::Render;
+
+const NAME: &str = "sealed-secrets-controller";
+
+const VALUES: &str = "{fullnameOverride: sealed-secrets-controller, namespace: kube-system}";
+
+const NAMESPACED: &str = "{fullnameOverride: sealed-secrets-controller, namespace: sealed-secrets, \
+                          rbac: {clusterRole: false, namespacedRoles: true}}";
+
+const RIGHTS: &[&str] = &[
+    "ServiceAccount",
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "Role",
+    "RoleBinding",
+];
+
+#[test]
+fn manifests_are_what_the_chart_says() {
+    let all = plain(VALUES);
+    let (rights, rest): (Vec<Value>, Vec<Value>) = all
+        .into_iter()
+        .partition(|object| RIGHTS.contains(&object["kind"].as_str().unwrap()));
+    let (crd, controller): (Vec<_>, Vec<_>) = rest
+        .into_iter()
+        .partition(|object| object["kind"] == "CustomResourceDefinition");
+    let namespaced: Vec<_> = plain(NAMESPACED)
+        .into_iter()
+        .filter(|object| RIGHTS.contains(&object["kind"].as_str().unwrap()))
+        .collect();
+    let files = [
+        ("kustomize/controller/crd.yaml", text(&[&crd])),
+        ("kustomize/controller/controller.yaml", text(&[&controller])),
+        ("kustomize/base/rbac.yaml", text(&[&rights])),
+        (
+            "kustomize/overlays/namespaced/rbac.yaml",
+            text(&[&namespaced]),
+        ),
+        (
+            "manifests/controller.yaml",
+            text(&[&crd, &rights, &controller]),
+        ),
+        (
+            "manifests/controller-norbac.yaml",
+            text(&[&crd, &controller]),
+        ),
+    ];
+    for (name, want) in files {
+        let path = deploy(name);
+        if env::var_os("SEALED_SECRETS_UPDATE").is_some() {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, &want).unwrap();
+        }
+        let found = fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            found == want,
+            "{name} is not what the chart says: see the head of this test"
+        );
+    }
+}
+
+#[test]
+fn kustomize_makes_the_same_of_its_base() {
+    let read = |name: &str| objects(&fs::read_to_string(deploy(name)).unwrap());
+    for (folder, file) in [
+        ("kustomize/base", "manifests/controller.yaml"),
+        ("kustomize/controller", "manifests/controller-norbac.yaml"),
+    ] {
+        assert_eq!(sorted(built(folder)), sorted(read(file)), "{folder}");
+    }
+}
+
+#[test]
+fn h8_the_monitor_of_pods_scrapes_the_port_of_the_metrics() {
+    let all = built("kustomize/overlays/monitored");
+    let of = |kind: &str| {
+        all.iter()
+            .find(|object| object["kind"] == kind)
+            .unwrap()
+            .clone()
+    };
+    let monitor = of("PodMonitor");
+    let port = &monitor["spec"]["podMetricsEndpoints"][0]["port"];
+    let ports = of("Deployment")["spec"]["template"]["spec"]["containers"][0]["ports"].clone();
+    let named = ports
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|of| of["name"] == *port)
+        .unwrap();
+    assert_eq!(named["containerPort"], 8081);
+    let labels = &of("Deployment")["spec"]["template"]["metadata"]["labels"];
+    assert_eq!(monitor["spec"]["selector"]["matchLabels"], *labels);
+}
+
+#[tokio::test]
+async fn applied_by_kubectl_they_carry_the_lifecycle() {
+    let plane = empty_plane().await;
+    let file = deploy("manifests/controller.yaml");
+    kubectl(
+        &plane,
+        &[
+            "apply",
+            "--server-side",
+            "--validate=strict",
+            "-f",
+            file.to_str().unwrap(),
+        ],
+    );
+    let controller = Deployed::start(&plane, "kube-system", NAME, Ours).await;
+    let user = User::new(&plane, "kube-system", NAME).await;
+    user.lives(&controller).await;
+    controller.stop();
+
+    let folder = deploy("kustomize/overlays/namespaced");
+    kubectl(&plane, &["create", "namespace", "sealed-secrets"]);
+    let all = operators::successful(
+        Command::new(operators::kustomize())
+            .args(["build"])
+            .arg(folder),
+    );
+    apply(&plane, &all);
+    let controller = Deployed::start(&plane, "sealed-secrets", NAME, Ours).await;
+    let home = plane.existing("sealed-secrets");
+    let user = User::in_namespace(&plane, home, "sealed-secrets", NAME).await;
+    user.lives(&controller).await;
+    let log = controller.log();
+    assert!(!log.contains("forbidden"), "{log}");
+}
+
+#[tokio::test]
+async fn the_api_server_knows_every_field_of_all_of_them() {
+    let plane = ControlPlane::shared().await;
+    let everything = "{ingress: {enabled: true, tls: true, selfSigned: true}, networkPolicy: {enabled: true}, pdb: {create: true}, \
+                      startupProbe: {enabled: true}, hostUsers: false, resources: {limits: {memory: 64Mi}}, \
+                      metrics: {dashboards: {create: true}}, authorizedEndpoints: {enabled: true}, certificateConfigMap: {enabled: true}, \
+                      namespace: default}";
+    let rendered =
+        ["namespace: default", everything].map(|values| text(&[Render::of(values).all()]));
+    let overlays = ["replicas", "namespaced"].map(|name| {
+        let folder = deploy(&format!("kustomize/overlays/{name}"));
+        operators::successful(
+            Command::new(operators::kustomize())
+                .arg("build")
+                .arg(folder),
+        )
+    });
+    let plain = [
+        "manifests/controller.yaml",
+        "manifests/controller-norbac.yaml",
+    ]
+    .map(|name| fs::read_to_string(deploy(name)).unwrap());
+    for all in rendered.iter().chain(&overlays).chain(&plain) {
+        // Into a namespace that is there: nothing is kept of it.
+        let all = all.replace("namespace: sealed-secrets\n", "namespace: default\n");
+        let file = crate::render::file(&all);
+        kubectl(
+            plane,
+            &[
+                "apply",
+                "--server-side",
+                "--force-conflicts",
+                "--dry-run=server",
+                "--validate=strict",
+                "-f",
+                &file,
+            ],
+        );
+    }
+    let wrong = crate::render::file(&rendered[0].replace("containerPort:", "containersPort:"));
+    let refused = operators::failed(&mut kubectl_command(
+        plane,
+        &[
+            "apply",
+            "--server-side",
+            "--dry-run=server",
+            "--validate=strict",
+            "-f",
+            &wrong,
+        ],
+    ));
+    assert!(refused.contains("containersPort"), "{refused}");
+}
+
+/// The chart's objects under the names and labels of the peer's plain manifests.
+fn plain(values: &str) -> Vec<Value> {
+    Render::of(values)
+        .all()
+        .iter()
+        .cloned()
+        .map(plain_object)
+        .collect()
+}
+
+fn plain_object(mut object: Value) -> Value {
+    let kind = object["kind"].as_str().unwrap().to_owned();
+    let labels = json!({ "name": NAME });
+    object["metadata"]["labels"] = labels.clone();
+    if let Some(metadata) = object["metadata"].as_object_mut() {
+        metadata.remove("annotations");
+    }
+    let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+    object["metadata"]["name"] = json!(plain_name(&kind, &name));
+    match kind.as_str() {
+        "Service" => object["spec"]["selector"] = labels,
+        "Role" | "ClusterRole" | "ServiceAccount" => {}
+        "RoleBinding" | "ClusterRoleBinding" => {
+            let role = object["roleRef"]["name"].as_str().unwrap();
+            object["roleRef"]["name"] = json!(plain_name("Role", role));
+        }
+        "Deployment" => plain_deployment(&mut object["spec"], &labels),
+        _ => {
+            object["metadata"].as_object_mut().unwrap().remove("labels");
+        }
+    }
+    object
+}
+
+/// The peer's plain manifests name these otherwise than its chart.
+fn plain_name(kind: &str, name: &str) -> String {
+    match (kind, name) {
+        ("RoleBinding", "sealed-secrets-controller-key-admin") => NAME.to_owned(),
+        ("RoleBinding", NAME) => "sealed-secrets-unsealer".to_owned(),
+        _ => name
+            .replace(
+                "sealed-secrets-controller-key-admin",
+                "sealed-secrets-key-admin",
+            )
+            .replace(
+                "sealed-secrets-controller-service-proxier",
+                "sealed-secrets-service-proxier",
+            )
+            .replace("sealed-secrets-controller-leader", "sealed-secrets-leader"),
+    }
+}
+
+fn plain_deployment(spec: &mut Value, labels: &Value) {
+    spec["minReadySeconds"] = json!(30);
+    spec["selector"]["matchLabels"] = labels.clone();
+    spec["template"]["metadata"]["labels"] = labels.clone();
+    let container = &mut spec["template"]["spec"]["containers"][0];
+    container["name"] = json!(NAME);
+    let container = container.as_object_mut().unwrap();
+    // All of them are the controller's defaults, but for one.
+    let words = container.remove("args").unwrap();
+    if words
+        .as_array()
+        .unwrap()
+        .contains(&json!("--all-namespaces=false"))
+    {
+        container.insert("args".to_owned(), json!(["--all-namespaces=false"]));
+    }
+}
+
+const HEAD: &str = "# Written after the chart: see tests/tests/chart/manifests.rs.\n";
+
+fn text(lists: &[&[Value]]) -> String {
+    let all = lists.iter().flat_map(|list| list.iter());
+    let documents: Vec<_> = all.map(to_yaml).collect();
+    format!("{HEAD}{}", documents.join("---\n"))
+}
+
+pub fn deploy(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../deploy")
+        .join(name)
+}
+
+fn built(folder: &str) -> Vec<Value> {
+    let mut command = Command::new(operators::kustomize());
+    objects(&operators::successful(
+        command.arg("build").arg(deploy(folder)),
+    ))
+}
+
+fn sorted(mut objects: Vec<Value>) -> Vec<Value> {
+    objects.sort_by_key(|object| format!("{}/{}", object["kind"], object["metadata"]["name"]));
+    objects
+}
+
+pub fn apply(plane: &ControlPlane, text: &str) {
+    let file = crate::render::file(text);
+    kubectl(
+        plane,
+        &[
+            "apply",
+            "--server-side",
+            "--force-conflicts",
+            "--validate=strict",
+            "-f",
+            &file,
+        ],
+    );
+}
+
+pub fn kubectl(plane: &ControlPlane, words: &[&str]) -> String {
+    operators::successful(&mut kubectl_command(plane, words))
+}
+
+fn kubectl_command(plane: &ControlPlane, words: &[&str]) -> Command {
+    let mut command = Command::new(operators::kubectl());
+    command.env("KUBECONFIG", plane.kubeconfig()).args(words);
+    command
+}

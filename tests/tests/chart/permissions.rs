@@ -1,0 +1,235 @@
+//! The table of permissions is what the chart grants, and each of them is asked for.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use k8s_openapi::api::rbac::v1::Role;
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt as _};
+use serde_json::{Value, json};
+use shared::resource::SealedSecret;
+use shared::scope::Scope;
+use tests::control_plane::{ControlPlane, Namespace};
+use tests::deployed::{Deployed, Program::Ours};
+use tests::lifecycle::User;
+use tests::patience::until;
+use tests::sealing::{KEYS, put_key, sealed_for};
+
+use crate::helm::{Helm, chart};
+use crate::manifests::deploy;
+use crate::render::Render;
+
+const NAME: &str = "sealed-secrets";
+
+const EVERYTHING: &str = "{oldGCBehavior: true, certificateConfigMap: {enabled: true}}";
+
+#[test]
+fn the_table_is_what_the_chart_grants() {
+    let granted: BTreeSet<String> = Render::of(EVERYTHING)
+        .all()
+        .iter()
+        .filter(|object| ["Role", "ClusterRole"].contains(&object["kind"].as_str().unwrap()))
+        .flat_map(granted)
+        .collect();
+    assert_eq!(table(), granted);
+
+    let namespaced = Render::of(
+        "{oldGCBehavior: true, certificateConfigMap: {enabled: true}, rbac: {clusterRole: false, namespacedRoles: true}}",
+    );
+    let there: BTreeSet<String> = namespaced
+        .all()
+        .iter()
+        .filter(|object| object["kind"] == "Role")
+        .flat_map(self::granted)
+        .collect();
+    assert_eq!(there, granted, "the same rights, elsewhere");
+}
+
+/// Verbs that the controller asks for in its ordinary life.
+const ASKED_FOR: &[(&str, &str)] = &[
+    ("sealedsecrets", "list"),
+    ("sealedsecrets", "watch"),
+    ("sealedsecrets", "get"),
+    ("sealedsecrets/status", "update"),
+    ("secrets", "get"),
+    ("secrets", "create"),
+    ("secrets", "update"),
+    ("secrets", "list"),
+    ("secrets", "watch"),
+    ("secrets", "delete"),
+    ("events", "create"),
+    ("events", "patch"),
+];
+
+#[tokio::test]
+async fn each_permission_of_the_controller_is_asked_for() {
+    let plane = ControlPlane::start().await;
+    let helm = Helm::of(plane.kubeconfig());
+    let values =
+        "{rbac: {clusterRole: false, namespacedRoles: true}, oldGCBehavior: true, logLevel: DEBUG}";
+    let (values, chart) = (helm.values(values), chart());
+    for (resource, verb) in ASKED_FOR {
+        eprintln!("without {verb} on {resource}");
+        let namespace = plane.namespace("without").await;
+        let home = namespace.name().to_owned();
+        helm.run(&["install", NAME, &chart, "--namespace", &home, "-f", &values]);
+        take_away(&namespace, resource, verb).await;
+        put_key(&namespace, "key-0", &KEYS[0]).await;
+        let controller = Deployed::start_without_waiting(&plane, &home, NAME, Ours).await;
+        let denied = format!("cannot {verb} resource \"{resource}\"");
+        let mut count = 0;
+        until(
+            &format!("it says: {denied}\n{}", controller.log()),
+            async || {
+                count += 1;
+                stir(&namespace, count).await;
+                controller.log().contains(&denied).then_some(())
+            },
+        )
+        .await;
+        controller.stop();
+        helm.run(&["uninstall", NAME, "--namespace", &home]);
+    }
+}
+
+#[tokio::test]
+async fn each_permission_of_those_who_seal_is_asked_for() {
+    let plane = ControlPlane::start().await;
+    let helm = Helm::of(plane.kubeconfig());
+    let namespace = plane.namespace("callers").await;
+    let home = namespace.name().to_owned();
+    let chart = chart();
+    let rights = ["--set", "rbac.clusterRole=false,rbac.namespacedRoles=true"];
+    let words = ["upgrade", "--install", NAME, &chart, "--namespace", &home];
+    helm.run(&[&words[..], &rights].concat());
+    let controller = Deployed::start(&plane, &home, NAME, Ours).await;
+    let user = User::in_namespace(&plane, plane.existing(&home), &home, NAME).await;
+    let sealed = user.apply("a", "1").await;
+    user.holds("a", "1", &controller.log()).await;
+    for (resource, verb, words) in [
+        ("services", "get", ["--fetch-cert"]),
+        ("services/proxy", "get", ["--fetch-cert"]),
+        ("services/proxy", "create", ["--validate"]),
+    ] {
+        user.kubeseal(&words, &sealed).unwrap();
+        take_away(&namespace, resource, verb).await;
+        until(
+            &format!("{words:?} fails without {verb} on {resource}"),
+            async || user.kubeseal(&words, &sealed).is_err().then_some(()),
+        )
+        .await;
+        // Helm does not see what was changed beside it.
+        give_back(&namespace, &Render::of("fullnameOverride: sealed-secrets")).await;
+        until("the right is back", async || {
+            user.kubeseal(&words, &sealed).ok()
+        })
+        .await;
+    }
+}
+
+/// Does whatever a controller may be asked to do.
+async fn stir(namespace: &Namespace<'_>, count: u32) {
+    let api: Api<SealedSecret> = namespace.api();
+    let apply = PatchParams::apply("stir").force();
+    let value = format!("{}", count / 8);
+    for (name, key) in [("good", &KEYS[0]), ("bad", &KEYS[1])] {
+        let mut sealed = sealed_for(key, namespace.name(), name, &[("a", &value)], Scope::Strict);
+        let labels = [("count".to_owned(), count.to_string())].into();
+        sealed.metadata.labels = Some(labels);
+        api.patch(name, &apply, &Patch::Apply(sealed.to_document()))
+            .await
+            .unwrap();
+    }
+    if count % 8 == 7 {
+        let goes = format!("goes-{count}");
+        let sealed = sealed_for(
+            &KEYS[0],
+            namespace.name(),
+            &goes,
+            &[("a", "1")],
+            Scope::Strict,
+        );
+        api.create(&PostParams::default(), &sealed).await.unwrap();
+    }
+    if count % 8 == 0 {
+        for object in api.list(&ListParams::default()).await.unwrap() {
+            if object.name_any().starts_with("goes-") {
+                let orphan = kube::api::DeleteParams {
+                    propagation_policy: Some(kube::api::PropagationPolicy::Orphan),
+                    ..kube::api::DeleteParams::default()
+                };
+                let _ = api.delete(&object.name_any(), &orphan).await;
+            }
+        }
+    }
+}
+
+async fn take_away(namespace: &Namespace<'_>, resource: &str, verb: &str) {
+    let roles: Api<Role> = namespace.api();
+    for mut role in roles.list(&ListParams::default()).await.unwrap() {
+        for rule in role.rules.iter_mut().flatten() {
+            if rule.resources.iter().flatten().any(|name| name == resource) {
+                rule.verbs.retain(|name| name != verb);
+            }
+        }
+        // A rule without verbs is refused.
+        if let Some(rules) = &mut role.rules {
+            rules.retain(|rule| !rule.verbs.is_empty());
+        }
+        let name = role.name_any();
+        roles
+            .replace(&name, &PostParams::default(), &role)
+            .await
+            .unwrap();
+    }
+}
+
+async fn give_back(namespace: &Namespace<'_>, render: &Render) {
+    let role = render.the("Role/sealed-secrets-service-proxier");
+    let patch = json!({ "rules": role["rules"] });
+    let roles: Api<Role> = namespace.api();
+    let name = "sealed-secrets-service-proxier";
+    roles
+        .patch(name, &PatchParams::default(), &Patch::Merge(patch))
+        .await
+        .unwrap();
+}
+
+/// `role resource verb` of each row.
+fn table() -> BTreeSet<String> {
+    let text = fs::read_to_string(deploy("docs/permissions.md")).unwrap();
+    let rows = text.lines().filter(|line| line.starts_with("| ")).skip(1);
+    let row = |line: &str| {
+        let cells: Vec<_> = line.trim_matches('|').split('|').map(str::trim).collect();
+        format!("{} {} {}", cells[0], cells[1], cells[2])
+    };
+    rows.map(row).collect()
+}
+
+fn granted(role: &Value) -> Vec<String> {
+    let name = role["metadata"]["name"].as_str().unwrap();
+    let name = name
+        .strip_prefix("release-sealed-secrets-")
+        .unwrap_or("unsealer");
+    let words = |list: &Value| -> Vec<String> {
+        list.as_array()
+            .unwrap()
+            .iter()
+            .map(|word| word.as_str().unwrap().to_owned())
+            .collect()
+    };
+    let rules = role["rules"].as_array().unwrap().iter();
+    rules
+        .flat_map(|rule| {
+            let verbs = words(&rule["verbs"]);
+            let resources = words(&rule["resources"]);
+            resources.into_iter().flat_map(move |resource| {
+                verbs
+                    .clone()
+                    .into_iter()
+                    .map(move |verb| format!("{resource} {verb}"))
+            })
+        })
+        .map(|right| format!("{name} {right}"))
+        .collect()
+}

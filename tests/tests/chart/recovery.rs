@@ -1,0 +1,230 @@
+//! A cluster is lost, and Secrets come from elsewhere: the scripts of `deploy/scripts`.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use k8s_openapi::api::core::v1::Secret as ApiSecret;
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::{Api, ResourceExt as _};
+use serde_json::json;
+use shared::resource::SealedSecret;
+use tests::control_plane::ControlPlane;
+use tests::deployed::{Deployed, Program::Ours};
+use tests::lifecycle::User;
+use tests::operators::{self, objects};
+use tests::patience::until;
+use tests::{binaries, scratch::Scratch};
+
+use crate::helm::{Helm, chart};
+use crate::installs::{empty_plane, keys};
+use crate::manifests::deploy;
+
+const HOME: &str = "kube-system";
+
+const NAME: &str = "sealed-secrets";
+
+#[tokio::test]
+async fn after_the_loss_of_a_cluster_every_object_opens_in_a_new_one_without_a_restart() {
+    let scratch = Scratch::new();
+    let backup = scratch.path().join("keys.json");
+    let backup = backup.to_str().unwrap();
+
+    let lost = empty_plane().await;
+    let controller = installed(&lost).await;
+    let user = User::new(&lost, HOME, NAME).await;
+    let mut sealed = Vec::new();
+    for i in 0..5 {
+        sealed.push(
+            user.apply(&format!("of-key-{}", i % 2), &format!("{i}"))
+                .await,
+        );
+        if i == 2 {
+            renew(&lost, &controller).await;
+        }
+    }
+    assert_eq!(keys(&lost, HOME).await.len(), 2);
+    script(&lost, "keys.sh", &["backup", backup, "-n", HOME]);
+    script(&lost, "keys.sh", &["check", backup, "-n", HOME]);
+    renew(&lost, &controller).await;
+    let said = refused(&lost, "keys.sh", &["check", backup, "-n", HOME]);
+    assert!(said.contains("not in"), "{said}");
+    let mode =
+        std::os::unix::fs::PermissionsExt::mode(&fs::metadata(backup).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    let said = refused(&lost, "keys.sh", &["backup", backup, "-n", "default"]);
+    assert!(said.contains("no key found"), "{said}");
+    let was = user.namespace.name().to_owned();
+    controller.stop();
+    drop(user);
+    drop(lost);
+
+    let new = empty_plane().await;
+    let controller = installed(&new).await;
+    let own = keys(&new, HOME).await;
+    assert_eq!(own.len(), 1, "it made a key of its own");
+    let kubectl = |words: &[&str]| crate::manifests::kubectl(&new, words);
+    kubectl(&["create", "namespace", &was]);
+    let namespace = new.existing(&was);
+    let api: Api<SealedSecret> = namespace.api();
+    for object in &sealed {
+        let name = object["metadata"]["name"].as_str().unwrap();
+        let apply = PatchParams::apply("user").force();
+        api.patch(name, &apply, &Patch::Apply(object))
+            .await
+            .unwrap();
+    }
+    until("they do not open yet", async || {
+        let list = api.list(&ListParams::default()).await.unwrap();
+        list.iter()
+            .all(|object| synced(object) == Some("False"))
+            .then_some(())
+    })
+    .await;
+    for _ in 0..2 {
+        script(&new, "keys.sh", &["restore", backup, "-n", HOME]);
+    }
+    until("all of them open", async || {
+        let list = api.list(&ListParams::default()).await.unwrap();
+        list.iter()
+            .all(|object| synced(object) == Some("True"))
+            .then_some(())
+    })
+    .await;
+    for (name, value) in [("of-key-0", "4"), ("of-key-1", "3")] {
+        let secret = namespace.api::<ApiSecret>().get(name).await.unwrap();
+        assert_eq!(
+            secret.data.unwrap()["a"].0,
+            value.as_bytes(),
+            "{}",
+            controller.log()
+        );
+    }
+    assert_eq!(keys(&new, HOME).await.len(), 3);
+    drop(controller);
+}
+
+#[tokio::test]
+async fn secrets_that_others_made_are_sealed_and_handed_over() {
+    let plane = empty_plane().await;
+    let controller = installed(&plane).await;
+    let user = User::new(&plane, HOME, NAME).await;
+    let namespace = user.namespace.name().to_owned();
+    let owner = json!([{ "apiVersion": "external-secrets.io/v1", "kind": "ExternalSecret", "name": "db",
+                         "uid": "00000000-0000-0000-0000-000000000000", "controller": true }]);
+    let labels = json!({ "reconcile.external-secrets.io/managed": "true", "team": "red" });
+    let metadata = json!({ "name": "db", "labels": labels, "ownerReferences": owner });
+    let _: ApiSecret = user
+        .namespace
+        .create_object(json!({ "metadata": metadata, "stringData": { "a": "1" } }))
+        .await;
+    let scratch = Scratch::new();
+    let folder = scratch.path().join("sealed");
+    let folder = folder.to_str().unwrap();
+    let own = [
+        "--",
+        "--controller-name",
+        NAME,
+        "--controller-namespace",
+        HOME,
+    ];
+    let from = [
+        "namespace",
+        &namespace,
+        folder,
+        "--selector",
+        "reconcile.external-secrets.io/managed=true",
+    ];
+    script(&plane, "seal-from.sh", &[&from[..], &own].concat());
+    let file = Path::new(folder).join(&namespace).join("db.yaml");
+    let sealed = fs::read_to_string(&file).unwrap();
+    let template = objects(&sealed)[0]["spec"]["template"]["metadata"].clone();
+    assert_eq!(template["labels"], json!({ "team": "red" }));
+
+    let secrets: Api<ApiSecret> = user.namespace.api();
+    let before = secrets.get("db").await.unwrap();
+    let managed =
+        json!({ "metadata": { "annotations": { "sealedsecrets.bitnami.com/managed": "true" } } });
+    secrets
+        .patch("db", &PatchParams::default(), &Patch::Merge(managed))
+        .await
+        .unwrap();
+    crate::manifests::kubectl(&plane, &["apply", "-f", file.to_str().unwrap()]);
+    until("it is the controller's", async || {
+        let secret = secrets.get("db").await.unwrap();
+        assert_eq!(secret.uid(), before.uid(), "it is never missing");
+        (secret.owner_references()[0].kind == "SealedSecret").then_some(())
+    })
+    .await;
+    user.holds("db", "1", &controller.log()).await;
+
+    // As `sops --decrypt` prints it.
+    let plain = format!(
+        "apiVersion: v1\nkind: Secret\nmetadata:\n  name: web\n  namespace: {namespace}\nstringData:\n  a: '2'\n"
+    );
+    let input = scratch.path().join("plain.yaml");
+    fs::write(&input, plain).unwrap();
+    let mut command = command(
+        &plane,
+        "seal-from.sh",
+        &[&["stdin", folder][..], &own].concat(),
+    );
+    operators::successful(command.stdin(fs::File::open(&input).unwrap()));
+    let file = Path::new(folder).join(&namespace).join("web.yaml");
+    crate::manifests::kubectl(&plane, &["apply", "-f", file.to_str().unwrap()]);
+    user.holds("web", "2", &controller.log()).await;
+}
+
+async fn installed(plane: &ControlPlane) -> Deployed {
+    let helm = Helm::of(plane.kubeconfig());
+    helm.run(&["install", NAME, &chart(), "--namespace", HOME]);
+    Deployed::start(plane, HOME, NAME, Ours).await
+}
+
+/// Asks for a new key, and waits for it.
+async fn renew(plane: &ControlPlane, controller: &Deployed) {
+    let secrets: Api<ApiSecret> = Api::namespaced(plane.admin(), HOME);
+    let before = keys(plane, HOME).await;
+    let asked =
+        json!({ "metadata": { "annotations": { "sealedsecrets.bitnami.com/renew": "true" } } });
+    for (name, _) in &before {
+        secrets
+            .patch(name, &PatchParams::default(), &Patch::Merge(&asked))
+            .await
+            .unwrap();
+    }
+    until(
+        &format!("there is another key\n{}", controller.log()),
+        async || (keys(plane, HOME).await.len() > before.len()).then_some(()),
+    )
+    .await;
+}
+
+fn synced(object: &SealedSecret) -> Option<&str> {
+    let status = object.status.as_ref()?;
+    Some(status.conditions.first()?.status.as_str())
+}
+
+fn script(plane: &ControlPlane, name: &str, words: &[&str]) -> String {
+    operators::successful(&mut command(plane, name, words))
+}
+
+fn refused(plane: &ControlPlane, name: &str, words: &[&str]) -> String {
+    operators::failed(&mut command(plane, name, words))
+}
+
+/// With the real kubectl and our kubeseal on the path.
+fn command(plane: &ControlPlane, name: &str, words: &[&str]) -> Command {
+    let folders = [operators::kubectl(), binaries::kubeseal()];
+    let folders = folders
+        .iter()
+        .map(|program| program.parent().unwrap().to_str().unwrap());
+    let path = std::env::var("PATH").unwrap();
+    let path: Vec<_> = folders.chain([path.as_str()]).collect();
+    let mut command = Command::new(deploy("scripts").join(name));
+    command
+        .env("KUBECONFIG", plane.kubeconfig())
+        .env("PATH", path.join(":"))
+        .args(words);
+    command
+}

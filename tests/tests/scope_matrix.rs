@@ -1,0 +1,227 @@
+//! Every scope, under every forged annotation, template, namespace and name, on every way by which a value could get
+//! out of its place: unsealing as both stores do it, recovery, and merging into a file. Each refuses, or the value
+//! opens where it was sealed for. Verify and rotate have the same matrix beside their endpoints.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use shared::key_ring::{KeyRing, RingKey};
+use shared::manifest;
+use shared::resource::SealedSecret;
+use shared::scope::Scope;
+use shared::unseal::{Chance, Rules, unseal};
+use tests::binaries;
+use tests::scratch::Scratch;
+use tests::sealing::{KEYS, copy_of, sealed_for};
+
+const VALUE: &str = "the value";
+
+const RULES: Rules = Rules {
+    accept_legacy: true,
+    refuse_chance: false,
+};
+
+/// A value sealed for `shop/db` under one scope, in an object that claims something.
+struct Forged {
+    sealed_as: Scope,
+    claims: Scope,
+    object: SealedSecret,
+}
+
+impl Forged {
+    fn all() -> Vec<Self> {
+        let places = [("shop", "db"), ("shop", "x"), ("x", "db"), ("x", "x")];
+        let mut all = Vec::new();
+        for sealed_as in Scope::ALL {
+            let original = sealed_for(&KEYS[0], "shop", "db", &[("a", VALUE)], sealed_as);
+            for claims in Scope::ALL {
+                for template in Scope::ALL {
+                    for place in places {
+                        let object = forge(&original, claims, template, place);
+                        all.push(Self {
+                            sealed_as,
+                            claims,
+                            object,
+                        });
+                    }
+                }
+            }
+        }
+        all
+    }
+
+    /// Claims are what the label is made of, so the value opens where it is the same label.
+    fn opens(&self) -> bool {
+        let place = (self.namespace(), self.name());
+        self.sealed_as == self.claims
+            && match self.sealed_as {
+                Scope::Strict => place == ("shop", "db"),
+                Scope::NamespaceWide => place.0 == "shop",
+                Scope::ClusterWide => true,
+            }
+    }
+
+    fn namespace(&self) -> &str {
+        self.object.namespace_or_empty()
+    }
+
+    fn name(&self) -> &str {
+        self.object.name_or_empty()
+    }
+
+    fn case(&self) -> String {
+        let template = &self.object.spec.template.metadata.annotations;
+        format!(
+            "sealed {}, claims {}, template {:?}, as {}/{}",
+            self.sealed_as,
+            self.claims,
+            Scope::from_annotations(template.as_ref()),
+            self.namespace(),
+            self.name()
+        )
+    }
+
+    fn text(&self) -> String {
+        manifest::to_yaml(&self.object.to_document())
+    }
+}
+
+/// The template names the original place, wherever the object is.
+fn forge(
+    original: &SealedSecret,
+    claims: Scope,
+    template: Scope,
+    (namespace, name): (&str, &str),
+) -> SealedSecret {
+    let mut forged = original.clone();
+    forged.metadata.annotations = None;
+    claims.annotate(forged.metadata.annotations.get_or_insert_default());
+    let inner = &mut forged.spec.template.metadata;
+    inner.annotations = None;
+    template.annotate(inner.annotations.get_or_insert_default());
+    forged.metadata.namespace = Some(namespace.into());
+    forged.metadata.name = Some(name.into());
+    forged
+}
+
+fn ring() -> KeyRing {
+    let key = RingKey::new("k".into(), Timestamp::UNIX_EPOCH, copy_of(&KEYS[0]));
+    KeyRing::new([key.into()])
+}
+
+#[test]
+fn unsealing_refuses_or_opens_at_the_origin() {
+    let ring = ring();
+    for forged in Forged::all() {
+        let mut rng = rand::rng();
+        let mut chance = Chance {
+            now: Timestamp::UNIX_EPOCH,
+            rng: &mut rng,
+        };
+        let unsealed = unseal(&forged.object, &ring, RULES, &mut chance);
+        assert_eq!(unsealed.is_ok(), forged.opens(), "{}", forged.case());
+        if let Ok(unsealed) = unsealed {
+            let metadata = unsealed.secret.metadata;
+            assert_eq!(metadata.namespace.as_deref(), Some(forged.namespace()));
+            assert_eq!(metadata.name.as_deref(), Some(forged.name()));
+        }
+    }
+}
+
+/// Runs `kubeseal` with keys and certificate of this folder.
+fn kubeseal(folder: &Path, words: &[&str], input: &str) -> Output {
+    fs::write(folder.join("input.yaml"), input).unwrap();
+    Command::new(binaries::kubeseal())
+        .args(words)
+        .args(["-o", "yaml"])
+        .current_dir(folder)
+        .env("KUBECONFIG", folder.join("none"))
+        .stdin(fs::File::open(folder.join("input.yaml")).unwrap())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap()
+}
+
+fn folder_with_key() -> Scratch {
+    let scratch = Scratch::new();
+    fs::write(scratch.path().join("key.pem"), KEYS[0].private_pem.expose()).unwrap();
+    let certificate = KEYS[0].pair.certificate().to_pem();
+    fs::write(scratch.path().join("cert.pem"), certificate).unwrap();
+    scratch
+}
+
+const RECOVER: [&str; 3] = ["--recovery-unseal", "--recovery-private-key", "key.pem"];
+
+#[test]
+fn recovery_refuses_or_opens_at_the_origin() {
+    let scratch = folder_with_key();
+    for forged in Forged::all() {
+        let done = kubeseal(scratch.path(), &RECOVER, &forged.text());
+        let case = forged.case();
+        assert_eq!(done.status.success(), forged.opens(), "{case}");
+        let text = String::from_utf8(done.stdout).unwrap();
+        let secret = secret(&text);
+        if forged.opens() {
+            let place = json!([forged.namespace(), forged.name()]);
+            let found = json!([secret["metadata"]["namespace"], secret["metadata"]["name"]]);
+            assert_eq!(found, place, "{case}");
+        } else {
+            assert_eq!(text, "", "{case}");
+        }
+    }
+}
+
+/// A merge must not lend the target's name to a value that was sealed for another one: what it adds is sealed for the
+/// target, and what was there opens as much as before.
+#[test]
+fn merging_into_a_forged_file_opens_nothing_that_did_not_open_before() {
+    let scratch = folder_with_key();
+    let target = scratch.path().join("target.yaml");
+    let new = "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {b: new}\n";
+    let ring = ring();
+    for forged in Forged::all() {
+        let case = forged.case();
+        fs::write(&target, forged.text()).unwrap();
+        let words = ["--cert", "cert.pem", "--merge-into", "target.yaml"];
+        let done = kubeseal(scratch.path(), &words, new);
+        assert!(done.status.success(), "{case}: {done:?}");
+        let merged = sealed_secret(&fs::read(&target).unwrap());
+        assert_eq!(merged.metadata.namespace, forged.object.metadata.namespace);
+        assert_eq!(merged.metadata.name, forged.object.metadata.name);
+        for (item, opens) in [("a", forged.opens()), ("b", true)] {
+            let mut alone = merged.clone();
+            alone.spec.encrypted_data.retain(|key, _| key == item);
+            let got = shared::unseal::check(&alone, &ring, false);
+            assert_eq!(got.is_ok(), opens, "{item}: {case}");
+        }
+        let mut elsewhere = merged;
+        elsewhere.spec.encrypted_data.retain(|key, _| key == "b");
+        elsewhere.metadata.namespace = Some("elsewhere".into());
+        let got = shared::unseal::check(&elsewhere, &ring, false);
+        assert_eq!(got.is_ok(), forged.claims == Scope::ClusterWide, "{case}");
+    }
+}
+
+fn secret(text: &str) -> Value {
+    let documents = manifest::read(text.as_bytes()).unwrap();
+    let reading = &mut manifest::Reading::default();
+    let first = documents.first();
+    first.map_or(Value::Null, |document| {
+        reading.json(&document.root, manifest::Shape::Any).unwrap()
+    })
+}
+
+fn sealed_secret(bytes: &[u8]) -> SealedSecret {
+    let documents = manifest::read(bytes).unwrap();
+    let (mut found, _) = SealedSecret::all_from_document(&documents[0]).unwrap();
+    found.remove(0)
+}

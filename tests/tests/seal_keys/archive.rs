@@ -1,0 +1,135 @@
+//! The ordinary `age` and our archives.
+
+use std::fs;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use tests::scratch::Scratch;
+use tests::sealing::KEYS;
+use tests::{age, binaries};
+
+fn folder() -> Scratch {
+    let scratch = Scratch::new();
+    fs::create_dir_all(scratch.path().join("state/keys")).unwrap();
+    for (i, key) in KEYS.iter().enumerate() {
+        let name = format!("key-{i}");
+        let secret = shared::key_secret::build(
+            &name,
+            "kube-system",
+            key,
+            Default::default(),
+            Default::default(),
+        );
+        let text = shared::manifest::to_yaml(&secret.to_document());
+        fs::write(scratch.path().join(format!("state/keys/{name}.yaml")), text).unwrap();
+    }
+    let made = Command::new(age::age_keygen()).output().unwrap();
+    fs::write(scratch.path().join("identity.txt"), &made.stdout).unwrap();
+    fs::write(scratch.path().join("passphrase.txt"), "correct horse\n").unwrap();
+    scratch
+}
+
+fn recipient(scratch: &Scratch) -> String {
+    let text = fs::read_to_string(scratch.path().join("identity.txt")).unwrap();
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("# public key: "));
+    line.unwrap().to_owned()
+}
+
+fn run(scratch: &Scratch, program: std::path::PathBuf, words: &[&str], input: &str) -> Vec<u8> {
+    let mut child = Command::new(program)
+        .args(words)
+        .current_dir(scratch.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{words:?}: {said}");
+    output.stdout
+}
+
+/// Every private key stands in what was decrypted.
+fn holds_all(plain: &[u8]) {
+    let text = String::from_utf8_lossy(plain);
+    for key in KEYS.iter() {
+        let pem = shared::base64::encode(key.private_pem.expose());
+        assert!(text.contains(&pem), "a key is missing");
+    }
+}
+
+#[test]
+fn the_ordinary_age_opens_what_we_write() {
+    let scratch = folder();
+    let to = recipient(&scratch);
+    let words = [
+        "keys",
+        "backup",
+        "keys.age",
+        "-r",
+        &to,
+        "--directory",
+        "state",
+    ];
+    run(&scratch, binaries::seal(), &words, "");
+    holds_all(&run(
+        &scratch,
+        age::age(),
+        &["-d", "-i", "identity.txt", "keys.age"],
+        "",
+    ));
+    let words = [
+        "keys",
+        "backup",
+        "pass.age",
+        "--passphrase-file",
+        "passphrase.txt",
+        "--directory",
+        "state",
+    ];
+    run(&scratch, binaries::seal(), &words, "");
+    let opened = run(
+        &scratch,
+        age::open_with_passphrase(),
+        &["pass.age"],
+        "correct horse\n",
+    );
+    holds_all(&opened);
+}
+
+#[test]
+fn we_open_what_the_ordinary_age_writes_armored_too() {
+    let scratch = folder();
+    let to = recipient(&scratch);
+    let mut all = String::new();
+    for i in 0..3 {
+        all += "---\n";
+        all +=
+            &fs::read_to_string(scratch.path().join(format!("state/keys/key-{i}.yaml"))).unwrap();
+    }
+    for (name, armor) in [("plain.age", None), ("armored.age", Some("-a"))] {
+        let mut words = vec!["-r", to.as_str(), "-o", name];
+        words.extend(armor);
+        run(&scratch, age::age(), &words, &all);
+        let folder = format!("from-{name}");
+        fs::create_dir(scratch.path().join(&folder)).unwrap();
+        let words = [
+            "keys",
+            "restore",
+            name,
+            "-i",
+            "identity.txt",
+            "--directory",
+            &folder,
+        ];
+        run(&scratch, binaries::seal(), &words, "");
+        assert_eq!(
+            fs::read_dir(scratch.path().join(&folder)).unwrap().count(),
+            3
+        );
+    }
+}

@@ -1,0 +1,14 @@
+//! The life of keys in a real cluster: `seal keys` and `seal doctor` beside a real controller.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod archive;
+mod doctor;
+mod drill;
+mod escrow;
+mod life;
+mod site;

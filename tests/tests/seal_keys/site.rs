@@ -1,0 +1,212 @@
+//! A namespace with a controller behind a Service, and `seal` that talks to it.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use k8s_openapi::api::core::v1::Secret as ApiSecret;
+use kube::Api;
+use kube::api::{ListParams, PostParams};
+use shared::key::{Certificate, Fingerprint, NewKey};
+use shared::resource::SealedSecret;
+use shared::scope::Scope;
+use tests::cluster_controller::ClusterController;
+use tests::control_plane::{ControlPlane, Namespace};
+use tests::patience::until;
+use tests::roles::{self, ACCOUNT, Reach};
+use tests::scratch::Scratch;
+use tests::sealing::{put_key, sealed_for, values};
+use tests::{binaries, http};
+
+pub const SERVICE: &str = "sealed-secrets-controller";
+
+pub struct Site<'a> {
+    pub plane: &'a ControlPlane,
+    pub namespace: Namespace<'a>,
+    pub controller: ClusterController,
+    pub scratch: Scratch,
+}
+
+impl<'a> Site<'a> {
+    /// With these keys, of which the first is `key-0`.
+    pub async fn start(
+        plane: &'a ControlPlane,
+        namespace: Namespace<'a>,
+        keys: &[NewKey],
+        words: &[&str],
+    ) -> Site<'a> {
+        roles::grant(&namespace, Reach::Namespace).await;
+        for (i, key) in keys.iter().enumerate() {
+            put_key(&namespace, &format!("key-{i}"), key).await;
+        }
+        let controller = ClusterController::start(plane, &namespace, words).await;
+        namespace.route(SERVICE, controller.port().unwrap()).await;
+        Self {
+            plane,
+            namespace,
+            controller,
+            scratch: Scratch::new(),
+        }
+    }
+
+    pub async fn new(purpose: &str, keys: &[NewKey], words: &[&str]) -> Site<'static> {
+        let plane = ControlPlane::shared().await;
+        let namespace = plane.namespace(purpose).await;
+        Site::start(plane, namespace, keys, words).await
+    }
+
+    /// At the same port, so that the Service leads to it.
+    pub async fn restart(mut self, words: &[&str]) -> Self {
+        let address = format!(
+            "--listen-addr=127.0.0.1:{}",
+            self.controller.port().unwrap()
+        );
+        assert_eq!(self.controller.stop(), Some(0));
+        let words: Vec<&str> = words.iter().copied().chain([address.as_str()]).collect();
+        self.controller = ClusterController::start(self.plane, &self.namespace, &words).await;
+        self
+    }
+
+    /// Another controller beside it, as while a rollout goes on.
+    pub async fn second(&self, words: &[&str]) -> ClusterController {
+        let kubeconfig = self
+            .plane
+            .kubeconfig_of(self.namespace.name(), ACCOUNT)
+            .await;
+        ClusterController::start_with(&kubeconfig, self.namespace.name(), words).await
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(name)
+    }
+
+    /// Runs `seal` as an admin, in a folder of its own.
+    pub fn seal(&self, words: &[&str]) -> Output {
+        seal_in(self.plane, &self.namespace, &self.scratch, words)
+    }
+
+    /// What it prints to stdout, when it succeeds.
+    pub fn done(&self, words: &[&str]) -> String {
+        let output = self.seal(words);
+        assert!(output.status.success(), "{words:?}: {}", said(&output));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// What it prints, when it ends with this code.
+    pub fn ends(&self, code: i32, words: &[&str]) -> String {
+        let output = self.seal(words);
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{words:?}: {}",
+            said(&output)
+        );
+        said(&output)
+    }
+
+    pub fn secrets(&self) -> Api<ApiSecret> {
+        self.namespace.api()
+    }
+
+    pub fn sealed_secrets(&self) -> Api<SealedSecret> {
+        self.namespace.api()
+    }
+
+    pub async fn create(&self, sealed: &SealedSecret) {
+        self.sealed_secrets()
+            .create(&PostParams::default(), sealed)
+            .await
+            .unwrap();
+    }
+
+    pub fn sealed(&self, key: &NewKey, name: &str) -> SealedSecret {
+        sealed_for(
+            key,
+            self.namespace.name(),
+            name,
+            &[("a", name)],
+            Scope::Strict,
+        )
+    }
+
+    /// Writes a SealedSecret to a file.
+    pub fn write(&self, name: &str, sealed: &SealedSecret) {
+        fs::write(self.path(name), sealed.to_document().to_string()).unwrap();
+    }
+
+    pub async fn holds(&self, name: &str) {
+        let want = values(&[("a", name)]);
+        until(
+            &format!("{name} opens\n{}", self.controller.log()),
+            async || {
+                let secret = self.secrets().get_opt(name).await.unwrap()?;
+                (secret.data.unwrap_or_default() == want).then_some(())
+            },
+        )
+        .await;
+    }
+
+    /// Names of the Secrets with that label of a key.
+    pub async fn keys(&self) -> Vec<String> {
+        let labelled = ListParams::default().labels(shared::resource::KEY_LABEL);
+        let found = self.secrets().list(&labelled).await.unwrap();
+        found
+            .into_iter()
+            .filter_map(|key| key.metadata.name)
+            .collect()
+    }
+
+    /// The certificate that a controller serves, or the answer that is none.
+    pub async fn served(&self) -> Result<Fingerprint, String> {
+        served_at(self.controller.port().unwrap()).await
+    }
+
+    pub async fn serves(&self, key: &Fingerprint) {
+        until(&format!("{key} is served"), async || {
+            (self.served().await.as_ref() == Ok(key)).then_some(())
+        })
+        .await;
+    }
+
+    pub fn identity(&self) -> String {
+        let made = Command::new(tests::age::age_keygen()).output().unwrap();
+        assert!(made.status.success());
+        fs::write(self.path("identity.txt"), &made.stdout).unwrap();
+        let text = String::from_utf8(made.stdout).unwrap();
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("# public key: "));
+        line.unwrap().to_owned()
+    }
+}
+
+/// As [`Site::seal`], whether or not there is a controller.
+pub fn seal_in(
+    plane: &ControlPlane,
+    namespace: &Namespace<'_>,
+    scratch: &Scratch,
+    words: &[&str],
+) -> Output {
+    Command::new(binaries::seal())
+        .env("KUBECONFIG", plane.kubeconfig())
+        .env("SEALED_SECRETS_CONTROLLER_NAMESPACE", namespace.name())
+        .current_dir(scratch.path())
+        .args(words)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+pub async fn served_at(port: u16) -> Result<Fingerprint, String> {
+    let answer = http::get(port, "/v1/cert.pem")
+        .await
+        .map_err(|e| e.to_string())?;
+    match Certificate::from_pem(answer.as_bytes()) {
+        Ok(certificate) => Ok(certificate.fingerprint().clone()),
+        Err(_) => Err(answer),
+    }
+}
+
+pub fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
+}

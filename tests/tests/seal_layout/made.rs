@@ -1,0 +1,222 @@
+//! Files as people write them: every layout that YAML allows and somebody has used.
+
+use rand::RngExt as _;
+use rand::rngs::StdRng;
+
+/// A made file.
+pub struct Made {
+    /// Its text.
+    pub text: String,
+    /// Number of its document that is the SealedSecret, counted from zero over the filled ones.
+    pub document: usize,
+    /// Namespace and name.
+    pub place: (String, String),
+    /// Item keys.
+    pub items: Vec<String>,
+    /// Its ending.
+    pub ending: &'static str,
+}
+
+/// Gives the sealed text of an item, for the namespace and name that it stands in.
+pub type Seal<'a> = &'a mut dyn FnMut(&str, &str, &str) -> String;
+
+pub fn file(rng: &mut StdRng, seal: Seal<'_>) -> Made {
+    let place = ("ns".to_owned(), format!("n{}", rng.random_range(0..1000)));
+    let count = rng.random_range(1..5);
+    let items: Vec<String> = ["alpha", "beta.key", "gamma-1", "delta_2", "epsilon"][..count]
+        .iter()
+        .map(|key| (*key).to_owned())
+        .collect();
+    let values: Vec<String> = items
+        .iter()
+        .map(|key| seal(&place.0, &place.1, key))
+        .collect();
+    if rng.random_range(0..6) == 0 {
+        return json(rng, place, items, &values);
+    }
+    let sealed = sealed(rng, &place, &items, &values);
+    let mut documents = vec![sealed];
+    let mut document = 0;
+    for _ in 0..rng.random_range(0..3) {
+        let other = other(rng);
+        if rng.random() {
+            documents.insert(0, other);
+            document += 1;
+        } else {
+            documents.push(other);
+        }
+    }
+    let mut text = documents.join(pick(rng, &["---\n", "--- # next\n", "...\n---\n"]));
+    if rng.random() {
+        text.insert_str(0, pick(rng, &["---\n", "# first\n---\n", "\n"]));
+    }
+    if rng.random_range(0..4) == 0 {
+        text.truncate(text.trim_end().len());
+    }
+    if rng.random_range(0..3) == 0 {
+        text = text.replace('\n', "\r\n");
+    }
+    if rng.random_range(0..8) == 0 {
+        text.insert(0, '\u{feff}');
+    }
+    let ending = "yaml";
+    Made {
+        text,
+        document,
+        place,
+        items,
+        ending,
+    }
+}
+
+fn pick<'a>(rng: &mut StdRng, all: &[&'a str]) -> &'a str {
+    all[rng.random_range(0..all.len())]
+}
+
+fn json(rng: &mut StdRng, place: (String, String), items: Vec<String>, values: &[String]) -> Made {
+    let data: serde_json::Map<String, serde_json::Value> = items
+        .iter()
+        .cloned()
+        .zip(values.iter().map(|v| v.clone().into()))
+        .collect();
+    let object = serde_json::json!({
+        "kind": "SealedSecret", "apiVersion": "bitnami.com/v1alpha1",
+        "metadata": { "name": place.1, "namespace": place.0, "annotations": { "ü": "\u{1f600}" } },
+        "spec": { "encryptedData": data, "template": { "type": "Opaque" } },
+    });
+    let mut text = match rng.random_range(0..3) {
+        0 => object.to_string(),
+        1 => format!("{object:#}\n"),
+        _ => format!("{object:#}\n")
+            .replace("  ", "\t")
+            .replace("\": ", "\" : "),
+    };
+    if rng.random() {
+        text = text.replace('\n', "\r\n");
+    }
+    Made {
+        text,
+        document: 0,
+        place,
+        items,
+        ending: "json",
+    }
+}
+
+/// Something else, which must stay as it is.
+fn other(rng: &mut StdRng) -> String {
+    let bodies = [
+        "data:\n  a: |+\n    kept  \n\n\n",
+        "data: {a: 'it''s', b: \"x\\\n  y\"}   \n",
+        "x: &x {k: v} # anchor\ny: *x\nz:\n  <<: *x\n",
+        "list:\n- a: 1\n  b: [1, 2,\n    3]\n-   - c\n# end\n",
+        "? odd key\n: value\nnumbers: [0x10, 1_000, yes, ~]\n",
+        "folded: >-\n    one\n    two\n\n    three\n\t\n",
+    ];
+    let body = pick(rng, &bodies).replace("\t\n", "\n");
+    format!("# another\nkind: ConfigMap\napiVersion: v1\n{body}")
+}
+
+fn sealed(
+    rng: &mut StdRng,
+    (namespace, name): &(String, String),
+    items: &[String],
+    values: &[String],
+) -> String {
+    let step = [1, 2, 3, 4, 8][rng.random_range(0..5)];
+    let (one, two) = (" ".repeat(step), " ".repeat(2 * step));
+    let comment = |rng: &mut StdRng, indent: &str| match rng.random_range(0..4) {
+        0 => format!("{indent}# about what follows: [{{\n"),
+        1 => format!("{indent}#\n\n"),
+        _ => String::new(),
+    };
+    let metadata = if rng.random() {
+        format!("metadata: {{ name: {name}, namespace: '{namespace}' }} # flow\n")
+    } else {
+        format!("metadata:\n{one}name:   {name}\n{one}\"namespace\": {namespace}  \n")
+    };
+    let mut data = String::new();
+    if rng.random_range(0..4) == 0 {
+        data.push_str(&flow(rng, items, values, &one));
+    } else {
+        data.push_str(pick(
+            rng,
+            &[
+                "encryptedData:\n",
+                "encryptedData:   # the values\n",
+                "\"encryptedData\" :\n",
+            ],
+        ));
+        for (key, value) in items.iter().zip(values) {
+            data.push_str(&comment(rng, &two));
+            data.push_str(&item(rng, key, value, &two, &one));
+        }
+    }
+    let template = match rng.random_range(0..4) {
+        0 => format!("{one}template: {{type: Opaque}}\n"),
+        1 => format!(
+            "{one}template:\n{two}type: Opaque # why not\n{two}data:\n{two} t: |\n{two}   x\n\n"
+        ),
+        2 => format!("{one}template: ~\n"),
+        _ => String::new(),
+    };
+    let spec = if rng.random() {
+        format!("spec:\n{}{one}{data}{template}", comment(rng, &one))
+    } else {
+        format!("spec: # all\n{template}{one}{data}")
+    };
+    let head = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\n";
+    if rng.random() {
+        format!("{head}{metadata}{}{spec}", comment(rng, ""))
+    } else {
+        format!("{spec}{head}{metadata}")
+    }
+}
+
+fn item(rng: &mut StdRng, key: &str, value: &str, indent: &str, step: &str) -> String {
+    let deeper = format!("{indent}{step}");
+    let key = match rng.random_range(0..4) {
+        0 => format!("\"{key}\""),
+        1 => format!("'{key}'"),
+        _ => key.to_owned(),
+    };
+    let half = value.len() / 2;
+    let value = match rng.random_range(0..11) {
+        0 => format!("'{value}'"),
+        1 => format!("\"{value}\"  # quoted"),
+        2 => format!(">-\n{deeper}{value}"),
+        3 => format!("|- # literal\n{deeper}{value}\n"),
+        4 => format!("\n{deeper}{value}"),
+        5 => format!("\n{deeper}# below its key\n{deeper}{value} # here"),
+        6 => format!("&anchor {value}"),
+        7 => format!("!!str {value}"),
+        8 => format!("\"{}\\\n{deeper}{}\"", &value[..half], &value[half..]),
+        _ => value.to_owned(),
+    };
+    let end = pick(rng, &["", "", " ", " # comment with: a colon"]);
+    let end = if value.contains('\n') { "" } else { end };
+    format!(
+        "{indent}{key}:{}{value}{end}\n",
+        pick(rng, &[" ", " ", "   "])
+    )
+}
+
+fn flow(rng: &mut StdRng, items: &[String], values: &[String], indent: &str) -> String {
+    let quote = pick(rng, &["", "'", "\""]);
+    let pairs = items.iter().zip(values);
+    let pairs: Vec<String> = pairs
+        .map(|(k, v)| format!("{quote}{k}{quote}: {quote}{v}{quote}"))
+        .collect();
+    match rng.random_range(0..4) {
+        0 => format!("encryptedData: {{{}}}\n", pairs.join(", ")),
+        1 => format!("encryptedData: {{ {}, }} # flow\n", pairs.join(" , ")),
+        2 => format!(
+            "encryptedData: {{\n{indent}  {}\n{indent}}}\n",
+            pairs.join(&format!(",\n{indent}  "))
+        ),
+        _ => format!(
+            "encryptedData: {{ # over lines\n{indent}  {}, # last\n{indent}}}\n",
+            pairs.join(&format!(", # c\n{indent}  "))
+        ),
+    }
+}
