@@ -14,6 +14,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::SystemTime;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -119,6 +120,11 @@ impl Cage {
         )
     }
 
+    /// Was a file written since this cage was made? Its folder `run` never changes.
+    fn is_younger(&self, path: &Path) -> bool {
+        modified(path) >= modified(&self.path("run"))
+    }
+
     /// Every file that holds the canary, but for those named, which the test itself wrote.
     fn sightings(&self, known: &[&str]) -> Vec<PathBuf> {
         let known: Vec<PathBuf> = known
@@ -132,11 +138,18 @@ impl Cage {
             let files = entries
                 .map(|entry| entry.path())
                 .filter(|path| path.is_file());
-            found.extend(files.filter(|path| holds(path)));
+            let young = files.filter(|path| self.is_younger(path));
+            found.extend(young.filter(|path| holds(path)));
         }
         found.retain(|path| !known.contains(path));
         found
     }
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    fs::metadata(path)
+        .and_then(|metadata| metadata.modified())
+        .ok()
 }
 
 fn search(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -158,11 +171,9 @@ fn holds(path: &Path) -> bool {
 fn has_canary(bytes: &[u8]) -> bool {
     let hex: String = CANARY.bytes().map(|b| format!("{b:02x}")).collect();
     let forms = [CANARY.to_owned(), STANDARD.encode(CANARY), hex];
-    forms.iter().any(|form| {
-        bytes
-            .windows(form.len())
-            .any(|window| window == form.as_bytes())
-    })
+    forms
+        .iter()
+        .any(|form| memchr::memmem::find(bytes, form.as_bytes()).is_some())
 }
 
 /// Arguments and environment of every process that we may look at.

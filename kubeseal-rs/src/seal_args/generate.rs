@@ -22,7 +22,7 @@ Recipes:
 Examples:
   seal generate db password=password:24,symbols=2 -n shop -w db.yaml
   seal generate web tls=tls:shop.example.com session=hex -n shop -w web.yaml
-  printf 'correct horse' | seal generate pull .dockerconfigjson=docker:registry.example.com,ci --password-stdin -n shop")]
+  seal generate pull .dockerconfigjson=docker:r.example,ci -n shop --password-stdin < password.txt")]
 pub struct Generate {
     /// Name of the Secret
     pub name: String,
