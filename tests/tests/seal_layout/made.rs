@@ -27,7 +27,10 @@ pub fn file(rng: &mut StdRng, seal: Seal<'_>) -> Made {
         .iter()
         .map(|key| (*key).to_owned())
         .collect();
-    let values: Vec<String> = items.iter().map(|key| seal(&place.0, &place.1, key)).collect();
+    let values: Vec<String> = items
+        .iter()
+        .map(|key| seal(&place.0, &place.1, key))
+        .collect();
     if rng.random_range(0..6) == 0 {
         return json(rng, place, items, &values);
     }
@@ -70,14 +73,12 @@ fn pick<'a>(rng: &mut StdRng, all: &[&'a str]) -> &'a str {
     all[rng.random_range(0..all.len())]
 }
 
-fn json(
-    rng: &mut StdRng,
-    place: (String, String),
-    items: Vec<String>,
-    values: &[String],
-) -> Made {
-    let data: serde_json::Map<String, serde_json::Value> =
-        items.iter().cloned().zip(values.iter().map(|v| v.clone().into())).collect();
+fn json(rng: &mut StdRng, place: (String, String), items: Vec<String>, values: &[String]) -> Made {
+    let data: serde_json::Map<String, serde_json::Value> = items
+        .iter()
+        .cloned()
+        .zip(values.iter().map(|v| v.clone().into()))
+        .collect();
     let object = serde_json::json!({
         "kind": "SealedSecret", "apiVersion": "bitnami.com/v1alpha1",
         "metadata": { "name": place.1, "namespace": place.0, "annotations": { "ü": "\u{1f600}" } },
@@ -86,7 +87,9 @@ fn json(
     let mut text = match rng.random_range(0..3) {
         0 => object.to_string(),
         1 => format!("{object:#}\n"),
-        _ => format!("{object:#}\n").replace("  ", "\t").replace("\": ", "\" : "),
+        _ => format!("{object:#}\n")
+            .replace("  ", "\t")
+            .replace("\": ", "\" : "),
     };
     if rng.random() {
         text = text.replace('\n', "\r\n");
@@ -136,7 +139,14 @@ fn sealed(
     if rng.random_range(0..4) == 0 {
         data.push_str(&flow(rng, items, values, &one));
     } else {
-        data.push_str(pick(rng, &["encryptedData:\n", "encryptedData:   # the values\n", "\"encryptedData\" :\n"]));
+        data.push_str(pick(
+            rng,
+            &[
+                "encryptedData:\n",
+                "encryptedData:   # the values\n",
+                "\"encryptedData\" :\n",
+            ],
+        ));
         for (key, value) in items.iter().zip(values) {
             data.push_str(&comment(rng, &two));
             data.push_str(&item(rng, key, value, &two, &one));
@@ -144,7 +154,9 @@ fn sealed(
     }
     let template = match rng.random_range(0..4) {
         0 => format!("{one}template: {{type: Opaque}}\n"),
-        1 => format!("{one}template:\n{two}type: Opaque # why not\n{two}data:\n{two} t: |\n{two}   x\n\n"),
+        1 => format!(
+            "{one}template:\n{two}type: Opaque # why not\n{two}data:\n{two} t: |\n{two}   x\n\n"
+        ),
         2 => format!("{one}template: ~\n"),
         _ => String::new(),
     };
@@ -183,13 +195,18 @@ fn item(rng: &mut StdRng, key: &str, value: &str, indent: &str, step: &str) -> S
     };
     let end = pick(rng, &["", "", " ", " # comment with: a colon"]);
     let end = if value.contains('\n') { "" } else { end };
-    format!("{indent}{key}:{}{value}{end}\n", pick(rng, &[" ", " ", "   "]))
+    format!(
+        "{indent}{key}:{}{value}{end}\n",
+        pick(rng, &[" ", " ", "   "])
+    )
 }
 
 fn flow(rng: &mut StdRng, items: &[String], values: &[String], indent: &str) -> String {
     let quote = pick(rng, &["", "'", "\""]);
     let pairs = items.iter().zip(values);
-    let pairs: Vec<String> = pairs.map(|(k, v)| format!("{quote}{k}{quote}: {quote}{v}{quote}")).collect();
+    let pairs: Vec<String> = pairs
+        .map(|(k, v)| format!("{quote}{k}{quote}: {quote}{v}{quote}"))
+        .collect();
     match rng.random_range(0..4) {
         0 => format!("encryptedData: {{{}}}\n", pairs.join(", ")),
         1 => format!("encryptedData: {{ {}, }} # flow\n", pairs.join(" , ")),

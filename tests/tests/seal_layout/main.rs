@@ -37,7 +37,8 @@ fn new_key() -> NewKey {
         ttl: jiff::SignedDuration::from_hours(24),
         common_name: String::new(),
     };
-    spec.generate(jiff::Timestamp::now(), &mut rand::rng()).unwrap()
+    spec.generate(jiff::Timestamp::now(), &mut rand::rng())
+        .unwrap()
 }
 
 fn placeholder(_: &str, _: &str, key: &str) -> String {
@@ -58,7 +59,10 @@ fn meaning(peer: &Peer, text: &str) -> Vec<Value> {
             documents.last_mut().unwrap().push_str(line);
         }
     }
-    let read = documents.iter().map(|d| peer.parse(d.as_bytes()).unwrap_or_else(|e| panic!("{e}: {d}")));
+    let read = documents.iter().map(|d| {
+        peer.parse(d.as_bytes())
+            .unwrap_or_else(|e| panic!("{e}: {d}"))
+    });
     read.filter(|value| !value.is_null()).collect()
 }
 
@@ -85,7 +89,9 @@ fn comments(lines: &[&str]) -> usize {
 fn edited(made: &Made, changes: &Changes<'_>) -> Result<String, edit::EditError> {
     let documents = manifest::read(made.text.as_bytes()).unwrap();
     let found = sealed_file::find(&documents).unwrap();
-    let [found] = found.as_slice() else { panic!("{}", made.text) };
+    let [found] = found.as_slice() else {
+        panic!("{}", made.text)
+    };
     let done = edit::apply(made.text.as_bytes(), &found.edits(changes))?;
     Ok(String::from_utf8(done).unwrap())
 }
@@ -124,14 +130,21 @@ fn set_and_unset_change_what_they_must_and_nothing_else() {
                 }
             };
             let mut wanted = before.clone();
-            let data = wanted[made.document]["spec"]["encryptedData"].as_object_mut().unwrap();
+            let data = wanted[made.document]["spec"]["encryptedData"]
+                .as_object_mut()
+                .unwrap();
             for (key, text) in &changes.texts {
                 data.insert(key.clone(), text.clone().into());
             }
             for key in &changes.removed {
                 data.remove(key);
             }
-            let shown = || format!("{verb} {item}, seed {seed}:\n{}\n--- became\n{after}", made.text);
+            let shown = || {
+                format!(
+                    "{verb} {item}, seed {seed}:\n{}\n--- became\n{after}",
+                    made.text
+                )
+            };
             assert_eq!(meaning(&peer, &after), wanted, "{}", shown());
             let (gone, came) = changed_lines(&made.text, &after);
             assert!(gone.len() <= 4 && came.len() <= 4, "{}", shown());
@@ -166,8 +179,15 @@ fn rotate_changes_values_only_and_a_second_run_nothing() {
     write("new.pem", new.private_pem.expose());
     write("cert.pem", new.pair.certificate().to_pem().as_bytes());
     let rotate = || -> Value {
-        let words = ["rotate", "--key", "old.pem", "--key", "new.pem", "--cert", "cert.pem", "-o", "json", "tree"];
-        let output = Command::new(binaries::seal()).args(words).current_dir(folder.path()).output().unwrap();
+        let words = [
+            "rotate", "--key", "old.pem", "--key", "new.pem", "--cert", "cert.pem", "-o", "json",
+            "tree",
+        ];
+        let output = Command::new(binaries::seal())
+            .args(words)
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {said}"))
     };
@@ -186,15 +206,22 @@ fn rotate_changes_values_only_and_a_second_run_nothing() {
         let documents = manifest::read(after.as_bytes()).unwrap();
         let found = sealed_file::find(&documents).unwrap();
         let values = unseal::open_values(&found[0].sealed, &ring).unwrap();
-        let wanted: BTreeMap<String, Vec<u8>> =
-            made.items.iter().map(|key| (key.clone(), key.clone().into_bytes())).collect();
-        let values: BTreeMap<String, Vec<u8>> =
-            values.into_iter().map(|(key, value)| (key, value.expose().to_vec())).collect();
+        let wanted: BTreeMap<String, Vec<u8>> = made
+            .items
+            .iter()
+            .map(|key| (key.clone(), key.clone().into_bytes()))
+            .collect();
+        let values: BTreeMap<String, Vec<u8>> = values
+            .into_iter()
+            .map(|(key, value)| (key, value.expose().to_vec()))
+            .collect();
         assert_eq!(values, wanted);
 
         let (mut before, mut now) = (meaning(&peer, &made.text), meaning(&peer, &after));
         for documents in [&mut before, &mut now] {
-            let data = documents[made.document]["spec"]["encryptedData"].as_object_mut().unwrap();
+            let data = documents[made.document]["spec"]["encryptedData"]
+                .as_object_mut()
+                .unwrap();
             data.values_mut().for_each(|value| *value = "sealed".into());
         }
         assert_eq!(now, before, "{}\n--- became\n{after}", made.text);
@@ -204,7 +231,12 @@ fn rotate_changes_values_only_and_a_second_run_nothing() {
             lines.0.iter().map(String::as_str).collect(),
             lines.1.iter().map(String::as_str).collect(),
         );
-        assert_eq!(comments(&all), comments(&now), "{}\n--- became\n{after}", made.text);
+        assert_eq!(
+            comments(&all),
+            comments(&now),
+            "{}\n--- became\n{after}",
+            made.text
+        );
     }
     assert_eq!(left_alone, refused, "only what was refused is left alone");
     assert_eq!(rotate()["rotated"], 0);
