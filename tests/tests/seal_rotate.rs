@@ -64,7 +64,7 @@ fn plant(tree: &Path, count: usize) -> Vec<PathBuf> {
     fs::create_dir_all(tree).unwrap();
     let file = |index: usize| {
         let key = &KEYS[index % 2];
-        let sealed = sealing::sealed(key, "ns", &format!("n{index}"), &ITEMS, Scope::Strict);
+        let sealed = sealing::sealed_for(key, "ns", &format!("n{index}"), &ITEMS, Scope::Strict);
         let path = tree.join(format!("{index:03}.yaml"));
         let text = manifest::to_yaml(&sealed.to_document());
         fs::write(&path, format!("# by hand\n{text}# end\n")).unwrap();
