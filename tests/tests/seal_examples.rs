@@ -96,6 +96,8 @@ fn shell(folder: &Path, script: &str) -> Output {
         .env("PATH", path);
     command
         .env("SOPS_AGE_KEY", sops::IDENTITY)
+        .env("EDITOR", "true")
+        .env_remove("VISUAL")
         .env("KUBECONFIG", "nowhere")
         .env("GIT_CONFIG_GLOBAL", "/dev/null");
     for role in ["AUTHOR", "COMMITTER"] {
