@@ -36,7 +36,7 @@ async fn after_the_loss_of_a_cluster_every_object_opens_in_a_new_one_without_a_r
     let mut sealed = Vec::new();
     for i in 0..5 {
         sealed.push(
-            user.apply(&format!("of-key-{}", i % 2), &format!("{i}"))
+            user.apply(&format!("object-{i}"), &format!("{i}"))
                 .await,
         );
         if i == 2 {
@@ -91,7 +91,7 @@ async fn after_the_loss_of_a_cluster_every_object_opens_in_a_new_one_without_a_r
             .then_some(())
     })
     .await;
-    for (name, value) in [("of-key-0", "4"), ("of-key-1", "3")] {
+    for (name, value) in [("object-0", "0"), ("object-4", "4")] {
         let secret = namespace.api::<ApiSecret>().get(name).await.unwrap();
         assert_eq!(
             secret.data.unwrap()["a"].0,
