@@ -3,6 +3,7 @@
 //! and put `[..]` for what is random.
 #![expect(clippy::expect_used, reason = "a test")]
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The folder of the programs under test, before those of the user.
@@ -19,8 +20,43 @@ fn program(name: &str) -> PathBuf {
         .unwrap_or_else(|| unreachable!("these stories need {name}; install it"))
 }
 
+const STORIES: &str = "tests/seal";
+
+/// Every story gets a copy of the fixtures, outside of this Git work tree.
+fn lay_out(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(STORIES).expect("there are stories");
+    let stories = entries.map(|entry| entry.expect("readable").path());
+    let stories: Vec<_> = stories
+        .filter(|path| path.extension().is_some_and(|e| e == "trycmd"))
+        .collect();
+    for story in &stories {
+        let copy = folder.join(story.file_name().expect("it has a name"));
+        fs::copy(story, &copy).expect("the folder is ours");
+        copy_all(
+            &Path::new(STORIES).join("fixtures"),
+            &copy.with_extension("in"),
+        );
+    }
+    stories
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    fs::create_dir(to).expect("the folder is ours");
+    for entry in fs::read_dir(from).expect("readable") {
+        let path = entry.expect("readable").path();
+        let copy = to.join(path.file_name().expect("it has a name"));
+        if path.is_dir() {
+            copy_all(&path, &copy);
+        } else {
+            fs::copy(&path, &copy).expect("the folder is ours");
+        }
+    }
+}
+
 #[test]
 fn every_story_goes_as_it_is_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let stories = lay_out(folder.path());
     let cases = trycmd::TestCases::new();
     cases
         .env("PATH", path_with_ours())
@@ -35,6 +71,15 @@ fn every_story_goes_as_it_is_told() {
     cases
         .register_bin("sh", program("sh"))
         .register_bin("git", program("git"))
-        .case("tests/seal/*.trycmd");
+        .case(folder.path().join("*.trycmd"));
     cases.run();
+    if std::env::var_os("TRYCMD").is_some_and(|mode| mode == "overwrite") {
+        for story in stories {
+            fs::copy(
+                folder.path().join(story.file_name().expect("a name")),
+                story,
+            )
+            .expect("ours");
+        }
+    }
 }

@@ -65,17 +65,17 @@ impl RulesFile {
     }
 
     /// The file for what lies in a folder: the nearest one upward, up to the root of the Git work
-    /// tree. Outside of one only the folder itself is looked at, so that nobody's file in a parent
-    /// such as `/tmp` decides for whom is sealed.
+    /// tree. Outside of one, up to the current folder, or else in the folder itself alone, so that
+    /// nobody's file in a parent such as `/tmp` decides for whom is sealed.
     pub fn find(folder: &Path) -> Option<PathBuf> {
-        let root = git::work_tree(folder);
+        let here = std::env::current_dir().and_then(|here| here.canonicalize());
+        let here = || here.ok().filter(|here| folder.starts_with(here));
+        let root = git::work_tree(folder).or_else(here);
         let root = root.as_deref().unwrap_or(folder);
-        let upward = folder
+        let mut upward = folder
             .ancestors()
             .take_while(|above| above.starts_with(root));
-        upward
-            .map(|above| above.join(FILE_NAME))
-            .find(|path| path.is_file())
+        upward.find_map(|above| Some(above.join(FILE_NAME)).filter(|path| path.is_file()))
     }
 
     /// The folder that paths start from.

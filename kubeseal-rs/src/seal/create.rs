@@ -70,7 +70,12 @@ fn read_values(words: &Create, surroundings: &Surroundings, items: &mut Items) -
     for path in &words.from_env_file {
         let text = stdin.read_file(path)?;
         let variables = dotenv::parse_plain(text.expose());
-        for variable in variables.with_context(|| path.display().to_string())? {
+        let shown = if path.as_os_str() == "-" {
+            "stdin".into()
+        } else {
+            path.display().to_string()
+        };
+        for variable in variables.context(shown)? {
             items.add(&variable.name, variable.value)?;
         }
     }

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use serde_json::{Value as Json, json};
+use shared::resource::SecretTemplate;
+use shared::scope::Scope;
 use zeroize::Zeroizing;
 
 use super::object::Object;
@@ -217,7 +219,11 @@ fn objects(bytes: Option<Zeroizing<Vec<u8>>>) -> Option<BTreeMap<String, Object>
     else {
         return Some(BTreeMap::new());
     };
-    let file = ManifestFile::parse(Path::new(""), bytes).ok()?;
+    // A Helm template is no YAML until it is rendered.
+    let is_template = memchr::memmem::find(&bytes, b"{{").is_some();
+    let Ok(file) = ManifestFile::parse(Path::new(""), bytes) else {
+        return is_template.then(BTreeMap::new);
+    };
     let objects = file
         .of_kind(Kind::SealedSecret)
         .map(|node| Object::read(node).ok());
@@ -269,13 +275,25 @@ pub fn compare(old: Option<&Object>, new: Option<&Object>) -> Vec<Change> {
             what,
         });
     }
-    if old.sealed.spec.template != new.sealed.spec.template {
+    if template(old) != template(new) {
         changes.push(Change {
             item: None,
             what: What::Template,
         });
     }
     changes
+}
+
+/// The template without its copy of the scope, which is told already.
+fn template(object: &Object) -> SecretTemplate {
+    let mut template = object.sealed.spec.template.clone();
+    if let Some(annotations) = &mut template.metadata.annotations {
+        Scope::Strict.annotate(annotations);
+        if annotations.is_empty() {
+            template.metadata.annotations = None;
+        }
+    }
+    template
 }
 
 impl What {

@@ -23,6 +23,9 @@ pub enum FilesError {
     /// It holds no Secret.
     #[error("{} holds no Secret (apiVersion v1, kind Secret)", .0.display())]
     NoSecret(PathBuf),
+    /// A mistyped command, most likely.
+    #[error("{0:?} is neither a command nor a file; `seal --help` lists the commands")]
+    NoSuchWord(String),
     /// Nothing below the folders.
     #[error("no Secret found")]
     NothingFound,
@@ -71,6 +74,13 @@ pub fn run(words: &Files, surroundings: &Surroundings) -> Result<Outcome> {
     let session = Session::new(&words.sealing, surroundings);
     if words.files.is_empty() {
         return seal_stdin(&session, words);
+    }
+    if let [word] = words.files.as_slice()
+        && word.components().count() == 1
+        && word.extension().is_none()
+        && !word.exists()
+    {
+        return Err(FilesError::NoSuchWord(word.display().to_string()).into());
     }
     let mut plans = Vec::new();
     for candidate in walk::candidates(&words.files)? {

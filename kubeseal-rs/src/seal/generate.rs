@@ -8,7 +8,7 @@ use shared::secret::Secret;
 
 use super::create::{self, Items};
 use super::session::Session;
-use super::values::{self, Stdin, ValueError};
+use super::values::{self, Stdin};
 use super::{Outcome, names, sealing};
 use crate::recipe::{Random, Recipe};
 use crate::report;
@@ -18,6 +18,11 @@ use crate::surroundings::Surroundings;
 /// The words do not fit together.
 #[derive(Debug, thiserror::Error)]
 pub enum GenerateError {
+    /// No recipe. The word is not repeated: it may be a value.
+    #[error(
+        "an item is KEY=RECIPE, such as password=password:24; `seal generate --help` lists the recipes"
+    )]
+    Form,
     /// A password for nobody.
     #[error(
         "no recipe takes a password; --password-stdin and --password-prompt are for htpasswd and docker"
@@ -68,10 +73,7 @@ pub fn run(words: &Generate, surroundings: &Surroundings) -> Result<Outcome> {
 
 fn recipes(words: &[String]) -> Result<Vec<(String, Recipe)>> {
     let read = |word: &String| -> Result<(String, Recipe)> {
-        let (key, recipe) = word.split_once('=').ok_or(ValueError::Form(
-            "generate",
-            "KEY=RECIPE, such as password=password:24",
-        ))?;
+        let (key, recipe) = word.split_once('=').ok_or(GenerateError::Form)?;
         names::check_item(key)?;
         let recipe = recipe
             .parse()

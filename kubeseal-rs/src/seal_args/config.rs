@@ -27,7 +27,7 @@ pub struct Explain {
     /// The file, which need not exist
     pub path: PathBuf,
     /// Format of the answer: yaml or json; text if not given
-    #[arg(long, short, value_name = "FORMAT")]
+    #[arg(long, short, value_name = "FORMAT", hide_possible_values = true)]
     pub output: Option<Format>,
     /// How to seal.
     #[command(flatten)]

@@ -14,6 +14,6 @@ pub struct Destination {
     #[arg(long = "for", value_name = "PATH", conflicts_with = "write")]
     pub for_path: Option<PathBuf>,
     /// Format of the result: yaml (default) or json
-    #[arg(long, short, value_name = "FORMAT")]
+    #[arg(long, short, value_name = "FORMAT", hide_possible_values = true)]
     pub output: Option<Format>,
 }

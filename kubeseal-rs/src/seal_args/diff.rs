@@ -23,6 +23,6 @@ pub struct Diff {
     #[arg(long)]
     pub exit_code: bool,
     /// Format of the answer: yaml or json; text if not given
-    #[arg(long, short, value_name = "FORMAT")]
+    #[arg(long, short, value_name = "FORMAT", hide_possible_values = true)]
     pub output: Option<Format>,
 }

@@ -34,7 +34,7 @@ pub struct Files {
     #[arg(long)]
     pub allow_empty: bool,
     /// Format of the result: yaml or json; that of the input if not given
-    #[arg(long, short, value_name = "FORMAT")]
+    #[arg(long, short, value_name = "FORMAT", hide_possible_values = true)]
     pub output: Option<Format>,
     /// How to seal.
     #[command(flatten)]

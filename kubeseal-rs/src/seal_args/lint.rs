@@ -20,8 +20,13 @@ pub struct Lint {
     /// Files, and folders to look through; the current one if none is given
     #[arg(value_name = "PATH")]
     pub paths: Vec<PathBuf>,
-    /// How to print findings
-    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    /// How to print findings: text, json, sarif, github
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        default_value = "text",
+        hide_possible_values = true
+    )]
     pub format: LintFormat,
     /// Leave out what this rule finds
     #[arg(long, value_name = "RULE")]

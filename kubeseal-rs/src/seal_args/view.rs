@@ -24,6 +24,6 @@ pub struct View {
     #[arg(long, value_name = "FILE", requires = "reveal")]
     pub key: Vec<PathBuf>,
     /// Format of the answer: yaml or json; text if not given
-    #[arg(long, short, value_name = "FORMAT")]
+    #[arg(long, short, value_name = "FORMAT", hide_possible_values = true)]
     pub output: Option<Format>,
 }
