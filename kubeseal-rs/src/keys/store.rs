@@ -216,7 +216,7 @@ impl KeyStore {
             Self::Folder {
                 sealed: Some(sealed),
                 ..
-            } => super::survey::in_files(std::slice::from_ref(sealed)),
+            } => sealed_in_folder(sealed),
             Self::Folder { sealed: None, .. } => Ok(Vec::new()),
         }
     }
@@ -247,6 +247,16 @@ fn read_cluster(objects: &Objects, namespace: &str) -> Result<Vec<KeyRecord>> {
         .into_iter()
         .map(|secret| KeyRecord::new(secret, None))
         .collect())
+}
+
+fn sealed_in_folder(folder: &PathBuf) -> Result<Vec<Holder>> {
+    let mut found = super::survey::in_files(std::slice::from_ref(folder))?;
+    for holder in &mut found {
+        if let Origin::File { path, name } = holder.origin.clone() {
+            holder.origin = Origin::Folder { path, name };
+        }
+    }
+    Ok(found)
 }
 
 fn sealed_in_cluster(objects: &Objects, namespaces: &[String]) -> Result<Vec<Holder>> {
