@@ -204,6 +204,11 @@ impl KeyStore {
         }
     }
 
+    /// Is it known which SealedSecrets the keys are for? Not in a folder of key manifests alone.
+    pub fn knows_sealed(&self) -> bool {
+        !matches!(self, Self::Folder { sealed: None, .. })
+    }
+
     /// The SealedSecrets that the controller of these keys looks after. In a cluster those of some
     /// namespaces, or of all if none is named.
     ///
