@@ -254,8 +254,8 @@ fn read_cluster(objects: &Objects, namespace: &str) -> Result<Vec<KeyRecord>> {
         .collect())
 }
 
-fn sealed_in_folder(folder: &PathBuf) -> Result<Vec<Holder>> {
-    let mut found = super::survey::in_files(std::slice::from_ref(folder))?;
+fn sealed_in_folder(folder: &Path) -> Result<Vec<Holder>> {
+    let mut found = super::survey::in_files(&[folder.to_owned()])?;
     for holder in &mut found {
         if let Origin::File { path, name } = holder.origin.clone() {
             holder.origin = Origin::Folder { path, name };
