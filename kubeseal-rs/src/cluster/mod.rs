@@ -20,6 +20,10 @@ pub use objects::{Created, Objects};
 pub use overrides::{Hidden, Overrides};
 pub use secret::secret;
 
+const FETCH: &str = "cannot fetch certificate";
+const VERIFY: &str = "cannot validate sealed secret";
+const ROTATE: &str = "cannot re-encrypt secret";
+
 /// So often a request is sent again that was answered with a time to wait, as the peer's client
 /// does.
 const ATTEMPTS: u32 = 10;
@@ -93,7 +97,7 @@ pub enum ClusterError {
         why: String,
     },
     /// Another answer than success.
-    #[error("{what}: the answer was {code}{}{}", separated(text), advice(*code))]
+    #[error("{what}: the answer was {code}{}{}", separated(text), advice(what, *code))]
     Answer {
         /// What was asked for.
         what: &'static str,
@@ -126,8 +130,12 @@ fn separated(text: &str) -> String {
     }
 }
 
-fn advice(code: StatusCode) -> &'static str {
+fn advice(what: &str, code: StatusCode) -> &'static str {
+    let is_of_controller = [FETCH, VERIFY, ROTATE].contains(&what);
     match code.as_u16() {
+        403 if !is_of_controller => "; RBAC forbids it: ask for this right, or take an account that has it",
+        404 | 503 if !is_of_controller => "",
+        409 if !is_of_controller => "; it changed meanwhile: run the command again",
         401 => "; the API server does not know you: is the kubeconfig up to date?",
         403 => {
             "; RBAC forbids it: ask for `get` and `create` on services/proxy of the controller's Service, \
@@ -217,7 +225,7 @@ impl Controller {
     pub fn certificate(&self) -> Result<Vec<u8>, ClusterError> {
         let path = format!("{}/v1/cert.pem", self.proxy);
         let answer = self.ask(Method::GET, &path, None)?;
-        answer.success("cannot fetch certificate")
+        answer.success(FETCH)
     }
 
     /// Can the controller decrypt this SealedSecret?
@@ -232,7 +240,7 @@ impl Controller {
             return Ok(false);
         }
         answer
-            .success("cannot validate sealed secret")
+            .success(VERIFY)
             .map(|_| true)
     }
 
@@ -242,7 +250,7 @@ impl Controller {
     ///
     /// [`ClusterError`].
     pub fn rotate(&self, sealed: &Json) -> Result<Option<Json>, ClusterError> {
-        let what = "cannot re-encrypt secret";
+        let what = ROTATE;
         let path = format!("{}/v1/rotate", self.proxy);
         let answer = self.ask(Method::POST, &path, Some(sealed))?;
         if answer.code == StatusCode::CONFLICT {
