@@ -21,7 +21,7 @@ pub enum Way {
 pub enum TrustError {
     /// Another one was asked for.
     #[error(
-        "the certificate of {of} is {found}, and not the one that --cert-fingerprint asks for. Was the key \
+        "the certificate of {of} is {found}, and not one that was asked for, by --cert-fingerprint or a rule. Was the key \
          renewed? Then ask who answers for the controller for the new fingerprint; if it was not, do not seal with it"
     )]
     Other {

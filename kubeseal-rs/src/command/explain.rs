@@ -1,14 +1,13 @@
 //! Why a SealedSecret may not open, from what is public: its name, namespace, scope, the key hints
 //! that it carries and the certificates that the controller shows.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
+use shared::hints;
 use shared::key::Fingerprint;
 use shared::resource::SealedSecret;
 use shared::scope::Scope;
 
-/// Fingerprint of the sealing certificate by item key, as JSON; advice, never evidence.
-const KEY_HINTS_ANNOTATION: &str = "sealedsecrets.bitnami.com/key-hints";
 /// A ring of sixty keys is not for the terminal.
 const MOST: usize = 5;
 
@@ -48,18 +47,10 @@ pub(super) fn why_closed(sealed: &SealedSecret, shown: &[Fingerprint]) -> String
 
 /// What `seal` wrote on the object, or the controller into its status.
 fn hints(sealed: &SealedSecret) -> BTreeSet<Fingerprint> {
-    let annotations = sealed.metadata.annotations.as_ref();
-    let written = annotations.and_then(|a| a.get(KEY_HINTS_ANNOTATION));
-    let written: BTreeMap<String, String> = written
-        .and_then(|text| serde_json::from_str(text).ok())
-        .unwrap_or_default();
+    let written = hints::read(sealed.metadata.annotations.as_ref());
     let items = sealed.status.iter().flat_map(|status| &status.items);
-    let observed = items.filter_map(|item| item.sealed_by.as_ref());
-    written
-        .values()
-        .chain(observed)
-        .filter_map(|text| text.parse().ok())
-        .collect()
+    let observed = items.filter_map(|item| item.sealed_by.as_ref()?.parse().ok());
+    written.into_values().chain(observed).collect()
 }
 
 fn list<'a>(fingerprints: impl IntoIterator<Item = &'a Fingerprint>) -> String {
@@ -74,7 +65,7 @@ fn list<'a>(fingerprints: impl IntoIterator<Item = &'a Fingerprint>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use shared::resource::SealedSecretSpec;
+    use shared::resource::{KEY_HINTS_ANNOTATION, SealedSecretSpec};
 
     use super::*;
 
