@@ -27,7 +27,12 @@ fn bash_completes_flags_and_words() {
         );
         let output = Command::new("bash").args(["-c", &ask]).output().unwrap();
         let said = String::from_utf8(output.stdout).unwrap();
-        assert_eq!(said.trim(), want, "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(
+            said.trim(),
+            want,
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
 }
 
@@ -45,5 +50,8 @@ fn every_shell_and_the_manual_know_the_flags_of_the_help_page() {
             assert!(plain.contains(flag), "{words:?} lacks {flag}");
         }
     }
-    assert!(!printed(&["--man"]).contains("rotate"), "hidden flags stay hidden");
+    assert!(
+        !printed(&["--man"]).contains("rotate"),
+        "hidden flags stay hidden"
+    );
 }
