@@ -20,6 +20,7 @@ use crate::http::reviews::Reviews;
 use crate::key_renewal::{KeyRenewal, NoNewKey};
 use crate::metrics::Metrics;
 use crate::pool::Pool;
+use crate::published::Publisher;
 use crate::reconcile::{Reconciler, wait};
 use crate::store::StoreError;
 use crate::store::cluster::ClusterStore;
@@ -142,6 +143,14 @@ impl Cluster {
     /// Asks the API server about callers.
     pub fn reviews(&self) -> Reviews {
         Reviews::new(self.connection.requests.clone())
+    }
+
+    /// Publishes the certificate, if it is to be.
+    pub fn publisher(&self) -> Option<Publisher> {
+        let name = self.place.certificate_config_map.as_ref()?;
+        let client = self.connection.requests.clone();
+        let ring = self.ring.subscribe();
+        Some(Publisher::new(client, self.own_namespace(), name, ring))
     }
 
     /// The namespace of this controller.

@@ -18,6 +18,7 @@
 //! | [`rounds`] | one round of the controller on a directory |
 //! | [`cluster`] | the controller in a cluster: watches → reconcile |
 //! | [`http`] | the endpoints, plain and for callers with a token; their limits |
+//! | [`published`] | the certificate in a `ConfigMap` |
 //! | [`ports`] | which of them are open, and served |
 //! | [`metrics`] | every metric name and label |
 //! | [`log`] | log lines |
@@ -41,6 +42,7 @@ pub mod ownership;
 pub mod poll;
 pub mod pool;
 pub mod ports;
+pub mod published;
 pub mod reconcile;
 pub mod rounds;
 pub mod status;

@@ -121,7 +121,13 @@ async fn in_cluster(
     let mut cluster = Cluster::new(config, place, server.metrics()).await?;
     let authorised = Authorised::open(config, &cluster, Timestamp::now()).await?;
     let server = server.start(cluster.facts(), authorised);
+    let publishing = cluster
+        .publisher()
+        .map(|publisher| tokio::spawn(publisher.run()));
     work(&mut cluster, signals).await;
+    if let Some(publishing) = publishing {
+        publishing.abort();
+    }
     server.end().await;
     Ok(())
 }

@@ -153,3 +153,12 @@ fn binding(name: &str, kind: &str, home: &str) -> Value {
         "subjects": [{ "kind": "ServiceAccount", "name": ACCOUNT, "namespace": home }],
     })
 }
+
+/// Lets the account publish the certificate under that name, which the peer's roles do not.
+pub async fn grant_publishing(namespace: &Namespace<'_>, config_map: &str) {
+    let rules = json!([
+        { "apiGroups": [""], "resources": ["configmaps"], "resourceNames": [config_map], "verbs": ["get", "update"] },
+        { "apiGroups": [""], "resources": ["configmaps"], "verbs": ["create"] },
+    ]);
+    bind(namespace, "certificate-publisher", &rules).await;
+}

@@ -83,6 +83,8 @@ pub struct ClusterConfig {
     pub deletes_secrets: bool,
     /// Are Secrets watched?
     pub watches_secrets: bool,
+    /// The `ConfigMap` in the own namespace that holds the certificate, if there is to be one.
+    pub certificate_config_map: Option<String>,
 }
 
 impl ClusterConfig {
@@ -241,6 +243,10 @@ impl<'a> Checks<'a> {
             label_selector: self.flags.text_if_any("label-selector").map(str::to_owned),
             deletes_secrets: self.flags.switch("old-gc-behavior"),
             watches_secrets: !self.flags.switch("skip-recreate"),
+            certificate_config_map: self
+                .flags
+                .text_if_any("certificate-configmap")
+                .map(str::to_owned),
         }
     }
 

@@ -226,6 +226,12 @@ const FLAGS: &[Flag] = &[
         "Address of the endpoints for callers with a token, over TLS: verify, rotate, unseal. None if empty.",
     ),
     Flag::new(
+        "certificate-configmap",
+        Kind::Text,
+        "",
+        "ConfigMap in the own namespace that is kept in step with the newest certificate. None if empty.",
+    ),
+    Flag::new(
         "plain-certificate-only",
         Kind::Switch,
         "false",
@@ -250,6 +256,7 @@ pub(super) const CLUSTER_ONLY: &[&str] = &[
     "skip-recreate",
     "correct-drift",
     "listen-authorized-addr",
+    "certificate-configmap",
     "kubeclient-qps",
     "kubeclient-burst",
 ];

@@ -44,7 +44,7 @@ impl Case {
         Self::start(plane, namespace, &[]).await
     }
 
-    async fn start(
+    pub async fn start(
         plane: &'static ControlPlane,
         namespace: Namespace<'static>,
         words: &[&str],

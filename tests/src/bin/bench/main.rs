@@ -13,6 +13,7 @@
     reason = "a benchmark that people run fails by panicking, and speaks"
 )]
 
+mod kubeseal;
 mod operation;
 mod report;
 mod seal_rotate;
@@ -31,6 +32,11 @@ struct Benchmark {
 }
 
 const BENCHMARKS: &[Benchmark] = &[
+    Benchmark {
+        name: "kubeseal",
+        about: "sealing with a certificate at hand, from the start of the process to its end",
+        run: |sizes| Box::pin(async move { kubeseal::run(&sizes) }),
+    },
     Benchmark {
         name: "operation",
         about: "one private-key operation, which no controller can do without for a new value",
