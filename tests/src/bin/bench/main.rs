@@ -1,0 +1,55 @@
+//! Benchmarks: `cargo run --release -p tests --bin bench -- NAME [--small] [SIZE=NUMBER ...]`.
+//!
+//! Each one runs ours and, where there is one, the Go peer on the same input, and prints absolute
+//! figures and their ratio. None asserts a time. A benchmark is a module with an async function
+//! that takes [`Sizes`] (or one without `async`, as here), and a line in [`BENCHMARKS`].
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    unreachable_pub,
+    reason = "a benchmark that people run fails by panicking, and speaks"
+)]
+
+mod operation;
+mod report;
+mod sizes;
+
+use std::pin::Pin;
+use std::process::ExitCode;
+
+use sizes::Sizes;
+
+/// A benchmark that can be asked for.
+struct Benchmark {
+    name: &'static str,
+    about: &'static str,
+    run: fn(Sizes) -> Pin<Box<dyn Future<Output = ()>>>,
+}
+
+const BENCHMARKS: &[Benchmark] = &[Benchmark {
+    name: "operation",
+    about: "one private-key operation, which no controller can do without for a new value",
+    run: |sizes| Box::pin(async move { operation::run(&sizes) }),
+}];
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let mut words = std::env::args().skip(1);
+    let asked = words.next().unwrap_or_default();
+    let Some(benchmark) = BENCHMARKS.iter().find(|known| known.name == asked) else {
+        eprintln!("usage: bench NAME [--small] [SIZE=NUMBER ...]\n");
+        for Benchmark { name, about, .. } in BENCHMARKS {
+            eprintln!("  {name:<16}{about}");
+        }
+        return ExitCode::from(2);
+    };
+    println!(
+        "## {}\n\n{}: {}\n",
+        benchmark.name, benchmark.name, benchmark.about
+    );
+    report::machine();
+    (benchmark.run)(Sizes::read(words)).await;
+    ExitCode::SUCCESS
+}
