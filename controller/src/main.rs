@@ -113,6 +113,7 @@ async fn in_cluster(
     let authorised = Authorised::open(config, &cluster, Timestamp::now()).await?;
     let server = server.start(cluster.facts(), authorised);
     work(&mut cluster, signals).await;
+    cluster.end(Timestamp::now()).await;
     server.end().await;
     Ok(())
 }

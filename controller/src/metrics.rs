@@ -78,6 +78,8 @@ pub struct Metrics {
     queue: IntGauge,
     reconciles: Histogram,
     key_operations: IntCounter,
+    recognised: IntCounter,
+    leads: IntGauge,
     newest_key_age: IntGauge,
     keys: IntGaugeVec,
     objects: IntGaugeVec,
@@ -149,6 +151,16 @@ impl Metrics {
                 "private_key_operations_total",
                 "Private-key operations since the start.",
             )?,
+            recognised: counter(
+                &registry,
+                "recognised_total",
+                "Looks at objects whose Secret was known to be in place without decrypting anything.",
+            )?,
+            leads: gauge(
+                &registry,
+                "leader",
+                "1 while this replica is the one that writes, else 0.",
+            )?,
             newest_key_age: gauge(
                 &registry,
                 "newest_key_age_seconds",
@@ -208,6 +220,16 @@ impl Metrics {
     /// A look at an object took so long.
     pub fn looked(&self, time: Duration) {
         self.reconciles.observe(time.as_secs_f64());
+    }
+
+    /// Its Secret was known to be in place without decrypting anything.
+    pub fn recognised(&self) {
+        self.recognised.inc();
+    }
+
+    /// Is this replica the one that writes?
+    pub fn leads(&self, leads: bool) {
+        self.leads.set(i64::from(leads));
     }
 
     /// Something went wrong with it.

@@ -15,6 +15,8 @@
 //! | [`key_ring`] | ordered keys: the newest seals, any opens |
 //! | [`renewal`] | newest key + policy + now → due, or when next |
 //! | [`resource`] | SealedSecret on the wire; every annotation and label name |
+//! | [`hints`] | which certificate sealed each item: advice in an annotation |
+//! | [`record`] | SealedSecret + Secret + key → proof that the one came of the other |
 //! | [`secret`] | a Secret with its plain values |
 //! | [`manifest`] | YAML/JSON bytes ↔ documents |
 //! | [`seal`] | Secret + certificate + scope → SealedSecret |
@@ -24,11 +26,13 @@
 
 pub mod base64;
 pub mod envelope;
+pub mod hints;
 pub mod key;
 pub mod key_ring;
 pub mod key_secret;
 pub mod manifest;
 pub mod plain;
+pub mod record;
 pub mod renewal;
 pub mod reseal;
 pub mod resource;

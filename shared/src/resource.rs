@@ -23,6 +23,8 @@ pub const KEY_LABEL: &str = "sealedsecrets.bitnami.com/sealed-secrets-key";
 pub const KEY_ACTIVE: &str = "active";
 /// On the newest key Secret, with the value `true`: a key is made to follow it.
 pub const RENEW_ANNOTATION: &str = "sealedsecrets.bitnami.com/renew";
+/// On a SealedSecret: which certificate each item was sealed with. See [`crate::hints`].
+pub const KEY_HINTS_ANNOTATION: &str = "sealedsecrets.bitnami.com/key-hints";
 /// Annotations with a copy of the whole Secret, which sealing must not carry along.
 pub const LAST_APPLIED_ANNOTATIONS: [&str; 2] = [
     "kubectl.kubernetes.io/last-applied-configuration",
@@ -102,6 +104,9 @@ pub struct SealedSecretStatus {
     /// The key behind each item, or what is wrong with it, in order of item key.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub items: Vec<ItemStatus>,
+    /// By this the controller knows the Secret again without decrypting anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<SecretRecord>,
 }
 
 /// One condition.
@@ -139,6 +144,23 @@ pub struct ItemStatus {
     /// Why it did not open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+/// The Secret that came of the SealedSecret, and what only the controller can write: a copy of it in
+/// another object, or a changed one, proves nothing. See [`crate::record`].
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretRecord {
+    /// `uid` of the Secret.
+    pub secret_uid: String,
+    /// `resourceVersion` of the Secret as it was last written or read.
+    pub secret_version: String,
+    /// Fingerprint of the key in whose name the two digests are.
+    pub key: String,
+    /// Keyed digest of the Secret's content.
+    pub content: String,
+    /// Keyed digest of the SealedSecret and everything above.
+    pub proof: String,
 }
 
 impl SealedSecret {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kube::api::{ApiResource, DynamicObject};
+use kube::core::ObjectMeta;
 use kube::{Api, Client};
 use serde_json::json;
 use shared::resource::{SealedSecret, SealedSecretStatus};
@@ -49,6 +50,12 @@ impl Entry {
         }
     }
 
+    /// Does nothing say that there ever was a Secret?
+    pub(super) fn was_never_synced(&self) -> bool {
+        let conditions = self.status.as_ref().map(|status| &status.conditions);
+        conditions.is_none_or(Vec::is_empty)
+    }
+
     /// Was this very version of it unsealed?
     pub(super) fn is_settled(&self) -> bool {
         self.status.as_ref().is_some_and(|status| {
@@ -82,12 +89,28 @@ fn source(object: DynamicObject) -> Source {
     }
 }
 
+/// Which Secret there was when it was last heard of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) uid: String,
+    pub(super) version: String,
+}
+
+impl Seen {
+    pub(super) fn of(metadata: &ObjectMeta) -> Option<Self> {
+        Some(Self {
+            uid: metadata.uid.clone()?,
+            version: metadata.resource_version.clone()?,
+        })
+    }
+}
+
 /// Every SealedSecret that is there, or that is gone and not yet seen to.
 #[derive(Debug, Default)]
 pub(super) struct Catalogue {
     entries: BTreeMap<ObjectId, Entry>,
-    /// The Secret of each as we read or wrote it last; `None` for none.
-    secrets: BTreeMap<ObjectId, Option<String>>,
+    /// The Secret of each as we read, wrote or heard of it last; `None` for none.
+    secrets: BTreeMap<ObjectId, Option<Seen>>,
 }
 
 impl Catalogue {
@@ -155,16 +178,17 @@ impl Catalogue {
     }
 
     pub(super) fn without_secret(
-        &self,
+        &mut self,
         namespace: Option<&str>,
         listed: &BTreeSet<ObjectId>,
     ) -> Vec<ObjectId> {
         let had = |id: &&ObjectId| matches!(self.secrets.get(*id), Some(Some(_)));
-        self.ids(namespace)
-            .filter(had)
-            .filter(|id| !listed.contains(id))
-            .cloned()
-            .collect()
+        let ids = self.ids(namespace).filter(had);
+        let ids: Vec<ObjectId> = ids.filter(|id| !listed.contains(id)).cloned().collect();
+        for id in &ids {
+            self.secrets.insert(id.clone(), None);
+        }
+        ids
     }
 
     fn ids(&self, namespace: Option<&str>) -> impl Iterator<Item = &ObjectId> {
@@ -172,16 +196,29 @@ impl Catalogue {
         ids.filter(move |id| namespace.is_none_or(|namespace| id.namespace == namespace))
     }
 
-    pub(super) fn saw_secret(&mut self, id: &ObjectId, version: Option<String>) {
+    /// The Secret that is there, as far as is known.
+    pub(super) fn secret(&self, id: &ObjectId) -> Option<&Seen> {
+        self.secrets.get(id)?.as_ref()
+    }
+
+    /// Was it ever read, written or heard of?
+    pub(super) fn knows_of_secret(&self, id: &ObjectId) -> bool {
+        self.secrets.contains_key(id)
+    }
+
+    pub(super) fn saw_secret(&mut self, id: &ObjectId, seen: Option<Seen>) {
         if self.entries.contains_key(id) {
-            self.secrets.insert(id.clone(), version);
+            self.secrets.insert(id.clone(), seen);
         }
     }
 
-    /// Is it about one of our Secrets, and other than what we read or wrote last? One that was never
-    /// looked at is in the queue already.
-    pub(super) fn is_news(&self, id: &ObjectId, version: Option<&str>) -> bool {
-        let known = self.secrets.get(id);
-        known.is_some_and(|known| known.as_deref() != version)
+    /// Takes note of what the watch tells. Is it about one of our Secrets, and other than what was
+    /// known? One that was never looked at is in the queue already.
+    pub(super) fn heard_of_secret(&mut self, id: &ObjectId, seen: Option<&Seen>) -> bool {
+        if !self.entries.contains_key(id) {
+            return false;
+        }
+        let known = self.secrets.insert(id.clone(), seen.cloned());
+        known.is_some_and(|known| known.as_ref() != seen)
     }
 }

@@ -1,0 +1,93 @@
+//! Key hints: which certificate each item was sealed with, in one annotation of the SealedSecret.
+//!
+//! Advice, never evidence: anyone who can write the object can write any hint. A hint says which key
+//! to try first and tells readers what to expect, and nothing may rely on it. `seal` writes hints;
+//! `kubeseal` writes none, and keeps a stale one while it changes the item.
+
+use std::collections::BTreeMap;
+
+use crate::key::Fingerprint;
+use crate::resource::KEY_HINTS_ANNOTATION;
+
+/// Fingerprint of the sealing certificate by item key.
+pub type Hints = BTreeMap<String, Fingerprint>;
+
+/// The hints among annotations. What cannot be understood is not there.
+pub fn read(annotations: Option<&BTreeMap<String, String>>) -> Hints {
+    let text = annotations.and_then(|a| a.get(KEY_HINTS_ANNOTATION));
+    text.map_or_else(Hints::new, |text| parse(text))
+}
+
+/// The hints of one annotation value: a JSON object from item key to fingerprint.
+pub fn parse(text: &str) -> Hints {
+    let entries: BTreeMap<String, serde_json::Value> =
+        serde_json::from_str(text).unwrap_or_default();
+    let hint = |(key, value): (String, serde_json::Value)| {
+        let fingerprint = value.as_str()?.parse().ok()?;
+        Some((key, fingerprint))
+    };
+    entries.into_iter().filter_map(hint).collect()
+}
+
+/// The annotation value: one line of JSON, in the order of item keys.
+pub fn to_text(hints: &Hints) -> String {
+    let entries: BTreeMap<&String, String> =
+        hints.iter().map(|(k, f)| (k, f.to_string())).collect();
+    serde_json::to_string(&entries).unwrap_or_default()
+}
+
+/// Makes annotations hold exactly these hints; without any, the annotation goes.
+pub fn annotate(annotations: &mut BTreeMap<String, String>, hints: &Hints) {
+    if hints.is_empty() {
+        annotations.remove(KEY_HINTS_ANNOTATION);
+    } else {
+        annotations.insert(KEY_HINTS_ANNOTATION.into(), to_text(hints));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::btree_map;
+    use proptest::prelude::any;
+
+    use super::*;
+    use crate::key::test_key;
+
+    #[test]
+    fn takes_what_it_understands_and_nothing_else() {
+        let good = test_key().fingerprint().to_string();
+        for (why, text, want) in [
+            ("nothing", String::new(), 0),
+            ("no JSON", "a=b".into(), 0),
+            ("a list", format!("[\"{good}\"]"), 0),
+            ("a number", "{\"a\": 1}".into(), 0),
+            ("no fingerprint", "{\"a\": \"SHA256:x\"}".into(), 0),
+            ("one of two", format!("{{\"a\":\"{good}\",\"b\":{{}}}}"), 1),
+        ] {
+            assert_eq!(parse(&text).len(), want, "{why}");
+        }
+    }
+
+    #[test]
+    fn no_hints_leave_no_annotation() {
+        let mut annotations = BTreeMap::from([("other".to_owned(), "stays".to_owned())]);
+        let hints = Hints::from([("a".to_owned(), test_key().fingerprint().clone())]);
+        annotate(&mut annotations, &hints);
+        assert_eq!(read(Some(&annotations)), hints);
+        annotate(&mut annotations, &Hints::new());
+        assert_eq!(annotations.len(), 1);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_written_reads_the_same(keys in btree_map(any::<String>(), any::<bool>(), 0..5)) {
+            let hints: Hints = keys.into_keys().map(|k| (k, test_key().fingerprint().clone())).collect();
+            proptest::prop_assert_eq!(parse(&to_text(&hints)), hints);
+        }
+
+        #[test]
+        fn never_panics(text: String) {
+            let _ = parse(&text);
+        }
+    }
+}
