@@ -110,9 +110,10 @@ impl Candidate {
         let mut lease = view.lease.clone();
         lease.spec = Some(lease::released(lease.spec.unwrap_or_default()));
         let released = self.replace(&lease);
-        match timeout(self.election.retry_period, released).await {
-            Ok(Ok(_)) => info!("Gave the lead up"),
-            Ok(Err(_)) | Err(_) => debug!("Cannot give the lead up; it ends by itself"),
+        if let Ok(Ok(_)) = timeout(self.election.retry_period, released).await {
+            info!("Gave the lead up");
+        } else {
+            debug!("Cannot give the lead up; it ends by itself");
         }
     }
 

@@ -19,5 +19,6 @@ mod lifecycle;
 mod metrics;
 mod namespaces;
 mod ownership;
+mod record;
 mod status;
 mod templates;

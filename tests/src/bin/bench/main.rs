@@ -8,12 +8,19 @@
     clippy::expect_used,
     clippy::panic,
     clippy::print_stdout,
+    clippy::cast_precision_loss,
     unreachable_pub,
     reason = "a benchmark that people run fails by panicking, and speaks"
 )]
 
+mod churn;
+mod cold_start;
+mod field;
+mod memory;
 mod operation;
 mod report;
+mod ring;
+mod rotate;
 mod sizes;
 
 use std::pin::Pin;
@@ -28,11 +35,43 @@ struct Benchmark {
     run: fn(Sizes) -> Pin<Box<dyn Future<Output = ()>>>,
 }
 
-const BENCHMARKS: &[Benchmark] = &[Benchmark {
-    name: "operation",
-    about: "one private-key operation, which no controller can do without for a new value",
-    run: |sizes| Box::pin(async move { operation::run(&sizes) }),
-}];
+const BENCHMARKS: &[Benchmark] = &[
+    Benchmark {
+        name: "operation",
+        about: "one private-key operation, which no controller can do without for a new value",
+        run: |sizes| Box::pin(async move { operation::run(&sizes) }),
+    },
+    Benchmark {
+        name: "start",
+        about: "a cold start with many objects, and a restart with all of them in place",
+        run: |sizes| Box::pin(cold_start::run(sizes)),
+    },
+    Benchmark {
+        name: "churn",
+        about: "how soon a new object has its Secret while others change",
+        run: |sizes| Box::pin(churn::churn(sizes)),
+    },
+    Benchmark {
+        name: "flood",
+        about: "the same while callers flood verify and rotate",
+        run: |sizes| Box::pin(churn::flood(sizes)),
+    },
+    Benchmark {
+        name: "ring",
+        about: "private-key operations with many keys",
+        run: |sizes| Box::pin(ring::run(sizes)),
+    },
+    Benchmark {
+        name: "rotate",
+        about: "requests a second of the rotate endpoint",
+        run: |sizes| Box::pin(rotate::run(sizes)),
+    },
+    Benchmark {
+        name: "memory",
+        about: "memory beside many objects and many Secrets of others",
+        run: |sizes| Box::pin(memory::run(sizes)),
+    },
+];
 
 #[tokio::main]
 async fn main() -> ExitCode {
