@@ -1,6 +1,7 @@
 //! The controller in a cluster: what the watches tell, keys, renewal, and the objects that are due.
 
 mod connection;
+mod open_files;
 mod requests;
 mod watches;
 
@@ -94,6 +95,7 @@ impl Cluster {
         metrics: Arc<Metrics>,
     ) -> Result<Self, ConnectError> {
         let term = Arc::new(Term::default());
+        open_files::raise(2 * place.additional_namespaces.len());
         let connection = Connection::new(place, Arc::clone(&term)).await?;
         let own = &connection.own_namespace;
         let key_config = KeyConfig {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
@@ -30,6 +31,13 @@ const PATHS: [(&str, &str); 4] = [
     ("/v1/verify", "post"),
     ("/v1/rotate", "post"),
 ];
+
+/// The label by which releases of a chart are told apart.
+pub fn instance_label(metadata: &ObjectMeta) -> &str {
+    let labels = metadata.labels.as_ref();
+    let instance = labels.and_then(|labels| labels.get("app.kubernetes.io/instance"));
+    instance.map_or("", String::as_str)
+}
 
 /// What went wrong with an object. The peer's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

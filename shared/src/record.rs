@@ -7,6 +7,7 @@
 //! or malformed is no record: it costs a decryption and nothing else.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::digest::{Context, SHA256};
 use aws_lc_rs::hmac;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -22,11 +23,36 @@ use crate::unseal::Rules;
 /// Annotations of a Secret that say what may be done with it.
 const CONSENTS: [&str; 3] = [MANAGED_ANNOTATION, PATCH_ANNOTATION, SKIP_OWNER_ANNOTATION];
 
+/// One version of one SealedSecret, as far as it decides what its Secret is: SHA-256 over namespace,
+/// name, `uid`, scope and `spec`. Public, and short enough to be kept for many objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity([u8; 32]);
+
+impl Identity {
+    /// That of an object. One that no server has given a `uid` has none.
+    pub fn of(sealed: &SealedSecret) -> Option<Self> {
+        let scope = Scope::from_annotations(sealed.metadata.annotations.as_ref());
+        let spec = serde_json::to_vec(&sealed.spec).ok()?;
+        let mut digest = Context::new(&SHA256);
+        for part in [
+            sealed.namespace_or_empty().as_bytes(),
+            sealed.name_or_empty().as_bytes(),
+            sealed.metadata.uid.as_ref()?.as_bytes(),
+            scope.to_string().as_bytes(),
+            &spec,
+        ] {
+            digest.update(&length(part));
+            digest.update(part);
+        }
+        digest.finish().as_ref().try_into().ok().map(Self)
+    }
+}
+
 /// What a Secret came of.
 #[derive(Debug, Clone, Copy)]
-pub struct Origin<'a> {
+pub struct Origin {
     /// The object.
-    pub sealed: &'a SealedSecret,
+    pub identity: Identity,
     /// What the user allows.
     pub rules: Rules,
     /// Are edits of others left as they are? A record from a time when they were says nothing later.
@@ -34,8 +60,8 @@ pub struct Origin<'a> {
 }
 
 /// Records that this Secret, as it is stored, is what the SealedSecret says. The newest key stands for
-/// it. `None` without keys, or for objects that no server has given a `uid` and a version.
-pub fn record(origin: Origin<'_>, secret: &Secret, ring: &KeyRing) -> Option<SecretRecord> {
+/// it. `None` without keys, or for a Secret that no server has given a `uid` and a version.
+pub fn record(origin: Origin, secret: &Secret, ring: &KeyRing) -> Option<SecretRecord> {
     let key = ring.newest()?;
     let metadata = &secret.metadata;
     let mut record = SecretRecord {
@@ -46,13 +72,13 @@ pub fn record(origin: Origin<'_>, secret: &Secret, ring: &KeyRing) -> Option<Sec
         proof: String::new(),
     };
     record.content = base64::encode(content(key.record_key(), secret).as_ref());
-    record.proof = base64::encode(proof(key.record_key(), origin, &record)?.as_ref());
+    record.proof = base64::encode(proof(key.record_key(), origin, &record).as_ref());
     Some(record)
 }
 
 /// Did this controller, or another one with its keys, make the record for this very object?
-pub fn is_genuine(record: &SecretRecord, origin: Origin<'_>, ring: &KeyRing) -> bool {
-    let computed = key(record, ring).and_then(|key| proof(key, origin, record));
+pub fn is_genuine(record: &SecretRecord, origin: Origin, ring: &KeyRing) -> bool {
+    let computed = key(record, ring).map(|key| proof(key, origin, record));
     computed.is_some_and(|tag| is(&tag, &record.proof))
 }
 
@@ -63,11 +89,11 @@ pub fn names(record: &SecretRecord, uid: &str, version: &str) -> bool {
 
 /// Does a genuine record tell that the Secret has what it shall have, although its version is another
 /// one? Labels and annotations that others added do not count.
-pub fn fits(record: &SecretRecord, origin: Origin<'_>, ring: &KeyRing, secret: &Secret) -> bool {
+pub fn fits(record: &SecretRecord, sealed: &SealedSecret, ring: &KeyRing, secret: &Secret) -> bool {
     let computed = key(record, ring).map(|key| content(key, secret));
     secret.metadata.uid.as_deref() == Some(&record.secret_uid)
         && computed.is_some_and(|tag| is(&tag, &record.content))
-        && has_its_texts(origin.sealed, &secret.metadata)
+        && has_its_texts(sealed, &secret.metadata)
 }
 
 fn key<'a>(record: &SecretRecord, ring: &'a KeyRing) -> Option<&'a hmac::Key> {
@@ -118,25 +144,19 @@ fn content(key: &hmac::Key, secret: &Secret) -> hmac::Tag {
     digest.end()
 }
 
-fn proof(key: &hmac::Key, origin: Origin<'_>, record: &SecretRecord) -> Option<hmac::Tag> {
-    let Origin { sealed, rules, .. } = origin;
-    let scope = Scope::from_annotations(sealed.metadata.annotations.as_ref());
-    let mut digest = Digest::new(key, b"proof");
-    digest.add(sealed.namespace_or_empty().as_bytes());
-    digest.add(sealed.name_or_empty().as_bytes());
-    digest.add(sealed.metadata.uid.as_ref()?.as_bytes());
-    digest.add(scope.to_string().as_bytes());
+fn proof(key: &hmac::Key, origin: Origin, record: &SecretRecord) -> hmac::Tag {
     let allowed = [
-        rules.accept_legacy,
-        rules.refuse_chance,
+        origin.rules.accept_legacy,
+        origin.rules.refuse_chance,
         origin.tolerates_drift,
     ];
+    let mut digest = Digest::new(key, b"proof");
+    digest.add(&origin.identity.0);
     digest.add(&allowed.map(u8::from));
-    digest.add(&serde_json::to_vec(&sealed.spec).ok()?);
     digest.add(record.secret_uid.as_bytes());
     digest.add(record.secret_version.as_bytes());
     digest.add(record.content.as_bytes());
-    Some(digest.end())
+    digest.end()
 }
 
 /// Parts, each behind its length, so that no two lists of parts read alike.
@@ -150,14 +170,17 @@ impl Digest {
     }
 
     fn add(&mut self, part: &[u8]) {
-        let length = u64::try_from(part.len()).unwrap_or(u64::MAX);
-        self.0.update(&length.to_be_bytes());
+        self.0.update(&length(part));
         self.0.update(part);
     }
 
     fn end(self) -> hmac::Tag {
         self.0.sign()
     }
+}
+
+fn length(part: &[u8]) -> [u8; 8] {
+    u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes()
 }
 
 #[cfg(test)]
@@ -211,9 +234,9 @@ mod tests {
         secret
     }
 
-    fn origin(sealed: &SealedSecret) -> Origin<'_> {
+    fn origin(sealed: &SealedSecret) -> Origin {
         Origin {
-            sealed,
+            identity: Identity::of(sealed).unwrap(),
             rules: RULES,
             tolerates_drift: false,
         }
@@ -339,7 +362,7 @@ mod tests {
         for (why, fit, change) in cases {
             let mut secret = secret();
             change(&mut secret);
-            assert_eq!(fits(&record, origin(&sealed), &ring, &secret), fit, "{why}");
+            assert_eq!(fits(&record, &sealed, &ring, &secret), fit, "{why}");
         }
     }
 
@@ -364,7 +387,7 @@ mod tests {
             let key = ring.newest().unwrap().fingerprint().to_string();
             let record = SecretRecord { secret_uid, secret_version, key, content, proof };
             proptest::prop_assert!(!is_genuine(&record, origin(&sealed()), &ring));
-            proptest::prop_assert!(!fits(&record, origin(&sealed()), &ring, &secret()));
+            proptest::prop_assert!(!fits(&record, &sealed(), &ring, &secret()));
         }
 
         #[test]

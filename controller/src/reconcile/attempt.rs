@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use shared::error_chain;
 use shared::key::Fingerprint;
 use shared::key_ring::KeyRing;
-use shared::record::{self, Origin};
+use shared::record::{self, Identity, Origin};
 use shared::resource::{SealedSecret, SecretRecord};
 use shared::secret::Secret;
 use shared::unseal::{Chance, UnsealError, unseal_again};
@@ -16,7 +16,7 @@ use shared::unseal::{Chance, UnsealError, unseal_again};
 use super::Policy;
 use crate::decide::{Circumstances, Desired, Existing, Held, Plan, Refusal, decide};
 use crate::drift::{self, Drift};
-use crate::metrics::{Fault, Metrics};
+use crate::metrics::{Fault, Metrics, instance_label};
 use crate::ownership;
 use crate::pool::{Pool, Stopped};
 use crate::status::{self, Outcome};
@@ -96,6 +96,9 @@ impl<S: Store> Tools<S> {
             }),
         };
         self.metrics.looked(start.elapsed());
+        if matches!(ended, Ended::Well { .. }) {
+            self.store.rest(id);
+        }
         if let Some(news) = news(&ended, was_in_trouble) {
             self.store.announce(id, news).await;
         }
@@ -108,15 +111,15 @@ impl<S: Store> Tools<S> {
         ring: Arc<KeyRing>,
         now: Timestamp,
     ) -> Result<Ended, StoreError> {
-        if let Some(sealed) = self.recognised(id, &ring) {
-            return Ok(self.in_place(id, &sealed));
+        if let Some(instance) = self.recognised(id, &ring) {
+            return Ok(self.in_place(id, &instance));
         }
         let mut observed = self.gather(id, Look::Guess).await?;
         if observed.source != Source::Gone {
             self.metrics.looks_at(id);
         }
         if let Some(sealed) = self.fits(&observed, &ring) {
-            return Ok(self.in_place(id, &sealed));
+            return Ok(self.in_place(id, instance_of(&sealed)));
         }
         let (desired, sealed_by) = self.desired(&observed, Arc::clone(&ring), now).await?;
         if observed.guessed && !matches!(desired, Desired::Secret { .. }) {
@@ -165,14 +168,14 @@ impl<S: Store> Tools<S> {
         observed.inspect_err(|_| self.metrics.failed(id, Fault::Fetch))
     }
 
-    /// The object, if its Secret is known to be in place without fetching or decrypting anything.
-    fn recognised(&self, id: &ObjectId, ring: &KeyRing) -> Option<Arc<SealedSecret>> {
+    /// The instance label of the object, if its Secret is known to be in place without fetching or decrypting anything.
+    fn recognised(&self, id: &ObjectId, ring: &KeyRing) -> Option<String> {
         let glance = self.store.glance(id)?;
-        let record = glance.status.record?;
-        let (uid, version) = &glance.secret;
-        let is_known = record::names(&record, uid, version)
-            && record::is_genuine(&record, self.origin(&glance.sealed), ring);
-        is_known.then_some(glance.sealed)
+        let (record, (uid, version)) = (&glance.record, &glance.secret);
+        let origin = self.origin(glance.identity, glance.opts_out);
+        let is_known =
+            record::names(record, uid, version) && record::is_genuine(record, origin, ring);
+        is_known.then_some(glance.instance)
     }
 
     /// The same without decrypting, from the Secret as it was fetched.
@@ -183,16 +186,16 @@ impl<S: Store> Tools<S> {
             return None;
         };
         let record = observed.status.as_ref()?.record.as_ref()?;
-        let origin = self.origin(sealed);
+        let origin = self.origin(Identity::of(sealed)?, drift::opts_out(&sealed.metadata));
         let fits = observed.settled
             && record::is_genuine(record, origin, ring)
-            && record::fits(record, origin, ring, secret);
+            && record::fits(record, sealed, ring, secret);
         fits.then(|| Arc::clone(sealed))
     }
 
-    fn in_place(&self, id: &ObjectId, sealed: &SealedSecret) -> Ended {
+    fn in_place(&self, id: &ObjectId, instance: &str) -> Ended {
         self.metrics.recognised();
-        self.metrics.condition(id, instance_of(sealed), true);
+        self.metrics.condition(id, instance, true);
         Ended::Well { changed: false }
     }
 
@@ -210,14 +213,15 @@ impl<S: Store> Tools<S> {
             Existing::Ours(Held::Secret(secret)) => Some(&**secret),
             _ => None,
         };
-        record::record(self.origin(sealed), stored.or(found)?, ring)
+        let origin = self.origin(Identity::of(sealed)?, drift::opts_out(&sealed.metadata));
+        record::record(origin, stored.or(found)?, ring)
     }
 
-    fn origin<'a>(&self, sealed: &'a SealedSecret) -> Origin<'a> {
+    fn origin(&self, identity: Identity, opts_out: bool) -> Origin {
         Origin {
-            sealed,
+            identity,
             rules: self.policy.rules,
-            tolerates_drift: self.tolerates_drift_of(sealed),
+            tolerates_drift: self.policy.tolerates_drift || opts_out,
         }
     }
 
@@ -290,18 +294,9 @@ impl<S: Store> Tools<S> {
     }
 
     fn tolerates_drift(&self, source: &Source) -> bool {
-        match source {
-            Source::Sealed(sealed) => self.tolerates_drift_of(sealed),
-            Source::Malformed(_) | Source::Gone => self.policy.tolerates_drift,
-        }
-    }
-
-    fn tolerates_drift_of(&self, sealed: &SealedSecret) -> bool {
-        let annotations = sealed.metadata.annotations.as_ref();
-        let opted_out = annotations
-            .and_then(|a| a.get(drift::ANNOTATION))
-            .is_some_and(|value| value == "false");
-        self.policy.tolerates_drift || opted_out
+        let opts_out =
+            matches!(source, Source::Sealed(sealed) if drift::opts_out(&sealed.metadata));
+        self.policy.tolerates_drift || opts_out
     }
 
     fn correct(&self, id: &ObjectId, now: Timestamp) -> Result<(), drift::Fight> {
@@ -381,9 +376,7 @@ fn instance(source: &Source) -> &str {
 }
 
 fn instance_of(sealed: &SealedSecret) -> &str {
-    let labels = sealed.metadata.labels.as_ref();
-    let instance = labels.and_then(|labels| labels.get("app.kubernetes.io/instance"));
-    instance.map_or("", String::as_str)
+    instance_label(&sealed.metadata)
 }
 
 fn ended(outcome: &Outcome<'_>, applied: Result<(), StoreError>, changed: bool) -> Ended {

@@ -7,7 +7,8 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
-use shared::resource::{SealedSecret, SealedSecretStatus};
+use shared::record::Identity;
+use shared::resource::{SealedSecret, SealedSecretStatus, SecretRecord};
 use shared::secret::Secret;
 
 use crate::decide::{Existing, Plan};
@@ -72,9 +73,13 @@ pub enum Look {
 #[derive(Debug)]
 pub struct Glance {
     /// The SealedSecret.
-    pub sealed: Arc<SealedSecret>,
-    /// The status recorded last.
-    pub status: SealedSecretStatus,
+    pub identity: Identity,
+    /// Does it ask that edits of its Secret be left as they are?
+    pub opts_out: bool,
+    /// Its label `app.kubernetes.io/instance`.
+    pub instance: String,
+    /// What the status recorded last tells of the Secret.
+    pub record: SecretRecord,
     /// `uid` and `resourceVersion` of the Secret as last heard of.
     pub secret: (String, String),
 }
@@ -185,6 +190,9 @@ pub trait Store: Send + Sync + 'static {
         id: &ObjectId,
         status: Option<SealedSecretStatus>,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// The object is as it shall be: nothing of it need be kept at hand.
+    fn rest(&self, _id: &ObjectId) {}
 
     /// Tells those who watch the object. News that cannot be told are no failure: the status says
     /// the same.

@@ -22,12 +22,14 @@ use shared::secret::Secret;
 use tracing::warn;
 
 use crate::decide::{Existing, Held, Plan};
+use crate::drift;
+use crate::metrics::instance_label;
 use crate::ownership;
 use crate::store::{
     Applied, Glance, Look, News, ObjectId, Observed, Source, Store, StoreError, api,
 };
 pub use catalogue::sealed_secrets;
-use catalogue::{Catalogue, Entry, Seen};
+use catalogue::{Catalogue, Entry, Kept, Seen};
 use events::{Events, Subject};
 
 /// A status that somebody else changed meanwhile is read and written again so often before it is
@@ -148,18 +150,23 @@ impl ClusterStore {
         Ok(secret)
     }
 
-    async fn existing(&self, id: &ObjectId, entry: &Entry) -> Result<Existing, StoreError> {
+    async fn existing(
+        &self,
+        id: &ObjectId,
+        source: &Source,
+        uid: Option<&str>,
+    ) -> Result<Existing, StoreError> {
         let Some(secret) = self.secret(id).await? else {
             return Ok(Existing::Absent);
         };
-        let is_ours = match &entry.source {
+        let is_ours = match source {
             Source::Sealed(sealed) => ownership::is_ours(
                 &secret.metadata,
                 &sealed.metadata,
                 &sealed.spec.template.metadata,
             ),
             Source::Malformed(_) | Source::Gone => {
-                ownership::is_controlled_by(&secret.metadata, entry.uid.as_deref())
+                ownership::is_controlled_by(&secret.metadata, uid)
             }
         };
         Ok(if is_ours {
@@ -175,7 +182,8 @@ impl ClusterStore {
     async fn gone(&self, id: &ObjectId, entry: Option<Entry>) -> Result<Observed, StoreError> {
         let existing = match entry {
             Some(entry) if self.deletes && !self.is_there(id).await? => {
-                self.existing(id, &entry).await?
+                self.existing(id, &Source::Gone, entry.uid.as_deref())
+                    .await?
             }
             _ => Existing::Absent,
         };
@@ -187,6 +195,18 @@ impl ClusterStore {
             settled: false,
             guessed: false,
         })
+    }
+
+    /// The object as it is now, which may be newer than what the watch told.
+    async fn fetched(&self, id: &ObjectId) -> Result<Option<(Entry, Source)>, StoreError> {
+        let found = self.sealed(id).get_opt(&id.name).await;
+        let entry = found
+            .map_err(api("cannot read the SealedSecret"))?
+            .map(Entry::of);
+        Ok(entry.and_then(|entry| match entry.kept.clone() {
+            Kept::Whole(source) => Some((entry, source)),
+            Kept::Digest => None,
+        }))
     }
 
     async fn is_there(&self, id: &ObjectId) -> Result<bool, StoreError> {
@@ -322,35 +342,46 @@ impl Store for ClusterStore {
     fn glance(&self, id: &ObjectId) -> Option<Glance> {
         let catalogue = self.catalogue();
         let entry = catalogue.entry(id).filter(|entry| entry.is_settled())?;
-        let Source::Sealed(sealed) = &entry.source else {
-            return None;
-        };
         let Seen { uid, version } = catalogue.secret(id)?.clone();
+        let is_there = !entry.is_gone();
         Some(Glance {
-            sealed: sealed.clone(),
-            status: entry.status.clone()?,
+            identity: entry.identity.filter(|_| is_there)?,
+            opts_out: drift::opts_out(&entry.texts),
+            instance: instance_label(&entry.texts).to_owned(),
+            record: entry.status.as_ref()?.record.clone()?,
             secret: (uid, version),
         })
+    }
+
+    fn rest(&self, id: &ObjectId) {
+        self.catalogue().shorten(id);
     }
 
     async fn gather(&self, id: &ObjectId, look: Look) -> Result<Observed, StoreError> {
         let entry = self.catalogue().entry(id).cloned();
         let entry = match entry {
-            Some(entry) if entry.source != Source::Gone => entry,
+            Some(entry) if !entry.is_gone() => entry,
             entry => return self.gone(id, entry).await,
+        };
+        let (entry, source) = match entry.kept.clone() {
+            Kept::Whole(source) => (entry, source),
+            Kept::Digest => match self.fetched(id).await? {
+                Some(whole) => whole,
+                None => return self.gone(id, Some(entry)).await,
+            },
         };
         let guessed = look == Look::Guess && self.seems_new(id, &entry);
         let existing = if guessed {
             Existing::Absent
         } else {
-            self.existing(id, &entry).await?
+            self.existing(id, &source, entry.uid.as_deref()).await?
         };
         Ok(Observed {
             existing,
             guessed,
             settled: entry.is_settled(),
             generation: entry.generation,
-            source: entry.source,
+            source,
             status: entry.status,
         })
     }
