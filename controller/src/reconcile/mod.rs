@@ -251,3 +251,6 @@ fn cut_short() -> Ended {
         message: Stopped.to_string(),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -97,8 +97,17 @@ impl Load {
 
 impl<'a> Field<'a> {
     pub async fn new(plane: &'a ControlPlane, keys: &[NewKey]) -> Self {
+        Self::with(plane, keys, Reach::Namespace).await
+    }
+
+    /// With rights in all namespaces.
+    pub async fn everywhere(plane: &'a ControlPlane, keys: &[NewKey]) -> Self {
+        Self::with(plane, keys, Reach::Cluster).await
+    }
+
+    async fn with(plane: &'a ControlPlane, keys: &[NewKey], reach: Reach) -> Self {
         let namespace = plane.namespace("bench").await;
-        roles::grant(&namespace, Reach::Namespace).await;
+        roles::grant(&namespace, reach).await;
         for (i, key) in keys.iter().enumerate() {
             put_key(&namespace, &format!("sealed-secrets-key{i}"), key).await;
         }

@@ -17,6 +17,7 @@ mod churn;
 mod cold_start;
 mod field;
 mod memory;
+mod namespaces;
 mod operation;
 mod report;
 mod ring;
@@ -70,6 +71,11 @@ const BENCHMARKS: &[Benchmark] = &[
         name: "memory",
         about: "memory beside many objects and many Secrets of others",
         run: |sizes| Box::pin(memory::run(sizes)),
+    },
+    Benchmark {
+        name: "namespaces",
+        about: "a start with many additional namespaces",
+        run: |sizes| Box::pin(namespaces::run(sizes)),
     },
 ];
 
