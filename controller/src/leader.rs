@@ -219,11 +219,21 @@ impl Candidate {
         }
     }
 
-    /// Up to a fifth longer, so that replicas do not ask in step.
+    /// Up to a fifth longer, so that replicas do not ask in step; but a Lease that runs out is taken
+    /// when it does.
     fn pause(&self) -> Duration {
-        self.election
+        let usual = self
+            .election
             .retry_period
-            .mul_f64(1.0 + rand::random::<f64>() / 5.0)
+            .mul_f64(1.0 + rand::random::<f64>() / 5.0);
+        let rest = self
+            .view
+            .as_ref()
+            .map(|view| Moment::now().until(view.end()));
+        match rest {
+            Some(rest) if !rest.is_zero() && !self.term.lasts() => usual.min(rest),
+            _ => usual,
+        }
     }
 }
 

@@ -199,13 +199,13 @@ const FLAGS: &[Flag] = &[
     Flag::new(
         "leader-elect-lease-duration",
         Kind::Duration,
-        "15s",
+        "12s",
         "So long after the last word of the leader another replica takes over.",
     ),
     Flag::new(
         "leader-elect-renew-deadline",
         Kind::Duration,
-        "10s",
+        "8s",
         "So long after its last word the leader writes nothing any more.",
     ),
     Flag::new(

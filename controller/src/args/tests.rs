@@ -155,8 +155,8 @@ fn a_leader_stops_before_another_replica_begins() {
     let election = cluster(&[]).unwrap().election;
     assert!(election.elects && election.renew_deadline < election.lease_duration);
     for words in [
-        ["--leader-elect-renew-deadline=15s"],
-        ["--leader-elect-retry-period=9s"],
+        ["--leader-elect-renew-deadline=12s"],
+        ["--leader-elect-retry-period=7s"],
         ["--leader-elect-lease-duration=500ms"],
         ["--leader-elect-lease-name="],
     ] {

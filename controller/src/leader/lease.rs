@@ -40,6 +40,11 @@ impl View {
         Self { lease, since }
     }
 
+    /// From then on anybody may take it.
+    pub(super) fn end(&self) -> Moment {
+        self.since.after(self.lasts())
+    }
+
     fn holder(&self) -> &str {
         let spec = self.lease.spec.as_ref();
         spec.and_then(|spec| spec.holder_identity.as_deref())
@@ -56,7 +61,7 @@ impl View {
 /// Decides.
 pub(super) fn decide(view: &View, me: &str, now: Moment) -> Step {
     let holder = view.holder();
-    let is_over = view.since.after(view.lasts()) <= now;
+    let is_over = view.end() <= now;
     if holder.is_empty() || holder == me || is_over {
         Step::Take
     } else {

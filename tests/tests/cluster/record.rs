@@ -63,8 +63,8 @@ async fn what_changed_while_nothing_ran_is_seen_and_a_foreign_label_costs_no_dec
         .restart_after(async |namespace| {
             let secrets = namespace.api::<ApiSecret>();
             let patch = async |name, patch: Value| {
-                let patched = secrets.patch(name, &PatchParams::default(), &Patch::Merge(patch));
-                patched.await.unwrap();
+                let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
+                secrets.patch(name, &params, &patch).await.unwrap();
             };
             patch(
                 "labelled",
@@ -114,8 +114,8 @@ async fn a_record_of_another_object_costs_a_decryption_and_proves_nothing() {
             .restart_after(async |namespace| {
                 let patch = Patch::Merge(json!({ "status": { "record": record } }));
                 let api = namespace.api::<SealedSecret>();
-                let patched = api.patch_status("other", &PatchParams::default(), &patch);
-                patched.await.unwrap();
+                let params = PatchParams::default();
+                api.patch_status("other", &params, &patch).await.unwrap();
             })
             .await;
         let genuine = json!(other);

@@ -247,7 +247,7 @@ async fn bare(field: &Field<'_>, object: &SealedSecret) {
 
 /// Does it for each, some at once.
 pub async fn each<T>(of: impl Iterator<Item = T>, what: impl AsyncFn(T)) {
-    stream::iter(of.map(what))
+    stream::iter(of.map(|item| what(item)))
         .buffer_unordered(PARALLEL)
         .collect::<Vec<()>>()
         .await;
