@@ -14,6 +14,7 @@
 //! | [`drift`] | how often edits of others are put right |
 //! | [`store`] | the interface to where objects live; [`store::directory`], [`store::cluster`] |
 //! | [`key_store`], [`cluster_keys`] | key Secrets ↔ key ring, in a folder and in a cluster |
+//! | [`leader`] | which of several replicas may write |
 //! | [`key_renewal`] | when and how a key is made |
 //! | [`rounds`] | one round of the controller on a directory |
 //! | [`cluster`] | the controller in a cluster: watches → reconcile |
@@ -36,6 +37,7 @@ pub mod hardening;
 pub mod http;
 pub mod key_renewal;
 pub mod key_store;
+pub mod leader;
 pub mod log;
 pub mod metrics;
 pub mod ownership;

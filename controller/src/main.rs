@@ -128,6 +128,7 @@ async fn in_cluster(
     if let Some(publishing) = publishing {
         publishing.abort();
     }
+    cluster.end(Timestamp::now()).await;
     server.end().await;
     Ok(())
 }

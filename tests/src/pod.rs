@@ -152,23 +152,44 @@ impl Pod {
         self.process.log()
     }
 
-    /// Where it listens, on 127.0.0.1: the peer's controller and ours say it alike.
-    pub fn port(&self) -> Option<u16> {
-        let log = self.log();
-        let line = log
-            .lines()
-            .find(|line| line.contains("HTTP server serving"))?;
-        let (_, address) = line.split_once("addr=")?;
-        let port = address.trim_matches('"').rsplit_once(':')?.1;
-        port.split(|c: char| !c.is_ascii_digit())
-            .next()?
-            .parse()
-            .ok()
-    }
-
     /// How it ended, if it did.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.process.ended()
+    }
+
+    /// As [`Logged::memory`].
+    pub fn memory(&self) -> usize {
+        self.process.memory()
+    }
+
+    /// As [`Logged::most_memory`].
+    pub fn most_memory(&self) -> usize {
+        self.process.most_memory()
+    }
+
+    /// Where it listens on 127.0.0.1: the plain port.
+    ///
+    /// # Panics
+    /// If it does not say.
+    pub fn port(&self) -> u16 {
+        self.port_after("HTTP server serving")
+    }
+
+    /// The port of its metrics.
+    ///
+    /// # Panics
+    /// If it does not say.
+    pub fn metrics_port(&self) -> u16 {
+        self.port_after("HTTP metrics server serving")
+    }
+
+    fn port_after(&self, words: &str) -> u16 {
+        let log = self.log();
+        let line = log.lines().find(|line| line.contains(words));
+        let address = line.and_then(|line| line.split("127.0.0.1:").nth(1));
+        let digits = |text: &str| text.chars().take_while(char::is_ascii_digit).collect();
+        let digits: String = address.map(digits).unwrap_or_default();
+        digits.parse().expect("it says where it listens")
     }
 
     /// Asks it to end, and waits.

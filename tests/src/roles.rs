@@ -69,6 +69,14 @@ pub async fn grant_statuses(namespace: &Namespace<'_>) {
     bind(namespace, "statuses", &unsealer()).await;
 }
 
+/// Lets the account use Leases, which the peer's roles do not.
+pub async fn grant_leases(namespace: &Namespace<'_>) {
+    let verbs = ["get", "create", "update"];
+    let rules =
+        json!([{ "apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": verbs }]);
+    bind(namespace, "leader-election", &rules).await;
+}
+
 /// Lets the account ask who callers are and what they may do, which the peer's roles do not.
 pub async fn grant_reviews(namespace: &Namespace<'_>) {
     let mut binding = binding("system:auth-delegator", "ClusterRole", namespace.name());

@@ -35,10 +35,7 @@ async fn after_the_loss_of_a_cluster_every_object_opens_in_a_new_one_without_a_r
     let user = User::new(&lost, HOME, NAME).await;
     let mut sealed = Vec::new();
     for i in 0..5 {
-        sealed.push(
-            user.apply(&format!("object-{i}"), &format!("{i}"))
-                .await,
-        );
+        sealed.push(user.apply(&format!("object-{i}"), &format!("{i}")).await);
         if i == 2 {
             renew(&lost, &controller).await;
         }

@@ -64,6 +64,23 @@ impl Case {
         self
     }
 
+    /// As [`Self::restart`], with something that happens while no controller runs.
+    pub async fn restart_after(self, meanwhile: impl AsyncFnOnce(&Namespace<'static>)) -> Self {
+        let Self {
+            plane,
+            namespace,
+            controller,
+        } = self;
+        assert_eq!(controller.stop(), Some(0));
+        meanwhile(&namespace).await;
+        let controller = ClusterController::start(plane, &namespace, &[]).await;
+        Self {
+            plane,
+            namespace,
+            controller,
+        }
+    }
+
     /// A SealedSecret for the first key, not yet in the cluster.
     pub fn sealed(&self, name: &str, items: &[(&str, &str)]) -> SealedSecret {
         sealed_for(&KEYS[0], self.namespace.name(), name, items, Scope::Strict)

@@ -20,5 +20,6 @@ mod metrics;
 mod namespaces;
 mod ownership;
 mod published;
+mod record;
 mod status;
 mod templates;

@@ -13,9 +13,16 @@
     reason = "a benchmark that people run fails by panicking, and speaks"
 )]
 
+mod churn;
+mod cold_start;
+mod field;
 mod kubeseal;
+mod memory;
+mod namespaces;
 mod operation;
 mod report;
+mod ring;
+mod rotate;
 mod seal_rotate;
 mod sizes;
 
@@ -38,14 +45,49 @@ const BENCHMARKS: &[Benchmark] = &[
         run: |sizes| Box::pin(async move { kubeseal::run(&sizes) }),
     },
     Benchmark {
+        name: "seal-rotate",
+        about: "a tree of sealed files for two old keys, sealed anew for the newest one",
+        run: |sizes| Box::pin(seal_rotate::run(sizes)),
+    },
+    Benchmark {
         name: "operation",
         about: "one private-key operation, which no controller can do without for a new value",
         run: |sizes| Box::pin(async move { operation::run(&sizes) }),
     },
     Benchmark {
-        name: "seal-rotate",
-        about: "a tree of sealed files for two old keys, sealed anew for the newest one",
-        run: |sizes| Box::pin(seal_rotate::run(sizes)),
+        name: "start",
+        about: "a cold start with many objects, and a restart with all of them in place",
+        run: |sizes| Box::pin(cold_start::run(sizes)),
+    },
+    Benchmark {
+        name: "churn",
+        about: "how soon a new object has its Secret while others change",
+        run: |sizes| Box::pin(churn::churn(sizes)),
+    },
+    Benchmark {
+        name: "flood",
+        about: "the same while callers flood verify and rotate",
+        run: |sizes| Box::pin(churn::flood(sizes)),
+    },
+    Benchmark {
+        name: "ring",
+        about: "private-key operations with many keys",
+        run: |sizes| Box::pin(ring::run(sizes)),
+    },
+    Benchmark {
+        name: "rotate",
+        about: "requests a second of the rotate endpoint",
+        run: |sizes| Box::pin(rotate::run(sizes)),
+    },
+    Benchmark {
+        name: "memory",
+        about: "memory beside many objects and many Secrets of others",
+        run: |sizes| Box::pin(memory::run(sizes)),
+    },
+    Benchmark {
+        name: "namespaces",
+        about: "a start with many additional namespaces",
+        run: |sizes| Box::pin(namespaces::run(sizes)),
     },
 ];
 
