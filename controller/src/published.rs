@@ -97,7 +97,7 @@ impl Publisher {
 
     async fn publish(&mut self) -> Result<(), kube::Error> {
         let ring = Arc::clone(&self.ring.borrow_and_update());
-        let Some(certificate) = ring.newest().and_then(|key| key.certificate()) else {
+        let Some(certificate) = ring.sealing().ok().and_then(|key| key.certificate()) else {
             return Ok(());
         };
         let pem = certificate.to_pem();
