@@ -1,16 +1,20 @@
 //! The controller in a cluster: what the watches tell, keys, renewal, and the objects that are due.
 
 mod connection;
+mod open_files;
+mod requests;
 mod watches;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::{SignedDuration, Timestamp};
+use kube::runtime::watcher::Event;
 use shared::error_chain;
 use shared::key::NewKey;
 use shared::key_ring::KeyRing;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 use tracing::{debug, error};
 
 use crate::args::{ClusterConfig, Config, KeyConfig};
@@ -18,9 +22,11 @@ use crate::cluster_keys::ClusterKeys;
 use crate::http::Facts;
 use crate::http::reviews::Reviews;
 use crate::key_renewal::{KeyRenewal, NoNewKey};
+use crate::leader::{Candidate, Role, Term};
 use crate::metrics::Metrics;
 use crate::pool::Pool;
-use crate::reconcile::{Reconciler, wait};
+use crate::published::Publisher;
+use crate::reconcile::{Reconciler, Urgency, wait};
 use crate::store::StoreError;
 use crate::store::cluster::ClusterStore;
 pub use connection::ConnectError;
@@ -33,6 +39,10 @@ const RENEWAL: SignedDuration = SignedDuration::from_secs(1);
 const START_PAUSE: SignedDuration = SignedDuration::from_secs(5);
 /// Changes that wait to be taken in; the watches wait when there are more.
 const BACKLOG: usize = 1024;
+
+/// Objects at work at once, most of which wait for the API server or a processor. Their values are in
+/// memory.
+const PLACES: usize = 32;
 
 /// The controller in a cluster, at rest between two turns.
 #[derive(Debug)]
@@ -49,6 +59,20 @@ pub struct Cluster {
     metrics: Arc<Metrics>,
     ring: watch::Sender<Arc<KeyRing>>,
     ready: Arc<AtomicBool>,
+    candidate: Option<Candidate>,
+    standing: Option<Standing>,
+    role: watch::Receiver<Role>,
+    /// Has the key been made that is due at a start?
+    has_begun: bool,
+    failures: u32,
+    not_before: Timestamp,
+}
+
+/// A candidate at work.
+#[derive(Debug)]
+struct Standing {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
 }
 
 /// There are no keys to begin with.
@@ -71,7 +95,9 @@ impl Cluster {
         place: &ClusterConfig,
         metrics: Arc<Metrics>,
     ) -> Result<Self, ConnectError> {
-        let connection = Connection::new(place).await?;
+        let term = Arc::new(Term::default());
+        open_files::raise(2 * place.additional_namespaces.len());
+        let connection = Connection::new(place, Arc::clone(&term)).await?;
         let own = &connection.own_namespace;
         let key_config = KeyConfig {
             namespace: own.clone(),
@@ -81,6 +107,8 @@ impl Cluster {
         let pool = Pool::new();
         let store = Arc::new(ClusterStore::new(client.clone(), place.deletes_secrets));
         let (sender, changes) = mpsc::channel(BACKLOG);
+        let election = place.election.clone();
+        let candidate = Candidate::new(connection.questions.clone(), own, election, term);
         Ok(Self {
             keys: ClusterKeys::new(client.clone(), key_config),
             renewal: KeyRenewal::new(config.keys.spec.clone(), config.keys.policy, pool.clone()),
@@ -91,7 +119,13 @@ impl Cluster {
                 config.policy,
                 Arc::clone(&metrics),
             ),
-            watches: Watches::new(place.namespaces(own)),
+            watches: Watches::new(place.namespaces(own), place.watches_secrets),
+            role: candidate.role(),
+            candidate: Some(candidate),
+            standing: None,
+            has_begun: false,
+            failures: 0,
+            not_before: Timestamp::MIN,
             ready: Arc::default(),
             place: place.clone(),
             metrics,
@@ -102,9 +136,11 @@ impl Cluster {
         })
     }
 
-    /// Reads the keys, makes one if one is due, and begins to watch. Tries for ever, and says what it
-    /// waits for: an API server that is down now will be up again. May be dropped at any time.
+    /// Stands for election, reads the keys, and begins to watch. The leader makes a key if one is due.
+    /// Tries for ever, and says what it waits for: an API server that is down now will be up again. May
+    /// be dropped at any time.
     pub async fn begin(&mut self, now: impl Fn() -> Timestamp) {
+        self.stand();
         let (mut failures, mut told) = (0, String::new());
         while let Err(error) = self.load_keys(now()).await {
             let text = error_chain(&error);
@@ -123,12 +159,74 @@ impl Cluster {
             .start(&self.connection, &self.place, &self.sender);
     }
 
+    /// The lead is given up when the process ends, and so that nothing hangs, with a time limit.
+    fn stand(&mut self) {
+        let Some(mut candidate) = self.candidate.take() else {
+            return;
+        };
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(async move {
+            let stands = async {
+                candidate.run().await;
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                () = stands => {}
+                _ = stopped => {}
+            }
+            candidate.release().await;
+        });
+        self.standing = Some(Standing { stop, task });
+    }
+
     async fn load_keys(&mut self, now: Timestamp) -> Result<(), NotYet> {
         self.keys.load().await?;
+        // It ends only when nobody can tell any more.
+        let _ = self.role.wait_for(|role| *role != Role::Unknown).await;
+        if self.leads() {
+            self.make_first_key(now).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes the key that is due at a start: none is there, or the newest is too old.
+    async fn make_first_key(&mut self, now: Timestamp) -> Result<(), NotYet> {
         if let Some(new) = self.renewal.start(self.newest(), now).await? {
             self.keys.add(&new).await?;
         }
+        self.has_begun = true;
         Ok(())
+    }
+
+    /// A follower that leads now for the first time sees to the keys first; its list of them may be a
+    /// moment old.
+    async fn take_over(&mut self, now: Timestamp) {
+        if now < self.not_before {
+            return;
+        }
+        if let Err(error) = self.load_keys(now).await {
+            error!(
+                error = error_chain(&error),
+                "Cannot take over yet, will try again"
+            );
+            self.failures = self.failures.saturating_add(1);
+            let wait = wait(self.failures, rand::random()).min(START_PAUSE);
+            self.not_before = now.saturating_add(wait).unwrap_or(now);
+        }
+        self.use_ring(now);
+    }
+
+    fn leads(&self) -> bool {
+        *self.role.borrow() == Role::Leader
+    }
+
+    /// Stops, and lets another replica lead.
+    pub async fn end(mut self, now: Timestamp) {
+        self.reconciler.suspend(now).await;
+        if let Some(Standing { stop, task }) = self.standing.take() {
+            let _ = stop.send(());
+            let _ = task.await;
+        }
     }
 
     /// What the HTTP server answers from.
@@ -141,7 +239,15 @@ impl Cluster {
 
     /// Asks the API server about callers.
     pub fn reviews(&self) -> Reviews {
-        Reviews::new(self.connection.requests.clone())
+        Reviews::new(self.connection.questions.clone())
+    }
+
+    /// Publishes the certificate, if it is to be.
+    pub fn publisher(&self) -> Option<Publisher> {
+        let name = self.place.certificate_config_map.as_ref()?;
+        let client = self.connection.requests.clone();
+        let ring = self.ring.subscribe();
+        Some(Publisher::new(client, self.own_namespace(), name, ring))
     }
 
     /// The namespace of this controller.
@@ -160,6 +266,15 @@ impl Cluster {
         while let Ok(change) = self.changes.try_recv() {
             self.take(change, now);
         }
+        let next = now.saturating_add(RENEWAL).unwrap_or(now);
+        self.metrics.leads(self.leads());
+        if !self.leads() {
+            self.reconciler.suspend(now).await;
+            return next;
+        }
+        if !self.has_begun {
+            self.take_over(now).await;
+        }
         self.keys.announce(now).await;
         if self.keys.asks_for_key() {
             self.renewal.ask();
@@ -167,8 +282,7 @@ impl Cluster {
         if let Some(new) = self.renewal.turn(self.newest(), now).await {
             self.keep(&new, now).await;
         }
-        let next = now.saturating_add(RENEWAL).unwrap_or(now);
-        match self.reconciler.work(now).await {
+        match self.reconciler.begin(PLACES, now) {
             Some(due) => due.min(next),
             None => next,
         }
@@ -176,9 +290,21 @@ impl Cluster {
 
     /// Waits for something to change. May be dropped at any time.
     pub async fn changed(&mut self, now: impl Fn() -> Timestamp) {
-        match self.changes.recv().await {
-            Some(change) => self.take(change, now()),
-            None => std::future::pending().await,
+        let ended = async {
+            if self.reconciler.end(&now).await.is_none() {
+                std::future::pending::<()>().await;
+            }
+        };
+        let change = tokio::select! {
+            () = ended => None,
+            changed = self.role.changed() => match changed {
+                Ok(()) => None,
+                Err(_) => std::future::pending().await,
+            },
+            change = self.changes.recv() => change,
+        };
+        if let Some(change) = change {
+            self.take(change, now());
         }
     }
 
@@ -189,10 +315,12 @@ impl Cluster {
                     self.use_ring(now);
                 }
                 self.count_keys();
+                self.see_whether_ready();
             }
             Change::Sealed(watch, event) => {
+                let urgency = urgency(&event);
                 let ids = self.watches.sealed(watch, event, &self.store);
-                self.reconciler.changed(ids, now);
+                self.reconciler.changed(ids, urgency, now);
                 self.see_whether_ready();
             }
             Change::Denied(watch) => {
@@ -200,14 +328,21 @@ impl Cluster {
                 self.see_whether_ready();
             }
             Change::Secret(watch, event) => {
+                let urgency = urgency(&event);
                 let ids = self.watches.secret(watch, event, &self.store);
-                self.reconciler.changed(ids, now);
+                self.reconciler.changed(ids, urgency, now);
+            }
+            Change::Unseen(watch) => {
+                let ids = self.watches.unseen(watch);
+                self.reconciler.changed(ids, Urgency::Backlog, now);
             }
         }
     }
 
     fn see_whether_ready(&self) {
-        if self.watches.are_complete() {
+        // A follower may be there before the first key is.
+        let has_keys = self.has_begun || !self.keys.ring().is_empty();
+        if has_keys && self.watches.are_complete() {
             self.ready.store(true, Ordering::Release);
         }
     }
@@ -236,5 +371,13 @@ impl Cluster {
     fn count_keys(&self) {
         let ring = Arc::clone(self.keys.ring());
         self.metrics.keys(ring, self.keys.unusable());
+    }
+}
+
+/// What a list has was there before.
+fn urgency<K>(event: &Event<K>) -> Urgency {
+    match event {
+        Event::Init | Event::InitApply(_) | Event::InitDone => Urgency::Backlog,
+        Event::Apply(_) | Event::Delete(_) => Urgency::Fresh,
     }
 }

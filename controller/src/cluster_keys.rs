@@ -180,7 +180,7 @@ impl ClusterKeys {
         wanted.metadata.creation_timestamp = None;
         let created = self
             .api
-            .create(&PostParams::default(), &secret::to_api(wanted))
+            .create(&PostParams::default(), &secret::to_api(&wanted))
             .await;
         let created = created.map_err(api("cannot store the new key"))?;
         let (namespace, name) = (&self.config.namespace, created.name_any());

@@ -3,12 +3,20 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::decide::Refusal;
 use crate::store::ObjectId;
 
 /// On a SealedSecret; the value `false` leaves edits of its Secret as they are.
 pub const ANNOTATION: &str = "sealedsecrets.bitnami.com/correct-drift";
+
+/// Does the object ask for it?
+pub fn opts_out(sealed: &ObjectMeta) -> bool {
+    let annotations = sealed.annotations.as_ref();
+    let value = annotations.and_then(|annotations| annotations.get(ANNOTATION));
+    value.is_some_and(|value| value == "false")
+}
 
 /// So many corrections within [`WINDOW`] are a fight with another controller, which nobody wins.
 const CORRECTIONS: usize = 5;

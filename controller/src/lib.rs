@@ -14,10 +14,12 @@
 //! | [`drift`] | how often edits of others are put right |
 //! | [`store`] | the interface to where objects live; [`store::directory`], [`store::cluster`] |
 //! | [`key_store`], [`cluster_keys`] | key Secrets ↔ key ring, in a folder and in a cluster |
+//! | [`leader`] | which of several replicas may write |
 //! | [`key_renewal`] | when and how a key is made |
 //! | [`rounds`] | one round of the controller on a directory |
 //! | [`cluster`] | the controller in a cluster: watches → reconcile |
 //! | [`http`] | the endpoints, plain and for callers with a token; their limits |
+//! | [`published`] | the certificate in a `ConfigMap` |
 //! | [`ports`] | which of them are open, and served |
 //! | [`metrics`] | every metric name and label |
 //! | [`log`] | log lines |
@@ -35,12 +37,14 @@ pub mod hardening;
 pub mod http;
 pub mod key_renewal;
 pub mod key_store;
+pub mod leader;
 pub mod log;
 pub mod metrics;
 pub mod ownership;
 pub mod poll;
 pub mod pool;
 pub mod ports;
+pub mod published;
 pub mod reconcile;
 pub mod rounds;
 pub mod status;

@@ -121,7 +121,14 @@ async fn in_cluster(
     let mut cluster = Cluster::new(config, place, server.metrics()).await?;
     let authorised = Authorised::open(config, &cluster, Timestamp::now()).await?;
     let server = server.start(cluster.facts(), authorised);
+    let publishing = cluster
+        .publisher()
+        .map(|publisher| tokio::spawn(publisher.run()));
     work(&mut cluster, signals).await;
+    if let Some(publishing) = publishing {
+        publishing.abort();
+    }
+    cluster.end(Timestamp::now()).await;
     server.end().await;
     Ok(())
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
@@ -30,6 +31,13 @@ const PATHS: [(&str, &str); 4] = [
     ("/v1/verify", "post"),
     ("/v1/rotate", "post"),
 ];
+
+/// The label by which releases of a chart are told apart.
+pub fn instance_label(metadata: &ObjectMeta) -> &str {
+    let labels = metadata.labels.as_ref();
+    let instance = labels.and_then(|labels| labels.get("app.kubernetes.io/instance"));
+    instance.map_or("", String::as_str)
+}
 
 /// What went wrong with an object. The peer's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +86,8 @@ pub struct Metrics {
     queue: IntGauge,
     reconciles: Histogram,
     key_operations: IntCounter,
+    recognised: IntCounter,
+    leads: IntGauge,
     newest_key_age: IntGauge,
     keys: IntGaugeVec,
     held_back: IntGaugeVec,
@@ -150,6 +160,16 @@ impl Metrics {
                 "private_key_operations_total",
                 "Private-key operations since the start.",
             )?,
+            recognised: counter(
+                &registry,
+                "recognised_total",
+                "Looks at objects whose Secret was known to be in place without decrypting anything.",
+            )?,
+            leads: gauge(
+                &registry,
+                "leader",
+                "1 while this replica is the one that writes, else 0.",
+            )?,
             newest_key_age: gauge(
                 &registry,
                 "newest_key_age_seconds",
@@ -215,6 +235,16 @@ impl Metrics {
     /// A look at an object took so long.
     pub fn looked(&self, time: Duration) {
         self.reconciles.observe(time.as_secs_f64());
+    }
+
+    /// Its Secret was known to be in place without decrypting anything.
+    pub fn recognised(&self) {
+        self.recognised.inc();
+    }
+
+    /// Is this replica the one that writes?
+    pub fn leads(&self, leads: bool) {
+        self.leads.set(i64::from(leads));
     }
 
     /// Something went wrong with it.

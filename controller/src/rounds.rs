@@ -19,7 +19,7 @@ use crate::key_renewal::{KeyRenewal, NoNewKey};
 use crate::key_store::KeyStore;
 use crate::metrics::Metrics;
 use crate::pool::{Pool, Stopped};
-use crate::reconcile::Reconciler;
+use crate::reconcile::{Reconciler, Urgency};
 use crate::store::directory::DirectoryStore;
 
 /// Between two looks at files. A key or object takes effect within two of these and a little.
@@ -129,7 +129,7 @@ impl Rounds {
             self.look(now).await;
         }
         let next = self.scanned.saturating_add(INTERVAL).unwrap_or(now);
-        match self.reconciler.work(now).await {
+        match self.reconciler.round(now).await {
             Some(due) => due.min(next),
             None => next,
         }
@@ -149,7 +149,7 @@ impl Rounds {
         }
         match self.store.scan(now).await {
             Ok(ids) => {
-                self.reconciler.changed(ids, now);
+                self.reconciler.changed(ids, Urgency::Fresh, now);
                 self.ready.store(true, Ordering::Release);
             }
             Err(error) => error!(error = error_chain(&error), "Cannot scan"),

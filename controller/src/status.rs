@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use shared::error_chain;
 use shared::key::Fingerprint;
-use shared::resource::{Condition, ItemStatus, SealedSecretStatus, time};
+use shared::resource::{Condition, ItemStatus, SealedSecretStatus, SecretRecord, time};
 use shared::unseal::{ItemErrors, TemplateErrors, UnsealError};
 
 use crate::decide::Refusal;
@@ -22,7 +22,12 @@ const STALLED: &str = "Stalled";
 #[derive(Debug)]
 pub enum Outcome<'a> {
     /// The Secret is what the SealedSecret says.
-    Unsealed(&'a BTreeMap<String, Fingerprint>),
+    Unsealed {
+        /// The key behind each item.
+        sealed_by: &'a BTreeMap<String, Fingerprint>,
+        /// By which the Secret is known again, if one could be made.
+        record: Option<SecretRecord>,
+    },
     /// The SealedSecret cannot be read or opened, or the name is taken.
     Refused {
         /// Why.
@@ -43,7 +48,7 @@ impl Outcome<'_> {
     /// One word for programs: the reasons of the peer's events.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Unsealed(_) => "Unsealed",
+            Self::Unsealed { .. } => "Unsealed",
             Self::Refused {
                 why: Refusal::DriftFight { .. },
                 ..
@@ -60,7 +65,7 @@ impl Outcome<'_> {
     /// What is counted as wrong, if anything is.
     pub fn fault(&self) -> Option<Fault> {
         match self {
-            Self::Unsealed(_) => None,
+            Self::Unsealed { .. } => None,
             Self::Refused {
                 why: Refusal::NotManaged(_),
                 ..
@@ -76,7 +81,7 @@ impl Outcome<'_> {
     /// What went wrong; nothing if all is well.
     pub fn message(&self) -> Option<String> {
         match self {
-            Self::Unsealed(_) => None,
+            Self::Unsealed { .. } => None,
             Self::Refused { why, .. } => Some(error_chain(why)),
             Self::Failed { message, .. } => Some(message.clone()),
         }
@@ -86,20 +91,27 @@ impl Outcome<'_> {
     fn is_stalled(&self) -> bool {
         match self {
             Self::Refused { why, .. } => !matches!(why, Refusal::DriftFight { .. }),
-            Self::Unsealed(_) | Self::Failed { .. } => false,
+            Self::Unsealed { .. } | Self::Failed { .. } => false,
         }
     }
 
     fn keeps_values(&self) -> bool {
         match self {
-            Self::Unsealed(_) => false,
+            Self::Unsealed { .. } => false,
             Self::Refused { keeps_values, .. } | Self::Failed { keeps_values, .. } => *keeps_values,
+        }
+    }
+
+    fn record(&self) -> Option<SecretRecord> {
+        match self {
+            Self::Unsealed { record, .. } => record.clone(),
+            Self::Refused { .. } | Self::Failed { .. } => None,
         }
     }
 
     fn items(&self) -> Vec<ItemStatus> {
         match self {
-            Self::Unsealed(sealed_by) => sealed_by
+            Self::Unsealed { sealed_by, .. } => sealed_by
                 .iter()
                 .map(|(key, fingerprint)| ItemStatus {
                     key: key.clone(),
@@ -156,7 +168,7 @@ pub fn next(
             message
         }
     });
-    let good = matches!(outcome, Outcome::Unsealed(_));
+    let good = matches!(outcome, Outcome::Unsealed { .. });
     let mut conditions = vec![
         condition((SYNCED, good), before, outcome, message, now),
         condition((READY, good), before, outcome, note.clone(), now),
@@ -173,8 +185,16 @@ pub fn next(
         observed_generation: generation,
         conditions,
         items: outcome.items(),
+        record: outcome.record(),
     };
     (previous != Some(&status)).then_some(status)
+}
+
+/// The key that opened each item, as far as it says so.
+pub fn sealed_by(status: Option<&SealedSecretStatus>) -> BTreeMap<String, Fingerprint> {
+    let items = status.map_or(&[][..], |status| &status.items);
+    let key = |item: &ItemStatus| Some((item.key.clone(), item.sealed_by.as_ref()?.parse().ok()?));
+    items.iter().filter_map(key).collect()
 }
 
 /// Does it say that the Secret is what the SealedSecret says?
@@ -234,6 +254,13 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
+    fn unsealed(sealed_by: &BTreeMap<String, Fingerprint>) -> Outcome<'_> {
+        Outcome::Unsealed {
+            sealed_by,
+            record: None,
+        }
+    }
+
     fn refused(why: &Refusal) -> Outcome<'_> {
         Outcome::Refused {
             why,
@@ -267,7 +294,7 @@ mod tests {
             conditions: vec![other],
             ..SealedSecretStatus::default()
         };
-        let status = next(Some(&previous), &Outcome::Unsealed(&good), Some(3), at(1)).unwrap();
+        let status = next(Some(&previous), &unsealed(&good), Some(3), at(1)).unwrap();
         let types: Vec<_> = status.conditions.iter().map(|c| c.type_.as_str()).collect();
         assert_eq!(types, ["Synced", "Ready", "Mine"]);
         assert_eq!(status.observed_generation, Some(3));
@@ -277,7 +304,7 @@ mod tests {
     #[test]
     fn transition_time_moves_only_when_the_condition_flips_and_nothing_is_written_without_need() {
         let good = BTreeMap::new();
-        let good = Outcome::Unsealed(&good);
+        let good = unsealed(&good);
         let (one, two) = (
             Refusal::Malformed("one".into()),
             Refusal::Malformed("two".into()),
@@ -302,7 +329,7 @@ mod tests {
             .parse()
             .unwrap();
         let sealed_by = BTreeMap::from([("a".to_owned(), fingerprint.clone())]);
-        let status = next(None, &Outcome::Unsealed(&sealed_by), None, at(1)).unwrap();
+        let status = next(None, &unsealed(&sealed_by), None, at(1)).unwrap();
         assert_eq!(status.items[0].sealed_by, Some(fingerprint.to_string()));
 
         let errors = ItemErrors(vec![

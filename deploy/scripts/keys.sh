@@ -29,6 +29,8 @@ keys() {
                 | {apiVersion: "v1", kind: "Secret", metadata: (.metadata | bare), type, data}]}'
 }
 
+certificate() { jq -r '.data["tls.crt"] // "none"'; }
+
 names() { jq -r '.items[].metadata.name' | sort; }
 
 case $verb in
@@ -44,19 +46,25 @@ backup)
     echo "$count keys in $file: keep it where only you can read it, and out of Git" >&2
     ;;
 restore)
-    here=$(keys "$@" | names)
+    here=$(keys "$@")
     jq -c '.items[]' "$file" | while read -r key; do
         name=$(jq -r .metadata.name <<<"$key")
-        if grep -qxF "$name" <<<"$here"; then
+        if certificate <<<"$key" | grep -qxFf - <(jq -c '.items[]' <<<"$here" | certificate); then
             echo "$name is there" >&2
-        else
-            kubectl "$@" create -f - >/dev/null <<<"$key"
-            echo "$name is back" >&2
+            continue
         fi
+        # A new controller gives its first key the name that the old one's first had.
+        if names <<<"$here" | grep -qxF "$name"; then
+            key=$(jq -c '.metadata |= (del(.name) | .generateName = "sealed-secrets-key-restored-")' <<<"$key")
+        fi
+        kubectl "$@" create -f - >/dev/null <<<"$key"
+        echo "$name is back" >&2
     done
     ;;
 check)
-    lacking=$(comm -23 <(keys "$@" | names) <(names <"$file"))
+    lacking=$(keys "$@" | jq -r --slurpfile kept "$file" '
+        [$kept[].items[].data["tls.crt"]] as $kept
+        | .items[] | select(.data["tls.crt"] | IN($kept[]) | not) | .metadata.name')
     if [ -n "$lacking" ]; then
         printf 'not in %s: %s\n' "$file" $lacking >&2
         exit 1

@@ -27,7 +27,7 @@ wanted='
         and .metadata.labels["sealedsecrets.bitnami.com/sealed-secrets-key"] == null
         and ([.metadata.ownerReferences[]? | select(.kind == "SealedSecret")] | length) == 0)
     | .metadata |= ({name, namespace, labels, annotations}
-        | (.labels, .annotations) |= with_entries(select(.key | test("external-secrets.io/|sops|kubectl.kubernetes.io/last-applied") | not)))
+        | (.labels, .annotations) |= ((. // {}) | with_entries(select(.key | test("external-secrets.io/|sops|kubectl.kubernetes.io/last-applied") | not))))
     | .metadata |= with_entries(select(.value != null and .value != {}))
     | {apiVersion: "v1", kind: "Secret", metadata, type, data, stringData} | with_entries(select(.value != null))'
 

@@ -134,6 +134,19 @@ pub(crate) fn process_of(name: &str, prefix: &str) -> Option<u32> {
 pub(crate) fn has_ended(process: u32) -> bool {
     let processes = Path::new("/proc");
     processes.join("self").exists() && !processes.join(process.to_string()).exists()
+/// Makes a folder for this user alone, with those above it that are missing.
+///
+/// # Errors
+///
+/// It cannot be made.
+pub fn make_folder(path: &Path) -> Result<(), FileError> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder
+        .create(path)
+        .map_err(|source| FileError::new("cannot make", path, source))
 }
 
 #[cfg(test)]

@@ -89,7 +89,7 @@ fn load(choice: &Choice, surroundings: &Surroundings) -> Result<Vec<Node>, Kubec
     Ok(configs)
 }
 
-fn default_files(surroundings: &Surroundings) -> Vec<PathBuf> {
+pub(crate) fn default_files(surroundings: &Surroundings) -> Vec<PathBuf> {
     match surroundings.filled_variable("KUBECONFIG") {
         Some(list) => std::env::split_paths(&list)
             .filter(|p| !p.as_os_str().is_empty())

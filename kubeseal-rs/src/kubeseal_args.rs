@@ -5,11 +5,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use flags::{Flag, Flags, Kind, Program, Stop, parse_duration};
+use shared::key::Fingerprint;
 use shared::scope::Scope;
 
+use crate::certificate::Wanted;
 use crate::cluster::{Access, Hidden, Overrides};
 use crate::command::{Command, Input, Request, SealOptions};
 use crate::kubeconfig::Choice;
+use crate::pages;
 
 /// `kubeseal` as it is typed.
 pub const PROGRAM: Program = Program {
@@ -17,6 +20,7 @@ pub const PROGRAM: Program = Program {
     about: "Encrypts Kubernetes Secrets so that they can be kept in Git.",
     after_help: "\
 Every flag but those of logging has a variable: --cert is SEALED_SECRETS_CERT.
+`kubeseal --completions bash` (zsh, fish, powershell) and `kubeseal --man` print what to install.
 
 Example:
   kubectl create secret generic db --from-literal=password=… --dry-run=client -o yaml \\
@@ -28,6 +32,17 @@ const FLAGS: &[Flag] = &[
     text(
         "cert",
         "Certificate file or URL to seal with; the controller is not asked then.",
+    ),
+    Flag::new(
+        "cert-fingerprint",
+        Kind::List,
+        "",
+        "Seal only with a certificate of this fingerprint (SHA256:...); repeatable. \
+         --fetch-cert refuses others too.",
+    ),
+    switch(
+        "offline",
+        "Seal with the certificate last seen of the cluster's controller, without the network.",
     ),
     Flag::new(
         "controller-name",
@@ -88,6 +103,17 @@ const FLAGS: &[Flag] = &[
         "Files with private keys: PEM, or backups of key Secrets in JSON or YAML.",
     ),
     switch("version", "Print the version."),
+    Flag::new(
+        "completions",
+        Kind::Choice(pages::SHELLS, "one of: bash, zsh, fish, powershell"),
+        "",
+        "Print completions for a shell.",
+    )
+    .hidden()
+    .without_variable(),
+    switch("man", "Print the manual page.")
+        .hidden()
+        .without_variable(),
     text("kubeconfig", "Kubeconfig file."),
     text("namespace", "Namespace of the Secret.").short('n'),
     text("context", "Context of the kubeconfig."),
@@ -200,7 +226,7 @@ pub fn parse(
     let mut warnings = flags.warnings().to_vec();
     warnings.extend(remarks(&flags));
     Ok(Request {
-        command: command(&flags, scope(&flags)),
+        command: command(&flags, scope(&flags), fingerprints(&flags)?),
         input: match flags.text_if_any("secret-file") {
             Some(path) => Input::File(PathBuf::from(path)),
             None => Input::Stdin,
@@ -233,6 +259,15 @@ fn scope(flags: &Flags) -> Option<Scope> {
         .then(|| flags.text("scope").parse().unwrap_or_default())
 }
 
+fn fingerprints(flags: &Flags) -> Result<Vec<Fingerprint>, Stop> {
+    let read = |text: &String| {
+        text.trim()
+            .parse()
+            .map_err(|error| Stop::Refused(format!("--cert-fingerprint {text}: {error}")))
+    };
+    flags.list("cert-fingerprint").iter().map(read).collect()
+}
+
 fn remarks(flags: &Flags) -> Vec<String> {
     let mut remarks = Vec::new();
     if flags.given("rotate") {
@@ -247,9 +282,15 @@ fn remarks(flags: &Flags) -> Vec<String> {
 }
 
 /// The order is the peer's: what comes first wins if several are asked for.
-fn command(flags: &Flags, scope: Option<Scope>) -> Command {
+fn command(flags: &Flags, scope: Option<Scope>, fingerprints: Vec<Fingerprint>) -> Command {
     if flags.switch("version") {
         return Command::Version;
+    }
+    if flags.switch("man") {
+        return Command::Print(pages::manual(described()));
+    }
+    if let Some(shell) = flags.text_if_any("completions") {
+        return Command::Print(pages::completions(shell, described()));
     }
     if flags.switch("recovery-unseal") {
         let key_files = flags
@@ -270,15 +311,16 @@ fn command(flags: &Flags, scope: Option<Scope>) -> Command {
             access: access(flags),
         };
     }
-    let certificate = flags.text("cert").to_owned();
+    let certificate = Wanted {
+        source: flags.text("cert").to_owned(),
+        access: access(flags),
+        fingerprints,
+        offline: flags.switch("offline"),
+    };
     if flags.switch("fetch-cert") {
-        return Command::FetchCertificate {
-            certificate,
-            access: access(flags),
-        };
+        return Command::FetchCertificate(certificate);
     }
     let options = SealOptions {
-        access: access(flags),
         certificate,
         name: flags.text_if_any("name").map(str::to_owned),
         namespace: flags.text_if_any("namespace").map(str::to_owned),
@@ -328,8 +370,38 @@ fn access(flags: &Flags) -> Access {
         },
         name: flags.text("controller-name").to_owned(),
         namespace: flags.text("controller-namespace").to_owned(),
+        is_unnamed: !flags.given("controller-name") && !flags.given("controller-namespace"),
         timeout: timeout(flags.text("request-timeout")),
     }
+}
+
+/// The program with what shells can complete beside the names of flags.
+fn described() -> clap::Command {
+    const FILES: &[&str] = &[
+        "cert",
+        "sealed-secret-file",
+        "secret-file",
+        "merge-into",
+        "from-file",
+        "recovery-private-key",
+        "kubeconfig",
+        "certificate-authority",
+        "client-certificate",
+        "client-key",
+    ];
+    let words = |words: &'static [&'static str]| {
+        move |arg: clap::Arg| arg.value_parser(clap::builder::PossibleValuesParser::new(words))
+    };
+    let command = PROGRAM
+        .command()
+        .mut_arg("format", words(&["json", "yaml"]))
+        .mut_arg(
+            "scope",
+            words(&["strict", "namespace-wide", "cluster-wide"]),
+        );
+    FILES.iter().fold(command, |command, name| {
+        command.mut_arg(name, |arg| arg.value_hint(clap::ValueHint::FilePath))
+    })
 }
 
 /// A number is seconds; 0 and what is no time are none, as for kubectl.

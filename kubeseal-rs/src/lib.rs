@@ -8,13 +8,15 @@
 //! | [`seal`] | running it: one module for each command |
 //! | [`recipe`], [`dotenv`] | random values; files of variables |
 //! | [`rules`] | `.seal.yaml`: how files on some path are sealed |
-//! | [`certificate`] | where the certificate comes from: file or URL |
+//! | [`certificate`] | where the certificate comes from, and whether it can be trusted |
 //! | [`cluster`] | the controller, through the API server |
 //! | [`keys`] | key Secrets: read, marked, archived, put back; and what needs them |
 //! | [`kubeconfig`] | the namespace of the current context, without a Kubernetes client |
 //! | [`git`], [`programs`] | the work tree around a file; other people's programs |
+//! | [`proxies`] | which proxy leads to a server |
 //! | [`files`] | stdin and files in; files out, all or nothing |
 //! | [`surroundings`] | clock, environment and terminal, in one place |
+//! | [`pages`] | completions and manual pages |
 //! | [`report`], [`progress`] | error chain, hints, exit code; how far a long run is |
 
 pub mod certificate;
@@ -29,6 +31,7 @@ pub mod kubeseal_args;
 pub mod pages;
 pub mod programs;
 pub mod progress;
+pub mod proxies;
 pub mod recipe;
 pub mod report;
 pub mod rules;

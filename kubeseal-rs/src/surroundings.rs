@@ -44,6 +44,18 @@ impl Surroundings {
         std::env::home_dir().filter(|home| !home.as_os_str().is_empty())
     }
 
+    /// The user's cache folder: `$XDG_CACHE_HOME` if that is an absolute path, else `~/.cache`; on
+    /// Windows `%LOCALAPPDATA%`.
+    pub fn cache_folder(&self) -> Option<PathBuf> {
+        let named = |name: &str| self.filled_variable(name).map(PathBuf::from);
+        if cfg!(windows) {
+            return named("LOCALAPPDATA");
+        }
+        named("XDG_CACHE_HOME")
+            .filter(|path| path.is_absolute())
+            .or_else(|| Some(self.home()?.join(".cache")))
+    }
+
     /// Where a pod finds its service account.
     pub fn service_account_folder(&self) -> PathBuf {
         PathBuf::from("/var/run/secrets/kubernetes.io/serviceaccount")

@@ -32,8 +32,10 @@ fn lay_out(folder: &Path) -> Vec<PathBuf> {
     for story in &stories {
         let copy = folder.join(story.file_name().expect("it has a name"));
         fs::copy(story, &copy).expect("the folder is ours");
+        let own = story.with_extension("fixtures");
+        let fixtures = Some(own).filter(|own| own.is_dir());
         copy_all(
-            &Path::new(STORIES).join("fixtures"),
+            &fixtures.unwrap_or_else(|| Path::new(STORIES).join("fixtures")),
             &copy.with_extension("in"),
         );
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use aws_lc_rs::hmac;
 use jiff::Timestamp;
 
 use crate::envelope;
@@ -64,6 +65,11 @@ impl RingKey {
     /// Names the key.
     pub fn fingerprint(&self) -> &Fingerprint {
         self.private.fingerprint()
+    }
+
+    /// What only a holder of this key can compute and compare.
+    pub(crate) fn record_key(&self) -> &hmac::Key {
+        self.private.record_key()
     }
 
     /// The certificate that seals for it.
@@ -206,8 +212,15 @@ impl KeyRing {
         facts(self) == facts(other)
     }
 
-    /// Opens a value with whichever key does it: the one named by `first`, then newest to oldest.
-    /// Keys whose modulus has another length than the value announces are not tried.
+    /// The key of that name.
+    pub fn key(&self, fingerprint: &Fingerprint) -> Option<&Arc<RingKey>> {
+        self.keys
+            .iter()
+            .find(|key| key.fingerprint() == fingerprint)
+    }
+
+    /// Opens a value with whichever key does it: those named by `first` in that order, then newest to
+    /// oldest, each at most once. Keys whose modulus has another length than the value announces are not tried.
     ///
     /// # Errors
     ///
@@ -216,11 +229,13 @@ impl KeyRing {
         &self,
         label: &Label,
         sealed: &[u8],
-        first: Option<&Fingerprint>,
+        first: &[&Fingerprint],
     ) -> Result<(Plain, &Arc<RingKey>), NoKey> {
         let len = envelope::modulus_len(sealed).ok_or(NoKey)?;
-        let is_first = |key: &&Arc<RingKey>| Some(key.fingerprint()) == first;
-        let preferred = self.keys.iter().filter(|key| is_first(key));
+        let is_first = |key: &&Arc<RingKey>| first.contains(&key.fingerprint());
+        let named = first.iter().enumerate();
+        let named = named.filter(|(i, name)| !first[..*i].contains(name));
+        let preferred = named.filter_map(|(_, name)| self.key(name));
         let others = self.keys.iter().filter(|key| !is_first(key));
         preferred
             .chain(others)
@@ -331,9 +346,7 @@ mod tests {
         for sealer in &keys {
             for hint in &keys {
                 let sealed = sealed_for(sealer);
-                let (plain, opener) = ring
-                    .open(&label, &sealed, Some(hint.fingerprint()))
-                    .unwrap();
+                let (plain, opener) = ring.open(&label, &sealed, &[hint.fingerprint()]).unwrap();
                 assert_eq!(
                     (plain.expose(), opener.name()),
                     (&b"value"[..], sealer.name())
@@ -341,11 +354,11 @@ mod tests {
             }
         }
         assert_eq!(
-            ring.open(&label, &sealed_for(&key("d", 4)), None)
+            ring.open(&label, &sealed_for(&key("d", 4)), &[])
                 .unwrap_err(),
             NoKey
         );
-        assert_eq!(ring.open(&label, b"", None).unwrap_err(), NoKey);
+        assert_eq!(ring.open(&label, b"", &[]).unwrap_err(), NoKey);
     }
 
     #[test]

@@ -17,6 +17,7 @@
 //! | [`renewal`] | newest key + policy + now → due, or when next |
 //! | [`resource`] | SealedSecret on the wire; every annotation and label name |
 //! | [`hints`] | which certificate sealed each item: advice in an annotation |
+//! | [`record`] | SealedSecret + Secret + key → proof that the one came of the other |
 //! | [`secret`] | a Secret with its plain values |
 //! | [`manifest`] | YAML/JSON bytes ↔ documents |
 //! | [`sealed_file`] | the SealedSecrets of a file; edits of their items |
@@ -36,6 +37,7 @@ pub mod key_secret;
 pub mod manifest;
 pub mod needs;
 pub mod plain;
+pub mod record;
 pub mod renewal;
 pub mod reseal;
 pub mod resource;

@@ -112,6 +112,9 @@ pub struct SealedSecretStatus {
     /// The key behind each item, or what is wrong with it, in order of item key.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub items: Vec<ItemStatus>,
+    /// By this the controller knows the Secret again without decrypting anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<SecretRecord>,
 }
 
 /// One condition.
@@ -149,6 +152,23 @@ pub struct ItemStatus {
     /// Why it did not open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+/// The Secret that came of the SealedSecret, and what only the controller can write: a copy of it in
+/// another object, or a changed one, proves nothing. See [`crate::record`].
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretRecord {
+    /// `uid` of the Secret.
+    pub secret_uid: String,
+    /// `resourceVersion` of the Secret as it was last written or read.
+    pub secret_version: String,
+    /// Fingerprint of the key in whose name the two digests are.
+    pub key: String,
+    /// Keyed digest of the Secret's content.
+    pub content: String,
+    /// Keyed digest of the SealedSecret and everything above.
+    pub proof: String,
 }
 
 impl SealedSecret {

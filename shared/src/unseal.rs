@@ -122,20 +122,36 @@ impl fmt::Display for ItemErrors {
     }
 }
 
-/// Opens a whole SealedSecret. Scope, name and namespace are those of the object itself; the
-/// template has no say in them.
+/// Opens a whole SealedSecret: [`unseal_again`] with nothing remembered.
 ///
 /// # Errors
 ///
-/// Every item that does not open, or every template that gives no value, or what is wrong with the
-/// object. All or nothing.
+/// As there.
 pub fn unseal(
     sealed: &SealedSecret,
     ring: &KeyRing,
     rules: Rules,
     chance: &mut Chance<'_>,
 ) -> Result<Unsealed, UnsealError> {
-    let mut unsealed = match open(sealed, ring, rules.accept_legacy)? {
+    unseal_again(sealed, ring, rules, chance, &Hints::new())
+}
+
+/// Opens a whole SealedSecret. Each item is tried with the key that its hint names, then the one that
+/// opened it before, then the one that opened the item before it, then newest to oldest. Scope, name and namespace are those of the object itself; the
+/// template has no say in them.
+///
+/// # Errors
+///
+/// Every item that does not open, or every template that gives no value, or what is wrong with the
+/// object. All or nothing.
+pub fn unseal_again(
+    sealed: &SealedSecret,
+    ring: &KeyRing,
+    rules: Rules,
+    chance: &mut Chance<'_>,
+    remembered: &Hints,
+) -> Result<Unsealed, UnsealError> {
+    let mut unsealed = match open_again(sealed, ring, rules.accept_legacy, remembered)? {
         Contents::Items(opened) => fill(&sealed.spec.template, opened, rules, chance)?,
         Contents::Legacy(unsealed) => *unsealed,
     };
@@ -188,12 +204,22 @@ pub(crate) fn open(
     ring: &KeyRing,
     accept_legacy: bool,
 ) -> Result<Contents, UnsealError> {
+    open_again(sealed, ring, accept_legacy, &Hints::new())
+}
+
+fn open_again(
+    sealed: &SealedSecret,
+    ring: &KeyRing,
+    accept_legacy: bool,
+    remembered: &Hints,
+) -> Result<Contents, UnsealError> {
     let label = label(sealed);
     let items = &sealed.spec.encrypted_data;
     match &sealed.spec.data {
         None => {
             let hints = hints::read(sealed.metadata.annotations.as_ref());
-            Ok(Contents::Items(open_items(items, ring, &label, &hints)?))
+            let advice = [&hints, remembered];
+            Ok(Contents::Items(open_items(items, ring, &label, advice)?))
         }
         Some(_) if !accept_legacy => Err(UnsealError::LegacyRefused),
         Some(_) if !items.is_empty() => Err(UnsealError::BothForms),
@@ -232,19 +258,21 @@ fn fill(
 
 pub(crate) type Opened = (BTreeMap<String, Plain>, BTreeMap<String, Fingerprint>);
 
-/// Tries the key that the hint names first, else the one that opened the previous item: the items of
-/// one object were mostly sealed together.
+/// Advice on an item comes first, then the key that opened the previous item: the items of one object
+/// were mostly sealed together.
 fn open_items(
     items: &BTreeMap<String, String>,
     ring: &KeyRing,
     label: &Label,
-    hints: &Hints,
+    advice: [&Hints; 2],
 ) -> Result<Opened, ItemErrors> {
     let mut opened = Opened::default();
     let mut errors = Vec::new();
     let mut last = None;
     for (key, text) in items {
-        match open_item(text, ring, label, hints.get(key).or(last.as_ref())) {
+        let advice = advice.iter().filter_map(|hints| hints.get(key));
+        let first: Vec<&Fingerprint> = advice.chain(last.as_ref()).collect();
+        match open_item(text, ring, label, &first) {
             Ok((plain, fingerprint)) => {
                 opened.0.insert(key.clone(), plain);
                 opened.1.insert(key.clone(), fingerprint.clone());
@@ -267,7 +295,7 @@ pub(crate) fn open_item(
     text: &str,
     ring: &KeyRing,
     label: &Label,
-    first: Option<&Fingerprint>,
+    first: &[&Fingerprint],
 ) -> Result<(Plain, Fingerprint), ItemProblem> {
     let sealed = base64::decode(text.as_bytes())?;
     let (plain, key) = ring.open(label, &sealed, first)?;
@@ -277,7 +305,7 @@ pub(crate) fn open_item(
 /// The plain value of `spec.data` is the JSON of a whole Secret, and the template has no part in it.
 fn unseal_legacy(data: &str, ring: &KeyRing, label: &Label) -> Result<Unsealed, UnsealError> {
     let sealed = base64::decode(data.as_bytes())?;
-    let (plain, key) = ring.open(label, &sealed, None)?;
+    let (plain, key) = ring.open(label, &sealed, &[])?;
     let documents = manifest::read(plain.expose()).map_err(|_| UnsealError::LegacyContent)?;
     let [document] = documents.as_slice() else {
         return Err(UnsealError::LegacyContent);
@@ -406,6 +434,20 @@ mod tests {
         assert_eq!(
             &unsealed.sealed_by["a"],
             ring.sealing().unwrap().fingerprint()
+        );
+    }
+
+    #[test]
+    fn a_false_key_hint_changes_nothing() {
+        let ring = ring();
+        let mut sealed = object(&[("a", sealed_value(&ring, b"x"))]);
+        let other = new_test_key(2).pair.fingerprint().clone();
+        let annotations = sealed.metadata.annotations.get_or_insert_default();
+        hints::annotate(annotations, &[("a".to_owned(), other)].into());
+        let unsealed = open(&sealed, &ring).unwrap();
+        assert_eq!(
+            &unsealed.sealed_by["a"],
+            ring.newest().unwrap().fingerprint()
         );
     }
 

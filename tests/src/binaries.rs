@@ -1,5 +1,6 @@
 //! The project's own programs, built for the tests: `cargo test` builds no other package's
-//! programs.
+//! programs. `SEALED_SECRETS_PROGRAMS` names a folder with programs to test instead, such as those of a
+//! release.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -25,7 +26,7 @@ pub fn seal() -> PathBuf {
 fn built(name: &str) -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let program = FOLDER
-        .get_or_init(build)
+        .get_or_init(|| env::var_os("SEALED_SECRETS_PROGRAMS").map_or_else(build, PathBuf::from))
         .join(format!("{name}{}", env::consts::EXE_SUFFIX));
     assert!(program.exists(), "cargo built no {}", program.display());
     program

@@ -19,6 +19,7 @@ pub mod http;
 pub mod https;
 pub mod lifecycle;
 pub mod logged;
+pub mod many;
 pub mod memory;
 pub mod operators;
 pub mod patience;

@@ -51,9 +51,18 @@ impl Logged {
 
     /// Bytes of memory that it has now.
     pub fn memory(&self) -> usize {
+        self.figure("VmRSS:")
+    }
+
+    /// Bytes of memory that it had at most.
+    pub fn most_memory(&self) -> usize {
+        self.figure("VmHWM:")
+    }
+
+    fn figure(&self, name: &str) -> usize {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))
             .expect("it runs, and this is Linux");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
         let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
         let kibibytes = kibibytes.expect("the kernel says it");
         kibibytes.parse::<usize>().expect("a number") * 1024

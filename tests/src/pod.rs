@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
+use std::process::{Command, ExitStatus, Output};
 
 use crate::control_plane::{ControlPlane, Namespace};
 use crate::guarded;
 use crate::logged::Logged;
 use crate::scratch::Scratch;
+
+const SERVICE_ACCOUNT: &str = "serviceaccount";
 
 /// Kubernetes' own clients know one path for the files of a service account. They get it in a mount
 /// namespace of their own, where nobody else sees it.
@@ -29,6 +31,72 @@ pub enum Root {
     Ours(PathBuf),
     /// Those of an image, unpacked here, with its `/usr/local/bin/controller`.
     Another(PathBuf),
+}
+
+/// Runs a program to its end with the files and variables of a service account, and what else is
+/// given.
+///
+/// # Panics
+/// If it cannot be started.
+pub async fn run(
+    plane: &ControlPlane,
+    namespace: &Namespace<'_>,
+    account: &str,
+    program: &Path,
+    words: &[&str],
+    variables: &[(&str, &str)],
+    input: &str,
+) -> Output {
+    let files = service_account(plane, namespace, account).await;
+    let stdin = files.path().join("stdin");
+    fs::write(&stdin, input).expect("the folder is ours");
+    let mut command = Command::new("unshare");
+    unshare(&mut command, plane, POD, &files, program, words);
+    command
+        .env("HOME", files.path())
+        .env_remove("KUBECONFIG")
+        .envs(variables.iter().copied())
+        .stdin(fs::File::open(stdin).expect("it was written"));
+    command.output().expect("unshare is there")
+}
+
+/// The folder that a Pod finds mounted.
+async fn service_account(
+    plane: &ControlPlane,
+    namespace: &Namespace<'_>,
+    account: &str,
+) -> Scratch {
+    let files = Scratch::new();
+    let folder = files.path().join(SERVICE_ACCOUNT);
+    fs::create_dir(&folder).expect("the folder is ours");
+    let token = plane.token_of(namespace.name(), account).await;
+    fs::write(folder.join("token"), token).expect("the folder is ours");
+    fs::write(folder.join("ca.crt"), plane.authority()).expect("the folder is ours");
+    fs::write(folder.join("namespace"), namespace.name()).expect("the folder is ours");
+    files
+}
+
+/// Completes a command that begins with `unshare`. The files have to outlive the program.
+fn unshare(
+    command: &mut Command,
+    plane: &ControlPlane,
+    script: &str,
+    files: &Scratch,
+    path: &Path,
+    words: &[&str],
+) {
+    let (host, port) = plane.address();
+    if !rustix::process::geteuid().is_root() {
+        command.args(["--user", "--map-root-user"]);
+    }
+    command
+        .args(["--mount", "sh", "-c", script, "sh"])
+        .arg(files.path().join(SERVICE_ACCOUNT))
+        .arg(path)
+        .args(words)
+        .env("KUBERNETES_SERVICE_HOST", host)
+        .env("KUBERNETES_SERVICE_PORT", port)
+        .env_remove("POD_NAMESPACE");
 }
 
 /// A running program with the files and variables of a service account.
@@ -65,30 +133,13 @@ impl Pod {
         root: Root,
         words: &[&str],
     ) -> Self {
-        let files = Scratch::new();
-        let folder = files.path().join("serviceaccount");
-        fs::create_dir(&folder).expect("the folder is ours");
-        let token = plane.token_of(namespace.name(), account).await;
-        fs::write(folder.join("token"), token).expect("the folder is ours");
-        fs::write(folder.join("ca.crt"), plane.authority()).expect("the folder is ours");
-        fs::write(folder.join("namespace"), namespace.name()).expect("the folder is ours");
-        let (host, port) = plane.address();
+        let files = service_account(plane, namespace, account).await;
         let (script, path) = match root {
             Root::Ours(program) => (POD, program),
             Root::Another(root) => (POD_IN_ROOT, root),
         };
         let mut command = guarded::command("unshare");
-        if !rustix::process::geteuid().is_root() {
-            command.args(["--user", "--map-root-user"]);
-        }
-        command
-            .args(["--mount", "sh", "-c", script, "sh"])
-            .arg(&folder)
-            .arg(path)
-            .args(words)
-            .env("KUBERNETES_SERVICE_HOST", host)
-            .env("KUBERNETES_SERVICE_PORT", port)
-            .env_remove("POD_NAMESPACE");
+        unshare(&mut command, plane, script, &files, &path, words);
         let process = Logged::spawn(&mut command).expect("the shell is there");
         Self {
             process,
@@ -101,23 +152,44 @@ impl Pod {
         self.process.log()
     }
 
-    /// Where it listens, on 127.0.0.1: the peer's controller and ours say it alike.
-    pub fn port(&self) -> Option<u16> {
-        let log = self.log();
-        let line = log
-            .lines()
-            .find(|line| line.contains("HTTP server serving"))?;
-        let (_, address) = line.split_once("addr=")?;
-        let port = address.trim_matches('"').rsplit_once(':')?.1;
-        port.split(|c: char| !c.is_ascii_digit())
-            .next()?
-            .parse()
-            .ok()
-    }
-
     /// How it ended, if it did.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.process.ended()
+    }
+
+    /// As [`Logged::memory`].
+    pub fn memory(&self) -> usize {
+        self.process.memory()
+    }
+
+    /// As [`Logged::most_memory`].
+    pub fn most_memory(&self) -> usize {
+        self.process.most_memory()
+    }
+
+    /// Where it listens on 127.0.0.1: the plain port.
+    ///
+    /// # Panics
+    /// If it does not say.
+    pub fn port(&self) -> u16 {
+        self.port_after("HTTP server serving")
+    }
+
+    /// The port of its metrics.
+    ///
+    /// # Panics
+    /// If it does not say.
+    pub fn metrics_port(&self) -> u16 {
+        self.port_after("HTTP metrics server serving")
+    }
+
+    fn port_after(&self, words: &str) -> u16 {
+        let log = self.log();
+        let line = log.lines().find(|line| line.contains(words));
+        let address = line.and_then(|line| line.split("127.0.0.1:").nth(1));
+        let digits = |text: &str| text.chars().take_while(char::is_ascii_digit).collect();
+        let digits: String = address.map(digits).unwrap_or_default();
+        digits.parse().expect("it says where it listens")
     }
 
     /// Asks it to end, and waits.

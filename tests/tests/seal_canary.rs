@@ -30,6 +30,10 @@ const CANARY: &str = "canaryQ7wZ9xK2v";
 /// What somebody typed where a recipe belongs.
 const TYPED: &str = "typedQ7wZ9xK2v";
 
+/// Something to change.
+const SEALED: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {name: db, namespace: shop}\n\
+                      spec: {encryptedData: {}}\n";
+
 /// A folder to work in, and everything around it that a careless program might write to.
 struct Cage {
     scratch: Scratch,
@@ -228,11 +232,26 @@ fn no_command_leaves_the_value_anywhere() {
         .unwrap();
     let known = ["value", "web.env", "secret.yaml"];
     let (secret, list, line) = (secret(), list(), format!("A={CANARY}\n"));
-    let runs: [(&[&str], &str); 18] = [
+    let runs: [(&[&str], &str); 23] = [
         (
             &["create", "a", "--stdin", "password", "-w", "a.yaml"],
             CANARY,
         ),
+        (&["set", "a.yaml", "password"], CANARY),
+        (&["set", "a.yaml", "other", "--from-file", "value"], ""),
+        (&["rotate", "--key", "key.pem", "--cert", "cert.pem"], ""),
+        (
+            &[
+                "rotate",
+                "--key",
+                "key.pem",
+                "--cert",
+                "cert.pem",
+                "--dry-run",
+            ],
+            "",
+        ),
+        (&["unset", "a.yaml", "other"], ""),
         (&["create", "a", "--from-file", "password=value"], ""),
         (&["create", "a", "--from-env-file", "-"], &line),
         (
@@ -337,11 +356,13 @@ fn no_error_holds_the_value() {
 async fn killed_in_the_middle_nothing_is_left() {
     let cage = Cage::new();
     let secret = secret();
-    let runs: [(&[&str], &str); 4] = [
+    fs::write(cage.path("work/s.yaml"), SEALED).unwrap();
+    let runs: [(&[&str], &str); 5] = [
         (
             &["create", "a", "--stdin", "password", "-w", "a.yaml"],
             CANARY,
         ),
+        (&["set", "s.yaml", "password"], CANARY),
         (&["import", "dotenv", "web", "-w", "b.yaml"], CANARY),
         (&["import", "list", "--into", "sealed"], &secret),
         (&[], &secret),
@@ -367,7 +388,7 @@ async fn killed_in_the_middle_nothing_is_left() {
         .unwrap()
         .map(|e| e.unwrap().file_name())
         .collect();
-    assert_eq!(left.len(), 3, "no output file, no temporary file: {left:?}");
+    assert_eq!(left.len(), 4, "no output file, no temporary file: {left:?}");
 }
 
 /// Has the other end taken everything out of the pipe?
@@ -444,4 +465,116 @@ fn answer_twice(terminal: OwnedFd) -> String {
         }
     }
     shown
+}
+
+/// An editor that puts the canary into the file, says that it is there, and waits to be told to go on
+/// or to be killed. It notes its process, its words and its environment.
+const EDITOR: &str = "#!/bin/sh
+{ echo editor \"$@\"; env; } >> \"$HOME/children\"
+sed -i 's/^stringData:.*/stringData: {password: '\"$(cat \"$HOME/canary\")\"'}/' \"$1\"
+echo $1 > \"$HOME/file\"
+echo $$ > \"$HOME/editor.tmp\" && mv \"$HOME/editor.tmp\" \"$HOME/editor\"
+while [ ! -e \"$HOME/go\" ]; do sleep 0.05; done
+";
+
+/// A running `seal edit` whose editor has written the canary: the process, and the edited file.
+async fn editing(cage: &Cage) -> (Child, PathBuf) {
+    let home = cage.path("home");
+    fs::write(home.join("canary"), CANARY).unwrap();
+    fs::write(cage.path("programs/editor"), EDITOR).unwrap();
+    fs::set_permissions(
+        cage.path("programs/editor"),
+        fs::Permissions::from_mode(0o755),
+    )
+    .unwrap();
+    for old in ["editor", "go", "file"] {
+        let _ = fs::remove_file(home.join(old));
+    }
+    fs::write(cage.path("work/s.yaml"), SEALED).unwrap();
+    let mut command = cage.command(&binaries::seal(), &["edit", "s.yaml", "--key", "key.pem"]);
+    let child = command
+        .env("EDITOR", "editor")
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap();
+    until("the editor has written", async || {
+        home.join("editor").exists().then_some(())
+    })
+    .await;
+    fs::remove_file(home.join("canary")).unwrap();
+    let file = fs::read_to_string(home.join("file")).unwrap();
+    (child, PathBuf::from(file.trim()))
+}
+
+fn kill_editor(cage: &Cage) {
+    let editor = fs::read_to_string(cage.path("home/editor")).unwrap();
+    let editor = rustix::process::Pid::from_raw(editor.trim().parse().unwrap()).unwrap();
+    let _ = rustix::process::kill_process(editor, rustix::process::Signal::KILL);
+}
+
+#[tokio::test]
+async fn what_is_edited_is_in_memory_for_this_user_alone_and_goes() {
+    let cage = Cage::new();
+    let (child, file) = editing(&cage).await;
+    assert!(
+        file.starts_with("/dev/shm"),
+        "the cage itself is on a disk: {}",
+        file.display()
+    );
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&file), mode(file.parent().unwrap())), (0o600, 0o700));
+    assert_eq!(processes_with_canary(), Vec::<String>::new());
+    assert_eq!(cage.sightings(&[]), Vec::<PathBuf>::new());
+    fs::write(cage.path("home/go"), "").unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && said.contains("password added"),
+        "{said}"
+    );
+    assert!(!has_canary(
+        &[output.stdout, output.stderr.clone()].concat()
+    ));
+    assert!(!file.parent().unwrap().exists());
+    assert_eq!(cage.sightings(&[]), Vec::<PathBuf>::new());
+    let (_, revealed) = cage.run(&["view", "--reveal", "--key", "key.pem", "s.yaml"], "");
+    assert!(revealed.contains(CANARY), "{revealed}");
+}
+
+#[tokio::test]
+async fn a_signal_removes_the_file_and_after_a_kill_the_next_run_does() {
+    use rustix::process::{Pid, Signal, kill_process};
+    let cage = Cage::new();
+    for signal in [Signal::TERM, Signal::HUP, Signal::QUIT] {
+        let (mut child, file) = editing(&cage).await;
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        let status = child.wait().unwrap();
+        assert_eq!(status.code(), Some(128 + signal.as_raw()), "{signal:?}");
+        assert!(!file.parent().unwrap().exists(), "{signal:?}");
+        kill_editor(&cage);
+        assert_eq!(cage.sightings(&[]), Vec::<PathBuf>::new(), "{signal:?}");
+        assert_eq!(
+            fs::read_to_string(cage.path("work/s.yaml")).unwrap(),
+            SEALED
+        );
+    }
+    let (mut child, file) = editing(&cage).await;
+    child.kill().unwrap();
+    child.wait().unwrap();
+    kill_editor(&cage);
+    assert!(file.exists(), "nobody can do anything about SIGKILL");
+    let (code, printed) = {
+        let mut command = cage.command(&binaries::seal(), &["edit", "s.yaml", "--blind"]);
+        let output = command
+            .env("EDITOR", "true")
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        (
+            output.status.code(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    assert_eq!((code, printed.trim()), (Some(0), "nothing was changed"));
+    assert!(!file.parent().unwrap().exists(), "the next run removes it");
 }

@@ -182,7 +182,7 @@ async fn rights_are_those_of_whom_the_flags_name() {
         (!said.contains("cannot get sealed secret service")).then_some(said)
     })
     .await;
-    assert!(as_reader.contains("RBAC forbids it"), "{as_reader}");
+    assert!(as_reader.contains("RBAC forbids you"), "{as_reader}");
     let words = [
         "--fetch-cert",
         "--as",
@@ -194,7 +194,7 @@ async fn rights_are_those_of_whom_the_flags_name() {
 
     let kubeconfig = way.plane.kubeconfig_of(namespace, "reader").await;
     let own = failed(way.run_as(&ours, &kubeconfig, &["--fetch-cert"], "secret.json"));
-    assert!(own.contains("RBAC forbids it"), "{own}");
+    assert!(own.contains("RBAC forbids you"), "{own}");
 }
 
 fn successful(output: Output) -> Vec<u8> {

@@ -19,8 +19,8 @@ use shared::unseal::Rules;
 use crate::log;
 use crate::reconcile::Policy;
 pub use address::{Address, AddressError};
+use table::CLUSTER_ONLY;
 pub use table::PROGRAM;
-use table::{CLUSTER_ONLY, NOT_YET};
 
 /// Namespace in the manifests of new keys when `POD_NAMESPACE` says nothing: where `kubeseal`
 /// looks for a controller, so that a key carried into a cluster lands where it is found.
@@ -58,7 +58,7 @@ pub struct Config {
 }
 
 /// Where SealedSecrets, keys and Secrets are.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Place {
     /// In this folder.
     Directory(PathBuf),
@@ -67,7 +67,7 @@ pub enum Place {
 }
 
 /// About the cluster.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ClusterConfig {
     /// How to reach it; as a Pod does if absent.
     pub kubeconfig: Option<PathBuf>,
@@ -83,6 +83,27 @@ pub struct ClusterConfig {
     pub deletes_secrets: bool,
     /// Are Secrets watched?
     pub watches_secrets: bool,
+    /// The `ConfigMap` in the own namespace that holds the certificate, if there is to be one.
+    pub certificate_config_map: Option<String>,
+    /// Requests a second to the API server and how many at once after a rest, if that is bounded.
+    pub rate: Option<(f64, u32)>,
+    /// About several replicas.
+    pub election: Election,
+}
+
+/// Which of several replicas writes, and how soon another one does if it ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Election {
+    /// Are there several at all?
+    pub elects: bool,
+    /// Name of the Lease, in the controller's own namespace.
+    pub lease_name: String,
+    /// So long after the last word of the leader another replica takes over.
+    pub lease_duration: Duration,
+    /// So long after its last word the leader writes nothing any more.
+    pub renew_deadline: Duration,
+    /// Between two looks at the Lease.
+    pub retry_period: Duration,
 }
 
 impl ClusterConfig {
@@ -230,18 +251,71 @@ impl<'a> Checks<'a> {
         }
     }
 
-    fn cluster(&self, kubeconfig: Option<PathBuf>, own_namespace: Option<String>) -> ClusterConfig {
+    fn cluster(
+        &mut self,
+        kubeconfig: Option<PathBuf>,
+        own_namespace: Option<String>,
+    ) -> ClusterConfig {
         let names = self.flags.text("additional-namespaces").split(',');
         let names = names.map(str::trim).filter(|name| !name.is_empty());
+        let additional_namespaces = names.map(str::to_owned).collect();
         ClusterConfig {
+            rate: self.rate(),
+            election: self.election(),
             kubeconfig,
             own_namespace,
             all_namespaces: self.flags.switch("all-namespaces"),
-            additional_namespaces: names.map(str::to_owned).collect(),
+            additional_namespaces,
             label_selector: self.flags.text_if_any("label-selector").map(str::to_owned),
             deletes_secrets: self.flags.switch("old-gc-behavior"),
             watches_secrets: !self.flags.switch("skip-recreate"),
+            certificate_config_map: self
+                .flags
+                .text_if_any("certificate-configmap")
+                .map(str::to_owned),
         }
+    }
+
+    /// What is 0 is the default of the peer's client: 5 and 10.
+    fn rate(&self) -> Option<(f64, u32)> {
+        let or = |value: f64, default| if value == 0.0 { default } else { value };
+        let rate = or(self.flags.float("kubeclient-qps"), 5.0);
+        let burst = self.count("kubeclient-burst");
+        let burst = if burst == 0 { 10 } else { burst };
+        (rate > 0.0 && rate.is_finite()).then_some((rate, burst))
+    }
+
+    fn election(&mut self) -> Election {
+        let election = Election {
+            elects: self.flags.switch("leader-elect"),
+            lease_name: self.flags.text("leader-elect-lease-name").to_owned(),
+            lease_duration: self.timeout("leader-elect-lease-duration"),
+            renew_deadline: self.timeout("leader-elect-renew-deadline"),
+            retry_period: self.timeout("leader-elect-retry-period"),
+        };
+        if election.lease_name.is_empty() {
+            self.mistake("leader-elect-lease-name", "must not be empty");
+        }
+        if election.lease_duration < Duration::from_secs(1) {
+            self.mistake(
+                "leader-elect-lease-duration",
+                "must be at least 1s: a Lease counts whole seconds",
+            );
+        }
+        if election.lease_duration <= election.renew_deadline {
+            self.mistake(
+                "leader-elect-renew-deadline",
+                "must be shorter than --leader-elect-lease-duration: the leader has to stop before another replica begins",
+            );
+        }
+        // A pause may be a fifth longer.
+        if election.renew_deadline <= election.retry_period.mul_f64(1.2) {
+            self.mistake(
+                "leader-elect-retry-period",
+                "must be shorter than --leader-elect-renew-deadline by more than a fifth",
+            );
+        }
+        election
     }
 
     fn keys(&mut self, pod_namespace: Option<String>) -> KeyConfig {
@@ -386,10 +460,7 @@ impl<'a> Checks<'a> {
         };
         let cluster =
             given(out_of_place).map(|name| format!("--{name} has no effect with --directory"));
-        let later = given(NOT_YET).map(|name| {
-            format!("--{name} has no effect yet: what it is about comes with a later version")
-        });
-        let said: Vec<String> = cluster.chain(later).collect();
+        let said: Vec<String> = cluster.collect();
         self.warnings.extend(said);
     }
 

@@ -180,14 +180,45 @@ const FLAGS: &[Flag] = &[
     Flag::new(
         "kubeclient-qps",
         Kind::Float,
-        "5",
-        "Requests per second to the API server; negative for no limit.",
+        "-1",
+        "Requests per second to the API server; negative for no limit but 32 at once, and none while the API server \
+         says to wait.",
     ),
     Flag::new(
         "kubeclient-burst",
         Kind::Int,
         "10",
-        "Requests to the API server beyond the rate.",
+        "Requests to the API server at once after a rest, if there is a limit per second.",
+    ),
+    Flag::new(
+        "leader-elect",
+        Kind::Switch,
+        "true",
+        "Lets one of several replicas write, by a Lease in its own namespace.",
+    ),
+    Flag::new(
+        "leader-elect-lease-name",
+        Kind::Text,
+        "sealed-secrets-controller",
+        "Name of the Lease.",
+    ),
+    Flag::new(
+        "leader-elect-lease-duration",
+        Kind::Duration,
+        "12s",
+        "So long after the last word of the leader another replica takes over.",
+    ),
+    Flag::new(
+        "leader-elect-renew-deadline",
+        Kind::Duration,
+        "8s",
+        "So long after its last word the leader writes nothing any more.",
+    ),
+    Flag::new(
+        "leader-elect-retry-period",
+        Kind::Duration,
+        "2s",
+        "Between two looks at the Lease.",
     ),
     Flag::new(
         "listen-addr",
@@ -226,6 +257,12 @@ const FLAGS: &[Flag] = &[
         "Address of the endpoints for callers with a token, over TLS: verify, rotate, unseal. None if empty.",
     ),
     Flag::new(
+        "certificate-configmap",
+        Kind::Text,
+        "",
+        "ConfigMap in the own namespace that is kept in step with the newest certificate. None if empty.",
+    ),
+    Flag::new(
         "plain-certificate-only",
         Kind::Switch,
         "false",
@@ -250,9 +287,12 @@ pub(super) const CLUSTER_ONLY: &[&str] = &[
     "skip-recreate",
     "correct-drift",
     "listen-authorized-addr",
+    "certificate-configmap",
     "kubeclient-qps",
     "kubeclient-burst",
+    "leader-elect",
+    "leader-elect-lease-name",
+    "leader-elect-lease-duration",
+    "leader-elect-renew-deadline",
+    "leader-elect-retry-period",
 ];
-
-/// Flags of endpoints and limits that this version does not have yet.
-pub(super) const NOT_YET: &[&str] = &["kubeclient-qps", "kubeclient-burst"];

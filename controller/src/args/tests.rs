@@ -133,6 +133,40 @@ fn reads_the_peers_cutoff_time() {
     );
 }
 
+fn cluster(more: &[&str]) -> Result<ClusterConfig, Stop> {
+    match read(&[&["--kubeconfig", "k"], more].concat(), &[])?.place {
+        Place::Cluster(place) => Ok(place),
+        Place::Directory(_) => unreachable!("a cluster was asked for"),
+    }
+}
+
+#[test]
+fn requests_are_bounded_by_number_alone_unless_a_rate_is_given() {
+    assert_eq!(cluster(&[]).unwrap().rate, None);
+    assert_eq!(cluster(&["--kubeclient-qps=-1"]).unwrap().rate, None);
+    let both = ["--kubeclient-qps=2.5", "--kubeclient-burst=7"];
+    assert_eq!(cluster(&both).unwrap().rate, Some((2.5, 7)));
+    let nothing = ["--kubeclient-qps=0", "--kubeclient-burst=0"];
+    assert_eq!(cluster(&nothing).unwrap().rate, Some((5.0, 10)));
+}
+
+#[test]
+fn a_leader_stops_before_another_replica_begins() {
+    let election = cluster(&[]).unwrap().election;
+    assert!(election.elects && election.renew_deadline < election.lease_duration);
+    for words in [
+        ["--leader-elect-renew-deadline=12s"],
+        ["--leader-elect-retry-period=7s"],
+        ["--leader-elect-lease-duration=500ms"],
+        ["--leader-elect-lease-name="],
+    ] {
+        assert!(
+            matches!(cluster(&words), Err(Stop::Invalid(_))),
+            "{words:?}"
+        );
+    }
+}
+
 #[test]
 fn words_that_the_peer_runs_with_are_warnings() {
     let config = directory(&[
@@ -144,6 +178,5 @@ fn words_that_the_peer_runs_with_are_warnings() {
     ]);
     assert_eq!(config.log, log::Config::default());
     assert_eq!(config.keys.priority, OrderPriority::CertNotBefore);
-    // The last one is neither for a directory nor there yet.
-    assert_eq!(config.warnings.len(), 6, "{:?}", config.warnings);
+    assert_eq!(config.warnings.len(), 5, "{:?}", config.warnings);
 }

@@ -1,11 +1,15 @@
 //! How the API server is reached.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
+use super::requests::{Bounded, Bounds};
 use crate::args::ClusterConfig;
+use crate::leader::Term;
 
 /// Where a Pod finds the namespace that it runs in.
 const OWN_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
@@ -19,8 +23,10 @@ const CONNECT: Duration = Duration::from_secs(10);
 
 /// Clients, and the place that is ours.
 pub(super) struct Connection {
-    /// For everything but watches.
+    /// For whatever concerns objects: bounded, and without writes unless this replica leads.
     pub(super) requests: Client,
+    /// For questions that every replica may ask, and that may not wait behind the others.
+    pub(super) questions: Client,
     /// For watches.
     pub(super) watches: Client,
     /// The namespace of this controller and its keys.
@@ -51,19 +57,22 @@ pub enum ConnectError {
 
 impl Connection {
     /// Reads the settings. Nothing is sent yet.
-    pub(super) async fn new(place: &ClusterConfig) -> Result<Self, ConnectError> {
+    pub(super) async fn new(place: &ClusterConfig, term: Arc<Term>) -> Result<Self, ConnectError> {
         let mut config = config(place).await?;
         // The queue repeats what failed, so the client must not: it would hold up the other objects
         // of a batch for minutes.
         config.default_retry = false;
         config.connect_timeout = Some(CONNECT);
-        let client = |silence| {
+        let builder = |silence| {
             let mut config = config.clone();
             config.read_timeout = Some(silence);
-            Client::try_from(config).map_err(|error| ConnectError::Client(Box::new(error)))
+            ClientBuilder::try_from(config).map_err(|error| ConnectError::Client(Box::new(error)))
         };
+        let client = |silence| Ok(builder(silence)?.build());
+        let bounds = Bounds::new(place.rate, term);
         Ok(Self {
-            requests: client(ANSWER)?,
+            requests: builder(ANSWER)?.with_layer(&Bounded(bounds)).build(),
+            questions: client(ANSWER)?,
             watches: client(WATCH)?,
             own_namespace: own_namespace(place),
         })

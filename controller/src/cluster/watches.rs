@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Secret;
-use kube::Api;
 use kube::api::DynamicObject;
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::{Error as WatchError, Event};
 use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Api, Client};
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::Sender;
 use tracing::{debug, warn};
 
@@ -25,6 +27,8 @@ pub(super) enum Change {
     Key(Event<Secret>),
     Sealed(usize, Event<DynamicObject>),
     Secret(usize, Event<PartialObjectMeta<Secret>>),
+    /// Secrets of that namespace are not told of, for now or for ever.
+    Unseen(usize),
     /// SealedSecrets of that namespace may not be seen: it is not there yet, or not ours to see.
     Denied(usize),
 }
@@ -37,11 +41,25 @@ pub(super) struct Watches {
     sealed: BTreeMap<usize, BTreeSet<ObjectId>>,
     secrets: BTreeMap<usize, BTreeSet<ObjectId>>,
     complete: BTreeSet<usize>,
+    /// Where Secrets were listed, or never will be.
+    seen: BTreeSet<usize>,
+    /// Objects that need not be looked at closely if their Secret is the one on record, until it is
+    /// known which Secrets there are.
+    waiting: BTreeMap<usize, Vec<ObjectId>>,
 }
 
+/// Lists at once: a thousand namespaces would ask the API server for all of theirs together.
+const LISTS: usize = 32;
+/// Objects of one page: so many are in memory at once.
+const PAGE: u32 = 500;
+const PAGE_OF_SEALED: u32 = 100;
+
 impl Watches {
-    pub(super) fn new(namespaces: Vec<Option<String>>) -> Self {
+    pub(super) fn new(namespaces: Vec<Option<String>>, watches_secrets: bool) -> Self {
+        let unseen = if watches_secrets { 0 } else { namespaces.len() };
         Self {
+            seen: (0..unseen).collect(),
+            waiting: BTreeMap::new(),
             namespaces,
             sealed: BTreeMap::new(),
             secrets: BTreeMap::new(),
@@ -49,7 +67,9 @@ impl Watches {
         }
     }
 
-    /// Begins to watch. A namespace that does not exist yet is seen when it appears.
+    /// Begins to watch. A namespace that does not exist yet is seen when it appears. Secrets are
+    /// watched as soon as the SealedSecrets of their namespace are known, so that nothing has to be
+    /// kept of the Secrets of others.
     pub(super) fn start(
         &self,
         connection: &Connection,
@@ -57,52 +77,34 @@ impl Watches {
         changes: &Sender<Change>,
     ) {
         let (client, own) = (&connection.watches, connection.own_namespace.as_str());
+        let begin = Begin {
+            changes: changes.clone(),
+            lists: Arc::new(Semaphore::new(LISTS)),
+        };
         let keys = Api::<Secret>::namespaced(client.clone(), own);
         let labelled = watcher::Config::default().labels(&cluster_keys::selector());
         let what = format!("the key Secrets in {own}");
-        run(
-            what,
-            watcher(keys, labelled),
-            Change::Key,
-            || None,
-            changes.clone(),
-        );
+        begin.run(what, watcher(keys, labelled), Change::Key, || None, || ());
         for (number, namespace) in self.namespaces.iter().enumerate() {
-            let (name, place_of) = (namespace.as_deref(), place_of(namespace.as_deref()));
-            let sealed = sealed_secrets(client.clone(), name);
+            let place_of = place_of(namespace.as_deref());
+            let sealed = sealed_secrets(client.clone(), namespace.as_deref());
             let chosen = watcher::Config {
                 label_selector: place.label_selector.clone(),
-                ..watcher::Config::default()
+                ..watcher::Config::default().page_size(PAGE_OF_SEALED)
             };
-            let change = move |event| Change::Sealed(number, event);
-            let what = format!("SealedSecrets in {place_of}");
-            let denied = move || Some(Change::Denied(number));
-            run(
-                what,
+            let (secrets, watches_secrets) = (begin.clone(), place.watches_secrets);
+            let (client, namespace) = (client.clone(), namespace.clone());
+            begin.run(
+                format!("SealedSecrets in {place_of}"),
                 watcher(sealed, chosen),
-                change,
-                denied,
-                changes.clone(),
-            );
-            if place.watches_secrets {
-                let secrets = match name {
-                    Some(name) => {
-                        Api::<PartialObjectMeta<Secret>>::namespaced(client.clone(), name)
+                move |event| Change::Sealed(number, event),
+                move || Some(Change::Denied(number)),
+                move || {
+                    if watches_secrets {
+                        secrets.watch_secrets(number, namespace.as_deref(), client);
                     }
-                    None => Api::all(client.clone()),
-                };
-                let change = move |event| Change::Secret(number, event);
-                let what = format!(
-                    "Secrets in {place_of}, so those that others edit or delete are not put right"
-                );
-                run(
-                    what,
-                    watcher(secrets, watcher::Config::default()),
-                    change,
-                    || None,
-                    changes.clone(),
-                );
-            }
+                },
+            );
         }
     }
 
@@ -131,7 +133,11 @@ impl Watches {
             Event::Init => listed.clear(),
             Event::InitApply(object) => {
                 listed.extend(id(&object.metadata));
-                return store.take(object).into_iter().collect();
+                let taken = store.take(object);
+                return taken
+                    .filter(|id| !self.waits(number, id, store))
+                    .into_iter()
+                    .collect();
             }
             Event::InitDone => {
                 let listed = self.sealed.remove(&number).unwrap_or_default();
@@ -155,17 +161,34 @@ impl Watches {
         match event {
             Event::Init => listed.clear(),
             Event::InitApply(secret) => {
-                listed.extend(id(&secret.metadata));
+                let ours = id(&secret.metadata).filter(|id| store.has(id));
+                listed.extend(ours);
                 return store.take_secret(&secret).into_iter().collect();
             }
             Event::InitDone => {
                 let listed = self.secrets.remove(&number).unwrap_or_default();
-                return store.without_secret(self.namespace(number), &listed);
+                let mut due = store.without_secret(self.namespace(number), &listed);
+                due.extend(self.unseen(number));
+                return due;
             }
             Event::Apply(secret) => return store.take_secret(&secret).into_iter().collect(),
             Event::Delete(secret) => return store.lose_secret(&secret).into_iter().collect(),
         }
         Vec::new()
+    }
+
+    /// Nothing is to be learnt of Secrets there: the objects that waited for it.
+    pub(super) fn unseen(&mut self, number: usize) -> Vec<ObjectId> {
+        self.seen.insert(number);
+        self.waiting.remove(&number).unwrap_or_default()
+    }
+
+    fn waits(&mut self, number: usize, id: &ObjectId, store: &ClusterStore) -> bool {
+        let waits = !self.seen.contains(&number) && store.may_be_recognised(id);
+        if waits {
+            self.waiting.entry(number).or_default().push(id.clone());
+        }
+        waits
     }
 
     fn namespace(&self, number: usize) -> Option<&str> {
@@ -189,37 +212,72 @@ fn place_of(namespace: Option<&str>) -> String {
     )
 }
 
-/// Watches for ever: what breaks is begun again, ever more slowly, from where it broke off or from a
-/// new list.
-fn run<K: Debug + Send + 'static>(
-    what: String,
-    events: impl futures::Stream<Item = Result<Event<K>, WatchError>> + Send + 'static,
-    change: impl Fn(Event<K>) -> Change + Send + 'static,
-    denied: impl Fn() -> Option<Change> + Send + 'static,
+/// How watches are begun.
+#[derive(Clone)]
+struct Begin {
     changes: Sender<Change>,
-) {
-    tokio::spawn(async move {
-        let mut events = Box::pin(events.default_backoff());
-        let mut told = None;
-        while let Some(event) = events.next().await {
-            match event {
-                Ok(event) => {
-                    told = None;
-                    if changes.send(change(event)).await.is_err() {
-                        return;
-                    }
+    lists: Arc<Semaphore>,
+}
+
+impl Begin {
+    fn watch_secrets(&self, number: usize, namespace: Option<&str>, client: Client) {
+        let secrets = match namespace {
+            Some(name) => Api::<PartialObjectMeta<Secret>>::namespaced(client, name),
+            None => Api::all(client),
+        };
+        let place_of = place_of(namespace);
+        self.run(
+            format!("Secrets in {place_of}, so those that others edit or delete are not put right"),
+            watcher(secrets, watcher::Config::default().page_size(PAGE)),
+            move |event| Change::Secret(number, event),
+            move || Some(Change::Unseen(number)),
+            || (),
+        );
+    }
+
+    /// Watches for ever: what breaks is begun again, ever more slowly, from where it broke off or from
+    /// a new list. `denied` makes what is to be told when the first list fails, `listed` is called once
+    /// after the first one that is complete.
+    fn run<K: Debug + Send + 'static>(
+        &self,
+        what: String,
+        events: impl futures::Stream<Item = Result<Event<K>, WatchError>> + Send + 'static,
+        change: impl Fn(Event<K>) -> Change + Send + 'static,
+        denied: impl Fn() -> Option<Change> + Send + 'static,
+        listed: impl FnOnce() + Send + 'static,
+    ) {
+        let Self { changes, lists } = self.clone();
+        tokio::spawn(async move {
+            let mut turn = lists.acquire_owned().await.ok();
+            let mut events = Box::pin(events.default_backoff());
+            let (mut told, mut listed) = (None, Some(listed));
+            while let Some(event) = events.next().await {
+                let is_listed = matches!(event, Ok(Event::InitDone));
+                if is_listed || event.is_err() {
+                    turn = None;
                 }
-                Err(error) => {
-                    tell(&what, &error, &mut told);
-                    if let Some(change) = denied().filter(|_| is_denial(&error))
-                        && changes.send(change).await.is_err()
-                    {
-                        return;
+                let change = match event {
+                    Ok(event) => {
+                        told = None;
+                        Some(change(event))
                     }
+                    Err(error) => {
+                        tell(&what, &error, &mut told);
+                        denied().filter(|_| is_denial(&error))
+                    }
+                };
+                if let Some(change) = change
+                    && changes.send(change).await.is_err()
+                {
+                    return;
+                }
+                if let Some(listed) = listed.take_if(|_| is_listed) {
+                    listed();
                 }
             }
-        }
-    });
+            drop(turn);
+        });
+    }
 }
 
 /// Once for each kind of trouble in a row.

@@ -1,6 +1,6 @@
 //! One look at one object: gather → desired → decide → apply → record.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -8,17 +8,19 @@ use jiff::Timestamp;
 use shared::error_chain;
 use shared::key::Fingerprint;
 use shared::key_ring::KeyRing;
-use shared::resource::SealedSecret;
-use shared::unseal::{Chance, UnsealError, unseal};
+use shared::record::{self, Identity, Origin};
+use shared::resource::{SealedSecret, SecretRecord};
+use shared::secret::Secret;
+use shared::unseal::{Chance, UnsealError, unseal_again};
 
 use super::Policy;
-use crate::decide::{Circumstances, Desired, Existing, Plan, Refusal, decide};
+use crate::decide::{Circumstances, Desired, Existing, Held, Plan, Refusal, decide};
 use crate::drift::{self, Drift};
-use crate::metrics::{Fault, Metrics};
+use crate::metrics::{Fault, Metrics, instance_label};
 use crate::ownership;
 use crate::pool::{Pool, Stopped};
 use crate::status::{self, Outcome};
-use crate::store::{News, ObjectId, Observed, Source, Store, StoreError};
+use crate::store::{Applied, Look, News, ObjectId, Observed, Source, Store, StoreError};
 
 /// What every attempt needs.
 #[derive(Debug)]
@@ -53,6 +55,20 @@ pub(super) struct Report {
     pub(super) message: String,
 }
 
+/// What came of a plan.
+struct Done {
+    refusal: Option<Refusal>,
+    fight: Option<drift::Fight>,
+    changed: bool,
+    applied: Result<Option<Box<Secret>>, StoreError>,
+}
+
+enum Attempted {
+    Done(Done),
+    /// There was a Secret that was not expected; this one is still wanted.
+    Exists(Box<Secret>),
+}
+
 impl<S: Store> Tools<S> {
     pub(super) fn new(store: Arc<S>, pool: Pool, policy: Policy, metrics: Arc<Metrics>) -> Self {
         Self {
@@ -80,6 +96,9 @@ impl<S: Store> Tools<S> {
             }),
         };
         self.metrics.looked(start.elapsed());
+        if matches!(ended, Ended::Well { .. }) {
+            self.store.rest(id);
+        }
         if let Some(news) = news(&ended, was_in_trouble) {
             self.store.announce(id, news).await;
         }
@@ -92,16 +111,155 @@ impl<S: Store> Tools<S> {
         ring: Arc<KeyRing>,
         now: Timestamp,
     ) -> Result<Ended, StoreError> {
-        let failed = |fault| move |_: &StoreError| self.metrics.failed(id, fault);
-        let observed = self
-            .store
-            .gather(id)
-            .await
-            .inspect_err(failed(Fault::Fetch))?;
+        if let Some(instance) = self.recognised(id, &ring) {
+            return Ok(self.in_place(id, &instance));
+        }
+        let mut observed = self.gather(id, Look::Guess).await?;
         if observed.source != Source::Gone {
             self.metrics.looks_at(id);
         }
-        let (desired, sealed_by) = self.desired(&observed.source, ring, now).await?;
+        if let Some(sealed) = self.fits(&observed, &ring) {
+            return Ok(self.in_place(id, instance_of(&sealed)));
+        }
+        let (desired, sealed_by) = self.desired(&observed, Arc::clone(&ring), now).await?;
+        if observed.guessed && !matches!(desired, Desired::Secret { .. }) {
+            observed = self.gather(id, Look::Fetch).await?;
+        }
+        let (observed, done) = self.bring_about(id, observed, desired, now).await?;
+        let Done {
+            refusal,
+            fight,
+            changed,
+            applied,
+        } = done;
+        if observed.source == Source::Gone {
+            applied?;
+            return self.forget(id, changed).await;
+        }
+        let keeps_values =
+            matches!(&observed.existing, Existing::Ours(held) if !held.values().is_empty());
+        let outcome = match (&refusal, &applied) {
+            (_, Err(error)) => Outcome::Failed {
+                message: error_chain(error),
+                keeps_values,
+            },
+            (Some(why), Ok(_)) => Outcome::Refused { why, keeps_values },
+            (None, Ok(stored)) => Outcome::Unsealed {
+                sealed_by: &sealed_by,
+                record: self.proof(&observed, stored.as_deref(), &ring),
+            },
+        };
+        if let Some(fault) = outcome.fault() {
+            self.metrics.failed(id, fault);
+        }
+        let instance = instance(&observed.source);
+        self.metrics
+            .condition(id, instance, outcome.message().is_none());
+        let recorded = self.record(id, &observed, &outcome, now).await;
+        recorded.inspect_err(|_| self.metrics.failed(id, Fault::Status))?;
+        Ok(match fight {
+            Some(fight) => not_before(fight.until, &outcome),
+            None => ended(&outcome, applied.map(drop), changed),
+        })
+    }
+
+    async fn gather(&self, id: &ObjectId, look: Look) -> Result<Observed, StoreError> {
+        let observed = self.store.gather(id, look).await;
+        observed.inspect_err(|_| self.metrics.failed(id, Fault::Fetch))
+    }
+
+    /// The instance label of the object, if its Secret is known to be in place without fetching or decrypting anything.
+    fn recognised(&self, id: &ObjectId, ring: &KeyRing) -> Option<String> {
+        let glance = self.store.glance(id)?;
+        let (record, (uid, version)) = (&glance.record, &glance.secret);
+        let origin = self.origin(glance.identity, glance.opts_out);
+        let is_known =
+            record::names(record, uid, version) && record::is_genuine(record, origin, ring);
+        is_known.then_some(glance.instance)
+    }
+
+    /// The same without decrypting, from the Secret as it was fetched.
+    fn fits(&self, observed: &Observed, ring: &KeyRing) -> Option<Arc<SealedSecret>> {
+        let (Source::Sealed(sealed), Existing::Ours(Held::Secret(secret))) =
+            (&observed.source, &observed.existing)
+        else {
+            return None;
+        };
+        let record = observed.status.as_ref()?.record.as_ref()?;
+        let origin = self.origin(Identity::of(sealed)?, drift::opts_out(&sealed.metadata));
+        let fits = observed.settled
+            && record::is_genuine(record, origin, ring)
+            && record::fits(record, sealed, ring, secret);
+        fits.then(|| Arc::clone(sealed))
+    }
+
+    fn in_place(&self, id: &ObjectId, instance: &str) -> Ended {
+        self.metrics.recognised();
+        self.metrics.condition(id, instance, true);
+        Ended::Well { changed: false }
+    }
+
+    /// A record of the Secret as it is stored now: as the store told, or as it was found.
+    fn proof(
+        &self,
+        observed: &Observed,
+        stored: Option<&Secret>,
+        ring: &KeyRing,
+    ) -> Option<SecretRecord> {
+        let Source::Sealed(sealed) = &observed.source else {
+            return None;
+        };
+        let found = match &observed.existing {
+            Existing::Ours(Held::Secret(secret)) => Some(&**secret),
+            _ => None,
+        };
+        let origin = self.origin(Identity::of(sealed)?, drift::opts_out(&sealed.metadata));
+        record::record(origin, stored.or(found)?, ring)
+    }
+
+    fn origin(&self, identity: Identity, opts_out: bool) -> Origin {
+        Origin {
+            identity,
+            rules: self.policy.rules,
+            tolerates_drift: self.policy.tolerates_drift || opts_out,
+        }
+    }
+
+    /// Decides and applies; a second time, with what there is, if a Secret was there that was not
+    /// expected.
+    async fn bring_about(
+        &self,
+        id: &ObjectId,
+        observed: Observed,
+        desired: Desired,
+        now: Timestamp,
+    ) -> Result<(Observed, Done), StoreError> {
+        let by_chance = match &desired {
+            Desired::Secret { by_chance, .. } => by_chance.clone(),
+            Desired::Nothing | Desired::Unknown(_) => BTreeSet::new(),
+        };
+        let guessed = observed.guessed;
+        match self.apply(id, &observed, desired, now).await {
+            Attempted::Done(done) => Ok((observed, done)),
+            Attempted::Exists(_) if !guessed => Err(StoreError::Exists),
+            Attempted::Exists(secret) => {
+                let observed = self.gather(id, Look::Fetch).await?;
+                let desired = Desired::Secret { secret, by_chance };
+                match self.apply(id, &observed, desired, now).await {
+                    Attempted::Done(done) => Ok((observed, done)),
+                    Attempted::Exists(_) => Err(StoreError::Exists),
+                }
+            }
+        }
+    }
+
+    async fn apply(
+        &self,
+        id: &ObjectId,
+        observed: &Observed,
+        desired: Desired,
+        now: Timestamp,
+    ) -> Attempted {
         let circumstances = Circumstances {
             settled: observed.settled,
             tolerates_drift: self.tolerates_drift(&observed.source),
@@ -119,46 +277,26 @@ impl<S: Store> Tools<S> {
             Plan::Refuse(why) => Some(why.clone()),
             _ => None,
         };
-        let applied = self.store.apply(id, plan).await;
-        if observed.source == Source::Gone {
-            applied?;
-            return self.forget(id, changed).await;
-        }
+        let applied = match self.store.apply(id, plan).await {
+            Ok(Applied::Exists(secret)) => return Attempted::Exists(secret),
+            Ok(Applied::Done(stored)) => Ok(stored),
+            Err(error) => Err(error),
+        };
         if is_drift && changed && applied.is_ok() {
             self.store.announce(id, drift_corrected()).await;
         }
-        let keeps_values =
-            matches!(&observed.existing, Existing::Ours(held) if !held.values().is_empty());
-        let outcome = match (&refusal, &applied) {
-            (_, Err(error)) => Outcome::Failed {
-                message: error_chain(error),
-                keeps_values,
-            },
-            (Some(why), Ok(())) => Outcome::Refused { why, keeps_values },
-            (None, Ok(())) => Outcome::Unsealed(&sealed_by),
-        };
-        if let Some(fault) = outcome.fault() {
-            self.metrics.failed(id, fault);
-        }
-        let instance = instance(&observed.source);
-        self.metrics
-            .condition(id, instance, outcome.message().is_none());
-        let recorded = self.record(id, &observed, &outcome, now).await;
-        recorded.inspect_err(failed(Fault::Status))?;
-        Ok(match fight {
-            Some(fight) => not_before(fight.until, &outcome),
-            None => ended(&outcome, applied, changed),
+        Attempted::Done(Done {
+            refusal,
+            fight,
+            changed,
+            applied,
         })
     }
 
     fn tolerates_drift(&self, source: &Source) -> bool {
-        let opted_out = |sealed: &SealedSecret| {
-            let annotations = sealed.metadata.annotations.as_ref();
-            annotations
-                .and_then(|a| a.get(drift::ANNOTATION))
-                .is_some_and(|value| value == "false")
-        };
-        self.policy.tolerates_drift || matches!(source, Source::Sealed(sealed) if opted_out(sealed))
+        let opts_out =
+            matches!(source, Source::Sealed(sealed) if drift::opts_out(&sealed.metadata));
+        self.policy.tolerates_drift || opts_out
     }
 
     fn correct(&self, id: &ObjectId, now: Timestamp) -> Result<(), drift::Fight> {
@@ -168,22 +306,23 @@ impl<S: Store> Tools<S> {
 
     async fn desired(
         &self,
-        source: &Source,
+        observed: &Observed,
         ring: Arc<KeyRing>,
         now: Timestamp,
     ) -> Result<(Desired, BTreeMap<String, Fingerprint>), Stopped> {
         let unknown = |why| Ok((Desired::Unknown(why), BTreeMap::new()));
-        match source {
+        match &observed.source {
             Source::Gone => Ok((Desired::Nothing, BTreeMap::new())),
             Source::Malformed(why) => unknown(Refusal::Malformed(why.clone())),
             Source::Sealed(owner) => {
                 let (sealed, rules) = (Arc::clone(owner), self.policy.rules);
+                let remembered = status::sealed_by(observed.status.as_ref());
                 let open = move || {
                     let mut chance = Chance {
                         now,
                         rng: &mut rand::rng(),
                     };
-                    unseal(&sealed, &ring, rules, &mut chance)
+                    unseal_again(&sealed, &ring, rules, &mut chance, &remembered)
                 };
                 match self.pool.run(open).await? {
                     Ok(mut unsealed) => {
@@ -219,7 +358,7 @@ impl<S: Store> Tools<S> {
     ) -> Result<(), StoreError> {
         let next = status::next(observed.status.as_ref(), outcome, observed.generation, now);
         // The same words about another version are news to a store that notes which it is.
-        let is_new = matches!(outcome, Outcome::Unsealed(_)) && !observed.settled;
+        let is_new = matches!(outcome, Outcome::Unsealed { .. }) && !observed.settled;
         let next = next.or_else(|| observed.status.clone().filter(|_| is_new));
         match next {
             Some(status) if self.policy.update_status => self.store.record(id, Some(status)).await,
@@ -233,9 +372,11 @@ fn instance(source: &Source) -> &str {
     let Source::Sealed(sealed) = source else {
         return "";
     };
-    let labels = sealed.metadata.labels.as_ref();
-    let instance = labels.and_then(|labels| labels.get("app.kubernetes.io/instance"));
-    instance.map_or("", String::as_str)
+    instance_of(sealed)
+}
+
+fn instance_of(sealed: &SealedSecret) -> &str {
+    instance_label(&sealed.metadata)
 }
 
 fn ended(outcome: &Outcome<'_>, applied: Result<(), StoreError>, changed: bool) -> Ended {

@@ -3,13 +3,13 @@
 mod attempt;
 mod queue;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use shared::key_ring::KeyRing;
 use shared::unseal::Rules;
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinSet};
 use tracing::{debug, error, info};
 
 use crate::metrics::Metrics;
@@ -17,11 +17,11 @@ use crate::pool::{Pool, Stopped};
 use crate::store::{ObjectId, Store};
 use attempt::{Ended, Report, Tools};
 use queue::Queue;
-pub use queue::wait;
+pub use queue::{Urgency, wait};
 
-/// Objects in one go. Between two of them keys and files are looked at again, so that a long queue
-/// delays neither.
-const BATCH: usize = 16;
+/// Objects in one round of a directory. Between two rounds keys and files are looked at again, so that
+/// a long queue delays neither.
+const ROUND: usize = 16;
 
 /// What the user chose.
 #[derive(Debug, Clone, Copy)]
@@ -36,13 +36,17 @@ pub struct Policy {
     pub retries: u32,
 }
 
-/// Brings Secrets into line with SealedSecrets.
+/// Brings Secrets into line with SealedSecrets, many at once and each by one attempt at a time.
 #[derive(Debug)]
 pub struct Reconciler<S> {
     tools: Arc<Tools<S>>,
     ring: Arc<KeyRing>,
     queue: Queue,
     troubles: BTreeMap<ObjectId, Trouble>,
+    attempts: JoinSet<(Ended, Arc<KeyRing>)>,
+    at_work: HashMap<task::Id, ObjectId>,
+    /// Those at work, and when they became due once more meanwhile.
+    again: HashMap<ObjectId, Option<(Timestamp, Urgency)>>,
 }
 
 /// An object that is not as it shall be.
@@ -61,13 +65,21 @@ impl<S: Store> Reconciler<S> {
             ring: Arc::default(),
             queue: Queue::default(),
             troubles: BTreeMap::new(),
+            attempts: JoinSet::new(),
+            at_work: HashMap::new(),
+            again: HashMap::new(),
         }
     }
 
     /// Takes note of objects that changed.
-    pub fn changed(&mut self, ids: impl IntoIterator<Item = ObjectId>, now: Timestamp) {
+    pub fn changed(
+        &mut self,
+        ids: impl IntoIterator<Item = ObjectId>,
+        urgency: Urgency,
+        now: Timestamp,
+    ) {
         for id in ids {
-            self.queue.add(id, now);
+            self.add(id, now, urgency);
         }
     }
 
@@ -75,41 +87,88 @@ impl<S: Store> Reconciler<S> {
     /// looked at, whichever key it needed.
     pub fn use_ring(&mut self, ring: Arc<KeyRing>, now: Timestamp) {
         self.ring = ring;
-        for (id, trouble) in &self.troubles {
-            if trouble.waits_for_keys {
-                self.queue.add(id.clone(), now);
-            }
+        let waiting = self.troubles.iter();
+        let waiting = waiting.filter(|(_, trouble)| trouble.waits_for_keys);
+        let waiting: Vec<ObjectId> = waiting.map(|(id, _)| id.clone()).collect();
+        self.changed(waiting, Urgency::Backlog, now);
+    }
+
+    /// Begins with objects that are due, as long as no more than `places` are at work. Says when to
+    /// call again, unless that is when one is done.
+    pub fn begin(&mut self, places: usize, now: Timestamp) -> Option<Timestamp> {
+        while self.attempts.len() < places
+            && let Some((id, _)) = self.queue.take(now)
+        {
+            self.spawn(id, now);
+        }
+        self.tools.metrics.queued(self.queue.len());
+        let is_full = self.attempts.len() >= places;
+        self.queue.next().filter(|_| !is_full)
+    }
+
+    /// Waits for the end of an attempt and takes note of it. `None` at once if none is at work. May be
+    /// dropped at any time.
+    pub async fn end(&mut self, now: impl Fn() -> Timestamp) -> Option<()> {
+        let (task, ended) = match self.attempts.join_next_with_id().await? {
+            Ok((task, ended)) => (task, Some(ended)),
+            Err(error) => (error.id(), None),
+        };
+        let Some(id) = self.at_work.remove(&task) else {
+            return Some(());
+        };
+        let now = now();
+        if let Some((at, urgency)) = self.again.remove(&id).flatten() {
+            self.queue.add(id.clone(), at, urgency);
+        }
+        let (ended, ring) = ended.unwrap_or_else(|| (cut_short(), Arc::clone(&self.ring)));
+        // The keys changed while it tried with the old ones.
+        if matches!(ended, Ended::WaitsForKeys(_)) && !Arc::ptr_eq(&ring, &self.ring) {
+            self.queue.add(id.clone(), now, Urgency::Backlog);
+        }
+        self.settle(id, ended, now);
+        Some(())
+    }
+
+    /// Looks at some of the objects that are due, and at nothing else meanwhile. Says when to call
+    /// again: at once if more are due.
+    pub async fn round(&mut self, now: Timestamp) -> Option<Timestamp> {
+        self.begin(ROUND, now);
+        while self.end(|| now).await.is_some() {}
+        self.tools.metrics.queued(self.queue.len());
+        self.queue.next()
+    }
+
+    /// Drops whatever is at work, wherever it is, and keeps it for later.
+    pub async fn suspend(&mut self, now: Timestamp) {
+        self.attempts.shutdown().await;
+        for (_, id) in std::mem::take(&mut self.at_work) {
+            self.again.remove(&id);
+            self.queue.add(id, now, Urgency::Backlog);
         }
     }
 
-    /// Looks at some of the objects that are due. Says when to call again: at once if more are due.
-    pub async fn work(&mut self, now: Timestamp) -> Option<Timestamp> {
-        let batch: BTreeSet<ObjectId> = self.queue.take(now, BATCH).into_iter().collect();
-        let mut attempts = JoinSet::new();
-        for id in batch.clone() {
-            let (tools, ring) = (Arc::clone(&self.tools), Arc::clone(&self.ring));
-            let was_in_trouble = self.troubles.contains_key(&id);
-            attempts.spawn(async move {
-                let ended = tools.attempt(&id, ring, was_in_trouble, now).await;
-                (id, ended)
-            });
-        }
-        let mut lost = batch;
-        while let Some(attempt) = attempts.join_next().await {
-            if let Ok((id, ended)) = attempt {
-                lost.remove(&id);
-                self.settle(id, ended, now);
+    fn add(&mut self, id: ObjectId, at: Timestamp, urgency: Urgency) {
+        match self.again.get_mut(&id) {
+            Some(due) => {
+                let known = due.unwrap_or((at, urgency));
+                *due = Some((known.0.min(at), known.1.max(urgency)));
             }
+            None => self.queue.add(id, at, urgency),
         }
-        for id in lost {
-            let report = Report {
-                reason: "ErrUpdateFailed",
-                message: Stopped.to_string(),
-            };
-            self.settle(id, Ended::Retry(report), now);
-        }
-        self.tools.metrics.queued(self.queue.len());
-        self.queue.next()
+    }
+
+    fn spawn(&mut self, id: ObjectId, now: Timestamp) {
+        let (tools, ring) = (Arc::clone(&self.tools), Arc::clone(&self.ring));
+        let was_in_trouble = self.troubles.contains_key(&id);
+        self.again.insert(id.clone(), None);
+        let object = id.clone();
+        let attempt = async move {
+            let ended = tools
+                .attempt(&object, Arc::clone(&ring), was_in_trouble, now)
+                .await;
+            (ended, ring)
+        };
+        self.at_work.insert(self.attempts.spawn(attempt).id(), id);
     }
 
     fn settle(&mut self, id: ObjectId, ended: Ended, now: Timestamp) {
@@ -120,7 +179,7 @@ impl<S: Store> Reconciler<S> {
             Ended::WaitsForChange(report) => (report, false, false),
             Ended::Retry(report) => (report, false, true),
             Ended::NotBefore(time, report) => {
-                self.queue.add(id.clone(), time);
+                self.queue.add(id.clone(), time, Urgency::Backlog);
                 (report, false, false)
             }
         };
@@ -157,8 +216,8 @@ impl<S: Store> Reconciler<S> {
         }
         if retry {
             let wait = wait(trouble.failures, rand::random());
-            self.queue
-                .add(id, now.saturating_add(wait).unwrap_or(Timestamp::MAX));
+            let at = now.saturating_add(wait).unwrap_or(Timestamp::MAX);
+            self.queue.add(id, at, Urgency::Backlog);
         }
     }
 
@@ -184,3 +243,14 @@ impl<S: Store> Reconciler<S> {
         }
     }
 }
+
+/// It ended by itself, without a word.
+fn cut_short() -> Ended {
+    Ended::Retry(Report {
+        reason: "ErrUpdateFailed",
+        message: Stopped.to_string(),
+    })
+}
+
+#[cfg(test)]
+mod tests;

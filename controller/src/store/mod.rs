@@ -7,7 +7,9 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
-use shared::resource::{SealedSecret, SealedSecretStatus};
+use shared::record::Identity;
+use shared::resource::{SealedSecret, SealedSecretStatus, SecretRecord};
+use shared::secret::Secret;
 
 use crate::decide::{Existing, Plan};
 use crate::folder::FileError;
@@ -53,6 +55,42 @@ pub struct Observed {
     /// Is the SealedSecret the one that was unsealed last? If so, a difference between it and the
     /// Secret is somebody else's edit.
     pub settled: bool,
+    /// Was the Secret taken for absent without a look? Only where [`Look::Guess`] allowed it.
+    pub guessed: bool,
+}
+
+/// How [`Store::gather`] learns of the Secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// By fetching it.
+    Fetch,
+    /// As [`Self::Fetch`], but an object that nothing was recorded of may be taken for one without a
+    /// Secret: making it tells whether that was right.
+    Guess,
+}
+
+/// What is known about one object without fetching anything.
+#[derive(Debug)]
+pub struct Glance {
+    /// The SealedSecret.
+    pub identity: Identity,
+    /// Does it ask that edits of its Secret be left as they are?
+    pub opts_out: bool,
+    /// Its label `app.kubernetes.io/instance`.
+    pub instance: String,
+    /// What the status recorded last tells of the Secret.
+    pub record: SecretRecord,
+    /// `uid` and `resourceVersion` of the Secret as last heard of.
+    pub secret: (String, String),
+}
+
+/// What became of a plan.
+#[derive(Debug)]
+pub enum Applied {
+    /// It was carried out. The Secret as it is stored now, where that was told.
+    Done(Option<Box<Secret>>),
+    /// There is a Secret although none was expected; this one was not made.
+    Exists(Box<Secret>),
 }
 
 /// What people watching the object should hear of.
@@ -86,6 +124,9 @@ pub enum StoreError {
         /// Its answer, shown by [`api_answer`] and not as a source.
         answer: Box<kube::Error>,
     },
+    /// It came into being between two looks.
+    #[error("cannot create the Secret: somebody else makes and removes it at the same time")]
+    Exists,
     /// Others write the same object all the time.
     #[error("cannot update the status: the object is modified again and again")]
     Contended,
@@ -122,8 +163,18 @@ pub(crate) fn api(doing: &'static str) -> impl Fn(kube::Error) -> StoreError {
 
 /// A place where SealedSecrets and Secrets live. No two calls for one object run at once.
 pub trait Store: Send + Sync + 'static {
+    /// What is known about an object that is settled, if that may be enough to see that nothing is to
+    /// be done.
+    fn glance(&self, _id: &ObjectId) -> Option<Glance> {
+        None
+    }
+
     /// Fetches everything about one object.
-    fn gather(&self, id: &ObjectId) -> impl Future<Output = Result<Observed, StoreError>> + Send;
+    fn gather(
+        &self,
+        id: &ObjectId,
+        look: Look,
+    ) -> impl Future<Output = Result<Observed, StoreError>> + Send;
 
     /// Carries out a plan that was made from what [`Self::gather`] gave. After an error, and after
     /// the end of the process at any instant, the values are the old or the new ones as a whole.
@@ -131,7 +182,7 @@ pub trait Store: Send + Sync + 'static {
         &self,
         id: &ObjectId,
         plan: Plan,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    ) -> impl Future<Output = Result<Applied, StoreError>> + Send;
 
     /// Records a status, or with `None` that there is none because the object is gone.
     fn record(
@@ -139,6 +190,9 @@ pub trait Store: Send + Sync + 'static {
         id: &ObjectId,
         status: Option<SealedSecretStatus>,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// The object is as it shall be: nothing of it need be kept at hand.
+    fn rest(&self, _id: &ObjectId) {}
 
     /// Tells those who watch the object. News that cannot be told are no failure: the status says
     /// the same.

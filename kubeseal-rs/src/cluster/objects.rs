@@ -1,24 +1,19 @@
 //! Objects of the API server, as bytes of JSON: what commands about keys read and write.
 
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
-use http_body_util::BodyExt as _;
-use kube::Client;
-use kube::client::Body;
+use http::{Method, StatusCode};
 use serde_json::Value as Json;
-use tokio::runtime::Runtime;
 use zeroize::Zeroizing;
 
-use super::{Access, Answer, ClusterError, config, impersonation};
+use super::api::{Answer, Api};
+use super::{Access, ClusterError};
+use crate::surroundings::Surroundings;
 
 /// Objects of one page of a list.
 const PAGE: usize = 200;
 
 /// An API server and who we are to it.
 pub struct Objects {
-    runtime: Runtime,
-    client: Client,
-    headers: HeaderMap,
-    server: String,
+    api: Api,
 }
 
 /// What became of an object that was to be made.
@@ -37,32 +32,14 @@ impl Objects {
     ///
     /// [`ClusterError`].
     pub fn connect(access: &Access) -> Result<Self, ClusterError> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(ClusterError::System)?;
-        let mut config = runtime.block_on(config(access))?;
-        if let Some(timeout) = access.timeout {
-            config.connect_timeout = Some(timeout);
-            config.read_timeout = Some(timeout);
-        }
-        let headers = impersonation(&config);
-        let server = config.cluster_url.to_string();
-        let client = {
-            let _guard = runtime.enter();
-            Client::try_from(config).map_err(|error| ClusterError::Client(Box::new(error)))?
-        };
         Ok(Self {
-            runtime,
-            client,
-            headers,
-            server,
+            api: Api::new(access, &Surroundings::of_this_process())?,
         })
     }
 
     /// Address of the API server.
     pub fn server(&self) -> &str {
-        &self.server
+        &self.api.server
     }
 
     /// One object; none if it is not there.
@@ -150,27 +127,8 @@ impl Objects {
         path: &str,
         body: Option<(Vec<u8>, &'static str)>,
     ) -> Result<Answer, ClusterError> {
-        let answer = async {
-            let (bytes, kind) = body.unwrap_or((Vec::new(), "application/json"));
-            let request = Request::builder().method(method).uri(path);
-            let request = request.header(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-            let mut request = request.body(Body::from(bytes)).map_err(|e| e.to_string())?;
-            request.headers_mut().extend(self.headers.clone());
-            let sent = self.client.send(request).await;
-            let (head, body) = sent.map_err(|e| shared::error_chain(&e))?.into_parts();
-            let body = body.collect().await.map_err(|e| e.to_string())?;
-            Ok::<_, String>(Answer {
-                code: head.status,
-                wait: None,
-                body: body.to_bytes().to_vec(),
-            })
-        };
-        self.runtime
-            .block_on(answer)
-            .map_err(|why| ClusterError::Unreachable {
-                server: self.server.clone(),
-                why,
-            })
+        let (bytes, kind) = body.unwrap_or((Vec::new(), "application/json"));
+        self.api.once(&method, path, bytes, kind)
     }
 }
 

@@ -1,8 +1,8 @@
 //! `--server`, `--token` and their like, put over what the kubeconfig says, as kubectl does.
 
-use kube::config::{
-    AuthInfo, Cluster, Context, Kubeconfig, NamedAuthInfo, NamedCluster, NamedContext,
-};
+use kube::config::{AuthInfo, Cluster, Context, Kubeconfig};
+
+use super::ClusterError;
 
 /// What the flags say. Absent fields leave the kubeconfig as it is.
 #[derive(Debug, Clone, Default)]
@@ -53,55 +53,42 @@ impl std::fmt::Debug for Hidden {
     }
 }
 
-/// The name of what the flags alone describe.
-const OURS: &str = "from-flags";
-
 impl Overrides {
-    /// Puts the flags over the context in use, in a kubeconfig that may be empty.
-    pub(super) fn put_over(&self, kubeconfig: &mut Kubeconfig) {
-        let mut context = self.chosen_context(kubeconfig);
-        let cluster = self
-            .cluster
-            .clone()
-            .unwrap_or_else(|| context.cluster.clone());
-        let user = self.user.clone().or_else(|| context.user.clone());
-        let user = user.filter(|user| !user.is_empty());
-        let mut settings = cluster_of(kubeconfig, &cluster);
-        self.change_cluster(&mut settings);
-        let mut auth = user.map_or_else(AuthInfo::default, |user| auth_of(kubeconfig, &user));
-        self.change_auth(&mut auth);
-        context.cluster = OURS.into();
-        context.user = Some(OURS.into());
-        kubeconfig.clusters.push(NamedCluster {
-            name: OURS.into(),
-            cluster: Some(settings),
-            ..NamedCluster::default()
-        });
-        kubeconfig.auth_infos.push(NamedAuthInfo {
-            name: OURS.into(),
-            auth_info: Some(auth),
-            ..NamedAuthInfo::default()
-        });
-        kubeconfig.contexts.push(NamedContext {
-            name: OURS.into(),
-            context: Some(context),
-            ..NamedContext::default()
-        });
-        kubeconfig.current_context = Some(OURS.into());
+    /// Cluster and user of the context in use, with the flags over them. The kubeconfig may be empty.
+    /// A user that a context names and the file does not have is nobody, as for kubectl.
+    pub(super) fn choose(
+        &self,
+        kubeconfig: &Kubeconfig,
+    ) -> Result<(Cluster, AuthInfo), ClusterError> {
+        let context = self.chosen_context(kubeconfig)?;
+        let mut cluster = match &self.cluster {
+            Some(name) => cluster_of(kubeconfig, name)
+                .ok_or_else(|| ClusterError::NoSuchEntry("cluster", name.clone()))?,
+            None => cluster_of(kubeconfig, &context.cluster).unwrap_or_default(),
+        };
+        let mut user = match &self.user {
+            Some(name) => user_of(kubeconfig, name)
+                .ok_or_else(|| ClusterError::NoSuchEntry("user", name.clone()))?,
+            None => context
+                .user
+                .and_then(|name| user_of(kubeconfig, &name))
+                .unwrap_or_default(),
+        };
+        self.change_cluster(&mut cluster);
+        self.change_user(&mut user);
+        Ok((cluster, user))
     }
 
-    fn chosen_context(&self, kubeconfig: &Kubeconfig) -> Context {
-        let name = self
-            .context
-            .as_ref()
-            .or(kubeconfig.current_context.as_ref());
-        let named = kubeconfig
-            .contexts
-            .iter()
-            .find(|named| Some(&named.name) == name);
+    fn chosen_context(&self, kubeconfig: &Kubeconfig) -> Result<Context, ClusterError> {
+        let current = kubeconfig.current_context.as_ref();
+        let current = current.filter(|name| !name.is_empty());
+        let Some(name) = self.context.as_ref().or(current) else {
+            return Ok(Context::default());
+        };
+        let named = kubeconfig.contexts.iter().find(|named| &named.name == name);
         named
-            .and_then(|named| named.context.clone())
-            .unwrap_or_default()
+            .map(|named| named.context.clone().unwrap_or_default())
+            .ok_or_else(|| ClusterError::NoSuchEntry("context", name.clone()))
     }
 
     fn change_cluster(&self, cluster: &mut Cluster) {
@@ -125,7 +112,7 @@ impl Overrides {
         }
     }
 
-    fn change_auth(&self, auth: &mut AuthInfo) {
+    fn change_user(&self, auth: &mut AuthInfo) {
         if let Some(Hidden(token)) = &self.token {
             auth.token = Some(token.clone().into());
             auth.token_file = None;
@@ -147,21 +134,16 @@ impl Overrides {
             auth.client_key_data = None;
         }
         put(&mut auth.client_key, self.client_key.as_ref());
+        self.impersonate(auth);
+    }
+
+    /// The flags about whom to act as.
+    pub(super) fn impersonate(&self, auth: &mut AuthInfo) {
         put(&mut auth.impersonate, self.impersonate.as_ref());
         put(&mut auth.impersonate_uid, self.impersonate_uid.as_ref());
         if !self.impersonate_groups.is_empty() {
             auth.impersonate_groups = Some(self.impersonate_groups.clone());
         }
-    }
-
-    /// Do the flags name a context that is not there?
-    pub(super) fn missing_context(&self, kubeconfig: &Kubeconfig) -> Option<String> {
-        let wanted = self.context.as_ref()?;
-        let is_there = kubeconfig
-            .contexts
-            .iter()
-            .any(|named| &named.name == wanted);
-        (!is_there).then(|| wanted.clone())
     }
 }
 
@@ -171,19 +153,15 @@ fn put(field: &mut Option<String>, value: Option<&String>) {
     }
 }
 
-fn cluster_of(kubeconfig: &Kubeconfig, name: &str) -> Cluster {
+fn cluster_of(kubeconfig: &Kubeconfig, name: &str) -> Option<Cluster> {
     let named = kubeconfig.clusters.iter().find(|named| named.name == name);
-    named
-        .and_then(|named| named.cluster.clone())
-        .unwrap_or_default()
+    named.map(|named| named.cluster.clone().unwrap_or_default())
 }
 
-fn auth_of(kubeconfig: &Kubeconfig, name: &str) -> AuthInfo {
+fn user_of(kubeconfig: &Kubeconfig, name: &str) -> Option<AuthInfo> {
     let named = kubeconfig
         .auth_infos
         .iter()
         .find(|named| named.name == name);
-    named
-        .and_then(|named| named.auth_info.clone())
-        .unwrap_or_default()
+    named.map(|named| named.auth_info.clone().unwrap_or_default())
 }

@@ -3,6 +3,7 @@
 //! Every verb is a function from bytes read to bytes to write; this module reads before and writes
 //! after, so that nothing is half-written when a verb fails.
 
+mod explain;
 mod merge;
 mod online;
 mod raw;
@@ -18,7 +19,7 @@ use shared::seal::SealError;
 use shared::unseal::UnsealError;
 use zeroize::Zeroizing;
 
-use crate::certificate::{self, SourceError, UseError};
+use crate::certificate::{self, ObtainError, UseError, Wanted};
 use crate::cluster::{Access, ClusterError, Controller};
 use crate::files::{self, FileError};
 use crate::kubeconfig::{self, KubeconfigError};
@@ -50,6 +51,8 @@ pub struct Request {
 pub enum Command {
     /// Print the version.
     Version,
+    /// Print a page that is part of the program.
+    Print(Vec<u8>),
     /// Seal Secret manifests.
     Seal(SealOptions),
     /// Seal Secret manifests into an existing file.
@@ -67,12 +70,7 @@ pub enum Command {
         from_files: Vec<String>,
     },
     /// Print the certificate as it is.
-    FetchCertificate {
-        /// `--cert`; empty for the controller's.
-        certificate: String,
-        /// Where the controller is.
-        access: Access,
-    },
+    FetchCertificate(Wanted),
     /// Decrypt with backup keys.
     Recover {
         /// `--recovery-private-key`.
@@ -95,8 +93,8 @@ pub enum Command {
 /// How to seal.
 #[derive(Debug, Clone, Default)]
 pub struct SealOptions {
-    /// `--cert`; empty for the controller's.
-    pub certificate: String,
+    /// With which certificate.
+    pub certificate: Wanted,
     /// `--name`.
     pub name: Option<String>,
     /// `--namespace`.
@@ -107,8 +105,6 @@ pub struct SealOptions {
     pub allow_empty_data: bool,
     /// Which kubeconfig names the namespace if nothing else does.
     pub kubeconfig: kubeconfig::Choice,
-    /// Where the controller is, if its certificate is needed.
-    pub access: Access,
 }
 
 /// Where the input comes from.
@@ -134,7 +130,7 @@ pub enum CommandError {
     Stdout(#[source] std::io::Error),
     /// The certificate cannot be had.
     #[error(transparent)]
-    Source(#[from] SourceError),
+    Obtain(#[from] ObtainError),
     /// The certificate cannot be used.
     #[error(transparent)]
     Certificate(#[from] UseError),
@@ -212,22 +208,20 @@ pub enum CommandError {
     #[error(transparent)]
     Cluster(#[from] ClusterError),
     /// The controller says no. The peer's words, and what to look at.
-    #[error(
-        "unable to decrypt sealed secret: {name}; it is for another certificate, or its name, namespace or scope \
-         are not those that it was sealed for"
-    )]
+    #[error("unable to decrypt sealed secret: {name}\n{why}")]
     CannotDecrypt {
         /// Its name.
         name: String,
+        /// What may have happened to it.
+        why: String,
     },
     /// Likewise.
-    #[error(
-        "unable to rotate secret: {name}; the controller cannot decrypt it: it is for another certificate, or its \
-         name, namespace or scope are not those that it was sealed for"
-    )]
+    #[error("unable to rotate secret: {name}\n{why}")]
     CannotRotate {
         /// Its name.
         name: String,
+        /// What may have happened to it.
+        why: String,
     },
 }
 
@@ -242,6 +236,7 @@ pub fn run(request: &Request, surroundings: &Surroundings) -> Result<(), Command
     }
     match &request.command {
         Command::Version => print_version(),
+        Command::Print(page) => report::print(page).map_err(CommandError::Stdout),
         Command::Seal(options) => {
             let input = Prepared::new(request, surroundings)?;
             let certificate = sealing_certificate(options, surroundings)?;
@@ -269,12 +264,9 @@ pub fn run(request: &Request, surroundings: &Surroundings) -> Result<(), Command
             let sealed = raw::seal(&certificate, options, from_files, surroundings)?;
             write_result(request, sealed.as_bytes())
         }
-        Command::FetchCertificate {
-            certificate,
-            access,
-        } => {
+        Command::FetchCertificate(wanted) => {
             check_input(request)?;
-            write_result(request, &read_certificate(certificate, access)?)
+            write_result(request, &obtain(wanted, surroundings)?.pem)
         }
         Command::Recover { key_files } => {
             let input = Prepared::new(request, surroundings)?;
@@ -344,19 +336,24 @@ fn check_input(request: &Request) -> Result<(), CommandError> {
     }
 }
 
-fn read_certificate(source: &str, access: &Access) -> Result<Vec<u8>, CommandError> {
-    if source.is_empty() {
-        return Ok(Controller::find(access)?.certificate()?);
+fn obtain(
+    wanted: &Wanted,
+    surroundings: &Surroundings,
+) -> Result<certificate::Obtained, CommandError> {
+    let obtained = certificate::obtain(wanted, surroundings)?;
+    for remark in &obtained.remarks {
+        report::warn(remark);
     }
-    Ok(certificate::read(source)?)
+    Ok(obtained)
 }
 
 fn sealing_certificate(
     options: &SealOptions,
     surroundings: &Surroundings,
 ) -> Result<Certificate, CommandError> {
-    let pem = read_certificate(&options.certificate, &options.access)?;
-    let (certificate, remarks) = certificate::parse(&pem, surroundings.now)?;
+    let obtained = obtain(&options.certificate, surroundings)?;
+    let parsed = certificate::parse_of(obtained.origin, &obtained.pem, surroundings.now);
+    let (certificate, remarks) = parsed?;
     for remark in &remarks {
         report::warn(remark);
     }

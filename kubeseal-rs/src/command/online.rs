@@ -6,6 +6,7 @@ use serde_json::Value as Json;
 use shared::resource::SealedSecret;
 use shared::scope::Scope;
 
+use super::explain::why_closed;
 use super::{CommandError, Format, Input, Request, is_yaml, output_format, secrets};
 use crate::cluster::{Access, Controller};
 use crate::kubeconfig::{self, Choice};
@@ -58,7 +59,8 @@ pub(super) fn validate(
     for sealed in objects {
         if !controller.verify(&sealed.to_document())? {
             let name = sealed.name_or_empty().to_owned();
-            return Err(CommandError::CannotDecrypt { name });
+            let why = why_closed(sealed, &controller.fingerprints());
+            return Err(CommandError::CannotDecrypt { name, why });
         }
     }
     Ok(())
@@ -73,6 +75,7 @@ pub(super) fn rotate(
         let rotated = controller.rotate(&sealed.to_document())?;
         let rotated = rotated.ok_or_else(|| CommandError::CannotRotate {
             name: sealed.name_or_empty().to_owned(),
+            why: why_closed(sealed, &controller.fingerprints()),
         })?;
         tidy(rotated)
     };

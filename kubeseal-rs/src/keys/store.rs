@@ -204,6 +204,11 @@ impl KeyStore {
         }
     }
 
+    /// Is it known which SealedSecrets the keys are for? Not in a folder of key manifests alone.
+    pub fn knows_sealed(&self) -> bool {
+        !matches!(self, Self::Folder { sealed: None, .. })
+    }
+
     /// The SealedSecrets that the controller of these keys looks after. In a cluster those of some
     /// namespaces, or of all if none is named.
     ///
@@ -216,7 +221,7 @@ impl KeyStore {
             Self::Folder {
                 sealed: Some(sealed),
                 ..
-            } => super::survey::in_files(std::slice::from_ref(sealed)),
+            } => sealed_in_folder(sealed),
             Self::Folder { sealed: None, .. } => Ok(Vec::new()),
         }
     }
@@ -247,6 +252,16 @@ fn read_cluster(objects: &Objects, namespace: &str) -> Result<Vec<KeyRecord>> {
         .into_iter()
         .map(|secret| KeyRecord::new(secret, None))
         .collect())
+}
+
+fn sealed_in_folder(folder: &Path) -> Result<Vec<Holder>> {
+    let mut found = super::survey::in_files(&[folder.to_owned()])?;
+    for holder in &mut found {
+        if let Origin::File { path, name } = holder.origin.clone() {
+            holder.origin = Origin::Folder { path, name };
+        }
+    }
+    Ok(found)
 }
 
 fn sealed_in_cluster(objects: &Objects, namespaces: &[String]) -> Result<Vec<Holder>> {

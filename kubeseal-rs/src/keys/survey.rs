@@ -25,6 +25,13 @@ pub enum Origin {
         /// Its name.
         name: String,
     },
+    /// In the folder of a controller.
+    Folder {
+        /// The file.
+        path: PathBuf,
+        /// Its name.
+        name: String,
+    },
     /// In a file.
     File {
         /// The file.
@@ -45,18 +52,11 @@ pub enum Origin {
     },
 }
 
-impl Origin {
-    /// Is it an object rather than a file?
-    pub fn is_object(&self) -> bool {
-        matches!(self, Self::Cluster { .. })
-    }
-}
-
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cluster { namespace, name } => write!(f, "SealedSecret {namespace}/{name}"),
-            Self::File { path, name } => write!(f, "{} ({name})", path.display()),
+            Self::Folder { path, name } | Self::File { path, name } => write!(f, "{} ({name})", path.display()),
             Self::Branch {
                 branch, path, name, ..
             } => write!(f, "{branch}:{path} ({name})"),
@@ -127,7 +127,7 @@ impl Survey {
         let (mut objects, mut files) = (0, BTreeSet::new());
         for (origin, _) in needed {
             match origin {
-                Origin::Cluster { .. } => objects += 1,
+                Origin::Cluster { .. } | Origin::Folder { .. } => objects += 1,
                 Origin::File { path, .. } => drop(files.insert(path.display().to_string())),
                 Origin::Branch { branch, path, .. } => {
                     files.insert(format!("{branch}:{path}"));

@@ -9,8 +9,8 @@ use anyhow::{Context as _, Result};
 use shared::key::Certificate;
 
 use super::settings::{self, Settings};
-use crate::certificate;
-use crate::cluster::{Access, Controller, Overrides};
+use crate::certificate::{self, Wanted};
+use crate::cluster::{Access, Overrides};
 use crate::kubeconfig;
 use crate::report;
 use crate::rules::{RulesFile, Source};
@@ -86,7 +86,7 @@ impl<'a> Session<'a> {
         let certificate = if let Some(certificate) = known.get(&source) {
             Arc::clone(certificate)
         } else {
-            let certificate = Arc::new(self.fetch(&source)?);
+            let certificate = Arc::new(self.fetch(&source, settings)?);
             known.insert(source, Arc::clone(&certificate));
             certificate
         };
@@ -94,12 +94,25 @@ impl<'a> Session<'a> {
         Ok(certificate)
     }
 
-    fn fetch(&self, source: &Source) -> Result<Certificate> {
-        let pem = match source {
-            Source::At(at) => certificate::read(at)?,
-            Source::Controller { .. } => Controller::find(&self.access(source))?.certificate()?,
+    fn fetch(&self, source: &Source, settings: &Settings) -> Result<Certificate> {
+        let wanted = match source {
+            Source::At(at) => Wanted {
+                source: at.clone(),
+                ..Wanted::default()
+            },
+            // What is looked for, or published, has to be known.
+            Source::Controller { .. } => Wanted {
+                access: self.access(source),
+                fingerprints: settings.fingerprints(),
+                ..Wanted::default()
+            },
         };
-        let parsed = certificate::parse(&pem, self.surroundings.now);
+        let obtained = certificate::obtain(&wanted, self.surroundings)?;
+        for remark in &obtained.remarks {
+            report::warn(remark);
+        }
+        let now = self.surroundings.now;
+        let parsed = certificate::parse_of(obtained.origin, &obtained.pem, now);
         let (certificate, remarks) = match source {
             Source::At(at) => parsed.with_context(|| format!("the certificate of {at}"))?,
             Source::Controller { .. } => parsed.context("the certificate of the controller")?,
@@ -126,6 +139,7 @@ impl<'a> Session<'a> {
                 context,
                 ..Overrides::default()
             },
+            is_unnamed: name.is_none() && namespace.is_none(),
             name: name.unwrap_or_else(|| CONTROLLER.0.to_owned()),
             namespace: namespace.unwrap_or_else(|| CONTROLLER.1.to_owned()),
             ..Access::default()

@@ -207,6 +207,13 @@ impl Settings {
         }
     }
 
+    /// The fingerprints that the certificate must have one of; none for any.
+    pub fn fingerprints(&self) -> Vec<Fingerprint> {
+        let rule = self.rule.iter().flat_map(|rule| &rule.fingerprints);
+        let typed = self.fingerprint.iter().map(|said| &said.value);
+        rule.chain(typed).cloned().collect()
+    }
+
     /// May this certificate seal here?
     ///
     /// # Errors

@@ -38,7 +38,7 @@ pub struct CertSource {
 /// `seal cert fetch`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  seal cert fetch > cert.pem\n  seal cert fetch --out certs/prod.pem --fingerprint SHA256:…"
+    after_help = "Examples:\n  seal cert fetch cert.pem --out copy.pem"
 )]
 pub struct CertFetch {
     /// The file to write
@@ -54,7 +54,7 @@ pub struct CertFetch {
 
 /// `seal cert show`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  seal cert show\n  seal cert show certs/prod.pem -o json")]
+#[command(after_help = "Examples:\n  seal cert show cert.pem -o json")]
 pub struct CertShow {
     /// Form of the output
     #[arg(long, short, value_name = "FORM", default_value = "text")]
@@ -67,7 +67,7 @@ pub struct CertShow {
 /// `seal cert verify`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  seal cert verify --fingerprint SHA256:…\n  seal cert verify --against certs/prod.pem"
+    after_help = "Examples:\n  seal cert verify cert.pem --against cert.pem"
 )]
 pub struct CertVerify {
     /// The pin; may be given several times

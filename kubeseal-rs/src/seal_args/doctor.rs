@@ -9,7 +9,7 @@ use super::{Form, Opening, Place};
 #[command(
     after_help = "What does not open is tried for other places only with keys that you hold: those of --backup, or the key \
 Secrets if you may read them. The controller is asked about the file as it is, and nothing else.\n\n\
-Examples:\n  seal doctor\n  seal doctor prod/db.yaml\n  seal doctor prod/db.yaml --backup keys.age --try-namespace staging"
+Examples:\n  seal doctor db.sealed.yaml --offline --backup key.pem"
 )]
 pub struct Doctor {
     /// File with SealedSecrets that do not open

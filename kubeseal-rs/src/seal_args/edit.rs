@@ -11,9 +11,8 @@ The editor is $VISUAL or $EDITOR, else vi, found in PATH. It works on a file in 
 which is removed however it ends. What you do not change is not sealed anew.
 
 Examples:
-  seal edit db.yaml
-  seal edit db.yaml --key keys.yaml --cert cert.pem
-  seal edit db.yaml --blind --cert cert.pem")]
+  seal edit db.sealed.yaml --key key.pem
+  seal edit db.sealed.yaml --blind --cert cert.pem")]
 pub struct Edit {
     /// File with the SealedSecret
     pub file: PathBuf,

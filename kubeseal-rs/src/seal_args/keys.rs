@@ -57,7 +57,7 @@ pub enum ReportForm {
 /// `seal keys list`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  seal keys list\n  seal keys list --directory /var/lib/sealed -o json"
+    after_help = "Examples:\n  seal keys list --directory state\n  seal keys list --directory state -o json"
 )]
 pub struct KeysList {
     /// Form of the output
@@ -89,7 +89,7 @@ pub struct Search {
 /// `seal keys status`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  seal keys status clusters/prod\n  seal keys status --all-branches . -o json"
+    after_help = "Examples:\n  seal keys status prod --directory state\n  seal keys status --all-branches . --directory state -o json"
 )]
 pub struct KeysStatus {
     /// Files and folders to look through besides the cluster
@@ -109,7 +109,7 @@ pub struct KeysStatus {
 #[derive(Debug, Args)]
 #[command(
     after_help = "The archive opens with the ordinary `age` too: age -d -i identity.txt keys.age\n\n\
-Examples:\n  seal keys backup keys.age --recipient age1…\n  seal keys backup keys.age   # asks for a passphrase"
+Examples:\n  seal keys backup new.age --recipients-file recipients.txt --directory state"
 )]
 pub struct KeysBackup {
     /// The archive to write
@@ -141,7 +141,7 @@ pub struct KeysBackup {
 #[derive(Debug, Args)]
 #[command(
     after_help = "BACKUP may also be what `kubectl get secret -l sealedsecrets.bitnami.com/sealed-secrets-key -o yaml` gave.\n\n\
-Examples:\n  seal keys restore keys.age --identity identity.txt\n  seal keys restore main.key --directory /var/lib/sealed"
+Examples:\n  seal keys restore keys.age --identity identity.txt --directory state"
 )]
 pub struct KeysRestore {
     /// The backup: an age archive, or manifests
@@ -177,7 +177,7 @@ pub struct KeysRotate {
 #[derive(Debug, Args)]
 #[command(
     after_help = "A key that is retired opens nothing until its label is put back: keep the backup.\n\n\
-Examples:\n  seal keys retire sealed-secrets-keyx7b2q clusters/ --all-branches"
+Examples:\n  seal keys retire key-old prod --all-branches --directory state"
 )]
 pub struct KeysRetire {
     /// Name of the key's Secret, or its fingerprint
@@ -202,7 +202,7 @@ pub struct KeysRetire {
 #[derive(Debug, Args)]
 #[command(
     after_help = "The key is marked: it goes on opening, and never seals again. Everything listed counts as known.\n\n\
-Examples:\n  seal keys compromise sealed-secrets-keyx7b2q . --output markdown > ticket.md"
+Examples:\n  seal keys compromise key-old . --directory state --output markdown > ticket.md"
 )]
 pub struct KeysCompromise {
     /// Name of the key's Secret, or its fingerprint

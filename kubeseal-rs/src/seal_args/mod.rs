@@ -22,9 +22,10 @@ mod unset;
 mod view;
 
 use std::ffi::OsString;
+use std::path::Path;
 
 use clap::error::ErrorKind;
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use flags::Stop;
 
 pub use cert::{Cert, CertFetch, CertShow, CertSource, CertVerb, CertVerify};
@@ -124,8 +125,20 @@ Examples:
 ///
 /// Help was asked for, or the words are wrong.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Stop> {
-    let words = Words::try_parse_from(words).map_err(|error| stop(&error))?;
+    let words: Vec<OsString> = words.into_iter().collect();
+    let mut command = Words::command();
+    if words.first().is_some_and(|name| is_plugin(Path::new(name))) {
+        command = command.bin_name("kubectl seal");
+    }
+    let matches = command.try_get_matches_from(words);
+    let words = matches.and_then(|matches| Words::from_arg_matches(&matches));
+    let words = words.map_err(|error| stop(&error))?;
     Ok(words.command.unwrap_or(Command::Files(words.files)))
+}
+
+/// Was it started by `kubectl seal`?
+fn is_plugin(program: &Path) -> bool {
+    program.file_stem().is_some_and(|stem| stem == "kubectl-seal")
 }
 
 /// `seal` as clap knows it, for completions, manual pages and tests.
@@ -161,6 +174,18 @@ mod tests {
             command.get_subcommands().for_each(check);
         }
         check(&program());
+    }
+
+    #[test]
+    fn is_a_plugin_of_kubectl_when_so_named() {
+        let help = |program: &str| {
+            match parse([program, "keys", "list", "--help"].map(OsString::from)) {
+                Err(Stop::Help(text)) => text,
+                _ => unreachable!("help"),
+            }
+        };
+        assert!(help("/usr/local/bin/kubectl-seal").contains("Usage: kubectl seal keys list"));
+        assert!(help("/usr/local/bin/seal").contains("Usage: seal keys list"));
     }
 
     #[test]

@@ -14,8 +14,8 @@ With --key nothing is asked of a cluster. Give the newest key, too: without it o
 what is done already.
 
 Examples:
-  seal rotate --key keys.yaml --cert cert.pem
-  seal rotate --dry-run --key old.pem --key new.pem --cert cert.pem prod/")]
+  seal rotate --key key.pem --cert cert.pem
+  seal rotate --key key.pem --dry-run -o json prod/")]
 pub struct Rotate {
     /// Files, or folders to find them in; the current folder if not given
     #[arg(value_name = "PATH")]

@@ -10,10 +10,10 @@ use super::Sealing;
 Name, namespace and scope are those of the file; comments, order and layout stay as they are.
 
 Examples:
-  seal set db.yaml password --cert cert.pem < password.txt
-  seal set db.yaml tls.key --from-file tls.key --cert cert.pem
-  seal set db.yaml session --generate --cert cert.pem
-  seal set db.yaml token --generate hex:16 --cert cert.pem")]
+  seal set db.sealed.yaml password < password.txt
+  seal set db.sealed.yaml ssh.key --from-file key.pem
+  seal set db.sealed.yaml session --generate --cert cert.pem
+  seal set db.sealed.yaml token --generate hex:16 --name shop/db")]
 pub struct Set {
     /// File with the SealedSecret
     pub file: PathBuf,

@@ -8,8 +8,8 @@ use clap::Args;
 Needs neither certificate nor cluster. Comments, order and layout stay as they are.
 
 Examples:
-  seal unset db.yaml old-password
-  seal unset all.yaml old-password --name shop/db")]
+  seal unset db.sealed.yaml password
+  seal unset db.sealed.yaml password --name shop/db")]
 pub struct Unset {
     /// File with the SealedSecret
     pub file: PathBuf,

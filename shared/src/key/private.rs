@@ -2,6 +2,8 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_lc_rs::encoding::AsDer;
+use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
+use aws_lc_rs::hmac;
 use aws_lc_rs::rsa::{OAEP_SHA256_MGF1SHA256, OaepPrivateDecryptingKey, PrivateDecryptingKey};
 use pkcs8::der::asn1::{AnyRef, OctetStringRef};
 use pkcs8::der::{Decode, Encode};
@@ -12,6 +14,9 @@ use super::pem::{self, Block};
 use super::{Fingerprint, PublicKey};
 use crate::plain::Plain;
 use crate::scope::Label;
+
+/// Sets keys of records apart from whatever else may be derived one day.
+const RECORD_KEY: &[&[u8]] = &[b"sealed-secrets: key of records in statuses, version 1"];
 
 static OPERATIONS: AtomicU64 = AtomicU64::new(0);
 
@@ -24,6 +29,7 @@ pub fn private_key_operations() -> u64 {
 pub struct PrivateKey {
     oaep: OaepPrivateDecryptingKey,
     public: PublicKey,
+    record_key: hmac::Key,
 }
 
 /// The bytes hold no private key that can be used.
@@ -88,8 +94,13 @@ impl PrivateKey {
     fn from_aws(key: PrivateDecryptingKey) -> Option<Self> {
         let spki = key.public_key().as_der().ok()?;
         let public = PublicKey::from_spki_der(spki.as_ref()).ok()?;
+        let record_key = record_key(&key)?;
         let oaep = OaepPrivateDecryptingKey::new(key).ok()?;
-        Some(Self { oaep, public })
+        Some(Self {
+            oaep,
+            public,
+            record_key,
+        })
     }
 
     /// Names the key.
@@ -100,6 +111,11 @@ impl PrivateKey {
     /// Bytes of the modulus.
     pub fn modulus_len(&self) -> usize {
         self.oaep.key_size_bytes()
+    }
+
+    /// What only a holder of this key can compute and compare.
+    pub(crate) fn record_key(&self) -> &hmac::Key {
+        &self.record_key
     }
 
     /// RSAES-OAEP, SHA-256 for label and MGF1 (RFC 8017 §7.1). `None` for every failure alike.
@@ -115,6 +131,14 @@ impl PrivateKey {
         out.truncate(len);
         Some(Plain::from(std::mem::take(&mut *out)))
     }
+}
+
+/// HKDF-SHA256 (RFC 5869) over the key as PKCS#8, which is the same however the key was stored.
+fn record_key(key: &PrivateDecryptingKey) -> Option<hmac::Key> {
+    let der = key.as_der().ok()?;
+    let derived = Salt::new(HKDF_SHA256, &[]).extract(der.as_ref());
+    let derived = derived.expand(RECORD_KEY, hmac::HMAC_SHA256).ok()?;
+    Some(hmac::Key::from(derived))
 }
 
 /// `None` for a block that is no private key at all.

@@ -5,6 +5,9 @@ use std::process::Command;
 use super::programs::Programs;
 use super::settings::Settings;
 
+/// Where the API server notes who wrote what.
+pub(super) const AUDIT_LOG: &str = "audit.log";
+
 /// Without fsync: the data outlives the process, and need not outlive the machine.
 pub(super) fn etcd(programs: &Programs, settings: &Settings) -> Command {
     let client = format!("http://127.0.0.1:{}", settings.etcd_port.number());
@@ -57,7 +60,9 @@ pub(super) fn api_server(programs: &Programs, settings: &Settings) -> Command {
             "service-account-signing-key-file",
             "service-account.key",
         ))
-        .arg(file("egress-selector-config-file", "egress.yaml"));
+        .arg(file("egress-selector-config-file", "egress.yaml"))
+        .arg(file("audit-policy-file", "audit.yaml"))
+        .arg(file("audit-log-path", AUDIT_LOG));
     command
 }
 

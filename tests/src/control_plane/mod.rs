@@ -233,6 +233,18 @@ impl ControlPlane {
         self.own_mut().signal_api_server(Signal::STOP);
     }
 
+    /// The writes of service accounts so far, oldest first, as the API server noted them: events of
+    /// `audit.k8s.io/v1`.
+    ///
+    /// # Panics
+    /// In a cluster that `TEST_KUBECONFIG` names, whose notes are not ours to read.
+    pub fn audit(&self) -> Vec<serde_json::Value> {
+        let own = self.own.as_ref().expect("the plane is our own");
+        let text = fs::read_to_string(own.audit_log()).expect("the API server writes it");
+        let events = text.lines().map(serde_json::from_str);
+        events.map_while(Result::ok).collect()
+    }
+
     /// Ends [`ControlPlane::pause`].
     pub fn resume(&mut self) {
         self.own_mut().signal_api_server(Signal::CONT);

@@ -57,6 +57,10 @@ impl Own {
         self.settings.admin_kubeconfig()
     }
 
+    pub(super) fn audit_log(&self) -> PathBuf {
+        self.settings.file(command_lines::AUDIT_LOG)
+    }
+
     pub(super) async fn start_api_server(&mut self) {
         let command = command_lines::api_server(&self.programs, &self.settings);
         self.api_server = Some(Process::start("kube-apiserver", command, &self.scratch));

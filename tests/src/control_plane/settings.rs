@@ -30,6 +30,7 @@ impl Settings {
         settings.write_service_account_key();
         settings.write_users();
         settings.write_pod_network();
+        settings.write_audit_policy();
         settings
     }
 
@@ -85,6 +86,22 @@ impl Settings {
         let server = format!("https://127.0.0.1:{}", self.api_port.number());
         let kubeconfig = kubeconfig::new(&server, &self.file("authority.crt"), token);
         self.store(&format!("{user}.kubeconfig"), kubeconfig::text(&kubeconfig));
+    }
+
+    /// Notes each write of a service account, without what was written.
+    fn write_audit_policy(&self) {
+        let writes = ["create", "update", "patch", "delete"];
+        let accounts = ["system:serviceaccounts"];
+        let policy = json!({
+            "apiVersion": "audit.k8s.io/v1",
+            "kind": "Policy",
+            "omitStages": ["RequestReceived"],
+            "rules": [
+                { "level": "Metadata", "verbs": writes, "userGroups": accounts },
+                { "level": "None" },
+            ],
+        });
+        self.store("audit.yaml", policy.to_string());
     }
 
     /// Sends what the API server has for Pods, Services and nodes through our socket.

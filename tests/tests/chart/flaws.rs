@@ -210,7 +210,7 @@ async fn notes_in(namespace: &str, values: &str) -> String {
         "-f",
         &file,
     ];
-    let printed = helm.run(&[&words[..], &["--dry-run=client"]].concat());
+    let printed = helm.run(&[&words[..], &["--dry-run=server"]].concat());
     let (_, notes) = printed.split_once("NOTES:").expect("there are notes");
     notes.to_owned()
 }

@@ -148,7 +148,7 @@ async fn the_api_server_knows_every_field_of_all_of_them() {
     let plane = ControlPlane::shared().await;
     let everything = "{ingress: {enabled: true, tls: true, selfSigned: true}, networkPolicy: {enabled: true}, pdb: {create: true}, \
                       startupProbe: {enabled: true}, hostUsers: false, resources: {limits: {memory: 64Mi}}, \
-                      metrics: {dashboards: {create: true}}, authorizedEndpoints: {enabled: true}, certificateConfigMap: {enabled: true}, \
+                      metrics: {dashboards: {create: true, namespace: default}}, authorizedEndpoints: {enabled: true}, certificateConfigMap: {enabled: true}, \
                       namespace: default}";
     let rendered =
         ["namespace: default", everything].map(|values| text(&[Render::of(values).all()]));

@@ -72,6 +72,8 @@ fn all_words<'a>(chart: &'a str, file: &'a str, words: &[&'a str]) -> Vec<&'a st
         chart,
         "--namespace",
         "home",
+        "--kube-version",
+        "1.36.0",
         "-f",
         file,
     ];

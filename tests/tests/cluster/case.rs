@@ -44,7 +44,7 @@ impl Case {
         Self::start(plane, namespace, &[]).await
     }
 
-    async fn start(
+    pub async fn start(
         plane: &'static ControlPlane,
         namespace: Namespace<'static>,
         words: &[&str],
@@ -62,6 +62,23 @@ impl Case {
         assert_eq!(self.controller.stop(), Some(0));
         self.controller = ClusterController::start(self.plane, &self.namespace, words).await;
         self
+    }
+
+    /// As [`Self::restart`], with something that happens while no controller runs.
+    pub async fn restart_after(self, meanwhile: impl AsyncFnOnce(&Namespace<'static>)) -> Self {
+        let Self {
+            plane,
+            namespace,
+            controller,
+        } = self;
+        assert_eq!(controller.stop(), Some(0));
+        meanwhile(&namespace).await;
+        let controller = ClusterController::start(plane, &namespace, &[]).await;
+        Self {
+            plane,
+            namespace,
+            controller,
+        }
     }
 
     /// A SealedSecret for the first key, not yet in the cluster.

@@ -19,5 +19,7 @@ mod lifecycle;
 mod metrics;
 mod namespaces;
 mod ownership;
+mod published;
+mod record;
 mod status;
 mod templates;

@@ -56,8 +56,22 @@ pub(crate) struct Difference {
     #[serde(rename = "why")]
     _why: String,
     cases: Vec<String>,
+    /// Whose difference it is.
+    #[serde(default)]
+    of: Of,
     peer: Expected,
     ours: Expected,
+}
+
+/// Which programs differ.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Of {
+    /// The command line tools, whatever the controller.
+    #[default]
+    Kubeseal,
+    /// The controllers, whatever the command line tool.
+    Controller,
 }
 
 /// What one program has to do; only what is said is checked.
@@ -107,24 +121,24 @@ impl Differences {
         let table: Self = toml::from_str(&text).with_context(|| path.display().to_string())?;
         let known: BTreeSet<&str> = cases.iter().map(|case| case.name.as_str()).collect();
         let mut seen = BTreeSet::new();
-        for name in table
-            .difference
-            .iter()
-            .flat_map(|difference| &difference.cases)
-        {
+        let concerned = table.difference.iter();
+        let concerned = concerned.flat_map(|d| d.cases.iter().map(|name| (name, d.of)));
+        for (name, of) in concerned {
             ensure!(
                 known.contains(name.as_str()),
                 "DIFFERENCES.toml names {name:?}, which is no case"
             );
-            ensure!(seen.insert(name), "DIFFERENCES.toml names {name:?} twice");
+            ensure!(
+                seen.insert((name, of)),
+                "DIFFERENCES.toml names {name:?} twice"
+            );
         }
         Ok(table)
     }
 
-    pub(crate) fn of(&self, case: &str) -> Option<&Difference> {
-        self.difference
-            .iter()
-            .find(|difference| difference.cases.iter().any(|name| name == case))
+    pub(crate) fn of(&self, case: &str, of: Of) -> Option<&Difference> {
+        let mut concerned = self.difference.iter().filter(|d| d.of == of);
+        concerned.find(|difference| difference.cases.iter().any(|name| name == case))
     }
 
     /// The names of all cases that show a flaw.

@@ -10,6 +10,9 @@ use tests::peer::{KeyPair, KeyRequest, Peer};
 use crate::web::Web;
 
 const YEAR: i64 = 31_557_600;
+/// What else `${…}` may stand for, by name.
+pub(crate) type Marks = BTreeMap<&'static str, String>;
+
 /// 1 January 2020, long before any run.
 const LONG_AGO: i64 = 1_577_836_800;
 
@@ -38,14 +41,23 @@ impl Fixtures {
         })
     }
 
+    /// Where the web server listens.
+    pub(crate) fn web_port(&self) -> u16 {
+        self.web.port()
+    }
+
     /// The text with its marks filled in; `${dir}` stays, since each run has its own folder.
-    pub(crate) fn fill(&self, text: &str) -> Result<String> {
+    pub(crate) fn fill(&self, text: &str, marks: &Marks) -> Result<String> {
         let mut filled = String::new();
         let mut rest = text;
         while let Some((before, after)) = rest.split_once("${") {
             let (mark, tail) = mark_and_tail(after)?;
             filled.push_str(before);
-            filled.push_str(&self.mark(mark).with_context(|| format!("in ${{{mark}}}"))?);
+            let text = match marks.get(mark) {
+                Some(text) => text.clone(),
+                None => self.mark(mark).with_context(|| format!("in ${{{mark}}}"))?,
+            };
+            filled.push_str(&text);
             rest = tail;
         }
         filled.push_str(rest);
@@ -80,7 +92,7 @@ impl Fixtures {
         Ok(STANDARD.encode(sealed))
     }
 
-    fn text(&self, name: &str) -> Result<&str> {
+    pub(crate) fn text(&self, name: &str) -> Result<&str> {
         Ok(std::str::from_utf8(self.file(name)?)?)
     }
 
@@ -126,11 +138,15 @@ struct Pairs {
 }
 
 impl Pairs {
-    /// 2048 bits, the smallest size in use: what is compared here does not depend on the size.
+    /// 2048 bits, the smallest size in use: what is compared here does not depend on the size. The
+    /// current pair is newer than the old one.
     fn new(peer: &Peer) -> Result<Self> {
         let rsa = || KeyRequest::rsa(2048);
         Ok(Self {
-            current: peer.generate(&rsa())?,
+            current: peer.generate(&KeyRequest {
+                not_before: LONG_AGO + YEAR,
+                ..rsa()
+            })?,
             old: peer.generate(&rsa())?,
             expired: peer.generate(&KeyRequest {
                 valid_for: YEAR,

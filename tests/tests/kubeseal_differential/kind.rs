@@ -20,6 +20,10 @@ pub(crate) enum Kind {
     ExpiredCertificate,
     PrivateKey,
     Kubeconfig,
+    /// The API server does not answer, or is not trusted.
+    NoAnswer,
+    /// The API server does not know the caller.
+    Stranger,
     NoSecrets,
     EmptyData,
     NoName,
@@ -42,6 +46,19 @@ const FRAGMENTS: &[(&str, Kind)] = &[
     ("--from-file requires --raw", Kind::Flags),
     ("must provide ", Kind::Flags),
     ("unsupported output format", Kind::Format),
+    // On the way to a cluster
+    ("getting credentials", Kind::Kubeconfig),
+    ("exec plug-in", Kind::Kubeconfig),
+    ("cannot get sealed secret service: Get ", Kind::NoAnswer),
+    ("the API server cannot be reached", Kind::NoAnswer),
+    ("certificate authority", Kind::NoAnswer),
+    ("certificate-authority", Kind::NoAnswer),
+    ("Unauthorized", Kind::Stranger),
+    ("does not exist", Kind::Kubeconfig),
+    ("loading config file", Kind::Kubeconfig),
+    ("error: stat ", Kind::Kubeconfig),
+    ("without impersonating", Kind::Kubeconfig),
+    ("need the user to impersonate", Kind::Kubeconfig),
     ("no configuration has been provided", Kind::Kubeconfig),
     ("kubeconfig", Kind::Kubeconfig),
     // Certificates
@@ -117,6 +134,8 @@ impl Kind {
                 | Self::BadCertificate
                 | Self::PrivateKey
                 | Self::Kubeconfig
+                | Self::NoAnswer
+                | Self::Stranger
                 | Self::Input
                 | Self::ForeignObject
         )

@@ -4,7 +4,11 @@
 //! `DIFFERENTIAL_PRINT=1` prints what both do on every case, another word only on cases with that
 //! word in their name. `DIFFERENTIAL_PEER=1` runs only the peer, and holds it to the table of
 //! differences.
-#![allow(clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    clippy::panic,
+    dead_code,
+    reason = "a test fails by panicking; the suite with a cluster uses the rest of its modules"
+)]
 
 mod cases;
 mod compare;
@@ -27,8 +31,8 @@ use std::{
 use anyhow::{Context, Result};
 
 use cases::Case;
-use differences::Differences;
-use fixtures::Fixtures;
+use differences::{Differences, Of};
+use fixtures::{Fixtures, Marks};
 use opened::Opener;
 use outcome::Outcome;
 use run::{Limit, Prepared};
@@ -97,7 +101,9 @@ impl Comparison {
     fn new() -> Result<Self> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("differential");
         let cases = cases::load(&folder)?;
-        let differences = Differences::load(&folder.join("DIFFERENCES.toml"), &cases)?;
+        let online = cases::load(&folder.join("online"))?;
+        let known = [cases.as_slice(), &online].concat();
+        let differences = Differences::load(&folder.join("DIFFERENCES.toml"), &known)?;
         let fixtures = Fixtures::new()?;
         let programs = Programs::new();
         let verdicts = parallel::map(&cases, |case| {
@@ -176,7 +182,7 @@ fn verdict(
     fixtures: &Fixtures,
     differences: &Differences,
 ) -> Result<Verdict> {
-    let prepared = Prepared::new(case, fixtures)?;
+    let prepared = Prepared::new(case, fixtures, &Marks::new())?;
     let opener = Opener {
         peer: &fixtures.peer,
         keys: &fixtures.keys,
@@ -190,7 +196,7 @@ fn verdict(
         )),
         None => None,
     };
-    let complaints = match (differences.of(&case.name), &ours) {
+    let complaints = match (differences.of(&case.name, Of::Kubeseal), &ours) {
         (Some(difference), Some(ours)) => difference.complaints(&peer, ours),
         (Some(difference), None) => difference.peer_complaints(&peer),
         (None, Some(ours)) => compare::disagreements(&differences.rewritten(&peer), ours),

@@ -16,7 +16,10 @@ use std::{
 use anyhow::{Context, Result};
 use base64::{Engine, engine::general_purpose::STANDARD};
 
-use crate::{cases::Case, fixtures::Fixtures};
+use crate::{
+    cases::Case,
+    fixtures::{Fixtures, Marks},
+};
 
 /// Far more than any run needs on a busy machine.
 const GENEROUS: Duration = Duration::from_mins(1);
@@ -68,23 +71,23 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
-    pub(crate) fn new(case: &Case, fixtures: &Fixtures) -> Result<Self> {
+    pub(crate) fn new(case: &Case, fixtures: &Fixtures, marks: &Marks) -> Result<Self> {
         let mut files: BTreeMap<String, Vec<u8>> = fixtures
             .files
             .iter()
             .map(|(name, content)| ((*name).to_owned(), content.clone()))
             .collect();
         for (name, content) in &case.files {
-            files.insert(name.clone(), fixtures.fill(content)?.into_bytes());
+            files.insert(name.clone(), fixtures.fill(content, marks)?.into_bytes());
         }
         let mut env = BTreeMap::new();
         for (name, value) in &case.env {
-            env.insert(name.clone(), fixtures.fill(value)?);
+            env.insert(name.clone(), fixtures.fill(value, marks)?);
         }
         Ok(Self {
-            args: fixtures.fill(case.args.as_deref().unwrap_or_default())?,
+            args: fixtures.fill(case.args.as_deref().unwrap_or_default(), marks)?,
             env,
-            stdin: stdin(case, fixtures)?,
+            stdin: stdin(case, fixtures, marks)?,
             files,
             links: case.links.clone(),
             modes: case.modes.clone(),
@@ -163,11 +166,11 @@ impl Prepared {
     }
 }
 
-fn stdin(case: &Case, fixtures: &Fixtures) -> Result<Vec<u8>> {
+fn stdin(case: &Case, fixtures: &Fixtures, marks: &Marks) -> Result<Vec<u8>> {
     match &case.stdin_base64 {
         Some(base64) => Ok(STANDARD.decode(base64.split_whitespace().collect::<String>())?),
         None => Ok(fixtures
-            .fill(case.stdin.as_deref().unwrap_or_default())?
+            .fill(case.stdin.as_deref().unwrap_or_default(), marks)?
             .into_bytes()),
     }
 }

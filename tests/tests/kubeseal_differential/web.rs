@@ -24,6 +24,10 @@ impl Web {
         Ok(Self(address))
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.0.port()
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.0)
     }

@@ -211,11 +211,11 @@ fn flow(rng: &mut StdRng, items: &[String], values: &[String], indent: &str) -> 
         0 => format!("encryptedData: {{{}}}\n", pairs.join(", ")),
         1 => format!("encryptedData: {{ {}, }} # flow\n", pairs.join(" , ")),
         2 => format!(
-            "encryptedData: {{\n{indent}  {}\n{indent}}}\n",
+            "encryptedData: {{\n{indent}  {}\n{indent} }}\n",
             pairs.join(&format!(",\n{indent}  "))
         ),
         _ => format!(
-            "encryptedData: {{ # over lines\n{indent}  {}, # last\n{indent}}}\n",
+            "encryptedData: {{ # over lines\n{indent}  {}, # last\n{indent} }}\n",
             pairs.join(&format!(", # c\n{indent}  "))
         ),
     }

@@ -109,7 +109,6 @@ fn changes(set: &[(&str, &str)], removed: &[&str]) -> Changes<'static> {
 #[test]
 fn set_and_unset_change_what_they_must_and_nothing_else() {
     let peer = Peer::start().unwrap();
-    let mut refused = 0;
     for seed in 0..FILES {
         let mut rng = StdRng::seed_from_u64(seed);
         let made = made::file(&mut rng, &mut placeholder);
@@ -121,14 +120,8 @@ fn set_and_unset_change_what_they_must_and_nothing_else() {
             // A comment in the line of the item goes with it.
             (changes(&[], &[item]), 2, "unset"),
         ] {
-            let after = match edited(&made, &changes) {
-                Ok(after) => after,
-                Err(edit::EditError::Read(error)) => panic!("{seed}: {error}\n{}", made.text),
-                Err(_) => {
-                    refused += 1;
-                    continue;
-                }
-            };
+            let after = edited(&made, &changes);
+            let after = after.unwrap_or_else(|e| panic!("{seed}: {e}\n{}", made.text));
             let mut wanted = before.clone();
             let data = wanted[made.document]["spec"]["encryptedData"]
                 .as_object_mut()
@@ -147,12 +140,11 @@ fn set_and_unset_change_what_they_must_and_nothing_else() {
             };
             assert_eq!(meaning(&peer, &after), wanted, "{}", shown());
             let (gone, came) = changed_lines(&made.text, &after);
-            assert!(gone.len() <= 4 && came.len() <= 4, "{}", shown());
+            let most = if verb == "unset" { 8 } else { 4 };
+            assert!(gone.len() <= most && came.len() <= most, "{}", shown());
             assert!(comments(&gone) <= comments(&came) + lost, "{}", shown());
         }
     }
-    // A few layouts cannot be edited safely; they are the exception.
-    assert!(refused * 50 < 3 * FILES, "{refused} refused");
 }
 
 #[test]
@@ -192,17 +184,11 @@ fn rotate_changes_values_only_and_a_second_run_nothing() {
         serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {said}"))
     };
     let first = rotate();
-    let refused = first["failed"].as_u64().unwrap();
-    assert!(refused * 50 < FILES, "{first:#}");
+    assert_eq!(first["failed"], 0, "{first:#}");
 
     let ring = KeyRing::new([RingKey::new("new".into(), jiff::Timestamp::MIN, new.pair).into()]);
-    let mut left_alone = 0;
     for (path, made) in &files {
         let after = fs::read_to_string(path).unwrap();
-        if after == made.text {
-            left_alone += 1;
-            continue;
-        }
         let documents = manifest::read(after.as_bytes()).unwrap();
         let found = sealed_file::find(&documents).unwrap();
         let values = unseal::open_values(&found[0].sealed, &ring).unwrap();
@@ -238,6 +224,5 @@ fn rotate_changes_values_only_and_a_second_run_nothing() {
             made.text
         );
     }
-    assert_eq!(left_alone, refused, "only what was refused is left alone");
     assert_eq!(rotate()["rotated"], 0);
 }

@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kube::api::{ApiResource, DynamicObject};
+use kube::core::ObjectMeta;
 use kube::{Api, Client};
 use serde_json::json;
-use shared::resource::{SealedSecret, SealedSecretStatus};
+use shared::record::Identity;
+use shared::resource::{LAST_APPLIED_ANNOTATIONS, SealedSecret, SealedSecretStatus};
 
 use super::id_of;
 use crate::status;
@@ -22,31 +24,80 @@ pub fn sealed_secrets(client: Client, namespace: Option<&str>) -> Api<DynamicObj
     }
 }
 
+/// Bytes of sealed values that are kept at hand until their objects are done. What is beyond that is
+/// fetched again when its turn comes.
+const AT_HAND: usize = 4 << 20;
+
+/// What is kept of an object.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Kept {
+    /// All of it.
+    Whole(Source),
+    /// No more than tells whether it is in place.
+    Digest,
+}
+
 /// One SealedSecret.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
-    pub(super) source: Source,
+    pub(super) kept: Kept,
+    pub(super) identity: Option<Identity>,
     pub(super) uid: Option<String>,
     pub(super) generation: Option<i64>,
     pub(super) resource_version: Option<String>,
     pub(super) status: Option<SealedSecretStatus>,
-    annotations: Option<BTreeMap<String, String>>,
-    labels: Option<BTreeMap<String, String>>,
+    /// Labels and annotations, without copies of the whole object.
+    pub(super) texts: ObjectMeta,
 }
 
 impl Entry {
-    fn of(object: DynamicObject) -> Self {
+    pub(super) fn of(mut object: DynamicObject) -> Self {
+        object.metadata.managed_fields = None;
         let metadata = object.metadata.clone();
-        let status = serde_json::from_value(object.data["status"].clone());
+        let status = serde_json::from_value(object.data["status"].take());
+        let mut annotations = metadata.annotations;
+        for name in LAST_APPLIED_ANNOTATIONS {
+            annotations.as_mut().and_then(|texts| texts.remove(name));
+        }
+        let source = source(object);
+        let identity = match &source {
+            Source::Sealed(sealed) => Identity::of(sealed),
+            Source::Malformed(_) | Source::Gone => None,
+        };
         Self {
-            source: source(object),
+            kept: Kept::Whole(source),
+            identity,
             uid: metadata.uid,
             generation: metadata.generation,
             resource_version: metadata.resource_version,
             status: status.ok().flatten(),
-            annotations: metadata.annotations,
-            labels: metadata.labels,
+            texts: ObjectMeta {
+                annotations,
+                labels: metadata.labels,
+                ..ObjectMeta::default()
+            },
         }
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        self.kept == Kept::Whole(Source::Gone)
+    }
+
+    /// Bytes of sealed values in memory.
+    fn at_hand(&self) -> usize {
+        match &self.kept {
+            Kept::Whole(Source::Sealed(sealed)) => {
+                let values = sealed.spec.encrypted_data.values();
+                values.chain(&sealed.spec.data).map(String::len).sum()
+            }
+            Kept::Whole(Source::Malformed(_) | Source::Gone) | Kept::Digest => 0,
+        }
+    }
+
+    /// Does nothing say that there ever was a Secret?
+    pub(super) fn was_never_synced(&self) -> bool {
+        let conditions = self.status.as_ref().map(|status| &status.conditions);
+        conditions.is_none_or(Vec::is_empty)
     }
 
     /// Was this very version of it unsealed?
@@ -56,13 +107,17 @@ impl Entry {
         })
     }
 
+    /// A malformed object is short already, and says so in its own words.
+    fn shorten(&mut self) {
+        if matches!(self.kept, Kept::Whole(Source::Sealed(_))) {
+            self.kept = Kept::Digest;
+        }
+    }
+
     /// Does anything of the other one concern the Secret? The spec shows in the generation, the
     /// scope in the annotations.
     fn says_the_same(&self, other: &Self) -> bool {
-        self.uid == other.uid
-            && self.generation == other.generation
-            && self.annotations == other.annotations
-            && self.labels == other.labels
+        self.uid == other.uid && self.generation == other.generation && self.texts == other.texts
     }
 }
 
@@ -82,12 +137,30 @@ fn source(object: DynamicObject) -> Source {
     }
 }
 
+/// Which Secret there was when it was last heard of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) uid: String,
+    pub(super) version: String,
+}
+
+impl Seen {
+    pub(super) fn of(metadata: &ObjectMeta) -> Option<Self> {
+        Some(Self {
+            uid: metadata.uid.clone()?,
+            version: metadata.resource_version.clone()?,
+        })
+    }
+}
+
 /// Every SealedSecret that is there, or that is gone and not yet seen to.
 #[derive(Debug, Default)]
 pub(super) struct Catalogue {
     entries: BTreeMap<ObjectId, Entry>,
-    /// The Secret of each as we read or wrote it last; `None` for none.
-    secrets: BTreeMap<ObjectId, Option<String>>,
+    /// Bytes of sealed values in `entries`.
+    at_hand: usize,
+    /// The Secret of each as we read, wrote or heard of it last; `None` for none.
+    secrets: BTreeMap<ObjectId, Option<Seen>>,
 }
 
 impl Catalogue {
@@ -98,11 +171,30 @@ impl Catalogue {
     /// Gives the object if it is new or changed in what concerns its Secret.
     pub(super) fn take(&mut self, object: DynamicObject) -> Option<ObjectId> {
         let id = id_of(&object.metadata)?;
-        let entry = Entry::of(object);
-        let known = self.entries.insert(id.clone(), entry.clone());
-        let is_old =
-            known.is_some_and(|known| known.source != Source::Gone && known.says_the_same(&entry));
+        let mut entry = Entry::of(object);
+        let known = self.entries.get(&id);
+        let is_old = known.is_some_and(|known| !known.is_gone() && known.says_the_same(&entry));
+        // One that is done stays short.
+        let is_done = is_old && known.is_some_and(|known| known.kept == Kept::Digest);
+        if is_done || self.at_hand + entry.at_hand() > AT_HAND {
+            entry.shorten();
+        }
+        self.put(id.clone(), entry);
         (!is_old).then_some(id)
+    }
+
+    /// Keeps no more of an object than is needed to know it again.
+    pub(super) fn shorten(&mut self, id: &ObjectId) {
+        if let Some(entry) = self.entries.get_mut(id) {
+            self.at_hand -= entry.at_hand();
+            entry.shorten();
+        }
+    }
+
+    fn put(&mut self, id: ObjectId, entry: Entry) {
+        self.at_hand += entry.at_hand();
+        let before = self.entries.insert(id, entry);
+        self.at_hand -= before.map_or(0, |before| before.at_hand());
     }
 
     /// An answer to our own write is as good as the watch, and earlier. Older news that the watch
@@ -125,7 +217,8 @@ impl Catalogue {
     pub(super) fn lose(&mut self, id: &ObjectId) -> bool {
         match self.entries.get_mut(id) {
             Some(entry) => {
-                entry.source = Source::Gone;
+                self.at_hand -= entry.at_hand();
+                entry.kept = Kept::Whole(Source::Gone);
                 true
             }
             None => false,
@@ -133,11 +226,7 @@ impl Catalogue {
     }
 
     pub(super) fn forget(&mut self, id: &ObjectId) {
-        if self
-            .entries
-            .get(id)
-            .is_some_and(|entry| entry.source == Source::Gone)
-        {
+        if self.entries.get(id).is_some_and(Entry::is_gone) {
             self.entries.remove(id);
             self.secrets.remove(id);
         }
@@ -155,16 +244,17 @@ impl Catalogue {
     }
 
     pub(super) fn without_secret(
-        &self,
+        &mut self,
         namespace: Option<&str>,
         listed: &BTreeSet<ObjectId>,
     ) -> Vec<ObjectId> {
         let had = |id: &&ObjectId| matches!(self.secrets.get(*id), Some(Some(_)));
-        self.ids(namespace)
-            .filter(had)
-            .filter(|id| !listed.contains(id))
-            .cloned()
-            .collect()
+        let ids = self.ids(namespace).filter(had);
+        let ids: Vec<ObjectId> = ids.filter(|id| !listed.contains(id)).cloned().collect();
+        for id in &ids {
+            self.secrets.insert(id.clone(), None);
+        }
+        ids
     }
 
     fn ids(&self, namespace: Option<&str>) -> impl Iterator<Item = &ObjectId> {
@@ -172,16 +262,29 @@ impl Catalogue {
         ids.filter(move |id| namespace.is_none_or(|namespace| id.namespace == namespace))
     }
 
-    pub(super) fn saw_secret(&mut self, id: &ObjectId, version: Option<String>) {
+    /// The Secret that is there, as far as is known.
+    pub(super) fn secret(&self, id: &ObjectId) -> Option<&Seen> {
+        self.secrets.get(id)?.as_ref()
+    }
+
+    /// Was it ever read, written or heard of?
+    pub(super) fn knows_of_secret(&self, id: &ObjectId) -> bool {
+        self.secrets.contains_key(id)
+    }
+
+    pub(super) fn saw_secret(&mut self, id: &ObjectId, seen: Option<Seen>) {
         if self.entries.contains_key(id) {
-            self.secrets.insert(id.clone(), version);
+            self.secrets.insert(id.clone(), seen);
         }
     }
 
-    /// Is it about one of our Secrets, and other than what we read or wrote last? One that was never
-    /// looked at is in the queue already.
-    pub(super) fn is_news(&self, id: &ObjectId, version: Option<&str>) -> bool {
-        let known = self.secrets.get(id);
-        known.is_some_and(|known| known.as_deref() != version)
+    /// Takes note of what the watch tells. Is it about one of our Secrets, and other than what was
+    /// known? One that was never looked at is in the queue already.
+    pub(super) fn heard_of_secret(&mut self, id: &ObjectId, seen: Option<&Seen>) -> bool {
+        if !self.entries.contains_key(id) {
+            return false;
+        }
+        let known = self.secrets.insert(id.clone(), seen.cloned());
+        known.is_some_and(|known| known.as_ref() != seen)
     }
 }

@@ -22,10 +22,14 @@ use shared::secret::Secret;
 use tracing::warn;
 
 use crate::decide::{Existing, Held, Plan};
+use crate::drift;
+use crate::metrics::instance_label;
 use crate::ownership;
-use crate::store::{News, ObjectId, Observed, Source, Store, StoreError, api};
+use crate::store::{
+    Applied, Glance, Look, News, ObjectId, Observed, Source, Store, StoreError, api,
+};
 pub use catalogue::sealed_secrets;
-use catalogue::{Catalogue, Entry};
+use catalogue::{Catalogue, Entry, Kept, Seen};
 use events::{Events, Subject};
 
 /// A status that somebody else changed meanwhile is read and written again so often before it is
@@ -39,8 +43,9 @@ pub struct ClusterStore {
     events: Events,
     /// Deletes Secrets itself instead of leaving it to the garbage collector.
     deletes: bool,
-    /// The definition in the cluster drops our fields of the status.
-    is_pruned: AtomicBool,
+    /// The definition in the cluster drops these fields of the status.
+    drops_items: AtomicBool,
+    drops_record: AtomicBool,
 }
 
 impl ClusterStore {
@@ -51,7 +56,8 @@ impl ClusterStore {
             client,
             catalogue: Mutex::default(),
             deletes,
-            is_pruned: AtomicBool::new(false),
+            drops_items: AtomicBool::new(false),
+            drops_record: AtomicBool::new(false),
         }
     }
 
@@ -82,20 +88,36 @@ impl ClusterStore {
     }
 
     /// Takes in a Secret's metadata. Says which object is to be looked at: one whose Secret is not
-    /// as we know it.
+    /// as we know it. Nothing is kept of Secrets that belong to no SealedSecret.
     pub fn take_secret(&self, secret: &PartialObjectMeta<core::Secret>) -> Option<ObjectId> {
         let id = id_of(&secret.metadata)?;
-        let version = secret.metadata.resource_version.as_deref();
-        self.catalogue().is_news(&id, version).then_some(id)
+        let seen = Seen::of(&secret.metadata);
+        self.catalogue()
+            .heard_of_secret(&id, seen.as_ref())
+            .then_some(id)
+    }
+
+    /// May a record tell that nothing is to be done for this object, once its Secret was heard of?
+    pub fn may_be_recognised(&self, id: &ObjectId) -> bool {
+        let catalogue = self.catalogue();
+        catalogue.entry(id).is_some_and(|entry| {
+            entry.is_settled() && entry.status.as_ref().is_some_and(|s| s.record.is_some())
+        })
     }
 
     /// Takes note that a Secret is gone.
     pub fn lose_secret(&self, secret: &PartialObjectMeta<core::Secret>) -> Option<ObjectId> {
         let id = id_of(&secret.metadata)?;
-        self.catalogue().is_news(&id, None).then_some(id)
+        self.catalogue().heard_of_secret(&id, None).then_some(id)
     }
 
-    /// Every object in that namespace, or in all, whose Secret a complete list does not have.
+    /// Is there a SealedSecret of that name?
+    pub fn has(&self, id: &ObjectId) -> bool {
+        self.catalogue().entry(id).is_some()
+    }
+
+    /// Every object in that namespace, or in all, whose Secret a complete list does not have. It has to
+    /// be fetched to be believed.
     pub fn without_secret(
         &self,
         namespace: Option<&str>,
@@ -123,25 +145,28 @@ impl ClusterStore {
         let found = self.secrets(id).get_opt(&id.name).await;
         let found = found.map_err(api("cannot read the Secret"))?;
         let secret = found.map(secret::from_api);
-        let version = secret
-            .as_ref()
-            .and_then(|s| s.metadata.resource_version.clone());
-        self.catalogue().saw_secret(id, version);
+        let seen = secret.as_ref().and_then(|s| Seen::of(&s.metadata));
+        self.catalogue().saw_secret(id, seen);
         Ok(secret)
     }
 
-    async fn existing(&self, id: &ObjectId, entry: &Entry) -> Result<Existing, StoreError> {
+    async fn existing(
+        &self,
+        id: &ObjectId,
+        source: &Source,
+        uid: Option<&str>,
+    ) -> Result<Existing, StoreError> {
         let Some(secret) = self.secret(id).await? else {
             return Ok(Existing::Absent);
         };
-        let is_ours = match &entry.source {
+        let is_ours = match source {
             Source::Sealed(sealed) => ownership::is_ours(
                 &secret.metadata,
                 &sealed.metadata,
                 &sealed.spec.template.metadata,
             ),
             Source::Malformed(_) | Source::Gone => {
-                ownership::is_controlled_by(&secret.metadata, entry.uid.as_deref())
+                ownership::is_controlled_by(&secret.metadata, uid)
             }
         };
         Ok(if is_ours {
@@ -157,7 +182,8 @@ impl ClusterStore {
     async fn gone(&self, id: &ObjectId, entry: Option<Entry>) -> Result<Observed, StoreError> {
         let existing = match entry {
             Some(entry) if self.deletes && !self.is_there(id).await? => {
-                self.existing(id, &entry).await?
+                self.existing(id, &Source::Gone, entry.uid.as_deref())
+                    .await?
             }
             _ => Existing::Absent,
         };
@@ -167,7 +193,20 @@ impl ClusterStore {
             generation: None,
             status: None,
             settled: false,
+            guessed: false,
         })
+    }
+
+    /// The object as it is now, which may be newer than what the watch told.
+    async fn fetched(&self, id: &ObjectId) -> Result<Option<(Entry, Source)>, StoreError> {
+        let found = self.sealed(id).get_opt(&id.name).await;
+        let entry = found
+            .map_err(api("cannot read the SealedSecret"))?
+            .map(Entry::of);
+        Ok(entry.and_then(|entry| match entry.kept.clone() {
+            Kept::Whole(source) => Some((entry, source)),
+            Kept::Digest => None,
+        }))
     }
 
     async fn is_there(&self, id: &ObjectId) -> Result<bool, StoreError> {
@@ -177,28 +216,33 @@ impl ClusterStore {
             .is_some())
     }
 
-    async fn create(&self, id: &ObjectId, secret: Secret) -> Result<(), StoreError> {
-        let secret = secret::to_api(secret);
+    async fn create(&self, id: &ObjectId, secret: Box<Secret>) -> Result<Applied, StoreError> {
+        let wanted = secret::to_api(&secret);
         let created = self
             .secrets(id)
-            .create(&PostParams::default(), &secret)
+            .create(&PostParams::default(), &wanted)
             .await;
-        let created = created.map_err(api("cannot create the Secret"))?;
-        self.catalogue()
-            .saw_secret(id, created.metadata.resource_version);
-        Ok(())
+        match created {
+            Ok(created) => Ok(self.stored(id, created)),
+            Err(error) if is(&error, 409) => Ok(Applied::Exists(secret)),
+            Err(error) => Err(api("cannot create the Secret")(error)),
+        }
     }
 
-    async fn replace(&self, id: &ObjectId, secret: Secret) -> Result<(), StoreError> {
+    fn stored(&self, id: &ObjectId, secret: core::Secret) -> Applied {
+        let secret = secret::from_api(secret);
+        self.catalogue().saw_secret(id, Seen::of(&secret.metadata));
+        Applied::Done(Some(Box::new(secret)))
+    }
+
+    async fn replace(&self, id: &ObjectId, secret: &Secret) -> Result<Applied, StoreError> {
         let secret = secret::to_api(secret);
         let replaced = self
             .secrets(id)
             .replace(&id.name, &PostParams::default(), &secret)
             .await;
         let replaced = replaced.map_err(api("cannot update the Secret"))?;
-        self.catalogue()
-            .saw_secret(id, replaced.metadata.resource_version);
-        Ok(())
+        Ok(self.stored(id, replaced))
     }
 
     /// The very Secret that was judged ours, and no other that came in its place.
@@ -267,37 +311,87 @@ impl ClusterStore {
     }
 
     fn notice_pruning(&self, sent: &SealedSecretStatus, answer: &DynamicObject) {
-        let pruned = !sent.items.is_empty() && answer.data["status"]["items"].is_null();
-        if pruned && !self.is_pruned.swap(true, Ordering::Relaxed) {
+        let lacks = |field: &str| answer.data["status"][field].is_null();
+        if !sent.items.is_empty()
+            && lacks("items")
+            && !self.drops_items.swap(true, Ordering::Relaxed)
+        {
             warn!(
                 "The definition of SealedSecrets in this cluster drops `status.items`, which names the key \
                  behind each item: apply the definition that comes with this controller"
             );
         }
+        if sent.record.is_some()
+            && lacks("record")
+            && !self.drops_record.swap(true, Ordering::Relaxed)
+        {
+            warn!(
+                "The definition of SealedSecrets in this cluster drops `status.record`, so that each start \
+                 decrypts everything again: apply the definition that comes with this controller"
+            );
+        }
+    }
+
+    /// The Secret is taken for absent if nothing tells of it: no status, and no word from the watch.
+    fn seems_new(&self, id: &ObjectId, entry: &Entry) -> bool {
+        entry.was_never_synced() && !self.catalogue().knows_of_secret(id)
     }
 }
 
 impl Store for ClusterStore {
-    async fn gather(&self, id: &ObjectId) -> Result<Observed, StoreError> {
-        let entry = self.catalogue().entry(id).cloned();
-        match entry {
-            Some(entry) if entry.source != Source::Gone => Ok(Observed {
-                existing: self.existing(id, &entry).await?,
-                settled: entry.is_settled(),
-                generation: entry.generation,
-                source: entry.source,
-                status: entry.status,
-            }),
-            entry => self.gone(id, entry).await,
-        }
+    fn glance(&self, id: &ObjectId) -> Option<Glance> {
+        let catalogue = self.catalogue();
+        let entry = catalogue.entry(id).filter(|entry| entry.is_settled())?;
+        let Seen { uid, version } = catalogue.secret(id)?.clone();
+        let is_there = !entry.is_gone();
+        Some(Glance {
+            identity: entry.identity.filter(|_| is_there)?,
+            opts_out: drift::opts_out(&entry.texts),
+            instance: instance_label(&entry.texts).to_owned(),
+            record: entry.status.as_ref()?.record.clone()?,
+            secret: (uid, version),
+        })
     }
 
-    async fn apply(&self, id: &ObjectId, plan: Plan) -> Result<(), StoreError> {
+    fn rest(&self, id: &ObjectId) {
+        self.catalogue().shorten(id);
+    }
+
+    async fn gather(&self, id: &ObjectId, look: Look) -> Result<Observed, StoreError> {
+        let entry = self.catalogue().entry(id).cloned();
+        let entry = match entry {
+            Some(entry) if !entry.is_gone() => entry,
+            entry => return self.gone(id, entry).await,
+        };
+        let (entry, source) = match entry.kept.clone() {
+            Kept::Whole(source) => (entry, source),
+            Kept::Digest => match self.fetched(id).await? {
+                Some(whole) => whole,
+                None => return self.gone(id, Some(entry)).await,
+            },
+        };
+        let guessed = look == Look::Guess && self.seems_new(id, &entry);
+        let existing = if guessed {
+            Existing::Absent
+        } else {
+            self.existing(id, &source, entry.uid.as_deref()).await?
+        };
+        Ok(Observed {
+            existing,
+            guessed,
+            settled: entry.is_settled(),
+            generation: entry.generation,
+            source,
+            status: entry.status,
+        })
+    }
+
+    async fn apply(&self, id: &ObjectId, plan: Plan) -> Result<Applied, StoreError> {
         match plan {
-            Plan::Create(secret) => self.create(id, *secret).await,
-            Plan::Replace(secret) => self.replace(id, *secret).await,
-            Plan::Remove => self.remove(id).await,
-            Plan::Leave | Plan::Refuse(_) => Ok(()),
+            Plan::Create(secret) => self.create(id, secret).await,
+            Plan::Replace(secret) => self.replace(id, &secret).await,
+            Plan::Remove => self.remove(id).await.map(|()| Applied::Done(None)),
+            Plan::Leave | Plan::Refuse(_) => Ok(Applied::Done(None)),
         }
     }
 
@@ -314,11 +408,14 @@ impl Store for ClusterStore {
         let Some(entry) = self.catalogue().entry(id).cloned() else {
             return Ok(());
         };
-        if self.is_pruned.load(Ordering::Relaxed) {
+        if self.drops_items.load(Ordering::Relaxed) {
             status.items.clear();
-            if entry.status.as_ref() == Some(&status) {
-                return Ok(());
-            }
+        }
+        if self.drops_record.load(Ordering::Relaxed) {
+            status.record = None;
+        }
+        if entry.status.as_ref() == Some(&status) && entry.is_settled() {
+            return Ok(());
         }
         self.write_status(id, entry, status).await
     }

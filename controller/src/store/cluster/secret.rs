@@ -22,13 +22,13 @@ pub(crate) fn from_api(secret: core::Secret) -> Secret {
 }
 
 /// For a request.
-pub(crate) fn to_api(secret: Secret) -> core::Secret {
+pub(crate) fn to_api(secret: &Secret) -> core::Secret {
     let bytes =
         |(key, value): (&String, &Plain)| (key.clone(), ByteString(value.expose().to_vec()));
     let data: BTreeMap<String, ByteString> = secret.data.iter().map(bytes).collect();
     core::Secret {
-        metadata: secret.metadata,
-        type_: secret.type_,
+        metadata: secret.metadata.clone(),
+        type_: secret.type_.clone(),
         immutable: secret.immutable,
         data: Some(data),
         string_data: None,

@@ -26,7 +26,7 @@ use crate::decide::{Existing, Held, Plan};
 use crate::folder::{FileError, Folder, Opened};
 use crate::poll::{self, Depth, Polled};
 use crate::pool::Pool;
-use crate::store::{ObjectId, Observed, Source, Store, StoreError};
+use crate::store::{Applied, Look, ObjectId, Observed, Source, Store, StoreError};
 use catalogue::Catalogue;
 use claims::Claims;
 use status_file::{StatusFile, digest_of, file_name};
@@ -114,12 +114,13 @@ impl DirectoryStore {
 }
 
 impl Store for DirectoryStore {
-    async fn gather(&self, id: &ObjectId) -> Result<Observed, StoreError> {
+    async fn gather(&self, id: &ObjectId, _look: Look) -> Result<Observed, StoreError> {
         self.run(id, Place::gather).await
     }
 
-    async fn apply(&self, id: &ObjectId, plan: Plan) -> Result<(), StoreError> {
-        self.run(id, move |place, id| place.apply(id, plan)).await
+    async fn apply(&self, id: &ObjectId, plan: Plan) -> Result<Applied, StoreError> {
+        self.run(id, move |place, id| place.apply(id, plan)).await?;
+        Ok(Applied::Done(None))
     }
 
     async fn record(
@@ -202,6 +203,7 @@ impl Place {
         Ok(Observed {
             existing: self.existing(id)?,
             settled: file.as_ref().is_some_and(|file| file.is_settled(&source)),
+            guessed: false,
             generation: generation(&source, file.as_ref()),
             status: file.map(|file| file.status),
             source,

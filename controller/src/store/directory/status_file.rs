@@ -120,7 +120,10 @@ mod tests {
             name: "n".into(),
         };
         let good = BTreeMap::new();
-        let outcome = Outcome::Unsealed(&good);
+        let outcome = Outcome::Unsealed {
+            sealed_by: &good,
+            record: None,
+        };
         let status = status::next(None, &outcome, Some(7), Timestamp::UNIX_EPOCH).unwrap();
         let written = StatusFile::new(
             &id,

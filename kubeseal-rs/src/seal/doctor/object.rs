@@ -59,7 +59,10 @@ fn one(
     names: &[String],
     findings: &mut Findings,
 ) {
-    let title = format!("{}/{}", sealed.namespace_or_empty(), sealed.name_or_empty());
+    let title = match (sealed.namespace_or_empty(), sealed.name_or_empty()) {
+        ("", name) => name.to_owned(),
+        (namespace, name) => format!("{namespace}/{name}"),
+    };
     let own = own_place(sealed);
     if sealed.name_or_empty().is_empty() {
         findings.bad(

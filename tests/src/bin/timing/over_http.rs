@@ -53,7 +53,7 @@ pub(crate) async fn the_peers(count: usize) -> Vec<(String, Comparison)> {
         &words,
     )
     .await;
-    let port = pod.port().expect("it serves");
+    let port = pod.port();
     tokio::task::block_in_place(|| measure(port, count))
 }
 

@@ -1,17 +1,14 @@
-//! Where the certificate comes from: a file or a URL.
+//! A certificate from a file or a URL.
 
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
-use shared::key::{Certificate, CertificateError, Validity};
-use ureq::http::Uri;
 use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 use ureq::{Agent, Proxy};
 
 use crate::files::{self, FileError};
+use crate::proxies::proxy_for;
 
 /// Certificates are a few kilobytes; a bundle of hundreds still fits.
 const MAX_BYTES: u64 = 10 * 1024 * 1024;
@@ -132,12 +129,9 @@ fn fetch(uri: &str) -> Result<Vec<u8>, SourceError> {
         .map_err(failed)
 }
 
-/// As in Go, this machine is reached without a proxy, whatever the environment says.
 fn proxy(uri: &str) -> Option<Proxy> {
-    let uri: Uri = uri.parse().ok()?;
-    let host = uri.host()?.trim_matches(['[', ']']);
-    let is_here = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    if is_here { None } else { Proxy::try_from_env() }
+    let proxy = proxy_for(&uri.parse().ok()?, |name| std::env::var(name).ok())?;
+    Proxy::new(&proxy).ok()
 }
 
 fn agent(uri: &str) -> Agent {
@@ -155,57 +149,6 @@ fn agent(uri: &str) -> Agent {
             .http_status_as_error(false)
             .build(),
     )
-}
-
-/// The certificate cannot seal.
-#[derive(Debug, thiserror::Error)]
-pub enum UseError {
-    /// It cannot be read.
-    #[error(transparent)]
-    Certificate(#[from] CertificateError),
-    /// Its time is over.
-    #[error(
-        "failed to encrypt using an expired certificate on {date}; \
-         fetch the current one, for example with `kubeseal --fetch-cert`"
-    )]
-    Expired {
-        /// Last day of validity.
-        date: String,
-    },
-}
-
-/// Reads the certificate to seal with, and says what is odd about it.
-///
-/// # Errors
-///
-/// It is unusable or expired.
-pub fn parse(pem: &[u8], now: Timestamp) -> Result<(Certificate, Vec<String>), UseError> {
-    let (certificate, count) = Certificate::first_of_pem(pem)?;
-    let mut remarks = Vec::new();
-    match certificate.validity(now) {
-        Validity::Expired => {
-            return Err(UseError::Expired {
-                date: day(certificate.not_after()),
-            });
-        }
-        Validity::NotYet => remarks.push(format!(
-            "the certificate is not valid before {}; is the clock of this machine right?",
-            day(certificate.not_before())
-        )),
-        Validity::Valid => {}
-    }
-    if count > 1 {
-        remarks.push(format!(
-            "of {count} certificates the first one is used ({})",
-            certificate.fingerprint()
-        ));
-    }
-    Ok((certificate, remarks))
-}
-
-/// `January 2, 2006`, in UTC.
-fn day(at: Timestamp) -> String {
-    at.strftime("%B %-d, %Y").to_string()
 }
 
 #[cfg(test)]
@@ -239,11 +182,5 @@ mod tests {
         ] {
             assert_eq!(file_path(uri), Path::new(want), "{uri}");
         }
-    }
-
-    #[test]
-    fn days_read_as_the_peers() {
-        let at: Timestamp = "2006-01-02T15:04:05Z".parse().unwrap();
-        assert_eq!(day(at), "January 2, 2006");
     }
 }

@@ -1,0 +1,293 @@
+//! What goes to the API server, and when: so many requests at once, so many a second if asked, none
+//! while it says to wait, and no write by a replica that does not lead.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use kube::client::Body;
+use tokio::sync::{Mutex, Semaphore};
+use tokio::time::{Instant, sleep_until};
+use tower::buffer::Buffer;
+use tower::{BoxError, Layer, Service, ServiceExt as _};
+
+use crate::leader::Term;
+
+/// Requests at once. An API server bears hundreds, and its own fairness (APF) sees to the rest; more
+/// would only wait there instead of here.
+const AT_ONCE: usize = 32;
+/// A request that was answered with 429 is sent again so often.
+const REPEATS: u32 = 5;
+/// How long to wait if the API server does not say, and at most.
+const PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// Requests that wait between us and the connection; nearly none, since those at once are fewer.
+const WAITING: usize = 2 * AT_ONCE;
+
+/// Bounds for all requests of a client together.
+#[derive(Debug)]
+pub(super) struct Bounds {
+    places: Semaphore,
+    rate: Option<Rate>,
+    /// When the API server wants to be asked again.
+    pause: Mutex<Option<Instant>>,
+    /// Whether writes are allowed.
+    term: Arc<Term>,
+}
+
+/// So many requests a second, and some at once after a rest.
+#[derive(Debug)]
+struct Rate {
+    between: Duration,
+    burst: u32,
+    /// When the next request would be due if there were no burst.
+    next: Mutex<Instant>,
+}
+
+/// This replica does not lead, so it writes nothing.
+#[derive(Debug, thiserror::Error)]
+#[error("this replica does not lead any more, so it writes nothing")]
+struct NotLeading;
+
+impl Bounds {
+    /// `rate` is requests a second and how many at once after a rest; `None` for no bound.
+    pub(super) fn new(rate: Option<(f64, u32)>, term: Arc<Term>) -> Arc<Self> {
+        let rate = rate.map(|(per_second, burst)| Rate {
+            between: Duration::from_secs_f64(1.0 / per_second),
+            burst,
+            next: Mutex::new(Instant::now()),
+        });
+        Arc::new(Self {
+            places: Semaphore::new(AT_ONCE),
+            rate,
+            pause: Mutex::new(None),
+            term,
+        })
+    }
+
+    async fn turn(&self) {
+        loop {
+            let pause = *self.pause.lock().await;
+            match pause {
+                Some(until) if until > Instant::now() => sleep_until(until).await,
+                _ => break,
+            }
+        }
+        if let Some(rate) = &self.rate {
+            rate.turn().await;
+        }
+    }
+
+    async fn pause(&self, wait: Duration) {
+        let until = Instant::now() + wait;
+        let mut pause = self.pause.lock().await;
+        *pause = (*pause).max(Some(until));
+    }
+}
+
+impl Rate {
+    async fn turn(&self) {
+        let due = {
+            let mut next = self.next.lock().await;
+            let rested = self.between * self.burst.saturating_sub(1);
+            let earliest = Instant::now().checked_sub(rested).unwrap_or(*next);
+            let due = (*next).max(earliest);
+            *next = due + self.between;
+            due
+        };
+        sleep_until(due).await;
+    }
+}
+
+/// Puts [`Bounds`] around a client.
+pub(super) struct Bounded(pub(super) Arc<Bounds>);
+
+/// A client with [`Bounds`].
+pub(super) struct Requests<F> {
+    bounds: Arc<Bounds>,
+    inner: Buffer<Request<Body>, F>,
+}
+
+impl<S, B> Layer<S> for Bounded
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = BoxError> + Send + 'static,
+    S::Future: Send,
+{
+    type Service = Requests<S::Future>;
+
+    fn layer(&self, service: S) -> Self::Service {
+        Requests {
+            bounds: Arc::clone(&self.0),
+            inner: Buffer::new(service, WAITING),
+        }
+    }
+}
+
+impl<F, B> Service<Request<Body>> for Requests<F>
+where
+    F: Future<Output = Result<Response<B>, BoxError>> + Send + 'static,
+    B: Send + 'static,
+{
+    type Response = Response<B>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Response<B>, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let (bounds, inner) = (Arc::clone(&self.bounds), self.inner.clone());
+        Box::pin(send(bounds, inner, request))
+    }
+}
+
+async fn send<F, B>(
+    bounds: Arc<Bounds>,
+    mut inner: Buffer<Request<Body>, F>,
+    request: Request<Body>,
+) -> Result<Response<B>, BoxError>
+where
+    F: Future<Output = Result<Response<B>, BoxError>> + Send + 'static,
+{
+    let _place = bounds.places.acquire().await?;
+    let mut request = Some(request);
+    for repeat in 0.. {
+        let Some(current) = request.take() else {
+            break;
+        };
+        bounds.turn().await;
+        let writes = !matches!(*current.method(), Method::GET | Method::HEAD);
+        request = again(&current).filter(|_| repeat < REPEATS);
+        let service = inner.ready().await?;
+        let response = if writes {
+            if !bounds.term.lasts() {
+                return Err(NotLeading.into());
+            }
+            tokio::select! {
+                // First of all, because a replica that was paused wakes up to all of these at once.
+                biased;
+                () = bounds.term.ended() => return Err(NotLeading.into()),
+                response = service.call(current) => response?,
+            }
+        } else {
+            service.call(current).await?
+        };
+        if response.status() != StatusCode::TOO_MANY_REQUESTS || request.is_none() {
+            return Ok(response);
+        }
+        bounds.pause(retry_after(response.headers())).await;
+    }
+    Err("a request that was not sent".into())
+}
+
+/// The same request once more, if its body can be had twice.
+fn again(request: &Request<Body>) -> Option<Request<Body>> {
+    let mut copy = Request::new(request.body().try_clone()?);
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    *copy.extensions_mut() = request.extensions().clone();
+    Some(copy)
+}
+
+/// An API server says it in seconds.
+fn retry_after(headers: &HeaderMap) -> Duration {
+    let given = headers.get(header::RETRY_AFTER);
+    let seconds = given.and_then(|value| value.to_str().ok()?.parse().ok());
+    seconds
+        .map_or(PAUSE, Duration::from_secs)
+        .min(LONGEST_PAUSE)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use tower::service_fn;
+
+    use super::*;
+    use crate::leader::Moment;
+
+    fn leading() -> Arc<Term> {
+        let term = Term::default();
+        term.extend(Moment::END);
+        Arc::new(term)
+    }
+
+    fn request(method: Method) -> Request<Body> {
+        let request = Request::builder().method(method).uri("/x");
+        request.body(Body::from(b"{}".to_vec())).unwrap()
+    }
+
+    /// A server that answers so many requests with 429 and a wait of a second, and counts.
+    fn server(
+        bounds: Arc<Bounds>,
+        busy: u32,
+    ) -> (
+        impl Service<Request<Body>, Response = Response<()>, Error = BoxError>,
+        Arc<AtomicU32>,
+    ) {
+        let asked = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&asked);
+        let answer = move |_: Request<Body>| {
+            let number = counted.fetch_add(1, Ordering::Relaxed);
+            async move {
+                let response = Response::builder();
+                let response = if number < busy {
+                    response.status(429).header("retry-after", "1")
+                } else {
+                    response.status(200)
+                };
+                Ok::<_, BoxError>(response.body(()).unwrap())
+            }
+        };
+        (Bounded(bounds).layer(service_fn(answer)), asked)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn asks_again_when_the_server_said_and_not_before() {
+        let (mut service, asked) = server(Bounds::new(None, leading()), 2);
+        let start = Instant::now();
+        let answer = service.call(request(Method::POST)).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        assert_eq!(asked.load(Ordering::Relaxed), 3);
+        assert!(start.elapsed() >= Duration::from_secs(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn gives_the_answer_back_after_some_repeats() {
+        let (mut service, asked) = server(Bounds::new(None, leading()), u32::MAX);
+        let answer = service.call(request(Method::GET)).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(asked.load(Ordering::Relaxed), REPEATS + 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn keeps_to_the_rate_after_the_burst() {
+        let (mut service, _) = server(Bounds::new(Some((10.0, 5)), leading()), 0);
+        let start = Instant::now();
+        for _ in 0..25 {
+            service.call(request(Method::GET)).await.unwrap();
+        }
+        let took = start.elapsed();
+        let want = Duration::from_millis(1_900)..Duration::from_millis(2_200);
+        assert!(want.contains(&took), "{took:?}");
+    }
+
+    #[tokio::test]
+    async fn lets_no_write_pass_without_the_lead() {
+        let term = leading();
+        let (mut service, asked) = server(Bounds::new(None, Arc::clone(&term)), 0);
+        service.call(request(Method::PUT)).await.unwrap();
+        term.end();
+        for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
+            let refused = service.call(request(method)).await.unwrap_err();
+            assert!(refused.is::<NotLeading>(), "{refused}");
+        }
+        service.call(request(Method::GET)).await.unwrap();
+        assert_eq!(asked.load(Ordering::Relaxed), 2);
+    }
+}

@@ -1,0 +1,253 @@
+//! Who may write: one of several replicas, by a Lease.
+//!
+//! The rules are those of client-go, so that replicas of both can share a Lease: whoever sees it
+//! unchanged for as long as it lasts may take it, by his own clock. The one who holds it stops earlier
+//! by his own clock, whatever he is told: after the renew deadline nothing is written any more, and a
+//! replica that was paused for longer finds that out before its next write.
+
+mod lease;
+mod term;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::api::{ObjectMeta, PostParams};
+use kube::{Api, Client};
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tracing::{debug, info, warn};
+
+use crate::args::Election;
+use crate::store::api_answer;
+use lease::{Step, Times, View, decide, taken};
+pub use term::{Moment, Term};
+
+/// What a replica is at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// It is not known yet.
+    Unknown,
+    /// Another one writes.
+    Follower,
+    /// This one writes.
+    Leader,
+}
+
+/// Stands for election as long as it runs.
+pub struct Candidate {
+    api: Api<Lease>,
+    election: Election,
+    identity: String,
+    term: Arc<Term>,
+    role: watch::Sender<Role>,
+    view: Option<View>,
+    /// The Lease was read or written once, so nobody can say that it may not be.
+    was_served: bool,
+}
+
+/// A question to the API server failed.
+enum Failure {
+    Api(kube::Error),
+    Silence,
+}
+
+impl Candidate {
+    /// Stands for nothing yet. Writes are allowed by `term` while this replica leads.
+    pub fn new(client: Client, namespace: &str, election: Election, term: Arc<Term>) -> Self {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        Self {
+            api: Api::namespaced(client, namespace),
+            identity: format!("{}_{:016x}", host.trim(), rand::random::<u64>()),
+            role: watch::Sender::new(Role::Unknown),
+            election,
+            term,
+            view: None,
+            was_served: false,
+        }
+    }
+
+    /// What this replica is, as it changes.
+    pub fn role(&self) -> watch::Receiver<Role> {
+        self.role.subscribe()
+    }
+
+    /// Stands for election for ever. Without the right to use Leases it leads, and says so once.
+    pub async fn run(&mut self) {
+        if !self.election.elects {
+            return self.lead_alone();
+        }
+        loop {
+            let step = timeout(self.election.renew_deadline, self.turn()).await;
+            match step.unwrap_or(Err(Failure::Silence)) {
+                Ok(()) => self.was_served = true,
+                Err(Failure::Api(kube::Error::Api(status)))
+                    if status.code == 403 && !self.was_served =>
+                {
+                    warn!(
+                        error = status.message,
+                        "This controller may not use Leases, so it takes itself for the only replica: grant get, \
+                         create and update of leases in its namespace to run several, or say \
+                         --leader-elect=false"
+                    );
+                    return self.lead_alone();
+                }
+                Err(failure) => debug!(error = failure.text(), "Cannot use the Lease"),
+            }
+            self.see();
+            tokio::time::sleep(self.pause()).await;
+        }
+    }
+
+    /// Gives the Lease up, so that another replica need not wait. Nothing is written after this.
+    pub async fn release(&mut self) {
+        let led = *self.role.borrow() == Role::Leader && self.election.elects;
+        self.term.end();
+        self.become_role(Role::Follower);
+        let Some(view) = self.view.as_ref().filter(|_| led) else {
+            return;
+        };
+        let mut lease = view.lease.clone();
+        lease.spec = Some(lease::released(lease.spec.unwrap_or_default()));
+        let released = self.replace(&lease);
+        if let Ok(Ok(_)) = timeout(self.election.retry_period, released).await {
+            info!("Gave the lead up");
+        } else {
+            debug!("Cannot give the lead up; it ends by itself");
+        }
+    }
+
+    fn lead_alone(&mut self) {
+        self.term.extend(Moment::END);
+        self.become_role(Role::Leader);
+    }
+
+    async fn turn(&mut self) -> Result<(), Failure> {
+        let asked = Moment::now();
+        let lease = self.api.get_opt(&self.election.lease_name).await;
+        let lease = lease.map_err(Failure::Api)?;
+        let Some(lease) = lease else {
+            let wanted = self.lease(
+                ObjectMeta::default(),
+                taken(None, self.times(), &self.identity),
+            );
+            let made = self.api.create(&PostParams::default(), &wanted).await;
+            return self.written(made, asked);
+        };
+        self.view = Some(View::after(self.view.take(), lease, asked));
+        let Some(view) = &self.view else {
+            return Ok(());
+        };
+        match decide(view, &self.identity, Moment::now()) {
+            Step::Wait => {
+                self.term.end();
+                Ok(())
+            }
+            Step::Take => {
+                let spec = taken(view.lease.spec.as_ref(), self.times(), &self.identity);
+                let wanted = self.lease(view.lease.metadata.clone(), spec);
+                let taken = self.replace(&wanted).await;
+                self.written(taken, asked)
+            }
+        }
+    }
+
+    /// The term counts from before the question was asked: that is the earliest instant from which
+    /// another replica may count.
+    fn written(
+        &mut self,
+        written: Result<Lease, kube::Error>,
+        asked: Moment,
+    ) -> Result<(), Failure> {
+        match written {
+            Ok(lease) => {
+                self.view = Some(View::after(None, lease, asked));
+                self.term.extend(asked.after(self.election.renew_deadline));
+                Ok(())
+            }
+            // Another one was faster.
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+            Err(error) => Err(Failure::Api(error)),
+        }
+    }
+
+    async fn replace(&self, lease: &Lease) -> Result<Lease, kube::Error> {
+        let name = &self.election.lease_name;
+        self.api.replace(name, &PostParams::default(), lease).await
+    }
+
+    fn lease(
+        &self,
+        metadata: ObjectMeta,
+        spec: k8s_openapi::api::coordination::v1::LeaseSpec,
+    ) -> Lease {
+        Lease {
+            metadata: ObjectMeta {
+                name: Some(self.election.lease_name.clone()),
+                managed_fields: None,
+                ..metadata
+            },
+            spec: Some(spec),
+        }
+    }
+
+    fn times(&self) -> Times {
+        Times {
+            now: jiff::Timestamp::now(),
+            duration: self.election.lease_duration,
+        }
+    }
+
+    /// Draws the conclusion from the term: it may have ended while nobody answered.
+    fn see(&self) {
+        let has_view = self.view.is_some();
+        self.become_role(match self.term.lasts() {
+            true => Role::Leader,
+            false if has_view => Role::Follower,
+            false => *self.role.borrow(),
+        });
+    }
+
+    fn become_role(&self, role: Role) {
+        let before = self.role.send_replace(role);
+        match (before, role) {
+            (Role::Leader, Role::Leader) | (Role::Follower, Role::Follower) => {}
+            (_, Role::Leader) => info!(identity = self.identity, "This replica leads"),
+            (Role::Leader, _) => warn!("This replica does not lead any more, and writes nothing"),
+            (_, Role::Follower) => info!("Another replica leads; this one is ready to take over"),
+            (_, Role::Unknown) => {}
+        }
+    }
+
+    /// Up to a fifth longer, so that replicas do not ask in step; but a Lease that runs out is taken
+    /// when it does.
+    fn pause(&self) -> Duration {
+        let usual = self
+            .election
+            .retry_period
+            .mul_f64(1.0 + rand::random::<f64>() / 5.0);
+        let rest = self
+            .view
+            .as_ref()
+            .map(|view| Moment::now().until(view.end()));
+        match rest {
+            Some(rest) if !rest.is_zero() && !self.term.lasts() => usual.min(rest),
+            _ => usual,
+        }
+    }
+}
+
+impl Failure {
+    fn text(&self) -> String {
+        match self {
+            Self::Api(error) => api_answer(error),
+            Self::Silence => "the API server does not answer".into(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Candidate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Candidate").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,176 @@
+//! What to do about a Lease, as a plain function.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+
+use super::Moment;
+
+/// A Lease, and since when it has looked like this.
+pub(super) struct View {
+    pub(super) lease: Lease,
+    since: Moment,
+}
+
+/// What to do.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Write it in our name: to take it, or to keep it.
+    Take,
+    /// Another one holds it.
+    Wait,
+}
+
+/// What goes into a Lease.
+#[derive(Clone, Copy)]
+pub(super) struct Times {
+    pub(super) now: Timestamp,
+    pub(super) duration: Duration,
+}
+
+impl View {
+    /// Another version begins to count anew, by our clock: that of its holder is not to be trusted.
+    pub(super) fn after(before: Option<Self>, lease: Lease, now: Moment) -> Self {
+        let version = |lease: &Lease| lease.metadata.resource_version.clone();
+        let since = before
+            .filter(|before| version(&before.lease) == version(&lease))
+            .map_or(now, |before| before.since);
+        Self { lease, since }
+    }
+
+    /// From then on anybody may take it.
+    pub(super) fn end(&self) -> Moment {
+        self.since.after(self.lasts())
+    }
+
+    fn holder(&self) -> &str {
+        let spec = self.lease.spec.as_ref();
+        spec.and_then(|spec| spec.holder_identity.as_deref())
+            .unwrap_or_default()
+    }
+
+    fn lasts(&self) -> Duration {
+        let spec = self.lease.spec.as_ref();
+        let seconds = spec.and_then(|spec| spec.lease_duration_seconds);
+        Duration::from_secs(seconds.and_then(|s| u64::try_from(s).ok()).unwrap_or(0))
+    }
+}
+
+/// Decides.
+pub(super) fn decide(view: &View, me: &str, now: Moment) -> Step {
+    let holder = view.holder();
+    let is_over = view.end() <= now;
+    if holder.is_empty() || holder == me || is_over {
+        Step::Take
+    } else {
+        Step::Wait
+    }
+}
+
+/// The Lease in our name.
+pub(super) fn taken(before: Option<&LeaseSpec>, times: Times, me: &str) -> LeaseSpec {
+    let kept = before.filter(|spec| spec.holder_identity.as_deref() == Some(me));
+    let transitions = before.and_then(|spec| spec.lease_transitions).unwrap_or(0);
+    let is_first = before.is_none();
+    LeaseSpec {
+        holder_identity: Some(me.to_owned()),
+        lease_duration_seconds: Some(i32::try_from(times.duration.as_secs()).unwrap_or(i32::MAX)),
+        acquire_time: kept
+            .and_then(|spec| spec.acquire_time.clone())
+            .or_else(|| Some(time(times.now))),
+        renew_time: Some(time(times.now)),
+        lease_transitions: Some(if kept.is_some() || is_first {
+            transitions
+        } else {
+            transitions.saturating_add(1)
+        }),
+        ..before.cloned().unwrap_or_default()
+    }
+}
+
+/// The Lease in nobody's name, as client-go leaves it.
+pub(super) fn released(spec: LeaseSpec) -> LeaseSpec {
+    LeaseSpec {
+        holder_identity: Some(String::new()),
+        lease_duration_seconds: Some(1),
+        ..spec
+    }
+}
+
+fn time(now: Timestamp) -> MicroTime {
+    MicroTime(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lease(version: &str, holder: &str) -> Lease {
+        let mut lease = Lease::default();
+        lease.metadata.resource_version = Some(version.into());
+        lease.spec = Some(LeaseSpec {
+            holder_identity: Some(holder.into()),
+            lease_duration_seconds: Some(15),
+            lease_transitions: Some(3),
+            ..LeaseSpec::default()
+        });
+        lease
+    }
+
+    fn at(second: u64) -> Moment {
+        let now = Moment::now();
+        now.after(Duration::from_secs(second))
+    }
+
+    #[test]
+    fn is_taken_when_nobody_holds_it_or_its_holder_is_silent_for_as_long_as_it_lasts() {
+        let start = at(0);
+        let later = |second| start.after(Duration::from_secs(second));
+        for (why, holder, second, want) in [
+            ("ours", "me", 1, Step::Take),
+            ("given up", "", 1, Step::Take),
+            ("another one's", "other", 14, Step::Wait),
+            ("another one's, run out", "other", 15, Step::Take),
+        ] {
+            let view = View::after(None, lease("1", holder), start);
+            assert_eq!(decide(&view, "me", later(second)), want, "{why}");
+        }
+    }
+
+    #[test]
+    fn each_renewal_counts_anew_by_our_own_clock() {
+        let start = at(0);
+        let later = |second| start.after(Duration::from_secs(second));
+        let view = View::after(None, lease("1", "other"), start);
+        let view = View::after(Some(view), lease("1", "other"), later(10));
+        assert_eq!(
+            decide(&view, "me", later(15)),
+            Step::Take,
+            "the same version"
+        );
+        let view = View::after(Some(view), lease("2", "other"), later(12));
+        assert_eq!(decide(&view, "me", later(26)), Step::Wait);
+        assert_eq!(decide(&view, "me", later(27)), Step::Take);
+    }
+
+    #[test]
+    fn counts_its_holders_and_keeps_when_each_began() {
+        let times = |second| Times {
+            now: Timestamp::from_second(second).unwrap(),
+            duration: Duration::from_secs(15),
+        };
+        let first = taken(None, times(1), "me");
+        assert_eq!(first.lease_transitions, Some(0));
+        let renewed = taken(Some(&first), times(9), "me");
+        assert_eq!(renewed.lease_transitions, Some(0));
+        assert_eq!(renewed.acquire_time, first.acquire_time);
+        assert_ne!(renewed.renew_time, first.renew_time);
+        let other = taken(Some(&renewed), times(30), "other");
+        assert_eq!(other.lease_transitions, Some(1));
+        assert_ne!(other.acquire_time, first.acquire_time);
+        let free = released(other);
+        assert_eq!(free.holder_identity.as_deref(), Some(""));
+    }
+}

@@ -1,0 +1,152 @@
+//! The certificate in a `ConfigMap`, for those whom the service proxy does not let through.
+//!
+//! Opt-in: it takes `get` and `update` on that `ConfigMap` and `create` on configmaps, which the
+//! peer's roles do not have. Readers must not trust it more than any object that others may write:
+//! `kubeseal` takes a certificate from there only if it knows the fingerprint.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::PostParams;
+use kube::{Api, Client, ResourceExt as _};
+use shared::error_chain;
+use shared::key_ring::KeyRing;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::reconcile::wait;
+
+/// The item that holds the certificate of the newest key, in PEM.
+pub const ITEM: &str = "cert.pem";
+/// Between two looks whether somebody changed or removed it.
+const LOOK: Duration = Duration::from_mins(5);
+
+/// Keeps the `ConfigMap` in step with the newest key.
+pub struct Publisher {
+    config_maps: Api<ConfigMap>,
+    name: String,
+    namespace: String,
+    ring: watch::Receiver<Arc<KeyRing>>,
+    told: String,
+}
+
+impl Publisher {
+    /// Writes nothing yet.
+    pub fn new(
+        client: Client,
+        namespace: &str,
+        name: &str,
+        ring: watch::Receiver<Arc<KeyRing>>,
+    ) -> Self {
+        Self {
+            config_maps: Api::namespaced(client, namespace),
+            name: name.to_owned(),
+            namespace: namespace.to_owned(),
+            ring,
+            told: String::new(),
+        }
+    }
+
+    /// Runs until nobody is left to change the ring; may be dropped at any time.
+    pub async fn run(mut self) {
+        let mut failures = 0;
+        loop {
+            let pause = match self.publish().await {
+                Ok(()) => {
+                    failures = 0;
+                    LOOK
+                }
+                Err(error) => {
+                    failures += 1;
+                    self.complain(&error);
+                    wait(failures, rand::random()).unsigned_abs().min(LOOK)
+                }
+            };
+            tokio::select! {
+                changed = self.ring.changed() => if changed.is_err() {
+                    return;
+                },
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Once, until it fails in another way.
+    fn complain(&mut self, error: &kube::Error) {
+        let forbidden = matches!(error, kube::Error::Api(status) if status.code == 403);
+        let text = error_chain(error);
+        if text == self.told {
+            return;
+        }
+        if forbidden {
+            let (name, namespace) = (&self.name, &self.namespace);
+            warn!(
+                error = text,
+                "--certificate-configmap: the certificate is not published, because this controller may not \
+                 get, create and update the ConfigMap {name} in {namespace}; grant it that, or leave the flag out"
+            );
+        } else {
+            warn!(
+                error = text,
+                "Cannot publish the certificate, will try again"
+            );
+        }
+        self.told = text;
+    }
+
+    async fn publish(&mut self) -> Result<(), kube::Error> {
+        let ring = Arc::clone(&self.ring.borrow_and_update());
+        let Some(certificate) = ring.newest().and_then(|key| key.certificate()) else {
+            return Ok(());
+        };
+        let pem = certificate.to_pem();
+        let existing = self.config_maps.get_opt(&self.name).await?;
+        let is_new = existing.is_none();
+        let Some(changed) = in_step(existing, &self.name, &pem) else {
+            return Ok(());
+        };
+        let params = PostParams::default();
+        if is_new {
+            self.config_maps.create(&params, &changed).await?;
+        } else {
+            let name = changed.name_any();
+            self.config_maps.replace(&name, &params, &changed).await?;
+        }
+        self.told.clear();
+        let fingerprint = certificate.fingerprint();
+        info!(configmap = self.name, %fingerprint, "Certificate published");
+        Ok(())
+    }
+}
+
+/// The object with our item as it should be; nothing if it is so already. What others put beside it
+/// stays.
+fn in_step(existing: Option<ConfigMap>, name: &str, pem: &str) -> Option<ConfigMap> {
+    let mut object = existing.unwrap_or_else(|| {
+        let mut object = ConfigMap::default();
+        object.metadata.name = Some(name.to_owned());
+        object
+    });
+    let data = object.data.get_or_insert_default();
+    let before = data.insert(ITEM.to_owned(), pem.to_owned());
+    (before.as_deref() != Some(pem)).then_some(object)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_only_what_is_not_there_yet_and_leaves_the_rest() {
+        let made = in_step(None, "c", "new").unwrap();
+        assert_eq!(made.name_any(), "c");
+        assert_eq!(in_step(Some(made.clone()), "c", "new"), None);
+        let mut others = made;
+        let data = others.data.get_or_insert_default();
+        data.insert("note".into(), "ours".into());
+        let changed = in_step(Some(others), "c", "newer").unwrap().data.unwrap();
+        assert_eq!(changed[ITEM], "newer");
+        assert_eq!(changed["note"], "ours");
+    }
+}

@@ -1,0 +1,121 @@
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use shared::resource::SealedSecretStatus;
+
+use super::*;
+use crate::decide::{Existing, Plan};
+use crate::store::{Applied, Look, Observed, Source, StoreError};
+
+/// Objects that cannot be used, in a place that is slow to say so and notes who is at it.
+#[derive(Debug, Default)]
+struct Slow {
+    at_work: Mutex<BTreeSet<ObjectId>>,
+    looks: Mutex<Vec<String>>,
+    most: AtomicUsize,
+}
+
+impl Store for Slow {
+    async fn gather(&self, id: &ObjectId, _: Look) -> Result<Observed, StoreError> {
+        {
+            let mut at_work = self.at_work.lock().unwrap();
+            assert!(at_work.insert(id.clone()), "{id} is at work already");
+            self.most.fetch_max(at_work.len(), Ordering::Relaxed);
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        self.at_work.lock().unwrap().remove(id);
+        self.looks.lock().unwrap().push(id.name.clone());
+        Ok(Observed {
+            source: Source::Malformed("on purpose".into()),
+            existing: Existing::Absent,
+            generation: None,
+            status: None,
+            settled: false,
+            guessed: false,
+        })
+    }
+
+    async fn apply(&self, _: &ObjectId, _: Plan) -> Result<Applied, StoreError> {
+        Ok(Applied::Done(None))
+    }
+
+    async fn record(&self, _: &ObjectId, _: Option<SealedSecretStatus>) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+const POLICY: Policy = Policy {
+    rules: Rules {
+        accept_legacy: true,
+        refuse_chance: false,
+    },
+    update_status: true,
+    tolerates_drift: false,
+    retries: 0,
+};
+
+fn id(name: &str) -> ObjectId {
+    ObjectId {
+        namespace: "ns".into(),
+        name: name.into(),
+    }
+}
+
+fn reconciler() -> (Arc<Slow>, Reconciler<Slow>) {
+    let (store, metrics) = (
+        Arc::<Slow>::default(),
+        Arc::new(Metrics::new(false).unwrap()),
+    );
+    let reconciler = Reconciler::new(Arc::clone(&store), Pool::new(), POLICY, metrics);
+    (store, reconciler)
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_are_at_work_side_by_side_and_each_by_one_attempt_at_a_time() {
+    let (store, mut reconciler) = reconciler();
+    let now = Timestamp::UNIX_EPOCH;
+    let ids: Vec<ObjectId> = (0..20).map(|i| id(&format!("s-{i:02}"))).collect();
+    reconciler.changed(ids.clone(), Urgency::Backlog, now);
+    reconciler.begin(8, now);
+    // They change while some are at work, twice, which makes one more look.
+    reconciler.changed(ids.clone(), Urgency::Fresh, now);
+    reconciler.changed(ids, Urgency::Fresh, now);
+    while reconciler.end(|| now).await.is_some() {
+        reconciler.begin(8, now);
+    }
+    assert_eq!(store.most.load(Ordering::Relaxed), 8);
+    assert_eq!(store.looks.lock().unwrap().len(), 20 + 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_object_is_not_behind_those_of_the_first_list() {
+    let (store, mut reconciler) = reconciler();
+    let now = Timestamp::UNIX_EPOCH;
+    let old = (0..1000).map(|i| id(&format!("old-{i}")));
+    reconciler.changed(old, Urgency::Backlog, now);
+    reconciler.begin(2, now);
+    reconciler.changed([id("new")], Urgency::Fresh, now);
+    for _ in 0..4 {
+        reconciler.end(|| now).await;
+        reconciler.begin(2, now);
+    }
+    assert!(store.looks.lock().unwrap().contains(&"new".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_dropped_on_the_way_is_taken_up_again() {
+    let (store, mut reconciler) = reconciler();
+    let now = Timestamp::UNIX_EPOCH;
+    reconciler.changed([id("a"), id("b")], Urgency::Fresh, now);
+    reconciler.begin(1, now);
+    reconciler.suspend(now).await;
+    store.at_work.lock().unwrap().clear();
+    assert!(reconciler.end(|| now).await.is_none(), "nothing is at work");
+    reconciler.begin(8, now);
+    while reconciler.end(|| now).await.is_some() {}
+    let mut looks = store.looks.lock().unwrap().clone();
+    looks.sort();
+    assert_eq!(looks, ["a", "b"]);
+}

@@ -1,0 +1,214 @@
+//! The certificate of a cluster's controller, with what was seen of it before.
+//!
+//! The named controller is asked, through the service proxy. If nobody named one and the usual one is
+//! not there, a Service that looks like a controller's is; if the proxy is in the way, the `ConfigMap`
+//! in which controllers publish their certificate. These two can be written to by others, so they
+//! count only for a known fingerprint.
+
+use shared::key::{Certificate, Fingerprint};
+
+use super::known::Known;
+use super::trust::{self, Way, judge};
+use super::{ObtainError, Obtained, Origin};
+use crate::cluster::{Access, Cluster, ClusterError, NoService, Service};
+use crate::surroundings::Surroundings;
+
+/// The item of a published certificate, in the `ConfigMap` [`config_map`] of its controller.
+const CONFIG_MAP_ITEM: &str = "cert.pem";
+
+/// Name of the `ConfigMap` in which a controller publishes its certificate, unless it was told another.
+fn config_map(service: &Service) -> String {
+    format!("{}-certificate", service.name)
+}
+
+/// A certificate that somebody offers.
+struct Offer {
+    pem: Vec<u8>,
+    way: Way,
+    /// Whose it is said to be.
+    service: Service,
+    /// Where it was found, in words.
+    place: String,
+}
+
+/// Gets it from the cluster, and remembers it.
+pub(super) fn fetch(
+    access: &Access,
+    given: &[Fingerprint],
+    surroundings: &Surroundings,
+) -> Result<Obtained, ObtainError> {
+    let cluster = Cluster::new(access, surroundings)?;
+    let known = Known::of(surroundings.cache_folder().as_deref(), &cluster);
+    let offer = offer(&cluster, access, given, &known)?;
+    accept(offer, given, &known, surroundings)
+}
+
+/// The last one seen, without the network.
+pub(super) fn last(access: &Access, surroundings: &Surroundings) -> Result<Obtained, ObtainError> {
+    let cluster = Cluster::new(access, surroundings)?;
+    let known = Known::of(surroundings.cache_folder().as_deref(), &cluster);
+    let service = Service {
+        namespace: access.namespace.clone(),
+        name: access.name.clone(),
+    };
+    let seen = known.last(&service);
+    let seen = seen.ok_or_else(|| ObtainError::NeverSeen {
+        service: service.clone(),
+        server: cluster.server().to_owned(),
+    })?;
+    let since = trust::age(seen.since, surroundings.now);
+    Ok(Obtained {
+        pem: seen.pem,
+        origin: Origin::Given,
+        remarks: vec![format!(
+            "offline: sealing with the certificate of {service} that was first seen {since}, {}",
+            seen.fingerprint
+        )],
+    })
+}
+
+fn offer(
+    cluster: &Cluster,
+    access: &Access,
+    given: &[Fingerprint],
+    known: &Known,
+) -> Result<Offer, ObtainError> {
+    let controller = match cluster.controller(access) {
+        Ok(controller) => controller,
+        Err(ClusterError::NoService(missing)) => {
+            return without_service(cluster, missing, given, known);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    match controller.certificate() {
+        Ok(pem) => Ok(Offer {
+            pem,
+            way: Way::Named,
+            place: controller.service().to_string(),
+            service: controller.service().clone(),
+        }),
+        Err(error @ ClusterError::Refused { .. }) => {
+            published(cluster, controller.service(), &error).ok_or(error.into())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// One that is found unasked is asked for its certificate only, and only if that may turn out to be
+/// known.
+fn without_service(
+    cluster: &Cluster,
+    missing: Box<NoService>,
+    given: &[Fingerprint],
+    known: &Known,
+) -> Result<Offer, ObtainError> {
+    let trusted = [given, &known.fingerprints()].concat();
+    let candidates = missing.candidates.iter().filter(|_| missing.may_be_another);
+    for service in candidates.filter(|_| !trusted.is_empty()) {
+        let pem = cluster.certificate_of(service).unwrap_or_default();
+        let fingerprint = Certificate::from_pem(&pem).map(|c| c.fingerprint().clone());
+        let judged = fingerprint.map(|f| judge(&f, "", Way::Found, given, &trusted));
+        if judged.is_ok_and(|judged| judged.is_ok()) {
+            return Ok(Offer {
+                pem,
+                way: Way::Found,
+                place: format!("{service}, which was found by its labels"),
+                service: service.clone(),
+            });
+        }
+    }
+    if missing.is_forbidden {
+        let service = missing.service.clone();
+        let error = ClusterError::NoService(missing);
+        return published(cluster, &service, &error).ok_or(error.into());
+    }
+    Err(ClusterError::NoService(missing).into())
+}
+
+/// The certificate that the controller publishes, if the service proxy is in the way.
+fn published(cluster: &Cluster, service: &Service, error: &ClusterError) -> Option<Offer> {
+    match error {
+        ClusterError::Refused { problem, .. } if problem.is_in_the_way() => {}
+        ClusterError::NoService(_) => {}
+        _ => return None,
+    }
+    let name = config_map(service);
+    let pem = cluster.config_map_item(&service.namespace, &name, CONFIG_MAP_ITEM)?;
+    Some(Offer {
+        pem: pem.into_bytes(),
+        way: Way::Found,
+        place: format!(
+            "{service} in the ConfigMap {name} (the service proxy is in the way: {})",
+            first_line(&error.to_string())
+        ),
+        service: service.clone(),
+    })
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
+
+/// What the named controller says passes as it is, even if it is no certificate: `--fetch-cert` shows
+/// it, and sealing says what is wrong with it.
+fn accept(
+    offer: Offer,
+    given: &[Fingerprint],
+    known: &Known,
+    surroundings: &Surroundings,
+) -> Result<Obtained, ObtainError> {
+    let Offer {
+        pem,
+        way,
+        service,
+        place,
+    } = offer;
+    let mut remarks = Vec::new();
+    match Certificate::from_pem(&pem) {
+        Ok(certificate) => {
+            let fingerprint = certificate.fingerprint();
+            judge(fingerprint, &place, way, given, &known.fingerprints())?;
+            if way == Way::Found {
+                remarks.push(format!(
+                    "sealing with the certificate of {place}; its fingerprint {fingerprint} is known"
+                ));
+            }
+            let last = known.last(&service);
+            remarks
+                .extend(last.as_ref().and_then(|last| {
+                    trust::change(last, &certificate, &service, surroundings.now)
+                }));
+            if last.is_none_or(|last| &last.fingerprint != fingerprint) {
+                remarks.extend(remember(known, &service, &certificate, surroundings));
+            }
+        }
+        Err(error) if way == Way::Found || !given.is_empty() => {
+            return Err(ObtainError::Unreadable {
+                place,
+                source: error,
+            });
+        }
+        Err(_) => {}
+    }
+    Ok(Obtained {
+        pem,
+        origin: Origin::Controller,
+        remarks,
+    })
+}
+
+/// People are told if it fails; scripts in containers without a home are not, at every run.
+fn remember(
+    known: &Known,
+    service: &Service,
+    certificate: &Certificate,
+    surroundings: &Surroundings,
+) -> Option<String> {
+    let error = known.remember(service, certificate).err()?;
+    surroundings.stderr_is_terminal.then(|| {
+        format!(
+            "the certificate cannot be remembered, so a change will not be noticed: {}",
+            shared::error_chain(&error)
+        )
+    })
+}

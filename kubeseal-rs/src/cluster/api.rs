@@ -1,0 +1,183 @@
+//! Requests to the API server, one at a time.
+
+use std::time::Duration;
+
+use http::{HeaderMap, Method, Request, StatusCode, header};
+use http_body_util::BodyExt as _;
+use kube::Client;
+use kube::client::Body;
+use serde_json::Value as Json;
+use tokio::runtime::Runtime;
+
+use super::error::one_line;
+use super::told::told;
+use super::{Access, ClusterError, connection};
+use crate::surroundings::Surroundings;
+
+/// So often a request is sent again that was answered with a time to wait, as the peer's client
+/// does.
+const ATTEMPTS: u32 = 10;
+/// Nobody is made to wait longer between two of them.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// The API server, reachable or not.
+pub(super) struct Api {
+    runtime: Runtime,
+    client: Client,
+    timeout: Option<Duration>,
+    /// Its address.
+    pub(super) server: String,
+    /// DER of those who vouch for it; nothing if they are the system's.
+    pub(super) authorities: Vec<Vec<u8>>,
+}
+
+/// An answer, whatever it says.
+pub(super) struct Answer {
+    pub(super) code: StatusCode,
+    /// How long the answer asks to wait.
+    pub(super) wait: Option<Duration>,
+    /// How often the question was asked.
+    pub(super) attempts: u32,
+    pub(super) body: Vec<u8>,
+}
+
+impl Api {
+    /// Nothing is sent yet.
+    pub(super) fn new(access: &Access, surroundings: &Surroundings) -> Result<Self, ClusterError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(ClusterError::System)?;
+        let config = connection::config(access, surroundings)?;
+        let guard = runtime.enter();
+        let api = Self {
+            server: config.cluster_url.to_string(),
+            authorities: config.root_cert.clone().unwrap_or_default(),
+            client: Client::try_from(config).map_err(|error| ClusterError::Client(told(&error)))?,
+            timeout: access.timeout,
+            runtime: {
+                drop(guard);
+                runtime
+            },
+        };
+        Ok(api)
+    }
+
+    pub(super) fn get(&self, path: &str) -> Result<Answer, ClusterError> {
+        self.ask(&Method::GET, path, None)
+    }
+
+    pub(super) fn post(&self, path: &str, body: &Json) -> Result<Answer, ClusterError> {
+        self.ask(&Method::POST, path, Some(body.to_string().into_bytes()))
+    }
+
+    /// Any request, once.
+    pub(super) fn once(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Vec<u8>,
+        kind: &'static str,
+    ) -> Result<Answer, ClusterError> {
+        self.runtime
+            .block_on(self.ask_once(method, path, Some((body, kind))))
+    }
+
+    /// Asks again for as long as the answer is a time to wait.
+    fn ask(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Option<Vec<u8>>
+    ) -> Result<Answer, ClusterError> {
+        self.runtime.block_on(async {
+            let mut attempts = 1;
+            loop {
+                let body = body.clone().map(|bytes| (bytes, "application/json"));
+                let answer = self.ask_once(method, path, body).await?;
+                match answer.wait {
+                    Some(wait) if attempts < ATTEMPTS => {
+                        tokio::time::sleep(wait.min(LONGEST_WAIT)).await;
+                        attempts += 1;
+                    }
+                    _ => return Ok(Answer { attempts, ..answer }),
+                }
+            }
+        })
+    }
+
+    async fn ask_once(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Option<(Vec<u8>, &'static str)>,
+    ) -> Result<Answer, ClusterError> {
+        let unreachable = |why: String| ClusterError::Unreachable {
+            server: self.server.clone(),
+            why,
+        };
+        let answer = self.send(method, path, body);
+        match self.timeout {
+            None => answer.await.map_err(unreachable),
+            Some(timeout) => match tokio::time::timeout(timeout, answer).await {
+                Ok(answer) => answer.map_err(unreachable),
+                Err(_) => Err(unreachable(format!(
+                    "no answer within {timeout:?}, which --request-timeout sets"
+                ))),
+            },
+        }
+    }
+
+    async fn send(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Option<(Vec<u8>, &'static str)>,
+    ) -> Result<Answer, String> {
+        let (body, kind) = body.unwrap_or((Vec::new(), "application/json"));
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::ACCEPT, "application/x-pem-file, */*")
+            .header(header::CONTENT_TYPE, kind)
+            .body(Body::from(body))
+            .map_err(|error| error.to_string())?;
+        let sent = self.client.send(request).await;
+        let (head, body) = sent.map_err(|error| told(&error))?.into_parts();
+        let body = body.collect().await.map_err(|error| error.to_string())?;
+        Ok(Answer {
+            code: head.status,
+            wait: wait(head.status, &head.headers),
+            attempts: 1,
+            body: body.to_bytes().to_vec(),
+        })
+    }
+}
+
+impl Answer {
+    /// The body, if the API server gave or took what it was asked to.
+    pub(super) fn success(self, what: &'static str) -> Result<Vec<u8>, ClusterError> {
+        if self.code.is_success() {
+            return Ok(self.body);
+        }
+        let status = self.json();
+        let text = match status["message"].as_str() {
+            Some(message) => one_line(message),
+            None => one_line(&String::from_utf8_lossy(&self.body)),
+        };
+        let code = self.code;
+        Err(ClusterError::Object { what, code, text })
+    }
+
+    /// The body, if it is an object of the API server.
+    pub(super) fn json(&self) -> Json {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+}
+
+/// Of answers that ask for patience.
+fn wait(code: StatusCode, headers: &HeaderMap) -> Option<Duration> {
+    let asks = code == StatusCode::TOO_MANY_REQUESTS || code.is_server_error();
+    let seconds = headers.get("retry-after").filter(|_| asks)?.to_str().ok()?;
+    seconds.parse().ok().map(Duration::from_secs)
+}

@@ -1,0 +1,90 @@
+//! Services that look like a controller's.
+
+use serde_json::Value as Json;
+
+use super::Service;
+use super::api::Api;
+
+/// What the chart, under any name, and the plain manifests write on their Services.
+const SELECTORS: [&str; 3] = [
+    "app.kubernetes.io/name%3Dsealed-secrets",
+    "app.kubernetes.io/part-of%3Dsealed-secrets",
+    "name%3Dsealed-secrets-controller",
+];
+/// A cluster with more of them is one where somebody plays games.
+const MOST: usize = 10;
+
+/// By name, at most ten; none if Services may not be listed.
+pub(super) fn find(api: &Api) -> Vec<Service> {
+    let mut found: Vec<Service> = SELECTORS
+        .iter()
+        .filter_map(|selector| {
+            api.get(&format!(
+                "/api/v1/services?labelSelector={selector}&limit=50"
+            ))
+            .ok()
+        })
+        .flat_map(|answer| services(&answer.json()))
+        .collect();
+    found.sort();
+    found.dedup();
+    found.truncate(MOST);
+    found
+}
+
+fn services(list: &Json) -> Vec<Service> {
+    let items = list["items"].as_array();
+    let items = items.into_iter().flatten();
+    items
+        .filter(|service| !is_for_metrics(service))
+        .filter_map(|service| {
+            let text = |field: &str| service["metadata"][field].as_str().filter(|t| is_name(t));
+            Some(Service {
+                namespace: text("namespace")?.to_owned(),
+                name: text("name")?.to_owned(),
+            })
+        })
+        .collect()
+}
+
+/// The chart gives the Service of the metrics the same labels and one more.
+fn is_for_metrics(service: &Json) -> bool {
+    let component = &service["metadata"]["labels"]["app.kubernetes.io/component"];
+    component == "metrics" || service["spec"]["ports"][0]["name"] == "metrics"
+}
+
+/// It goes into a path and onto the terminal.
+fn is_name(text: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    !text.is_empty() && text.len() <= 63 && text.chars().all(allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn leaves_out_metrics_and_names_that_are_none() {
+        let service = |name: &str, component: &str, port: &str| {
+            json!({
+                "metadata": {
+                    "name": name, "namespace": "ops",
+                    "labels": { "app.kubernetes.io/component": component },
+                },
+                "spec": { "ports": [{ "name": port }] },
+            })
+        };
+        let list = json!({ "items": [
+            service("good", "", "http"),
+            service("good-metrics", "metrics", "metrics"),
+            service("other-metrics", "", "metrics"),
+            service("../../secrets", "", "http"),
+            service("\u{1b}[2J", "", "http"),
+        ]});
+        let names: Vec<String> = services(&list).into_iter().map(|s| s.name).collect();
+        assert_eq!(names, ["good"]);
+        assert!(services(&Json::Null).is_empty());
+    }
+}

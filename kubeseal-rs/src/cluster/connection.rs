@@ -1,0 +1,246 @@
+//! kubeconfig files, flags, variables and service account → how to reach the API server, and as whom.
+//!
+//! `kube` reads and merges the files; the choice among them, the proxy and the headers are ours: it
+//! knows only three of the overrides, compares `NO_PROXY` with the proxy instead of the server, and
+//! reads impersonation without sending it.
+
+use std::path::PathBuf;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::{HeaderName, HeaderValue, Uri};
+use kube::Config;
+use kube::config::{AuthInfo, Cluster, Kubeconfig};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+
+use super::told::told_of_file;
+use super::{Access, ClusterError};
+use crate::kubeconfig;
+use crate::proxies::proxy_for;
+use crate::surroundings::Surroundings;
+
+/// Where the API server is, and how to talk to it.
+pub(super) fn config(access: &Access, surroundings: &Surroundings) -> Result<Config, ClusterError> {
+    let files = read(access, surroundings)?;
+    let overrides = &access.overrides;
+    let is_empty = files.contexts.is_empty() && files.clusters.is_empty();
+    let mut config = if is_empty && overrides.server.is_none() && overrides.context.is_none() {
+        in_cluster(access, surroundings)?
+    } else {
+        let (cluster, user) = overrides.choose(&files)?;
+        from_kubeconfig(&cluster, user)?
+    };
+    if config.proxy_url.is_none() {
+        config.proxy_url = proxy_for(&config.cluster_url, |name| surroundings.variable(name))
+            .map(|url| proxy(&url))
+            .transpose()?;
+    }
+    config.headers = impersonation(&config.auth_info)?;
+    config.default_retry = false;
+    Ok(config)
+}
+
+/// The named file, or what is there of the list in `KUBECONFIG`; of an entry that several files
+/// have, the first counts.
+fn read(access: &Access, surroundings: &Surroundings) -> Result<Kubeconfig, ClusterError> {
+    if let Some(path) = &access.kubeconfig {
+        return Kubeconfig::read_from(path).map_err(|error| told_of_file(path, error));
+    }
+    let mut merged = Kubeconfig::default();
+    for path in kubeconfig::default_files(surroundings) {
+        // An empty file is no YAML document, and as good as none.
+        if path.metadata().is_ok_and(|file| file.len() > 0) {
+            let next = Kubeconfig::read_from(&path).and_then(|next| merged.merge(next));
+            merged = next.map_err(|error| told_of_file(&path, error))?;
+        }
+    }
+    Ok(merged)
+}
+
+fn in_cluster(access: &Access, surroundings: &Surroundings) -> Result<Config, ClusterError> {
+    // What is missing is more than likely the whole cluster.
+    if surroundings
+        .filled_variable("KUBERNETES_SERVICE_HOST")
+        .is_none()
+    {
+        return Err(ClusterError::NoCluster);
+    }
+    let mut config = Config::incluster().map_err(|_| ClusterError::NoCluster)?;
+    access.overrides.impersonate(&mut config.auth_info);
+    Ok(config)
+}
+
+fn from_kubeconfig(cluster: &Cluster, mut user: AuthInfo) -> Result<Config, ClusterError> {
+    let mut config = Config::new(server(cluster)?);
+    config.root_cert = authorities(cluster)?;
+    config.accept_invalid_certs = cluster.insecure_skip_tls_verify.unwrap_or(false);
+    config.disable_compression = cluster.disable_compression.unwrap_or(false);
+    config.tls_server_name = filled(cluster.tls_server_name.as_ref()).cloned();
+    config.proxy_url = filled(cluster.proxy_url.as_ref())
+        .map(|url| proxy(url))
+        .transpose()?;
+    if let Some(exec) = user.exec.as_mut().filter(|exec| exec.provide_cluster_info) {
+        let about = cluster.try_into();
+        exec.cluster = Some(about.map_err(|e| ClusterError::Kubeconfig(Box::new(e)))?);
+    }
+    config.auth_info = user;
+    Ok(config)
+}
+
+/// Without scheme it is https if anything is said about its certificate, as for kubectl.
+fn server(cluster: &Cluster) -> Result<Uri, ClusterError> {
+    let server = filled(cluster.server.as_ref()).ok_or(ClusterError::NoServer)?;
+    let has_authority =
+        cluster.certificate_authority.is_some() || cluster.certificate_authority_data.is_some();
+    let url = match server.contains("://") {
+        true => server.clone(),
+        false if has_authority || cluster.insecure_skip_tls_verify == Some(true) => {
+            format!("https://{server}")
+        }
+        false => format!("http://{server}"),
+    };
+    url.parse::<Uri>()
+        .ok()
+        .filter(|uri| uri.host().is_some())
+        .ok_or_else(|| ClusterError::Malformed {
+            what: "address of the API server",
+            text: server.clone(),
+        })
+}
+
+/// Data count before a file. None for the authorities of the system.
+fn authorities(cluster: &Cluster) -> Result<Option<Vec<Vec<u8>>>, ClusterError> {
+    let data = filled(cluster.certificate_authority_data.as_ref());
+    let (pem, origin) = match (data, filled(cluster.certificate_authority.as_ref())) {
+        (Some(data), _) => (
+            STANDARD.decode(data.trim()).ok(),
+            "certificate-authority-data",
+        ),
+        (None, Some(path)) => {
+            let path = PathBuf::from(path);
+            let read = std::fs::read(&path);
+            let read = read.map_err(|source| ClusterError::Unreadable {
+                what: "certificate-authority",
+                path,
+                source,
+            })?;
+            (Some(read), "certificate-authority")
+        }
+        (None, None) => return Ok(None),
+    };
+    let parsed = pem.and_then(|pem| {
+        let certificates = CertificateDer::pem_slice_iter(&pem);
+        let ders = certificates.map(|der| der.map(|der| der.to_vec()));
+        ders.collect::<Result<Vec<_>, _>>().ok()
+    });
+    match parsed {
+        Some(ders) if !ders.is_empty() => Ok(Some(ders)),
+        _ => Err(ClusterError::NoAuthority(origin)),
+    }
+}
+
+fn proxy(url: &str) -> Result<Uri, ClusterError> {
+    let parsed = url.parse::<Uri>().ok();
+    let known = |uri: &Uri| matches!(uri.scheme_str(), Some("http" | "https" | "socks5"));
+    // What stands in it may be a password.
+    parsed.filter(known).ok_or(ClusterError::Proxy)
+}
+
+/// RFC-like names of the API server's own: `Impersonate-User` and what may go with it.
+fn impersonation(auth: &AuthInfo) -> Result<Vec<(HeaderName, HeaderValue)>, ClusterError> {
+    let mut texts: Vec<(String, &str)> = Vec::new();
+    if let Some(user) = filled(auth.impersonate.as_ref()) {
+        texts.push(("impersonate-user".into(), user));
+    }
+    if let Some(uid) = filled(auth.impersonate_uid.as_ref()) {
+        texts.push(("impersonate-uid".into(), uid));
+    }
+    for group in auth.impersonate_groups.iter().flatten() {
+        texts.push(("impersonate-group".into(), group));
+    }
+    for (key, values) in auth.impersonate_user_extra.iter().flatten() {
+        let name = format!("impersonate-extra-{}", key.to_lowercase());
+        texts.extend(values.iter().map(|value| (name.clone(), value.as_str())));
+    }
+    if !texts.is_empty() && filled(auth.impersonate.as_ref()).is_none() {
+        return Err(ClusterError::NobodyToImpersonate);
+    }
+    let header = |(name, value): (String, &str)| {
+        let name = HeaderName::try_from(name).ok();
+        let header = name.zip(HeaderValue::from_str(value).ok());
+        header.ok_or_else(|| ClusterError::Malformed {
+            what: "name to impersonate",
+            text: value.to_owned(),
+        })
+    };
+    texts.into_iter().map(header).collect()
+}
+
+fn filled(text: Option<&String>) -> Option<&String> {
+    text.filter(|text| !text.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn auth(json: serde_json::Value) -> AuthInfo {
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn impersonation_becomes_headers_and_needs_a_user() {
+        let all = serde_json::json!({
+            "as": "jane", "as-uid": "7", "as-groups": ["a", "b"], "as-user-extra": { "Scopes": ["view"] },
+        });
+        let headers = impersonation(&auth(all)).unwrap();
+        let texts: Vec<String> = headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+            .collect();
+        assert_eq!(
+            texts,
+            [
+                "impersonate-user: jane",
+                "impersonate-uid: 7",
+                "impersonate-group: a",
+                "impersonate-group: b",
+                "impersonate-extra-scopes: view",
+            ]
+        );
+        let groups = auth(serde_json::json!({ "as-groups": ["a"] }));
+        assert!(impersonation(&groups).is_err());
+        assert!(impersonation(&AuthInfo::default()).unwrap().is_empty());
+        let broken = auth(serde_json::json!({ "as": "two\nlines" }));
+        assert!(impersonation(&broken).is_err());
+    }
+
+    #[test]
+    fn an_address_without_scheme_gets_one() {
+        let cluster = |server: &str, insecure: bool| Cluster {
+            server: Some(server.into()),
+            insecure_skip_tls_verify: Some(insecure),
+            ..Cluster::default()
+        };
+        for (cluster, want) in [
+            (
+                cluster("k.example:6443", true),
+                Some("https://k.example:6443/"),
+            ),
+            (
+                cluster("k.example:8080", false),
+                Some("http://k.example:8080/"),
+            ),
+            (
+                cluster("https://k.example", false),
+                Some("https://k.example/"),
+            ),
+            (cluster("https://", false), None),
+            (cluster("", false), None),
+        ] {
+            let found = server(&cluster).ok().map(|uri| uri.to_string());
+            assert_eq!(found.as_deref(), want);
+        }
+    }
+}

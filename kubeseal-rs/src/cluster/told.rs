@@ -1,0 +1,92 @@
+//! What `kube` says went wrong, without what may be secret: it would print the whole output of an
+//! exec plug-in, and the lines of a malformed kubeconfig, where tokens stand.
+
+use std::error::Error;
+use std::path::Path;
+
+use kube::client::AuthError;
+use kube::config::KubeconfigError;
+use shared::error_chain;
+
+use super::ClusterError;
+
+/// A failure of the client, or of a request.
+pub(super) fn told(error: &(dyn Error + 'static)) -> String {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(about_user) = error.downcast_ref::<AuthError>() {
+            return told_of_user(about_user);
+        }
+        cause = error.source();
+    }
+    error_chain(error)
+}
+
+fn told_of_user(error: &AuthError) -> String {
+    const PLUG_IN: &str = "the exec plug-in of the kubeconfig";
+    match error {
+        AuthError::AuthExecStart(cause) => format!("{PLUG_IN} cannot be started: {cause}"),
+        AuthError::AuthExecRun { out, .. } => {
+            let said = String::from_utf8_lossy(&out.stderr);
+            let said = said.lines().next().unwrap_or_default();
+            let said: String = said.chars().take(300).collect();
+            format!("{PLUG_IN} failed, {}: {said:?}", out.status)
+        }
+        AuthError::AuthExecParse(_) | AuthError::ExecPluginFailed => {
+            format!(
+                "{PLUG_IN} gives something else than an ExecCredential with a token or certificate"
+            )
+        }
+        other => error_chain(other),
+    }
+}
+
+/// A kubeconfig that cannot be used.
+pub(super) fn told_of_file(path: &Path, error: KubeconfigError) -> ClusterError {
+    let path = path.to_owned();
+    match error {
+        KubeconfigError::ReadConfig(source, _) => ClusterError::Unreadable {
+            what: "kubeconfig",
+            path,
+            source,
+        },
+        KubeconfigError::Parse(_) => ClusterError::MalformedKubeconfig(path),
+        other => ClusterError::Kubeconfig(Box::new(other)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn neither_a_plug_ins_output_nor_a_line_of_the_file_is_shown() {
+        let script = "echo canary-token; echo log in first >&2; exit 3";
+        let output = Command::new("sh").args(["-c", script]).output().unwrap();
+        let error = AuthError::AuthExecRun {
+            cmd: "sh -c canary-argument".into(),
+            out: Box::new(output),
+        };
+        let text = told(&kube::Error::Auth(error));
+        assert!(
+            text.contains("log in first") && !text.contains("canary"),
+            "{text}"
+        );
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config");
+        std::fs::write(&path, "users: [{name: a, user: {token: canary-token\n").unwrap();
+        let error = kube::config::Kubeconfig::read_from(&path).unwrap_err();
+        assert!(
+            error_chain(&error).contains("canary"),
+            "the reason for this module"
+        );
+        let text = error_chain(&told_of_file(&path, error));
+        assert!(
+            text.contains("malformed") && !text.contains("canary"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,140 @@
+//! Why a SealedSecret may not open, from what is public: its name, namespace, scope, the key hints
+//! that it carries and the certificates that the controller shows.
+
+use std::collections::BTreeSet;
+
+use shared::hints;
+use shared::key::Fingerprint;
+use shared::resource::SealedSecret;
+use shared::scope::Scope;
+
+/// A ring of sixty keys is not for the terminal.
+const MOST: usize = 5;
+
+/// Sentences for the user; `shown` are the controller's certificates, newest first.
+pub(super) fn why_closed(sealed: &SealedSecret, shown: &[Fingerprint]) -> String {
+    let scope = Scope::from_annotations(sealed.metadata.annotations.as_ref());
+    let (namespace, name) = (sealed.namespace_or_empty(), sealed.name_or_empty());
+    let place = match scope {
+        Scope::Strict => format!("name {name:?} and namespace {namespace:?}"),
+        Scope::NamespaceWide => format!("namespace {namespace:?}"),
+        Scope::ClusterWide => "any name and namespace".to_owned(),
+    };
+    let opens = format!("With scope {scope} it has to be sealed for {place}.");
+    let hints = hints(sealed);
+    let foreign: Vec<&Fingerprint> = hints.iter().filter(|f| !shown.contains(f)).collect();
+    let advice = match (hints.is_empty(), foreign.is_empty()) {
+        (false, true) => {
+            "The controller has the key that the object names, so name, namespace or scope were changed after \
+             sealing: seal it again for where it is now."
+                .to_owned()
+        }
+        (false, false) if !shown.is_empty() => format!(
+            "The object names {}, which the controller does not show: it was sealed for another cluster, or for a \
+             key that is lost or expired. Seal it again with this controller's certificate.",
+            list(foreign)
+        ),
+        _ => "Either it was sealed for another controller's certificate, or name, namespace or scope were changed \
+              after sealing: seal it again, here and for where it is now."
+            .to_owned(),
+    };
+    let shown = match shown {
+        [] => "The controller shows no certificate.".to_owned(),
+        shown => format!("The controller shows {}.", list(shown.iter())),
+    };
+    format!("{opens} {shown}\n{advice}")
+}
+
+/// What `seal` wrote on the object, or the controller into its status.
+fn hints(sealed: &SealedSecret) -> BTreeSet<Fingerprint> {
+    let written = hints::read(sealed.metadata.annotations.as_ref());
+    let items = sealed.status.iter().flat_map(|status| &status.items);
+    let observed = items.filter_map(|item| item.sealed_by.as_ref()?.parse().ok());
+    written.into_values().chain(observed).collect()
+}
+
+fn list<'a>(fingerprints: impl IntoIterator<Item = &'a Fingerprint>) -> String {
+    let texts: Vec<String> = fingerprints.into_iter().map(ToString::to_string).collect();
+    let more = texts.len().saturating_sub(MOST);
+    let first = texts.iter().take(MOST).cloned().collect::<Vec<_>>();
+    match more {
+        0 => first.join(", "),
+        more => format!("{} and {more} more", first.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::resource::{KEY_HINTS_ANNOTATION, SealedSecretSpec};
+
+    use super::*;
+
+    fn fingerprint(letter: char) -> Fingerprint {
+        let text = format!("SHA256:{}A", letter.to_string().repeat(42));
+        text.parse().unwrap()
+    }
+
+    fn sealed(annotations: &[(&str, &str)]) -> SealedSecret {
+        let mut sealed = SealedSecret::new("db", SealedSecretSpec::default());
+        sealed.metadata.namespace = Some("shop".into());
+        let annotations = annotations.iter();
+        let annotations = annotations.map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        sealed.metadata.annotations = Some(annotations.collect());
+        sealed
+    }
+
+    #[test]
+    fn a_hint_tells_a_moved_object_from_a_foreign_one() {
+        let (a, b) = (fingerprint('a'), fingerprint('b'));
+        let hint = format!("{{\"password\": \"{a}\"}}");
+        let hinted = sealed(&[(KEY_HINTS_ANNOTATION, &hint)]);
+        for (why, object, shown, want) in [
+            (
+                "moved",
+                &hinted,
+                vec![b.clone(), a.clone()],
+                "were changed after sealing",
+            ),
+            ("foreign", &hinted, vec![b.clone()], "for another cluster"),
+            (
+                "nothing shown",
+                &hinted,
+                vec![],
+                "Either it was sealed for another",
+            ),
+            (
+                "no hint",
+                &sealed(&[]),
+                vec![a.clone()],
+                "Either it was sealed for another",
+            ),
+            (
+                "a broken hint",
+                &sealed(&[(KEY_HINTS_ANNOTATION, "{")]),
+                vec![a],
+                "Either it was sealed for another",
+            ),
+        ] {
+            let text = why_closed(object, &shown);
+            assert!(text.contains(want), "{why}: {text}");
+        }
+    }
+
+    #[test]
+    fn names_what_the_scope_binds() {
+        let wide = [("sealedsecrets.bitnami.com/namespace-wide", "true")];
+        for (object, want) in [
+            (
+                sealed(&[]),
+                "With scope strict it has to be sealed for name \"db\" and namespace \"shop\".",
+            ),
+            (
+                sealed(&wide),
+                "With scope namespace-wide it has to be sealed for namespace \"shop\".",
+            ),
+        ] {
+            let text = why_closed(&object, &[]);
+            assert!(text.starts_with(want), "{text}");
+        }
+    }
+}

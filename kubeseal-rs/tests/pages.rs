@@ -1,0 +1,57 @@
+//! What shells and `man` make of the pages that `kubeseal` prints.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::process::Command;
+
+fn printed(words: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_kubeseal"))
+        .args(words)
+        .output()
+        .unwrap();
+    assert!(output.status.success() && output.stderr.is_empty());
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn bash_completes_flags_and_words() {
+    let script = printed(&["--completions", "bash"]);
+    for (typed, before, want) in [
+        ("--cert-f", "kubeseal", "--cert-fingerprint"),
+        ("namesp", "--scope", "namespace-wide"),
+        ("y", "--format", "yaml"),
+    ] {
+        let ask = format!(
+            "{script}\nCOMP_WORDS=(kubeseal {before} {typed}); COMP_CWORD=2\n\
+             _kubeseal kubeseal {typed} {before}; echo \"${{COMPREPLY[@]}}\""
+        );
+        let output = Command::new("bash").args(["-c", &ask]).output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(
+            said.trim(),
+            want,
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+}
+
+#[test]
+fn every_shell_and_the_manual_know_the_flags_of_the_help_page() {
+    for words in [
+        &["--completions", "zsh"][..],
+        &["--completions", "fish"],
+        &["--completions", "powershell"],
+        &["--man"],
+    ] {
+        let page = printed(words);
+        for flag in ["re-encrypt", "cert-fingerprint", "controller-name"] {
+            let plain = page.replace('\\', "");
+            assert!(plain.contains(flag), "{words:?} lacks {flag}");
+        }
+    }
+    assert!(
+        !printed(&["--man"]).contains("rotate"),
+        "hidden flags stay hidden"
+    );
+}

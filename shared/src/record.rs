@@ -1,0 +1,409 @@
+//! SealedSecret + Secret + key → proof that the one came of the other.
+//!
+//! Whoever reads a status must not learn anything about values from it, so both digests are keyed
+//! (HMAC-SHA-256). Whoever writes one must not make the controller take a Secret for what it is not,
+//! so the second digest covers everything that the Secret depends on: namespace, name, `uid`, scope,
+//! what is sealed, what the user allows, and which Secret it is. A record that is copied, old, forged
+//! or malformed is no record: it costs a decryption and nothing else.
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::digest::{Context, SHA256};
+use aws_lc_rs::hmac;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use crate::base64;
+use crate::key_ring::KeyRing;
+use crate::resource::{
+    MANAGED_ANNOTATION, PATCH_ANNOTATION, SKIP_OWNER_ANNOTATION, SealedSecret, SecretRecord,
+};
+use crate::scope::Scope;
+use crate::secret::Secret;
+use crate::unseal::Rules;
+
+/// Annotations of a Secret that say what may be done with it.
+const CONSENTS: [&str; 3] = [MANAGED_ANNOTATION, PATCH_ANNOTATION, SKIP_OWNER_ANNOTATION];
+
+/// One version of one SealedSecret, as far as it decides what its Secret is: SHA-256 over namespace,
+/// name, `uid`, scope and `spec`. Public, and short enough to be kept for many objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity([u8; 32]);
+
+impl Identity {
+    /// That of an object. One that no server has given a `uid` has none.
+    pub fn of(sealed: &SealedSecret) -> Option<Self> {
+        let scope = Scope::from_annotations(sealed.metadata.annotations.as_ref());
+        let spec = serde_json::to_vec(&sealed.spec).ok()?;
+        let mut digest = Context::new(&SHA256);
+        for part in [
+            sealed.namespace_or_empty().as_bytes(),
+            sealed.name_or_empty().as_bytes(),
+            sealed.metadata.uid.as_ref()?.as_bytes(),
+            scope.to_string().as_bytes(),
+            &spec,
+        ] {
+            digest.update(&length(part));
+            digest.update(part);
+        }
+        digest.finish().as_ref().try_into().ok().map(Self)
+    }
+}
+
+/// What a Secret came of.
+#[derive(Debug, Clone, Copy)]
+pub struct Origin {
+    /// The object.
+    pub identity: Identity,
+    /// What the user allows.
+    pub rules: Rules,
+    /// Are edits of others left as they are? A record from a time when they were says nothing later.
+    pub tolerates_drift: bool,
+}
+
+/// Records that this Secret, as it is stored, is what the SealedSecret says. The newest key stands for
+/// it. `None` without keys, or for a Secret that no server has given a `uid` and a version.
+pub fn record(origin: Origin, secret: &Secret, ring: &KeyRing) -> Option<SecretRecord> {
+    let key = ring.newest()?;
+    let metadata = &secret.metadata;
+    let mut record = SecretRecord {
+        secret_uid: metadata.uid.clone()?,
+        secret_version: metadata.resource_version.clone()?,
+        key: key.fingerprint().to_string(),
+        content: String::new(),
+        proof: String::new(),
+    };
+    record.content = base64::encode(content(key.record_key(), secret).as_ref());
+    record.proof = base64::encode(proof(key.record_key(), origin, &record).as_ref());
+    Some(record)
+}
+
+/// Did this controller, or another one with its keys, make the record for this very object?
+pub fn is_genuine(record: &SecretRecord, origin: Origin, ring: &KeyRing) -> bool {
+    let computed = key(record, ring).map(|key| proof(key, origin, record));
+    computed.is_some_and(|tag| is(&tag, &record.proof))
+}
+
+/// Is the Secret of that `uid` and version the one that the record speaks of?
+pub fn names(record: &SecretRecord, uid: &str, version: &str) -> bool {
+    record.secret_uid == uid && record.secret_version == version
+}
+
+/// Does a genuine record tell that the Secret has what it shall have, although its version is another
+/// one? Labels and annotations that others added do not count.
+pub fn fits(record: &SecretRecord, sealed: &SealedSecret, ring: &KeyRing, secret: &Secret) -> bool {
+    let computed = key(record, ring).map(|key| content(key, secret));
+    secret.metadata.uid.as_deref() == Some(&record.secret_uid)
+        && computed.is_some_and(|tag| is(&tag, &record.content))
+        && has_its_texts(sealed, &secret.metadata)
+}
+
+fn key<'a>(record: &SecretRecord, ring: &'a KeyRing) -> Option<&'a hmac::Key> {
+    let fingerprint = record.key.parse().ok()?;
+    ring.key(&fingerprint).map(|key| key.record_key())
+}
+
+/// In constant time: a guesser must not be told how many bytes he has right.
+fn is(computed: &hmac::Tag, text: &str) -> bool {
+    let given = base64::decode(text.as_bytes()).unwrap_or_default();
+    verify_slices_are_equal(computed.as_ref(), &given).is_ok()
+}
+
+/// What a whole Secret of the deprecated form has for labels is sealed.
+fn has_its_texts(sealed: &SealedSecret, secret: &ObjectMeta) -> bool {
+    let template = &sealed.spec.template.metadata;
+    sealed.spec.data.is_none()
+        && [
+            (&template.labels, &secret.labels),
+            (&template.annotations, &secret.annotations),
+        ]
+        .into_iter()
+        .all(|(wanted, found)| {
+            let mut wanted = wanted.iter().flatten();
+            wanted.all(|(key, text)| found.as_ref().and_then(|f| f.get(key)) == Some(text))
+        })
+}
+
+fn content(key: &hmac::Key, secret: &Secret) -> hmac::Tag {
+    let metadata = &secret.metadata;
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let owners = serde_json::to_vec(&metadata.owner_references).unwrap_or_default();
+    let mut digest = Digest::new(key, b"content");
+    digest.add(text(&metadata.namespace).as_bytes());
+    digest.add(text(&metadata.name).as_bytes());
+    digest.add(text(&metadata.uid).as_bytes());
+    digest.add(text(&secret.type_).as_bytes());
+    digest.add(&[u8::from(secret.immutable == Some(true))]);
+    digest.add(&owners);
+    for name in CONSENTS {
+        let consent = metadata.annotations.as_ref().and_then(|a| a.get(name));
+        digest.add(consent.map_or(&b""[..], |text| text.as_bytes()));
+    }
+    for (item, value) in &secret.data {
+        digest.add(item.as_bytes());
+        digest.add(value.expose());
+    }
+    digest.end()
+}
+
+fn proof(key: &hmac::Key, origin: Origin, record: &SecretRecord) -> hmac::Tag {
+    let allowed = [
+        origin.rules.accept_legacy,
+        origin.rules.refuse_chance,
+        origin.tolerates_drift,
+    ];
+    let mut digest = Digest::new(key, b"proof");
+    digest.add(&origin.identity.0);
+    digest.add(&allowed.map(u8::from));
+    digest.add(record.secret_uid.as_bytes());
+    digest.add(record.secret_version.as_bytes());
+    digest.add(record.content.as_bytes());
+    digest.end()
+}
+
+/// Parts, each behind its length, so that no two lists of parts read alike.
+struct Digest(hmac::Context);
+
+impl Digest {
+    fn new(key: &hmac::Key, purpose: &[u8]) -> Self {
+        let mut digest = Self(hmac::Context::with_key(key));
+        digest.add(purpose);
+        digest
+    }
+
+    fn add(&mut self, part: &[u8]) {
+        self.0.update(&length(part));
+        self.0.update(part);
+    }
+
+    fn end(self) -> hmac::Tag {
+        self.0.sign()
+    }
+}
+
+fn length(part: &[u8]) -> [u8; 8] {
+    u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use jiff::Timestamp;
+    use proptest::prelude::{any, proptest};
+
+    use super::*;
+    use crate::key::{NewKey, new_test_key};
+    use crate::key_ring::RingKey;
+    use crate::plain::Plain;
+    use crate::resource::SealedSecretSpec;
+
+    const RULES: Rules = Rules {
+        accept_legacy: true,
+        refuse_chance: false,
+    };
+
+    fn ring(keys: impl IntoIterator<Item = (i64, NewKey)>) -> KeyRing {
+        KeyRing::new(keys.into_iter().map(|(second, key)| {
+            let time = Timestamp::from_second(second).unwrap();
+            Arc::new(RingKey::new(format!("k{second}"), time, key.pair))
+        }))
+    }
+
+    fn texts(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        let pair = |(k, v): &(&str, &str)| ((*k).to_owned(), (*v).to_owned());
+        pairs.iter().map(pair).collect()
+    }
+
+    fn sealed() -> SealedSecret {
+        let mut sealed = SealedSecret::new("n", SealedSecretSpec::default());
+        sealed.metadata.namespace = Some("ns".into());
+        sealed.metadata.uid = Some("u".into());
+        sealed.spec.encrypted_data.insert("a".into(), "AAAA".into());
+        sealed.spec.template.metadata.labels = Some(texts(&[("l", "v")]));
+        sealed
+    }
+
+    fn secret() -> Secret {
+        let mut secret = Secret::default();
+        secret.metadata.namespace = Some("ns".into());
+        secret.metadata.name = Some("n".into());
+        secret.metadata.uid = Some("su".into());
+        secret.metadata.resource_version = Some("7".into());
+        secret.metadata.labels = Some(texts(&[("l", "v"), ("other", "x")]));
+        secret.data.insert("a".into(), Plain::from("1".to_owned()));
+        secret
+    }
+
+    fn origin(sealed: &SealedSecret) -> Origin {
+        Origin {
+            identity: Identity::of(sealed).unwrap(),
+            rules: RULES,
+            tolerates_drift: false,
+        }
+    }
+
+    #[test]
+    fn is_genuine_for_the_object_that_it_was_made_for_and_no_other() {
+        type Change = fn(&mut SealedSecret);
+        let ring = ring([(1, new_test_key(1))]);
+        let record = record(origin(&sealed()), &secret(), &ring).unwrap();
+        let cases: [(&str, bool, Change); 8] = [
+            ("itself", true, |_| {}),
+            ("a label of its own", true, |s| {
+                s.metadata.labels = Some(texts(&[("x", "y")]));
+            }),
+            ("another namespace", false, |s| {
+                s.metadata.namespace = Some("n2".into());
+            }),
+            ("another name", false, |s| {
+                s.metadata.name = Some("n2".into());
+            }),
+            ("made anew under its name", false, |s| {
+                s.metadata.uid = Some("u2".into());
+            }),
+            ("another scope", false, |s| {
+                Scope::ClusterWide.annotate(s.metadata.annotations.get_or_insert_default());
+            }),
+            ("another value", false, |s| {
+                s.spec.encrypted_data.insert("a".into(), "AAAB".into());
+            }),
+            ("another template", false, |s| {
+                s.spec.template.metadata.labels = Some(texts(&[("l", "w")]));
+            }),
+        ];
+        for (why, genuine, change) in cases {
+            let mut sealed = sealed();
+            change(&mut sealed);
+            assert_eq!(
+                is_genuine(&record, origin(&sealed), &ring),
+                genuine,
+                "{why}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_record_that_was_tampered_with_proves_nothing() {
+        type Forge = fn(&mut SecretRecord);
+        let ring = ring([(1, new_test_key(1)), (2, new_test_key(2))]);
+        let good = record(origin(&sealed()), &secret(), &ring).unwrap();
+        let forgeries: [(&str, Forge); 6] = [
+            ("another Secret", |r| r.secret_uid = "x".into()),
+            ("another version", |r| r.secret_version = "8".into()),
+            ("other content", |r| r.content = r.proof.clone()),
+            ("no proof", |r| r.proof = String::new()),
+            ("no base64", |r| r.proof = "*".into()),
+            ("no fingerprint", |r| r.key = "x".into()),
+        ];
+        assert!(is_genuine(&good, origin(&sealed()), &ring));
+        for (why, forge) in forgeries {
+            let mut record = good.clone();
+            forge(&mut record);
+            assert!(!is_genuine(&record, origin(&sealed()), &ring), "{why}");
+        }
+    }
+
+    #[test]
+    fn lasts_as_long_as_its_key_and_what_the_user_allows() {
+        let [old, new] = [1, 2].map(|second| (second, new_test_key(second)));
+        let sealed = sealed();
+        let only_old = ring([old]);
+        let record = record(origin(&sealed), &secret(), &only_old).unwrap();
+        let both = KeyRing::new(
+            only_old
+                .keys()
+                .iter()
+                .cloned()
+                .chain(ring([new]).keys().iter().cloned()),
+        );
+        assert!(is_genuine(&record, origin(&sealed), &both));
+        let only_new = KeyRing::new([Arc::clone(both.newest().unwrap())]);
+        assert!(!is_genuine(&record, origin(&sealed), &only_new));
+        assert!(!is_genuine(&record, origin(&sealed), &KeyRing::default()));
+        let tolerant = Origin {
+            tolerates_drift: true,
+            ..origin(&sealed)
+        };
+        assert!(!is_genuine(&record, tolerant, &both));
+        let mut strict = origin(&sealed);
+        strict.rules.refuse_chance = true;
+        assert!(!is_genuine(&record, strict, &both));
+    }
+
+    #[test]
+    fn fits_a_secret_whose_content_is_the_same() {
+        type Change = fn(&mut Secret);
+        let ring = ring([(1, new_test_key(1))]);
+        let sealed = sealed();
+        let record = record(origin(&sealed), &secret(), &ring).unwrap();
+        let cases: [(&str, bool, Change); 9] = [
+            ("itself", true, |_| {}),
+            ("another version", true, |s| {
+                s.metadata.resource_version = Some("9".into());
+            }),
+            ("a label of others", true, |s| {
+                s.metadata.labels = Some(texts(&[("l", "v")]));
+            }),
+            ("our label changed", false, |s| {
+                s.metadata.labels = Some(texts(&[("l", "w")]));
+            }),
+            ("a value changed", false, |s| {
+                s.data.insert("a".into(), Plain::from("2".to_owned()));
+            }),
+            ("a value added", false, |s| {
+                s.data.insert("b".into(), Plain::default());
+            }),
+            ("frozen", false, |s| s.immutable = Some(true)),
+            ("made anew", false, |s| s.metadata.uid = Some("x".into())),
+            ("to be merged into", false, |s| {
+                s.metadata.annotations = Some(texts(&[(PATCH_ANNOTATION, "true")]));
+            }),
+        ];
+        for (why, fit, change) in cases {
+            let mut secret = secret();
+            change(&mut secret);
+            assert_eq!(fits(&record, &sealed, &ring, &secret), fit, "{why}");
+        }
+    }
+
+    #[test]
+    fn tells_nothing_about_values_without_the_key() {
+        let [a, b] = [1, 2].map(|second| ring([(second, new_test_key(second))]));
+        let of = |ring: &KeyRing| record(origin(&sealed()), &secret(), ring).unwrap();
+        assert_ne!(of(&a).content, of(&b).content);
+        let mut elsewhere = secret();
+        elsewhere.metadata.name = Some("n2".into());
+        let there = record(origin(&sealed()), &elsewhere, &a).unwrap();
+        assert_ne!(of(&a).content, there.content);
+    }
+
+    proptest! {
+        #[test]
+        fn no_foreign_record_is_genuine_and_none_panics(
+            secret_uid in any::<String>(), secret_version in any::<String>(),
+            content in any::<String>(), proof in any::<String>(),
+        ) {
+            let ring = ring([(1, new_test_key(1))]);
+            let key = ring.newest().unwrap().fingerprint().to_string();
+            let record = SecretRecord { secret_uid, secret_version, key, content, proof };
+            proptest::prop_assert!(!is_genuine(&record, origin(&sealed()), &ring));
+            proptest::prop_assert!(!fits(&record, &sealed(), &ring, &secret()));
+        }
+
+        #[test]
+        fn parts_do_not_run_into_each_other(a: Vec<u8>, b: Vec<u8>, cut: usize) {
+            let key = hmac::Key::new(hmac::HMAC_SHA256, b"k");
+            let whole = [a.clone(), b.clone()].concat();
+            let cut = cut % (whole.len() + 1);
+            let digest = |parts: [&[u8]; 2]| {
+                let mut digest = Digest::new(&key, b"");
+                for part in parts {
+                    digest.add(part);
+                }
+                digest.end().as_ref().to_vec()
+            };
+            let same = digest([&a, &b]) == digest([&whole[..cut], &whole[cut..]]);
+            proptest::prop_assert_eq!(same, cut == a.len());
+        }
+    }
+}

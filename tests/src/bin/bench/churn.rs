@@ -1,0 +1,165 @@
+//! How soon a new object has its Secret: while others change, and while callers flood the endpoints.
+
+use std::cell::{Cell, RefCell};
+use std::time::{Duration, Instant};
+
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+use shared::key::KeySize;
+use shared::resource::SealedSecret;
+use tests::control_plane::ControlPlane;
+use tests::http;
+
+use crate::field::{Field, Load, Who};
+use crate::operation::new_key;
+use crate::report::{head, line, percentile, ratio, time};
+use crate::sizes::Sizes;
+
+/// Between two new objects.
+const BETWEEN: Duration = Duration::from_millis(500);
+
+pub async fn churn(sizes: Sizes) {
+    let seconds = sizes.size("seconds", 10, 60);
+    let objects = sizes.size("objects", 50, 200);
+    let changes = sizes.size("changes-per-second", 15, 15);
+    let keys = [new_key(KeySize::Rsa4096)];
+    let load = Load::new(&keys, objects, 3);
+    let plane = ControlPlane::start().await;
+    head(&["from create to Secret", "p50", "p99", "objects"]);
+    for who in [Who::Ours, Who::Peer, Who::PeerAsItComes] {
+        let field = Field::new(&plane, &keys).await;
+        let pod = field.run(who, &[]).await;
+        field.put(&load).await;
+        field.has_secrets(objects, Instant::now()).await;
+        let over = Cell::new(false);
+        let (times, ()) = tokio::join!(
+            new_objects(&field, &load, seconds, &over),
+            changing(&field, &load, changes, &over)
+        );
+        line(&cells(who.name(), &times));
+        pod.stop();
+    }
+}
+
+pub async fn flood(sizes: Sizes) {
+    let seconds = sizes.size("seconds", 10, 60);
+    let rate = sizes.size("requests-per-second", 500, 500);
+    let keys = [new_key(KeySize::Rsa4096)];
+    let load = Load::new(&keys, 1, 3);
+    let plane = ControlPlane::start().await;
+    head(&["from create to Secret", "p50", "p99", "objects"]);
+    for who in [Who::Ours, Who::Peer] {
+        let field = Field::new(&plane, &keys).await;
+        let pod = field.run(who, &[]).await;
+        let over = Cell::new(false);
+        let quiet = new_objects(&field, &load, seconds, &over).await;
+        line(&cells(&format!("{}, quiet", who.name()), &quiet));
+        over.set(false);
+        let answers = RefCell::new(std::collections::BTreeMap::new());
+        let body = load.objects[0].to_document().to_string();
+        let more = Load {
+            objects: vec![renamed(&load.objects[0], "flooded")],
+        };
+        let (busy, ()) = tokio::join!(
+            new_objects(&field, &more, seconds, &over),
+            requests(pod.port(), &body, rate, &over, &answers)
+        );
+        line(&cells(&format!("{}, flooded", who.name()), &busy));
+        let (p99, before) = (percentile(&busy, 99), percentile(&quiet, 99));
+        println!(
+            "| p99 grows {} | answers {:?} | | |",
+            ratio(p99, before),
+            answers.borrow()
+        );
+        pod.stop();
+    }
+}
+
+fn cells(who: &str, times: &[Duration]) -> Vec<String> {
+    let at = |percent| time(percentile(times, percent));
+    vec![who.to_owned(), at(50), at(99), times.len().to_string()]
+}
+
+fn renamed(object: &SealedSecret, name: &str) -> SealedSecret {
+    let mut object = object.clone();
+    object.metadata.name = Some(name.to_owned());
+    object
+}
+
+/// One after the other, each timed; then says that it is over.
+async fn new_objects(
+    field: &Field<'_>,
+    load: &Load,
+    seconds: usize,
+    over: &Cell<bool>,
+) -> Vec<Duration> {
+    let (start, mut times) = (Instant::now(), Vec::new());
+    while start.elapsed() < Duration::from_secs(u64::try_from(seconds).unwrap()) {
+        let stem = load.objects[0].metadata.name.as_deref().unwrap();
+        let name = format!("new-{stem}-{}", times.len());
+        let object = renamed(&load.objects[0], &name);
+        let created = Instant::now();
+        field.create(&object).await;
+        times.push(field.has_secret(&name, created).await);
+        tokio::time::sleep(BETWEEN).await;
+    }
+    over.set(true);
+    times
+}
+
+/// Puts another object's values into one after the other.
+async fn changing(field: &Field<'_>, load: &Load, per_second: usize, over: &Cell<bool>) {
+    let api: Api<SealedSecret> = field.namespace.api();
+    let mut clock =
+        tokio::time::interval(Duration::from_secs(1) / u32::try_from(per_second).unwrap());
+    for i in 1.. {
+        clock.tick().await;
+        if over.get() {
+            return;
+        }
+        let (object, other) = (
+            i % load.objects.len(),
+            (i * 7 + i / load.objects.len()) % load.objects.len(),
+        );
+        let name = load.objects[object].metadata.name.as_deref().unwrap();
+        let items = &load.objects[other].spec.encrypted_data;
+        let patch = Patch::Merge(json!({ "spec": { "encryptedData": items } }));
+        api.patch(name, &PatchParams::default(), &patch)
+            .await
+            .unwrap();
+    }
+}
+
+/// Verify and rotate in turn, as fast as asked, whether they are answered or not. Counts the answers.
+async fn requests(
+    port: u16,
+    body: &str,
+    per_second: usize,
+    over: &Cell<bool>,
+    answers: &RefCell<std::collections::BTreeMap<String, usize>>,
+) {
+    let mut clock =
+        tokio::time::interval(Duration::from_secs(1) / u32::try_from(per_second).unwrap());
+    let mut running = tokio::task::JoinSet::new();
+    for i in 0_u64.. {
+        clock.tick().await;
+        while let Some(Ok(answer)) = running.try_join_next() {
+            *answers.borrow_mut().entry(answer).or_default() += 1;
+        }
+        if over.get() {
+            return;
+        }
+        let (path, body) = (
+            ["/v1/verify", "/v1/rotate"][usize::from(i % 2 == 1)],
+            body.to_owned(),
+        );
+        // Another caller each time, because each has a limit of his own.
+        let caller = format!("X-Forwarded-For: 10.0.{}.{}\r\n", i / 250 % 250, i % 250);
+        running.spawn(async move {
+            let answer = http::send(port, "POST", path, &caller, &body).await;
+            let code = |answer: String| answer.split(' ').nth(1).unwrap_or("none").to_owned();
+            answer.map_or("none".to_owned(), code)
+        });
+    }
+}

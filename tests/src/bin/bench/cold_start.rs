@@ -1,0 +1,128 @@
+//! Many objects and no Secret yet; and the same once more with everything in place.
+
+use std::time::{Duration, Instant};
+
+use shared::key::KeySize;
+use shared::scope::Scope;
+use tests::control_plane::ControlPlane;
+
+use crate::field::{Field, Load, Who, bare_writes, metric};
+use crate::operation::{new_key, open_often};
+use crate::report::{head, line, ratio, time};
+use crate::sizes::Sizes;
+
+pub async fn run(sizes: Sizes) {
+    let objects = sizes.size("objects", 60, 2000);
+    let items = sizes.size("items", 3, 3);
+    let as_it_comes = sizes.size("objects-as-it-comes", 20, 200);
+    let key = new_key(KeySize::Rsa4096);
+    let keys = std::slice::from_ref(&key);
+    let operation = open_often(&key.pair, &Scope::ClusterWide.label("", ""), 40);
+    let load = Load::new(keys, objects, items);
+    let plane = ControlPlane::start().await;
+    let floor = floor(&plane, &load, operation).await;
+    let (mut cold, mut warm) = (Vec::new(), Vec::new());
+    for who in [Who::Ours, Who::Peer] {
+        let (first, again) = both(&plane, who, keys, &load).await;
+        cold.push((who, first));
+        warm.push((who, again));
+    }
+    let few = Load::new(keys, as_it_comes, items);
+    let mut slow = Vec::new();
+    for who in [Who::Ours, Who::PeerAsItComes] {
+        slow.push((who, both(&plane, who, keys, &few).await));
+    }
+    head(&[
+        "cold start",
+        "until every Secret exists",
+        "to the floor",
+        "to ours",
+    ]);
+    line(&["floor".into(), time(floor), "1".into(), String::new()]);
+    for (who, took) in &cold {
+        let cells = [
+            who.name().into(),
+            time(*took),
+            ratio(*took, floor),
+            ratio(*took, cold[0].1),
+        ];
+        line(&cells);
+    }
+    head(&["restart", "until a new object's Secret exists", "to ours"]);
+    for (who, took) in &warm {
+        line(&[who.name().into(), time(*took), ratio(*took, warm[0].1)]);
+    }
+    head(&[
+        &format!("{as_it_comes} objects"),
+        "cold start",
+        "restart",
+        "cold start to ours",
+    ]);
+    for (who, (first, again)) in &slow {
+        line(&[
+            who.name().into(),
+            time(*first),
+            time(*again),
+            ratio(*first, slow[0].1.0),
+        ]);
+    }
+}
+
+/// One private-key operation for each item on all processors, and the writes.
+async fn floor(plane: &ControlPlane, load: &Load, operation: Duration) -> Duration {
+    let items: usize = load
+        .objects
+        .iter()
+        .map(|o| o.spec.encrypted_data.len())
+        .sum();
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let items = u32::try_from(items).unwrap();
+    let opening = operation * items / u32::try_from(processors).unwrap();
+    let writing = bare_writes(plane, load).await;
+    println!(
+        "\nfloor: {items} items × {} ÷ {processors} = {}, and {} for the writes",
+        time(operation),
+        time(opening),
+        time(writing)
+    );
+    opening + writing
+}
+
+/// From the start of the process until all is done; then from its next start until a new object is.
+async fn both(
+    plane: &ControlPlane,
+    who: Who,
+    keys: &[shared::key::NewKey],
+    load: &Load,
+) -> (Duration, Duration) {
+    let field = Field::new(plane, keys).await;
+    field.put(load).await;
+    let start = Instant::now();
+    let pod = field.run(who, &[]).await;
+    let first = field.has_secrets(load.objects.len(), start).await;
+    field.all_are_synced(start).await;
+    if who == Who::Ours {
+        let operations = metric(&pod, "private_key_operations_total").await;
+        println!(
+            "{}: {operations} private-key operations at the cold start",
+            who.name()
+        );
+    }
+    pod.stop();
+    let start = Instant::now();
+    let pod = field.run(who, &[]).await;
+    let mut new = load.objects[0].clone();
+    new.metadata.name = Some("new".into());
+    field.create(&new).await;
+    let again = field.has_secret("new", start).await;
+    if who == Who::Ours {
+        let operations = metric(&pod, "private_key_operations_total").await;
+        let items = new.spec.encrypted_data.len();
+        println!(
+            "{}: {operations} private-key operations at the restart, {items} of them for the new object",
+            who.name()
+        );
+    }
+    pod.stop();
+    (first, again)
+}

@@ -1,0 +1,262 @@
+//! A namespace in which both controllers do the same work, one after the other.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use futures::{StreamExt as _, stream};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Event, Secret as ApiSecret};
+use kube::Api;
+use kube::api::{ListParams, PostParams};
+use serde_json::json;
+use shared::key::NewKey;
+use shared::resource::{Condition, SealedSecret, SealedSecretStatus, time};
+use shared::scope::Scope;
+use tests::binaries;
+use tests::control_plane::{ControlPlane, Namespace};
+use tests::http;
+use tests::peer;
+use tests::pod::Pod;
+use tests::roles::{self, ACCOUNT, Reach};
+use tests::sealing::{put_key, sealed_for};
+
+/// Requests of ours at once.
+pub const PARALLEL: usize = 32;
+/// Between two looks at whether it is done.
+const LOOK: Duration = Duration::from_millis(50);
+/// Longer than this nothing is waited for.
+const LIMIT: Duration = Duration::from_mins(30);
+
+/// Whose controller it is, and how it is bounded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Who {
+    /// Ours, as it comes.
+    Ours,
+    /// The peer's, without its limits.
+    Peer,
+    /// The peer's, as it comes.
+    PeerAsItComes,
+}
+
+impl Who {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ours => "ours",
+            Self::Peer => "peer, limits lifted",
+            Self::PeerAsItComes => "peer, as it comes",
+        }
+    }
+
+    fn program(self) -> PathBuf {
+        match self {
+            Self::Ours => binaries::controller(),
+            Self::Peer | Self::PeerAsItComes => peer::peer_controller(),
+        }
+    }
+
+    fn words(self) -> &'static [&'static str] {
+        match self {
+            Self::Peer => &["--kubeclient-qps=-1"],
+            Self::Ours | Self::PeerAsItComes => &[],
+        }
+    }
+}
+
+/// The namespace, and the objects in it.
+pub struct Field<'a> {
+    plane: &'a ControlPlane,
+    pub namespace: Namespace<'a>,
+    keys: usize,
+}
+
+/// What both get: sealed for any place, so that both get the very same.
+pub struct Load {
+    pub objects: Vec<SealedSecret>,
+}
+
+impl Load {
+    /// Objects for these keys in turn. Sealing is done before anything is measured.
+    pub fn new(keys: &[NewKey], objects: usize, items: usize) -> Self {
+        let names: Vec<String> = (0..items).map(|i| format!("item-{i}")).collect();
+        let values: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "value")).collect();
+        let object = |i: usize| {
+            let key = &keys[i % keys.len()];
+            sealed_for(
+                key,
+                "any",
+                &format!("s-{i:05}"),
+                &values,
+                Scope::ClusterWide,
+            )
+        };
+        Self {
+            objects: (0..objects).map(object).collect(),
+        }
+    }
+}
+
+impl<'a> Field<'a> {
+    pub async fn new(plane: &'a ControlPlane, keys: &[NewKey]) -> Self {
+        Self::with(plane, keys, Reach::Namespace).await
+    }
+
+    /// With rights in all namespaces.
+    pub async fn everywhere(plane: &'a ControlPlane, keys: &[NewKey]) -> Self {
+        Self::with(plane, keys, Reach::Cluster).await
+    }
+
+    async fn with(plane: &'a ControlPlane, keys: &[NewKey], reach: Reach) -> Self {
+        let namespace = plane.namespace("bench").await;
+        roles::grant(&namespace, reach).await;
+        for (i, key) in keys.iter().enumerate() {
+            put_key(&namespace, &format!("sealed-secrets-key{i}"), key).await;
+        }
+        Self {
+            plane,
+            namespace,
+            keys: keys.len(),
+        }
+    }
+
+    /// Starts a controller in it.
+    pub async fn run(&self, who: Who, more: &[&str]) -> Pod {
+        let common = [
+            "--all-namespaces=false",
+            "--listen-addr=127.0.0.1:0",
+            "--listen-metrics-addr=127.0.0.1:0",
+            "--key-renew-period=0",
+        ];
+        let words = [&common[..], who.words(), more].concat();
+        Pod::start(self.plane, &self.namespace, ACCOUNT, &who.program(), &words).await
+    }
+
+    /// Creates them all.
+    pub async fn put(&self, load: &Load) {
+        each(load.objects.iter(), async |object| {
+            self.create(object).await
+        })
+        .await;
+    }
+
+    pub async fn create(&self, object: &SealedSecret) {
+        let mut object = object.clone();
+        object.metadata.namespace = Some(self.namespace.name().into());
+        let api: Api<SealedSecret> = self.namespace.api();
+        api.create(&PostParams::default(), &object).await.unwrap();
+    }
+
+    /// Waits until there are so many Secrets beside the keys, and gives the time that it took.
+    pub async fn has_secrets(&self, wanted: usize, since: Instant) -> Duration {
+        let api: Api<ApiSecret> = self.namespace.api();
+        let one = ListParams::default().limit(1);
+        loop {
+            let page = api.list_metadata(&one).await.unwrap();
+            let rest = page.metadata.remaining_item_count.unwrap_or(0);
+            let found = page.items.len() + usize::try_from(rest).unwrap();
+            if found >= wanted + self.keys {
+                return since.elapsed();
+            }
+            assert!(
+                since.elapsed() < LIMIT,
+                "{found} of {wanted} after {LIMIT:?}"
+            );
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Waits until the Secret of that name is there.
+    pub async fn has_secret(&self, name: &str, since: Instant) -> Duration {
+        let api: Api<ApiSecret> = self.namespace.api();
+        while api.get_metadata_opt(name).await.unwrap().is_none() {
+            assert!(since.elapsed() < LIMIT, "no {name} after {LIMIT:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        since.elapsed()
+    }
+
+    /// Waits until every object has a status that says it is synced.
+    pub async fn all_are_synced(&self, since: Instant) {
+        let api: Api<SealedSecret> = self.namespace.api();
+        loop {
+            let objects = api.list(&ListParams::default()).await.unwrap();
+            let is_synced = |object: &SealedSecret| {
+                let status = object.status.as_ref();
+                let synced = status.and_then(|status| status.conditions.first());
+                synced.is_some_and(|synced| synced.status == "True")
+            };
+            if objects.iter().all(is_synced) {
+                return;
+            }
+            assert!(since.elapsed() < LIMIT, "not synced after {LIMIT:?}");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+}
+
+/// The writes that no controller can do without, by a client that does nothing else: a Secret, a status
+/// and an event for each object.
+pub async fn bare_writes(plane: &ControlPlane, load: &Load) -> Duration {
+    let field = Field::new(plane, &[]).await;
+    field.put(load).await;
+    let start = Instant::now();
+    each(load.objects.iter(), async |object| {
+        bare(&field, object).await
+    })
+    .await;
+    start.elapsed()
+}
+
+async fn bare(field: &Field<'_>, object: &SealedSecret) {
+    let name = object.metadata.name.as_deref().unwrap();
+    let data = object
+        .spec
+        .encrypted_data
+        .keys()
+        .map(|key| (key.clone(), json!("dmFsdWU=")));
+    let data: serde_json::Map<_, _> = data.collect();
+    let secret = json!({ "metadata": { "name": name }, "data": data });
+    let _: ApiSecret = field.namespace.create_object(secret).await;
+    let api: Api<SealedSecret> = field.namespace.api();
+    let mut stored = api.get(name).await.unwrap();
+    let now = time(Timestamp::now());
+    stored.status = Some(SealedSecretStatus {
+        observed_generation: Some(1),
+        conditions: vec![Condition {
+            type_: "Synced".into(),
+            status: "True".into(),
+            last_update_time: Some(now.clone()),
+            last_transition_time: Some(now),
+            reason: None,
+            message: None,
+        }],
+        ..SealedSecretStatus::default()
+    });
+    api.replace_status(name, &PostParams::default(), &stored)
+        .await
+        .unwrap();
+    let event = json!({
+        "metadata": { "generateName": format!("{name}.") },
+        "involvedObject": {
+            "kind": "SealedSecret", "name": name, "namespace": field.namespace.name(),
+            "apiVersion": "bitnami.com/v1alpha1",
+        },
+        "reason": "Unsealed", "type": "Normal", "message": "SealedSecret unsealed successfully",
+    });
+    let _: Event = field.namespace.create_object(event).await;
+}
+
+/// Does it for each, some at once.
+pub async fn each<T>(of: impl Iterator<Item = T>, what: impl AsyncFn(T)) {
+    stream::iter(of.map(|item| what(item)))
+        .buffer_unordered(PARALLEL)
+        .collect::<Vec<()>>()
+        .await;
+}
+
+/// The value of one of our metrics that has no labels.
+pub async fn metric(pod: &Pod, name: &str) -> f64 {
+    let answer = http::get(pod.metrics_port(), "/metrics").await.unwrap();
+    let start = format!("sealed_secrets_controller_{name} ");
+    let value = answer.lines().find_map(|line| line.strip_prefix(&start));
+    value.expect("it is one of ours").parse().unwrap()
+}

@@ -1,0 +1,92 @@
+//! The peer's `kubeseal` and ours: one small Secret, and a thousand of them in one input.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+use shared::key::{KeySize, KeySpec};
+use tests::scratch::Scratch;
+use tests::{binaries, many, peer};
+
+use crate::report;
+use crate::sizes::Sizes;
+
+const SMALL: &str =
+    "kind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {password: hunter2}\n";
+
+/// Time between start and end of the process, as a user sees it; the two take turns.
+pub fn run(sizes: &Sizes) {
+    let (runs, secrets) = (sizes.size("runs", 5, 40), sizes.size("secrets", 100, 1000));
+    let (peer, ours) = (peer::peer_kubeseal(), binaries::kubeseal());
+    let folder = Scratch::new();
+    let certificate = folder.path().join("cert.pem");
+    fs::write(&certificate, make_certificate()).unwrap();
+    report::head(&["kubeseal --cert", "peer", "ours", "ratio"]);
+    let compare = |what: &str, input: String, runs: usize| {
+        let file = folder.path().join("input");
+        fs::write(&file, input).unwrap();
+        let (mut theirs, mut own) = (Vec::new(), Vec::new());
+        let mut outputs = [Vec::new(), Vec::new()];
+        for _ in 0..runs {
+            theirs.push(time(&peer, &certificate, &file, &mut outputs[0]));
+            own.push(time(&ours, &certificate, &file, &mut outputs[1]));
+        }
+        let [a, b] = outputs.map(|output| many::structure(&output));
+        assert_eq!(a, b, "the outputs differ in more than ciphertexts");
+        let (theirs, own) = (
+            report::percentile(&theirs, 50),
+            report::percentile(&own, 50),
+        );
+        report::line(&[
+            format!("{what}, median of {runs}"),
+            report::time(theirs),
+            report::time(own),
+            report::ratio(theirs, own),
+        ]);
+    };
+    compare("one small Secret", SMALL.to_owned(), runs);
+    compare(
+        &format!("{secrets} Secrets in one input"),
+        many::secrets(secrets),
+        runs.div_ceil(8),
+    );
+    let (theirs, own) = (size(&peer), size(&ours));
+    report::line(&[
+        "the program's file, MB".to_owned(),
+        format!("{theirs:.1}"),
+        format!("{own:.1}"),
+        format!("{:.2} ×", theirs / own),
+    ]);
+}
+
+fn make_certificate() -> String {
+    let spec = KeySpec {
+        size: KeySize::Rsa4096,
+        ttl: SignedDuration::from_hours(24),
+        common_name: String::new(),
+    };
+    let key = spec.generate(Timestamp::now(), &mut rand::rng()).unwrap();
+    key.pair.certificate().to_pem()
+}
+
+fn time(program: &Path, certificate: &Path, input: &Path, output: &mut Vec<u8>) -> Duration {
+    let mut command = Command::new(program);
+    command
+        .arg("--cert")
+        .arg(certificate)
+        .stdin(File::open(input).unwrap())
+        .stderr(Stdio::inherit());
+    let start = Instant::now();
+    let done = command.output().unwrap();
+    let time = start.elapsed();
+    assert!(done.status.success(), "{}", program.display());
+    *output = done.stdout;
+    time
+}
+
+fn size(program: &PathBuf) -> f64 {
+    let bytes = u32::try_from(fs::metadata(program).unwrap().len()).unwrap();
+    f64::from(bytes) / 1e6
+}

@@ -1,0 +1,112 @@
+//! Benchmarks: `cargo run --release -p tests --bin bench -- NAME [--small] [SIZE=NUMBER ...]`.
+//!
+//! Each one runs ours and, where there is one, the Go peer on the same input, and prints absolute
+//! figures and their ratio. None asserts a time. A benchmark is a module with an async function
+//! that takes [`Sizes`] (or one without `async`, as here), and a line in [`BENCHMARKS`].
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    unreachable_pub,
+    reason = "a benchmark that people run fails by panicking, and speaks"
+)]
+
+mod churn;
+mod cold_start;
+mod field;
+mod kubeseal;
+mod memory;
+mod namespaces;
+mod operation;
+mod report;
+mod ring;
+mod rotate;
+mod seal_rotate;
+mod sizes;
+
+use std::pin::Pin;
+use std::process::ExitCode;
+
+use sizes::Sizes;
+
+/// A benchmark that can be asked for.
+struct Benchmark {
+    name: &'static str,
+    about: &'static str,
+    run: fn(Sizes) -> Pin<Box<dyn Future<Output = ()>>>,
+}
+
+const BENCHMARKS: &[Benchmark] = &[
+    Benchmark {
+        name: "kubeseal",
+        about: "sealing with a certificate at hand, from the start of the process to its end",
+        run: |sizes| Box::pin(async move { kubeseal::run(&sizes) }),
+    },
+    Benchmark {
+        name: "seal-rotate",
+        about: "a tree of sealed files for two old keys, sealed anew for the newest one",
+        run: |sizes| Box::pin(seal_rotate::run(sizes)),
+    },
+    Benchmark {
+        name: "operation",
+        about: "one private-key operation, which no controller can do without for a new value",
+        run: |sizes| Box::pin(async move { operation::run(&sizes) }),
+    },
+    Benchmark {
+        name: "start",
+        about: "a cold start with many objects, and a restart with all of them in place",
+        run: |sizes| Box::pin(cold_start::run(sizes)),
+    },
+    Benchmark {
+        name: "churn",
+        about: "how soon a new object has its Secret while others change",
+        run: |sizes| Box::pin(churn::churn(sizes)),
+    },
+    Benchmark {
+        name: "flood",
+        about: "the same while callers flood verify and rotate",
+        run: |sizes| Box::pin(churn::flood(sizes)),
+    },
+    Benchmark {
+        name: "ring",
+        about: "private-key operations with many keys",
+        run: |sizes| Box::pin(ring::run(sizes)),
+    },
+    Benchmark {
+        name: "rotate",
+        about: "requests a second of the rotate endpoint",
+        run: |sizes| Box::pin(rotate::run(sizes)),
+    },
+    Benchmark {
+        name: "memory",
+        about: "memory beside many objects and many Secrets of others",
+        run: |sizes| Box::pin(memory::run(sizes)),
+    },
+    Benchmark {
+        name: "namespaces",
+        about: "a start with many additional namespaces",
+        run: |sizes| Box::pin(namespaces::run(sizes)),
+    },
+];
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let mut words = std::env::args().skip(1);
+    let asked = words.next().unwrap_or_default();
+    let Some(benchmark) = BENCHMARKS.iter().find(|known| known.name == asked) else {
+        eprintln!("usage: bench NAME [--small] [SIZE=NUMBER ...]\n");
+        for Benchmark { name, about, .. } in BENCHMARKS {
+            eprintln!("  {name:<16}{about}");
+        }
+        return ExitCode::from(2);
+    };
+    println!(
+        "## {}\n\n{}: {}\n",
+        benchmark.name, benchmark.name, benchmark.about
+    );
+    report::machine();
+    (benchmark.run)(Sizes::read(words)).await;
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,79 @@
+//! Memory beside many objects and many Secrets of others.
+
+use std::time::Instant;
+
+use k8s_openapi::api::core::v1::Secret as ApiSecret;
+use serde_json::json;
+use shared::key::KeySize;
+use tests::control_plane::ControlPlane;
+use tests::pod::Pod;
+
+use crate::field::{Field, Load, Who, each};
+use crate::operation::new_key;
+use crate::report::{head, line, time};
+use crate::sizes::Sizes;
+
+pub async fn run(sizes: Sizes) {
+    let objects = sizes.size("objects", 200, 10_000);
+    let items = sizes.size("items", 5, 5);
+    let foreign = sizes.size("foreign", 1000, 50_000);
+    let bytes = sizes.size("bytes", 4096, 4096);
+    let bits = sizes.size("bits", 4096, 4096);
+    let size = if bits == 2048 {
+        KeySize::Rsa2048
+    } else {
+        KeySize::Rsa4096
+    };
+    let keys = [new_key(size)];
+    let load = Load::new(&keys, objects, items);
+    let plane = ControlPlane::start().await;
+    head(&[
+        "",
+        "until every Secret exists",
+        "memory then",
+        "at most",
+        "after a restart",
+    ]);
+    for who in [Who::Ours, Who::Peer] {
+        let field = Field::new(&plane, &keys).await;
+        let value = "x".repeat(bytes);
+        let put = async |i| {
+            let secret = json!({ "metadata": { "name": format!("foreign-{i}") }, "stringData": { "a": value } });
+            let _: ApiSecret = field.namespace.create_object(secret).await;
+        };
+        each(0..foreign, put).await;
+        field.put(&load).await;
+        let start = Instant::now();
+        let pod = field.run(who, &[]).await;
+        let took = field.has_secrets(objects + foreign, start).await;
+        field.all_are_synced(start).await;
+        let (now, most) = (mebibytes(pod.memory()), mebibytes(pod.most_memory()));
+        pod.stop();
+        let pod = field.run(who, &[]).await;
+        settle(&pod).await;
+        let cells = [
+            who.name().into(),
+            time(took),
+            now,
+            most,
+            mebibytes(pod.memory()),
+        ];
+        line(&cells);
+        pod.stop();
+    }
+}
+
+fn mebibytes(bytes: usize) -> String {
+    format!("{:.1} MiB", bytes as f64 / 1024.0 / 1024.0)
+}
+
+/// Waits until its memory stays the same for a while.
+async fn settle(pod: &Pod) {
+    let (mut before, mut same) = (0, 0);
+    while same < 5 {
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        let now = pod.memory() >> 20;
+        same = if now == before { same + 1 } else { 0 };
+        before = now;
+    }
+}

@@ -1,0 +1,73 @@
+//! A start with many additional namespaces.
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::{Namespace, Secret as ApiSecret};
+use kube::Api;
+use kube::api::PostParams;
+use serde_json::json;
+use shared::key::KeySize;
+use shared::resource::SealedSecret;
+use tests::control_plane::ControlPlane;
+
+use crate::field::{Field, Load, Who, each};
+use crate::operation::new_key;
+use crate::report::{head, line, ratio, time};
+use crate::sizes::Sizes;
+
+pub async fn run(sizes: Sizes) {
+    let number = sizes.size("namespaces", 50, 1000);
+    let keys = [new_key(KeySize::Rsa2048)];
+    let load = Load::new(&keys, 1, 1);
+    let plane = ControlPlane::start().await;
+    let names: Vec<String> = (0..number).map(|i| format!("additional-{i}")).collect();
+    let namespaces: Api<Namespace> = Api::all(plane.admin());
+    let make = async |name: &String| {
+        let namespace = serde_json::from_value(json!({ "metadata": { "name": name } })).unwrap();
+        namespaces
+            .create(&PostParams::default(), &namespace)
+            .await
+            .unwrap();
+    };
+    each(names.iter(), make).await;
+    head(&[
+        "from the start to a Secret in",
+        "the first namespace",
+        "the last",
+        "to ours",
+    ]);
+    let mut ours = Duration::ZERO;
+    for (i, who) in [Who::Ours, Who::Peer].into_iter().enumerate() {
+        let field = Field::everywhere(&plane, &keys).await;
+        let mut object = load.objects[0].clone();
+        object.metadata.name = Some(format!("s-{i}"));
+        let ends = [&names[0], &names[number - 1]];
+        for name in ends {
+            object.metadata.namespace = Some(name.clone());
+            let api: Api<SealedSecret> = Api::namespaced(plane.admin(), name);
+            api.create(&PostParams::default(), &object).await.unwrap();
+        }
+        let start = Instant::now();
+        let all = format!("--additional-namespaces={}", names.join(","));
+        let pod = field.run(who, &[&all]).await;
+        let mut took = Vec::new();
+        for name in ends {
+            let api: Api<ApiSecret> = Api::namespaced(plane.admin(), name);
+            let secret = format!("s-{i}");
+            while api.get_metadata_opt(&secret).await.unwrap().is_none() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            took.push(start.elapsed());
+        }
+        if who == Who::Ours {
+            ours = took[1];
+        }
+        line(&[
+            who.name().into(),
+            time(took[0]),
+            time(took[1]),
+            ratio(took[1], ours),
+        ]);
+        pod.stop();
+    }
+}

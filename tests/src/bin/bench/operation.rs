@@ -1,0 +1,72 @@
+//! One private-key operation, ours and the peer's.
+
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+use shared::envelope;
+use shared::key::{KeyPair, KeySize, KeySpec, NewKey};
+use shared::scope::{Label, Scope};
+use tests::peer::Peer;
+
+use crate::report::{head, line, percentile, ratio, time};
+use crate::sizes::Sizes;
+
+pub fn run(sizes: &Sizes) {
+    let times = sizes.size("operations", 50, 400);
+    let peer = Peer::start().expect("Go is installed");
+    let label = Scope::Strict.label("ns", "n");
+    head(&["key", "ours", "peer, with its pipe", "ratio"]);
+    for size in [KeySize::Rsa2048, KeySize::Rsa4096] {
+        let key = new_key(size);
+        let ours = open_often(&key.pair, &label, times);
+        let theirs = peer_often(&peer, &key, &label, times);
+        let cells = [
+            format!("{size:?}"),
+            time(ours),
+            time(theirs),
+            ratio(theirs, ours),
+        ];
+        line(&cells);
+    }
+}
+
+/// A key of that size.
+pub fn new_key(size: KeySize) -> NewKey {
+    let spec = KeySpec {
+        size,
+        ttl: SignedDuration::from_hours(87_600),
+        common_name: String::new(),
+    };
+    let now = Timestamp::from_second(1_700_000_000).unwrap();
+    spec.generate(now, &mut rand::rng()).unwrap()
+}
+
+/// The median time of one operation on one core.
+pub fn open_often(pair: &KeyPair, label: &Label, times: usize) -> Duration {
+    let sealed = sealed(pair, label);
+    let once = || {
+        let start = Instant::now();
+        envelope::open(pair.private(), label, &sealed).expect("it was sealed for it");
+        start.elapsed()
+    };
+    let times: Vec<Duration> = (0..times).map(|_| once()).collect();
+    percentile(&times, 50)
+}
+
+fn peer_often(peer: &Peer, key: &NewKey, label: &Label, times: usize) -> Duration {
+    let sealed = sealed(&key.pair, label);
+    let pem = std::str::from_utf8(key.private_pem.expose()).unwrap();
+    let once = || {
+        let start = Instant::now();
+        peer.open_value(&[pem], label.as_bytes(), &sealed)
+            .expect("it was sealed for it");
+        start.elapsed()
+    };
+    let times: Vec<Duration> = (0..times).map(|_| once()).collect();
+    percentile(&times, 50)
+}
+
+fn sealed(pair: &KeyPair, label: &Label) -> Vec<u8> {
+    let public = pair.certificate().public_key();
+    envelope::seal(public, label, b"value", &mut rand::rng()).unwrap()
+}

@@ -1,0 +1,57 @@
+//! What is printed: Markdown, to be put into `tests/BENCHMARKS.md`.
+
+use std::fs;
+use std::time::Duration;
+
+/// The machine, and how busy it is with other things.
+pub fn machine() {
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    let field = |text: &str, name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name));
+        let value = line.and_then(|line| line.split_once(':'));
+        value.map_or("unknown".to_owned(), |(_, value)| value.trim().to_owned())
+    };
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let model = field(&read("/proc/cpuinfo"), "model name");
+    let memory = field(&read("/proc/meminfo"), "MemTotal");
+    let load = read("/proc/loadavg");
+    let load = load.split(' ').next().unwrap_or("unknown");
+    println!("{processors} × {model}, {memory}, load before the start {load}\n");
+}
+
+/// Begins a table.
+pub fn head(columns: &[&str]) {
+    println!("\n| {} |", columns.join(" | "));
+    println!("|{}", "---|".repeat(columns.len()));
+}
+
+/// One line of it.
+pub fn line(cells: &[String]) {
+    println!("| {} |", cells.join(" | "));
+}
+
+/// Three digits that count.
+pub fn time(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    match seconds {
+        _ if seconds < 0.001 => format!("{:.1} µs", seconds * 1e6),
+        _ if seconds < 1.0 => format!("{:.1} ms", seconds * 1e3),
+        _ => format!("{seconds:.2} s"),
+    }
+}
+
+/// How many times as long.
+pub fn ratio(longer: Duration, shorter: Duration) -> String {
+    format!("{:.2} ×", longer.as_secs_f64() / shorter.as_secs_f64())
+}
+
+/// The time that so many of a hundred need at most.
+pub fn percentile(times: &[Duration], percent: usize) -> Duration {
+    let mut sorted = times.to_vec();
+    sorted.sort();
+    let rank = (sorted.len() * percent).div_ceil(100);
+    sorted
+        .get(rank.saturating_sub(1))
+        .copied()
+        .unwrap_or_default()
+}

@@ -1,0 +1,53 @@
+//! How many objects a second the rotate endpoint seals anew.
+
+use std::time::{Duration, Instant};
+
+use shared::key::KeySize;
+use tests::control_plane::ControlPlane;
+use tests::http;
+
+use crate::field::{Field, Load, Who, each};
+use crate::operation::new_key;
+use crate::report::{head, line, time};
+use crate::sizes::Sizes;
+
+pub async fn run(sizes: Sizes) {
+    let requests = sizes.size("requests", 40, 400);
+    let keys = [new_key(KeySize::Rsa4096)];
+    let load = Load::new(&keys, 1, 3);
+    let body = load.objects[0].to_document().to_string();
+    let plane = ControlPlane::start().await;
+    head(&["", "time", "requests a second"]);
+    let mut took: Vec<Duration> = Vec::new();
+    for who in [Who::Ours, Who::Peer] {
+        let field = Field::new(&plane, &keys).await;
+        let limits = ["--rate-limit=100000", "--rate-limit-burst=100000"];
+        let pod = field.run(who, &limits).await;
+        let port = pod.port();
+        let start = Instant::now();
+        let rotate = async |_| {
+            // Ours sends some away when more wait than are served in two seconds.
+            loop {
+                let answer = http::send(port, "POST", "/v1/rotate", "", &body)
+                    .await
+                    .unwrap();
+                match answer.split(' ').nth(1) {
+                    Some("200") => return,
+                    Some("429") => {}
+                    _ => panic!("{answer}"),
+                }
+            }
+        };
+        each(0..requests, rotate).await;
+        took.push(start.elapsed());
+        let rate = requests as f64 / start.elapsed().as_secs_f64();
+        line(&[
+            who.name().into(),
+            time(start.elapsed()),
+            format!("{rate:.1}"),
+        ]);
+        pod.stop();
+    }
+    let ratio = took[1].as_secs_f64() / took[0].as_secs_f64();
+    println!("\nours: {ratio:.2} × the peer's rate, on half of the processors at most");
+}

@@ -1,0 +1,181 @@
+//! `seal rotate` on a tree of files whose values are for two old keys: beside a loop over the peer's
+//! `kubeseal --re-encrypt -f`, which asks a controller, and beside what the private-key operations
+//! alone take.
+
+use std::fs;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use shared::key::{KeySize, NewKey};
+use shared::key_secret;
+use shared::manifest;
+use shared::plain::Plain;
+use shared::scope::Scope;
+use shared::seal::seal;
+use shared::secret::Secret;
+use shared::{envelope, resource::SealedSecret};
+use tests::control_plane::ControlPlane;
+use tests::directory_controller::DirectoryController;
+use tests::scratch::Scratch;
+use tests::{binaries, peer};
+
+use crate::operation::new_key;
+use crate::report::{head, line, ratio, time};
+use crate::sizes::Sizes;
+
+pub async fn run(sizes: Sizes) {
+    let files = sizes.size("files", 50, 1000);
+    let items = sizes.size("items", 5, 5);
+    let sample = sizes.size("peer_files", 10, 100).min(files);
+    let controller = DirectoryController::start();
+    let folder = Scratch::new();
+    // The controller's own key is the newest one.
+    let old = [KeySize::Rsa4096; 2].map(new_key);
+    give_keys(&controller, &old);
+    let tree = folder.path().join("tree");
+    let plant = || {
+        let _ = fs::remove_dir_all(&tree);
+        fs::create_dir(&tree).unwrap();
+        for file in 0..files {
+            let sealed = sealed(&old[file % 2], file, items);
+            let text = format!("# {file}\n{}", manifest::to_yaml(&sealed.to_document()));
+            fs::write(tree.join(format!("{file}.yaml")), text).unwrap();
+        }
+    };
+    plant();
+    let url = format!("http://127.0.0.1:{}/v1/cert.pem", controller.port());
+    let certificate = Command::new(binaries::kubeseal())
+        .args(["--fetch-cert", "--cert", &url])
+        .output();
+    fs::write(folder.path().join("cert.pem"), certificate.unwrap().stdout).unwrap();
+    let keys = controller.folder().join("keys");
+    let keys: Vec<String> = fs::read_dir(keys)
+        .unwrap()
+        .map(|entry| entry.unwrap().path().display().to_string())
+        .filter(|path| path.ends_with(".yaml"))
+        .collect();
+    let mut words = vec!["rotate", "--cert", "cert.pem", "tree"];
+    words.extend(keys.iter().flat_map(|key| ["--key", key.as_str()]));
+    let ours = timed(
+        Command::new(binaries::seal())
+            .args(&words)
+            .current_dir(folder.path()),
+    );
+    let again = timed(
+        Command::new(binaries::seal())
+            .args(&words)
+            .current_dir(folder.path()),
+    );
+
+    plant();
+    let plane = ControlPlane::shared().await;
+    let namespace = plane.namespace("bench-rotate").await;
+    namespace.route("sealed-secrets", controller.port()).await;
+    let place = [
+        "--controller-name",
+        "sealed-secrets",
+        "--controller-namespace",
+        namespace.name(),
+    ];
+    let kubeseal = peer::peer_kubeseal();
+    let start = Instant::now();
+    for file in 0..sample {
+        let path = tree.join(format!("{file}.yaml"));
+        let mut command = Command::new(&kubeseal);
+        command
+            .env("KUBECONFIG", plane.kubeconfig())
+            .args(place)
+            .args(["--re-encrypt", "-f"]);
+        timed(command.arg(path));
+    }
+    let scale = u32::try_from(files / sample).unwrap();
+    let theirs = start.elapsed() * scale;
+    plant();
+    let mut command = Command::new(binaries::seal());
+    command
+        .env("KUBECONFIG", plane.kubeconfig())
+        .arg("rotate")
+        .args(place)
+        .arg(&tree);
+    let online = timed(&mut command);
+
+    let floor = floor(&old[0], files * items);
+    head(&["", "time", "peer's loop / this", "this / floor"]);
+    let row = |name: &str, took: Duration| {
+        line(&[
+            name.to_owned(),
+            time(took),
+            ratio(theirs, took),
+            ratio(took, floor),
+        ]);
+    };
+    row("floor: items ÷ operations per second of all cores", floor);
+    row("seal rotate --key, offline", ours);
+    row("the same again, with nothing to do", again);
+    row("seal rotate, through the controller", online);
+    row(
+        &format!("kubeseal --re-encrypt -f, from {sample} files"),
+        theirs,
+    );
+}
+
+/// The controller reads them from its folder.
+fn give_keys(controller: &DirectoryController, keys: &[NewKey]) {
+    for (i, key) in keys.iter().enumerate() {
+        let none = std::collections::BTreeMap::new;
+        let secret = key_secret::build(&format!("old{i}"), "kube-system", key, none(), none());
+        let document = secret.to_document();
+        let path = controller.folder().join(format!("keys/old{i}.yaml"));
+        fs::write(path, manifest::to_yaml(&document)).unwrap();
+    }
+}
+
+fn sealed(key: &NewKey, file: usize, items: usize) -> SealedSecret {
+    let mut secret = Secret::default();
+    secret.metadata.name = Some(format!("s{file}"));
+    secret.metadata.namespace = Some("ns".into());
+    secret.data = (0..items)
+        .map(|item| {
+            (
+                format!("item{item}"),
+                Plain::from(format!("value {item} of {file}")),
+            )
+        })
+        .collect();
+    seal(
+        &secret,
+        key.pair.certificate().public_key(),
+        &mut rand::rng(),
+    )
+    .unwrap()
+}
+
+fn timed(command: &mut Command) -> Duration {
+    let start = Instant::now();
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {said}");
+    start.elapsed()
+}
+
+/// What the private-key operations take on all cores at once, measured with a part of them.
+fn floor(key: &NewKey, operations: usize) -> Duration {
+    let label = Scope::Strict.label("ns", "n");
+    let public = key.pair.certificate().public_key();
+    let sealed = envelope::seal(public, &label, b"value", &mut rand::rng()).unwrap();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let each = 200;
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                for _ in 0..each {
+                    envelope::open(key.pair.private(), &label, &sealed).unwrap();
+                }
+            });
+        }
+    });
+    start
+        .elapsed()
+        .mul_f64(operations as f64 / (threads * each) as f64)
+}

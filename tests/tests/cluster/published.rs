@@ -1,0 +1,87 @@
+//! The certificate in a `ConfigMap`.
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use serde_json::json;
+use tests::control_plane::ControlPlane;
+use tests::patience::until;
+use tests::roles::{self, Reach};
+use tests::sealing::{KEYS, put_key};
+
+use crate::case::Case;
+
+const NAME: &str = "sealed-secrets-controller-certificate";
+const WORDS: &[&str] = &["--certificate-configmap", NAME, "--key-renew-period=0"];
+
+fn published(case: &Case) -> Api<ConfigMap> {
+    case.namespace.api()
+}
+
+async fn certificate(case: &Case) -> Option<String> {
+    let object = published(case).get_opt(NAME).await.unwrap()?;
+    object.data?.get("cert.pem").cloned()
+}
+
+#[tokio::test]
+async fn the_certificate_is_published_and_follows_the_newest_key() {
+    let case = Case::publishing("published", NAME, WORDS).await;
+    let first = KEYS[0].pair.certificate().to_pem();
+    until("it is there", async || {
+        (certificate(&case).await? == first).then_some(())
+    })
+    .await;
+    let note = Patch::Merge(json!({ "data": { "note": "by hand" } }));
+    let config_maps = published(&case);
+    let params = PatchParams::default();
+    config_maps.patch(NAME, &params, &note).await.unwrap();
+
+    put_key(&case.namespace, "key-1", &KEYS[1]).await;
+    let second = KEYS[1].pair.certificate().to_pem();
+    until("it follows the newest key", async || {
+        (certificate(&case).await? == second).then_some(())
+    })
+    .await;
+    let object = config_maps.get(NAME).await.unwrap();
+    assert_eq!(object.data.unwrap()["note"], "by hand");
+
+    let params = DeleteParams::default();
+    config_maps.delete(NAME, &params).await.unwrap();
+    let case = case.restart(WORDS).await;
+    until("it is made again", async || {
+        (certificate(&case).await? == second).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_the_flag_nothing_is_published_and_without_the_right_it_is_said_once() {
+    let silent = Case::new("unpublished").await;
+    let mut case = Case::with("unpublished", WORDS).await;
+    case.controller
+        .logs("--certificate-configmap: the certificate is not published")
+        .await;
+    put_key(&case.namespace, "key-1", &KEYS[1]).await;
+    case.controller.logs("secretname=key-1").await;
+    case.seal("db", &[("a", "1")]).await;
+    case.holds("db", &[("a", "1")]).await;
+    let log = case.controller.log();
+    assert_eq!(
+        log.matches("the certificate is not published").count(),
+        1,
+        "{log}"
+    );
+    assert_eq!(certificate(&case).await, None);
+    assert_eq!(certificate(&silent).await, None);
+    assert!(!silent.controller.log().contains("configmap"));
+}
+
+impl Case {
+    async fn publishing(purpose: &str, config_map: &str, words: &[&str]) -> Self {
+        let plane = ControlPlane::shared().await;
+        let namespace = plane.namespace(purpose).await;
+        roles::grant(&namespace, Reach::Namespace).await;
+        roles::grant_publishing(&namespace, config_map).await;
+        Self::start(plane, namespace, words).await
+    }
+}

@@ -1,0 +1,173 @@
+//! What is known without decrypting, and how much is decrypted otherwise: counts, never times.
+
+use k8s_openapi::api::core::v1::Secret as ApiSecret;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use serde_json::{Value, json};
+use shared::hints;
+use shared::resource::SealedSecret;
+use shared::scope::Scope;
+use tests::cluster_controller::ClusterController;
+use tests::patience::until;
+use tests::scrape::Scrape;
+use tests::sealing::{KEYS, put_key, sealed_for};
+
+use crate::case::Case;
+
+const ITEMS: [(&str, &str); 3] = [("a", "1"), ("b", "2"), ("c", "3")];
+
+async fn count(controller: &ClusterController, name: &str) -> f64 {
+    let scrape = Scrape::read(&controller.scrape().await);
+    let value = scrape.value(&format!("sealed_secrets_controller_{name}"), &[]);
+    value.unwrap_or_default()
+}
+
+async fn operations(case: &Case) -> f64 {
+    count(&case.controller, "private_key_operations_total").await
+}
+
+async fn recognises(case: &Case, objects: f64) {
+    let what = format!("{objects} objects are known\n{}", case.controller.log());
+    until(&what, async || {
+        (count(&case.controller, "recognised_total").await >= objects).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_restart_decrypts_nothing_and_the_next_object_at_once() {
+    let one_key = ["--key-renew-period=0"];
+    let case = Case::with("restart", &one_key).await;
+    for i in 0..5 {
+        case.seal(&format!("s-{i}"), &ITEMS).await;
+    }
+    for i in 0..5 {
+        case.is_synced(&format!("s-{i}")).await;
+    }
+    let operations_before = operations(&case).await;
+    assert!(
+        (operations_before - 15.0).abs() < 0.5,
+        "{operations_before}"
+    );
+    let case = case.restart(&one_key).await;
+    recognises(&case, 5.0).await;
+    assert!(operations(&case).await < 0.5);
+    case.seal("new", &ITEMS[..1]).await;
+    case.holds("new", &ITEMS[..1]).await;
+    case.is_synced("new").await;
+    assert!((operations(&case).await - 1.0).abs() < 0.5);
+}
+
+#[tokio::test]
+async fn what_changed_while_nothing_ran_is_seen_and_a_foreign_label_costs_no_decryption() {
+    let case = Case::new("meanwhile").await;
+    for name in ["labelled", "edited", "deleted"] {
+        case.seal(name, &ITEMS[..1]).await;
+        case.is_synced(name).await;
+    }
+    let case = case
+        .restart_after(async |namespace| {
+            let secrets = namespace.api::<ApiSecret>();
+            let patch = async |name, patch: Value| {
+                let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
+                secrets.patch(name, &params, &patch).await.unwrap();
+            };
+            patch(
+                "labelled",
+                json!({ "metadata": { "labels": { "x": "y" } } }),
+            )
+            .await;
+            patch("edited", json!({ "stringData": { "a": "edited" } })).await;
+            let deleted = secrets.delete("deleted", &DeleteParams::default()).await;
+            deleted.unwrap();
+        })
+        .await;
+    case.holds("edited", &ITEMS[..1]).await;
+    case.holds("deleted", &ITEMS[..1]).await;
+    recognises(&case, 1.0).await;
+    assert!((operations(&case).await - 2.0).abs() < 0.5);
+    let labels = case.secret("labelled").await.unwrap().metadata.labels;
+    assert_eq!(labels.unwrap()["x"], "y");
+}
+
+#[tokio::test]
+async fn a_record_of_another_object_costs_a_decryption_and_proves_nothing() {
+    let case = Case::new("forged").await;
+    for name in ["mine", "other"] {
+        case.seal(name, &ITEMS).await;
+        case.is_synced(name).await;
+    }
+    let record = async |name: &str| {
+        let object = case.sealed_secrets().get(name).await.unwrap();
+        object.status.and_then(|status| status.record)
+    };
+    let (mine, other) = (
+        record("mine").await.unwrap(),
+        record("other").await.unwrap(),
+    );
+    let forged = [
+        ("copied", json!(mine)),
+        ("with the right Secret", {
+            let mut forged = mine.clone();
+            forged.secret_uid.clone_from(&other.secret_uid);
+            forged.secret_version.clone_from(&other.secret_version);
+            json!(forged)
+        }),
+    ];
+    let mut case = case;
+    for (why, record) in forged {
+        case = case
+            .restart_after(async |namespace| {
+                let patch = Patch::Merge(json!({ "status": { "record": record } }));
+                let api = namespace.api::<SealedSecret>();
+                let params = PatchParams::default();
+                api.patch_status("other", &params, &patch).await.unwrap();
+            })
+            .await;
+        let genuine = json!(other);
+        until(&format!("the record is put right: {why}"), async || {
+            let object = case.sealed_secrets().get("other").await.unwrap();
+            (json!(object.status?.record?) == genuine).then_some(())
+        })
+        .await;
+        recognises(&case, 1.0).await;
+        assert!((operations(&case).await - 3.0).abs() < 0.5, "{why}");
+    }
+}
+
+#[tokio::test]
+async fn a_hint_saves_the_attempts_with_other_keys_and_so_does_what_is_remembered() {
+    let case = Case::with("hints", &["--key-renew-period=0"]).await;
+    put_key(&case.namespace, "key-1", &KEYS[1]).await;
+    put_key(&case.namespace, "key-2", &KEYS[2]).await;
+    case.logs("secretname=key-2").await;
+    let seal =
+        |name: &str, items| sealed_for(&KEYS[0], case.namespace.name(), name, items, Scope::Strict);
+    let mut hinted = seal("hinted", &ITEMS);
+    let oldest = KEYS[0].pair.fingerprint();
+    let hint = |(item, _): &(&str, &str)| ((*item).to_owned(), oldest.clone());
+    let annotations = hinted.metadata.annotations.get_or_insert_default();
+    hints::annotate(annotations, &ITEMS.iter().map(hint).collect());
+    case.create(&hinted).await;
+    case.is_synced("hinted").await;
+    let hinted = operations(&case).await;
+    assert!((hinted - 3.0).abs() < 0.5, "{hinted}: one for each item");
+
+    case.create(&seal("plain", &ITEMS)).await;
+    case.is_synced("plain").await;
+    let first = operations(&case).await - hinted;
+    assert!(
+        (first - 5.0).abs() < 0.5,
+        "{first}: the first item tries all three keys, the others the one that opened it"
+    );
+    // Another version, sealed for the same key: the status remembers it.
+    let next = seal("plain", &[("a", "9"), ("b", "2"), ("c", "3")]);
+    case.patch(
+        "plain",
+        json!({ "spec": { "encryptedData": next.spec.encrypted_data } }),
+    )
+    .await;
+    case.holds("plain", &[("a", "9"), ("b", "2"), ("c", "3")])
+        .await;
+    let second = operations(&case).await - hinted - first;
+    assert!((second - 3.0).abs() < 0.5, "{second}");
+}

@@ -1,0 +1,225 @@
+//! What `kubeseal` says when something is wrong on the way to the controller, whole, as it stands in
+//! `tests/stories/kubeseal-faults.md`. `STORIES=overwrite` writes the answers anew; read what changed.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::{env, fs};
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{Endpoints, Service, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use kube::Api;
+use regex::Regex;
+use serde_json::{Value, json};
+use shared::key::{KeySize, KeySpec};
+use shared::scope::Scope;
+use tests::binaries;
+use tests::cluster_controller::ClusterController;
+use tests::control_plane::{ControlPlane, Namespace};
+use tests::patience::until;
+use tests::roles::{self, Reach};
+use tests::scratch::Scratch;
+use tests::sealing::{KEYS, put_key, sealed_for};
+
+#[tokio::test]
+async fn every_fault_is_named_with_a_next_step() {
+    let scene = Scene::new().await;
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("stories/kubeseal-faults.md");
+    let told = fs::read_to_string(&path).unwrap();
+    let found = scene.tell_again(&told);
+    if env::var("STORIES").is_ok_and(|word| word == "overwrite") {
+        fs::write(&path, &found).unwrap();
+    }
+    assert_eq!(told.matches("\n$ ").count(), 10);
+    assert_eq!(told, found, "STORIES=overwrite writes it anew");
+}
+
+struct Scene {
+    plane: &'static ControlPlane,
+    namespace: Namespace<'static>,
+    expired: Namespace<'static>,
+    folder: Scratch,
+    _controllers: [ClusterController; 2],
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let plane = ControlPlane::shared().await;
+        let (namespace, expired) = (plane.namespace("ops").await, plane.namespace("old").await);
+        put_key(&namespace, "sealed-secrets-key0", &KEYS[0]).await;
+        put_expired_key(&expired).await;
+        let labelled = json!({ "app.kubernetes.io/name": "sealed-secrets" });
+        service(&namespace, "seals", &labelled, "http").await;
+        service(&namespace, "renamed", &json!({}), "web").await;
+        service(&namespace, "down", &json!({}), "http").await;
+        let controllers = [
+            controller(plane, &namespace, &["seals", "renamed"]).await,
+            controller(plane, &expired, &["seals"]).await,
+        ];
+        namespace.route("blocked", 1).await;
+        // As the cluster leaves it when no Pod is ready.
+        let none = json!({ "metadata": { "name": "down" }, "subsets": [] });
+        let _: Endpoints = namespace.create_object(none).await;
+        let names = ["http:seals:http", "http:renamed:http"];
+        caller(&namespace, "reader", &[]).await;
+        caller(&namespace, "developer", &names).await;
+        let folder = Scratch::new();
+        for account in ["reader", "developer"] {
+            let kubeconfig = plane.kubeconfig_of(namespace.name(), account).await;
+            fs::copy(kubeconfig, folder.path().join(account)).unwrap();
+        }
+        let foreign = sealed_for(&KEYS[1], "shop", "db", &[("a", "b")], Scope::Strict);
+        let renamed = sealed_for(&KEYS[0], "shop", "db", &[("a", "b")], Scope::Strict);
+        for (mut sealed, name, key) in [(foreign, "db", &KEYS[1]), (renamed, "database", &KEYS[0])]
+        {
+            let fingerprint = key.pair.certificate().fingerprint();
+            let hints = json!({ "a": fingerprint.to_string() }).to_string();
+            let annotations = sealed.metadata.annotations.get_or_insert_default();
+            annotations.insert("sealedsecrets.bitnami.com/key-hints".into(), hints);
+            sealed.metadata.name = Some(name.into());
+            let file = folder.path().join(format!("{name}.json"));
+            fs::write(file, sealed.to_document().to_string()).unwrap();
+        }
+        fs::write(
+            folder.path().join("secret.yaml"),
+            "kind: Secret\nmetadata: {name: db}\nstringData: {a: b}\n",
+        )
+        .unwrap();
+        Self {
+            plane,
+            namespace,
+            expired,
+            folder,
+            _controllers: controllers,
+        }
+    }
+
+    /// The same text with what the commands print now.
+    fn tell_again(&self, told: &str) -> String {
+        let mut text = String::new();
+        let mut in_block = false;
+        for line in told.lines() {
+            match line.strip_prefix("$ ") {
+                Some(words) => {
+                    let _ = writeln!(text, "{line}");
+                    text.push_str(&self.run(words));
+                    in_block = true;
+                }
+                None if in_block && line == "```" => {
+                    text.push_str("```\n");
+                    in_block = false;
+                }
+                None if in_block => {}
+                None => {
+                    let _ = writeln!(text, "{line}");
+                }
+            }
+        }
+        text
+    }
+
+    /// Variables before the program are the story's; who is meant by `KUBECONFIG` is ours to know.
+    fn run(&self, words: &str) -> String {
+        let words: Vec<String> = shlex::split(words).unwrap();
+        let (variables, words): (Vec<_>, Vec<_>) = words
+            .into_iter()
+            .partition(|word| word.starts_with("KUBECONFIG="));
+        let account = variables
+            .first()
+            .map(|v| v.trim_start_matches("KUBECONFIG="));
+        let kubeconfig = match account {
+            Some(account) => self.folder.path().join(account),
+            None => self.plane.kubeconfig().to_owned(),
+        };
+        let names = [("OPS", &self.namespace), ("OLD", &self.expired)];
+        let filled = words[1..].iter().map(|word| {
+            names.iter().fold(word.clone(), |word, (mark, namespace)| {
+                word.replace(mark, namespace.name())
+            })
+        });
+        let output = Command::new(binaries::kubeseal())
+            .args(filled)
+            .current_dir(self.folder.path())
+            .env("KUBECONFIG", kubeconfig)
+            .env("XDG_CACHE_HOME", self.folder.path().join("cache"))
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1), "{words:?}");
+        assert!(output.stdout.is_empty(), "{words:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        let socket = Regex::new(r"/\S+/pods\.sock").unwrap();
+        let said = socket.replace(&said, "PROXY").into_owned();
+        let said = names.iter().fold(said, |said, (mark, namespace)| {
+            said.replace(namespace.name(), mark)
+        });
+        let keys = ["OURS", "THEIRS"].into_iter().zip(KEYS.iter());
+        keys.fold(said, |said, (mark, key)| {
+            let fingerprint = key.pair.certificate().fingerprint();
+            said.replace(&fingerprint.to_string(), &format!("SHA256:{mark}"))
+        })
+    }
+}
+
+async fn controller(
+    plane: &ControlPlane,
+    namespace: &Namespace<'_>,
+    services: &[&str],
+) -> ClusterController {
+    roles::grant(namespace, Reach::Namespace).await;
+    let controller = ClusterController::start(plane, namespace, &["--key-renew-period=0"]).await;
+    for service in services {
+        namespace.route(service, controller.port().unwrap()).await;
+    }
+    controller
+}
+
+async fn service(namespace: &Namespace<'_>, name: &str, labels: &Value, port: &str) {
+    let spec = json!({ "ports": [{ "name": port, "port": 8080 }] });
+    let object = json!({ "metadata": { "name": name, "labels": labels }, "spec": spec });
+    let _: Service = namespace.create_object(object).await;
+}
+
+/// An account that may read Services, and get through the proxy by these names.
+async fn caller(namespace: &Namespace<'_>, name: &str, proxies: &[&str]) {
+    let metadata = json!({ "name": name });
+    let _: ServiceAccount = namespace
+        .create_object(json!({ "metadata": metadata }))
+        .await;
+    let mut rules = vec![json!({ "apiGroups": [""], "resources": ["services"], "verbs": ["get"] })];
+    if !proxies.is_empty() {
+        rules.push(json!({
+            "apiGroups": [""], "resources": ["services/proxy"], "resourceNames": proxies, "verbs": ["get", "create"],
+        }));
+    }
+    let _: Role = namespace
+        .create_object(json!({ "metadata": metadata, "rules": rules }))
+        .await;
+    let binding = json!({
+        "metadata": metadata,
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name },
+        "subjects": [{ "kind": "ServiceAccount", "name": name, "namespace": namespace.name() }],
+    });
+    let _: RoleBinding = namespace.create_object(binding).await;
+    let plane = ControlPlane::shared().await;
+    let client = plane.client_of(namespace.name(), name).await;
+    let services = Api::<Service>::namespaced(client, namespace.name());
+    until("the role has spread", async || {
+        services.get("seals").await.ok()
+    })
+    .await;
+}
+
+async fn put_expired_key(namespace: &Namespace<'_>) {
+    let spec = KeySpec {
+        size: KeySize::Rsa2048,
+        ttl: SignedDuration::from_hours(24),
+        common_name: String::new(),
+    };
+    let made = Timestamp::from_second(1_700_000_000).unwrap();
+    let key = spec.generate(made, &mut rand::rng()).unwrap();
+    put_key(namespace, "sealed-secrets-key0", &key).await;
+}

@@ -1,0 +1,52 @@
+//! A thousand Secrets in one input, sealed by one process.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use shared::key::PrivateKey;
+use shared::key_ring::{KeyRing, RingKey};
+use shared::resource::SealedSecret;
+use shared::unseal::check;
+use tests::scratch::Scratch;
+use tests::sealing::KEYS;
+use tests::{binaries, many, peer};
+
+const COUNT: usize = 1000;
+
+#[test]
+fn a_thousand_documents_come_out_as_the_peers_but_for_the_ciphertexts() {
+    let folder = Scratch::new();
+    let file = |name: &str| folder.path().join(name);
+    fs::write(file("cert.pem"), KEYS[0].pair.certificate().to_pem()).unwrap();
+    fs::write(file("in.yaml"), many::secrets(COUNT)).unwrap();
+    let seal = |program: &Path| {
+        let output = Command::new(program)
+            .arg("--cert")
+            .arg(file("cert.pem"))
+            .stdin(File::open(file("in.yaml")).unwrap())
+            .output()
+            .unwrap();
+        assert!(output.status.success());
+        output.stdout
+    };
+    let (theirs, ours) = (seal(&peer::peer_kubeseal()), seal(&binaries::kubeseal()));
+    let found = many::structure(&ours);
+    assert_eq!(found.len(), COUNT);
+    assert_eq!(found, many::structure(&theirs));
+    assert_ne!(ours, theirs, "each run has its own session keys");
+    for i in [0, 1, 2, COUNT - 1] {
+        opens(&ours, i);
+    }
+}
+
+fn opens(stream: &[u8], index: usize) {
+    let mut objects = serde_json::Deserializer::from_slice(stream).into_iter();
+    let sealed: SealedSecret = objects.nth(index).unwrap().unwrap();
+    let private = PrivateKey::from_pem(KEYS[0].private_pem.expose()).unwrap();
+    let ring = KeyRing::new([Arc::new(RingKey::opening_only("key".into(), private))]);
+    check(&sealed, &ring, false).unwrap();
+}

@@ -1,0 +1,219 @@
+//! The same words for the Go peer's `kubeseal` and for ours, before the peer's controller and ours,
+//! on a real API server: four combinations of each story in `tests/differential/online`.
+//!
+//! Where the tools or the controllers differ on purpose stands in `DIFFERENCES.toml`, as for the
+//! stories without a cluster. `DIFFERENTIAL_PRINT` works as there.
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    dead_code,
+    reason = "a test fails by panicking; the other suite uses the rest of its modules"
+)]
+
+#[path = "../kubeseal_differential/cases.rs"]
+mod cases;
+#[path = "../kubeseal_differential/compare.rs"]
+mod compare;
+#[path = "../kubeseal_differential/differences.rs"]
+mod differences;
+#[path = "../kubeseal_differential/fixtures.rs"]
+mod fixtures;
+#[path = "../kubeseal_differential/kind.rs"]
+mod kind;
+#[path = "../kubeseal_differential/opened.rs"]
+mod opened;
+#[path = "../kubeseal_differential/outcome.rs"]
+mod outcome;
+#[path = "../kubeseal_differential/parallel.rs"]
+mod parallel;
+mod place;
+#[path = "../kubeseal_differential/run.rs"]
+mod run;
+#[path = "../kubeseal_differential/usage.rs"]
+mod usage;
+#[path = "../kubeseal_differential/web.rs"]
+mod web;
+
+use std::collections::BTreeMap;
+use std::env;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+
+use cases::Case;
+use differences::{Differences, Of};
+use fixtures::Fixtures;
+use opened::Opener;
+use outcome::Outcome;
+use place::Place;
+use run::{Limit, Prepared};
+
+/// So many at least were promised.
+const FEWEST: usize = 60;
+
+/// Which tool, and before which controller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Who {
+    Peer,
+    Ours,
+}
+
+const BOTH: [Who; 2] = [Who::Peer, Who::Ours];
+
+/// By tool, then controller.
+type Outcomes = BTreeMap<(Who, Who), Outcome>;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn four_combinations_agree_except_where_the_table_says_so() {
+    let fixtures = Fixtures::new().unwrap();
+    let places = [
+        Place::with_the_peers(&fixtures).await,
+        Place::with_ours(&fixtures).await,
+    ];
+    let suite = tokio::task::block_in_place(|| Suite::run(&fixtures, &places));
+    let suite = suite.unwrap_or_else(|error| panic!("{error:?}"));
+    suite.print();
+    let complaints = suite.complaints();
+    assert!(
+        complaints.is_empty(),
+        "{} of {} stories are not as they should be:\n\n{}",
+        complaints.len(),
+        suite.cases.len(),
+        complaints.join("\n")
+    );
+    // Flaws that only a cluster shows: each has a story in which the peer still has it.
+    for flaw in ["K1", "K7", "K12", "K18", "R1", "R2", "R5", "S1"] {
+        let concerned = suite.differences.cases_of(flaw);
+        let told = suite
+            .cases
+            .iter()
+            .any(|case| concerned.contains(&case.name.as_str()));
+        assert!(told, "no story of {flaw}");
+    }
+}
+
+struct Suite {
+    cases: Vec<Case>,
+    outcomes: Vec<Outcomes>,
+    differences: Differences,
+}
+
+impl Suite {
+    fn run(fixtures: &Fixtures, places: &[Place; 2]) -> Result<Self> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("differential");
+        let cases = cases::load(&folder.join("online"))?;
+        ensure!(cases.len() >= FEWEST, "only {} stories", cases.len());
+        let known = [cases::load(&folder)?, cases.clone()].concat();
+        let differences = Differences::load(&folder.join("DIFFERENCES.toml"), &known)?;
+        let tools = [tests::peer::peer_kubeseal(), tests::binaries::kubeseal()];
+        let outcomes = parallel::map(&cases, |case| {
+            outcomes(case, fixtures, &tools, places).with_context(|| case.name.clone())
+        })?;
+        Ok(Self {
+            cases,
+            outcomes,
+            differences,
+        })
+    }
+
+    fn complaints(&self) -> Vec<String> {
+        let told = self.cases.iter().zip(&self.outcomes);
+        let complaint = |(case, outcomes): (&Case, &Outcomes)| {
+            let mut wrong = self.between_tools(case, outcomes);
+            wrong.extend(self.between_controllers(case, outcomes));
+            let title = case.title();
+            let transcript = transcript(outcomes);
+            let wrong = wrong.join("\n  - ");
+            (!wrong.is_empty()).then(|| format!("{title}\n  - {wrong}\n{transcript}"))
+        };
+        told.filter_map(complaint).collect()
+    }
+
+    fn between_tools(&self, case: &Case, outcomes: &Outcomes) -> Vec<String> {
+        let difference = self.differences.of(&case.name, Of::Kubeseal);
+        let before = |controller| {
+            let (peer, ours) = (
+                &outcomes[&(Who::Peer, controller)],
+                &outcomes[&(Who::Ours, controller)],
+            );
+            let wrong = match difference {
+                Some(difference) => difference.complaints(peer, ours),
+                None => compare::disagreements(&self.differences.rewritten(peer), ours),
+            };
+            wrong
+                .into_iter()
+                .map(move |text| format!("before {controller:?} controller: {text}"))
+        };
+        BOTH.into_iter().flat_map(before).collect()
+    }
+
+    /// In what they print; the wording of what a tool makes of an answer is the tool's.
+    fn between_controllers(&self, case: &Case, outcomes: &Outcomes) -> Vec<String> {
+        let difference = self.differences.of(&case.name, Of::Controller);
+        let by = |tool| {
+            let (peer, ours) = (&outcomes[&(tool, Who::Peer)], &outcomes[&(tool, Who::Ours)]);
+            let wrong = match difference {
+                Some(difference) => difference.complaints(peer, ours),
+                None => compare::disagreements(&without_words(peer), &without_words(ours)),
+            };
+            wrong
+                .into_iter()
+                .map(move |text| format!("by the tool of {tool:?}, between controllers: {text}"))
+        };
+        BOTH.into_iter().flat_map(by).collect()
+    }
+
+    fn print(&self) {
+        let Some(wanted) = env::var("DIFFERENTIAL_PRINT").ok() else {
+            return;
+        };
+        for (case, outcomes) in self.cases.iter().zip(&self.outcomes) {
+            if wanted == "1" || case.name.contains(&wanted) {
+                println!("{}\n{}", case.title(), transcript(outcomes));
+            }
+        }
+    }
+}
+
+fn without_words(outcome: &Outcome) -> Outcome {
+    Outcome {
+        error: None,
+        ..outcome.clone()
+    }
+}
+
+fn transcript(outcomes: &Outcomes) -> String {
+    let one = |((tool, controller), outcome): (&(Who, Who), &Outcome)| {
+        format!("tool {tool:?}, controller {controller:?}: {outcome}")
+    };
+    outcomes.iter().map(one).collect()
+}
+
+fn outcomes(
+    case: &Case,
+    fixtures: &Fixtures,
+    tools: &[PathBuf; 2],
+    places: &[Place; 2],
+) -> Result<Outcomes> {
+    let opener = Opener {
+        peer: &fixtures.peer,
+        keys: &fixtures.keys,
+        labels: &case.labels,
+    };
+    let mut outcomes = Outcomes::new();
+    for (controller, place) in BOTH.into_iter().zip(places) {
+        let mut case = case.clone();
+        for (name, value) in place::VARIABLES {
+            case.env
+                .entry((*name).to_owned())
+                .or_insert_with(|| (*value).to_owned());
+        }
+        let prepared = Prepared::new(&case, fixtures, &place.marks())?;
+        for (tool, program) in BOTH.into_iter().zip(tools) {
+            let mut traces = prepared.run(program, Limit::Generous)?;
+            place.make_alike(&mut traces);
+            outcomes.insert((tool, controller), Outcome::new(&traces, &opener));
+        }
+    }
+    Ok(outcomes)
+}

@@ -1,0 +1,205 @@
+//! A namespace with a controller in it, and the Services that stories need.
+
+use std::net::TcpListener;
+
+use k8s_openapi::api::core::v1::{Secret, Service, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use kube::Api;
+use serde_json::{Value, json};
+use tests::cluster_controller::ClusterController;
+use tests::control_plane::{ControlPlane, Namespace};
+use tests::http;
+use tests::patience::until;
+use tests::peer;
+use tests::pod::Pod;
+use tests::roles::{self, ACCOUNT, Reach};
+
+use crate::fixtures::{Fixtures, Marks};
+use crate::run::{Entry, Traces};
+
+/// What every story has unless it says otherwise.
+pub(crate) const VARIABLES: &[(&str, &str)] = &[
+    ("KUBECONFIG", "${kubeconfig}"),
+    ("SEALED_SECRETS_CONTROLLER_NAME", "seals"),
+    ("SEALED_SECRETS_CONTROLLER_NAMESPACE", "${namespace}"),
+    // Ours remembers certificates; beside the folder that is looked at.
+    ("XDG_CACHE_HOME", "${dir}/../cache"),
+];
+
+/// The same for both controllers. Without limits, because their wait is a story of its own.
+const WORDS: &[&str] = &[
+    "--all-namespaces=false",
+    "--key-renew-period=0",
+    "--rate-limit=100000",
+    "--rate-limit-burst=100000",
+];
+
+pub(crate) struct Place {
+    plane: &'static ControlPlane,
+    namespace: Namespace<'static>,
+    reader: String,
+    _running: Running,
+}
+
+/// Kept for as long as it is to run.
+enum Running {
+    Peers(#[expect(dead_code, reason = "runs until it is dropped")] Pod),
+    Ours(#[expect(dead_code, reason = "runs until it is dropped")] Box<ClusterController>),
+}
+
+impl Place {
+    pub(crate) async fn with_the_peers(fixtures: &Fixtures) -> Self {
+        let (plane, namespace) = prepared("online-peers", fixtures).await;
+        let [port, metrics] = free_ports();
+        let listen = format!("--listen-addr=127.0.0.1:{port}");
+        let listen_metrics = format!("--listen-metrics-addr=127.0.0.1:{metrics}");
+        let words = [WORDS, &[listen.as_str(), listen_metrics.as_str()]].concat();
+        let program = peer::peer_controller();
+        let pod = Pod::start(plane, &namespace, ACCOUNT, &program, &words).await;
+        until("the peer's controller answers", async || {
+            http::get(port, "/v1/cert.pem").await.ok()
+        })
+        .await;
+        Self::new(plane, namespace, Running::Peers(pod), port, fixtures).await
+    }
+
+    pub(crate) async fn with_ours(fixtures: &Fixtures) -> Self {
+        let (plane, namespace) = prepared("online-ours", fixtures).await;
+        let controller = ClusterController::start(plane, &namespace, WORDS).await;
+        let port = controller.port().unwrap();
+        let running = Running::Ours(Box::new(controller));
+        Self::new(plane, namespace, running, port, fixtures).await
+    }
+
+    async fn new(
+        plane: &'static ControlPlane,
+        namespace: Namespace<'static>,
+        running: Running,
+        port: u16,
+        fixtures: &Fixtures,
+    ) -> Self {
+        for (name, ports) in [
+            ("unnamed", json!([{ "port": 8080 }])),
+            ("web", json!([{ "name": "web", "port": 8080 }])),
+            (
+                "two-ports",
+                json!([{ "name": "http", "port": 8080 }, { "name": "metrics", "port": 8081 }]),
+            ),
+            ("down", json!([{ "name": "http", "port": 8080 }])),
+            ("headless", Value::Null),
+        ] {
+            let cluster_ip = ports.is_null().then_some("None");
+            let spec = json!({ "ports": ports, "clusterIP": cluster_ip });
+            let object = json!({ "metadata": { "name": name }, "spec": spec });
+            let _: Service = namespace.create_object(object).await;
+        }
+        for name in ["seals", "unnamed", "web", "two-ports"] {
+            namespace.route(name, port).await;
+        }
+        namespace.route("elsewhere", fixtures.web_port()).await;
+        let [closed, _] = free_ports();
+        namespace.route("closed", closed).await;
+        may_read_services(&namespace, "reader").await;
+        let kubeconfig = plane.kubeconfig_of(namespace.name(), "reader").await;
+        Self {
+            plane,
+            reader: kubeconfig.display().to_string(),
+            namespace,
+            _running: running,
+        }
+    }
+
+    /// What stories may refer to.
+    pub(crate) fn marks(&self) -> Marks {
+        let (host, port) = self.plane.address();
+        let kubeconfig = self.plane.kubeconfig();
+        let text = std::fs::read_to_string(kubeconfig).unwrap();
+        let json: Value = serde_json::from_str(&text).unwrap();
+        let text = |pointer: &str| {
+            json.pointer(pointer)
+                .and_then(Value::as_str)
+                .unwrap()
+                .to_owned()
+        };
+        [
+            ("namespace", self.namespace.name().to_owned()),
+            ("kubeconfig", kubeconfig.display().to_string()),
+            ("reader", self.reader.clone()),
+            ("server", format!("https://{host}:{port}")),
+            (
+                "authority",
+                text("/clusters/0/cluster/certificate-authority"),
+            ),
+            ("token", text("/users/0/user/token")),
+        ]
+        .into()
+    }
+
+    /// Takes out what differs from controller to controller because the places do.
+    pub(crate) fn make_alike(&self, traces: &mut Traces) {
+        let alike = |bytes: &mut Vec<u8>| {
+            if let Ok(text) = std::str::from_utf8(bytes) {
+                *bytes = text
+                    .replace(self.namespace.name(), "${namespace}")
+                    .into_bytes();
+            }
+        };
+        alike(&mut traces.stdout);
+        alike(&mut traces.stderr);
+        for entry in traces.changed.values_mut() {
+            if let Entry::File { content, .. } = entry {
+                alike(content);
+            }
+        }
+    }
+}
+
+/// With the suite's keys, before a controller would make one.
+async fn prepared(
+    purpose: &str,
+    fixtures: &Fixtures,
+) -> (&'static ControlPlane, Namespace<'static>) {
+    let plane = ControlPlane::shared().await;
+    let namespace = plane.namespace(purpose).await;
+    roles::grant(&namespace, Reach::Namespace).await;
+    for name in ["old-", ""] {
+        let text = |file: &str| fixtures.text(&format!("{name}{file}.pem")).unwrap();
+        let data = json!({ "tls.crt": text("cert"), "tls.key": text("key") });
+        let labels = json!({ "sealedsecrets.bitnami.com/sealed-secrets-key": "active" });
+        let metadata = json!({ "generateName": "sealed-secrets-key", "labels": labels });
+        let object =
+            json!({ "metadata": metadata, "type": "kubernetes.io/tls", "stringData": data });
+        let _: Secret = namespace.create_object(object).await;
+    }
+    (plane, namespace)
+}
+
+async fn may_read_services(namespace: &Namespace<'_>, name: &str) {
+    let metadata = json!({ "name": name });
+    let account = json!({ "metadata": metadata });
+    let _: ServiceAccount = namespace.create_object(account).await;
+    let rules = json!([{ "apiGroups": [""], "resources": ["services"], "verbs": ["get"] }]);
+    let role = json!({ "metadata": metadata, "rules": rules });
+    let _: Role = namespace.create_object(role).await;
+    let binding = json!({
+        "metadata": metadata,
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name },
+        "subjects": [{ "kind": "ServiceAccount", "name": name, "namespace": namespace.name() }],
+    });
+    let _: RoleBinding = namespace.create_object(binding).await;
+    let plane = ControlPlane::shared().await;
+    let services = Api::<Service>::namespaced(
+        plane.client_of(namespace.name(), name).await,
+        namespace.name(),
+    );
+    until("the role has spread", async || {
+        services.get("seals").await.ok()
+    })
+    .await;
+}
+
+/// The peer says the address that it was told, not the one that it got.
+fn free_ports() -> [u16; 2] {
+    let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    listeners.map(|listener| listener.local_addr().unwrap().port())
+}

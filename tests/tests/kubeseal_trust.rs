@@ -1,0 +1,520 @@
+//! Which certificate `kubeseal` seals with, and which it refuses: seen before, found by labels,
+//! published in a `ConfigMap`. And the ways to an API server that need more than words: a Pod's
+//! service account, a proxy, an identity provider.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::thread;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
+use shared::key::NewKey;
+use tests::cluster_controller::ClusterController;
+use tests::control_plane::{ControlPlane, Namespace};
+use tests::patience::until;
+use tests::roles::{self, Reach};
+use tests::scratch::Scratch;
+use tests::sealing::{KEYS, put_key};
+use tests::{binaries, pod};
+
+const SECRET: &str = "kind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n";
+
+fn fingerprint(key: &NewKey) -> String {
+    key.pair.certificate().fingerprint().to_string()
+}
+
+/// A controller with the first key, behind the Service `seals`; and a user with a cache of his own.
+struct Scene {
+    plane: &'static ControlPlane,
+    namespace: Namespace<'static>,
+    controller: ClusterController,
+    folder: Scratch,
+}
+
+impl Scene {
+    async fn new(labels: Value) -> Self {
+        let plane = ControlPlane::shared().await;
+        let namespace = plane.namespace("trust").await;
+        roles::grant(&namespace, Reach::Namespace).await;
+        put_key(&namespace, "sealed-secrets-key0", &KEYS[0]).await;
+        let words = [
+            "--key-renew-period=0",
+            "--certificate-configmap=seals-certificate",
+        ];
+        roles::grant_publishing(&namespace, "seals-certificate").await;
+        let controller = ClusterController::start(plane, &namespace, &words).await;
+        let spec = json!({ "ports": [{ "name": "http", "port": 8080 }] });
+        let object = json!({ "metadata": { "name": "seals", "labels": labels }, "spec": spec });
+        let _: Service = namespace.create_object(object).await;
+        namespace.route("seals", controller.port().unwrap()).await;
+        let folder = Scratch::new();
+        fs::write(folder.path().join("secret.yaml"), SECRET).unwrap();
+        Self {
+            plane,
+            namespace,
+            controller,
+            folder,
+        }
+    }
+
+    fn cache(&self) -> PathBuf {
+        self.folder.path().join("cache")
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(binaries::kubeseal());
+        self.prepare(&mut command);
+        command.args(words);
+        command
+    }
+
+    fn prepare(&self, command: &mut Command) {
+        command
+            .current_dir(self.folder.path())
+            .env("KUBECONFIG", self.plane.kubeconfig())
+            .env("XDG_CACHE_HOME", self.cache())
+            .stdin(Stdio::null());
+    }
+
+    /// With the Service named.
+    fn named(&self, words: &[&str]) -> Output {
+        let mut command = self.command(words);
+        command
+            .env("SEALED_SECRETS_CONTROLLER_NAME", "seals")
+            .env("SEALED_SECRETS_CONTROLLER_NAMESPACE", self.namespace.name());
+        command.output().unwrap()
+    }
+
+    fn unnamed(&self, words: &[&str]) -> Output {
+        self.command(words).output().unwrap()
+    }
+
+    /// The one file in the cache.
+    fn seen(&self) -> Option<PathBuf> {
+        let clusters = fs::read_dir(self.cache().join("sealed-secrets/clusters")).ok()?;
+        let cluster = clusters.flatten().next()?.path();
+        Some(fs::read_dir(cluster).ok()?.flatten().next()?.path())
+    }
+}
+
+fn good(output: &Output) -> String {
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    assert!(!output.stdout.is_empty());
+    said
+}
+
+fn bad(output: &Output) -> String {
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(output.stdout.is_empty());
+    said
+}
+
+#[tokio::test]
+async fn a_changed_certificate_is_announced_once_and_the_last_one_serves_offline() {
+    let mut scene = Scene::new(json!({})).await;
+    let offline = ["--offline", "-f", "secret.yaml"];
+    assert!(bad(&scene.named(&offline)).contains("was ever seen here"));
+    assert_eq!(good(&scene.named(&["--fetch-cert"])), "");
+    let seen = scene.seen().unwrap();
+    let first = fs::metadata(&seen).unwrap().modified().unwrap();
+    assert_eq!(good(&scene.named(&["-f", "secret.yaml"])), "");
+    assert_eq!(
+        fs::metadata(&seen).unwrap().modified().unwrap(),
+        first,
+        "written once"
+    );
+
+    put_key(&scene.namespace, "sealed-secrets-key1", &KEYS[1]).await;
+    scene
+        .controller
+        .logs("secretname=sealed-secrets-key1")
+        .await;
+    let said = good(&scene.named(&["-f", "secret.yaml"]));
+    let (old, new) = (fingerprint(&KEYS[0]), fingerprint(&KEYS[1]));
+    let change = format!("has changed to {new}, made ");
+    assert!(
+        said.contains(&change) && said.contains(&format!("the last one was {old}, first seen ")),
+        "{said}"
+    );
+    assert_eq!(good(&scene.named(&["-f", "secret.yaml"])), "");
+
+    let said = good(&scene.named(&offline));
+    assert!(said.contains("offline: ") && said.contains(&new), "{said}");
+    let mut without_network = Command::new("unshare");
+    without_network
+        .args(["--net", "--map-root-user"])
+        .arg(binaries::kubeseal());
+    scene.prepare(&mut without_network);
+    without_network.args([
+        "--controller-name=seals",
+        "--controller-namespace",
+        scene.namespace.name(),
+    ]);
+    good(&without_network.args(offline).output().unwrap());
+    let seen = seen.to_str().unwrap();
+    assert_eq!(
+        good(&scene.unnamed(&["--cert", seen, "-f", "secret.yaml"])),
+        ""
+    );
+}
+
+#[tokio::test]
+async fn a_cache_that_cannot_be_used_stops_nothing() {
+    let scene = Scene::new(json!({})).await;
+    fs::write(scene.cache(), "a file where the folder should be").unwrap();
+    good(&scene.named(&["-f", "secret.yaml"]));
+    fs::remove_file(scene.cache()).unwrap();
+    good(&scene.named(&["-f", "secret.yaml"]));
+    let seen = scene.seen().unwrap();
+    fs::write(&seen, "half a certifi").unwrap();
+    assert_eq!(good(&scene.named(&["-f", "secret.yaml"])), "");
+    assert!(
+        fs::read_to_string(&seen)
+            .unwrap()
+            .contains(&fingerprint(&KEYS[0])),
+        "mended"
+    );
+    let mut homeless = scene.command(&[
+        "-f",
+        "secret.yaml",
+        "--controller-name=seals",
+        "--controller-namespace",
+    ]);
+    homeless
+        .arg(scene.namespace.name())
+        .env_remove("XDG_CACHE_HOME")
+        .env("HOME", "");
+    good(&homeless.output().unwrap());
+}
+
+#[tokio::test]
+async fn a_fingerprint_that_is_given_decides_wherever_the_certificate_is_from() {
+    let scene = Scene::new(json!({})).await;
+    let (own, other) = (fingerprint(&KEYS[0]), fingerprint(&KEYS[1]));
+    good(&scene.named(&["-f", "secret.yaml", "--cert-fingerprint", &own]));
+    good(&scene.named(&[
+        "-f",
+        "secret.yaml",
+        "--cert-fingerprint",
+        &other,
+        "--cert-fingerprint",
+        &own,
+    ]));
+    let said = bad(&scene.named(&["-f", "secret.yaml", "--cert-fingerprint", &other]));
+    assert!(
+        said.contains(&own) && said.contains("not one that was asked for"),
+        "{said}"
+    );
+    bad(&scene.named(&["--fetch-cert", "--cert-fingerprint", &other]));
+    bad(&scene.named(&[
+        "--offline",
+        "-f",
+        "secret.yaml",
+        "--cert-fingerprint",
+        &other,
+    ]));
+    let file = scene.folder.path().join("cert.pem");
+    fs::write(&file, KEYS[0].pair.certificate().to_pem()).unwrap();
+    good(&scene.unnamed(&[
+        "--cert=cert.pem",
+        "-f",
+        "secret.yaml",
+        "--cert-fingerprint",
+        &own,
+    ]));
+    bad(&scene.unnamed(&[
+        "--cert=cert.pem",
+        "-f",
+        "secret.yaml",
+        "--cert-fingerprint",
+        &other,
+    ]));
+    let said = bad(&scene.named(&["--fetch-cert", "--cert-fingerprint", "SHA1:x"]));
+    assert!(said.contains("a fingerprint looks like"), "{said}");
+}
+
+#[tokio::test]
+async fn a_service_found_by_its_labels_counts_only_for_a_known_certificate() {
+    let labels = json!({ "app.kubernetes.io/name": "sealed-secrets" });
+    let scene = Scene::new(labels.clone()).await;
+    // Anyone may make a Service that looks so, and serve what he likes there.
+    let impostor = scene.plane.namespace("impostor").await;
+    let spec = json!({ "ports": [{ "name": "http", "port": 8080 }] });
+    let object = json!({ "metadata": { "name": "a", "labels": labels }, "spec": spec });
+    let _: Service = impostor.create_object(object).await;
+    impostor.route("a", serve_certificate(&KEYS[2])).await;
+    let seal = ["-f", "secret.yaml"];
+    let said = bad(&scene.unnamed(&seal));
+    for namespace in [impostor.name(), scene.namespace.name()] {
+        assert!(
+            said.contains(&format!("--controller-namespace {namespace}")),
+            "{said}"
+        );
+    }
+    let own = fingerprint(&KEYS[0]);
+    let said = good(&scene.unnamed(&["-f", "secret.yaml", "--cert-fingerprint", &own]));
+    assert!(
+        said.contains("found by its labels") && said.contains(scene.namespace.name()),
+        "{said}"
+    );
+    let said = good(&scene.unnamed(&seal));
+    assert!(said.contains(&own), "pinned by now: {said}");
+    bad(&scene.unnamed(&[
+        "-f",
+        "secret.yaml",
+        "--cert-fingerprint",
+        &fingerprint(&KEYS[1]),
+    ]));
+    // An impostor may show the right certificate, and give anything back: only sealing finds.
+    let sealed = scene.unnamed(&seal).stdout;
+    fs::write(scene.folder.path().join("sealed.json"), sealed).unwrap();
+    for verb in ["--validate", "--re-encrypt"] {
+        let said = bad(&scene.unnamed(&[verb, "-f", "sealed.json"]));
+        assert!(said.contains("cannot get sealed secret service"), "{said}");
+    }
+    // A flag is taken at its word, even a wrong one.
+    let said = bad(&scene.unnamed(&["-f", "secret.yaml", "--controller-name=absent"]));
+    assert!(
+        said.contains(&format!(
+            "--controller-namespace {}",
+            scene.namespace.name()
+        )),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn a_published_certificate_counts_only_if_it_is_known() {
+    let scene = Scene::new(json!({})).await;
+    caller(&scene.namespace, "developer").await;
+    let kubeconfig = scene
+        .plane
+        .kubeconfig_of(scene.namespace.name(), "developer")
+        .await;
+    let config_maps: Api<ConfigMap> = scene.namespace.api();
+    until("the certificate is published", async || {
+        config_maps.get("seals-certificate").await.ok()
+    })
+    .await;
+    let kubeconfig = kubeconfig.to_str().unwrap();
+    let seal = ["-f", "secret.yaml", "--kubeconfig", kubeconfig];
+    let said = bad(&scene.named(&seal));
+    let own = fingerprint(&KEYS[0]);
+    for part in [
+        "in the ConfigMap seals-certificate",
+        "is forbidden",
+        "is not known here",
+        &own,
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(
+        scene.seen().is_none(),
+        "what is not trusted is not remembered"
+    );
+    let given = [&seal[..], &["--cert-fingerprint", &own]].concat();
+    let said = good(&scene.named(&given));
+    assert!(said.contains("the service proxy is in the way"), "{said}");
+    good(&scene.named(&seal));
+    // Whoever may change the ConfigMap gains nothing.
+    let forged = json!({ "data": { "cert.pem": KEYS[2].pair.certificate().to_pem() } });
+    let (params, forged) = (PatchParams::default(), Patch::Merge(forged));
+    let patched = config_maps.patch("seals-certificate", &params, &forged);
+    patched.await.unwrap();
+    assert!(bad(&scene.named(&seal)).contains("is not known here"));
+    // It cannot answer for the controller.
+    fs::write(scene.folder.path().join("sealed.json"), good_output(&scene)).unwrap();
+    let validate = [
+        "--validate",
+        "-f",
+        "sealed.json",
+        "--kubeconfig",
+        kubeconfig,
+    ];
+    assert!(bad(&scene.named(&validate)).contains("RBAC forbids you"));
+}
+
+fn good_output(scene: &Scene) -> Vec<u8> {
+    scene.named(&["-f", "secret.yaml"]).stdout
+}
+
+#[tokio::test]
+async fn a_pod_reaches_its_own_cluster_and_namespace() {
+    let scene = Scene::new(json!({})).await;
+    caller(&scene.namespace, "job").await;
+    let rules = json!([{ "apiGroups": [""], "resources": ["services/proxy"], "verbs": ["get"] }]);
+    bind(&scene.namespace, "proxy", "job", &rules).await;
+    let words = [
+        "--controller-name=seals",
+        "--controller-namespace",
+        scene.namespace.name(),
+        "-o",
+        "yaml",
+    ];
+    let secret = "kind: Secret\nmetadata: {name: db}\nstringData: {a: b}\n";
+    let run = async |variables: &[(&str, &str)]| {
+        let program = binaries::kubeseal();
+        let output = pod::run(
+            scene.plane,
+            &scene.namespace,
+            "job",
+            &program,
+            &words,
+            variables,
+            secret,
+        )
+        .await;
+        good(&output);
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let own = run(&[]).await;
+    assert!(
+        own.contains(&format!("namespace: {}", scene.namespace.name())),
+        "{own}"
+    );
+    let named = run(&[("POD_NAMESPACE", "elsewhere")]).await;
+    assert!(named.contains("namespace: elsewhere"), "{named}");
+}
+
+#[tokio::test]
+async fn a_proxy_by_variable_leads_to_the_server_and_no_proxy_leaves_it_out() {
+    let scene = Scene::new(json!({})).await;
+    let (_, port) = scene.plane.address();
+    let proxy = serve_proxy(port.parse().unwrap());
+    // A name of the API server's certificate that no resolver here knows.
+    let server = format!("--server=https://kubernetes.default.svc:{port}");
+    let fetch = |variables: &[(&str, &str)]| {
+        let mut command = scene.command(&["--fetch-cert", &server, "--controller-name=seals"]);
+        command.args(["--controller-namespace", scene.namespace.name()]);
+        command.envs(variables.iter().copied()).output().unwrap()
+    };
+    let address = format!("http://127.0.0.1:{proxy}");
+    good(&fetch(&[("HTTPS_PROXY", &address)]));
+    good(&fetch(&[
+        ("https_proxy", &address),
+        ("NO_PROXY", "127.0.0.1,,10.0.0.0/8"),
+    ]));
+    good(&fetch(&[
+        ("SEALED_SECRETS_PROXY_URL", &address),
+        ("NO_PROXY", "*"),
+    ]));
+    for exempt in ["*", ".svc", "kubernetes.default.svc", "default.svc"] {
+        let said = bad(&fetch(&[("HTTPS_PROXY", &address), ("NO_PROXY", exempt)]));
+        assert!(said.contains("cannot be reached"), "{exempt}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn an_identity_provider_vouches_for_the_caller() {
+    let scene = Scene::new(json!({})).await;
+    caller(&scene.namespace, "person").await;
+    let rules = json!([{ "apiGroups": [""], "resources": ["services/proxy"], "verbs": ["get"] }]);
+    bind(&scene.namespace, "proxy", "person", &rules).await;
+    // To the client any signed token is one of an identity provider.
+    let token = scene.plane.token_of(scene.namespace.name(), "person").await;
+    let mut config: Value =
+        serde_json::from_slice(&fs::read(scene.plane.kubeconfig()).unwrap()).unwrap();
+    let file = scene.folder.path().join("oidc");
+    let mut with = |token: &str| {
+        config["users"][0]["user"] =
+            json!({ "auth-provider": { "name": "oidc", "config": { "id-token": token } } });
+        fs::write(&file, config.to_string()).unwrap();
+        scene.named(&["--fetch-cert", "--kubeconfig", file.to_str().unwrap()])
+    };
+    good(&with(&token));
+    let expired = "eyJhbGciOiJub25lIn0.eyJleHAiOjF9.canary";
+    let said = bad(&with(expired));
+    assert!(
+        said.contains("ID token expired") && !said.contains("canary"),
+        "{said}"
+    );
+}
+
+/// An account that may read Services and `ConfigMaps`.
+async fn caller(namespace: &Namespace<'_>, name: &str) {
+    let account = json!({ "metadata": { "name": name } });
+    let _: ServiceAccount = namespace.create_object(account).await;
+    let rules =
+        json!([{ "apiGroups": [""], "resources": ["services", "configmaps"], "verbs": ["get"] }]);
+    bind(namespace, "reading", name, &rules).await;
+    let plane = ControlPlane::shared().await;
+    let client = plane.client_of(namespace.name(), name).await;
+    let services = Api::<Service>::namespaced(client, namespace.name());
+    until("the role has spread", async || {
+        services.get("seals").await.ok()
+    })
+    .await;
+}
+
+async fn bind(namespace: &Namespace<'_>, role: &str, account: &str, rules: &Value) {
+    let metadata = json!({ "name": role });
+    let _: Role = namespace
+        .create_object(json!({ "metadata": metadata, "rules": rules }))
+        .await;
+    let binding = json!({
+        "metadata": metadata,
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": role },
+        "subjects": [{ "kind": "ServiceAccount", "name": account, "namespace": namespace.name() }],
+    });
+    let _: RoleBinding = namespace.create_object(binding).await;
+}
+
+/// Whatever is asked for, it is this certificate. Serves until the process ends.
+fn serve_certificate(key: &NewKey) -> u16 {
+    let pem = key.pair.certificate().to_pem();
+    listen(move |mut caller| {
+        read_head(&caller)?;
+        write!(
+            caller,
+            "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{pem}",
+            pem.len()
+        )
+    })
+}
+
+/// A proxy for which every name is this port of this machine.
+fn serve_proxy(target: u16) -> u16 {
+    listen(move |mut caller| {
+        read_head(&caller)?;
+        let mut target = TcpStream::connect(("127.0.0.1", target))?;
+        caller.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
+        let (mut from, mut to) = (caller.try_clone()?, target.try_clone()?);
+        thread::spawn(move || {
+            let _ = io::copy(&mut from, &mut to);
+            let _ = to.shutdown(Shutdown::Write);
+        });
+        io::copy(&mut target, &mut caller)?;
+        caller.shutdown(Shutdown::Write)
+    })
+}
+
+fn listen(serve: impl Fn(TcpStream) -> io::Result<()> + Clone + Send + 'static) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for caller in listener.incoming().flatten() {
+            let serve = serve.clone();
+            thread::spawn(move || serve(caller));
+        }
+    });
+    port
+}
+
+fn read_head(caller: &TcpStream) -> io::Result<()> {
+    for line in BufReader::new(caller).lines() {
+        if line?.is_empty() {
+            break;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,255 @@
+//! Several replicas of the controller: one writes, the others are ready. Each test has a plane of its
+//! own, and the API server's audit log tells who wrote what and when.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures::{StreamExt as _, stream};
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Secret as ApiSecret;
+use kube::Api;
+use kube::api::{ListParams, PostParams};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use shared::resource::{KEY_LABEL, SealedSecret};
+use shared::scope::Scope;
+use tests::cluster_controller::ClusterController;
+use tests::control_plane::{ControlPlane, Namespace};
+use tests::patience::until;
+use tests::roles::{self, ACCOUNT, Reach};
+use tests::scrape::Scrape;
+use tests::sealing::{KEYS, put_key, sealed_for};
+
+/// Short terms, so that a test need not wait for long.
+const TERMS: [&str; 4] = [
+    "--leader-elect-lease-duration=4s",
+    "--leader-elect-renew-deadline=2500ms",
+    "--leader-elect-retry-period=500ms",
+    "--key-renew-period=0",
+];
+const LEADS: &str = "This replica leads";
+const FOLLOWS: &str = "Another replica leads";
+const OBJECTS: usize = 60;
+const ITEMS: [(&str, &str); 2] = [("a", "1"), ("b", "2")];
+
+/// A replica, and by what the audit log knows it.
+struct Replica {
+    controller: ClusterController,
+    credential: String,
+}
+
+impl Replica {
+    async fn start(plane: &ControlPlane, namespace: &Namespace<'_>) -> Self {
+        let kubeconfig = plane.kubeconfig_of(namespace.name(), ACCOUNT).await;
+        let credential = credential(&std::fs::read_to_string(&kubeconfig).unwrap());
+        let controller = ClusterController::spawn(&kubeconfig, namespace.name(), &TERMS);
+        let mut replica = Self {
+            controller,
+            credential,
+        };
+        // The next one's token stands in the same file.
+        replica.controller.logs("Searching for existing").await;
+        replica
+    }
+
+    async fn count(&self, name: &str) -> f64 {
+        let scrape = Scrape::read(&self.controller.scrape().await);
+        let value = scrape.value(&format!("sealed_secrets_controller_{name}"), &[]);
+        value.unwrap_or_default()
+    }
+
+    /// Its writes, by when they arrived, and what they were about.
+    fn writes(&self, audit: &[Value]) -> Vec<(Timestamp, String)> {
+        let extra = "authentication.kubernetes.io/credential-id";
+        let ours = audit
+            .iter()
+            .filter(|event| event["user"]["extra"][extra][0] == json!(self.credential));
+        let done = ours.filter(|event| {
+            event["responseStatus"]["code"]
+                .as_u64()
+                .is_some_and(|code| code < 300)
+        });
+        let write = |event: &Value| {
+            let time = event["requestReceivedTimestamp"].as_str().unwrap();
+            let what = event["objectRef"]["resource"].as_str().unwrap();
+            (time.parse().unwrap(), what.to_owned())
+        };
+        done.map(write).collect()
+    }
+}
+
+/// The `jti` of the token in a kubeconfig.
+fn credential(kubeconfig: &str) -> String {
+    let kubeconfig: Value = serde_json::from_str(kubeconfig).unwrap();
+    let token = kubeconfig["users"][0]["user"]["token"].as_str().unwrap();
+    let claims = URL_SAFE_NO_PAD
+        .decode(token.split('.').nth(1).unwrap())
+        .unwrap();
+    let claims: Value = serde_json::from_slice(&claims).unwrap();
+    format!("JTI={}", claims["jti"].as_str().unwrap())
+}
+
+async fn place(plane: &ControlPlane) -> Namespace<'_> {
+    let namespace = plane.namespace("replicas").await;
+    roles::grant(&namespace, Reach::Namespace).await;
+    roles::grant_leases(&namespace).await;
+    namespace
+}
+
+/// The first leads, the second is ready.
+async fn pair(plane: &ControlPlane, namespace: &Namespace<'_>) -> [Replica; 2] {
+    let mut first = Replica::start(plane, namespace).await;
+    first.controller.logs(LEADS).await;
+    let mut second = Replica::start(plane, namespace).await;
+    second.controller.logs(FOLLOWS).await;
+    second.controller.become_ready().await;
+    [first, second]
+}
+
+async fn seal_many(namespace: &Namespace<'_>, prefix: &str) {
+    let api: Api<SealedSecret> = namespace.api();
+    let create = async |i| {
+        let name = format!("{prefix}-{i}");
+        let sealed = sealed_for(&KEYS[0], namespace.name(), &name, &ITEMS, Scope::Strict);
+        api.create(&PostParams::default(), &sealed).await.unwrap();
+    };
+    stream::iter((0..OBJECTS).map(create))
+        .buffer_unordered(8)
+        .collect::<Vec<_>>()
+        .await;
+}
+
+async fn synced(namespace: &Namespace<'_>, prefix: &str) -> usize {
+    let api: Api<SealedSecret> = namespace.api();
+    let objects = api.list(&ListParams::default()).await.unwrap();
+    let is_synced = |object: &&SealedSecret| {
+        let status = object.status.as_ref();
+        let synced = status.and_then(|status| status.conditions.first());
+        object.metadata.name.as_ref().unwrap().starts_with(prefix)
+            && synced.is_some_and(|synced| synced.status == "True")
+    };
+    objects.iter().filter(is_synced).count()
+}
+
+async fn are_synced(namespace: &Namespace<'_>, prefix: &str, least: usize) {
+    until(&format!("{least} of {prefix} are synced"), async || {
+        (synced(namespace, prefix).await >= least).then_some(())
+    })
+    .await;
+}
+
+async fn keys(namespace: &Namespace<'_>) -> usize {
+    let api: Api<ApiSecret> = namespace.api();
+    let active = ListParams::default().labels(&format!("{KEY_LABEL}=active"));
+    api.list(&active).await.unwrap().items.len()
+}
+
+#[tokio::test]
+async fn a_killed_leader_is_followed_by_one_that_finishes_and_repeats_little() {
+    let plane = ControlPlane::start().await;
+    let namespace = place(&plane).await;
+    put_key(&namespace, "key-0", &KEYS[0]).await;
+    let [mut first, mut second] = pair(&plane, &namespace).await;
+    let certificate = second.controller.get("/v1/cert.pem").await;
+    assert!(certificate.contains("BEGIN CERTIFICATE"), "{certificate}");
+    let kill = async {
+        are_synced(&namespace, "s", 5).await;
+        first.controller.signal(Signal::KILL);
+    };
+    tokio::join!(seal_many(&namespace, "s"), kill);
+    second.controller.logs(LEADS).await;
+    are_synced(&namespace, "s", OBJECTS).await;
+    assert_eq!(keys(&namespace).await, 1);
+    let operations = second.count("private_key_operations_total").await;
+    let total = (OBJECTS * ITEMS.len()) as f64;
+    assert!(
+        operations < total,
+        "{operations} of {total}: what was done is not done again"
+    );
+    assert!((second.count("leader").await - 1.0).abs() < 0.5);
+}
+
+#[tokio::test]
+async fn a_leader_that_was_paused_for_longer_than_its_term_writes_nothing_after_it() {
+    let plane = ControlPlane::start().await;
+    let namespace = place(&plane).await;
+    put_key(&namespace, "key-0", &KEYS[0]).await;
+    let [mut first, mut second] = pair(&plane, &namespace).await;
+    let pause = async {
+        are_synced(&namespace, "s", 5).await;
+        first.controller.signal(Signal::STOP);
+    };
+    tokio::join!(seal_many(&namespace, "s"), pause);
+    second.controller.logs(LEADS).await;
+    let more = async {
+        are_synced(&namespace, "t", 5).await;
+        first.controller.signal(Signal::CONT);
+    };
+    tokio::join!(seal_many(&namespace, "t"), more);
+    for prefix in ["s", "t"] {
+        are_synced(&namespace, prefix, OBJECTS).await;
+    }
+    first.controller.logs("does not lead any more").await;
+    assert!(first.count("leader").await < 0.5);
+
+    let audit = plane.audit();
+    let taken = second.writes(&audit).into_iter();
+    let taken = taken
+        .filter(|(_, what)| what == "leases")
+        .map(|(time, _)| time);
+    let taken = taken.min().expect("it took the Lease");
+    let before = first.writes(&audit);
+    assert!(before.len() > 5, "{before:?}");
+    let late: Vec<_> = before
+        .into_iter()
+        .filter(|(time, _)| *time >= taken)
+        .collect();
+    assert!(late.is_empty(), "after {taken}: {late:?}");
+    let early = second.writes(&audit).into_iter();
+    let early: Vec<_> = early.filter(|(time, _)| *time < taken).collect();
+    assert!(early.is_empty(), "a follower wrote: {early:?}");
+    assert_eq!(keys(&namespace).await, 1);
+}
+
+#[tokio::test]
+async fn a_leader_that_ends_lets_the_next_one_lead_at_once() {
+    let plane = ControlPlane::start().await;
+    let namespace = place(&plane).await;
+    let [first, mut second] = pair(&plane, &namespace).await;
+    assert_eq!(first.controller.stop(), Some(0));
+    let lease: Lease = namespace.api().get(ACCOUNT).await.unwrap();
+    let holder = lease.spec.unwrap().holder_identity.unwrap_or_default();
+    let log = second.controller.log();
+    let identity = |log: &str| log.contains(&format!("identity={holder}"));
+    assert!(
+        holder.is_empty() || identity(&log),
+        "{holder} still holds it"
+    );
+    second.controller.logs(LEADS).await;
+}
+
+#[tokio::test]
+async fn two_that_start_at_once_on_an_empty_cluster_make_one_key() {
+    let plane = ControlPlane::start().await;
+    let namespace = place(&plane).await;
+    let kubeconfig = plane.kubeconfig_of(namespace.name(), ACCOUNT).await;
+    let start = || ClusterController::spawn(&kubeconfig, namespace.name(), &TERMS);
+    let mut both = [start(), start()];
+    for controller in &mut both {
+        controller.become_ready().await;
+    }
+    assert_eq!(keys(&namespace).await, 1);
+    let certificates = [
+        both[0].get("/v1/cert.pem").await,
+        both[1].get("/v1/cert.pem").await,
+    ];
+    let body = |answer: &str| answer.split_once("\r\n\r\n").unwrap().1.to_owned();
+    assert_eq!(body(&certificates[0]), body(&certificates[1]));
+    assert!(body(&certificates[0]).contains("BEGIN CERTIFICATE"));
+}

@@ -1,0 +1,234 @@
+//! `seal rotate` on a tree for two old keys: killed in the middle and started again it completes, and
+//! through a controller it asks for many files at once.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::LazyLock;
+
+use serde_json::Value;
+use shared::key::{KeySize, KeySpec, NewKey};
+use shared::key_ring::KeyRing;
+use shared::key_secret::{self, OrderPriority};
+use shared::manifest::{self, Reading};
+use shared::scope::Scope;
+use shared::secret::Secret;
+use shared::{sealed_file, unseal};
+use tests::control_plane::ControlPlane;
+use tests::directory_controller::DirectoryController;
+use tests::patience::until;
+use tests::scratch::Scratch;
+use tests::{binaries, sealing};
+
+/// Enough for a kill in the middle; the benchmark has the whole thousand.
+const FILES: usize = 100;
+const ITEMS: [(&str, &str); 5] = [("a", "1"), ("b", "2"), ("c", "3"), ("d", "4"), ("e", "5")];
+
+static KEYS: LazyLock<[NewKey; 3]> = LazyLock::new(|| {
+    [1, 2, 3].map(|time| {
+        let spec = KeySpec {
+            size: KeySize::Rsa4096,
+            ttl: jiff::SignedDuration::from_hours(24 * 365 * 200),
+            common_name: String::new(),
+        };
+        spec.generate(
+            jiff::Timestamp::from_second(time).unwrap(),
+            &mut rand::rng(),
+        )
+        .unwrap()
+    })
+});
+
+fn key_text(key: &NewKey, name: &str) -> String {
+    let none = std::collections::BTreeMap::new;
+    let secret = key_secret::build(name, "kube-system", key, none(), none());
+    manifest::to_yaml(&secret.to_document())
+}
+
+/// A ring of this key alone.
+fn ring(key: &NewKey) -> KeyRing {
+    let text = key_text(key, "k");
+    let documents = manifest::read(text.as_bytes()).unwrap();
+    let secret = Secret::from_node(&documents[0].root, &mut Reading::default()).unwrap();
+    let key = key_secret::parse(&secret, OrderPriority::SecretCreationTimestamp).unwrap();
+    KeyRing::new([key.into()])
+}
+
+fn plant(tree: &Path, count: usize) -> Vec<PathBuf> {
+    fs::create_dir_all(tree).unwrap();
+    let file = |index: usize| {
+        let key = &KEYS[index % 2];
+        let sealed = sealing::sealed_for(key, "ns", &format!("n{index}"), &ITEMS, Scope::Strict);
+        let path = tree.join(format!("{index:03}.yaml"));
+        let text = manifest::to_yaml(&sealed.to_document());
+        fs::write(&path, format!("# by hand\n{text}# end\n")).unwrap();
+        path
+    };
+    (0..count).map(file).collect()
+}
+
+/// Do all values of the file open with this key?
+fn opens(path: &Path, ring: &KeyRing) -> bool {
+    let bytes = fs::read(path).unwrap();
+    assert!(
+        bytes.starts_with(b"# by hand\n") && bytes.ends_with(b"# end\n"),
+        "half a file"
+    );
+    let documents = manifest::read(&bytes).unwrap();
+    let found = sealed_file::find(&documents).unwrap();
+    let opened = unseal::open_values(&found[0].sealed, ring);
+    opened.is_ok_and(|values| {
+        let values = values
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.expose()));
+        values.eq(ITEMS.iter().map(|(key, value)| (*key, value.as_bytes())))
+    })
+}
+
+#[tokio::test]
+async fn killed_and_started_again_it_completes_and_a_third_run_changes_nothing() {
+    let folder = Scratch::new();
+    let files = plant(&folder.path().join("tree"), FILES);
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    let backup: Vec<String> = KEYS
+        .iter()
+        .enumerate()
+        .map(|(i, key)| key_text(key, &format!("k{i}")))
+        .collect();
+    write("keys.yaml", &backup.join("---\n"));
+    write("cert.pem", &KEYS[2].pair.certificate().to_pem());
+    let rotate = || {
+        let mut command = Command::new(binaries::seal());
+        command.args([
+            "rotate",
+            "--key",
+            "keys.yaml",
+            "--cert",
+            "cert.pem",
+            "-o",
+            "json",
+            "tree",
+        ]);
+        command
+            .current_dir(folder.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    };
+    let before: Vec<Vec<u8>> = files.iter().map(|path| fs::read(path).unwrap()).collect();
+    let changed = || {
+        files
+            .iter()
+            .zip(&before)
+            .filter(|(path, old)| fs::read(path).unwrap() != **old)
+            .count()
+    };
+
+    let mut child = rotate().spawn().unwrap();
+    until("some files are done", async || {
+        (changed() >= 3).then_some(())
+    })
+    .await;
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let done = changed();
+    assert!(
+        (3..FILES).contains(&done),
+        "{done} of {FILES} before the kill"
+    );
+    let rings = [ring(&KEYS[0]), ring(&KEYS[1]), ring(&KEYS[2])];
+    for (index, path) in files.iter().enumerate() {
+        assert!(
+            opens(path, &rings[index % 2]) || opens(path, &rings[2]),
+            "{}",
+            path.display()
+        );
+    }
+
+    let second = rotate().output().unwrap();
+    let said = String::from_utf8_lossy(&second.stderr);
+    assert!(second.status.success(), "{said}");
+    let summary: Value = serde_json::from_slice(&second.stdout).unwrap();
+    assert_eq!(
+        summary["rotated"],
+        (FILES - done) * ITEMS.len(),
+        "only the rest: {summary:#}"
+    );
+    assert_eq!(summary["current"], done * ITEMS.len());
+    assert!(files.iter().all(|path| opens(path, &rings[2])));
+    let left = fs::read_dir(folder.path().join("tree")).unwrap().count();
+    assert_eq!(left, FILES, "no temporary file is left");
+
+    let before: Vec<Vec<u8>> = files.iter().map(|path| fs::read(path).unwrap()).collect();
+    let third = rotate().output().unwrap();
+    let summary: Value = serde_json::from_slice(&third.stdout).unwrap();
+    assert_eq!(summary["rotated"], 0);
+    assert!(
+        files
+            .iter()
+            .zip(&before)
+            .all(|(path, old)| fs::read(path).unwrap() == *old)
+    );
+}
+
+#[tokio::test]
+async fn through_the_controller_in_batches_and_one_bad_object_stops_no_other() {
+    let plane = ControlPlane::shared().await;
+    let namespace = plane.namespace("seal-rotate").await;
+    let controller = DirectoryController::start();
+    namespace.route("sealed-secrets", controller.port()).await;
+    for (i, key) in KEYS[..2].iter().enumerate() {
+        let path = controller.folder().join(format!("keys/old{i}.yaml"));
+        fs::write(path, key_text(key, &format!("old{i}"))).unwrap();
+    }
+    let folder = Scratch::new();
+    let tree = folder.path().join("tree");
+    let files = plant(&tree, 6);
+    let bad = fs::read_to_string(&files[3])
+        .unwrap()
+        .replace("name: n3", "name: moved");
+    fs::write(&files[3], &bad).unwrap();
+    let rotate = || {
+        let mut command = Command::new(binaries::seal());
+        command
+            .env("KUBECONFIG", plane.kubeconfig())
+            .args([
+                "rotate",
+                "--controller-name",
+                "sealed-secrets",
+                "-o",
+                "json",
+            ])
+            .args(["--controller-namespace", namespace.name()])
+            .arg(&tree)
+            .output()
+            .unwrap()
+    };
+    // The controller reads its folder now and then.
+    let first = until("the controller knows the old keys", async || {
+        let output = rotate();
+        let summary: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        (summary["failed"] == 1).then_some(output)
+    })
+    .await;
+    let said = String::from_utf8_lossy(&first.stderr);
+    assert!(
+        said.contains("003.yaml:2: ns/moved: failed: the controller cannot decrypt it"),
+        "{said}"
+    );
+    assert_eq!(fs::read_to_string(&files[3]).unwrap(), bad);
+    for (index, path) in files.iter().enumerate().filter(|(index, _)| *index != 3) {
+        assert!(!opens(path, &ring(&KEYS[index % 2])), "{}", path.display());
+    }
+    let again: Value = serde_json::from_slice(&rotate().stdout).unwrap();
+    assert_eq!(
+        (&again["rotated"], &again["current"]),
+        (&0.into(), &25.into())
+    );
+}
