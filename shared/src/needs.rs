@@ -49,8 +49,8 @@ pub fn needs(sealed: &SealedSecret, ring: &KeyRing) -> BTreeMap<String, Need> {
             found.insert(item.to_owned(), Need::Nothing);
             continue;
         };
-        let first = hints.get(item).or(last.as_ref());
-        let need = match ring.open(&label, &value, first) {
+        let first: Vec<&Fingerprint> = hints.get(item).into_iter().chain(last.as_ref()).collect();
+        let need = match ring.open(&label, &value, &first) {
             Ok((_, key)) => Need::Key(key.fingerprint().clone()),
             Err(_) => Need::Undecided(envelope::modulus_len(&value).unwrap_or_default()),
         };

@@ -62,7 +62,7 @@ pub struct Origin {
 /// Records that this Secret, as it is stored, is what the SealedSecret says. The newest key stands for
 /// it. `None` without keys, or for a Secret that no server has given a `uid` and a version.
 pub fn record(origin: Origin, secret: &Secret, ring: &KeyRing) -> Option<SecretRecord> {
-    let key = ring.newest()?;
+    let key = ring.last_made()?;
     let metadata = &secret.metadata;
     let mut record = SecretRecord {
         secret_uid: metadata.uid.clone()?,

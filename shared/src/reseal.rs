@@ -132,8 +132,8 @@ pub fn new_texts(
     let mut errors = Vec::new();
     for (item, text) in &sealed.spec.encrypted_data {
         let hint = hints.get(item);
-        let try_first = hint.or(new.last.as_ref());
-        match unseal::open_item(text, ring, &label, try_first) {
+        let first: Vec<&Fingerprint> = hint.into_iter().chain(new.last.as_ref()).collect();
+        match unseal::open_item(text, ring, &label, &first) {
             Ok((plain, by)) => {
                 if let Some(text) = new.reseal(&plain, by, key, &label, random)? {
                     new.items.insert(item.clone(), text);
@@ -153,7 +153,7 @@ pub fn new_texts(
     }
     if let Some(data) = &sealed.spec.data {
         let bytes = base64::decode(data.as_bytes()).map_err(UnsealError::from)?;
-        let opened = ring.open(&label, &bytes, new.last.as_ref());
+        let opened = ring.open(&label, &bytes, new.last.as_ref().as_slice());
         let (plain, by) = opened.map_err(UnsealError::from)?;
         let by = by.fingerprint().clone();
         new.data = new.reseal(&plain, by, key, &label, random)?;
