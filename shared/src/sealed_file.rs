@@ -184,7 +184,7 @@ items:
 - {apiVersion: v1, kind: Secret}
 - apiVersion: bitnami.com/v1alpha1   # the one
   kind: SealedSecret
-  metadata: {name: n, namespace: ns}
+  metadata: {name: db, namespace: ns}
   spec:
       encryptedData:
           a: AgA   # a
@@ -196,7 +196,7 @@ items:
         let [one] = found.as_slice() else {
             unreachable!("{found:?}")
         };
-        assert_eq!(one.place(), "ns/n");
+        assert_eq!(one.place(), "ns/db");
         String::from_utf8(edit::apply(text.as_bytes(), &edits(one)).unwrap()).unwrap()
     }
 
@@ -229,7 +229,7 @@ items:
             found.edits(&changes(&[("a", "AgX=")], &[], HintRule::Write(key)))
         });
         let hint = format!(
-            "metadata: {{name: n, namespace: ns, annotations: {{{KEY_HINTS_ANNOTATION}: '{{\"a\":\"{key}\"}}'}}}}"
+            "metadata: {{name: db, namespace: ns, annotations: {{{KEY_HINTS_ANNOTATION}: '{{\"a\":\"{key}\"}}'}}}}"
         );
         assert!(new.contains(&hint), "{new}");
         for (why, changes, is_there) in [
