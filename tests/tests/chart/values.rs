@@ -1159,13 +1159,6 @@ fn the_schema_knows_every_value_and_refuses_another_type() {
     assert!(refusal.contains("privateKeyLabels.a"), "{refusal}");
 }
 
-/// Flags of the chart that the controller gets with its leader election and its published certificate.
-const ON_THEIR_WAY: &[&str] = &[
-    "--leader-elect",
-    "--leader-elect-lease-name",
-    "--certificate-configmap",
-];
-
 #[test]
 fn the_controller_knows_every_flag_of_the_chart() {
     let mut controller = Command::new(binaries::controller());
@@ -1178,12 +1171,8 @@ fn the_controller_knows_every_flag_of_the_chart() {
         .map(|found| found.as_str())
         .collect();
     assert!(used.len() > 20, "{used:?}");
-    for flag in used.iter().filter(|flag| !ON_THEIR_WAY.contains(flag)) {
+    for flag in &used {
         assert!(known.contains(flag), "the controller has no {flag}");
-    }
-    let plain = Render::of("").arguments();
-    for flag in ON_THEIR_WAY {
-        assert!(!plain.contains(flag), "{flag} is there by default");
     }
 }
 
