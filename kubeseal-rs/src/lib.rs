@@ -12,6 +12,7 @@
 //! | [`cluster`] | the controller, through the API server |
 //! | [`keys`] | key Secrets: read, marked, archived, put back; and what needs them |
 //! | [`kubeconfig`] | the namespace of the current context, without a Kubernetes client |
+//! | [`pages`] | completions and the manual |
 //! | [`git`], [`programs`] | the work tree around a file; other people's programs |
 //! | [`proxies`] | which proxy leads to a server |
 //! | [`files`] | stdin and files in; files out, all or nothing |
