@@ -134,6 +134,8 @@ pub(crate) fn process_of(name: &str, prefix: &str) -> Option<u32> {
 pub(crate) fn has_ended(process: u32) -> bool {
     let processes = Path::new("/proc");
     processes.join("self").exists() && !processes.join(process.to_string()).exists()
+}
+
 /// Makes a folder for this user alone, with those above it that are missing.
 ///
 /// # Errors

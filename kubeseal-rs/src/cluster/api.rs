@@ -88,7 +88,7 @@ impl Api {
         &self,
         method: &Method,
         path: &str,
-        body: Option<Vec<u8>>
+        body: Option<Vec<u8>>,
     ) -> Result<Answer, ClusterError> {
         self.runtime.block_on(async {
             let mut attempts = 1;
