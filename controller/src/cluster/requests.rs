@@ -54,11 +54,7 @@ struct NotLeading;
 impl Bounds {
     /// `rate` is requests a second and how many at once after a rest; `None` for no bound.
     pub(super) fn new(rate: Option<(f64, u32)>, term: Arc<Term>) -> Arc<Self> {
-        let rate = rate.map(|(per_second, burst)| Rate {
-            between: Duration::from_secs_f64(1.0 / per_second),
-            burst,
-            next: Mutex::new(Instant::now()),
-        });
+        let rate = rate.map(|(per_second, burst)| Rate::new(per_second, burst));
         Arc::new(Self {
             places: Semaphore::new(AT_ONCE),
             rate,
@@ -88,6 +84,18 @@ impl Bounds {
 }
 
 impl Rate {
+    /// It begins rested.
+    fn new(per_second: f64, burst: u32) -> Self {
+        let between = Duration::from_secs_f64(1.0 / per_second);
+        let rested = between * burst.saturating_sub(1);
+        let now = Instant::now();
+        Self {
+            between,
+            burst,
+            next: Mutex::new(now.checked_sub(rested).unwrap_or(now)),
+        }
+    }
+
     async fn turn(&self) {
         let due = {
             let mut next = self.next.lock().await;
