@@ -317,7 +317,7 @@ mod tests {
                 .chain(ring([new]).keys().iter().cloned()),
         );
         assert!(is_genuine(&record, origin(&sealed), &both));
-        let only_new = KeyRing::new([Arc::clone(both.newest().unwrap())]);
+        let only_new = KeyRing::new([Arc::clone(both.last_made().unwrap())]);
         assert!(!is_genuine(&record, origin(&sealed), &only_new));
         assert!(!is_genuine(&record, origin(&sealed), &KeyRing::default()));
         let tolerant = Origin {
@@ -384,7 +384,7 @@ mod tests {
             content in any::<String>(), proof in any::<String>(),
         ) {
             let ring = ring([(1, new_test_key(1))]);
-            let key = ring.newest().unwrap().fingerprint().to_string();
+            let key = ring.last_made().unwrap().fingerprint().to_string();
             let record = SecretRecord { secret_uid, secret_version, key, content, proof };
             proptest::prop_assert!(!is_genuine(&record, origin(&sealed()), &ring));
             proptest::prop_assert!(!fits(&record, &sealed(), &ring, &secret()));

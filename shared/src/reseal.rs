@@ -327,7 +327,7 @@ mod tests {
     #[test]
     fn new_texts_are_for_a_key_that_need_not_be_there() {
         let (old, both) = rings();
-        let newest = both.newest().unwrap();
+        let newest = both.last_made().unwrap();
         let key = newest.certificate().unwrap().public_key();
         let mut rng = StdRng::seed_from_u64(5);
         let mut sealed = sealed_for(&old, Scope::NamespaceWide);

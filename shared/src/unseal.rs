@@ -438,20 +438,6 @@ mod tests {
     }
 
     #[test]
-    fn a_false_key_hint_changes_nothing() {
-        let ring = ring();
-        let mut sealed = object(&[("a", sealed_value(&ring, b"x"))]);
-        let other = new_test_key(2).pair.fingerprint().clone();
-        let annotations = sealed.metadata.annotations.get_or_insert_default();
-        hints::annotate(annotations, &[("a".to_owned(), other)].into());
-        let unsealed = open(&sealed, &ring).unwrap();
-        assert_eq!(
-            &unsealed.sealed_by["a"],
-            ring.newest().unwrap().fingerprint()
-        );
-    }
-
-    #[test]
     fn errors_come_together_with_their_keys_sorted() {
         let ring = ring();
         let sealed = object(&[

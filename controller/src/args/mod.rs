@@ -58,6 +58,7 @@ pub struct Config {
 }
 
 /// Where SealedSecrets, keys and Secrets are.
+#[allow(clippy::large_enum_variant, reason = "there is one in a process")]
 #[derive(Debug, Clone, PartialEq)]
 pub enum Place {
     /// In this folder.

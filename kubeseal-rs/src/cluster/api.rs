@@ -68,7 +68,7 @@ impl Api {
     }
 
     pub(super) fn post(&self, path: &str, body: &Json) -> Result<Answer, ClusterError> {
-        self.ask(&Method::POST, path, Some(body.to_string().into_bytes()))
+        self.ask(&Method::POST, path, Some(body.to_string().as_bytes()))
     }
 
     /// Any request, once.
@@ -88,12 +88,12 @@ impl Api {
         &self,
         method: &Method,
         path: &str,
-        body: Option<Vec<u8>>,
+        body: Option<&[u8]>,
     ) -> Result<Answer, ClusterError> {
         self.runtime.block_on(async {
             let mut attempts = 1;
             loop {
-                let body = body.clone().map(|bytes| (bytes, "application/json"));
+                let body = body.map(|bytes| (bytes.to_vec(), "application/json"));
                 let answer = self.ask_once(method, path, body).await?;
                 match answer.wait {
                     Some(wait) if attempts < ATTEMPTS => {

@@ -52,7 +52,7 @@ impl Objects {
         what: &'static str,
         path: &str,
     ) -> Result<Option<Zeroizing<Vec<u8>>>, ClusterError> {
-        let answer = self.ask(Method::GET, path, None)?;
+        let answer = self.ask(&Method::GET, path, None)?;
         if answer.code == StatusCode::NOT_FOUND {
             return Ok(None);
         }
@@ -73,7 +73,7 @@ impl Objects {
         let mut pages = Vec::new();
         let mut next = format!("{path}{joint}limit={PAGE}");
         loop {
-            let page = Zeroizing::new(self.ask(Method::GET, &next, None)?.success(what)?);
+            let page = Zeroizing::new(self.ask(&Method::GET, &next, None)?.success(what)?);
             let token = continuation(&page);
             pages.push(page);
             let Some(token) = token else { return Ok(pages) };
@@ -86,10 +86,10 @@ impl Objects {
     /// # Errors
     ///
     /// [`ClusterError`].
-    pub fn merge(&self, what: &'static str, path: &str, patch: &Json) -> Result<(), ClusterError> {
-        let body = patch.to_string().into_bytes();
+    pub fn merge(&self, what: &'static str, path: &str, change: &Json) -> Result<(), ClusterError> {
+        let body = change.to_string().into_bytes();
         let kind = "application/merge-patch+json";
-        let answer = self.ask(Method::PATCH, path, Some((body, kind)))?;
+        let answer = self.ask(&Method::PATCH, path, Some((body, kind)))?;
         answer.success(what).map(drop)
     }
 
@@ -104,7 +104,7 @@ impl Objects {
         path: &str,
         body: Vec<u8>,
     ) -> Result<Created, ClusterError> {
-        let answer = self.ask(Method::POST, path, Some((body, "application/json")))?;
+        let answer = self.ask(&Method::POST, path, Some((body, "application/json")))?;
         if answer.code == StatusCode::CONFLICT {
             return Ok(Created::Exists);
         }
@@ -117,18 +117,18 @@ impl Objects {
     ///
     /// There is none.
     pub fn look(&self, path: &str) -> Result<(u16, Vec<u8>), ClusterError> {
-        let answer = self.ask(Method::GET, path, None)?;
+        let answer = self.ask(&Method::GET, path, None)?;
         Ok((answer.code.as_u16(), answer.body))
     }
 
     fn ask(
         &self,
-        method: Method,
+        method: &Method,
         path: &str,
         body: Option<(Vec<u8>, &'static str)>,
     ) -> Result<Answer, ClusterError> {
         let (bytes, kind) = body.unwrap_or((Vec::new(), "application/json"));
-        self.api.once(&method, path, bytes, kind)
+        self.api.once(method, path, bytes, kind)
     }
 }
 

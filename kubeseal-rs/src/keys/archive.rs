@@ -248,7 +248,8 @@ mod tests {
         let lock = Lock::Passphrase(right.passphrase.clone().unwrap());
         let archive = encrypt(b"keys", &lock).unwrap();
         assert_eq!(**decrypt(&archive, &right).unwrap(), *b"keys");
-        let refused = |archive: &[u8], unlock| decrypt(archive, unlock).unwrap_err().to_string();
+        let refused =
+            |archive: &[u8], unlock: &Unlock| decrypt(archive, unlock).unwrap_err().to_string();
         assert_eq!(
             refused(&archive, &passphrase("wrong")),
             "the passphrase is wrong"

@@ -14,6 +14,7 @@ use super::survey::{Holder, Origin};
 use crate::cluster::{Access, Created, Objects};
 
 /// Where keys are.
+#[allow(clippy::large_enum_variant, reason = "there is one in a run")]
 pub enum KeyStore {
     /// Secrets in the namespace of a controller.
     Cluster {

@@ -164,7 +164,7 @@ pub fn edited_manifest(bytes: &[u8]) {
     let steps = [step(0), step(2), step(4)];
     let edit = |change| Edit {
         document: 1,
-        path: steps[..1 + usize::from(choice >> 6) % 3].to_vec(),
+        path: steps[..=(usize::from(choice >> 6) % 3)].to_vec(),
         change,
     };
     let set = edit(Change::Set("AgX=".into()));

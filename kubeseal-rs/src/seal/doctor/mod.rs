@@ -12,6 +12,8 @@
 pub mod object;
 pub mod way;
 
+use std::fmt::Write as _;
+
 use anyhow::Result;
 use serde_json::json;
 
@@ -136,9 +138,9 @@ fn text(findings: &Findings) -> String {
             Verdict::Skipped => "skipped",
             Verdict::Bad => "BROKEN ",
         };
-        text += &format!("{mark}  {}: {}\n", step.name, step.finding);
+        let _ = writeln!(text, "{mark}  {}: {}", step.name, step.finding);
         if let Some(remedy) = &step.remedy {
-            text += &format!("         → {remedy}\n");
+            let _ = writeln!(text, "         → {remedy}");
         }
     }
     text

@@ -321,24 +321,14 @@ fn key_secrets(
     served: Option<&Certificate>,
     findings: &mut Findings,
 ) -> Vec<KeyRecord> {
-    match KeyStore::cluster(access).and_then(|store| store.read()) {
-        Ok(records) => {
-            keys(
-                &records,
-                served,
-                findings,
-                "restore a backup: seal keys restore BACKUP",
-            );
-            records
-        }
-        Err(_) => {
-            findings.skipped(
-                "keys",
-                format!("you may not read the Secrets of {}", access.namespace),
-            );
-            Vec::new()
-        }
-    }
+    let Ok(records) = KeyStore::cluster(access).and_then(|store| store.read()) else {
+        let why = format!("you may not read the Secrets of {}", access.namespace);
+        findings.skipped("keys", why);
+        return Vec::new();
+    };
+    let remedy = "restore a backup: seal keys restore BACKUP";
+    keys(&records, served, findings, remedy);
+    records
 }
 
 fn keys(

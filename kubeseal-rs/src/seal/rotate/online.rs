@@ -37,7 +37,7 @@ pub(super) fn rotate(
     let progress = Progress::new("files", candidates.len(), is_shown);
     let mut run = Run {
         session,
-        dry_run,
+        is_dry: dry_run,
         clusters: BTreeMap::new(),
         batch: Batch::default(),
         reports: Vec::new(),
@@ -62,7 +62,7 @@ pub(super) fn rotate(
 
 struct Run<'a> {
     session: &'a Session<'a>,
-    dry_run: bool,
+    is_dry: bool,
     clusters: BTreeMap<Source, Cluster>,
     batch: Batch,
     reports: Vec<FileReport>,
@@ -154,8 +154,8 @@ impl Run<'_> {
         for ((file, object), answer) in places.into_iter().zip(answers) {
             files[file].take(object, answer, &cluster.certificate);
         }
-        let dry_run = self.dry_run;
-        let reports = files.into_iter().map(|work| work.finish(dry_run));
+        let is_dry = self.is_dry;
+        let reports = files.into_iter().map(|work| work.finish(is_dry));
         self.reports.extend(reports);
         Ok(())
     }
