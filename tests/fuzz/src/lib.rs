@@ -25,7 +25,7 @@ use shared::{base64, envelope, hints};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target. The names are those of the folders in `corpus/`.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     ("base64", base64_text),
     ("dotenv", dotenv_text),
     ("edit", edited_manifest),
