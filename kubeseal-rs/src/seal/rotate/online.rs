@@ -35,7 +35,7 @@ pub(super) fn rotate(
 ) -> Result<Vec<FileReport>> {
     let is_shown = session.surroundings.stderr_is_terminal;
     let progress = Progress::new("files", candidates.len(), is_shown);
-    let mut run = Run {
+    let mut run = Rotation {
         session,
         is_dry: dry_run,
         clusters: BTreeMap::new(),
@@ -60,7 +60,7 @@ pub(super) fn rotate(
     Ok(run.reports)
 }
 
-struct Run<'a> {
+struct Rotation<'a> {
     session: &'a Session<'a>,
     is_dry: bool,
     clusters: BTreeMap<Source, Cluster>,
@@ -82,7 +82,7 @@ struct Batch {
     bytes: usize,
 }
 
-impl Run<'_> {
+impl Rotation<'_> {
     fn prepare(&self, candidate: &Candidate) -> Result<Option<(Source, Work)>> {
         let Some(mut work) = Work::read(candidate)? else {
             return Ok(None);
