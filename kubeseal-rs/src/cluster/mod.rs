@@ -12,7 +12,7 @@ mod told;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -65,7 +65,7 @@ impl fmt::Display for Service {
 /// An API server.
 #[derive(Clone)]
 pub struct Cluster {
-    api: Rc<Api>,
+    api: Arc<Api>,
 }
 
 /// The controller behind its Service.
@@ -83,7 +83,7 @@ impl Cluster {
     /// [`ClusterError`], about the settings.
     pub fn new(access: &Access, surroundings: &Surroundings) -> Result<Self, ClusterError> {
         Ok(Self {
-            api: Rc::new(Api::new(access, surroundings)?),
+            api: Arc::new(Api::new(access, surroundings)?),
         })
     }
 
