@@ -44,7 +44,10 @@ async fn a_restart_decrypts_nothing_and_the_next_object_at_once() {
         case.is_synced(&format!("s-{i}")).await;
     }
     let operations_before = operations(&case).await;
-    assert!((operations_before - 15.0).abs() < 0.5, "{operations_before}");
+    assert!(
+        (operations_before - 15.0).abs() < 0.5,
+        "{operations_before}"
+    );
     let case = case.restart(&one_key).await;
     recognises(&case, 5.0).await;
     assert!(operations(&case).await < 0.5);
