@@ -167,7 +167,7 @@ async fn a_killed_leader_is_followed_by_one_that_finishes_and_repeats_little() {
     are_synced(&namespace, "s", OBJECTS).await;
     assert_eq!(keys(&namespace).await, 1);
     let operations = second.count("private_key_operations_total").await;
-    let total = (OBJECTS * ITEMS.len()) as f64;
+    let total = f64::from(u32::try_from(OBJECTS * ITEMS.len()).unwrap());
     assert!(
         operations < total,
         "{operations} of {total}: what was done is not done again"
