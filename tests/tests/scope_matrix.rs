@@ -121,10 +121,10 @@ fn ring() -> KeyRing {
 fn unsealing_refuses_or_opens_at_the_origin() {
     let ring = ring();
     for forged in Forged::all() {
-        let mut rng = rand::rng();
+        let mut dice = rand::rng();
         let mut chance = Chance {
             now: Timestamp::UNIX_EPOCH,
-            rng: &mut rng,
+            rng: &mut dice,
         };
         let unsealed = unseal(&forged.object, &ring, RULES, &mut chance);
         assert_eq!(unsealed.is_ok(), forged.opens(), "{}", forged.case());
