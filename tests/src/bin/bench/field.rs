@@ -133,7 +133,7 @@ impl<'a> Field<'a> {
     /// Creates them all.
     pub async fn put(&self, load: &Load) {
         each(load.objects.iter(), async |object| {
-            self.create(object).await
+            self.create(object).await;
         })
         .await;
     }
@@ -200,7 +200,7 @@ pub async fn bare_writes(plane: &ControlPlane, load: &Load) -> Duration {
     field.put(load).await;
     let start = Instant::now();
     each(load.objects.iter(), async |object| {
-        bare(&field, object).await
+        bare(&field, object).await;
     })
     .await;
     start.elapsed()
