@@ -92,7 +92,13 @@ fn prepare_keys(folder: &Path, new: &NewKey) {
     fs::create_dir_all(folder.join("state/keys")).unwrap();
     fs::create_dir_all(folder.join("state/sealed")).unwrap();
     let texts = [("key-old", &KEYS[0]), ("key-new", new)].map(|(name, key)| {
-        let secret = key_secret::build(name, "kube-system", key, Default::default(), Default::default());
+        let secret = key_secret::build(
+            name,
+            "kube-system",
+            key,
+            Default::default(),
+            Default::default(),
+        );
         let text = shared::manifest::to_yaml(&secret.to_document());
         fs::write(folder.join(format!("state/keys/{name}.yaml")), &text).unwrap();
         text
@@ -157,7 +163,10 @@ fn every_example_of_every_help_page_runs() {
             "seal {} has no example",
             words.join(" ")
         );
-        for example in examples.into_iter().filter(|example| !needs_a_controller(example)) {
+        for example in examples
+            .into_iter()
+            .filter(|example| !needs_a_controller(example))
+        {
             let copy = Scratch::new();
             let from = original.path().join(".");
             let copied = Command::new("cp")

@@ -123,7 +123,9 @@ fn separated(text: &str) -> String {
 fn advice(what: &str, code: StatusCode) -> &'static str {
     let is_of_controller = [FETCH, VERIFY, ROTATE].contains(&what);
     match code.as_u16() {
-        403 if !is_of_controller => "; RBAC forbids it: ask for this right, or take an account that has it",
+        403 if !is_of_controller => {
+            "; RBAC forbids it: ask for this right, or take an account that has it"
+        }
         404 | 503 if !is_of_controller => "",
         409 if !is_of_controller => "; it changed meanwhile: run the command again",
         401 => "; the API server does not know you: is the kubeconfig up to date?",
@@ -224,9 +226,7 @@ impl Controller {
         if answer.code == StatusCode::CONFLICT {
             return Ok(false);
         }
-        answer
-            .success(VERIFY)
-            .map(|_| true)
+        answer.success(VERIFY).map(|_| true)
     }
 
     /// The same SealedSecret for the newest key; none if it does not open.

@@ -56,7 +56,9 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cluster { namespace, name } => write!(f, "SealedSecret {namespace}/{name}"),
-            Self::Folder { path, name } | Self::File { path, name } => write!(f, "{} ({name})", path.display()),
+            Self::Folder { path, name } | Self::File { path, name } => {
+                write!(f, "{} ({name})", path.display())
+            }
             Self::Branch {
                 branch, path, name, ..
             } => write!(f, "{branch}:{path} ({name})"),

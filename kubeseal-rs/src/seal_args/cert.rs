@@ -37,9 +37,7 @@ pub struct CertSource {
 
 /// `seal cert fetch`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  seal cert fetch cert.pem --out copy.pem"
-)]
+#[command(after_help = "Examples:\n  seal cert fetch cert.pem --out copy.pem")]
 pub struct CertFetch {
     /// The file to write
     #[arg(long, short, value_name = "FILE")]
@@ -66,9 +64,7 @@ pub struct CertShow {
 
 /// `seal cert verify`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  seal cert verify cert.pem --against cert.pem"
-)]
+#[command(after_help = "Examples:\n  seal cert verify cert.pem --against cert.pem")]
 pub struct CertVerify {
     /// The pin; may be given several times
     #[arg(long, value_name = "SHA256:…", required_unless_present = "against")]

@@ -122,7 +122,9 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Stop>
 
 /// Was it started by `kubectl seal`?
 fn is_plugin(program: &Path) -> bool {
-    program.file_stem().is_some_and(|stem| stem == "kubectl-seal")
+    program
+        .file_stem()
+        .is_some_and(|stem| stem == "kubectl-seal")
 }
 
 /// `seal` as clap knows it, for completions, manual pages and tests.
@@ -162,12 +164,11 @@ mod tests {
 
     #[test]
     fn is_a_plugin_of_kubectl_when_so_named() {
-        let help = |program: &str| {
-            match parse([program, "keys", "list", "--help"].map(OsString::from)) {
+        let help =
+            |program: &str| match parse([program, "keys", "list", "--help"].map(OsString::from)) {
                 Err(Stop::Help(text)) => text,
                 _ => unreachable!("help"),
-            }
-        };
+            };
         assert!(help("/usr/local/bin/kubectl-seal").contains("Usage: kubectl seal keys list"));
         assert!(help("/usr/local/bin/seal").contains("Usage: seal keys list"));
     }

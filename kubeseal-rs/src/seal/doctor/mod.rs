@@ -58,7 +58,8 @@ impl Findings {
         self.steps.push(Step {
             name: name.to_owned(),
             verdict,
-            finding,
+            // A step is one line.
+            finding: finding.replace('\n', " "),
             remedy,
         });
     }

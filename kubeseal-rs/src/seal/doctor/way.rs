@@ -146,8 +146,9 @@ fn service(objects: &Objects, access: &Access, findings: &mut Findings) -> Optio
             return None;
         }
         Ok((403, _)) => {
-            findings.skipped(name, format!("you may not see {title}"));
-            return Some(());
+            let remedy = "ask for the right to `get` this Service, or seal with --cert FILE";
+            findings.bad(name, format!("you may not see {title} (403)"), remedy);
+            return None;
         }
         Ok((code, _)) => {
             findings.bad(

@@ -46,7 +46,9 @@ pub fn run(words: &KeysRetire, surroundings: &Surroundings) -> Result<Outcome> {
     }
     let looked = survey.found.len();
     if looked == 0 && words.paths.is_empty() && !store.knows_sealed() {
-        bail!("there is nothing to look through for what needs the key: name files or folders, or the folder of a controller");
+        bail!(
+            "there is nothing to look through for what needs the key: name files or folders, or the folder of a controller"
+        );
     }
     if words.dry_run {
         report::say(&format!(
