@@ -109,8 +109,8 @@ impl Objects {
     /// # Errors
     ///
     /// [`ClusterError`].
-    pub fn merge(&self, what: &'static str, path: &str, patch: &Json) -> Result<(), ClusterError> {
-        let body = patch.to_string().into_bytes();
+    pub fn merge(&self, what: &'static str, path: &str, change: &Json) -> Result<(), ClusterError> {
+        let body = change.to_string().into_bytes();
         let kind = "application/merge-patch+json";
         let answer = self.ask(Method::PATCH, path, Some((body, kind)))?;
         answer.success(what).map(drop)

@@ -12,6 +12,8 @@
 pub mod object;
 pub mod way;
 
+use std::fmt::Write as _;
+
 use anyhow::Result;
 use serde_json::json;
 
@@ -54,34 +56,34 @@ pub struct Findings {
 }
 
 impl Findings {
-    fn push(&mut self, name: &str, verdict: Verdict, finding: String, remedy: Option<String>) {
+    fn push(&mut self, name: &str, verdict: Verdict, finding: &str, remedy: Option<String>) {
         self.steps.push(Step {
             name: name.to_owned(),
             verdict,
             // A step is one line.
-            finding: finding.replace('\n', " "),
+            finding: finding.lines().collect::<Vec<_>>().join(" "),
             remedy,
         });
     }
 
     /// As it should be.
     pub fn good(&mut self, name: &str, finding: impl Into<String>) {
-        self.push(name, Verdict::Good, finding.into(), None);
+        self.push(name, Verdict::Good, &finding.into(), None);
     }
 
     /// Could not be looked at.
     pub fn skipped(&mut self, name: &str, finding: impl Into<String>) {
-        self.push(name, Verdict::Skipped, finding.into(), None);
+        self.push(name, Verdict::Skipped, &finding.into(), None);
     }
 
     /// Deserves a look.
     pub fn remark(&mut self, name: &str, finding: impl Into<String>, remedy: impl Into<String>) {
-        self.push(name, Verdict::Remark, finding.into(), Some(remedy.into()));
+        self.push(name, Verdict::Remark, &finding.into(), Some(remedy.into()));
     }
 
     /// Broken.
     pub fn bad(&mut self, name: &str, finding: impl Into<String>, remedy: impl Into<String>) {
-        self.push(name, Verdict::Bad, finding.into(), Some(remedy.into()));
+        self.push(name, Verdict::Bad, &finding.into(), Some(remedy.into()));
     }
 
     /// Is a step broken?
@@ -137,9 +139,9 @@ fn text(findings: &Findings) -> String {
             Verdict::Skipped => "skipped",
             Verdict::Bad => "BROKEN ",
         };
-        text += &format!("{mark}  {}: {}\n", step.name, step.finding);
+        let _ = writeln!(text, "{mark}  {}: {}", step.name, step.finding);
         if let Some(remedy) = &step.remedy {
-            text += &format!("         → {remedy}\n");
+            let _ = writeln!(text, "         → {remedy}");
         }
     }
     text

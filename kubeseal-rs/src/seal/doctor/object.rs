@@ -1,6 +1,7 @@
 //! Why a file does not open.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::{Result, bail};
@@ -194,9 +195,9 @@ fn elsewhere(place: &Place, own: &Place) -> (String, String) {
         if place.scope == Scope::Strict
             && (place.name != own.name || place.namespace != own.namespace)
         {
-            finding += &format!(", for {}/{}", place.namespace, place.name);
+            let _ = write!(finding, ", for {}/{}", place.namespace, place.name);
         } else if place.scope == Scope::NamespaceWide && place.namespace != own.namespace {
-            finding += &format!(", for the namespace {}", place.namespace);
+            let _ = write!(finding, ", for the namespace {}", place.namespace);
         }
         return (finding, remedy(&annotation));
     }
@@ -257,16 +258,15 @@ fn in_cluster(sealed: &SealedSecret, title: &str, way: &Way, findings: &mut Find
         findings.bad(&step, "no controller has looked at it", remedy);
         return;
     };
-    match synced["status"].as_str() {
-        Some("True") => findings.good(&step, "its Secret is as it should be"),
-        _ => {
-            let said = synced["message"].as_str().unwrap_or("it says no more");
-            findings.bad(
-                &step,
-                format!("the controller says: {said}"),
-                "do what it says; it is tried again by itself",
-            );
-        }
+    if synced["status"] == "True" {
+        findings.good(&step, "its Secret is as it should be");
+    } else {
+        let said = synced["message"].as_str().unwrap_or("it says no more");
+        findings.bad(
+            &step,
+            format!("the controller says: {said}"),
+            "do what it says; it is tried again by itself",
+        );
     }
 }
 

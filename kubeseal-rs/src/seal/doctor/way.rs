@@ -322,23 +322,20 @@ fn key_secrets(
     served: Option<&Certificate>,
     findings: &mut Findings,
 ) -> Vec<KeyRecord> {
-    match KeyStore::cluster(access).and_then(|store| store.read()) {
-        Ok(records) => {
-            keys(
-                &records,
-                served,
-                findings,
-                "restore a backup: seal keys restore BACKUP",
-            );
-            records
-        }
-        Err(_) => {
-            findings.skipped(
-                "keys",
-                format!("you may not read the Secrets of {}", access.namespace),
-            );
-            Vec::new()
-        }
+    if let Ok(records) = KeyStore::cluster(access).and_then(|store| store.read()) {
+        keys(
+            &records,
+            served,
+            findings,
+            "restore a backup: seal keys restore BACKUP",
+        );
+        records
+    } else {
+        findings.skipped(
+            "keys",
+            format!("you may not read the Secrets of {}", access.namespace),
+        );
+        Vec::new()
     }
 }
 

@@ -1,5 +1,7 @@
 //! `seal keys retire`: takes a key out of use that nothing needs any more, and not before.
 
+use std::fmt::Write as _;
+
 use anyhow::{Result, bail};
 use shared::key_marks::KeyState;
 use shared::key_secret::PRIVATE_KEY_ITEM;
@@ -113,7 +115,7 @@ fn advice(name: &str, dependents: &[Dependent]) -> String {
     let unsure = dependents.len() - sure;
     let mut text = format!("{name} stays in use: {sure} items need it");
     if unsure > 0 {
-        text += &format!(", {unsure} more could not be decided");
+        let _ = write!(text, ", {unsure} more could not be decided");
     }
     text += ". Seal them anew (`seal rotate PATH`) and apply them";
     if unsure > 0 {
