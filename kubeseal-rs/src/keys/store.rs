@@ -19,7 +19,7 @@ pub enum KeyStore {
     /// Secrets in the namespace of a controller.
     Cluster {
         /// The API server.
-        objects: Objects,
+        objects: Box<Objects>,
         /// The namespace.
         namespace: String,
     },
@@ -109,7 +109,7 @@ impl KeyStore {
     /// The kubeconfig cannot be used.
     pub fn cluster(access: &Access) -> Result<Self> {
         Ok(Self::Cluster {
-            objects: Objects::connect(access)?,
+            objects: Box::new(Objects::connect(access)?),
             namespace: access.namespace.clone(),
         })
     }

@@ -135,7 +135,8 @@ impl Prometheus {
     }
 
     async fn finds(&self, query: &str) {
-        let encoded: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let encoded: Vec<String> = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let encoded = encoded.concat();
         let path = format!("/api/v1/query?query={encoded}");
         until(
             &format!("{query} finds something\n{}", self.process.log()),

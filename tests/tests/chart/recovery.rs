@@ -72,8 +72,9 @@ async fn after_the_loss_of_a_cluster_every_object_opens_in_a_new_one_without_a_r
             .unwrap();
     }
     until("they do not open yet", async || {
-        let list = api.list(&ListParams::default()).await.unwrap();
-        list.iter()
+        let objects = api.list(&ListParams::default()).await.unwrap();
+        objects
+            .iter()
             .all(|object| synced(object) == Some("False"))
             .then_some(())
     })
@@ -82,8 +83,9 @@ async fn after_the_loss_of_a_cluster_every_object_opens_in_a_new_one_without_a_r
         script(&new, "keys.sh", &["restore", backup, "-n", HOME]);
     }
     until("all of them open", async || {
-        let list = api.list(&ListParams::default()).await.unwrap();
-        list.iter()
+        let objects = api.list(&ListParams::default()).await.unwrap();
+        objects
+            .iter()
             .all(|object| synced(object) == Some("True"))
             .then_some(())
     })

@@ -56,33 +56,34 @@ pub struct Findings {
 }
 
 impl Findings {
-    fn push(&mut self, name: &str, verdict: Verdict, finding: String, remedy: Option<String>) {
+    fn push(&mut self, name: &str, verdict: Verdict, finding: &str, remedy: Option<String>) {
         self.steps.push(Step {
             name: name.to_owned(),
             verdict,
-            finding,
+            // A step is one line.
+            finding: finding.lines().collect::<Vec<_>>().join(" "),
             remedy,
         });
     }
 
     /// As it should be.
     pub fn good(&mut self, name: &str, finding: impl Into<String>) {
-        self.push(name, Verdict::Good, finding.into(), None);
+        self.push(name, Verdict::Good, &finding.into(), None);
     }
 
     /// Could not be looked at.
     pub fn skipped(&mut self, name: &str, finding: impl Into<String>) {
-        self.push(name, Verdict::Skipped, finding.into(), None);
+        self.push(name, Verdict::Skipped, &finding.into(), None);
     }
 
     /// Deserves a look.
     pub fn remark(&mut self, name: &str, finding: impl Into<String>, remedy: impl Into<String>) {
-        self.push(name, Verdict::Remark, finding.into(), Some(remedy.into()));
+        self.push(name, Verdict::Remark, &finding.into(), Some(remedy.into()));
     }
 
     /// Broken.
     pub fn bad(&mut self, name: &str, finding: impl Into<String>, remedy: impl Into<String>) {
-        self.push(name, Verdict::Bad, finding.into(), Some(remedy.into()));
+        self.push(name, Verdict::Bad, &finding.into(), Some(remedy.into()));
     }
 
     /// Is a step broken?

@@ -41,7 +41,7 @@ pub(crate) fn in_the_function(count: usize) -> Vec<(String, Comparison)> {
     let key = RingKey::new("k".into(), Timestamp::UNIX_EPOCH, copy_of(&KEYS[0]));
     let ring = KeyRing::new([key.into()]);
     let label = Scope::Strict.label(NAMESPACE, NAME);
-    let open = |value: &[u8]| time(|| ring.open(&label, value, None).is_ok());
+    let open = |value: &[u8]| time(|| ring.open(&label, value, &[]).is_ok());
     let causes = all();
     let (first, others) = causes.split_first().expect("there are some");
     let against_first = |(name, value): &(&str, Vec<u8>)| {

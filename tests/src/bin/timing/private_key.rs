@@ -35,7 +35,7 @@ pub(crate) fn on_chosen_ciphertexts(count: usize) -> Vec<(String, Comparison)> {
     let label = Scope::ClusterWide.label("", "");
     let open = |block: &[u8; BLOCK]| {
         let value = [&[1, 0][..], block, &[0; 16]].concat();
-        time(|| ring.open(&label, &value, None).is_ok())
+        time(|| ring.open(&label, &value, &[]).is_ok())
     };
     let random = || {
         let mut block = [0; BLOCK];
