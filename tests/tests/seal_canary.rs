@@ -173,7 +173,8 @@ fn holds(path: &Path) -> bool {
 
 /// As it is, in base64, or in hexadecimal.
 fn has_canary(bytes: &[u8]) -> bool {
-    let hex: String = CANARY.bytes().map(|b| format!("{b:02x}")).collect();
+    let hex: Vec<String> = CANARY.bytes().map(|b| format!("{b:02x}")).collect();
+    let hex = hex.concat();
     let forms = [CANARY.to_owned(), STANDARD.encode(CANARY), hex];
     forms
         .iter()

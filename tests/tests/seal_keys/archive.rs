@@ -1,5 +1,6 @@
 //! The ordinary `age` and our archives.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -17,8 +18,8 @@ fn folder() -> Scratch {
             &name,
             "kube-system",
             key,
-            Default::default(),
-            Default::default(),
+            BTreeMap::default(),
+            BTreeMap::default(),
         );
         let text = shared::manifest::to_yaml(&secret.to_document());
         fs::write(scratch.path().join(format!("state/keys/{name}.yaml")), text).unwrap();

@@ -1,5 +1,6 @@
 //! What is wrong on the way, seeded one by one; what is wrong with a file is told in stories.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use k8s_openapi::api::core::v1::{Service, ServiceAccount};
@@ -20,6 +21,10 @@ fn broken(site: &Site<'_>, words: &[&str]) -> String {
 }
 
 #[tokio::test]
+#[allow(
+    clippy::too_many_lines,
+    reason = "one fault after the other on one way"
+)]
 async fn names_the_first_broken_step_on_the_way() {
     let site = Site::new("doctor", &KEYS[..1], &["--key-renew-period=0"]).await;
     let whole = site.done(&["doctor"]);
@@ -212,8 +217,8 @@ async fn a_file_is_asked_about_as_it_is_and_tried_with_own_keys_only() {
         "key-1",
         "x",
         &KEYS[1],
-        Default::default(),
-        Default::default(),
+        BTreeMap::default(),
+        BTreeMap::default(),
     );
     fs::write(
         site.path("backup.yaml"),

@@ -117,7 +117,7 @@ async fn empty(site: &Site<'_>) {
     }
     until("no Secret of theirs is left", async || {
         let secrets = site.secrets().list(&all).await.unwrap();
-        let names = secrets.iter().map(ResourceExt::name_any);
+        let names = secrets.iter().map(kube::ResourceExt::name_any);
         let left: Vec<String> = names.filter(|name| name.starts_with("s-")).collect();
         for name in &left {
             // Others may be faster.

@@ -18,7 +18,7 @@ const WORDS: [&str; 2] = ["--require-backup", "--key-renew-period=0"];
 async fn annotate(site: &Site<'_>, key: &str, annotations: Value) {
     let patch = kube::api::Patch::Merge(json!({ "metadata": { "annotations": annotations } }));
     site.secrets()
-        .patch(key, &Default::default(), &patch)
+        .patch(key, &kube::api::PatchParams::default(), &patch)
         .await
         .unwrap();
 }
@@ -26,7 +26,7 @@ async fn annotate(site: &Site<'_>, key: &str, annotations: Value) {
 /// Everything that controllers serve from now on, by fingerprint.
 fn watch(ports: &[u16]) -> Arc<Mutex<BTreeSet<String>>> {
     let seen: Arc<Mutex<BTreeSet<String>>> = Arc::default();
-    for port in ports.to_vec() {
+    for port in ports.iter().copied() {
         let seen = Arc::clone(&seen);
         tokio::spawn(async move {
             loop {

@@ -47,7 +47,7 @@ async fn a_new_key_is_served_when_rotate_returns_and_the_old_one_retires_when_no
     site.write("elsewhere.json", &site.sealed(&KEYS[0], "elsewhere"));
     for name in ["db", "failed"] {
         site.sealed_secrets()
-            .delete(name, &Default::default())
+            .delete(name, &kube::api::DeleteParams::default())
             .await
             .unwrap();
     }

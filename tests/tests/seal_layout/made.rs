@@ -4,23 +4,21 @@ use rand::RngExt as _;
 use rand::rngs::StdRng;
 
 /// A made file.
-pub struct Made {
+pub(crate) struct Made {
     /// Its text.
-    pub text: String,
+    pub(crate) text: String,
     /// Number of its document that is the SealedSecret, counted from zero over the filled ones.
-    pub document: usize,
-    /// Namespace and name.
-    pub place: (String, String),
+    pub(crate) document: usize,
     /// Item keys.
-    pub items: Vec<String>,
+    pub(crate) items: Vec<String>,
     /// Its ending.
-    pub ending: &'static str,
+    pub(crate) ending: &'static str,
 }
 
 /// Gives the sealed text of an item, for the namespace and name that it stands in.
-pub type Seal<'a> = &'a mut dyn FnMut(&str, &str, &str) -> String;
+pub(crate) type Seal<'a> = &'a mut dyn FnMut(&str, &str, &str) -> String;
 
-pub fn file(rng: &mut StdRng, seal: Seal<'_>) -> Made {
+pub(crate) fn file(rng: &mut StdRng, seal: Seal<'_>) -> Made {
     let place = ("ns".to_owned(), format!("n{}", rng.random_range(0..1000)));
     let count = rng.random_range(1..5);
     let items: Vec<String> = ["alpha", "beta.key", "gamma-1", "delta_2", "epsilon"][..count]
@@ -32,7 +30,7 @@ pub fn file(rng: &mut StdRng, seal: Seal<'_>) -> Made {
         .map(|key| seal(&place.0, &place.1, key))
         .collect();
     if rng.random_range(0..6) == 0 {
-        return json(rng, place, items, &values);
+        return json(rng, &place, items, &values);
     }
     let sealed = sealed(rng, &place, &items, &values);
     let mut documents = vec![sealed];
@@ -63,7 +61,6 @@ pub fn file(rng: &mut StdRng, seal: Seal<'_>) -> Made {
     Made {
         text,
         document,
-        place,
         items,
         ending,
     }
@@ -73,7 +70,7 @@ fn pick<'a>(rng: &mut StdRng, all: &[&'a str]) -> &'a str {
     all[rng.random_range(0..all.len())]
 }
 
-fn json(rng: &mut StdRng, place: (String, String), items: Vec<String>, values: &[String]) -> Made {
+fn json(rng: &mut StdRng, place: &(String, String), items: Vec<String>, values: &[String]) -> Made {
     let data: serde_json::Map<String, serde_json::Value> = items
         .iter()
         .cloned()
@@ -97,7 +94,6 @@ fn json(rng: &mut StdRng, place: (String, String), items: Vec<String>, values: &
     Made {
         text,
         document: 0,
-        place,
         items,
         ending: "json",
     }

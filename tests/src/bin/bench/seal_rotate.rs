@@ -33,7 +33,7 @@ pub async fn run(sizes: Sizes) {
     let old = [KeySize::Rsa4096; 2].map(new_key);
     give_keys(&controller, &old);
     let tree = folder.path().join("tree");
-    let plant = || {
+    let fill_tree = || {
         let _ = fs::remove_dir_all(&tree);
         fs::create_dir(&tree).unwrap();
         for file in 0..files {
@@ -42,7 +42,7 @@ pub async fn run(sizes: Sizes) {
             fs::write(tree.join(format!("{file}.yaml")), text).unwrap();
         }
     };
-    plant();
+    fill_tree();
     let url = format!("http://127.0.0.1:{}/v1/cert.pem", controller.port());
     let certificate = Command::new(binaries::kubeseal())
         .args(["--fetch-cert", "--cert", &url])
@@ -51,8 +51,9 @@ pub async fn run(sizes: Sizes) {
     let keys = controller.folder().join("keys");
     let keys: Vec<String> = fs::read_dir(keys)
         .unwrap()
-        .map(|entry| entry.unwrap().path().display().to_string())
-        .filter(|path| path.ends_with(".yaml"))
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension() == Some("yaml".as_ref()))
+        .map(|path| path.display().to_string())
         .collect();
     let mut words = vec!["rotate", "--cert", "cert.pem", "tree"];
     words.extend(keys.iter().flat_map(|key| ["--key", key.as_str()]));
@@ -67,11 +68,11 @@ pub async fn run(sizes: Sizes) {
             .current_dir(folder.path()),
     );
 
-    plant();
+    fill_tree();
     let plane = ControlPlane::shared().await;
     let namespace = plane.namespace("bench-rotate").await;
     namespace.route("sealed-secrets", controller.port()).await;
-    let place = [
+    let named = [
         "--controller-name",
         "sealed-secrets",
         "--controller-namespace",
@@ -84,18 +85,18 @@ pub async fn run(sizes: Sizes) {
         let mut command = Command::new(&kubeseal);
         command
             .env("KUBECONFIG", plane.kubeconfig())
-            .args(place)
+            .args(named)
             .args(["--re-encrypt", "-f"]);
         timed(command.arg(path));
     }
     let scale = u32::try_from(files / sample).unwrap();
     let theirs = start.elapsed() * scale;
-    plant();
+    fill_tree();
     let mut command = Command::new(binaries::seal());
     command
         .env("KUBECONFIG", plane.kubeconfig())
         .arg("rotate")
-        .args(place)
+        .args(named)
         .arg(&tree);
     let online = timed(&mut command);
 
