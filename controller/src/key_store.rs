@@ -173,6 +173,10 @@ impl KeyStore {
         info!(namespace = self.config.namespace, name, "New key written");
         let certificate = new.pair.certificate().to_pem();
         info!(certificate, "Certificate generated");
+        // It is whole, however lately it was written: making the key may have taken less than `QUIET`.
+        let (stamp, _) = folder.stat(file_name(&name))?;
+        let written = Timestamp::from_nanosecond(stamp.touched()).unwrap_or(now);
+        let now = now.max(written);
         self.poll(now.saturating_add(QUIET).unwrap_or(now));
         Ok(())
     }

@@ -421,7 +421,7 @@ mod tests {
                 "line 3: namespace must be text, not a list",
             ),
             ("a: b\n---\na: b\n", "it holds 2 documents"),
-            ("a: [", "document 1, line 1: malformed YAML"),
+            ("a: [", "document 1, line 2: malformed YAML"),
         ] {
             let got = error(text);
             assert!(got.starts_with(want), "{text:?}: {got}");

@@ -66,7 +66,7 @@ async fn names_the_first_broken_step_on_the_way() {
             "no kubeconfig",
             vec!["--kubeconfig", "absent"],
             "kubeconfig",
-            "cannot be used",
+            "cannot read the kubeconfig",
         ),
         (
             "no such context",

@@ -36,6 +36,7 @@ impl<'a> Site<'a> {
         words: &[&str],
     ) -> Site<'a> {
         roles::grant(&namespace, Reach::Namespace).await;
+        roles::grant_leases(&namespace).await;
         for (i, key) in keys.iter().enumerate() {
             put_key(&namespace, &format!("key-{i}"), key).await;
         }
