@@ -22,7 +22,7 @@ use crate::{git, report};
 #[derive(Debug, thiserror::Error)]
 pub enum ViewError {
     /// No object.
-    #[error("no SealedSecret found")]
+    #[error("no SealedSecret found; name sealed files, or a folder to find them in")]
     NothingFound,
 }
 

@@ -36,6 +36,9 @@ pub enum RotateError {
          them the controller seals anew, for its newest key"
     )]
     CertificateAlone,
+    /// Files were named for nothing.
+    #[error("no SealedSecret in {0}; name sealed files, or a folder to find them in")]
+    NothingFound(String),
 }
 
 /// Runs the command.
@@ -58,6 +61,12 @@ pub fn run(words: &Rotate, surroundings: &Surroundings) -> Result<Outcome> {
     } else {
         offline::rotate(&session, &candidates, words)?
     };
+    let named = candidates.iter().filter(|candidate| candidate.named);
+    let named: Vec<String> = named.map(|c| c.path.display().to_string()).collect();
+    let found = reports.iter().any(|report| !report.objects.is_empty());
+    if !found && !named.is_empty() {
+        return Err(RotateError::NothingFound(named.join(", ")).into());
+    }
     finish(words, &reports)
 }
 
