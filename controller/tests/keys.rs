@@ -4,7 +4,9 @@ mod support;
 
 use std::sync::Arc;
 
-use jiff::SignedDuration;
+use controller::folder::Folder;
+use controller::key_store::KeyStore;
+use jiff::{SignedDuration, Timestamp};
 use shared::key_ring::KeyRing;
 use support::{Case, KEYS, key_manifest, manifest_of, sealed};
 
@@ -20,6 +22,18 @@ fn names(case: &mut Case) -> Vec<String> {
         .iter()
         .map(|key| key.name().to_owned())
         .collect()
+}
+
+/// A file of somebody else that was written a moment ago waits for a later look.
+#[tokio::test]
+async fn a_key_is_in_use_as_soon_as_it_is_stored_however_fast_it_was_made() {
+    let case = Case::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let root = Arc::new(Folder::open(folder.path()).unwrap());
+    let now = Timestamp::now();
+    let mut store = KeyStore::open(root, case.config().keys, now).unwrap();
+    store.add(&KEYS[0], now).unwrap();
+    assert_eq!(store.ring().keys().len(), 1);
 }
 
 #[tokio::test]
