@@ -19,8 +19,8 @@
 //! | [`rounds`] | one round of the controller on a directory |
 //! | [`cluster`] | the controller in a cluster: watches → reconcile |
 //! | [`http`] | the endpoints, plain and for callers with a token; their limits |
-//! | [`published`] | the certificate in a `ConfigMap` |
 //! | [`ports`] | which of them are open, and served |
+//! | [`published`] | the certificate in a `ConfigMap` |
 //! | [`metrics`] | every metric name and label |
 //! | [`log`] | log lines |
 //! | [`hardening`] | memory that is neither dumped nor swapped |

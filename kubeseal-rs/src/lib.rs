@@ -1,4 +1,4 @@
-//! What `kubeseal` and `seal` do: words typed → one [`command::Command`] → read, pure verb, write.
+//! What `kubeseal` and `seal` do: words typed → a `Command` → read, pure verb, write.
 //!
 //! | module | owns |
 //! |---|---|
@@ -17,7 +17,6 @@
 //! | [`proxies`] | which proxy leads to a server |
 //! | [`files`] | stdin and files in; files out, all or nothing |
 //! | [`surroundings`] | clock, environment and terminal, in one place |
-//! | [`pages`] | completions and manual pages |
 //! | [`report`], [`progress`] | error chain, hints, exit code; how far a long run is |
 
 pub mod certificate;
