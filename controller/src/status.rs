@@ -18,6 +18,12 @@ const READY: &str = "Ready";
 /// Tells both not to wait any longer; it stands there only while it is true.
 const STALLED: &str = "Stalled";
 
+/// Items in a status. Each takes some hundred bytes, and an object near the largest that etcd stores
+/// (1.5 MiB) shall get a status too.
+const MOST_ITEMS: usize = 500;
+/// Bytes of a message; it stands in three conditions.
+const LONGEST_MESSAGE: usize = 32 << 10;
+
 /// How an attempt ended.
 #[derive(Debug)]
 pub enum Outcome<'a> {
@@ -80,11 +86,12 @@ impl Outcome<'_> {
 
     /// What went wrong; nothing if all is well.
     pub fn message(&self) -> Option<String> {
-        match self {
-            Self::Unsealed { .. } => None,
-            Self::Refused { why, .. } => Some(error_chain(why)),
-            Self::Failed { message, .. } => Some(message.clone()),
-        }
+        let message = match self {
+            Self::Unsealed { .. } => return None,
+            Self::Refused { why, .. } => error_chain(why),
+            Self::Failed { message, .. } => message.clone(),
+        };
+        Some(bounded(message))
     }
 
     /// Does it take a person to get on?
@@ -181,10 +188,12 @@ pub fn next(
         .iter()
         .filter(|condition| !ours.contains(&condition.type_.as_str()));
     conditions.extend(others.cloned());
+    let mut items = outcome.items();
+    items.truncate(MOST_ITEMS);
     let status = SealedSecretStatus {
         observed_generation: generation,
         conditions,
-        items: outcome.items(),
+        items,
         record: outcome.record(),
     };
     (previous != Some(&status)).then_some(status)
@@ -204,6 +213,14 @@ pub fn is_synced(status: &SealedSecretStatus) -> bool {
         .iter()
         .find(|condition| condition.type_ == SYNCED);
     synced.is_some_and(|condition| condition.status == "True")
+}
+
+fn bounded(mut message: String) -> String {
+    if message.len() > LONGEST_MESSAGE {
+        message.truncate(message.floor_char_boundary(LONGEST_MESSAGE));
+        message.push_str(" … and so on");
+    }
+    message
 }
 
 /// A condition whose content is unchanged keeps its times too.

@@ -85,6 +85,21 @@ async fn a_malformed_object_gets_its_own_status_and_disturbs_nobody() {
 }
 
 #[tokio::test]
+async fn an_object_near_the_largest_gets_a_status_though_every_item_fails() {
+    let case = Case::new("large").await;
+    let mut sealed = case.sealed("large", &[]);
+    for i in 0..40_000 {
+        let items = &mut sealed.spec.encrypted_data;
+        items.insert(format!("key-{i:05}"), "AAAA".into());
+    }
+    case.create(&sealed).await;
+    let message = case.failure("large").await;
+    assert!(message.starts_with("no key could decrypt secret (key-00000, key-00001, "));
+    let status = case.sealed_secrets().get("large").await.unwrap().status;
+    assert_eq!(status.unwrap().items.len(), 500);
+}
+
+#[tokio::test]
 async fn without_status_updates_none_is_written() {
     let case = Case::with("no-status", &["--update-status=false"]).await;
     case.seal("db", &[("a", "1")]).await;

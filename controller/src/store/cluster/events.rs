@@ -170,10 +170,7 @@ impl Events {
 
 /// At most so many bytes, and whole characters.
 fn cut(mut text: String, limit: usize) -> String {
-    let end = (0..=limit.min(text.len()))
-        .rev()
-        .find(|at| text.is_char_boundary(*at));
-    text.truncate(end.unwrap_or(0));
+    text.truncate(text.floor_char_boundary(limit));
     text
 }
 
