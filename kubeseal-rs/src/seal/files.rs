@@ -75,7 +75,7 @@ pub fn run(words: &Files, surroundings: &Surroundings) -> Result<Outcome> {
     if words.files.is_empty() {
         return seal_stdin(&session, words);
     }
-    if let [word] = words.files.as_slice()
+    if let [word, ..] = words.files.as_slice()
         && word.components().count() == 1
         && word.extension().is_none()
         && !word.exists()
