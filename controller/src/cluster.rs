@@ -116,7 +116,7 @@ impl Cluster {
             reconciler: Reconciler::new(
                 Arc::clone(&store),
                 pool,
-                config.policy,
+                config.policy.clone(),
                 Arc::clone(&metrics),
             ),
             watches: Watches::new(place.namespaces(own), place.watches_secrets),

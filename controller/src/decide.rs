@@ -6,6 +6,7 @@ use shared::plain::Plain;
 use shared::secret::Secret;
 use shared::unseal::UnsealError;
 
+use crate::author_limits::Breach;
 use crate::ownership::{is_like, secret_type, successor};
 use crate::store::ObjectId;
 
@@ -23,6 +24,16 @@ pub enum Desired {
     Nothing,
     /// Unknown: the SealedSecret cannot be read or opened.
     Unknown(Refusal),
+}
+
+impl Desired {
+    /// The Secret that shall be, if one shall be.
+    pub fn secret(&self) -> Option<&Secret> {
+        match self {
+            Self::Secret { secret, .. } => Some(secret),
+            Self::Nothing | Self::Unknown(_) => None,
+        }
+    }
 }
 
 /// The Secret that is there.
@@ -88,6 +99,9 @@ pub enum Refusal {
     /// It does not open.
     #[error(transparent)]
     Unseal(#[from] UnsealError),
+    /// It asks for more than whoever runs the controller allows.
+    #[error(transparent)]
+    Breach(#[from] Breach),
     /// Another one's Secret has the name. The peer's words.
     #[error("failed update: Resource {:?} already exists and is not managed by SealedSecret", .0.name)]
     NotManaged(ObjectId),

@@ -11,6 +11,7 @@
 //! | [`decide`] | desired + existing → `Plan` |
 //! | [`status`] | outcome + last status → status to record |
 //! | [`ownership`] | whose a Secret is, and what becomes of an existing one |
+//! | [`author_limits`] | what authors of SealedSecrets may ask for |
 //! | [`drift`] | how often edits of others are put right |
 //! | [`store`] | the interface to where objects live; [`store::directory`], [`store::cluster`] |
 //! | [`key_store`], [`cluster_keys`] | key Secrets ↔ key ring, in a folder and in a cluster |
@@ -28,6 +29,7 @@
 //! | [`pool`] | a bounded pool for work that blocks |
 
 pub mod args;
+pub mod author_limits;
 pub mod cluster;
 pub mod cluster_keys;
 pub mod decide;

@@ -17,6 +17,7 @@ use prometheus::{
 use shared::key::Validity;
 use shared::key_ring::{KeyRing, NoSealingKey};
 
+use crate::author_limits::RISKY_TYPES;
 use crate::store::ObjectId;
 
 const PREFIX: &str = "sealed_secrets_controller";
@@ -87,6 +88,7 @@ pub struct Metrics {
     reconciles: Histogram,
     key_operations: IntCounter,
     recognised: IntCounter,
+    risky: IntCounterVec,
     leads: IntGauge,
     newest_key_age: IntGauge,
     keys: IntGaugeVec,
@@ -165,6 +167,12 @@ impl Metrics {
                 "recognised_total",
                 "Looks at objects whose Secret was known to be in place without decrypting anything.",
             )?,
+            risky: counters(
+                &registry,
+                "risky_secrets_total",
+                "Secrets made or changed whose type gives their author more than values.",
+                &["type"],
+            )?,
             leads: gauge(
                 &registry,
                 "leader",
@@ -210,6 +218,9 @@ impl Metrics {
     }
 
     fn create_series(&self) {
+        for type_ in RISKY_TYPES {
+            self.risky.with_label_values(&[type_]);
+        }
         self.create_errors("");
         for (path, method) in PATHS {
             self.http_requests.with_label_values(&[path, "200", method]);
@@ -240,6 +251,11 @@ impl Metrics {
     /// Its Secret was known to be in place without decrypting anything.
     pub fn recognised(&self) {
         self.recognised.inc();
+    }
+
+    /// A Secret of a risky type was made or changed.
+    pub fn makes_risky(&self, type_: &str) {
+        self.risky.with_label_values(&[type_]).inc();
     }
 
     /// Is this replica the one that writes?

@@ -86,7 +86,7 @@ impl Rounds {
             reconciler: Reconciler::new(
                 Arc::clone(&store),
                 pool.clone(),
-                config.policy,
+                config.policy.clone(),
                 Arc::clone(&metrics),
             ),
             renewal: KeyRenewal::new(config.keys.spec.clone(), config.keys.policy, pool.clone()),

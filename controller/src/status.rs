@@ -77,7 +77,7 @@ impl Outcome<'_> {
                 ..
             } => Some(Fault::Unmanaged),
             Self::Refused {
-                why: Refusal::Malformed(_) | Refusal::Unseal(_),
+                why: Refusal::Malformed(_) | Refusal::Unseal(_) | Refusal::Breach(_),
                 ..
             } => Some(Fault::Unseal),
             Self::Refused { .. } | Self::Failed { .. } => Some(Fault::Update),

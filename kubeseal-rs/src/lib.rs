@@ -29,6 +29,7 @@ pub mod keys;
 pub mod kubeconfig;
 pub mod kubeseal_args;
 pub mod pages;
+mod parallel;
 pub mod programs;
 pub mod progress;
 pub mod proxies;

@@ -50,18 +50,20 @@ impl Identity {
 
 /// What a Secret came of.
 #[derive(Debug, Clone, Copy)]
-pub struct Origin {
+pub struct Origin<'a> {
     /// The object.
     pub identity: Identity,
     /// What the user allows.
     pub rules: Rules,
+    /// What else the object was judged by, as a text that is another one for other judgements.
+    pub limits: &'a str,
     /// Are edits of others left as they are? A record from a time when they were says nothing later.
     pub tolerates_drift: bool,
 }
 
 /// Records that this Secret, as it is stored, is what the SealedSecret says. The newest key stands for
 /// it. `None` without keys, or for a Secret that no server has given a `uid` and a version.
-pub fn record(origin: Origin, secret: &Secret, ring: &KeyRing) -> Option<SecretRecord> {
+pub fn record(origin: Origin<'_>, secret: &Secret, ring: &KeyRing) -> Option<SecretRecord> {
     let key = ring.last_made()?;
     let metadata = &secret.metadata;
     let mut record = SecretRecord {
@@ -77,7 +79,7 @@ pub fn record(origin: Origin, secret: &Secret, ring: &KeyRing) -> Option<SecretR
 }
 
 /// Did this controller, or another one with its keys, make the record for this very object?
-pub fn is_genuine(record: &SecretRecord, origin: Origin, ring: &KeyRing) -> bool {
+pub fn is_genuine(record: &SecretRecord, origin: Origin<'_>, ring: &KeyRing) -> bool {
     let computed = key(record, ring).map(|key| proof(key, origin, record));
     computed.is_some_and(|tag| is(&tag, &record.proof))
 }
@@ -144,7 +146,7 @@ fn content(key: &hmac::Key, secret: &Secret) -> hmac::Tag {
     digest.end()
 }
 
-fn proof(key: &hmac::Key, origin: Origin, record: &SecretRecord) -> hmac::Tag {
+fn proof(key: &hmac::Key, origin: Origin<'_>, record: &SecretRecord) -> hmac::Tag {
     let allowed = [
         origin.rules.accept_legacy,
         origin.rules.refuse_chance,
@@ -153,6 +155,7 @@ fn proof(key: &hmac::Key, origin: Origin, record: &SecretRecord) -> hmac::Tag {
     let mut digest = Digest::new(key, b"proof");
     digest.add(&origin.identity.0);
     digest.add(&allowed.map(u8::from));
+    digest.add(origin.limits.as_bytes());
     digest.add(record.secret_uid.as_bytes());
     digest.add(record.secret_version.as_bytes());
     digest.add(record.content.as_bytes());
@@ -234,10 +237,11 @@ mod tests {
         secret
     }
 
-    fn origin(sealed: &SealedSecret) -> Origin {
+    fn origin(sealed: &SealedSecret) -> Origin<'static> {
         Origin {
             identity: Identity::of(sealed).unwrap(),
             rules: RULES,
+            limits: "",
             tolerates_drift: false,
         }
     }
@@ -328,6 +332,11 @@ mod tests {
         let mut strict = origin(&sealed);
         strict.rules.refuse_chance = true;
         assert!(!is_genuine(&record, strict, &both));
+        let limited = Origin {
+            limits: "x",
+            ..origin(&sealed)
+        };
+        assert!(!is_genuine(&record, limited, &both));
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod table;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use flags::Flags;
@@ -16,6 +17,7 @@ use shared::key_secret::OrderPriority;
 use shared::renewal;
 use shared::unseal::Rules;
 
+use crate::author_limits::AuthorLimits;
 use crate::log;
 use crate::reconcile::Policy;
 pub use address::{Address, AddressError};
@@ -225,8 +227,9 @@ impl<'a> Checks<'a> {
         }
     }
 
-    fn policy(&self) -> Policy {
+    fn policy(&mut self) -> Policy {
         Policy {
+            author_limits: Arc::new(self.author_limits()),
             rules: Rules {
                 accept_legacy: self.flags.switch("accept-deprecated-v1-data"),
                 refuse_chance: self.flags.switch("refuse-random-templates"),
@@ -235,6 +238,19 @@ impl<'a> Checks<'a> {
             tolerates_drift: !self.flags.switch("correct-drift"),
             retries: self.count("max-unseal-retries"),
         }
+    }
+
+    fn author_limits(&mut self) -> AuthorLimits {
+        let age = self.flags.duration("max-sealing-key-age");
+        if age.is_negative() {
+            self.mistake("max-sealing-key-age", "must not be negative; 0 is no limit");
+        }
+        let limits = AuthorLimits::read(
+            self.flags.text("forbid-secret-types"),
+            self.flags.text("allowed-scopes"),
+            Some(age).filter(|age| !age.is_zero()),
+        );
+        self.or_default("allowed-scopes", limits)
     }
 
     fn place(&mut self, own_namespace: Option<String>) -> Place {

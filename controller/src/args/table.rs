@@ -251,6 +251,25 @@ const FLAGS: &[Flag] = &[
         "Refuses templates that use time, chance or make keys: their values are others each time.",
     ),
     Flag::new(
+        "forbid-secret-types",
+        Kind::Text,
+        "",
+        "Types of Secret that no SealedSecret is turned into, by comma, like kubernetes.io/service-account-token.",
+    ),
+    Flag::new(
+        "allowed-scopes",
+        Kind::Text,
+        "",
+        "Scopes by namespace, like 'team-*=strict,prod=strict+namespace-wide'; the first rule that fits holds, and \
+         without one all are allowed.",
+    ),
+    Flag::new(
+        "max-sealing-key-age",
+        Kind::Duration,
+        "0s",
+        "Refuses items that were sealed for an older key; what was unsealed before stays. 0 for no limit.",
+    ),
+    Flag::new(
         "listen-authorized-addr",
         Kind::Text,
         "",

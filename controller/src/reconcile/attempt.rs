@@ -14,6 +14,7 @@ use shared::secret::Secret;
 use shared::unseal::{Chance, UnsealError, unseal_again};
 
 use super::Policy;
+use crate::author_limits::risky_type;
 use crate::decide::{Circumstances, Desired, Existing, Held, Plan, Refusal, decide};
 use crate::drift::{self, Drift};
 use crate::metrics::{Fault, Metrics, instance_label};
@@ -125,6 +126,7 @@ impl<S: Store> Tools<S> {
         if observed.guessed && !matches!(desired, Desired::Secret { .. }) {
             observed = self.gather(id, Look::Fetch).await?;
         }
+        let risky_type = desired.secret().and_then(risky_type);
         let (observed, done) = self.bring_about(id, observed, desired, now).await?;
         let Done {
             refusal,
@@ -135,6 +137,9 @@ impl<S: Store> Tools<S> {
         if observed.source == Source::Gone {
             applied?;
             return self.forget(id, changed).await;
+        }
+        if let Some(risky_type) = risky_type.filter(|_| changed) {
+            self.warn_of(id, risky_type).await;
         }
         let keeps_values =
             matches!(&observed.existing, Existing::Ours(held) if !held.values().is_empty());
@@ -168,9 +173,14 @@ impl<S: Store> Tools<S> {
         observed.inspect_err(|_| self.metrics.failed(id, Fault::Fetch))
     }
 
+    async fn warn_of(&self, id: &ObjectId, risky_type: &'static str) {
+        self.metrics.makes_risky(risky_type);
+        self.store.announce(id, risky(risky_type)).await;
+    }
+
     /// The instance label of the object, if its Secret is known to be in place without fetching or decrypting anything.
     fn recognised(&self, id: &ObjectId, ring: &KeyRing) -> Option<String> {
-        let glance = self.store.glance(id)?;
+        let glance = self.store.glance(id).filter(|_| self.trusts_records())?;
         let (record, (uid, version)) = (&glance.record, &glance.secret);
         let origin = self.origin(glance.identity, glance.opts_out);
         let is_known =
@@ -187,10 +197,16 @@ impl<S: Store> Tools<S> {
         };
         let record = observed.status.as_ref()?.record.as_ref()?;
         let origin = self.origin(Identity::of(sealed)?, drift::opts_out(&sealed.metadata));
-        let fits = observed.settled
+        let fits = self.trusts_records()
+            && observed.settled
             && record::is_genuine(record, origin, ring)
             && record::fits(record, sealed, ring, secret);
         fits.then(|| Arc::clone(sealed))
+    }
+
+    /// A record tells what was allowed when it was made.
+    fn trusts_records(&self) -> bool {
+        !self.policy.author_limits.depend_on_time()
     }
 
     fn in_place(&self, id: &ObjectId, instance: &str) -> Ended {
@@ -217,10 +233,11 @@ impl<S: Store> Tools<S> {
         record::record(origin, stored.or(found)?, ring)
     }
 
-    fn origin(&self, identity: Identity, opts_out: bool) -> Origin {
+    fn origin(&self, identity: Identity, opts_out: bool) -> Origin<'_> {
         Origin {
             identity,
             rules: self.policy.rules,
+            limits: self.policy.author_limits.as_text(),
             tolerates_drift: self.policy.tolerates_drift || opts_out,
         }
     }
@@ -316,13 +333,16 @@ impl<S: Store> Tools<S> {
             Source::Malformed(why) => unknown(Refusal::Malformed(why.clone())),
             Source::Sealed(owner) => {
                 let (sealed, rules) = (Arc::clone(owner), self.policy.rules);
+                let limits = Arc::clone(&self.policy.author_limits);
                 let remembered = status::sealed_by(observed.status.as_ref());
                 let open = move || {
                     let mut chance = Chance {
                         now,
                         rng: &mut rand::rng(),
                     };
-                    unseal_again(&sealed, &ring, rules, &mut chance, &remembered)
+                    let unsealed = unseal_again(&sealed, &ring, rules, &mut chance, &remembered)?;
+                    limits.allow(&sealed, &unsealed, &ring, now)?;
+                    Ok::<_, Refusal>(unsealed)
                 };
                 match self.pool.run(open).await? {
                     Ok(mut unsealed) => {
@@ -333,7 +353,7 @@ impl<S: Store> Tools<S> {
                         };
                         Ok((desired, unsealed.sealed_by))
                     }
-                    Err(error) => unknown(error.into()),
+                    Err(why) => unknown(why),
                 }
             }
         }
@@ -397,6 +417,7 @@ fn ended(outcome: &Outcome<'_>, applied: Result<(), StoreError>, changed: bool) 
             // The two that an API server refuses wait for the Secret to go, which wakes us.
             Refusal::Malformed(_)
             | Refusal::Unseal(_)
+            | Refusal::Breach(_)
             | Refusal::TypeChange { .. }
             | Refusal::Immutable(_) => Ended::WaitsForChange(report),
             Refusal::NotManaged(_) | Refusal::DriftFight { .. } => Ended::Retry(report),
@@ -439,6 +460,17 @@ fn warning(report: &Report) -> String {
     match report.reason {
         "ErrUnsealFailed" => format!("Failed to unseal: {}", report.message),
         _ => report.message.clone(),
+    }
+}
+
+fn risky(risky_type: &str) -> News {
+    News {
+        is_warning: true,
+        reason: "RiskyType",
+        message: format!(
+            "the Secret has the type {risky_type}, which gives its author more than the values that were sealed; \
+             if that is not meant, run the controller with --forbid-secret-types={risky_type}"
+        ),
     }
 }
 

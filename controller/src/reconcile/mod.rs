@@ -12,6 +12,7 @@ use shared::unseal::Rules;
 use tokio::task::{self, JoinSet};
 use tracing::{debug, error, info};
 
+use crate::author_limits::AuthorLimits;
 use crate::metrics::Metrics;
 use crate::pool::{Pool, Stopped};
 use crate::store::{ObjectId, Store};
@@ -24,10 +25,12 @@ pub use queue::{Urgency, wait};
 const ROUND: usize = 16;
 
 /// What the user chose.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Policy {
     /// What opens.
     pub rules: Rules,
+    /// What authors of SealedSecrets may ask for.
+    pub author_limits: Arc<AuthorLimits>,
     /// Are outcomes recorded?
     pub update_status: bool,
     /// Are edits that others make on Secrets left as they are?

@@ -46,15 +46,18 @@ impl Store for Slow {
     }
 }
 
-const POLICY: Policy = Policy {
-    rules: Rules {
-        accept_legacy: true,
-        refuse_chance: false,
-    },
-    update_status: true,
-    tolerates_drift: false,
-    retries: 0,
-};
+fn policy() -> Policy {
+    Policy {
+        rules: Rules {
+            accept_legacy: true,
+            refuse_chance: false,
+        },
+        author_limits: Arc::default(),
+        update_status: true,
+        tolerates_drift: false,
+        retries: 0,
+    }
+}
 
 fn id(name: &str) -> ObjectId {
     ObjectId {
@@ -68,7 +71,7 @@ fn reconciler() -> (Arc<Slow>, Reconciler<Slow>) {
         Arc::<Slow>::default(),
         Arc::new(Metrics::new(false).unwrap()),
     );
-    let reconciler = Reconciler::new(Arc::clone(&store), Pool::new(), POLICY, metrics);
+    let reconciler = Reconciler::new(Arc::clone(&store), Pool::new(), policy(), metrics);
     (store, reconciler)
 }
 

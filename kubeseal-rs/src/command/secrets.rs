@@ -10,6 +10,7 @@ use shared::secret::Secret;
 use zeroize::Zeroizing;
 
 use super::{CommandError, Format, SealOptions, default_namespace};
+use crate::parallel;
 use crate::report;
 use crate::surroundings::Surroundings;
 
@@ -53,12 +54,13 @@ pub(super) fn seal(
         seal::aim(secret, target).map_err(place(i))?;
     }
     fill_namespaces(&mut secrets, options, surroundings)?;
-    let mut rng = rand::rng();
-    let seal_one = |(i, secret)| {
-        let sealed = seal_secret(secret, certificate, &mut rng).map_err(place(i))?;
+    let seal_one = |rng: &mut ThreadRng, i, secret: &Secret| {
+        let sealed = seal_secret(secret, certificate, rng).map_err(place(i))?;
         Ok(sealed.to_document())
     };
-    secrets.iter().enumerate().map(seal_one).collect()
+    parallel::map(&secrets, rand::rng, seal_one)
+        .into_iter()
+        .collect()
 }
 
 /// The kubeconfig is read only if some Secret needs a namespace from it.

@@ -1023,6 +1023,28 @@ const OTHERS: &[Effect] = &[
         "args",
         "--refuse-random-templates=true",
     ),
+    ("requireBackup", "", "true", "args", "--require-backup=true"),
+    (
+        "forbidSecretTypes",
+        "",
+        "[a, b]",
+        "args",
+        "--forbid-secret-types a,b",
+    ),
+    (
+        "allowedScopes",
+        "",
+        "[prod=strict, '*=strict+namespace-wide']",
+        "args",
+        "--allowed-scopes prod=strict,*=strict+namespace-wide",
+    ),
+    (
+        "maxSealingKeyAge",
+        "",
+        "8760h",
+        "args",
+        "--max-sealing-key-age 8760h",
+    ),
     (
         "oldGCBehavior",
         "",

@@ -8,6 +8,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod author_limits;
 mod authorised;
 mod case;
 mod drift;

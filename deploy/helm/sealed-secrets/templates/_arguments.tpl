@@ -12,6 +12,7 @@ image and values goes on. */}}
   (list "--watch-for-secrets" $v.watchForSecrets false)
   (list "--correct-drift" $v.correctDrift true)
   (list "--refuse-random-templates" $v.refuseRandomTemplates false)
+  (list "--require-backup" $v.requireBackup false)
   (list "--old-gc-behavior" $v.oldGCBehavior false)
   (list "--leader-elect" ($v.leaderElection).enabled true)
   (list "--metrics-omit-secret-labels" $v.metrics.omitSecretLabels false)
@@ -40,6 +41,9 @@ image and values goes on. */}}
   (list "--max-unseal-retries" $v.maxRetries)
   (list "--kubeclient-qps" $v.kubeClientQPS)
   (list "--kubeclient-burst" $v.kubeClientBurst)
+  (list "--forbid-secret-types" (join "," $v.forbidSecretTypes))
+  (list "--allowed-scopes" (join "," $v.allowedScopes))
+  (list "--max-sealing-key-age" $v.maxSealingKeyAge)
   (list "--leader-elect-lease-name" ($v.leaderElection).leaseName)
 }}
 {{- if ($v.certificateConfigMap).enabled }}

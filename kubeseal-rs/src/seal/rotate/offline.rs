@@ -1,8 +1,7 @@
 //! With old keys: opening and sealing here, on every core. Private-key work is all but everything,
 //! so what counts is how few keys are tried.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use anyhow::Result;
 use shared::key::{Certificate, Fingerprint};
@@ -13,6 +12,7 @@ use shared::sealed_file::{Changes, Found, HintRule};
 use super::Work;
 use super::summary::{FileReport, unreadable};
 use crate::command::read_keys;
+use crate::parallel;
 use crate::progress::Progress;
 use crate::seal::session::Session;
 use crate::seal::target;
@@ -31,35 +31,19 @@ pub(super) fn rotate(
         candidates.len(),
         session.surroundings.stderr_is_terminal,
     );
-    let (next, reports) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    let work = || {
-        let mut worker = Worker {
-            session,
-            ring: &ring,
-            last: None,
-            dry_run: words.dry_run,
-        };
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(candidate) = candidates.get(index) else {
-                return;
-            };
-            let report = worker.file(candidate);
-            progress.step();
-            let mut reports = reports.lock().unwrap_or_else(PoisonError::into_inner);
-            reports.extend(report.map(|report| (index, report)));
-        }
+    let start = || Worker {
+        session,
+        ring: &ring,
+        last: None,
+        dry_run: words.dry_run,
     };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..threads.min(candidates.len()) {
-            scope.spawn(work);
-        }
+    let reports = parallel::map(candidates, start, |worker, _, candidate| {
+        let report = worker.file(candidate);
+        progress.step();
+        report
     });
     drop(progress);
-    let mut reports = reports.into_inner().unwrap_or_else(PoisonError::into_inner);
-    reports.sort_by_key(|(index, _)| *index);
-    Ok(reports.into_iter().map(|(_, report)| report).collect())
+    Ok(reports.into_iter().flatten().collect())
 }
 
 struct Worker<'a> {

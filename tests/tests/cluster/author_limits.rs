@@ -1,0 +1,110 @@
+//! What authors of SealedSecrets may ask for.
+
+use serde_json::json;
+use shared::resource::SealedSecret;
+use shared::scope::Scope;
+use tests::scrape::Scrape;
+use tests::sealing::{KEYS, sealed_for};
+
+use crate::case::Case;
+
+const VALUES: [(&str, &str); 1] = [("a", "1")];
+const TOKEN: &str = "bootstrap.kubernetes.io/token";
+
+fn of_type(mut sealed: SealedSecret, type_: &str) -> SealedSecret {
+    sealed.spec.template.type_ = Some(type_.into());
+    sealed
+}
+
+async fn risky_secrets(case: &Case) -> Option<f64> {
+    let scrape = Scrape::read(&case.controller.scrape().await);
+    scrape.value(
+        "sealed_secrets_controller_risky_secrets_total",
+        &[("type", TOKEN)],
+    )
+}
+
+#[tokio::test]
+async fn a_type_that_gives_more_than_values_is_made_with_a_warning_and_counted() {
+    let case = Case::new("risky").await;
+    case.create(&of_type(case.sealed("join", &VALUES), TOKEN))
+        .await;
+    case.holds("join", &VALUES).await;
+    let event = case.event("join", "RiskyType").await;
+    assert_eq!(event.type_.as_deref(), Some("Warning"));
+    let message = event.message.unwrap_or_default();
+    assert!(
+        message.contains("--forbid-secret-types=bootstrap.kubernetes.io/token"),
+        "{message}"
+    );
+    assert_eq!(risky_secrets(&case).await, Some(1.0));
+}
+
+#[tokio::test]
+async fn a_forbidden_type_is_refused_in_either_form_and_the_old_secret_stays() {
+    let forbid = format!("--forbid-secret-types=kubernetes.io/service-account-token,{TOKEN}");
+    let case = Case::with("forbidden", &[&forbid]).await;
+    case.create(&of_type(case.sealed("join", &VALUES), TOKEN))
+        .await;
+    let message = case.failure("join").await;
+    assert_eq!(
+        message,
+        format!(
+            "Secrets of type {TOKEN:?} are not made here (--forbid-secret-types); take another type, or ask whoever \
+             runs the controller"
+        )
+    );
+    assert!(case.secret("join").await.is_none());
+    assert_eq!(risky_secrets(&case).await, Some(0.0));
+
+    case.seal("db", &VALUES).await;
+    case.holds("db", &VALUES).await;
+    case.patch("db", json!({ "spec": { "template": { "type": TOKEN } } }))
+        .await;
+    case.failure("db").await;
+    case.holds("db", &VALUES).await;
+}
+
+#[tokio::test]
+async fn a_scope_that_the_namespace_may_not_use_is_refused_and_the_flag_judges_old_successes_too() {
+    let case = Case::new("scopes").await;
+    let sealed = |scope: Scope| {
+        let name = scope.to_string();
+        sealed_for(&KEYS[0], case.namespace.name(), &name, &VALUES, scope)
+    };
+    for scope in Scope::ALL {
+        case.create(&sealed(scope)).await;
+        case.is_synced(&scope.to_string()).await;
+    }
+    let case = case
+        .restart(&["--allowed-scopes=none-of-these=cluster-wide,scopes-*=strict+namespace-wide"])
+        .await;
+    let message = case.failure("cluster-wide").await;
+    assert!(
+        message.contains("(--allowed-scopes: strict, namespace-wide)"),
+        "{message}"
+    );
+    case.rest("scopes").await;
+    for scope in [Scope::Strict, Scope::NamespaceWide] {
+        case.is_synced(&scope.to_string()).await;
+    }
+    case.holds("cluster-wide", &VALUES).await;
+}
+
+#[tokio::test]
+async fn items_of_a_key_that_is_too_old_are_refused_by_name_and_what_was_unsealed_stays() {
+    let case = Case::new("age").await;
+    case.seal("db", &VALUES).await;
+    case.is_synced("db").await;
+    let case = case
+        .restart(&["--max-sealing-key-age=8760h", "--key-renew-period=0"])
+        .await;
+    let message = case.failure("db").await;
+    assert!(
+        message.starts_with("sealed for a key that is older than 365d")
+            || message.starts_with("sealed for a key that is older than 8760h"),
+        "{message}"
+    );
+    assert!(message.contains(": a; "), "{message}");
+    case.holds("db", &VALUES).await;
+}
