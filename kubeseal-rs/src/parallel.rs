@@ -13,7 +13,11 @@ pub(crate) fn map<T: Sync, S, R: Send>(
     start: impl Fn() -> S + Sync,
     work: impl Fn(&mut S, usize, &T) -> R + Sync,
 ) -> Vec<R> {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    // Asking for the number reads files: too long for one item.
+    let processors = match items.len() {
+        0 | 1 => 1,
+        _ => std::thread::available_parallelism().map_or(1, usize::from),
+    };
     let next = AtomicUsize::new(0);
     let take = || {
         let (mut state, mut done) = (start(), Vec::new());

@@ -52,6 +52,8 @@ pub async fn flood(sizes: Sizes) {
     for who in [Who::Ours, Who::Peer] {
         let field = Field::new(&plane, &keys).await;
         let pod = field.run(who, &[]).await;
+        field.create(&renamed(&load.objects[0], "first")).await;
+        field.has_secret("first", Instant::now()).await;
         let over = Cell::new(false);
         let quiet = new_objects(&field, &load, seconds, &over).await;
         line(&cells(&format!("{}, quiet", who.name()), &quiet));
@@ -110,7 +112,7 @@ async fn new_objects(
 
 /// Puts another object's values into one after the other.
 async fn changing(field: &Field<'_>, load: &Load, per_second: usize, over: &Cell<bool>) {
-    let api: Api<SealedSecret> = field.namespace.api();
+    let api: Api<SealedSecret> = field.api();
     let mut clock =
         tokio::time::interval(Duration::from_secs(1) / u32::try_from(per_second).unwrap());
     for i in 1.. {

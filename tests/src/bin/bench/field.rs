@@ -1,13 +1,18 @@
 //! A namespace in which both controllers do the same work, one after the other.
 
+use std::fmt::Debug;
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt as _, stream};
 use jiff::Timestamp;
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Event, Secret as ApiSecret};
-use kube::Api;
 use kube::api::{ListParams, PostParams};
+use kube::{Api, Client, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 use shared::key::NewKey;
 use shared::resource::{Condition, SealedSecret, SealedSecretStatus, time};
@@ -66,6 +71,9 @@ impl Who {
 pub struct Field<'a> {
     plane: &'a ControlPlane,
     pub namespace: Namespace<'a>,
+    /// One for all requests: a new one would open a connection each time, which takes longer than
+    /// most of what is measured.
+    client: Client,
     keys: usize,
 }
 
@@ -114,20 +122,39 @@ impl<'a> Field<'a> {
         Self {
             plane,
             namespace,
+            client: plane.admin(),
             keys: keys.len(),
         }
     }
 
-    /// Starts a controller in it.
+    /// The objects of one kind in it.
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType: Default>,
+    {
+        Api::namespaced(self.client.clone(), self.namespace.name())
+    }
+
+    /// Starts a controller in it, and waits until it serves a certificate.
     pub async fn run(&self, who: Who, more: &[&str]) -> Pod {
+        // The peer does not say which port it got.
+        let address = format!("--listen-addr=127.0.0.1:{}", free_port());
         let common = [
             "--all-namespaces=false",
-            "--listen-addr=127.0.0.1:0",
+            &address,
             "--listen-metrics-addr=127.0.0.1:0",
             "--key-renew-period=0",
         ];
         let words = [&common[..], who.words(), more].concat();
-        Pod::start(self.plane, &self.namespace, ACCOUNT, &who.program(), &words).await
+        let pod = Pod::start(self.plane, &self.namespace, ACCOUNT, &who.program(), &words).await;
+        let has_certificate = async || {
+            let answer = http::get(pod.port(), "/v1/cert.pem").await;
+            answer.is_ok_and(|text| text.starts_with("HTTP/1.1 200"))
+        };
+        while !has_certificate().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        pod
     }
 
     /// Creates them all.
@@ -138,16 +165,27 @@ impl<'a> Field<'a> {
         .await;
     }
 
+    /// Creates the object whose JSON this is.
+    pub async fn create_object<K>(&self, object: serde_json::Value)
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType: Default>,
+        K: Clone + Debug + Serialize + DeserializeOwned,
+    {
+        let object: K = serde_json::from_value(object).unwrap();
+        let made = self.api().create(&PostParams::default(), &object).await;
+        made.unwrap();
+    }
+
     pub async fn create(&self, object: &SealedSecret) {
         let mut object = object.clone();
         object.metadata.namespace = Some(self.namespace.name().into());
-        let api: Api<SealedSecret> = self.namespace.api();
+        let api: Api<SealedSecret> = self.api();
         api.create(&PostParams::default(), &object).await.unwrap();
     }
 
     /// Waits until there are so many Secrets beside the keys, and gives the time that it took.
     pub async fn has_secrets(&self, wanted: usize, since: Instant) -> Duration {
-        let api: Api<ApiSecret> = self.namespace.api();
+        let api: Api<ApiSecret> = self.api();
         let one = ListParams::default().limit(1);
         loop {
             let page = api.list_metadata(&one).await.unwrap();
@@ -166,7 +204,7 @@ impl<'a> Field<'a> {
 
     /// Waits until the Secret of that name is there.
     pub async fn has_secret(&self, name: &str, since: Instant) -> Duration {
-        let api: Api<ApiSecret> = self.namespace.api();
+        let api: Api<ApiSecret> = self.api();
         while api.get_metadata_opt(name).await.unwrap().is_none() {
             assert!(since.elapsed() < LIMIT, "no {name} after {LIMIT:?}");
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -174,9 +212,9 @@ impl<'a> Field<'a> {
         since.elapsed()
     }
 
-    /// Waits until every object has a status that says it is synced.
-    pub async fn all_are_synced(&self, since: Instant) {
-        let api: Api<SealedSecret> = self.namespace.api();
+    /// Waits until every object has a status that says it is synced, and gives the time that it took.
+    pub async fn all_are_synced(&self, since: Instant) -> Duration {
+        let api: Api<SealedSecret> = self.api();
         loop {
             let objects = api.list(&ListParams::default()).await.unwrap();
             let is_synced = |object: &SealedSecret| {
@@ -185,10 +223,10 @@ impl<'a> Field<'a> {
                 synced.is_some_and(|synced| synced.status == "True")
             };
             if objects.iter().all(is_synced) {
-                return;
+                return since.elapsed();
             }
             assert!(since.elapsed() < LIMIT, "not synced after {LIMIT:?}");
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            tokio::time::sleep(Duration::from_millis(250)).await;
         }
     }
 }
@@ -215,8 +253,8 @@ async fn bare(field: &Field<'_>, object: &SealedSecret) {
         .map(|key| (key.clone(), json!("dmFsdWU=")));
     let data: serde_json::Map<_, _> = data.collect();
     let secret = json!({ "metadata": { "name": name }, "data": data });
-    let _: ApiSecret = field.namespace.create_object(secret).await;
-    let api: Api<SealedSecret> = field.namespace.api();
+    field.create_object::<ApiSecret>(secret).await;
+    let api: Api<SealedSecret> = field.api();
     let mut stored = api.get(name).await.unwrap();
     let now = time(Timestamp::now());
     stored.status = Some(SealedSecretStatus {
@@ -242,7 +280,13 @@ async fn bare(field: &Field<'_>, object: &SealedSecret) {
         },
         "reason": "Unsealed", "type": "Normal", "message": "SealedSecret unsealed successfully",
     });
-    let _: Event = field.namespace.create_object(event).await;
+    field.create_object::<Event>(event).await;
+}
+
+/// A port that was free just now.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    listener.local_addr().unwrap().port()
 }
 
 /// Does it for each, some at once.

@@ -39,7 +39,7 @@ pub async fn run(sizes: Sizes) {
         let value = "x".repeat(bytes);
         let put = async |i| {
             let secret = json!({ "metadata": { "name": format!("foreign-{i}") }, "stringData": { "a": value } });
-            let _: ApiSecret = field.namespace.create_object(secret).await;
+            field.create_object::<ApiSecret>(secret).await;
         };
         each(0..foreign, put).await;
         field.put(&load).await;

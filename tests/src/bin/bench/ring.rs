@@ -46,7 +46,7 @@ pub async fn run(sizes: Sizes) {
         let operations = metric(&pod, "private_key_operations_total").await;
         line(&[what.into(), time(took), format!("{:.2}", operations / all)]);
         // Another version of each, sealed for the same key.
-        let api: Api<SealedSecret> = field.namespace.api();
+        let api: Api<SealedSecret> = field.api();
         let start = Instant::now();
         let swap = async |i: usize| {
             let name = load.objects[i].metadata.name.as_deref().unwrap();
