@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
@@ -55,7 +55,10 @@ pub fn run(words: &Exec, surroundings: &Surroundings) -> Result<Outcome> {
 
 fn ring(words: &Exec, surroundings: &Surroundings) -> Result<KeyRing> {
     if words.backups.is_empty() {
-        let records = store(&words.place, surroundings)?.read()?;
+        let records = store(&words.place, surroundings).and_then(|store| store.read());
+        let records = records.context(
+            "there are no keys to open with: name a backup with --backup, or a folder with --directory",
+        )?;
         return Ok(record::ring(&records));
     }
     opening::ring(&[], &words.backups, &words.opening, surroundings)
@@ -79,7 +82,7 @@ fn values(
     for path in &words.paths {
         for sealed in sealed_in(path)? {
             let opened = unseal(&sealed, ring, rules, &mut chance)
-                .with_context(|| format!("{} ({})", path.display(), sealed.name_or_empty()))?;
+                .with_context(|| closed(path, &sealed))?;
             for (key, value) in opened.secret.data {
                 if values.insert(key.clone(), value).is_some() {
                     bail!("several files have an item {key}; run the command with one of them");
@@ -90,7 +93,12 @@ fn values(
     Ok(values)
 }
 
-fn sealed_in(path: &std::path::Path) -> Result<Vec<SealedSecret>> {
+fn closed(path: &Path, sealed: &SealedSecret) -> String {
+    let (file, name) = (path.display(), sealed.name_or_empty());
+    format!("{file} ({name}) does not open, so nothing was run; `seal doctor {file}` says why")
+}
+
+fn sealed_in(path: &Path) -> Result<Vec<SealedSecret>> {
     let file = ManifestFile::read(path)?;
     let read = |node| Ok(SealedSecret::from_node(node, &mut Reading::default())?);
     let found: Vec<SealedSecret> = file
