@@ -39,3 +39,4 @@ pub mod rules;
 pub mod seal;
 pub mod seal_args;
 pub mod surroundings;
+mod web;

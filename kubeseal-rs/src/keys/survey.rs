@@ -12,6 +12,7 @@ use shared::needs::{Need, needs};
 use shared::resource::SealedSecret;
 use zeroize::Zeroizing;
 
+use crate::cluster::{Authorised, AuthorisedError, KeysOfItems};
 use crate::rules::RulesFile;
 use crate::seal::walk::{self, Kind, ManifestFile};
 
@@ -102,6 +103,31 @@ impl Survey {
         }
     }
 
+    /// Has a controller try what opened with no key here; of the same holders. Gives those about which
+    /// the caller may not ask: they stay undecided.
+    ///
+    /// # Errors
+    ///
+    /// The controller cannot be asked at all.
+    pub fn ask(
+        &mut self,
+        holders: &[Holder],
+        controller: &Authorised,
+    ) -> Result<Vec<(Origin, AuthorisedError)>, AuthorisedError> {
+        let mut untold = Vec::new();
+        for (holder, (origin, needs)) in holders.iter().zip(&mut self.found) {
+            if !needs.values().any(is_undecided) {
+                continue;
+            }
+            match controller.keys(&holder.sealed) {
+                Ok(keys) => learn(needs, keys),
+                Err(error @ AuthorisedError::Forbidden) => untold.push((origin.clone(), error)),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(untold)
+    }
+
     /// What needs this key, or may.
     pub fn dependents(&self, key: &Fingerprint, modulus_len: usize) -> Vec<Dependent> {
         let mut dependents = Vec::new();
@@ -142,12 +168,24 @@ impl Survey {
     /// Items that no key opened.
     pub fn undecided(&self) -> Vec<(&Origin, &str)> {
         let items = self.found.iter().flat_map(|(origin, items)| {
-            let open = items
-                .iter()
-                .filter(|(_, need)| matches!(need, Need::Undecided(_)));
+            let open = items.iter().filter(|(_, need)| is_undecided(need));
             open.map(move |(item, _)| (origin, item.as_str()))
         });
         items.collect()
+    }
+}
+
+fn is_undecided(need: &Need) -> bool {
+    matches!(need, Need::Undecided(_))
+}
+
+fn learn(needs: &mut BTreeMap<String, Need>, keys: KeysOfItems) {
+    for (item, key) in keys {
+        if let (Some(need), Some(key)) = (needs.get_mut(&item), key)
+            && is_undecided(need)
+        {
+            *need = Need::Key(key);
+        }
     }
 }
 

@@ -81,8 +81,8 @@ fn values(
     let mut values = BTreeMap::new();
     for path in &words.paths {
         for sealed in sealed_in(path)? {
-            let opened = unseal(&sealed, ring, rules, &mut chance)
-                .with_context(|| closed(path, &sealed))?;
+            let opened =
+                unseal(&sealed, ring, rules, &mut chance).with_context(|| closed(path, &sealed))?;
             for (key, value) in opened.secret.data {
                 if values.insert(key.clone(), value).is_some() {
                     bail!("several files have an item {key}; run the command with one of them");

@@ -1,6 +1,7 @@
 //! The words of `seal` → a [`Command`]. Each command has a module here for its words, and one of the
 //! same name in [`crate::seal`] that does it.
 
+mod asking;
 mod cert;
 mod config;
 mod create;
@@ -28,6 +29,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use flags::Stop;
 
+pub use asking::Asking;
 pub use cert::{Cert, CertFetch, CertShow, CertSource, CertVerb, CertVerify};
 pub use config::{Config, ConfigVerb, Explain};
 pub use create::{Create, Like};

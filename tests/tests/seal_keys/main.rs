@@ -8,6 +8,7 @@
 )]
 
 mod archive;
+mod asking;
 mod doctor;
 mod drill;
 mod escrow;
