@@ -8,7 +8,7 @@ use clap::Args;
     next_help_heading = "Whom to ask about what opens with no key here (the verb `verify` on SealedSecrets is needed)"
 )]
 pub struct Asking {
-    /// Port of the controller for callers with a token, as of a port-forward: https://localhost:8443
+    /// Port of the controller for callers with a token: https://…, also that of a port-forward
     #[arg(long, value_name = "URL", requires = "token_file")]
     pub authorized: Option<String>,
     /// File with a token for the audience sealed-secrets.bitnami.com

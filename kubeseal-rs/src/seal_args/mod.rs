@@ -15,6 +15,7 @@ mod import;
 mod keys;
 mod lint;
 mod place;
+mod reach;
 mod rotate;
 mod sealing;
 mod set;
@@ -46,6 +47,7 @@ pub use keys::{
 };
 pub use lint::{Lint, LintFormat};
 pub use place::{Opening, Place};
+pub use reach::{Cluster, Controller};
 pub use rotate::Rotate;
 pub use sealing::Sealing;
 pub use set::Set;

@@ -52,15 +52,19 @@ pub fn access(place: &Place, surroundings: &Surroundings) -> Access {
     };
     let kubeconfig = surroundings.filled_variable("SEALED_SECRETS_KUBECONFIG");
     Access {
-        kubeconfig: place.kubeconfig.clone().or(kubeconfig.map(Into::into)),
+        kubeconfig: place
+            .cluster
+            .kubeconfig
+            .clone()
+            .or(kubeconfig.map(Into::into)),
         overrides: Overrides {
-            context: said(&place.context, "SEALED_SECRETS_CONTEXT"),
+            context: said(&place.cluster.context, "SEALED_SECRETS_CONTEXT"),
             ..Overrides::default()
         },
-        name: said(&place.controller_name, "SEALED_SECRETS_CONTROLLER_NAME")
+        name: said(&place.controller.name, "SEALED_SECRETS_CONTROLLER_NAME")
             .unwrap_or_else(|| "sealed-secrets-controller".to_owned()),
         namespace: said(
-            &place.controller_namespace,
+            &place.controller.namespace,
             "SEALED_SECRETS_CONTROLLER_NAMESPACE",
         )
         .unwrap_or_else(|| "kube-system".to_owned()),

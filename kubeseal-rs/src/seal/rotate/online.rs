@@ -166,9 +166,9 @@ fn controller_of(words: &Sealing, settings: &Settings) -> Source {
     match &settings.certificate.value {
         source @ Source::Controller { .. } => source.clone(),
         Source::At(_) => Source::Controller {
-            context: words.context.clone(),
-            name: words.controller_name.clone(),
-            namespace: words.controller_namespace.clone(),
+            context: words.cluster.context.clone(),
+            name: words.controller.name.clone(),
+            namespace: words.controller.namespace.clone(),
         },
     }
 }
