@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use shared::key::Fingerprint;
 use shared::key_ring::KeyRing;
-use shared::manifest::{Node, Reading};
 use shared::needs::{Need, needs};
 use shared::resource::SealedSecret;
 use zeroize::Zeroizing;
@@ -203,7 +202,7 @@ pub fn in_files(paths: &[PathBuf]) -> Result<Vec<Holder>> {
     for candidate in walk::candidates(paths)? {
         if let Some(file) = walk::read(&candidate, Kind::SealedSecret)? {
             let namespace = rule_namespace(&candidate.path)?;
-            for sealed in sealed_of(&file) {
+            for sealed in file.sealed() {
                 let mut sealed = sealed?;
                 if sealed.metadata.namespace.is_none() {
                     sealed.metadata.namespace.clone_from(&namespace);
@@ -234,12 +233,7 @@ pub(super) fn rule_namespace(path: &Path) -> Result<Option<String>> {
 /// The SealedSecrets in the bytes of a file; none if it is malformed.
 pub fn in_bytes(path: &Path, bytes: Vec<u8>) -> Vec<SealedSecret> {
     match ManifestFile::parse(path, Zeroizing::new(bytes)) {
-        Ok(file) => sealed_of(&file).filter_map(Result::ok).collect(),
+        Ok(file) => file.sealed().filter_map(Result::ok).collect(),
         Err(_) => Vec::new(),
     }
-}
-
-fn sealed_of(file: &ManifestFile) -> impl Iterator<Item = Result<SealedSecret>> {
-    let read = |node: &Node| Ok(SealedSecret::from_node(node, &mut Reading::default())?);
-    file.of_kind(Kind::SealedSecret).map(read)
 }

@@ -9,13 +9,12 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 use shared::key_ring::KeyRing;
-use shared::manifest::Reading;
 use shared::plain::Plain;
 use shared::resource::SealedSecret;
 use shared::unseal::{Chance, Rules, unseal};
 
 use super::keys::store;
-use super::walk::{Kind, ManifestFile};
+use super::walk::sealed_in;
 use super::{Outcome, opening};
 use crate::keys::record;
 use crate::programs;
@@ -96,19 +95,6 @@ fn values(
 fn closed(path: &Path, sealed: &SealedSecret) -> String {
     let (file, name) = (path.display(), sealed.name_or_empty());
     format!("{file} ({name}) does not open, so nothing was run; `seal doctor {file}` says why")
-}
-
-fn sealed_in(path: &Path) -> Result<Vec<SealedSecret>> {
-    let file = ManifestFile::read(path)?;
-    let read = |node| Ok(SealedSecret::from_node(node, &mut Reading::default())?);
-    let found: Vec<SealedSecret> = file
-        .of_kind(Kind::SealedSecret)
-        .map(read)
-        .collect::<Result<_>>()?;
-    if found.is_empty() {
-        bail!("{} holds no SealedSecret", path.display());
-    }
-    Ok(found)
 }
 
 /// Bare names in absolute folders of `PATH` alone; what has a slash as it stands, since it was typed.

@@ -6,9 +6,8 @@ use std::path::Path;
 use anyhow::Result;
 use shared::base64;
 use shared::plain::Plain;
-use shared::resource::SealedSecret;
+use shared::resource::{SealedSecret, place};
 
-use super::sealing::place;
 use super::session::Session;
 use super::target::TargetError;
 use crate::cluster::{self, ClusterError};

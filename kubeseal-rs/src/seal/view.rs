@@ -134,7 +134,7 @@ impl<'a> Revealer<'a> {
             }
         };
         let opened = unseal::open_values(&object.sealed, ring)
-            .with_context(|| format!("{} does not open with these keys", object.place()))?;
+            .with_context(|| format!("{} does not open with these keys", object.sealed.place()))?;
         Ok(opened
             .into_iter()
             .map(|(key, value)| (key, Some(value)))
@@ -155,7 +155,7 @@ fn text(seen: &Seen) -> Zeroizing<String> {
         "{}:{}: {} ({}, {type_})\n",
         seen.file,
         object.line,
-        object.place(),
+        object.sealed.place(),
         object.scope
     ));
     let width = object

@@ -4,11 +4,10 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use serde_json::Value as Json;
 use shared::key::Fingerprint;
 use shared::key_ring::KeyRing;
-use shared::manifest::Reading;
 use shared::needs::{Place, Reason, examine, likely_places, own_place};
 use shared::resource::SealedSecret;
 use shared::scope::Scope;
@@ -17,7 +16,7 @@ use shared::{error_chain, hints};
 use super::Findings;
 use super::way::Way;
 use crate::cluster::{Authorised, Controller, KeysOfItems};
-use crate::seal::walk::{Kind, ManifestFile};
+use crate::seal::walk::sealed_in;
 use crate::seal_args::Doctor;
 
 /// More places than this are not tried: each costs a private-key operation for each item and key.
@@ -35,14 +34,7 @@ pub fn look(
     way: &Way,
     findings: &mut Findings,
 ) -> Result<()> {
-    let read = ManifestFile::read(file)?;
-    let mut objects = Vec::new();
-    for node in read.of_kind(Kind::SealedSecret) {
-        objects.push(SealedSecret::from_node(node, &mut Reading::default())?);
-    }
-    if objects.is_empty() {
-        bail!("{} holds no SealedSecret", file.display());
-    }
+    let objects = sealed_in(file)?;
     let names = names(words, file, &objects);
     let namespaces = namespaces(words, way, &objects);
     for mut sealed in objects {
@@ -62,10 +54,7 @@ fn one(
     names: &[String],
     findings: &mut Findings,
 ) {
-    let title = match (sealed.namespace_or_empty(), sealed.name_or_empty()) {
-        ("", name) => name.to_owned(),
-        (namespace, name) => format!("{namespace}/{name}"),
-    };
+    let title = sealed.place();
     let own = own_place(sealed);
     if sealed.name_or_empty().is_empty() {
         findings.bad(

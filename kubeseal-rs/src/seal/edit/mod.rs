@@ -65,7 +65,7 @@ fn apply(session: &Session<'_>, target: &mut Target, changes: Difference) -> Res
         data: None,
         hints: hint_rule(session, &certificate),
     })?;
-    let (path, place) = (target.path.display(), target.found.place());
+    let (path, place) = (target.path.display(), target.found.sealed.place());
     let items = &target.found.sealed.spec.encrypted_data;
     for key in set.keys() {
         let verb = if items.contains_key(key) {
@@ -91,7 +91,7 @@ fn values(words: &Edit, session: &Session<'_>, target: &Target) -> Result<Values
     }
     let ring = read_keys(&words.key)?;
     let opened = unseal::open_values(&target.found.sealed, &ring);
-    let opened = opened.map_err(|error| Closed(target.found.place(), error))?;
+    let opened = opened.map_err(|error| Closed(target.found.sealed.place(), error))?;
     Ok(opened
         .into_iter()
         .map(|(key, value)| (key, Some(value)))
@@ -106,7 +106,7 @@ fn edited(
     target: &Target,
     before: &Values,
 ) -> Result<Option<Values>> {
-    let text = document::write(&target.found.place(), before, words.blind);
+    let text = document::write(&target.found.sealed.place(), before, words.blind);
     let mut hidden = Hidden::new(surroundings, "values.yaml", text.as_bytes())?;
     loop {
         hidden = editor.open(hidden)?;
