@@ -17,6 +17,7 @@
 //! | [`proxies`] | which proxy leads to a server |
 //! | [`files`] | stdin and files in; files out, all or nothing |
 //! | [`surroundings`] | clock, environment and terminal, in one place |
+//! | `prompt`, `web` | questions on the terminal; requests to what is no API server |
 //! | [`report`], [`progress`] | error chain, hints, exit code; how far a long run is |
 
 pub mod certificate;
@@ -32,6 +33,7 @@ pub mod pages;
 mod parallel;
 pub mod programs;
 pub mod progress;
+mod prompt;
 pub mod proxies;
 pub mod recipe;
 pub mod report;
@@ -39,3 +41,4 @@ pub mod rules;
 pub mod seal;
 pub mod seal_args;
 pub mod surroundings;
+mod web;

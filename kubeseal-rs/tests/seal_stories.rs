@@ -73,6 +73,7 @@ fn every_story_goes_as_it_is_told() {
     cases
         .register_bin("sh", program("sh"))
         .register_bin("git", program("git"))
+        .register_bin("bash", program("bash"))
         .case(folder.path().join("*.trycmd"));
     cases.run();
     if std::env::var_os("TRYCMD").is_some_and(|mode| mode == "overwrite") {

@@ -1,5 +1,5 @@
 //! Which key each item of a SealedSecret needs, and why one does not open: found by trying, with keys
-//! that the reader holds. Nothing here is for answers to others.
+//! that the reader holds. Nothing here is for answers to others, unless they may verify the object.
 
 use std::collections::BTreeMap;
 

@@ -171,6 +171,15 @@ pub struct SecretRecord {
     pub proof: String,
 }
 
+/// For people: `namespace/name`, or the name alone.
+pub fn place(namespace: &str, name: &str) -> String {
+    if namespace.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{namespace}/{name}")
+    }
+}
+
 impl SealedSecret {
     /// Namespace of the object; empty if it has none.
     pub fn namespace_or_empty(&self) -> &str {
@@ -180,6 +189,11 @@ impl SealedSecret {
     /// Name of the object; empty if it has none.
     pub fn name_or_empty(&self) -> &str {
         self.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// For people: `namespace/name`, or the name alone.
+    pub fn place(&self) -> String {
+        place(self.namespace_or_empty(), self.name_or_empty())
     }
 
     /// Reads every SealedSecret of a document: the document itself, or the items of a `List` or

@@ -108,17 +108,6 @@ fn find_in(
 }
 
 impl Found {
-    /// `namespace/name`, or the name alone.
-    pub fn place(&self) -> String {
-        match (
-            self.sealed.namespace_or_empty(),
-            self.sealed.name_or_empty(),
-        ) {
-            ("", name) => name.to_owned(),
-            (namespace, name) => format!("{namespace}/{name}"),
-        }
-    }
-
     /// Edits that make these changes, in the order of item keys, and let key hints follow.
     pub fn edits(&self, changes: &Changes<'_>) -> Vec<Edit> {
         let item = |key: &String| {
@@ -196,7 +185,7 @@ items:
         let [one] = found.as_slice() else {
             unreachable!("{found:?}")
         };
-        assert_eq!(one.place(), "ns/db");
+        assert_eq!(one.sealed.place(), "ns/db");
         String::from_utf8(edit::apply(text.as_bytes(), &edits(one)).unwrap()).unwrap()
     }
 

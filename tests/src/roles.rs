@@ -91,11 +91,16 @@ pub async fn grant_reviews(namespace: &Namespace<'_>) {
 
 /// Makes an account of that name that has these verbs on SealedSecrets.
 pub async fn caller(namespace: &Namespace<'_>, name: &str, verbs: &[&str]) {
-    let account = json!({ "metadata": { "name": name } });
-    let _: ServiceAccount = namespace.create_object(account).await;
     let rules =
         json!([{ "apiGroups": ["bitnami.com"], "resources": ["sealedsecrets"], "verbs": verbs }]);
-    let _: Role = namespace.create_object(role(name, &rules)).await;
+    caller_with(namespace, name, &rules).await;
+}
+
+/// Makes an account of that name that has these rights in the namespace.
+pub async fn caller_with(namespace: &Namespace<'_>, name: &str, rules: &Value) {
+    let account = json!({ "metadata": { "name": name } });
+    let _: ServiceAccount = namespace.create_object(account).await;
+    let _: Role = namespace.create_object(role(name, rules)).await;
     let mut binding = binding(name, "Role", namespace.name());
     binding["subjects"][0]["name"] = json!(name);
     let _: RoleBinding = namespace.create_object(binding).await;

@@ -5,13 +5,15 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 use std::{env, fs};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Endpoints, Service, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::Api;
+use kube::client::Body;
 use regex::Regex;
 use serde_json::{Value, json};
 use shared::key::{KeySize, KeySpec};
@@ -35,6 +37,103 @@ async fn every_fault_is_named_with_a_next_step() {
     }
     assert_eq!(told.matches("\n$ ").count(), 10);
     assert_eq!(told, found, "STORIES=overwrite writes it anew");
+}
+
+/// A controller that takes one request a second from each caller, and one of its objects.
+struct Busy {
+    plane: &'static ControlPlane,
+    namespace: Namespace<'static>,
+    controller: ClusterController,
+    folder: Scratch,
+}
+
+impl Busy {
+    async fn new() -> Self {
+        let plane = ControlPlane::shared().await;
+        let namespace = plane.namespace("busy").await;
+        roles::grant(&namespace, Reach::Namespace).await;
+        put_key(&namespace, "key-0", &KEYS[0]).await;
+        let words = [
+            "--key-renew-period=0",
+            "--rate-limit=1",
+            "--rate-limit-burst=0",
+        ];
+        let controller = ClusterController::start(plane, &namespace, &words).await;
+        namespace.route("seals", controller.port().unwrap()).await;
+        let folder = Scratch::new();
+        let sealed = sealed_for(&KEYS[0], "shop", "db", &[("a", "b")], Scope::Strict);
+        fs::write(
+            folder.path().join("db.json"),
+            sealed.to_document().to_string(),
+        )
+        .unwrap();
+        Self {
+            plane,
+            namespace,
+            controller,
+            folder,
+        }
+    }
+
+    fn validate(&self) -> Output {
+        Command::new(binaries::kubeseal())
+            .args(["--validate", "-f", "db.json", "--controller-name", "seals"])
+            .args(["--controller-namespace", self.namespace.name()])
+            .current_dir(self.folder.path())
+            .env("KUBECONFIG", self.plane.kubeconfig())
+            .env("XDG_CACHE_HOME", self.folder.path().join("cache"))
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+
+    /// Takes what there is to take for as long as the test lasts: through the API server, so that it
+    /// counts as the caller that `kubeseal` is.
+    fn take_all(&self) {
+        let name = self.namespace.name();
+        let path = format!("/api/v1/namespaces/{name}/services/http:seals:http/proxy/v1/verify");
+        let client = self.plane.admin();
+        tokio::spawn(async move {
+            loop {
+                let request = http::Request::post(&path).body(Body::empty());
+                let _ = client.send(request.unwrap()).await;
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        });
+    }
+
+    async fn has_refused(&self) -> bool {
+        let metrics = self.controller.scrape().await;
+        metrics.lines().any(|line| line.contains("code=\"429\""))
+    }
+}
+
+#[tokio::test]
+async fn waits_as_long_as_a_busy_controller_asks_and_goes_on() {
+    let busy = Busy::new().await;
+    until("a request was told to wait", async || {
+        let output = busy.validate();
+        assert!(output.status.success(), "{output:?}");
+        busy.has_refused().await.then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gives_up_on_a_controller_that_stays_busy_and_says_when_to_try_again() {
+    let busy = Busy::new().await;
+    busy.take_all();
+    // Once in a while it is faster than they who take all.
+    let attempts = std::iter::repeat_with(|| tokio::task::block_in_place(|| busy.validate()));
+    let output = attempts.take(5).find(|output| !output.status.success());
+    let output = output.unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stdout.is_empty());
+    assert_eq!(
+        String::from_utf8(output.stderr).unwrap(),
+        "error: cannot validate sealed secret: too many requests, after 10 attempts; the next one may come in 1 s.\n\
+         The controller takes --rate-limit requests a second from each caller: try again then, or raise it\n"
+    );
 }
 
 struct Scene {

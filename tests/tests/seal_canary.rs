@@ -1,6 +1,6 @@
 //! A canary value goes through every command of `seal` that takes values, and is found nowhere but
-//! in what was put there on purpose: not in an argument list or environment, not on disk, not in what
-//! is printed, during and after, whether the command ends by itself, by an error or by SIGKILL.
+//! in what was put there on purpose: not in an argument list or environment, not on disk or in the
+//! history of a shell, not in what is printed, during and after, whether the command ends by itself, by an error or by SIGKILL.
 
 #![allow(
     clippy::unwrap_used,
@@ -19,6 +19,7 @@ use std::time::SystemTime;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::tcgetattr;
 use shared::key::{KeySize, KeySpec};
 use tests::patience::until;
 use tests::scratch::Scratch;
@@ -400,20 +401,7 @@ fn is_empty(pipe: &std::process::ChildStdin) -> bool {
 #[tokio::test]
 async fn a_prompt_shows_nothing_of_what_is_typed() {
     let cage = Cage::new();
-    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-    grantpt(&terminal).unwrap();
-    unlockpt(&terminal).unwrap();
-    let name = ptsname(&terminal, Vec::new())
-        .unwrap()
-        .into_string()
-        .unwrap();
-    let open = || {
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(&name)
-            .unwrap()
-    };
+    let (terminal, open) = terminal();
     let seal = binaries::seal();
     let words = [
         "-c",
@@ -426,15 +414,9 @@ async fn a_prompt_shows_nothing_of_what_is_typed() {
         "-w",
         "a.yaml",
     ];
-    let mut command = cage.command(Path::new("setsid"), &words);
-    let mut child = command
-        .stdin(open())
-        .stdout(open())
-        .stderr(open())
-        .spawn()
-        .unwrap();
-    drop(command);
-    let shown = tokio::task::spawn_blocking(move || answer_twice(terminal))
+    let mut child = start(cage.command(Path::new("setsid"), &words), open);
+    let turns = QUESTIONS.map(|question| (question, CANARY.to_owned()));
+    let shown = tokio::task::spawn_blocking(move || converse(terminal, &turns))
         .await
         .unwrap();
     assert!(child.wait().unwrap().success(), "{shown}");
@@ -447,25 +429,108 @@ async fn a_prompt_shows_nothing_of_what_is_typed() {
     assert!(revealed.contains(CANARY), "{revealed}");
 }
 
-/// Types the canary behind each question; gives all that the screen showed.
-fn answer_twice(terminal: OwnedFd) -> String {
+/// What the prompt for a new value asks.
+const QUESTIONS: [&str; 2] = ["Value of password: ", "The same again: "];
+
+/// A new terminal, and what opens its other end.
+fn terminal() -> (OwnedFd, impl Fn() -> File) {
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&terminal).unwrap();
+    unlockpt(&terminal).unwrap();
+    let name = ptsname(&terminal, Vec::new()).unwrap();
+    let name = name.into_string().unwrap();
+    let open = move || {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).open(&name).unwrap()
+    };
+    (terminal, open)
+}
+
+/// Starts a command at the other end of a terminal, and keeps none of it open.
+fn start(mut command: Command, open: impl Fn() -> File) -> Child {
+    command.stdin(open()).stdout(open()).stderr(open());
+    command.spawn().unwrap()
+}
+
+/// Types each answer once its question is shown; gives all that the screen showed.
+fn converse(terminal: OwnedFd, turns: &[(&str, String)]) -> String {
     let mut terminal = File::from(terminal);
     let mut shown = String::new();
-    let mut answered = 0;
+    let (mut turns, mut heard) = (turns.iter().peekable(), 0);
     let mut buffer = [0; 1024];
     // The other end closes with an error, as terminals do.
     while let Ok(count @ 1..) = terminal.read(&mut buffer) {
         shown.push_str(&String::from_utf8_lossy(&buffer[..count]));
-        let questions = shown.matches("Value of password: ").count()
-            + shown.matches("The same again: ").count();
-        if questions > answered {
-            answered += 1;
+        while let Some((question, answer)) = turns.peek()
+            && let Some(at) = shown[heard..].find(question)
+        {
+            heard += at + question.len();
             terminal
-                .write_all(format!("{CANARY}\n").as_bytes())
+                .write_all(format!("{answer}\n").as_bytes())
                 .unwrap();
+            turns.next();
         }
     }
+    assert!(turns.next().is_none(), "not every question came: {shown}");
     shown
+}
+
+#[tokio::test]
+async fn an_interrupted_prompt_leaves_the_terminal_as_it_was() {
+    let cage = Cage::new();
+    let (terminal, open) = terminal();
+    let watched = terminal.try_clone().unwrap();
+    let before = tcgetattr(&watched).unwrap().local_modes;
+    let seal = binaries::seal();
+    let words = [
+        "-c",
+        "-w",
+        seal.to_str().unwrap(),
+        "create",
+        "a",
+        "--prompt",
+        "password",
+    ];
+    let mut child = start(cage.command(Path::new("setsid"), &words), open);
+    let turns = [(QUESTIONS[0], "\u{3}".to_owned())];
+    let shown = tokio::task::spawn_blocking(move || converse(terminal, &turns));
+    let shown = shown.await.unwrap();
+    assert!(!child.wait().unwrap().success(), "{shown}");
+    assert_eq!(tcgetattr(&watched).unwrap().local_modes, before);
+}
+
+#[tokio::test]
+async fn the_history_of_a_shell_has_the_commands_and_not_the_value() {
+    let cage = Cage::new();
+    fs::write(cage.path("work/value"), CANARY).unwrap();
+    let (terminal, open) = terminal();
+    let words = ["-c", "-w", "bash", "--norc", "--noprofile", "-i"];
+    let mut command = cage.command(Path::new("setsid"), &words);
+    let history = cage.path("home/history");
+    command.env("PS1", "next> ").env("HISTFILE", &history);
+    let mut child = start(command, open);
+    let seal = binaries::seal();
+    let typed = |words: &str| ("next> ", format!("{} {words}", seal.display()));
+    let turns = [
+        typed("create a --prompt password -w a.yaml"),
+        (QUESTIONS[0], CANARY.to_owned()),
+        (QUESTIONS[1], CANARY.to_owned()),
+        typed("set a.yaml other < value"),
+        typed("set a.yaml third --from-file value"),
+        typed("view a.yaml"),
+        ("next> ", "exit".to_owned()),
+    ];
+    let shown = tokio::task::spawn_blocking(move || converse(terminal, &turns));
+    let shown = shown.await.unwrap();
+    assert!(child.wait().unwrap().success(), "{shown}");
+    assert!(
+        shown.contains("third") && !has_canary(shown.as_bytes()),
+        "{shown}"
+    );
+    let kept = fs::read_to_string(history).unwrap();
+    assert_eq!(kept.matches(" a.yaml").count(), 4, "{kept}");
+    // The folder of the history is one of those that are looked through.
+    assert_eq!(cage.sightings(&["value"]), Vec::<PathBuf>::new());
 }
 
 /// An editor that puts the canary into the file, says that it is there, and waits to be told to go on

@@ -1,4 +1,5 @@
-//! `seal` on a real API server: the certificate comes through the service proxy, as the rule says.
+//! `seal` on a real API server: the certificate comes through the service proxy, as the rule says, and
+//! values come from Secrets that the caller may read.
 
 #![allow(
     clippy::unwrap_used,
@@ -8,14 +9,22 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::PostParams;
+use serde_json::json;
+use shared::resource::SealedSecret;
+use shared::scope::Scope;
 use tests::binaries;
+use tests::cluster_controller::ClusterController;
 use tests::control_plane::{ControlPlane, Namespace};
 use tests::directory_controller::DirectoryController;
 use tests::patience::until;
+use tests::roles::{self, Reach};
 use tests::scratch::Scratch;
+use tests::sealing::{KEYS, put_key, sealed_for, values};
 
 struct Way {
     plane: &'static ControlPlane,
@@ -124,4 +133,178 @@ async fn without_a_rule_the_usual_controller_is_asked_and_its_absence_named() {
         .output()
         .unwrap();
     assert!(lint.status.success(), "{lint:?}");
+}
+
+/// A SealedSecret that a controller opened, and its file.
+struct Applied {
+    plane: &'static ControlPlane,
+    namespace: Namespace<'static>,
+    _controller: ClusterController,
+    tree: Scratch,
+}
+
+impl Applied {
+    async fn new() -> Self {
+        let plane = ControlPlane::shared().await;
+        let namespace = plane.namespace("seal-values").await;
+        roles::grant(&namespace, Reach::Namespace).await;
+        put_key(&namespace, "key-0", &KEYS[0]).await;
+        let words = ["--key-renew-period=0"];
+        let controller = ClusterController::start(plane, &namespace, &words).await;
+        namespace
+            .route("sealed-secrets", controller.port().unwrap())
+            .await;
+        let tree = Scratch::new();
+        let rules = format!(
+            "rules:\n- path: '**'\n  controller: {{name: sealed-secrets, namespace: {}}}\n",
+            namespace.name()
+        );
+        fs::write(tree.path().join(".seal.yaml"), rules).unwrap();
+        let applied = Self {
+            plane,
+            namespace,
+            _controller: controller,
+            tree,
+        };
+        let items = [("a", "hunter2"), ("b", "kept")];
+        let sealed = sealed_for(
+            &KEYS[0],
+            applied.namespace.name(),
+            "db",
+            &items,
+            Scope::Strict,
+        );
+        let text = shared::manifest::to_yaml(&sealed.to_document());
+        fs::write(applied.file(), text).unwrap();
+        let objects = applied.namespace.api::<SealedSecret>();
+        objects
+            .create(&PostParams::default(), &sealed)
+            .await
+            .unwrap();
+        applied.holds("hunter2").await;
+        applied
+    }
+
+    fn file(&self) -> PathBuf {
+        self.tree.path().join("db.yaml")
+    }
+
+    async fn holds(&self, value: &str) {
+        let want = values(&[("a", value), ("b", "kept")]);
+        until(&format!("the Secret holds {value}"), async || {
+            let secret = self
+                .namespace
+                .api::<Secret>()
+                .get_opt("db")
+                .await
+                .unwrap()?;
+            (secret.data.unwrap_or_default() == want).then_some(())
+        })
+        .await;
+    }
+
+    /// An account that may ask the controller for its certificate and read these Secrets; its
+    /// kubeconfig.
+    async fn user(&self, name: &str, secrets: &[&str]) -> PathBuf {
+        let mut rules = json!([
+            { "apiGroups": [""], "resources": ["services"], "verbs": ["get"] },
+            { "apiGroups": [""], "resources": ["services/proxy"], "verbs": ["get"] },
+        ]);
+        if !secrets.is_empty() {
+            let rule = json!({ "apiGroups": [""], "resources": ["secrets"], "resourceNames": secrets, "verbs": ["get"] });
+            rules.as_array_mut().unwrap().push(rule);
+        }
+        roles::caller_with(&self.namespace, name, &rules).await;
+        self.plane.kubeconfig_of(self.namespace.name(), name).await
+    }
+
+    fn seal(&self, kubeconfig: &Path, editor: &str, words: &[&str]) -> Output {
+        Command::new(binaries::seal())
+            .env("KUBECONFIG", kubeconfig)
+            .env("EDITOR", editor)
+            .env_remove("VISUAL")
+            .current_dir(self.tree.path())
+            .args(words)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+}
+
+#[tokio::test]
+async fn who_may_read_the_secret_edits_its_values_and_sees_them() {
+    let applied = Applied::new().await;
+    let reader = applied.user("reader", &["db"]).await;
+    let view = ["view", "--reveal", "db.yaml"];
+    let revealed = until("the right has spread", async || {
+        let output = applied.seal(&reader, "false", &view);
+        output.status.success().then_some(output)
+    });
+    let revealed = revealed.await;
+    let shown = String::from_utf8_lossy(&revealed.stdout).into_owned();
+    for (item, value) in [("  a  ", "    hunter2"), ("  b  ", "    kept")] {
+        let mut lines = shown.lines().skip_while(|line| !line.starts_with(item));
+        assert_eq!(lines.nth(1), Some(value), "{shown}");
+    }
+    assert!(said(&revealed).contains("values are those of Secrets in the cluster"));
+
+    let before = fs::read_to_string(applied.file()).unwrap();
+    let edited = applied.seal(&reader, "sed -i s/hunter2/hunter3/", &["edit", "db.yaml"]);
+    assert!(edited.status.success(), "{}", said(&edited));
+    assert_eq!(
+        String::from_utf8_lossy(&edited.stderr).trim(),
+        format!("db.yaml: {}/db: a changed", applied.namespace.name())
+    );
+    let after = fs::read_to_string(applied.file()).unwrap();
+    let item = |text: &str, key: &str| {
+        let lines = text.lines().find(|line| line.trim().starts_with(key));
+        lines.map(str::to_owned)
+    };
+    assert_ne!(item(&before, "a:"), item(&after, "a:"));
+    assert_eq!(
+        item(&before, "b:"),
+        item(&after, "b:"),
+        "what was not changed is not sealed anew"
+    );
+
+    let documents = shared::manifest::read(after.as_bytes()).unwrap();
+    let (objects, _) = SealedSecret::all_from_document(&documents[0]).unwrap();
+    let api = applied.namespace.api::<SealedSecret>();
+    let mut there = api.get("db").await.unwrap();
+    there.spec = objects[0].spec.clone();
+    api.replace("db", &PostParams::default(), &there)
+        .await
+        .unwrap();
+    applied.holds("hunter3").await;
+}
+
+#[tokio::test]
+async fn refuses_to_show_values_to_one_who_may_not_read_the_secret() {
+    let applied = Applied::new().await;
+    let user = applied.user("user", &[]).await;
+    let before = fs::read(applied.file()).unwrap();
+    for (words, otherwise) in [
+        (
+            &["view", "--reveal", "db.yaml"][..],
+            "--key FILE opens them here: ",
+        ),
+        (
+            &["edit", "db.yaml"],
+            "--key FILE opens them here, and --blind does without them: ",
+        ),
+    ] {
+        let refused = applied.seal(&user, "touch", words);
+        assert_eq!(refused.status.code(), Some(2), "{words:?}");
+        assert!(refused.stdout.is_empty(), "{words:?}");
+        let said = said(&refused);
+        for part in [
+            "/db cannot be had from the cluster; ",
+            otherwise,
+            "secrets \\\"db\\\" is forbidden",
+        ] {
+            assert!(said.contains(part), "{words:?} lacks {part}: {said}");
+        }
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+    assert_eq!(fs::read(applied.file()).unwrap(), before);
 }

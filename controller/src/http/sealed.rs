@@ -9,10 +9,11 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use shared::error_chain;
 use shared::key_ring::KeyRing;
 use shared::manifest;
+use shared::needs::{Need, needs};
 use shared::reseal::{ResealError, reseal};
 use shared::resource::SealedSecret;
 use shared::unseal::{Chance, Rules, check, unseal};
@@ -101,6 +102,28 @@ impl Request {
         let checked = check(self.single()?, ring, legacy);
         checked.map_err(|_| Refused::Closed)?;
         Ok(StatusCode::OK.into_response())
+    }
+
+    /// As [`Self::verify`], with the key of each item in the body, for one who may verify the object:
+    /// asking item by item tells him the same, but for the key.
+    pub(super) fn verify_items(self, ring: &KeyRing, legacy: bool) -> Result<Response, Refused> {
+        let sealed = self.single()?;
+        let needs = needs(sealed, ring);
+        let key = |need: &Need| match need {
+            Need::Key(key) => json!(key.to_string()),
+            Need::Undecided(_) | Need::Nothing => Value::Null,
+        };
+        let items: Map<String, Value> = needs.iter().map(|(k, n)| (k.clone(), key(n))).collect();
+        let has_closed = items.values().any(Value::is_null);
+        // Of the deprecated form only a check tells whether what opens is a Secret, and accepted.
+        let is_closed =
+            has_closed || sealed.spec.data.is_some() && check(sealed, ring, legacy).is_err();
+        let code = if is_closed {
+            StatusCode::CONFLICT
+        } else {
+            StatusCode::OK
+        };
+        Ok((code, as_json(&json!({ "items": items }))).into_response())
     }
 
     pub(super) fn rotate(self, ring: &KeyRing, legacy: bool) -> Result<Response, Refused> {

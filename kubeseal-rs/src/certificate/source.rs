@@ -1,19 +1,14 @@
 //! A certificate from a file or a URL.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
 
-use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
-use ureq::{Agent, Proxy};
+use ureq::tls::RootCerts;
 
 use crate::files::{self, FileError};
-use crate::proxies::proxy_for;
+use crate::web;
 
 /// Certificates are a few kilobytes; a bundle of hundreds still fits.
 const MAX_BYTES: u64 = 10 * 1024 * 1024;
-/// For the whole answer of a server.
-const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// There is no certificate to seal with.
 #[derive(Debug, thiserror::Error)]
@@ -114,7 +109,10 @@ fn fetch(uri: &str) -> Result<Vec<u8>, SourceError> {
         uri: uri.to_owned(),
         source: Box::new(source),
     };
-    let mut response = agent(uri).get(uri).call().map_err(failed)?;
+    let mut response = web::agent(uri, RootCerts::PlatformVerifier)
+        .get(uri)
+        .call()
+        .map_err(failed)?;
     if response.status() != 200 {
         return Err(SourceError::Status {
             uri: uri.to_owned(),
@@ -127,28 +125,6 @@ fn fetch(uri: &str) -> Result<Vec<u8>, SourceError> {
         .limit(MAX_BYTES)
         .read_to_vec()
         .map_err(failed)
-}
-
-fn proxy(uri: &str) -> Option<Proxy> {
-    let proxy = proxy_for(&uri.parse().ok()?, |name| std::env::var(name).ok())?;
-    Proxy::new(&proxy).ok()
-}
-
-fn agent(uri: &str) -> Agent {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let tls = TlsConfig::builder()
-        .provider(TlsProvider::Rustls)
-        .unversioned_rustls_crypto_provider(provider)
-        .root_certs(RootCerts::PlatformVerifier)
-        .build();
-    Agent::new_with_config(
-        Agent::config_builder()
-            .tls_config(tls)
-            .proxy(proxy(uri))
-            .timeout_global(Some(FETCH_TIMEOUT))
-            .http_status_as_error(false)
-            .build(),
-    )
 }
 
 #[cfg(test)]

@@ -16,9 +16,9 @@ use crate::surroundings::Surroundings;
 
 /// So often a request is sent again that was answered with a time to wait, as the peer's client
 /// does.
-const ATTEMPTS: u32 = 10;
+pub(super) const ATTEMPTS: u32 = 10;
 /// Nobody is made to wait longer between two of them.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// The API server, reachable or not.
 pub(super) struct Api {
@@ -176,7 +176,7 @@ impl Answer {
 }
 
 /// Of answers that ask for patience.
-fn wait(code: StatusCode, headers: &HeaderMap) -> Option<Duration> {
+pub(super) fn wait(code: StatusCode, headers: &HeaderMap) -> Option<Duration> {
     let asks = code == StatusCode::TOO_MANY_REQUESTS || code.is_server_error();
     let seconds = headers.get("retry-after").filter(|_| asks)?.to_str().ok()?;
     seconds.parse().ok().map(Duration::from_secs)

@@ -1,7 +1,8 @@
 //! The only Kubernetes client of the programs: the controller, through the API server's service
-//! proxy.
+//! proxy; with a token of its own, at its own port.
 
 mod api;
+mod authorised;
 mod candidates;
 mod connection;
 mod error;
@@ -21,12 +22,15 @@ use shared::key::{Certificate, Fingerprint};
 
 use crate::surroundings::Surroundings;
 use api::{Answer, Api};
+pub use authorised::{Authorised, AuthorisedError, KeysOfItems};
 pub use error::{Cause, ClusterError, NoService, Problem};
 pub use objects::{Created, Objects};
 pub use overrides::{Hidden, Overrides};
 pub use secret::secret;
 
 const FETCH: &str = "cannot fetch certificate";
+const AUTHORITY: &str =
+    "cannot fetch the authority of the controller's port for callers with a token";
 const VERIFY: &str = "cannot validate sealed secret";
 const ROTATE: &str = "cannot re-encrypt secret";
 
@@ -189,6 +193,16 @@ impl Controller {
     pub fn certificate(&self) -> Result<Vec<u8>, ClusterError> {
         let answer = self.cluster.api.get(&self.path("cert.pem"))?;
         Ok(self.success(FETCH, answer)?.body)
+    }
+
+    /// PEM of the authority behind the port for callers with a token.
+    ///
+    /// # Errors
+    ///
+    /// [`ClusterError`]: among others, there is no such port.
+    pub fn authority(&self) -> Result<Vec<u8>, ClusterError> {
+        let answer = self.cluster.api.get(&self.path("ca.pem"))?;
+        Ok(self.success(AUTHORITY, answer)?.body)
     }
 
     /// Fingerprints of the certificates that the controller shows, newest first: all valid ones, or

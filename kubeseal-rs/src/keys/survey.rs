@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use shared::key::Fingerprint;
 use shared::key_ring::KeyRing;
-use shared::manifest::{Node, Reading};
 use shared::needs::{Need, needs};
 use shared::resource::SealedSecret;
 use zeroize::Zeroizing;
 
+use crate::cluster::{Authorised, AuthorisedError, KeysOfItems};
 use crate::rules::RulesFile;
 use crate::seal::walk::{self, Kind, ManifestFile};
 
@@ -102,6 +102,31 @@ impl Survey {
         }
     }
 
+    /// Has a controller try what opened with no key here; of the same holders. Gives those about which
+    /// the caller may not ask: they stay undecided.
+    ///
+    /// # Errors
+    ///
+    /// The controller cannot be asked at all.
+    pub fn ask(
+        &mut self,
+        holders: &[Holder],
+        controller: &Authorised,
+    ) -> Result<Vec<(Origin, AuthorisedError)>, AuthorisedError> {
+        let mut untold = Vec::new();
+        for (holder, (origin, needs)) in holders.iter().zip(&mut self.found) {
+            if !needs.values().any(is_undecided) {
+                continue;
+            }
+            match controller.keys(&holder.sealed) {
+                Ok(keys) => learn(needs, keys),
+                Err(error @ AuthorisedError::Forbidden) => untold.push((origin.clone(), error)),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(untold)
+    }
+
     /// What needs this key, or may.
     pub fn dependents(&self, key: &Fingerprint, modulus_len: usize) -> Vec<Dependent> {
         let mut dependents = Vec::new();
@@ -142,12 +167,24 @@ impl Survey {
     /// Items that no key opened.
     pub fn undecided(&self) -> Vec<(&Origin, &str)> {
         let items = self.found.iter().flat_map(|(origin, items)| {
-            let open = items
-                .iter()
-                .filter(|(_, need)| matches!(need, Need::Undecided(_)));
+            let open = items.iter().filter(|(_, need)| is_undecided(need));
             open.map(move |(item, _)| (origin, item.as_str()))
         });
         items.collect()
+    }
+}
+
+fn is_undecided(need: &Need) -> bool {
+    matches!(need, Need::Undecided(_))
+}
+
+fn learn(needs: &mut BTreeMap<String, Need>, keys: KeysOfItems) {
+    for (item, key) in keys {
+        if let (Some(need), Some(key)) = (needs.get_mut(&item), key)
+            && is_undecided(need)
+        {
+            *need = Need::Key(key);
+        }
     }
 }
 
@@ -165,7 +202,7 @@ pub fn in_files(paths: &[PathBuf]) -> Result<Vec<Holder>> {
     for candidate in walk::candidates(paths)? {
         if let Some(file) = walk::read(&candidate, Kind::SealedSecret)? {
             let namespace = rule_namespace(&candidate.path)?;
-            for sealed in sealed_of(&file) {
+            for sealed in file.sealed() {
                 let mut sealed = sealed?;
                 if sealed.metadata.namespace.is_none() {
                     sealed.metadata.namespace.clone_from(&namespace);
@@ -196,12 +233,7 @@ pub(super) fn rule_namespace(path: &Path) -> Result<Option<String>> {
 /// The SealedSecrets in the bytes of a file; none if it is malformed.
 pub fn in_bytes(path: &Path, bytes: Vec<u8>) -> Vec<SealedSecret> {
     match ManifestFile::parse(path, Zeroizing::new(bytes)) {
-        Ok(file) => sealed_of(&file).filter_map(Result::ok).collect(),
+        Ok(file) => file.sealed().filter_map(Result::ok).collect(),
         Err(_) => Vec::new(),
     }
-}
-
-fn sealed_of(file: &ManifestFile) -> impl Iterator<Item = Result<SealedSecret>> {
-    let read = |node: &Node| Ok(SealedSecret::from_node(node, &mut Reading::default())?);
-    file.of_kind(Kind::SealedSecret).map(read)
 }

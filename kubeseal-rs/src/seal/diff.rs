@@ -228,7 +228,7 @@ fn objects(bytes: Option<Zeroizing<Vec<u8>>>) -> Option<BTreeMap<String, Object>
         .of_kind(Kind::SealedSecret)
         .map(|node| Object::read(node).ok());
     objects
-        .map(|object| object.map(|object| (object.place(), object)))
+        .map(|object| object.map(|object| (object.sealed.place(), object)))
         .collect()
 }
 

@@ -4,18 +4,17 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 use shared::key_ring::KeyRing;
-use shared::manifest::Reading;
 use shared::plain::Plain;
 use shared::resource::SealedSecret;
 use shared::unseal::{Chance, Rules, unseal};
 
 use super::keys::store;
-use super::walk::{Kind, ManifestFile};
+use super::walk::sealed_in;
 use super::{Outcome, opening};
 use crate::keys::record;
 use crate::programs;
@@ -55,7 +54,10 @@ pub fn run(words: &Exec, surroundings: &Surroundings) -> Result<Outcome> {
 
 fn ring(words: &Exec, surroundings: &Surroundings) -> Result<KeyRing> {
     if words.backups.is_empty() {
-        let records = store(&words.place, surroundings)?.read()?;
+        let records = store(&words.place, surroundings).and_then(|store| store.read());
+        let records = records.context(
+            "there are no keys to open with: name a backup with --backup, or a folder with --directory",
+        )?;
         return Ok(record::ring(&records));
     }
     opening::ring(&[], &words.backups, &words.opening, surroundings)
@@ -78,8 +80,8 @@ fn values(
     let mut values = BTreeMap::new();
     for path in &words.paths {
         for sealed in sealed_in(path)? {
-            let opened = unseal(&sealed, ring, rules, &mut chance)
-                .with_context(|| format!("{} ({})", path.display(), sealed.name_or_empty()))?;
+            let opened =
+                unseal(&sealed, ring, rules, &mut chance).with_context(|| closed(path, &sealed))?;
             for (key, value) in opened.secret.data {
                 if values.insert(key.clone(), value).is_some() {
                     bail!("several files have an item {key}; run the command with one of them");
@@ -90,17 +92,9 @@ fn values(
     Ok(values)
 }
 
-fn sealed_in(path: &std::path::Path) -> Result<Vec<SealedSecret>> {
-    let file = ManifestFile::read(path)?;
-    let read = |node| Ok(SealedSecret::from_node(node, &mut Reading::default())?);
-    let found: Vec<SealedSecret> = file
-        .of_kind(Kind::SealedSecret)
-        .map(read)
-        .collect::<Result<_>>()?;
-    if found.is_empty() {
-        bail!("{} holds no SealedSecret", path.display());
-    }
-    Ok(found)
+fn closed(path: &Path, sealed: &SealedSecret) -> String {
+    let (file, name) = (path.display(), sealed.name_or_empty());
+    format!("{file} ({name}) does not open, so nothing was run; `seal doctor {file}` says why")
 }
 
 /// Bare names in absolute folders of `PATH` alone; what has a slash as it stands, since it was typed.

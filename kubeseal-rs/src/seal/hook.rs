@@ -11,7 +11,7 @@ use crate::{files, git, report};
 /// Looks at the files that are about to be committed, as they are in the work tree.
 const HOOK: &str = "#!/bin/sh\n\
 # Written by `seal hook install`: nothing is committed in which `seal lint` finds something.\n\
-git diff --cached --name-only --diff-filter=ACMR -z -- '*.yaml' '*.yml' '*.json' | xargs -0 -r seal lint\n";
+git diff --cached --name-only --diff-filter=ACMR -z -- '*.yaml' '*.yml' '*.json' | xargs -0 -r seal lint --\n";
 
 /// Runs the command.
 ///
@@ -43,13 +43,19 @@ pub fn run(words: &Hook) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Where Git looks, whatever its settings say.
+/// Where Git looks, whatever its settings say. They may name a folder relative to the top of the work
+/// tree, where hooks run.
 fn hook_path() -> Result<PathBuf> {
-    let said = git::ask(
-        Path::new("."),
-        &["rev-parse", "--git-path", "hooks/pre-commit"],
-    )?;
-    Ok(PathBuf::from(String::from_utf8_lossy(&said).trim_end()))
+    let line = |folder: &Path, word: &[&str]| -> Result<PathBuf> {
+        let said = git::ask(folder, &[&["rev-parse"], word].concat())?;
+        Ok(PathBuf::from(String::from_utf8_lossy(&said).trim_end()))
+    };
+    let here = Path::new(".");
+    let way_up = line(here, &["--show-cdup"])
+        .context("this is no Git repository to put a hook into; change into one, or make one with `git init`")?;
+    let top = Some(way_up.as_path()).filter(|way| !way.as_os_str().is_empty());
+    let hook = line(top.unwrap_or(here), &["--git-path", "hooks/pre-commit"])?;
+    Ok(way_up.join(hook))
 }
 
 fn make_executable(path: &Path) -> Result<()> {

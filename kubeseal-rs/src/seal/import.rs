@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::create::{self, Items};
 use super::destination::Exists;
-use super::sealing::{self, Sealed, place};
+use super::sealing::{self, Sealed};
 use super::session::Session;
 use super::values::Stdin;
 use super::walk::{Kind, ManifestFile};
@@ -227,7 +227,10 @@ fn from_list(words: &ImportList, surroundings: &Surroundings) -> Result<Outcome>
         let name = metadata.name.clone().unwrap_or_default();
         let namespace = metadata.namespace.clone().unwrap_or_default();
         if let Some(why) = why_not(&secret, words.owned) {
-            report::say(&format!("{} is left out: {why}", place(&namespace, &name)));
+            report::say(&format!(
+                "{} is left out: {why}",
+                shared::resource::place(&namespace, &name)
+            ));
             continue;
         }
         let path = match &words.into {

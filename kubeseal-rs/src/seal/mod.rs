@@ -19,6 +19,7 @@
 //! | [`target`] | one SealedSecret of a file, and changes of its items |
 //! | [`values`], [`names`] | values on their way in; what may be called how |
 //! | [`opening`] | identities, passphrases and keys of backups |
+//! | [`in_cluster`] | values of the Secret in the cluster |
 //! | [`destination`] | where a new SealedSecret goes |
 //! | [`object`] | a SealedSecret as people see it: structure, lines, hints |
 //! | [`walk`] | finding manifests below folders, as Git sees them |
@@ -35,6 +36,7 @@ pub mod files;
 pub mod generate;
 pub mod hook;
 pub mod import;
+pub mod in_cluster;
 pub mod keys;
 pub mod lint;
 pub mod names;

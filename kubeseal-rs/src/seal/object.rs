@@ -10,8 +10,6 @@ use shared::resource::SealedSecret;
 use shared::scope::Scope;
 use shared::{base64, envelope};
 
-use super::sealing::place;
-
 /// One object of a file.
 #[derive(Debug, Clone)]
 pub struct Object {
@@ -72,14 +70,6 @@ impl Object {
             hints,
             sealed,
         })
-    }
-
-    /// `namespace/name`.
-    pub fn place(&self) -> String {
-        place(
-            self.sealed.namespace_or_empty(),
-            self.sealed.name_or_empty(),
-        )
     }
 
     /// The sealed texts by item key.

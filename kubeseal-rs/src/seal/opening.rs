@@ -8,12 +8,12 @@ use anyhow::{Context as _, Result, bail};
 use shared::key::PrivateKey;
 use shared::key_ring::{KeyRing, RingKey};
 use shared::secret::Secret;
-use zeroize::Zeroizing;
 
 use crate::files;
 use crate::keys::KeyRecord;
 use crate::keys::archive::{self, Unlock};
 use crate::keys::{folder, record};
+use crate::prompt::Prompt;
 use crate::seal_args::Opening;
 use crate::surroundings::Surroundings;
 
@@ -72,21 +72,20 @@ fn passphrase_of(path: &Path, surroundings: &Surroundings) -> Result<SecretStrin
 ///
 /// There is no terminal, it is empty, or the two differ.
 pub fn ask(is_new: bool) -> Result<SecretString> {
-    let prompt = |text: &str| {
-        let answer = rpassword::prompt_password(text).map(Zeroizing::new);
-        answer.map_err(|_| {
-            anyhow::anyhow!(
-                "there is no terminal to ask for the passphrase; give it with --passphrase-file, or use \
-                 {} instead",
-                if is_new { "--recipient" } else { "--identity" }
-            )
-        })
+    let no_terminal = |_| {
+        anyhow::anyhow!(
+            "there is no terminal to ask for the passphrase; give it with --passphrase-file, or use \
+             {} instead",
+            if is_new { "--recipient" } else { "--identity" }
+        )
     };
-    let first = prompt("Passphrase of the archive: ")?;
+    let prompt = Prompt::open().map_err(no_terminal)?;
+    let ask = |text: &str| prompt.ask(text).map_err(no_terminal);
+    let first = ask("Passphrase of the archive: ")?;
     if first.is_empty() {
         bail!("an empty passphrase protects nothing");
     }
-    if is_new && *first != *prompt("The same again: ")? {
+    if is_new && *first != *ask("The same again: ")? {
         bail!("the two passphrases differ; nothing was written");
     }
     Ok(SecretString::from(first.to_string()))

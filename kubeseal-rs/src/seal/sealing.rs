@@ -44,20 +44,11 @@ impl Sealed {
         let count = object.spec.encrypted_data.len();
         format!(
             "{} ({count} {}, {}, for {})",
-            place(object.namespace_or_empty(), object.name_or_empty()),
+            object.place(),
             if count == 1 { "item" } else { "items" },
             Scope::from_annotations(object.metadata.annotations.as_ref()),
             self.certificate.fingerprint()
         )
-    }
-}
-
-/// `namespace/name`, or the name alone.
-pub fn place(namespace: &str, name: &str) -> String {
-    if namespace.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{namespace}/{name}")
     }
 }
 

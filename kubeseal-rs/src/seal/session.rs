@@ -131,7 +131,7 @@ impl<'a> Session<'a> {
                 name,
                 namespace,
             } => (context.clone(), name.clone(), namespace.clone()),
-            Source::At(_) => (self.words.context.clone(), None, None),
+            Source::At(_) => (self.words.cluster.context.clone(), None, None),
         };
         Access {
             kubeconfig: self.kubeconfig(),
@@ -152,6 +152,7 @@ impl<'a> Session<'a> {
                 .filled_variable("SEALED_SECRETS_KUBECONFIG")
         };
         self.words
+            .cluster
             .kubeconfig
             .clone()
             .or_else(|| variable().map(PathBuf::from))
@@ -168,7 +169,7 @@ impl<'a> Session<'a> {
         }
         let context = match &settings.certificate.value {
             Source::Controller { context, .. } => context.clone(),
-            Source::At(_) => self.words.context.clone(),
+            Source::At(_) => self.words.cluster.context.clone(),
         };
         let choice = kubeconfig::Choice {
             file: self.kubeconfig(),

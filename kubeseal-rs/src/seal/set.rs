@@ -45,7 +45,7 @@ pub fn run(words: &Set, surroundings: &Surroundings) -> Result<Outcome> {
         report::say(&format!(
             "{}: {}: {key} {} ({}, for {})",
             words.file.display(),
-            target.found.place(),
+            target.found.sealed.place(),
             if known { "changed" } else { "added" },
             target.scope(),
             certificate.fingerprint()

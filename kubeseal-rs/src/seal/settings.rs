@@ -150,14 +150,14 @@ fn source(
     let said = |value, by| Said { value, by };
     let asked = |context: &Option<String>| Source::Controller {
         context: context.clone(),
-        name: words.controller_name.clone(),
-        namespace: words.controller_namespace.clone(),
+        name: words.controller.name.clone(),
+        namespace: words.controller.namespace.clone(),
     };
     if let Some(at) = &words.cert {
         return said(Source::At(at.clone()), Origin::Flag("cert"));
     }
-    if words.context.is_some() {
-        return said(asked(&words.context), Origin::Flag("context"));
+    if words.cluster.context.is_some() {
+        return said(asked(&words.cluster.context), Origin::Flag("context"));
     }
     if let Some(source) = rule.and_then(|rule| rule.certificate.clone()) {
         return said(source, Origin::Rule);
@@ -173,9 +173,9 @@ fn source(
     };
     let controller = Source::Controller {
         context,
-        name: from_variable(&words.controller_name, "SEALED_SECRETS_CONTROLLER_NAME"),
+        name: from_variable(&words.controller.name, "SEALED_SECRETS_CONTROLLER_NAME"),
         namespace: from_variable(
-            &words.controller_namespace,
+            &words.controller.namespace,
             "SEALED_SECRETS_CONTROLLER_NAMESPACE",
         ),
     };

@@ -103,7 +103,7 @@ impl Target {
         let found = found.with_context(|| path.display().to_string())?;
         let found = pick(path, found, name)?;
         if found.sealed.spec.data.is_some() {
-            return Err(TargetError::Deprecated(found.place()).into());
+            return Err(TargetError::Deprecated(found.sealed.place()).into());
         }
         Ok(Self {
             path: path.to_owned(),
@@ -146,7 +146,7 @@ impl Target {
 
     fn check(&mut self, session: &Session<'_>, settings: &Settings) -> Result<()> {
         fill_namespace(session, settings, &mut self.found)?;
-        let (place, scope) = (self.found.place(), self.scope());
+        let (place, scope) = (self.found.sealed.place(), self.scope());
         if self.found.sealed.name_or_empty().is_empty() {
             return Err(TargetError::NoName(self.found.line).into());
         }
@@ -217,14 +217,14 @@ pub fn fill_namespace(session: &Session<'_>, settings: &Settings, found: &mut Fo
 }
 
 fn pick(path: &Path, mut found: Vec<Found>, name: Option<&str>) -> Result<Found, TargetError> {
-    let candidates: Vec<String> = found.iter().map(Found::place).collect();
+    let candidates: Vec<String> = found.iter().map(|found| found.sealed.place()).collect();
     let file = path.to_owned();
     if found.is_empty() {
         return Err(TargetError::None(file));
     }
     if let Some(name) = name {
         let is_meant =
-            |found: &Found| found.place() == name || found.sealed.name_or_empty() == name;
+            |found: &Found| found.sealed.place() == name || found.sealed.name_or_empty() == name;
         found.retain(is_meant);
     }
     match (found.pop(), found.is_empty(), name) {

@@ -32,7 +32,7 @@ pub fn run(words: &Unset) -> Result<Outcome> {
     keys.dedup();
     if let Some(key) = keys.iter().find(|key| !items.contains_key(*key)) {
         return Err(NoItem {
-            place: target.found.place(),
+            place: target.found.sealed.place(),
             key: key.clone(),
             known: items.keys().cloned().collect(),
         }
@@ -45,7 +45,7 @@ pub fn run(words: &Unset) -> Result<Outcome> {
         hints: HintRule::Drop,
     })?;
     for key in &keys {
-        let place = target.found.place();
+        let place = target.found.sealed.place();
         report::say(&format!("{}: {place}: {key} removed", words.file.display()));
     }
     Ok(Outcome::Done)

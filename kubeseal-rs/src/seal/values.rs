@@ -1,11 +1,13 @@
 //! Values on their way in: from files, stdin and hidden prompts.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use shared::plain::Plain;
 
 use crate::files;
+use crate::prompt::Prompt;
 use crate::surroundings::Surroundings;
 
 /// A value cannot be had.
@@ -34,14 +36,14 @@ pub enum ValueError {
 ///
 /// There is no terminal, or the two differ.
 pub fn prompt(key: &str) -> Result<Plain> {
-    let ask = |text: String| {
-        let answer = rpassword::prompt_password(text);
-        answer
-            .map(Plain::from)
-            .map_err(|_| ValueError::NoTerminal(key.to_owned()))
+    let ask_twice = || -> io::Result<_> {
+        let prompt = Prompt::open()?;
+        let first = prompt.ask(&format!("Value of {key}: "))?;
+        Ok((first, prompt.ask("The same again: ")?))
     };
-    let first = ask(format!("Value of {key}: "))?;
-    let second = ask("The same again: ".to_owned())?;
+    let (first, second) = ask_twice().map_err(|_| ValueError::NoTerminal(key.to_owned()))?;
+    let [first, second] =
+        [first, second].map(|mut answer| Plain::from(std::mem::take(&mut *answer)));
     if first == second {
         Ok(first)
     } else {

@@ -1,4 +1,5 @@
-//! `seal view`: what stands in sealed files, without its values or, with a key, with them.
+//! `seal view`: what stands in sealed files, without its values or, with a key or the right to read
+//! the Secret, with them.
 
 use std::path::Path;
 
@@ -10,13 +11,18 @@ use shared::plain::Plain;
 use shared::{base64, unseal};
 use zeroize::Zeroizing;
 
+use super::in_cluster::{self, Values};
 use super::object::{Form, Item, Object};
-use super::walk::{self, Kind};
+use super::session::Session;
+use super::walk::{self, Candidate, Kind};
 use super::{Outcome, write};
 use crate::command::read_keys;
-use crate::seal_args::View;
+use crate::seal_args::{Sealing, View};
 use crate::surroundings::Surroundings;
 use crate::{git, report};
+
+/// What to do where the cluster does not give values.
+const OTHERWISE: &str = "--key FILE opens them here";
 
 /// There is nothing to see.
 #[derive(Debug, thiserror::Error)]
@@ -32,8 +38,8 @@ struct Seen {
     object: Object,
     /// Age of each item, in days.
     ages: Vec<Option<i64>>,
-    /// Values, in the order of the items; empty if they are not asked for.
-    values: Vec<Plain>,
+    /// Values by item key, if they are asked for.
+    values: Option<Values>,
 }
 
 /// Runs the command.
@@ -42,34 +48,25 @@ struct Seen {
 ///
 /// A file cannot be read, or a value not be opened.
 pub fn run(words: &View, surroundings: &Surroundings) -> Result<Outcome> {
-    let ring = words.reveal.then(|| read_keys(&words.key)).transpose()?;
+    let sealing = Sealing {
+        cluster: words.cluster.clone(),
+        ..Sealing::default()
+    };
+    let session = Session::new(&sealing, surroundings);
+    let revealer = words.reveal.then(|| Revealer::new(words, &session));
+    let revealer = revealer.transpose()?;
     let mut seen = Vec::new();
     for candidate in walk::candidates(&words.paths)? {
-        let Some(file) = walk::read(&candidate, Kind::SealedSecret)? else {
-            continue;
-        };
-        let times = git::line_times(&candidate.path);
-        for node in file.of_kind(Kind::SealedSecret) {
-            let shown = candidate.path.display().to_string();
-            let object = Object::read(node).with_context(|| shown.clone())?;
-            let ages = object
-                .items
-                .iter()
-                .map(|item| age(&times, item, surroundings.now));
-            let values = match &ring {
-                Some(ring) => open(&object, ring).with_context(|| shown.clone())?,
-                None => Vec::new(),
-            };
-            seen.push(Seen {
-                file: shown,
-                ages: ages.collect(),
-                values,
-                object,
-            });
-        }
+        let found = look(&candidate, revealer.as_ref(), surroundings);
+        seen.extend(found.with_context(|| candidate.path.display().to_string())?);
     }
     if seen.is_empty() {
         return Err(ViewError::NothingFound.into());
+    }
+    if matches!(revealer, Some(Revealer::Cluster(_))) {
+        report::say(
+            "values are those of Secrets in the cluster; a file that is not applied may have others",
+        );
     }
     let text = if let Some(format) = words.output {
         write(&seen.iter().map(facts).collect::<Vec<_>>(), format)
@@ -82,19 +79,67 @@ pub fn run(words: &View, surroundings: &Surroundings) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
+/// The objects of a file.
+fn look(
+    candidate: &Candidate,
+    revealer: Option<&Revealer<'_>>,
+    surroundings: &Surroundings,
+) -> Result<Vec<Seen>> {
+    let path = &candidate.path;
+    let Some(file) = walk::read(candidate, Kind::SealedSecret)? else {
+        return Ok(Vec::new());
+    };
+    let times = git::line_times(path);
+    let see = |node| {
+        let object = Object::read(node)?;
+        let items = object.items.iter();
+        let values = revealer.map(|revealer| revealer.values(&object, path));
+        Ok(Seen {
+            file: path.display().to_string(),
+            ages: items
+                .map(|item| age(&times, item, surroundings.now))
+                .collect(),
+            values: values.transpose()?,
+            object,
+        })
+    };
+    file.of_kind(Kind::SealedSecret).map(see).collect()
+}
+
 fn age(times: &[Option<Timestamp>], item: &Item, now: Timestamp) -> Option<i64> {
     let committed = times.get(item.line.checked_sub(1)?).copied().flatten()?;
     Some((now.as_second() - committed.as_second()) / (24 * 60 * 60))
 }
 
-/// Values by item; templates are not rendered.
-fn open(object: &Object, ring: &KeyRing) -> Result<Vec<Plain>> {
-    let mut opened = unseal::open_values(&object.sealed, ring)
-        .with_context(|| format!("{} does not open with these keys", object.place()))?;
-    let values = object.items.iter();
-    Ok(values
-        .map(|item| opened.remove(&item.key).unwrap_or_default())
-        .collect())
+/// Where values come from.
+enum Revealer<'a> {
+    Keys(KeyRing),
+    Cluster(&'a Session<'a>),
+}
+
+impl<'a> Revealer<'a> {
+    fn new(words: &View, session: &'a Session<'a>) -> Result<Self> {
+        if words.key.is_empty() {
+            return Ok(Self::Cluster(session));
+        }
+        Ok(Self::Keys(read_keys(&words.key)?))
+    }
+
+    /// Those of the items; templates are not rendered.
+    fn values(&self, object: &Object, file: &Path) -> Result<Values> {
+        let ring = match self {
+            Self::Keys(ring) => ring,
+            Self::Cluster(session) => {
+                return in_cluster::values(session, file, &object.sealed, OTHERWISE);
+            }
+        };
+        let opened = unseal::open_values(&object.sealed, ring)
+            .with_context(|| format!("{} does not open with these keys", object.sealed.place()))?;
+        Ok(opened
+            .into_iter()
+            .map(|(key, value)| (key, Some(value)))
+            .collect())
+    }
 }
 
 fn text(seen: &Seen) -> Zeroizing<String> {
@@ -110,7 +155,7 @@ fn text(seen: &Seen) -> Zeroizing<String> {
         "{}:{}: {} ({}, {type_})\n",
         seen.file,
         object.line,
-        object.place(),
+        object.sealed.place(),
         object.scope
     ));
     let width = object
@@ -127,18 +172,23 @@ fn text(seen: &Seen) -> Zeroizing<String> {
         ];
         let facts: Vec<String> = facts.into_iter().flatten().collect();
         text.extend([format!("  {:<width$}  {}\n", item.key, facts.join(", "))]);
-        if let Some(value) = seen.values.get(i) {
-            for line in shown(value).lines() {
-                text.push_str("    ");
-                text.push_str(line);
-                text.push('\n');
-            }
+        if let Some(values) = &seen.values {
+            reveal(&mut text, values.get(&item.key).and_then(Option::as_ref));
         }
     }
     for key in object.templates() {
         text.extend([format!("  {key:<width$}  template\n")]);
     }
     text
+}
+
+fn reveal(text: &mut Zeroizing<String>, value: Option<&Plain>) {
+    let unknown = || Zeroizing::new("(the Secret does not tell)".to_owned());
+    for line in value.map_or_else(unknown, shown).lines() {
+        text.push_str("    ");
+        text.push_str(line);
+        text.push('\n');
+    }
 }
 
 fn form(form: Form) -> String {
@@ -186,7 +236,11 @@ fn facts(seen: &Seen) -> Json {
         if let Some(days) = seen.ages.get(i).copied().flatten() {
             json["days"] = days.into();
         }
-        if let Some(value) = seen.values.get(i) {
+        let value = seen
+            .values
+            .as_ref()
+            .and_then(|values| values.get(&item.key)?.as_ref());
+        if let Some(value) = value {
             json["value"] = base64::encode(value.expose()).into();
         }
         json

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use ignore::WalkBuilder;
 use memchr::memmem;
-use shared::manifest::{self, Document, Node, ReadError};
+use shared::manifest::{self, Document, Node, ReadError, Reading};
+use shared::resource::{DocumentError, SealedSecret};
 use zeroize::Zeroizing;
 
 use crate::files::{self, FileError};
@@ -160,6 +161,27 @@ impl ManifestFile {
         self.objects()
             .filter(move |node| Kind::of(node) == Some(kind))
     }
+
+    /// Its SealedSecrets; what is wrong with one that is malformed.
+    pub fn sealed(&self) -> impl Iterator<Item = Result<SealedSecret, DocumentError>> {
+        let read = |node: &Node| SealedSecret::from_node(node, &mut Reading::default());
+        self.of_kind(Kind::SealedSecret).map(read)
+    }
+}
+
+/// The SealedSecrets of a file that was named for them.
+///
+/// # Errors
+///
+/// It cannot be read, one is malformed, or it holds none.
+pub fn sealed_in(path: &Path) -> anyhow::Result<Vec<SealedSecret>> {
+    let found: Vec<_> = ManifestFile::read(path)?
+        .sealed()
+        .collect::<Result<_, _>>()?;
+    if found.is_empty() {
+        anyhow::bail!("{} holds no SealedSecret", path.display());
+    }
+    Ok(found)
 }
 
 /// Reads a candidate if it can hold an object of that kind: a file that was found and does not name

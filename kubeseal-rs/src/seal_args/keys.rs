@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{Opening, Place};
+use super::{Asking, Opening, Place};
 
 /// `seal keys`.
 #[derive(Debug, Args)]
@@ -84,6 +84,9 @@ pub struct Search {
     /// What opens them.
     #[command(flatten)]
     pub opening: Opening,
+    /// Whom to ask about the rest.
+    #[command(flatten)]
+    pub asking: Asking,
 }
 
 /// `seal keys status`.

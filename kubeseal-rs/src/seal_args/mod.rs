@@ -1,6 +1,7 @@
 //! The words of `seal` → a [`Command`]. Each command has a module here for its words, and one of the
 //! same name in [`crate::seal`] that does it.
 
+mod asking;
 mod cert;
 mod config;
 mod create;
@@ -14,6 +15,7 @@ mod import;
 mod keys;
 mod lint;
 mod place;
+mod reach;
 mod rotate;
 mod sealing;
 mod set;
@@ -28,6 +30,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use flags::Stop;
 
+pub use asking::Asking;
 pub use cert::{Cert, CertFetch, CertShow, CertSource, CertVerb, CertVerify};
 pub use config::{Config, ConfigVerb, Explain};
 pub use create::{Create, Like};
@@ -44,6 +47,7 @@ pub use keys::{
 };
 pub use lint::{Lint, LintFormat};
 pub use place::{Opening, Place};
+pub use reach::{Cluster, Controller};
 pub use rotate::Rotate;
 pub use sealing::Sealing;
 pub use set::Set;

@@ -2,6 +2,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::{Cluster, Controller};
+
 /// The words of every command about keys: where they are.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Where the keys are (else in the cluster of the current context)")]
@@ -9,18 +11,12 @@ pub struct Place {
     /// Folder of a controller, or of key manifests, instead of a cluster
     #[arg(long, value_name = "DIR", conflicts_with_all = ["kubeconfig", "context"])]
     pub directory: Option<PathBuf>,
-    /// Kubeconfig file
-    #[arg(long, value_name = "FILE")]
-    pub kubeconfig: Option<PathBuf>,
-    /// Context of the kubeconfig
-    #[arg(long, value_name = "NAME")]
-    pub context: Option<String>,
-    /// Service of the controller
-    #[arg(long, value_name = "NAME")]
-    pub controller_name: Option<String>,
-    /// Namespace of the controller and its keys
-    #[arg(long, value_name = "NAME")]
-    pub controller_namespace: Option<String>,
+    /// Which cluster.
+    #[command(flatten)]
+    pub cluster: Cluster,
+    /// Which controller, whose namespace has the keys.
+    #[command(flatten)]
+    pub controller: Controller,
 }
 
 /// What opens a backup. A passphrase is asked for if it is needed and no file has it.

@@ -4,6 +4,8 @@ use clap::Args;
 use shared::key::Fingerprint;
 use shared::scope::Scope;
 
+use super::{Cluster, Controller};
+
 /// The words of every command that seals. What they leave out `.seal.yaml` says, then the variables
 /// of `kubeseal`, then the cluster.
 #[derive(Debug, Clone, Default, Args)]
@@ -29,16 +31,10 @@ pub struct Sealing {
     /// Write no annotation that says which certificate sealed each item
     #[arg(long)]
     pub no_hints: bool,
-    /// Kubeconfig file
-    #[arg(long, value_name = "FILE")]
-    pub kubeconfig: Option<PathBuf>,
-    /// Context of the kubeconfig
-    #[arg(long, value_name = "NAME")]
-    pub context: Option<String>,
-    /// Service of the controller
-    #[arg(long, value_name = "NAME")]
-    pub controller_name: Option<String>,
-    /// Namespace of the controller
-    #[arg(long, value_name = "NAME")]
-    pub controller_namespace: Option<String>,
+    /// Which cluster.
+    #[command(flatten)]
+    pub cluster: Cluster,
+    /// Which controller.
+    #[command(flatten)]
+    pub controller: Controller,
 }

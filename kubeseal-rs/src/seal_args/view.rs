@@ -2,6 +2,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::Cluster;
 use crate::command::Format;
 
 /// `seal view`.
@@ -17,8 +18,9 @@ pub struct View {
     /// Files, and folders to look through; the current one if none is given
     #[arg(value_name = "PATH")]
     pub paths: Vec<PathBuf>,
-    /// Show values, opened with --key: on your screen, and in whatever stdout goes to
-    #[arg(long, requires = "key")]
+    /// Show values, on your screen and in whatever stdout goes to: opened with --key, else those of the Secret in the
+    /// cluster, which you have to be allowed to read
+    #[arg(long)]
     pub reveal: bool,
     /// Private keys: PEM, or backups of key Secrets
     #[arg(long, value_name = "FILE", requires = "reveal")]
@@ -26,4 +28,7 @@ pub struct View {
     /// Format of the answer: yaml or json; text if not given
     #[arg(long, short, value_name = "FORMAT", hide_possible_values = true)]
     pub output: Option<Format>,
+    /// Which cluster has the Secrets; else `.seal.yaml` and the environment say.
+    #[command(flatten)]
+    pub cluster: Cluster,
 }

@@ -1,6 +1,6 @@
 //! The port of callers with a token.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use shared::resource::SealedSecret;
 use shared::scope::Scope;
 use tests::cluster_controller::ClusterController;
@@ -115,10 +115,6 @@ async fn strangers_get_401_the_powerless_403_and_the_entitled_what_they_ask_for(
     elsewhere.metadata.namespace = Some("kube-system".into());
     let elsewhere = elsewhere.to_document().to_string();
     assert_eq!(case.post("/v1/unseal", Some(&all), &elsewhere).await.0, 403);
-    let mut closed = case.sealed();
-    closed.metadata.name = Some("other".into());
-    let closed = closed.to_document().to_string();
-    assert_eq!(case.post("/v1/verify", Some(&all), &closed).await.0, 409);
 
     assert!(!case.controller.log().contains("hunter2"));
     for token in [&for_the_api_server, &verifier, &all] {
@@ -131,6 +127,53 @@ async fn strangers_get_401_the_powerless_403_and_the_entitled_what_they_ask_for(
     assert!(plain.starts_with("HTTP/1.1 404 "), "{plain}");
     let forged = https::post(case.port, &case.authority, "example.com", "/", None, "").await;
     assert!(forged.is_err(), "the certificate is for other names");
+}
+
+/// The items of an answer.
+fn keys(answer: &str) -> Value {
+    serde_json::from_str::<Value>(answer).unwrap()["items"].clone()
+}
+
+#[tokio::test]
+async fn who_may_verify_learns_the_key_of_each_item_and_nobody_else_which_items_open() {
+    let case = Case::new().await;
+    roles::caller(&case.namespace, "powerless", &["get", "list"]).await;
+    roles::caller(&case.namespace, "verifier", &["verify"]).await;
+    let verifier = case.token("verifier", &[AUDIENCE]).await;
+    let whole = case.becomes(200, "/v1/verify", &verifier).await;
+    let key = KEYS[0].pair.certificate().fingerprint().to_string();
+    assert_eq!(keys(&whole), json!({ "a": key }));
+
+    let mut mixed = case.sealed();
+    for (item, key, name) in [("foreign", 1, "db"), ("moved", 0, "other")] {
+        let items = [(item, "hunter2")];
+        let other = sealed_for(
+            &KEYS[key],
+            case.namespace.name(),
+            name,
+            &items,
+            Scope::Strict,
+        );
+        mixed.spec.encrypted_data.extend(other.spec.encrypted_data);
+    }
+    mixed
+        .spec
+        .encrypted_data
+        .insert("no-value".into(), "!".into());
+    let body = mixed.to_document().to_string();
+    let (code, answer) = case.post("/v1/verify", Some(&verifier), &body).await;
+    assert_eq!(code, 409);
+    let want = json!({ "a": key, "foreign": null, "moved": null, "no-value": null });
+    assert_eq!(keys(&answer), want);
+
+    let powerless = case.token("powerless", &[AUDIENCE]).await;
+    let opens = case.sealed().to_document().to_string();
+    for token in [None, Some(powerless.as_str())] {
+        let answers = [&body, &opens].map(|body| case.post("/v1/verify", token, body));
+        let [mixed, opens] = answers;
+        let (mixed, opens) = (mixed.await, opens.await);
+        assert_eq!(mixed, opens, "the answer tells nothing of what was sent");
+    }
 }
 
 #[tokio::test]

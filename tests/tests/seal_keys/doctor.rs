@@ -6,6 +6,7 @@ use std::fs;
 use k8s_openapi::api::core::v1::{Service, ServiceAccount};
 use serde_json::json;
 use tests::patience::until;
+use tests::roles;
 use tests::sealing::KEYS;
 
 use crate::site::{Site, said, seal_in};
@@ -185,18 +186,7 @@ async fn a_file_is_asked_about_as_it_is_and_tried_with_own_keys_only() {
         { "apiGroups": [""], "resources": ["services/proxy"], "verbs": ["get", "create"] },
     ]);
     let name = "developer";
-    let _: ServiceAccount = site
-        .namespace
-        .create_object(json!({ "metadata": { "name": name } }))
-        .await;
-    let role = json!({ "metadata": { "name": name }, "rules": rules });
-    let _: k8s_openapi::api::rbac::v1::Role = site.namespace.create_object(role).await;
-    let binding = json!({
-        "metadata": { "name": name },
-        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name },
-        "subjects": [{ "kind": "ServiceAccount", "name": name, "namespace": site.namespace.name() }],
-    });
-    let _: k8s_openapi::api::rbac::v1::RoleBinding = site.namespace.create_object(binding).await;
+    roles::caller_with(&site.namespace, name, &rules).await;
     let kubeconfig = site.plane.kubeconfig_of(site.namespace.name(), name).await;
     let kubeconfig = kubeconfig.to_str().unwrap();
     let told = until("the role has spread", async || {

@@ -1,4 +1,4 @@
-//! The life of keys in a real cluster: `seal keys` and `seal doctor` beside a real controller.
+//! The life of keys in a real cluster: `seal keys`, `doctor` and `exec` beside a real controller.
 
 #![allow(
     clippy::unwrap_used,
@@ -8,8 +8,10 @@
 )]
 
 mod archive;
+mod asking;
 mod doctor;
 mod drill;
 mod escrow;
+mod exec;
 mod life;
 mod site;

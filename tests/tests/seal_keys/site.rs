@@ -169,6 +169,21 @@ impl<'a> Site<'a> {
         .await;
     }
 
+    /// Writes a token of an account for the controller's port for callers with one; gives the words
+    /// that name it. The controller has to have the port.
+    pub async fn asking(&self, account: &str) -> [String; 4] {
+        let audience = ["sealed-secrets.bitnami.com"];
+        let token = self
+            .plane
+            .token_for(self.namespace.name(), account, &audience);
+        fs::write(self.path(account), token.await).unwrap();
+        let port = until("it serves callers with a token", async || {
+            self.controller.authorised_port()
+        });
+        let url = format!("https://localhost:{}", port.await);
+        ["--authorized", &url, "--token-file", account].map(str::to_owned)
+    }
+
     pub fn identity(&self) -> String {
         let made = Command::new(tests::age::age_keygen()).output().unwrap();
         assert!(made.status.success());

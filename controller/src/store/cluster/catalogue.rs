@@ -33,7 +33,7 @@ const AT_HAND: usize = 4 << 20;
 pub(super) enum Kept {
     /// All of it.
     Whole(Source),
-    /// No more than tells whether it is in place.
+    /// No more than tells whether it is in place: neither sealed values nor the status of each item.
     Digest,
 }
 
@@ -112,6 +112,14 @@ impl Entry {
         if matches!(self.kept, Kept::Whole(Source::Sealed(_))) {
             self.kept = Kept::Digest;
         }
+        self.drop_items();
+    }
+
+    /// Whoever needs them fetches the object, since they go with its values.
+    fn drop_items(&mut self) {
+        if let (Kept::Digest, Some(status)) = (&self.kept, &mut self.status) {
+            status.items = Vec::new();
+        }
     }
 
     /// Does anything of the other one concern the Secret? The spec shows in the generation, the
@@ -156,7 +164,8 @@ impl Seen {
 /// Every SealedSecret that is there, or that is gone and not yet seen to.
 #[derive(Debug, Default)]
 pub(super) struct Catalogue {
-    entries: BTreeMap<ObjectId, Entry>,
+    /// In boxes, since a map leaves half of its room empty when it is filled in order.
+    entries: BTreeMap<ObjectId, Box<Entry>>,
     /// Bytes of sealed values in `entries`.
     at_hand: usize,
     /// The Secret of each as we read, wrote or heard of it last; `None` for none.
@@ -165,7 +174,7 @@ pub(super) struct Catalogue {
 
 impl Catalogue {
     pub(super) fn entry(&self, id: &ObjectId) -> Option<&Entry> {
-        self.entries.get(id)
+        self.entries.get(id).map(Box::as_ref)
     }
 
     /// Gives the object if it is new or changed in what concerns its Secret.
@@ -193,7 +202,7 @@ impl Catalogue {
 
     fn put(&mut self, id: ObjectId, entry: Entry) {
         self.at_hand += entry.at_hand();
-        let before = self.entries.insert(id, entry);
+        let before = self.entries.insert(id, Box::new(entry));
         self.at_hand -= before.map_or(0, |before| before.at_hand());
     }
 
@@ -210,6 +219,7 @@ impl Catalogue {
             entry.status = serde_json::from_value(answer.data["status"].clone())
                 .ok()
                 .flatten();
+            entry.drop_items();
         }
     }
 
@@ -226,7 +236,7 @@ impl Catalogue {
     }
 
     pub(super) fn forget(&mut self, id: &ObjectId) {
-        if self.entries.get(id).is_some_and(Entry::is_gone) {
+        if self.entries.get(id).is_some_and(|entry| entry.is_gone()) {
             self.entries.remove(id);
             self.secrets.remove(id);
         }

@@ -7,7 +7,8 @@
 //!
 //! It asks nobody more than he would tell anybody. The controller gets to see the file as it is: an
 //! answer to changed copies would tell whoever may ask for which place a value was sealed. Other places
-//! are tried here, with keys that the caller holds.
+//! are tried here, with keys that the caller holds. Which items open it tells those alone who may
+//! verify the object.
 
 pub mod object;
 pub mod way;
@@ -17,6 +18,7 @@ use std::fmt::Write as _;
 use anyhow::Result;
 use serde_json::json;
 
+use super::keys::authorised;
 use super::{Outcome, opening, print};
 use crate::keys::{KeyRecord, record};
 use crate::seal_args::{Doctor, Form};
@@ -105,6 +107,7 @@ pub fn run(words: &Doctor, surroundings: &Surroundings) -> Result<Outcome> {
         way = way::look(words, surroundings, &mut findings);
     }
     if let Some(file) = &words.file {
+        way.authorised = authorised(&words.asking, &words.place, surroundings)?;
         let keys = keys(words, surroundings, &way.records)?;
         object::look(words, file, &keys, &way, &mut findings)?;
     }

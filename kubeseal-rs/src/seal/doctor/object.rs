@@ -4,18 +4,19 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use serde_json::Value as Json;
-use shared::hints;
+use shared::key::Fingerprint;
 use shared::key_ring::KeyRing;
-use shared::manifest::Reading;
 use shared::needs::{Place, Reason, examine, likely_places, own_place};
 use shared::resource::SealedSecret;
 use shared::scope::Scope;
+use shared::{error_chain, hints};
 
 use super::Findings;
 use super::way::Way;
-use crate::seal::walk::{Kind, ManifestFile};
+use crate::cluster::{Authorised, Controller, KeysOfItems};
+use crate::seal::walk::sealed_in;
 use crate::seal_args::Doctor;
 
 /// More places than this are not tried: each costs a private-key operation for each item and key.
@@ -33,14 +34,7 @@ pub fn look(
     way: &Way,
     findings: &mut Findings,
 ) -> Result<()> {
-    let read = ManifestFile::read(file)?;
-    let mut objects = Vec::new();
-    for node in read.of_kind(Kind::SealedSecret) {
-        objects.push(SealedSecret::from_node(node, &mut Reading::default())?);
-    }
-    if objects.is_empty() {
-        bail!("{} holds no SealedSecret", file.display());
-    }
+    let objects = sealed_in(file)?;
     let names = names(words, file, &objects);
     let namespaces = namespaces(words, way, &objects);
     for mut sealed in objects {
@@ -60,10 +54,7 @@ fn one(
     names: &[String],
     findings: &mut Findings,
 ) {
-    let title = match (sealed.namespace_or_empty(), sealed.name_or_empty()) {
-        ("", name) => name.to_owned(),
-        (namespace, name) => format!("{namespace}/{name}"),
-    };
+    let title = sealed.place();
     let own = own_place(sealed);
     if sealed.name_or_empty().is_empty() {
         findings.bad(
@@ -82,46 +73,26 @@ fn one(
         );
         return;
     }
-    let verified = way
-        .controller
-        .as_ref()
-        .map(|c| c.verify(&sealed.to_document()));
-    match &verified {
-        Some(Ok(true)) => {
-            findings.good(&title, "opens in the controller");
-            in_cluster(sealed, &title, way, findings);
-            return;
-        }
-        Some(Err(error)) => {
-            findings.skipped(
-                &title,
-                format!(
-                    "the controller does not say whether it opens: {}",
-                    shared::error_chain(error)
-                ),
-            );
-        }
-        Some(Ok(false)) | None => {}
+    let said = ask(sealed, &title, way, findings);
+    if said == Said::Opens {
+        findings.good(&title, "opens in the controller");
+        in_cluster(sealed, &title, way, findings);
+        return;
     }
     if keys.is_empty() {
-        let finding = "it does not open, and there is no key to look closer with";
-        let remedy = "name a backup with --backup, or ask somebody who has one to run this";
-        match verified {
-            Some(Ok(false)) => findings.bad(&title, finding, remedy),
-            _ => findings.skipped(&title, "there is no key to look with: --backup names one"),
-        }
+        without_keys(&title, &said, findings);
         return;
     }
     let mut places = likely_places(sealed, namespaces, names);
     places.truncate(MOST_PLACES);
-    let reasons = examine(sealed, keys, &places);
+    let mut reasons = examine(sealed, keys, &places);
     if reasons.is_empty() {
         findings.bad(&title, "it holds no value at all", "seal its Secret again");
     }
     let all_open = reasons
         .values()
         .all(|reason| matches!(reason, Reason::Opens(_)));
-    if all_open && matches!(verified, Some(Ok(false))) {
+    if all_open && said != Said::Nothing {
         let remedy = "the controller lacks the key: seal keys restore BACKUP, or see in `seal keys list` whether it was \
                       retired";
         findings.bad(
@@ -131,10 +102,82 @@ fn one(
         );
         return;
     }
+    for (item, key) in said.opened() {
+        reasons.insert(item.clone(), Reason::Opens(key.clone()));
+    }
     for (item, reason) in &reasons {
         tell(sealed, &title, item, reason, &own, findings);
     }
     in_cluster(sealed, &title, way, findings);
+}
+
+/// What the controller says of an object.
+#[derive(PartialEq, Eq)]
+enum Said {
+    /// It opens.
+    Opens,
+    /// It does not; and to one who may verify it, which items do.
+    Closed(KeysOfItems),
+    /// Nothing: it cannot be asked.
+    Nothing,
+}
+
+impl Said {
+    fn items(&self) -> impl Iterator<Item = (&String, Option<&Fingerprint>)> {
+        let items = match self {
+            Self::Closed(items) => Some(items),
+            Self::Opens | Self::Nothing => None,
+        };
+        items
+            .into_iter()
+            .flatten()
+            .map(|(item, key)| (item, key.as_ref()))
+    }
+
+    fn opened(&self) -> impl Iterator<Item = (&String, &Fingerprint)> {
+        self.items().filter_map(|(item, key)| Some((item, key?)))
+    }
+}
+
+fn ask(sealed: &SealedSecret, title: &str, way: &Way, findings: &mut Findings) -> Said {
+    let plain = |controller: &Controller| match controller.verify(&sealed.to_document()) {
+        Ok(true) => Ok(Said::Opens),
+        Ok(false) => Ok(Said::Closed(KeysOfItems::new())),
+        Err(error) => Err(error_chain(&error)),
+    };
+    let authorised = |controller: &Authorised| match controller.keys(sealed) {
+        Ok(items) if items.values().all(Option::is_some) => Ok(Said::Opens),
+        Ok(items) => Ok(Said::Closed(items)),
+        Err(error) => Err(error_chain(&error)),
+    };
+    let said = match (&way.authorised, &way.controller) {
+        (Some(controller), _) => authorised(controller),
+        (None, Some(controller)) => plain(controller),
+        (None, None) => return Said::Nothing,
+    };
+    said.unwrap_or_else(|why| {
+        let finding = format!("the controller does not say whether it opens: {why}");
+        findings.skipped(title, finding);
+        Said::Nothing
+    })
+}
+
+/// No more than the controller says.
+fn without_keys(title: &str, said: &Said, findings: &mut Findings) {
+    let remedy = "name a backup with --backup, or ask somebody who has one to run this";
+    if *said == Said::Nothing {
+        findings.skipped(title, "there is no key to look with: --backup names one");
+    } else if said.items().next().is_none() {
+        let finding = "it does not open, and there is no key to look closer with";
+        findings.bad(title, finding, remedy);
+    }
+    for (item, key) in said.items() {
+        let name = format!("{title}, item {item}");
+        match key {
+            Some(key) => findings.good(&name, format!("opens in the controller with {key}")),
+            None => findings.bad(&name, "no key of the controller opens it here", remedy),
+        }
+    }
 }
 
 fn tell(

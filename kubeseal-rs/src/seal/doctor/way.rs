@@ -6,7 +6,7 @@ use shared::key::{Certificate, Validity};
 use shared::key_marks::KeyState;
 
 use super::Findings;
-use crate::cluster::{Access, ClusterError, Controller, Objects};
+use crate::cluster::{Access, Authorised, ClusterError, Controller, Objects};
 use crate::keys::{KeyRecord, KeyStore, record};
 use crate::seal::keys::access;
 use crate::seal_args::Doctor;
@@ -19,6 +19,8 @@ pub struct Way {
     pub objects: Option<Objects>,
     /// The controller, if it answers.
     pub controller: Option<Controller>,
+    /// Its port for callers with a token, if the words name it.
+    pub authorised: Option<Authorised>,
     /// Key Secrets, if we may read them.
     pub records: Vec<KeyRecord>,
     /// Namespaces of the cluster, if we may list them.

@@ -9,8 +9,7 @@ use shared::manifest::{self, Node, ReadError, Value};
 use shared::plain::Plain;
 use zeroize::Zeroizing;
 
-/// Values by item key; none for a value that is not known.
-pub(super) type Values = BTreeMap<String, Option<Plain>>;
+use crate::seal::in_cluster::Values;
 
 /// The text is not what it should be.
 #[derive(Debug, thiserror::Error)]

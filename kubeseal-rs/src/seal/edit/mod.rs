@@ -7,41 +7,28 @@ mod hidden;
 use std::io::BufRead as _;
 
 use anyhow::{Context as _, Result};
-use shared::base64;
-use shared::plain::Plain;
 use shared::sealed_file::Changes;
 use shared::unseal;
 
 use super::Outcome;
+use super::in_cluster::{self, Values};
 use super::session::Session;
-use super::target::{self, Target, TargetError, hint_rule};
-use crate::cluster::{self, ClusterError};
+use super::target::{self, Target, hint_rule};
 use crate::command::read_keys;
 use crate::report;
 use crate::seal_args::Edit;
 use crate::surroundings::Surroundings;
-use document::{Difference, Values, difference};
+use document::{Difference, difference};
 use editor::Editor;
 use hidden::Hidden;
 
-/// The values cannot be had.
+/// No key opens the values.
 #[derive(Debug, thiserror::Error)]
-pub enum ValuesError {
-    /// The cluster does not give them.
-    #[error(
-        "the values of {place} cannot be had from the cluster; --key FILE opens them here, and --blind does \
-         without them"
-    )]
-    Cluster {
-        /// The object.
-        place: String,
-        /// Why.
-        source: Box<ClusterError>,
-    },
-    /// No key opens them.
-    #[error("the values of {0} do not open with the keys given")]
-    Closed(String, #[source] unseal::UnsealError),
-}
+#[error("the values of {0} do not open with the keys given")]
+pub struct Closed(String, #[source] unseal::UnsealError);
+
+/// What to do where the cluster does not give values.
+const OTHERWISE: &str = "--key FILE opens them here, and --blind does without them";
 
 /// Runs the command.
 ///
@@ -78,7 +65,7 @@ fn apply(session: &Session<'_>, target: &mut Target, changes: Difference) -> Res
         data: None,
         hints: hint_rule(session, &certificate),
     })?;
-    let (path, place) = (target.path.display(), target.found.place());
+    let (path, place) = (target.path.display(), target.found.sealed.place());
     let items = &target.found.sealed.spec.encrypted_data;
     for key in set.keys() {
         let verb = if items.contains_key(key) {
@@ -100,39 +87,15 @@ fn values(words: &Edit, session: &Session<'_>, target: &Target) -> Result<Values
         return Ok(items.keys().map(|key| (key.clone(), None)).collect());
     }
     if words.key.is_empty() {
-        return from_cluster(session, target);
+        return in_cluster::values(session, &target.path, &target.found.sealed, OTHERWISE);
     }
     let ring = read_keys(&words.key)?;
     let opened = unseal::open_values(&target.found.sealed, &ring);
-    let opened = opened.map_err(|error| ValuesError::Closed(target.found.place(), error))?;
+    let opened = opened.map_err(|error| Closed(target.found.sealed.place(), error))?;
     Ok(opened
         .into_iter()
         .map(|(key, value)| (key, Some(value)))
         .collect())
-}
-
-/// The Secret as it is now. Where a template makes a key, the item behind it is not known.
-fn from_cluster(session: &Session<'_>, target: &Target) -> Result<Values> {
-    let sealed = &target.found.sealed;
-    let (namespace, name) = (sealed.namespace_or_empty(), sealed.name_or_empty());
-    if namespace.is_empty() {
-        return Err(TargetError::NoNamespace(target.found.place()).into());
-    }
-    let settings = session.settings(&target.path)?;
-    let access = session.access(&settings.certificate.value);
-    let secret =
-        cluster::secret(&access, namespace, name).map_err(|error| ValuesError::Cluster {
-            place: target.found.place(),
-            source: Box::new(error),
-        })?;
-    let templates = sealed.spec.template.data.as_ref();
-    let value = |key: &String| {
-        let made = templates.is_some_and(|templates| templates.contains_key(key));
-        let text = secret["data"][key].as_str().filter(|_| !made)?;
-        base64::decode(text.as_bytes()).ok().map(Plain::from)
-    };
-    let keys = sealed.spec.encrypted_data.keys();
-    Ok(keys.map(|key| (key.clone(), value(key))).collect())
 }
 
 /// Shows the values until they can be read again, or the user gives up.
@@ -143,7 +106,7 @@ fn edited(
     target: &Target,
     before: &Values,
 ) -> Result<Option<Values>> {
-    let text = document::write(&target.found.place(), before, words.blind);
+    let text = document::write(&target.found.sealed.place(), before, words.blind);
     let mut hidden = Hidden::new(surroundings, "values.yaml", text.as_bytes())?;
     loop {
         hidden = editor.open(hidden)?;

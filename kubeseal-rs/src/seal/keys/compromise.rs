@@ -11,12 +11,12 @@ use shared::needs::{Need, needs};
 use shared::resource::COMPROMISED_ANNOTATION;
 
 use super::list::table;
-use super::{find, holders, store};
+use super::{find, holders, store, survey};
 use crate::git;
+use crate::keys::KeyRecord;
 use crate::keys::history::{self, Commit};
 use crate::keys::store::Change;
 use crate::keys::survey::Dependent;
-use crate::keys::{KeyRecord, Survey};
 use crate::report;
 use crate::seal::{Outcome, opening, print};
 use crate::seal_args::{KeysCompromise, ReportForm};
@@ -45,7 +45,8 @@ pub fn run(words: &KeysCompromise, surroundings: &Surroundings) -> Result<Outcom
     let (record, fingerprint) = find(&records, &words.key)?;
     let search = &words.search;
     let ring = opening::ring(&records, &search.backups, &search.opening, surroundings)?;
-    let survey = Survey::of(&holders(&store, &words.paths, search)?, &ring);
+    let holders = holders(&store, &words.paths, search)?;
+    let survey = survey(&holders, &ring, (search, &words.place), surroundings)?;
     let damage = Damage {
         name: record.name().to_owned(),
         since: since(record, surroundings),

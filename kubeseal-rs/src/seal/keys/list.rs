@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Value as Json, json};
 use shared::key_marks::KeyState;
 
-use super::{holders, served, store};
+use super::{holders, served, store, survey};
 use crate::keys::{KeyRecord, Survey, record};
 use crate::seal::{Outcome, opening, print};
 use crate::seal_args::{Form, KeysList, KeysStatus};
@@ -36,7 +36,8 @@ pub fn status(words: &KeysStatus, surroundings: &Surroundings) -> Result<Outcome
     let states = record::states(&records, served(&words.place, surroundings).as_ref());
     let search = &words.search;
     let ring = opening::ring(&records, &search.backups, &search.opening, surroundings)?;
-    let survey = Survey::of(&holders(&store, &words.paths, search)?, &ring);
+    let holders = holders(&store, &words.paths, search)?;
+    let survey = survey(&holders, &ring, (search, &words.place), surroundings)?;
     let rows = rows(&records, &states, Some(&survey));
     show(&rows, Some(&survey), words.output, surroundings.now)
 }

@@ -14,16 +14,18 @@ pub mod restore;
 pub mod retire;
 pub mod rotate;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
+use shared::error_chain;
 use shared::key::{Certificate, Fingerprint};
+use shared::key_ring::KeyRing;
 
 use super::Outcome;
-use crate::cluster::{Access, Controller, Overrides};
+use crate::cluster::{Access, Authorised, Controller, Overrides};
 use crate::keys::survey::{self, Holder};
-use crate::keys::{KeyRecord, KeyStore, history};
-use crate::report;
-use crate::seal_args::{Keys, KeysVerb, Place, Search};
+use crate::keys::{KeyRecord, KeyStore, Survey, history};
+use crate::seal_args::{Asking, Keys, KeysVerb, Place, Search};
 use crate::surroundings::Surroundings;
+use crate::{files, report};
 
 /// Runs the command.
 ///
@@ -50,15 +52,19 @@ pub fn access(place: &Place, surroundings: &Surroundings) -> Access {
     };
     let kubeconfig = surroundings.filled_variable("SEALED_SECRETS_KUBECONFIG");
     Access {
-        kubeconfig: place.kubeconfig.clone().or(kubeconfig.map(Into::into)),
+        kubeconfig: place
+            .cluster
+            .kubeconfig
+            .clone()
+            .or(kubeconfig.map(Into::into)),
         overrides: Overrides {
-            context: said(&place.context, "SEALED_SECRETS_CONTEXT"),
+            context: said(&place.cluster.context, "SEALED_SECRETS_CONTEXT"),
             ..Overrides::default()
         },
-        name: said(&place.controller_name, "SEALED_SECRETS_CONTROLLER_NAME")
+        name: said(&place.controller.name, "SEALED_SECRETS_CONTROLLER_NAME")
             .unwrap_or_else(|| "sealed-secrets-controller".to_owned()),
         namespace: said(
-            &place.controller_namespace,
+            &place.controller.namespace,
             "SEALED_SECRETS_CONTROLLER_NAMESPACE",
         )
         .unwrap_or_else(|| "kube-system".to_owned()),
@@ -89,7 +95,7 @@ fn served(place: &Place, surroundings: &Surroundings) -> Option<Fingerprint> {
         Err(error) => {
             report::warn(&format!(
                 "the controller does not say which certificate it serves, so the newest key is taken for it: {}",
-                shared::error_chain(&error)
+                error_chain(&error)
             ));
             None
         }
@@ -118,6 +124,51 @@ fn find<'a>(records: &'a [KeyRecord], word: &str) -> Result<(&'a KeyRecord, Fing
         (None, Err(problem)) => bail!("the Secret {word} holds no key that can be used: {problem}"),
         (None, Ok(_)) => bail!("the Secret {word} holds no key"),
     }
+}
+
+/// The controller's port for callers with a token, if these words name it. Its authority comes from the
+/// controller behind the API server, whom we trust, unless a file has it.
+///
+/// # Errors
+///
+/// A file cannot be read, or the authority not be had.
+pub fn authorised(
+    words: &Asking,
+    place: &Place,
+    surroundings: &Surroundings,
+) -> Result<Option<Authorised>> {
+    let (Some(url), Some(token)) = (&words.authorized, &words.token_file) else {
+        return Ok(None);
+    };
+    let file = token.display();
+    let token = files::read(token)?;
+    let authority = match &words.authority {
+        Some(path) => files::read(path)?.to_vec(),
+        None => Controller::find(&access(place, surroundings))
+            .and_then(|controller| controller.authority())
+            .context("name the authority with --authority")?,
+    };
+    Authorised::new(url, &token, &authority)
+        .map(Some)
+        .with_context(|| format!("--authorized {url} with --token-file {file}"))
+}
+
+/// Which key everything needs, by trying those of the store, of backups, and of a controller that may
+/// be asked.
+fn survey(
+    holders: &[Holder],
+    ring: &KeyRing,
+    (search, place): (&Search, &Place),
+    surroundings: &Surroundings,
+) -> Result<Survey> {
+    let mut survey = Survey::of(holders, ring);
+    if let Some(controller) = authorised(&search.asking, place, surroundings)? {
+        for (origin, error) in survey.ask(holders, &controller)? {
+            let why = error_chain(&error);
+            report::warn(&format!("{origin}: the controller does not say: {why}"));
+        }
+    }
+    Ok(survey)
 }
 
 /// Everything that may need a key: objects where the keys are, files, and branches if asked.

@@ -7,11 +7,11 @@ use shared::key_marks::KeyState;
 use shared::key_secret::PRIVATE_KEY_ITEM;
 use shared::resource::{KEY_COMPROMISED, KEY_LABEL, KEY_RETIRED};
 
-use super::{find, holders, served, store};
+use super::{find, holders, served, store, survey};
 use crate::keys::record::LEGACY_NAME;
 use crate::keys::store::Change;
 use crate::keys::survey::Dependent;
-use crate::keys::{KeyRecord, Survey, record};
+use crate::keys::{KeyRecord, record};
 use crate::report;
 use crate::seal::{Outcome, opening, print};
 use crate::seal_args::KeysRetire;
@@ -36,7 +36,8 @@ pub fn run(words: &KeysRetire, surroundings: &Surroundings) -> Result<Outcome> {
 
     let search = &words.search;
     let ring = opening::ring(&records, &search.backups, &search.opening, surroundings)?;
-    let survey = Survey::of(&holders(&store, &words.paths, search)?, &ring);
+    let holders = holders(&store, &words.paths, search)?;
+    let survey = survey(&holders, &ring, (search, &words.place), surroundings)?;
     let mut dependents = survey.dependents(&fingerprint, modulus_len(record));
     if words.allow_undecided {
         dependents.retain(|dependent| dependent.is_sure);

@@ -91,7 +91,7 @@ impl Rotation<'_> {
         for (found, report) in &mut work.objects {
             target::fill_namespace(self.session, &settings, found)?;
             if found.sealed.spec.data.is_some() {
-                report.problem = Some(TargetError::Deprecated(found.place()).to_string());
+                report.problem = Some(TargetError::Deprecated(found.sealed.place()).to_string());
             }
         }
         Ok(Some((controller_of(self.session.words, &settings), work)))
@@ -166,9 +166,9 @@ fn controller_of(words: &Sealing, settings: &Settings) -> Source {
     match &settings.certificate.value {
         source @ Source::Controller { .. } => source.clone(),
         Source::At(_) => Source::Controller {
-            context: words.context.clone(),
-            name: words.controller_name.clone(),
-            namespace: words.controller_namespace.clone(),
+            context: words.cluster.context.clone(),
+            name: words.controller.name.clone(),
+            namespace: words.controller.namespace.clone(),
         },
     }
 }

@@ -35,7 +35,7 @@ impl ObjectReport {
     pub(super) fn of(found: &Found) -> Self {
         let spec = &found.sealed.spec;
         Self {
-            place: found.place(),
+            place: found.sealed.place(),
             line: found.line,
             items: spec.encrypted_data.len() + usize::from(spec.data.is_some()),
             rotated: Vec::new(),

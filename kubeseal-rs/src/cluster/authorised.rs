@@ -1,0 +1,189 @@
+//! The controller's port for callers with a token, over TLS: which key opens each item of an object
+//! that the caller may verify.
+
+use std::collections::BTreeMap;
+use std::thread::sleep;
+
+use http::{HeaderMap, StatusCode, header};
+use serde::Deserialize;
+use shared::key::Fingerprint;
+use shared::resource::SealedSecret;
+use ureq::Agent;
+use ureq::tls::{Certificate, RootCerts};
+use zeroize::Zeroizing;
+
+use super::api::{ATTEMPTS, LONGEST_WAIT, wait};
+use super::error::one_line;
+use crate::web;
+
+/// More than the answer about a thousand items.
+const MAX_BYTES: u64 = 1024 * 1024;
+
+/// The key that opens each item; none where no key of the controller does.
+pub type KeysOfItems = BTreeMap<String, Option<Fingerprint>>;
+
+/// The port cannot be asked, or says no.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthorisedError {
+    /// The token would travel in clear.
+    #[error("{0:?} does not begin with https://, so the token would travel in clear")]
+    Clear(String),
+    /// No token.
+    #[error(
+        "the file holds no token; `kubectl create token ACCOUNT --audience sealed-secrets.bitnami.com` makes one"
+    )]
+    NoToken,
+    /// No PEM of a certificate.
+    #[error("what should be the authority of the controller's port is no certificate in PEM")]
+    NoAuthority,
+    /// No answer.
+    #[error(
+        "the controller's port for callers with a token cannot be reached at {url}; does the address lead to it, as \
+         `kubectl port-forward` can, and did the controller restart since its authority was fetched?"
+    )]
+    Unreachable {
+        /// As given.
+        url: String,
+        /// What the client says.
+        source: Box<ureq::Error>,
+    },
+    /// It does not know the caller.
+    #[error(
+        "the controller does not know the token: it has to be for the audience sealed-secrets.bitnami.com, and may \
+         have expired"
+    )]
+    Stranger,
+    /// The caller may not verify this object.
+    #[error("RBAC grants you no verb `verify` on this SealedSecret")]
+    Forbidden,
+    /// Another answer.
+    #[error("the controller answered {0}: {1:?}")]
+    Refused(StatusCode, String),
+    /// An answer of another kind.
+    #[error(
+        "the answer is not understood; is that the controller's port for callers with a token, and is it of this version?"
+    )]
+    Nonsense,
+}
+
+/// The port, and who we are to it.
+pub struct Authorised {
+    agent: Agent,
+    url: String,
+    bearer: Zeroizing<String>,
+}
+
+impl Authorised {
+    /// At this address, vouched for by an authority in PEM. Nothing is sent yet.
+    ///
+    /// # Errors
+    ///
+    /// What was given cannot be used.
+    pub fn new(url: &str, token: &[u8], authority: &[u8]) -> Result<Self, AuthorisedError> {
+        if !url.starts_with("https://") {
+            return Err(AuthorisedError::Clear(url.to_owned()));
+        }
+        let token = std::str::from_utf8(token).map_err(|_| AuthorisedError::NoToken)?;
+        let token = Some(token.trim()).filter(|token| is_token(token));
+        let token = token.ok_or(AuthorisedError::NoToken)?;
+        let root = Certificate::from_pem(authority).map_err(|_| AuthorisedError::NoAuthority)?;
+        Ok(Self {
+            agent: web::agent(url, RootCerts::new_with_certs(&[root])),
+            url: format!("{}/v1/verify", url.trim_end_matches('/')),
+            bearer: Zeroizing::new(format!("Bearer {token}")),
+        })
+    }
+
+    /// Which key opens each item of this object, as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthorisedError`].
+    pub fn keys(&self, sealed: &SealedSecret) -> Result<KeysOfItems, AuthorisedError> {
+        let body = sealed.to_document().to_string();
+        let mut attempts = 1;
+        loop {
+            let (code, headers, text) = self.ask(&body)?;
+            match wait(code, &headers).filter(|_| attempts < ATTEMPTS) {
+                Some(time) => sleep(time.min(LONGEST_WAIT)),
+                None => return understood(code, &text),
+            }
+            attempts += 1;
+        }
+    }
+
+    fn ask(&self, body: &str) -> Result<(StatusCode, HeaderMap, String), AuthorisedError> {
+        let failed = |source| AuthorisedError::Unreachable {
+            url: self.url.clone(),
+            source: Box::new(source),
+        };
+        let request = self.agent.post(&self.url);
+        let request = request.config().max_redirects(0).build();
+        let request = request
+            .header(header::AUTHORIZATION, self.bearer.as_str())
+            .header(header::CONTENT_TYPE, "application/json");
+        let mut answer = request.send(body).map_err(failed)?;
+        let text = answer.body_mut().with_config().limit(MAX_BYTES);
+        let text = text.read_to_string().map_err(failed)?;
+        Ok((answer.status(), answer.headers().clone(), text))
+    }
+}
+
+/// Nothing that would end the header.
+fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+fn understood(code: StatusCode, text: &str) -> Result<KeysOfItems, AuthorisedError> {
+    match code {
+        StatusCode::OK | StatusCode::CONFLICT => keys_in(text).ok_or(AuthorisedError::Nonsense),
+        StatusCode::UNAUTHORIZED => Err(AuthorisedError::Stranger),
+        StatusCode::FORBIDDEN => Err(AuthorisedError::Forbidden),
+        code => Err(AuthorisedError::Refused(code, one_line(text))),
+    }
+}
+
+fn keys_in(text: &str) -> Option<KeysOfItems> {
+    #[derive(Deserialize)]
+    struct Answer {
+        items: BTreeMap<String, Option<String>>,
+    }
+    let answer: Answer = serde_json::from_str(text).ok()?;
+    let key = |(item, key): (String, Option<String>)| match key {
+        Some(key) => Some((item, Some(key.parse().ok()?))),
+        None => Some((item, None)),
+    };
+    answer.items.into_iter().map(key).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_a_token_on_one_line_over_tls_only() {
+        let new = |url: &str, token: &str| Authorised::new(url, token.as_bytes(), b"no PEM").err();
+        for (url, token, want) in [
+            ("http://localhost", "a.b.c", "in clear"),
+            ("https://localhost", " \n", "no token"),
+            ("https://localhost", "a\nb", "no token"),
+            ("https://localhost", "a.b.c\n", "no certificate"),
+        ] {
+            let said = new(url, token).unwrap().to_string();
+            assert!(said.contains(want), "{url} {token:?}: {said}");
+        }
+    }
+
+    #[test]
+    fn an_answer_without_keys_is_none_at_all() {
+        let key = "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU";
+        let text = format!(r#"{{"items":{{"a":"{key}","b":null}}}}"#);
+        let found = understood(StatusCode::CONFLICT, &text).unwrap();
+        assert_eq!(found["a"], Some(key.parse().unwrap()));
+        assert_eq!(found["b"], None);
+        for text in ["", "{}", r#"{"items":{"a":"nonsense"}}"#] {
+            let error = understood(StatusCode::OK, text).unwrap_err();
+            assert!(matches!(error, AuthorisedError::Nonsense), "{text}");
+        }
+    }
+}

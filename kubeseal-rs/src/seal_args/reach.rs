@@ -1,0 +1,29 @@
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// Which cluster.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Cluster {
+    /// Kubeconfig file
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig
+    #[arg(long, value_name = "NAME")]
+    pub context: Option<String>,
+}
+
+/// Which controller in it.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Controller {
+    /// Service of the controller
+    #[arg(long = "controller-name", id = "controller_name", value_name = "NAME")]
+    pub name: Option<String>,
+    /// Namespace of the controller
+    #[arg(
+        long = "controller-namespace",
+        id = "controller_namespace",
+        value_name = "NAME"
+    )]
+    pub namespace: Option<String>,
+}

@@ -1,0 +1,36 @@
+//! Requests to what is no API server: a certificate behind a URL, the controller's port for callers
+//! with a token.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
+use ureq::{Agent, Proxy};
+
+use crate::proxies::proxy_for;
+
+/// For the whole answer of a server.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A client for the server of this URL, vouched for by these roots; proxies are from the environment.
+pub(crate) fn agent(uri: &str, roots: RootCerts) -> Agent {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = TlsConfig::builder()
+        .provider(TlsProvider::Rustls)
+        .unversioned_rustls_crypto_provider(provider)
+        .root_certs(roots)
+        .build();
+    Agent::new_with_config(
+        Agent::config_builder()
+            .tls_config(tls)
+            .proxy(proxy(uri))
+            .timeout_global(Some(TIMEOUT))
+            .http_status_as_error(false)
+            .build(),
+    )
+}
+
+fn proxy(uri: &str) -> Option<Proxy> {
+    let proxy = proxy_for(&uri.parse().ok()?, |name| std::env::var(name).ok())?;
+    Proxy::new(&proxy).ok()
+}

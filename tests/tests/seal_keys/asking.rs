@@ -1,0 +1,132 @@
+//! What opens with no key here is asked of a controller, over its port for callers with a token.
+
+use std::fs;
+
+use serde_json::json;
+use tests::patience::until;
+use tests::roles;
+use tests::sealing::KEYS;
+
+use crate::site::{Site, said};
+
+const PORT: [&str; 2] = [
+    "--key-renew-period=0",
+    "--listen-authorized-addr=127.0.0.1:0",
+];
+
+fn strs(words: &[String]) -> Vec<&str> {
+    words.iter().map(String::as_str).collect()
+}
+
+/// A site whose controller has the port, with one account that may verify and one that may not.
+async fn site(purpose: &str, keys: &[shared::key::NewKey]) -> Site<'static> {
+    let plane = tests::control_plane::ControlPlane::shared().await;
+    let namespace = plane.namespace(purpose).await;
+    roles::grant_reviews(&namespace).await;
+    let site = Site::start(plane, namespace, keys, &PORT).await;
+    roles::caller(&site.namespace, "verifier", &["verify"]).await;
+    roles::caller(&site.namespace, "powerless", &["get", "list"]).await;
+    site
+}
+
+#[tokio::test]
+async fn a_key_retires_once_another_controller_says_that_its_own_opens_the_rest() {
+    let site_here = site("asking-here", &KEYS[..2]).await;
+    let there = site("asking-there", &KEYS[2..3]).await;
+    let file = site_here.path("there.json");
+    fs::write(
+        file,
+        there.sealed(&KEYS[2], "there").to_document().to_string(),
+    )
+    .unwrap();
+    let authority = there.controller.get("/v1/ca.pem").await;
+    let (_, authority) = authority.split_once("\r\n\r\n").unwrap();
+    fs::write(site_here.path("ca.pem"), authority).unwrap();
+    let words = async |account: &str| {
+        let asking = there.asking(account).await;
+        fs::copy(there.path(account), site_here.path(account)).unwrap();
+        let mut words: Vec<String> = ["keys", "retire", "key-0", "there.json"]
+            .map(str::to_owned)
+            .into();
+        words.extend(["--only-namespace", site_here.namespace.name()].map(str::to_owned));
+        words.extend(asking);
+        words.extend(["--authority", "ca.pem"].map(str::to_owned));
+        words
+    };
+    let alone = words("verifier").await;
+    let refused = site_here.ends(1, &strs(&alone[..6]));
+    let undecided = "there.json (there), item a: opens with no key, so it may need it";
+    assert!(refused.contains(undecided), "{refused}");
+
+    let refused = site_here.ends(1, &strs(&words("powerless").await));
+    assert!(
+        refused.contains(undecided) && refused.contains("no verb `verify`"),
+        "{refused}"
+    );
+
+    until("the right has spread", async || {
+        let output = site_here.seal(&strs(&alone));
+        output
+            .status
+            .success()
+            .then_some(())
+            .ok_or(said(&output))
+            .ok()
+    })
+    .await;
+    let key = site_here.secrets().get("key-0").await.unwrap();
+    assert_eq!(
+        key.metadata.labels.unwrap()[shared::resource::KEY_LABEL],
+        "retired"
+    );
+}
+
+#[tokio::test]
+async fn doctor_tells_who_may_verify_which_items_open_and_nobody_else() {
+    let site = site("asking-doctor", &KEYS[..1]).await;
+    let rules = json!([
+        { "apiGroups": [""], "resources": ["services"], "verbs": ["get"] },
+        { "apiGroups": [""], "resources": ["services/proxy"], "verbs": ["get", "create"] },
+    ]);
+    roles::caller_with(&site.namespace, "developer", &rules).await;
+    let kubeconfig = site
+        .plane
+        .kubeconfig_of(site.namespace.name(), "developer")
+        .await;
+    let opens = site.sealed(&KEYS[0], "db");
+    let mut mixed = opens.clone();
+    let mut moved = site.sealed(&KEYS[0], "other").spec.encrypted_data;
+    mixed
+        .spec
+        .encrypted_data
+        .insert("b".into(), moved.remove("a").unwrap());
+    site.write("opens.json", &opens);
+    site.write("mixed.json", &mixed);
+    let doctor = async |file: &str, account: &str| {
+        let asking = site.asking(account).await;
+        let words = ["doctor", file, "--kubeconfig", kubeconfig.to_str().unwrap()];
+        said(&site.seal(&[&words[..], &strs(&asking)].concat()))
+    };
+    let told = until("the rights have spread", async || {
+        let told = doctor("mixed.json", "verifier").await;
+        told.contains("item a").then_some(told)
+    })
+    .await;
+    let title = format!("{}/db, item", site.namespace.name());
+    let key = KEYS[0].pair.certificate().fingerprint();
+    for line in [
+        format!("ok       {title} a: opens in the controller with {key}"),
+        format!("BROKEN   {title} b: no key of the controller opens it here"),
+    ] {
+        assert!(told.contains(&line), "{told}");
+    }
+    let whole = doctor("opens.json", "verifier").await;
+    assert!(whole.contains("/db: opens in the controller"), "{whole}");
+
+    let refused = doctor("mixed.json", "powerless").await;
+    assert!(
+        refused.contains("no verb `verify`") && !refused.contains("item"),
+        "{refused}"
+    );
+    assert_eq!(refused, doctor("opens.json", "powerless").await);
+}
