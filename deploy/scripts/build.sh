@@ -38,9 +38,9 @@ for target; do
     *-linux-*) packages+=(-p controller) programs+=(controller) ;;
     *-windows-*) suffix=.exe ;;
     esac
-    cargo zigbuild --profile shipped --locked --target "$target" "${packages[@]}"
+    cargo zigbuild --release --locked --target "$target" "${packages[@]}"
     mkdir -p "$out/$target"
     for program in "${programs[@]}"; do
-        install -m 0755 "$CARGO_TARGET_DIR/$target/shipped/$program$suffix" "$out/$target/"
+        install -m 0755 "$CARGO_TARGET_DIR/$target/release/$program$suffix" "$out/$target/"
     done
 done
