@@ -1,6 +1,8 @@
 //! Secret manifests → SealedSecret manifests.
 
-use rand::rngs::ThreadRng;
+use rand::CryptoRng;
+use rand::rand_core::UnwrapErr;
+use rand::rngs::SysRng;
 use serde_json::Value as Json;
 use shared::key::Certificate;
 use shared::manifest::{self, Coercion, Document, ReadError};
@@ -54,11 +56,12 @@ pub(super) fn seal(
         seal::aim(secret, target).map_err(place(i))?;
     }
     fill_namespaces(&mut secrets, options, surroundings)?;
-    let seal_one = |rng: &mut ThreadRng, i, secret: &Secret| {
+    let seal_one = |rng: &mut UnwrapErr<SysRng>, i, secret: &Secret| {
         let sealed = seal_secret(secret, certificate, rng).map_err(place(i))?;
         Ok(sealed.to_document())
     };
-    parallel::map(&secrets, rand::rng, seal_one)
+    // One Secret needs 32 bytes: less than a generator of our own takes to begin.
+    parallel::map(&secrets, || UnwrapErr(SysRng), seal_one)
         .into_iter()
         .collect()
 }
@@ -85,7 +88,7 @@ fn fill_namespaces(
 pub(super) fn seal_secret(
     secret: &Secret,
     certificate: &Certificate,
-    rng: &mut ThreadRng,
+    rng: &mut impl CryptoRng,
 ) -> Result<SealedSecret, SealError> {
     seal::seal(secret, certificate.public_key(), rng)
 }

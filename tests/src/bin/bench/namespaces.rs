@@ -90,7 +90,8 @@ pub async fn run(sizes: Sizes) {
 async fn start_in(field: &Field<'_>, who: Who, namespaces: &str) -> Option<(Instant, Pod)> {
     for _ in 0..ATTEMPTS {
         let start = Instant::now();
-        let attempt = AssertUnwindSafe(field.run(who, &[namespaces]));
+        let words = [namespaces];
+        let attempt = AssertUnwindSafe(field.run(who, &words));
         if let Ok(pod) = attempt.catch_unwind().await {
             return Some((start, pod));
         }
