@@ -21,5 +21,6 @@ fn folder_of_unwinder() -> Option<PathBuf> {
     let mut compiler = Command::new("cc");
     let answer = compiler.arg("-print-file-name=libgcc_eh.a").output().ok()?;
     let path = PathBuf::from(String::from_utf8(answer.stdout).ok()?.trim());
-    path.is_absolute().then(|| path.parent().map(PathBuf::from))?
+    path.is_absolute()
+        .then(|| path.parent().map(PathBuf::from))?
 }

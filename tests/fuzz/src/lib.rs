@@ -6,6 +6,7 @@
 use std::sync::LazyLock;
 
 use jiff::Timestamp;
+use kubeseal_rs::keys::archive::{self, Unlock};
 use kubeseal_rs::recipe::Recipe;
 use kubeseal_rs::{dotenv, rules};
 use rand::SeedableRng;
@@ -25,7 +26,8 @@ use shared::{base64, envelope, hints};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target. The names are those of the folders in `corpus/`.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 14] = [
+    ("archive", archive_bytes),
     ("base64", base64_text),
     ("dotenv", dotenv_text),
     ("edit", edited_manifest),
@@ -55,6 +57,26 @@ static RING: LazyLock<KeyRing> = LazyLock::new(|| {
     let keys = vector_keys().into_iter();
     KeyRing::new(keys.map(|key| RingKey::opening_only("k".into(), key).into()))
 });
+
+/// A throw-away identity, which the seeds of `archive` are for.
+const IDENTITY: &str = "AGE-SECRET-KEY-1DT77P2S5GEXTMMWPUUDLS5QA6RK96KQRRNVP7YP7KUNZQJ7AEX5QLZLDVC";
+
+/// Backups of keys. What opens for the identity is text of manifests or an error of theirs.
+pub fn archive_bytes(bytes: &[u8]) {
+    let identity: Option<age::x25519::Identity> = IDENTITY.parse().ok();
+    let identities = identity
+        .into_iter()
+        .map(|i| Box::new(i) as Box<dyn age::Identity>);
+    let unlock = Unlock {
+        identities: identities.collect(),
+        passphrase: None,
+    };
+    if archive::wants_passphrase(bytes) {
+        assert!(archive::decrypt(bytes, &unlock).is_err());
+    } else if let Ok(plain) = archive::decrypt(bytes, &unlock) {
+        let _ = manifest::read(&plain);
+    }
+}
 
 /// What decodes encodes to a text that decodes to the same.
 pub fn base64_text(bytes: &[u8]) {
