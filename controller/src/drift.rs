@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::decide::Refusal;
 use crate::store::ObjectId;
@@ -11,9 +10,8 @@ use crate::store::ObjectId;
 /// On a SealedSecret; the value `false` leaves edits of its Secret as they are.
 pub const ANNOTATION: &str = "sealedsecrets.bitnami.com/correct-drift";
 
-/// Does the object ask for it?
-pub fn opts_out(sealed: &ObjectMeta) -> bool {
-    let annotations = sealed.annotations.as_ref();
+/// Do the annotations of an object ask for it?
+pub fn opts_out(annotations: Option<&BTreeMap<String, String>>) -> bool {
     let value = annotations.and_then(|annotations| annotations.get(ANNOTATION));
     value.is_some_and(|value| value == "false")
 }

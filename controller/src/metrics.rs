@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
@@ -33,9 +32,8 @@ const PATHS: [(&str, &str); 4] = [
     ("/v1/rotate", "post"),
 ];
 
-/// The label by which releases of a chart are told apart.
-pub fn instance_label(metadata: &ObjectMeta) -> &str {
-    let labels = metadata.labels.as_ref();
+/// Among the labels of an object, the one by which releases of a chart are told apart.
+pub fn instance_label(labels: Option<&BTreeMap<String, String>>) -> &str {
     let instance = labels.and_then(|labels| labels.get("app.kubernetes.io/instance"));
     instance.map_or("", String::as_str)
 }

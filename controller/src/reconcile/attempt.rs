@@ -196,7 +196,10 @@ impl<S: Store> Tools<S> {
             return None;
         };
         let record = observed.status.as_ref()?.record.as_ref()?;
-        let origin = self.origin(Identity::of(sealed)?, drift::opts_out(&sealed.metadata));
+        let origin = self.origin(
+            Identity::of(sealed)?,
+            drift::opts_out(sealed.metadata.annotations.as_ref()),
+        );
         let fits = self.trusts_records()
             && observed.settled
             && record::is_genuine(record, origin, ring)
@@ -229,7 +232,10 @@ impl<S: Store> Tools<S> {
             Existing::Ours(Held::Secret(secret)) => Some(&**secret),
             _ => None,
         };
-        let origin = self.origin(Identity::of(sealed)?, drift::opts_out(&sealed.metadata));
+        let origin = self.origin(
+            Identity::of(sealed)?,
+            drift::opts_out(sealed.metadata.annotations.as_ref()),
+        );
         record::record(origin, stored.or(found)?, ring)
     }
 
@@ -311,8 +317,7 @@ impl<S: Store> Tools<S> {
     }
 
     fn tolerates_drift(&self, source: &Source) -> bool {
-        let opts_out =
-            matches!(source, Source::Sealed(sealed) if drift::opts_out(&sealed.metadata));
+        let opts_out = matches!(source, Source::Sealed(sealed) if drift::opts_out(sealed.metadata.annotations.as_ref()));
         self.policy.tolerates_drift || opts_out
     }
 
@@ -396,7 +401,7 @@ fn instance(source: &Source) -> &str {
 }
 
 fn instance_of(sealed: &SealedSecret) -> &str {
-    instance_label(&sealed.metadata)
+    instance_label(sealed.metadata.labels.as_ref())
 }
 
 fn ended(outcome: &Outcome<'_>, applied: Result<(), StoreError>, changed: bool) -> Ended {

@@ -46,8 +46,10 @@ pub(super) struct Entry {
     pub(super) generation: Option<i64>,
     pub(super) resource_version: Option<String>,
     pub(super) status: Option<SealedSecretStatus>,
-    /// Labels and annotations, without copies of the whole object.
-    pub(super) texts: ObjectMeta,
+    pub(super) labels: Option<BTreeMap<String, String>>,
+    /// Without copies of the whole object.
+    pub(super) annotations: Option<BTreeMap<String, String>>,
+    secret: Known,
 }
 
 impl Entry {
@@ -71,11 +73,9 @@ impl Entry {
             generation: metadata.generation,
             resource_version: metadata.resource_version,
             status: status.ok().flatten(),
-            texts: ObjectMeta {
-                annotations,
-                labels: metadata.labels,
-                ..ObjectMeta::default()
-            },
+            labels: metadata.labels,
+            annotations,
+            secret: Known::default(),
         }
     }
 
@@ -125,7 +125,10 @@ impl Entry {
     /// Does anything of the other one concern the Secret? The spec shows in the generation, the
     /// scope in the annotations.
     fn says_the_same(&self, other: &Self) -> bool {
-        self.uid == other.uid && self.generation == other.generation && self.texts == other.texts
+        self.uid == other.uid
+            && self.generation == other.generation
+            && self.labels == other.labels
+            && self.annotations == other.annotations
     }
 }
 
@@ -142,6 +145,22 @@ fn source(object: DynamicObject) -> Source {
         Err(_) => Source::Malformed(
             "a field has the wrong kind of value; compare it with `kubectl explain sealedsecret.spec --recursive`".into(),
         ),
+    }
+}
+
+/// The Secret of an object, as we read, wrote or heard of it last.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+enum Known {
+    /// It was never looked at.
+    #[default]
+    Nothing,
+    Absent,
+    There(Seen),
+}
+
+impl From<Option<Seen>> for Known {
+    fn from(seen: Option<Seen>) -> Self {
+        seen.map_or(Self::Absent, Self::There)
     }
 }
 
@@ -168,8 +187,6 @@ pub(super) struct Catalogue {
     entries: BTreeMap<ObjectId, Box<Entry>>,
     /// Bytes of sealed values in `entries`.
     at_hand: usize,
-    /// The Secret of each as we read, wrote or heard of it last; `None` for none.
-    secrets: BTreeMap<ObjectId, Option<Seen>>,
 }
 
 impl Catalogue {
@@ -200,10 +217,13 @@ impl Catalogue {
         }
     }
 
-    fn put(&mut self, id: ObjectId, entry: Entry) {
+    fn put(&mut self, id: ObjectId, mut entry: Entry) {
         self.at_hand += entry.at_hand();
-        let before = self.entries.insert(id, Box::new(entry));
-        self.at_hand -= before.map_or(0, |before| before.at_hand());
+        if let Some(before) = self.entries.get_mut(&id) {
+            self.at_hand -= before.at_hand();
+            entry.secret = std::mem::take(&mut before.secret);
+        }
+        self.entries.insert(id, Box::new(entry));
     }
 
     /// An answer to our own write is as good as the watch, and earlier. Older news that the watch
@@ -238,7 +258,6 @@ impl Catalogue {
     pub(super) fn forget(&mut self, id: &ObjectId) {
         if self.entries.get(id).is_some_and(|entry| entry.is_gone()) {
             self.entries.remove(id);
-            self.secrets.remove(id);
         }
     }
 
@@ -258,11 +277,11 @@ impl Catalogue {
         namespace: Option<&str>,
         listed: &BTreeSet<ObjectId>,
     ) -> Vec<ObjectId> {
-        let had = |id: &&ObjectId| matches!(self.secrets.get(*id), Some(Some(_)));
+        let had = |id: &&ObjectId| self.secret(id).is_some();
         let ids = self.ids(namespace).filter(had);
         let ids: Vec<ObjectId> = ids.filter(|id| !listed.contains(id)).cloned().collect();
         for id in &ids {
-            self.secrets.insert(id.clone(), None);
+            self.saw_secret(id, None);
         }
         ids
     }
@@ -274,27 +293,32 @@ impl Catalogue {
 
     /// The Secret that is there, as far as is known.
     pub(super) fn secret(&self, id: &ObjectId) -> Option<&Seen> {
-        self.secrets.get(id)?.as_ref()
+        match &self.entries.get(id)?.secret {
+            Known::There(seen) => Some(seen),
+            Known::Nothing | Known::Absent => None,
+        }
     }
 
     /// Was it ever read, written or heard of?
     pub(super) fn knows_of_secret(&self, id: &ObjectId) -> bool {
-        self.secrets.contains_key(id)
+        let entry = self.entries.get(id);
+        entry.is_some_and(|entry| entry.secret != Known::Nothing)
     }
 
     pub(super) fn saw_secret(&mut self, id: &ObjectId, seen: Option<Seen>) {
-        if self.entries.contains_key(id) {
-            self.secrets.insert(id.clone(), seen);
+        if let Some(entry) = self.entries.get_mut(id) {
+            entry.secret = seen.into();
         }
     }
 
     /// Takes note of what the watch tells. Is it about one of our Secrets, and other than what was
     /// known? One that was never looked at is in the queue already.
     pub(super) fn heard_of_secret(&mut self, id: &ObjectId, seen: Option<&Seen>) -> bool {
-        if !self.entries.contains_key(id) {
+        let Some(entry) = self.entries.get_mut(id) else {
             return false;
-        }
-        let known = self.secrets.insert(id.clone(), seen.cloned());
-        known.is_some_and(|known| known.as_ref() != seen)
+        };
+        let now = Known::from(seen.cloned());
+        let before = std::mem::replace(&mut entry.secret, now);
+        before != Known::Nothing && before != entry.secret
     }
 }

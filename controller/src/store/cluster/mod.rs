@@ -346,8 +346,8 @@ impl Store for ClusterStore {
         let is_there = !entry.is_gone();
         Some(Glance {
             identity: entry.identity.filter(|_| is_there)?,
-            opts_out: drift::opts_out(&entry.texts),
-            instance: instance_label(&entry.texts).to_owned(),
+            opts_out: drift::opts_out(entry.annotations.as_ref()),
+            instance: instance_label(entry.labels.as_ref()).to_owned(),
             record: entry.status.as_ref()?.record.clone()?,
             secret: (uid, version),
         })
