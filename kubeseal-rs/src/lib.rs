@@ -33,6 +33,7 @@ pub mod pages;
 mod parallel;
 pub mod programs;
 pub mod progress;
+#[cfg_attr(not(unix), path = "prompt_elsewhere.rs")]
 mod prompt;
 pub mod proxies;
 pub mod recipe;

@@ -1,8 +1,6 @@
 //! `seal diff`: what became of sealed items between two states of a Git tree.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -98,6 +96,19 @@ pub fn run(words: &Diff, surroundings: &Surroundings) -> Result<Outcome> {
     })
 }
 
+/// Git gives a path as bytes.
+#[cfg(unix)]
+fn path_of(name: &[u8]) -> PathBuf {
+    use std::os::unix::ffi::OsStrExt as _;
+    PathBuf::from(std::ffi::OsStr::from_bytes(name))
+}
+
+/// Git gives a path as UTF-8.
+#[cfg(not(unix))]
+fn path_of(name: &[u8]) -> PathBuf {
+    PathBuf::from(String::from_utf8_lossy(name).into_owned())
+}
+
 /// The old revision, the new one (none for the work tree), and paths.
 fn sort_words(words: &Diff, here: &Path) -> Result<(String, Option<String>, Vec<String>)> {
     let mut paths = words.words.clone();
@@ -171,9 +182,7 @@ fn changed_files(
         listed.extend(git::ask(here, &words)?);
     }
     let names = listed.split(|b| *b == 0).filter(|name| !name.is_empty());
-    Ok(names
-        .map(|name| PathBuf::from(OsStr::from_bytes(name)))
-        .collect())
+    Ok(names.map(path_of).collect())
 }
 
 fn at_revision(root: &Path, revision: &str, file: &Path) -> Option<Zeroizing<Vec<u8>>> {

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt as _;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -35,7 +33,7 @@ pub fn run(words: &Exec, surroundings: &Surroundings) -> Result<Outcome> {
     };
     let path = find(program)?;
     let mut command = Command::new(path);
-    command.arg0(program).args(arguments);
+    command.args(arguments);
     // Kept open until the command has taken our place, and by it from then on.
     let mut files = Vec::new();
     for (key, value) in &values {
@@ -48,7 +46,7 @@ pub fn run(words: &Exec, surroundings: &Surroundings) -> Result<Outcome> {
             command.env(key, variable(key, value)?);
         }
     }
-    let error = command.exec();
+    let error = system::replace(&mut command, program);
     Err(error).with_context(|| format!("{} cannot be started", program.display()))
 }
 
@@ -120,13 +118,54 @@ fn variable(key: &str, value: &Plain) -> Result<OsString> {
             "the value of {key} has a zero byte, which no variable can hold; --files gives values as files"
         );
     }
-    Ok(OsString::from_vec(value.expose().to_vec()))
+    system::text(value.expose()).with_context(|| {
+        format!("the value of {key} is no text, which a variable has to be here; --files gives values as files")
+    })
 }
 
 /// `tls.key` → `tls_key_FILE`.
 fn file_variable(key: &str) -> String {
     let letter = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
     key.chars().map(letter).chain("_FILE".chars()).collect()
+}
+
+#[cfg(unix)]
+mod system {
+    use std::ffi::{OsStr, OsString};
+    use std::io;
+    use std::os::unix::ffi::OsStringExt as _;
+    use std::os::unix::process::CommandExt as _;
+    use std::process::Command;
+
+    /// Puts the command into the place of this process, or says why not.
+    pub(super) fn replace(command: &mut Command, name: &OsStr) -> io::Error {
+        command.arg0(name).exec()
+    }
+
+    /// Any bytes are the text of a variable.
+    #[expect(clippy::unnecessary_wraps, reason = "elsewhere only Unicode is")]
+    pub(super) fn text(bytes: &[u8]) -> Option<OsString> {
+        Some(OsString::from_vec(bytes.to_vec()))
+    }
+}
+
+#[cfg(not(unix))]
+mod system {
+    use std::ffi::{OsStr, OsString};
+    use std::io;
+    use std::process::Command;
+
+    /// Runs the command and ends as it does, or says why it cannot be started.
+    pub(super) fn replace(command: &mut Command, _: &OsStr) -> io::Error {
+        match command.status() {
+            Ok(status) => std::process::exit(status.code().unwrap_or(1)),
+            Err(error) => error,
+        }
+    }
+
+    pub(super) fn text(bytes: &[u8]) -> Option<OsString> {
+        String::from_utf8(bytes.to_vec()).ok().map(OsString::from)
+    }
 }
 
 #[cfg(target_os = "linux")]

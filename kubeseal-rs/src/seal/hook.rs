@@ -58,9 +58,17 @@ fn hook_path() -> Result<PathBuf> {
     Ok(way_up.join(hook))
 }
 
+#[cfg(unix)]
 fn make_executable(path: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     let mode = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(path, mode)
         .with_context(|| format!("cannot make {} executable", path.display()))
+}
+
+/// Git for Windows runs a hook whatever its mode.
+#[cfg(not(unix))]
+#[expect(clippy::unnecessary_wraps, reason = "elsewhere it fails")]
+fn make_executable(_: &Path) -> Result<()> {
+    Ok(())
 }
