@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
+use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::rbac::v1::Role;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt as _};
@@ -32,6 +33,14 @@ fn the_table_is_what_the_chart_grants() {
         .flat_map(granted)
         .collect();
     assert_eq!(table(), granted);
+    let asked_for = ASKED_FOR
+        .iter()
+        .map(|(resource, verb)| format!("{resource} {verb}"));
+    assert_eq!(
+        asked_for.collect::<BTreeSet<_>>(),
+        of_the_controller(&granted),
+        "each verb of the controller's is taken away once"
+    );
 
     let namespaced = Render::of(
         "{oldGCBehavior: true, certificateConfigMap: {enabled: true}, rbac: {clusterRole: false, namespacedRoles: true}}",
@@ -43,6 +52,16 @@ fn the_table_is_what_the_chart_grants() {
         .flat_map(self::granted)
         .collect();
     assert_eq!(there, granted, "the same rights, elsewhere");
+}
+
+/// `resource verb` of what the controller itself may do.
+fn of_the_controller(granted: &BTreeSet<String>) -> BTreeSet<String> {
+    let right = |row: &String| {
+        let (role, right) = row.split_once(' ')?;
+        let is_a_callers = ["certificate-reader", "service-proxier"].contains(&role);
+        (!is_a_callers).then(|| right.to_owned())
+    };
+    granted.iter().filter_map(right).collect()
 }
 
 /// Verbs that the controller asks for in its ordinary life.
@@ -59,14 +78,20 @@ const ASKED_FOR: &[(&str, &str)] = &[
     ("secrets", "delete"),
     ("events", "create"),
     ("events", "patch"),
+    ("leases", "get"),
+    ("leases", "create"),
+    ("leases", "update"),
+    ("configmaps", "get"),
+    ("configmaps", "create"),
+    ("configmaps", "update"),
 ];
 
 #[tokio::test]
 async fn each_permission_of_the_controller_is_asked_for() {
     let plane = ControlPlane::start().await;
     let helm = Helm::of(plane.kubeconfig());
-    let values =
-        "{rbac: {clusterRole: false, namespacedRoles: true}, oldGCBehavior: true, logLevel: DEBUG}";
+    let values = "{rbac: {clusterRole: false, namespacedRoles: true}, oldGCBehavior: true, \
+                  certificateConfigMap: {enabled: true}, logLevel: DEBUG}";
     let (values, chart) = (helm.values(values), chart());
     for (resource, verb) in ASKED_FOR {
         eprintln!("without {verb} on {resource}");
@@ -75,6 +100,9 @@ async fn each_permission_of_the_controller_is_asked_for() {
         helm.run(&["install", NAME, &chart, "--namespace", &home, "-f", &values]);
         take_away(&namespace, resource, verb).await;
         put_key(&namespace, "key-0", &KEYS[0]).await;
+        if (*resource, *verb) == ("configmaps", "update") {
+            publish_another(&namespace).await;
+        }
         let controller = Deployed::start_without_waiting(&plane, &home, NAME, Ours).await;
         let denied = format!("cannot {verb} resource \"{resource}\"");
         let mut count = 0;
@@ -122,13 +150,43 @@ async fn each_permission_of_those_who_seal_is_asked_for() {
             async || user.kubeseal(&words, &sealed).is_err().then_some(()),
         )
         .await;
-        // Helm does not see what was changed beside it.
-        give_back(&namespace, &Render::of("fullnameOverride: sealed-secrets")).await;
+        give_back(&namespace, "service-proxier").await;
         until("the right is back", async || {
             user.kubeseal(&words, &sealed).ok()
         })
         .await;
     }
+}
+
+#[tokio::test]
+async fn the_published_certificate_is_read_by_that_right_alone_where_the_proxy_is_closed() {
+    let plane = ControlPlane::start().await;
+    let helm = Helm::of(plane.kubeconfig());
+    let namespace = plane.namespace("readers").await;
+    let home = namespace.name().to_owned();
+    let chart = chart();
+    let words = ["install", NAME, &chart, "--namespace", &home];
+    let values =
+        "rbac.clusterRole=false,rbac.namespacedRoles=true,certificateConfigMap.enabled=true";
+    helm.run(&[&words[..], &["--set", values]].concat());
+    let controller = Deployed::start(&plane, &home, NAME, Ours).await;
+    let user = User::in_namespace(&plane, plane.existing(&home), &home, NAME).await;
+    // Through the proxy, so that the certificate is known from then on.
+    user.sealed("a", "1").await;
+    let fetched = || user.kubeseal(&["--fetch-cert"], &Value::Null);
+    take_away(&namespace, "services/proxy", "get").await;
+    take_away(&namespace, "configmaps", "get").await;
+    until("neither way is open", async || fetched().err()).await;
+    give_back(&namespace, "certificate-reader").await;
+    let what = format!("the published one is read\n{}", controller.log());
+    until(&what, async || fetched().ok()).await;
+}
+
+/// A certificate that is none, where the controller is to publish its own.
+async fn publish_another(namespace: &Namespace<'_>) {
+    let metadata = json!({ "name": format!("{NAME}-certificate") });
+    let object = json!({ "metadata": metadata, "data": { "cert.pem": "old" } });
+    let _: ConfigMap = namespace.create_object(object).await;
 }
 
 /// Does whatever a controller may be asked to do.
@@ -186,13 +244,15 @@ async fn take_away(namespace: &Namespace<'_>, resource: &str, verb: &str) {
     }
 }
 
-async fn give_back(namespace: &Namespace<'_>, render: &Render) {
-    let role = render.the("Role/sealed-secrets-service-proxier");
-    let patch = json!({ "rules": role["rules"] });
+/// Puts the rules of a role back. Helm does not: it does not see what was changed beside it.
+async fn give_back(namespace: &Namespace<'_>, role: &str) {
+    let render =
+        Render::of("{fullnameOverride: sealed-secrets, certificateConfigMap: {enabled: true}}");
+    let name = format!("{NAME}-{role}");
+    let patch = json!({ "rules": render.the(&format!("Role/{name}"))["rules"] });
     let roles: Api<Role> = namespace.api();
-    let name = "sealed-secrets-service-proxier";
     roles
-        .patch(name, &PatchParams::default(), &Patch::Merge(patch))
+        .patch(&name, &PatchParams::default(), &Patch::Merge(patch))
         .await
         .unwrap();
 }
