@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use crate::platform;
+
 /// A file could not be read or written. The cause is the system's.
 #[derive(Debug, thiserror::Error)]
 #[error("{verb} {}", path.display())]
@@ -73,7 +75,8 @@ fn read_all(mut from: impl io::Read, expected: usize) -> io::Result<Zeroizing<Ve
 
 /// Replaces a file in one step: the old content or the new is there, never a part. A new file has
 /// mode 0600, an existing one keeps its mode; behind a symbolic link, the file it leads to is
-/// replaced and the link stays. Nothing is left behind on failure.
+/// replaced and the link stays. Nothing is left behind on failure. On Windows, a new file is for whom
+/// its folder is.
 ///
 /// # Errors
 ///
@@ -144,14 +147,14 @@ pub(crate) fn has_ended(process: u32) -> bool {
 pub fn make_folder(path: &Path) -> Result<(), FileError> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    platform::for_this_user_alone(&mut builder);
     builder
         .create(path)
         .map_err(|source| FileError::new("cannot make", path, source))
 }
 
 #[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use std::fs::Permissions;
     use std::os::unix::fs::PermissionsExt as _;

@@ -17,6 +17,7 @@
 //! | [`proxies`] | which proxy leads to a server |
 //! | [`files`] | stdin and files in; files out, all or nothing |
 //! | [`surroundings`] | clock, environment and terminal, in one place |
+//! | `platform` | where operating systems differ |
 //! | `prompt`, `web` | questions on the terminal; requests to what is no API server |
 //! | [`report`], [`progress`] | error chain, hints, exit code; how far a long run is |
 
@@ -31,9 +32,9 @@ pub mod kubeconfig;
 pub mod kubeseal_args;
 pub mod pages;
 mod parallel;
+mod platform;
 pub mod programs;
 pub mod progress;
-#[cfg_attr(not(unix), path = "prompt_elsewhere.rs")]
 mod prompt;
 pub mod proxies;
 pub mod recipe;

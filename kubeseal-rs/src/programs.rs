@@ -3,31 +3,24 @@
 
 use std::path::{Path, PathBuf};
 
-/// The program of that name, by its absolute path. A name with a slash has to be absolute already.
+use crate::platform;
+
+/// The program of that name, by its absolute path. A name with a folder has to be absolute already.
 pub fn find(name: &str) -> Option<PathBuf> {
-    if name.contains('/') {
-        return Some(PathBuf::from(name)).filter(|path| path.is_absolute() && is_program(path));
+    let path = Path::new(name);
+    if path.components().count() > 1 {
+        return Some(path.to_owned())
+            .filter(|path| path.is_absolute())
+            .and_then(platform::program);
     }
     let folders = std::env::var_os("PATH")?;
     std::env::split_paths(&folders)
         .filter(|folder| folder.is_absolute())
-        .map(|folder| folder.join(name))
-        .find(|path| is_program(path))
-}
-
-#[cfg(unix)]
-fn is_program(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt as _;
-    path.metadata()
-        .is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
-}
-
-#[cfg(not(unix))]
-fn is_program(path: &Path) -> bool {
-    path.is_file()
+        .find_map(|folder| platform::program(folder.join(name)))
 }
 
 #[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use super::*;
 

@@ -14,6 +14,7 @@ use super::walk::{Kind, ManifestFile};
 use super::{Outcome, print, write};
 use crate::files;
 use crate::git::{self, GitError};
+use crate::platform;
 use crate::report::{self, Paint};
 use crate::seal_args::Diff;
 use crate::surroundings::Surroundings;
@@ -96,19 +97,6 @@ pub fn run(words: &Diff, surroundings: &Surroundings) -> Result<Outcome> {
     })
 }
 
-/// Git gives a path as bytes.
-#[cfg(unix)]
-fn path_of(name: &[u8]) -> PathBuf {
-    use std::os::unix::ffi::OsStrExt as _;
-    PathBuf::from(std::ffi::OsStr::from_bytes(name))
-}
-
-/// Git gives a path as UTF-8.
-#[cfg(not(unix))]
-fn path_of(name: &[u8]) -> PathBuf {
-    PathBuf::from(String::from_utf8_lossy(name).into_owned())
-}
-
 /// The old revision, the new one (none for the work tree), and paths.
 fn sort_words(words: &Diff, here: &Path) -> Result<(String, Option<String>, Vec<String>)> {
     let mut paths = words.words.clone();
@@ -182,7 +170,7 @@ fn changed_files(
         listed.extend(git::ask(here, &words)?);
     }
     let names = listed.split(|b| *b == 0).filter(|name| !name.is_empty());
-    Ok(names.map(path_of).collect())
+    Ok(names.map(platform::path_of_git).collect())
 }
 
 fn at_revision(root: &Path, revision: &str, file: &Path) -> Option<Zeroizing<Vec<u8>>> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -15,9 +16,17 @@ use super::keys::store;
 use super::walk::sealed_in;
 use super::{Outcome, opening};
 use crate::keys::record;
+use crate::platform::{self, memory};
 use crate::programs;
 use crate::seal_args::Exec;
 use crate::surroundings::Surroundings;
+
+/// What to do about a value that no variable can hold.
+const OTHERWISE: &str = if memory::IS_THERE {
+    "; --files gives values as files"
+} else {
+    ""
+};
 
 /// Runs the command in the place of this process.
 ///
@@ -26,28 +35,61 @@ use crate::surroundings::Surroundings;
 /// A file does not open, two items have one name, or the command cannot be started. Otherwise it does
 /// not come back.
 pub fn run(words: &Exec, surroundings: &Surroundings) -> Result<Outcome> {
+    if words.files && !memory::IS_THERE {
+        bail!(
+            "this system has no files in memory, and plain values do not go to a disk; without --files they are \
+             in the environment of the command"
+        );
+    }
     let ring = ring(words, surroundings)?;
     let values = values(words, &ring, surroundings)?;
     let [program, arguments @ ..] = words.command.as_slice() else {
         bail!("there is no command to run");
     };
-    let path = find(program)?;
-    let mut command = Command::new(path);
+    let mut command = Command::new(find(program)?);
     command.args(arguments);
     // Kept open until the command has taken our place, and by it from then on.
+    let _files = give(&mut command, &values, words.files)?;
+    let error = platform::become_command(command, program);
+    Err(error).with_context(|| format!("{} cannot be started", program.display()))
+}
+
+/// Puts values into the environment of a command, or into files that it has to inherit.
+fn give(
+    command: &mut Command,
+    values: &BTreeMap<String, Plain>,
+    in_files: bool,
+) -> Result<Vec<File>> {
     let mut files = Vec::new();
-    for (key, value) in &values {
-        if words.files {
+    for (name, (key, value)) in names(values, in_files)?.iter().zip(values) {
+        if in_files {
             let file = memory::file(value.expose())
                 .with_context(|| format!("a file in memory for {key}"))?;
-            command.env(file_variable(key), memory::path(&file));
+            command.env(name, memory::path(&file));
             files.push(file);
         } else {
-            command.env(key, variable(key, value)?);
+            command.env(name, variable(key, value)?);
         }
     }
-    let error = system::replace(&mut command, program);
-    Err(error).with_context(|| format!("{} cannot be started", program.display()))
+    Ok(files)
+}
+
+/// The variable of each item.
+fn names(values: &BTreeMap<String, Plain>, in_files: bool) -> Result<Vec<String>> {
+    let mut names: Vec<String> = Vec::new();
+    for key in values.keys() {
+        let name = if in_files {
+            file_variable(key)
+        } else {
+            key.clone()
+        };
+        let is_taken = |(there, _): &(&String, _)| platform::is_same_variable(there, &name);
+        if let Some((_, other)) = names.iter().zip(values.keys()).find(is_taken) {
+            bail!("the items {other} and {key} would both be the variable {name}");
+        }
+        names.push(name);
+    }
+    Ok(names)
 }
 
 fn ring(words: &Exec, surroundings: &Surroundings) -> Result<KeyRing> {
@@ -111,15 +153,15 @@ fn variable(key: &str, value: &Plain) -> Result<OsString> {
         byte == b'_' || byte.is_ascii_alphabetic() || i > 0 && byte.is_ascii_digit()
     });
     if !is_name {
-        bail!("the item {key} cannot be the name of a variable; --files gives values as files");
+        bail!("the item {key} cannot be the name of a variable{OTHERWISE}");
     }
     if value.expose().contains(&0) {
-        bail!(
-            "the value of {key} has a zero byte, which no variable can hold; --files gives values as files"
-        );
+        bail!("the value of {key} has a zero byte, which no variable can hold{OTHERWISE}");
     }
-    system::text(value.expose()).with_context(|| {
-        format!("the value of {key} is no text, which a variable has to be here; --files gives values as files")
+    platform::variable(value.expose()).with_context(|| {
+        format!(
+            "the value of {key} is not text, and no variable of this system holds anything else"
+        )
     })
 }
 
@@ -127,79 +169,6 @@ fn variable(key: &str, value: &Plain) -> Result<OsString> {
 fn file_variable(key: &str) -> String {
     let letter = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
     key.chars().map(letter).chain("_FILE".chars()).collect()
-}
-
-#[cfg(unix)]
-mod system {
-    use std::ffi::{OsStr, OsString};
-    use std::io;
-    use std::os::unix::ffi::OsStringExt as _;
-    use std::os::unix::process::CommandExt as _;
-    use std::process::Command;
-
-    /// Puts the command into the place of this process, or says why not.
-    pub(super) fn replace(command: &mut Command, name: &OsStr) -> io::Error {
-        command.arg0(name).exec()
-    }
-
-    /// Any bytes are the text of a variable.
-    #[expect(clippy::unnecessary_wraps, reason = "elsewhere only Unicode is")]
-    pub(super) fn text(bytes: &[u8]) -> Option<OsString> {
-        Some(OsString::from_vec(bytes.to_vec()))
-    }
-}
-
-#[cfg(not(unix))]
-mod system {
-    use std::ffi::{OsStr, OsString};
-    use std::io;
-    use std::process::Command;
-
-    /// Runs the command and ends as it does, or says why it cannot be started.
-    pub(super) fn replace(command: &mut Command, _: &OsStr) -> io::Error {
-        match command.status() {
-            Ok(status) => std::process::exit(status.code().unwrap_or(1)),
-            Err(error) => error,
-        }
-    }
-
-    pub(super) fn text(bytes: &[u8]) -> Option<OsString> {
-        String::from_utf8(bytes.to_vec()).ok().map(OsString::from)
-    }
-}
-
-#[cfg(target_os = "linux")]
-mod memory {
-    use std::fs::File;
-    use std::io::{self, Write as _};
-    use std::os::fd::AsRawFd as _;
-
-    use rustix::fs::{MemfdFlags, memfd_create};
-
-    /// A file without a name in any folder, which stays open across `exec`.
-    pub(super) fn file(bytes: &[u8]) -> io::Result<File> {
-        let mut file = File::from(memfd_create("seal", MemfdFlags::empty())?);
-        file.write_all(bytes)?;
-        Ok(file)
-    }
-
-    pub(super) fn path(file: &File) -> String {
-        format!("/proc/self/fd/{}", file.as_raw_fd())
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-mod memory {
-    use std::fs::File;
-    use std::io;
-
-    pub(super) fn file(_: &[u8]) -> io::Result<File> {
-        Err(io::Error::from(io::ErrorKind::Unsupported))
-    }
-
-    pub(super) fn path(_: &File) -> String {
-        String::new()
-    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 
 use super::{Outcome, print};
 use crate::seal_args::{Hook, HookInstall, HookVerb};
-use crate::{files, git, report};
+use crate::{files, git, platform, report};
 
 /// Looks at the files that are about to be committed, as they are in the work tree.
 const HOOK: &str = "#!/bin/sh\n\
@@ -38,7 +38,8 @@ pub fn run(words: &Hook) -> Result<Outcome> {
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     files::replace(&path, HOOK.as_bytes())?;
-    make_executable(&path)?;
+    platform::make_executable(&path)
+        .with_context(|| format!("cannot make {} executable", path.display()))?;
     report::say(&format!("{} written", path.display()));
     Ok(Outcome::Done)
 }
@@ -56,19 +57,4 @@ fn hook_path() -> Result<PathBuf> {
     let top = Some(way_up.as_path()).filter(|way| !way.as_os_str().is_empty());
     let hook = line(top.unwrap_or(here), &["--git-path", "hooks/pre-commit"])?;
     Ok(way_up.join(hook))
-}
-
-#[cfg(unix)]
-fn make_executable(path: &Path) -> Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let mode = std::fs::Permissions::from_mode(0o755);
-    std::fs::set_permissions(path, mode)
-        .with_context(|| format!("cannot make {} executable", path.display()))
-}
-
-/// Git for Windows runs a hook whatever its mode.
-#[cfg(not(unix))]
-#[expect(clippy::unnecessary_wraps, reason = "elsewhere it fails")]
-fn make_executable(_: &Path) -> Result<()> {
-    Ok(())
 }

@@ -30,6 +30,10 @@ pub mod create;
 pub mod destination;
 pub mod diff;
 pub mod doctor;
+#[cfg(target_os = "linux")]
+pub mod edit;
+#[cfg(not(target_os = "linux"))]
+#[path = "edit/refused.rs"]
 pub mod edit;
 pub mod exec;
 pub mod files;

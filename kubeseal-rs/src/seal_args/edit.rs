@@ -8,7 +8,8 @@ use super::Sealing;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The editor is $VISUAL or $EDITOR, else vi, found in PATH. It works on a file in memory, for you alone,
-which is removed however it ends. What you do not change is not sealed anew.
+which is removed however it ends: Linux alone has such files, and elsewhere this is refused. What you do not
+change is not sealed anew.
 
 Examples:
   seal edit db.sealed.yaml --key key.pem

@@ -16,7 +16,7 @@ pub struct Exec {
     /// Files with SealedSecrets
     #[arg(required = true)]
     pub paths: Vec<PathBuf>,
-    /// Give values as files in memory: a variable with _FILE after the name of the item tells where
+    /// Give values as files in memory, on Linux: a variable with _FILE after the name of the item tells where
     #[arg(long)]
     pub files: bool,
     /// Open with the keys of this backup: an age archive, manifests or PEM; else with those of --directory or the cluster

@@ -6,6 +6,9 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::iterator::Signals;
+
 use super::hidden::Hidden;
 use crate::programs;
 use crate::surroundings::Surroundings;
@@ -74,9 +77,17 @@ impl Editor {
     /// file first.
     pub(super) fn open(&self, hidden: Hidden) -> Result<Hidden, EditorError> {
         let guarded = Arc::new(Mutex::new(Some(hidden)));
-        let watch = signals::Watch::over(&guarded).map_err(EditorError::Signals)?;
+        let signals = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM]);
+        let signals = signals.map_err(EditorError::Signals)?;
+        let watch = signals.handle();
+        let watcher = {
+            let guarded = Arc::clone(&guarded);
+            std::thread::spawn(move || wait_for_end(signals, &guarded))
+        };
         let status = self.run(&guarded);
-        watch.end();
+        watch.close();
+        // A watcher that has seen its signal ends the process instead of coming back.
+        let _ = watcher.join();
         let hidden = guarded
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -104,6 +115,20 @@ impl Editor {
     }
 }
 
+fn wait_for_end(mut signals: Signals, guarded: &Mutex<Option<Hidden>>) {
+    for signal in &mut signals {
+        if signal != SIGINT {
+            drop(
+                guarded
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .take(),
+            );
+            std::process::exit(128 + signal);
+        }
+    }
+}
+
 /// Vim keeps text in files of its own unless it is told not to.
 fn quiet_words(program: &std::path::Path) -> Vec<String> {
     let name = program
@@ -124,70 +149,4 @@ fn quiet_words(program: &std::path::Path) -> Vec<String> {
     ]
     .map(str::to_owned)
     .into()
-}
-
-#[cfg(unix)]
-mod signals {
-    use std::io;
-    use std::sync::{Arc, Mutex, PoisonError};
-    use std::thread::JoinHandle;
-
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
-    use signal_hook::iterator::{Handle, Signals};
-
-    use super::Hidden;
-
-    /// While it lasts, a signal that would end this process removes the file first.
-    pub(super) struct Watch {
-        handle: Handle,
-        watcher: JoinHandle<()>,
-    }
-
-    impl Watch {
-        pub(super) fn over(guarded: &Arc<Mutex<Option<Hidden>>>) -> io::Result<Self> {
-            let signals = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM])?;
-            let guarded = Arc::clone(guarded);
-            Ok(Self {
-                handle: signals.handle(),
-                watcher: std::thread::spawn(move || wait_for_end(signals, &guarded)),
-            })
-        }
-
-        pub(super) fn end(self) {
-            self.handle.close();
-            // One that has seen its signal ends the process instead of coming back.
-            let _ = self.watcher.join();
-        }
-    }
-
-    fn wait_for_end(mut signals: Signals, guarded: &Mutex<Option<Hidden>>) {
-        for signal in &mut signals {
-            if signal != SIGINT {
-                let mut hidden = guarded.lock().unwrap_or_else(PoisonError::into_inner);
-                drop(hidden.take());
-                std::process::exit(128 + signal);
-            }
-        }
-    }
-}
-
-/// Where nothing is hidden, nothing has to be removed.
-#[cfg(not(unix))]
-mod signals {
-    use std::io;
-    use std::sync::{Arc, Mutex};
-
-    use super::Hidden;
-
-    pub(super) struct Watch;
-
-    impl Watch {
-        #[expect(clippy::unnecessary_wraps, reason = "elsewhere it fails")]
-        pub(super) fn over(_: &Arc<Mutex<Option<Hidden>>>) -> io::Result<Self> {
-            Ok(Self)
-        }
-
-        #[expect(clippy::unused_self, reason = "elsewhere it has something to end")]
-        pub(super) fn end(self) {}
-    }
 }

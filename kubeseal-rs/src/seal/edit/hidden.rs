@@ -6,18 +6,15 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::statfs;
 use tempfile::TempDir;
 use zeroize::Zeroizing;
 
 use crate::files::{has_ended, process_of};
+use crate::platform::memory;
 use crate::surroundings::Surroundings;
 
 /// Folders are called this, the number of the process, and something random.
 const PREFIX: &str = "seal-edit-";
-/// What `statfs` calls file systems in memory.
-const TMPFS: i128 = 0x0102_1994;
-const RAMFS: i128 = 0x8584_58f6;
 
 /// Plain values cannot be put aside safely.
 #[derive(Debug, thiserror::Error)]
@@ -99,12 +96,8 @@ fn base(surroundings: &Surroundings) -> Option<PathBuf> {
     let runtime = surroundings.filled_variable("XDG_RUNTIME_DIR");
     let runtime = runtime.map(PathBuf::from).filter(|path| path.is_absolute());
     let folders = runtime.into_iter().chain([PathBuf::from("/dev/shm")]);
-    let usable = |folder: &PathBuf| is_in_memory(folder) && tempfile::tempfile_in(folder).is_ok();
+    let usable = |folder: &PathBuf| memory::holds(folder) && tempfile::tempfile_in(folder).is_ok();
     folders.into_iter().find(usable)
-}
-
-fn is_in_memory(folder: &Path) -> bool {
-    statfs(folder).is_ok_and(|facts| [TMPFS, RAMFS].contains(&i128::from(facts.f_type)))
 }
 
 /// Of this user, and of runs that have ended.
@@ -127,13 +120,6 @@ fn remove_leftovers(base: &Path, own: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn tells_memory_from_disks() {
-        assert!(is_in_memory(Path::new("/dev/shm")));
-        assert!(!is_in_memory(Path::new("/proc")));
-        assert!(!is_in_memory(Path::new("/no/where")));
-    }
 
     #[test]
     fn is_for_this_user_alone_and_goes_when_it_is_dropped() {

@@ -2,7 +2,6 @@
 
 mod document;
 mod editor;
-#[cfg_attr(not(unix), path = "hidden_elsewhere.rs")]
 mod hidden;
 
 use std::io::BufRead as _;

@@ -1,0 +1,69 @@
+//! Files in memory for plain values. Linux alone has them: the temporary folders of macOS and Windows
+//! are on a disk.
+
+pub(crate) use face::*;
+
+#[cfg(target_os = "linux")]
+mod face {
+    use std::fs::File;
+    use std::io::{self, Write as _};
+    use std::os::fd::AsRawFd as _;
+    use std::path::Path;
+
+    use rustix::fs::{MemfdFlags, memfd_create, statfs};
+
+    /// Are there any?
+    pub(crate) const IS_THERE: bool = true;
+
+    /// What `statfs` calls file systems in memory.
+    const TMPFS: i128 = 0x0102_1994;
+    const RAMFS: i128 = 0x8584_58f6;
+
+    /// A file without a name in any folder, which stays open across `exec`.
+    pub(crate) fn file(bytes: &[u8]) -> io::Result<File> {
+        let mut file = File::from(memfd_create("seal", MemfdFlags::empty())?);
+        file.write_all(bytes)?;
+        Ok(file)
+    }
+
+    /// Where whoever inherits the file finds it.
+    pub(crate) fn path(file: &File) -> String {
+        format!("/proc/self/fd/{}", file.as_raw_fd())
+    }
+
+    /// Is the folder in memory?
+    pub(crate) fn holds(folder: &Path) -> bool {
+        statfs(folder).is_ok_and(|facts| [TMPFS, RAMFS].contains(&i128::from(facts.f_type)))
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod face {
+    use std::fs::File;
+    use std::io;
+
+    pub(crate) const IS_THERE: bool = false;
+
+    pub(crate) fn file(_: &[u8]) -> io::Result<File> {
+        Err(io::Error::from(io::ErrorKind::Unsupported))
+    }
+
+    pub(crate) fn path(_: &File) -> String {
+        String::new()
+    }
+}
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn tells_memory_from_disks() {
+        assert!(holds(Path::new("/dev/shm")));
+        assert!(!holds(Path::new("/proc")));
+        assert!(!holds(Path::new("/no/where")));
+    }
+}

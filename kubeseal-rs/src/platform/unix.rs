@@ -1,0 +1,97 @@
+//! Linux and macOS.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io;
+use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use signal_hook::SigId;
+use signal_hook::consts::SIGINT;
+use signal_hook::low_level::unregister;
+
+/// The program of that path, if it is one.
+pub(crate) fn program(path: PathBuf) -> Option<PathBuf> {
+    let is_program =
+        |facts: fs::Metadata| facts.is_file() && facts.permissions().mode() & 0o111 != 0;
+    path.metadata().is_ok_and(is_program).then_some(path)
+}
+
+/// Runs the command in the place of this process, under the name that was typed. Comes back only with
+/// what went wrong.
+pub(crate) fn become_command(mut command: Command, typed: &OsStr) -> io::Error {
+    command.arg0(typed).exec()
+}
+
+/// The value of a variable, if it can be one: any bytes can.
+#[expect(clippy::unnecessary_wraps, reason = "elsewhere it has to be text")]
+pub(crate) fn variable(bytes: &[u8]) -> Option<OsString> {
+    Some(OsString::from_vec(bytes.to_vec()))
+}
+
+/// Do two names mean one variable?
+pub(crate) fn is_same_variable(one: &str, other: &str) -> bool {
+    one == other
+}
+
+/// A path as Git prints it.
+pub(crate) fn path_of_git(bytes: &[u8]) -> PathBuf {
+    OsString::from_vec(bytes.to_vec()).into()
+}
+
+/// New folders are for this user alone.
+pub(crate) fn for_this_user_alone(builder: &mut DirBuilder) {
+    builder.mode(0o700);
+}
+
+/// Lets everybody run a file.
+pub(crate) fn make_executable(path: &Path) -> io::Result<()> {
+    fs::set_permissions(path, Permissions::from_mode(0o755))
+}
+
+/// The terminal, which shows nothing of what is typed until this value goes.
+///
+/// Whoever pastes is faster than a prompt that turns the echo off behind its question, or on again
+/// between two of them. What was typed before is thrown away.
+pub(crate) struct QuietTerminal {
+    terminal: File,
+    before: Termios,
+    /// Ctrl-C must not end the process before the terminal is as it was.
+    interrupt: SigId,
+}
+
+impl QuietTerminal {
+    /// Turns the echo off, if there is a terminal.
+    pub(crate) fn open() -> io::Result<Self> {
+        let terminal = File::open("/dev/tty")?;
+        let before = tcgetattr(&terminal)?;
+        let mut quiet = before.clone();
+        quiet.local_modes.remove(LocalModes::ECHO);
+        let opened = Self {
+            interrupt: signal_hook::flag::register(SIGINT, Arc::new(AtomicBool::new(false)))?,
+            terminal,
+            before,
+        };
+        tcsetattr(&opened.terminal, OptionalActions::Flush, &quiet)?;
+        Ok(opened)
+    }
+
+    /// Makes it as it was.
+    pub(crate) fn restore(&self) {
+        // A terminal that has gone away shows nothing.
+        let _ = tcsetattr(&self.terminal, OptionalActions::Now, &self.before);
+    }
+}
+
+impl Drop for QuietTerminal {
+    fn drop(&mut self) {
+        self.restore();
+        unregister(self.interrupt);
+    }
+}
