@@ -62,7 +62,8 @@ pub(crate) fn make_executable(path: &Path) -> io::Result<()> {
 pub(crate) struct QuietTerminal {
     terminal: File,
     before: Termios,
-    /// Ctrl-C must not end the process before the terminal is as it was.
+    /// `rpassword` sends this process the signal when it reads Ctrl-C, and that must not end it before
+    /// the terminal is as it was.
     interrupt: SigId,
 }
 
@@ -72,7 +73,10 @@ impl QuietTerminal {
         let terminal = File::open("/dev/tty")?;
         let before = tcgetattr(&terminal)?;
         let mut quiet = before.clone();
-        quiet.local_modes.remove(LocalModes::ECHO);
+        // Ctrl-C is a character at once, for `rpassword` to read, and no signal that nobody waits for.
+        quiet
+            .local_modes
+            .remove(LocalModes::ECHO | LocalModes::ISIG);
         let opened = Self {
             interrupt: signal_hook::flag::register(SIGINT, Arc::new(AtomicBool::new(false)))?,
             terminal,
