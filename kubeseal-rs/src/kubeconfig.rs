@@ -57,22 +57,38 @@ pub fn namespace(
     surroundings: &Surroundings,
 ) -> Result<Option<String>, KubeconfigError> {
     let configs = load(choice, surroundings)?;
-    let current = configs
-        .iter()
-        .find_map(|config| filled(config, "current-context"));
-    let name = match (&choice.context, current) {
-        (Some(name), _) => name.clone(),
-        (None, Some(name)) => name.to_owned(),
-        (None, None) => return Ok(in_cluster(surroundings)),
+    let named = namespace_in(&configs, choice.context.as_deref())?;
+    Ok(named.or_else(|| in_cluster(surroundings)))
+}
+
+/// As [`namespace`], from what was read; nothing if no context is chosen.
+fn namespace_in(
+    configs: &[Node],
+    context: Option<&str>,
+) -> Result<Option<String>, KubeconfigError> {
+    let current = || {
+        configs
+            .iter()
+            .find_map(|config| filled(config, "current-context"))
     };
-    let context = configs
-        .iter()
-        .find_map(|config| find_context(config, &name));
-    let context = context.ok_or(KubeconfigError::NoSuchContext(name))?;
+    let Some(name) = context.or_else(current) else {
+        return Ok(None);
+    };
+    let context = configs.iter().find_map(|config| find_context(config, name));
+    let context = context.ok_or_else(|| KubeconfigError::NoSuchContext(name.to_owned()))?;
     let namespace = context
         .field("context")
         .and_then(|c| filled(c, "namespace"));
     Ok(Some(namespace.unwrap_or("default").to_owned()))
+}
+
+/// As [`namespace`], from the text of one file.
+///
+/// # Errors
+///
+/// As [`namespace`].
+pub fn namespace_of_text(text: &[u8]) -> Result<Option<String>, KubeconfigError> {
+    namespace_in(&roots(text, Path::new("-"))?, None)
 }
 
 fn load(choice: &Choice, surroundings: &Surroundings) -> Result<Vec<Node>, KubeconfigError> {
@@ -103,11 +119,14 @@ pub(crate) fn default_files(surroundings: &Surroundings) -> Vec<PathBuf> {
 }
 
 fn parse(path: &Path) -> Result<Vec<Node>, KubeconfigError> {
-    let documents =
-        manifest::read(&files::read(path)?).map_err(|source| KubeconfigError::Malformed {
-            path: path.to_owned(),
-            source,
-        })?;
+    roots(&files::read(path)?, path)
+}
+
+fn roots(text: &[u8], path: &Path) -> Result<Vec<Node>, KubeconfigError> {
+    let documents = manifest::read(text).map_err(|source| KubeconfigError::Malformed {
+        path: path.to_owned(),
+        source,
+    })?;
     let roots: Vec<Node> = documents
         .into_iter()
         .take(1)

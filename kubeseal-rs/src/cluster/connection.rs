@@ -14,6 +14,7 @@ use kube::config::{AuthInfo, Cluster, Kubeconfig};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
+use super::overrides::Overrides;
 use super::told::told_of_file;
 use super::{Access, ClusterError};
 use crate::kubeconfig;
@@ -56,6 +57,20 @@ fn read(access: &Access, surroundings: &Surroundings) -> Result<Kubeconfig, Clus
         }
     }
     Ok(merged)
+}
+
+/// Where the kubeconfig of this text leads, with the flags over it: the address of the API server.
+/// No file that it names is read, and no plug-in runs.
+///
+/// # Errors
+///
+/// What [`Cluster`](super::Cluster) would say of it.
+pub fn server_of_text(text: &str, overrides: &Overrides) -> Result<Uri, ClusterError> {
+    let files = Kubeconfig::from_yaml(text).map_err(|e| told_of_file("-".as_ref(), e))?;
+    let (mut cluster, user) = overrides.choose(&files)?;
+    cluster.certificate_authority = None;
+    impersonation(&user)?;
+    Ok(from_kubeconfig(&cluster, user)?.cluster_url)
 }
 
 fn in_cluster(access: &Access, surroundings: &Surroundings) -> Result<Config, ClusterError> {

@@ -23,6 +23,7 @@ use shared::key::{Certificate, Fingerprint};
 use crate::surroundings::Surroundings;
 use api::{Answer, Api};
 pub use authorised::{Authorised, AuthorisedError, KeysOfItems};
+pub use connection::server_of_text;
 pub use error::{Cause, ClusterError, NoService, Problem};
 pub use objects::{Created, Objects};
 pub use overrides::{Hidden, Overrides};

@@ -3,12 +3,15 @@
 //! `targets/` wraps them for libFuzzer (`.ci/extra fuzz`); `tests/corpus.rs` replays the seeds and
 //! everything that was ever found, as ordinary tests.
 
+mod endpoints;
+
 use std::sync::LazyLock;
 
 use jiff::Timestamp;
+use kubeseal_rs::cluster::{self, Hidden, Overrides};
 use kubeseal_rs::keys::archive::{self, Unlock};
 use kubeseal_rs::recipe::Recipe;
-use kubeseal_rs::{dotenv, rules};
+use kubeseal_rs::{dotenv, kubeconfig, proxies, rules};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use shared::key::{Certificate, PrivateKey};
@@ -26,7 +29,7 @@ use shared::{base64, envelope, hints};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target. The names are those of the folders in `corpus/`.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 16] = [
     ("archive", archive_bytes),
     ("base64", base64_text),
     ("dotenv", dotenv_text),
@@ -34,7 +37,9 @@ pub const TARGETS: [Target; 14] = [
     ("envelope", envelope_bytes),
     ("flags", flag_words),
     ("hints", hints_text),
+    ("http", http_body),
     ("key", key_pem),
+    ("kubeconfig", kubeconfig_text),
     ("manifest", manifest_text),
     ("recipe", recipe_words),
     ("rules", rules_text),
@@ -43,12 +48,16 @@ pub const TARGETS: [Target; 14] = [
     ("template", template_text),
 ];
 
-/// The throw-away key of the published vectors.
-fn vector_keys() -> Vec<PrivateKey> {
+/// A text of the published vectors.
+fn vector(name: &str) -> String {
     let vectors = include_str!("../../vectors/sealed-secrets-vectors.json");
     let vectors: serde_json::Value = serde_json::from_str(vectors).unwrap_or_default();
-    let pem = vectors["private_key_pkcs1"].as_str().unwrap_or_default();
-    PrivateKey::all_from_pem(pem.as_bytes()).unwrap_or_default()
+    vectors[name].as_str().unwrap_or_default().to_owned()
+}
+
+/// Their throw-away key.
+fn vector_keys() -> Vec<PrivateKey> {
+    PrivateKey::all_from_pem(vector("private_key_pkcs1").as_bytes()).unwrap_or_default()
 }
 
 static KEYS: LazyLock<Vec<PrivateKey>> = LazyLock::new(vector_keys);
@@ -105,6 +114,45 @@ fn memory_has(bytes: &[u8], part: &[u8]) -> bool {
 pub fn hints_text(bytes: &[u8]) {
     let read = hints::parse(&String::from_utf8_lossy(bytes));
     assert_eq!(hints::parse(&hints::to_text(&read)), read);
+}
+
+/// Bodies of verify and rotate, from the router on. What verifies can be rotated, and what comes of that
+/// verifies.
+pub fn http_body(bytes: &[u8]) {
+    let (verified, _) = endpoints::post("/v1/verify", bytes);
+    let (rotated, body) = endpoints::post("/v1/rotate", bytes);
+    for status in [verified, rotated] {
+        assert!(matches!(status, 200 | 400 | 409), "{status}");
+    }
+    if verified == 200 {
+        assert_eq!(rotated, 200);
+        assert_eq!(endpoints::post("/v1/verify", &body).0, 200);
+    }
+}
+
+/// A kubeconfig, by the reader of namespaces and by that of the client. The first byte chooses flags.
+pub fn kubeconfig_text(bytes: &[u8]) {
+    let Some((choice, text)) = bytes.split_first() else {
+        return;
+    };
+    let word = |bit: u8, word: &str| (choice >> bit & 1 == 1).then(|| word.to_owned());
+    let overrides = Overrides {
+        context: word(0, "a"),
+        cluster: word(1, "b"),
+        user: word(2, "c"),
+        server: word(3, "k.example:6443"),
+        impersonate: word(4, "jane"),
+        token: word(5, "t").map(Hidden),
+        insecure: choice >> 6 & 1 == 1,
+        proxy_url: word(7, "socks5://p.example"),
+        ..Overrides::default()
+    };
+    let _ = kubeconfig::namespace_of_text(text);
+    if let Ok(server) = cluster::server_of_text(&String::from_utf8_lossy(text), &overrides) {
+        assert!(server.host().is_some());
+        let proxies = |_: &str| Some(String::from_utf8_lossy(text).into_owned());
+        let _ = proxies::proxy_for(&server, proxies);
+    }
 }
 
 /// Recipes of random values. What is a recipe can be asked whether it takes a password.

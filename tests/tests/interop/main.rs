@@ -6,6 +6,7 @@
 //! | `values` | does each side open what the other sealed? |
 //! | `second_opinion` | do the `rsa` and `aes-gcm` crates agree with both? |
 //! | `wycheproof_vectors` | are RSA blocks that are wrong in some way refused? |
+//! | `gcm_cases` | are values refused whose tag or text is wrong in some way? |
 //! | `vectors` | do values open that were sealed long ago? |
 //! | `objects` | do whole Secrets survive the way through the other side? |
 //! | `texts`, `scalars` | do both read and write the same YAML and JSON? |
@@ -16,6 +17,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod gcm_cases;
 mod keys;
 mod objects;
 mod opened;

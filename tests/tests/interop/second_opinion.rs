@@ -34,21 +34,25 @@ fn seals_what_the_second_implementation_opens() {
     });
 }
 
-fn private(key: &TestKey) -> RsaPrivateKey {
+pub(crate) fn private(key: &TestKey) -> RsaPrivateKey {
     RsaPrivateKey::from_pkcs1_pem(&key.private).unwrap()
 }
 
 fn seal(key: &RsaPublicKey, label: &[u8], plain: &[u8]) -> Vec<u8> {
     let mut session = [0; 32];
     rand::rng().fill_bytes(&mut session);
-    let wrapped = key
-        .encrypt(&mut rand::rng(), oaep(label), &session)
-        .unwrap();
+    let wrapped = wrapped(key, label, &session);
     let value = aead(&session)
         .encrypt(&Nonce::from(ZERO_NONCE), plain)
         .unwrap();
     let length = u16::try_from(wrapped.len()).unwrap().to_be_bytes();
     [&length[..], &wrapped, &value].concat()
+}
+
+/// The RSA block of a value.
+pub(crate) fn wrapped(key: &RsaPublicKey, label: &[u8], session: &[u8]) -> Vec<u8> {
+    let wrapped = key.encrypt(&mut rand::rng(), oaep(label), session);
+    wrapped.unwrap()
 }
 
 fn open(key: &RsaPrivateKey, label: &[u8], sealed: &[u8]) -> Vec<u8> {

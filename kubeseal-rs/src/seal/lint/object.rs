@@ -1,5 +1,7 @@
 //! Looking at one object: plain facts in, findings out.
 
+use std::collections::HashSet;
+
 use shared::key::Certificate;
 use shared::manifest::{Node, Value};
 use shared::resource::{KEY_ACTIVE, KEY_LABEL};
@@ -61,11 +63,9 @@ pub(super) fn sealed_secret(node: &Node, against: Against<'_>) -> Vec<Found> {
     found.extend(scope_of(node, &object));
     found.extend(templates(node, &object));
     found.extend(rules(&object, against.settings));
-    for (i, item) in object.items.iter().enumerate() {
-        if object.items[..i]
-            .iter()
-            .any(|earlier| earlier.key == item.key)
-        {
+    let mut seen = HashSet::new();
+    for item in &object.items {
+        if !seen.insert(&item.key) {
             let message = format!(
                 "the item {} stands here twice; only this one counts",
                 item.key

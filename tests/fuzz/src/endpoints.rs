@@ -1,0 +1,54 @@
+//! The controller's router without a network.
+
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::Request;
+use controller::http::{self, Desk, Facts, Plain};
+use controller::metrics::Metrics;
+use jiff::Timestamp;
+use shared::key::{Certificate, KeyPair};
+use shared::key_ring::{KeyRing, RingKey};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
+use tower::ServiceExt as _;
+
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+    let runtime = Builder::new_current_thread().enable_time().build();
+    runtime.unwrap_or_else(|error| unreachable!("a runtime needs nothing: {error}"))
+});
+
+/// With the throw-away key of the published vectors, and no limit to the rate.
+static ROUTER: LazyLock<Router> = LazyLock::new(|| {
+    let certificate = Certificate::from_pem(crate::vector("certificate").as_bytes()).ok();
+    let pairs = crate::vector_keys().into_iter().zip(certificate);
+    let pairs = pairs.filter_map(|(key, certificate)| KeyPair::new(key, certificate).ok());
+    let keys = pairs.map(|pair| RingKey::new("k".into(), Timestamp::UNIX_EPOCH, pair).into());
+    let facts = Facts {
+        ring: watch::Sender::new(Arc::new(KeyRing::new(keys))).subscribe(),
+        ready: Arc::default(),
+    };
+    let plain = Plain {
+        desk: Some(Desk::new((u32::MAX, u32::MAX), Duration::MAX, true)),
+        authority: None,
+    };
+    let metrics = Metrics::new(false);
+    let metrics = metrics.unwrap_or_else(|error| unreachable!("names are fixed: {error}"));
+    http::router(facts, plain, Arc::new(metrics))
+});
+
+/// Status and body of the answer.
+pub(crate) fn post(path: &str, body: &[u8]) -> (u16, Vec<u8>) {
+    let Ok(request) = Request::post(path).body(Body::from(body.to_vec())) else {
+        return (0, Vec::new());
+    };
+    RUNTIME.block_on(async {
+        let answer = ROUTER.clone().oneshot(request).await;
+        let answer = answer.unwrap_or_else(|never| match never {});
+        let status = answer.status().as_u16();
+        let body = to_bytes(answer.into_body(), usize::MAX).await;
+        (status, body.unwrap_or_default().to_vec())
+    })
+}

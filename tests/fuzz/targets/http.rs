@@ -1,0 +1,4 @@
+//! libFuzzer's door to [`fuzz::http_body`].
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::http_body(bytes));

@@ -1,0 +1,300 @@
+//! Input that wants more time or memory than anybody should give it, handed to the real programs while the kernel
+//! holds them to processor time and address space. Whoever exceeds them dies, and the test sees it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use shared::manifest::to_yaml;
+use shared::scope::Scope;
+use shared::{base64, key_secret};
+use tests::binaries;
+use tests::guarded;
+use tests::http;
+use tests::logged::Logged;
+use tests::patience;
+use tests::scratch::Scratch;
+use tests::sealing::{KEYS, sealed_for};
+
+/// Of address space, of which a program that is at rest takes a third.
+const KIBIBYTES: &str = "1500000";
+/// Of processor time. Programs without optimisation need a fifth.
+const SECONDS: &str = "100";
+
+/// Becomes its arguments, within the limits. No memory dump tells of a kill.
+const WITHIN: &str = r#"ulimit -v "$1" && ulimit -t "$2" && shift 2 && exec "$@""#;
+
+/// Text that wants something, by what it wants.
+fn greedy() -> BTreeMap<&'static str, String> {
+    let object = |name: &str, spec: &str| {
+        format!(
+            "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\n\
+             metadata: {{name: {name}, namespace: shop}}\nspec:\n{spec}"
+        )
+    };
+    let mut keys = String::from("  encryptedData:\n");
+    for i in 0..1_000_000 {
+        writeln!(keys, "    k{i}: AgA=").unwrap();
+    }
+    let template = |text: &str| {
+        let item = base64::encode(&[&[1, 0][..], &[7; 300]].concat());
+        format!("  encryptedData: {{a: {item}}}\n  template: {{data: {{b: '{text}'}}}}\n")
+    };
+    BTreeMap::from([
+        ("aliases of aliases", object("bomb", &aliases())),
+        ("a million keys", object("keys", &keys)),
+        ("a million documents", "---\n".repeat(1_000_000)),
+        ("a million open brackets", "[".repeat(1_000_000)),
+        ("a million open braces in JSON", "{\"a\":".repeat(1_000_000)),
+        ("a million levels of indentation", indented()),
+        (
+            "a million objects in a list",
+            format!("kind: List\nitems:\n{}", "- {}\n".repeat(1_000_000)),
+        ),
+        (
+            "one very long line",
+            object("line", &format!("  x: {}\n", "y".repeat(10_000_000))),
+        ),
+        (
+            "a value of ten megabytes",
+            object(
+                "long",
+                &format!("  encryptedData: {{a: {}}}\n", "A".repeat(10_000_000)),
+            ),
+        ),
+        (
+            "a template in a template a million times",
+            object("deep", &template(&"{{if 1}}".repeat(100_000))),
+        ),
+        (
+            "a template that never ends",
+            object("ends", &template("{{range until 1000000000}}{{end}}")),
+        ),
+    ])
+}
+
+fn aliases() -> String {
+    let mut text = String::from("  a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+    for i in 1..30 {
+        let of_before = vec![format!("*a{}", i - 1); 10].join(", ");
+        writeln!(text, "  a{i}: &a{i} [{of_before}]").unwrap();
+    }
+    text
+}
+
+/// A few thousand lines, since their lengths add up to the square.
+fn indented() -> String {
+    (0..4000).fold(String::new(), |mut text, i| {
+        writeln!(text, "{:i$}a:", "").unwrap();
+        text
+    })
+}
+
+fn within(program: &Path) -> Command {
+    let mut command = Command::new("/bin/sh");
+    command
+        .args(["-c", WITHIN, "sh", KIBIBYTES, SECONDS])
+        .arg(program);
+    command
+}
+
+/// Where `seal lint`, which renders no template, finds nothing wrong.
+const HARMLESS: [&str; 3] = [
+    "a million documents",
+    "a million objects in a list",
+    "a template that never ends",
+];
+
+/// It ended by itself, and says little.
+fn assert_ended(output: &Output, which: &str) {
+    let told = output.stderr.len();
+    assert!(output.status.code().is_some(), "{which}: {}", output.status);
+    assert_ne!(output.status.code(), Some(101), "{which}: a panic");
+    assert!(told < 100_000, "{which}: {told} bytes of messages");
+}
+
+#[test]
+fn the_limits_kill_what_exceeds_them() {
+    let mut eater = within(Path::new("/bin/sh"));
+    let output = eater
+        .args(["-c", "x=aaaaaaaaaaaaaaaa; while :; do x=$x$x; done"])
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+}
+
+#[test]
+fn every_command_line_ends_with_an_answer_on_greedy_input() {
+    let scratch = Scratch::new();
+    let certificate = scratch.path().join("cert.pem");
+    fs::write(&certificate, KEYS[0].pair.certificate().to_pem()).unwrap();
+    for (which, text) in greedy() {
+        let file = scratch.path().join("greedy.yaml");
+        fs::write(&file, text).unwrap();
+        let lint = within(&binaries::seal())
+            .arg("lint")
+            .arg(&file)
+            .output()
+            .unwrap();
+        assert_ended(&lint, &format!("lint, {which}"));
+        assert_eq!(
+            lint.status.success(),
+            HARMLESS.contains(&which),
+            "lint, {which}"
+        );
+        let sealed = within(&binaries::kubeseal())
+            .arg("--cert")
+            .arg(&certificate)
+            .stdin(fs::File::open(&file).unwrap())
+            .stdout(Stdio::null())
+            .output()
+            .unwrap();
+        assert_ended(&sealed, &format!("kubeseal, {which}"));
+    }
+}
+
+/// A controller on a folder, within the limits, that makes no key of its own.
+struct Held {
+    process: Logged,
+    folder: PathBuf,
+}
+
+impl Held {
+    async fn start(folder: &Path) -> Self {
+        let mut command = guarded::command("/bin/sh");
+        command
+            .args(["-c", WITHIN, "sh", KIBIBYTES, SECONDS])
+            .arg(binaries::controller())
+            .arg("--directory")
+            .arg(folder)
+            .args([
+                "--listen-addr=127.0.0.1:0",
+                "--listen-metrics-addr=127.0.0.1:0",
+            ])
+            .args(["--key-renew-period=0", "--max-unseal-retries=1"]);
+        let mut process = Logged::spawn(&mut command).unwrap();
+        process
+            .shows("it serves", |log| {
+                log.contains("HTTP server serving").then_some(())
+            })
+            .await;
+        Self {
+            process,
+            folder: folder.to_owned(),
+        }
+    }
+
+    /// Until the value of an item is there.
+    async fn holds(&mut self, name: &str, want: &str) {
+        let file = self.folder.join("secrets/shop").join(name).join("a");
+        patience::until(&format!("{name} is unsealed"), async || {
+            let ended = self.process.ended();
+            assert!(ended.is_none(), "it ended:\n{}", self.process.log());
+            fs::read_to_string(&file).ok().filter(|value| value == want)
+        })
+        .await;
+    }
+
+    async fn private_key_operations(&self) -> f64 {
+        let log = self.process.log();
+        let (_, address) = log
+            .split_once("HTTP metrics server serving\" addr=")
+            .unwrap();
+        let port = address
+            .lines()
+            .next()
+            .unwrap()
+            .trim_matches('"')
+            .rsplit_once(':')
+            .unwrap()
+            .1;
+        let scrape = http::get(port.parse().unwrap(), "/metrics").await.unwrap();
+        let name = "sealed_secrets_controller_private_key_operations_total ";
+        let line = scrape.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_else(|| panic!("{scrape}")).parse().unwrap()
+    }
+}
+
+/// A Secret with the mark of a key, and nothing of use in it.
+const JUNK: &str = "apiVersion: v1
+kind: Secret
+type: kubernetes.io/tls
+metadata: {name: junk, labels: {sealedsecrets.bitnami.com/sealed-secrets-key: active}}
+data: {tls.key: eA==, tls.crt: eA==}
+";
+
+fn put(folder: &Path, path: &str, text: &str) {
+    let path = folder.join(path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    // A name that no reader takes, until all of it is there.
+    let half = path.with_extension("half");
+    fs::write(&half, text).unwrap();
+    fs::rename(half, path).unwrap();
+}
+
+fn put_key(folder: &Path, name: &str, key: usize) {
+    let secret = key_secret::build(name, "ns", &KEYS[key], BTreeMap::new(), BTreeMap::new());
+    put(
+        folder,
+        &format!("keys/{name}.yaml"),
+        &to_yaml(&secret.to_document()),
+    );
+}
+
+fn put_neighbour(folder: &Path, name: &str, value: &str) {
+    let sealed = sealed_for(&KEYS[0], "shop", name, &[("a", value)], Scope::Strict);
+    put(
+        folder,
+        &format!("sealed/{name}.yaml"),
+        &to_yaml(&sealed.to_document()),
+    );
+}
+
+#[tokio::test]
+async fn greedy_objects_keep_no_neighbour_from_its_value_before_and_after_them() {
+    let scratch = Scratch::new();
+    let folder = scratch.path();
+    put_key(folder, "key", 0);
+    for (i, (_, text)) in greedy().into_iter().enumerate() {
+        put(folder, &format!("sealed/greedy-{i}.yaml"), &text);
+    }
+    put_neighbour(folder, "a-first", "1");
+    put_neighbour(folder, "z-last", "2");
+    let mut controller = Held::start(folder).await;
+    controller.holds("a-first", "1").await;
+    controller.holds("z-last", "2").await;
+    put_neighbour(folder, "later", "3");
+    controller.holds("later", "3").await;
+    // The neighbours' three items; of the greedy ones two have an item that looks like one.
+    let operations = controller.private_key_operations().await;
+    assert!(operations <= 3.0 + 2.0 * 2.0, "{operations}");
+}
+
+#[tokio::test]
+async fn keys_by_the_thousand_cost_no_more_operations_than_there_are_different_ones() {
+    let scratch = Scratch::new();
+    let folder = scratch.path();
+    for i in 0..1000 {
+        put_key(folder, &format!("copy-{i}"), i % 2);
+        put(folder, &format!("keys/junk-{i}.yaml"), JUNK);
+    }
+    put_neighbour(folder, "db", "1");
+    let block = [&[1, 0][..], &[7; 300]].concat();
+    let closed = format!(
+        "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {{name: closed, namespace: shop}}\n\
+         spec: {{encryptedData: {{a: {}}}}}\n",
+        base64::encode(&block)
+    );
+    put(folder, "sealed/closed.yaml", &closed);
+    let mut controller = Held::start(folder).await;
+    controller.holds("db", "1").await;
+    let operations = controller.private_key_operations().await;
+    assert!(operations <= 2.0 + 2.0 * 2.0, "{operations}");
+}
