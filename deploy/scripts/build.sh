@@ -6,12 +6,13 @@
 #   aarch64-apple-darwin, x86_64-apple-darwin    the same; need Apple's SDK in $SDKROOT
 #
 # The C code of the cryptography is compiled by Zig, for all of them alike, so that no system's compiler
-# leaves a mark: two builds of one commit give the same bytes. Zig and cargo-zigbuild come from PyPI, at the
-# versions below, into OUT/.tools.
+# leaves a mark: two builds of one commit give the same bytes. Each program carries the list of its crates, which
+# `cargo audit bin` reads. Zig and cargo-zigbuild come from PyPI, cargo-auditable from crates.io, at the versions
+# below, into OUT/.tools.
 set -euo pipefail
-ziglang=0.17.1 zigbuild=0.24.1
+ziglang=0.17.1 zigbuild=0.24.1 auditable=0.7.7
 
-[ $# -ge 2 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -ge 2 ] || { sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 mkdir -p "$1"
 out=$(cd "$1" && pwd)
 shift
@@ -23,6 +24,9 @@ if [ ! -x "$tools/bin/cargo-zigbuild" ]; then
     python3 -m pip install --quiet --disable-pip-version-check --no-deps --target "$tools" \
         "ziglang==$ziglang" "cargo-zigbuild==$zigbuild" ||
         { echo "pip cannot install ziglang $ziglang and cargo-zigbuild $zigbuild; see above" >&2; exit 1; }
+fi
+if [ ! -x "$tools/bin/cargo-auditable" ]; then
+    cargo install --quiet --locked --root "$tools" --version "$auditable" cargo-auditable
 fi
 export PATH=$tools/bin:$PATH PYTHONPATH=$tools
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
@@ -38,9 +42,11 @@ for target; do
     *-linux-*) packages+=(-p controller) programs+=(controller) ;;
     *-windows-*) suffix=.exe ;;
     esac
-    cargo zigbuild --release --locked --target "$target" "${packages[@]}"
+    cargo auditable zigbuild --release --locked --target "$target" "${packages[@]}"
     mkdir -p "$out/$target"
     for program in "${programs[@]}"; do
+        grep -qF .dep-v0 "$CARGO_TARGET_DIR/$target/release/$program$suffix" ||
+            { echo "$program for $target does not carry the list of its crates" >&2; exit 1; }
         install -m 0755 "$CARGO_TARGET_DIR/$target/release/$program$suffix" "$out/$target/"
     done
 done

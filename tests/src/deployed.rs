@@ -1,7 +1,6 @@
 //! The controller that a Deployment asks for. No kubelet runs here, so its part is played: the very
 //! arguments and variables that stand in the cluster, as the Deployment's service account.
 
-use std::net::TcpListener;
 use std::path::PathBuf;
 
 use k8s_openapi::api::apps::v1::Deployment;
@@ -55,7 +54,7 @@ impl Deployed {
         let deployment = deployment.expect("it is installed");
         let pod = deployment.spec.and_then(|spec| spec.template.spec);
         let pod = pod.expect("the API server demands it");
-        let port = free_port();
+        let port = http::free_port();
         let words = words(&pod.containers[0], port);
         let account = pod.service_account_name.as_deref().unwrap_or("default");
         let root = match program {
@@ -104,10 +103,4 @@ fn words(container: &Container, port: u16) -> Vec<String> {
         .cloned()
         .chain(own)
         .collect()
-}
-
-/// Free now, and with any luck still free when it is taken.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }

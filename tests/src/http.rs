@@ -1,9 +1,21 @@
 //! One request over plain HTTP to a program on this machine.
 
 use std::io;
+use std::net::TcpListener;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+
+/// A port that was free just now, for programs that do not tell which one they got. With any luck it still is when
+/// they take it.
+///
+/// # Panics
+/// If there is none.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port is free");
+    let address = listener.local_addr().expect("it is bound");
+    address.port()
+}
 
 /// Head and body of the answer to a GET.
 ///

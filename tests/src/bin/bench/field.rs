@@ -1,7 +1,6 @@
 //! A namespace in which both controllers do the same work, one after the other.
 
 use std::fmt::Debug;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -19,7 +18,7 @@ use shared::resource::{Condition, SealedSecret, SealedSecretStatus, time};
 use shared::scope::Scope;
 use tests::binaries;
 use tests::control_plane::{ControlPlane, Namespace};
-use tests::http;
+use tests::http::{self, free_port};
 use tests::peer;
 use tests::pod::Pod;
 use tests::roles::{self, ACCOUNT, Reach};
@@ -281,12 +280,6 @@ async fn bare(field: &Field<'_>, object: &SealedSecret) {
         "reason": "Unsealed", "type": "Normal", "message": "SealedSecret unsealed successfully",
     });
     field.create_object::<Event>(event).await;
-}
-
-/// A port that was free just now.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 /// Does it for each, some at once.

@@ -11,6 +11,8 @@ use shared::key_secret;
 use shared::manifest;
 use tests::control_plane::ControlPlane;
 use tests::directory_controller::DirectoryController;
+use tests::http::{self, free_port};
+use tests::patience;
 use tests::peer;
 use tests::pod::Pod;
 use tests::roles::{self, ACCOUNT, Reach};
@@ -39,9 +41,10 @@ pub(crate) async fn the_peers(count: usize) -> Vec<(String, Comparison)> {
     let namespace = plane.namespace("timing").await;
     roles::grant(&namespace, Reach::Namespace).await;
     put_key(&namespace, "sealed-secrets-key0", &KEYS[0]).await;
+    let address = format!("--listen-addr=127.0.0.1:{}", free_port());
     let mut words = vec![
         "--all-namespaces=false",
-        "--listen-addr=127.0.0.1:0",
+        &address,
         "--listen-metrics-addr=127.0.0.1:0",
     ];
     words.extend(UNLIMITED);
@@ -54,6 +57,10 @@ pub(crate) async fn the_peers(count: usize) -> Vec<(String, Comparison)> {
     )
     .await;
     let port = pod.port();
+    patience::until("the peer serves its certificate", async || {
+        http::get(port, "/v1/cert.pem").await.ok()
+    })
+    .await;
     tokio::task::block_in_place(|| measure(port, count))
 }
 

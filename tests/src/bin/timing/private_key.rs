@@ -9,10 +9,9 @@ use tests::timing::{Comparison, compare, time};
 
 const BLOCK: usize = 256;
 
-/// Small numbers and sparse ones are what timing attacks on RSA have been made with.
+/// Small numbers and sparse ones are what timing attacks on RSA have been made with. Not 0 and 1: they are refused
+/// before the key is used, within a microsecond, and whoever sends them knows that already.
 fn chosen() -> Vec<(&'static str, [u8; BLOCK])> {
-    let mut one = [0; BLOCK];
-    one[BLOCK - 1] = 1;
     let mut two = [0; BLOCK];
     two[BLOCK - 1] = 2;
     let mut high_bit = [0; BLOCK];
@@ -20,8 +19,6 @@ fn chosen() -> Vec<(&'static str, [u8; BLOCK])> {
     let mut low_half = [0; BLOCK];
     rand::rng().fill_bytes(&mut low_half[BLOCK / 2..]);
     vec![
-        ("0", [0; BLOCK]),
-        ("1", one),
         ("2", two),
         ("2^2046", high_bit),
         ("less than the square root of the modulus", low_half),
