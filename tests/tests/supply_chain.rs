@@ -1,0 +1,96 @@
+//! What the programs are made of, and where it comes from.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+const CRATES_IO: &str = "registry+https://github.com/rust-lang/crates.io-index";
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// Crates of others with their sums, by name and version.
+fn locked() -> BTreeMap<(String, String), String> {
+    let lock: toml::Table = fs::read_to_string(root().join("Cargo.lock"))
+        .unwrap()
+        .parse()
+        .unwrap();
+    let foreign = lock["package"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|package| {
+            let text = |field: &str| {
+                package
+                    .get(field)
+                    .and_then(|v| v.as_str())
+                    .map(str::to_owned)
+            };
+            let source = text("source")?;
+            let name = (text("name").unwrap(), text("version").unwrap());
+            assert_eq!(source, CRATES_IO, "{name:?}");
+            let sum = text("checksum").unwrap_or_else(|| panic!("{name:?} has no sum"));
+            Some((name, sum))
+        });
+    foreign.collect()
+}
+
+#[test]
+fn every_direct_dependency_has_its_reason_and_every_crate_its_sum() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let (_, table) = manifest.split_once("[workspace.dependencies]").unwrap();
+    let (table, _) = table.split_once("\n[").unwrap();
+    let foreign: Vec<&str> = table
+        .lines()
+        .filter(|line| line.contains(" = ") && !line.contains("path = "))
+        .collect();
+    assert!(foreign.len() > 40, "only {} were found", foreign.len());
+    for line in foreign {
+        let reason = line.split_once(" # ").map_or("", |(_, reason)| reason);
+        assert!(reason.len() > 5, "no reason: {line}");
+    }
+    assert!(locked().len() > 100);
+}
+
+#[test]
+fn the_list_of_parts_has_what_is_linked_with_its_sum_and_nothing_of_the_tests() {
+    let output = Command::new(root().join("deploy/scripts/sbom.sh"))
+        .arg("x86_64-unknown-linux-musl")
+        .output()
+        .unwrap();
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{complaint}");
+    let list: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let locked = locked();
+    let mut names = Vec::new();
+    for part in list["components"].as_array().unwrap() {
+        let text = |field: &str| part[field].as_str().unwrap().to_owned();
+        let name = (text("name"), text("version"));
+        if let Some(sum) = locked.get(&name) {
+            assert_eq!(part["hashes"][0]["content"], sum.as_str(), "{name:?}");
+        } else {
+            assert!(
+                root().join(&name.0).exists() || root().join("shared").join(&name.0).exists(),
+                "{name:?}"
+            );
+        }
+        names.push(name.0);
+    }
+    for linked in ["aws-lc-rs", "aws-lc-sys", "kube", "rustls", "tokio"] {
+        assert!(names.iter().any(|name| name == linked), "{linked}");
+    }
+    // The pure-Rust `rsa` among them, whose time tells about the key (RUSTSEC-2023-0071).
+    for of_tests in ["rsa", "aes-gcm", "proptest", "libfuzzer-sys"] {
+        assert!(names.iter().all(|name| name != of_tests), "{of_tests}");
+    }
+}
