@@ -7,12 +7,12 @@
 #
 # The C code of the cryptography is compiled by Zig, for all of them alike, so that no system's compiler
 # leaves a mark: two builds of one commit give the same bytes. Each program carries the list of its crates, which
-# `cargo audit bin` reads. Zig and cargo-zigbuild come from PyPI, cargo-auditable from crates.io, at the versions
-# below, into OUT/.tools.
+# `cargo audit bin` reads. Zig and cargo-zigbuild come from PyPI into OUT/.tools, cargo-auditable from crates.io into
+# a folder below CARGO_HOME, since its path counts into what cargo makes; all at the versions below.
 set -euo pipefail
 ziglang=0.17.1 zigbuild=0.24.1 auditable=0.7.7
 
-[ $# -ge 2 ] || { sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -ge 2 ] || { sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 mkdir -p "$1"
 out=$(cd "$1" && pwd)
 shift
@@ -25,10 +25,12 @@ if [ ! -x "$tools/bin/cargo-zigbuild" ]; then
         "ziglang==$ziglang" "cargo-zigbuild==$zigbuild" ||
         { echo "pip cannot install ziglang $ziglang and cargo-zigbuild $zigbuild; see above" >&2; exit 1; }
 fi
-if [ ! -x "$tools/bin/cargo-auditable" ]; then
-    cargo install --quiet --locked --root "$tools" --version "$auditable" cargo-auditable
+lists=${CARGO_HOME:-$HOME/.cargo}/auditable-$auditable
+if [ ! -x "$lists/bin/cargo-auditable" ]; then
+    CARGO_TARGET_DIR=$out/.auditable cargo install --quiet --locked --root "$lists" --version "$auditable" cargo-auditable
+    rm -rf "$out/.auditable"
 fi
-export PATH=$tools/bin:$PATH PYTHONPATH=$tools
+export PATH=$tools/bin:$lists/bin:$PATH PYTHONPATH=$tools
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$out/.target}
 export RUSTFLAGS="--remap-path-prefix=$source=/build --remap-path-prefix=$CARGO_TARGET_DIR=/target --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
