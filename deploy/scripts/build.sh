@@ -12,7 +12,7 @@
 set -euo pipefail
 ziglang=0.17.1 zigbuild=0.24.1 auditable=0.7.7
 
-[ $# -ge 2 ] || { sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -ge 2 ] || { sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 mkdir -p "$1"
 out=$(cd "$1" && pwd)
 shift
