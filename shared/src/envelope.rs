@@ -209,6 +209,24 @@ mod tests {
         }
     }
 
+    #[test]
+    fn opens_whatever_length_of_session_key_aes_has() {
+        let label = Scope::Strict.label("ns", "n");
+        let public = test_key().certificate().public_key();
+        for len in [16, 24, 32] {
+            let session = vec![7; len];
+            let block = public.encrypt(&label, &session).unwrap();
+            let mut value = b"value".to_vec();
+            let tag = session_key(&session)
+                .unwrap()
+                .seal_in_place_separate_tag(zero_nonce(), Aad::empty(), &mut value)
+                .unwrap();
+            let sealed = [&[1, 0][..], &block, &value, tag.as_ref()].concat();
+            let opened = open(test_key().private(), &label, &sealed);
+            assert_eq!(opened.unwrap().expose(), b"value", "{len}");
+        }
+    }
+
     /// Whoever knows the key that stands in must not get anything opened with it.
     #[test]
     fn refuses_a_value_that_was_sealed_with_no_session_key() {

@@ -301,7 +301,7 @@ mod tests {
         };
         let [plain1, plain2] = [1, 2].map(|n| marked(n, false, false));
         let saved1 = marked(1, true, false);
-        let known3 = marked(3, true, true);
+        let [known1, known3] = [1, 3].map(|n| marked(n, true, true));
         for (why, keys, requires_backup, want) in [
             ("nothing", vec![], true, Err(NoKey)),
             ("the newest", vec![&plain1, &plain2], false, Ok("2")),
@@ -331,10 +331,52 @@ mod tests {
             ),
             ("compromised alone", vec![&known3], false, Err(Compromised)),
             ("either way", vec![&plain1, &known3], true, Err(NotBackedUp)),
+            (
+                "in this order, too",
+                vec![&known1, &plain2],
+                true,
+                Err(NotBackedUp),
+            ),
         ] {
             let ring = KeyRing::new(keys.into_iter().map(Arc::clone));
             let ring = ring.requiring_backup(requires_backup);
             assert_eq!(ring.sealing().map(|key| key.name()), want, "{why}");
+            let may_any = ring.keys().iter().any(|key| ring.may_seal(key));
+            assert_eq!(may_any, want.is_ok(), "{why}");
+            assert_eq!(ring.is_empty(), want == Err(NoKey), "{why}");
+        }
+    }
+
+    #[test]
+    fn rings_are_the_same_if_keys_names_order_and_marks_are() {
+        let new = new_test_key(1);
+        let copy = |name: &str, second, marks| {
+            let mut secret = key_secret::build(name, "ns", &new, BTreeMap::new(), BTreeMap::new());
+            let created = Timestamp::from_second(second).unwrap();
+            secret.metadata.creation_timestamp = Some(crate::resource::time(created));
+            let read = key_secret::parse(&secret, OrderPriority::SecretCreationTimestamp);
+            Arc::new(read.unwrap().with_marks(marks))
+        };
+        let unmarked = Marks::default();
+        let marked = Marks {
+            is_compromised: true,
+            ..unmarked
+        };
+        let (a, b) = (copy("a", 1, unmarked), key("b", 2));
+        let ring = |keys: &[&Arc<RingKey>]| KeyRing::new(keys.iter().map(|k| Arc::clone(k)));
+        assert_eq!(copy("a", 1, marked).marks(), marked);
+        let one = ring(&[&a]);
+        for (why, other, want) in [
+            ("itself", ring(&[&a]), true),
+            ("nothing", KeyRing::default(), false),
+            ("one more", ring(&[&a, &b]), false),
+            ("another", ring(&[&b]), false),
+            ("read again", ring(&[&copy("a", 1, unmarked)]), true),
+            ("another name", ring(&[&copy("c", 1, unmarked)]), false),
+            ("another time", ring(&[&copy("a", 2, unmarked)]), false),
+            ("another mark", ring(&[&copy("a", 1, marked)]), false),
+        ] {
+            assert_eq!(one.same_keys(&other), want, "{why}");
         }
     }
 

@@ -315,6 +315,7 @@ mod tests {
 metadata:
   name: web
   namespace: ns
+  generateName: web-
   labels: {app: x}
   annotations:
     note: text
@@ -337,7 +338,10 @@ stringData: {pw: hunter2}
         assert_eq!(
             template,
             serde_json::json!({
-                "metadata": {"name": "web", "namespace": "ns", "labels": {"app": "x"}, "annotations": {"note": "text"}},
+                "metadata": {
+                    "name": "web", "namespace": "ns", "generateName": "web-",
+                    "labels": {"app": "x"}, "annotations": {"note": "text"},
+                },
                 "type": "Opaque",
                 "immutable": true,
             })

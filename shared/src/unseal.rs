@@ -424,6 +424,45 @@ mod tests {
     }
 
     #[test]
+    fn values_alone_are_those_of_either_form_and_know_no_template() {
+        let ring = ring();
+        let mut sealed = object(&[("a", sealed_value(&ring, b"x"))]);
+        sealed.spec.template.data = Some(BTreeMap::from([("b".into(), Some("{{ broken".into()))]));
+        let values = open_values(&sealed, &ring).unwrap();
+        assert_eq!(values.len(), 1);
+        assert_eq!(values["a"].expose(), b"x");
+        let mut legacy = object(&[]);
+        let whole = br#"{"kind":"Secret","apiVersion":"v1","data":{"foo":"YmFy"}}"#;
+        legacy.spec.data = Some(sealed_value(&ring, whole));
+        let values = open_values(&legacy, &ring).unwrap();
+        assert_eq!(values.len(), 1);
+        assert_eq!(values["foo"].expose(), b"bar");
+    }
+
+    #[test]
+    fn an_error_of_a_template_names_its_key() {
+        let ring = ring();
+        let rules = Rules {
+            refuse_chance: true,
+            ..RULES
+        };
+        for (key, text) in [
+            ("parse", "{{ broken"),
+            ("render", "{{ fail \"no\" }}"),
+            ("chance", "{{ randAlpha 5 }}"),
+        ] {
+            let mut sealed = object(&[("a", sealed_value(&ring, b"x"))]);
+            sealed.spec.template.data = Some([(key.into(), Some(text.into()))].into());
+            let error = open_with(&sealed, &ring, rules).unwrap_err();
+            let UnsealError::Template(TemplateErrors(errors)) = error else {
+                panic!("{key}: {error}")
+            };
+            let keys: Vec<_> = errors.iter().map(TemplateError::key).collect();
+            assert_eq!(keys, [key]);
+        }
+    }
+
+    #[test]
     fn a_false_key_hint_changes_nothing() {
         let ring = ring();
         let mut sealed = object(&[("a", sealed_value(&ring, b"x"))]);
@@ -457,6 +496,9 @@ mod tests {
         sealed.spec.template = serde_json::from_value::<SecretTemplate>(json!({
             "metadata": {
                 "name": "forged", "namespace": "forged", "uid": "u", "resourceVersion": "1",
+                "generation": 2, "selfLink": "/x", "creationTimestamp": "2020-01-01T00:00:00Z",
+                "deletionTimestamp": "2020-01-01T00:00:00Z", "deletionGracePeriodSeconds": 3,
+                "managedFields": [{"manager": "m"}],
                 "labels": {"l": "v"}, "annotations": {"sealedsecrets.bitnami.com/cluster-wide": "true"},
                 "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "q"}],
             },
@@ -497,13 +539,14 @@ mod tests {
     #[test]
     fn data_of_the_first_version_opens_only_where_it_is_accepted() {
         let ring = ring();
-        let whole = br#"{"kind":"Secret","apiVersion":"v1","metadata":{"name":"x","labels":{"l":"1"}},"data":{"foo":"YmFy"},"type":"Opaque"}"#;
+        let whole = br#"{"kind":"Secret","apiVersion":"v1","metadata":{"name":"x","uid":"u","labels":{"l":"1"}},"data":{"foo":"YmFy"},"type":"Opaque"}"#;
         let mut sealed = object(&[]);
         sealed.spec.data = Some(sealed_value(&ring, whole));
         let secret = open(&sealed, &ring).unwrap().secret;
         assert_eq!(secret.data["foo"].expose(), b"bar");
         assert_eq!(secret.metadata.name.as_deref(), Some("n"));
         assert_eq!(secret.metadata.labels.as_ref().unwrap()["l"], "1");
+        assert_eq!(secret.metadata.uid, None);
         assert_eq!(
             open_with(
                 &sealed,
