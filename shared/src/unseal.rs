@@ -1,23 +1,24 @@
 //! SealedSecret + ring → Secret, with an error per item or template.
 
+mod errors;
 mod render;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use rand::CryptoRng;
 
-use crate::base64::{self, Base64Error};
+use crate::base64;
 use crate::hints::{self, Hints};
 use crate::key::Fingerprint;
-use crate::key_ring::{KeyRing, NoKey};
+use crate::key_ring::KeyRing;
 use crate::manifest;
 use crate::plain::Plain;
 use crate::resource::{SealedSecret, SecretTemplate};
 use crate::scope::{Label, Scope};
 use crate::secret::Secret;
+pub use errors::{ItemError, ItemErrors, ItemProblem, UnsealError};
 pub use render::{TemplateError, TemplateErrors};
 
 /// What the user allows.
@@ -47,79 +48,6 @@ pub struct Unsealed {
     /// Keys of the Secret whose value would be another one next time, made by a template that uses
     /// time, chance or new keys.
     pub by_chance: BTreeSet<String>,
-}
-
-/// Nothing is unsealed unless all of it is.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum UnsealError {
-    /// Items that did not open.
-    #[error(transparent)]
-    Items(#[from] ItemErrors),
-    /// Templates that give no value.
-    #[error(transparent)]
-    Template(#[from] TemplateErrors),
-    /// Both forms at once.
-    #[error(
-        "cannot use the field 'encryptedData' and the deprecated field 'data' at the same time"
-    )]
-    BothForms,
-    /// The old form, which the caller does not accept.
-    #[error("using deprecated 'data' field, use 'encryptedData' or flip the feature flag")]
-    LegacyRefused,
-    /// `spec.data` is not base64.
-    #[error("the deprecated field 'data' is not base64")]
-    LegacyBase64(#[from] Base64Error),
-    /// `spec.data` did not open.
-    #[error(transparent)]
-    LegacyNoKey(#[from] NoKey),
-    /// `spec.data` opened, but held no Secret.
-    #[error("the deprecated field 'data' does not hold a Secret")]
-    LegacyContent,
-}
-
-/// One item that did not open.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ItemError {
-    /// Item key.
-    pub key: String,
-    /// What is wrong with it.
-    pub problem: ItemProblem,
-}
-
-/// Why an item did not open: that it did not, never how.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ItemProblem {
-    /// Not base64: public knowledge, anyone can see it.
-    #[error(transparent)]
-    Base64(#[from] Base64Error),
-    /// No key, wrong place or damaged: these look alike.
-    #[error(transparent)]
-    NoKey(#[from] NoKey),
-}
-
-/// All items that did not open, by key. Shown as the peer shows them: each distinct problem once,
-/// with its keys in parentheses, one to a line.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ItemErrors(pub Vec<ItemError>);
-
-impl std::error::Error for ItemErrors {}
-
-impl fmt::Display for ItemErrors {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut problems: Vec<(String, Vec<&str>)> = Vec::new();
-        for ItemError { key, problem } in &self.0 {
-            let text = problem.to_string();
-            match problems.iter_mut().find(|(known, _)| *known == text) {
-                Some((_, keys)) => keys.push(key),
-                None => problems.push((text, vec![key])),
-            }
-        }
-        for (i, (text, keys)) in problems.iter().enumerate() {
-            let line_break = if i > 0 { "\n" } else { "" };
-            write!(f, "{line_break}{text} ({})", keys.join(", "))?;
-        }
-        Ok(())
-    }
 }
 
 /// Opens a whole SealedSecret: [`unseal_again`] with nothing remembered.
@@ -355,7 +283,7 @@ mod tests {
     use super::*;
     use crate::envelope;
     use crate::key::new_test_key;
-    use crate::key_ring::RingKey;
+    use crate::key_ring::{NoKey, RingKey};
     use crate::resource::SealedSecretSpec;
 
     const RULES: Rules = Rules {

@@ -23,9 +23,9 @@ use tests::patience;
 use tests::scratch::Scratch;
 use tests::sealing::{KEYS, sealed_for};
 
-/// Of address space, of which a program that is at rest takes a third.
+/// Of address space, of which a controller that is at rest takes a quarter.
 const KIBIBYTES: &str = "1500000";
-/// Of processor time. Programs without optimisation need a fifth.
+/// Of processor time. The longest that a command line took, without optimisation, were seven.
 const SECONDS: &str = "100";
 
 /// Becomes its arguments, within the limits. No memory dump tells of a kill.
@@ -43,17 +43,13 @@ fn greedy() -> BTreeMap<&'static str, String> {
     for i in 0..1_000_000 {
         writeln!(keys, "    k{i}: AgA=").unwrap();
     }
-    let template = |text: &str| {
-        let item = base64::encode(&[&[1, 0][..], &[7; 300]].concat());
-        format!("  encryptedData: {{a: {item}}}\n  template: {{data: {{b: '{text}'}}}}\n")
-    };
     BTreeMap::from([
         ("aliases of aliases", object("bomb", &aliases())),
         ("a million keys", object("keys", &keys)),
         ("a million documents", "---\n".repeat(1_000_000)),
         ("a million open brackets", "[".repeat(1_000_000)),
         ("a million open braces in JSON", "{\"a\":".repeat(1_000_000)),
-        ("a million levels of indentation", indented()),
+        ("four thousand levels of indentation", indented()),
         (
             "a million objects in a list",
             format!("kind: List\nitems:\n{}", "- {}\n".repeat(1_000_000)),
@@ -70,14 +66,21 @@ fn greedy() -> BTreeMap<&'static str, String> {
             ),
         ),
         (
-            "a template in a template a million times",
-            object("deep", &template(&"{{if 1}}".repeat(100_000))),
+            "a hundred thousand conditions in one another",
+            with_template("deep", "{{if 1}}".repeat(100_000)),
         ),
         (
             "a template that never ends",
-            object("ends", &template("{{range until 1000000000}}{{end}}")),
+            with_template("ends", "{{range until 1000000000}}{{end}}".into()),
         ),
     ])
+}
+
+/// Its item opens, or its template would never be looked at.
+fn with_template(name: &str, text: String) -> String {
+    let mut sealed = sealed_for(&KEYS[0], "shop", name, &[("a", "1")], Scope::Strict);
+    sealed.spec.template.data = Some([("b".to_owned(), Some(text))].into());
+    to_yaml(&sealed.to_document())
 }
 
 fn aliases() -> String {
@@ -89,7 +92,7 @@ fn aliases() -> String {
     text
 }
 
-/// A few thousand lines, since their lengths add up to the square.
+/// No more of them, since their lengths add up to the square.
 fn indented() -> String {
     (0..4000).fold(String::new(), |mut text, i| {
         writeln!(text, "{:i$}a:", "").unwrap();
@@ -121,13 +124,11 @@ fn assert_ended(output: &Output, which: &str) {
 }
 
 #[test]
-fn the_limits_kill_what_exceeds_them() {
-    let mut eater = within(Path::new("/bin/sh"));
-    let output = eater
-        .args(["-c", "x=aaaaaaaaaaaaaaaa; while :; do x=$x$x; done"])
-        .output()
-        .unwrap();
-    assert!(!output.status.success());
+fn the_limits_reach_the_program() {
+    let mut shell = within(Path::new("/bin/sh"));
+    let output = shell.args(["-c", "ulimit -v; ulimit -t"]).output();
+    let limits = format!("{KIBIBYTES}\n{SECONDS}\n");
+    assert_eq!(String::from_utf8(output.unwrap().stdout).unwrap(), limits);
 }
 
 #[test]
@@ -202,6 +203,15 @@ impl Held {
         .await;
     }
 
+    /// Until an object has a status.
+    async fn has_looked_at(&mut self, name: &str) {
+        let file = self.folder.join(format!("status/shop/{name}.yaml"));
+        patience::until(&format!("{name} has a status"), async || {
+            file.exists().then_some(())
+        })
+        .await;
+    }
+
     async fn private_key_operations(&self) -> f64 {
         let log = self.process.log();
         let (_, address) = log
@@ -272,9 +282,16 @@ async fn greedy_objects_keep_no_neighbour_from_its_value_before_and_after_them()
     controller.holds("z-last", "2").await;
     put_neighbour(folder, "later", "3");
     controller.holds("later", "3").await;
-    // The neighbours' three items; of the greedy ones two have an item that looks like one.
+    for greedy in ["deep", "ends"] {
+        controller.has_looked_at(greedy).await;
+        assert!(
+            !folder.join("secrets/shop").join(greedy).exists(),
+            "{greedy}"
+        );
+    }
+    // One each for the neighbours' three items and the two of greedy templates, which may have been tried again.
     let operations = controller.private_key_operations().await;
-    assert!(operations <= 3.0 + 2.0 * 2.0, "{operations}");
+    assert!((5.0..=7.0).contains(&operations), "{operations}");
 }
 
 #[tokio::test]
@@ -295,6 +312,8 @@ async fn keys_by_the_thousand_cost_no_more_operations_than_there_are_different_o
     put(folder, "sealed/closed.yaml", &closed);
     let mut controller = Held::start(folder).await;
     controller.holds("db", "1").await;
+    controller.has_looked_at("closed").await;
+    // The item that nothing opens costs one with each of the two keys, and may have been tried again.
     let operations = controller.private_key_operations().await;
-    assert!(operations <= 2.0 + 2.0 * 2.0, "{operations}");
+    assert!((3.0..=6.0).contains(&operations), "{operations}");
 }

@@ -29,15 +29,13 @@ pub(super) fn config(access: &Access, surroundings: &Surroundings) -> Result<Con
     let mut config = if is_empty && overrides.server.is_none() && overrides.context.is_none() {
         in_cluster(access, surroundings)?
     } else {
-        let (cluster, user) = overrides.choose(&files)?;
-        from_kubeconfig(&cluster, user)?
+        from_kubeconfig(&files, overrides)?
     };
     if config.proxy_url.is_none() {
         config.proxy_url = proxy_for(&config.cluster_url, |name| surroundings.variable(name))
             .map(|url| proxy(&url))
             .transpose()?;
     }
-    config.headers = impersonation(&config.auth_info)?;
     config.default_retry = false;
     Ok(config)
 }
@@ -59,18 +57,19 @@ fn read(access: &Access, surroundings: &Surroundings) -> Result<Kubeconfig, Clus
     Ok(merged)
 }
 
-/// Where the kubeconfig of this text leads, with the flags over it: the address of the API server.
-/// No file that it names is read, and no plug-in runs.
+/// Where the kubeconfig of this text leads, with the flags over it: the address of the API server. No file
+/// that it names is read.
 ///
 /// # Errors
 ///
 /// What [`Cluster`](super::Cluster) would say of it.
 pub fn server_of_text(text: &str, overrides: &Overrides) -> Result<Uri, ClusterError> {
-    let files = Kubeconfig::from_yaml(text).map_err(|e| told_of_file("-".as_ref(), e))?;
-    let (mut cluster, user) = overrides.choose(&files)?;
-    cluster.certificate_authority = None;
-    impersonation(&user)?;
-    Ok(from_kubeconfig(&cluster, user)?.cluster_url)
+    let read = Kubeconfig::from_yaml(text);
+    let mut files = read.map_err(|error| told_of_file("-".as_ref(), error))?;
+    for cluster in files.clusters.iter_mut().filter_map(|c| c.cluster.as_mut()) {
+        cluster.certificate_authority = None;
+    }
+    Ok(from_kubeconfig(&files, overrides)?.cluster_url)
 }
 
 fn in_cluster(access: &Access, surroundings: &Surroundings) -> Result<Config, ClusterError> {
@@ -83,12 +82,14 @@ fn in_cluster(access: &Access, surroundings: &Surroundings) -> Result<Config, Cl
     }
     let mut config = Config::incluster().map_err(|_| ClusterError::NoCluster)?;
     access.overrides.impersonate(&mut config.auth_info);
+    config.headers = impersonation(&config.auth_info)?;
     Ok(config)
 }
 
-fn from_kubeconfig(cluster: &Cluster, mut user: AuthInfo) -> Result<Config, ClusterError> {
-    let mut config = Config::new(server(cluster)?);
-    config.root_cert = authorities(cluster)?;
+fn from_kubeconfig(files: &Kubeconfig, overrides: &Overrides) -> Result<Config, ClusterError> {
+    let (cluster, mut user) = overrides.choose(files)?;
+    let mut config = Config::new(server(&cluster)?);
+    config.root_cert = authorities(&cluster)?;
     config.accept_invalid_certs = cluster.insecure_skip_tls_verify.unwrap_or(false);
     config.disable_compression = cluster.disable_compression.unwrap_or(false);
     config.tls_server_name = filled(cluster.tls_server_name.as_ref()).cloned();
@@ -96,9 +97,10 @@ fn from_kubeconfig(cluster: &Cluster, mut user: AuthInfo) -> Result<Config, Clus
         .map(|url| proxy(url))
         .transpose()?;
     if let Some(exec) = user.exec.as_mut().filter(|exec| exec.provide_cluster_info) {
-        let about = cluster.try_into();
+        let about = (&cluster).try_into();
         exec.cluster = Some(about.map_err(|e| ClusterError::Kubeconfig(Box::new(e)))?);
     }
+    config.headers = impersonation(&user)?;
     config.auth_info = user;
     Ok(config)
 }

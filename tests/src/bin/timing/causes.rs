@@ -38,14 +38,13 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 /// A block that is no smaller than the modulus is refused before the key is used. Whoever has the certificate knows
-/// that without asking, and half of all values for another key are such.
-fn small(mut value: impl FnMut() -> Vec<u8>) -> Vec<u8> {
-    loop {
-        let value = value();
-        if value[2] < 0x80 {
-            return value;
-        }
-    }
+/// that without asking, and many values for another key are such.
+fn small(seal: impl FnMut() -> Vec<u8>) -> Vec<u8> {
+    let mut values = std::iter::repeat_with(seal);
+    // A modulus has its first bit set.
+    values
+        .find(|value| value[2] < 0x80)
+        .expect("there is no end of them")
 }
 
 pub(crate) fn in_the_function(count: usize) -> Vec<(String, Comparison)> {

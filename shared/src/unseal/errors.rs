@@ -1,0 +1,80 @@
+//! Why a SealedSecret does not open.
+
+use std::fmt;
+
+use super::TemplateErrors;
+use crate::base64::Base64Error;
+use crate::key_ring::NoKey;
+
+/// Nothing is unsealed unless all of it is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UnsealError {
+    /// Items that did not open.
+    #[error(transparent)]
+    Items(#[from] ItemErrors),
+    /// Templates that give no value.
+    #[error(transparent)]
+    Template(#[from] TemplateErrors),
+    /// Both forms at once.
+    #[error(
+        "cannot use the field 'encryptedData' and the deprecated field 'data' at the same time"
+    )]
+    BothForms,
+    /// The old form, which the caller does not accept.
+    #[error("using deprecated 'data' field, use 'encryptedData' or flip the feature flag")]
+    LegacyRefused,
+    /// `spec.data` is not base64.
+    #[error("the deprecated field 'data' is not base64")]
+    LegacyBase64(#[from] Base64Error),
+    /// `spec.data` did not open.
+    #[error(transparent)]
+    LegacyNoKey(#[from] NoKey),
+    /// `spec.data` opened, but held no Secret.
+    #[error("the deprecated field 'data' does not hold a Secret")]
+    LegacyContent,
+}
+
+/// One item that did not open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ItemError {
+    /// Item key.
+    pub key: String,
+    /// What is wrong with it.
+    pub problem: ItemProblem,
+}
+
+/// Why an item did not open: that it did not, never how.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ItemProblem {
+    /// Not base64: public knowledge, anyone can see it.
+    #[error(transparent)]
+    Base64(#[from] Base64Error),
+    /// No key, wrong place or damaged: these look alike.
+    #[error(transparent)]
+    NoKey(#[from] NoKey),
+}
+
+/// All items that did not open, by key. Shown as the peer shows them: each distinct problem once,
+/// with its keys in parentheses, one to a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ItemErrors(pub Vec<ItemError>);
+
+impl std::error::Error for ItemErrors {}
+
+impl fmt::Display for ItemErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut problems: Vec<(String, Vec<&str>)> = Vec::new();
+        for ItemError { key, problem } in &self.0 {
+            let text = problem.to_string();
+            match problems.iter_mut().find(|(known, _)| *known == text) {
+                Some((_, keys)) => keys.push(key),
+                None => problems.push((text, vec![key])),
+            }
+        }
+        for (i, (text, keys)) in problems.iter().enumerate() {
+            let line_break = if i > 0 { "\n" } else { "" };
+            write!(f, "{line_break}{text} ({})", keys.join(", "))?;
+        }
+        Ok(())
+    }
+}
