@@ -189,7 +189,7 @@ fn length(part: &[u8]) -> [u8; 8] {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::sync::Arc;
+    use std::sync::{Arc, LazyLock};
 
     use jiff::Timestamp;
     use proptest::prelude::{any, proptest};
@@ -392,11 +392,12 @@ mod tests {
             secret_uid in any::<String>(), secret_version in any::<String>(),
             content in any::<String>(), proof in any::<String>(),
         ) {
-            let ring = ring([(1, new_test_key(1))]);
-            let key = ring.last_made().unwrap().fingerprint().to_string();
+            // One for all cases, since keys cost more than everything else here.
+            static RING: LazyLock<KeyRing> = LazyLock::new(|| ring([(1, new_test_key(1))]));
+            let key = RING.last_made().unwrap().fingerprint().to_string();
             let record = SecretRecord { secret_uid, secret_version, key, content, proof };
-            proptest::prop_assert!(!is_genuine(&record, origin(&sealed()), &ring));
-            proptest::prop_assert!(!fits(&record, &sealed(), &ring, &secret()));
+            proptest::prop_assert!(!is_genuine(&record, origin(&sealed()), &RING));
+            proptest::prop_assert!(!fits(&record, &sealed(), &RING, &secret()));
         }
 
         #[test]
