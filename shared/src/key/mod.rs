@@ -86,8 +86,20 @@ pub(crate) fn test_key() -> &'static KeyPair {
     &KEY
 }
 
-/// A small key for the unit tests of this crate, as old as the second says.
+/// A small key for the unit tests of this crate, as old as the second says: the same for the same
+/// second, since most of the time of these tests would go into making keys.
 #[cfg(test)]
 pub(crate) fn new_test_key(second: i64) -> NewKey {
-    generate::tests::new_key(second)
+    static MADE: std::sync::Mutex<std::collections::BTreeMap<i64, NewKey>> =
+        std::sync::Mutex::new(std::collections::BTreeMap::new());
+    let mut made = MADE.lock().unwrap();
+    let made = made
+        .entry(second)
+        .or_insert_with(|| generate::tests::new_key(second));
+    let private = PrivateKey::from_pem(made.private_pem.expose()).unwrap();
+    let certificate = Certificate::from_pem(made.pair.certificate().to_pem().as_bytes()).unwrap();
+    NewKey {
+        pair: KeyPair::new(private, certificate).unwrap(),
+        private_pem: made.private_pem.clone(),
+    }
 }
