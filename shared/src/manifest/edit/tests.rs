@@ -463,6 +463,12 @@ fn refuses_what_would_change_more_than_was_asked_for() {
         ),
         ("no YAML", "a: [\n", "a=x", "document 1, line 2: malformed"),
         (
+            "a comment that ends with a lone CR",
+            "&x #y\r\rz|+\n",
+            "a=AgX",
+            "line 1: the file cannot be edited: its layout",
+        ),
+        (
             "a pair without braces",
             "a: [b: c]\n",
             "a/0/b=AgX",

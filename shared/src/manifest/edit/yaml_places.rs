@@ -254,7 +254,10 @@ impl Finder<'_> {
         (text.as_bytes().get(at) == Some(&closing)).then_some(())
     }
 
+    /// None for a place that cannot be: a comment that ends with a lone CR, which ends lines for the parser alone, can
+    /// put the start of a value behind its end.
     fn put(&mut self, value: Place) -> Option<()> {
+        self.text.get(value.start..value.end)?;
         let Some(parent) = self.open.last_mut() else {
             self.roots.push(value);
             return Some(());
