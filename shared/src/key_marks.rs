@@ -221,6 +221,10 @@ mod tests {
             is_active: false,
             ..key(n)
         };
+        let as_old_as_the_first = |n| KeyFacts {
+            order_time: key(0).order_time,
+            ..key(n)
+        };
         let broken = KeyFacts {
             fingerprint: None,
             ..key(0)
@@ -251,6 +255,12 @@ mod tests {
                 vec![Sealing, Waiting],
             ),
             (
+                "one as old as the one that seals waits for nothing",
+                vec![backed_up(0), as_old_as_the_first(1)],
+                Some(0),
+                vec![Sealing, Opening],
+            ),
+            (
                 "what is out and what is bad",
                 vec![broken, retired(1), key(2)],
                 None,
@@ -266,6 +276,17 @@ mod tests {
             let served = served.map(|n: usize| &prints[n]);
             assert_eq!(states(&keys, served), want, "{why}");
         }
+    }
+
+    /// Scripts read them in the output of `seal keys status -o json`.
+    #[test]
+    fn each_state_has_its_word() {
+        use KeyState::{Broken, Compromised, Opening, Retired, Sealing, Waiting};
+        let states = [Sealing, Opening, Waiting, Compromised, Retired, Broken];
+        assert_eq!(
+            states.map(KeyState::word).join(" "),
+            "sealing opening waiting compromised retired broken"
+        );
     }
 
     proptest::proptest! {

@@ -232,6 +232,12 @@ mod tests {
         }
 
         #[test]
+        fn a_number_keeps_its_last_digit(number in proptest::num::f64::NORMAL) {
+            let text = serde_json::json!({"a": number}).to_string();
+            proptest::prop_assert_eq!(texts(&text), Ok(vec![text]));
+        }
+
+        #[test]
         fn never_panics_on_yaml_like_text(text in "[ \\n:{}\\[\\]\"'&*a0,|>#?!-]{0,60}") {
             let _ = read(text.as_bytes());
         }

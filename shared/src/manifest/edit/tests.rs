@@ -463,7 +463,13 @@ fn refuses_what_would_change_more_than_was_asked_for() {
         ),
         ("no YAML", "a: [\n", "a=x", "document 1, line 2: malformed"),
         (
-            "a comment that ends with a lone CR",
+            "a line that ends with CR alone",
+            "a: b\rc: d\n",
+            "c=AgX",
+            "line 1: the file cannot be edited: its layout",
+        ),
+        (
+            "a comment that ends with CR alone",
             "&x #y\r\rz|+\n",
             "a=AgX",
             "line 1: the file cannot be edited: its layout",

@@ -5,8 +5,12 @@ use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 use super::place::{Entry, Kind, Place, line_end, quoted_end, skip_blank, skip_properties};
 use crate::manifest::yaml_in;
 
-/// The root of every document; none if the text is malformed.
+/// The root of every document; none if the text is malformed, or has a CR without LF, which ends a line for the
+/// parser and for nothing here.
 pub(super) fn find(text: &str) -> Option<Vec<Place>> {
+    if text.split('\r').skip(1).any(|rest| !rest.starts_with('\n')) {
+        return None;
+    }
     let mut finder = Finder {
         text,
         bytes: Offsets::of(text),
@@ -254,8 +258,7 @@ impl Finder<'_> {
         (text.as_bytes().get(at) == Some(&closing)).then_some(())
     }
 
-    /// None for a place that cannot be: a comment that ends with a lone CR, which ends lines for the parser alone, can
-    /// put the start of a value behind its end.
+    /// None for a place that cannot be, rather than a panic when it is sliced.
     fn put(&mut self, value: Place) -> Option<()> {
         self.text.get(value.start..value.end)?;
         let Some(parent) = self.open.last_mut() else {
