@@ -141,6 +141,47 @@ mod tests {
     }
 
     #[test]
+    fn is_active_by_the_one_word_of_the_one_label() {
+        for (labels, want) in [
+            (None, false),
+            (Some(("other", "active")), false),
+            (Some((KEY_LABEL, "compromised")), false),
+            (Some((KEY_LABEL, "")), false),
+            (Some((KEY_LABEL, "active")), true),
+        ] {
+            let metadata = ObjectMeta {
+                labels: labels.map(|(k, v)| BTreeMap::from([(k.to_owned(), v.to_owned())])),
+                ..ObjectMeta::default()
+            };
+            assert_eq!(is_active(&metadata), want, "{labels:?}");
+        }
+    }
+
+    #[test]
+    fn the_secret_has_the_metadata_of_the_peers_and_what_was_asked_for() {
+        let one = |key: &str, value: &str| BTreeMap::from([(key.to_owned(), value.to_owned())]);
+        let key = new_test_key(1_700_000_000);
+        let made = build("k", "kube-system", &key, one("l", "1"), one("a", "2"));
+        let mut labels = one("l", "1");
+        labels.insert(KEY_LABEL.into(), KEY_ACTIVE.into());
+        let want = ObjectMeta {
+            name: Some("k".into()),
+            namespace: Some("kube-system".into()),
+            labels: Some(labels),
+            annotations: Some(one("a", "2")),
+            creation_timestamp: Some(time(Timestamp::from_second(1_700_000_000).unwrap())),
+            ..ObjectMeta::default()
+        };
+        assert_eq!(made.metadata, want);
+        assert_eq!(made.type_.as_deref(), Some("kubernetes.io/tls"));
+        assert_eq!(
+            stored().metadata.annotations,
+            None,
+            "none are not an empty mapping"
+        );
+    }
+
+    #[test]
     fn orders_by_creation_if_asked_and_known() {
         let mut secret = stored();
         secret.metadata.creation_timestamp = Some(time(Timestamp::from_second(5).unwrap()));

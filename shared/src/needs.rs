@@ -260,6 +260,21 @@ mod tests {
             !found["c"].may_be(old.fingerprint(), len * 2),
             "but not for a key of another size"
         );
+        assert!(found["a"].may_be(old.fingerprint(), len));
+        assert!(!found["a"].may_be(new.fingerprint(), len));
+        assert!(!found["d"].may_be(old.fingerprint(), len));
+    }
+
+    #[test]
+    fn names_the_size_of_a_key_that_is_not_there() {
+        let own = ring_key(1);
+        let mut object = sealed(&own, Scope::Strict, "ns", "n", "a");
+        let for_4096_bits = [&[2, 0][..], &[7; 512 + 32]].concat();
+        let text = base64::encode(&for_4096_bits);
+        object.spec.encrypted_data.insert("b".into(), text);
+        let found = examine(&object, &KeyRing::new([own.clone()]), &[]);
+        assert_eq!(found["a"], Reason::Opens(own.fingerprint().clone()));
+        assert_eq!(found["b"], Reason::NoKeyOfSize(4096));
     }
 
     #[test]

@@ -162,6 +162,21 @@ mod tests {
     }
 
     #[test]
+    fn json_is_known_by_its_first_brace() {
+        for (text, want) in [
+            ("{}", true),
+            (" \n\t{\"a\": 1}", true),
+            ("\u{feff}{}", true),
+            ("a: {}", false),
+            ("[{}]", false),
+            ("", false),
+        ] {
+            assert_eq!(begins_like_json(text.as_bytes()), want, "{text:?}");
+        }
+        assert!(!begins_like_json(b"{\xff}"), "no text at all");
+    }
+
+    #[test]
     fn names_document_and_line_of_what_is_malformed() {
         for (why, input, want) in [
             (
