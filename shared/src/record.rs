@@ -376,6 +376,19 @@ mod tests {
     }
 
     #[test]
+    fn names_one_version_of_one_secret() {
+        let record = record(origin(&sealed()), &secret(), &ring([(1, new_test_key(1))])).unwrap();
+        for (uid, version, want) in [
+            ("su", "7", true),
+            ("su", "8", false),
+            ("another", "7", false),
+            ("another", "8", false),
+        ] {
+            assert_eq!(names(&record, uid, version), want, "{uid} {version}");
+        }
+    }
+
+    #[test]
     fn tells_nothing_about_values_without_the_key() {
         let [a, b] = [1, 2].map(|second| ring([(second, new_test_key(second))]));
         let of = |ring: &KeyRing| record(origin(&sealed()), &secret(), ring).unwrap();
@@ -384,6 +397,26 @@ mod tests {
         elsewhere.metadata.name = Some("n2".into());
         let there = record(origin(&sealed()), &elsewhere, &a).unwrap();
         assert_ne!(of(&a).content, there.content);
+    }
+
+    fn digest_of(parts: [&[u8]; 2]) -> Vec<u8> {
+        let mut digest = Digest::new(&hmac::Key::new(hmac::HMAC_SHA256, b"k"), b"");
+        for part in parts {
+            digest.add(part);
+        }
+        digest.end().as_ref().to_vec()
+    }
+
+    /// Whatever stood between parts instead of their lengths could be of a part itself.
+    #[test]
+    fn nothing_in_a_part_passes_for_the_end_of_another() {
+        for byte in [0, 1] {
+            let like_a_length = [byte; 8];
+            assert_ne!(
+                digest_of([&like_a_length, &[]]),
+                digest_of([&[], &like_a_length])
+            );
+        }
     }
 
     proptest! {
@@ -402,17 +435,9 @@ mod tests {
 
         #[test]
         fn parts_do_not_run_into_each_other(a: Vec<u8>, b: Vec<u8>, cut: usize) {
-            let key = hmac::Key::new(hmac::HMAC_SHA256, b"k");
             let whole = [a.clone(), b.clone()].concat();
             let cut = cut % (whole.len() + 1);
-            let digest = |parts: [&[u8]; 2]| {
-                let mut digest = Digest::new(&key, b"");
-                for part in parts {
-                    digest.add(part);
-                }
-                digest.end().as_ref().to_vec()
-            };
-            let same = digest([&a, &b]) == digest([&whole[..cut], &whole[cut..]]);
+            let same = digest_of([&a, &b]) == digest_of([&whole[..cut], &whole[cut..]]);
             proptest::prop_assert_eq!(same, cut == a.len());
         }
     }

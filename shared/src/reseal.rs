@@ -290,6 +290,19 @@ mod tests {
     }
 
     #[test]
+    fn where_nothing_is_sealed_anew_the_spelling_of_hints_stays() {
+        let (old, _) = rings();
+        let mut sealed = sealed_for(&old, Scope::Strict);
+        let hints = [("a".to_owned(), old.keys()[0].fingerprint().clone())].into();
+        let annotations = sealed.metadata.annotations.get_or_insert_default();
+        hints::annotate(annotations, &hints);
+        for text in annotations.values_mut() {
+            text.push(' ');
+        }
+        assert_eq!(resealed(&sealed, &old).unwrap().sealed, sealed);
+    }
+
+    #[test]
     fn takes_the_scope_from_the_object_and_not_from_its_template() {
         let (old, both) = rings();
         let mut sealed = sealed_for(&old, Scope::Strict);
@@ -338,6 +351,15 @@ mod tests {
             values(&sealed, &both)
                 .values()
                 .all(|by| by == newest.fingerprint())
+        );
+
+        let none = SealedSecret::new("n", crate::resource::SealedSecretSpec::default());
+        let first = Some(newest.fingerprint());
+        let new = new_texts(&none, &both, key, first, &mut rng).unwrap();
+        assert_eq!(
+            new.last.as_ref(),
+            first,
+            "the next object tries it first, too"
         );
 
         let again = new_texts(&sealed, &both, key, None, &mut rng).unwrap();
