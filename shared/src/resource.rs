@@ -499,7 +499,13 @@ mod tests {
                 "{kind: SealedSecret, apiVersion: bitnami.com/v2}",
                 "it is bitnami.com/v2 SealedSecret, not",
             ),
+            (
+                "{kind: Secret, apiVersion: bitnami.com/v1alpha1}",
+                "it is bitnami.com/v1alpha1 Secret, not",
+            ),
+            ("apiVersion: v1", "it is v1, not"),
             ("kind: SealedSecret", "it has no `spec`"),
+            ("apiVersion: bitnami.com/v1alpha1", "it has no `spec`"),
             (
                 "spec: {template: {type: []}}",
                 "line 1: spec.template.type must be text, not a list",

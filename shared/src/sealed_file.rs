@@ -212,6 +212,17 @@ items:
     }
 
     #[test]
+    fn passes_over_what_has_only_the_kind_or_only_the_version() {
+        for (from, to) in [
+            ("bitnami.com/v1alpha1", "bitnami.com/v2"),
+            ("kind: SealedSecret", "kind: SealedThing"),
+        ] {
+            let documents = manifest::read(FILE.replace(from, to).as_bytes()).unwrap();
+            assert!(find(&documents).unwrap().is_empty(), "{to}");
+        }
+    }
+
+    #[test]
     fn hints_follow_their_items() {
         let key = test_key().fingerprint();
         let new = edited(FILE, |found| {
