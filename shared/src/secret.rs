@@ -292,6 +292,21 @@ mod tests {
     }
 
     #[test]
+    fn writes_the_field_order_of_the_peer_and_nothing_that_is_empty() {
+        let written = |text| read(text).unwrap().0[0].to_document().to_string();
+        assert_eq!(
+            written(
+                "{type: t, stringData: {b: B, a: A}, immutable: true, metadata: {namespace: ns, name: web}}"
+            ),
+            r#"{"kind":"Secret","apiVersion":"v1","metadata":{"name":"web","namespace":"ns"},"immutable":true,"data":{"a":"QQ==","b":"Qg=="},"type":"t"}"#
+        );
+        assert_eq!(
+            written("metadata: {name: web}"),
+            r#"{"kind":"Secret","apiVersion":"v1","metadata":{"name":"web"}}"#
+        );
+    }
+
+    #[test]
     fn debug_shows_no_value() {
         let (secrets, _) = read("stringData: {a: hunter2}").unwrap();
         assert!(!format!("{secrets:?}").contains("hunter2"));
