@@ -195,6 +195,17 @@ mod tests {
     }
 
     #[test]
+    fn null_is_no_data_and_an_empty_value() {
+        assert!(
+            read("{data: , stringData: null}").unwrap().0[0]
+                .data
+                .is_empty()
+        );
+        let (secrets, _) = read("data: {a: null}").unwrap();
+        assert_eq!(value(&secrets[0], "a"), b"");
+    }
+
+    #[test]
     fn says_which_scalars_became_another_text() {
         let (secrets, coerced) =
             read("stringData:\n  port: 5432\n  big: 1234567.891\n  yes: on\n  quoted: '1e3'\n")

@@ -65,6 +65,19 @@ impl FromStr for Fingerprint {
 mod tests {
     use super::*;
 
+    /// The second modulus is a number whose highest bit is not set.
+    #[test]
+    fn is_what_ssh_keygen_prints() {
+        for (first, want) in [
+            (0xff, "SHA256:jCksjk3E9ggMRNa2DsRvQUA4V/lh6mbjDxN3zo0ukHY"),
+            (0x7f, "SHA256:qq3Gh6DpvkBI/m/sSQYDFRIi/j9bLLuW6zM9PGJQ5hE"),
+        ] {
+            let modulus = [&[first][..], &[0xff; 255]].concat();
+            let fingerprint = Fingerprint::of_rsa(&[1, 0, 1], &modulus);
+            assert_eq!(fingerprint.to_string(), want);
+        }
+    }
+
     #[test]
     fn reads_what_it_shows() {
         let fingerprint = Fingerprint::of_rsa(&[1, 0, 1], &[0xff; 256]);

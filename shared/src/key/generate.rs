@@ -232,6 +232,22 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn four_numbers_are_sizes_of_keys() {
+        use KeySize::{Rsa2048, Rsa3072, Rsa4096, Rsa8192};
+        for (bits, size) in [
+            (2048, Rsa2048),
+            (3072, Rsa3072),
+            (4096, Rsa4096),
+            (8192, Rsa8192),
+        ] {
+            assert_eq!(KeySize::try_from(bits), Ok(size));
+        }
+        for bits in [-2048, 0, 1024, 2047, 16384] {
+            assert_eq!(KeySize::try_from(bits), Err(UnknownKeySize(bits)));
+        }
+    }
+
+    #[test]
     fn validity_begins_now_and_ends_after_the_ttl() {
         let certificate = new_key(1_700_000_000).pair.into_halves().1;
         assert_eq!(certificate.not_before().as_second(), 1_700_000_000);

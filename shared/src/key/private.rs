@@ -184,7 +184,7 @@ impl fmt::Debug for PrivateKey {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::key::generate::tests::new_key;
+    use crate::key::new_test_key;
 
     const EC_KEY: &str = "-----BEGIN PRIVATE KEY-----
 MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgVcB/UNPxalR9zDYA
@@ -214,6 +214,11 @@ TdwKH0M6xpM2q+53wmsN/eYLdgtjgBd3DBmHtPilCkiFICXyaA8z9LkJ
                 PrivateKeyError::Encrypted,
             ),
             (
+                "a passphrase in the old form",
+                "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\naGk=\n-----END RSA PRIVATE KEY-----".into(),
+                PrivateKeyError::Encrypted,
+            ),
+            (
                 "not DER",
                 "-----BEGIN RSA PRIVATE KEY-----\naGk=\n-----END RSA PRIVATE KEY-----".into(),
                 PrivateKeyError::Malformed,
@@ -228,8 +233,20 @@ TdwKH0M6xpM2q+53wmsN/eYLdgtjgBd3DBmHtPilCkiFICXyaA8z9LkJ
     }
 
     #[test]
+    fn counts_its_operations_failed_ones_too() {
+        let key = new_test_key(0).pair.into_halves().0;
+        let before = private_key_operations();
+        for _ in 0..2 {
+            let opened = key.decrypt(&crate::scope::Scope::Strict.label("ns", "n"), &[1; 256]);
+            assert!(opened.is_none());
+        }
+        // Other tests of this process have their own.
+        assert!(private_key_operations() >= before + 2);
+    }
+
+    #[test]
     fn finds_every_key_beside_other_blocks() {
-        let new = new_key(0);
+        let new = new_test_key(0);
         let pem = String::from_utf8(new.private_pem.expose().to_vec()).unwrap();
         let text = format!("{EC_KEY}{pem}{}{pem}", new.pair.certificate().to_pem());
         let keys = PrivateKey::all_from_pem(text.as_bytes()).unwrap();
@@ -239,7 +256,7 @@ TdwKH0M6xpM2q+53wmsN/eYLdgtjgBd3DBmHtPilCkiFICXyaA8z9LkJ
 
     #[test]
     fn debug_shows_the_fingerprint_only() {
-        let key = new_key(0).pair;
+        let key = new_test_key(0).pair;
         assert_eq!(
             format!("{:?}", key.private()),
             format!("PrivateKey({})", key.fingerprint())
