@@ -108,3 +108,61 @@ impl fmt::Debug for PublicKey {
         write!(f, "PublicKey({})", self.fingerprint)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use x509_cert::der::asn1::BitString;
+    use x509_cert::der::asn1::UintRef;
+    use x509_cert::spki::AlgorithmIdentifierOwned;
+
+    use super::*;
+    use crate::key::test_key;
+
+    fn spki(oid: &str, key: &[u8]) -> SubjectPublicKeyInfoOwned {
+        SubjectPublicKeyInfoOwned {
+            algorithm: AlgorithmIdentifierOwned {
+                oid: oid.parse().unwrap(),
+                parameters: None,
+            },
+            subject_public_key: BitString::from_bytes(key).unwrap(),
+        }
+    }
+
+    fn rsa(modulus: &[u8]) -> SubjectPublicKeyInfoOwned {
+        let key = RsaPublicKeyRef {
+            modulus: UintRef::new(modulus).unwrap(),
+            public_exponent: UintRef::new(&[1, 0, 1]).unwrap(),
+        };
+        spki("1.2.840.113549.1.1.1", &key.to_der().unwrap())
+    }
+
+    #[test]
+    fn says_why_a_key_cannot_seal() {
+        for (spki, want) in [
+            (spki("1.2.840.10045.2.1", &[4]), "found an ECDSA key"),
+            (spki("1.3.101.112", &[4]), "found an Ed25519 key"),
+            (
+                spki("1.2.840.113549.1.1.10", &[4]),
+                "found an RSA-PSS key, which only signs",
+            ),
+            (spki("1.2.3", &[4]), "found a key of another algorithm"),
+            (spki("1.2.840.113549.1.1.1", &[4]), "is malformed"),
+            (rsa(&[0xff; 128]), "has 1024 bits"),
+            (rsa(&[&[1], &[0xff; 127][..]].concat()), "has 1017 bits"),
+            (rsa(&[&[1], &[0xff; 1024][..]].concat()), "has 8193 bits"),
+        ] {
+            let error = PublicKey::from_spki(&spki).unwrap_err().to_string();
+            assert!(error.contains(want), "{error}");
+        }
+    }
+
+    #[test]
+    fn shows_its_fingerprint_and_its_length() {
+        let public = test_key().certificate().public_key();
+        assert_eq!(public.modulus_len(), 256);
+        assert_eq!(
+            format!("{public:?}"),
+            format!("PublicKey({})", public.fingerprint())
+        );
+    }
+}

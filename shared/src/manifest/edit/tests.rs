@@ -386,6 +386,62 @@ fn keeps_marks_and_other_encodings() {
     assert_eq!(done, Ok(utf16(after)));
 }
 
+/// A file that several were joined into, whatever stands where one of them begins.
+#[test]
+fn an_edit_beside_an_inner_mark_leaves_the_mark() {
+    let mark = '\u{feff}';
+    for (why, before, words, after) in [
+        (
+            "behind one of many",
+            format!("k: A\n---\n{mark}k: A\n---\n{mark}k: A\n---\n{mark}k: A\n"),
+            "k=B 2:k=B 3:k=B 4:k=B",
+            format!("k: B\n---\n{mark}k: B\n---\n{mark}k: B\n---\n{mark}k: B\n"),
+        ),
+        (
+            "at the end of the line before",
+            format!("m:\n  a: A\n{mark}n: N\n"),
+            "m/a=B m/b=C",
+            format!("m:\n  a: B\n  b: C\n{mark}n: N\n"),
+        ),
+        (
+            "the whole line before",
+            format!("l: L\nm: M\n{mark}n: N\n"),
+            "-m",
+            format!("l: L\n{mark}n: N\n"),
+        ),
+        (
+            "the line that it begins",
+            format!("l: L\n{mark}m: M\nn: N\n"),
+            "m=X",
+            format!("l: L\n{mark}m: X\nn: N\n"),
+        ),
+    ] {
+        assert_eq!(edited(&before, words), Ok(after), "{why}");
+    }
+}
+
+#[test]
+fn a_document_that_is_null_has_no_number_and_an_empty_mapping_has_one() {
+    for (before, words, after) in [
+        ("~\n---\na: A\n", "a=B", "~\n---\na: B\n"),
+        ("null\n---\na: A\n", "a=B", "null\n---\na: B\n"),
+        ("{}\n---\na: A\n", "2:a=B", "{}\n---\na: B\n"),
+        ("# c\n---\na: A\n", "a=B", "# c\n---\na: B\n"),
+    ] {
+        assert_eq!(edited(before, words).as_deref(), Ok(after));
+    }
+}
+
+#[test]
+fn a_value_between_braces_alone_is_not_json() {
+    assert_eq!(
+        edited("{a: A}\n", "a=B c=D").as_deref(),
+        Ok("{a: B, c: D}\n")
+    );
+    let json = r#"{"a": "A"}"#;
+    assert_eq!(edited(json, "a=B").as_deref(), Ok(r#"{"a": "B"}"#));
+}
+
 #[test]
 fn refuses_what_would_change_more_than_was_asked_for() {
     for (why, before, words, want) in [
