@@ -30,7 +30,7 @@ impl RulesError {
     /// The line, if there is one.
     pub fn line(&self) -> Option<usize> {
         match self {
-            Self::Read(error) => error.line,
+            Self::Read(error) => error.line(),
             Self::Documents(_) => None,
             Self::Line { line, .. } => Some(*line),
         }

@@ -3,10 +3,8 @@ use std::fmt;
 /// The input is not a series of documents.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct ReadError {
-    /// Document that could not be read, counted from one; `None` if the bytes are no text at all.
-    pub document: Option<usize>,
-    /// Line of the input, counted from one, if known.
-    pub line: Option<usize>,
+    /// Document, and line of the input, both counted from one; `None` if the bytes are no text at all.
+    pub place: Option<(usize, usize)>,
     /// What is wrong.
     pub problem: ReadProblem,
 }
@@ -42,20 +40,20 @@ pub enum ReadProblem {
 
 impl ReadError {
     pub(super) fn at(document: usize, line: usize, problem: ReadProblem) -> Self {
-        Self {
-            document: Some(document),
-            line: Some(line),
-            problem,
-        }
+        let place = Some((document, line));
+        Self { place, problem }
+    }
+
+    /// Line of the input, counted from one; none if the bytes are no text at all.
+    pub fn line(&self) -> Option<usize> {
+        self.place.map(|(_, line)| line)
     }
 }
 
 impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.document, self.line) {
-            (Some(document), Some(line)) => write!(f, "document {document}, line {line}: ")?,
-            (Some(document), None) => write!(f, "document {document}: ")?,
-            _ => {}
+        if let Some((document, line)) = self.place {
+            write!(f, "document {document}, line {line}: ")?;
         }
         self.problem.fmt(f)
     }

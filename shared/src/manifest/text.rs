@@ -52,8 +52,7 @@ pub(super) fn decode_as_it_stands(bytes: &[u8]) -> Result<(Encoding, String), Re
     };
     let problem = ReadProblem::Encoding;
     text.map(|text| (encoding, text)).ok_or(ReadError {
-        document: None,
-        line: None,
+        place: None,
         problem,
     })
 }

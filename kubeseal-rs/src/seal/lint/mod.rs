@@ -110,7 +110,7 @@ impl Linter<'_> {
             Err(WalkError::Malformed { source, .. })
                 if candidate.named || names_sealed && !is_template =>
             {
-                let line = source.line.unwrap_or(1);
+                let line = source.line().unwrap_or(1);
                 self.add(
                     path,
                     (finding::MALFORMED_FILE, line, source.problem.to_string()),
