@@ -195,6 +195,11 @@ mod tests {
                 "document 3, line 2: malformed JSON: it ends too early",
             ),
             (
+                "garbage on a later line of the third object",
+                "{}{}\n{\n\n!",
+                "document 3, line 4: malformed JSON: unexpected character",
+            ),
+            (
                 "a list as key",
                 "[a]: b\n",
                 "document 1, line 1: a mapping key",
@@ -215,6 +220,33 @@ mod tests {
         }
     }
 
+    /// Of JSON an object's nodes all stand at its first line, of YAML each at its own.
+    #[test]
+    fn knows_the_lines_of_json_and_of_yaml_behind_it() {
+        let lines = |text: &str| -> Vec<usize> {
+            let list = |node: &Node| node.field("a").map_or(0, |a| a.line);
+            let documents = read(text.as_bytes()).unwrap();
+            let each = |d: &Document| [d.root.line, list(&d.root)];
+            documents.iter().flat_map(each).collect()
+        };
+        assert_eq!(lines("\n\n{\n\"a\": 1}\n\n{\"a\": 1}"), [3, 3, 6, 6]);
+        assert_eq!(lines("{\"a\": [1]}\n---\nb:\na: 2\n"), [1, 1, 3, 4]);
+        let deep = read(b"\n{\"a\": [{\"b\": 1}]}").unwrap();
+        let Value::List(items) = &deep[0].root.field("a").unwrap().value else {
+            unreachable!()
+        };
+        assert_eq!(items[0].field("b").unwrap().line, 2);
+    }
+
+    #[test]
+    fn a_node_shows_its_kind_and_line_and_never_its_value() {
+        let documents = read(b"\na: hunter2\n").unwrap();
+        assert_eq!(
+            format!("{:?}", documents[0].root),
+            "Node(a mapping at line 2)"
+        );
+    }
+
     #[test]
     fn no_character_of_the_input_reaches_an_error() {
         let error = texts("a: 1\nb: @hunter2\n").unwrap_err();
@@ -226,16 +258,21 @@ mod tests {
 
     #[test]
     fn alias_bombs_and_deep_nesting_are_errors() {
-        let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
-        for i in 1..9 {
-            let aliases = vec![format!("*a{}", i - 1); 10].join(", ");
-            bomb.extend([format!("a{i}: &a{i} [{aliases}]\n")]);
+        let list = |item: &str| format!("[{}]", vec![item; 10].join(", "));
+        let map = |item: &str| {
+            let entries: Vec<String> = (0..10).map(|key| format!("k{key}: {item}")).collect();
+            format!("{{{}}}", entries.join(", "))
+        };
+        let bomb = |ten: &dyn Fn(&str) -> String| {
+            let mut text = format!("a0: &a0 {}\n", ten("x"));
+            for i in 1..6 {
+                text.extend([format!("a{i}: &a{i} {}\n", ten(&format!("*a{}", i - 1)))]);
+            }
+            texts(&text).unwrap_err()
+        };
+        for error in [bomb(&list), bomb(&map)] {
+            assert!(error.contains("aliases expand to more than"), "{error}");
         }
-        assert!(
-            texts(&bomb)
-                .unwrap_err()
-                .contains("aliases expand to more than")
-        );
         assert!(texts(&"[".repeat(1000)).is_err());
         assert!(texts(&format!("{{\"a\":{}", "[".repeat(100_000))).is_err());
     }
