@@ -128,6 +128,11 @@ mod tests {
             ),
             ("the last of equal keys", "a: 1\na: 2", vec![r#"{"a":2}"#]),
             (
+                "the largest integer",
+                "a: 18446744073709551615",
+                vec![r#"{"a":18446744073709551615}"#],
+            ),
+            (
                 "a typed key",
                 "n: 1\n1: x\n",
                 vec![r#"{"1":"x","false":1}"#],
@@ -258,7 +263,7 @@ mod tests {
 
     #[test]
     fn alias_bombs_and_deep_nesting_are_errors() {
-        let list = |item: &str| format!("[{}]", vec![item; 10].join(", "));
+        let list = |item: &str| format!("[{}]", [item; 10].join(", "));
         let map = |item: &str| {
             let entries: Vec<String> = (0..10).map(|key| format!("k{key}: {item}")).collect();
             format!("{{{}}}", entries.join(", "))
