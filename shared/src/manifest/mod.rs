@@ -148,9 +148,25 @@ mod tests {
                 vec![r#"{"a":{"k":"v"},"b":{"k":"v","l":"w"}}"#],
             ),
             (
+                "a merge of several, the first counting most",
+                "a: &x {k: v}\nb: &y {k: w, m: 1}\nc:\n  <<: [*x, *y]\n",
+                vec![r#"{"a":{"k":"v"},"b":{"k":"w","m":1},"c":{"k":"v","m":1}}"#],
+            ),
+            (
+                "a quoted sign of a merge",
+                "\"<<\": x\n",
+                vec![r#"{"<<":"x"}"#],
+            ),
+            (
+                "keys that are floats",
+                ".inf: 1\n-.inf: 2\n.nan: 3\n0.5: 4\n",
+                vec![r#"{".inf":1,"-.inf":2,".nan":3,"0.5":4}"#],
+            ),
+            (
                 "tags",
-                "a: !!str 1\nb: !!int \"2\"\nc: !!binary aGk=\n",
-                vec![r#"{"a":"1","b":2,"c":"hi"}"#],
+                "a: !!str 1\nb: !!int \"2\"\nc: !!binary aGk=\nd: !!null ~\ne: !!bool \"on\"\nf: !!float 1\n\
+                 g: !!float 1.5\nh: !other 1\n",
+                vec![r#"{"a":"1","b":2,"c":"hi","d":null,"e":true,"f":1.0,"g":1.5,"h":"1"}"#],
             ),
         ] {
             let got = texts(input).map(|docs| {
@@ -215,6 +231,31 @@ mod tests {
                 "document 1, line 1: a value is tagged !!int",
             ),
             (
+                "no null",
+                "a: !!null x\n",
+                "document 1, line 1: a value is tagged !!null",
+            ),
+            (
+                "no boolean",
+                "a: !!bool x\n",
+                "document 1, line 1: a value is tagged !!bool",
+            ),
+            (
+                "no float",
+                "a: !!float x\n",
+                "document 1, line 1: a value is tagged !!float",
+            ),
+            (
+                "no base64",
+                "a: !!binary \"*\"\n",
+                "document 1, line 1: a value is tagged !!binary",
+            ),
+            (
+                "a false merge among several",
+                "a:\n  <<: [x]\n",
+                "document 1, line 2: the merge key",
+            ),
+            (
                 "a false merge",
                 "a:\n  <<: x\n",
                 "document 1, line 2: the merge key",
@@ -275,6 +316,12 @@ mod tests {
             }
             texts(&text).unwrap_err()
         };
+        let aliases = |count| {
+            let hundred_nodes = format!("a: &a [{}]", ["x"; 99].join(", "));
+            format!("{hundred_nodes}\nb: [{}]\n", vec!["*a"; count].join(", "))
+        };
+        assert!(texts(&aliases(500)).is_ok());
+        assert!(texts(&aliases(501)).is_err());
         for error in [bomb(&list), bomb(&map)] {
             assert!(error.contains("aliases expand to more than"), "{error}");
         }

@@ -73,4 +73,13 @@ mod tests {
         ];
         assert_eq!(in_order(keys.to_vec()), want);
     }
+
+    /// Where the keys part within a number, what stands before is of it, unless it is zeros.
+    #[test]
+    fn a_number_counts_from_its_first_digit() {
+        for [first, second] in [["a12", "a100"], ["a000", "a05"], ["1-9", "1-10"]] {
+            assert_eq!(in_order(vec![first, second]), [first, second]);
+            assert_eq!(in_order(vec![second, first]), [first, second]);
+        }
+    }
 }

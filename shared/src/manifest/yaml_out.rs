@@ -155,6 +155,18 @@ strip: |-
     }
 
     #[test]
+    fn a_document_need_not_be_a_mapping() {
+        for (value, want) in [
+            (json!([1, {"a": 2}]), "- 1\n- a: 2\n"),
+            (json!([]), "[]\n"),
+            (json!({}), "{}\n"),
+            (json!(true), "true\n"),
+        ] {
+            assert_eq!(to_yaml(&value), want);
+        }
+    }
+
+    #[test]
     fn long_texts_fold_at_single_spaces() {
         let words = "word ".repeat(20);
         let line = format!("a: {}", ["word"; 16].join(" "));
@@ -177,6 +189,8 @@ strip: |-
     fn long_keys_take_the_explicit_form() {
         let key = "k".repeat(129);
         assert_eq!(to_yaml(&json!({ &key: "v" })), format!("? {key}\n: v\n"));
+        let key = "k".repeat(128);
+        assert_eq!(to_yaml(&json!({ &key: "v" })), format!("{key}: v\n"));
     }
 
     fn tree() -> impl Strategy<Value = Json> {
