@@ -356,4 +356,42 @@ mod tests {
             assert_eq!(out, want, "{text:?}");
         }
     }
+    #[test]
+    fn a_key_stays_on_one_line_and_is_no_merge() {
+        for (key, want) in [
+            ("plain", "plain"),
+            ("<<", "\"<<\""),
+            ("a: b", "'a: b'"),
+            ("it's: b", "'it''s: b'"),
+            ("yes", "\"yes\""),
+            ("a\nb", "\"a\\nb\""),
+        ] {
+            let mut out = String::new();
+            write_key(&mut out, key);
+            assert_eq!(out, want, "{key:?}");
+        }
+    }
+
+    #[test]
+    fn folds_at_the_first_single_space_behind_column_80() {
+        let x = |count| "x".repeat(count);
+        for (why, text, want) in [
+            ("at 80", format!("{} y", x(80)), format!("{} y", x(80))),
+            ("at 81", format!("{} y", x(81)), format!("{}\n  y", x(81))),
+            (
+                "a long word",
+                format!("{} y", x(100)),
+                format!("{}\n  y", x(100)),
+            ),
+            (
+                "two spaces",
+                format!("{}  y z", x(90)),
+                format!("{}  y\n  z", x(90)),
+            ),
+        ] {
+            let mut out = String::new();
+            write(&mut out, &text, 2);
+            assert_eq!(out, want, "{why}");
+        }
+    }
 }
