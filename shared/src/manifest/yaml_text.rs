@@ -33,22 +33,22 @@ enum Style {
 }
 
 impl Style {
+    /// As libyaml's emitter decides it.
     fn of(text: &str) -> Self {
-        let facts = Facts::of(text);
+        let printable = text.chars().all(|c| c == '\n' || is_printable(c));
+        let ends_with_space = text.ends_with(' ');
         if text.contains('\n') {
-            if facts.block_allowed {
+            if printable && !text.contains(" \n") && !ends_with_space {
                 Self::Literal
             } else {
                 Self::Double
             }
-        } else if !reads_as_text(text) {
+        } else if !printable || !reads_as_text(text) {
             Self::Double
-        } else if facts.plain_allowed {
-            Self::Plain
-        } else if facts.single_allowed {
+        } else if text.starts_with(' ') || ends_with_space || has_indicators(text) {
             Self::Single
         } else {
-            Self::Double
+            Self::Plain
         }
     }
 
@@ -92,39 +92,12 @@ fn column(out: &str) -> usize {
     out.rsplit('\n').next().unwrap_or_default().chars().count()
 }
 
-/// Which styles a text can take, as libyaml's emitter decides it.
-struct Facts {
-    plain_allowed: bool,
-    single_allowed: bool,
-    block_allowed: bool,
-}
-
-impl Facts {
-    fn of(text: &str) -> Self {
-        let special = text.chars().any(|c| c != '\n' && !is_printable(c));
-        let space_before_break = text.contains(" \n");
-        let space_after_break = text.contains("\n ");
-        let edge = text.starts_with([' ', '\n']) || text.ends_with([' ', '\n']);
-        let broken = special || space_before_break;
-        Self {
-            plain_allowed: !(broken || space_after_break || edge || has_indicators(text)),
-            single_allowed: !(broken || space_after_break),
-            block_allowed: !(broken || text.ends_with(' ')),
-        }
-    }
-}
-
-/// Would a reader take a part of the unquoted text for syntax?
+/// Would a reader take a part of the unquoted text for syntax? Of one line.
 fn has_indicators(text: &str) -> bool {
     if text.starts_with("---") || text.starts_with("...") {
         return true;
     }
-    let followed_by_space = |at: usize| {
-        text[at..]
-            .chars()
-            .nth(1)
-            .is_none_or(|c| c == ' ' || c == '\n')
-    };
+    let followed_by_space = |at: usize| text[at..].chars().nth(1).is_none_or(|c| c == ' ');
     let mut after_space = true;
     for (at, c) in text.char_indices() {
         let indicator = match c {
@@ -136,7 +109,7 @@ fn has_indicators(text: &str) -> bool {
         if indicator {
             return true;
         }
-        after_space = c == ' ' || c == '\n';
+        after_space = c == ' ';
     }
     false
 }
@@ -324,11 +297,30 @@ mod tests {
             ("2024-01-02", "\"2024-01-02\""),
             ("2024-1-2T3:4:5.6Z", "\"2024-1-2T3:4:5.6Z\""),
             ("2024-01-02 03:04:05", "\"2024-01-02 03:04:05\""),
+            ("2024-1-2t3:4:5+07:00", "\"2024-1-2t3:4:5+07:00\""),
+            ("2024-1-2T3:4:5-24:60", "\"2024-1-2T3:4:5-24:60\""),
+            ("2024-1-2T3:4:5+25:00", "2024-1-2T3:4:5+25:00"),
+            ("2024-1-2T3:4:5+7:00", "2024-1-2T3:4:5+7:00"),
+            ("2024-1-2T3:4:5", "2024-1-2T3:4:5"),
+            ("2024-1-2 3:4:5Z", "2024-1-2 3:4:5Z"),
+            ("2024-1-2 3:4", "2024-1-2 3:4"),
+            ("2024-1-2 24:00:00", "2024-1-2 24:00:00"),
+            ("2024-1-2 23:60:00", "2024-1-2 23:60:00"),
+            ("2024-1-2 23:59:60", "2024-1-2 23:59:60"),
+            ("2024-1-2 23:59:59.", "2024-1-2 23:59:59."),
+            ("224-01-02", "224-01-02"),
+            ("2024-001-02", "2024-001-02"),
             ("2024-02-30", "2024-02-30"),
             ("2724-71-72", "2724-71-72"),
             ("2024-01-02x", "2024-01-02x"),
             ("1:30", "\"1:30\""),
             ("12:34:56.7", "\"12:34:56.7\""),
+            ("-1_0:3", "\"-1_0:3\""),
+            ("1:60", "1:60"),
+            ("1:030", "1:030"),
+            ("_1:30", "_1:30"),
+            ("1:30.x", "1:30.x"),
+            (":30", ":30"),
             ("a: b", "'a: b'"),
             ("a:", "'a:'"),
             ("a:b", "a:b"),
@@ -338,6 +330,14 @@ mod tests {
             ("- a", "'- a'"),
             ("-a", "-a"),
             ("? a", "'? a'"),
+            ("?", "'?'"),
+            ("?a", "?a"),
+            ("a - b ? c", "a - b ? c"),
+            ("trail ", "'trail '"),
+            ("a\n b\n", "|\na\n b"),
+            ("a \nb", "\"a \\nb\""),
+            ("a\nb ", "\"a\\nb \""),
+            ("a\n\tb", "\"a\\n\\tb\""),
             ("---a", "'---a'"),
             ("it's", "it's"),
             ("'quoted'", "'''quoted'''"),
