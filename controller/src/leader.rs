@@ -3,7 +3,10 @@
 //! The rules are those of client-go, so that replicas of both can share a Lease: whoever sees it
 //! unchanged for as long as it lasts may take it, by his own clock. The one who holds it stops earlier
 //! by his own clock, whatever he is told: after the renew deadline nothing is written any more, and a
-//! replica that was paused for longer finds that out before its next write.
+//! replica that was paused for longer finds that out before its next write. A request that was on its way
+//! to the connection when it was paused may still go out. One for a Secret or a status names the version
+//! that it was made from, so the API server refuses it once another replica has written there; one for an
+//! event decides nothing.
 
 mod lease;
 mod term;

@@ -206,9 +206,11 @@ async fn a_leader_that_was_paused_for_longer_than_its_term_writes_nothing_after_
     let taken = taken.min().expect("it took the Lease");
     let before = first.writes(&audit);
     assert!(before.len() > 5, "{before:?}");
+    // An event that was on its way to the connection when the process was stopped goes out when it wakes, and no
+    // version of an object can hold it back.
     let late: Vec<_> = before
         .into_iter()
-        .filter(|(time, _)| *time >= taken)
+        .filter(|(time, what)| *time >= taken && what != "events")
         .collect();
     assert!(late.is_empty(), "after {taken}: {late:?}");
     let early = second.writes(&audit).into_iter();
