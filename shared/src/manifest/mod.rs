@@ -285,6 +285,13 @@ mod tests {
     }
 
     #[test]
+    fn an_error_has_a_line_unless_there_is_no_text() {
+        let line = |bytes: &[u8]| read(bytes).unwrap_err().line();
+        assert_eq!(line(b"a: b\n---\nc: [\n"), Some(4));
+        assert_eq!(line(b"\xff"), None);
+    }
+
+    #[test]
     fn a_node_shows_its_kind_and_line_and_never_its_value() {
         let documents = read(b"\na: hunter2\n").unwrap();
         assert_eq!(

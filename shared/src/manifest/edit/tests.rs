@@ -404,6 +404,12 @@ fn an_edit_beside_an_inner_mark_leaves_the_mark() {
             format!("m:\n  a: B\n  b: C\n{mark}n: N\n"),
         ),
         (
+            "between two",
+            format!("l: L\n{mark}m: M\n{mark}n: N\n"),
+            "m=X",
+            format!("l: L\n{mark}m: X\n{mark}n: N\n"),
+        ),
+        (
             "the whole line before",
             format!("l: L\nm: M\n{mark}n: N\n"),
             "-m",
