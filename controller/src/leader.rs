@@ -3,10 +3,12 @@
 //! The rules are those of client-go, so that replicas of both can share a Lease: whoever sees it
 //! unchanged for as long as it lasts may take it, by his own clock. The one who holds it stops earlier
 //! by his own clock, whatever he is told: after the renew deadline nothing is written any more, and a
-//! replica that was paused for longer finds that out before its next write. A request that was on its way
-//! to the connection when it was paused may still go out. One for a Secret or a status names the version
-//! that it was made from, so the API server refuses it once another replica has written there; one for an
-//! event decides nothing.
+//! replica that was paused for longer finds that out before its next write.
+//!
+//! A request that was on its way to the connection when it was paused may still go out. One that changes or
+//! deletes names the version that it was made from, and one that makes a Secret its name, so the API server
+//! refuses them where another replica has written. Nothing holds back an event, which decides nothing, or
+//! a renewed key, which would be one more.
 
 mod lease;
 mod term;
