@@ -346,6 +346,8 @@ mod tests {
             (" lead", "' lead'"),
             ("tab\there", "\"tab\\there\""),
             ("bell\u{7}", "\"bell\\a\""),
+            ("\u{1}", "\"\\x01\""),
+            ("\u{ff}\u{9f}", "\"ÿ\\x9F\""),
             ("ü", "ü"),
             ("\u{1F600}", "\"\\U0001F600\""),
             ("\u{feff}", "\"\\uFEFF\""),
@@ -356,6 +358,7 @@ mod tests {
             assert_eq!(out, want, "{text:?}");
         }
     }
+
     #[test]
     fn a_key_stays_on_one_line_and_is_no_merge() {
         for (key, want) in [
@@ -387,6 +390,16 @@ mod tests {
                 "two spaces",
                 format!("{}  y z", x(90)),
                 format!("{}  y\n  z", x(90)),
+            ),
+            (
+                "at 80 in double quotes, of which the first and the escape count",
+                format!("\t{} y", x(77)),
+                format!("\"\\t{} y\"", x(77)),
+            ),
+            (
+                "at 81 in double quotes",
+                format!("\t{} y", x(78)),
+                format!("\"\\t{}\n  y\"", x(78)),
             ),
         ] {
             let mut out = String::new();

@@ -427,6 +427,23 @@ fn an_edit_beside_an_inner_mark_leaves_the_mark() {
 }
 
 #[test]
+fn what_stands_beside_an_edit_is_the_same_whatever_its_type() {
+    for beside in [
+        "null",
+        "~",
+        "true",
+        "7",
+        "1.5",
+        ".nan",
+        "-.inf",
+        "[null, 0.1]",
+    ] {
+        let file = |value: &str| format!("a: {value}\nb: {beside}\n");
+        assert_eq!(edited(&file("A"), "a=B"), Ok(file("B")), "{beside}");
+    }
+}
+
+#[test]
 fn a_document_that_is_null_has_no_number_and_an_empty_mapping_has_one() {
     for (before, words, after) in [
         ("~\n---\na: A\n", "a=B", "~\n---\na: B\n"),
