@@ -11,7 +11,7 @@ use shared::resource::SealedSecret;
 
 const HEAD: &str = "\
 # The definition of a SealedSecret, written by `cargo test -p tests --test definition` with
-# SEALED_SECRETS_UPDATE=1 after its source, shared/src/resource.rs.
+# SEALED_SECRETS_UPDATE=1 after its source, shared/src/resource.
 ";
 
 #[test]

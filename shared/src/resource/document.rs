@@ -1,0 +1,289 @@
+//! Documents ↔ SealedSecrets, as lenient as the peer in reading and with its field order in writing.
+
+use serde_json::{Map, Value as Json};
+
+use super::SealedSecret;
+use crate::manifest::{Coercion, Document, Node, Reading, Shape, ShapeError, Value};
+
+impl SealedSecret {
+    /// Reads every SealedSecret of a document: the document itself, or the items of a `List` or
+    /// `SealedSecretList`. Says as well which unquoted scalars became another text.
+    ///
+    /// # Errors
+    ///
+    /// Another kind, or a value of the wrong kind, with its line.
+    pub fn all_from_document(
+        document: &Document,
+    ) -> Result<(Vec<Self>, Vec<Coercion>), DocumentError> {
+        let mut reading = Reading::default();
+        let nodes = document.root.list_items(&["List", "SealedSecretList"]);
+        let sealed = nodes
+            .into_iter()
+            .map(|node| Self::from_node(node, &mut reading));
+        Ok((sealed.collect::<Result<_, _>>()?, reading.coerced))
+    }
+
+    /// Reads one object, which may stand in a list of objects of several kinds.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::all_from_document`].
+    pub fn from_node(node: &Node, reading: &mut Reading) -> Result<Self, DocumentError> {
+        read_sealed_secret(node, reading)
+    }
+
+    /// The document as the peer writes it: field order of its types, no status, no generated
+    /// metadata left empty.
+    pub fn to_document(&self) -> Json {
+        let mut json = serde_json::to_value(self).unwrap_or_default();
+        order_metadata(&mut json["metadata"]);
+        order_metadata(&mut json["spec"]["template"]["metadata"]);
+        order(&mut json["spec"], &["template", "data", "encryptedData"]);
+        order(
+            &mut json,
+            &["kind", "apiVersion", "metadata", "spec", "status"],
+        );
+        json
+    }
+}
+
+fn read_sealed_secret(node: &Node, reading: &mut Reading) -> Result<SealedSecret, DocumentError> {
+    expect_kind(node, "SealedSecret", "bitnami.com/v1alpha1")?;
+    if !matches!(
+        node.field("spec").map(|spec| &spec.value),
+        Some(Value::Map(_))
+    ) {
+        return Err(DocumentError::NoSpec);
+    }
+    let mut json = reading.json(node, OBJECT)?;
+    if json["metadata"].is_null() {
+        json["metadata"] = Json::Object(Map::new());
+    }
+    // What the shapes let through, serde refuses only in times and managed fields.
+    serde_json::from_value(json).map_err(|_| DocumentError::Metadata)
+}
+
+/// Absent `kind` and `apiVersion` count as the expected ones, as for the peer.
+pub(crate) fn expect_kind(
+    node: &Node,
+    kind: &'static str,
+    api_version: &'static str,
+) -> Result<(), DocumentError> {
+    let field = |name| node.text(name).unwrap_or_default();
+    let (found, version) = (field("kind"), field("apiVersion"));
+    if found.is_empty() && version.is_empty() || (found, version) == (kind, api_version) {
+        return Ok(());
+    }
+    if found == kind && version.is_empty() || found.is_empty() && version == api_version {
+        return Ok(());
+    }
+    let found = format!("{version} {found}").trim().to_owned();
+    Err(DocumentError::Kind {
+        found,
+        kind,
+        api_version,
+    })
+}
+
+/// A document is not the object that was expected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DocumentError {
+    /// Another kind of object.
+    #[error("it is {found}, not {api_version} {kind}")]
+    Kind {
+        /// Its `apiVersion` and `kind`.
+        found: String,
+        /// The kind that was expected.
+        kind: &'static str,
+        /// Its API version.
+        api_version: &'static str,
+    },
+    /// A SealedSecret without content.
+    #[error("it has no `spec`, so it is no SealedSecret")]
+    NoSpec,
+    /// A field has the wrong kind of value.
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
+    /// A time, an owner reference or a managed field is malformed.
+    #[error(
+        "its metadata is not that of a Kubernetes object (is every timestamp like 2006-01-02T15:04:05Z?)"
+    )]
+    Metadata,
+    /// An item of `data` is not base64.
+    #[error("line {line}: data.{key}")]
+    Base64 {
+        /// Item key.
+        key: String,
+        /// Its line.
+        line: usize,
+        /// What is wrong with it.
+        source: crate::base64::Base64Error,
+    },
+}
+
+/// Field order of Go's `ObjectMeta`.
+const METADATA_ORDER: [&str; 15] = [
+    "name",
+    "generateName",
+    "namespace",
+    "selfLink",
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "labels",
+    "annotations",
+    "ownerReferences",
+    "finalizers",
+    "managedFields",
+];
+
+/// Puts metadata into the order in which the peer writes it.
+pub(crate) fn order_metadata(metadata: &mut Json) {
+    order(metadata, &METADATA_ORDER);
+}
+
+/// Puts the named fields first, in that order.
+pub(crate) fn order(object: &mut Json, names: &[&str]) {
+    let Json::Object(map) = object else { return };
+    let mut rest = std::mem::take(map);
+    for name in names {
+        if let Some((key, value)) = rest.remove_entry(*name) {
+            map.insert(key, value);
+        }
+    }
+    map.extend(rest);
+}
+
+/// Metadata as far as the peer's types want text.
+pub(crate) const METADATA: Shape = Shape::Fields(&[
+    ("name", Shape::Text),
+    ("generateName", Shape::Text),
+    ("namespace", Shape::Text),
+    ("selfLink", Shape::Text),
+    ("uid", Shape::Text),
+    ("resourceVersion", Shape::Text),
+    ("generation", Shape::Any),
+    ("creationTimestamp", Shape::Any),
+    ("deletionTimestamp", Shape::Any),
+    ("deletionGracePeriodSeconds", Shape::Any),
+    ("labels", Shape::Map(&Shape::Text)),
+    ("annotations", Shape::Map(&Shape::Text)),
+    ("ownerReferences", Shape::Any),
+    ("finalizers", Shape::List(&Shape::Text)),
+    ("managedFields", Shape::Any),
+]);
+
+const OBJECT: Shape = Shape::Fields(&[
+    ("apiVersion", Shape::Text),
+    ("kind", Shape::Text),
+    ("metadata", METADATA),
+    (
+        "spec",
+        Shape::Fields(&[
+            (
+                "template",
+                Shape::Fields(&[
+                    ("metadata", METADATA),
+                    ("type", Shape::Text),
+                    ("immutable", Shape::Bool),
+                    ("data", Shape::Map(&Shape::TextOrNull)),
+                ]),
+            ),
+            ("data", Shape::Text),
+            ("encryptedData", Shape::Any),
+        ]),
+    ),
+    ("status", Shape::Any),
+]);
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::manifest;
+
+    fn read(yaml: &str) -> Result<SealedSecret, String> {
+        let documents = manifest::read(yaml.as_bytes()).map_err(|e| e.to_string())?;
+        let (mut found, _) =
+            SealedSecret::all_from_document(&documents[0]).map_err(|e| crate::error_chain(&e))?;
+        found.pop().ok_or_else(|| "none".to_owned())
+    }
+
+    #[test]
+    fn reads_leniently_as_the_peer_does() {
+        for (why, yaml, want) in [
+            (
+                "nothing in it",
+                "kind: SealedSecret\napiVersion: bitnami.com/v1alpha1\nspec: {}",
+                json!({}),
+            ),
+            (
+                "no kind",
+                "spec: {encryptedData: {a: x}}",
+                json!({"a": "x"}),
+            ),
+            (
+                "null",
+                "spec: {template: null, encryptedData: {a: null}}",
+                json!({"a": ""}),
+            ),
+            (
+                "values that are no text",
+                "spec: {encryptedData: {a: 5, b: [x], c: z}}",
+                json!({"a": "", "b": "", "c": "z"}),
+            ),
+            ("no mapping at all", "spec: {encryptedData: [x]}", json!({})),
+            (
+                "null metadata in the template",
+                "spec: {template: {metadata: null, data: null}}",
+                json!({}),
+            ),
+        ] {
+            let sealed = read(yaml).unwrap_or_else(|e| unreachable!("{why}: {e}"));
+            assert_eq!(json!(sealed.spec.encrypted_data), want, "{why}");
+        }
+    }
+
+    #[test]
+    fn says_what_is_no_sealed_secret() {
+        for (yaml, want) in [
+            (
+                "kind: Secret",
+                "it is Secret, not bitnami.com/v1alpha1 SealedSecret",
+            ),
+            (
+                "{kind: SealedSecret, apiVersion: bitnami.com/v2}",
+                "it is bitnami.com/v2 SealedSecret, not",
+            ),
+            (
+                "{kind: Secret, apiVersion: bitnami.com/v1alpha1}",
+                "it is bitnami.com/v1alpha1 Secret, not",
+            ),
+            ("apiVersion: v1", "it is v1, not"),
+            ("kind: SealedSecret", "it has no `spec`"),
+            ("apiVersion: bitnami.com/v1alpha1", "it has no `spec`"),
+            (
+                "spec: {template: {type: []}}",
+                "line 1: spec.template.type must be text, not a list",
+            ),
+        ] {
+            let error = read(yaml).unwrap_err();
+            assert!(error.starts_with(want), "{error}");
+        }
+    }
+
+    #[test]
+    fn writes_the_field_order_of_the_peer() {
+        let sealed = read(
+            "{spec: {encryptedData: {b: x, a: z}, template: {immutable: true, type: t, metadata: {labels: {l: v}, name: web}}},
+              metadata: {annotations: {z: '1'}, namespace: ns, name: web}}",
+        )
+        .unwrap();
+        let want = r#"{"kind":"SealedSecret","apiVersion":"bitnami.com/v1alpha1","metadata":{"name":"web","namespace":"ns","annotations":{"z":"1"}},"spec":{"template":{"metadata":{"name":"web","labels":{"l":"v"}},"type":"t","immutable":true},"encryptedData":{"a":"z","b":"x"}}}"#;
+        assert_eq!(sealed.to_document().to_string(), want);
+    }
+}

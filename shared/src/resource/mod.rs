@@ -1,0 +1,266 @@
+//! SealedSecret on the wire, as lenient as the peer; every annotation and label name.
+
+mod document;
+mod names;
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use kube_derive::CustomResource;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value as Json;
+
+pub use document::DocumentError;
+pub(crate) use document::{METADATA, expect_kind, order, order_metadata};
+pub use names::*;
+
+/// What stands in a SealedSecret.
+#[derive(CustomResource, Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[kube(
+    group = "bitnami.com",
+    version = "v1alpha1",
+    kind = "SealedSecret",
+    plural = "sealedsecrets",
+    singular = "sealedsecret",
+    namespaced,
+    status = "SealedSecretStatus",
+    derive = "PartialEq",
+    crates(
+        kube_core = "::kube_core",
+        k8s_openapi = "::k8s_openapi",
+        schemars = "::schemars",
+        serde = "::serde",
+        serde_json = "::serde_json"
+    ),
+    doc = "A Secret whose values are encrypted; only the controller of the cluster can open it.",
+    printcolumn = r#"{"name":"Status","type":"string","jsonPath":".status.conditions[0].message"}"#,
+    printcolumn = r#"{"name":"Synced","type":"string","jsonPath":".status.conditions[0].status"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct SealedSecretSpec {
+    /// Everything of the Secret except its sealed values.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub template: SecretTemplate,
+    /// Deprecated: a whole Secret sealed as one value, in base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
+    /// Sealed values in base64, by item key. Whatever is no text reads as an empty value: one
+    /// malformed object must not stop a stream of many.
+    #[serde(default, deserialize_with = "lenient_map")]
+    #[schemars(schema_with = "encrypted_data_schema")]
+    pub encrypted_data: BTreeMap<String, String>,
+}
+
+/// What the Secret looks like.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+pub struct SecretTemplate {
+    /// Metadata of the Secret; its name and namespace are those of the SealedSecret.
+    #[serde(default, deserialize_with = "null_is_default")]
+    #[schemars(schema_with = "metadata_schema")]
+    pub metadata: ObjectMeta,
+    /// Type of the Secret; absent means `Opaque`.
+    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    pub type_: Option<String>,
+    /// Whether the Secret's data may never change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub immutable: Option<bool>,
+    /// Templates over the decrypted values, by item key. `null` removes the item of that name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<BTreeMap<String, Option<String>>>,
+}
+
+/// What the controller saw last.
+///
+/// The API server fills in a generation that never is for an object without status, as for Flux's own
+/// resources: kstatus takes an object that says nothing about its generation for a finished one.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[schemars(extend("default" = {"observedGeneration": -1}))]
+#[serde(rename_all = "camelCase")]
+pub struct SealedSecretStatus {
+    /// Generation of the object that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Synced` comes first: it is the one that Argo CD and the printer columns read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+    /// The key behind each item, or what is wrong with it, in order of item key.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub items: Vec<ItemStatus>,
+    /// By this the controller knows the Secret again without decrypting anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<SecretRecord>,
+}
+
+/// One condition.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// `Synced`, `Ready` or `Stalled`.
+    #[serde(rename = "type")]
+    pub type_: String,
+    /// `True`, `False` or `Unknown`.
+    pub status: String,
+    /// When this condition was last written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_update_time: Option<Time>,
+    /// When `status` last changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_transition_time: Option<Time>,
+    /// One word for programs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// A sentence for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// What became of one item.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ItemStatus {
+    /// Item key.
+    pub key: String,
+    /// Fingerprint of the key that opened it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed_by: Option<String>,
+    /// Why it did not open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// The Secret that came of the SealedSecret, and what only the controller can write: a copy of it in
+/// another object, or a changed one, proves nothing. See [`crate::record`].
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretRecord {
+    /// `uid` of the Secret.
+    pub secret_uid: String,
+    /// `resourceVersion` of the Secret as it was last written or read.
+    pub secret_version: String,
+    /// Fingerprint of the key in whose name the two digests are.
+    pub key: String,
+    /// Keyed digest of the Secret's content.
+    pub content: String,
+    /// Keyed digest of the SealedSecret and everything above.
+    pub proof: String,
+}
+
+/// For people: `namespace/name`, or the name alone.
+pub fn place(namespace: &str, name: &str) -> String {
+    if namespace.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{namespace}/{name}")
+    }
+}
+
+impl SealedSecret {
+    /// Namespace of the object; empty if it has none.
+    pub fn namespace_or_empty(&self) -> &str {
+        self.metadata.namespace.as_deref().unwrap_or_default()
+    }
+
+    /// Name of the object; empty if it has none.
+    pub fn name_or_empty(&self) -> &str {
+        self.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// For people: `namespace/name`, or the name alone.
+    pub fn place(&self) -> String {
+        place(self.namespace_or_empty(), self.name_or_empty())
+    }
+}
+
+fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+fn lenient_map<'de, D: Deserializer<'de>>(d: D) -> Result<BTreeMap<String, String>, D::Error> {
+    let Json::Object(map) = Json::deserialize(d)? else {
+        return Ok(BTreeMap::new());
+    };
+    let text = |value: Json| value.as_str().map(str::to_owned).unwrap_or_default();
+    Ok(map
+        .into_iter()
+        .map(|(key, value)| (key, text(value)))
+        .collect())
+}
+
+fn encrypted_data_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "description": "Sealed values in base64, by item key.",
+        "additionalProperties": {"type": "string"},
+        "x-kubernetes-preserve-unknown-fields": true,
+    })
+}
+
+fn metadata_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "description": "Metadata of the Secret; its name and namespace are those of the SealedSecret.",
+        "nullable": true,
+        "x-kubernetes-preserve-unknown-fields": true,
+        "properties": {
+            "annotations": {"type": "object", "additionalProperties": {"type": "string"}},
+            "finalizers": {"type": "array", "items": {"type": "string"}},
+            "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+            "name": {"type": "string"},
+            "namespace": {"type": "string"},
+        },
+    })
+}
+
+/// A Kubernetes time of that instant, cut to seconds as the API writes it.
+pub fn time(at: Timestamp) -> Time {
+    Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
+}
+
+#[cfg(test)]
+mod tests {
+    use kube_core::CustomResourceExt as _;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_at_least_as_lenient_as_the_peers() {
+        let definition = serde_json::to_value(SealedSecret::crd()).unwrap();
+        let version = &definition["spec"]["versions"][0];
+        let schema = &version["schema"]["openAPIV3Schema"];
+        let spec = &schema["properties"]["spec"]["properties"];
+        assert_eq!(schema["required"], json!(["spec"]));
+        assert_eq!(
+            spec["encryptedData"]["x-kubernetes-preserve-unknown-fields"],
+            json!(true)
+        );
+        let template = &spec["template"]["properties"];
+        assert_eq!(
+            template["metadata"]["x-kubernetes-preserve-unknown-fields"],
+            json!(true)
+        );
+        for nullable in [&template["metadata"], &template["data"]] {
+            assert_eq!(nullable["nullable"], json!(true));
+        }
+        assert_eq!(
+            template["data"]["additionalProperties"]["nullable"],
+            json!(true)
+        );
+        assert_eq!(version["subresources"], json!({"status": {}}));
+        let columns: Vec<_> = version["additionalPrinterColumns"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|c| &c["name"])
+            .collect();
+        assert_eq!(columns, ["Status", "Synced", "Age"]);
+        assert_eq!(definition["metadata"]["name"], "sealedsecrets.bitnami.com");
+    }
+}

@@ -1,0 +1,223 @@
+use std::sync::Arc;
+
+use rand::{SeedableRng, rngs::StdRng};
+use serde_json::json;
+
+use super::*;
+use crate::envelope;
+use crate::key::new_test_key;
+use crate::key_ring::{NoKey, RingKey};
+use crate::resource::SealedSecretSpec;
+
+const RULES: Rules = Rules {
+    accept_legacy: true,
+    refuse_chance: false,
+};
+
+fn open(sealed: &SealedSecret, ring: &KeyRing) -> Result<Unsealed, UnsealError> {
+    open_with(sealed, ring, RULES)
+}
+
+fn open_with(sealed: &SealedSecret, ring: &KeyRing, rules: Rules) -> Result<Unsealed, UnsealError> {
+    let mut chance = Chance {
+        now: Timestamp::UNIX_EPOCH,
+        rng: &mut StdRng::seed_from_u64(7),
+    };
+    unseal(sealed, ring, rules, &mut chance)
+}
+
+fn ring() -> KeyRing {
+    let key = new_test_key(1);
+    let order_time = key.pair.certificate().not_before();
+    KeyRing::new([Arc::new(RingKey::new("k".into(), order_time, key.pair))])
+}
+
+fn sealed_value(ring: &KeyRing, plain: &[u8]) -> String {
+    let label = Scope::Strict.label("ns", "n");
+    let key = ring.sealing().unwrap().certificate().unwrap().public_key();
+    base64::encode(&envelope::seal(key, &label, plain, &mut StdRng::seed_from_u64(5)).unwrap())
+}
+
+fn object(items: &[(&str, String)]) -> SealedSecret {
+    let encrypted_data = items
+        .iter()
+        .map(|(k, v)| ((*k).to_owned(), v.clone()))
+        .collect();
+    let mut sealed = SealedSecret::new(
+        "n",
+        SealedSecretSpec {
+            encrypted_data,
+            ..SealedSecretSpec::default()
+        },
+    );
+    sealed.metadata.namespace = Some("ns".into());
+    sealed
+}
+
+#[test]
+fn opens_every_item_and_names_its_key() {
+    let ring = ring();
+    let sealed = object(&[
+        ("a", sealed_value(&ring, b"x")),
+        ("b", sealed_value(&ring, b"")),
+    ]);
+    let unsealed = open(&sealed, &ring).unwrap();
+    assert_eq!(unsealed.secret.data["a"].expose(), b"x");
+    assert_eq!(unsealed.secret.data["b"].expose(), b"");
+    assert_eq!(
+        &unsealed.sealed_by["b"],
+        ring.sealing().unwrap().fingerprint()
+    );
+}
+
+#[test]
+fn values_alone_are_those_of_either_form_and_know_no_template() {
+    let ring = ring();
+    let mut sealed = object(&[("a", sealed_value(&ring, b"x"))]);
+    sealed.spec.template.data = Some(BTreeMap::from([("b".into(), Some("{{ broken".into()))]));
+    let values = open_values(&sealed, &ring).unwrap();
+    assert_eq!(values.len(), 1);
+    assert_eq!(values["a"].expose(), b"x");
+    let mut legacy = object(&[]);
+    let whole = br#"{"kind":"Secret","apiVersion":"v1","data":{"foo":"YmFy"}}"#;
+    legacy.spec.data = Some(sealed_value(&ring, whole));
+    let values = open_values(&legacy, &ring).unwrap();
+    assert_eq!(values.len(), 1);
+    assert_eq!(values["foo"].expose(), b"bar");
+}
+
+#[test]
+fn an_error_of_a_template_names_its_key() {
+    let ring = ring();
+    let rules = Rules {
+        refuse_chance: true,
+        ..RULES
+    };
+    for (key, text) in [
+        ("parse", "{{ broken"),
+        ("render", "{{ fail \"no\" }}"),
+        ("chance", "{{ randAlpha 5 }}"),
+    ] {
+        let mut sealed = object(&[("a", sealed_value(&ring, b"x"))]);
+        sealed.spec.template.data = Some([(key.into(), Some(text.into()))].into());
+        let error = open_with(&sealed, &ring, rules).unwrap_err();
+        let UnsealError::Template(TemplateErrors(errors)) = error else {
+            panic!("{key}: {error}")
+        };
+        let keys: Vec<_> = errors.iter().map(TemplateError::key).collect();
+        assert_eq!(keys, [key]);
+    }
+}
+
+#[test]
+fn a_false_key_hint_changes_nothing() {
+    let ring = ring();
+    let mut sealed = object(&[("a", sealed_value(&ring, b"x"))]);
+    let other = new_test_key(2).pair.fingerprint().clone();
+    let annotations = sealed.metadata.annotations.get_or_insert_default();
+    hints::annotate(annotations, &[("a".to_owned(), other)].into());
+    let unsealed = open(&sealed, &ring).unwrap();
+    assert_eq!(
+        &unsealed.sealed_by["a"],
+        ring.sealing().unwrap().fingerprint()
+    );
+}
+
+#[test]
+fn errors_come_together_with_their_keys_sorted() {
+    let ring = ring();
+    let sealed = object(&[
+        ("good", sealed_value(&ring, b"x")),
+        ("c", "*".into()),
+        ("b", base64::encode(b"junk")),
+        ("a", String::new()),
+    ]);
+    let error = open(&sealed, &ring).unwrap_err();
+    let want = "no key could decrypt secret (a, b)\nillegal base64 data at input byte 0 (c)";
+    assert_eq!(error.to_string(), want);
+}
+
+#[test]
+fn name_and_namespace_are_the_objects_own_and_server_fields_of_the_template_go() {
+    let mut sealed = object(&[]);
+    sealed.spec.template = serde_json::from_value::<SecretTemplate>(json!({
+        "metadata": {
+            "name": "forged", "namespace": "forged", "uid": "u", "resourceVersion": "1",
+            "generation": 2, "selfLink": "/x", "creationTimestamp": "2020-01-01T00:00:00Z",
+            "deletionTimestamp": "2020-01-01T00:00:00Z", "deletionGracePeriodSeconds": 3,
+            "managedFields": [{"manager": "m"}],
+            "labels": {"l": "v"}, "annotations": {"sealedsecrets.bitnami.com/cluster-wide": "true"},
+            "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "q"}],
+        },
+        "type": "t",
+        "immutable": true,
+    }))
+    .unwrap();
+    let secret = open(&sealed, &ring()).unwrap().secret;
+    let metadata = serde_json::to_value(&secret.metadata).unwrap();
+    assert_eq!(
+        metadata,
+        json!({
+            "name": "n", "namespace": "ns", "labels": {"l": "v"},
+            "annotations": {"sealedsecrets.bitnami.com/cluster-wide": "true"},
+        })
+    );
+    assert_eq!(
+        (secret.type_.as_deref(), secret.immutable),
+        (Some("t"), Some(true))
+    );
+}
+
+#[test]
+fn the_template_has_no_say_in_the_scope() {
+    let ring = ring();
+    let mut sealed = object(&[("a", sealed_value(&ring, b"x"))]);
+    let cluster_wide =
+        BTreeMap::from([(crate::scope::CLUSTER_WIDE_ANNOTATION.into(), "true".into())]);
+    sealed.spec.template.metadata.annotations = Some(cluster_wide.clone());
+    assert!(
+        open(&sealed, &ring).is_ok(),
+        "sealed strict, and strict by its own annotations"
+    );
+    sealed.metadata.annotations = Some(cluster_wide);
+    assert!(open(&sealed, &ring).is_err());
+}
+
+#[test]
+fn data_of_the_first_version_opens_only_where_it_is_accepted() {
+    let ring = ring();
+    let whole = br#"{"kind":"Secret","apiVersion":"v1","metadata":{"name":"x","uid":"u","labels":{"l":"1"}},"data":{"foo":"YmFy"},"type":"Opaque"}"#;
+    let mut sealed = object(&[]);
+    sealed.spec.data = Some(sealed_value(&ring, whole));
+    let secret = open(&sealed, &ring).unwrap().secret;
+    assert_eq!(secret.data["foo"].expose(), b"bar");
+    assert_eq!(secret.metadata.name.as_deref(), Some("n"));
+    assert_eq!(secret.metadata.labels.as_ref().unwrap()["l"], "1");
+    assert_eq!(secret.metadata.uid, None);
+    assert_eq!(
+        open_with(
+            &sealed,
+            &ring,
+            Rules {
+                accept_legacy: false,
+                ..RULES
+            }
+        )
+        .unwrap_err(),
+        UnsealError::LegacyRefused
+    );
+
+    sealed.spec.encrypted_data.insert("a".into(), String::new());
+    assert_eq!(open(&sealed, &ring).unwrap_err(), UnsealError::BothForms);
+    sealed.spec.encrypted_data.clear();
+    for (data, want) in [
+        (Some(String::new()), UnsealError::LegacyNoKey(NoKey)),
+        (
+            Some(sealed_value(&ring, b"no secret")),
+            UnsealError::LegacyContent,
+        ),
+    ] {
+        sealed.spec.data = data;
+        assert_eq!(open(&sealed, &ring).unwrap_err(), want);
+    }
+}
