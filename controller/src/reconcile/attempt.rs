@@ -8,52 +8,29 @@ use jiff::Timestamp;
 use shared::error_chain;
 use shared::key::Fingerprint;
 use shared::key_ring::KeyRing;
-use shared::record::{self, Identity, Origin};
-use shared::resource::{SealedSecret, SecretRecord};
+use shared::resource::SealedSecret;
 use shared::secret::Secret;
-use shared::unseal::{Chance, UnsealError, unseal_again};
+use shared::unseal::{Chance, unseal_again};
 
 use super::Policy;
+use super::ended::{self, Ended, Report};
 use crate::author_limits::risky_type;
-use crate::decide::{Circumstances, Desired, Existing, Held, Plan, Refusal, decide};
+use crate::decide::{Circumstances, Desired, Existing, Plan, Refusal, decide};
 use crate::drift::{self, Drift};
 use crate::metrics::{Fault, Metrics, instance_label};
 use crate::ownership;
 use crate::pool::{Pool, Stopped};
 use crate::status::{self, Outcome};
-use crate::store::{Applied, Look, News, ObjectId, Observed, Source, Store, StoreError};
+use crate::store::{Applied, Look, ObjectId, Observed, Source, Store, StoreError};
 
 /// What every attempt needs.
 #[derive(Debug)]
 pub(super) struct Tools<S> {
-    store: Arc<S>,
+    pub(super) store: Arc<S>,
     pool: Pool,
     pub(super) policy: Policy,
     drift: Mutex<Drift>,
     pub(super) metrics: Arc<Metrics>,
-}
-
-/// How an attempt ended, and what has to happen for the next one to end otherwise.
-#[derive(Debug)]
-pub(super) enum Ended {
-    /// As it shall be; says whether a value changed.
-    Well { changed: bool },
-    /// The SealedSecret is gone, and so is what came of it.
-    Gone { removed: bool },
-    /// Only another key helps.
-    WaitsForKeys(Report),
-    /// Only another SealedSecret helps.
-    WaitsForChange(Report),
-    /// Time may help.
-    Retry(Report),
-    /// Nothing is to be done before that time.
-    NotBefore(Timestamp, Report),
-}
-
-#[derive(Debug)]
-pub(super) struct Report {
-    pub(super) reason: &'static str,
-    pub(super) message: String,
 }
 
 /// What came of a plan.
@@ -100,7 +77,7 @@ impl<S: Store> Tools<S> {
         if matches!(ended, Ended::Well { .. }) {
             self.store.rest(id);
         }
-        if let Some(news) = news(&ended, was_in_trouble) {
+        if let Some(news) = ended.news(was_in_trouble) {
             self.store.announce(id, news).await;
         }
         ended
@@ -128,44 +105,62 @@ impl<S: Store> Tools<S> {
         }
         let risky_type = desired.secret().and_then(risky_type);
         let (observed, done) = self.bring_about(id, observed, desired, now).await?;
-        let Done {
-            refusal,
-            fight,
-            changed,
-            applied,
-        } = done;
         if observed.source == Source::Gone {
-            applied?;
-            return self.forget(id, changed).await;
+            done.applied?;
+            return self.forget(id, done.changed).await;
         }
-        if let Some(risky_type) = risky_type.filter(|_| changed) {
+        if let Some(risky_type) = risky_type.filter(|_| done.changed) {
             self.warn_of(id, risky_type).await;
         }
+        self.tell(id, &observed, &done, &sealed_by, &ring, now)
+            .await
+    }
+
+    /// Says in metrics and status what came of it.
+    async fn tell(
+        &self,
+        id: &ObjectId,
+        observed: &Observed,
+        done: &Done,
+        sealed_by: &BTreeMap<String, Fingerprint>,
+        ring: &KeyRing,
+        now: Timestamp,
+    ) -> Result<Ended, StoreError> {
+        let outcome = self.outcome(observed, done, sealed_by, ring);
+        if let Some(fault) = outcome.fault() {
+            self.metrics.failed(id, fault);
+        }
+        let is_well = outcome.message().is_none();
+        self.metrics
+            .condition(id, instance(&observed.source), is_well);
+        let recorded = self.record(id, observed, &outcome, now).await;
+        recorded.inspect_err(|_| self.metrics.failed(id, Fault::Status))?;
+        Ok(match &done.fight {
+            Some(fight) => Ended::not_before(fight.until, &outcome),
+            None => Ended::of(&outcome, done.applied.as_ref().err(), done.changed),
+        })
+    }
+
+    fn outcome<'a>(
+        &self,
+        observed: &Observed,
+        done: &'a Done,
+        sealed_by: &'a BTreeMap<String, Fingerprint>,
+        ring: &KeyRing,
+    ) -> Outcome<'a> {
         let keeps_values =
             matches!(&observed.existing, Existing::Ours(held) if !held.values().is_empty());
-        let outcome = match (&refusal, &applied) {
+        match (&done.refusal, &done.applied) {
             (_, Err(error)) => Outcome::Failed {
                 message: error_chain(error),
                 keeps_values,
             },
             (Some(why), Ok(_)) => Outcome::Refused { why, keeps_values },
             (None, Ok(stored)) => Outcome::Unsealed {
-                sealed_by: &sealed_by,
-                record: self.proof(&observed, stored.as_deref(), &ring),
+                sealed_by,
+                record: self.proof(observed, stored.as_deref(), ring),
             },
-        };
-        if let Some(fault) = outcome.fault() {
-            self.metrics.failed(id, fault);
         }
-        let instance = instance(&observed.source);
-        self.metrics
-            .condition(id, instance, outcome.message().is_none());
-        let recorded = self.record(id, &observed, &outcome, now).await;
-        recorded.inspect_err(|_| self.metrics.failed(id, Fault::Status))?;
-        Ok(match fight {
-            Some(fight) => not_before(fight.until, &outcome),
-            None => ended(&outcome, applied.map(drop), changed),
-        })
     }
 
     async fn gather(&self, id: &ObjectId, look: Look) -> Result<Observed, StoreError> {
@@ -175,77 +170,7 @@ impl<S: Store> Tools<S> {
 
     async fn warn_of(&self, id: &ObjectId, risky_type: &'static str) {
         self.metrics.makes_risky(risky_type);
-        self.store.announce(id, risky(risky_type)).await;
-    }
-
-    /// The instance label of the object, if its Secret is known to be in place without fetching or decrypting anything.
-    fn recognised(&self, id: &ObjectId, ring: &KeyRing) -> Option<String> {
-        let glance = self.store.glance(id).filter(|_| self.trusts_records())?;
-        let (record, (uid, version)) = (&glance.record, &glance.secret);
-        let origin = self.origin(glance.identity, glance.opts_out);
-        let is_known =
-            record::names(record, uid, version) && record::is_genuine(record, origin, ring);
-        is_known.then_some(glance.instance)
-    }
-
-    /// The same without decrypting, from the Secret as it was fetched.
-    fn fits(&self, observed: &Observed, ring: &KeyRing) -> Option<Arc<SealedSecret>> {
-        let (Source::Sealed(sealed), Existing::Ours(Held::Secret(secret))) =
-            (&observed.source, &observed.existing)
-        else {
-            return None;
-        };
-        let record = observed.status.as_ref()?.record.as_ref()?;
-        let origin = self.origin(
-            Identity::of(sealed)?,
-            drift::opts_out(sealed.metadata.annotations.as_ref()),
-        );
-        let fits = self.trusts_records()
-            && observed.settled
-            && record::is_genuine(record, origin, ring)
-            && record::fits(record, sealed, ring, secret);
-        fits.then(|| Arc::clone(sealed))
-    }
-
-    /// A record tells what was allowed when it was made.
-    fn trusts_records(&self) -> bool {
-        !self.policy.author_limits.depend_on_time()
-    }
-
-    fn in_place(&self, id: &ObjectId, instance: &str) -> Ended {
-        self.metrics.recognised();
-        self.metrics.condition(id, instance, true);
-        Ended::Well { changed: false }
-    }
-
-    /// A record of the Secret as it is stored now: as the store told, or as it was found.
-    fn proof(
-        &self,
-        observed: &Observed,
-        stored: Option<&Secret>,
-        ring: &KeyRing,
-    ) -> Option<SecretRecord> {
-        let Source::Sealed(sealed) = &observed.source else {
-            return None;
-        };
-        let found = match &observed.existing {
-            Existing::Ours(Held::Secret(secret)) => Some(&**secret),
-            _ => None,
-        };
-        let origin = self.origin(
-            Identity::of(sealed)?,
-            drift::opts_out(sealed.metadata.annotations.as_ref()),
-        );
-        record::record(origin, stored.or(found)?, ring)
-    }
-
-    fn origin(&self, identity: Identity, opts_out: bool) -> Origin<'_> {
-        Origin {
-            identity,
-            rules: self.policy.rules,
-            limits: self.policy.author_limits.as_text(),
-            tolerates_drift: self.policy.tolerates_drift || opts_out,
-        }
+        self.store.announce(id, ended::risky(risky_type)).await;
     }
 
     /// Decides and applies; a second time, with what there is, if a Secret was there that was not
@@ -306,7 +231,7 @@ impl<S: Store> Tools<S> {
             Err(error) => Err(error),
         };
         if is_drift && changed && applied.is_ok() {
-            self.store.announce(id, drift_corrected()).await;
+            self.store.announce(id, ended::drift_corrected()).await;
         }
         Attempted::Done(Done {
             refusal,
@@ -402,88 +327,4 @@ fn instance(source: &Source) -> &str {
 
 fn instance_of(sealed: &SealedSecret) -> &str {
     instance_label(sealed.metadata.labels.as_ref())
-}
-
-fn ended(outcome: &Outcome<'_>, applied: Result<(), StoreError>, changed: bool) -> Ended {
-    let Some(message) = outcome.message() else {
-        return Ended::Well { changed };
-    };
-    let report = Report {
-        reason: outcome.reason(),
-        message,
-    };
-    match (outcome, applied) {
-        (_, Err(error)) if error.is_final() => Ended::WaitsForChange(report),
-        (_, Err(_)) => Ended::Retry(report),
-        (Outcome::Refused { why, .. }, Ok(())) => match why {
-            Refusal::Unseal(UnsealError::Items(_) | UnsealError::LegacyNoKey(_)) => {
-                Ended::WaitsForKeys(report)
-            }
-            // The two that an API server refuses wait for the Secret to go, which wakes us.
-            Refusal::Malformed(_)
-            | Refusal::Unseal(_)
-            | Refusal::Breach(_)
-            | Refusal::TypeChange { .. }
-            | Refusal::Immutable(_) => Ended::WaitsForChange(report),
-            Refusal::NotManaged(_) | Refusal::DriftFight { .. } => Ended::Retry(report),
-        },
-        (_, Ok(())) => Ended::Well { changed },
-    }
-}
-
-fn not_before(until: Timestamp, outcome: &Outcome<'_>) -> Ended {
-    let report = Report {
-        reason: outcome.reason(),
-        message: outcome.message().unwrap_or_default(),
-    };
-    Ended::NotBefore(until, report)
-}
-
-/// Success is news when something changed; a failure is each time, and whoever keeps the news counts
-/// those that are alike.
-fn news(ended: &Ended, was_in_trouble: bool) -> Option<News> {
-    match ended {
-        Ended::Well { changed } if *changed || was_in_trouble => Some(News {
-            is_warning: false,
-            reason: "Unsealed",
-            message: "SealedSecret unsealed successfully".into(),
-        }),
-        Ended::Well { .. } | Ended::Gone { .. } => None,
-        Ended::WaitsForKeys(report)
-        | Ended::WaitsForChange(report)
-        | Ended::Retry(report)
-        | Ended::NotBefore(_, report) => Some(News {
-            is_warning: true,
-            reason: report.reason,
-            message: warning(report),
-        }),
-    }
-}
-
-/// The peer's words before its error.
-fn warning(report: &Report) -> String {
-    match report.reason {
-        "ErrUnsealFailed" => format!("Failed to unseal: {}", report.message),
-        _ => report.message.clone(),
-    }
-}
-
-fn risky(risky_type: &str) -> News {
-    News {
-        is_warning: true,
-        reason: "RiskyType",
-        message: format!(
-            "the Secret has the type {risky_type}, which gives its author more than the values that were sealed; \
-             if that is not meant, run the controller with --forbid-secret-types={risky_type}"
-        ),
-    }
-}
-
-fn drift_corrected() -> News {
-    News {
-        is_warning: true,
-        reason: "DriftCorrected",
-        message: "somebody else had changed the Secret; it is again as the SealedSecret says"
-            .into(),
-    }
 }

@@ -1,6 +1,8 @@
 //! Which objects are looked at, when, and what is said about how it went.
 
 mod attempt;
+mod ended;
+mod known;
 mod queue;
 
 use std::collections::{BTreeMap, HashMap};
@@ -16,7 +18,8 @@ use crate::author_limits::AuthorLimits;
 use crate::metrics::Metrics;
 use crate::pool::{Pool, Stopped};
 use crate::store::{ObjectId, Store};
-use attempt::{Ended, Report, Tools};
+use attempt::Tools;
+use ended::{Ended, Report};
 use queue::Queue;
 pub use queue::{Urgency, wait};
 

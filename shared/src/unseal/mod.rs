@@ -65,8 +65,8 @@ pub fn unseal(
 }
 
 /// Opens a whole SealedSecret. Each item is tried with the key that its hint names, then the one that
-/// opened it before, then the one that opened the item before it, then newest to oldest. Scope, name and namespace are those of the object itself; the
-/// template has no say in them.
+/// opened it before, then the one that opened the item before it, then newest to oldest. Scope, name
+/// and namespace are those of the object itself; the template has no say in them.
 ///
 /// # Errors
 ///

@@ -1,19 +1,19 @@
-//! Why a file does not open.
+//! Does each SealedSecret of a file open?
 
-use std::collections::BTreeSet;
-use std::fmt::Write as _;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::Result;
 use serde_json::Value as Json;
+use shared::error_chain;
 use shared::key::Fingerprint;
 use shared::key_ring::KeyRing;
-use shared::needs::{Place, Reason, examine, likely_places, own_place};
+use shared::needs::{Reason, examine, likely_places, own_place};
 use shared::resource::SealedSecret;
 use shared::scope::Scope;
-use shared::{error_chain, hints};
 
-use super::Findings;
+use super::findings::{Findings, Found};
+use super::item;
 use super::way::Way;
 use crate::cluster::{Authorised, Controller, KeysOfItems};
 use crate::seal::walk::sealed_in;
@@ -27,7 +27,7 @@ const MOST_PLACES: usize = 2000;
 /// # Errors
 ///
 /// The file cannot be read, or holds none.
-pub fn look(
+pub(super) fn look(
     words: &Doctor,
     file: &Path,
     keys: &KeyRing,
@@ -55,60 +55,74 @@ fn one(
     findings: &mut Findings,
 ) {
     let title = sealed.place();
-    let own = own_place(sealed);
+    if let Some(found) = incomplete(sealed) {
+        findings.add(&title, found);
+        return;
+    }
+    match ask(sealed, &title, way, findings) {
+        Said::Opens => {
+            findings.add(&title, Found::good("opens in the controller"));
+        }
+        said if keys.is_empty() => return without_keys(&title, &said, findings),
+        said => {
+            let mut places = likely_places(sealed, namespaces, names);
+            places.truncate(MOST_PLACES);
+            let reasons = examine(sealed, keys, &places);
+            if with_keys(sealed, &said, reasons, findings).is_none() {
+                return;
+            }
+        }
+    }
+    if let Some(found) = in_cluster(sealed, way) {
+        findings.add(&format!("{title} in the cluster"), found);
+    }
+}
+
+/// Something is missing that decides where it opens.
+fn incomplete(sealed: &SealedSecret) -> Option<Found> {
     if sealed.name_or_empty().is_empty() {
-        findings.bad(
-            &title,
+        return Some(Found::bad(
             "it has no name",
             "a SealedSecret has the name of its Secret in metadata.name",
-        );
-        return;
+        ));
     }
-    if sealed.namespace_or_empty().is_empty() && own.scope != Scope::ClusterWide {
-        let remedy = "say where it is applied: -n NAMESPACE, or metadata.namespace in the file";
-        findings.bad(
-            &title,
+    let needs_none = own_place(sealed).scope == Scope::ClusterWide;
+    (sealed.namespace_or_empty().is_empty() && !needs_none).then(|| {
+        Found::bad(
             "it names no namespace, and in this scope that decides whether it opens",
-            remedy,
-        );
-        return;
-    }
-    let said = ask(sealed, &title, way, findings);
-    if said == Said::Opens {
-        findings.good(&title, "opens in the controller");
-        in_cluster(sealed, &title, way, findings);
-        return;
-    }
-    if keys.is_empty() {
-        without_keys(&title, &said, findings);
-        return;
-    }
-    let mut places = likely_places(sealed, namespaces, names);
-    places.truncate(MOST_PLACES);
-    let mut reasons = examine(sealed, keys, &places);
+            "say where it is applied: -n NAMESPACE, or metadata.namespace in the file",
+        )
+    })
+}
+
+/// Why each item does or does not open. `None` if the object as a whole is what is wrong.
+fn with_keys(
+    sealed: &SealedSecret,
+    said: &Said,
+    mut reasons: BTreeMap<String, Reason>,
+    findings: &mut Findings,
+) -> Option<()> {
+    let title = sealed.place();
     if reasons.is_empty() {
-        findings.bad(&title, "it holds no value at all", "seal its Secret again");
+        let found = Found::bad("it holds no value at all", "seal its Secret again");
+        return findings.add(&title, found);
     }
-    let all_open = reasons
-        .values()
-        .all(|reason| matches!(reason, Reason::Opens(_)));
-    if all_open && said != Said::Nothing {
-        let remedy = "the controller lacks the key: seal keys restore BACKUP, or see in `seal keys list` whether it was \
-                      retired";
-        findings.bad(
-            &title,
+    let opens = |reason: &Reason| matches!(reason, Reason::Opens(_));
+    if reasons.values().all(opens) && *said != Said::Nothing {
+        let found = Found::bad(
             "it opens with a key that is here, and not in the controller",
-            remedy,
+            "the controller lacks the key: seal keys restore BACKUP, or see in `seal keys list` whether it was retired",
         );
-        return;
+        return findings.add(&title, found);
     }
     for (item, key) in said.opened() {
         reasons.insert(item.clone(), Reason::Opens(key.clone()));
     }
     for (item, reason) in &reasons {
-        tell(sealed, &title, item, reason, &own, findings);
+        let name = format!("{title}, item {item}");
+        findings.add(&name, item::explain(sealed, item, reason));
     }
-    in_cluster(sealed, &title, way, findings);
+    Some(())
 }
 
 /// What the controller says of an object.
@@ -157,7 +171,7 @@ fn ask(sealed: &SealedSecret, title: &str, way: &Way, findings: &mut Findings) -
     };
     said.unwrap_or_else(|why| {
         let finding = format!("the controller does not say whether it opens: {why}");
-        findings.skipped(title, finding);
+        findings.add(title, Found::skipped(finding));
         Said::Nothing
     })
 }
@@ -166,150 +180,59 @@ fn ask(sealed: &SealedSecret, title: &str, way: &Way, findings: &mut Findings) -
 fn without_keys(title: &str, said: &Said, findings: &mut Findings) {
     let remedy = "name a backup with --backup, or ask somebody who has one to run this";
     if *said == Said::Nothing {
-        findings.skipped(title, "there is no key to look with: --backup names one");
+        let found = Found::skipped("there is no key to look with: --backup names one");
+        findings.add(title, found);
     } else if said.items().next().is_none() {
         let finding = "it does not open, and there is no key to look closer with";
-        findings.bad(title, finding, remedy);
+        findings.add(title, Found::bad(finding, remedy));
     }
     for (item, key) in said.items() {
-        let name = format!("{title}, item {item}");
-        match key {
-            Some(key) => findings.good(&name, format!("opens in the controller with {key}")),
-            None => findings.bad(&name, "no key of the controller opens it here", remedy),
-        }
-    }
-}
-
-fn tell(
-    sealed: &SealedSecret,
-    title: &str,
-    item: &str,
-    reason: &Reason,
-    own: &Place,
-    findings: &mut Findings,
-) {
-    let name = format!("{title}, item {item}");
-    match reason {
-        Reason::Opens(key) => findings.good(&name, format!("opens with {key}")),
-        Reason::Elsewhere(place, _) => {
-            let (finding, remedy) = elsewhere(place, own);
-            findings.bad(&name, finding, remedy);
-        }
-        Reason::Damaged(key) => findings.bad(
-            &name,
-            format!("it was sealed for {key} and this very place, and was changed or cut since"),
-            "take it from an earlier commit, or seal the value again",
-        ),
-        Reason::Malformed => findings.bad(
-            &name,
-            "it is no sealed value: not base64, or too short",
-            "was a line lost, or a plain value put there? Seal the value again",
-        ),
-        Reason::NoKeyOfSize(bits) => findings.bad(
-            &name,
-            format!("it was sealed for a key of {bits} bits, and there is none of that size"),
-            "it was sealed for another cluster, or its beginning was cut: seal it with the certificate of this one",
-        ),
-        Reason::Unknown => {
-            let hints = hints::read(sealed.metadata.annotations.as_ref());
-            let hint = hints.get(item).map(|key| format!("; its hint names {key}"));
-            findings.bad(
-                &name,
-                format!("no key that was tried opens it, here or in a likely other place{}", hint.unwrap_or_default()),
-                "it was sealed for another cluster or a key that is gone: seal it with the certificate of this one, or \
-                 name more keys with --backup. Or for another place: --try-namespace and --try-name",
-            );
-        }
-    }
-}
-
-/// What is different, and how to get it back.
-fn elsewhere(place: &Place, own: &Place) -> (String, String) {
-    let remedy = |what: &str| format!("{what}, or seal the value again for where it is now");
-    if place.scope != own.scope {
-        let annotation = match place.scope.annotation() {
-            Some(name) => format!("give the SealedSecret back its annotation {name}: \"true\""),
-            None => "take the annotation of its scope out of the SealedSecret".to_owned(),
+        let found = match key {
+            Some(key) => Found::good(format!("opens in the controller with {key}")),
+            None => Found::bad("no key of the controller opens it here", remedy),
         };
-        let mut finding = format!(
-            "it was sealed in the scope {}, and the object says {}",
-            place.scope, own.scope
-        );
-        if place.scope == Scope::Strict
-            && (place.name != own.name || place.namespace != own.namespace)
-        {
-            let _ = write!(finding, ", for {}/{}", place.namespace, place.name);
-        } else if place.scope == Scope::NamespaceWide && place.namespace != own.namespace {
-            let _ = write!(finding, ", for the namespace {}", place.namespace);
-        }
-        return (finding, remedy(&annotation));
+        findings.add(&format!("{title}, item {item}"), found);
     }
-    let (mut parts, mut back) = (Vec::new(), Vec::new());
-    if place.namespace != own.namespace {
-        parts.push(format!("the namespace {}", place.namespace));
-        back.push(format!(
-            "put it back into the namespace {}",
-            place.namespace
-        ));
-    }
-    if place.scope == Scope::Strict && place.name != own.name {
-        parts.push(format!("the name {}", place.name));
-        back.push(format!("call it {} again", place.name));
-    }
-    (
-        format!("it was sealed for {}", parts.join(" and ")),
-        remedy(&back.join(" and ")),
-    )
 }
 
 /// What became of it in the cluster, if we may see it.
-fn in_cluster(sealed: &SealedSecret, title: &str, way: &Way, findings: &mut Findings) {
-    let Some(objects) = &way.objects else { return };
+fn in_cluster(sealed: &SealedSecret, way: &Way) -> Option<Found> {
+    let objects = way.objects.as_ref()?;
     let (namespace, name) = (sealed.namespace_or_empty(), sealed.name_or_empty());
     if namespace.is_empty() {
-        return;
+        return None;
     }
     let path = format!("/apis/bitnami.com/v1alpha1/namespaces/{namespace}/sealedsecrets/{name}");
-    let step = format!("{title} in the cluster");
-    let body = match objects.look(&path) {
-        Ok((200, body)) => body,
-        Ok((404, _)) => {
-            findings.remark(&step, "it is not there", "apply the file");
-            return;
-        }
-        _ => {
-            findings.skipped(&step, "may not be seen");
-            return;
-        }
-    };
-    let there: Json = serde_json::from_slice(&body).unwrap_or_default();
+    Some(match objects.look(&path) {
+        Ok((200, body)) => as_applied(sealed, &body),
+        Ok((404, _)) => Found::remark("it is not there", "apply the file"),
+        _ => Found::skipped("may not be seen"),
+    })
+}
+
+fn as_applied(sealed: &SealedSecret, body: &[u8]) -> Found {
+    let there: Json = serde_json::from_slice(body).unwrap_or_default();
     let items = serde_json::to_value(&sealed.spec.encrypted_data).unwrap_or_default();
     if there["spec"]["encryptedData"] != items {
-        findings.remark(
-            &step,
-            "its values are others than those of the file",
-            "apply the file",
-        );
-        return;
+        let finding = "its values are others than those of the file";
+        return Found::remark(finding, "apply the file");
     }
-    let status = &there["status"];
-    let synced = status["conditions"]
-        .as_array()
-        .and_then(|c| c.iter().find(|c| c["type"] == "Synced"));
-    let Some(synced) = synced else {
-        let remedy = "does the controller work in this namespace? See its flags --additional-namespaces and --label-selector";
-        findings.bad(&step, "no controller has looked at it", remedy);
-        return;
-    };
-    if synced["status"] == "True" {
-        return findings.good(&step, "its Secret is as it should be");
+    let conditions = there["status"]["conditions"].as_array();
+    let synced = conditions.and_then(|c| c.iter().find(|c| c["type"] == "Synced"));
+    match synced {
+        None => Found::bad(
+            "no controller has looked at it",
+            "does the controller work in this namespace? See its flags --additional-namespaces and --label-selector",
+        ),
+        Some(synced) if synced["status"] == "True" => Found::good("its Secret is as it should be"),
+        Some(synced) => {
+            let said = synced["message"].as_str().unwrap_or("it says no more");
+            Found::bad(
+                format!("the controller says: {said}"),
+                "do what it says; it is tried again by itself",
+            )
+        }
     }
-    let said = synced["message"].as_str().unwrap_or("it says no more");
-    findings.bad(
-        &step,
-        format!("the controller says: {said}"),
-        "do what it says; it is tried again by itself",
-    );
 }
 
 fn names(words: &Doctor, file: &Path, objects: &[SealedSecret]) -> Vec<String> {

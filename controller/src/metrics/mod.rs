@@ -3,27 +3,22 @@
 //! The crate `prometheus` and not `metrics`: series are removed when an object goes, and no global
 //! recorder stands between two controllers of one test.
 
+mod series;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
 use jiff::Timestamp;
-use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
-};
+use prometheus::TextEncoder;
 use shared::key::Validity;
 use shared::key_ring::{KeyRing, NoSealingKey};
 
+use self::series::Series;
 use crate::author_limits::RISKY_TYPES;
 use crate::store::ObjectId;
 
-const PREFIX: &str = "sealed_secrets_controller";
-/// Of Prometheus' own clients, and so of the peer.
-const BUCKETS: &[f64] = &[
-    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
-];
 /// The paths that are counted, with the method that each is for.
 const PATHS: [(&str, &str); 4] = [
     ("/v1/cert.pem", "get"),
@@ -76,22 +71,7 @@ impl Fault {
 /// The metrics of one controller.
 #[derive(Debug)]
 pub struct Metrics {
-    registry: Registry,
-    unseal_requests: IntCounter,
-    unseal_errors: IntCounterVec,
-    conditions: IntGaugeVec,
-    http_requests: IntCounterVec,
-    http_durations: HistogramVec,
-    queue: IntGauge,
-    reconciles: Histogram,
-    key_operations: IntCounter,
-    recognised: IntCounter,
-    risky: IntCounterVec,
-    leads: IntGauge,
-    newest_key_age: IntGauge,
-    keys: IntGaugeVec,
-    held_back: IntGaugeVec,
-    objects: IntGaugeVec,
+    series: Series,
     /// Without the names of objects.
     omits_names: bool,
     known: Mutex<Known>,
@@ -118,124 +98,41 @@ impl Metrics {
     ///
     /// None that a test would not show: two metrics of one name.
     pub fn new(omits_names: bool) -> Result<Self, prometheus::Error> {
-        let registry = Registry::new();
         let metrics = Self {
-            unseal_requests: counter(
-                &registry,
-                "unseal_requests_total",
-                "Total number of sealed secret unseal requests",
-            )?,
-            unseal_errors: counters(
-                &registry,
-                "unseal_errors_total",
-                "Total number of sealed secret unseal errors by reason",
-                &["reason", "namespace"],
-            )?,
-            conditions: gauges(
-                &registry,
-                "condition_info",
-                "Current SealedSecret condition status",
-                &[
-                    "namespace",
-                    "name",
-                    "condition",
-                    "ss_app_kubernetes_io_instance",
-                ],
-            )?,
-            http_requests: counters(
-                &registry,
-                "http_requests_total",
-                "A counter for requests to the wrapped handler.",
-                &["path", "code", "method"],
-            )?,
-            http_durations: durations(&registry)?,
-            queue: gauge(
-                &registry,
-                "queue_depth",
-                "Objects that are to be looked at, now or later.",
-            )?,
-            reconciles: reconciles(&registry)?,
-            key_operations: counter(
-                &registry,
-                "private_key_operations_total",
-                "Private-key operations since the start.",
-            )?,
-            recognised: counter(
-                &registry,
-                "recognised_total",
-                "Looks at objects whose Secret was known to be in place without decrypting anything.",
-            )?,
-            risky: counters(
-                &registry,
-                "risky_secrets_total",
-                "Secrets made or changed whose type gives their author more than values.",
-                &["type"],
-            )?,
-            leads: gauge(
-                &registry,
-                "leader",
-                "1 while this replica is the one that writes, else 0.",
-            )?,
-            newest_key_age: gauge(
-                &registry,
-                "newest_key_age_seconds",
-                "Seconds since the time by which the newest key is ordered; -1 without any key.",
-            )?,
-            keys: gauges(
-                &registry,
-                "keys",
-                "Keys by state: valid, expired, not_yet_valid, unusable.",
-                &["state"],
-            )?,
-            held_back: gauges(
-                &registry,
-                "keys_held_back",
-                "Keys that open and may not seal, by reason: not_backed_up, compromised.",
-                &["reason"],
-            )?,
-            objects: gauges(
-                &registry,
-                "objects",
-                "SealedSecrets by the status of their condition Synced.",
-                &["synced"],
-            )?,
+            series: Series::new()?,
             omits_names,
             known: Mutex::default(),
-            registry,
         };
-        gauges(
-            &metrics.registry,
-            "build_info",
-            "Build information.",
-            &["revision"],
-        )?
-        .with_label_values(&[env!("CARGO_PKG_VERSION")])
-        .set(0);
         metrics.create_series();
         Ok(metrics)
     }
 
     fn create_series(&self) {
         for type_ in RISKY_TYPES {
-            self.risky.with_label_values(&[type_]);
+            self.series.risky.with_label_values(&[type_]);
         }
         self.create_errors("");
         for (path, method) in PATHS {
-            self.http_requests.with_label_values(&[path, "200", method]);
-            self.http_durations.with_label_values(&[path, method]);
+            self.series
+                .http_requests
+                .with_label_values(&[path, "200", method]);
+            self.series
+                .http_durations
+                .with_label_values(&[path, method]);
         }
     }
 
     fn create_errors(&self, namespace: &str) {
         for fault in Fault::ALL {
-            self.unseal_errors
+            self.series
+                .unseal_errors
                 .with_label_values(&[fault.word(), namespace]);
         }
     }
 
     /// An object is about to be looked at.
     pub fn looks_at(&self, id: &ObjectId) {
-        self.unseal_requests.inc();
+        self.series.unseal_requests.inc();
         if self.known().namespaces.insert(id.namespace.clone()) {
             self.create_errors(&id.namespace);
         }
@@ -243,22 +140,22 @@ impl Metrics {
 
     /// A look at an object took so long.
     pub fn looked(&self, time: Duration) {
-        self.reconciles.observe(time.as_secs_f64());
+        self.series.reconciles.observe(time.as_secs_f64());
     }
 
     /// Its Secret was known to be in place without decrypting anything.
     pub fn recognised(&self) {
-        self.recognised.inc();
+        self.series.recognised.inc();
     }
 
     /// A Secret of a risky type was made or changed.
     pub fn makes_risky(&self, type_: &str) {
-        self.risky.with_label_values(&[type_]).inc();
+        self.series.risky.with_label_values(&[type_]).inc();
     }
 
     /// Is this replica the one that writes?
     pub fn leads(&self, leads: bool) {
-        self.leads.set(i64::from(leads));
+        self.series.leads.set(i64::from(leads));
     }
 
     /// Something went wrong with it.
@@ -269,7 +166,8 @@ impl Metrics {
         } else {
             &id.namespace
         };
-        self.unseal_errors
+        self.series
+            .unseal_errors
             .with_label_values(&[fault.word(), namespace])
             .inc();
     }
@@ -287,7 +185,8 @@ impl Metrics {
         if let Some(before) = before.filter(|before| before.instance != shown.instance) {
             self.drop_condition(id, &before);
         }
-        self.conditions
+        self.series
+            .conditions
             .with_label_values(&labels(id, &shown))
             .set(if is_synced { 1 } else { -1 });
     }
@@ -302,12 +201,15 @@ impl Metrics {
 
     fn drop_condition(&self, id: &ObjectId, shown: &Shown) {
         // It fails for a series that was never made.
-        let _ = self.conditions.remove_label_values(&labels(id, shown));
+        let _ = self
+            .series
+            .conditions
+            .remove_label_values(&labels(id, shown));
     }
 
     /// So many objects wait.
     pub fn queued(&self, depth: usize) {
-        self.queue.set(whole(depth));
+        self.series.queue.set(whole(depth));
     }
 
     /// These are the keys, and so many more cannot be used.
@@ -331,10 +233,12 @@ impl Metrics {
             Method::DELETE => "delete",
             _ => "other",
         };
-        self.http_requests
+        self.series
+            .http_requests
             .with_label_values(&[path, code.as_str(), method])
             .inc();
-        self.http_durations
+        self.series
+            .http_durations
             .with_label_values(&[path, method])
             .observe(time.as_secs_f64());
     }
@@ -342,7 +246,7 @@ impl Metrics {
     /// Everything, as Prometheus reads it.
     pub fn text(&self, now: Timestamp) -> String {
         self.take_stock(now);
-        let mut families = self.registry.gather();
+        let mut families = self.series.registry.gather();
         families.extend(prometheus::default_registry().gather());
         TextEncoder::new()
             .encode_to_string(&families)
@@ -356,7 +260,7 @@ impl Metrics {
             .ring
             .last_made()
             .map(|key| now.duration_since(key.order_time()).as_secs());
-        self.newest_key_age.set(newest.unwrap_or(-1));
+        self.series.newest_key_age.set(newest.unwrap_or(-1));
         for (state, validity) in [
             ("valid", Validity::Valid),
             ("expired", Validity::Expired),
@@ -364,9 +268,13 @@ impl Metrics {
         ] {
             let certificates = known.ring.keys().iter().filter_map(|key| key.certificate());
             let count = certificates.filter(|c| c.validity(now) == validity).count();
-            self.keys.with_label_values(&[state]).set(whole(count));
+            self.series
+                .keys
+                .with_label_values(&[state])
+                .set(whole(count));
         }
-        self.keys
+        self.series
+            .keys
             .with_label_values(&["unusable"])
             .set(whole(known.unusable_keys));
         for (reason, hindrance) in [
@@ -375,7 +283,8 @@ impl Metrics {
         ] {
             let keys = known.ring.keys().iter();
             let count = keys.filter(|key| known.ring.hindrance(key) == Some(hindrance));
-            self.held_back
+            self.series
+                .held_back
                 .with_label_values(&[reason])
                 .set(whole(count.count()));
         }
@@ -385,11 +294,15 @@ impl Metrics {
                 .values()
                 .filter(|shown| shown.is_synced == wanted)
                 .count();
-            self.objects.with_label_values(&[synced]).set(whole(count));
+            self.series
+                .objects
+                .with_label_values(&[synced])
+                .set(whole(count));
         }
         let operations = shared::key::private_key_operations();
-        self.key_operations
-            .inc_by(operations.saturating_sub(self.key_operations.get()));
+        self.series
+            .key_operations
+            .inc_by(operations.saturating_sub(self.series.key_operations.get()));
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -405,63 +318,10 @@ fn whole(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-fn options(name: &str, help: &str) -> Opts {
-    Opts::new(format!("{PREFIX}_{name}"), help)
-}
-
-fn counter(registry: &Registry, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
-    let counter = IntCounter::with_opts(options(name, help))?;
-    registry.register(Box::new(counter.clone()))?;
-    Ok(counter)
-}
-
-fn counters(
-    registry: &Registry,
-    name: &str,
-    help: &str,
-    labels: &[&str],
-) -> Result<IntCounterVec, prometheus::Error> {
-    let counters = IntCounterVec::new(options(name, help), labels)?;
-    registry.register(Box::new(counters.clone()))?;
-    Ok(counters)
-}
-
-fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
-    let gauge = IntGauge::with_opts(options(name, help))?;
-    registry.register(Box::new(gauge.clone()))?;
-    Ok(gauge)
-}
-
-fn gauges(
-    registry: &Registry,
-    name: &str,
-    help: &str,
-    labels: &[&str],
-) -> Result<IntGaugeVec, prometheus::Error> {
-    let gauges = IntGaugeVec::new(options(name, help), labels)?;
-    registry.register(Box::new(gauges.clone()))?;
-    Ok(gauges)
-}
-
-fn durations(registry: &Registry) -> Result<HistogramVec, prometheus::Error> {
-    let name = format!("{PREFIX}_http_request_duration_seconds");
-    let options = HistogramOpts::new(name, "A histogram of latencies for requests.");
-    let histograms = HistogramVec::new(options.buckets(BUCKETS.to_vec()), &["path", "method"])?;
-    registry.register(Box::new(histograms.clone()))?;
-    Ok(histograms)
-}
-
-fn reconciles(registry: &Registry) -> Result<Histogram, prometheus::Error> {
-    let name = format!("{PREFIX}_reconcile_duration_seconds");
-    let options = HistogramOpts::new(name, "How long one look at an object took.");
-    let histogram = Histogram::with_opts(options.buckets(BUCKETS.to_vec()))?;
-    registry.register(Box::new(histogram.clone()))?;
-    Ok(histogram)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::series::PREFIX;
 
     fn id(name: &str) -> ObjectId {
         ObjectId {

@@ -1,0 +1,118 @@
+//! How an attempt ended, and what people are told of it.
+
+use jiff::Timestamp;
+use shared::unseal::UnsealError;
+
+use crate::decide::Refusal;
+use crate::status::Outcome;
+use crate::store::{News, StoreError};
+
+/// How an attempt ended, and what has to happen for the next one to end otherwise.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// As it shall be; says whether a value changed.
+    Well { changed: bool },
+    /// The SealedSecret is gone, and so is what came of it.
+    Gone { removed: bool },
+    /// Only another key helps.
+    WaitsForKeys(Report),
+    /// Only another SealedSecret helps.
+    WaitsForChange(Report),
+    /// Time may help.
+    Retry(Report),
+    /// Nothing is to be done before that time.
+    NotBefore(Timestamp, Report),
+}
+
+#[derive(Debug)]
+pub(super) struct Report {
+    pub(super) reason: &'static str,
+    pub(super) message: String,
+}
+
+impl Ended {
+    /// `error` is what the store said when the plan was applied.
+    pub(super) fn of(outcome: &Outcome<'_>, error: Option<&StoreError>, changed: bool) -> Self {
+        let Some(message) = outcome.message() else {
+            return Self::Well { changed };
+        };
+        let report = Report {
+            reason: outcome.reason(),
+            message,
+        };
+        match (outcome, error) {
+            (_, Some(error)) if error.is_final() => Self::WaitsForChange(report),
+            (_, Some(_)) => Self::Retry(report),
+            (Outcome::Refused { why, .. }, None) => match why {
+                Refusal::Unseal(UnsealError::Items(_) | UnsealError::LegacyNoKey(_)) => {
+                    Self::WaitsForKeys(report)
+                }
+                // The two that an API server refuses wait for the Secret to go, which wakes us.
+                Refusal::Malformed(_)
+                | Refusal::Unseal(_)
+                | Refusal::Breach(_)
+                | Refusal::TypeChange { .. }
+                | Refusal::Immutable(_) => Self::WaitsForChange(report),
+                Refusal::NotManaged(_) | Refusal::DriftFight { .. } => Self::Retry(report),
+            },
+            (_, None) => Self::Well { changed },
+        }
+    }
+
+    pub(super) fn not_before(until: Timestamp, outcome: &Outcome<'_>) -> Self {
+        let report = Report {
+            reason: outcome.reason(),
+            message: outcome.message().unwrap_or_default(),
+        };
+        Self::NotBefore(until, report)
+    }
+
+    /// Success is news when something changed; a failure is each time, and whoever keeps the news counts
+    /// those that are alike.
+    pub(super) fn news(&self, was_in_trouble: bool) -> Option<News> {
+        match self {
+            Self::Well { changed } if *changed || was_in_trouble => Some(News {
+                is_warning: false,
+                reason: "Unsealed",
+                message: "SealedSecret unsealed successfully".into(),
+            }),
+            Self::Well { .. } | Self::Gone { .. } => None,
+            Self::WaitsForKeys(report)
+            | Self::WaitsForChange(report)
+            | Self::Retry(report)
+            | Self::NotBefore(_, report) => Some(News {
+                is_warning: true,
+                reason: report.reason,
+                message: warning(report),
+            }),
+        }
+    }
+}
+
+/// The peer's words before its error.
+fn warning(report: &Report) -> String {
+    match report.reason {
+        "ErrUnsealFailed" => format!("Failed to unseal: {}", report.message),
+        _ => report.message.clone(),
+    }
+}
+
+pub(super) fn risky(risky_type: &str) -> News {
+    News {
+        is_warning: true,
+        reason: "RiskyType",
+        message: format!(
+            "the Secret has the type {risky_type}, which gives its author more than the values that were sealed; \
+             if that is not meant, run the controller with --forbid-secret-types={risky_type}"
+        ),
+    }
+}
+
+pub(super) fn drift_corrected() -> News {
+    News {
+        is_warning: true,
+        reason: "DriftCorrected",
+        message: "somebody else had changed the Secret; it is again as the SealedSecret says"
+            .into(),
+    }
+}

@@ -1,0 +1,86 @@
+//! What is known to be in place, by the record in its status, so that nothing need be decrypted.
+
+use std::sync::Arc;
+
+use shared::key_ring::KeyRing;
+use shared::record::{self, Identity, Origin};
+use shared::resource::{SealedSecret, SecretRecord};
+use shared::secret::Secret;
+
+use super::attempt::Tools;
+use super::ended::Ended;
+use crate::decide::{Existing, Held};
+use crate::drift;
+use crate::store::{ObjectId, Observed, Source, Store};
+
+impl<S: Store> Tools<S> {
+    /// The instance label of the object, if its Secret is known to be in place without fetching or decrypting anything.
+    pub(super) fn recognised(&self, id: &ObjectId, ring: &KeyRing) -> Option<String> {
+        let glance = self.store.glance(id).filter(|_| self.trusts_records())?;
+        let (record, (uid, version)) = (&glance.record, &glance.secret);
+        let origin = self.origin(glance.identity, glance.opts_out);
+        let is_known =
+            record::names(record, uid, version) && record::is_genuine(record, origin, ring);
+        is_known.then_some(glance.instance)
+    }
+
+    /// The same without decrypting, from the Secret as it was fetched.
+    pub(super) fn fits(&self, observed: &Observed, ring: &KeyRing) -> Option<Arc<SealedSecret>> {
+        let (Source::Sealed(sealed), Existing::Ours(Held::Secret(secret))) =
+            (&observed.source, &observed.existing)
+        else {
+            return None;
+        };
+        let record = observed.status.as_ref()?.record.as_ref()?;
+        let origin = self.origin(
+            Identity::of(sealed)?,
+            drift::opts_out(sealed.metadata.annotations.as_ref()),
+        );
+        let fits = self.trusts_records()
+            && observed.settled
+            && record::is_genuine(record, origin, ring)
+            && record::fits(record, sealed, ring, secret);
+        fits.then(|| Arc::clone(sealed))
+    }
+
+    /// A record tells what was allowed when it was made.
+    fn trusts_records(&self) -> bool {
+        !self.policy.author_limits.depend_on_time()
+    }
+
+    pub(super) fn in_place(&self, id: &ObjectId, instance: &str) -> Ended {
+        self.metrics.recognised();
+        self.metrics.condition(id, instance, true);
+        Ended::Well { changed: false }
+    }
+
+    /// A record of the Secret as it is stored now: as the store told, or as it was found.
+    pub(super) fn proof(
+        &self,
+        observed: &Observed,
+        stored: Option<&Secret>,
+        ring: &KeyRing,
+    ) -> Option<SecretRecord> {
+        let Source::Sealed(sealed) = &observed.source else {
+            return None;
+        };
+        let found = match &observed.existing {
+            Existing::Ours(Held::Secret(secret)) => Some(&**secret),
+            _ => None,
+        };
+        let origin = self.origin(
+            Identity::of(sealed)?,
+            drift::opts_out(sealed.metadata.annotations.as_ref()),
+        );
+        record::record(origin, stored.or(found)?, ring)
+    }
+
+    fn origin(&self, identity: Identity, opts_out: bool) -> Origin<'_> {
+        Origin {
+            identity,
+            rules: self.policy.rules,
+            limits: self.policy.author_limits.as_text(),
+            tolerates_drift: self.policy.tolerates_drift || opts_out,
+        }
+    }
+}

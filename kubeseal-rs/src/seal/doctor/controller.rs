@@ -1,0 +1,126 @@
+//! What answers behind the Service, and the certificate that it serves.
+
+use serde_json::Value as Json;
+use shared::error_chain;
+use shared::key::{Certificate, Validity};
+
+use super::findings::Found;
+use super::way::WENT_AWAY;
+use crate::cluster::{Access, ClusterError, Controller, Objects};
+
+/// Is there a controller, is it up, and has it seen its objects? None if it is not up.
+pub(super) fn look(objects: &Objects, access: &Access) -> (Option<Controller>, Found) {
+    let controller = match Controller::find(access) {
+        Ok(controller) => controller,
+        Err(error) => {
+            let remedy = "ask for the right to `get` the Service";
+            return (None, Found::bad(error_chain(&error), remedy));
+        }
+    };
+    match unhealthy(objects, access) {
+        Some(found) => (None, found),
+        None => (Some(controller), readiness(objects, access)),
+    }
+}
+
+fn unhealthy(objects: &Objects, access: &Access) -> Option<Found> {
+    Some(match proxied(objects, access, "healthz") {
+        Ok((200, body)) if body.starts_with(b"ok") => return None,
+        Ok((403, _)) => Found::bad(
+            "you may not reach it through the API server (403)",
+            "ask for `get` and `create` on services/proxy of this Service, or seal with --cert FILE",
+        ),
+        Ok((502..=504, _)) => Found::bad(
+            "nothing answers behind the Service",
+            format!(
+                "is its Pod up? kubectl -n {0} get pods,endpoints; kubectl -n {0} describe deployment {1}",
+                access.namespace, access.name
+            ),
+        ),
+        Ok((code, _)) => Found::bad(
+            format!("what answers behind the Service is no controller ({code} for /healthz)"),
+            "the Service leads to another program: see its selector and target port",
+        ),
+        Err(error) => Found::bad(error_chain(&error), WENT_AWAY),
+    })
+}
+
+fn readiness(objects: &Objects, access: &Access) -> Found {
+    match proxied(objects, access, "readyz") {
+        Ok((200, _)) => Found::good("is up and has seen every object"),
+        // The peer has no such endpoint.
+        Ok((404, _)) => Found::good("is up"),
+        _ => Found::remark(
+            "is up and has not seen every object yet",
+            format!(
+                "if this lasts, see its log: kubectl -n {} logs deployment/{}",
+                access.namespace, access.name
+            ),
+        ),
+    }
+}
+
+/// The certificate that it serves, valid or not.
+pub(super) fn certificate(objects: &Objects, access: &Access) -> (Option<Certificate>, Found) {
+    match proxied(objects, access, "v1/cert.pem") {
+        Ok((200, pem)) => {
+            let certificate = Certificate::from_pem(&pem).ok();
+            let found = validity(certificate.as_ref());
+            (certificate, found)
+        }
+        Ok((code, body)) => (None, serves_none(code, &body)),
+        Err(error) => (None, Found::bad(error_chain(&error), "try again")),
+    }
+}
+
+fn serves_none(code: u16, body: &[u8]) -> Found {
+    let said = String::from_utf8_lossy(body);
+    let said: String = said.trim().chars().take(300).collect();
+    let remedy = if code == 503 {
+        "do what it says; until then nothing can be sealed, and what is sealed opens"
+    } else {
+        "see the log of the controller: is there a key that it can use?"
+    };
+    Found::bad(
+        format!("the controller serves none ({code}): {said}"),
+        remedy,
+    )
+}
+
+fn validity(certificate: Option<&Certificate>) -> Found {
+    let Some(certificate) = certificate else {
+        let remedy = "see what answers behind the Service";
+        return Found::bad("what is served is no certificate", remedy);
+    };
+    let until = certificate.not_after().strftime("%Y-%m-%d");
+    let title = format!("{}, until {until}", certificate.fingerprint());
+    match certificate.validity(jiff::Timestamp::now()) {
+        Validity::Valid => Found::good(title),
+        Validity::Expired => Found::bad(
+            format!("{title}: it has expired"),
+            "make a new key: seal keys rotate",
+        ),
+        Validity::NotYet => Found::bad(
+            format!("{title}: it is not valid yet"),
+            "see the clocks, here and there",
+        ),
+    }
+}
+
+/// An endpoint of the controller, through the API server.
+fn proxied(
+    objects: &Objects,
+    access: &Access,
+    endpoint: &str,
+) -> Result<(u16, Vec<u8>), ClusterError> {
+    let Access {
+        namespace, name, ..
+    } = access;
+    let services = format!("/api/v1/namespaces/{namespace}/services");
+    let (_, body) = objects.look(&format!("{services}/{name}"))?;
+    let body: Json = serde_json::from_slice(&body).unwrap_or_default();
+    let port = body["spec"]["ports"][0]["name"]
+        .as_str()
+        .unwrap_or_default();
+    objects.look(&format!("{services}/http:{name}:{port}/proxy/{endpoint}"))
+}

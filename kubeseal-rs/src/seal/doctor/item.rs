@@ -1,0 +1,93 @@
+//! Why an item does not open.
+
+use std::fmt::Write as _;
+
+use shared::hints;
+use shared::needs::{Place, Reason, own_place};
+use shared::resource::SealedSecret;
+use shared::scope::Scope;
+
+use super::findings::Found;
+
+/// What is wrong with it, if anything is.
+pub(super) fn explain(sealed: &SealedSecret, item: &str, reason: &Reason) -> Found {
+    match reason {
+        Reason::Opens(key) => Found::good(format!("opens with {key}")),
+        Reason::Elsewhere(place, _) => {
+            let (finding, remedy) = elsewhere(place, &own_place(sealed));
+            Found::bad(finding, remedy)
+        }
+        Reason::Damaged(key) => Found::bad(
+            format!("it was sealed for {key} and this very place, and was changed or cut since"),
+            "take it from an earlier commit, or seal the value again",
+        ),
+        Reason::Malformed => Found::bad(
+            "it is no sealed value: not base64, or too short",
+            "was a line lost, or a plain value put there? Seal the value again",
+        ),
+        Reason::NoKeyOfSize(bits) => Found::bad(
+            format!("it was sealed for a key of {bits} bits, and there is none of that size"),
+            "it was sealed for another cluster, or its beginning was cut: seal it with the certificate of this one",
+        ),
+        Reason::Unknown => unknown(sealed, item),
+    }
+}
+
+fn unknown(sealed: &SealedSecret, item: &str) -> Found {
+    let hints = hints::read(sealed.metadata.annotations.as_ref());
+    let hint = hints.get(item).map(|key| format!("; its hint names {key}"));
+    Found::bad(
+        format!(
+            "no key that was tried opens it, here or in a likely other place{}",
+            hint.unwrap_or_default()
+        ),
+        "it was sealed for another cluster or a key that is gone: seal it with the certificate of this one, or \
+         name more keys with --backup. Or for another place: --try-namespace and --try-name",
+    )
+}
+
+/// What is different, and how to get it back.
+fn elsewhere(place: &Place, own: &Place) -> (String, String) {
+    let (finding, way_back) = if place.scope == own.scope {
+        in_its_scope(place, own)
+    } else {
+        in_another_scope(place, own)
+    };
+    let remedy = format!("{way_back}, or seal the value again for where it is now");
+    (finding, remedy)
+}
+
+fn in_another_scope(place: &Place, own: &Place) -> (String, String) {
+    let mut finding = format!(
+        "it was sealed in the scope {}, and the object says {}",
+        place.scope, own.scope
+    );
+    if place.scope == Scope::Strict && (place.name != own.name || place.namespace != own.namespace)
+    {
+        let _ = write!(finding, ", for {}/{}", place.namespace, place.name);
+    } else if place.scope == Scope::NamespaceWide && place.namespace != own.namespace {
+        let _ = write!(finding, ", for the namespace {}", place.namespace);
+    }
+    let way_back = match place.scope.annotation() {
+        Some(name) => format!("give the SealedSecret back its annotation {name}: \"true\""),
+        None => "take the annotation of its scope out of the SealedSecret".to_owned(),
+    };
+    (finding, way_back)
+}
+
+fn in_its_scope(place: &Place, own: &Place) -> (String, String) {
+    let (mut parts, mut back) = (Vec::new(), Vec::new());
+    if place.namespace != own.namespace {
+        parts.push(format!("the namespace {}", place.namespace));
+        back.push(format!(
+            "put it back into the namespace {}",
+            place.namespace
+        ));
+    }
+    if place.scope == Scope::Strict && place.name != own.name {
+        parts.push(format!("the name {}", place.name));
+        back.push(format!("call it {} again", place.name));
+    }
+    let finding = format!("it was sealed for {}", parts.join(" and "));
+    (finding, back.join(" and "))
+}

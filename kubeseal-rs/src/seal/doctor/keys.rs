@@ -1,0 +1,84 @@
+//! The key Secrets, if we may read them.
+
+use shared::key::Certificate;
+use shared::key_marks::KeyState;
+
+use super::findings::{Findings, Found};
+use crate::cluster::Access;
+use crate::keys::{KeyRecord, KeyStore, record};
+
+const NAME: &str = "keys";
+
+/// Best effort: whoever may not read key Secrets sees the rest all the same.
+pub(super) fn look(
+    access: &Access,
+    served: Option<&Certificate>,
+    findings: &mut Findings,
+) -> Vec<KeyRecord> {
+    let Ok(records) = KeyStore::cluster(access).and_then(|store| store.read()) else {
+        let why = format!("you may not read the Secrets of {}", access.namespace);
+        findings.add(NAME, Found::skipped(why));
+        return Vec::new();
+    };
+    let remedy = "restore a backup: seal keys restore BACKUP";
+    let _ = judge(&records, served, remedy, findings);
+    records
+}
+
+/// Is each usable, does one seal, and is each backed up? `remedy` says how to come by a key.
+pub(super) fn judge(
+    records: &[KeyRecord],
+    served: Option<&Certificate>,
+    remedy: &str,
+    findings: &mut Findings,
+) -> Option<()> {
+    for record in records {
+        if let Err(problem) = &record.key {
+            let why = format!("{} cannot be used: {problem}", record.name());
+            findings.add(NAME, Found::remark(why, remedy));
+        }
+    }
+    let states = record::states(records, served.map(Certificate::fingerprint));
+    findings.add(NAME, use_of(records, &states, served, remedy))?;
+    let unsaved = unsaved(records, &states);
+    if unsaved.is_empty() {
+        return Some(());
+    }
+    let why = format!("not backed up: {}", unsaved.join(", "));
+    findings.add(NAME, Found::remark(why, "seal keys backup ARCHIVE"))
+}
+
+fn use_of(
+    records: &[KeyRecord],
+    states: &[KeyState],
+    served: Option<&Certificate>,
+    remedy: &str,
+) -> Found {
+    let mut each = records.iter().zip(states);
+    let Some((sealing, _)) = each.find(|(_, state)| **state == KeyState::Sealing) else {
+        return Found::bad("there is none that may seal", remedy);
+    };
+    if let Some(served) = served.filter(|c| Some(c.fingerprint()) != sealing.fingerprint()) {
+        return Found::bad(
+            format!(
+                "the controller serves {}, whose key is not among the Secrets",
+                served.fingerprint()
+            ),
+            "is that the controller of these keys? If so, the key is lost at its next restart: restore a backup",
+        );
+    }
+    let open = states.iter().filter(|s| {
+        matches!(
+            s,
+            KeyState::Sealing | KeyState::Opening | KeyState::Waiting | KeyState::Compromised
+        )
+    });
+    Found::good(format!("{} open, {} seals", open.count(), sealing.name()))
+}
+
+fn unsaved<'a>(records: &'a [KeyRecord], states: &[KeyState]) -> Vec<&'a str> {
+    let each = records.iter().zip(states);
+    each.filter(|(r, state)| **state != KeyState::Broken && r.facts.marks.backed_up.is_none())
+        .map(|(record, _)| record.name())
+        .collect()
+}
