@@ -32,13 +32,15 @@ fn built(name: &str) -> PathBuf {
     program
 }
 
-/// Of the workspace and not of two packages, because then Cargo chooses the features of the
-/// dependencies as `cargo test --workspace` does, and need not compile them a second time.
+/// Of the workspace, and with the smallest of its tests, because then Cargo chooses the features of
+/// the dependencies as `cargo test --workspace` does, those of dev-dependencies too, and need not
+/// compile tokio and all that is built on it a second time.
 fn build() -> PathBuf {
     let profile = profile_folder();
     let status = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .args(["build", "--workspace"])
         .args(["--bin=controller", "--bin=kubeseal", "--bin=seal"])
+        .arg("--test=definition")
         .args(["--profile", profile_name(&profile), "--target-dir"])
         .arg(profile.parent().unwrap())
         .current_dir(env!("CARGO_MANIFEST_DIR"))
