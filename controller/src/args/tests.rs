@@ -1,3 +1,10 @@
+use std::collections::BTreeMap;
+
+use jiff::SignedDuration;
+use shared::key::KeySize;
+use shared::key_secret::OrderPriority;
+use shared::renewal;
+
 use super::*;
 
 fn read(words: &[&str], variables: &[(&str, &str)]) -> Result<Config, Stop> {

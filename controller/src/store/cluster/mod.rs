@@ -6,7 +6,9 @@
 
 mod catalogue;
 pub(crate) mod events;
+mod heard;
 pub(crate) mod secret;
+mod statuses;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,12 +16,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, PostParams, Preconditions};
-use kube::core::PartialObjectMeta;
 use kube::{Api, Client};
-use serde_json::json;
 use shared::resource::{SealedSecret, SealedSecretStatus};
 use shared::secret::Secret;
-use tracing::warn;
 
 use crate::decide::{Existing, Held, Plan};
 use crate::drift;
@@ -31,10 +30,6 @@ use crate::store::{
 pub use catalogue::sealed_secrets;
 use catalogue::{Catalogue, Entry, Kept, Seen};
 use events::{Events, Subject};
-
-/// A status that somebody else changed meanwhile is read and written again so often before it is
-/// left to the next attempt.
-const STATUS_TRIES: usize = 5;
 
 /// The store in a cluster.
 pub struct ClusterStore {
@@ -59,71 +54,6 @@ impl ClusterStore {
             drops_items: AtomicBool::new(false),
             drops_record: AtomicBool::new(false),
         }
-    }
-
-    /// Takes in a SealedSecret as the watch gave it. Says which object is to be looked at, if the
-    /// change concerns us.
-    pub fn take(&self, object: DynamicObject) -> Option<ObjectId> {
-        self.catalogue().take(object)
-    }
-
-    /// Takes note that a SealedSecret is gone.
-    pub fn lose(&self, object: &DynamicObject) -> Option<ObjectId> {
-        let id = id_of(&object.metadata)?;
-        self.catalogue().lose(&id).then_some(id)
-    }
-
-    /// The objects of that namespace, or of all, that a complete list does not have.
-    pub fn lose_all_but(
-        &self,
-        namespace: Option<&str>,
-        listed: &std::collections::BTreeSet<ObjectId>,
-    ) -> Vec<ObjectId> {
-        let mut catalogue = self.catalogue();
-        let lost = catalogue.missing(namespace, listed);
-        for id in &lost {
-            catalogue.lose(id);
-        }
-        lost
-    }
-
-    /// Takes in a Secret's metadata. Says which object is to be looked at: one whose Secret is not
-    /// as we know it. Nothing is kept of Secrets that belong to no SealedSecret.
-    pub fn take_secret(&self, secret: &PartialObjectMeta<core::Secret>) -> Option<ObjectId> {
-        let id = id_of(&secret.metadata)?;
-        let seen = Seen::of(&secret.metadata);
-        self.catalogue()
-            .heard_of_secret(&id, seen.as_ref())
-            .then_some(id)
-    }
-
-    /// May a record tell that nothing is to be done for this object, once its Secret was heard of?
-    pub fn may_be_recognised(&self, id: &ObjectId) -> bool {
-        let catalogue = self.catalogue();
-        catalogue.entry(id).is_some_and(|entry| {
-            entry.is_settled() && entry.status.as_ref().is_some_and(|s| s.record.is_some())
-        })
-    }
-
-    /// Takes note that a Secret is gone.
-    pub fn lose_secret(&self, secret: &PartialObjectMeta<core::Secret>) -> Option<ObjectId> {
-        let id = id_of(&secret.metadata)?;
-        self.catalogue().heard_of_secret(&id, None).then_some(id)
-    }
-
-    /// Is there a SealedSecret of that name?
-    pub fn has(&self, id: &ObjectId) -> bool {
-        self.catalogue().entry(id).is_some()
-    }
-
-    /// Every object in that namespace, or in all, whose Secret a complete list does not have. It has to
-    /// be fetched to be believed.
-    pub fn without_secret(
-        &self,
-        namespace: Option<&str>,
-        listed: &std::collections::BTreeSet<ObjectId>,
-    ) -> Vec<ObjectId> {
-        self.catalogue().without_secret(namespace, listed)
     }
 
     fn catalogue(&self) -> MutexGuard<'_, Catalogue> {
@@ -268,70 +198,6 @@ impl ClusterStore {
         }
     }
 
-    /// Writes the status; whoever changed the object meanwhile is asked for the new version and
-    /// keeps what he wrote elsewhere.
-    async fn write_status(
-        &self,
-        id: &ObjectId,
-        entry: Entry,
-        status: SealedSecretStatus,
-    ) -> Result<(), StoreError> {
-        let sealed = self.sealed(id);
-        let mut version = entry.resource_version;
-        for _ in 0..STATUS_TRIES {
-            let body = status_body(id, version.as_deref(), &status);
-            match sealed
-                .replace_status(&id.name, &PostParams::default(), &body)
-                .await
-            {
-                Ok(answer) => {
-                    self.notice_pruning(&status, &answer);
-                    self.catalogue().wrote_status(&answer);
-                    return Ok(());
-                }
-                Err(error) if is(&error, 404) => return Ok(()),
-                Err(error) if is(&error, 409) => {
-                    let current = sealed.get_opt(&id.name).await;
-                    let Some(current) = current.map_err(api("cannot read the SealedSecret"))?
-                    else {
-                        return Ok(());
-                    };
-                    // Another object or spec: its own pass will say what became of it.
-                    if current.metadata.uid != entry.uid
-                        || current.metadata.generation != entry.generation
-                    {
-                        return Ok(());
-                    }
-                    version = current.metadata.resource_version;
-                }
-                Err(error) => return Err(api("cannot update the status")(error)),
-            }
-        }
-        Err(StoreError::Contended)
-    }
-
-    fn notice_pruning(&self, sent: &SealedSecretStatus, answer: &DynamicObject) {
-        let lacks = |field: &str| answer.data["status"][field].is_null();
-        if !sent.items.is_empty()
-            && lacks("items")
-            && !self.drops_items.swap(true, Ordering::Relaxed)
-        {
-            warn!(
-                "The definition of SealedSecrets in this cluster drops `status.items`, which names the key \
-                 behind each item: apply the definition that comes with this controller"
-            );
-        }
-        if sent.record.is_some()
-            && lacks("record")
-            && !self.drops_record.swap(true, Ordering::Relaxed)
-        {
-            warn!(
-                "The definition of SealedSecrets in this cluster drops `status.record`, so that each start \
-                 decrypts everything again: apply the definition that comes with this controller"
-            );
-        }
-    }
-
     /// The Secret is taken for absent if nothing tells of it: no status, and no word from the watch.
     fn seems_new(&self, id: &ObjectId, entry: &Entry) -> bool {
         entry.was_never_synced() && !self.catalogue().knows_of_secret(id)
@@ -425,15 +291,6 @@ impl Store for ClusterStore {
         let uid = entry.and_then(|entry| entry.uid);
         self.events.tell(id, uid, news, Timestamp::now()).await;
     }
-}
-
-/// Without `spec`: the API server takes that of the stored object.
-fn status_body(id: &ObjectId, version: Option<&str>, status: &SealedSecretStatus) -> DynamicObject {
-    let mut body = DynamicObject::new(&id.name, &ApiResource::erase::<SealedSecret>(&()))
-        .within(&id.namespace);
-    body.metadata.resource_version = version.map(str::to_owned);
-    body.data = json!({ "status": status });
-    body
 }
 
 fn id_of(metadata: &kube::core::ObjectMeta) -> Option<ObjectId> {

@@ -1,22 +1,23 @@
 //! File operations below an open folder. A name is one path component, and the last one is never
 //! followed if it is a symbolic link: what others put into the folder cannot lead us elsewhere.
 
-use std::collections::VecDeque;
+mod beneath;
+mod error;
+mod opened;
+
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{self, AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, Stat};
+use rustix::fs::{self, AtFlags, Dir, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
-use zeroize::Zeroizing;
 
-/// Larger files are refused: a manifest is bounded by what an API server takes, some 3 MiB.
-pub const MAX_FILE: u64 = 16 * 1024 * 1024;
-/// Links in one path. The kernel's own bound.
-const MAX_LINKS: usize = 40;
+pub use error::FileError;
+use error::system;
+pub use opened::{MAX_FILE, Opened, Stamp};
 
 /// What names of unfinished files begin with; 16 hexadecimal digits follow.
 const LEFTOVER_PREFIX: &str = ".unfinished-";
@@ -32,119 +33,12 @@ const WRITE_NEW: OFlags = OFlags::WRONLY
     .union(OFlags::EXCL)
     .union(COMMON);
 
-/// A file or folder could not be used. Names the place, never the content.
-#[derive(Debug, thiserror::Error)]
-pub enum FileError {
-    /// The system's answer.
-    #[error("{} cannot be used", path.display())]
-    System {
-        /// Where.
-        path: PathBuf,
-        /// What it said.
-        source: io::Error,
-    },
-    /// A link to somewhere else.
-    #[error(
-        "{} is a symbolic link that is not followed, since it leads out of the directory or nowhere; \
-         put the file itself there", path.display()
-    )]
-    Link {
-        /// The link.
-        path: PathBuf,
-    },
-    /// Something of another one's has the name.
-    #[error("{} is in the way: it was not made by this program; move it elsewhere", path.display())]
-    InTheWay {
-        /// Where.
-        path: PathBuf,
-    },
-    /// A FIFO, a device, a folder.
-    #[error("{} is not a regular file", path.display())]
-    NotRegular {
-        /// Where.
-        path: PathBuf,
-    },
-    /// Beyond [`MAX_FILE`].
-    #[error("{} is larger than {} MiB", path.display(), MAX_FILE / 1024 / 1024)]
-    TooLarge {
-        /// Where.
-        path: PathBuf,
-    },
-    /// More folders inside folders than anybody needs.
-    #[error("{} lies too deep inside folders", path.display())]
-    TooDeep {
-        /// Where.
-        path: PathBuf,
-    },
-    /// Somebody wrote while we read.
-    #[error("{} changed while it was read", path.display())]
-    Changing {
-        /// Where.
-        path: PathBuf,
-    },
-}
-
-impl FileError {
-    /// Is there something else than the folder that was asked for?
-    pub fn is_no_folder(&self) -> bool {
-        match self {
-            Self::Link { .. } => true,
-            Self::System { source, .. } => source.kind() == io::ErrorKind::NotADirectory,
-            _ => false,
-        }
-    }
-
-    /// Is there just nothing of that name?
-    pub fn is_missing(&self) -> bool {
-        matches!(self, Self::System { source, .. } if source.kind() == io::ErrorKind::NotFound)
-    }
-}
-
 /// An open folder.
 #[derive(Debug)]
 pub struct Folder {
     fd: OwnedFd,
     /// For messages only.
     path: PathBuf,
-}
-
-/// An open file or folder below a [`Folder`], with what the system says about it.
-#[derive(Debug)]
-pub struct Opened {
-    fd: OwnedFd,
-    path: PathBuf,
-    /// When it was opened.
-    pub stamp: Stamp,
-    /// What it is.
-    pub kind: FileType,
-}
-
-/// By this a change of a file shows without reading it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stamp {
-    /// Device and inode: the file itself.
-    pub identity: (u64, u64),
-    size: u64,
-    /// Seconds and nanoseconds.
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    fn of(stat: &Stat) -> Self {
-        Self {
-            identity: (stat.st_dev, stat.st_ino),
-            size: stat.st_size.cast_unsigned(),
-            modified: (stat.st_mtime, stat.st_mtime_nsec.cast_signed()),
-            changed: (stat.st_ctime, stat.st_ctime_nsec.cast_signed()),
-        }
-    }
-
-    /// The last change of content or metadata, in nanoseconds since 1970.
-    pub fn touched(&self) -> i128 {
-        let (seconds, nanoseconds) = self.modified.max(self.changed);
-        i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds)
-    }
 }
 
 impl Folder {
@@ -220,58 +114,6 @@ impl Folder {
         Some(OsStr::from_bytes(target.to_bytes()).to_owned())
     }
 
-    /// Opens a path of several components for reading. Links on the way and at its end are followed
-    /// as long as they stay inside this folder.
-    ///
-    /// # Errors
-    ///
-    /// [`FileError::Link`] for a link that leads out or nowhere, or the system's answer.
-    pub fn open_beneath(&self, path: &Path) -> Result<Opened, FileError> {
-        let shown = self.path.join(path);
-        let fd = self.walk(path).map_err(|errno| match errno {
-            Errno::XDEV | Errno::LOOP => FileError::Link {
-                path: shown.clone(),
-            },
-            errno => system(&shown, errno),
-        })?;
-        opened(fd, shown)
-    }
-
-    /// Component by component, so that no component can be swapped for a link in between.
-    fn walk(&self, path: &Path) -> Result<OwnedFd, Errno> {
-        let mut todo: VecDeque<OsString> = components(path)?.into();
-        let mut open = vec![self.fd.try_clone().map_err(|_| Errno::MFILE)?];
-        let mut links = 0;
-        while let Some(name) = todo.pop_front() {
-            if name == ".." {
-                open.pop();
-            } else {
-                let here = open.last().ok_or(Errno::XDEV)?;
-                let flags = if todo.is_empty() { READ } else { FOLDER };
-                match fs::openat(here, &name, flags, Mode::empty()) {
-                    Ok(fd) => open.push(fd),
-                    Err(errno @ (Errno::LOOP | Errno::NOTDIR)) => {
-                        let target = fs::readlinkat(here, &name, Vec::new()).map_err(|_| errno)?;
-                        links += 1;
-                        if links > MAX_LINKS {
-                            return Err(Errno::LOOP);
-                        }
-                        let target = Path::new(OsStr::from_bytes(target.to_bytes())).to_owned();
-                        for name in components(&target)?.into_iter().rev() {
-                            todo.push_front(name);
-                        }
-                    }
-                    Err(Errno::NOENT) if links > 0 => return Err(Errno::LOOP),
-                    Err(errno) => return Err(errno),
-                }
-            }
-            if open.is_empty() {
-                return Err(Errno::XDEV);
-            }
-        }
-        open.pop().ok_or(Errno::XDEV)
-    }
-
     /// Opens a file in this folder for reading; a link is not followed.
     ///
     /// # Errors
@@ -281,7 +123,7 @@ impl Folder {
         let name = name.as_ref();
         let path = self.path.join(name);
         match fs::openat(&self.fd, name, READ, Mode::empty()) {
-            Ok(fd) => opened(fd, path),
+            Ok(fd) => Opened::new(fd, path),
             Err(Errno::LOOP) => Err(FileError::Link { path }),
             Err(errno) => Err(system(&path, errno)),
         }
@@ -433,87 +275,6 @@ impl Folder {
 
     fn at(&self, name: impl AsRef<OsStr>, errno: Errno) -> FileError {
         system(&self.path.join(name.as_ref()), errno)
-    }
-}
-
-impl Opened {
-    /// The content of a regular file. Wipes itself: it may be a key or a plain value.
-    ///
-    /// # Errors
-    ///
-    /// Not regular, too large, changed meanwhile, or the system's answer.
-    pub fn read(self) -> Result<Zeroizing<Vec<u8>>, FileError> {
-        let Self {
-            fd,
-            path,
-            stamp,
-            kind,
-        } = self;
-        if kind != FileType::RegularFile {
-            return Err(FileError::NotRegular { path });
-        }
-        if stamp.size > MAX_FILE {
-            return Err(FileError::TooLarge { path });
-        }
-        // One byte more than announced: room that is never outgrown leaves no copies behind.
-        let room = usize::try_from(stamp.size).unwrap_or(0) + 1;
-        let mut bytes = Zeroizing::new(Vec::with_capacity(room));
-        let mut file = File::from(fd).take(stamp.size + 1);
-        let read = file.read_to_end(&mut bytes);
-        read.map_err(|source| FileError::System {
-            path: path.clone(),
-            source,
-        })?;
-        let after = fs::fstat(file.get_ref()).map_err(|e| system(&path, e))?;
-        if bytes.len() as u64 != stamp.size || Stamp::of(&after) != stamp {
-            return Err(FileError::Changing { path });
-        }
-        Ok(bytes)
-    }
-}
-
-impl TryFrom<Opened> for Folder {
-    type Error = FileError;
-
-    fn try_from(opened: Opened) -> Result<Self, FileError> {
-        let Opened { fd, path, kind, .. } = opened;
-        if kind == FileType::Directory {
-            Ok(Self { fd, path })
-        } else {
-            Err(system(&path, Errno::NOTDIR))
-        }
-    }
-}
-
-fn opened(fd: OwnedFd, path: PathBuf) -> Result<Opened, FileError> {
-    let stat = fs::fstat(&fd).map_err(|e| system(&path, e))?;
-    Ok(Opened {
-        fd,
-        path,
-        stamp: Stamp::of(&stat),
-        kind: FileType::from_raw_mode(stat.st_mode),
-    })
-}
-
-/// Names and `..` of a relative path; an absolute one leads out.
-fn components(path: &Path) -> Result<Vec<OsString>, Errno> {
-    let mut names = Vec::new();
-    for component in path.components() {
-        match component {
-            Component::CurDir => {}
-            Component::Normal(_) | Component::ParentDir => {
-                names.push(component.as_os_str().to_owned());
-            }
-            Component::RootDir | Component::Prefix(_) => return Err(Errno::XDEV),
-        }
-    }
-    Ok(names)
-}
-
-fn system(path: &Path, errno: Errno) -> FileError {
-    FileError::System {
-        path: path.to_owned(),
-        source: errno.into(),
     }
 }
 

@@ -1,0 +1,90 @@
+//! Words about where to work.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{Checks, ClusterConfig, Election, Place};
+
+impl Checks<'_> {
+    pub(super) fn place(&mut self, own_namespace: Option<String>) -> Place {
+        let path = |name| self.flags.text_if_any(name).map(PathBuf::from);
+        match (path("directory"), path("kubeconfig")) {
+            (Some(_), Some(_)) => {
+                self.mistake(
+                    "kubeconfig",
+                    "cannot be used with --directory: there is no cluster then",
+                );
+                Place::Directory(PathBuf::new())
+            }
+            (Some(directory), None) => Place::Directory(directory),
+            (None, kubeconfig) => Place::Cluster(self.cluster(kubeconfig, own_namespace)),
+        }
+    }
+
+    fn cluster(
+        &mut self,
+        kubeconfig: Option<PathBuf>,
+        own_namespace: Option<String>,
+    ) -> ClusterConfig {
+        let names = self.flags.text("additional-namespaces").split(',');
+        let names = names.map(str::trim).filter(|name| !name.is_empty());
+        let additional_namespaces = names.map(str::to_owned).collect();
+        ClusterConfig {
+            rate: self.rate(),
+            election: self.election(),
+            kubeconfig,
+            own_namespace,
+            all_namespaces: self.flags.switch("all-namespaces"),
+            additional_namespaces,
+            label_selector: self.flags.text_if_any("label-selector").map(str::to_owned),
+            deletes_secrets: self.flags.switch("old-gc-behavior"),
+            watches_secrets: !self.flags.switch("skip-recreate"),
+            certificate_config_map: self
+                .flags
+                .text_if_any("certificate-configmap")
+                .map(str::to_owned),
+        }
+    }
+
+    /// What is 0 is the default of the peer's client: 5 and 10.
+    fn rate(&self) -> Option<(f64, u32)> {
+        let or = |value: f64, default| if value == 0.0 { default } else { value };
+        let rate = or(self.flags.float("kubeclient-qps"), 5.0);
+        let burst = self.count("kubeclient-burst");
+        let burst = if burst == 0 { 10 } else { burst };
+        (rate > 0.0 && rate.is_finite()).then_some((rate, burst))
+    }
+
+    fn election(&mut self) -> Election {
+        let election = Election {
+            elects: self.flags.switch("leader-elect"),
+            lease_name: self.flags.text("leader-elect-lease-name").to_owned(),
+            lease_duration: self.timeout("leader-elect-lease-duration"),
+            renew_deadline: self.timeout("leader-elect-renew-deadline"),
+            retry_period: self.timeout("leader-elect-retry-period"),
+        };
+        if election.lease_name.is_empty() {
+            self.mistake("leader-elect-lease-name", "must not be empty");
+        }
+        if election.lease_duration < Duration::from_secs(1) {
+            self.mistake(
+                "leader-elect-lease-duration",
+                "must be at least 1s: a Lease counts whole seconds",
+            );
+        }
+        if election.lease_duration <= election.renew_deadline {
+            self.mistake(
+                "leader-elect-renew-deadline",
+                "must be shorter than --leader-elect-lease-duration: the leader has to stop before another replica begins",
+            );
+        }
+        // A pause may be a fifth longer.
+        if election.renew_deadline <= election.retry_period.mul_f64(1.2) {
+            self.mistake(
+                "leader-elect-retry-period",
+                "must be shorter than --leader-elect-renew-deadline by more than a fifth",
+            );
+        }
+        election
+    }
+}

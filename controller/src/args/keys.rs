@@ -1,0 +1,116 @@
+//! Words about keys.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use shared::key::{KeySize, KeySpec};
+use shared::key_secret::OrderPriority;
+use shared::renewal;
+
+use super::{Checks, KeyConfig};
+
+/// Namespace in the manifests of new keys when `POD_NAMESPACE` says nothing: where `kubeseal`
+/// looks for a controller, so that a key carried into a cluster lands where it is found.
+const KEY_NAMESPACE: &str = "kube-system";
+
+impl Checks<'_> {
+    pub(super) fn keys(&mut self, pod_namespace: Option<String>) -> KeyConfig {
+        let size = KeySize::try_from(self.flags.int("key-size"));
+        let ttl = self.flags.duration("key-ttl");
+        if ttl <= SignedDuration::ZERO {
+            self.mistake("key-ttl", "must be longer than 0");
+        }
+        KeyConfig {
+            prefix: self.prefix(),
+            namespace: pod_namespace
+                .filter(|namespace| !namespace.is_empty())
+                .unwrap_or_else(|| KEY_NAMESPACE.into()),
+            labels: self.pairs("privatekey-labels"),
+            annotations: self.pairs("privatekey-annotations"),
+            spec: KeySpec {
+                size: self.or_default("key-size", size),
+                ttl,
+                common_name: self.flags.text("my-cn").to_owned(),
+            },
+            policy: renewal::Policy {
+                period: self.period(),
+                cutoff: self.cutoff(),
+            },
+            priority: self.priority(),
+            requires_backup: self.flags.switch("require-backup"),
+        }
+    }
+
+    fn prefix(&mut self) -> String {
+        let prefix = self.flags.text("key-prefix");
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if prefix.is_empty() || prefix.len() > 245 {
+            self.mistake("key-prefix", "must have 1 to 245 characters");
+        } else if prefix.starts_with('-') || !prefix.chars().all(allowed) {
+            self.mistake(
+                "key-prefix",
+                "takes a-z, 0-9 and -, and does not begin with -",
+            );
+        }
+        prefix.to_owned()
+    }
+
+    /// The deprecated name counts only if the new one was not given.
+    fn period(&mut self) -> Option<SignedDuration> {
+        let deprecated = self.flags.given("rotate-period") && !self.flags.given("key-renew-period");
+        let name = if deprecated {
+            self.warnings
+                .push("--rotate-period is deprecated; say --key-renew-period".into());
+            "rotate-period"
+        } else {
+            "key-renew-period"
+        };
+        let period = self.flags.duration(name);
+        if period.is_negative() {
+            self.mistake(name, "must not be negative; 0 turns renewal off");
+        }
+        Some(period).filter(|period| !period.is_zero())
+    }
+
+    fn cutoff(&mut self) -> Option<Timestamp> {
+        let text = self.flags.text_if_any("key-cutoff-time")?;
+        let parsed = jiff::fmt::rfc2822::parse(text).map(|zoned| zoned.timestamp());
+        if parsed.is_err() {
+            self.mistake(
+                "key-cutoff-time",
+                "takes a time like 'Mon, 02 Jan 2006 15:04:05 -0700'",
+            );
+        }
+        parsed.ok()
+    }
+
+    /// The peer runs with a word that it does not know, so we do too.
+    fn priority(&mut self) -> OrderPriority {
+        match self.flags.text("key-order-priority") {
+            "CertNotBefore" => OrderPriority::CertNotBefore,
+            "SecretCreationTimestamp" => OrderPriority::SecretCreationTimestamp,
+            _ => {
+                self.warnings.push(
+                    "--key-order-priority takes CertNotBefore or SecretCreationTimestamp; \
+                     CertNotBefore holds"
+                        .into(),
+                );
+                OrderPriority::default()
+            }
+        }
+    }
+
+    fn pairs(&mut self, name: &str) -> BTreeMap<String, String> {
+        let mut pairs = BTreeMap::new();
+        for entry in self.flags.text(name).split(',').map(str::trim) {
+            match entry.split_once('=') {
+                Some((key, value)) if !key.is_empty() => {
+                    pairs.insert(key.to_owned(), value.to_owned());
+                }
+                _ if entry.is_empty() => {}
+                _ => self.mistake(name, "takes pairs like key=value,key2=value2"),
+            }
+        }
+        pairs
+    }
+}

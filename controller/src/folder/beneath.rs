@@ -1,0 +1,85 @@
+//! Paths of several components, on which links are followed as long as they stay inside.
+
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Component, Path};
+
+use rustix::fs::{self, Mode};
+use rustix::io::Errno;
+
+use super::error::system;
+use super::{FOLDER, FileError, Folder, Opened, READ};
+
+/// Links in one path. The kernel's own bound.
+const MAX_LINKS: usize = 40;
+
+impl Folder {
+    /// Opens a path of several components for reading. Links on the way and at its end are followed
+    /// as long as they stay inside this folder.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError::Link`] for a link that leads out or nowhere, or the system's answer.
+    pub fn open_beneath(&self, path: &Path) -> Result<Opened, FileError> {
+        let shown = self.path.join(path);
+        let fd = self.walk(path).map_err(|errno| match errno {
+            Errno::XDEV | Errno::LOOP => FileError::Link {
+                path: shown.clone(),
+            },
+            errno => system(&shown, errno),
+        })?;
+        Opened::new(fd, shown)
+    }
+
+    /// Component by component, so that no component can be swapped for a link in between.
+    fn walk(&self, path: &Path) -> Result<OwnedFd, Errno> {
+        let mut todo: VecDeque<OsString> = components(path)?.into();
+        let mut open = vec![self.fd.try_clone().map_err(|_| Errno::MFILE)?];
+        let mut links = 0;
+        while let Some(name) = todo.pop_front() {
+            if name == ".." {
+                open.pop();
+            } else {
+                let here = open.last().ok_or(Errno::XDEV)?;
+                let flags = if todo.is_empty() { READ } else { FOLDER };
+                match fs::openat(here, &name, flags, Mode::empty()) {
+                    Ok(fd) => open.push(fd),
+                    Err(errno @ (Errno::LOOP | Errno::NOTDIR)) => {
+                        let target = fs::readlinkat(here, &name, Vec::new()).map_err(|_| errno)?;
+                        links += 1;
+                        if links > MAX_LINKS {
+                            return Err(Errno::LOOP);
+                        }
+                        let target = Path::new(OsStr::from_bytes(target.to_bytes())).to_owned();
+                        for name in components(&target)?.into_iter().rev() {
+                            todo.push_front(name);
+                        }
+                    }
+                    Err(Errno::NOENT) if links > 0 => return Err(Errno::LOOP),
+                    Err(errno) => return Err(errno),
+                }
+            }
+            if open.is_empty() {
+                return Err(Errno::XDEV);
+            }
+        }
+        open.pop().ok_or(Errno::XDEV)
+    }
+}
+
+/// Names and `..` of a relative path; an absolute one leads out.
+fn components(path: &Path) -> Result<Vec<OsString>, Errno> {
+    let mut names = Vec::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::Normal(_) | Component::ParentDir => {
+                names.push(component.as_os_str().to_owned());
+            }
+            Component::RootDir | Component::Prefix(_) => return Err(Errno::XDEV),
+        }
+    }
+    Ok(names)
+}

@@ -1,0 +1,91 @@
+//! Statuses, written by PUT on their subresource.
+
+use std::sync::atomic::Ordering;
+
+use kube::api::{ApiResource, DynamicObject, PostParams};
+use serde_json::json;
+use shared::resource::{SealedSecret, SealedSecretStatus};
+use tracing::warn;
+
+use super::catalogue::Entry;
+use super::{ClusterStore, is};
+use crate::store::{ObjectId, StoreError, api};
+
+/// A status that somebody else changed meanwhile is read and written again so often before it is
+/// left to the next attempt.
+const STATUS_TRIES: usize = 5;
+
+impl ClusterStore {
+    /// Writes the status; whoever changed the object meanwhile is asked for the new version and
+    /// keeps what he wrote elsewhere.
+    pub(super) async fn write_status(
+        &self,
+        id: &ObjectId,
+        entry: Entry,
+        status: SealedSecretStatus,
+    ) -> Result<(), StoreError> {
+        let sealed = self.sealed(id);
+        let mut version = entry.resource_version;
+        for _ in 0..STATUS_TRIES {
+            let body = status_body(id, version.as_deref(), &status);
+            match sealed
+                .replace_status(&id.name, &PostParams::default(), &body)
+                .await
+            {
+                Ok(answer) => {
+                    self.notice_pruning(&status, &answer);
+                    self.catalogue().wrote_status(&answer);
+                    return Ok(());
+                }
+                Err(error) if is(&error, 404) => return Ok(()),
+                Err(error) if is(&error, 409) => {
+                    let current = sealed.get_opt(&id.name).await;
+                    let Some(current) = current.map_err(api("cannot read the SealedSecret"))?
+                    else {
+                        return Ok(());
+                    };
+                    // Another object or spec: its own pass will say what became of it.
+                    if current.metadata.uid != entry.uid
+                        || current.metadata.generation != entry.generation
+                    {
+                        return Ok(());
+                    }
+                    version = current.metadata.resource_version;
+                }
+                Err(error) => return Err(api("cannot update the status")(error)),
+            }
+        }
+        Err(StoreError::Contended)
+    }
+
+    fn notice_pruning(&self, sent: &SealedSecretStatus, answer: &DynamicObject) {
+        let lacks = |field: &str| answer.data["status"][field].is_null();
+        if !sent.items.is_empty()
+            && lacks("items")
+            && !self.drops_items.swap(true, Ordering::Relaxed)
+        {
+            warn!(
+                "The definition of SealedSecrets in this cluster drops `status.items`, which names the key \
+                 behind each item: apply the definition that comes with this controller"
+            );
+        }
+        if sent.record.is_some()
+            && lacks("record")
+            && !self.drops_record.swap(true, Ordering::Relaxed)
+        {
+            warn!(
+                "The definition of SealedSecrets in this cluster drops `status.record`, so that each start \
+                 decrypts everything again: apply the definition that comes with this controller"
+            );
+        }
+    }
+}
+
+/// Without `spec`: the API server takes that of the stored object.
+fn status_body(id: &ObjectId, version: Option<&str>, status: &SealedSecretStatus) -> DynamicObject {
+    let mut body = DynamicObject::new(&id.name, &ApiResource::erase::<SealedSecret>(&()))
+        .within(&id.namespace);
+    body.metadata.resource_version = version.map(str::to_owned);
+    body.data = json!({ "status": status });
+    body
+}
