@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use tests::http;
+use tests::patience::until;
 
 use crate::case::Case;
 
@@ -52,11 +53,15 @@ async fn s4_a_flood_of_verify_and_rotate_delays_no_secret() {
         case.holds(&name, &[("a", "1")]).await;
     }
     let time = start.elapsed();
+    // All sixteen went on meanwhile; on a busy machine their answers take longer than ten Secrets.
+    until("the flood is answered", async || {
+        (answers.load(Ordering::Relaxed) > 16).then_some(())
+    })
+    .await;
     ends.store(true, Ordering::Relaxed);
     for task in flood {
         task.await.unwrap();
     }
-    assert!(answers.load(Ordering::Relaxed) > 16, "that was no flood");
     assert!(time < Duration::from_secs(20), "ten Secrets took {time:?}");
 }
 

@@ -111,3 +111,17 @@ impl Finder<'_> {
         (len > 0).then_some(Kind::Plain)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nesting_has_an_end() {
+        for (open, close) in [("[", "]"), (r#"{"a":"#, "}")] {
+            let nested = |levels| open.repeat(levels) + "1" + &close.repeat(levels);
+            assert!(find(&nested(MAX_DEPTH - 1)).is_some(), "{open}");
+            assert!(find(&nested(MAX_DEPTH)).is_none(), "{open}");
+        }
+    }
+}

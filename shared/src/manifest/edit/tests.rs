@@ -345,6 +345,17 @@ fn keeps_the_layout_of_json() {
 }
 
 #[test]
+fn a_json_list_is_json_too() {
+    let before = r#"{"items": [[1, []], {"a": "A"}]}"#;
+    let after = r#"{"items": [[1, []], {"a": "A", "b": "B"}]}"#;
+    assert_eq!(
+        edited(before, "items/1/b=B").as_deref(),
+        Ok(after),
+        "with quotes"
+    );
+}
+
+#[test]
 fn an_anchor_of_its_own_stays_and_an_alias_becomes_a_value() {
     becomes(
         "a=AgX b=AgY",
