@@ -177,14 +177,8 @@ impl Source {
         };
         let found = found.or_else(|| yaml_places::find(&self.clean));
         let places = found.ok_or_else(|| self.refused(&[], place_zero()))?;
-        let filled = |place: &Place| !matches!(place.kind, place::Kind::Empty);
-        let null = |place: &Place| {
-            place.is_hollow(&self.clean) && !matches!(place.kind, place::Kind::Map { .. })
-        };
-        Ok(places
-            .into_iter()
-            .filter(|place| filled(place) && !null(place))
-            .collect())
+        let is_filled = |place: &Place| !place.is_hollow(&self.clean);
+        Ok(places.into_iter().filter(is_filled).collect())
     }
 
     fn text(&self) -> Text<'_> {

@@ -47,10 +47,10 @@ pub(super) struct Entry {
 }
 
 impl Place {
+    /// Is nothing there, or `null`?
     pub(super) fn is_hollow(&self, text: &str) -> bool {
         match &self.kind {
             Kind::Empty => true,
-            Kind::Map { entries, .. } => entries.is_empty(),
             Kind::Plain => matches!(&text[self.start..self.end], "~" | "null" | "Null" | "NULL"),
             _ => false,
         }
@@ -138,5 +138,77 @@ pub(super) fn line_break(text: &str, at: usize) -> &'static str {
     match found {
         Some(found) if text[..found].ends_with('\r') => "\r\n",
         _ => "\n",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_comment_is_blank_where_it_stands_apart() {
+        for (text, at, want) in [
+            ("", 0, 0),
+            (" \t\r\n x", 0, 5),
+            ("# c\n x", 0, 5),
+            ("a # c\n# d\n\nx", 1, 11),
+            ("a#b", 1, 1),
+            ("a# b", 1, 1),
+            ("a # to the end", 1, 14),
+        ] {
+            assert_eq!(skip_blank(text, at), want, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn passes_anchors_and_tags_and_no_space_behind_them() {
+        for (text, want) in [
+            ("x", 0),
+            ("&a x", 2),
+            ("!!str x", 5),
+            ("&a !t x", 5),
+            ("!t # c\n  &a x", 11),
+            ("&a", 2),
+            ("&a,x", 2),
+            ("&a]x", 2),
+        ] {
+            assert_eq!(skip_properties(text, 0), want, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn finds_the_closing_quote() {
+        for (text, want) in [
+            (r#""a" b"#, 3),
+            (r#""a\"b" c"#, 6),
+            (r#""a\\" b"#, 5),
+            (r#""it's" b"#, 6),
+            ("'a' b", 3),
+            ("'it''s' b", 7),
+            (r"'a\' b", 4),
+            (r#"'a"b' c"#, 5),
+            ("'open", 5),
+        ] {
+            assert_eq!(quoted_end(text, 0), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn knows_lines_and_columns() {
+        let text = "ü: a\r\n  b\nc";
+        let lines = |find: fn(&str, usize) -> usize| [0, 3, 9, 11].map(|at| find(text, at));
+        assert_eq!(lines(line_start), [0, 0, 7, 11]);
+        assert_eq!(lines(line_end), [5, 5, 10, 12]);
+        assert_eq!(lines(column), [0, 2, 2, 0]);
+        assert_eq!(
+            [0, 3, 9, 10, 11].map(|at| begins_line(text, at)),
+            [true, false, true, false, true]
+        );
+        assert_eq!(
+            [0, 9, 11].map(|at| line_break(text, at)),
+            ["\r\n", "\r\n", "\n"]
+        );
+        assert_eq!(line_end("\r\n", 0), 0);
+        assert_eq!(line_end("a\r\n", 2), 2);
     }
 }
