@@ -356,6 +356,79 @@ fn a_json_list_is_json_too() {
 }
 
 #[test]
+fn what_is_missing_twice_is_added_once() {
+    becomes(
+        "x/p=P x/q=Q",
+        "|a: 1|",
+        "
+        |a: 1|
+        |x:|
+        |  p: P|
+        |  q: Q|
+        ",
+    );
+}
+
+#[test]
+fn a_colon_needs_quotes_where_old_readers_take_it_for_syntax() {
+    for (before, after) in [
+        ("a: SHA256:x\n", "a: SHA256:y\n"),
+        ("a: x\n", "a: \"SHA256:y\"\n"),
+        ("{a: x}\n", "{a: \"SHA256:y\"}\n"),
+        (r#"{"a": 1}"#, r#"{"a": "SHA256:y"}"#),
+    ] {
+        assert_eq!(edited(before, "a=SHA256:y").as_deref(), Ok(after));
+    }
+}
+
+#[test]
+fn what_a_block_cannot_hold_is_refused() {
+    let set = |before: &str, value: &str| {
+        let edit = Edit {
+            document: 1,
+            path: path("a"),
+            change: Change::Set(value.to_owned()),
+        };
+        apply(before.as_bytes(), &[edit]).map_err(|e| e.to_string())
+    };
+    let block = "a: |-\n  x\nb: c\n";
+    assert_eq!(set(block, "y"), Ok(b"a: |-\n  y\nb: c\n".to_vec()));
+    for (before, value) in [
+        (block, ""),
+        (block, " y"),
+        (block, "\ty"),
+        (block, "y\nz"),
+        (block, "y\u{7}"),
+        ("a: |-\nb: c\n", "y"),
+    ] {
+        let error = set(before, value).unwrap_err();
+        let want = "line 1: a cannot be edited: its layout";
+        assert!(error.starts_with(want), "{before:?}, {value:?}: {error}");
+    }
+}
+
+#[test]
+fn braces_are_filled_in_their_manner() {
+    for (before, words, after) in [
+        ("{a:, b: 1}\n", "a/x=V", "{a: {x: V}, b: 1}\n"),
+        ("{a: {}, b: 1}\n", "a/x=V", "{a: {x: V}, b: 1}\n"),
+        (r#"{"a":{}}"#, "a/x=V", r#"{"a":{"x": "V"}}"#),
+        (
+            "{\n    \"a\": {}\n}\n",
+            "a/b/c=V",
+            "{\n    \"a\": {\n        \"b\": {\n            \"c\": \"V\"\n        }\n    }\n}\n",
+        ),
+        (
+            "{a: 1, m: {\n b: {}}}\n",
+            "m/b/x=V",
+            "{a: 1, m: {\n b: {\n  x: V\n }}}\n",
+        ),
+    ] {
+        assert_eq!(edited(before, words).as_deref(), Ok(after));
+    }
+}
+
+#[test]
 fn an_anchor_of_its_own_stays_and_an_alias_becomes_a_value() {
     becomes(
         "a=AgX b=AgY",
@@ -520,6 +593,30 @@ fn refuses_what_would_change_more_than_was_asked_for() {
             "a:\n  b: |\n    x",
             "a/c=y",
             "line 2: a.c cannot be edited: its layout",
+        ),
+        (
+            "a value in a list that ends with the text",
+            "a:\n  - |\n    x",
+            "b=y",
+            "line 1: b cannot be edited: its layout",
+        ),
+        (
+            "a value in a mapping that ends with the text",
+            "a:\n  b: |\n    x",
+            "c=y",
+            "line 1: c cannot be edited: its layout",
+        ),
+        (
+            "an explicit key without a value",
+            "? a\n: {}\nb: 1\n",
+            "a/x=V",
+            "line 1: a.x cannot be edited: its layout",
+        ),
+        (
+            "an item of nothing",
+            "a: 1\n",
+            "b/0=x",
+            "line 1: b.0 cannot be edited: it is not there",
         ),
         (
             "a tag that means another type",

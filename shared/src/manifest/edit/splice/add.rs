@@ -88,14 +88,23 @@ impl<'t> Text<'t> {
             .windows(2)
             .last()
             .and_then(|w| w[1].checked_sub(w[0]));
-        let Kind::Map { entries, .. } = &map.kind else {
-            return from_outside.filter(|step| *step > 0).unwrap_or(2);
+        let entries = match &map.kind {
+            Kind::Map { entries, .. } => entries.as_slice(),
+            _ => &[],
         };
         let here = around.last().copied().unwrap_or(0);
         let inside = entries.iter().filter_map(|entry| columns(&&entry.value));
         let inside = inside.filter_map(|column| column.checked_sub(here));
+        // Of braces, by how much their first line is indented.
+        let first = entries.first().map(|entry| entry.start);
+        let first = first.filter(|at| begins_line(self.text, *at));
+        let own = first.and_then(|at| {
+            let around = column_of_line(self.text, map.start);
+            column(self.text, at).checked_sub(around)
+        });
         inside
             .chain(from_outside)
+            .chain(own)
             .find(|step| *step > 0)
             .unwrap_or(2)
     }
