@@ -423,9 +423,42 @@ fn braces_are_filled_in_their_manner() {
             "m/b/x=V",
             "{a: 1, m: {\n b: {\n  x: V\n }}}\n",
         ),
+        ("{\n  a: 1}\n", "b=B", "{\n  a: 1,\n  b: B}\n"),
+        ("{b: 2, \"a\":1}\n", "c=V", "{b: 2, \"a\":1, \"c\": V}\n"),
     ] {
         assert_eq!(edited(before, words).as_deref(), Ok(after));
     }
+}
+
+#[test]
+fn what_leaves_braces_takes_no_comment_along() {
+    for (before, words, after) in [
+        ("{ a: 1 }\n", "-a", "{}\n"),
+        ("{ # note\n a: 1 }\n", "-a", "{ # note\n  }\n"),
+        ("{ a: 1 # note\n }\n", "-a", "{  # note\n }\n"),
+        ("{a: 1, # note\n b: 2}\n", "-b", "{a: 1, # note\n }\n"),
+        ("{a: 1 , b: 2}\n", "-b", "{a: 1}\n"),
+    ] {
+        assert_eq!(edited(before, words).as_deref(), Ok(after));
+    }
+}
+
+#[test]
+fn the_last_key_of_a_mapping_in_a_list_leaves_braces() {
+    becomes(
+        "-l/0/m/a",
+        "
+        |l:|
+        |  - m:|
+        |      a: b|
+        |    n: c|
+        ",
+        "
+        |l:|
+        |  - m: {}|
+        |    n: c|
+        ",
+    );
 }
 
 #[test]

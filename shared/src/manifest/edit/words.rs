@@ -52,3 +52,44 @@ fn needs_no_quotes(text: &str, in_flow: bool) -> bool {
         && !text.ends_with(':')
         && yaml_text::reads_as_text(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manner_shows_in_the_first_character() {
+        for (written, want) in [
+            ("\"a\"", Manner::Double),
+            ("'a'", Manner::Single),
+            ("a", Manner::Plain),
+            ("", Manner::Plain),
+        ] {
+            assert_eq!(Manner::of(written), want, "{written}");
+        }
+    }
+
+    #[test]
+    fn writes_in_its_manner_what_that_can_hold() {
+        for (manner, text, want) in [
+            (Manner::Json, "ü\u{7}\"", r#""ü\u0007\"""#),
+            (Manner::Single, "it's", "'it''s'"),
+            (Manner::Single, "\u{7}", r#""\a""#),
+            (Manner::Double, "a", r#""a""#),
+            (Manner::Plain, "AgA+/=._-", "AgA+/=._-"),
+            (Manner::Plain, ".a", ".a"),
+            (Manner::Plain, "-a", r#""-a""#),
+            (Manner::Plain, "...a", r#""...a""#),
+            (Manner::Plain, "a:", r#""a:""#),
+            (Manner::Plain, "a b", r#""a b""#),
+            (Manner::Plain, "true", r#""true""#),
+            (Manner::Plain, "a \"b\"", r#"'a "b"'"#),
+            (Manner::Plain, "\u{7}\"b\"", r#""\a\"b\"""#),
+            (Manner::Plain, "", r#""""#),
+        ] {
+            assert_eq!(manner.write(text, false), want, "{manner:?}, {text:?}");
+        }
+        assert_eq!(Manner::Plain.write("a:b", false), "a:b");
+        assert_eq!(Manner::Plain.write("a:b", true), r#""a:b""#);
+    }
+}

@@ -262,3 +262,15 @@ fn block_lines(
     };
     names.iter().enumerate().map(line).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knows_how_far_a_line_is_indented() {
+        for (text, at, want) in [("a: {", 3, 0), ("   a: {", 6, 3), ("x\n  a: {", 7, 2)] {
+            assert_eq!(column_of_line(text, at), want, "{text:?}");
+        }
+    }
+}

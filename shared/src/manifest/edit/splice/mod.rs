@@ -163,3 +163,22 @@ impl Text<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_comment_that_stands_apart_may_follow_a_value() {
+        for (text, want) in [
+            ("a: b", Some(4)),
+            ("a: b \nc", Some(5)),
+            ("a: b # c\r\n", Some(8)),
+            ("a: b#c", None),
+            ("a: b c", None),
+        ] {
+            let text = Text { text, json: false };
+            assert_eq!(text.end_of_line_with_nothing_else(4).ok(), want);
+        }
+    }
+}

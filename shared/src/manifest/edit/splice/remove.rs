@@ -119,3 +119,15 @@ fn owner_of<'a>(root: &'a Place, map: &Place) -> Option<&'a Entry> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passes_spaces() {
+        for (text, at, want) in [("  x", 0, 2), ("x", 0, 0), ("ab  c", 2, 4), ("a ", 1, 2)] {
+            assert_eq!(skip_spaces(text, at), want, "{text:?}");
+        }
+    }
+}
