@@ -462,6 +462,19 @@ fn the_last_key_of_a_mapping_in_a_list_leaves_braces() {
 }
 
 #[test]
+fn keys_may_be_empty_marked_quoted_or_aliases() {
+    for (before, words, after) in [
+        ("!!str :\nb: c\n", "/k=V", "!!str :\n  k: V\nb: c\n"),
+        ("&x a:\nb: c\n", "a/k=V", "&x a:\n  k: V\nb: c\n"),
+        ("a: &x k\n*x : v\nb: c\n", "b=V", "a: &x k\n*x : v\nb: V\n"),
+        ("{'a' : 1}\n", "b=V", "{'a' : 1, 'b' : V}\n"),
+        ("{&x 'a' : 1}\n", "b=V", "{&x 'a' : 1, b : V}\n"),
+    ] {
+        assert_eq!(edited(before, words).as_deref(), Ok(after), "{before:?}");
+    }
+}
+
+#[test]
 fn an_anchor_of_its_own_stays_and_an_alias_becomes_a_value() {
     becomes(
         "a=AgX b=AgY",

@@ -73,12 +73,9 @@ impl Finder<'_> {
             self.bytes.byte(span.end.index()),
         );
         match event {
-            Event::Scalar(text, style, anchor, tag) if self.key_is_next() => {
+            Event::Scalar(text, style, _, tag) if self.key_is_next() => {
                 let name = yaml_in::key_name(text, *style, tag.as_deref());
-                let bare = *style == ScalarStyle::Plain && text.is_empty();
-                let has_properties = *anchor != 0 || tag.is_some();
                 let end = match style {
-                    ScalarStyle::Plain if bare && !has_properties => from,
                     ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted => {
                         quoted_end(self.text, self.behind_properties(from))
                     }
@@ -87,7 +84,6 @@ impl Finder<'_> {
                 self.begin_entry(name, from, end)
             }
             Event::Alias(_) if self.key_is_next() => self.begin_entry(None, from, to),
-            Event::SequenceStart(..) | Event::MappingStart(..) if self.key_is_next() => None,
             Event::Scalar(text, style, anchor, tag) => {
                 let empty = *style == ScalarStyle::Plain && text.is_empty();
                 let place = if empty {
@@ -268,6 +264,7 @@ impl Finder<'_> {
         match &mut parent.place.kind {
             Kind::List(items) => items.push(value),
             Kind::Map { entries, .. } => {
+                // None for a key that is a collection, which the reader refuses.
                 let key = parent.key.take()?;
                 entries.push(Entry {
                     key: key.name,
