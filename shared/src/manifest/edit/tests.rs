@@ -438,6 +438,7 @@ fn what_leaves_braces_takes_no_comment_along() {
         ("{ a: 1 # note\n }\n", "-a", "{  # note\n }\n"),
         ("{a: 1, # note\n b: 2}\n", "-b", "{a: 1, # note\n }\n"),
         ("{a: 1 , b: 2}\n", "-b", "{a: 1}\n"),
+        ("{? a : b, c: d}\n", "-a", "{c: d}\n"),
     ] {
         assert_eq!(edited(before, words).as_deref(), Ok(after));
     }
@@ -459,6 +460,26 @@ fn the_last_key_of_a_mapping_in_a_list_leaves_braces() {
         |    n: c|
         ",
     );
+}
+
+#[test]
+fn a_block_may_begin_with_what_looks_like_a_comment() {
+    let before = "l:\n- |-\n  # x\n- b # c\n";
+    let after = "l:\n- |-\n  # x\n- z # c\n";
+    assert_eq!(edited(before, "l/1=z").as_deref(), Ok(after));
+}
+
+#[test]
+fn values_may_be_empty_and_marked() {
+    for (before, words, after) in [
+        ("a: &x\nb: c\n", "a=V", "a: &x V\nb: c\n"),
+        ("a: !!str\nb: c\n", "a=V", "a: !!str V\nb: c\n"),
+        ("a: &x !!str\nb: c\n", "a=V", "a: &x !!str V\nb: c\n"),
+        ("a:\nb: c\n", "a=V", "a: V\nb: c\n"),
+        ("a: |-", "b=V", "a: |-\nb: V"),
+    ] {
+        assert_eq!(edited(before, words).as_deref(), Ok(after), "{before:?}");
+    }
 }
 
 #[test]
