@@ -588,6 +588,8 @@ fn what_stands_beside_an_edit_is_the_same_whatever_its_type() {
         ".nan",
         "-.inf",
         "[null, 0.1]",
+        "[]",
+        "{}",
     ] {
         let file = |value: &str| format!("a: {value}\nb: {beside}\n");
         assert_eq!(edited(&file("A"), "a=B"), Ok(file("B")), "{beside}");
