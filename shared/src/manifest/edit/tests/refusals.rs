@@ -1,0 +1,128 @@
+use super::*;
+
+/// Why, a text, an edit of it, and how the error begins.
+const REFUSED: &[[&str; 4]] = &[
+    [
+        "an anchor that others share",
+        "a: &x AgA\nb: *x\n",
+        "a=AgX",
+        "the edit is refused, since b of document 1 would not read as it should",
+    ],
+    [
+        "a mapping that others share",
+        "a: &x {k: AgA}\nb: *x\n",
+        "a/k=AgX",
+        "the edit is refused, since b.k of document 1",
+    ],
+    [
+        "a mapping from elsewhere",
+        "a: &x {k: AgA}\nb: *x\n",
+        "b/k=AgX",
+        "line 2: b.k cannot be edited: it is an alias",
+    ],
+    [
+        "a key that a merge brings",
+        "a: &x {k: AgA}\nb:\n  <<: *x\n  l: m\n",
+        "-b/k",
+        "line 3: b.k cannot be edited: it is not there",
+    ],
+    [
+        "a key that is there twice",
+        "a: 1\na: 2\nb: 3\n",
+        "-a",
+        "the edit is refused, since a of document 1",
+    ],
+    [
+        "blank lines that would become a value's",
+        "a:\n  b: |+\n    x\n  c: y\n\n\n",
+        "-a/c",
+        "the edit is refused, since a.b of document 1",
+    ],
+    [
+        "a value that ends with the text",
+        "a:\n  b: |\n    x",
+        "a/c=y",
+        "line 2: a.c cannot be edited: its layout",
+    ],
+    [
+        "a value in a list that ends with the text",
+        "a:\n  - |\n    x",
+        "b=y",
+        "line 1: b cannot be edited: its layout",
+    ],
+    [
+        "a value in a mapping that ends with the text",
+        "a:\n  b: |\n    x",
+        "c=y",
+        "line 1: c cannot be edited: its layout",
+    ],
+    [
+        "an explicit key without a value",
+        "? a\n: {}\nb: 1\n",
+        "a/x=V",
+        "line 1: a.x cannot be edited: its layout",
+    ],
+    [
+        "an item of nothing",
+        "a: 1\n",
+        "b/0=x",
+        "line 1: b.0 cannot be edited: it is not there",
+    ],
+    [
+        "a tag that means another type",
+        "a: !!binary aGk=\n",
+        "a=AgX",
+        "the edit is refused, since the structure of document 1",
+    ],
+    [
+        "a mapping",
+        "a:\n  b: c\n",
+        "a=AgX",
+        "line 2: a cannot be edited: it is a list or a mapping",
+    ],
+    [
+        "a path through a value",
+        "a: b\n",
+        "a/b=AgX",
+        "line 1: a.b cannot be edited: what should hold it is not a mapping",
+    ],
+    [
+        "the only key of an item",
+        "- a: b\n",
+        "-0/a",
+        "line 1: 0.a cannot be edited: it is the only one",
+    ],
+    [
+        "no such document",
+        "a: b\n",
+        "2:a=x",
+        "there is no document 2",
+    ],
+    ["no YAML", "a: [\n", "a=x", "document 1, line 2: malformed"],
+    [
+        "a line that ends with CR alone",
+        "a: b\rc: d\n",
+        "c=AgX",
+        "line 1: the file cannot be edited: its layout",
+    ],
+    [
+        "a comment that ends with CR alone",
+        "&x #y\r\rz|+\n",
+        "a=AgX",
+        "line 1: the file cannot be edited: its layout",
+    ],
+    [
+        "a pair without braces",
+        "a: [b: c]\n",
+        "a/0/b=AgX",
+        "line 1: a.0.b cannot be edited: what should hold it",
+    ],
+];
+
+#[test]
+fn refuses_what_would_change_more_than_was_asked_for() {
+    for [why, before, words, want] in REFUSED {
+        let error = edited(before, words).expect_err(why);
+        assert!(error.starts_with(want), "{why}: {error}");
+    }
+}
