@@ -45,6 +45,16 @@ fn greedy() -> BTreeMap<&'static str, String> {
     }
     BTreeMap::from([
         ("aliases of aliases", object("bomb", &aliases())),
+        ("anchors around anchors", object("anchors", &anchors())),
+        (
+            "one long text under many aliases",
+            object("repeated", &repeated_text()),
+        ),
+        (
+            "a million objects of JSON one after the other",
+            "{}".repeat(1_000_000),
+        ),
+        ("one field of JSON that grows for ever", growing_field()),
         ("a million keys", object("keys", &keys)),
         ("a million documents", "---\n".repeat(1_000_000)),
         ("a million open brackets", "[".repeat(1_000_000)),
@@ -92,6 +102,24 @@ fn aliases() -> String {
     text
 }
 
+/// Each of them is kept with everything in it.
+fn anchors() -> String {
+    let open: String = (0..90).map(|i| format!("&n{i} [")).collect();
+    format!("  x: {open}{}{}\n", "~,".repeat(500_000), "]".repeat(90))
+}
+
+fn repeated_text() -> String {
+    let long = "y".repeat(700_000);
+    format!("  x: &x {long}\n  y: [{}]\n", "*x,".repeat(50_000))
+}
+
+/// Fields of one name become one, which takes in what each of them has.
+fn growing_field() -> String {
+    let field = |i| format!("\"a\":{{\"k{i}\":0}}");
+    let fields: Vec<String> = (0..300_000).map(field).collect();
+    format!("{{{}}}", fields.join(","))
+}
+
 /// No more of them, since their lengths add up to the square.
 fn indented() -> String {
     (0..4000).fold(String::new(), |mut text, i| {
@@ -109,8 +137,10 @@ fn within(program: &Path) -> Command {
 }
 
 /// Where `seal lint`, which renders no template, finds nothing wrong.
-const HARMLESS: [&str; 3] = [
+const HARMLESS: [&str; 5] = [
     "a million documents",
+    "a million objects of JSON one after the other",
+    "one field of JSON that grows for ever",
     "a million objects in a list",
     "a template that never ends",
 ];
@@ -212,20 +242,19 @@ impl Held {
         .await;
     }
 
-    async fn private_key_operations(&self) -> f64 {
+    /// Where it says that this server is.
+    fn port(&self, server: &str) -> u16 {
         let log = self.process.log();
         let (_, address) = log
-            .split_once("HTTP metrics server serving\" addr=")
+            .split_once(&format!("{server} serving\" addr="))
             .unwrap();
-        let port = address
-            .lines()
-            .next()
-            .unwrap()
-            .trim_matches('"')
-            .rsplit_once(':')
-            .unwrap()
-            .1;
-        let scrape = http::get(port.parse().unwrap(), "/metrics").await.unwrap();
+        let address = address.lines().next().unwrap().trim_matches('"');
+        address.rsplit_once(':').unwrap().1.parse().unwrap()
+    }
+
+    async fn private_key_operations(&self) -> f64 {
+        let port = self.port("HTTP metrics server");
+        let scrape = http::get(port, "/metrics").await.unwrap();
         let name = "sealed_secrets_controller_private_key_operations_total ";
         let line = scrape.lines().find_map(|line| line.strip_prefix(name));
         line.unwrap_or_else(|| panic!("{scrape}")).parse().unwrap()
@@ -292,6 +321,32 @@ async fn greedy_objects_keep_no_neighbour_from_its_value_before_and_after_them()
     // One each for the neighbours' three items and the two of greedy templates, which may have been tried again.
     let operations = controller.private_key_operations().await;
     assert!((5.0..=7.0).contains(&operations), "{operations}");
+}
+
+/// Of all that is greedy, what a request may be large enough for.
+#[tokio::test]
+async fn greedy_requests_are_refused_and_keep_no_neighbour_from_its_value() {
+    let scratch = Scratch::new();
+    let folder = scratch.path();
+    put_key(folder, "key", 0);
+    let mut controller = Held::start(folder).await;
+    let port = controller.port("HTTP server");
+    let flat = format!("{{\"a\":[{}0]}}", "0,".repeat(5_000_000));
+    let bodies = greedy()
+        .into_iter()
+        .filter(|(which, _)| !which.contains("template"));
+    for (which, body) in bodies.chain([("five million numbers", flat)]) {
+        for path in ["/v1/verify", "/v1/rotate"] {
+            let answer = http::send(port, "POST", path, "", &body).await.unwrap();
+            let code = answer.split(' ').nth(1).unwrap();
+            assert!(
+                ["400", "409", "413", "429"].contains(&code),
+                "{which}: {answer}"
+            );
+        }
+    }
+    put_neighbour(folder, "db", "1");
+    controller.holds("db", "1").await;
 }
 
 #[tokio::test]

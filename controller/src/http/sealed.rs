@@ -23,6 +23,8 @@ use super::refused::Refused;
 
 /// A Secret of a mebibyte rarely has a hundred.
 const MOST_ITEMS: usize = 1000;
+/// Of a whole body, text counted by its length: one of ten mebibytes in a few thousand items has fewer.
+const MOST_VALUES: usize = 250_000;
 
 /// 200 if it opens here, 409 if it does not.
 pub(super) async fn verify(
@@ -72,7 +74,8 @@ pub(super) struct Request {
 impl Request {
     /// One document with a SealedSecret, or a list of some.
     pub(super) fn read(bytes: &[u8]) -> Result<Self, Refused> {
-        let documents = manifest::read(bytes).map_err(|_| Refused::Malformed)?;
+        let documents =
+            manifest::read_within(bytes, MOST_VALUES).map_err(|_| Refused::Malformed)?;
         let [document] = documents.as_slice() else {
             return Err(Refused::Malformed);
         };

@@ -36,6 +36,9 @@ pub enum ReadProblem {
     /// Aliases that multiply.
     #[error("aliases expand to more than {0} values")]
     Aliases(usize),
+    /// More than the reader has room for, by itself or by anchors around anchors.
+    #[error("it holds more than {0} values; split it, or write values out instead of anchors")]
+    Size(usize),
 }
 
 impl ReadError {

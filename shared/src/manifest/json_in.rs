@@ -1,7 +1,7 @@
 //! JSON streams → nodes.
 
 use std::collections::HashMap;
-use std::fmt;
+use std::{fmt, iter};
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::error::Category;
@@ -14,12 +14,16 @@ use super::yaml_in;
 /// Reads objects that stand one after the other. A text that merely begins like JSON is a YAML
 /// flow mapping, or one JSON document before YAML ones, as for the peer: up to the second object
 /// YAML gets its chance.
-pub(super) fn read(text: &str) -> Result<Vec<Node>, ReadError> {
+pub(super) fn read(text: &str, most: usize) -> Result<Vec<Node>, ReadError> {
+    if most_values(text) > most {
+        return Err(ReadError::at(1, 1, ReadProblem::Size(most)));
+    }
     let mut documents = Vec::new();
-    let mut at = 0;
+    let (mut at, mut line, mut counted) = (0, 1, 0);
     loop {
         at += leading_space(&text[at..]);
-        let line = 1 + text[..at].matches('\n').count();
+        line += text[counted..at].matches('\n').count();
+        counted = at;
         let mut stream = serde_json::Deserializer::from_str(&text[at..]).into_iter::<Raw>();
         match stream.next() {
             None => return Ok(documents),
@@ -32,7 +36,7 @@ pub(super) fn read(text: &str) -> Result<Vec<Node>, ReadError> {
                 return if documents.len() > 1 {
                     Err(error)
                 } else {
-                    as_yaml(&text[at..], documents, line, error)
+                    as_yaml(&text[at..], documents, line, most, error)
                 };
             }
         }
@@ -45,10 +49,27 @@ fn as_yaml(
     rest: &str,
     mut documents: Vec<Node>,
     line: usize,
+    most: usize,
     error: ReadError,
 ) -> Result<Vec<Node>, ReadError> {
-    documents.extend(yaml_in::read(rest, line - 1).map_err(|_| error)?);
+    documents.extend(yaml_in::read(rest, line - 1, most).map_err(|_| error)?);
     Ok(documents)
+}
+
+/// No JSON text of these bytes has more values: but for the outermost, each has one of these in front
+/// of it.
+fn most_values(text: &str) -> usize {
+    let (mut count, mut quoted, mut escaped) = (0, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b'{' | b'[' | b',' | b':' if !quoted => count += 1,
+            _ => {}
+        }
+    }
+    count
 }
 
 fn leading_space(text: &str) -> usize {
@@ -136,35 +157,56 @@ impl<'de> Visitor<'de> for RawVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Raw, A::Error> {
-        let mut entries: Vec<(String, Node)> = Vec::new();
-        let mut places: HashMap<String, usize> = HashMap::new();
+        let mut known = Fields::default();
         while let Some((name, Raw(node))) = fields.next_entry::<String, Raw>()? {
-            if let Some(place) = places.get(&name) {
-                merge(&mut entries[*place].1, node);
-            } else {
-                places.insert(name.clone(), entries.len());
-                entries.push((name, node));
-            }
+            known.add(name, node);
         }
-        Ok(Raw::new(Value::Map(entries)))
+        Ok(Raw::new(known.merged()))
     }
 }
 
-fn merge(into: &mut Node, from: Node) {
-    match (&mut into.value, from.value) {
-        (Value::Map(entries), Value::Map(more)) => {
-            for (name, node) in more {
-                match entries.iter_mut().find(|(known, _)| *known == name) {
-                    Some((_, known)) => merge(known, node),
-                    None => entries.push((name, node)),
-                }
-            }
-        }
-        (value, newer) => {
-            *value = newer;
-            into.source = from.source;
+/// Fields in the order of their first mention. What has one name is merged at the end and at once, or
+/// time would grow with the square of how often it comes.
+#[derive(Default)]
+struct Fields {
+    places: HashMap<String, usize>,
+    fields: Vec<(String, Node, Vec<Node>)>,
+}
+
+impl Fields {
+    fn add(&mut self, name: String, node: Node) {
+        if let Some(place) = self.places.get(&name) {
+            self.fields[*place].2.push(node);
+        } else {
+            self.places.insert(name.clone(), self.fields.len());
+            self.fields.push((name, node, Vec::new()));
         }
     }
+
+    fn merged(self) -> Value {
+        let merged = |(name, first, more)| (name, merge(first, more));
+        Value::Map(self.fields.into_iter().map(merged).collect())
+    }
+}
+
+/// The last value counts; mappings at the end become one.
+fn merge(first: Node, more: Vec<Node>) -> Node {
+    if more.is_empty() {
+        return first;
+    }
+    let mut maps = Vec::new();
+    for node in iter::once(first).chain(more).rev() {
+        match node.value {
+            Value::Map(entries) => maps.push(entries),
+            _ if maps.is_empty() => return node,
+            _ => break,
+        }
+    }
+    let mut fields = Fields::default();
+    for (name, node) in maps.into_iter().rev().flatten() {
+        fields.add(name, node);
+    }
+    Node::new(fields.merged(), 0)
 }
 
 fn set_line(node: &mut Node, line: usize) {

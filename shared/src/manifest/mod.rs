@@ -40,14 +40,32 @@ pub struct Document {
     pub root: Node,
 }
 
+/// The most that one input may hold, in values: about half a gigabyte of memory.
+const MOST: usize = 5_000_000;
+/// What a short input may hold by anchors and aliases.
+const LEAST_ROOM: usize = 200_000;
+
 /// Reads every document. Documents that are empty or only comments are left out.
+///
+/// Time grows with the length of the input. So does memory, anchors and aliases included, and it never
+/// exceeds half a gigabyte.
 ///
 /// # Errors
 ///
 /// The first document that is malformed, with its number and line; nothing is skipped.
 pub fn read(bytes: &[u8]) -> Result<Vec<Document>, ReadError> {
+    read_within(bytes, MOST)
+}
+
+/// As [`read`], for input that strangers send: no more than so many values, of about a hundred bytes
+/// each. Text counts as one value more for every 64 bytes.
+///
+/// # Errors
+///
+/// As [`read`], and [`ReadProblem::Size`].
+pub fn read_within(bytes: &[u8], most: usize) -> Result<Vec<Document>, ReadError> {
     let text = text::decode(bytes)?;
-    let filled = roots(&text)?.into_iter().filter(is_filled);
+    let filled = roots(&text, most)?.into_iter().filter(is_filled);
     Ok(filled
         .enumerate()
         .map(|(i, root)| Document {
@@ -58,11 +76,13 @@ pub fn read(bytes: &[u8]) -> Result<Vec<Document>, ReadError> {
 }
 
 /// What stands in every document, those without content included.
-fn roots(text: &str) -> Result<Vec<Node>, ReadError> {
+fn roots(text: &str, most: usize) -> Result<Vec<Node>, ReadError> {
+    // Without anchors no two bytes make more than two values.
+    let most = most.min(LEAST_ROOM + 2 * text.len());
     if is_json(text) {
-        json_in::read(text)
+        json_in::read(text, most)
     } else {
-        yaml_in::read(text, 0)
+        yaml_in::read(text, 0, most)
     }
 }
 
@@ -334,6 +354,52 @@ mod tests {
         }
         assert!(texts(&"[".repeat(1000)).is_err());
         assert!(texts(&format!("{{\"a\":{}", "[".repeat(100_000))).is_err());
+    }
+
+    #[test]
+    fn anchors_count_by_what_they_keep() {
+        let nested = |levels: usize| {
+            let open: String = (0..levels).map(|i| format!("&n{i} [")).collect();
+            format!("a: {open}{}{}", "~,".repeat(50_000), "]".repeat(levels))
+        };
+        assert!(texts(&nested(2)).is_ok());
+        let error = texts(&nested(9)).unwrap_err();
+        assert!(error.contains("it holds more than 400"), "{error}");
+        let long = format!("a: &a {}\nb: [{}]", "x".repeat(64_000), "*a,".repeat(51));
+        let error = texts(&long).unwrap_err();
+        assert!(error.contains("aliases expand to more than"), "{error}");
+    }
+
+    #[test]
+    fn strangers_get_no_more_room_than_they_are_given() {
+        for (text, fits, not) in [
+            ("a: [1, 2]", 5, 4),
+            ("a: &a [1]\nb: *a", 9, 8),
+            ("{\"a\":[1,\"[,:\\\"\"]}", 4, 3),
+        ] {
+            assert!(read_within(text.as_bytes(), fits).is_ok(), "{text}");
+            let error = read_within(text.as_bytes(), not).unwrap_err();
+            assert_eq!(error.problem, ReadProblem::Size(not), "{text}");
+        }
+    }
+
+    #[test]
+    fn of_equal_fields_the_last_counts_and_mappings_become_one() {
+        for (input, want) in [
+            (r#"{"a":1,"a":2}"#, r#"{"a":2}"#),
+            (
+                r#"{"a":{"b":1},"a":{"c":2},"a":{"b":3}}"#,
+                r#"{"a":{"b":3,"c":2}}"#,
+            ),
+            (r#"{"a":{"b":1},"a":2,"a":{"c":3}}"#, r#"{"a":{"c":3}}"#),
+            (r#"{"a":{"b":1},"a":{"c":2},"a":null}"#, r#"{"a":null}"#),
+            (
+                r#"{"a":{"b":{"c":1}},"a":{"b":{"d":2}}}"#,
+                r#"{"a":{"b":{"c":1,"d":2}}}"#,
+            ),
+        ] {
+            assert_eq!(texts(input).unwrap(), [want], "{input}");
+        }
     }
 
     proptest::proptest! {

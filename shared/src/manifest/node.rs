@@ -2,6 +2,8 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
+const BYTES_PER_WEIGHT: usize = 64;
+
 /// A value in a document, with its place. `Debug` shows the kind and the line only, since any node
 /// of a Secret may be a plain value.
 #[derive(Clone)]
@@ -94,11 +96,16 @@ impl Node {
         }
     }
 
-    /// Number of nodes in this tree, itself included.
-    pub(super) fn size(&self) -> usize {
+    /// Memory of this tree in units of about a hundred bytes: one for each node, and for text as much
+    /// more as it is long.
+    pub(super) fn weight(&self) -> usize {
         1 + match &self.value {
-            Value::List(items) => items.iter().map(Self::size).sum(),
-            Value::Map(entries) => entries.iter().map(|(_, node)| node.size()).sum(),
+            Value::List(items) => items.iter().map(Self::weight).sum(),
+            Value::Map(entries) => entries
+                .iter()
+                .map(|(name, node)| name.len() / BYTES_PER_WEIGHT + node.weight())
+                .sum(),
+            Value::Text(text) => text.len() / BYTES_PER_WEIGHT,
             _ => 0,
         }
     }

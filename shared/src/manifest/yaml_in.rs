@@ -12,15 +12,17 @@ use crate::base64;
 
 /// Levels of nesting. Manifests need about ten; recursion over nodes stays far from the stack's end.
 const MAX_DEPTH: usize = 100;
-/// Nodes that aliases may add to an input. A real manifest repeats a few labels; a bomb multiplies.
+/// Weight that aliases may add to an input. A real manifest repeats a few labels; a bomb multiplies.
 const MAX_ALIASED: usize = 50_000;
 /// The key that merges mappings into one.
 const MERGE_KEY: &str = "<<";
 
-/// Reads every document of a text. `lines_before` is added to all line numbers.
-pub(super) fn read(text: &str, lines_before: usize) -> Result<Vec<Node>, ReadError> {
+/// Reads every document of a text, all together of no more than this weight. `lines_before` is added
+/// to all line numbers.
+pub(super) fn read(text: &str, lines_before: usize, most: usize) -> Result<Vec<Node>, ReadError> {
     let mut builder = Builder {
         lines_before,
+        most,
         ..Builder::default()
     };
     for event in Parser::new_from_str(text) {
@@ -59,6 +61,9 @@ struct Builder {
     open: Vec<Open>,
     anchors: HashMap<usize, Node>,
     aliased: usize,
+    /// Of everything that was made, copies behind anchors included.
+    weight: usize,
+    most: usize,
     line: usize,
 }
 
@@ -84,6 +89,7 @@ impl Builder {
             }
             Event::Scalar(text, style, anchor, tag) => {
                 let node = self.scalar(&text, style, tag.as_deref())?;
+                self.weigh(node.weight())?;
                 self.place(node, anchor)?;
             }
             Event::SequenceStart(anchor, _) => self.begin(Value::List(Vec::new()), anchor)?,
@@ -120,6 +126,7 @@ impl Builder {
         if self.open.len() == MAX_DEPTH {
             return Err(self.error(ReadProblem::Depth(MAX_DEPTH)));
         }
+        self.weigh(1)?;
         self.open.push(Open {
             node: Node::new(value, self.line),
             anchor,
@@ -136,20 +143,32 @@ impl Builder {
     }
 
     fn alias(&mut self, anchor: usize) -> Result<Node, ReadError> {
-        let Some(node) = self.anchors.get(&anchor).cloned() else {
+        let Some(node) = self.anchors.get(&anchor) else {
             // An alias inside its own anchor.
             return Err(self.error(ReadProblem::Yaml("an alias refers to itself".into())));
         };
-        self.aliased += node.size();
+        let (node, weight) = (node.clone(), node.weight());
+        self.aliased += weight;
         if self.aliased > MAX_ALIASED {
             return Err(self.error(ReadProblem::Aliases(MAX_ALIASED)));
         }
+        self.weigh(weight)?;
         Ok(node)
+    }
+
+    fn weigh(&mut self, more: usize) -> Result<(), ReadError> {
+        self.weight += more;
+        if self.weight > self.most {
+            return Err(self.error(ReadProblem::Size(self.most)));
+        }
+        Ok(())
     }
 
     /// Puts a finished node where it belongs: item, key, value, or root.
     fn place(&mut self, node: Node, anchor: usize) -> Result<(), ReadError> {
         if anchor != 0 {
+            // Before it is copied: anchors around anchors multiply as aliases do.
+            self.weigh(node.weight())?;
             self.anchors.insert(anchor, node.clone());
         }
         let line = self.line;

@@ -230,11 +230,15 @@ pub(crate) fn open_item(
     Ok((plain, key.fingerprint().clone()))
 }
 
+/// Values of a Secret: no API server stores one with a quarter of them.
+const LARGEST_SECRET: usize = 200_000;
+
 /// The plain value of `spec.data` is the JSON of a whole Secret, and the template has no part in it.
 fn unseal_legacy(data: &str, ring: &KeyRing, label: &Label) -> Result<Unsealed, UnsealError> {
     let sealed = base64::decode(data.as_bytes())?;
     let (plain, key) = ring.open(label, &sealed, &[])?;
-    let documents = manifest::read(plain.expose()).map_err(|_| UnsealError::LegacyContent)?;
+    let documents = manifest::read_within(plain.expose(), LARGEST_SECRET)
+        .map_err(|_| UnsealError::LegacyContent)?;
     let [document] = documents.as_slice() else {
         return Err(UnsealError::LegacyContent);
     };

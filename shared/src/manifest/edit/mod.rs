@@ -35,7 +35,7 @@ mod yaml_places;
 mod tests;
 
 use super::error::ReadError;
-use super::{Node, is_filled, is_json, roots, text};
+use super::{MOST, Node, is_filled, is_json, roots, text};
 use place::Place;
 use splice::{Refusal, Splice, Text};
 
@@ -143,7 +143,7 @@ pub enum Problem {
 /// [`EditError`], and then nothing is changed.
 pub fn apply(bytes: &[u8], edits: &[Edit]) -> Result<Vec<u8>, EditError> {
     let (encoding, whole) = text::decode_as_it_stands(bytes)?;
-    let before = roots(&text::decode(bytes)?)?;
+    let before = roots(&text::decode(bytes)?, MOST)?;
     let mut source = Source::new(whole);
     let (simple, structural) = source.sorted(edits)?;
     source.replace_all(&simple)?;
@@ -282,7 +282,7 @@ fn check(before: Vec<Node>, after: &str, edits: &[Edit]) -> Result<(), EditError
         document,
         path: "the structure".to_owned(),
     };
-    let found = roots(after).map_err(|_| broken(1))?;
+    let found = roots(after, MOST).map_err(|_| broken(1))?;
     let found: Vec<_> = found.into_iter().filter(is_filled).collect();
     if wanted.len() != found.len() {
         return Err(broken(wanted.len().min(found.len()) + 1));
