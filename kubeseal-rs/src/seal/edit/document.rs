@@ -1,7 +1,7 @@
 //! What is edited: values by item key, as text and back. In the form that Secrets have, so that
 //! nobody has to learn it: `stringData` for text, `data` in base64 for the rest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value as Json, json};
 use shared::base64;
@@ -74,9 +74,27 @@ pub(super) fn write(place: &str, values: &Values, is_blind: bool) -> Zeroizing<S
         document["data"] = Json::Object(bytes);
     }
     let body = Zeroizing::new(manifest::to_yaml(&document));
-    // Where a value is not known, nothing stands behind the colon.
-    let body = Zeroizing::new(body.replace(": null\n", ":\n"));
-    Zeroizing::new(format!("{}{}", head(place, values, is_blind), *body))
+    let head = head(place, values, is_blind);
+    let unknown = lines_of_unknown(values);
+    // Whole at once: a text that grew would leave copies behind.
+    let mut text = Zeroizing::new(String::with_capacity(head.len() + body.len()));
+    text.push_str(&head);
+    for line in body.split_inclusive('\n') {
+        let key = line.strip_suffix(" null\n");
+        match key.filter(|_| unknown.contains(line)) {
+            Some(key) => text.extend([key, "\n"]),
+            None => text.push_str(line),
+        }
+    }
+    text
+}
+
+/// The lines of values that are not known: nothing shall stand behind their colons. A line of a text
+/// that ends the same is another line, since it is no key of this mapping.
+fn lines_of_unknown(values: &Values) -> BTreeSet<String> {
+    let unknown = values.iter().filter(|(_, value)| value.is_none());
+    let line = |(key, _): (&String, _)| format!("  {}", manifest::to_yaml(&json!({ key: null })));
+    unknown.map(line).collect()
 }
 
 fn head(place: &str, values: &Values, is_blind: bool) -> String {
@@ -196,6 +214,7 @@ pub(super) fn difference(before: &Values, after: &Values) -> Difference {
 mod tests {
     use proptest::collection::{btree_map, vec};
     use proptest::prelude::any;
+    use proptest::prop_oneof;
 
     use super::*;
 
@@ -217,6 +236,22 @@ mod tests {
             "data:\n  c: /w==\nstringData:\n  a: |\n    x\n    y\n  b: \"yes\""
         );
         assert!(text.starts_with("# ns/n: change values"));
+    }
+
+    #[test]
+    fn only_of_a_key_null_is_left_out() {
+        let values = Values::from([
+            (
+                "a".to_owned(),
+                Some(plain("primary: x\nreplica: null\n  b: null\n")),
+            ),
+            ("b".to_owned(), None),
+            ("c: null".to_owned(), Some(plain("d: null"))),
+        ]);
+        let text = write("n", &values, false);
+        assert!(text.contains("\n  b:"), "{}", *text);
+        let again = read(text.as_bytes()).unwrap().unwrap();
+        assert_eq!(again, values, "{}", *text);
     }
 
     #[test]
@@ -287,7 +322,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn what_is_shown_reads_the_same(
-            texts in btree_map("[a-z.]{1,9}", any::<String>(), 0..4),
+            texts in btree_map("[a-z.]{1,9}", prop_oneof![any::<String>(), "([ab :\n]|: null\n){0,9}"], 0..4),
             bytes in btree_map("[A-Z_]{1,9}", vec(any::<u8>(), 0..20), 0..4),
         ) {
             let texts = texts.into_iter().map(|(key, text)| (key, text.into_bytes()));
