@@ -1,5 +1,6 @@
 //! `seal [FILE…]`: Secret manifests → SealedSecret manifests.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -41,6 +42,22 @@ pub enum FilesError {
         /// The work tree.
         tree: PathBuf,
     },
+    /// Two plain files would become one sealed file.
+    #[error(
+        "{} and {} would both become {}; seal them one at a time, or give one another name",
+        first.display(), second.display(), to.display()
+    )]
+    OneForTwo {
+        /// A plain file.
+        first: PathBuf,
+        /// Another one.
+        second: PathBuf,
+        /// What they would become.
+        to: PathBuf,
+    },
+    /// Removing it would leave its values where they are.
+    #[error("{} is a link, and --remove-plain would leave the file that it leads to; name that file", .0.display())]
+    Link(PathBuf),
     /// The file beside it is something else.
     #[error("{} is there already and is no file of SealedSecrets; move it away", .0.display())]
     Occupied(PathBuf),
@@ -91,6 +108,7 @@ pub fn run(words: &Files, surroundings: &Surroundings) -> Result<Outcome> {
     if plans.is_empty() {
         return Err(FilesError::NothingFound.into());
     }
+    refuse_one_for_two(&plans)?;
     if words.stdout {
         let texts: Vec<&[u8]> = plans.iter().map(|plan| plan.text.as_slice()).collect();
         return print(&join(&texts, format_of(words, &plans[0].text)));
@@ -114,6 +132,9 @@ fn seal_stdin(session: &Session<'_>, words: &Files) -> Result<Outcome> {
 
 fn plan(session: &Session<'_>, words: &Files, file: &ManifestFile) -> Result<Plan> {
     let plain = file.path.clone();
+    if words.remove_plain && plain.is_symlink() {
+        return Err(FilesError::Link(plain).into());
+    }
     let to = match (words.in_place, words.stdout) {
         (true, _) => Some(plain.clone()),
         (_, true) => None,
@@ -134,6 +155,31 @@ fn plan(session: &Session<'_>, words: &Files, file: &ManifestFile) -> Result<Pla
         sealed,
         remove: words.remove_plain,
     })
+}
+
+/// `db.yaml` and `db.json` may have one name once they are sealed.
+fn refuse_one_for_two(plans: &[Plan]) -> Result<(), FilesError> {
+    let mut known: BTreeMap<PathBuf, &Plan> = BTreeMap::new();
+    for plan in plans {
+        let Some(to) = &plan.to else { continue };
+        if let Some(first) = known.insert(whole(to), plan) {
+            return Err(FilesError::OneForTwo {
+                first: first.plain.clone(),
+                second: plan.plain.clone(),
+                to: to.clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// One path for a file, whichever way it was named; the file need not be there.
+fn whole(path: &Path) -> PathBuf {
+    let folder = path.parent().filter(|f| !f.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new(".")).canonicalize();
+    let beside = folder.map(|folder| folder.join(path.file_name().unwrap_or_default()));
+    let beside = beside.unwrap_or_else(|_| path.to_owned());
+    beside.canonicalize().unwrap_or(beside)
 }
 
 /// `db.yaml` → `db.sealed.yaml`.
