@@ -178,6 +178,19 @@ impl KeyStore {
         Ok(())
     }
 
+    /// Can a key of this name be stored, as far as can be told before?
+    ///
+    /// # Errors
+    ///
+    /// Something else is in its place.
+    pub fn check_place(&self, name: &str) -> Result<()> {
+        match self {
+            // The API server refuses to create what is there.
+            Self::Cluster { .. } => Ok(()),
+            Self::Folder { keys, .. } => folder::place_for(keys, name).map(drop),
+        }
+    }
+
     /// Stores a key that is not there yet.
     ///
     /// # Errors

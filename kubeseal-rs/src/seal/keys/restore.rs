@@ -7,7 +7,7 @@ use super::store;
 use crate::keys::store::Put;
 use crate::keys::{KeyRecord, KeyStore};
 use crate::report;
-use crate::seal::{Outcome, opening};
+use crate::seal::{Outcome, names, opening};
 use crate::seal_args::KeysRestore;
 use crate::surroundings::Surroundings;
 
@@ -26,7 +26,7 @@ enum Step {
 ///
 /// # Errors
 ///
-/// The backup does not open or holds no key, or another key has the name of one: then nothing was
+/// The backup does not open or holds no key, or something else has the name or the place of one: then nothing was
 /// done. Where storing fails half way, the error says so; the command can be run again.
 pub fn run(words: &KeysRestore, surroundings: &Surroundings) -> Result<Outcome> {
     let mut unlock = opening::read(&words.opening, surroundings)?;
@@ -41,6 +41,9 @@ pub fn run(words: &KeysRestore, surroundings: &Surroundings) -> Result<Outcome> 
     let store = store(&words.place, surroundings)?;
     let there = store.read()?;
     let steps = plan(backup.secrets, &there)?;
+    for (secret, _) in steps.iter().filter(|(_, step)| *step == Step::Put) {
+        store.check_place(secret.metadata.name.as_deref().unwrap_or_default())?;
+    }
     for (secret, step) in &steps {
         say(secret, step, words.dry_run);
     }
@@ -70,19 +73,23 @@ fn plan(secrets: Vec<Secret>, there: &[KeyRecord]) -> Result<Vec<(Secret, Step)>
             (Ok(_), Some(fingerprint)) => {
                 let same = there.iter().find(|r| r.fingerprint() == Some(fingerprint));
                 let name = record.name();
-                let names = there.iter().map(KeyRecord::name);
-                let names = names.chain(steps.iter().filter_map(|(s, step)| {
+                let taken = there.iter().map(KeyRecord::name);
+                let mut taken = taken.chain(steps.iter().filter_map(|(s, step)| {
                     let name = s.metadata.name.as_deref();
                     name.filter(|_| *step == Step::Put)
                 }));
                 match same {
                     Some(same) => Step::IsThere(same.name().to_owned()),
                     None if name.is_empty() => bail!("a key Secret of the backup has no name"),
-                    None if names.into_iter().any(|other| other == name) => bail!(
+                    None if taken.any(|other| other == name) => bail!(
                         "another key has the name {name}; nothing was changed. Rename one of the two, or \
                          restore into another namespace or folder"
                     ),
-                    None => Step::Put,
+                    None => {
+                        // It becomes the name of a file, which must not lie elsewhere.
+                        names::check_object(name)?;
+                        Step::Put
+                    }
                 }
             }
             (Err(problem), _) => Step::Broken(problem.clone()),
