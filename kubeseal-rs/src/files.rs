@@ -75,7 +75,8 @@ fn read_all(mut from: impl io::Read, expected: usize) -> io::Result<Zeroizing<Ve
 
 /// Replaces a file in one step: the old content or the new is there, never a part. A new file has
 /// mode 0600, an existing one keeps its mode; behind a symbolic link, the file it leads to is
-/// replaced and the link stays. Nothing is left behind on failure. On Windows, a new file is for whom
+/// replaced or made and the link stays. What is no file, such as `/dev/null` or a pipe, is written to
+/// instead. Nothing is left behind on failure. On Windows, a new file is for whom
 /// its folder is.
 ///
 /// # Errors
@@ -83,9 +84,17 @@ fn read_all(mut from: impl io::Read, expected: usize) -> io::Result<Zeroizing<Ve
 /// The folder is missing or not writable, or the disk is full.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let write = || -> io::Result<()> {
-        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        if path.is_dir() {
-            return Err(io::Error::from(io::ErrorKind::IsADirectory));
+        let path = behind_links(path);
+        let existing = fs::metadata(&path);
+        match &existing {
+            Ok(there) if there.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
+            Ok(there) if !there.is_file() => {
+                return fs::OpenOptions::new()
+                    .write(true)
+                    .open(&path)?
+                    .write_all(bytes);
+            }
+            _ => {}
         }
         let folder = path
             .parent()
@@ -97,7 +106,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
             .tempfile_in(folder.unwrap_or(Path::new(".")))
             .map_err(|error| io::Error::from(error.kind()))?;
         // A temporary file begins with mode 0600, which a new file keeps.
-        if let Ok(existing) = fs::metadata(&path) {
+        if let Ok(existing) = existing {
             file.as_file().set_permissions(existing.permissions())?;
         }
         file.write_all(bytes)?;
@@ -105,6 +114,35 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
         file.persist(&path).map(drop).map_err(|error| error.error)
     };
     write().map_err(|source| FileError::new("cannot write", path, source))
+}
+
+/// Where links lead, to a file that is not there yet, too. As many as Linux follows.
+fn behind_links(path: &Path) -> PathBuf {
+    let mut path = path.to_owned();
+    for _ in 0..40 {
+        if let Ok(whole) = fs::canonicalize(&path) {
+            return whole;
+        }
+        let Ok(next) = fs::read_link(&path) else {
+            break;
+        };
+        path = path.parent().unwrap_or(Path::new("")).join(next);
+    }
+    path
+}
+
+/// Replaces a file, unless it changed since it was read: somebody else's work would be lost. Between the
+/// last look and the replacement is a moment that no file system closes.
+///
+/// # Errors
+///
+/// It is not what it was, or as for [`replace`].
+pub fn replace_same(path: &Path, before: &[u8], bytes: &[u8]) -> Result<(), FileError> {
+    if *read(path)? != before {
+        let changed = io::Error::other("it was changed meanwhile by somebody else; run this again");
+        return Err(FileError::new("did not write", path, changed));
+    }
+    replace(path, bytes)
 }
 
 /// Temporary files are called this, the number of the process, and something random.
@@ -189,6 +227,45 @@ mod tests {
             (fs::read(&file).unwrap(), mode(&file)),
             (b"new".to_vec(), 0o644)
         );
+    }
+
+    #[test]
+    fn a_link_to_a_file_that_is_not_there_stays_and_leads_to_it() {
+        let folder = tempfile::tempdir().unwrap();
+        for (link, to) in [("a", "b"), ("b", "c")] {
+            std::os::unix::fs::symlink(to, folder.path().join(link)).unwrap();
+        }
+        replace(&folder.path().join("a"), b"x").unwrap();
+        assert_eq!(fs::read(folder.path().join("c")).unwrap(), b"x");
+        assert!(folder.path().join("b").is_symlink());
+    }
+
+    #[test]
+    fn what_is_no_file_is_written_to() {
+        use std::os::unix::fs::FileTypeExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        let reader = std::thread::spawn({
+            let pipe = pipe.clone();
+            move || fs::read(pipe).unwrap()
+        });
+        replace(&pipe, b"x").unwrap();
+        assert_eq!(reader.join().unwrap(), b"x");
+        assert!(fs::metadata(&pipe).unwrap().file_type().is_fifo());
+    }
+
+    #[test]
+    fn what_somebody_else_wrote_meanwhile_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, "theirs").unwrap();
+        let error = replace_same(&path, b"read", b"ours").unwrap_err();
+        assert!(error.to_string().starts_with("did not write"), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), b"theirs");
+        replace_same(&path, b"theirs", b"ours").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"ours");
     }
 
     #[test]

@@ -309,6 +309,7 @@ fn command(flags: &Flags, scope: Option<Scope>, fingerprints: Vec<Fingerprint>) 
     if flags.switch("re-encrypt") || flags.switch("rotate") {
         return Command::ReEncrypt {
             access: access(flags),
+            namespace: flags.text_if_any("namespace").map(str::to_owned),
         };
     }
     let certificate = Wanted {

@@ -87,6 +87,8 @@ pub enum Command {
     ReEncrypt {
         /// Where the controller is.
         access: Access,
+        /// `--namespace`, for objects that name none.
+        namespace: Option<String>,
     },
 }
 
@@ -253,7 +255,7 @@ pub fn run(request: &Request, surroundings: &Surroundings) -> Result<(), Command
                 .transpose()?;
             let fresh = input.read()?;
             let merged = merge::merge(file, &existing, &fresh, &certificate, options, format)?;
-            Ok(files::replace(file, &merged)?)
+            Ok(files::replace_same(file, &existing, &merged)?)
         }
         Command::Raw {
             options,
@@ -280,11 +282,14 @@ pub fn run(request: &Request, surroundings: &Surroundings) -> Result<(), Command
             online::fill_namespaces(&mut objects, namespace.as_ref(), access, surroundings)?;
             online::validate(&objects, &Controller::find(access)?)
         }
-        Command::ReEncrypt { access } => {
+        Command::ReEncrypt { access, namespace } => {
             let input = Prepared::new(request, surroundings)?;
             let objects = online::read(&input.read()?)?;
             let (place, format) = online::target(request)?;
-            let rotated = online::rotate(&objects, &Controller::find(access)?)?;
+            let mut placed = objects.clone();
+            online::fill_namespaces(&mut placed, namespace.as_ref(), access, surroundings)?;
+            let mut rotated = online::rotate(&placed, &Controller::find(access)?)?;
+            online::empty_namespaces(&mut rotated, &objects);
             let bytes = secrets::write(&rotated, format);
             match place {
                 Some(path) => Ok(files::replace(path, &bytes)?),

@@ -51,6 +51,16 @@ pub(super) fn fill_namespaces(
     Ok(())
 }
 
+/// What named no namespace names none afterwards either.
+pub(super) fn empty_namespaces(documents: &mut [Json], before: &[SealedSecret]) {
+    for (document, sealed) in documents.iter_mut().zip(before) {
+        let metadata = document["metadata"].as_object_mut();
+        if let Some(metadata) = metadata.filter(|_| sealed.metadata.namespace.is_none()) {
+            metadata.remove("namespace");
+        }
+    }
+}
+
 /// Stops at the first that does not open.
 pub(super) fn validate(
     objects: &[SealedSecret],

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use serde_json::Value as Json;
 use shared::manifest::{self, Reading, Shape};
 use shared::secret::Secret;
@@ -68,14 +68,14 @@ pub fn change(path: &Path, name: &str, change: &Change) -> Result<()> {
         .iter_mut()
         .any(|document| change_in(document, name, &of_file, change));
     if !found {
-        anyhow::bail!("{} no longer holds the Secret {name}", path.display());
+        bail!("{} no longer holds the Secret {name}", path.display());
     }
     let format = if manifest::begins_like_json(&bytes) {
         crate::command::Format::Json
     } else {
         crate::command::Format::Yaml
     };
-    files::replace(path, &crate::seal::write(&documents, format))?;
+    files::replace_same(path, &bytes, &crate::seal::write(&documents, format))?;
     Ok(())
 }
 
@@ -93,17 +93,31 @@ fn change_in(object: &mut Json, name: &str, of_file: &str, change: &Change) -> b
     true
 }
 
+/// Where a new key of that name goes.
+///
+/// # Errors
+///
+/// A file is there, which holds something else, or it would have been found under this name.
+pub fn place_for(folder: &Path, name: &str) -> Result<PathBuf> {
+    let path = folder.join(format!("{name}.yaml"));
+    if path.symlink_metadata().is_ok() {
+        bail!(
+            "{} is there and does not hold the key {name}; call that file something else",
+            path.display()
+        );
+    }
+    Ok(path)
+}
+
 /// Writes a new file for a key.
 ///
 /// # Errors
 ///
-/// It cannot be written.
-pub fn write(folder: &Path, secret: &Secret) -> Result<PathBuf> {
-    let name = secret.metadata.name.as_deref().unwrap_or_default();
-    let path = folder.join(format!("{name}.yaml"));
+/// There is such a file, or it cannot be written.
+pub fn write(folder: &Path, secret: &Secret) -> Result<()> {
+    let path = place_for(folder, secret.metadata.name.as_deref().unwrap_or_default())?;
     let text = Zeroizing::new(manifest::to_yaml(&secret.to_document()));
-    files::replace(&path, text.as_bytes())?;
-    Ok(path)
+    Ok(files::replace(&path, text.as_bytes())?)
 }
 
 fn stem(path: &Path) -> String {

@@ -186,11 +186,11 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// It cannot be edited safely, or not be written.
+    /// It cannot be edited safely or not be written, or changed since it was read.
     pub fn write(&self, changes: &Changes<'_>) -> Result<()> {
         let edited = edit::apply(&self.bytes, &self.found.edits(changes));
         let edited = edited.with_context(|| self.path.display().to_string())?;
-        Ok(files::replace(&self.path, &edited)?)
+        Ok(files::replace_same(&self.path, &self.bytes, &edited)?)
     }
 }
 

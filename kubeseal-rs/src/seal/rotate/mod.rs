@@ -158,7 +158,7 @@ impl Work {
 fn write(path: &Path, bytes: &[u8], edits: &[edit::Edit], dry_run: bool) -> Result<()> {
     let edited = edit::apply(bytes, edits)?;
     if !dry_run {
-        files::replace(path, &edited)?;
+        files::replace_same(path, bytes, &edited)?;
     }
     Ok(())
 }
