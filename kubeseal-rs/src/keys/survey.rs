@@ -221,7 +221,8 @@ pub fn in_files(paths: &[PathBuf]) -> Result<Vec<Holder>> {
 /// The namespace that the rule for a file says.
 pub(super) fn rule_namespace(path: &Path) -> Result<Option<String>> {
     let path = std::path::absolute(path)?;
-    let Some(rules) = path.parent().and_then(RulesFile::find) else {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let Some(rules) = RulesFile::find(folder)? else {
         return Ok(None);
     };
     let rules = RulesFile::read(&rules)?;

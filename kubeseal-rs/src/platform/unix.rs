@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
 use std::os::unix::ffi::OsStringExt as _;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -48,6 +48,23 @@ pub(crate) fn path_of_git(bytes: &[u8]) -> PathBuf {
 /// New folders are for this user alone.
 pub(crate) fn for_this_user_alone(builder: &mut DirBuilder) {
     builder.mode(0o700);
+}
+
+/// Was the file put there by this user, by root, or by the owner of a folder that this user works in?
+/// The owner of a link counts, since it decides where the link leads.
+pub(crate) fn is_ours(file: &Path, folder: &Path) -> bool {
+    let Ok(file) = fs::symlink_metadata(file) else {
+        return false;
+    };
+    let folder = fs::metadata(folder).map(|folder| folder.uid());
+    let user = rustix::process::geteuid().as_raw();
+    is_one_of_us(file.uid(), user, folder.ok())
+}
+
+/// The owner of the folder is one: in a container, a tree is often another user's than the one who
+/// works in it.
+fn is_one_of_us(owner: u32, user: u32, folder: Option<u32>) -> bool {
+    owner == 0 || owner == user || Some(owner) == folder
 }
 
 /// Lets everybody run a file.
@@ -97,5 +114,31 @@ impl Drop for QuietTerminal {
     fn drop(&mut self) {
         self.restore();
         unregister(self.interrupt);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_users_file_in_a_shared_folder_is_not_ours() {
+        for (why, owner, user, folder, want) in [
+            ("mine", 1000, 1000, Some(0), true),
+            ("root's", 0, 1000, Some(1000), true),
+            ("a checkout in a container", 1000, 0, Some(1000), true),
+            ("a stranger's in /tmp", 1001, 1000, Some(0), false),
+            (
+                "a stranger's above my folder",
+                1001,
+                1000,
+                Some(1000),
+                false,
+            ),
+            ("a stranger's, and I am root", 1001, 0, Some(0), false),
+            ("a folder that is gone", 1001, 1000, None, false),
+        ] {
+            assert_eq!(is_one_of_us(owner, user, folder), want, "{why}");
+        }
     }
 }

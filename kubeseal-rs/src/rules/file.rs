@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Rule, Rules, RulesError, parse};
 use crate::files::{self, FileError};
-use crate::git;
+use crate::{git, platform};
 
 /// Name of the file.
 pub const FILE_NAME: &str = ".seal.yaml";
@@ -32,6 +32,13 @@ pub enum RulesFileError {
         /// What is wrong.
         source: RulesError,
     },
+    /// Somebody else could have put them there.
+    #[error(
+        "{} belongs to another user than you and the folder of what is to be sealed, so it is not obeyed: whoever wrote \
+         it would decide for whom is sealed. If it is right, name it with --config",
+        .0.display()
+    )]
+    Stranger(PathBuf),
 }
 
 impl RulesFileError {
@@ -40,6 +47,7 @@ impl RulesFileError {
         match self {
             Self::File(error) => (error.path().to_owned(), 1),
             Self::Rules { path, source } => (path.clone(), source.line().unwrap_or(1)),
+            Self::Stranger(path) => (path.clone(), 1),
         }
     }
 }
@@ -67,7 +75,11 @@ impl RulesFile {
     /// The file for what lies in a folder: the nearest one upward, up to the root of the Git work
     /// tree. Outside of one, up to the current folder, or else in the folder itself alone, so that
     /// nobody's file in a parent such as `/tmp` decides for whom is sealed.
-    pub fn find(folder: &Path) -> Option<PathBuf> {
+    ///
+    /// # Errors
+    ///
+    /// [`RulesFileError::Stranger`]: others may be able to make a work tree around the folder.
+    pub fn find(folder: &Path) -> Result<Option<PathBuf>, RulesFileError> {
         let here = std::env::current_dir().and_then(|here| here.canonicalize());
         let here = || here.ok().filter(|here| folder.starts_with(here));
         let root = git::work_tree(folder).or_else(here);
@@ -75,7 +87,12 @@ impl RulesFile {
         let mut upward = folder
             .ancestors()
             .take_while(|above| above.starts_with(root));
-        upward.find_map(|above| Some(above.join(FILE_NAME)).filter(|path| path.is_file()))
+        let found =
+            upward.find_map(|above| Some(above.join(FILE_NAME)).filter(|path| path.is_file()));
+        match found {
+            Some(path) if !platform::is_ours(&path, folder) => Err(RulesFileError::Stranger(path)),
+            found => Ok(found),
+        }
     }
 
     /// The folder that paths start from.

@@ -86,6 +86,9 @@ pub enum RuleProblem {
         /// What is wrong.
         source: MalformedFingerprint,
     },
+    /// A limit that limits nothing, most likely by mistake.
+    #[error("{0} is empty; fill it, or leave it out if anything is allowed")]
+    Empty(&'static str),
     /// Two sources.
     #[error("a rule has either a certificate (a file or URL) or a context, not both")]
     TwoSources,
@@ -145,14 +148,14 @@ fn rule(number: usize, node: &Node) -> Parsed<Rule> {
         matcher: matcher(pattern).map_err(|problem| at(path, problem))?,
         path: pattern.to_owned(),
         certificate: source(node, &fields)?,
-        fingerprints: fields.each("fingerprint", fingerprint)?,
+        fingerprints: fields.limit("fingerprint", fingerprint)?,
         retired: fields.each("retired", fingerprint)?,
         namespace: fields.text("namespace")?.map(str::to_owned),
         scope: fields
             .get("scope")
             .map(|node| scope(node, "scope"))
             .transpose()?,
-        allowed_scopes: fields.each("allowedScopes", scope)?,
+        allowed_scopes: fields.limit("allowedScopes", scope)?,
         key_size: fields.get("keySize").map(key_size).transpose()?,
     };
     match rule.scope {
@@ -255,6 +258,19 @@ impl<'a> Fields<'a> {
 
     fn text(&self, name: &'static str) -> Parsed<Option<&'a str>> {
         self.get(name).map(|node| text(node, name)).transpose()
+    }
+
+    /// As [`Self::each`], of a limit that is there: one that is empty would be none at all.
+    fn limit<T>(
+        &self,
+        name: &'static str,
+        read: fn(&Node, &'static str) -> Parsed<T>,
+    ) -> Parsed<Vec<T>> {
+        let found = self.each(name, read)?;
+        match self.0.iter().find(|(known, _)| known == name) {
+            Some((_, node)) if found.is_empty() => Err(at(node, RuleProblem::Empty(name))),
+            _ => Ok(found),
+        }
     }
 
     /// A list, or one value alone.
@@ -407,6 +423,18 @@ mod tests {
             (
                 "rules:\n- path: a\n  fingerprint: abc\n",
                 "line 3: fingerprint: a fingerprint looks like",
+            ),
+            (
+                "rules:\n- path: a\n  fingerprint: []\n",
+                "line 3: fingerprint is empty; fill it",
+            ),
+            (
+                "rules:\n- path: a\n  fingerprint: ~\n",
+                "line 3: fingerprint is empty; fill it",
+            ),
+            (
+                "rules:\n- path: a\n  allowedScopes: []\n",
+                "line 3: allowedScopes is empty; fill it",
             ),
             (
                 "rules:\n- path: a\n  certificate: c\n  context: d\n",

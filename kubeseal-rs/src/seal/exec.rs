@@ -155,6 +155,12 @@ fn variable(key: &str, value: &Plain) -> Result<OsString> {
     if !is_name {
         bail!("the item {key} cannot be the name of a variable{OTHERWISE}");
     }
+    if decides_what_runs(key) {
+        bail!(
+            "the item {key} would decide which code the command runs, and anybody who has the certificate may have \
+             sealed it: it does not become a variable{OTHERWISE}"
+        );
+    }
     if value.expose().contains(&0) {
         bail!("the value of {key} has a zero byte, which no variable can hold{OTHERWISE}");
     }
@@ -163,6 +169,43 @@ fn variable(key: &str, value: &Plain) -> Result<OsString> {
             "the value of {key} is not text, and no variable of this system holds anything else"
         )
     })
+}
+
+/// Variables by which linkers, shells and interpreters find code. A list of such is never whole; these
+/// are the ones that any command obeys, and those of the usual languages.
+const CODE: [&str; 22] = [
+    "BASH_ENV",
+    "CDPATH",
+    "ENV",
+    "GCONV_PATH",
+    "GIT_EXEC_PATH",
+    "GIT_SSH",
+    "GIT_SSH_COMMAND",
+    "IFS",
+    "JAVA_TOOL_OPTIONS",
+    "JDK_JAVA_OPTIONS",
+    "NODE_OPTIONS",
+    "NODE_PATH",
+    "PATH",
+    "PERL5LIB",
+    "PERL5OPT",
+    "PROMPT_COMMAND",
+    "PS4",
+    "PYTHONHOME",
+    "PYTHONPATH",
+    "PYTHONSTARTUP",
+    "RUBYLIB",
+    "RUBYOPT",
+];
+
+fn decides_what_runs(key: &str) -> bool {
+    let of_linker = ["LD_", "DYLD_"]
+        .iter()
+        .any(|prefix| key.starts_with(prefix));
+    of_linker
+        || CODE
+            .iter()
+            .any(|name| platform::is_same_variable(name, key))
 }
 
 /// `tls.key` → `tls_key_FILE`.
@@ -184,6 +227,9 @@ mod tests {
             ("2", false),
             ("tls.key", false),
             ("a-b", false),
+            ("LD_PRELOAD", false),
+            ("PATH", false),
+            ("DB_PATH", true),
         ] {
             assert_eq!(variable(key, &value).is_ok(), is_one, "{key}");
         }

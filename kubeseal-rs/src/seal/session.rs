@@ -61,7 +61,7 @@ impl<'a> Session<'a> {
         let mut known = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
         let path = match &self.words.config {
             Some(path) => Some(path.clone()),
-            None => RulesFile::find(folder),
+            None => RulesFile::find(folder)?,
         };
         let Some(path) = path else { return Ok(None) };
         if let Some(file) = known.get(&path) {

@@ -88,7 +88,7 @@ pub(super) fn sealed_secret(node: &Node, against: Against<'_>) -> Vec<Found> {
     }
     if object.sealed.spec.data.is_some() {
         let message = "spec.data is deprecated, and opens only where the controller still accepts it; \
-                       `seal rotate` makes items of it";
+                       `kubeseal --re-encrypt` makes items of it";
         found.push((finding::DEPRECATED, object.line, message.into()));
     }
     found
