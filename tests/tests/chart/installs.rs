@@ -1,5 +1,6 @@
 //! Install, upgrade, take over, leave.
 
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace as ApiNamespace, Pod, Secret as ApiSecret};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
@@ -13,7 +14,7 @@ use tests::deployed::{
 };
 use tests::lifecycle::User;
 use tests::patience::until;
-use tests::peer;
+use tests::{peer, roles};
 
 use crate::helm::{Helm, chart};
 
@@ -314,6 +315,36 @@ async fn with_roles_of_namespaces_only_nothing_else_is_asked_for() {
     drop(user);
     let log = controller.log();
     assert!(!log.contains("forbidden"), "{log}");
+}
+
+#[tokio::test]
+async fn an_account_with_rights_in_its_namespace_alone_installs_upgrades_and_uninstalls() {
+    let plane = ControlPlane::shared().await;
+    let home = plane.namespace("team").await;
+    let everything = json!([{ "apiGroups": ["*"], "resources": ["*"], "verbs": ["*"] }]);
+    roles::caller_with(&home, "installer", &everything).await;
+    let client = plane.client_of(home.name(), "installer").await;
+    until("the rights have spread", async || {
+        let secrets: Api<ApiSecret> = Api::namespaced(client.clone(), home.name());
+        secrets.list(&ListParams::default()).await.ok()
+    })
+    .await;
+    let helm = Helm::of(&plane.kubeconfig_of(home.name(), "installer").await);
+    let chart = chart();
+    let own_rights = "rbac.clusterRole=false,rbac.namespacedRoles=true";
+    let words = ["upgrade", "--install", "sealed-secrets", &chart];
+    let words = [&words[..], &["--namespace", home.name(), "--set"]].concat();
+    let refused = helm.fails(&[&words[..], &[own_rights]].concat());
+    assert!(
+        refused.contains("customresourcedefinitions"),
+        "it may not read definitions: {refused}"
+    );
+    let values = format!("{own_rights},crds.install=false");
+    for _ in 0..2 {
+        helm.run(&[&words[..], &[&values]].concat());
+    }
+    assert!(home.api::<Deployment>().get("sealed-secrets").await.is_ok());
+    helm.run(&["uninstall", "sealed-secrets", "--namespace", home.name()]);
 }
 
 #[tokio::test]
