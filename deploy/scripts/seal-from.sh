@@ -29,7 +29,7 @@ wanted='
     | .metadata |= ({name, namespace, labels, annotations}
         | (.labels, .annotations) |= ((. // {}) | with_entries(select(.key | test("external-secrets.io/|sops|kubectl.kubernetes.io/last-applied") | not))))
     | .metadata |= with_entries(select(.value != null and .value != {}))
-    | {apiVersion: "v1", kind: "Secret", metadata, type, data, stringData} | with_entries(select(.value != null))'
+    | {apiVersion: "v1", kind: "Secret", metadata, type, immutable, data, stringData} | with_entries(select(.value != null))'
 
 case $from in
 stdin) input() { kubectl create --dry-run=client -o json -f -; } ;;

@@ -109,14 +109,10 @@ async fn secrets_that_others_made_are_sealed_and_handed_over() {
     let controller = installed(&plane).await;
     let user = User::new(&plane, HOME, NAME).await;
     let namespace = user.namespace.name().to_owned();
-    let owner = json!([{ "apiVersion": "external-secrets.io/v1", "kind": "ExternalSecret", "name": "db",
-                         "uid": "00000000-0000-0000-0000-000000000000", "controller": true }]);
-    let labels = json!({ "reconcile.external-secrets.io/managed": "true", "team": "red" });
-    let metadata = json!({ "name": "db", "labels": labels, "ownerReferences": owner });
-    let _: ApiSecret = user
-        .namespace
-        .create_object(json!({ "metadata": metadata, "stringData": { "a": "1" } }))
-        .await;
+    for (name, immutable) in [("db", None), ("fixed", Some(true))] {
+        let secret = others_secret(name, immutable);
+        let _: ApiSecret = user.namespace.create_object(secret).await;
+    }
     let scratch = Scratch::new();
     let folder = scratch.path().join("sealed");
     let folder = folder.to_str().unwrap();
@@ -135,27 +131,12 @@ async fn secrets_that_others_made_are_sealed_and_handed_over() {
         "reconcile.external-secrets.io/managed=true",
     ];
     script(&plane, "seal-from.sh", &[&from[..], &own].concat());
-    let file = Path::new(folder).join(&namespace).join("db.yaml");
-    let sealed = fs::read_to_string(&file).unwrap();
-    let template = objects(&sealed)[0]["spec"]["template"]["metadata"].clone();
-    assert_eq!(template["labels"], json!({ "team": "red" }));
-
-    let secrets: Api<ApiSecret> = user.namespace.api();
-    let before = secrets.get("db").await.unwrap();
-    let managed =
-        json!({ "metadata": { "annotations": { "sealedsecrets.bitnami.com/managed": "true" } } });
-    secrets
-        .patch("db", &PatchParams::default(), &Patch::Merge(managed))
-        .await
-        .unwrap();
-    crate::manifests::kubectl(&plane, &["apply", "-f", file.to_str().unwrap()]);
-    until("it is the controller's", async || {
-        let secret = secrets.get("db").await.unwrap();
-        assert_eq!(secret.uid(), before.uid(), "it is never missing");
-        (secret.owner_references()[0].kind == "SealedSecret").then_some(())
-    })
-    .await;
-    user.holds("db", "1", &controller.log()).await;
+    for (name, immutable) in [("db", None), ("fixed", Some(true))] {
+        let file = format!("{folder}/{namespace}/{name}.yaml");
+        let after = handed_over(&plane, &user, name, &file).await;
+        assert_eq!(after.immutable, immutable, "{name}");
+        user.holds(name, "1", &controller.log()).await;
+    }
 
     // As `sops --decrypt` prints it.
     let plain = format!(
@@ -172,6 +153,37 @@ async fn secrets_that_others_made_are_sealed_and_handed_over() {
     let file = Path::new(folder).join(&namespace).join("web.yaml");
     crate::manifests::kubectl(&plane, &["apply", "-f", file.to_str().unwrap()]);
     user.holds("web", "2", &controller.log()).await;
+}
+
+/// Applies what was sealed over the Secret that it came from, which the controller takes over.
+async fn handed_over(plane: &ControlPlane, user: &User<'_>, name: &str, file: &str) -> ApiSecret {
+    let sealed = objects(&fs::read_to_string(file).unwrap());
+    let labels = &sealed[0]["spec"]["template"]["metadata"]["labels"];
+    assert_eq!(*labels, json!({ "team": "red" }));
+    let secrets: Api<ApiSecret> = user.namespace.api();
+    let before = secrets.get(name).await.unwrap();
+    let managed =
+        json!({ "metadata": { "annotations": { "sealedsecrets.bitnami.com/managed": "true" } } });
+    secrets
+        .patch(name, &PatchParams::default(), &Patch::Merge(managed))
+        .await
+        .unwrap();
+    crate::manifests::kubectl(plane, &["apply", "-f", file]);
+    until(&format!("{name} is the controller's"), async || {
+        let secret = secrets.get(name).await.unwrap();
+        assert_eq!(secret.uid(), before.uid(), "it is never missing");
+        (secret.owner_references()[0].kind == "SealedSecret").then_some(secret)
+    })
+    .await
+}
+
+/// A Secret that the operator of External Secrets made.
+fn others_secret(name: &str, immutable: Option<bool>) -> serde_json::Value {
+    let owner = json!([{ "apiVersion": "external-secrets.io/v1", "kind": "ExternalSecret", "name": name,
+                         "uid": "00000000-0000-0000-0000-000000000000", "controller": true }]);
+    let labels = json!({ "reconcile.external-secrets.io/managed": "true", "team": "red" });
+    let metadata = json!({ "name": name, "labels": labels, "ownerReferences": owner });
+    json!({ "metadata": metadata, "immutable": immutable, "stringData": { "a": "1" } })
 }
 
 async fn installed(plane: &ControlPlane) -> Deployed {
