@@ -15,7 +15,7 @@ shift
 if [ "$from" = namespace ]; then namespace=$1; shift; fi
 folder=${1:?}
 shift
-reading=()
+reading=(get secrets) # Never empty, which the bash of macOS takes for unset.
 while [ $# -gt 0 ] && [ "$1" != -- ]; do reading+=("$1"); shift; done
 [ $# = 0 ] || shift
 
@@ -33,7 +33,7 @@ wanted='
 
 case $from in
 stdin) input() { kubectl create --dry-run=client -o json -f -; } ;;
-namespace) input() { kubectl -n "$namespace" get secrets "${reading[@]}" -o json; } ;;
+namespace) input() { kubectl -n "$namespace" "${reading[@]}" -o json; } ;;
 *) usage ;;
 esac
 
