@@ -52,6 +52,16 @@ fn every_other_value_has_its_effect() {
 }
 
 #[test]
+fn an_empty_port_of_the_container_is_the_default_one() {
+    let usual = Render::of("networkPolicy: {enabled: true}");
+    let render =
+        Render::of("{networkPolicy: {enabled: true}, containerPorts: {http: '', metrics: 0}}");
+    for place in ["BOX ports", "BOX args", "NetworkPolicy /spec/ingress"] {
+        assert_eq!(found(&render, place), found(&usual, place), "{place}");
+    }
+}
+
+#[test]
 fn no_value_is_without_an_effect() {
     let theirs = leaves_of(&peer::chart().join("values.yaml").to_string_lossy());
     let ours = leaves_of(&format!("{}/values.yaml", chart()));
@@ -99,6 +109,8 @@ fn the_schema_knows_every_value_and_refuses_another_type() {
     for (values, said) in [
         ("replicas: two", "replicas"),
         ("keyttl: 30d", "keyttl"),
+        ("keyttl: 0", "keyttl"),
+        ("keyrenewperiod: 30", "keyrenewperiod"),
         ("leaderElection: {enable: true}", "enable"),
         ("updateStatus: 'false'", "updateStatus"),
         ("image: {pullPolicy: Sometimes}", "pullPolicy"),

@@ -59,6 +59,12 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- if and (kindIs "float64" .) (eq (float64 (int64 .)) .) }}{{ int64 . }}{{ else }}{{ . }}{{ end }}
 {{- end }}
 
+{{/* A port of the container; empty and 0 stand for the default, as in the peer's chart: (list NAME CONTEXT). */}}
+{{- define "sealed-secrets.containerPort" -}}
+{{- $name := index . 0 }}
+{{- get (index . 1).Values.containerPorts $name | default (get (dict "http" 8080 "metrics" 8081) $name) }}
+{{- end }}
+
 {{/* Does anything but the empty text stand there? 0 and false do: VALUE. */}}
 {{- define "sealed-secrets.given" -}}
 {{- if not (or (kindIs "invalid" .) (eq (toString .) "")) }}yes{{ end }}

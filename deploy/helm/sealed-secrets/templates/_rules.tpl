@@ -88,8 +88,8 @@ roleRef:
   kind: {{ $kind }}
   name: {{ .role }}
 subjects:
-  {{- if .subjects }}
-  {{- .subjects | trim | nindent 2 }}
+  {{- if hasKey . "subjects" }}
+  {{- .subjects | trim | default "[]" | nindent 2 }}
   {{- else }}
   - kind: ServiceAccount
     name: {{ include "sealed-secrets.account" $ }}
