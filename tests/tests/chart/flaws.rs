@@ -63,6 +63,14 @@ fn h4_namespaced_roles_hold_in_the_controllers_own_namespace_too() {
     assert!(alone.arguments().contains(" --all-namespaces=false "));
 }
 
+#[tokio::test]
+async fn h4_roles_of_namespaces_beside_the_cluster_role_grant_nothing_and_the_notes_say_so() {
+    let said = "no rights on SealedSecrets";
+    assert!(notes("rbac: {namespacedRoles: true}").await.contains(said));
+    let apart = "rbac: {clusterRole: false, namespacedRoles: true}";
+    assert!(!notes(apart).await.contains(said));
+}
+
 #[test]
 fn h5_a_binding_to_a_cluster_role_of_ones_own_stays() {
     let render = Render::of("rbac: {clusterRole: false, clusterRoleName: mine}");
