@@ -5,8 +5,8 @@
 #   keys.sh restore FILE [kubectl's flags]
 #   keys.sh check FILE [kubectl's flags]      is every key of the cluster in the file?
 #
-# The file holds private keys. It is written whole or not at all, for you alone (0600). A restore adds keys and
-# changes none that are there. Needs kubectl and jq.
+# The file holds private keys, as JSON. It is written whole or not at all, for you alone (0600). A restore adds
+# keys and changes none that are there; of YAML, `seal keys restore` does that. Needs kubectl and jq.
 set -euo pipefail
 umask 077
 mark=sealedsecrets.bitnami.com/sealed-secrets-key
@@ -29,6 +29,16 @@ keys() {
                 | {apiVersion: "v1", kind: "Secret", metadata: (.metadata | bare), type, data}]}'
 }
 
+# The keys in the file: one on each line.
+kept() {
+    [ -r "$file" ] || { echo "$file cannot be read" >&2; exit 1; }
+    jq -ce '.items[] | select(.kind == "Secret")' "$file" 2>/dev/null || {
+        echo "$file is no List of Secrets in JSON, as \`keys.sh backup\` writes it;" \
+            "\`seal keys restore $file\` takes YAML and age archives" >&2
+        exit 1
+    }
+}
+
 certificate() { jq -r '.data["tls.crt"] // "none"'; }
 
 names() { jq -r '.items[].metadata.name' | sort; }
@@ -46,8 +56,9 @@ backup)
     echo "$count keys in $file: keep it where only you can read it, and out of Git" >&2
     ;;
 restore)
+    kept=$(kept)
     here=$(keys "$@")
-    jq -c '.items[]' "$file" | while read -r key; do
+    printf '%s\n' "$kept" | while read -r key; do
         name=$(jq -r .metadata.name <<<"$key")
         if certificate <<<"$key" | grep -qxFf - <(jq -c '.items[]' <<<"$here" | certificate); then
             echo "$name is there" >&2
@@ -62,8 +73,9 @@ restore)
     done
     ;;
 check)
-    lacking=$(keys "$@" | jq -r --slurpfile kept "$file" '
-        [$kept[].items[].data["tls.crt"]] as $kept
+    kept=$(kept)
+    lacking=$(keys "$@" | jq -r --slurpfile kept <(printf '%s\n' "$kept") '
+        [$kept[].data["tls.crt"]] as $kept
         | .items[] | select(.data["tls.crt"] | IN($kept[]) | not) | .metadata.name')
     if [ -n "$lacking" ]; then
         printf 'not in %s: %s\n' "$file" $lacking >&2

@@ -90,6 +90,13 @@ async fn h6_the_notes_name_what_kubeseal_needs() {
 }
 
 #[tokio::test]
+async fn the_notes_name_a_backup_that_can_be_restored() {
+    let notes = notes("").await;
+    let words = "seal keys backup keys.age --controller-name release-sealed-secrets --controller-namespace home";
+    assert!(notes.contains(words), "{notes}");
+}
+
+#[tokio::test]
 async fn h7_pod_security_policies_are_accepted_and_not_made() {
     let render = Render::of("rbac: {pspEnabled: true}");
     assert!(render.find("PodSecurityPolicy").is_none());

@@ -103,6 +103,19 @@ async fn after_the_loss_of_a_cluster_every_object_opens_in_a_new_one_without_a_r
     drop(controller);
 }
 
+#[test]
+fn yaml_is_refused_with_what_takes_it() {
+    let scratch = Scratch::new();
+    let backup = scratch.path().join("keys.yaml");
+    fs::write(&backup, "apiVersion: v1\nkind: List\nitems: []\n").unwrap();
+    for verb in ["restore", "check"] {
+        let mut command = Command::new(deploy("scripts/keys.sh"));
+        let said = operators::failed(command.arg(verb).arg(&backup));
+        assert!(said.contains("no List of Secrets in JSON"), "{said}");
+        assert!(said.contains("seal keys restore"), "{said}");
+    }
+}
+
 #[tokio::test]
 async fn secrets_that_others_made_are_sealed_and_handed_over() {
     let plane = empty_plane().await;
