@@ -4,6 +4,7 @@ image and values goes on. */}}
 
 {{- define "sealed-secrets.arguments" -}}
 {{- $v := .Values }}
+{{- $ownAlone := and $v.rbac.namespacedRoles (not $v.rbac.clusterRole) (not $v.additionalNamespaces) }}
 {{- $args := list }}
 {{- range list
   (list "--update-status" $v.updateStatus true)
@@ -17,7 +18,7 @@ image and values goes on. */}}
   (list "--leader-elect" ($v.leaderElection).enabled true)
   (list "--metrics-omit-secret-labels" $v.metrics.omitSecretLabels false)
   (list "--plain-certificate-only" ($v.authorizedEndpoints).plainCertificateOnly false)
-  (list "--all-namespaces" (ternary false nil (and $v.rbac.namespacedRoles (not $v.rbac.clusterRole) (not $v.additionalNamespaces))) true)
+  (list "--all-namespaces" (not $ownAlone) true)
 }}
 {{- $value := index . 1 }}
 {{- if and (kindIs "bool" $value) (ne $value (index . 2)) }}
