@@ -10,8 +10,10 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::SystemTime;
@@ -499,6 +501,33 @@ async fn an_interrupted_prompt_leaves_the_terminal_as_it_was() {
     assert_eq!(tcgetattr(&watched).unwrap().local_modes, before);
 }
 
+/// A server that answers nobody, and the address of its certificate.
+fn silent_server() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let url = format!("http://{}/cert.pem", listener.local_addr().unwrap());
+    (listener, url)
+}
+
+#[tokio::test]
+async fn after_a_prompt_an_interrupt_ends_the_run() {
+    let cage = Cage::new();
+    let (server, url) = silent_server();
+    let (terminal, open) = terminal();
+    let mut keyboard = File::from(terminal.try_clone().unwrap());
+    let seal = binaries::seal();
+    let words = ["-c", "-w", seal.to_str().unwrap()].into_iter();
+    let words = words.chain(["create", "a", "--prompt", "password", "--cert", &url]);
+    let words: Vec<&str> = words.collect();
+    let mut child = start(cage.command(Path::new("setsid"), &words), open);
+    let turns = QUESTIONS.map(|question| (question, CANARY.to_owned()));
+    std::thread::spawn(move || converse(terminal, &turns));
+    let _asked = until("it asks for the certificate", async || server.accept().ok()).await;
+    keyboard.write_all(b"\x03").unwrap();
+    let ended = until("Ctrl-C ends it", async || child.try_wait().unwrap());
+    assert!(!ended.await.success());
+}
+
 #[tokio::test]
 async fn the_history_of_a_shell_has_the_commands_and_not_the_value() {
     let cage = Cage::new();
@@ -545,6 +574,11 @@ while [ ! -e \"$HOME/go\" ]; do sleep 0.05; done
 
 /// A running `seal edit` whose editor has written the canary: the process, and the edited file.
 async fn editing(cage: &Cage) -> (Child, PathBuf) {
+    editing_with(cage, &[]).await
+}
+
+/// With more words.
+async fn editing_with(cage: &Cage, more: &[&str]) -> (Child, PathBuf) {
     let home = cage.path("home");
     fs::write(home.join("canary"), CANARY).unwrap();
     fs::write(cage.path("programs/editor"), EDITOR).unwrap();
@@ -557,7 +591,8 @@ async fn editing(cage: &Cage) -> (Child, PathBuf) {
         let _ = fs::remove_file(home.join(old));
     }
     fs::write(cage.path("work/s.yaml"), SEALED).unwrap();
-    let mut command = cage.command(&binaries::seal(), &["edit", "s.yaml", "--key", "key.pem"]);
+    let words = [&["edit", "s.yaml", "--key", "key.pem"], more].concat();
+    let mut command = cage.command(&binaries::seal(), &words);
     let child = command
         .env("EDITOR", "editor")
         .stdin(Stdio::null())
@@ -643,4 +678,20 @@ async fn a_signal_removes_the_file_and_after_a_kill_the_next_run_does() {
     };
     assert_eq!((code, printed.trim()), (Some(0), "nothing was changed"));
     assert!(!file.parent().unwrap().exists(), "the next run removes it");
+}
+
+#[tokio::test]
+async fn after_the_editor_a_signal_ends_the_run_as_ever() {
+    use rustix::process::{Pid, Signal, kill_process};
+    let cage = Cage::new();
+    let (server, url) = silent_server();
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let (mut child, file) = editing_with(&cage, &["--cert", &url]).await;
+        fs::write(cage.path("home/go"), "").unwrap();
+        let _asked = until("it asks for the certificate", async || server.accept().ok()).await;
+        assert!(!file.parent().unwrap().exists(), "{signal:?}");
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        let ended = until("the signal ends it", async || child.try_wait().unwrap());
+        assert_eq!(ended.await.signal(), Some(signal.as_raw()));
+    }
 }

@@ -3,6 +3,8 @@
 
 pub(crate) mod memory;
 #[cfg(unix)]
+pub(crate) mod signals;
+#[cfg(unix)]
 mod unix;
 #[cfg(not(unix))]
 mod windows;

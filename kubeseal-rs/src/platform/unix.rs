@@ -8,13 +8,11 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as 
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
-use signal_hook::SigId;
 use signal_hook::consts::SIGINT;
-use signal_hook::low_level::unregister;
+
+use super::signals::HeldSignals;
 
 /// The program of that path, if it is one.
 pub(crate) fn program(path: PathBuf) -> Option<PathBuf> {
@@ -81,7 +79,7 @@ pub(crate) struct QuietTerminal {
     before: Termios,
     /// `rpassword` sends this process the signal when it reads Ctrl-C, and that must not end it before
     /// the terminal is as it was.
-    interrupt: SigId,
+    _interrupt: HeldSignals,
 }
 
 impl QuietTerminal {
@@ -95,7 +93,7 @@ impl QuietTerminal {
             .local_modes
             .remove(LocalModes::ECHO | LocalModes::ISIG);
         let opened = Self {
-            interrupt: signal_hook::flag::register(SIGINT, Arc::new(AtomicBool::new(false)))?,
+            _interrupt: HeldSignals::new(&[SIGINT])?,
             terminal,
             before,
         };
@@ -113,7 +111,6 @@ impl QuietTerminal {
 impl Drop for QuietTerminal {
     fn drop(&mut self) {
         self.restore();
-        unregister(self.interrupt);
     }
 }
 

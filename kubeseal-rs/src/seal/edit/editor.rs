@@ -1,15 +1,10 @@
 //! The user's editor: `$VISUAL`, `$EDITOR` or vi, by its absolute path, so that nothing that came with
-//! a repository is run. While it runs, signals that would end this process remove the file first.
+//! a repository is run.
 
-use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, Mutex, PoisonError};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
-use signal_hook::iterator::Signals;
-
-use super::hidden::Hidden;
+use super::guarded::Guarded;
 use crate::programs;
 use crate::surroundings::Surroundings;
 
@@ -43,9 +38,6 @@ pub(super) enum EditorError {
     /// It says that something went wrong.
     #[error("the editor ended with {0}; nothing was changed")]
     Failed(std::process::ExitStatus),
-    /// No signals.
-    #[error("signals cannot be watched for")]
-    Signals(#[source] std::io::Error),
 }
 
 /// A program and its words.
@@ -73,80 +65,109 @@ impl Editor {
         Ok(Self { program, words })
     }
 
-    /// Opens the file and waits. Ctrl-C is the editor's own matter; other signals end both, and the
-    /// file first.
-    pub(super) fn open(&self, hidden: Hidden) -> Result<Hidden, EditorError> {
-        let guarded = Arc::new(Mutex::new(Some(hidden)));
-        let signals = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM]);
-        let signals = signals.map_err(EditorError::Signals)?;
-        let watch = signals.handle();
-        let watcher = {
-            let guarded = Arc::clone(&guarded);
-            std::thread::spawn(move || wait_for_end(signals, &guarded))
-        };
-        let status = self.run(&guarded);
-        watch.close();
-        // A watcher that has seen its signal ends the process instead of coming back.
-        let _ = watcher.join();
-        let hidden = guarded
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        match (status?, hidden) {
-            (status, Some(hidden)) if status.success() => Ok(hidden),
-            (status, _) => Err(EditorError::Failed(status)),
-        }
-    }
-
-    fn run(
-        &self,
-        guarded: &Mutex<Option<Hidden>>,
-    ) -> Result<std::process::ExitStatus, EditorError> {
+    /// Opens the file and waits. What the editor puts into the folder goes with it, and no settings lie
+    /// there.
+    pub(super) fn open(&self, guarded: &Guarded) -> Result<(), EditorError> {
+        let hidden = guarded.hidden();
         let mut command = Command::new(&self.program);
         command.args(&self.words);
-        if let Some(hidden) = &*guarded.lock().unwrap_or_else(PoisonError::into_inner) {
-            // What the editor puts into its folder goes with it, and no settings lie there.
-            command.arg(hidden.file()).current_dir(hidden.folder());
-        }
-        command.status().map_err(|source| EditorError::Start {
+        command.arg(hidden.file()).current_dir(hidden.folder());
+        let status = guarded.while_editing(|| command.status());
+        let status = status.map_err(|source| EditorError::Start {
             program: self.program.clone(),
             source,
-        })
+        })?;
+        if status.success() {
+            return Ok(());
+        }
+        Err(EditorError::Failed(status))
     }
 }
 
-fn wait_for_end(mut signals: Signals, guarded: &Mutex<Option<Hidden>>) {
-    for signal in &mut signals {
-        if signal != SIGINT {
-            drop(
-                guarded
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .take(),
-            );
-            std::process::exit(128 + signal);
-        }
-    }
-}
+const KEEP_NOTHING: &str = "set noswapfile nobackup nowritebackup noundofile";
 
 /// Vim keeps text in files of its own unless it is told not to.
-fn quiet_words(program: &std::path::Path) -> Vec<String> {
-    let name = program
-        .canonicalize()
-        .unwrap_or_else(|_| program.to_owned());
-    let name = name.file_name().map_or_else(OsString::new, OsString::from);
-    let name = name.to_string_lossy();
-    let is_vim = name == "nvim" || name.starts_with("vim");
-    if !is_vim {
+fn quiet_words(program: &Path) -> Vec<String> {
+    if !names(program).any(|name| is_vim(&name)) {
         return Vec::new();
     }
+    // Before the user's settings, and after them.
     [
         "-n",
         "-i",
         "NONE",
         "--cmd",
-        "set nobackup nowritebackup noundofile",
+        KEEP_NOTHING,
+        "-c",
+        KEEP_NOTHING,
     ]
     .map(str::to_owned)
     .into()
+}
+
+/// The path that was typed, and what it leads to link by link. Each tells what the program is: the last
+/// may be one that is many, such as `snap` or `mise`.
+fn names(program: &Path) -> impl Iterator<Item = PathBuf> {
+    let next = |path: &PathBuf| Some(path.parent()?.join(path.read_link().ok()?));
+    // Links may go in circles; the system follows no more of them.
+    std::iter::successors(Some(program.to_owned()), next).take(40)
+}
+
+/// Vim, its faces and Neovim have `vim` in their names, as have `nvim.appimage` and `vim.basic`, or are
+/// one of its own views. Of `vi` and what goes with it there are others, which would not know the words.
+fn is_vim(program: &Path) -> bool {
+    let name = program.file_name().unwrap_or_default().to_string_lossy();
+    match name.to_ascii_lowercase().as_str() {
+        "gview" | "rview" | "rgview" | "eview" => true,
+        "vi" | "view" | "ex" => says_vim(program),
+        name => name.contains("vim"),
+    }
+}
+
+/// Some systems call Vim itself `vi`. It has its name inside.
+fn says_vim(program: &Path) -> bool {
+    let bytes = std::fs::read(program).unwrap_or_default();
+    memchr::memmem::find(&bytes, b"Vi IMproved").is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn vim_keeps_nothing_whatever_it_is_called_and_others_get_no_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for (name, text) in [
+            ("snap", ""),
+            ("busybox", ""),
+            ("vim.basic", "VIM - Vi IMproved"),
+            ("nano", ""),
+            ("nvim.appimage", ""),
+            ("ex", "VIM - Vi IMproved"),
+        ] {
+            fs::write(at(name), text).unwrap();
+        }
+        for (name, leads_to, is_quiet) in [
+            ("nvim", "snap", true),
+            ("vimx", "snap", true),
+            ("gvim", "snap", true),
+            ("gview", "snap", true),
+            ("edit", "nvim.appimage", true),
+            ("alternative", "nvim", true),
+            ("vi", "vim.basic", true),
+            ("view", "ex", true),
+            ("other/vi", "busybox", false),
+            ("other/view", "busybox", false),
+            ("editor", "nano", false),
+        ] {
+            fs::create_dir_all(at(name).parent().unwrap()).unwrap();
+            symlink(at(leads_to), at(name)).unwrap();
+            let words = quiet_words(&at(name));
+            assert_eq!(words.first().is_some_and(|w| w == "-n"), is_quiet, "{name}");
+        }
+    }
 }

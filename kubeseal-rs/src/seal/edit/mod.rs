@@ -2,6 +2,7 @@
 
 mod document;
 mod editor;
+mod guarded;
 mod hidden;
 
 use std::io::BufRead as _;
@@ -20,7 +21,7 @@ use crate::seal_args::Edit;
 use crate::surroundings::Surroundings;
 use document::{Difference, difference};
 use editor::Editor;
-use hidden::Hidden;
+use guarded::Guarded;
 
 /// No key opens the values.
 #[derive(Debug, thiserror::Error)]
@@ -107,10 +108,10 @@ fn edited(
     before: &Values,
 ) -> Result<Option<Values>> {
     let text = document::write(&target.found.sealed.place(), before, words.blind);
-    let mut hidden = Hidden::new(surroundings, "values.yaml", text.as_bytes())?;
+    let guarded = Guarded::new(surroundings, "values.yaml", text.as_bytes())?;
     loop {
-        hidden = editor.open(hidden)?;
-        let error = match document::read(&hidden.read()?) {
+        editor.open(&guarded)?;
+        let error = match document::read(&guarded.hidden().read()?) {
             Ok(values) => return Ok(values),
             Err(error) => error,
         };

@@ -1,0 +1,118 @@
+//! Signals that end this process, kept from it for a while.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use signal_hook::flag::register_conditional_default;
+
+/// While one lives, its signals do not end this process by themselves. Several may live at once.
+///
+/// `signal_hook` never gives a signal back to the system once it has taken it. So each is taken once, and
+/// while nobody holds it what the system would do is done.
+pub(crate) struct HeldSignals(&'static [i32]);
+
+/// A signal that was taken from the system.
+struct Taken {
+    holders: usize,
+    is_default: Arc<AtomicBool>,
+}
+
+static TAKEN: Mutex<BTreeMap<i32, Taken>> = Mutex::new(BTreeMap::new());
+
+impl HeldSignals {
+    /// Holds them until this value goes.
+    ///
+    /// # Errors
+    ///
+    /// The system does not let them be caught. None is held then.
+    pub(crate) fn new(signals: &'static [i32]) -> io::Result<Self> {
+        let mut taken = taken();
+        for signal in signals {
+            take(&mut taken, *signal)?;
+        }
+        change(&mut taken, signals, |holders| holders + 1);
+        Ok(Self(signals))
+    }
+}
+
+impl Drop for HeldSignals {
+    fn drop(&mut self) {
+        change(&mut taken(), self.0, |holders| holders.saturating_sub(1));
+    }
+}
+
+fn taken() -> MutexGuard<'static, BTreeMap<i32, Taken>> {
+    TAKEN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn take(taken: &mut BTreeMap<i32, Taken>, signal: i32) -> io::Result<()> {
+    if !taken.contains_key(&signal) {
+        let is_default = Arc::new(AtomicBool::new(true));
+        register_conditional_default(signal, Arc::clone(&is_default))?;
+        let holders = 0;
+        taken.insert(
+            signal,
+            Taken {
+                holders,
+                is_default,
+            },
+        );
+    }
+    Ok(())
+}
+
+fn change(taken: &mut BTreeMap<i32, Taken>, signals: &[i32], count: impl Fn(usize) -> usize) {
+    for signal in signals {
+        if let Some(taken) = taken.get_mut(signal) {
+            taken.holders = count(taken.holders);
+            taken.is_default.store(taken.holders == 0, Ordering::SeqCst);
+        }
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::{Command, ExitStatus};
+
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    use signal_hook::low_level::raise;
+
+    use super::*;
+
+    const CHILD: &str = "SEAL_TEST_OF_SIGNALS";
+
+    /// Runs one test of this file again, in a process that may die.
+    fn in_a_child(test: &str) -> ExitStatus {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        let name = format!("platform::signals::tests::{test}");
+        command.args(["--exact", &name]).env(CHILD, "1");
+        command.output().unwrap().status
+    }
+
+    #[test]
+    fn a_signal_ends_the_process_again_once_nobody_holds_it() {
+        if std::env::var_os(CHILD).is_none() {
+            let test = "a_signal_ends_the_process_again_once_nobody_holds_it";
+            assert_eq!(in_a_child(test).signal(), Some(SIGINT));
+            return;
+        }
+        let outer = HeldSignals::new(&[SIGINT, SIGTERM]).unwrap();
+        for _ in 0..2 {
+            drop(HeldSignals::new(&[SIGINT]).unwrap());
+            raise(SIGINT).unwrap();
+        }
+        drop(outer);
+        raise(SIGINT).unwrap();
+        unreachable!("the signal has ended this process");
+    }
+
+    #[test]
+    fn held_signals_do_not_end_the_process() {
+        let held = HeldSignals::new(&[SIGTERM]).unwrap();
+        raise(SIGTERM).unwrap();
+        drop(held);
+    }
+}
