@@ -39,7 +39,8 @@ const FLAGS: &[Flag] = &[
         "",
         "Seal only with a certificate of this fingerprint (SHA256:...); repeatable. \
          --fetch-cert refuses others too.",
-    ),
+    )
+    .strict(),
     switch(
         "offline",
         "Seal with the certificate last seen of the cluster's controller, without the network.",
@@ -126,7 +127,7 @@ const FLAGS: &[Flag] = &[
     text("as", "User to impersonate."),
     Flag::new(
         "as-group",
-        Kind::List,
+        Kind::Repeated,
         "",
         "Group to impersonate; repeatable.",
     ),
@@ -481,6 +482,33 @@ mod tests {
             parsed(&["--scope", "x"], &[]),
             Err(Stop::Usage(_))
         ));
+    }
+
+    #[test]
+    fn a_pin_that_is_empty_or_cannot_be_read_is_refused() {
+        let variable = |value| [("SEALED_SECRETS_CERT_FINGERPRINT", value)];
+        for (words, variables) in [
+            (vec!["--cert-fingerprint", ""], vec![]),
+            (vec!["--cert-fingerprint= "], vec![]),
+            (vec!["--cert-fingerprint", "SHA256:x,"], vec![]),
+            (vec![], variable("\"SHA256:x").to_vec()),
+            (vec![], variable(" ").to_vec()),
+        ] {
+            let parsed = parsed(&words, &variables);
+            assert!(matches!(parsed, Err(Stop::Refused(_))), "{words:?}");
+        }
+        let request = parsed(&[], &variable("")).unwrap();
+        assert!(request.warnings.is_empty());
+    }
+
+    #[test]
+    fn a_group_to_impersonate_keeps_its_commas() {
+        let words = ["--as=a", "--as-group=CN=a,OU=b", "--as-group", "c"];
+        let Command::Seal(options) = parsed(&words, &[]).unwrap().command else {
+            unreachable!("sealing")
+        };
+        let groups = options.certificate.access.overrides.impersonate_groups;
+        assert_eq!(groups, ["CN=a,OU=b", "c"]);
     }
 
     #[test]

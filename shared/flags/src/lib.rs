@@ -4,7 +4,8 @@
 //! (`1`, `t`, `true`, …); short flags combine; of a repeated flag the last one counts, except for
 //! lists, which take commas and repetition. Every flag may have a variable
 //! `SEALED_SECRETS_<NAME>`: the command line beats it, lists are appended to it, and a value that
-//! cannot be read is warned about and then ignored, as the peer ignores it.
+//! cannot be read is warned about and then ignored, as the peer ignores it, unless the flag is
+//! [strict](Flag::strict).
 //!
 //! The environment is passed in, so that this stays a function of its arguments.
 
@@ -42,6 +43,8 @@ pub struct Flag {
     pub hidden: bool,
     /// Has a variable.
     pub variable: bool,
+    /// Does not count as left out if it is empty or cannot be read.
+    pub strict: bool,
 }
 
 impl Flag {
@@ -60,6 +63,7 @@ impl Flag {
             help,
             hidden: false,
             variable: true,
+            strict: false,
         }
     }
 
@@ -81,6 +85,14 @@ impl Flag {
     #[must_use]
     pub const fn without_variable(mut self) -> Self {
         self.variable = false;
+        self
+    }
+
+    /// The same for what protects: empty, or in a variable that cannot be read, it is refused, so that
+    /// nobody goes on without it. An empty variable is one that is not set.
+    #[must_use]
+    pub const fn strict(mut self) -> Self {
+        self.strict = true;
         self
     }
 
@@ -179,7 +191,7 @@ fn argument(flag: &Flag) -> Arg {
             .require_equals(true)
             .default_missing_value("true")
             .hide_possible_values(true),
-        Kind::List => arg.action(ArgAction::Append).allow_hyphen_values(true),
+        Kind::List | Kind::Repeated => arg.action(ArgAction::Append).allow_hyphen_values(true),
         _ => arg.action(ArgAction::Set).allow_hyphen_values(true),
     }
     .value_name(flag.kind.word())
@@ -208,12 +220,14 @@ impl Flags {
             .variable
             .then(|| variable(&flag.variable_name()))
             .flatten()
+            .filter(|text| !flag.strict || !text.is_empty())
         {
             match flag.kind.parse(&text) {
                 Ok(from_variable) => {
                     self.given.push(flag.name);
                     value = from_variable;
                 }
+                Err(expected) if flag.strict => return Err(unreadable(flag, expected)),
                 Err(expected) => self.warnings.push(format!(
                     "ignoring {}: its value is not {expected}",
                     flag.variable_name()
@@ -223,6 +237,9 @@ impl Flags {
         if matches.value_source(flag.name) == Some(ValueSource::CommandLine) {
             let words = matches.get_many::<String>(flag.name).into_iter().flatten();
             for word in words {
+                if flag.strict && word.is_empty() {
+                    return Err(empty(flag));
+                }
                 let word = flag
                     .kind
                     .parse(word)
@@ -266,7 +283,7 @@ impl Flags {
         Some(self.text(name)).filter(|text| !text.is_empty())
     }
 
-    /// Value of a [`Kind::List`].
+    /// Value of a [`Kind::List`] or [`Kind::Repeated`].
     pub fn list(&self, name: &str) -> &[String] {
         match self.value(name) {
             Value::List(items) => items,
@@ -310,6 +327,20 @@ fn usage(flag: &Flag, word: &str, expected: &str) -> Stop {
     ))
 }
 
+fn empty(flag: &Flag) -> Stop {
+    let name = flag.name;
+    Stop::Refused(format!(
+        "--{name} is empty: give it a value, or leave it out to do without"
+    ))
+}
+
+fn unreadable(flag: &Flag, expected: &str) -> Stop {
+    let variable = flag.variable_name();
+    Stop::Refused(format!(
+        "{variable} is not {expected}: mend it, or unset it to do without"
+    ))
+}
+
 #[expect(
     clippy::panic,
     reason = "a mistake in the program's own table, which its first test meets"
@@ -341,6 +372,8 @@ mod tests {
             Flag::new("count", Kind::Count, "0", "A number."),
             Flag::new("rate", Kind::Float, "5", "A fraction."),
             Flag::new("period", Kind::Duration, "720h", "A duration."),
+            Flag::new("group", Kind::Repeated, "", "A text, or several."),
+            Flag::new("pin", Kind::List, "", "What protects.").strict(),
             Flag::new("v", Kind::Text, "", "Hidden.")
                 .short('v')
                 .hidden()
@@ -433,6 +466,50 @@ mod tests {
         assert_eq!(flags.list("from-file"), ["x", "y"]);
         assert_eq!(flags.text("v"), "");
         assert!(flags.given("size"));
+    }
+
+    #[test]
+    fn what_is_only_repeated_keeps_its_commas() {
+        let variables = [("SEALED_SECRETS_GROUP", "cn=a,ou=b")];
+        let flags = parse(&["--group", "c,\"d", "--group="], &variables).unwrap();
+        assert_eq!(flags.list("group"), ["cn=a,ou=b", "c,\"d"]);
+        assert!(
+            parse(&[], &[("SEALED_SECRETS_GROUP", "")])
+                .unwrap()
+                .list("group")
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn a_strict_flag_is_not_lost_when_it_is_empty_or_cannot_be_read() {
+        let variable = |value| [("SEALED_SECRETS_PIN", value)];
+        for (words, variables, want) in [
+            (vec!["--pin="], vec![], "--pin is empty"),
+            (vec!["--pin", "a", "--pin", ""], vec![], "--pin is empty"),
+            (vec!["--pin", ""], variable("a").to_vec(), "--pin is empty"),
+            (
+                vec![],
+                variable("\"a").to_vec(),
+                "SEALED_SECRETS_PIN is not a list",
+            ),
+            (
+                vec!["--pin=a"],
+                variable("\"a").to_vec(),
+                "SEALED_SECRETS_PIN is not a list",
+            ),
+        ] {
+            let Err(Stop::Refused(text)) = parse(&words, &variables) else {
+                unreachable!("{words:?}")
+            };
+            assert!(text.starts_with(want), "{text}");
+        }
+        let unset = parse(&[], &variable("")).unwrap();
+        assert!(unset.list("pin").is_empty() && !unset.given("pin") && unset.warnings().is_empty());
+        assert_eq!(
+            parse(&["--pin=b"], &variable("a")).unwrap().list("pin"),
+            ["a", "b"]
+        );
     }
 
     #[test]

@@ -11,6 +11,8 @@ pub enum Kind {
     Text,
     /// Texts by comma (with CSV quotes) or by repetition.
     List,
+    /// Texts by repetition alone: commas belong to them. A variable is one of them.
+    Repeated,
     /// One of these words, which the second text lists for people.
     Choice(&'static [&'static str], &'static str),
     /// A whole number.
@@ -39,7 +41,7 @@ impl Kind {
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Switch => "true|false",
-            Self::Text => "TEXT",
+            Self::Text | Self::Repeated => "TEXT",
             Self::Choice(..) => "WORD",
             Self::List => "TEXT,…",
             Self::Int | Self::Count | Self::Float => "NUMBER",
@@ -52,7 +54,7 @@ impl Kind {
         match self {
             Self::Switch => Value::Switch(false),
             Self::Text | Self::Choice(..) => Value::Text(String::new()),
-            Self::List => Value::List(Vec::new()),
+            Self::List | Self::Repeated => Value::List(Vec::new()),
             Self::Int | Self::Count => Value::Int(0),
             Self::Float => Value::Float(0.0),
             Self::Duration => Value::Duration(SignedDuration::ZERO),
@@ -71,6 +73,10 @@ impl Kind {
             Self::List => split(text)
                 .map(Value::List)
                 .ok_or("a list by commas, its quotes in pairs"),
+            Self::Repeated => {
+                let item = Some(text).filter(|text| !text.is_empty());
+                Ok(Value::List(item.map(str::to_owned).into_iter().collect()))
+            }
             Self::Choice(words, _) if words.contains(&text) => Ok(Value::Text(text.to_owned())),
             Self::Choice(_, expected) => Err(expected),
             Self::Count => match text.parse() {
