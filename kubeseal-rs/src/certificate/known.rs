@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 use shared::key::{Certificate, Fingerprint};
 
-use crate::cluster::{Cluster, Service};
+use crate::cluster::{Address, Service};
 use crate::files::{self, FileError};
 
 /// The certificates seen of one cluster.
@@ -40,8 +40,8 @@ pub(super) struct Seen {
 impl Known {
     /// Of a cluster, which is an address together with the authorities that vouch for it: every
     /// laptop has its own 127.0.0.1.
-    pub(super) fn of(cache: Option<&Path>, cluster: &Cluster) -> Self {
-        Self::new(cache, cluster.server(), cluster.authorities())
+    pub(super) fn of(cache: Option<&Path>, cluster: &Address) -> Self {
+        Self::new(cache, &cluster.server, &cluster.authorities)
     }
 
     fn new(cache: Option<&Path>, server: &str, authorities: &[Vec<u8>]) -> Self {

@@ -10,7 +10,7 @@ use shared::key::{Certificate, Fingerprint};
 use super::known::Known;
 use super::trust::{self, Way, judge};
 use super::{ObtainError, Obtained, Origin};
-use crate::cluster::{Access, Cluster, ClusterError, NoService, Service};
+use crate::cluster::{Access, Address, Cluster, ClusterError, NoService, Service};
 use crate::surroundings::Surroundings;
 
 /// The item of a published certificate, in the `ConfigMap` [`config_map`] of its controller.
@@ -38,14 +38,14 @@ pub(super) fn fetch(
     surroundings: &Surroundings,
 ) -> Result<Obtained, ObtainError> {
     let cluster = Cluster::new(access, surroundings)?;
-    let known = Known::of(surroundings.cache_folder().as_deref(), &cluster);
+    let known = Known::of(surroundings.cache_folder().as_deref(), cluster.address());
     let offer = offer(&cluster, access, given, &known)?;
     accept(offer, given, &known, surroundings)
 }
 
-/// The last one seen, without the network.
+/// The last one seen, without the network, and without logging in anywhere.
 pub(super) fn last(access: &Access, surroundings: &Surroundings) -> Result<Obtained, ObtainError> {
-    let cluster = Cluster::new(access, surroundings)?;
+    let cluster = Address::find(access, surroundings)?;
     let known = Known::of(surroundings.cache_folder().as_deref(), &cluster);
     let service = Service {
         namespace: access.namespace.clone(),
@@ -54,7 +54,7 @@ pub(super) fn last(access: &Access, surroundings: &Surroundings) -> Result<Obtai
     let seen = known.last(&service);
     let seen = seen.ok_or_else(|| ObtainError::NeverSeen {
         service: service.clone(),
-        server: cluster.server().to_owned(),
+        server: cluster.server,
     })?;
     let since = trust::age(seen.since, surroundings.now);
     Ok(Obtained {
@@ -211,4 +211,37 @@ fn remember(
             shared::error_chain(&error)
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offline_no_plug_in_is_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let (kubeconfig, ran) = (folder.path().join("config"), folder.path().join("ran"));
+        let text = serde_json::json!({
+            "current-context": "a",
+            "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}],
+            "clusters": [{"name": "a", "cluster": {"server": "https://no.such.host.example"}}],
+            "users": [{"name": "a", "user": {"exec": {
+                "apiVersion": "client.authentication.k8s.io/v1", "interactiveMode": "Never",
+                "command": "touch", "args": [ran],
+            }}}],
+        });
+        std::fs::write(&kubeconfig, text.to_string()).unwrap();
+        let access = Access {
+            kubeconfig: Some(kubeconfig),
+            name: "seals".into(),
+            namespace: "ops".into(),
+            ..Access::default()
+        };
+        let seen = last(&access, &Surroundings::of_this_process());
+        assert!(
+            matches!(seen, Err(ObtainError::NeverSeen { .. })),
+            "{seen:?}"
+        );
+        assert!(!ran.exists());
+    }
 }

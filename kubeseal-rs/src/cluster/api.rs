@@ -9,6 +9,7 @@ use kube::client::Body;
 use serde_json::Value as Json;
 use tokio::runtime::Runtime;
 
+use super::connection::Address;
 use super::error::one_line;
 use super::told::told;
 use super::{Access, ClusterError, connection};
@@ -25,10 +26,8 @@ pub(super) struct Api {
     runtime: Runtime,
     client: Client,
     timeout: Option<Duration>,
-    /// Its address.
-    pub(super) server: String,
-    /// DER of those who vouch for it; nothing if they are the system's.
-    pub(super) authorities: Vec<Vec<u8>>,
+    /// Which one it is.
+    pub(super) address: Address,
 }
 
 /// An answer, whatever it says.
@@ -51,8 +50,7 @@ impl Api {
         let config = connection::config(access, surroundings)?;
         let guard = runtime.enter();
         let api = Self {
-            server: config.cluster_url.to_string(),
-            authorities: config.root_cert.clone().unwrap_or_default(),
+            address: Address::of(&config),
             client: Client::try_from(config).map_err(|error| ClusterError::Client(told(&error)))?,
             timeout: access.timeout,
             runtime: {
@@ -113,7 +111,7 @@ impl Api {
         body: Option<(Vec<u8>, &'static str)>,
     ) -> Result<Answer, ClusterError> {
         let unreachable = |why: String| ClusterError::Unreachable {
-            server: self.server.clone(),
+            server: self.address.server.clone(),
             why,
         };
         let answer = self.send(method, path, body);

@@ -21,6 +21,33 @@ use crate::kubeconfig;
 use crate::proxies::proxy_for;
 use crate::surroundings::Surroundings;
 
+/// Which API server that is. To know it nobody is asked, and no exec plug-in runs.
+#[derive(Debug, Clone)]
+pub struct Address {
+    /// Its address.
+    pub server: String,
+    /// DER of the certificates that vouch for it; nothing if they are the system's.
+    pub authorities: Vec<Vec<u8>>,
+}
+
+impl Address {
+    /// Where these words lead.
+    ///
+    /// # Errors
+    ///
+    /// [`ClusterError`], about the settings.
+    pub fn find(access: &Access, surroundings: &Surroundings) -> Result<Self, ClusterError> {
+        config(access, surroundings).map(|config| Self::of(&config))
+    }
+
+    pub(super) fn of(config: &Config) -> Self {
+        Self {
+            server: config.cluster_url.to_string(),
+            authorities: config.root_cert.clone().unwrap_or_default(),
+        }
+    }
+}
+
 /// Where the API server is, and how to talk to it.
 pub(super) fn config(access: &Access, surroundings: &Surroundings) -> Result<Config, ClusterError> {
     let files = read(access, surroundings)?;

@@ -23,7 +23,7 @@ use shared::key::{Certificate, Fingerprint};
 use crate::surroundings::Surroundings;
 use api::{Answer, Api};
 pub use authorised::{Authorised, AuthorisedError, KeysOfItems};
-pub use connection::server_of_text;
+pub use connection::{Address, server_of_text};
 pub use error::{Cause, ClusterError, NoService, Problem};
 pub use objects::{Created, Objects};
 pub use overrides::{Hidden, Overrides};
@@ -92,14 +92,9 @@ impl Cluster {
         })
     }
 
-    /// Address of the API server.
-    pub fn server(&self) -> &str {
-        &self.api.server
-    }
-
-    /// DER of the certificates that vouch for it; none if they are the system's.
-    pub fn authorities(&self) -> &[Vec<u8>] {
-        &self.api.authorities
+    /// Which one it is.
+    pub fn address(&self) -> &Address {
+        &self.api.address
     }
 
     /// Looks up the Service that `access` names. Its first port is taken, as by the peer.

@@ -39,7 +39,7 @@ impl Objects {
 
     /// Address of the API server.
     pub fn server(&self) -> &str {
-        &self.api.server
+        &self.api.address.server
     }
 
     /// One object; none if it is not there.
