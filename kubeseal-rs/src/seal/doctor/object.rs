@@ -1,5 +1,6 @@
 //! Does each SealedSecret of a file open?
 
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -36,8 +37,9 @@ pub(super) fn look(
 ) -> Result<()> {
     let objects = sealed_in(file)?;
     let names = names(words, file, &objects);
-    let namespaces = namespaces(words, way, &objects);
-    for mut sealed in objects {
+    // Who opens everything need not know them.
+    let namespaces = LazyCell::new(|| namespaces(words, way, &objects));
+    for mut sealed in objects.iter().cloned() {
         if sealed.metadata.namespace.is_none() {
             sealed.metadata.namespace.clone_from(&words.namespace);
         }
@@ -50,7 +52,7 @@ fn one(
     sealed: &SealedSecret,
     keys: &KeyRing,
     way: &Way,
-    namespaces: &[String],
+    namespaces: &LazyCell<Vec<String>, impl FnOnce() -> Vec<String>>,
     names: &[String],
     findings: &mut Findings,
 ) {
@@ -261,12 +263,8 @@ fn namespaces(words: &Doctor, way: &Way, objects: &[SealedSecret]) -> Vec<String
     namespaces.remove("");
     // What was named comes before what merely is there.
     let mut all: Vec<String> = namespaces.into_iter().collect();
-    all.extend(
-        way.namespaces
-            .iter()
-            .filter(|name| !all.contains(name))
-            .cloned()
-            .collect::<Vec<_>>(),
-    );
+    let mut others = way.namespaces();
+    others.retain(|name| !all.contains(name));
+    all.extend(others);
     all
 }

@@ -27,8 +27,13 @@ pub(super) struct Way {
     pub(super) authorised: Option<Authorised>,
     /// Key Secrets, if we may read them.
     pub(super) records: Vec<KeyRecord>,
-    /// Namespaces of the cluster, if we may list them.
-    pub(super) namespaces: Vec<String>,
+}
+
+impl Way {
+    /// Namespaces of the cluster, if it answers and we may list them. Asked at every call.
+    pub(super) fn namespaces(&self) -> Vec<String> {
+        self.objects.as_ref().map(namespaces).unwrap_or_default()
+    }
 }
 
 /// Goes as far as it gets: after the first broken step nothing behind it is looked at.
@@ -65,7 +70,6 @@ fn cluster(access: &Access, way: &mut Way, findings: &mut Findings) -> Option<()
     findings.add("API server", api_server(&objects))?;
     findings.add("definition of SealedSecret", definition(&objects))?;
     findings.add("Service", service(&objects, access))?;
-    way.namespaces = namespaces(&objects);
     let (controller, found) = controller::look(&objects, access);
     if findings.add("controller", found).is_some() {
         let (served, found) = controller::certificate(&objects, access);
@@ -155,4 +159,76 @@ fn namespaces(objects: &Objects) -> Vec<String> {
     let items = list["items"].as_array().cloned().unwrap_or_default();
     let name = |item: &Json| item["metadata"]["name"].as_str().map(str::to_owned);
     items.iter().filter_map(name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::mpsc::{Sender, channel};
+
+    use super::*;
+    use crate::seal_args::{self, Command};
+
+    /// An API server with a Service that nothing answers behind. It says what it is asked.
+    fn serve(listener: &TcpListener, asked: &Sender<String>) {
+        for stream in listener.incoming().flatten() {
+            if answer(&stream, asked).is_none() {
+                break;
+            }
+        }
+    }
+
+    fn answer(mut stream: &TcpStream, asked: &Sender<String>) -> Option<()> {
+        let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
+        let path = lines.next()?.split(' ').nth(1)?.to_owned();
+        lines.find(String::is_empty)?;
+        let (code, body) = match path.as_str() {
+            path if path.ends_with("/proxy/healthz") => (503, "{}"),
+            path if path.contains("/services/") => (200, r#"{"spec":{"ports":[{"name":"http"}]}}"#),
+            _ => (200, "{}"),
+        };
+        let length = body.len();
+        let head =
+            format!("HTTP/1.1 {code} x\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
+        asked.send(path).ok()?;
+        stream.write_all((head + body).as_bytes()).ok()
+    }
+
+    #[test]
+    fn nobody_lists_namespaces_before_a_look_at_a_file_needs_them() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = format!("http://{}", listener.local_addr().unwrap());
+        let (asked, paths) = channel();
+        std::thread::spawn(move || serve(&listener, &asked));
+        let folder = tempfile::tempdir().unwrap();
+        let kubeconfig = folder.path().join("config");
+        let text = serde_json::json!({
+            "current-context": "a",
+            "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}],
+            "clusters": [{"name": "a", "cluster": {"server": server}}],
+            "users": [{"name": "a", "user": {}}],
+        });
+        std::fs::write(&kubeconfig, text.to_string()).unwrap();
+        let words = [
+            "seal",
+            "doctor",
+            "--kubeconfig",
+            kubeconfig.to_str().unwrap(),
+        ];
+        let Ok(Command::Doctor(words)) = seal_args::parse(words.map(Into::into)) else {
+            unreachable!("these words are right")
+        };
+        let mut findings = Findings::default();
+        let way = look(&words, &Surroundings::of_this_process(), &mut findings);
+        assert!(
+            findings.text().contains("nothing answers behind"),
+            "{}",
+            findings.text()
+        );
+        let is_list = |path: String| path.contains("namespaces?");
+        assert!(!paths.try_iter().any(is_list));
+        assert!(way.namespaces().is_empty());
+        assert!(paths.try_iter().any(is_list));
+    }
 }
