@@ -1,5 +1,9 @@
 //! The only place that prints: results to stdout, talk to stderr, and the exit code.
+//!
+//! Names and texts of files are other people's. Where people read them, nothing in them may steer the
+//! terminal: talk is escaped here, and results for people with [`shown`] where they are put together.
 
+use std::borrow::Cow;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
@@ -19,12 +23,48 @@ const FAILED: u8 = 2;
 
 /// Says a sentence that is not the result.
 pub fn say(sentence: &str) {
-    eprintln!("{sentence}");
+    talk(&format!("{sentence}\n"));
 }
 
 /// Warns about something that does not stop the run.
 pub fn warn(sentence: &str) {
-    eprintln!("warning: {sentence}");
+    talk(&format!("warning: {sentence}\n"));
+}
+
+/// Writes to stderr. A run goes on when nobody listens any more.
+fn talk(text: &str) {
+    let _ = io::stderr().lock().write_all(lines_shown(text).as_bytes());
+}
+
+/// A text of one line as a terminal may show it: without what would move the cursor, hide what stands
+/// before, or turn the direction around.
+pub fn shown(text: &str) -> Cow<'_, str> {
+    escape(text, steers)
+}
+
+/// The same of several lines.
+pub fn lines_shown(text: &str) -> Cow<'_, str> {
+    escape(text, |c| steers(c) && c != '\n')
+}
+
+fn escape(text: &str, steers: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if !text.contains(&steers) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\r' | '\t' if steers(c) => escaped.extend(c.escape_default()),
+            _ if steers(c) => escaped.extend(c.escape_unicode()),
+            _ => escaped.push(c),
+        }
+    }
+    Cow::Owned(escaped)
+}
+
+/// Control characters, and those that override the direction of writing.
+fn steers(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Ends a run: 0, or 1 with the error and its causes.
@@ -32,7 +72,7 @@ pub fn finish(result: Result<(), CommandError>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", error_chain(&error));
+            talk(&format!("error: {}\n", error_chain(&error)));
             ExitCode::FAILURE
         }
     }
@@ -44,7 +84,7 @@ pub fn finish_seal(result: anyhow::Result<Outcome>) -> ExitCode {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Findings) => ExitCode::from(FINDINGS),
         Err(error) => {
-            eprintln!("error: {}", error_chain(error.as_ref()));
+            talk(&format!("error: {}\n", error_chain(error.as_ref())));
             ExitCode::from(FAILED)
         }
     }
@@ -58,11 +98,11 @@ pub fn stop(stop: Stop) -> ExitCode {
             Err(_) => ExitCode::FAILURE,
         },
         Stop::Usage(text) => {
-            eprint!("{text}");
+            talk(&text);
             ExitCode::from(USAGE)
         }
         Stop::Refused(text) => {
-            eprintln!("error: {text}");
+            talk(&format!("error: {text}\n"));
             ExitCode::FAILURE
         }
     }
@@ -120,5 +160,25 @@ pub fn print(bytes: &[u8]) -> io::Result<()> {
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_steers_a_terminal_is_shown_and_does_not_do_it() {
+        for (text, want) in [
+            ("password", "password"),
+            ("größe \u{65e5}", "größe \u{65e5}"),
+            ("\u{1b}[1A\u{1b}[2K", "\\u{1b}[1A\\u{1b}[2K"),
+            ("a\r\nb\tc", "a\\r\\nb\\tc"),
+            ("\u{7f}\u{9b}2J", "\\u{7f}\\u{9b}2J"),
+            ("\u{202e}x\u{2069}", "\\u{202e}x\\u{2069}"),
+        ] {
+            assert_eq!(shown(text), want);
+        }
+        assert_eq!(lines_shown("a\n\u{1b}b"), "a\n\\u{1b}b");
     }
 }

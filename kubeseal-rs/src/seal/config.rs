@@ -6,6 +6,7 @@ use serde_json::{Value as Json, json};
 use super::session::Session;
 use super::settings::{Said, Settings};
 use super::{Outcome, print, write};
+use crate::report::shown;
 use crate::rules::Source;
 use crate::seal_args::{Config, ConfigVerb, Explain};
 use crate::surroundings::Surroundings;
@@ -102,20 +103,21 @@ fn source(certificate: &Said<Source>) -> String {
 }
 
 fn text(words: &Explain, settings: &Settings) -> String {
-    let path = words.path.display();
+    let path = words.path.display().to_string();
+    let path = shown(&path);
     let mut text = match (&settings.rule, &settings.rules) {
         (Some(rule), Some(file)) => format!(
             "{path}: rule {} of {} (line {}, path {})\n",
             rule.number,
             file.path.display(),
             rule.line,
-            rule.path
+            shown(&rule.path)
         ),
         (None, Some(file)) => format!("{path}: no rule of {} fits\n", file.path.display()),
         _ => format!("{path}: there is no .seal.yaml for it\n"),
     };
     for (name, value, by) in lines(settings) {
-        text.extend([format!("  {name:<14} {value} ({by})\n")]);
+        text.extend([format!("  {name:<14} {} ({by})\n", shown(&value))]);
     }
     text
 }

@@ -15,7 +15,7 @@ use super::{Outcome, print, write};
 use crate::files;
 use crate::git::{self, GitError};
 use crate::platform;
-use crate::report::{self, Paint};
+use crate::report::{self, Paint, shown};
 use crate::seal_args::Diff;
 use crate::surroundings::Surroundings;
 
@@ -74,11 +74,11 @@ pub fn run(words: &Diff, surroundings: &Surroundings) -> Result<Outcome> {
             Some(to) => at_revision(&root, to, &file),
             None => files::read(&root.join(&file)).ok(),
         };
-        let shown = shown(&root, &here, &file);
+        let path = path_from(&root, &here, &file);
         changes.extend(
             compare_files(old, new)
                 .into_iter()
-                .map(|(place, found)| (shown.clone(), place, found)),
+                .map(|(place, found)| (path.clone(), place, found)),
         );
     }
     let text = match words.output {
@@ -180,7 +180,7 @@ fn at_revision(root: &Path, revision: &str, file: &Path) -> Option<Zeroizing<Vec
         .map(Zeroizing::new)
 }
 
-fn shown(root: &Path, here: &Path, file: &Path) -> String {
+fn path_from(root: &Path, here: &Path, file: &Path) -> String {
     let whole = root.join(file);
     let here = here.canonicalize().unwrap_or_else(|_| here.to_owned());
     whole
@@ -317,12 +317,8 @@ impl What {
 fn text(changes: &[(String, String, Vec<Change>)], paint: Paint) -> String {
     let mut text = String::new();
     for (file, place, changes) in changes {
-        text.extend([
-            file.as_str(),
-            if place.is_empty() { "" } else { ": " },
-            place,
-            "\n",
-        ]);
+        let colon = if place.is_empty() { "" } else { ": " };
+        text.extend([format!("{}{colon}{}\n", shown(file), shown(place))]);
         for Change { item, what } in changes {
             let mark = match what {
                 What::Added => paint.green("+"),
@@ -334,7 +330,8 @@ fn text(changes: &[(String, String, Vec<Change>)], paint: Paint) -> String {
                 .ends()
                 .map(|(from, to)| format!(" from {from} to {to}"));
             text.extend([format!(
-                "  {mark} {item} {}{}\n",
+                "  {mark} {} {}{}\n",
+                shown(item),
                 what.word(),
                 ends.unwrap_or_default()
             )]);

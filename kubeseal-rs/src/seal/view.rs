@@ -17,6 +17,7 @@ use super::session::Session;
 use super::walk::{self, Candidate, Kind};
 use super::{Outcome, write};
 use crate::command::read_keys;
+use crate::report::shown;
 use crate::seal_args::{Sealing, View};
 use crate::surroundings::Surroundings;
 use crate::{git, report};
@@ -152,16 +153,17 @@ fn text(seen: &Seen) -> Zeroizing<String> {
         .as_deref()
         .unwrap_or("Opaque");
     let mut text = Zeroizing::new(format!(
-        "{}:{}: {} ({}, {type_})\n",
-        seen.file,
+        "{}:{}: {} ({}, {})\n",
+        shown(&seen.file),
         object.line,
-        object.sealed.place(),
-        object.scope
+        shown(&object.sealed.place()),
+        object.scope,
+        shown(type_)
     ));
     let width = object
         .items
         .iter()
-        .map(|item| item.key.len())
+        .map(|item| shown(&item.key).chars().count())
         .max()
         .unwrap_or(0);
     for (i, item) in object.items.iter().enumerate() {
@@ -171,20 +173,24 @@ fn text(seen: &Seen) -> Zeroizing<String> {
             seen.ages.get(i).copied().flatten().map(in_days),
         ];
         let facts: Vec<String> = facts.into_iter().flatten().collect();
-        text.extend([format!("  {:<width$}  {}\n", item.key, facts.join(", "))]);
+        text.extend([format!(
+            "  {:<width$}  {}\n",
+            shown(&item.key),
+            facts.join(", ")
+        )]);
         if let Some(values) = &seen.values {
             reveal(&mut text, values.get(&item.key).and_then(Option::as_ref));
         }
     }
     for key in object.templates() {
-        text.extend([format!("  {key:<width$}  template\n")]);
+        text.extend([format!("  {:<width$}  template\n", shown(key))]);
     }
     text
 }
 
 fn reveal(text: &mut Zeroizing<String>, value: Option<&Plain>) {
     let unknown = || Zeroizing::new("(the Secret does not tell)".to_owned());
-    for line in value.map_or_else(unknown, shown).lines() {
+    for line in value.map_or_else(unknown, revealed).lines() {
         text.push_str("    ");
         text.push_str(line);
         text.push('\n');
@@ -210,7 +216,7 @@ fn in_days(days: i64) -> String {
 }
 
 /// Text as it is, without control characters that would steer the terminal; other bytes in base64.
-fn shown(value: &Plain) -> Zeroizing<String> {
+fn revealed(value: &Plain) -> Zeroizing<String> {
     let is_text = |text: &&str| {
         !text
             .chars()

@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use anyhow::Result;
 use serde_json::json;
 
+use crate::report::shown;
+
 /// How a step went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -87,9 +89,9 @@ impl Findings {
                 Verdict::Skipped => "skipped",
                 Verdict::Bad => "BROKEN ",
             };
-            let _ = writeln!(text, "{mark}  {name}: {}", found.finding);
+            let _ = writeln!(text, "{mark}  {}: {}", shown(name), shown(&found.finding));
             if let Some(remedy) = &found.remedy {
-                let _ = writeln!(text, "         → {remedy}");
+                let _ = writeln!(text, "         → {}", shown(remedy));
             }
         }
         text

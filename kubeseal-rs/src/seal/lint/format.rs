@@ -3,7 +3,7 @@
 use serde_json::{Value as Json, json};
 
 use super::finding::{Finding, RULES, Rule, Severity};
-use crate::report::Paint;
+use crate::report::{Paint, lines_shown, shown};
 
 /// For people: `file:line: severity: message [rule]`.
 pub(super) fn text(findings: &[Finding], paint: Paint) -> String {
@@ -20,8 +20,9 @@ pub(super) fn text(findings: &[Finding], paint: Paint) -> String {
             Severity::Warning => paint.yellow(word),
         };
         format!(
-            "{}:{line}: {word}: {message} [{}]\n",
-            file.display(),
+            "{}:{line}: {word}: {} [{}]\n",
+            shown(&file.display().to_string()),
+            shown(message),
             rule.name
         )
     };
@@ -42,7 +43,7 @@ pub(super) fn github(findings: &[Finding]) -> String {
             property(&finding.file.display().to_string()),
             finding.line,
             property(finding.rule.name),
-            data(&finding.message)
+            data(&lines_shown(&finding.message))
         )
     };
     findings.iter().map(line).collect()

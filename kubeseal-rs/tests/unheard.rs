@@ -1,0 +1,27 @@
+//! Programs whose talk nobody hears any more.
+#![expect(clippy::expect_used, reason = "a test")]
+
+use std::io;
+use std::process::{Command, Stdio};
+
+/// Runs a program whose stderr is a pipe that nobody reads.
+fn exit_code(program: &str, words: &[&str]) -> Option<i32> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (reader, writer) = io::pipe().expect("a pipe");
+    drop(reader);
+    let mut command = Command::new(program);
+    command.args(words).current_dir(folder.path());
+    command.stdin(Stdio::null()).stderr(writer);
+    command.output().expect("it starts").status.code()
+}
+
+#[test]
+fn a_run_ends_as_it_would_when_somebody_listened() {
+    let (seal, kubeseal) = (env!("CARGO_BIN_EXE_seal"), env!("CARGO_BIN_EXE_kubeseal"));
+    assert_eq!(exit_code(seal, &["lint"]), Some(0));
+    assert_eq!(exit_code(seal, &["lint", "nowhere.yaml"]), Some(2));
+    assert_eq!(exit_code(seal, &["no-such-command", "x"]), Some(2));
+    assert_eq!(exit_code(kubeseal, &["--cert", "nowhere.pem"]), Some(1));
+    assert_eq!(exit_code(kubeseal, &["--from-file", "x"]), Some(1));
+    assert_eq!(exit_code(kubeseal, &["--nonsense"]), Some(2));
+}
