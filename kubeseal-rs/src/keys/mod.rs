@@ -18,4 +18,4 @@ pub mod survey;
 
 pub use record::KeyRecord;
 pub use store::KeyStore;
-pub use survey::{Holder, Origin, Survey};
+pub use survey::{Found, Holder, Origin, Survey, Unread};

@@ -10,7 +10,7 @@ use shared::secret::Secret;
 
 use super::folder;
 use super::record::{KeyRecord, LEGACY_NAME};
-use super::survey::{Holder, Origin};
+use super::survey::{Found, Holder, Origin};
 use crate::cluster::{Access, Created, Objects};
 
 /// Where keys are.
@@ -229,14 +229,17 @@ impl KeyStore {
     /// # Errors
     ///
     /// They cannot all be read.
-    pub fn sealed(&self, namespaces: &[String]) -> Result<Vec<Holder>> {
+    pub fn sealed(&self, namespaces: &[String]) -> Result<Found> {
         match self {
-            Self::Cluster { objects, .. } => sealed_in_cluster(objects, namespaces),
+            Self::Cluster { objects, .. } => Ok(Found {
+                holders: sealed_in_cluster(objects, namespaces)?,
+                ..Found::default()
+            }),
             Self::Folder {
                 sealed: Some(sealed),
                 ..
             } => sealed_in_folder(sealed),
-            Self::Folder { sealed: None, .. } => Ok(Vec::new()),
+            Self::Folder { sealed: None, .. } => Ok(Found::default()),
         }
     }
 }
@@ -268,9 +271,9 @@ fn read_cluster(objects: &Objects, namespace: &str) -> Result<Vec<KeyRecord>> {
         .collect())
 }
 
-fn sealed_in_folder(folder: &Path) -> Result<Vec<Holder>> {
+fn sealed_in_folder(folder: &Path) -> Result<Found> {
     let mut found = super::survey::in_files(&[folder.to_owned()])?;
-    for holder in &mut found {
+    for holder in &mut found.holders {
         if let Origin::File { path, name } = holder.origin.clone() {
             holder.origin = Origin::Folder { path, name };
         }

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
+use shared::error_chain;
 use shared::key::Fingerprint;
 use shared::key_ring::KeyRing;
 use shared::needs::{Need, needs};
@@ -12,8 +13,9 @@ use shared::resource::SealedSecret;
 use zeroize::Zeroizing;
 
 use crate::cluster::{Authorised, AuthorisedError, KeysOfItems};
+use crate::files;
 use crate::rules::RulesFile;
-use crate::seal::walk::{self, Kind, ManifestFile};
+use crate::seal::walk::{self, Candidate, Kind, ManifestFile, WalkError};
 
 /// Where a SealedSecret was found.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,6 +75,62 @@ pub struct Holder {
     pub origin: Origin,
     /// It.
     pub sealed: SealedSecret,
+}
+
+/// What may hold a SealedSecret and cannot be read, so that nobody knows which keys it needs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Unread {
+    /// Where it is, for people.
+    pub place: String,
+    /// Why it cannot be read.
+    pub why: String,
+}
+
+/// Everything that may need a key.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// What can be read.
+    pub holders: Vec<Holder>,
+    /// What cannot.
+    pub unread: BTreeSet<Unread>,
+}
+
+impl Found {
+    /// Puts them together.
+    pub fn extend(&mut self, other: Self) {
+        self.holders.extend(other.holders);
+        self.unread.extend(other.unread);
+    }
+
+    /// What stands in a file at a place. A SealedSecret that names no namespace gets this one.
+    pub(super) fn add(
+        &mut self,
+        contents: Contents,
+        place: &str,
+        namespace: Option<&String>,
+        origin: impl Fn(String) -> Origin,
+    ) {
+        for mut sealed in contents.sealed {
+            if sealed.metadata.namespace.is_none() {
+                sealed.metadata.namespace = namespace.cloned();
+            }
+            let origin = origin(sealed.name_or_empty().to_owned());
+            self.holders.push(Holder { origin, sealed });
+        }
+        self.unread.extend(contents.unread.into_iter().map(|why| {
+            let place = place.to_owned();
+            Unread { place, why }
+        }));
+    }
+}
+
+/// What stands in a file.
+#[derive(Debug, Clone, Default)]
+pub struct Contents {
+    /// Its SealedSecrets.
+    pub sealed: Vec<SealedSecret>,
+    /// Why there may be more that cannot be read.
+    pub unread: Vec<String>,
 }
 
 /// What was found out about many.
@@ -194,26 +252,26 @@ fn learn(needs: &mut BTreeMap<String, Need>, keys: KeysOfItems) {
 /// # Errors
 ///
 /// A file that was named cannot be read, or its rules cannot.
-pub fn in_files(paths: &[PathBuf]) -> Result<Vec<Holder>> {
+pub fn in_files(paths: &[PathBuf]) -> Result<Found> {
+    let mut found = Found::default();
     if paths.is_empty() {
-        return Ok(Vec::new());
+        return Ok(found);
     }
-    let mut found = Vec::new();
-    for candidate in walk::candidates(paths)? {
-        if let Some(file) = walk::read(&candidate, Kind::SealedSecret)? {
-            let namespace = rule_namespace(&candidate.path)?;
-            for sealed in file.sealed() {
-                let mut sealed = sealed?;
-                if sealed.metadata.namespace.is_none() {
-                    sealed.metadata.namespace.clone_from(&namespace);
-                }
-                let origin = Origin::File {
-                    path: candidate.path.clone(),
-                    name: sealed.name_or_empty().to_owned(),
-                };
-                found.push(Holder { origin, sealed });
-            }
+    for Candidate { path, named } in walk::candidates(paths)? {
+        let bytes = files::read(&path)?;
+        if !named && !walk::mentions(&bytes, Kind::SealedSecret) {
+            continue;
         }
+        let place = path.display().to_string();
+        let contents = Contents::of(&path, bytes);
+        if let Some(why) = contents.unread.first().filter(|_| named) {
+            bail!("{place}: {why}");
+        }
+        let namespace = rule_namespace(&path)?;
+        found.add(contents, &place, namespace.as_ref(), |name| Origin::File {
+            path: path.clone(),
+            name,
+        });
     }
     Ok(found)
 }
@@ -231,10 +289,88 @@ pub(super) fn rule_namespace(path: &Path) -> Result<Option<String>> {
         .and_then(|rule| rule.namespace.clone()))
 }
 
-/// The SealedSecrets in the bytes of a file; none if it is malformed.
-pub fn in_bytes(path: &Path, bytes: Vec<u8>) -> Vec<SealedSecret> {
-    match ManifestFile::parse(path, Zeroizing::new(bytes)) {
-        Ok(file) => file.sealed().filter_map(Result::ok).collect(),
-        Err(_) => Vec::new(),
+impl Contents {
+    /// Of the bytes of a file.
+    pub fn of(path: &Path, bytes: Zeroizing<Vec<u8>>) -> Self {
+        // What a template writes there, it alone can tell.
+        let is_template = memchr::memmem::find(&bytes, b"{{").is_some();
+        let why = |error: &dyn std::error::Error| match is_template {
+            true => format!("{TEMPLATE} ({})", error_chain(error)),
+            false => error_chain(error),
+        };
+        let mut contents = Self::default();
+        match ManifestFile::parse(path, bytes) {
+            Ok(file) => file.sealed().for_each(|sealed| match sealed {
+                Ok(sealed) => contents.add(sealed),
+                Err(error) => contents.unread.push(why(&error)),
+            }),
+            Err(WalkError::Malformed { source, .. }) => contents.unread.push(why(&source)),
+            Err(error) => contents.unread.push(why(&error)),
+        }
+        contents
+    }
+
+    fn add(&mut self, sealed: SealedSecret) {
+        let items = &sealed.spec.encrypted_data;
+        if let Some((item, _)) = items.iter().find(|(_, text)| text.contains("{{")) {
+            self.unread.push(format!("item {item}: {TEMPLATE}"));
+        }
+        self.sealed.push(sealed);
+    }
+}
+
+const TEMPLATE: &str = "this is a template, which has to be rendered first";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contents(text: &str) -> Contents {
+        Contents::of(Path::new("x"), Zeroizing::new(text.as_bytes().to_vec()))
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_forgotten() {
+        let head = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\n";
+        for (why, text, sealed, unread) in [
+            (
+                "sound",
+                "metadata: {name: a}\nspec: {encryptedData: {a: AAAA}}",
+                1,
+                "",
+            ),
+            ("no YAML", "spec: [", 0, "line"),
+            ("no content", "spec: 1", 0, "no `spec`"),
+            (
+                "a Helm template",
+                "{{- if .Values.on }}\nspec: {}\n{{ end }}",
+                0,
+                TEMPLATE,
+            ),
+            (
+                "a template in YAML",
+                "metadata: {name: {{ .x }}}",
+                0,
+                TEMPLATE,
+            ),
+            (
+                "a templated item",
+                "spec: {encryptedData: {a: '{{ .Values.a }}'}}",
+                1,
+                TEMPLATE,
+            ),
+        ] {
+            let found = contents(&format!("{head}{text}\n"));
+            assert_eq!(found.sealed.len(), sealed, "{why}");
+            assert_eq!(
+                found.unread.len(),
+                usize::from(!unread.is_empty()),
+                "{why}: {found:?}"
+            );
+            assert!(
+                found.unread.iter().all(|said| said.contains(unread)),
+                "{why}: {found:?}"
+            );
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! `seal keys compromise`: marks a key as known to others, and reports what was sealed for it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use anyhow::Result;
@@ -11,13 +11,13 @@ use shared::needs::{Need, needs};
 use shared::resource::COMPROMISED_ANNOTATION;
 
 use super::list::table;
-use super::{find, holders, store, survey};
+use super::{find, look, store, survey, unread_facts};
 use crate::git;
-use crate::keys::KeyRecord;
 use crate::keys::history::{self, Commit};
 use crate::keys::store::Change;
 use crate::keys::survey::Dependent;
-use crate::report;
+use crate::keys::{KeyRecord, Unread};
+use crate::report::{self, shown};
 use crate::seal::{Outcome, opening, print};
 use crate::seal_args::{KeysCompromise, ReportForm};
 use crate::surroundings::Surroundings;
@@ -30,8 +30,12 @@ struct Damage {
     /// Items that stand somewhere now.
     present: Vec<Dependent>,
     /// Commits that brought such items: with the items that each brought.
-    commits: Vec<(Commit, BTreeSet<String>)>,
+    commits: Commits,
+    /// What may hold such items, and cannot be read.
+    unread: BTreeSet<Unread>,
 }
+
+type Commits = Vec<(Commit, BTreeSet<String>)>;
 
 /// Runs the command. The key is marked before the report is printed: a report that nobody reads must
 /// not keep it sealing.
@@ -45,8 +49,10 @@ pub fn run(words: &KeysCompromise, surroundings: &Surroundings) -> Result<Outcom
     let (record, fingerprint) = find(&records, &words.key)?;
     let search = &words.search;
     let ring = opening::ring(&records, &search.backups, &search.opening, surroundings)?;
-    let holders = holders(&store, &words.paths, search)?;
-    let survey = survey(&holders, &ring, (search, &words.place), surroundings)?;
+    let mut found = look(&store, &words.paths, search)?;
+    let survey = survey(&found.holders, &ring, (search, &words.place), surroundings)?;
+    let (commits, unread) = commits(words, &ring, &fingerprint)?;
+    found.unread.extend(unread);
     let damage = Damage {
         name: record.name().to_owned(),
         since: since(record, surroundings),
@@ -55,7 +61,8 @@ pub fn run(words: &KeysCompromise, surroundings: &Surroundings) -> Result<Outcom
             .into_iter()
             .filter(|dependent| dependent.is_sure)
             .collect(),
-        commits: commits(words, &ring, &fingerprint)?,
+        commits,
+        unread: found.unread,
         fingerprint,
     };
     if !words.dry_run {
@@ -80,20 +87,25 @@ fn since(record: &KeyRecord, surroundings: &Surroundings) -> String {
     before.unwrap_or_else(|| surroundings.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
 }
 
-/// In the repositories of the paths; a path outside of one has no commits.
+/// In the repositories of the paths, with what cannot be read there; a path outside of one has no commits.
 fn commits(
     words: &KeysCompromise,
     ring: &KeyRing,
     key: &Fingerprint,
-) -> Result<Vec<(Commit, BTreeSet<String>)>> {
+) -> Result<(Commits, BTreeSet<Unread>)> {
     let mut found = Vec::new();
+    let mut unread = BTreeMap::<(String, String), BTreeSet<String>>::new();
     let in_repository = |path: &&std::path::PathBuf| {
         std::path::absolute(path).is_ok_and(|path| git::work_tree(&path).is_some())
     };
     let paths: Vec<_> = words.paths.iter().filter(in_repository).cloned().collect();
     for repository in history::repositories(&paths)? {
-        for (commit, sealed) in history::in_commits(&repository)? {
-            let needed = sealed.iter().flat_map(|sealed| {
+        for (commit, contents) in history::in_commits(&repository)? {
+            for why in contents.unread {
+                let commits = unread.entry((commit.path.clone(), why)).or_default();
+                commits.insert(commit.id.clone());
+            }
+            let needed = contents.sealed.iter().flat_map(|sealed| {
                 let name = sealed.name_or_empty();
                 let items = needs(sealed, ring).into_iter();
                 let ours = items.filter(|(_, need)| *need == Need::Key(key.clone()));
@@ -106,7 +118,23 @@ fn commits(
             }
         }
     }
-    Ok(found)
+    let unread = unread.into_iter().map(|((path, why), commits)| Unread {
+        place: format!("{path} ({})", in_commits(&commits)),
+        why,
+    });
+    Ok((found, unread.collect()))
+}
+
+fn in_commits(ids: &BTreeSet<String>) -> String {
+    let first = ids.first().map(|id| short(id)).unwrap_or_default();
+    match ids.len() {
+        0 | 1 => format!("commit {first}"),
+        count => format!("{count} commits, such as {first}"),
+    }
+}
+
+fn short(commit: &str) -> String {
+    commit.chars().take(12).collect()
 }
 
 fn next(damage: &Damage, dry_run: bool) -> String {
@@ -149,15 +177,21 @@ impl Damage {
         let mut lines = vec![head.map(str::to_owned).to_vec()];
         lines.extend(self.commits.iter().map(|(commit, items)| {
             let items: Vec<&str> = items.iter().map(String::as_str).collect();
-            let id: String = commit.id.chars().take(12).collect();
             vec![
-                id,
+                short(&commit.id),
                 commit.at.clone(),
                 commit.author.clone(),
                 commit.path.clone(),
                 items.join(", "),
             ]
         }));
+        lines
+    }
+
+    fn unread_lines(&self, head: [&str; 2]) -> Vec<Vec<String>> {
+        let mut lines = vec![head.map(str::to_owned).to_vec()];
+        let line = |unread: &Unread| vec![unread.place.clone(), unread.why.clone()];
+        lines.extend(self.unread.iter().map(line));
         lines
     }
 
@@ -177,6 +211,10 @@ impl Damage {
             let head = ["COMMIT", "AT", "AUTHOR", "FILE", "ITEMS"];
             text += &indented(&table(&self.commit_lines(head)));
         }
+        if !self.unread.is_empty() {
+            text += "\nWhether this is sealed for it is not known:\n";
+            text += &indented(&table(&self.unread_lines(["WHERE", "WHY"])));
+        }
         text
     }
 
@@ -193,6 +231,10 @@ impl Damage {
         text += "\n## Commits that brought values sealed for it\n\n";
         let head = ["Commit", "At", "Author", "File", "Items"];
         text += &rows(&self.commit_lines(head), "None that was looked at.\n");
+        if !self.unread.is_empty() {
+            text += "\n## Whether this is sealed for it is not known\n\n";
+            text += &rows(&self.unread_lines(["Where", "Why"]), "");
+        }
         text
     }
 
@@ -213,6 +255,7 @@ impl Damage {
             "since": self.since,
             "present": present.collect::<Vec<_>>(),
             "commits": commits.collect::<Vec<_>>(),
+            "unread": unread_facts(&self.unread),
         })
     }
 }
@@ -231,7 +274,8 @@ fn rows(lines: &[Vec<String>], otherwise: &str) -> String {
     }
     let mut text = String::new();
     for (i, line) in lines.iter().enumerate() {
-        let cells: Vec<String> = line.iter().map(|cell| cell.replace('|', "\\|")).collect();
+        let cell = |cell: &String| shown(cell).replace('|', "\\|");
+        let cells: Vec<String> = line.iter().map(cell).collect();
         let _ = writeln!(text, "| {} |", cells.join(" | "));
         if i == 0 {
             let _ = writeln!(text, "|{}", " --- |".repeat(line.len()));

@@ -7,8 +7,9 @@ use jiff::Timestamp;
 use serde_json::{Value as Json, json};
 use shared::key_marks::KeyState;
 
-use super::{holders, served, store, survey};
-use crate::keys::{KeyRecord, Survey, record};
+use super::{look, served, store, survey, unread_facts};
+use crate::keys::{Found, KeyRecord, Survey, record};
+use crate::report::shown;
 use crate::seal::{Outcome, opening, print};
 use crate::seal_args::{Form, KeysList, KeysStatus};
 use crate::surroundings::Surroundings;
@@ -36,10 +37,15 @@ pub fn status(words: &KeysStatus, surroundings: &Surroundings) -> Result<Outcome
     let states = record::states(&records, served(&words.place, surroundings).as_ref());
     let search = &words.search;
     let ring = opening::ring(&records, &search.backups, &search.opening, surroundings)?;
-    let holders = holders(&store, &words.paths, search)?;
-    let survey = survey(&holders, &ring, (search, &words.place), surroundings)?;
+    let found = look(&store, &words.paths, search)?;
+    let survey = survey(&found.holders, &ring, (search, &words.place), surroundings)?;
     let rows = rows(&records, &states, Some(&survey));
-    show(&rows, Some(&survey), words.output, surroundings.now)
+    show(
+        &rows,
+        Some((&found, &survey)),
+        words.output,
+        surroundings.now,
+    )
 }
 
 /// What is shown of a key.
@@ -67,23 +73,26 @@ fn rows<'a>(
     records.iter().zip(states).map(row).rev().collect()
 }
 
-fn show(rows: &[Row], survey: Option<&Survey>, form: Form, now: Timestamp) -> Result<Outcome> {
+/// What was looked through, and what was found out about it.
+type Looked<'a> = Option<(&'a Found, &'a Survey)>;
+
+fn show(rows: &[Row], looked: Looked<'_>, form: Form, now: Timestamp) -> Result<Outcome> {
     match form {
-        Form::Text => print(text(rows, survey, now).as_bytes()),
+        Form::Text => print(text(rows, looked, now).as_bytes()),
         Form::Json => {
-            let mut bytes = serde_json::to_vec_pretty(&facts(rows, survey))?;
+            let mut bytes = serde_json::to_vec_pretty(&facts(rows, looked))?;
             bytes.push(b'\n');
             print(&bytes)
         }
     }
 }
 
-fn text(rows: &[Row], survey: Option<&Survey>, now: Timestamp) -> String {
+fn text(rows: &[Row], looked: Looked<'_>, now: Timestamp) -> String {
     if rows.is_empty() {
         return "there are no keys\n".to_owned();
     }
     let mut head = vec!["NAME", "STATE", "AGE", "VALID UNTIL", "BACKED UP"];
-    if survey.is_some() {
+    if looked.is_some() {
         head.extend(["OBJECTS", "FILES"]);
     }
     head.push("FINGERPRINT");
@@ -92,11 +101,23 @@ fn text(rows: &[Row], survey: Option<&Survey>, now: Timestamp) -> String {
     let mut text = table(&lines);
     for row in rows {
         if let Err(problem) = &row.record.key {
-            let _ = writeln!(text, "\n{} is broken: {problem}", row.record.name());
+            let line = format!("{} is broken: {problem}", row.record.name());
+            let _ = writeln!(text, "\n{}", shown(&line));
         }
     }
-    for (origin, item) in survey.map(Survey::undecided).unwrap_or_default() {
-        let _ = writeln!(text, "\n{origin}, item {item}: no key opens it");
+    let Some((found, survey)) = looked else {
+        return text;
+    };
+    for (origin, item) in survey.undecided() {
+        let line = format!("{origin}, item {item}: no key opens it");
+        let _ = writeln!(text, "\n{}", shown(&line));
+    }
+    for unread in &found.unread {
+        let line = format!(
+            "{}: which keys it needs is not known: {}",
+            unread.place, unread.why
+        );
+        let _ = writeln!(text, "\n{}", shown(&line));
     }
     text
 }
@@ -137,8 +158,10 @@ fn age(made: Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// Columns of equal width, two spaces between them.
+/// Columns of equal width, two spaces between them, for people.
 pub(super) fn table(lines: &[Vec<String>]) -> String {
+    let shown = |line: &Vec<String>| line.iter().map(|cell| shown(cell).into_owned()).collect();
+    let lines: Vec<Vec<String>> = lines.iter().map(shown).collect();
     let columns = lines.first().map_or(0, Vec::len);
     let width = |column: usize| {
         let widths = lines.iter().filter_map(|line| line.get(column));
@@ -146,7 +169,7 @@ pub(super) fn table(lines: &[Vec<String>]) -> String {
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
-    for line in lines {
+    for line in &lines {
         let padded: Vec<String> = line
             .iter()
             .zip(&widths)
@@ -157,12 +180,13 @@ pub(super) fn table(lines: &[Vec<String>]) -> String {
     text
 }
 
-fn facts(rows: &[Row], survey: Option<&Survey>) -> Json {
+fn facts(rows: &[Row], looked: Looked<'_>) -> Json {
     let mut facts = json!({ "keys": rows.iter().map(fact).collect::<Vec<_>>() });
-    if let Some(survey) = survey {
+    if let Some((found, survey)) = looked {
         let item = |(origin, item): &(&crate::keys::Origin, &str)| json!({ "where": origin.to_string(), "item": item });
         let undecided = survey.undecided();
         facts["undecided"] = undecided.iter().map(item).collect();
+        facts["unread"] = unread_facts(&found.unread);
     }
     facts
 }

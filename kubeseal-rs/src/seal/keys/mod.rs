@@ -15,6 +15,7 @@ pub mod retire;
 pub mod rotate;
 
 use anyhow::{Context as _, Result, bail};
+use serde_json::{Value as Json, json};
 use shared::error_chain;
 use shared::key::{Certificate, Fingerprint};
 use shared::key_ring::KeyRing;
@@ -22,7 +23,7 @@ use shared::key_ring::KeyRing;
 use super::Outcome;
 use crate::cluster::{Access, Authorised, Controller, Overrides};
 use crate::keys::survey::{self, Holder};
-use crate::keys::{KeyRecord, KeyStore, Survey, history};
+use crate::keys::{Found, KeyRecord, KeyStore, Survey, Unread, history};
 use crate::seal_args::{Asking, Keys, KeysVerb, Place, Search};
 use crate::surroundings::Surroundings;
 use crate::{files, report};
@@ -171,16 +172,22 @@ fn survey(
     Ok(survey)
 }
 
+/// For programs.
+fn unread_facts<'a>(unread: impl IntoIterator<Item = &'a Unread>) -> Json {
+    let fact = |unread: &Unread| json!({"where": unread.place, "why": unread.why});
+    unread.into_iter().map(fact).collect()
+}
+
 /// Everything that may need a key: objects where the keys are, files, and branches if asked.
-fn holders(store: &KeyStore, paths: &[std::path::PathBuf], search: &Search) -> Result<Vec<Holder>> {
-    let mut holders = store.sealed(&search.namespaces)?;
-    holders.extend(survey::in_files(paths)?);
+fn look(store: &KeyStore, paths: &[std::path::PathBuf], search: &Search) -> Result<Found> {
+    let mut found = store.sealed(&search.namespaces)?;
+    found.extend(survey::in_files(paths)?);
     if search.all_branches {
         let here = [std::path::PathBuf::from(".")];
         let paths = if paths.is_empty() { &here } else { paths };
         for repository in history::repositories(paths)? {
-            holders.extend(history::in_branches(&repository)?);
+            found.extend(history::in_branches(&repository)?);
         }
     }
-    Ok(holders)
+    Ok(found)
 }

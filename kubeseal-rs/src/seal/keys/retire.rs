@@ -1,5 +1,6 @@
 //! `seal keys retire`: takes a key out of use that nothing needs any more, and not before.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use anyhow::{Result, bail};
@@ -7,12 +8,12 @@ use shared::key_marks::KeyState;
 use shared::key_secret::PRIVATE_KEY_ITEM;
 use shared::resource::{KEY_COMPROMISED, KEY_LABEL, KEY_RETIRED};
 
-use super::{find, holders, served, store, survey};
+use super::{find, look, served, store, survey};
 use crate::keys::record::LEGACY_NAME;
 use crate::keys::store::Change;
 use crate::keys::survey::Dependent;
-use crate::keys::{KeyRecord, record};
-use crate::report;
+use crate::keys::{KeyRecord, Unread, record};
+use crate::report::{self, shown};
 use crate::seal::{Outcome, opening, print};
 use crate::seal_args::KeysRetire;
 use crate::surroundings::Surroundings;
@@ -21,7 +22,8 @@ use crate::surroundings::Surroundings;
 ///
 /// # Errors
 ///
-/// The key seals, or something cannot be read that may need it.
+/// The key seals, or something that was named cannot be read and may need it. What was found and cannot
+/// be read is listed.
 pub fn run(words: &KeysRetire, surroundings: &Surroundings) -> Result<Outcome> {
     let store = store(&words.place, surroundings)?;
     let records = store.read()?;
@@ -36,15 +38,16 @@ pub fn run(words: &KeysRetire, surroundings: &Surroundings) -> Result<Outcome> {
 
     let search = &words.search;
     let ring = opening::ring(&records, &search.backups, &search.opening, surroundings)?;
-    let holders = holders(&store, &words.paths, search)?;
-    let survey = survey(&holders, &ring, (search, &words.place), surroundings)?;
+    let mut found = look(&store, &words.paths, search)?;
+    let survey = survey(&found.holders, &ring, (search, &words.place), surroundings)?;
     let mut dependents = survey.dependents(&fingerprint, modulus_len(record));
     if words.allow_undecided {
         dependents.retain(|dependent| dependent.is_sure);
+        found.unread.clear();
     }
-    if !dependents.is_empty() {
-        print(list(&dependents).as_bytes())?;
-        report::say(&advice(record.name(), &dependents));
+    if !dependents.is_empty() || !found.unread.is_empty() {
+        print(list(&dependents, &found.unread).as_bytes())?;
+        report::say(&advice(record.name(), &dependents, found.unread.len()));
         return Ok(Outcome::Findings);
     }
     let looked = survey.found.len();
@@ -96,19 +99,21 @@ fn modulus_len(record: &KeyRecord) -> usize {
     key.map_or(0, |key| key.modulus_len())
 }
 
-fn list(dependents: &[Dependent]) -> String {
+fn list(dependents: &[Dependent], unread: &BTreeSet<Unread>) -> String {
     let line = |dependent: &Dependent| {
         let why = if dependent.is_sure {
             "needs it"
         } else {
             "opens with no key, so it may need it"
         };
-        format!("{}, item {}: {why}\n", dependent.origin, dependent.item)
+        format!("{}, item {}: {why}", dependent.origin, dependent.item)
     };
-    dependents.iter().map(line).collect()
+    let cannot = |unread: &Unread| format!("{}: may need it: {}", unread.place, unread.why);
+    let lines = dependents.iter().map(line).chain(unread.iter().map(cannot));
+    lines.map(|line| format!("{}\n", shown(&line))).collect()
 }
 
-fn advice(name: &str, dependents: &[Dependent]) -> String {
+fn advice(name: &str, dependents: &[Dependent], unread: usize) -> String {
     let sure = dependents
         .iter()
         .filter(|dependent| dependent.is_sure)
@@ -118,9 +123,17 @@ fn advice(name: &str, dependents: &[Dependent]) -> String {
     if unsure > 0 {
         let _ = write!(text, ", {unsure} more could not be decided");
     }
+    if unread > 0 {
+        let _ = write!(text, ", {unread} files cannot be read");
+    }
     text += ". Seal them anew (`seal rotate PATH`) and apply them";
     if unsure > 0 {
-        text += "; `seal doctor FILE` says why an item does not open, and --allow-undecided leaves those aside";
+        text += "; `seal doctor FILE` says why an item does not open";
+    }
+    match (unsure > 0, unread > 0) {
+        (_, true) => text += "; --allow-undecided leaves aside what cannot be decided or read",
+        (true, false) => text += ", and --allow-undecided leaves those aside",
+        (false, false) => {}
     }
     text
 }
