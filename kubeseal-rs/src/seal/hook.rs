@@ -11,6 +11,11 @@ use crate::{files, git, platform, report};
 /// Looks at the files that are about to be committed, as they are in the work tree.
 const HOOK: &str = "#!/bin/sh\n\
 # Written by `seal hook install`: nothing is committed in which `seal lint` finds something.\n\
+git diff --cached --name-only --diff-filter=ACMR -z -- '*.yaml' '*.yml' '*.json' | xargs -0 -r seal lint --found --\n";
+
+/// What earlier versions wrote, which took every file that is no YAML for a mistake.
+const EARLIER: &str = "#!/bin/sh\n\
+# Written by `seal hook install`: nothing is committed in which `seal lint` finds something.\n\
 git diff --cached --name-only --diff-filter=ACMR -z -- '*.yaml' '*.yml' '*.json' | xargs -0 -r seal lint --\n";
 
 /// Runs the command.
@@ -29,6 +34,7 @@ pub fn run(words: &Hook) -> Result<Outcome> {
             report::say(&format!("{} is there", path.display()));
             return Ok(Outcome::Done);
         }
+        Ok(there) if there == EARLIER.as_bytes() => {}
         Ok(_) => bail!(
             "{} is there already and does something else; add what `seal hook install --print` prints",
             path.display()

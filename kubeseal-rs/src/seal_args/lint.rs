@@ -31,6 +31,10 @@ pub struct Lint {
     /// Leave out what this rule finds
     #[arg(long, value_name = "RULE")]
     pub ignore: Vec<String>,
+    /// Pass over files that are named and are no YAML, as over those below folders: for hooks, which name
+    /// whatever is committed
+    #[arg(long, hide = true)]
+    pub found: bool,
     /// What files are held against.
     #[command(flatten)]
     pub sealing: Sealing,

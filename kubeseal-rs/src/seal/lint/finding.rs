@@ -44,7 +44,7 @@ macro_rules! rules {
 
 rules! {
     PLAIN_SECRET "plain-secret" Error "A Secret with plain values stands where Git sees it.";
-    MALFORMED_FILE "malformed-file" Error "A file that names SealedSecrets cannot be read.";
+    MALFORMED_FILE "malformed-file" Error "A file that names Secrets or SealedSecrets cannot be read.";
     MALFORMED_OBJECT "malformed-object" Error "A SealedSecret has fields of the wrong kind.";
     MALFORMED_VALUE "malformed-value" Error "A sealed value is empty, no base64, or cut short.";
     KEY_SIZE "key-size" Error "A value is sealed for a key of another size than the certificate's, or than a rule wants.";

@@ -44,7 +44,10 @@ pub fn run(words: &Lint, surroundings: &Surroundings) -> Result<Outcome> {
     if let Some(name) = words.ignore.iter().find(|name| !known(name)) {
         return Err(LintError::NoSuchRule(name.clone()).into());
     }
-    let candidates = walk::candidates(&words.paths)?;
+    let mut candidates = walk::candidates(&words.paths)?;
+    for candidate in &mut candidates {
+        candidate.named &= !words.found;
+    }
     let mut linter = Linter {
         session: Session::new(&words.sealing, surroundings),
         findings: Vec::new(),
@@ -104,11 +107,12 @@ impl Linter<'_> {
         }
         // A Helm template is no YAML until it is rendered.
         let is_template = memchr::memmem::find(&bytes, b"{{").is_some();
-        let names_sealed = memchr::memmem::find(&bytes, b"kind: SealedSecret").is_some();
+        let names = |kind: &[u8]| memchr::memmem::find(&bytes, kind).is_some();
+        let names_secrets = names(b"kind: SealedSecret") || names(b"kind: Secret");
         let file = match ManifestFile::parse(path, bytes) {
             Ok(file) => file,
             Err(WalkError::Malformed { source, .. })
-                if candidate.named || names_sealed && !is_template =>
+                if candidate.named || names_secrets && !is_template =>
             {
                 let line = source.line().unwrap_or(1);
                 self.add(
