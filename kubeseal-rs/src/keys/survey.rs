@@ -294,9 +294,13 @@ impl Contents {
     pub fn of(path: &Path, bytes: Zeroizing<Vec<u8>>) -> Self {
         // What a template writes there, it alone can tell.
         let is_template = memchr::memmem::find(&bytes, b"{{").is_some();
-        let why = |error: &dyn std::error::Error| match is_template {
-            true => format!("{TEMPLATE} ({})", error_chain(error)),
-            false => error_chain(error),
+        let why = |error: &dyn std::error::Error| {
+            let why = error_chain(error);
+            if is_template {
+                format!("{TEMPLATE} ({why})")
+            } else {
+                why
+            }
         };
         let mut contents = Self::default();
         match ManifestFile::parse(path, bytes) {

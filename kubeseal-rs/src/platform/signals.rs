@@ -1,6 +1,7 @@
 //! Signals that end this process, kept from it for a while.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -48,17 +49,13 @@ fn taken() -> MutexGuard<'static, BTreeMap<i32, Taken>> {
 }
 
 fn take(taken: &mut BTreeMap<i32, Taken>, signal: i32) -> io::Result<()> {
-    if !taken.contains_key(&signal) {
+    if let Entry::Vacant(new) = taken.entry(signal) {
         let is_default = Arc::new(AtomicBool::new(true));
         register_conditional_default(signal, Arc::clone(&is_default))?;
-        let holders = 0;
-        taken.insert(
-            signal,
-            Taken {
-                holders,
-                is_default,
-            },
-        );
+        new.insert(Taken {
+            holders: 0,
+            is_default,
+        });
     }
     Ok(())
 }
@@ -85,18 +82,18 @@ mod tests {
     const CHILD: &str = "SEAL_TEST_OF_SIGNALS";
 
     /// Runs one test of this file again, in a process that may die.
-    fn in_a_child(test: &str) -> ExitStatus {
-        let mut command = Command::new(std::env::current_exe().unwrap());
+    fn in_a_child(test: &str) -> io::Result<ExitStatus> {
+        let mut command = Command::new(std::env::current_exe()?);
         let name = format!("platform::signals::tests::{test}");
         command.args(["--exact", &name]).env(CHILD, "1");
-        command.output().unwrap().status
+        Ok(command.output()?.status)
     }
 
     #[test]
     fn a_signal_ends_the_process_again_once_nobody_holds_it() {
         if std::env::var_os(CHILD).is_none() {
             let test = "a_signal_ends_the_process_again_once_nobody_holds_it";
-            assert_eq!(in_a_child(test).signal(), Some(SIGINT));
+            assert_eq!(in_a_child(test).unwrap().signal(), Some(SIGINT));
             return;
         }
         let outer = HeldSignals::new(&[SIGINT, SIGTERM]).unwrap();

@@ -110,7 +110,10 @@ fn list(dependents: &[Dependent], unread: &BTreeSet<Unread>) -> String {
     };
     let cannot = |unread: &Unread| format!("{}: may need it: {}", unread.place, unread.why);
     let lines = dependents.iter().map(line).chain(unread.iter().map(cannot));
-    lines.map(|line| format!("{}\n", shown(&line))).collect()
+    lines.fold(String::new(), |mut text, line| {
+        let _ = writeln!(text, "{}", shown(&line));
+        text
+    })
 }
 
 fn advice(name: &str, dependents: &[Dependent], unread: usize) -> String {
