@@ -8,11 +8,14 @@ pub(super) struct Block {
     pub(super) der: Vec<u8>,
 }
 
+/// Beginnings without an end that are passed over: for each of them all of the text is searched.
+const MOST_BROKEN: usize = 8;
+
 /// The first block; what stands around it does not matter.
 pub(super) fn decode(text: &[u8]) -> Option<Block> {
     let text = String::from_utf8_lossy(text);
     let mut rest = &*text;
-    loop {
+    for _ in 0..=MOST_BROKEN {
         let start = if rest.starts_with("-----BEGIN ") {
             0
         } else {
@@ -23,6 +26,7 @@ pub(super) fn decode(text: &[u8]) -> Option<Block> {
             return Some(block);
         }
     }
+    None
 }
 
 /// Label, optional headers, base 64, end.
@@ -61,4 +65,19 @@ pub(super) fn encode(label: &str, der: &[u8]) -> Vec<u8> {
     [out, format!("-----END {label}-----\n")]
         .concat()
         .into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gives_up_after_many_beginnings_without_an_end() {
+        let after = |broken: usize| {
+            let block = String::from_utf8(encode("KEY", b"der")).expect("UTF-8");
+            decode(("-----BEGIN OTHER-----\n".repeat(broken) + &block).as_bytes())
+        };
+        assert_eq!(after(8).map(|block| block.der), Some(b"der".to_vec()));
+        assert!(after(9).is_none());
+    }
 }
