@@ -22,6 +22,9 @@ mod pem;
 
 use key::{Form, PrivateKey};
 
+/// Steps of reading a key and signing with it: tens of milliseconds with the largest RSA keys.
+const SIGNING: usize = 20_000;
+
 /// A certificate and its key, both PEM.
 #[derive(PartialEq, Eq)]
 pub(crate) struct Certificate {
@@ -36,6 +39,11 @@ impl Certificate {
             "Key" => Some(Value::Text(self.key.clone())),
             _ => None,
         }
+    }
+
+    /// Bytes of both parts.
+    pub(crate) fn len(&self) -> usize {
+        self.cert.len() + self.key.len()
     }
 
     pub(crate) fn fields(&self) -> Vec<(&'static str, Value)> {
@@ -106,7 +114,8 @@ fn key_or_new(env: &mut Environment<'_>, pem: Option<&[u8]>) -> Result<PrivateKe
 }
 
 /// `buildCustomCert`: both parts in base 64, checked and passed on.
-pub(crate) fn from_parts(cert: &[u8], key: &[u8]) -> Outcome {
+pub(crate) fn from_parts(env: &mut Environment<'_>, cert: &[u8], key: &[u8]) -> Outcome {
+    env.gauge.steps(SIGNING)?;
     let decode = |text: &[u8]| {
         crate::functions::decode64(text).map_err(|_| Fault::failed("a part is not base 64"))
     };
@@ -140,6 +149,7 @@ pub(crate) fn authority(
     days: i64,
     key: Option<&[u8]>,
 ) -> Outcome {
+    env.gauge.steps(SIGNING)?;
     let key = key_or_new(env, key)?;
     let mut params = params(env, name, days)?;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -154,10 +164,11 @@ pub(crate) fn leaf(
     signer: &Signer,
     key: Option<&[u8]>,
 ) -> Outcome {
+    env.gauge.steps(SIGNING)?;
     let key = key_or_new(env, key)?;
     let mut params = params(env, &args.text(0), args.int(3))?;
     params.is_ca = IsCa::ExplicitNoCa;
-    for address in texts(&args.list(1))? {
+    for address in texts(env, &args.list(1))? {
         let address: IpAddr = address
             .parse()
             .map_err(|_| Fault::failed("not an IP address"))?;
@@ -165,7 +176,7 @@ pub(crate) fn leaf(
             .subject_alt_names
             .push(SanType::IpAddress(address.to_canonical()));
     }
-    for name in texts(&args.list(2))? {
+    for name in texts(env, &args.list(2))? {
         let name =
             Ia5String::try_from(name).map_err(|_| Fault::failed("a DNS name must be ASCII"))?;
         params.subject_alt_names.push(SanType::DnsName(name));
@@ -173,13 +184,16 @@ pub(crate) fn leaf(
     issue(&params, &key, signer)
 }
 
-fn texts(list: &List) -> Result<Vec<String>, Fault> {
+fn texts(env: &mut Environment<'_>, list: &List) -> Result<Vec<String>, Fault> {
     let wrong = Fault::failed("IP addresses and DNS names must be strings");
-    let text = |value: Value| match value {
-        Value::Text(text) => String::from_utf8(text.to_vec()).map_err(|_| wrong),
+    let text = |value: &Value| match value {
+        Value::Text(text) => {
+            env.gauge.memory(text.len())?;
+            String::from_utf8(text.to_vec()).map_err(|_| wrong)
+        }
         _ => Err(wrong),
     };
-    list.items().into_iter().map(text).collect()
+    list.view().iter().map(text).collect()
 }
 
 /// What all certificates have in common.

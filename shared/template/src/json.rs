@@ -59,7 +59,7 @@ struct Encoder<'o, 'e, 'c> {
 
 impl Encoder<'_, '_, '_> {
     fn value(&mut self, value: &Value, depth: usize) -> Result<(), Fault> {
-        self.env.gauge.steps(1)?;
+        self.env.gauge.steps(value.cost())?;
         if depth > MOST_NESTED {
             return Err(Fault::limit(Limit::Depth));
         }
@@ -105,7 +105,6 @@ impl Encoder<'_, '_, '_> {
     }
 
     fn text(&mut self, text: &[u8]) -> Result<(), Fault> {
-        self.env.gauge.bytes(text.len())?;
         self.out.byte(b'"')?;
         for (at, char, width) in runes::indexed(text) {
             match char {
@@ -177,6 +176,7 @@ impl Encoder<'_, '_, '_> {
                 self.out.byte(b',')?;
             }
             self.line(depth + 1)?;
+            self.env.gauge.bytes(key.len())?;
             self.text(key)?;
             self.out.str(if self.layout.pretty { ": " } else { ":" })?;
             self.value(value, depth + 1)?;
@@ -254,7 +254,7 @@ impl Decoder<'_, '_, '_> {
     }
 
     fn value(&mut self, depth: usize) -> Read {
-        self.env.gauge.memory(32)?;
+        self.env.gauge.memory(64)?;
         if depth > MOST_NESTED {
             return Err(Fault::limit(Limit::Depth).into());
         }

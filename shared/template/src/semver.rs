@@ -85,6 +85,11 @@ impl Version {
         (!version.prerelease.split('.').any(leading_zero)).then_some(version)
     }
 
+    /// Bytes of its texts.
+    pub(crate) fn len(&self) -> usize {
+        self.prerelease.len() + self.metadata.len() + self.original.len()
+    }
+
     /// Metadata does not count.
     pub(crate) fn compare(&self, other: &Self) -> Ordering {
         let numbers = |version: &Self| (version.major, version.minor, version.patch);

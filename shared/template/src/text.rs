@@ -1,5 +1,6 @@
 //! Bytes of values: shared without copying, wiped when the last owner goes.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -55,6 +56,13 @@ impl Deref for Text {
 
     fn deref(&self) -> &[u8] {
         &self.0.0
+    }
+}
+
+/// Maps are searched without a copy of the key. Hash, order and equality are those of the bytes.
+impl Borrow<[u8]> for Text {
+    fn borrow(&self) -> &[u8] {
+        self
     }
 }
 

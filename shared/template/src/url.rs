@@ -286,10 +286,13 @@ pub(crate) fn parse_to_map(env: &mut Environment<'_>, text: &[u8]) -> Outcome {
 }
 
 /// `urlJoin`: the reverse.
-pub(crate) fn join_map(map: &Map) -> Outcome {
-    let part = |key: &str| match map.get(key.as_bytes()) {
+pub(crate) fn join_map(env: &mut Environment<'_>, map: &Map) -> Outcome {
+    let mut part = |key: &str| match map.get(key.as_bytes()) {
         None => Ok(Vec::new()),
-        Some(Value::Text(text)) => Ok(text.to_vec()),
+        Some(Value::Text(text)) => {
+            env.gauge.bytes(text.len())?;
+            Ok(text.to_vec())
+        }
         Some(_) => Err(Fault::failed("the parts of a URL must be strings")),
     };
     let mut url = Url {

@@ -178,7 +178,14 @@ impl List {
     }
 
     pub(crate) fn items(&self) -> Vec<Value> {
-        self.items.borrow()[self.start..self.start + self.len].to_vec()
+        self.view().to_vec()
+    }
+
+    /// The items in their place; a copy of a long list costs more than a look at its first items.
+    pub(crate) fn view(&self) -> Ref<'_, [Value]> {
+        Ref::map(self.items.borrow(), |items| {
+            &items[self.start..self.start + self.len]
+        })
     }
 
     /// Items from `start` up to `end`; both within the list.
@@ -247,7 +254,7 @@ impl Map {
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Option<Value> {
-        self.entries.borrow().get(&Text::from(key)).cloned()
+        self.entries.borrow().get(key).cloned()
     }
 
     pub(crate) fn set(&self, key: Text, value: Value) {
@@ -380,8 +387,22 @@ impl Value {
             Self::Text(text) => 32 + text.len(),
             Self::List(list) => 64 + 32 * list.len(),
             Self::Map(map) => 64 + 64 * map.len(),
-            Self::Version(..) | Self::Certificate(_) => 256,
+            Self::Version(version, _) => 256 + version.len(),
+            Self::Certificate(certificate) => 256 + certificate.len(),
             _ => 16,
+        }
+    }
+
+    /// Steps that a look at the value takes, be it to compare, to copy or to write it. Items of lists and maps count
+    /// for themselves; a float or time that is written takes some microseconds.
+    pub(crate) fn cost(&self) -> usize {
+        match self {
+            Self::Text(text) => 1 + text.len() / 64,
+            Self::Version(version, _) => 1 + version.len() / 64,
+            Self::Certificate(certificate) => 1 + certificate.len() / 64,
+            Self::Float(_) | Self::Complex(..) => 4,
+            Self::Time(_) => 8,
+            _ => 1,
         }
     }
 }

@@ -189,6 +189,51 @@ fn each_limit_stops_its_excess() {
     }
 }
 
+/// Fails with this limit, and soon.
+fn expect_limit(limit: Limit, template: &str) {
+    let start = Instant::now();
+    let error = render(template).expect_err(template);
+    let shown: String = template.chars().take(200).collect();
+    assert_eq!(error.kind, ErrorKind::Limit(limit), "{shown}");
+    assert!(
+        start.elapsed() < Duration::from_mins(1),
+        "{shown} took {:?}",
+        start.elapsed()
+    );
+}
+
+/// Renders, and soon.
+fn expect_soon(template: &str) {
+    let start = Instant::now();
+    render(template).expect("it renders");
+    assert!(
+        start.elapsed() < Duration::from_mins(1),
+        "{template} took {:?}",
+        start.elapsed()
+    );
+}
+
+#[test]
+fn large_values_cost_what_a_look_at_them_takes() {
+    let cases = [
+        "{{ $s := repeat 1000000 \"a\" }}{{ $l := list }}{{ range 300 }}{{ $l = append $l $s }}{{ end }}{{ sortAlpha $l }}",
+        "{{ $m := until 60000 }}{{ $n := reverse $m }}{{ $l := list }}{{ range 300 }}{{ $l = append $l $m }}{{ end }}\
+            {{ range 10000000 }}{{ $_ := has $n $l }}{{ end }}",
+        "{{ $s := print \"1.0.0-\" (repeat 300000 \"a\") }}{{ $a := semver $s }}{{ $b := semver $s }}{{ $l := list }}\
+            {{ range 300 }}{{ $l = append $l $a }}{{ end }}{{ range 10000000 }}{{ $_ := has $b $l }}{{ end }}",
+        "{{ $v := semver (print \"1.0.0-\" (repeat 900000 \"a\")) }}{{ $_ := printf (repeat 100000 \"%.0[1]s\") $v }}",
+        "{{ $s := list (repeat 4000000 \"a\") }}{{ $l := list }}{{ range 300 }}{{ $l = append $l $s }}{{ end }}{{ toStrings $l }}",
+        "{{ $p := repeat 1000000 \"a\" }}{{ $a := dict }}{{ $b := dict }}{{ range 20 }}{{ $k := print $p . }}\
+            {{ $_ := set $a $k 1 }}{{ $_ := set $b $k 1 }}{{ end }}{{ range 10000000 }}{{ $_ := merge $a $b }}{{ end }}",
+        "{{ $d := dict \"opaque\" \"x\" \"userinfo\" (repeat 1000000 \"a\") }}{{ range 10000000 }}{{ $_ := urlJoin $d }}{{ end }}",
+        "{{ $k := genPrivateKey \"ecdsa\" }}{{ $s := repeat 4000000 \"a\" }}{{ $l := list }}{{ range 300 }}\
+            {{ $l = append $l $s }}{{ end }}{{ genSelfSignedCertWithKey \"x\" (list) $l 1 $k }}",
+    ];
+    for template in cases {
+        expect_limit(Limit::Steps, template);
+    }
+}
+
 #[test]
 fn a_long_chain_of_dicts_is_dropped_without_exhausting_the_stack() {
     let chain = "{{ $head := dict }}{{ $last := $head }}{{ range until 20000 }}{{ $new := dict }}\

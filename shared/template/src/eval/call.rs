@@ -50,10 +50,9 @@ impl<'t> Evaluator<'t, '_, '_> {
     fn charge(&mut self, values: &[Value]) -> Result<(), Fault> {
         for value in values {
             match value {
-                Value::Text(text) => self.env.gauge.bytes(text.len())?,
                 Value::List(list) => self.env.gauge.steps(1 + list.len())?,
                 Value::Map(map) => self.env.gauge.steps(1 + map.len())?,
-                _ => self.env.gauge.steps(1)?,
+                _ => self.env.gauge.steps(value.cost())?,
             }
         }
         Ok(())
@@ -97,6 +96,7 @@ impl<'t> Evaluator<'t, '_, '_> {
     ) -> Result<Value, Fault> {
         let mut value = Value::Missing;
         for term in args {
+            self.env.gauge.steps(1)?;
             value = self.argument(dot, Type::Raw, term)?;
             if value.truth() == (shape == Shape::Or) {
                 return Ok(value);

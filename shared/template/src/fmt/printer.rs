@@ -49,7 +49,7 @@ impl<'g> Printer<'g> {
     }
 
     pub(super) fn value(&mut self, value: &Value, verb: char, depth: usize) -> Done {
-        self.gauge.steps(1)?;
+        self.gauge.steps(value.cost())?;
         if depth > MOST_NESTED {
             return Err(too_deep());
         }

@@ -36,7 +36,7 @@ pub(super) static TABLE: &[Function] = &[
             return Ok(List::texts([to_text(env, &args.value(0))?]).into());
         }
         let texts = texts(env, &args.value(0))?;
-        env.gauge.steps(texts.len() * 4)?;
+        charge_sorting(env, &texts)?;
         texts.sort_texts();
         Ok(texts.into())
     }),
@@ -60,6 +60,16 @@ pub(super) fn texts(env: &mut Environment<'_>, value: &Value) -> Result<List, Fa
         texts.push(to_text(env, item)?);
     }
     Ok(List::texts(texts))
+}
+
+/// Long texts that begin alike are compared to their ends, each about as often as the length has digits in base 2.
+fn charge_sorting(env: &mut Environment<'_>, texts: &List) -> Result<(), Fault> {
+    let rounds = 1 + texts.len().max(1).ilog2() as usize;
+    env.gauge.steps(texts.len() * 4)?;
+    for text in texts.view().iter() {
+        env.gauge.steps(rounds * (text.cost() - 1))?;
+    }
+    Ok(())
 }
 
 fn join(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
@@ -88,6 +98,8 @@ fn split(
     if most == 0 {
         return Ok(None);
     }
+    // With more cuts than this the parts are too large in any case.
+    let most = most.min(2 + env.gauge.value() / 64);
     let cuts: Vec<(usize, usize)> = if between.is_empty() {
         runes::indexed(text)
             .skip(1)

@@ -33,8 +33,8 @@ pub(super) static TABLE: &[Function] = &[
         certificate::generate_key(env, &args.text(0))
     })
     .by_chance(),
-    Function::new("buildCustomCert", &[Type::Text, Type::Text], |_, args| {
-        certificate::from_parts(&args.text(0), &args.text(1))
+    Function::new("buildCustomCert", &[Type::Text, Type::Text], |env, args| {
+        certificate::from_parts(env, &args.text(0), &args.text(1))
     }),
     Function::new("genCA", &[Type::Text, Type::Int], |env, args| {
         certificate::authority(env, &args.text(0), args.int(1), None)

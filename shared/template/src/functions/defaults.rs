@@ -116,6 +116,7 @@ fn deep_copy(env: &mut Environment<'_>, value: &Value, depth: usize) -> Outcome 
         Value::Map(map) => {
             let mut entries = Entries::new();
             for (key, item) in map.entries().iter() {
+                env.gauge.bytes(key.len())?;
                 entries.insert(key.clone(), deep_copy(env, item, depth + 1)?);
             }
             match map.kind {

@@ -43,12 +43,16 @@ pub(super) static TABLE: &[Function] = &[
         )?
         .into())
     }),
-    Function::new("pluck", &[Type::Text], |_, args| {
-        let found = args.rest(1).iter().filter_map(|map| match map {
-            Value::Map(map) => map.get(&args.text(0)),
-            _ => None,
-        });
-        Ok(List::new(ListKind::Any, found.collect())?.into())
+    Function::new("pluck", &[Type::Text], |env, args| {
+        let key = args.text(0);
+        let mut found = Vec::new();
+        for map in args.rest(1) {
+            env.gauge.bytes(key.len())?;
+            if let Value::Map(map) = map {
+                found.extend(map.get(&key));
+            }
+        }
+        Ok(List::new(ListKind::Any, found)?.into())
     })
     .rest(Type::Dict),
     Function::new("pick", &[Type::Dict], |env, args| filtered(env, args, true)).rest(Type::Text),
@@ -82,12 +86,13 @@ fn filtered(env: &mut Environment<'_>, args: &Args<'_>, listed: bool) -> Outcome
         })
         .collect();
     let map = args.map(0);
-    let kept = map
-        .entries()
-        .iter()
-        .filter(|(key, _)| names.contains(*key) == listed)
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect();
+    let mut kept = Entries::new();
+    for (key, value) in map.entries().iter() {
+        env.gauge.bytes(key.len())?;
+        if names.contains(key) == listed {
+            kept.insert(key.clone(), value.clone());
+        }
+    }
     Ok(env.map(kept)?.into())
 }
 

@@ -57,17 +57,18 @@ pub(super) static TABLE: &[Function] = &[
     Function::new("urlParse", &[Type::Text], |env, args| {
         url::parse_to_map(env, &args.text(0))
     }),
-    Function::new("urlJoin", &[Type::Dict], |_, args| {
-        url::join_map(&args.map(0))
+    Function::new("urlJoin", &[Type::Dict], |env, args| {
+        url::join_map(env, &args.map(0))
     }),
-    Function::new("semver", &[Type::Text], |_, args| {
-        let version = semver::Version::parse(&args.text(0)).ok_or(NO_VERSION)?;
+    Function::new("semver", &[Type::Text], |env, args| {
+        let version = version(env, &args.text(0))?;
         Ok(Value::Version(version.into(), Pointer::Yes))
     }),
-    Function::new("semverCompare", &[Type::Text, Type::Text], |_, args| {
+    Function::new("semverCompare", &[Type::Text, Type::Text], |env, args| {
+        charge_constraint(env, &args.text(0))?;
         let constraint = semver::Constraint::parse(&args.text(0))
             .ok_or(Fault::failed("not a version constraint"))?;
-        let version = semver::Version::parse(&args.text(1)).ok_or(NO_VERSION)?;
+        let version = version(env, &args.text(1))?;
         Ok(Value::Bool(constraint.admits(&version)))
     }),
 ];
@@ -76,6 +77,18 @@ const NO_VERSION: Fault = Fault {
     kind: crate::error::ErrorKind::Failed,
     reason: "not a semantic version",
 };
+
+fn version(env: &mut Environment<'_>, text: &[u8]) -> Result<semver::Version, Fault> {
+    env.gauge.steps(text.len() / 4)?; // a regular expression with groups goes over it
+    semver::Version::parse(text).ok_or(NO_VERSION)
+}
+
+/// Each range of versions in a constraint is rewritten in a copy of all of it.
+fn charge_constraint(env: &mut Environment<'_>, text: &[u8]) -> Result<(), Fault> {
+    let len = text.len();
+    env.gauge
+        .steps(len.saturating_add(len.saturating_mul(len) / 1024))
+}
 
 /// What cannot be encoded gives an empty text; a used-up budget stays an error.
 fn silent(

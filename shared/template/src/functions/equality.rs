@@ -108,7 +108,7 @@ pub(crate) fn deep_equal(a: &Value, b: &Value, gauge: &mut Gauge) -> Result<bool
 
 #[allow(clippy::float_cmp, reason = "Go compares exactly")]
 fn deep(a: &Value, b: &Value, gauge: &mut Gauge, depth: usize) -> Result<bool, Fault> {
-    gauge.steps(1)?;
+    gauge.steps(a.cost().min(b.cost()))?;
     if depth > 100 {
         return Err(Fault::limit(Limit::Depth));
     }
@@ -118,10 +118,7 @@ fn deep(a: &Value, b: &Value, gauge: &mut Gauge, depth: usize) -> Result<bool, F
         (Value::Int(a), Value::Int(b)) => same_int(*a, *b),
         (Value::Float(a), Value::Float(b)) => a == b,
         (Value::Complex(ar, ai), Value::Complex(br, bi)) => ar == br && ai == bi,
-        (Value::Text(a), Value::Text(b)) => {
-            gauge.bytes(a.len().min(b.len()))?;
-            a == b
-        }
+        (Value::Text(a), Value::Text(b)) => a == b,
         (Value::Time(a), Value::Time(b)) => a == b,
         (Value::Version(a, ap), Value::Version(b, bp)) => ap == bp && a == b,
         (Value::Certificate(a), Value::Certificate(b)) => a == b,
@@ -132,7 +129,7 @@ fn deep(a: &Value, b: &Value, gauge: &mut Gauge, depth: usize) -> Result<bool, F
             if a.same(b) {
                 return Ok(true);
             }
-            for (a, b) in a.items().iter().zip(&b.items()) {
+            for (a, b) in a.view().iter().zip(&*b.view()) {
                 if !deep(a, b, gauge, depth + 1)? {
                     return Ok(false);
                 }
@@ -147,6 +144,7 @@ fn deep(a: &Value, b: &Value, gauge: &mut Gauge, depth: usize) -> Result<bool, F
                 return Ok(true);
             }
             for (key, a) in a.entries().iter() {
+                gauge.bytes(key.len())?;
                 match b.get(key) {
                     Some(b) if deep(a, &b, gauge, depth + 1)? => {}
                     _ => return Ok(false),

@@ -72,7 +72,7 @@ fn merge(
         from: source.kind,
     };
     for (key, new) in entries {
-        env.gauge.steps(1)?;
+        env.gauge.bytes(key.len())?;
         merge_entry(env, target, key, new, &inner)?;
     }
     Ok(())
