@@ -36,6 +36,7 @@ mod words;
 
 pub(crate) use encoding::decode64;
 pub(crate) use equality::deep_equal;
+pub(crate) use times::charge_layout;
 
 /// Two lower-case digits per byte.
 fn hex(bytes: &[u8]) -> String {

@@ -2,7 +2,7 @@
 
 use crate::dates::{self, MONTHS, Time, WEEKDAYS, Zone};
 use crate::error::Fault;
-use crate::functions::{Args, Function, Outcome, Type};
+use crate::functions::{self, Args, Function, Outcome, Type};
 use crate::semver::Version;
 use crate::value::{Int, IntKind, Pointer, Value};
 
@@ -98,7 +98,8 @@ static TIME: &[Function] = &[
     Function::new("GoString", &[], |_, args| {
         Ok(Value::text(time(args, 0).go_string()))
     }),
-    Function::new("Format", &[Type::Text], |_, args| {
+    Function::new("Format", &[Type::Text], |env, args| {
+        functions::charge_layout(env, &args.text(1))?;
         Ok(time(args, 0).format(&args.text(1)).into())
     }),
     Function::new("Year", &[], |_, args| {

@@ -235,6 +235,31 @@ fn large_values_cost_what_a_look_at_them_takes() {
 }
 
 #[test]
+fn functions_cost_what_their_worst_arguments_take() {
+    let divf = format!(
+        "{{{{ $y := 1e-308 }}}}{{{{ divf 1 {} }}}}",
+        "$y ".repeat(20_000)
+    );
+    let cases = [
+        divf.as_str(),
+        "{{ range 10000000 }}{{ $_ := semverCompare (repeat 5000 \"1 - 1 \") \"1.0.0\" }}{{ end }}",
+        "{{ range 10000000 }}{{ $_ := semverCompare \">1\" (print \"1.0.0-\" (repeat 1000000 \"a\")) }}{{ end }}",
+        "{{ $u := repeat 1000000 \"a\" }}{{ range 3 }}{{ $_ := derivePassword 1 \"pin\" \"a\" $u \"c\" }}{{ end }}",
+        "{{ $l := repeat 100000 \".9\" }}{{ range 10000000 }}{{ $_ := dateInZone $l now \"Europe/Berlin\" }}{{ end }}",
+        "{{ $k := genPrivateKey \"ecdsa\" }}{{ range 10000000 }}{{ $_ := genCAWithKey \"x\" 1 $k }}{{ end }}",
+    ];
+    for template in cases {
+        expect_limit(Limit::Steps, template);
+    }
+    expect_limit(
+        Limit::Memory,
+        "{{ $l := until 40000 }}{{ range 10000000 }}{{ $_ := chunk 1 $l }}{{ end }}",
+    );
+    expect_soon("{{ $_ := trimAll (print (repeat 400000 \"x\") \"y\") (repeat 400000 \"y\") }}");
+    expect_soon("{{ $_ := printf (repeat 1300000 \"%[%\") 1 }}");
+}
+
+#[test]
 fn a_long_chain_of_dicts_is_dropped_without_exhausting_the_stack() {
     let chain = "{{ $head := dict }}{{ $last := $head }}{{ range until 20000 }}{{ $new := dict }}\
         {{ $_ := set $last \"n\" $new }}{{ $last = $new }}{{ end }}{{ $head = 1 }}done";

@@ -18,6 +18,8 @@ struct Format<'f> {
     /// No bad argument number in this verb so far.
     good: bool,
     after_index: bool,
+    /// Where the last argument number can end: behind it, each opening bracket would cause a search to the end.
+    last_close: Option<usize>,
 }
 
 pub(super) fn run(printer: &mut Printer<'_>, text: &[u8], values: &[Value]) -> Result<(), Fault> {
@@ -29,6 +31,7 @@ pub(super) fn run(printer: &mut Printer<'_>, text: &[u8], values: &[Value]) -> R
         reordered: false,
         good: true,
         after_index: false,
+        last_close: memchr::memrchr(b']', text),
     };
     while let Some(plain) = format.plain() {
         printer.out.push(plain)?;
@@ -115,9 +118,10 @@ impl<'f> Format<'f> {
         }
         self.reordered = true;
         let rest = &self.text[self.at..];
-        let close = rest
-            .iter()
-            .position(|&byte| byte == b']')
+        let close = self
+            .last_close
+            .filter(|&last| last >= self.at)
+            .and_then(|_| memchr::memchr(b']', rest))
             .filter(|_| rest.len() >= 3);
         let number = close.and_then(|close| {
             let digits = &rest[1..close];

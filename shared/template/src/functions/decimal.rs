@@ -35,6 +35,11 @@ impl Decimal {
             .unwrap_or(0.0)
     }
 
+    /// Steps that a calculation with this number takes: it may have grown by hundreds of digits with each argument.
+    pub(super) fn cost(&self) -> usize {
+        4 + usize::try_from(self.digits.bits() / 64).unwrap_or(usize::MAX)
+    }
+
     /// Digits as if the exponent were this smaller one.
     fn scaled(&self, exponent: i64) -> BigInt {
         &self.digits * ten_to(self.exponent - exponent)

@@ -180,15 +180,18 @@ fn concat(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
 }
 
 /// Lists of `size` items each; the last may be shorter.
-fn chunk(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
+fn chunk(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let items = as_list(&args.value(1))?.items();
     let size = usize::try_from(args.int(0).unsigned_abs()).unwrap_or(usize::MAX);
     if args.int(0) <= 0 {
         return chunk_backwards(items, if args.int(0) == 0 { 0 } else { size });
     }
-    let chunks: Result<Vec<Value>, Fault> =
-        items.chunks(size).map(|part| any(part.to_vec())).collect();
-    Ok(List::new(ListKind::Lists, chunks?)?.into())
+    let mut chunks = Vec::new();
+    for part in items.chunks(size) {
+        env.gauge.memory(64 + 32 * part.len())?;
+        chunks.push(any(part.to_vec())?);
+    }
+    Ok(List::new(ListKind::Lists, chunks)?.into())
 }
 
 /// What sprig's arithmetic makes of a size that is not positive: mostly failure, but no chunks at all of a list that is

@@ -56,25 +56,29 @@ pub(super) static TABLE: &[Function] = &[
         Ok(fold_floats(args, smaller))
     })
     .rest(Type::Any),
-    Function::new("addf", &[], |_, args| {
-        decimals(0.0, args.rest(0), |a, b| Ok(a.add(b)))
+    Function::new("addf", &[], |env, args| {
+        decimals(env, 0.0, args.rest(0), |a, b| Ok(a.add(b)))
     })
     .rest(Type::Any),
-    Function::new("add1f", &[Type::Any], |_, args| {
-        decimals(to_float(&args.value(0)), &[Value::int(1)], |a, b| {
+    Function::new("add1f", &[Type::Any], |env, args| {
+        decimals(env, to_float(&args.value(0)), &[Value::int(1)], |a, b| {
             Ok(a.add(b))
         })
     }),
-    Function::new("subf", &[Type::Any], |_, args| {
-        decimals(to_float(&args.value(0)), args.rest(1), |a, b| Ok(a.sub(b)))
+    Function::new("subf", &[Type::Any], |env, args| {
+        decimals(env, to_float(&args.value(0)), args.rest(1), |a, b| {
+            Ok(a.sub(b))
+        })
     })
     .rest(Type::Any),
-    Function::new("mulf", &[Type::Any], |_, args| {
-        decimals(to_float(&args.value(0)), args.rest(1), |a, b| Ok(a.mul(b)))
+    Function::new("mulf", &[Type::Any], |env, args| {
+        decimals(env, to_float(&args.value(0)), args.rest(1), |a, b| {
+            Ok(a.mul(b))
+        })
     })
     .rest(Type::Any),
-    Function::new("divf", &[Type::Any], |_, args| {
-        decimals(to_float(&args.value(0)), args.rest(1), Decimal::div)
+    Function::new("divf", &[Type::Any], |env, args| {
+        decimals(env, to_float(&args.value(0)), args.rest(1), Decimal::div)
     })
     .rest(Type::Any),
     Function::new("floor", &[Type::Any], |_, args| {
@@ -134,6 +138,7 @@ fn smaller(a: f64, b: f64) -> f64 {
 }
 
 fn decimals(
+    env: &mut Environment<'_>,
     first: f64,
     others: &[Value],
     join: fn(&Decimal, &Decimal) -> Result<Decimal, Fault>,
@@ -141,6 +146,7 @@ fn decimals(
     let mut result = Decimal::from_float(first)?;
     for other in others {
         result = join(&result, &Decimal::from_float(to_float(other))?)?;
+        env.gauge.steps(result.cost())?;
     }
     Ok(Value::Float(result.to_float()))
 }

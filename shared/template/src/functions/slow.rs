@@ -106,6 +106,7 @@ fn derive_password(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
         return Ok([b"cannot find password template ", &*kind].concat().into());
     };
     env.gauge.hash()?;
+    env.gauge.bytes(64 * user.len())?; // scrypt begins with a hash of the salt for each of its 64 blocks
     let salt = [SEED, &length(&user), &*user].concat();
     let mut key = [0; 64];
     let params = scrypt::Params::new(15, 8, 2, 64).map_err(|_| Fault::failed("scrypt failed"))?;

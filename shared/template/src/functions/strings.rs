@@ -1,5 +1,7 @@
 //! Searching, cutting, padding and quoting of texts.
 
+use std::collections::HashSet;
+
 use super::{Args, Function, Outcome, Type};
 use crate::environment::Environment;
 use crate::error::{Fault, Limit};
@@ -116,9 +118,11 @@ pub(super) fn to_text(env: &mut Environment<'_>, value: &Value) -> Result<Text, 
     }
 }
 
-/// `%v`.
+/// `%v`. Many such texts may exist at once, so each counts.
 fn shown(env: &mut Environment<'_>, value: &Value) -> Result<Text, Fault> {
-    fmt::print(env.writer(), std::slice::from_ref(value), &mut env.gauge)
+    let text = fmt::print(env.writer(), std::slice::from_ref(value), &mut env.gauge)?;
+    env.gauge.memory(text.len())?;
+    Ok(text)
 }
 
 /// All arguments but nil, written by `write`, with spaces between.
@@ -168,7 +172,7 @@ impl From<&[u8]> for Value {
 }
 
 fn trim_all(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
-    let set: Vec<char> = runes::chars(&args.text(0)).collect();
+    let set: HashSet<char> = runes::chars(&args.text(0)).collect();
     Ok(trimmed(&args.text(1), |char| set.contains(&char)).into())
 }
 

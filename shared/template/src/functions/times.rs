@@ -15,19 +15,19 @@ pub(super) static TABLE: &[Function] = &[
     })
     .by_chance(),
     Function::new("date", &[Type::Text, Type::Any], |env, args| {
-        Ok(in_zone(env, args, b"Local"))
+        in_zone(env, args, b"Local")
     })
     .by_chance(),
     Function::new(
         "date_in_zone",
         &[Type::Text, Type::Any, Type::Text],
-        |env, args| Ok(in_zone(env, args, &args.text(2))),
+        |env, args| in_zone(env, args, &args.text(2)),
     )
     .by_chance(),
     Function::new(
         "dateInZone",
         &[Type::Text, Type::Any, Type::Text],
-        |env, args| Ok(in_zone(env, args, &args.text(2))),
+        |env, args| in_zone(env, args, &args.text(2)),
     )
     .by_chance(),
     Function::new("htmlDate", &[Type::Any], |env, args| {
@@ -61,12 +61,14 @@ pub(super) static TABLE: &[Function] = &[
     Function::new("must_date_modify", &[Type::Text, Type::Time], |_, args| {
         modified(args).ok_or(Fault::failed("not a duration, such as -1.5h or 10m30s"))
     }),
-    Function::new("toDate", &[Type::Text, Type::Text], |_, args| {
+    Function::new("toDate", &[Type::Text, Type::Text], |env, args| {
+        charge_layout(env, &args.text(0))?;
         Ok(Value::Time(
             dates::parse(&args.text(0), &args.text(1)).unwrap_or_else(Time::zero),
         ))
     }),
-    Function::new("mustToDate", &[Type::Text, Type::Text], |_, args| {
+    Function::new("mustToDate", &[Type::Text, Type::Text], |env, args| {
+        charge_layout(env, &args.text(0))?;
         let time = dates::parse(&args.text(0), &args.text(1));
         Ok(Value::Time(time.ok_or(Fault::failed(
             "the text does not fit the layout of the date",
@@ -106,11 +108,15 @@ fn unix_time(env: &Environment<'_>, value: &Value) -> Time {
     }
 }
 
-fn in_zone(env: &Environment<'_>, args: &Args<'_>, zone: &[u8]) -> Value {
-    time_of(env, &args.value(1))
-        .in_zone(zone)
-        .format(&args.text(0))
-        .into()
+fn in_zone(env: &mut Environment<'_>, args: &Args<'_>, zone: &[u8]) -> Outcome {
+    charge_layout(env, &args.text(0))?;
+    let time = time_of(env, &args.value(1)).in_zone(zone);
+    Ok(time.format(&args.text(0)).into())
+}
+
+/// One byte of a layout may stand for a part of a date, which takes long to write.
+pub(crate) fn charge_layout(env: &mut Environment<'_>, layout: &[u8]) -> Result<(), Fault> {
+    env.gauge.steps(layout.len() / 4)
 }
 
 fn html_date(env: &Environment<'_>, args: &Args<'_>, zone: &[u8]) -> Value {
