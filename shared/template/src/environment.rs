@@ -11,6 +11,9 @@ use crate::regexes::Pattern;
 use crate::text::{Text, Writer};
 use crate::value::{Entries, Map, MapKind};
 
+/// Compiled patterns that are kept: each may hold a mebibyte.
+const MOST_PATTERNS: usize = 32;
+
 /// What the caller gives to one rendering, or to several in a row.
 pub struct Context<'a> {
     /// What it may cost; after it, what is left for the next one.
@@ -55,13 +58,15 @@ impl<'c> Environment<'c> {
         Ok(map)
     }
 
-    /// A compiled pattern, made once per rendering.
+    /// A compiled pattern, made once per rendering unless there are very many.
     pub(crate) fn pattern(&mut self, source: &Text) -> Result<Rc<Pattern>, Fault> {
         if let Some(pattern) = self.patterns.get(source) {
             return Ok(Rc::clone(pattern));
         }
-        self.gauge.steps(1000 + 20 * source.len())?;
-        let pattern = Rc::new(Pattern::new(source)?);
+        let pattern = Rc::new(Pattern::new(source, &mut self.gauge)?);
+        if self.patterns.len() >= MOST_PATTERNS {
+            self.patterns.clear();
+        }
         self.patterns.insert(source.clone(), Rc::clone(&pattern));
         Ok(pattern)
     }

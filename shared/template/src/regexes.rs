@@ -5,41 +5,74 @@ use std::borrow::Cow;
 
 use regex::{Regex, RegexBuilder};
 
+use crate::budget::Gauge;
 use crate::error::Fault;
 use crate::runes;
 
 mod class;
 mod translate;
+mod weight;
+
+use weight::Weight;
 
 /// Bounds the time to compile; Go's own bound is larger.
 const MOST_COMPILED: usize = 4 << 20;
+
+/// What a search may keep of the states that it has met.
+const MOST_KEPT: usize = 1 << 19;
 
 /// A compiled expression and the names of its groups.
 pub(crate) struct Pattern {
     regex: Regex,
     names: Vec<(String, usize)>,
+    weight: Weight,
 }
 
 /// Start and end of a match and of its groups, in bytes of the subject.
 pub(crate) type Groups = Vec<Option<(usize, usize)>>;
 
 impl Pattern {
-    pub(crate) fn new(source: &[u8]) -> Result<Self, Fault> {
+    pub(crate) fn new(source: &[u8], gauge: &mut Gauge) -> Result<Self, Fault> {
         let bad = Fault::failed("not a regular expression");
         let source = std::str::from_utf8(source).map_err(|_| bad)?;
+        gauge.steps(1000 + 20 * source.len())?;
         let translated = translate::translate(source).ok_or(bad)?;
+        gauge.steps(weight::parsing(&translated.text))?;
+        let hir = regex_syntax::parse(&translated.text).map_err(|_| bad)?;
+        let weight = Weight::of(&hir);
+        let groups = hir.properties().explicit_captures_len();
+        gauge.steps(weight.states / 4)?;
+        // Two automata, and in one of the engines a place for each group in each state.
+        gauge.memory(weight.states.saturating_mul(64 + 16 * groups))?;
         let regex = RegexBuilder::new(&translated.text)
             .size_limit(MOST_COMPILED)
+            .dfa_size_limit(MOST_KEPT)
             .build()
             .map_err(|_| Fault::failed("not a regular expression, or one that is too large"))?;
         Ok(Self {
             regex,
             names: translated.names,
+            weight,
         })
     }
 
-    pub(crate) fn is_match(&self, text: &[u8]) -> bool {
-        self.regex.is_match(&Subject::new(text).text)
+    /// Steps to search so many bytes: in the worst case each byte touches each state.
+    fn cost(&self, len: usize) -> usize {
+        (1 + len / 64).saturating_mul(1 + self.weight.threads / 4)
+    }
+
+    /// Steps after a match, with so many bytes left.
+    fn cost_to_go_on(&self, left: usize) -> usize {
+        if self.weight.looks_beyond {
+            self.cost(left)
+        } else {
+            1
+        }
+    }
+
+    pub(crate) fn is_match(&self, text: &[u8], gauge: &mut Gauge) -> Result<bool, Fault> {
+        gauge.steps(self.cost(text.len()))?;
+        Ok(self.regex.is_match(&Subject::new(text).text))
     }
 
     /// The numbers of the groups of this name; several may have it.
@@ -51,28 +84,40 @@ impl Pattern {
     }
 
     /// The first matches, at most `most`, without their groups.
-    pub(crate) fn find_all(&self, text: &[u8], most: usize) -> Vec<(usize, usize)> {
+    pub(crate) fn find_all(
+        &self,
+        text: &[u8],
+        most: usize,
+        gauge: &mut Gauge,
+    ) -> Result<Vec<(usize, usize)>, Fault> {
+        gauge.steps(self.cost(text.len()))?;
         let subject = Subject::new(text);
-        self.regex
-            .find_iter(&subject.text)
-            .take(most)
-            .map(|found| subject.place(found.start(), found.end()))
-            .collect()
+        let mut all = Vec::new();
+        for found in self.regex.find_iter(&subject.text).take(most) {
+            all.push(subject.place(found.start(), found.end()));
+            gauge.steps(self.cost_to_go_on(subject.text.len() - found.end()))?;
+        }
+        Ok(all)
     }
 
     /// Shows all matches with their groups to `visit`, one by one so that it can stop at the end of its budget.
     pub(crate) fn each(
         &self,
         text: &[u8],
-        mut visit: impl FnMut(&Groups) -> Result<(), Fault>,
+        gauge: &mut Gauge,
+        mut visit: impl FnMut(&Groups, &mut Gauge) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
+        let factor = 1 + self.regex.captures_len() / 8;
+        gauge.steps(self.cost(text.len()).saturating_mul(factor))?;
         let subject = Subject::new(text);
         let mut groups = Groups::new();
         for found in self.regex.captures_iter(&subject.text) {
             groups.clear();
             let place = |group: regex::Match<'_>| subject.place(group.start(), group.end());
             groups.extend(found.iter().map(|group| group.map(place)));
-            visit(&groups)?;
+            visit(&groups, gauge)?;
+            let end = found.get_match().end();
+            gauge.steps(self.cost_to_go_on(subject.text.len() - end))?;
         }
         Ok(())
     }

@@ -260,6 +260,39 @@ fn functions_cost_what_their_worst_arguments_take() {
 }
 
 #[test]
+fn expressions_cost_what_compiling_and_searching_takes() {
+    let cases = [
+        "{{ $_ := regexFindAll \".*[^A-Z]|[A-Z]\" (repeat 1000000 \"A\") -1 }}",
+        "{{ $_ := regexReplaceAll \"(.*[^A-Z])|[A-Z]\" (repeat 1000000 \"A\") \"$1\" }}",
+        "{{ $_ := regexMatch \"([a-m]|[n-z])*[a-z][a-z]{900}!\" (randAlpha 1000000) }}",
+        "{{ range $i := 10000 }}{{ $_ := regexMatch (print \"[a-z]{900}\" $i) \"\" }}{{ end }}",
+        "{{ range $i := 10000 }}{{ $_ := regexMatch (print \"(?i)[\\\\Wa]\" $i) \"\" }}{{ end }}",
+        "{{ $_ := regexMatch (repeat 1001 \"\\\\pL\") \"\" }}",
+    ];
+    for template in cases {
+        expect_limit(Limit::Steps, template);
+    }
+    expect_limit(
+        Limit::Value,
+        "{{ regexReplaceAll (repeat 5000 \"()\") \"a\" \"$1\" }}",
+    );
+}
+
+#[test]
+fn everyday_expressions_on_large_texts_stay_within_the_budget() {
+    let text = "{{ $s := repeat 20000 \"user@example.com, \" }}";
+    for call in [
+        "regexReplaceAll \"([a-z]+)@[a-z.]+\" $s \"$1\"",
+        "regexSplit \" *, *\" $s -1",
+        "regexFindAll \"[a-z]+|[@.]\" (trunc 200000 $s) -1",
+        "regexReplaceAllLiteral \"[^a-z]\" $s \"\"",
+        "regexMatch \"^(?:\\\\p{L}{1,64}[@., ]+)*$\" (trunc 1000 $s)",
+    ] {
+        expect_soon(&format!("{text}{{{{ $_ := {call} }}}}"));
+    }
+}
+
+#[test]
 fn a_long_chain_of_dicts_is_dropped_without_exhausting_the_stack() {
     let chain = "{{ $head := dict }}{{ $last := $head }}{{ range until 20000 }}{{ $new := dict }}\
         {{ $_ := set $last \"n\" $new }}{{ $last = $new }}{{ end }}{{ $head = 1 }}done";

@@ -63,14 +63,15 @@ pub(super) static TABLE: &[Function] = &[
 
 fn matches(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let pattern = env.pattern(&args.text(0))?;
-    Ok(Value::Bool(pattern.is_match(&args.text(1))))
+    let found = pattern.is_match(&args.text(1), &mut env.gauge)?;
+    Ok(Value::Bool(found))
 }
 
 fn find(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let pattern = env.pattern(&args.text(0))?;
     let text = args.text(1);
     let found = pattern
-        .find_all(&text, 1)
+        .find_all(&text, 1, &mut env.gauge)?
         .first()
         .map(|&(start, end)| Value::from(&text[start..end]));
     Ok(found.unwrap_or(Value::text("")))
@@ -80,7 +81,7 @@ fn find_all(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let pattern = env.pattern(&args.text(0))?;
     let text = args.text(1);
     let most = usize::try_from(args.int(2)).unwrap_or(usize::MAX);
-    let found = pattern.find_all(&text, most);
+    let found = pattern.find_all(&text, most, &mut env.gauge)?;
     env.gauge.memory(text.len() + 64 * found.len())?;
     if found.is_empty() {
         return Ok(List::nil(ListKind::Text).into());
@@ -105,7 +106,7 @@ fn split(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     if text.is_empty() && !source.is_empty() {
         return Ok(List::texts([Text::empty()]).into());
     }
-    let found = pattern.find_all(&text, most);
+    let found = pattern.find_all(&text, most, &mut env.gauge)?;
     env.gauge.memory(text.len() + 64 * found.len())?;
     let mut parts = Vec::new();
     let (mut start, mut end) = (0, 0);
@@ -133,8 +134,8 @@ fn replace_all(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     }
     let mut out = env.writer();
     let mut done = 0;
-    pattern.each(&text, |groups| {
-        env.gauge.steps(1 + groups.len() + new.len() / 4)?;
+    pattern.each(&text, &mut env.gauge, |groups, gauge| {
+        gauge.steps(1 + groups.len() + new.len() / 4)?;
         if let Some(&Some((start, end))) = groups.first() {
             out.push(&text[done..start])?;
             expand(&mut out, &pattern, &new, &text, groups)?;
@@ -151,8 +152,7 @@ fn replace_literally(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let (text, new) = (args.text(1), args.text(2));
     let mut out = env.writer();
     let mut done = 0;
-    for (start, end) in pattern.find_all(&text, usize::MAX) {
-        env.gauge.steps(1)?;
+    for (start, end) in pattern.find_all(&text, usize::MAX, &mut env.gauge)? {
         out.push(&text[done..start])?;
         out.push(&new)?;
         done = end;

@@ -32,7 +32,7 @@ pub(super) fn translate(text: &str, out: &mut String) -> Option<usize> {
 /// One member of a class; gives the rest.
 fn item<'t>(text: &'t str, out: &mut String) -> Option<&'t str> {
     if text.starts_with("[:")
-        && let Some(end) = text[2..].find(":]").map(|end| end + 2)
+        && let Some(end) = memchr::memmem::find(&text.as_bytes()[2..], b":]").map(|end| end + 2)
     {
         return named(text, end, out);
     }

@@ -245,7 +245,9 @@ impl Translator<'_> {
 
 /// `{2}`, `{2,}`, `{2,5}` with the length; nothing if the brace stands for itself.
 fn counts(text: &str) -> Option<(u64, Option<u64>, usize)> {
-    let end = text.find('}')?;
+    let counts = |char: char| char == ',' || char.is_ascii_digit();
+    let end = 1 + text[1..].find(|char| !counts(char))?;
+    text[end..].starts_with('}').then_some(())?;
     let inner = &text[1..end];
     let (least, most) = match inner.split_once(',') {
         None => (count(inner)?, Some(count(inner)?)),

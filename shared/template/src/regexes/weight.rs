@@ -1,0 +1,162 @@
+//! What an expression costs, judged by its form before it is compiled.
+
+use regex_syntax::hir::{Class, Hir, HirKind, Repetition};
+
+/// Roughly how large it becomes and how long a search takes.
+#[derive(Clone, Copy)]
+pub(super) struct Weight {
+    /// States when compiled.
+    pub(super) states: usize,
+    /// States that one byte of a text may touch.
+    pub(super) threads: usize,
+    /// A search may go on far beyond the match that it finds, so that the next one covers the same text again.
+    pub(super) looks_beyond: bool,
+}
+
+impl Weight {
+    pub(super) fn of(hir: &Hir) -> Self {
+        let (states, threads) = size(hir);
+        Self {
+            states,
+            threads,
+            looks_beyond: looks_beyond(hir),
+        }
+    }
+}
+
+/// Steps to parse the translated expression, beyond its length. A class of Unicode is a table of hundreds of ranges;
+/// where case does not matter, a wide range is gone through character by character.
+pub(super) fn parsing(text: &str) -> usize {
+    let count = |part: &str| memchr::memmem::find_iter(text.as_bytes(), part).count();
+    let tables = count("\\p{") + count("\\P{");
+    let wide = if text.contains("(?i") {
+        let next = text.chars().skip(1);
+        let ranges = text.chars().zip(next);
+        count("[^") + count("[:^") + ranges.filter(|(a, b)| *a == '-' && !b.is_ascii()).count()
+    } else {
+        0
+    };
+    2000 * tables + 15_000 * wide
+}
+
+fn size(hir: &Hir) -> (usize, usize) {
+    match hir.kind() {
+        HirKind::Empty | HirKind::Look(_) => (1, 1),
+        HirKind::Literal(literal) => (literal.0.len(), literal.0.len()),
+        HirKind::Class(class) => class_size(class),
+        HirKind::Repetition(repetition) => repeated(repetition),
+        HirKind::Capture(capture) => plus((2, 2), size(&capture.sub)),
+        HirKind::Concat(parts) | HirKind::Alternation(parts) => {
+            parts.iter().map(size).fold((1, 1), plus)
+        }
+    }
+}
+
+fn plus(a: (usize, usize), b: (usize, usize)) -> (usize, usize) {
+    (a.0.saturating_add(b.0), a.1.saturating_add(b.1))
+}
+
+/// Characters beyond ASCII are several bytes, each with states of its own.
+fn class_size(class: &Class) -> (usize, usize) {
+    let Class::Unicode(class) = class else {
+        return (1, 1);
+    };
+    let all = class.ranges().len();
+    if class.is_ascii() {
+        (all, 1)
+    } else {
+        (all + 8, 4)
+    }
+}
+
+fn repeated(repetition: &Repetition) -> (usize, usize) {
+    let most = repetition.max.unwrap_or(repetition.min.saturating_add(1));
+    let times = usize::try_from(most).unwrap_or(usize::MAX).max(1);
+    let (states, threads) = size(&repetition.sub);
+    (
+        states.saturating_add(1).saturating_mul(times),
+        threads.saturating_add(1).saturating_mul(times),
+    )
+}
+
+/// `x*y|x` finds an x, but only after all those behind it; so does `x(x*y)?`. If instead every match has to pass what
+/// is waited for, a match in the text covered would have made the first one longer.
+fn looks_beyond(hir: &Hir) -> bool {
+    match hir.kind() {
+        HirKind::Alternation(parts) => parts.iter().any(|part| waits(part) || looks_beyond(part)),
+        HirKind::Repetition(repetition) => {
+            let sub = &repetition.sub;
+            let optional =
+                repetition.min == 0 || repetition.max.is_some_and(|most| most > repetition.min);
+            optional && waits(sub) || looks_beyond(sub)
+        }
+        HirKind::Capture(capture) => looks_beyond(&capture.sub),
+        HirKind::Concat(parts) => parts.iter().any(looks_beyond),
+        _ => false,
+    }
+}
+
+/// Something without end that is followed by something that must come.
+fn waits(hir: &Hir) -> bool {
+    match hir.kind() {
+        HirKind::Alternation(parts) => parts.iter().any(waits),
+        HirKind::Repetition(repetition) => waits(&repetition.sub),
+        HirKind::Capture(capture) => waits(&capture.sub),
+        HirKind::Concat(parts) => {
+            let endless = |part: &Hir| part.properties().maximum_len().is_none();
+            let first = parts.iter().position(endless).unwrap_or(parts.len());
+            parts.iter().skip(first + 1).any(must_come) || parts.iter().any(waits)
+        }
+        _ => false,
+    }
+}
+
+fn must_come(hir: &Hir) -> bool {
+    let properties = hir.properties();
+    properties.minimum_len() != Some(0) || !properties.look_set().is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn weight(pattern: &str) -> Weight {
+        Weight::of(&regex_syntax::parse(pattern).expect("a valid expression"))
+    }
+
+    #[test]
+    fn knows_searches_that_go_on_beyond_their_match() {
+        let cases = [
+            (".*[^A-Z]|[A-Z]", true),
+            ("x(?:[^c]*y)?", true),
+            ("(?:x*y)*", true),
+            ("(?:ax*y){1,2}", true),
+            (" | +$", true),
+            ("(?:(a|x*y)b)", true),
+            ("a*", false),
+            ("[a-z]+@[a-z]+", false),
+            (" +|,", false),
+            ("^ *#.*$", false),
+            ("(?:x*y)+", false),
+            (r#""(?:[^"\\]|\\.)*""#, false),
+            ("(?:a[^c]*|b)d", false),
+        ];
+        for (pattern, beyond) in cases {
+            assert_eq!(weight(pattern).looks_beyond, beyond, "{pattern}");
+        }
+    }
+
+    #[test]
+    fn weighs_repetitions_and_large_classes() {
+        assert_eq!(weight("[a-z]{900}").threads, 1800);
+        assert!(weight(r"\p{L}").states > 500);
+        assert_eq!(weight(r"\p{L}").threads, 4);
+    }
+
+    #[test]
+    fn tables_and_wide_ranges_without_case_are_dear_to_parse() {
+        assert_eq!(parsing("[a-z]+[^0-9]"), 0);
+        assert_eq!(parsing(r"\p{gc=L}\P{gc=L}"), 4000);
+        assert_eq!(parsing("(?i)[ -\u{10ffff}][^a]"), 30_000);
+    }
+}
