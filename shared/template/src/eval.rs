@@ -148,14 +148,17 @@ impl<'t, 'e, 'c> Evaluator<'t, 'e, 'c> {
         let mut ran = false;
         match value {
             Value::List(list) => {
-                for (at, item) in list.items().into_iter().enumerate() {
+                // Item by item: a copy of the list would cost its whole length, even if the first turn breaks.
+                for at in 0..list.len() {
                     ran = true;
+                    let item = list.item(at).unwrap_or(Value::Nil);
                     if !self.turn(branch, mark, &Value::count(at), &item)? {
                         break;
                     }
                 }
             }
             Value::Map(map) => {
+                self.env.gauge.steps(map.len())?;
                 let entries: Vec<_> = map
                     .entries()
                     .iter()
@@ -233,23 +236,29 @@ impl<'t, 'e, 'c> Evaluator<'t, 'e, 'c> {
     }
 
     fn assign(&mut self, name: &str, value: Value) -> Result<(), Fault> {
-        let scope = &mut self.variables[self.floor..];
-        let variable = scope.iter_mut().rev().find(|(known, _)| **known == *name);
-        variable
-            .ok_or(Fault::undefined(
-                "assignment to a variable that is not declared; use := first",
-            ))?
-            .1 = value;
+        let at = self.place(name)?.ok_or(Fault::undefined(
+            "assignment to a variable that is not declared; use := first",
+        ))?;
+        self.variables[at].1 = value;
         Ok(())
     }
 
-    fn variable(&self, name: &str) -> Result<Value, Fault> {
+    fn variable(&mut self, name: &str) -> Result<Value, Fault> {
+        let at = self
+            .place(name)?
+            .ok_or(Fault::undefined("a variable that is not declared"))?;
+        Ok(self.variables[at].1.clone())
+    }
+
+    /// Where the innermost variable of this name stands, if it is declared. A template may declare very many.
+    fn place(&mut self, name: &str) -> Result<Option<usize>, Fault> {
         let scope = &self.variables[self.floor..];
-        let variable = scope.iter().rev().find(|(known, _)| **known == *name);
-        Ok(variable
-            .ok_or(Fault::undefined("a variable that is not declared"))?
-            .1
-            .clone())
+        let back = scope.iter().rev().position(|(known, _)| **known == *name);
+        let looked_at = back.unwrap_or(scope.len()) + 1;
+        self.env
+            .gauge
+            .steps(looked_at * (1 + name.len() / 64) / 64)?;
+        Ok(back.map(|back| self.variables.len() - 1 - back))
     }
 
     fn invoke(
@@ -260,6 +269,7 @@ impl<'t, 'e, 'c> Evaluator<'t, 'e, 'c> {
         argument: Option<&'t Pipe>,
     ) -> Result<(), Fault> {
         self.at = at;
+        self.env.gauge.bytes(name.len())?;
         if !self.template.trees.contains_key(name) {
             return Err(Fault::undefined("a template of this name is not defined"));
         }

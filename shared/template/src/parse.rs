@@ -1,6 +1,6 @@
 //! Tokens → tree, with the checks that Go makes while parsing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::ast::{Branch, Command, List, Name, Node, Pipe, Term, TermKind};
 use crate::functions;
@@ -24,10 +24,11 @@ pub(crate) fn parse(name: &str, text: &str) -> Parsed<Trees> {
     let mut parser = Parser {
         tokens: &tokens,
         next: 0,
-        variables: vec!["$".into()],
+        variables: Scope::new(),
         loops: 0,
         nested: 0,
         trees: Trees::new(),
+        filled: HashSet::new(),
     };
     let main = parser.main()?;
     parser.add(name.as_bytes().to_vec(), main, text.len())?;
@@ -37,10 +38,52 @@ pub(crate) fn parse(name: &str, text: &str) -> Parsed<Trees> {
 struct Parser<'t> {
     tokens: &'t [Token<'t>],
     next: usize,
-    variables: Vec<Name>,
+    variables: Scope,
     loops: usize,
     nested: usize,
     trees: Trees,
+    /// Names of the trees that are not blank: to look through a long blank text at each definition would be quadratic.
+    filled: HashSet<Vec<u8>>,
+}
+
+/// Variables in sight, innermost last. They are counted by name, for a search through all of them at each use would
+/// be quadratic.
+struct Scope {
+    names: Vec<Name>,
+    counts: HashMap<Name, usize>,
+}
+
+impl Scope {
+    fn new() -> Self {
+        let mut scope = Self {
+            names: Vec::new(),
+            counts: HashMap::new(),
+        };
+        scope.push("$");
+        scope
+    }
+
+    fn push(&mut self, name: &str) {
+        let name = self.known(name).unwrap_or_else(|| name.into());
+        *self.counts.entry(Name::clone(&name)).or_default() += 1;
+        self.names.push(name);
+    }
+
+    fn known(&self, name: &str) -> Option<Name> {
+        let (known, _) = self.counts.get_key_value(name)?;
+        Some(Name::clone(known))
+    }
+
+    fn truncate(&mut self, len: usize) {
+        for name in self.names.drain(len..) {
+            if let Some(count) = self.counts.get_mut(&name) {
+                *count -= 1;
+                if *count == 0 {
+                    self.counts.remove(&name);
+                }
+            }
+        }
+    }
 }
 
 /// What ended a list of nodes.
@@ -129,7 +172,7 @@ impl<'t> Parser<'t> {
 
     /// The body of a definition or block: its own variables, no loop around it.
     fn subtree(&mut self) -> Parsed<List> {
-        let variables = std::mem::replace(&mut self.variables, vec!["$".into()]);
+        let variables = std::mem::replace(&mut self.variables, Scope::new());
         let loops = std::mem::take(&mut self.loops);
         let (list, stop, at) = self.list()?;
         self.variables = variables;
@@ -145,19 +188,19 @@ impl<'t> Parser<'t> {
 
     /// A second definition counts only if the first was blank.
     fn add(&mut self, name: Vec<u8>, list: List, at: usize) -> Parsed<()> {
-        match self.trees.get(&name) {
-            Some(old) if !is_blank(old) => {
-                if is_blank(&list) {
-                    Ok(())
-                } else {
-                    Err((at, "a template of this name is defined twice"))
-                }
-            }
-            _ => {
-                self.trees.insert(name, list);
+        let blank = is_blank(&list);
+        if self.filled.contains(&name) {
+            return if blank {
                 Ok(())
-            }
+            } else {
+                Err((at, "a template of this name is defined twice"))
+            };
         }
+        if !blank {
+            self.filled.insert(name.clone());
+        }
+        self.trees.insert(name, list);
+        Ok(())
     }
 
     fn list(&mut self) -> Parsed<(List, Stop, usize)> {
@@ -246,7 +289,7 @@ impl<'t> Parser<'t> {
     }
 
     fn branch(&mut self, keyword: Keyword) -> Parsed<Branch> {
-        let variables = self.variables.len();
+        let variables = self.variables.names.len();
         let looping = usize::from(keyword == Keyword::Range);
         let pipe = self.pipe(if looping == 1 {
             Place::Range
@@ -401,7 +444,7 @@ impl<'t> Parser<'t> {
     fn declare(&mut self, pipe: &mut Pipe, variable: Token<'_>) {
         self.take();
         pipe.variables.push(variable.text.into());
-        self.variables.push(variable.text.into());
+        self.variables.push(variable.text);
     }
 
     /// Terms separated by spaces, up to a pipe sign or the end.
@@ -480,11 +523,9 @@ impl<'t> Parser<'t> {
             Kind::Dot => TermKind::Dot,
             Kind::Keyword(Keyword::Nil) => TermKind::Nil,
             Kind::Variable => {
-                let known = self.variables.iter().find(|name| ***name == *token.text);
+                let known = self.variables.known(token.text);
                 TermKind::Variable(
-                    known
-                        .cloned()
-                        .ok_or(wrong("this variable is not declared here"))?,
+                    known.ok_or(wrong("this variable is not declared here"))?,
                     Vec::new(),
                 )
             }

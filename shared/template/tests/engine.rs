@@ -293,6 +293,57 @@ fn everyday_expressions_on_large_texts_stay_within_the_budget() {
 }
 
 #[test]
+fn what_a_template_is_made_of_costs_what_it_takes_to_find() {
+    let name = "x".repeat(200_000);
+    let cases = [
+        format!(
+            "{}{{{{ range 10000000 }}}}{{{{ if $ }}}}{{{{ end }}}}{{{{ end }}}}",
+            "{{$a:=1}}".repeat(40_000)
+        ),
+        format!(
+            "{{{{ define \"{name}\" }}}}{{{{ end }}}}{{{{ range 10000000 }}}}{{{{ template \"{name}\" }}}}{{{{ end }}}}"
+        ),
+        format!("{{{{ range 10000000 }}}}{{{{ if $.{name} }}}}{{{{ end }}}}{{{{ end }}}}"),
+        format!(
+            "{{{{ range 10000000 }}}}{{{{ if and {} }}}}{{{{ end }}}}{{{{ end }}}}",
+            "1 ".repeat(100_000)
+        ),
+    ];
+    for template in cases {
+        expect_limit(Limit::Steps, &template);
+    }
+    expect_soon(
+        "{{ $l := until 131000 }}{{ range $l }}{{ range $l }}{{ break }}{{ end }}{{ end }}",
+    );
+}
+
+#[test]
+fn a_large_template_is_parsed_in_linear_time() {
+    let blank = format!(
+        "{{{{ define \"x\" }}}}{}x{{{{ end }}}}",
+        " ".repeat(500_000)
+    );
+    let cases = [
+        [
+            "{{$a:=1}}".repeat(80_000),
+            "{{$b:=1}}".into(),
+            "{{if $b}}{{end}}".repeat(60_000),
+        ]
+        .concat(),
+        blank + &"{{define \"x\"}}{{end}}".repeat(25_000),
+    ];
+    for template in cases {
+        let start = Instant::now();
+        Template::parse("t", &template).expect("it parses");
+        assert!(
+            start.elapsed() < Duration::from_secs(20),
+            "it took {:?}",
+            start.elapsed()
+        );
+    }
+}
+
+#[test]
 fn a_long_chain_of_dicts_is_dropped_without_exhausting_the_stack() {
     let chain = "{{ $head := dict }}{{ $last := $head }}{{ range until 20000 }}{{ $new := dict }}\
         {{ $_ := set $last \"n\" $new }}{{ $last = $new }}{{ end }}{{ $head = 1 }}done";

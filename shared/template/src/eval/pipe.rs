@@ -134,7 +134,7 @@ impl<'t> Evaluator<'t, '_, '_> {
         last: Option<Value>,
         at: usize,
     ) -> Result<Value, Fault> {
-        self.env.gauge.steps(1)?;
+        self.env.gauge.bytes(name.len())?;
         match &receiver {
             Value::Missing => return Ok(Value::Missing),
             Value::Nil => return Err(Fault::field("a field of nil; guard it with if or with")),
