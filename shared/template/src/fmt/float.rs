@@ -1,7 +1,7 @@
 //! Floating-point numbers as text (strconv.FormatFloat).
 
 /// No float has more digits than this; after them come zeros.
-const MOST_DIGITS: usize = 1100;
+pub(super) const MOST_DIGITS: usize = 1100;
 
 /// `verb` is one of `e E f g G b x X`; without a precision the fewest digits that read back the same.
 pub(crate) fn append_float(number: f64, verb: char, precision: Option<usize>) -> String {

@@ -262,6 +262,8 @@ impl<'g> Printer<'g> {
 
     fn write_float(&mut self, number: f64, verb: char, precision: Option<usize>) -> Done {
         let precision = self.flags.precision.or(precision);
+        let digits = precision.unwrap_or(0).min(float::MOST_DIGITS);
+        self.gauge.steps(digits / 4)?; // exact digits are computed one by one, from very long numbers
         let mut text = float::append_float(number, verb, precision);
         if !text.starts_with(['-', '+']) {
             text.insert(0, '+');

@@ -18,12 +18,18 @@ pub(super) static TABLE: &[Function] = &[
     }),
 ];
 
+/// Each character is looked up in several tables.
+fn charge(env: &mut Environment<'_>, text: &[u8]) -> Result<(), Fault> {
+    env.gauge.steps(text.len() / 8)
+}
+
 fn is_connector(char: char) -> bool {
     matches!(char, '-' | '_') || runes::is_space(char)
 }
 
 /// Words joined without connectors, each with a capital. Leading and doubled connectors stay.
 fn pascal(env: &mut Environment<'_>, text: &[u8]) -> Outcome {
+    charge(env, text)?;
     let mut out = env.writer();
     let mut chars = runes::chars(text).peekable();
     while let Some(char) = chars.next_if(|&char| is_connector(char)) {
@@ -80,6 +86,7 @@ enum Word {
 }
 
 fn joined(env: &mut Environment<'_>, text: &[u8], connector: char) -> Outcome {
+    charge(env, text)?;
     let mut out = env.writer();
     if text.is_empty() {
         return Ok(out.finish().into());
