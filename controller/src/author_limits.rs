@@ -11,7 +11,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use shared::key::Fingerprint;
 use shared::key_ring::{KeyRing, RingKey};
-use shared::resource::SealedSecret;
+use shared::resource::{KEY_LABEL, SealedSecret};
 use shared::scope::Scope;
 use shared::secret::Secret;
 use shared::unseal::Unsealed;
@@ -25,6 +25,7 @@ pub const RISKY_TYPES: [&str; 2] = [
 /// The limits. By default there are none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AuthorLimits {
+    keys: Option<KeyPlace>,
     /// Types of Secret that nobody gets.
     forbidden_types: BTreeSet<String>,
     scopes: ScopeRules,
@@ -33,9 +34,28 @@ pub struct AuthorLimits {
     text: String,
 }
 
+/// Where a Secret would be taken for a sealing key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct KeyPlace {
+    namespace: String,
+    /// The name of the oldest key, which needs no label.
+    unlabelled: String,
+}
+
 /// A SealedSecret asks for what it may not.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Breach {
+    /// A sealing key of its author's choice.
+    #[error(
+        "no SealedSecret makes a Secret with the label {KEY_LABEL}, or the name {name:?}, in namespace {namespace}: \
+         this controller would seal with it; restore keys with `seal keys restore`"
+    )]
+    Key {
+        /// The namespace of the keys.
+        namespace: String,
+        /// The name of the key that needs no label.
+        name: String,
+    },
     /// A type that nobody gets.
     #[error(
         "Secrets of type {0:?} are not made here (--forbid-secret-types); take another type, or ask whoever runs the \
@@ -82,11 +102,24 @@ impl AuthorLimits {
         let named = types.split(',').map(str::trim);
         let named = named.filter(|name| !name.is_empty()).map(str::to_owned);
         Ok(Self {
+            keys: None,
             forbidden_types: named.collect(),
             scopes: scopes.parse()?,
             oldest_key,
             text: format!("{types};{scopes};{oldest_key:?}"),
         })
+    }
+
+    /// In that namespace nobody gets a Secret that would be loaded as a key: whoever plants one reads what
+    /// others seal for it. The label counts whatever its value is, since nothing else has a use for it.
+    #[must_use]
+    pub fn guarding_keys(mut self, namespace: &str, unlabelled: &str) -> Self {
+        self.text += &format!(";{namespace}/{unlabelled}");
+        self.keys = Some(KeyPlace {
+            namespace: namespace.to_owned(),
+            unlabelled: unlabelled.to_owned(),
+        });
+        self
     }
 
     /// The same for the same limits, and another one for others.
@@ -113,6 +146,7 @@ impl AuthorLimits {
         now: Timestamp,
     ) -> Result<(), Breach> {
         self.allow_type(&unsealed.secret)?;
+        self.allow_place(&unsealed.secret)?;
         let scope = Scope::from_annotations(sealed.metadata.annotations.as_ref());
         self.scopes.allow(sealed.namespace_or_empty(), scope)?;
         self.allow_keys(&unsealed.sealed_by, ring, now)
@@ -121,6 +155,23 @@ impl AuthorLimits {
     fn allow_type(&self, secret: &Secret) -> Result<(), Breach> {
         match &secret.type_ {
             Some(type_) if self.forbidden_types.contains(type_) => Err(Breach::Type(type_.clone())),
+            _ => Ok(()),
+        }
+    }
+
+    fn allow_place(&self, secret: &Secret) -> Result<(), Breach> {
+        let metadata = &secret.metadata;
+        let place = self.keys.as_ref();
+        let place = place.filter(|place| metadata.namespace.as_ref() == Some(&place.namespace));
+        let labels = metadata.labels.as_ref();
+        let is_labelled = labels.is_some_and(|labels| labels.contains_key(KEY_LABEL));
+        match place {
+            Some(place) if is_labelled || metadata.name.as_ref() == Some(&place.unlabelled) => {
+                Err(Breach::Key {
+                    namespace: place.namespace.clone(),
+                    name: place.unlabelled.clone(),
+                })
+            }
             _ => Ok(()),
         }
     }
@@ -245,6 +296,40 @@ mod tests {
         assert_eq!(rules.allow_type(&secret(RISKY_TYPES[1])), refused);
         assert_eq!(rules.allow_type(&secret("Opaque")), Ok(()));
         assert_eq!(rules.allow_type(&Secret::default()), Ok(()));
+    }
+
+    #[test]
+    fn refuses_a_secret_that_would_be_loaded_as_a_key() {
+        let limits = AuthorLimits::default().guarding_keys("keys", "old");
+        let named = |namespace: &str, name: &str, label: Option<&str>| {
+            let mut secret = Secret::default();
+            secret.metadata.namespace = Some(namespace.into());
+            secret.metadata.name = Some(name.into());
+            let labels = label.map(|value| BTreeMap::from([(KEY_LABEL.into(), value.into())]));
+            secret.metadata.labels = labels;
+            secret
+        };
+        for (namespace, name, label, is_key) in [
+            ("keys", "x", Some("active"), true),
+            ("keys", "x", Some("compromised"), true),
+            ("keys", "x", Some(""), true),
+            ("keys", "old", None, true),
+            ("keys", "x", None, false),
+            ("keys", "older", None, false),
+            ("shop", "x", Some("active"), false),
+            ("shop", "old", None, false),
+        ] {
+            let secret = named(namespace, name, label);
+            let got = limits.allow_place(&secret);
+            assert_eq!(got.is_err(), is_key, "{namespace}/{name} {label:?}");
+            assert_eq!(AuthorLimits::default().allow_place(&secret), Ok(()));
+        }
+        let breach = limits.allow_place(&named("keys", "old", None)).unwrap_err();
+        assert!(
+            breach
+                .to_string()
+                .ends_with("restore keys with `seal keys restore`")
+        );
     }
 
     #[test]

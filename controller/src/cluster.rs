@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 use tracing::{debug, error};
 
 use crate::args::{ClusterConfig, Config, KeyConfig};
+use crate::author_limits::AuthorLimits;
 use crate::cluster_keys::ClusterKeys;
 use crate::http::Facts;
 use crate::http::reviews::Reviews;
@@ -26,7 +27,7 @@ use crate::leader::{Candidate, Role, Term};
 use crate::metrics::Metrics;
 use crate::pool::Pool;
 use crate::published::Publisher;
-use crate::reconcile::{Reconciler, Urgency, wait};
+use crate::reconcile::{Policy, Reconciler, Urgency, wait};
 use crate::store::StoreError;
 use crate::store::cluster::ClusterStore;
 pub use connection::ConnectError;
@@ -103,6 +104,11 @@ impl Cluster {
             namespace: own.clone(),
             ..config.keys.clone()
         };
+        let limits = AuthorLimits::clone(&config.policy.author_limits);
+        let policy = Policy {
+            author_limits: Arc::new(limits.guarding_keys(own, &key_config.prefix)),
+            ..config.policy.clone()
+        };
         let client = &connection.requests;
         let pool = Pool::new();
         let store = Arc::new(ClusterStore::new(client.clone(), place.deletes_secrets));
@@ -113,12 +119,7 @@ impl Cluster {
             keys: ClusterKeys::new(client.clone(), key_config),
             renewal: KeyRenewal::new(config.keys.spec.clone(), config.keys.policy, pool.clone()),
             ring: watch::Sender::default(),
-            reconciler: Reconciler::new(
-                Arc::clone(&store),
-                pool,
-                config.policy.clone(),
-                Arc::clone(&metrics),
-            ),
+            reconciler: Reconciler::new(Arc::clone(&store), pool, policy, Arc::clone(&metrics)),
             watches: Watches::new(place.namespaces(own), place.watches_secrets),
             role: candidate.role(),
             candidate: Some(candidate),

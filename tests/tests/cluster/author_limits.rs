@@ -1,7 +1,8 @@
 //! What authors of SealedSecrets may ask for.
 
 use serde_json::json;
-use shared::resource::SealedSecret;
+use shared::key::NewKey;
+use shared::resource::{KEY_LABEL, SealedSecret};
 use shared::scope::Scope;
 use tests::scrape::Scrape;
 use tests::sealing::{KEYS, sealed_for};
@@ -107,4 +108,31 @@ async fn items_of_a_key_that_is_too_old_are_refused_by_name_and_what_was_unseale
     );
     assert!(message.contains(": a; "), "{message}");
     case.holds("db", &VALUES).await;
+}
+
+/// A SealedSecret whose Secret would be a key of the author's own.
+fn key_of(case: &Case, name: &str, key: &NewKey) -> SealedSecret {
+    let private = String::from_utf8(key.private_pem.expose().to_vec()).unwrap();
+    let certificate = key.pair.certificate().to_pem();
+    let items = [("tls.key", private.as_str()), ("tls.crt", &certificate)];
+    of_type(case.sealed(name, &items), "kubernetes.io/tls")
+}
+
+#[tokio::test]
+async fn no_sealed_secret_plants_a_key_that_others_would_seal_with() {
+    let case = Case::new("planted").await;
+    let mut labelled = key_of(&case, "mine", &KEYS[2]);
+    labelled.spec.template.metadata.labels = Some([(KEY_LABEL.into(), "active".into())].into());
+    let named = key_of(&case, "sealed-secrets-key", &KEYS[2]);
+    for (name, sealed) in [("mine", labelled), ("sealed-secrets-key", named)] {
+        case.create(&sealed).await;
+        let message = case.failure(name).await;
+        assert!(
+            message.contains("restore keys with `seal keys restore`"),
+            "{message}"
+        );
+        assert!(case.secret(name).await.is_none(), "{name}");
+    }
+    let served = case.controller.get("/v1/cert.pem").await;
+    assert!(!served.contains(&KEYS[2].pair.certificate().to_pem()));
 }
