@@ -21,7 +21,7 @@ use tracing::{error, info};
 use crate::args::KeyConfig;
 use crate::key_store::{Stored, WAITING, log_difference, ring_of, waiting};
 use crate::store::cluster::events::{Events, Subject};
-use crate::store::cluster::secret;
+use crate::store::cluster::{denied, secret};
 use crate::store::{News, ObjectId, StoreError, api};
 
 /// The keys of a namespace.
@@ -182,7 +182,7 @@ impl ClusterKeys {
             .api
             .create(&PostParams::default(), &secret::to_api(&wanted))
             .await;
-        let created = created.map_err(api("cannot store the new key"))?;
+        let created = created.map_err(denied::about(&wanted, "cannot store the new key"))?;
         let (namespace, name) = (&self.config.namespace, created.name_any());
         info!(namespace, name, "New key written");
         let certificate = new.pair.certificate().to_pem();

@@ -143,7 +143,8 @@ impl StoreError {
 }
 
 /// What an API server said, in one line. Answers that it could not form, or that we do not
-/// understand, are named and not quoted: they may hold what was sent.
+/// understand, are named and not quoted: they may hold what was sent. Of answers to a Secret, what may
+/// tell a value has been left out before, by `cluster::denied`.
 pub fn api_answer(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),

@@ -37,6 +37,17 @@ async fn a_value_reaches_no_log_event_or_status() {
     typed.spec.template.type_ = Some("kubernetes.io/dockerconfigjson".into());
     case.create(&typed).await;
     case.failure("typed").await;
+    // Kubernetes would name the first character that does not belong there: one of the value.
+    let text = [(
+        ".dockerconfigjson".to_owned(),
+        Some("{{ \"{\" }}{{ .a }}".to_owned()),
+    )];
+    let mut shouting = case.sealed("shouting", &[("a", CANARY)]);
+    shouting.spec.template.type_ = typed.spec.template.type_;
+    shouting.spec.template.data = Some(text.into());
+    case.create(&shouting).await;
+    let message = case.failure("shouting").await;
+    assert!(message.contains("data[.dockerconfigjson]"), "{message}");
     case.patch_secret("good", json!({ "stringData": { "a": "edited" } }))
         .await;
     case.event("good", "DriftCorrected").await;
@@ -54,6 +65,7 @@ async fn a_value_reaches_no_log_event_or_status() {
             !text.is_empty() && !text.contains(CANARY),
             "the canary is in the {place}: {text}"
         );
+        assert!(!text.contains("invalid character"), "{text}");
         // Base64 of it, wherever it begins, holds this.
         assert!(
             !text.contains("Y2FuYXJ5"),

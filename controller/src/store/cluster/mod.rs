@@ -5,6 +5,7 @@
 //! `resourceVersion` that was read, statuses by PUT, events by POST and PATCH.
 
 mod catalogue;
+pub(crate) mod denied;
 pub(crate) mod events;
 mod heard;
 pub(crate) mod secret;
@@ -155,7 +156,7 @@ impl ClusterStore {
         match created {
             Ok(created) => Ok(self.stored(id, created)),
             Err(error) if is(&error, 409) => Ok(Applied::Exists(secret)),
-            Err(error) => Err(api("cannot create the Secret")(error)),
+            Err(error) => Err(denied::about(&secret, "cannot create the Secret")(error)),
         }
     }
 
@@ -171,7 +172,7 @@ impl ClusterStore {
             .secrets(id)
             .replace(&id.name, &PostParams::default(), &secret)
             .await;
-        let replaced = replaced.map_err(api("cannot update the Secret"))?;
+        let replaced = replaced.map_err(denied::about(secret, "cannot update the Secret"))?;
         Ok(self.stored(id, replaced))
     }
 
@@ -193,7 +194,9 @@ impl ClusterStore {
         };
         let params = DeleteParams::default().preconditions(precondition);
         match self.secrets(id).delete(&id.name, &params).await {
-            Err(error) if !is(&error, 404) => Err(api("cannot delete the Secret")(error)),
+            Err(error) if !is(&error, 404) => {
+                Err(denied::about(&secret, "cannot delete the Secret")(error))
+            }
             _ => Ok(()),
         }
     }
