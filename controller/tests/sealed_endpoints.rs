@@ -22,6 +22,7 @@ use shared::scope::Scope;
 use shared::seal::seal;
 use shared::secret::Secret;
 use shared::unseal::check;
+use shared::{base64, envelope};
 use support::KEYS;
 use support::server::{Server, server};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -57,6 +58,24 @@ fn sealed(scope: Scope) -> SealedSecret {
     secret.data.insert("a".into(), value);
     let pair: &KeyPair = &KEYS[0].pair;
     seal(&secret, pair.certificate().public_key(), &mut rand::rng()).unwrap()
+}
+
+/// The deprecated form under one scope: a Secret that declares another one, with so many items.
+fn deprecated(scope: Scope, inner: Scope, items: usize) -> SealedSecret {
+    let mut annotations = std::collections::BTreeMap::new();
+    inner.annotate(&mut annotations);
+    let item = |i| (format!("k{i}"), json!(""));
+    let data: serde_json::Map<String, Value> = (0..items).map(item).collect();
+    let whole = json!({
+        "kind": "Secret", "apiVersion": "v1", "metadata": { "annotations": annotations }, "data": data
+    });
+    let key = KEYS[0].pair.certificate().public_key();
+    let (label, text) = (scope.label("shop", "db"), whole.to_string());
+    let value = envelope::seal(key, &label, text.as_bytes(), &mut rand::rng()).unwrap();
+    let mut object = sealed(scope);
+    object.spec.encrypted_data.clear();
+    object.spec.data = Some(base64::encode(&value));
+    object
 }
 
 /// Each under a name of its own, so that the rate is no matter.
@@ -190,6 +209,53 @@ async fn s8_whatever_is_forged_a_value_opens_only_where_it_was_sealed_for() {
 }
 
 #[tokio::test]
+async fn s8_rotating_the_deprecated_form_keeps_the_scope_of_the_object() {
+    let server = with_ring(2).await;
+    let both = ring(2);
+    for scope in Scope::ALL {
+        for inner in Scope::ALL {
+            let object = deprecated(scope, inner, 1);
+            let text = object.to_document().to_string();
+            let (status, _, body) = post(&server, "/v1/rotate", text.as_bytes()).await;
+            assert_eq!(status, OK, "{inner} in {scope}");
+            let new = read(&body);
+            assert_eq!(new.metadata, object.metadata);
+            for claimed in Scope::ALL {
+                let mut forged = new.clone();
+                claimed.annotate(forged.metadata.annotations.get_or_insert_default());
+                let opens = check(&forged, &both, true).is_ok();
+                assert_eq!(
+                    opens,
+                    claimed == scope,
+                    "{inner} in {scope}, claims {claimed}"
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn s4_the_deprecated_form_hides_no_more_items_than_others_may_have() {
+    let server = with_ring(2).await;
+    let many = deprecated(Scope::Strict, Scope::Strict, 1001);
+    let some = deprecated(Scope::Strict, Scope::Strict, 501);
+    let mut closed = some.clone();
+    closed.spec.data = Some("AAAA".into());
+    let list = |objects: Vec<&SealedSecret>| {
+        let items: Vec<Value> = objects.iter().map(|object| object.to_document()).collect();
+        json!({ "kind": "List", "apiVersion": "v1", "items": items })
+    };
+    for (why, body) in [
+        ("one with many", many.to_document()),
+        ("two with some", list(vec![&some, &some])),
+        ("many that do not open", list(vec![&closed; 1001])),
+    ] {
+        let (status, _, _) = post(&server, "/v1/rotate", body.to_string().as_bytes()).await;
+        assert_eq!(status, "HTTP/1.1 413 Payload Too Large", "{why}");
+    }
+}
+
+#[tokio::test]
 async fn s1_s2_r2_templates_have_no_say_in_any_answer() {
     let server = with_ring(2).await;
     let plain = sealed(Scope::Strict);
@@ -253,6 +319,22 @@ async fn s4_bodies_items_and_rates_have_bounds() {
         limited >= 2,
         "{limited} of 6 requests of one caller were refused"
     );
+}
+
+#[tokio::test]
+async fn s4_a_head_of_a_request_is_bounded_and_as_long_as_proxies_make_it() {
+    let server = with_ring(1).await;
+    for (length, want) in [(12 << 10, b"HTTP/1.1 200"), (20 << 10, b"HTTP/1.1 431")] {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        let name = "x".repeat(length);
+        let head = format!(
+            "GET /v1/cert.pem HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Forwarded-For: {name}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut start = [0; 12];
+        stream.read_exact(&mut start).await.unwrap();
+        assert_eq!(&start, want, "{length}");
+    }
 }
 
 /// A connection that has announced a body and does not send it.

@@ -7,9 +7,10 @@ use rand::CryptoRng;
 use crate::key::{Fingerprint, PublicKey};
 use crate::key_ring::{KeyRing, NoSealingKey};
 use crate::plain::Plain;
-use crate::resource::SealedSecret;
-use crate::scope::Label;
+use crate::resource::{SKIP_OWNER_ANNOTATION, SealedSecret};
+use crate::scope::{Label, Scope};
 use crate::seal::{SealError, seal};
+use crate::secret::Secret;
 use crate::unseal::{self, Contents, ItemError, ItemErrors, ItemProblem, UnsealError};
 use crate::{base64, envelope, hints};
 
@@ -32,6 +33,9 @@ pub enum ResealError {
     /// No key of the ring may seal.
     #[error(transparent)]
     NoCertificate(#[from] NoSealingKey),
+    /// There is more in its deprecated form than the caller allows.
+    #[error("it holds {0} items, which are too many to be sealed one by one")]
+    TooManyItems(usize),
     /// It opens and cannot be sealed.
     #[error(transparent)]
     Seal(#[from] SealError),
@@ -40,7 +44,8 @@ pub enum ResealError {
 /// Seals every item for the newest key that is not yet. No template is rendered, and values go
 /// nowhere but into their own item.
 ///
-/// The deprecated form becomes items, and the Secret in it the template.
+/// The deprecated form becomes items, and the Secret in it the template, under the scope of the object.
+/// How many items there are in it nobody sees before it is opened; no more than `most_items` are sealed.
 ///
 /// # Errors
 ///
@@ -49,6 +54,7 @@ pub fn reseal(
     sealed: &SealedSecret,
     ring: &KeyRing,
     accept_legacy: bool,
+    most_items: usize,
     random: &mut impl CryptoRng,
 ) -> Result<Resealed, ResealError> {
     let newest = ring.sealing()?;
@@ -74,22 +80,29 @@ pub fn reseal(
         }
         Contents::Legacy(unsealed) => {
             let mut secret = unsealed.secret;
-            secret.metadata.name.clone_from(&sealed.metadata.name);
-            secret
-                .metadata
-                .namespace
-                .clone_from(&sealed.metadata.namespace);
-            let annotations = sealed.metadata.annotations.clone().unwrap_or_default();
-            secret
-                .metadata
-                .annotations
-                .get_or_insert_default()
-                .extend(annotations);
+            if secret.data.len() > most_items {
+                return Err(ResealError::TooManyItems(secret.data.len()));
+            }
+            take_place(&mut secret, sealed);
             resealed.changed = secret.data.len();
             resealed.sealed.spec = seal(&secret, certificate.public_key(), random)?.spec;
         }
     }
     Ok(resealed)
+}
+
+/// Name, namespace and scope are the object's own: what stands in the Secret was never asked for them. Of
+/// the old template only that is kept which the controller heeds.
+fn take_place(secret: &mut Secret, sealed: &SealedSecret) {
+    let metadata = &mut secret.metadata;
+    metadata.name.clone_from(&sealed.metadata.name);
+    metadata.namespace.clone_from(&sealed.metadata.namespace);
+    let annotations = metadata.annotations.get_or_insert_default();
+    Scope::from_annotations(sealed.metadata.annotations.as_ref()).annotate(annotations);
+    let template = sealed.spec.template.metadata.annotations.as_ref();
+    if let Some(skips) = template.and_then(|texts| texts.get(SKIP_OWNER_ANNOTATION)) {
+        annotations.insert(SKIP_OWNER_ANNOTATION.into(), skips.clone());
+    }
 }
 
 /// What of one object is not sealed for a key yet, sealed for it.
@@ -241,7 +254,7 @@ mod tests {
     }
 
     fn resealed(sealed: &SealedSecret, ring: &KeyRing) -> Result<Resealed, ResealError> {
-        reseal(sealed, ring, true, &mut StdRng::seed_from_u64(2))
+        reseal(sealed, ring, true, 2, &mut StdRng::seed_from_u64(2))
     }
 
     fn values(sealed: &SealedSecret, ring: &KeyRing) -> BTreeMap<String, Fingerprint> {
@@ -376,27 +389,74 @@ mod tests {
         assert_eq!((believed.items.len(), believed.believed.len()), (0, 2));
     }
 
-    #[test]
-    fn the_deprecated_form_becomes_items() {
-        let (old, both) = rings();
+    /// A whole Secret with these annotations, in an object with those.
+    fn deprecated(ring: &KeyRing, inner: Scope, outer: Scope) -> SealedSecret {
+        let mut annotations = BTreeMap::from([("own".to_owned(), "1".to_owned())]);
+        inner.annotate(&mut annotations);
         let whole = json!({
             "kind": "Secret", "apiVersion": "v1", "type": "example.com/own",
-            "metadata": { "name": "x", "labels": { "l": "1" } },
+            "metadata": { "name": "x", "labels": { "l": "1" }, "annotations": annotations },
             "data": { "a": "MQ==", "b": "Mg==" },
         });
-        let mut sealed = sealed_for(&old, Scope::Strict);
-        let key = old.sealing().unwrap().certificate().unwrap().public_key();
+        let mut sealed = sealed_for(ring, outer);
+        let key = ring.sealing().unwrap().certificate().unwrap().public_key();
         let (label, mut rng) = (unseal::label(&sealed), StdRng::seed_from_u64(4));
         let value = envelope::seal(key, &label, whole.to_string().as_bytes(), &mut rng).unwrap();
         sealed.spec.encrypted_data.clear();
         sealed.spec.data = Some(base64::encode(&value));
-        let resealed = resealed(&sealed, &both).unwrap();
-        assert_eq!(resealed.changed, 2);
-        assert_eq!(resealed.sealed.spec.data, None);
-        assert_eq!(
-            resealed.sealed.spec.template.type_.as_deref(),
-            Some("example.com/own")
-        );
-        values(&resealed.sealed, &both);
+        sealed
+    }
+
+    #[test]
+    fn the_deprecated_form_becomes_items_under_the_scope_of_the_object_whatever_the_secret_in_it_says()
+     {
+        let (old, both) = rings();
+        for inner in Scope::ALL {
+            for outer in Scope::ALL {
+                let case = format!("{inner} in {outer}");
+                let sealed = deprecated(&old, inner, outer);
+                let resealed = resealed(&sealed, &both).unwrap();
+                assert_eq!(resealed.changed, 2, "{case}");
+                let new = resealed.sealed;
+                assert_eq!(new.spec.data, None, "{case}");
+                assert_eq!(new.spec.template.type_.as_deref(), Some("example.com/own"));
+                assert_eq!(new.metadata.annotations, sealed.metadata.annotations);
+                values(&new, &both);
+                for claimed in Scope::ALL {
+                    let mut forged = new.clone();
+                    claimed.annotate(forged.metadata.annotations.get_or_insert_default());
+                    let opens = unseal::check(&forged, &both, true).is_ok();
+                    assert_eq!(opens, claimed == outer, "{case}, claims {claimed}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn of_the_deprecated_form_the_secret_gets_no_annotation_that_was_not_its_own() {
+        let (old, both) = rings();
+        let mut sealed = deprecated(&old, Scope::Strict, Scope::NamespaceWide);
+        let outer = sealed.metadata.annotations.get_or_insert_default();
+        outer.insert("argocd.argoproj.io/sync-wave".into(), "1".into());
+        let template = &mut sealed.spec.template.metadata.annotations;
+        template
+            .get_or_insert_default()
+            .extend([SKIP_OWNER_ANNOTATION, "other"].map(|name| (name.into(), "true".into())));
+        let new = resealed(&sealed, &both).unwrap().sealed;
+        assert_eq!(new.metadata.annotations, sealed.metadata.annotations);
+        let mut want = BTreeMap::from([
+            ("own".to_owned(), "1".to_owned()),
+            (SKIP_OWNER_ANNOTATION.to_owned(), "true".to_owned()),
+        ]);
+        Scope::NamespaceWide.annotate(&mut want);
+        assert_eq!(new.spec.template.metadata.annotations, Some(want));
+    }
+
+    #[test]
+    fn no_more_items_are_sealed_than_the_caller_allows() {
+        let (old, both) = rings();
+        let sealed = deprecated(&old, Scope::Strict, Scope::Strict);
+        let got = reseal(&sealed, &both, true, 1, &mut StdRng::seed_from_u64(2));
+        assert!(matches!(got, Err(ResealError::TooManyItems(2))), "{got:?}");
     }
 }

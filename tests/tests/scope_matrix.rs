@@ -18,6 +18,7 @@ use shared::manifest;
 use shared::resource::SealedSecret;
 use shared::scope::Scope;
 use shared::unseal::{Chance, Rules, unseal};
+use shared::{base64, envelope};
 use tests::binaries;
 use tests::scratch::Scratch;
 use tests::sealing::{KEYS, copy_of, sealed_for};
@@ -121,6 +122,37 @@ fn ring() -> KeyRing {
 fn unsealing_refuses_or_opens_at_the_origin() {
     let ring = ring();
     for forged in Forged::all() {
+        let mut dice = rand::rng();
+        let mut chance = Chance {
+            now: Timestamp::UNIX_EPOCH,
+            rng: &mut dice,
+        };
+        let unsealed = unseal(&forged.object, &ring, RULES, &mut chance);
+        assert_eq!(unsealed.is_ok(), forged.opens(), "{}", forged.case());
+        if let Ok(unsealed) = unsealed {
+            let metadata = unsealed.secret.metadata;
+            assert_eq!(metadata.namespace.as_deref(), Some(forged.namespace()));
+            assert_eq!(metadata.name.as_deref(), Some(forged.name()));
+        }
+    }
+}
+
+/// The deprecated form: the Secret in it has no say either, whatever it declares.
+#[test]
+fn unsealing_the_deprecated_form_refuses_or_opens_at_the_origin() {
+    let ring = ring();
+    for mut forged in Forged::all() {
+        let inner = &forged.object.spec.template.metadata.annotations;
+        let whole = json!({
+            "kind": "Secret", "apiVersion": "v1", "data": { "a": "MQ==" },
+            "metadata": { "namespace": "other", "name": "other", "annotations": inner },
+        });
+        let label = forged.sealed_as.label("shop", "db");
+        let key = KEYS[0].pair.certificate().public_key();
+        let text = whole.to_string();
+        let value = envelope::seal(key, &label, text.as_bytes(), &mut rand::rng()).unwrap();
+        forged.object.spec.encrypted_data.clear();
+        forged.object.spec.data = Some(base64::encode(&value));
         let mut dice = rand::rng();
         let mut chance = Chance {
             now: Timestamp::UNIX_EPOCH,

@@ -86,6 +86,9 @@ impl Limits {
 /// Connections at once on one port; further ones wait until the system accepts them. Each takes some
 /// ten kilobytes.
 const MOST_CONNECTIONS: usize = 2000;
+/// Longest head of a request: 32 MB for all connections, while hyper's own limit makes that 800. Node takes
+/// no more either, so proxies and meshes, with their chains of names and certificates, keep below it.
+const LONGEST_HEAD: usize = 16 << 10;
 /// For reading the head of a request while more than half of the connections are taken, so that
 /// those who say nothing do not keep probes and callers out.
 const HURRIED: Duration = Duration::from_secs(5);
@@ -310,6 +313,7 @@ async fn connection(
 ) {
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
+        .max_buf_size(LONGEST_HEAD)
         .header_read_timeout(limits.read)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     if let Err(error) = watcher.watch(connection).await {

@@ -4,6 +4,7 @@
 //! header of his own choice, or do not tell when the limit is full again.
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, RandomState};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -11,11 +12,15 @@ use jiff::{SignedDuration, Timestamp};
 const CALLERS: usize = 65_536;
 
 /// For each caller the time at which his requests so far are worked off.
+///
+/// Of his name, which is as long as he likes, a digest is kept. It is keyed, so that nobody finds a name
+/// that shares a limit with another one's.
 #[derive(Debug)]
 pub(super) struct Rate {
     interval: SignedDuration,
     limit: i32,
-    worked_off: BTreeMap<String, Timestamp>,
+    worked_off: BTreeMap<u64, Timestamp>,
+    names: RandomState,
 }
 
 /// What a caller is told.
@@ -38,14 +43,16 @@ impl Rate {
             interval: SignedDuration::from_secs(1) / i32::try_from(rate.max(1)).unwrap_or(i32::MAX),
             limit: i32::try_from(burst).unwrap_or(i32::MAX).saturating_add(1),
             worked_off: BTreeMap::new(),
+            names: RandomState::new(),
         }
     }
 
     /// Counts a request.
     pub(super) fn ask(&mut self, caller: &str, now: Timestamp) -> Standing {
+        let caller = self.names.hash_one(caller);
         let before = self
             .worked_off
-            .get(caller)
+            .get(&caller)
             .map_or(now, |time| now.max(*time));
         let after = before
             .saturating_add(self.interval)
@@ -56,7 +63,7 @@ impl Rate {
             return self.standing(before, now, Some(seconds(over)));
         }
         self.make_room(now);
-        self.worked_off.insert(caller.to_owned(), after);
+        self.worked_off.insert(caller, after);
         self.standing(after, now, None)
     }
 
@@ -124,9 +131,13 @@ mod tests {
     #[test]
     fn a_flood_of_names_costs_no_more_than_a_fixed_room() {
         let mut rate = Rate::new(1, 0);
+        let long = "x".repeat(1000);
         for i in 0..CALLERS + 10 {
-            rate.ask(&i.to_string(), at(0));
+            rate.ask(&format!("{long}{i}"), at(0));
         }
         assert!(rate.worked_off.len() <= CALLERS);
+        // What is `Copy` has nothing anywhere else, however long the name was.
+        fn is_all_there_is<T: Copy>(_: &BTreeMap<T, Timestamp>) {}
+        is_all_there_is(&rate.worked_off);
     }
 }

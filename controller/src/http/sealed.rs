@@ -81,7 +81,9 @@ impl Request {
         };
         let read = SealedSecret::all_from_document(document);
         let (objects, _) = read.map_err(|_| Refused::Malformed)?;
-        let items = |sealed: &SealedSecret| sealed.spec.encrypted_data.len();
+        let items = |sealed: &SealedSecret| {
+            sealed.spec.encrypted_data.len() + usize::from(sealed.spec.data.is_some())
+        };
         if objects.iter().map(items).sum::<usize>() > MOST_ITEMS {
             return Err(Refused::TooManyItems);
         }
@@ -130,8 +132,14 @@ impl Request {
     }
 
     pub(super) fn rotate(self, ring: &KeyRing, legacy: bool) -> Result<Response, Refused> {
-        let rotate_one = |sealed| match reseal(sealed, ring, legacy, &mut rand::rng()) {
-            Ok(resealed) => Ok(resealed.sealed.to_document()),
+        // Of the deprecated form it shows only now how much is in it.
+        let mut left = MOST_ITEMS;
+        let rotate_one = |sealed| match reseal(sealed, ring, legacy, left, &mut rand::rng()) {
+            Ok(resealed) => {
+                left = left.saturating_sub(resealed.changed);
+                Ok(resealed.sealed.to_document())
+            }
+            Err(ResealError::TooManyItems(_)) => Err(Refused::TooManyItems),
             Err(ResealError::Unseal(_)) => Err(Refused::Closed),
             Err(ResealError::NoCertificate(why)) => Err(Refused::of_ring(why)),
             Err(ResealError::Seal(_)) => Err(Refused::NoCertificate),
