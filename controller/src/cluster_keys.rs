@@ -110,8 +110,11 @@ impl ClusterKeys {
             }
             Event::InitDone => {
                 let (listed, prefix) = (std::mem::take(&mut self.listed), &self.config.prefix);
-                self.keys
-                    .retain(|name, _| listed.contains(name) || name == prefix);
+                let is_there = |name: &String| listed.contains(name) || name == prefix;
+                self.keys.retain(|name, _| is_there(name));
+                self.told.retain(|name, _| is_there(name));
+                self.uids.retain(|name, _| is_there(name));
+                self.asking.retain(is_there);
                 return self.make_ring();
             }
             Event::Apply(secret) => {
