@@ -126,6 +126,7 @@ impl ClusterKeys {
                 self.keys.remove(&secret.name_any());
                 self.told.remove(&secret.name_any());
                 self.uids.remove(&secret.name_any());
+                self.asking.remove(&secret.name_any());
                 return self.make_ring();
             }
         }

@@ -109,10 +109,17 @@ impl Outcome<'_> {
         }
     }
 
-    fn record(&self) -> Option<SecretRecord> {
+    /// A failure leaves the record of the same version: it tells that this one was unsealed once.
+    fn record(
+        &self,
+        previous: Option<&SealedSecretStatus>,
+        generation: Option<i64>,
+    ) -> Option<SecretRecord> {
         match self {
             Self::Unsealed { record, .. } => record.clone(),
-            Self::Refused { .. } | Self::Failed { .. } => None,
+            Self::Refused { .. } | Self::Failed { .. } => previous
+                .filter(|status| status.observed_generation == generation)
+                .and_then(|status| status.record.clone()),
         }
     }
 
@@ -194,7 +201,7 @@ pub fn next(
         observed_generation: generation,
         conditions,
         items,
-        record: outcome.record(),
+        record: outcome.record(previous, generation),
     };
     (previous != Some(&status)).then_some(status)
 }
@@ -204,6 +211,13 @@ pub fn sealed_by(status: Option<&SealedSecretStatus>) -> BTreeMap<String, Finger
     let items = status.map_or(&[][..], |status| &status.items);
     let key = |item: &ItemStatus| Some((item.key.clone(), item.sealed_by.as_ref()?.parse().ok()?));
     items.iter().filter_map(key).collect()
+}
+
+/// Does it say that this generation was unsealed, whatever failed since? A record is made by nothing
+/// else.
+pub fn is_settled(status: &SealedSecretStatus, generation: Option<i64>) -> bool {
+    let was_unsealed = is_synced(status) || status.record.is_some();
+    was_unsealed && status.observed_generation == generation
 }
 
 /// Does it say that the Secret is what the SealedSecret says?
@@ -338,6 +352,30 @@ mod tests {
         assert_eq!(times(&again, 0), (6, 6));
         let generation = next(Some(&again), &good, Some(2), at(7)).unwrap();
         assert_eq!(times(&generation, 0), (6, 6));
+    }
+
+    #[test]
+    fn a_failure_keeps_the_record_of_its_own_version_alone_and_the_version_stays_settled() {
+        let good = BTreeMap::new();
+        let record = SecretRecord {
+            secret_uid: "u".into(),
+            secret_version: "1".into(),
+            key: String::new(),
+            content: String::new(),
+            proof: String::new(),
+        };
+        let good = Outcome::Unsealed {
+            sealed_by: &good,
+            record: Some(record.clone()),
+        };
+        let why = Refusal::Malformed("why".into());
+        let first = next(None, &good, Some(1), at(1)).unwrap();
+        let bad = next(Some(&first), &refused(&why), Some(1), at(2)).unwrap();
+        assert_eq!(bad.record, Some(record));
+        assert!(is_settled(&bad, Some(1)) && !is_synced(&bad));
+        let other = next(Some(&bad), &refused(&why), Some(2), at(3)).unwrap();
+        assert_eq!(other.record, None);
+        assert!(!is_settled(&other, Some(2)) && !is_settled(&bad, Some(2)));
     }
 
     #[test]

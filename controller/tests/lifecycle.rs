@@ -185,6 +185,18 @@ async fn templates_are_rendered_and_what_chance_made_stays() {
         Some(&made),
         "after a restart"
     );
+    case.write("sealed/x.yaml", "a: [");
+    case.tick().await;
+    case.failure("ns/n");
+    case.restart().await;
+    case.write("sealed/x.yaml", &first);
+    case.tick().await;
+    assert!(case.is_synced("ns/n"));
+    assert_eq!(
+        case.value("ns/n/r").as_ref(),
+        Some(&made),
+        "after a version that was refused"
+    );
     case.write("sealed/x.yaml", &template(", u: x"));
     case.tick().await;
     assert_eq!(case.value("ns/n/u").as_deref(), Some("x"));

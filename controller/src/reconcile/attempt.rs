@@ -92,28 +92,61 @@ impl<S: Store> Tools<S> {
         if let Some(instance) = self.recognised(id, &ring) {
             return Ok(self.in_place(id, &instance));
         }
-        let mut observed = self.gather(id, Look::Guess).await?;
+        let observed = self.gather(id, Look::Guess).await?;
+        if let Some(ended) = self.follow(id, observed, &ring, now).await? {
+            return Ok(ended);
+        }
+        // Of what is fetched nothing is guessed, so nothing is looked at a second time.
+        let observed = self.gather(id, Look::Fetch).await?;
+        let ended = self.follow(id, observed, &ring, now).await?;
+        ended.ok_or(StoreError::Exists)
+    }
+
+    /// `None` if the object turned out to be another one meanwhile: what was opened is not what it says
+    /// any more, and must not be recorded for what it says now.
+    async fn follow(
+        &self,
+        id: &ObjectId,
+        mut observed: Observed,
+        ring: &Arc<KeyRing>,
+        now: Timestamp,
+    ) -> Result<Option<Ended>, StoreError> {
         if observed.source != Source::Gone {
             self.metrics.looks_at(id);
         }
-        if let Some(sealed) = self.fits(&observed, &ring) {
-            return Ok(self.in_place(id, instance_of(&sealed)));
+        if let Some(sealed) = self.fits(&observed, ring) {
+            return Ok(Some(self.in_place(id, instance_of(&sealed))));
         }
-        let (desired, sealed_by) = self.desired(&observed, Arc::clone(&ring), now).await?;
+        let (desired, sealed_by) = self.desired(&observed, Arc::clone(ring), now).await?;
         if observed.guessed && !matches!(desired, Desired::Secret { .. }) {
-            observed = self.gather(id, Look::Fetch).await?;
+            let Some(fetched) = self.look_again(id, &observed).await? else {
+                return Ok(None);
+            };
+            observed = fetched;
         }
         let risky_type = desired.secret().and_then(risky_type);
-        let (observed, done) = self.bring_about(id, observed, desired, now).await?;
+        let Some((observed, done)) = self.bring_about(id, observed, desired, now).await? else {
+            return Ok(None);
+        };
         if observed.source == Source::Gone {
             done.applied?;
-            return self.forget(id, done.changed).await;
+            return self.forget(id, done.changed).await.map(Some);
         }
         if let Some(risky_type) = risky_type.filter(|_| done.changed) {
             self.warn_of(id, risky_type).await;
         }
-        self.tell(id, &observed, &done, &sealed_by, &ring, now)
-            .await
+        let ended = self.tell(id, &observed, &done, &sealed_by, ring, now).await;
+        ended.map(Some)
+    }
+
+    /// Fetches what was guessed. `None` if the object is another one by now.
+    async fn look_again(
+        &self,
+        id: &ObjectId,
+        before: &Observed,
+    ) -> Result<Option<Observed>, StoreError> {
+        let observed = self.gather(id, Look::Fetch).await?;
+        Ok(observed.is_about_the_same(before).then_some(observed))
     }
 
     /// Says in metrics and status what came of it.
@@ -174,27 +207,29 @@ impl<S: Store> Tools<S> {
     }
 
     /// Decides and applies; a second time, with what there is, if a Secret was there that was not
-    /// expected.
+    /// expected. `None` as in [`Self::look_again`].
     async fn bring_about(
         &self,
         id: &ObjectId,
         observed: Observed,
         desired: Desired,
         now: Timestamp,
-    ) -> Result<(Observed, Done), StoreError> {
+    ) -> Result<Option<(Observed, Done)>, StoreError> {
         let by_chance = match &desired {
             Desired::Secret { by_chance, .. } => by_chance.clone(),
             Desired::Nothing | Desired::Unknown(_) => BTreeSet::new(),
         };
         let guessed = observed.guessed;
         match self.apply(id, &observed, desired, now).await {
-            Attempted::Done(done) => Ok((observed, done)),
+            Attempted::Done(done) => Ok(Some((observed, done))),
             Attempted::Exists(_) if !guessed => Err(StoreError::Exists),
             Attempted::Exists(secret) => {
-                let observed = self.gather(id, Look::Fetch).await?;
+                let Some(observed) = self.look_again(id, &observed).await? else {
+                    return Ok(None);
+                };
                 let desired = Desired::Secret { secret, by_chance };
                 match self.apply(id, &observed, desired, now).await {
-                    Attempted::Done(done) => Ok((observed, done)),
+                    Attempted::Done(done) => Ok(Some((observed, done))),
                     Attempted::Exists(_) => Err(StoreError::Exists),
                 }
             }
@@ -290,7 +325,7 @@ impl<S: Store> Tools<S> {
     }
 
     async fn forget(&self, id: &ObjectId, removed: bool) -> Result<Ended, StoreError> {
-        self.store.record(id, None).await?;
+        self.store.record(id, None, None).await?;
         self.metrics.forget(id);
         self.drift
             .lock()
@@ -310,8 +345,11 @@ impl<S: Store> Tools<S> {
         // The same words about another version are news to a store that notes which it is.
         let is_new = matches!(outcome, Outcome::Unsealed { .. }) && !observed.settled;
         let next = next.or_else(|| observed.status.clone().filter(|_| is_new));
+        let uid = observed.uid.as_deref();
         match next {
-            Some(status) if self.policy.update_status => self.store.record(id, Some(status)).await,
+            Some(status) if self.policy.update_status => {
+                self.store.record(id, uid, Some(status)).await
+            }
             _ => Ok(()),
         }
     }

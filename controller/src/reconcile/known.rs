@@ -11,6 +11,7 @@ use super::attempt::Tools;
 use super::ended::Ended;
 use crate::decide::{Existing, Held};
 use crate::drift;
+use crate::status::is_synced;
 use crate::store::{ObjectId, Observed, Source, Store};
 
 impl<S: Store> Tools<S> {
@@ -38,6 +39,7 @@ impl<S: Store> Tools<S> {
         );
         let fits = self.trusts_records()
             && observed.settled
+            && observed.status.as_ref().is_some_and(is_synced)
             && record::is_genuine(record, origin, ring)
             && record::fits(record, sealed, ring, secret);
         fits.then(|| Arc::clone(sealed))

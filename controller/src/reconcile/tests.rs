@@ -29,6 +29,7 @@ impl Store for Slow {
         self.looks.lock().unwrap().push(id.name.clone());
         Ok(Observed {
             source: Source::Malformed("on purpose".into()),
+            uid: None,
             existing: Existing::Absent,
             generation: None,
             status: None,
@@ -41,7 +42,12 @@ impl Store for Slow {
         Ok(Applied::Done(None))
     }
 
-    async fn record(&self, _: &ObjectId, _: Option<SealedSecretStatus>) -> Result<(), StoreError> {
+    async fn record(
+        &self,
+        _: &ObjectId,
+        _: Option<&str>,
+        _: Option<SealedSecretStatus>,
+    ) -> Result<(), StoreError> {
         Ok(())
     }
 }

@@ -46,17 +46,32 @@ pub enum Source {
 pub struct Observed {
     /// The SealedSecret.
     pub source: Source,
+    /// Its `uid`, where a server gives one: another object may have its name soon.
+    pub uid: Option<String>,
     /// The Secret of that name.
     pub existing: Existing,
     /// The generation of the SealedSecret, whether it can be used or not.
     pub generation: Option<i64>,
     /// The status recorded last.
     pub status: Option<SealedSecretStatus>,
-    /// Is the SealedSecret the one that was unsealed last? If so, a difference between it and the
-    /// Secret is somebody else's edit.
+    /// Is the SealedSecret the one that was unsealed last, whatever failed since? If so, a difference
+    /// between it and the Secret is somebody else's edit.
     pub settled: bool,
     /// Was the Secret taken for absent without a look? Only where [`Look::Guess`] allowed it.
     pub guessed: bool,
+}
+
+impl Observed {
+    /// Is the SealedSecret the same in both, in all that its Secret comes of?
+    pub fn is_about_the_same(&self, other: &Self) -> bool {
+        let is_same = match (&self.source, &other.source) {
+            (Source::Sealed(one), Source::Sealed(two)) => {
+                one.spec == two.spec && one.metadata.annotations == two.metadata.annotations
+            }
+            (one, two) => one == two,
+        };
+        is_same && (&self.uid, self.generation) == (&other.uid, other.generation)
+    }
 }
 
 /// How [`Store::gather`] learns of the Secret.
@@ -185,10 +200,12 @@ pub trait Store: Send + Sync + 'static {
         plan: Plan,
     ) -> impl Future<Output = Result<Applied, StoreError>> + Send;
 
-    /// Records a status, or with `None` that there is none because the object is gone.
+    /// Records a status of the object with that [`Observed::uid`], or with `None` that there is none
+    /// because the object is gone. Another object that has its name by now gets none of it.
     fn record(
         &self,
         id: &ObjectId,
+        uid: Option<&str>,
         status: Option<SealedSecretStatus>,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 

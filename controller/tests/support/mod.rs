@@ -9,6 +9,7 @@
     reason = "each test file uses a part of it, and a test fails by panicking"
 )]
 
+pub mod api_server;
 pub mod server;
 
 use std::collections::BTreeMap;

@@ -50,6 +50,9 @@ pub(super) struct Entry {
     /// Without copies of the whole object.
     pub(super) annotations: Option<BTreeMap<String, String>>,
     secret: Known,
+    /// The generation that was unsealed last, as far as this process knows. A definition that drops
+    /// the record from the status forgets it with the next failure.
+    unsealed: Option<i64>,
 }
 
 impl Entry {
@@ -66,16 +69,33 @@ impl Entry {
             Source::Sealed(sealed) => Identity::of(sealed),
             Source::Malformed(_) | Source::Gone => None,
         };
-        Self {
+        let mut entry = Self {
             kept: Kept::Whole(source),
             identity,
             uid: metadata.uid,
             generation: metadata.generation,
             resource_version: metadata.resource_version,
-            status: status.ok().flatten(),
+            status: None,
             labels: metadata.labels,
             annotations,
             secret: Known::default(),
+            unsealed: None,
+        };
+        entry.learn(status.ok().flatten());
+        entry
+    }
+
+    fn learn(&mut self, status: Option<SealedSecretStatus>) {
+        if let Some(status) = status.as_ref().filter(|status| status::is_synced(status)) {
+            self.unsealed = status.observed_generation;
+        }
+        self.status = status;
+    }
+
+    /// Of the same object at an earlier time.
+    pub(super) fn recall(&mut self, before: &Self) {
+        if self.uid == before.uid {
+            self.unsealed = self.unsealed.max(before.unsealed);
         }
     }
 
@@ -100,8 +120,15 @@ impl Entry {
         conditions.is_none_or(Vec::is_empty)
     }
 
-    /// Was this very version of it unsealed?
+    /// Was this very version of it unsealed, whatever failed since?
     pub(super) fn is_settled(&self) -> bool {
+        let status = self.status.as_ref();
+        self.unsealed.is_some() && self.unsealed == self.generation
+            || status.is_some_and(|status| status::is_settled(status, self.generation))
+    }
+
+    /// The same, and nothing has failed since.
+    pub(super) fn is_well(&self) -> bool {
         self.status.as_ref().is_some_and(|status| {
             status::is_synced(status) && status.observed_generation == self.generation
         })
@@ -221,6 +248,7 @@ impl Catalogue {
         self.at_hand += entry.at_hand();
         if let Some(before) = self.entries.get_mut(&id) {
             self.at_hand -= before.at_hand();
+            entry.recall(before);
             entry.secret = std::mem::take(&mut before.secret);
         }
         self.entries.insert(id, Box::new(entry));
@@ -236,9 +264,8 @@ impl Catalogue {
             entry
                 .resource_version
                 .clone_from(&answer.metadata.resource_version);
-            entry.status = serde_json::from_value(answer.data["status"].clone())
-                .ok()
-                .flatten();
+            let status = serde_json::from_value(answer.data["status"].clone());
+            entry.learn(status.ok().flatten());
             entry.drop_items();
         }
     }

@@ -51,7 +51,7 @@ impl ClusterStore {
     pub fn may_be_recognised(&self, id: &ObjectId) -> bool {
         let catalogue = self.catalogue();
         catalogue.entry(id).is_some_and(|entry| {
-            entry.is_settled() && entry.status.as_ref().is_some_and(|s| s.record.is_some())
+            entry.is_well() && entry.status.as_ref().is_some_and(|s| s.record.is_some())
         })
     }
 

@@ -120,6 +120,7 @@ impl ClusterStore {
         };
         Ok(Observed {
             source: Source::Gone,
+            uid: None,
             existing,
             generation: None,
             status: None,
@@ -167,10 +168,10 @@ impl ClusterStore {
     }
 
     async fn replace(&self, id: &ObjectId, secret: &Secret) -> Result<Applied, StoreError> {
-        let secret = secret::to_api(secret);
+        let wanted = secret::to_api(secret);
         let replaced = self
             .secrets(id)
-            .replace(&id.name, &PostParams::default(), &secret)
+            .replace(&id.name, &PostParams::default(), &wanted)
             .await;
         let replaced = replaced.map_err(denied::about(secret, "cannot update the Secret"))?;
         Ok(self.stored(id, replaced))
@@ -189,8 +190,8 @@ impl ClusterStore {
             return Ok(());
         }
         let precondition = Preconditions {
-            uid: secret.metadata.uid,
-            resource_version: secret.metadata.resource_version,
+            uid: secret.metadata.uid.clone(),
+            resource_version: secret.metadata.resource_version.clone(),
         };
         let params = DeleteParams::default().preconditions(precondition);
         match self.secrets(id).delete(&id.name, &params).await {
@@ -210,7 +211,7 @@ impl ClusterStore {
 impl Store for ClusterStore {
     fn glance(&self, id: &ObjectId) -> Option<Glance> {
         let catalogue = self.catalogue();
-        let entry = catalogue.entry(id).filter(|entry| entry.is_settled())?;
+        let entry = catalogue.entry(id).filter(|entry| entry.is_well())?;
         let Seen { uid, version } = catalogue.secret(id)?.clone();
         let is_there = !entry.is_gone();
         Some(Glance {
@@ -235,7 +236,10 @@ impl Store for ClusterStore {
         let (entry, source) = match entry.kept.clone() {
             Kept::Whole(source) => (entry, source),
             Kept::Digest => match self.fetched(id).await? {
-                Some(whole) => whole,
+                Some((mut whole, source)) => {
+                    whole.recall(&entry);
+                    (whole, source)
+                }
                 None => return self.gone(id, Some(entry)).await,
             },
         };
@@ -250,6 +254,7 @@ impl Store for ClusterStore {
             guessed,
             settled: entry.is_settled(),
             generation: entry.generation,
+            uid: entry.uid,
             source,
             status: entry.status,
         })
@@ -267,6 +272,7 @@ impl Store for ClusterStore {
     async fn record(
         &self,
         id: &ObjectId,
+        uid: Option<&str>,
         status: Option<SealedSecretStatus>,
     ) -> Result<(), StoreError> {
         let Some(mut status) = status else {
@@ -274,7 +280,8 @@ impl Store for ClusterStore {
             self.events.forget(id);
             return Ok(());
         };
-        let Some(entry) = self.catalogue().entry(id).cloned() else {
+        let entry = self.catalogue().entry(id).cloned();
+        let Some(entry) = entry.filter(|entry| entry.uid.as_deref() == uid) else {
             return Ok(());
         };
         if self.drops_items.load(Ordering::Relaxed) {

@@ -26,6 +26,7 @@ use crate::decide::{Existing, Held, Plan};
 use crate::folder::{FileError, Folder, Opened};
 use crate::poll::{self, Depth, Polled};
 use crate::pool::Pool;
+use crate::status::is_synced;
 use crate::store::{Applied, Look, ObjectId, Observed, Source, Store, StoreError};
 use catalogue::Catalogue;
 use claims::Claims;
@@ -126,6 +127,7 @@ impl Store for DirectoryStore {
     async fn record(
         &self,
         id: &ObjectId,
+        _uid: Option<&str>,
         status: Option<SealedSecretStatus>,
     ) -> Result<(), StoreError> {
         self.run(id, move |place, id| place.record(id, status))
@@ -204,6 +206,7 @@ impl Place {
             existing: self.existing(id)?,
             settled: file.as_ref().is_some_and(|file| file.is_settled(&source)),
             guessed: false,
+            uid: None,
             generation: generation(&source, file.as_ref()),
             status: file.map(|file| file.status),
             source,
@@ -315,7 +318,11 @@ impl Place {
             .catalogue
             .entry(id)
             .map(|entry| entry.file.clone());
-        let digest = gathered.as_ref().and_then(digest_of);
+        let digest = if is_synced(&status) {
+            gathered.as_ref().and_then(digest_of)
+        } else {
+            self.status(id).ok().flatten().and_then(StatusFile::digest)
+        };
         let text = StatusFile::new(id, file.as_deref(), digest, status).to_yaml();
         let namespace = statuses.child_or_new(&id.namespace)?;
         Ok(namespace.replace(&name, text.as_bytes())?)

@@ -10,15 +10,13 @@ use shared::base64;
 use shared::manifest::{self, Reading, Shape};
 use shared::resource::SealedSecretStatus;
 
-use crate::status::is_synced;
 use crate::store::{ObjectId, Source};
 
 /// Annotation with the path of the manifest below DIR: while that cannot be parsed, it is all that
 /// tells a new process which objects it stood for.
 const FILE_ANNOTATION: &str = "sealedsecrets.bitnami.com/file";
 
-/// Annotation with the digest of the SealedSecret that the status is about: what the generation is
-/// in a cluster.
+/// Annotation with the digest of the SealedSecret that was unsealed last; it stays while others fail.
 const DIGEST_ANNOTATION: &str = "sealedsecrets.bitnami.com/digest";
 
 /// What stands in a status file.
@@ -78,10 +76,15 @@ impl StatusFile {
         self.annotation(FILE_ANNOTATION).map(PathBuf::from)
     }
 
-    /// Does it say that this very SealedSecret was unsealed?
+    /// Does it say that this very SealedSecret was unsealed last, whatever failed since?
     pub(super) fn is_settled(&self, source: &Source) -> bool {
         let digest = self.annotation(DIGEST_ANNOTATION);
-        digest.is_some() && digest == digest_of(source).as_deref() && is_synced(&self.status)
+        digest.is_some() && digest == digest_of(source).as_deref()
+    }
+
+    /// The digest of the SealedSecret that was unsealed last.
+    pub(super) fn digest(self) -> Option<String> {
+        self.annotation(DIGEST_ANNOTATION).map(str::to_owned)
     }
 
     fn annotation(&self, key: &str) -> Option<&str> {

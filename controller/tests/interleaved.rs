@@ -1,0 +1,210 @@
+//! What others do to objects of a cluster between two requests of one attempt.
+
+mod support;
+
+use std::sync::Arc;
+
+use controller::cluster_keys::ClusterKeys;
+use controller::metrics::Metrics;
+use controller::pool::Pool;
+use controller::reconcile::{Policy, Reconciler, Urgency};
+use controller::store::cluster::ClusterStore;
+use jiff::Timestamp;
+use kube::runtime::watcher::Event;
+use serde_json::json;
+use shared::key_ring::{KeyRing, RingKey};
+use shared::key_secret;
+use shared::resource::SealedSecret;
+use support::api_server::{ApiServer, client, id};
+use support::{Case, KEYS, sealed};
+
+fn ring() -> Arc<KeyRing> {
+    let none = std::collections::BTreeMap::new;
+    let secret = key_secret::build("k", "ns", &KEYS[0], none(), none());
+    let key: RingKey =
+        key_secret::parse(&secret, key_secret::OrderPriority::CertNotBefore).unwrap();
+    Arc::new(KeyRing::new([Arc::new(key)]))
+}
+
+fn object(value: &str) -> SealedSecret {
+    sealed(&KEYS[0], "ns/n", &[("a", value)])
+}
+
+/// One whose Secret has a value by chance.
+fn by_chance() -> SealedSecret {
+    let mut object = object("1");
+    let template = ("r".to_owned(), Some("{{ uuidv4 }}".to_owned()));
+    object.spec.template.data = Some([template].into());
+    object
+}
+
+/// A controller, looked at once a second.
+struct Controller {
+    reconciler: Reconciler<ClusterStore>,
+    second: i64,
+}
+
+impl Controller {
+    fn new(store: &Arc<ClusterStore>) -> Self {
+        Self::with(store, Case::idle().config().policy)
+    }
+
+    fn with(store: &Arc<ClusterStore>, policy: Policy) -> Self {
+        let metrics = Arc::new(Metrics::new(false).unwrap());
+        let mut reconciler = Reconciler::new(Arc::clone(store), Pool::new(), policy, metrics);
+        reconciler.use_ring(ring(), Timestamp::UNIX_EPOCH);
+        Self {
+            reconciler,
+            second: 0,
+        }
+    }
+
+    async fn look(&mut self) {
+        self.second += 1;
+        let now = Timestamp::from_second(self.second).unwrap();
+        self.reconciler.changed([id()], Urgency::Fresh, now);
+        self.reconciler.round(now).await;
+    }
+}
+
+#[tokio::test]
+async fn a_spec_that_changes_while_its_first_secret_is_made_is_applied() {
+    let server = ApiServer::default();
+    server.put_sealed(&object("old"), "u", 1);
+    server.edit("a", "before");
+    let (server, store) = server.start();
+    server.before_the_next_write(|server| server.put_sealed(&object("new"), "u", 2));
+    let mut controller = Controller::new(&store);
+    controller.look().await;
+    assert_eq!(server.value("a"), "new");
+    assert_eq!(server.status()["observedGeneration"], json!(2));
+    controller.look().await;
+    assert!(server.is_synced());
+    assert_eq!(
+        (server.value("a").as_str(), *server.writes.lock().unwrap()),
+        ("new", 1)
+    );
+}
+
+#[tokio::test]
+async fn what_chance_made_stays_when_a_correction_fails() {
+    for drops_record in [false, true] {
+        let server = ApiServer::of_a_definition(drops_record);
+        server.put_sealed(&by_chance(), "u", 1);
+        let (server, store) = server.start();
+        let mut controller = Controller::new(&store);
+        controller.look().await;
+        let made = server.value("r");
+        server.edit("a", "edited");
+        server.before_the_next_write(|server| server.edit("b", "once more"));
+        controller.look().await;
+        assert!(!server.is_synced());
+        if !drops_record {
+            controller = Controller::new(&server.restart());
+        }
+        controller.look().await;
+        assert!(server.is_synced());
+        let values = (server.value("a"), server.value("r"));
+        assert_eq!(
+            values,
+            ("1".into(), made),
+            "drops the record: {drops_record}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_chance_made_stays_while_the_key_is_away() {
+    let server = ApiServer::default();
+    server.put_sealed(&by_chance(), "u", 1);
+    let (server, store) = server.start();
+    let mut controller = Controller::new(&store);
+    controller.look().await;
+    let made = server.value("r");
+    server.edit("a", "edited");
+    controller
+        .reconciler
+        .use_ring(Arc::default(), Timestamp::UNIX_EPOCH);
+    controller.look().await;
+    assert!(!server.is_synced());
+    controller
+        .reconciler
+        .use_ring(ring(), Timestamp::UNIX_EPOCH);
+    controller.look().await;
+    assert!(server.is_synced());
+    assert_eq!((server.value("a"), server.value("r")), ("1".into(), made));
+}
+
+/// The record of the last success stays in the status of a failure, and must not pass for one.
+#[tokio::test]
+async fn a_failure_that_is_over_is_told_although_nothing_is_to_be_written() {
+    let server = ApiServer::default();
+    server.put_sealed(&object("1"), "u", 1);
+    let (server, store) = server.start();
+    let mut controller = Controller::new(&store);
+    controller.look().await;
+    server.edit("a", "edited");
+    server.before_the_next_write(|server| server.edit("a", "once more"));
+    controller.look().await;
+    assert!(!server.is_synced());
+    server.edit("a", "1");
+    controller.look().await;
+    assert!(server.is_synced());
+    assert_eq!(*server.writes.lock().unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_fight_is_not_taken_up_again_by_the_next_edit() {
+    for drops_record in [false, true] {
+        let server = ApiServer::of_a_definition(drops_record);
+        server.put_sealed(&object("1"), "u", 1);
+        let (server, store) = server.start();
+        let mut controller = Controller::new(&store);
+        controller.look().await;
+        for i in 0..20 {
+            server.edit("a", &format!("edit {i}"));
+            controller.look().await;
+        }
+        // It was made once, and put right five times.
+        assert_eq!(*server.writes.lock().unwrap(), 1 + 5, "{drops_record}");
+        assert_eq!(
+            server.status()["conditions"][0]["reason"],
+            json!("DriftFight")
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_became_of_an_object_is_not_told_of_another_one_with_its_name() {
+    let server = ApiServer::default();
+    server.put_sealed(&object("old"), "first", 1);
+    server.edit("a", "before");
+    let (server, store) = server.start();
+    // The first write finds that there is a Secret, the second one writes it.
+    server.before_the_next_write(|_| ());
+    server.before_the_next_write(|server| server.put_sealed(&object("new"), "second", 1));
+    let mut policy = Case::idle().config().policy;
+    policy.tolerates_drift = true;
+    let mut controller = Controller::with(&store, policy);
+    controller.look().await;
+    assert_eq!(server.status(), json!(null));
+    controller.look().await;
+    assert_eq!(server.value("a"), "new");
+    assert!(server.is_synced());
+}
+
+#[tokio::test]
+async fn an_unusable_key_that_is_gone_by_the_next_list_is_not_counted_any_more() {
+    let server = Arc::new(ApiServer::default());
+    let mut keys = ClusterKeys::new(client(&server), Case::idle().config().keys);
+    let bad = json!({ "metadata": { "name": "bad", "namespace": "kube-system", "uid": "u" } });
+    let bad = serde_json::from_value(bad).unwrap();
+    for event in [Event::Init, Event::InitApply(bad), Event::InitDone] {
+        keys.take(event);
+    }
+    assert_eq!(keys.unusable(), 1);
+    for event in [Event::Init, Event::InitDone] {
+        keys.take(event);
+    }
+    assert_eq!(keys.unusable(), 0);
+}

@@ -1,0 +1,208 @@
+//! An API server with one SealedSecret and one Secret, `ns/n`, in memory, and what others do between two
+//! requests.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use controller::store::ObjectId;
+use controller::store::cluster::ClusterStore;
+use http::{Method, Request, Response};
+use kube::Client;
+use kube::api::DynamicObject;
+use kube::client::Body;
+use serde_json::{Value, json};
+use shared::base64;
+use shared::resource::SealedSecret;
+use tower::service_fn;
+
+pub const SECRET: &str = "secret";
+pub const SEALED: &str = "sealed";
+
+type Deed = Box<dyn FnOnce(&ApiServer) + Send>;
+
+#[derive(Default)]
+pub struct ApiServer {
+    objects: Mutex<[Value; 2]>,
+    version: Mutex<u64>,
+    /// What happens before the next write of the Secret is answered.
+    deeds: Mutex<VecDeque<Deed>>,
+    /// Writes of the Secret that were carried out.
+    pub writes: Mutex<u32>,
+    /// The definition has no `status.record`.
+    drops_record: bool,
+    store: OnceLock<Arc<ClusterStore>>,
+}
+
+pub fn id() -> ObjectId {
+    ObjectId {
+        namespace: "ns".into(),
+        name: "n".into(),
+    }
+}
+
+impl ApiServer {
+    /// Does the definition drop the record from statuses, as the peer's does?
+    pub fn of_a_definition(drops_record: bool) -> Self {
+        Self {
+            drops_record,
+            ..Self::default()
+        }
+    }
+
+    /// With a controller's store that has heard of what is there.
+    pub fn start(self) -> (Arc<Self>, Arc<ClusterStore>) {
+        let server = Arc::new(self);
+        let store = Arc::new(ClusterStore::new(client(&server), false));
+        assert!(server.store.set(Arc::clone(&store)).is_ok());
+        server.watch();
+        (server, store)
+    }
+
+    /// Another store, as after a restart.
+    pub fn restart(self: &Arc<Self>) -> Arc<ClusterStore> {
+        let store = Arc::new(ClusterStore::new(client(self), false));
+        store.take(self.object());
+        store
+    }
+
+    pub fn before_the_next_write(&self, deed: impl FnOnce(&Self) + Send + 'static) {
+        self.deeds.lock().unwrap().push_back(Box::new(deed));
+    }
+
+    /// The spec, annotations and `uid` of this one become the object's. The watch tells of it.
+    pub fn put_sealed(&self, sealed: &SealedSecret, uid: &str, generation: i64) {
+        let mut object = sealed.to_document();
+        object["metadata"]["uid"] = json!(uid);
+        object["metadata"]["generation"] = json!(generation);
+        if self.get(SEALED)["metadata"]["uid"] == json!(uid) {
+            object["status"] = self.get(SEALED)["status"].clone();
+        }
+        self.put(SEALED, object);
+        self.watch();
+    }
+
+    /// Somebody writes the Secret. The watch tells of it.
+    pub fn edit(&self, item: &str, value: &str) {
+        let mut secret = self.get(SECRET);
+        secret["metadata"]["name"] = json!("n");
+        secret["metadata"]["namespace"] = json!("ns");
+        if secret["metadata"]["uid"].is_null() {
+            secret["metadata"]["uid"] = json!("of-others");
+            secret["metadata"]["annotations"] =
+                json!({ "sealedsecrets.bitnami.com/managed": "true" });
+        }
+        secret["data"][item] = json!(base64::encode(value.as_bytes()));
+        self.put(SECRET, secret.clone());
+        if let Some(store) = self.store.get() {
+            let metadata = json!({ "metadata": secret_metadata(&self.get(SECRET)) });
+            store.take_secret(&serde_json::from_value(metadata).unwrap());
+        }
+    }
+
+    pub fn value(&self, item: &str) -> String {
+        let text = self.get(SECRET)["data"][item].as_str().unwrap().to_owned();
+        String::from_utf8(base64::decode(text.as_bytes()).unwrap()).unwrap()
+    }
+
+    pub fn status(&self) -> Value {
+        self.get(SEALED)["status"].clone()
+    }
+
+    pub fn is_synced(&self) -> bool {
+        self.status()["conditions"][0]["status"] == json!("True")
+    }
+
+    fn object(&self) -> DynamicObject {
+        serde_json::from_value(self.get(SEALED)).unwrap()
+    }
+
+    fn watch(&self) {
+        if let (Some(store), false) = (self.store.get(), self.get(SEALED).is_null()) {
+            store.take(self.object());
+        }
+    }
+
+    fn get(&self, which: &str) -> Value {
+        self.objects.lock().unwrap()[usize::from(which == SEALED)].clone()
+    }
+
+    fn put(&self, which: &str, mut object: Value) -> Value {
+        let mut version = self.version.lock().unwrap();
+        *version += 1;
+        object["metadata"]["resourceVersion"] = json!(version.to_string());
+        self.objects.lock().unwrap()[usize::from(which == SEALED)] = object.clone();
+        object
+    }
+
+    fn answer(&self, method: &Method, path: &str, body: &[u8]) -> (u16, Value) {
+        let body = serde_json::from_slice(body).unwrap_or(Value::Null);
+        match (method.as_str(), path) {
+            ("GET", "/api/v1/namespaces/ns/secrets/n") => found(self.get(SECRET)),
+            ("GET", path) if path.ends_with("/sealedsecrets/n") => found(self.get(SEALED)),
+            ("PUT", path) if path.ends_with("/sealedsecrets/n/status") => self.put_status(&body),
+            (_, path) if path.contains("/secrets") => self.write_secret(method, body),
+            _ => (200, body),
+        }
+    }
+
+    fn write_secret(&self, method: &Method, mut body: Value) -> (u16, Value) {
+        let deed = self.deeds.lock().unwrap().pop_front();
+        if let Some(deed) = deed {
+            deed(self);
+        }
+        let there = self.get(SECRET);
+        if *method == Method::POST && there.is_null() {
+            body["metadata"]["uid"] = json!("made");
+        } else if there.is_null() || !is_newest(&body, &there) {
+            return (409, failure(409));
+        }
+        *self.writes.lock().unwrap() += 1;
+        (200, self.put(SECRET, body))
+    }
+
+    fn put_status(&self, body: &Value) -> (u16, Value) {
+        let mut there = self.get(SEALED);
+        if !is_newest(body, &there) {
+            return (409, failure(409));
+        }
+        there["status"] = body["status"].clone();
+        if self.drops_record {
+            there["status"].as_object_mut().unwrap().remove("record");
+        }
+        (200, self.put(SEALED, there))
+    }
+}
+
+fn is_newest(body: &Value, there: &Value) -> bool {
+    body["metadata"]["resourceVersion"] == there["metadata"]["resourceVersion"]
+}
+
+fn secret_metadata(secret: &Value) -> Value {
+    secret["metadata"].clone()
+}
+
+fn found(object: Value) -> (u16, Value) {
+    if object.is_null() {
+        return (404, failure(404));
+    }
+    (200, object)
+}
+
+fn failure(code: u16) -> Value {
+    json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": "no" })
+}
+
+pub fn client(server: &Arc<ApiServer>) -> Client {
+    let server = Arc::clone(server);
+    let service = service_fn(move |request: Request<Body>| {
+        let server = Arc::clone(&server);
+        async move {
+            let (head, body) = request.into_parts();
+            let body = body.collect_bytes().await?;
+            let (code, answer) = server.answer(&head.method, head.uri.path(), &body);
+            let answer = Body::from(answer.to_string().into_bytes());
+            Ok::<_, kube::Error>(Response::builder().status(code).body(answer).unwrap())
+        }
+    });
+    Client::new(service, "ns")
+}
