@@ -71,13 +71,11 @@ impl Drift {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::id;
 
     #[test]
     fn the_sixth_correction_in_ten_minutes_waits_until_the_first_is_ten_minutes_old() {
-        let id = ObjectId {
-            namespace: "ns".into(),
-            name: "n".into(),
-        };
+        let id = id("n");
         let at = |second| Timestamp::from_second(second).unwrap();
         let mut drift = Drift::default();
         for second in [0, 10, 20, 30, 40] {

@@ -51,3 +51,5 @@ pub mod reconcile;
 pub mod rounds;
 pub mod status;
 pub mod store;
+#[cfg(test)]
+mod testing;

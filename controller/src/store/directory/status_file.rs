@@ -115,13 +115,11 @@ mod tests {
 
     use super::*;
     use crate::status::{self, Outcome};
+    use crate::testing::id;
 
     #[test]
     fn reads_what_it_writes() {
-        let id = ObjectId {
-            namespace: "ns".into(),
-            name: "n".into(),
-        };
+        let id = id("n");
         let good = BTreeMap::new();
         let outcome = Outcome::Unsealed {
             sealed_by: &good,

@@ -1,12 +1,6 @@
 use super::super::claims;
 use super::*;
-
-fn id(name: &str) -> ObjectId {
-    ObjectId {
-        namespace: "ns".into(),
-        name: name.into(),
-    }
-}
+use crate::testing::id;
 
 fn sealed(name: &str, value: &str) -> String {
     format!(

@@ -1,0 +1,37 @@
+//! What unit tests share.
+
+use http::{Method, Request, Response};
+use kube::Client;
+use kube::client::Body;
+use serde_json::{Value, json};
+use tower::service_fn;
+
+use crate::store::ObjectId;
+
+/// An object in the namespace `ns`.
+pub(crate) fn id(name: &str) -> ObjectId {
+    ObjectId {
+        namespace: "ns".into(),
+        name: name.into(),
+    }
+}
+
+/// A client of an API server that answers with code and body.
+pub(crate) fn client(
+    answer: impl Fn(&Method, &str) -> (u16, Value) + Send + Sync + 'static,
+) -> Client {
+    let service = service_fn(move |request: Request<Body>| {
+        let (code, body) = answer(request.method(), request.uri().path());
+        let body = Body::from(body.to_string().into_bytes());
+        std::future::ready(Response::builder().status(code).body(body))
+    });
+    Client::new(service, "default")
+}
+
+/// An answer that says no.
+pub(crate) fn refusal(code: u16, message: &str) -> (u16, Value) {
+    let body = json!({
+        "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": message,
+    });
+    (code, body)
+}
