@@ -293,6 +293,55 @@ async fn a_missing_or_unreadable_folder_removes_nothing() {
     assert!(case.is_synced("ns/n"));
 }
 
+/// Puts an empty folder in the place of `sealed`, as one sees it when nothing is mounted there. Gives
+/// the path of the folder that was there.
+fn unmount(case: &Case) -> std::path::PathBuf {
+    let away = case.outer.path().join("away");
+    std::fs::rename(case.dir.join("sealed"), &away).unwrap();
+    std::fs::create_dir(case.dir.join("sealed")).unwrap();
+    away
+}
+
+#[tokio::test]
+async fn an_empty_mount_point_removes_nothing_not_even_at_a_start() {
+    let mut case = Case::new().await;
+    case.seal("sealed/x.yaml", "ns/n", &[("a", "1")]);
+    case.tick().await;
+    let away = unmount(&case);
+    case.pass(SECOND * 10).await;
+    assert_eq!(case.value("ns/n/a").as_deref(), Some("1"));
+    case.restart().await;
+    case.pass(SECOND * 10).await;
+    assert_eq!(case.value("ns/n/a").as_deref(), Some("1"));
+    std::fs::remove_dir(case.dir.join("sealed")).unwrap();
+    std::fs::rename(&away, case.dir.join("sealed")).unwrap();
+    case.pass(SECOND * 10).await;
+    assert_eq!(case.value("ns/n/a").as_deref(), Some("1"));
+    case.remove("sealed/x.yaml");
+    case.pass(SECOND * 3).await;
+    assert_eq!(case.value("ns/n/a"), None, "the last one was removed");
+}
+
+#[tokio::test]
+async fn another_folder_counts_as_soon_as_a_manifest_is_in_it() {
+    for (file, text) in [
+        ("sealed/none.yaml", String::new()),
+        (
+            "sealed/y.yaml",
+            manifest_of(&sealed(&KEYS[0], "ns/m", &[("a", "1")])),
+        ),
+    ] {
+        let mut case = Case::new().await;
+        case.seal("sealed/x.yaml", "ns/n", &[("a", "1")]);
+        case.tick().await;
+        unmount(&case);
+        case.pass(SECOND * 3).await;
+        case.write(file, &text);
+        case.pass(SECOND * 3).await;
+        assert_eq!(case.value("ns/n/a"), None, "{file}");
+    }
+}
+
 #[tokio::test]
 async fn while_any_file_is_broken_nothing_is_removed() {
     let mut case = Case::new().await;
@@ -409,6 +458,7 @@ async fn the_values_of_a_killed_first_write_are_removed_with_their_sealed_secret
     let mut case = Case::idle();
     case.write("keys/one.yaml", &support::key_manifest("one", &KEYS[0]));
     case.write("secrets/ns/n/..v00000000000000ff/a", "half");
+    case.seal("sealed/other.yaml", "other/n", &[("a", "1")]);
     case.start(&[]).await.unwrap();
     case.pass(SECOND * 3).await;
     assert!(!case.dir.join("secrets/ns").exists());

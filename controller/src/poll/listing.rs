@@ -23,6 +23,8 @@ pub enum Depth {
 /// The manifests of a folder.
 #[derive(Debug, Default)]
 pub struct Listing {
+    /// Device and inode of the folder itself.
+    pub folder: (u64, u64),
     /// By path below the root.
     pub files: BTreeMap<PathBuf, Stamp>,
     /// What could not be looked at, by path below the root.
@@ -56,6 +58,7 @@ pub fn list(root: &Folder, top: &str, depth: Depth) -> Result<Listing, FileError
         links: Vec::new(),
     };
     let folder = Folder::try_from(root.open_beneath(Path::new(top))?)?;
+    walk.listing.folder = folder.stamp()?.identity;
     walk.folder(&folder, Path::new(top))?;
     while let Some(link) = walk.links.pop() {
         if let Err(error) = walk.link(&link) {

@@ -10,7 +10,7 @@ use crate::poll::Known;
 use crate::store::{ObjectId, Source};
 
 /// Two scans this far apart have to agree that an object is gone: editors and `git checkout` remove
-/// files and make them anew, and a folder is soon unmounted.
+/// files and make them anew.
 const AGREEMENT: SignedDuration = SignedDuration::from_secs(2);
 
 /// An object and the file that speaks for it.
@@ -42,6 +42,11 @@ impl Catalogue {
             self.named.entry(file).or_default().insert(id.clone());
         }
         self.known.insert(id);
+    }
+
+    /// Is there any object that could be found to be gone?
+    pub(super) fn knows_any(&self) -> bool {
+        !self.known.is_empty()
     }
 
     /// What the files say of an object; `None` if it is not there any more.

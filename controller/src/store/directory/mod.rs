@@ -7,6 +7,7 @@
 
 mod catalogue;
 mod claims;
+mod home;
 mod names;
 mod status_file;
 mod values;
@@ -24,12 +25,13 @@ use tracing::{error, warn};
 
 use crate::decide::{Existing, Held, Plan};
 use crate::folder::{FileError, Folder, Opened};
-use crate::poll::{self, Depth, Polled};
+use crate::poll::{self, Depth, Listing, Polled};
 use crate::pool::Pool;
 use crate::status::is_synced;
 use crate::store::{Applied, Look, ObjectId, Observed, Source, Store, StoreError};
 use catalogue::Catalogue;
 use claims::Claims;
+use home::Home;
 use status_file::{StatusFile, digest_of, file_name};
 use values::{Owner, Values};
 
@@ -60,6 +62,7 @@ struct Place {
 struct Scanned {
     files: Polled<Claims>,
     catalogue: Catalogue,
+    home: Home,
     /// What each object was when it was last looked at, which is what its next status is about.
     gathered: BTreeMap<ObjectId, Source>,
     /// What has been said about files already.
@@ -77,10 +80,13 @@ impl DirectoryStore {
     /// Either folder cannot be used.
     pub fn open(root: Arc<Folder>, pool: Pool) -> Result<Self, FileError> {
         let mut catalogue = Catalogue::default();
-        remember_statuses(&root.child_or_new(STATUS)?, &mut catalogue)?;
+        let statuses = root.child_or_new(STATUS)?;
+        statuses.remove_leftovers()?;
+        remember_statuses(&statuses, &mut catalogue)?;
         remember_secrets(&root.child_or_new(SECRETS)?, &mut catalogue)?;
         let scanned = Scanned {
             catalogue,
+            home: Home::read(&statuses),
             ..Scanned::default()
         };
         let place = Place {
@@ -151,11 +157,13 @@ impl Place {
                 return Vec::new();
             }
         };
+        let strange = self.see_home(&mut scanned, &listing);
         let Scanned {
             files, catalogue, ..
         } = &mut *scanned;
         let look = files.look(&self.root, &listing, now, |_, bytes| claims::read(bytes));
         let mut problems: BTreeSet<String> = listing.problems.into_values().collect();
+        problems.extend(strange);
         let mut notes = BTreeSet::new();
         for (path, known) in files.files() {
             let path = path.display();
@@ -170,6 +178,25 @@ impl Place {
         let changed = catalogue.take(files.files(), clean, now);
         scanned.tell(problems, notes);
         changed
+    }
+
+    /// What is wrong with `sealed` itself, so that nothing may be taken for gone.
+    fn see_home(&self, scanned: &mut Scanned, listing: &Listing) -> Option<String> {
+        if scanned.home.see(listing) {
+            let statuses = self.root.child_or_new(STATUS);
+            if let Err(error) = statuses.and_then(|statuses| scanned.home.write(&statuses)) {
+                let error = error_chain(&error);
+                warn!(error, "Cannot note which folder `sealed` is");
+            }
+        }
+        let is_strange = scanned.catalogue.knows_any() && scanned.home.is_elsewhere(listing);
+        is_strange.then(|| {
+            format!(
+                "{} is empty, and not the folder in which manifests were seen last, so no Secret is removed: mount \
+                 it, if it is not mounted; if all SealedSecrets are gone for good, put an empty file none.yaml there",
+                self.root.path().join(SEALED).display()
+            )
+        })
     }
 
     /// Cleans up where the last write lies back far enough.
