@@ -49,6 +49,8 @@ pub struct Candidate {
     view: Option<View>,
     /// The Lease was read or written once, so nobody can say that it may not be.
     was_served: bool,
+    /// What was said last about a Lease that cannot be used.
+    told: Option<String>,
 }
 
 /// A question to the API server failed.
@@ -69,6 +71,7 @@ impl Candidate {
             term,
             view: None,
             was_served: false,
+            told: None,
         }
     }
 
@@ -77,30 +80,49 @@ impl Candidate {
         self.role.subscribe()
     }
 
-    /// Stands for election for ever. Without the right to use Leases it leads, and says so once.
+    /// Stands for election for ever. Without the right to use Leases it leads, says so once, and goes on
+    /// asking: the right may be on its way, to it and to another replica.
     pub async fn run(&mut self) {
         if !self.election.elects {
             return self.lead_alone();
         }
         loop {
-            let step = timeout(self.election.renew_deadline, self.turn()).await;
-            match step.unwrap_or(Err(Failure::Silence)) {
-                Ok(()) => self.was_served = true,
-                Err(Failure::Api(kube::Error::Api(status)))
-                    if status.code == 403 && !self.was_served =>
-                {
-                    warn!(
-                        error = status.message,
-                        "This controller may not use Leases, so it takes itself for the only replica: grant get, \
-                         create and update of leases in its namespace to run several, or say \
-                         --leader-elect=false"
-                    );
-                    return self.lead_alone();
-                }
-                Err(failure) => debug!(error = failure.text(), "Cannot use the Lease"),
-            }
-            self.see();
+            self.step().await;
             tokio::time::sleep(self.pause()).await;
+        }
+    }
+
+    async fn step(&mut self) {
+        let turn = timeout(self.election.renew_deadline, self.turn()).await;
+        match turn.unwrap_or(Err(Failure::Silence)) {
+            Ok(()) => {
+                self.was_served = true;
+                self.told = None;
+            }
+            Err(failure) if failure.is_denial() && !self.was_served => {
+                self.tell(
+                    failure.text(),
+                    "This controller may not use Leases, so it takes itself for the only replica until it may: \
+                     grant get, create and update of leases in its namespace to run several, or say \
+                     --leader-elect=false",
+                );
+                self.lead_alone();
+            }
+            Err(failure) => self.tell(
+                failure.text(),
+                "Cannot use the Lease; while this lasts no replica may lead",
+            ),
+        }
+        self.see();
+    }
+
+    /// Once for each kind of trouble in a row.
+    fn tell(&mut self, error: String, what: &str) {
+        if self.told.as_ref() == Some(&error) {
+            debug!(error, "Still: {what}");
+        } else {
+            warn!(error, "{what}");
+            self.told = Some(error);
         }
     }
 
@@ -130,6 +152,8 @@ impl Candidate {
     async fn turn(&mut self) -> Result<(), Failure> {
         let asked = Moment::now();
         let lease = self.api.get_opt(&self.election.lease_name).await;
+        // The holder may have renewed it just before the answer, so nobody may count from earlier.
+        let answered = Moment::now();
         let lease = lease.map_err(Failure::Api)?;
         let Some(lease) = lease else {
             let wanted = self.lease(
@@ -139,7 +163,7 @@ impl Candidate {
             let made = self.api.create(&PostParams::default(), &wanted).await;
             return self.written(made, asked);
         };
-        self.view = Some(View::after(self.view.take(), lease, asked));
+        self.view = Some(View::after(self.view.take(), lease, answered));
         let Some(view) = &self.view else {
             return Ok(());
         };
@@ -170,8 +194,13 @@ impl Candidate {
                 self.term.extend(asked.after(self.election.renew_deadline));
                 Ok(())
             }
-            // Another one was faster.
-            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+            // Another one was faster. A term of ours that is for ever, for want of the right, is over.
+            Err(kube::Error::Api(status)) if status.code == 409 => {
+                if !self.was_served {
+                    self.term.end();
+                }
+                Ok(())
+            }
             Err(error) => Err(Failure::Api(error)),
         }
     }
@@ -205,10 +234,10 @@ impl Candidate {
 
     /// Draws the conclusion from the term: it may have ended while nobody answered.
     fn see(&self) {
-        let has_view = self.view.is_some();
+        let is_known = self.view.is_some() || self.was_served;
         self.become_role(match self.term.lasts() {
             true => Role::Leader,
-            false if has_view => Role::Follower,
+            false if is_known => Role::Follower,
             false => *self.role.borrow(),
         });
     }
@@ -225,12 +254,14 @@ impl Candidate {
     }
 
     /// Up to a fifth longer, so that replicas do not ask in step; but a Lease that runs out is taken
-    /// when it does.
+    /// when it does. Who may not use it asks less often: that may be for ever.
     fn pause(&self) -> Duration {
-        let usual = self
-            .election
-            .retry_period
-            .mul_f64(1.0 + rand::random::<f64>() / 5.0);
+        let is_alone = !self.was_served && self.term.lasts();
+        let usual = match is_alone {
+            true => self.election.renew_deadline,
+            false => self.election.retry_period,
+        };
+        let usual = usual.mul_f64(1.0 + rand::random::<f64>() / 5.0);
         let rest = self
             .view
             .as_ref()
@@ -243,6 +274,10 @@ impl Candidate {
 }
 
 impl Failure {
+    fn is_denial(&self) -> bool {
+        matches!(self, Self::Api(kube::Error::Api(status)) if status.code == 403)
+    }
+
     fn text(&self) -> String {
         match self {
             Self::Api(error) => api_answer(error),
@@ -256,3 +291,6 @@ impl std::fmt::Debug for Candidate {
         f.debug_struct("Candidate").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

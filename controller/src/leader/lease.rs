@@ -76,7 +76,7 @@ pub(super) fn taken(before: Option<&LeaseSpec>, times: Times, me: &str) -> Lease
     let is_first = before.is_none();
     LeaseSpec {
         holder_identity: Some(me.to_owned()),
-        lease_duration_seconds: Some(i32::try_from(times.duration.as_secs()).unwrap_or(i32::MAX)),
+        lease_duration_seconds: Some(whole_seconds(times.duration)),
         acquire_time: kept
             .and_then(|spec| spec.acquire_time.clone())
             .or_else(|| Some(time(times.now))),
@@ -97,6 +97,12 @@ pub(super) fn released(spec: LeaseSpec) -> LeaseSpec {
         lease_duration_seconds: Some(1),
         ..spec
     }
+}
+
+/// Rounded up: with less than the user chose it could run out before the term of its holder.
+fn whole_seconds(time: Duration) -> i32 {
+    let rest = u64::from(time.subsec_nanos() > 0);
+    i32::try_from(time.as_secs().saturating_add(rest)).unwrap_or(i32::MAX)
 }
 
 fn time(now: Timestamp) -> MicroTime {
@@ -153,6 +159,19 @@ mod tests {
         let view = View::after(Some(view), lease("2", "other"), later(12));
         assert_eq!(decide(&view, "me", later(26)), Step::Wait);
         assert_eq!(decide(&view, "me", later(27)), Step::Take);
+    }
+
+    #[test]
+    fn lasts_no_shorter_than_was_chosen() {
+        for (milliseconds, seconds) in
+            [(15_000, 15), (9_900, 10), (9_001, 10), (u64::MAX, i32::MAX)]
+        {
+            assert_eq!(
+                whole_seconds(Duration::from_millis(milliseconds)),
+                seconds,
+                "{milliseconds} ms"
+            );
+        }
     }
 
     #[test]

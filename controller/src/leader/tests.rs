@@ -1,0 +1,111 @@
+use std::sync::Mutex;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::testing::{client, refusal};
+
+const LASTS: Duration = Duration::from_secs(15);
+
+/// What the API server answers to whatever comes.
+type Answer = Arc<Mutex<(u16, Value)>>;
+
+fn election() -> Election {
+    Election {
+        elects: true,
+        lease_name: "lease".into(),
+        lease_duration: LASTS,
+        renew_deadline: Duration::from_secs(10),
+        retry_period: Duration::from_secs(2),
+    }
+}
+
+fn candidate(client: Client) -> Candidate {
+    Candidate::new(client, "ns", election(), Arc::default())
+}
+
+fn answering(answer: &Answer) -> Candidate {
+    let answer = Arc::clone(answer);
+    candidate(client(move |_, _| answer.lock().unwrap().clone()))
+}
+
+fn lease_of(holder: &str) -> (u16, Value) {
+    let spec = json!({ "holderIdentity": holder, "leaseDurationSeconds": LASTS.as_secs() });
+    let metadata = json!({ "name": "lease", "namespace": "ns", "resourceVersion": "7" });
+    (200, json!({ "metadata": metadata, "spec": spec }))
+}
+
+fn role(candidate: &Candidate) -> (Role, bool) {
+    (*candidate.role().borrow(), candidate.term.lasts())
+}
+
+#[tokio::test]
+async fn leads_alone_only_until_it_may_use_the_lease() {
+    let answer = Answer::new(Mutex::new(refusal(403, "leases are forbidden")));
+    let mut candidate = answering(&answer);
+    for _ in 0..2 {
+        candidate.step().await;
+        assert_eq!(role(&candidate), (Role::Leader, true));
+        assert!(candidate.pause() >= candidate.election.renew_deadline);
+    }
+    *answer.lock().unwrap() = lease_of("other");
+    candidate.step().await;
+    assert_eq!(role(&candidate), (Role::Follower, false));
+    *answer.lock().unwrap() = refusal(403, "leases are forbidden");
+    candidate.step().await;
+    assert_eq!(role(&candidate), (Role::Follower, false), "it was served");
+}
+
+#[tokio::test]
+async fn leads_alone_no_more_when_another_one_was_faster() {
+    let refused = Arc::new(Mutex::new(true));
+    let refuses = Arc::clone(&refused);
+    let mut candidate = candidate(client(move |method, _| {
+        match (*refuses.lock().unwrap(), method.as_str()) {
+            (true, _) => refusal(403, "leases are forbidden"),
+            (false, "GET") => refusal(404, "not found"),
+            (false, _) => refusal(409, "already exists"),
+        }
+    }));
+    candidate.step().await;
+    *refused.lock().unwrap() = false;
+    candidate.step().await;
+    assert_eq!(role(&candidate), (Role::Follower, false));
+}
+
+#[tokio::test]
+async fn counts_from_the_answer_and_not_from_the_question() {
+    let answered = Arc::new(Mutex::new(None));
+    let noted = Arc::clone(&answered);
+    let mut candidate = candidate(client(move |_, _| {
+        std::thread::sleep(Duration::from_millis(20));
+        *noted.lock().unwrap() = Some(Moment::now());
+        lease_of("other")
+    }));
+    candidate.step().await;
+    let answered = answered.lock().unwrap().unwrap();
+    assert!(candidate.view.as_ref().unwrap().end() >= answered.after(LASTS));
+}
+
+#[tokio::test]
+async fn trouble_with_the_lease_is_told_once_each_time_it_begins() {
+    let answer = Answer::new(Mutex::new(lease_of("other")));
+    let mut candidate = answering(&answer);
+    let mut told = Vec::new();
+    for next in [
+        lease_of("other"),
+        refusal(500, "etcd is full"),
+        refusal(500, "etcd is full"),
+        refusal(403, "leases are forbidden"),
+        lease_of("other"),
+        refusal(403, "leases are forbidden"),
+    ] {
+        *answer.lock().unwrap() = next;
+        candidate.step().await;
+        told.push(candidate.told.clone());
+    }
+    let (full, forbidden) = (Some("etcd is full"), Some("leases are forbidden"));
+    let want = [None, full, full, forbidden, None, forbidden];
+    let told: Vec<_> = told.iter().map(Option::as_deref).collect();
+    assert_eq!(told, want);
+}
