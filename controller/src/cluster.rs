@@ -65,6 +65,8 @@ pub struct Cluster {
     role: watch::Receiver<Role>,
     /// Has the key been made that is due at a start?
     has_begun: bool,
+    /// Was another one the leader at the last turn?
+    follows: bool,
     failures: u32,
     not_before: Timestamp,
 }
@@ -125,6 +127,7 @@ impl Cluster {
             candidate: Some(candidate),
             standing: None,
             has_begun: false,
+            follows: false,
             failures: 0,
             not_before: Timestamp::MIN,
             ready: Arc::default(),
@@ -217,6 +220,15 @@ impl Cluster {
         self.use_ring(now);
     }
 
+    /// Another replica sees to everything, and tells of it in its metrics. What it leaves undone is
+    /// found by looking at every object after it.
+    async fn follow(&mut self) {
+        self.follows = true;
+        for id in self.reconciler.hand_over().await {
+            self.store.leave_to_others(&id);
+        }
+    }
+
     fn leads(&self) -> bool {
         *self.role.borrow() == Role::Leader
     }
@@ -270,8 +282,12 @@ impl Cluster {
         let next = now.saturating_add(RENEWAL).unwrap_or(now);
         self.metrics.leads(self.leads());
         if !self.leads() {
-            self.reconciler.suspend(now).await;
+            self.follow().await;
             return next;
+        }
+        if std::mem::take(&mut self.follows) {
+            let ids = self.store.ids();
+            self.reconciler.changed(ids, Urgency::Backlog, now);
         }
         if !self.has_begun {
             self.take_over(now).await;

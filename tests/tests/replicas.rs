@@ -36,6 +36,7 @@ const TERMS: [&str; 4] = [
 const LEADS: &str = "This replica leads";
 const FOLLOWS: &str = "Another replica leads";
 const OBJECTS: usize = 60;
+const OBJECTS_SERIES: &str = "sealed_secrets_controller_objects";
 const ITEMS: [(&str, &str); 2] = [("a", "1"), ("b", "2")];
 
 /// A replica, and by what the audit log knows it.
@@ -198,6 +199,13 @@ async fn a_leader_that_was_paused_for_longer_than_its_term_writes_nothing_after_
     }
     first.controller.logs("does not lead any more").await;
     assert!(first.count("leader").await < 0.5);
+    until("only the leader tells of objects", async || {
+        let text = first.controller.scrape().await;
+        let scrape = Scrape::read(&text);
+        let synced = scrape.value(OBJECTS_SERIES, &[("synced", "True")]);
+        (synced == Some(0.0) && !text.contains("condition_info{")).then_some(())
+    })
+    .await;
 
     let audit = plane.audit();
     let taken = second.writes(&audit).into_iter();
@@ -255,4 +263,23 @@ async fn two_that_start_at_once_on_an_empty_cluster_make_one_key() {
     let body = |answer: &str| answer.split_once("\r\n\r\n").unwrap().1.to_owned();
     assert_eq!(body(&certificates[0]), body(&certificates[1]));
     assert!(body(&certificates[0]).contains("BEGIN CERTIFICATE"));
+}
+
+/// Roles may be bound a moment after the replicas start.
+#[tokio::test]
+async fn two_that_start_before_they_may_use_leases_agree_on_a_leader_when_they_may() {
+    let plane = ControlPlane::start().await;
+    let namespace = plane.namespace("replicas").await;
+    roles::grant(&namespace, Reach::Namespace).await;
+    put_key(&namespace, "key-0", &KEYS[0]).await;
+    let mut first = Replica::start(&plane, &namespace).await;
+    first.controller.logs(LEADS).await;
+    let mut second = Replica::start(&plane, &namespace).await;
+    second.controller.logs(LEADS).await;
+    roles::grant_leases(&namespace).await;
+    until("one of the two leads", async || {
+        let leaders = first.count("leader").await + second.count("leader").await;
+        (0.5..1.5).contains(&leaders).then_some(())
+    })
+    .await;
 }

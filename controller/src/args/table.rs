@@ -291,7 +291,7 @@ const FLAGS: &[Flag] = &[
         "metrics-omit-secret-labels",
         Kind::Switch,
         "false",
-        "Leaves names of objects out of the metrics: no `condition_info`.",
+        "Leaves names of objects and namespaces out of the metrics: no `condition_info`.",
     ),
     Flag::new("version", Kind::Switch, "false", "Prints the version.").without_variable(),
 ];

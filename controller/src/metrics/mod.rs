@@ -72,7 +72,7 @@ impl Fault {
 #[derive(Debug)]
 pub struct Metrics {
     series: Series,
-    /// Without the names of objects.
+    /// Without the names of objects and namespaces.
     omits_names: bool,
     known: Mutex<Known>,
 }
@@ -91,8 +91,21 @@ struct Shown {
     is_synced: bool,
 }
 
+impl Known {
+    /// They stand in order of their namespaces.
+    fn has_objects_in(&self, namespace: &str) -> bool {
+        let first = ObjectId {
+            namespace: namespace.to_owned(),
+            name: String::new(),
+        };
+        let next = self.objects.range(first..).next();
+        next.is_some_and(|(id, _)| id.namespace == namespace)
+    }
+}
+
 impl Metrics {
-    /// All of them, at zero. `omits_names` leaves `condition_info` out, which names every object.
+    /// All of them, at zero. `omits_names` leaves `condition_info` out, which names every object, and
+    /// counts errors for all namespaces together.
     ///
     /// # Errors
     ///
@@ -130,10 +143,20 @@ impl Metrics {
         }
     }
 
+    fn drop_errors(&self, namespace: &str) {
+        for fault in Fault::ALL {
+            // It fails for a series that was never made.
+            let _ = self
+                .series
+                .unseal_errors
+                .remove_label_values(&[fault.word(), namespace]);
+        }
+    }
+
     /// An object is about to be looked at.
     pub fn looks_at(&self, id: &ObjectId) {
         self.series.unseal_requests.inc();
-        if self.known().namespaces.insert(id.namespace.clone()) {
+        if !self.omits_names && self.known().namespaces.insert(id.namespace.clone()) {
             self.create_errors(&id.namespace);
         }
     }
@@ -161,7 +184,7 @@ impl Metrics {
     /// Something went wrong with it.
     pub fn failed(&self, id: &ObjectId, fault: Fault) {
         // The peer names no namespace for what it could not even read.
-        let namespace = if fault == Fault::Fetch {
+        let namespace = if fault == Fault::Fetch || self.omits_names {
             ""
         } else {
             &id.namespace
@@ -191,12 +214,28 @@ impl Metrics {
             .set(if is_synced { 1 } else { -1 });
     }
 
-    /// An object is gone.
+    /// An object is gone. Counts of its namespace go with the last one: nobody would ask for them, and
+    /// namespaces come and go for ever.
     pub fn forget(&self, id: &ObjectId) {
-        let before = self.known().objects.remove(id);
-        if let Some(before) = before {
+        let mut known = self.known();
+        if let Some(before) = known.objects.remove(id) {
             self.drop_condition(id, &before);
         }
+        if !known.has_objects_in(&id.namespace) {
+            known.namespaces.remove(&id.namespace);
+            self.drop_errors(&id.namespace);
+        }
+    }
+
+    /// Another replica tells of the objects now.
+    pub fn hand_over(&self) {
+        let mut known = self.known();
+        known.objects.clear();
+        self.series.conditions.reset();
+        for namespace in std::mem::take(&mut known.namespaces) {
+            self.drop_errors(&namespace);
+        }
+        self.queued(0);
     }
 
     fn drop_condition(&self, id: &ObjectId, shown: &Shown) {
@@ -322,13 +361,7 @@ fn whole(count: usize) -> i64 {
 mod tests {
     use super::*;
     use crate::metrics::series::PREFIX;
-
-    fn id(name: &str) -> ObjectId {
-        ObjectId {
-            namespace: "ns".into(),
-            name: name.into(),
-        }
-    }
+    use crate::testing::id;
 
     fn line<'a>(text: &'a str, start: &str) -> Option<&'a str> {
         text.lines().find_map(|line| line.strip_prefix(start))
@@ -384,12 +417,62 @@ mod tests {
         );
     }
 
+    fn errors(metrics: &Metrics) -> usize {
+        let text = metrics.text(Timestamp::UNIX_EPOCH);
+        let start = format!("{PREFIX}_unseal_errors_total{{namespace=\"ns\"");
+        text.lines().filter(|line| line.starts_with(&start)).count()
+    }
+
     #[test]
-    fn s5_names_of_objects_can_be_left_out() {
+    fn errors_of_a_namespace_are_told_while_it_has_objects() {
+        let metrics = Metrics::new(false).unwrap();
+        let other = ObjectId {
+            namespace: "ns-2".into(),
+            name: "db".into(),
+        };
+        for id in [&id("a"), &id("b"), &other] {
+            metrics.looks_at(id);
+            metrics.condition(id, "", false);
+        }
+        for (gone, left) in [("a", 5), ("b", 0)] {
+            metrics.forget(&id(gone));
+            assert_eq!(errors(&metrics), left, "{gone}");
+        }
+        metrics.looks_at(&id("c"));
+        assert_eq!(errors(&metrics), 5, "it came back");
+        metrics.failed(&id("c"), Fault::Unseal);
+        metrics.forget(&id("c"));
+        assert_eq!(errors(&metrics), 0, "an object without a condition");
+    }
+
+    #[test]
+    fn a_replica_that_leads_no_more_tells_of_no_object() {
+        let metrics = Metrics::new(false).unwrap();
+        metrics.looks_at(&id("db"));
+        metrics.condition(&id("db"), "", false);
+        metrics.queued(3);
+        metrics.hand_over();
+        let text = metrics.text(Timestamp::UNIX_EPOCH);
+        assert!(!text.contains("\"ns\""), "{text}");
+        for series in ["objects{synced=\"False\"} ", "queue_depth "] {
+            let found = line(&text, &format!("{PREFIX}_{series}"));
+            assert_eq!(found, Some("0"), "{series}");
+        }
+    }
+
+    #[test]
+    fn s5_names_of_objects_and_namespaces_can_be_left_out() {
         let metrics = Metrics::new(true).unwrap();
+        metrics.looks_at(&id("db"));
+        metrics.failed(&id("db"), Fault::Unseal);
         metrics.condition(&id("db"), "a", true);
         let text = metrics.text(Timestamp::UNIX_EPOCH);
-        assert!(!text.contains("\"db\""), "{text}");
+        assert!(
+            !text.contains("\"db\"") && !text.contains("\"ns\""),
+            "{text}"
+        );
+        let all = format!("{PREFIX}_unseal_errors_total{{namespace=\"\",reason=\"unseal\"}} ");
+        assert_eq!(line(&text, &all), Some("1"), "{text}");
         assert_eq!(
             line(&text, &format!("{PREFIX}_objects{{synced=\"True\"}} ")),
             Some("1")

@@ -58,6 +58,12 @@ impl<S: Store> Tools<S> {
         }
     }
 
+    /// Forgets what only counts while this replica leads.
+    pub(super) fn hand_over(&self) {
+        *self.drift.lock().unwrap_or_else(PoisonError::into_inner) = Drift::default();
+        self.metrics.hand_over();
+    }
+
     pub(super) async fn attempt(
         &self,
         id: &ObjectId,

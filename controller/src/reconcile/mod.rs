@@ -153,6 +153,18 @@ impl<S: Store> Reconciler<S> {
         }
     }
 
+    /// Drops whatever is at work and whatever waits, because another replica sees to it now. Gives the
+    /// objects.
+    pub async fn hand_over(&mut self) -> Vec<ObjectId> {
+        self.attempts.shutdown().await;
+        self.again.clear();
+        self.troubles.clear();
+        self.tools.hand_over();
+        let mut ids = self.queue.drain();
+        ids.extend(std::mem::take(&mut self.at_work).into_values());
+        ids
+    }
+
     fn add(&mut self, id: ObjectId, at: Timestamp, urgency: Urgency) {
         match self.again.get_mut(&id) {
             Some(due) => {

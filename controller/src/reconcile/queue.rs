@@ -70,6 +70,13 @@ impl Queue {
         Some((id, urgency))
     }
 
+    /// Takes out everything, whenever it is due.
+    pub(super) fn drain(&mut self) -> Vec<ObjectId> {
+        self.fresh.clear();
+        self.backlog.clear();
+        self.due.drain().map(|(id, _)| id).collect()
+    }
+
     /// How many objects wait.
     pub(super) fn len(&self) -> usize {
         self.due.len()
@@ -99,13 +106,7 @@ impl Queue {
 mod tests {
     use super::Urgency::{Backlog, Fresh};
     use super::*;
-
-    fn id(name: &str) -> ObjectId {
-        ObjectId {
-            namespace: "ns".into(),
-            name: name.into(),
-        }
-    }
+    use crate::testing::id;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()

@@ -8,6 +8,7 @@ use shared::resource::SealedSecretStatus;
 use super::*;
 use crate::decide::{Existing, Plan};
 use crate::store::{Applied, Look, Observed, Source, StoreError};
+use crate::testing::id;
 
 /// Objects that cannot be used, in a place that is slow to say so and notes who is at it.
 #[derive(Debug, Default)]
@@ -65,13 +66,6 @@ fn policy() -> Policy {
     }
 }
 
-fn id(name: &str) -> ObjectId {
-    ObjectId {
-        namespace: "ns".into(),
-        name: name.into(),
-    }
-}
-
 fn reconciler() -> (Arc<Slow>, Reconciler<Slow>) {
     let (store, metrics) = (
         Arc::<Slow>::default(),
@@ -111,6 +105,21 @@ async fn a_new_object_is_not_behind_those_of_the_first_list() {
         reconciler.begin(2, now);
     }
     assert!(store.looks.lock().unwrap().contains(&"new".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_handed_over_waits_here_no_more() {
+    let (store, mut reconciler) = reconciler();
+    let now = Timestamp::UNIX_EPOCH;
+    reconciler.changed([id("a"), id("b"), id("c")], Urgency::Fresh, now);
+    reconciler.begin(1, now);
+    reconciler.changed([id("a"), id("b")], Urgency::Backlog, now);
+    let mut given = reconciler.hand_over().await;
+    given.sort();
+    assert_eq!(given, [id("a"), id("b"), id("c")]);
+    assert_eq!(reconciler.begin(8, now), None);
+    assert!(reconciler.end(|| now).await.is_none(), "nothing is at work");
+    assert!(store.looks.lock().unwrap().is_empty());
 }
 
 #[tokio::test(start_paused = true)]

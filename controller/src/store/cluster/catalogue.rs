@@ -282,10 +282,13 @@ impl Catalogue {
         }
     }
 
-    pub(super) fn forget(&mut self, id: &ObjectId) {
-        if self.entries.get(id).is_some_and(|entry| entry.is_gone()) {
+    /// Keeps nothing of an object that is gone. Says whether it was.
+    pub(super) fn forget(&mut self, id: &ObjectId) -> bool {
+        let is_gone = self.entries.get(id).is_some_and(|entry| entry.is_gone());
+        if is_gone {
             self.entries.remove(id);
         }
+        is_gone
     }
 
     pub(super) fn missing(
@@ -313,7 +316,7 @@ impl Catalogue {
         ids
     }
 
-    fn ids(&self, namespace: Option<&str>) -> impl Iterator<Item = &ObjectId> {
+    pub(super) fn ids(&self, namespace: Option<&str>) -> impl Iterator<Item = &ObjectId> {
         let ids = self.entries.keys();
         ids.filter(move |id| namespace.is_none_or(|namespace| id.namespace == namespace))
     }

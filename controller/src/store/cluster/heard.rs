@@ -47,6 +47,18 @@ impl ClusterStore {
             .then_some(id)
     }
 
+    /// Every object. One that is gone is among them until that was seen to.
+    pub fn ids(&self) -> Vec<ObjectId> {
+        self.catalogue().ids(None).cloned().collect()
+    }
+
+    /// Another replica sees to it: if the object is gone, nothing need be kept of it.
+    pub fn leave_to_others(&self, id: &ObjectId) {
+        if self.catalogue().forget(id) {
+            self.events.forget(id);
+        }
+    }
+
     /// May a record tell that nothing is to be done for this object, once its Secret was heard of?
     pub fn may_be_recognised(&self, id: &ObjectId) -> bool {
         let catalogue = self.catalogue();
@@ -74,5 +86,34 @@ impl ClusterStore {
         listed: &BTreeSet<ObjectId>,
     ) -> Vec<ObjectId> {
         self.catalogue().without_secret(namespace, listed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing::{client, id, refusal};
+
+    fn object(name: &str) -> DynamicObject {
+        let json = json!({
+            "apiVersion": "bitnami.com/v1alpha1", "kind": "SealedSecret",
+            "metadata": { "name": name, "namespace": "ns" }, "spec": { "encryptedData": {} },
+        });
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[tokio::test]
+    async fn of_what_is_left_to_others_only_what_is_gone_is_forgotten() {
+        let store = ClusterStore::new(client(|_, _| refusal(500, "not asked")), false);
+        for name in ["gone", "there"] {
+            store.take(object(name));
+        }
+        store.lose(&object("gone"));
+        for name in ["gone", "there"] {
+            store.leave_to_others(&id(name));
+        }
+        assert_eq!(store.ids(), [id("there")]);
     }
 }
