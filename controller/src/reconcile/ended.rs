@@ -47,13 +47,15 @@ impl Ended {
                 Refusal::Unseal(UnsealError::Items(_) | UnsealError::LegacyNoKey(_)) => {
                     Self::WaitsForKeys(report)
                 }
-                // The two that an API server refuses wait for the Secret to go, which wakes us.
-                Refusal::Malformed(_)
-                | Refusal::Unseal(_)
-                | Refusal::Breach(_)
-                | Refusal::TypeChange { .. }
-                | Refusal::Immutable(_) => Self::WaitsForChange(report),
-                Refusal::NotManaged(_) | Refusal::DriftFight { .. } => Self::Retry(report),
+                Refusal::Malformed(_) | Refusal::Unseal(_) | Refusal::Breach(_) => {
+                    Self::WaitsForChange(report)
+                }
+                // All end when somebody deletes or changes the Secret, and nobody may tell: a Secret
+                // need not be watched.
+                Refusal::TypeChange { .. }
+                | Refusal::Immutable(_)
+                | Refusal::NotManaged(_)
+                | Refusal::DriftFight { .. } => Self::Retry(report),
             },
             (_, None) => Self::Well { changed },
         }
@@ -114,5 +116,36 @@ pub(super) fn drift_corrected() -> News {
         reason: "DriftCorrected",
         message: "somebody else had changed the Secret; it is again as the SealedSecret says"
             .into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::id;
+
+    fn ended(why: &Refusal) -> Ended {
+        let outcome = Outcome::Refused {
+            why,
+            keeps_values: true,
+        };
+        Ended::of(&outcome, None, false)
+    }
+
+    #[test]
+    fn a_secret_that_stands_in_the_way_is_looked_at_again_without_being_told_of() {
+        for why in [
+            Refusal::NotManaged(id("n")),
+            Refusal::Immutable(id("n")),
+            Refusal::TypeChange {
+                id: id("n"),
+                from: "Opaque".into(),
+                to: "other".into(),
+            },
+        ] {
+            assert!(matches!(ended(&why), Ended::Retry(_)), "{why}");
+        }
+        let malformed = Refusal::Malformed("no base64".into());
+        assert!(matches!(ended(&malformed), Ended::WaitsForChange(_)));
     }
 }
