@@ -13,6 +13,7 @@ use serde_json::json;
 use shared::resource::time;
 use tracing::debug;
 
+use super::is;
 use crate::store::{News, ObjectId, api_answer};
 
 /// The peer's name for itself.
@@ -75,7 +76,11 @@ impl Events {
             .filter(|told| told.news == news)
             .cloned();
         let told = match last {
-            Some(told) => self.count(id, told, now).await,
+            Some(told) => self.count(id, told, now).await.transpose(),
+            None => None,
+        };
+        let told = match told {
+            Some(told) => told,
             None => self.create(id, uid, news, now).await,
         };
         match told {
@@ -110,13 +115,25 @@ impl Events {
         })
     }
 
-    async fn count(&self, id: &ObjectId, told: Told, now: Timestamp) -> Result<Told, kube::Error> {
+    /// `None` if the event is not there any more: an API server keeps it for an hour after it was written
+    /// last.
+    async fn count(
+        &self,
+        id: &ObjectId,
+        told: Told,
+        now: Timestamp,
+    ) -> Result<Option<Told>, kube::Error> {
         let count = told.count.saturating_add(1);
         let patch = Patch::Merge(json!({ "count": count, "lastTimestamp": time(now) }));
-        self.api(id)
+        let patched = self
+            .api(id)
             .patch(&told.name, &PatchParams::default(), &patch)
-            .await?;
-        Ok(Told { count, ..told })
+            .await;
+        match patched {
+            Ok(_) => Ok(Some(Told { count, ..told })),
+            Err(error) if is(&error, 404) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn api(&self, id: &ObjectId) -> Api<Event> {
@@ -176,7 +193,48 @@ fn cut(mut text: String, limit: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use serde_json::Value;
+
     use super::*;
+    use crate::testing::{client, id, refusal};
+
+    /// What was asked of an API server that forgot every event.
+    async fn asked_for(tellings: usize) -> Vec<String> {
+        let asked = Arc::<Mutex<Vec<String>>>::default();
+        let noted = Arc::clone(&asked);
+        let forgetful = client(move |method, _| {
+            noted.lock().unwrap().push(method.to_string());
+            match method.as_str() {
+                "PATCH" => refusal(404, "not found"),
+                _ => (201, event()),
+            }
+        });
+        let events = Events::new(forgetful, Subject::SealedSecrets);
+        for _ in 0..tellings {
+            let news = News {
+                is_warning: true,
+                reason: "ErrUnsealFailed",
+                message: "no key".into(),
+            };
+            events
+                .tell(&id("n"), None, news, Timestamp::UNIX_EPOCH)
+                .await;
+        }
+        let asked = asked.lock().unwrap();
+        asked.clone()
+    }
+
+    fn event() -> Value {
+        json!({ "metadata": { "name": "n.1", "namespace": "ns" }, "involvedObject": {} })
+    }
+
+    #[tokio::test]
+    async fn an_event_that_ran_out_is_made_anew() {
+        let asked = asked_for(3).await;
+        assert_eq!(asked, ["POST", "PATCH", "POST", "PATCH", "POST"]);
+    }
 
     #[test]
     fn cuts_between_characters() {
