@@ -300,25 +300,26 @@ async fn s4_bodies_items_and_rates_have_bounds() {
         assert_eq!(status, "HTTP/1.1 413 Payload Too Large", "{path}");
     }
     let text = sealed(Scope::Strict).to_document().to_string();
-    let mut limited = 0;
-    for i in 0..6 {
-        let header = format!(
-            "x-forwarded-for: {}\r\n",
-            if i % 2 == 0 { "ME" } else { "me" }
-        );
-        let (status, headers, body) = server
+    let ask = async |i: usize| {
+        let caller = if i % 2 == 0 { "ME" } else { "me" };
+        let header = format!("x-forwarded-for: {caller}\r\n");
+        server
             .send("POST", "/v1/rotate", &header, text.as_bytes())
-            .await;
-        if status == "HTTP/1.1 429 Too Many Requests" {
-            limited += 1;
-            assert_eq!(body, "limit exceeded\n");
-            assert!(headers.contains("retry-after: 1"), "{headers}");
-        }
+            .await
+    };
+    let begin = Instant::now();
+    let answers = futures::future::join_all((0..40).map(ask)).await;
+    // Three at once, and one more for each half of a second.
+    let most = 3 + begin.elapsed().as_millis() / 500;
+    let refused = "HTTP/1.1 429 Too Many Requests";
+    let (limited, served): (Vec<_>, Vec<_>) = answers
+        .into_iter()
+        .partition(|(status, _, _)| status == refused);
+    assert!(served.len() as u128 <= most, "{} of {most}", served.len());
+    for (_, headers, body) in limited {
+        assert_eq!(body, "limit exceeded\n");
+        assert!(headers.contains("retry-after: 1"), "{headers}");
     }
-    assert!(
-        limited >= 2,
-        "{limited} of 6 requests of one caller were refused"
-    );
 }
 
 #[tokio::test]
@@ -380,6 +381,41 @@ async fn s4_a_flood_of_silent_connections_keeps_no_probe_out_for_long() {
     let probe = server.ask("GET", "/healthz");
     let answered = tokio::time::timeout(Duration::from_mins(1), probe).await;
     assert_eq!(answered.unwrap().2, "ok\n");
+}
+
+/// Asks and leaves the connection open, if the server does. Says whether it does.
+async fn asks_and_stays(stream: &mut TcpStream) -> bool {
+    let ask = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+    stream.write_all(ask).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\nok\n") {
+        assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0);
+    }
+    let answer = String::from_utf8(answer).unwrap().to_lowercase();
+    !answer.contains("connection: close")
+}
+
+#[tokio::test]
+async fn s4_a_crowd_that_asks_again_and_again_keeps_no_probe_out() {
+    const MORE_THAN_ARE_SERVED: usize = 2010;
+    allow_many_files();
+    let server = server(Duration::from_mins(10)).await;
+    let mut crowd = Vec::new();
+    let mut stay = 0;
+    for _ in 0..MORE_THAN_ARE_SERVED {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stay += usize::from(asks_and_stays(&mut stream).await);
+        crowd.push(stream);
+    }
+    assert!((900..=1000).contains(&stay), "{stay} may stay");
+    // Others come and are in no hurry.
+    for caller in 0..10 {
+        crowd.push(slow_body(&server, caller).await);
+    }
+    let (status, _, _) = server.ask("GET", "/healthz").await;
+    assert_eq!(status, OK);
+    let first = &mut crowd[0];
+    assert!(!asks_and_stays(first).await, "its place is for others now");
 }
 
 /// Both ends of the connections are ours.

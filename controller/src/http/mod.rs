@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -75,7 +75,7 @@ pub struct Limits {
 impl Limits {
     /// With so many places left.
     fn under(self, places: usize) -> Self {
-        if places > MOST_CONNECTIONS / 2 {
+        if !is_crowded(places) {
             return self;
         }
         let read = self.read.min(HURRIED);
@@ -92,6 +92,11 @@ const LONGEST_HEAD: usize = 16 << 10;
 /// For reading the head of a request while more than half of the connections are taken, so that
 /// those who say nothing do not keep probes and callers out.
 const HURRIED: Duration = Duration::from_secs(5);
+/// Are so few places left that nobody may keep his between two requests?
+fn is_crowded(places: usize) -> bool {
+    places <= MOST_CONNECTIONS / 2
+}
+
 /// How long connections may go on after the end of the server.
 const GRACE: Duration = Duration::from_secs(5);
 /// The pause after a connection could not be accepted, for want of file descriptors mostly.
@@ -246,6 +251,7 @@ pub async fn serve(
 ) {
     let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let router = router.layer(from_fn_with_state(Arc::clone(&places), part_in_a_crowd));
     loop {
         tokio::select! {
             () = ended(&mut end) => break,
@@ -263,6 +269,21 @@ pub async fn serve(
         }
     }
     let _ = tokio::time::timeout(GRACE, graceful.shutdown()).await;
+}
+
+/// While it is crowded each connection ends with its answer, so that those who ask again and again do
+/// not hold their places for ever.
+async fn part_in_a_crowd(
+    State(places): State<Arc<Semaphore>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let mut response = next.run(request).await;
+    if is_crowded(places.available_permits()) {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    response
 }
 
 /// The next connection, when there is a place for it.
