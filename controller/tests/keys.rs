@@ -37,7 +37,7 @@ async fn a_key_is_in_use_as_soon_as_it_is_stored_however_fast_it_was_made() {
 }
 
 #[tokio::test]
-async fn a_key_put_in_later_opens_what_failed() {
+async fn a_key_put_in_later_opens_what_failed_within_two_seconds() {
     let mut case = Case::new().await;
     case.write(
         "sealed/x.yaml",
