@@ -30,8 +30,11 @@ pub(crate) fn client(
 
 /// An answer that says no.
 pub(crate) fn refusal(code: u16, message: &str) -> (u16, Value) {
+    // By the word, not by the number, the client tells what is not there.
+    let reason = if code == 404 { "NotFound" } else { "" };
     let body = json!({
         "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": message,
+        "reason": reason,
     });
     (code, body)
 }
