@@ -12,6 +12,9 @@ const SECOND: SignedDuration = SignedDuration::from_secs(1);
 #[tokio::test]
 async fn hostile_names_make_nothing_anywhere() {
     let mut case = Case::new().await;
+    // From the first manifest on it is noted which folder `sealed` is.
+    case.write("sealed/none.yaml", "");
+    case.tick().await;
     let before = Case::tree(case.outer.path());
     for (i, id) in [
         "../evil/n",
