@@ -257,9 +257,10 @@ impl Candidate {
     /// when it does. Who may not use it asks less often: that may be for ever.
     fn pause(&self) -> Duration {
         let is_alone = !self.was_served && self.term.lasts();
-        let usual = match is_alone {
-            true => self.election.renew_deadline,
-            false => self.election.retry_period,
+        let usual = if is_alone {
+            self.election.renew_deadline
+        } else {
+            self.election.retry_period
         };
         let usual = usual.mul_f64(1.0 + rand::random::<f64>() / 5.0);
         let rest = self

@@ -293,21 +293,12 @@ async fn a_missing_or_unreadable_folder_removes_nothing() {
     assert!(case.is_synced("ns/n"));
 }
 
-/// Puts an empty folder in the place of `sealed`, as one sees it when nothing is mounted there. Gives
-/// the path of the folder that was there.
-fn unmount(case: &Case) -> std::path::PathBuf {
-    let away = case.outer.path().join("away");
-    std::fs::rename(case.dir.join("sealed"), &away).unwrap();
-    std::fs::create_dir(case.dir.join("sealed")).unwrap();
-    away
-}
-
 #[tokio::test]
 async fn an_empty_mount_point_removes_nothing_not_even_at_a_start() {
     let mut case = Case::new().await;
     case.seal("sealed/x.yaml", "ns/n", &[("a", "1")]);
     case.tick().await;
-    let away = unmount(&case);
+    let away = case.unmount();
     case.pass(SECOND * 10).await;
     assert_eq!(case.value("ns/n/a").as_deref(), Some("1"));
     case.restart().await;
@@ -334,7 +325,7 @@ async fn another_folder_counts_as_soon_as_a_manifest_is_in_it() {
         let mut case = Case::new().await;
         case.seal("sealed/x.yaml", "ns/n", &[("a", "1")]);
         case.tick().await;
-        unmount(&case);
+        case.unmount();
         case.pass(SECOND * 3).await;
         case.write(file, &text);
         case.pass(SECOND * 3).await;

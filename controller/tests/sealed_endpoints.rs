@@ -301,7 +301,7 @@ async fn s4_bodies_items_and_rates_have_bounds() {
     }
     let text = sealed(Scope::Strict).to_document().to_string();
     let ask = async |i: usize| {
-        let caller = if i % 2 == 0 { "ME" } else { "me" };
+        let caller = if i.is_multiple_of(2) { "ME" } else { "me" };
         let header = format!("x-forwarded-for: {caller}\r\n");
         server
             .send("POST", "/v1/rotate", &header, text.as_bytes())
@@ -312,10 +312,10 @@ async fn s4_bodies_items_and_rates_have_bounds() {
     // Three at once, and one more for each half of a second.
     let most = 3 + begin.elapsed().as_millis() / 500;
     let refused = "HTTP/1.1 429 Too Many Requests";
-    let (limited, served): (Vec<_>, Vec<_>) = answers
+    let (limited, passed): (Vec<_>, Vec<_>) = answers
         .into_iter()
         .partition(|(status, _, _)| status == refused);
-    assert!(served.len() as u128 <= most, "{} of {most}", served.len());
+    assert!(passed.len() as u128 <= most, "{} of {most}", passed.len());
     for (_, headers, body) in limited {
         assert_eq!(body, "limit exceeded\n");
         assert!(headers.contains("retry-after: 1"), "{headers}");

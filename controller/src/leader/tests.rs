@@ -58,17 +58,17 @@ async fn leads_alone_only_until_it_may_use_the_lease() {
 
 #[tokio::test]
 async fn leads_alone_no_more_when_another_one_was_faster() {
-    let refused = Arc::new(Mutex::new(true));
-    let refuses = Arc::clone(&refused);
+    let may_not = Arc::new(Mutex::new(true));
+    let server = Arc::clone(&may_not);
     let mut candidate = candidate(client(move |method, _| {
-        match (*refuses.lock().unwrap(), method.as_str()) {
+        match (*server.lock().unwrap(), method.as_str()) {
             (true, _) => refusal(403, "leases are forbidden"),
             (false, "GET") => refusal(404, "not found"),
             (false, _) => refusal(409, "already exists"),
         }
     }));
     candidate.step().await;
-    *refused.lock().unwrap() = false;
+    *may_not.lock().unwrap() = false;
     candidate.step().await;
     assert_eq!(role(&candidate), (Role::Follower, false));
 }

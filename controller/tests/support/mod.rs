@@ -184,6 +184,15 @@ impl Case {
         std::fs::remove_file(self.dir.join(path)).unwrap();
     }
 
+    /// Puts an empty folder in the place of `sealed`, as one sees it when nothing is mounted there.
+    /// Gives the path of the folder that was there.
+    pub fn unmount(&self) -> PathBuf {
+        let away = self.outer.path().join("away");
+        std::fs::rename(self.dir.join("sealed"), &away).unwrap();
+        std::fs::create_dir(self.dir.join("sealed")).unwrap();
+        away
+    }
+
     /// A value as a program sees it: opened by its name.
     pub fn value(&self, path: &str) -> Option<String> {
         std::fs::read_to_string(self.dir.join("secrets").join(path)).ok()
