@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use shared::key::{Certificate, Fingerprint};
+use shared::key::{Certificate, Fingerprint, MalformedFingerprint};
 use shared::scope::{Scope, UnknownScope};
 
 use crate::rules::{Broken, Rule, RulesFile, Source};
@@ -60,6 +60,9 @@ pub struct Settings {
     pub scope: Option<Said<Scope>>,
 }
 
+/// The variable of `--cert-fingerprint`; here it holds a single one.
+const PIN: &str = "SEALED_SECRETS_CERT_FINGERPRINT";
+
 /// What is asked for cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
@@ -69,6 +72,9 @@ pub enum SettingsError {
     /// A variable holds no scope.
     #[error("SEALED_SECRETS_SCOPE: {0}")]
     Variable(UnknownScope),
+    /// A variable holds no fingerprint.
+    #[error("{PIN}: {0}")]
+    Pin(MalformedFingerprint),
     /// Not the pinned certificate.
     #[error("{by} wants the certificate {wanted}, and this one is {found}")]
     Fingerprint {
@@ -109,12 +115,10 @@ pub fn decide(
         of_rule.and_then(|rule| rule.namespace.clone()),
         variable("SEALED_SECRETS_NAMESPACE").map(|name| ("SEALED_SECRETS_NAMESPACE", name)),
     );
+    let certificate = source(of_rule, words, &variable);
     let settings = Settings {
-        certificate: source(of_rule, words, &variable),
-        fingerprint: words.cert_fingerprint.clone().map(|value| Said {
-            value,
-            by: Origin::Flag("cert-fingerprint"),
-        }),
+        fingerprint: pin(words, certificate.by, &variable)?,
+        certificate,
         namespace,
         scope,
         rules,
@@ -138,6 +142,21 @@ fn first_said<T>(
     word.map(|(name, value)| said(Origin::Flag(name))(value))
         .or_else(|| rule.map(said(Origin::Rule)))
         .or_else(|| variable.map(|(name, value)| said(Origin::Variable(name))(value)))
+}
+
+/// A rule's certificate is pinned by the rule; a variable would pin that of every path to one.
+fn pin(
+    words: &Sealing,
+    certificate: Origin,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<Option<Said<Fingerprint>>, SettingsError> {
+    let said = |by| move |value| Said { value, by };
+    if let Some(typed) = words.cert_fingerprint.clone() {
+        return Ok(Some(typed).map(said(Origin::Flag("cert-fingerprint"))));
+    }
+    let text = variable(PIN).filter(|_| certificate != Origin::Rule);
+    let pin = text.map(|text| text.trim().parse().map_err(SettingsError::Pin));
+    Ok(pin.transpose()?.map(said(Origin::Variable(PIN))))
 }
 
 /// A flag or variable that names a cluster counts as naming the source, but below a certificate
@@ -329,6 +348,20 @@ mod tests {
         let settings = decided("", &Sealing::default(), &[]).unwrap();
         assert_eq!(settings.certificate.by, Origin::Default);
         assert_eq!((settings.namespace, settings.scope), (None, None));
+    }
+
+    #[test]
+    fn a_variable_pins_what_no_rule_names() {
+        let pin = format!("SHA256:{}A", "a".repeat(42));
+        let variables = [(PIN, pin.as_str())];
+        let by = |rule| {
+            let settings = decided(rule, &Sealing::default(), &variables).unwrap();
+            settings.fingerprint.map(|said| said.by)
+        };
+        assert_eq!(by(""), Some(Origin::Variable(PIN)));
+        assert_eq!(by("certificate: r.pem"), None);
+        let error = decided("", &Sealing::default(), &[(PIN, "x")]).unwrap_err();
+        assert!(error.starts_with(PIN), "{error}");
     }
 
     #[test]
