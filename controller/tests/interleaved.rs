@@ -14,7 +14,7 @@ use kube::runtime::watcher::Event;
 use serde_json::json;
 use shared::key_ring::{KeyRing, RingKey};
 use shared::key_secret;
-use shared::resource::SealedSecret;
+use shared::resource::{MANAGED_ANNOTATION, SealedSecret};
 use support::api_server::{ApiServer, client, id};
 use support::{Case, KEYS, sealed};
 
@@ -35,6 +35,15 @@ fn by_chance() -> SealedSecret {
     let mut object = object("1");
     let template = ("r".to_owned(), Some("{{ uuidv4 }}".to_owned()));
     object.spec.template.data = Some([template].into());
+    object
+}
+
+/// One whose Secret consents to be another one's, too.
+fn managing(value: &str) -> SealedSecret {
+    let mut object = object(value);
+    let annotations = &mut object.spec.template.metadata.annotations;
+    let consent = (MANAGED_ANNOTATION.to_owned(), "true".to_owned());
+    annotations.get_or_insert_default().extend([consent]);
     object
 }
 
@@ -177,12 +186,12 @@ async fn a_fight_is_not_taken_up_again_by_the_next_edit() {
 #[tokio::test]
 async fn what_became_of_an_object_is_not_told_of_another_one_with_its_name() {
     let server = ApiServer::default();
-    server.put_sealed(&object("old"), "first", 1);
+    server.put_sealed(&managing("old"), "first", 1);
     server.edit("a", "before");
     let (server, store) = server.start();
     // The first write finds that there is a Secret, the second one writes it.
     server.before_the_next_write(|_| ());
-    server.before_the_next_write(|server| server.put_sealed(&object("new"), "second", 1));
+    server.before_the_next_write(|server| server.put_sealed(&managing("new"), "second", 1));
     let mut policy = Case::idle().config().policy;
     policy.tolerates_drift = true;
     let mut controller = Controller::with(&store, policy);
