@@ -114,7 +114,7 @@ impl AuthorLimits {
     /// others seal for it. The label counts whatever its value is, since nothing else has a use for it.
     #[must_use]
     pub fn guarding_keys(mut self, namespace: &str, unlabelled: &str) -> Self {
-        self.text += &format!(";{namespace}/{unlabelled}");
+        self.text.extend([";", namespace, "/", unlabelled]);
         self.keys = Some(KeyPlace {
             namespace: namespace.to_owned(),
             unlabelled: unlabelled.to_owned(),

@@ -1,4 +1,8 @@
 //! What others do to objects of a cluster between two requests of one attempt.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its helpers too"
+)]
 
 mod support;
 

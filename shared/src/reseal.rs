@@ -390,7 +390,7 @@ mod tests {
     }
 
     /// A whole Secret with these annotations, in an object with those.
-    fn deprecated(ring: &KeyRing, inner: Scope, outer: Scope) -> SealedSecret {
+    fn deprecated(keys: &KeyRing, inner: Scope, outer: Scope) -> SealedSecret {
         let mut annotations = BTreeMap::from([("own".to_owned(), "1".to_owned())]);
         inner.annotate(&mut annotations);
         let whole = json!({
@@ -398,8 +398,8 @@ mod tests {
             "metadata": { "name": "x", "labels": { "l": "1" }, "annotations": annotations },
             "data": { "a": "MQ==", "b": "Mg==" },
         });
-        let mut sealed = sealed_for(ring, outer);
-        let key = ring.sealing().unwrap().certificate().unwrap().public_key();
+        let mut sealed = sealed_for(keys, outer);
+        let key = keys.sealing().unwrap().certificate().unwrap().public_key();
         let (label, mut rng) = (unseal::label(&sealed), StdRng::seed_from_u64(4));
         let value = envelope::seal(key, &label, whole.to_string().as_bytes(), &mut rng).unwrap();
         sealed.spec.encrypted_data.clear();

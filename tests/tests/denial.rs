@@ -104,8 +104,13 @@ fn aliases() -> String {
 
 /// Each of them is kept with everything in it.
 fn anchors() -> String {
-    let open: String = (0..90).map(|i| format!("&n{i} [")).collect();
-    format!("  x: {open}{}{}\n", "~,".repeat(500_000), "]".repeat(90))
+    let open: Vec<String> = (0..90).map(|i| format!("&n{i} [")).collect();
+    format!(
+        "  x: {}{}{}\n",
+        open.concat(),
+        "~,".repeat(500_000),
+        "]".repeat(90)
+    )
 }
 
 fn repeated_text() -> String {

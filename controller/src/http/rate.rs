@@ -128,6 +128,9 @@ mod tests {
         assert_eq!(rate.ask("b", at(9000)).remaining, 2);
     }
 
+    /// What is `Copy` has nothing anywhere else, however long the name was.
+    fn is_all_there_is<T: Copy>(_: &BTreeMap<T, Timestamp>) {}
+
     #[test]
     fn a_flood_of_names_costs_no_more_than_a_fixed_room() {
         let mut rate = Rate::new(1, 0);
@@ -136,8 +139,6 @@ mod tests {
             rate.ask(&format!("{long}{i}"), at(0));
         }
         assert!(rate.worked_off.len() <= CALLERS);
-        // What is `Copy` has nothing anywhere else, however long the name was.
-        fn is_all_there_is<T: Copy>(_: &BTreeMap<T, Timestamp>) {}
         is_all_there_is(&rate.worked_off);
     }
 }

@@ -359,8 +359,13 @@ mod tests {
     #[test]
     fn anchors_count_by_what_they_keep() {
         let nested = |levels: usize| {
-            let open: String = (0..levels).map(|i| format!("&n{i} [")).collect();
-            format!("a: {open}{}{}", "~,".repeat(50_000), "]".repeat(levels))
+            let open: Vec<String> = (0..levels).map(|i| format!("&n{i} [")).collect();
+            format!(
+                "a: {}{}{}",
+                open.concat(),
+                "~,".repeat(50_000),
+                "]".repeat(levels)
+            )
         };
         assert!(texts(&nested(2)).is_ok());
         let error = texts(&nested(9)).unwrap_err();
