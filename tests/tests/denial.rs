@@ -328,6 +328,16 @@ async fn greedy_objects_keep_no_neighbour_from_its_value_before_and_after_them()
     assert!((5.0..=7.0).contains(&operations), "{operations}");
 }
 
+/// What opens: nobody renders a template for a caller without a token, and of unknown fields nobody asks.
+const OPEN: [&str; 3] = [
+    "a hundred thousand conditions in one another",
+    "a template that never ends",
+    "one very long line",
+];
+
+/// Bytes that a request may have; of more the controller reads no byte.
+const LONGEST_BODY: usize = 10 << 20;
+
 /// Of all that is greedy, what a request may be large enough for.
 #[tokio::test]
 async fn greedy_requests_are_refused_and_keep_no_neighbour_from_its_value() {
@@ -337,17 +347,18 @@ async fn greedy_requests_are_refused_and_keep_no_neighbour_from_its_value() {
     let mut controller = Held::start(folder).await;
     let port = controller.port("HTTP server");
     let flat = format!("{{\"a\":[{}0]}}", "0,".repeat(5_000_000));
-    let bodies = greedy()
-        .into_iter()
-        .filter(|(which, _)| !which.contains("template"));
-    for (which, body) in bodies.chain([("five million numbers", flat)]) {
+    let bodies = greedy().into_iter().chain([("five million numbers", flat)]);
+    let bodies = bodies.filter(|(_, body)| body.len() <= LONGEST_BODY);
+    for (i, (which, body)) in bodies.enumerate() {
         for path in ["/v1/verify", "/v1/rotate"] {
-            let answer = http::send(port, "POST", path, "", &body).await.unwrap();
+            // Each comes from somebody else, or the limit of their rate would answer.
+            let caller = format!("X-Forwarded-For: {i}\r\n");
+            let answer = http::send(port, "POST", path, &caller, &body).await;
+            let answer = answer.unwrap();
             let code = answer.split(' ').nth(1).unwrap();
-            assert!(
-                ["400", "409", "413", "429"].contains(&code),
-                "{which}: {answer}"
-            );
+            let is_refused = ["400", "409", "413"].contains(&code);
+            let is_answered = is_refused || code == "200" && OPEN.contains(&which);
+            assert!(is_answered, "{which}: {answer}");
         }
     }
     put_neighbour(folder, "db", "1");

@@ -150,10 +150,12 @@ fn put(dir: &Path, path: &str, bytes: &[u8]) {
 
 /// Statuses, which are written after the values.
 fn count(statuses: &Path) -> usize {
-    let namespaces = std::fs::read_dir(statuses).into_iter().flatten();
+    let entries = std::fs::read_dir(statuses).into_iter().flatten();
+    let namespaces = entries.map(|entry| entry.unwrap().path());
     namespaces
+        .filter(|path| path.is_dir())
         .map(|namespace| {
-            let files = std::fs::read_dir(namespace.unwrap().path()).unwrap();
+            let files = std::fs::read_dir(namespace).unwrap();
             let is_done = |name: String| !name.starts_with('.');
             files
                 .filter(|file| is_done(file.as_ref().unwrap().file_name().into_string().unwrap()))
