@@ -110,7 +110,7 @@ impl Candidate {
             }
             Err(failure) => self.tell(
                 failure.text(),
-                "Cannot use the Lease; while this lasts no replica may lead",
+                "Cannot use the Lease; while this lasts nobody takes it over from another replica",
             ),
         }
         self.see();

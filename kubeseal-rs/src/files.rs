@@ -84,18 +84,17 @@ fn read_all(mut from: impl io::Read, expected: usize) -> io::Result<Zeroizing<Ve
 /// The folder is missing or not writable, or the disk is full.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let write = || -> io::Result<()> {
-        let path = behind_links(path);
-        let existing = fs::metadata(&path);
+        let existing = fs::metadata(path);
         match &existing {
             Ok(there) if there.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
+            // By the name that was given: what `/dev/stdout` leads to may have no other one.
             Ok(there) if !there.is_file() => {
-                return fs::OpenOptions::new()
-                    .write(true)
-                    .open(&path)?
-                    .write_all(bytes);
+                let mut file = fs::OpenOptions::new().write(true).open(path)?;
+                return file.write_all(bytes);
             }
             _ => {}
         }
+        let path = behind_links(path);
         let folder = path
             .parent()
             .filter(|folder| !folder.as_os_str().is_empty());

@@ -1,11 +1,12 @@
 //! The Git work tree around a file. Git's own rules are asked of the user's `git`, found in `PATH`
 //! and never in the current folder; it is given no value.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use jiff::Timestamp;
+use zeroize::Zeroizing;
 
 /// Git cannot be asked.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +74,20 @@ pub fn tracks(file: &Path) -> bool {
     ask(folder, &[&words[..], &[file.as_os_str()]].concat()).is_ok()
 }
 
+/// What would be committed of a file, whatever the work tree holds by now. Its path counts from the
+/// folder, which lies in the work tree. The bytes may be plain values.
+///
+/// # Errors
+///
+/// [`GitError`]: nothing is staged there, too.
+pub fn staged(folder: &Path, file: &Path) -> Result<Zeroizing<Vec<u8>>, GitError> {
+    // Without its stage, a file that is called `1:a.yaml` would be another one's.
+    let mut name = OsString::from(":0:./");
+    name.push(file);
+    let words = ["cat-file", "blob"].map(OsStr::new);
+    ask(folder, &[&words[..], &[name.as_os_str()]].concat()).map(Zeroizing::new)
+}
+
 /// When each line of a file was last committed; nothing for lines that are not committed, and for
 /// files that Git does not know.
 pub fn line_times(file: &Path) -> Vec<Option<Timestamp>> {
@@ -111,4 +126,32 @@ fn command<I: AsRef<OsStr>>(folder: &Path, words: &[I]) -> Result<Command, GitEr
         .env("GIT_OPTIONAL_LOCKS", "0")
         .stdin(Stdio::null());
     Ok(command)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn what_is_staged_is_read_and_not_what_lies_in_the_work_tree() {
+        let folder = tempfile::tempdir().unwrap();
+        let below = folder.path().join("below");
+        fs::create_dir(&below).unwrap();
+        ask(folder.path(), &["init", "-q"]).unwrap();
+        for name in ["a.yaml", "with a space.yaml", "1:a.yaml"] {
+            fs::write(below.join(name), name).unwrap();
+            ask(folder.path(), &["add", "below"]).unwrap();
+            fs::write(below.join(name), "changed").unwrap();
+            let from_below = staged(&below, Path::new(name)).unwrap();
+            let from_top = staged(folder.path(), &Path::new("below").join(name)).unwrap();
+            assert_eq!(*from_below, name.as_bytes());
+            assert_eq!(*from_top, name.as_bytes());
+            fs::remove_file(below.join(name)).unwrap();
+            assert_eq!(*staged(&below, Path::new(name)).unwrap(), name.as_bytes());
+        }
+        fs::write(below.join("new.yaml"), "not added").unwrap();
+        assert!(staged(&below, Path::new("new.yaml")).is_err());
+    }
 }

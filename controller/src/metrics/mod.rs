@@ -143,6 +143,12 @@ impl Metrics {
         }
     }
 
+    fn count_errors_of(&self, namespace: &str) {
+        if !self.omits_names && self.known().namespaces.insert(namespace.to_owned()) {
+            self.create_errors(namespace);
+        }
+    }
+
     fn drop_errors(&self, namespace: &str) {
         for fault in Fault::ALL {
             // It fails for a series that was never made.
@@ -156,9 +162,7 @@ impl Metrics {
     /// An object is about to be looked at.
     pub fn looks_at(&self, id: &ObjectId) {
         self.series.unseal_requests.inc();
-        if !self.omits_names && self.known().namespaces.insert(id.namespace.clone()) {
-            self.create_errors(&id.namespace);
-        }
+        self.count_errors_of(&id.namespace);
     }
 
     /// A look at an object took so long.
@@ -205,6 +209,8 @@ impl Metrics {
         if self.omits_names {
             return;
         }
+        // Also where nothing is to be done: the first error shall be seen as an increase from zero.
+        self.count_errors_of(&id.namespace);
         if let Some(before) = before.filter(|before| before.instance != shown.instance) {
             self.drop_condition(id, &before);
         }
@@ -452,8 +458,15 @@ mod tests {
         metrics.condition(&id("db"), "", false);
         metrics.queued(3);
         metrics.hand_over();
+        assert_eq!(errors(&metrics), 0);
         let text = metrics.text(Timestamp::UNIX_EPOCH);
         assert!(!text.contains("\"ns\""), "{text}");
+        metrics.condition(&id("db"), "", true);
+        assert_eq!(
+            errors(&metrics),
+            5,
+            "it leads again, and finds all in place"
+        );
         for series in ["objects{synced=\"False\"} ", "queue_depth "] {
             let found = line(&text, &format!("{PREFIX}_{series}"));
             assert_eq!(found, Some("0"), "{series}");

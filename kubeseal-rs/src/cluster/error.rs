@@ -61,8 +61,9 @@ pub enum ClusterError {
     NobodyToImpersonate,
     /// No kubeconfig, and not in a Pod.
     #[error(
-        "no cluster to ask: there is no kubeconfig and this is no Pod. Name one with --kubeconfig; what needs \
-         the certificate alone does without: --cert FILE or --cert URL"
+        "no cluster to ask: there is no kubeconfig and this is no Pod. Name one with --kubeconfig, or do \
+         without: --cert FILE to seal, --key or --backup FILE to open, --directory DIR for `seal keys` and \
+         `seal doctor`"
     )]
     NoCluster,
     /// TLS, an exec plug-in and the like.

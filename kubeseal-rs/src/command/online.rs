@@ -54,9 +54,13 @@ pub(super) fn fill_namespaces(
 /// What named no namespace names none afterwards either.
 pub(super) fn empty_namespaces(documents: &mut [Json], before: &[SealedSecret]) {
     for (document, sealed) in documents.iter_mut().zip(before) {
-        let metadata = document["metadata"].as_object_mut();
-        if let Some(metadata) = metadata.filter(|_| sealed.metadata.namespace.is_none()) {
-            metadata.remove("namespace");
+        let template = &sealed.spec.template.metadata;
+        for (of, before) in [("", &sealed.metadata), ("/spec/template", template)] {
+            let metadata = document.pointer_mut(&format!("{of}/metadata"));
+            let metadata = metadata.and_then(Json::as_object_mut);
+            if let Some(metadata) = metadata.filter(|_| before.namespace.is_none()) {
+                metadata.remove("namespace");
+            }
         }
     }
 }

@@ -16,11 +16,24 @@ use shared::unseal::{self, Chance, Rules};
 
 use super::CommandError;
 use super::secrets;
+use crate::keys::archive;
 use crate::{files, report};
 
 /// A file gives no key.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyFileError {
+    /// Many files.
+    #[error("is a directory: name the files in it")]
+    Folder,
+    /// An archive of `seal keys backup`.
+    #[error(
+        "is an age archive, which this does not open: `seal keys restore` puts its keys back into a cluster or \
+         folder, and `seal exec` and `seal doctor` take it with --backup"
+    )]
+    Archive,
+    /// The public half.
+    #[error("is a certificate, which is public and opens nothing: name its private key")]
+    Certificate,
     /// Neither PEM nor manifests.
     #[error("holds neither a PEM private key nor the backup of a key Secret")]
     Manifest(#[from] ReadError),
@@ -40,11 +53,15 @@ pub(crate) fn read_keys(key_files: &[PathBuf]) -> Result<KeyRing, CommandError> 
     }
     let mut keys = Vec::new();
     for file in key_files {
-        let bytes = files::read(file)?;
-        let found = keys_of(&bytes).map_err(|source| CommandError::RecoveryKey {
+        let unusable = |source| CommandError::RecoveryKey {
             file: file.clone(),
             source,
-        })?;
+        };
+        if file.is_dir() {
+            return Err(unusable(KeyFileError::Folder));
+        }
+        let bytes = files::read(file)?;
+        let found = keys_of(&bytes).map_err(unusable)?;
         let name = file.display().to_string();
         keys.extend(
             found
@@ -56,8 +73,14 @@ pub(crate) fn read_keys(key_files: &[PathBuf]) -> Result<KeyRing, CommandError> 
 }
 
 fn keys_of(bytes: &[u8]) -> Result<Vec<PrivateKey>, KeyFileError> {
+    if archive::is_archive(bytes) {
+        return Err(KeyFileError::Archive);
+    }
     match PrivateKey::all_from_pem(bytes) {
         Ok(keys) => return Ok(keys),
+        Err(PrivateKeyError::Missing) if is_certificate(bytes) => {
+            return Err(KeyFileError::Certificate);
+        }
         Err(PrivateKeyError::Missing) => {}
         Err(error) => return Err(error.into()),
     }
@@ -82,6 +105,11 @@ fn keys_of(bytes: &[u8]) -> Result<Vec<PrivateKey>, KeyFileError> {
     } else {
         Ok(keys)
     }
+}
+
+fn is_certificate(bytes: &[u8]) -> bool {
+    let text = bytes.trim_ascii_start();
+    text.starts_with(b"-----BEGIN CERTIFICATE-----")
 }
 
 /// An object of a backup that gives no key. The others still count.
@@ -148,5 +176,28 @@ fn place(sealed: &SealedSecret, several: bool) -> String {
         )
     } else {
         String::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_key_is_called_what_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("x");
+        let certificate = include_str!("../../tests/seal/fixtures/cert.pem");
+        for (text, want) in [
+            ("age-encryption.org/v1\n-> X25519 x\n", "is an age archive"),
+            ("-----BEGIN AGE ENCRYPTED FILE-----\n", "is an age archive"),
+            (certificate, "is a certificate"),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            let error = read_keys(std::slice::from_ref(&file)).unwrap_err();
+            assert!(error_chain(&error).contains(want), "{error:?}");
+        }
+        let error = read_keys(&[folder.path().to_owned()]).unwrap_err();
+        assert!(error_chain(&error).contains("is a directory"), "{error:?}");
     }
 }

@@ -1,6 +1,6 @@
 //! Key manifests in files, as in the folder of a controller or beside a backup.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value as Json;
@@ -97,8 +97,16 @@ fn change_in(object: &mut Json, name: &str, of_file: &str, change: &Change) -> b
 ///
 /// # Errors
 ///
-/// A file is there, which holds something else, or it would have been found under this name.
+/// No file can have that name, or one is there, which holds something else: else the key would have been
+/// found under this name.
 pub fn place_for(folder: &Path, name: &str) -> Result<PathBuf> {
+    if !is_file_name(name) {
+        bail!(
+            "the key {name:?} cannot have a file of its name in {}: such a name begins with no dot and has no \
+             slash in it",
+            folder.display()
+        );
+    }
     let path = folder.join(format!("{name}.yaml"));
     if path.symlink_metadata().is_ok() {
         bail!(
@@ -107,6 +115,17 @@ pub fn place_for(folder: &Path, name: &str) -> Result<PathBuf> {
         );
     }
     Ok(path)
+}
+
+/// Keys in a folder are called as their files are, which need not be names that an API server takes. Yet
+/// none may lie elsewhere, or hidden.
+fn is_file_name(name: &str) -> bool {
+    let mut parts = Path::new(name).components();
+    let is_one = matches!(
+        (parts.next(), parts.next()),
+        (Some(Component::Normal(part)), None) if part == name
+    );
+    is_one && !name.starts_with('.') && !name.contains(['/', '\\', '\0'])
 }
 
 /// Writes a new file for a key.
@@ -123,4 +142,32 @@ pub fn write(folder: &Path, secret: &Secret) -> Result<()> {
 fn stem(path: &Path) -> String {
     let stem = path.file_stem().unwrap_or_default();
     stem.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_has_a_file_in_its_folder_and_nowhere_else() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, want) in [
+            ("key-2024", true),
+            ("Main_key", true),
+            ("ä b", true),
+            ("a.b", true),
+            ("", false),
+            (".", false),
+            ("..", false),
+            (".hidden", false),
+            ("a/b", false),
+            ("a/", false),
+            ("../a", false),
+            ("/a", false),
+            ("a\\b", false),
+            ("a\0b", false),
+        ] {
+            assert_eq!(place_for(folder.path(), name).is_ok(), want, "{name:?}");
+        }
+    }
 }

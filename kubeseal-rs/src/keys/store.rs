@@ -12,6 +12,7 @@ use super::folder;
 use super::record::{KeyRecord, LEGACY_NAME};
 use super::survey::{Found, Holder, Origin};
 use crate::cluster::{Access, Created, Objects};
+use crate::seal::names;
 
 /// Where keys are.
 #[allow(clippy::large_enum_variant, reason = "there is one in a run")]
@@ -115,7 +116,7 @@ impl KeyStore {
     }
 
     /// The keys of a folder: that of a controller, with `keys` and `sealed` in it, or one of key
-    /// manifests alone.
+    /// manifests alone. An empty folder is one for a controller, which looks for keys in `keys`.
     ///
     /// # Errors
     ///
@@ -126,7 +127,7 @@ impl KeyStore {
         }
         let (keys, sealed) = (folder.join("keys"), folder.join("sealed"));
         Ok(Self::Folder {
-            keys: if keys.is_dir() || sealed.is_dir() {
+            keys: if keys.is_dir() || sealed.is_dir() || is_new(folder) {
                 keys
             } else {
                 folder.to_owned()
@@ -182,11 +183,11 @@ impl KeyStore {
     ///
     /// # Errors
     ///
-    /// Something else is in its place.
+    /// Something else is in its place, or nothing can have that name there.
     pub fn check_place(&self, name: &str) -> Result<()> {
         match self {
             // The API server refuses to create what is there.
-            Self::Cluster { .. } => Ok(()),
+            Self::Cluster { .. } => Ok(names::check_object(name)?),
             Self::Folder { keys, .. } => folder::place_for(keys, name).map(drop),
         }
     }
@@ -242,6 +243,12 @@ impl KeyStore {
             Self::Folder { sealed: None, .. } => Ok(Found::default()),
         }
     }
+}
+
+/// Is nothing in it yet? One that is called `keys` is that of a controller already.
+fn is_new(folder: &Path) -> bool {
+    let is_empty = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
+    is_empty && folder.file_name().is_none_or(|name| name != "keys")
 }
 
 fn secrets_path(namespace: &str) -> String {
@@ -323,5 +330,40 @@ fn forget_the_server(secret: &mut Secret) {
     metadata.generate_name = None;
     if let Some(annotations) = &mut metadata.annotations {
         annotations.retain(|name, _| !LAST_APPLIED_ANNOTATIONS.contains(&name.as_str()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_folder_gets_its_keys_where_a_controller_looks_for_them() {
+        let root = tempfile::tempdir().unwrap();
+        for (why, folder, entry, keys) in [
+            ("empty", "a", None, "a/keys"),
+            ("empty, and for keys", "keys", None, "keys"),
+            ("key manifests", "b", Some("b/key.yaml"), "b"),
+            ("something else", "c", Some("c/notes"), "c"),
+            ("of a controller", "d", Some("d/keys/key.yaml"), "d/keys"),
+            (
+                "of a controller without keys",
+                "e",
+                Some("e/sealed/db.yaml"),
+                "e/keys",
+            ),
+        ] {
+            std::fs::create_dir_all(root.path().join(folder)).unwrap();
+            if let Some(entry) = entry.map(|entry| root.path().join(entry)) {
+                std::fs::create_dir_all(entry.parent().unwrap()).unwrap();
+                std::fs::write(entry, "").unwrap();
+            }
+            let store = KeyStore::folder(&root.path().join(folder)).unwrap();
+            assert_eq!(
+                store.place(),
+                root.path().join(keys).display().to_string(),
+                "{why}"
+            );
+        }
     }
 }

@@ -131,6 +131,8 @@ pub struct Contents {
     pub sealed: Vec<SealedSecret>,
     /// Why there may be more that cannot be read.
     pub unread: Vec<String>,
+    /// Is the file no manifest at all?
+    pub is_malformed: bool,
 }
 
 /// What was found out about many.
@@ -251,7 +253,7 @@ fn learn(needs: &mut BTreeMap<String, Need>, keys: KeysOfItems) {
 ///
 /// # Errors
 ///
-/// A file that was named cannot be read, or its rules cannot.
+/// A file that was named cannot be read or is no manifest, or its rules cannot be read.
 pub fn in_files(paths: &[PathBuf]) -> Result<Found> {
     let mut found = Found::default();
     if paths.is_empty() {
@@ -264,7 +266,11 @@ pub fn in_files(paths: &[PathBuf]) -> Result<Found> {
         }
         let place = path.display().to_string();
         let contents = Contents::of(&path, bytes);
-        if let Some(why) = contents.unread.first().filter(|_| named) {
+        // What else cannot be read in a file stops nobody from marking a key, and counts.
+        if let Some(why) = contents.unread.first()
+            && named
+            && contents.is_malformed
+        {
             bail!("{place}: {why}");
         }
         let namespace = rule_namespace(&path)?;
@@ -308,8 +314,13 @@ impl Contents {
                 Ok(sealed) => contents.add(sealed),
                 Err(error) => contents.unread.push(why(&error)),
             }),
-            Err(WalkError::Malformed { source, .. }) => contents.unread.push(why(&source)),
-            Err(error) => contents.unread.push(why(&error)),
+            Err(error) => {
+                contents.is_malformed = true;
+                contents.unread.push(match error {
+                    WalkError::Malformed { source, .. } => why(&source),
+                    error => why(&error),
+                });
+            }
         }
         contents
     }
@@ -375,6 +386,26 @@ mod tests {
                 found.unread.iter().all(|said| said.contains(unread)),
                 "{why}: {found:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_named_file_stops_a_survey_only_if_it_is_no_manifest() {
+        let folder = tempfile::tempdir().unwrap();
+        let head = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\n";
+        for (why, text, unread) in [
+            (
+                "templated",
+                "spec: {encryptedData: {a: '{{ .Values.a }}'}}",
+                Some(1),
+            ),
+            ("no content", "spec: 1", Some(1)),
+            ("no YAML", "spec: [", None),
+        ] {
+            let path = folder.path().join("db.yaml");
+            std::fs::write(&path, format!("{head}{text}\n")).unwrap();
+            let found = in_files(&[path]).ok();
+            assert_eq!(found.map(|found| found.unread.len()), unread, "{why}");
         }
     }
 }

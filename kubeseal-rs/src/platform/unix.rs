@@ -54,9 +54,13 @@ pub(crate) fn is_ours(file: &Path, folder: &Path) -> bool {
     let Ok(file) = fs::symlink_metadata(file) else {
         return false;
     };
-    let folder = fs::metadata(folder).map(|folder| folder.uid());
+    // It may be about to be made.
+    let mut there = folder
+        .ancestors()
+        .filter_map(|folder| fs::metadata(folder).ok());
+    let owner = there.next().map(|folder| folder.uid());
     let user = rustix::process::geteuid().as_raw();
-    is_one_of_us(file.uid(), user, folder.ok())
+    is_one_of_us(file.uid(), user, owner)
 }
 
 /// The owner of the folder is one: in a container, a tree is often another user's than the one who

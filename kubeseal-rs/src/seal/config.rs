@@ -32,11 +32,11 @@ fn lines(settings: &Settings) -> Vec<(&'static str, String, String)> {
     let mut lines = Vec::new();
     let certificate = &settings.certificate;
     lines.push(said("certificate", source(certificate), &certificate.by));
-    if let Some(pin) = &settings.fingerprint {
-        lines.push(said("fingerprint", pin.value.to_string(), &pin.by));
-    }
     let rule = settings.rule.as_ref();
     let joined = |items: Vec<String>| items.join(", ");
+    if let Some(pins) = &settings.pins {
+        lines.push(said("fingerprint", joined(texts(&pins.value)), &pins.by));
+    }
     for (name, values) in [
         ("fingerprint", rule.map(|r| texts(&r.fingerprints))),
         ("retired", rule.map(|r| texts(&r.retired))),

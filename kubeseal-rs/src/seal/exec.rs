@@ -173,10 +173,11 @@ fn variable(key: &str, value: &Plain) -> Result<OsString> {
 
 /// Variables by which linkers, shells and interpreters find code. A list of such is never whole; these
 /// are the ones that any command obeys, and those of the usual languages.
-const CODE: [&str; 22] = [
+const CODE: [&str; 26] = [
     "BASH_ENV",
     "CDPATH",
-    "ENV",
+    "CLASSPATH",
+    "DOTNET_STARTUP_HOOKS",
     "GCONV_PATH",
     "GIT_EXEC_PATH",
     "GIT_SSH",
@@ -186,7 +187,9 @@ const CODE: [&str; 22] = [
     "JDK_JAVA_OPTIONS",
     "NODE_OPTIONS",
     "NODE_PATH",
+    "OPENSSL_CONF",
     "PATH",
+    "PATHEXT",
     "PERL5LIB",
     "PERL5OPT",
     "PROMPT_COMMAND",
@@ -196,10 +199,11 @@ const CODE: [&str; 22] = [
     "PYTHONSTARTUP",
     "RUBYLIB",
     "RUBYOPT",
+    "_JAVA_OPTIONS",
 ];
 
 fn decides_what_runs(key: &str) -> bool {
-    let of_linker = ["LD_", "DYLD_"]
+    let of_linker = ["LD_", "DYLD_", "GIT_CONFIG"]
         .iter()
         .any(|prefix| key.starts_with(prefix));
     of_linker

@@ -24,6 +24,18 @@ pub enum FilesError {
     /// It holds no Secret.
     #[error("{} holds no Secret (apiVersion v1, kind Secret)", .0.display())]
     NoSecret(PathBuf),
+    /// Readers take the last one, and so the first one would be lost.
+    #[error(
+        "{}, line {line}: a key stands there for the second time, and what it held before would be lost; take one of \
+         them out, or put `---` between two documents",
+        file.display()
+    )]
+    Repeated {
+        /// The file.
+        file: PathBuf,
+        /// The line of the second one.
+        line: usize,
+    },
     /// A mistyped command, most likely.
     #[error("{0:?} is neither a command nor a file; `seal --help` lists the commands")]
     NoSuchWord(String),
@@ -237,11 +249,25 @@ fn carry_out(plan: &Plan) -> Result<()> {
     }
     if tracked {
         report::warn(&format!(
-            "Git knows {}, so its plain values may be in the history: change them",
-            plan.plain.display()
+            "Git knows {}, so its plain values may be in the history: change them{}",
+            plan.plain.display(),
+            to_stage(plan, to)
         ));
     }
     Ok(())
+}
+
+/// Until then Git would commit the plain file that it knows.
+fn to_stage(plan: &Plan, to: &Path) -> String {
+    let mut changed = vec![to.to_string_lossy()];
+    if plan.remove {
+        changed.insert(0, plan.plain.to_string_lossy());
+    } else if to != plan.plain {
+        return String::new();
+    }
+    let words = shlex::try_join(changed.iter().map(|path| &**path));
+    let words = words.unwrap_or_else(|_| "-u".to_owned());
+    format!(", and stage what changed: git add {words}")
 }
 
 /// The text with every Secret sealed. Other documents stay byte for byte; comments of the Secrets
@@ -254,6 +280,10 @@ fn seal_file(
 ) -> Result<(Zeroizing<Vec<u8>>, Vec<Sealed>)> {
     if file.of_kind(Kind::Secret).next().is_none() {
         return Err(FilesError::NoSecret(file.path.clone()).into());
+    }
+    if let Some(line) = manifest::repeated_key(&file.bytes) {
+        let file = file.path.clone();
+        return Err(FilesError::Repeated { file, line }.into());
     }
     let format = format_of(words, &file.bytes);
     let shown = file.path.display().to_string();

@@ -8,15 +8,22 @@ use super::{Outcome, print};
 use crate::seal_args::{Hook, HookInstall, HookVerb};
 use crate::{files, git, platform, report};
 
-/// Looks at the files that are about to be committed, as they are in the work tree.
-const HOOK: &str = "#!/bin/sh\n\
-# Written by `seal hook install`: nothing is committed in which `seal lint` finds something.\n\
-git diff --cached --name-only --diff-filter=ACMR -z -- '*.yaml' '*.yml' '*.json' | xargs -0 -r seal lint --found --\n";
+/// How every hook of ours begins.
+const HEAD: &str = "#!/bin/sh\n\
+# Written by `seal hook install`: nothing is committed in which `seal lint` finds something.\n";
 
-/// What earlier versions wrote, which took every file that is no YAML for a mistake.
-const EARLIER: &str = "#!/bin/sh\n\
-# Written by `seal hook install`: nothing is committed in which `seal lint` finds something.\n\
-git diff --cached --name-only --diff-filter=ACMR -z -- '*.yaml' '*.yml' '*.json' | xargs -0 -r seal lint --\n";
+/// Looks at the files that are about to be committed, as they are staged; a link that becomes a file is
+/// one of them.
+const LINE: &str = "git diff --cached --name-only --ignore-submodules --diff-filter=ACMRT -z -- \
+':(icase)*.yaml' ':(icase)*.yml' ':(icase)*.json' | xargs -0 -r seal lint --staged --\n";
+
+/// What earlier versions wrote. All looked at the work tree, where a file may be sealed that is staged in
+/// plain text, and the last alone passed over files that are no YAML.
+const EARLIER: [&str; 3] = [
+    "git diff --cached --name-only --diff-filter=ACMR -z -- '*.yaml' '*.yml' '*.json' | xargs -0 -r seal lint\n",
+    "git diff --cached --name-only --diff-filter=ACMR -z -- '*.yaml' '*.yml' '*.json' | xargs -0 -r seal lint --\n",
+    "git diff --cached --name-only --diff-filter=ACMR -z -- '*.yaml' '*.yml' '*.json' | xargs -0 -r seal lint --found --\n",
+];
 
 /// Runs the command.
 ///
@@ -25,16 +32,17 @@ git diff --cached --name-only --diff-filter=ACMR -z -- '*.yaml' '*.yml' '*.json'
 /// This is no repository, or it has another hook.
 pub fn run(words: &Hook) -> Result<Outcome> {
     let HookVerb::Install(HookInstall { print: is_print }) = &words.verb;
+    let hook = format!("{HEAD}{LINE}");
     if *is_print {
-        return print(HOOK.as_bytes());
+        return print(hook.as_bytes());
     }
     let path = hook_path()?;
     match std::fs::read(&path) {
-        Ok(there) if there == HOOK.as_bytes() => {
+        Ok(there) if there == hook.as_bytes() => {
             report::say(&format!("{} is there", path.display()));
             return Ok(Outcome::Done);
         }
-        Ok(there) if there == EARLIER.as_bytes() => {}
+        Ok(there) if is_earlier(&there) => {}
         Ok(_) => bail!(
             "{} is there already and does something else; add what `seal hook install --print` prints",
             path.display()
@@ -43,11 +51,17 @@ pub fn run(words: &Hook) -> Result<Outcome> {
     }
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    files::replace(&path, HOOK.as_bytes())?;
+    files::replace(&path, hook.as_bytes())?;
     platform::make_executable(&path)
         .with_context(|| format!("cannot make {} executable", path.display()))?;
     report::say(&format!("{} written", path.display()));
     Ok(Outcome::Done)
+}
+
+/// What somebody changed is theirs, and none of these.
+fn is_earlier(there: &[u8]) -> bool {
+    let line = there.strip_prefix(HEAD.as_bytes());
+    line.is_some_and(|line| EARLIER.iter().any(|earlier| earlier.as_bytes() == line))
 }
 
 /// Where Git looks, whatever its settings say. They may name a folder relative to the top of the work

@@ -7,6 +7,7 @@ use age::secrecy::SecretString;
 use anyhow::{Context as _, Result, bail};
 use shared::key::PrivateKey;
 use shared::key_ring::{KeyRing, RingKey};
+use shared::manifest;
 use shared::secret::Secret;
 
 use crate::files;
@@ -127,6 +128,13 @@ pub fn backup(path: &Path, unlock: &mut Unlock) -> Result<Backup> {
             place()
         )
     })?;
+    if let Some(line) = manifest::repeated_key(&plain) {
+        bail!(
+            "{}, line {line}: a key stands there for the second time, so a Secret before it would be lost; put `---` \
+             between two documents",
+            place()
+        );
+    }
     let is_key = |secret: &Secret| {
         secret
             .data

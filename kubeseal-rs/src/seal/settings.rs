@@ -52,15 +52,15 @@ pub struct Settings {
     pub rule: Option<Rule>,
     /// Where the certificate comes from.
     pub certificate: Said<Source>,
-    /// The certificate must be this one, besides what the rule says.
-    pub fingerprint: Option<Said<Fingerprint>>,
+    /// The certificate must be one of these, besides what the rule says.
+    pub pins: Option<Said<Vec<Fingerprint>>>,
     /// Namespace of what names none; of the kubeconfig's context if nobody says one.
     pub namespace: Option<Said<String>>,
     /// Scope of what is new; that of the input's annotations if nobody says one.
     pub scope: Option<Said<Scope>>,
 }
 
-/// The variable of `--cert-fingerprint`; here it holds a single one.
+/// The variable of `--cert-fingerprint`: one, or several with commas.
 const PIN: &str = "SEALED_SECRETS_CERT_FINGERPRINT";
 
 /// What is asked for cannot be.
@@ -81,7 +81,7 @@ pub enum SettingsError {
         /// Who says so.
         by: Origin,
         /// As said.
-        wanted: Fingerprint,
+        wanted: String,
         /// That of the certificate.
         found: Fingerprint,
     },
@@ -117,7 +117,7 @@ pub fn decide(
     );
     let certificate = source(of_rule, words, &variable);
     let settings = Settings {
-        fingerprint: pin(words, certificate.by, &variable)?,
+        pins: pins(words, certificate.by, &variable)?,
         certificate,
         namespace,
         scope,
@@ -145,18 +145,23 @@ fn first_said<T>(
 }
 
 /// A rule's certificate is pinned by the rule; a variable would pin that of every path to one.
-fn pin(
+fn pins(
     words: &Sealing,
     certificate: Origin,
     variable: impl Fn(&str) -> Option<String>,
-) -> Result<Option<Said<Fingerprint>>, SettingsError> {
-    let said = |by| move |value| Said { value, by };
+) -> Result<Option<Said<Vec<Fingerprint>>>, SettingsError> {
     if let Some(typed) = words.cert_fingerprint.clone() {
-        return Ok(Some(typed).map(said(Origin::Flag("cert-fingerprint"))));
+        let by = Origin::Flag("cert-fingerprint");
+        let value = vec![typed];
+        return Ok(Some(Said { value, by }));
     }
-    let text = variable(PIN).filter(|_| certificate != Origin::Rule);
-    let pin = text.map(|text| text.trim().parse().map_err(SettingsError::Pin));
-    Ok(pin.transpose()?.map(said(Origin::Variable(PIN))))
+    let Some(text) = variable(PIN).filter(|_| certificate != Origin::Rule) else {
+        return Ok(None);
+    };
+    let each = text.split(',').map(|text| text.trim().parse());
+    let value = each.collect::<Result<_, _>>().map_err(SettingsError::Pin)?;
+    let by = Origin::Variable(PIN);
+    Ok(Some(Said { value, by }))
 }
 
 /// A flag or variable that names a cluster counts as naming the source, but below a certificate
@@ -229,7 +234,7 @@ impl Settings {
     /// The fingerprints that the certificate must have one of; none for any.
     pub fn fingerprints(&self) -> Vec<Fingerprint> {
         let rule = self.rule.iter().flat_map(|rule| &rule.fingerprints);
-        let typed = self.fingerprint.iter().map(|said| &said.value);
+        let typed = self.pins.iter().flat_map(|said| &said.value);
         rule.chain(typed).cloned().collect()
     }
 
@@ -240,15 +245,17 @@ impl Settings {
     /// It is not the pinned one, or the rule does not allow it.
     pub fn check_certificate(&self, certificate: &Certificate) -> Result<(), SettingsError> {
         let found = certificate.fingerprint();
-        match &self.fingerprint {
-            Some(pin) if pin.value != *found => {
-                return Err(SettingsError::Fingerprint {
-                    by: pin.by,
-                    wanted: pin.value.clone(),
-                    found: found.clone(),
-                });
-            }
-            _ => {}
+        if let Some(pins) = self
+            .pins
+            .as_ref()
+            .filter(|pins| !pins.value.contains(found))
+        {
+            let wanted: Vec<String> = pins.value.iter().map(ToString::to_string).collect();
+            return Err(SettingsError::Fingerprint {
+                by: pins.by,
+                wanted: wanted.join(" or "),
+                found: found.clone(),
+            });
         }
         match &self.rule {
             Some(rule) => Ok(rule.check_certificate(certificate)?),
@@ -353,10 +360,11 @@ mod tests {
     #[test]
     fn a_variable_pins_what_no_rule_names() {
         let pin = format!("SHA256:{}A", "a".repeat(42));
-        let variables = [(PIN, pin.as_str())];
+        let both = format!("{pin}, {pin}");
+        let variables = [(PIN, both.as_str())];
         let by = |rule| {
             let settings = decided(rule, &Sealing::default(), &variables).unwrap();
-            settings.fingerprint.map(|said| said.by)
+            settings.pins.map(|said| said.by)
         };
         assert_eq!(by(""), Some(Origin::Variable(PIN)));
         assert_eq!(by("certificate: r.pem"), None);

@@ -15,9 +15,7 @@ use super::yaml_in;
 /// flow mapping, or one JSON document before YAML ones, as for the peer: up to the second object
 /// YAML gets its chance.
 pub(super) fn read(text: &str, most: usize) -> Result<Vec<Node>, ReadError> {
-    if most_values(text) > most {
-        return Err(ReadError::at(1, 1, ReadProblem::Size(most)));
-    }
+    let inside = most_values(text);
     let mut documents = Vec::new();
     let (mut at, mut line, mut counted) = (0, 1, 0);
     loop {
@@ -26,6 +24,10 @@ pub(super) fn read(text: &str, most: usize) -> Result<Vec<Node>, ReadError> {
         counted = at;
         let mut stream = serde_json::Deserializer::from_str(&text[at..]).into_iter::<Raw>();
         match stream.next() {
+            _ if inside + documents.len() >= most => {
+                let number = documents.len() + 1;
+                return Err(ReadError::at(number, line, ReadProblem::Size(most)));
+            }
             None => return Ok(documents),
             Some(Ok(Raw(mut node))) => {
                 set_line(&mut node, line);

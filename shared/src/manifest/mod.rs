@@ -21,6 +21,7 @@ mod scalar;
 mod shape;
 mod text;
 mod yaml_in;
+mod yaml_keys;
 mod yaml_order;
 mod yaml_out;
 mod yaml_text;
@@ -73,6 +74,12 @@ pub fn read_within(bytes: &[u8], most: usize) -> Result<Vec<Document>, ReadError
             root,
         })
         .collect())
+}
+
+/// The line of the first key that stands twice in one mapping, which [`read`] takes without a word, as the
+/// peer does. `None` also for what [`read`] refuses, and for a stream of several JSON objects.
+pub fn repeated_key(bytes: &[u8]) -> Option<usize> {
+    yaml_keys::first_repeated(&text::decode(bytes).ok()?)
 }
 
 /// What stands in every document, those without content included.
@@ -373,6 +380,9 @@ mod tests {
         let long = format!("a: &a {}\nb: [{}]", "x".repeat(64_000), "*a,".repeat(51));
         let error = texts(&long).unwrap_err();
         assert!(error.contains("aliases expand to more than"), "{error}");
+        let digits = format!("a: &a {}1\nb: [{}]", "0".repeat(64_000), "*a,".repeat(51));
+        let error = texts(&digits).unwrap_err();
+        assert!(error.contains("aliases expand to more than"), "{error}");
     }
 
     #[test]
@@ -380,7 +390,8 @@ mod tests {
         for (text, fits, not) in [
             ("a: [1, 2]", 5, 4),
             ("a: &a [1]\nb: *a", 9, 8),
-            ("{\"a\":[1,\"[,:\\\"\"]}", 4, 3),
+            ("{\"a\":[1,\"[,:\\\"\"]}", 6, 4),
+            ("{}\"\"1 2", 6, 4),
         ] {
             assert!(read_within(text.as_bytes(), fits).is_ok(), "{text}");
             let error = read_within(text.as_bytes(), not).unwrap_err();

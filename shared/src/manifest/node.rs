@@ -99,15 +99,17 @@ impl Node {
     /// Memory of this tree in units of about a hundred bytes: one for each node, and for text as much
     /// more as it is long.
     pub(super) fn weight(&self) -> usize {
-        1 + match &self.value {
-            Value::List(items) => items.iter().map(Self::weight).sum(),
-            Value::Map(entries) => entries
-                .iter()
-                .map(|(name, node)| name.len() / BYTES_PER_WEIGHT + node.weight())
-                .sum(),
-            Value::Text(text) => text.len() / BYTES_PER_WEIGHT,
-            _ => 0,
-        }
+        let source = self.source.as_ref().map_or(0, |source| source.len());
+        1 + source / BYTES_PER_WEIGHT
+            + match &self.value {
+                Value::List(items) => items.iter().map(Self::weight).sum(),
+                Value::Map(entries) => entries
+                    .iter()
+                    .map(|(name, node)| name.len() / BYTES_PER_WEIGHT + node.weight())
+                    .sum(),
+                Value::Text(text) => text.len() / BYTES_PER_WEIGHT,
+                _ => 0,
+            }
     }
 }
 

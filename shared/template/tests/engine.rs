@@ -298,6 +298,8 @@ fn everyday_expressions_on_large_texts_stay_within_the_budget() {
         "regexFindAll \"[a-z]+|[@.]\" (trunc 200000 $s) -1",
         "regexReplaceAllLiteral \"[^a-z]\" $s \"\"",
         "regexMatch \"^(?:\\\\p{L}{1,64}[@., ]+)*$\" (trunc 1000 $s)",
+        "regexFindAll \"\\\"[^\\\"]*\\\"|\\\\S+\" (repeat 8000 \"word \") -1",
+        "regexReplaceAll \"(?m)^\\\\s+|\\\\s+$\" (repeat 4000 \"  word \\n\") \"\"",
     ] {
         expect_soon(&format!("{text}{{{{ $_ := {call} }}}}"));
     }

@@ -201,6 +201,7 @@ pub fn key_pem(bytes: &[u8]) {
 
 /// What reads as documents reads the same from the YAML and from the JSON that we write of it.
 pub fn manifest_text(bytes: &[u8]) {
+    let _ = manifest::repeated_key(bytes);
     for document in manifest::read(bytes).unwrap_or_default() {
         let Ok(value) = Reading::default().json(&document.root, Shape::Any) else {
             continue;
@@ -209,6 +210,7 @@ pub fn manifest_text(bytes: &[u8]) {
             continue;
         }
         for text in [manifest::to_yaml(&value), manifest::to_json(&value)] {
+            assert_eq!(manifest::repeated_key(text.as_bytes()), None, "{text}");
             let again = manifest::read(text.as_bytes()).unwrap_or_default();
             let again = again
                 .first()

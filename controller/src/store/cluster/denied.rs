@@ -1,21 +1,15 @@
 //! What an API server says of a Secret that it does not take, without anything of its values.
 //!
 //! Its own checks quote what they stumble over: of a value that shall be JSON they tell the first character
-//! that is none, and whoever may edit the SealedSecret moves that along the value. Webhooks see the whole
-//! Secret and say what they like, which is worth reading.
+//! that is none, and whoever may edit the SealedSecret moves that along the value. Webhooks and policies see
+//! the whole Secret and say what they like. To take values out of a text is no help: what is missing then
+//! tells which of the author's own words, quoted beside them, is a value.
 
 use kube::core::Status;
 use kube::core::response::StatusCause;
-use shared::base64;
-use shared::plain::Plain;
-use shared::secret::Secret;
 
 use crate::store::{StoreError, api};
 
-/// Values are sought in what is said from this length on; `1` stands in too many words.
-const SHORTEST: usize = 4;
-/// What stands in the place of a value.
-const HIDDEN: &str = "[value]";
 /// Reasons whose text never quotes a value.
 const HARMLESS: [&str; 3] = [
     "FieldValueRequired",
@@ -24,20 +18,33 @@ const HARMLESS: [&str; 3] = [
 ];
 /// It is about the name of an item, not about its value.
 const ABOUT_A_KEY: &str = "a valid config key must consist of";
+/// Behind these, a webhook or a policy speaks; before them the API server, which names it.
+const DENIALS: [&str; 2] = ["denied the request", "denied request"];
 
-/// As [`api`], for a request with this Secret.
-pub(crate) fn about(secret: &Secret, doing: &'static str) -> impl Fn(kube::Error) -> StoreError {
-    move |error| api(doing)(without_values(error, secret))
+/// As [`api`], for a request with a Secret.
+pub(crate) fn of_secret(doing: &'static str) -> impl Fn(kube::Error) -> StoreError {
+    move |error| api(doing)(without_values(error))
 }
 
-fn without_values(error: kube::Error, secret: &Secret) -> kube::Error {
+fn without_values(error: kube::Error) -> kube::Error {
     let kube::Error::Api(mut status) = error else {
         return error;
     };
-    let text = causes(&status).unwrap_or_else(|| status.message.clone());
-    status.message = redacted(text, secret);
+    if let Some(text) = denial(&status.message).or_else(|| causes(&status)) {
+        status.message = text;
+    }
     status.details = None;
     kube::Error::Api(status)
+}
+
+/// Who denies it, without the words.
+fn denial(text: &str) -> Option<String> {
+    let end = |words: &&str| text.find(*words).map(|at| at + words.len());
+    let end = DENIALS.iter().filter_map(end).min()?;
+    Some(format!(
+        "{}; its words may quote a value and are not shown: ask whoever runs it",
+        &text[..end]
+    ))
 }
 
 /// What is wrong, cause by cause, if any of it is about a value.
@@ -69,53 +76,15 @@ fn cause(cause: &StatusCause) -> String {
     format!("{field}: {reason}; what is wrong with it is not shown, since it may show the value")
 }
 
-fn redacted(mut text: String, secret: &Secret) -> String {
-    let mut forms: Vec<String> = secret.data.values().flat_map(forms).collect();
-    // Of two that overlap the longer one leaves nothing.
-    forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
-    for form in forms {
-        text = text.replace(&form, HIDDEN);
-    }
-    text
-}
-
-/// The texts by which a value could be quoted: its base64, and each line, as it is and in quotes.
-fn forms(value: &Plain) -> Vec<String> {
-    let bytes = value.expose();
-    let lines = std::str::from_utf8(bytes).unwrap_or_default().lines();
-    let mut forms: Vec<String> = lines.map(|line| line.trim().to_owned()).collect();
-    let quoted = forms
-        .iter()
-        .map(|line| line.replace('\\', "\\\\").replace('"', "\\\""));
-    forms.extend(quoted.collect::<Vec<_>>());
-    forms.push(base64::encode(bytes));
-    forms.retain(|form| form.len() >= SHORTEST);
-    forms
-}
-
 #[cfg(test)]
 mod tests {
     use kube::core::response::StatusDetails;
 
     use super::*;
 
-    fn secret() -> Secret {
-        let mut secret = Secret::default();
-        for (key, value) in [
-            ("a", "hunter2"),
-            ("b", "{\"x\":\"y\"}"),
-            ("c", "first line\n  second line\n"),
-            ("d", "e"),
-        ] {
-            let value = Plain::from(value.to_owned());
-            secret.data.insert(key.into(), value);
-        }
-        secret
-    }
-
     fn told(status: Status) -> String {
         let error = kube::Error::Api(Box::new(status));
-        about(&secret(), "cannot create the Secret")(error).to_string()
+        of_secret("cannot create the Secret")(error).to_string()
     }
 
     fn invalid(causes: &[(&str, &str, &str)]) -> String {
@@ -181,14 +150,28 @@ mod tests {
     }
 
     #[test]
-    fn a_webhook_is_heard_but_for_the_values_that_it_quotes() {
-        let text = "admission webhook \"w\" denied the request: hunter2 (aHVudGVyMg==) is weak, so is \
-                    \"{\\\"x\\\":\\\"y\\\"}\", {\"x\":\"y\"} and \"first line\\n  second line\\n\" in every namespace";
-        assert_eq!(
-            told(Status::failure(text, "Forbidden").with_code(403)),
-            "cannot create the Secret: admission webhook \"w\" denied the request: [value] ([value]) is weak, so is \
-             \"[value]\", [value] and \"[value]\\n  [value]\\n\" in every namespace"
-        );
+    fn who_denies_it_is_named_and_what_he_says_is_not() {
+        for (text, who) in [
+            (
+                "admission webhook \"w\" denied the request: hunter2 is weak",
+                "admission webhook \"w\" denied the request",
+            ),
+            (
+                "admission webhook \"w\" denied the request without explanation",
+                "admission webhook \"w\" denied the request",
+            ),
+            (
+                "secrets \"n\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: hunter2",
+                "secrets \"n\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request",
+            ),
+        ] {
+            assert_eq!(
+                told(Status::failure(text, "Forbidden").with_code(403)),
+                format!(
+                    "cannot create the Secret: {who}; its words may quote a value and are not shown: ask whoever runs it"
+                )
+            );
+        }
     }
 
     #[test]

@@ -157,7 +157,7 @@ impl ClusterStore {
         match created {
             Ok(created) => Ok(self.stored(id, created)),
             Err(error) if is(&error, 409) => Ok(Applied::Exists(secret)),
-            Err(error) => Err(denied::about(&secret, "cannot create the Secret")(error)),
+            Err(error) => Err(denied::of_secret("cannot create the Secret")(error)),
         }
     }
 
@@ -173,7 +173,7 @@ impl ClusterStore {
             .secrets(id)
             .replace(&id.name, &PostParams::default(), &wanted)
             .await;
-        let replaced = replaced.map_err(denied::about(secret, "cannot update the Secret"))?;
+        let replaced = replaced.map_err(denied::of_secret("cannot update the Secret"))?;
         Ok(self.stored(id, replaced))
     }
 
@@ -190,13 +190,13 @@ impl ClusterStore {
             return Ok(());
         }
         let precondition = Preconditions {
-            uid: secret.metadata.uid.clone(),
-            resource_version: secret.metadata.resource_version.clone(),
+            uid: secret.metadata.uid,
+            resource_version: secret.metadata.resource_version,
         };
         let params = DeleteParams::default().preconditions(precondition);
         match self.secrets(id).delete(&id.name, &params).await {
             Err(error) if !is(&error, 404) => {
-                Err(denied::about(&secret, "cannot delete the Secret")(error))
+                Err(denied::of_secret("cannot delete the Secret")(error))
             }
             _ => Ok(()),
         }

@@ -16,8 +16,9 @@ use crate::store::{ObjectId, Source};
 /// tells a new process which objects it stood for.
 const FILE_ANNOTATION: &str = "sealedsecrets.bitnami.com/file";
 
-/// Annotation with the digest of the SealedSecret that was unsealed last; it stays while others fail.
-const DIGEST_ANNOTATION: &str = "sealedsecrets.bitnami.com/digest";
+/// Annotation with the digest of the SealedSecret that was unsealed last; it stays while others fail. (Without
+/// the first word it was once the digest of whatever the status is about.)
+const DIGEST_ANNOTATION: &str = "sealedsecrets.bitnami.com/unsealed-digest";
 
 /// What stands in a status file.
 #[derive(Debug, Serialize, Deserialize, PartialEq)]

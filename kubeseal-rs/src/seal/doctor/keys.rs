@@ -12,6 +12,7 @@ const NAME: &str = "keys";
 /// Best effort: whoever may not read key Secrets sees the rest all the same.
 pub(super) fn look(
     access: &Access,
+    again: &str,
     served: Option<&Certificate>,
     findings: &mut Findings,
 ) -> Vec<KeyRecord> {
@@ -20,16 +21,17 @@ pub(super) fn look(
         findings.add(NAME, Found::skipped(why));
         return Vec::new();
     };
-    let remedy = "restore a backup: seal keys restore BACKUP";
-    let _ = judge(&records, served, remedy, findings);
+    let remedy = format!("restore a backup: seal keys restore BACKUP{again}");
+    let _ = judge(&records, served, (&remedy, again), findings);
     records
 }
 
-/// Is each usable, does one seal, and is each backed up? `remedy` says how to come by a key.
+/// Is each usable, does one seal, and is each backed up? `remedy` says how to come by a key, and
+/// `again` leads a command to these.
 pub(super) fn judge(
     records: &[KeyRecord],
     served: Option<&Certificate>,
-    remedy: &str,
+    (remedy, again): (&str, &str),
     findings: &mut Findings,
 ) -> Option<()> {
     for record in records {
@@ -45,7 +47,8 @@ pub(super) fn judge(
         return Some(());
     }
     let why = format!("not backed up: {}", unsaved.join(", "));
-    findings.add(NAME, Found::remark(why, "seal keys backup ARCHIVE"))
+    let backup = format!("seal keys backup ARCHIVE{again}");
+    findings.add(NAME, Found::remark(why, backup))
 }
 
 fn use_of(

@@ -9,7 +9,7 @@ use super::findings::{Findings, Found};
 use super::{controller, keys};
 use crate::cluster::{Access, Authorised, Controller, Objects};
 use crate::keys::{KeyRecord, KeyStore};
-use crate::seal::keys::access;
+use crate::seal::keys::{access, again};
 use crate::seal_args::Doctor;
 use crate::surroundings::Surroundings;
 
@@ -39,15 +39,18 @@ impl Way {
 /// Goes as far as it gets: after the first broken step nothing behind it is looked at.
 pub(super) fn look(words: &Doctor, surroundings: &Surroundings, findings: &mut Findings) -> Way {
     let mut way = Way::default();
-    let _ = match &words.place.directory {
-        Some(folder) => directory(folder, &mut way, findings),
-        None => cluster(&access(&words.place, surroundings), &mut way, findings),
+    let again = again(&words.place);
+    let _ = if let Some(folder) = &words.place.directory {
+        directory(folder, &again, &mut way, findings)
+    } else {
+        let access = access(&words.place, surroundings);
+        cluster(&access, &again, &mut way, findings)
     };
     way
 }
 
 /// `None` after a broken step.
-fn directory(folder: &Path, way: &mut Way, findings: &mut Findings) -> Option<()> {
+fn directory(folder: &Path, again: &str, way: &mut Way, findings: &mut Findings) -> Option<()> {
     let records = KeyStore::folder(folder).and_then(|store| store.read());
     let found = match &records {
         Ok(_) => Found::good(folder.display().to_string()),
@@ -59,11 +62,11 @@ fn directory(folder: &Path, way: &mut Way, findings: &mut Findings) -> Option<()
     findings.add("folder", found)?;
     way.records = records.ok()?;
     let remedy = "put a backup into DIR/keys, or start the controller, which makes a key";
-    keys::judge(&way.records, None, remedy, findings)
+    keys::judge(&way.records, None, (remedy, again), findings)
 }
 
 /// `None` after a broken step.
-fn cluster(access: &Access, way: &mut Way, findings: &mut Findings) -> Option<()> {
+fn cluster(access: &Access, again: &str, way: &mut Way, findings: &mut Findings) -> Option<()> {
     let objects = Objects::connect(access);
     findings.add("kubeconfig", kubeconfig(objects.as_ref()))?;
     let objects = objects.ok()?;
@@ -74,7 +77,7 @@ fn cluster(access: &Access, way: &mut Way, findings: &mut Findings) -> Option<()
     if findings.add("controller", found).is_some() {
         let (served, found) = controller::certificate(&objects, access);
         findings.add("certificate", found);
-        way.records = keys::look(access, served.as_ref(), findings);
+        way.records = keys::look(access, again, served.as_ref(), findings);
     }
     (way.objects, way.controller) = (Some(objects), controller);
     Some(())

@@ -120,6 +120,8 @@ fn is_vim(program: &Path) -> bool {
     match name.to_ascii_lowercase().as_str() {
         "gview" | "rview" | "rgview" | "eview" => true,
         "vi" | "view" | "ex" => says_vim(program),
+        // These are windows around Neovim, and have words of their own.
+        "nvim-qt" | "nvim-gtk" => false,
         name => name.contains("vim"),
     }
 }
@@ -160,6 +162,7 @@ mod tests {
             ("alternative", "nvim", true),
             ("vi", "vim.basic", true),
             ("view", "ex", true),
+            ("nvim-qt", "nano", false),
             ("other/vi", "busybox", false),
             ("other/view", "busybox", false),
             ("editor", "nano", false),

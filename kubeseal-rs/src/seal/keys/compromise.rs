@@ -11,7 +11,7 @@ use shared::needs::{Need, needs};
 use shared::resource::COMPROMISED_ANNOTATION;
 
 use super::list::table;
-use super::{find, look, store, survey, unread_facts};
+use super::{again, fetch_step, find, look, rotate_step, step, store, survey, unread_facts};
 use crate::git;
 use crate::keys::history::{self, Commit};
 use crate::keys::store::Change;
@@ -46,7 +46,7 @@ type Commits = Vec<(Commit, BTreeSet<String>)>;
 pub fn run(words: &KeysCompromise, surroundings: &Surroundings) -> Result<Outcome> {
     let store = store(&words.place, surroundings)?;
     let records = store.read()?;
-    let (record, fingerprint) = find(&records, &words.key)?;
+    let (record, fingerprint) = find(&records, &words.key, &words.place)?;
     let search = &words.search;
     let ring = opening::ring(&records, &search.backups, &search.opening, surroundings)?;
     let mut found = look(&store, &words.paths, search)?;
@@ -74,7 +74,7 @@ pub fn run(words: &KeysCompromise, surroundings: &Surroundings) -> Result<Outcom
         }
     }
     print(&damage.report(words.output)?)?;
-    report::say(&next(&damage, words.dry_run));
+    report::say(&next(words, &records, &damage.name));
     Ok(Outcome::Done)
 }
 
@@ -137,20 +137,33 @@ fn short(commit: &str) -> String {
     commit.chars().take(12).collect()
 }
 
-fn next(damage: &Damage, dry_run: bool) -> String {
-    let name = &damage.name;
-    let marked = if dry_run {
+fn next(words: &KeysCompromise, records: &[KeyRecord], name: &str) -> String {
+    let (place, again) = (&words.place, again(&words.place));
+    let marked = if words.dry_run {
         "would be marked"
     } else {
         "is marked"
     };
-    format!(
-        "{name} {marked} as compromised: it goes on opening, and never seals again. Next:\n  \
-         seal keys rotate           makes a key that nobody else knows\n  \
-         change every value that is listed where it is used: whoever has the key can read them, in every commit\n  \
-         seal rotate PATH           seals files anew, after the values were changed\n  \
-         seal keys retire {name} PATH  takes the key out once nothing needs it"
-    )
+    let steps = [
+        format!("{name} {marked} as compromised: it goes on opening, and never seals again. Next:"),
+        step(&format!("seal keys rotate{again}"), "makes a key that nobody else knows"),
+        step(
+            &fetch_step(place, None),
+            "fetches its certificate, for files and rules that name one",
+        ),
+        "  change every value that is listed where it is used: whoever has the key can read them, in \
+         every commit"
+            .to_owned(),
+        step(
+            &rotate_step(place, records),
+            "seals files anew, after the values were changed",
+        ),
+        step(
+            &format!("seal keys retire {name} PATH{again}"),
+            "takes the key out once nothing needs it",
+        ),
+    ];
+    steps.join("\n")
 }
 
 impl Damage {

@@ -14,6 +14,10 @@ pub mod restore;
 pub mod retire;
 pub mod rotate;
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value as Json, json};
 use shared::error_chain;
@@ -85,6 +89,62 @@ pub fn store(place: &Place, surroundings: &Surroundings) -> Result<KeyStore> {
     }
 }
 
+/// The words that lead the next command to the same keys.
+pub(super) fn again(place: &Place) -> String {
+    let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    let words = [
+        ("directory", path(&place.directory)),
+        ("kubeconfig", path(&place.cluster.kubeconfig)),
+        ("context", place.cluster.context.clone()),
+        ("controller-name", place.controller.name.clone()),
+        ("controller-namespace", place.controller.namespace.clone()),
+    ];
+    let said = words.into_iter().filter_map(|(name, value)| {
+        let value = value?;
+        Some(format!(" --{name} {}", quoted(&value)))
+    });
+    said.collect::<Vec<_>>().concat()
+}
+
+/// The command that seals files anew. It knows no folder, and so takes the files of its keys, and a
+/// certificate.
+fn rotate_step(place: &Place, records: &[KeyRecord]) -> String {
+    if place.directory.is_none() {
+        return format!("seal rotate PATH{}", again(place));
+    }
+    let usable = records.iter().filter(|record| record.key.is_ok());
+    let files: BTreeSet<&PathBuf> = usable.filter_map(|record| record.file.as_ref()).collect();
+    let keys = files
+        .into_iter()
+        .map(|file| format!(" --key {}", quoted(&file.display().to_string())));
+    let keys = keys.collect::<Vec<_>>().concat();
+    format!("seal rotate PATH --cert cert.pem{keys}")
+}
+
+/// The command that fetches the certificate. A controller on a folder has an address of its own.
+fn fetch_step(place: &Place, url: Option<&str>) -> String {
+    if place.directory.is_none() {
+        return format!("seal cert fetch -o cert.pem{}", again(place));
+    }
+    let url = url.unwrap_or("http://127.0.0.1:8080/v1/cert.pem");
+    format!("seal cert fetch {} -o cert.pem", quoted(url))
+}
+
+/// A step and what it does, in columns as far as commands are short.
+fn step(command: &str, does: &str) -> String {
+    format!("  {command:<27}  {does}")
+}
+
+/// As a shell takes it for one word.
+fn quoted(word: &str) -> Cow<'_, str> {
+    let is_plain = |c: char| c.is_alphanumeric() || "-_./:=@%+,".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        Cow::Borrowed(word)
+    } else {
+        Cow::Owned(format!("'{}'", word.replace('\'', r"'\''")))
+    }
+}
+
 /// The key whose certificate the controller serves; none if it serves none, or is not there to ask.
 fn served(place: &Place, surroundings: &Surroundings) -> Option<Fingerprint> {
     if place.directory.is_some() {
@@ -109,16 +169,21 @@ fn fingerprint_of(pem: &[u8]) -> Option<Fingerprint> {
 }
 
 /// The key of that name or fingerprint.
-fn find<'a>(records: &'a [KeyRecord], word: &str) -> Result<(&'a KeyRecord, Fingerprint)> {
+fn find<'a>(
+    records: &'a [KeyRecord],
+    word: &str,
+    place: &Place,
+) -> Result<(&'a KeyRecord, Fingerprint)> {
+    let list = format!("`seal keys list{}`", again(place));
     let is_meant = |record: &&KeyRecord| {
         record.name() == word || record.fingerprint().is_some_and(|f| f.to_string() == word)
     };
     let mut meant = records.iter().filter(is_meant);
     let Some(record) = meant.next() else {
-        bail!("there is no key {word:?}; `seal keys list` shows those that there are");
+        bail!("there is no key {word:?}; {list} shows those that there are");
     };
     if meant.any(|other| other.fingerprint() != record.fingerprint()) {
-        bail!("{word:?} names several keys; take a fingerprint of `seal keys list`");
+        bail!("{word:?} names several keys; take a fingerprint of {list}");
     }
     match (record.fingerprint(), &record.key) {
         (Some(fingerprint), _) => Ok((record, fingerprint.clone())),
@@ -179,15 +244,71 @@ fn unread_facts<'a>(unread: impl IntoIterator<Item = &'a Unread>) -> Json {
 }
 
 /// Everything that may need a key: objects where the keys are, files, and branches if asked.
-fn look(store: &KeyStore, paths: &[std::path::PathBuf], search: &Search) -> Result<Found> {
+fn look(store: &KeyStore, paths: &[PathBuf], search: &Search) -> Result<Found> {
     let mut found = store.sealed(&search.namespaces)?;
     found.extend(survey::in_files(paths)?);
     if search.all_branches {
-        let here = [std::path::PathBuf::from(".")];
+        let here = [PathBuf::from(".")];
         let paths = if paths.is_empty() { &here } else { paths };
         for repository in history::repositories(paths)? {
             found.extend(history::in_branches(&repository)?);
         }
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seal_args;
+
+    fn place(folder: Option<&str>, context: Option<&str>) -> Place {
+        Place {
+            directory: folder.map(PathBuf::from),
+            cluster: seal_args::Cluster {
+                context: context.map(str::to_owned),
+                ..seal_args::Cluster::default()
+            },
+            ..Place::default()
+        }
+    }
+
+    #[test]
+    fn the_next_step_leads_to_the_same_keys() {
+        for (folder, context, again_there, rotate, fetch) in [
+            (None, None, "", "PATH", "-o cert.pem"),
+            (
+                None,
+                Some("prod"),
+                " --context prod",
+                "PATH --context prod",
+                "-o cert.pem --context prod",
+            ),
+            (
+                Some("my state"),
+                None,
+                " --directory 'my state'",
+                "PATH --cert cert.pem",
+                "http://127.0.0.1:8080/v1/cert.pem -o cert.pem",
+            ),
+        ] {
+            let place = place(folder, context);
+            assert_eq!(again(&place), again_there);
+            assert_eq!(rotate_step(&place, &[]), format!("seal rotate {rotate}"));
+            assert_eq!(fetch_step(&place, None), format!("seal cert fetch {fetch}"));
+        }
+    }
+
+    #[test]
+    fn a_shell_takes_a_quoted_word_as_one() {
+        for (word, want) in [
+            ("state/keys", "state/keys"),
+            ("my state", "'my state'"),
+            ("it's", r"'it'\''s'"),
+            ("", "''"),
+            ("$HOME", "'$HOME'"),
+        ] {
+            assert_eq!(quoted(word), want);
+        }
+    }
 }

@@ -7,7 +7,7 @@ use super::store;
 use crate::keys::store::Put;
 use crate::keys::{KeyRecord, KeyStore};
 use crate::report;
-use crate::seal::{Outcome, names, opening};
+use crate::seal::{Outcome, opening};
 use crate::seal_args::KeysRestore;
 use crate::surroundings::Surroundings;
 
@@ -29,6 +29,13 @@ enum Step {
 /// The backup does not open or holds no key, or something else has the name or the place of one: then nothing was
 /// done. Where storing fails half way, the error says so; the command can be run again.
 pub fn run(words: &KeysRestore, surroundings: &Surroundings) -> Result<Outcome> {
+    if words.backup.is_dir() {
+        bail!(
+            "{} is a folder, and a backup is a file: name those in it, one at a time, or copy them into the keys \
+             of the other controller",
+            words.backup.display()
+        );
+    }
     let mut unlock = opening::read(&words.opening, surroundings)?;
     let backup = opening::backup(&words.backup, &mut unlock)?;
     if !backup.bare.is_empty() {
@@ -85,11 +92,7 @@ fn plan(secrets: Vec<Secret>, there: &[KeyRecord]) -> Result<Vec<(Secret, Step)>
                         "another key has the name {name}; nothing was changed. Rename one of the two, or \
                          restore into another namespace or folder"
                     ),
-                    None => {
-                        // It becomes the name of a file, which must not lie elsewhere.
-                        names::check_object(name)?;
-                        Step::Put
-                    }
+                    None => Step::Put,
                 }
             }
             (Err(problem), _) => Step::Broken(problem.clone()),

@@ -8,7 +8,7 @@ use shared::key_marks::KeyState;
 use shared::key_secret::PRIVATE_KEY_ITEM;
 use shared::resource::{KEY_COMPROMISED, KEY_LABEL, KEY_RETIRED};
 
-use super::{find, look, served, store, survey};
+use super::{again, find, look, rotate_step, served, store, survey};
 use crate::keys::record::LEGACY_NAME;
 use crate::keys::store::Change;
 use crate::keys::survey::Dependent;
@@ -27,14 +27,14 @@ use crate::surroundings::Surroundings;
 pub fn run(words: &KeysRetire, surroundings: &Surroundings) -> Result<Outcome> {
     let store = store(&words.place, surroundings)?;
     let records = store.read()?;
-    let (record, fingerprint) = find(&records, &words.key)?;
+    let (record, fingerprint) = find(&records, &words.key, &words.place)?;
     let states = record::states(&records, served(&words.place, surroundings).as_ref());
     let state = records
         .iter()
         .zip(&states)
         .find(|(other, _)| other.fingerprint() == Some(&fingerprint))
         .map(|(_, state)| *state);
-    check(record, state)?;
+    check(record, state, &again(&words.place))?;
 
     let search = &words.search;
     let ring = opening::ring(&records, &search.backups, &search.opening, surroundings)?;
@@ -47,7 +47,13 @@ pub fn run(words: &KeysRetire, surroundings: &Surroundings) -> Result<Outcome> {
     }
     if !dependents.is_empty() || !found.unread.is_empty() {
         print(list(&dependents, &found.unread).as_bytes())?;
-        report::say(&advice(record.name(), &dependents, found.unread.len()));
+        let rotate = rotate_step(&words.place, &records);
+        report::say(&advice(
+            record.name(),
+            &dependents,
+            found.unread.len(),
+            &rotate,
+        ));
         return Ok(Outcome::Findings);
     }
     let looked = survey.found.len();
@@ -77,11 +83,11 @@ pub fn run(words: &KeysRetire, surroundings: &Surroundings) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn check(record: &KeyRecord, state: Option<KeyState>) -> Result<()> {
+fn check(record: &KeyRecord, state: Option<KeyState>, again: &str) -> Result<()> {
     let name = record.name();
     match state {
         Some(KeyState::Sealing) => {
-            bail!("{name} is the key that seals; make a new one first: `seal keys rotate`")
+            bail!("{name} is the key that seals; make a new one first: `seal keys rotate{again}`")
         }
         _ if name == LEGACY_NAME => bail!(
             "controllers read the Secret {LEGACY_NAME} whatever its label says, so it cannot be retired in place; \
@@ -116,20 +122,26 @@ fn list(dependents: &[Dependent], unread: &BTreeSet<Unread>) -> String {
     })
 }
 
-fn advice(name: &str, dependents: &[Dependent], unread: usize) -> String {
+fn advice(name: &str, dependents: &[Dependent], unread: usize, rotate: &str) -> String {
     let sure = dependents
         .iter()
         .filter(|dependent| dependent.is_sure)
         .count();
     let unsure = dependents.len() - sure;
-    let mut text = format!("{name} stays in use: {sure} items need it");
+    let need = if sure == 1 {
+        "item needs"
+    } else {
+        "items need"
+    };
+    let mut text = format!("{name} stays in use: {sure} {need} it");
     if unsure > 0 {
         let _ = write!(text, ", {unsure} more could not be decided");
     }
     if unread > 0 {
-        let _ = write!(text, ", {unread} files cannot be read");
+        let files = if unread == 1 { "file" } else { "files" };
+        let _ = write!(text, ", {unread} {files} cannot be read");
     }
-    text += ". Seal them anew (`seal rotate PATH`) and apply them";
+    let _ = write!(text, ". Seal them anew (`{rotate}`) and apply them");
     if unsure > 0 {
         text += "; `seal doctor FILE` says why an item does not open";
     }

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use shared::key::Fingerprint;
 use shared::resource::RENEW_ANNOTATION;
 
-use super::{access, fingerprint_of, store};
+use super::{access, again, fetch_step, fingerprint_of, rotate_step, step, store};
 use crate::certificate;
 use crate::cluster::Controller;
 use crate::keys::store::Change;
@@ -42,10 +42,26 @@ pub fn run(words: &KeysRotate, surroundings: &Surroundings) -> Result<Outcome> {
     let known = fingerprints(&records);
     let (name, fingerprint) = wait(words, surroundings, &store, &known)?;
     report::say("the new key seals from now on; older ones go on opening. Next:");
-    report::say("  seal keys backup ARCHIVE   keeps it safe");
-    report::say("  seal rotate PATH           seals files anew for it");
-    report::say("  seal keys retire KEY PATH  takes an older key out once nothing needs it");
+    for line in next(words, &store.read()?) {
+        report::say(&line);
+    }
     print(format!("{name} {fingerprint}\n").as_bytes())
+}
+
+fn next(words: &KeysRotate, records: &[KeyRecord]) -> [String; 4] {
+    let (place, again) = (&words.place, again(&words.place));
+    [
+        step(&format!("seal keys backup ARCHIVE{again}"), "keeps it safe"),
+        step(
+            &fetch_step(place, words.cert.as_deref()),
+            "fetches its certificate, for files and rules that name one",
+        ),
+        step(&rotate_step(place, records), "seals files anew for it"),
+        step(
+            &format!("seal keys retire KEY PATH{again}"),
+            "takes an older key out once nothing needs it",
+        ),
+    ]
 }
 
 /// A key that was asked before is not asked again: the controller hears each once.
@@ -68,6 +84,7 @@ fn wait(
     store: &KeyStore,
     known: &BTreeSet<Fingerprint>,
 ) -> Result<(String, Fingerprint)> {
+    let again = again(&words.place);
     let start = Instant::now();
     let mut appeared: Option<(Instant, String)> = None;
     while start.elapsed() < words.timeout {
@@ -83,7 +100,7 @@ fn wait(
             if since.elapsed() > SOON && record.facts.marks.backed_up.is_none() {
                 bail!(
                     "the new key {name} is there, and the controller does not serve its certificate. If it runs \
-                     with --require-backup, the key seals once it is backed up: `seal keys backup ARCHIVE`"
+                     with --require-backup, the key seals once it is backed up: `seal keys backup ARCHIVE{again}`"
                 );
             }
         }
@@ -93,11 +110,11 @@ fn wait(
     match appeared {
         Some((_, name)) => bail!(
             "the new key {name} is there, and the controller did not serve its certificate within {seconds} s; \
-             `seal doctor` looks for the reason"
+             `seal doctor{again}` looks for the reason"
         ),
         None => bail!(
             "there was no new key within {seconds} s. Does a controller work in {}, and may it create Secrets? \
-             `seal doctor` looks for the reason. The request stands: a controller that comes up makes the key",
+             `seal doctor{again}` looks for the reason. The request stands: a controller that comes up makes the key",
             store.place()
         ),
     }

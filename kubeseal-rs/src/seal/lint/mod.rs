@@ -4,13 +4,14 @@ mod finding;
 mod format;
 mod object;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Result;
 use shared::error_chain;
 use shared::key::Certificate;
+use zeroize::Zeroizing;
 
 pub use finding::{Finding, RULES, Rule, Severity};
 
@@ -20,11 +21,11 @@ use super::settings::{Origin, Settings};
 use super::walk::{self, Candidate, Kind, ManifestFile, WalkError};
 use super::{Outcome, print};
 use crate::certificate::is_url;
-use crate::files;
 use crate::report::{self, Paint};
 use crate::rules::Source;
 use crate::seal_args::{Lint, LintFormat};
 use crate::surroundings::Surroundings;
+use crate::{files, git};
 
 /// The words make no sense.
 #[derive(Debug, thiserror::Error)]
@@ -44,23 +45,45 @@ pub fn run(words: &Lint, surroundings: &Surroundings) -> Result<Outcome> {
     if let Some(name) = words.ignore.iter().find(|name| !known(name)) {
         return Err(LintError::NoSuchRule(name.clone()).into());
     }
-    let mut candidates = walk::candidates(&words.paths)?;
-    for candidate in &mut candidates {
-        candidate.named &= !words.found;
-    }
+    let candidates = candidates(words)?;
     let mut linter = Linter {
         session: Session::new(&words.sealing, surroundings),
         findings: Vec::new(),
         certificates: BTreeMap::new(),
     };
     for candidate in &candidates {
-        linter.look_at(candidate)?;
+        linter.look_at(candidate, read(words, &candidate.path)?);
     }
     let mut findings = linter.findings;
     findings.retain(|finding| !words.ignore.iter().any(|name| name == finding.rule.name));
     findings.sort_by(|a, b| (&a.file, a.line, a.rule).cmp(&(&b.file, b.line, b.rule)));
     findings.dedup();
     show(words, &findings, candidates.len(), surroundings)
+}
+
+/// The files to look at. One that is staged need not lie in the work tree any more.
+fn candidates(words: &Lint) -> Result<Vec<Candidate>> {
+    if words.staged {
+        let paths: BTreeSet<&PathBuf> = words.paths.iter().collect();
+        let found = |path: &PathBuf| Candidate {
+            path: path.clone(),
+            named: false,
+        };
+        return Ok(paths.into_iter().map(found).collect());
+    }
+    let mut candidates = walk::candidates(&words.paths)?;
+    for candidate in &mut candidates {
+        candidate.named &= !words.found;
+    }
+    Ok(candidates)
+}
+
+fn read(words: &Lint, path: &Path) -> Result<Zeroizing<Vec<u8>>> {
+    if words.staged {
+        Ok(git::staged(Path::new("."), path)?)
+    } else {
+        Ok(files::read(path)?)
+    }
 }
 
 fn show(
@@ -78,10 +101,16 @@ fn show(
     };
     print(text.as_bytes())?;
     let (count, of) = (findings.len(), if files == 1 { "file" } else { "files" });
+    // Whoever mends the file alone would be told the same again.
+    let next = if words.staged {
+        ", as staged: `git add` what you mend"
+    } else {
+        ""
+    };
     report::say(&match count {
         0 => format!("nothing found in {files} {of}"),
-        1 => format!("1 finding in {files} {of}"),
-        _ => format!("{count} findings in {files} {of}"),
+        1 => format!("1 finding in {files} {of}{next}"),
+        _ => format!("{count} findings in {files} {of}{next}"),
     });
     Ok(if findings.is_empty() {
         Outcome::Done
@@ -98,17 +127,15 @@ struct Linter<'a> {
 }
 
 impl Linter<'_> {
-    fn look_at(&mut self, candidate: &Candidate) -> Result<()> {
+    fn look_at(&mut self, candidate: &Candidate, bytes: Zeroizing<Vec<u8>>) {
         let path = &candidate.path;
-        let bytes = files::read(path)?;
         if !candidate.named && memchr::memmem::find(&bytes, b"Secret").is_none() && bytes.is_ascii()
         {
-            return Ok(());
+            return;
         }
         // A Helm template is no YAML until it is rendered.
         let is_template = memchr::memmem::find(&bytes, b"{{").is_some();
-        let names = |kind: &[u8]| memchr::memmem::find(&bytes, kind).is_some();
-        let names_secrets = names(b"kind: SealedSecret") || names(b"kind: Secret");
+        let names_secrets = names_secrets(&bytes);
         let file = match ManifestFile::parse(path, bytes) {
             Ok(file) => file,
             Err(WalkError::Malformed { source, .. })
@@ -119,9 +146,9 @@ impl Linter<'_> {
                     path,
                     (finding::MALFORMED_FILE, line, source.problem.to_string()),
                 );
-                return Ok(());
+                return;
             }
-            Err(_) => return Ok(()),
+            Err(_) => return,
         };
         for node in file.of_kind(Kind::Secret) {
             if let Some(found) = object::plain_secret(node) {
@@ -129,10 +156,10 @@ impl Linter<'_> {
             }
         }
         if file.of_kind(Kind::SealedSecret).next().is_none() {
-            return Ok(());
+            return;
         }
         let Some(settings) = self.settings(path) else {
-            return Ok(());
+            return;
         };
         let certificate = self.certificate(&settings);
         let against = Against {
@@ -144,7 +171,6 @@ impl Linter<'_> {
                 self.add(path, found);
             }
         }
-        Ok(())
     }
 
     fn add(&mut self, file: &Path, (rule, line, message): object::Found) {
@@ -202,6 +228,40 @@ impl Linter<'_> {
     }
 }
 
+/// Does a text that nobody can parse say that it holds Secrets?
+fn names_secrets(text: &[u8]) -> bool {
+    const KINDS: [&[u8]; 4] = [
+        b"Secret",
+        b"SealedSecret",
+        b"SecretList",
+        b"SealedSecretList",
+    ];
+    memchr::memmem::find_iter(text, b"kind").any(|at| {
+        let (before, rest) = text.split_at(at);
+        before.last().is_none_or(|byte| !is_of_word(*byte))
+            && word_behind(&rest[b"kind".len()..]).is_some_and(|kind| KINDS.contains(&kind))
+    })
+}
+
+/// The word that is the value of the key before, with quotes around either or without.
+fn word_behind(key: &[u8]) -> Option<&[u8]> {
+    let value = without_quote(key).trim_ascii_start().strip_prefix(b":")?;
+    let word = without_quote(value.trim_ascii_start());
+    let end = word.iter().position(|byte| !is_of_word(*byte));
+    Some(&word[..end.unwrap_or(word.len())])
+}
+
+fn without_quote(text: &[u8]) -> &[u8] {
+    match text {
+        [b'"' | b'\'', rest @ ..] => rest,
+        _ => text,
+    }
+}
+
+fn is_of_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')
+}
+
 /// A file of rules is found by its absolute path; readers of findings want it as all others are.
 fn from_here(file: &Path) -> PathBuf {
     let here = std::env::current_dir().and_then(|here| here.canonicalize());
@@ -218,5 +278,38 @@ fn blamed(settings: &Settings) -> (PathBuf, usize) {
         (Some(rules), _) => (rules.path.clone(), line),
         (None, Source::At(at)) => (PathBuf::from(at), 1),
         (None, Source::Controller { .. }) => (PathBuf::from("."), 1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_malformed_text_names_secrets_however_it_quotes_them() {
+        for (text, want) in [
+            ("kind: Secret\na: [", true),
+            ("a: [\nkind:  SealedSecret", true),
+            ("- kind: 'Secret'\n", true),
+            ("kind: \"Secret\" # x\n", true),
+            ("{\"kind\": \"Secret\",", true),
+            ("{\"kind\":\"SealedSecret\"", true),
+            ("{\"kind\" :\n \"Secret\"}}", true),
+            ("'kind': Secret\r\n", true),
+            ("kind: SecretList\n", true),
+            ("kind: SecretStore\n---\nkind: Secret\n", true),
+            ("kind: SecretStore\n", false),
+            ("kind: ClusterSecretStore\n", false),
+            ("\"kind\": \"SecretProviderClass\"", false),
+            ("kind: Secret-of-mine\n", false),
+            ("mankind: Secret\n", false),
+            ("kind of Secret\n", false),
+            ("kinds: Secret\n", false),
+            ("kind:", false),
+            ("kind", false),
+            ("Secret", false),
+        ] {
+            assert_eq!(names_secrets(text.as_bytes()), want, "{text:?}");
+        }
     }
 }

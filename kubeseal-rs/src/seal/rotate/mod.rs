@@ -4,6 +4,7 @@
 //! step. So a run can be killed at any moment, and the next one goes on where it ended: items that
 //! the newest key opens are left alone.
 
+mod given;
 mod offline;
 mod online;
 mod summary;
@@ -36,6 +37,16 @@ pub enum RotateError {
          them the controller seals anew, for its newest key"
     )]
     CertificateAlone,
+    /// Whoever knows the key would read what is sealed.
+    #[error("{certificate} is that of the key {key}, which is marked as compromised: {remedy}")]
+    Compromised {
+        /// The certificate, and who names it.
+        certificate: String,
+        /// Name of the key.
+        key: String,
+        /// What to do.
+        remedy: String,
+    },
     /// Files were named for nothing.
     #[error("no SealedSecret in {0}; name sealed files, or a folder to find them in")]
     NothingFound(String),

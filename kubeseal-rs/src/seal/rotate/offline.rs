@@ -10,6 +10,7 @@ use shared::reseal::{self, NewTexts};
 use shared::sealed_file::{Changes, Found, HintRule};
 
 use super::Work;
+use super::given::GivenKeys;
 use super::summary::{FileReport, unreadable};
 use crate::command::read_keys;
 use crate::parallel;
@@ -26,6 +27,7 @@ pub(super) fn rotate(
     words: &Rotate,
 ) -> Result<Vec<FileReport>> {
     let ring = read_keys(&words.key)?;
+    let given = GivenKeys::read(&words.key)?;
     let progress = Progress::new(
         "files",
         candidates.len(),
@@ -34,6 +36,7 @@ pub(super) fn rotate(
     let start = || Worker {
         session,
         ring: &ring,
+        given: &given,
         last: None,
         dry_run: words.dry_run,
     };
@@ -49,6 +52,7 @@ pub(super) fn rotate(
 struct Worker<'a> {
     session: &'a Session<'a>,
     ring: &'a KeyRing,
+    given: &'a GivenKeys,
     /// The key that opened the last value: neighbours in a tree were mostly sealed together.
     last: Option<Fingerprint>,
     dry_run: bool,
@@ -71,6 +75,7 @@ impl Worker<'_> {
         };
         let settings = self.session.settings(&candidate.path)?;
         let certificate = self.session.certificate(&settings)?;
+        self.given.check(&settings, &certificate)?;
         let ring = newest_last(self.ring, &certificate);
         for index in 0..work.objects.len() {
             let found = &mut work.objects[index].0;

@@ -1,0 +1,245 @@
+//! What the given key Secrets say about the certificate that is sealed for. Keys in PEM have no date,
+//! and so say nothing.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::Result;
+use jiff::Timestamp;
+use shared::key::{Certificate, Fingerprint};
+use shared::manifest::{self, Reading};
+use shared::resource::{KEY_ACTIVE, KEY_LABEL};
+use shared::secret::Secret;
+
+use super::RotateError;
+use crate::keys::KeyRecord;
+use crate::rules::Source;
+use crate::seal::settings::{Origin, Settings};
+use crate::{certificate, files, report};
+
+/// A key Secret that was given.
+struct GivenKey {
+    name: String,
+    fingerprint: Fingerprint,
+    made: Timestamp,
+}
+
+/// All of them, as far as they have a date or a mark.
+pub(super) struct GivenKeys {
+    /// The newest one that may seal.
+    newest: Option<GivenKey>,
+    compromised: Vec<GivenKey>,
+    /// Certificates that were warned about: once is enough for a whole tree.
+    warned: Mutex<BTreeSet<Fingerprint>>,
+}
+
+impl GivenKeys {
+    /// Reads the files a second time, since a ring of backups knows neither dates nor marks. A pipe gives
+    /// its bytes once, and so nothing here.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be read.
+    pub(super) fn read(paths: &[PathBuf]) -> Result<Self> {
+        let mut records = Vec::new();
+        for path in paths.iter().filter(|path| path.is_file()) {
+            let bytes = files::read(path)?;
+            records.extend(secrets(&bytes).into_iter().map(|s| KeyRecord::new(s, None)));
+        }
+        Ok(Self::of(&records))
+    }
+
+    fn of(records: &[KeyRecord]) -> Self {
+        let may_seal = |record: &&KeyRecord| !record.facts.marks.is_compromised && in_use(record);
+        let newest = records.iter().filter(may_seal).filter_map(given);
+        let known = |record: &&KeyRecord| record.facts.marks.is_compromised;
+        Self {
+            newest: newest.max_by_key(|key| key.made),
+            compromised: records.iter().filter(known).filter_map(given).collect(),
+            warned: Mutex::default(),
+        }
+    }
+
+    /// May files be sealed for this certificate? Warns where a newer key was given: keys of several
+    /// clusters may have been, so that alone is no error.
+    ///
+    /// # Errors
+    ///
+    /// Its key is marked as compromised.
+    pub(super) fn check(
+        &self,
+        settings: &Settings,
+        certificate: &Certificate,
+    ) -> Result<(), RotateError> {
+        let own = certificate.fingerprint();
+        if let Some(key) = self.compromised.iter().find(|key| key.fingerprint == *own) {
+            return Err(RotateError::Compromised {
+                certificate: certificate_of(settings, own),
+                key: key.name.clone(),
+                remedy: remedy(settings),
+            });
+        }
+        if let Some(key) = self.newer(certificate)
+            && self.is_first(own)
+        {
+            report::warn(&format!(
+                "{} is older than the key {} that was given. If both are of one cluster, this seals for an old \
+                 key: {}",
+                certificate_of(settings, own),
+                key.name,
+                remedy(settings)
+            ));
+        }
+        Ok(())
+    }
+
+    /// A key that was made after this certificate.
+    fn newer(&self, certificate: &Certificate) -> Option<&GivenKey> {
+        let newest = self.newest.as_ref();
+        newest.filter(|key| key.made > certificate.not_before())
+    }
+
+    fn is_first(&self, certificate: &Fingerprint) -> bool {
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        warned.insert(certificate.clone())
+    }
+}
+
+/// What is no Secret was told when the keys were read.
+fn secrets(bytes: &[u8]) -> Vec<Secret> {
+    let documents = manifest::read(bytes).unwrap_or_default();
+    let each = documents
+        .iter()
+        .flat_map(|document| Secret::each_from_document(document, &mut Reading::default()));
+    each.filter_map(Result::ok).collect()
+}
+
+/// A label that was lost on the way says nothing.
+fn in_use(record: &KeyRecord) -> bool {
+    let labels = record.secret.metadata.labels.as_ref();
+    let label = labels.and_then(|labels| labels.get(KEY_LABEL));
+    label.is_none_or(|label| label == KEY_ACTIVE)
+}
+
+fn given(record: &KeyRecord) -> Option<GivenKey> {
+    Some(GivenKey {
+        name: record.name().to_owned(),
+        fingerprint: record.fingerprint()?.clone(),
+        made: record.facts.order_time,
+    })
+}
+
+/// Which certificate, and who says that it is the one.
+fn certificate_of(settings: &Settings, fingerprint: &Fingerprint) -> String {
+    match &settings.certificate.value {
+        Source::At(at) => {
+            let by = settings.certificate.by;
+            format!("the certificate {at} ({by}), {fingerprint},")
+        }
+        Source::Controller { .. } => {
+            format!("the certificate that the controller serves, {fingerprint},")
+        }
+    }
+}
+
+fn remedy(settings: &Settings) -> String {
+    match &settings.certificate.value {
+        Source::At(at) if certificate::is_url(at) => {
+            format!("see that {at} gives the new certificate, or name a file with --cert")
+        }
+        Source::At(at) => format!(
+            "`seal cert fetch -o {}` fetches the new certificate (`seal cert fetch URL -o FILE` from a controller \
+             on a folder), or name it with --cert",
+            file_of(settings, at).display()
+        ),
+        Source::Controller { .. } => {
+            "see in `seal keys list` which key seals there, or name a file with --cert".to_owned()
+        }
+    }
+}
+
+/// A file that a rule names lies where the rules lie.
+fn file_of(settings: &Settings, at: &str) -> PathBuf {
+    match &settings.rules {
+        Some(rules) if settings.certificate.by == Origin::Rule => rules.folder().join(at),
+        _ => Path::new(at).to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::resource::{COMPROMISED_ANNOTATION, KEY_RETIRED};
+
+    use super::*;
+    use crate::seal::settings;
+    use crate::seal_args::Sealing;
+
+    const OLD: &[u8] = include_bytes!("../../../tests/seal/key-fixtures/state/keys/key-2024.yaml");
+    const NEW: &[u8] = include_bytes!("../../../tests/seal/key-fixtures/state/keys/key-2025.yaml");
+
+    fn record(manifest: &[u8], mark: Option<&str>, label: Option<&str>) -> KeyRecord {
+        let mut secret = secrets(manifest).remove(0);
+        if let Some(mark) = mark {
+            let annotations = secret.metadata.annotations.get_or_insert_default();
+            annotations.insert(mark.to_owned(), String::new());
+        }
+        if let Some(label) = label {
+            let labels = secret.metadata.labels.get_or_insert_default();
+            labels.insert(KEY_LABEL.to_owned(), label.to_owned());
+        }
+        KeyRecord::new(secret, None)
+    }
+
+    fn certificate(manifest: &[u8]) -> Certificate {
+        let key = record(manifest, None, None).key.unwrap();
+        let pem = key.certificate().unwrap().to_pem();
+        Certificate::from_pem(pem.as_bytes()).unwrap()
+    }
+
+    fn of_a_flag() -> Settings {
+        let words = Sealing {
+            cert: Some("cert.pem".to_owned()),
+            ..Sealing::default()
+        };
+        settings::decide(None, None, &words, |_| None).unwrap()
+    }
+
+    #[test]
+    fn a_key_that_others_may_know_is_not_sealed_for() {
+        let given = GivenKeys::of(&[
+            record(OLD, Some(COMPROMISED_ANNOTATION), None),
+            record(NEW, None, None),
+        ]);
+        let old = certificate(OLD);
+        let error = given.check(&of_a_flag(), &old).unwrap_err();
+        let said = error.to_string();
+        let fingerprint = old.fingerprint().to_string();
+        let fetch = "seal cert fetch -o cert.pem";
+        for part in ["cert.pem (--cert)", &fingerprint, "key-2024", fetch] {
+            assert!(said.contains(part), "{said}");
+        }
+        assert!(given.check(&of_a_flag(), &certificate(NEW)).is_ok());
+    }
+
+    #[test]
+    fn a_newer_key_counts_only_if_it_may_seal() {
+        for (why, mark, label, want) in [
+            ("in use", None, None, true),
+            ("retired", None, Some(KEY_RETIRED), false),
+            ("compromised", Some(COMPROMISED_ANNOTATION), None, false),
+        ] {
+            let given = GivenKeys::of(&[record(OLD, None, None), record(NEW, mark, label)]);
+            assert_eq!(given.newer(&certificate(OLD)).is_some(), want, "{why}");
+            assert!(given.newer(&certificate(NEW)).is_none(), "{why}");
+        }
+        assert!(GivenKeys::of(&[]).newer(&certificate(OLD)).is_none());
+    }
+
+    #[test]
+    fn a_certificate_is_warned_about_once() {
+        let (given, old) = (GivenKeys::of(&[]), certificate(OLD));
+        assert!(given.is_first(old.fingerprint()));
+        assert!(!given.is_first(old.fingerprint()));
+    }
+}
