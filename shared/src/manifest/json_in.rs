@@ -22,12 +22,13 @@ pub(super) fn read(text: &str, most: usize) -> Result<Vec<Node>, ReadError> {
         at += leading_space(&text[at..]);
         line += text[counted..at].matches('\n').count();
         counted = at;
+        // Before it is read, and takes the room.
+        if at < text.len() && inside + documents.len() >= most {
+            let number = documents.len() + 1;
+            return Err(ReadError::at(number, line, ReadProblem::Size(most)));
+        }
         let mut stream = serde_json::Deserializer::from_str(&text[at..]).into_iter::<Raw>();
         match stream.next() {
-            _ if inside + documents.len() >= most => {
-                let number = documents.len() + 1;
-                return Err(ReadError::at(number, line, ReadProblem::Size(most)));
-            }
             None => return Ok(documents),
             Some(Ok(Raw(mut node))) => {
                 set_line(&mut node, line);
