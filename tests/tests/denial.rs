@@ -348,7 +348,11 @@ async fn greedy_requests_are_refused_and_keep_no_neighbour_from_its_value() {
     let port = controller.port("HTTP server");
     let flat = format!("{{\"a\":[{}0]}}", "0,".repeat(5_000_000));
     let texts = format!("{{}}{}", "\"\"".repeat(5_000_000));
-    let digits = format!("a: &a {}1\nb: [{}]", "0".repeat(100_000), "*a,".repeat(49_000));
+    let digits = format!(
+        "a: &a {}1\nb: [{}]",
+        "0".repeat(100_000),
+        "*a,".repeat(49_000)
+    );
     let more = [
         ("five million numbers", flat),
         ("five million texts one after the other", texts),
