@@ -8,7 +8,7 @@ use crate::manifest::yaml_in;
 /// The root of every document; none if the text is malformed, or has a CR without LF, which ends a line for the
 /// parser and for nothing here.
 pub(super) fn find(text: &str) -> Option<Vec<Place>> {
-    if text.split('\r').skip(1).any(|rest| !rest.starts_with('\n')) {
+    if text.split('\r').skip(1).any(|rest| !rest.starts_with('\n')) || has_wide_directive(text) {
         return None;
     }
     let mut finder = Finder {
@@ -22,6 +22,12 @@ pub(super) fn find(text: &str) -> Option<Vec<Place>> {
         finder.take(&event, span)?;
     }
     Some(finder.roots)
+}
+
+/// Of a directive that it does not know the parser counts bytes, and so misplaces all behind it.
+fn has_wide_directive(text: &str) -> bool {
+    let mut lines = text.lines();
+    lines.any(|line| line.starts_with('%') && !line.is_ascii())
 }
 
 /// The parser counts characters.

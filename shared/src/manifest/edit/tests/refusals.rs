@@ -9,6 +9,12 @@ const REFUSED: &[[&str; 4]] = &[
         "the edit is refused, since b of document 1 would not read as it should",
     ],
     [
+        "a directive of more than ASCII",
+        "%ä ö\n---\na: AgA\n",
+        "a=AgX",
+        "line 1: the file cannot be edited: its layout is too unusual",
+    ],
+    [
         "a mapping that others share",
         "a: &x {k: AgA}\nb: *x\n",
         "a/k=AgX",
