@@ -1,0 +1,133 @@
+use super::*;
+use crate::metrics::series::PREFIX;
+use crate::testing::id;
+
+fn line<'a>(text: &'a str, start: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| line.strip_prefix(start))
+}
+
+#[test]
+fn c20_every_series_is_there_from_the_start() {
+    let text = Metrics::new(false).unwrap().text(Timestamp::UNIX_EPOCH);
+    for (series, value) in [
+        ("unseal_requests_total ", "0"),
+        (
+            "unseal_errors_total{namespace=\"\",reason=\"unseal\"} ",
+            "0",
+        ),
+        (
+            "http_requests_total{code=\"200\",method=\"post\",path=\"/v1/verify\"} ",
+            "0",
+        ),
+        (
+            "http_request_duration_seconds_count{method=\"get\",path=\"/v1/cert.pem\"} ",
+            "0",
+        ),
+        ("queue_depth ", "0"),
+        ("newest_key_age_seconds ", "-1"),
+        ("keys{state=\"unusable\"} ", "0"),
+        ("objects{synced=\"False\"} ", "0"),
+    ] {
+        let found = line(&text, &format!("{PREFIX}_{series}"));
+        assert_eq!(found, Some(value), "{series}: {text}");
+    }
+}
+
+#[test]
+fn c21_a_series_goes_with_its_object_and_with_its_instance_label() {
+    let metrics = Metrics::new(false).unwrap();
+    let series = |instance: &str| {
+        format!(
+            "{PREFIX}_condition_info{{condition=\"Synced\",name=\"db\",namespace=\"ns\",ss_app_kubernetes_io_instance=\"{instance}\"}} "
+        )
+    };
+    metrics.condition(&id("db"), "a", false);
+    let text = metrics.text(Timestamp::UNIX_EPOCH);
+    assert_eq!(line(&text, &series("a")), Some("-1"), "{text}");
+    metrics.condition(&id("db"), "b", true);
+    let text = metrics.text(Timestamp::UNIX_EPOCH);
+    assert_eq!(line(&text, &series("b")), Some("1"), "{text}");
+    assert!(!text.contains(&series("a")), "{text}");
+    metrics.forget(&id("db"));
+    assert!(
+        !metrics
+            .text(Timestamp::UNIX_EPOCH)
+            .contains("condition_info{")
+    );
+}
+
+fn errors(metrics: &Metrics) -> usize {
+    let text = metrics.text(Timestamp::UNIX_EPOCH);
+    let start = format!("{PREFIX}_unseal_errors_total{{namespace=\"ns\"");
+    text.lines().filter(|line| line.starts_with(&start)).count()
+}
+
+#[test]
+fn errors_of_a_namespace_are_told_while_it_has_objects() {
+    let metrics = Metrics::new(false).unwrap();
+    let other = ObjectId {
+        namespace: "ns-2".into(),
+        name: "db".into(),
+    };
+    for id in [&id("a"), &id("b"), &other] {
+        metrics.looks_at(id);
+        metrics.condition(id, "", false);
+    }
+    for (gone, left) in [("a", 5), ("b", 0)] {
+        metrics.forget(&id(gone));
+        assert_eq!(errors(&metrics), left, "{gone}");
+    }
+    metrics.looks_at(&id("c"));
+    assert_eq!(errors(&metrics), 5, "it came back");
+    metrics.failed(&id("c"), Fault::Unseal);
+    metrics.forget(&id("c"));
+    assert_eq!(errors(&metrics), 0, "an object without a condition");
+}
+
+#[test]
+fn a_replica_that_leads_no_more_tells_of_no_object() {
+    let metrics = Metrics::new(false).unwrap();
+    metrics.looks_at(&id("db"));
+    metrics.condition(&id("db"), "", false);
+    metrics.queued(3);
+    metrics.hand_over();
+    assert_eq!(errors(&metrics), 0);
+    let text = metrics.text(Timestamp::UNIX_EPOCH);
+    assert!(!text.contains("\"ns\""), "{text}");
+    metrics.condition(&id("db"), "", true);
+    assert_eq!(
+        errors(&metrics),
+        5,
+        "it leads again, and finds all in place"
+    );
+    for series in ["objects{synced=\"False\"} ", "queue_depth "] {
+        let found = line(&text, &format!("{PREFIX}_{series}"));
+        assert_eq!(found, Some("0"), "{series}");
+    }
+}
+
+#[test]
+fn s5_names_of_objects_and_namespaces_can_be_left_out() {
+    let metrics = Metrics::new(true).unwrap();
+    metrics.looks_at(&id("db"));
+    metrics.failed(&id("db"), Fault::Unseal);
+    metrics.condition(&id("db"), "a", true);
+    let text = metrics.text(Timestamp::UNIX_EPOCH);
+    assert!(
+        !text.contains("\"db\"") && !text.contains("\"ns\""),
+        "{text}"
+    );
+    let all = format!("{PREFIX}_unseal_errors_total{{namespace=\"\",reason=\"unseal\"}} ");
+    assert_eq!(line(&text, &all), Some("1"), "{text}");
+    assert_eq!(
+        line(&text, &format!("{PREFIX}_objects{{synced=\"True\"}} ")),
+        Some("1")
+    );
+}
+
+#[test]
+fn paths_of_the_callers_choice_make_no_series() {
+    let metrics = Metrics::new(false).unwrap();
+    metrics.request("/x", &Method::GET, StatusCode::NOT_FOUND, Duration::ZERO);
+    assert!(!metrics.text(Timestamp::UNIX_EPOCH).contains("\"/x\""));
+}

@@ -1,0 +1,216 @@
+use super::*;
+
+const PROGRAM: Program = Program {
+    name: "p",
+    about: "Tests flags.",
+    after_help: "",
+    flags: &[
+        Flag::new("raw", Kind::Switch, "false", "A switch."),
+        Flag::new("update", Kind::Switch, "true", "Another."),
+        Flag::new("format", Kind::Text, "json", "A text.").short('o'),
+        Flag::new("from-file", Kind::List, "", "A list."),
+        Flag::new("size", Kind::Int, "4096", "A number.").short('s'),
+        Flag::new(
+            "scope",
+            Kind::Choice(&["strict", "wider"], "one of: strict, wider"),
+            "",
+            "A word.",
+        ),
+        Flag::new("count", Kind::Count, "0", "A number."),
+        Flag::new("rate", Kind::Float, "5", "A fraction."),
+        Flag::new("period", Kind::Duration, "720h", "A duration."),
+        Flag::new("group", Kind::Repeated, "", "A text, or several."),
+        Flag::new("pin", Kind::List, "", "What protects.").strict(),
+        Flag::new("v", Kind::Text, "", "Hidden.")
+            .short('v')
+            .hidden()
+            .without_variable(),
+    ],
+};
+
+fn parse(words: &[&str], variables: &[(&str, &str)]) -> Result<Flags, Stop> {
+    let variable = |name: &str| {
+        variables
+            .iter()
+            .find(|(n, _)| *n == name)
+            .map(|(_, value)| (*value).to_owned())
+    };
+    PROGRAM.parse(words.iter().map(OsString::from), variable)
+}
+
+#[test]
+fn reads_gos_grammar() {
+    for (why, words, format, raw) in [
+        ("nothing", vec![], "json", false),
+        ("separate", vec!["--format", "yaml"], "yaml", false),
+        ("with equals", vec!["--format=yaml", "--raw"], "yaml", true),
+        ("short", vec!["-oyaml"], "yaml", false),
+        ("short with equals", vec!["-o=yaml"], "yaml", false),
+        (
+            "the last one counts",
+            vec!["-o", "x", "--format=y"],
+            "y",
+            false,
+        ),
+        (
+            "a value that looks like a flag",
+            vec!["-o", "--raw"],
+            "--raw",
+            false,
+        ),
+        ("an empty value", vec!["--format="], "", false),
+        ("a switch with a value", vec!["--raw=T"], "json", true),
+        (
+            "a switch turned off again",
+            vec!["--raw", "--raw=0"],
+            "json",
+            false,
+        ),
+    ] {
+        let flags = parse(&words, &[]).unwrap();
+        assert_eq!(
+            (flags.text("format"), flags.switch("raw")),
+            (format, raw),
+            "{why}"
+        );
+    }
+}
+
+#[test]
+fn reads_every_kind() {
+    let words = [
+        "--from-file",
+        "a,b",
+        "--from-file",
+        "\"c,d\"",
+        "-s",
+        "-1",
+        "--rate=-0.5",
+        "--period",
+        "1h30m",
+        "--update=false",
+    ];
+    let flags = parse(&words, &[]).unwrap();
+    assert_eq!(flags.list("from-file"), ["a", "b", "c,d"]);
+    assert_eq!(flags.int("size"), -1);
+    assert!((flags.float("rate") + 0.5).abs() < f64::EPSILON);
+    assert_eq!(flags.duration("period"), SignedDuration::from_mins(90));
+    assert!(!flags.switch("update"));
+    assert!(flags.given("size") && !flags.given("raw"));
+}
+
+#[test]
+fn the_command_line_beats_variables_and_appends_to_lists() {
+    let variables = [
+        ("SEALED_SECRETS_FORMAT", "yaml"),
+        ("SEALED_SECRETS_SIZE", "2048"),
+        ("SEALED_SECRETS_FROM_FILE", "x"),
+        ("SEALED_SECRETS_V", "9"),
+    ];
+    let flags = parse(&["--format", "json", "--from-file", "y"], &variables).unwrap();
+    assert_eq!(flags.text("format"), "json");
+    assert_eq!(flags.int("size"), 2048);
+    assert_eq!(flags.list("from-file"), ["x", "y"]);
+    assert_eq!(flags.text("v"), "");
+    assert!(flags.given("size"));
+}
+
+#[test]
+fn what_is_only_repeated_keeps_its_commas() {
+    let variables = [("SEALED_SECRETS_GROUP", "cn=a,ou=b")];
+    let flags = parse(&["--group", "c,\"d", "--group="], &variables).unwrap();
+    assert_eq!(flags.list("group"), ["cn=a,ou=b", "c,\"d"]);
+    assert!(
+        parse(&[], &[("SEALED_SECRETS_GROUP", "")])
+            .unwrap()
+            .list("group")
+            .is_empty()
+    );
+}
+
+#[test]
+fn a_strict_flag_is_not_lost_when_it_is_empty_or_cannot_be_read() {
+    let variable = |value| [("SEALED_SECRETS_PIN", value)];
+    for (words, variables, want) in [
+        (vec!["--pin="], vec![], "--pin is empty"),
+        (vec!["--pin", "a", "--pin", ""], vec![], "--pin is empty"),
+        (vec!["--pin", ""], variable("a").to_vec(), "--pin is empty"),
+        (
+            vec![],
+            variable("\"a").to_vec(),
+            "SEALED_SECRETS_PIN is not a list",
+        ),
+        (
+            vec!["--pin=a"],
+            variable("\"a").to_vec(),
+            "SEALED_SECRETS_PIN is not a list",
+        ),
+    ] {
+        let Err(Stop::Refused(text)) = parse(&words, &variables) else {
+            unreachable!("{words:?}")
+        };
+        assert!(text.starts_with(want), "{text}");
+    }
+    let unset = parse(&[], &variable("")).unwrap();
+    assert!(unset.list("pin").is_empty() && !unset.given("pin") && unset.warnings().is_empty());
+    assert_eq!(
+        parse(&["--pin=b"], &variable("a")).unwrap().list("pin"),
+        ["a", "b"]
+    );
+}
+
+#[test]
+fn a_variable_that_cannot_be_read_is_warned_about_and_the_default_holds() {
+    let flags = parse(&[], &[("SEALED_SECRETS_PERIOD", "30d")]).unwrap();
+    assert_eq!(flags.duration("period"), SignedDuration::from_hours(720));
+    let [warning] = flags.warnings() else {
+        unreachable!("one warning")
+    };
+    assert_eq!(
+        warning,
+        "ignoring SEALED_SECRETS_PERIOD: its value is not a duration like 720h or 1h30m"
+    );
+}
+
+#[test]
+fn says_what_is_wrong_with_the_words() {
+    for (words, want) in [
+        (vec!["--nope"], "unexpected argument '--nope'"),
+        (vec!["secret.yaml"], "unexpected argument 'secret.yaml'"),
+        (
+            vec!["--raw=maybe"],
+            "invalid value \"maybe\" for --raw: expected true or false",
+        ),
+        (
+            vec!["--scope", "wide"],
+            "invalid value \"wide\" for --scope: expected one of: strict, wider",
+        ),
+        (
+            vec!["--count=-1"],
+            "invalid value \"-1\" for --count: expected a whole number that is not negative",
+        ),
+        (
+            vec!["--size", "big"],
+            "invalid value \"big\" for --size: expected a whole number",
+        ),
+        (vec!["--format"], "a value is required for '--format"),
+    ] {
+        let Err(Stop::Usage(text)) = parse(&words, &[]) else {
+            unreachable!("{words:?}")
+        };
+        assert!(text.contains(want), "{text}");
+    }
+}
+
+#[test]
+fn help_shows_what_is_not_hidden() {
+    for word in ["--help", "-h"] {
+        let Err(Stop::Help(text)) = parse(&[word], &[]) else {
+            unreachable!("{word}")
+        };
+        assert!(
+            text.contains("--period") && !text.contains("Hidden"),
+            "{text}"
+        );
+    }
+}
