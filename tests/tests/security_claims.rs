@@ -1,4 +1,4 @@
-//! What `SECURITY.md` claims is held by tests: those that it names are there.
+//! What `SECURITY.md` claims is shown by tests: those that it names exist, and each says which attack it performs.
 
 #![allow(
     clippy::unwrap_used,
@@ -24,11 +24,23 @@ fn named_tests(line: &str) -> Vec<(&str, &str)> {
         .collect()
 }
 
+/// The doc comment of a function, one line for each of its lines.
+fn doc_comment<'a>(source: &'a str, name: &str) -> Option<Vec<&'a str>> {
+    let function = source.find(&format!("fn {name}("))?;
+    let above = source[..function].rsplit('\n').skip(1);
+    let belongs = |line: &&str| {
+        let line = line.trim();
+        line.starts_with("///") || line.starts_with("#[") || line.ends_with(")]")
+    };
+    Some(above.map(str::trim).take_while(belongs).collect())
+}
+
 #[test]
-fn every_claim_names_a_test_that_is_there() {
+fn every_claim_names_a_test_that_performs_the_attack() {
     let text = fs::read_to_string(root().join("SECURITY.md")).unwrap();
     let claims = text
         .lines()
+        .skip_while(|line| *line != "## Threats")
         .filter(|line| line.starts_with("| ") && !line.ends_with("| shown by |"));
     let mut count = 0;
     for claim in claims {
@@ -37,9 +49,11 @@ fn every_claim_names_a_test_that_is_there() {
         for (name, file) in tests {
             let source = fs::read_to_string(root().join(file));
             let source = source.unwrap_or_else(|error| panic!("{file}: {error}"));
+            let doc = doc_comment(&source, name);
+            let doc = doc.unwrap_or_else(|| panic!("{file} has no test {name}"));
             assert!(
-                source.contains(&format!("fn {name}(")),
-                "{file} has no test {name}"
+                doc.iter().any(|line| line.starts_with("/// Attack: ")),
+                "{file}: {name} does not say which attack it performs (`/// Attack: …`)"
             );
         }
         count += 1;
