@@ -1,8 +1,8 @@
 //! What authors of SealedSecrets may ask for, where whoever runs the controller limits it.
 //!
 //! A SealedSecret is often written by people who may create no Secret themselves. Two types of Secret
-//! make more of that than a value: the API server puts a token for any `ServiceAccount` into one, and
-//! takes the other for the right to join the cluster.
+//! make more of that than a value: Kubernetes puts a token for any `ServiceAccount` of the namespace into
+//! one, and takes the other for the right to join the cluster. Both are refused unless they are allowed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
@@ -16,18 +16,16 @@ use shared::scope::Scope;
 use shared::secret::Secret;
 use shared::unseal::Unsealed;
 
-/// Types by which an author may get more than the values that he sealed.
-pub const RISKY_TYPES: [&str; 2] = [
-    "kubernetes.io/service-account-token",
-    "bootstrap.kubernetes.io/token",
-];
+use crate::token_secrets;
 
-/// The limits. By default there are none.
+/// Types by which an author may get more than the values that he sealed.
+pub const RISKY_TYPES: [&str; 2] = [token_secrets::TYPE, "bootstrap.kubernetes.io/token"];
+
+/// The limits.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AuthorLimits {
     keys: Option<KeyPlace>,
-    /// Types of Secret that nobody gets.
-    forbidden_types: BTreeSet<String>,
+    types: TypeRules,
     scopes: ScopeRules,
     /// So old may the key be that an item was sealed for.
     oldest_key: Option<SignedDuration>,
@@ -56,6 +54,12 @@ pub enum Breach {
         /// The name of the key that needs no label.
         name: String,
     },
+    /// A type that gives its author more than the values.
+    #[error(
+        "a Secret of type {0:?} gives the author of a SealedSecret more than the sealed values, so it is not made; to allow \
+         it, run the controller with --allow-secret-types={0} (in the chart: allowSecretTypes)"
+    )]
+    RiskyType(&'static str),
     /// A type that nobody gets.
     #[error(
         "Secrets of type {0:?} are not made here (--forbid-secret-types); take another type, or ask whoever runs the \
@@ -89,25 +93,15 @@ pub enum Breach {
 }
 
 impl AuthorLimits {
-    /// Reads types by comma and [`ScopeRules`]; no `oldest_key` stands for any age.
-    ///
-    /// # Errors
-    ///
-    /// The scope rules are none.
-    pub fn read(
-        types: &str,
-        scopes: &str,
-        oldest_key: Option<SignedDuration>,
-    ) -> Result<Self, ScopeRulesError> {
-        let named = types.split(',').map(str::trim);
-        let named = named.filter(|name| !name.is_empty()).map(str::to_owned);
-        Ok(Self {
+    /// No `oldest_key` stands for any age.
+    pub fn new(types: TypeRules, scopes: ScopeRules, oldest_key: Option<SignedDuration>) -> Self {
+        Self {
             keys: None,
-            forbidden_types: named.collect(),
-            scopes: scopes.parse()?,
+            text: format!("{types:?};{scopes:?};{oldest_key:?}"),
+            types,
+            scopes,
             oldest_key,
-            text: format!("{types};{scopes};{oldest_key:?}"),
-        })
+        }
     }
 
     /// In that namespace nobody gets a Secret that would be loaded as a key: whoever plants one reads what
@@ -145,18 +139,20 @@ impl AuthorLimits {
         ring: &KeyRing,
         now: Timestamp,
     ) -> Result<(), Breach> {
-        self.allow_type(&unsealed.secret)?;
-        self.allow_place(&unsealed.secret)?;
+        self.allow_secret(&unsealed.secret)?;
         let scope = Scope::from_annotations(sealed.metadata.annotations.as_ref());
         self.scopes.allow(sealed.namespace_or_empty(), scope)?;
         self.allow_keys(&unsealed.sealed_by, ring, now)
     }
 
-    fn allow_type(&self, secret: &Secret) -> Result<(), Breach> {
-        match &secret.type_ {
-            Some(type_) if self.forbidden_types.contains(type_) => Err(Breach::Type(type_.clone())),
-            _ => Ok(()),
-        }
+    /// Judges a Secret by its type, its name and its labels.
+    ///
+    /// # Errors
+    ///
+    /// [`Breach`], the first one.
+    pub fn allow_secret(&self, secret: &Secret) -> Result<(), Breach> {
+        self.types.allow(secret)?;
+        self.allow_place(secret)
     }
 
     fn allow_place(&self, secret: &Secret) -> Result<(), Breach> {
@@ -202,6 +198,71 @@ impl AuthorLimits {
 pub fn risky_type(secret: &Secret) -> Option<&'static str> {
     let type_ = secret.type_.as_deref();
     RISKY_TYPES.into_iter().find(|risky| Some(*risky) == type_)
+}
+
+/// Which types of Secret are made: all but the [`RISKY_TYPES`] and those that are forbidden beside them.
+/// A risky type may be allowed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TypeRules {
+    forbidden: BTreeSet<String>,
+    allowed: BTreeSet<String>,
+}
+
+/// The types cannot be allowed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TypeRulesError {
+    /// Allowing it would have no effect, and may be meant as a list of all that are allowed.
+    #[error(
+        "takes types that are refused by default, {risky}; {0:?} is none of them",
+        risky = RISKY_TYPES.join(" and ")
+    )]
+    NotRisky(String),
+    /// Somebody means the opposite.
+    #[error("{0:?} is in --forbid-secret-types too")]
+    Forbidden(String),
+}
+
+impl TypeRules {
+    /// Reads lists of types, by comma.
+    ///
+    /// # Errors
+    ///
+    /// [`TypeRulesError`] about `allowed`.
+    pub fn read(forbidden: &str, allowed: &str) -> Result<Self, TypeRulesError> {
+        let types = |text: &str| -> BTreeSet<String> {
+            let types = text.split(',').map(str::trim);
+            types
+                .filter(|name| !name.is_empty())
+                .map(str::to_owned)
+                .collect()
+        };
+        let rules = Self {
+            forbidden: types(forbidden),
+            allowed: types(allowed),
+        };
+        let is_odd = |type_: &&String| !RISKY_TYPES.contains(&type_.as_str());
+        if let Some(type_) = rules.allowed.iter().find(is_odd) {
+            return Err(TypeRulesError::NotRisky(type_.clone()));
+        }
+        match rules.allowed.intersection(&rules.forbidden).next() {
+            Some(type_) => Err(TypeRulesError::Forbidden(type_.clone())),
+            None => Ok(rules),
+        }
+    }
+
+    fn allow(&self, secret: &Secret) -> Result<(), Breach> {
+        if let Some(type_) = secret
+            .type_
+            .as_ref()
+            .filter(|name| self.forbidden.contains(*name))
+        {
+            return Err(Breach::Type(type_.clone()));
+        }
+        match risky_type(secret) {
+            Some(type_) if !self.allowed.contains(type_) => Err(Breach::RiskyType(type_)),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Which scopes a namespace may use: the first pattern that fits holds, and where none does every scope is
@@ -280,22 +341,65 @@ mod tests {
         }
     }
 
+    fn types(forbidden: &str, allowed: &str) -> TypeRules {
+        TypeRules::read(forbidden, allowed).unwrap()
+    }
+
     #[test]
-    fn without_rules_everything_is_allowed_and_the_risky_is_named() {
+    fn a_type_that_gives_more_than_values_is_refused_unless_it_is_allowed() {
         for type_ in RISKY_TYPES {
-            assert_eq!(AuthorLimits::default().allow_type(&secret(type_)), Ok(()));
-            assert_eq!(risky_type(&secret(type_)), Some(type_));
+            let refused = Err(Breach::RiskyType(type_));
+            assert_eq!(TypeRules::default().allow(&secret(type_)), refused);
+            assert_eq!(types("Opaque", "").allow(&secret(type_)), refused);
+            assert_eq!(types("", type_).allow(&secret(type_)), Ok(()));
         }
+        let [one, other] = RISKY_TYPES;
+        assert!(types("", one).allow(&secret(other)).is_err());
+        assert_eq!(
+            types("", &format!("{one}, {other},")).allow(&secret(other)),
+            Ok(())
+        );
         assert_eq!(risky_type(&secret("Opaque")), None);
     }
 
     #[test]
     fn refuses_a_forbidden_type_and_no_other() {
-        let rules = AuthorLimits::read(RISKY_TYPES[1], "", None).unwrap();
-        let refused = Err(Breach::Type(RISKY_TYPES[1].into()));
-        assert_eq!(rules.allow_type(&secret(RISKY_TYPES[1])), refused);
-        assert_eq!(rules.allow_type(&secret("Opaque")), Ok(()));
-        assert_eq!(rules.allow_type(&Secret::default()), Ok(()));
+        let rules = types("kubernetes.io/tls", "");
+        let refused = Err(Breach::Type("kubernetes.io/tls".into()));
+        assert_eq!(rules.allow(&secret("kubernetes.io/tls")), refused);
+        assert_eq!(rules.allow(&secret("Opaque")), Ok(()));
+        assert_eq!(rules.allow(&Secret::default()), Ok(()));
+        let risky = types(RISKY_TYPES[0], "");
+        let refused = Err(Breach::Type(RISKY_TYPES[0].into()));
+        assert_eq!(risky.allow(&secret(RISKY_TYPES[0])), refused);
+    }
+
+    #[test]
+    fn allowing_takes_types_that_are_refused_by_default_and_not_forbidden() {
+        for (forbidden, allowed, said) in [
+            ("", "Opaque", "\"Opaque\" is none of them"),
+            ("", "*", "\"*\" is none of them"),
+            (
+                RISKY_TYPES[1],
+                RISKY_TYPES[1],
+                "is in --forbid-secret-types too",
+            ),
+        ] {
+            let error = TypeRules::read(forbidden, allowed).unwrap_err();
+            assert!(error.to_string().contains(said), "{error}");
+        }
+    }
+
+    #[test]
+    fn other_rules_are_another_text() {
+        let text = |types| AuthorLimits::new(types, ScopeRules::default(), None).text;
+        let all = [
+            types("", ""),
+            types("", RISKY_TYPES[0]),
+            types(RISKY_TYPES[0], ""),
+        ];
+        let texts: BTreeSet<String> = all.into_iter().map(text).collect();
+        assert_eq!(texts.len(), 3);
     }
 
     #[test]

@@ -116,7 +116,8 @@ impl Cluster {
         let store = Arc::new(ClusterStore::new(client.clone(), place.deletes_secrets));
         let (sender, changes) = mpsc::channel(BACKLOG);
         let election = place.election.clone();
-        let candidate = Candidate::new(connection.questions.clone(), own, election, term);
+        let (questions, pod) = (connection.questions.clone(), place.pod.clone());
+        let candidate = Candidate::new(questions, own, election, pod, term);
         Ok(Self {
             keys: ClusterKeys::new(client.clone(), key_config),
             renewal: KeyRenewal::new(config.keys.spec.clone(), config.keys.policy, pool.clone()),

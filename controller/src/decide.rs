@@ -6,7 +6,8 @@ use shared::plain::Plain;
 use shared::secret::Secret;
 use shared::unseal::UnsealError;
 
-use crate::author_limits::Breach;
+use crate::author_limits::{AuthorLimits, Breach};
+use crate::drift::Fight;
 use crate::ownership::{is_like, secret_type, successor};
 use crate::store::ObjectId;
 
@@ -124,18 +125,9 @@ pub enum Refusal {
          delete the Secret, and it is made anew"
     )]
     Immutable(ObjectId),
-    /// Somebody else changes it back each time.
-    #[error(
-        "somebody else changes the Secret again and again: it was put right {corrections} times \
-         in {minutes} minutes; find out who writes it, or annotate the SealedSecret with {}=false",
-        crate::drift::ANNOTATION
-    )]
-    DriftFight {
-        /// How often it was put right.
-        corrections: usize,
-        /// Within which time.
-        minutes: i64,
-    },
+    /// Another client undoes what is put right, again and again.
+    #[error(transparent)]
+    DriftFight(Fight),
 }
 
 /// Decides for one object.
@@ -168,6 +160,18 @@ pub fn decide(
         (Desired::Secret { .. }, Existing::Foreign) => {
             Plan::Refuse(Refusal::NotManaged(id.clone()))
         }
+    }
+}
+
+/// The same plan, unless it would write what authors may not ask for. A SealedSecret is judged before; a
+/// Secret that it is merged into can have a type or a label that stands in no SealedSecret.
+pub fn within(limits: &AuthorLimits, plan: Plan) -> Plan {
+    match &plan {
+        Plan::Create(secret) | Plan::Replace(secret) => match limits.allow_secret(secret) {
+            Ok(()) => plan,
+            Err(breach) => Plan::Refuse(breach.into()),
+        },
+        Plan::Remove | Plan::Leave | Plan::Refuse(_) => plan,
     }
 }
 

@@ -8,23 +8,26 @@
 //! A request that was on its way to the connection when it was paused may still go out. One that changes or
 //! deletes names the version that it was made from, and one that makes a Secret its name, so the API server
 //! refuses them where another replica has written. Nothing holds back an event, which decides nothing, or
-//! a renewed key, which would be one more.
+//! a renewed key, which would be one more. The same holds for the last requests of a container that was
+//! killed, when the next one in its Pod goes on with the Lease at once.
 
+mod identity;
 mod lease;
 mod term;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
-use crate::args::Election;
+use crate::args::{Election, Pod};
 use crate::store::api_answer;
+use identity::Identity;
 use lease::{Step, Times, View, decide, taken};
 pub use term::{Moment, Term};
 
@@ -43,7 +46,11 @@ pub enum Role {
 pub struct Candidate {
     api: Api<Lease>,
     election: Election,
-    identity: String,
+    pod: Pod,
+    identity: Identity,
+    /// The times of renewal, in microseconds, that this process wrote or tried to write since the last
+    /// answer. A Lease in its name with another one was renewed by somebody else.
+    renewals: Vec<i64>,
     term: Arc<Term>,
     role: watch::Sender<Role>,
     view: Option<View>,
@@ -61,11 +68,18 @@ enum Failure {
 
 impl Candidate {
     /// Stands for nothing yet. Writes are allowed by `term` while this replica leads.
-    pub fn new(client: Client, namespace: &str, election: Election, term: Arc<Term>) -> Self {
-        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    pub fn new(
+        client: Client,
+        namespace: &str,
+        election: Election,
+        pod: Pod,
+        term: Arc<Term>,
+    ) -> Self {
         Self {
             api: Api::namespaced(client, namespace),
-            identity: format!("{}_{:016x}", host.trim(), rand::random::<u64>()),
+            identity: Identity::of(&pod),
+            pod,
+            renewals: Vec::new(),
             role: watch::Sender::new(Role::Unknown),
             election,
             term,
@@ -156,25 +170,27 @@ impl Candidate {
         let answered = Moment::now();
         let lease = lease.map_err(Failure::Api)?;
         let Some(lease) = lease else {
-            let wanted = self.lease(
-                ObjectMeta::default(),
-                taken(None, self.times(), &self.identity),
-            );
+            let spec = self.renewed(None);
+            let wanted = self.lease(ObjectMeta::default(), spec);
             let made = self.api.create(&PostParams::default(), &wanted).await;
             return self.written(made, asked);
         };
+        if self.is_renewed_by_another(&lease) {
+            self.change_identity();
+        }
         self.view = Some(View::after(self.view.take(), lease, answered));
         let Some(view) = &self.view else {
             return Ok(());
         };
-        match decide(view, &self.identity, Moment::now()) {
+        match decide(view, self.identity.as_str(), Moment::now()) {
             Step::Wait => {
                 self.term.end();
                 Ok(())
             }
             Step::Take => {
-                let spec = taken(view.lease.spec.as_ref(), self.times(), &self.identity);
-                let wanted = self.lease(view.lease.metadata.clone(), spec);
+                let before = view.lease.clone();
+                let spec = self.renewed(before.spec.as_ref());
+                let wanted = self.lease(before.metadata, spec);
                 let taken = self.replace(&wanted).await;
                 self.written(taken, asked)
             }
@@ -190,6 +206,7 @@ impl Candidate {
     ) -> Result<(), Failure> {
         match written {
             Ok(lease) => {
+                self.renewals = renewal(&lease).into_iter().collect();
                 self.view = Some(View::after(None, lease, asked));
                 self.term.extend(asked.after(self.election.renew_deadline));
                 Ok(())
@@ -210,11 +227,7 @@ impl Candidate {
         self.api.replace(name, &PostParams::default(), lease).await
     }
 
-    fn lease(
-        &self,
-        metadata: ObjectMeta,
-        spec: k8s_openapi::api::coordination::v1::LeaseSpec,
-    ) -> Lease {
+    fn lease(&self, metadata: ObjectMeta, spec: LeaseSpec) -> Lease {
         Lease {
             metadata: ObjectMeta {
                 name: Some(self.election.lease_name.clone()),
@@ -225,11 +238,35 @@ impl Candidate {
         }
     }
 
-    fn times(&self) -> Times {
-        Times {
+    /// The Lease in the name of this process, as of now.
+    fn renewed(&mut self, before: Option<&LeaseSpec>) -> LeaseSpec {
+        let times = Times {
             now: jiff::Timestamp::now(),
             duration: self.election.lease_duration,
-        }
+        };
+        self.renewals.push(times.now.as_microsecond());
+        taken(before, times, self.identity.as_str())
+    }
+
+    /// Does another process use this identity? Nothing but a `POD_UID` that is not this Pod's makes that
+    /// possible, and then two would lead for ever.
+    fn is_renewed_by_another(&self, lease: &Lease) -> bool {
+        let holder = lease
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.holder_identity.as_deref());
+        let is_known = renewal(lease).is_some_and(|time| self.renewals.contains(&time));
+        holder == Some(self.identity.as_str()) && !self.renewals.is_empty() && !is_known
+    }
+
+    fn change_identity(&mut self) {
+        self.term.end();
+        self.identity = Identity::random(&self.pod);
+        self.renewals.clear();
+        warn!(
+            "Another process renews the Lease under the identity of this one: POD_UID is not the uid of this Pod. \
+             This replica goes on under another identity, and waits for the Lease"
+        );
     }
 
     /// Draws the conclusion from the term: it may have ended while nobody answered.
@@ -246,7 +283,7 @@ impl Candidate {
         let before = self.role.send_replace(role);
         match (before, role) {
             (Role::Leader, Role::Leader) | (Role::Follower, Role::Follower) => {}
-            (_, Role::Leader) => info!(identity = self.identity, "This replica leads"),
+            (_, Role::Leader) => info!(identity = self.identity.as_str(), "This replica leads"),
             (Role::Leader, _) => warn!("This replica does not lead any more, and writes nothing"),
             (_, Role::Follower) => info!("Another replica leads; this one is ready to take over"),
             (_, Role::Unknown) => {}
@@ -272,6 +309,12 @@ impl Candidate {
             _ => usual,
         }
     }
+}
+
+/// When the Lease was renewed last, in microseconds, since it stores no more.
+fn renewal(lease: &Lease) -> Option<i64> {
+    let time = lease.spec.as_ref()?.renew_time.as_ref()?;
+    Some(time.0.as_microsecond())
 }
 
 impl Failure {

@@ -12,7 +12,8 @@
 //! | [`status`] | outcome + last status → status to record |
 //! | [`ownership`] | whose a Secret is, and what becomes of an existing one |
 //! | [`author_limits`] | what authors of SealedSecrets may ask for |
-//! | [`drift`] | how often edits of others are put right |
+//! | [`drift`] | how often edits and deletions of others are put right |
+//! | [`token_secrets`] | what Kubernetes itself puts into a Secret, which is no drift |
 //! | [`store`] | the interface to where objects live; [`store::directory`], [`store::cluster`] |
 //! | [`key_store`], [`cluster_keys`] | key Secrets ↔ key ring, in a folder and in a cluster |
 //! | [`leader`] | which of several replicas may write |
@@ -53,3 +54,4 @@ pub mod status;
 pub mod store;
 #[cfg(test)]
 mod testing;
+pub mod token_secrets;

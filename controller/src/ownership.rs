@@ -6,6 +6,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use shared::resource::{MANAGED_ANNOTATION, PATCH_ANNOTATION, SKIP_OWNER_ANNOTATION, SealedSecret};
 use shared::secret::Secret;
 
+use crate::token_secrets;
+
 /// What a Secret without type is.
 const DEFAULT_TYPE: &str = "Opaque";
 
@@ -64,7 +66,7 @@ fn has(metadata: &ObjectMeta, annotation: &str) -> bool {
 ///
 /// Values, labels and annotations are replaced; with the annotation for merging they are put over
 /// the existing ones. While the SealedSecret is settled, labels and annotations that others added
-/// stay: they are not ours to tidy up.
+/// stay: they are not ours to tidy up. What Kubernetes itself adds to the type stays at any time.
 pub fn successor(desired: Secret, existing: &Secret, settled: bool) -> Secret {
     let merges = has(&existing.metadata, PATCH_ANNOTATION);
     let owns = !merges || has(&existing.metadata, MANAGED_ANNOTATION);
@@ -88,6 +90,7 @@ pub fn successor(desired: Secret, existing: &Secret, settled: bool) -> Secret {
     if owns {
         metadata.owner_references = wanted.owner_references;
     }
+    token_secrets::keep_additions(&mut next, existing);
     next
 }
 

@@ -56,7 +56,7 @@ impl Outcome<'_> {
         match self {
             Self::Unsealed { .. } => "Unsealed",
             Self::Refused {
-                why: Refusal::DriftFight { .. },
+                why: Refusal::DriftFight(_),
                 ..
             } => "DriftFight",
             Self::Refused {
@@ -97,7 +97,7 @@ impl Outcome<'_> {
     /// Does it take a person to get on?
     fn is_stalled(&self) -> bool {
         match self {
-            Self::Refused { why, .. } => !matches!(why, Refusal::DriftFight { .. }),
+            Self::Refused { why, .. } => !matches!(why, Refusal::DriftFight(_)),
             Self::Unsealed { .. } | Self::Failed { .. } => false,
         }
     }

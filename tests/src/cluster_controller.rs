@@ -54,6 +54,15 @@ impl ClusterController {
         controller
     }
 
+    /// As [`Self::spawn`], in the Pod of that uid.
+    pub fn spawn_in_pod(kubeconfig: &Path, namespace: &str, uid: &str, words: &[&str]) -> Self {
+        let mut command = command(kubeconfig, namespace, words);
+        let process = Logged::spawn(command.env("POD_UID", uid));
+        Self {
+            process: process.expect("the shell is there"),
+        }
+    }
+
     /// As [`Self::start_with`], without waiting.
     pub fn spawn(kubeconfig: &Path, namespace: &str, words: &[&str]) -> Self {
         let mut command = command(kubeconfig, namespace, words);

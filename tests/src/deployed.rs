@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Container;
+use k8s_openapi::api::core::v1::{Container, EnvVar};
 
 use crate::control_plane::ControlPlane;
 use crate::patience::until;
@@ -56,6 +56,7 @@ impl Deployed {
         let pod = pod.expect("the API server demands it");
         let port = http::free_port();
         let words = words(&pod.containers[0], port);
+        let variables = variables(&pod.containers[0], home, name);
         let account = pod.service_account_name.as_deref().unwrap_or("default");
         let root = match program {
             Program::Ours => pod::Root::Ours(binaries::controller()),
@@ -63,7 +64,7 @@ impl Deployed {
             Program::InRoot(root) => pod::Root::Another(root),
         };
         let words: Vec<_> = words.iter().map(String::as_str).collect();
-        let pod = Pod::spawn(plane, &namespace, account, root, &words).await;
+        let pod = Pod::spawn(plane, &namespace, account, root, &words, &variables).await;
         Self { pod, port }
     }
 
@@ -88,6 +89,29 @@ impl Deployed {
     pub fn stop(self) {
         self.pod.stop();
     }
+}
+
+/// As a kubelet makes them: each Deployed is a Pod of its own.
+fn variables(container: &Container, home: &str, name: &str) -> Vec<(String, String)> {
+    let pod = format!("{name}-{:08x}", rand::random::<u32>());
+    let uid = format!("{:032x}", rand::random::<u128>());
+    let value = |variable: &EnvVar| {
+        let field = variable.value_from.as_ref()?.field_ref.as_ref()?;
+        match field.field_path.as_str() {
+            "metadata.name" => Some(pod.clone()),
+            "metadata.namespace" => Some(home.to_owned()),
+            "metadata.uid" => Some(uid.clone()),
+            other => panic!("no kubelet knows {other}"),
+        }
+    };
+    let variables = container.env.iter().flatten();
+    variables
+        .map(|variable| {
+            let given = variable.value.clone();
+            let value = given.or_else(|| value(variable));
+            (variable.name.clone(), value.unwrap_or_default())
+        })
+        .collect()
 }
 
 fn words(container: &Container, port: u16) -> Vec<String> {

@@ -118,33 +118,67 @@ impl Pod {
         words: &[&str],
     ) -> Self {
         let root = Root::Ours(program.to_owned());
-        let mut pod = Self::spawn(plane, namespace, account, root, words).await;
-        let serves = |log: &str| log.contains("HTTP server serving").then_some(());
-        pod.process.shows("it serves HTTP", serves).await;
+        let mut pod = Self::spawn(plane, namespace, account, root, words, &[]).await;
+        pod.serves().await;
         pod
     }
 
-    /// Starts it in this namespace. Needs the right to make mount namespaces: that of root, or user
-    /// namespaces.
+    /// As [`Self::start`], without the file that names the namespace, and with these variables.
+    pub async fn start_without_namespace_file(
+        plane: &ControlPlane,
+        namespace: &Namespace<'_>,
+        account: &str,
+        program: &Path,
+        words: &[&str],
+        variables: &[(String, String)],
+    ) -> Self {
+        let files = service_account(plane, namespace, account).await;
+        let file = files.path().join(SERVICE_ACCOUNT).join("namespace");
+        fs::remove_file(file).expect("the folder is ours");
+        let root = Root::Ours(program.to_owned());
+        let mut pod = Self::spawn_with(plane, files, root, words, variables);
+        pod.serves().await;
+        pod
+    }
+
+    /// Starts it in this namespace with these variables. Needs the right to make mount namespaces: that
+    /// of root, or user namespaces.
     pub async fn spawn(
         plane: &ControlPlane,
         namespace: &Namespace<'_>,
         account: &str,
         root: Root,
         words: &[&str],
+        variables: &[(String, String)],
     ) -> Self {
         let files = service_account(plane, namespace, account).await;
+        Self::spawn_with(plane, files, root, words, variables)
+    }
+
+    fn spawn_with(
+        plane: &ControlPlane,
+        files: Scratch,
+        root: Root,
+        words: &[&str],
+        variables: &[(String, String)],
+    ) -> Self {
         let (script, path) = match root {
             Root::Ours(program) => (POD, program),
             Root::Another(root) => (POD_IN_ROOT, root),
         };
         let mut command = guarded::command("unshare");
         unshare(&mut command, plane, script, &files, &path, words);
+        command.envs(variables.iter().map(|(name, value)| (name, value)));
         let process = Logged::spawn(&mut command).expect("the shell is there");
         Self {
             process,
             _files: files,
         }
+    }
+
+    async fn serves(&mut self) {
+        let serves = |log: &str| log.contains("HTTP server serving").then_some(());
+        self.process.shows("it serves HTTP", serves).await;
     }
 
     /// Everything it has printed so far.

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Checks, ClusterConfig, Election, Place};
+use super::{Checks, ClusterConfig, Election, Place, Pod};
 
 impl Checks<'_> {
-    pub(super) fn place(&mut self, own_namespace: Option<String>) -> Place {
+    pub(super) fn place(&mut self, pod: Pod) -> Place {
         let path = |name| self.flags.text_if_any(name).map(PathBuf::from);
         match (path("directory"), path("kubeconfig")) {
             (Some(_), Some(_)) => {
@@ -17,15 +17,11 @@ impl Checks<'_> {
                 Place::Directory(PathBuf::new())
             }
             (Some(directory), None) => Place::Directory(directory),
-            (None, kubeconfig) => Place::Cluster(self.cluster(kubeconfig, own_namespace)),
+            (None, kubeconfig) => Place::Cluster(self.cluster(kubeconfig, pod)),
         }
     }
 
-    fn cluster(
-        &mut self,
-        kubeconfig: Option<PathBuf>,
-        own_namespace: Option<String>,
-    ) -> ClusterConfig {
+    fn cluster(&mut self, kubeconfig: Option<PathBuf>, pod: Pod) -> ClusterConfig {
         let names = self.flags.text("additional-namespaces").split(',');
         let names = names.map(str::trim).filter(|name| !name.is_empty());
         let additional_namespaces = names.map(str::to_owned).collect();
@@ -33,7 +29,7 @@ impl Checks<'_> {
             rate: self.rate(),
             election: self.election(),
             kubeconfig,
-            own_namespace,
+            pod,
             all_namespaces: self.flags.switch("all-namespaces"),
             additional_namespaces,
             label_selector: self.flags.text_if_any("label-selector").map(str::to_owned),

@@ -58,8 +58,8 @@ pub enum Place {
 pub struct ClusterConfig {
     /// How to reach it; as a Pod does if absent.
     pub kubeconfig: Option<PathBuf>,
-    /// `POD_NAMESPACE`.
-    pub own_namespace: Option<String>,
+    /// Where this process runs, as far as its environment says so.
+    pub pod: Pod,
     /// All namespaces?
     pub all_namespaces: bool,
     /// Namespaces beside the own one.
@@ -76,6 +76,29 @@ pub struct ClusterConfig {
     pub rate: Option<(f64, u32)>,
     /// About several replicas.
     pub election: Election,
+}
+
+/// What the environment says about the Pod of this process: `POD_NAMESPACE`, `POD_NAME` and `POD_UID`, which the
+/// manifests set by the downward API. What is not set or empty is absent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pod {
+    /// Its namespace.
+    pub namespace: Option<String>,
+    /// Its name.
+    pub name: Option<String>,
+    /// Its uid.
+    pub uid: Option<String>,
+}
+
+impl Pod {
+    pub(super) fn of(variable: impl Fn(&str) -> Option<String>) -> Self {
+        let filled = |name: &str| variable(name).filter(|text| !text.is_empty());
+        Self {
+            namespace: filled("POD_NAMESPACE"),
+            name: filled("POD_NAME"),
+            uid: filled("POD_UID"),
+        }
+    }
 }
 
 /// Which of several replicas writes, and how soon another one does if it ends.

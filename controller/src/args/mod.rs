@@ -14,11 +14,11 @@ use std::time::Duration;
 use flags::Flags;
 use shared::unseal::Rules;
 
-use crate::author_limits::AuthorLimits;
+use crate::author_limits::{AuthorLimits, TypeRules};
 use crate::log;
 use crate::reconcile::Policy;
 pub use address::{Address, AddressError};
-pub use config::{ClusterConfig, Config, Election, KeyConfig, Place};
+pub use config::{ClusterConfig, Config, Election, KeyConfig, Place, Pod};
 use table::CLUSTER_ONLY;
 pub use table::PROGRAM;
 
@@ -53,7 +53,7 @@ impl Config {
             return Err(Stop::Print(format!("controller version: {version}\n")));
         }
         let mut checks = Checks::new(&flags);
-        let config = checks.config(variable("POD_NAMESPACE"));
+        let config = checks.config(Pod::of(variable));
         if checks.mistakes.is_empty() {
             Ok(config)
         } else {
@@ -78,9 +78,9 @@ impl<'a> Checks<'a> {
         }
     }
 
-    fn config(&mut self, pod_namespace: Option<String>) -> Config {
-        let keys = self.keys(pod_namespace.clone());
-        let place = self.place(pod_namespace);
+    fn config(&mut self, pod: Pod) -> Config {
+        let keys = self.keys(pod.namespace.clone());
+        let place = self.place(pod);
         self.warn_of_flags_without_effect(&place);
         Config {
             place,
@@ -121,12 +121,14 @@ impl<'a> Checks<'a> {
         if age.is_negative() {
             self.mistake("max-sealing-key-age", "must not be negative; 0 is no limit");
         }
-        let limits = AuthorLimits::read(
+        let types = TypeRules::read(
             self.flags.text("forbid-secret-types"),
-            self.flags.text("allowed-scopes"),
-            Some(age).filter(|age| !age.is_zero()),
+            self.flags.text("allow-secret-types"),
         );
-        self.or_default("allowed-scopes", limits)
+        let types = self.or_default("allow-secret-types", types);
+        let scopes = self.flags.text("allowed-scopes").parse();
+        let scopes = self.or_default("allowed-scopes", scopes);
+        AuthorLimits::new(types, scopes, Some(age).filter(|age| !age.is_zero()))
     }
 
     fn log(&mut self) -> log::Config {

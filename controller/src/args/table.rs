@@ -254,7 +254,14 @@ const FLAGS: &[Flag] = &[
         "forbid-secret-types",
         Kind::Text,
         "",
-        "Types of Secret that no SealedSecret is turned into, by comma, like kubernetes.io/service-account-token.",
+        "More types of Secret that no SealedSecret is turned into, by comma, like kubernetes.io/dockercfg.",
+    ),
+    Flag::new(
+        "allow-secret-types",
+        Kind::Text,
+        "",
+        "Types that are refused by default, since they give authors more than the sealed values, and are made all the \
+         same: kubernetes.io/service-account-token, bootstrap.kubernetes.io/token.",
     ),
     Flag::new(
         "allowed-scopes",

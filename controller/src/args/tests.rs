@@ -57,9 +57,10 @@ fn names_every_mistake_at_once() {
         "--listen-addr=8080",
         "--listen-metrics-addr=x",
         "--read-timeout=0",
+        "--allow-secret-types=Opaque",
     ];
     let Err(Stop::Invalid(mistakes)) = read(&words, &[]) else {
-        unreachable!("nine mistakes")
+        unreachable!("ten mistakes")
     };
     for want in [
         "--key-size: a key has 2048, 3072, 4096 or 8192 bits, not 1024",
@@ -71,6 +72,7 @@ fn names_every_mistake_at_once() {
         "--listen-addr: an address looks like",
         "--listen-metrics-addr: an address looks like",
         "--read-timeout: must be longer than 0",
+        "--allow-secret-types: takes types that are refused by default",
     ] {
         assert!(
             mistakes.iter().any(|m| m.starts_with(want)),

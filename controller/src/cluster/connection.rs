@@ -1,11 +1,15 @@
 //! How the API server is reached.
 
+use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use kube::client::ClientBuilder;
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 
 use super::requests::{Bounded, Bounds};
 use crate::args::ClusterConfig;
@@ -13,6 +17,9 @@ use crate::leader::Term;
 
 /// Where a Pod finds the namespace that it runs in.
 const OWN_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
+/// Where a Pod finds its token, and the authority of the API server.
+const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+const AUTHORITY: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
 /// After so long without a byte a connection counts as dead. An API server that lives answers an
 /// ordinary request long before.
 const ANSWER: Duration = Duration::from_secs(20);
@@ -41,7 +48,7 @@ pub enum ConnectError {
         "there is no cluster to work on: in a Pod the service account must be mounted \
          (automountServiceAccountToken); elsewhere say --kubeconfig FILE, or --directory DIR to work on a folder"
     )]
-    NoCluster(#[source] kube::config::InClusterError),
+    NoCluster(#[source] InClusterError),
     /// `--kubeconfig` is unusable.
     #[error("--kubeconfig {path}: cannot be used")]
     Kubeconfig {
@@ -81,7 +88,7 @@ impl Connection {
 
 async fn config(place: &ClusterConfig) -> Result<Config, ConnectError> {
     let Some(path) = &place.kubeconfig else {
-        return Config::incluster().map_err(ConnectError::NoCluster);
+        return in_pod().map_err(ConnectError::NoCluster);
     };
     let wrong = |source| ConnectError::Kubeconfig {
         path: path.display().to_string(),
@@ -93,24 +100,92 @@ async fn config(place: &ClusterConfig) -> Result<Config, ConnectError> {
         .map_err(wrong)
 }
 
-/// The peer's order: variable, service account, `default`.
+/// `Config::incluster` requires a file with the namespace, and nothing here reads that from the
+/// settings: `POD_NAMESPACE` may stand in for it, as in client-go.
+fn in_pod() -> Result<Config, InClusterError> {
+    match Config::incluster() {
+        Err(InClusterError::ReadDefaultNamespace(_)) => without_namespace_file(),
+        found => found,
+    }
+}
+
+fn without_namespace_file() -> Result<Config, InClusterError> {
+    let variable = |name| std::env::var(name).map_err(InClusterError::ReadEnvironmentVariable);
+    let port = variable("KUBERNETES_SERVICE_PORT")?.parse();
+    let port = port.map_err(InClusterError::ParseClusterPort)?;
+    let url = url(&variable("KUBERNETES_SERVICE_HOST")?, port);
+    let mut config = Config::new(url.parse().map_err(InClusterError::ParseClusterUrl)?);
+    config.root_cert = Some(authority().map_err(InClusterError::ReadCertificateBundle)?);
+    config.root_cert_file = Some(AUTHORITY.into());
+    config.auth_info.token_file = Some(TOKEN.into());
+    Ok(config)
+}
+
+fn authority() -> io::Result<Vec<Vec<u8>>> {
+    let certificates = CertificateDer::pem_file_iter(AUTHORITY).map_err(io::Error::other)?;
+    let der = certificates.map(|found| found.map(|der| der.to_vec()));
+    der.collect::<Result<_, _>>().map_err(io::Error::other)
+}
+
+/// An IPv6 address needs brackets.
+fn url(host: &str, port: u16) -> String {
+    match host.parse() {
+        Ok(IpAddr::V6(address)) => format!("https://[{address}]:{port}"),
+        _ => format!("https://{host}:{port}"),
+    }
+}
+
+/// Upstream's order: `POD_NAMESPACE`, the file of the service account, `default`.
 fn own_namespace(place: &ClusterConfig) -> String {
-    let mounted = || {
-        std::fs::read_to_string(OWN_NAMESPACE)
-            .ok()
-            .map(|text| text.trim().to_owned())
-    };
-    let filled = |text: String| Some(text).filter(|text| !text.is_empty());
-    place
-        .own_namespace
-        .clone()
-        .or_else(mounted)
+    let mounted = || std::fs::read_to_string(OWN_NAMESPACE).ok();
+    namespace(place.pod.namespace.clone(), mounted)
+}
+
+/// An empty text counts as none.
+fn namespace(variable: Option<String>, mounted: impl FnOnce() -> Option<String>) -> String {
+    let filled = |text: String| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
+    variable
         .and_then(filled)
+        .or_else(|| mounted().and_then(filled))
         .unwrap_or_else(|| "default".into())
 }
 
 impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Connection").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_own_namespace_is_that_of_the_variable_then_of_the_file_then_default() {
+        for (variable, file, want) in [
+            (Some("a"), Some("b"), "a"),
+            (Some("a"), None, "a"),
+            (None, Some("b\n"), "b"),
+            (Some(""), Some("b"), "b"),
+            (Some(""), Some(""), "default"),
+            (None, None, "default"),
+        ] {
+            let text = |text: Option<&str>| text.map(str::to_owned);
+            assert_eq!(namespace(text(variable), || text(file)), want);
+        }
+    }
+
+    #[test]
+    fn an_address_with_colons_is_put_into_brackets() {
+        for (host, want) in [
+            ("10.0.0.1", "https://10.0.0.1:443"),
+            ("fd00::1", "https://[fd00::1]:443"),
+            (
+                "kubernetes.default.svc",
+                "https://kubernetes.default.svc:443",
+            ),
+        ] {
+            assert_eq!(url(host, 443), want);
+        }
     }
 }

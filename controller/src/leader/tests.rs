@@ -21,7 +21,7 @@ fn election() -> Election {
 }
 
 fn candidate(client: Client) -> Candidate {
-    Candidate::new(client, "ns", election(), Arc::default())
+    Candidate::new(client, "ns", election(), Pod::default(), Arc::default())
 }
 
 fn answering(answer: &Answer) -> Candidate {
@@ -108,4 +108,52 @@ async fn trouble_with_the_lease_is_told_once_each_time_it_begins() {
     let want = [None, full, full, forbidden, None, forbidden];
     let told: Vec<_> = told.iter().map(Option::as_deref).collect();
     assert_eq!(told, want);
+}
+
+/// What the API server stores of a Lease that is written.
+fn storing(stored: &Arc<Mutex<Value>>) -> Client {
+    let stored = Arc::clone(stored);
+    crate::testing::client_with_bodies(move |method, body| {
+        let mut stored = stored.lock().unwrap();
+        if method != "GET" {
+            *stored = body;
+            stored["metadata"]["resourceVersion"] = json!(format!("{:x}", rand::random::<u64>()));
+        }
+        match stored.is_null() {
+            true => refusal(404, "not found"),
+            false => (200, stored.clone()),
+        }
+    })
+}
+
+/// Attack: a `POD_UID` that was copied to a second machine gives two processes one identity.
+#[tokio::test]
+async fn two_processes_of_one_identity_do_not_both_go_on_leading() {
+    let stored = Arc::new(Mutex::new(Value::Null));
+    let [mut first, mut second] = [(); 2].map(|()| candidate(storing(&stored)));
+    first.step().await;
+    assert_eq!(role(&first), (Role::Leader, true));
+    // On another machine nothing holds the claim on the identity.
+    let text = first.identity.as_str().to_owned();
+    second.identity = Identity::stolen(&text);
+    second.step().await;
+    for _ in 0..3 {
+        first.step().await;
+        second.step().await;
+    }
+    let leaders = [&first, &second].map(|candidate| role(candidate) == (Role::Leader, true));
+    assert_eq!(leaders, [false, true]);
+    assert_ne!(first.identity.as_str(), text);
+}
+
+#[tokio::test]
+async fn the_one_that_leads_alone_keeps_its_identity_and_goes_on() {
+    let stored = Arc::new(Mutex::new(Value::Null));
+    let mut candidate = candidate(storing(&stored));
+    let identity = candidate.identity.as_str().to_owned();
+    for _ in 0..4 {
+        candidate.step().await;
+        assert_eq!(role(&candidate), (Role::Leader, true));
+    }
+    assert_eq!(candidate.identity.as_str(), identity);
 }

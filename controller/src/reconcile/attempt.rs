@@ -15,8 +15,8 @@ use shared::unseal::{Chance, unseal_again};
 use super::Policy;
 use super::ended::{self, Ended, Report};
 use crate::author_limits::risky_type;
-use crate::decide::{Circumstances, Desired, Existing, Plan, Refusal, decide};
-use crate::drift::{self, Drift};
+use crate::decide::{Circumstances, Desired, Existing, Plan, Refusal, decide, within};
+use crate::drift::{self, Drift, Interference};
 use crate::metrics::{Fault, Metrics, instance_label};
 use crate::ownership;
 use crate::pool::{Pool, Stopped};
@@ -254,10 +254,9 @@ impl<S: Store> Tools<S> {
             tolerates_drift: self.tolerates_drift(&observed.source),
         };
         let plan = decide(id, desired, &observed.existing, circumstances);
-        let is_drift = observed.settled && matches!(plan, Plan::Replace(_));
-        let fight = is_drift
-            .then(|| self.correct(id, now))
-            .and_then(Result::err);
+        let plan = within(&self.policy.author_limits, plan);
+        let undone = Interference::undone_by(&plan, observed.settled);
+        let fight = undone.and_then(|what| self.correct(id, what, now).err());
         let plan = fight
             .as_ref()
             .map_or(plan, |fight| Plan::Refuse(fight.into()));
@@ -271,7 +270,7 @@ impl<S: Store> Tools<S> {
             Ok(Applied::Done(stored)) => Ok(stored),
             Err(error) => Err(error),
         };
-        if is_drift && changed && applied.is_ok() {
+        if undone == Some(Interference::Edit) && changed && applied.is_ok() {
             self.store.announce(id, ended::drift_corrected()).await;
         }
         Attempted::Done(Done {
@@ -287,9 +286,14 @@ impl<S: Store> Tools<S> {
         self.policy.tolerates_drift || opts_out
     }
 
-    fn correct(&self, id: &ObjectId, now: Timestamp) -> Result<(), drift::Fight> {
+    fn correct(
+        &self,
+        id: &ObjectId,
+        what: Interference,
+        now: Timestamp,
+    ) -> Result<(), drift::Fight> {
         let mut drift = self.drift.lock().unwrap_or_else(PoisonError::into_inner);
-        drift.correct(id, now)
+        drift.correct(id, what, now)
     }
 
     async fn desired(

@@ -55,7 +55,7 @@ impl Ended {
                 Refusal::TypeChange { .. }
                 | Refusal::Immutable(_)
                 | Refusal::NotManaged(_)
-                | Refusal::DriftFight { .. } => Self::Retry(report),
+                | Refusal::DriftFight(_) => Self::Retry(report),
             },
             (_, None) => Self::Well { changed },
         }
@@ -105,7 +105,7 @@ pub(super) fn risky(risky_type: &str) -> News {
         reason: "RiskyType",
         message: format!(
             "the Secret has the type {risky_type}, which gives its author more than the values that were sealed; \
-             if that is not meant, run the controller with --forbid-secret-types={risky_type}"
+             if that is not meant, take the type out of --allow-secret-types"
         ),
     }
 }

@@ -67,14 +67,23 @@ pub(super) fn api_server(programs: &Programs, settings: &Settings) -> Command {
 }
 
 /// Only the controllers that a test was found to need: the garbage collector for owner references,
-/// the namespace controller to empty deleted namespaces, and the one that makes each namespace's
-/// service account, without which no Pod is admitted.
+/// the namespace controller to empty deleted namespaces, the one that makes each namespace's
+/// service account, without which no Pod is admitted, and the one that puts tokens into Secrets.
 pub(super) fn controllers(programs: &Programs, settings: &Settings) -> Command {
+    let file = |flag: &str, name: &str| format!("--{flag}={}", settings.file(name).display());
     let mut command = programs.command("kube-controller-manager");
     command
         .arg("--kubeconfig")
         .arg(settings.file("controllers.kubeconfig"))
-        .arg("--controllers=garbage-collector-controller,namespace-controller,serviceaccount-controller")
+        .arg(
+            "--controllers=garbage-collector-controller,namespace-controller,serviceaccount-controller,\
+             serviceaccount-token-controller",
+        )
+        .arg(file("root-ca-file", "authority.crt"))
+        .arg(file(
+            "service-account-private-key-file",
+            "service-account.key",
+        ))
         .args(["--leader-elect=false", "--secure-port=0"]);
     command
 }

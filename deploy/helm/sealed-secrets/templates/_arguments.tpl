@@ -43,6 +43,7 @@ image and values goes on. */}}
   (list "--kubeclient-qps" $v.kubeClientQPS)
   (list "--kubeclient-burst" $v.kubeClientBurst)
   (list "--forbid-secret-types" (join "," $v.forbidSecretTypes))
+  (list "--allow-secret-types" (join "," $v.allowSecretTypes))
   (list "--allowed-scopes" (join "," $v.allowedScopes))
   (list "--max-sealing-key-age" $v.maxSealingKeyAge)
   (list "--leader-elect-lease-name" ($v.leaderElection).leaseName)
@@ -62,6 +63,26 @@ image and values goes on. */}}
 {{- $args = concat $args (include "sealed-secrets.rendered" (list . $) | fromYamlArray) }}
 {{- end }}
 {{- toYaml $args }}
+{{- end }}
+
+{{/* Which Pod it is, so that a restarted container goes on with its own Lease and knows its namespace. What
+extraEnv sets is left to it. */}}
+{{- define "sealed-secrets.environment" -}}
+{{- $extra := list }}
+{{- with .Values.extraEnv }}
+{{- $extra = include "sealed-secrets.rendered" (list . $) | fromYamlArray }}
+{{- end }}
+{{- $given := list }}
+{{- range $extra }}
+{{- $given = append $given .name }}
+{{- end }}
+{{- $env := list }}
+{{- range list (list "POD_NAME" "metadata.name") (list "POD_NAMESPACE" "metadata.namespace") (list "POD_UID" "metadata.uid") }}
+{{- if not (has (first .) $given) }}
+{{- $env = append $env (dict "name" (first .) "valueFrom" (dict "fieldRef" (dict "fieldPath" (last .)))) }}
+{{- end }}
+{{- end }}
+{{- toYaml (concat $env $extra) }}
 {{- end }}
 
 {{/* k=v,k2=v2: (list NAME MAP). */}}

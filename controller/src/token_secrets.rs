@@ -1,0 +1,181 @@
+//! What Kubernetes itself puts into a Secret of type `kubernetes.io/service-account-token`.
+//!
+//! Of the built-in types it is the only one that does not stay as it was written. The token controller adds
+//! the items `token` and `namespace` where they are missing or empty, sets `ca.crt` to the authority of
+//! the cluster whatever stands there, and notes the uid of the `ServiceAccount` in an annotation. None of
+//! that is drift. To take it out would make a new token each time, and cut off whoever uses the old one.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use shared::secret::Secret;
+
+use crate::ownership::secret_type;
+
+/// The type.
+pub const TYPE: &str = "kubernetes.io/service-account-token";
+
+/// Names the `ServiceAccount`; whoever makes the Secret has to set it.
+const ACCOUNT: &str = "kubernetes.io/service-account.name";
+const ACCOUNT_UID: &str = "kubernetes.io/service-account.uid";
+
+const AUTHORITY: &str = "ca.crt";
+const ITEMS: [&str; 3] = ["token", AUTHORITY, "namespace"];
+
+/// Carries over into what a Secret is to become what Kubernetes has put into it, unless it becomes one of
+/// another `ServiceAccount`: a uid that does not belong to the name makes Kubernetes delete the Secret.
+pub fn keep_additions(next: &mut Secret, existing: &Secret) {
+    if secret_type(next) != TYPE || secret_type(existing) != TYPE {
+        return;
+    }
+    if annotation(&next.metadata, ACCOUNT) != annotation(&existing.metadata, ACCOUNT) {
+        drop_uid(&mut next.metadata, &existing.metadata);
+        return;
+    }
+    for item in ITEMS {
+        keep_item(item, next, existing);
+    }
+    if let Some(uid) = annotation(&existing.metadata, ACCOUNT_UID) {
+        let annotations = next.metadata.annotations.get_or_insert_default();
+        annotations
+            .entry(ACCOUNT_UID.into())
+            .or_insert_with(|| uid.to_owned());
+    }
+}
+
+fn keep_item(item: &str, next: &mut Secret, existing: &Secret) {
+    let is_empty = |secret: &Secret| {
+        secret
+            .data
+            .get(item)
+            .is_none_or(|value| value.expose().is_empty())
+    };
+    if is_empty(existing) || (item != AUTHORITY && !is_empty(next)) {
+        return;
+    }
+    if let Some(value) = existing.data.get(item) {
+        next.data.insert(item.into(), value.clone());
+    }
+}
+
+/// One that was only inherited.
+fn drop_uid(next: &mut ObjectMeta, existing: &ObjectMeta) {
+    if annotation(next, ACCOUNT_UID) == annotation(existing, ACCOUNT_UID) {
+        next.annotations
+            .as_mut()
+            .and_then(|annotations| annotations.remove(ACCOUNT_UID));
+    }
+}
+
+fn annotation<'a>(metadata: &'a ObjectMeta, name: &str) -> Option<&'a str> {
+    let annotations = metadata.annotations.as_ref()?;
+    annotations.get(name).map(String::as_str)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use shared::plain::Plain;
+
+    use super::*;
+
+    fn secret(type_: &str, items: &[(&str, &str)], annotations: &[(&str, &str)]) -> Secret {
+        let mut secret = Secret {
+            type_: Some(type_.into()),
+            ..Secret::default()
+        };
+        for (item, value) in items {
+            let value = Plain::from((*value).to_owned());
+            secret.data.insert((*item).into(), value);
+        }
+        let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let annotations: BTreeMap<_, _> = annotations.iter().map(pair).collect();
+        secret.metadata.annotations = Some(annotations);
+        secret
+    }
+
+    fn values(secret: &Secret) -> Vec<(&str, &str)> {
+        let pairs = secret.data.iter();
+        pairs
+            .map(|(item, value)| (item.as_str(), std::str::from_utf8(value.expose()).unwrap()))
+            .collect()
+    }
+
+    const OF_A: (&str, &str) = (ACCOUNT, "a");
+    const UID: (&str, &str) = (ACCOUNT_UID, "u");
+
+    #[test]
+    fn what_the_token_controller_added_stays() {
+        let existing = secret(
+            TYPE,
+            &[
+                ("ca.crt", "C"),
+                ("namespace", "ns"),
+                ("old", "1"),
+                ("token", "T"),
+            ],
+            &[OF_A, UID],
+        );
+        for (why, sealed, want) in [
+            (
+                "nothing sealed",
+                &[][..],
+                &[("ca.crt", "C"), ("namespace", "ns"), ("token", "T")][..],
+            ),
+            (
+                "another item",
+                &[("x", "1")],
+                &[
+                    ("ca.crt", "C"),
+                    ("namespace", "ns"),
+                    ("token", "T"),
+                    ("x", "1"),
+                ],
+            ),
+            (
+                "empty items are filled in",
+                &[("namespace", ""), ("token", "")],
+                &[("ca.crt", "C"), ("namespace", "ns"), ("token", "T")],
+            ),
+            (
+                "its own token and namespace hold, and the authority is the cluster's",
+                &[
+                    ("ca.crt", "mine"),
+                    ("namespace", "other"),
+                    ("token", "mine"),
+                ],
+                &[("ca.crt", "C"), ("namespace", "other"), ("token", "mine")],
+            ),
+        ] {
+            let mut next = secret(TYPE, sealed, &[OF_A]);
+            keep_additions(&mut next, &existing);
+            assert_eq!(values(&next), want, "{why}");
+            assert_eq!(annotation(&next.metadata, ACCOUNT_UID), Some("u"), "{why}");
+        }
+    }
+
+    #[test]
+    fn a_token_of_another_account_does_not_stay() {
+        let existing = secret(TYPE, &[("token", "T")], &[OF_A, UID]);
+        for inherited in [&[(ACCOUNT, "b")][..], &[(ACCOUNT, "b"), UID]] {
+            let mut next = secret(TYPE, &[], inherited);
+            keep_additions(&mut next, &existing);
+            assert_eq!(values(&next), []);
+            assert_eq!(annotation(&next.metadata, ACCOUNT_UID), None);
+        }
+    }
+
+    #[test]
+    fn items_of_these_names_in_a_secret_of_another_type_are_drift() {
+        let items = [("ca.crt", "C"), ("namespace", "ns"), ("token", "T")];
+        for type_ in [
+            "Opaque",
+            "kubernetes.io/tls",
+            "bootstrap.kubernetes.io/token",
+        ] {
+            let existing = secret(type_, &items, &[OF_A, UID]);
+            let mut next = secret(type_, &[], &[OF_A]);
+            keep_additions(&mut next, &existing);
+            assert_eq!(values(&next), [], "{type_}");
+        }
+    }
+}
