@@ -7,6 +7,8 @@
     reason = "a test fails by panicking, in its helpers too"
 )]
 
+use std::time::{Duration, Instant};
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures::{StreamExt as _, stream};
@@ -263,6 +265,103 @@ async fn two_that_start_at_once_on_an_empty_cluster_make_one_key() {
     let body = |answer: &str| answer.split_once("\r\n\r\n").unwrap().1.to_owned();
     assert_eq!(body(&certificates[0]), body(&certificates[1]));
     assert!(body(&certificates[0]).contains("BEGIN CERTIFICATE"));
+}
+
+/// Terms as they are by default, so that a wait for them would show.
+const DEFAULT_TERM: Duration = Duration::from_secs(12);
+
+fn pod_uid() -> String {
+    format!("{:032x}", rand::random::<u128>())
+}
+
+/// Starts a container of the Pod with this uid.
+async fn container(
+    plane: &ControlPlane,
+    namespace: &Namespace<'_>,
+    uid: &str,
+    words: &[&str],
+) -> ClusterController {
+    let kubeconfig = plane.kubeconfig_of(namespace.name(), ACCOUNT).await;
+    ClusterController::spawn_in_pod(&kubeconfig, namespace.name(), uid, words)
+}
+
+async fn seal_one(namespace: &Namespace<'_>, name: &str) {
+    let sealed = sealed_for(&KEYS[0], namespace.name(), name, &ITEMS, Scope::Strict);
+    let api: Api<SealedSecret> = namespace.api();
+    api.create(&PostParams::default(), &sealed).await.unwrap();
+}
+
+async fn has_secret(namespace: &Namespace<'_>, name: &str) {
+    until(&format!("the Secret {name} is there"), async || {
+        let secrets = namespace.api::<ApiSecret>();
+        secrets.get_opt(name).await.unwrap()
+    })
+    .await;
+}
+
+/// How long after its start the next controller makes a Secret, when the one before was killed. `same_pod` tells whether
+/// it is a container of the same Pod.
+async fn time_to_the_first_secret(plane: &ControlPlane, same_pod: bool) -> Duration {
+    let namespace = place(plane).await;
+    put_key(&namespace, "key-0", &KEYS[0]).await;
+    let uid = pod_uid();
+    let words = ["--key-renew-period=0"];
+    let mut first = container(plane, &namespace, &uid, &words).await;
+    first.logs(LEADS).await;
+    first.signal(Signal::KILL);
+    drop(first);
+    seal_one(&namespace, "after").await;
+    let start = Instant::now();
+    let next = if same_pod { uid } else { pod_uid() };
+    let _second = container(plane, &namespace, &next, &words).await;
+    has_secret(&namespace, "after").await;
+    start.elapsed()
+}
+
+#[tokio::test]
+async fn a_container_that_was_killed_and_started_again_in_its_pod_goes_on_at_once() {
+    let plane = ControlPlane::start().await;
+    let same_pod = time_to_the_first_secret(&plane, true).await;
+    let another = time_to_the_first_secret(&plane, false).await;
+    eprintln!("the first Secret after {same_pod:.2?} in the same Pod, {another:.2?} in another");
+    assert!(
+        another > DEFAULT_TERM / 2,
+        "nothing was waited for: {another:?}"
+    );
+    assert!(same_pod < DEFAULT_TERM / 2, "{same_pod:?}");
+}
+
+/// Attack: a second process in the Pod of the leader, by `kubectl exec` for one, takes the Lease under its identity
+/// while the leader only pauses.
+#[tokio::test]
+async fn two_processes_of_one_pod_do_not_lead_together_even_if_one_is_paused() {
+    let plane = ControlPlane::start().await;
+    let namespace = place(&plane).await;
+    put_key(&namespace, "key-0", &KEYS[0]).await;
+    let uid = pod_uid();
+    let mut first = container(&plane, &namespace, &uid, &TERMS).await;
+    first.logs(LEADS).await;
+    let mut second = container(&plane, &namespace, &uid, &TERMS).await;
+    second.logs(FOLLOWS).await;
+    assert!(
+        second.log().contains("may use its identity"),
+        "{}",
+        second.log()
+    );
+    assert!(!second.log().contains(LEADS));
+
+    // The pause does not give the identity away: the second one leads when the Lease has run out.
+    let held: Lease = namespace.api().get(ACCOUNT).await.unwrap();
+    let holder = |lease: &Lease| lease.spec.clone().unwrap().holder_identity.unwrap();
+    assert!(holder(&held).ends_with(&uid));
+    first.signal(Signal::STOP);
+    second.logs(LEADS).await;
+    let taken: Lease = namespace.api().get(ACCOUNT).await.unwrap();
+    assert!(!holder(&taken).ends_with(&uid), "{}", holder(&taken));
+    first.signal(Signal::CONT);
+    first.logs("does not lead any more").await;
+    seal_one(&namespace, "later").await;
+    has_secret(&namespace, "later").await;
 }
 
 /// Roles may be bound a moment after the replicas start.

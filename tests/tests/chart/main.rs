@@ -10,11 +10,13 @@
 
 mod flaws;
 mod gitops;
+mod hardened;
 mod helm;
 mod installs;
 mod manifests;
 mod monitoring;
 mod permissions;
+mod reach;
 mod recovery;
 mod render;
 mod values;

@@ -24,3 +24,4 @@ mod published;
 mod record;
 mod status;
 mod templates;
+mod types;

@@ -6,10 +6,12 @@ use kube::api::{DeleteParams, PostParams};
 use serde_json::json;
 use shared::resource::SealedSecret;
 use shared::scope::Scope;
+use tests::binaries;
 use tests::cluster_controller::ClusterController;
 use tests::control_plane::ControlPlane;
 use tests::patience::until;
-use tests::roles::{self, Reach};
+use tests::pod::Pod;
+use tests::roles::{self, ACCOUNT, Reach};
 
 use tests::sealing::{KEYS, put_key, sealed_for, values};
 
@@ -87,4 +89,31 @@ async fn works_in_all_namespaces_under_the_peers_cluster_role() {
         .unwrap();
     until("the Secret is there again", holds).await;
     assert_eq!(controller.stop(), Some(0));
+}
+
+/// As Bitnami's controller: `POD_NAMESPACE` is enough where the files of the account lack the namespace.
+#[tokio::test]
+async fn the_variable_is_enough_without_the_file_that_names_the_namespace() {
+    let plane = ControlPlane::shared().await;
+    let home = plane.namespace("no-file").await;
+    roles::grant(&home, Reach::Namespace).await;
+    put_key(&home, "key-0", &KEYS[0]).await;
+    let words = [
+        "--listen-addr=127.0.0.1:0",
+        "--listen-metrics-addr=127.0.0.1:0",
+        "--all-namespaces=false",
+        "--key-renew-period=0",
+    ];
+    let variables = [("POD_NAMESPACE".to_owned(), home.name().to_owned())];
+    let program = binaries::controller();
+    let pod =
+        Pod::start_without_namespace_file(plane, &home, ACCOUNT, &program, &words, &variables)
+            .await;
+    let sealed = sealed_for(&KEYS[0], home.name(), "db", &[("a", "1")], Scope::Strict);
+    let api = home.api::<SealedSecret>();
+    api.create(&PostParams::default(), &sealed).await.unwrap();
+    until(&format!("its Secret is there\n{}", pod.log()), async || {
+        home.api::<ApiSecret>().get_opt("db").await.unwrap()
+    })
+    .await;
 }

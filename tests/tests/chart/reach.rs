@@ -1,0 +1,246 @@
+//! Who reaches which port of the controller's Pod, by the rules of Kubernetes over the rendered NetworkPolicies. No
+//! network plugin runs here, so the rules are evaluated: the Pod is open until a policy selects it, and then to what a
+//! rule of one of them admits.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use k8s_openapi::api::networking::v1::{
+    NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde_json::Value;
+
+use crate::render::Render;
+
+type Labels = BTreeMap<String, String>;
+
+/// Where a connection comes from.
+struct Source {
+    address: IpAddr,
+    /// Labels of its namespace and its own; none outside of Pods.
+    pod: Option<(Labels, Labels)>,
+}
+
+fn labels(pairs: &[(&str, &str)]) -> Labels {
+    let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    pairs.iter().map(pair).collect()
+}
+
+fn pod_in(namespace: &str, own: &[(&str, &str)]) -> Source {
+    let namespace = labels(&[("kubernetes.io/metadata.name", namespace)]);
+    Source {
+        address: "10.244.0.7".parse().unwrap(),
+        pod: Some((namespace, labels(own))),
+    }
+}
+
+fn from_outside(address: &str) -> Source {
+    Source {
+        address: address.parse().unwrap(),
+        pod: None,
+    }
+}
+
+fn selects(selector: &LabelSelector, labels: &Labels) -> bool {
+    assert!(selector.match_expressions.is_none(), "not evaluated here");
+    let mut wanted = selector.match_labels.iter().flatten();
+    wanted.all(|(name, value)| labels.get(name) == Some(value))
+}
+
+/// Is the address in `ADDRESS/BITS`?
+fn is_in(address: IpAddr, cidr: &str) -> bool {
+    let (network, bits) = cidr.split_once('/').unwrap();
+    let bits: u32 = bits.parse().unwrap();
+    let (address, network, width) = match (address, network.parse().unwrap()) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => (u128::from(a.to_bits()), u128::from(b.to_bits()), 32),
+        (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits(), b.to_bits(), 128),
+        _ => return false,
+    };
+    let differ = address ^ network;
+    differ.checked_shr(width - bits).unwrap_or(0) == 0
+}
+
+fn fits_peer(peer: &NetworkPolicyPeer, home: &Labels, source: &Source) -> bool {
+    if let Some(block) = &peer.ip_block {
+        let mut except = block.except.iter().flatten();
+        return is_in(source.address, &block.cidr)
+            && !except.any(|cidr| is_in(source.address, cidr));
+    }
+    let Some((namespace, own)) = &source.pod else {
+        return false;
+    };
+    let in_namespace = match &peer.namespace_selector {
+        Some(selector) => selects(selector, namespace),
+        None => namespace == home,
+    };
+    let is_chosen = |selector: &LabelSelector| selects(selector, own);
+    in_namespace && peer.pod_selector.as_ref().is_none_or(is_chosen)
+}
+
+fn fits_port(wanted: &NetworkPolicyPort, port: i32) -> bool {
+    let is_tcp = wanted.protocol.as_deref().is_none_or(|name| name == "TCP");
+    assert!(wanted.end_port.is_none(), "not evaluated here");
+    is_tcp
+        && match &wanted.port {
+            Some(IntOrString::Int(wanted)) => *wanted == port,
+            Some(IntOrString::String(name)) => panic!("the port {name} is not evaluated here"),
+            None => true,
+        }
+}
+
+/// An empty or absent list of peers or ports stands for all of them.
+fn admits(rule: &NetworkPolicyIngressRule, home: &Labels, source: &Source, port: i32) -> bool {
+    let (peers, ports) = (rule.from.as_deref(), rule.ports.as_deref());
+    let from = peers.is_none_or(|peers| {
+        peers.is_empty() || peers.iter().any(|peer| fits_peer(peer, home, source))
+    });
+    let to = ports
+        .is_none_or(|ports| ports.is_empty() || ports.iter().any(|wanted| fits_port(wanted, port)));
+    from && to
+}
+
+/// The Pod of a rendering, and the policies that select it.
+struct Pod {
+    policies: Vec<NetworkPolicy>,
+}
+
+impl Pod {
+    fn of(render: &Render) -> Self {
+        let template = &render.the("Deployment")["spec"]["template"]["metadata"]["labels"];
+        let own: Labels = serde_json::from_value(template.clone()).unwrap();
+        let policies = render.all().iter();
+        let policies = policies.filter(|object| object["kind"] == "NetworkPolicy");
+        let policy = |object: &Value| serde_json::from_value(object.clone()).unwrap();
+        let chosen = |policy: &NetworkPolicy| {
+            let spec = policy.spec.as_ref().unwrap();
+            let selector = spec.pod_selector.clone().unwrap_or_default();
+            let types = spec.policy_types.iter().flatten();
+            selects(&selector, &own) && types.into_iter().any(|name| name == "Ingress")
+        };
+        Self {
+            policies: policies.map(policy).filter(chosen).collect(),
+        }
+    }
+
+    fn is_reached(&self, source: &Source, port: i32) -> bool {
+        let home = labels(&[("kubernetes.io/metadata.name", "home")]);
+        let specs = self
+            .policies
+            .iter()
+            .filter_map(|policy| policy.spec.as_ref());
+        let mut rules = specs.flat_map(|spec| spec.ingress.iter().flatten());
+        self.policies.is_empty() || rules.any(|rule| admits(rule, &home, source, port))
+    }
+}
+
+const HTTP: i32 = 8080;
+const METRICS: i32 = 8081;
+const AUTHORIZED: i32 = 8443;
+const ANOTHER: i32 = 9999;
+const PORTS: [i32; 4] = [HTTP, METRICS, AUTHORIZED, ANOTHER];
+
+/// By name: the API server on its node, Prometheus, a Pod beside the controller, and one of another tenant.
+fn sources() -> [(&'static str, Source); 4] {
+    [
+        ("api-server", from_outside("192.0.2.1")),
+        (
+            "prometheus",
+            pod_in("monitoring", &[("app.kubernetes.io/name", "prometheus")]),
+        ),
+        ("beside", pod_in("home", &[("app", "other")])),
+        ("tenant", pod_in("tenant", &[])),
+    ]
+}
+
+const ALL: &[&str] = &["api-server", "prometheus", "beside", "tenant"];
+const NOBODY: &[&str] = &[];
+const PROMETHEUS: &str = "[{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}, \
+                          podSelector: {matchLabels: {app.kubernetes.io/name: prometheus}}}]";
+
+/// Who reaches each of [`PORTS`].
+fn reached(render: &Render) -> [Vec<&'static str>; 4] {
+    let pod = Pod::of(render);
+    PORTS.map(|port| {
+        let sources = sources().into_iter();
+        sources
+            .filter(|(_, source)| pod.is_reached(source, port))
+            .map(|(name, _)| name)
+            .collect()
+    })
+}
+
+/// Attack: a tenant reads the names of all objects from the port of the metrics, although its list of sources is empty.
+#[test]
+fn an_empty_list_of_sources_admits_nobody() {
+    for port in ["httpFrom", "metricsFrom"] {
+        let render = Render::of(&format!("networkPolicy: {{enabled: true, {port}: []}}"));
+        let [http, metrics, ..] = reached(&render);
+        let closed = if port == "httpFrom" { http } else { metrics };
+        assert_eq!(closed, NOBODY, "{port}");
+    }
+}
+
+#[test]
+fn each_port_is_reached_by_whom_the_values_say() {
+    let only_prometheus = format!("networkPolicy: {{enabled: true, metricsFrom: {PROMETHEUS}}}");
+    for (values, want) in [
+        ("", [ALL, ALL, ALL, ALL]),
+        (
+            "networkPolicy: {enabled: false, metricsFrom: []}",
+            [ALL, ALL, ALL, ALL],
+        ),
+        // What Bitnami's chart can say.
+        ("networkPolicy: {enabled: true}", [ALL, ALL, NOBODY, NOBODY]),
+        (
+            "{networkPolicy: {enabled: true}, authorizedEndpoints: {enabled: true}}",
+            [ALL, ALL, ALL, NOBODY],
+        ),
+        (
+            "networkPolicy: {enabled: true, httpFrom: null, metricsFrom: null}",
+            [ALL, ALL, NOBODY, NOBODY],
+        ),
+        (
+            "networkPolicy: {enabled: true, httpFrom: [], metricsFrom: []}",
+            [NOBODY, NOBODY, NOBODY, NOBODY],
+        ),
+        (
+            "{networkPolicy: {enabled: true, httpFrom: []}, authorizedEndpoints: {enabled: true}}",
+            [NOBODY, ALL, NOBODY, NOBODY],
+        ),
+        (&only_prometheus, [ALL, &["prometheus"], NOBODY, NOBODY]),
+        (
+            "networkPolicy: {enabled: true, httpFrom: [{ipBlock: {cidr: 192.0.2.0/24}}], metricsFrom: [{podSelector: {}}]}",
+            [&["api-server"], &["beside"], NOBODY, NOBODY],
+        ),
+        (
+            "networkPolicy: {enabled: true, httpFrom: [{ipBlock: {cidr: 0.0.0.0/0, except: [10.0.0.0/8]}}], metricsFrom: [{namespaceSelector: {}}]}",
+            [
+                &["api-server"],
+                &["prometheus", "beside", "tenant"],
+                NOBODY,
+                NOBODY,
+            ],
+        ),
+    ] {
+        assert_eq!(reached(&Render::of(values)), want, "{values}");
+    }
+}
+
+#[test]
+fn with_the_hardened_values_nobody_but_the_named_reads_metrics() {
+    let hardened = crate::hardened::file();
+    let render =
+        |more: &str| Render::with(more, &["-f", &hardened, "-f", &crate::render::file(more)]);
+    assert_eq!(reached(&render("")), [ALL, NOBODY, NOBODY, NOBODY]);
+    let named = format!("networkPolicy: {{metricsFrom: {PROMETHEUS}}}");
+    let want: [&[&str]; 4] = [ALL, &["prometheus"], NOBODY, NOBODY];
+    assert_eq!(reached(&render(&named)), want);
+}
+
+#[test]
+fn ports_that_are_chosen_are_the_ones_that_are_opened() {
+    let values = "{networkPolicy: {enabled: true, metricsFrom: []}, containerPorts: {http: 9999, metrics: 8443}}";
+    assert_eq!(reached(&Render::of(values)), [NOBODY, NOBODY, NOBODY, ALL]);
+}

@@ -1,0 +1,370 @@
+//! Every built-in type of Secret: which ones are made, and that each settles, whatever Kubernetes puts into it.
+//! The token controller is the real one.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use k8s_openapi::api::core::v1::{Secret as ApiSecret, ServiceAccount};
+use kube::ResourceExt as _;
+use kube::api::DeleteParams;
+use serde_json::json;
+use shared::envelope;
+use shared::resource::{PATCH_ANNOTATION, SealedSecret};
+use shared::scope::Scope;
+use tests::patience::until;
+use tests::scrape::Scrape;
+use tests::sealing::KEYS;
+
+use crate::case::Case;
+
+const ACCOUNT_TOKEN: &str = "kubernetes.io/service-account-token";
+const BOOTSTRAP_TOKEN: &str = "bootstrap.kubernetes.io/token";
+const RISKY: [&str; 2] = [ACCOUNT_TOKEN, BOOTSTRAP_TOKEN];
+const ALLOW: &str =
+    "--allow-secret-types=kubernetes.io/service-account-token,bootstrap.kubernetes.io/token";
+
+const ACCOUNT: &str = "kubernetes.io/service-account.name";
+const ACCOUNT_UID: &str = "kubernetes.io/service-account.uid";
+/// What the token controller adds, besides [`ACCOUNT_UID`].
+const ADDED: [&str; 3] = ["ca.crt", "namespace", "token"];
+
+type Items = &'static [(&'static str, &'static str)];
+
+/// Each built-in type with what it must hold, no type at all, and one that Kubernetes does not know.
+const TYPES: &[(&str, &str, Items)] = &[
+    ("none", "", &[("a", "1")]),
+    ("opaque", "Opaque", &[("a", "1")]),
+    ("account-token", ACCOUNT_TOKEN, &[("a", "1")]),
+    (
+        "dockercfg",
+        "kubernetes.io/dockercfg",
+        &[(".dockercfg", "{}")],
+    ),
+    (
+        "dockerconfigjson",
+        "kubernetes.io/dockerconfigjson",
+        &[(".dockerconfigjson", r#"{"auths":{}}"#)],
+    ),
+    (
+        "basic-auth",
+        "kubernetes.io/basic-auth",
+        &[("password", "p"), ("username", "u")],
+    ),
+    (
+        "ssh-auth",
+        "kubernetes.io/ssh-auth",
+        &[("ssh-privatekey", "k")],
+    ),
+    (
+        "tls",
+        "kubernetes.io/tls",
+        &[("tls.crt", "c"), ("tls.key", "k")],
+    ),
+    (
+        "bootstrap-token",
+        BOOTSTRAP_TOKEN,
+        &[("token-id", "abcdef"), ("token-secret", "0123456789abcdef")],
+    ),
+    ("another", "example.com/another", &[("a", "1")]),
+];
+
+/// A SealedSecret of that type; where that takes a `ServiceAccount`, of `default`.
+fn of_type(case: &Case, name: &str, type_: &str, items: &[(&str, &str)]) -> SealedSecret {
+    let mut sealed = case.sealed(name, items);
+    let template = &mut sealed.spec.template;
+    template.type_ = Some(type_.to_owned()).filter(|type_| !type_.is_empty());
+    if type_ == ACCOUNT_TOKEN {
+        let annotations = template.metadata.annotations.get_or_insert_default();
+        annotations.insert(ACCOUNT.into(), "default".into());
+    }
+    sealed
+}
+
+async fn has_account(case: &Case) {
+    until("the namespace has its ServiceAccount", async || {
+        let accounts = case.namespace.api::<ServiceAccount>();
+        accounts.get_opt("default").await.unwrap()
+    })
+    .await;
+}
+
+fn item(secret: &ApiSecret, key: &str) -> Vec<u8> {
+    let data = secret.data.as_ref().and_then(|data| data.get(key));
+    data.map(|value| value.0.clone()).unwrap_or_default()
+}
+
+/// Waits until Kubernetes has put everything into it.
+async fn with_token(case: &Case, name: &str) -> ApiSecret {
+    until(
+        &format!("{name} has a token\n{}", case.controller.log()),
+        async || {
+            let secret = case.secret(name).await?;
+            let is_filled = ADDED.iter().all(|key| !item(&secret, key).is_empty());
+            is_filled.then_some(secret)
+        },
+    )
+    .await
+}
+
+/// `resourceVersion` and values of each Secret.
+async fn versions(case: &Case) -> BTreeMap<String, (Option<String>, Vec<u8>)> {
+    let mut versions = BTreeMap::new();
+    for (name, ..) in TYPES {
+        let secret = case.secret(name).await.unwrap();
+        let token = item(&secret, "token");
+        versions.insert((*name).to_owned(), (secret.resource_version(), token));
+    }
+    versions
+}
+
+/// Has the controller look at each object once more.
+async fn stir(case: &Case, count: &str) {
+    for (name, ..) in TYPES {
+        case.patch(
+            name,
+            json!({ "metadata": { "labels": { "count": count } } }),
+        )
+        .await;
+    }
+    case.rest(&format!("stir-{count}")).await;
+}
+
+async fn no_correction(case: &Case) {
+    let events = case.events().await;
+    let reasons: Vec<_> = events
+        .iter()
+        .filter_map(|event| event.reason.clone())
+        .collect();
+    let is_fight = |reason: &&String| ["DriftCorrected", "DriftFight"].contains(&reason.as_str());
+    assert!(
+        !reasons.iter().any(|reason| is_fight(&reason)),
+        "{reasons:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_secret_of_every_type_settles_with_what_kubernetes_adds() {
+    let case = Case::with("types", &[ALLOW]).await;
+    has_account(&case).await;
+    for (name, type_, items) in TYPES {
+        case.create(&of_type(&case, name, type_, items)).await;
+    }
+    let filled = with_token(&case, "account-token").await;
+    assert!(filled.annotations().contains_key(ACCOUNT_UID));
+    for (name, type_, _) in TYPES {
+        case.is_synced(name).await;
+        let stored = case.secret(name).await.unwrap().type_.unwrap_or_default();
+        let want = if type_.is_empty() { "Opaque" } else { type_ };
+        assert_eq!(stored, want);
+    }
+    case.rest("settled").await;
+    let settled = versions(&case).await;
+    stir(&case, "1").await;
+    assert_eq!(versions(&case).await, settled, "{}", case.controller.log());
+    let case = case.restart(&[ALLOW]).await;
+    stir(&case, "2").await;
+    assert_eq!(versions(&case).await, settled, "{}", case.controller.log());
+    no_correction(&case).await;
+}
+
+#[tokio::test]
+async fn a_new_version_of_a_service_account_token_keeps_the_token() {
+    let case = Case::with("token", &[ALLOW]).await;
+    has_account(&case).await;
+    case.create(&of_type(&case, "db", ACCOUNT_TOKEN, &[("a", "1")]))
+        .await;
+    let before = with_token(&case, "db").await;
+    case.is_synced("db").await;
+    let next = case.sealed("db", &[("a", "2"), ("b", "3")]);
+    let patch = json!({ "spec": { "encryptedData": next.spec.encrypted_data } });
+    case.patch("db", patch).await;
+    let after = until("the new values are there", async || {
+        let secret = case.secret("db").await?;
+        (item(&secret, "b") == b"3").then_some(secret)
+    })
+    .await;
+    for key in ADDED {
+        assert_eq!(item(&after, key), item(&before, key), "{key}");
+    }
+    assert_eq!(
+        after.annotations().get(ACCOUNT_UID),
+        before.annotations().get(ACCOUNT_UID)
+    );
+
+    // What the SealedSecret says is put right as ever, and the token stays.
+    case.is_synced("db").await;
+    case.patch_secret("db", json!({ "stringData": { "a": "edited" } }))
+        .await;
+    let healed = until("the edit is put right", async || {
+        let secret = case.secret("db").await?;
+        (item(&secret, "a") == b"2").then_some(secret)
+    })
+    .await;
+    assert_eq!(item(&healed, "token"), item(&before, "token"));
+}
+
+/// The whole Secret, sealed as it was before 2019.
+fn in_the_deprecated_form(case: &Case, name: &str, type_: &str) -> SealedSecret {
+    let mut sealed = of_type(case, name, type_, &[]);
+    let whole = json!({
+        "kind": "Secret", "apiVersion": "v1", "type": type_, "data": { "a": "MQ==" },
+        "metadata": { "name": name, "annotations": { ACCOUNT: "default" } },
+    });
+    let label = Scope::Strict.label(case.namespace.name(), name);
+    let key = KEYS[0].pair.certificate().public_key();
+    let text = whole.to_string();
+    let value = envelope::seal(key, &label, text.as_bytes(), &mut rand::rng()).unwrap();
+    sealed.spec.template.type_ = None;
+    sealed.spec.data = Some(STANDARD.encode(&value));
+    sealed
+}
+
+/// A Secret of the type that agrees to be merged into.
+async fn consenting(case: &Case, name: &str, type_: &str) {
+    let annotations = json!({ ACCOUNT: "default", PATCH_ANNOTATION: "true" });
+    let metadata = json!({ "name": name, "annotations": annotations });
+    let secret = json!({ "metadata": metadata, "type": type_, "stringData": { "theirs": "1" } });
+    case.create_secret(secret).await;
+}
+
+/// Attack: an author who may create SealedSecrets but no Secrets asks for a Secret into which Kubernetes puts a
+/// token, or which lets its holder join the cluster.
+#[tokio::test]
+async fn refuses_a_type_that_gives_more_than_values_in_every_form() {
+    let case = Case::new("risky").await;
+    has_account(&case).await;
+    for (i, type_) in RISKY.into_iter().enumerate() {
+        let [plain, old, merged] = ["plain", "old", "merged"].map(|form| format!("{form}-{i}"));
+        case.create(&of_type(&case, &plain, type_, &[("a", "1")]))
+            .await;
+        case.create(&in_the_deprecated_form(&case, &old, type_))
+            .await;
+        consenting(&case, &merged, type_).await;
+        case.create(&case.sealed(&merged, &[("a", "1")])).await;
+        for name in [&plain, &old, &merged] {
+            let message = case.failure(name).await;
+            let hint = format!("--allow-secret-types={type_}");
+            assert!(message.contains(&hint), "{name}: {message}");
+            assert!(message.contains("allowSecretTypes"), "{message}");
+        }
+        assert!(case.secret(&plain).await.is_none());
+        assert!(case.secret(&old).await.is_none());
+        let untouched = case.secret(&merged).await.unwrap();
+        assert!(item(&untouched, "a").is_empty(), "nothing was merged");
+    }
+    let scrape = Scrape::read(&case.controller.scrape().await);
+    for type_ in RISKY {
+        let series = "sealed_secrets_controller_risky_secrets_total";
+        assert_eq!(scrape.value(series, &[("type", type_)]), Some(0.0));
+    }
+}
+
+/// As Bitnami's controller leaves them.
+#[tokio::test]
+async fn a_secret_of_such_a_type_that_is_there_stays_untouched_and_the_status_says_how_to_allow_it()
+{
+    let case = Case::with("before", &[ALLOW]).await;
+    has_account(&case).await;
+    case.create(&of_type(&case, "db", ACCOUNT_TOKEN, &[("a", "1")]))
+        .await;
+    with_token(&case, "db").await;
+    case.is_synced("db").await;
+    case.rest("before").await;
+    let before = case.secret("db").await.unwrap();
+    let case = case.restart(&[]).await;
+    let message = case.failure("db").await;
+    assert!(
+        message.contains(&format!("--allow-secret-types={ACCOUNT_TOKEN}")),
+        "{message}"
+    );
+    case.patch_secret("db", json!({ "stringData": { "a": "edited" } }))
+        .await;
+    case.rest("after").await;
+    let after = case.secret("db").await.unwrap();
+    assert_eq!(item(&after, "a"), b"edited");
+    assert_eq!(item(&after, "token"), item(&before, "token"));
+    assert_eq!(after.metadata.uid, before.metadata.uid);
+}
+
+/// Attack: a SealedSecret of a type that Kubernetes deletes at once makes the controller write without end.
+#[tokio::test]
+async fn a_secret_that_is_deleted_again_and_again_is_not_recreated_without_end() {
+    let case = Case::with("deleted", &[ALLOW]).await;
+    let mut sealed = of_type(&case, "ghost", ACCOUNT_TOKEN, &[("a", "1")]);
+    let annotations = sealed
+        .spec
+        .template
+        .metadata
+        .annotations
+        .get_or_insert_default();
+    annotations.insert(ACCOUNT.into(), "nobody".into());
+    case.create(&sealed).await;
+    case.event("ghost", "DriftFight").await;
+    let message = case.failure("ghost").await;
+    assert!(message.contains("keeps deleting the Secret"), "{message}");
+    let made = created(&case, "ghost");
+    assert!((2..=7).contains(&made), "{made} times");
+    // It comes to rest, and its neighbours go on.
+    case.rest("neighbours").await;
+    assert!(created(&case, "ghost") <= 7);
+}
+
+/// How often the API server made the Secret.
+fn created(case: &Case, name: &str) -> usize {
+    let audit = case.plane.audit();
+    let is_ours = |event: &&Value| {
+        event["verb"] == "create"
+            && event["objectRef"]["resource"] == "secrets"
+            && event["objectRef"]["namespace"] == case.namespace.name()
+            && event["responseStatus"]["code"] == 201
+            && event["user"]["username"]
+                .as_str()
+                .is_some_and(|name| name.starts_with("system:serviceaccount"))
+            && event["objectRef"]["name"] == name
+    };
+    audit.iter().filter(is_ours).count()
+}
+
+/// The same, by hand, for a Secret of an ordinary type.
+#[tokio::test]
+async fn a_secret_that_somebody_deletes_a_few_times_is_back_at_once() {
+    let case = Case::new("back").await;
+    case.seal("db", &[("a", "1")]).await;
+    case.holds("db", &[("a", "1")]).await;
+    case.is_synced("db").await;
+    for _ in 0..4 {
+        let before = case.secret("db").await.unwrap().metadata.uid;
+        case.secrets()
+            .delete("db", &DeleteParams::default())
+            .await
+            .unwrap();
+        until("it is back", async || {
+            let secret = case.secret("db").await?;
+            (secret.metadata.uid != before).then_some(())
+        })
+        .await;
+        case.is_synced("db").await;
+    }
+    no_correction(&case).await;
+}
+
+/// Another controller that adds items to our Secret has a way that is no fight: the annotation for merging.
+#[tokio::test]
+async fn items_that_another_controller_adds_stay_where_the_template_asks_for_merging() {
+    let case = Case::new("merging").await;
+    let mut sealed = case.sealed("db", &[("a", "1")]);
+    let metadata = &mut sealed.spec.template.metadata;
+    let annotations = metadata.annotations.get_or_insert_default();
+    annotations.insert(PATCH_ANNOTATION.into(), "true".into());
+    case.create(&sealed).await;
+    case.holds("db", &[("a", "1")]).await;
+    case.is_synced("db").await;
+    case.patch_secret("db", json!({ "stringData": { "theirs": "2" } }))
+        .await;
+    case.rest("added").await;
+    case.holds("db", &[("a", "1"), ("theirs", "2")]).await;
+    case.patch_secret("db", json!({ "stringData": { "a": "edited" } }))
+        .await;
+    case.holds("db", &[("a", "1"), ("theirs", "2")]).await;
+}
