@@ -222,6 +222,8 @@ fn obstacle(id: &ObjectId, next: &Secret, existing: &Secret) -> Option<Refusal> 
 
 #[cfg(test)]
 mod tests {
+    use shared::resource::{KEY_LABEL, PATCH_ANNOTATION};
+
     use super::*;
 
     fn values(pairs: &[(&str, &str)]) -> BTreeMap<String, Plain> {
@@ -335,6 +337,50 @@ mod tests {
             "healing one value leaves the other"
         );
         assert_eq!(plan(true, &[("a", "1")]), Plan::Replace(secret(new)));
+    }
+
+    /// What is merged into a Secret that agrees to it has its type and its labels from there.
+    fn merged(type_: &str, label: Option<&str>) -> Plan {
+        let id = ObjectId {
+            namespace: "keys".into(),
+            name: "n".into(),
+        };
+        let mut existing = *secret(&[("a", "1")]);
+        existing.type_ = Some(type_.into());
+        let metadata = &mut existing.metadata;
+        metadata.namespace = Some(id.namespace.clone());
+        metadata.name = Some(id.name.clone());
+        metadata.annotations = Some([(PATCH_ANNOTATION.into(), "true".into())].into());
+        metadata.labels = label.map(|label| [(label.into(), "active".into())].into());
+        let desired = Desired::Secret {
+            secret: secret(&[("a", "mine")]),
+            by_chance: BTreeSet::new(),
+        };
+        let existing = Existing::Ours(Held::Secret(Box::new(existing)));
+        decide(&id, desired, &existing, Circumstances::default())
+    }
+
+    /// Attack: an author merges a key of his own into a sealing key that agrees to be merged into, or items into a
+    /// Secret of a type that he may not ask for.
+    #[test]
+    fn refuses_to_merge_into_what_no_sealed_secret_may_make() {
+        let limits = AuthorLimits::default().guarding_keys("keys", "old");
+        for (type_, label, is_allowed) in [
+            ("Opaque", None, true),
+            ("kubernetes.io/tls", Some("app"), true),
+            ("kubernetes.io/tls", Some(KEY_LABEL), false),
+            ("kubernetes.io/service-account-token", None, false),
+            ("bootstrap.kubernetes.io/token", None, false),
+        ] {
+            let plan = merged(type_, label);
+            assert!(matches!(plan, Plan::Replace(_)), "{type_} {label:?}");
+            let plan = within(&limits, plan);
+            assert_eq!(
+                matches!(plan, Plan::Replace(_)),
+                is_allowed,
+                "{type_} {label:?}: {plan:?}"
+            );
+        }
     }
 
     #[test]
