@@ -158,6 +158,43 @@ async fn each_permission_of_those_who_seal_is_asked_for() {
     }
 }
 
+/// Attack: somebody who is signed in and may seal uses that to read keys, Secrets, metrics or the Lease.
+#[tokio::test]
+async fn those_who_seal_reach_nothing_but_the_endpoints_for_sealing() {
+    let plane = ControlPlane::start().await;
+    let helm = Helm::of(plane.kubeconfig());
+    let namespace = plane.namespace("signed-in").await;
+    let home = namespace.name().to_owned();
+    let chart = chart();
+    let values = helm.values("{authorizedEndpoints: {enabled: true, port: 38444}, certificateConfigMap: {enabled: true}}");
+    helm.run(&["install", NAME, &chart, "--namespace", &home, "-f", &values]);
+    let controller = Deployed::start(&plane, &home, NAME, Ours).await;
+    let user = User::in_namespace(&plane, plane.existing(&home), &home, NAME).await;
+    user.apply("a", "1").await;
+    user.holds("a", "1", &controller.log()).await;
+    let client = plane.client_of(&home, "somebody").await;
+    let core = format!("/api/v1/namespaces/{home}");
+    for path in [
+        "/api/v1/secrets".to_owned(),
+        format!("{core}/secrets"),
+        format!("{core}/secrets/a"),
+        format!("{core}/secrets/sealed-secrets-key-first"),
+        format!("{core}/services/http:{NAME}-metrics:metrics/proxy/metrics"),
+        format!("{core}/services/{NAME}-metrics:8081/proxy/metrics"),
+        format!("{core}/services/https:{NAME}:authorized/proxy/v1/unseal"),
+        format!("{core}/services/http:{NAME}:authorized/proxy/v1/unseal"),
+        format!("{core}/pods"),
+        format!("{core}/configmaps"),
+        format!("/apis/coordination.k8s.io/v1/namespaces/{home}/leases"),
+        format!("/apis/bitnami.com/v1alpha1/namespaces/{home}/sealedsecrets"),
+    ] {
+        let request = http::Request::get(&path).body(Vec::new()).unwrap();
+        let answer = client.request_text(request).await;
+        let is_forbidden = matches!(&answer, Err(kube::Error::Api(status)) if status.code == 403);
+        assert!(is_forbidden, "{path}: {answer:?}");
+    }
+}
+
 #[tokio::test]
 async fn the_published_certificate_is_read_by_that_right_alone_where_the_proxy_is_closed() {
     let plane = ControlPlane::start().await;

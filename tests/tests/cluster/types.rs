@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::{Secret as ApiSecret, ServiceAccount};
 use kube::ResourceExt as _;
 use kube::api::DeleteParams;
-use serde_json::json;
+use serde_json::{Value, json};
 use shared::envelope;
 use shared::resource::{PATCH_ANNOTATION, SealedSecret};
 use shared::scope::Scope;
