@@ -229,7 +229,7 @@ impl TypeRules {
     ///
     /// [`TypeRulesError`] about `allowed`.
     pub fn read(forbidden: &str, allowed: &str) -> Result<Self, TypeRulesError> {
-        let types = |text: &str| -> BTreeSet<String> {
+        let listed = |text: &str| -> BTreeSet<String> {
             let types = text.split(',').map(str::trim);
             types
                 .filter(|name| !name.is_empty())
@@ -237,8 +237,8 @@ impl TypeRules {
                 .collect()
         };
         let rules = Self {
-            forbidden: types(forbidden),
-            allowed: types(allowed),
+            forbidden: listed(forbidden),
+            allowed: listed(allowed),
         };
         let is_odd = |type_: &&String| !RISKY_TYPES.contains(&type_.as_str());
         if let Some(type_) = rules.allowed.iter().find(is_odd) {

@@ -119,9 +119,10 @@ fn storing(stored: &Arc<Mutex<Value>>) -> Client {
             *stored = body;
             stored["metadata"]["resourceVersion"] = json!(format!("{:x}", rand::random::<u64>()));
         }
-        match stored.is_null() {
-            true => refusal(404, "not found"),
-            false => (200, stored.clone()),
+        if stored.is_null() {
+            refusal(404, "not found")
+        } else {
+            (200, stored.clone())
         }
     })
 }
