@@ -1,4 +1,4 @@
-//! Who reaches which port of the controller's Pod, by the rules of Kubernetes over the rendered NetworkPolicies. No
+//! Who reaches which port of the controller's Pod, by the rules of Kubernetes over the rendered policies. No
 //! network plugin runs here, so the rules are evaluated: the Pod is open until a policy selects it, and then to what a
 //! rule of one of them admits.
 
