@@ -161,12 +161,12 @@ impl ClusterKeys {
     ///
     /// The API server's answer.
     pub async fn add(&mut self, new: &NewKey) -> Result<(), StoreError> {
-        match self.create(new, self.ring.is_empty()).await {
+        match self.create(new, self.ring.last_made().is_none()).await {
             Err(error) if is_conflict(&error) => {
                 info!("Another controller made the first key");
                 self.load().await?;
-                if self.ring.is_empty() {
-                    // What has the name is no key that can be used.
+                if self.ring.last_made().is_none() {
+                    // What has the name is no key that can be used, or one for opening only.
                     return self.create(new, false).await;
                 }
                 Ok(())

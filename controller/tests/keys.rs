@@ -102,6 +102,31 @@ async fn a_key_is_made_at_start_if_there_is_none_and_only_then() {
     assert_eq!(names(&mut case), [name]);
 }
 
+/// Attack: a key that a restore brought, newer than any and backed up by its own word, is found by a controller that has
+/// no other.
+#[tokio::test]
+async fn a_key_for_opening_only_opens_and_a_new_one_is_made_that_seals() {
+    let mut case = Case::idle();
+    let marks = format!(
+        "metadata:\n  annotations:\n    {}: ''\n    {}: {} 2026-01-01T00:00:00Z\n",
+        shared::resource::OPENING_ONLY_ANNOTATION,
+        shared::resource::BACKED_UP_ANNOTATION,
+        KEYS[1].pair.fingerprint(),
+    );
+    let planted = key_manifest("planted", &KEYS[1]).replace("metadata:\n", &marks);
+    case.write("keys/planted.yaml", &planted);
+    let object = manifest_of(&sealed(&KEYS[1], "ns/n", &[("a", "1")]));
+    case.write("sealed/x.yaml", &object);
+    case.start(&["--key-renew-period=0"]).await.unwrap();
+    case.pass(SECOND * 2).await;
+    assert_eq!(case.value("ns/n/a").as_deref(), Some("1"));
+    let ring = ring(&mut case);
+    assert_eq!(ring.keys().len(), 2);
+    assert_ne!(ring.sealing().unwrap().name(), "planted");
+    case.restart().await;
+    assert_eq!(names(&mut case).len(), 2, "and only one is made");
+}
+
 #[tokio::test]
 async fn the_newest_key_seals_in_the_order_asked_for() {
     let mut case = Case::new().await;

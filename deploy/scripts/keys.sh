@@ -6,7 +6,7 @@
 #   keys.sh check FILE [kubectl's flags]      is every key of the cluster in the file?
 #
 # The file holds private keys, as JSON. It is written whole or not at all, for you alone (0600). A restore adds
-# keys and changes none that are there; of YAML, `seal keys restore` does that. Needs kubectl and jq.
+# keys for opening only, and changes none that are there; of YAML, `seal keys restore` does that. Needs kubectl and jq.
 set -euo pipefail
 umask 077
 mark=sealedsecrets.bitnami.com/sealed-secrets-key
@@ -39,6 +39,21 @@ kept() {
     }
 }
 
+# Restored keys open and do not seal: a file does not prove who made it. Metadata that other programs act on, such as
+# replicators of Secrets, are left out.
+restored() {
+    jq -c --arg mark "$mark" --arg now "$(date -u +%Y-%m-%dT%H:%M:%SZ)" '
+        .metadata as $was | $was.labels[$mark] as $state
+        | def ours: IN("sealedsecrets.bitnami.com/backed-up", "sealedsecrets.bitnami.com/compromised");
+        {apiVersion: "v1", kind: "Secret", type: "kubernetes.io/tls",
+            metadata: {name: $was.name,
+                labels: {($mark): (if $state == "active" or $state == "compromised" then $state
+                    elif $state == null and $was.name == "sealed-secrets-key" then "active" else "retired" end)},
+                annotations: (($was.annotations // {} | with_entries(select(.key | ours)))
+                    + {"sealedsecrets.bitnami.com/opening-only": $now})},
+            data: {"tls.key": .data["tls.key"], "tls.crt": .data["tls.crt"]}}'
+}
+
 certificate() { jq -r '.data["tls.crt"] // "none"'; }
 
 names() { jq -r '.items[].metadata.name' | sort; }
@@ -64,12 +79,13 @@ restore)
             echo "$name is there" >&2
             continue
         fi
+        key=$(restored <<<"$key")
         # A new controller gives its first key the name that the old one's first had.
         if names <<<"$here" | grep -qxF "$name"; then
             key=$(jq -c '.metadata |= (del(.name) | .generateName = "sealed-secrets-key-restored-")' <<<"$key")
         fi
         kubectl "$@" create -f - >/dev/null <<<"$key"
-        echo "$name is back" >&2
+        echo "$name is back, for opening only" >&2
     done
     ;;
 check)

@@ -8,7 +8,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::key::Fingerprint;
 use crate::key_secret;
-use crate::resource::{BACKED_UP_ANNOTATION, COMPROMISED_ANNOTATION, KEY_COMPROMISED, KEY_LABEL};
+use crate::resource::{
+    BACKED_UP_ANNOTATION, COMPROMISED_ANNOTATION, KEY_COMPROMISED, KEY_LABEL,
+    OPENING_ONLY_ANNOTATION,
+};
 
 /// What is noted about a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -17,6 +20,9 @@ pub struct Marks {
     pub backed_up: Option<Timestamp>,
     /// May others know it?
     pub is_compromised: bool,
+    /// Must it never seal, although nobody else is known to have it? So it is for a key of a backup: an
+    /// archive does not prove who made it, and whoever made the key can read what is sealed for it.
+    pub is_opening_only: bool,
 }
 
 impl Marks {
@@ -28,7 +34,13 @@ impl Marks {
             backed_up: annotation(BACKED_UP_ANNOTATION).and_then(|text| backed_up_at(text, key)),
             is_compromised: annotation(COMPROMISED_ANNOTATION).is_some()
                 || label.is_some_and(|value| value == KEY_COMPROMISED),
+            is_opening_only: annotation(OPENING_ONLY_ANNOTATION).is_some(),
         }
+    }
+
+    /// Does a mark keep the key from sealing, backed up or not?
+    pub fn forbid_sealing(&self) -> bool {
+        self.is_compromised || self.is_opening_only
     }
 }
 
@@ -109,7 +121,7 @@ impl KeyFacts {
 /// waits for its backup.
 pub fn states(keys: &[KeyFacts], served: Option<&Fingerprint>) -> Vec<KeyState> {
     let may_seal =
-        |key: &&KeyFacts| key.is_active && key.fingerprint.is_some() && !key.marks.is_compromised;
+        |key: &&KeyFacts| key.is_active && key.fingerprint.is_some() && !key.marks.forbid_sealing();
     let newest = keys
         .iter()
         .filter(may_seal)
@@ -130,6 +142,7 @@ fn state(key: &KeyFacts, sealing: Option<&KeyFacts>) -> KeyState {
         None => KeyState::Broken,
         Some(_) if !key.is_active => KeyState::Retired,
         Some(_) if key.marks.is_compromised => KeyState::Compromised,
+        Some(_) if key.marks.is_opening_only => KeyState::Opening,
         own if sealing.is_some_and(|sealing| sealing.fingerprint == *own) => KeyState::Sealing,
         Some(_) if is_newer && key.marks.backed_up.is_none() => KeyState::Waiting,
         Some(_) => KeyState::Opening,
@@ -189,6 +202,18 @@ mod tests {
         assert!(!Marks::read(&metadata(KEY_RETIRED_WORD, &[]), key).is_compromised);
     }
 
+    /// A mark that forbids holds whatever its value is.
+    #[test]
+    fn an_annotation_makes_a_key_one_for_opening_only() {
+        let key = test_key().fingerprint();
+        for value in ["", "true", "false", "2026-11-28T00:00:00Z"] {
+            let marked = metadata(KEY_ACTIVE, &[(OPENING_ONLY_ANNOTATION, value.to_owned())]);
+            let marks = Marks::read(&marked, key);
+            assert!(marks.is_opening_only && marks.forbid_sealing(), "{value:?}");
+        }
+        assert!(!Marks::read(&metadata(KEY_ACTIVE, &[]), key).forbid_sealing());
+    }
+
     const KEY_RETIRED_WORD: &str = crate::resource::KEY_RETIRED;
 
     #[test]
@@ -206,14 +231,21 @@ mod tests {
         let backed_up = |n| KeyFacts {
             marks: Marks {
                 backed_up: Some(Timestamp::UNIX_EPOCH),
-                is_compromised: false,
+                ..Marks::default()
             },
             ..key(n)
         };
         let compromised = |n| KeyFacts {
             marks: Marks {
-                backed_up: None,
                 is_compromised: true,
+                ..Marks::default()
+            },
+            ..key(n)
+        };
+        let opening_only = |n| KeyFacts {
+            marks: Marks {
+                is_opening_only: true,
+                ..Marks::default()
             },
             ..key(n)
         };
@@ -247,6 +279,18 @@ mod tests {
                 vec![key(0), compromised(1)],
                 Some(1),
                 vec![Sealing, Compromised],
+            ),
+            (
+                "one for opening only never, and waits for no backup",
+                vec![key(0), opening_only(1)],
+                None,
+                vec![Sealing, Opening],
+            ),
+            (
+                "not even if served, nor alone",
+                vec![opening_only(1)],
+                Some(1),
+                vec![Opening],
             ),
             (
                 "a new one waits",

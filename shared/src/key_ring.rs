@@ -106,6 +106,12 @@ pub enum NoSealingKey {
         "no key is backed up yet, and here a key seals only once it is; back the keys up with `seal keys backup`"
     )]
     NotBackedUp,
+    /// A restore brought every one of them, and nobody chose one to seal.
+    #[error(
+        "every key was restored from a backup for opening only; a controller makes a key that seals when it starts, or \
+         choose a restored one with `seal keys restore BACKUP --seal-with FINGERPRINT`"
+    )]
+    OpeningOnly,
     /// Others may know every one of them.
     #[error(
         "every key is marked as compromised, and such a key never seals; ask for a new one with `seal keys rotate`"
@@ -151,7 +157,7 @@ impl KeyRing {
         &self.keys
     }
 
-    /// The key that seals: the newest one that may. A compromised key never may.
+    /// The key that seals: the newest one that may. A compromised key never may, nor one for opening only.
     ///
     /// # Errors
     ///
@@ -178,6 +184,8 @@ impl KeyRing {
     pub fn hindrance(&self, key: &RingKey) -> Option<NoSealingKey> {
         if key.marks.is_compromised {
             Some(NoSealingKey::Compromised)
+        } else if key.marks.is_opening_only {
+            Some(NoSealingKey::OpeningOnly)
         } else if self.requires_backup && key.marks.backed_up.is_none() {
             Some(NoSealingKey::NotBackedUp)
         } else {
@@ -185,9 +193,10 @@ impl KeyRing {
         }
     }
 
-    /// The key that was made last, whether or not it may seal.
+    /// The key that was made last, whether or not it may seal. One for opening only does not count: whoever
+    /// made it chose its date, and may know it, so neither the next renewal nor a record may depend on it.
     pub fn last_made(&self) -> Option<&Arc<RingKey>> {
-        self.keys.first()
+        self.keys.iter().find(|key| !key.marks.is_opening_only)
     }
 
     /// Are there no keys?
@@ -288,7 +297,7 @@ mod tests {
 
     #[test]
     fn a_key_seals_only_if_nothing_is_against_it() {
-        use NoSealingKey::{Compromised, NoKey, NotBackedUp};
+        use NoSealingKey::{Compromised, NoKey, NotBackedUp, OpeningOnly};
         let marked = |second, backed_up: bool, is_compromised| {
             let backed_up = backed_up.then_some(Timestamp::UNIX_EPOCH);
             let pair = new_test_key(second).pair;
@@ -297,8 +306,19 @@ mod tests {
             Arc::new(key.with_marks(Marks {
                 backed_up,
                 is_compromised,
+                ..Marks::default()
             }))
         };
+        let restored = |second| {
+            let order_time = Timestamp::from_second(second).unwrap();
+            let key = RingKey::new("restored".into(), order_time, new_test_key(second).pair);
+            Arc::new(key.with_marks(Marks {
+                backed_up: Some(Timestamp::UNIX_EPOCH),
+                is_opening_only: true,
+                ..Marks::default()
+            }))
+        };
+        let restored4 = restored(4);
         let [plain1, plain2] = [1, 2].map(|n| marked(n, false, false));
         let saved1 = marked(1, true, false);
         let [known1, known3] = [1, 3].map(|n| marked(n, true, true));
@@ -330,6 +350,18 @@ mod tests {
                 Ok("1"),
             ),
             ("compromised alone", vec![&known3], false, Err(Compromised)),
+            (
+                "for opening only, newer and backed up",
+                vec![&saved1, &restored4],
+                true,
+                Ok("1"),
+            ),
+            (
+                "for opening only, alone",
+                vec![&restored4],
+                false,
+                Err(OpeningOnly),
+            ),
             ("either way", vec![&plain1, &known3], true, Err(NotBackedUp)),
             (
                 "in this order, too",
@@ -345,6 +377,25 @@ mod tests {
             assert_eq!(may_any, want.is_ok(), "{why}");
             assert_eq!(ring.is_empty(), want == Err(NoKey), "{why}");
         }
+    }
+
+    /// Attack: a planted key of the far future, restored for opening only, holds off the renewal of the others.
+    #[test]
+    fn a_key_for_opening_only_is_never_the_one_that_was_made_last() {
+        let future = key("future", 9_000_000_000);
+        let pair = new_test_key(9_000_000_001).pair;
+        let marks = Marks {
+            is_opening_only: true,
+            ..Marks::default()
+        };
+        let time = Timestamp::from_second(9_000_000_001).unwrap();
+        let planted = Arc::new(RingKey::new("planted".into(), time, pair).with_marks(marks));
+        let last = |keys: &[&Arc<RingKey>]| {
+            let ring = KeyRing::new(keys.iter().map(|k| Arc::clone(k)));
+            ring.last_made().map(|key| key.name().to_owned())
+        };
+        assert_eq!(last(&[&future, &planted]).as_deref(), Some("future"));
+        assert_eq!(last(&[&planted]), None);
     }
 
     #[test]

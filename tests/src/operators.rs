@@ -39,6 +39,23 @@ pub fn of_prometheus(name: &str) -> Command {
     Command::new(name)
 }
 
+/// OpenSSH's program for keys and signatures. It takes no key of the one who runs the tests.
+///
+/// # Panics
+/// With instructions, if it is not installed.
+pub fn ssh_keygen() -> Command {
+    // Without arguments it would ask for a file; an unknown flag ends it at once.
+    let works = Command::new("ssh-keygen").arg("-?").output().is_ok();
+    assert!(
+        works,
+        "the program `ssh-keygen` is not there: install Debian's package `openssh-client` (apt-get install \
+         --no-install-recommends openssh-client)"
+    );
+    let mut command = Command::new("ssh-keygen");
+    command.env_remove("SSH_AUTH_SOCK");
+    command
+}
+
 /// What a program printed.
 ///
 /// # Panics

@@ -92,6 +92,8 @@ fn prepare(folder: &Path) {
 fn prepare_keys(folder: &Path, new: &NewKey) {
     fs::create_dir_all(folder.join("state/keys")).unwrap();
     fs::create_dir_all(folder.join("state/sealed")).unwrap();
+    let signing = include_str!("../../kubeseal-rs/tests/seal/key-fixtures/id_ed25519");
+    fs::write(folder.join("id_ed25519"), signing).unwrap();
     let texts = [("key-old", &KEYS[0]), ("key-new", new)].map(|(name, key)| {
         let secret = key_secret::build(name, "kube-system", key, BTreeMap::new(), BTreeMap::new());
         let text = shared::manifest::to_yaml(&secret.to_document());

@@ -325,6 +325,7 @@ impl Metrics {
         for (reason, hindrance) in [
             ("not_backed_up", NoSealingKey::NotBackedUp),
             ("compromised", NoSealingKey::Compromised),
+            ("opening_only", NoSealingKey::OpeningOnly),
         ] {
             let keys = known.ring.keys().iter();
             let count = keys.filter(|key| known.ring.hindrance(key) == Some(hindrance));

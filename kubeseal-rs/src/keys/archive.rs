@@ -4,6 +4,7 @@
 //! `age` brings ciphers of its own beside those of aws-lc-rs; no format that people have other tools
 //! for can do without.
 
+use std::borrow::Cow;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -13,13 +14,27 @@ use shared::manifest;
 use shared::secret::Secret;
 use zeroize::Zeroizing;
 
+use super::age_header::{self, HeaderAtOnce, MAX_STANZAS, Unparsed};
 use crate::files::{self, FileError};
+
+/// Work for a new passphrase as the power of two that `age` takes by default: a second or so, and 256 MiB. Fixed,
+/// so that an archive made on a fast machine opens on a slow one.
+const WORK: u8 = 18;
+/// The most work that is done for a passphrase: four times as much, and 1 GiB.
+const MAX_WORK: u8 = 20;
+const _: () = assert!(WORK <= MAX_WORK);
 
 /// Begins every archive, armored or not.
 const BEGINNINGS: [&[u8]; 2] = [
     b"age-encryption.org/",
     b"-----BEGIN AGE ENCRYPTED FILE-----",
 ];
+
+/// The most recipients of an archive: `age` adds a stanza of its own.
+const MAX_RECIPIENTS: usize = MAX_STANZAS - 1;
+
+/// The first line of the version that is known.
+const VERSION: &[u8] = b"age-encryption.org/v1\n";
 
 /// Whom an archive is for.
 pub enum Lock {
@@ -76,12 +91,35 @@ pub enum ArchiveError {
     OtherRecipients,
     /// Its passphrase takes too much work.
     #[error(
-        "its passphrase takes more work than this machine should be asked for; is it from a source you trust?"
+        "its passphrase takes more work than is done for a file that anybody may have made: 2^{0} where 2^{max} is the \
+         most. If you trust its source, open it with `age -d` and restore the manifests in it",
+        max = MAX_WORK
     )]
-    Work,
+    Work(u8),
+    /// Its header is longer than any that `seal keys backup` writes.
+    #[error(
+        "its header is longer than 64 KiB or has more than {max} stanzas, which is refused before anything is tried. \
+         If you trust its source, open it with `age -d` and restore the manifests in it",
+        max = MAX_STANZAS
+    )]
+    LongHeader,
+    /// More recipients than can be read again.
+    #[error("an archive has at most {max} recipients, and {0} were given", max = MAX_RECIPIENTS)]
+    Recipients(usize),
     /// Its end is missing, or something in it was changed.
     #[error("it is cut off or was changed: what is in it cannot be trusted")]
     Damaged,
+}
+
+/// The longest file of identities that is read: hundreds of them, each of which is tried with each stanza.
+const MAX_IDENTITIES: usize = 64 * 1024;
+
+/// The identities in a file, one a line; none if it is anything else.
+pub fn identities(file: &[u8]) -> Option<Vec<Box<dyn Identity>>> {
+    let file = Some(file).filter(|file| file.len() <= MAX_IDENTITIES)?;
+    let found = age::IdentityFile::from_buffer(file).ok()?;
+    let found = found.into_identities().ok()?;
+    (!found.is_empty()).then_some(found)
 }
 
 /// Is this an age file?
@@ -108,18 +146,25 @@ pub fn manifests<'a>(secrets: impl Iterator<Item = &'a Secret>) -> Zeroizing<Vec
 ///
 /// # Errors
 ///
-/// There is no recipient.
+/// There is no recipient, or there are too many.
 pub fn encrypt(plain: &[u8], lock: &Lock) -> Result<Vec<u8>, ArchiveError> {
     let encryptor = match lock {
-        Lock::Passphrase(passphrase) => Encryptor::with_user_passphrase(passphrase.clone()),
+        Lock::Passphrase(passphrase) => {
+            let mut recipient = age::scrypt::Recipient::new(passphrase.clone());
+            recipient.set_work_factor(WORK);
+            Encryptor::with_recipients(std::iter::once(&recipient as &dyn Recipient))
+        }
+        Lock::Recipients(recipients) if recipients.len() > MAX_RECIPIENTS => {
+            return Err(ArchiveError::Recipients(recipients.len()));
+        }
         Lock::Recipients(recipients) => {
             let recipients = recipients
                 .iter()
                 .map(|recipient| recipient as &dyn Recipient);
-            let made = Encryptor::with_recipients(recipients);
-            made.map_err(|error| ArchiveError::Encrypt(error.to_string()))?
+            Encryptor::with_recipients(recipients)
         }
     };
+    let encryptor = encryptor.map_err(|error| ArchiveError::Encrypt(error.to_string()))?;
     let write = || -> io::Result<Vec<u8>> {
         let mut out = Vec::new();
         let mut writer = encryptor.wrap_output(&mut out)?;
@@ -130,25 +175,21 @@ pub fn encrypt(plain: &[u8], lock: &Lock) -> Result<Vec<u8>, ArchiveError> {
     write().map_err(|error| ArchiveError::Encrypt(error.to_string()))
 }
 
-/// Decrypts, whole or not at all.
+/// Decrypts, whole or not at all. That it decrypts says for whom the archive is, and nothing about who made it:
+/// recipients are public.
 ///
 /// # Errors
 ///
 /// [`ArchiveError`].
 pub fn decrypt(archive: &[u8], unlock: &Unlock) -> Result<Zeroizing<Vec<u8>>, ArchiveError> {
-    let armored = age::armor::ArmoredReader::new(archive);
-    let decryptor = Decryptor::new(armored).map_err(|error| match error {
-        DecryptError::UnknownFormat => ArchiveError::Version,
-        DecryptError::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            ArchiveError::Damaged
-        }
-        _ => ArchiveError::Header,
-    })?;
+    let file = without_armor(archive)?;
+    let decryptor = decryptor(&file)?;
     let is_passphrase = decryptor.is_scrypt();
     let opened = if is_passphrase {
         let passphrase = unlock.passphrase.clone();
         let passphrase = passphrase.ok_or(ArchiveError::NeedsPassphrase)?;
-        let identity = age::scrypt::Identity::new(passphrase);
+        let mut identity = age::scrypt::Identity::new(passphrase);
+        identity.set_max_work_factor(MAX_WORK);
         decryptor.decrypt(std::iter::once(&identity as &dyn Identity))
     } else {
         if unlock.identities.is_empty() {
@@ -157,7 +198,7 @@ pub fn decrypt(archive: &[u8], unlock: &Unlock) -> Result<Zeroizing<Vec<u8>>, Ar
         decryptor.decrypt(unlock.identities.iter().map(|identity| &**identity))
     };
     let mut reader = opened.map_err(|error| match error {
-        DecryptError::ExcessiveWork { .. } => ArchiveError::Work,
+        DecryptError::ExcessiveWork { required, .. } => ArchiveError::Work(required),
         DecryptError::InvalidHeader | DecryptError::InvalidMac => ArchiveError::Header,
         _ if is_passphrase => ArchiveError::Passphrase,
         _ => ArchiveError::OtherRecipients,
@@ -171,12 +212,48 @@ pub fn decrypt(archive: &[u8], unlock: &Unlock) -> Result<Zeroizing<Vec<u8>>, Ar
 
 /// Does it open with a passphrase rather than an identity?
 pub fn wants_passphrase(archive: &[u8]) -> bool {
-    let armored = age::armor::ArmoredReader::new(archive);
-    Decryptor::new(armored).is_ok_and(|decryptor| decryptor.is_scrypt())
+    let Ok(file) = without_armor(archive) else {
+        return false;
+    };
+    decryptor(&file).is_ok_and(|decryptor| decryptor.is_scrypt())
+}
+
+/// What is inside the armor, if there is one. It is still encrypted.
+fn without_armor(archive: &[u8]) -> Result<Cow<'_, [u8]>, ArchiveError> {
+    if !archive.starts_with(BEGINNINGS[1]) {
+        return Ok(Cow::Borrowed(archive));
+    }
+    let mut file = Vec::with_capacity(archive.len());
+    match age::armor::ArmoredReader::new(archive).read_to_end(&mut file) {
+        Ok(_) => Ok(Cow::Owned(file)),
+        Err(_) => Err(ArchiveError::Damaged),
+    }
+}
+
+fn decryptor(file: &[u8]) -> Result<Decryptor<HeaderAtOnce<'_>>, ArchiveError> {
+    if !file.starts_with(BEGINNINGS[0]) {
+        return Err(ArchiveError::Header);
+    }
+    if !file.starts_with(VERSION) && file.len() >= VERSION.len() {
+        return Err(ArchiveError::Version);
+    }
+    let header = age_header::len(file).map_err(|unparsed| match unparsed {
+        Unparsed::CutOff => ArchiveError::Damaged,
+        Unparsed::TooLong => ArchiveError::LongHeader,
+    })?;
+    let parsed = Decryptor::new_buffered(HeaderAtOnce::new(file, header));
+    parsed.map_err(|error| match error {
+        DecryptError::UnknownFormat => ArchiveError::Version,
+        DecryptError::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            ArchiveError::Damaged
+        }
+        _ => ArchiveError::Header,
+    })
 }
 
 /// Writes an archive in one step, and reads it back: the file is compared with what was written, and
-/// with a passphrase or an identity it is decrypted too. A file that does not read back is removed.
+/// with a passphrase or an identity it is decrypted too. A file that does not read back is removed. Gives what was
+/// written.
 ///
 /// # Errors
 ///
@@ -187,7 +264,7 @@ pub fn write(
     lock: &Lock,
     unlock: &Unlock,
     may_replace: bool,
-) -> Result<(), ArchiveError> {
+) -> Result<Vec<u8>, ArchiveError> {
     if path.exists() && !may_replace {
         return Err(ArchiveError::Exists(path.to_owned()));
     }
@@ -197,7 +274,7 @@ pub fn write(
     }
     files::replace(path, &archive)?;
     match files::read(path) {
-        Ok(read) if **read == *archive => Ok(()),
+        Ok(read) if **read == *archive => Ok(archive),
         _ => {
             let _ = std::fs::remove_file(path);
             Err(ArchiveError::NotAsWritten(path.to_owned()))
@@ -214,6 +291,9 @@ fn can_open(lock: &Lock, unlock: &Unlock) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+    use std::io::BufRead;
+
     use super::*;
 
     fn passphrase(text: &str) -> Unlock {
@@ -286,7 +366,157 @@ mod tests {
         assert_eq!(**decrypt(&read, &identity(&own)).unwrap(), *b"two");
     }
 
+    /// As anyone can make it who knows a recipient: stanzas that fit nobody, or one with a long body.
+    fn hostile(stanzas: usize, lines: usize) -> Vec<u8> {
+        let line = format!("{}\n", "A".repeat(64));
+        let name = "A".repeat(43);
+        let stanza = format!("-> X25519 {name}\n{}{name}\n", line.repeat(lines));
+        let mac = format!("--- {name}\n");
+        let parts = ["age-encryption.org/v1\n", &stanza.repeat(stanzas), &mac];
+        [parts.concat().as_bytes(), &[0; 64]].concat()
+    }
+
+    fn armored(archive: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        let format = age::armor::Format::AsciiArmor;
+        let mut writer = age::armor::ArmoredWriter::wrap_output(&mut out, format).unwrap();
+        writer.write_all(archive).unwrap();
+        writer.finish().unwrap();
+        out
+    }
+
+    /// Attack: an archive of a few kilobytes with hundreds of stanzas, or long ones, keeps restore and doctor busy.
+    #[test]
+    fn refuses_a_header_that_is_longer_than_any_of_ours_before_it_parses_it() {
+        let own = age::x25519::Identity::generate();
+        for (why, archive, is_long) in [
+            ("most stanzas", hostile(MAX_STANZAS, 0), false),
+            ("one more", hostile(MAX_STANZAS + 1, 0), true),
+            ("many more", hostile(10_000, 0), true),
+            ("a long body", hostile(1, 1_000), false),
+            ("a longer body", hostile(1, 1_100), true),
+            ("several long bodies", hostile(5, 900), true),
+        ] {
+            for bytes in [armored(&archive), archive] {
+                let refused = decrypt(&bytes, &identity(&own)).unwrap_err();
+                assert_eq!(
+                    matches!(refused, ArchiveError::LongHeader),
+                    is_long,
+                    "{why}"
+                );
+                let refused = decrypt(&bytes, &Unlock::default()).unwrap_err();
+                assert_eq!(
+                    matches!(refused, ArchiveError::LongHeader),
+                    is_long,
+                    "{why}"
+                );
+                assert!(!wants_passphrase(&bytes), "{why}");
+            }
+        }
+    }
+
+    /// Counts how often the parser asks for more of the header, after which it begins again.
+    struct Counted<'a>(HeaderAtOnce<'a>, &'a Cell<usize>);
+
+    impl io::Read for Counted<'_> {
+        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+            self.0.read(buf)
+        }
+    }
+
+    impl BufRead for Counted<'_> {
+        fn fill_buf(&mut self) -> io::Result<&[u8]> {
+            self.0.fill_buf()
+        }
+
+        fn consume(&mut self, amount: usize) {
+            self.0.consume(amount);
+        }
+
+        fn read_until(&mut self, byte: u8, buf: &mut Vec<u8>) -> io::Result<usize> {
+            self.1.set(self.1.get() + 1);
+            self.0.read_until(byte, buf)
+        }
+    }
+
+    /// Attack: as before, with a header just within the limits. It is parsed once, however many stanzas and lines it has;
+    /// line by line it would be parsed as often as it has lines, and in time that grows with the square.
+    #[test]
+    fn a_header_is_parsed_once() {
+        for (stanzas, lines) in [(1, 0), (32, 0), (256, 0), (1, 120), (1, 960), (8, 100)] {
+            let archive = hostile(stanzas, lines);
+            let header = age_header::len(&archive).unwrap();
+            let count = Cell::new(0);
+            let reader = Counted(HeaderAtOnce::new(&archive, header), &count);
+            assert!(Decryptor::new_buffered(reader).is_ok());
+            assert_eq!(count.get(), 1, "{stanzas} of {lines} lines");
+            let by_line = Counted(HeaderAtOnce::new(&archive, 0), &count);
+            assert!(Decryptor::new_buffered(by_line).is_ok());
+            assert_eq!(
+                count.get() - 1,
+                2 + stanzas * (2 + lines),
+                "as the crate does it"
+            );
+        }
+    }
+
+    /// Attack: an archive asks for the work of hours and more memory than there is.
+    #[test]
+    fn does_no_more_work_for_a_passphrase_than_the_limit() {
+        let with_work = |work: u8| {
+            let mut recipient = age::scrypt::Recipient::new(SecretString::from("x".to_owned()));
+            recipient.set_work_factor(1);
+            let made = Encryptor::with_recipients(std::iter::once(&recipient as &dyn Recipient));
+            let mut archive = Vec::new();
+            let mut writer = made.unwrap().wrap_output(&mut archive).unwrap();
+            writer.write_all(b"keys").unwrap();
+            writer.finish().unwrap();
+            let (before, after) = (b" 1\n".as_slice(), format!(" {work}\n"));
+            let at = archive.windows(3).position(|w| w == before).unwrap();
+            drop(archive.splice(at..at + 3, after.into_bytes()));
+            archive
+        };
+        assert_eq!(
+            **decrypt(&with_work(1), &passphrase("x")).unwrap(),
+            *b"keys"
+        );
+        for work in MAX_WORK + 1..64 {
+            let refused = decrypt(&with_work(work), &passphrase("x")).unwrap_err();
+            assert!(
+                matches!(refused, ArchiveError::Work(w) if w == work),
+                "{refused}"
+            );
+        }
+    }
+
+    #[test]
+    fn writes_no_archive_that_it_would_not_read() {
+        let recipient = age::x25519::Identity::generate();
+        let of = |count| Lock::Recipients(vec![recipient.to_public(); count]);
+        let most = encrypt(b"keys", &of(MAX_RECIPIENTS)).unwrap();
+        assert_eq!(**decrypt(&most, &identity(&recipient)).unwrap(), *b"keys");
+        let refused = encrypt(b"keys", &of(MAX_RECIPIENTS + 1)).unwrap_err();
+        assert!(refused.to_string().contains("at most 255"), "{refused}");
+    }
+
     proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+        /// Attack: an archive of any shape with many lines makes the parser take longer than a pass over it.
+        #[test]
+        fn whatever_is_in_a_header_it_is_refused_or_short(
+            lines in proptest::collection::vec("(-> |---|[A-Z]{0,70}|-> scrypt [A-Z]{22} [0-9]{1,3})", 0..400)
+        ) {
+            let archive = format!("age-encryption.org/v1\n{}\n", lines.join("\n"));
+            let header = age_header::len(archive.as_bytes()).unwrap_or(0);
+            proptest::prop_assert!(header <= age_header::MAX_LEN);
+            let stanzas = lines.iter().take_while(|line| !line.starts_with("---"));
+            if stanzas.filter(|line| line.starts_with("-> ")).count() > MAX_STANZAS {
+                proptest::prop_assert_eq!(header, 0);
+            }
+            let _ = decrypt(archive.as_bytes(), &Unlock::default());
+        }
+
         #[test]
         fn never_panics_on_foreign_bytes(bytes: Vec<u8>) {
             let _ = decrypt(&bytes, &Unlock::default());

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Map, Value as Json, json};
 use shared::manifest::{self, Reading};
-use shared::resource::{KEY_LABEL, LAST_APPLIED_ANNOTATIONS, SealedSecret};
+use shared::resource::{KEY_LABEL, SealedSecret};
 use shared::secret::Secret;
 
 use super::folder;
@@ -185,14 +185,15 @@ impl KeyStore {
     ///
     /// Something else is in its place, or nothing can have that name there.
     pub fn check_place(&self, name: &str) -> Result<()> {
+        names::check_object(name)?;
         match self {
             // The API server refuses to create what is there.
-            Self::Cluster { .. } => Ok(names::check_object(name)?),
+            Self::Cluster { .. } => Ok(()),
             Self::Folder { keys, .. } => folder::place_for(keys, name).map(drop),
         }
     }
 
-    /// Stores a key that is not there yet.
+    /// Stores a key that is not there yet, as it is: see [`super::restored`].
     ///
     /// # Errors
     ///
@@ -202,7 +203,6 @@ impl KeyStore {
             Self::Cluster { objects, namespace } => {
                 let mut secret = secret.clone();
                 secret.metadata.namespace = Some(namespace.clone());
-                forget_the_server(&mut secret);
                 let body = secret.to_document().to_string().into_bytes();
                 let path = secrets_path(namespace);
                 match objects.create("cannot store the key", &path, body)? {
@@ -312,25 +312,6 @@ fn sealed_in_cluster(objects: &Objects, namespaces: &[String]) -> Result<Vec<Hol
         }
     }
     Ok(found)
-}
-
-/// Takes out what another API server wrote, and the copy of the Secret that `kubectl apply` leaves.
-fn forget_the_server(secret: &mut Secret) {
-    let metadata = &mut secret.metadata;
-    metadata.uid = None;
-    metadata.resource_version = None;
-    metadata.generation = None;
-    metadata.creation_timestamp = None;
-    metadata.deletion_timestamp = None;
-    metadata.deletion_grace_period_seconds = None;
-    metadata.self_link = None;
-    metadata.managed_fields = None;
-    metadata.owner_references = None;
-    metadata.finalizers = None;
-    metadata.generate_name = None;
-    if let Some(annotations) = &mut metadata.annotations {
-        annotations.retain(|name, _| !LAST_APPLIED_ANNOTATIONS.contains(&name.as_str()));
-    }
 }
 
 #[cfg(test)]

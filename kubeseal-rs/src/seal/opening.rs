@@ -9,6 +9,7 @@ use shared::key::PrivateKey;
 use shared::key_ring::{KeyRing, RingKey};
 use shared::manifest;
 use shared::secret::Secret;
+use zeroize::Zeroizing;
 
 use crate::files;
 use crate::keys::KeyRecord;
@@ -27,9 +28,15 @@ pub fn read(words: &Opening, surroundings: &Surroundings) -> Result<Unlock> {
     let mut unlock = Unlock::default();
     for path in &words.identity {
         let bytes = files::read(path)?;
-        let file = age::IdentityFile::from_buffer(&bytes[..]);
-        let identities = file.ok().and_then(|file| file.into_identities().ok());
-        match identities.filter(|found| !found.is_empty()) {
+        if archive::is_archive(&bytes) {
+            bail!(
+                "{} is an encrypted identity, which is not opened here; `age -d {}` prints it: give it by a pipe, \
+                 as in --identity <(age -d FILE)",
+                path.display(),
+                path.display()
+            );
+        }
+        match archive::identities(&bytes) {
             Some(found) => unlock.identities.extend(found),
             None => bail!(
                 "{} holds no age identity, which begins with AGE-SECRET-KEY-1; `age-keygen` makes one",
@@ -106,8 +113,27 @@ pub struct Backup {
 ///
 /// It does not open, or holds no key.
 pub fn backup(path: &Path, unlock: &mut Unlock) -> Result<Backup> {
-    let bytes = files::read(path)?;
+    backup_in(path, files::read(path)?, unlock)
+}
+
+/// The most bytes of a backup: thousands of keys.
+const MAX_BACKUP: usize = 32 * 1024 * 1024;
+/// The most keys of a backup: one a month for eighty years. Each takes some work to read.
+const MAX_KEYS: usize = 1_000;
+
+/// As [`backup`], of bytes that were read from this path.
+///
+/// # Errors
+///
+/// As for [`backup`].
+pub fn backup_in(path: &Path, bytes: Zeroizing<Vec<u8>>, unlock: &mut Unlock) -> Result<Backup> {
     let place = || path.display().to_string();
+    if bytes.len() > MAX_BACKUP {
+        bail!(
+            "{} is longer than any backup of keys, which has at most 32 MiB",
+            place()
+        );
+    }
     let plain = if archive::is_archive(&bytes) {
         if unlock.passphrase.is_none() && archive::wants_passphrase(&bytes) {
             unlock.passphrase = Some(ask(false)?);
@@ -146,8 +172,16 @@ pub fn backup(path: &Path, unlock: &mut Unlock) -> Result<Backup> {
             place()
         );
     }
+    let secrets: Vec<Secret> = secrets.into_iter().filter(is_key).collect();
+    if secrets.len() > MAX_KEYS {
+        bail!(
+            "{} holds {} keys, and at most {MAX_KEYS} are read from one file; is it from a source you trust?",
+            place(),
+            secrets.len()
+        );
+    }
     Ok(Backup {
-        secrets: secrets.into_iter().filter(is_key).collect(),
+        secrets,
         bare: Vec::new(),
     })
 }

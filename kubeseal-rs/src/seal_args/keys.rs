@@ -3,6 +3,8 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use shared::key::Fingerprint;
+
 use super::{Asking, Opening, Place};
 
 /// `seal keys`.
@@ -112,7 +114,10 @@ pub struct KeysStatus {
 #[derive(Debug, Args)]
 #[command(
     after_help = "The archive opens with the ordinary `age` too: age -d -i identity.txt keys.age\n\n\
-Examples:\n  seal keys backup new.age --recipients-file recipients.txt --directory state"
+An archive says for whom it is and not who made it: recipients are public. --sign says who made it. For keys with a \
+passphrase, agents and hardware: ssh-keygen -Y sign -n sealed-secrets-backup -f KEY keys.age\n\n\
+Examples:\n  seal keys backup new.age --recipients-file recipients.txt --directory state\n  \
+seal keys backup signed.age --recipients-file recipients.txt --sign id_ed25519 --directory state"
 )]
 pub struct KeysBackup {
     /// The archive to write
@@ -129,6 +134,9 @@ pub struct KeysBackup {
         conflicts_with = "passphrase_file"
     )]
     pub recipients_file: Vec<PathBuf>,
+    /// Sign the archive with this OpenSSH private key, into ARCHIVE.sig
+    #[arg(long, value_name = "FILE")]
+    pub sign: Option<PathBuf>,
     /// Replace an archive that is there
     #[arg(long)]
     pub force: bool,
@@ -144,15 +152,35 @@ pub struct KeysBackup {
 #[derive(Debug, Args)]
 #[command(
     after_help = "BACKUP may also be what `kubectl get secret -l sealedsecrets.bitnami.com/sealed-secrets-key -o yaml` gave.\n\n\
-Examples:\n  seal keys restore keys.age --identity identity.txt --directory state"
+Restored keys open and do not seal: that a backup opens does not prove who made it, and whoever made a key can read what is \
+sealed for it. A controller that has no other key makes a new one when it starts. To go on sealing with a key of the backup, \
+compare its fingerprint with a certificate that you know (seal cert show cert.pem) and name it with --seal-with. Bitnami's own \
+controller does not know this mark: it seals with the newest key.\n\n\
+Only the key, its certificate and the marks of this project are restored; other labels and annotations are listed and left \
+out.\n\n\
+Exit codes: 0 done, 1 a key of the backup cannot be used and was left out, 2 it failed or was typed wrong.\n\n\
+Examples:\n  seal keys restore keys.age --identity identity.txt --directory state\n  \
+seal keys restore keys.age --identity identity.txt --directory state --dry-run -o json"
 )]
 pub struct KeysRestore {
     /// The backup: an age archive, or manifests
     #[arg(value_name = "BACKUP")]
     pub backup: PathBuf,
+    /// Have the key with this fingerprint seal, rather than open only
+    #[arg(long, value_name = "SHA256:…")]
+    pub seal_with: Option<Fingerprint>,
+    /// Restore only what one of these signed: a file of allowed signers, as for `ssh-keygen -Y verify`
+    #[arg(long, value_name = "FILE")]
+    pub verify: Option<PathBuf>,
+    /// The signature, if it is not in BACKUP.sig
+    #[arg(long, value_name = "FILE", requires = "verify")]
+    pub signature: Option<PathBuf>,
     /// Say what would be done, and do nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Form of the output
+    #[arg(long, short, value_name = "FORM", default_value = "text")]
+    pub output: Form,
     /// What opens it.
     #[command(flatten)]
     pub opening: Opening,

@@ -18,6 +18,8 @@ pub const KEY_COMPROMISED: &str = "compromised";
 pub const BACKED_UP_ANNOTATION: &str = "sealedsecrets.bitnami.com/backed-up";
 /// On a key Secret: since when others may know the key. It opens and never seals again.
 pub const COMPROMISED_ANNOTATION: &str = "sealedsecrets.bitnami.com/compromised";
+/// On a key Secret: the key opens and never seals, because a restore brought it and nobody chose it to seal.
+pub const OPENING_ONLY_ANNOTATION: &str = "sealedsecrets.bitnami.com/opening-only";
 /// On the newest key Secret, with the value `true`: a key is made to follow it.
 pub const RENEW_ANNOTATION: &str = "sealedsecrets.bitnami.com/renew";
 /// On a SealedSecret: which certificate each item was sealed with. See [`crate::hints`].

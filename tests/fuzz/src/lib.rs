@@ -5,12 +5,18 @@
 
 mod endpoints;
 
+use std::path::Path;
 use std::sync::LazyLock;
 
 use jiff::Timestamp;
 use kubeseal_rs::cluster::{self, Hidden, Overrides};
+use kubeseal_rs::keys::KeyRecord;
 use kubeseal_rs::keys::archive::{self, Unlock};
+use kubeseal_rs::keys::restored::{Restored, Use};
+use kubeseal_rs::keys::signature;
+use kubeseal_rs::keys::signers::Signers;
 use kubeseal_rs::recipe::Recipe;
+use kubeseal_rs::seal::opening;
 use kubeseal_rs::{dotenv, kubeconfig, proxies, rules};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -29,8 +35,9 @@ use shared::{base64, envelope, hints};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target. The names are those of the folders in `corpus/`.
-pub const TARGETS: [Target; 16] = [
+pub const TARGETS: [Target; 18] = [
     ("archive", archive_bytes),
+    ("backup", backup_text),
     ("base64", base64_text),
     ("dotenv", dotenv_text),
     ("edit", edited_manifest),
@@ -45,6 +52,7 @@ pub const TARGETS: [Target; 16] = [
     ("rules", rules_text),
     ("sealed_secret", sealed_secret_text),
     ("secret", secret_text),
+    ("signature", signature_text),
     ("template", template_text),
 ];
 
@@ -84,6 +92,44 @@ pub fn archive_bytes(bytes: &[u8]) {
         assert!(archive::decrypt(bytes, &unlock).is_err());
     } else if let Ok(plain) = archive::decrypt(bytes, &unlock) {
         let _ = manifest::read(&plain);
+    }
+}
+
+/// Backups that are not encrypted: manifests, or keys in PEM. A key comes back with marks of ours alone.
+pub fn backup_text(bytes: &[u8]) {
+    if archive::is_archive(bytes) {
+        return;
+    }
+    let bytes = zeroize::Zeroizing::new(bytes.to_vec());
+    let Ok(backup) = opening::backup_in(Path::new("x"), bytes, &mut Unlock::default()) else {
+        return;
+    };
+    for secret in backup.secrets {
+        let record = KeyRecord::new(secret, None);
+        let Some(key) = record.fingerprint() else {
+            continue;
+        };
+        let restored = Restored::new(&record, key, Use::OpeningOnly(Timestamp::UNIX_EPOCH));
+        let metadata = restored.secret.metadata;
+        let names = metadata
+            .labels
+            .into_iter()
+            .chain(metadata.annotations)
+            .flatten();
+        for (name, _) in names {
+            assert!(name.starts_with("sealedsecrets.bitnami.com/"), "{name}");
+        }
+    }
+}
+
+/// Signatures, keys that make them, and files of signers.
+pub fn signature_text(bytes: &[u8]) {
+    let _ = signature::signing_key(bytes);
+    let signers = include_bytes!("../../../kubeseal-rs/tests/seal/key-fixtures/allowed_signers");
+    for signers in [bytes, signers] {
+        if let Ok(signers) = Signers::parse(signers) {
+            let _ = signature::verify(b"archive", bytes, &signers, Timestamp::UNIX_EPOCH);
+        }
     }
 }
 

@@ -99,7 +99,17 @@ async fn after_the_loss_of_a_cluster_every_object_opens_in_a_new_one_without_a_r
             controller.log()
         );
     }
-    assert_eq!(keys(&new, HOME).await.len(), 3);
+    let after = keys(&new, HOME).await;
+    assert_eq!(after.len(), 3);
+    let secrets: Api<ApiSecret> = Api::namespaced(new.admin(), HOME);
+    for (name, _) in after {
+        let is_own = own.iter().any(|(own, _)| *own == name);
+        let key = secrets.get(&name).await.unwrap();
+        let marked = key
+            .annotations()
+            .contains_key(shared::resource::OPENING_ONLY_ANNOTATION);
+        assert_eq!(marked, !is_own, "{name} opens and does not seal");
+    }
     drop(controller);
 }
 

@@ -14,4 +14,6 @@ mod drill;
 mod escrow;
 mod exec;
 mod life;
+mod planted;
+mod signature;
 mod site;

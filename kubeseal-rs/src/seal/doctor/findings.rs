@@ -113,8 +113,6 @@ impl Findings {
             json!({"step": name, "verdict": verdict, "finding": found.finding, "remedy": found.remedy})
         };
         let steps: Vec<_> = self.0.iter().map(step).collect();
-        let mut bytes = serde_json::to_vec_pretty(&json!({ "steps": steps }))?;
-        bytes.push(b'\n');
-        Ok(bytes)
+        crate::seal::keys::json_bytes(&json!({ "steps": steps }))
     }
 }

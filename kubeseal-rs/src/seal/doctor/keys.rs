@@ -21,7 +21,10 @@ pub(super) fn look(
         findings.add(NAME, Found::skipped(why));
         return Vec::new();
     };
-    let remedy = format!("restore a backup: seal keys restore BACKUP{again}");
+    let remedy = format!(
+        "restore a backup: seal keys restore BACKUP{again}; a controller that finds no key that may seal makes one when it \
+         starts"
+    );
     let _ = judge(&records, served, (&remedy, again), findings);
     records
 }

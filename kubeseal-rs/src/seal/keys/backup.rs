@@ -1,17 +1,19 @@
 //! `seal keys backup`: every key Secret into an age archive; marked only once it was read back.
 
+use std::path::PathBuf;
+
 use anyhow::{Context as _, Result, bail};
 use shared::key_marks::backed_up_text;
 use shared::resource::BACKED_UP_ANNOTATION;
 use shared::secret::Secret;
 
-use super::store;
+use super::{say, store, warn};
 use crate::files;
 use crate::keys::archive::{self, Lock};
+use crate::keys::signature;
 use crate::keys::store::Change;
 use crate::keys::{KeyRecord, KeyStore};
-use crate::report;
-use crate::seal::{Outcome, opening};
+use crate::seal::{Outcome, names, opening};
 use crate::seal_args::KeysBackup;
 use crate::surroundings::Surroundings;
 
@@ -28,6 +30,7 @@ pub fn run(words: &KeysBackup, surroundings: &Surroundings) -> Result<Outcome> {
     if records.is_empty() {
         bail!("there is no key in {} to back up", store.place());
     }
+    let signing = Signing::of(words)?;
     let mut unlock = opening::read(&words.opening, surroundings)?;
     let lock = lock(words, &mut unlock)?;
     let marks: Vec<Option<Change>> = records
@@ -36,15 +39,76 @@ pub fn run(words: &KeysBackup, surroundings: &Surroundings) -> Result<Outcome> {
         .collect();
     let secrets: Vec<Secret> = records.iter().zip(&marks).map(with_mark).collect();
     let plain = archive::manifests(secrets.iter());
-    archive::write(&words.archive, &plain, &lock, &unlock, words.force)?;
+    let written = archive::write(&words.archive, &plain, &lock, &unlock, words.force)?;
+    signing.sign(&written)?;
+    warn_of_names(&records);
     let marked = set_marks(&store, &records, &marks)?;
-    report::say(&format!(
+    say(&format!(
         "{} written and read back: {} of {}, {marked} marked as backed up",
         words.archive.display(),
         keys(records.len()),
         store.place(),
     ));
     Ok(Outcome::Done)
+}
+
+/// Where a signature goes, and the key that makes it, if one is wanted.
+struct Signing {
+    place: PathBuf,
+    key: Option<ssh_key::PrivateKey>,
+}
+
+impl Signing {
+    /// Reads the key before anything is written.
+    fn of(words: &KeysBackup) -> Result<Self> {
+        let place = signature::place(&words.archive);
+        let Some(path) = &words.sign else {
+            return Ok(Self { place, key: None });
+        };
+        if place.exists() && !words.force {
+            bail!(
+                "{} is there already; choose another name, or --force to replace both",
+                place.display()
+            );
+        }
+        let key = signature::signing_key(&files::read(path)?);
+        let key = key.with_context(|| path.display().to_string())?;
+        Ok(Self {
+            place,
+            key: Some(key),
+        })
+    }
+
+    fn sign(&self, archive: &[u8]) -> Result<()> {
+        let Some(key) = &self.key else {
+            if self.place.exists() {
+                warn(&format!(
+                    "{} was there before, and is no signature of this archive",
+                    self.place.display()
+                ));
+            }
+            return Ok(());
+        };
+        let signature = signature::sign(archive, key);
+        let written = signature
+            .map_err(anyhow::Error::from)
+            .and_then(|signature| Ok(files::replace(&self.place, signature.as_bytes())?));
+        written.context("the archive is whole and not signed, and no key is marked; run the command again with --force")
+    }
+}
+
+/// What restore will not take is said while the keys are still there.
+fn warn_of_names(records: &[KeyRecord]) {
+    for record in records
+        .iter()
+        .filter(|record| names::check_object(record.name()).is_err())
+    {
+        warn(&format!(
+            "{} is no name that a Secret can have, so the key is not restored under it; call its file something else and \
+             back it up again",
+            record.name()
+        ));
+    }
 }
 
 /// Recipients, or a passphrase from a file or a prompt.
@@ -105,7 +169,7 @@ fn set_marks(store: &KeyStore, records: &[KeyRecord], marks: &[Option<Change>]) 
     for (record, mark) in records.iter().zip(marks) {
         let Some(change) = mark else {
             let problem = record.key.as_ref().err().map_or("", String::as_str);
-            report::warn(&format!(
+            warn(&format!(
                 "{} is in the archive as it is, and not marked: {problem}",
                 record.name()
             ));

@@ -74,7 +74,7 @@ pub fn run(words: &KeysCompromise, surroundings: &Surroundings) -> Result<Outcom
         }
     }
     print(&damage.report(words.output)?)?;
-    report::say(&next(words, &records, &damage.name));
+    report::say(&next(words, &records, &shown(&damage.name)));
     Ok(Outcome::Done)
 }
 
@@ -163,7 +163,7 @@ fn next(words: &KeysCompromise, records: &[KeyRecord], name: &str) -> String {
             "takes the key out once nothing needs it",
         ),
     ];
-    steps.join("\n")
+    steps.map(|step| shown(&step).into_owned()).join("\n")
 }
 
 impl Damage {
@@ -171,11 +171,7 @@ impl Damage {
         Ok(match form {
             ReportForm::Text => self.text().into_bytes(),
             ReportForm::Markdown => self.markdown().into_bytes(),
-            ReportForm::Json => {
-                let mut bytes = serde_json::to_vec_pretty(&self.json())?;
-                bytes.push(b'\n');
-                bytes
-            }
+            ReportForm::Json => super::json_bytes(&self.json())?,
         })
     }
 
@@ -211,7 +207,9 @@ impl Damage {
     fn text(&self) -> String {
         let mut text = format!(
             "Key {} {}\ncompromised since {}\n",
-            self.name, self.fingerprint, self.since
+            shown(&self.name),
+            self.fingerprint,
+            shown(&self.since)
         );
         if self.present.is_empty() {
             text += "\nNothing that was looked at is sealed for it now.\n";
@@ -234,7 +232,9 @@ impl Damage {
     fn markdown(&self) -> String {
         let mut text = format!(
             "# Compromised key `{}`\n\n- Fingerprint: `{}`\n- Compromised since: {}\n",
-            self.name, self.fingerprint, self.since
+            shown(&self.name),
+            self.fingerprint,
+            shown(&self.since)
         );
         text += "\n## Sealed for it now\n\n";
         text += &rows(

@@ -79,11 +79,7 @@ type Looked<'a> = Option<(&'a Found, &'a Survey)>;
 fn show(rows: &[Row], looked: Looked<'_>, form: Form, now: Timestamp) -> Result<Outcome> {
     match form {
         Form::Text => print(text(rows, looked, now).as_bytes()),
-        Form::Json => {
-            let mut bytes = serde_json::to_vec_pretty(&facts(rows, looked))?;
-            bytes.push(b'\n');
-            print(&bytes)
-        }
+        Form::Json => print(&super::json_bytes(&facts(rows, looked))?),
     }
 }
 
@@ -201,6 +197,7 @@ fn fact(row: &Row) -> Json {
         "validUntil": record.valid_until().map(|at| at.to_string()),
         "backedUp": record.facts.marks.backed_up.map(|at| at.to_string()),
         "compromised": record.facts.marks.is_compromised,
+        "openingOnly": record.facts.marks.is_opening_only,
     });
     if let Some((objects, files)) = row.counts {
         fact["objects"] = objects.into();

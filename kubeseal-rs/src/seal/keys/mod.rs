@@ -16,6 +16,7 @@ pub mod rotate;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
@@ -26,11 +27,12 @@ use shared::key_ring::KeyRing;
 
 use super::Outcome;
 use crate::cluster::{Access, Authorised, Controller, Overrides};
+use crate::files;
 use crate::keys::survey::{self, Holder};
 use crate::keys::{Found, KeyRecord, KeyStore, Survey, Unread, history};
+use crate::report::{self, shown};
 use crate::seal_args::{Asking, Keys, KeysVerb, Place, Search};
 use crate::surroundings::Surroundings;
-use crate::{files, report};
 
 /// Runs the command.
 ///
@@ -38,6 +40,13 @@ use crate::{files, report};
 ///
 /// What went wrong first.
 pub fn run(words: &Keys, surroundings: &Surroundings) -> Result<Outcome> {
+    // Names and texts of files are in many errors: none of them begins a line of its own.
+    let one_line =
+        |error: anyhow::Error| anyhow::anyhow!("{}", shown(&error_chain(error.as_ref())));
+    run_verb(words, surroundings).map_err(one_line)
+}
+
+fn run_verb(words: &Keys, surroundings: &Surroundings) -> Result<Outcome> {
     match &words.verb {
         KeysVerb::List(words) => list::list(words, surroundings),
         KeysVerb::Status(words) => list::status(words, surroundings),
@@ -154,7 +163,7 @@ fn served(place: &Place, surroundings: &Surroundings) -> Option<Fingerprint> {
     match pem {
         Ok(pem) => fingerprint_of(&pem),
         Err(error) => {
-            report::warn(&format!(
+            warn(&format!(
                 "the controller does not say which certificate it serves, so the newest key is taken for it: {}",
                 error_chain(&error)
             ));
@@ -231,10 +240,36 @@ fn survey(
     if let Some(controller) = authorised(&search.asking, place, surroundings)? {
         for (origin, error) in survey.ask(holders, &controller)? {
             let why = error_chain(&error);
-            report::warn(&format!("{origin}: the controller does not say: {why}"));
+            warn(&format!("{origin}: the controller does not say: {why}"));
         }
     }
     Ok(survey)
+}
+
+/// Says a line in which names of others may stand.
+fn say(line: &str) {
+    report::say(&shown(line));
+}
+
+/// Warns with a line in which names of others may stand.
+fn warn(line: &str) {
+    report::warn(&shown(line));
+}
+
+/// JSON for programs, which does nothing to a terminal either: what would steer it can stand in strings only, and is
+/// escaped there.
+pub(super) fn json_bytes(facts: &Json) -> Result<Vec<u8>> {
+    let mut text = String::new();
+    for c in serde_json::to_string_pretty(facts)?.chars() {
+        match shown(c.encode_utf8(&mut [0; 4])) {
+            Cow::Owned(_) if c != '\n' => {
+                let _ = write!(text, "\\u{:04x}", u32::from(c));
+            }
+            _ => text.push(c),
+        }
+    }
+    text.push('\n');
+    Ok(text.into_bytes())
 }
 
 /// For programs.
@@ -297,6 +332,22 @@ mod tests {
             assert_eq!(rotate_step(&place, &[]), format!("seal rotate {rotate}"));
             assert_eq!(fetch_step(&place, None), format!("seal cert fetch {fetch}"));
         }
+    }
+
+    /// Attack: a name moves the cursor, or turns the direction of writing around, in output for programs too.
+    #[test]
+    fn nothing_in_json_steers_a_terminal() {
+        let text = "a\u{7f}\u{9b}2J\u{202e}\u{1b}[2J\nß";
+        let bytes = json_bytes(&json!({ "name": text })).unwrap();
+        let read: Json = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!(read["name"], text);
+        let written = String::from_utf8(bytes).unwrap();
+        assert_eq!(written.lines().count(), 3);
+        assert_eq!(report::lines_shown(&written), written);
+        assert!(
+            written.contains("\\u009b2J") && written.contains('ß'),
+            "{written}"
+        );
     }
 
     #[test]

@@ -1,128 +1,146 @@
-//! `seal keys restore`: keys of a backup into a cluster or folder.
+//! `seal keys restore`: keys of a backup into a cluster or folder, for opening only unless one is chosen.
+//!
+//! | module | does |
+//! |---|---|
+//! | [`plan`] | decides about every key before the first is written |
+//! | [`told`] | says what is done, to people and programs |
+
+mod plan;
+mod told;
+
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
-use shared::secret::Secret;
+use jiff::Timestamp;
+use shared::resource::OPENING_ONLY_ANNOTATION;
 
-use super::store;
-use crate::keys::store::Put;
-use crate::keys::{KeyRecord, KeyStore};
-use crate::report;
-use crate::seal::{Outcome, opening};
-use crate::seal_args::KeysRestore;
+use self::plan::{Action, Plan, Step};
+use super::{json_bytes, say, store, warn};
+use crate::files;
+use crate::keys::KeyStore;
+use crate::keys::signature::{self, Signed};
+use crate::keys::signers::Signers;
+use crate::keys::store::{Change, Put};
+use crate::seal::{Outcome, opening, print};
+use crate::seal_args::{Form, KeysRestore};
 use crate::surroundings::Surroundings;
 
-/// What is to be done with one Secret of a backup.
-#[derive(Debug, PartialEq, Eq)]
-enum Step {
-    /// Put it there.
-    Put,
-    /// The same key is there under this name.
-    IsThere(String),
-    /// It holds no key that can be used.
-    Broken(String),
-}
-
-/// Runs the command. What is there is never changed.
+/// Runs the command. What is there is never changed, but for a key that is named to seal. Findings if a key of the
+/// backup cannot be used.
 ///
 /// # Errors
 ///
-/// The backup does not open or holds no key, or something else has the name or the place of one: then nothing was
-/// done. Where storing fails half way, the error says so; the command can be run again.
+/// The backup does not open or holds no key, nobody who is known signed it, or something else has the name or the
+/// place of a key: then nothing was done. Where storing fails half way, the error says so; the command can be run again.
 pub fn run(words: &KeysRestore, surroundings: &Surroundings) -> Result<Outcome> {
-    if words.backup.is_dir() {
+    let path = &words.backup;
+    if path.is_dir() {
         bail!(
             "{} is a folder, and a backup is a file: name those in it, one at a time, or copy them into the keys \
              of the other controller",
-            words.backup.display()
+            path.display()
         );
     }
+    let bytes = files::read(path)?;
+    let signed = words
+        .verify
+        .as_deref()
+        .map(|signers| verify(words, signers, &bytes, surroundings.now));
+    let signed = signed.transpose()?;
     let mut unlock = opening::read(&words.opening, surroundings)?;
-    let backup = opening::backup(&words.backup, &mut unlock)?;
+    let backup = opening::backup_in(path, bytes, &mut unlock)?;
     if !backup.bare.is_empty() {
         bail!(
             "{} holds keys in PEM without their certificates, so no key Secret can be made of them; \
              `kubeseal --recovery-unseal` opens files with them",
-            words.backup.display()
+            path.display()
         );
     }
     let store = store(&words.place, surroundings)?;
     let there = store.read()?;
-    let steps = plan(backup.secrets, &there)?;
-    for (secret, _) in steps.iter().filter(|(_, step)| *step == Step::Put) {
-        store.check_place(secret.metadata.name.as_deref().unwrap_or_default())?;
-    }
-    for (secret, step) in &steps {
-        say(secret, step, words.dry_run);
+    let plan = Plan::new(
+        backup.secrets,
+        &there,
+        words.seal_with.as_ref(),
+        surroundings.now,
+    )?;
+    for step in &plan.steps {
+        if let (Action::Put(_), Some(name)) = (&step.action, step.stored_as()) {
+            store.check_place(name)?;
+        }
     }
     if !words.dry_run {
-        put(&store, &steps)?;
+        carry_out(&store, &plan)?;
     }
-    let count = steps.iter().filter(|(_, step)| *step == Step::Put).count();
-    let done = if words.dry_run {
-        "would be restored"
-    } else {
-        "restored"
-    };
-    report::say(&format!(
-        "{count} of {} keys {done} in {}",
-        steps.len(),
-        store.place()
-    ));
-    Ok(Outcome::Done)
+    tell(words, &plan, &store, signed.as_ref())
 }
 
-/// Decides about every Secret before the first is written.
-fn plan(secrets: Vec<Secret>, there: &[KeyRecord]) -> Result<Vec<(Secret, Step)>> {
-    let mut steps: Vec<(Secret, Step)> = Vec::new();
-    for secret in secrets {
-        let record = KeyRecord::new(secret, None);
-        let step = match (&record.key, record.fingerprint()) {
-            (Ok(_), Some(fingerprint)) => {
-                let same = there.iter().find(|r| r.fingerprint() == Some(fingerprint));
-                let name = record.name();
-                let taken = there.iter().map(KeyRecord::name);
-                let mut taken = taken.chain(steps.iter().filter_map(|(s, step)| {
-                    let name = s.metadata.name.as_deref();
-                    name.filter(|_| *step == Step::Put)
-                }));
-                match same {
-                    Some(same) => Step::IsThere(same.name().to_owned()),
-                    None if name.is_empty() => bail!("a key Secret of the backup has no name"),
-                    None if taken.any(|other| other == name) => bail!(
-                        "another key has the name {name}; nothing was changed. Rename one of the two, or \
-                         restore into another namespace or folder"
-                    ),
-                    None => Step::Put,
+fn verify(words: &KeysRestore, signers: &Path, archive: &[u8], now: Timestamp) -> Result<Signed> {
+    let known = files::read(signers)?;
+    let known = Signers::parse(&known).with_context(|| signers.display().to_string())?;
+    let place = match &words.signature {
+        Some(place) => place.clone(),
+        None => signature::place(&words.backup),
+    };
+    let signature =
+        files::read(&place).context("the backup is not signed, or its signature is elsewhere")?;
+    let signed = signature::verify(archive, &signature, &known, now);
+    signed.with_context(|| place.display().to_string())
+}
+
+fn carry_out(store: &KeyStore, plan: &Plan<'_>) -> Result<()> {
+    for step in &plan.steps {
+        let context = || {
+            let name = &step.name;
+            format!("{name}; those before it are restored, and the command can be run again")
+        };
+        match &step.action {
+            Action::Put(secret) => match store.put(secret).with_context(context)? {
+                Put::Restored => {}
+                Put::WasThere => bail!(
+                    "{} came to be while this ran; run the command again",
+                    step.name
+                ),
+            },
+            Action::LetSeal(records) => {
+                let change = Change {
+                    annotations: vec![(OPENING_ONLY_ANNOTATION, None)],
+                    ..Change::default()
+                };
+                for record in records {
+                    store.change(record, &change).with_context(context)?;
                 }
             }
-            (Err(problem), _) => Step::Broken(problem.clone()),
-            (Ok(_), None) => Step::Broken("it has no fingerprint".to_owned()),
-        };
-        steps.push((record.secret, step));
-    }
-    Ok(steps)
-}
-
-fn say(secret: &Secret, step: &Step, dry_run: bool) {
-    let name = secret.metadata.name.as_deref().unwrap_or_default();
-    match step {
-        Step::Put if dry_run => report::say(&format!("{name}: would be restored")),
-        Step::Put => {}
-        Step::IsThere(as_name) if as_name == name => report::say(&format!("{name}: is there")),
-        Step::IsThere(as_name) => report::say(&format!("{name}: is there as {as_name}")),
-        Step::Broken(problem) => report::warn(&format!("{name} is not restored: {problem}")),
-    }
-}
-
-fn put(store: &KeyStore, steps: &[(Secret, Step)]) -> Result<()> {
-    for (secret, _) in steps.iter().filter(|(_, step)| *step == Step::Put) {
-        let name = secret.metadata.name.as_deref().unwrap_or_default();
-        let context =
-            || format!("{name}; those before it are restored, and the command can be run again");
-        match store.put(secret).with_context(context)? {
-            Put::Restored => report::say(&format!("{name}: restored")),
-            Put::WasThere => bail!("{name} came to be while this ran; run the command again"),
+            Action::IsThere(_) | Action::Broken(_) => {}
         }
     }
     Ok(())
+}
+
+fn tell(
+    words: &KeysRestore,
+    plan: &Plan<'_>,
+    store: &KeyStore,
+    signed: Option<&Signed>,
+) -> Result<Outcome> {
+    match words.output {
+        Form::Text => {
+            for line in told::lines(plan, &store.place(), words.dry_run, signed) {
+                say(&line);
+            }
+        }
+        Form::Json => {
+            let facts = told::facts(plan, &store.place(), words.dry_run, signed);
+            print(&json_bytes(&facts)?)?;
+        }
+    }
+    for line in told::warnings(plan) {
+        warn(&line);
+    }
+    let is_broken = |step: &Step| matches!(step.action, Action::Broken(_));
+    Ok(if plan.steps.iter().any(is_broken) {
+        Outcome::Findings
+    } else {
+        Outcome::Done
+    })
 }

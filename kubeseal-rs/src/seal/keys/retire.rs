@@ -8,12 +8,12 @@ use shared::key_marks::KeyState;
 use shared::key_secret::PRIVATE_KEY_ITEM;
 use shared::resource::{KEY_COMPROMISED, KEY_LABEL, KEY_RETIRED};
 
-use super::{again, find, look, rotate_step, served, store, survey};
+use super::{again, find, look, rotate_step, say, served, store, survey};
 use crate::keys::record::LEGACY_NAME;
 use crate::keys::store::Change;
 use crate::keys::survey::Dependent;
 use crate::keys::{KeyRecord, Unread, record};
-use crate::report::{self, shown};
+use crate::report::shown;
 use crate::seal::{Outcome, opening, print};
 use crate::seal_args::KeysRetire;
 use crate::surroundings::Surroundings;
@@ -48,7 +48,7 @@ pub fn run(words: &KeysRetire, surroundings: &Surroundings) -> Result<Outcome> {
     if !dependents.is_empty() || !found.unread.is_empty() {
         print(list(&dependents, &found.unread).as_bytes())?;
         let rotate = rotate_step(&words.place, &records);
-        report::say(&advice(
+        say(&advice(
             record.name(),
             &dependents,
             found.unread.len(),
@@ -63,7 +63,7 @@ pub fn run(words: &KeysRetire, surroundings: &Surroundings) -> Result<Outcome> {
         );
     }
     if words.dry_run {
-        report::say(&format!(
+        say(&format!(
             "{} would be retired: of {looked} SealedSecrets none needs it",
             record.name()
         ));
@@ -75,7 +75,7 @@ pub fn run(words: &KeysRetire, surroundings: &Surroundings) -> Result<Outcome> {
         KEY_RETIRED
     };
     store.change(record, &Change::label(KEY_LABEL, label))?;
-    report::say(&format!(
+    say(&format!(
         "{} is retired: of {looked} SealedSecrets none needs it. It opens nothing now; the label {KEY_LABEL}=active \
          brings it back",
         record.name()

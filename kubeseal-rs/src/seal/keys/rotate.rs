@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use shared::key::Fingerprint;
 use shared::resource::RENEW_ANNOTATION;
 
-use super::{access, again, fetch_step, fingerprint_of, rotate_step, step, store};
+use super::{access, again, fetch_step, fingerprint_of, rotate_step, say, step, store};
 use crate::certificate;
 use crate::cluster::Controller;
 use crate::keys::store::Change;
@@ -43,9 +43,9 @@ pub fn run(words: &KeysRotate, surroundings: &Surroundings) -> Result<Outcome> {
     let (name, fingerprint) = wait(words, surroundings, &store, &known)?;
     report::say("the new key seals from now on; older ones go on opening. Next:");
     for line in next(words, &store.read()?) {
-        report::say(&line);
+        say(&line);
     }
-    print(format!("{name} {fingerprint}\n").as_bytes())
+    print(format!("{} {fingerprint}\n", report::shown(&name)).as_bytes())
 }
 
 fn next(words: &KeysRotate, records: &[KeyRecord]) -> [String; 4] {
@@ -69,7 +69,7 @@ fn ask(store: &KeyStore, newest: &KeyRecord) -> Result<()> {
     let annotations = newest.secret.metadata.annotations.as_ref();
     let asks = annotations.and_then(|a| a.get(RENEW_ANNOTATION));
     if asks.is_some_and(|value| value == "true") {
-        report::say(&format!("{} asks for a new key already", newest.name()));
+        say(&format!("{} asks for a new key already", newest.name()));
         return Ok(());
     }
     store.change(
@@ -132,10 +132,11 @@ fn is_served(words: &KeysRotate, surroundings: &Surroundings, key: &Fingerprint)
     pem.and_then(|pem| fingerprint_of(&pem)).as_ref() == Some(key)
 }
 
-/// The newest key in use that is none of these.
+/// The newest key in use that is none of these. The controller does not hear one for opening only.
 fn newest<'a>(records: &'a [KeyRecord], known: &BTreeSet<Fingerprint>) -> Option<&'a KeyRecord> {
     let is_new = |record: &&KeyRecord| {
-        record.facts.is_active && record.fingerprint().is_some_and(|key| !known.contains(key))
+        let is_counted = record.facts.is_active && !record.facts.marks.is_opening_only;
+        is_counted && record.fingerprint().is_some_and(|key| !known.contains(key))
     };
     let candidates = records.iter().filter(is_new);
     candidates.max_by_key(|record| record.facts.order_time)

@@ -51,7 +51,7 @@ impl GivenKeys {
     }
 
     fn of(records: &[KeyRecord]) -> Self {
-        let may_seal = |record: &&KeyRecord| !record.facts.marks.is_compromised && in_use(record);
+        let may_seal = |record: &&KeyRecord| !record.facts.marks.forbid_sealing() && in_use(record);
         let newest = records.iter().filter(may_seal).filter_map(given);
         let known = |record: &&KeyRecord| record.facts.marks.is_compromised;
         Self {

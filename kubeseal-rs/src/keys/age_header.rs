@@ -1,0 +1,137 @@
+//! The header of an age file, measured before it is parsed.
+//!
+//! The crate `age` parses a header from its start again each time it needs more bytes, so a header costs the square
+//! of its length, and a small file with many stanzas stalls the program before any recipient is tried. So the end of
+//! the header is found here in one pass, what is too long is refused, and the crate gets the rest in one piece.
+
+use std::io::{self, BufRead, Read};
+
+/// The longest header that is parsed. One stanza for an X25519 recipient has 97 bytes.
+pub const MAX_LEN: usize = 64 * 1024;
+
+/// The most stanzas that are parsed, one for each recipient; an identity tries each of them.
+pub const MAX_STANZAS: usize = 256;
+
+/// A header that is not parsed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unparsed {
+    /// The file ends inside of it.
+    CutOff,
+    /// It is longer than [`MAX_LEN`], or has more stanzas than [`MAX_STANZAS`].
+    TooLong,
+}
+
+/// The length of a header, up to and with the line of its MAC. Whether it is well formed is not decided here.
+pub(super) fn len(file: &[u8]) -> Result<usize, Unparsed> {
+    let (mut len, mut stanzas) = (0, 0);
+    for line in file[..file.len().min(MAX_LEN)].split_inclusive(|byte| *byte == b'\n') {
+        len += line.len();
+        stanzas += usize::from(line.starts_with(b"-> "));
+        if stanzas > MAX_STANZAS {
+            return Err(Unparsed::TooLong);
+        }
+        if line.starts_with(b"---") && line.ends_with(b"\n") {
+            return Ok(len);
+        }
+    }
+    Err(if file.len() > MAX_LEN {
+        Unparsed::TooLong
+    } else {
+        Unparsed::CutOff
+    })
+}
+
+/// A file whose header comes in one piece.
+///
+/// `age` asks a buffered reader for one line after the other and parses all of them again after each. It takes
+/// what it is given: were that more than the header, the MAC over it would not fit, and the file be refused.
+pub(super) struct HeaderAtOnce<'a> {
+    file: &'a [u8],
+    header: usize,
+}
+
+impl<'a> HeaderAtOnce<'a> {
+    pub(super) fn new(file: &'a [u8], header: usize) -> Self {
+        Self { file, header }
+    }
+}
+
+impl Read for HeaderAtOnce<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.file.read(buf)
+    }
+}
+
+impl BufRead for HeaderAtOnce<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        Ok(self.file)
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.file.consume(amount);
+    }
+
+    fn read_until(&mut self, byte: u8, buf: &mut Vec<u8>) -> io::Result<usize> {
+        let header = std::mem::take(&mut self.header);
+        if header == 0 {
+            return self.file.read_until(byte, buf);
+        }
+        buf.extend_from_slice(&self.file[..header]);
+        self.consume(header);
+        Ok(header)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(stanzas: usize, body: &str) -> Vec<u8> {
+        let stanza = format!("-> X25519 abc\n{body}\n");
+        let text = format!("age-encryption.org/v1\n{}", stanza.repeat(stanzas));
+        [text.as_bytes(), b"--- mac\n"].concat()
+    }
+
+    #[test]
+    fn finds_the_end_of_a_header_and_refuses_what_is_too_long() {
+        let ordinary = header(3, "AAAA");
+        let most = header(MAX_STANZAS, "AAAA");
+        let rest = |header: &[u8]| [header, b"nonce and payload\n--- not a mac\n"].concat();
+        let lines = format!("{}\n", "A".repeat(64)).repeat(MAX_LEN / 65 + 1);
+        for (why, file, want) in [
+            ("nothing", Vec::new(), Err(Unparsed::CutOff)),
+            ("a header alone", ordinary.clone(), Ok(ordinary.len())),
+            ("a payload behind it", rest(&ordinary), Ok(ordinary.len())),
+            ("as many as may be", most.clone(), Ok(most.len())),
+            (
+                "one more",
+                header(MAX_STANZAS + 1, "AAAA"),
+                Err(Unparsed::TooLong),
+            ),
+            ("a long body", header(1, &lines), Err(Unparsed::TooLong)),
+            (
+                "one long line",
+                [b"-> ", &[b'A'; MAX_LEN][..]].concat(),
+                Err(Unparsed::TooLong),
+            ),
+            (
+                "cut off",
+                ordinary[..ordinary.len() - 1].to_vec(),
+                Err(Unparsed::CutOff),
+            ),
+        ] {
+            assert_eq!(len(&file), want, "{why}");
+        }
+    }
+
+    #[test]
+    fn gives_the_header_in_one_piece_and_then_the_rest() {
+        let file = b"age\n---\nrest";
+        let mut reader = HeaderAtOnce::new(file, 8);
+        let mut first = Vec::new();
+        assert_eq!(reader.read_until(b'\n', &mut first).unwrap(), 8);
+        let mut rest = Vec::new();
+        reader.read_to_end(&mut rest).unwrap();
+        assert_eq!((&first[..], &rest[..]), (&b"age\n---\n"[..], &b"rest"[..]));
+    }
+}

@@ -1,0 +1,333 @@
+//! The file of allowed signers, as `ssh-keygen -Y verify` reads it (ssh-keygen(1), "ALLOWED SIGNERS").
+//!
+//! What is not understood is an error with its line, and never a signer: a restriction that is passed over would let
+//! in whom it keeps out.
+
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use ssh_key::PublicKey;
+use ssh_key::public::KeyData;
+
+/// The longest file that is read.
+const MAX_LEN: usize = 1024 * 1024;
+
+/// One line of the file.
+#[derive(Debug, Clone)]
+struct Signer {
+    principals: String,
+    key: KeyData,
+    /// Patterns of namespaces; none is every namespace.
+    namespaces: Option<String>,
+    after: Option<Timestamp>,
+    before: Option<Timestamp>,
+    is_authority: bool,
+}
+
+/// Who may sign.
+#[derive(Debug, Clone)]
+pub struct Signers(Vec<Signer>);
+
+/// The file cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SignersError {
+    /// It is no text, or longer than anyone writes it.
+    #[error("it is not a text of at most 1 MiB")]
+    NoText,
+    /// A line is not understood.
+    #[error("line {line}: {problem}")]
+    Line {
+        /// Its number.
+        line: usize,
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// It has no signer.
+    #[error("it names no signer")]
+    Empty,
+}
+
+impl Signers {
+    /// Reads the file.
+    ///
+    /// # Errors
+    ///
+    /// [`SignersError`].
+    pub fn parse(bytes: &[u8]) -> Result<Self, SignersError> {
+        let text = std::str::from_utf8(bytes).ok();
+        let text = text.filter(|text| text.len() <= MAX_LEN);
+        let lines = text.ok_or(SignersError::NoText)?.lines().map(str::trim);
+        let is_signer = |(_, line): &(usize, &str)| !line.is_empty() && !line.starts_with('#');
+        let read = |(i, line): (usize, &str)| {
+            Signer::read(line).map_err(|problem| SignersError::Line {
+                line: i + 1,
+                problem,
+            })
+        };
+        let signers: Vec<Signer> = lines
+            .enumerate()
+            .filter(is_signer)
+            .map(read)
+            .collect::<Result<_, _>>()?;
+        if signers.is_empty() {
+            return Err(SignersError::Empty);
+        }
+        Ok(Self(signers))
+    }
+
+    /// The principals of this key, if it may sign in the namespace at that time. A line for an authority lets in
+    /// certificates and no key.
+    pub fn principals(&self, key: &KeyData, namespace: &str, now: Timestamp) -> Option<&str> {
+        let may_sign = |signer: &&Signer| {
+            signer.key == *key
+                && !signer.is_authority
+                && signer
+                    .namespaces
+                    .as_ref()
+                    .is_none_or(|list| fits(list, namespace))
+                && signer.after.is_none_or(|after| after <= now)
+                && signer.before.is_none_or(|before| now <= before)
+        };
+        let signer = self.0.iter().find(may_sign)?;
+        Some(&signer.principals)
+    }
+}
+
+impl Signer {
+    fn read(line: &str) -> Result<Self, &'static str> {
+        let fields = split(line, char::is_whitespace)?;
+        let (principals, rest) = fields.split_first().ok_or("it is empty")?;
+        let key = |fields: &[&str]| match fields {
+            [algorithm, key, ..] => PublicKey::from_openssh(&format!("{algorithm} {key}")).ok(),
+            _ => None,
+        };
+        let (options, key) = match (key(rest), rest) {
+            (Some(key), _) => ("", key),
+            (None, [options, rest @ ..]) => (*options, key(rest).ok_or("it has no public key")?),
+            (None, []) => return Err("it has no public key"),
+        };
+        let mut signer = Self {
+            principals: unquoted(principals).to_owned(),
+            key: key.key_data().clone(),
+            namespaces: None,
+            after: None,
+            before: None,
+            is_authority: false,
+        };
+        for option in split(options, |c| c == ',')? {
+            signer.restrict(option)?;
+        }
+        Ok(signer)
+    }
+
+    fn restrict(&mut self, option: &str) -> Result<(), &'static str> {
+        let (name, value) = option.split_once('=').unwrap_or((option, ""));
+        let value = unquoted(value);
+        let is_new = match name.to_ascii_lowercase().as_str() {
+            "cert-authority" if value.is_empty() => {
+                !std::mem::replace(&mut self.is_authority, true)
+            }
+            "namespaces" => self.namespaces.replace(value.to_owned()).is_none(),
+            "valid-after" => self.after.replace(time(value)?).is_none(),
+            "valid-before" => self.before.replace(time(value)?).is_none(),
+            _ => return Err("it has an option that is not known"),
+        };
+        if is_new {
+            Ok(())
+        } else {
+            Err("it has an option twice")
+        }
+    }
+}
+
+/// Splits where no quotes are open. `ssh-keygen` knows no escapes in quotes here.
+fn split(text: &str, is_between: impl Fn(char) -> bool) -> Result<Vec<&str>, &'static str> {
+    let mut is_quoted = false;
+    let parts = text.split(|c: char| {
+        is_quoted ^= c == '"';
+        !is_quoted && is_between(c)
+    });
+    let parts: Vec<&str> = parts.filter(|part| !part.is_empty()).collect();
+    if is_quoted {
+        Err("it has quotes that do not end")
+    } else {
+        Ok(parts)
+    }
+}
+
+fn unquoted(text: &str) -> &str {
+    let inside = text
+        .strip_prefix('"')
+        .and_then(|text| text.strip_suffix('"'));
+    inside.unwrap_or(text)
+}
+
+/// `YYYYMMDD`, `YYYYMMDDHHMM` or `YYYYMMDDHHMMSS`, and a `Z`. Without it, `ssh-keygen` takes the time zone of the
+/// machine, and the same file would say another thing elsewhere.
+fn time(text: &str) -> Result<Timestamp, &'static str> {
+    const FORM: &str = "a time is YYYYMMDD, or YYYYMMDDHHMM[SS], and a Z at its end";
+    let digits = text.strip_suffix(['Z', 'z']).ok_or(FORM)?;
+    if ![8, 12, 14].contains(&digits.len()) || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(FORM);
+    }
+    let whole = format!("{digits:0<14}");
+    let part = |from: usize, to: usize| whole[from..to].parse::<i8>().map_err(|_| FORM);
+    let year = whole[..4].parse::<i16>().map_err(|_| FORM)?;
+    let at = DateTime::new(
+        year,
+        part(4, 6)?,
+        part(6, 8)?,
+        part(8, 10)?,
+        part(10, 12)?,
+        part(12, 14)?,
+        0,
+    );
+    let at = at.and_then(|at| TimeZone::UTC.to_timestamp(at));
+    at.map_err(|_| FORM)
+}
+
+/// A list of patterns, one of which fits and none with a `!` does.
+fn fits(list: &str, namespace: &str) -> bool {
+    let mut is_in = false;
+    for pattern in list.split(',') {
+        match pattern.strip_prefix('!') {
+            Some(pattern) if fits_one(pattern.as_bytes(), namespace.as_bytes()) => return false,
+            Some(_) => {}
+            None => is_in |= fits_one(pattern.as_bytes(), namespace.as_bytes()),
+        }
+    }
+    is_in
+}
+
+/// `*` is any text, `?` any character. Of several stars only the last can be wrong, so there is no search.
+fn fits_one(pattern: &[u8], text: &[u8]) -> bool {
+    let (mut p, mut t, mut star) = (0, 0, None);
+    while t < text.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                star = Some((p, t));
+                p += 1;
+            }
+            Some(byte) if *byte == b'?' || *byte == text[t] => {
+                p += 1;
+                t += 1;
+            }
+            _ => {
+                let Some((at, from)) = star else {
+                    return false;
+                };
+                (p, t) = (at + 1, from + 1);
+                star = Some((at, t));
+            }
+        }
+    }
+    pattern[p..].iter().all(|byte| *byte == b'*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti";
+
+    fn key() -> KeyData {
+        PublicKey::from_openssh(KEY).unwrap().key_data().clone()
+    }
+
+    fn principals(line: &str) -> Result<Option<String>, SignersError> {
+        let now = "2026-06-15T12:00:00Z".parse().unwrap();
+        let signers = Signers::parse(line.as_bytes())?;
+        let found = signers.principals(&key(), "sealed-secrets-backup", now);
+        Ok(found.map(str::to_owned))
+    }
+
+    #[test]
+    fn a_key_may_sign_within_its_restrictions() {
+        for (options, want) in [
+            ("", true),
+            ("namespaces=\"sealed-secrets-backup\"", true),
+            ("namespaces=\"git,sealed-*\"", true),
+            ("NAMESPACES=\"*\"", true),
+            ("namespaces=\"git\"", false),
+            ("namespaces=\"*,!sealed-secrets-backup\"", false),
+            ("namespaces=\"\"", false),
+            ("cert-authority", false),
+            ("valid-after=\"20260101Z\"", true),
+            ("valid-after=\"20260615120000Z\"", true),
+            ("valid-after=\"20260615120001Z\"", false),
+            ("valid-before=\"202606151200Z\"", true),
+            ("valid-before=\"20260615Z\"", false),
+            (
+                "valid-after=\"20260101Z\",valid-before=\"20260201Z\",namespaces=\"*\"",
+                false,
+            ),
+        ] {
+            let line = format!("# the team\n\n  jane@example.com,joe {options} {KEY} a comment\n");
+            let want = want.then(|| "jane@example.com,joe".to_owned());
+            assert_eq!(principals(&line), Ok(want), "{options}");
+        }
+        let quoted = format!("\"jane doe\" {KEY}");
+        assert_eq!(principals(&quoted), Ok(Some("jane doe".to_owned())));
+        let other = KEY.replace("FSqti", "FSqtj");
+        assert_eq!(principals(&format!("jane {other}")), Ok(None));
+    }
+
+    /// Attack: a restriction that is spelled in a way that is not understood is passed over.
+    #[test]
+    fn what_is_not_understood_lets_nobody_in() {
+        for (line, want) in [
+            ("jane KEY\njane", "line 2: it has no public key"),
+            ("jane ssh-ed25519 AAAA", "line 1: it has no public key"),
+            ("jane a b c", "line 1: it has no public key"),
+            (
+                "jane no-such-option KEY",
+                "line 1: it has an option that is not known",
+            ),
+            (
+                "jane cert-authority=\"no\" KEY",
+                "line 1: it has an option that is not known",
+            ),
+            (
+                "jane namespaces=\"a\",namespaces=\"*\" KEY",
+                "line 1: it has an option twice",
+            ),
+            (
+                "jane namespaces=\"git KEY",
+                "line 1: it has quotes that do not end",
+            ),
+            ("jane valid-after=\"20260101\" KEY", "line 1: a time is"),
+            ("jane valid-after=\"20261301Z\" KEY", "line 1: a time is"),
+            ("jane valid-before=\"soon\" KEY", "line 1: a time is"),
+            ("# nobody", "it names no signer"),
+        ] {
+            let error = principals(&line.replace("KEY", KEY)).unwrap_err();
+            assert!(error.to_string().starts_with(want), "{line}: {error}");
+        }
+        assert!(Signers::parse(&[0xff]).is_err());
+        assert!(Signers::parse(&vec![b' '; MAX_LEN + 1]).is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn never_panics_on_foreign_text(text: String) {
+            let _ = Signers::parse(text.as_bytes());
+            let _ = Signers::parse(format!("{text} {KEY}").as_bytes());
+            let _ = Signers::parse(format!("jane {text} {KEY}").as_bytes());
+            let _ = (time(&text), fits(&text, &text), split(&text, |c| c == ','));
+        }
+
+        #[test]
+        fn a_pattern_fits_as_one_that_tries_everything(pattern in "[ab*?]{0,8}", text in "[ab]{0,8}") {
+            fn slow(pattern: &[u8], text: &[u8]) -> bool {
+                match (pattern.first(), text.first()) {
+                    (None, end) => end.is_none(),
+                    (Some(b'*'), end) => slow(&pattern[1..], text) || end.is_some() && slow(pattern, &text[1..]),
+                    (Some(_), None) => false,
+                    (Some(p), Some(t)) => (*p == b'?' || p == t) && slow(&pattern[1..], &text[1..]),
+                }
+            }
+            proptest::prop_assert_eq!(fits_one(pattern.as_bytes(), text.as_bytes()), slow(pattern.as_bytes(), text.as_bytes()));
+        }
+    }
+}

@@ -1,0 +1,631 @@
+//! What is to be done with each Secret of a backup, decided from the backup and what is there.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Result, bail};
+use jiff::Timestamp;
+use shared::key::Fingerprint;
+use shared::key_marks::{KeyFacts, KeyState, states};
+use shared::resource::COMPROMISED_ANNOTATION;
+use shared::secret::Secret;
+
+use crate::keys::KeyRecord;
+use crate::keys::restored::{Restored, Use};
+use crate::seal::names;
+
+/// What is to be done with one Secret of a backup.
+pub(super) enum Action<'a> {
+    /// Store this.
+    Put(Box<Secret>),
+    /// The same key is there under this name, or comes back under it.
+    IsThere(String),
+    /// The same key is there for opening only, and was chosen: it may seal from now on.
+    LetSeal(Vec<&'a KeyRecord>),
+    /// It holds no key that can be used.
+    Broken(String),
+}
+
+/// One Secret of a backup.
+pub(super) struct Step<'a> {
+    pub(super) name: String,
+    pub(super) fingerprint: Option<Fingerprint>,
+    pub(super) action: Action<'a>,
+    /// What the backup has and is not restored.
+    pub(super) left_out: Vec<String>,
+    /// What the key is good for afterwards.
+    pub(super) state: KeyState,
+}
+
+impl Step<'_> {
+    /// The name of the Secret that has the key afterwards.
+    pub(super) fn stored_as(&self) -> Option<&str> {
+        match &self.action {
+            Action::Put(secret) => secret.metadata.name.as_deref(),
+            Action::IsThere(name) => Some(name),
+            Action::LetSeal(records) => records.first().map(|record| record.name()),
+            Action::Broken(_) => None,
+        }
+    }
+}
+
+/// The key that seals once all is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Sealing {
+    pub(super) name: String,
+    pub(super) fingerprint: Fingerprint,
+    made: Timestamp,
+}
+
+/// All steps, and what comes of them.
+pub(super) struct Plan<'a> {
+    pub(super) steps: Vec<Step<'a>>,
+    /// None if no key may seal.
+    pub(super) sealing: Option<Sealing>,
+    /// Keys for opening only that are newer than the one that seals, or than none.
+    pub(super) newer: Vec<String>,
+}
+
+/// A key in the store, once all is done.
+struct After {
+    name: String,
+    facts: KeyFacts,
+}
+
+impl<'a> Plan<'a> {
+    /// Decides about every Secret before the first is written.
+    ///
+    /// # Errors
+    ///
+    /// A name is none of an object or is taken, or the key that was chosen cannot seal.
+    pub(super) fn new(
+        secrets: Vec<Secret>,
+        there: &'a [KeyRecord],
+        chosen: Option<&Fingerprint>,
+        now: Timestamp,
+    ) -> Result<Self> {
+        let mut records: Vec<KeyRecord> = secrets
+            .into_iter()
+            .map(|s| KeyRecord::new(s, None))
+            .collect();
+        mark_copies(&mut records);
+        let mut after: Vec<After> = there.iter().map(After::of).collect();
+        let mut steps: Vec<Step<'a>> = Vec::new();
+        for record in &records {
+            let key_use = if chosen.is_some() && record.fingerprint() == chosen {
+                Use::Sealing
+            } else {
+                Use::OpeningOnly(now)
+            };
+            steps.push(step(record, there, &mut after, key_use)?);
+        }
+        let sealing = finish(&mut steps, &after);
+        if let Some(chosen) = chosen {
+            check_choice(chosen, &steps, sealing.as_ref())?;
+        }
+        let newer = newer(&steps, &after, sealing.as_ref());
+        Ok(Self {
+            steps,
+            sealing,
+            newer,
+        })
+    }
+
+    /// Does a key of the backup come back for opening only?
+    pub(super) fn restores_for_opening(&self) -> bool {
+        self.steps
+            .iter()
+            .any(|step| matches!(step.action, Action::Put(_)) && step.state == KeyState::Opening)
+    }
+
+    /// How many are stored.
+    pub(super) fn stored(&self) -> usize {
+        self.steps
+            .iter()
+            .filter(|step| matches!(step.action, Action::Put(_)))
+            .count()
+    }
+}
+
+impl After {
+    fn of(record: &KeyRecord) -> Self {
+        Self {
+            name: record.name().to_owned(),
+            facts: record.facts.clone(),
+        }
+    }
+
+    fn is(&self, key: &Fingerprint) -> bool {
+        self.facts.fingerprint.as_ref() == Some(key)
+    }
+}
+
+/// A key that is marked in one of its copies is known to others, whichever copy comes first.
+fn mark_copies(records: &mut [KeyRecord]) {
+    let is_known = |record: &&KeyRecord| record.facts.marks.is_compromised;
+    let known: BTreeSet<Fingerprint> = records
+        .iter()
+        .filter(is_known)
+        .filter_map(|r| r.fingerprint().cloned())
+        .collect();
+    for record in records.iter_mut() {
+        if record.fingerprint().is_some_and(|key| known.contains(key))
+            && !record.facts.marks.is_compromised
+        {
+            record.facts.marks.is_compromised = true;
+            let annotations = record.secret.metadata.annotations.get_or_insert_default();
+            annotations.insert(COMPROMISED_ANNOTATION.to_owned(), String::new());
+        }
+    }
+}
+
+fn step<'a>(
+    record: &KeyRecord,
+    there: &'a [KeyRecord],
+    after: &mut Vec<After>,
+    key_use: Use,
+) -> Result<Step<'a>> {
+    let mut step = Step {
+        name: record.name().to_owned(),
+        fingerprint: record.fingerprint().cloned(),
+        action: Action::Broken(record.key.as_ref().err().cloned().unwrap_or_default()),
+        left_out: Vec::new(),
+        state: KeyState::Broken,
+    };
+    let Some(key) = record.fingerprint() else {
+        return Ok(step);
+    };
+    if let Some(same) = after.iter().find(|after| after.is(key)) {
+        let name = same.name.clone();
+        let waits = |r: &&KeyRecord| r.fingerprint() == Some(key) && r.facts.marks.is_opening_only;
+        let waiting: Vec<&KeyRecord> = there.iter().filter(waits).collect();
+        step.action = Action::IsThere(name);
+        if key_use == Use::Sealing && !waiting.is_empty() {
+            for same in after.iter_mut().filter(|after| after.is(key)) {
+                same.facts.marks.is_opening_only = false;
+            }
+            step.action = Action::LetSeal(waiting);
+        }
+        return Ok(step);
+    }
+    let name = name_for(record, key, after)?;
+    if key_use == Use::Sealing {
+        check_marks(record)?;
+    }
+    let mut restored = Restored::new(record, key, key_use);
+    restored.secret.metadata.name = Some(name);
+    let stored = KeyRecord::new(restored.secret, None);
+    after.push(After::of(&stored));
+    step.action = Action::Put(Box::new(stored.secret));
+    step.left_out = restored.left_out;
+    Ok(step)
+}
+
+/// The name under which the key is stored: its own, or one made of its own and of the key if another key has that. So it
+/// is where a controller has started already: its first key has the name that the first key of the backup has.
+fn name_for(record: &KeyRecord, key: &Fingerprint, after: &[After]) -> Result<String> {
+    let name = record.name();
+    if name.is_empty() {
+        bail!("a key Secret of the backup has no name");
+    }
+    if names::check_object(name).is_err() {
+        bail!(
+            "a key of the backup is called {name:?}, which is no name of a Secret: small letters, digits, `-` and `.`, at \
+             most 253. Nothing was changed. Give it another name in the manifests; `age -d` prints those of an archive"
+        );
+    }
+    let is_taken = |name: &str| after.iter().any(|other| other.name == name);
+    if !is_taken(name) {
+        return Ok(name.to_owned());
+    }
+    let fingerprint = key.to_string().replace("SHA256:", "").to_ascii_lowercase();
+    let end: String = fingerprint
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .take(8)
+        .collect();
+    let other = format!("{name}-restored-{end}");
+    if is_taken(&other) || names::check_object(&other).is_err() {
+        bail!(
+            "another key has the name {name}; nothing was changed. Rename one of the two, or \
+             restore into another namespace or folder"
+        );
+    }
+    Ok(other)
+}
+
+/// Would a mark be lost if the key sealed?
+fn check_marks(record: &KeyRecord) -> Result<()> {
+    let name = record.name();
+    if record.facts.marks.is_compromised {
+        bail!("{name} is marked as compromised, and such a key never seals; nothing was changed");
+    }
+    if !record.facts.is_active {
+        bail!(
+            "{name} is out of use in the backup, and such a key does not seal; nothing was changed. Restore it \
+             without --seal-with"
+        );
+    }
+    Ok(())
+}
+
+/// Gives each step the state of its key, and finds the one that seals.
+fn finish(steps: &mut [Step<'_>], after: &[After]) -> Option<Sealing> {
+    let facts: Vec<KeyFacts> = after.iter().map(|after| after.facts.clone()).collect();
+    let states = states(&facts, None);
+    for step in steps.iter_mut() {
+        let own = |(after, _): &(&After, &KeyState)| {
+            step.fingerprint.as_ref().is_some_and(|key| after.is(key))
+        };
+        if let Some((_, state)) = after.iter().zip(&states).find(own) {
+            step.state = *state;
+        }
+    }
+    let (sealing, _) = after
+        .iter()
+        .zip(&states)
+        .find(|(_, state)| **state == KeyState::Sealing)?;
+    Some(Sealing {
+        name: sealing.name.clone(),
+        fingerprint: sealing.facts.fingerprint.clone()?,
+        made: sealing.facts.order_time,
+    })
+}
+
+fn check_choice(chosen: &Fingerprint, steps: &[Step<'_>], sealing: Option<&Sealing>) -> Result<()> {
+    let Some(step) = steps
+        .iter()
+        .find(|step| step.fingerprint.as_ref() == Some(chosen))
+    else {
+        bail!(
+            "the backup holds no key {chosen}; nothing was changed. --dry-run lists those that it holds"
+        );
+    };
+    match (sealing, step.state) {
+        (_, KeyState::Sealing) => Ok(()),
+        (Some(sealing), KeyState::Opening | KeyState::Waiting) => bail!(
+            "{} cannot be the key that seals: {} {} is newer, and of those that may seal the newest does. Nothing was \
+             changed. Restore without --seal-with: it opens then all the same",
+            step.name,
+            sealing.name,
+            sealing.fingerprint
+        ),
+        (_, state) => bail!(
+            "{} is there and {}, so it cannot seal; nothing was changed",
+            step.name,
+            state.word()
+        ),
+    }
+}
+
+fn newer(steps: &[Step<'_>], after: &[After], sealing: Option<&Sealing>) -> Vec<String> {
+    let Some(sealing) = sealing else {
+        return Vec::new();
+    };
+    let is_put = |after: &&After| {
+        let own = |step: &&Step<'_>| step.fingerprint == after.facts.fingerprint;
+        let step = steps.iter().find(own);
+        step.is_some_and(|step| {
+            matches!(step.action, Action::Put(_)) && step.state == KeyState::Opening
+        })
+    };
+    let is_newer = |after: &&After| after.facts.order_time > sealing.made;
+    let found = after.iter().filter(is_put).filter(is_newer);
+    let fingerprint = |after: &After| after.facts.fingerprint.as_ref().map(ToString::to_string);
+    found
+        .map(|after| format!("{} {}", after.name, fingerprint(after).unwrap_or_default()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use shared::resource::{BACKED_UP_ANNOTATION, KEY_LABEL, OPENING_ONLY_ANNOTATION};
+
+    use super::*;
+    use crate::keys::folder;
+
+    /// The key of a year, under a name and with this label; that of 2025 is the newer one.
+    fn key(year: &str, name: &str, label: &str) -> Secret {
+        let folder =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/seal/key-fixtures/state/keys");
+        let text = std::fs::read(folder.join(format!("key-{year}.yaml"))).unwrap();
+        let mut secret = folder::secrets(&text).unwrap().remove(0);
+        secret.metadata.name = Some(name.to_owned());
+        secret.metadata.labels = Some([(KEY_LABEL.to_owned(), label.to_owned())].into());
+        secret
+    }
+
+    fn annotated(mut secret: Secret, name: &str) -> Secret {
+        let annotations = secret.metadata.annotations.get_or_insert_default();
+        annotations.insert(name.to_owned(), String::new());
+        secret
+    }
+
+    fn fingerprint(year: &str) -> Fingerprint {
+        KeyRecord::new(key(year, "k", "active"), None)
+            .fingerprint()
+            .unwrap()
+            .clone()
+    }
+
+    fn records(secrets: Vec<Secret>) -> Vec<KeyRecord> {
+        secrets
+            .into_iter()
+            .map(|secret| KeyRecord::new(secret, None))
+            .collect()
+    }
+
+    /// Each key of the backup with what is done and its state, and the name of the key that seals.
+    fn planned(
+        backup: Vec<Secret>,
+        there: &[KeyRecord],
+        chosen: Option<&str>,
+    ) -> Result<(Vec<String>, String)> {
+        let chosen = chosen.map(fingerprint);
+        let plan = Plan::new(backup, there, chosen.as_ref(), Timestamp::UNIX_EPOCH)?;
+        let word = |step: &Step| {
+            let done = match &step.action {
+                Action::Put(_) => "put",
+                Action::IsThere(_) => "there",
+                Action::LetSeal(_) => "let",
+                Action::Broken(_) => "broken",
+            };
+            format!("{} {done} {}", step.name, step.state.word())
+        };
+        let sealing = plan.sealing.as_ref().map(|sealing| sealing.name.clone());
+        Ok((
+            plan.steps.iter().map(word).collect(),
+            sealing.unwrap_or_default(),
+        ))
+    }
+
+    /// Attack: a backup brings a key in any state, under any mark, before or after the operator's own, so that it seals.
+    #[test]
+    fn no_key_of_a_backup_seals_unless_it_is_chosen() {
+        let new = |label| key("2025", "planted", label);
+        let own = || records(vec![key("2024", "own", "active")]);
+        for (why, backup, there, want, sealing) in [
+            (
+                "a newer one",
+                vec![new("active")],
+                own(),
+                "planted put opening",
+                "own",
+            ),
+            (
+                "alone",
+                vec![new("active")],
+                vec![],
+                "planted put opening",
+                "",
+            ),
+            (
+                "backed up by its own word",
+                vec![annotated(new("active"), BACKED_UP_ANNOTATION)],
+                own(),
+                "planted put opening",
+                "own",
+            ),
+            (
+                "compromised",
+                vec![new("compromised")],
+                own(),
+                "planted put retired",
+                "own",
+            ),
+            (
+                "out of use",
+                vec![new("retired")],
+                own(),
+                "planted put retired",
+                "own",
+            ),
+            (
+                "no label that is known",
+                vec![new("Active")],
+                own(),
+                "planted put retired",
+                "own",
+            ),
+            (
+                "the oldest name, which counts without a label",
+                vec![key("2025", "sealed-secrets-key", "")],
+                own(),
+                "sealed-secrets-key put opening",
+                "own",
+            ),
+            (
+                "two copies",
+                vec![new("active"), key("2025", "copy", "active")],
+                own(),
+                "planted put opening,copy there opening",
+                "own",
+            ),
+            (
+                "restored before",
+                vec![new("active")],
+                records(vec![annotated(new("active"), OPENING_ONLY_ANNOTATION)]),
+                "planted there opening",
+                "",
+            ),
+            (
+                "the operator's own, which stays as it is",
+                vec![key("2024", "other-name", "compromised")],
+                own(),
+                "other-name there sealing",
+                "own",
+            ),
+        ] {
+            let (steps, found) = planned(backup, &there, None).unwrap();
+            assert_eq!(
+                (steps.join(","), found.as_str()),
+                (want.to_owned(), sealing),
+                "{why}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_chosen_key_seals_or_nothing_is_done() {
+        let both = || vec![key("2024", "old", "active"), key("2025", "new", "active")];
+        let marked = |year, name| annotated(key(year, name, "active"), OPENING_ONLY_ANNOTATION);
+        for (why, backup, there, chosen, want) in [
+            (
+                "the newest",
+                both(),
+                vec![],
+                "2025",
+                Ok("old put opening,new put sealing"),
+            ),
+            (
+                "an older one",
+                both(),
+                vec![],
+                "2024",
+                Ok("old put sealing,new put opening"),
+            ),
+            (
+                "restored before",
+                both(),
+                vec![marked("2025", "new")],
+                "2025",
+                Ok("old put opening,new let sealing"),
+            ),
+            (
+                "it seals already",
+                both(),
+                vec![key("2025", "new", "active")],
+                "2025",
+                Ok("old put opening,new there sealing"),
+            ),
+            (
+                "there is a newer one that seals",
+                both(),
+                vec![key("2025", "own", "active")],
+                "2024",
+                Err("old cannot be the key that seals: own SHA256:"),
+            ),
+            (
+                "compromised in the backup",
+                vec![key("2025", "new", "compromised")],
+                vec![],
+                "2025",
+                Err("new is marked as compromised"),
+            ),
+            (
+                "compromised in one of its copies",
+                vec![
+                    key("2025", "new", "active"),
+                    key("2025", "copy", "compromised"),
+                ],
+                vec![],
+                "2025",
+                Err("new is marked as compromised"),
+            ),
+            (
+                "out of use in the backup",
+                vec![key("2025", "new", "retired")],
+                vec![],
+                "2025",
+                Err("new is out of use in the backup"),
+            ),
+            (
+                "compromised in the store",
+                both(),
+                vec![annotated(
+                    key("2025", "new", "active"),
+                    COMPROMISED_ANNOTATION,
+                )],
+                "2025",
+                Err("new is there and compromised"),
+            ),
+            (
+                "out of use in the store",
+                both(),
+                vec![key("2025", "new", "retired")],
+                "2025",
+                Err("new is there and retired"),
+            ),
+            (
+                "not in the backup",
+                vec![key("2024", "old", "active")],
+                vec![],
+                "2025",
+                Err("the backup holds no key SHA256:"),
+            ),
+        ] {
+            let planned = planned(backup, &records(there), Some(chosen));
+            match (planned, want) {
+                (Ok((steps, _)), Ok(want)) => assert_eq!(steps.join(","), want, "{why}"),
+                (Err(error), Err(want)) => {
+                    assert!(error.to_string().starts_with(want), "{why}: {error}")
+                }
+                (planned, _) => unreachable!("{why}: {planned:?}"),
+            }
+        }
+    }
+
+    /// Attack: the name of a key leads out of the folder, hides, or writes to the terminal.
+    #[test]
+    fn a_name_is_one_that_an_api_server_takes_or_nothing_is_done() {
+        for name in [
+            "../key",
+            ".hidden",
+            "a/b",
+            "Key",
+            "a_b",
+            "a b",
+            "\u{1b}[2J",
+            "a\nb",
+            "ä",
+            &"a".repeat(254),
+        ] {
+            let error = planned(vec![key("2025", name, "active")], &[], None)
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains("no name of a Secret"), "{name:?}: {error}");
+            assert!(!error.contains(['\u{1b}', '\n']), "{error:?}");
+        }
+        let error = planned(vec![key("2025", "", "active")], &[], None).unwrap_err();
+        assert!(error.to_string().contains("has no name"), "{error}");
+    }
+
+    #[test]
+    fn a_name_that_another_key_has_gets_an_end_of_its_own() {
+        let stored = |there: &[KeyRecord]| {
+            let backup = vec![key("2025", "sealed-secrets-key-first", "active")];
+            let plan = Plan::new(backup, there, None, Timestamp::UNIX_EPOCH)?;
+            let name = plan.steps[0].stored_as().unwrap_or_default().to_owned();
+            anyhow::Ok(name)
+        };
+        let first = key("2024", "sealed-secrets-key-first", "active");
+        assert_eq!(stored(&[]).unwrap(), "sealed-secrets-key-first");
+        let other = stored(&records(vec![first.clone()])).unwrap();
+        assert_eq!(other, "sealed-secrets-key-first-restored-7xku5xrs");
+        let third = key("2024", &other, "active");
+        let error = stored(&records(vec![first, third])).unwrap_err();
+        assert!(
+            error.to_string().contains("another key has the name"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_key_that_is_newer_than_the_one_that_seals_is_pointed_out() {
+        let there = records(vec![key("2024", "own", "active")]);
+        let newer = |year: &str, there: &[KeyRecord]| {
+            let plan = Plan::new(
+                vec![key(year, "k", "active")],
+                there,
+                None,
+                Timestamp::UNIX_EPOCH,
+            );
+            plan.unwrap().newer.len()
+        };
+        assert_eq!(newer("2025", &there), 1);
+        assert_eq!(newer("2025", &[]), 0);
+        let there = records(vec![key("2025", "own", "active")]);
+        assert_eq!(newer("2024", &there), 0);
+    }
+}

@@ -1,0 +1,145 @@
+//! What a restore does, for people and for programs. Names may be the backup's: whoever prints this escapes it.
+
+use serde_json::{Value as Json, json};
+use shared::key_marks::KeyState;
+
+use super::plan::{Action, Plan, Step};
+use crate::keys::signature::Signed;
+
+/// For people.
+pub(super) fn lines(
+    plan: &Plan<'_>,
+    place: &str,
+    dry_run: bool,
+    signed: Option<&Signed>,
+) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(signed) = signed {
+        lines.push(format!("signed by {} ({})", signed.principals, signed.key));
+    }
+    for step in plan
+        .steps
+        .iter()
+        .filter(|step| !matches!(step.action, Action::Broken(_)))
+    {
+        lines.push(line(step, dry_run));
+        if !step.left_out.is_empty() {
+            lines.push(format!("  left out: {}", step.left_out.join(", ")));
+        }
+    }
+    let restored = if dry_run {
+        "would be restored"
+    } else {
+        "restored"
+    };
+    let (stored, all) = (plan.stored(), plan.steps.len());
+    lines.push(format!("{stored} of {all} keys {restored} in {place}"));
+    lines.extend(sealing(plan));
+    lines
+}
+
+fn line(step: &Step<'_>, dry_run: bool) -> String {
+    let fingerprint = step
+        .fingerprint
+        .as_ref()
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    let restored = if dry_run {
+        "would be restored"
+    } else {
+        "restored"
+    };
+    let what = match &step.action {
+        Action::Put(_) => format!("{restored}{}, {}", as_name(step), good_for(step.state)),
+        Action::LetSeal(_) if dry_run => "is there already, and would seal".to_owned(),
+        Action::LetSeal(_) => "is there already, and seals from now on".to_owned(),
+        Action::IsThere(_) => format!("is there already{} ({})", as_name(step), step.state.word()),
+        Action::Broken(problem) => format!("cannot be used: {problem}"),
+    };
+    format!("{} {fingerprint}: {what}", step.name)
+}
+
+/// The name that it has in the store, if that is another one.
+fn as_name(step: &Step<'_>) -> String {
+    let other = step.stored_as().filter(|name| *name != step.name);
+    other.map(|name| format!(" as {name}")).unwrap_or_default()
+}
+
+fn good_for(state: KeyState) -> &'static str {
+    match state {
+        KeyState::Sealing => "and seals",
+        KeyState::Opening => "for opening only",
+        KeyState::Waiting => "and seals once it is backed up",
+        KeyState::Compromised => "marked as compromised: it opens and never seals",
+        KeyState::Retired => "out of use, as in the backup",
+        KeyState::Broken => "and cannot be used",
+    }
+}
+
+/// Which key seals afterwards, and how to have it otherwise.
+fn sealing(plan: &Plan<'_>) -> Vec<String> {
+    let now = match &plan.sealing {
+        Some(sealing) => format!(
+            "the key that seals: {} {}",
+            sealing.name, sealing.fingerprint
+        ),
+        None => "the key that seals: none; a controller makes a new one when it starts".to_owned(),
+    };
+    let choice = "restored keys open and do not seal: that a backup opens does not prove who made it. To seal with one of \
+                  them, compare its fingerprint with a certificate that you know, and run this again with --seal-with \
+                  FINGERPRINT";
+    let has_choice = plan.restores_for_opening() && plan.sealing.is_none();
+    [now]
+        .into_iter()
+        .chain(has_choice.then(|| choice.to_owned()))
+        .collect()
+}
+
+/// What deserves a look, in either form.
+pub(super) fn warnings(plan: &Plan<'_>) -> Vec<String> {
+    let broken = plan.steps.iter().filter_map(|step| match &step.action {
+        Action::Broken(problem) => Some(format!("{} is not restored: {problem}", step.name)),
+        _ => None,
+    });
+    let newer = plan.newer.iter().map(|key| {
+        format!(
+            "{key} is newer than the key that seals. Do you know it? Here it does not seal; Bitnami's own controller would \
+             seal with it"
+        )
+    });
+    broken.chain(newer).collect()
+}
+
+/// For programs.
+pub(super) fn facts(plan: &Plan<'_>, place: &str, dry_run: bool, signed: Option<&Signed>) -> Json {
+    json!({
+        "place": place,
+        "dryRun": dry_run,
+        "signedBy": signed.map(|signed| json!({ "principals": signed.principals, "key": signed.key })),
+        "keys": plan.steps.iter().map(fact).collect::<Vec<_>>(),
+        "sealing": plan.sealing.as_ref().map(|sealing| json!({
+            "name": sealing.name, "fingerprint": sealing.fingerprint.to_string(),
+        })),
+    })
+}
+
+fn fact(step: &Step<'_>) -> Json {
+    let outcome = match &step.action {
+        Action::Put(_) => "restored",
+        Action::LetSeal(_) => "letSeal",
+        Action::IsThere(_) => "isThere",
+        Action::Broken(_) => "broken",
+    };
+    let mut fact = json!({
+        "name": step.name,
+        "fingerprint": step.fingerprint.as_ref().map(ToString::to_string),
+        "outcome": outcome,
+        "state": step.state.word(),
+        "storedAs": step.stored_as(),
+        "leftOut": step.left_out,
+    });
+    if let Action::Broken(problem) = &step.action {
+        fact["problem"] = problem.as_str().into();
+    }
+    fact
+}

@@ -1,0 +1,4 @@
+//! libFuzzer's door to [`fuzz::signature_text`].
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::signature_text(bytes));

@@ -1,0 +1,294 @@
+//! A backup of somebody else: anyone who knows a recipient can make an archive that opens with its identity.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use k8s_openapi::api::core::v1::Secret as ApiSecret;
+use serde_json::{Value, json};
+use shared::key::{Fingerprint, NewKey};
+use shared::manifest;
+use shared::resource::{KEY_LABEL, OPENING_ONLY_ANNOTATION};
+use tests::cluster_controller::ClusterController;
+use tests::control_plane::ControlPlane;
+use tests::roles::{self, Reach};
+use tests::scratch::Scratch;
+use tests::sealing::KEYS;
+use tests::{age, binaries};
+
+use crate::site::{SERVICE, Site, said, seal_in};
+
+/// What a replicator copies into every namespace, and a garbage collector must not take away.
+const REPLICATED: &str = "reflector.v1.k8s.emberstack.com/reflection-auto-enabled";
+
+/// The attacker's key: newer than all others, backed up by its own word, and dressed for other programs.
+fn planted() -> Value {
+    let key = &KEYS[2];
+    let entry = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
+    let backed_up = format!("{} 2026-01-01T00:00:00Z", key.pair.fingerprint());
+    let mut annotations = entry(REPLICATED, "true");
+    annotations.extend(entry("sealedsecrets.bitnami.com/backed-up", &backed_up));
+    let labels = entry("argocd.argoproj.io/instance", "app");
+    let secret = shared::key_secret::build("planted", "elsewhere", key, labels, annotations);
+    let mut document = secret.to_document();
+    document["metadata"]["finalizers"] = json!(["foreign/finalizer"]);
+    document["metadata"]["ownerReferences"] =
+        json!([{ "apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "x" }]);
+    document["immutable"] = json!(true);
+    document
+}
+
+/// The forms of a backup, each with the file's name.
+fn forms(scratch: &Path, recipient: &str) -> Vec<String> {
+    let yaml = manifest::to_yaml(&planted());
+    let list = json!({ "apiVersion": "v1", "kind": "List", "items": [planted()] });
+    let write = |name: &str, text: &str| {
+        fs::write(scratch.join(name), text).unwrap();
+        name.to_owned()
+    };
+    let encrypted = |name: &str, armor: &[&str]| {
+        let words = ["-r", recipient, "-o", name];
+        let mut child = Command::new(age::age())
+            .args(words)
+            .args(armor)
+            .current_dir(scratch)
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(yaml.as_bytes())
+            .unwrap();
+        assert!(child.wait().unwrap().success());
+        name.to_owned()
+    };
+    vec![
+        encrypted("planted.age", &[]),
+        encrypted("armored.age", &["-a"]),
+        write("planted.yaml", &yaml),
+        write("list.yaml", &manifest::to_yaml(&list)),
+        write("list.json", &list.to_string()),
+    ]
+}
+
+fn identity(scratch: &Scratch) -> String {
+    let made = Command::new(age::age_keygen()).output().unwrap();
+    fs::write(scratch.path().join("identity.txt"), &made.stdout).unwrap();
+    let text = String::from_utf8(made.stdout).unwrap();
+    let recipient = text
+        .lines()
+        .find_map(|line| line.strip_prefix("# public key: "));
+    recipient.unwrap().to_owned()
+}
+
+fn own_manifest(key: &NewKey) -> String {
+    let empty = BTreeMap::default();
+    let secret = shared::key_secret::build("own", "kube-system", key, empty.clone(), empty);
+    manifest::to_yaml(&secret.to_document())
+}
+
+fn done(folder: &Path, words: &[&str]) -> String {
+    let mut command = Command::new(binaries::seal());
+    let output = command.args(words).current_dir(folder).output().unwrap();
+    assert!(output.status.success(), "{words:?}: {}", said(&output));
+    said(&output)
+}
+
+/// Name and state of each key.
+fn states(listed: &str) -> BTreeMap<String, String> {
+    let listed: Value = serde_json::from_str(listed).unwrap();
+    let keys = listed["keys"].as_array().unwrap().iter();
+    let text = |key: &Value, field: &str| key[field].as_str().unwrap().to_owned();
+    keys.map(|key| (text(key, "name"), text(key, "state")))
+        .collect()
+}
+
+/// Attack: a planted key with a later start of validity, in a backup of any form, becomes the key that seals in a folder.
+#[test]
+fn a_key_that_a_backup_brings_into_a_folder_opens_and_does_not_seal() {
+    let scratch = Scratch::new();
+    let recipient = identity(&scratch);
+    for (i, form) in forms(scratch.path(), &recipient).iter().enumerate() {
+        for (why, has_own) in [("own", true), ("empty", false)] {
+            let folder = format!("{why}-{i}");
+            let keys = scratch.path().join(&folder).join("keys");
+            fs::create_dir_all(&keys).unwrap();
+            if has_own {
+                fs::write(keys.join("own.yaml"), own_manifest(&KEYS[0])).unwrap();
+            }
+            let words = [
+                "keys",
+                "restore",
+                form,
+                "-i",
+                "identity.txt",
+                "--directory",
+                &folder,
+            ];
+            let dry = done(scratch.path(), &[&words[..], &["--dry-run"]].concat());
+            let told = done(scratch.path(), &words);
+            let fingerprint = KEYS[2].pair.fingerprint();
+            assert!(
+                dry.contains(&format!(
+                    "planted {fingerprint}: would be restored, for opening only"
+                )),
+                "{form}: {dry}"
+            );
+            assert!(
+                told.contains(&format!(
+                    "planted {fingerprint}: restored, for opening only"
+                )),
+                "{form}: {told}"
+            );
+            assert!(told.contains(REPLICATED), "{form}: {told}");
+            let listed = done(
+                scratch.path(),
+                &["keys", "list", "--directory", &folder, "-o", "json"],
+            );
+            let states = states(&listed);
+            assert_eq!(states["planted"], "opening", "{form}");
+            assert_eq!(
+                states.get("own").map(String::as_str),
+                has_own.then_some("sealing"),
+                "{form}"
+            );
+            let written = fs::read_to_string(keys.join("planted.yaml")).unwrap();
+            for foreign in [
+                "reflector",
+                "argocd",
+                "finalizer",
+                "ConfigMap",
+                "immutable",
+                "elsewhere",
+            ] {
+                assert!(!written.contains(foreign), "{form}: {foreign}");
+            }
+        }
+    }
+}
+
+/// Attack: the same in a cluster whose controller is at work, with an archive, YAML and JSON.
+#[tokio::test]
+async fn a_key_that_a_backup_brings_into_a_cluster_opens_and_does_not_seal() {
+    let site = Site::new(
+        "planted",
+        &KEYS[..1],
+        &["--key-renew-period=0", "--require-backup"],
+    )
+    .await;
+    let own = KEYS[0].pair.fingerprint().clone();
+    let recipient = site.identity();
+    site.done(&["keys", "backup", "own.age", "-r", &recipient]);
+    site.serves(&own).await;
+    site.create(&site.sealed(&KEYS[2], "db")).await;
+    for form in forms(site.scratch.path(), &recipient) {
+        let words = [
+            "keys",
+            "restore",
+            form.as_str(),
+            "-i",
+            "identity.txt",
+            "-o",
+            "json",
+        ];
+        let told: Value = serde_json::from_str(&site.done(&words)).unwrap();
+        assert_eq!(told["sealing"]["fingerprint"], own.to_string(), "{form}");
+        assert_eq!(told["keys"][0]["state"], "opening", "{form}");
+        site.holds("db").await;
+        assert_eq!(site.served().await, Ok(own.clone()), "{form}");
+        assert_eq!(
+            states(&site.done(&["keys", "list", "-o", "json"]))["planted"],
+            "opening"
+        );
+        let stored: ApiSecret = site.secrets().get("planted").await.unwrap();
+        only_marks(&stored);
+        let delete = kube::api::DeleteParams::default();
+        site.secrets().delete("planted", &delete).await.unwrap();
+        site.secrets().delete("db", &delete).await.unwrap();
+        tests::patience::until("the controller lets go of it", async || {
+            let gone = site
+                .controller
+                .log()
+                .matches("private key taken out")
+                .count();
+            let restored = site
+                .controller
+                .log()
+                .matches("registered private key")
+                .count();
+            (restored - gone == 1).then_some(())
+        })
+        .await;
+    }
+    // A mark of a backup in it makes no difference, nor a restart.
+    site.done(&["keys", "restore", "planted.age", "-i", "identity.txt"]);
+    let site = site.restart(&["--key-renew-period=0"]).await;
+    assert_eq!(site.served().await, Ok(own));
+}
+
+fn only_marks(stored: &ApiSecret) {
+    let metadata = &stored.metadata;
+    let annotations = metadata.annotations.clone().unwrap_or_default();
+    let mut names: Vec<&String> = annotations.keys().collect();
+    names.retain(|name| !name.starts_with("sealedsecrets.bitnami.com/"));
+    assert!(names.is_empty(), "{names:?}");
+    assert!(annotations.contains_key(OPENING_ONLY_ANNOTATION));
+    let labels = metadata.labels.clone().unwrap_or_default();
+    assert_eq!(
+        labels,
+        BTreeMap::from([(KEY_LABEL.to_owned(), "active".to_owned())])
+    );
+    assert_eq!(
+        (&metadata.finalizers, &metadata.owner_references),
+        (&None, &None)
+    );
+    assert_eq!(
+        (stored.immutable, stored.type_.as_deref()),
+        (None, Some("kubernetes.io/tls"))
+    );
+}
+
+/// Attack: keys are restored before the first controller starts, so that it finds them and makes none of its own.
+#[tokio::test]
+async fn a_controller_that_finds_restored_keys_alone_makes_one_that_seals_or_takes_the_chosen_one()
+{
+    let plane = ControlPlane::shared().await;
+    for (chosen, purpose) in [(false, "restored-alone"), (true, "restored-chosen")] {
+        let namespace = plane.namespace(purpose).await;
+        roles::grant(&namespace, Reach::Namespace).await;
+        roles::grant_leases(&namespace).await;
+        let scratch = Scratch::new();
+        fs::write(
+            scratch.path().join("planted.yaml"),
+            manifest::to_yaml(&planted()),
+        )
+        .unwrap();
+        let planted = KEYS[2].pair.fingerprint().to_string();
+        let mut words = vec!["keys", "restore", "planted.yaml"];
+        if chosen {
+            words.extend(["--seal-with", &planted]);
+        }
+        let output = seal_in(plane, &namespace, &scratch, &words);
+        assert!(output.status.success(), "{}", said(&output));
+        let controller =
+            ClusterController::start(plane, &namespace, &["--key-renew-period=0"]).await;
+        namespace.route(SERVICE, controller.port().unwrap()).await;
+        let site = Site {
+            plane,
+            namespace,
+            controller,
+            scratch,
+        };
+        let served: Fingerprint =
+            tests::patience::until("it serves a certificate", async || site.served().await.ok())
+                .await;
+        assert_eq!(served.to_string() == planted, chosen, "{served}");
+        assert_eq!(site.keys().await.len(), if chosen { 1 } else { 2 });
+        site.create(&site.sealed(&KEYS[2], "db")).await;
+        site.holds("db").await;
+    }
+}

@@ -1,0 +1,246 @@
+//! The ordinary `ssh-keygen` and our signatures.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use tests::scratch::Scratch;
+use tests::sealing::KEYS;
+use tests::{age, binaries, operators};
+
+use crate::site::said;
+
+const NAMESPACE: &str = "sealed-secrets-backup";
+
+/// A folder with a key manifest, a recipient, and a key of each kind with its line of allowed signers.
+fn folder(kinds: &[(&str, &str)]) -> Scratch {
+    let scratch = Scratch::new();
+    let path = |name: &str| scratch.path().join(name);
+    fs::create_dir_all(path("state/keys")).unwrap();
+    let empty = BTreeMap::default();
+    let secret = shared::key_secret::build("key-0", "kube-system", &KEYS[0], empty.clone(), empty);
+    let text = shared::manifest::to_yaml(&secret.to_document());
+    fs::write(path("state/keys/key-0.yaml"), text).unwrap();
+    let made = Command::new(age::age_keygen()).output().unwrap();
+    fs::write(path("identity.txt"), &made.stdout).unwrap();
+    let made = String::from_utf8(made.stdout).unwrap();
+    let recipient = made
+        .lines()
+        .find_map(|line| line.strip_prefix("# public key: "));
+    fs::write(path("recipients.txt"), recipient.unwrap()).unwrap();
+    let mut signers = String::new();
+    for (name, kind) in kinds {
+        let words = ["-q", "-N", "", "-C", name, "-f", name, "-t"];
+        operators::successful(
+            operators::ssh_keygen()
+                .args(words)
+                .args(kind.split(' '))
+                .current_dir(scratch.path()),
+        );
+        let public = fs::read_to_string(path(&format!("{name}.pub"))).unwrap();
+        signers += &format!("{name}@example.com namespaces=\"{NAMESPACE}\" {public}");
+    }
+    fs::write(path("signers"), signers).unwrap();
+    scratch
+}
+
+fn seal(folder: &Path, words: &[&str]) -> Output {
+    Command::new(binaries::seal())
+        .args(words)
+        .current_dir(folder)
+        .output()
+        .unwrap()
+}
+
+const BACKUP: [&str; 6] = [
+    "keys",
+    "backup",
+    "-R",
+    "recipients.txt",
+    "--directory",
+    "state",
+];
+
+/// Restores with `--verify` into a new folder.
+fn restore(folder: &Path, archive: &str) -> Output {
+    let into = format!("into-{archive}");
+    fs::create_dir_all(folder.join(&into)).unwrap();
+    let words = [
+        "keys",
+        "restore",
+        archive,
+        "-i",
+        "identity.txt",
+        "--verify",
+        "signers",
+        "--directory",
+        &into,
+    ];
+    let output = seal(folder, &words);
+    let is_restored = fs::read_dir(folder.join(&into)).unwrap().count() > 0;
+    assert_eq!(is_restored, output.status.success(), "{}", said(&output));
+    output
+}
+
+fn checked_by_ssh_keygen(folder: &Path, archive: &str, signer: &str) -> bool {
+    let signature = format!("{archive}.sig");
+    let words = [
+        "-Y", "verify", "-n", NAMESPACE, "-f", "signers", "-I", signer, "-s", &signature,
+    ];
+    let mut command = operators::ssh_keygen();
+    command
+        .args(words)
+        .current_dir(folder)
+        .stdin(fs::File::open(folder.join(archive)).unwrap());
+    command.output().unwrap().status.success()
+}
+
+#[test]
+fn ssh_keygen_checks_what_we_sign_and_we_what_it_signs() {
+    let kinds = [("jane", "ed25519"), ("joe", "ecdsa -b 256")];
+    let scratch = folder(&kinds);
+    let folder = scratch.path();
+    for (name, _) in kinds {
+        let principal = format!("{name}@example.com");
+        let ours = format!("{name}-ours.age");
+        let output = seal(folder, &[&BACKUP[..], &[&ours, "--sign", name]].concat());
+        assert!(output.status.success(), "{}", said(&output));
+        assert!(checked_by_ssh_keygen(folder, &ours, &principal));
+        let theirs = format!("{name}-theirs.age");
+        assert!(
+            seal(folder, &[&BACKUP[..], &[&theirs]].concat())
+                .status
+                .success()
+        );
+        let words = ["-Y", "sign", "-q", "-n", NAMESPACE, "-f", name, &theirs];
+        operators::successful(operators::ssh_keygen().args(words).current_dir(folder));
+        for archive in [&ours, &theirs] {
+            let told = said(&restore(folder, archive));
+            assert!(
+                told.contains(&format!("signed by {principal} (SHA256:")),
+                "{told}"
+            );
+        }
+    }
+}
+
+/// Attack: an archive that a known signer did not sign for this purpose is restored all the same.
+#[test]
+fn refuses_every_backup_that_ssh_keygen_refuses() {
+    let scratch = folder(&[("jane", "ed25519")]);
+    let folder = scratch.path();
+    operators::successful(
+        operators::ssh_keygen()
+            .args(["-q", "-N", "", "-t", "ed25519", "-f", "mallory"])
+            .current_dir(folder),
+    );
+    let signed = |archive: &str, key: &str, namespace: &str| {
+        assert!(
+            seal(folder, &[&BACKUP[..], &[archive]].concat())
+                .status
+                .success()
+        );
+        let words = ["-Y", "sign", "-q", "-n", namespace, "-f", key, archive];
+        operators::successful(operators::ssh_keygen().args(words).current_dir(folder));
+    };
+    let append = |name: &str, bytes: &[u8]| {
+        let mut all = fs::read(folder.join(name)).unwrap();
+        all.extend_from_slice(bytes);
+        fs::write(folder.join(name), all).unwrap();
+    };
+    signed("good.age", "jane", NAMESPACE);
+    signed("unsigned.age", "jane", NAMESPACE);
+    fs::remove_file(folder.join("unsigned.age.sig")).unwrap();
+    signed("stranger.age", "mallory", NAMESPACE);
+    signed("purpose.age", "jane", "git");
+    signed("changed.age", "jane", NAMESPACE);
+    append("changed.age", b"x");
+    signed("another.age", "jane", NAMESPACE);
+    fs::copy(folder.join("good.age.sig"), folder.join("another.age.sig")).unwrap();
+    signed("garbage.age", "jane", NAMESPACE);
+    fs::write(
+        folder.join("garbage.age.sig"),
+        "-----BEGIN SSH SIGNATURE-----\nAAAA\n-----END SSH SIGNATURE-----\n",
+    )
+    .unwrap();
+    for (archive, want) in [
+        ("good.age", None),
+        ("unsigned.age", Some("is not signed")),
+        ("stranger.age", Some("may not sign backups")),
+        ("purpose.age", Some("a signature for \"git\"")),
+        ("changed.age", Some("not of this archive")),
+        ("another.age", Some("not of this archive")),
+        ("garbage.age", Some("no signature")),
+    ] {
+        let told = said(&restore(folder, archive));
+        assert!(
+            want.is_none_or(|want| told.contains(want)),
+            "{archive}: {told}"
+        );
+        let by_ssh_keygen = folder.join(format!("{archive}.sig")).exists()
+            && checked_by_ssh_keygen(folder, archive, "jane@example.com");
+        assert_eq!(by_ssh_keygen, want.is_none(), "{archive}");
+    }
+}
+
+/// Every line that `ssh-keygen` takes for a signer or passes over is taken or passed over here, or is an error.
+#[test]
+fn a_line_of_allowed_signers_lets_nobody_in_whom_ssh_keygen_keeps_out() {
+    let scratch = folder(&[("jane", "ed25519")]);
+    let folder = scratch.path();
+    assert!(
+        seal(
+            folder,
+            &[&BACKUP[..], &["one.age", "--sign", "jane"]].concat()
+        )
+        .status
+        .success()
+    );
+    let key = fs::read_to_string(folder.join("jane.pub")).unwrap();
+    let mut taken = 0;
+    for options in [
+        "",
+        "namespaces=\"sealed-secrets-backup\"",
+        "namespaces=\"git,sealed-*\"",
+        "namespaces=\"*,!sealed-secrets-*\"",
+        "namespaces=\"git\"",
+        "NAMESPACES=\"sealed-secrets-backu?\"",
+        "cert-authority",
+        "cert-authority,namespaces=\"*\"",
+        "valid-after=\"20200101Z\"",
+        "valid-after=\"99990101Z\"",
+        "valid-before=\"20200101Z\"",
+        "valid-before=\"99990101Z\"",
+        "valid-after=\"20200101Z\",valid-before=\"20210101Z\"",
+        "valid-after=\"20200101\"",
+        "namespaces=\"git\",namespaces=\"*\"",
+        "namespaces=sealed-secrets-backup",
+        "no-touch-required",
+        "valid-after=\"20201301Z\"",
+    ] {
+        fs::write(
+            folder.join("signers"),
+            format!("jane@example.com {options} {key}"),
+        )
+        .unwrap();
+        let by_ssh_keygen = checked_by_ssh_keygen(folder, "one.age", "jane@example.com");
+        let words = [
+            "keys",
+            "restore",
+            "one.age",
+            "-i",
+            "identity.txt",
+            "--verify",
+            "signers",
+            "--dry-run",
+            "--directory",
+            "state",
+        ];
+        let output = seal(folder, &words);
+        let by_us = output.status.success();
+        assert!(by_ssh_keygen || !by_us, "{options}: {}", said(&output));
+        taken += usize::from(by_us);
+    }
+    assert!(taken >= 6, "{taken}");
+}
