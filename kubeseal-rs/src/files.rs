@@ -1,7 +1,7 @@
 //! stdin and files in; files out, all or nothing.
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
@@ -42,6 +42,33 @@ pub fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
         let file = File::open(path)?;
         let len = file.metadata().map_or(0, |metadata| metadata.len());
         read_all(file, usize::try_from(len).unwrap_or(0))
+    };
+    open().map_err(|source| FileError::new("cannot read", path, source))
+}
+
+/// Reads a file that somebody else may have chosen: a regular one of at most `limit` bytes. A pipe would
+/// never end, a device could act, and a huge file would take all memory.
+///
+/// # Errors
+///
+/// As for [`read`], and for anything else than such a file.
+pub fn read_regular(path: &Path, limit: u64) -> Result<Zeroizing<Vec<u8>>, FileError> {
+    let open = || -> io::Result<Zeroizing<Vec<u8>>> {
+        let file = platform::open_without_waiting(path)?;
+        let facts = file.metadata()?;
+        if facts.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        if !facts.is_file() {
+            return Err(io::Error::other("it is not a regular file"));
+        }
+        // One byte more, since it may grow while it is read.
+        let bytes = read_all(file.take(limit + 1), 0)?;
+        if u64::try_from(bytes.len()).is_ok_and(|len| len <= limit) {
+            return Ok(bytes);
+        }
+        let why = format!("it is larger than {limit} bytes");
+        Err(io::Error::new(io::ErrorKind::FileTooLarge, why))
     };
     open().map_err(|source| FileError::new("cannot read", path, source))
 }
@@ -174,6 +201,15 @@ pub(crate) fn process_of(name: &str, prefix: &str) -> Option<u32> {
 pub(crate) fn has_ended(process: u32) -> bool {
     let processes = Path::new("/proc");
     processes.join("self").exists() && !processes.join(process.to_string()).exists()
+}
+
+/// The shorter path of what lies below the current folder.
+pub fn from_here(path: &Path) -> PathBuf {
+    let here = std::env::current_dir().and_then(|here| here.canonicalize());
+    let below = here
+        .ok()
+        .and_then(|here| path.strip_prefix(here).ok().map(Path::to_owned));
+    below.unwrap_or_else(|| path.to_owned())
 }
 
 /// Makes a folder for this user alone, with those above it that are missing.

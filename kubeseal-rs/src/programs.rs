@@ -1,6 +1,7 @@
 //! Finding other people's programs: in absolute folders of `PATH` alone. What lies in the current
 //! folder, or in a relative one, may have come with somebody's repository and is never run.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::platform;
@@ -13,10 +14,19 @@ pub fn find(name: &str) -> Option<PathBuf> {
             .filter(|path| path.is_absolute())
             .and_then(platform::program);
     }
-    let folders = std::env::var_os("PATH")?;
-    std::env::split_paths(&folders)
-        .filter(|folder| folder.is_absolute())
-        .find_map(|folder| platform::program(folder.join(name)))
+    absolute_folders().find_map(|folder| platform::program(folder.join(name)))
+}
+
+/// `PATH` without its relative folders, for a program that itself looks for others.
+pub fn search_path() -> OsString {
+    // Folders that were split at a character do not contain it.
+    std::env::join_paths(absolute_folders()).unwrap_or_default()
+}
+
+fn absolute_folders() -> impl Iterator<Item = PathBuf> {
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let folders: Vec<PathBuf> = std::env::split_paths(&folders).collect();
+    folders.into_iter().filter(|folder| folder.is_absolute())
 }
 
 #[cfg(test)]

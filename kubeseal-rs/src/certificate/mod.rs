@@ -19,7 +19,7 @@ use shared::key::{Certificate, CertificateError, Fingerprint};
 use crate::cluster::{Access, ClusterError, Service};
 use crate::surroundings::Surroundings;
 
-pub use source::{SourceError, is_url, read};
+pub use source::{SourceError, is_url, read, read_named_by_rule};
 pub use trust::{TrustError, Way, judge};
 pub use usable::{Origin, UseError, parse, parse_of};
 

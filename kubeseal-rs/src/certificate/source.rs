@@ -63,6 +63,20 @@ pub fn read(source: &str) -> Result<Vec<u8>, SourceError> {
     }
 }
 
+/// As [`read`], for what a rule names: somebody else may have written it, so a file has to be a regular one.
+///
+/// # Errors
+///
+/// As for [`read`], and for a pipe, a device or a huge file.
+pub fn read_named_by_rule(source: &str) -> Result<Vec<u8>, SourceError> {
+    let path = match scheme(source).as_deref() {
+        None => PathBuf::from(source),
+        Some("file") => file_path(source),
+        Some(_) => return read(source),
+    };
+    Ok(files::read_regular(&path, MAX_BYTES)?.to_vec())
+}
+
 /// Is this a URL rather than a file?
 pub fn is_url(source: &str) -> bool {
     scheme(source).is_some()

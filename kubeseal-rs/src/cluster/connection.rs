@@ -4,7 +4,8 @@
 //! knows only three of the overrides, compares `NO_PROXY` with the proxy instead of the server, and
 //! reads impersonation without sending it.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -15,6 +16,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
 use super::overrides::Overrides;
+use super::plug_in;
 use super::told::told_of_file;
 use super::{Access, ClusterError};
 use crate::kubeconfig;
@@ -37,7 +39,8 @@ impl Address {
     ///
     /// [`ClusterError`], about the settings.
     pub fn find(access: &Access, surroundings: &Surroundings) -> Result<Self, ClusterError> {
-        config(access, surroundings).map(|config| Self::of(&config))
+        let (config, _) = without_programs(access, surroundings)?;
+        Ok(Self::of(&config))
     }
 
     pub(super) fn of(config: &Config) -> Self {
@@ -50,38 +53,81 @@ impl Address {
 
 /// Where the API server is, and how to talk to it.
 pub(super) fn config(access: &Access, surroundings: &Surroundings) -> Result<Config, ClusterError> {
+    let (mut config, by_relative_path) = without_programs(access, surroundings)?;
+    plug_in::settle(&mut config.auth_info, by_relative_path.as_deref())?;
+    Ok(config)
+}
+
+/// The same before the user's programs are looked for, and the file of the user's entry if a variable names
+/// it by a relative path.
+fn without_programs(
+    access: &Access,
+    surroundings: &Surroundings,
+) -> Result<(Config, Option<PathBuf>), ClusterError> {
     let files = read(access, surroundings)?;
     let overrides = &access.overrides;
-    let is_empty = files.contexts.is_empty() && files.clusters.is_empty();
-    let mut config = if is_empty && overrides.server.is_none() && overrides.context.is_none() {
-        in_cluster(access, surroundings)?
-    } else {
-        from_kubeconfig(&files, overrides)?
-    };
+    let is_empty = files.merged.contexts.is_empty() && files.merged.clusters.is_empty();
+    let (mut config, by_relative_path) =
+        if is_empty && overrides.server.is_none() && overrides.context.is_none() {
+            (in_cluster(access, surroundings)?, None)
+        } else {
+            from_kubeconfig(&files, overrides)?
+        };
     if config.proxy_url.is_none() {
         config.proxy_url = proxy_for(&config.cluster_url, |name| surroundings.variable(name))
             .map(|url| proxy(&url))
             .transpose()?;
     }
     config.default_retry = false;
-    Ok(config)
+    Ok((config, by_relative_path))
+}
+
+/// What was read.
+#[derive(Default)]
+struct Files {
+    merged: Kubeconfig,
+    /// Users whose entry is from a file that a variable names by a relative path.
+    by_relative_path: BTreeMap<String, PathBuf>,
+}
+
+impl Files {
+    fn add(&mut self, path: &Path, is_by_variable: bool) -> Result<(), ClusterError> {
+        // Programs and files that it names by relative paths lie beside it.
+        let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let read = Kubeconfig::read_from(&whole);
+        let next = read.map_err(|error| told_of_file(path, error))?;
+        if is_by_variable && path.is_relative() {
+            for user in &next.auth_infos {
+                let is_new = !self.merged.auth_infos.iter().any(|u| u.name == user.name);
+                if is_new {
+                    let (user, path) = (user.name.clone(), path.to_owned());
+                    self.by_relative_path.entry(user).or_insert(path);
+                }
+            }
+        }
+        let merged = std::mem::take(&mut self.merged).merge(next);
+        self.merged = merged.map_err(|error| told_of_file(path, error))?;
+        Ok(())
+    }
 }
 
 /// The named file, or what is there of the list in `KUBECONFIG`; of an entry that several files
 /// have, the first counts.
-fn read(access: &Access, surroundings: &Surroundings) -> Result<Kubeconfig, ClusterError> {
+fn read(access: &Access, surroundings: &Surroundings) -> Result<Files, ClusterError> {
+    let mut files = Files::default();
     if let Some(path) = &access.kubeconfig {
-        return Kubeconfig::read_from(path).map_err(|error| told_of_file(path, error));
+        let variable = surroundings.filled_variable("SEALED_SECRETS_KUBECONFIG");
+        let is_by_variable = variable.is_some_and(|named| Path::new(&named) == path);
+        files.add(path, is_by_variable)?;
+        return Ok(files);
     }
-    let mut merged = Kubeconfig::default();
     for path in kubeconfig::default_files(surroundings) {
         // An empty file is no YAML document, and as good as none.
         if path.metadata().is_ok_and(|file| file.len() > 0) {
-            let next = Kubeconfig::read_from(&path).and_then(|next| merged.merge(next));
-            merged = next.map_err(|error| told_of_file(&path, error))?;
+            files.add(&path, true)?;
         }
     }
-    Ok(merged)
+    Ok(files)
 }
 
 /// Where the kubeconfig of this text leads, with the flags over it: the address of the API server. No file
@@ -92,11 +138,12 @@ fn read(access: &Access, surroundings: &Surroundings) -> Result<Kubeconfig, Clus
 /// What [`Cluster`](super::Cluster) would say of it.
 pub fn server_of_text(text: &str, overrides: &Overrides) -> Result<Uri, ClusterError> {
     let read = Kubeconfig::from_yaml(text);
-    let mut files = read.map_err(|error| told_of_file("-".as_ref(), error))?;
-    for cluster in files.clusters.iter_mut().filter_map(|c| c.cluster.as_mut()) {
+    let mut merged = read.map_err(|error| told_of_file("-".as_ref(), error))?;
+    for cluster in merged.clusters.iter_mut().filter_map(|c| c.cluster.as_mut()) {
         cluster.certificate_authority = None;
     }
-    Ok(from_kubeconfig(&files, overrides)?.cluster_url)
+    let (cluster, _, _) = overrides.choose(&merged)?;
+    server(&cluster)
 }
 
 fn in_cluster(access: &Access, surroundings: &Surroundings) -> Result<Config, ClusterError> {
@@ -113,8 +160,12 @@ fn in_cluster(access: &Access, surroundings: &Surroundings) -> Result<Config, Cl
     Ok(config)
 }
 
-fn from_kubeconfig(files: &Kubeconfig, overrides: &Overrides) -> Result<Config, ClusterError> {
-    let (cluster, mut user) = overrides.choose(files)?;
+fn from_kubeconfig(
+    files: &Files,
+    overrides: &Overrides,
+) -> Result<(Config, Option<PathBuf>), ClusterError> {
+    let (cluster, name, mut user) = overrides.choose(&files.merged)?;
+    let by_relative_path = name.and_then(|name| files.by_relative_path.get(&name).cloned());
     let mut config = Config::new(server(&cluster)?);
     config.root_cert = authorities(&cluster)?;
     config.accept_invalid_certs = cluster.insecure_skip_tls_verify.unwrap_or(false);
@@ -129,7 +180,7 @@ fn from_kubeconfig(files: &Kubeconfig, overrides: &Overrides) -> Result<Config, 
     }
     config.headers = impersonation(&user)?;
     config.auth_info = user;
-    Ok(config)
+    Ok((config, by_relative_path))
 }
 
 /// Without scheme it is https if anything is said about its certificate, as for kubectl.

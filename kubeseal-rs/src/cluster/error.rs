@@ -59,6 +59,25 @@ pub enum ClusterError {
     /// Groups of nobody.
     #[error("--as-group and --as-uid need the user to impersonate: --as")]
     NobodyToImpersonate,
+    /// A credential plug-in that is not installed.
+    #[error(
+        "the credential plug-in {0:?} of the kubeconfig is not a program in an absolute folder of PATH; install it, \
+         or name it by its absolute path"
+    )]
+    NoPlugIn(String),
+    /// A credential plug-in that the author of the current folder chose.
+    #[error(
+        "the kubeconfig {} names the credential plug-in {name:?}, and is itself named by a relative path in the \
+         environment: whoever wrote the current folder could run any program. If it is yours, name it by an \
+         absolute path, or with --kubeconfig",
+        file.display()
+    )]
+    PlugInOfFolder {
+        /// The plug-in.
+        name: String,
+        /// The kubeconfig.
+        file: PathBuf,
+    },
     /// No kubeconfig, and not in a Pod.
     #[error(
         "no cluster to ask: there is no kubeconfig and this is no Pod. Name one with --kubeconfig, or do \

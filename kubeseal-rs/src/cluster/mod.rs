@@ -8,6 +8,7 @@ mod connection;
 mod error;
 mod objects;
 mod overrides;
+mod plug_in;
 mod secret;
 mod told;
 

@@ -54,29 +54,28 @@ impl std::fmt::Debug for Hidden {
 }
 
 impl Overrides {
-    /// Cluster and user of the context in use, with the flags over them. The kubeconfig may be empty.
+    /// Cluster and user of the context in use, with the flags over them, and the name of the user's entry.
+    /// The kubeconfig may be empty.
     /// A user that a context names and the file does not have is nobody, as for kubectl.
     pub(super) fn choose(
         &self,
         kubeconfig: &Kubeconfig,
-    ) -> Result<(Cluster, AuthInfo), ClusterError> {
+    ) -> Result<(Cluster, Option<String>, AuthInfo), ClusterError> {
         let context = self.chosen_context(kubeconfig)?;
         let mut cluster = match &self.cluster {
             Some(name) => cluster_of(kubeconfig, name)
                 .ok_or_else(|| ClusterError::NoSuchEntry("cluster", name.clone()))?,
             None => cluster_of(kubeconfig, &context.cluster).unwrap_or_default(),
         };
-        let mut user = match &self.user {
-            Some(name) => user_of(kubeconfig, name)
-                .ok_or_else(|| ClusterError::NoSuchEntry("user", name.clone()))?,
-            None => context
-                .user
-                .and_then(|name| user_of(kubeconfig, &name))
-                .unwrap_or_default(),
+        let name = self.user.clone().or(context.user);
+        let found = name.as_deref().and_then(|name| user_of(kubeconfig, name));
+        let mut user = match (&self.user, found) {
+            (Some(name), None) => return Err(ClusterError::NoSuchEntry("user", name.clone())),
+            (_, found) => found.unwrap_or_default(),
         };
         self.change_cluster(&mut cluster);
         self.change_user(&mut user);
-        Ok((cluster, user))
+        Ok((cluster, name, user))
     }
 
     fn chosen_context(&self, kubeconfig: &Kubeconfig) -> Result<Context, ClusterError> {

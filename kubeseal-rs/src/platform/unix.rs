@@ -9,6 +9,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::fs::{Mode, OFlags};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use signal_hook::consts::SIGINT;
 
@@ -38,9 +39,11 @@ pub(crate) fn is_same_variable(one: &str, other: &str) -> bool {
     one == other
 }
 
-/// A path as Git prints it.
-pub(crate) fn path_of_git(bytes: &[u8]) -> PathBuf {
-    OsString::from_vec(bytes.to_vec()).into()
+/// Opens a file for reading. Whatever it is, this does not wait: a pipe would, until somebody writes to it.
+pub(crate) fn open_without_waiting(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, OFlags::RDONLY | flags, Mode::empty())?;
+    Ok(File::from(file))
 }
 
 /// New folders are for this user alone.
@@ -48,19 +51,32 @@ pub(crate) fn for_this_user_alone(builder: &mut DirBuilder) {
     builder.mode(0o700);
 }
 
-/// Was the file put there by this user, by root, or by the owner of a folder that this user works in?
-/// The owner of a link counts, since it decides where the link leads.
+/// Was the file put there by this user, by root, or by the owner of a folder that this user works in? The
+/// owner of a link decides where it leads, and the owner of what it leads to decides what stands there: each
+/// has to be one of them.
 pub(crate) fn is_ours(file: &Path, folder: &Path) -> bool {
-    let Ok(file) = fs::symlink_metadata(file) else {
-        return false;
-    };
     // It may be about to be made.
     let mut there = folder
         .ancestors()
         .filter_map(|folder| fs::metadata(folder).ok());
     let owner = there.next().map(|folder| folder.uid());
     let user = rustix::process::geteuid().as_raw();
-    is_one_of_us(file.uid(), user, owner)
+    let links = std::iter::successors(Some(file.to_owned()), |path| next_link(path));
+    // As many as Linux follows.
+    let links: Vec<PathBuf> = links.take(41).collect();
+    let leads_to_a_file = links.last().is_some_and(|end| !end.is_symlink());
+    leads_to_a_file
+        && links.iter().all(|path| {
+            let facts = fs::symlink_metadata(path);
+            facts.is_ok_and(|facts| is_one_of_us(facts.uid(), user, owner))
+        })
+}
+
+/// Where a link leads, with the links in its folder followed.
+fn next_link(path: &Path) -> Option<PathBuf> {
+    let folder = path.parent()?.canonicalize().ok()?;
+    let to = folder.join(path.read_link().ok()?);
+    Some(to.parent()?.canonicalize().ok()?.join(to.file_name()?))
 }
 
 /// The owner of the folder is one: in a container, a tree is often another user's than the one who

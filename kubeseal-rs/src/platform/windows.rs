@@ -1,7 +1,7 @@
 //! Windows.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -45,9 +45,9 @@ pub(crate) fn is_same_variable(one: &str, other: &str) -> bool {
     one.eq_ignore_ascii_case(other)
 }
 
-/// A path as Git prints it: in UTF-8. No file here can have another name.
-pub(crate) fn path_of_git(bytes: &[u8]) -> PathBuf {
-    String::from_utf8_lossy(bytes).into_owned().into()
+/// Opens a file for reading. Pipes have names of their own here, and are no files of a folder.
+pub(crate) fn open_without_waiting(path: &Path) -> io::Result<File> {
+    File::open(path)
 }
 
 /// They are for whom the folder above is: below the user's profile, for him alone.

@@ -9,6 +9,9 @@ use crate::{git, platform};
 /// Name of the file.
 pub const FILE_NAME: &str = ".seal.yaml";
 
+/// Rules for thousands of paths fit.
+const LARGEST: u64 = 1024 * 1024;
+
 /// Rules with the folder that their paths start from.
 #[derive(Debug)]
 pub struct RulesFile {
@@ -59,7 +62,8 @@ impl RulesFile {
     ///
     /// [`RulesFileError`].
     pub fn read(path: &Path) -> Result<Self, RulesFileError> {
-        let rules = parse(&files::read(path)?).map_err(|source| RulesFileError::Rules {
+        let text = files::read_regular(path, LARGEST)?;
+        let rules = parse(&text).map_err(|source| RulesFileError::Rules {
             path: path.to_owned(),
             source,
         })?;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use gix::ObjectId;
 use serde_json::{Value as Json, json};
 use shared::resource::SecretTemplate;
 use shared::scope::Scope;
@@ -13,8 +14,7 @@ use super::object::Object;
 use super::walk::{Kind, ManifestFile};
 use super::{Outcome, print, write};
 use crate::files;
-use crate::git::{self, GitError};
-use crate::platform;
+use crate::git::{GitError, Repository};
 use crate::report::{self, Paint, shown};
 use crate::seal_args::Diff;
 use crate::surroundings::Surroundings;
@@ -25,6 +25,9 @@ pub enum DiffError {
     /// No Git.
     #[error("this is no Git work tree, and diff compares with what Git knows")]
     NoTree,
+    /// Nothing to compare with.
+    #[error("there is no commit yet to compare with")]
+    NoCommit,
     /// A word that is nothing.
     #[error("{0:?} is neither a revision nor a file")]
     NoSuchWord(String),
@@ -64,17 +67,21 @@ pub enum What {
 ///
 /// There is no work tree, or no such revision.
 pub fn run(words: &Diff, surroundings: &Surroundings) -> Result<Outcome> {
-    let here = std::env::current_dir()?;
-    let root = git::work_tree(&here).ok_or(DiffError::NoTree)?;
-    let (from, to, paths) = sort_words(words, &here)?;
+    let here = std::env::current_dir()?.canonicalize()?;
+    let repository = match Repository::around(&here) {
+        Err(GitError::NoRepository(_)) => return Err(DiffError::NoTree.into()),
+        repository => repository?,
+    };
+    let root = repository.root();
+    let Compared { from, to, paths } = compared(words, &here, &repository)?;
     let mut changes: Vec<(String, String, Vec<Change>)> = Vec::new();
-    for file in changed_files(&here, &from, to.as_deref(), &paths)? {
-        let old = at_revision(&root, &from, &file);
-        let new = match &to {
-            Some(to) => at_revision(&root, to, &file),
-            None => files::read(&root.join(&file)).ok(),
+    for file in changed_files(&repository, from, to, &paths)? {
+        let old = repository.file_at(from, &file)?;
+        let new = match to {
+            Some(to) => repository.file_at(to, &file)?,
+            None => in_work_tree(&root.join(&file)),
         };
-        let path = path_from(&root, &here, &file);
+        let path = path_from(root, &here, &file);
         changes.extend(
             compare_files(old, new)
                 .into_iter()
@@ -97,94 +104,80 @@ pub fn run(words: &Diff, surroundings: &Surroundings) -> Result<Outcome> {
     })
 }
 
-/// The old revision, the new one (none for the work tree), and paths.
-fn sort_words(words: &Diff, here: &Path) -> Result<(String, Option<String>, Vec<String>)> {
+/// What is compared.
+struct Compared {
+    from: ObjectId,
+    /// None for the work tree.
+    to: Option<ObjectId>,
+    /// Absolute; everything if empty.
+    paths: Vec<PathBuf>,
+}
+
+fn compared(words: &Diff, here: &Path, repository: &Repository) -> Result<Compared> {
     let mut paths = words.words.clone();
     let mut revision = None;
     if let Some(first) = paths.first().cloned() {
         let is_file = here.join(&first).exists();
-        let ends: Vec<&str> = first.split("..").collect();
-        if ends.iter().all(|end| is_revision(here, end))
-            && (!is_file || words.paths.is_empty() && first.contains(".."))
+        if (!is_file || words.paths.is_empty() && first.contains(".."))
+            && let Some(ends) = ends(repository, &first)
         {
-            revision = Some(first);
+            revision = Some(ends);
             paths.remove(0);
         }
     }
-    if let Some(word) = paths
-        .iter()
-        .find(|path| !here.join(path).exists() && !is_known(here, path))
-    {
-        return Err(DiffError::NoSuchWord(word.clone()).into());
+    let head = || ends(repository, "HEAD");
+    let (from, to) = revision.or_else(head).ok_or(DiffError::NoCommit)?;
+    for path in &paths {
+        let whole = here.join(path);
+        // A file that was removed is known to Git still.
+        if !whole.exists() && !repository.knew(&whole)? {
+            return Err(DiffError::NoSuchWord(path.clone()).into());
+        }
     }
     paths.extend(words.paths.iter().cloned());
-    let revision = revision.unwrap_or_else(|| "HEAD".to_owned());
+    let paths = paths.iter().map(|path| here.join(path)).collect();
+    Ok(Compared { from, to, paths })
+}
+
+/// The commits that `A..B` names, or the one that a revision does.
+fn ends(repository: &Repository, revision: &str) -> Option<(ObjectId, Option<ObjectId>)> {
+    let commit = |name: &str| repository.commit(if name.is_empty() { "HEAD" } else { name });
     match revision.split_once("..") {
-        Some((from, to)) => Ok((or_head(from), Some(or_head(to)), paths)),
-        None => Ok((revision, None, paths)),
+        Some((from, to)) => Some((commit(from)?, Some(commit(to)?))),
+        None => Some((commit(revision)?, None)),
     }
-}
-
-fn or_head(revision: &str) -> String {
-    if revision.is_empty() {
-        "HEAD"
-    } else {
-        revision
-    }
-    .to_owned()
-}
-
-/// A word that begins with a dash would be an option of Git's.
-fn is_revision(here: &Path, word: &str) -> bool {
-    let name = format!("{}^{{commit}}", or_head(word));
-    !word.starts_with('-') && git::ask(here, &["rev-parse", "--verify", "--quiet", &name]).is_ok()
-}
-
-/// A file that was removed is known to Git still.
-fn is_known(here: &Path, path: &str) -> bool {
-    git::ask(here, &["log", "-1", "--format=%H", "--", path]).is_ok_and(|commit| !commit.is_empty())
 }
 
 /// Paths from the root of the work tree.
 fn changed_files(
-    here: &Path,
-    from: &str,
-    to: Option<&str>,
-    paths: &[String],
+    repository: &Repository,
+    from: ObjectId,
+    to: Option<ObjectId>,
+    paths: &[PathBuf],
 ) -> Result<BTreeSet<PathBuf>, GitError> {
-    let mut words = vec!["diff", "--name-only", "-z", "--no-renames", from];
-    words.extend(to);
-    words.push("--");
-    words.extend(paths.iter().map(String::as_str));
-    let mut listed = git::ask(here, &words)?;
-    if to.is_none() {
-        let mut words = vec![
-            "ls-files",
-            "--others",
-            "--exclude-standard",
-            "--full-name",
-            "-z",
-            "--",
-        ];
-        words.extend(paths.iter().map(String::as_str));
-        listed.extend(git::ask(here, &words)?);
+    let mut changed = match to {
+        Some(to) => repository.differing(from, to)?,
+        None => repository.differing_from_work_tree(from)?,
+    };
+    if !paths.is_empty() {
+        let inside = paths.iter().map(|path| repository.inside_work_tree(path));
+        let wanted: Vec<PathBuf> = inside.flatten().collect();
+        changed.retain(|file| wanted.iter().any(|path| file.starts_with(path)));
     }
-    let names = listed.split(|b| *b == 0).filter(|name| !name.is_empty());
-    Ok(names.map(platform::path_of_git).collect())
+    Ok(changed)
 }
 
-fn at_revision(root: &Path, revision: &str, file: &Path) -> Option<Zeroizing<Vec<u8>>> {
-    let name = format!("{revision}:{}", file.display());
-    git::ask(root, &["cat-file", "blob", &name])
-        .ok()
-        .map(Zeroizing::new)
+/// What a link leads to is none of the work tree's files.
+fn in_work_tree(path: &Path) -> Option<Zeroizing<Vec<u8>>> {
+    (!path.is_symlink())
+        .then(|| files::read(path).ok())
+        .flatten()
 }
 
 fn path_from(root: &Path, here: &Path, file: &Path) -> String {
     let whole = root.join(file);
-    let here = here.canonicalize().unwrap_or_else(|_| here.to_owned());
     whole
-        .strip_prefix(&here)
+        .strip_prefix(here)
         .unwrap_or(file)
         .display()
         .to_string()

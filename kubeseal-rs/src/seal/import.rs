@@ -137,13 +137,17 @@ fn from_sops(words: &ImportSops, surroundings: &Surroundings) -> Result<Outcome>
     words.destination.put(&[sealed])
 }
 
-/// What `sops` prints goes through a pipe and nowhere else.
+/// What `sops` prints goes through a pipe and nowhere else. It looks for a `.sops.yaml` from its current
+/// folder upward, so it runs in the root folder, where none of the file's author can lie.
 fn decrypt(file: &str) -> Result<Zeroizing<Vec<u8>>> {
     let sops = programs::find("sops").ok_or(ImportError::NoSops)?;
     files::check(Path::new(file))?;
-    let output = Command::new(sops)
+    let root = sops.ancestors().last().unwrap_or(Path::new("/"));
+    let output = Command::new(&sops)
         .args(["-d", "--output-type", "json"])
-        .arg(file)
+        .arg(std::path::absolute(file)?)
+        .current_dir(root)
+        .env("PATH", programs::search_path())
         .stdin(Stdio::null())
         .output()
         .map_err(ImportError::Start)?;

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use shared::key::Certificate;
 
 use super::settings::{self, Settings};
-use crate::certificate::{self, Wanted};
+use crate::certificate::{self, Obtained, Origin, Wanted};
 use crate::cluster::{Access, Overrides};
 use crate::kubeconfig;
 use crate::report;
@@ -95,19 +95,7 @@ impl<'a> Session<'a> {
     }
 
     fn fetch(&self, source: &Source, settings: &Settings) -> Result<Certificate> {
-        let wanted = match source {
-            Source::At(at) => Wanted {
-                source: at.clone(),
-                ..Wanted::default()
-            },
-            // What is looked for, or published, has to be known.
-            Source::Controller { .. } => Wanted {
-                access: self.access(source),
-                fingerprints: settings.fingerprints(),
-                ..Wanted::default()
-            },
-        };
-        let obtained = certificate::obtain(&wanted, self.surroundings)?;
+        let obtained = self.obtain(source, settings)?;
         for remark in &obtained.remarks {
             report::warn(remark);
         }
@@ -121,6 +109,26 @@ impl<'a> Session<'a> {
             report::warn(remark);
         }
         Ok(certificate)
+    }
+
+    fn obtain(&self, source: &Source, settings: &Settings) -> Result<Obtained> {
+        let wanted = match source {
+            Source::At(at) if settings.certificate.by == settings::Origin::Rule => {
+                let (pem, origin) = (certificate::read_named_by_rule(at)?, Origin::Given);
+                return Ok(Obtained { pem, origin, remarks: Vec::new() });
+            }
+            Source::At(at) => Wanted {
+                source: at.clone(),
+                ..Wanted::default()
+            },
+            // What is looked for, or published, has to be known.
+            Source::Controller { .. } => Wanted {
+                access: self.access(source),
+                fingerprints: settings.fingerprints(),
+                ..Wanted::default()
+            },
+        };
+        Ok(certificate::obtain(&wanted, self.surroundings)?)
     }
 
     /// How to reach the controller of a source.

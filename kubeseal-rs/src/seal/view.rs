@@ -1,7 +1,7 @@
 //! `seal view`: what stands in sealed files, without its values or, with a key or the right to read
 //! the Secret, with them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
@@ -17,10 +17,11 @@ use super::session::Session;
 use super::walk::{self, Candidate, Kind};
 use super::{Outcome, write};
 use crate::command::read_keys;
+use crate::git::{self, Dated};
 use crate::report::shown;
 use crate::seal_args::{Sealing, View};
 use crate::surroundings::Surroundings;
-use crate::{git, report};
+use crate::report;
 
 /// What to do where the cluster does not give values.
 const OTHERWISE: &str = "--key FILE opens them here";
@@ -35,9 +36,10 @@ pub enum ViewError {
 
 /// An object with its file.
 struct Seen {
+    path: PathBuf,
     file: String,
     object: Object,
-    /// Age of each item, in days.
+    /// Age of each item, in days; filled in for all files at once.
     ages: Vec<Option<i64>>,
     /// Values by item key, if they are asked for.
     values: Option<Values>,
@@ -58,12 +60,13 @@ pub fn run(words: &View, surroundings: &Surroundings) -> Result<Outcome> {
     let revealer = revealer.transpose()?;
     let mut seen = Vec::new();
     for candidate in walk::candidates(&words.paths)? {
-        let found = look(&candidate, revealer.as_ref(), surroundings);
+        let found = look(&candidate, revealer.as_ref());
         seen.extend(found.with_context(|| candidate.path.display().to_string())?);
     }
     if seen.is_empty() {
         return Err(ViewError::NothingFound.into());
     }
+    date(&mut seen, surroundings.now);
     if matches!(revealer, Some(Revealer::Cluster(_))) {
         report::say(
             "values are those of Secrets in the cluster; a file that is not applied may have others",
@@ -84,22 +87,18 @@ pub fn run(words: &View, surroundings: &Surroundings) -> Result<Outcome> {
 fn look(
     candidate: &Candidate,
     revealer: Option<&Revealer<'_>>,
-    surroundings: &Surroundings,
 ) -> Result<Vec<Seen>> {
     let path = &candidate.path;
     let Some(file) = walk::read(candidate, Kind::SealedSecret)? else {
         return Ok(Vec::new());
     };
-    let times = git::line_times(path);
     let see = |node| {
         let object = Object::read(node)?;
-        let items = object.items.iter();
         let values = revealer.map(|revealer| revealer.values(&object, path));
         Ok(Seen {
+            path: path.clone(),
             file: path.display().to_string(),
-            ages: items
-                .map(|item| age(&times, item, surroundings.now))
-                .collect(),
+            ages: Vec::new(),
             values: values.transpose()?,
             object,
         })
@@ -107,9 +106,25 @@ fn look(
     file.of_kind(Kind::SealedSecret).map(see).collect()
 }
 
-fn age(times: &[Option<Timestamp>], item: &Item, now: Timestamp) -> Option<i64> {
-    let committed = times.get(item.line.checked_sub(1)?).copied().flatten()?;
-    Some((now.as_second() - committed.as_second()) / (24 * 60 * 60))
+/// Asks Git for the ages of all items in one go, which takes one pass over its history.
+fn date(seen: &mut [Seen], now: Timestamp) {
+    let items = seen.iter().flat_map(|seen| {
+        let texts = seen.object.texts();
+        let of = move |item: &Item| Dated {
+            file: &seen.path,
+            text: texts.get(&item.key).map_or("", String::as_str),
+        };
+        seen.object.items.iter().map(of)
+    });
+    let mut times = git::ages(&items.collect::<Vec<_>>()).into_iter();
+    for seen in seen {
+        let times = times.by_ref().take(seen.object.items.len());
+        seen.ages = times.map(|time| Some(days(time?, now))).collect();
+    }
+}
+
+fn days(committed: Timestamp, now: Timestamp) -> i64 {
+    (now.as_second() - committed.as_second()) / (24 * 60 * 60)
 }
 
 /// Where values come from.

@@ -83,7 +83,8 @@ fn below(folder: &Path, found: &mut Vec<Candidate>) -> Result<(), WalkError> {
     Ok(())
 }
 
-fn is_manifest_name(path: &Path) -> bool {
+/// Is a file with this name taken for a manifest?
+pub fn is_manifest_name(path: &Path) -> bool {
     let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
     ["yaml", "yml", "json"].iter().any(|known| ending == *known)
 }

@@ -35,8 +35,9 @@ pub struct Lint {
     /// whatever is committed
     #[arg(long, hide = true)]
     pub found: bool,
-    /// The same, of the files as Git's index holds them: what is committed is not what lies in the work tree
-    #[arg(long, hide = true, requires = "paths")]
+    /// Check files as Git's index holds them, not the work tree: those named, or every manifest that would be
+    /// committed
+    #[arg(long, hide = true)]
     pub staged: bool,
     /// What files are held against.
     #[command(flatten)]

@@ -84,7 +84,8 @@ impl Editor {
     }
 }
 
-const KEEP_NOTHING: &str = "set noswapfile nobackup nowritebackup noundofile";
+/// A modeline in a value that somebody else sealed would set options of the editor.
+const KEEP_NOTHING: &str = "set noswapfile nobackup nowritebackup noundofile nomodeline";
 
 /// Vim keeps text in files of its own unless it is told not to.
 fn quiet_words(program: &Path) -> Vec<String> {

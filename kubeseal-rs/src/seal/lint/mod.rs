@@ -25,7 +25,8 @@ use crate::report::{self, Paint};
 use crate::rules::Source;
 use crate::seal_args::{Lint, LintFormat};
 use crate::surroundings::Surroundings;
-use crate::{files, git};
+use crate::files;
+use crate::git::Repository;
 
 /// The words make no sense.
 #[derive(Debug, thiserror::Error)]
@@ -45,14 +46,26 @@ pub fn run(words: &Lint, surroundings: &Surroundings) -> Result<Outcome> {
     if let Some(name) = words.ignore.iter().find(|name| !known(name)) {
         return Err(LintError::NoSuchRule(name.clone()).into());
     }
-    let candidates = candidates(words)?;
+    let staged = words.staged.then(Repository::of_hook).transpose()?;
+    let candidates = match &staged {
+        Some(staged) => staged_candidates(words, staged)?,
+        None => candidates(words)?,
+    };
+    if staged.is_some() && candidates.is_empty() {
+        // Every commit without a manifest would say so.
+        return Ok(Outcome::Done);
+    }
     let mut linter = Linter {
         session: Session::new(&words.sealing, surroundings),
         findings: Vec::new(),
         certificates: BTreeMap::new(),
     };
     for candidate in &candidates {
-        linter.look_at(candidate, read(words, &candidate.path)?);
+        let bytes = match &staged {
+            Some(staged) => staged.staged(&candidate.path)?,
+            None => files::read(&candidate.path)?,
+        };
+        linter.look_at(candidate, bytes);
     }
     let mut findings = linter.findings;
     findings.retain(|finding| !words.ignore.iter().any(|name| name == finding.rule.name));
@@ -61,16 +74,8 @@ pub fn run(words: &Lint, surroundings: &Surroundings) -> Result<Outcome> {
     show(words, &findings, candidates.len(), surroundings)
 }
 
-/// The files to look at. One that is staged need not lie in the work tree any more.
+/// The files in the work tree.
 fn candidates(words: &Lint) -> Result<Vec<Candidate>> {
-    if words.staged {
-        let paths: BTreeSet<&PathBuf> = words.paths.iter().collect();
-        let found = |path: &PathBuf| Candidate {
-            path: path.clone(),
-            named: false,
-        };
-        return Ok(paths.into_iter().map(found).collect());
-    }
     let mut candidates = walk::candidates(&words.paths)?;
     for candidate in &mut candidates {
         candidate.named &= !words.found;
@@ -78,12 +83,18 @@ fn candidates(words: &Lint) -> Result<Vec<Candidate>> {
     Ok(candidates)
 }
 
-fn read(words: &Lint, path: &Path) -> Result<Zeroizing<Vec<u8>>> {
-    if words.staged {
-        Ok(git::staged(Path::new("."), path)?)
+/// The files that were named, or else every manifest that would be committed. They need not lie in the work
+/// tree any more.
+fn staged_candidates(words: &Lint, staged: &Repository) -> Result<Vec<Candidate>> {
+    let paths: BTreeSet<PathBuf> = if words.paths.is_empty() {
+        let files = staged.staged_files()?.into_iter();
+        let manifests = files.filter(|path| walk::is_manifest_name(path));
+        manifests.map(|path| files::from_here(&path)).collect()
     } else {
-        Ok(files::read(path)?)
-    }
+        words.paths.iter().cloned().collect()
+    };
+    let found = |path| Candidate { path, named: false };
+    Ok(paths.into_iter().map(found).collect())
 }
 
 fn show(
@@ -176,7 +187,7 @@ impl Linter<'_> {
     fn add(&mut self, file: &Path, (rule, line, message): object::Found) {
         self.findings.push(Finding {
             rule,
-            file: from_here(file),
+            file: files::from_here(file),
             line,
             message,
         });
@@ -260,15 +271,6 @@ fn without_quote(text: &[u8]) -> &[u8] {
 
 fn is_of_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')
-}
-
-/// A file of rules is found by its absolute path; readers of findings want it as all others are.
-fn from_here(file: &Path) -> PathBuf {
-    let here = std::env::current_dir().and_then(|here| here.canonicalize());
-    let below = here
-        .ok()
-        .and_then(|here| file.strip_prefix(here).ok().map(Path::to_owned));
-    below.unwrap_or_else(|| file.to_owned())
 }
 
 /// Where somebody has to change something so that there is a certificate.

@@ -1,0 +1,248 @@
+//! When sealed values were committed.
+//!
+//! One pass over the history for all values of a repository. As for `git blame`, a value is handed from a
+//! commit to the parent that has it too, until no parent has it. No ciphertext is made twice, so it is found
+//! by its text, on whatever line it stands, and under another name where a commit renamed the file.
+
+use std::collections::{BTreeMap, BinaryHeap};
+use std::path::{Path, PathBuf};
+
+use gix::ObjectId;
+use gix::bstr::{BStr, BString, ByteSlice as _};
+use gix::diff::tree::recorder::Change;
+use jiff::Timestamp;
+use memchr::memmem;
+
+use super::{GitError, Repository, work_tree};
+
+/// A sealed value and the file that it stands in.
+#[derive(Debug, Clone, Copy)]
+pub struct Dated<'a> {
+    /// The file.
+    pub file: &'a Path,
+    /// The text.
+    pub text: &'a str,
+}
+
+/// When each value was committed; nothing for a value that is not committed, or whose repository cannot be
+/// read.
+pub fn ages(values: &[Dated<'_>]) -> Vec<Option<Timestamp>> {
+    let mut times = vec![None; values.len()];
+    for (root, indices) in by_work_tree(values) {
+        let Ok(repository) = Repository::around(&root) else {
+            continue;
+        };
+        let mut search = Search {
+            repository: &repository,
+            values,
+            queue: BinaryHeap::new(),
+            open: BTreeMap::new(),
+            times: &mut times,
+        };
+        // Values that are not dated yet stay without a time.
+        let _ = search.run(&indices);
+    }
+    times
+}
+
+fn by_work_tree(values: &[Dated<'_>]) -> BTreeMap<PathBuf, Vec<usize>> {
+    let mut known = BTreeMap::new();
+    let mut found: BTreeMap<PathBuf, Vec<usize>> = BTreeMap::new();
+    for (i, value) in values.iter().enumerate() {
+        let folder = value.file.parent().unwrap_or(Path::new(""));
+        let root = known.entry(folder).or_insert_with(|| {
+            let whole = Path::new(".").join(folder).canonicalize().ok()?;
+            work_tree(&whole)
+        });
+        if let Some(root) = root {
+            found.entry(root.clone()).or_default().push(i);
+        }
+    }
+    found
+}
+
+/// Values whose commit is not found yet, by the path of their file.
+type Open = BTreeMap<BString, Vec<usize>>;
+
+struct Search<'a> {
+    repository: &'a Repository,
+    values: &'a [Dated<'a>],
+    /// The commits to visit, the newest on top.
+    queue: BinaryHeap<(i64, ObjectId)>,
+    /// The values that each of these commits has.
+    open: BTreeMap<ObjectId, Open>,
+    times: &'a mut [Option<Timestamp>],
+}
+
+impl Search<'_> {
+    fn run(&mut self, indices: &[usize]) -> Result<(), GitError> {
+        let Some(head) = self.repository.commit("HEAD") else {
+            return Ok(());
+        };
+        let open = self.committed(head, indices)?;
+        self.hand_over(open, head)?;
+        while let Some((seconds, commit)) = self.queue.pop() {
+            // A commit with a wrong clock may come up again.
+            let Some(mut open) = self.open.remove(&commit) else {
+                continue;
+            };
+            for parent in self.repository.parents(commit)? {
+                if !open.is_empty() {
+                    open = self.pass_on(open, parent, commit)?;
+                }
+            }
+            let time = Timestamp::from_second(seconds).ok();
+            for i in open.into_values().flatten() {
+                self.times[i] = time;
+            }
+        }
+        Ok(())
+    }
+
+    /// The values that the commit has.
+    fn committed(&self, head: ObjectId, indices: &[usize]) -> Result<Open, GitError> {
+        let mut open = Open::new();
+        for i in indices {
+            if let Some(path) = self.repository.inside(self.values[*i].file) {
+                open.entry(path).or_default().push(*i);
+            }
+        }
+        let tree = self.repository.tree_of(head)?;
+        let files = tree.traverse().breadthfirst.files();
+        let files = files.map_err(|error| self.repository.failed(head, error))?;
+        let mut committed = Open::new();
+        for file in files.iter().filter(|file| file.mode.is_blob()) {
+            if let Some(values) = open.remove(&file.filepath) {
+                let (found, _) = self.split(values, file.oid)?;
+                add(&mut committed, [(file.filepath.clone(), found)]);
+            }
+        }
+        Ok(committed)
+    }
+
+    /// Hands the values that a parent has to it, and gives back the others.
+    fn pass_on(
+        &mut self,
+        mut open: Open,
+        parent: ObjectId,
+        commit: ObjectId,
+    ) -> Result<Open, GitError> {
+        let changes = self.repository.changes(Some(parent), commit)?;
+        let removed = Removed::of(&changes);
+        let (mut theirs, mut others) = (Vec::new(), Open::new());
+        for change in &changes {
+            let (path, before) = match change {
+                Change::Modification {
+                    path,
+                    previous_entry_mode,
+                    previous_oid,
+                    ..
+                } => {
+                    let before = Some((path.as_bstr(), *previous_oid));
+                    let before = before.filter(|_| previous_entry_mode.is_blob());
+                    (path, before.into_iter().collect())
+                }
+                Change::Addition { path, oid, .. } => (path, removed.like(path.as_bstr(), *oid)),
+                Change::Deletion { .. } => continue,
+            };
+            let Some(mut values) = open.remove(path) else {
+                continue;
+            };
+            for (path, blob) in before {
+                let (found, rest) = self.split(values, blob)?;
+                theirs.push((path.to_owned(), found));
+                values = rest;
+            }
+            others.insert(path.clone(), values);
+        }
+        // What is left is in files that did not change. Most are: they are moved as a whole.
+        add(&mut open, theirs);
+        self.hand_over(open, parent)?;
+        others.retain(|_, values| !values.is_empty());
+        Ok(others)
+    }
+
+    fn hand_over(&mut self, values: Open, to: ObjectId) -> Result<(), GitError> {
+        if values.is_empty() {
+            return Ok(());
+        }
+        if let Some(open) = self.open.get_mut(&to) {
+            add(open, values);
+            return Ok(());
+        }
+        let failed = |error| self.repository.failed(to, error);
+        let found = self.repository.git.find_commit(to).map_err(failed)?;
+        let seconds = found.time().map_err(failed)?.seconds;
+        self.queue.push((seconds, to));
+        self.open.insert(to, values);
+        Ok(())
+    }
+
+    /// The values that stand in a blob, and those that do not.
+    fn split(
+        &self,
+        values: Vec<usize>,
+        blob: ObjectId,
+    ) -> Result<(Vec<usize>, Vec<usize>), GitError> {
+        let bytes = self.repository.blob(blob)?;
+        let stands = |i: &usize| {
+            let text = line(self.values[*i].text);
+            !text.is_empty() && memmem::find(&bytes, text.as_bytes()).is_some()
+        };
+        Ok(values.into_iter().partition(stands))
+    }
+}
+
+fn add(open: &mut Open, more: impl IntoIterator<Item = (BString, Vec<usize>)>) {
+    for (path, values) in more {
+        if !values.is_empty() {
+            open.entry(path).or_default().extend(values);
+        }
+    }
+}
+
+/// A value that is broken over several lines is found by the longest.
+fn line(text: &str) -> &str {
+    let lines = text.split_ascii_whitespace();
+    lines.max_by_key(|line| line.len()).unwrap_or_default()
+}
+
+/// The files that a commit removed, one of which may be an added one under its old name.
+struct Removed<'a> {
+    by_blob: BTreeMap<ObjectId, Vec<&'a BStr>>,
+    by_name: BTreeMap<&'a [u8], Vec<(&'a BStr, ObjectId)>>,
+}
+
+impl<'a> Removed<'a> {
+    fn of(changes: &'a [Change]) -> Self {
+        let (mut by_blob, mut by_name) = (BTreeMap::new(), BTreeMap::new());
+        for change in changes {
+            if let Change::Deletion {
+                entry_mode,
+                oid,
+                path,
+                ..
+            } = change
+                && entry_mode.is_blob()
+            {
+                let path = path.as_bstr();
+                by_blob.entry(*oid).or_insert_with(Vec::new).push(path);
+                let named = by_name.entry(name(path)).or_insert_with(Vec::new);
+                named.push((path, *oid));
+            }
+        }
+        Self { by_blob, by_name }
+    }
+
+    /// Those with the same bytes; if there are none, those of the same name in other folders.
+    fn like(&self, path: &BStr, blob: ObjectId) -> Vec<(&'a BStr, ObjectId)> {
+        if let Some(paths) = self.by_blob.get(&blob) {
+            return paths.iter().map(|path| (*path, blob)).collect();
+        }
+        self.by_name.get(name(path)).cloned().unwrap_or_default()
+    }
+}
+
+fn name(path: &BStr) -> &[u8] {
+    path.rsplit(|byte| *byte == b'/').next().unwrap_or_default()
+}

@@ -1,0 +1,136 @@
+//! Files that differ between two commits, or between a commit and the work tree.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use gix::ObjectId;
+use gix::bstr::{BString, ByteSlice as _};
+use gix::diff::tree::recorder::Change;
+use gix::index::entry::{Stat, stat};
+use gix::objs::Kind;
+use ignore::WalkBuilder;
+
+use super::{GitError, Repository, index, of_path, to_path};
+
+/// Hashes of files by their paths from the root.
+type Files = BTreeMap<BString, ObjectId>;
+
+impl Repository {
+    /// Paths from the root of the files that differ between two commits.
+    ///
+    /// # Errors
+    ///
+    /// The repository is malformed.
+    pub fn differing(&self, from: ObjectId, to: ObjectId) -> Result<BTreeSet<PathBuf>, GitError> {
+        let changes = self.changes(Some(from), to)?;
+        Ok(changes.iter().filter_map(path_of).collect())
+    }
+
+    /// Paths from the root of the files that differ between a commit and the work tree. Files that Git
+    /// neither tracks nor ignores count as added.
+    ///
+    /// # Errors
+    ///
+    /// The repository is malformed, or a folder cannot be read.
+    pub fn differing_from_work_tree(
+        &self,
+        from: ObjectId,
+    ) -> Result<BTreeSet<PathBuf>, GitError> {
+        let committed = self.committed(from)?;
+        let unchanged = self.unchanged()?;
+        let mut paths: BTreeSet<BString> = committed.keys().cloned().collect();
+        paths.extend(self.in_work_tree()?);
+        paths.retain(|path| match (committed.get(path), unchanged.get(path)) {
+            (Some(before), Some(now)) if before == now => false,
+            (before, _) => self.hash_in_work_tree(path) != before.copied(),
+        });
+        Ok(paths.iter().map(|path| to_path(path.as_bstr())).collect())
+    }
+
+    /// Was a file there in the last commit or in one before it?
+    ///
+    /// # Errors
+    ///
+    /// The repository is malformed.
+    pub fn knew(&self, file: &Path) -> Result<bool, GitError> {
+        let (Some(path), Some(head)) = (self.inside(file), self.commit("HEAD")) else {
+            return Ok(false);
+        };
+        for commit in self.history([head])? {
+            let found = self.tree_of(commit)?.lookup_entry(path.split(|byte| *byte == b'/'));
+            if found.map_err(|error| self.failed(commit, error))?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn committed(&self, commit: ObjectId) -> Result<Files, GitError> {
+        let files = self.tree_of(commit)?.traverse().breadthfirst.files();
+        let files = files.map_err(|error| self.failed(commit, error))?;
+        let blobs = files.into_iter().filter(|file| file.mode.is_blob());
+        Ok(blobs.map(|file| (file.filepath, file.oid)).collect())
+    }
+
+    /// The tracked files that have the size and times that Git saw when it hashed them.
+    fn unchanged(&self) -> Result<Files, GitError> {
+        let index = self.index()?;
+        let exactly = stat::Options::default();
+        let is_same = |path: &BString, seen: &Stat| {
+            let there = gix::index::fs::Metadata::from_path_no_follow(&self.root.join(to_path(path.as_bstr())));
+            let there = there.ok().filter(gix::index::fs::Metadata::is_file);
+            let there = there.and_then(|there| Stat::from_fs(&there).ok());
+            there.is_some_and(|there| {
+                there.matches(seen, exactly) && !seen.is_racy(index.timestamp(), exactly)
+            })
+        };
+        let same = index::tracked(&index).filter(|(path, entry)| is_same(path, &entry.stat));
+        Ok(same.map(|(path, entry)| (path, entry.id)).collect())
+    }
+
+    /// The tracked files, and those that are not ignored.
+    fn in_work_tree(&self) -> Result<BTreeSet<BString>, GitError> {
+        let index = self.index()?;
+        let mut found: BTreeSet<_> = index::tracked(&index).map(|(path, _)| path).collect();
+        let walk = WalkBuilder::new(&self.root)
+            .hidden(false)
+            .ignore(false)
+            .filter_entry(|entry| entry.depth() == 0 || !is_git(entry.path()))
+            .build();
+        for entry in walk.flatten() {
+            let is_file = entry.file_type().is_some_and(|kind| kind.is_file());
+            let path = entry.path().strip_prefix(&self.root);
+            found.extend(path.ok().filter(|_| is_file).and_then(of_path));
+        }
+        Ok(found)
+    }
+
+    /// The hash of a file, if there is one: what a link leads to is none of the work tree's files.
+    fn hash_in_work_tree(&self, path: &BString) -> Option<ObjectId> {
+        let path = self.root.join(to_path(path.as_bstr()));
+        let bytes = fs::symlink_metadata(&path)
+            .ok()
+            .filter(fs::Metadata::is_file)
+            .and_then(|_| fs::read(&path).ok())?;
+        gix::objs::compute_hash(self.git.object_hash(), Kind::Blob, &bytes).ok()
+    }
+}
+
+/// The folder of a repository, or the work tree of another one.
+fn is_git(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name == ".git") || path.join(".git").exists()
+}
+
+fn path_of(change: &Change) -> Option<PathBuf> {
+    let (Change::Addition {
+        entry_mode, path, ..
+    }
+    | Change::Deletion {
+        entry_mode, path, ..
+    }
+    | Change::Modification {
+        entry_mode, path, ..
+    }) = change;
+    (!entry_mode.is_tree()).then(|| to_path(path.as_bstr()))
+}

@@ -1,0 +1,218 @@
+//! Branches, commits and the files that they brought.
+
+use std::collections::BTreeSet;
+
+use gix::ObjectId;
+use gix::bstr::ByteSlice as _;
+use gix::diff::tree::recorder::Change;
+use gix::objs::TreeRefIter;
+use gix::refs::TargetRef;
+use gix::revision::walk::Sorting;
+use gix::traverse::commit::simple::CommitTimeOrder;
+
+use super::{GitError, Repository};
+
+/// A branch, local or remote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Branch {
+    /// Its name, without `refs/heads/` or `refs/remotes/`.
+    pub name: String,
+    /// Its newest commit.
+    pub commit: ObjectId,
+}
+
+/// A version of a file, and the commit that brought it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version {
+    /// The hash of the commit.
+    pub commit: String,
+    /// The author, with the address in angle brackets.
+    pub author: String,
+    /// The time of the author, in RFC 3339.
+    pub at: String,
+    /// The path of the file from the root.
+    pub path: String,
+    /// The hash of its bytes.
+    pub blob: ObjectId,
+}
+
+impl Repository {
+    /// Every branch. One that stands for another is left out: the other is listed by its own name.
+    ///
+    /// # Errors
+    ///
+    /// A reference is malformed.
+    pub fn branches(&self) -> Result<Vec<Branch>, GitError> {
+        let mut found = Vec::new();
+        for prefix in ["refs/heads/", "refs/remotes/"] {
+            for (name, commit) in self.references(prefix)? {
+                let name = name.strip_prefix(prefix).unwrap_or(&name).to_owned();
+                found.push(Branch { name, commit });
+            }
+        }
+        Ok(found)
+    }
+
+    /// Names and commits of the references that begin so. Symbolic ones, and those to something else than
+    /// a commit, are left out.
+    fn references(&self, prefix: &str) -> Result<Vec<(String, ObjectId)>, GitError> {
+        let failed = |error| self.failed("references", error);
+        let references = self.git.references().map_err(failed)?;
+        let mut found = Vec::new();
+        for reference in references.all().map_err(failed)? {
+            let mut reference = reference.map_err(failed)?;
+            let name = reference.name().as_bstr().to_string();
+            let is_symbolic = matches!(reference.target(), TargetRef::Symbolic(_));
+            if name.starts_with(prefix) && !is_symbolic {
+                let commit = reference.peel_to_commit().ok();
+                found.extend(commit.map(|commit| (name, commit.id)));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Paths and hashes of the files in a commit.
+    ///
+    /// # Errors
+    ///
+    /// The repository is malformed.
+    pub fn files(&self, commit: ObjectId) -> Result<Vec<(String, ObjectId)>, GitError> {
+        let files = self.tree_of(commit)?.traverse().breadthfirst.files();
+        let files = files.map_err(|error| self.failed(commit, error))?;
+        let blobs = files.into_iter().filter(|file| file.mode.is_blob());
+        let mut found: Vec<_> = blobs
+            .map(|file| (file.filepath.to_string(), file.oid))
+            .collect();
+        found.sort();
+        Ok(found)
+    }
+
+    /// Every version of every file that any reference still leads to, with the commit that brought it;
+    /// newest first. `is_wanted` chooses files by their paths.
+    ///
+    /// # Errors
+    ///
+    /// The repository is malformed.
+    pub fn versions(&self, is_wanted: impl Fn(&str) -> bool) -> Result<Vec<Version>, GitError> {
+        let mut tips: BTreeSet<ObjectId> = self.git.head_id().ok().map(Into::into).into_iter().collect();
+        tips.extend(self.references("refs/")?.into_iter().map(|(_, id)| id));
+        let mut found = Vec::new();
+        for id in self.history(tips)? {
+            let mut brought = BTreeSet::new();
+            for change in self.changes_of(id)? {
+                if let Some((path, blob)) = brought_by(&change)
+                    && is_wanted(&path)
+                {
+                    brought.insert((path, blob));
+                }
+            }
+            if !brought.is_empty() {
+                self.describe(id, brought, &mut found)?;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Commits and all before them, newest first.
+    pub(super) fn history(
+        &self,
+        tips: impl IntoIterator<Item = ObjectId>,
+    ) -> Result<Vec<ObjectId>, GitError> {
+        let newest_first = Sorting::ByCommitTime(CommitTimeOrder::NewestFirst);
+        let walk = self.git.rev_walk(tips).sorting(newest_first).all();
+        let commits = walk.and_then(|commits| {
+            let ids = commits.map(|commit| Ok(commit?.id));
+            ids.collect::<Result<Vec<_>, gix::Error>>()
+        });
+        commits.map_err(|error| self.failed("history", error))
+    }
+
+    /// The parents of a commit that are in the repository: a shallow clone ends somewhere.
+    pub(super) fn parents(&self, commit: ObjectId) -> Result<Vec<ObjectId>, GitError> {
+        let found = self.git.find_commit(commit);
+        let found = found.map_err(|error| self.failed(commit, error))?;
+        let shallow = self.git.shallow_commits().ok().flatten();
+        if shallow.is_some_and(|ends| ends.contains(&commit)) {
+            return Ok(Vec::new());
+        }
+        Ok(found.parent_ids().map(gix::Id::detach).collect())
+    }
+
+    /// What differs between a commit and each of its parents.
+    fn changes_of(&self, commit: ObjectId) -> Result<Vec<Change>, GitError> {
+        let parents = self.parents(commit)?;
+        if parents.is_empty() {
+            return self.changes(None, commit);
+        }
+        let mut found = Vec::new();
+        for parent in parents {
+            found.extend(self.changes(Some(parent), commit)?);
+        }
+        Ok(found)
+    }
+
+    /// What differs between two commits; between nothing and a commit without the first.
+    pub(super) fn changes(
+        &self,
+        from: Option<ObjectId>,
+        to: ObjectId,
+    ) -> Result<Vec<Change>, GitError> {
+        let old = match from {
+            Some(from) => self.tree_of(from)?,
+            None => self.git.empty_tree(),
+        };
+        let new = self.tree_of(to)?;
+        let mut recorder = gix::diff::tree::Recorder::default();
+        let kind = self.git.object_hash();
+        gix::diff::tree(
+            TreeRefIter::from_bytes(&old.data, kind),
+            TreeRefIter::from_bytes(&new.data, kind),
+            gix::diff::tree::State::default(),
+            &self.git.objects,
+            &mut recorder,
+        )
+        .map_err(|error| self.failed(to, gix::Error::from_error(error)))?;
+        Ok(recorder.records)
+    }
+
+    fn describe(
+        &self,
+        id: ObjectId,
+        brought: BTreeSet<(String, ObjectId)>,
+        found: &mut Vec<Version>,
+    ) -> Result<(), GitError> {
+        let commit = self.git.find_commit(id);
+        let commit = commit.map_err(|error| self.failed(id, error))?;
+        let author = commit.author().map_err(|error| self.failed(id, error))?;
+        let time = author.time().unwrap_or_default();
+        for (path, blob) in brought {
+            found.push(Version {
+                commit: id.to_string(),
+                author: format!("{} <{}>", author.name.trim().as_bstr(), author.email.trim().as_bstr()),
+                at: time.format_or_unix(gix::date::time::format::ISO8601_STRICT),
+                path,
+                blob,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// The path and the hash that a change gives to a file or link.
+fn brought_by(change: &Change) -> Option<(String, ObjectId)> {
+    match change {
+        Change::Addition {
+            entry_mode,
+            oid,
+            path,
+            ..
+        }
+        | Change::Modification {
+            entry_mode,
+            oid,
+            path,
+            ..
+        } if entry_mode.is_blob_or_symlink() => Some((path.to_string(), *oid)),
+        _ => None,
+    }
+}

@@ -1,0 +1,148 @@
+//! What Git's index says about files: tracked, ignored, staged.
+
+use std::path::{Path, PathBuf};
+
+use gix::bstr::{BStr, BString, ByteSlice as _};
+use gix::index::entry::{Flags, Mode, Stage};
+use gix::index::{Entry, State};
+use gix::objs::tree::EntryKind;
+use gix::worktree::IndexPersistedOrInMemory as Index;
+use gix::worktree::stack::state::ignore::Source;
+use zeroize::Zeroizing;
+
+use super::{GitError, Repository, to_path};
+
+impl Repository {
+    /// Is the file committed, or about to be?
+    ///
+    /// # Errors
+    ///
+    /// The index is malformed.
+    pub fn tracks(&self, file: &Path) -> Result<bool, GitError> {
+        let Some(path) = self.inside(file) else {
+            return Ok(false);
+        };
+        let index = self.index()?;
+        Ok(index.entry_by_path(path.as_bstr()).is_some())
+    }
+
+    /// Does a `.gitignore` or another list of the user's name the file, which is not tracked?
+    ///
+    /// # Errors
+    ///
+    /// The index or a list is malformed.
+    pub fn ignores(&self, file: &Path) -> Result<bool, GitError> {
+        let Some(path) = self.inside(file) else {
+            return Ok(false);
+        };
+        let index = self.index()?;
+        if index.entry_by_path(path.as_bstr()).is_some() {
+            return Ok(false);
+        }
+        let source = Source::WorktreeThenIdMappingIfNotSkipped;
+        let ignored = self.git.excludes(&index, None, source);
+        let ignored = ignored.and_then(|mut lists| {
+            let at = lists.at_entry(path.as_bstr(), Some(Mode::FILE))?;
+            Ok(at.is_excluded())
+        });
+        ignored.map_err(|error| self.failed("lists of ignored files", error))
+    }
+
+    /// The bytes of a file as they would be committed, whatever the work tree holds now. They may be plain
+    /// values.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is staged there, or the repository is malformed.
+    pub fn staged(&self, file: &Path) -> Result<Zeroizing<Vec<u8>>, GitError> {
+        let index = self.index()?;
+        let path = self.inside(file);
+        let entry = path.and_then(|path| {
+            let stage = Stage::Unconflicted;
+            let entry = index.entry_by_path_and_stage(path.as_bstr(), stage)?;
+            Some(entry).filter(|entry| is_file(entry)).map(|e| e.id)
+        });
+        self.blob(entry.ok_or_else(|| GitError::NotStaged(file.to_owned()))?)
+    }
+
+    /// The files whose staged form differs from the last commit, by their absolute paths. Submodules and
+    /// removed files are left out.
+    ///
+    /// # Errors
+    ///
+    /// The repository is malformed.
+    pub fn staged_files(&self) -> Result<Vec<PathBuf>, GitError> {
+        let index = self.index()?;
+        let committed = self.committed_tree()?;
+        let mut found = Vec::new();
+        for entry in index.entries() {
+            let path = entry.path(&index);
+            if entry.mode == Mode::DIR {
+                // A sparse index keeps one entry for a folder that is not checked out.
+                self.files_of_sparse(entry, path, &committed, &mut found)?;
+            } else if is_file(entry) && !is_same(&committed, path, entry) {
+                found.push(self.root.join(to_path(path)));
+            }
+        }
+        Ok(found)
+    }
+
+    fn files_of_sparse(
+        &self,
+        entry: &Entry,
+        path: &BStr,
+        committed: &State,
+        found: &mut Vec<PathBuf>,
+    ) -> Result<(), GitError> {
+        let staged = self.git.index_from_tree(&entry.id);
+        let staged = staged.map_err(|error| self.failed(path, error))?;
+        for entry in staged.entries() {
+            let mut whole = path.to_owned();
+            whole.extend_from_slice(entry.path(&staged));
+            if is_file(entry) && !is_same(committed, whole.as_bstr(), entry) {
+                found.push(self.root.join(to_path(whole.as_bstr())));
+            }
+        }
+        Ok(())
+    }
+
+    /// The last commit as an index; empty if there is none yet.
+    fn committed_tree(&self) -> Result<gix::index::File, GitError> {
+        let tree = self.git.head_tree_id_or_empty();
+        let index = tree.and_then(|tree| self.git.index_from_tree(&tree));
+        index.map_err(|error| self.failed("the last commit", error))
+    }
+
+    /// The index, of `GIT_INDEX_FILE` in a hook.
+    pub(super) fn index(&self) -> Result<gix::index::File, GitError> {
+        let index = self.git.index_or_load_from_head_or_empty();
+        let index = index.map(|index| match index {
+            Index::Persisted(shared) => gix::index::File::clone(&shared),
+            Index::InMemory(index) => index,
+        });
+        index.map_err(|error| self.failed("the index", error))
+    }
+}
+
+/// A file or link that would be committed: no submodule, and none that is only planned.
+fn is_file(entry: &Entry) -> bool {
+    let is_planned = entry.flags.contains(Flags::INTENT_TO_ADD);
+    let kind = entry.mode.to_tree_entry_mode().map(|mode| mode.kind());
+    let is_file = matches!(
+        kind,
+        Some(EntryKind::Blob | EntryKind::BlobExecutable | EntryKind::Link)
+    );
+    is_file && !is_planned && entry.stage() == Stage::Unconflicted
+}
+
+fn is_same(committed: &State, path: &BStr, entry: &Entry) -> bool {
+    committed
+        .entry_by_path(path)
+        .is_some_and(|before| before.id == entry.id && before.mode == entry.mode)
+}
+
+/// Paths and hashes of the tracked files.
+pub(super) fn tracked(index: &State) -> impl Iterator<Item = (BString, &Entry)> {
+    let entries = index.entries().iter().filter(|entry| is_file(entry));
+    entries.map(|entry| (entry.path(index).to_owned(), entry))
+}

@@ -1,0 +1,489 @@
+//! Attacks by whoever wrote a repository: its configuration, attributes and files name programs, and `git` runs
+//! them. No command that only reads may run one of them, wherever the configuration stands and whichever key
+//! names the program.
+#![cfg(unix)]
+#![expect(clippy::expect_used, reason = "a test")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Every key of Git's configuration that names a program, a command line or a URL with one, from
+/// git-config(1), gitattributes(5), gitsubmodules(7) and git-remote-ext(1). `trap` is the driver that
+/// `.gitattributes` gives to every file.
+const KEYS: [&str; 62] = [
+    "alias.blame",
+    "alias.diff",
+    "alias.rev-parse",
+    "blame.ignoreRevsFile",
+    "browser.trap.cmd",
+    "browser.trap.path",
+    "core.alternateRefsCommand",
+    "core.askPass",
+    "core.editor",
+    "core.fsmonitor",
+    "core.gitProxy",
+    "core.hooksPath",
+    "core.pager",
+    "core.sshCommand",
+    "credential.helper",
+    "credential.https://example.com.helper",
+    "diff.external",
+    "diff.guitool",
+    "diff.tool",
+    "diff.trap.command",
+    "diff.trap.textconv",
+    "difftool.trap.cmd",
+    "difftool.trap.path",
+    "filter.trap.clean",
+    "filter.trap.process",
+    "filter.trap.smudge",
+    "gc.recentObjectsHook",
+    "gpg.openpgp.program",
+    "gpg.program",
+    "gpg.ssh.defaultKeyCommand",
+    "gpg.ssh.program",
+    "gpg.x509.program",
+    "guitool.trap.cmd",
+    "help.browser",
+    "hook.trap.command",
+    "imap.tunnel",
+    "init.templateDir",
+    "instaweb.browser",
+    "instaweb.httpd",
+    "interactive.diffFilter",
+    "man.trap.cmd",
+    "man.trap.path",
+    "man.viewer",
+    "merge.tool",
+    "merge.trap.driver",
+    "mergetool.trap.cmd",
+    "mergetool.trap.path",
+    "pager.blame",
+    "pager.diff",
+    "remote.origin.receivepack",
+    "remote.origin.uploadpack",
+    "remote.origin.url",
+    "remote.origin.vcs",
+    "sendemail.ccCmd",
+    "sendemail.headerCmd",
+    "sendemail.smtpServer",
+    "sendemail.tocmd",
+    "sequence.editor",
+    "submodule.sub.update",
+    "trailer.trap.cmd",
+    "trailer.trap.command",
+    "uploadpack.packObjectsHook",
+];
+
+/// Settings that make Git use the programs.
+const TRIGGERS: &str = "[core]\n\tfsmonitorHookVersion = 2\n[diff]\n\tsubmodule = log\n[log]\n\tshowSignature = true\n\
+                        [commit]\n\tgpgSign = true\n[status]\n\tsubmoduleSummary = true\n[submodule]\n\trecurse = true\n\
+                        [merge]\n\tverifySignatures = true\n[protocol]\n\tallow = always\n[feature]\n\tmanyFiles = true\n\
+                        [filter \"trap\"]\n\trequired = true\n[hook \"trap\"]\n\tevent = post-index-change\n\
+                        [remote \"origin\"]\n\tpromisor = true\n\tpartialclonefilter = blob:none\n";
+
+/// What is run instead of programs that Git would find in `PATH`. `git` is one of them: whoever runs it obeys
+/// the configuration.
+const PROGRAMS: [&str; 12] = [
+    "git", "git-remote-ext", "git-upload-pack", "gpg", "gpgsm", "less", "more", "pager", "sops", "ssh",
+    "ssh-keygen", "trap",
+];
+
+const SEALED: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {name: db, namespace: shop}\n\
+                      spec:\n  encryptedData:\n    a: AgBB\n";
+const PLAIN: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n";
+const CERTIFICATE: &[u8] = include_bytes!("seal/fixtures/cert.pem");
+const KEY: &[u8] = include_bytes!("seal/keys-compromise.fixtures/state/keys/key-2025.yaml");
+
+/// A user, programs that report when they are run, and what the author of a repository wrote.
+struct Trap {
+    folder: tempfile::TempDir,
+}
+
+impl Trap {
+    fn new() -> Self {
+        let trap = Self {
+            folder: tempfile::tempdir().expect("a folder"),
+        };
+        for name in ["traps", "programs", "home", "tree"] {
+            fs::create_dir(trap.path(name)).expect("ours");
+        }
+        fs::write(trap.path("cert.pem"), CERTIFICATE).expect("ours");
+        fs::create_dir_all(trap.path("state/keys")).expect("ours");
+        fs::write(trap.path("state/keys/key-2025.yaml"), KEY).expect("ours");
+        for name in PROGRAMS {
+            trap.program(&trap.path("programs").join(name), name);
+        }
+        trap
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn tree(&self) -> PathBuf {
+        self.path("tree")
+    }
+
+    fn program(&self, path: &Path, name: &str) {
+        let ran = self.path("ran");
+        let text = format!("#!/bin/sh\necho '{name}' >> '{}'\nexit 1\n", ran.display());
+        fs::write(path, text).expect("ours");
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("ours");
+    }
+
+    /// A line of configuration that has `key` run a program of its own.
+    fn setting(&self, key: &str) -> String {
+        let name: String = key.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+        let program = self.path("traps").join(name);
+        self.program(&program, key);
+        let program = program.display();
+        let value = match key {
+            "remote.origin.url" => format!("ext::{program}"),
+            "submodule.sub.update" => format!("!{program}"),
+            "remote.origin.vcs" | "diff.tool" | "diff.guitool" | "merge.tool" | "man.viewer" => "trap".to_owned(),
+            _ if key.starts_with("alias.") => format!("!{program}"),
+            "core.hooksPath" => {
+                let folder = self.path("hooks");
+                fs::create_dir_all(&folder).expect("ours");
+                for hook in ["pre-commit", "post-index-change", "fsmonitor-watchman", "reference-transaction"] {
+                    self.program(&folder.join(hook), key);
+                }
+                folder.display().to_string()
+            }
+            _ => program.to_string(),
+        };
+        setting(key, &value)
+    }
+
+    /// Configuration with every key.
+    fn configuration(&self) -> String {
+        let keys: String = KEYS.iter().map(|key| self.setting(key)).collect();
+        format!("{TRIGGERS}{keys}")
+    }
+
+    fn git(&self, folder: &Path, arguments: &[&str]) {
+        let output = self.command("git", folder).args(arguments).output().expect("git");
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+    }
+
+    fn command(&self, program: &str, folder: &Path) -> Command {
+        let path = std::env::var("PATH").expect("PATH is set");
+        let mut command = Command::new(program);
+        command
+            .current_dir(folder)
+            .env_clear()
+            .env("PATH", path)
+            .env("HOME", self.path("home"))
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .stdin(Stdio::null());
+        for role in ["AUTHOR", "COMMITTER"] {
+            command.env(format!("GIT_{role}_NAME"), "a").env(format!("GIT_{role}_EMAIL"), "a@x");
+        }
+        command
+    }
+
+    /// Files, and attributes that give every file to the drivers.
+    fn files(&self, folder: &Path) {
+        fs::create_dir_all(folder.join("deploy")).expect("ours");
+        fs::write(folder.join("deploy/a.yaml"), SEALED).expect("ours");
+        fs::write(folder.join("deploy/plain.yaml"), PLAIN).expect("ours");
+        fs::write(folder.join(".gitattributes"), "* filter=trap diff=trap merge=trap\n").expect("ours");
+    }
+
+    /// A repository with two commits, something staged and something changed.
+    fn repository(&self, root: &Path) {
+        fs::create_dir_all(root).expect("ours");
+        self.git(root, &["init", "-q", "-b", "main"]);
+        fs::write(root.join("first"), "").expect("ours");
+        self.git(root, &["add", "."]);
+        self.git(root, &["commit", "-qm", "one"]);
+        self.files(root);
+        self.git(root, &["add", "."]);
+        self.git(root, &["commit", "-qm", "two"]);
+        fs::write(root.join("deploy/staged.yaml"), SEALED).expect("ours");
+        self.git(root, &["add", "."]);
+        fs::write(root.join("deploy/a.yaml"), SEALED.replace("AgBB", "AgCC")).expect("ours");
+    }
+
+    fn configure(&self, file: &Path) {
+        let before = fs::read_to_string(file).unwrap_or_default();
+        fs::write(file, before + &self.configuration()).expect("ours");
+    }
+
+    /// Runs every command that only reads, once with the programs of `PATH`, and once with nothing but traps.
+    fn read(&self, folder: &Path) {
+        let (cert, state) = (self.path("cert.pem"), self.path("state"));
+        let (cert, state) = (cert.display(), state.display());
+        let seal = env!("CARGO_BIN_EXE_seal");
+        let commands = [
+            format!("{seal} view deploy/a.yaml"),
+            format!("{seal} view"),
+            format!("{seal} lint"),
+            format!("{seal} lint --staged"),
+            format!("{seal} lint --staged deploy/a.yaml"),
+            format!("{seal} diff"),
+            format!("{seal} diff HEAD~1..HEAD"),
+            format!("{seal} diff HEAD deploy"),
+            format!("{seal} --cert {cert} deploy/plain.yaml"),
+            format!("{seal} --cert {cert} --stdout deploy/plain.yaml"),
+            format!("{seal} --cert {cert} --stdout --keep-plain deploy/plain.yaml"),
+            format!("{seal} config explain deploy/a.yaml"),
+            format!("{seal} doctor deploy/a.yaml --directory {state}"),
+            format!("{seal} keys status . --all-branches --directory {state}"),
+            format!("{seal} keys compromise key-2025 . --dry-run --directory {state}"),
+            format!("{seal} hook install --print"),
+            format!("{} --cert {cert} -f deploy/plain.yaml", env!("CARGO_BIN_EXE_kubeseal")),
+        ];
+        for command in &commands {
+            let mut words = command.split(' ');
+            let program = words.next().expect("a program");
+            let words: Vec<&str> = words.collect();
+            for path in [std::env::var("PATH").expect("PATH is set"), self.path("programs").display().to_string()] {
+                let mut run = self.command(program, folder);
+                run.env("PATH", path).args(&words).output().expect("it starts");
+            }
+        }
+    }
+
+    fn ran(&self) -> BTreeSet<String> {
+        let ran = fs::read_to_string(self.path("ran")).unwrap_or_default();
+        ran.lines().map(str::to_owned).collect()
+    }
+
+    fn assert_that_reading_runs_nothing(&self, folder: &Path) {
+        self.read(folder);
+        assert_eq!(self.ran(), BTreeSet::new(), "these were run");
+    }
+}
+
+/// `a.b.c` = value, as a section of its own.
+fn setting(key: &str, value: &str) -> String {
+    let (section, name) = key.rsplit_once('.').expect("a key has a dot");
+    let section = match section.split_once('.') {
+        Some((section, of)) => format!("{section} \"{of}\""),
+        None => section.to_owned(),
+    };
+    format!("[{section}]\n\t{name} = {value}\n")
+}
+
+/// Makes a folder look like a bare repository, as ordinary files that can be committed.
+fn bare(folder: &Path, configuration: &str) {
+    for name in ["objects", "refs"] {
+        fs::create_dir_all(folder.join(name)).expect("ours");
+        fs::write(folder.join(name).join("keep"), "").expect("ours");
+    }
+    fs::write(folder.join("HEAD"), "ref: refs/heads/main\n").expect("ours");
+    let own = "[core]\n\trepositoryFormatVersion = 0\n\tbare = false\n\tworktree = .\n";
+    fs::write(folder.join("config"), format!("{own}{configuration}")).expect("ours");
+}
+
+/// Attack: a folder in an ordinary commit looks like a bare repository, and a file in it is read.
+#[test]
+fn an_embedded_bare_repository_around_the_file_runs_nothing() {
+    let trap = Trap::new();
+    trap.repository(&trap.tree());
+    bare(&trap.tree().join("deploy"), &trap.configuration());
+    trap.assert_that_reading_runs_nothing(&trap.tree());
+    trap.assert_that_reading_runs_nothing(&trap.tree().join("deploy"));
+}
+
+/// Attack: the same above the file, in a folder that is no work tree.
+#[test]
+fn an_embedded_bare_repository_above_the_file_runs_nothing() {
+    let trap = Trap::new();
+    trap.files(&trap.tree().join("below"));
+    bare(&trap.tree(), &trap.configuration());
+    trap.assert_that_reading_runs_nothing(&trap.tree().join("below"));
+    trap.assert_that_reading_runs_nothing(&trap.tree().join("below/deploy"));
+}
+
+/// Attack: the same below the file.
+#[test]
+fn an_embedded_bare_repository_below_the_file_runs_nothing() {
+    let trap = Trap::new();
+    trap.repository(&trap.tree());
+    trap.files(&trap.tree().join("deploy/below"));
+    bare(&trap.tree().join("deploy/below"), &trap.configuration());
+    trap.assert_that_reading_runs_nothing(&trap.tree());
+}
+
+/// Attack: `.git/config` of an unpacked archive names programs.
+#[test]
+fn the_configuration_of_the_repository_runs_nothing() {
+    let trap = Trap::new();
+    trap.repository(&trap.tree());
+    trap.configure(&trap.tree().join(".git/config"));
+    trap.assert_that_reading_runs_nothing(&trap.tree());
+    // The trap is one: `git` itself does run the programs.
+    let mut git = trap.command("git", &trap.tree());
+    git.args(["diff", "HEAD", "--ext-diff"]).output().expect("git");
+    assert!(trap.ran().contains("core.fsmonitor"), "{:?}", trap.ran());
+}
+
+/// Attack: each key that Git knows, alone, names a program. A key that makes the repository unreadable hides
+/// no other one.
+#[test]
+fn no_key_of_the_configuration_runs_a_program() {
+    let trap = Trap::new();
+    trap.repository(&trap.tree());
+    let file = trap.tree().join(".git/config");
+    let before = fs::read_to_string(&file).expect("there");
+    for key in known_keys(&trap) {
+        let text = format!("{before}{TRIGGERS}{}", trap.setting(&key));
+        fs::write(&file, text).expect("ours");
+        let cert = trap.path("cert.pem").display().to_string();
+        for words in [
+            &["view", "deploy/a.yaml"][..],
+            &["lint", "--staged"],
+            &["diff"],
+            &["--cert", &cert, "deploy/plain.yaml"],
+        ] {
+            let mut seal = trap.command(env!("CARGO_BIN_EXE_seal"), &trap.tree());
+            seal.args(words).output().expect("it starts");
+            assert_eq!(trap.ran(), BTreeSet::new(), "{key}: {words:?}");
+        }
+    }
+}
+
+/// The keys of the table, and those that the installed Git documents.
+fn known_keys(trap: &Trap) -> BTreeSet<String> {
+    let mut git = trap.command("git", &trap.tree());
+    let listed = git.args(["help", "--config-for-completion"]).output().expect("git");
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    let quiet = ["advice.", "color.", "fsck.", "receive.fsck.", "fetch.fsck.", "gui.", "gitweb.", "gitcvs."];
+    let listed = listed
+        .lines()
+        .filter(|key| key.contains('.') && !key.ends_with('.') && !quiet.iter().any(|q| key.starts_with(q)));
+    let mut keys: BTreeSet<String> = listed.map(str::to_owned).collect();
+    assert!(keys.len() > 200, "git lists its keys: {keys:?}");
+    keys.extend(KEYS.map(str::to_owned));
+    keys
+}
+
+/// Attack: a `.git` file leads to a repository elsewhere in the tree.
+#[test]
+fn a_git_file_that_leads_elsewhere_runs_nothing() {
+    let trap = Trap::new();
+    trap.repository(&trap.tree());
+    fs::rename(trap.tree().join(".git"), trap.tree().join("elsewhere")).expect("ours");
+    trap.configure(&trap.tree().join("elsewhere/config"));
+    fs::write(trap.tree().join(".git"), "gitdir: elsewhere\n").expect("ours");
+    trap.assert_that_reading_runs_nothing(&trap.tree());
+    trap.assert_that_reading_runs_nothing(&trap.tree().join("deploy").join(".."));
+}
+
+/// Attack: the configuration includes a file of the tree, always or under a condition.
+#[test]
+fn an_included_configuration_runs_nothing() {
+    for section in ["include", "includeIf \"gitdir:**\"", "includeIf \"onbranch:main\""] {
+        let trap = Trap::new();
+        trap.repository(&trap.tree());
+        trap.configure(&trap.tree().join("deploy/included"));
+        let file = trap.tree().join(".git/config");
+        let before = fs::read_to_string(&file).expect("there");
+        fs::write(&file, format!("{before}[{section}]\n\tpath = ../deploy/included\n")).expect("ours");
+        trap.assert_that_reading_runs_nothing(&trap.tree());
+    }
+}
+
+/// Attack: the configuration of one work tree names programs.
+#[test]
+fn the_configuration_of_a_work_tree_runs_nothing() {
+    let trap = Trap::new();
+    trap.repository(&trap.tree());
+    trap.git(&trap.tree(), &["config", "extensions.worktreeConfig", "true"]);
+    trap.configure(&trap.tree().join(".git/config.worktree"));
+    trap.assert_that_reading_runs_nothing(&trap.tree());
+}
+
+/// Attack: a linked work tree whose common folder is another one.
+#[test]
+fn a_common_folder_elsewhere_runs_nothing() {
+    let trap = Trap::new();
+    trap.repository(&trap.path("main"));
+    let linked = trap.tree().join("linked");
+    trap.git(&trap.path("main"), &["worktree", "add", "-q", &linked.display().to_string()]);
+    fs::rename(trap.path("main/.git"), trap.tree().join("common")).expect("ours");
+    let private = trap.tree().join("common/worktrees/linked");
+    fs::write(linked.join(".git"), format!("gitdir: {}\n", private.display())).expect("ours");
+    trap.configure(&trap.tree().join("common/config"));
+    fs::write(linked.join("deploy/a.yaml"), SEALED.replace("AgBB", "AgCC")).expect("ours");
+    trap.assert_that_reading_runs_nothing(&linked);
+}
+
+/// Attack: objects are borrowed from a repository with a configuration of its own.
+#[test]
+fn borrowed_objects_run_nothing() {
+    let trap = Trap::new();
+    trap.repository(&trap.tree());
+    let (objects, lender) = (trap.tree().join(".git/objects"), trap.tree().join("lender"));
+    bare(&lender, &trap.configuration());
+    for entry in fs::read_dir(&objects).expect("there") {
+        let from = entry.expect("readable").path();
+        if from.file_name().is_some_and(|name| name.len() == 2) {
+            let to = lender.join("objects").join(from.file_name().expect("it has a name"));
+            fs::rename(&from, to).expect("ours");
+        }
+    }
+    let alternates = format!("{}\n", lender.join("objects").display());
+    fs::write(objects.join("info/alternates"), alternates).expect("ours");
+    trap.configure(&trap.tree().join(".git/config"));
+    trap.assert_that_reading_runs_nothing(&trap.tree());
+}
+
+/// Attack: the objects of a partial clone are missing, so that Git fetches them by a program.
+#[test]
+fn missing_objects_are_fetched_by_nothing() {
+    let trap = Trap::new();
+    trap.repository(&trap.path("server"));
+    trap.git(&trap.path("server"), &["config", "uploadpack.allowFilter", "true"]);
+    let from = format!("file://{}", trap.path("server").display());
+    let to = trap.tree().display().to_string();
+    trap.git(&trap.path("server"), &["clone", "-q", "--no-checkout", "--filter=blob:none", &from, &to]);
+    trap.files(&trap.tree());
+    let mut text = fs::read_to_string(trap.tree().join(".git/config")).expect("there");
+    for url in ["remote.origin.uploadpack", "core.sshCommand"] {
+        text += &trap.setting(url);
+    }
+    text += "[remote \"origin\"]\n\turl = ssh://example.com/x\n";
+    fs::write(trap.tree().join(".git/config"), text).expect("ours");
+    trap.assert_that_reading_runs_nothing(&trap.tree());
+}
+
+/// Attack: a submodule brings its own configuration.
+#[test]
+fn a_submodule_runs_nothing() {
+    let trap = Trap::new();
+    trap.repository(&trap.path("other"));
+    trap.repository(&trap.tree());
+    let other = trap.path("other").display().to_string();
+    let allow = "protocol.file.allow=always";
+    trap.git(&trap.tree(), &["-c", allow, "submodule", "--quiet", "add", &other, "sub"]);
+    trap.git(&trap.tree(), &["commit", "-qam", "three"]);
+    let sub = trap.tree().join("sub");
+    fs::write(sub.join("deploy/a.yaml"), SEALED.replace("AgBB", "AgCC")).expect("ours");
+    trap.configure(&trap.tree().join(".git/modules/sub/config"));
+    trap.configure(&trap.tree().join(".gitmodules"));
+    trap.assert_that_reading_runs_nothing(&trap.tree());
+    trap.assert_that_reading_runs_nothing(&sub);
+}
+
+/// Attack: hooks lie in the repository, or where its configuration says.
+#[test]
+fn hooks_of_the_repository_are_not_run() {
+    let trap = Trap::new();
+    trap.repository(&trap.tree());
+    let hooks = trap.tree().join(".git/hooks");
+    fs::create_dir_all(&hooks).expect("ours");
+    for hook in ["pre-commit", "post-index-change", "post-checkout", "fsmonitor-watchman", "reference-transaction"] {
+        trap.program(&hooks.join(hook), hook);
+    }
+    let file = trap.tree().join(".git/config");
+    let text = fs::read_to_string(&file).expect("there");
+    fs::write(&file, format!("{text}[core]\n\tfsmonitor = .git/hooks/fsmonitor-watchman\n")).expect("ours");
+    trap.assert_that_reading_runs_nothing(&trap.tree());
+}
