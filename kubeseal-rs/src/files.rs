@@ -291,6 +291,36 @@ mod tests {
         assert!(fs::metadata(&pipe).unwrap().file_type().is_fifo());
     }
 
+    /// Attack: a file that somebody else chose is a pipe that nobody writes to, a device without end, or too
+    /// large.
+    #[test]
+    fn only_a_regular_file_of_limited_size_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let made = std::process::Command::new("mkfifo")
+            .arg(at("pipe"))
+            .status();
+        assert!(made.unwrap().success());
+        std::os::unix::fs::symlink("/dev/zero", at("zero")).unwrap();
+        fs::write(at("fits"), "12345678").unwrap();
+        fs::write(at("large"), "123456789").unwrap();
+        assert_eq!(*read_regular(&at("fits"), 8).unwrap(), b"12345678");
+        for (name, why) in [
+            ("pipe", "not a regular file"),
+            ("zero", "not a regular file"),
+            ("large", "larger than 8 bytes"),
+            (".", "directory"),
+            ("missing", "No such file"),
+        ] {
+            let error = read_regular(&at(name), 8).unwrap_err();
+            assert!(
+                error.source.to_string().contains(why),
+                "{name}: {:?}",
+                error.source
+            );
+        }
+    }
+
     #[test]
     fn what_somebody_else_wrote_meanwhile_stays() {
         let folder = tempfile::tempdir().unwrap();

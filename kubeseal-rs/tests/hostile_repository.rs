@@ -88,13 +88,24 @@ const TRIGGERS: &str = "[core]\n\tfsmonitorHookVersion = 2\n[diff]\n\tsubmodule 
 /// What is run instead of programs that Git would find in `PATH`. `git` is one of them: whoever runs it obeys
 /// the configuration.
 const PROGRAMS: [&str; 12] = [
-    "git", "git-remote-ext", "git-upload-pack", "gpg", "gpgsm", "less", "more", "pager", "sops", "ssh",
-    "ssh-keygen", "trap",
+    "git",
+    "git-remote-ext",
+    "git-upload-pack",
+    "gpg",
+    "gpgsm",
+    "less",
+    "more",
+    "pager",
+    "sops",
+    "ssh",
+    "ssh-keygen",
+    "trap",
 ];
 
 const SEALED: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {name: db, namespace: shop}\n\
                       spec:\n  encryptedData:\n    a: AgBB\n";
-const PLAIN: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n";
+const PLAIN: &str =
+    "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n";
 const CERTIFICATE: &[u8] = include_bytes!("seal/fixtures/cert.pem");
 const KEY: &[u8] = include_bytes!("seal/keys-compromise.fixtures/state/keys/key-2025.yaml");
 
@@ -137,19 +148,29 @@ impl Trap {
 
     /// A line of configuration that has `key` run a program of its own.
     fn setting(&self, key: &str) -> String {
-        let name: String = key.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+        let name: String = key
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+            .collect();
         let program = self.path("traps").join(name);
         self.program(&program, key);
         let program = program.display();
         let value = match key {
             "remote.origin.url" => format!("ext::{program}"),
             "submodule.sub.update" => format!("!{program}"),
-            "remote.origin.vcs" | "diff.tool" | "diff.guitool" | "merge.tool" | "man.viewer" => "trap".to_owned(),
+            "remote.origin.vcs" | "diff.tool" | "diff.guitool" | "merge.tool" | "man.viewer" => {
+                "trap".to_owned()
+            }
             _ if key.starts_with("alias.") => format!("!{program}"),
             "core.hooksPath" => {
                 let folder = self.path("hooks");
                 fs::create_dir_all(&folder).expect("ours");
-                for hook in ["pre-commit", "post-index-change", "fsmonitor-watchman", "reference-transaction"] {
+                for hook in [
+                    "pre-commit",
+                    "post-index-change",
+                    "fsmonitor-watchman",
+                    "reference-transaction",
+                ] {
                     self.program(&folder.join(hook), key);
                 }
                 folder.display().to_string()
@@ -166,7 +187,11 @@ impl Trap {
     }
 
     fn git(&self, folder: &Path, arguments: &[&str]) {
-        let output = self.command("git", folder).args(arguments).output().expect("git");
+        let output = self
+            .command("git", folder)
+            .args(arguments)
+            .output()
+            .expect("git");
         assert!(output.status.success(), "{arguments:?}: {output:?}");
     }
 
@@ -181,7 +206,9 @@ impl Trap {
             .env("GIT_CONFIG_NOSYSTEM", "1")
             .stdin(Stdio::null());
         for role in ["AUTHOR", "COMMITTER"] {
-            command.env(format!("GIT_{role}_NAME"), "a").env(format!("GIT_{role}_EMAIL"), "a@x");
+            command
+                .env(format!("GIT_{role}_NAME"), "a")
+                .env(format!("GIT_{role}_EMAIL"), "a@x");
         }
         command
     }
@@ -191,7 +218,11 @@ impl Trap {
         fs::create_dir_all(folder.join("deploy")).expect("ours");
         fs::write(folder.join("deploy/a.yaml"), SEALED).expect("ours");
         fs::write(folder.join("deploy/plain.yaml"), PLAIN).expect("ours");
-        fs::write(folder.join(".gitattributes"), "* filter=trap diff=trap merge=trap\n").expect("ours");
+        fs::write(
+            folder.join(".gitattributes"),
+            "* filter=trap diff=trap merge=trap\n",
+        )
+        .expect("ours");
     }
 
     /// A repository with two commits, something staged and something changed.
@@ -236,15 +267,24 @@ impl Trap {
             format!("{seal} keys status . --all-branches --directory {state}"),
             format!("{seal} keys compromise key-2025 . --dry-run --directory {state}"),
             format!("{seal} hook install --print"),
-            format!("{} --cert {cert} -f deploy/plain.yaml", env!("CARGO_BIN_EXE_kubeseal")),
+            format!(
+                "{} --cert {cert} -f deploy/plain.yaml",
+                env!("CARGO_BIN_EXE_kubeseal")
+            ),
         ];
         for command in &commands {
             let mut words = command.split(' ');
             let program = words.next().expect("a program");
             let words: Vec<&str> = words.collect();
-            for path in [std::env::var("PATH").expect("PATH is set"), self.path("programs").display().to_string()] {
+            for path in [
+                std::env::var("PATH").expect("PATH is set"),
+                self.path("programs").display().to_string(),
+            ] {
                 let mut run = self.command(program, folder);
-                run.env("PATH", path).args(&words).output().expect("it starts");
+                run.env("PATH", path)
+                    .args(&words)
+                    .output()
+                    .expect("it starts");
             }
         }
     }
@@ -308,6 +348,7 @@ fn an_embedded_bare_repository_below_the_file_runs_nothing() {
     trap.repository(&trap.tree());
     trap.files(&trap.tree().join("deploy/below"));
     bare(&trap.tree().join("deploy/below"), &trap.configuration());
+    trap.assert_that_reading_runs_nothing(&trap.tree().join("deploy/below"));
     trap.assert_that_reading_runs_nothing(&trap.tree());
 }
 
@@ -320,7 +361,9 @@ fn the_configuration_of_the_repository_runs_nothing() {
     trap.assert_that_reading_runs_nothing(&trap.tree());
     // The trap is one: `git` itself does run the programs.
     let mut git = trap.command("git", &trap.tree());
-    git.args(["diff", "HEAD", "--ext-diff"]).output().expect("git");
+    git.args(["diff", "HEAD", "--ext-diff"])
+        .output()
+        .expect("git");
     assert!(trap.ran().contains("core.fsmonitor"), "{:?}", trap.ran());
 }
 
@@ -352,12 +395,24 @@ fn no_key_of_the_configuration_runs_a_program() {
 /// The keys of the table, and those that the installed Git documents.
 fn known_keys(trap: &Trap) -> BTreeSet<String> {
     let mut git = trap.command("git", &trap.tree());
-    let listed = git.args(["help", "--config-for-completion"]).output().expect("git");
+    let listed = git
+        .args(["help", "--config-for-completion"])
+        .output()
+        .expect("git");
     let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
-    let quiet = ["advice.", "color.", "fsck.", "receive.fsck.", "fetch.fsck.", "gui.", "gitweb.", "gitcvs."];
-    let listed = listed
-        .lines()
-        .filter(|key| key.contains('.') && !key.ends_with('.') && !quiet.iter().any(|q| key.starts_with(q)));
+    let quiet = [
+        "advice.",
+        "color.",
+        "fsck.",
+        "receive.fsck.",
+        "fetch.fsck.",
+        "gui.",
+        "gitweb.",
+        "gitcvs.",
+    ];
+    let listed = listed.lines().filter(|key| {
+        key.contains('.') && !key.ends_with('.') && !quiet.iter().any(|q| key.starts_with(q))
+    });
     let mut keys: BTreeSet<String> = listed.map(str::to_owned).collect();
     assert!(keys.len() > 200, "git lists its keys: {keys:?}");
     keys.extend(KEYS.map(str::to_owned));
@@ -379,13 +434,21 @@ fn a_git_file_that_leads_elsewhere_runs_nothing() {
 /// Attack: the configuration includes a file of the tree, always or under a condition.
 #[test]
 fn an_included_configuration_runs_nothing() {
-    for section in ["include", "includeIf \"gitdir:**\"", "includeIf \"onbranch:main\""] {
+    for section in [
+        "include",
+        "includeIf \"gitdir:**\"",
+        "includeIf \"onbranch:main\"",
+    ] {
         let trap = Trap::new();
         trap.repository(&trap.tree());
         trap.configure(&trap.tree().join("deploy/included"));
         let file = trap.tree().join(".git/config");
         let before = fs::read_to_string(&file).expect("there");
-        fs::write(&file, format!("{before}[{section}]\n\tpath = ../deploy/included\n")).expect("ours");
+        fs::write(
+            &file,
+            format!("{before}[{section}]\n\tpath = ../deploy/included\n"),
+        )
+        .expect("ours");
         trap.assert_that_reading_runs_nothing(&trap.tree());
     }
 }
@@ -395,7 +458,10 @@ fn an_included_configuration_runs_nothing() {
 fn the_configuration_of_a_work_tree_runs_nothing() {
     let trap = Trap::new();
     trap.repository(&trap.tree());
-    trap.git(&trap.tree(), &["config", "extensions.worktreeConfig", "true"]);
+    trap.git(
+        &trap.tree(),
+        &["config", "extensions.worktreeConfig", "true"],
+    );
     trap.configure(&trap.tree().join(".git/config.worktree"));
     trap.assert_that_reading_runs_nothing(&trap.tree());
 }
@@ -406,10 +472,17 @@ fn a_common_folder_elsewhere_runs_nothing() {
     let trap = Trap::new();
     trap.repository(&trap.path("main"));
     let linked = trap.tree().join("linked");
-    trap.git(&trap.path("main"), &["worktree", "add", "-q", &linked.display().to_string()]);
+    trap.git(
+        &trap.path("main"),
+        &["worktree", "add", "-q", &linked.display().to_string()],
+    );
     fs::rename(trap.path("main/.git"), trap.tree().join("common")).expect("ours");
     let private = trap.tree().join("common/worktrees/linked");
-    fs::write(linked.join(".git"), format!("gitdir: {}\n", private.display())).expect("ours");
+    fs::write(
+        linked.join(".git"),
+        format!("gitdir: {}\n", private.display()),
+    )
+    .expect("ours");
     trap.configure(&trap.tree().join("common/config"));
     fs::write(linked.join("deploy/a.yaml"), SEALED.replace("AgBB", "AgCC")).expect("ours");
     trap.assert_that_reading_runs_nothing(&linked);
@@ -425,7 +498,9 @@ fn borrowed_objects_run_nothing() {
     for entry in fs::read_dir(&objects).expect("there") {
         let from = entry.expect("readable").path();
         if from.file_name().is_some_and(|name| name.len() == 2) {
-            let to = lender.join("objects").join(from.file_name().expect("it has a name"));
+            let to = lender
+                .join("objects")
+                .join(from.file_name().expect("it has a name"));
             fs::rename(&from, to).expect("ours");
         }
     }
@@ -440,10 +515,23 @@ fn borrowed_objects_run_nothing() {
 fn missing_objects_are_fetched_by_nothing() {
     let trap = Trap::new();
     trap.repository(&trap.path("server"));
-    trap.git(&trap.path("server"), &["config", "uploadpack.allowFilter", "true"]);
+    trap.git(
+        &trap.path("server"),
+        &["config", "uploadpack.allowFilter", "true"],
+    );
     let from = format!("file://{}", trap.path("server").display());
     let to = trap.tree().display().to_string();
-    trap.git(&trap.path("server"), &["clone", "-q", "--no-checkout", "--filter=blob:none", &from, &to]);
+    trap.git(
+        &trap.path("server"),
+        &[
+            "clone",
+            "-q",
+            "--no-checkout",
+            "--filter=blob:none",
+            &from,
+            &to,
+        ],
+    );
     trap.files(&trap.tree());
     let mut text = fs::read_to_string(trap.tree().join(".git/config")).expect("there");
     for url in ["remote.origin.uploadpack", "core.sshCommand"] {
@@ -462,14 +550,17 @@ fn a_submodule_runs_nothing() {
     trap.repository(&trap.tree());
     let other = trap.path("other").display().to_string();
     let allow = "protocol.file.allow=always";
-    trap.git(&trap.tree(), &["-c", allow, "submodule", "--quiet", "add", &other, "sub"]);
+    trap.git(
+        &trap.tree(),
+        &["-c", allow, "submodule", "--quiet", "add", &other, "sub"],
+    );
     trap.git(&trap.tree(), &["commit", "-qam", "three"]);
     let sub = trap.tree().join("sub");
     fs::write(sub.join("deploy/a.yaml"), SEALED.replace("AgBB", "AgCC")).expect("ours");
     trap.configure(&trap.tree().join(".git/modules/sub/config"));
     trap.configure(&trap.tree().join(".gitmodules"));
-    trap.assert_that_reading_runs_nothing(&trap.tree());
     trap.assert_that_reading_runs_nothing(&sub);
+    trap.assert_that_reading_runs_nothing(&trap.tree());
 }
 
 /// Attack: hooks lie in the repository, or where its configuration says.
@@ -479,11 +570,83 @@ fn hooks_of_the_repository_are_not_run() {
     trap.repository(&trap.tree());
     let hooks = trap.tree().join(".git/hooks");
     fs::create_dir_all(&hooks).expect("ours");
-    for hook in ["pre-commit", "post-index-change", "post-checkout", "fsmonitor-watchman", "reference-transaction"] {
+    for hook in [
+        "pre-commit",
+        "post-index-change",
+        "post-checkout",
+        "fsmonitor-watchman",
+        "reference-transaction",
+    ] {
         trap.program(&hooks.join(hook), hook);
     }
     let file = trap.tree().join(".git/config");
     let text = fs::read_to_string(&file).expect("there");
-    fs::write(&file, format!("{text}[core]\n\tfsmonitor = .git/hooks/fsmonitor-watchman\n")).expect("ours");
+    fs::write(
+        &file,
+        format!("{text}[core]\n\tfsmonitor = .git/hooks/fsmonitor-watchman\n"),
+    )
+    .expect("ours");
     trap.assert_that_reading_runs_nothing(&trap.tree());
+}
+
+/// Attack: a `seal` in the tree, with a relative folder in `PATH`, is found by the hook; or the hook's own
+/// `git` obeys the configuration.
+#[test]
+fn the_hook_runs_no_program_of_the_tree() {
+    let trap = Trap::new();
+    trap.repository(&trap.tree());
+    for name in ["seal", "xargs"] {
+        trap.program(&trap.tree().join(name), name);
+    }
+    let seal = env!("CARGO_BIN_EXE_seal");
+    let path = format!(".:{}", std::env::var("PATH").expect("PATH is set"));
+    let run = |program: &str, words: &[&str]| {
+        let mut command = trap.command(program, &trap.tree());
+        let output = command
+            .env("PATH", &path)
+            .args(words)
+            .output()
+            .expect("it starts");
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    };
+    assert_eq!(
+        run(seal, &["hook", "install"]),
+        (true, ".git/hooks/pre-commit written\n".to_owned())
+    );
+    let (committed, said) = run("git", &["commit", "-qm", "three"]);
+    assert!(said.contains("1 finding in 1 file"), "{said}");
+    assert!(!committed);
+    assert_eq!(trap.ran(), BTreeSet::new());
+}
+
+/// Attack: the hook, or the folder of the hooks, is a link to where its author wants an executable file.
+#[test]
+fn a_hook_is_not_written_through_a_link() {
+    for link in [".git/hooks", ".git/hooks/pre-commit"] {
+        let trap = Trap::new();
+        trap.repository(&trap.tree());
+        let link = trap.tree().join(link);
+        let _ = fs::remove_dir_all(&link);
+        std::os::unix::fs::symlink(trap.path("home/target"), &link).expect("ours");
+        let mut seal = trap.command(env!("CARGO_BIN_EXE_seal"), &trap.tree());
+        let output = seal.args(["hook", "install"]).output().expect("it starts");
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert!(!trap.path("home/target").exists());
+    }
+}
+
+/// Attack: the hook would run a `seal` that the next checkout replaces.
+#[test]
+fn a_seal_in_the_work_tree_installs_no_hook() {
+    let trap = Trap::new();
+    trap.repository(&trap.tree());
+    let inside = trap.tree().join("seal");
+    fs::copy(env!("CARGO_BIN_EXE_seal"), &inside).expect("ours");
+    let mut seal = trap.command(&inside.display().to_string(), &trap.tree());
+    let output = seal.args(["hook", "install"]).output().expect("it starts");
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(!trap.tree().join(".git/hooks/pre-commit").exists());
 }

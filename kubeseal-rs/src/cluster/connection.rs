@@ -139,7 +139,11 @@ fn read(access: &Access, surroundings: &Surroundings) -> Result<Files, ClusterEr
 pub fn server_of_text(text: &str, overrides: &Overrides) -> Result<Uri, ClusterError> {
     let read = Kubeconfig::from_yaml(text);
     let mut merged = read.map_err(|error| told_of_file("-".as_ref(), error))?;
-    for cluster in merged.clusters.iter_mut().filter_map(|c| c.cluster.as_mut()) {
+    for cluster in merged
+        .clusters
+        .iter_mut()
+        .filter_map(|c| c.cluster.as_mut())
+    {
         cluster.certificate_authority = None;
     }
     let (cluster, _, _) = overrides.choose(&merged)?;

@@ -45,7 +45,9 @@ mod tests {
     fn settled(user: Value, relative: Option<&str>) -> Result<Value, String> {
         let mut user: AuthInfo = serde_json::from_value(user).unwrap();
         settle(&mut user, relative.map(Path::new)).map_err(|error| error.to_string())?;
-        let provider = user.auth_provider.and_then(|p| p.config.get("cmd-path").cloned());
+        let provider = user
+            .auth_provider
+            .and_then(|p| p.config.get("cmd-path").cloned());
         Ok(json!([user.exec.and_then(|exec| exec.command), provider]))
     }
 
@@ -78,6 +80,9 @@ mod tests {
             let error = settled(entry, Some("kubeconfig")).unwrap_err();
             assert!(error.contains("--kubeconfig"), "{error}");
         }
-        assert_eq!(settled(json!({"token": "x"}), Some("kubeconfig")), Ok(json!([null, null])));
+        assert_eq!(
+            settled(json!({"token": "x"}), Some("kubeconfig")),
+            Ok(json!([null, null]))
+        );
     }
 }

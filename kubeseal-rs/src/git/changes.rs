@@ -33,10 +33,7 @@ impl Repository {
     /// # Errors
     ///
     /// The repository is malformed, or a folder cannot be read.
-    pub fn differing_from_work_tree(
-        &self,
-        from: ObjectId,
-    ) -> Result<BTreeSet<PathBuf>, GitError> {
+    pub fn differing_from_work_tree(&self, from: ObjectId) -> Result<BTreeSet<PathBuf>, GitError> {
         let committed = self.committed(from)?;
         let unchanged = self.unchanged()?;
         let mut paths: BTreeSet<BString> = committed.keys().cloned().collect();
@@ -58,7 +55,9 @@ impl Repository {
             return Ok(false);
         };
         for commit in self.history([head])? {
-            let found = self.tree_of(commit)?.lookup_entry(path.split(|byte| *byte == b'/'));
+            let found = self
+                .tree_of(commit)?
+                .lookup_entry(path.split(|byte| *byte == b'/'));
             if found.map_err(|error| self.failed(commit, error))?.is_some() {
                 return Ok(true);
             }
@@ -78,7 +77,9 @@ impl Repository {
         let index = self.index()?;
         let exactly = stat::Options::default();
         let is_same = |path: &BString, seen: &Stat| {
-            let there = gix::index::fs::Metadata::from_path_no_follow(&self.root.join(to_path(path.as_bstr())));
+            let there = gix::index::fs::Metadata::from_path_no_follow(
+                &self.root.join(to_path(path.as_bstr())),
+            );
             let there = there.ok().filter(gix::index::fs::Metadata::is_file);
             let there = there.and_then(|there| Stat::from_fs(&there).ok());
             there.is_some_and(|there| {

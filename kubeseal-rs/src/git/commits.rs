@@ -94,7 +94,13 @@ impl Repository {
     ///
     /// The repository is malformed.
     pub fn versions(&self, is_wanted: impl Fn(&str) -> bool) -> Result<Vec<Version>, GitError> {
-        let mut tips: BTreeSet<ObjectId> = self.git.head_id().ok().map(Into::into).into_iter().collect();
+        let mut tips: BTreeSet<ObjectId> = self
+            .git
+            .head_id()
+            .ok()
+            .map(Into::into)
+            .into_iter()
+            .collect();
         tips.extend(self.references("refs/")?.into_iter().map(|(_, id)| id));
         let mut found = Vec::new();
         for id in self.history(tips)? {
@@ -188,7 +194,11 @@ impl Repository {
         for (path, blob) in brought {
             found.push(Version {
                 commit: id.to_string(),
-                author: format!("{} <{}>", author.name.trim().as_bstr(), author.email.trim().as_bstr()),
+                author: format!(
+                    "{} <{}>",
+                    author.name.trim().as_bstr(),
+                    author.email.trim().as_bstr()
+                ),
                 at: time.format_or_unix(gix::date::time::format::ISO8601_STRICT),
                 path,
                 blob,

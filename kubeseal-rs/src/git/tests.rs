@@ -37,7 +37,14 @@ impl Made {
     fn git_at(&self, seconds: i64, arguments: &[&str]) -> String {
         let date = format!("{seconds} +0000");
         let output = Command::new("git")
-            .args(["-c", "user.name=a", "-c", "user.email=a@x", "-c", "protocol.file.allow=always"])
+            .args([
+                "-c",
+                "user.name=a",
+                "-c",
+                "user.email=a@x",
+                "-c",
+                "protocol.file.allow=always",
+            ])
             .args(arguments)
             .current_dir(self.root())
             .env("GIT_CONFIG_GLOBAL", "/dev/null")
@@ -61,9 +68,14 @@ impl Made {
     }
 
     fn days(&self, values: &[(&str, &str)]) -> Vec<Option<i64>> {
-        let files: Vec<_> = values.iter().map(|(file, _)| self.root().join(file)).collect();
+        let files: Vec<_> = values
+            .iter()
+            .map(|(file, _)| self.root().join(file))
+            .collect();
         let dated = files.iter().zip(values);
-        let dated: Vec<_> = dated.map(|(file, (_, text))| Dated { file, text }).collect();
+        let dated: Vec<_> = dated
+            .map(|(file, (_, text))| Dated { file, text })
+            .collect();
         let day = |time: Timestamp| time.as_second() / DAY;
         ages(&dated).into_iter().map(|time| time.map(day)).collect()
     }
@@ -74,9 +86,21 @@ const DAY: i64 = 24 * 60 * 60;
 #[test]
 fn no_feature_is_compiled_in_that_could_start_a_program() {
     let lock = include_str!("../../../Cargo.lock");
-    for part in ["filter", "credentials", "prompt", "submodule", "status", "merge", "blame", "archive"] {
+    for part in [
+        "filter",
+        "credentials",
+        "prompt",
+        "submodule",
+        "status",
+        "merge",
+        "blame",
+        "archive",
+    ] {
         let name = format!("name = \"gix-{part}\"");
-        assert!(!lock.contains(&name), "gix-{part} runs programs that a repository names");
+        assert!(
+            !lock.contains(&name),
+            "gix-{part} runs programs that a repository names"
+        );
     }
     assert!(lock.contains("name = \"gix-odb\""));
 }
@@ -98,7 +122,10 @@ fn what_is_staged_is_read_and_not_what_lies_in_the_work_tree() {
     made.write("below/planned.yaml", "only planned");
     made.git(&["add", "-N", "below/planned.yaml"]);
     for name in ["below/new.yaml", "below/planned.yaml", "below", "../x"] {
-        assert!(made.open().staged(&made.root().join(name)).is_err(), "{name}");
+        assert!(
+            made.open().staged(&made.root().join(name)).is_err(),
+            "{name}"
+        );
     }
 }
 
@@ -108,7 +135,9 @@ fn lists_what_a_commit_would_change() {
     let staged = || -> Vec<String> {
         let root = made.root().canonicalize().unwrap();
         let files = made.open().staged_files().unwrap().into_iter();
-        files.map(|file| file.strip_prefix(&root).unwrap().display().to_string()).collect()
+        files
+            .map(|file| file.strip_prefix(&root).unwrap().display().to_string())
+            .collect()
     };
     assert_eq!(staged(), Vec::<String>::new());
     made.write("a.yaml", "1");
@@ -137,9 +166,24 @@ fn lists_what_a_commit_would_change_in_a_sparse_index() {
     made.git(&["sparse-checkout", "set", "--cone", "--sparse-index", "in"]);
     assert_eq!(made.open().staged_files().unwrap(), Vec::<PathBuf>::new());
     assert!(made.open().index().unwrap().is_sparse());
-    made.git(&["reset", "-q", "--soft", &made.git(&["commit-tree", "-m", "empty", "4b825dc642cb6eb9a060e54bf8d69288fbee4904"]).trim()]);
+    made.git(&[
+        "reset",
+        "-q",
+        "--soft",
+        &made
+            .git(&[
+                "commit-tree",
+                "-m",
+                "empty",
+                "4b825dc642cb6eb9a060e54bf8d69288fbee4904",
+            ])
+            .trim(),
+    ]);
     let files = made.open().staged_files().unwrap();
-    let names: Vec<_> = files.iter().filter_map(|path| path.file_name()?.to_str()).collect();
+    let names: Vec<_> = files
+        .iter()
+        .filter_map(|path| path.file_name()?.to_str())
+        .collect();
     assert_eq!(names, ["a.yaml", "b.yaml", "c.yaml"]);
 }
 
@@ -195,7 +239,10 @@ fn a_value_is_as_old_as_the_commit_that_brought_it() {
         ("other.yaml", ""),
         ("none.yaml", "AAAA"),
     ];
-    assert_eq!(made.days(&values), [Some(10), Some(11), None, Some(11), None, None]);
+    assert_eq!(
+        made.days(&values),
+        [Some(10), Some(11), None, Some(11), None, None]
+    );
     // Its old value comes back: what counts is when it did.
     made.write("a.yaml", "");
     made.commit_at(12);
@@ -217,7 +264,11 @@ fn a_value_stays_as_old_as_it_is_when_its_file_gets_another_name() {
     made.commit_at(11);
     made.write("copy.yaml", "one: AAAA\n");
     made.commit_at(12);
-    let values = [("renamed.yaml", "AAAA"), ("new/b.yaml", "BBBB"), ("copy.yaml", "AAAA")];
+    let values = [
+        ("renamed.yaml", "AAAA"),
+        ("new/b.yaml", "BBBB"),
+        ("copy.yaml", "AAAA"),
+    ];
     assert_eq!(made.days(&values), [Some(10), Some(10), Some(12)]);
 }
 
@@ -235,7 +286,12 @@ fn a_value_keeps_its_age_through_merges() {
     made.git_at(13 * DAY, &["merge", "-q", "--no-ff", "-m", "merge", "side"]);
     made.write("d.yaml", "four: DDDD\n");
     made.commit_at(9); // a wrong clock
-    let values = [("a.yaml", "AAAA"), ("b.yaml", "BBBB"), ("c.yaml", "CCCC"), ("d.yaml", "DDDD")];
+    let values = [
+        ("a.yaml", "AAAA"),
+        ("b.yaml", "BBBB"),
+        ("c.yaml", "CCCC"),
+        ("d.yaml", "DDDD"),
+    ];
     assert_eq!(made.days(&values), [Some(10), Some(11), Some(12), Some(9)]);
 }
 
@@ -258,15 +314,30 @@ fn finds_what_differs_from_a_commit() {
     let repository = made.open();
     let head = repository.commit("HEAD").unwrap();
     let names = |found: std::collections::BTreeSet<PathBuf>| -> Vec<String> {
-        found.iter().map(|path| path.display().to_string()).collect()
+        found
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect()
     };
-    let want = [".hidden.yaml", "changed.yaml", "racy.yaml", "removed.yaml", "sub/new.yaml"];
-    assert_eq!(names(repository.differing_from_work_tree(head).unwrap()), want);
+    let want = [
+        ".hidden.yaml",
+        "changed.yaml",
+        "racy.yaml",
+        "removed.yaml",
+        "sub/new.yaml",
+    ];
+    assert_eq!(
+        names(repository.differing_from_work_tree(head).unwrap()),
+        want
+    );
     made.git(&["rm", "-rq", "--cached", "--ignore-unmatch", "inner"]);
     fs::remove_dir_all(made.root().join("inner")).unwrap();
     made.commit("two");
     let repository = made.open();
-    let (from, to) = (repository.commit("HEAD~1").unwrap(), repository.commit("HEAD").unwrap());
+    let (from, to) = (
+        repository.commit("HEAD~1").unwrap(),
+        repository.commit("HEAD").unwrap(),
+    );
     assert_eq!(names(repository.differing(from, to).unwrap()), want);
     assert!(repository.differing_from_work_tree(to).unwrap().is_empty());
     assert!(repository.knew(&made.root().join("removed.yaml")).unwrap());
@@ -284,15 +355,28 @@ fn an_object_that_was_never_fetched_is_named_and_not_fetched() {
     server.commit_at(10);
     server.git(&["config", "uploadpack.allowFilter", "true"]);
     let clone = tempfile::tempdir().unwrap();
-    let (from, to) = (server.root().display().to_string(), clone.path().display().to_string());
+    let (from, to) = (
+        server.root().display().to_string(),
+        clone.path().display().to_string(),
+    );
     let from = format!("file://{from}");
-    server.git(&["clone", "-q", "--no-checkout", "--filter=blob:none", &from, &to]);
+    server.git(&[
+        "clone",
+        "-q",
+        "--no-checkout",
+        "--filter=blob:none",
+        &from,
+        &to,
+    ]);
     let repository = Repository::around(clone.path()).unwrap();
     let head = repository.commit("HEAD").unwrap();
     let error = repository.file_at(head, Path::new("a.yaml")).unwrap_err();
     assert!(matches!(error, GitError::NotFetched { .. }), "{error}");
     let file = clone.path().join("a.yaml");
-    let dated = [Dated { file: &file, text: "AAAA" }];
+    let dated = [Dated {
+        file: &file,
+        text: "AAAA",
+    }];
     assert_eq!(ages(&dated), [None]);
 }
 
@@ -318,7 +402,12 @@ fn a_hook_goes_where_git_has_it_and_not_where_the_repository_says() {
     let made = Made::new();
     let root = made.root().canonicalize().unwrap();
     assert_eq!(made.open().hooks().unwrap(), root.join(".git/hooks"));
-    for path in ["/tmp/elsewhere", "../elsewhere", ".husky", "~/.config/autostart"] {
+    for path in [
+        "/tmp/elsewhere",
+        "../elsewhere",
+        ".husky",
+        "~/.config/autostart",
+    ] {
         made.git(&["config", "core.hooksPath", path]);
         let error = made.open().hooks().unwrap_err();
         assert!(error.to_string().contains(path), "{error}");
@@ -332,7 +421,11 @@ fn the_work_tree_is_the_folder_with_the_repository_whatever_it_says() {
     made.write("a.yaml", "x");
     made.commit("one");
     let elsewhere = tempfile::tempdir().unwrap();
-    made.git(&["config", "core.worktree", elsewhere.path().to_str().unwrap()]);
+    made.git(&[
+        "config",
+        "core.worktree",
+        elsewhere.path().to_str().unwrap(),
+    ]);
     made.git(&["config", "core.bare", "false"]);
     assert_eq!(made.open().root(), made.root().canonicalize().unwrap());
     assert!(tracks(&made.root().join("a.yaml")));
@@ -348,7 +441,10 @@ fn a_linked_work_tree_and_a_sha256_repository_are_read() {
     made.git(&["worktree", "add", "-q", linked.to_str().unwrap()]);
     assert!(tracks(&linked.join("a.yaml")));
     let hooks = Repository::around(&linked).unwrap().hooks().unwrap();
-    assert_eq!(hooks.canonicalize().unwrap(), made.root().join(".git/hooks").canonicalize().unwrap());
+    assert_eq!(
+        hooks.canonicalize().unwrap(),
+        made.root().join(".git/hooks").canonicalize().unwrap()
+    );
     let other = Made(tempfile::tempdir().unwrap());
     other.git(&["init", "-q", "--object-format=sha256"]);
     other.write("a.yaml", "one: AAAA\n");

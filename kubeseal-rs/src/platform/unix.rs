@@ -61,15 +61,21 @@ pub(crate) fn is_ours(file: &Path, folder: &Path) -> bool {
         .filter_map(|folder| fs::metadata(folder).ok());
     let owner = there.next().map(|folder| folder.uid());
     let user = rustix::process::geteuid().as_raw();
-    let links = std::iter::successors(Some(file.to_owned()), |path| next_link(path));
-    // As many as Linux follows.
-    let links: Vec<PathBuf> = links.take(41).collect();
-    let leads_to_a_file = links.last().is_some_and(|end| !end.is_symlink());
-    leads_to_a_file
-        && links.iter().all(|path| {
+    way_to(file).is_some_and(|way| {
+        way.iter().all(|path| {
             let facts = fs::symlink_metadata(path);
             facts.is_ok_and(|facts| is_one_of_us(facts.uid(), user, owner))
         })
+    })
+}
+
+/// The file itself, and what it leads to link by link; nothing for links in a circle.
+fn way_to(file: &Path) -> Option<Vec<PathBuf>> {
+    // As many as Linux follows.
+    let way = std::iter::successors(Some(file.to_owned()), |path| next_link(path)).take(41);
+    let way: Vec<PathBuf> = way.collect();
+    way.last().filter(|end| !end.is_symlink())?;
+    Some(way)
 }
 
 /// Where a link leads, with the links in its folder followed.
@@ -137,6 +143,36 @@ impl Drop for QuietTerminal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Attack: the link to a file is the user's own, and what it leads to is a stranger's.
+    #[test]
+    fn each_link_to_a_file_and_the_file_itself_are_judged() {
+        let folder = tempfile::tempdir().unwrap();
+        let whole = folder.path().canonicalize().unwrap();
+        fs::create_dir(whole.join("other")).unwrap();
+        let at = |name: &str| whole.join(name);
+        fs::write(at("other/file"), "").unwrap();
+        for (link, to) in [
+            ("first", "folder/second"),
+            ("folder", "other"),
+            ("other/second", "../other/file"),
+            ("circle", "circle"),
+            ("nowhere", "other/missing"),
+        ] {
+            std::os::unix::fs::symlink(to, at(link)).unwrap();
+        }
+        let names = ["first", "other/second", "other/file"];
+        assert_eq!(way_to(&at("first")), Some(names.map(at).into()));
+        assert_eq!(way_to(&at("circle")), None);
+        for (name, ours) in [("first", true), ("circle", false), ("nowhere", false)] {
+            assert_eq!(is_ours(&at(name), &whole), ours, "{name}");
+        }
+        if rustix::process::geteuid().is_root() {
+            let stranger = Some(rustix::fs::Uid::from_raw(12345));
+            rustix::fs::chown(at("other/file"), stranger, None).unwrap();
+            assert!(!is_ours(&at("first"), &whole));
+        }
+    }
 
     #[test]
     fn another_users_file_in_a_shared_folder_is_not_ours() {

@@ -37,7 +37,7 @@ pub enum RulesFileError {
     },
     /// Somebody else could have put them there.
     #[error(
-        "{} belongs to another user than you and the folder of what is to be sealed, so it is not obeyed: whoever wrote \
+        "{}, or the file that it leads to, belongs to another user than you and the folder of what is to be sealed, so it is not obeyed: whoever wrote \
          it would decide for whom is sealed. If it is right, name it with --config",
         .0.display()
     )]
@@ -91,10 +91,15 @@ impl RulesFile {
         let mut upward = folder
             .ancestors()
             .take_while(|above| above.starts_with(root));
-        let found =
-            upward.find_map(|above| Some(above.join(FILE_NAME)).filter(|path| path.is_file()));
+        // What is there and is no file must not pass for no rules.
+        let found = upward.find_map(|above| {
+            let path = above.join(FILE_NAME);
+            path.symlink_metadata().is_ok().then_some(path)
+        });
         match found {
-            Some(path) if !platform::is_ours(&path, folder) => Err(RulesFileError::Stranger(path)),
+            Some(path) if path.exists() && !platform::is_ours(&path, folder) => {
+                Err(RulesFileError::Stranger(path))
+            }
             found => Ok(found),
         }
     }

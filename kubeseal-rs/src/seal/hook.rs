@@ -140,3 +140,29 @@ fn is_earlier(there: &[u8]) -> bool {
     };
     EARLIER.contains(&line) || names_another_path() == Some(true)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hook_gives_way_only_if_it_is_ours() {
+        for line in EARLIER {
+            assert!(is_earlier(format!("{HEAD}{line}").as_bytes()), "{line}");
+        }
+        let ours = hook(Path::new("/opt/a folder/seal")).unwrap();
+        assert!(
+            ours.ends_with("\nexec '/opt/a folder/seal' lint --staged\n"),
+            "{ours}"
+        );
+        assert!(is_earlier(ours.as_bytes()));
+        for theirs in [
+            "#!/bin/sh\nexec /opt/seal lint --staged\n".to_owned(),
+            format!("{HEAD}make test && exec /opt/seal lint --staged\n"),
+            format!("{HEAD}exec /opt/seal lint --staged\nmake test\n"),
+            format!("{HEAD}exec env A=1 /opt/seal lint --staged\n"),
+        ] {
+            assert!(!is_earlier(theirs.as_bytes()), "{theirs}");
+        }
+    }
+}

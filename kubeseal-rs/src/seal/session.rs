@@ -115,7 +115,11 @@ impl<'a> Session<'a> {
         let wanted = match source {
             Source::At(at) if settings.certificate.by == settings::Origin::Rule => {
                 let (pem, origin) = (certificate::read_named_by_rule(at)?, Origin::Given);
-                return Ok(Obtained { pem, origin, remarks: Vec::new() });
+                return Ok(Obtained {
+                    pem,
+                    origin,
+                    remarks: Vec::new(),
+                });
             }
             Source::At(at) => Wanted {
                 source: at.clone(),

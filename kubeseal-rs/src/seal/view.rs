@@ -18,10 +18,10 @@ use super::walk::{self, Candidate, Kind};
 use super::{Outcome, write};
 use crate::command::read_keys;
 use crate::git::{self, Dated};
+use crate::report;
 use crate::report::shown;
 use crate::seal_args::{Sealing, View};
 use crate::surroundings::Surroundings;
-use crate::report;
 
 /// What to do where the cluster does not give values.
 const OTHERWISE: &str = "--key FILE opens them here";
@@ -84,10 +84,7 @@ pub fn run(words: &View, surroundings: &Surroundings) -> Result<Outcome> {
 }
 
 /// The objects of a file.
-fn look(
-    candidate: &Candidate,
-    revealer: Option<&Revealer<'_>>,
-) -> Result<Vec<Seen>> {
+fn look(candidate: &Candidate, revealer: Option<&Revealer<'_>>) -> Result<Vec<Seen>> {
     let path = &candidate.path;
     let Some(file) = walk::read(candidate, Kind::SealedSecret)? else {
         return Ok(Vec::new());

@@ -21,12 +21,12 @@ use super::settings::{Origin, Settings};
 use super::walk::{self, Candidate, Kind, ManifestFile, WalkError};
 use super::{Outcome, print};
 use crate::certificate::is_url;
+use crate::files;
+use crate::git::Repository;
 use crate::report::{self, Paint};
 use crate::rules::Source;
 use crate::seal_args::{Lint, LintFormat};
 use crate::surroundings::Surroundings;
-use crate::files;
-use crate::git::Repository;
 
 /// The words make no sense.
 #[derive(Debug, thiserror::Error)]

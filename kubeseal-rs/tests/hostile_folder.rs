@@ -1,0 +1,214 @@
+//! Attacks by whoever wrote the current folder, through other things than Git: files that are no files, programs that
+//! its files name, programs that lie in it.
+#![cfg(unix)]
+#![expect(clippy::expect_used, reason = "a test")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const SEALED: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {name: db, namespace: shop}\n\
+                      spec: {encryptedData: {a: AgBB}}\n";
+const PLAIN: &str =
+    "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n";
+
+/// What somebody else wrote.
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        let folder = Self(tempfile::tempdir().expect("a folder"));
+        fs::write(folder.path("a.yaml"), SEALED).expect("ours");
+        fs::write(folder.path("plain.yaml"), PLAIN).expect("ours");
+        folder
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// A program that notes where and how it is run.
+    fn program(&self, name: &str) {
+        let ran = self.path("ran");
+        let text = format!(
+            "#!/bin/sh\n{{ pwd; echo \"$@\"; echo \"$PATH\"; }} > '{}'\necho '{{}}'\n",
+            ran.display()
+        );
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().expect("it has one")).expect("ours");
+        fs::write(&path, text).expect("ours");
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("ours");
+    }
+
+    fn ran(&self) -> Option<String> {
+        fs::read_to_string(self.path("ran")).ok()
+    }
+
+    fn run(&self, program: &str, words: &[&str], variables: &[(&str, &str)]) -> Output {
+        let child = Command::new(program)
+            .args(words)
+            .current_dir(self.0.path())
+            .env("HOME", self.path("home"))
+            .env("KUBECONFIG", "/nowhere")
+            .envs(variables.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        in_time(child.expect("it starts"))
+    }
+}
+
+/// A run that hangs fails the test.
+fn in_time(mut child: Child) -> Output {
+    let end = Instant::now() + Duration::from_secs(30);
+    while child.try_wait().expect("ours").is_none() {
+        if Instant::now() > end {
+            child.kill().expect("ours");
+            unreachable!("it hangs");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child.wait_with_output().expect("ours")
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+const SEAL: &str = env!("CARGO_BIN_EXE_seal");
+const KUBESEAL: &str = env!("CARGO_BIN_EXE_kubeseal");
+
+fn kubeconfig(command: &Path) -> String {
+    format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: a\n\
+         contexts: [{{name: a, context: {{cluster: a, user: a}}}}]\n\
+         clusters: [{{name: a, cluster: {{server: 'http://127.0.0.1:9'}}}}]\n\
+         users: [{{name: a, user: {{exec: {{apiVersion: client.authentication.k8s.io/v1, command: '{}', \
+         interactiveMode: Never}}}}}}]\n",
+        command.display()
+    )
+}
+
+/// Attack: a variable names the kubeconfig by a relative path, and the folder has one that names a program.
+#[test]
+fn a_kubeconfig_of_the_folder_runs_no_program() {
+    let folder = Folder::new();
+    folder.program("plug-in");
+    fs::write(
+        folder.path("kubeconfig"),
+        kubeconfig(&folder.path("plug-in")),
+    )
+    .expect("ours");
+    for (program, words, variable) in [
+        (KUBESEAL, &["--fetch-cert"][..], "KUBECONFIG"),
+        (SEAL, &["view", "--reveal", "a.yaml"], "KUBECONFIG"),
+        (
+            SEAL,
+            &["view", "--reveal", "a.yaml"],
+            "SEALED_SECRETS_KUBECONFIG",
+        ),
+        (SEAL, &["keys", "list"], "SEALED_SECRETS_KUBECONFIG"),
+    ] {
+        let output = folder.run(program, words, &[(variable, "kubeconfig")]);
+        assert_eq!(folder.ran(), None, "{words:?}");
+        assert!(
+            said(&output).contains("--kubeconfig"),
+            "{words:?}: {output:?}"
+        );
+    }
+    // One that is named on the command line is the user's choice.
+    folder.run(
+        KUBESEAL,
+        &["--kubeconfig", "kubeconfig", "--fetch-cert"],
+        &[],
+    );
+    assert!(folder.ran().is_some());
+}
+
+/// Attack: the folder has a program of the name that the user's own kubeconfig has, and `PATH` a relative
+/// folder.
+#[test]
+fn a_credential_plug_in_of_the_folder_is_not_run() {
+    let folder = Folder::new();
+    folder.program("plug-in-of-the-cloud");
+    fs::write(
+        folder.path("user"),
+        kubeconfig(Path::new("plug-in-of-the-cloud")),
+    )
+    .expect("ours");
+    let (user, path) = (
+        folder.path("user"),
+        std::env::var("PATH").expect("PATH is set"),
+    );
+    let output = folder.run(
+        KUBESEAL,
+        &["--fetch-cert"],
+        &[
+            ("KUBECONFIG", &user.display().to_string()),
+            ("PATH", &format!(".:{path}")),
+        ],
+    );
+    assert_eq!(folder.ran(), None);
+    assert!(said(&output).contains("plug-in-of-the-cloud"), "{output:?}");
+}
+
+/// Attack: `.sops.yaml` lies beside the file, and a program beside both.
+#[test]
+fn sops_starts_where_the_folder_has_no_say() {
+    let folder = Folder::new();
+    folder.program("programs/sops");
+    fs::write(folder.path(".sops.yaml"), "stores: {}\n").expect("ours");
+    let programs = folder.path("programs");
+    let path = format!(".:{}:bin:/usr/bin:/bin", programs.display());
+    folder.run(
+        SEAL,
+        &["import", "sops", "web", "plain.yaml"],
+        &[("PATH", &path)],
+    );
+    let file = folder
+        .0
+        .path()
+        .canonicalize()
+        .expect("there")
+        .join("plain.yaml");
+    let want = format!(
+        "/\n-d --output-type json {}\n{}:/usr/bin:/bin\n",
+        file.display(),
+        programs.display()
+    );
+    assert_eq!(folder.ran(), Some(want));
+}
+
+/// Attack: what rules name, or the rules themselves, is a pipe that nobody writes to or a device without end.
+#[test]
+fn rules_and_what_they_name_are_regular_files() {
+    let folder = Folder::new();
+    let made = Command::new("mkfifo").arg(folder.path("pipe")).status();
+    assert!(made.expect("mkfifo").success());
+    let rules = folder.path(".seal.yaml");
+    for certificate in ["pipe", "/dev/zero", "/dev/stdin", "file:///dev/zero"] {
+        fs::write(
+            &rules,
+            format!("rules: [{{path: '**', certificate: '{certificate}'}}]\n"),
+        )
+        .expect("ours");
+        for words in [&["lint"][..], &["--stdout", "plain.yaml"]] {
+            let output = folder.run(SEAL, words, &[]);
+            let all = said(&output) + &String::from_utf8_lossy(&output.stdout);
+            assert!(
+                all.contains("not a regular file"),
+                "{certificate} {words:?}: {output:?}"
+            );
+        }
+    }
+    for to in ["pipe", "/dev/zero", "missing"] {
+        fs::remove_file(&rules).expect("ours");
+        std::os::unix::fs::symlink(to, &rules).expect("ours");
+        let output = folder.run(SEAL, &["--stdout", "plain.yaml"], &[]);
+        assert_eq!(output.status.code(), Some(2), "{to}: {output:?}");
+        assert!(said(&output).contains(".seal.yaml"), "{to}: {output:?}");
+    }
+}
