@@ -146,8 +146,12 @@ pub fn server_of_text(text: &str, overrides: &Overrides) -> Result<Uri, ClusterE
     {
         cluster.certificate_authority = None;
     }
-    let (cluster, _, _) = overrides.choose(&merged)?;
-    server(&cluster)
+    let files = Files {
+        merged,
+        ..Files::default()
+    };
+    let (config, _) = from_kubeconfig(&files, overrides)?;
+    Ok(config.cluster_url)
 }
 
 fn in_cluster(access: &Access, surroundings: &Surroundings) -> Result<Config, ClusterError> {

@@ -189,10 +189,7 @@ impl Repository {
     /// It is not there, is malformed or larger than anything that is read.
     pub fn blob(&self, id: ObjectId) -> Result<Zeroizing<Vec<u8>>, GitError> {
         if !self.git.has_object(id) && self.is_partial() {
-            return Err(GitError::NotFetched {
-                root: self.root.clone(),
-                id: id.to_string(),
-            });
+            return Err(self.not_fetched(id));
         }
         let blob = self.git.find_blob(id);
         let mut blob = blob.map_err(|error| self.failed(id, error))?;
@@ -201,7 +198,20 @@ impl Repository {
 
     fn tree_of(&self, commit: ObjectId) -> Result<gix::Tree<'_>, GitError> {
         let tree = self.git.find_commit(commit).and_then(|found| found.tree());
-        tree.map_err(|error| self.failed(commit, error))
+        tree.map_err(|error| {
+            if self.is_partial() {
+                self.not_fetched(commit)
+            } else {
+                self.failed(commit, error)
+            }
+        })
+    }
+
+    fn not_fetched(&self, id: ObjectId) -> GitError {
+        GitError::NotFetched {
+            root: self.root.clone(),
+            id: id.to_string(),
+        }
     }
 
     /// Does the repository leave objects to a server that Git asks when it needs them?
