@@ -27,7 +27,8 @@
 //! | [`log`] | log lines |
 //! | [`hardening`] | memory that is neither dumped nor swapped |
 //! | [`folder`], [`poll`] | files that cannot lead elsewhere; which of them changed |
-//! | [`pool`] | a bounded pool for work that blocks |
+//! | `fair` | fair shares of what many tenants want |
+//! | [`pool`] | bounded pools for work that blocks, shared out fairly |
 
 pub mod args;
 pub mod author_limits;
@@ -35,6 +36,7 @@ pub mod cluster;
 pub mod cluster_keys;
 pub mod decide;
 pub mod drift;
+mod fair;
 pub mod folder;
 pub mod hardening;
 pub mod http;

@@ -22,6 +22,11 @@ use zeroizing_alloc::ZeroAlloc;
 #[global_allocator]
 static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
+/// At the end, for threads that write files or generate a key. Work for objects and callers ends before its
+/// next operation; a single operation that takes longer ends with the process. Together with the time for
+/// requests and for giving up the lead this stays well below the 30 seconds that a Pod has.
+const LAST_GRACE: Duration = Duration::from_secs(3);
+
 /// Why the controller did not run to its end.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
@@ -70,7 +75,11 @@ fn run(config: &Config) -> ExitCode {
     debug!(?hardening, "Memory");
     let done = tokio::runtime::Runtime::new()
         .map_err(Failure::from)
-        .and_then(|runtime| runtime.block_on(serve(config)));
+        .and_then(|runtime| {
+            let done = runtime.block_on(serve(config));
+            runtime.shutdown_timeout(LAST_GRACE);
+            done
+        });
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -101,13 +110,17 @@ async fn on_directory(
     let mut rounds = Rounds::start(config, directory, metrics, Timestamp::now()).await?;
     let server = server.start(rounds.facts(), None);
     loop {
-        let next = rounds.round(Timestamp::now()).await;
+        let next = tokio::select! {
+            () = end(&mut signals.ends) => break,
+            next = rounds.round(Timestamp::now()) => next,
+        };
         tokio::select! {
             () = end(&mut signals.ends) => break,
             _ = signals.usr1.recv() => rounds.ask_for_key(),
             () = until(next) => {}
         }
     }
+    rounds.end(Timestamp::now()).await;
     server.end().await;
     Ok(())
 }

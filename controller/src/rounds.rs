@@ -120,7 +120,8 @@ impl Rounds {
     }
 
     /// Looks at keys and files if it is time to, and at some of the objects that are due. Gives the
-    /// time of the next round, which may be now.
+    /// time of the next round, which may be now. May be dropped when the process ends: what was being
+    /// written then is written to its end.
     pub async fn round(&mut self, now: Timestamp) -> Timestamp {
         let since = now.duration_since(self.scanned);
         // A clock that was set back must not stop us.
@@ -133,6 +134,11 @@ impl Rounds {
             Some(due) => due.min(next),
             None => next,
         }
+    }
+
+    /// Stops. What is at work ends before its next operation.
+    pub async fn end(mut self, now: Timestamp) {
+        self.reconciler.suspend(now).await;
     }
 
     async fn look(&mut self, now: Timestamp) {

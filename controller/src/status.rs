@@ -60,6 +60,10 @@ impl Outcome<'_> {
                 ..
             } => "DriftFight",
             Self::Refused {
+                why: Refusal::Unseal(UnsealError::BudgetUsedUp { .. }),
+                ..
+            } => "BudgetUsedUp",
+            Self::Refused {
                 why: Refusal::NotManaged(_) | Refusal::TypeChange { .. } | Refusal::Immutable(_),
                 ..
             }
@@ -97,7 +101,10 @@ impl Outcome<'_> {
     /// Does it take a person to get on?
     fn is_stalled(&self) -> bool {
         match self {
-            Self::Refused { why, .. } => !matches!(why, Refusal::DriftFight(_)),
+            Self::Refused { why, .. } => !matches!(
+                why,
+                Refusal::DriftFight(_) | Refusal::Unseal(UnsealError::BudgetUsedUp { .. })
+            ),
             Self::Unsealed { .. } | Self::Failed { .. } => false,
         }
     }
@@ -134,7 +141,7 @@ impl Outcome<'_> {
                 })
                 .collect(),
             Self::Refused {
-                why: Refusal::Unseal(UnsealError::Items(ItemErrors(errors))),
+                why: Refusal::Unseal(UnsealError::Items(ItemErrors { items: errors, .. })),
                 ..
             } => errors
                 .iter()
@@ -387,7 +394,7 @@ mod tests {
         let status = next(None, &unsealed(&sealed_by), None, at(1)).unwrap();
         assert_eq!(status.items[0].sealed_by, Some(fingerprint.to_string()));
 
-        let errors = ItemErrors(vec![
+        let items = vec![
             ItemError {
                 key: "a".into(),
                 problem: NoKey.into(),
@@ -396,7 +403,8 @@ mod tests {
                 key: "b".into(),
                 problem: Base64Error { position: 0 }.into(),
             },
-        ]);
+        ];
+        let errors = ItemErrors { items, untried: 0 };
         let why = Refusal::Unseal(errors.into());
         let status = next(None, &refused(&why), None, at(1)).unwrap();
         let peer = "no key could decrypt secret (a)\nillegal base64 data at input byte 0 (b)";

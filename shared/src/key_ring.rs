@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use crate::envelope;
 use crate::key::{Certificate, Fingerprint, KeyPair, PrivateKey};
 use crate::key_marks::Marks;
+use crate::meter::{Interrupted, Meter, Unmetered, opening};
 use crate::plain::Plain;
 use crate::scope::Label;
 
@@ -123,6 +124,17 @@ pub enum NoSealingKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no key could decrypt secret")]
 pub struct NoKey;
+
+/// A value was not opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unopened {
+    /// No key of the ring opens it.
+    #[error(transparent)]
+    NoKey(#[from] NoKey),
+    /// The meter ended the work before every key was tried.
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
+}
 
 impl KeyRing {
     /// Orders keys given in the order of their registration: the strictly greatest order time is
@@ -240,17 +252,38 @@ impl KeyRing {
         sealed: &[u8],
         first: &[&Fingerprint],
     ) -> Result<(Plain, &Arc<RingKey>), NoKey> {
+        let opened = self.open_within(label, sealed, first, &mut Unmetered);
+        opened.map_err(|_| NoKey)
+    }
+
+    /// As [`Self::open`], while a meter is asked before each private-key operation.
+    ///
+    /// # Errors
+    ///
+    /// [`Unopened`].
+    pub fn open_within(
+        &self,
+        label: &Label,
+        sealed: &[u8],
+        first: &[&Fingerprint],
+        meter: &mut dyn Meter,
+    ) -> Result<(Plain, &Arc<RingKey>), Unopened> {
         let len = envelope::modulus_len(sealed).ok_or(NoKey)?;
         let is_first = |key: &&Arc<RingKey>| first.contains(&key.fingerprint());
         let named = first.iter().enumerate();
         let named = named.filter(|(i, name)| !first[..*i].contains(name));
         let preferred = named.filter_map(|(_, name)| self.key(name));
         let others = self.keys.iter().filter(|key| !is_first(key));
-        preferred
+        let fitting = preferred
             .chain(others)
-            .filter(|key| key.private.modulus_len() == len)
-            .find_map(|key| Some((envelope::open(&key.private, label, sealed).ok()?, key)))
-            .ok_or(NoKey)
+            .filter(|key| key.private.modulus_len() == len);
+        for key in fitting {
+            meter.spend(opening(len, sealed.len()))?;
+            if let Ok(plain) = envelope::open(&key.private, label, sealed) {
+                return Ok((plain, key));
+            }
+        }
+        Err(NoKey.into())
     }
 }
 

@@ -25,6 +25,7 @@
 //! | [`reseal`] | SealedSecret → the same for the newest key |
 //! | [`unseal`] | SealedSecret + ring → Secret, with an error per item |
 //! | [`needs`] | SealedSecret + keys → which key each item needs, and why one does not open |
+//! | [`meter`] | what that work costs, and who is asked before it is done |
 //! | [`plain`], [`base64`] | bytes that wipe themselves; the peer's base64 |
 
 pub mod base64;
@@ -35,6 +36,7 @@ pub mod key_marks;
 pub mod key_ring;
 pub mod key_secret;
 pub mod manifest;
+pub mod meter;
 pub mod needs;
 pub mod plain;
 pub mod record;

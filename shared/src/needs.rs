@@ -7,7 +7,8 @@ use crate::base64;
 use crate::envelope::{self, Finding};
 use crate::hints;
 use crate::key::Fingerprint;
-use crate::key_ring::KeyRing;
+use crate::key_ring::{KeyRing, Unopened};
+use crate::meter::{Interrupted, Meter, Unmetered};
 use crate::resource::SealedSecret;
 use crate::scope::Scope;
 use crate::unseal;
@@ -40,6 +41,19 @@ impl Need {
 
 /// What each item needs, by item key.
 pub fn needs(sealed: &SealedSecret, ring: &KeyRing) -> BTreeMap<String, Need> {
+    needs_within(sealed, ring, &mut Unmetered).unwrap_or_default()
+}
+
+/// As [`needs`], while a meter is asked before each operation.
+///
+/// # Errors
+///
+/// [`Interrupted`] if the meter ended it.
+pub fn needs_within(
+    sealed: &SealedSecret,
+    ring: &KeyRing,
+    meter: &mut dyn Meter,
+) -> Result<BTreeMap<String, Need>, Interrupted> {
     let label = unseal::label(sealed);
     let hints = hints::read(sealed.metadata.annotations.as_ref());
     let mut last: Option<Fingerprint> = None;
@@ -50,16 +64,19 @@ pub fn needs(sealed: &SealedSecret, ring: &KeyRing) -> BTreeMap<String, Need> {
             continue;
         };
         let first: Vec<&Fingerprint> = hints.get(item).into_iter().chain(last.as_ref()).collect();
-        let need = match ring.open(&label, &value, &first) {
+        let need = match ring.open_within(&label, &value, &first, meter) {
             Ok((_, key)) => Need::Key(key.fingerprint().clone()),
-            Err(_) => Need::Undecided(envelope::modulus_len(&value).unwrap_or_default()),
+            Err(Unopened::NoKey(_)) => {
+                Need::Undecided(envelope::modulus_len(&value).unwrap_or_default())
+            }
+            Err(Unopened::Interrupted(why)) => return Err(why),
         };
         if let Need::Key(key) = &need {
             last = Some(key.clone());
         }
         found.insert(item.to_owned(), need);
     }
-    found
+    Ok(found)
 }
 
 /// Every sealed value by its key.

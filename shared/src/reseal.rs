@@ -6,6 +6,7 @@ use rand::CryptoRng;
 
 use crate::key::{Fingerprint, PublicKey};
 use crate::key_ring::{KeyRing, NoSealingKey};
+use crate::meter::{Interrupted, Meter, SEALING};
 use crate::plain::Plain;
 use crate::resource::{SKIP_OWNER_ANNOTATION, SealedSecret};
 use crate::scope::{Label, Scope};
@@ -39,6 +40,9 @@ pub enum ResealError {
     /// It opens and cannot be sealed.
     #[error(transparent)]
     Seal(#[from] SealError),
+    /// The meter ended the work.
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
 }
 
 /// Seals every item for the newest key that is not yet. No template is rendered, and values go
@@ -46,6 +50,7 @@ pub enum ResealError {
 ///
 /// The deprecated form becomes items, and the Secret in it the template, under the scope of the object.
 /// How many items there are in it nobody sees before it is opened; no more than `most_items` are sealed.
+/// The meter is asked before each operation, and nothing is tried after the first item that does not open.
 ///
 /// # Errors
 ///
@@ -56,6 +61,7 @@ pub fn reseal(
     accept_legacy: bool,
     most_items: usize,
     random: &mut impl CryptoRng,
+    meter: &mut dyn Meter,
 ) -> Result<Resealed, ResealError> {
     let newest = ring.sealing()?;
     let certificate = newest.certificate().ok_or(NoSealingKey::NoKey)?;
@@ -67,13 +73,14 @@ pub fn reseal(
         },
         changed: 0,
     };
-    match unseal::open(sealed, ring, accept_legacy)? {
+    match unseal::open_all_or_stop(sealed, ring, accept_legacy, meter)? {
         Contents::Items((items, sealed_by)) => {
             let old = |key: &String| sealed_by.get(key) != Some(newest.fingerprint());
-            let items = items.iter().filter(|(key, _)| old(key));
+            let items: Vec<_> = items.iter().filter(|(key, _)| old(key)).collect();
+            meter.spend(SEALING * items.len() as u64)?;
             resealed.changed = seal_items(
                 &mut resealed.sealed,
-                items,
+                items.into_iter(),
                 certificate.public_key(),
                 random,
             )?;
@@ -83,6 +90,7 @@ pub fn reseal(
             if secret.data.len() > most_items {
                 return Err(ResealError::TooManyItems(secret.data.len()));
             }
+            meter.spend(SEALING * secret.data.len() as u64)?;
             take_place(&mut secret, sealed);
             resealed.changed = secret.data.len();
             resealed.sealed.spec = seal(&secret, certificate.public_key(), random)?.spec;
@@ -162,7 +170,11 @@ pub fn new_texts(
         }
     }
     if !errors.is_empty() {
-        return Err(UnsealError::from(ItemErrors(errors)).into());
+        let errors = ItemErrors {
+            items: errors,
+            untried: 0,
+        };
+        return Err(UnsealError::from(errors).into());
     }
     if let Some(data) = &sealed.spec.data {
         let bytes = base64::decode(data.as_bytes()).map_err(UnsealError::from)?;
@@ -229,6 +241,7 @@ mod tests {
     use super::*;
     use crate::key::new_test_key;
     use crate::key_ring::RingKey;
+    use crate::meter::Unmetered;
     use crate::scope::Scope;
     use crate::secret::Secret;
     use crate::unseal::{Chance, Rules};
@@ -254,7 +267,14 @@ mod tests {
     }
 
     fn resealed(sealed: &SealedSecret, ring: &KeyRing) -> Result<Resealed, ResealError> {
-        reseal(sealed, ring, true, 2, &mut StdRng::seed_from_u64(2))
+        reseal(
+            sealed,
+            ring,
+            true,
+            2,
+            &mut StdRng::seed_from_u64(2),
+            &mut Unmetered,
+        )
     }
 
     fn values(sealed: &SealedSecret, ring: &KeyRing) -> BTreeMap<String, Fingerprint> {

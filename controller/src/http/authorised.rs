@@ -12,13 +12,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::UserInfo;
-use shared::key_ring::KeyRing;
+use shared::meter::Meter;
 
 use super::Facts;
-use super::desk::Desk;
+use super::desk::{Caller, Desk};
 use super::refused::Refused;
 use super::reviews::{Reviews, Verb};
-use super::sealed::Request;
+use super::sealed::{Request, Work};
 
 #[derive(Clone)]
 struct Context {
@@ -27,8 +27,6 @@ struct Context {
     desk: Arc<Desk>,
     reviews: Arc<Reviews>,
 }
-
-type Work = fn(Request, &KeyRing, bool) -> Result<Response, Refused>;
 
 /// Verify, rotate and unseal. Verify says of each item which key opens it, as nobody else is told.
 pub(super) fn router(facts: Facts, desk: Desk, reviews: Reviews) -> Router {
@@ -60,15 +58,17 @@ impl Context {
         body: Body,
     ) -> Result<Response, Refused> {
         let user = self.user(headers).await?;
-        let name = user.username.as_deref().unwrap_or_default();
-        let (ticket, admitted) = self.desk.admit(name, "", Timestamp::now());
+        let caller = Caller::user(user.username.as_deref().unwrap_or_default());
+        let (ticket, admitted) = self.desk.admit(&caller, "", Timestamp::now());
         let answer = async {
             admitted?;
             let bytes = self.desk.read(body).await?;
-            let request = self.desk.work(move || Request::read(&bytes)).await?;
+            let read = move |meter: &mut dyn Meter| Request::read(&bytes, meter);
+            let request = self.desk.work(&caller, read).await?;
             self.authorise(&user, verb, &request).await?;
             let (ring, legacy) = (self.facts.ring(), self.desk.accept_legacy);
-            self.desk.work(move || work(request, &ring, legacy)).await
+            let work = move |meter: &mut dyn Meter| work(request, &ring, legacy, meter);
+            self.desk.work(&caller, work).await
         };
         Ok(ticket.mark(answer.await.into_response()))
     }

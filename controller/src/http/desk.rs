@@ -1,40 +1,96 @@
-//! What callers from outside get of the private keys: little, and nothing that others wait for.
+//! What callers from outside get of the private keys: little, fairly shared out, and nothing that others
+//! wait for.
 
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::HeaderValue;
+use axum::http::{HeaderMap, HeaderValue};
 use axum::response::Response;
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
+use shared::meter::Meter;
 
 use super::bodies::{Bodies, Held};
 use super::rate::{Rate, Standing};
 use super::refused::Refused;
+use crate::pool::turns::{Job, Turn, Turns};
+use crate::pool::{Budget, Pool};
 
-/// So long a request waits for its turn before it is sent away.
+/// So long a request waits for its slot before it is sent away.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Requests at work at once. Each has a thread, and they share the processors in turns of milliseconds.
+const SLOTS: usize = 32;
+/// Of these, so many are kept for addresses that have none.
+const RESERVED: usize = 8;
+/// Requests at work at once for one caller.
+const MOST_OF_ONE: usize = 4;
+/// What one request may use: enough for 1000 items under one key of 4096 bits six times over.
+const REQUEST: Budget = Budget {
+    work: 10_000_000,
+    time: Duration::from_secs(20),
+};
+/// From its slot to its answer, with the turns of others.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Who asks.
+#[derive(Debug, Clone)]
+pub(super) struct Caller {
+    /// What cannot be chosen freely: the address that the connection came from, or the user whom the
+    /// API server vouches for. Each gets a fair share.
+    tenant: String,
+    /// By which one caller is told from others of the same tenant, for the courtesy of a rate. Whoever
+    /// makes up another one gets nothing of anybody else's share, and takes up nobody else's rate.
+    name: String,
+}
+
+impl Caller {
+    /// Of `X-Forwarded-For` the last entry counts, which the last proxy wrote: everything before it is the
+    /// caller's to choose. Without the address a caller who reaches the port itself could name
+    /// somebody who comes through the API server, and use up that rate.
+    pub(super) fn at(address: IpAddr, headers: &HeaderMap) -> Self {
+        let forwarded = headers.get_all("x-forwarded-for").into_iter().next_back();
+        let forwarded = forwarded.and_then(|value| value.to_str().ok());
+        let last = forwarded.and_then(|text| text.rsplit(',').next());
+        let last = last.unwrap_or_default().trim().to_ascii_lowercase();
+        Self {
+            tenant: address.to_string(),
+            name: format!("{address} {last}"),
+        }
+    }
+
+    /// One whose token the API server has reviewed.
+    pub(super) fn user(name: &str) -> Self {
+        Self {
+            tenant: name.to_owned(),
+            name: name.to_owned(),
+        }
+    }
+}
 
 /// Bounds for all callers together and for each.
 #[derive(Debug)]
 pub struct Desk {
     rate: Mutex<Rate>,
-    places: Arc<Semaphore>,
+    busy: Arc<Busy>,
+    slots: Turns,
+    pool: Pool,
     bodies: Bodies,
     /// Does `spec.data` open?
     pub(super) accept_legacy: bool,
 }
 
 impl Desk {
-    /// `rate` requests a second and `burst` more for each caller. On the plain port he names himself,
-    /// in `X-Forwarded-For`, which the API server's service proxy sets. Whatever he says, private
-    /// keys work for callers on half of the processors at most, so that a flood delays no Secret.
+    /// `rate` requests a second and `burst` more for each caller. Whatever callers say of themselves,
+    /// private keys work for all of them on half of the processors at most, so that a flood delays no
+    /// Secret, and each address gets its share of that.
     pub fn new((rate, burst): (u32, u32), time_for_body: Duration, accept_legacy: bool) -> Self {
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             rate: Mutex::new(Rate::new(rate, burst)),
-            places: Arc::new(Semaphore::new((processors / 2).max(1))),
+            busy: Arc::default(),
+            slots: Turns::reserving(SLOTS, RESERVED),
+            pool: Pool::for_callers(),
             bodies: Bodies::new(time_for_body),
             accept_legacy,
         }
@@ -43,12 +99,12 @@ impl Desk {
     /// Counts a request before anything of its body is read.
     pub(super) fn admit(
         &self,
-        caller: &str,
+        caller: &Caller,
         path: &str,
         now: Timestamp,
     ) -> (Ticket, Result<(), Refused>) {
         let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
-        let standing = rate.ask(&format!("{caller} {path}"), now);
+        let standing = rate.ask(&format!("{} {path}", caller.name), now);
         let admitted = standing.retry.map_or(Ok(()), |s| Err(Refused::TooOften(s)));
         (Ticket(standing), admitted)
     }
@@ -58,21 +114,77 @@ impl Desk {
         self.bodies.read(body).await
     }
 
-    /// Runs work with private keys, if its turn comes soon.
+    /// Runs work with private keys, if there is a slot soon. It ends when its budget or its time is used up,
+    /// and when the caller is gone.
     pub(super) async fn work<T: Send + 'static>(
         &self,
-        work: impl FnOnce() -> Result<T, Refused> + Send + 'static,
+        caller: &Caller,
+        work: impl FnOnce(&mut dyn Meter) -> Result<T, Refused> + Send + 'static,
     ) -> Result<T, Refused> {
-        let place = Arc::clone(&self.places).acquire_owned();
-        let place = tokio::time::timeout(PATIENCE, place).await;
-        let Ok(Ok(place)) = place else {
-            return Err(Refused::TooOften(1));
-        };
-        let done = tokio::task::spawn_blocking(move || {
-            let _place = place;
-            work()
-        });
-        done.await.unwrap_or(Err(Refused::Failed))
+        let _slot = self.slot(caller).await?;
+        let work = self.pool.work_for(&caller.tenant, REQUEST, work);
+        match tokio::time::timeout(DEADLINE, work).await {
+            Ok(done) => done.unwrap_or(Err(Refused::Failed)),
+            Err(_) => Err(Refused::TooBusy),
+        }
+    }
+
+    async fn slot(&self, caller: &Caller) -> Result<Slot, Refused> {
+        let one = Busy::enter(&self.busy, &caller.name).ok_or(Refused::TooOften(1))?;
+        let turn = self.slots.wait(&mut Job::of(&caller.tenant));
+        match tokio::time::timeout(PATIENCE, turn).await {
+            Ok(Ok(turn)) => {
+                self.slots.charge(&caller.tenant, 1);
+                Ok(Slot {
+                    _one: one,
+                    _turn: turn,
+                })
+            }
+            _ => Err(Refused::TooOften(1)),
+        }
+    }
+}
+
+/// A request at work.
+struct Slot {
+    _one: One,
+    _turn: Turn,
+}
+
+/// Requests of each caller that are at work or wait for a slot.
+#[derive(Debug, Default)]
+struct Busy(Mutex<HashMap<String, usize>>);
+
+/// One of them.
+struct One {
+    busy: Arc<Busy>,
+    name: String,
+}
+
+impl Busy {
+    fn enter(busy: &Arc<Self>, name: &str) -> Option<One> {
+        let mut callers = busy.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = callers.entry(name.to_owned()).or_default();
+        if *count >= MOST_OF_ONE {
+            return None;
+        }
+        *count += 1;
+        Some(One {
+            busy: Arc::clone(busy),
+            name: name.to_owned(),
+        })
+    }
+}
+
+impl Drop for One {
+    fn drop(&mut self) {
+        let mut callers = self.busy.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = callers.get_mut(&self.name) {
+            *count -= 1;
+            if *count == 0 {
+                callers.remove(&self.name);
+            }
+        }
     }
 }
 
@@ -92,5 +204,80 @@ impl Ticket {
         headers.insert("x-ratelimit-remaining", remaining.into());
         headers.insert("x-ratelimit-reset", HeaderValue::from(reset));
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const API_SERVER: [u8; 4] = [10, 0, 0, 1];
+    const POD: [u8; 4] = [10, 0, 9, 9];
+
+    fn caller(address: [u8; 4], forwarded: &[&str]) -> Caller {
+        let mut headers = HeaderMap::new();
+        for value in forwarded {
+            headers.append("x-forwarded-for", value.parse().unwrap());
+        }
+        Caller::at(address.into(), &headers)
+    }
+
+    /// Attack: a caller names another one in `X-Forwarded-For` and asks until that one is locked out.
+    #[test]
+    fn no_forged_name_uses_up_the_rate_of_the_one_who_bears_it() {
+        let victim = caller(API_SERVER, &["192.0.2.7"]);
+        for (why, forged) in [
+            ("at the port itself", caller(POD, &["192.0.2.7"])),
+            (
+                "through the API server, which adds the real address",
+                caller(API_SERVER, &["192.0.2.7, 192.0.2.66"]),
+            ),
+            (
+                "the same in two headers",
+                caller(API_SERVER, &["192.0.2.7", "192.0.2.66"]),
+            ),
+            ("nobody", caller(API_SERVER, &[])),
+        ] {
+            let desk = Desk::new((1, 0), Duration::from_secs(1), true);
+            let now = Timestamp::UNIX_EPOCH;
+            for _ in 0..100 {
+                let _ = desk.admit(&forged, "/v1/verify", now);
+            }
+            let (_, admitted) = desk.admit(&victim, "/v1/verify", now);
+            assert_eq!(admitted, Ok(()), "{why}");
+        }
+    }
+
+    /// Attack: a caller changes what it says of itself with each request, to get more than its rate.
+    #[test]
+    fn made_up_names_before_the_real_address_are_one_caller() {
+        let desk = Desk::new((1, 2), Duration::from_secs(1), true);
+        let admitted = |i: usize| {
+            let caller = caller(API_SERVER, &[&format!("made-up-{i}, 192.0.2.66")]);
+            let (_, admitted) = desk.admit(&caller, "/v1/verify", Timestamp::UNIX_EPOCH);
+            admitted.is_ok()
+        };
+        assert_eq!((0..100).filter(|i| admitted(*i)).count(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_caller_has_few_slots_and_one_address_never_has_all() {
+        let desk = Desk::new((1, 0), Duration::from_secs(1), true);
+        let one = caller(POD, &["a"]);
+        let mut held = Vec::new();
+        for _ in 0..MOST_OF_ONE {
+            held.push(desk.slot(&one).await.unwrap());
+        }
+        assert_eq!(desk.slot(&one).await.err(), Some(Refused::TooOften(1)));
+        for i in 0..100 {
+            let made_up = caller(POD, &[&format!("name-{i}")]);
+            held.extend(desk.slot(&made_up).await);
+        }
+        assert_eq!(held.len(), SLOTS - RESERVED);
+        let other = caller(API_SERVER, &["192.0.2.7"]);
+        assert!(desk.slot(&other).await.is_ok());
+        drop(held);
+        assert!(desk.slot(&one).await.is_ok());
+        assert!(desk.busy.0.lock().unwrap().is_empty());
     }
 }

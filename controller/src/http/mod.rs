@@ -12,6 +12,7 @@ pub mod tls;
 
 use std::fmt::Write as _;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -22,6 +23,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
@@ -33,6 +35,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
 use crate::args::Address;
@@ -61,6 +64,18 @@ impl Facts {
 struct Context {
     facts: Facts,
     desk: Arc<Desk>,
+}
+
+/// The address at the other end of the connection that a request came through.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(IpAddr);
+
+impl Peer {
+    /// Those who are gone already are all alike.
+    fn of(stream: &TcpStream) -> Self {
+        let address = stream.peer_addr();
+        Self(address.map_or(Ipv4Addr::UNSPECIFIED.into(), |at| at.ip().to_canonical()))
+    }
 }
 
 /// Bounds of one connection.
@@ -310,16 +325,17 @@ fn accept(
     limits: Limits,
     graceful: &GracefulShutdown,
 ) {
+    let peer = Peer::of(&stream);
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(limits.write));
     let watcher = graceful.watcher();
     tokio::spawn(async move {
         let _place = place;
         let Some(tls) = tls else {
-            return connection(Box::pin(stream), router, limits, watcher).await;
+            return connection(Box::pin(stream), peer, router, limits, watcher).await;
         };
         match tokio::time::timeout(limits.read, tls.accept(Box::pin(stream))).await {
-            Ok(Ok(stream)) => connection(stream, router, limits, watcher).await,
+            Ok(Ok(stream)) => connection(stream, peer, router, limits, watcher).await,
             Ok(Err(error)) => debug!(%error, "A handshake failed"),
             Err(_) => debug!("A handshake took too long"),
         }
@@ -328,15 +344,20 @@ fn accept(
 
 async fn connection(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: Peer,
     router: Router,
     limits: Limits,
     watcher: Watcher,
 ) {
+    let service = router.map_request(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        request
+    });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .max_buf_size(LONGEST_HEAD)
         .header_read_timeout(limits.read)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
     if let Err(error) = watcher.watch(connection).await {
         debug!(%error, "A connection ended early");
     }

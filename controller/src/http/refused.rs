@@ -17,6 +17,10 @@ pub(super) enum Refused {
     Broken,
     /// There is too much in it.
     TooManyItems,
+    /// It takes more work than one request may.
+    TooMuchWork,
+    /// Its time was over before its turns came to an end.
+    TooBusy,
     /// It is not what the endpoint is for.
     Malformed,
     /// It does not open, for whatever reason. No body, as in the peer.
@@ -61,6 +65,16 @@ impl IntoResponse for Refused {
             Self::Broken => StatusCode::BAD_REQUEST.into_response(),
             Self::TooManyItems => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "more than 1000 items\n").into_response()
+            }
+            Self::TooMuchWork => {
+                let text = "the request takes more work than one request may; send fewer items at a time, or sealed \
+                            with `seal`, which notes the key of each\n";
+                (StatusCode::PAYLOAD_TOO_LARGE, text).into_response()
+            }
+            Self::TooBusy => {
+                let retry = [("retry-after", HeaderValue::from(10))];
+                let text = "the controller is busy with other requests; try again, with fewer items at a time\n";
+                (StatusCode::SERVICE_UNAVAILABLE, retry, text).into_response()
             }
             Self::Malformed => {
                 let text = "the body is no SealedSecret, as one document of JSON or YAML\n";

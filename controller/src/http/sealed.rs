@@ -4,6 +4,7 @@
 //! and with any template. So they render no template, take the scope from the object itself, and say
 //! no more about what does not open than that it does not.
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -11,56 +12,69 @@ use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use shared::error_chain;
+use shared::hints::Hints;
 use shared::key_ring::KeyRing;
 use shared::manifest;
-use shared::needs::{Need, needs};
+use shared::meter::{Interrupted, Meter};
+use shared::needs::{Need, needs_within};
 use shared::reseal::{ResealError, reseal};
 use shared::resource::SealedSecret;
-use shared::unseal::{Chance, Rules, check, unseal};
+use shared::unseal::{Chance, Rules, UnsealError, check_within, unseal_within};
 
-use super::Context;
+use super::desk::Caller;
+use super::{Context, Peer};
 use super::refused::Refused;
 
 /// A Secret of a mebibyte rarely has a hundred.
 const MOST_ITEMS: usize = 1000;
 /// Of a whole body, text counted by its length: one of ten mebibytes in a few thousand items has fewer.
 const MOST_VALUES: usize = 250_000;
+/// Bytes of a body that are read in a microsecond.
+const BYTES_PER_MICROSECOND: u64 = 10;
+
+/// What is done for a request, by the ring, and by whether `spec.data` opens.
+pub(super) type Work =
+    fn(Request, &KeyRing, bool, &mut dyn Meter) -> Result<Response, Refused>;
 
 /// 200 if it opens here, 409 if it does not.
 pub(super) async fn verify(
     State(context): State<Context>,
+    Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    answer(context, "/v1/verify", &headers, body, Request::verify).await
+    let caller = Caller::at(peer.0, &headers);
+    answer(context, "/v1/verify", caller, body, Request::verify).await
 }
 
 /// The same SealedSecret, or `List` of some, sealed for the newest key; 409 if one does not open.
 pub(super) async fn rotate(
     State(context): State<Context>,
+    Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    answer(context, "/v1/rotate", &headers, body, Request::rotate).await
+    let caller = Caller::at(peer.0, &headers);
+    answer(context, "/v1/rotate", caller, body, Request::rotate).await
 }
 
 async fn answer(
     Context { facts, desk }: Context,
     path: &'static str,
-    headers: &HeaderMap,
+    caller: Caller,
     body: Body,
-    work: fn(Request, &KeyRing, bool) -> Result<Response, Refused>,
+    work: Work,
 ) -> Response {
-    let caller = headers.get("x-forwarded-for");
-    let caller = caller.and_then(|caller| caller.to_str().ok());
-    let caller = caller.unwrap_or_default().to_ascii_lowercase();
     let (ticket, admitted) = desk.admit(&caller, path, Timestamp::now());
     let answer = async {
         admitted?;
         let bytes = desk.read(body).await?;
         let (ring, legacy) = (facts.ring(), desk.accept_legacy);
-        desk.work(move || work(Request::read(&bytes)?, &ring, legacy))
-            .await
+        let work = move |meter: &mut dyn Meter| {
+            let request = Request::read(&bytes, meter)?;
+            work(request, &ring, legacy, meter)
+        };
+        desk.work(&caller, work).await
     };
     ticket.mark(answer.await.into_response())
 }
@@ -73,7 +87,8 @@ pub(super) struct Request {
 
 impl Request {
     /// One document with a SealedSecret, or a list of some.
-    pub(super) fn read(bytes: &[u8]) -> Result<Self, Refused> {
+    pub(super) fn read(bytes: &[u8], meter: &mut dyn Meter) -> Result<Self, Refused> {
+        meter.spend(bytes.len() as u64 / BYTES_PER_MICROSECOND)?;
         let documents =
             manifest::read_within(bytes, MOST_VALUES).map_err(|_| Refused::Malformed)?;
         let [document] = documents.as_slice() else {
@@ -103,17 +118,26 @@ impl Request {
         }
     }
 
-    pub(super) fn verify(self, ring: &KeyRing, legacy: bool) -> Result<Response, Refused> {
-        let checked = check(self.single()?, ring, legacy);
-        checked.map_err(|_| Refused::Closed)?;
+    pub(super) fn verify(
+        self,
+        ring: &KeyRing,
+        legacy: bool,
+        meter: &mut dyn Meter,
+    ) -> Result<Response, Refused> {
+        check_within(self.single()?, ring, legacy, meter).map_err(closed)?;
         Ok(StatusCode::OK.into_response())
     }
 
     /// As [`Self::verify`], with the key of each item in the body, for one who may verify the object:
     /// asking item by item tells him the same, but for the key.
-    pub(super) fn verify_items(self, ring: &KeyRing, legacy: bool) -> Result<Response, Refused> {
+    pub(super) fn verify_items(
+        self,
+        ring: &KeyRing,
+        legacy: bool,
+        meter: &mut dyn Meter,
+    ) -> Result<Response, Refused> {
         let sealed = self.single()?;
-        let needs = needs(sealed, ring);
+        let needs = needs_within(sealed, ring, meter)?;
         let key = |need: &Need| match need {
             Need::Key(key) => json!(key.to_string()),
             Need::Undecided(_) | Need::Nothing => Value::Null,
@@ -121,8 +145,8 @@ impl Request {
         let items: Map<String, Value> = needs.iter().map(|(k, n)| (k.clone(), key(n))).collect();
         let has_closed = items.values().any(Value::is_null);
         // Of the deprecated form only a check tells whether what opens is a Secret, and accepted.
-        let is_closed =
-            has_closed || sealed.spec.data.is_some() && check(sealed, ring, legacy).is_err();
+        let is_closed = has_closed
+            || sealed.spec.data.is_some() && check_within(sealed, ring, legacy, meter).is_err();
         let code = if is_closed {
             StatusCode::CONFLICT
         } else {
@@ -131,30 +155,48 @@ impl Request {
         Ok((code, as_json(&json!({ "items": items }))).into_response())
     }
 
-    pub(super) fn rotate(self, ring: &KeyRing, legacy: bool) -> Result<Response, Refused> {
+    pub(super) fn rotate(
+        self,
+        ring: &KeyRing,
+        legacy: bool,
+        meter: &mut dyn Meter,
+    ) -> Result<Response, Refused> {
         // Of the deprecated form it shows only now how much is in it.
         let mut left = MOST_ITEMS;
-        let rotate_one = |sealed| match reseal(sealed, ring, legacy, left, &mut rand::rng()) {
+        let mut rotate_one = |sealed| match reseal(
+            sealed,
+            ring,
+            legacy,
+            left,
+            &mut rand::rng(),
+            meter,
+        ) {
             Ok(resealed) => {
                 left = left.saturating_sub(resealed.changed);
                 Ok(resealed.sealed.to_document())
             }
             Err(ResealError::TooManyItems(_)) => Err(Refused::TooManyItems),
-            Err(ResealError::Unseal(_)) => Err(Refused::Closed),
+            Err(ResealError::Unseal(why)) => Err(closed(why)),
+            Err(ResealError::Interrupted(why)) => Err(why.into()),
             Err(ResealError::NoCertificate(why)) => Err(Refused::of_ring(why)),
             Err(ResealError::Seal(_)) => Err(Refused::NoCertificate),
         };
         let rotated: Vec<Value> = self
             .objects
             .iter()
-            .map(rotate_one)
+            .map(&mut rotate_one)
             .collect::<Result<_, _>>()?;
         Ok(as_json(&document(rotated, self.is_list)))
     }
 
     /// The Secret, for one who may see it. Only authorised callers come here, so it may render
     /// templates, and say what is wrong.
-    pub(super) fn unseal(self, ring: &KeyRing, legacy: bool) -> Result<Response, Refused> {
+    pub(super) fn unseal(
+        self,
+        ring: &KeyRing,
+        legacy: bool,
+        meter: &mut dyn Meter,
+    ) -> Result<Response, Refused> {
         let rules = Rules {
             accept_legacy: legacy,
             refuse_chance: false,
@@ -163,12 +205,28 @@ impl Request {
             now: Timestamp::now(),
             rng: &mut rand::rng(),
         };
-        match unseal(self.single()?, ring, rules, &mut chance) {
+        let sealed = self.single()?;
+        match unseal_within(sealed, ring, rules, &mut chance, &Hints::new(), meter) {
             Ok(unsealed) => Ok(as_json(&unsealed.secret.to_document())),
+            Err(UnsealError::BudgetUsedUp { .. }) => Err(Refused::TooMuchWork),
             Err(error) => {
                 Ok((StatusCode::CONFLICT, format!("{}\n", error_chain(&error))).into_response())
             }
         }
+    }
+}
+
+/// Of what does not open nothing more is told.
+fn closed(why: UnsealError) -> Refused {
+    match why {
+        UnsealError::BudgetUsedUp { .. } => Refused::TooMuchWork,
+        _ => Refused::Closed,
+    }
+}
+
+impl From<Interrupted> for Refused {
+    fn from(Interrupted: Interrupted) -> Self {
+        Self::TooMuchWork
     }
 }
 

@@ -1,27 +1,37 @@
 //! One look at one object: gather → desired → decide → apply → record.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use shared::error_chain;
 use shared::key::Fingerprint;
 use shared::key_ring::KeyRing;
+use shared::meter::Meter;
 use shared::resource::SealedSecret;
 use shared::secret::Secret;
-use shared::unseal::{Chance, unseal_again};
+use shared::unseal::{Chance, UnsealError, unseal_within};
 
 use super::Policy;
 use super::ended::{self, Ended, Report};
+use super::progress::Progress;
 use crate::author_limits::risky_type;
 use crate::decide::{Circumstances, Desired, Existing, Plan, Refusal, decide, within};
 use crate::drift::{self, Drift, Interference};
 use crate::metrics::{Fault, Metrics, instance_label};
 use crate::ownership;
-use crate::pool::{Pool, Stopped};
+use crate::pool::{Budget, Pool, Stopped};
 use crate::status::{self, Outcome};
 use crate::store::{Applied, Look, ObjectId, Observed, Source, Store, StoreError};
+
+/// What one attempt may use, for private-key operations, keys and password hashes of templates, and the rest
+/// of their work: more than one operation for each item of the largest object, so that an attempt whose
+/// items are known from the one before always comes further.
+const ATTEMPT: Budget = Budget {
+    work: 30_000_000,
+    time: Duration::from_mins(1),
+};
 
 /// What every attempt needs.
 #[derive(Debug)]
@@ -30,6 +40,7 @@ pub(super) struct Tools<S> {
     pool: Pool,
     pub(super) policy: Policy,
     drift: Mutex<Drift>,
+    progress: Mutex<Progress>,
     pub(super) metrics: Arc<Metrics>,
 }
 
@@ -54,6 +65,7 @@ impl<S: Store> Tools<S> {
             pool,
             policy,
             drift: Mutex::default(),
+            progress: Mutex::default(),
             metrics,
         }
     }
@@ -61,6 +73,7 @@ impl<S: Store> Tools<S> {
     /// Forgets what only counts while this replica leads.
     pub(super) fn hand_over(&self) {
         *self.drift.lock().unwrap_or_else(PoisonError::into_inner) = Drift::default();
+        *self.progress() = Progress::default();
         self.metrics.hand_over();
     }
 
@@ -123,7 +136,7 @@ impl<S: Store> Tools<S> {
         if let Some(sealed) = self.fits(&observed, ring) {
             return Ok(Some(self.in_place(id, instance_of(&sealed))));
         }
-        let (desired, sealed_by) = self.desired(&observed, Arc::clone(ring), now).await?;
+        let (desired, sealed_by) = self.desired(id, &observed, Arc::clone(ring), now).await?;
         if observed.guessed && !matches!(desired, Desired::Secret { .. }) {
             let Some(fetched) = self.look_again(id, &observed).await? else {
                 return Ok(None);
@@ -298,6 +311,7 @@ impl<S: Store> Tools<S> {
 
     async fn desired(
         &self,
+        id: &ObjectId,
         observed: &Observed,
         ring: Arc<KeyRing>,
         now: Timestamp,
@@ -309,17 +323,21 @@ impl<S: Store> Tools<S> {
             Source::Sealed(owner) => {
                 let (sealed, rules) = (Arc::clone(owner), self.policy.rules);
                 let limits = Arc::clone(&self.policy.author_limits);
-                let remembered = status::sealed_by(observed.status.as_ref());
-                let open = move || {
+                let mut remembered = status::sealed_by(observed.status.as_ref());
+                self.progress().add_to(id, &mut remembered);
+                let open = move |meter: &mut dyn Meter| {
                     let mut chance = Chance {
                         now,
                         rng: &mut rand::rng(),
                     };
-                    let unsealed = unseal_again(&sealed, &ring, rules, &mut chance, &remembered)?;
+                    let unsealed =
+                        unseal_within(&sealed, &ring, rules, &mut chance, &remembered, meter)?;
                     limits.allow(&sealed, &unsealed, &ring, now)?;
                     Ok::<_, Refusal>(unsealed)
                 };
-                match self.pool.run(open).await? {
+                let opened = self.pool.work_for(&id.namespace, ATTEMPT, open).await?;
+                self.note_progress(id, opened.as_ref().err());
+                match opened {
                     Ok(mut unsealed) => {
                         ownership::own(&mut unsealed.secret, owner);
                         let desired = Desired::Secret {
@@ -332,6 +350,19 @@ impl<S: Store> Tools<S> {
                 }
             }
         }
+    }
+
+    fn note_progress(&self, id: &ObjectId, why: Option<&Refusal>) {
+        match why {
+            Some(Refusal::Unseal(UnsealError::BudgetUsedUp { opened })) => {
+                self.progress().keep(id, opened);
+            }
+            _ => self.progress().forget(id),
+        }
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn forget(&self, id: &ObjectId, removed: bool) -> Result<Ended, StoreError> {

@@ -47,6 +47,8 @@ impl Ended {
                 Refusal::Unseal(UnsealError::Items(_) | UnsealError::LegacyNoKey(_)) => {
                     Self::WaitsForKeys(report)
                 }
+                // It goes on where it was, behind the others of its namespace.
+                Refusal::Unseal(UnsealError::BudgetUsedUp { .. }) => Self::Retry(report),
                 Refusal::Malformed(_) | Refusal::Unseal(_) | Refusal::Breach(_) => {
                     Self::WaitsForChange(report)
                 }
@@ -121,6 +123,8 @@ pub(super) fn drift_corrected() -> News {
 
 #[cfg(test)]
 mod tests {
+    use shared::hints::Hints;
+
     use super::*;
     use crate::testing::id;
 
@@ -130,6 +134,19 @@ mod tests {
             keeps_values: true,
         };
         Ended::of(&outcome, None, false)
+    }
+
+    #[test]
+    fn an_object_whose_budget_is_used_up_is_tried_again_without_any_change() {
+        let used_up = UnsealError::BudgetUsedUp {
+            opened: Hints::new(),
+        };
+        let why = Refusal::Unseal(used_up);
+        let Ended::Retry(Report { reason, message }) = ended(&why) else {
+            panic!("it waits for something");
+        };
+        assert_eq!(reason, "BudgetUsedUp");
+        assert!(message.contains("split it"), "{message}");
     }
 
     #[test]

@@ -3,10 +3,12 @@
 mod attempt;
 mod ended;
 mod known;
+mod progress;
 mod queue;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use shared::key_ring::KeyRing;
@@ -15,6 +17,7 @@ use tokio::task::{self, JoinSet};
 use tracing::{debug, error, info};
 
 use crate::author_limits::AuthorLimits;
+use crate::fair::most_each;
 use crate::metrics::Metrics;
 use crate::pool::{Pool, Stopped};
 use crate::store::{ObjectId, Store};
@@ -23,9 +26,10 @@ use ended::{Ended, Report};
 use queue::Queue;
 pub use queue::{Urgency, wait};
 
-/// Objects in one round of a directory. Between two rounds keys and files are looked at again, so that
-/// a long queue delays neither.
+/// Objects at work at once in a directory.
 const ROUND: usize = 16;
+/// A round ends after this, whatever is still at work, so that keys and files are looked at again.
+const LONGEST_ROUND: Duration = Duration::from_millis(500);
 
 /// What the user chose.
 #[derive(Debug, Clone)]
@@ -99,17 +103,34 @@ impl<S: Store> Reconciler<S> {
         self.changed(waiting, Urgency::Backlog, now);
     }
 
-    /// Begins with objects that are due, as long as no more than `places` are at work. Says when to
-    /// call again, unless that is when one is done.
+    /// Begins with objects that are due, as long as no more than `places` are at work, of which each
+    /// namespace has its part and a quarter is kept for namespaces without any. Says when to call again,
+    /// unless that is when one is done.
     pub fn begin(&mut self, places: usize, now: Timestamp) -> Option<Timestamp> {
-        while self.attempts.len() < places
-            && let Some((id, _)) = self.queue.take(now)
-        {
+        self.queue.ripen(now);
+        let mut held = self.held();
+        while self.attempts.len() < places {
+            let active = self.queue.active(&held);
+            let most = most_each(places, places / 4, active);
+            let may_begin = |namespace: &str| held.get(namespace).is_none_or(|n| *n < most);
+            let Some((id, _)) = self.queue.take(may_begin) else {
+                break;
+            };
+            *held.entry(id.namespace.clone()).or_default() += 1;
             self.spawn(id, now);
         }
         self.tools.metrics.queued(self.queue.len());
         let is_full = self.attempts.len() >= places;
         self.queue.next().filter(|_| !is_full)
+    }
+
+    /// Attempts at work in each namespace.
+    fn held(&self) -> HashMap<String, usize> {
+        let mut held = HashMap::new();
+        for id in self.at_work.values() {
+            *held.entry(id.namespace.clone()).or_default() += 1;
+        }
+        held
     }
 
     /// Waits for the end of an attempt and takes note of it. `None` at once if none is at work. May be
@@ -135,13 +156,19 @@ impl<S: Store> Reconciler<S> {
         Some(())
     }
 
-    /// Looks at some of the objects that are due, and at nothing else meanwhile. Says when to call
-    /// again: at once if more are due.
+    /// Looks at objects that are due, until all are done or half a second is over. What takes longer goes
+    /// on meanwhile. Says when to call again: at once if more are due, or at work. May be dropped at any
+    /// time.
     pub async fn round(&mut self, now: Timestamp) -> Option<Timestamp> {
-        self.begin(ROUND, now);
-        while self.end(|| now).await.is_some() {}
+        let begun = async {
+            self.begin(ROUND, now);
+            while self.end(|| now).await.is_some() {
+                self.begin(ROUND, now);
+            }
+        };
+        let is_done = tokio::time::timeout(LONGEST_ROUND, begun).await.is_ok();
         self.tools.metrics.queued(self.queue.len());
-        self.queue.next()
+        if is_done { self.queue.next() } else { Some(now) }
     }
 
     /// Drops whatever is at work, wherever it is, and keeps it for later.

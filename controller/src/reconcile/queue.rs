@@ -1,7 +1,8 @@
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::fair::Shares;
 use crate::store::ObjectId;
 
 /// The wait after the first failure; each further one doubles it.
@@ -28,13 +29,25 @@ pub enum Urgency {
     Fresh,
 }
 
-/// Which objects are to be looked at, and when.
+/// Which objects are to be looked at, and when. Namespaces take turns, so that the backlog of one delays its
+/// own objects; within a namespace, the object that waited longest goes first.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     due: HashMap<ObjectId, (Timestamp, Urgency)>,
-    fresh: BTreeSet<(Timestamp, ObjectId)>,
-    backlog: BTreeSet<(Timestamp, ObjectId)>,
+    fresh: Line,
+    backlog: Line,
+    /// In turns.
+    shares: Shares,
     turn: u32,
+}
+
+/// Objects of one urgency.
+#[derive(Debug, Default)]
+struct Line {
+    /// Their time has not come.
+    later: BTreeSet<(Timestamp, ObjectId)>,
+    /// It has, by namespace.
+    ripe: BTreeMap<String, BTreeSet<(Timestamp, ObjectId)>>,
 }
 
 impl Queue {
@@ -43,37 +56,54 @@ impl Queue {
         let before = self.remove(&id);
         let (at, urgency) =
             before.map_or((at, urgency), |(time, u)| (at.min(time), urgency.max(u)));
-        self.of(urgency).insert((at, id.clone()));
+        self.of(urgency).later.insert((at, id.clone()));
         self.due.insert(id, (at, urgency));
     }
 
-    /// Takes out an object whose time has come: a fresh one, or when it is its turn, one of the
-    /// backlog; of these the one that waited longest.
-    pub(super) fn take(&mut self, now: Timestamp) -> Option<(ObjectId, Urgency)> {
-        let is_ripe =
-            |set: &BTreeSet<(Timestamp, ObjectId)>| set.first().is_some_and(|(at, _)| *at <= now);
-        let urgency = match (is_ripe(&self.fresh), is_ripe(&self.backlog)) {
-            (false, false) => return None,
-            (true, true) => {
+    /// Takes note of the time: objects whose time has come may be taken now.
+    pub(super) fn ripen(&mut self, now: Timestamp) {
+        self.fresh.ripen(now);
+        self.backlog.ripen(now);
+    }
+
+    /// Takes out a ripe object: a fresh one, or when it is its turn, one of the backlog. Of namespaces that
+    /// may begin one, the one that had the fewest turns goes first.
+    pub(super) fn take(
+        &mut self,
+        may_begin: impl Fn(&str) -> bool,
+    ) -> Option<(ObjectId, Urgency)> {
+        let fresh = self.fresh.next(&self.shares, &may_begin);
+        let backlog = self.backlog.next(&self.shares, &may_begin);
+        let (urgency, namespace) = match (fresh, backlog) {
+            (None, None) => return None,
+            (Some(fresh), Some(backlog)) => {
                 self.turn = (self.turn + 1) % TURNS;
                 if self.turn == 0 {
-                    Urgency::Backlog
+                    (Urgency::Backlog, backlog)
                 } else {
-                    Urgency::Fresh
+                    (Urgency::Fresh, fresh)
                 }
             }
-            (true, false) => Urgency::Fresh,
-            (false, true) => Urgency::Backlog,
+            (Some(fresh), None) => (Urgency::Fresh, fresh),
+            (None, Some(backlog)) => (Urgency::Backlog, backlog),
         };
-        let (_, id) = self.of(urgency).pop_first()?;
+        self.shares.serve(&namespace);
+        self.shares.charge(&namespace, 1);
+        let id = self.of(urgency).take(&namespace)?;
         self.due.remove(&id);
         Some((id, urgency))
     }
 
+    /// How many namespaces have ripe objects, or are among these.
+    pub(super) fn active(&self, others: &HashMap<String, usize>) -> usize {
+        let ripe = self.fresh.ripe.keys().chain(self.backlog.ripe.keys());
+        ripe.chain(others.keys()).collect::<HashSet<_>>().len()
+    }
+
     /// Takes out everything, whenever it is due.
     pub(super) fn drain(&mut self) -> Vec<ObjectId> {
-        self.fresh.clear();
-        self.backlog.clear();
+        self.fresh = Line::default();
+        self.backlog = Line::default();
         self.due.drain().map(|(id, _)| id).collect()
     }
 
@@ -82,9 +112,9 @@ impl Queue {
         self.due.len()
     }
 
-    /// When the next object is due.
+    /// When the next object becomes ripe.
     pub(super) fn next(&self) -> Option<Timestamp> {
-        let firsts = [self.fresh.first(), self.backlog.first()];
+        let firsts = [self.fresh.later.first(), self.backlog.later.first()];
         firsts.into_iter().flatten().map(|(at, _)| *at).min()
     }
 
@@ -94,10 +124,51 @@ impl Queue {
         Some((at, urgency))
     }
 
-    fn of(&mut self, urgency: Urgency) -> &mut BTreeSet<(Timestamp, ObjectId)> {
+    fn of(&mut self, urgency: Urgency) -> &mut Line {
         match urgency {
             Urgency::Fresh => &mut self.fresh,
             Urgency::Backlog => &mut self.backlog,
+        }
+    }
+}
+
+impl Line {
+    fn ripen(&mut self, now: Timestamp) {
+        while let Some(first) = self.later.first()
+            && first.0 <= now
+            && let Some(first) = self.later.pop_first()
+        {
+            let namespace = first.1.namespace.clone();
+            self.ripe.entry(namespace).or_default().insert(first);
+        }
+    }
+
+    fn next(&self, shares: &Shares, may_begin: &impl Fn(&str) -> bool) -> Option<String> {
+        let ripe = self.ripe.iter().filter_map(|(namespace, objects)| {
+            let first = objects.first()?.0;
+            may_begin(namespace).then(|| ((shares.used(namespace), first), namespace))
+        });
+        let (_, namespace) = ripe.min_by_key(|(order, _)| *order)?;
+        Some(namespace.clone())
+    }
+
+    fn take(&mut self, namespace: &str) -> Option<ObjectId> {
+        let objects = self.ripe.get_mut(namespace)?;
+        let (_, id) = objects.pop_first()?;
+        if objects.is_empty() {
+            self.ripe.remove(namespace);
+        }
+        Some(id)
+    }
+
+    fn remove(&mut self, entry: &(Timestamp, ObjectId)) {
+        self.later.remove(entry);
+        let namespace = &entry.1.namespace;
+        if let Some(objects) = self.ripe.get_mut(namespace) {
+            objects.remove(entry);
+            if objects.is_empty() {
+                self.ripe.remove(namespace);
+            }
         }
     }
 }
@@ -112,8 +183,20 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
+    fn take(queue: &mut Queue, now: i64) -> Option<(ObjectId, Urgency)> {
+        queue.ripen(at(now));
+        queue.take(|_| true)
+    }
+
     fn names(queue: &mut Queue, now: i64) -> Vec<String> {
-        std::iter::from_fn(|| queue.take(at(now)).map(|(id, _)| id.name)).collect()
+        std::iter::from_fn(|| take(queue, now).map(|(id, _)| id.name)).collect()
+    }
+
+    fn of(namespace: &str, name: &str) -> ObjectId {
+        ObjectId {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
     }
 
     #[test]
@@ -159,11 +242,11 @@ mod tests {
             queue.add(id(&format!("old-{i:04}")), at(1), Backlog);
         }
         queue.add(id("new"), at(9), Fresh);
-        assert_eq!(queue.take(at(9)), Some((id("new"), Fresh)));
+        assert_eq!(take(&mut queue, 9), Some((id("new"), Fresh)));
         for i in 0..8 {
             queue.add(id(&format!("new-{i}")), at(9), Fresh);
         }
-        let urgencies: Vec<_> = (0..8).filter_map(|_| queue.take(at(9))).collect();
+        let urgencies: Vec<_> = (0..8).filter_map(|_| take(&mut queue, 9)).collect();
         let old = urgencies.iter().filter(|(_, u)| *u == Backlog).count();
         assert_eq!(old, 2, "{urgencies:?}");
     }
@@ -176,7 +259,48 @@ mod tests {
         queue.add(id("b"), at(9), Fresh);
         queue.add(id("b"), at(9), Backlog);
         assert_eq!(queue.len(), 2);
-        assert_eq!(queue.take(at(6)), Some((id("b"), Fresh)));
-        assert_eq!(queue.take(at(6)), Some((id("a"), Backlog)));
+        assert_eq!(take(&mut queue, 6), Some((id("b"), Fresh)));
+        assert_eq!(take(&mut queue, 6), Some((id("a"), Backlog)));
+    }
+
+    /// Attack: a tenant creates a thousand objects before another one creates a single one.
+    #[test]
+    fn an_object_of_another_namespace_passes_a_backlog_of_whatever_urgency() {
+        for urgency in [Fresh, Backlog] {
+            let mut queue = Queue::default();
+            for i in 0..1000 {
+                queue.add(of("hostile", &format!("h-{i:04}")), at(1), urgency);
+            }
+            assert_eq!(take(&mut queue, 9).unwrap().0.namespace, "hostile");
+            queue.add(of("quiet", "q"), at(9), urgency);
+            assert_eq!(take(&mut queue, 9), Some((of("quiet", "q"), urgency)));
+        }
+    }
+
+    #[test]
+    fn namespaces_take_turns_however_many_objects_each_has() {
+        let mut queue = Queue::default();
+        for (namespace, objects) in [("a", 100), ("b", 10), ("c", 2)] {
+            for i in 0..objects {
+                queue.add(of(namespace, &format!("{i:03}")), at(1), Backlog);
+            }
+        }
+        let order: String = std::iter::from_fn(|| take(&mut queue, 1))
+            .take(9)
+            .map(|(id, _)| id.namespace)
+            .collect();
+        assert_eq!(order, "abcabcaba");
+    }
+
+    #[test]
+    fn a_namespace_that_may_not_begin_is_passed_and_keeps_its_objects() {
+        let mut queue = Queue::default();
+        queue.add(of("full", "f"), at(1), Fresh);
+        queue.add(of("other", "o"), at(2), Fresh);
+        queue.ripen(at(9));
+        let may_begin = |namespace: &str| namespace != "full";
+        assert_eq!(queue.take(may_begin), Some((of("other", "o"), Fresh)));
+        assert_eq!(queue.take(may_begin), None);
+        assert_eq!(take(&mut queue, 9), Some((of("full", "f"), Fresh)));
     }
 }

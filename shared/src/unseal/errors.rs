@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::TemplateErrors;
 use crate::base64::Base64Error;
+use crate::hints::Hints;
 use crate::key_ring::NoKey;
 
 /// Nothing is unsealed unless all of it is.
@@ -32,6 +33,17 @@ pub enum UnsealError {
     /// `spec.data` opened, but held no Secret.
     #[error("the deprecated field 'data' does not hold a Secret")]
     LegacyContent,
+    /// The meter ended the work. Nothing is known to be wrong, and another attempt may go on from here.
+    /// The text says neither how far it came nor whether items or templates took so long.
+    #[error(
+        "this object needs more work than one attempt may take; it is tried again, and goes on where it was. \
+         To speed it up, split it, seal its items for one key, or generate fewer keys and password hashes in \
+         its templates"
+    )]
+    BudgetUsedUp {
+        /// The key of each item that opened: with these, the next attempt opens each by one operation.
+        opened: Hints,
+    },
 }
 
 /// One item that did not open.
@@ -54,17 +66,22 @@ pub enum ItemProblem {
     NoKey(#[from] NoKey),
 }
 
-/// All items that did not open, by key. Shown as the peer shows them: each distinct problem once,
+/// The items that did not open, by key. Shown as the peer shows them: each distinct problem once,
 /// with its keys in parentheses, one to a line.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ItemErrors(pub Vec<ItemError>);
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ItemErrors {
+    /// Items that are known not to open.
+    pub items: Vec<ItemError>,
+    /// Further items, which may or may not open: they were not tried with every key.
+    pub untried: usize,
+}
 
 impl std::error::Error for ItemErrors {}
 
 impl fmt::Display for ItemErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut problems: Vec<(String, Vec<&str>)> = Vec::new();
-        for ItemError { key, problem } in &self.0 {
+        for ItemError { key, problem } in &self.items {
             let text = problem.to_string();
             match problems.iter_mut().find(|(known, _)| *known == text) {
                 Some((_, keys)) => keys.push(key),
@@ -75,6 +92,10 @@ impl fmt::Display for ItemErrors {
             let line_break = if i > 0 { "\n" } else { "" };
             write!(f, "{line_break}{text} ({})", keys.join(", "))?;
         }
-        Ok(())
+        match self.untried {
+            0 => Ok(()),
+            1 => f.write_str("\n1 more item was not tried"),
+            count => write!(f, "\n{count} more items were not tried"),
+        }
     }
 }

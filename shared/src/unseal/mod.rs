@@ -1,6 +1,7 @@
 //! SealedSecret + ring → Secret, with an error per item or template.
 
 mod errors;
+mod items;
 mod render;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,8 +13,9 @@ use rand::CryptoRng;
 use crate::base64;
 use crate::hints::{self, Hints};
 use crate::key::Fingerprint;
-use crate::key_ring::KeyRing;
+use crate::key_ring::{KeyRing, Unopened};
 use crate::manifest;
+use crate::meter::{Meter, Unmetered};
 use crate::plain::Plain;
 use crate::resource::{SealedSecret, SecretTemplate};
 use crate::scope::{Label, Scope};
@@ -50,7 +52,19 @@ pub struct Unsealed {
     pub by_chance: BTreeSet<String>,
 }
 
-/// Opens a whole SealedSecret: [`unseal_again`] with nothing remembered.
+/// Private-key operations that are spent to name further wrong items, once one does not open. With a few
+/// keys that names all of them; with 24 keys some twenty.
+pub const AFTER_A_FAILURE: u64 = 500;
+
+/// How much opening may cost.
+pub(crate) struct Effort<'a> {
+    /// Asked before each operation.
+    pub(crate) meter: &'a mut dyn Meter,
+    /// Operations after the first item that does not open.
+    pub(crate) after_a_failure: u64,
+}
+
+/// Opens a whole SealedSecret: [`unseal_within`] without a meter and with nothing remembered.
 ///
 /// # Errors
 ///
@@ -61,26 +75,32 @@ pub fn unseal(
     rules: Rules,
     chance: &mut Chance<'_>,
 ) -> Result<Unsealed, UnsealError> {
-    unseal_again(sealed, ring, rules, chance, &Hints::new())
+    unseal_within(sealed, ring, rules, chance, &Hints::new(), &mut Unmetered)
 }
 
 /// Opens a whole SealedSecret. Each item is tried with the key that its hint names, then the one that
-/// opened it before, then the one that opened the item before it, then newest to oldest. Scope, name
-/// and namespace are those of the object itself; the template has no say in them.
+/// opened it before, then those that opened items before it, then newest to oldest. Scope, name and
+/// namespace are those of the object itself; the template has no say in them. The meter is asked before
+/// each slow operation, in templates too.
 ///
 /// # Errors
 ///
-/// Every item that does not open, or every template that gives no value, or what is wrong with the
+/// The items that do not open, or every template that gives no value, or what is wrong with the
 /// object. All or nothing.
-pub fn unseal_again(
+pub fn unseal_within(
     sealed: &SealedSecret,
     ring: &KeyRing,
     rules: Rules,
     chance: &mut Chance<'_>,
     remembered: &Hints,
+    meter: &mut dyn Meter,
 ) -> Result<Unsealed, UnsealError> {
-    let mut unsealed = match open_again(sealed, ring, rules.accept_legacy, remembered)? {
-        Contents::Items(opened) => fill(&sealed.spec.template, opened, rules, chance)?,
+    let effort = Effort {
+        meter: &mut *meter,
+        after_a_failure: AFTER_A_FAILURE,
+    };
+    let mut unsealed = match open(sealed, ring, rules.accept_legacy, remembered, effort)? {
+        Contents::Items(opened) => fill(&sealed.spec.template, opened, rules, chance, meter)?,
         Contents::Legacy(unsealed) => *unsealed,
     };
     let metadata = &mut unsealed.secret.metadata;
@@ -100,7 +120,22 @@ pub fn check(
     ring: &KeyRing,
     accept_legacy: bool,
 ) -> Result<(), UnsealError> {
-    open(sealed, ring, accept_legacy).map(drop)
+    check_within(sealed, ring, accept_legacy, &mut Unmetered)
+}
+
+/// As [`check`], while a meter is asked before each operation. Nothing is tried after the first item that
+/// does not open, since the answer is known then.
+///
+/// # Errors
+///
+/// As there; of items that do not open, one.
+pub fn check_within(
+    sealed: &SealedSecret,
+    ring: &KeyRing,
+    accept_legacy: bool,
+    meter: &mut dyn Meter,
+) -> Result<(), UnsealError> {
+    open_all_or_stop(sealed, ring, accept_legacy, meter).map(drop)
 }
 
 /// The value of every item, without templates; those of the deprecated form too.
@@ -112,7 +147,11 @@ pub fn open_values(
     sealed: &SealedSecret,
     ring: &KeyRing,
 ) -> Result<BTreeMap<String, Plain>, UnsealError> {
-    match open(sealed, ring, true)? {
+    let effort = Effort {
+        meter: &mut Unmetered,
+        after_a_failure: u64::MAX,
+    };
+    match open(sealed, ring, true, &Hints::new(), effort)? {
         Contents::Items((items, _)) => Ok(items),
         Contents::Legacy(unsealed) => Ok(unsealed.secret.data),
     }
@@ -126,20 +165,27 @@ pub(crate) enum Contents {
     Legacy(Box<Unsealed>),
 }
 
-/// Opens everything that is sealed.
-pub(crate) fn open(
+/// Opens everything that is sealed, or nothing after the first item that does not open.
+pub(crate) fn open_all_or_stop(
     sealed: &SealedSecret,
     ring: &KeyRing,
     accept_legacy: bool,
+    meter: &mut dyn Meter,
 ) -> Result<Contents, UnsealError> {
-    open_again(sealed, ring, accept_legacy, &Hints::new())
+    let effort = Effort {
+        meter,
+        after_a_failure: 0,
+    };
+    open(sealed, ring, accept_legacy, &Hints::new(), effort)
 }
 
-fn open_again(
+/// Opens everything that is sealed.
+fn open(
     sealed: &SealedSecret,
     ring: &KeyRing,
     accept_legacy: bool,
     remembered: &Hints,
+    mut effort: Effort<'_>,
 ) -> Result<Contents, UnsealError> {
     let label = label(sealed);
     let items = &sealed.spec.encrypted_data;
@@ -147,11 +193,15 @@ fn open_again(
         None => {
             let hints = hints::read(sealed.metadata.annotations.as_ref());
             let advice = [&hints, remembered];
-            Ok(Contents::Items(open_items(items, ring, &label, advice)?))
+            let opened = items::open_items(items, ring, &label, advice, &mut effort)?;
+            Ok(Contents::Items(opened))
         }
         Some(_) if !accept_legacy => Err(UnsealError::LegacyRefused),
         Some(_) if !items.is_empty() => Err(UnsealError::BothForms),
-        Some(data) => unseal_legacy(data, ring, &label).map(|u| Contents::Legacy(Box::new(u))),
+        Some(data) => {
+            let unsealed = unseal_legacy(data, ring, &label, effort.meter)?;
+            Ok(Contents::Legacy(Box::new(unsealed)))
+        }
     }
 }
 
@@ -166,9 +216,11 @@ fn fill(
     (items, sealed_by): Opened,
     rules: Rules,
     chance: &mut Chance<'_>,
+    meter: &mut dyn Meter,
 ) -> Result<Unsealed, UnsealError> {
     let rendered = match &template.data {
-        Some(texts) => render::render(items, texts, rules.refuse_chance, chance)?,
+        Some(texts) => render::render(items, texts, rules.refuse_chance, chance, meter)
+            .map_err(|errors| unrendered(errors, &sealed_by))?,
         None => items.into(),
     };
     let secret = Secret {
@@ -184,40 +236,16 @@ fn fill(
     })
 }
 
-pub(crate) type Opened = (BTreeMap<String, Plain>, BTreeMap<String, Fingerprint>);
-
-/// Advice on an item comes first, then the key that opened the previous item: the items of one object
-/// were mostly sealed together.
-fn open_items(
-    items: &BTreeMap<String, String>,
-    ring: &KeyRing,
-    label: &Label,
-    advice: [&Hints; 2],
-) -> Result<Opened, ItemErrors> {
-    let mut opened = Opened::default();
-    let mut errors = Vec::new();
-    let mut last = None;
-    for (key, text) in items {
-        let advice = advice.iter().filter_map(|hints| hints.get(key));
-        let first: Vec<&Fingerprint> = advice.chain(last.as_ref()).collect();
-        match open_item(text, ring, label, &first) {
-            Ok((plain, fingerprint)) => {
-                opened.0.insert(key.clone(), plain);
-                opened.1.insert(key.clone(), fingerprint.clone());
-                last = Some(fingerprint);
-            }
-            Err(problem) => errors.push(ItemError {
-                key: key.clone(),
-                problem,
-            }),
-        }
+/// Which template was interrupted is nobody's business: it may depend on values.
+fn unrendered(errors: TemplateErrors, opened: &Hints) -> UnsealError {
+    if errors.0.iter().any(TemplateError::is_interrupted) {
+        let opened = opened.clone();
+        return UnsealError::BudgetUsedUp { opened };
     }
-    if errors.is_empty() {
-        Ok(opened)
-    } else {
-        Err(ItemErrors(errors))
-    }
+    errors.into()
 }
+
+pub(crate) type Opened = (BTreeMap<String, Plain>, BTreeMap<String, Fingerprint>);
 
 pub(crate) fn open_item(
     text: &str,
@@ -234,9 +262,20 @@ pub(crate) fn open_item(
 const LARGEST_SECRET: usize = 200_000;
 
 /// The plain value of `spec.data` is the JSON of a whole Secret, and the template has no part in it.
-fn unseal_legacy(data: &str, ring: &KeyRing, label: &Label) -> Result<Unsealed, UnsealError> {
+fn unseal_legacy(
+    data: &str,
+    ring: &KeyRing,
+    label: &Label,
+    meter: &mut dyn Meter,
+) -> Result<Unsealed, UnsealError> {
     let sealed = base64::decode(data.as_bytes())?;
-    let (plain, key) = ring.open(label, &sealed, &[])?;
+    let opened = ring.open_within(label, &sealed, &[], meter);
+    let (plain, key) = opened.map_err(|why| match why {
+        Unopened::NoKey(why) => UnsealError::from(why),
+        Unopened::Interrupted(_) => UnsealError::BudgetUsedUp {
+            opened: Hints::new(),
+        },
+    })?;
     let documents = manifest::read_within(plain.expose(), LARGEST_SECRET)
         .map_err(|_| UnsealError::LegacyContent)?;
     let [document] = documents.as_slice() else {

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use template::{Budget, Context, Data, ErrorKind, ParseError, RenderError, Template};
+use template::{Budget, Context, Data, ErrorKind, Limit, ParseError, RenderError, Template};
 
 use super::Chance;
+use crate::meter::Meter;
 use crate::plain::Plain;
 
 /// A template that gives no value. Says where and why in words that hold no value.
@@ -33,6 +34,14 @@ impl TemplateError {
             Self::Render(error) => &error.template,
             Self::Chance(key) => key,
         }
+    }
+
+    /// Was it ended by the caller's meter?
+    pub(super) fn is_interrupted(&self) -> bool {
+        let Self::Render(error) = self else {
+            return false;
+        };
+        error.kind == ErrorKind::Limit(Limit::Interrupted)
     }
 }
 
@@ -77,9 +86,10 @@ pub(super) fn render(
     texts: &BTreeMap<String, Option<String>>,
     refuse_chance: bool,
     chance: &mut Chance<'_>,
+    meter: &mut dyn Meter,
 ) -> Result<Rendered, TemplateErrors> {
     let templates = parse_all(texts, refuse_chance)?;
-    let results = render_all(&templates, &dot(&items, texts), chance)?;
+    let results = render_all(&templates, &dot(&items, texts), chance, meter)?;
     let mut rendered = Rendered::from(items);
     rendered
         .values
@@ -135,6 +145,7 @@ fn render_all(
     templates: &[Template],
     dot: &Data,
     chance: &mut Chance<'_>,
+    meter: &mut dyn Meter,
 ) -> Result<Vec<Plain>, TemplateErrors> {
     let mut context = Context {
         budget: Budget::default(),
@@ -144,7 +155,7 @@ fn render_all(
     let mut results = Vec::new();
     let mut errors = Vec::new();
     for template in templates {
-        match template.render(dot, &mut context) {
+        match template.render_within(dot, &mut context, meter) {
             Ok(result) => results.push(Plain::from(result)),
             Err(error) => {
                 let is_used_up = matches!(error.kind, ErrorKind::Limit(_));
@@ -172,6 +183,7 @@ mod tests {
     use rand::{SeedableRng, rngs::StdRng};
 
     use super::*;
+    use crate::meter::Unmetered;
 
     type Texts<'a> = &'a [(&'a str, Option<&'a str>)];
 
@@ -192,7 +204,13 @@ mod tests {
             now: Timestamp::UNIX_EPOCH,
             rng: &mut StdRng::seed_from_u64(1),
         };
-        render(items, &texts, refuse_chance, &mut chance)
+        render(
+            items,
+            &texts,
+            refuse_chance,
+            &mut chance,
+            &mut Unmetered,
+        )
     }
 
     #[test]

@@ -17,10 +17,13 @@ pub struct Budget {
     /// Nesting of templates, blocks, parentheses and values. Bounds the stack: 100 levels stay below a mebibyte
     /// even in a debug build.
     pub depth: usize,
-    /// Keys generated: up to seconds of one core each.
+    /// Keys generated, of whatever kind.
     pub keys: u32,
-    /// Slow password hashes (bcrypt, scrypt): about a tenth of a second each.
+    /// Slow password hashes (bcrypt, scrypt).
     pub hashes: u32,
+    /// What keys and hashes cost together, in microseconds as in [`cost`]. Enough for five RSA-4096 keys and as many
+    /// password hashes, or for all keys and hashes of other kinds that the two limits above allow.
+    pub work: u64,
 }
 
 impl Default for Budget {
@@ -33,18 +36,71 @@ impl Default for Budget {
             depth: 100,
             keys: 8,
             hashes: 32,
+            work: 9_000_000,
         }
     }
 }
 
-/// What is left of a budget.
-pub(crate) struct Gauge {
-    left: Budget,
+/// What slow operations take of one core, in microseconds: medians of an optimised build on a server of 2023. One unit
+/// for all of them, so that a caller can add them up and compare them with private-key operations.
+pub mod cost {
+    /// An RSA key of 4096 bits.
+    pub const RSA_4096: u64 = 1_500_000;
+    /// An RSA key of 2048 bits.
+    pub const RSA_2048: u64 = 150_000;
+    /// A key on a curve.
+    pub const CURVE_KEY: u64 = 200;
+    /// bcrypt at cost 10.
+    pub const BCRYPT: u64 = 60_000;
+    /// scrypt as `derivePassword` uses it.
+    pub const SCRYPT: u64 = 150_000;
+    /// So many steps of a template take one microsecond.
+    pub const STEPS_PER_MICROSECOND: u64 = 10;
 }
 
-impl Gauge {
-    pub(crate) fn new(budget: Budget) -> Self {
-        Self { left: budget }
+/// Asked before each piece of work. It may make the work wait, and it may end it.
+pub trait Meter {
+    /// Takes note of work that is about to begin, by its [`cost`].
+    ///
+    /// # Errors
+    ///
+    /// [`Interrupted`] if the work must not begin.
+    fn spend(&mut self, microseconds: u64) -> Result<(), Interrupted>;
+}
+
+/// The meter ended the work. Why is known to whoever made the meter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the work was interrupted")]
+pub struct Interrupted;
+
+/// A meter that allows everything, for programs that work for one person.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unmetered;
+
+impl Meter for Unmetered {
+    fn spend(&mut self, _microseconds: u64) -> Result<(), Interrupted> {
+        Ok(())
+    }
+}
+
+/// The meter is asked once for so many steps: two milliseconds.
+const STEPS_AT_ONCE: u64 = 20_000;
+
+/// What is left of a budget.
+pub(crate) struct Gauge<'m> {
+    left: Budget,
+    meter: &'m mut dyn Meter,
+    /// Steps that the meter has not been told of yet.
+    untold: u64,
+}
+
+impl<'m> Gauge<'m> {
+    pub(crate) fn new(budget: Budget, meter: &'m mut dyn Meter) -> Self {
+        Self {
+            left: budget,
+            meter,
+            untold: 0,
+        }
     }
 
     /// What later renderings may cost.
@@ -62,7 +118,13 @@ impl Gauge {
     }
 
     pub(crate) fn steps(&mut self, count: usize) -> Result<(), Fault> {
-        take(&mut self.left.steps, count as u64, Limit::Steps)
+        take(&mut self.left.steps, count as u64, Limit::Steps)?;
+        self.untold += count as u64;
+        if self.untold < STEPS_AT_ONCE {
+            return Ok(());
+        }
+        let cost = std::mem::take(&mut self.untold) / cost::STEPS_PER_MICROSECOND;
+        self.spend(cost)
     }
 
     /// Work on so many bytes.
@@ -82,12 +144,26 @@ impl Gauge {
         self.bytes(size)
     }
 
-    pub(crate) fn key(&mut self) -> Result<(), Fault> {
-        take_one(&mut self.left.keys, Limit::Keys)
+    /// A key that takes so many microseconds to make.
+    pub(crate) fn key(&mut self, cost: u64) -> Result<(), Fault> {
+        take_one(&mut self.left.keys, Limit::Keys)?;
+        self.work(cost)
     }
 
-    pub(crate) fn hash(&mut self) -> Result<(), Fault> {
-        take_one(&mut self.left.hashes, Limit::Hashes)
+    /// A slow hash.
+    pub(crate) fn hash(&mut self, cost: u64) -> Result<(), Fault> {
+        take_one(&mut self.left.hashes, Limit::Hashes)?;
+        self.work(cost)
+    }
+
+    fn work(&mut self, cost: u64) -> Result<(), Fault> {
+        take(&mut self.left.work, cost, Limit::Work)?;
+        self.spend(cost)
+    }
+
+    fn spend(&mut self, cost: u64) -> Result<(), Fault> {
+        let spent = self.meter.spend(cost);
+        spent.map_err(|Interrupted| Fault::limit(Limit::Interrupted))
     }
 }
 

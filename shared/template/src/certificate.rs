@@ -11,6 +11,7 @@ use rcgen::{
 };
 use x509_cert::der::Decode;
 
+use crate::budget::cost;
 use crate::environment::Environment;
 use crate::error::Fault;
 use crate::functions::{Args, Outcome};
@@ -74,13 +75,13 @@ impl Signer {
 /// `genPrivateKey`: RSA 4096, ECDSA P-256 or Ed25519 as PEM; an unknown type is told in the result.
 pub(crate) fn generate_key(env: &mut Environment<'_>, kind: &[u8]) -> Outcome {
     let key = match kind {
-        b"" | b"rsa" => rsa_key(env, rsa::KeySize::Rsa4096)?,
+        b"" | b"rsa" => rsa_key(env, rsa::KeySize::Rsa4096, cost::RSA_4096)?,
         b"ecdsa" => {
-            env.gauge.key()?;
+            env.gauge.key(cost::CURVE_KEY)?;
             PrivateKey::generate_p256()?
         }
         b"ed25519" => {
-            env.gauge.key()?;
+            env.gauge.key(cost::CURVE_KEY)?;
             let mut seed = [0; 32];
             env.rng.fill_bytes(&mut seed);
             let key = PrivateKey::ed25519(&seed);
@@ -97,8 +98,12 @@ pub(crate) fn generate_key(env: &mut Environment<'_>, kind: &[u8]) -> Outcome {
     Ok(key.pem().into())
 }
 
-fn rsa_key(env: &mut Environment<'_>, size: rsa::KeySize) -> Result<PrivateKey, Fault> {
-    env.gauge.key()?;
+fn rsa_key(
+    env: &mut Environment<'_>,
+    size: rsa::KeySize,
+    cost: u64,
+) -> Result<PrivateKey, Fault> {
+    env.gauge.key(cost)?;
     let failed = Fault::failed("the key could not be generated");
     let pair = rsa::KeyPair::generate(size).map_err(|_| failed)?;
     let der = AsDer::<aws_lc_rs::encoding::Pkcs8V1Der<'_>>::as_der(&pair).map_err(|_| failed)?;
@@ -109,7 +114,7 @@ fn rsa_key(env: &mut Environment<'_>, size: rsa::KeySize) -> Result<PrivateKey, 
 fn key_or_new(env: &mut Environment<'_>, pem: Option<&[u8]>) -> Result<PrivateKey, Fault> {
     match pem {
         Some(pem) => PrivateKey::parse_pem(pem),
-        None => rsa_key(env, rsa::KeySize::Rsa2048),
+        None => rsa_key(env, rsa::KeySize::Rsa2048, cost::RSA_2048),
     }
 }
 

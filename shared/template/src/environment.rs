@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use rand::CryptoRng;
 
-use crate::budget::{Budget, Gauge};
+use crate::budget::{Budget, Gauge, Meter};
 use crate::error::{Fault, Limit};
 use crate::regexes::Pattern;
 use crate::text::{Text, Writer};
@@ -26,7 +26,7 @@ pub struct Context<'a> {
 
 /// Functions' view of one rendering.
 pub(crate) struct Environment<'c> {
-    pub(crate) gauge: Gauge,
+    pub(crate) gauge: Gauge<'c>,
     pub(crate) now: jiff::Timestamp,
     pub(crate) rng: &'c mut dyn CryptoRng,
     maps: Vec<Map>,
@@ -34,9 +34,9 @@ pub(crate) struct Environment<'c> {
 }
 
 impl<'c> Environment<'c> {
-    pub(crate) fn new(context: &'c mut Context<'_>) -> Self {
+    pub(crate) fn new(context: &'c mut Context<'_>, meter: &'c mut dyn Meter) -> Self {
         Self {
-            gauge: Gauge::new(context.budget),
+            gauge: Gauge::new(context.budget, meter),
             now: context.now,
             rng: &mut *context.rng,
             maps: Vec::new(),

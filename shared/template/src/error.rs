@@ -70,6 +70,10 @@ pub enum Limit {
     Keys,
     /// Deliberately slow hashes: bcrypt and scrypt.
     Hashes,
+    /// What keys and hashes cost together.
+    Work,
+    /// Nothing of the budget: the caller's meter ended the rendering.
+    Interrupted,
 }
 
 impl Limit {
@@ -84,6 +88,11 @@ impl Limit {
             Self::Hashes => {
                 "more slow password hashes than allowed in one object; split the object"
             }
+            Self::Work => {
+                "keys and password hashes take longer than allowed in one object; split the object, or generate \
+                 ECDSA or Ed25519 keys"
+            }
+            Self::Interrupted => "interrupted; the rest of the budget was not used",
         }
     }
 }

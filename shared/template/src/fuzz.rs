@@ -13,6 +13,7 @@ const BUDGET: Budget = Budget {
     depth: 100,
     keys: 0,
     hashes: 0,
+    work: 0,
 };
 
 /// Parses the bytes up to the first zero byte as a template and renders it with the rest as a value.

@@ -38,7 +38,7 @@ mod text;
 mod url;
 mod value;
 
-pub use budget::Budget;
+pub use budget::{Budget, Interrupted, Meter, Unmetered, cost};
 pub use environment::Context;
 pub use error::{ErrorKind, Limit, ParseError, RenderError};
 #[doc(hidden)]

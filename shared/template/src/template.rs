@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::ast::{Command, List, Node, Pipe, Term, TermKind};
+use crate::budget::{Meter, Unmetered};
 use crate::environment::{Context, Environment};
 use crate::error::{ErrorKind, Fault, ParseError, RenderError};
 use crate::eval::Evaluator;
@@ -62,8 +63,21 @@ impl Template {
     /// # Errors
     /// With the place, the function and what is wrong. Never quotes a value, not even that of `fail`.
     pub fn render(&self, data: &Data, context: &mut Context<'_>) -> Result<Vec<u8>, RenderError> {
+        self.render_within(data, context, &mut Unmetered)
+    }
+
+    /// As [`Self::render`], while a meter is asked before each slow operation and every few thousand steps.
+    ///
+    /// # Errors
+    /// As there, and with [`Limit::Interrupted`](crate::Limit::Interrupted) if the meter ends it.
+    pub fn render_within(
+        &self,
+        data: &Data,
+        context: &mut Context<'_>,
+        meter: &mut dyn Meter,
+    ) -> Result<Vec<u8>, RenderError> {
         let output = context.budget.output;
-        let mut environment = Environment::new(context);
+        let mut environment = Environment::new(context, meter);
         let mut evaluator = Evaluator::new(self, &mut environment, output);
         let result = match evaluator.run(self.name.as_bytes(), &data.dot()) {
             Ok(()) => Ok(evaluator.into_bytes()),

@@ -14,7 +14,7 @@ mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use jiff::{SignedDuration, Timestamp};
 use shared::error_chain;
@@ -55,6 +55,9 @@ pub struct DirectoryStore {
 #[derive(Debug)]
 struct Place {
     root: Arc<Folder>,
+    /// Held while values are written, and alone while old versions are removed, among which a version that
+    /// is being written would be.
+    tidying: RwLock<()>,
     scanned: Mutex<Scanned>,
 }
 
@@ -91,6 +94,7 @@ impl DirectoryStore {
         };
         let place = Place {
             root,
+            tidying: RwLock::default(),
             scanned: Mutex::new(scanned),
         };
         Ok(Self {
@@ -209,6 +213,10 @@ impl Place {
             }
             !is_due
         });
+        if due.is_empty() {
+            return;
+        }
+        let _alone = self.tidying.write();
         for id in due {
             match self.values(&id).and_then(|values| values.tidy()) {
                 Err(error) if !error.is_missing() => {
@@ -281,6 +289,7 @@ impl Place {
 
     fn write(&self, id: &ObjectId, secret: &Secret) -> Result<(), StoreError> {
         check_items(&secret.data)?;
+        let _not_tidied = self.tidying.read();
         let namespace = self
             .root
             .child_or_new(SECRETS)?

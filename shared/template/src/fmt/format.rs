@@ -22,7 +22,7 @@ struct Format<'f> {
     last_close: Option<usize>,
 }
 
-pub(super) fn run(printer: &mut Printer<'_>, text: &[u8], values: &[Value]) -> Result<(), Fault> {
+pub(super) fn run(printer: &mut Printer<'_, '_>, text: &[u8], values: &[Value]) -> Result<(), Fault> {
     let mut format = Format {
         text,
         at: 0,
@@ -63,7 +63,7 @@ impl<'f> Format<'f> {
     }
 
     /// One verb; false when the format ends before it.
-    fn verb(&mut self, printer: &mut Printer<'_>) -> Result<bool, Fault> {
+    fn verb(&mut self, printer: &mut Printer<'_, '_>) -> Result<bool, Fault> {
         self.good = true;
         self.after_index = false;
         printer.flags = self.flags();
@@ -139,7 +139,7 @@ impl<'f> Format<'f> {
         }
     }
 
-    fn width(&mut self, printer: &mut Printer<'_>) -> Result<(), Fault> {
+    fn width(&mut self, printer: &mut Printer<'_, '_>) -> Result<(), Fault> {
         if self.peek() == Some(b'*') {
             self.at += 1;
             self.after_index = false;
@@ -162,7 +162,7 @@ impl<'f> Format<'f> {
         Ok(())
     }
 
-    fn precision(&mut self, printer: &mut Printer<'_>) -> Result<(), Fault> {
+    fn precision(&mut self, printer: &mut Printer<'_, '_>) -> Result<(), Fault> {
         if self.peek() != Some(b'.') || self.at + 1 >= self.text.len() {
             return Ok(());
         }
@@ -216,7 +216,7 @@ impl<'f> Format<'f> {
     }
 
     /// Arguments that no verb used.
-    fn extra(&self, printer: &mut Printer<'_>) -> Result<(), Fault> {
+    fn extra(&self, printer: &mut Printer<'_, '_>) -> Result<(), Fault> {
         if self.reordered || self.next >= self.values.len() {
             return Ok(());
         }
@@ -238,7 +238,7 @@ impl<'f> Format<'f> {
     }
 }
 
-fn complain(printer: &mut Printer<'_>, verb: char, what: &str) -> Result<(), Fault> {
+fn complain(printer: &mut Printer<'_, '_>, verb: char, what: &str) -> Result<(), Fault> {
     printer.out.str("%!")?;
     printer.out.char(verb)?;
     printer.out.str(what)

@@ -7,7 +7,7 @@ use crate::runes;
 use crate::text::Writer;
 use crate::value::{Int, Value};
 
-impl Printer<'_> {
+impl Printer<'_, '_> {
     pub(super) fn int(&mut self, int: Int, verb: char) -> Result<(), Fault> {
         match verb {
             'v' if self.flags.sharp_v && !int.signed() => {

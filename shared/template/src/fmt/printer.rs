@@ -28,18 +28,18 @@ pub(super) struct Flags {
     pub(super) precision: Option<usize>,
 }
 
-pub(super) struct Printer<'g> {
+pub(super) struct Printer<'g, 'm> {
     pub(super) out: Writer,
     pub(super) flags: Flags,
-    gauge: &'g mut Gauge,
+    gauge: &'g mut Gauge<'m>,
     /// Inside `%!d(…)`: methods are not asked.
     erroring: bool,
 }
 
 type Done = Result<(), Fault>;
 
-impl<'g> Printer<'g> {
-    pub(super) fn new(out: Writer, gauge: &'g mut Gauge) -> Self {
+impl<'g, 'm> Printer<'g, 'm> {
+    pub(super) fn new(out: Writer, gauge: &'g mut Gauge<'m>) -> Self {
         Self {
             out,
             flags: Flags::default(),

@@ -3,6 +3,7 @@
 use aws_lc_rs::hmac;
 
 use super::{Args, Function, Outcome, Type};
+use crate::budget::cost;
 use crate::environment::Environment;
 use crate::error::Fault;
 use crate::value::Value;
@@ -31,7 +32,7 @@ fn bcrypt(env: &mut Environment<'_>, password: &[u8]) -> Result<String, Fault> {
                 .to_owned(),
         );
     }
-    env.gauge.hash()?;
+    env.gauge.hash(cost::BCRYPT)?;
     let mut salt = [0; 16];
     env.rng.fill_bytes(&mut salt);
     let hash =
@@ -105,7 +106,7 @@ fn derive_password(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let Some(shapes) = shapes(&kind) else {
         return Ok([b"cannot find password template ", &*kind].concat().into());
     };
-    env.gauge.hash()?;
+    env.gauge.hash(cost::SCRYPT)?;
     env.gauge.bytes(64 * user.len())?; // scrypt begins with a hash of the salt for each of its 64 blocks
     let salt = [SEED, &length(&user), &*user].concat();
     let mut key = [0; 64];

@@ -1,0 +1,198 @@
+//! Bounded pools of threads for work that blocks: private-key operations take milliseconds, files maybe
+//! seconds, and neither may hold up the async executor.
+//!
+//! Work for others is shared out fairly among tenants, in turns of a few milliseconds, and ends soon after
+//! nobody waits for its result any more: the process is ending, another replica leads, or a caller is gone.
+
+pub(crate) mod turns;
+mod worker;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use shared::meter::Meter;
+use tokio::sync::Semaphore;
+
+use turns::{Job, Turns};
+pub use worker::Budget;
+use worker::{Lanes, Worker};
+
+/// Runs blocking work on threads, as many at once as it has places.
+#[derive(Debug, Clone)]
+pub struct Pool {
+    own: Arc<Semaphore>,
+    lanes: Lanes,
+}
+
+/// The work was cut short: the process is ending, or the work itself failed beyond repair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the work was cut short; it will be taken up again")]
+pub struct Stopped;
+
+impl Pool {
+    /// For the reconciler: one place a processor, since more would only make the work of each take longer.
+    /// Operations that take long and cannot be interrupted, as generating an RSA key, have places of their
+    /// own beside those, for half of the processors.
+    pub fn new() -> Self {
+        let processors = processors();
+        Self::with(processors, (processors / 2).max(1))
+    }
+
+    /// For callers from outside: half of the processors, so that they delay no Secret.
+    pub(crate) fn for_callers() -> Self {
+        Self::with((processors() / 2).max(1), 1)
+    }
+
+    fn with(short: usize, long: usize) -> Self {
+        Self {
+            own: Arc::new(Semaphore::new(short)),
+            lanes: Lanes {
+                short: Turns::new(short),
+                long: Turns::new(long),
+            },
+        }
+    }
+
+    /// Runs the controller's own work as soon as there is a place. It does not wait for tenants.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] if it did not come to its end.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Stopped> {
+        let place = Arc::clone(&self.own)
+            .acquire_owned()
+            .await
+            .map_err(|_| Stopped)?;
+        tokio::task::spawn_blocking(move || {
+            let _place = place;
+            work()
+        })
+        .await
+        .map_err(|_| Stopped)
+    }
+
+    /// Runs work for a tenant when its turn comes. The work asks the meter before each operation, which
+    /// may make it wait while others have their turn, and ends it when the budget is used up or when
+    /// this future is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] if it did not come to its end.
+    pub async fn work_for<T: Send + 'static>(
+        &self,
+        tenant: &str,
+        budget: Budget,
+        work: impl FnOnce(&mut dyn Meter) -> T + Send + 'static,
+    ) -> Result<T, Stopped> {
+        let mut job = Job::of(tenant);
+        let turn = self.lanes.short.wait(&mut job);
+        let turn = turn.await.map_err(|_| Stopped)?;
+        let over = OverWhenDropped::default();
+        let (lanes, is_over) = (self.lanes.clone(), Arc::clone(&over.0));
+        tokio::task::spawn_blocking(move || {
+            work(&mut Worker::new(lanes, job, turn, budget, is_over))
+        })
+        .await
+        .map_err(|_| Stopped)
+    }
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from)
+}
+
+/// Ends work that nobody waits for any more.
+#[derive(Default)]
+struct OverWhenDropped(Arc<AtomicBool>);
+
+impl Drop for OverWhenDropped {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::time::Duration;
+
+    use super::*;
+
+    const BUDGET: Budget = Budget {
+        work: u64::MAX,
+        time: Duration::MAX,
+    };
+
+    #[tokio::test]
+    async fn gives_back_its_place_even_after_a_panic() {
+        let pool = Pool::with(1, 1);
+        assert_eq!(
+            pool.run(|| panic!("on purpose")).await,
+            Err::<(), _>(Stopped)
+        );
+        assert_eq!(pool.run(|| 5).await, Ok(5));
+        let panics = pool.work_for("a", BUDGET, |_| panic!("on purpose"));
+        assert_eq!(panics.await, Err::<(), _>(Stopped));
+        assert_eq!(pool.work_for("a", BUDGET, |_| 5).await, Ok(5));
+    }
+
+    #[tokio::test]
+    async fn work_that_nobody_waits_for_ends_and_gives_back_its_place() {
+        let pool = Pool::with(1, 1);
+        let operations = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&operations);
+        let endless = pool.work_for("a", BUDGET, move |meter| {
+            while meter.spend(1).is_ok() {
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let endless = tokio::time::timeout(Duration::from_millis(50), endless);
+        assert!(endless.await.is_err());
+        assert_eq!(pool.work_for("b", BUDGET, |_| 5).await, Ok(5));
+        let done = operations.load(Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert_eq!(operations.load(Ordering::Relaxed), done);
+    }
+
+    /// Attack: forty objects of one namespace, each with seconds of work, stand in line before an object
+    /// of another namespace that needs one operation.
+    #[tokio::test]
+    async fn a_backlog_of_costly_work_is_passed_by_another_tenant_after_one_turn() {
+        let pool = Pool::with(1, 1);
+        let (order, done) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let mut hostile = tokio::task::JoinSet::new();
+        for _ in 0..40 {
+            let (pool, order, done) = (pool.clone(), Arc::clone(&order), Arc::clone(&done));
+            hostile.spawn(async move {
+                let work = move |meter: &mut dyn Meter| {
+                    for _ in 0..1000 {
+                        meter.spend(2_000).unwrap();
+                        order.fetch_add(1, Ordering::Relaxed);
+                        std::thread::sleep(Duration::from_micros(100));
+                    }
+                };
+                pool.work_for("hostile", BUDGET, work).await.unwrap();
+                done.fetch_add(1, Ordering::Relaxed);
+            });
+        }
+        while order.load(Ordering::Relaxed) == 0 {
+            tokio::task::yield_now().await;
+        }
+        let before = order.load(Ordering::Relaxed);
+        let quiet = pool.work_for("quiet", BUDGET, |meter| meter.spend(2_000));
+        assert_eq!(quiet.await, Ok(Ok(())));
+        let waited = order.load(Ordering::Relaxed) - before;
+        assert_eq!(done.load(Ordering::Relaxed), 0);
+        assert!(waited < 1000, "{waited} operations of others went first");
+        hostile.abort_all();
+    }
+}

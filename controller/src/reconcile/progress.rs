@@ -1,0 +1,72 @@
+//! How far attempts came that used up their budget.
+
+use std::collections::HashMap;
+
+use shared::hints::Hints;
+
+use crate::store::ObjectId;
+
+/// Items that are remembered, of all objects together: some twenty megabytes. An object for which there is
+/// no room goes on from what its status says.
+const MOST: usize = 100_000;
+
+/// The keys of items that opened, by object. Nothing here is a value.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    objects: HashMap<ObjectId, Hints>,
+    items: usize,
+}
+
+impl Progress {
+    /// Adds what is known of an object.
+    pub(super) fn add_to(&self, id: &ObjectId, hints: &mut Hints) {
+        if let Some(known) = self.objects.get(id) {
+            hints.extend(known.iter().map(|(key, by)| (key.clone(), by.clone())));
+        }
+    }
+
+    /// Keeps it for the next attempt, if there is room.
+    pub(super) fn keep(&mut self, id: &ObjectId, hints: &Hints) {
+        self.forget(id);
+        if self.items + hints.len() <= MOST {
+            self.items += hints.len();
+            self.objects.insert(id.clone(), hints.clone());
+        }
+    }
+
+    pub(super) fn forget(&mut self, id: &ObjectId) {
+        if let Some(known) = self.objects.remove(id) {
+            self.items -= known.len();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::id;
+
+    fn hints(items: usize) -> Hints {
+        let key = "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU";
+        let hint = |i: usize| (format!("k{i}"), key.parse().unwrap());
+        (0..items).map(hint).collect()
+    }
+
+    #[test]
+    fn remembers_what_opened_within_bounds() {
+        let mut progress = Progress::default();
+        progress.keep(&id("a"), &hints(MOST - 5));
+        progress.keep(&id("too-many"), &hints(6));
+        progress.keep(&id("b"), &hints(5));
+        let known = |progress: &Progress, name| {
+            let mut hints = Hints::new();
+            progress.add_to(&id(name), &mut hints);
+            hints.len()
+        };
+        let all = ["a", "too-many", "b"].map(|name| known(&progress, name));
+        assert_eq!(all, [MOST - 5, 0, 5]);
+        progress.keep(&id("a"), &hints(3));
+        progress.forget(&id("b"));
+        assert_eq!((known(&progress, "a"), progress.items), (3, 3));
+    }
+}
