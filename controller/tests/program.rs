@@ -321,3 +321,29 @@ fn info_goes_to_stdout_and_errors_to_stderr() {
     );
     assert!(stderr.contains("keys/bad.yaml: document 1"), "{stderr}");
 }
+
+/// Attack: objects whose templates generate the largest keys are at work when the Pod is to end.
+#[test]
+fn a_signal_ends_it_in_the_middle_of_generating_keys() {
+    let dir = folder();
+    put(dir.path(), "keys/one.yaml", &key_manifest("one", &KEYS[0]));
+    let keys = "{{ genPrivateKey \"rsa\" }}".repeat(5);
+    for i in 0..6 {
+        let mut object = sealed(&KEYS[0], &format!("hostile/h{i}"), &[("a", "1")]);
+        object.spec.template.data = Some([("t".to_owned(), Some(keys.clone()))].into());
+        put(dir.path(), &format!("sealed/{i}.yaml"), &manifest_of(&object));
+    }
+    let quiet = manifest_of(&sealed(&KEYS[0], "quiet/q", &[("a", "1")]));
+    put(dir.path(), "sealed/quiet.yaml", &quiet);
+    let mut running = Running::start(dir.path(), &[]);
+    running.line("HTTP metrics server serving");
+    await_value(&dir.path().join("secrets/quiet/q/a"), "1");
+    let start = Instant::now();
+    running.signal(Signal::TERM);
+    let (code, log, _) = running.end();
+    assert_eq!(code, Some(0), "{log}");
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(20), "it took {took:?}");
+    let done = (0..6).filter(|i| dir.path().join(format!("secrets/hostile/h{i}")).exists());
+    assert!(done.count() <= 1, "it went on with its work");
+}

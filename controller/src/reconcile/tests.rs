@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use shared::resource::SealedSecretStatus;
@@ -16,6 +16,8 @@ struct Slow {
     at_work: Mutex<BTreeSet<ObjectId>>,
     looks: Mutex<Vec<String>>,
     most: AtomicUsize,
+    /// Milliseconds more that it takes.
+    pause: AtomicU64,
 }
 
 impl Store for Slow {
@@ -25,7 +27,8 @@ impl Store for Slow {
             assert!(at_work.insert(id.clone()), "{id} is at work already");
             self.most.fetch_max(at_work.len(), Ordering::Relaxed);
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        let pause = 10 + self.pause.load(Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_millis(pause)).await;
         self.at_work.lock().unwrap().remove(id);
         self.looks.lock().unwrap().push(id.name.clone());
         Ok(Observed {
@@ -88,8 +91,8 @@ async fn many_are_at_work_side_by_side_and_each_by_one_attempt_at_a_time() {
     while reconciler.end(|| now).await.is_some() {
         reconciler.begin(8, now);
     }
-    assert_eq!(store.most.load(Ordering::Relaxed), 8);
-    assert_eq!(store.looks.lock().unwrap().len(), 20 + 8);
+    assert_eq!(store.most.load(Ordering::Relaxed), 6);
+    assert_eq!(store.looks.lock().unwrap().len(), 20 + 6);
 }
 
 #[tokio::test(start_paused = true)]
@@ -136,4 +139,54 @@ async fn what_is_dropped_on_the_way_is_taken_up_again() {
     let mut looks = store.looks.lock().unwrap().clone();
     looks.sort();
     assert_eq!(looks, ["a", "b"]);
+}
+
+fn in_namespace(namespace: &str, count: usize) -> Vec<ObjectId> {
+    let object = |i| ObjectId {
+        namespace: namespace.into(),
+        name: format!("{namespace}-{i:03}"),
+    };
+    (0..count).map(object).collect()
+}
+
+/// Attack: a tenant's objects take up every place at which the controller works.
+#[tokio::test(start_paused = true)]
+async fn no_namespace_takes_all_places_and_another_one_is_begun_at_once() {
+    let (store, mut reconciler) = reconciler();
+    let now = Timestamp::UNIX_EPOCH;
+    reconciler.changed(in_namespace("hostile", 100), Urgency::Fresh, now);
+    reconciler.begin(8, now);
+    assert_eq!(reconciler.at_work.len(), 6);
+    reconciler.changed(in_namespace("quiet", 1), Urgency::Backlog, now);
+    reconciler.begin(8, now);
+    let held = reconciler.held();
+    assert_eq!((held["hostile"], held["quiet"]), (6, 1));
+    while reconciler.end(|| now).await.is_some() {
+        reconciler.begin(8, now);
+    }
+    assert_eq!(store.looks.lock().unwrap().len(), 101);
+}
+
+#[tokio::test(start_paused = true)]
+async fn namespaces_have_equal_parts_of_the_places() {
+    let (_, mut reconciler) = reconciler();
+    let now = Timestamp::UNIX_EPOCH;
+    for namespace in ["a", "b", "c"] {
+        reconciler.changed(in_namespace(namespace, 100), Urgency::Backlog, now);
+    }
+    reconciler.begin(32, now);
+    let held = reconciler.held();
+    assert_eq!(["a", "b", "c"].map(|namespace| held[namespace]), [8, 8, 8]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_round_ends_although_something_is_still_at_work() {
+    let (store, mut reconciler) = reconciler();
+    let now = Timestamp::UNIX_EPOCH;
+    store.pause.store(60_000, Ordering::Relaxed);
+    reconciler.changed([id("slow")], Urgency::Fresh, now);
+    assert_eq!(reconciler.round(now).await, Some(now), "it comes again");
+    assert_eq!(reconciler.at_work.len(), 1);
+    while reconciler.round(now).await.is_some() {}
+    assert_eq!(store.looks.lock().unwrap().len(), 1);
 }

@@ -103,3 +103,155 @@ impl Meter for Limited<'_> {
         self.meter.spend(microseconds)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use jiff::Timestamp;
+    use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+
+    use super::*;
+    use crate::envelope;
+    use crate::key::new_test_key;
+    use crate::key_ring::RingKey;
+    use crate::scope::Scope;
+    use crate::unseal::AFTER_A_FAILURE;
+
+    const KEYS: usize = 6;
+
+    fn ring() -> KeyRing {
+        KeyRing::new((0..KEYS).map(|i| {
+            let second = i64::try_from(i).unwrap();
+            let pair = new_test_key(second).pair;
+            let time = Timestamp::from_second(second).unwrap();
+            Arc::new(RingKey::new(format!("k{i}"), time, pair))
+        }))
+    }
+
+    fn label() -> Label {
+        Scope::Strict.label("ns", "n")
+    }
+
+    /// A value for the key at that place of the ring; the newest is at 0.
+    fn value(ring: &KeyRing, at: usize) -> String {
+        let key = ring.keys()[at].certificate().unwrap().public_key();
+        let rng = &mut StdRng::seed_from_u64(1);
+        base64::encode(&envelope::seal(key, &label(), b"value", rng).unwrap())
+    }
+
+    /// What has the form of a value and opens with no key.
+    fn garbage(seed: u64) -> String {
+        let mut bytes = [0; 2 + 256 + 32];
+        StdRng::seed_from_u64(seed).fill_bytes(&mut bytes[2..]);
+        bytes[0] = 1;
+        base64::encode(&bytes)
+    }
+
+    fn object(texts: impl IntoIterator<Item = String>) -> BTreeMap<String, String> {
+        let key = |(i, text)| (format!("k{i:04}"), text);
+        texts.into_iter().enumerate().map(key).collect()
+    }
+
+    /// Counts operations, and ends the work after so many.
+    struct Counter {
+        operations: u64,
+        most: u64,
+    }
+
+    impl Meter for Counter {
+        fn spend(&mut self, _: u64) -> Result<(), Interrupted> {
+            if self.operations == self.most {
+                return Err(Interrupted);
+            }
+            self.operations += 1;
+            Ok(())
+        }
+    }
+
+    fn opened(
+        items: &BTreeMap<String, String>,
+        ring: &KeyRing,
+        remembered: &Hints,
+        most: u64,
+    ) -> (Result<Opened, UnsealError>, u64) {
+        let mut counter = Counter {
+            operations: 0,
+            most,
+        };
+        let mut effort = Effort {
+            meter: &mut counter,
+            after_a_failure: AFTER_A_FAILURE,
+        };
+        let none = Hints::new();
+        let opened = open_items(items, ring, &label(), [&none, remembered], &mut effort);
+        (opened, counter.operations)
+    }
+
+    /// Attack: an object has hundreds of well-formed values that no key opens, each of which costs one
+    /// operation for every key.
+    #[test]
+    fn hundreds_of_wrong_items_cost_a_bounded_number_of_operations_and_many_are_named() {
+        let ring = ring();
+        for wrong in [1, 3, 300, 1000] {
+            let good = (0..20).map(|_| value(&ring, 0));
+            let items = object(good.chain((0..wrong).map(garbage)));
+            let (result, operations) = opened(&items, &ring, &Hints::new(), u64::MAX);
+            let Err(UnsealError::Items(errors)) = result else {
+                panic!("{wrong} wrong items open");
+            };
+            let most = 20 + KEYS as u64 + AFTER_A_FAILURE;
+            assert!(operations <= most, "{wrong}: {operations} operations");
+            let named = errors.items.len();
+            assert_eq!(named + errors.untried, usize::try_from(wrong).unwrap());
+            assert_eq!(named, (1 + 500 / KEYS).min(named + errors.untried));
+            let says = errors.to_string().ends_with("more items were not tried");
+            assert_eq!(says, errors.untried > 0, "{errors}");
+        }
+    }
+
+    /// Attack: items for the oldest keys in turn, so that the key of the item before is always wrong.
+    #[test]
+    fn items_for_a_few_keys_in_turn_cost_a_few_operations_each() {
+        let ring = ring();
+        for keys in 1..=RECENT {
+            let items = object((0..200).map(|i| value(&ring, KEYS - 1 - i % keys)));
+            let (result, operations) = opened(&items, &ring, &Hints::new(), u64::MAX);
+            assert_eq!(result.unwrap().0.len(), 200);
+            let most = (200 * keys + keys * KEYS) as u64;
+            assert!(operations <= most, "{keys} keys: {operations} operations");
+        }
+    }
+
+    #[test]
+    fn work_that_is_interrupted_goes_on_where_it_was_and_ends() {
+        let ring = ring();
+        let items = object((0..60).map(|i| value(&ring, i % KEYS)));
+        // At least what all items and one more with every key need.
+        for most in [66, 70, 100, 1000] {
+            let (mut remembered, mut attempts) = (Hints::new(), 0);
+            loop {
+                attempts += 1;
+                let (result, operations) = opened(&items, &ring, &remembered, most);
+                assert!(operations <= most);
+                match result {
+                    Ok(opened) => break assert_eq!(opened.0.len(), 60),
+                    Err(UnsealError::BudgetUsedUp { opened }) => {
+                        assert!(opened.len() > remembered.len(), "{most}: no progress");
+                        remembered = opened;
+                    }
+                    Err(other) => panic!("{other}"),
+                }
+            }
+            assert!(attempts <= 60, "{most}: {attempts} attempts");
+        }
+    }
+
+    #[test]
+    fn what_is_said_of_a_budget_is_the_same_however_far_it_came() {
+        let ring = ring();
+        let items = object((0..20).map(|_| value(&ring, 0)));
+        let said = |most| opened(&items, &ring, &Hints::new(), most).0.unwrap_err();
+        assert_eq!(said(0).to_string(), said(19).to_string());
+    }
+}

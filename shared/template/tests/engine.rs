@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
 use rand::rngs::SysRng;
-use template::{Budget, Context, Data, ErrorKind, Limit, RenderError, Template};
+use template::{
+    Budget, Context, Data, ErrorKind, Interrupted, Limit, Meter, RenderError, Template, cost,
+};
 
 fn render_within(budget: Budget, text: &str, data: &Data) -> Result<Vec<u8>, RenderError> {
     let template = Template::parse("app.conf", text).expect("it parses");
@@ -564,4 +566,79 @@ fn bytes_that_are_no_text_pass_through() {
             "{template}"
         );
     }
+}
+
+/// Notes what is spent, and ends the work after so many operations.
+struct Noted {
+    spent: Vec<u64>,
+    most: usize,
+}
+
+impl Meter for Noted {
+    fn spend(&mut self, microseconds: u64) -> Result<(), Interrupted> {
+        if self.spent.len() == self.most {
+            return Err(Interrupted);
+        }
+        self.spent.push(microseconds);
+        Ok(())
+    }
+}
+
+fn metered(text: &str, most: usize) -> (Result<Vec<u8>, RenderError>, Vec<u64>) {
+    let template = Template::parse("app.conf", text).expect("it parses");
+    let mut meter = Noted {
+        spent: Vec::new(),
+        most,
+    };
+    let mut context = Context {
+        budget: Budget::default(),
+        now: jiff::Timestamp::UNIX_EPOCH,
+        rng: &mut rand::rng(),
+    };
+    let result = template.render_within(&Data::default(), &mut context, &mut meter);
+    (result, meter.spent)
+}
+
+#[test]
+fn each_slow_function_is_metered_at_its_cost() {
+    for (call, want) in [
+        ("genPrivateKey \"rsa\"", cost::RSA_4096),
+        ("genPrivateKey \"ecdsa\"", cost::CURVE_KEY),
+        ("genPrivateKey \"ed25519\"", cost::CURVE_KEY),
+        ("genCA \"x\" 1", cost::RSA_2048),
+        ("genSelfSignedCert \"x\" nil nil 1", cost::RSA_2048),
+        ("bcrypt \"x\"", cost::BCRYPT),
+        ("htpasswd \"u\" \"x\"", cost::BCRYPT),
+        ("derivePassword 1 \"long\" \"a\" \"b\" \"c\"", cost::SCRYPT),
+    ] {
+        // Not even begun, and so it is no matter how long it takes.
+        let (result, spent) = metered(&format!("{{{{ {call} }}}}"), 0);
+        let kind = result.expect_err(call).kind;
+        assert_eq!(kind, ErrorKind::Limit(Limit::Interrupted), "{call}");
+        assert!(spent.is_empty());
+        if want < cost::RSA_2048 {
+            let (result, spent) = metered(&format!("{{{{ {call} }}}}"), 1);
+            assert!(result.is_ok(), "{call}");
+            assert_eq!(spent.first(), Some(&want), "{call}");
+        }
+    }
+    let (result, spent) = metered("{{ range 100000 }}{{ print 1 2 }}{{ end }}", usize::MAX);
+    assert!(result.is_ok());
+    assert!(spent.len() > 10 && spent.iter().all(|cost| *cost < 3_000));
+}
+
+/// Attack: seven RSA keys and 31 password hashes in one object, each kind just below its own limit.
+#[test]
+fn keys_and_hashes_together_have_one_limit() {
+    let greedy = "{{ range 31 }}{{ $_ := bcrypt \"x\" }}{{ end }}{{ range 7 }}{{ genPrivateKey \"rsa\" }}{{ end }}";
+    let few = Budget {
+        work: 3 * cost::BCRYPT + cost::RSA_2048,
+        ..Budget::default()
+    };
+    expect_limit_within(few, Limit::Work, greedy);
+    let usual = [(8, cost::CURVE_KEY), (5, cost::RSA_4096), (8, cost::RSA_2048), (32, cost::BCRYPT)];
+    for (count, cost) in usual {
+        assert!(count * cost <= Budget::default().work, "{count} × {cost}");
+    }
+    assert!(31 * cost::BCRYPT + 7 * cost::RSA_4096 > Budget::default().work);
 }

@@ -1,0 +1,193 @@
+//! What one tenant does to others: it waits itself.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use controller::rounds::INTERVAL;
+use jiff::{SignedDuration, Timestamp};
+use rand::Rng as _;
+use shared::key::{KeySize, KeySpec, NewKey, private_key_operations};
+use shared::key_ring::{KeyRing, RingKey};
+use shared::resource::SealedSecret;
+use shared::{base64, key_secret};
+use support::server::{Server, server};
+use support::{Case, KEYS, key_manifest, manifest_of, sealed};
+use tokio::sync::{Mutex, MutexGuard};
+
+/// The tests of this file count private-key operations of the process, so they run one after the other.
+async fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::const_new(());
+    ALONE.lock().await
+}
+
+/// The two keys of all tests, and some more.
+static MORE_KEYS: LazyLock<Vec<NewKey>> = LazyLock::new(|| (2..6).map(key).collect());
+
+fn key(second: i64) -> NewKey {
+    let spec = KeySpec {
+        size: KeySize::Rsa2048,
+        ttl: SignedDuration::from_hours(87_600),
+        common_name: String::new(),
+    };
+    let now = Timestamp::from_second(1_700_000_000 + second).unwrap();
+    spec.generate(now, &mut rand::rng()).unwrap()
+}
+
+fn all_keys() -> impl Iterator<Item = &'static NewKey> {
+    KEYS.iter().chain(MORE_KEYS.iter())
+}
+
+/// What has the form of a value and opens with no key.
+fn garbage() -> String {
+    let mut bytes = [0; 2 + 256 + 32];
+    rand::rng().fill_bytes(&mut bytes[2..]);
+    bytes[0] = 1;
+    base64::encode(&bytes)
+}
+
+fn with_garbage(mut object: SealedSecret, items: usize) -> SealedSecret {
+    for i in 0..items {
+        let key = format!("k{i:04}");
+        object.spec.encrypted_data.insert(key, garbage());
+    }
+    object
+}
+
+/// Attack: a tenant creates objects whose templates hash many passwords, before another tenant creates a
+/// plain object.
+#[tokio::test]
+async fn an_object_of_another_namespace_does_not_wait_for_a_backlog_of_costly_ones() {
+    const HOSTILE: usize = 16;
+    let _alone = alone().await;
+    let mut case = Case::new().await;
+    for i in 0..HOSTILE {
+        let mut object = sealed(&KEYS[0], &format!("hostile/h{i:02}"), &[("a", "1")]);
+        let mut text = String::new();
+        for _ in 0..6 {
+            write!(text, "{{{{ bcrypt \"x\" }}}}").unwrap();
+        }
+        object.spec.template.data = Some([("t".to_owned(), Some(text))].into());
+        case.write(&format!("sealed/h{i:02}.yaml"), &manifest_of(&object));
+    }
+    case.now += INTERVAL;
+    let now = case.now;
+    case.rounds().round(now).await;
+    case.seal("sealed/quiet.yaml", "quiet/q", &[("a", "2")]);
+    while case.value("quiet/q/a").is_none() {
+        case.now += INTERVAL;
+        let now = case.now;
+        case.rounds().round(now).await;
+    }
+    let done = |i: &usize| case.value(&format!("hostile/h{i:02}/a")).is_some();
+    let done = (0..HOSTILE).filter(done).count();
+    assert!(
+        done < HOSTILE,
+        "all {done} of the others were served before it"
+    );
+    case.settle().await;
+    for i in 0..HOSTILE {
+        assert!(case.value(&format!("hostile/h{i:02}/a")).is_some(), "{i}");
+    }
+}
+
+/// Attack: an object has three hundred well-formed values that no key opens.
+#[tokio::test]
+async fn an_object_that_cannot_open_costs_a_bounded_number_of_operations() {
+    let _alone = alone().await;
+    let mut case = Case::new().await;
+    for (i, key) in MORE_KEYS.iter().enumerate() {
+        case.write(&format!("keys/more-{i}.yaml"), &key_manifest("k", key));
+    }
+    case.pass(SignedDuration::from_secs(2)).await;
+    let object = with_garbage(sealed(&KEYS[0], "ns/n", &[("a", "1")]), 300);
+    let before = private_key_operations();
+    case.write("sealed/x.yaml", &manifest_of(&object));
+    case.pass(SignedDuration::from_secs(2)).await;
+    let operations = private_key_operations() - before;
+    assert!(operations <= 6 + 6 + 500, "{operations} operations");
+    let failure = case.failure("ns/n");
+    assert!(
+        failure.starts_with("no key could decrypt secret (k0000, k0001, k0002, "),
+        "{failure}"
+    );
+    assert!(failure.ends_with(" more items were not tried"), "{failure}");
+}
+
+async fn with_all_keys() -> Server {
+    let server = server(Duration::from_mins(1)).await;
+    let none = BTreeMap::new;
+    let keys = all_keys().map(|key| {
+        let secret = key_secret::build("k", "ns", key, none(), none());
+        let order = key_secret::OrderPriority::CertNotBefore;
+        let key: RingKey = key_secret::parse(&secret, order).unwrap();
+        Arc::new(key)
+    });
+    server.ring.send_replace(Arc::new(KeyRing::new(keys)));
+    server
+}
+
+fn body(object: &SealedSecret) -> String {
+    object.to_document().to_string()
+}
+
+async fn post(server: &Server, path: &str, body: &str) -> String {
+    server.send("POST", path, "", body.as_bytes()).await.0
+}
+
+/// Attack: a caller sends a thousand well-formed values that no key opens.
+#[tokio::test]
+async fn a_request_that_cannot_succeed_ends_at_its_first_wrong_item() {
+    let _alone = alone().await;
+    let server = with_all_keys().await;
+    let mut object = with_garbage(sealed(&KEYS[0], "ns/n", &[("a", "1")]), 999);
+    let opens = object.spec.encrypted_data["a"].clone();
+    object.spec.encrypted_data.insert("0".into(), opens);
+    for path in ["/v1/verify", "/v1/rotate"] {
+        let before = private_key_operations();
+        let status = post(&server, path, &body(&object)).await;
+        let operations = private_key_operations() - before;
+        assert_eq!(status, "HTTP/1.1 409 Conflict", "{path}");
+        assert!(operations <= 6 + 6, "{path}: {operations} operations");
+    }
+}
+
+/// Attack: a caller keeps the private keys busy by a thousand values that open, and that only the key
+/// tried last opens, while another one behind the same proxy asks for one.
+#[tokio::test]
+async fn a_small_request_is_answered_while_a_large_one_is_at_work() {
+    let _alone = alone().await;
+    let server = Arc::new(with_all_keys().await);
+    // Under six keys in turn none of those that opened the last four items opens the next.
+    let objects: Vec<SealedSecret> = all_keys()
+        .map(|key| sealed(key, "ns/n", &[("a", "1")]))
+        .collect();
+    let mut large = objects[0].clone();
+    large.spec.encrypted_data = (0..1000)
+        .map(|i| {
+            let value = &objects[i % objects.len()].spec.encrypted_data["a"];
+            (format!("k{i:04}"), value.clone())
+        })
+        .collect();
+    let (large, small) = (body(&large), body(&objects[0]));
+    let before = private_key_operations();
+    let asked = Arc::clone(&server);
+    let at_work = tokio::spawn(async move { post(&asked, "/v1/verify", &large).await });
+    while private_key_operations() == before {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(
+        post(&server, "/v1/verify", &small).await,
+        "HTTP/1.1 200 OK"
+    );
+    assert!(!at_work.is_finished(), "the large request went first");
+    assert_eq!(at_work.await.unwrap(), "HTTP/1.1 200 OK");
+}
