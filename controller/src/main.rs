@@ -107,7 +107,11 @@ async fn on_directory(
     signals: &mut Signals,
 ) -> Result<(), Failure> {
     let metrics = server.metrics();
-    let mut rounds = Rounds::start(config, directory, metrics, Timestamp::now()).await?;
+    let start = Rounds::start(config, directory, metrics, Timestamp::now());
+    let mut rounds = tokio::select! {
+        () = end(&mut signals.ends) => return Ok(()),
+        rounds = start => rounds?,
+    };
     let server = server.start(rounds.facts(), None);
     loop {
         let next = tokio::select! {

@@ -148,7 +148,7 @@ async fn post(server: &Server, path: &str, body: &str) -> String {
 async fn a_request_that_cannot_succeed_ends_at_its_first_wrong_item() {
     let _alone = alone().await;
     let server = with_all_keys().await;
-    let mut object = with_garbage(sealed(&KEYS[0], "ns/n", &[("a", "1")]), 999);
+    let mut object = with_garbage(sealed(&KEYS[0], "ns/n", &[("a", "1")]), 998);
     let opens = object.spec.encrypted_data["a"].clone();
     object.spec.encrypted_data.insert("0".into(), opens);
     for path in ["/v1/verify", "/v1/rotate"] {
@@ -184,10 +184,7 @@ async fn a_small_request_is_answered_while_a_large_one_is_at_work() {
     while private_key_operations() == before {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    assert_eq!(
-        post(&server, "/v1/verify", &small).await,
-        "HTTP/1.1 200 OK"
-    );
+    assert_eq!(post(&server, "/v1/verify", &small).await, "HTTP/1.1 200 OK");
     assert!(!at_work.is_finished(), "the large request went first");
     assert_eq!(at_work.await.unwrap(), "HTTP/1.1 200 OK");
 }

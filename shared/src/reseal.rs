@@ -476,7 +476,14 @@ mod tests {
     fn no_more_items_are_sealed_than_the_caller_allows() {
         let (old, both) = rings();
         let sealed = deprecated(&old, Scope::Strict, Scope::Strict);
-        let got = reseal(&sealed, &both, true, 1, &mut StdRng::seed_from_u64(2), &mut Unmetered);
+        let got = reseal(
+            &sealed,
+            &both,
+            true,
+            1,
+            &mut StdRng::seed_from_u64(2),
+            &mut Unmetered,
+        );
         assert!(matches!(got, Err(ResealError::TooManyItems(2))), "{got:?}");
     }
 }

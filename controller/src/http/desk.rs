@@ -27,10 +27,7 @@ const RESERVED: usize = 8;
 /// Requests at work at once for one caller.
 const MOST_OF_ONE: usize = 4;
 /// What one request may use: enough for 1000 items under one key of 4096 bits six times over.
-const REQUEST: Budget = Budget {
-    work: 10_000_000,
-    time: Duration::from_secs(20),
-};
+const REQUEST: Budget = Budget::seconds(10);
 /// From its slot to its answer, with the turns of others.
 const DEADLINE: Duration = Duration::from_secs(30);
 

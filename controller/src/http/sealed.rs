@@ -22,8 +22,8 @@ use shared::resource::SealedSecret;
 use shared::unseal::{Chance, Rules, UnsealError, check_within, unseal_within};
 
 use super::desk::Caller;
-use super::{Context, Peer};
 use super::refused::Refused;
+use super::{Context, Peer};
 
 /// A Secret of a mebibyte rarely has a hundred.
 const MOST_ITEMS: usize = 1000;
@@ -33,8 +33,7 @@ const MOST_VALUES: usize = 250_000;
 const BYTES_PER_MICROSECOND: u64 = 10;
 
 /// What is done for a request, by the ring, and by whether `spec.data` opens.
-pub(super) type Work =
-    fn(Request, &KeyRing, bool, &mut dyn Meter) -> Result<Response, Refused>;
+pub(super) type Work = fn(Request, &KeyRing, bool, &mut dyn Meter) -> Result<Response, Refused>;
 
 /// 200 if it opens here, 409 if it does not.
 pub(super) async fn verify(
@@ -163,28 +162,22 @@ impl Request {
     ) -> Result<Response, Refused> {
         // Of the deprecated form it shows only now how much is in it.
         let mut left = MOST_ITEMS;
-        let mut rotate_one = |sealed| match reseal(
-            sealed,
-            ring,
-            legacy,
-            left,
-            &mut rand::rng(),
-            meter,
-        ) {
-            Ok(resealed) => {
-                left = left.saturating_sub(resealed.changed);
-                Ok(resealed.sealed.to_document())
-            }
-            Err(ResealError::TooManyItems(_)) => Err(Refused::TooManyItems),
-            Err(ResealError::Unseal(why)) => Err(closed(why)),
-            Err(ResealError::Interrupted(why)) => Err(why.into()),
-            Err(ResealError::NoCertificate(why)) => Err(Refused::of_ring(why)),
-            Err(ResealError::Seal(_)) => Err(Refused::NoCertificate),
-        };
+        let rotate_one =
+            |sealed| match reseal(sealed, ring, legacy, left, &mut rand::rng(), meter) {
+                Ok(resealed) => {
+                    left = left.saturating_sub(resealed.changed);
+                    Ok(resealed.sealed.to_document())
+                }
+                Err(ResealError::TooManyItems(_)) => Err(Refused::TooManyItems),
+                Err(ResealError::Unseal(why)) => Err(closed(why)),
+                Err(ResealError::Interrupted(why)) => Err(why.into()),
+                Err(ResealError::NoCertificate(why)) => Err(Refused::of_ring(why)),
+                Err(ResealError::Seal(_)) => Err(Refused::NoCertificate),
+            };
         let rotated: Vec<Value> = self
             .objects
             .iter()
-            .map(&mut rotate_one)
+            .map(rotate_one)
             .collect::<Result<_, _>>()?;
         Ok(as_json(&document(rotated, self.is_list)))
     }

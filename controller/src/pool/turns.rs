@@ -196,9 +196,7 @@ mod tests {
         let turns = Turns::new(1);
         let mut first = turns.wait(&mut Job::of("busy"));
         let held = got(&mut first).unwrap();
-        let mut backlog: Vec<_> = (0..100)
-            .map(|_| turns.wait(&mut Job::of("busy")))
-            .collect();
+        let mut backlog: Vec<_> = (0..100).map(|_| turns.wait(&mut Job::of("busy"))).collect();
         let mut quiet = turns.wait(&mut Job::of("quiet"));
         turns.charge("busy", 10);
         drop(held);

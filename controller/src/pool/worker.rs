@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
 use shared::meter::{Interrupted, Meter};
 
 use super::turns::{Job, Turn, Turns};
@@ -15,16 +16,28 @@ const SLICE: u64 = 10_000;
 /// short ones never wait for it. No private-key operation is one.
 const LONG: u64 = 20_000;
 
+/// A machine that is so many times slower than stated costs assume does the same work as others.
+const SLOWEST: u64 = 10;
+
 /// What one job may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
     /// Microseconds of work at its stated cost: the same on every machine.
-    pub work: u64,
-    /// Time at work, whatever the work was said to cost. A second guard, for slow machines.
-    pub time: Duration,
+    work: u64,
+    /// Processor time, whatever the work was said to cost: a second guard. What passes while others use the
+    /// processor does not count, or a busy machine would end work that a quiet one does.
+    time: Duration,
 }
 
 impl Budget {
+    /// Seconds of work at its stated cost.
+    pub const fn seconds(seconds: u64) -> Self {
+        Self {
+            work: seconds * 1_000_000,
+            time: Duration::from_secs(seconds * SLOWEST),
+        }
+    }
+
     /// What is left after the work before, which took so long, and before work of that cost.
     fn after(self, took: Duration, cost: u64) -> Option<Self> {
         Some(Self {
@@ -47,7 +60,13 @@ impl Lanes {
     }
 }
 
-/// The meter of one job. It blocks its thread while others have their turn.
+/// Processor time of this thread so far.
+fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
+/// The meter of one job, on the thread that it is made on. It blocks that while others have their turn.
 pub(super) struct Worker {
     lanes: Lanes,
     job: Job,
@@ -56,7 +75,8 @@ pub(super) struct Worker {
     /// Used in this turn.
     slice: u64,
     left: Budget,
-    since: Instant,
+    /// Of this thread, when the operation before began.
+    since: Duration,
     is_over: Arc<AtomicBool>,
 }
 
@@ -76,7 +96,7 @@ impl Worker {
             is_long: false,
             slice: 0,
             left: budget,
-            since: Instant::now(),
+            since: thread_time(),
             is_over,
         }
     }
@@ -105,14 +125,15 @@ impl Worker {
 impl Meter for Worker {
     fn spend(&mut self, cost: u64) -> Result<(), Interrupted> {
         self.go_on()?;
-        let took = self.since.elapsed();
+        let now = thread_time();
+        let took = now.saturating_sub(self.since);
         self.left = self.left.after(took, cost).ok_or(Interrupted)?;
+        self.since = now;
         let is_long = cost >= LONG;
         let has_had_its_turn = self.slice >= SLICE && self.lane().are_wanted();
         if is_long != self.is_long || has_had_its_turn {
             self.wait_for(is_long)?;
         }
-        self.since = Instant::now();
         self.slice = self.slice.saturating_add(cost);
         self.job.charge(cost);
         self.lane().charge(&self.job.tenant, cost);
@@ -124,10 +145,7 @@ impl Meter for Worker {
 mod tests {
     use super::*;
 
-    const SECOND: Budget = Budget {
-        work: 1_000_000,
-        time: Duration::from_secs(1),
-    };
+    const SECOND: Budget = Budget::seconds(1);
 
     fn lanes() -> Lanes {
         Lanes {
@@ -146,10 +164,10 @@ mod tests {
     fn ends_when_its_work_or_its_time_is_used_up() {
         let ms = Duration::from_millis;
         for (why, took, cost, want) in [
-            ("neither", ms(1000), 1_000_000, Some((0, ms(0)))),
-            ("some", ms(400), 1_000, Some((999_000, ms(600)))),
+            ("neither", ms(10_000), 1_000_000, Some((0, ms(0)))),
+            ("some", ms(400), 1_000, Some((999_000, ms(9_600)))),
             ("its work", ms(0), 1_000_001, None),
-            ("its time", ms(1001), 0, None),
+            ("its time", ms(10_001), 0, None),
         ] {
             let left = SECOND.after(took, cost);
             assert_eq!(left.map(|left| (left.work, left.time)), want, "{why}");

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use jiff::Timestamp;
 use shared::error_chain;
@@ -28,10 +28,7 @@ use crate::store::{Applied, Look, ObjectId, Observed, Source, Store, StoreError}
 /// What one attempt may use, for private-key operations, keys and password hashes of templates, and the rest
 /// of their work: more than one operation for each item of the largest object, so that an attempt whose
 /// items are known from the one before always comes further.
-const ATTEMPT: Budget = Budget {
-    work: 30_000_000,
-    time: Duration::from_mins(1),
-};
+const ATTEMPT: Budget = Budget::seconds(30);
 
 /// What every attempt needs.
 #[derive(Debug)]

@@ -110,7 +110,7 @@ impl<S: Store> Reconciler<S> {
         self.queue.ripen(now);
         let mut held = self.held();
         while self.attempts.len() < places {
-            let active = self.queue.active(&held);
+            let active = self.queue.active(&held, places);
             let most = most_each(places, places / 4, active);
             let may_begin = |namespace: &str| held.get(namespace).is_none_or(|n| *n < most);
             let Some((id, _)) = self.queue.take(may_begin) else {
@@ -168,7 +168,11 @@ impl<S: Store> Reconciler<S> {
         };
         let is_done = tokio::time::timeout(LONGEST_ROUND, begun).await.is_ok();
         self.tools.metrics.queued(self.queue.len());
-        if is_done { self.queue.next() } else { Some(now) }
+        if is_done {
+            self.queue.next()
+        } else {
+            Some(now)
+        }
     }
 
     /// Drops whatever is at work, wherever it is, and keeps it for later.

@@ -68,10 +68,7 @@ impl Queue {
 
     /// Takes out a ripe object: a fresh one, or when it is its turn, one of the backlog. Of namespaces that
     /// may begin one, the one that had the fewest turns goes first.
-    pub(super) fn take(
-        &mut self,
-        may_begin: impl Fn(&str) -> bool,
-    ) -> Option<(ObjectId, Urgency)> {
+    pub(super) fn take(&mut self, may_begin: impl Fn(&str) -> bool) -> Option<(ObjectId, Urgency)> {
         let fresh = self.fresh.next(&self.shares, &may_begin);
         let backlog = self.backlog.next(&self.shares, &may_begin);
         let (urgency, namespace) = match (fresh, backlog) {
@@ -94,10 +91,11 @@ impl Queue {
         Some((id, urgency))
     }
 
-    /// How many namespaces have ripe objects, or are among these.
-    pub(super) fn active(&self, others: &HashMap<String, usize>) -> usize {
-        let ripe = self.fresh.ripe.keys().chain(self.backlog.ripe.keys());
-        ripe.chain(others.keys()).collect::<HashSet<_>>().len()
+    /// How many namespaces have ripe objects, or are among these; at least `enough`, if there are so many.
+    pub(super) fn active(&self, others: &HashMap<String, usize>, enough: usize) -> usize {
+        let ripe = [&self.fresh, &self.backlog].map(|line| line.ripe.keys().take(enough));
+        let all = ripe.into_iter().flatten().chain(others.keys());
+        all.collect::<HashSet<_>>().len()
     }
 
     /// Takes out everything, whenever it is due.

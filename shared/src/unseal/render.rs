@@ -204,13 +204,7 @@ mod tests {
             now: Timestamp::UNIX_EPOCH,
             rng: &mut StdRng::seed_from_u64(1),
         };
-        render(
-            items,
-            &texts,
-            refuse_chance,
-            &mut chance,
-            &mut Unmetered,
-        )
+        render(items, &texts, refuse_chance, &mut chance, &mut Unmetered)
     }
 
     #[test]

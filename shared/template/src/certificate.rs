@@ -98,11 +98,7 @@ pub(crate) fn generate_key(env: &mut Environment<'_>, kind: &[u8]) -> Outcome {
     Ok(key.pem().into())
 }
 
-fn rsa_key(
-    env: &mut Environment<'_>,
-    size: rsa::KeySize,
-    cost: u64,
-) -> Result<PrivateKey, Fault> {
+fn rsa_key(env: &mut Environment<'_>, size: rsa::KeySize, cost: u64) -> Result<PrivateKey, Fault> {
     env.gauge.key(cost)?;
     let failed = Fault::failed("the key could not be generated");
     let pair = rsa::KeyPair::generate(size).map_err(|_| failed)?;

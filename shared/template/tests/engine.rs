@@ -636,7 +636,12 @@ fn keys_and_hashes_together_have_one_limit() {
         ..Budget::default()
     };
     expect_limit_within(few, Limit::Work, greedy);
-    let usual = [(8, cost::CURVE_KEY), (5, cost::RSA_4096), (8, cost::RSA_2048), (32, cost::BCRYPT)];
+    let usual = [
+        (8, cost::CURVE_KEY),
+        (5, cost::RSA_4096),
+        (8, cost::RSA_2048),
+        (32, cost::BCRYPT),
+    ];
     for (count, cost) in usual {
         assert!(count * cost <= Budget::default().work, "{count} × {cost}");
     }

@@ -22,7 +22,11 @@ struct Format<'f> {
     last_close: Option<usize>,
 }
 
-pub(super) fn run(printer: &mut Printer<'_, '_>, text: &[u8], values: &[Value]) -> Result<(), Fault> {
+pub(super) fn run(
+    printer: &mut Printer<'_, '_>,
+    text: &[u8],
+    values: &[Value],
+) -> Result<(), Fault> {
     let mut format = Format {
         text,
         at: 0,

@@ -25,6 +25,7 @@ mod ring;
 mod rotate;
 mod seal_rotate;
 mod sizes;
+mod tenants;
 
 use std::pin::Pin;
 use std::process::ExitCode;
@@ -36,6 +37,8 @@ use tests::{binaries, peer};
 struct Benchmark {
     name: &'static str,
     about: &'static str,
+    /// Does the peer take part?
+    has_peer: bool,
     run: fn(Sizes) -> Pin<Box<dyn Future<Output = ()>>>,
 }
 
@@ -43,51 +46,67 @@ const BENCHMARKS: &[Benchmark] = &[
     Benchmark {
         name: "kubeseal",
         about: "sealing with a certificate at hand, from the start of the process to its end",
+        has_peer: true,
         run: |sizes| Box::pin(async move { kubeseal::run(&sizes) }),
     },
     Benchmark {
         name: "seal-rotate",
         about: "a tree of sealed files for two old keys, sealed anew for the newest one",
+        has_peer: true,
         run: |sizes| Box::pin(seal_rotate::run(sizes)),
     },
     Benchmark {
         name: "operation",
         about: "one private-key operation, which no controller can do without for a new value",
+        has_peer: true,
         run: |sizes| Box::pin(async move { operation::run(&sizes) }),
     },
     Benchmark {
         name: "start",
         about: "a cold start with many objects, and a restart with all of them in place",
+        has_peer: true,
         run: |sizes| Box::pin(cold_start::run(sizes)),
     },
     Benchmark {
         name: "churn",
         about: "how soon a new object has its Secret while others change",
+        has_peer: true,
         run: |sizes| Box::pin(churn::churn(sizes)),
     },
     Benchmark {
         name: "flood",
         about: "the same while callers flood verify and rotate",
+        has_peer: true,
         run: |sizes| Box::pin(churn::flood(sizes)),
+    },
+    Benchmark {
+        name: "tenants",
+        about: "how soon a quiet tenant's new object has its Secret, alone and beside hostile tenants",
+        has_peer: false,
+        run: |sizes| Box::pin(tenants::run(sizes)),
     },
     Benchmark {
         name: "ring",
         about: "private-key operations with many keys",
+        has_peer: true,
         run: |sizes| Box::pin(ring::run(sizes)),
     },
     Benchmark {
         name: "rotate",
         about: "requests a second of the rotate endpoint",
+        has_peer: true,
         run: |sizes| Box::pin(rotate::run(sizes)),
     },
     Benchmark {
         name: "memory",
         about: "memory beside many objects and many Secrets of others",
+        has_peer: true,
         run: |sizes| Box::pin(memory::run(sizes)),
     },
     Benchmark {
         name: "namespaces",
         about: "a start with many additional namespaces",
+        has_peer: true,
         run: |sizes| Box::pin(namespaces::run(sizes)),
     },
 ];
@@ -113,7 +132,9 @@ async fn main() -> ExitCode {
         binaries::kubeseal(),
         binaries::seal(),
     ]);
-    drop([peer::peer_controller(), peer::peer_kubeseal()]);
+    if benchmark.has_peer {
+        drop([peer::peer_controller(), peer::peer_kubeseal()]);
+    }
     report::machine();
     (benchmark.run)(Sizes::read(words)).await;
     ExitCode::SUCCESS

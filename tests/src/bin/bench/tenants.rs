@@ -1,0 +1,160 @@
+//! How soon a quiet tenant's new object has its Secret, alone and beside hostile tenants.
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::{Namespace, Secret as ApiSecret};
+use kube::Api;
+use kube::api::{ListParams, PostParams};
+use rand::Rng as _;
+use serde_json::json;
+use shared::base64;
+use shared::key::KeySize;
+use shared::resource::SealedSecret;
+use tests::control_plane::ControlPlane;
+
+use crate::field::{Field, Load, Who, each};
+use crate::operation::new_key;
+use crate::report::{head, line, percentile, ratio, time};
+use crate::sizes::Sizes;
+
+/// Between two new objects of the quiet tenant.
+const BETWEEN: Duration = Duration::from_millis(500);
+/// As much as one object may ask of templates: seven and a half seconds of keys, a second of hashes.
+const COSTLY: &str =
+    "{{ range 5 }}{{ genPrivateKey \"rsa\" }}{{ end }}{{ range 20 }}{{ bcrypt \"x\" }}{{ end }}";
+/// Well-formed values that no key opens.
+const WRONG_ITEMS: usize = 300;
+
+pub async fn run(sizes: Sizes) {
+    let seconds = sizes.size("seconds", 20, 60);
+    let tenants = sizes.size("hostile-tenants", 10, 10);
+    let objects = sizes.size("objects-of-each", 8, 40);
+    let keys: Vec<_> = (0..sizes.size("keys", 4, 24))
+        .map(|_| new_key(KeySize::Rsa2048))
+        .collect();
+    let load = Load::new(&keys[..1], 1, 3);
+    let plane = ControlPlane::start().await;
+    let field = Field::everywhere(&plane, &keys).await;
+    let hostile: Vec<String> = (0..tenants).map(|i| format!("hostile-{i}")).collect();
+    let names = [&["quiet".to_owned()][..], &hostile].concat();
+    each(names.iter(), async |name| {
+        create_namespace(&plane, name).await
+    })
+    .await;
+    let all = format!("--additional-namespaces={}", names.join(","));
+    let pod = field.run(Who::Ours, &[&all]).await;
+    let quiet = Quiet {
+        secrets: Api::namespaced(plane.admin(), "quiet"),
+        sealed: Api::namespaced(plane.admin(), "quiet"),
+        object: load.objects[0].clone(),
+    };
+    quiet.create("first").await;
+    head(&["from create to Secret", "p50", "p99", "objects"]);
+    let alone = quiet.objects("alone", seconds).await;
+    line(&cells("alone", &alone));
+    let greedy = [costly(&quiet.object), wrong(&quiet.object)];
+    let wanted: Vec<(&String, usize)> = (0..objects)
+        .flat_map(|i| hostile.iter().map(move |name| (name, i)))
+        .collect();
+    each(wanted.iter(), async |(namespace, i)| {
+        let api: Api<SealedSecret> = Api::namespaced(plane.admin(), namespace);
+        // One of eight has wrong items.
+        let mut object = greedy[usize::from(i % 8 == 7)].clone();
+        object.metadata.name = Some(format!("h-{i}"));
+        create(&api, &object).await;
+    })
+    .await;
+    let beside = quiet.objects("beside", seconds).await;
+    line(&cells(
+        &format!("beside {tenants} hostile tenants"),
+        &beside,
+    ));
+    let (p99, before) = (percentile(&beside, 99), percentile(&alone, 99));
+    let left = undone(&plane, &hostile).await;
+    println!(
+        "| p99 grows {} | {left} of {} hostile objects not done at the end | | |",
+        ratio(p99, before),
+        wanted.len()
+    );
+    pod.stop();
+}
+
+fn cells(what: &str, times: &[Duration]) -> Vec<String> {
+    let at = |percent| time(percentile(times, percent));
+    vec![what.to_owned(), at(50), at(99), times.len().to_string()]
+}
+
+struct Quiet {
+    secrets: Api<ApiSecret>,
+    sealed: Api<SealedSecret>,
+    object: SealedSecret,
+}
+
+impl Quiet {
+    /// One after the other, each timed.
+    async fn objects(&self, stem: &str, seconds: usize) -> Vec<Duration> {
+        let end = Instant::now() + Duration::from_secs(u64::try_from(seconds).unwrap());
+        let mut times = Vec::new();
+        while Instant::now() < end {
+            times.push(self.create(&format!("{stem}-{}", times.len())).await);
+            tokio::time::sleep(BETWEEN).await;
+        }
+        times
+    }
+
+    async fn create(&self, name: &str) -> Duration {
+        let mut object = self.object.clone();
+        object.metadata.name = Some(name.to_owned());
+        let start = Instant::now();
+        create(&self.sealed, &object).await;
+        while self.secrets.get_metadata_opt(name).await.unwrap().is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        start.elapsed()
+    }
+}
+
+async fn create(api: &Api<SealedSecret>, object: &SealedSecret) {
+    let mut object = object.clone();
+    object.metadata.namespace = None;
+    api.create(&PostParams::default(), &object).await.unwrap();
+}
+
+async fn create_namespace(plane: &ControlPlane, name: &str) {
+    let api: Api<Namespace> = Api::all(plane.admin());
+    let namespace = serde_json::from_value(json!({ "metadata": { "name": name } })).unwrap();
+    api.create(&PostParams::default(), &namespace)
+        .await
+        .unwrap();
+}
+
+/// With a template that asks for as much as it may.
+fn costly(object: &SealedSecret) -> SealedSecret {
+    let mut object = object.clone();
+    object.spec.template.data = Some([("t".to_owned(), Some(COSTLY.to_owned()))].into());
+    object
+}
+
+/// With values that no key opens.
+fn wrong(object: &SealedSecret) -> SealedSecret {
+    let mut object = object.clone();
+    for i in 0..WRONG_ITEMS {
+        let mut bytes = [0; 2 + 256 + 32];
+        rand::rng().fill_bytes(&mut bytes[2..]);
+        bytes[0] = 1;
+        let item = base64::encode(&bytes);
+        object.spec.encrypted_data.insert(format!("w-{i}"), item);
+    }
+    object
+}
+
+/// Objects without a status yet.
+async fn undone(plane: &ControlPlane, namespaces: &[String]) -> usize {
+    let mut undone = 0;
+    for namespace in namespaces {
+        let api: Api<SealedSecret> = Api::namespaced(plane.admin(), namespace);
+        let objects = api.list(&ListParams::default()).await.unwrap();
+        undone += objects.iter().filter(|o| o.status.is_none()).count();
+    }
+    undone
+}
