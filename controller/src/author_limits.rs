@@ -29,7 +29,35 @@ pub struct AuthorLimits {
     scopes: ScopeRules,
     /// So old may the key be that an item was sealed for.
     oldest_key: Option<SignedDuration>,
+    /// Patterns of namespaces in which nothing is rendered.
+    without_templates: Vec<String>,
+    forbidden_metadata: Vec<ForbiddenText>,
     text: String,
+}
+
+/// A label or annotation that no Secret gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum ForbiddenText {
+    /// Its key begins with this.
+    Prefix(String),
+    /// It is this one, with this value.
+    Pair(String, String),
+}
+
+impl ForbiddenText {
+    fn read(text: &str) -> Self {
+        match text.split_once('=') {
+            Some((key, value)) => Self::Pair(key.to_owned(), value.to_owned()),
+            None => Self::Prefix(text.to_owned()),
+        }
+    }
+
+    fn forbids(&self, key: &str, value: &str) -> bool {
+        match self {
+            Self::Prefix(prefix) => key.starts_with(prefix),
+            Self::Pair(forbidden, with) => (key, value) == (forbidden, with),
+        }
+    }
 }
 
 /// Where a Secret would be taken for a sealing key.
@@ -66,6 +94,18 @@ pub enum Breach {
          controller"
     )]
     Type(String),
+    /// A label or annotation that nobody gets, by its key.
+    #[error(
+        "Secrets with the label or annotation {0:?} are not made here (--forbid-secret-metadata), since it may hand \
+         the values to another program; remove it from the template, or ask whoever runs the controller"
+    )]
+    Metadata(String),
+    /// A template with actions, where none is rendered.
+    #[error(
+        "templates are not rendered in namespace {0} (--forbid-templates); seal finished values instead, or ask \
+         whoever runs the controller"
+    )]
+    Templates(String),
     /// A scope that the namespace may not use.
     #[error(
         "scope {scope} is not allowed in namespace {namespace} (--allowed-scopes: {allowed}); seal it again with \
@@ -100,8 +140,28 @@ impl AuthorLimits {
             text: format!("{types:?};{scopes:?};{oldest_key:?}"),
             types,
             scopes,
+            without_templates: Vec::new(),
+            forbidden_metadata: Vec::new(),
             oldest_key,
         }
+    }
+
+    /// In namespaces that fit one of these patterns by comma, no template with actions is rendered: by
+    /// rendering or failing, each tells its author something of the values.
+    #[must_use]
+    pub fn forbidding_templates(mut self, namespaces: &str) -> Self {
+        self.text.extend([";templates:", namespaces]);
+        self.without_templates = by_comma(namespaces).map(str::to_owned).collect();
+        self
+    }
+
+    /// Nobody gets a Secret with such a label or annotation: prefixes of keys, and pairs `key=value`, by
+    /// comma.
+    #[must_use]
+    pub fn forbidding_metadata(mut self, texts: &str) -> Self {
+        self.text.extend([";metadata:", texts]);
+        self.forbidden_metadata = by_comma(texts).map(ForbiddenText::read).collect();
+        self
     }
 
     /// In that namespace nobody gets a Secret that would be loaded as a key: whoever plants one reads what
@@ -126,6 +186,28 @@ impl AuthorLimits {
         self.oldest_key.is_some()
     }
 
+    /// Is no template rendered in that namespace?
+    pub fn forbids_templates(&self, namespace: &str) -> bool {
+        let mut patterns = self.without_templates.iter();
+        patterns.any(|pattern| fits(pattern, namespace))
+    }
+
+    /// Judges a SealedSecret before any of its templates is rendered. One without actions is a text like
+    /// any other.
+    ///
+    /// # Errors
+    ///
+    /// [`Breach::Templates`].
+    pub fn allow_templates(&self, sealed: &SealedSecret) -> Result<(), Breach> {
+        let namespace = sealed.namespace_or_empty();
+        let texts = sealed.spec.template.data.iter().flat_map(BTreeMap::values);
+        let has_actions = texts.flatten().any(|text| text.contains("{{"));
+        if has_actions && self.forbids_templates(namespace) {
+            return Err(Breach::Templates(namespace.to_owned()));
+        }
+        Ok(())
+    }
+
     /// Judges what a SealedSecret has been unsealed to. The type is that of the Secret, since in the
     /// deprecated form it is sealed as well; the age of a key is counted from its order time.
     ///
@@ -140,6 +222,7 @@ impl AuthorLimits {
         now: Timestamp,
     ) -> Result<(), Breach> {
         self.allow_secret(&unsealed.secret)?;
+        self.allow_metadata(&unsealed.secret)?;
         let scope = Scope::from_annotations(sealed.metadata.annotations.as_ref());
         self.scopes.allow(sealed.namespace_or_empty(), scope)?;
         self.allow_keys(&unsealed.sealed_by, ring, now)
@@ -153,6 +236,21 @@ impl AuthorLimits {
     pub fn allow_secret(&self, secret: &Secret) -> Result<(), Breach> {
         self.types.allow(secret)?;
         self.allow_place(secret)
+    }
+
+    fn allow_metadata(&self, secret: &Secret) -> Result<(), Breach> {
+        let metadata = &secret.metadata;
+        let mut texts = [&metadata.labels, &metadata.annotations]
+            .into_iter()
+            .flat_map(|texts| texts.iter().flatten());
+        let is_forbidden = |(key, value): &(&String, &String)| {
+            let mut forbidden = self.forbidden_metadata.iter();
+            forbidden.any(|text| text.forbids(key, value))
+        };
+        match texts.find(is_forbidden) {
+            Some((key, _)) => Err(Breach::Metadata(key.clone())),
+            None => Ok(()),
+        }
     }
 
     fn allow_place(&self, secret: &Secret) -> Result<(), Breach> {
@@ -192,6 +290,11 @@ impl AuthorLimits {
         let items = items.join(", ");
         Err(Breach::OldKey { limit, items })
     }
+}
+
+fn by_comma(texts: &str) -> impl Iterator<Item = &str> {
+    let texts = texts.split(',').map(str::trim);
+    texts.filter(|text| !text.is_empty())
 }
 
 /// The type of a Secret by which its author may get more than the values that he sealed.
@@ -400,6 +503,82 @@ mod tests {
         ];
         let texts: BTreeSet<String> = all.into_iter().map(text).collect();
         assert_eq!(texts.len(), 3);
+    }
+
+    /// Attack: an author labels the Secret so that another operator copies it elsewhere or acts on it.
+    #[test]
+    fn refuses_labels_and_annotations_that_are_forbidden_and_no_others() {
+        let limits = AuthorLimits::default().forbidding_metadata(
+            " reflector.v1.k8s.emberstack.com/, argocd.argoproj.io/secret-type,owner=helm ,",
+        );
+        for (key, value, is_forbidden) in [
+            (
+                "reflector.v1.k8s.emberstack.com/reflection-allowed",
+                "true",
+                true,
+            ),
+            ("argocd.argoproj.io/secret-type", "cluster", true),
+            ("argocd.argoproj.io/secret-type", "", true),
+            ("argocd.argoproj.io/sync-wave", "1", false),
+            ("owner", "helm", true),
+            ("owner", "me", false),
+            ("owner-of", "helm", false),
+            ("x/reflector.v1.k8s.emberstack.com/", "true", false),
+        ] {
+            let texts = Some(BTreeMap::from([(key.to_owned(), value.to_owned())]));
+            for is_label in [false, true] {
+                let mut secret = Secret::default();
+                let metadata = &mut secret.metadata;
+                let place = if is_label {
+                    &mut metadata.labels
+                } else {
+                    &mut metadata.annotations
+                };
+                place.clone_from(&texts);
+                let want = if is_forbidden {
+                    Err(Breach::Metadata(key.into()))
+                } else {
+                    Ok(())
+                };
+                assert_eq!(limits.allow_metadata(&secret), want, "{key}={value}");
+                assert_eq!(AuthorLimits::default().allow_metadata(&secret), Ok(()));
+            }
+        }
+    }
+
+    #[test]
+    fn refuses_templates_with_actions_in_the_namespaces_named() {
+        let limits = AuthorLimits::default().forbidding_templates("prod, team-*");
+        for (namespace, text, is_refused) in [
+            ("prod", Some("{{ .a }}"), true),
+            ("team-a", Some("{{ .a }}"), true),
+            ("team-a", Some("text: {}"), false),
+            ("team-a", None, false),
+            ("shop", Some("{{ .a }}"), false),
+        ] {
+            let mut sealed = SealedSecret::new("n", shared::resource::SealedSecretSpec::default());
+            sealed.metadata.namespace = Some(namespace.into());
+            let text = text.map(str::to_owned);
+            sealed.spec.template.data = Some([("t".to_owned(), text)].into());
+            let got = limits.allow_templates(&sealed);
+            assert_eq!(got.is_err(), is_refused, "{namespace}");
+            assert_eq!(AuthorLimits::default().allow_templates(&sealed), Ok(()));
+        }
+    }
+
+    /// A record of what was allowed must not be believed under other limits.
+    #[test]
+    fn each_limit_changes_the_text_of_the_limits() {
+        let base = AuthorLimits::default;
+        let all = [
+            base(),
+            base().forbidding_templates("x"),
+            base().forbidding_metadata("x"),
+            base().guarding_keys("x", ""),
+            AuthorLimits::read("x", "", None).unwrap(),
+        ];
+        let texts: BTreeSet<&str> = all.iter().map(AuthorLimits::as_text).collect();
+        assert_eq!(texts.len(), all.len(), "{texts:?}");
     }
 
     #[test]

@@ -186,7 +186,7 @@ impl ClusterKeys {
             .api
             .create(&PostParams::default(), &secret::to_api(&wanted))
             .await;
-        let created = created.map_err(denied::of_secret("cannot store the new key"))?;
+        let created = created.map_err(denied::of_secret("cannot store the new key", &wanted))?;
         let (namespace, name) = (&self.config.namespace, created.name_any());
         info!(namespace, name, "New key written");
         let certificate = new.pair.certificate().to_pem();

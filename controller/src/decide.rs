@@ -8,6 +8,7 @@ use shared::unseal::UnsealError;
 
 use crate::author_limits::{AuthorLimits, Breach};
 use crate::drift::Fight;
+use crate::no_secret::NoSecret;
 use crate::ownership::{is_like, secret_type, successor};
 use crate::store::ObjectId;
 
@@ -74,6 +75,9 @@ pub struct Circumstances {
     pub settled: bool,
     /// Are edits of others left as they are?
     pub tolerates_drift: bool,
+    /// Must a version of the SealedSecret that has the values of the Secret look like one that has others?
+    /// Otherwise whoever may edit it confirms a guess.
+    pub hides_equality: bool,
 }
 
 /// What to do. Nothing is left to choose for whoever does it.
@@ -100,6 +104,9 @@ pub enum Refusal {
     /// It does not open.
     #[error(transparent)]
     Unseal(#[from] UnsealError),
+    /// It opens, and its values do not make a Secret.
+    #[error("{0}")]
+    Values(NoSecret),
     /// It asks for more than whoever runs the controller allows.
     #[error(transparent)]
     Breach(#[from] Breach),
@@ -196,20 +203,35 @@ fn align(id: &ObjectId, desired: Secret, held: &Held, circumstances: Circumstanc
         Held::Values(_) => Plan::Replace(Box::new(desired)),
         Held::Secret(existing) => {
             let next = successor(desired, existing, circumstances.settled);
-            if is_like(&next, existing) || tolerated {
-                Plan::Leave
-            } else {
-                match obstacle(id, &next, existing) {
-                    Some(why) => Plan::Refuse(why),
-                    None => Plan::Replace(Box::new(next)),
-                }
+            let is_new = circumstances.hides_equality && !circumstances.settled;
+            if tolerated || !is_new && is_like(&next, existing) {
+                return Plan::Leave;
+            }
+            match obstacle(id, &next, existing, is_new) {
+                Some(why) => Plan::Refuse(why),
+                None => Plan::Replace(Box::new(distinct(next, existing))),
             }
         }
     }
 }
 
-/// What an API server would refuse, said before it is asked.
-fn obstacle(id: &ObjectId, next: &Secret, existing: &Secret) -> Option<Refusal> {
+/// As it stands, a Secret that is equal to the one that is there would be no write at all: its
+/// `resourceVersion`, and the revisions that others count, would stay. For Kubernetes `immutable: false`
+/// means what its absence does, so one becomes the other.
+fn distinct(mut next: Secret, existing: &Secret) -> Secret {
+    if is_like(&next, existing) {
+        next.immutable = match existing.immutable {
+            None => Some(false),
+            Some(false) => None,
+            Some(true) => Some(true),
+        };
+    }
+    next
+}
+
+/// What an API server would refuse, said before it is asked. Values that must not be compared count as
+/// other ones.
+fn obstacle(id: &ObjectId, next: &Secret, existing: &Secret, is_new: bool) -> Option<Refusal> {
     let frozen = existing.immutable == Some(true);
     if secret_type(next) != secret_type(existing) {
         let (from, to) = (secret_type(existing).into(), secret_type(next).into());
@@ -217,7 +239,8 @@ fn obstacle(id: &ObjectId, next: &Secret, existing: &Secret) -> Option<Refusal> 
         return Some(Refusal::TypeChange { id, from, to });
     }
     let thaws = next.immutable != Some(true);
-    (frozen && (thaws || next.data != existing.data)).then(|| Refusal::Immutable(id.clone()))
+    let differs = is_new || next.data != existing.data;
+    (frozen && (thaws || differs)).then(|| Refusal::Immutable(id.clone()))
 }
 
 #[cfg(test)]
@@ -320,7 +343,7 @@ mod tests {
             };
             let circumstances = Circumstances {
                 settled,
-                tolerates_drift: false,
+                ..Circumstances::default()
             };
             decide(
                 &id,
@@ -381,6 +404,53 @@ mod tests {
                 "{type_} {label:?}: {plan:?}"
             );
         }
+    }
+
+    /// Attack: an author applies a guess; with the right one there is nothing to change.
+    #[test]
+    fn another_version_is_one_write_whether_or_not_it_has_the_same_values() {
+        let id = ObjectId {
+            namespace: "ns".into(),
+            name: "n".into(),
+        };
+        let plan = |value, immutable, settled, hides_equality| {
+            let mut existing = secret(&[("a", "1")]);
+            existing.immutable = immutable;
+            let mut desired = secret(&[("a", value)]);
+            desired.immutable = immutable.filter(|immutable| *immutable);
+            let desired = Desired::Secret {
+                secret: desired,
+                by_chance: BTreeSet::new(),
+            };
+            let circumstances = Circumstances {
+                settled,
+                hides_equality,
+                ..Circumstances::default()
+            };
+            let existing = Existing::Ours(Held::Secret(existing));
+            decide(&id, desired, &existing, circumstances)
+        };
+        for immutable in [None, Some(false)] {
+            for value in ["1", "2"] {
+                let Plan::Replace(next) = plan(value, immutable, false, true) else {
+                    panic!("{value} is written")
+                };
+                assert_eq!(next.data, values(&[("a", value)]));
+                assert_ne!(next.immutable, Some(true));
+                assert!(
+                    value == "2" || next.immutable != immutable,
+                    "or it is no revision"
+                );
+            }
+            assert_eq!(plan("1", immutable, true, true), Plan::Leave);
+            assert_eq!(plan("1", immutable, false, false), Plan::Leave);
+        }
+        let frozen = Plan::Refuse(Refusal::Immutable(id.clone()));
+        for value in ["1", "2"] {
+            assert_eq!(plan(value, Some(true), false, true), frozen);
+        }
+        assert_eq!(plan("1", Some(true), true, true), Plan::Leave);
+        assert_eq!(plan("1", Some(true), false, false), Plan::Leave);
     }
 
     #[test]

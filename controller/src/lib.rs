@@ -45,6 +45,7 @@ pub mod key_store;
 pub mod leader;
 pub mod log;
 pub mod metrics;
+pub mod no_secret;
 pub mod ownership;
 pub mod poll;
 pub mod pool;

@@ -10,6 +10,7 @@ use std::str::FromStr;
 
 use jiff::{Timestamp, tz::TimeZone};
 use serde_json::{Map, Value as Json};
+use shared::visible;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
@@ -133,6 +134,7 @@ impl Visit for Fields {
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         let text = format!("{value:?}");
+        let text = visible(&text).into_owned();
         match field.name() {
             "message" => self.message = text,
             name => self.rest.push((name, text)),

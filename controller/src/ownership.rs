@@ -49,6 +49,11 @@ pub fn is_controlled_by(existing: &ObjectMeta, uid: Option<&str>) -> bool {
     uid.is_some() && controller(existing).map(|owner| owner.uid.as_str()) == uid
 }
 
+/// Does the Secret itself say that a SealedSecret may take it over and own it?
+pub fn is_handed_over(existing: &ObjectMeta) -> bool {
+    has(existing, MANAGED_ANNOTATION) && !has(existing, SKIP_OWNER_ANNOTATION)
+}
+
 fn controller(metadata: &ObjectMeta) -> Option<&OwnerReference> {
     let owners = metadata.owner_references.as_deref().unwrap_or_default();
     owners.iter().find(|owner| owner.controller == Some(true))

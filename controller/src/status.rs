@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use shared::error_chain;
 use shared::key::Fingerprint;
 use shared::resource::{Condition, ItemStatus, SealedSecretStatus, SecretRecord, time};
 use shared::unseal::{ItemErrors, TemplateErrors, UnsealError};
+use shared::{error_chain, visible};
 
 use crate::decide::Refusal;
 use crate::metrics::Fault;
@@ -81,21 +81,22 @@ impl Outcome<'_> {
                 ..
             } => Some(Fault::Unmanaged),
             Self::Refused {
-                why: Refusal::Malformed(_) | Refusal::Unseal(_) | Refusal::Breach(_),
+                why:
+                    Refusal::Malformed(_) | Refusal::Unseal(_) | Refusal::Values(_) | Refusal::Breach(_),
                 ..
             } => Some(Fault::Unseal),
             Self::Refused { .. } | Self::Failed { .. } => Some(Fault::Update),
         }
     }
 
-    /// What went wrong; nothing if all is well.
+    /// What went wrong, for everybody to read; nothing if all is well.
     pub fn message(&self) -> Option<String> {
         let message = match self {
             Self::Unsealed { .. } => return None,
             Self::Refused { why, .. } => error_chain(why),
             Self::Failed { message, .. } => message.clone(),
         };
-        Some(bounded(message))
+        Some(bounded(visible(&message).into_owned()))
     }
 
     /// Does it take a person to get on?
@@ -145,25 +146,33 @@ impl Outcome<'_> {
                 ..
             } => errors
                 .iter()
-                .map(|error| ItemStatus {
-                    key: error.key.clone(),
-                    sealed_by: None,
-                    error: Some(error_chain(&error.problem)),
-                })
+                .map(|error| failed_item(&error.key, &error.problem))
                 .collect(),
             Self::Refused {
                 why: Refusal::Unseal(UnsealError::Template(TemplateErrors(errors))),
                 ..
             } => errors
                 .iter()
-                .map(|error| ItemStatus {
-                    key: error.key().into(),
-                    sealed_by: None,
-                    error: Some(error_chain(error)),
-                })
+                .map(|error| failed_item(error.key(), error))
+                .collect(),
+            Self::Refused {
+                why: Refusal::Values(none),
+                ..
+            } => none
+                .failures()
+                .iter()
+                .map(|error| failed_item(&error.template, error))
                 .collect(),
             Self::Refused { .. } | Self::Failed { .. } => Vec::new(),
         }
+    }
+}
+
+fn failed_item(key: &str, error: &dyn std::error::Error) -> ItemStatus {
+    ItemStatus {
+        key: key.to_owned(),
+        sealed_by: None,
+        error: Some(visible(&error_chain(error)).into_owned()),
     }
 }
 

@@ -48,6 +48,9 @@ pub mod seal;
 pub mod sealed_file;
 pub mod secret;
 pub mod unseal;
+mod visible;
+
+pub use visible::{visible, visible_line};
 
 /// An error with its causes, each its own sentence, joined by colons: what a person is shown. A cause
 /// that an error has in its own words already is not said twice.

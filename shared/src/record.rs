@@ -1,10 +1,15 @@
 //! SealedSecret + Secret + key → proof that the one came of the other.
 //!
-//! Whoever reads a status must not learn anything about values from it, so both digests are keyed
-//! (HMAC-SHA-256). Whoever writes one must not make the controller take a Secret for what it is not,
-//! so the second digest covers everything that the Secret depends on: namespace, name, `uid`, scope,
-//! what is sealed, what the user allows, and which Secret it is. A record that is copied, old, forged
-//! or malformed is no record: it costs a decryption and nothing else.
+//! A reader of statuses must not learn anything about values from it. A keyed digest is not enough for
+//! that: anyone can seal a guess, and the controller computes the digest of it. So each digest covers the
+//! [`Identity`] of the object, with its ciphertext and its generation, which an author cannot repeat for
+//! another value; and the `resourceVersion` of the Secret, which stays when nothing changes, is published
+//! as a digest too. For the rest see `controller/NOTES.md`, "Guesses".
+//!
+//! A writer of statuses must not make the controller take a Secret for what it is not, so the last digest
+//! covers everything that the Secret depends on: namespace, name, `uid`, scope, what is sealed, what the
+//! user allows, and which Secret it is. A record that is copied, old, forged or malformed is no record: it
+//! costs a decryption and nothing else.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{Context, SHA256};
@@ -23,8 +28,8 @@ use crate::unseal::Rules;
 /// Annotations of a Secret that say what may be done with it.
 const CONSENTS: [&str; 3] = [MANAGED_ANNOTATION, PATCH_ANNOTATION, SKIP_OWNER_ANNOTATION];
 
-/// One version of one SealedSecret, as far as it decides what its Secret is: SHA-256 over namespace,
-/// name, `uid`, scope and `spec`. Public, and short enough to be kept for many objects.
+/// One version of one SealedSecret: SHA-256 over namespace, name, `uid`, generation, scope and `spec`.
+/// Public, and short enough to be kept for many objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity([u8; 32]);
 
@@ -33,11 +38,13 @@ impl Identity {
     pub fn of(sealed: &SealedSecret) -> Option<Self> {
         let scope = Scope::from_annotations(sealed.metadata.annotations.as_ref());
         let spec = serde_json::to_vec(&sealed.spec).ok()?;
+        let generation = sealed.metadata.generation.unwrap_or_default();
         let mut digest = Context::new(&SHA256);
         for part in [
             sealed.namespace_or_empty().as_bytes(),
             sealed.name_or_empty().as_bytes(),
             sealed.metadata.uid.as_ref()?.as_bytes(),
+            &generation.to_be_bytes(),
             scope.to_string().as_bytes(),
             &spec,
         ] {
@@ -65,15 +72,17 @@ pub struct Origin<'a> {
 /// it. `None` without keys, or for a Secret that no server has given a `uid` and a version.
 pub fn record(origin: Origin<'_>, secret: &Secret, ring: &KeyRing) -> Option<SecretRecord> {
     let key = ring.last_made()?;
-    let metadata = &secret.metadata;
+    let (identity, metadata) = (origin.identity, &secret.metadata);
+    let secret_uid = metadata.uid.clone()?;
+    let version = metadata.resource_version.as_ref()?;
+    let version = version_tag(key.record_key(), identity, &secret_uid, version);
     let mut record = SecretRecord {
-        secret_uid: metadata.uid.clone()?,
-        secret_version: metadata.resource_version.clone()?,
+        secret_uid,
+        secret_version: base64::encode(version.as_ref()),
         key: key.fingerprint().to_string(),
-        content: String::new(),
+        content: base64::encode(content(key.record_key(), identity, secret).as_ref()),
         proof: String::new(),
     };
-    record.content = base64::encode(content(key.record_key(), secret).as_ref());
     record.proof = base64::encode(proof(key.record_key(), origin, &record).as_ref());
     Some(record)
 }
@@ -84,15 +93,28 @@ pub fn is_genuine(record: &SecretRecord, origin: Origin<'_>, ring: &KeyRing) -> 
     computed.is_some_and(|tag| is(&tag, &record.proof))
 }
 
-/// Is the Secret of that `uid` and version the one that the record speaks of?
-pub fn names(record: &SecretRecord, uid: &str, version: &str) -> bool {
-    record.secret_uid == uid && record.secret_version == version
+/// Does the record of that object name the Secret of that `uid` and version?
+pub fn names(
+    record: &SecretRecord,
+    identity: Identity,
+    ring: &KeyRing,
+    uid: &str,
+    version: &str,
+) -> bool {
+    let computed = key(record, ring).map(|key| version_tag(key, identity, uid, version));
+    record.secret_uid == uid && computed.is_some_and(|tag| is(&tag, &record.secret_version))
 }
 
-/// Does a genuine record tell that the Secret has what it shall have, although its version is another
-/// one? Labels and annotations that others added do not count.
-pub fn fits(record: &SecretRecord, sealed: &SealedSecret, ring: &KeyRing, secret: &Secret) -> bool {
-    let computed = key(record, ring).map(|key| content(key, secret));
+/// Does a genuine record of that object show that the Secret is as it should be, although its version is
+/// another one? Labels and annotations that others added do not count.
+pub fn fits(
+    record: &SecretRecord,
+    identity: Identity,
+    sealed: &SealedSecret,
+    ring: &KeyRing,
+    secret: &Secret,
+) -> bool {
+    let computed = key(record, ring).map(|key| content(key, identity, secret));
     secret.metadata.uid.as_deref() == Some(&record.secret_uid)
         && computed.is_some_and(|tag| is(&tag, &record.content))
         && has_its_texts(sealed, &secret.metadata)
@@ -128,11 +150,21 @@ fn has_its_texts(sealed: &SealedSecret, secret: &ObjectMeta) -> bool {
         })
 }
 
-fn content(key: &hmac::Key, secret: &Secret) -> hmac::Tag {
+/// Not of the version alone: that of a Secret which was written with what it had already stays.
+fn version_tag(key: &hmac::Key, identity: Identity, uid: &str, version: &str) -> hmac::Tag {
+    let mut digest = Digest::new(key, b"version");
+    digest.add(&identity.0);
+    digest.add(uid.as_bytes());
+    digest.add(version.as_bytes());
+    digest.end()
+}
+
+fn content(key: &hmac::Key, identity: Identity, secret: &Secret) -> hmac::Tag {
     let metadata = &secret.metadata;
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let owners = serde_json::to_vec(&metadata.owner_references).unwrap_or_default();
-    let mut digest = Digest::new(key, b"content");
+    let mut digest = Digest::new(key, b"content of a generation");
+    digest.add(&identity.0);
     digest.add(text(&metadata.namespace).as_bytes());
     digest.add(text(&metadata.name).as_bytes());
     digest.add(text(&metadata.uid).as_bytes());
@@ -156,7 +188,7 @@ fn proof(key: &hmac::Key, origin: Origin<'_>, record: &SecretRecord) -> hmac::Ta
         origin.rules.refuse_chance,
         origin.tolerates_drift,
     ];
-    let mut digest = Digest::new(key, b"proof");
+    let mut digest = Digest::new(key, b"proof of a generation");
     digest.add(&origin.identity.0);
     digest.add(&allowed.map(u8::from));
     digest.add(origin.limits.as_bytes());
@@ -225,6 +257,7 @@ mod tests {
         let mut sealed = SealedSecret::new("n", SealedSecretSpec::default());
         sealed.metadata.namespace = Some("ns".into());
         sealed.metadata.uid = Some("u".into());
+        sealed.metadata.generation = Some(1);
         sealed.spec.encrypted_data.insert("a".into(), "AAAA".into());
         sealed.spec.template.metadata.labels = Some(texts(&[("l", "v")]));
         sealed
@@ -255,8 +288,11 @@ mod tests {
         type Change = fn(&mut SealedSecret);
         let ring = ring([(1, new_test_key(1))]);
         let record = record(origin(&sealed()), &secret(), &ring).unwrap();
-        let cases: [(&str, bool, Change); 8] = [
+        let cases: [(&str, bool, Change); 9] = [
             ("itself", true, |_| {}),
+            ("another generation", false, |s| {
+                s.metadata.generation = Some(2);
+            }),
             ("a label of its own", true, |s| {
                 s.metadata.labels = Some(texts(&[("x", "y")]));
             }),
@@ -375,21 +411,72 @@ mod tests {
         for (why, fit, change) in cases {
             let mut secret = secret();
             change(&mut secret);
-            assert_eq!(fits(&record, &sealed, &ring, &secret), fit, "{why}");
+            let identity = origin(&sealed).identity;
+            assert_eq!(
+                fits(&record, identity, &sealed, &ring, &secret),
+                fit,
+                "{why}"
+            );
         }
     }
 
     #[test]
     fn names_one_version_of_one_secret() {
-        let record = record(origin(&sealed()), &secret(), &ring([(1, new_test_key(1))])).unwrap();
+        let (ring, identity) = (ring([(1, new_test_key(1))]), origin(&sealed()).identity);
+        let record = record(origin(&sealed()), &secret(), &ring).unwrap();
         for (uid, version, want) in [
             ("su", "7", true),
             ("su", "8", false),
             ("another", "7", false),
             ("another", "8", false),
         ] {
-            assert_eq!(names(&record, uid, version), want, "{uid} {version}");
+            let named = names(&record, identity, &ring, uid, version);
+            assert_eq!(named, want, "{uid} {version}");
         }
+    }
+
+    /// As the version of a Secret stays when nothing changes, so would any function of it alone.
+    #[test]
+    fn of_two_generations_with_one_secret_nothing_but_its_uid_and_the_key_is_equal() {
+        let ring = ring([(1, new_test_key(1))]);
+        let of = |generation, ciphertext: &str| {
+            let mut sealed = sealed();
+            sealed.metadata.generation = Some(generation);
+            let items = &mut sealed.spec.encrypted_data;
+            items.insert("a".into(), ciphertext.to_owned());
+            record(origin(&sealed), &secret(), &ring).unwrap()
+        };
+        let first = of(1, "AAAA");
+        assert_eq!(first, of(1, "AAAA"));
+        for other in [of(2, "AAAA"), of(1, "BBBB"), of(2, "BBBB")] {
+            assert_eq!(
+                (&first.secret_uid, &first.key),
+                (&other.secret_uid, &other.key)
+            );
+            assert_ne!(first.secret_version, other.secret_version);
+            assert_ne!(first.content, other.content);
+            assert_ne!(first.proof, other.proof);
+        }
+    }
+
+    /// As made by the releases before, which published the version of the Secret.
+    #[test]
+    fn a_record_of_an_earlier_release_is_read_and_proves_nothing() {
+        let ring = ring([(1, new_test_key(1))]);
+        let key = ring.last_made().unwrap();
+        let mut old = record(origin(&sealed()), &secret(), &ring).unwrap();
+        old.secret_version = "7".into();
+        let mut digest = Digest::new(key.record_key(), b"proof");
+        digest.add(&origin(&sealed()).identity.0);
+        digest.add(&[1, 0, 0]);
+        for part in ["", "su", "7", &old.content] {
+            digest.add(part.as_bytes());
+        }
+        old.proof = base64::encode(digest.end().as_ref());
+        let json = serde_json::to_value(&old).unwrap();
+        assert_eq!(serde_json::from_value::<SecretRecord>(json).unwrap(), old);
+        assert!(!is_genuine(&old, origin(&sealed()), &ring));
+        assert!(!names(&old, origin(&sealed()).identity, &ring, "su", "7"));
     }
 
     #[test]
@@ -434,7 +521,9 @@ mod tests {
             let key = RING.last_made().unwrap().fingerprint().to_string();
             let record = SecretRecord { secret_uid, secret_version, key, content, proof };
             proptest::prop_assert!(!is_genuine(&record, origin(&sealed()), &RING));
-            proptest::prop_assert!(!fits(&record, &sealed(), &RING, &secret()));
+            let identity = origin(&sealed()).identity;
+            proptest::prop_assert!(!fits(&record, identity, &sealed(), &RING, &secret()));
+            proptest::prop_assert!(!names(&record, identity, &RING, "su", "7"));
         }
 
         #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use rand::CryptoRng;
 
 use crate::key::{Fingerprint, PublicKey};
@@ -67,7 +68,7 @@ pub fn reseal(
     let certificate = newest.certificate().ok_or(NoSealingKey::NoKey)?;
     let mut resealed = Resealed {
         sealed: SealedSecret {
-            metadata: unseal::secret_metadata(&sealed.metadata),
+            metadata: authored(&sealed.metadata),
             spec: sealed.spec.clone(),
             status: None,
         },
@@ -97,6 +98,19 @@ pub fn reseal(
         }
     }
     Ok(resealed)
+}
+
+/// Metadata without what only a server writes: sent back, it would make the write fail.
+fn authored(metadata: &ObjectMeta) -> ObjectMeta {
+    ObjectMeta {
+        name: metadata.name.clone(),
+        generate_name: metadata.generate_name.clone(),
+        namespace: metadata.namespace.clone(),
+        labels: metadata.labels.clone(),
+        annotations: metadata.annotations.clone(),
+        finalizers: metadata.finalizers.clone(),
+        ..ObjectMeta::default()
+    }
 }
 
 /// Name, namespace and scope are the object's own: what stands in the Secret was never asked for them. Of

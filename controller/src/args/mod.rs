@@ -129,6 +129,8 @@ impl<'a> Checks<'a> {
         let scopes = self.flags.text("allowed-scopes").parse();
         let scopes = self.or_default("allowed-scopes", scopes);
         AuthorLimits::new(types, scopes, Some(age).filter(|age| !age.is_zero()))
+            .forbidding_templates(self.flags.text("forbid-templates"))
+            .forbidding_metadata(self.flags.text("forbid-secret-metadata"))
     }
 
     fn log(&mut self) -> log::Config {

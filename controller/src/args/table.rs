@@ -264,6 +264,20 @@ const FLAGS: &[Flag] = &[
          same: kubernetes.io/service-account-token, bootstrap.kubernetes.io/token.",
     ),
     Flag::new(
+        "forbid-secret-metadata",
+        Kind::Text,
+        "",
+        "Labels and annotations that no Secret gets, by comma: prefixes of keys, or key=value, like \
+         reflector.v1.k8s.emberstack.com/,owner=helm.",
+    ),
+    Flag::new(
+        "forbid-templates",
+        Kind::Text,
+        "",
+        "Namespaces in which no template is rendered, by comma, like 'team-*': a template tells its author \
+         something of the values by rendering or failing.",
+    ),
+    Flag::new(
         "allowed-scopes",
         Kind::Text,
         "",

@@ -11,7 +11,6 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
-use shared::error_chain;
 use shared::hints::Hints;
 use shared::key_ring::KeyRing;
 use shared::manifest;
@@ -20,6 +19,7 @@ use shared::needs::{Need, needs_within};
 use shared::reseal::{ResealError, reseal};
 use shared::resource::SealedSecret;
 use shared::unseal::{Chance, Rules, UnsealError, check_within, unseal_within};
+use shared::visible;
 
 use super::desk::Caller;
 use super::refused::Refused;
@@ -203,7 +203,8 @@ impl Request {
             Ok(unsealed) => Ok(as_json(&unsealed.secret.to_document())),
             Err(UnsealError::BudgetUsedUp { .. }) => Err(Refused::TooMuchWork),
             Err(error) => {
-                Ok((StatusCode::CONFLICT, format!("{}\n", error_chain(&error))).into_response())
+                let exact = error.exact();
+                Ok((StatusCode::CONFLICT, format!("{}\n", visible(&exact))).into_response())
             }
         }
     }

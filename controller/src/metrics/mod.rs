@@ -19,6 +19,9 @@ use self::series::Series;
 use crate::author_limits::RISKY_TYPES;
 use crate::store::ObjectId;
 
+/// Stands for a risky type that is sealed in the deprecated form.
+pub const SEALED_TYPE: &str = "(sealed)";
+
 /// The paths that are counted, with the method that each is for.
 const PATHS: [(&str, &str); 4] = [
     ("/v1/cert.pem", "get"),
@@ -121,7 +124,7 @@ impl Metrics {
     }
 
     fn create_series(&self) {
-        for type_ in RISKY_TYPES {
+        for type_ in RISKY_TYPES.into_iter().chain([SEALED_TYPE]) {
             self.series.risky.with_label_values(&[type_]);
         }
         self.create_errors("");

@@ -8,27 +8,32 @@ use jiff::Timestamp;
 use shared::error_chain;
 use shared::key::Fingerprint;
 use shared::key_ring::KeyRing;
-use shared::meter::Meter;
+use shared::meter::{Meter, Unmetered};
 use shared::resource::SealedSecret;
 use shared::secret::Secret;
-use shared::unseal::{Chance, UnsealError, unseal_within};
+use shared::unseal::{Chance, OpenedOnly, Unsealed, UnsealError, open_only};
 
 use super::Policy;
 use super::ended::{self, Ended, Report};
 use super::progress::Progress;
+use super::timing;
 use crate::author_limits::risky_type;
-use crate::decide::{Circumstances, Desired, Existing, Plan, Refusal, decide, within};
+use crate::decide::{Circumstances, Desired, Existing, Held, Plan, Refusal, decide, within};
 use crate::drift::{self, Drift, Interference};
-use crate::metrics::{Fault, Metrics, instance_label};
+use crate::metrics::{Fault, Metrics, SEALED_TYPE, instance_label};
+use crate::no_secret::{self, NoSecret};
 use crate::ownership;
-use crate::pool::{Budget, Pool, Stopped};
+use crate::pool::{Budget, Pool, Stopped, thread_time};
 use crate::status::{self, Outcome};
 use crate::store::{Applied, Look, ObjectId, Observed, Source, Store, StoreError};
 
-/// What one attempt may use, for private-key operations, keys and password hashes of templates, and the rest
-/// of their work: more than one operation for each item of the largest object, so that an attempt whose
-/// items are known from the one before always comes further.
-const ATTEMPT: Budget = Budget::seconds(30);
+/// What one attempt may use to open items: more than one operation for each item of the largest object, so
+/// that an attempt whose items are known from the one before always comes further.
+const OPENING: Budget = Budget::seconds(30);
+
+/// What one attempt may use to render templates: more than the templates' own limits allow, so that these
+/// decide. A budget shared with the items would end at a point that depends on the values.
+const RENDERING: Budget = Budget::seconds(30);
 
 /// What every attempt needs.
 #[derive(Debug)]
@@ -53,6 +58,16 @@ enum Attempted {
     Done(Done),
     /// There was a Secret that was not expected; this one is still wanted.
     Exists(Box<Secret>),
+}
+
+impl Done {
+    fn depends_on_values(&self, sealed: &SealedSecret) -> bool {
+        match (&self.applied, &self.refusal) {
+            (Err(error), _) => no_secret::error_depends_on_values(error, sealed),
+            (Ok(_), Some(why)) => no_secret::refusal_depends_on_values(why, sealed),
+            (Ok(_), None) => false,
+        }
+    }
 }
 
 impl<S: Store> Tools<S> {
@@ -141,7 +156,11 @@ impl<S: Store> Tools<S> {
             observed = fetched;
         }
         let risky_type = desired.secret().and_then(risky_type);
-        let Some((observed, done)) = self.bring_about(id, observed, desired, now).await? else {
+        let brought_about = self.bring_about(id, observed, desired, now).await?;
+        let Some((observed, done)) = brought_about else {
+            return Ok(None);
+        };
+        let Some((observed, done)) = self.without_values(id, observed, done, now).await? else {
             return Ok(None);
         };
         if observed.source == Source::Gone {
@@ -149,7 +168,7 @@ impl<S: Store> Tools<S> {
             return self.forget(id, done.changed).await.map(Some);
         }
         if let Some(risky_type) = risky_type.filter(|_| done.changed) {
-            self.warn_of(id, risky_type).await;
+            self.warn_of(id, &observed.source, risky_type).await;
         }
         let ended = self.tell(id, &observed, &done, &sealed_by, ring, now).await;
         ended.map(Some)
@@ -186,8 +205,43 @@ impl<S: Store> Tools<S> {
         recorded.inspect_err(|_| self.metrics.failed(id, Fault::Status))?;
         Ok(match &done.fight {
             Some(fight) => Ended::not_before(fight.until, &outcome),
-            None => Ended::of(&outcome, done.applied.as_ref().err(), done.changed),
+            None => {
+                let is_news = done.changed || self.policy.update_status && !observed.settled;
+                Ended::of(&outcome, done.applied.as_ref().err(), is_news)
+            }
         })
+    }
+
+    /// A failure that depends on the values becomes [`Refusal::Values`], so that all of them are reported
+    /// alike, end alike, and are counted alike. `None` as in [`Self::look_again`].
+    async fn without_values(
+        &self,
+        id: &ObjectId,
+        observed: Observed,
+        done: Done,
+        now: Timestamp,
+    ) -> Result<Option<(Observed, Done)>, StoreError> {
+        let sealed = match &observed.source {
+            Source::Sealed(sealed) if done.depends_on_values(sealed) => Arc::clone(sealed),
+            _ => return Ok(Some((observed, done))),
+        };
+        let report = move |meter: &mut dyn Meter| NoSecret::of(&sealed, now, meter);
+        let report = self.pool.work_for(&id.namespace, RENDERING, report).await?;
+        let observed = if observed.guessed {
+            match self.look_again(id, &observed).await? {
+                Some(fetched) => fetched,
+                None => return Ok(None),
+            }
+        } else {
+            observed
+        };
+        let done = Done {
+            refusal: Some(Refusal::Values(report)),
+            fight: None,
+            changed: false,
+            applied: Ok(None),
+        };
+        Ok(Some((observed, done)))
     }
 
     fn outcome<'a>(
@@ -217,9 +271,15 @@ impl<S: Store> Tools<S> {
         observed.inspect_err(|_| self.metrics.failed(id, Fault::Fetch))
     }
 
-    async fn warn_of(&self, id: &ObjectId, risky_type: &'static str) {
-        self.metrics.makes_risky(risky_type);
-        self.store.announce(id, ended::risky(risky_type)).await;
+    async fn warn_of(&self, id: &ObjectId, source: &Source, risky_type: &'static str) {
+        let is_legacy = matches!(source, Source::Sealed(sealed) if no_secret::is_legacy(sealed));
+        let (label, news) = if is_legacy {
+            (SEALED_TYPE, ended::risky_unnamed())
+        } else {
+            (risky_type, ended::risky(risky_type))
+        };
+        self.metrics.makes_risky(label);
+        self.store.announce(id, news).await;
     }
 
     /// Decides and applies; a second time, with what there is, if a Secret was there that was not
@@ -262,6 +322,7 @@ impl<S: Store> Tools<S> {
         let circumstances = Circumstances {
             settled: observed.settled,
             tolerates_drift: self.tolerates_drift(&observed.source),
+            hides_equality: self.hides_equality(observed),
         };
         let plan = decide(id, desired, &observed.existing, circumstances);
         let plan = within(&self.policy.author_limits, plan);
@@ -280,6 +341,9 @@ impl<S: Store> Tools<S> {
             Ok(Applied::Done(stored)) => Ok(stored),
             Err(error) => Err(error),
         };
+        if refusal.is_none() && applied.is_ok() && matches!(observed.source, Source::Sealed(_)) {
+            self.store.note_unsealed(id, observed);
+        }
         if undone == Some(Interference::Edit) && changed && applied.is_ok() {
             self.store.announce(id, ended::drift_corrected()).await;
         }
@@ -289,6 +353,30 @@ impl<S: Store> Tools<S> {
             changed,
             applied,
         })
+    }
+
+    /// A version of an object that was never reported may be compared with a Secret that was made of this
+    /// very object, as after a crash between the two, and with one that is to be taken over.
+    ///
+    /// An immutable Secret may always be compared, since otherwise no re-encryption of its SealedSecret could
+    /// succeed: whether the values are the same is the one bit that an edit reveals anyway. Where templates
+    /// are forbidden an edit reveals nothing, and so the Secret has to be deleted first.
+    fn hides_equality(&self, observed: &Observed) -> bool {
+        let may_compare = match &observed.existing {
+            Existing::Ours(Held::Secret(secret)) => {
+                let is_frozen = secret.immutable == Some(true);
+                let own = ownership::is_controlled_by(&secret.metadata, observed.uid.as_deref());
+                is_frozen && !self.forbids_templates(&observed.source)
+                    || observed.is_fresh && (own || ownership::is_handed_over(&secret.metadata))
+            }
+            _ => false,
+        };
+        self.policy.update_status && self.store.is_public() && !may_compare
+    }
+
+    fn forbids_templates(&self, source: &Source) -> bool {
+        let limits = &self.policy.author_limits;
+        matches!(source, Source::Sealed(sealed) if limits.forbids_templates(sealed.namespace_or_empty()))
     }
 
     fn tolerates_drift(&self, source: &Source) -> bool {
@@ -318,23 +406,9 @@ impl<S: Store> Tools<S> {
             Source::Gone => Ok((Desired::Nothing, BTreeMap::new())),
             Source::Malformed(why) => unknown(Refusal::Malformed(why.clone())),
             Source::Sealed(owner) => {
-                let (sealed, rules) = (Arc::clone(owner), self.policy.rules);
-                let limits = Arc::clone(&self.policy.author_limits);
                 let mut remembered = status::sealed_by(observed.status.as_ref());
                 self.progress().add_to(id, &mut remembered);
-                let open = move |meter: &mut dyn Meter| {
-                    let mut chance = Chance {
-                        now,
-                        rng: &mut rand::rng(),
-                    };
-                    let unsealed =
-                        unseal_within(&sealed, &ring, rules, &mut chance, &remembered, meter)?;
-                    limits.allow(&sealed, &unsealed, &ring, now)?;
-                    Ok::<_, Refusal>(unsealed)
-                };
-                let opened = self.pool.work_for(&id.namespace, ATTEMPT, open).await?;
-                self.note_progress(id, opened.as_ref().err());
-                match opened {
+                match self.unseal(id, owner, ring, remembered, now).await? {
                     Ok(mut unsealed) => {
                         ownership::own(&mut unsealed.secret, owner);
                         let desired = Desired::Secret {
@@ -347,6 +421,82 @@ impl<S: Store> Tools<S> {
                 }
             }
         }
+    }
+
+    /// Opens, then renders.
+    async fn unseal(
+        &self,
+        id: &ObjectId,
+        sealed: &Arc<SealedSecret>,
+        ring: Arc<KeyRing>,
+        remembered: BTreeMap<String, Fingerprint>,
+        now: Timestamp,
+    ) -> Result<Result<Unsealed, Refusal>, Stopped> {
+        let opened = self.open(id, sealed, &ring, remembered).await?;
+        self.note_progress(id, opened.as_ref().err());
+        match opened {
+            Ok(opened) => self.render(id, sealed, opened, ring, now).await,
+            Err(why) => Ok(Err(why)),
+        }
+    }
+
+    async fn open(
+        &self,
+        id: &ObjectId,
+        sealed: &Arc<SealedSecret>,
+        ring: &Arc<KeyRing>,
+        remembered: BTreeMap<String, Fingerprint>,
+    ) -> Result<Result<OpenedOnly, Refusal>, Stopped> {
+        let (sealed, ring, rules) = (Arc::clone(sealed), Arc::clone(ring), self.policy.rules);
+        let limits = Arc::clone(&self.policy.author_limits);
+        let open = move |meter: &mut dyn Meter| {
+            limits.allow_templates(&sealed)?;
+            Ok(open_only(
+                &sealed,
+                &ring,
+                rules.accept_legacy,
+                &remembered,
+                meter,
+            )?)
+        };
+        self.pool.work_for(&id.namespace, OPENING, open).await
+    }
+
+    /// How long templates take depends on the values, and is hidden from anyone who watches the outcome.
+    /// The time of the thread is measured, not that of the clock: waiting for others depends on others.
+    async fn render(
+        &self,
+        id: &ObjectId,
+        sealed: &Arc<SealedSecret>,
+        opened: OpenedOnly,
+        ring: Arc<KeyRing>,
+        now: Timestamp,
+    ) -> Result<Result<Unsealed, Refusal>, Stopped> {
+        let has_templates = sealed.spec.template.data.is_some();
+        let (sealed, rules) = (Arc::clone(sealed), self.policy.rules);
+        let limits = Arc::clone(&self.policy.author_limits);
+        let render = move |meter: &mut dyn Meter| {
+            let mut chance = Chance {
+                now,
+                rng: &mut rand::rng(),
+            };
+            let unsealed = opened.render(&sealed, rules.refuse_chance, &mut chance, meter)?;
+            limits.allow(&sealed, &unsealed, &ring, now)?;
+            Ok::<_, Refusal>(unsealed)
+        };
+        if !has_templates {
+            return Ok(render(&mut Unmetered));
+        }
+        let render = move |meter: &mut dyn Meter| {
+            let start = thread_time();
+            let unsealed = render(meter);
+            (unsealed, thread_time().saturating_sub(start))
+        };
+        let (unsealed, took) = self.pool.work_for(&id.namespace, RENDERING, render).await?;
+        if self.store.is_public() {
+            tokio::time::sleep(timing::publication(took).saturating_sub(took)).await;
+        }
+        Ok(unsealed)
     }
 
     fn note_progress(&self, id: &ObjectId, why: Option<&Refusal>) {

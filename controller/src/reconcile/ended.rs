@@ -10,7 +10,8 @@ use crate::store::{News, StoreError};
 /// How an attempt ended, and what has to happen for the next one to end otherwise.
 #[derive(Debug)]
 pub(super) enum Ended {
-    /// As it shall be; says whether a value changed.
+    /// As it shall be; says whether that is news: something was written, or another version of the
+    /// SealedSecret is in place.
     Well { changed: bool },
     /// The SealedSecret is gone, and so is what came of it.
     Gone { removed: bool },
@@ -47,11 +48,12 @@ impl Ended {
                 Refusal::Unseal(UnsealError::Items(_) | UnsealError::LegacyNoKey(_)) => {
                     Self::WaitsForKeys(report)
                 }
-                // It goes on where it was, behind the others of its namespace.
+                // The next attempt continues where this one stopped, behind the others of its namespace.
                 Refusal::Unseal(UnsealError::BudgetUsedUp { .. }) => Self::Retry(report),
-                Refusal::Malformed(_) | Refusal::Unseal(_) | Refusal::Breach(_) => {
-                    Self::WaitsForChange(report)
-                }
+                Refusal::Malformed(_)
+                | Refusal::Unseal(_)
+                | Refusal::Values(_)
+                | Refusal::Breach(_) => Self::WaitsForChange(report),
                 // All end when somebody deletes or changes the Secret, and nobody may tell: a Secret
                 // need not be watched.
                 Refusal::TypeChange { .. }
@@ -109,6 +111,17 @@ pub(super) fn risky(risky_type: &str) -> News {
             "the Secret has the type {risky_type}, which gives its author more than the values that were sealed; \
              if that is not meant, take the type out of --allow-secret-types"
         ),
+    }
+}
+
+/// Of a type that is sealed itself, and so not named.
+pub(super) fn risky_unnamed() -> News {
+    News {
+        is_warning: true,
+        reason: "RiskyType",
+        message: "the Secret sealed in the deprecated field 'data' has a type which gives its author more than the \
+                  values that were sealed; if that is not meant, run the controller with --forbid-secret-types"
+            .into(),
     }
 }
 

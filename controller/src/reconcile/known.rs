@@ -20,8 +20,8 @@ impl<S: Store> Tools<S> {
         let glance = self.store.glance(id).filter(|_| self.trusts_records())?;
         let (record, (uid, version)) = (&glance.record, &glance.secret);
         let origin = self.origin(glance.identity, glance.opts_out);
-        let is_known =
-            record::names(record, uid, version) && record::is_genuine(record, origin, ring);
+        let is_known = record::names(record, glance.identity, ring, uid, version)
+            && record::is_genuine(record, origin, ring);
         is_known.then_some(glance.instance)
     }
 
@@ -33,15 +33,14 @@ impl<S: Store> Tools<S> {
             return None;
         };
         let record = observed.status.as_ref()?.record.as_ref()?;
-        let origin = self.origin(
-            Identity::of(sealed)?,
-            drift::opts_out(sealed.metadata.annotations.as_ref()),
-        );
+        let identity = Identity::of(sealed)?;
+        let opts_out = drift::opts_out(sealed.metadata.annotations.as_ref());
+        let origin = self.origin(identity, opts_out);
         let fits = self.trusts_records()
             && observed.settled
             && observed.status.as_ref().is_some_and(is_synced)
             && record::is_genuine(record, origin, ring)
-            && record::fits(record, sealed, ring, secret);
+            && record::fits(record, identity, sealed, ring, secret);
         fits.then(|| Arc::clone(sealed))
     }
 

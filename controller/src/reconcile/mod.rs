@@ -5,6 +5,7 @@ mod ended;
 mod known;
 mod progress;
 mod queue;
+mod timing;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -39,6 +39,7 @@ impl Store for Slow {
             status: None,
             settled: false,
             guessed: false,
+            is_fresh: false,
         })
     }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use shared::record::Identity;
 use shared::resource::{SealedSecret, SealedSecretStatus, SecretRecord};
 use shared::secret::Secret;
+use shared::visible_line;
 
 use crate::decide::{Existing, Plan};
 use crate::folder::FileError;
@@ -59,6 +60,8 @@ pub struct Observed {
     pub settled: bool,
     /// Was the Secret taken for absent without a look? Only where [`Look::Guess`] allowed it.
     pub guessed: bool,
+    /// Does nothing show that any version of the SealedSecret was ever reconciled?
+    pub is_fresh: bool,
 }
 
 impl Observed {
@@ -139,6 +142,14 @@ pub enum StoreError {
         /// Its answer, shown by [`api_answer`] and not as a source.
         answer: Box<kube::Error>,
     },
+    /// The API server does not accept what is in the Secret.
+    #[error("{doing}: {}", public.as_deref().unwrap_or("its values are not accepted"))]
+    Rejected {
+        /// What was asked of it.
+        doing: &'static str,
+        /// What is wrong, if that is the same for all values.
+        public: Option<String>,
+    },
     /// It came into being between two looks.
     #[error("cannot create the Secret: somebody else makes and removes it at the same time")]
     Exists,
@@ -157,12 +168,14 @@ impl StoreError {
     }
 }
 
-/// What an API server said, in one line. Answers that it could not form, or that we do not
+/// What an API server said, in one line that hides nothing. Answers that it could not form, or that we do not
 /// understand, are named and not quoted: they may hold what was sent. Of answers to a Secret, what may
 /// tell a value has been left out before, by `cluster::denied`.
 pub fn api_answer(error: &kube::Error) -> String {
     match error {
-        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+        kube::Error::Api(status) if !status.message.is_empty() => {
+            visible_line(&status.message).into_owned()
+        }
         kube::Error::Api(status) => format!("the API server answered {}", status.code),
         kube::Error::SerdeError(_) => "the API server's answer is not understood".into(),
         _ => "the API server cannot be reached".into(),
@@ -208,6 +221,15 @@ pub trait Store: Send + Sync + 'static {
         uid: Option<&str>,
         status: Option<SealedSecretStatus>,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// May others than the owner of the values see when it is written to, and what is reported?
+    fn is_public(&self) -> bool {
+        false
+    }
+
+    /// The version of the SealedSecret that was observed has been reconciled, whether that can be recorded
+    /// or not.
+    fn note_unsealed(&self, _id: &ObjectId, _observed: &Observed) {}
 
     /// The object is as it shall be: nothing of it need be kept at hand.
     fn rest(&self, _id: &ObjectId) {}

@@ -28,6 +28,11 @@ pub struct ApiServer {
     deeds: Mutex<VecDeque<Deed>>,
     /// Writes of the Secret that were carried out.
     pub writes: Mutex<u32>,
+    /// What was written, event by event and revision by revision.
+    history: Mutex<Vec<String>>,
+    events: Mutex<Vec<Value>>,
+    /// Says of a Secret what is wrong with its values.
+    check: Option<fn(&Value) -> Option<Value>>,
     /// The definition has no `status.record`.
     drops_record: bool,
     store: OnceLock<Arc<ClusterStore>>,
@@ -47,6 +52,50 @@ impl ApiServer {
             drops_record,
             ..Self::default()
         }
+    }
+
+    /// Does it check values as that function does, which gives the causes of a refusal?
+    pub fn that_checks(check: fn(&Value) -> Option<Value>) -> Self {
+        Self {
+            check: Some(check),
+            ..Self::default()
+        }
+    }
+
+    /// Everything that a reader of SealedSecrets and events sees of one: its status, the events, and which
+    /// writes made a revision. What depends on the ciphertext is left out.
+    pub fn public(&self) -> Value {
+        let mut status = self.status();
+        if let Some(record) = status["record"].as_object_mut() {
+            for digest in ["content", "proof"] {
+                record.insert(digest.into(), json!("a digest"));
+            }
+            let version = record["secretVersion"].as_str().unwrap_or_default();
+            let shown = if version.len() < 40 {
+                version
+            } else {
+                "a digest"
+            };
+            record.insert("secretVersion".into(), json!(shown));
+        }
+        json!([
+            status,
+            *self.events.lock().unwrap(),
+            *self.history.lock().unwrap(),
+            *self.version.lock().unwrap(),
+        ])
+    }
+
+    /// Whoever may write statuses does.
+    pub fn edit_status(&self, edit: impl FnOnce(&mut Value)) {
+        let mut object = self.get(SEALED);
+        edit(&mut object["status"]);
+        self.put(SEALED, object);
+        self.watch();
+    }
+
+    pub fn secret(&self) -> Value {
+        self.get(SECRET)
     }
 
     /// With a controller's store that has heard of what is there.
@@ -141,6 +190,18 @@ impl ApiServer {
             ("GET", path) if path.ends_with("/sealedsecrets/n") => found(self.get(SEALED)),
             ("PUT", path) if path.ends_with("/sealedsecrets/n/status") => self.put_status(&body),
             (_, path) if path.contains("/secrets") => self.write_secret(method, body),
+            (_, path) if path.contains("/events") => {
+                let mut event = body.clone();
+                for varies in ["metadata", "firstTimestamp", "lastTimestamp"] {
+                    event[varies] = Value::Null;
+                }
+                event["involvedObject"]["uid"] = Value::Null;
+                self.events
+                    .lock()
+                    .unwrap()
+                    .push(json!([method.as_str(), event]));
+                (200, body)
+            }
             _ => (200, body),
         }
     }
@@ -156,7 +217,21 @@ impl ApiServer {
         } else if there.is_null() || !is_newest(&body, &there) {
             return (409, failure(409));
         }
+        if let Some(causes) = self.check.and_then(|check| check(&body)) {
+            let mut answer = failure(422);
+            answer["reason"] = json!("Invalid");
+            answer["details"] = json!({ "causes": causes });
+            return (422, answer);
+        }
         *self.writes.lock().unwrap() += 1;
+        // As in etcd, a write that changes nothing is no revision.
+        if body == there {
+            return (200, there);
+        }
+        self.history
+            .lock()
+            .unwrap()
+            .push(format!("{method} Secret"));
         (200, self.put(SECRET, body))
     }
 
@@ -169,6 +244,7 @@ impl ApiServer {
         if self.drops_record {
             there["status"].as_object_mut().unwrap().remove("record");
         }
+        self.history.lock().unwrap().push("PUT status".into());
         (200, self.put(SEALED, there))
     }
 }
@@ -189,7 +265,11 @@ fn found(object: Value) -> (u16, Value) {
 }
 
 fn failure(code: u16) -> Value {
-    json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": "no" })
+    // By this, and not by the number, the client recognises what is not there.
+    let reason = if code == 404 { "NotFound" } else { "" };
+    json!({
+        "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": "no", "reason": reason,
+    })
 }
 
 pub fn client(server: &Arc<ApiServer>) -> Client {

@@ -196,7 +196,7 @@ pub enum CommandError {
         source: recover::KeyFileError,
     },
     /// A SealedSecret does not open.
-    #[error("{place}{}", error_chain(problem))]
+    #[error("{place}{}", problem.exact())]
     Unseal {
         /// `namespace/name: `, or nothing if there is only one.
         place: String,

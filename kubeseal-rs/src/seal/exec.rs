@@ -6,7 +6,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use shared::key_ring::KeyRing;
 use shared::plain::Plain;
 use shared::resource::SealedSecret;
@@ -121,7 +121,8 @@ fn values(
     for path in &words.paths {
         for sealed in sealed_in(path)? {
             let opened =
-                unseal(&sealed, ring, rules, &mut chance).with_context(|| closed(path, &sealed))?;
+                unseal(&sealed, ring, rules, &mut chance).map_err(|error| anyhow!(error.exact()));
+            let opened = opened.with_context(|| closed(path, &sealed))?;
             for (key, value) in opened.secret.data {
                 if values.insert(key.clone(), value).is_some() {
                     bail!("several files have an item {key}; run the command with one of them");

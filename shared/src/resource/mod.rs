@@ -138,11 +138,11 @@ pub struct ItemStatus {
 pub struct SecretRecord {
     /// `uid` of the Secret.
     pub secret_uid: String,
-    /// `resourceVersion` of the Secret as it was last written or read.
+    /// Keyed digest of the SealedSecret and the Secret's `resourceVersion` when it was last written or read.
     pub secret_version: String,
-    /// Fingerprint of the key in whose name the two digests are.
+    /// Fingerprint of the key in whose name the digests are.
     pub key: String,
-    /// Keyed digest of the Secret's content.
+    /// Keyed digest of the SealedSecret and the Secret's content.
     pub content: String,
     /// Keyed digest of the SealedSecret and everything above.
     pub proof: String,

@@ -1,11 +1,13 @@
 //! Why a SealedSecret does not open.
 
+use std::borrow::Cow;
 use std::fmt;
 
-use super::TemplateErrors;
+use super::{RenderErrors, TemplateErrors};
 use crate::base64::Base64Error;
 use crate::hints::Hints;
 use crate::key_ring::NoKey;
+use crate::{error_chain, visible_line};
 
 /// Nothing is unsealed unless all of it is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -13,9 +15,12 @@ pub enum UnsealError {
     /// Items that did not open.
     #[error(transparent)]
     Items(#[from] ItemErrors),
-    /// Templates that give no value.
+    /// Templates that are refused for their text alone.
     #[error(transparent)]
     Template(#[from] TemplateErrors),
+    /// Templates that cannot be rendered with the values of this object.
+    #[error(transparent)]
+    Render(#[from] RenderErrors),
     /// Both forms at once.
     #[error(
         "cannot use the field 'encryptedData' and the deprecated field 'data' at the same time"
@@ -33,17 +38,27 @@ pub enum UnsealError {
     /// `spec.data` opened, but held no Secret.
     #[error("the deprecated field 'data' does not hold a Secret")]
     LegacyContent,
-    /// The meter ended the work. Nothing is known to be wrong, and another attempt may go on from here.
-    /// The text says neither how far it came nor whether items or templates took so long.
+    /// The meter ended the opening of items. Nothing is known to be wrong, and another attempt may go on from
+    /// here. Templates never end like this: how much work they take depends on the values.
     #[error(
-        "this object needs more work than one attempt may take; it is tried again, and goes on where it was. \
-         To speed it up, split it, seal its items for one key, or generate fewer keys and password hashes in \
-         its templates"
+        "this object needs more work than one attempt may take; the next attempt continues where this one \
+         stopped. To speed it up, split the object or seal its items for one key"
     )]
     BudgetUsedUp {
         /// The key of each item that opened: with these, the next attempt opens each by one operation.
         opened: Hints,
     },
+}
+
+impl UnsealError {
+    /// The whole truth, for those who may read the values. Which template fails, where and how depends
+    /// on the values, so that `Display` does not say it.
+    pub fn exact(&self) -> String {
+        match self {
+            Self::Render(errors) => errors.exact().to_string(),
+            other => error_chain(other),
+        }
+    }
 }
 
 /// One item that did not open.
@@ -80,9 +95,9 @@ impl std::error::Error for ItemErrors {}
 
 impl fmt::Display for ItemErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut problems: Vec<(String, Vec<&str>)> = Vec::new();
+        let mut problems: Vec<(String, Vec<Cow<'_, str>>)> = Vec::new();
         for ItemError { key, problem } in &self.items {
-            let text = problem.to_string();
+            let (key, text) = (visible_line(key), problem.to_string());
             match problems.iter_mut().find(|(known, _)| *known == text) {
                 Some((_, keys)) => keys.push(key),
                 None => problems.push((text, vec![key])),

@@ -16,12 +16,15 @@ use crate::key::Fingerprint;
 use crate::key_ring::{KeyRing, Unopened};
 use crate::manifest;
 use crate::meter::{Meter, Unmetered};
+use crate::needs::LEGACY_ITEM;
 use crate::plain::Plain;
 use crate::resource::{SealedSecret, SecretTemplate};
 use crate::scope::{Label, Scope};
 use crate::secret::Secret;
 pub use errors::{ItemError, ItemErrors, ItemProblem, UnsealError};
-pub use render::{TemplateError, TemplateErrors};
+pub use render::{
+    RenderError, RenderErrors, TemplateError, TemplateErrors, failures_without_values,
+};
 
 /// What the user allows.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +48,7 @@ pub struct Chance<'a> {
 pub struct Unsealed {
     /// The Secret, without owner.
     pub secret: Secret,
-    /// The key that opened each item.
+    /// The key that opened each item; of the deprecated form, that of [`LEGACY_ITEM`].
     pub sealed_by: BTreeMap<String, Fingerprint>,
     /// Keys of the Secret whose value would be another one next time, made by a template that uses
     /// time, chance or new keys.
@@ -95,18 +98,58 @@ pub fn unseal_within(
     remembered: &Hints,
     meter: &mut dyn Meter,
 ) -> Result<Unsealed, UnsealError> {
+    let opened = open_only(sealed, ring, rules.accept_legacy, remembered, meter)?;
+    opened.render(sealed, rules.refuse_chance, chance, meter)
+}
+
+/// The first half of [`unseal_within`]: opens, and renders nothing. What it costs, and how far the meter
+/// lets it come, does not depend on the values.
+///
+/// # Errors
+///
+/// As there, but for templates.
+pub fn open_only(
+    sealed: &SealedSecret,
+    ring: &KeyRing,
+    accept_legacy: bool,
+    remembered: &Hints,
+    meter: &mut dyn Meter,
+) -> Result<OpenedOnly, UnsealError> {
     let effort = Effort {
-        meter: &mut *meter,
+        meter,
         after_a_failure: AFTER_A_FAILURE,
     };
-    let mut unsealed = match open(sealed, ring, rules.accept_legacy, remembered, effort)? {
-        Contents::Items(opened) => fill(&sealed.spec.template, opened, rules, chance, meter)?,
-        Contents::Legacy(unsealed) => *unsealed,
-    };
-    let metadata = &mut unsealed.secret.metadata;
-    metadata.name.clone_from(&sealed.metadata.name);
-    metadata.namespace.clone_from(&sealed.metadata.namespace);
-    Ok(unsealed)
+    open(sealed, ring, accept_legacy, remembered, effort).map(OpenedOnly)
+}
+
+/// An object that opened, and whose templates are not rendered yet.
+pub struct OpenedOnly(Contents);
+
+impl OpenedOnly {
+    /// The second half of [`unseal_within`], whose duration depends on the values. `sealed` is the object
+    /// that was opened.
+    ///
+    /// # Errors
+    ///
+    /// Every template that gives no value. One that the meter interrupts is one of them: that it took too
+    /// long depends on the values as well.
+    pub fn render(
+        self,
+        sealed: &SealedSecret,
+        refuse_chance: bool,
+        chance: &mut Chance<'_>,
+        meter: &mut dyn Meter,
+    ) -> Result<Unsealed, UnsealError> {
+        let template = &sealed.spec.template;
+        let mut unsealed = match self.0 {
+            Contents::Items(opened) => fill(template, opened, refuse_chance, chance, meter)?,
+            Contents::Legacy(unsealed) => *unsealed,
+        };
+        let metadata = &mut unsealed.secret.metadata;
+        metadata.name.clone_from(&sealed.metadata.name);
+        metadata.namespace.clone_from(&sealed.metadata.namespace);
+        Ok(unsealed)
+    }
 }
 
 /// Does every item open? Renders no template: the answer depends on the sealed values, the name, the
@@ -214,13 +257,12 @@ pub(crate) fn label(sealed: &SealedSecret) -> Label {
 fn fill(
     template: &SecretTemplate,
     (items, sealed_by): Opened,
-    rules: Rules,
+    refuse_chance: bool,
     chance: &mut Chance<'_>,
     meter: &mut dyn Meter,
 ) -> Result<Unsealed, UnsealError> {
     let rendered = match &template.data {
-        Some(texts) => render::render(items, texts, rules.refuse_chance, chance, meter)
-            .map_err(|errors| unrendered(errors, &sealed_by))?,
+        Some(texts) => render::render(items, texts, refuse_chance, chance, meter)?,
         None => items.into(),
     };
     let secret = Secret {
@@ -234,15 +276,6 @@ fn fill(
         sealed_by,
         by_chance: rendered.by_chance,
     })
-}
-
-/// Which template was interrupted is nobody's business: it may depend on values.
-fn unrendered(errors: TemplateErrors, opened: &Hints) -> UnsealError {
-    if errors.0.iter().any(TemplateError::is_interrupted) {
-        let opened = opened.clone();
-        return UnsealError::BudgetUsedUp { opened };
-    }
-    errors.into()
 }
 
 pub(crate) type Opened = (BTreeMap<String, Plain>, BTreeMap<String, Fingerprint>);
@@ -284,11 +317,8 @@ fn unseal_legacy(
     let (secrets, _) =
         Secret::all_from_document(document).map_err(|_| UnsealError::LegacyContent)?;
     let [secret] = <[Secret; 1]>::try_from(secrets).map_err(|_| UnsealError::LegacyContent)?;
-    let sealed_by = secret
-        .data
-        .keys()
-        .map(|k| (k.clone(), key.fingerprint().clone()))
-        .collect();
+    // The names of the items are sealed too, and this is published.
+    let sealed_by = [(LEGACY_ITEM.to_owned(), key.fingerprint().clone())].into();
     let secret = Secret {
         metadata: secret_metadata(&secret.metadata),
         ..secret
@@ -300,19 +330,14 @@ fn unseal_legacy(
     })
 }
 
-/// Template metadata without what only a server writes: sent back, it would make the write fail.
-pub(crate) fn secret_metadata(template: &ObjectMeta) -> ObjectMeta {
+/// What a template may set in the metadata of a Secret: labels and annotations. Name and namespace are
+/// those of the object, the owner is the controller's to set, and the rest is the server's. A finalizer
+/// would make the Secret impossible to delete.
+fn secret_metadata(template: &ObjectMeta) -> ObjectMeta {
     ObjectMeta {
-        uid: None,
-        resource_version: None,
-        generation: None,
-        self_link: None,
-        creation_timestamp: None,
-        deletion_timestamp: None,
-        deletion_grace_period_seconds: None,
-        managed_fields: None,
-        owner_references: None,
-        ..template.clone()
+        labels: template.labels.clone(),
+        annotations: template.annotations.clone(),
+        ..ObjectMeta::default()
     }
 }
 

@@ -3,21 +3,26 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use template::{Budget, Context, Data, ErrorKind, Limit, ParseError, RenderError, Template};
+use jiff::Timestamp;
+use rand::{SeedableRng, rngs::StdRng};
+pub use template::RenderError;
+use template::{Budget, Context, Data, ErrorKind, ParseError, Template};
 
-use super::Chance;
+use super::{Chance, UnsealError};
 use crate::meter::Meter;
 use crate::plain::Plain;
+use crate::resource::SealedSecret;
 
-/// A template that gives no value. Says where and why in words that hold no value.
+/// Stands for each value when nothing may depend on the values. A number, since most functions that
+/// parse a text accept one.
+const PLACEHOLDER: &[u8] = b"1";
+
+/// A template that is refused for its text, whatever the values are.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
     /// It is malformed.
     #[error(transparent)]
     Parse(#[from] ParseError),
-    /// It cannot be rendered with these values.
-    #[error(transparent)]
-    Render(#[from] RenderError),
     /// It would give another value each time, which [`super::Rules::refuse_chance`] forbids.
     #[error(
         "template {0:?} uses time, chance or new keys, which --refuse-random-templates refuses; \
@@ -31,21 +36,12 @@ impl TemplateError {
     pub fn key(&self) -> &str {
         match self {
             Self::Parse(error) => &error.template,
-            Self::Render(error) => &error.template,
             Self::Chance(key) => key,
         }
     }
-
-    /// Was it ended by the caller's meter?
-    pub(super) fn is_interrupted(&self) -> bool {
-        let Self::Render(error) = self else {
-            return false;
-        };
-        error.kind == ErrorKind::Limit(Limit::Interrupted)
-    }
 }
 
-/// All templates that give no value, in order of their keys, one to a line.
+/// All templates that are refused for their text, in order of their keys, one to a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TemplateErrors(pub Vec<TemplateError>);
 
@@ -53,11 +49,73 @@ impl std::error::Error for TemplateErrors {}
 
 impl fmt::Display for TemplateErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, error) in self.0.iter().enumerate() {
-            let line_break = if i > 0 { "\n" } else { "" };
-            write!(f, "{line_break}{error}")?;
-        }
-        Ok(())
+        lines(&self.0, f)
+    }
+}
+
+fn lines<T: fmt::Display>(all: &[T], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for (i, one) in all.iter().enumerate() {
+        let line_break = if i > 0 { "\n" } else { "" };
+        write!(f, "{line_break}{one}")?;
+    }
+    Ok(())
+}
+
+/// Some template cannot be rendered with the values of the object.
+///
+/// Which one, where, why, and how many there are depends on the values: an author with 256 templates
+/// reads a byte from the name of the one that fails. So neither `Display` nor `Debug` reveals any of it;
+/// [`Self::exact`] does, for those who may read the values.
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a template cannot be rendered with the values of this object")]
+pub struct RenderErrors(Vec<RenderError>);
+
+impl RenderErrors {
+    /// Place and reason of each failure, one to a line. Holds no value, but depends on them.
+    pub fn exact(&self) -> impl fmt::Display + '_ {
+        Exact(&self.0)
+    }
+}
+
+impl fmt::Debug for RenderErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RenderErrors").finish_non_exhaustive()
+    }
+}
+
+struct Exact<'a>(&'a [RenderError]);
+
+impl fmt::Display for Exact<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        lines(self.0, f)
+    }
+}
+
+/// Renders the templates of an object with a placeholder for each of its values, and returns what fails:
+/// a function of what is public, for those who may not read the values. It need not be what fails with
+/// the values. Empty for an object of the deprecated form, or whose templates do not parse.
+///
+/// Randomness is fixed, so that one object has one answer.
+pub fn failures_without_values(
+    sealed: &SealedSecret,
+    now: Timestamp,
+    meter: &mut dyn Meter,
+) -> Vec<RenderError> {
+    let (Some(texts), None) = (&sealed.spec.template.data, &sealed.spec.data) else {
+        return Vec::new();
+    };
+    let Ok(templates) = parse_all(texts, false) else {
+        return Vec::new();
+    };
+    let items = sealed.spec.encrypted_data.keys();
+    let items = items.map(|key| (key.as_str(), PLACEHOLDER));
+    let mut chance = Chance {
+        now,
+        rng: &mut StdRng::seed_from_u64(0),
+    };
+    match render_all(&templates, &dot(items, texts), &mut chance, meter) {
+        Ok(_) => Vec::new(),
+        Err(RenderErrors(errors)) => errors,
     }
 }
 
@@ -87,9 +145,12 @@ pub(super) fn render(
     refuse_chance: bool,
     chance: &mut Chance<'_>,
     meter: &mut dyn Meter,
-) -> Result<Rendered, TemplateErrors> {
+) -> Result<Rendered, UnsealError> {
     let templates = parse_all(texts, refuse_chance)?;
-    let results = render_all(&templates, &dot(&items, texts), chance, meter)?;
+    let values = items
+        .iter()
+        .map(|(key, value)| (key.as_str(), value.expose()));
+    let results = render_all(&templates, &dot(values, texts), chance, meter)?;
     let mut rendered = Rendered::from(items);
     rendered
         .values
@@ -107,7 +168,10 @@ pub(super) fn render(
     Ok(rendered)
 }
 
-fn dot(items: &BTreeMap<String, Plain>, texts: &BTreeMap<String, Option<String>>) -> Data {
+fn dot<'a>(
+    items: impl Iterator<Item = (&'a str, &'a [u8])>,
+    texts: &BTreeMap<String, Option<String>>,
+) -> Data {
     let mut dot = Data::default();
     for (key, text) in texts {
         if let Some(text) = text {
@@ -115,7 +179,7 @@ fn dot(items: &BTreeMap<String, Plain>, texts: &BTreeMap<String, Option<String>>
         }
     }
     for (key, value) in items {
-        dot.insert(key, value.expose());
+        dot.insert(key, value);
     }
     dot
 }
@@ -136,7 +200,7 @@ fn parse_all(
             Err(error) => errors.push(error.into()),
         }
     }
-    all_or_errors(templates, errors)
+    all_or_errors(templates, errors).map_err(TemplateErrors)
 }
 
 /// One budget serves all templates of an object, so that many small ones stall its neighbours as
@@ -146,7 +210,7 @@ fn render_all(
     dot: &Data,
     chance: &mut Chance<'_>,
     meter: &mut dyn Meter,
-) -> Result<Vec<Plain>, TemplateErrors> {
+) -> Result<Vec<Plain>, RenderErrors> {
     let mut context = Context {
         budget: Budget::default(),
         now: chance.now,
@@ -159,31 +223,29 @@ fn render_all(
             Ok(result) => results.push(Plain::from(result)),
             Err(error) => {
                 let is_used_up = matches!(error.kind, ErrorKind::Limit(_));
-                errors.push(error.into());
+                errors.push(error);
                 if is_used_up {
                     break;
                 }
             }
         }
     }
-    all_or_errors(results, errors)
+    all_or_errors(results, errors).map_err(RenderErrors)
 }
 
-fn all_or_errors<T>(all: Vec<T>, errors: Vec<TemplateError>) -> Result<Vec<T>, TemplateErrors> {
+fn all_or_errors<T, E>(all: Vec<T>, errors: Vec<E>) -> Result<Vec<T>, Vec<E>> {
     if errors.is_empty() {
         Ok(all)
     } else {
-        Err(TemplateErrors(errors))
+        Err(errors)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-    use rand::{SeedableRng, rngs::StdRng};
-
     use super::*;
     use crate::meter::Unmetered;
+    use crate::resource::SealedSecretSpec;
 
     type Texts<'a> = &'a [(&'a str, Option<&'a str>)];
 
@@ -191,7 +253,7 @@ mod tests {
         items: &[(&str, &[u8])],
         texts: Texts,
         refuse_chance: bool,
-    ) -> Result<Rendered, TemplateErrors> {
+    ) -> Result<Rendered, UnsealError> {
         let items = items
             .iter()
             .map(|(key, value)| ((*key).to_owned(), Plain::from(value.to_vec())))
@@ -299,13 +361,13 @@ mod tests {
             ),
         ] {
             let error = rendered(&[("a", b"hunter2")], texts, true).unwrap_err();
-            let said = error.to_string();
+            let said = error.exact();
             assert!(said.starts_with(&want), "{why}: {said}");
             assert!(!format!("{error:?} {said}").contains("hunter2"), "{why}");
         }
         let texts: Texts = &[("t", Some("{{ fail .a }}")), ("u", Some("{{ fail .a }}"))];
         let error = rendered(&[], texts, true).unwrap_err();
-        assert_eq!(error.to_string().lines().count(), 2, "{error}");
+        assert_eq!(error.exact().lines().count(), 2, "{error}");
     }
 
     #[test]
@@ -330,7 +392,7 @@ mod tests {
         let half = "{{ repeat 600000 \"x\" }}";
         assert!(rendered(&[], &[("a", Some(half))], true).is_ok());
         let texts: Texts = &[("a", Some(half)), ("b", Some(half)), ("c", Some(half))];
-        let error = rendered(&[], texts, true).unwrap_err().to_string();
+        let error = rendered(&[], texts, true).unwrap_err().exact();
         assert!(error.starts_with("template \"b\", "), "{error}");
         assert_eq!(error.lines().count(), 1, "{error}");
 
@@ -339,7 +401,66 @@ mod tests {
             .iter()
             .map(|key| (key.as_str(), Some("{{ genPrivateKey \"ed25519\" }}")))
             .collect();
-        let error = rendered(&[], &texts, false).unwrap_err().to_string();
+        let error = rendered(&[], &texts, false).unwrap_err().exact();
         assert!(error.starts_with("template \"k8\", "), "{error}");
+    }
+
+    /// Attack: an author adds 256 templates, of which the one fails whose number is the byte of a value.
+    #[test]
+    fn which_template_fails_is_told_by_exact_alone() {
+        let text = |byte: u8| {
+            format!("{{{{ if eq (index .a 0 | int) {byte} }}}}{{{{ fail \"\" }}}}{{{{ end }}}}")
+        };
+        let keys: Vec<String> = (0..=255).map(|byte: u8| format!("x{byte:03}")).collect();
+        let texts: Vec<String> = (0..=255).map(text).collect();
+        let texts: Vec<(&str, Option<&str>)> = keys
+            .iter()
+            .zip(&texts)
+            .map(|(key, text)| (key.as_str(), Some(text.as_str())))
+            .collect();
+        let failure = |value: &[u8]| rendered(&[("a", value)], &texts, false).unwrap_err();
+        let (one, two) = (failure(b"A"), failure(b"B"));
+        assert!(one.exact().starts_with("template \"x065\", "));
+        assert!(two.exact().starts_with("template \"x066\", "));
+        assert_eq!(one.to_string(), two.to_string());
+        assert_eq!(format!("{one:?}"), format!("{two:?}"));
+    }
+
+    #[test]
+    fn without_values_the_failures_are_those_of_placeholders() {
+        let failures = |items: &[&str], texts: Texts| {
+            let mut sealed = SealedSecret::new("n", SealedSecretSpec::default());
+            let items = items
+                .iter()
+                .map(|key| ((*key).to_owned(), "AAAA".to_owned()));
+            sealed.spec.encrypted_data = items.collect();
+            let texts = texts
+                .iter()
+                .map(|(key, text)| ((*key).to_owned(), text.map(str::to_owned)));
+            sealed.spec.template.data = Some(texts.collect());
+            let failures = failures_without_values(&sealed, Timestamp::UNIX_EPOCH, &mut Unmetered);
+            failures
+                .into_iter()
+                .map(|error| error.template)
+                .collect::<Vec<_>>()
+        };
+        let always = ("t", Some("{{ fail .a }}"));
+        for (why, texts, want) in [
+            ("fails in any case", &[always][..], &["t"][..]),
+            ("never fails", &[("t", Some("{{ .a }}"))], &[]),
+            (
+                "fails with other values",
+                &[("t", Some("{{ if ne .a \"1\" }}{{ fail \"\" }}{{ end }}"))],
+                &[],
+            ),
+            (
+                "needs no value",
+                &[("t", Some("{{ fail \"\" }}")), ("u", None)],
+                &["t"],
+            ),
+            ("does not parse", &[always, ("u", Some("{{ "))], &[]),
+        ] {
+            assert_eq!(failures(&["a"], texts), want, "{why}");
+        }
     }
 }

@@ -87,17 +87,13 @@ fn values_alone_are_those_of_either_form_and_know_no_template() {
 }
 
 #[test]
-fn an_error_of_a_template_names_its_key() {
+fn an_error_of_a_templates_text_names_its_key() {
     let ring = ring();
     let rules = Rules {
         refuse_chance: true,
         ..RULES
     };
-    for (key, text) in [
-        ("parse", "{{ broken"),
-        ("render", "{{ fail \"no\" }}"),
-        ("chance", "{{ randAlpha 5 }}"),
-    ] {
+    for (key, text) in [("parse", "{{ broken"), ("chance", "{{ randAlpha 5 }}")] {
         let mut sealed = object(&[("a", sealed_value(&ring, b"x"))]);
         sealed.spec.template.data = Some([(key.into(), Some(text.into()))].into());
         let error = open_with(&sealed, &ring, rules).unwrap_err();
@@ -137,35 +133,86 @@ fn errors_come_together_with_their_keys_sorted() {
     assert_eq!(error.to_string(), want);
 }
 
+/// Every field of `ObjectMeta`, filled in.
+fn all_metadata() -> serde_json::Value {
+    json!({
+        "name": "forged", "generateName": "forged-", "namespace": "forged", "selfLink": "/x", "uid": "u",
+        "resourceVersion": "1", "generation": 2, "creationTimestamp": "2020-01-01T00:00:00Z",
+        "deletionTimestamp": "2020-01-01T00:00:00Z", "deletionGracePeriodSeconds": 3,
+        "labels": {"l": "v"}, "annotations": {"sealedsecrets.bitnami.com/cluster-wide": "true"},
+        "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "q"}],
+        "finalizers": ["example.com/never"], "managedFields": [{"manager": "m"}],
+    })
+}
+
+/// Attack: an author adds a finalizer to the template, so that nobody can delete the Secret.
 #[test]
-fn name_and_namespace_are_the_objects_own_and_server_fields_of_the_template_go() {
+fn of_a_templates_metadata_labels_and_annotations_alone_reach_the_secret() {
+    let template: ObjectMeta = serde_json::from_value(all_metadata()).unwrap();
+    // A field that the type gets one day has to be filled in above.
+    assert_eq!(all_metadata().as_object().unwrap().len(), 15);
+    let ObjectMeta {
+        annotations: Some(_),
+        creation_timestamp: Some(_),
+        deletion_grace_period_seconds: Some(_),
+        deletion_timestamp: Some(_),
+        finalizers: Some(_),
+        generate_name: Some(_),
+        generation: Some(_),
+        labels: Some(_),
+        managed_fields: Some(_),
+        name: Some(_),
+        namespace: Some(_),
+        owner_references: Some(_),
+        resource_version: Some(_),
+        self_link: Some(_),
+        uid: Some(_),
+    } = &template
+    else {
+        panic!("a field is not filled in: {template:?}")
+    };
+    let ring = ring();
+    let whole = json!({
+        "kind": "Secret", "apiVersion": "v1", "metadata": all_metadata(), "data": {"a": "YQ=="},
+    });
+    let mut legacy = object(&[]);
+    legacy.spec.data = Some(sealed_value(&ring, whole.to_string().as_bytes()));
     let mut sealed = object(&[]);
-    sealed.spec.template = serde_json::from_value::<SecretTemplate>(json!({
-        "metadata": {
-            "name": "forged", "namespace": "forged", "uid": "u", "resourceVersion": "1",
-            "generation": 2, "selfLink": "/x", "creationTimestamp": "2020-01-01T00:00:00Z",
-            "deletionTimestamp": "2020-01-01T00:00:00Z", "deletionGracePeriodSeconds": 3,
-            "managedFields": [{"manager": "m"}],
-            "labels": {"l": "v"}, "annotations": {"sealedsecrets.bitnami.com/cluster-wide": "true"},
-            "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "q"}],
-        },
-        "type": "t",
-        "immutable": true,
-    }))
-    .unwrap();
+    sealed.spec.template.metadata = template;
+    for sealed in [sealed, legacy] {
+        let secret = open(&sealed, &ring).unwrap().secret;
+        let metadata = serde_json::to_value(&secret.metadata).unwrap();
+        assert_eq!(
+            metadata,
+            json!({
+                "name": "n", "namespace": "ns", "labels": {"l": "v"},
+                "annotations": {"sealedsecrets.bitnami.com/cluster-wide": "true"},
+            })
+        );
+    }
+}
+
+#[test]
+fn type_and_immutable_are_those_of_the_template() {
+    let mut sealed = object(&[]);
+    sealed.spec.template.type_ = Some("t".into());
+    sealed.spec.template.immutable = Some(true);
     let secret = open(&sealed, &ring()).unwrap().secret;
-    let metadata = serde_json::to_value(&secret.metadata).unwrap();
-    assert_eq!(
-        metadata,
-        json!({
-            "name": "n", "namespace": "ns", "labels": {"l": "v"},
-            "annotations": {"sealedsecrets.bitnami.com/cluster-wide": "true"},
-        })
-    );
     assert_eq!(
         (secret.type_.as_deref(), secret.immutable),
         (Some("t"), Some(true))
     );
+}
+
+/// Attack: a reader of statuses learns the names of the items in a Secret that is sealed as a whole.
+#[test]
+fn the_deprecated_form_reports_none_of_its_item_names() {
+    let ring = ring();
+    let mut sealed = object(&[]);
+    let whole = br#"{"kind":"Secret","apiVersion":"v1","data":{"foo":"YmFy"}}"#;
+    sealed.spec.data = Some(sealed_value(&ring, whole));
+    let sealed_by = open(&sealed, &ring).unwrap().sealed_by;
+    assert_eq!(sealed_by.keys().collect::<Vec<_>>(), [LEGACY_ITEM]);
 }
 
 #[test]

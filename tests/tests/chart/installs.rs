@@ -169,7 +169,7 @@ const GROUPS: &[(&str, &str)] = &[
     ),
     (
         "behaviour",
-        "{skipRecreate: true, correctDrift: false, maxRetries: 7, watchForSecrets: true, rateLimit: 20, rateLimitBurst: 20, kubeClientQPS: 50, kubeClientBurst: 100, refuseRandomTemplates: true, oldGCBehavior: true, forbidSecretTypes: [kubernetes.io/service-account-token], allowedScopes: [prod=strict], maxSealingKeyAge: 8760h}",
+        "{skipRecreate: true, correctDrift: false, maxRetries: 7, watchForSecrets: true, rateLimit: 20, rateLimitBurst: 20, kubeClientQPS: 50, kubeClientBurst: 100, refuseRandomTemplates: true, oldGCBehavior: true, forbidSecretTypes: [kubernetes.io/service-account-token], forbidSecretMetadata: [owner=helm], forbidTemplates: [team-*], allowedScopes: [prod=strict], maxSealingKeyAge: 8760h}",
     ),
     (
         "logs",

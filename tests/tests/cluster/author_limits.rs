@@ -111,6 +111,43 @@ async fn items_of_a_key_that_is_too_old_are_refused_by_name_and_what_was_unseale
     case.holds("db", &VALUES).await;
 }
 
+/// Attack: an author gives a Secret the annotation by which a replicator copies it into every namespace.
+#[tokio::test]
+async fn forbidden_labels_and_annotations_are_refused_and_the_old_secret_stays() {
+    let forbid = "--forbid-secret-metadata=reflector.v1.k8s.emberstack.com/,owner=helm";
+    let case = Case::with("metadata", &[forbid]).await;
+    case.seal("db", &VALUES).await;
+    case.holds("db", &VALUES).await;
+    let annotations = json!({ "reflector.v1.k8s.emberstack.com/reflection-allowed": "true" });
+    for metadata in [
+        json!({ "annotations": annotations }),
+        json!({ "annotations": null, "labels": { "owner": "helm" } }),
+    ] {
+        case.patch(
+            "db",
+            json!({ "spec": { "template": { "metadata": metadata } } }),
+        )
+        .await;
+        let message = case.failure("db").await;
+        assert!(message.contains("(--forbid-secret-metadata)"), "{message}");
+        let secret = case.holds("db", &VALUES).await;
+        assert_eq!(secret.metadata.annotations, None);
+        assert_eq!(secret.metadata.labels, None);
+    }
+}
+
+#[tokio::test]
+async fn where_templates_are_forbidden_none_is_rendered_and_texts_are_as_ever() {
+    let case = Case::with("no-templates", &["--forbid-templates=other,no-templates*"]).await;
+    case.seal_with("text", &VALUES, &[("t", "a: {b}")]).await;
+    case.holds("text", &[("a", "1"), ("t", "a: {b}")]).await;
+    case.seal_with("action", &VALUES, &[("t", "{{ .a }}")])
+        .await;
+    let message = case.failure("action").await;
+    assert!(message.contains("(--forbid-templates)"), "{message}");
+    assert!(case.secret("action").await.is_none());
+}
+
 /// A SealedSecret whose Secret would be a key of the author's own.
 fn key_of(case: &Case, name: &str, key: &NewKey) -> SealedSecret {
     let private = String::from_utf8(key.private_pem.expose().to_vec()).unwrap();

@@ -47,7 +47,10 @@ async fn a_value_reaches_no_log_event_or_status() {
     shouting.spec.template.data = Some(text.into());
     case.create(&shouting).await;
     let message = case.failure("shouting").await;
-    assert!(message.contains("data[.dockerconfigjson]"), "{message}");
+    assert!(
+        message.starts_with("the values do not make a Secret: "),
+        "{message}"
+    );
     case.patch_secret("good", json!({ "stringData": { "a": "edited" } }))
         .await;
     case.event("good", "DriftCorrected").await;

@@ -13,6 +13,7 @@ mod authorised;
 mod case;
 mod drift;
 mod endpoints;
+mod guesses;
 mod health;
 mod hygiene;
 mod keys;

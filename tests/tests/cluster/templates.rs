@@ -16,7 +16,7 @@ async fn a_template_is_rendered_and_a_failing_one_leaves_the_old_secret_and_says
     case.patch("db", failing).await;
     let message = case.failure("db").await;
     let place = "template \"url\", line 2, column 4, function fail: ";
-    assert!(message.starts_with(place), "{message}");
+    assert!(message.contains(place), "{message}");
     case.holds("db", &good).await;
     let items = case.sealed_secrets().get("db").await.unwrap();
     let items = items.status.unwrap().items;
@@ -91,5 +91,5 @@ async fn s3_an_object_whose_template_never_ends_does_not_stall_its_neighbours() 
     case.seal("db", &[("a", "1")]).await;
     case.holds("db", &[("a", "1")]).await;
     let message = case.failure("endless-0").await;
-    assert!(message.starts_with("template \"t\", "), "{message}");
+    assert!(message.contains("template \"t\", "), "{message}");
 }

@@ -92,6 +92,11 @@ impl Entry {
         self.status = status;
     }
 
+    /// Does nothing show that a version of it was ever unsealed or refused?
+    pub(super) fn is_fresh(&self) -> bool {
+        self.was_never_synced() && self.unsealed.is_none()
+    }
+
     /// Of the same object at an earlier time.
     pub(super) fn recall(&mut self, before: &Self) {
         if self.uid == before.uid {
@@ -267,6 +272,14 @@ impl Catalogue {
             let status = serde_json::from_value(answer.data["status"].clone());
             entry.learn(status.ok().flatten());
             entry.drop_items();
+        }
+    }
+
+    /// That generation of the object was unsealed, whether the status will say so or not.
+    pub(super) fn unsealed(&mut self, id: &ObjectId, uid: Option<&str>, generation: Option<i64>) {
+        let entry = self.entries.get_mut(id);
+        if let Some(entry) = entry.filter(|entry| entry.uid.as_deref() == uid) {
+            entry.unsealed = entry.unsealed.max(generation);
         }
     }
 

@@ -1,40 +1,69 @@
-//! What an API server says of a Secret that it does not take, without anything of its values.
+//! What an API server says of a Secret that it does not accept, without anything that depends on its values.
 //!
-//! Its own checks quote what they stumble over: of a value that shall be JSON they tell the first character
-//! that is none, and whoever may edit the SealedSecret moves that along the value. Webhooks and policies see
-//! the whole Secret and say what they like. To take values out of a text is no help: what is missing then
-//! tells which of the author's own words, quoted beside them, is a value.
+//! Its own checks quote what they stumble over: of a value that should be JSON they report the first character
+//! that is none, and an author of the SealedSecret moves that along the value. Which checks fail depends on
+//! the values too. Webhooks and policies see the whole Secret and say what they like. Taking values out of a
+//! text is no help: what is missing then shows which of the author's own words, quoted beside them, is a
+//! value. So of a rejection that is reported which would be the same for all values, and nothing else.
 
 use kube::core::Status;
 use kube::core::response::StatusCause;
+use shared::secret::Secret;
 
+use crate::store::directory::names::is_item;
 use crate::store::{StoreError, api};
 
-/// Reasons whose text never quotes a value.
-const HARMLESS: [&str; 3] = [
-    "FieldValueRequired",
-    "FieldValueTooLong",
-    "FieldValueForbidden",
-];
-/// It is about the name of an item, not about its value.
-const ABOUT_A_KEY: &str = "a valid config key must consist of";
 /// Behind these, a webhook or a policy speaks; before them the API server, which names it.
 const DENIALS: [&str; 2] = ["denied the request", "denied request"];
+/// Before the name of a webhook that did not answer as it should.
+const FAILED_WEBHOOK: &str = "failed calling webhook \"";
+/// Bytes of all values that an API server accepts in one Secret.
+const LARGEST: usize = 1 << 20;
 
-/// As [`api`], for a request with a Secret.
-pub(crate) fn of_secret(doing: &'static str) -> impl Fn(kube::Error) -> StoreError {
-    move |error| api(doing)(without_values(error))
+/// Rejects what an API server would reject for its size: a large request gets another answer than one that
+/// is just too large.
+///
+/// # Errors
+///
+/// [`StoreError::Rejected`].
+pub(crate) fn check_size(doing: &'static str, secret: &Secret) -> Result<(), StoreError> {
+    let size: usize = secret.data.values().map(|value| value.expose().len()).sum();
+    if size > LARGEST {
+        return Err(StoreError::Rejected {
+            doing,
+            public: None,
+        });
+    }
+    Ok(())
 }
 
-fn without_values(error: kube::Error) -> kube::Error {
-    let kube::Error::Api(mut status) = error else {
-        return error;
-    };
-    if let Some(text) = denial(&status.message).or_else(|| causes(&status)) {
-        status.message = text;
+/// As [`api`], for a request about that Secret.
+pub(crate) fn of_secret(
+    doing: &'static str,
+    secret: &Secret,
+) -> impl Fn(kube::Error) -> StoreError {
+    move |error| match error {
+        kube::Error::Api(status) => judged(doing, *status, secret),
+        error => api(doing)(error),
     }
-    status.details = None;
-    kube::Error::Api(status)
+}
+
+fn judged(doing: &'static str, mut status: Status, secret: &Secret) -> StoreError {
+    let rejected = |public| StoreError::Rejected { doing, public };
+    if let Some(public) = denial(&status.message) {
+        return rejected(Some(public));
+    }
+    match status.code {
+        413 | 422 => rejected(causes(&status, secret)),
+        401 | 403 | 404 | 409 | 429 => api(doing)(kube::Error::Api(Box::new(status))),
+        code => {
+            let webhook = failed_webhook(&status.message);
+            let reason = &status.reason;
+            status.message =
+                webhook.unwrap_or_else(|| format!("the API server answered {code} {reason}"));
+            api(doing)(kube::Error::Api(Box::new(status)))
+        }
+    }
 }
 
 /// Who denies it, without the words.
@@ -42,52 +71,66 @@ fn denial(text: &str) -> Option<String> {
     let end = |words: &&str| text.find(*words).map(|at| at + words.len());
     let end = DENIALS.iter().filter_map(end).min()?;
     Some(format!(
-        "{}; its words may quote a value and are not shown: ask whoever runs it",
+        "{}; its message may quote a value and is not shown: ask whoever runs it",
         &text[..end]
     ))
 }
 
-/// What is wrong, cause by cause, if any of it is about a value.
-fn causes(status: &Status) -> Option<String> {
+fn failed_webhook(text: &str) -> Option<String> {
+    let (_, rest) = text.split_once(FAILED_WEBHOOK)?;
+    let (name, _) = rest.split_once('"')?;
+    Some(format!("{FAILED_WEBHOOK}{name}\""))
+}
+
+/// What is wrong whatever the values are. The values may be wrong as well.
+fn causes(status: &Status, secret: &Secret) -> Option<String> {
     let causes = &status.details.as_ref()?.causes;
-    if !causes.iter().any(is_about_data) {
-        return None;
-    }
-    let causes: Vec<String> = causes.iter().map(cause).collect();
-    Some(format!("the Secret is invalid: {}", causes.join("; ")))
+    let public = causes.iter().filter(|cause| is_public(cause, secret));
+    let public: Vec<String> = public
+        .map(|cause| format!("{}: {}", cause.field, cause.message))
+        .collect();
+    (!public.is_empty()).then(|| format!("the Secret is invalid: {}", public.join("; ")))
 }
 
-fn is_about_data(cause: &StatusCause) -> bool {
-    cause.field.starts_with("data")
-}
-
-fn cause(cause: &StatusCause) -> String {
-    let StatusCause {
-        field,
-        reason,
-        message,
-    } = cause;
-    let is_harmless = !is_about_data(cause)
-        || HARMLESS.contains(&reason.as_str())
-        || message.contains(ABOUT_A_KEY);
-    if is_harmless {
-        return format!("{field}: {message}");
+/// Does it follow from metadata, type or the names of items alone?
+fn is_public(cause: &StatusCause, secret: &Secret) -> bool {
+    if !cause.field.starts_with("data") {
+        return true;
     }
-    format!("{field}: {reason}; what is wrong with it is not shown, since it may show the value")
+    let item = cause.field.strip_prefix("data[");
+    let Some(item) = item.and_then(|field| field.strip_suffix(']')) else {
+        return false;
+    };
+    // One that is required may be there and empty.
+    match secret.data.contains_key(item) {
+        true => !is_item(item),
+        false => cause.reason == "FieldValueRequired",
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use kube::core::response::StatusDetails;
+    use shared::plain::Plain;
 
     use super::*;
 
-    fn told(status: Status) -> String {
-        let error = kube::Error::Api(Box::new(status));
-        of_secret("cannot create the Secret")(error).to_string()
+    const INVALID_KEY: &str =
+        "Invalid value: \"a b\": a valid config key must consist of alphanumeric characters";
+
+    fn secret() -> Secret {
+        let mut secret = Secret::default();
+        for item in [".dockerconfigjson", "ssh-privatekey", "a b"] {
+            secret.data.insert(item.into(), Plain::default());
+        }
+        secret
     }
 
-    fn invalid(causes: &[(&str, &str, &str)]) -> String {
+    fn judged(status: Status) -> StoreError {
+        of_secret("cannot create the Secret", &secret())(kube::Error::Api(Box::new(status)))
+    }
+
+    fn invalid(causes: &[(&str, &str, &str)]) -> StoreError {
         let cause = |(field, reason, message): &(&str, &str, &str)| StatusCause {
             field: (*field).into(),
             reason: (*reason).into(),
@@ -102,50 +145,66 @@ mod tests {
             retry_after_seconds: 0,
         };
         let text = "Secret \"n\" is invalid: everything that the causes say";
-        told(
+        judged(
             Status::failure(text, "Invalid")
                 .with_code(422)
                 .with_details(details),
         )
     }
 
-    #[test]
-    fn a_check_of_the_api_server_tells_no_character_of_a_value() {
-        let text = "Invalid value: \"<secret contents redacted>\": invalid character 'r' looking for \
-                    beginning of object key string";
-        assert_eq!(
-            invalid(&[("data[.dockerconfigjson]", "FieldValueInvalid", text)]),
-            "cannot create the Secret: the Secret is invalid: data[.dockerconfigjson]: FieldValueInvalid; what is \
-             wrong with it is not shown, since it may show the value"
-        );
+    fn is_about_values(error: &StoreError) -> bool {
+        matches!(error, StoreError::Rejected { public: None, .. })
     }
 
+    /// Attack: an author gives the Secret a type whose check quotes the first wrong character of a value.
     #[test]
-    fn what_quotes_no_value_is_told() {
+    fn a_check_of_a_value_tells_neither_a_character_nor_the_item_nor_the_check() {
+        let text = "Invalid value: \"<secret contents redacted>\": invalid character 'r' looking for \
+                    beginning of object key string";
         for (field, reason, message) in [
-            ("data[tls.key]", "FieldValueRequired", "Required value"),
+            ("data[.dockerconfigjson]", "FieldValueInvalid", text),
             (
                 "data",
                 "FieldValueTooLong",
                 "Too long: may not be more than 1048576 bytes",
             ),
             (
-                "data[a b]",
-                "FieldValueInvalid",
-                "Invalid value: \"a b\": a valid config key must consist of alphanumeric characters, '-', '_' or '.'",
+                "data[ssh-privatekey]",
+                "FieldValueRequired",
+                "Required value",
             ),
+        ] {
+            let error = invalid(&[(field, reason, message)]);
+            assert!(is_about_values(&error), "{field}");
+            assert_eq!(
+                error.to_string(),
+                "cannot create the Secret: its values are not accepted"
+            );
+        }
+        assert!(is_about_values(&invalid(&[])));
+        let too_large = Status::failure("etcdserver: request is too large", "").with_code(413);
+        assert!(is_about_values(&judged(too_large)));
+    }
+
+    #[test]
+    fn what_is_wrong_for_all_values_is_reported_without_what_is_wrong_with_these() {
+        for (field, reason, message) in [
+            ("data[tls.key]", "FieldValueRequired", "Required value"),
+            ("data[a b]", "FieldValueInvalid", INVALID_KEY),
             (
                 "metadata.labels",
                 "FieldValueInvalid",
                 "Invalid value: \"*\": a valid label must …",
             ),
         ] {
-            let other = ("data[x]", "FieldValueRequired", "Required value");
-            let told = invalid(&[(field, reason, message), other]);
-            assert!(
-                told.contains(&format!("{field}: {message}; data[x]: ")),
-                "{told}"
+            let private = ("data[.dockerconfigjson]", "FieldValueInvalid", "'r'");
+            let alone = invalid(&[(field, reason, message)]).to_string();
+            let both = invalid(&[private, (field, reason, message)]).to_string();
+            assert_eq!(
+                alone,
+                format!("cannot create the Secret: the Secret is invalid: {field}: {message}")
             );
+            assert_eq!(alone, both);
         }
     }
 
@@ -165,18 +224,44 @@ mod tests {
                 "secrets \"n\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request",
             ),
         ] {
-            assert_eq!(
-                told(Status::failure(text, "Forbidden").with_code(403)),
-                format!(
-                    "cannot create the Secret: {who}; its words may quote a value and are not shown: ask whoever runs it"
-                )
-            );
+            for code in [400, 403, 422, 500] {
+                assert_eq!(
+                    judged(Status::failure(text, "Forbidden").with_code(code)).to_string(),
+                    format!(
+                        "cannot create the Secret: {who}; its message may quote a value and is not shown: ask whoever \
+                         runs it"
+                    )
+                );
+            }
         }
     }
 
     #[test]
-    fn other_answers_stay_as_they_are() {
-        let told = told(Status::failure("exceeded quota: q", "Forbidden").with_code(403));
-        assert_eq!(told, "cannot create the Secret: exceeded quota: q");
+    fn answers_that_may_quote_what_was_sent_are_reported_by_their_code() {
+        for (code, text, want) in [
+            (403, "exceeded quota: q", "exceeded quota: q"),
+            (400, "hunter2", "the API server answered 400 R"),
+            (500, "hunter2", "the API server answered 500 R"),
+            (
+                500,
+                "Internal error occurred: failed calling webhook \"w\": hunter2",
+                "failed calling webhook \"w\"",
+            ),
+        ] {
+            let told = judged(Status::failure(text, "R").with_code(code)).to_string();
+            assert_eq!(told, format!("cannot create the Secret: {want}"));
+        }
+    }
+
+    #[test]
+    fn a_secret_of_more_than_a_mebibyte_is_not_even_sent() {
+        for (size, is_sent) in [(LARGEST, true), (LARGEST + 1, false)] {
+            let mut secret = Secret::default();
+            secret
+                .data
+                .insert("a".into(), Plain::from(vec![0; size - 1]));
+            secret.data.insert("b".into(), Plain::from(vec![0; 1]));
+            assert_eq!(check_size("x", &secret).is_ok(), is_sent, "{size}");
+        }
     }
 }

@@ -11,6 +11,7 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
 use shared::resource::time;
+use shared::visible;
 use tracing::debug;
 
 use super::is;
@@ -67,7 +68,7 @@ impl Events {
         now: Timestamp,
     ) {
         let news = News {
-            message: cut(news.message, MESSAGE),
+            message: cut(visible(&news.message).into_owned(), MESSAGE),
             ..news
         };
         let last = self

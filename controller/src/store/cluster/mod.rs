@@ -126,6 +126,7 @@ impl ClusterStore {
             status: None,
             settled: false,
             guessed: false,
+            is_fresh: false,
         })
     }
 
@@ -149,6 +150,7 @@ impl ClusterStore {
     }
 
     async fn create(&self, id: &ObjectId, secret: Box<Secret>) -> Result<Applied, StoreError> {
+        denied::check_size("cannot create the Secret", &secret)?;
         let wanted = secret::to_api(&secret);
         let created = self
             .secrets(id)
@@ -157,7 +159,9 @@ impl ClusterStore {
         match created {
             Ok(created) => Ok(self.stored(id, created)),
             Err(error) if is(&error, 409) => Ok(Applied::Exists(secret)),
-            Err(error) => Err(denied::of_secret("cannot create the Secret")(error)),
+            Err(error) => Err(denied::of_secret("cannot create the Secret", &secret)(
+                error,
+            )),
         }
     }
 
@@ -168,12 +172,13 @@ impl ClusterStore {
     }
 
     async fn replace(&self, id: &ObjectId, secret: &Secret) -> Result<Applied, StoreError> {
+        denied::check_size("cannot update the Secret", secret)?;
         let wanted = secret::to_api(secret);
         let replaced = self
             .secrets(id)
             .replace(&id.name, &PostParams::default(), &wanted)
             .await;
-        let replaced = replaced.map_err(denied::of_secret("cannot update the Secret"))?;
+        let replaced = replaced.map_err(denied::of_secret("cannot update the Secret", secret))?;
         Ok(self.stored(id, replaced))
     }
 
@@ -190,14 +195,15 @@ impl ClusterStore {
             return Ok(());
         }
         let precondition = Preconditions {
-            uid: secret.metadata.uid,
-            resource_version: secret.metadata.resource_version,
+            uid: secret.metadata.uid.clone(),
+            resource_version: secret.metadata.resource_version.clone(),
         };
         let params = DeleteParams::default().preconditions(precondition);
         match self.secrets(id).delete(&id.name, &params).await {
-            Err(error) if !is(&error, 404) => {
-                Err(denied::of_secret("cannot delete the Secret")(error))
-            }
+            Err(error) if !is(&error, 404) => Err(denied::of_secret(
+                "cannot delete the Secret",
+                &secret,
+            )(error)),
             _ => Ok(()),
         }
     }
@@ -221,6 +227,15 @@ impl Store for ClusterStore {
             record: entry.status.as_ref()?.record.clone()?,
             secret: (uid, version),
         })
+    }
+
+    fn is_public(&self) -> bool {
+        true
+    }
+
+    fn note_unsealed(&self, id: &ObjectId, observed: &Observed) {
+        let (uid, generation) = (observed.uid.as_deref(), observed.generation);
+        self.catalogue().unsealed(id, uid, generation);
     }
 
     fn rest(&self, id: &ObjectId) {
@@ -253,6 +268,7 @@ impl Store for ClusterStore {
             existing,
             guessed,
             settled: entry.is_settled(),
+            is_fresh: entry.is_fresh(),
             generation: entry.generation,
             uid: entry.uid,
             source,

@@ -8,7 +8,7 @@
 mod catalogue;
 mod claims;
 mod home;
-mod names;
+pub(crate) mod names;
 mod status_file;
 mod values;
 
@@ -241,6 +241,7 @@ impl Place {
             existing: self.existing(id)?,
             settled: file.as_ref().is_some_and(|file| file.is_settled(&source)),
             guessed: false,
+            is_fresh: false,
             uid: None,
             generation: generation(&source, file.as_ref()),
             status: file.map(|file| file.status),

@@ -54,7 +54,7 @@ pub(super) fn check_name(name: &str) -> Result<(), NameError> {
 }
 
 /// Can the item be a file beside `..data`?
-pub(super) fn is_item(key: &str) -> bool {
+pub(crate) fn is_item(key: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
     (1..=253).contains(&key.len())
         && key.bytes().all(allowed)

@@ -44,6 +44,8 @@ image and values goes on. */}}
   (list "--kubeclient-burst" $v.kubeClientBurst)
   (list "--forbid-secret-types" (join "," $v.forbidSecretTypes))
   (list "--allow-secret-types" (join "," $v.allowSecretTypes))
+  (list "--forbid-secret-metadata" (join "," $v.forbidSecretMetadata))
+  (list "--forbid-templates" (join "," $v.forbidTemplates))
   (list "--allowed-scopes" (join "," $v.allowedScopes))
   (list "--max-sealing-key-age" $v.maxSealingKeyAge)
   (list "--leader-elect-lease-name" ($v.leaderElection).leaseName)

@@ -1,0 +1,147 @@
+//! What is reported when the values of an object do not make a Secret: nothing that depends on them.
+//!
+//! Statuses, events, logs and metrics are public, and authors of SealedSecrets choose the templates. Any
+//! fact that depends on a value (which template fails, where, why, how many do, which check of the API
+//! server) is a number that an author reads from one edit. So all such failures have one report, made of
+//! what is public alone: what fails with a placeholder for every value. What is left is one bit an edit:
+//! the values make a Secret, or they do not.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use shared::meter::Meter;
+use shared::resource::SealedSecret;
+use shared::unseal::{RenderError, UnsealError, failures_without_values};
+
+use crate::author_limits::Breach;
+use crate::decide::Refusal;
+use crate::store::StoreError;
+
+const HINT: &str = "hint: with a token for it, ask the controller's /v1/unseal; with the private key, run `kubeseal \
+                    --recovery-unseal` and try the result with `kubectl apply --dry-run=server`";
+
+/// The values do not make a Secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoSecret {
+    is_legacy: bool,
+    failures: Vec<RenderError>,
+}
+
+impl NoSecret {
+    /// For an object, whatever its values are.
+    pub fn of(sealed: &SealedSecret, now: Timestamp, meter: &mut dyn Meter) -> Self {
+        Self {
+            is_legacy: is_legacy(sealed),
+            failures: failures_without_values(sealed, now, meter),
+        }
+    }
+
+    /// What fails with placeholders; it need not be what failed.
+    pub fn failures(&self) -> &[RenderError] {
+        &self.failures
+    }
+}
+
+impl fmt::Display for NoSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_legacy {
+            return write!(
+                f,
+                "the content of the deprecated field 'data' does not make a Secret here; why is not reported, since \
+                 all of it is sealed\n{HINT}"
+            );
+        }
+        write!(
+            f,
+            "the values do not make a Secret: a template fails, or the API server rejects the result; where and why \
+             is not reported, since it depends on the values"
+        )?;
+        if !self.failures.is_empty() {
+            write!(f, "\nwith a placeholder for every value, this fails:")?;
+        }
+        for failure in &self.failures {
+            write!(f, "\n{failure}")?;
+        }
+        write!(f, "\n{HINT}")
+    }
+}
+
+/// In the deprecated form all of the Secret is sealed: type, labels and names of items too.
+pub fn is_legacy(sealed: &SealedSecret) -> bool {
+    sealed.spec.data.is_some()
+}
+
+/// Would the refusal reveal something of what is sealed in the object?
+pub fn refusal_depends_on_values(why: &Refusal, sealed: &SealedSecret) -> bool {
+    match why {
+        Refusal::Unseal(UnsealError::Render(_) | UnsealError::LegacyContent) => true,
+        Refusal::Breach(Breach::Key { .. } | Breach::Type(_) | Breach::Metadata(_))
+        | Refusal::TypeChange { .. } => is_legacy(sealed),
+        Refusal::Malformed(_)
+        | Refusal::Values(_)
+        | Refusal::Unseal(
+            UnsealError::Items(_)
+            | UnsealError::Template(_)
+            | UnsealError::BothForms
+            | UnsealError::LegacyRefused
+            | UnsealError::LegacyBase64(_)
+            | UnsealError::LegacyNoKey(_)
+            | UnsealError::BudgetUsedUp { .. },
+        )
+        | Refusal::Breach(Breach::Scope { .. } | Breach::OldKey { .. } | Breach::Templates(_))
+        | Refusal::NotManaged(_)
+        | Refusal::Immutable(_)
+        | Refusal::DriftFight(_) => false,
+    }
+}
+
+/// Would the error of a store?
+pub fn error_depends_on_values(error: &StoreError, sealed: &SealedSecret) -> bool {
+    match error {
+        StoreError::Rejected { public: None, .. } => true,
+        StoreError::Rejected { .. } | StoreError::ItemName(_) => is_legacy(sealed),
+        StoreError::File(_)
+        | StoreError::Api { .. }
+        | StoreError::Exists
+        | StoreError::Contended
+        | StoreError::Stopped(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::meter::Unmetered;
+    use shared::resource::SealedSecretSpec;
+
+    use super::*;
+
+    fn sealed(template: &str) -> SealedSecret {
+        let mut sealed = SealedSecret::new("n", SealedSecretSpec::default());
+        sealed.spec.encrypted_data.insert("a".into(), "AAAA".into());
+        sealed.spec.template.data = Some([("t".into(), Some(template.into()))].into());
+        sealed
+    }
+
+    #[test]
+    fn says_what_fails_with_placeholders_or_nothing_but_that_it_fails() {
+        let told = |template| NoSecret::of(&sealed(template), Timestamp::UNIX_EPOCH, &mut Unmetered).to_string();
+        let always = told("x\n{{ fail .a }}");
+        assert!(
+            always.contains("\nwith a placeholder for every value, this fails:\ntemplate \"t\", line 2, column 4, function fail: "),
+            "{always}"
+        );
+        let never = told("{{ .a }}");
+        assert!(
+            !never.contains("placeholder") && !never.contains('"'),
+            "{never}"
+        );
+        assert!(never.ends_with(HINT), "{never}");
+        let mut legacy = sealed("{{ fail .a }}");
+        legacy.spec.data = Some("AAAA".into());
+        let legacy = NoSecret::of(&legacy, Timestamp::UNIX_EPOCH, &mut Unmetered).to_string();
+        assert!(
+            legacy.contains("deprecated") && !legacy.contains("template"),
+            "{legacy}"
+        );
+    }
+}

@@ -1,0 +1,457 @@
+//! What a reader of SealedSecrets, events, logs and metrics learns of values: nothing but whether they make
+//! a Secret.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex};
+
+use controller::metrics::Metrics;
+use controller::pool::Pool;
+use controller::reconcile::{Policy, Reconciler, Urgency};
+use controller::store::cluster::ClusterStore;
+use jiff::Timestamp;
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use serde_json::{Value, json};
+use shared::key_ring::{KeyRing, RingKey};
+use shared::resource::SealedSecret;
+use shared::scope::Scope;
+use shared::{base64, envelope, key_secret};
+use support::api_server::{ApiServer, id};
+use support::{Case, KEYS, sealed};
+use tracing::field::{Field, Visit};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+
+/// An object and what becomes of it, version by version, and everything that others see of that.
+struct Life {
+    server: Arc<ApiServer>,
+    store: Arc<ClusterStore>,
+    reconciler: Reconciler<ClusterStore>,
+    metrics: Arc<Metrics>,
+    log: Log,
+    generation: i64,
+}
+
+impl Life {
+    fn new() -> Self {
+        Self::on(ApiServer::default(), |_| ())
+    }
+
+    fn on(server: ApiServer, adjust: impl FnOnce(&mut Policy)) -> Self {
+        let (server, store) = server.start();
+        let metrics = Arc::new(Metrics::new(false).unwrap());
+        let mut policy = Case::idle().config().policy;
+        adjust(&mut policy);
+        let (at, measures) = (Arc::clone(&store), Arc::clone(&metrics));
+        let mut reconciler = Reconciler::new(at, Pool::new(), policy, measures);
+        reconciler.use_ring(ring(), Timestamp::UNIX_EPOCH);
+        Self {
+            server,
+            store,
+            reconciler,
+            metrics,
+            log: Log::default(),
+            generation: 0,
+        }
+    }
+
+    /// The object becomes this one, and the controller sees to it.
+    async fn apply(&mut self, sealed: &SealedSecret) {
+        self.generation += 1;
+        self.server.put_sealed(sealed, "u", self.generation);
+        self.look().await;
+    }
+
+    async fn look(&mut self) {
+        let now = Timestamp::from_second(self.generation).unwrap();
+        let subscriber = tracing_subscriber::registry().with(self.log.clone());
+        let _guard = tracing::subscriber::set_default(subscriber);
+        self.reconciler.changed([id()], Urgency::Fresh, now);
+        self.reconciler.round(now).await;
+    }
+
+    fn is_synced(&self) -> bool {
+        self.server.is_synced()
+    }
+
+    /// What everybody may see. Times vary by themselves, and counts of the process are those of all tests.
+    fn public(&self) -> Value {
+        let metrics = self.metrics.text(Timestamp::UNIX_EPOCH);
+        let varies = ["process_", "_seconds", "private_key_operations", "keys{"];
+        let metrics: Vec<&str> = metrics
+            .lines()
+            .filter(|line| varies.iter().all(|varies| !line.contains(varies)))
+            .collect();
+        json!([self.server.public(), *self.log.0.lock().unwrap(), metrics])
+    }
+}
+
+/// Every line at every level, with all fields.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+impl<S: tracing::Subscriber> Layer<S> for Log {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        if event.metadata().target().starts_with("controller") {
+            let mut line = Line(event.metadata().level().to_string());
+            event.record(&mut line);
+            self.0.lock().unwrap().push(line.0);
+        }
+    }
+}
+
+struct Line(String);
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        let _ = write!(self.0, " {field}={value:?}");
+    }
+}
+
+fn ring() -> Arc<KeyRing> {
+    let secret = key_secret::build("k", "ns", &KEYS[0], BTreeMap::new(), BTreeMap::new());
+    let key: RingKey =
+        key_secret::parse(&secret, key_secret::OrderPriority::CertNotBefore).unwrap();
+    Arc::new(KeyRing::new([Arc::new(key)]))
+}
+
+fn object(value: &str) -> SealedSecret {
+    sealed(&KEYS[0], "ns/n", &[("a", value)])
+}
+
+fn with_templates(value: &str, texts: &[(String, String)]) -> SealedSecret {
+    let mut object = object(value);
+    let texts = texts
+        .iter()
+        .map(|(key, text)| (key.clone(), Some(text.clone())));
+    object.spec.template.data = Some(texts.collect());
+    object
+}
+
+/// The deprecated form: a whole Secret, sealed as one value.
+fn legacy(content: &str) -> SealedSecret {
+    let mut object = object("");
+    let label = Scope::ClusterWide.label("ns", "n");
+    let key = KEYS[0].pair.certificate().public_key();
+    let data = envelope::seal(key, &label, content.as_bytes(), &mut rand::rng()).unwrap();
+    object.spec.encrypted_data.clear();
+    object.spec.data = Some(base64::encode(&data));
+    object
+}
+
+/// That both are the same; if not, where they first differ.
+fn assert_alike(one: &Value, two: &Value, why: &str) {
+    fn differ(path: &str, one: &Value, two: &Value) -> Option<String> {
+        if one == two {
+            return None;
+        }
+        let parts = match (one, two) {
+            (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+                let mut pairs = a.iter().zip(b).enumerate();
+                pairs.find_map(|(i, (a, b))| differ(&format!("{path}/{i}"), a, b))
+            }
+            (Value::Object(a), Value::Object(b)) if a.keys().eq(b.keys()) => {
+                let mut keys = a.keys();
+                keys.find_map(|key| differ(&format!("{path}/{key}"), &a[key], &b[key]))
+            }
+            _ => None,
+        };
+        parts.or_else(|| Some(format!("{path}: {one:#} or {two:#}")))
+    }
+    let difference = differ("", one, two);
+    assert!(
+        difference.is_none(),
+        "{why}{}",
+        difference.unwrap_or_default()
+    );
+}
+
+/// One template for each byte, which fails if the first byte of the value is that one.
+fn one_for_each_byte() -> Vec<(String, String)> {
+    let text = |byte: u8| {
+        format!("{{{{ if eq (index .a 0 | int) {byte} }}}}{{{{ fail \"\" }}}}{{{{ end }}}}")
+    };
+    (0..=255)
+        .map(|byte| (format!("x{byte:03}"), text(byte)))
+        .collect()
+}
+
+/// Attack: one edit adds a template for each byte, and the name of the one that fails spells out the value.
+#[tokio::test(start_paused = true)]
+async fn no_edit_spells_out_a_value_in_the_status() {
+    let mut seen = Vec::new();
+    for value in ["A", "B"] {
+        let mut life = Life::new();
+        life.apply(&object(value)).await;
+        assert!(life.is_synced());
+        life.apply(&with_templates(value, &one_for_each_byte()))
+            .await;
+        assert!(!life.is_synced());
+        seen.push(life.public());
+    }
+    assert_alike(&seen[0], &seen[1], "");
+}
+
+/// Attack: as before, with one template whose line tells the byte.
+#[tokio::test(start_paused = true)]
+async fn no_line_or_column_spells_out_a_value() {
+    let lines: Vec<String> = one_for_each_byte()
+        .into_iter()
+        .map(|(_, text)| text)
+        .collect();
+    let mut seen = Vec::new();
+    for value in ["A", "B"] {
+        let mut life = Life::new();
+        let text = [("t".to_owned(), lines.join("\n"))];
+        life.apply(&with_templates(value, &text)).await;
+        seen.push(life.public());
+    }
+    assert_alike(&seen[0], &seen[1], "");
+}
+
+/// Attack: an author seals a guess for a value and applies it; the right one would change nothing.
+#[tokio::test(start_paused = true)]
+async fn a_right_guess_looks_like_a_wrong_one() {
+    let mut seen = Vec::new();
+    for guess in ["4711", "4712"] {
+        let mut life = Life::new();
+        life.apply(&object("4711")).await;
+        life.apply(&object(guess)).await;
+        assert!(life.is_synced());
+        seen.push(life.public());
+        life.apply(&object(guess)).await;
+        assert_eq!(life.server.public()[2].as_array().unwrap().len(), 6);
+        // And nothing is written once it is in place.
+        let before = life.public();
+        life.look().await;
+        assert_eq!(life.public()[0], before[0]);
+    }
+    assert_alike(&seen[0], &seen[1], "");
+}
+
+/// Attack: as before, on a Secret whose values cannot be changed, so that only the right guess fits.
+#[tokio::test(start_paused = true)]
+async fn a_right_guess_of_an_immutable_value_looks_like_a_wrong_one() {
+    let immutable = |value| {
+        let mut object = object(value);
+        object.spec.template.immutable = Some(true);
+        object
+    };
+    let mut seen = Vec::new();
+    for guess in ["4711", "4712"] {
+        let mut life = Life::new();
+        life.apply(&immutable("4711")).await;
+        assert!(life.is_synced());
+        life.apply(&immutable(guess)).await;
+        assert!(!life.is_synced());
+        seen.push(life.public());
+    }
+    assert_alike(&seen[0], &seen[1], "");
+}
+
+/// Attack: the API server's check of a type takes the place of the template that fails: another outcome
+/// would be another bit, and what the check names some more.
+#[tokio::test(start_paused = true)]
+async fn a_value_that_the_api_server_rejects_looks_like_a_template_that_fails() {
+    fn check(secret: &Value) -> Option<Value> {
+        let text = base64::decode(secret["data"]["a"].as_str()?.as_bytes()).ok()?;
+        let first = text.first().copied()? as char;
+        (first != '{').then(|| {
+            json!([{
+                "field": "data[a]", "reason": "FieldValueInvalid", "message": format!("invalid character {first:?}"),
+            }])
+        })
+    }
+    let text = [(
+        "t".to_owned(),
+        "{{ if eq .a \"fail\" }}{{ fail \"\" }}{{ end }}".to_owned(),
+    )];
+    let mut seen = Vec::new();
+    for value in ["fail", "x", "y"] {
+        let mut life = Life::on(ApiServer::that_checks(check), |_| ());
+        life.apply(&with_templates("{}", &text)).await;
+        assert!(life.is_synced());
+        life.apply(&with_templates(value, &text)).await;
+        assert!(!life.is_synced());
+        seen.push(life.public());
+    }
+    assert_alike(&seen[0], &seen[1], "");
+    assert_alike(&seen[1], &seen[2], "");
+}
+
+/// Attack: an author applies a whole sealed Secret of somebody else, and reads from refusals what is in it.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_reported_of_what_a_whole_sealed_secret_holds() {
+    let text = |content: Value| {
+        let mut secret = json!({ "kind": "Secret", "apiVersion": "v1" });
+        secret
+            .as_object_mut()
+            .unwrap()
+            .extend(content.as_object().unwrap().clone());
+        secret.to_string()
+    };
+    let limit = |policy: &mut Policy| {
+        let limits = controller::author_limits::AuthorLimits::read("x/one,x/two", "", None);
+        policy.author_limits = Arc::new(limits.unwrap());
+    };
+    let refused = [
+        "no Secret at all".to_owned(),
+        text(json!({ "type": "x/one" })),
+        text(json!({ "type": "x/two", "data": { "a": "YQ==" } })),
+        text(json!({ "type": "another", "data": { "b": "YQ==" } })),
+    ];
+    let accepted = [
+        text(json!({ "data": { "a": "YQ==" } })),
+        text(json!({ "data": { "b": "YQ==", "c": "" }, "metadata": { "labels": { "l": "v" } } })),
+    ];
+    for contents in [&refused[..], &accepted] {
+        let mut seen = Vec::new();
+        for content in contents {
+            let mut life = Life::on(ApiServer::default(), limit);
+            life.apply(&legacy(&text(json!({ "data": { "a": "" } }))))
+                .await;
+            assert!(life.is_synced());
+            life.apply(&legacy(content)).await;
+            seen.push(life.public());
+        }
+        for other in &seen {
+            assert_alike(other, &seen[0], "");
+        }
+    }
+}
+
+/// Attack: the name of an item, or what a template quotes, moves the cursor or hides the rest of a line.
+#[tokio::test(start_paused = true)]
+async fn nothing_published_holds_a_character_that_hides_or_steers() {
+    const HOSTILE: &str = "a\u{202e}b\u{1b}[2J\nSynced\u{200b}\u{9b}";
+    let mut broken = object("1");
+    broken
+        .spec
+        .encrypted_data
+        .insert(HOSTILE.into(), "AAAA".into());
+    let failing = with_templates("1", &[(HOSTILE.to_owned(), "{{ fail .a }}".to_owned())]);
+    let unparsed = with_templates("1", &[(HOSTILE.to_owned(), "{{ \u{202e}".to_owned())]);
+    for object in [broken, failing, unparsed] {
+        let mut life = Life::new();
+        life.apply(&object).await;
+        assert!(!life.is_synced());
+        let public = life.server.public();
+        assert!(public[0]["conditions"].is_array(), "{}", life.public());
+        let conditions = public[0]["conditions"].as_array().unwrap().iter();
+        let events = public[1].as_array().unwrap().iter().map(|event| &event[1]);
+        let messages: Vec<&str> = conditions
+            .chain(events)
+            .filter_map(|holder| holder["message"].as_str())
+            .collect();
+        assert!(messages.len() > 3, "{public}");
+        for message in messages {
+            assert!(!message.contains("\nSynced"), "{message:?}");
+            let hidden = |c: char| c != '\n' && (c.is_control() || "\u{202e}\u{200b}".contains(c));
+            assert!(!message.contains(hidden), "{message:?}");
+        }
+    }
+}
+
+/// A conditional that does one thing or another by a value.
+fn fragment(rng: &mut StdRng) -> String {
+    let condition = [
+        "eq .a \"1\"",
+        "lt (len .a) 3",
+        "eq (index .a 0 | int) 65",
+        "contains \"A\" .a",
+        "regexMatch \"^[A-C]\" .a",
+    ];
+    let deed = [
+        "{{ fail \"\" }}",
+        "{{ index .a 1 }}",
+        "{{ .a.b.c }}",
+        "{{ repeat 2000000 .a }}",
+        "{{ range until 100000 }}{{ $x := . }}{{ end }}",
+        "{{ mustFromJson .a | toString }}",
+        "{{ .a }}\n",
+        "\n\n",
+        "{{ template \"none\" }}",
+    ];
+    let condition = condition[rng.random_range(0..condition.len())];
+    let (one, two) = (
+        deed[rng.random_range(0..deed.len())],
+        deed[rng.random_range(0..deed.len())],
+    );
+    format!("{{{{ if {condition} }}}}{one}{{{{ else }}}}{two}{{{{ end }}}}")
+}
+
+/// The whole class: whatever the templates, two objects that differ in values alone look alike, but for
+/// whether the values make a Secret.
+#[tokio::test(start_paused = true)]
+async fn whatever_the_templates_objects_that_differ_in_values_alone_look_alike() {
+    let mut rng = StdRng::seed_from_u64(1);
+    let values = ["1", "A", "AB", "{}", "C9"];
+    let mut alike = [0, 0];
+    for case in 0..24 {
+        let texts: Vec<(String, String)> = (0..rng.random_range(1..4))
+            .map(|i| (format!("t{i}"), fragment(&mut rng)))
+            .collect();
+        let mut seen: [Option<Value>; 2] = [None, None];
+        for value in values {
+            let mut life = Life::new();
+            life.apply(&object("A")).await;
+            life.apply(&with_templates(value, &texts)).await;
+            let outcome = usize::from(life.is_synced());
+            match &seen[outcome] {
+                None => seen[outcome] = Some(life.public()),
+                Some(first) => {
+                    let why = format!("case {case}: {value} of {texts:?}");
+                    assert_alike(&life.public(), first, &why);
+                    alike[outcome] += 1;
+                }
+            }
+        }
+    }
+    assert!(alike.iter().all(|count| *count >= 10), "{alike:?}");
+}
+
+/// A release before published the version of the Secret in its record, and one after this may do so again.
+#[tokio::test(start_paused = true)]
+async fn neither_an_upgrade_nor_a_downgrade_changes_the_secret() {
+    let mut random = object("1");
+    random.spec.template.data = Some([("r".to_owned(), Some("{{ uuidv4 }}".to_owned()))].into());
+    let mut life = Life::new();
+    life.apply(&random).await;
+    assert!(life.is_synced());
+    let secret = life.server.secret();
+    // What this release writes, an earlier one reads: the same fields, all of them text.
+    let record = life.server.status()["record"].clone();
+    let fields = ["content", "key", "proof", "secretUid", "secretVersion"];
+    let mut found: Vec<&String> = record.as_object().unwrap().keys().collect();
+    found.sort();
+    assert_eq!(found, fields);
+    assert!(fields.iter().all(|field| record[field].is_string()));
+    assert_ne!(
+        record["secretVersion"],
+        secret["metadata"]["resourceVersion"]
+    );
+
+    life.server.edit_status(|status| {
+        status["record"]["secretVersion"] = secret["metadata"]["resourceVersion"].clone();
+        status["record"]["proof"] = json!("AAAA");
+    });
+    let restarted = life.server.restart();
+    assert!(!Arc::ptr_eq(&restarted, &life.store));
+    let mut policy = Case::idle().config().policy;
+    policy.retries = 0;
+    let metrics = Arc::new(Metrics::new(false).unwrap());
+    let mut reconciler = Reconciler::new(restarted, Pool::new(), policy, metrics);
+    reconciler.use_ring(ring(), Timestamp::UNIX_EPOCH);
+    let now = Timestamp::from_second(9).unwrap();
+    reconciler.changed([id()], Urgency::Fresh, now);
+    reconciler.round(now).await;
+    assert!(life.is_synced());
+    assert_eq!(life.server.secret(), secret);
+    assert_ne!(life.server.status()["record"]["proof"], json!("AAAA"));
+}

@@ -1,0 +1,76 @@
+//! Text of others → text that hides nothing from whoever reads it.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+/// Escapes every character that a reader does not see as itself: controls, marks that change the
+/// direction of writing, invisible and combining characters. Line breaks stay; see [`visible_line`].
+pub fn visible(text: &str) -> Cow<'_, str> {
+    escape(text, |c| c != '\n' && is_hidden(c))
+}
+
+/// As [`visible`], for text that must not begin a new line, such as the name of an item.
+pub fn visible_line(text: &str) -> Cow<'_, str> {
+    escape(text, is_hidden)
+}
+
+/// By the table of printable characters in the standard library, which follows Unicode.
+fn is_hidden(c: char) -> bool {
+    !matches!(c, '"' | '\'' | '\\') && c.escape_debug().len() > 1
+}
+
+fn escape(text: &str, is_escaped: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if !text.contains(&is_escaped) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_escaped(c) {
+            let _ = write!(escaped, "{}", c.escape_debug());
+        } else {
+            escaped.push(c);
+        }
+    }
+    Cow::Owned(escaped)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{any, proptest};
+
+    use super::*;
+
+    #[test]
+    fn shows_what_steers_or_hides_and_leaves_what_is_seen() {
+        for (text, shown) in [
+            (
+                "plain \"quoted\" C:\\x ü 日本 'it'",
+                "plain \"quoted\" C:\\x ü 日本 'it'",
+            ),
+            ("two\nlines", "two\nlines"),
+            ("\u{1b}[2J\r\t\0", "\\u{1b}[2J\\r\\t\\0"),
+            (
+                "a\u{202e}b\u{2066}c\u{200f}",
+                "a\\u{202e}b\\u{2066}c\\u{200f}",
+            ),
+            (
+                "\u{200b}\u{feff}\u{2028}\u{ad}",
+                "\\u{200b}\\u{feff}\\u{2028}\\u{ad}",
+            ),
+            ("\u{85}\u{9b}\u{7f}", "\\u{85}\\u{9b}\\u{7f}"),
+            ("\u{e0041}", "\\u{e0041}"),
+        ] {
+            assert_eq!(visible(text), shown);
+        }
+        assert_eq!(visible_line("two\nlines"), "two\\nlines");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_text_nothing_hidden_is_left(text in any::<String>()) {
+            proptest::prop_assert!(!visible(&text).chars().any(|c| c != '\n' && is_hidden(c)));
+            proptest::prop_assert!(!visible_line(&text).chars().any(is_hidden));
+            proptest::prop_assert!(!visible_line(&text).chars().any(char::is_control));
+        }
+    }
+}

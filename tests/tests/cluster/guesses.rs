@@ -1,0 +1,119 @@
+//! Whoever may edit a SealedSecret can seal a guess of a value, and must not see whether it is right.
+
+use kube::ResourceExt as _;
+use serde_json::{Value, json};
+use shared::resource::SealedSecret;
+use tests::patience::until;
+
+use crate::case::Case;
+
+/// What an editor without any right on Secrets sees of one object, without what a new ciphertext changes.
+async fn seen(case: &Case, object: &SealedSecret) -> Value {
+    let events = case.events().await;
+    let events = events
+        .iter()
+        .filter(|event| event.involved_object.name == object.metadata.name);
+    let told: Vec<Value> = events
+        .map(|event| json!([event.reason, event.message, event.count]))
+        .collect();
+    let mut status = json!(object.status);
+    for condition in status["conditions"].as_array_mut().unwrap() {
+        condition["lastUpdateTime"] = Value::Null;
+        condition["lastTransitionTime"] = Value::Null;
+    }
+    let record = status["record"].as_object_mut().unwrap();
+    for field in ["secretUid", "secretVersion", "content", "proof"] {
+        record.remove(field);
+    }
+    json!([told, status])
+}
+
+/// Attack: an editor of a SealedSecret seals guesses of a value, and watches statuses, events and revisions
+/// for the one that changes nothing.
+#[tokio::test]
+async fn a_right_guess_makes_the_revisions_events_and_status_of_a_wrong_one() {
+    let case = Case::new("guesses").await;
+    let mut all = Vec::new();
+    for (name, guess) in [("right", "4711"), ("wrong", "4712")] {
+        case.seal(name, &[("pin", "4711")]).await;
+        case.is_synced(name).await;
+        let secret = case.secret(name).await.unwrap();
+        let before = case.sealed_secrets().get(name).await.unwrap();
+        let guess = case.sealed(name, &[("pin", guess)]);
+        case.patch(
+            name,
+            json!({ "spec": { "encryptedData": guess.spec.encrypted_data } }),
+        )
+        .await;
+        case.is_synced(name).await;
+        case.rest(name).await;
+        let written = case.secret(name).await.unwrap();
+        assert_ne!(
+            written.resource_version(),
+            secret.resource_version(),
+            "{name}: each version of a SealedSecret is one revision of its Secret"
+        );
+        until("the event of the second version is there", async || {
+            let events = case.events().await;
+            let ours = events
+                .iter()
+                .filter(|event| event.involved_object.name.as_deref() == Some(name));
+            (ours.map(|event| event.count.unwrap_or(1)).sum::<i32>() >= 2).then_some(())
+        })
+        .await;
+        let after = case.sealed_secrets().get(name).await.unwrap();
+        let (old, new) = (
+            json!(before.status.as_ref().unwrap().record),
+            json!(after.status.as_ref().unwrap().record),
+        );
+        for digest in ["secretVersion", "content", "proof"] {
+            assert_ne!(old[digest], new[digest], "{name}: {digest}");
+        }
+        assert_ne!(new["secretVersion"], json!(written.resource_version()));
+        all.push(seen(&case, &after).await);
+    }
+    assert_eq!(all[0], all[1]);
+    // Once it is in place nothing is written, also by another process.
+    let before = case.secret("right").await.unwrap();
+    let case = case.restart(&[]).await;
+    case.rest("restart").await;
+    assert_eq!(case.secret("right").await.unwrap(), before);
+}
+
+/// Attack: one edit adds a template for each byte, of which the one fails whose number is the byte of a value.
+#[tokio::test]
+async fn no_edit_spells_out_a_value() {
+    let case = Case::new("spelling").await;
+    let texts: Vec<(String, String)> = (0..=255)
+        .map(|byte| {
+            let text = format!(
+                "{{{{ if eq (index (index . \"password\") 0 | int) {byte} }}}}{{{{ fail \"\" }}}}{{{{ end }}}}"
+            );
+            (format!("x{byte:03}"), text)
+        })
+        .collect();
+    let texts: Vec<(&str, &str)> = texts
+        .iter()
+        .map(|(key, text)| (key.as_str(), text.as_str()))
+        .collect();
+    let mut seen = Vec::new();
+    for (name, value) in [("one", "hunter2"), ("two", "correct horse")] {
+        case.seal_with(name, &[("password", value)], &texts).await;
+        let message = case.failure(name).await;
+        let event = case.event(name, "ErrUnsealFailed").await.message;
+        let log = case.controller.log();
+        let lines: Vec<String> = log
+            .lines()
+            .filter(|line| line.contains(&format!("name={name} ")))
+            .filter_map(|line| {
+                line.split_once(" error=")
+                    .map(|(_, error)| error.to_owned())
+            })
+            .collect();
+        assert!(!lines.is_empty(), "{log}");
+        let object = case.sealed_secrets().get(name).await.unwrap();
+        seen.push((message, event, lines, json!(object.status.unwrap().items)));
+    }
+    assert_eq!(seen[0], seen[1]);
+    assert!(!seen[0].0.contains("x104"), "{}", seen[0].0);
+}
