@@ -156,7 +156,7 @@ impl Cluster {
                 told = text;
             }
             failures += 1;
-            let pause = wait(failures, rand::random()).min(START_PAUSE);
+            let pause = wait(failures, shared::random::number()).min(START_PAUSE);
             tokio::time::sleep(pause.unsigned_abs()).await;
         }
         self.use_ring(now());
@@ -215,7 +215,7 @@ impl Cluster {
                 "Cannot take over yet, will try again"
             );
             self.failures = self.failures.saturating_add(1);
-            let wait = wait(self.failures, rand::random()).min(START_PAUSE);
+            let wait = wait(self.failures, shared::random::number()).min(START_PAUSE);
             self.not_before = now.saturating_add(wait).unwrap_or(now);
         }
         self.use_ring(now);

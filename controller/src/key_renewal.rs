@@ -115,7 +115,7 @@ impl KeyRenewal {
     pub fn failed(&mut self, now: Timestamp) {
         self.asked = true;
         self.failures = self.failures.saturating_add(1);
-        let wait = wait(self.failures, rand::random());
+        let wait = wait(self.failures, shared::random::number());
         self.not_before = now.saturating_add(wait).unwrap_or(Timestamp::MAX);
     }
 }
@@ -144,7 +144,7 @@ fn say(reason: Reason) {
 
 async fn make(pool: Pool, spec: KeySpec, now: Timestamp) -> Result<NewKey, NoNewKey> {
     let made = pool
-        .run(move || spec.generate(now, &mut rand::rng()))
+        .run(move || spec.generate(now, &mut shared::random::system()))
         .await?;
     Ok(made?)
 }

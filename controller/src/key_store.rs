@@ -182,7 +182,7 @@ impl KeyStore {
     }
 
     fn free_name(&self, folder: &Folder) -> String {
-        let mut rng = rand::rng();
+        let mut rng = shared::random::system();
         loop {
             let letter = |_| char::from(NAME_ALPHABET[rng.random_range(..NAME_ALPHABET.len())]);
             let end: String = (0..NAME_RANDOM).map(letter).collect();

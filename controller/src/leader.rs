@@ -299,7 +299,7 @@ impl Candidate {
         } else {
             self.election.retry_period
         };
-        let usual = usual.mul_f64(1.0 + rand::random::<f64>() / 5.0);
+        let usual = usual.mul_f64(1.0 + shared::random::number::<f64>() / 5.0);
         let rest = self
             .view
             .as_ref()

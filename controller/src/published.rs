@@ -60,7 +60,9 @@ impl Publisher {
                 Err(error) => {
                     failures += 1;
                     self.complain(&error);
-                    wait(failures, rand::random()).unsigned_abs().min(LOOK)
+                    wait(failures, shared::random::number())
+                        .unsigned_abs()
+                        .min(LOOK)
                 }
             };
             tokio::select! {

@@ -57,7 +57,12 @@ fn sealed(scope: Scope) -> SealedSecret {
     let value = Plain::from(CANARY.to_owned());
     secret.data.insert("a".into(), value);
     let pair: &KeyPair = &KEYS[0].pair;
-    seal(&secret, pair.certificate().public_key(), &mut rand::rng()).unwrap()
+    seal(
+        &secret,
+        pair.certificate().public_key(),
+        &mut shared::random::system(),
+    )
+    .unwrap()
 }
 
 /// The deprecated form under one scope: a Secret that declares another one, with so many items.
@@ -71,7 +76,8 @@ fn deprecated(scope: Scope, inner: Scope, items: usize) -> SealedSecret {
     });
     let key = KEYS[0].pair.certificate().public_key();
     let (label, text) = (scope.label("shop", "db"), whole.to_string());
-    let value = envelope::seal(key, &label, text.as_bytes(), &mut rand::rng()).unwrap();
+    let value =
+        envelope::seal(key, &label, text.as_bytes(), &mut shared::random::system()).unwrap();
     let mut object = sealed(scope);
     object.spec.encrypted_data.clear();
     object.spec.data = Some(base64::encode(&value));

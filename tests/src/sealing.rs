@@ -27,7 +27,7 @@ fn key(second: i64) -> NewKey {
         common_name: String::new(),
     };
     let now = Timestamp::from_second(second).unwrap();
-    spec.generate(now, &mut rand::rng()).unwrap()
+    spec.generate(now, &mut shared::random::system()).unwrap()
 }
 
 /// Key and certificate once more.
@@ -62,7 +62,7 @@ pub fn sealed_for(
             .insert((*item).into(), Plain::from((*value).to_owned()));
     }
     let public = key.pair.certificate().public_key();
-    seal(&secret, public, &mut rand::rng()).unwrap()
+    seal(&secret, public, &mut shared::random::system()).unwrap()
 }
 
 /// Stores a key, as the controller itself would.

@@ -28,7 +28,7 @@ pub fn compare(
     mut second: impl FnMut() -> Duration,
 ) -> Comparison {
     let mut order: Vec<bool> = [true, false].repeat(count);
-    order.shuffle(&mut rand::rng());
+    order.shuffle(&mut shared::random::system());
     let (mut a, mut b) = (Vec::with_capacity(count), Vec::with_capacity(count));
     for is_first in order {
         if is_first {

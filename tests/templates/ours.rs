@@ -9,7 +9,7 @@ pub(crate) fn render(text: &str, values: &Values) -> Verdict {
         return Verdict::ParseError;
     };
     let data = Data::new(values.iter().map(|(key, value)| (key, value.clone())));
-    let mut rng = rand::rng();
+    let mut rng = shared::random::system();
     let mut context = Context {
         budget: Budget::default(),
         now: jiff::Timestamp::now(),

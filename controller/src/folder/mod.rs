@@ -151,7 +151,7 @@ impl Folder {
     ///
     /// The system's answer.
     pub fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), FileError> {
-        let temporary = format!("{LEFTOVER_PREFIX}{:016x}", rand::random::<u64>());
+        let temporary = format!("{LEFTOVER_PREFIX}{:016x}", shared::random::number::<u64>());
         self.write_new(&temporary, bytes)?;
         self.rename(&temporary, name)?;
         self.sync()

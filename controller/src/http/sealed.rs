@@ -163,7 +163,7 @@ impl Request {
         // Of the deprecated form it shows only now how much is in it.
         let mut left = MOST_ITEMS;
         let rotate_one =
-            |sealed| match reseal(sealed, ring, legacy, left, &mut rand::rng(), meter) {
+            |sealed| match reseal(sealed, ring, legacy, left, &mut shared::random::system(), meter) {
                 Ok(resealed) => {
                     left = left.saturating_sub(resealed.changed);
                     Ok(resealed.sealed.to_document())
@@ -196,7 +196,7 @@ impl Request {
         };
         let mut chance = Chance {
             now: Timestamp::now(),
-            rng: &mut rand::rng(),
+            rng: &mut shared::random::system(),
         };
         let sealed = self.single()?;
         match unseal_within(sealed, ring, rules, &mut chance, &Hints::new(), meter) {

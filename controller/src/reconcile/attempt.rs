@@ -478,7 +478,7 @@ impl<S: Store> Tools<S> {
         let render = move |meter: &mut dyn Meter| {
             let mut chance = Chance {
                 now,
-                rng: &mut rand::rng(),
+                rng: &mut shared::random::system(),
             };
             let unsealed = opened.render(&sealed, rules.refuse_chance, &mut chance, meter)?;
             limits.allow(&sealed, &unsealed, &ring, now)?;

@@ -265,7 +265,7 @@ impl<S: Store> Reconciler<S> {
             );
         }
         if retry {
-            let wait = wait(trouble.failures, rand::random());
+            let wait = wait(trouble.failures, shared::random::number());
             let at = now.saturating_add(wait).unwrap_or(Timestamp::MAX);
             self.queue.add(id, at, Urgency::Backlog);
         }

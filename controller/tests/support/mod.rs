@@ -39,7 +39,7 @@ fn key(second: i64) -> NewKey {
         common_name: String::new(),
     };
     let now = Timestamp::from_second(second).unwrap();
-    spec.generate(now, &mut rand::rng()).unwrap()
+    spec.generate(now, &mut shared::random::system()).unwrap()
 }
 
 /// The manifest of a key, as a backup has it.
@@ -64,7 +64,7 @@ pub fn sealed(key: &NewKey, id: &str, items: &[(&str, &str)]) -> SealedSecret {
     seal(
         &secret,
         key.pair.certificate().public_key(),
-        &mut rand::rng(),
+        &mut shared::random::system(),
     )
     .unwrap()
 }

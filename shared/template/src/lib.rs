@@ -8,7 +8,7 @@
 //!
 //! let template = Template::parse("url", "postgres://{{ .user }}:{{ .password | urlquery }}@db/app")?;
 //! let data = Data::new([("user", "app"), ("password", "p@ss")]);
-//! let mut rng = rand::rng();
+//! let mut rng = rand::rand_core::UnwrapErr(rand::rngs::SysRng);
 //! let mut context = Context { budget: Budget::default(), now: jiff::Timestamp::UNIX_EPOCH, rng: &mut rng };
 //! assert_eq!(template.render(&data, &mut context)?, b"postgres://app:p%40ss@db/app");
 //! # Ok::<(), Box<dyn std::error::Error>>(())

@@ -12,7 +12,7 @@ use template::{
 
 fn render_within(budget: Budget, text: &str, data: &Data) -> Result<Vec<u8>, RenderError> {
     let template = Template::parse("app.conf", text).expect("it parses");
-    let mut rng = rand::rng();
+    let mut rng = rand::rand_core::UnwrapErr(SysRng);
     let now = "2026-11-22T10:00:00Z".parse().expect("a time");
     template.render(
         data,
@@ -389,7 +389,7 @@ fn the_deepest_allowed_nesting_fits_on_a_small_stack() {
     let work = move || {
         for template in &templates {
             if let Ok(template) = Template::parse("t", template) {
-                let mut rng = rand::rng();
+                let mut rng = rand::rand_core::UnwrapErr(SysRng);
                 let now = jiff::Timestamp::UNIX_EPOCH;
                 let mut context = Context {
                     budget: Budget::default(),

@@ -75,7 +75,7 @@ impl Settings {
     /// Both may do everything: the controllers have no roles of their own, for a quicker start.
     fn write_users(&self) {
         let lines = ["admin", "controllers"].map(|user| {
-            let token = format!("{:032x}", rand::random::<u128>());
+            let token = format!("{:032x}", shared::random::number::<u128>());
             self.write_kubeconfig(user, &token);
             format!("{token},{user},{user},system:masters\n")
         });

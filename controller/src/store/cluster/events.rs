@@ -105,7 +105,7 @@ impl Events {
         let name = format!(
             "{}.{:016x}",
             cut(id.name.clone(), NAME),
-            rand::random::<u64>()
+            shared::random::number::<u64>()
         );
         let event = self.event(id, uid, &news, &name, time(now));
         self.api(id).create(&PostParams::default(), &event).await?;

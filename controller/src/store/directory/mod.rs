@@ -297,7 +297,7 @@ impl Place {
             .child_or_new(&id.namespace)?;
         let values = Values::of(namespace.child_or_new(&id.name)?)?;
         self.scanned().untidy.insert(id.clone(), None);
-        Ok(values.write(&secret.data, rand::random())?)
+        Ok(values.write(&secret.data, shared::random::number())?)
     }
 
     fn remove(&self, id: &ObjectId) -> Result<(), FileError> {

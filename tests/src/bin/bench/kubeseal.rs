@@ -67,7 +67,9 @@ fn make_certificate() -> String {
         ttl: SignedDuration::from_hours(24),
         common_name: String::new(),
     };
-    let key = spec.generate(Timestamp::now(), &mut rand::rng()).unwrap();
+    let key = spec
+        .generate(Timestamp::now(), &mut shared::random::system())
+        .unwrap();
     key.pair.certificate().to_pem()
 }
 

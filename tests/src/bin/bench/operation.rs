@@ -38,7 +38,7 @@ pub fn new_key(size: KeySize) -> NewKey {
         common_name: String::new(),
     };
     let now = Timestamp::from_second(1_700_000_000).unwrap();
-    spec.generate(now, &mut rand::rng()).unwrap()
+    spec.generate(now, &mut shared::random::system()).unwrap()
 }
 
 /// The median time of one operation on one core.
@@ -68,5 +68,5 @@ fn peer_often(peer: &Peer, key: &NewKey, label: &Label, times: usize) -> Duratio
 
 fn sealed(pair: &KeyPair, label: &Label) -> Vec<u8> {
     let public = pair.certificate().public_key();
-    envelope::seal(public, label, b"value", &mut rand::rng()).unwrap()
+    envelope::seal(public, label, b"value", &mut shared::random::system()).unwrap()
 }

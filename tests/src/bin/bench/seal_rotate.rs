@@ -146,7 +146,7 @@ fn sealed(key: &NewKey, file: usize, items: usize) -> SealedSecret {
     seal(
         &secret,
         key.pair.certificate().public_key(),
-        &mut rand::rng(),
+        &mut shared::random::system(),
     )
     .unwrap()
 }
@@ -163,7 +163,7 @@ fn timed(command: &mut Command) -> Duration {
 fn floor(key: &NewKey, operations: usize) -> Duration {
     let label = Scope::Strict.label("ns", "n");
     let public = key.pair.certificate().public_key();
-    let sealed = envelope::seal(public, &label, b"value", &mut rand::rng()).unwrap();
+    let sealed = envelope::seal(public, &label, b"value", &mut shared::random::system()).unwrap();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let each = 200;
     let start = Instant::now();

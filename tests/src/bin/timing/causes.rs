@@ -19,7 +19,13 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<u8>)> {
     let there = Scope::Strict.label(NAMESPACE, "other");
     let seal = |key: usize, label| {
         let public = KEYS[key].pair.certificate().public_key();
-        envelope::seal(public, label, &vec![b'x'; SIZE], &mut rand::rng()).unwrap()
+        envelope::seal(
+            public,
+            label,
+            &vec![b'x'; SIZE],
+            &mut shared::random::system(),
+        )
+        .unwrap()
     };
     let changed = |at: usize| {
         let mut value = seal(0, &here);

@@ -17,7 +17,7 @@ fn chosen() -> Vec<(&'static str, [u8; BLOCK])> {
     let mut high_bit = [0; BLOCK];
     high_bit[0] = 0x40;
     let mut low_half = [0; BLOCK];
-    rand::rng().fill_bytes(&mut low_half[BLOCK / 2..]);
+    shared::random::system().fill_bytes(&mut low_half[BLOCK / 2..]);
     vec![
         ("2", two),
         ("2^2046", high_bit),
@@ -36,7 +36,7 @@ pub(crate) fn on_chosen_ciphertexts(count: usize) -> Vec<(String, Comparison)> {
     };
     let random = || {
         let mut block = [0; BLOCK];
-        rand::rng().fill_bytes(&mut block[1..]);
+        shared::random::system().fill_bytes(&mut block[1..]);
         open(&block)
     };
     let against_random = |(name, block): &(&str, [u8; BLOCK])| {
