@@ -1,4 +1,4 @@
-//! How `kubeseal` is linked; why stands in `NOTES.md`.
+//! Links the unwinder statically; the reason is in `NOTES.md`.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -9,7 +9,6 @@ fn main() {
     if target("OS") != "linux" || target("ENV") != "gnu" {
         return;
     }
-    println!("cargo::rustc-link-arg-bin=kubeseal=-no-pie");
     if let Some(folder) = folder_of_unwinder() {
         println!("cargo::rustc-link-search=native={}", folder.display());
         println!("cargo::rustc-link-lib=static:-bundle=gcc_eh");

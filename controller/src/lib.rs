@@ -25,7 +25,6 @@
 //! | [`published`] | the certificate in a `ConfigMap` |
 //! | [`metrics`] | every metric name and label |
 //! | [`log`] | log lines |
-//! | [`hardening`] | memory that is neither dumped nor swapped |
 //! | [`folder`], [`poll`] | files that cannot lead elsewhere; which of them changed |
 //! | `fair` | fair shares of what many tenants want |
 //! | [`pool`] | bounded pools for work that blocks, shared out fairly |
@@ -38,7 +37,6 @@ pub mod decide;
 pub mod drift;
 mod fair;
 pub mod folder;
-pub mod hardening;
 pub mod http;
 pub mod key_renewal;
 pub mod key_store;

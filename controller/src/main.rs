@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use controller::args::{ClusterConfig, Config, Place, Stop};
 use controller::cluster::{self, Cluster};
+use controller::log;
 use controller::ports::{Authorised, PortError, Server};
 use controller::rounds::{self, Rounds};
-use controller::{hardening, log};
 use jiff::Timestamp;
 use shared::error_chain;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 use zeroizing_alloc::ZeroAlloc;
 
 /// Wipes whatever is freed, because values pass through buffers that are not ours: those of TLS, HTTP
@@ -71,8 +71,7 @@ fn run(config: &Config) -> ExitCode {
     for warning in &config.warnings {
         warn!("{warning}");
     }
-    let hardening = hardening::protect();
-    debug!(?hardening, "Memory");
+    protect_memory();
     let done = tokio::runtime::Runtime::new()
         .map_err(Failure::from)
         .and_then(|runtime| {
@@ -86,6 +85,22 @@ fn run(config: &Config) -> ExitCode {
             error!("{}", error_chain(&error));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Call it before there are keys. A process that must not be dumped cannot list its own open files any
+/// more, unless it is root, so the metric `process_open_fds` is 0 then.
+fn protect_memory() {
+    let core_dumps = if hardening::forbid_dumps() {
+        "off"
+    } else {
+        "on"
+    };
+    let swap = hardening::lock_memory();
+    if swap.is_possible() {
+        warn!(core_dumps, %swap, "Memory with keys can be swapped out");
+    } else {
+        info!(core_dumps, %swap, "Memory protected");
     }
 }
 

@@ -39,16 +39,21 @@ export CFLAGS="-ffile-prefix-map=$CARGO_TARGET_DIR=/target -ffile-prefix-map=${C
 for target; do
     rustup target add "$target" >/dev/null ||
         { echo "no standard library for $target: rustup reaches no server" >&2; exit 1; }
-    packages=(-p kubeseal-rs) programs=(kubeseal seal) suffix=
+    packages=(-p kubeseal-rs --bin seal) programs=(kubeseal seal) suffix=
     case $target in
-    *-linux-*) packages+=(-p controller) programs+=(controller) ;;
+    *-linux-*) packages+=(-p controller --bin controller) programs+=(controller) ;;
     *-windows-*) suffix=.exe ;;
     esac
     cargo auditable zigbuild --release --locked --target "$target" "${packages[@]}"
+    # It makes no keys and starts often, so it alone gathers no jitter of the CPU; see shared/NOTES.md.
+    AWS_LC_SYS_NO_JITTER_ENTROPY=1 cargo auditable zigbuild --release --locked --target "$target" \
+        --target-dir "$CARGO_TARGET_DIR/kubeseal" -p kubeseal-rs --bin kubeseal
     mkdir -p "$out/$target"
     for program in "${programs[@]}"; do
-        grep -qF .dep-v0 "$CARGO_TARGET_DIR/$target/release/$program$suffix" ||
+        built=$CARGO_TARGET_DIR/$target/release/$program$suffix
+        [ "$program" != kubeseal ] || built=$CARGO_TARGET_DIR/kubeseal/$target/release/$program$suffix
+        grep -qF .dep-v0 "$built" ||
             { echo "$program for $target does not carry the list of its crates" >&2; exit 1; }
-        install -m 0755 "$CARGO_TARGET_DIR/$target/release/$program$suffix" "$out/$target/"
+        install -m 0755 "$built" "$out/$target/"
     done
 done

@@ -12,6 +12,8 @@ use zeroizing_alloc::ZeroAlloc;
 static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() -> ExitCode {
+    // Where the system refuses, nothing else is weaker for it.
+    let _ = hardening::forbid_dumps();
     let surroundings = Surroundings::of_this_process();
     match seal_args::parse(std::env::args_os()) {
         Ok(command) => report::finish_seal(seal::run(&command, &surroundings)),

@@ -1,0 +1,69 @@
+//! The memory of the programs, as other processes of the same user see it.
+#![cfg(target_os = "linux")]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// Root sees the memory of every process, so a test that is root becomes this user.
+const NOBODY: u32 = 65534;
+
+/// Who may read the memory of a program that waits for stdin: its user, or root alone.
+fn owner_of_memory(program: &str, words: &[&str]) -> (u32, u32) {
+    // Whoever the test is, nobody may run what lies there.
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))
+        .expect("the folder is ours");
+    let copy = folder.path().join("program");
+    fs::copy(program, &copy).expect("the folder is ours");
+    let mut command = Command::new(&copy);
+    command
+        .args(words)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let mut user = fs::metadata("/proc/self").expect("there is /proc").uid();
+    if user == 0 {
+        user = NOBODY;
+        command.uid(user).gid(user);
+    }
+    let mut child = command.env("HOME", "/").spawn().expect("it starts");
+    let memory = format!("/proc/{}/mem", child.id());
+    // The flag is set when the program has begun, and it never ends before stdin does.
+    let end = Instant::now() + Duration::from_secs(10);
+    let mut owner = user;
+    while owner == user && Instant::now() < end {
+        sleep(Duration::from_millis(50));
+        owner = fs::metadata(&memory).expect("it still runs").uid();
+    }
+    drop(child.stdin.take());
+    let _ = child.wait();
+    (user, owner)
+}
+
+/// Attack: another process of the user reads the memory of a program that has a value, or has it crash and
+/// takes the core dump.
+#[test]
+fn no_process_of_the_user_reads_the_memory_of_a_program_that_has_values() {
+    let fixture = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/seal/exec.fixtures/key-2025.pem"
+    );
+    let certificate = fs::read(fixture).expect("the fixture");
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))
+        .expect("the folder is ours");
+    let file = folder.path().join("cert.pem");
+    fs::write(&file, certificate).expect("the folder is ours");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("the folder is ours");
+    let cert = file.to_str().expect("a text");
+    let (user, owner) = owner_of_memory(env!("CARGO_BIN_EXE_kubeseal"), &["--cert", cert]);
+    assert_ne!(user, owner, "kubeseal");
+    let words = ["create", "a", "-n", "b", "--cert", cert, "--stdin", "a"];
+    let (user, owner) = owner_of_memory(env!("CARGO_BIN_EXE_seal"), &words);
+    assert_ne!(user, owner, "seal");
+}

@@ -1,0 +1,80 @@
+//! Keeps the memory of a process out of core dumps and out of swap, as far as the system allows.
+//!
+//! The third part, wiping what is freed, is an allocator, which only a program can choose:
+//! `zeroizing_alloc::ZeroAlloc` in each `main`. What each part does and does not do is in `NOTES.md`.
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "linux")]
+mod swap;
+
+#[cfg(target_os = "linux")]
+pub use linux::lock_memory;
+
+use std::fmt;
+
+/// Whether memory can reach a disk as swap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Swap {
+    /// Every page is locked.
+    Locked,
+    /// Nothing is locked, but this system has no swap for this process.
+    None,
+    /// Pages can be swapped out: the process may lock this many bytes, and `mlockall` needs no limit.
+    Limited(u64),
+    /// Pages can be swapped out: the system refused.
+    Refused,
+}
+
+impl Swap {
+    /// Can a key reach a disk?
+    pub fn is_possible(self) -> bool {
+        matches!(self, Self::Limited(_) | Self::Refused)
+    }
+}
+
+impl fmt::Display for Swap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Locked => f.write_str("locked"),
+            Self::None => f.write_str("not locked, and there is no swap"),
+            Self::Limited(bytes) => write!(
+                f,
+                "not locked: RLIMIT_MEMLOCK is {bytes} bytes; remove the limit, add the capability IPC_LOCK, or turn \
+                 swap off"
+            ),
+            Self::Refused => f.write_str("not locked: the system refused; turn swap off"),
+        }
+    }
+}
+
+/// Turns off core dumps of this process, and on Linux reads of its memory by other processes of the same
+/// user. Children that run another program are as they would be without it. Returns whether it worked.
+pub fn forbid_dumps() -> bool {
+    forbid().is_ok()
+}
+
+/// The limit `RLIMIT_CORE` would be inherited by every child, and does not hold for dumps that are piped
+/// to a program (core(5)). This does, and ends at `exec`.
+#[cfg(target_os = "linux")]
+fn forbid() -> std::io::Result<()> {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
+}
+
+/// The soft limit alone, so that a child can raise it again.
+#[cfg(all(unix, not(target_os = "linux")))]
+fn forbid() -> std::io::Result<()> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = Rlimit {
+        current: Some(0),
+        ..getrlimit(Resource::Core)
+    };
+    Ok(setrlimit(Resource::Core, limit)?)
+}
+
+/// Windows writes dumps only where an administrator has asked for them.
+#[cfg(not(unix))]
+fn forbid() -> std::io::Result<()> {
+    Err(std::io::ErrorKind::Unsupported.into())
+}

@@ -1,0 +1,113 @@
+//! How the programs are linked, read from their files.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::path::PathBuf;
+
+use tests::binaries;
+
+/// What a header of the ELF file says (elf(5)), of 64 bits and little-endian as all of ours are.
+struct Elf {
+    kind: u64,
+    /// Kind, flags, place and size of each segment.
+    segments: Vec<[usize; 4]>,
+    bytes: Vec<u8>,
+}
+
+const ET_DYN: u64 = 3;
+const PT_DYNAMIC: usize = 2;
+const PT_GNU_STACK: usize = 0x6474_e551;
+const PT_GNU_RELRO: usize = 0x6474_e552;
+const PF_X: usize = 1;
+const PF_W: usize = 2;
+const PT_LOAD: usize = 1;
+const DT_FLAGS: u64 = 30;
+const DF_BIND_NOW: u64 = 8;
+const DT_FLAGS_1: u64 = 0x6fff_fffb;
+const DF_1_NOW: u64 = 1;
+
+impl Elf {
+    fn read(program: &PathBuf) -> Self {
+        let bytes = fs::read(program).unwrap();
+        assert_eq!(bytes[..6], *b"\x7fELF\x02\x01", "{}", program.display());
+        let mut elf = Self {
+            kind: 0,
+            segments: Vec::new(),
+            bytes,
+        };
+        elf.kind = elf.number(16, 2);
+        let (table, size, count) = (elf.place(32), elf.number(54, 2), elf.number(56, 2));
+        for i in 0..count {
+            let at = table + usize::try_from(i * size).unwrap();
+            let word = |at| usize::try_from(elf.number(at, 4)).unwrap();
+            let segment = [
+                word(at),
+                word(at + 4),
+                elf.place(at + 8),
+                elf.place(at + 32),
+            ];
+            elf.segments.push(segment);
+        }
+        elf
+    }
+
+    fn number(&self, at: usize, size: usize) -> u64 {
+        let mut whole = [0; 8];
+        whole[..size].copy_from_slice(&self.bytes[at..at + size]);
+        u64::from_le_bytes(whole)
+    }
+
+    fn place(&self, at: usize) -> usize {
+        usize::try_from(self.number(at, 8)).unwrap()
+    }
+
+    fn segments(&self, kind: usize) -> impl Iterator<Item = &[usize; 4]> {
+        self.segments
+            .iter()
+            .filter(move |segment| segment[0] == kind)
+    }
+
+    /// Is every address found before the program begins, so that its tables can be read-only from then on?
+    fn binds_at_once(&self) -> bool {
+        let entries = self.segments(PT_DYNAMIC).flat_map(|[_, _, place, size]| {
+            (*place..place + size)
+                .step_by(16)
+                .map(|at| (self.number(at, 8), self.number(at + 8, 8)))
+        });
+        let mut entries = entries;
+        entries.any(|(tag, value)| {
+            tag == DT_FLAGS && value & DF_BIND_NOW != 0
+                || tag == DT_FLAGS_1 && value & DF_1_NOW != 0
+        })
+    }
+}
+
+/// Attack: a flaw in memory is made use of with addresses that are the same in each run, a table of functions
+/// that can be written to, or a stack that can be run.
+#[test]
+fn programs_are_at_random_addresses_with_read_only_tables_and_no_code_that_can_be_written() {
+    for program in [
+        binaries::controller(),
+        binaries::kubeseal(),
+        binaries::seal(),
+    ] {
+        let (elf, name) = (Elf::read(&program), program.display().to_string());
+        assert_eq!(elf.kind, ET_DYN, "{name} is at a fixed address");
+        assert_eq!(
+            elf.segments(PT_GNU_RELRO).count(),
+            1,
+            "{name} has tables that can be written to"
+        );
+        assert!(elf.binds_at_once(), "{name} finds addresses as it goes");
+        let stack: Vec<_> = elf.segments(PT_GNU_STACK).collect();
+        assert!(
+            stack.len() == 1 && stack[0][1] & PF_X == 0,
+            "{name} has a stack that can be run"
+        );
+        let both = elf
+            .segments(PT_LOAD)
+            .filter(|segment| segment[1] & (PF_W | PF_X) == PF_W | PF_X);
+        assert_eq!(both.count(), 0, "{name} has code that can be written to");
+    }
+}
