@@ -15,6 +15,7 @@
 //! | [`key_marks`] | what is noted on a key: backed up, compromised; its state |
 //! | [`key_ring`] | ordered keys: the newest that may seals, any opens |
 //! | [`renewal`] | newest key + policy + now → due, or when next |
+//! | [`names`] | names and keys that an API server takes |
 //! | [`resource`] | SealedSecret on the wire; every annotation and label name |
 //! | [`hints`] | which certificate sealed each item: advice in an annotation |
 //! | [`record`] | SealedSecret + Secret + key → proof that the one came of the other |
@@ -26,6 +27,7 @@
 //! | [`unseal`] | SealedSecret + ring → Secret, with an error per item |
 //! | [`needs`] | SealedSecret + keys → which key each item needs, and why one does not open |
 //! | [`meter`] | what that work costs, and who is asked before it is done |
+//! | [`random`] | the system's generator, which programs pass in |
 //! | [`plain`], [`base64`] | bytes that wipe themselves; the peer's base64 |
 
 pub mod base64;
@@ -37,8 +39,10 @@ pub mod key_ring;
 pub mod key_secret;
 pub mod manifest;
 pub mod meter;
+pub mod names;
 pub mod needs;
 pub mod plain;
+pub mod random;
 pub mod record;
 pub mod renewal;
 pub mod reseal;

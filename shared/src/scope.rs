@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use crate::names::{self, NameError};
+
 /// Annotation of a cluster-wide object.
 pub const CLUSTER_WIDE_ANNOTATION: &str = "sealedsecrets.bitnami.com/cluster-wide";
 /// Annotation of a namespace-wide object.
@@ -68,8 +70,26 @@ impl Scope {
         }
     }
 
-    /// The label that a value of this scope is sealed under: `namespace/name`, `namespace`, or
-    /// nothing. An empty namespace gives `/name`, as with the peer.
+    /// The label to seal a new value under: `namespace/name`, `namespace`, or nothing.
+    ///
+    /// Only names that an API server takes become part of it. Otherwise a namespace with a slash would
+    /// give the label of a strict value to a namespace-wide one: `shop/db` is the object `db` in `shop`.
+    ///
+    /// # Errors
+    ///
+    /// [`NameError`], about the part of the label that is no name.
+    pub fn label_for_sealing(self, namespace: &str, name: &str) -> Result<Label, NameError> {
+        if self != Self::ClusterWide {
+            names::check_namespace(namespace)?;
+        }
+        if self == Self::Strict {
+            names::check_object(name)?;
+        }
+        Ok(self.label(namespace, name))
+    }
+
+    /// The label that a value of this scope opens under: `namespace/name`, `namespace`, or nothing. An
+    /// empty namespace gives `/name`, as with the peer, whose tool seals under any name.
     pub fn label(self, namespace: &str, name: &str) -> Label {
         Label(match self {
             Self::Strict => format!("{namespace}/{name}"),
@@ -123,6 +143,43 @@ mod tests {
             .iter()
             .map(|(k, v)| ((*k).into(), (*v).into()))
             .collect()
+    }
+
+    /// Attack: an author of a namespace-wide value names the namespace `shop/db`, which gives the label
+    /// of the strict value `db` in `shop`.
+    #[test]
+    fn a_label_for_sealing_is_never_that_of_another_place() {
+        let parts = [
+            "", "a", "a/b", "/", "a/", "/b", "b", "a.b", "A", "a b", "-", "a\0b", "ä",
+        ];
+        let places = parts
+            .iter()
+            .flat_map(|namespace| parts.map(|name| (*namespace, name)));
+        let mut seen: BTreeMap<Vec<u8>, (Scope, &str, &str)> = BTreeMap::new();
+        for (namespace, name) in places {
+            for scope in Scope::ALL {
+                let Ok(label) = scope.label_for_sealing(namespace, name) else {
+                    continue;
+                };
+                let place = match scope {
+                    Scope::Strict => (scope, namespace, name),
+                    Scope::NamespaceWide => (scope, namespace, ""),
+                    Scope::ClusterWide => (scope, "", ""),
+                };
+                let first = seen.entry(label.as_bytes().to_vec()).or_insert(place);
+                assert_eq!(*first, place, "{scope} {namespace:?} {name:?}");
+            }
+        }
+        assert!(
+            Scope::NamespaceWide
+                .label_for_sealing("shop/db", "x")
+                .is_err()
+        );
+        assert_eq!(
+            Scope::Strict.label_for_sealing("shop", "db"),
+            Ok(Scope::Strict.label("shop", "db"))
+        );
+        assert!(Scope::ClusterWide.label_for_sealing("", "").is_ok());
     }
 
     #[test]

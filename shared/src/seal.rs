@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use rand::CryptoRng;
 
 use crate::key::PublicKey;
+use crate::names::{self, NameError};
 use crate::resource::{LAST_APPLIED_ANNOTATIONS, SealedSecret, SealedSecretSpec, SecretTemplate};
 use crate::scope::Scope;
 use crate::secret::Secret;
@@ -41,6 +42,9 @@ pub enum SealError {
         /// That of the caller.
         wanted: String,
     },
+    /// A name or namespace that no API server takes.
+    #[error(transparent)]
+    Name(#[from] NameError),
     /// The certificate cannot encrypt.
     #[error(transparent)]
     Key(#[from] envelope::SealError),
@@ -101,7 +105,7 @@ fn scope_of(metadata: &ObjectMeta) -> Scope {
 ///
 /// # Errors
 ///
-/// [`SealError::MissingNamespace`], or a certificate that cannot encrypt.
+/// [`SealError::MissingNamespace`], a name that no API server takes, or a certificate that cannot encrypt.
 pub fn seal(
     secret: &Secret,
     key: &PublicKey,
@@ -113,7 +117,11 @@ pub fn seal(
     let scope = scope_of(&secret.metadata);
     let namespace = secret.metadata.namespace.clone().unwrap_or_default();
     let name = secret.metadata.name.clone().unwrap_or_default();
-    let label = scope.label(&namespace, &name);
+    names::check_object(&name)?;
+    if !namespace.is_empty() {
+        names::check_namespace(&namespace)?;
+    }
+    let label = scope.label_for_sealing(&namespace, &name)?;
     let mut encrypted_data = BTreeMap::new();
     for (item, value) in &secret.data {
         let sealed = envelope::seal(key, &label, value.expose(), rng)?;

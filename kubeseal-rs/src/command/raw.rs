@@ -8,6 +8,7 @@ use shared::{base64, envelope};
 use zeroize::Zeroizing;
 
 use super::{CommandError, SealOptions, default_namespace};
+use crate::bounded::Kind;
 use crate::surroundings::Surroundings;
 use crate::{files, report};
 
@@ -28,13 +29,16 @@ pub(super) fn seal(
         (Scope::Strict, None) => return Err(needs("name")),
         (_, name) => name.clone().unwrap_or_default(),
     };
+    let failed = |problem| CommandError::Seal {
+        place: String::new(),
+        problem,
+    };
+    let label = scope.label_for_sealing(&namespace, &name);
+    let label = label.map_err(|error| failed(error.into()))?;
     let value = read_value(from_files, surroundings)?;
-    let label = scope.label(&namespace, &name);
-    let sealed = envelope::seal(certificate.public_key(), &label, &value, &mut rand::rng())
-        .map_err(|e| CommandError::Seal {
-            place: String::new(),
-            problem: e.into(),
-        })?;
+    let mut rng = shared::random::system();
+    let sealed = envelope::seal(certificate.public_key(), &label, &value, &mut rng)
+        .map_err(|error| failed(error.into()))?;
     Ok(base64::encode(&sealed))
 }
 
@@ -47,11 +51,11 @@ fn read_value(
             if surroundings.stdin_is_terminal {
                 report::say("(tty detected: expecting a secret to encrypt in stdin)");
             }
-            Ok(files::read_stdin()?)
+            Ok(files::read_stdin_as(Kind::Value)?)
         }
         [file] => {
             let path = file.split_once('=').map_or(file.as_str(), |(_, path)| path);
-            Ok(files::read(Path::new(path))?)
+            Ok(files::read_as(Path::new(path), Kind::Value)?)
         }
         _ => Err(CommandError::RawFiles),
     }

@@ -12,7 +12,7 @@ use super::folder;
 use super::record::{KeyRecord, LEGACY_NAME};
 use super::survey::{Found, Holder, Origin};
 use crate::cluster::{Access, Created, Objects};
-use crate::seal::names;
+use shared::names;
 
 /// Where keys are.
 #[allow(clippy::large_enum_variant, reason = "there is one in a run")]

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
+use shared::names;
 use shared::plain::Plain;
 use shared::secret::Secret;
 
 use super::Outcome;
-use super::names;
 use super::sealing;
 use super::session::Session;
 use super::values::{self, Stdin, ValueError};

@@ -43,7 +43,6 @@ pub mod import;
 pub mod in_cluster;
 pub mod keys;
 pub mod lint;
-pub mod names;
 pub mod object;
 pub mod opening;
 pub mod rotate;
@@ -59,6 +58,7 @@ pub mod walk;
 
 use anyhow::Result;
 use shared::manifest;
+use shared::names;
 use zeroize::Zeroizing;
 
 use crate::command::Format;

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use shared::key::Certificate;
 use shared::manifest::edit;
+use shared::names;
 use shared::plain::Plain;
 use shared::scope::Scope;
 use shared::sealed_file::{self, Changes, Found, HintRule};
 use shared::{base64, envelope};
 
-use super::names;
 use super::session::Session;
 use super::settings::Settings;
 use super::walk::ManifestFile;
@@ -131,13 +131,17 @@ impl Target {
         self.check(session, &settings)?;
         let certificate = session.certificate(&settings)?;
         let sealed = &self.found.sealed;
-        let label = self
-            .scope()
-            .label(sealed.namespace_or_empty(), sealed.name_or_empty());
+        let (namespace, name) = (sealed.namespace_or_empty(), sealed.name_or_empty());
+        let label = self.scope().label_for_sealing(namespace, name)?;
         let seal = |(key, value): (&String, &Plain)| -> Result<(String, String)> {
             names::check_item(key)?;
             let public = certificate.public_key();
-            let sealed = envelope::seal(public, &label, value.expose(), &mut rand::rng())?;
+            let sealed = envelope::seal(
+                public,
+                &label,
+                value.expose(),
+                &mut shared::random::system(),
+            )?;
             Ok((key.clone(), base64::encode(&sealed)))
         };
         let texts = values.iter().map(seal).collect::<Result<_>>()?;

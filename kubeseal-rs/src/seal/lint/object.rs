@@ -9,9 +9,9 @@ use shared::scope::{CLUSTER_WIDE_ANNOTATION, NAMESPACE_WIDE_ANNOTATION, Scope};
 use template::Template;
 
 use super::finding::{self, Rule};
-use crate::seal::names;
 use crate::seal::object::{Form, Item, Object};
 use crate::seal::settings::Settings;
+use shared::names;
 
 /// A rule, a line, and a sentence.
 pub(super) type Found = (Rule, usize, String);

@@ -1,4 +1,5 @@
-//! Names as the API server takes them, checked where the user still sees what was typed.
+//! Names as the API server takes them, checked before a label is made of them and where the user still
+//! sees what was typed.
 
 /// A name that no API server takes. Item keys and names are no secrets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
