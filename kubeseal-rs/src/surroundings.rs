@@ -39,6 +39,11 @@ impl Surroundings {
         self.variable(name).filter(|value| !value.is_empty())
     }
 
+    /// Is there an environment variable of that name, whatever it holds?
+    pub fn has_variable(&self, name: &str) -> bool {
+        std::env::var_os(name).is_some()
+    }
+
     /// The user's home folder.
     pub fn home(&self) -> Option<PathBuf> {
         std::env::home_dir().filter(|home| !home.as_os_str().is_empty())

@@ -1,6 +1,8 @@
 //! `seal exec`: a command with values in its environment or in files in memory.
 
-use std::collections::BTreeMap;
+mod variables;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -20,6 +22,8 @@ use crate::platform::{self, memory};
 use crate::programs;
 use crate::seal_args::Exec;
 use crate::surroundings::Surroundings;
+use variables::{Assignment, Choice, assign};
+pub use variables::{Chosen, MalformedChoice};
 
 /// What to do about a value that no variable can hold.
 const OTHERWISE: &str = if memory::IS_THERE {
@@ -32,8 +36,8 @@ const OTHERWISE: &str = if memory::IS_THERE {
 ///
 /// # Errors
 ///
-/// A file does not open, two items have one name, or the command cannot be started. Otherwise it does
-/// not come back.
+/// No items were chosen, a file does not open, an item cannot become a variable, or the command cannot be
+/// started. Otherwise it does not return.
 pub fn run(words: &Exec, surroundings: &Surroundings) -> Result<Outcome> {
     if words.files && !memory::IS_THERE {
         bail!(
@@ -41,55 +45,100 @@ pub fn run(words: &Exec, surroundings: &Surroundings) -> Result<Outcome> {
              in the environment of the command"
         );
     }
-    let ring = ring(words, surroundings)?;
-    let values = values(words, &ring, surroundings)?;
+    let sealed = read(&words.paths)?;
+    if words.only.is_empty() && !words.all {
+        bail!(unchosen(words, &sealed));
+    }
+    let values = values(words, &sealed, &ring(words, surroundings)?, surroundings)?;
     let [program, arguments @ ..] = words.command.as_slice() else {
         bail!("there is no command to run");
     };
     let mut command = Command::new(find(program)?);
     command.args(arguments);
     // Kept open until the command has taken our place, and by it from then on.
-    let _files = give(&mut command, &values, words.files)?;
+    let _files = give(&mut command, &values, words, surroundings)?;
     let error = platform::become_command(command, program);
     Err(error).with_context(|| format!("{} cannot be started", program.display()))
 }
 
-/// Puts values into the environment of a command, or into files that it has to inherit.
+/// Every SealedSecret and the file that it stands in.
+fn read(paths: &[PathBuf]) -> Result<Vec<(&Path, SealedSecret)>> {
+    let mut found = Vec::new();
+    for path in paths {
+        found.extend(
+            sealed_in(path)?
+                .into_iter()
+                .map(|one| (path.as_path(), one)),
+        );
+    }
+    Ok(found)
+}
+
+/// Says which items there are and what to type. Reads names alone, so that no key is needed to ask.
+fn unchosen(words: &Exec, sealed: &[(&Path, SealedSecret)]) -> String {
+    let items: BTreeSet<&str> = sealed.iter().flat_map(|(_, one)| items(one)).collect();
+    let items = Vec::from_iter(items).join(", ");
+    let files = |(_, one): &(&Path, SealedSecret)| one.place();
+    let places = sealed.iter().map(files).collect::<Vec<_>>().join(", ");
+    format!(
+        "choose the items that the command may have; {places} has: {items}\n\
+         hint: seal exec --only ITEM,VARIABLE=ITEM {}\n\
+         hint: --all passes every item, and lets whoever can change the file choose the names of variables",
+        arguments(words)
+    )
+}
+
+fn items(sealed: &SealedSecret) -> impl Iterator<Item = &str> {
+    let encrypted = sealed.spec.encrypted_data.keys();
+    let rendered = sealed
+        .spec
+        .template
+        .data
+        .iter()
+        .flat_map(|data| data.keys());
+    encrypted.chain(rendered).map(String::as_str)
+}
+
+/// Files and command as they can be typed again.
+fn arguments(words: &Exec) -> String {
+    let paths = words.paths.iter().map(|path| path.to_string_lossy());
+    let command = words.command.iter().map(|word| word.to_string_lossy());
+    let quoted = |word: std::borrow::Cow<'_, str>| {
+        shlex::try_quote(&word).map_or_else(|_| word.clone().into_owned(), Into::into)
+    };
+    let dashes = std::iter::once("--".to_owned());
+    let all = paths.map(quoted).chain(dashes).chain(command.map(quoted));
+    all.collect::<Vec<String>>().join(" ")
+}
+
+/// Puts chosen values into the environment of a command, or into files that it has to inherit.
 fn give(
     command: &mut Command,
     values: &BTreeMap<String, Plain>,
-    in_files: bool,
+    words: &Exec,
+    surroundings: &Surroundings,
 ) -> Result<Vec<File>> {
+    let choice = Choice {
+        only: &words.only,
+        overrides: &words.overrides,
+        in_files: words.files,
+    };
+    let items = values.keys().map(String::as_str);
     let mut files = Vec::new();
-    for (name, (key, value)) in names(values, in_files)?.iter().zip(values) {
-        if in_files {
+    for Assignment { variable, item } in
+        assign(items, choice, |name| surroundings.has_variable(name))?
+    {
+        let value = &values[&item];
+        if words.files {
             let file = memory::file(value.expose())
-                .with_context(|| format!("a file in memory for {key}"))?;
-            command.env(name, memory::path(&file));
+                .with_context(|| format!("a file in memory for {item}"))?;
+            command.env(variable, memory::path(&file));
             files.push(file);
         } else {
-            command.env(name, variable(key, value)?);
+            command.env(variable, text_of(&item, value)?);
         }
     }
     Ok(files)
-}
-
-/// The variable of each item.
-fn names(values: &BTreeMap<String, Plain>, in_files: bool) -> Result<Vec<String>> {
-    let mut names: Vec<String> = Vec::new();
-    for key in values.keys() {
-        let name = if in_files {
-            file_variable(key)
-        } else {
-            key.clone()
-        };
-        let is_taken = |(there, _): &(&String, _)| platform::is_same_variable(there, &name);
-        if let Some((_, other)) = names.iter().zip(values.keys()).find(is_taken) {
-            bail!("the items {other} and {key} would both be the variable {name}");
-        }
-        names.push(name);
-    }
-    Ok(names)
 }
 
 fn ring(words: &Exec, surroundings: &Surroundings) -> Result<KeyRing> {
@@ -103,9 +152,11 @@ fn ring(words: &Exec, surroundings: &Surroundings) -> Result<KeyRing> {
     opening::ring(&[], &words.backups, &words.opening, surroundings)
 }
 
-/// Every value of every SealedSecret, templates rendered.
+/// The values to choose from, templates rendered. Of items that nobody chose, only the last one of a name is
+/// kept.
 fn values(
     words: &Exec,
+    sealed: &[(&Path, SealedSecret)],
     ring: &KeyRing,
     surroundings: &Surroundings,
 ) -> Result<BTreeMap<String, Plain>> {
@@ -115,19 +166,19 @@ fn values(
     };
     let mut chance = Chance {
         now: surroundings.now,
-        rng: &mut rand::rng(),
+        rng: &mut shared::random::system(),
     };
+    let is_chosen = |key: &String| words.all || words.only.iter().any(|chosen| chosen.item == *key);
     let mut values = BTreeMap::new();
-    for path in &words.paths {
-        for sealed in sealed_in(path)? {
-            let opened =
-                unseal(&sealed, ring, rules, &mut chance).map_err(|error| anyhow!(error.exact()));
-            let opened = opened.with_context(|| closed(path, &sealed))?;
-            for (key, value) in opened.secret.data {
-                if values.insert(key.clone(), value).is_some() {
-                    bail!("several files have an item {key}; run the command with one of them");
-                }
+    for (path, sealed) in sealed {
+        let opened =
+            unseal(sealed, ring, rules, &mut chance).map_err(|error| anyhow!(error.exact()));
+        let opened = opened.with_context(|| closed(path, sealed))?;
+        for (key, value) in opened.secret.data {
+            if is_chosen(&key) && values.contains_key(&key) {
+                bail!("several files have an item {key}; run the command with one of them");
             }
+            values.insert(key, value);
         }
     }
     Ok(values)
@@ -148,97 +199,14 @@ fn find(program: &OsString) -> Result<PathBuf> {
     programs::find(&name).with_context(|| format!("there is no program {name} in PATH"))
 }
 
-/// An item as the value of a variable.
-fn variable(key: &str, value: &Plain) -> Result<OsString> {
-    let is_name = key.bytes().enumerate().all(|(i, byte)| {
-        byte == b'_' || byte.is_ascii_alphabetic() || i > 0 && byte.is_ascii_digit()
-    });
-    if !is_name {
-        bail!("the item {key} cannot be the name of a variable{OTHERWISE}");
-    }
-    if decides_what_runs(key) {
-        bail!(
-            "the item {key} would decide which code the command runs, and anybody who has the certificate may have \
-             sealed it: it does not become a variable{OTHERWISE}"
-        );
-    }
+/// The value of a variable.
+fn text_of(item: &str, value: &Plain) -> Result<OsString> {
     if value.expose().contains(&0) {
-        bail!("the value of {key} has a zero byte, which no variable can hold{OTHERWISE}");
+        bail!("the value of {item} has a zero byte, which no variable can hold{OTHERWISE}");
     }
     platform::variable(value.expose()).with_context(|| {
         format!(
-            "the value of {key} is not text, and no variable of this system holds anything else"
+            "the value of {item} is not text, and no variable of this system holds anything else"
         )
     })
-}
-
-/// Variables by which linkers, shells and interpreters find code. A list of such is never whole; these
-/// are the ones that any command obeys, and those of the usual languages.
-const CODE: [&str; 26] = [
-    "BASH_ENV",
-    "CDPATH",
-    "CLASSPATH",
-    "DOTNET_STARTUP_HOOKS",
-    "GCONV_PATH",
-    "GIT_EXEC_PATH",
-    "GIT_SSH",
-    "GIT_SSH_COMMAND",
-    "IFS",
-    "JAVA_TOOL_OPTIONS",
-    "JDK_JAVA_OPTIONS",
-    "NODE_OPTIONS",
-    "NODE_PATH",
-    "OPENSSL_CONF",
-    "PATH",
-    "PATHEXT",
-    "PERL5LIB",
-    "PERL5OPT",
-    "PROMPT_COMMAND",
-    "PS4",
-    "PYTHONHOME",
-    "PYTHONPATH",
-    "PYTHONSTARTUP",
-    "RUBYLIB",
-    "RUBYOPT",
-    "_JAVA_OPTIONS",
-];
-
-fn decides_what_runs(key: &str) -> bool {
-    let of_linker = ["LD_", "DYLD_", "GIT_CONFIG"]
-        .iter()
-        .any(|prefix| key.starts_with(prefix));
-    of_linker
-        || CODE
-            .iter()
-            .any(|name| platform::is_same_variable(name, key))
-}
-
-/// `tls.key` → `tls_key_FILE`.
-fn file_variable(key: &str) -> String {
-    let letter = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
-    key.chars().map(letter).chain("_FILE".chars()).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_names_of_variables_become_variables() {
-        let value = Plain::from("v".to_owned());
-        for (key, is_one) in [
-            ("password", true),
-            ("DB_2", true),
-            ("2", false),
-            ("tls.key", false),
-            ("a-b", false),
-            ("LD_PRELOAD", false),
-            ("PATH", false),
-            ("DB_PATH", true),
-        ] {
-            assert_eq!(variable(key, &value).is_ok(), is_one, "{key}");
-        }
-        assert!(variable("a", &Plain::from(vec![1, 0])).is_err());
-        assert_eq!(file_variable("tls.key"), "tls_key_FILE");
-    }
 }

@@ -4,18 +4,36 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::{Opening, Place};
+use crate::seal::exec::Chosen;
 
 /// `seal exec`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "The command takes the place of `seal`: signals and the exit code are its own. Nothing is written to a disk.\n\n\
-Examples:\n  seal exec db.sealed.yaml --backup key.pem -- sh -c 'echo ${#password}'\n  \
-seal exec --files db.sealed.yaml --backup key.pem -- sh -c 'wc -c < $password_FILE'"
+Whoever has the certificate can add items to a file, so you choose which of them become variables. No variable that \
+is set already is replaced unless --override names it.\n\n\
+Examples:\n  seal exec --only password db.sealed.yaml --backup key.pem -- sh -c 'echo ${#password}'\n  \
+seal exec --only PGPASSWORD=password,PGUSER=user db.sealed.yaml -- psql\n  \
+seal exec --files --only password db.sealed.yaml --backup key.pem -- sh -c 'wc -c < $password_FILE'"
 )]
 pub struct Exec {
     /// Files with SealedSecrets
     #[arg(required = true)]
     pub paths: Vec<PathBuf>,
+    /// Pass these items and no others; VARIABLE=ITEM gives one another name
+    #[arg(
+        long,
+        value_name = "[VARIABLE=]ITEM",
+        value_delimiter = ',',
+        conflicts_with = "all"
+    )]
+    pub only: Vec<Chosen>,
+    /// Pass every item under its own name, whoever named it
+    #[arg(long)]
+    pub all: bool,
+    /// Let an item replace this variable, which is set already or which --all refuses
+    #[arg(long = "override", value_name = "VARIABLE", value_delimiter = ',')]
+    pub overrides: Vec<String>,
     /// Give values as files in memory, on Linux: a variable with _FILE after the name of the item tells where
     #[arg(long)]
     pub files: bool,

@@ -12,6 +12,7 @@ async fn runs_with_values_that_the_keys_of_the_cluster_open_and_for_nobody_else(
     site.write("db.json", &site.sealed(&KEYS[0], "db"));
     let words = [
         "exec",
+        "--only=a",
         "db.json",
         "--",
         "sh",

@@ -1,0 +1,487 @@
+//! Which items become which environment variables, decided from names alone.
+//!
+//! Anyone who has the certificate can seal an item of any name, so the person who types the command
+//! decides: items are named with `--only`, or `--all` is given; a variable that is set already is
+//! replaced only if `--override` names it.
+
+use std::str::FromStr;
+
+use crate::platform;
+
+/// One item that the user named: `ITEM` or `VARIABLE=ITEM`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chosen {
+    /// The variable to set; derived from the item if the user named none.
+    pub variable: Option<String>,
+    /// The item's key.
+    pub item: String,
+}
+
+/// An argument of `--only` that names no item.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected ITEM or VARIABLE=ITEM")]
+pub struct MalformedChoice;
+
+impl FromStr for Chosen {
+    type Err = MalformedChoice;
+
+    fn from_str(text: &str) -> Result<Self, MalformedChoice> {
+        let (variable, item) = match text.split_once('=') {
+            Some((variable, item)) => (Some(variable.to_owned()), item.to_owned()),
+            None => (None, text.to_owned()),
+        };
+        if item.is_empty() || variable.as_deref() == Some("") {
+            return Err(MalformedChoice);
+        }
+        Ok(Self { variable, item })
+    }
+}
+
+/// What the command line says about variables.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Choice<'a> {
+    /// The named items; all of them if this is empty.
+    pub(super) only: &'a [Chosen],
+    /// Variables that an item may replace.
+    pub(super) overrides: &'a [String],
+    /// Are the values given as files?
+    pub(super) in_files: bool,
+}
+
+/// A variable and the item that it gets its value from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Assignment {
+    pub(super) variable: String,
+    pub(super) item: String,
+}
+
+/// An item does not become a variable.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum VariableError {
+    #[error("there is no item {item}; the items are: {items}")]
+    NoSuchItem { item: String, items: String },
+    #[error(
+        "the item {item} cannot be the name of a variable; pick one with --only NAME={item}{}",
+        files_hint()
+    )]
+    NoName { item: String },
+    #[error(
+        "{name:?} cannot be the name of a variable: use letters, digits and _, without a digit in front"
+    )]
+    Malformed { name: String },
+    #[error(
+        "the items {first} and {second} would both be the variable {variable}; give one of them another name with --only NAME={second}"
+    )]
+    Twice {
+        variable: String,
+        first: String,
+        second: String,
+    },
+    #[error(
+        "the variable {variable} is set already, and the item {item} would replace it; pass --override {variable} if \
+         that is intended, or use another name with --only NAME={item}"
+    )]
+    IsSet { variable: String, item: String },
+    #[error(
+        "--all does not set {variable}: it can change which code the command runs or whom it trusts, and anyone who has \
+         the certificate can seal an item {item}; pass --override {variable} if that is intended, or name the items with \
+         --only"
+    )]
+    ChangesCommand { variable: String, item: String },
+}
+
+/// What helps where a name does not fit.
+fn files_hint() -> &'static str {
+    if platform::memory::IS_THERE {
+        ", or get values as files with --files"
+    } else {
+        ""
+    }
+}
+
+/// Assigns items to variables. `is_set` says whether the command would inherit a variable of that name.
+pub(super) fn assign<'a>(
+    items: impl Iterator<Item = &'a str> + Clone,
+    choice: Choice<'_>,
+    is_set: impl Fn(&str) -> bool,
+) -> Result<Vec<Assignment>, VariableError> {
+    let mut assigned = Vec::new();
+    for assignment in wanted(items, choice)? {
+        check(&assignment, choice, &is_set, &assigned)?;
+        assigned.push(assignment);
+    }
+    Ok(assigned)
+}
+
+fn wanted<'a>(
+    items: impl Iterator<Item = &'a str> + Clone,
+    choice: Choice<'_>,
+) -> Result<Vec<Assignment>, VariableError> {
+    if choice.only.is_empty() {
+        return items
+            .map(|item| named_after(item, choice.in_files))
+            .collect();
+    }
+    let assign = |chosen: &Chosen| {
+        if !items.clone().any(|item| item == chosen.item) {
+            let item = chosen.item.clone();
+            let items = items.clone().collect::<Vec<_>>().join(", ");
+            return Err(VariableError::NoSuchItem { item, items });
+        }
+        match &chosen.variable {
+            Some(variable) => Ok(Assignment {
+                variable: variable.clone(),
+                item: chosen.item.clone(),
+            }),
+            None => named_after(&chosen.item, choice.in_files),
+        }
+    };
+    choice.only.iter().map(assign).collect()
+}
+
+fn named_after(item: &str, in_files: bool) -> Result<Assignment, VariableError> {
+    let variable = if in_files {
+        Some(file_variable(item))
+    } else {
+        is_name(item).then(|| item.to_owned())
+    };
+    let item = item.to_owned();
+    match variable {
+        Some(variable) => Ok(Assignment { variable, item }),
+        None => Err(VariableError::NoName { item }),
+    }
+}
+
+fn check(
+    new: &Assignment,
+    choice: Choice<'_>,
+    is_set: impl Fn(&str) -> bool,
+    before: &[Assignment],
+) -> Result<(), VariableError> {
+    let Assignment { variable, item } = new.clone();
+    if !is_name(&variable) {
+        return Err(VariableError::Malformed { name: variable });
+    }
+    let same = |other: &&Assignment| platform::is_same_variable(&other.variable, &variable);
+    if let Some(first) = before.iter().find(same) {
+        let (first, second) = (first.item.clone(), item);
+        return Err(VariableError::Twice {
+            variable,
+            first,
+            second,
+        });
+    }
+    let is_named = |name: &String| platform::is_same_variable(name, &variable);
+    if choice.overrides.iter().any(is_named) {
+        return Ok(());
+    }
+    if choice.only.is_empty() && changes_command(&variable) {
+        return Err(VariableError::ChangesCommand { variable, item });
+    }
+    if is_set(&variable) {
+        return Err(VariableError::IsSet { variable, item });
+    }
+    Ok(())
+}
+
+fn is_name(text: &str) -> bool {
+    let letter = |(i, byte): (usize, u8)| {
+        byte == b'_' || byte.is_ascii_alphabetic() || i > 0 && byte.is_ascii_digit()
+    };
+    !text.is_empty() && text.bytes().enumerate().all(letter)
+}
+
+/// `tls.key` → `tls_key_FILE`.
+fn file_variable(item: &str) -> String {
+    let letter = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+    item.chars().map(letter).chain("_FILE".chars()).collect()
+}
+
+/// Variables that linkers, shells, interpreters, TLS libraries and common tools obey. The list cannot
+/// be complete, and nothing relies on it but `--all`, as a second line of defence: what protects the
+/// command is that its variables are chosen on the command line.
+const PREFIXES: [&str; 17] = [
+    "AWS_ENDPOINT_URL",
+    "BASH_",
+    "CURL_",
+    "DOTNET_",
+    "DYLD_",
+    "GIT_",
+    "GLIBC_",
+    "JAVA_",
+    "JDK_",
+    "LD_",
+    "LESS",
+    "NODE_",
+    "NPM_CONFIG_",
+    "PERL",
+    "PYTHON",
+    "RUBY",
+    "XDG_",
+];
+const NAMES: [&str; 60] = [
+    "ALL_PROXY",
+    "AWS_CA_BUNDLE",
+    "AWS_CONFIG_FILE",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "BROWSER",
+    "CARGO_HOME",
+    "CDPATH",
+    "CLASSPATH",
+    "COMSPEC",
+    "DOCKER_CONFIG",
+    "DOCKER_HOST",
+    "EDITOR",
+    "ENV",
+    "FTP_PROXY",
+    "GCONV_PATH",
+    "GEM_HOME",
+    "GEM_PATH",
+    "GOFLAGS",
+    "GOPATH",
+    "GOPROXY",
+    "GOROOT",
+    "HOME",
+    "HOSTALIASES",
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
+    "IFS",
+    "KUBECONFIG",
+    "LOCPATH",
+    "MAKEFLAGS",
+    "MANPAGER",
+    "NLSPATH",
+    "NO_PROXY",
+    "OPENSSL_CONF",
+    "OPENSSL_ENGINES",
+    "OPENSSL_MODULES",
+    "PAGER",
+    "PATH",
+    "PATHEXT",
+    "PGSERVICEFILE",
+    "PGSYSCONFDIR",
+    "PHPRC",
+    "PHP_INI_SCAN_DIR",
+    "PROMPT_COMMAND",
+    "PS1",
+    "PS4",
+    "REQUESTS_CA_BUNDLE",
+    "RESOLV_HOST_CONF",
+    "RES_OPTIONS",
+    "RUSTC",
+    "RUSTC_WRAPPER",
+    "SHELL",
+    "SSH_ASKPASS",
+    "SSH_AUTH_SOCK",
+    "SSLKEYLOGFILE",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
+    "TMPDIR",
+    "VISUAL",
+    "ZDOTDIR",
+    "_JAVA_OPTIONS",
+];
+
+fn changes_command(variable: &str) -> bool {
+    // Proxies count in small letters too.
+    let upper = variable.to_ascii_uppercase();
+    PREFIXES.iter().any(|prefix| upper.starts_with(prefix)) || NAMES.contains(&upper.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn only(words: &[&str]) -> Vec<Chosen> {
+        words.iter().map(|word| word.parse().unwrap()).collect()
+    }
+
+    fn decide(
+        items: &[&str],
+        only: &[Chosen],
+        overrides: &[&str],
+        in_files: bool,
+        set: &[&str],
+    ) -> Result<Vec<(String, String)>, VariableError> {
+        let overrides: Vec<String> = overrides.iter().map(|name| (*name).to_owned()).collect();
+        let choice = Choice {
+            only,
+            overrides: &overrides,
+            in_files,
+        };
+        let assigned = assign(items.iter().copied(), choice, |name| set.contains(&name))?;
+        Ok(assigned
+            .into_iter()
+            .map(|one| (one.variable, one.item))
+            .collect())
+    }
+
+    /// A name, whether `--all` passes it, and whether `--only` does.
+    #[test]
+    fn only_names_of_variables_become_variables() {
+        for (item, all, named) in [
+            ("password", true, true),
+            ("DB_2", true, true),
+            ("DB_PATH", true, true),
+            ("2", false, false),
+            ("tls.key", false, false),
+            ("a-b", false, false),
+            ("LD_PRELOAD", false, true),
+            ("PATH", false, true),
+        ] {
+            assert_eq!(decide(&[item], &[], &[], false, &[]).is_ok(), all, "{item}");
+            let only = only(&[item]);
+            assert_eq!(
+                decide(&[item], &only, &[], false, &[]).is_ok(),
+                named,
+                "{item}"
+            );
+        }
+    }
+
+    /// Attack: an author seals an item under the name of a variable that decides what runs or whom a
+    /// program trusts, and waits for somebody to run `seal exec --all`.
+    #[test]
+    fn all_refuses_names_that_change_the_command() {
+        for name in [
+            "LD_PRELOAD",
+            "DYLD_INSERT_LIBRARIES",
+            "PATH",
+            "BASH_ENV",
+            "PYTHONUSERBASE",
+            "PYTHONPATH",
+            "PERL5DB",
+            "RUBYOPT",
+            "NODE_OPTIONS",
+            "KUBECONFIG",
+            "HOME",
+            "GIT_SSH_COMMAND",
+            "GIT_CONFIG_COUNT",
+            "GIT_DIR",
+            "HTTPS_PROXY",
+            "https_proxy",
+            "SSL_CERT_FILE",
+            "JAVA_TOOL_OPTIONS",
+            "GOFLAGS",
+            "XDG_CONFIG_HOME",
+        ] {
+            let refused = decide(&[name], &[], &[], false, &[]);
+            assert!(
+                matches!(refused, Err(VariableError::ChangesCommand { .. })),
+                "{name}: {refused:?}"
+            );
+            assert!(decide(&[name], &[], &[name], false, &[]).is_ok(), "{name}");
+        }
+        // The name that counts is that of the variable, not that of the item.
+        assert!(decide(&["SSL_CERT"], &[], &[], true, &[]).is_err());
+    }
+
+    /// Attack: an author seals an item under the name of a variable that the command inherits.
+    #[test]
+    fn replaces_no_variable_that_is_set_unless_asked() {
+        let set = ["EXISTING"];
+        let chosen = only(&["EXISTING"]);
+        let mapped = only(&["EXISTING=a"]);
+        for (only, items, in_files) in [
+            (&[][..], "EXISTING", false),
+            (&chosen, "EXISTING", false),
+            (&mapped, "a", false),
+            (&mapped, "a", true),
+        ] {
+            let refused = decide(&[items], only, &[], in_files, &set);
+            assert!(
+                matches!(refused, Err(VariableError::IsSet { .. })),
+                "{refused:?}"
+            );
+            assert!(decide(&[items], only, &["OTHER"], in_files, &set).is_err());
+            assert!(decide(&[items], only, &["EXISTING"], in_files, &set).is_ok());
+        }
+    }
+
+    #[test]
+    fn names_may_be_mapped_and_files_have_names_of_their_own() {
+        let pair = |variable: &str, item: &str| (variable.to_owned(), item.to_owned());
+        for (items, words, in_files, want) in [
+            (vec!["a", "b"], vec!["b"], false, vec![pair("b", "b")]),
+            (
+                vec!["a", "b"],
+                vec!["X=b", "a"],
+                false,
+                vec![pair("X", "b"), pair("a", "a")],
+            ),
+            (
+                vec!["tls.key"],
+                vec!["tls.key"],
+                true,
+                vec![pair("tls_key_FILE", "tls.key")],
+            ),
+            (
+                vec!["tls.key"],
+                vec!["KEY=tls.key"],
+                true,
+                vec![pair("KEY", "tls.key")],
+            ),
+            (
+                vec!["tls.key"],
+                vec!["KEY=tls.key"],
+                false,
+                vec![pair("KEY", "tls.key")],
+            ),
+        ] {
+            assert_eq!(
+                decide(&items, &only(&words), &[], in_files, &[]).unwrap(),
+                want
+            );
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_not_there_not_clear_or_no_name() {
+        assert!(matches!(
+            decide(&["a"], &only(&["b"]), &[], false, &[]),
+            Err(VariableError::NoSuchItem { .. })
+        ));
+        assert!(matches!(
+            decide(&["a-b", "a.b"], &[], &[], true, &[]),
+            Err(VariableError::Twice { .. })
+        ));
+        assert!(matches!(
+            decide(&["a"], &only(&["X Y=a"]), &[], false, &[]),
+            Err(VariableError::Malformed { .. })
+        ));
+        for word in ["", "=a", "A=", "="] {
+            assert_eq!(word.parse::<Chosen>(), Err(MalformedChoice), "{word:?}");
+        }
+    }
+
+    proptest! {
+        /// Attack: an author adds any items whatsoever beside the one that the user named.
+        #[test]
+        fn whatever_the_author_adds_the_user_alone_names_variables(
+            items in prop::collection::btree_set("[A-Z_a-z.]{1,8}", 0..8),
+            in_files: bool,
+        ) {
+            let mut items: Vec<&str> = items.iter().map(String::as_str).collect();
+            if !items.contains(&"password") {
+                items.push("password");
+            }
+            let assigned = decide(&items, &only(&["DB=password"]), &[], in_files, &[]).unwrap();
+            prop_assert_eq!(assigned, [("DB".to_owned(), "password".to_owned())]);
+        }
+
+        /// Attack: an author names items after whatever happens to be set where the command runs.
+        #[test]
+        fn with_all_no_inherited_variable_changes(
+            items in prop::collection::btree_set("[A-C]{1,2}", 1..6),
+            set in prop::collection::btree_set("[A-C]{1,2}", 0..6),
+        ) {
+            let items: Vec<&str> = items.iter().map(String::as_str).collect();
+            let set: Vec<&str> = set.iter().map(String::as_str).collect();
+            let assigned = decide(&items, &[], &[], false, &set);
+            let clash = items.iter().any(|item| set.contains(item));
+            prop_assert_eq!(assigned.is_err(), clash);
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Which variables a sealed file can set for the command of `seal exec`.
+#![cfg(unix)]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/exec.fixtures");
+
+/// Variables by which programs find code, keys or a server to trust. No list of them is whole.
+const CHANGE_THE_COMMAND: [&str; 16] = [
+    "PYTHONUSERBASE",
+    "KUBECONFIG",
+    "HOME",
+    "GIT_DIR",
+    "GIT_ASKPASS",
+    "PERL5DB",
+    "HTTPS_PROXY",
+    "SSL_CERT_FILE",
+    "NODE_EXTRA_CA_CERTS",
+    "AWS_CONFIG_FILE",
+    "PAGER",
+    "EDITOR",
+    "XDG_CONFIG_HOME",
+    "ZDOTDIR",
+    "A_NAME_THAT_NO_LIST_HAS",
+    "LD_PRELOAD",
+];
+
+fn seal(folder: &Path, words: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_seal"));
+    command
+        .args(words)
+        .current_dir(folder)
+        .env("A_NAME_THAT_NO_LIST_HAS", "inherited");
+    command.stdin(Stdio::null()).output().expect("it starts")
+}
+
+/// Seals an item of that name beside `password`, as anyone can who has the certificate.
+fn seal_item(folder: &Path, item: &str) {
+    let certificate = format!("{FIXTURES}/key-2025.pem");
+    let literal = format!("--from-literal={item}=evil");
+    let words = [
+        "create",
+        "db",
+        "--cert",
+        &certificate,
+        &literal,
+        "--from-literal=password=x",
+        "-n",
+        "shop",
+        "-w",
+    ];
+    let file = folder.join("db.yaml");
+    let _ = fs::remove_file(&file);
+    let output = seal(folder, &[&words[..], &["db.yaml"]].concat());
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+fn exec(folder: &Path, choice: &[&str]) -> (bool, String) {
+    let state = format!("{FIXTURES}/state");
+    let env = ["db.yaml", "--directory", &state, "--", "env"];
+    let output = seal(folder, &[&["exec"], choice, &env].concat());
+    (
+        output.status.success(),
+        String::from_utf8_lossy(&output.stdout).into_owned(),
+    )
+}
+
+/// Attack: an author of a sealed file adds an item under the name of a variable that decides what the command
+/// runs or whom it trusts.
+#[test]
+fn an_author_of_the_file_sets_no_variable_that_the_user_did_not_choose() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for item in CHANGE_THE_COMMAND {
+        seal_item(folder.path(), item);
+        for (choice, runs) in [
+            (&[][..], false),
+            (&["--only", "password"], true),
+            (&["--only", "DB_PASSWORD=password"], true),
+            (&["--all"], false),
+        ] {
+            let (ran, variables) = exec(folder.path(), choice);
+            assert!(
+                !variables.contains("evil"),
+                "{item} {choice:?}: {variables}"
+            );
+            assert_eq!(ran, runs, "{item} {choice:?}");
+        }
+    }
+}
+
+#[test]
+fn what_the_user_chooses_is_set() {
+    let folder = tempfile::tempdir().expect("a folder");
+    seal_item(folder.path(), "A_NAME_THAT_NO_LIST_HAS");
+    for (choice, want) in [
+        (&["--only", "password"][..], "password=x"),
+        (&["--only", "DB_PASSWORD=password"], "DB_PASSWORD=x"),
+        (&["--only", "X=A_NAME_THAT_NO_LIST_HAS"], "X=evil"),
+        (
+            &["--all", "--override", "A_NAME_THAT_NO_LIST_HAS"],
+            "A_NAME_THAT_NO_LIST_HAS=evil",
+        ),
+    ] {
+        let (ran, variables) = exec(folder.path(), choice);
+        assert!(
+            ran && variables.lines().any(|line| line == want),
+            "{choice:?}: {variables}"
+        );
+    }
+}
