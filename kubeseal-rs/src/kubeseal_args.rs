@@ -5,11 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use flags::{Flag, Flags, Kind, Program, Stop, parse_duration};
-use shared::key::Fingerprint;
 use shared::scope::Scope;
 
-use crate::certificate::Wanted;
-use crate::cluster::{Access, Hidden, Overrides};
+use crate::certificate::{By, Vouched, Wanted};
+use crate::cluster::{Access, Hidden, Overrides, Timeout};
 use crate::command::{Command, Input, Request, SealOptions};
 use crate::kubeconfig::Choice;
 use crate::pages;
@@ -260,11 +259,14 @@ fn scope(flags: &Flags) -> Option<Scope> {
         .then(|| flags.text("scope").parse().unwrap_or_default())
 }
 
-fn fingerprints(flags: &Flags) -> Result<Vec<Fingerprint>, Stop> {
+fn fingerprints(flags: &Flags) -> Result<Vec<Vouched>, Stop> {
     let read = |text: &String| {
-        text.trim()
+        let fingerprint = text
+            .trim()
             .parse()
-            .map_err(|error| Stop::Refused(format!("--cert-fingerprint {text}: {error}")))
+            .map_err(|error| Stop::Refused(format!("--cert-fingerprint {text}: {error}")))?;
+        let by = By::Flag;
+        Ok(Vouched { fingerprint, by })
     };
     flags.list("cert-fingerprint").iter().map(read).collect()
 }
@@ -283,7 +285,7 @@ fn remarks(flags: &Flags) -> Vec<String> {
 }
 
 /// The order is the peer's: what comes first wins if several are asked for.
-fn command(flags: &Flags, scope: Option<Scope>, fingerprints: Vec<Fingerprint>) -> Command {
+fn command(flags: &Flags, scope: Option<Scope>, fingerprints: Vec<Vouched>) -> Command {
     if flags.switch("version") {
         return Command::Version;
     }
@@ -313,9 +315,15 @@ fn command(flags: &Flags, scope: Option<Scope>, fingerprints: Vec<Fingerprint>) 
             namespace: flags.text_if_any("namespace").map(str::to_owned),
         };
     }
+    let access = access(flags);
     let certificate = Wanted {
         source: flags.text("cert").to_owned(),
-        access: access(flags),
+        named_by: if access.is_unnamed {
+            By::Default
+        } else {
+            By::Flag
+        },
+        access,
         fingerprints,
         offline: flags.switch("offline"),
     };
@@ -373,7 +381,10 @@ fn access(flags: &Flags) -> Access {
         name: flags.text("controller-name").to_owned(),
         namespace: flags.text("controller-namespace").to_owned(),
         is_unnamed: !flags.given("controller-name") && !flags.given("controller-namespace"),
-        timeout: timeout(flags.text("request-timeout")),
+        timeout: match flags.text_if_any("request-timeout") {
+            Some(text) if flags.given("request-timeout") => Timeout(timeout(text)),
+            _ => Timeout::default(),
+        },
     }
 }
 

@@ -99,7 +99,7 @@ impl Scene {
 
     /// The one file in the cache.
     fn seen(&self) -> Option<PathBuf> {
-        let clusters = fs::read_dir(self.cache().join("sealed-secrets/clusters")).ok()?;
+        let clusters = fs::read_dir(self.cache().join("sealed-secrets/pins")).ok()?;
         let cluster = clusters.flatten().next()?.path();
         Some(fs::read_dir(cluster).ok()?.flatten().next()?.path())
     }

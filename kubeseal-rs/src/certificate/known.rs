@@ -1,8 +1,13 @@
-//! The certificates seen last, in the user's cache folder: a pin per cluster and controller.
+//! The certificates seen last, in the user's cache folder, for each cluster and controller.
 //!
 //! ```text
-//! sealed-secrets/clusters/k.example_6443-1f2e3d4c5b6a7988/kube-system_sealed-secrets-controller.pem
+//! sealed-secrets/pins/k.example_6443-1f2e3d4c5b6a7988/kube-system_sealed-secrets-controller.pem
+//! sealed-secrets/seen-by-rules/k.example_6443-1f2e3d4c5b6a7988/team_sealed-secrets.pem
 //! ```
+//!
+//! A pin lets the certificate be trusted where its own Service is found unasked. What only a rule names
+//! is kept apart: it serves to announce a change, and a pin never comes of it. See
+//! [`Memory`](super::trust::Memory).
 //!
 //! Each is a PEM file with a line above that says whose it is, good for `--cert` too. It is written
 //! when the certificate changes, so its time is when that one was first seen. Nothing here is secret,
@@ -16,13 +21,16 @@ use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 use shared::key::{Certificate, Fingerprint};
 
+use super::trust::Memory;
+use crate::bounded::Kind;
 use crate::cluster::{Address, Service};
 use crate::files::{self, FileError};
 
 /// The certificates seen of one cluster.
 #[derive(Debug)]
 pub(super) struct Known {
-    folder: Option<PathBuf>,
+    cache: Option<PathBuf>,
+    cluster: String,
     server: String,
 }
 
@@ -59,24 +67,24 @@ impl Known {
             .fold(0, |all, byte| all << 8 | u64::from(*byte));
         let name = format!("{}-{digest:016x}", in_file_name(host.trim_end_matches('/')));
         Self {
-            folder: cache.map(|cache| cache.join("sealed-secrets/clusters").join(name)),
+            cache: cache.map(Path::to_owned),
+            cluster: name,
             server: server.to_owned(),
         }
     }
 
-    /// That of one controller.
-    pub(super) fn last(&self, service: &Service) -> Option<Seen> {
-        read(&self.file(service)?)
+    /// The certificate that the user trusts of this controller and of no other.
+    pub(super) fn pin(&self, service: &Service) -> Option<Seen> {
+        self.read(Memory::Pin, service)
     }
 
-    /// Of all its controllers.
-    pub(super) fn fingerprints(&self) -> Vec<Fingerprint> {
-        let entries = self.folder.as_ref().and_then(|f| fs::read_dir(f).ok());
-        let paths = entries.into_iter().flatten().flatten().map(|e| e.path());
-        paths
-            .filter(|path| path.extension().is_some_and(|e| e == "pem"))
-            .filter_map(|path| Some(read(&path)?.fingerprint))
-            .collect()
+    /// The certificate that was seen last, to notice a change.
+    pub(super) fn last(&self, memory: Memory, service: &Service) -> Option<Seen> {
+        self.read(memory, service).or_else(|| self.pin(service))
+    }
+
+    fn read(&self, memory: Memory, service: &Service) -> Option<Seen> {
+        read(&self.file(memory, service)?)
     }
 
     /// Keeps a certificate in place of that controller's last one.
@@ -86,10 +94,11 @@ impl Known {
     /// The folder cannot be used.
     pub(super) fn remember(
         &self,
+        memory: Memory,
         service: &Service,
         certificate: &Certificate,
     ) -> Result<(), FileError> {
-        let Some(path) = self.file(service) else {
+        let Some(path) = self.file(memory, service) else {
             return Ok(());
         };
         if let Some(folder) = path.parent() {
@@ -102,9 +111,14 @@ impl Known {
     }
 
     /// The file of one controller.
-    pub(super) fn file(&self, Service { namespace, name }: &Service) -> Option<PathBuf> {
+    fn file(&self, memory: Memory, Service { namespace, name }: &Service) -> Option<PathBuf> {
+        let kind = match memory {
+            Memory::Pin => "pins",
+            Memory::Announcement => "seen-by-rules",
+        };
         let name = format!("{}_{}.pem", in_file_name(namespace), in_file_name(name));
-        Some(self.folder.as_ref()?.join(name))
+        let folder = self.cache.as_ref()?.join("sealed-secrets").join(kind);
+        Some(folder.join(&self.cluster).join(name))
     }
 }
 
@@ -120,7 +134,7 @@ fn in_file_name(text: &str) -> String {
 }
 
 fn read(path: &Path) -> Option<Seen> {
-    let pem = fs::read(path).ok()?;
+    let pem = files::read_as(path, Kind::Certificate).ok()?.to_vec();
     let certificate = Certificate::from_pem(&pem).ok()?;
     let since = fs::metadata(path).and_then(|file| file.modified()).ok()?;
     Some(Seen {
@@ -141,30 +155,32 @@ mod tests {
         }
     }
 
+    const BOTH: [Memory; 2] = [Memory::Pin, Memory::Announcement];
+
     #[test]
     fn clusters_differ_by_address_and_authority() {
-        let folder = |server: &str, authorities: &[Vec<u8>]| {
-            Known::new(Some(Path::new("/c")), server, authorities).folder
+        let cluster = |server: &str, authorities: &[Vec<u8>]| {
+            Known::new(Some(Path::new("/c")), server, authorities).cluster
         };
-        let one = folder("https://127.0.0.1:6443/", &[vec![1]]);
-        assert!(one.is_some());
-        assert_eq!(one, folder("https://127.0.0.1:6443/", &[vec![1]]));
-        assert_ne!(one, folder("https://127.0.0.1:6443/", &[vec![2]]));
-        assert_ne!(one, folder("https://127.0.0.1:6443/", &[]));
-        assert_ne!(one, folder("https://127.0.0.1:6444/", &[vec![1]]));
+        let one = cluster("https://127.0.0.1:6443/", &[vec![1]]);
+        assert_eq!(one, cluster("https://127.0.0.1:6443/", &[vec![1]]));
+        assert_ne!(one, cluster("https://127.0.0.1:6443/", &[vec![2]]));
+        assert_ne!(one, cluster("https://127.0.0.1:6443/", &[]));
+        assert_ne!(one, cluster("https://127.0.0.1:6444/", &[vec![1]]));
     }
 
     #[test]
     fn no_name_leads_out_of_the_folder() {
         let known = Known::new(Some(Path::new("/c")), "https://x/../..", &[]);
-        let folder = known.folder.clone().unwrap();
-        assert_eq!(
-            folder.parent(),
-            Some(Path::new("/c/sealed-secrets/clusters"))
-        );
-        for name in ["../../x", "/etc/x", "..", "", "a/b", "a\0b"] {
-            let file = known.file(&service(name)).unwrap();
-            assert_eq!(file.parent(), Some(folder.as_path()), "{name}");
+        for (memory, above) in BOTH.into_iter().zip(["pins", "seen-by-rules"]) {
+            let folder = Path::new("/c/sealed-secrets")
+                .join(above)
+                .join(&known.cluster);
+            assert_eq!(folder.components().count(), 5);
+            for name in ["../../x", "/etc/x", "..", "", "a/b", "a\0b"] {
+                let file = known.file(memory, &service(name)).unwrap();
+                assert_eq!(file.parent(), Some(folder.as_path()), "{name}");
+            }
         }
     }
 
@@ -172,12 +188,41 @@ mod tests {
     fn what_is_no_certificate_is_not_known() {
         let cache = tempfile::tempdir().unwrap();
         let known = Known::new(Some(cache.path()), "https://x", &[]);
-        let file = known.file(&service("a")).unwrap();
-        assert!(known.last(&service("a")).is_none() && known.fingerprints().is_empty());
-        fs::create_dir_all(file.parent().unwrap()).unwrap();
-        fs::write(&file, "half a fi").unwrap();
-        assert!(known.last(&service("a")).is_none() && known.fingerprints().is_empty());
-        let none = Known::new(None, "https://x", &[]);
-        assert!(none.last(&service("a")).is_none() && none.fingerprints().is_empty());
+        for memory in BOTH {
+            let file = known.file(memory, &service("a")).unwrap();
+            assert!(known.last(memory, &service("a")).is_none());
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(&file, "half a fi").unwrap();
+            assert!(known.last(memory, &service("a")).is_none());
+            let none = Known::new(None, "https://x", &[]);
+            assert!(none.last(memory, &service("a")).is_none());
+        }
+    }
+
+    /// Attack: a certificate that was remembered of one controller, or for a rule, is offered as that of
+    /// another controller.
+    #[test]
+    fn a_pin_counts_for_its_own_controller_alone() {
+        let cache = tempfile::tempdir().unwrap();
+        let known = Known::new(Some(cache.path()), "https://x", &[]);
+        let other_cluster = Known::new(Some(cache.path()), "https://y", &[]);
+        let pem = include_bytes!("../../tests/seal/exec.fixtures/key-2025.pem");
+        let certificate = Certificate::from_pem(pem).unwrap();
+        known
+            .remember(Memory::Pin, &service("a"), &certificate)
+            .unwrap();
+        known
+            .remember(Memory::Announcement, &service("b"), &certificate)
+            .unwrap();
+        assert!(known.pin(&service("a")).is_some());
+        let elsewhere = Service {
+            namespace: "b".into(),
+            name: "a".into(),
+        };
+        for service in [service("b"), service("c"), elsewhere] {
+            assert!(known.pin(&service).is_none(), "{service}");
+        }
+        assert!(other_cluster.pin(&service("a")).is_none());
+        assert!(known.last(Memory::Announcement, &service("b")).is_some());
     }
 }

@@ -14,13 +14,14 @@ mod source;
 mod trust;
 mod usable;
 
-use shared::key::{Certificate, CertificateError, Fingerprint};
+use shared::key::{Certificate, CertificateError};
 
 use crate::cluster::{Access, ClusterError, Service};
+use crate::redacted::redacted;
 use crate::surroundings::Surroundings;
 
 pub use source::{SourceError, is_url, read, read_named_by_rule};
-pub use trust::{TrustError, Way, judge};
+pub use trust::{By, TrustError, Vouched, Way, judge};
 pub use usable::{Origin, UseError, parse, parse_of};
 
 /// Which certificate is wanted.
@@ -30,9 +31,11 @@ pub struct Wanted {
     pub source: String,
     /// Where the controller is.
     pub access: Access,
+    /// Who says so.
+    pub named_by: By,
     /// The only certificates to accept, by `--cert-fingerprint` or a rule; empty for any that can be
     /// trusted.
-    pub fingerprints: Vec<Fingerprint>,
+    pub fingerprints: Vec<Vouched>,
     /// Take the last one seen of the controller, and ask nobody.
     pub offline: bool,
 }
@@ -92,10 +95,11 @@ pub fn obtain(wanted: &Wanted, surroundings: &Surroundings) -> Result<Obtained, 
         access,
         fingerprints,
         offline,
+        ..
     } = wanted;
     match (source.is_empty(), offline) {
         (false, _) => given(source, fingerprints),
-        (true, false) => of_cluster::fetch(access, fingerprints, surroundings),
+        (true, false) => of_cluster::fetch(wanted, surroundings),
         (true, true) => {
             let seen = of_cluster::last(access, surroundings)?;
             check(&seen.pem, "the cache", fingerprints)?;
@@ -104,9 +108,9 @@ pub fn obtain(wanted: &Wanted, surroundings: &Surroundings) -> Result<Obtained, 
     }
 }
 
-fn given(source: &str, fingerprints: &[Fingerprint]) -> Result<Obtained, ObtainError> {
+fn given(source: &str, fingerprints: &[Vouched]) -> Result<Obtained, ObtainError> {
     let pem = read(source)?;
-    check(&pem, source, fingerprints)?;
+    check(&pem, &redacted(source), fingerprints)?;
     Ok(Obtained {
         pem,
         origin: Origin::Given,
@@ -114,7 +118,7 @@ fn given(source: &str, fingerprints: &[Fingerprint]) -> Result<Obtained, ObtainE
     })
 }
 
-fn check(pem: &[u8], place: &str, fingerprints: &[Fingerprint]) -> Result<(), ObtainError> {
+fn check(pem: &[u8], place: &str, fingerprints: &[Vouched]) -> Result<(), ObtainError> {
     if fingerprints.is_empty() {
         return Ok(());
     }
@@ -123,5 +127,5 @@ fn check(pem: &[u8], place: &str, fingerprints: &[Fingerprint]) -> Result<(), Ob
         source,
     })?;
     let found = certificate.fingerprint();
-    Ok(judge(found, place, Way::Named, fingerprints, &[])?)
+    Ok(judge(found, place, Way::Named, fingerprints, None)?)
 }

@@ -3,13 +3,13 @@
 //! The named controller is asked, through the service proxy. If nobody named one and the usual one is
 //! not there, a Service that looks like a controller's is; if the proxy is in the way, the `ConfigMap`
 //! in which controllers publish their certificate. These two can be written to by others, so they
-//! count only for a known fingerprint.
+//! count only for a fingerprint that was given, or that is pinned for the very Service.
 
-use shared::key::{Certificate, Fingerprint};
+use shared::key::Certificate;
 
 use super::known::Known;
-use super::trust::{self, Way, judge};
-use super::{ObtainError, Obtained, Origin};
+use super::trust::{self, Memory, Vouched, Way, judge, memory, vouched_by};
+use super::{ObtainError, Obtained, Origin, Wanted};
 use crate::cluster::{Access, Address, Cluster, ClusterError, NoService, Service};
 use crate::surroundings::Surroundings;
 
@@ -32,15 +32,11 @@ struct Offer {
 }
 
 /// Gets it from the cluster, and remembers it.
-pub(super) fn fetch(
-    access: &Access,
-    given: &[Fingerprint],
-    surroundings: &Surroundings,
-) -> Result<Obtained, ObtainError> {
-    let cluster = Cluster::new(access, surroundings)?;
+pub(super) fn fetch(wanted: &Wanted, surroundings: &Surroundings) -> Result<Obtained, ObtainError> {
+    let cluster = Cluster::new(&wanted.access, surroundings)?;
     let known = Known::of(surroundings.cache_folder().as_deref(), cluster.address());
-    let offer = offer(&cluster, access, given, &known)?;
-    accept(offer, given, &known, surroundings)
+    let offer = offer(&cluster, &wanted.access, &wanted.fingerprints, &known)?;
+    accept(offer, wanted, &known, surroundings)
 }
 
 /// The last one seen, without the network, and without logging in anywhere.
@@ -51,7 +47,7 @@ pub(super) fn last(access: &Access, surroundings: &Surroundings) -> Result<Obtai
         namespace: access.namespace.clone(),
         name: access.name.clone(),
     };
-    let seen = known.last(&service);
+    let seen = known.pin(&service);
     let seen = seen.ok_or_else(|| ObtainError::NeverSeen {
         service: service.clone(),
         server: cluster.server,
@@ -70,7 +66,7 @@ pub(super) fn last(access: &Access, surroundings: &Surroundings) -> Result<Obtai
 fn offer(
     cluster: &Cluster,
     access: &Access,
-    given: &[Fingerprint],
+    given: &[Vouched],
     known: &Known,
 ) -> Result<Offer, ObtainError> {
     let controller = match cluster.controller(access) {
@@ -99,15 +95,18 @@ fn offer(
 fn without_service(
     cluster: &Cluster,
     missing: Box<NoService>,
-    given: &[Fingerprint],
+    given: &[Vouched],
     known: &Known,
 ) -> Result<Offer, ObtainError> {
-    let trusted = [given, &known.fingerprints()].concat();
     let candidates = missing.candidates.iter().filter(|_| missing.may_be_another);
-    for service in candidates.filter(|_| !trusted.is_empty()) {
+    for service in candidates {
+        let pin = known.pin(service).map(|seen| seen.fingerprint);
+        if given.is_empty() && pin.is_none() {
+            continue;
+        }
         let pem = cluster.certificate_of(service).unwrap_or_default();
         let fingerprint = Certificate::from_pem(&pem).map(|c| c.fingerprint().clone());
-        let judged = fingerprint.map(|f| judge(&f, "", Way::Found, given, &trusted));
+        let judged = fingerprint.map(|f| judge(&f, "", Way::Found, given, pin.as_ref()));
         if judged.is_ok_and(|judged| judged.is_ok()) {
             return Ok(Offer {
                 pem,
@@ -153,7 +152,7 @@ fn first_line(text: &str) -> &str {
 /// it, and sealing says what is wrong with it.
 fn accept(
     offer: Offer,
-    given: &[Fingerprint],
+    wanted: &Wanted,
     known: &Known,
     surroundings: &Surroundings,
 ) -> Result<Obtained, ObtainError> {
@@ -163,23 +162,32 @@ fn accept(
         service,
         place,
     } = offer;
+    let given = &wanted.fingerprints;
     let mut remarks = Vec::new();
     match Certificate::from_pem(&pem) {
         Ok(certificate) => {
             let fingerprint = certificate.fingerprint();
-            judge(fingerprint, &place, way, given, &known.fingerprints())?;
+            let pin = known.pin(&service).map(|seen| seen.fingerprint);
+            judge(fingerprint, &place, way, given, pin.as_ref())?;
             if way == Way::Found {
                 remarks.push(format!(
                     "sealing with the certificate of {place}; its fingerprint {fingerprint} is known"
                 ));
             }
-            let last = known.last(&service);
+            let memory = memory(wanted.named_by, way, vouched_by(fingerprint, given));
+            let last = known.last(memory, &service);
             remarks
                 .extend(last.as_ref().and_then(|last| {
                     trust::change(last, &certificate, &service, surroundings.now)
                 }));
             if last.is_none_or(|last| &last.fingerprint != fingerprint) {
-                remarks.extend(remember(known, &service, &certificate, surroundings));
+                remarks.extend(remember(
+                    known,
+                    memory,
+                    &service,
+                    &certificate,
+                    surroundings,
+                ));
             }
         }
         Err(error) if way == Way::Found || !given.is_empty() => {
@@ -200,11 +208,12 @@ fn accept(
 /// People are told if it fails; scripts in containers without a home are not, at every run.
 fn remember(
     known: &Known,
+    memory: Memory,
     service: &Service,
     certificate: &Certificate,
     surroundings: &Surroundings,
 ) -> Option<String> {
-    let error = known.remember(service, certificate).err()?;
+    let error = known.remember(memory, service, certificate).err()?;
     surroundings.stderr_is_terminal.then(|| {
         format!(
             "the certificate cannot be remembered, so a change will not be noticed: {}",

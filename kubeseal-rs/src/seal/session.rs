@@ -9,9 +9,10 @@ use anyhow::{Context as _, Result};
 use shared::key::Certificate;
 
 use super::settings::{self, Settings};
-use crate::certificate::{self, Obtained, Origin, Wanted};
+use crate::certificate::{self, By, Obtained, Origin, Vouched, Wanted};
 use crate::cluster::{Access, Overrides};
 use crate::kubeconfig;
+use crate::redacted::redacted;
 use crate::report;
 use crate::rules::{RulesFile, Source};
 use crate::seal_args::Sealing;
@@ -20,6 +21,10 @@ use crate::surroundings::Surroundings;
 /// The peer's names of the controller's Service and of its namespace.
 const CONTROLLER: (&str, &str) = ("sealed-secrets-controller", "kube-system");
 
+/// A certificate that was asked for: from where, and on whose word. An answer to one question is none to
+/// another, or what a rule vouches for would pass where no rule applies.
+type Question = (Source, By, Vec<Vouched>);
+
 /// One run. May be shared between threads.
 pub struct Session<'a> {
     /// Clock, environment and terminal.
@@ -27,7 +32,7 @@ pub struct Session<'a> {
     /// What was typed about sealing.
     pub words: &'a Sealing,
     rules: Mutex<BTreeMap<PathBuf, Option<Arc<RulesFile>>>>,
-    certificates: Mutex<BTreeMap<Source, Arc<Certificate>>>,
+    certificates: Mutex<Vec<(Question, Arc<Certificate>)>>,
 }
 
 impl<'a> Session<'a> {
@@ -83,11 +88,17 @@ impl<'a> Session<'a> {
             .certificates
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let certificate = if let Some(certificate) = known.get(&source) {
+        let question = (
+            source,
+            By::from(settings.certificate.by),
+            settings.fingerprints(),
+        );
+        let answered = known.iter().find(|(known, _)| *known == question);
+        let certificate = if let Some((_, certificate)) = answered {
             Arc::clone(certificate)
         } else {
-            let certificate = Arc::new(self.fetch(&source, settings)?);
-            known.insert(source, Arc::clone(&certificate));
+            let certificate = Arc::new(self.fetch(&question.0, settings)?);
+            known.push((question, Arc::clone(&certificate)));
             certificate
         };
         settings.check_certificate(&certificate)?;
@@ -102,7 +113,9 @@ impl<'a> Session<'a> {
         let now = self.surroundings.now;
         let parsed = certificate::parse_of(obtained.origin, &obtained.pem, now);
         let (certificate, remarks) = match source {
-            Source::At(at) => parsed.with_context(|| format!("the certificate of {at}"))?,
+            Source::At(at) => {
+                parsed.with_context(|| format!("the certificate of {}", redacted(at)))?
+            }
             Source::Controller { .. } => parsed.context("the certificate of the controller")?,
         };
         for remark in &remarks {
@@ -128,6 +141,7 @@ impl<'a> Session<'a> {
             // What is looked for, or published, has to be known.
             Source::Controller { .. } => Wanted {
                 access: self.access(source),
+                named_by: settings.certificate.by.into(),
                 fingerprints: settings.fingerprints(),
                 ..Wanted::default()
             },

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use shared::key::{Certificate, Fingerprint, MalformedFingerprint};
 use shared::scope::{Scope, UnknownScope};
 
+use crate::certificate::{By, Vouched};
 use crate::rules::{Broken, Rule, RulesFile, Source};
 use crate::seal_args::Sealing;
 
@@ -30,6 +31,17 @@ pub enum Origin {
     Variable(&'static str),
     /// Nobody.
     Default,
+}
+
+impl From<Origin> for By {
+    fn from(origin: Origin) -> Self {
+        match origin {
+            Origin::Flag(_) => Self::Flag,
+            Origin::Rule => Self::Rule,
+            Origin::Variable(_) => Self::Environment,
+            Origin::Default => Self::Default,
+        }
+    }
 }
 
 impl fmt::Display for Origin {
@@ -231,11 +243,14 @@ impl Settings {
         }
     }
 
-    /// The fingerprints that the certificate must have one of; none for any.
-    pub fn fingerprints(&self) -> Vec<Fingerprint> {
-        let rule = self.rule.iter().flat_map(|rule| &rule.fingerprints);
-        let typed = self.pins.iter().flat_map(|said| &said.value);
-        rule.chain(typed).cloned().collect()
+    /// The fingerprints that the certificate must have one of, and who says so; none for any.
+    pub fn fingerprints(&self) -> Vec<Vouched> {
+        let vouched = |by: By| move |fingerprint| Vouched { fingerprint, by };
+        let rule = self.rule.iter().flat_map(|rule| rule.fingerprints.clone());
+        let pins = self.pins.iter();
+        let typed =
+            pins.flat_map(|said| said.value.clone().into_iter().map(vouched(said.by.into())));
+        rule.map(vouched(By::Rule)).chain(typed).collect()
     }
 
     /// May this certificate seal here?

@@ -1,0 +1,150 @@
+//! Certificates that were seen once, and where they count later.
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+mod api_server;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use api_server::{Body, certificate_of, path_of, service, text};
+
+const SECRET: &str = "kind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n";
+
+/// A cluster whose usual controller is absent, with the Services `tenant/evil` and `ops/other` of one
+/// certificate, of which the first has the labels of a controller; and a user with a repository.
+struct Scene {
+    folder: tempfile::TempDir,
+    kubeconfig: PathBuf,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/seal/exec.fixtures");
+        let pem = fs::read_to_string(fixtures.join("key-2025.pem")).expect("the fixture");
+        let labelled = r#"{"items":[{"metadata":{"namespace":"tenant","name":"evil"},"spec":{"ports":[{"name":"http"}]}}]}"#;
+        let mut answers: Vec<(String, Body)> = vec![("/api/v1/services".into(), text(labelled))];
+        for (namespace, name) in [("tenant", "evil"), ("ops", "other")] {
+            answers.push((path_of(namespace, name), service()));
+            answers.push((certificate_of(namespace, name), text(pem.clone())));
+        }
+        let kubeconfig = api_server::serve(folder.path(), answers);
+        let repository = folder.path().join("repository");
+        fs::create_dir_all(repository.join(".git")).expect("the folder is ours");
+        fs::write(folder.path().join("secret.yaml"), SECRET).expect("the folder is ours");
+        Self { folder, kubeconfig }
+    }
+
+    fn rules(&self, text: &str) {
+        let file = self.folder.path().join("repository/.seal.yaml");
+        fs::write(file, text).expect("the folder is ours");
+    }
+
+    fn run(
+        &self,
+        program: &str,
+        words: &[&str],
+        folder: &str,
+        variables: &[(&str, &str)],
+    ) -> Output {
+        let mut command = Command::new(program);
+        command
+            .args(words)
+            .current_dir(self.folder.path().join(folder))
+            .env("KUBECONFIG", &self.kubeconfig)
+            .env("XDG_CACHE_HOME", self.folder.path().join("cache"))
+            .envs(variables.iter().copied())
+            .stdin(Stdio::null());
+        command.output().expect("it starts")
+    }
+
+    /// `seal` in the repository, under its rules.
+    fn under_rules(&self, words: &[&str]) -> Output {
+        let create = ["create", "db", "--from-file=a=../secret.yaml", "-n", "shop"];
+        self.run(
+            env!("CARGO_BIN_EXE_seal"),
+            &[&create, words].concat(),
+            "repository",
+            &[],
+        )
+    }
+
+    /// `kubeseal` elsewhere.
+    fn kubeseal(&self, words: &[&str], variables: &[(&str, &str)]) -> Output {
+        let seal = ["-f", "secret.yaml"];
+        self.run(
+            env!("CARGO_BIN_EXE_kubeseal"),
+            &[&seal, words].concat(),
+            ".",
+            variables,
+        )
+    }
+
+    /// Is a certificate that is found, and not named, used?
+    fn found_is_used(&self) -> bool {
+        let output = self.kubeseal(&[], &[]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        let names_it =
+            said.contains("tenant/evil") || said.contains("--controller-namespace tenant");
+        assert!(names_it, "{said}");
+        output.status.success()
+    }
+}
+
+fn done(output: &Output) {
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// Attack: the rules of a repository name a controller of the attacker, who has labelled its Service; later
+/// somebody seals elsewhere, where nobody named a controller.
+#[test]
+fn a_controller_that_a_rule_named_is_not_trusted_elsewhere() {
+    let scene = Scene::new();
+    scene.rules("rules: [{path: '**', controller: {namespace: tenant, name: evil}}]");
+    done(&scene.under_rules(&[]));
+    assert!(!scene.found_is_used());
+}
+
+/// Attack: the same with the fingerprint of the attacker's certificate in the rules and no controller.
+#[test]
+fn a_fingerprint_that_a_rule_named_is_not_trusted_elsewhere() {
+    let scene = Scene::new();
+    let fingerprint = "SHA256:7/xku5xrSv/wWlOQcX8MEnho2sw/ikOtGoRCBaIvsGk";
+    scene.rules(&format!(
+        "rules: [{{path: '**', fingerprint: '{fingerprint}'}}]"
+    ));
+    done(&scene.under_rules(&[]));
+    assert!(!scene.found_is_used());
+}
+
+/// Attack: `tenant/evil`, which was never named, shows a certificate that the user trusts of `ops/other`.
+///
+/// Who named what, and whether the certificate of `tenant/evil` is used afterwards where nobody names one.
+#[test]
+fn a_pin_is_made_by_the_user_alone() {
+    let other = ["--controller-name=other", "--controller-namespace=ops"];
+    let flags = ["--controller-name=evil", "--controller-namespace=tenant"];
+    let variables = [
+        ("SEALED_SECRETS_CONTROLLER_NAME", "evil"),
+        ("SEALED_SECRETS_CONTROLLER_NAMESPACE", "tenant"),
+    ];
+    let fingerprint = "--cert-fingerprint=SHA256:7/xku5xrSv/wWlOQcX8MEnho2sw/ikOtGoRCBaIvsGk";
+    for (who, words, variables, used) in [
+        ("nobody", None, &[][..], false),
+        ("a flag, another one", Some(&other[..]), &[], false),
+        ("a flag", Some(&flags[..]), &[], true),
+        ("the environment", Some(&[]), &variables, true),
+        ("a fingerprint by flag", Some(&[fingerprint]), &[], true),
+    ] {
+        let scene = Scene::new();
+        if let Some(words) = words {
+            done(&scene.kubeseal(words, variables));
+        }
+        assert_eq!(scene.found_is_used(), used, "{who}");
+    }
+}
