@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use crate::bounded::{self, Kind};
 use crate::platform;
 
 /// A file could not be read or written. The cause is the system's.
@@ -32,16 +33,25 @@ impl FileError {
     }
 }
 
-/// Reads a whole file.
+/// Reads a whole file of manifests.
 ///
 /// # Errors
 ///
-/// It is not there, is a folder, or cannot be read.
+/// As for [`read_as`].
 pub fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
+    read_as(path, Kind::Manifests)
+}
+
+/// Reads a whole file, which may be as large as what it holds needs.
+///
+/// # Errors
+///
+/// It is not there, is a folder, is too large, or cannot be read.
+pub fn read_as(path: &Path, kind: Kind) -> Result<Zeroizing<Vec<u8>>, FileError> {
     let open = || -> io::Result<Zeroizing<Vec<u8>>> {
         let file = File::open(path)?;
         let len = file.metadata().map_or(0, |metadata| metadata.len());
-        read_all(file, usize::try_from(len).unwrap_or(0))
+        bounded::read(file, len, kind)
     };
     open().map_err(|source| FileError::new("cannot read", path, source))
 }
@@ -84,20 +94,23 @@ pub fn check(path: &Path) -> Result<(), FileError> {
         .map_err(|source| FileError::new("cannot read", path, source))
 }
 
-/// Reads stdin to its end.
+/// Reads manifests from stdin to its end.
 ///
 /// # Errors
 ///
-/// stdin cannot be read.
+/// As for [`read_stdin_as`].
 pub fn read_stdin() -> Result<Zeroizing<Vec<u8>>, FileError> {
-    read_all(io::stdin().lock(), 0)
-        .map_err(|source| FileError::new("cannot read", Path::new("stdin"), source))
+    read_stdin_as(Kind::Manifests)
 }
 
-fn read_all(mut from: impl io::Read, expected: usize) -> io::Result<Zeroizing<Vec<u8>>> {
-    let mut bytes = Zeroizing::new(Vec::with_capacity(expected + 1));
-    from.read_to_end(&mut bytes)?;
-    Ok(bytes)
+/// Reads stdin to its end, which has to come before it is too large for what it holds.
+///
+/// # Errors
+///
+/// stdin is too large or cannot be read.
+pub fn read_stdin_as(kind: Kind) -> Result<Zeroizing<Vec<u8>>, FileError> {
+    bounded::read(io::stdin().lock(), 0, kind)
+        .map_err(|source| FileError::new("cannot read", Path::new("stdin"), source))
 }
 
 /// Replaces a file in one step: the old content or the new is there, never a part. A new file has

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use shared::manifest::{self, Node, ReadError, Value};
 
+use crate::bounded::Kind;
 use crate::files::{self, FileError};
 use crate::surroundings::Surroundings;
 
@@ -119,7 +120,7 @@ pub(crate) fn default_files(surroundings: &Surroundings) -> Vec<PathBuf> {
 }
 
 fn parse(path: &Path) -> Result<Vec<Node>, KubeconfigError> {
-    roots(&files::read(path)?, path)
+    roots(&files::read_as(path, Kind::Settings)?, path)
 }
 
 fn roots(text: &[u8], path: &Path) -> Result<Vec<Node>, KubeconfigError> {
@@ -161,7 +162,8 @@ fn in_cluster(surroundings: &Surroundings) -> Option<String> {
         return None;
     }
     let from_file = || {
-        let text = std::fs::read_to_string(folder.join("namespace")).ok()?;
+        let text = files::read_as(&folder.join("namespace"), Kind::Settings).ok()?;
+        let text = std::str::from_utf8(&text).ok()?;
         Some(text.trim().to_owned()).filter(|namespace| !namespace.is_empty())
     };
     let named = surroundings

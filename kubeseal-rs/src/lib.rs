@@ -15,12 +15,14 @@
 //! | [`pages`] | completions and the manual |
 //! | [`git`], [`programs`] | the work tree around a file; other people's programs |
 //! | [`proxies`] | which proxy leads to a server |
-//! | [`files`] | stdin and files in; files out, all or nothing |
+//! | [`files`], [`bounded`] | stdin and files in, up to a size; files out, all or nothing |
 //! | [`surroundings`] | clock, environment and terminal, in one place |
 //! | `platform` | where operating systems differ |
 //! | `prompt`, `web` | questions on the terminal; requests to what is no API server |
+//! | [`redacted`] | URLs without credentials |
 //! | [`report`], [`progress`] | error chain, hints, exit code; how far a long run is |
 
+pub mod bounded;
 pub mod certificate;
 pub mod cluster;
 pub mod command;
@@ -38,6 +40,7 @@ pub mod progress;
 mod prompt;
 pub mod proxies;
 pub mod recipe;
+pub mod redacted;
 pub mod report;
 pub mod rules;
 pub mod seal;

@@ -11,6 +11,8 @@ use crate::proxies::proxy_for;
 
 /// For the whole answer of a server.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// Until there is a connection.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A client for the server of this URL, vouched for by these roots; proxies are from the environment.
 pub(crate) fn agent(uri: &str, roots: RootCerts) -> Agent {
@@ -24,10 +26,19 @@ pub(crate) fn agent(uri: &str, roots: RootCerts) -> Agent {
         Agent::config_builder()
             .tls_config(tls)
             .proxy(proxy(uri))
+            .timeout_connect(Some(CONNECT_TIMEOUT))
             .timeout_global(Some(TIMEOUT))
             .http_status_as_error(false)
             .build(),
     )
+}
+
+/// An error without the URL, which may hold credentials.
+pub(crate) fn without_url(error: ureq::Error) -> ureq::Error {
+    match error {
+        ureq::Error::BadUri(_) => ureq::Error::BadUri("it is malformed".into()),
+        other => other,
+    }
 }
 
 fn proxy(uri: &str) -> Option<Proxy> {

@@ -124,7 +124,7 @@ impl World {
             secret.data.insert(item.into(), value);
         }
         let public = self.keys[key].pair.certificate().public_key();
-        let sealed = seal(&secret, public, &mut rand::rng()).unwrap();
+        let sealed = seal(&secret, public, &mut shared::random::system()).unwrap();
         manifest::to_yaml(&sealed.to_document())
     }
 
@@ -140,7 +140,7 @@ fn key(second: i64) -> NewKey {
         common_name: String::new(),
     };
     let now = Timestamp::from_second(1_700_000_000 + second).unwrap();
-    spec.generate(now, &mut rand::rng()).unwrap()
+    spec.generate(now, &mut shared::random::system()).unwrap()
 }
 
 fn key_name(i: usize) -> String {

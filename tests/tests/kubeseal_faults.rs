@@ -319,6 +319,6 @@ async fn put_expired_key(namespace: &Namespace<'_>) {
         common_name: String::new(),
     };
     let made = Timestamp::from_second(1_700_000_000).unwrap();
-    let key = spec.generate(made, &mut rand::rng()).unwrap();
+    let key = spec.generate(made, &mut shared::random::system()).unwrap();
     put_key(namespace, "sealed-secrets-key0", &key).await;
 }

@@ -133,7 +133,7 @@ impl<'a> Case<'a> {
         let value = Plain::from(format!("value of {name}"));
         secret.data.insert("a".into(), value);
         let public = KEYS[i / 3 % 3].pair.certificate().public_key();
-        let mut sealed = seal(&secret, public, &mut rand::rng()).unwrap();
+        let mut sealed = seal(&secret, public, &mut shared::random::system()).unwrap();
         if i.is_multiple_of(7) {
             let text = Some("<{{ .a | upper }}>".to_owned());
             sealed.spec.template.data = Some([("t".to_owned(), text)].into());
@@ -205,7 +205,7 @@ impl<'a> Case<'a> {
         let value = format!("value of {name}, {generation}");
         secret.data.insert("a".into(), Plain::from(value.clone()));
         let public = KEYS[2].pair.certificate().public_key();
-        let sealed = seal(&secret, public, &mut rand::rng()).unwrap();
+        let sealed = seal(&secret, public, &mut shared::random::system()).unwrap();
         let patch = json!({ "spec": { "encryptedData": sealed.spec.encrypted_data } });
         let api: Api<SealedSecret> = self.namespace.api();
         api.patch(name, &PatchParams::default(), &Patch::Merge(patch))

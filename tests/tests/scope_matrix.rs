@@ -122,7 +122,7 @@ fn ring() -> KeyRing {
 fn unsealing_refuses_or_opens_at_the_origin() {
     let ring = ring();
     for forged in Forged::all() {
-        let mut dice = rand::rng();
+        let mut dice = shared::random::system();
         let mut chance = Chance {
             now: Timestamp::UNIX_EPOCH,
             rng: &mut dice,
@@ -150,10 +150,11 @@ fn unsealing_the_deprecated_form_refuses_or_opens_at_the_origin() {
         let label = forged.sealed_as.label("shop", "db");
         let key = KEYS[0].pair.certificate().public_key();
         let text = whole.to_string();
-        let value = envelope::seal(key, &label, text.as_bytes(), &mut rand::rng()).unwrap();
+        let value =
+            envelope::seal(key, &label, text.as_bytes(), &mut shared::random::system()).unwrap();
         forged.object.spec.encrypted_data.clear();
         forged.object.spec.data = Some(base64::encode(&value));
-        let mut dice = rand::rng();
+        let mut dice = shared::random::system();
         let mut chance = Chance {
             now: Timestamp::UNIX_EPOCH,
             rng: &mut dice,

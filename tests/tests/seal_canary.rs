@@ -56,7 +56,7 @@ impl Cage {
             common_name: String::new(),
         };
         let key = spec
-            .generate(jiff::Timestamp::now(), &mut rand::rng())
+            .generate(jiff::Timestamp::now(), &mut shared::random::system())
             .unwrap();
         fs::write(cage.path("work/cert.pem"), key.pair.certificate().to_pem()).unwrap();
         fs::write(cage.path("work/key.pem"), key.private_pem.expose()).unwrap();

@@ -61,7 +61,7 @@ fn prepare(folder: &Path) {
         common_name: String::new(),
     };
     let key = spec
-        .generate(jiff::Timestamp::now(), &mut rand::rng())
+        .generate(jiff::Timestamp::now(), &mut shared::random::system())
         .unwrap();
     let write = |name: &str, text: &[u8]| fs::write(folder.join(name), text).unwrap();
     write("cert.pem", key.pair.certificate().to_pem().as_bytes());

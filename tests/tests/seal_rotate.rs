@@ -39,7 +39,7 @@ static KEYS: LazyLock<[NewKey; 3]> = LazyLock::new(|| {
         };
         spec.generate(
             jiff::Timestamp::from_second(time).unwrap(),
-            &mut rand::rng(),
+            &mut shared::random::system(),
         )
         .unwrap()
     })

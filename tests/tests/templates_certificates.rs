@@ -15,7 +15,7 @@ use peer::{Answer, Peer, Verdict};
 fn render(text: &str, values: &[(&str, &str)]) -> String {
     let template = Template::parse("t", text).expect("it parses");
     let data = Data::new(values.iter().map(|&(key, value)| (key, value)));
-    let mut rng = rand::rng();
+    let mut rng = shared::random::system();
     let mut context = Context {
         budget: Budget::default(),
         now: jiff::Timestamp::now(),
@@ -150,7 +150,7 @@ fn an_authority_whose_key_is_another_is_refused_on_both_sides() {
     assert!(matches!(in_go(sign, &values), Verdict::RenderError(_)));
     let template = Template::parse("t", sign).expect("it parses");
     let data = Data::new(values);
-    let mut rng = rand::rng();
+    let mut rng = shared::random::system();
     let mut context = Context {
         budget: Budget::default(),
         now: jiff::Timestamp::now(),

@@ -29,7 +29,7 @@ fn values(text: &str) -> Data {
 
 fn render(template: &str, values: &Data) -> String {
     let template = Template::parse("example", template).expect("it parses");
-    let mut rng = rand::rng();
+    let mut rng = shared::random::system();
     let mut context = Context {
         budget: Budget::default(),
         now: jiff::Timestamp::now(),

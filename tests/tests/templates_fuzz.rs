@@ -72,7 +72,7 @@ fn mutated_templates_neither_panic_nor_escape_the_budget() {
     let mut dice = Dice::new(
         std::env::var("SEALED_SECRETS_FUZZ_SEED").map_or(1, |text| text.parse().expect("a number")),
     );
-    let mut rng = rand::rng();
+    let mut rng = shared::random::system();
     let mut runs = 0;
     while Instant::now() < end {
         let bytes = mutated(&mut dice, &corpus);

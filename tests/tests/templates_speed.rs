@@ -56,7 +56,7 @@ fn values() -> Values {
 fn ours(text: &str, values: &Values) -> (Vec<u8>, Duration) {
     let template = Template::parse("t", text).expect("it parses");
     let data = Data::new(values.iter().map(|(key, value)| (key, value.clone())));
-    let mut rng = rand::rng();
+    let mut rng = shared::random::system();
     let mut render = || {
         let mut context = Context {
             budget: Budget::default(),

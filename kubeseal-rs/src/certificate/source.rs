@@ -4,11 +4,10 @@ use std::path::{Path, PathBuf};
 
 use ureq::tls::RootCerts;
 
+use crate::bounded::Kind;
 use crate::files::{self, FileError};
+use crate::redacted::redacted;
 use crate::web;
-
-/// Certificates are a few kilobytes; a bundle of hundreds still fits.
-const MAX_BYTES: u64 = 10 * 1024 * 1024;
 
 /// There is no certificate to seal with.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +18,7 @@ pub enum SourceError {
     /// The server answered with something else than 200.
     #[error("cannot fetch {uri:?}: {status}")]
     Status {
-        /// As given.
+        /// As given, without credentials.
         uri: String,
         /// Code and reason.
         status: String,
@@ -27,7 +26,7 @@ pub enum SourceError {
     /// No answer.
     #[error("cannot fetch {uri:?}")]
     Fetch {
-        /// As given.
+        /// As given, without credentials.
         uri: String,
         /// What the client says.
         source: Box<ureq::Error>,
@@ -38,7 +37,7 @@ pub enum SourceError {
          give a file, or a URL that begins with file://, http:// or https://"
     )]
     Scheme {
-        /// As given.
+        /// As given, without credentials.
         uri: String,
         /// What stands before its colon.
         scheme: String,
@@ -53,11 +52,11 @@ pub enum SourceError {
 /// The file or server does not give it.
 pub fn read(source: &str) -> Result<Vec<u8>, SourceError> {
     match scheme(source).as_deref() {
-        None => Ok(files::read(Path::new(source))?.to_vec()),
-        Some("file") => Ok(files::read(&file_path(source))?.to_vec()),
+        None => Ok(files::read_as(Path::new(source), Kind::Certificate)?.to_vec()),
+        Some("file") => Ok(files::read_as(&file_path(source), Kind::Certificate)?.to_vec()),
         Some("http" | "https") => fetch(source),
         Some(other) => Err(SourceError::Scheme {
-            uri: source.to_owned(),
+            uri: redacted(source).into_owned(),
             scheme: other.to_owned(),
         }),
     }
@@ -120,8 +119,8 @@ fn percent_decoded(text: &str) -> String {
 
 fn fetch(uri: &str) -> Result<Vec<u8>, SourceError> {
     let failed = |source| SourceError::Fetch {
-        uri: uri.to_owned(),
-        source: Box::new(source),
+        uri: redacted(uri).into_owned(),
+        source: Box::new(web::without_url(source)),
     };
     let mut response = web::agent(uri, RootCerts::PlatformVerifier)
         .get(uri)
@@ -129,14 +128,14 @@ fn fetch(uri: &str) -> Result<Vec<u8>, SourceError> {
         .map_err(failed)?;
     if response.status() != 200 {
         return Err(SourceError::Status {
-            uri: uri.to_owned(),
+            uri: redacted(uri).into_owned(),
             status: response.status().to_string(),
         });
     }
     response
         .body_mut()
         .with_config()
-        .limit(MAX_BYTES)
+        .limit(Kind::Certificate.limit())
         .read_to_vec()
         .map_err(failed)
 }

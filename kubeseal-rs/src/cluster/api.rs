@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::{HeaderMap, Method, Request, StatusCode, header};
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use kube::Client;
 use kube::client::Body;
 use serde_json::Value as Json;
@@ -12,7 +12,8 @@ use tokio::runtime::Runtime;
 use super::connection::Address;
 use super::error::one_line;
 use super::told::told;
-use super::{Access, ClusterError, connection};
+use super::{Access, ClusterError, Timeout, connection};
+use crate::bounded::{Kind, TooLarge};
 use crate::surroundings::Surroundings;
 
 /// So often a request is sent again that was answered with a time to wait, as the peer's client
@@ -25,7 +26,7 @@ pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(30);
 pub(super) struct Api {
     runtime: Runtime,
     client: Client,
-    timeout: Option<Duration>,
+    timeout: Timeout,
     /// Which one it is.
     pub(super) address: Address,
 }
@@ -76,9 +77,10 @@ impl Api {
         path: &str,
         body: Vec<u8>,
         kind: &'static str,
+        most: Kind,
     ) -> Result<Answer, ClusterError> {
         self.runtime
-            .block_on(self.ask_once(method, path, Some((body, kind))))
+            .block_on(self.ask_once(method, path, Some((body, kind)), most))
     }
 
     /// Asks again for as long as the answer is a time to wait.
@@ -92,7 +94,7 @@ impl Api {
             let mut attempts = 1;
             loop {
                 let body = body.map(|bytes| (bytes.to_vec(), "application/json"));
-                let answer = self.ask_once(method, path, body).await?;
+                let answer = self.ask_once(method, path, body, Kind::Answer).await?;
                 match answer.wait {
                     Some(wait) if attempts < ATTEMPTS => {
                         tokio::time::sleep(wait.min(LONGEST_WAIT)).await;
@@ -109,18 +111,19 @@ impl Api {
         method: &Method,
         path: &str,
         body: Option<(Vec<u8>, &'static str)>,
+        most: Kind,
     ) -> Result<Answer, ClusterError> {
         let unreachable = |why: String| ClusterError::Unreachable {
             server: self.address.server.clone(),
             why,
         };
-        let answer = self.send(method, path, body);
-        match self.timeout {
+        let answer = self.send(method, path, body, most);
+        match self.timeout.0 {
             None => answer.await.map_err(unreachable),
             Some(timeout) => match tokio::time::timeout(timeout, answer).await {
                 Ok(answer) => answer.map_err(unreachable),
                 Err(_) => Err(unreachable(format!(
-                    "no answer within {timeout:?}, which --request-timeout sets"
+                    "no answer within {timeout:?}, which --request-timeout of kubeseal sets"
                 ))),
             },
         }
@@ -131,6 +134,7 @@ impl Api {
         method: &Method,
         path: &str,
         body: Option<(Vec<u8>, &'static str)>,
+        most: Kind,
     ) -> Result<Answer, String> {
         let (body, kind) = body.unwrap_or((Vec::new(), "application/json"));
         let request = Request::builder()
@@ -142,7 +146,15 @@ impl Api {
             .map_err(|error| error.to_string())?;
         let sent = self.client.send(request).await;
         let (head, body) = sent.map_err(|error| told(&error))?.into_parts();
-        let body = body.collect().await.map_err(|error| error.to_string())?;
+        let limit = usize::try_from(most.limit()).unwrap_or(usize::MAX);
+        let body = Limited::new(body, limit).collect().await;
+        let body = body.map_err(|error| {
+            if error.is::<LengthLimitError>() {
+                format!("the answer: {}", TooLarge { kind: most })
+            } else {
+                error.to_string()
+            }
+        })?;
         Ok(Answer {
             code: head.status,
             wait: wait(head.status, &head.headers),

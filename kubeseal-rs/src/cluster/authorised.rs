@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use super::api::{ATTEMPTS, LONGEST_WAIT, wait};
 use super::error::one_line;
+use crate::redacted::redacted;
 use crate::web;
 
 /// More than the answer about a thousand items.
@@ -42,7 +43,7 @@ pub enum AuthorisedError {
          `kubectl port-forward` can, and did the controller restart since its authority was fetched?"
     )]
     Unreachable {
-        /// As given.
+        /// As given, without credentials.
         url: String,
         /// What the client says.
         source: Box<ureq::Error>,
@@ -81,7 +82,7 @@ impl Authorised {
     /// What was given cannot be used.
     pub fn new(url: &str, token: &[u8], authority: &[u8]) -> Result<Self, AuthorisedError> {
         if !url.starts_with("https://") {
-            return Err(AuthorisedError::Clear(url.to_owned()));
+            return Err(AuthorisedError::Clear(redacted(url).into_owned()));
         }
         let token = std::str::from_utf8(token).map_err(|_| AuthorisedError::NoToken)?;
         let token = Some(token.trim()).filter(|token| is_token(token));
@@ -114,8 +115,8 @@ impl Authorised {
 
     fn ask(&self, body: &str) -> Result<(StatusCode, HeaderMap, String), AuthorisedError> {
         let failed = |source| AuthorisedError::Unreachable {
-            url: self.url.clone(),
-            source: Box::new(source),
+            url: redacted(&self.url).into_owned(),
+            source: Box::new(web::without_url(source)),
         };
         let request = self.agent.post(&self.url);
         let request = request.config().max_redirects(0).build();

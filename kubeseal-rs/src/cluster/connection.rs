@@ -5,6 +5,8 @@
 //! reads impersonation without sending it.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -19,14 +21,17 @@ use super::overrides::Overrides;
 use super::plug_in;
 use super::told::told_of_file;
 use super::{Access, ClusterError};
+use crate::bounded::{self, Kind};
 use crate::kubeconfig;
 use crate::proxies::proxy_for;
+use crate::redacted::redacted;
 use crate::surroundings::Surroundings;
+use crate::web::CONNECT_TIMEOUT;
 
 /// Which API server that is. To know it nobody is asked, and no exec plug-in runs.
 #[derive(Debug, Clone)]
 pub struct Address {
-    /// Its address.
+    /// Its address, without credentials.
     pub server: String,
     /// DER of the certificates that vouch for it; nothing if they are the system's.
     pub authorities: Vec<Vec<u8>>,
@@ -45,7 +50,7 @@ impl Address {
 
     pub(super) fn of(config: &Config) -> Self {
         Self {
-            server: config.cluster_url.to_string(),
+            server: redacted(&config.cluster_url.to_string()).into_owned(),
             authorities: config.root_cert.clone().unwrap_or_default(),
         }
     }
@@ -79,6 +84,8 @@ fn without_programs(
             .transpose()?;
     }
     config.default_retry = false;
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    check_files(&config.auth_info)?;
     Ok((config, by_relative_path))
 }
 
@@ -92,10 +99,7 @@ struct Files {
 
 impl Files {
     fn add(&mut self, path: &Path, is_by_variable: bool) -> Result<(), ClusterError> {
-        // Programs and files that it names by relative paths lie beside it.
-        let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        let read = Kubeconfig::read_from(&whole);
-        let next = read.map_err(|error| told_of_file(path, error))?;
+        let next = read_file(path)?;
         if is_by_variable && path.is_relative() {
             for user in &next.auth_infos {
                 let is_new = !self.merged.auth_infos.iter().any(|u| u.name == user.name);
@@ -109,6 +113,26 @@ impl Files {
         self.merged = merged.map_err(|error| told_of_file(path, error))?;
         Ok(())
     }
+}
+
+/// `kube` reads these files, however large they are and whether they end or not.
+fn check_files(user: &AuthInfo) -> Result<(), ClusterError> {
+    for (what, path) in [
+        ("client-certificate", &user.client_certificate),
+        ("client-key", &user.client_key),
+        ("tokenFile", &user.token_file),
+    ] {
+        let Some(path) = filled(path.as_ref()).map(PathBuf::from) else {
+            continue;
+        };
+        // What is missing `kube` reports; a token may be missing as yet.
+        let facts = path.metadata().ok();
+        if facts.is_some_and(|facts| !facts.is_file() || facts.len() > Kind::Credential.limit()) {
+            let source = io::Error::other("it is not a regular file of at most 1 MiB");
+            return Err(ClusterError::Unreadable { what, path, source });
+        }
+    }
+    Ok(())
 }
 
 /// The named file, or what is there of the list in `KUBECONFIG`; of an entry that several files
@@ -128,6 +152,26 @@ fn read(access: &Access, surroundings: &Surroundings) -> Result<Files, ClusterEr
         }
     }
     Ok(files)
+}
+
+/// `kube` reads a file to its end, and takes paths in it as relative to its folder. So a file of a usual size
+/// is left to it; what has no size, such as a pipe, is read here.
+fn read_file(path: &Path) -> Result<Kubeconfig, ClusterError> {
+    let is_file = path.metadata().is_ok_and(|facts| facts.is_file());
+    let unreadable = |source| ClusterError::Unreadable {
+        what: "kubeconfig",
+        path: path.to_owned(),
+        source,
+    };
+    let text = File::open(path).and_then(|file| bounded::read(file, 0, Kind::Settings));
+    let text = text.map_err(unreadable)?;
+    if is_file {
+        // Programs and files that it names by relative paths lie beside it.
+        let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        return Kubeconfig::read_from(whole).map_err(|error| told_of_file(path, error));
+    }
+    let read = Kubeconfig::from_yaml(&String::from_utf8_lossy(&text));
+    read.map_err(|error| told_of_file(path, error))
 }
 
 /// Where the kubeconfig of this text leads, with the flags over it: the address of the API server. No file
@@ -208,7 +252,7 @@ fn server(cluster: &Cluster) -> Result<Uri, ClusterError> {
         .filter(|uri| uri.host().is_some())
         .ok_or_else(|| ClusterError::Malformed {
             what: "address of the API server",
-            text: server.clone(),
+            text: redacted(server).into_owned(),
         })
 }
 
@@ -222,13 +266,14 @@ fn authorities(cluster: &Cluster) -> Result<Option<Vec<Vec<u8>>>, ClusterError> 
         ),
         (None, Some(path)) => {
             let path = PathBuf::from(path);
-            let read = std::fs::read(&path);
+            let file = File::open(&path);
+            let read = file.and_then(|file| bounded::read(file, 0, Kind::Certificate));
             let read = read.map_err(|source| ClusterError::Unreadable {
                 what: "certificate-authority",
                 path,
                 source,
             })?;
-            (Some(read), "certificate-authority")
+            (Some(read.to_vec()), "certificate-authority")
         }
         (None, None) => return Ok(None),
     };

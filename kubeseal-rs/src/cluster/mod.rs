@@ -49,8 +49,21 @@ pub struct Access {
     pub namespace: String,
     /// Is the controller the usual one because nobody named another?
     pub is_unnamed: bool,
-    /// `--request-timeout`; none for as long as it takes.
-    pub timeout: Option<Duration>,
+    /// For the whole answer to a request.
+    pub timeout: Timeout,
+}
+
+/// How long an answer may take, from the connection to its last byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeout(
+    /// None for as long as it takes, which only a flag can ask for.
+    pub Option<Duration>,
+);
+
+impl Default for Timeout {
+    fn default() -> Self {
+        Self(Some(Duration::from_mins(1)))
+    }
 }
 
 /// A Service by name.

@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 
 use super::api::{Answer, Api};
 use super::{Access, ClusterError};
+use crate::bounded::Kind;
 use crate::surroundings::Surroundings;
 
 /// Objects of one page of a list.
@@ -117,7 +118,10 @@ impl Objects {
     ///
     /// There is none.
     pub fn look(&self, path: &str) -> Result<(u16, Vec<u8>), ClusterError> {
-        let answer = self.ask(&Method::GET, path, None)?;
+        let none = (Vec::new(), "application/json");
+        let answer = self
+            .api
+            .once(&Method::GET, path, none.0, none.1, Kind::Answer)?;
         Ok((answer.code.as_u16(), answer.body))
     }
 
@@ -128,7 +132,7 @@ impl Objects {
         body: Option<(Vec<u8>, &'static str)>,
     ) -> Result<Answer, ClusterError> {
         let (bytes, kind) = body.unwrap_or((Vec::new(), "application/json"));
-        self.api.once(method, path, bytes, kind)
+        self.api.once(method, path, bytes, kind, Kind::List)
     }
 }
 

@@ -56,7 +56,7 @@ pub(super) fn merge(
     let (mut target, rest) = read_target(existing).map_err(wrong)?;
     let fresh = secrets::read(input, options)?;
     let places = Places::of(fresh.len());
-    let mut rng = rand::rng();
+    let mut rng = shared::random::system();
     for (i, mut secret) in fresh.into_iter().enumerate() {
         let scope = agreed_scope(&target, &secret, options.scope).map_err(wrong)?;
         aim(&mut secret, &target, scope, options)

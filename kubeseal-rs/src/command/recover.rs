@@ -16,6 +16,7 @@ use shared::unseal::{self, Chance, Rules};
 
 use super::CommandError;
 use super::secrets;
+use crate::bounded::Kind;
 use crate::keys::archive;
 use crate::{files, report};
 
@@ -60,7 +61,7 @@ pub(crate) fn read_keys(key_files: &[PathBuf]) -> Result<KeyRing, CommandError> 
         if file.is_dir() {
             return Err(unusable(KeyFileError::Folder));
         }
-        let bytes = files::read(file)?;
+        let bytes = files::read_as(file, Kind::Keys)?;
         let found = keys_of(&bytes).map_err(unusable)?;
         let name = file.display().to_string();
         keys.extend(
@@ -154,7 +155,7 @@ pub(super) fn unseal(
     };
     let mut chance = Chance {
         now,
-        rng: &mut rand::rng(),
+        rng: &mut shared::random::system(),
     };
     let open = |sealed: SealedSecret| match unseal::unseal(&sealed, ring, rules, &mut chance) {
         Ok(unsealed) => Ok(unsealed.secret.to_document()),

@@ -1,11 +1,10 @@
 //! Secret manifests → SealedSecret manifests.
 
 use rand::CryptoRng;
-use rand::rand_core::UnwrapErr;
-use rand::rngs::SysRng;
 use serde_json::Value as Json;
 use shared::key::Certificate;
 use shared::manifest::{self, Coercion, Document, ReadError};
+use shared::random::{self, SystemRng};
 use shared::resource::{DocumentError, SealedSecret};
 use shared::seal::{self, SealError, Target};
 use shared::secret::Secret;
@@ -56,12 +55,11 @@ pub(super) fn seal(
         seal::aim(secret, target).map_err(place(i))?;
     }
     fill_namespaces(&mut secrets, options, surroundings)?;
-    let seal_one = |rng: &mut UnwrapErr<SysRng>, i, secret: &Secret| {
+    let seal_one = |rng: &mut SystemRng, i, secret: &Secret| {
         let sealed = seal_secret(secret, certificate, rng).map_err(place(i))?;
         Ok(sealed.to_document())
     };
-    // One Secret needs 32 bytes: less than a generator of our own takes to begin.
-    parallel::map(&secrets, || UnwrapErr(SysRng), seal_one)
+    parallel::map(&secrets, random::system, seal_one)
         .into_iter()
         .collect()
 }

@@ -15,6 +15,7 @@ use shared::secret::Secret;
 use zeroize::Zeroizing;
 
 use super::age_header::{self, HeaderAtOnce, MAX_STANZAS, Unparsed};
+use crate::bounded::Kind;
 use crate::files::{self, FileError};
 
 /// Work for a new passphrase as the power of two that `age` takes by default: a second or so, and 256 MiB. Fixed,
@@ -273,7 +274,7 @@ pub fn write(
         return Err(ArchiveError::NotAsWritten(path.to_owned()));
     }
     files::replace(path, &archive)?;
-    match files::read(path) {
+    match files::read_as(path, Kind::Keys) {
         Ok(read) if **read == *archive => Ok(archive),
         _ => {
             let _ = std::fs::remove_file(path);

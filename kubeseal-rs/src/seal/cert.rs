@@ -7,6 +7,7 @@ use shared::key::{Certificate, Validity};
 use super::keys::access;
 use super::{Outcome, print};
 use crate::cluster::Controller;
+use crate::redacted::redacted;
 use crate::seal_args::{Cert, CertFetch, CertShow, CertSource, CertVerb, CertVerify, Form};
 use crate::surroundings::Surroundings;
 use crate::{certificate, files, report};
@@ -121,5 +122,5 @@ fn read(source: &CertSource, surroundings: &Surroundings) -> Result<Certificate>
 
 fn read_at(at: &str) -> Result<Certificate> {
     let pem = certificate::read(at)?;
-    Certificate::from_pem(&pem).with_context(|| format!("the certificate of {at}"))
+    Certificate::from_pem(&pem).with_context(|| format!("the certificate of {}", redacted(at)))
 }

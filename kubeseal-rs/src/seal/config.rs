@@ -6,6 +6,7 @@ use serde_json::{Value as Json, json};
 use super::session::Session;
 use super::settings::{Said, Settings};
 use super::{Outcome, print, write};
+use crate::redacted::redacted;
 use crate::report::shown;
 use crate::rules::Source;
 use crate::seal_args::{Config, ConfigVerb, Explain};
@@ -83,7 +84,7 @@ fn texts<T: ToString>(values: &[T]) -> Vec<String> {
 
 fn source(certificate: &Said<Source>) -> String {
     match &certificate.value {
-        Source::At(at) => at.clone(),
+        Source::At(at) => redacted(at).into_owned(),
         Source::Controller {
             context,
             name,

@@ -43,7 +43,7 @@ pub fn run(words: &Generate, surroundings: &Surroundings) -> Result<Outcome> {
     let settings = session.settings(&words.destination.path(&words.name))?;
     let password = given_password(words, &recipes, surroundings)?;
     let mut random = Random {
-        rng: &mut rand::rng(),
+        rng: &mut shared::random::system(),
         now: surroundings.now,
     };
     let (mut items, mut public) = (Items::default(), BTreeMap::new());

@@ -11,6 +11,7 @@ use shared::manifest;
 use shared::secret::Secret;
 use zeroize::Zeroizing;
 
+use crate::bounded::Kind;
 use crate::files;
 use crate::keys::KeyRecord;
 use crate::keys::archive::{self, Unlock};
@@ -27,7 +28,7 @@ use crate::surroundings::Surroundings;
 pub fn read(words: &Opening, surroundings: &Surroundings) -> Result<Unlock> {
     let mut unlock = Unlock::default();
     for path in &words.identity {
-        let bytes = files::read(path)?;
+        let bytes = files::read_as(path, Kind::Credential)?;
         if archive::is_archive(&bytes) {
             bail!(
                 "{} is an encrypted identity, which is not opened here; `age -d {}` prints it: give it by a pipe, \
@@ -58,8 +59,8 @@ fn passphrase_of(path: &Path, surroundings: &Surroundings) -> Result<SecretStrin
                 "stdin is a terminal, which would show the passphrase; leave --passphrase-file out to be asked"
             )
         }
-        Some("-") => files::read_stdin()?,
-        _ => files::read(path)?,
+        Some("-") => files::read_stdin_as(Kind::Credential)?,
+        _ => files::read_as(path, Kind::Credential)?,
     };
     let line = bytes
         .split(|byte| *byte == b'\n')
@@ -113,7 +114,7 @@ pub struct Backup {
 ///
 /// It does not open, or holds no key.
 pub fn backup(path: &Path, unlock: &mut Unlock) -> Result<Backup> {
-    backup_in(path, files::read(path)?, unlock)
+    backup_in(path, files::read_as(path, Kind::Keys)?, unlock)
 }
 
 /// The most bytes of a backup: thousands of keys.

@@ -69,8 +69,12 @@ pub fn seal_secret(
     }
     aim(session, settings, &mut secret)?;
     let certificate = session.certificate(settings)?;
-    let mut object = seal::seal(&secret, certificate.public_key(), &mut rand::rng())
-        .with_context(|| format!("the Secret {name:?}"))?;
+    let mut object = seal::seal(
+        &secret,
+        certificate.public_key(),
+        &mut shared::random::system(),
+    )
+    .with_context(|| format!("the Secret {name:?}"))?;
     if !session.words.no_hints {
         add_hints(&mut object, &certificate);
     }

@@ -58,7 +58,7 @@ fn values(words: &Set, surroundings: &Surroundings) -> Result<BTreeMap<String, P
     if let Some(recipe) = &words.generate {
         let recipe: Recipe = recipe.parse().context("--generate")?;
         let mut random = Random {
-            rng: &mut rand::rng(),
+            rng: &mut shared::random::system(),
             now: surroundings.now,
         };
         let made = recipe.make(&words.key, None, &mut random)?;

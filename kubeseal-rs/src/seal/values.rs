@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use shared::plain::Plain;
 
+use crate::bounded::Kind;
 use crate::files;
 use crate::prompt::Prompt;
 use crate::surroundings::Surroundings;
@@ -79,7 +80,9 @@ impl<'a> Stdin<'a> {
         if self.surroundings.stdin_is_terminal {
             return prompt(key);
         }
-        Ok(Plain::from(std::mem::take(&mut *files::read_stdin()?)))
+        Ok(Plain::from(std::mem::take(&mut *files::read_stdin_as(
+            Kind::Value,
+        )?)))
     }
 
     /// Reads a file, or stdin for `-`.
@@ -91,7 +94,10 @@ impl<'a> Stdin<'a> {
         if path == Path::new("-") {
             return self.read("stdin");
         }
-        Ok(Plain::from(std::mem::take(&mut *files::read(path)?)))
+        Ok(Plain::from(std::mem::take(&mut *files::read_as(
+            path,
+            Kind::Value,
+        )?)))
     }
 
     /// The items of one `--from-file`: `KEY=PATH`, `PATH` (its name is the key), or a folder, whose
@@ -134,7 +140,10 @@ fn from_folder(folder: &Path) -> Result<Vec<(String, Plain)>> {
             .to_string_lossy()
             .into_owned();
         if path.is_file() && super::names::check_item(&key).is_ok() {
-            items.push((key, Plain::from(std::mem::take(&mut *files::read(&path)?))));
+            items.push((
+                key,
+                Plain::from(std::mem::take(&mut *files::read_as(&path, Kind::Value)?)),
+            ));
         }
     }
     items.sort_by(|a, b| a.0.cmp(&b.0));

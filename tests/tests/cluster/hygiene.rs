@@ -122,7 +122,7 @@ async fn at_rest_no_value_and_no_text_of_a_key_is_left_in_memory() {
         ("what is no secret", namespace.name().as_bytes().to_vec()),
     ];
     until("nothing secret is left in memory", async || {
-        let name = format!("rest-{}", rand::random::<u32>());
+        let name = format!("rest-{}", shared::random::number::<u32>());
         case.rest(&name).await;
         let found = memory::found(case.controller.id(), &needles);
         (found == ["what is no secret"]).then_some(())

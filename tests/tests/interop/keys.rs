@@ -42,7 +42,9 @@ fn made_by_us(bits: u32) -> TestKey {
         ttl: SignedDuration::from_hours(24 * 365),
         common_name: String::new(),
     };
-    let made = spec.generate(Timestamp::now(), &mut rand::rng()).unwrap();
+    let made = spec
+        .generate(Timestamp::now(), &mut shared::random::system())
+        .unwrap();
     let private = String::from_utf8(made.private_pem.expose().to_vec()).unwrap();
     TestKey::new(
         format!("our key of {bits} bits"),

@@ -110,7 +110,7 @@ fn sealed_by_us(secret: &Value, key: &TestKey) -> SealedSecret {
     seal(
         &secrets[0],
         key.pair.certificate().public_key(),
-        &mut rand::rng(),
+        &mut shared::random::system(),
     )
     .unwrap()
 }

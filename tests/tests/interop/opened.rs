@@ -17,7 +17,7 @@ pub(crate) fn opened(
     };
     let mut chance = Chance {
         now: Timestamp::UNIX_EPOCH,
-        rng: &mut rand::rng(),
+        rng: &mut shared::random::system(),
     };
     unseal(sealed, ring, rules, &mut chance).map(|unsealed| unsealed.secret)
 }

@@ -26,7 +26,8 @@ fn opens_what_the_second_implementation_sealed() {
 fn seals_what_the_second_implementation_opens() {
     for_every_combination(|key, label, content, which| {
         let public = key.pair.certificate().public_key();
-        let sealed = envelope::seal(public, label, content, &mut rand::rng()).expect(which);
+        let sealed =
+            envelope::seal(public, label, content, &mut shared::random::system()).expect(which);
         assert!(
             open(&private(key), label.as_bytes(), &sealed) == content,
             "{which}"
@@ -40,7 +41,7 @@ pub(crate) fn private(key: &TestKey) -> RsaPrivateKey {
 
 fn seal(key: &RsaPublicKey, label: &[u8], plain: &[u8]) -> Vec<u8> {
     let mut session = [0; 32];
-    rand::rng().fill_bytes(&mut session);
+    shared::random::system().fill_bytes(&mut session);
     let wrapped = wrapped(key, label, &session);
     let value = aead(&session)
         .encrypt(&Nonce::from(ZERO_NONCE), plain)
@@ -51,7 +52,7 @@ fn seal(key: &RsaPublicKey, label: &[u8], plain: &[u8]) -> Vec<u8> {
 
 /// The RSA block of a value.
 pub(crate) fn wrapped(key: &RsaPublicKey, label: &[u8], session: &[u8]) -> Vec<u8> {
-    let wrapped = key.encrypt(&mut rand::rng(), oaep(label), session);
+    let wrapped = key.encrypt(&mut shared::random::system(), oaep(label), session);
     wrapped.unwrap()
 }
 

@@ -57,7 +57,8 @@ fn opens_every_value_that_the_peer_sealed() {
 fn seals_every_value_so_that_the_peer_opens_it() {
     for_every_combination(|key, label, content, which| {
         let public = key.pair.certificate().public_key();
-        let sealed = envelope::seal(public, label, content, &mut rand::rng()).expect(which);
+        let sealed =
+            envelope::seal(public, label, content, &mut shared::random::system()).expect(which);
         let opened = PEER
             .open_value(&[&key.private], label.as_bytes(), &sealed)
             .expect(which);
@@ -71,7 +72,7 @@ fn neither_side_opens_a_value_of_the_other_under_another_label() {
     let labels = Scope::ALL.map(|scope| scope.label("ns", "name"));
     for (here, label) in labels.iter().enumerate() {
         let public = key.pair.certificate().public_key();
-        let ours = envelope::seal(public, label, b"value", &mut rand::rng()).unwrap();
+        let ours = envelope::seal(public, label, b"value", &mut shared::random::system()).unwrap();
         let theirs = PEER
             .seal_value(&key.certificate, label.as_bytes(), b"value")
             .unwrap();

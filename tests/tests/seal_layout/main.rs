@@ -37,7 +37,7 @@ fn new_key() -> NewKey {
         ttl: jiff::SignedDuration::from_hours(24),
         common_name: String::new(),
     };
-    spec.generate(jiff::Timestamp::now(), &mut rand::rng())
+    spec.generate(jiff::Timestamp::now(), &mut shared::random::system())
         .unwrap()
 }
 
@@ -154,7 +154,15 @@ fn rotate_changes_values_only_and_a_second_run_nothing() {
     let mut seal = |namespace: &str, name: &str, key: &str| {
         let label = Scope::Strict.label(namespace, name);
         let public = old.pair.certificate().public_key();
-        base64::encode(&envelope::seal(public, &label, key.as_bytes(), &mut rand::rng()).unwrap())
+        base64::encode(
+            &envelope::seal(
+                public,
+                &label,
+                key.as_bytes(),
+                &mut shared::random::system(),
+            )
+            .unwrap(),
+        )
     };
     let tree = folder.path().join("tree");
     fs::create_dir(&tree).unwrap();

@@ -8,6 +8,7 @@ use shared::resource::BACKED_UP_ANNOTATION;
 use shared::secret::Secret;
 
 use super::{say, store, warn};
+use crate::bounded::Kind;
 use crate::files;
 use crate::keys::archive::{self, Lock};
 use crate::keys::signature;
@@ -115,7 +116,7 @@ fn warn_of_names(records: &[KeyRecord]) {
 fn lock(words: &KeysBackup, unlock: &mut archive::Unlock) -> Result<Lock> {
     let mut texts = words.recipient.clone();
     for path in &words.recipients_file {
-        let text = files::read(path)?;
+        let text = files::read_as(path, Kind::Credential)?;
         let lines = String::from_utf8_lossy(&text);
         let lines = lines.lines().map(str::trim);
         texts.extend(

@@ -26,6 +26,7 @@ use shared::key::{Certificate, Fingerprint};
 use shared::key_ring::KeyRing;
 
 use super::Outcome;
+use crate::bounded::Kind;
 use crate::cluster::{Access, Authorised, Controller, Overrides};
 use crate::files;
 use crate::keys::survey::{self, Holder};
@@ -216,9 +217,9 @@ pub fn authorised(
         return Ok(None);
     };
     let file = token.display();
-    let token = files::read(token)?;
+    let token = files::read_as(token, Kind::Credential)?;
     let authority = match &words.authority {
-        Some(path) => files::read(path)?.to_vec(),
+        Some(path) => files::read_as(path, Kind::Certificate)?.to_vec(),
         None => Controller::find(&access(place, surroundings))
             .and_then(|controller| controller.authority())
             .context("name the authority with --authority")?,

@@ -23,6 +23,7 @@ use super::{Outcome, print};
 use crate::certificate::is_url;
 use crate::files;
 use crate::git::Repository;
+use crate::redacted::redacted;
 use crate::report::{self, Paint};
 use crate::rules::Source;
 use crate::seal_args::{Lint, LintFormat};
@@ -278,7 +279,7 @@ fn blamed(settings: &Settings) -> (PathBuf, usize) {
     let line = settings.rule.as_ref().map_or(1, |rule| rule.line);
     match (&settings.rules, &settings.certificate.value) {
         (Some(rules), _) => (rules.path.clone(), line),
-        (None, Source::At(at)) => (PathBuf::from(at), 1),
+        (None, Source::At(at)) => (PathBuf::from(&*redacted(at)), 1),
         (None, Source::Controller { .. }) => (PathBuf::from("."), 1),
     }
 }

@@ -13,7 +13,9 @@ use shared::resource::{KEY_ACTIVE, KEY_LABEL};
 use shared::secret::Secret;
 
 use super::RotateError;
+use crate::bounded::Kind;
 use crate::keys::KeyRecord;
+use crate::redacted::redacted;
 use crate::rules::Source;
 use crate::seal::settings::{Origin, Settings};
 use crate::{certificate, files, report};
@@ -44,7 +46,7 @@ impl GivenKeys {
     pub(super) fn read(paths: &[PathBuf]) -> Result<Self> {
         let mut records = Vec::new();
         for path in paths.iter().filter(|path| path.is_file()) {
-            let bytes = files::read(path)?;
+            let bytes = files::read_as(path, Kind::Keys)?;
             records.extend(secrets(&bytes).into_iter().map(|s| KeyRecord::new(s, None)));
         }
         Ok(Self::of(&records))
@@ -134,7 +136,7 @@ fn given(record: &KeyRecord) -> Option<GivenKey> {
 fn certificate_of(settings: &Settings, fingerprint: &Fingerprint) -> String {
     match &settings.certificate.value {
         Source::At(at) => {
-            let by = settings.certificate.by;
+            let (at, by) = (redacted(at), settings.certificate.by);
             format!("the certificate {at} ({by}), {fingerprint},")
         }
         Source::Controller { .. } => {
@@ -146,6 +148,7 @@ fn certificate_of(settings: &Settings, fingerprint: &Fingerprint) -> String {
 fn remedy(settings: &Settings) -> String {
     match &settings.certificate.value {
         Source::At(at) if certificate::is_url(at) => {
+            let at = redacted(at);
             format!("see that {at} gives the new certificate, or name a file with --cert")
         }
         Source::At(at) => format!(

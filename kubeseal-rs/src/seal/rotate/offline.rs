@@ -111,7 +111,7 @@ impl Worker<'_> {
             ring,
             certificate.public_key(),
             self.last.as_ref(),
-            &mut rand::rng(),
+            &mut shared::random::system(),
         )?;
         self.last.clone_from(&new.last);
         Ok(new)

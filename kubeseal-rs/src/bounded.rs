@@ -1,0 +1,125 @@
+//! Reads that end: every file, stream and answer has a largest size, by what it holds.
+//!
+//! A name may lead to `/dev/zero`, and what answers at an address may never stop. The caps are far above
+//! what is in use; whoever meets one reads the wrong thing.
+
+use std::fmt;
+use std::io::{self, Read};
+
+use zeroize::Zeroizing;
+
+const MIB: u64 = 1024 * 1024;
+
+/// What is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Manifests, of which a tree has many in one file.
+    Manifests,
+    /// A value of a Secret, or a file of such values. An API server takes a mebibyte for a whole Secret.
+    Value,
+    /// A certificate: a few kilobytes; a bundle of hundreds still fits.
+    Certificate,
+    /// Private keys: a backup holds a few kilobytes for each month.
+    Keys,
+    /// A token, a passphrase or an age identity.
+    Credential,
+    /// A kubeconfig or rules.
+    Settings,
+    /// What a controller answers.
+    Answer,
+    /// A page of a list from the API server.
+    List,
+}
+
+impl Kind {
+    /// The largest size in bytes.
+    pub fn limit(self) -> u64 {
+        MIB * match self {
+            Self::Manifests => 128,
+            Self::Value | Self::Settings => 16,
+            Self::Certificate => 10,
+            Self::Keys => 64,
+            Self::Credential => 1,
+            Self::Answer => 32,
+            Self::List => 512,
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Manifests => "manifests",
+            Self::Value => "a value",
+            Self::Certificate => "a certificate",
+            Self::Keys => "keys",
+            Self::Credential => "a token, passphrase or identity",
+            Self::Settings => "settings",
+            Self::Answer => "an answer",
+            Self::List => "a list",
+        })
+    }
+}
+
+/// More than [`Kind::limit`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it is larger than {} MiB, which is the limit for {kind}", kind.limit() / MIB)]
+pub struct TooLarge {
+    /// What was read.
+    pub kind: Kind,
+}
+
+/// Reads to the end, `expected` bytes or so.
+///
+/// # Errors
+///
+/// Those of the source, and [`TooLarge`] inside of an [`io::Error`] once there is one byte too many.
+pub fn read(from: impl Read, expected: u64, kind: Kind) -> io::Result<Zeroizing<Vec<u8>>> {
+    let limit = kind.limit();
+    let too_large = || io::Error::new(io::ErrorKind::FileTooLarge, TooLarge { kind });
+    if expected > limit {
+        return Err(too_large());
+    }
+    let capacity = usize::try_from(expected).unwrap_or(0);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(capacity + 1));
+    from.take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        return Err(too_large());
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KINDS: [Kind; 6] = [
+        Kind::Manifests,
+        Kind::Value,
+        Kind::Certificate,
+        Kind::Keys,
+        Kind::Credential,
+        Kind::Settings,
+    ];
+
+    /// Attack: what is read never ends, such as a link to `/dev/zero`.
+    #[test]
+    fn refuses_what_never_ends_whatever_is_read() {
+        for kind in KINDS {
+            let error = read(io::repeat(0), 0, kind).unwrap_err();
+            assert!(error.to_string().contains("larger than"), "{kind}: {error}");
+            // Nothing is read of what says how large it is.
+            let error = read(io::repeat(0), kind.limit() + 1, kind).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::FileTooLarge, "{kind}");
+        }
+    }
+
+    #[test]
+    fn reads_up_to_the_limit() {
+        let kind = Kind::Credential;
+        for (size, fits) in [(0, true), (kind.limit(), true), (kind.limit() + 1, false)] {
+            let bytes = read(io::repeat(7).take(size), 0, kind);
+            assert_eq!(bytes.is_ok_and(|bytes| bytes.len() as u64 == size), fits);
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! What is said of a URL that holds a password.
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+const CANARY: &str = "hunter2";
+
+/// Attack: whoever reads the log of a pipeline looks for the password of a URL in it.
+#[test]
+fn no_message_shows_the_credentials_of_a_url() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| {
+        fs::write(folder.path().join(name), text).expect("the folder is ours")
+    };
+    write(
+        "secret.yaml",
+        "kind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n",
+    );
+    write("token", "a.b.c");
+    let (seal, kubeseal) = (env!("CARGO_BIN_EXE_seal"), env!("CARGO_BIN_EXE_kubeseal"));
+    let url = |scheme: &str, host: &str| {
+        format!("{scheme}://jane:{CANARY}@{host}/cert.pem?token={CANARY}#{CANARY}")
+    };
+    // Nobody listens on the first port, and the second is none.
+    for url in [
+        url("http", "127.0.0.1:1"),
+        url("https", "127.0.0.1:1"),
+        url("http", "127.0.0.1:99999"),
+        url("ftp", "127.0.0.1"),
+        url("http", "a b"),
+    ] {
+        write(
+            ".seal.yaml",
+            &format!("rules: [{{path: '**', certificate: '{url}'}}]"),
+        );
+        for (program, words) in [
+            (kubeseal, vec!["-f", "secret.yaml", "--cert", &url]),
+            (kubeseal, vec!["--fetch-cert", "--cert", &url]),
+            (kubeseal, vec!["--fetch-cert", "--server", &url]),
+            (
+                seal,
+                vec![
+                    "create",
+                    "a",
+                    "-n",
+                    "b",
+                    "--from-literal",
+                    "a=b",
+                    "--cert",
+                    &url,
+                ],
+            ),
+            (
+                seal,
+                vec![
+                    "create",
+                    "a",
+                    "-n",
+                    "b",
+                    "--from-literal",
+                    "a=b",
+                    "--config",
+                    ".seal.yaml",
+                ],
+            ),
+            (
+                seal,
+                vec!["config", "explain", "a.yaml", "--config", ".seal.yaml"],
+            ),
+            (
+                seal,
+                vec![
+                    "config",
+                    "explain",
+                    "a.yaml",
+                    "--config",
+                    ".seal.yaml",
+                    "-o",
+                    "json",
+                ],
+            ),
+            (seal, vec!["cert", "show", "--cert", &url]),
+            (seal, vec!["lint", "secret.yaml", "--cert", &url]),
+        ] {
+            let mut command = Command::new(program);
+            command
+                .args(&words)
+                .current_dir(folder.path())
+                .stdin(Stdio::null());
+            let output = command
+                .env("KUBECONFIG", "nowhere")
+                .output()
+                .expect("it starts");
+            let said = [output.stdout, output.stderr].concat();
+            let said = String::from_utf8_lossy(&said);
+            assert!(!said.is_empty(), "{words:?}");
+            assert!(!said.contains(CANARY), "{words:?}: {said}");
+        }
+    }
+}
