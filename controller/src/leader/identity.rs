@@ -47,7 +47,7 @@ impl Identity {
     /// One that nothing else has, whatever claimed what.
     pub(super) fn random(pod: &Pod) -> Self {
         Self {
-            text: format!("{}_{:016x}", name(pod), rand::random::<u64>()),
+            text: format!("{}_{:016x}", name(pod), shared::random::number::<u64>()),
             _claim: None,
         }
     }
@@ -90,7 +90,7 @@ mod tests {
     }
 
     fn unused_uid() -> String {
-        format!("{:032x}", rand::random::<u128>())
+        format!("{:032x}", shared::random::number::<u128>())
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use super::{Rule, Rules, RulesError, parse};
-use crate::bounded::Kind;
 use crate::files::{self, FileError};
 use crate::{git, platform};
 
