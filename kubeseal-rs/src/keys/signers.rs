@@ -121,15 +121,15 @@ impl Signer {
     }
 
     fn restrict(&mut self, option: &str) -> Result<(), &'static str> {
-        let (name, value) = option.split_once('=').unwrap_or((option, ""));
-        let value = unquoted(value);
-        let is_new = match name.to_ascii_lowercase().as_str() {
-            "cert-authority" if value.is_empty() => {
-                !std::mem::replace(&mut self.is_authority, true)
-            }
-            "namespaces" => self.namespaces.replace(value.to_owned()).is_none(),
-            "valid-after" => self.after.replace(time(value)?).is_none(),
-            "valid-before" => self.before.replace(time(value)?).is_none(),
+        let (name, value) = match option.split_once('=') {
+            Some((name, value)) => (name, Some(quoted(value)?)),
+            None => (option, None),
+        };
+        let is_new = match (name.to_ascii_lowercase().as_str(), value) {
+            ("cert-authority", None) => !std::mem::replace(&mut self.is_authority, true),
+            ("namespaces", Some(value)) => self.namespaces.replace(value.to_owned()).is_none(),
+            ("valid-after", Some(value)) => self.after.replace(time(value)?).is_none(),
+            ("valid-before", Some(value)) => self.before.replace(time(value)?).is_none(),
             _ => return Err("it has an option that is not known"),
         };
         if is_new {
@@ -153,6 +153,13 @@ fn split(text: &str, is_between: impl Fn(char) -> bool) -> Result<Vec<&str>, &'s
     } else {
         Ok(parts)
     }
+}
+
+fn quoted(value: &str) -> Result<&str, &'static str> {
+    let inside = value
+        .strip_prefix('"')
+        .and_then(|value| value.strip_suffix('"'));
+    inside.ok_or("the value of an option stands in quotes")
 }
 
 fn unquoted(text: &str) -> &str {
@@ -291,6 +298,10 @@ mod tests {
             (
                 "jane namespaces=\"a\",namespaces=\"*\" KEY",
                 "line 1: it has an option twice",
+            ),
+            (
+                "jane namespaces=sealed-secrets-backup KEY",
+                "line 1: the value of an option stands in quotes",
             ),
             (
                 "jane namespaces=\"git KEY",

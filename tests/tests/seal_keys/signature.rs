@@ -244,3 +244,20 @@ fn a_line_of_allowed_signers_lets_nobody_in_whom_ssh_keygen_keeps_out() {
     }
     assert!(taken >= 6, "{taken}");
 }
+
+#[test]
+fn a_key_that_cannot_sign_here_is_left_to_ssh_keygen_and_nothing_is_written() {
+    let scratch = folder(&[("jane", "ed25519")]);
+    let folder = scratch.path();
+    for (name, kind, passphrase, want) in [
+        ("locked", "ed25519", "secret", "has a passphrase"),
+        ("old", "rsa", "", "the kind ssh-rsa are not supported"),
+    ] {
+        let words = ["-q", "-N", passphrase, "-t", kind, "-f", name];
+        operators::successful(operators::ssh_keygen().args(words).current_dir(folder));
+        let output = seal(folder, &[&BACKUP[..], &["x.age", "--sign", name]].concat());
+        assert_eq!(output.status.code(), Some(2));
+        assert!(said(&output).contains(want), "{}", said(&output));
+        assert!(!folder.join("x.age").exists() && !folder.join("x.age.sig").exists());
+    }
+}
