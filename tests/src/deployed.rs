@@ -93,8 +93,8 @@ impl Deployed {
 
 /// As a kubelet makes them: each Deployed is a Pod of its own.
 fn variables(container: &Container, home: &str, name: &str) -> Vec<(String, String)> {
-    let pod = format!("{name}-{:08x}", rand::random::<u32>());
-    let uid = format!("{:032x}", rand::random::<u128>());
+    let pod = format!("{name}-{:08x}", shared::random::number::<u32>());
+    let uid = format!("{:032x}", shared::random::number::<u128>());
     let value = |variable: &EnvVar| {
         let field = variable.value_from.as_ref()?.field_ref.as_ref()?;
         match field.field_path.as_str() {

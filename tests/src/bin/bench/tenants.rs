@@ -140,7 +140,7 @@ fn wrong(object: &SealedSecret) -> SealedSecret {
     let mut object = object.clone();
     for i in 0..WRONG_ITEMS {
         let mut bytes = [0; 2 + 256 + 32];
-        rand::rng().fill_bytes(&mut bytes[2..]);
+        shared::random::system().fill_bytes(&mut bytes[2..]);
         bytes[0] = 1;
         let item = base64::encode(&bytes);
         object.spec.encrypted_data.insert(format!("w-{i}"), item);
@@ -148,13 +148,17 @@ fn wrong(object: &SealedSecret) -> SealedSecret {
     object
 }
 
-/// Objects without a status yet.
+/// Objects of which nothing has become yet. The definition gives every object a status, without conditions.
 async fn undone(plane: &ControlPlane, namespaces: &[String]) -> usize {
     let mut undone = 0;
     for namespace in namespaces {
         let api: Api<SealedSecret> = Api::namespaced(plane.admin(), namespace);
         let objects = api.list(&ListParams::default()).await.unwrap();
-        undone += objects.iter().filter(|o| o.status.is_none()).count();
+        let is_undone = |object: &&SealedSecret| {
+            let status = object.status.as_ref();
+            status.is_none_or(|status| status.conditions.is_empty())
+        };
+        undone += objects.iter().filter(is_undone).count();
     }
     undone
 }
