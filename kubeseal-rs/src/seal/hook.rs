@@ -79,7 +79,7 @@ pub fn run(words: &Hook) -> Result<Outcome> {
     let folder = repository.hooks()?;
     let path = folder.join("pre-commit");
     if let Some(link) = [&folder, &path].into_iter().find(|path| path.is_symlink()) {
-        return Err(HookError::Link(link.clone()).into());
+        return Err(HookError::Link(files::from_here(link)).into());
     }
     install(&path, &hook)
 }
