@@ -213,18 +213,6 @@ impl Trap {
         command
     }
 
-    /// Files, and attributes that give every file to the drivers.
-    fn files(&self, folder: &Path) {
-        fs::create_dir_all(folder.join("deploy")).expect("ours");
-        fs::write(folder.join("deploy/a.yaml"), SEALED).expect("ours");
-        fs::write(folder.join("deploy/plain.yaml"), PLAIN).expect("ours");
-        fs::write(
-            folder.join(".gitattributes"),
-            "* filter=trap diff=trap merge=trap\n",
-        )
-        .expect("ours");
-    }
-
     /// A repository with two commits, something staged and something changed.
     fn repository(&self, root: &Path) {
         fs::create_dir_all(root).expect("ours");
@@ -232,7 +220,7 @@ impl Trap {
         fs::write(root.join("first"), "").expect("ours");
         self.git(root, &["add", "."]);
         self.git(root, &["commit", "-qm", "one"]);
-        self.files(root);
+        files(root);
         self.git(root, &["add", "."]);
         self.git(root, &["commit", "-qm", "two"]);
         fs::write(root.join("deploy/staged.yaml"), SEALED).expect("ours");
@@ -300,6 +288,18 @@ impl Trap {
     }
 }
 
+/// Files, and attributes that give every file to the drivers.
+fn files(folder: &Path) {
+    fs::create_dir_all(folder.join("deploy")).expect("ours");
+    fs::write(folder.join("deploy/a.yaml"), SEALED).expect("ours");
+    fs::write(folder.join("deploy/plain.yaml"), PLAIN).expect("ours");
+    fs::write(
+        folder.join(".gitattributes"),
+        "* filter=trap diff=trap merge=trap\n",
+    )
+    .expect("ours");
+}
+
 /// `a.b.c` = value, as a section of its own.
 fn setting(key: &str, value: &str) -> String {
     let (section, name) = key.rsplit_once('.').expect("a key has a dot");
@@ -335,7 +335,7 @@ fn an_embedded_bare_repository_around_the_file_runs_nothing() {
 #[test]
 fn an_embedded_bare_repository_above_the_file_runs_nothing() {
     let trap = Trap::new();
-    trap.files(&trap.tree().join("below"));
+    files(&trap.tree().join("below"));
     bare(&trap.tree(), &trap.configuration());
     trap.assert_that_reading_runs_nothing(&trap.tree().join("below"));
     trap.assert_that_reading_runs_nothing(&trap.tree().join("below/deploy"));
@@ -346,7 +346,7 @@ fn an_embedded_bare_repository_above_the_file_runs_nothing() {
 fn an_embedded_bare_repository_below_the_file_runs_nothing() {
     let trap = Trap::new();
     trap.repository(&trap.tree());
-    trap.files(&trap.tree().join("deploy/below"));
+    files(&trap.tree().join("deploy/below"));
     bare(&trap.tree().join("deploy/below"), &trap.configuration());
     trap.assert_that_reading_runs_nothing(&trap.tree().join("deploy/below"));
     trap.assert_that_reading_runs_nothing(&trap.tree());
@@ -532,7 +532,7 @@ fn missing_objects_are_fetched_by_nothing() {
             &to,
         ],
     );
-    trap.files(&trap.tree());
+    files(&trap.tree());
     let mut text = fs::read_to_string(trap.tree().join(".git/config")).expect("there");
     for url in ["remote.origin.uploadpack", "core.sshCommand"] {
         text += &trap.setting(url);

@@ -36,7 +36,8 @@ pub(super) fn settle(user: &mut AuthInfo, relative: Option<&Path>) -> Result<(),
     Ok(())
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use serde_json::{Value, json};
 

@@ -109,7 +109,7 @@ impl Search<'_> {
         }
         let tree = self.repository.tree_of(head)?;
         let files = tree.traverse().breadthfirst.files();
-        let files = files.map_err(|error| self.repository.failed(head, error))?;
+        let files = files.map_err(|error| self.repository.failed(&head, error))?;
         let mut committed = Open::new();
         for file in files.iter().filter(|file| file.mode.is_blob()) {
             if let Some(values) = open.remove(&file.filepath) {
@@ -170,7 +170,7 @@ impl Search<'_> {
             add(open, values);
             return Ok(());
         }
-        let failed = |error| self.repository.failed(to, error);
+        let failed = |error| self.repository.failed(&to, error);
         let found = self.repository.git.find_commit(to).map_err(failed)?;
         let seconds = found.time().map_err(failed)?.seconds;
         self.queue.push((seconds, to));

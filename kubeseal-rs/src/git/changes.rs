@@ -58,7 +58,10 @@ impl Repository {
             let found = self
                 .tree_of(commit)?
                 .lookup_entry(path.split(|byte| *byte == b'/'));
-            if found.map_err(|error| self.failed(commit, error))?.is_some() {
+            if found
+                .map_err(|error| self.failed(&commit, error))?
+                .is_some()
+            {
                 return Ok(true);
             }
         }
@@ -67,7 +70,7 @@ impl Repository {
 
     fn committed(&self, commit: ObjectId) -> Result<Files, GitError> {
         let files = self.tree_of(commit)?.traverse().breadthfirst.files();
-        let files = files.map_err(|error| self.failed(commit, error))?;
+        let files = files.map_err(|error| self.failed(&commit, error))?;
         let blobs = files.into_iter().filter(|file| file.mode.is_blob());
         Ok(blobs.map(|file| (file.filepath, file.oid)).collect())
     }

@@ -56,7 +56,7 @@ impl Repository {
     /// Names and commits of the references that begin so. Symbolic ones, and those to something else than
     /// a commit, are left out.
     fn references(&self, prefix: &str) -> Result<Vec<(String, ObjectId)>, GitError> {
-        let failed = |error| self.failed("references", error);
+        let failed = |error| self.failed(&"references", error);
         let references = self.git.references().map_err(failed)?;
         let mut found = Vec::new();
         for reference in references.all().map_err(failed)? {
@@ -78,7 +78,7 @@ impl Repository {
     /// The repository is malformed.
     pub fn files(&self, commit: ObjectId) -> Result<Vec<(String, ObjectId)>, GitError> {
         let files = self.tree_of(commit)?.traverse().breadthfirst.files();
-        let files = files.map_err(|error| self.failed(commit, error))?;
+        let files = files.map_err(|error| self.failed(&commit, error))?;
         let blobs = files.into_iter().filter(|file| file.mode.is_blob());
         let mut found: Vec<_> = blobs
             .map(|file| (file.filepath.to_string(), file.oid))
@@ -130,13 +130,13 @@ impl Repository {
             let ids = commits.map(|commit| Ok(commit?.id));
             ids.collect::<Result<Vec<_>, gix::Error>>()
         });
-        commits.map_err(|error| self.failed("history", error))
+        commits.map_err(|error| self.failed(&"history", error))
     }
 
     /// The parents of a commit that are in the repository: a shallow clone ends somewhere.
     pub(super) fn parents(&self, commit: ObjectId) -> Result<Vec<ObjectId>, GitError> {
         let found = self.git.find_commit(commit);
-        let found = found.map_err(|error| self.failed(commit, error))?;
+        let found = found.map_err(|error| self.failed(&commit, error))?;
         let shallow = self.git.shallow_commits().ok().flatten();
         if shallow.is_some_and(|ends| ends.contains(&commit)) {
             return Ok(Vec::new());
@@ -177,7 +177,7 @@ impl Repository {
             &self.git.objects,
             &mut recorder,
         )
-        .map_err(|error| self.failed(to, gix::Error::from_error(error)))?;
+        .map_err(|error| self.failed(&to, gix::Error::from_error(error)))?;
         Ok(recorder.records)
     }
 
@@ -188,8 +188,8 @@ impl Repository {
         found: &mut Vec<Version>,
     ) -> Result<(), GitError> {
         let commit = self.git.find_commit(id);
-        let commit = commit.map_err(|error| self.failed(id, error))?;
-        let author = commit.author().map_err(|error| self.failed(id, error))?;
+        let commit = commit.map_err(|error| self.failed(&id, error))?;
+        let author = commit.author().map_err(|error| self.failed(&id, error))?;
         let time = author.time().unwrap_or_default();
         for (path, blob) in brought {
             found.push(Version {

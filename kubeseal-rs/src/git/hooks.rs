@@ -30,7 +30,7 @@ impl Repository {
         };
         let path = gix::config::Path::from(std::borrow::Cow::Owned(named));
         let path = path.interpolate(context);
-        let path = path.map_err(|error| self.failed("core.hooksPath", error))?;
+        let path = path.map_err(|error| self.failed(&"core.hooksPath", error))?;
         Ok(self.root.join(path))
     }
 

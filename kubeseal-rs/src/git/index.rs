@@ -45,7 +45,7 @@ impl Repository {
             let at = lists.at_entry(path.as_bstr(), Some(Mode::FILE))?;
             Ok(at.is_excluded())
         });
-        ignored.map_err(|error| self.failed("lists of ignored files", error))
+        ignored.map_err(|error| self.failed(&"lists of ignored files", error))
     }
 
     /// The bytes of a file as they would be committed, whatever the work tree holds now. They may be plain
@@ -95,7 +95,7 @@ impl Repository {
         found: &mut Vec<PathBuf>,
     ) -> Result<(), GitError> {
         let staged = self.git.index_from_tree(&entry.id);
-        let staged = staged.map_err(|error| self.failed(path, error))?;
+        let staged = staged.map_err(|error| self.failed(&path, error))?;
         for entry in staged.entries() {
             let mut whole = path.to_owned();
             whole.extend_from_slice(entry.path(&staged));
@@ -110,7 +110,7 @@ impl Repository {
     fn committed_tree(&self) -> Result<gix::index::File, GitError> {
         let tree = self.git.head_tree_id_or_empty();
         let index = tree.and_then(|tree| self.git.index_from_tree(&tree));
-        index.map_err(|error| self.failed("the last commit", error))
+        index.map_err(|error| self.failed(&"the last commit", error))
     }
 
     /// The index, of `GIT_INDEX_FILE` in a hook.
@@ -120,7 +120,7 @@ impl Repository {
             Index::Persisted(shared) => gix::index::File::clone(&shared),
             Index::InMemory(index) => index,
         });
-        index.map_err(|error| self.failed("the index", error))
+        index.map_err(|error| self.failed(&"the index", error))
     }
 }
 

@@ -12,7 +12,8 @@ mod changes;
 mod commits;
 mod hooks;
 mod index;
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 pub(crate) mod tests;
 
 use std::path::{Path, PathBuf};
@@ -175,7 +176,7 @@ impl Repository {
         let found = self
             .tree_of(commit)?
             .lookup_entry_by_path(path)
-            .map_err(|error| self.failed(path.display(), error))?;
+            .map_err(|error| self.failed(&path.display(), error))?;
         match found.filter(|entry| entry.mode().is_blob()) {
             Some(entry) => self.blob(entry.object_id()).map(Some),
             None => Ok(None),
@@ -192,7 +193,7 @@ impl Repository {
             return Err(self.not_fetched(id));
         }
         let blob = self.git.find_blob(id);
-        let mut blob = blob.map_err(|error| self.failed(id, error))?;
+        let mut blob = blob.map_err(|error| self.failed(&id, error))?;
         Ok(Zeroizing::new(blob.take_data()))
     }
 
@@ -202,7 +203,7 @@ impl Repository {
             if self.is_partial() {
                 self.not_fetched(commit)
             } else {
-                self.failed(commit, error)
+                self.failed(&commit, error)
             }
         })
     }
@@ -237,7 +238,7 @@ impl Repository {
         of_path(whole.strip_prefix(&self.root).ok()?)
     }
 
-    fn failed(&self, what: impl ToString, source: impl Into<gix::Error>) -> GitError {
+    fn failed(&self, what: &dyn std::fmt::Display, source: impl Into<gix::Error>) -> GitError {
         GitError::Read {
             what: what.to_string(),
             root: self.root.clone(),

@@ -166,19 +166,9 @@ fn lists_what_a_commit_would_change_in_a_sparse_index() {
     made.git(&["sparse-checkout", "set", "--cone", "--sparse-index", "in"]);
     assert_eq!(made.open().staged_files().unwrap(), Vec::<PathBuf>::new());
     assert!(made.open().index().unwrap().is_sparse());
-    made.git(&[
-        "reset",
-        "-q",
-        "--soft",
-        &made
-            .git(&[
-                "commit-tree",
-                "-m",
-                "empty",
-                "4b825dc642cb6eb9a060e54bf8d69288fbee4904",
-            ])
-            .trim(),
-    ]);
+    let nothing = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
+    let empty = made.git(&["commit-tree", "-m", "empty", nothing]);
+    made.git(&["reset", "-q", "--soft", empty.trim()]);
     let files = made.open().staged_files().unwrap();
     let names: Vec<_> = files
         .iter()
