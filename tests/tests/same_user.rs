@@ -1,0 +1,76 @@
+//! What another process of the controller's own user can read of it.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use tests::guarded::{self, Guarded};
+use tests::logged::Logged;
+use tests::{binaries, patience};
+
+/// Root reads everything, so a test that runs as root lets both sides be this user.
+const NOBODY: u32 = 65_534;
+
+fn as_user(command: &mut Command) -> &mut Command {
+    if rustix::process::geteuid().is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    command
+}
+
+/// Can a process of the same user read the first byte of that file of the process?
+fn is_read(id: u32, file: &str) -> bool {
+    let mut head = Command::new("head");
+    head.args(["-c1", &format!("/proc/{id}/{file}")])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    let output = as_user(&mut head).output().unwrap();
+    output.status.success() && !output.stdout.is_empty()
+}
+
+/// The program and its folders, where every user finds them.
+fn prepare(folder: &Path) {
+    let program = folder.join("controller");
+    fs::copy(binaries::controller(), &program).unwrap();
+    for path in [folder, &program] {
+        fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+    }
+    let work = folder.join("work");
+    fs::create_dir(&work).unwrap();
+    fs::set_permissions(&work, Permissions::from_mode(0o777)).unwrap();
+}
+
+/// Attack: another process of the controller's user, in its container or on its node, reads keys from its memory.
+#[tokio::test]
+async fn another_process_of_the_same_user_reads_neither_memory_nor_environment() {
+    let folder = tempfile::tempdir().unwrap();
+    prepare(folder.path());
+    let mut command = guarded::command(folder.path().join("controller"));
+    command
+        .arg("--directory")
+        .arg(folder.path().join("work"))
+        .args(["--key-size=2048", "--listen-addr=127.0.0.1:0"])
+        .arg("--listen-metrics-addr=127.0.0.1:0");
+    let mut controller = Logged::spawn(as_user(&mut command)).unwrap();
+    let serves = |log: &str| log.contains("HTTP server serving").then_some(());
+    controller.shows("it serves HTTP", serves).await;
+    for file in ["maps", "mem", "environ", "auxv", "stack"] {
+        assert!(!is_read(controller.id(), file), "/proc/ID/{file} was read");
+    }
+
+    // The reader can read what is not protected.
+    let mut command = guarded::command("sleep");
+    let sleeper = Guarded::spawn(as_user(command.arg("60"))).unwrap();
+    patience::until("the other process is read", async || {
+        is_read(sleeper.id(), "maps").then_some(())
+    })
+    .await;
+    assert_eq!(controller.stop(), Some(0));
+}
