@@ -650,3 +650,45 @@ fn a_seal_in_the_work_tree_installs_no_hook() {
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     assert!(!trap.tree().join(".git/hooks/pre-commit").exists());
 }
+
+#[test]
+fn no_feature_is_compiled_in_that_could_start_a_program() {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
+    cargo.args([
+        "tree",
+        "--offline",
+        "--locked",
+        "--edges",
+        "normal",
+        "--target",
+        "all",
+    ]);
+    let output = cargo
+        .args(["--prefix", "none", "--format", "{p} {f}"])
+        .output()
+        .expect("cargo");
+    let parts = String::from_utf8_lossy(&output.stdout).into_owned();
+    let features: BTreeSet<&str> = parts
+        .lines()
+        .filter_map(|part| part.strip_prefix("gix v")?.split(' ').nth(1))
+        .collect();
+    assert_eq!(
+        features,
+        BTreeSet::from(["excludes,index,revision,sha1,sha256"]),
+        "{output:?}"
+    );
+    for part in [
+        "filter",
+        "credentials",
+        "prompt",
+        "submodule",
+        "status",
+        "merge",
+        "blame",
+        "archive",
+    ] {
+        let name = format!("gix-{part} v");
+        assert!(!parts.lines().any(|line| line.starts_with(&name)), "{name}");
+    }
+}

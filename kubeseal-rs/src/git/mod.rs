@@ -2,8 +2,8 @@
 //!
 //! The author of a repository also writes its configuration and attributes, and `git` runs the programs
 //! that they name: `core.fsmonitor`, filter drivers, `textconv`, signature programs, transports of a lazy
-//! fetch. So repositories are read here with `gix`, compiled without the features that can start a program.
-//! A test of `Cargo.lock` keeps those features out.
+//! fetch. So repositories are read here with `gix`, compiled without the features that can start a program;
+//! a test keeps them out.
 //!
 //! Repositories are found by a `.git` alone: a folder that merely looks like a bare repository is none.
 
