@@ -61,6 +61,18 @@ impl Life {
         }
     }
 
+    /// Another process in the place of the one before.
+    fn on_server(server: &Arc<ApiServer>) -> Self {
+        let mut life = Self::new();
+        life.store = server.restart();
+        life.server = Arc::clone(server);
+        let policy = Case::idle().config().policy;
+        let (store, metrics) = (Arc::clone(&life.store), Arc::clone(&life.metrics));
+        life.reconciler = Reconciler::new(store, Pool::new(), policy, metrics);
+        life.reconciler.use_ring(ring(), Timestamp::UNIX_EPOCH);
+        life
+    }
+
     /// The object becomes this one, and the controller sees to it.
     async fn apply(&mut self, sealed: &SealedSecret) {
         self.generation += 1;
@@ -255,6 +267,32 @@ async fn a_right_guess_of_an_immutable_value_looks_like_a_wrong_one() {
     assert_alike(&seen[0], &seen[1], "");
 }
 
+/// What would otherwise never be synced: an immutable Secret of which the status tells nothing yet.
+#[tokio::test(start_paused = true)]
+async fn an_immutable_secret_is_compared_after_a_crash_and_where_it_is_handed_over() {
+    let immutable = |value| {
+        let mut object = object(value);
+        object.spec.template.immutable = Some(true);
+        object
+    };
+    let mut crashed = Life::new();
+    crashed.apply(&immutable("1")).await;
+    crashed.server.edit_status(|status| *status = Value::Null);
+    let mut after = Life::on_server(&crashed.server);
+    after.look().await;
+    assert!(after.is_synced());
+
+    let server = ApiServer::default();
+    server.edit("a", "1");
+    server.freeze();
+    let mut handed_over = Life::on(server, |_| ());
+    handed_over.apply(&immutable("1")).await;
+    handed_over.look().await;
+    assert!(handed_over.is_synced(), "{}", handed_over.public());
+    let owner = &handed_over.server.secret()["metadata"]["ownerReferences"][0];
+    assert_eq!(owner["uid"], json!("u"));
+}
+
 /// Attack: the API server's check of a type takes the place of the template that fails: another outcome
 /// would be another bit, and what the check names some more.
 #[tokio::test(start_paused = true)]
@@ -393,7 +431,7 @@ async fn whatever_the_templates_objects_that_differ_in_values_alone_look_alike()
     let mut rng = StdRng::seed_from_u64(1);
     let values = ["1", "A", "AB", "{}", "C9"];
     let mut alike = [0, 0];
-    for case in 0..24 {
+    for case in 0..16 {
         let texts: Vec<(String, String)> = (0..rng.random_range(1..4))
             .map(|i| (format!("t{i}"), fragment(&mut rng)))
             .collect();
@@ -413,7 +451,7 @@ async fn whatever_the_templates_objects_that_differ_in_values_alone_look_alike()
             }
         }
     }
-    assert!(alike.iter().all(|count| *count >= 10), "{alike:?}");
+    assert!(alike.iter().all(|count| *count >= 5), "{alike:?}");
 }
 
 /// A release before published the version of the Secret in its record, and one after this may do so again.
@@ -441,16 +479,8 @@ async fn neither_an_upgrade_nor_a_downgrade_changes_the_secret() {
         status["record"]["secretVersion"] = secret["metadata"]["resourceVersion"].clone();
         status["record"]["proof"] = json!("AAAA");
     });
-    let restarted = life.server.restart();
-    assert!(!Arc::ptr_eq(&restarted, &life.store));
-    let mut policy = Case::idle().config().policy;
-    policy.retries = 0;
-    let metrics = Arc::new(Metrics::new(false).unwrap());
-    let mut reconciler = Reconciler::new(restarted, Pool::new(), policy, metrics);
-    reconciler.use_ring(ring(), Timestamp::UNIX_EPOCH);
-    let now = Timestamp::from_second(9).unwrap();
-    reconciler.changed([id()], Urgency::Fresh, now);
-    reconciler.round(now).await;
+    let mut life = Life::on_server(&life.server);
+    life.look().await;
     assert!(life.is_synced());
     assert_eq!(life.server.secret(), secret);
     assert_ne!(life.server.status()["record"]["proof"], json!("AAAA"));

@@ -355,8 +355,9 @@ impl<S: Store> Tools<S> {
         })
     }
 
-    /// A version of an object that was never reported may be compared with a Secret that was made of this
-    /// very object, as after a crash between the two, and with one that is to be taken over.
+    /// A Secret that was made of this very object may be compared with it as long as nothing was ever
+    /// reported of that, as after a crash between the two. So may one that is to be taken over: an
+    /// immutable one could not be otherwise.
     ///
     /// An immutable Secret may always be compared, since otherwise no re-encryption of its SealedSecret could
     /// succeed: whether the values are the same is the one bit that an edit reveals anyway. Where templates
@@ -364,10 +365,15 @@ impl<S: Store> Tools<S> {
     fn hides_equality(&self, observed: &Observed) -> bool {
         let may_compare = match &observed.existing {
             Existing::Ours(Held::Secret(secret)) => {
+                let metadata = &secret.metadata;
                 let is_frozen = secret.immutable == Some(true);
-                let own = ownership::is_controlled_by(&secret.metadata, observed.uid.as_deref());
-                is_frozen && !self.forbids_templates(&observed.source)
-                    || observed.is_fresh && (own || ownership::is_handed_over(&secret.metadata))
+                if is_frozen && !self.forbids_templates(&observed.source) {
+                    true
+                } else if ownership::is_controlled_by(metadata, observed.uid.as_deref()) {
+                    observed.is_fresh
+                } else {
+                    ownership::is_handed_over(metadata)
+                }
             }
             _ => false,
         };

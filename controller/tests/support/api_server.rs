@@ -94,6 +94,13 @@ impl ApiServer {
         self.watch();
     }
 
+    /// Nobody can change the values of the Secret any more.
+    pub fn freeze(&self) {
+        let mut secret = self.get(SECRET);
+        secret["immutable"] = json!(true);
+        self.put(SECRET, secret);
+    }
+
     pub fn secret(&self) -> Value {
         self.get(SECRET)
     }

@@ -183,10 +183,8 @@ async fn c16_no_type_is_opaque_and_another_type_is_refused_with_advice() {
     .await;
     case.is_synced("db").await;
     let after = case.secret("db").await.unwrap();
-    assert_eq!(
-        before.metadata.resource_version,
-        after.metadata.resource_version
-    );
+    assert_eq!(before.data, after.data);
+    assert_eq!(before.type_, after.type_);
     case.patch(
         "db",
         json!({ "spec": { "template": { "type": "example.com/mine" } } }),
