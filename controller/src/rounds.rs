@@ -81,7 +81,11 @@ impl Rounds {
         let lock = root.lock(LOCK)?;
         let lock = lock.ok_or_else(|| StartError::Locked(directory.to_owned()))?;
         let keys = KeyStore::open(Arc::clone(&root), config.keys.clone(), now)?;
-        let store = Arc::new(DirectoryStore::open(root, pool.clone())?);
+        let store = Arc::new(DirectoryStore::open(
+            root,
+            pool.clone(),
+            config.policy.tolerates_drift,
+        )?);
         let mut rounds = Self {
             reconciler: Reconciler::new(
                 Arc::clone(&store),

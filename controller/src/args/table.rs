@@ -325,7 +325,6 @@ pub(super) const CLUSTER_ONLY: &[&str] = &[
     "old-gc-behavior",
     "watch-for-secrets",
     "skip-recreate",
-    "correct-drift",
     "listen-authorized-addr",
     "certificate-configmap",
     "kubeclient-qps",

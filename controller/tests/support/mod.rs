@@ -110,7 +110,7 @@ impl Case {
     /// Starts a controller, or another one after the end of the first.
     pub async fn start(&mut self, words: &[&str]) -> Result<(), StartError> {
         self.rounds = None;
-        self.words = words.iter().map(|word| (*word).to_owned()).collect();
+        self.set_words(words);
         let config = self.config();
         self.rounds = Some(
             Rounds::start(
@@ -123,6 +123,11 @@ impl Case {
         );
         self.settle().await;
         Ok(())
+    }
+
+    /// Arguments of the next controller.
+    pub fn set_words(&mut self, words: &[&str]) {
+        self.words = words.iter().map(|word| (*word).to_owned()).collect();
     }
 
     /// What a controller here would be told.

@@ -9,6 +9,7 @@ mod catalogue;
 mod claims;
 mod home;
 pub(crate) mod names;
+mod prints;
 mod status_file;
 mod values;
 
@@ -24,6 +25,7 @@ use shared::secret::Secret;
 use tracing::{error, warn};
 
 use crate::decide::{Existing, Held, Plan};
+use crate::drift;
 use crate::folder::{FileError, Folder, Opened};
 use crate::poll::{self, Depth, Listing, Polled};
 use crate::pool::Pool;
@@ -32,6 +34,7 @@ use crate::store::{Applied, Look, ObjectId, Observed, Source, Store, StoreError}
 use catalogue::Catalogue;
 use claims::Claims;
 use home::Home;
+use prints::{Print, Prints};
 use status_file::{StatusFile, digest_of, file_name};
 use values::{Owner, Values};
 
@@ -58,6 +61,10 @@ struct Place {
     /// Held while values are written, and alone while old versions are removed, among which a version that
     /// is being written would be.
     tidying: RwLock<()>,
+    /// Are edits of values left as they are?
+    tolerates_drift: bool,
+    /// The file system of `secrets` at the start.
+    secrets_device: u64,
     scanned: Mutex<Scanned>,
 }
 
@@ -66,6 +73,9 @@ struct Scanned {
     files: Polled<Claims>,
     catalogue: Catalogue,
     home: Home,
+    prints: Prints,
+    /// Is `secrets` on another file system than at the start?
+    misses_secrets: bool,
     /// What each object was when it was last looked at, which is what its next status is about.
     gathered: BTreeMap<ObjectId, Source>,
     /// What has been said about files already.
@@ -76,17 +86,18 @@ struct Scanned {
 
 impl DirectoryStore {
     /// Makes `secrets` and `status` if they are missing, and takes stock of what an earlier process
-    /// left there.
+    /// left there. With `tolerates_drift`, edits of values stay until their SealedSecret changes.
     ///
     /// # Errors
     ///
     /// Either folder cannot be used.
-    pub fn open(root: Arc<Folder>, pool: Pool) -> Result<Self, FileError> {
+    pub fn open(root: Arc<Folder>, pool: Pool, tolerates_drift: bool) -> Result<Self, FileError> {
         let mut catalogue = Catalogue::default();
         let statuses = root.child_or_new(STATUS)?;
         statuses.remove_leftovers()?;
         remember_statuses(&statuses, &mut catalogue)?;
-        remember_secrets(&root.child_or_new(SECRETS)?, &mut catalogue)?;
+        let secrets = root.child_or_new(SECRETS)?;
+        remember_secrets(&secrets, &mut catalogue)?;
         let scanned = Scanned {
             catalogue,
             home: Home::read(&statuses),
@@ -95,6 +106,8 @@ impl DirectoryStore {
         let place = Place {
             root,
             tidying: RwLock::default(),
+            tolerates_drift,
+            secrets_device: device(&secrets)?,
             scanned: Mutex::new(scanned),
         };
         Ok(Self {
@@ -103,7 +116,7 @@ impl DirectoryStore {
         })
     }
 
-    /// Looks for changes in `sealed` and gives the objects to look at.
+    /// Looks for changes in `sealed` and `secrets` and gives the objects to look at.
     ///
     /// # Errors
     ///
@@ -148,6 +161,12 @@ impl Store for DirectoryStore {
 impl Place {
     fn scan(&self, now: Timestamp) -> Vec<ObjectId> {
         self.tidy(now);
+        let mut changed = self.scan_sealed(now);
+        changed.extend(self.edited(now));
+        changed
+    }
+
+    fn scan_sealed(&self, now: Timestamp) -> Vec<ObjectId> {
         let mut scanned = self.scanned();
         let listing = match poll::list(&self.root, SEALED, Depth::Deep) {
             Ok(listing) => listing,
@@ -182,6 +201,43 @@ impl Place {
         let changed = catalogue.take(files.files(), clean, now);
         scanned.tell(problems, notes);
         changed
+    }
+
+    /// Objects whose values somebody edited or deleted.
+    fn edited(&self, now: Timestamp) -> Vec<ObjectId> {
+        let mut scanned = self.scanned();
+        if !scanned.prints.are_due(now) || !self.secrets_are_in_place(&mut scanned) {
+            return Vec::new();
+        }
+        let Scanned {
+            prints, catalogue, ..
+        } = &mut *scanned;
+        let keeps_edits = |id: &ObjectId| {
+            self.tolerates_drift
+                || catalogue
+                    .entry(id)
+                    .is_some_and(|entry| opts_out(&entry.source))
+        };
+        prints.edited(|id| Print::of(&self.values(id)), keeps_edits)
+    }
+
+    /// `secrets` may be memory that was mounted; values must not be written to the disk below it only
+    /// because it was unmounted.
+    fn secrets_are_in_place(&self, scanned: &mut Scanned) -> bool {
+        let current = match self.root.child(SECRETS) {
+            Err(error) if error.is_missing() => device(&self.root),
+            secrets => secrets.and_then(|secrets| device(&secrets)),
+        };
+        let is_elsewhere = current.is_ok_and(|device| device != self.secrets_device);
+        if is_elsewhere && !scanned.misses_secrets {
+            error!(
+                folder = %self.root.path().join(SECRETS).display(),
+                "The folder is on another file system than at the start, so edited and deleted values are not \
+                 restored there: mount it again, or restart the controller if the change is intended"
+            );
+        }
+        scanned.misses_secrets = is_elsewhere;
+        !is_elsewhere
     }
 
     /// What is wrong with `sealed` itself, so that nothing may be taken for gone.
@@ -257,8 +313,11 @@ impl Place {
         source
     }
 
+    /// The print is taken before the values are read: what is edited in between shows later.
     fn existing(&self, id: &ObjectId) -> Result<Existing, FileError> {
-        let values = match self.values(id) {
+        let values = self.values(id);
+        self.scanned().prints.note(id, Print::of(&values));
+        let values = match values {
             Ok(values) => values,
             Err(error) if error.is_missing() => return Ok(Existing::Absent),
             Err(error) if error.is_no_folder() => return Ok(Existing::Foreign),
@@ -297,7 +356,10 @@ impl Place {
             .child_or_new(&id.namespace)?;
         let values = Values::of(namespace.child_or_new(&id.name)?)?;
         self.scanned().untidy.insert(id.clone(), None);
-        Ok(values.write(&secret.data, shared::random::number())?)
+        let written = values.write(&secret.data, shared::random::number());
+        let print = written.is_ok().then(|| Print::of(&self.values(id)));
+        self.scanned().prints.note(id, print.flatten());
+        Ok(written?)
     }
 
     fn remove(&self, id: &ObjectId) -> Result<(), FileError> {
@@ -340,6 +402,7 @@ impl Place {
         let statuses = self.root.child_or_new(STATUS)?;
         let gathered = self.scanned().gathered.remove(id);
         let Some(status) = status else {
+            self.scanned().prints.forget(id);
             return Ok(forget_status(&statuses, id, &name)?);
         };
         if name.len() > MAX_FILE_NAME {
@@ -391,6 +454,14 @@ fn generation(source: &Source, file: Option<&StatusFile>) -> Option<i64> {
         Source::Sealed(sealed) => sealed.metadata.generation,
         Source::Malformed(_) | Source::Gone => file?.status.observed_generation,
     }
+}
+
+fn opts_out(source: &Source) -> bool {
+    matches!(source, Source::Sealed(sealed) if drift::opts_out(sealed.metadata.annotations.as_ref()))
+}
+
+fn device(folder: &Folder) -> Result<u64, FileError> {
+    Ok(folder.stamp()?.identity.0)
 }
 
 fn check_items(values: &BTreeMap<String, Plain>) -> Result<(), StoreError> {

@@ -24,6 +24,7 @@ use shared::plain::Plain;
 use zeroize::Zeroizing;
 
 use super::names::is_item;
+use super::prints::Print;
 use crate::folder::{FileError, Folder};
 
 const DATA: &str = "..data";
@@ -171,6 +172,28 @@ impl Values {
             }
         }
         Ok(values)
+    }
+
+    /// By what an edit of the values shows.
+    ///
+    /// # Errors
+    ///
+    /// The current version cannot be listed.
+    pub(super) fn print(&self) -> Result<Print, FileError> {
+        let mut files = BTreeMap::new();
+        if let Some(version) = self.current() {
+            let version = self.folder.child(version)?;
+            for (name, _) in version.entries()? {
+                let (stamp, _) = version.stat(&name)?;
+                files.insert(name, stamp);
+            }
+        }
+        Ok(Print {
+            owner: self.owner(),
+            version: self.current().cloned(),
+            links: self.links.clone(),
+            files,
+        })
     }
 
     /// Puts these values in place of what is there. `unique` names the version.
