@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::{HeaderValue, header};
 use kube::client::ClientBuilder;
 use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
@@ -25,6 +26,9 @@ const AUTHORITY: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
 const ANSWER: Duration = Duration::from_secs(20);
 /// A watch is ended by the API server after 290 seconds, and may be silent until then.
 const WATCH: Duration = Duration::from_secs(295);
+/// By this name the API server notes the fields that this controller writes (`managedFields`), since no
+/// request names a manager of its own: what stands before the slash.
+const USER_AGENT: &str = concat!("sealed-secrets-controller/", env!("CARGO_PKG_VERSION"));
 /// For TCP and TLS.
 const CONNECT: Duration = Duration::from_secs(10);
 
@@ -70,6 +74,8 @@ impl Connection {
         // of a batch for minutes.
         config.default_retry = false;
         config.connect_timeout = Some(CONNECT);
+        let user_agent = HeaderValue::from_static(USER_AGENT);
+        config.headers.push((header::USER_AGENT, user_agent));
         let builder = |silence| {
             let mut config = config.clone();
             config.read_timeout = Some(silence);

@@ -18,6 +18,7 @@ mod health;
 mod hygiene;
 mod keys;
 mod lifecycle;
+mod managed_fields;
 mod metrics;
 mod namespaces;
 mod ownership;

@@ -1,0 +1,77 @@
+//! `managedFields` name the controller, so that tools such as Argo CD can be told to leave its fields alone
+//! (`managedFieldsManagers`).
+
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt as _;
+use kube::api::ListParams;
+use serde_json::json;
+use shared::resource::KEY_LABEL;
+use tests::control_plane::ControlPlane;
+use tests::patience::until;
+use tests::roles::{self, Reach};
+
+use crate::case::Case;
+
+const CERTIFICATE: &str = "certificate";
+const MANAGER: &str = "sealed-secrets-controller";
+
+/// Who wrote the fields of an object, by the name in `managedFields`, and by which subresource.
+fn managers(metadata: &ObjectMeta) -> Vec<(String, String)> {
+    let entries = metadata.managed_fields.iter().flatten();
+    let name = |text: &Option<String>| text.clone().unwrap_or_default();
+    entries
+        .map(|entry| (name(&entry.manager), name(&entry.subresource)))
+        .collect()
+}
+
+fn only_ours() -> Vec<(String, String)> {
+    vec![(MANAGER.to_owned(), String::new())]
+}
+
+#[tokio::test]
+async fn every_object_that_the_controller_writes_names_it_as_manager() {
+    let plane = ControlPlane::shared().await;
+    let namespace = plane.namespace("managers").await;
+    roles::grant(&namespace, Reach::Namespace).await;
+    roles::grant_leases(&namespace).await;
+    roles::grant_publishing(&namespace, CERTIFICATE).await;
+    let case = Case::start(plane, namespace, &["--certificate-configmap", CERTIFICATE]).await;
+
+    case.seal("db", &[("a", "1")]).await;
+    let secret = case.holds("db", &[("a", "1")]).await;
+    assert_eq!(managers(&secret.metadata), only_ours(), "a new Secret");
+    case.patch_secret("db", json!({ "stringData": { "a": "edited" } }))
+        .await;
+    let healed = case.holds("db", &[("a", "1")]).await;
+    let ours = only_ours().remove(0);
+    assert!(managers(&healed.metadata).contains(&ours), "an update");
+    case.is_synced("db").await;
+    let sealed = case.sealed_secrets().get("db").await.unwrap();
+    let of_status = (MANAGER.to_owned(), "status".to_owned());
+    assert!(
+        managers(&sealed.metadata).contains(&of_status),
+        "the status"
+    );
+    let event = case.event("db", "Unsealed").await;
+    assert_eq!(managers(&event.metadata), only_ours(), "an Event");
+
+    let lease: Lease = case.namespace.api().get(MANAGER).await.unwrap();
+    assert_eq!(managers(&lease.metadata), only_ours(), "the Lease");
+    // The key of the test is so old that the controller makes one at its start.
+    let labelled = ListParams::default().labels(KEY_LABEL);
+    let keys = case.secrets().list(&labelled).await.unwrap().items;
+    let made = keys.iter().find(|key| key.name_any() != "key-0").unwrap();
+    assert_eq!(managers(&made.metadata), only_ours(), "a key Secret");
+    let certificate = until("the certificate is published", async || {
+        let config_maps = case.namespace.api::<ConfigMap>();
+        config_maps.get_opt(CERTIFICATE).await.unwrap()
+    })
+    .await;
+    assert_eq!(
+        managers(&certificate.metadata),
+        only_ours(),
+        "the ConfigMap"
+    );
+}
