@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret as ApiSecret;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Api, Client, CustomResourceExt as _, ResourceExt as _};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use shared::resource::SealedSecret;
@@ -269,5 +269,67 @@ async fn c2_a_storm_of_others_writes_loses_nothing() {
             .iter()
             .all(|event| !event.name_any().is_empty())
     );
+    case.ends_well();
+}
+
+/// A definition that somebody wrote by hand: enough for Secrets to appear.
+const WITHOUT_STATUS: &str = r#"{
+    "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+    "metadata": { "name": "sealedsecrets.bitnami.com" },
+    "spec": {
+        "group": "bitnami.com", "scope": "Namespaced",
+        "names": { "kind": "SealedSecret", "listKind": "SealedSecretList",
+                   "plural": "sealedsecrets", "singular": "sealedsecret" },
+        "versions": [{
+            "name": "v1alpha1", "served": true, "storage": true,
+            "schema": { "openAPIV3Schema": { "type": "object", "properties": {
+                "spec": { "type": "object", "x-kubernetes-preserve-unknown-fields": true },
+                "status": { "x-kubernetes-preserve-unknown-fields": true }
+            } } }
+        }]
+    }
+}"#;
+
+#[tokio::test]
+async fn a_definition_without_statuses_is_named_once_with_what_to_do() {
+    let warning = "has no `status` subresource";
+    let plane = ControlPlane::start().await;
+    let mut ours = SealedSecret::crd();
+    ours.spec.versions[0].subresources = None;
+    for definition in [serde_json::from_str(WITHOUT_STATUS).unwrap(), ours] {
+        plane.install(&definition).await;
+        let mut case = Case::new(&plane).await;
+        for i in 0..5 {
+            let name = format!("db-{i}");
+            case.seal(&name, "1").await;
+            case.holds(&name, "1").await;
+        }
+        case.controller.logs(warning).await;
+        for i in 0..5 {
+            let name = format!("db-{i}");
+            case.change(&name, "2").await;
+            case.holds(&name, "2").await;
+            case.delete(&name).await;
+        }
+        case.seal("last", "1").await;
+        case.holds("last", "1").await;
+        let log = case.log();
+        assert_eq!(log.matches(warning).count(), 1, "{log}");
+        assert!(
+            log.contains("CustomResourceDefinition sealedsecrets.bitnami.com"),
+            "{log}"
+        );
+        assert!(
+            log.contains("apply the definition that comes with this controller"),
+            "{log}"
+        );
+        case.ends_well();
+    }
+    plane.install(&SealedSecret::crd()).await;
+    let case = Case::new(&plane).await;
+    case.seal("db", "1").await;
+    case.is_synced("db").await;
+    case.delete("db").await;
+    assert!(!case.log().contains(warning), "{}", case.log());
     case.ends_well();
 }

@@ -42,6 +42,8 @@ pub struct ClusterStore {
     /// The definition in the cluster drops these fields of the status.
     drops_items: AtomicBool,
     drops_record: AtomicBool,
+    /// It has no statuses at all.
+    lacks_statuses: AtomicBool,
 }
 
 impl ClusterStore {
@@ -54,6 +56,7 @@ impl ClusterStore {
             deletes,
             drops_items: AtomicBool::new(false),
             drops_record: AtomicBool::new(false),
+            lacks_statuses: AtomicBool::new(false),
         }
     }
 

@@ -25,7 +25,7 @@ impl ClusterStore {
         status: SealedSecretStatus,
     ) -> Result<(), StoreError> {
         let sealed = self.sealed(id);
-        let mut version = entry.resource_version;
+        let mut version = entry.resource_version.clone();
         for _ in 0..STATUS_TRIES {
             let body = status_body(id, version.as_deref(), &status);
             match sealed
@@ -33,11 +33,14 @@ impl ClusterStore {
                 .await
             {
                 Ok(answer) => {
+                    self.lacks_statuses.store(false, Ordering::Relaxed);
                     self.notice_pruning(&status, &answer);
                     self.catalogue().wrote_status(&answer);
                     return Ok(());
                 }
-                Err(error) if is(&error, 404) => return Ok(()),
+                Err(error) if is(&error, 404) => {
+                    return self.notice_missing_subresource(id, &entry).await;
+                }
                 Err(error) if is(&error, 409) => {
                     let current = sealed.get_opt(&id.name).await;
                     let Some(current) = current.map_err(api("cannot read the SealedSecret"))?
@@ -56,6 +59,29 @@ impl ClusterStore {
             }
         }
         Err(StoreError::Contended)
+    }
+
+    /// The API server answers alike for an object that is gone and for a definition without statuses: if
+    /// the object is there, it was the latter.
+    async fn notice_missing_subresource(
+        &self,
+        id: &ObjectId,
+        entry: &Entry,
+    ) -> Result<(), StoreError> {
+        if self.lacks_statuses.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let found = self.sealed(id).get_opt(&id.name).await;
+        let found = found.map_err(api("cannot read the SealedSecret"))?;
+        let is_there = found.is_some_and(|found| found.metadata.uid == entry.uid);
+        if is_there && !self.lacks_statuses.swap(true, Ordering::Relaxed) {
+            warn!(
+                "The definition of SealedSecrets in this cluster (the CustomResourceDefinition \
+                 sealedsecrets.bitnami.com) has no `status` subresource, so no status can be written: apply the \
+                 definition that comes with this controller, then restart the controller"
+            );
+        }
+        Ok(())
     }
 
     fn notice_pruning(&self, sent: &SealedSecretStatus, answer: &DynamicObject) {
