@@ -180,7 +180,8 @@ fn failed_item(key: &str, error: &dyn std::error::Error) -> ItemStatus {
 /// written without need wakes everybody who watches it.
 ///
 /// `Synced` comes first, then `Ready`, then `Stalled` if a person has to act, then conditions of
-/// others as they were. `lastTransitionTime` moves only when a condition's `status` does. The message
+/// others as they were. `lastTransitionTime` moves only when a condition's `status` does, `lastUpdateTime`
+/// also with each generation, as people read it as the time of the last sync. The message
 /// of `Synced` is the peer's; that of the others also says that older values stay in place, if they
 /// do.
 pub fn next(
@@ -199,12 +200,14 @@ pub fn next(
         }
     });
     let good = matches!(outcome, Outcome::Unsealed { .. });
+    let is_same = previous.is_some_and(|status| status.observed_generation == generation);
+    let condition = |holds, message| condition(holds, before, outcome, message, now, is_same);
     let mut conditions = vec![
-        condition((SYNCED, good), before, outcome, message, now),
-        condition((READY, good), before, outcome, note.clone(), now),
+        condition((SYNCED, good), message),
+        condition((READY, good), note.clone()),
     ];
     if outcome.is_stalled() {
-        conditions.push(condition((STALLED, true), before, outcome, note, now));
+        conditions.push(condition((STALLED, true), note));
     }
     let ours = [SYNCED, READY, STALLED];
     let others = before
@@ -253,13 +256,14 @@ fn bounded(mut message: String) -> String {
     message
 }
 
-/// A condition whose content is unchanged keeps its times too.
+/// A condition whose content is unchanged keeps its times too, while the generation is the same.
 fn condition(
     (type_, holds): (&str, bool),
     before: &[Condition],
     outcome: &Outcome<'_>,
     message: Option<String>,
     now: Timestamp,
+    is_same_generation: bool,
 ) -> Condition {
     let previous = before.iter().find(|condition| condition.type_ == type_);
     let mut condition = Condition {
@@ -276,7 +280,7 @@ fn condition(
                 .last_transition_time
                 .clone_from(&previous.last_transition_time);
         }
-        if says_the_same(previous, &condition) {
+        if is_same_generation && says_the_same(previous, &condition) {
             condition
                 .last_update_time
                 .clone_from(&previous.last_update_time);
@@ -367,7 +371,29 @@ mod tests {
         let again = next(Some(&worse), &good, None, at(6)).unwrap();
         assert_eq!(times(&again, 0), (6, 6));
         let generation = next(Some(&again), &good, Some(2), at(7)).unwrap();
-        assert_eq!(times(&generation, 0), (6, 6));
+        assert_eq!(
+            (times(&generation, 0), times(&generation, 1)),
+            ((6, 7), (6, 7))
+        );
+        assert_eq!(next(Some(&generation), &good, Some(2), at(8)), None);
+    }
+
+    #[test]
+    fn update_time_moves_with_each_generation_whatever_came_of_it() {
+        let (good, why) = (BTreeMap::new(), Refusal::Malformed("why".into()));
+        for outcome in [unsealed(&good), refused(&why)] {
+            let mut status = next(None, &outcome, Some(1), at(1)).unwrap();
+            for generation in 2..5 {
+                status = next(Some(&status), &outcome, Some(generation), at(generation)).unwrap();
+                for i in 0..status.conditions.len() {
+                    assert_eq!(times(&status, i), (1, generation), "{outcome:?}");
+                }
+                assert_eq!(
+                    next(Some(&status), &outcome, Some(generation), at(99)),
+                    None
+                );
+            }
+        }
     }
 
     #[test]
