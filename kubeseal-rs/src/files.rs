@@ -9,13 +9,29 @@ use zeroize::Zeroizing;
 use crate::bounded::{self, Kind};
 use crate::platform;
 
-/// A file could not be read or written. The cause is the system's.
+/// A file could not be read or written. What failed to be opened or read is reported in the words of Go,
+/// as `kubeseal` of Bitnami does, because scripts look for them: `open x.yaml: no such file or directory`.
 #[derive(Debug, thiserror::Error)]
-#[error("{verb} {}", path.display())]
+#[error("{verb} {}: {}", path.display(), system_text(cause))]
 pub struct FileError {
     verb: &'static str,
     path: PathBuf,
-    source: io::Error,
+    cause: io::Error,
+}
+
+/// The system's words as Go prints them: in lower case and without the number of the error.
+fn system_text(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = match error.raw_os_error() {
+        Some(number) => text
+            .strip_suffix(&format!(" (os error {number})"))
+            .unwrap_or(&text),
+        None if error.kind() == io::ErrorKind::NotFound => "no such file or directory",
+        None => &text,
+    };
+    let mut rest = text.chars();
+    let first = rest.next().map(|first| first.to_ascii_lowercase());
+    first.into_iter().chain(rest).collect()
 }
 
 impl FileError {
@@ -24,11 +40,16 @@ impl FileError {
         &self.path
     }
 
-    fn new(verb: &'static str, path: &Path, source: io::Error) -> Self {
+    /// Is there no such file?
+    pub fn is_missing(&self) -> bool {
+        self.cause.kind() == io::ErrorKind::NotFound
+    }
+
+    fn new(verb: &'static str, path: &Path, cause: io::Error) -> Self {
         Self {
             verb,
             path: path.to_owned(),
-            source,
+            cause,
         }
     }
 }
@@ -48,12 +69,9 @@ pub fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
 ///
 /// It is not there, is a folder, is too large, or cannot be read.
 pub fn read_as(path: &Path, kind: Kind) -> Result<Zeroizing<Vec<u8>>, FileError> {
-    let open = || -> io::Result<Zeroizing<Vec<u8>>> {
-        let file = File::open(path)?;
-        let len = file.metadata().map_or(0, |metadata| metadata.len());
-        bounded::read(file, len, kind)
-    };
-    open().map_err(|source| FileError::new("cannot read", path, source))
+    let file = open(path)?;
+    let len = file.metadata().map_or(0, |metadata| metadata.len());
+    bounded::read(file, len, kind).map_err(|cause| FileError::new("read", path, cause))
 }
 
 /// Reads a file that somebody else may have chosen: a regular one of at most `limit` bytes. A pipe would
@@ -63,8 +81,9 @@ pub fn read_as(path: &Path, kind: Kind) -> Result<Zeroizing<Vec<u8>>, FileError>
 ///
 /// As for [`read`], and for anything else than such a file.
 pub fn read_regular(path: &Path, limit: u64) -> Result<Zeroizing<Vec<u8>>, FileError> {
-    let open = || -> io::Result<Zeroizing<Vec<u8>>> {
-        let file = platform::open_without_waiting(path)?;
+    let file = platform::open_without_waiting(path)
+        .map_err(|cause| FileError::new("open", path, cause))?;
+    let read = || -> io::Result<Zeroizing<Vec<u8>>> {
         let facts = file.metadata()?;
         if facts.is_dir() {
             return Err(io::ErrorKind::IsADirectory.into());
@@ -80,7 +99,11 @@ pub fn read_regular(path: &Path, limit: u64) -> Result<Zeroizing<Vec<u8>>, FileE
         let why = format!("it is larger than {limit} bytes");
         Err(io::Error::new(io::ErrorKind::FileTooLarge, why))
     };
-    open().map_err(|source| FileError::new("cannot read", path, source))
+    read().map_err(|cause| FileError::new("read", path, cause))
+}
+
+fn open(path: &Path) -> Result<File, FileError> {
+    File::open(path).map_err(|cause| FileError::new("open", path, cause))
 }
 
 /// Makes sure that a file is there and can be read.
@@ -89,9 +112,7 @@ pub fn read_regular(path: &Path, limit: u64) -> Result<Zeroizing<Vec<u8>>, FileE
 ///
 /// It is not, or cannot.
 pub fn check(path: &Path) -> Result<(), FileError> {
-    File::open(path)
-        .map(drop)
-        .map_err(|source| FileError::new("cannot read", path, source))
+    open(path).map(drop)
 }
 
 /// Reads manifests from stdin to its end.
@@ -110,7 +131,7 @@ pub fn read_stdin() -> Result<Zeroizing<Vec<u8>>, FileError> {
 /// stdin is too large or cannot be read.
 pub fn read_stdin_as(kind: Kind) -> Result<Zeroizing<Vec<u8>>, FileError> {
     bounded::read(io::stdin().lock(), 0, kind)
-        .map_err(|source| FileError::new("cannot read", Path::new("stdin"), source))
+        .map_err(|cause| FileError::new("read", Path::new("/dev/stdin"), cause))
 }
 
 /// Replaces a file in one step: the old content or the new is there, never a part. A new file has
@@ -152,7 +173,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
         file.as_file().sync_all()?;
         file.persist(&path).map(drop).map_err(|error| error.error)
     };
-    write().map_err(|source| FileError::new("cannot write", path, source))
+    write().map_err(|cause| FileError::new("cannot write", path, cause))
 }
 
 /// Where links lead, to a file that is not there yet, too. As many as Linux follows.
@@ -236,7 +257,7 @@ pub fn make_folder(path: &Path) -> Result<(), FileError> {
     platform::for_this_user_alone(&mut builder);
     builder
         .create(path)
-        .map_err(|source| FileError::new("cannot make", path, source))
+        .map_err(|cause| FileError::new("cannot make", path, cause))
 }
 
 #[cfg(test)]
@@ -246,6 +267,29 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+
+    #[test]
+    fn what_cannot_be_read_is_reported_in_the_words_of_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let (missing, beneath) = (folder.path().join("missing"), folder.path().join("file/x"));
+        fs::write(folder.path().join("file"), "").unwrap();
+        for (path, verb, text) in [
+            (missing.as_path(), "open", "no such file or directory"),
+            (beneath.as_path(), "open", "not a directory"),
+            (folder.path(), "read", "is a directory"),
+        ] {
+            let error = read(path).unwrap_err();
+            let want = format!("{verb} {}: {text}", path.display());
+            assert_eq!(shared::error_chain(&error), want);
+        }
+        let missing = missing.join("below");
+        let error = replace(&missing, b"").unwrap_err();
+        let want = format!(
+            "cannot write {}: no such file or directory",
+            missing.display()
+        );
+        assert_eq!(shared::error_chain(&error), want);
+    }
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().permissions().mode() & 0o777
@@ -366,11 +410,5 @@ mod tests {
         let left = fs::read_dir(folder.path()).unwrap().count();
         assert_eq!(left, 3);
         assert!(!folder.path().join(".seal-4194305-x.tmp").exists());
-    }
-
-    #[test]
-    fn errors_name_the_file() {
-        let error = read(Path::new("no/where")).unwrap_err();
-        assert_eq!(error.to_string(), "cannot read no/where");
     }
 }

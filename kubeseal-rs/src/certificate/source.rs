@@ -15,6 +15,14 @@ pub enum SourceError {
     /// The file cannot be read.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The file of a `file://` URL is not there: Go serves such files over HTTP, and scripts know its answer.
+    #[error("cannot fetch {uri:?}: 404 Not Found")]
+    Missing {
+        /// As given.
+        uri: String,
+        /// What the system says.
+        source: FileError,
+    },
     /// The server answered with something else than 200.
     #[error("cannot fetch {uri:?}: {status}")]
     Status {
@@ -53,7 +61,13 @@ pub enum SourceError {
 pub fn read(source: &str) -> Result<Vec<u8>, SourceError> {
     match scheme(source).as_deref() {
         None => Ok(files::read_as(Path::new(source), Kind::Certificate)?.to_vec()),
-        Some("file") => Ok(files::read_as(&file_path(source), Kind::Certificate)?.to_vec()),
+        Some("file") => match files::read_as(&file_path(source), Kind::Certificate) {
+            Err(error) if error.is_missing() => Err(SourceError::Missing {
+                uri: redacted(source).into_owned(),
+                source: error,
+            }),
+            read => Ok(read?.to_vec()),
+        },
         Some("http" | "https") => fetch(source),
         Some(other) => Err(SourceError::Scheme {
             uri: redacted(source).into_owned(),

@@ -26,6 +26,7 @@ use crate::kubeconfig::{self, KubeconfigError};
 use crate::report;
 use crate::surroundings::Surroundings;
 
+use recover::RecoveryKeys;
 pub(crate) use recover::read_keys;
 pub use secrets::ManifestError;
 
@@ -195,13 +196,18 @@ pub enum CommandError {
         /// What is wrong.
         source: recover::KeyFileError,
     },
+    /// Many files.
+    #[error("read {}: is a directory\nhint: name the files in it", .0.display())]
+    RecoveryFolder(PathBuf),
     /// A SealedSecret does not open.
-    #[error("{place}{}", problem.exact())]
+    #[error("{place}{}{}", problem.exact(), hint_lines(hints))]
     Unseal {
         /// `namespace/name: `, or nothing if there is only one.
         place: String,
         /// What is wrong.
         problem: UnsealError,
+        /// What to do about it.
+        hints: Vec<String>,
     },
     /// Nothing to decrypt with.
     #[error("--recovery-unseal needs the private keys: pass --recovery-private-key FILE")]
@@ -272,8 +278,8 @@ pub fn run(request: &Request, surroundings: &Surroundings) -> Result<(), Command
         }
         Command::Recover { key_files } => {
             let input = Prepared::new(request, surroundings)?;
-            let ring = recover::read_keys(key_files)?;
-            let secrets = recover::unseal(&input.read()?, &ring, surroundings.now)?;
+            let keys = RecoveryKeys::read(key_files)?;
+            let secrets = recover::unseal(&input.read()?, &keys, surroundings.now)?;
             write_result(request, &secrets::write(&secrets, output_format(request)?))
         }
         Command::Validate { access, namespace } => {
@@ -297,6 +303,11 @@ pub fn run(request: &Request, surroundings: &Surroundings) -> Result<(), Command
             }
         }
     }
+}
+
+fn hint_lines(hints: &[String]) -> String {
+    let line = |hint: &String| format!("\nhint: {hint}");
+    hints.iter().map(line).collect()
 }
 
 fn print_version() -> Result<(), CommandError> {

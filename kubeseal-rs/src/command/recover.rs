@@ -1,6 +1,7 @@
 //! SealedSecret manifests + backup keys → Secret manifests, offline.
 
-use std::path::PathBuf;
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -9,7 +10,7 @@ use shared::error_chain;
 use shared::key::{PrivateKey, PrivateKeyError};
 use shared::key_ring::{KeyRing, RingKey};
 use shared::key_secret::PRIVATE_KEY_ITEM;
-use shared::manifest::{self, ReadError, Reading};
+use shared::manifest::{self, Node, ReadError, Reading, Value};
 use shared::resource::{DocumentError, SealedSecret};
 use shared::secret::Secret;
 use shared::unseal::{self, Chance, Rules};
@@ -23,9 +24,6 @@ use crate::{files, report};
 /// A file gives no key.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyFileError {
-    /// Many files.
-    #[error("is a directory: name the files in it")]
-    Folder,
     /// An archive of `seal keys backup`.
     #[error(
         "is an age archive, which this does not open: `seal keys restore` puts its keys back into a cluster or \
@@ -46,31 +44,78 @@ pub enum KeyFileError {
     NoKey,
 }
 
-/// Reads the keys of every file: PEM with one or more keys, or Secrets in JSON or YAML, alone, in
-/// several documents, or in a `List`.
+/// What the files for `--recovery-private-key` gave.
+#[derive(Default)]
+pub(super) struct RecoveryKeys {
+    keys: Vec<Arc<RingKey>>,
+    /// Files without a key, and why.
+    unusable: Vec<CommandError>,
+}
+
+impl RecoveryKeys {
+    /// Reads the keys of every file: PEM with one or more keys, or Secrets in JSON or YAML, alone, in
+    /// several documents, or in a list.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be read; or one gives no key while another does: then it is not what its user
+    /// thinks.
+    pub(super) fn read(key_files: &[PathBuf]) -> Result<Self, CommandError> {
+        let mut read = Self::default();
+        for file in key_files {
+            if file.is_dir() {
+                return Err(CommandError::RecoveryFolder(file.clone()));
+            }
+            match keys_of(&files::read_as(file, Kind::Keys)?) {
+                Ok(found) => read.take(file, found),
+                Err(source) => read.unusable.push(CommandError::RecoveryKey {
+                    file: file.clone(),
+                    source,
+                }),
+            }
+        }
+        if read.keys.is_empty() || read.unusable.is_empty() {
+            return Ok(read);
+        }
+        Err(read.unusable.remove(0))
+    }
+
+    fn take(&mut self, file: &Path, found: Vec<PrivateKey>) {
+        let name = file.display().to_string();
+        let key = |key| Arc::new(RingKey::opening_only(name.clone(), key));
+        self.keys.extend(found.into_iter().map(key));
+    }
+
+    pub(super) fn ring(&self) -> KeyRing {
+        KeyRing::new(self.keys.clone())
+    }
+
+    /// What to do if nothing opens: nothing to say if there are keys.
+    fn hints(&self) -> Vec<String> {
+        if !self.keys.is_empty() {
+            return Vec::new();
+        }
+        if self.unusable.is_empty() {
+            return vec!["pass the private keys with --recovery-private-key FILE".into()];
+        }
+        self.unusable.iter().map(|why| error_chain(why)).collect()
+    }
+}
+
+/// The keys of files that a user named, for commands that need one.
+///
+/// # Errors
+///
+/// No file is named, or one gives no key.
 pub(crate) fn read_keys(key_files: &[PathBuf]) -> Result<KeyRing, CommandError> {
     if key_files.is_empty() {
         return Err(CommandError::NoRecoveryKey);
     }
-    let mut keys = Vec::new();
-    for file in key_files {
-        let unusable = |source| CommandError::RecoveryKey {
-            file: file.clone(),
-            source,
-        };
-        if file.is_dir() {
-            return Err(unusable(KeyFileError::Folder));
-        }
-        let bytes = files::read_as(file, Kind::Keys)?;
-        let found = keys_of(&bytes).map_err(unusable)?;
-        let name = file.display().to_string();
-        keys.extend(
-            found
-                .into_iter()
-                .map(|key| Arc::new(RingKey::opening_only(name.clone(), key))),
-        );
+    let mut read = RecoveryKeys::read(key_files)?;
+    match read.unusable.pop() {
+        Some(why) => Err(why),
+        None => Ok(read.ring()),
     }
-    Ok(KeyRing::new(keys))
 }
 
 fn keys_of(bytes: &[u8]) -> Result<Vec<PrivateKey>, KeyFileError> {
@@ -87,8 +132,8 @@ fn keys_of(bytes: &[u8]) -> Result<Vec<PrivateKey>, KeyFileError> {
     }
     let mut keys = Vec::new();
     for document in manifest::read(bytes)? {
-        for secret in Secret::each_from_document(&document, &mut Reading::default()) {
-            match secret
+        for node in objects(&document.root) {
+            match Secret::from_node(&of_any_kind(node), &mut Reading::default())
                 .map_err(UnusableKey::from)
                 .and_then(|secret| keys_of_secret(&secret))
             {
@@ -106,6 +151,40 @@ fn keys_of(bytes: &[u8]) -> Result<Vec<PrivateKey>, KeyFileError> {
     } else {
         Ok(keys)
     }
+}
+
+/// The objects of a backup: the items of a list, or the object itself. What client-go's types marshal to
+/// has no `kind`, neither the list nor its items, and is a list by its `items`.
+fn objects(root: &Node) -> Vec<&Node> {
+    const LISTS: [&str; 2] = ["List", "SecretList"];
+    let has_kind = root.text("kind").is_some_and(|kind| !kind.is_empty());
+    match root.field("items").map(|items| &items.value) {
+        Some(Value::List(items)) if !has_kind => items
+            .iter()
+            .flat_map(|item| item.list_items(&LISTS))
+            .collect(),
+        _ => root.list_items(&LISTS),
+    }
+}
+
+/// An object with an item `tls.key` counts as a key Secret whatever its kind says, as for Bitnami's program.
+fn of_any_kind(node: &Node) -> Cow<'_, Node> {
+    let key = node
+        .field("data")
+        .and_then(|data| data.field(PRIVATE_KEY_ITEM));
+    if key.is_none() {
+        return Cow::Borrowed(node);
+    }
+    let mut node = node.clone();
+    if let Value::Map(fields) = &mut node.value {
+        let names_kind = |name: &str| {
+            ["kind", "apiVersion"]
+                .iter()
+                .any(|k| k.eq_ignore_ascii_case(name))
+        };
+        fields.retain(|(name, _)| !names_kind(name));
+    }
+    Cow::Owned(node)
 }
 
 fn is_certificate(bytes: &[u8]) -> bool {
@@ -141,9 +220,10 @@ fn keys_of_secret(secret: &Secret) -> Result<Vec<PrivateKey>, UnusableKey> {
 /// is recovered can be applied as it is.
 pub(super) fn unseal(
     input: &[u8],
-    ring: &KeyRing,
+    keys: &RecoveryKeys,
     now: Timestamp,
 ) -> Result<Vec<Json>, CommandError> {
+    let ring = keys.ring();
     let sealed = secrets::read_objects(input, SealedSecret::all_from_document)?;
     if sealed.is_empty() {
         return Err(CommandError::NoSealedSecrets);
@@ -157,11 +237,12 @@ pub(super) fn unseal(
         now,
         rng: &mut shared::random::system(),
     };
-    let open = |sealed: SealedSecret| match unseal::unseal(&sealed, ring, rules, &mut chance) {
+    let open = |sealed: SealedSecret| match unseal::unseal(&sealed, &ring, rules, &mut chance) {
         Ok(unsealed) => Ok(unsealed.secret.to_document()),
         Err(problem) => Err(CommandError::Unseal {
             place: place(&sealed, several),
             problem,
+            hints: keys.hints(),
         }),
     };
     sealed.into_iter().map(open).collect()

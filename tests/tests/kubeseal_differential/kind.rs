@@ -129,8 +129,7 @@ impl Kind {
     pub(crate) fn keeps_words(self) -> bool {
         !matches!(
             self,
-            Self::File
-                | Self::Fetch
+            Self::Fetch
                 | Self::BadCertificate
                 | Self::PrivateKey
                 | Self::Kubeconfig

@@ -110,10 +110,14 @@ fn error(kind: Kind, stdout: &str, stderr: &str) -> Option<String> {
     })
 }
 
-/// The peer lists failed items in the order of a Go map: at random.
+/// The peer lists failed items in the order of a Go map: at random. Our hints follow in their order.
 fn sorted(text: &str) -> String {
-    let mut lines: Vec<String> = text.lines().map(with_sorted_items).collect();
+    let (hints, mut lines): (Vec<String>, Vec<String>) = text
+        .lines()
+        .map(with_sorted_items)
+        .partition(|line| line.starts_with("hint: "));
     lines.sort();
+    lines.extend(hints);
     lines.join("\n")
 }
 
