@@ -38,11 +38,35 @@ pub fn build_stamped(
         &cache::folder(),
         source_dir,
         output_name,
+        "build",
         &arguments(package, stamps),
     )
 }
 
-fn build_in(cache: &Path, source_dir: &Path, output_name: &str, arguments: &[String]) -> PathBuf {
+/// As [`build`], with the tests of a package, which may be one that the module requires.
+///
+/// # Panics
+/// As [`build`].
+pub fn build_tests(source_dir: &Path, package: &str, tag: &str, output_name: &str) -> PathBuf {
+    let mut arguments = arguments(package, &[]);
+    arguments.insert(0, "-c".to_owned());
+    arguments.insert(1, format!("-tags={tag}"));
+    build_in(
+        &cache::folder(),
+        source_dir,
+        output_name,
+        "test",
+        &arguments,
+    )
+}
+
+fn build_in(
+    cache: &Path,
+    source_dir: &Path,
+    output_name: &str,
+    verb: &str,
+    arguments: &[String],
+) -> PathBuf {
     let hash = content_hash(source_dir, arguments);
     let program = cache
         .join(format!("{output_name}-{hash}"))
@@ -54,7 +78,7 @@ fn build_in(cache: &Path, source_dir: &Path, output_name: &str, arguments: &[Str
         ));
     });
     if !program.exists() {
-        compile(source_dir, arguments, &program);
+        compile(source_dir, verb, arguments, &program);
     }
     program
 }
@@ -136,7 +160,7 @@ fn missing(error: &io::Error) -> ! {
 
 /// Builds in a folder of its own and renames, so that an interrupted build leaves no half of a
 /// program, and leaves nothing outside of that folder, which the next build clears.
-fn compile(source_dir: &Path, arguments: &[String], program: &Path) {
+fn compile(source_dir: &Path, verb: &str, arguments: &[String], program: &Path) {
     let name = program.file_name().unwrap().display();
     let scratch = program.with_file_name("unfinished");
     let _ = fs::remove_dir_all(&scratch);
@@ -147,7 +171,7 @@ fn compile(source_dir: &Path, arguments: &[String], program: &Path) {
     ));
     let start = Instant::now();
     let mut child = go(source_dir)
-        .args(["build", "-v", "-o"])
+        .args([verb, "-v", "-o"])
         .arg(scratch.join("program"))
         .args(arguments)
         .env("GOTMPDIR", &scratch)
@@ -227,6 +251,7 @@ mod tests {
                 &cache,
                 &sources,
                 "word",
+                "build",
                 &arguments(".", &[("main.word", word)]),
             )
         };
@@ -260,7 +285,7 @@ mod tests {
         let together = Barrier::new(3);
         let build = || {
             together.wait();
-            let program = build_in(&cache, &sources, "word", &arguments(".", &[]));
+            let program = build_in(&cache, &sources, "word", "build", &arguments(".", &[]));
             fs::metadata(program).unwrap().modified().unwrap()
         };
         let times = thread::scope(|scope| {
@@ -280,6 +305,6 @@ mod tests {
     #[should_panic(expected = "undefined: nothing")]
     fn fails_with_the_words_of_the_compiler() {
         let (_scratch, cache, sources) = workshop("package main\n\nfunc main() { nothing() }\n");
-        build_in(&cache, &sources, "word", &arguments(".", &[]));
+        build_in(&cache, &sources, "word", "build", &arguments(".", &[]));
     }
 }

@@ -31,6 +31,7 @@ pub mod scratch;
 pub mod sealing;
 pub mod sops;
 pub mod timing;
+pub mod upstream_suite;
 pub mod verdicts;
 
 mod cache;

@@ -1,0 +1,115 @@
+//! Runs Bitnami's released integration suite over our programs, under its definition of SealedSecrets and
+//! under ours. Ends with 1 if a spec is not as `tests/upstream-suite.toml` says.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a check that people run fails by panicking, and speaks"
+)]
+
+use std::fs;
+use std::process::{Command, ExitCode};
+
+use kube::CustomResourceExt as _;
+use shared::resource::SealedSecret;
+use tests::cluster_controller::ClusterController;
+use tests::control_plane::ControlPlane;
+use tests::roles::{self, ACCOUNT, Reach};
+use tests::scratch::Scratch;
+use tests::upstream_suite::{self, Definition, Expected, Verdict};
+use tests::{binaries, peer};
+
+const LIST: &str = include_str!("../../upstream-suite.toml");
+
+/// The suite has this many specs at least.
+const FEWEST: usize = 40;
+
+/// Where upstream's manifests install the controller, and its Service.
+const HOME: &str = "kube-system";
+const SERVICE: &str = "sealed-secrets-controller";
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let expected =
+        Expected::read(LIST).unwrap_or_else(|error| panic!("upstream-suite.toml: {error}"));
+    let mut complaints = Vec::new();
+    for definition in [Definition::Upstream, Definition::Ours] {
+        let verdicts = run(definition).await;
+        assert!(
+            verdicts.len() >= FEWEST,
+            "only {} specs ran",
+            verdicts.len()
+        );
+        let passed = verdicts.iter().filter(|v| v.state == "passed").count();
+        println!(
+            "under {definition}, {passed} of {} specs pass",
+            verdicts.len()
+        );
+        let found = upstream_suite::complaints(&expected, definition, &verdicts);
+        complaints.extend(
+            found
+                .iter()
+                .map(|what| format!("under {definition}: {what}")),
+        );
+    }
+    for complaint in &complaints {
+        println!("{complaint}\n");
+    }
+    if complaints.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// A control plane of its own for each run: the suite disturbs what it finds in `kube-system`.
+async fn run(definition: Definition) -> Vec<Verdict> {
+    let plane = ControlPlane::start().await;
+    plane
+        .install(&match definition {
+            Definition::Upstream => peer::definition(),
+            Definition::Ours => SealedSecret::crd(),
+        })
+        .await;
+    let home = plane.existing(HOME);
+    roles::grant(&home, Reach::Cluster).await;
+    let kubeconfig = plane.kubeconfig_of(HOME, ACCOUNT).await;
+    let words = ["--all-namespaces=true"];
+    let controller = ClusterController::start_with(&kubeconfig, HOME, &words).await;
+    home.route(SERVICE, controller.port().expect("it is ready"))
+        .await;
+    let verdicts = tokio::task::block_in_place(|| suite(&plane));
+    assert_eq!(controller.stop(), Some(0));
+    verdicts
+}
+
+/// The suite itself ends with 1 as soon as a spec fails, so its report alone counts.
+fn suite(plane: &ControlPlane) -> Vec<Verdict> {
+    let folder = Scratch::new();
+    let report = folder.path().join("report.json");
+    let output = Command::new(upstream_suite::program())
+        .current_dir(folder.path())
+        .arg("-kubeconfig")
+        .arg(plane.kubeconfig())
+        .args(["-namespace", HOME])
+        .arg("-kubeseal-bin")
+        .arg(binaries::kubeseal())
+        .arg("-controller-bin")
+        .arg(binaries::controller())
+        .arg(format!("--ginkgo.json-report={}", report.display()))
+        .arg("--ginkgo.no-color")
+        .env("HOME", folder.path())
+        .env("TMPDIR", folder.path())
+        .output()
+        .expect("it was built");
+    let text = fs::read_to_string(&report).unwrap_or_else(|error| {
+        let (stdout, stderr) = (&output.stdout, &output.stderr);
+        let (stdout, stderr) = (
+            String::from_utf8_lossy(stdout),
+            String::from_utf8_lossy(stderr),
+        );
+        panic!("the suite leaves no report ({error}):\n{stdout}\n{stderr}")
+    });
+    upstream_suite::verdicts(&text).unwrap_or_else(|error| panic!("the suite's report: {error}"))
+}

@@ -1,0 +1,327 @@
+//! Bitnami's released integration suite, and what it says about our programs.
+//!
+//! The suite comes from the Go module cache and is built like other Go programs of the tests; none of
+//! its sources is in this repository.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::go_build;
+
+/// The suite as a program.
+///
+/// # Panics
+/// As [`go_build::build`].
+pub fn program() -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("upstream-suite");
+    let package = "github.com/bitnami-labs/sealed-secrets/integration";
+    go_build::build_tests(&source, package, "integration", "upstream-suite")
+}
+
+/// Which definition of SealedSecrets the cluster has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Definition {
+    /// Bitnami's.
+    Upstream,
+    /// Ours.
+    Ours,
+}
+
+impl fmt::Display for Definition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Upstream => "upstream's definition",
+            Self::Ours => "our definition",
+        })
+    }
+}
+
+/// The list of specs that fail on purpose.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expected {
+    fails: Vec<Entry>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    spec: String,
+    definition: Under,
+    #[serde(default)]
+    races: bool,
+    why: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Under {
+    Both,
+    Upstream,
+    Ours,
+}
+
+impl Under {
+    fn holds(self, definition: Definition) -> bool {
+        match self {
+            Self::Both => true,
+            Self::Upstream => definition == Definition::Upstream,
+            Self::Ours => definition == Definition::Ours,
+        }
+    }
+}
+
+impl Expected {
+    /// Reads the list.
+    ///
+    /// # Errors
+    ///
+    /// It is malformed, an entry has no reason, or a spec stands in it twice.
+    pub fn read(text: &str) -> Result<Self, String> {
+        let expected: Self = toml::from_str(text).map_err(|error| error.to_string())?;
+        let mut seen = BTreeSet::new();
+        for entry in &expected.fails {
+            if entry.why.trim().is_empty() {
+                return Err(format!("no reason is given for {:?}", entry.spec));
+            }
+            if !seen.insert(&entry.spec) {
+                return Err(format!("{:?} is listed twice", entry.spec));
+            }
+        }
+        Ok(expected)
+    }
+}
+
+/// What one spec of a run came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// Its whole name.
+    pub spec: String,
+    /// Ginkgo's word for it, such as `passed`.
+    pub state: String,
+    /// Why it failed.
+    pub message: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Suite {
+    spec_reports: Vec<Report>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Report {
+    #[serde(default)]
+    container_hierarchy_texts: Option<Vec<String>>,
+    leaf_node_type: String,
+    leaf_node_text: String,
+    state: String,
+    #[serde(default)]
+    failure: Failure,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Failure {
+    message: String,
+}
+
+/// Reads a JSON report of Ginkgo.
+///
+/// # Errors
+///
+/// It is none.
+pub fn verdicts(report: &str) -> Result<Vec<Verdict>, String> {
+    let suites: Vec<Suite> = serde_json::from_str(report).map_err(|error| error.to_string())?;
+    let reports = suites.into_iter().flat_map(|suite| suite.spec_reports);
+    let specs = reports.filter(|report| report.leaf_node_type == "It");
+    Ok(specs.map(verdict).collect())
+}
+
+fn verdict(report: Report) -> Verdict {
+    let mut words = report.container_hierarchy_texts.unwrap_or_default();
+    words.push(report.leaf_node_text);
+    Verdict {
+        spec: words.join(" "),
+        state: report.state,
+        message: report.failure.message,
+    }
+}
+
+/// Everything in which a run is not as expected, a sentence each.
+pub fn complaints(
+    expected: &Expected,
+    definition: Definition,
+    verdicts: &[Verdict],
+) -> Vec<String> {
+    let mut complaints: Vec<_> = verdicts
+        .iter()
+        .filter_map(|verdict| complaint(expected, definition, verdict))
+        .collect();
+    for entry in &expected.fails {
+        if !verdicts.iter().any(|verdict| verdict.spec == entry.spec) {
+            complaints.push(format!(
+                "the suite has no spec {:?}, which is listed",
+                entry.spec
+            ));
+        }
+    }
+    complaints
+}
+
+fn complaint(expected: &Expected, definition: Definition, verdict: &Verdict) -> Option<String> {
+    let Verdict {
+        spec,
+        state,
+        message,
+    } = verdict;
+    let mut entries = expected.fails.iter();
+    let listed = entries.find(|entry| entry.spec == *spec && entry.definition.holds(definition));
+    match (state.as_str(), listed) {
+        ("passed", None) | ("failed", Some(_)) => None,
+        ("passed", Some(entry)) if entry.races => None,
+        ("passed", Some(_)) => Some(format!("{spec:?} is listed as failing and passes")),
+        ("failed", None) => Some(format!("{spec:?} fails and is not listed:\n{message}")),
+        (state, _) => Some(format!("{spec:?} was not decided: {state}\n{message}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIST: &str = r#"
+        [[fails]]
+        spec = "a fails"
+        definition = "both"
+        why = "on purpose"
+        [[fails]]
+        spec = "b fails under ours"
+        definition = "ours"
+        why = "on purpose"
+        [[fails]]
+        spec = "c may fail"
+        definition = "both"
+        races = true
+        why = "by chance"
+    "#;
+
+    fn run(states: &[(&str, &str)]) -> Vec<Verdict> {
+        let verdict = |(spec, state): &(&str, &str)| Verdict {
+            spec: (*spec).into(),
+            state: (*state).into(),
+            message: "because".into(),
+        };
+        states.iter().map(verdict).collect()
+    }
+
+    #[test]
+    fn a_run_is_held_to_the_list_in_both_directions() {
+        let expected = Expected::read(LIST).unwrap();
+        let good = [
+            ("a fails", "failed"),
+            ("b fails under ours", "passed"),
+            ("c may fail", "passed"),
+            ("d", "passed"),
+        ];
+        let none: [&str; 0] = [];
+        for (definition, change, want) in [
+            (Definition::Upstream, None, &none[..]),
+            (Definition::Upstream, Some(("c may fail", "failed")), &none),
+            (
+                Definition::Upstream,
+                Some(("a fails", "passed")),
+                &["listed as failing and passes"],
+            ),
+            (
+                Definition::Upstream,
+                Some(("d", "failed")),
+                &["fails and is not listed"],
+            ),
+            (
+                Definition::Upstream,
+                Some(("d", "skipped")),
+                &["not decided: skipped"],
+            ),
+            (
+                Definition::Upstream,
+                Some(("a fails", "panicked")),
+                &["not decided: panicked"],
+            ),
+            (
+                Definition::Upstream,
+                Some(("b fails under ours", "failed")),
+                &["is not listed"],
+            ),
+            (
+                Definition::Ours,
+                None,
+                &["\"b fails under ours\" is listed as failing and passes"],
+            ),
+            (
+                Definition::Ours,
+                Some(("b fails under ours", "failed")),
+                &none,
+            ),
+        ] {
+            let mut states = good;
+            for state in &mut states {
+                if let Some(change) = change.filter(|(spec, _)| *spec == state.0) {
+                    *state = change;
+                }
+            }
+            let found = complaints(&expected, definition, &run(&states));
+            assert_eq!(found.len(), want.len(), "{change:?}: {found:?}");
+            for (found, want) in found.iter().zip(want) {
+                assert!(found.contains(want), "{change:?}: {found}");
+            }
+        }
+        let missing = complaints(&expected, Definition::Upstream, &run(&good[1..]));
+        assert_eq!(
+            missing,
+            ["the suite has no spec \"a fails\", which is listed"]
+        );
+    }
+
+    #[test]
+    fn a_list_without_reasons_or_with_doubles_is_refused() {
+        let entry =
+            |why: &str| format!("[[fails]]\nspec = 'a'\ndefinition = 'ours'\nwhy = '{why}'\n");
+        assert!(
+            Expected::read(&entry(" "))
+                .unwrap_err()
+                .contains("no reason")
+        );
+        let twice = entry("x") + &entry("y");
+        assert!(Expected::read(&twice).unwrap_err().contains("listed twice"));
+        assert!(Expected::read("[[fails]]\nspec = 'a'\n").is_err());
+    }
+
+    #[test]
+    fn reads_a_report_of_ginkgo() {
+        let report = r#"[{ "SuiteSucceeded": false, "SpecReports": [
+            { "ContainerHierarchyTexts": null, "LeafNodeType": "BeforeSuite", "LeafNodeText": "", "State": "passed" },
+            { "ContainerHierarchyTexts": ["create", "when"], "LeafNodeType": "It", "LeafNodeText": "does", "State": "failed",
+              "Failure": { "Message": "Expected" } },
+            { "ContainerHierarchyTexts": ["x"], "LeafNodeType": "It", "LeafNodeText": "y", "State": "passed" }
+        ] }]"#;
+        let found = verdicts(report).unwrap();
+        let states: Vec<_> = found
+            .iter()
+            .map(|v| (v.spec.as_str(), v.state.as_str(), v.message.as_str()))
+            .collect();
+        assert_eq!(
+            states,
+            [
+                ("create when does", "failed", "Expected"),
+                ("x y", "passed", "")
+            ]
+        );
+        assert!(verdicts("{}").is_err());
+    }
+}
