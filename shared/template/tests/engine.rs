@@ -593,7 +593,7 @@ fn metered(text: &str, most: usize) -> (Result<Vec<u8>, RenderError>, Vec<u64>) 
     let mut context = Context {
         budget: Budget::default(),
         now: jiff::Timestamp::UNIX_EPOCH,
-        rng: &mut rand::rng(),
+        rng: &mut rand::rand_core::UnwrapErr(SysRng),
     };
     let result = template.render_within(&Data::default(), &mut context, &mut meter);
     (result, meter.spent)
