@@ -203,13 +203,11 @@ impl<S: Store> Tools<S> {
             .condition(id, instance(&observed.source), is_well);
         let recorded = self.record(id, observed, &outcome, now).await;
         recorded.inspect_err(|_| self.metrics.failed(id, Fault::Status))?;
-        Ok(match &done.fight {
-            Some(fight) => Ended::not_before(fight.until, &outcome),
-            None => {
-                let is_news = done.changed || self.policy.update_status && !observed.settled;
-                Ended::of(&outcome, done.applied.as_ref().err(), is_news)
-            }
-        })
+        if let Some(fight) = &done.fight {
+            return Ok(Ended::not_before(fight.until, &outcome));
+        }
+        let is_news = done.changed || self.policy.update_status && !observed.settled;
+        Ok(Ended::of(&outcome, done.applied.as_ref().err(), is_news))
     }
 
     /// A failure that depends on the values becomes [`Refusal::Values`], so that all of them are reported

@@ -102,9 +102,10 @@ fn is_public(cause: &StatusCause, secret: &Secret) -> bool {
         return false;
     };
     // One that is required may be there and empty.
-    match secret.data.contains_key(item) {
-        true => !is_item(item),
-        false => cause.reason == "FieldValueRequired",
+    if secret.data.contains_key(item) {
+        !is_item(item)
+    } else {
+        cause.reason == "FieldValueRequired"
     }
 }
 
