@@ -123,7 +123,7 @@ impl Request {
         legacy: bool,
         meter: &mut dyn Meter,
     ) -> Result<Response, Refused> {
-        check_within(self.single()?, ring, legacy, meter).map_err(closed)?;
+        check_within(self.single()?, ring, legacy, meter).map_err(|why| closed(&why))?;
         Ok(StatusCode::OK.into_response())
     }
 
@@ -169,7 +169,7 @@ impl Request {
                     Ok(resealed.sealed.to_document())
                 }
                 Err(ResealError::TooManyItems(_)) => Err(Refused::TooManyItems),
-                Err(ResealError::Unseal(why)) => Err(closed(why)),
+                Err(ResealError::Unseal(why)) => Err(closed(&why)),
                 Err(ResealError::Interrupted(why)) => Err(why.into()),
                 Err(ResealError::NoCertificate(why)) => Err(Refused::of_ring(why)),
                 Err(ResealError::Seal(_)) => Err(Refused::NoCertificate),
@@ -211,7 +211,7 @@ impl Request {
 }
 
 /// Of what does not open nothing more is told.
-fn closed(why: UnsealError) -> Refused {
+fn closed(why: &UnsealError) -> Refused {
     match why {
         UnsealError::BudgetUsedUp { .. } => Refused::TooMuchWork,
         _ => Refused::Closed,

@@ -48,18 +48,17 @@ impl Ended {
                 Refusal::Unseal(UnsealError::Items(_) | UnsealError::LegacyNoKey(_)) => {
                     Self::WaitsForKeys(report)
                 }
-                // The next attempt continues where this one stopped, behind the others of its namespace.
-                Refusal::Unseal(UnsealError::BudgetUsedUp { .. }) => Self::Retry(report),
+                // The first continues where it stopped, behind the others of its namespace. The rest ends when
+                // somebody deletes or changes the Secret, and nobody may tell: a Secret need not be watched.
+                Refusal::Unseal(UnsealError::BudgetUsedUp { .. })
+                | Refusal::TypeChange { .. }
+                | Refusal::Immutable(_)
+                | Refusal::NotManaged(_)
+                | Refusal::DriftFight(_) => Self::Retry(report),
                 Refusal::Malformed(_)
                 | Refusal::Unseal(_)
                 | Refusal::Values(_)
                 | Refusal::Breach(_) => Self::WaitsForChange(report),
-                // All end when somebody deletes or changes the Secret, and nobody may tell: a Secret
-                // need not be watched.
-                Refusal::TypeChange { .. }
-                | Refusal::Immutable(_)
-                | Refusal::NotManaged(_)
-                | Refusal::DriftFight(_) => Self::Retry(report),
             },
             (_, None) => Self::Well { changed },
         }

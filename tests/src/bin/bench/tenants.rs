@@ -38,7 +38,7 @@ pub async fn run(sizes: Sizes) {
     let hostile: Vec<String> = (0..tenants).map(|i| format!("hostile-{i}")).collect();
     let names = [&["quiet".to_owned()][..], &hostile].concat();
     each(names.iter(), async |name| {
-        create_namespace(&plane, name).await
+        create_namespace(&plane, name).await;
     })
     .await;
     let all = format!("--additional-namespaces={}", names.join(","));
