@@ -1,9 +1,14 @@
 //! Values that were edited or deleted under `secrets`, by people or programs, come back in time.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
 mod support;
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use controller::metrics::Metrics;
@@ -20,14 +25,14 @@ type Edit = fn(&Path);
 
 const EDITS: &[(&str, Edit)] = &[
     ("edits a value in place", |of| {
-        write(&of.join("a"), "another value")
+        write(&of.join("a"), "another value");
     }),
     ("edits a value in place to one of the same length", |of| {
-        write(&of.join("a"), "2")
+        write(&of.join("a"), "2");
     }),
     ("empties a value", |of| write(&of.join("a"), "")),
     ("deletes the file behind a value", |of| {
-        remove(&of.join("..data/a"))
+        remove(&of.join("..data/a"));
     }),
     ("deletes the name of a value", |of| remove(&of.join("a"))),
     ("replaces the file behind a value", |of| {
@@ -44,7 +49,7 @@ const EDITS: &[(&str, Edit)] = &[
         std::fs::remove_dir_all(of.join(version)).unwrap();
     }),
     ("deletes the link to the current version", |of| {
-        remove(&of.join("..data"))
+        remove(&of.join("..data"));
     }),
     ("leads the link elsewhere", |of| {
         std::fs::create_dir(of.join("..v00000000000000ff")).unwrap();
@@ -55,16 +60,16 @@ const EDITS: &[(&str, Edit)] = &[
 ];
 
 const DELETIONS: &[(&str, Edit)] = &[
-    ("deletes the folder of the object", |of| delete(of)),
+    ("deletes the folder of the object", delete),
     ("empties the folder of the object", |of| {
         delete(of);
         std::fs::create_dir(of).unwrap();
     }),
     ("deletes the folder of the namespace", |of| {
-        delete(of.parent().unwrap())
+        delete(of.parent().unwrap());
     }),
     ("deletes secrets", |of| {
-        delete(of.parent().unwrap().parent().unwrap())
+        delete(of.parent().unwrap().parent().unwrap());
     }),
 ];
 
@@ -131,7 +136,7 @@ impl Healing {
         value.unwrap().parse().unwrap()
     }
 
-    fn folder(&self) -> std::path::PathBuf {
+    fn folder(&self) -> PathBuf {
         self.case.dir.join("secrets/ns/n")
     }
 }
