@@ -12,7 +12,6 @@ mod secrets;
 
 use std::path::{Path, PathBuf};
 
-use shared::error_chain;
 use shared::key::Certificate;
 use shared::scope::Scope;
 use shared::seal::SealError;
