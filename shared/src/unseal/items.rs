@@ -136,8 +136,8 @@ mod tests {
     /// A value for the key at that place of the ring; the newest is at 0.
     fn value(ring: &KeyRing, at: usize) -> String {
         let key = ring.keys()[at].certificate().unwrap().public_key();
-        let rng = &mut StdRng::seed_from_u64(1);
-        base64::encode(&envelope::seal(key, &label(), b"value", rng).unwrap())
+        let random = &mut StdRng::seed_from_u64(1);
+        base64::encode(&envelope::seal(key, &label(), b"value", random).unwrap())
     }
 
     /// What has the form of a value and opens with no key.
