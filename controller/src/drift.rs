@@ -151,6 +151,7 @@ mod tests {
         assert_eq!(drift.correct(&id, edit, at(602)), Ok(()));
     }
 
+    /// Attack: has Kubernetes delete a Secret as soon as it is made.
     #[test]
     fn a_secret_that_is_deleted_for_the_sixth_time_is_made_once_a_minute() {
         let (id, deletion) = (id("n"), Interference::Deletion);

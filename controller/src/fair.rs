@@ -114,6 +114,8 @@ mod tests {
     }
 
     proptest! {
+        /// Attack: queues costly work under many names.
+        ///
         /// Between two turns of a tenant that waits all the time, each other one uses no more than its
         /// share and one turn beyond.
         #[test]

@@ -141,6 +141,7 @@ impl Healing {
     }
 }
 
+/// Attack: edits and deletes values under `secrets`.
 #[tokio::test]
 async fn whatever_was_edited_or_deleted_comes_back_within_two_seconds() {
     for (why, edit) in EDITS.iter().chain(DELETIONS) {

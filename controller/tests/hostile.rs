@@ -9,6 +9,7 @@ use support::{Case, KEYS, key_manifest, manifest_of, sealed};
 
 const SECOND: SignedDuration = SignedDuration::from_secs(1);
 
+/// Attack: names objects and items like paths out of the directory.
 #[tokio::test]
 async fn hostile_names_make_nothing_anywhere() {
     let mut case = Case::new().await;
@@ -103,6 +104,7 @@ async fn a_foreign_folder_is_refused_in_the_peers_words_until_it_is_free() {
     assert_eq!(case.value("ns/n/a").as_deref(), Some("1"));
 }
 
+/// Attack: swaps folders of the directory for links to other places.
 #[tokio::test]
 async fn links_in_secrets_and_status_lead_nowhere() {
     for link in [
@@ -131,6 +133,7 @@ async fn links_in_secrets_and_status_lead_nowhere() {
     }
 }
 
+/// Attack: links out of the directory from manifests and keys.
 #[tokio::test]
 async fn links_in_sealed_and_keys_are_followed_only_inside_the_directory() {
     let mut case = Case::new().await;
@@ -154,6 +157,7 @@ async fn links_in_sealed_and_keys_are_followed_only_inside_the_directory() {
     assert_eq!(case.value("ns/in/a").as_deref(), Some("3"));
 }
 
+/// Attack: puts a broken file beside good ones.
 #[tokio::test]
 async fn a_broken_file_does_not_keep_its_neighbours_from_their_values() {
     let mut case = Case::new().await;

@@ -424,6 +424,8 @@ fn fragment(rng: &mut StdRng) -> String {
     format!("{{{{ if {condition} }}}}{one}{{{{ else }}}}{two}{{{{ end }}}}")
 }
 
+/// Attack: applies generated templates to values of its choice and compares everything public.
+///
 /// The whole class: whatever the templates, two objects that differ in values alone look alike, but for
 /// whether the values make a Secret.
 #[tokio::test(start_paused = true)]

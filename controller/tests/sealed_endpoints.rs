@@ -99,6 +99,7 @@ fn read(body: &str) -> SealedSecret {
     objects.remove(0)
 }
 
+/// Attack: asks `/v1/verify` about values that fail for different reasons and compares the answers.
 #[tokio::test]
 async fn verify_says_whether_it_opens_and_nothing_else() {
     let server = with_ring(1).await;
@@ -173,6 +174,8 @@ async fn r1_r3_r4_r5_rotate_gives_the_same_object_for_the_newest_key() {
     assert_eq!((status.as_str(), body.as_str()), (CONFLICT, ""));
 }
 
+/// Attack: rotates a sealed value under a forged scope, so that the answer would open elsewhere (CVE-2026-22728).
+///
 /// CVE-2026-22728, and all its relatives.
 #[tokio::test]
 async fn s8_whatever_is_forged_a_value_opens_only_where_it_was_sealed_for() {
@@ -214,6 +217,7 @@ async fn s8_whatever_is_forged_a_value_opens_only_where_it_was_sealed_for() {
     }
 }
 
+/// Attack: rotates a `spec.data` value to widen its scope.
 #[tokio::test]
 async fn s8_rotating_the_deprecated_form_keeps_the_scope_of_the_object() {
     let server = with_ring(2).await;
@@ -240,6 +244,7 @@ async fn s8_rotating_the_deprecated_form_keeps_the_scope_of_the_object() {
     }
 }
 
+/// Attack: hides thousands of items inside one `spec.data` value.
 #[tokio::test]
 async fn s4_the_deprecated_form_hides_no_more_items_than_others_may_have() {
     let server = with_ring(2).await;
@@ -261,6 +266,7 @@ async fn s4_the_deprecated_form_hides_no_more_items_than_others_may_have() {
     }
 }
 
+/// Attack: sends a victim's ciphertext with templates that succeed or fail depending on the value.
 #[tokio::test]
 async fn s1_s2_r2_templates_have_no_say_in_any_answer() {
     let server = with_ring(2).await;
@@ -287,6 +293,7 @@ async fn s1_s2_r2_templates_have_no_say_in_any_answer() {
     }
 }
 
+/// Attack: sends bodies, item counts and request rates beyond every limit.
 #[tokio::test]
 async fn s4_bodies_items_and_rates_have_bounds() {
     let server = with_ring(1).await;
@@ -328,6 +335,7 @@ async fn s4_bodies_items_and_rates_have_bounds() {
     }
 }
 
+/// Attack: sends request heads without end.
 #[tokio::test]
 async fn s4_a_head_of_a_request_is_bounded_and_as_long_as_proxies_make_it() {
     let server = with_ring(1).await;
@@ -354,6 +362,7 @@ async fn slow_body(server: &Server, caller: usize) -> TcpStream {
     stream
 }
 
+/// Attack: sends bodies one byte at a time on many connections.
 #[tokio::test]
 async fn s4_a_crowd_of_slow_bodies_is_sent_away_and_keeps_nobody_from_the_certificate() {
     const ROOM: usize = 512;
@@ -375,6 +384,7 @@ async fn s4_a_crowd_of_slow_bodies_is_sent_away_and_keeps_nobody_from_the_certif
     assert_eq!(status, OK, "there is room again");
 }
 
+/// Attack: opens connections and stays silent.
 #[tokio::test]
 async fn s4_a_flood_of_silent_connections_keeps_no_probe_out_for_long() {
     const MORE_THAN_ARE_SERVED: usize = 2010;
@@ -401,6 +411,7 @@ async fn asks_and_stays(stream: &mut TcpStream) -> bool {
     !answer.contains("connection: close")
 }
 
+/// Attack: keeps all connections busy with requests.
 #[tokio::test]
 async fn s4_a_crowd_that_asks_again_and_again_keeps_no_probe_out() {
     const MORE_THAN_ARE_SERVED: usize = 2010;

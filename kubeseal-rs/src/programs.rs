@@ -34,6 +34,7 @@ fn absolute_folders() -> impl Iterator<Item = PathBuf> {
 mod tests {
     use super::*;
 
+    /// Attack: puts a program into the current folder or a relative `PATH` entry (GHSA-x5c7-x7m2-rhmf).
     #[test]
     fn finds_programs_by_absolute_paths_only() {
         assert!(find("sh").is_some_and(|path| path.is_absolute()));

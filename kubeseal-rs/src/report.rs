@@ -167,6 +167,7 @@ pub fn print(bytes: &[u8]) -> io::Result<()> {
 mod tests {
     use super::*;
 
+    /// Attack: puts terminal escapes and bidirectional marks into names that a reviewer prints.
     #[test]
     fn what_steers_a_terminal_is_shown_and_does_not_do_it() {
         for (text, want) in [

@@ -651,6 +651,7 @@ fn a_seal_in_the_work_tree_installs_no_hook() {
     assert!(!trap.tree().join(".git/hooks/pre-commit").exists());
 }
 
+/// Attack: uses a part of the Git library that starts programs.
 #[test]
 fn no_feature_is_compiled_in_that_could_start_a_program() {
     let mut cargo = Command::new(env!("CARGO"));

@@ -168,6 +168,7 @@ mod tests {
         }
     }
 
+    /// Attack: copies the backup mark to another key.
     #[test]
     fn a_backup_counts_for_the_very_key_alone() {
         let key = test_key().fingerprint();

@@ -328,6 +328,7 @@ mod tests {
         assert!(KeyRing::default().last_made().is_none());
     }
 
+    /// Attack: has a compromised, expired or foreign key chosen for sealing.
     #[test]
     fn a_key_seals_only_if_nothing_is_against_it() {
         use NoSealingKey::{Compromised, NoKey, NotBackedUp, OpeningOnly};

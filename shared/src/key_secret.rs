@@ -198,6 +198,7 @@ mod tests {
 
     type Spoil = fn(&mut Secret, &NewKey);
 
+    /// Attack: pairs a private key with the certificate of another one.
     #[test]
     fn says_what_makes_a_key_unusable() {
         let other = new_test_key(1_700_000_001);

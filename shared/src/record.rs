@@ -326,6 +326,7 @@ mod tests {
         }
     }
 
+    /// Attack: changes each field of a status record.
     #[test]
     fn a_record_that_was_tampered_with_proves_nothing() {
         type Forge = fn(&mut SecretRecord);
@@ -435,6 +436,8 @@ mod tests {
         }
     }
 
+    /// Attack: compares the records of two versions with the same value.
+    ///
     /// As the version of a Secret stays when nothing changes, so would any function of it alone.
     #[test]
     fn of_two_generations_with_one_secret_nothing_but_its_uid_and_the_key_is_equal() {
@@ -479,6 +482,7 @@ mod tests {
         assert!(!names(&old, origin(&sealed()).identity, &ring, "su", "7"));
     }
 
+    /// Attack: compares records of Secrets with known values.
     #[test]
     fn tells_nothing_about_values_without_the_key() {
         let [a, b] = [1, 2].map(|second| ring([(second, new_test_key(second))]));

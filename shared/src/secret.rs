@@ -253,6 +253,7 @@ mod tests {
         assert_eq!(read("kind: List\n").unwrap().0.len(), 0);
     }
 
+    /// Attack: feeds Secrets that are wrong in every field.
     #[test]
     fn names_place_and_kind_of_what_is_wrong_and_never_the_value() {
         for (why, text, want) in [

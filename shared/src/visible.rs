@@ -66,6 +66,7 @@ mod tests {
     }
 
     proptest! {
+        /// Attack: writes any characters into names and texts that are published.
         #[test]
         fn whatever_the_text_nothing_hidden_is_left(text in any::<String>()) {
             proptest::prop_assert!(!visible(&text).chars().any(|c| c != '\n' && is_hidden(c)));

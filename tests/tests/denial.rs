@@ -166,6 +166,7 @@ fn the_limits_reach_the_program() {
     assert_eq!(String::from_utf8(output.unwrap().stdout).unwrap(), limits);
 }
 
+/// Attack: gives each program files that expand to gigabytes or take quadratic time.
 #[test]
 fn every_command_line_ends_with_an_answer_on_greedy_input() {
     let scratch = Scratch::new();
@@ -301,6 +302,7 @@ fn put_neighbour(folder: &Path, name: &str, value: &str) {
     );
 }
 
+/// Attack: stores objects that expand to all memory beside a victim's.
 #[tokio::test]
 async fn greedy_objects_keep_no_neighbour_from_its_value_before_and_after_them() {
     let scratch = Scratch::new();
@@ -338,6 +340,8 @@ const OPEN: [&str; 3] = [
 /// Bytes that a request may have; of more the controller reads no byte.
 const LONGEST_BODY: usize = 10 << 20;
 
+/// Attack: sends requests that expand to all memory.
+///
 /// Of all that is greedy, what a request may be large enough for.
 #[tokio::test]
 async fn greedy_requests_are_refused_and_keep_no_neighbour_from_its_value() {
@@ -378,6 +382,7 @@ async fn greedy_requests_are_refused_and_keep_no_neighbour_from_its_value() {
     controller.holds("db", "1").await;
 }
 
+/// Attack: plants thousands of copies of key Secrets.
 #[tokio::test]
 async fn keys_by_the_thousand_cost_no_more_operations_than_there_are_different_ones() {
     let scratch = Scratch::new();

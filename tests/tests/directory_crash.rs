@@ -33,6 +33,7 @@ const KEYS: i64 = 3;
 /// `odd` is there in odd generations only, so that links come and go too.
 const ITEMS: [&str; 4] = ["a", "b", "c", "odd"];
 
+/// Attack: kills the controller at every step of a write.
 #[test]
 fn no_crash_shows_a_torn_mixed_old_or_missing_value() {
     let scratch = Scratch::new();

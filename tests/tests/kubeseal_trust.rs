@@ -119,6 +119,7 @@ fn bad(output: &Output) -> String {
     said
 }
 
+/// Attack: replaces the controller's certificate with another one.
 #[tokio::test]
 async fn a_changed_certificate_is_announced_once_and_the_last_one_serves_offline() {
     let mut scene = Scene::new(json!({})).await;
@@ -197,6 +198,7 @@ async fn a_cache_that_cannot_be_used_stops_nothing() {
     good(&homeless.output().unwrap());
 }
 
+/// Attack: serves another certificate from each possible source.
 #[tokio::test]
 async fn a_fingerprint_that_is_given_decides_wherever_the_certificate_is_from() {
     let scene = Scene::new(json!({})).await;
@@ -243,6 +245,7 @@ async fn a_fingerprint_that_is_given_decides_wherever_the_certificate_is_from() 
     assert!(said.contains("a fingerprint looks like"), "{said}");
 }
 
+/// Attack: labels a Service of its own like a controller's.
 #[tokio::test]
 async fn a_service_found_by_its_labels_counts_only_for_a_known_certificate() {
     let labels = json!({ "app.kubernetes.io/name": "sealed-secrets" });
@@ -293,6 +296,7 @@ async fn a_service_found_by_its_labels_counts_only_for_a_known_certificate() {
     );
 }
 
+/// Attack: writes a certificate into the ConfigMap that clients read.
 #[tokio::test]
 async fn a_published_certificate_counts_only_if_it_is_known() {
     let scene = Scene::new(json!({})).await;

@@ -179,6 +179,7 @@ async fn a_killed_leader_is_followed_by_one_that_finishes_and_repeats_little() {
     assert!((second.count("leader").await - 1.0).abs() < 0.5);
 }
 
+/// Attack: pauses the leader beyond its lease and wakes it.
 #[tokio::test]
 async fn a_leader_that_was_paused_for_longer_than_its_term_writes_nothing_after_it() {
     let plane = ControlPlane::start().await;
@@ -247,6 +248,7 @@ async fn a_leader_that_ends_lets_the_next_one_lead_at_once() {
     second.controller.logs(LEADS).await;
 }
 
+/// Attack: starts two replicas at once on an empty cluster.
 #[tokio::test]
 async fn two_that_start_at_once_on_an_empty_cluster_make_one_key() {
     let plane = ControlPlane::start().await;
@@ -364,6 +366,8 @@ async fn two_processes_of_one_pod_do_not_lead_together_even_if_one_is_paused() {
     has_secret(&namespace, "later").await;
 }
 
+/// Attack: starts two replicas before the right to use Leases is granted.
+///
 /// Roles may be bound a moment after the replicas start.
 #[tokio::test]
 async fn two_that_start_before_they_may_use_leases_agree_on_a_leader_when_they_may() {

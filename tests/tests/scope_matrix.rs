@@ -118,6 +118,8 @@ fn ring() -> KeyRing {
     KeyRing::new([key.into()])
 }
 
+/// Attack: moves a sealed value to every other name, namespace and scope, with forged annotations and template
+/// metadata.
 #[test]
 fn unsealing_refuses_or_opens_at_the_origin() {
     let ring = ring();
@@ -137,6 +139,8 @@ fn unsealing_refuses_or_opens_at_the_origin() {
     }
 }
 
+/// Attack: moves a `spec.data` value to another name, namespace or scope.
+///
 /// The deprecated form: the Secret in it has no say either, whatever it declares.
 #[test]
 fn unsealing_the_deprecated_form_refuses_or_opens_at_the_origin() {
@@ -194,6 +198,7 @@ fn folder_with_key() -> Scratch {
 
 const RECOVER: [&str; 3] = ["--recovery-unseal", "--recovery-private-key", "key.pem"];
 
+/// Attack: recovers offline under every other name, namespace and scope.
 #[test]
 fn recovery_refuses_or_opens_at_the_origin() {
     let scratch = folder_with_key();
@@ -213,6 +218,8 @@ fn recovery_refuses_or_opens_at_the_origin() {
     }
 }
 
+/// Attack: merges a value into a file with a forged name and scope.
+///
 /// A merge must not lend the target's name to a value that was sealed for another one: what it adds is sealed for the
 /// target, and what was there opens as much as before.
 #[test]

@@ -215,6 +215,7 @@ fn list() -> String {
     )
 }
 
+/// Attack: searches arguments, environments, temporary files and output of every command for a known value.
 #[test]
 fn no_command_leaves_the_value_anywhere() {
     let cage = Cage::new();
@@ -355,6 +356,8 @@ fn no_error_holds_the_value() {
     }
 }
 
+/// Attack: kills each command while it holds a value, and searches what is left.
+///
 /// The command has the value and waits for more of it when it is looked at and killed.
 #[tokio::test]
 async fn killed_in_the_middle_nothing_is_left() {
@@ -400,6 +403,7 @@ fn is_empty(pipe: &std::process::ChildStdin) -> bool {
     rustix::io::ioctl_fionread(pipe).unwrap() == 0
 }
 
+/// Attack: watches the terminal while a value is typed.
 #[tokio::test]
 async fn a_prompt_shows_nothing_of_what_is_typed() {
     let cage = Cage::new();
@@ -528,6 +532,7 @@ async fn after_a_prompt_an_interrupt_ends_the_run() {
     assert!(!ended.await.success());
 }
 
+/// Attack: reads the shell's history after values were sealed.
 #[tokio::test]
 async fn the_history_of_a_shell_has_the_commands_and_not_the_value() {
     let cage = Cage::new();
@@ -613,6 +618,7 @@ fn kill_editor(cage: &Cage) {
     let _ = rustix::process::kill_process(editor, rustix::process::Signal::KILL);
 }
 
+/// Attack: looks for the plain file of `seal edit` on disk, as another user, and after its end.
 #[tokio::test]
 async fn what_is_edited_is_in_memory_for_this_user_alone_and_goes() {
     let cage = Cage::new();

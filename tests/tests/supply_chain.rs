@@ -45,6 +45,7 @@ fn locked() -> BTreeMap<(String, String), String> {
     foreign.collect()
 }
 
+/// Attack: adds a dependency without a reason, or from elsewhere.
 #[test]
 fn every_direct_dependency_has_its_reason_and_every_crate_its_sum() {
     let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
@@ -62,6 +63,7 @@ fn every_direct_dependency_has_its_reason_and_every_crate_its_sum() {
     assert!(locked().len() > 100);
 }
 
+/// Attack: hides a crate in a released program without it being listed there.
 #[test]
 fn the_list_of_parts_has_what_is_linked_with_its_sum_and_nothing_of_the_tests() {
     let output = Command::new(root().join("deploy/scripts/sbom.sh"))

@@ -104,6 +104,7 @@ fn shown(verdict: &Verdict) -> String {
     }
 }
 
+/// Attack: calls template functions that read the environment, files or DNS.
 #[test]
 fn knows_the_functions_of_the_peer_and_no_others() {
     let answer = Peer::start().ask(&serde_json::json!({ "functions": true }));

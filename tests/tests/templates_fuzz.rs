@@ -63,6 +63,7 @@ fn mutated(dice: &mut Dice, corpus: &[(String, String)]) -> Vec<u8> {
     bytes
 }
 
+/// Attack: mutates templates at random.
 #[test]
 fn mutated_templates_neither_panic_nor_escape_the_budget() {
     let seconds = std::env::var("SEALED_SECRETS_FUZZ_SECONDS")

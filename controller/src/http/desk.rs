@@ -257,6 +257,7 @@ mod tests {
         assert_eq!((0..100).filter(|i| admitted(*i)).count(), 3);
     }
 
+    /// Attack: sends as many requests at once as it can, under many names.
     #[tokio::test(start_paused = true)]
     async fn one_caller_has_few_slots_and_one_address_never_has_all() {
         let desk = Desk::new((1, 0), Duration::from_secs(1), true);

@@ -131,6 +131,7 @@ mod tests {
     /// What is `Copy` has nothing anywhere else, however long the name was.
     fn is_all_there_is<T: Copy>(_: &BTreeMap<T, Timestamp>) {}
 
+    /// Attack: names itself differently with each request.
     #[test]
     fn a_flood_of_names_costs_no_more_than_a_fixed_room() {
         let mut rate = Rate::new(1, 0);

@@ -93,6 +93,7 @@ mod tests {
         format!("{:032x}", shared::random::number::<u128>())
     }
 
+    /// Attack: starts a second process with the uid of the same Pod.
     #[test]
     fn the_identity_of_a_pod_is_had_by_one_process_at_a_time() {
         let uid = unused_uid();

@@ -125,6 +125,7 @@ fn s5_names_of_objects_and_namespaces_can_be_left_out() {
     );
 }
 
+/// Attack: requests thousands of different paths to fill the metrics.
 #[test]
 fn paths_of_the_callers_choice_make_no_series() {
     let metrics = Metrics::new(false).unwrap();

@@ -143,6 +143,7 @@ mod tests {
         assert_eq!(pool.work_for("a", BUDGET, |_| 5).await, Ok(5));
     }
 
+    /// Attack: hangs up while the controller works for it.
     #[tokio::test]
     async fn work_that_nobody_waits_for_ends_and_gives_back_its_place() {
         let pool = Pool::with(1, 1);

@@ -204,6 +204,7 @@ mod tests {
         assert!(got(&mut backlog[0]).is_some());
     }
 
+    /// Attack: sends a large request before a small one.
     #[test]
     fn of_one_tenant_a_small_job_passes_a_large_one() {
         let turns = Turns::new(1);
@@ -248,6 +249,7 @@ mod tests {
         panic!("the large job never got a turn");
     }
 
+    /// Attack: takes every slot.
     #[test]
     fn one_tenant_never_holds_all_places_that_are_held_for_long() {
         let turns = Turns::reserving(8, 2);

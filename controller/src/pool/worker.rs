@@ -160,6 +160,7 @@ mod tests {
         Worker::new(lanes.clone(), job, turn, budget, Arc::default())
     }
 
+    /// Attack: stores an object whose work never ends.
     #[test]
     fn ends_when_its_work_or_its_time_is_used_up() {
         let ms = Duration::from_millis;
@@ -193,6 +194,7 @@ mod tests {
         });
     }
 
+    /// Attack: has keys generated, which cannot be interrupted.
     #[test]
     fn short_work_of_others_does_not_wait_for_long_operations() {
         let lanes = lanes();
@@ -202,6 +204,7 @@ mod tests {
         assert!(lanes.short.wait(&mut Job::of("a")).try_recv().is_ok());
     }
 
+    /// Attack: keeps work going after the process was told to end.
     #[test]
     fn ends_before_its_next_operation_when_it_is_over() {
         let mut worker = worker(&lanes(), "a", SECOND);

@@ -197,6 +197,7 @@ mod tests {
         }
     }
 
+    /// Attack: makes an object fail for ever to be retried as often as possible.
     #[test]
     fn waits_double_up_to_a_cap_and_never_end() {
         for (failures, jitter, milliseconds) in [
@@ -233,6 +234,7 @@ mod tests {
         assert_eq!(queue.len(), 1);
     }
 
+    /// Attack: queues a long backlog before another object changes.
     #[test]
     fn what_is_fresh_passes_a_long_backlog_and_never_stops_it() {
         let mut queue = Queue::default();

@@ -24,6 +24,7 @@ pub(super) fn publication(took: Duration) -> Duration {
 mod tests {
     use super::*;
 
+    /// Attack: measures how long a template takes with a value.
     #[test]
     fn publishes_soon_or_at_a_multiple_of_ten_seconds() {
         for (took, published) in [

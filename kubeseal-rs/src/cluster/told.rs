@@ -61,6 +61,7 @@ mod tests {
 
     use super::*;
 
+    /// Attack: makes a credential plug-in and a kubeconfig fail with secrets in their text.
     #[test]
     fn neither_a_plug_ins_output_nor_a_line_of_the_file_is_shown() {
         let script = "echo canary-token; echo log in first >&2; exit 3";

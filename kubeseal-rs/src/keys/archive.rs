@@ -311,6 +311,7 @@ mod tests {
         }
     }
 
+    /// Attack: opens an archive with an identity that is no recipient.
     #[test]
     fn opens_for_its_recipients_and_for_nobody_else() {
         let [own, other] = [(); 2].map(|()| age::x25519::Identity::generate());
@@ -323,6 +324,7 @@ mod tests {
         assert!(encrypt(b"keys", &Lock::Recipients(Vec::new())).is_err());
     }
 
+    /// Attack: opens an archive with a wrong passphrase, or damages it.
     #[test]
     fn tells_a_wrong_passphrase_from_damage() {
         let right = passphrase("correct horse");
@@ -341,6 +343,7 @@ mod tests {
         assert!(refused(&changed, &right).contains("cut off or was changed"));
     }
 
+    /// Attack: cuts an archive at every byte.
     #[test]
     fn refuses_an_archive_that_was_cut_off_anywhere() {
         let own = age::x25519::Identity::generate();

@@ -174,6 +174,7 @@ mod tests {
         }
     }
 
+    /// Attack: leaves a `.seal.yaml` in a folder that others work in.
     #[test]
     fn another_users_file_in_a_shared_folder_is_not_ours() {
         for (why, owner, user, folder, want) in [

@@ -367,6 +367,7 @@ mod tests {
         );
     }
 
+    /// Attack: puts a `.seal.yaml` above the repository.
     #[test]
     fn the_first_rule_that_fits_applies() {
         let text = "rules: [{path: prod/**}, {path: '*.json'}, {path: a/*/x.yaml}, {path: dev/}, {path: '{p,q}/*'}]";

@@ -327,6 +327,7 @@ mod tests {
         );
     }
 
+    /// Attack: feeds malformed files whose characters all stand for secrets.
     #[test]
     fn no_character_of_the_input_reaches_an_error() {
         let error = texts("a: 1\nb: @hunter2\n").unwrap_err();
@@ -336,6 +337,7 @@ mod tests {
         );
     }
 
+    /// Attack: sends YAML alias bombs and deep nesting.
     #[test]
     fn alias_bombs_and_deep_nesting_are_errors() {
         let list = |item: &str| format!("[{}]", [item; 10].join(", "));
@@ -419,6 +421,7 @@ mod tests {
     }
 
     proptest::proptest! {
+        /// Attack: feeds arbitrary bytes to the reader of manifests.
         #[test]
         fn never_panics(bytes: Vec<u8>) {
             let _ = read(&bytes);

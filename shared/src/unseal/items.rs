@@ -223,6 +223,7 @@ mod tests {
         }
     }
 
+    /// Attack: stores an object that takes more work than one attempt may take.
     #[test]
     fn work_that_is_interrupted_goes_on_where_it_was_and_ends() {
         let ring = ring();
@@ -247,6 +248,7 @@ mod tests {
         }
     }
 
+    /// Attack: reads from the status how far an attempt came.
     #[test]
     fn what_is_said_of_a_budget_is_the_same_however_far_it_came() {
         let ring = ring();

@@ -269,6 +269,7 @@ mod tests {
         render(items, &texts, refuse_chance, &mut chance, &mut Unmetered)
     }
 
+    /// Attack: lets a template reach for anything beyond the items of its own object.
     #[test]
     fn items_and_templates_make_the_values() {
         type Bytes<'a> = &'a [(&'a str, &'a [u8])];

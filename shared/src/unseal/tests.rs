@@ -105,6 +105,7 @@ fn an_error_of_a_templates_text_names_its_key() {
     }
 }
 
+/// Attack: forges the key hints of an object.
 #[test]
 fn a_false_key_hint_changes_nothing() {
     let ring = ring();
@@ -215,6 +216,7 @@ fn the_deprecated_form_reports_none_of_its_item_names() {
     assert_eq!(sealed_by.keys().collect::<Vec<_>>(), [LEGACY_ITEM]);
 }
 
+/// Attack: forges scope annotations in the template.
 #[test]
 fn the_template_has_no_say_in_the_scope() {
     let ring = ring();

@@ -376,6 +376,7 @@ async fn several_replicas_carry_the_lifecycle_when_one_of_them_goes() {
     user.holds("later", "1", &second.log()).await;
 }
 
+/// Attack: none is needed: the restricted Pod Security Standard itself judges the Pod.
 #[tokio::test]
 async fn the_pod_is_admitted_where_pods_are_restricted() {
     let plane = ControlPlane::shared().await;

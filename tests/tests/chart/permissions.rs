@@ -24,6 +24,8 @@ const NAME: &str = "sealed-secrets";
 
 const EVERYTHING: &str = "{oldGCBehavior: true, certificateConfigMap: {enabled: true}}";
 
+/// Attack: takes over the account of the controller, or of a user who seals, and uses every right that the chart
+/// gave it.
 #[test]
 fn the_table_is_what_the_chart_grants() {
     let granted: BTreeSet<String> = Render::of(EVERYTHING)
@@ -86,6 +88,7 @@ const ASKED_FOR: &[(&str, &str)] = &[
     ("configmaps", "update"),
 ];
 
+/// Attack: uses a right of the controller's account that the controller itself never needs.
 #[tokio::test]
 async fn each_permission_of_the_controller_is_asked_for() {
     let plane = ControlPlane::start().await;
@@ -124,6 +127,7 @@ async fn each_permission_of_the_controller_is_asked_for() {
     }
 }
 
+/// Attack: uses a right that sealing does not need.
 #[tokio::test]
 async fn each_permission_of_those_who_seal_is_asked_for() {
     let plane = ControlPlane::start().await;

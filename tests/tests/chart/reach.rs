@@ -182,6 +182,7 @@ fn an_empty_list_of_sources_admits_nobody() {
     }
 }
 
+/// Attack: connects to each port from each place in the cluster.
 #[test]
 fn each_port_is_reached_by_whom_the_values_say() {
     let only_prometheus = format!("networkPolicy: {{enabled: true, metricsFrom: {PROMETHEUS}}}");
@@ -228,6 +229,7 @@ fn each_port_is_reached_by_whom_the_values_say() {
     }
 }
 
+/// Attack: scrapes the metrics from a Pod that nobody named.
 #[test]
 fn with_the_hardened_values_nobody_but_the_named_reads_metrics() {
     let hardened = crate::hardened::file();

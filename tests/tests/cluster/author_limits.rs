@@ -25,6 +25,7 @@ async fn risky_secrets(case: &Case) -> Option<f64> {
     )
 }
 
+/// Attack: seals a Secret of a type that grants credentials.
 #[tokio::test]
 async fn a_type_that_gives_more_than_values_is_made_with_a_warning_and_counted() {
     let allow = format!("--allow-secret-types={TOKEN}");
@@ -42,6 +43,7 @@ async fn a_type_that_gives_more_than_values_is_made_with_a_warning_and_counted()
     assert_eq!(risky_secrets(&case).await, Some(1.0));
 }
 
+/// Attack: seals a forbidden type, in either form of the object.
 #[tokio::test]
 async fn a_forbidden_type_is_refused_in_either_form_and_the_old_secret_stays() {
     let forbid = format!("--forbid-secret-types=kubernetes.io/service-account-token,{TOKEN}");
@@ -67,6 +69,7 @@ async fn a_forbidden_type_is_refused_in_either_form_and_the_old_secret_stays() {
     case.holds("db", &VALUES).await;
 }
 
+/// Attack: seals with a wider scope than the namespace may use.
 #[tokio::test]
 async fn a_scope_that_the_namespace_may_not_use_is_refused_and_the_flag_judges_old_successes_too() {
     let case = Case::new("scopes").await;
@@ -93,6 +96,7 @@ async fn a_scope_that_the_namespace_may_not_use_is_refused_and_the_flag_judges_o
     case.holds("cluster-wide", &VALUES).await;
 }
 
+/// Attack: seals for a key that is past the allowed age.
 #[tokio::test]
 async fn items_of_a_key_that_is_too_old_are_refused_by_name_and_what_was_unsealed_stays() {
     let case = Case::new("age").await;
@@ -136,6 +140,7 @@ async fn forbidden_labels_and_annotations_are_refused_and_the_old_secret_stays()
     }
 }
 
+/// Attack: asks one question about a value with each edit of a template.
 #[tokio::test]
 async fn where_templates_are_forbidden_none_is_rendered_and_texts_are_as_ever() {
     let case = Case::with("no-templates", &["--forbid-templates=other,no-templates*"]).await;
@@ -156,6 +161,7 @@ fn key_of(case: &Case, name: &str, key: &NewKey) -> SealedSecret {
     of_type(case.sealed(name, &items), "kubernetes.io/tls")
 }
 
+/// Attack: plants a sealing key through a SealedSecret.
 #[tokio::test]
 async fn no_sealed_secret_plants_a_key_that_others_would_seal_with() {
     let case = Case::new("planted").await;

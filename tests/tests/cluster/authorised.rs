@@ -76,6 +76,7 @@ impl Case {
     }
 }
 
+/// Attack: unseals over HTTP without a token, with a foreign one, and without the verb.
 #[tokio::test]
 async fn strangers_get_401_the_powerless_403_and_the_entitled_what_they_ask_for() {
     let case = Case::new().await;
@@ -134,6 +135,7 @@ fn keys(answer: &str) -> Value {
     serde_json::from_str::<Value>(answer).unwrap()["items"].clone()
 }
 
+/// Attack: asks which items open, and by which key, without the verb `verify`.
 #[tokio::test]
 async fn who_may_verify_learns_the_key_of_each_item_and_nobody_else_which_items_open() {
     let case = Case::new().await;

@@ -6,6 +6,7 @@ use tests::patience::until;
 
 use crate::case::Case;
 
+/// Attack: edits the Secret directly.
 #[tokio::test]
 async fn c27_an_edit_by_hand_is_put_right_and_told() {
     let case = Case::new("drift").await;
@@ -81,6 +82,7 @@ async fn edits_stay_where_the_flag_or_the_annotation_says_so() {
     case.is_synced("db").await;
 }
 
+/// Attack: edits the Secret again and again.
 #[tokio::test]
 async fn a_fight_over_a_secret_is_given_up_for_a_while_and_told() {
     let case = Case::new("fight").await;

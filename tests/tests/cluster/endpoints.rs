@@ -9,6 +9,7 @@ use tests::patience::until;
 
 use crate::case::Case;
 
+/// Attack: floods verify and rotate while another tenant waits for a Secret (GHSA-jpp5-6cf2-prqh).
 #[tokio::test]
 async fn s4_a_flood_of_verify_and_rotate_delays_no_secret() {
     let case = Case::with("flood", &["--rate-limit=1000000"]).await;
@@ -65,6 +66,7 @@ async fn s4_a_flood_of_verify_and_rotate_delays_no_secret() {
     assert!(time < Duration::from_secs(20), "ten Secrets took {time:?}");
 }
 
+/// Attack: searches every HTTP answer and log line for a known value.
 #[tokio::test]
 async fn a_value_is_in_no_answer_and_no_log_of_the_endpoints() {
     const CANARY: &str = "canary-3e77";

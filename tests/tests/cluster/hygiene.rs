@@ -14,6 +14,7 @@ use shared::scope::Scope;
 
 const CANARY: &str = "canary-5f1c9e";
 
+/// Attack: searches every log, event and status at the most verbose level for a known value.
 #[tokio::test]
 async fn a_value_reaches_no_log_event_or_status() {
     let case = Case::new("canary").await;
@@ -77,6 +78,7 @@ async fn a_value_reaches_no_log_event_or_status() {
     }
 }
 
+/// Attack: fills the cluster with Secrets to have the controller hold them.
 #[tokio::test]
 async fn c25_the_values_of_other_secrets_are_never_fetched() {
     const MEGABYTE: usize = 1 << 20;
@@ -98,6 +100,8 @@ async fn c25_the_values_of_other_secrets_are_never_fetched() {
     );
 }
 
+/// Attack: reads the memory of the running controller and searches it for values and keys.
+///
 /// What has to remain is the live key, in the form in which aws-lc computes with it. The stack is
 /// looked at too: a needle there is overwritten by what runs next, so the controller gets some time.
 #[tokio::test]

@@ -99,6 +99,7 @@ fn key_object(name: &str, key: &str, certificate: &str) -> Value {
     })
 }
 
+/// Attack: plants Secrets that look like sealing keys but are malformed.
 #[tokio::test]
 async fn c9_c12_keys_that_cannot_be_used_are_named_and_skipped() {
     let none = BTreeMap::new;

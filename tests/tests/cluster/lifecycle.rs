@@ -107,6 +107,7 @@ async fn c4_a_scope_annotation_that_is_added_later_is_noticed() {
     case.is_synced("db").await;
 }
 
+/// Attack: applies a broken new version of a good object.
 #[tokio::test]
 async fn a_bad_new_version_leaves_the_old_secret_as_it_is_and_names_the_bad_item() {
     let case = Case::new("keep").await;
@@ -201,6 +202,7 @@ async fn c16_no_type_is_opaque_and_another_type_is_refused_with_advice() {
     assert_eq!(anew.type_.as_deref(), Some("example.com/mine"));
 }
 
+/// Attack: deletes a SealedSecret beside a same-named Secret that it does not own.
 #[tokio::test]
 async fn s9_old_garbage_collection_deletes_its_own_secret_and_leaves_a_foreign_one() {
     let case = Case::with("old-gc", &["--old-gc-behavior"]).await;

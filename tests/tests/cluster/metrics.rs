@@ -107,6 +107,7 @@ async fn a_scrape_has_the_peers_series_and_tells_what_happened() {
     .await;
 }
 
+/// Attack: scrapes `/metrics` for the names of other tenants' objects.
 #[tokio::test]
 async fn s5_the_flag_leaves_names_out() {
     let case = Case::with("no-names", &["--metrics-omit-secret-labels"]).await;

@@ -5,6 +5,7 @@ use shared::resource::{MANAGED_ANNOTATION, PATCH_ANNOTATION, SKIP_OWNER_ANNOTATI
 
 use crate::case::{Case, template_annotations};
 
+/// Attack: seals an object with the name of a Secret that someone else owns.
 #[tokio::test]
 async fn a_foreign_secret_stays_as_it_is_until_it_is_deleted() {
     let case = Case::new("foreign").await;

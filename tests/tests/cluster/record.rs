@@ -89,6 +89,7 @@ async fn what_changed_while_nothing_ran_is_seen_and_a_foreign_label_costs_no_dec
     assert_eq!(labels.unwrap()["x"], "y");
 }
 
+/// Attack: copies the status record of another object.
 #[tokio::test]
 async fn a_record_of_another_object_costs_a_decryption_and_proves_nothing() {
     let case = Case::new("forged").await;

@@ -24,6 +24,7 @@ async fn a_template_is_rendered_and_a_failing_one_leaves_the_old_secret_and_says
     assert_eq!(items[0].key, "url");
 }
 
+/// Attack: fails a template with the value as its message, and reads status, events and logs.
 #[tokio::test]
 async fn s2_a_template_that_shouts_a_value_tells_it_nobody() {
     let case = Case::new("shout").await;
@@ -79,6 +80,7 @@ async fn templates_of_chance_are_refused_where_the_flag_says_so() {
     assert!(case.secret("db").await.is_none());
 }
 
+/// Attack: applies a template that never ends beside a victim's object.
 #[tokio::test]
 async fn s3_an_object_whose_template_never_ends_does_not_stall_its_neighbours() {
     let case = Case::new("endless").await;

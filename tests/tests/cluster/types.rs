@@ -143,6 +143,7 @@ async fn no_correction(case: &Case) {
     );
 }
 
+/// Attack: has the controller and Kubernetes overwrite each other without end.
 #[tokio::test]
 async fn a_secret_of_every_type_settles_with_what_kubernetes_adds() {
     let case = Case::with("types", &[ALLOW]).await;
@@ -168,6 +169,7 @@ async fn a_secret_of_every_type_settles_with_what_kubernetes_adds() {
     no_correction(&case).await;
 }
 
+/// Attack: seals a new version of a token's Secret, so that its token is lost.
 #[tokio::test]
 async fn a_new_version_of_a_service_account_token_keeps_the_token() {
     let case = Case::with("token", &[ALLOW]).await;
@@ -260,6 +262,8 @@ async fn refuses_a_type_that_gives_more_than_values_in_every_form() {
     }
 }
 
+/// Attack: seals a new version of a Secret whose type grants credentials.
+///
 /// As Bitnami's controller leaves them.
 #[tokio::test]
 async fn a_secret_of_such_a_type_that_is_there_stays_untouched_and_the_status_says_how_to_allow_it()

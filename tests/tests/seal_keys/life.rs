@@ -8,6 +8,7 @@ use tests::sealing::KEYS;
 
 use crate::site::{Site, said, seal_in};
 
+/// Attack: uses a leaked key after it was retired.
 #[tokio::test]
 async fn a_new_key_is_served_when_rotate_returns_and_the_old_one_retires_when_nothing_needs_it() {
     let site = Site::new("rotate", &KEYS[..1], &["--key-renew-period=0"]).await;

@@ -96,6 +96,7 @@ fn checked_by_ssh_keygen(folder: &Path, archive: &str, signer: &str) -> bool {
     command.output().unwrap().status.success()
 }
 
+/// Attack: changes a signed archive, or signs it with another key.
 #[test]
 fn ssh_keygen_checks_what_we_sign_and_we_what_it_signs() {
     let kinds = [("jane", "ed25519"), ("joe", "ecdsa -b 256")];
@@ -184,6 +185,8 @@ fn refuses_every_backup_that_ssh_keygen_refuses() {
     }
 }
 
+/// Attack: signs with a key whose line is restricted, expired or malformed.
+///
 /// Every line that `ssh-keygen` takes for a signer or passes over is taken or passed over here, or is an error.
 #[test]
 fn a_line_of_allowed_signers_lets_nobody_in_whom_ssh_keygen_keeps_out() {

@@ -106,6 +106,7 @@ fn changes(set: &[(&str, &str)], removed: &[&str]) -> Changes<'static> {
     }
 }
 
+/// Attack: edits files of every layout and compares all other bytes.
 #[test]
 fn set_and_unset_change_what_they_must_and_nothing_else() {
     let peer = Peer::start().unwrap();

@@ -187,6 +187,7 @@ mod tests {
         assert!(is_about_values(&judged(too_large)));
     }
 
+    /// Attack: hides a value behind an error that every value gets.
     #[test]
     fn what_is_wrong_for_all_values_is_reported_without_what_is_wrong_with_these() {
         for (field, reason, message) in [
@@ -209,6 +210,7 @@ mod tests {
         }
     }
 
+    /// Attack: runs an admission webhook that quotes the Secret in its refusal.
     #[test]
     fn who_denies_it_is_named_and_what_he_says_is_not() {
         for (text, who) in [
@@ -237,6 +239,7 @@ mod tests {
         }
     }
 
+    /// Attack: has the API server fail in words that quote the Secret.
     #[test]
     fn answers_that_may_quote_what_was_sent_are_reported_by_their_code() {
         for (code, text, want) in [

@@ -318,6 +318,8 @@ mod tests {
             .collect())
     }
 
+    /// Attack: names items like variables that decide which code runs.
+    ///
     /// A name, whether `--all` passes it, and whether `--only` does.
     #[test]
     fn only_names_of_variables_become_variables() {
