@@ -17,8 +17,9 @@ use crate::author_limits::Breach;
 use crate::decide::Refusal;
 use crate::store::StoreError;
 
-const HINT: &str = "hint: with a token for it, ask the controller's /v1/unseal; with the private key, run `kubeseal \
-                    --recovery-unseal` and try the result with `kubectl apply --dry-run=server`";
+const HINT: &str = "hint: whoever has a key sees where a template fails with `seal doctor FILE --backup BACKUP`, and what the \
+                    API server rejects with `kubeseal --recovery-unseal` and `kubectl apply --dry-run=server`; whoever \
+                    has a token for it asks the controller's /v1/unseal";
 
 /// The values do not make a Secret.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -19,6 +19,7 @@ mod findings;
 mod item;
 mod keys;
 mod object;
+mod templates;
 mod way;
 
 use anyhow::Result;
@@ -47,7 +48,7 @@ pub fn run(words: &Doctor, surroundings: &Surroundings) -> Result<Outcome> {
     if let Some(file) = &words.file {
         way.authorised = authorised(&words.asking, &words.place, surroundings)?;
         let keys = key_ring(words, surroundings, &way.records)?;
-        object::look(words, file, &keys, &way, &mut findings)?;
+        object::look(words, file, &keys, &way, surroundings, &mut findings)?;
     }
     match words.output {
         Form::Text => print(findings.text().as_bytes())?,

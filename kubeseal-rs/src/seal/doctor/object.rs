@@ -15,10 +15,12 @@ use shared::scope::Scope;
 
 use super::findings::{Findings, Found};
 use super::item;
+use super::templates;
 use super::way::Way;
 use crate::cluster::{Authorised, Controller, KeysOfItems};
 use crate::seal::walk::sealed_in;
 use crate::seal_args::Doctor;
+use crate::surroundings::Surroundings;
 
 /// More places than this are not tried: each costs a private-key operation for each item and key.
 const MOST_PLACES: usize = 2000;
@@ -33,6 +35,7 @@ pub(super) fn look(
     file: &Path,
     keys: &KeyRing,
     way: &Way,
+    surroundings: &Surroundings,
     findings: &mut Findings,
 ) -> Result<()> {
     let objects = sealed_in(file)?;
@@ -44,6 +47,9 @@ pub(super) fn look(
             sealed.metadata.namespace.clone_from(&words.namespace);
         }
         one(&sealed, keys, way, &namespaces, &names, findings);
+        if let Some(found) = templates::check(&sealed, keys, surroundings) {
+            findings.add(&format!("{}, templates", sealed.place()), found);
+        }
     }
     Ok(())
 }

@@ -1,0 +1,89 @@
+//! Do the templates of a SealedSecret render with its values?
+
+use shared::key_ring::KeyRing;
+use shared::resource::SealedSecret;
+use shared::unseal::{Chance, Rules, UnsealError, unseal};
+
+use super::findings::Found;
+use crate::surroundings::Surroundings;
+
+/// Renders the templates with keys that are here, and shows the exact place of what fails: the status of the
+/// object does not, since the place depends on the values. `None` without templates, and if an item does not
+/// open.
+pub(super) fn check(
+    sealed: &SealedSecret,
+    keys: &KeyRing,
+    surroundings: &Surroundings,
+) -> Option<Found> {
+    sealed.spec.template.data.as_ref()?;
+    let rules = Rules {
+        accept_legacy: true,
+        refuse_chance: false,
+    };
+    let mut chance = Chance {
+        now: surroundings.now,
+        rng: &mut shared::random::system(),
+    };
+    match unseal(sealed, keys, rules, &mut chance) {
+        Ok(_) => Some(Found::good("its templates render")),
+        Err(error @ (UnsealError::Render(_) | UnsealError::Template(_))) => Some(Found::bad(
+            error.exact(),
+            "correct the template, or seal a value that fits it",
+        )),
+        Err(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::base64;
+    use shared::envelope;
+    use shared::resource::SealedSecretSpec;
+    use shared::scope::Scope;
+
+    use super::*;
+    use crate::keys::{KeyRecord, folder, record};
+
+    const OWN: &str = include_str!("../../../tests/seal/key-fixtures/state/keys/key-2024.yaml");
+    const OTHER: &str = include_str!("../../../tests/seal/key-fixtures/state/keys/key-2025.yaml");
+
+    fn checked(template: Option<&str>, keys: &KeyRing, sealed_for: &KeyRing) -> Option<String> {
+        let key = sealed_for.keys()[0].certificate().unwrap().public_key();
+        let label = Scope::Strict.label("ns", "n");
+        let rng = &mut shared::random::system();
+        let value = envelope::seal(key, &label, b"hunter2", rng).unwrap();
+        let mut sealed = SealedSecret::new("n", SealedSecretSpec::default());
+        sealed.metadata.namespace = Some("ns".into());
+        let items = &mut sealed.spec.encrypted_data;
+        items.insert("password".into(), base64::encode(&value));
+        let text = template.map(|text| [("t".to_owned(), Some(text.to_owned()))].into());
+        sealed.spec.template.data = text;
+        let found = check(&sealed, keys, &Surroundings::of_this_process())?;
+        Some(format!("{found:?}"))
+    }
+
+    fn ring(manifest: &str) -> KeyRing {
+        let secrets = folder::secrets(manifest.as_bytes()).unwrap();
+        let records: Vec<KeyRecord> = secrets
+            .into_iter()
+            .map(|secret| KeyRecord::new(secret, None))
+            .collect();
+        record::ring(&records)
+    }
+
+    #[test]
+    fn shows_where_a_template_fails_and_no_value() {
+        let (own, other) = (ring(OWN), ring(OTHER));
+        let fails = "\n{{ if eq .password \"hunter2\" }}{{ fail .password }}{{ end }}";
+        let found = checked(Some(fails), &own, &own).unwrap();
+        assert!(
+            found.contains("line 2") && found.contains("fail"),
+            "{found}"
+        );
+        assert!(!found.contains("hunter2"), "{found}");
+        let found = checked(Some("{{ .password }}"), &own, &own).unwrap();
+        assert!(found.contains("its templates render"), "{found}");
+        assert_eq!(checked(None, &own, &own), None);
+        assert_eq!(checked(Some(fails), &other, &own), None);
+    }
+}
