@@ -76,7 +76,9 @@ pub fn is_legacy(sealed: &SealedSecret) -> bool {
 pub fn refusal_depends_on_values(why: &Refusal, sealed: &SealedSecret) -> bool {
     match why {
         Refusal::Unseal(UnsealError::Render(_) | UnsealError::LegacyContent) => true,
-        Refusal::Breach(Breach::Key { .. } | Breach::Type(_) | Breach::Metadata(_))
+        Refusal::Breach(
+            Breach::Key { .. } | Breach::Type(_) | Breach::RiskyType(_) | Breach::Metadata(_),
+        )
         | Refusal::TypeChange { .. } => is_legacy(sealed),
         Refusal::Malformed(_)
         | Refusal::Values(_)
@@ -125,7 +127,9 @@ mod tests {
 
     #[test]
     fn says_what_fails_with_placeholders_or_nothing_but_that_it_fails() {
-        let told = |template| NoSecret::of(&sealed(template), Timestamp::UNIX_EPOCH, &mut Unmetered).to_string();
+        let told = |template| {
+            NoSecret::of(&sealed(template), Timestamp::UNIX_EPOCH, &mut Unmetered).to_string()
+        };
         let always = told("x\n{{ fail .a }}");
         assert!(
             always.contains("\nwith a placeholder for every value, this fails:\ntemplate \"t\", line 2, column 4, function fail: "),

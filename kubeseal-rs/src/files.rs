@@ -92,7 +92,8 @@ pub fn read_regular(path: &Path, limit: u64) -> Result<Zeroizing<Vec<u8>>, FileE
             return Err(io::Error::other("it is not a regular file"));
         }
         // One byte more, since it may grow while it is read.
-        let bytes = read_all(file.take(limit + 1), 0)?;
+        let mut bytes = Zeroizing::new(Vec::new());
+        file.take(limit + 1).read_to_end(&mut bytes)?;
         if u64::try_from(bytes.len()).is_ok_and(|len| len <= limit) {
             return Ok(bytes);
         }

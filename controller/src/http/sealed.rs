@@ -162,18 +162,24 @@ impl Request {
     ) -> Result<Response, Refused> {
         // Of the deprecated form it shows only now how much is in it.
         let mut left = MOST_ITEMS;
-        let rotate_one =
-            |sealed| match reseal(sealed, ring, legacy, left, &mut shared::random::system(), meter) {
-                Ok(resealed) => {
-                    left = left.saturating_sub(resealed.changed);
-                    Ok(resealed.sealed.to_document())
-                }
-                Err(ResealError::TooManyItems(_)) => Err(Refused::TooManyItems),
-                Err(ResealError::Unseal(why)) => Err(closed(&why)),
-                Err(ResealError::Interrupted(why)) => Err(why.into()),
-                Err(ResealError::NoCertificate(why)) => Err(Refused::of_ring(why)),
-                Err(ResealError::Seal(_)) => Err(Refused::NoCertificate),
-            };
+        let rotate_one = |sealed| match reseal(
+            sealed,
+            ring,
+            legacy,
+            left,
+            &mut shared::random::system(),
+            meter,
+        ) {
+            Ok(resealed) => {
+                left = left.saturating_sub(resealed.changed);
+                Ok(resealed.sealed.to_document())
+            }
+            Err(ResealError::TooManyItems(_)) => Err(Refused::TooManyItems),
+            Err(ResealError::Unseal(why)) => Err(closed(&why)),
+            Err(ResealError::Interrupted(why)) => Err(why.into()),
+            Err(ResealError::NoCertificate(why)) => Err(Refused::of_ring(why)),
+            Err(ResealError::Seal(_)) => Err(Refused::NoCertificate),
+        };
         let rotated: Vec<Value> = self
             .objects
             .iter()

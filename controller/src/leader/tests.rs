@@ -117,7 +117,8 @@ fn storing(stored: &Arc<Mutex<Value>>) -> Client {
         let mut stored = stored.lock().unwrap();
         if method != "GET" {
             *stored = body;
-            stored["metadata"]["resourceVersion"] = json!(format!("{:x}", shared::random::number::<u64>()));
+            stored["metadata"]["resourceVersion"] =
+                json!(format!("{:x}", shared::random::number::<u64>()));
         }
         if stored.is_null() {
             refusal(404, "not found")

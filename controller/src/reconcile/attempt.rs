@@ -11,7 +11,7 @@ use shared::key_ring::KeyRing;
 use shared::meter::{Meter, Unmetered};
 use shared::resource::SealedSecret;
 use shared::secret::Secret;
-use shared::unseal::{Chance, OpenedOnly, Unsealed, UnsealError, open_only};
+use shared::unseal::{Chance, OpenedOnly, UnsealError, Unsealed, open_only};
 
 use super::Policy;
 use super::ended::{self, Ended, Report};

@@ -87,7 +87,7 @@ pub fn read_named_by_rule(source: &str) -> Result<Vec<u8>, SourceError> {
         Some("file") => file_path(source),
         Some(_) => return read(source),
     };
-    Ok(files::read_regular(&path, MAX_BYTES)?.to_vec())
+    Ok(files::read_regular(&path, Kind::Certificate.limit())?.to_vec())
 }
 
 /// Is this a URL rather than a file?
