@@ -575,7 +575,7 @@ mod tests {
             base().forbidding_templates("x"),
             base().forbidding_metadata("x"),
             base().guarding_keys("x", ""),
-            AuthorLimits::read("x", "", None).unwrap(),
+            AuthorLimits::new(types("x", ""), ScopeRules::default(), None),
         ];
         let texts: BTreeSet<&str> = all.iter().map(AuthorLimits::as_text).collect();
         assert_eq!(texts.len(), all.len(), "{texts:?}");

@@ -372,9 +372,9 @@ mod tests {
         ] {
             let error = read_regular(&at(name), 8).unwrap_err();
             assert!(
-                error.source.to_string().contains(why),
+                error.cause.to_string().contains(why),
                 "{name}: {:?}",
-                error.source
+                error.cause
             );
         }
     }

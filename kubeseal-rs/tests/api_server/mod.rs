@@ -8,21 +8,21 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 /// Writes the body of an answer.
-pub type Body = Box<dyn Fn(&mut TcpStream) -> io::Result<()> + Send + Sync>;
+pub(crate) type Body = Box<dyn Fn(&mut TcpStream) -> io::Result<()> + Send + Sync>;
 
 /// A text as a body.
-pub fn text(body: impl Into<String>) -> Body {
+pub(crate) fn text(body: impl Into<String>) -> Body {
     let body = body.into();
     Box::new(move |to| to.write_all(body.as_bytes()))
 }
 
 /// A Service with one port, `http`.
-pub fn service() -> Body {
+pub(crate) fn service() -> Body {
     text(r#"{"spec":{"ports":[{"name":"http","port":8080}]}}"#)
 }
 
 /// The path of the certificate behind a Service.
-pub fn certificate_of(namespace: &str, name: &str) -> String {
+pub(crate) fn certificate_of(namespace: &str, name: &str) -> String {
     format!("{}/proxy/v1/cert.pem", proxied(namespace, name))
 }
 
@@ -31,12 +31,12 @@ fn proxied(namespace: &str, name: &str) -> String {
 }
 
 /// The path of a Service.
-pub fn path_of(namespace: &str, name: &str) -> String {
+pub(crate) fn path_of(namespace: &str, name: &str) -> String {
     format!("/api/v1/namespaces/{namespace}/services/{name}")
 }
 
 /// Serves these answers by path until the process ends; 404 for the rest. Returns a kubeconfig for it.
-pub fn serve(folder: &Path, answers: Vec<(String, Body)>) -> PathBuf {
+pub(crate) fn serve(folder: &Path, answers: Vec<(String, Body)>) -> PathBuf {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();
     thread::spawn(move || {
