@@ -17,7 +17,7 @@ use crate::author_limits::Breach;
 use crate::decide::Refusal;
 use crate::store::StoreError;
 
-const HINT: &str = "hint: whoever has a key sees where a template fails with `seal doctor FILE --backup BACKUP`, and what the \
+const HINT: &str = "hint: whoever has a key sees where it fails with `seal doctor FILE --backup BACKUP`, and what the \
                     API server rejects with `kubeseal --recovery-unseal` and `kubectl apply --dry-run=server`; whoever \
                     has a token for it asks the controller's /v1/unseal";
 

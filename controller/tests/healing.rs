@@ -237,7 +237,7 @@ async fn a_program_that_edits_again_and_again_is_named_and_not_fought_for_ever()
     assert_eq!(healing.values()[0].as_deref(), Some("edited 9"));
     let said = healing.case.failure("ns/n");
     assert!(
-        said.starts_with("somebody else changes the Secret"),
+        said.starts_with("another client keeps changing the Secret"),
         "{said}"
     );
     healing.pass(SignedDuration::from_mins(10)).await;

@@ -66,9 +66,10 @@ struct Context {
     desk: Arc<Desk>,
 }
 
-/// The address at the other end of the connection that a request came through.
+/// The address at the other end of the connection that a request came through: an extension of each request
+/// that [`router`] answers.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Peer(IpAddr);
+pub struct Peer(pub IpAddr);
 
 impl Peer {
     /// Those who are gone already are all alike.

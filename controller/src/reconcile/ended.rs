@@ -158,7 +158,7 @@ mod tests {
             panic!("it waits for something");
         };
         assert_eq!(reason, "BudgetUsedUp");
-        assert!(message.contains("split it"), "{message}");
+        assert!(message.contains("split the object"), "{message}");
     }
 
     #[test]

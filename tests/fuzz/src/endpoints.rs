@@ -1,12 +1,13 @@
 //! The controller's router without a network.
 
+use std::net::Ipv4Addr;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::Request;
-use controller::http::{self, Desk, Facts, Plain};
+use controller::http::{self, Desk, Facts, Peer, Plain};
 use controller::metrics::Metrics;
 use jiff::Timestamp;
 use shared::key::{Certificate, KeyPair};
@@ -41,7 +42,8 @@ static ROUTER: LazyLock<Router> = LazyLock::new(|| {
 
 /// Status and body of the answer.
 pub(crate) fn post(path: &str, body: &[u8]) -> (u16, Vec<u8>) {
-    let Ok(request) = Request::post(path).body(Body::from(body.to_vec())) else {
+    let request = Request::post(path).extension(Peer(Ipv4Addr::LOCALHOST.into()));
+    let Ok(request) = request.body(Body::from(body.to_vec())) else {
         return (0, Vec::new());
     };
     RUNTIME.block_on(async {
