@@ -39,7 +39,7 @@ fn key(second: i64) -> NewKey {
         common_name: String::new(),
     };
     let now = Timestamp::from_second(1_700_000_000 + second).unwrap();
-    spec.generate(now, &mut rand::rng()).unwrap()
+    spec.generate(now, &mut shared::random::system()).unwrap()
 }
 
 fn all_keys() -> impl Iterator<Item = &'static NewKey> {
@@ -49,7 +49,7 @@ fn all_keys() -> impl Iterator<Item = &'static NewKey> {
 /// What has the form of a value and opens with no key.
 fn garbage() -> String {
     let mut bytes = [0; 2 + 256 + 32];
-    rand::rng().fill_bytes(&mut bytes[2..]);
+    shared::random::system().fill_bytes(&mut bytes[2..]);
     bytes[0] = 1;
     base64::encode(&bytes)
 }

@@ -152,7 +152,13 @@ fn legacy(content: &str) -> SealedSecret {
     let mut object = object("");
     let label = Scope::ClusterWide.label("ns", "n");
     let key = KEYS[0].pair.certificate().public_key();
-    let data = envelope::seal(key, &label, content.as_bytes(), &mut rand::rng()).unwrap();
+    let data = envelope::seal(
+        key,
+        &label,
+        content.as_bytes(),
+        &mut shared::random::system(),
+    )
+    .unwrap();
     object.spec.encrypted_data.clear();
     object.spec.data = Some(base64::encode(&data));
     object

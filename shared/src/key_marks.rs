@@ -229,27 +229,14 @@ mod tests {
             marks: Marks::default(),
             order_time: Timestamp::from_second(i64::try_from(n).unwrap()).unwrap(),
         };
-        let backed_up = |n| KeyFacts {
-            marks: Marks {
-                backed_up: Some(Timestamp::UNIX_EPOCH),
-                ..Marks::default()
-            },
-            ..key(n)
+        let marked = |n, mark: fn(&mut Marks)| {
+            let mut facts = key(n);
+            mark(&mut facts.marks);
+            facts
         };
-        let compromised = |n| KeyFacts {
-            marks: Marks {
-                is_compromised: true,
-                ..Marks::default()
-            },
-            ..key(n)
-        };
-        let opening_only = |n| KeyFacts {
-            marks: Marks {
-                is_opening_only: true,
-                ..Marks::default()
-            },
-            ..key(n)
-        };
+        let backed_up = |n| marked(n, |m| m.backed_up = Some(Timestamp::UNIX_EPOCH));
+        let compromised = |n| marked(n, |m| m.is_compromised = true);
+        let opening_only = |n| marked(n, |m| m.is_opening_only = true);
         let retired = |n| KeyFacts {
             is_active: false,
             ..key(n)

@@ -273,7 +273,7 @@ async fn two_that_start_at_once_on_an_empty_cluster_make_one_key() {
 const DEFAULT_TERM: Duration = Duration::from_secs(12);
 
 fn pod_uid() -> String {
-    format!("{:032x}", rand::random::<u128>())
+    format!("{:032x}", shared::random::number::<u128>())
 }
 
 /// Starts a container of the Pod with this uid.

@@ -111,7 +111,7 @@ mod tests {
             ("a long body", header(1, &lines), Err(Unparsed::TooLong)),
             (
                 "one long line",
-                [b"-> ", &[b'A'; MAX_LEN][..]].concat(),
+                [b"-> ", &vec![b'A'; MAX_LEN][..]].concat(),
                 Err(Unparsed::TooLong),
             ),
             (

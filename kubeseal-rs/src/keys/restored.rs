@@ -141,6 +141,7 @@ fn others(backup: &Secret) -> impl Iterator<Item = String> {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
     use shared::key_secret::{self, OrderPriority};
     use shared::plain::Plain;
     use shared::resource::RENEW_ANNOTATION;
@@ -228,7 +229,7 @@ mod tests {
         let mut secret = backup();
         secret.metadata.namespace = Some("elsewhere".into());
         secret.metadata.generate_name = Some("k".into());
-        secret.metadata.owner_references = Some(vec![Default::default()]);
+        secret.metadata.owner_references = Some(vec![OwnerReference::default()]);
         secret.metadata.finalizers = Some(vec!["foreign/finalizer".into()]);
         secret.metadata.uid = Some("1".into());
         secret.metadata.resource_version = Some("1".into());

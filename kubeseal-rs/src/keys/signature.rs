@@ -196,7 +196,7 @@ mod tests {
     #[test]
     fn a_key_that_cannot_sign_is_called_what_it_is() {
         assert_eq!(signing_key(b"no key").unwrap_err(), SignatureError::NoKey);
-        let long = [KEY, &[b'\n'; MAX_LEN]].concat();
+        let long = [KEY, &vec![b'\n'; MAX_LEN]].concat();
         assert_eq!(signing_key(&long).unwrap_err(), SignatureError::NoKey);
     }
 

@@ -216,7 +216,8 @@ fn in_the_deprecated_form(case: &Case, name: &str, type_: &str) -> SealedSecret 
     let label = Scope::Strict.label(case.namespace.name(), name);
     let key = KEYS[0].pair.certificate().public_key();
     let text = whole.to_string();
-    let value = envelope::seal(key, &label, text.as_bytes(), &mut rand::rng()).unwrap();
+    let value =
+        envelope::seal(key, &label, text.as_bytes(), &mut shared::random::system()).unwrap();
     sealed.spec.template.type_ = None;
     sealed.spec.data = Some(STANDARD.encode(&value));
     sealed

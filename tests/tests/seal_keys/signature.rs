@@ -1,6 +1,7 @@
 //! The ordinary `ssh-keygen` and our signatures.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -39,7 +40,11 @@ fn folder(kinds: &[(&str, &str)]) -> Scratch {
                 .current_dir(scratch.path()),
         );
         let public = fs::read_to_string(path(&format!("{name}.pub"))).unwrap();
-        signers += &format!("{name}@example.com namespaces=\"{NAMESPACE}\" {public}");
+        write!(
+            signers,
+            "{name}@example.com namespaces=\"{NAMESPACE}\" {public}"
+        )
+        .unwrap();
     }
     fs::write(path("signers"), signers).unwrap();
     scratch

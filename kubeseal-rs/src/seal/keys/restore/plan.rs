@@ -559,7 +559,7 @@ mod tests {
             match (planned, want) {
                 (Ok((steps, _)), Ok(want)) => assert_eq!(steps.join(","), want, "{why}"),
                 (Err(error), Err(want)) => {
-                    assert!(error.to_string().starts_with(want), "{why}: {error}")
+                    assert!(error.to_string().starts_with(want), "{why}: {error}");
                 }
                 (planned, _) => unreachable!("{why}: {planned:?}"),
             }
