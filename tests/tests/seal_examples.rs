@@ -191,7 +191,7 @@ fn tour() -> String {
     let left_out = [
         "cargo ",
         "export PATH",
-        "mkdir -p state",
+        "mkdir -p tour",
         "controller --directory",
         "state/",
     ];

@@ -1,5 +1,6 @@
 //! `seal import`: what exists elsewhere → SealedSecrets.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -148,6 +149,7 @@ fn decrypt(file: &str) -> Result<Zeroizing<Vec<u8>>> {
         .arg(std::path::absolute(file)?)
         .current_dir(root)
         .env("PATH", programs::search_path())
+        .envs(absolute(PATHS, |name| std::env::var_os(name))?)
         .stdin(Stdio::null())
         .output()
         .map_err(ImportError::Start)?;
@@ -161,6 +163,36 @@ fn decrypt(file: &str) -> Result<Zeroizing<Vec<u8>>> {
         said: said.unwrap_or("it says nothing").trim().to_owned(),
     }
     .into())
+}
+
+/// Variables by which the user gives `sops` and its libraries files. Relative ones count from the folder that
+/// `seal` runs in.
+const PATHS: &[&str] = &[
+    "AWS_CA_BUNDLE",
+    "AWS_CONFIG_FILE",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AZURE_CLIENT_CERTIFICATE_PATH",
+    "AZURE_FEDERATED_TOKEN_FILE",
+    "GNUPGHOME",
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    "SOPS_AGE_KEY_FILE",
+    "SOPS_AGE_SSH_PRIVATE_KEY_FILE",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
+    "VAULT_CACERT",
+];
+
+/// Those of the variables that are set, with absolute paths.
+fn absolute<'a>(
+    names: &'a [&'a str],
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> std::io::Result<Vec<(&'a str, PathBuf)>> {
+    names
+        .iter()
+        .filter_map(|name| Some((*name, variable(name).filter(|path| !path.is_empty())?)))
+        .map(|(name, path)| Ok((name, std::path::absolute(path)?)))
+        .collect()
 }
 
 /// A mapping from names to values, one level deep.
@@ -308,4 +340,21 @@ fn write_each(sealed: &[Sealed], paths: &[PathBuf], words: &ImportList) -> Resul
         report::say(&format!("{}: {}", path.display(), one.in_words()));
     }
     Ok(Outcome::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relative_paths_in_variables_count_from_the_current_folder() {
+        let here = std::env::current_dir().unwrap();
+        let variable = |name: &str| match name {
+            "SOPS_AGE_KEY_FILE" => Some("keys/age.txt".into()),
+            "GNUPGHOME" => Some(OsString::new()),
+            _ => None,
+        };
+        let found = absolute(PATHS, variable).unwrap();
+        assert_eq!(found, [("SOPS_AGE_KEY_FILE", here.join("keys/age.txt"))]);
+    }
 }

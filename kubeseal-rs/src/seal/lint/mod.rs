@@ -217,10 +217,9 @@ impl Linter<'_> {
             Source::At(at) if typed || !is_url(at) => {}
             _ => return None,
         }
-        let key = match &settings.rules {
-            Some(rules) if !typed => Source::At(format!("{}:{source:?}", rules.path.display())),
-            _ => source.clone(),
-        };
+        // One certificate under two rules is checked for each of them, since each may demand another.
+        let (file, line) = blamed(settings);
+        let key = Source::At(format!("{}:{line}:{source:?}", file.display()));
         if let Some(known) = self.certificates.get(&key) {
             return known.clone();
         }
