@@ -215,6 +215,28 @@ fn align(id: &ObjectId, desired: Secret, held: &Held, circumstances: Circumstanc
     }
 }
 
+/// What stands in the way of a Secret whatever its values are. `shell` has all of it but the values.
+///
+/// It is asked before templates are rendered. Such a refusal is repeated until another client changes the
+/// Secret, and each repetition would render at another time: a template that begins to fail at a moment
+/// chosen by a value would make a clock of the status.
+pub fn public_obstacle(
+    id: &ObjectId,
+    shell: Secret,
+    existing: &Existing,
+    settled: bool,
+) -> Option<Refusal> {
+    match existing {
+        Existing::Foreign => Some(Refusal::NotManaged(id.clone())),
+        Existing::Ours(Held::Secret(existing)) => {
+            let mut next = successor(shell, existing, settled);
+            next.data.clone_from(&existing.data);
+            obstacle(id, &next, existing, false)
+        }
+        Existing::Ours(Held::Values(_)) | Existing::Absent => None,
+    }
+}
+
 /// As it stands, a Secret that is equal to the one that is there would be no write at all: its
 /// `resourceVersion`, and the revisions that others count, would stay. For Kubernetes `immutable: false`
 /// means what its absence does, so one becomes the other.
@@ -451,6 +473,42 @@ mod tests {
         }
         assert_eq!(plan("1", Some(true), true, true), Plan::Leave);
         assert_eq!(plan("1", Some(true), false, false), Plan::Leave);
+    }
+
+    /// Attack: an author asks for a Secret of another type, which is refused again and again, with a template that
+    /// begins to fail at a time chosen by a value.
+    #[test]
+    fn what_is_refused_whatever_the_values_are_is_refused_before_rendering() {
+        let id = ObjectId {
+            namespace: "ns".into(),
+            name: "n".into(),
+        };
+        let shell = |type_: &str, immutable| Secret {
+            type_: Some(type_.into()),
+            immutable,
+            ..Secret::default()
+        };
+        let there = |immutable| {
+            let mut existing = secret(&[("a", "1")]);
+            existing.immutable = immutable;
+            Existing::Ours(Held::Secret(existing))
+        };
+        for (why, shell, existing, is_refused) in [
+            ("another type", shell("x/y", None), there(None), true),
+            ("the same", shell("Opaque", None), there(None), false),
+            ("thawing", shell("Opaque", None), there(Some(true)), true),
+            (
+                "frozen",
+                shell("Opaque", Some(true)),
+                there(Some(true)),
+                false,
+            ),
+            ("not owned", shell("Opaque", None), Existing::Foreign, true),
+            ("absent", shell("x/y", None), Existing::Absent, false),
+        ] {
+            let refused = public_obstacle(&id, shell, &existing, false);
+            assert_eq!(refused.is_some(), is_refused, "{why}: {refused:?}");
+        }
     }
 
     #[test]

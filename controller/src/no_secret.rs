@@ -54,8 +54,9 @@ impl fmt::Display for NoSecret {
         }
         write!(
             f,
-            "the values do not make a Secret: a template fails, or the API server rejects the result; where and why \
-             is not reported, since it depends on the values"
+            "the values do not make a Secret: a template fails, the API server rejects the result, or the Secret is \
+             immutable and has other values; which of these, where and why is not reported, since it depends on the \
+             values"
         )?;
         if !self.failures.is_empty() {
             write!(f, "\nwith a placeholder for every value, this fails:")?;
@@ -80,6 +81,9 @@ pub fn refusal_depends_on_values(why: &Refusal, sealed: &SealedSecret) -> bool {
             Breach::Key { .. } | Breach::Type(_) | Breach::RiskyType(_) | Breach::Metadata(_),
         )
         | Refusal::TypeChange { .. } => is_legacy(sealed),
+        // Of an object with templates, other values of an immutable Secret look like a template that fails, or an
+        // edit would have three outcomes.
+        Refusal::Immutable(_) => sealed.spec.template.data.is_some(),
         Refusal::Malformed(_)
         | Refusal::Values(_)
         | Refusal::Unseal(
@@ -93,7 +97,6 @@ pub fn refusal_depends_on_values(why: &Refusal, sealed: &SealedSecret) -> bool {
         )
         | Refusal::Breach(Breach::Scope { .. } | Breach::OldKey { .. } | Breach::Templates(_))
         | Refusal::NotManaged(_)
-        | Refusal::Immutable(_)
         | Refusal::DriftFight(_) => false,
     }
 }

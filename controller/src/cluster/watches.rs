@@ -50,9 +50,9 @@ pub(super) struct Watches {
 
 /// Lists at once: a thousand namespaces would ask the API server for all of theirs together.
 const LISTS: usize = 32;
-/// Objects of one page: so many are in memory at once.
-const PAGE: u32 = 500;
-const PAGE_OF_SEALED: u32 = 100;
+/// Objects of one page: so many are in memory at once. Annotations may have 256 KiB each, a SealedSecret 1.5 MiB.
+const PAGE: u32 = 100;
+const PAGE_OF_SEALED: u32 = 50;
 
 impl Watches {
     pub(super) fn new(namespaces: Vec<Option<String>>, watches_secrets: bool) -> Self {

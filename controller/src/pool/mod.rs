@@ -23,7 +23,14 @@ use worker::{Lanes, Worker};
 pub struct Pool {
     own: Arc<Semaphore>,
     lanes: Lanes,
+    renderings: Turns,
 }
+
+/// Renderings that may have begun at once, over all tenants: each may hold as much memory as the budget of
+/// templates allows, 64 MiB, while it waits for its turns.
+const RENDERINGS: usize = 8;
+/// Of these, so many are kept for tenants that have none.
+const RESERVED_RENDERINGS: usize = 2;
 
 /// The work was cut short: the process is ending, or the work itself failed beyond repair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -51,6 +58,7 @@ impl Pool {
                 short: Turns::new(short),
                 long: Turns::new(long),
             },
+            renderings: Turns::reserving(RENDERINGS, RESERVED_RENDERINGS),
         }
     }
 
@@ -73,6 +81,23 @@ impl Pool {
         })
         .await
         .map_err(|_| Stopped)
+    }
+
+    /// As [`Self::work_for`], for work that may hold much memory: it begins when few others hold theirs.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] if it did not come to its end.
+    pub async fn render_for<T: Send + 'static>(
+        &self,
+        tenant: &str,
+        budget: Budget,
+        work: impl FnOnce(&mut dyn Meter) -> T + Send + 'static,
+    ) -> Result<T, Stopped> {
+        let place = self.renderings.wait(&mut Job::of(tenant));
+        let _place = place.await.map_err(|_| Stopped)?;
+        self.renderings.charge(tenant, 1);
+        self.work_for(tenant, budget, work).await
     }
 
     /// Runs work for a tenant when its turn comes. The work asks the meter before each operation, which
@@ -160,6 +185,36 @@ mod tests {
         let done = operations.load(Ordering::Relaxed);
         tokio::time::sleep(Duration::from_millis(20)).await;
         assert_eq!(operations.load(Ordering::Relaxed), done);
+    }
+
+    /// Attack: forty objects of one namespace hold as much memory as their templates may, all at once.
+    #[tokio::test]
+    async fn few_renderings_begin_at_once_and_another_tenant_finds_a_place() {
+        let pool = Pool::with(1, 1);
+        let (begun, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let mut hostile = tokio::task::JoinSet::new();
+        for _ in 0..40 {
+            let (pool, begun, most) = (pool.clone(), Arc::clone(&begun), Arc::clone(&most));
+            hostile.spawn(async move {
+                let work = move |meter: &mut dyn Meter| {
+                    most.fetch_max(begun.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    while meter.spend(2_000).is_ok() {
+                        std::thread::sleep(Duration::from_micros(100));
+                    }
+                };
+                pool.render_for("hostile", BUDGET, work).await
+            });
+        }
+        while begun.load(Ordering::SeqCst) < RENDERINGS - RESERVED_RENDERINGS {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let quiet = pool.render_for("quiet", BUDGET, |meter| meter.spend(2_000));
+        assert_eq!(quiet.await, Ok(Ok(())));
+        assert_eq!(
+            most.load(Ordering::SeqCst),
+            RENDERINGS - RESERVED_RENDERINGS
+        );
+        hostile.abort_all();
     }
 
     /// Attack: forty objects of one namespace, each with seconds of work, stand in line before an object

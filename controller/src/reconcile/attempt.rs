@@ -18,7 +18,7 @@ use super::ended::{self, Ended, Report};
 use super::progress::Progress;
 use super::timing;
 use crate::author_limits::risky_type;
-use crate::decide::{Circumstances, Desired, Existing, Held, Plan, Refusal, decide, within};
+use crate::decide::{self, Circumstances, Desired, Existing, Held, Plan, Refusal, decide, within};
 use crate::drift::{self, Drift, Interference};
 use crate::metrics::{Fault, Metrics, SEALED_TYPE, instance_label};
 use crate::no_secret::{self, NoSecret};
@@ -224,7 +224,10 @@ impl<S: Store> Tools<S> {
             _ => return Ok(Some((observed, done))),
         };
         let report = move |meter: &mut dyn Meter| NoSecret::of(&sealed, now, meter);
-        let report = self.pool.work_for(&id.namespace, RENDERING, report).await?;
+        let report = self
+            .pool
+            .render_for(&id.namespace, RENDERING, report)
+            .await?;
         let observed = if observed.guessed {
             match self.look_again(id, &observed).await? {
                 Some(fetched) => fetched,
@@ -410,6 +413,9 @@ impl<S: Store> Tools<S> {
             Source::Gone => Ok((Desired::Nothing, BTreeMap::new())),
             Source::Malformed(why) => unknown(Refusal::Malformed(why.clone())),
             Source::Sealed(owner) => {
+                if let Some(why) = public_obstacle(id, owner, observed) {
+                    return unknown(why);
+                }
                 let mut remembered = status::sealed_by(observed.status.as_ref());
                 self.progress().add_to(id, &mut remembered);
                 match self.unseal(id, owner, ring, remembered, now).await? {
@@ -496,7 +502,10 @@ impl<S: Store> Tools<S> {
             let unsealed = render(meter);
             (unsealed, thread_time().saturating_sub(start))
         };
-        let (unsealed, took) = self.pool.work_for(&id.namespace, RENDERING, render).await?;
+        let (unsealed, took) = self
+            .pool
+            .render_for(&id.namespace, RENDERING, render)
+            .await?;
         if self.store.is_public() {
             tokio::time::sleep(timing::publication(took).saturating_sub(took)).await;
         }
@@ -545,6 +554,25 @@ impl<S: Store> Tools<S> {
             _ => Ok(()),
         }
     }
+}
+
+/// A refusal that does not depend on the values, of an object with templates: of one without, nothing depends on the
+/// time, and what does not open is reported first.
+fn public_obstacle(id: &ObjectId, sealed: &SealedSecret, observed: &Observed) -> Option<Refusal> {
+    let template = &sealed.spec.template;
+    if template.data.is_none() || no_secret::is_legacy(sealed) {
+        return None;
+    }
+    let mut shell = Secret {
+        type_: template.type_.clone().filter(|type_| !type_.is_empty()),
+        immutable: template.immutable,
+        ..Secret::default()
+    };
+    let metadata = &template.metadata;
+    shell.metadata.labels.clone_from(&metadata.labels);
+    shell.metadata.annotations.clone_from(&metadata.annotations);
+    ownership::own(&mut shell, sealed);
+    decide::public_obstacle(id, shell, &observed.existing, observed.settled)
 }
 
 /// The label by which releases of a chart are told apart.

@@ -19,6 +19,8 @@ const DENIALS: [&str; 2] = ["denied the request", "denied request"];
 const FAILED_WEBHOOK: &str = "failed calling webhook \"";
 /// Bytes of all values that an API server accepts in one Secret.
 const LARGEST: usize = 1 << 20;
+/// etcd stores requests of 1.5 MiB, and answers larger ones in another way than the API server.
+const LARGEST_WITH_NAMES: usize = 1_400_000;
 
 /// Rejects what an API server would reject for its size: a large request gets another answer than one that
 /// is just too large.
@@ -27,14 +29,28 @@ const LARGEST: usize = 1 << 20;
 ///
 /// [`StoreError::Rejected`].
 pub(crate) fn check_size(doing: &'static str, secret: &Secret) -> Result<(), StoreError> {
-    let size: usize = secret.data.values().map(|value| value.expose().len()).sum();
-    if size > LARGEST {
+    let values: usize = secret.data.values().map(|value| value.expose().len()).sum();
+    if values > LARGEST || values + names_len(secret) > LARGEST_WITH_NAMES {
         return Err(StoreError::Rejected {
             doing,
             public: None,
         });
     }
     Ok(())
+}
+
+/// Bytes of names, labels and annotations as etcd stores them: names of items stand in `managedFields` once more.
+fn names_len(secret: &Secret) -> usize {
+    const BESIDE_A_NAME: usize = 32;
+    let items = secret
+        .data
+        .keys()
+        .map(|key| 2 * (key.len() + BESIDE_A_NAME));
+    let metadata = &secret.metadata;
+    let texts = [&metadata.labels, &metadata.annotations];
+    let texts = texts.into_iter().flatten().flatten();
+    let texts = texts.map(|(key, text)| 2 * (key.len() + BESIDE_A_NAME) + text.len());
+    items.chain(texts).sum()
 }
 
 /// As [`api`], for a request about that Secret.
