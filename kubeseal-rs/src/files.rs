@@ -137,7 +137,8 @@ pub fn read_stdin_as(kind: Kind) -> Result<Zeroizing<Vec<u8>>, FileError> {
 
 /// Replaces a file in one step: the old content or the new is there, never a part. A new file has
 /// mode 0600, an existing one keeps its mode; behind a symbolic link, the file it leads to is
-/// replaced or made and the link stays. What is no file, such as `/dev/null` or a pipe, is written to
+/// replaced and the link stays. A link to a file that does not exist is refused: in a repository, its author
+/// would choose where a new file appears. What is no file, such as `/dev/null` or a pipe, is written to
 /// instead. Nothing is left behind on failure. On Windows, a new file is for whom
 /// its folder is.
 ///
@@ -149,6 +150,10 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
         let existing = fs::metadata(path);
         match &existing {
             Ok(there) if there.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
+            Err(_) if fs::symlink_metadata(path).is_ok() => {
+                let why = "it is a symbolic link to a file that does not exist; remove the link";
+                return Err(io::Error::other(why));
+            }
             // By the name that was given: what `/dev/stdout` leads to may have no other one.
             Ok(there) if !there.is_file() => {
                 let mut file = fs::OpenOptions::new().write(true).open(path)?;
@@ -156,7 +161,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
             }
             _ => {}
         }
-        let path = behind_links(path);
+        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let folder = path
             .parent()
             .filter(|folder| !folder.as_os_str().is_empty());
@@ -175,21 +180,6 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
         file.persist(&path).map(drop).map_err(|error| error.error)
     };
     write().map_err(|cause| FileError::new("cannot write", path, cause))
-}
-
-/// Where links lead, to a file that is not there yet, too. As many as Linux follows.
-fn behind_links(path: &Path) -> PathBuf {
-    let mut path = path.to_owned();
-    for _ in 0..40 {
-        if let Ok(whole) = fs::canonicalize(&path) {
-            return whole;
-        }
-        let Ok(next) = fs::read_link(&path) else {
-            break;
-        };
-        path = path.parent().unwrap_or(Path::new("")).join(next);
-    }
-    path
 }
 
 /// Replaces a file, unless it changed since it was read: somebody else's work would be lost. Between the
@@ -322,15 +312,18 @@ mod tests {
         );
     }
 
+    /// Attack: the name of an output is a link, in an ordinary commit, to a file that does not exist yet, such as a
+    /// start-up file of the user's shell.
     #[test]
-    fn a_link_to_a_file_that_is_not_there_stays_and_leads_to_it() {
+    fn makes_no_file_where_a_link_of_somebody_else_leads() {
         let folder = tempfile::tempdir().unwrap();
         for (link, to) in [("a", "b"), ("b", "c")] {
             std::os::unix::fs::symlink(to, folder.path().join(link)).unwrap();
         }
-        replace(&folder.path().join("a"), b"x").unwrap();
-        assert_eq!(fs::read(folder.path().join("c")).unwrap(), b"x");
-        assert!(folder.path().join("b").is_symlink());
+        let error = replace(&folder.path().join("a"), b"x").unwrap_err();
+        assert!(error.to_string().contains("symbolic link"), "{error}");
+        assert!(!folder.path().join("c").exists());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
     }
 
     #[test]

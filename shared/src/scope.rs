@@ -90,9 +90,13 @@ impl Scope {
 
     /// The label that a value of this scope opens under: `namespace/name`, `namespace`, or nothing. An
     /// empty namespace gives `/name`, as with the peer, whose tool seals under any name.
+    ///
+    /// A namespace with a slash, which no API server has, gives a label that opens nothing: it would be that of a
+    /// strict value otherwise.
     pub fn label(self, namespace: &str, name: &str) -> Label {
         Label(match self {
             Self::Strict => format!("{namespace}/{name}"),
+            Self::NamespaceWide if namespace.contains('/') => format!("{namespace}\0"),
             Self::NamespaceWide => namespace.to_owned(),
             Self::ClusterWide => String::new(),
         })
@@ -143,6 +147,15 @@ mod tests {
             .iter()
             .map(|(k, v)| ((*k).into(), (*v).into()))
             .collect()
+    }
+
+    /// Attack: the ciphertext of the strict value `db` in `shop` is put into a namespace-wide object of the namespace
+    /// `shop/db`, and opened, recovered or re-encrypted offline.
+    #[test]
+    fn a_strict_value_opens_under_no_namespace_with_a_slash() {
+        let strict = Scope::Strict.label("shop", "db");
+        assert_ne!(Scope::NamespaceWide.label("shop/db", "evil"), strict);
+        assert_ne!(Scope::NamespaceWide.label("shop/db", "db"), strict);
     }
 
     /// Attack: an author of a namespace-wide value names the namespace `shop/db`, which gives the label

@@ -141,7 +141,6 @@ fn others(backup: &Secret) -> impl Iterator<Item = String> {
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
     use shared::key_secret::{self, OrderPriority};
     use shared::plain::Plain;
     use shared::resource::RENEW_ANNOTATION;
@@ -229,7 +228,8 @@ mod tests {
         let mut secret = backup();
         secret.metadata.namespace = Some("elsewhere".into());
         secret.metadata.generate_name = Some("k".into());
-        secret.metadata.owner_references = Some(vec![OwnerReference::default()]);
+        secret.metadata.owner_references =
+            Some(std::iter::repeat_with(Default::default).take(1).collect());
         secret.metadata.finalizers = Some(vec!["foreign/finalizer".into()]);
         secret.metadata.uid = Some("1".into());
         secret.metadata.resource_version = Some("1".into());
