@@ -1,21 +1,35 @@
 //! Finding manifests: what was named, and what Git would see below folders.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
-use ignore::WalkBuilder;
+use ignore::Match;
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use memchr::memmem;
+use shared::error_chain;
 use shared::manifest::{self, Document, Node, ReadError, Reading};
 use shared::resource::{DocumentError, SealedSecret};
 use zeroize::Zeroizing;
 
 use crate::files::{self, FileError};
+use crate::git::{self, GitError, Repository};
+use crate::{platform, report};
+
+/// The largest ignore file that counts, in bytes. Git itself takes up to 100 MiB.
+const MAX_IGNORE_FILE: u64 = 1 << 20;
 
 /// A tree cannot be walked, or a file not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum WalkError {
     /// A folder cannot be read.
-    #[error("cannot look through the folder")]
-    Folder(#[source] ignore::Error),
+    #[error("cannot look through the folder {}", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
     /// A file cannot be read.
     #[error(transparent)]
     File(#[from] FileError),
@@ -40,8 +54,8 @@ pub struct Candidate {
 }
 
 /// The files that were named, and below folders every `.yaml`, `.yml` and `.json` that Git would
-/// see, in order of path. Without paths, below the current folder. Links below folders are not
-/// followed.
+/// see, in order of path: what it tracks, and what no ignore rule of the work tree or of the user names.
+/// Without paths, below the current folder. Links below folders are not followed.
 ///
 /// # Errors
 ///
@@ -58,29 +72,220 @@ pub fn candidates(paths: &[PathBuf]) -> Result<Vec<Candidate>, WalkError> {
             found.push(Candidate { path, named });
         }
     }
+    Ok(in_order(found))
+}
+
+/// Candidates in order of path, each once.
+pub(crate) fn in_order(mut found: Vec<Candidate>) -> Vec<Candidate> {
     found.sort_by(|a, b| a.path.cmp(&b.path).then(b.named.cmp(&a.named)));
     found.dedup_by(|later, first| later.path == first.path);
-    Ok(found)
+    found
+}
+
+/// Every `.yaml`, `.yml` and `.json` below a folder, whatever ignore files say, in order of path. For
+/// folders that a controller reads: a key or an object that is hidden here would be lost. Links are not
+/// followed.
+///
+/// # Errors
+///
+/// The folder, or one below it, cannot be read.
+pub fn everything(folder: &Path) -> Result<Vec<Candidate>, WalkError> {
+    let mut walk = Walk::new(folder, None)?;
+    walk.enter(Path::new(""))?;
+    Ok(walk.candidates().collect())
 }
 
 fn below(folder: &Path, found: &mut Vec<Candidate>) -> Result<(), WalkError> {
-    let walk = WalkBuilder::new(folder)
-        .hidden(false)
-        .require_git(false)
-        .filter_entry(|entry| entry.file_name() != ".git")
-        .build();
-    for entry in walk {
-        let entry = entry.map_err(WalkError::Folder)?;
-        let is_file = entry.file_type().is_some_and(|kind| kind.is_file());
-        if is_file && is_manifest_name(entry.path()) {
-            let path = entry.path().strip_prefix(".").unwrap_or(entry.path());
-            found.push(Candidate {
-                path: path.to_owned(),
-                named: false,
-            });
+    let mut walk = Walk::new(folder, Some(Vec::new()))?;
+    let root = git::work_tree(&walk.whole)
+        .filter(|root| platform::is_ours(&root.join(".git"), &walk.whole));
+    walk.rules = Some(rules_above(&walk.whole, root.as_deref()));
+    walk.enter(Path::new(""))?;
+    if walk.has_ignored && root.is_some() {
+        walk.add_tracked();
+    }
+    found.extend(walk.candidates());
+    Ok(())
+}
+
+/// A walk below a folder.
+struct Walk<'a> {
+    /// The folder as it was named.
+    folder: &'a Path,
+    /// The same without links.
+    whole: PathBuf,
+    /// The rules of ignore files that apply, the strongest last; none if no ignore file counts.
+    rules: Option<Vec<Gitignore>>,
+    /// Was anything left out because of a rule?
+    has_ignored: bool,
+    /// The manifests, by their paths below the folder.
+    found: BTreeSet<PathBuf>,
+}
+
+impl<'a> Walk<'a> {
+    fn new(folder: &'a Path, rules: Option<Vec<Gitignore>>) -> Result<Self, WalkError> {
+        Ok(Self {
+            folder,
+            whole: folder.canonicalize().map_err(failed(folder))?,
+            rules,
+            has_ignored: false,
+            found: BTreeSet::new(),
+        })
+    }
+
+    /// Collects the manifests of the folder at a path below the walk's folder, and of those in it.
+    fn enter(&mut self, below: &Path) -> Result<(), WalkError> {
+        let whole = self.whole.join(below);
+        let outer = self.rules.as_ref().map(Vec::len);
+        if let Some(rules) = &mut self.rules {
+            rules.extend(rules_in(&whole));
+        }
+        // The folder is closed before those in it are opened: a deep tree would use up all open files.
+        for child in self.files_and_folders(below, &whole)? {
+            self.enter(&child)?;
+        }
+        if let (Some(rules), Some(outer)) = (&mut self.rules, outer) {
+            rules.truncate(outer);
+        }
+        Ok(())
+    }
+
+    /// Collects the manifests of one folder, and returns the folders in it.
+    fn files_and_folders(&mut self, below: &Path, whole: &Path) -> Result<Vec<PathBuf>, WalkError> {
+        let mut folders = Vec::new();
+        for entry in fs::read_dir(whole).map_err(failed(whole))? {
+            let entry = entry.map_err(failed(whole))?;
+            let kind = entry.file_type().map_err(failed(whole))?;
+            let path = below.join(entry.file_name());
+            let is_wanted = kind.is_dir() || kind.is_file() && is_manifest_name(&path);
+            if !is_wanted || entry.file_name() == ".git" {
+                continue;
+            }
+            if self.ignores(&entry.path(), kind.is_dir()) {
+                self.has_ignored = true;
+            } else if kind.is_dir() {
+                folders.push(path);
+            } else {
+                self.found.insert(path);
+            }
+        }
+        Ok(folders)
+    }
+
+    fn ignores(&self, path: &Path, is_folder: bool) -> bool {
+        let rules = self.rules.iter().flatten().rev();
+        let matches = rules.map(|rules| rules.matched(path, is_folder));
+        let decided = matches.into_iter().find(|found| !found.is_none());
+        matches!(decided, Some(Match::Ignore(_)))
+    }
+
+    /// Adds what Git tracks although an ignore rule names it. The rules alone decide if the repository
+    /// cannot be read.
+    fn add_tracked(&mut self) {
+        match tracked_below(&self.whole) {
+            Ok(tracked) => self.found.extend(tracked),
+            Err(error) => report::warn(&format!(
+                "files that an ignore rule names are left out even if Git tracks them: {}",
+                error_chain(&error)
+            )),
         }
     }
-    Ok(())
+
+    fn candidates(self) -> impl Iterator<Item = Candidate> {
+        let folder = self.folder;
+        self.found.into_iter().map(move |below| {
+            let path = folder.join(below);
+            let path = path.strip_prefix(".").unwrap_or(&path).to_owned();
+            Candidate { path, named: false }
+        })
+    }
+}
+
+fn failed(folder: &Path) -> impl Fn(io::Error) -> WalkError {
+    move |source| WalkError::Folder {
+        path: folder.to_owned(),
+        source,
+    }
+}
+
+/// The manifests below a folder that are committed or staged, by their paths below it. What is no regular
+/// file any more, or is reached through a link, is left out.
+fn tracked_below(folder: &Path) -> Result<Vec<PathBuf>, GitError> {
+    let repository = Repository::around(folder)?;
+    let mut tracked = repository.staged_files()?;
+    if let Some(head) = repository.commit("HEAD") {
+        let committed = repository.files(head)?.into_iter();
+        tracked.extend(committed.map(|(path, _)| repository.root().join(path)));
+    }
+    let below = |path: &PathBuf| Some(path.strip_prefix(folder).ok()?.to_owned());
+    let is_there = |path: &PathBuf| {
+        is_manifest_name(path)
+            && path.is_file()
+            && path.canonicalize().is_ok_and(|whole| whole == *path)
+    };
+    Ok(tracked
+        .iter()
+        .filter(|path| is_there(path))
+        .filter_map(below)
+        .collect())
+}
+
+/// The rules that apply to a folder before its own: the user's, and those of the work tree from its root
+/// downward. What lies above the work tree, or above a folder in none, has no say.
+fn rules_above(folder: &Path, root: Option<&Path>) -> Vec<Gitignore> {
+    let (of_user, _) = GitignoreBuilder::new(root.unwrap_or(folder)).build_global();
+    let mut rules = vec![of_user];
+    if let Some(root) = root {
+        rules.extend(rules_of(root, &root.join(".git/info/exclude")));
+        let above = folder.ancestors().skip(1);
+        let mut above: Vec<_> = above.take_while(|above| above.starts_with(root)).collect();
+        above.reverse();
+        rules.extend(above.into_iter().filter_map(rules_in));
+    }
+    rules
+}
+
+/// The rules of the `.gitignore` of a folder. As in Git, one that is a symbolic link has none.
+fn rules_in(folder: &Path) -> Option<Gitignore> {
+    let file = folder.join(".gitignore");
+    if file.is_symlink() {
+        warn_without_rules(&file, "it is a symbolic link, which Git does not follow");
+        return None;
+    }
+    rules_of(folder, &file)
+}
+
+/// The rules of an ignore file for a folder; none, with a warning, if it is no regular file of a sensible
+/// size.
+fn rules_of(folder: &Path, file: &Path) -> Option<Gitignore> {
+    if !file.exists() {
+        return None;
+    }
+    let bytes = files::read_regular(file, MAX_IGNORE_FILE);
+    let bytes = bytes.map_err(|error| warn_without_rules(file, &error.to_string()));
+    let rules = parse_rules(folder, &bytes.ok()?);
+    let rules = rules.map_err(|error| warn_without_rules(file, &error.to_string()));
+    rules.ok()
+}
+
+fn parse_rules(folder: &Path, bytes: &[u8]) -> Result<Gitignore, ignore::Error> {
+    let mut builder = GitignoreBuilder::new(folder);
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    for line in bytes.split(|byte| *byte == b'\n') {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if let Ok(line) = std::str::from_utf8(line) {
+            // A malformed pattern matches nothing; Git does not report it either.
+            let _ = builder.add_line(None, line);
+        }
+    }
+    builder.build()
+}
+
+fn warn_without_rules(file: &Path, why: &str) {
+    report::warn(&format!(
+        "the ignore file {} has no effect: {why}",
+        file.display()
+    ));
 }
 
 /// Is a file with this name taken for a manifest?
@@ -255,6 +460,40 @@ mod tests {
             .iter()
             .filter(|c| read(c, Kind::SealedSecret).unwrap().is_some());
         assert_eq!(holding.count(), 2);
+    }
+
+    /// Attack: an ignore file hides keys and objects that a controller reads.
+    #[test]
+    fn finds_everything_whatever_ignore_files_say() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("inner");
+        fs::create_dir_all(inner.join("sub")).unwrap();
+        for above in [folder.path(), &inner] {
+            for list in [".gitignore", ".ignore"] {
+                fs::write(above.join(list), "*\n").unwrap();
+            }
+        }
+        for name in ["a.yaml", "sub/b.yml", "c.txt"] {
+            fs::write(inner.join(name), SEALED).unwrap();
+        }
+        let found = everything(&inner).unwrap();
+        let paths: Vec<_> = found.into_iter().map(|found| found.path).collect();
+        assert_eq!(paths, [inner.join("a.yaml"), inner.join("sub/b.yml")]);
+    }
+
+    #[test]
+    fn the_nearest_rule_decides() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("sub")).unwrap();
+        fs::write(folder.path().join(".gitignore"), "*.yaml\n!b.yaml\n").unwrap();
+        fs::write(folder.path().join("sub/.gitignore"), "!a.yaml\r\n/b.*\n").unwrap();
+        for name in ["a.yaml", "b.yaml", "sub/a.yaml", "sub/b.yaml", "sub/c.yaml"] {
+            fs::write(folder.path().join(name), SEALED).unwrap();
+        }
+        let found = candidates(&[folder.path().to_owned()]).unwrap();
+        let paths: Vec<_> = found.into_iter().map(|found| found.path).collect();
+        let want = ["b.yaml", "sub/a.yaml"].map(|name| folder.path().join(name));
+        assert_eq!(paths, want);
     }
 
     #[test]

@@ -1,0 +1,178 @@
+//! Attacks through ignore files: of a repository that somebody else wrote, and of other users above it.
+#![cfg(unix)]
+#![expect(clippy::expect_used, reason = "a test")]
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const SEAL: &str = env!("CARGO_BIN_EXE_seal");
+const SEALED: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {name: db, namespace: shop}\n\
+                      spec: {encryptedData: {a: AgBB}}\n";
+const PLAIN: &str =
+    "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n";
+
+struct Tree(tempfile::TempDir);
+
+impl Tree {
+    fn new() -> Self {
+        Self(tempfile::tempdir().expect("a folder"))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().expect("it has one")).expect("writable");
+        fs::write(path, text).expect("writable");
+    }
+
+    fn git(&self, folder: &str, arguments: &[&str]) {
+        let git = Command::new("git")
+            .args(["-c", "user.name=a", "-c", "user.email=a@b"])
+            .args(arguments)
+            .current_dir(self.path(folder))
+            .env("HOME", self.0.path())
+            .output()
+            .expect("git starts");
+        assert!(git.status.success(), "{git:?}");
+    }
+
+    fn seal(&self, folder: &str, arguments: &[&str]) -> Output {
+        let child = Command::new(SEAL)
+            .args(arguments)
+            .current_dir(self.path(folder))
+            .env("HOME", self.path("home"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        let mut child = child.expect("seal starts");
+        let end = Instant::now() + Duration::from_secs(30);
+        while child.try_wait().expect("it was started").is_none() {
+            if Instant::now() > end {
+                child.kill().expect("it was started");
+                unreachable!("{arguments:?} hangs");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        child.wait_with_output().expect("it was started")
+    }
+
+    /// Does lint report the plain Secret in a file?
+    fn lint_reports(&self, folder: &str, file: &str) -> bool {
+        let output = self.seal(folder, &["lint"]);
+        String::from_utf8_lossy(&output.stdout).contains(file)
+    }
+}
+
+fn logged(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn make_pipe(path: &Path) {
+    let made = Command::new("mkfifo").arg(path).status();
+    assert!(made.expect("mkfifo starts").success());
+}
+
+/// Attack: the ignore file of a repository is a device without end, a pipe that nobody writes to, or huge.
+#[test]
+fn an_ignore_file_that_is_no_small_regular_file_has_no_effect() {
+    for (kind, why) in [
+        ("a link to a device", "symbolic link"),
+        ("a link to a pipe", "symbolic link"),
+        ("a link to a list", "symbolic link"),
+        ("a pipe", "not a regular file"),
+        ("huge", "larger than 1048576 bytes"),
+    ] {
+        let tree = Tree::new();
+        tree.write("sub/sealed.yaml", SEALED);
+        tree.write("sub/plain.yaml", PLAIN);
+        let list = tree.path("sub/.gitignore");
+        make_pipe(&tree.path("pipe"));
+        fs::write(tree.path("list"), "*\n").expect("writable");
+        match kind {
+            "a link to a device" => symlink("/dev/zero", list).expect("a link"),
+            "a link to a pipe" => symlink("../pipe", list).expect("a link"),
+            "a link to a list" => symlink("../list", list).expect("a link"),
+            "a pipe" => make_pipe(&list),
+            _ => fs::write(list, "*\n".repeat(1 << 20)).expect("writable"),
+        }
+        for arguments in [&["lint", "."][..], &["view", "."], &["rotate", "."]] {
+            let output = tree.seal(".", arguments);
+            let log = logged(&output);
+            assert!(
+                log.contains("/sub/.gitignore has no effect"),
+                "{kind}: {output:?}"
+            );
+            assert!(log.contains(why), "{kind}: {output:?}");
+        }
+        assert!(tree.lint_reports(".", "sub/plain.yaml"), "{kind}");
+    }
+}
+
+/// Attack: an ignore file above the work tree, or one that Git does not read, hides a plain Secret from lint.
+#[test]
+fn only_ignore_files_of_the_work_tree_count() {
+    let tree = Tree::new();
+    tree.write("tree/sub/plain.yaml", PLAIN);
+    tree.git("tree", &["init", "-q"]);
+    for (list, is_reported) in [
+        (".gitignore", true),
+        (".ignore", true),
+        ("tree/.ignore", true),
+        ("tree/sub/.ignore", true),
+        ("tree/.gitignore", false),
+        ("tree/sub/.gitignore", false),
+        ("tree/.git/info/exclude", false),
+    ] {
+        tree.write(list, "plain.yaml\n");
+        for folder in ["tree", "tree/sub"] {
+            assert_eq!(
+                tree.lint_reports(folder, "plain.yaml"),
+                is_reported,
+                "{list}"
+            );
+        }
+        fs::remove_file(tree.path(list)).expect("it is there");
+    }
+    // Without a repository, the folder that lint begins with is the highest.
+    fs::remove_dir_all(tree.path("tree/.git")).expect("it is there");
+    tree.write("tree/.gitignore", "plain.yaml\n");
+    assert!(!tree.lint_reports("tree", "plain.yaml"));
+    assert!(tree.lint_reports("tree/sub", "plain.yaml"));
+}
+
+/// Attack: a plain Secret is committed or staged, and an ignore rule names it or its folder.
+#[test]
+fn a_tracked_file_is_seen_although_a_rule_names_it() {
+    let tree = Tree::new();
+    tree.git(".", &["init", "-q"]);
+    for name in [
+        "a/committed.yaml",
+        "a/staged.yaml",
+        "a/ignored.yaml",
+        "b/linked.yaml",
+    ] {
+        tree.write(name, PLAIN);
+    }
+    tree.git(".", &["add", "a/committed.yaml", "b/linked.yaml"]);
+    tree.git(".", &["commit", "-q", "-m", "x"]);
+    tree.git(".", &["add", "a/staged.yaml"]);
+    tree.write(".gitignore", "a/\nb\n");
+    tree.write("elsewhere/linked.yaml", "a: b\n");
+    fs::remove_dir_all(tree.path("b")).expect("it is there");
+    symlink("elsewhere", tree.path("b")).expect("a link");
+    for (name, is_reported) in [
+        ("committed.yaml", true),
+        ("staged.yaml", true),
+        ("ignored.yaml", false),
+        ("linked.yaml", false),
+    ] {
+        assert_eq!(tree.lint_reports(".", name), is_reported, "{name}");
+    }
+}
