@@ -176,3 +176,39 @@ fn a_tracked_file_is_seen_although_a_rule_names_it() {
         assert_eq!(tree.lint_reports(".", name), is_reported, "{name}");
     }
 }
+
+/// Attack: ignore files in and above the folder of a controller hide an object that needs the old key.
+#[test]
+fn an_object_of_a_controller_cannot_be_hidden() {
+    for (list, text) in [
+        ("state/sealed/.gitignore", "*"),
+        ("state/sealed/.ignore", "*"),
+        ("state/.gitignore", "sealed/**"),
+        (".ignore", "*.yaml"),
+    ] {
+        let tree = Tree::new();
+        tree.write("state/sealed/shop/db.yaml", SEALED);
+        tree.write(list, text);
+        let found = kubeseal_rs::keys::survey::in_files(&[tree.path("state/sealed")]);
+        assert_eq!(found.expect("readable").holders.len(), 1, "{list}");
+    }
+}
+
+/// Attack: ignore files in and above a folder of keys hide a key from a backup.
+#[test]
+fn a_key_in_a_folder_cannot_be_hidden() {
+    const KEY: &str =
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: key}\ndata: {tls.key: '', tls.crt: ''}\n";
+    for (list, text) in [
+        ("state/keys/.gitignore", "*"),
+        ("state/keys/.ignore", "*"),
+        ("state/.gitignore", "keys/*"),
+        (".ignore", "*.yaml"),
+    ] {
+        let tree = Tree::new();
+        tree.write("state/keys/key.yaml", KEY);
+        tree.write(list, text);
+        let found = kubeseal_rs::keys::folder::read(&tree.path("state/keys"));
+        assert_eq!(found.expect("readable").len(), 1, "{list}");
+    }
+}

@@ -13,14 +13,15 @@ use super::store::Change;
 use crate::files;
 use crate::seal::walk::{self, LISTS};
 
-/// The key Secrets in the files of a folder, in order of file name. What is no Secret is passed over.
+/// The key Secrets in the files of a folder, in order of file name. What is no Secret is passed over. Ignore
+/// files have no say: a key that they name is used all the same.
 ///
 /// # Errors
 ///
 /// The folder or a file cannot be read, or a file is malformed.
 pub fn read(folder: &Path) -> Result<Vec<KeyRecord>> {
     let mut records = Vec::new();
-    for candidate in walk::candidates(&[folder.to_owned()])? {
+    for candidate in walk::everything(folder)? {
         let bytes = files::read(&candidate.path)?;
         let found = secrets(&bytes).with_context(|| candidate.path.display().to_string())?;
         for mut secret in found {

@@ -259,7 +259,7 @@ pub fn in_files(paths: &[PathBuf]) -> Result<Found> {
     if paths.is_empty() {
         return Ok(found);
     }
-    for Candidate { path, named } in walk::candidates(paths)? {
+    for Candidate { path, named } in candidates(paths)? {
         let bytes = files::read(&path)?;
         if !named && !walk::mentions(&bytes, Kind::SealedSecret) {
             continue;
@@ -280,6 +280,24 @@ pub fn in_files(paths: &[PathBuf]) -> Result<Found> {
         });
     }
     Ok(found)
+}
+
+/// As [`walk::candidates`], but with everything in the `sealed` folder of a controller: no ignore file
+/// there stops the controller from reading an object, which needs its key.
+fn candidates(paths: &[PathBuf]) -> Result<Vec<Candidate>, WalkError> {
+    let (of_controllers, others): (Vec<_>, Vec<_>) = paths.iter().cloned().partition(|path| {
+        let name = path.file_name();
+        name.is_some_and(|name| name == "sealed") && path.is_dir()
+    });
+    let mut found = Vec::new();
+    for folder in of_controllers {
+        found.extend(walk::everything(&folder)?);
+    }
+    // Without paths, that would look through the current folder.
+    if !others.is_empty() {
+        found.extend(walk::candidates(&others)?);
+    }
+    Ok(walk::in_order(found))
 }
 
 /// The namespace that the rule for a file says.
