@@ -261,11 +261,16 @@ pub fn in_files(paths: &[PathBuf]) -> Result<Found> {
     }
     for Candidate { path, named } in candidates(paths)? {
         let bytes = files::read(&path)?;
-        if !named && !walk::mentions(&bytes, Kind::SealedSecret) {
+        let is_mentioned = named || walk::mentions(&bytes, Kind::SealedSecret);
+        if !is_mentioned && !walk::may_hide_kind(&bytes) {
             continue;
         }
         let place = path.display().to_string();
         let contents = Contents::of(&path, bytes);
+        // Many a template has a backslash or an exclamation mark.
+        if !is_mentioned && contents.is_malformed {
+            continue;
+        }
         // What else cannot be read in a file stops nobody from marking a key, and counts.
         if let Some(why) = contents.unread.first()
             && named

@@ -390,7 +390,7 @@ pub fn sealed_in(path: &Path) -> anyhow::Result<Vec<SealedSecret>> {
     Ok(found)
 }
 
-/// Reads a candidate if it can hold an object of that kind: a file that was found and does not name
+/// Reads a candidate if it can hold an object of that kind: a file that was found and cannot name
 /// the kind anywhere is not parsed. Nothing for what was found and is malformed, such as a Helm
 /// template; see [`Candidate::named`].
 ///
@@ -399,7 +399,7 @@ pub fn sealed_in(path: &Path) -> anyhow::Result<Vec<SealedSecret>> {
 /// It cannot be read, or was named and is malformed.
 pub fn read(candidate: &Candidate, kind: Kind) -> Result<Option<ManifestFile>, WalkError> {
     let bytes = files::read(&candidate.path)?;
-    if !candidate.named && !mentions(&bytes, kind) {
+    if !candidate.named && !mentions(&bytes, kind) && !may_hide_kind(&bytes) {
         return Ok(None);
     }
     match ManifestFile::parse(&candidate.path, bytes) {
@@ -418,6 +418,12 @@ pub(crate) fn mentions(bytes: &[u8], kind: Kind) -> bool {
     memmem::find(bytes, word).is_some()
         || bytes.starts_with(&[0xff, 0xfe])
         || bytes.starts_with(&[0xfe, 0xff])
+}
+
+/// May a kind be written so that its name does not stand in the file? An escape such as `"\x53ecret"` or a
+/// tag such as `!!binary` does that.
+pub(crate) fn may_hide_kind(bytes: &[u8]) -> bool {
+    memchr::memchr2(b'\\', b'!', bytes).is_some()
 }
 
 #[cfg(test)]
@@ -494,6 +500,24 @@ mod tests {
         let paths: Vec<_> = found.into_iter().map(|found| found.path).collect();
         let want = ["b.yaml", "sub/a.yaml"].map(|name| folder.path().join(name));
         assert_eq!(paths, want);
+    }
+
+    /// Attack: the kind of an object is written so that a search for its name does not find it.
+    #[test]
+    fn reads_a_kind_that_is_escaped() {
+        let folder = tempfile::tempdir().unwrap();
+        for (kind, is_secret) in [
+            (r#""\x53ecret""#, true),
+            ("!!binary U2VjcmV0", true),
+            ("!x Secret", true),
+            ("ConfigMap", false),
+        ] {
+            let path = folder.path().join("x.yaml");
+            fs::write(&path, format!("apiVersion: v1\nkind: {kind}\n")).unwrap();
+            let candidate = Candidate { path, named: false };
+            let found = read(&candidate, Kind::Secret).unwrap();
+            assert_eq!(found.is_some(), is_secret, "{kind}");
+        }
     }
 
     #[test]
