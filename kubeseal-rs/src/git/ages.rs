@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 
 use gix::ObjectId;
 use gix::bstr::{BStr, BString, ByteSlice as _};
-use gix::diff::tree::recorder::Change;
 use jiff::Timestamp;
 use memchr::memmem;
 
+use super::trees::{Change, Pair};
 use super::{GitError, Repository, work_tree};
 
 /// A sealed value and the file that it stands in.
@@ -107,14 +107,14 @@ impl Search<'_> {
                 open.entry(path).or_default().push(*i);
             }
         }
-        let tree = self.repository.tree_of(head)?;
-        let files = tree.traverse().breadthfirst.files();
-        let files = files.map_err(|error| self.repository.failed(&head, error))?;
+        let files = self
+            .repository
+            .blobs(head, &|path, _| reaches(&open, path))?;
         let mut committed = Open::new();
-        for file in files.iter().filter(|file| file.mode.is_blob()) {
-            if let Some(values) = open.remove(&file.filepath) {
-                let (found, _) = self.split(values, file.oid)?;
-                add(&mut committed, [(file.filepath.clone(), found)]);
+        for (path, blob) in files {
+            if let Some(values) = open.remove(&path) {
+                let (found, _) = self.split(values, blob)?;
+                add(&mut committed, [(path, found)]);
             }
         }
         Ok(committed)
@@ -127,23 +127,24 @@ impl Search<'_> {
         parent: ObjectId,
         commit: ObjectId,
     ) -> Result<Open, GitError> {
-        let changes = self.repository.changes(Some(parent), commit)?;
-        let removed = Removed::of(&changes);
+        let is_wanted = |path: &BStr, _: &_| reaches(&open, path);
+        let changes = self.repository.changes(Some(parent), commit, &is_wanted)?;
+        let gone = self.removed(&changes, parent, commit)?;
+        let removed = Removed::of(&gone);
         let (mut theirs, mut others) = (Vec::new(), Open::new());
-        for change in &changes {
-            let (path, before) = match change {
-                Change::Modification {
-                    path,
-                    previous_entry_mode,
-                    previous_oid,
-                    ..
-                } => {
-                    let before = Some((path.as_bstr(), *previous_oid));
-                    let before = before.filter(|_| previous_entry_mode.is_blob());
-                    (path, before.into_iter().collect())
+        for Change {
+            path,
+            before,
+            after,
+        } in &changes
+        {
+            let before: Vec<_> = match (before, after) {
+                (_, None) => continue,
+                (None, Some(after)) => removed.like(path.as_bstr(), after.id),
+                (Some(before), Some(_)) if before.mode.is_blob() => {
+                    vec![(path.as_bstr(), before.id)]
                 }
-                Change::Addition { path, oid, .. } => (path, removed.like(path.as_bstr(), *oid)),
-                Change::Deletion { .. } => continue,
+                (Some(_), Some(_)) => Vec::new(),
             };
             let Some(mut values) = open.remove(path) else {
                 continue;
@@ -160,6 +161,20 @@ impl Search<'_> {
         self.hand_over(open, parent)?;
         others.retain(|_, values| !values.is_empty());
         Ok(others)
+    }
+
+    /// The files that a commit removed, if one of them may have been renamed to an added one.
+    fn removed(
+        &self,
+        changes: &[Change],
+        parent: ObjectId,
+        commit: ObjectId,
+    ) -> Result<Vec<Change>, GitError> {
+        if changes.iter().all(|change| change.before.is_some()) {
+            return Ok(Vec::new());
+        }
+        let is_removed = |_: &BStr, pair: &Pair| pair.before.is_some();
+        self.repository.changes(Some(parent), commit, &is_removed)
     }
 
     fn hand_over(&mut self, values: Open, to: ObjectId) -> Result<(), GitError> {
@@ -201,6 +216,17 @@ fn add(open: &mut Open, more: impl IntoIterator<Item = (BString, Vec<usize>)>) {
     }
 }
 
+/// Is this the file of a value, or a folder above one?
+fn reaches(open: &Open, path: &BStr) -> bool {
+    let is_above = || {
+        let below = [path, "/".as_bytes()].concat();
+        let mut next = open.range(BString::from(below.clone())..);
+        next.next()
+            .is_some_and(|(file, _)| file.starts_with(&below))
+    };
+    open.contains_key(path) || is_above()
+}
+
 /// A value that is broken over several lines is found by the longest.
 fn line(text: &str) -> &str {
     let lines = text.split_ascii_whitespace();
@@ -217,18 +243,17 @@ impl<'a> Removed<'a> {
     fn of(changes: &'a [Change]) -> Self {
         let (mut by_blob, mut by_name) = (BTreeMap::new(), BTreeMap::new());
         for change in changes {
-            if let Change::Deletion {
-                entry_mode,
-                oid,
+            if let Change {
                 path,
-                ..
+                before: Some(before),
+                after: None,
             } = change
-                && entry_mode.is_blob()
+                && before.mode.is_blob()
             {
                 let path = path.as_bstr();
-                by_blob.entry(*oid).or_insert_with(Vec::new).push(path);
+                by_blob.entry(before.id).or_insert_with(Vec::new).push(path);
                 let named = by_name.entry(name(path)).or_insert_with(Vec::new);
-                named.push((path, *oid));
+                named.push((path, before.id));
             }
         }
         Self { by_blob, by_name }

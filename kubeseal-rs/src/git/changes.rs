@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use gix::ObjectId;
 use gix::bstr::{BString, ByteSlice as _};
-use gix::diff::tree::recorder::Change;
 use gix::index::entry::{Stat, stat};
 use gix::objs::Kind;
 use ignore::WalkBuilder;
@@ -23,8 +22,9 @@ impl Repository {
     ///
     /// The repository is malformed.
     pub fn differing(&self, from: ObjectId, to: ObjectId) -> Result<BTreeSet<PathBuf>, GitError> {
-        let changes = self.changes(Some(from), to)?;
-        Ok(changes.iter().filter_map(path_of).collect())
+        let changes = self.changes(Some(from), to, &|_, _| true)?;
+        let paths = changes.iter().map(|change| to_path(change.path.as_bstr()));
+        Ok(paths.collect())
     }
 
     /// Paths from the root of the files that differ between a commit and the work tree. Files that Git
@@ -69,10 +69,7 @@ impl Repository {
     }
 
     fn committed(&self, commit: ObjectId) -> Result<Files, GitError> {
-        let files = self.tree_of(commit)?.traverse().breadthfirst.files();
-        let files = files.map_err(|error| self.failed(&commit, error))?;
-        let blobs = files.into_iter().filter(|file| file.mode.is_blob());
-        Ok(blobs.map(|file| (file.filepath, file.oid)).collect())
+        Ok(self.blobs(commit, &|_, _| true)?.into_iter().collect())
     }
 
     /// The tracked files that have the size and times that Git saw when it hashed them.
@@ -124,17 +121,4 @@ impl Repository {
 /// The folder of a repository, or the work tree of another one.
 fn is_git(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name == ".git") || path.join(".git").exists()
-}
-
-fn path_of(change: &Change) -> Option<PathBuf> {
-    let (Change::Addition {
-        entry_mode, path, ..
-    }
-    | Change::Deletion {
-        entry_mode, path, ..
-    }
-    | Change::Modification {
-        entry_mode, path, ..
-    }) = change;
-    (!entry_mode.is_tree()).then(|| to_path(path.as_bstr()))
 }

@@ -3,13 +3,12 @@
 use std::collections::BTreeSet;
 
 use gix::ObjectId;
-use gix::bstr::ByteSlice as _;
-use gix::diff::tree::recorder::Change;
-use gix::objs::TreeRefIter;
+use gix::bstr::{BStr, BString, ByteSlice as _};
 use gix::refs::TargetRef;
 use gix::revision::walk::Sorting;
 use gix::traverse::commit::simple::CommitTimeOrder;
 
+use super::trees::{Change, Entry, MOST_ENTRIES, Pair};
 use super::{GitError, Repository};
 
 /// A branch, local or remote.
@@ -77,14 +76,22 @@ impl Repository {
     ///
     /// The repository is malformed.
     pub fn files(&self, commit: ObjectId) -> Result<Vec<(String, ObjectId)>, GitError> {
-        let files = self.tree_of(commit)?.traverse().breadthfirst.files();
-        let files = files.map_err(|error| self.failed(&commit, error))?;
-        let blobs = files.into_iter().filter(|file| file.mode.is_blob());
-        let mut found: Vec<_> = blobs
-            .map(|file| (file.filepath.to_string(), file.oid))
-            .collect();
+        let files = self.blobs(commit, &|_, _| true)?.into_iter();
+        let mut found: Vec<_> = files.map(|(path, id)| (path.to_string(), id)).collect();
         found.sort();
         Ok(found)
+    }
+
+    /// Paths and hashes of the wanted files in a commit, without links.
+    pub(super) fn blobs(
+        &self,
+        commit: ObjectId,
+        is_wanted: &dyn Fn(&BStr, &Pair) -> bool,
+    ) -> Result<Vec<(BString, ObjectId)>, GitError> {
+        let files = self.changes(None, commit, is_wanted)?.into_iter();
+        let blob = |entry: Entry| entry.mode.is_blob().then_some(entry.id);
+        let blobs = files.filter_map(|file| Some((file.path, file.after.and_then(blob)?)));
+        Ok(blobs.collect())
     }
 
     /// Every version of every file that any reference still leads to, with the commit that brought it;
@@ -114,6 +121,9 @@ impl Repository {
             }
             if !brought.is_empty() {
                 self.describe(id, brought, &mut found)?;
+            }
+            if found.len() > MOST_ENTRIES {
+                return Err(self.too_many_entries(&BString::default()));
             }
         }
         Ok(found)
@@ -148,37 +158,26 @@ impl Repository {
     fn changes_of(&self, commit: ObjectId) -> Result<Vec<Change>, GitError> {
         let parents = self.parents(commit)?;
         if parents.is_empty() {
-            return self.changes(None, commit);
+            return self.changes(None, commit, &|_, _| true);
         }
         let mut found = Vec::new();
         for parent in parents {
-            found.extend(self.changes(Some(parent), commit)?);
+            found.extend(self.changes(Some(parent), commit, &|_, _| true)?);
         }
         Ok(found)
     }
 
-    /// What differs between two commits; between nothing and a commit without the first.
+    /// The files that differ between two commits; between nothing and a commit without the first.
+    /// `is_wanted` chooses files to return and folders to visit.
     pub(super) fn changes(
         &self,
         from: Option<ObjectId>,
         to: ObjectId,
+        is_wanted: &dyn Fn(&BStr, &Pair) -> bool,
     ) -> Result<Vec<Change>, GitError> {
-        let old = match from {
-            Some(from) => self.tree_of(from)?,
-            None => self.git.empty_tree(),
-        };
-        let new = self.tree_of(to)?;
-        let mut recorder = gix::diff::tree::Recorder::default();
-        let kind = self.git.object_hash();
-        gix::diff::tree(
-            TreeRefIter::from_bytes(&old.data, kind),
-            TreeRefIter::from_bytes(&new.data, kind),
-            gix::diff::tree::State::default(),
-            &self.git.objects,
-            &mut recorder,
-        )
-        .map_err(|error| self.failed(&to, gix::Error::from_error(error)))?;
-        Ok(recorder.records)
+        let from = from.map(|from| self.tree_of(from)).transpose()?;
+        let to = self.tree_of(to)?;
+        self.compare_trees(from.map(|tree| tree.id), Some(to.id), is_wanted)
     }
 
     fn describe(
@@ -210,19 +209,7 @@ impl Repository {
 
 /// The path and the hash that a change gives to a file or link.
 fn brought_by(change: &Change) -> Option<(String, ObjectId)> {
-    match change {
-        Change::Addition {
-            entry_mode,
-            oid,
-            path,
-            ..
-        }
-        | Change::Modification {
-            entry_mode,
-            oid,
-            path,
-            ..
-        } if entry_mode.is_blob_or_symlink() => Some((path.to_string(), *oid)),
-        _ => None,
-    }
+    let after = change.after?;
+    let is_brought = after.mode.is_blob_or_symlink();
+    is_brought.then(|| (change.path.to_string(), after.id))
 }

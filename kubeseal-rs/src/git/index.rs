@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use gix::ObjectId;
 use gix::bstr::{BStr, BString, ByteSlice as _};
 use gix::index::entry::{Flags, Mode, Stage};
 use gix::index::{Entry, State};
 use gix::objs::tree::EntryKind;
-use gix::worktree::IndexPersistedOrInMemory as Index;
 use gix::worktree::stack::state::ignore::Source;
 use zeroize::Zeroizing;
 
@@ -94,8 +94,7 @@ impl Repository {
         committed: &State,
         found: &mut Vec<PathBuf>,
     ) -> Result<(), GitError> {
-        let staged = self.git.index_from_tree(&entry.id);
-        let staged = staged.map_err(|error| self.failed(&path, error))?;
+        let staged = self.index_of(entry.id)?;
         for entry in staged.entries() {
             let mut whole = path.to_owned();
             whole.extend_from_slice(entry.path(&staged));
@@ -109,18 +108,26 @@ impl Repository {
     /// The last commit as an index; empty if there is none yet.
     fn committed_tree(&self) -> Result<gix::index::File, GitError> {
         let tree = self.git.head_tree_id_or_empty();
-        let index = tree.and_then(|tree| self.git.index_from_tree(&tree));
-        index.map_err(|error| self.failed(&"the last commit", error))
+        let tree = tree.map_err(|error| self.failed(&"the last commit", error))?;
+        self.index_of(tree.detach())
+    }
+
+    /// A tree as an index, if it is not too large.
+    fn index_of(&self, tree: ObjectId) -> Result<gix::index::File, GitError> {
+        self.compare_trees(None, Some(tree), &|_, pair| {
+            pair.after.is_some_and(|entry| entry.mode.is_tree())
+        })?;
+        let index = self.git.index_from_tree(&tree);
+        index.map_err(|error| self.failed(&tree, error))
     }
 
     /// The index, of `GIT_INDEX_FILE` in a hook.
     pub(super) fn index(&self) -> Result<gix::index::File, GitError> {
-        let index = self.git.index_or_load_from_head_or_empty();
-        let index = index.map(|index| match index {
-            Index::Persisted(shared) => gix::index::File::clone(&shared),
-            Index::InMemory(index) => index,
-        });
-        index.map_err(|error| self.failed(&"the index", error))
+        let index = self.git.try_index();
+        match index.map_err(|error| self.failed(&"the index", error))? {
+            Some(shared) => Ok(gix::index::File::clone(&shared)),
+            None => self.committed_tree(),
+        }
     }
 }
 

@@ -15,7 +15,9 @@ mod index;
 #[cfg(test)]
 #[cfg(unix)]
 pub(crate) mod tests;
+mod trees;
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
 use gix::ObjectId;
@@ -53,6 +55,18 @@ pub enum GitError {
         /// The hash of the object.
         id: String,
     },
+    /// The trees are too large to read.
+    #[error(
+        "the Git repository {} has too many files in the folder {folder:?} of a commit: reading stops after \
+         1,000,000 entries for each commit and 5,000,000 in all, since repeated folders could fill the memory",
+        root.display()
+    )]
+    TooManyEntries {
+        /// The root of the work tree.
+        root: PathBuf,
+        /// The folder where reading stopped; empty for the root.
+        folder: String,
+    },
     /// Nothing is staged there.
     #[error("{} is not staged", .0.display())]
     NotStaged(PathBuf),
@@ -89,6 +103,8 @@ pub struct Repository {
     git: gix::Repository,
     /// The root of the work tree, without links.
     root: PathBuf,
+    /// How many entries of trees were visited.
+    visited: Cell<usize>,
 }
 
 /// The largest object that is read. Compressed to a thousandth, a larger one would take all memory.
@@ -143,7 +159,11 @@ impl Repository {
             Ok(git)
         });
         match opened {
-            Ok(git) => Ok(Self { git, root }),
+            Ok(git) => Ok(Self {
+                git,
+                root,
+                visited: Cell::new(0),
+            }),
             Err(source) => Err(GitError::Read {
                 what: git_dir.display().to_string(),
                 root,

@@ -420,3 +420,79 @@ fn a_linked_work_tree_and_a_sha256_repository_are_read() {
     assert_eq!(other.days(&[("a.yaml", "AAAA")]), [Some(10)]);
     assert!(tracks(&other.root().join("a.yaml")));
 }
+
+/// Writes a tree of nine levels with ten equal entries each: ten objects for a billion paths.
+fn write_bomb(made: &Made) -> String {
+    fs::write(made.root().join(".git/leaf"), SEALED_TEXT).unwrap();
+    let leaf = made.git(&["hash-object", "-w", ".git/leaf"]);
+    let mut id = leaf.trim().to_owned();
+    for level in 0..9 {
+        let kind = if level == 0 {
+            "100644 blob"
+        } else {
+            "040000 tree"
+        };
+        let lines = (0..10).map(|i| format!("{kind} {id}\t{i}.yaml\n"));
+        let list = made.root().join(".git/list");
+        fs::write(&list, lines.collect::<String>()).unwrap();
+        let mut git = Command::new("git");
+        git.arg("mktree").current_dir(made.root());
+        let output = git.stdin(fs::File::open(&list).unwrap()).output().unwrap();
+        id = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+    }
+    id
+}
+
+const SEALED_TEXT: &str = "kind: SealedSecret\n";
+
+/// A repository with three commits, of which the second one has a bomb that is gone in the third.
+fn with_bomb() -> Made {
+    let made = Made::new();
+    made.write("a/db.yaml", "one: AAAA\n");
+    made.commit_at(10);
+    let bomb = write_bomb(&made);
+    let list = made.git(&["ls-tree", "HEAD"]);
+    fs::write(
+        made.root().join(".git/list"),
+        format!("{list}040000 tree {bomb}\tbomb\n"),
+    )
+    .unwrap();
+    let mut git = Command::new("git");
+    git.arg("mktree").current_dir(made.root());
+    let file = fs::File::open(made.root().join(".git/list")).unwrap();
+    let tree = git.stdin(file).output().unwrap().stdout;
+    let tree = String::from_utf8(tree).unwrap();
+    let second = ["commit-tree", "-p", "HEAD", "-m", "x", tree.trim()];
+    let second = made.git_at(11 * DAY, &second);
+    let third = ["commit-tree", "-p", second.trim(), "-m", "x", "HEAD^{tree}"];
+    let third = made.git_at(12 * DAY, &third);
+    made.git(&["update-ref", "HEAD", third.trim()]);
+    made
+}
+
+/// Attack: a few small trees in the history stand for a billion paths, which fill the memory.
+#[test]
+fn a_tree_that_repeats_itself_does_not_fill_the_memory() {
+    let made = with_bomb();
+    let repository = made.open();
+    let too_many = |error: GitError| matches!(error, GitError::TooManyEntries { .. });
+    let bomb = repository.commit("HEAD~1").unwrap();
+    let head = repository.commit("HEAD").unwrap();
+    assert!(too_many(repository.versions(|_| true).unwrap_err()));
+    assert!(too_many(repository.files(bomb).unwrap_err()));
+    assert!(too_many(repository.differing(bomb, head).unwrap_err()));
+    let error = made.open().differing_from_work_tree(bomb).unwrap_err();
+    assert!(too_many(error));
+    made.git(&["update-ref", "HEAD", "HEAD~1"]);
+    assert!(too_many(made.open().staged_files().unwrap_err()));
+    fs::remove_file(made.root().join(".git/index")).unwrap();
+    let error = made.open().tracks(&made.root().join("a/db.yaml"));
+    assert!(too_many(error.unwrap_err()));
+}
+
+/// Attack: as before, to hide the age of a value that has nothing to do with these trees.
+#[test]
+fn a_value_is_dated_past_a_tree_that_repeats_itself() {
+    let made = with_bomb();
+    assert_eq!(made.days(&[("a/db.yaml", "AAAA")]), [Some(10)]);
+}

@@ -1,0 +1,196 @@
+//! Entries that differ between two trees.
+//!
+//! A few small tree objects can stand for billions of paths, since a tree may hold another one many times. So
+//! only folders that matter to the caller are visited, and what is visited is counted.
+
+use std::cmp::Ordering;
+use std::iter::Peekable;
+
+use gix::ObjectId;
+use gix::bstr::{BStr, BString};
+use gix::objs::TreeRefIter;
+use gix::objs::tree::{EntryMode, EntryRef, name_order};
+
+use super::{GitError, Repository};
+
+/// Entries that one comparison may visit. Each may be kept in memory. Unoptimized tests stop earlier.
+pub(super) const MOST_ENTRIES: usize = if cfg!(test) { 10_000 } else { 1_000_000 };
+
+/// Entries that all comparisons of a repository may visit.
+const MOST_ENTRIES_IN_ALL: usize = 5 * MOST_ENTRIES;
+
+/// Bytes of a path that count as one more entry.
+const BYTES_OF_PATH: usize = 256;
+
+/// Bytes of a tree object that count as one more entry.
+const BYTES_OF_TREE: usize = 64 << 10;
+
+/// A file, link, submodule or folder in a tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) mode: EntryMode,
+    pub(super) id: ObjectId,
+}
+
+/// An entry in two trees; none where a tree does not have it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pair {
+    pub(super) before: Option<Entry>,
+    pub(super) after: Option<Entry>,
+}
+
+/// A file, link or submodule that differs.
+#[derive(Debug)]
+pub(super) struct Change {
+    /// The path from the root.
+    pub(super) path: BString,
+    pub(super) before: Option<Entry>,
+    pub(super) after: Option<Entry>,
+}
+
+/// A folder whose content differs.
+struct Folder {
+    path: BString,
+    before: Option<ObjectId>,
+    after: Option<ObjectId>,
+}
+
+impl Repository {
+    /// The files that differ between two trees; nothing is an empty tree. `is_wanted` chooses files to
+    /// return and folders to visit.
+    pub(super) fn compare_trees(
+        &self,
+        before: Option<ObjectId>,
+        after: Option<ObjectId>,
+        is_wanted: &dyn Fn(&BStr, &Pair) -> bool,
+    ) -> Result<Vec<Change>, GitError> {
+        let path = BString::default();
+        let mut folders = vec![Folder {
+            path,
+            before,
+            after,
+        }];
+        let (mut changes, mut visited) = (Vec::new(), 0);
+        while let Some(folder) = folders.pop() {
+            let (before, after) = (self.entries(folder.before)?, self.entries(folder.after)?);
+            self.count(
+                &mut visited,
+                (before.len() + after.len()) / BYTES_OF_TREE,
+                &folder.path,
+            )?;
+            let kind = self.git.object_hash();
+            let mut before = TreeRefIter::from_bytes(&before, kind).peekable();
+            let mut after = TreeRefIter::from_bytes(&after, kind).peekable();
+            while let Some((name, pair)) = self.next_pair(&mut before, &mut after)? {
+                if pair.before == pair.after {
+                    continue;
+                }
+                let path = join(&folder.path, name);
+                self.count(&mut visited, 1 + path.len() / BYTES_OF_PATH, &folder.path)?;
+                if is_wanted(path.as_ref(), &pair) {
+                    sort_out(path, pair, &mut folders, &mut changes);
+                }
+            }
+        }
+        Ok(changes)
+    }
+
+    /// Counts visited entries, and stops at the limit.
+    fn count(&self, visited: &mut usize, more: usize, folder: &BString) -> Result<(), GitError> {
+        *visited += more;
+        self.visited.set(self.visited.get() + more);
+        if *visited > MOST_ENTRIES || self.visited.get() > MOST_ENTRIES_IN_ALL {
+            return Err(self.too_many_entries(folder));
+        }
+        Ok(())
+    }
+
+    pub(super) fn too_many_entries(&self, folder: &BString) -> GitError {
+        GitError::TooManyEntries {
+            root: self.root.clone(),
+            folder: folder.to_string(),
+        }
+    }
+
+    /// The bytes of a tree object.
+    fn entries(&self, tree: Option<ObjectId>) -> Result<Vec<u8>, GitError> {
+        let Some(id) = tree.filter(|id| !id.is_empty_tree()) else {
+            return Ok(Vec::new());
+        };
+        if !self.git.has_object(id) && self.is_partial() {
+            return Err(self.not_fetched(id));
+        }
+        let tree = self.git.find_tree(id);
+        let mut tree = tree.map_err(|error| self.failed(&id, error))?;
+        Ok(tree.take_data())
+    }
+
+    /// The next entry of two trees in their order.
+    fn next_pair<'a>(
+        &self,
+        before: &mut Peekable<TreeRefIter<'a>>,
+        after: &mut Peekable<TreeRefIter<'a>>,
+    ) -> Result<Option<(&'a BStr, Pair)>, GitError> {
+        let order = match (before.peek(), after.peek()) {
+            (None, None) => return Ok(None),
+            (Some(Ok(old)), Some(Ok(new))) => order(old, new),
+            (Some(Err(_)), _) | (_, None) => Ordering::Less,
+            (_, Some(_)) => Ordering::Greater,
+        };
+        let failed = |error| self.failed(&"a tree", error);
+        let old = order.is_le().then(|| before.next()).flatten();
+        let old = old.transpose().map_err(failed)?;
+        let new = order.is_ge().then(|| after.next()).flatten();
+        let new = new.transpose().map_err(failed)?;
+        let name = old.as_ref().or(new.as_ref()).map(|entry| entry.filename);
+        let pair = Pair {
+            before: old.map(entry),
+            after: new.map(entry),
+        };
+        Ok(name.map(|name| (name, pair)))
+    }
+}
+
+fn order(old: &EntryRef<'_>, new: &EntryRef<'_>) -> Ordering {
+    let (is_old_tree, is_new_tree) = (old.mode.is_tree(), new.mode.is_tree());
+    name_order(old.filename, is_old_tree, new.filename, is_new_tree)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is mapped over options")]
+fn entry(entry: EntryRef<'_>) -> Entry {
+    Entry {
+        mode: entry.mode,
+        id: entry.oid.to_owned(),
+    }
+}
+
+/// Adds the folders of a pair to those to visit, and anything else to the changes.
+fn sort_out(path: BString, pair: Pair, folders: &mut Vec<Folder>, changes: &mut Vec<Change>) {
+    let tree = |entry: Option<Entry>| Some(entry.filter(|entry| entry.mode.is_tree())?.id);
+    let file = |entry: Option<Entry>| entry.filter(|entry| !entry.mode.is_tree());
+    let (before, after) = (file(pair.before), file(pair.after));
+    if before.is_some() || after.is_some() {
+        changes.push(Change {
+            path: path.clone(),
+            before,
+            after,
+        });
+    }
+    let (before, after) = (tree(pair.before), tree(pair.after));
+    if before.is_some() || after.is_some() {
+        folders.push(Folder {
+            path,
+            before,
+            after,
+        });
+    }
+}
+
+fn join(folder: &BString, name: &BStr) -> BString {
+    let mut path = folder.clone();
+    if !path.is_empty() {
+        path.push(b'/');
+    }
+    path.extend_from_slice(name);
+    path
+}
