@@ -1,16 +1,21 @@
 //! Files that differ between two commits, or between a commit and the work tree.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use gix::ObjectId;
 use gix::bstr::{BString, ByteSlice as _};
 use gix::index::entry::{Stat, stat};
 use gix::objs::Kind;
-use ignore::WalkBuilder;
+use ignore::{DirEntry, WalkBuilder};
+use zeroize::Zeroizing;
 
-use super::{GitError, Repository, index, of_path, to_path};
+use super::{GitError, Repository, folder, index, of_path, to_path};
+use crate::files;
+
+/// The largest file of the work tree that is read, in bytes.
+const LARGEST_FILE: u64 = 256 << 20;
 
 /// Hashes of files by their paths from the root.
 type Files = BTreeMap<BString, ObjectId>;
@@ -37,12 +42,23 @@ impl Repository {
         let committed = self.committed(from)?;
         let unchanged = self.unchanged()?;
         let mut paths: BTreeSet<BString> = committed.keys().cloned().collect();
-        paths.extend(self.in_work_tree()?);
+        paths.extend(self.files_of_work_tree()?);
         paths.retain(|path| match (committed.get(path), unchanged.get(path)) {
             (Some(before), Some(now)) if before == now => false,
             (before, _) => self.hash_in_work_tree(path) != before.copied(),
         });
-        Ok(paths.iter().map(|path| to_path(path.as_bstr())).collect())
+        let paths = paths.iter().map(|path| to_path(path.as_bstr()));
+        Ok(paths.filter(|path| is_inside(path)).collect())
+    }
+
+    /// The bytes of a file in the work tree by its path from the root, if it is a regular one. What a link
+    /// leads to is none of the work tree's files. They may be plain values.
+    pub fn in_work_tree(&self, file: &Path) -> Option<Zeroizing<Vec<u8>>> {
+        let is_link = |path: &Path| self.root.join(path).is_symlink();
+        if !is_inside(file) || file.ancestors().any(is_link) {
+            return None;
+        }
+        files::read_regular(&self.root.join(file), LARGEST_FILE).ok()
     }
 
     /// Was a file there in the last commit or in one before it?
@@ -91,31 +107,59 @@ impl Repository {
     }
 
     /// The tracked files, and those that are not ignored.
-    fn in_work_tree(&self) -> Result<BTreeSet<BString>, GitError> {
+    fn files_of_work_tree(&self) -> Result<BTreeSet<BString>, GitError> {
         let index = self.index()?;
         let mut found: BTreeSet<_> = index::tracked(&index).map(|(path, _)| path).collect();
+        let failed = Arc::new(Mutex::new(None));
+        folder::check_ignored(&self.root)?;
         let walk = WalkBuilder::new(&self.root)
             .hidden(false)
             .ignore(false)
-            .filter_entry(|entry| entry.depth() == 0 || !is_git(entry.path()))
+            .parents(false)
+            .filter_entry({
+                let failed = Arc::clone(&failed);
+                move |entry| is_visited(entry, &failed)
+            })
             .build();
         for entry in walk.flatten() {
             let is_file = entry.file_type().is_some_and(|kind| kind.is_file());
             let path = entry.path().strip_prefix(&self.root);
             found.extend(path.ok().filter(|_| is_file).and_then(of_path));
         }
-        Ok(found)
+        let failed = failed.lock().ok().and_then(|mut failed| failed.take());
+        failed.map_or(Ok(found), Err)
     }
 
-    /// The hash of a file, if there is one: what a link leads to is none of the work tree's files.
+    /// The hash of a file, if there is one.
     fn hash_in_work_tree(&self, path: &BString) -> Option<ObjectId> {
-        let path = self.root.join(to_path(path.as_bstr()));
-        let bytes = fs::symlink_metadata(&path)
-            .ok()
-            .filter(fs::Metadata::is_file)
-            .and_then(|_| fs::read(&path).ok())?;
+        let bytes = self.in_work_tree(&to_path(path.as_bstr()))?;
         gix::objs::compute_hash(self.git.object_hash(), Kind::Blob, &bytes).ok()
     }
+}
+
+/// Is a file or folder of this repository, and is its list of ignored files safe to read?
+fn is_visited(entry: &DirEntry, failed: &Mutex<Option<GitError>>) -> bool {
+    if entry.depth() == 0 {
+        return true;
+    }
+    if is_git(entry.path()) {
+        return false;
+    }
+    let checked = folder::check_ignored(entry.path());
+    let is_safe = checked.is_ok();
+    if let (Err(error), Ok(mut failed)) = (checked, failed.lock()) {
+        *failed = Some(error);
+    }
+    is_safe
+}
+
+/// Does a path lead to a file below the root? A tree can hold any name, such as `..`.
+fn is_inside(path: &Path) -> bool {
+    let is_plain = |part| match part {
+        Component::Normal(name) => !name.eq_ignore_ascii_case(".git"),
+        _ => false,
+    };
+    path.components().all(is_plain)
 }
 
 /// The folder of a repository, or the work tree of another one.

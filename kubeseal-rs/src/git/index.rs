@@ -10,7 +10,7 @@ use gix::objs::tree::EntryKind;
 use gix::worktree::stack::state::ignore::Source;
 use zeroize::Zeroizing;
 
-use super::{GitError, Repository, to_path};
+use super::{GitError, Repository, folder, to_path};
 
 impl Repository {
     /// Is the file committed, or about to be?
@@ -38,6 +38,10 @@ impl Repository {
         let index = self.index()?;
         if index.entry_by_path(path.as_bstr()).is_some() {
             return Ok(false);
+        }
+        let file = to_path(path.as_bstr());
+        for above in file.ancestors().skip(1) {
+            folder::check_ignored(&self.root.join(above))?;
         }
         let source = Source::WorktreeThenIdMappingIfNotSkipped;
         let ignored = self.git.excludes(&index, None, source);

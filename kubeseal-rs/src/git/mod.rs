@@ -10,6 +10,7 @@
 mod ages;
 mod changes;
 mod commits;
+mod folder;
 mod hooks;
 mod index;
 #[cfg(test)]
@@ -54,6 +55,14 @@ pub enum GitError {
         root: PathBuf,
         /// The hash of the object.
         id: String,
+    },
+    /// A file is a pipe or device, or too large.
+    #[error("cannot read {} in a Git repository: {why}", file.display())]
+    Irregular {
+        /// The file.
+        file: PathBuf,
+        /// The reason.
+        why: String,
     },
     /// The trees are too large to read.
     #[error(
@@ -143,6 +152,7 @@ impl Repository {
     /// Configuration of the repository itself is not trusted: it says what format the repository has, and
     /// nothing else.
     fn open(git_dir: &Path, root: PathBuf) -> Result<Self, GitError> {
+        folder::check(git_dir)?;
         let mut permissions = gix::open::Permissions::all();
         // Both are found by running `git`.
         permissions.config.git_binary = false;

@@ -433,12 +433,7 @@ fn write_bomb(made: &Made) -> String {
             "040000 tree"
         };
         let lines = (0..10).map(|i| format!("{kind} {id}\t{i}.yaml\n"));
-        let list = made.root().join(".git/list");
-        fs::write(&list, lines.collect::<String>()).unwrap();
-        let mut git = Command::new("git");
-        git.arg("mktree").current_dir(made.root());
-        let output = git.stdin(fs::File::open(&list).unwrap()).output().unwrap();
-        id = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+        id = write_tree(made, &lines.collect::<String>());
     }
     id
 }
@@ -452,17 +447,8 @@ fn with_bomb() -> Made {
     made.commit_at(10);
     let bomb = write_bomb(&made);
     let list = made.git(&["ls-tree", "HEAD"]);
-    fs::write(
-        made.root().join(".git/list"),
-        format!("{list}040000 tree {bomb}\tbomb\n"),
-    )
-    .unwrap();
-    let mut git = Command::new("git");
-    git.arg("mktree").current_dir(made.root());
-    let file = fs::File::open(made.root().join(".git/list")).unwrap();
-    let tree = git.stdin(file).output().unwrap().stdout;
-    let tree = String::from_utf8(tree).unwrap();
-    let second = ["commit-tree", "-p", "HEAD", "-m", "x", tree.trim()];
+    let tree = write_tree(&made, &format!("{list}040000 tree {bomb}\tbomb\n"));
+    let second = ["commit-tree", "-p", "HEAD", "-m", "x", &tree];
     let second = made.git_at(11 * DAY, &second);
     let third = ["commit-tree", "-p", second.trim(), "-m", "x", "HEAD^{tree}"];
     let third = made.git_at(12 * DAY, &third);
@@ -495,4 +481,141 @@ fn a_tree_that_repeats_itself_does_not_fill_the_memory() {
 fn a_value_is_dated_past_a_tree_that_repeats_itself() {
     let made = with_bomb();
     assert_eq!(made.days(&[("a/db.yaml", "AAAA")]), [Some(10)]);
+}
+
+/// Attack: a pipe or a link to a device stands for a file that is read when the repository is opened, so
+/// that a command waits without end or fills the memory.
+#[test]
+fn a_pipe_or_device_in_the_folder_of_a_repository_is_refused() {
+    for file in [
+        "HEAD",
+        "config",
+        "packed-refs",
+        "commondir",
+        "index",
+        "shallow",
+        "info/exclude",
+        "objects/info/alternates",
+        "refs/heads/main",
+        "refs/heads/other",
+        "worktrees/x/HEAD",
+    ] {
+        for is_pipe in [true, false] {
+            let made = Made::new();
+            made.write("a.yaml", "one: AAAA\n");
+            made.commit("one");
+            let path = made.root().canonicalize().unwrap().join(".git").join(file);
+            put_special(&path, is_pipe);
+            let error = Repository::around(made.root()).err().unwrap();
+            assert!(matches!(&error, GitError::Irregular { file, .. } if *file == path));
+            assert!(!tracks(&made.root().join("a.yaml")));
+        }
+    }
+}
+
+fn put_special(path: &Path, is_pipe: bool) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let _ = fs::remove_file(path);
+    if is_pipe {
+        let made = Command::new("mkfifo").arg(path).status().unwrap();
+        assert!(made.success());
+    } else {
+        std::os::unix::fs::symlink("/dev/zero", path).unwrap();
+    }
+}
+
+/// Attack: as before, with an object, with objects that are borrowed, and with files that name folders.
+#[test]
+fn a_pipe_among_objects_or_in_place_of_a_path_is_refused() {
+    let made = Made::new();
+    made.write("a.yaml", "one: AAAA\n");
+    made.commit("one");
+    let is_refused = || {
+        let error = Repository::around(made.root()).err();
+        matches!(error, Some(GitError::Irregular { .. }))
+    };
+    assert!(!is_refused());
+    let lent = tempfile::tempdir().unwrap();
+    let alternates = made.root().join(".git/objects/info/alternates");
+    fs::write(&alternates, format!("{}\n", lent.path().display())).unwrap();
+    assert!(!is_refused());
+    put_special(&lent.path().join("ab/cd"), true);
+    assert!(is_refused());
+    fs::remove_file(alternates).unwrap();
+    let object = made.root().join(".git/objects/ab/cd");
+    put_special(&object, true);
+    assert!(is_refused());
+    fs::remove_file(object).unwrap();
+    let huge = fs::File::create(made.root().join(".git/shallow")).unwrap();
+    huge.set_len(1 << 40).unwrap();
+    assert!(is_refused());
+    fs::remove_file(made.root().join(".git/shallow")).unwrap();
+    assert!(!is_refused());
+    fs::rename(made.root().join(".git"), made.root().join("moved")).unwrap();
+    put_special(&made.root().join(".git"), true);
+    assert!(is_refused());
+}
+
+/// Attack: a pipe stands for a manifest or a list of ignored files in the work tree.
+#[test]
+fn a_pipe_in_the_work_tree_is_not_waited_for() {
+    let made = Made::new();
+    made.write("a.yaml", "one: AAAA\n");
+    made.commit("one");
+    put_special(&made.root().join("a.yaml"), true);
+    let repository = made.open();
+    let head = repository.commit("HEAD").unwrap();
+    let differing = repository.differing_from_work_tree(head).unwrap();
+    assert_eq!(differing, [PathBuf::from("a.yaml")].into());
+    assert_eq!(repository.in_work_tree(Path::new("a.yaml")), None);
+    for list in [".gitignore", "sub/.gitignore"] {
+        put_special(&made.root().join(list), true);
+        let error = repository.differing_from_work_tree(head).unwrap_err();
+        assert!(matches!(error, GitError::Irregular { .. }), "{error}");
+        let error = repository.ignores(&made.root().join("sub/x")).unwrap_err();
+        assert!(matches!(error, GitError::Irregular { .. }), "{error}");
+        fs::remove_file(made.root().join(list)).unwrap();
+    }
+}
+
+/// Attack: a tree has an entry named `..`, so that a file outside the work tree is read.
+#[test]
+fn a_path_out_of_the_work_tree_is_not_read() {
+    let outer = tempfile::tempdir().unwrap();
+    fs::write(outer.path().join("secret.yaml"), SEALED_TEXT).unwrap();
+    let made = Made(tempfile::tempdir_in(outer.path()).unwrap());
+    made.git(&["init", "-q", "-b", "main"]);
+    made.write("a.yaml", "one: AAAA\n");
+    made.commit("one");
+    let repository = made.open();
+    for path in [
+        "../secret.yaml",
+        "a/../../secret.yaml",
+        "/etc/hostname",
+        ".git/config",
+    ] {
+        assert_eq!(repository.in_work_tree(Path::new(path)), None, "{path}");
+    }
+    let folder = outer.path().canonicalize().unwrap();
+    std::os::unix::fs::symlink(folder, made.root().join("link")).unwrap();
+    assert_eq!(repository.in_work_tree(Path::new("link/secret.yaml")), None);
+    fs::remove_file(made.root().join("link")).unwrap();
+    let tree = made.git(&["rev-parse", "HEAD^{tree}"]);
+    let list = format!("040000 tree {}\t..\n", tree.trim());
+    let tree = write_tree(&made, &list);
+    let commit = made.git(&["commit-tree", "-m", "x", &tree]);
+    let commit = ObjectId::from_hex(commit.trim().as_bytes()).unwrap();
+    let differing = repository.differing_from_work_tree(commit).unwrap();
+    assert_eq!(differing, [PathBuf::from("a.yaml")].into());
+}
+
+/// Writes a tree object, whatever names it has.
+fn write_tree(made: &Made, list: &str) -> String {
+    let file = made.root().join(".git/list");
+    fs::write(&file, list).unwrap();
+    let mut git = Command::new("git");
+    git.arg("mktree").current_dir(made.root());
+    let output = git.stdin(fs::File::open(file).unwrap()).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }

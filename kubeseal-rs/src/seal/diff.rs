@@ -13,7 +13,6 @@ use zeroize::Zeroizing;
 use super::object::Object;
 use super::walk::{Kind, ManifestFile};
 use super::{Outcome, print, write};
-use crate::files;
 use crate::git::{GitError, Repository};
 use crate::report::{self, Paint, shown};
 use crate::seal_args::Diff;
@@ -79,7 +78,7 @@ pub fn run(words: &Diff, surroundings: &Surroundings) -> Result<Outcome> {
         let old = repository.file_at(from, &file)?;
         let new = match to {
             Some(to) => repository.file_at(to, &file)?,
-            None => in_work_tree(&root.join(&file)),
+            None => repository.in_work_tree(&file),
         };
         let path = path_from(root, &here, &file);
         changes.extend(
@@ -165,13 +164,6 @@ fn changed_files(
         changed.retain(|file| wanted.iter().any(|path| file.starts_with(path)));
     }
     Ok(changed)
-}
-
-/// What a link leads to is none of the work tree's files.
-fn in_work_tree(path: &Path) -> Option<Zeroizing<Vec<u8>>> {
-    (!path.is_symlink())
-        .then(|| files::read(path).ok())
-        .flatten()
 }
 
 fn path_from(root: &Path, here: &Path, file: &Path) -> String {
