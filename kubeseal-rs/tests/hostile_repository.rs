@@ -651,6 +651,47 @@ fn a_seal_in_the_work_tree_installs_no_hook() {
     assert!(!trap.tree().join(".git/hooks/pre-commit").exists());
 }
 
+/// Attack: `.git/commondir` leads to another repository of the user, which would get the hook.
+#[test]
+fn a_hook_is_not_written_into_another_repository() {
+    let trap = Trap::new();
+    trap.repository(&trap.tree());
+    trap.repository(&trap.path("victim"));
+    let victim = trap.path("victim/.git");
+    fs::remove_dir_all(victim.join("hooks")).expect("ours");
+    let common = trap.tree().join(".git/commondir");
+    fs::write(common, victim.display().to_string()).expect("ours");
+    let mut seal = trap.command(env!("CARGO_BIN_EXE_seal"), &trap.tree());
+    let output = seal.args(["hook", "install"]).output().expect("it starts");
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(error.contains("names this work tree"), "{error}");
+    assert!(!victim.join("hooks").exists());
+}
+
+/// Attack: a pipe stands for a file of the repository or of the work tree, so that a command never ends.
+#[test]
+fn a_pipe_in_a_repository_is_not_waited_for() {
+    for pipe in [
+        ".git/HEAD",
+        ".git/packed-refs",
+        ".gitignore",
+        "deploy/a.yaml",
+    ] {
+        let trap = Trap::new();
+        trap.repository(&trap.tree());
+        let path = trap.tree().join(pipe);
+        let _ = fs::remove_file(&path);
+        let made = Command::new("mkfifo").arg(&path).status();
+        assert!(made.expect("mkfifo").success());
+        let mut diff = trap.command("timeout", &trap.tree());
+        let output = diff.args(["20", env!("CARGO_BIN_EXE_seal"), "diff"]);
+        let output = output.output().expect("it starts");
+        let ends = if pipe == "deploy/a.yaml" { 0 } else { 2 };
+        assert_eq!(output.status.code(), Some(ends), "{pipe}: {output:?}");
+    }
+}
+
 /// Attack: uses a part of the Git library that starts programs.
 #[test]
 fn no_feature_is_compiled_in_that_could_start_a_program() {

@@ -1,11 +1,12 @@
 //! Where Git looks for hooks.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use gix::bstr::{BString, ByteSlice as _};
 use gix::config::Source;
 
-use super::{GitError, Repository};
+use super::folder::leads_to;
+use super::{GitError, Repository, to_path};
 
 impl Repository {
     /// The folder of the hooks: in the repository, or where the user's own configuration or the system's
@@ -13,12 +14,12 @@ impl Repository {
     ///
     /// # Errors
     ///
-    /// The configuration of the repository names another one. Whoever made the repository may have written
-    /// it, to have an executable file put where they like.
+    /// The configuration of the repository names another one, or its `.git` leads to another repository. The
+    /// author of the repository may have written it, to have an executable file put elsewhere.
     pub fn hooks(&self) -> Result<PathBuf, GitError> {
         let usual = self.git.common_dir().join("hooks");
         let Some((named, by)) = self.named_hooks() else {
-            return Ok(usual);
+            return self.own(usual);
         };
         if matches!(by, Source::Local | Source::Worktree) {
             return Err(GitError::HooksElsewhere(named.to_string()));
@@ -32,6 +33,40 @@ impl Repository {
         let path = path.interpolate(context);
         let path = path.map_err(|error| self.failed(&"core.hooksPath", error))?;
         Ok(self.root.join(path))
+    }
+
+    /// The folder for hooks, if it lies below the root, or in a repository that names this work tree.
+    fn own(&self, hooks: PathBuf) -> Result<PathBuf, GitError> {
+        let common = self.git.common_dir().canonicalize().ok();
+        let is_own = common.is_some_and(|common| {
+            common.starts_with(&self.root) || self.names_this(&common) == Some(true)
+        });
+        if is_own {
+            Ok(hooks)
+        } else {
+            Err(GitError::HooksOutside(hooks))
+        }
+    }
+
+    /// Does a repository elsewhere name this work tree, as a linked one or as that of a submodule?
+    fn names_this(&self, common: &Path) -> Option<bool> {
+        let private = self.git.git_dir().canonicalize().ok()?;
+        if private == common {
+            let root = private.join(self.configured_work_tree()?).canonicalize();
+            return Some(root.ok()? == self.root);
+        }
+        let file = leads_to(&private.join("gitdir"), "")?.canonicalize().ok()?;
+        let is_listed = private.parent()? == common.join("worktrees");
+        Some(is_listed && file == self.root.join(".git"))
+    }
+
+    /// `core.worktree` of the repository itself, which Git sets for a submodule.
+    fn configured_work_tree(&self) -> Option<PathBuf> {
+        let config = self.git.config_snapshot();
+        let sections = config.plumbing().sections_by_name("core")?;
+        let own = sections.filter(|section| matches!(section.meta().source, Source::Local));
+        let path = own.filter_map(|section| section.value("worktree")).last()?;
+        Some(to_path(path.as_bstr()))
     }
 
     /// The last value counts, whichever file it is from.

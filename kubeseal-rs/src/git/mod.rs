@@ -79,6 +79,14 @@ pub enum GitError {
     /// Nothing is staged there.
     #[error("{} is not staged", .0.display())]
     NotStaged(PathBuf),
+    /// The `.git` of the work tree leads to a repository that may be another one.
+    #[error(
+        "the hooks of this repository lie outside of it, in {}, and nothing there names this work tree; add what \
+         `seal hook install --print` prints to the hook yourself, or run `git worktree repair` if you moved the work \
+         tree",
+        .0.display()
+    )]
+    HooksOutside(PathBuf),
     /// The repository's own configuration decides where hooks lie.
     #[error(
         "the configuration of this repository sets core.hooksPath to {0:?}, and a hook is only written where Git or \

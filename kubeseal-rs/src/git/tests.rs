@@ -619,3 +619,46 @@ fn write_tree(made: &Made, list: &str) -> String {
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
+
+#[test]
+fn a_hook_of_a_submodule_goes_into_its_repository() {
+    let (made, other) = (Made::new(), Made::new());
+    other.write("a.yaml", "one: AAAA\n");
+    other.commit("one");
+    let url = other.root().display().to_string();
+    made.git(&["submodule", "--quiet", "add", &url, "sub"]);
+    let root = made.root().canonicalize().unwrap();
+    let hooks = Repository::around(&root.join("sub")).unwrap().hooks();
+    let hooks = hooks.unwrap().canonicalize().unwrap();
+    assert_eq!(hooks, root.join(".git/modules/sub/hooks"));
+}
+
+/// Attack: `.git` leads to another repository of the user, so that a hook is put there.
+#[test]
+fn a_hook_is_not_put_into_another_repository() {
+    let victim = Made::new();
+    victim.write("a.yaml", "one: AAAA\n");
+    victim.commit("one");
+    let folder = tempfile::tempdir().unwrap();
+    let linked = folder.path().join("linked");
+    victim.git(&["worktree", "add", "-q", linked.to_str().unwrap()]);
+    let git_dir = victim.root().join(".git").display().to_string();
+    let is_refused = |root: &Path| {
+        let error = Repository::around(root).unwrap().hooks().unwrap_err();
+        assert!(matches!(error, GitError::HooksOutside(_)), "{error}");
+    };
+    for path in [git_dir.clone(), format!("{git_dir}/worktrees/linked")] {
+        let trap = tempfile::tempdir().unwrap();
+        fs::write(trap.path().join(".git"), format!("gitdir: {path}\n")).unwrap();
+        is_refused(trap.path());
+    }
+    let trap = Made::new();
+    fs::write(trap.root().join(".git/commondir"), &git_dir).unwrap();
+    is_refused(trap.root());
+    let own = format!("{}/.git\n", trap.root().display());
+    fs::write(trap.root().join(".git/gitdir"), own).unwrap();
+    is_refused(trap.root());
+    let trap = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(&git_dir, trap.path().join(".git")).unwrap();
+    is_refused(trap.path());
+}

@@ -156,7 +156,6 @@ fn order(old: &EntryRef<'_>, new: &EntryRef<'_>) -> Ordering {
     name_order(old.filename, is_old_tree, new.filename, is_new_tree)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it is mapped over options")]
 fn entry(entry: EntryRef<'_>) -> Entry {
     Entry {
         mode: entry.mode,

@@ -13,6 +13,9 @@ use crate::{files, platform, programs, report};
 const HEAD: &str = "#!/bin/sh\n\
 # Written by `seal hook install`: nothing is committed in which `seal lint` finds something.\n";
 
+/// The largest hook that is compared, in bytes: those of `seal` are small.
+const LARGEST: u64 = 1 << 20;
+
 /// How the line begins and ends that runs `seal`, by its absolute path: a `PATH` with a relative folder in
 /// it would find a `seal` that came with the repository. `seal` itself finds out what is staged, so that no
 /// configuration of the repository has a say.
@@ -86,14 +89,14 @@ pub fn run(words: &Hook) -> Result<Outcome> {
 
 fn install(path: &Path, hook: &str) -> Result<Outcome> {
     let shown = files::from_here(path);
-    match std::fs::read(path) {
-        Ok(there) if there == hook.as_bytes() => {
+    match files::read_regular(path, LARGEST) {
+        Ok(there) if *there == hook.as_bytes() => {
             report::say(&format!("{} is there", shown.display()));
             return Ok(Outcome::Done);
         }
         Ok(there) if is_earlier(&there) => {}
-        Ok(_) => return Err(HookError::Taken(shown).into()),
-        Err(_) => {}
+        Err(_) if !path.exists() => {}
+        _ => return Err(HookError::Taken(shown).into()),
     }
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
