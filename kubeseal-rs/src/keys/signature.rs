@@ -116,6 +116,8 @@ pub fn verify(
 ) -> Result<Signed, SignatureError> {
     let signature = Some(signature).filter(|signature| signature.len() <= MAX_LEN);
     let signature = signature.and_then(|pem| SshSig::from_pem(pem).ok());
+    // The version is not signed, and the crate takes older ones, which do not exist.
+    let signature = signature.filter(|signature| signature.version() == SshSig::VERSION);
     let signature = signature.ok_or(SignatureError::NoSignature)?;
     if signature.namespace() != NAMESPACE {
         return Err(SignatureError::Namespace(signature.namespace().to_owned()));
