@@ -14,7 +14,7 @@ Whoever has the certificate can add items to a file, so you choose which of them
 is set already is replaced unless --override names it.\n\n\
 Examples:\n  seal exec --only password db.sealed.yaml --backup key.pem -- sh -c 'echo ${#password}'\n  \
 seal exec --only PW=password db.sealed.yaml --backup key.pem -- sh -c 'echo ${#PW}'\n  \
-seal exec --files --only password db.sealed.yaml --backup key.pem -- sh -c 'wc -c < $password_FILE'"
+seal exec --files --only password db.sealed.yaml --backup key.pem -- printenv password_FILE"
 )]
 pub struct Exec {
     /// Files with SealedSecrets
