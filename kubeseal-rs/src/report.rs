@@ -62,9 +62,13 @@ fn escape(text: &str, steers: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// Control characters, and those that override the direction of writing.
+/// Control characters, and those that mark or override the direction of text.
 fn steers(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    let turns = matches!(
+        c,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    );
+    c.is_control() || turns
 }
 
 /// Ends a run: 0, or 1 with the error and its causes.
@@ -177,6 +181,7 @@ mod tests {
             ("a\r\nb\tc", "a\\r\\nb\\tc"),
             ("\u{7f}\u{9b}2J", "\\u{7f}\\u{9b}2J"),
             ("\u{202e}x\u{2069}", "\\u{202e}x\\u{2069}"),
+            ("\u{200e}\u{200f}\u{61c}", "\\u{200e}\\u{200f}\\u{61c}"),
         ] {
             assert_eq!(shown(text), want);
         }
