@@ -8,12 +8,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output};
 
 use shared::key::{KeySize, KeySpec, NewKey};
 use shared::key_secret;
-use tests::directory_controller::DirectoryController;
 use tests::scratch::Scratch;
 use tests::sealing::KEYS;
 use tests::{binaries, sops};
@@ -184,36 +184,49 @@ fn every_example_of_every_help_page_runs() {
     assert!(count >= 15, "only {count} examples were found");
 }
 
-/// The code of the tour, without what builds, starts a controller or shows a listing.
+/// The commands of the tour that a reader pastes: all but the build, and the playground at its end.
 fn tour() -> String {
     let tour = README.split("## A tour of five minutes").nth(1).unwrap();
     let tour = tour.split("\n## ").next().unwrap();
-    let left_out = [
-        "cargo ",
-        "export PATH",
-        "mkdir -p tour",
-        "controller --directory",
-        "state/",
-    ];
+    let left_out = ["cargo ", "export PATH"];
     let lines = tour.lines().filter_map(|line| line.strip_prefix("    "));
     let wanted = |line: &&str| !left_out.iter().any(|start| line.starts_with(start));
     lines.filter(wanted).flat_map(|line| [line, "\n"]).collect()
 }
 
-/// What the controller makes is there soon, not at once.
-const PATIENT_CAT: &str = "cat() {\n  case ${1-} in\n  state/*) i=0; until command cat \"$@\" 2>/dev/null; do i=$((i+1)); \
-                           [ $i -lt 600 ] || return 1; sleep 0.1; done ;;\n  *) command cat \"$@\" ;;\n  esac\n}\n";
+/// The tour with its own ports, or with free ones if another program listens there.
+fn with_free_ports(tour: &str) -> String {
+    ["127.0.0.1:8080", "127.0.0.1:8081"]
+        .iter()
+        .fold(tour.to_owned(), |tour, address| {
+            assert!(tour.contains(address), "the tour does not use {address}");
+            match TcpListener::bind(address) {
+                Ok(_) => tour,
+                Err(_) => tour.replace(address, &free_address()),
+            }
+        })
+}
 
+fn free_address() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
+/// Pasted at once into a shell in a new folder, so that no command waits for a reader.
 #[test]
-fn the_tour_of_the_readme_goes_as_it_is_told() {
-    let controller = DirectoryController::start();
+fn the_tour_of_the_readme_runs_as_pasted() {
     let folder = Scratch::new();
-    std::os::unix::fs::symlink(controller.folder(), folder.path().join("state")).unwrap();
-    let address = format!("127.0.0.1:{}", controller.port());
-    let script = PATIENT_CAT.to_owned() + &tour().replace("127.0.0.1:8080", &address);
-    assert!(script.contains("seal create"), "{script}");
-    let said = successful(&script, &shell(folder.path(), &script));
-    assert!(said.contains("correct horse"), "{said}");
+    let stops_the_controller = "trap 'kill $! && wait' EXIT\n";
+    let script = stops_the_controller.to_owned() + &with_free_ports(&tour());
+    let output = successful(&script, &shell(folder.path(), &script));
+    let (before_the_edit, after) = output.split_once("ErrUnsealFailed").unwrap();
+    assert!(before_the_edit.contains("correct horse"), "{output}");
+    assert!(after.contains("correct horse"), "{output}");
+    assert!(
+        after.contains("postgres://app:battery+staple@db/app"),
+        "{output}"
+    );
+    assert!(after.contains("kind: Secret"), "{output}");
 }
 
 #[test]

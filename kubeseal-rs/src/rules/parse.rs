@@ -389,6 +389,17 @@ mod tests {
     }
 
     #[test]
+    fn the_reference_page_names_every_field_and_its_example_is_valid() {
+        let page = include_str!("../../docs/seal-yaml.md");
+        let example = page.split("```yaml\n").nth(1).unwrap();
+        let example = example.split("```").next().unwrap();
+        assert_eq!(parse(example.as_bytes()).unwrap().0.len(), 3);
+        for field in RULE_FIELDS {
+            assert!(page.contains(&format!("\n| `{field}` |")), "{field}");
+        }
+    }
+
+    #[test]
     fn says_what_is_wrong_and_where() {
         for (text, want) in [
             ("", "0 rules"),
