@@ -3,6 +3,7 @@
 mod connection;
 mod open_files;
 mod requests;
+mod watch_retry;
 mod watches;
 
 use std::sync::Arc;
@@ -63,6 +64,7 @@ pub struct Cluster {
     candidate: Option<Candidate>,
     standing: Option<Standing>,
     role: watch::Receiver<Role>,
+    reached: watch::Receiver<u64>,
     /// Has the key been made that is due at a start?
     has_begun: bool,
     /// Was another one the leader at the last turn?
@@ -125,6 +127,7 @@ impl Cluster {
             reconciler: Reconciler::new(Arc::clone(&store), pool, policy, Arc::clone(&metrics)),
             watches: Watches::new(place.namespaces(own), place.watches_secrets),
             role: candidate.role(),
+            reached: candidate.reached(),
             candidate: Some(candidate),
             standing: None,
             has_begun: false,
@@ -160,8 +163,12 @@ impl Cluster {
             tokio::time::sleep(pause.unsigned_abs()).await;
         }
         self.use_ring(now());
-        self.watches
-            .start(&self.connection, &self.place, &self.sender);
+        self.watches.start(
+            &self.connection,
+            &self.place,
+            &self.sender,
+            self.reached.clone(),
+        );
     }
 
     /// The lead is given up when the process ends, and so that nothing hangs, with a time limit.

@@ -53,6 +53,8 @@ pub struct Candidate {
     renewals: Vec<i64>,
     term: Arc<Term>,
     role: watch::Sender<Role>,
+    /// Counts how often the API server answered after a failure.
+    reached: watch::Sender<u64>,
     view: Option<View>,
     /// The Lease was read or written once, so nobody can say that it may not be.
     was_served: bool,
@@ -81,6 +83,7 @@ impl Candidate {
             pod,
             renewals: Vec::new(),
             role: watch::Sender::new(Role::Unknown),
+            reached: watch::Sender::default(),
             election,
             term,
             view: None,
@@ -92,6 +95,11 @@ impl Candidate {
     /// What this replica is, as it changes.
     pub fn role(&self) -> watch::Receiver<Role> {
         self.role.subscribe()
+    }
+
+    /// Changes each time the API server answers after a failure.
+    pub fn reached(&self) -> watch::Receiver<u64> {
+        self.reached.subscribe()
     }
 
     /// Stands for election for ever. Without the right to use Leases it leads, says so once, and goes on
@@ -111,7 +119,9 @@ impl Candidate {
         match turn.unwrap_or(Err(Failure::Silence)) {
             Ok(()) => {
                 self.was_served = true;
-                self.told = None;
+                if self.told.take().is_some() {
+                    self.reached.send_modify(|count| *count += 1);
+                }
             }
             Err(failure) if failure.is_denial() && !self.was_served => {
                 self.tell(

@@ -3,19 +3,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::DynamicObject;
 use kube::core::PartialObjectMeta;
+use kube::runtime::watcher;
 use kube::runtime::watcher::{Error as WatchError, Event};
-use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::Sender;
+use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::connection::Connection;
+use super::watch_retry::WatchRetry;
 use crate::args::ClusterConfig;
 use crate::cluster_keys;
 use crate::store::cluster::{ClusterStore, sealed_secrets};
@@ -50,6 +54,8 @@ pub(super) struct Watches {
 
 /// Lists at once: a thousand namespaces would ask the API server for all of theirs together.
 const LISTS: usize = 32;
+/// Time between two watches that start again, on average, when the API server is reached after an outage.
+const BETWEEN_RESTARTS: Duration = Duration::from_millis(4);
 /// Objects of one page: so many are in memory at once. Annotations may have 256 KiB each, a SealedSecret 1.5 MiB.
 const PAGE: u32 = 100;
 const PAGE_OF_SEALED: u32 = 50;
@@ -75,11 +81,14 @@ impl Watches {
         connection: &Connection,
         place: &ClusterConfig,
         changes: &Sender<Change>,
+        reached: watch::Receiver<u64>,
     ) {
         let (client, own) = (&connection.watches, connection.own_namespace.as_str());
         let begin = Begin {
             changes: changes.clone(),
             lists: Arc::new(Semaphore::new(LISTS)),
+            reached,
+            spread: BETWEEN_RESTARTS.saturating_mul(clamped(self.namespaces.len())),
         };
         let keys = Api::<Secret>::namespaced(client.clone(), own);
         let labelled = watcher::Config::default().labels(&cluster_keys::selector());
@@ -217,6 +226,10 @@ fn place_of(namespace: Option<&str>) -> String {
 struct Begin {
     changes: Sender<Change>,
     lists: Arc<Semaphore>,
+    /// Changes when the API server answers again after a failure.
+    reached: watch::Receiver<u64>,
+    /// The watches start again within this time then, not all at once.
+    spread: Duration,
 }
 
 impl Begin {
@@ -235,8 +248,8 @@ impl Begin {
         );
     }
 
-    /// Watches for ever: what breaks is begun again, ever more slowly, from where it broke off or from
-    /// a new list. `denied` makes what is to be told when the first list fails, `listed` is called once
+    /// Watches for ever: a watch that failed continues from where it broke off, or from a new list, after a
+    /// pause that [`WatchRetry`] gives, or as soon as the API server is reached by other means. `denied` makes what is to be told when the first list fails, `listed` is called once
     /// after the first one that is complete.
     fn run<K: Debug + Send + 'static>(
         &self,
@@ -246,12 +259,19 @@ impl Begin {
         denied: impl Fn() -> Option<Change> + Send + 'static,
         listed: impl FnOnce() + Send + 'static,
     ) {
-        let Self { changes, lists } = self.clone();
+        let Self {
+            changes,
+            lists,
+            mut reached,
+            spread,
+        } = self.clone();
         tokio::spawn(async move {
             let mut turn = lists.acquire_owned().await.ok();
-            let mut events = Box::pin(events.default_backoff());
+            let mut events = Box::pin(events);
             let (mut told, mut listed) = (None, Some(listed));
-            while let Some(event) = events.next().await {
+            let (mut retry, mut pause) = (WatchRetry::default(), Duration::ZERO);
+            while let Some(event) = after(pause, spread, &mut reached, events.next()).await {
+                pause = Duration::ZERO;
                 let is_listed = matches!(event, Ok(Event::InitDone));
                 if is_listed || event.is_err() {
                     turn = None;
@@ -259,10 +279,12 @@ impl Begin {
                 let change = match event {
                     Ok(event) => {
                         told = None;
+                        retry.works();
                         Some(change(event))
                     }
                     Err(error) => {
                         tell(&what, &error, &mut told);
+                        pause = retry.pause(&error, Instant::now(), shared::random::number());
                         denied().filter(|_| is_denial(&error))
                     }
                 };
@@ -278,6 +300,33 @@ impl Begin {
             drop(turn);
         });
     }
+}
+
+/// Awaits `next` after a pause, which ends early, at a random point of `spread`, when the API server is reached.
+async fn after<T>(
+    pause: Duration,
+    spread: Duration,
+    reached: &mut watch::Receiver<u64>,
+    next: impl Future<Output = T>,
+) -> T {
+    if !pause.is_zero() {
+        reached.mark_unchanged();
+        let early = async {
+            if reached.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(spread.mul_f64(shared::random::number())).await;
+        };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = early => {}
+        }
+    }
+    next.await
+}
+
+fn clamped(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 /// Once for each kind of trouble in a row.

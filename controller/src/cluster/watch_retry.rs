@@ -1,0 +1,116 @@
+//! When a watch that failed is started again.
+
+use std::time::Duration;
+
+use kube::runtime::watcher::Error as WatchError;
+use tokio::time::Instant;
+
+/// The first pause, doubled by each further failure.
+const FIRST: Duration = Duration::from_millis(250);
+/// The longest pause. An API server that is back must be noticed soon, and one watch that asks every few
+/// seconds costs it nothing.
+const LONGEST: Duration = Duration::from_secs(5);
+/// After so long without a failure the next one is the first again.
+const QUIET: Duration = Duration::from_mins(1);
+/// HTTP 410: the version to continue from is no longer stored.
+const EXPIRED: u16 = 410;
+
+/// Counts the failures of one watch.
+#[derive(Debug, Default)]
+pub(super) struct WatchRetry {
+    failures: u32,
+    last: Option<Instant>,
+    expired: bool,
+}
+
+impl WatchRetry {
+    /// Takes note of an event, which proves that the watch works.
+    pub(super) fn works(&mut self) {
+        self.expired = false;
+    }
+
+    /// Takes note of a failure and returns how long to wait. An expired version is no fault of the API
+    /// server, so that the objects are listed at once, unless it expires again before any event.
+    /// `random` is from 0 to 1 and spreads the watches of many replicas and namespaces.
+    pub(super) fn pause(&mut self, error: &WatchError, now: Instant, random: f64) -> Duration {
+        if is_expired(error) && !std::mem::replace(&mut self.expired, true) {
+            return Duration::ZERO;
+        }
+        if self
+            .last
+            .is_none_or(|last| now.duration_since(last) > QUIET)
+        {
+            self.failures = 0;
+        }
+        self.last = Some(now);
+        let doubled = FIRST.saturating_mul(1 << self.failures.min(10));
+        self.failures = self.failures.saturating_add(1);
+        doubled.min(LONGEST).mul_f64(0.5 + random / 2.0)
+    }
+}
+
+fn is_expired(error: &WatchError) -> bool {
+    match error {
+        WatchError::WatchError(status) => status.code == EXPIRED,
+        WatchError::WatchStartFailed(kube::Error::Api(status)) => status.code == EXPIRED,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    fn expired() -> WatchError {
+        WatchError::WatchError(Box::new(
+            Status::failure("too old", "Expired").with_code(410),
+        ))
+    }
+
+    fn pauses(errors: &[WatchError], between: Duration) -> Vec<u128> {
+        let (mut retry, mut now) = (WatchRetry::default(), Instant::now());
+        let pause = errors.iter().map(|error| {
+            now += between;
+            retry.pause(error, now, 1.0).as_millis()
+        });
+        pause.collect()
+    }
+
+    fn broken(count: usize) -> Vec<WatchError> {
+        (0..count).map(|_| WatchError::NoResourceVersion).collect()
+    }
+
+    #[test]
+    fn waits_longer_after_each_failure_up_to_five_seconds() {
+        let got = pauses(&broken(8), Duration::from_secs(1));
+        assert_eq!(got, [250, 500, 1000, 2000, 4000, 5000, 5000, 5000]);
+    }
+
+    #[test]
+    fn begins_again_with_short_pauses_after_a_quiet_minute() {
+        assert_eq!(pauses(&broken(3), Duration::from_secs(61)), [250; 3]);
+    }
+
+    #[test]
+    fn lists_at_once_when_the_version_expired_but_not_over_and_over() {
+        let errors = [expired(), expired(), expired()];
+        assert_eq!(pauses(&errors, Duration::ZERO), [0, 250, 500]);
+        let mut retry = WatchRetry::default();
+        for _ in 0..3 {
+            let pause = retry.pause(&expired(), Instant::now(), 1.0);
+            assert_eq!(pause, Duration::ZERO);
+            retry.works();
+        }
+    }
+
+    #[test]
+    fn randomness_halves_a_pause_at_most() {
+        for random in [0.0, 0.5, 1.0] {
+            let pause =
+                WatchRetry::default().pause(&WatchError::NoResourceVersion, Instant::now(), random);
+            assert!(pause >= FIRST / 2 && pause <= FIRST, "{pause:?}");
+        }
+    }
+}
