@@ -267,7 +267,7 @@ fn plain_deployment(spec: &mut Value, labels: &Value) {
     }
 }
 
-const HEAD: &str = "# Written after the chart: see tests/tests/chart/manifests.rs.\n";
+const HEAD: &str = "# Generated from the chart: see tests/tests/chart/manifests.rs.\n";
 
 fn text(lists: &[&[Value]]) -> String {
     let all = lists.iter().flat_map(|list| list.iter());
