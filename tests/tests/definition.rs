@@ -10,8 +10,8 @@ use shared::manifest::to_yaml;
 use shared::resource::SealedSecret;
 
 const HEAD: &str = "\
-# The definition of a SealedSecret, written by `cargo test -p tests --test definition` with
-# SEALED_SECRETS_UPDATE=1 after its source, shared/src/resource.
+# The CustomResourceDefinition of SealedSecrets, generated from shared/src/resource by
+# `SEALED_SECRETS_UPDATE=1 cargo test -p tests --test definition`.
 ";
 
 #[test]

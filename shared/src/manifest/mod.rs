@@ -1,16 +1,16 @@
-//! YAML and JSON bytes ↔ documents, as the peer reads and writes them.
+//! YAML and JSON bytes ↔ documents, as upstream reads and writes them.
 //!
-//! [`edit`] changes single values in someone's file and keeps the rest of it byte for byte.
+//! [`edit`] changes single values in a user's file and keeps the rest of it byte for byte.
 //!
-//! Reading follows Go: JSON streams, several YAML documents, YAML 1.1 typing, the last of duplicate
-//! keys wins, `<<` merges. Two things are better: a malformed document is an error with its number
-//! and line instead of being skipped, and UTF-16 with a byte order mark is decoded. Each [`Node`]
-//! knows its line, and each unquoted scalar its source text, so that a value which YAML 1.1 turns
-//! into another text can be pointed at ([`Reading::coerced`]).
+//! Reading follows Go: JSON streams, several YAML documents, YAML 1.1 typing, the last of duplicate keys
+//! wins, `<<` merges. Two things are better: a malformed document is an error with its number and line
+//! instead of being skipped, and UTF-16 with a byte order mark is decoded. Each [`Node`] knows its line, and
+//! each unquoted scalar its source text, so that a value that YAML 1.1 changes to another text can be
+//! reported ([`Reading::coerced`]).
 //!
-//! `saphyr-parser` does the YAML syntax. It was taken over `serde-saphyr` because typing here
-//! depends on the *target* (Go turns `yes` into the text `true` only where a string is wanted) and
-//! messages need lines: both ask for events, not for a deserializer.
+//! `saphyr-parser` parses the YAML syntax. We use it instead of `serde-saphyr` because typing depends on the
+//! *target* (Go turns `yes` into the text `true` only where it expects a string) and messages need lines:
+//! both need events, not a deserializer.
 
 pub mod edit;
 mod error;
@@ -32,34 +32,34 @@ pub use node::{Node, Value};
 pub use shape::{Coercion, Reading, Shape};
 pub use yaml_out::to_yaml;
 
-/// One document that is not empty.
+/// A document that is not empty.
 #[derive(Debug)]
 pub struct Document {
-    /// Counted from one over the documents of the input that are not empty.
+    /// Counted from one, over the documents of the input that are not empty.
     pub number: usize,
-    /// What stands in it.
+    /// The root value.
     pub root: Node,
 }
 
-/// The most that one input may hold, in values: about half a gigabyte of memory.
+/// Maximum number of values in one input: about half a gigabyte of memory.
 const MOST: usize = 5_000_000;
-/// What a short input may hold by anchors and aliases.
+/// Number of values that anchors and aliases may create in a short input.
 const LEAST_ROOM: usize = 200_000;
 
-/// Reads every document. Documents that are empty or only comments are left out.
+/// Reads every document. Skips documents that are empty or contain only comments.
 ///
-/// Time grows with the length of the input. So does memory, anchors and aliases included, and it never
+/// Time and memory grow linearly with the length of the input, anchors and aliases included. Memory never
 /// exceeds half a gigabyte.
 ///
 /// # Errors
 ///
-/// The first document that is malformed, with its number and line; nothing is skipped.
+/// The first malformed document, with its number and line; nothing is skipped.
 pub fn read(bytes: &[u8]) -> Result<Vec<Document>, ReadError> {
     read_within(bytes, MOST)
 }
 
-/// As [`read`], for input that strangers send: no more than so many values, of about a hundred bytes
-/// each. Text counts as one value more for every 64 bytes.
+/// Like [`read`], for untrusted input: allows only this many values of about a hundred bytes each. Text
+/// counts as one additional value per 64 bytes.
 ///
 /// # Errors
 ///
@@ -76,15 +76,16 @@ pub fn read_within(bytes: &[u8], most: usize) -> Result<Vec<Document>, ReadError
         .collect())
 }
 
-/// The line of the first key that stands twice in one mapping, which [`read`] takes without a word, as the
-/// peer does. `None` also for what [`read`] refuses, and for a stream of several JSON objects.
+/// Returns the line of the first key that occurs twice in one mapping, which [`read`] accepts silently, as
+/// upstream does. Also returns `None` for input that [`read`] refuses, and for a stream of several JSON
+/// objects.
 pub fn repeated_key(bytes: &[u8]) -> Option<usize> {
     yaml_keys::first_repeated(&text::decode(bytes).ok()?)
 }
 
-/// What stands in every document, those without content included.
+/// Returns the root of every document, including empty documents.
 fn roots(text: &str, most: usize) -> Result<Vec<Node>, ReadError> {
-    // Without anchors no two bytes make more than two values.
+    // Without anchors, two bytes create at most two values.
     let most = most.min(LEAST_ROOM + 2 * text.len());
     if is_json(text) {
         json_in::read(text, most)
@@ -97,7 +98,7 @@ fn is_filled(root: &Node) -> bool {
     !matches!(root.value, Value::Null)
 }
 
-/// Is the input JSON rather than YAML, by its first character?
+/// Returns whether the input is JSON rather than YAML, judged by its first character.
 pub fn begins_like_json(bytes: &[u8]) -> bool {
     text::decode(bytes).is_ok_and(|text| is_json(&text))
 }
@@ -293,7 +294,7 @@ mod tests {
         }
     }
 
-    /// Of JSON an object's nodes all stand at its first line, of YAML each at its own.
+    /// All nodes of a JSON object have the object's first line; YAML nodes have their own.
     #[test]
     fn knows_the_lines_of_json_and_of_yaml_behind_it() {
         let lines = |text: &str| -> Vec<usize> {
@@ -327,7 +328,7 @@ mod tests {
         );
     }
 
-    /// Attack: feeds malformed files whose characters all stand for secrets.
+    /// Attack: feeds malformed files in which every character stands for a secret.
     #[test]
     fn no_character_of_the_input_reaches_an_error() {
         let error = texts("a: 1\nb: @hunter2\n").unwrap_err();

@@ -3,8 +3,8 @@ mod refusals;
 
 use super::*;
 
-/// `|a: b|` line by line, so that white space counts. A last line without `|` at its end has no line
-/// break.
+/// Joins lines of the form `|a: b|`, whose fences make white space visible. A last line without the closing
+/// `|` has no line break.
 fn text(fenced: &str) -> String {
     let lines = fenced.lines().map(str::trim_start);
     let lines = lines.filter_map(|line| line.strip_prefix('|'));
@@ -26,7 +26,7 @@ fn path(words: &str) -> Vec<Step> {
     words.split('/').map(step).collect()
 }
 
-/// `+path=value` or `-path`, with `2:` before it for another document.
+/// Parses `+path=value` or `-path`, with the prefix `2:` for another document.
 fn edits(words: &str) -> Vec<Edit> {
     let one = |word: &str| {
         let (document, word) = match word.split_once(':') {
@@ -540,7 +540,7 @@ fn keeps_marks_and_other_encodings() {
     assert_eq!(done, Ok(utf16(after)));
 }
 
-/// A file that several were joined into, whatever stands where one of them begins.
+/// A file that was concatenated from several, with any content where one of them begins.
 #[test]
 fn an_edit_beside_an_inner_mark_leaves_the_mark() {
     let mark = '\u{feff}';

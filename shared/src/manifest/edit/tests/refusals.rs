@@ -1,6 +1,6 @@
 use super::*;
 
-/// Why, a text, an edit of it, and how the error begins.
+/// Name, text, edit, and the beginning of the error.
 const REFUSED: &[[&str; 4]] = &[
     [
         "an anchor that others share",
