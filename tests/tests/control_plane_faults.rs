@@ -1,4 +1,4 @@
-//! Faults of a control plane: each test disturbs one of its own.
+//! Faults of a control plane: each test disturbs its own plane.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -18,7 +18,7 @@ use tests::control_plane::ControlPlane;
 use tests::patience;
 use tokio::time::timeout;
 
-/// Long enough for an answer that comes at all.
+/// Long enough for any response that comes at all.
 const A_WHILE: Duration = Duration::from_secs(1);
 
 #[tokio::test]
@@ -85,7 +85,8 @@ fn map(name: &str) -> ConfigMap {
     serde_json::from_value(json!({ "metadata": { "name": name } })).unwrap()
 }
 
-/// Errors are passed over: the watcher reports a lost connection and then goes on.
+/// Waits until the watch reports an object. Ignores errors: the watcher reports a lost connection and then
+/// continues.
 async fn sees(watch: &mut (impl Stream<Item = watcher::Result<ConfigMap>> + Unpin), name: &str) {
     let seen = async {
         loop {

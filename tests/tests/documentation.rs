@@ -1,4 +1,4 @@
-//! Links between the pages of the repository lead somewhere.
+//! Links between the pages of the repository have a target.
 
 #![allow(
     clippy::unwrap_used,
@@ -13,7 +13,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-/// The pages of the repository, without what builds and tools leave there.
+/// Collects the pages of the repository, without build output and tool folders.
 fn pages(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -26,7 +26,7 @@ fn pages(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Targets of links in Markdown that are neither URLs nor in code.
+/// Returns the targets of Markdown links that are neither URLs nor in code.
 fn links(text: &str) -> Vec<&str> {
     let prose = text
         .lines()
@@ -38,7 +38,7 @@ fn links(text: &str) -> Vec<&str> {
         .collect()
 }
 
-/// The name by which a heading is linked to, as GitHub makes it.
+/// Returns the anchor of a heading, as GitHub generates it.
 fn anchor(heading: &str) -> String {
     let kept = heading.chars().filter_map(|char| match char {
         ' ' => Some('-'),

@@ -1,4 +1,4 @@
-//! A thousand Secrets in one input, sealed by one process.
+//! One process seals a thousand Secrets in one input.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

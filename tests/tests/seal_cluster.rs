@@ -1,5 +1,5 @@
-//! `seal` on a real API server: the certificate comes through the service proxy, as the rule says, and
-//! values come from Secrets that the caller may read.
+//! `seal` on a real API server: the certificate comes through the service proxy, as the rule says, and values
+//! come from Secrets that the caller may read.
 
 #![allow(
     clippy::unwrap_used,
@@ -66,7 +66,7 @@ impl Way {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        // A command that fails early reads nothing.
+        // A command that fails early reads no input.
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
         child.wait_with_output().unwrap()
     }
@@ -124,7 +124,7 @@ async fn without_a_rule_the_usual_controller_is_asked_and_its_absence_named() {
     assert_eq!(refused.status.code(), Some(2));
     let said = said(&refused);
     assert!(said.contains("cannot get sealed secret service"), "{said}");
-    // lint asks no cluster, whatever the rule says.
+    // lint contacts no cluster, whatever the rule says.
     way.rules("");
     let lint = Command::new(binaries::seal())
         .env("KUBECONFIG", "nowhere")
@@ -135,7 +135,7 @@ async fn without_a_rule_the_usual_controller_is_asked_and_its_absence_named() {
     assert!(lint.status.success(), "{lint:?}");
 }
 
-/// A SealedSecret that a controller opened, and its file.
+/// A SealedSecret that a controller unsealed, and its file.
 struct Applied {
     plane: &'static ControlPlane,
     namespace: Namespace<'static>,
@@ -203,7 +203,7 @@ impl Applied {
         .await;
     }
 
-    /// An account that may ask the controller for its certificate and read these Secrets; its
+    /// Creates an account that may fetch the controller's certificate and read these Secrets; returns its
     /// kubeconfig.
     async fn user(&self, name: &str, secrets: &[&str]) -> PathBuf {
         let mut rules = json!([

@@ -1,5 +1,5 @@
-//! The path by which `kubeseal` reaches a controller in a cluster: API server, service proxy,
-//! Service. The peer's program and ours go it alike.
+//! The path by which `kubeseal` reaches a controller in a cluster: API server, service proxy, Service.
+//! Bitnami's program and ours use the same one.
 
 #![allow(
     clippy::unwrap_used,
@@ -115,12 +115,12 @@ async fn re_encrypting_a_file_replaces_it_and_a_bad_one_stays_as_it_is() {
         sealed,
         "for the newest key already"
     );
-    // K1: the peer empties such a file.
+    // K1: Bitnami's program empties such a file.
     let bad = [&sealed[..], b"---\nkind: [\n"].concat();
     fs::write(&file, &bad).unwrap();
     failed(run(&["--re-encrypt", "-f", name], "secret.json"));
     assert_eq!(fs::read(&file).unwrap(), bad);
-    // K7: the peer finds nothing wrong with it.
+    // K7: Bitnami's program reports no error for it.
     fs::write(way.file("empty.yaml"), "").unwrap();
     let said = failed(run(&["--validate"], "empty.yaml"));
     assert!(said.contains("no SealedSecret found"), "{said}");

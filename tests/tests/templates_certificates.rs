@@ -1,4 +1,4 @@
-//! Keys and certificates that templates make, judged by Go's crypto/x509.
+//! Keys and certificates that templates generate, verified by Go's crypto/x509.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "in helpers of tests too")]
 
@@ -25,7 +25,7 @@ fn render(text: &str, values: &[(&str, &str)]) -> String {
     String::from_utf8(out).expect("UTF-8")
 }
 
-/// Parts of a result, divided by lines of `====`.
+/// Returns the parts of a result, separated by lines of `====`.
 fn parts(text: &str, values: &[(&str, &str)]) -> Vec<String> {
     render(text, values)
         .split("====\n")
@@ -74,7 +74,7 @@ fn an_expired_certificate_does_not_verify() {
     );
 }
 
-/// What Go makes of a template of ours' results; the values are PEM.
+/// Returns Go's result for a template whose values are our PEM output.
 fn in_go(text: &str, values: &[(&str, &str)]) -> Verdict {
     let values: BTreeMap<String, Vec<u8>> = values
         .iter()

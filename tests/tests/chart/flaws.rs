@@ -1,5 +1,5 @@
-//! The flaws of the peer's chart and manifests, numbered as in its behaviour reference: each is mended,
-//! or kept on purpose.
+//! The flaws of Bitnami's chart and manifests, by their numbers in the list of upstream flaws: each is fixed
+//! here, or kept on purpose.
 
 use serde_json::{Value, json};
 use tests::control_plane::ControlPlane;
@@ -59,7 +59,7 @@ fn h4_namespaced_roles_hold_in_the_controllers_own_namespace_too() {
     );
     assert!(render.find("ClusterRole").is_none());
 
-    // And without more namespaces it does not ask for all of them.
+    // Without more namespaces it does not watch all of them.
     let alone = Render::of("rbac: {clusterRole: false, namespacedRoles: true}");
     assert!(alone.arguments().contains(" --all-namespaces=false "));
 }
@@ -231,7 +231,7 @@ async fn notes_in(namespace: &str, values: &str) -> String {
     notes.to_owned()
 }
 
-/// Paths to what is null.
+/// Returns the paths of all null values.
 fn nulls(value: &Value) -> Vec<String> {
     let below = |name: &str, value: &Value| -> Vec<String> {
         nulls(value)

@@ -1,5 +1,5 @@
-//! Examples for Argo CD and Flux, and what the Prometheus operator reads, against the definitions of those
-//! projects.
+//! Checks the examples for Argo CD and Flux, and the objects for the Prometheus operator, against the CRDs of
+//! those projects.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use tests::operators;
 use crate::manifests::{deploy, kubectl};
 use crate::render::{Render, file};
 
-/// Module, version, folder of its definitions, and which of them.
+/// Module, version, folder of its CRDs, and which of them.
 const DEFINITIONS: &[(&str, &str, &str, &str)] = &[
     (
         "github.com/argoproj/argo-cd/v3",
@@ -135,7 +135,7 @@ fn accepts(plane: &ControlPlane, path: &Path) {
     kubectl(plane, &words);
 }
 
-/// Files in Go's cache, which checks them against the public sums.
+/// Returns files in Go's module cache, which verifies them against the public checksums.
 fn definitions((module, version, folder, ending): &(&str, &str, &str, &str)) -> Vec<PathBuf> {
     let printed = operators::successful(
         Command::new("go")

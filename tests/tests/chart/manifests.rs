@@ -1,5 +1,6 @@
-//! Plain manifests and Kustomize's base come from the chart, so that rights, probes and security are said
-//! once. `SEALED_SECRETS_UPDATE=1 cargo test -p tests --test chart manifests` writes them.
+//! The plain manifests and the Kustomize base are generated from the chart, so that RBAC, probes and security
+//! settings have one source. `SEALED_SECRETS_UPDATE=1 cargo test -p tests --test chart manifests` writes
+//! them.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -166,7 +167,7 @@ async fn the_api_server_knows_every_field_of_all_of_them() {
     ]
     .map(|name| fs::read_to_string(deploy(name)).unwrap());
     for all in rendered.iter().chain(&overlays).chain(&plain) {
-        // Into a namespace that is there: nothing is kept of it.
+        // Into an existing namespace, so that nothing is saved from it.
         let all = all.replace("namespace: sealed-secrets\n", "namespace: default\n");
         let file = crate::render::file(&all);
         kubectl(
@@ -197,7 +198,7 @@ async fn the_api_server_knows_every_field_of_all_of_them() {
     assert!(refused.contains("containersPort"), "{refused}");
 }
 
-/// The chart's objects under the names and labels of the peer's plain manifests.
+/// Returns the chart's objects with the names and labels of Bitnami's plain manifests.
 fn plain(values: &str) -> Vec<Value> {
     Render::of(values)
         .all()
@@ -231,7 +232,7 @@ fn plain_object(mut object: Value) -> Value {
     object
 }
 
-/// The peer's plain manifests name these otherwise than its chart.
+/// Returns the name of an object in Bitnami's plain manifests, which differs from that in its chart.
 fn plain_name(kind: &str, name: &str) -> String {
     match (kind, name) {
         ("RoleBinding", "sealed-secrets-controller-key-admin") => NAME.to_owned(),
@@ -256,7 +257,7 @@ fn plain_deployment(spec: &mut Value, labels: &Value) {
     let container = &mut spec["template"]["spec"]["containers"][0];
     container["name"] = json!(NAME);
     let container = container.as_object_mut().unwrap();
-    // All of them are the controller's defaults, but for one.
+    // All of them except one are the controller's defaults.
     let words = container.remove("args").unwrap();
     if words
         .as_array()

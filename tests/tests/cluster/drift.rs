@@ -1,4 +1,4 @@
-//! Edits of others on our Secrets.
+//! Edits by other clients of our Secrets.
 
 use kube::ResourceExt as _;
 use serde_json::json;
@@ -82,7 +82,7 @@ async fn edits_stay_where_the_flag_or_the_annotation_says_so() {
     case.is_synced("db").await;
 }
 
-/// Attack: edits the Secret again and again.
+/// Attack: edits the Secret repeatedly.
 #[tokio::test]
 async fn a_fight_over_a_secret_is_given_up_for_a_while_and_told() {
     let case = Case::new("fight").await;

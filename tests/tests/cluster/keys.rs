@@ -1,4 +1,4 @@
-//! Keys that come, go, are bad, and are asked for.
+//! Keys that are added, removed, invalid, and requested.
 
 use std::collections::BTreeMap;
 
@@ -84,7 +84,7 @@ async fn c10_keys_come_and_go_while_objects_are_unsealed() {
     assert!(!case.controller.log().contains("panicked"));
 }
 
-/// Names, in alphabetical order.
+/// Returns the names in alphabetical order.
 async fn keys_in(namespace: &Namespace<'_>) -> Vec<String> {
     let labelled = ListParams::default().labels(&format!("{KEY_LABEL}=active"));
     let api: Api<ApiSecret> = namespace.api();
@@ -135,7 +135,7 @@ async fn c9_c12_keys_that_cannot_be_used_are_named_and_skipped() {
             .await;
         case.event(name, "UnusableKey").await;
     }
-    // A start meets them all at once.
+    // A start loads them all at once.
     let case = case.restart(&["--key-renew-period=0"]).await;
     case.seal("db", &[("a", "1")]).await;
     case.holds("db", &[("a", "1")]).await;
@@ -188,7 +188,7 @@ async fn a_key_is_stored_as_the_peer_stores_it_and_a_signal_makes_another() {
             .0
             .starts_with(b"-----BEGIN RSA PRIVATE KEY-----\n")
     );
-    // It seals from now on.
+    // This key seals from now on.
     let certificate = String::from_utf8(data["tls.crt"].0.clone()).unwrap();
     until("the new certificate is served", async || {
         let answer = case.controller.get("/v1/cert.pem").await;
@@ -230,12 +230,12 @@ async fn a_renewal_that_is_killed_at_any_point_makes_no_key_twice() {
     let plane = ControlPlane::shared().await;
     let namespace = plane.namespace("killed").await;
     roles::grant(&namespace, Reach::Namespace).await;
-    // From 2023, so a key is due at each start.
+    // From 2023, so that a renewal is due at each start.
     put_key(&namespace, "key-0", &KEYS[0]).await;
     let kubeconfig = plane.kubeconfig_of(namespace.name(), ACCOUNT).await;
     for milliseconds in (40..400).step_by(40) {
         let mut controller = ClusterController::spawn(&kubeconfig, namespace.name(), &[]);
-        // The point of the renewal is the test; there is nothing to wait for.
+        // Kills the controller at different points of the renewal; there is no event to wait for.
         tokio::time::sleep(std::time::Duration::from_millis(milliseconds)).await;
         controller.signal(Signal::KILL);
     }

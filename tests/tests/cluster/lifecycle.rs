@@ -1,4 +1,4 @@
-//! From SealedSecret to Secret and back to nothing.
+//! From a SealedSecret to its Secret, and to its deletion.
 
 use serde_json::json;
 use shared::resource::SealedSecret;
@@ -70,7 +70,7 @@ async fn c7_a_deleted_secret_comes_again_also_after_its_sealed_secret_was_restor
     case.delete("db").await;
     case.create(&backup).await;
     case.holds("db", &[("a", "1")]).await;
-    // The garbage collector may take the first one's Secret only now.
+    // The garbage collector may delete the first object's Secret only now.
     case.is_synced("db").await;
     let mut uid = None;
     for _ in 0..3 {
@@ -202,7 +202,7 @@ async fn c16_no_type_is_opaque_and_another_type_is_refused_with_advice() {
     assert_eq!(anew.type_.as_deref(), Some("example.com/mine"));
 }
 
-/// Attack: deletes a SealedSecret beside a same-named Secret that it does not own.
+/// Attack: deletes a SealedSecret with the same name as a Secret that it does not own.
 #[tokio::test]
 async fn s9_old_garbage_collection_deletes_its_own_secret_and_leaves_a_foreign_one() {
     let case = Case::with("old-gc", &["--old-gc-behavior"]).await;
@@ -229,7 +229,7 @@ async fn c15_works_on_the_objects_with_the_label_and_heals_their_secrets_without
     case.seal("other", &[("a", "1")]).await;
     case.create(&chosen).await;
     case.holds("chosen", &[("a", "1")]).await;
-    // The selector is about SealedSecrets; this Secret has no label.
+    // The selector applies to SealedSecrets; this Secret has no label.
     case.delete_secret("chosen").await;
     case.holds("chosen", &[("a", "1")]).await;
     assert!(case.secret("other").await.is_none());

@@ -1,4 +1,4 @@
-//! What Prometheus sees.
+//! The controller's metrics.
 
 use serde_json::json;
 use tests::patience::until;
@@ -11,8 +11,7 @@ const GAUGE: u8 = 1;
 const HISTOGRAM: u8 = 4;
 const CANARY: &str = "canary-91ab";
 
-/// Name after the prefix, type, labels in alphabetical order. The peer's, of section 5.2 of the
-/// behaviour reference.
+/// Bitnami's metrics: name after the prefix, type, labels in alphabetical order.
 const PEERS: &[(&str, u8, &[&str])] = &[
     ("build_info", GAUGE, &["revision"]),
     ("unseal_requests_total", COUNTER, &[]),

@@ -1,4 +1,4 @@
-//! Whose Secret it is.
+//! Ownership of Secrets.
 
 use serde_json::json;
 use shared::resource::{MANAGED_ANNOTATION, PATCH_ANNOTATION, SKIP_OWNER_ANNOTATION};
@@ -19,7 +19,7 @@ async fn a_foreign_secret_stays_as_it_is_until_it_is_deleted() {
         Some(want)
     );
     case.holds("db", &[("a", "theirs")]).await;
-    // C7: deleting what is in the way is enough.
+    // C7: deleting the Secret in the way is sufficient.
     case.delete_secret("db").await;
     case.holds("db", &[("a", "ours")]).await;
     case.is_synced("db").await;

@@ -1,4 +1,4 @@
-//! What is known without decrypting, and how much is decrypted otherwise: counts, never times.
+//! What the controller knows without decrypting, and how much it decrypts otherwise: counts, never times.
 
 use k8s_openapi::api::core::v1::Secret as ApiSecret;
 use kube::api::{DeleteParams, Patch, PatchParams};
@@ -160,7 +160,7 @@ async fn a_hint_saves_the_attempts_with_other_keys_and_so_does_what_is_remembere
         (first - 5.0).abs() < 0.5,
         "{first}: the first item tries all three keys, the others the one that opened it"
     );
-    // Another version, sealed for the same key: the status remembers it.
+    // A new version, sealed for the same key: the status still names the key.
     let next = seal("plain", &[("a", "9"), ("b", "2"), ("c", "3")]);
     case.patch(
         "plain",

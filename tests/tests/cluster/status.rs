@@ -1,4 +1,4 @@
-//! What the status says.
+//! The content of statuses.
 
 use kube::api::PostParams;
 use serde_json::json;
@@ -48,7 +48,7 @@ async fn c2_c3_the_newest_error_stands_there_and_success_follows_failure() {
     assert!(status.items[0].sealed_by.is_some());
 }
 
-/// Attack: stores malformed objects beside a victim's good one.
+/// Attack: stores malformed objects beside a victim's valid one.
 #[tokio::test]
 async fn a_malformed_object_gets_its_own_status_and_disturbs_nobody() {
     let case = Case::new("malformed").await;
@@ -85,7 +85,7 @@ async fn a_malformed_object_gets_its_own_status_and_disturbs_nobody() {
     assert_eq!(status, "False");
 }
 
-/// Attack: stores an object of maximal size in which nothing opens.
+/// Attack: stores an object of maximal size in which no item can be opened.
 #[tokio::test]
 async fn an_object_near_the_largest_gets_a_status_though_every_item_fails() {
     let case = Case::new("large").await;

@@ -64,7 +64,7 @@ async fn c18_what_a_template_drew_by_chance_stays_through_restarts_and_correctio
         .await;
     case.event("db", "DriftCorrected").await;
     assert_eq!(case.secret("db").await.unwrap().data, before.data);
-    // Deleted is deleted: nobody knows the values any more.
+    // A deleted Secret is lost: its random values cannot be known again.
     case.delete_secret("db").await;
     let changed = tests::patience::until("it is made anew", async || case.secret("db").await).await;
     assert_ne!(changed.data, before.data);

@@ -1,8 +1,9 @@
-//! Agreement of two outcomes.
+//! Compares two outcomes.
 
 use crate::outcome::{Left, Outcome};
 
-/// What is not alike, one sentence each; warnings on standard error are each program's own.
+/// Returns the differences, one sentence each. Ignores warnings on standard error, which are each program's
+/// own.
 pub(crate) fn disagreements(peer: &Outcome, ours: &Outcome) -> Vec<String> {
     let mut wrong = Vec::new();
     if peer.ending != ours.ending {
@@ -35,7 +36,7 @@ pub(crate) fn disagreements(peer: &Outcome, ours: &Outcome) -> Vec<String> {
     wrong
 }
 
-/// Ours may go on with a hint.
+/// Returns whether our text begins with the peer's; ours may continue with a hint.
 fn begins(ours: Option<&String>, peer: Option<&String>) -> bool {
     match (ours, peer) {
         (Some(ours), Some(peer)) => ours.starts_with(peer.as_str()),

@@ -1,9 +1,8 @@
-//! The Go peer's `kubeseal` and ours, given the same inputs; `tests/differential/README.md`
-//! explains the inputs.
+//! Runs Bitnami's `kubeseal` (the peer) and ours on the same inputs; `tests/differential/README.md` explains
+//! the inputs.
 //!
-//! `DIFFERENTIAL_PRINT=1` prints what both do on every case, another word only on cases with that
-//! word in their name. `DIFFERENTIAL_PEER=1` runs only the peer, and holds it to the table of
-//! differences.
+//! `DIFFERENTIAL_PRINT=1` prints what both do on every case, any other text only on cases with that text in
+//! their name. `DIFFERENTIAL_PEER=1` runs only the peer, and checks it against the table of differences.
 #![allow(
     clippy::panic,
     dead_code,
@@ -64,7 +63,7 @@ fn agrees_with_the_peer_except_where_the_table_says_so() {
     );
 }
 
-/// One test a flaw of the peer: it shows in the peer, and ours has the fix.
+/// One test per flaw of the peer: the peer shows the flaw, and ours has the fix.
 macro_rules! flaws {
     ($($name:ident: $flaw:literal,)*) => {
         $(
@@ -156,7 +155,7 @@ impl Comparison {
 
 struct Programs {
     peer: PathBuf,
-    /// Missing only on request, while there is nothing to compare with yet.
+    /// `None` only on request, as long as there is nothing to compare with.
     ours: Option<PathBuf>,
 }
 

@@ -1,4 +1,4 @@
-//! The ordinary `age` and our archives.
+//! The reference `age` and our archives.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -54,7 +54,7 @@ fn run(scratch: &Scratch, program: std::path::PathBuf, words: &[&str], input: &s
     output.stdout
 }
 
-/// Every private key stands in what was decrypted.
+/// Checks that every private key is in the decrypted data.
 fn holds_all(plain: &[u8]) {
     let text = String::from_utf8_lossy(plain);
     for key in KEYS.iter() {

@@ -1,4 +1,4 @@
-//! What opens with no key here is asked of a controller, over its port for callers with a token.
+//! If no local key can open a value, `seal` asks a controller over its port for callers with a token.
 
 use std::fs;
 
@@ -18,7 +18,7 @@ fn strs(words: &[String]) -> Vec<&str> {
     words.iter().map(String::as_str).collect()
 }
 
-/// A site whose controller has the port, with one account that may verify and one that may not.
+/// Starts a site whose controller has the port, with one account that may verify and one that may not.
 async fn site(purpose: &str, keys: &[shared::key::NewKey]) -> Site<'static> {
     let plane = tests::control_plane::ControlPlane::shared().await;
     let namespace = plane.namespace(purpose).await;

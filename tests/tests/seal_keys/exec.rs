@@ -1,4 +1,4 @@
-//! `seal exec` with the keys of the cluster, for one who may read them.
+//! `seal exec` with the keys of the cluster, for a user who may read them.
 
 use serde_json::json;
 use tests::roles;

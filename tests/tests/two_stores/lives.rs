@@ -1,4 +1,4 @@
-//! The lives.
+//! The tests, which run in every store.
 
 use shared::resource::SealedSecret;
 use shared::scope::Scope;

@@ -1,4 +1,4 @@
-//! One reconciler, two stores: the same life of a SealedSecret in a cluster and in a directory.
+//! One reconciler, two stores: the same tests for a SealedSecret in a cluster and in a directory.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,7 +14,7 @@ mod place;
 use cluster::Cluster;
 use directory::Directory;
 
-/// Each life in each place.
+/// Creates each test for both stores.
 macro_rules! in_both_places {
     ($($life:ident),+ $(,)?) => {
         mod in_a_cluster {
