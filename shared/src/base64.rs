@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_what_gos_decoder_takes() {
+    fn accepts_what_gos_decoder_accepts() {
         for (why, text, want) in [
             ("empty", "", Ok(b"".to_vec())),
             ("plain", "aGk=", Ok(b"hi".to_vec())),

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn has_the_layout_of_the_peer() {
+    fn has_the_layout_of_upstream() {
         let label = Scope::Strict.label("ns", "n");
         let bytes = sealed(b"hi", &label);
         assert_eq!(modulus_len(&bytes), Some(256));
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_too_short_to_be_a_value() {
+    fn refuses_a_value_that_is_too_short() {
         let label = Scope::ClusterWide.label("", "");
         let bytes = sealed(b"", &label);
         for len in [0, 1, 2, 257, 258, bytes.len() - 1] {
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn opens_whatever_length_of_session_key_aes_has() {
+    fn opens_session_keys_of_every_aes_length() {
         let label = Scope::Strict.label("ns", "n");
         let public = test_key().certificate().public_key();
         for len in [16, 24, 32] {
@@ -229,7 +229,7 @@ mod tests {
 
     /// An attacker who knows the substitute key must not get anything opened with it.
     #[test]
-    fn refuses_a_value_that_was_sealed_with_no_session_key() {
+    fn refuses_a_value_without_a_session_key() {
         let label = Scope::Strict.label("ns", "n");
         let mut value = b"forged".to_vec();
         let tag = session_key(&NO_SESSION)

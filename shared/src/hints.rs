@@ -54,7 +54,7 @@ mod tests {
     use crate::key::test_key;
 
     #[test]
-    fn takes_what_it_understands_and_nothing_else() {
+    fn ignores_hints_that_cannot_be_parsed() {
         let good = test_key().fingerprint().to_string();
         for (why, text, want) in [
             ("nothing", String::new(), 0),
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn no_hints_leave_no_annotation() {
+    fn removes_the_annotation_when_there_are_no_hints() {
         let mut annotations = BTreeMap::from([("other".to_owned(), "stays".to_owned())]);
         let hints = Hints::from([("a".to_owned(), test_key().fingerprint().clone())]);
         annotate(&mut annotations, &hints);
@@ -80,7 +80,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn what_is_written_reads_the_same(keys in btree_map(any::<String>(), any::<bool>(), 0..5)) {
+        fn parses_the_hints_that_it_writes(keys in btree_map(any::<String>(), any::<bool>(), 0..5)) {
             let hints: Hints = keys.into_keys().map(|k| (k, test_key().fingerprint().clone())).collect();
             proptest::prop_assert_eq!(parse(&to_text(&hints)), hints);
         }

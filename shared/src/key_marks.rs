@@ -205,7 +205,7 @@ mod tests {
 
     /// A mark that forbids sealing holds regardless of its value.
     #[test]
-    fn an_annotation_makes_a_key_one_for_opening_only() {
+    fn an_annotation_makes_a_key_opening_only() {
         let key = test_key().fingerprint();
         for value in ["", "true", "false", "2026-11-28T00:00:00Z"] {
             let marked = metadata(KEY_ACTIVE, &[(OPENING_ONLY_ANNOTATION, value.to_owned())]);
@@ -218,7 +218,7 @@ mod tests {
     const KEY_RETIRED_WORD: &str = crate::resource::KEY_RETIRED;
 
     #[test]
-    fn tells_the_state_of_each_key() {
+    fn returns_the_state_of_each_key() {
         use KeyState::{Broken, Compromised, Opening, Retired, Sealing, Waiting};
         let prints: Vec<Fingerprint> = (1..=3)
             .map(|n| new_test_key(n).pair.fingerprint().clone())

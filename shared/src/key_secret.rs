@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn is_active_by_the_one_word_of_the_one_label() {
+    fn is_active_only_with_the_label_value_active() {
         for (labels, want) in [
             (None, false),
             (Some(("other", "active")), false),
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn the_secret_has_the_metadata_of_the_peers_and_what_was_asked_for() {
+    fn the_secret_has_upstreams_metadata_and_the_given_labels() {
         let one = |key: &str, value: &str| BTreeMap::from([(key.to_owned(), value.to_owned())]);
         let key = new_test_key(1_700_000_000);
         let made = build("k", "kube-system", &key, one("l", "1"), one("a", "2"));
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn orders_by_creation_if_asked_and_known() {
+    fn orders_by_creation_time_if_requested_and_present() {
         let mut secret = stored();
         secret.metadata.creation_timestamp = Some(time(Timestamp::from_second(5).unwrap()));
         let order =

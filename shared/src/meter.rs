@@ -24,7 +24,7 @@ mod tests {
     use super::opening;
 
     #[test]
-    fn larger_keys_and_values_cost_what_they_take() {
+    fn larger_keys_and_values_cost_more() {
         for (bits, bytes, want) in [
             (2048, 300, 200),
             (4096, 600, 1_600),

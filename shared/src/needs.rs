@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn names_the_size_of_a_key_that_is_not_there() {
+    fn reports_the_size_of_a_missing_key() {
         let own = ring_key(1);
         let mut object = sealed(&own, Scope::Strict, "ns", "n", "a");
         let for_4096_bits = [&[2, 0][..], &[7; 512 + 32]].concat();
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn says_why_an_item_does_not_open() {
+    fn reports_why_an_item_cannot_be_opened() {
         let (own, other) = (ring_key(1), ring_key(2));
         let ring = KeyRing::new([own.clone()]);
         let moved = |scope, namespace: &str, name: &str| {

@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn annotating_leaves_exactly_the_scope_asked_for() {
+    fn annotating_declares_exactly_the_given_scope() {
         for scope in Scope::ALL {
             let mut a = annotations(&[
                 (NAMESPACE_WIDE_ANNOTATION, "true"),
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_are_those_of_the_peer() {
+    fn labels_equal_upstreams() {
         assert_eq!(Scope::Strict.label("ns", "n").as_bytes(), b"ns/n");
         assert_eq!(Scope::Strict.label("", "n").as_bytes(), b"/n");
         assert_eq!(Scope::NamespaceWide.label("ns", "n").as_bytes(), b"ns");
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn words_round_trip() {
+    fn scope_names_round_trip() {
         for scope in Scope::ALL {
             assert_eq!(scope.to_string().parse(), Ok(scope));
         }

@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn aiming_follows_the_peers_rules_for_names_and_namespaces() {
+    fn follows_upstreams_rules_for_names_and_namespaces() {
         let mismatch = |found: &str, wanted: &str| {
             Err(SealError::NamespaceMismatch {
                 found: found.into(),
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_what_belongs_to_the_secret_and_drops_what_a_server_wrote() {
+    fn keeps_the_users_metadata_and_drops_the_servers() {
         let sealed = sealed(&secret(
             "
 metadata:
@@ -359,7 +359,7 @@ stringData: {pw: hunter2}
     }
 
     #[test]
-    fn every_scope_opens_where_it_says_and_nowhere_else() {
+    fn every_scope_opens_only_where_it_applies() {
         let ring = ring();
         for scope in Scope::ALL {
             for (name, namespace) in [("web", "ns"), ("other", "ns"), ("web", "other")] {
@@ -388,7 +388,7 @@ stringData: {pw: hunter2}
     }
 
     #[test]
-    fn merging_makes_the_maps_that_are_missing_and_leaves_the_rest() {
+    fn merging_creates_missing_maps_and_leaves_the_rest() {
         let mut existing = sealed(&secret(
             "metadata: {name: web, namespace: ns}\ntype: a\nstringData: {a: x}",
         ))

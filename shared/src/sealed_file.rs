@@ -200,7 +200,7 @@ items:
     }
 
     #[test]
-    fn sets_and_removes_items_where_they_stand() {
+    fn sets_and_removes_items_in_place() {
         let follow = HintRule::Follow(test_key().fingerprint());
         let new = edited(FILE, |found| {
             found.edits(&changes(&[("a", "AgX="), ("c", "AgY=")], &["b"], follow))
@@ -212,7 +212,7 @@ items:
     }
 
     #[test]
-    fn passes_over_what_has_only_the_kind_or_only_the_version() {
+    fn skips_objects_with_only_the_kind_or_only_the_version() {
         for (from, to) in [
             ("bitnami.com/v1alpha1", "bitnami.com/v2"),
             ("kind: SealedSecret", "kind: SealedThing"),

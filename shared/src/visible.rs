@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shows_what_steers_or_hides_and_leaves_what_is_seen() {
+    fn escapes_controls_and_invisible_characters_and_keeps_visible_ones() {
         for (text, shown) in [
             (
                 "plain \"quoted\" C:\\x ü 日本 'it'",

@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn builds_every_program_beside_the_running_one() {
+    fn builds_every_program_next_to_the_running_one() {
         for program in [controller(), kubeseal(), seal()] {
             assert_eq!(program.parent(), Some(profile_folder().as_path()));
             assert!(program.is_file(), "{}", program.display());

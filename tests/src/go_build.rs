@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn builds_anew_for_every_change_and_only_then() {
+    fn rebuilds_after_every_change_and_only_then() {
         let (_scratch, cache, sources) = workshop(SOURCE);
         let build = |word| {
             build_in(
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn builds_once_for_all_who_ask_at_the_same_time() {
+    fn builds_once_for_concurrent_callers() {
         let (_scratch, cache, sources) = workshop(SOURCE);
         let together = Barrier::new(3);
         let build = || {
@@ -300,7 +300,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "undefined: nothing")]
-    fn fails_with_the_words_of_the_compiler() {
+    fn fails_with_the_message_of_the_compiler() {
         let (_scratch, cache, sources) = workshop("package main\n\nfunc main() { nothing() }\n");
         build_in(&cache, &sources, "word", "build", &arguments(".", &[]));
     }

@@ -116,17 +116,17 @@ mod tests {
     }
 
     #[test]
-    fn one_kind_of_work_is_not_told_apart_from_itself() {
+    fn finds_no_difference_between_equal_work() {
         assert!(judge(&sample(1, 1000.0), &sample(2, 1000.0)).t < 4.5);
     }
 
     #[test]
-    fn a_difference_far_below_the_noise_is_seen() {
+    fn detects_a_difference_far_below_the_noise() {
         assert!(judge(&sample(1, 1000.0), &sample(2, 1010.0)).t > CERTAIN);
     }
 
     #[test]
-    fn what_a_cut_leaves_nothing_of_is_told_apart() {
+    fn detects_work_of_which_a_cut_leaves_nothing() {
         assert!(judge(&sample(1, 1000.0), &sample(2, 9000.0)).t > CERTAIN);
     }
 }

@@ -135,7 +135,7 @@ impl Case {
 }
 
 #[tokio::test]
-async fn c8_what_changed_while_the_api_server_restarted_is_seen_to() {
+async fn c8_handles_changes_made_while_the_api_server_restarted() {
     let mut plane = ControlPlane::start().await;
     let mut case = Case::new(&plane).await;
     for name in ["edited", "deleted", "bereft"] {
@@ -163,7 +163,7 @@ async fn c8_what_changed_while_the_api_server_restarted_is_seen_to() {
 }
 
 #[tokio::test]
-async fn without_etcd_it_waits_and_then_does_everything() {
+async fn waits_without_etcd_and_then_catches_up() {
     let mut plane = ControlPlane::start().await;
     let case = Case::new(&plane).await;
     case.seal("db", "1").await;
@@ -183,7 +183,7 @@ async fn without_etcd_it_waits_and_then_does_everything() {
 }
 
 #[tokio::test]
-async fn ends_at_once_although_the_api_server_hangs() {
+async fn exits_at_once_although_the_api_server_hangs() {
     let mut plane = ControlPlane::start().await;
     let case = Case::new(&plane).await;
     case.seal("db", "1").await;
@@ -199,7 +199,7 @@ async fn ends_at_once_although_the_api_server_hangs() {
 }
 
 #[tokio::test]
-async fn c22_is_alive_and_not_ready_while_the_api_server_is_down_and_works_when_it_is_up() {
+async fn c22_is_live_but_not_ready_while_the_api_server_is_down() {
     let mut plane = ControlPlane::start().await;
     let case = Case::new(&plane).await;
     let kubeconfig = plane.kubeconfig_of(&case.namespace, roles::ACCOUNT).await;
@@ -231,7 +231,7 @@ async fn c22_is_alive_and_not_ready_while_the_api_server_is_down_and_works_when_
 }
 
 #[tokio::test]
-async fn c2_a_storm_of_others_writes_loses_nothing() {
+async fn c2_a_storm_of_concurrent_writes_loses_nothing() {
     let plane = ControlPlane::start().await;
     let case = Case::new(&plane).await;
     case.seal("db", "0").await;

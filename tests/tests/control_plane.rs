@@ -59,7 +59,7 @@ async fn collects_a_secret_whose_owner_is_gone() {
 }
 
 #[tokio::test]
-async fn refuses_a_service_account_what_its_role_does_not_allow() {
+async fn denies_a_service_account_what_its_role_does_not_allow() {
     let plane = ControlPlane::shared().await;
     let namespace = plane.namespace("roles").await;
     let elsewhere = plane.namespace("roles").await;
@@ -87,7 +87,7 @@ async fn refuses_a_service_account_what_its_role_does_not_allow() {
 }
 
 #[tokio::test]
-async fn gives_a_service_account_a_kubeconfig_of_its_own() {
+async fn creates_a_kubeconfig_for_a_service_account() {
     let plane = ControlPlane::shared().await;
     let namespace = plane.namespace("file").await;
     allow_to_read_secrets(&namespace, "reader").await;

@@ -36,7 +36,7 @@ async fn continues_a_watch_after_the_api_server_restarted() {
 }
 
 #[tokio::test]
-async fn stores_nothing_without_etcd_and_forgets_nothing_when_it_is_back() {
+async fn stores_nothing_without_etcd_and_loses_nothing_when_it_returns() {
     let mut plane = ControlPlane::start().await;
     let maps: Api<ConfigMap> = Api::default_namespaced(plane.admin());
     create(&maps, "before").await;
@@ -58,7 +58,7 @@ async fn stores_nothing_without_etcd_and_forgets_nothing_when_it_is_back() {
 }
 
 #[tokio::test]
-async fn answers_what_was_asked_during_a_pause_when_it_is_over() {
+async fn answers_requests_from_a_pause_when_it_ends() {
     let mut plane = ControlPlane::start().await;
     let maps: Api<ConfigMap> = Api::default_namespaced(plane.admin());
     create(&maps, "any").await;

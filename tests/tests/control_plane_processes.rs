@@ -139,7 +139,7 @@ async fn says_which_program_kubebuilder_assets_lacks() {
 }
 
 #[tokio::test]
-async fn says_what_to_install_where_go_is_missing() {
+async fn says_what_to_install_if_go_is_missing() {
     let mut user = User::start("pass", &[("PATH", Path::new("/none"))]);
     assert!(!user.ended().success());
     assert!(

@@ -15,7 +15,7 @@ const HEAD: &str = "\
 ";
 
 #[test]
-fn the_definition_to_apply_is_the_one_that_the_code_has() {
+fn the_published_crd_matches_the_code() {
     let definition = serde_json::to_value(SealedSecret::crd()).unwrap();
     let want = format!("{HEAD}{}", to_yaml(&definition));
     for name in ["crd.yaml", "helm/sealed-secrets/files/crd.yaml"] {

@@ -159,7 +159,7 @@ fn assert_ended(output: &Output, which: &str) {
 }
 
 #[test]
-fn the_limits_reach_the_program() {
+fn the_limits_apply_to_the_program() {
     let mut shell = within(Path::new("/bin/sh"));
     let output = shell.args(["-c", "ulimit -v; ulimit -t"]).output();
     let limits = format!("{KIBIBYTES}\n{SECONDS}\n");

@@ -27,7 +27,7 @@ use tests::scratch::Scratch;
 use tests::sealing::{KEYS, put_key, sealed_for};
 
 #[tokio::test]
-async fn every_fault_is_named_with_a_next_step() {
+async fn every_fault_is_reported_with_a_next_step() {
     let scene = Scene::new().await;
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("stories/kubeseal-faults.md");
     let told = fs::read_to_string(&path).unwrap();
@@ -109,7 +109,7 @@ impl Busy {
 }
 
 #[tokio::test]
-async fn waits_as_long_as_a_busy_controller_asks_and_goes_on() {
+async fn waits_as_long_as_a_busy_controller_asks_and_then_continues() {
     let busy = Busy::new().await;
     until("a request was told to wait", async || {
         let output = busy.validate();

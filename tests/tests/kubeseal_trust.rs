@@ -170,7 +170,7 @@ async fn a_changed_certificate_is_announced_once_and_the_last_one_serves_offline
 }
 
 #[tokio::test]
-async fn a_cache_that_cannot_be_used_stops_nothing() {
+async fn an_unusable_cache_prevents_nothing() {
     let scene = Scene::new(json!({})).await;
     fs::write(scene.cache(), "a file where the folder should be").unwrap();
     good(&scene.named(&["-f", "secret.yaml"]));
@@ -391,7 +391,7 @@ async fn a_pod_reaches_its_own_cluster_and_namespace() {
 }
 
 #[tokio::test]
-async fn a_proxy_by_variable_leads_to_the_server_and_no_proxy_leaves_it_out() {
+async fn honours_the_proxy_and_no_proxy_variables() {
     let scene = Scene::new(json!({})).await;
     let (_, port) = scene.plane.address();
     let proxy = serve_proxy(port.parse().unwrap());
@@ -419,7 +419,7 @@ async fn a_proxy_by_variable_leads_to_the_server_and_no_proxy_leaves_it_out() {
 }
 
 #[tokio::test]
-async fn an_identity_provider_vouches_for_the_caller() {
+async fn an_identity_provider_authenticates_the_caller() {
     let scene = Scene::new(json!({})).await;
     caller(&scene.namespace, "person").await;
     let rules = json!([{ "apiGroups": [""], "resources": ["services/proxy"], "verbs": ["get"] }]);

@@ -41,7 +41,7 @@ const WORDS: &[&str] = &[
 ];
 
 #[tokio::test]
-async fn under_our_definition_the_controllers_can_be_swapped_to_and_fro() {
+async fn the_controllers_can_be_swapped_back_and_forth_with_our_crd() {
     let plane = ControlPlane::start().await;
     let case = Case::new(&plane).await;
     let log = swaps(&case).await;
@@ -51,7 +51,7 @@ async fn under_our_definition_the_controllers_can_be_swapped_to_and_fro() {
 }
 
 #[tokio::test]
-async fn under_the_peers_definition_too_and_ours_says_once_what_is_missing() {
+async fn the_controllers_can_be_swapped_with_bitnamis_crd_and_ours_logs_once_what_is_missing() {
     let plane = ControlPlane::start().await;
     plane.install(&peer::definition()).await;
     let case = Case::new(&plane).await;

@@ -155,7 +155,7 @@ async fn keys(namespace: &Namespace<'_>) -> usize {
 }
 
 #[tokio::test]
-async fn a_killed_leader_is_followed_by_one_that_finishes_and_repeats_little() {
+async fn the_successor_of_a_killed_leader_finishes_and_repeats_little() {
     let plane = ControlPlane::start().await;
     let namespace = place(&plane).await;
     put_key(&namespace, "key-0", &KEYS[0]).await;
@@ -233,7 +233,7 @@ async fn a_leader_that_was_paused_for_longer_than_its_term_writes_nothing_after_
 }
 
 #[tokio::test]
-async fn a_leader_that_ends_lets_the_next_one_lead_at_once() {
+async fn a_leader_that_exits_lets_the_next_one_lead_at_once() {
     let plane = ControlPlane::start().await;
     let namespace = place(&plane).await;
     let [first, mut second] = pair(&plane, &namespace).await;

@@ -320,7 +320,7 @@ fn no_command_leaves_the_value_anywhere() {
 }
 
 #[test]
-fn no_error_holds_the_value() {
+fn no_error_contains_the_value() {
     let cage = Cage::new();
     let broken = format!(
         "apiVersion: v1\nkind: Secret\nmetadata: {{name: db}}\nstringData:\n  a: \"{CANARY}\n b: {CANARY}: ["
@@ -516,7 +516,7 @@ fn silent_server() -> (TcpListener, String) {
 }
 
 #[tokio::test]
-async fn after_a_prompt_an_interrupt_ends_the_run() {
+async fn an_interrupt_after_a_prompt_ends_the_run() {
     let cage = Cage::new();
     let (server, url) = silent_server();
     let (terminal, open) = terminal();
@@ -651,7 +651,7 @@ async fn what_is_edited_is_in_memory_for_this_user_alone_and_goes() {
 }
 
 #[tokio::test]
-async fn a_signal_removes_the_file_and_after_a_kill_the_next_run_does() {
+async fn a_signal_removes_the_file_and_the_next_run_does_after_a_kill() {
     use rustix::process::{Pid, Signal, kill_process};
     let cage = Cage::new();
     for signal in [Signal::TERM, Signal::HUP, Signal::QUIT] {
@@ -689,7 +689,7 @@ async fn a_signal_removes_the_file_and_after_a_kill_the_next_run_does() {
 }
 
 #[tokio::test]
-async fn after_the_editor_a_signal_ends_the_run_as_ever() {
+async fn a_signal_after_the_editor_ends_the_run_as_usual() {
     use rustix::process::{Pid, Signal, kill_process};
     let cage = Cage::new();
     let (server, url) = silent_server();

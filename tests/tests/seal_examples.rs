@@ -233,7 +233,7 @@ fn the_tour_of_the_readme_runs_as_pasted() {
 }
 
 #[test]
-fn a_file_of_sops_becomes_a_sealed_secret_that_opens() {
+fn a_sops_file_becomes_a_sealed_secret_that_can_be_unsealed() {
     let folder = Scratch::new();
     prepare(folder.path());
     let script = "seal import sops web secrets.enc.yaml -n shop -w web.yaml; seal view --reveal --key key.pem web.yaml";

@@ -92,7 +92,7 @@ fn opens(path: &Path, ring: &KeyRing) -> bool {
 }
 
 #[tokio::test]
-async fn killed_and_started_again_it_completes_and_a_third_run_changes_nothing() {
+async fn a_restart_after_a_kill_completes_and_a_third_run_changes_nothing() {
     let folder = Scratch::new();
     let files = plant(&folder.path().join("tree"), FILES);
     let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
@@ -178,7 +178,7 @@ async fn killed_and_started_again_it_completes_and_a_third_run_changes_nothing()
 }
 
 #[tokio::test]
-async fn through_the_controller_in_batches_and_one_bad_object_stops_no_other() {
+async fn sends_batches_to_the_controller_and_one_bad_object_stops_no_other() {
     let plane = ControlPlane::shared().await;
     let namespace = plane.namespace("seal-rotate").await;
     let controller = DirectoryController::start();

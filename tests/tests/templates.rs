@@ -119,7 +119,7 @@ fn knows_the_functions_of_the_peer_and_no_others() {
 }
 
 #[test]
-fn every_deviation_is_still_one_and_stands_on_the_page() {
+fn every_deviation_still_exists_and_is_listed_on_the_page() {
     let page = include_str!("../../shared/template/README.md");
     let mut peer = Peer::start();
     for deviation in deviations::DEVIATIONS {

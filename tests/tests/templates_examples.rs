@@ -39,7 +39,7 @@ fn render(template: &str, values: &Data) -> String {
 }
 
 #[test]
-fn every_example_of_the_page_gives_what_it_says() {
+fn every_example_of_the_page_renders_as_stated() {
     let blocks = blocks();
     let examples: Vec<_> = blocks.chunks(3).collect();
     assert_eq!(examples.len(), 6);

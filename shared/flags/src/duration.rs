@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_gos_durations() {
+    fn parses_durations_as_go_does() {
         for (text, want) in [
             ("0", Some(0)),
             ("-0", Some(0)),
@@ -126,7 +126,7 @@ mod tests {
         }
 
         #[test]
-        fn reads_what_it_would_write(ms in 0_i64..1_000_000_000_000) {
+        fn parses_what_it_formats(ms in 0_i64..1_000_000_000_000) {
             let parsed = parse_duration(&format!("{}s{}ms", ms / 1000, ms % 1000)).unwrap();
             proptest::prop_assert_eq!(parsed, SignedDuration::from_millis(ms));
         }

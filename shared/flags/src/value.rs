@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn splits_as_csv() {
+    fn splits_lists_as_csv() {
         for (text, want) in [
             ("", vec![]),
             ("a", vec!["a"]),

@@ -37,7 +37,7 @@ mod tests {
     const HEADER: &str = "Filename\tType\tSize\tUsed\tPriority\n";
 
     #[test]
-    fn says_no_only_where_it_is_certain() {
+    fn reports_no_swap_only_if_certain() {
         let area = format!("{HEADER}/dev/sda2 partition 1 0 -2\n");
         for (why, areas, maximum, want) in [
             ("an area", Some(area.as_str()), None, true),

@@ -142,7 +142,7 @@ mod tests {
     use crate::key::test_key;
 
     #[test]
-    fn judges_an_instant_against_the_validity() {
+    fn compares_an_instant_with_the_validity() {
         let certificate = test_key().certificate();
         let second = jiff::SignedDuration::from_secs(1);
         for (now, want) in [
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_the_first_of_a_bundle_and_refuses_what_is_no_certificate() {
+    fn reads_the_first_of_a_bundle_and_refuses_other_blocks() {
         let pem = test_key().certificate().to_pem();
         let public_key = pem.replace("CERTIFICATE", "PUBLIC KEY");
         assert!(

@@ -67,7 +67,7 @@ mod tests {
 
     /// The highest bit of the second modulus is not set.
     #[test]
-    fn is_what_ssh_keygen_prints() {
+    fn equals_what_ssh_keygen_prints() {
         for (first, want) in [
             (0xff, "SHA256:jCksjk3E9ggMRNa2DsRvQUA4V/lh6mbjDxN3zo0ukHY"),
             (0x7f, "SHA256:qq3Gh6DpvkBI/m/sSQYDFRIi/j9bLLuW6zM9PGJQ5hE"),
@@ -79,13 +79,13 @@ mod tests {
     }
 
     #[test]
-    fn reads_what_it_shows() {
+    fn parses_what_it_displays() {
         let fingerprint = Fingerprint::of_rsa(&[1, 0, 1], &[0xff; 256]);
         assert_eq!(fingerprint.to_string().parse(), Ok(fingerprint));
     }
 
     #[test]
-    fn refuses_other_texts() {
+    fn refuses_texts_that_are_not_fingerprints() {
         for text in ["", "SHA256:", "MD5:abc", "SHA256:AAAA", "SHA256:*"] {
             assert_eq!(
                 text.parse::<Fingerprint>(),

@@ -199,7 +199,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn issues_the_certificate_that_the_peer_issues() {
+    fn issues_the_same_certificate_as_upstream() {
         let new = new_key(1_700_000_000);
         let pem = new.pair.certificate().to_pem();
         let block = &super::super::pem::blocks(pem.as_bytes())[0];
@@ -233,7 +233,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn four_numbers_are_sizes_of_keys() {
+    fn accepts_four_key_sizes() {
         use KeySize::{Rsa2048, Rsa3072, Rsa4096, Rsa8192};
         for (bits, size) in [
             (2048, Rsa2048),
@@ -249,7 +249,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn validity_begins_now_and_ends_after_the_ttl() {
+    fn the_certificate_is_valid_from_now_for_the_ttl() {
         let certificate = new_key(1_700_000_000).pair.into_halves().1;
         assert_eq!(certificate.not_before().as_second(), 1_700_000_000);
         assert_eq!(
@@ -259,7 +259,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_private_pem_is_the_same_key_in_pkcs1() {
+    fn the_private_pem_contains_the_same_key_as_pkcs1() {
         let new = new_key(0);
         assert!(
             new.private_pem

@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn notices_headers() {
+    fn detects_headers() {
         let text = b"-----BEGIN A-----\nProc-Type: 4,ENCRYPTED\n\naGk=\n-----END A-----\n";
         let found = blocks(text);
         assert!(found[0].has_headers);
@@ -127,7 +127,7 @@ mod tests {
         }
 
         #[test]
-        fn finds_what_was_written(der: Vec<u8>) {
+        fn finds_the_block_that_it_wrote(der: Vec<u8>) {
             let text = format!("-----BEGIN A-----\n{}\n-----END A-----\n", base64::encode(&der));
             let found = blocks(text.as_bytes());
             proptest::prop_assert_eq!(found[0].der.as_slice(), &der[..]);

@@ -196,7 +196,7 @@ TdwKH0M6xpM2q+53wmsN/eYLdgtjgBd3DBmHtPilCkiFICXyaA8z9LkJ
 ";
 
     #[test]
-    fn says_what_is_wrong_with_a_key() {
+    fn reports_why_a_private_key_is_unusable() {
         for (why, text, want) in [
             ("nothing", String::new(), PrivateKeyError::Missing),
             (
@@ -235,7 +235,7 @@ TdwKH0M6xpM2q+53wmsN/eYLdgtjgBd3DBmHtPilCkiFICXyaA8z9LkJ
     }
 
     #[test]
-    fn counts_its_operations_failed_ones_too() {
+    fn counts_private_key_operations_including_failed_ones() {
         let key = new_test_key(0).pair.into_halves().0;
         let before = private_key_operations();
         for _ in 0..2 {
@@ -247,7 +247,7 @@ TdwKH0M6xpM2q+53wmsN/eYLdgtjgBd3DBmHtPilCkiFICXyaA8z9LkJ
     }
 
     #[test]
-    fn finds_every_key_beside_other_blocks() {
+    fn finds_every_key_among_other_blocks() {
         let new = new_test_key(0);
         let pem = String::from_utf8(new.private_pem.expose().to_vec()).unwrap();
         let text = format!("{EC_KEY}{pem}{}{pem}", new.pair.certificate().to_pem());

@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn says_why_a_key_cannot_seal() {
+    fn reports_why_a_key_cannot_seal() {
         for (spki, want) in [
             (spki("1.2.840.10045.2.1", &[4]), "found an ECDSA key"),
             (spki("1.3.101.112", &[4]), "found an Ed25519 key"),
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn shows_its_fingerprint_and_its_length() {
+    fn debug_shows_fingerprint_and_length() {
         let public = test_key().certificate().public_key();
         assert_eq!(public.modulus_len(), 256);
         assert_eq!(

@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn looks_like_gos() {
+    fn formats_json_as_go_does() {
         let value = json!({"kind": "S", "b": {"x": "a<b>&\u{2028}"}, "e": {}, "l": [], "n": [1]});
         assert_eq!(
             to_json(&value),

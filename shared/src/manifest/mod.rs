@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_streams_as_the_peer_does() {
+    fn reads_streams_as_upstream_does() {
         for (why, input, want) in [
             ("nothing", "", vec![]),
             ("a comment", "# nothing\n", vec![]),
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_known_by_its_first_brace() {
+    fn json_is_detected_by_its_first_character() {
         for (text, want) in [
             ("{}", true),
             (" \n\t{\"a\": 1}", true),
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn names_document_and_line_of_what_is_malformed() {
+    fn reports_document_and_line_of_malformed_input() {
         for (why, input, want) in [
             (
                 "bad YAML",
@@ -296,7 +296,7 @@ mod tests {
 
     /// All nodes of a JSON object have the object's first line; YAML nodes have their own.
     #[test]
-    fn knows_the_lines_of_json_and_of_yaml_behind_it() {
+    fn reports_lines_of_json_and_of_the_yaml_after_it() {
         let lines = |text: &str| -> Vec<usize> {
             let list = |node: &Node| node.field("a").map_or(0, |a| a.line);
             let documents = read(text.as_bytes()).unwrap();
@@ -313,14 +313,14 @@ mod tests {
     }
 
     #[test]
-    fn an_error_has_a_line_unless_there_is_no_text() {
+    fn an_error_has_a_line_unless_the_bytes_are_not_text() {
         let line = |bytes: &[u8]| read(bytes).unwrap_err().line();
         assert_eq!(line(b"a: b\n---\nc: [\n"), Some(4));
         assert_eq!(line(b"\xff"), None);
     }
 
     #[test]
-    fn a_node_shows_its_kind_and_line_and_never_its_value() {
+    fn debug_of_a_node_shows_type_and_line_and_never_the_value() {
         let documents = read(b"\na: hunter2\n").unwrap();
         assert_eq!(
             format!("{:?}", documents[0].root),
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn anchors_count_by_what_they_keep() {
+    fn anchors_count_with_the_copies_that_they_keep() {
         let nested = |levels: usize| {
             let open: Vec<String> = (0..levels).map(|i| format!("&n{i} [")).collect();
             format!(
@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_get_no_more_room_than_they_are_given() {
+    fn untrusted_input_cannot_exceed_its_limit() {
         for (text, fits, not) in [
             ("a: [1, 2]", 5, 4),
             ("a: &a [1]\nb: *a", 9, 8),
@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn of_equal_fields_the_last_counts_and_mappings_become_one() {
+    fn the_last_of_equal_fields_wins_and_mappings_merge() {
         for (input, want) in [
             (r#"{"a":1,"a":2}"#, r#"{"a":2}"#),
             (
@@ -429,7 +429,7 @@ mod tests {
         }
 
         #[test]
-        fn a_number_keeps_its_last_digit(number in proptest::num::f64::NORMAL) {
+        fn numbers_keep_every_digit(number in proptest::num::f64::NORMAL) {
             let text = serde_json::json!({"a": number}).to_string();
             proptest::prop_assert_eq!(texts(&text), Ok(vec![text]));
         }

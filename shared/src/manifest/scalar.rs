@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn coerces_as_the_peer_does() {
+    fn converts_scalars_to_text_as_upstream_does() {
         for (source, want) in [
             ("yes", "true"),
             ("on", "true"),

@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_before_a_later_document_counts_for_nothing() {
+    fn ignores_a_byte_order_mark_before_a_later_document() {
         assert_eq!(
             *decode("a: b\n---\n\u{feff}c: \u{feff}d".as_bytes()).unwrap(),
             "a: b\n---\nc: \u{feff}d"

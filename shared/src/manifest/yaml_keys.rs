@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_a_key_that_stands_in_its_mapping_twice() {
+    fn finds_a_key_that_occurs_twice_in_its_mapping() {
         for (text, want) in [
             ("a: 1\nb: 2\n", None),
             ("a: 1\nb: 2\na: 3\n", Some(3)),

@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_go_by_value_and_letters_last() {
+    fn sorts_numbers_by_value_and_letters_last() {
         let keys = [
             "b", "a10", "a9", "B", "a-1", "a", "10", "9", "_", "a010", "a1x", "a12",
         ];

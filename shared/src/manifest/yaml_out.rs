@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lays_documents_out_as_go_does() {
+    fn formats_documents_as_go_does() {
         let value = json!({
             "spec": {"l": ["a", {"x": 1, "y": [2, [3, 4]]}, [], {}], "e": {}, "n": null},
             "multi": "a\nb\n",

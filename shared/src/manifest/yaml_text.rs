@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_stays_on_one_line_and_is_no_merge() {
+    fn a_key_stays_on_one_line_and_is_not_a_merge_key() {
         for (key, want) in [
             ("plain", "plain"),
             ("<<", "\"<<\""),
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn folds_at_the_first_single_space_behind_column_80() {
+    fn folds_at_the_first_single_space_after_column_80() {
         let x = |count| "x".repeat(count);
         for (why, text, want) in [
             ("at 80", format!("{} y", x(80)), format!("{} y", x(80))),

@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_leniently_as_the_peer_does() {
+    fn reads_as_leniently_as_upstream() {
         for (why, yaml, want) in [
             (
                 "nothing in it",
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn says_what_is_no_sealed_secret() {
+    fn reports_documents_that_are_not_sealed_secrets() {
         for (yaml, want) in [
             (
                 "kind: Secret",
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn writes_the_field_order_of_the_peer() {
+    fn writes_the_field_order_of_upstream() {
         let sealed = read(
             "{spec: {encryptedData: {b: x, a: z}, template: {immutable: true, type: t, metadata: {labels: {l: v}, name: web}}},
               metadata: {annotations: {z: '1'}, namespace: ns, name: web}}",

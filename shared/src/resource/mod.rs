@@ -231,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_definition_is_at_least_as_lenient_as_the_peers() {
+    fn the_crd_is_at_least_as_lenient_as_upstreams() {
         let definition = serde_json::to_value(SealedSecret::crd()).unwrap();
         let version = &definition["spec"]["versions"][0];
         let schema = &version["schema"]["openAPIV3Schema"];

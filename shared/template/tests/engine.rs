@@ -418,7 +418,7 @@ fn the_deepest_allowed_nesting_fits_on_a_small_stack() {
 }
 
 #[test]
-fn nested_calls_of_everyday_depth_render() {
+fn calls_nested_to_ordinary_depth_render() {
     let call = ["{{ ", &"(print ".repeat(20), "1", &")".repeat(20), " }}"].concat();
     assert_eq!(text(&call), "1");
     let down = "{{ define \"d\" }}{{ . }}{{ if gt . 0 }}{{ template \"d\" (int (sub . 1)) }}{{ end }}{{ end }}{{ template \"d\" 20 }}";
@@ -426,7 +426,7 @@ fn nested_calls_of_everyday_depth_render() {
 }
 
 #[test]
-fn knows_which_templates_give_the_same_result_again() {
+fn detects_deterministic_templates() {
     let cases = [
         ("{{ .user | upper | sha256sum }}", true),
         ("plain", true),
@@ -481,7 +481,7 @@ fn time_comes_from_the_caller() {
 }
 
 #[test]
-fn chance_comes_from_the_caller() {
+fn randomness_comes_from_the_caller() {
     let made = |seed: u64| {
         let text = "{{ randAlphaNum 20 }} {{ uuidv4 }} {{ htpasswd \"u\" \"p\" }} {{ shuffle \"abcdefgh\" }} {{ randInt 0 1000 }}";
         let template = Template::parse("t", text).expect("it parses");
@@ -540,7 +540,7 @@ impl rand::TryRng for Seeded {
 impl rand::TryCryptoRng for Seeded {}
 
 #[test]
-fn a_hash_made_here_opens_with_its_password() {
+fn a_password_hash_verifies_with_its_password() {
     let line = text("{{ htpasswd \"app\" .password }}");
     let hash = line.strip_prefix("app:").expect("the user first");
     assert!(bcrypt::verify("hunter2-canary", hash).expect("a hash"));
@@ -548,7 +548,7 @@ fn a_hash_made_here_opens_with_its_password() {
 }
 
 #[test]
-fn bytes_that_are_no_text_pass_through() {
+fn bytes_that_are_not_text_pass_through() {
     let bytes: Vec<u8> = (0..=255).collect();
     let data = Data::new([("b", bytes.clone())]);
     let templates = [

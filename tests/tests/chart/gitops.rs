@@ -53,7 +53,7 @@ const DEFINITIONS: &[(&str, &str, &str, &str)] = &[
 ];
 
 #[tokio::test]
-async fn every_field_of_the_examples_is_known_to_those_who_read_it() {
+async fn the_crds_know_every_field_of_the_examples() {
     let plane = ControlPlane::start().await;
     for path in DEFINITIONS.iter().flat_map(definitions) {
         kubectl(
@@ -99,7 +99,7 @@ async fn every_field_of_the_examples_is_known_to_those_who_read_it() {
 }
 
 #[test]
-fn the_examples_say_what_their_pages_promise() {
+fn the_examples_match_their_pages() {
     let read = |name: &str| operators::objects(&fs::read_to_string(deploy(name)).unwrap());
     let argo = read("gitops/argocd/secrets.yaml");
     let options = argo[0]["spec"]["syncPolicy"]["syncOptions"].to_string();

@@ -22,7 +22,7 @@ const DEFINITION: &str = "sealedsecrets.bitnami.com";
 const KEYS: &str = "sealedsecrets.bitnami.com/sealed-secrets-key=active";
 
 #[tokio::test]
-async fn by_default_everything_works_and_all_but_the_controller_stays_when_it_goes() {
+async fn the_defaults_work_and_uninstalling_removes_only_the_controller() {
     let plane = empty_plane().await;
     let helm = Helm::of(plane.kubeconfig());
     let chart = chart();
@@ -76,7 +76,7 @@ async fn by_default_everything_works_and_all_but_the_controller_stays_when_it_go
 }
 
 #[tokio::test]
-async fn a_release_of_the_peer_is_taken_over_and_given_back() {
+async fn takes_over_a_release_of_bitnamis_chart_and_returns_it() {
     let plane = empty_plane().await;
     let helm = Helm::of(plane.kubeconfig());
     let (theirs, chart) = (peer::chart().to_string_lossy().into_owned(), chart());
@@ -255,7 +255,7 @@ async fn every_group_of_values_installs_and_works() {
 }
 
 #[tokio::test]
-async fn with_roles_of_namespaces_only_nothing_else_is_asked_for() {
+async fn with_namespaced_roles_the_controller_requests_nothing_else() {
     let plane = ControlPlane::start().await;
     let helm = Helm::of(plane.kubeconfig());
     let (home, also) = (plane.namespace("home").await, plane.namespace("also").await);
@@ -318,7 +318,7 @@ async fn with_roles_of_namespaces_only_nothing_else_is_asked_for() {
 }
 
 #[tokio::test]
-async fn an_account_with_rights_in_its_namespace_alone_installs_upgrades_and_uninstalls() {
+async fn an_account_with_rights_only_in_its_namespace_installs_upgrades_and_uninstalls() {
     let plane = ControlPlane::shared().await;
     let home = plane.namespace("team").await;
     let everything = json!([{ "apiGroups": ["*"], "resources": ["*"], "verbs": ["*"] }]);
@@ -348,7 +348,7 @@ async fn an_account_with_rights_in_its_namespace_alone_installs_upgrades_and_uni
 }
 
 #[tokio::test]
-async fn several_replicas_carry_the_lifecycle_when_one_of_them_goes() {
+async fn several_replicas_pass_the_lifecycle_when_one_stops() {
     let plane = ControlPlane::start().await;
     let helm = Helm::of(plane.kubeconfig());
     let chart = chart();

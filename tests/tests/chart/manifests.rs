@@ -76,7 +76,7 @@ fn manifests_are_what_the_chart_says() {
 }
 
 #[test]
-fn kustomize_makes_the_same_of_its_base() {
+fn kustomize_renders_the_same_from_its_base() {
     let read = |name: &str| objects(&fs::read_to_string(deploy(name)).unwrap());
     for (folder, file) in [
         ("kustomize/base", "manifests/controller.yaml"),
@@ -87,7 +87,7 @@ fn kustomize_makes_the_same_of_its_base() {
 }
 
 #[test]
-fn h8_the_monitor_of_pods_scrapes_the_port_of_the_metrics() {
+fn h8_the_pod_monitor_scrapes_the_metrics_port() {
     let all = built("kustomize/overlays/monitored");
     let of = |kind: &str| {
         all.iter()
@@ -110,7 +110,7 @@ fn h8_the_monitor_of_pods_scrapes_the_port_of_the_metrics() {
 }
 
 #[tokio::test]
-async fn applied_by_kubectl_they_carry_the_lifecycle() {
+async fn manifests_applied_by_kubectl_pass_the_lifecycle() {
     let plane = empty_plane().await;
     let file = deploy("manifests/controller.yaml");
     kubectl(

@@ -200,7 +200,7 @@ async fn those_who_seal_reach_nothing_but_the_endpoints_for_sealing() {
 }
 
 #[tokio::test]
-async fn the_published_certificate_is_read_by_that_right_alone_where_the_proxy_is_closed() {
+async fn reading_the_config_map_is_sufficient_to_fetch_the_certificate() {
     let plane = ControlPlane::start().await;
     let helm = Helm::of(plane.kubeconfig());
     let namespace = plane.namespace("readers").await;

@@ -244,7 +244,7 @@ fn with_the_hardened_values_nobody_but_the_named_reads_metrics() {
 }
 
 #[test]
-fn ports_that_are_chosen_are_the_ones_that_are_opened() {
+fn the_policy_opens_the_configured_ports() {
     let values = "{networkPolicy: {enabled: true, metricsFrom: []}, containerPorts: {http: 9999, metrics: 8443}}";
     assert_eq!(reached(&Render::of(values)), [NOBODY, NOBODY, NOBODY, ALL]);
 }

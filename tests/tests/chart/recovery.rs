@@ -25,7 +25,7 @@ const HOME: &str = "kube-system";
 const NAME: &str = "sealed-secrets";
 
 #[tokio::test]
-async fn after_the_loss_of_a_cluster_every_object_opens_in_a_new_one_without_a_restart() {
+async fn after_the_loss_of_a_cluster_a_new_one_unseals_every_object_without_a_restart() {
     let scratch = Scratch::new();
     let backup = scratch.path().join("keys.json");
     let backup = backup.to_str().unwrap();
@@ -114,7 +114,7 @@ async fn after_the_loss_of_a_cluster_every_object_opens_in_a_new_one_without_a_r
 }
 
 #[test]
-fn yaml_is_refused_with_what_takes_it() {
+fn yaml_is_refused_with_the_command_that_reads_it() {
     let scratch = Scratch::new();
     let backup = scratch.path().join("keys.yaml");
     fs::write(&backup, "apiVersion: v1\nkind: List\nitems: []\n").unwrap();
@@ -127,7 +127,7 @@ fn yaml_is_refused_with_what_takes_it() {
 }
 
 #[tokio::test]
-async fn secrets_that_others_made_are_sealed_and_handed_over() {
+async fn existing_secrets_are_sealed_and_handed_over() {
     let plane = empty_plane().await;
     let controller = installed(&plane).await;
     let user = User::new(&plane, HOME, NAME).await;

@@ -38,21 +38,21 @@ const ELSEWHERE: &[&str] = &["rbac.pspEnabled", "crds.adopt"];
 const HIDDEN: &[&str] = &["service.labels", "metrics.service.labels"];
 
 #[test]
-fn every_value_of_the_peers_chart_has_its_effect() {
+fn every_value_of_bitnamis_chart_has_its_effect() {
     for effect in &EFFECTS.peers {
         shows(effect);
     }
 }
 
 #[test]
-fn every_other_value_has_its_effect() {
+fn every_added_value_has_its_effect() {
     for effect in &EFFECTS.others {
         shows(effect);
     }
 }
 
 #[test]
-fn an_empty_port_of_the_container_is_the_default_one() {
+fn an_empty_container_port_means_the_default() {
     let usual = Render::of("networkPolicy: {enabled: true}");
     let render =
         Render::of("{networkPolicy: {enabled: true}, containerPorts: {http: '', metrics: 0}}");

@@ -179,7 +179,7 @@ async fn who_may_verify_learns_the_key_of_each_item_and_nobody_else_which_items_
 }
 
 #[tokio::test]
-async fn without_the_right_to_ask_the_port_is_refused_and_says_why() {
+async fn without_the_permission_to_authenticate_callers_the_port_refuses_and_says_why() {
     let plane = ControlPlane::shared().await;
     let namespace = plane.namespace("unasked").await;
     roles::grant(&namespace, Reach::Namespace).await;

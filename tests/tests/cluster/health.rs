@@ -9,7 +9,7 @@ use tests::verdicts::judge;
 use crate::case::Case;
 
 #[tokio::test]
-async fn both_tools_judge_every_state_right() {
+async fn argo_cd_and_kstatus_judge_every_state_correctly() {
     let case = Case::new("health").await;
     case.seal("db", &[("a", "1")]).await;
     case.is_synced("db").await;

@@ -35,7 +35,7 @@ const PEERS: &[(&str, u8, &[&str])] = &[
 ];
 
 #[tokio::test]
-async fn a_scrape_has_the_peers_series_and_tells_what_happened() {
+async fn a_scrape_has_upstreams_series_and_counts_events() {
     let case = Case::new("metrics").await;
     let namespace = case.namespace.name().to_owned();
     case.create_secret(json!({ "metadata": { "name": "theirs" }, "stringData": { "a": "x" } }))

@@ -65,7 +65,7 @@ async fn create(plane: &ControlPlane, namespace: &str, sealed: &SealedSecret) {
 }
 
 #[tokio::test]
-async fn works_in_all_namespaces_under_the_peers_cluster_role() {
+async fn works_in_all_namespaces_with_bitnamis_cluster_role() {
     let plane = ControlPlane::shared().await;
     let (home, far) = (plane.namespace("hub").await, plane.namespace("far").await);
     roles::grant(&home, Reach::Cluster).await;

@@ -8,7 +8,7 @@ use tests::roles;
 use crate::case::Case;
 
 #[tokio::test]
-async fn c2_c3_the_newest_error_stands_there_and_success_follows_failure() {
+async fn c2_c3_the_status_shows_the_newest_error_and_then_success() {
     let case = Case::new("status").await;
     case.seal("db", &[("a", "1")]).await;
     case.is_synced("db").await;
@@ -102,7 +102,7 @@ async fn an_object_near_the_largest_gets_a_status_though_every_item_fails() {
 }
 
 #[tokio::test]
-async fn without_status_updates_none_is_written() {
+async fn writes_no_status_if_updates_are_disabled() {
     let case = Case::with("no-status", &["--update-status=false"]).await;
     case.seal("db", &[("a", "1")]).await;
     case.holds("db", &[("a", "1")]).await;
@@ -111,7 +111,7 @@ async fn without_status_updates_none_is_written() {
 }
 
 #[tokio::test]
-async fn a_missing_right_to_watch_secrets_is_said_once_and_everything_else_works() {
+async fn logs_once_that_secrets_cannot_be_watched_and_works_otherwise() {
     let case = Case::without_right_to_watch_secrets("unwatched").await;
     case.logs("so those that others edit or delete are not put right")
         .await;
@@ -126,7 +126,7 @@ async fn a_missing_right_to_watch_secrets_is_said_once_and_everything_else_works
 }
 
 #[tokio::test]
-async fn c19_a_status_that_could_not_be_written_is_written_when_it_can_be() {
+async fn c19_a_status_is_written_as_soon_as_it_can_be() {
     let case = Case::without_right_to_statuses("no-right").await;
     case.seal("db", &[("a", "1")]).await;
     case.holds("db", &[("a", "1")]).await;

@@ -62,7 +62,7 @@ fn each_length_of_key_and_text_opens_and_each_mistake_in_tag_or_text_is_refused(
 }
 
 #[test]
-fn a_session_key_of_no_aes_length_is_refused() {
+fn refuses_a_session_key_of_another_length() {
     let key = &KEYS[0];
     let sealer = Sealer {
         public: private(key).to_public_key(),

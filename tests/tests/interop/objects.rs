@@ -82,7 +82,7 @@ fn we_unseal_each_object_that_the_peer_sealed() {
 }
 
 #[test]
-fn both_sides_make_the_same_object_but_for_its_ciphertexts() {
+fn both_sides_create_the_same_object_except_for_ciphertexts() {
     for scope in Scope::ALL {
         let original = secret(scope);
         let key = &KEYS[0];

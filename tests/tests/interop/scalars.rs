@@ -40,7 +40,7 @@ fn both_sides_read_unquoted_scalars_alike() {
 }
 
 #[test]
-fn both_sides_make_the_same_texts_of_unquoted_scalars() {
+fn both_sides_convert_unquoted_scalars_to_the_same_texts() {
     let mut differences = Vec::new();
     for scalar in scalars() {
         let text = format!("kind: Secret\nstringData:\n  v: {scalar}\n");

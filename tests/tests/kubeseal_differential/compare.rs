@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn sees_every_part_of_an_outcome() {
+    fn compares_every_part_of_an_outcome() {
         let peer = failed(Kind::NoName, "missing");
         let with = |change: fn(&mut Outcome)| {
             let mut ours = peer.clone();
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn lets_ours_add_a_hint_and_say_library_errors_in_its_own_words() {
+    fn allows_hints_and_own_wording_of_library_errors() {
         let hint = disagreements(
             &failed(Kind::NoName, "missing"),
             &failed(Kind::NoName, "missing; try this"),

@@ -47,7 +47,7 @@ struct Comparison {
 }
 
 #[test]
-fn agrees_with_the_peer_except_where_the_table_says_so() {
+fn agrees_with_the_peer_except_as_the_table_says() {
     let comparison = &*COMPARISON;
     comparison.print();
     comparison.assert_no_complaint_about(|_| true);

@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_the_flags_of_a_page_and_keeps_what_stands_around_it() {
+    fn lists_the_flags_of_a_page_and_keeps_the_text_around_them() {
         let lines = (10..30)
             .map(|i| format!("      --flag{i} string   text\n"))
             .collect::<Vec<_>>()

@@ -64,7 +64,7 @@ const BOTH: [Who; 2] = [Who::Peer, Who::Ours];
 type Outcomes = BTreeMap<(Who, Who), Outcome>;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn four_combinations_agree_except_where_the_table_says_so() {
+async fn four_combinations_agree_except_as_the_table_says() {
     let fixtures = Fixtures::new().unwrap();
     let places = [
         Place::with_the_peers(&fixtures).await,

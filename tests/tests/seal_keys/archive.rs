@@ -64,7 +64,7 @@ fn holds_all(plain: &[u8]) {
 }
 
 #[test]
-fn the_ordinary_age_opens_what_we_write() {
+fn the_reference_age_decrypts_our_archives() {
     let scratch = folder();
     let to = recipient(&scratch);
     let words = [
@@ -103,7 +103,7 @@ fn the_ordinary_age_opens_what_we_write() {
 }
 
 #[test]
-fn we_open_what_the_ordinary_age_writes_armored_too() {
+fn we_decrypt_archives_of_the_reference_age_even_armored_ones() {
     let scratch = folder();
     let to = recipient(&scratch);
     let mut all = String::new();

@@ -142,7 +142,7 @@ async fn names_the_first_broken_step_on_the_way() {
 }
 
 #[tokio::test]
-async fn names_what_keeps_a_certificate_from_being_served() {
+async fn reports_why_no_certificate_is_served() {
     let site = Site::new(
         "doctor-escrow",
         &KEYS[..1],
@@ -157,7 +157,7 @@ async fn names_what_keeps_a_certificate_from_being_served() {
 }
 
 #[tokio::test]
-async fn a_file_is_asked_about_as_it_is_and_tried_with_own_keys_only() {
+async fn a_file_is_verified_unchanged_and_tried_only_with_local_keys() {
     let site = Site::new("doctor-file", &KEYS[..1], &["--key-renew-period=0"]).await;
     let sealed = site.sealed(&KEYS[0], "db");
     site.write("db.json", &sealed);

@@ -49,7 +49,7 @@ async fn as_kubectl_prints(site: &Site<'_>) -> String {
 }
 
 #[tokio::test]
-async fn all_objects_open_in_a_new_cluster_once_the_keys_are_restored() {
+async fn a_new_cluster_unseals_all_objects_once_the_keys_are_restored() {
     let words = ["--key-renew-period=0"];
     let old = Site::new("drill", &KEYS[..], &words).await;
     let sealed = objects(&old);

@@ -73,7 +73,7 @@ async fn a_new_key_is_served_when_rotate_returns_and_the_old_one_retires_when_no
 }
 
 #[tokio::test]
-async fn without_a_controller_rotate_says_what_it_waited_for_and_leaves_the_request() {
+async fn without_a_controller_rotate_reports_its_wait_and_keeps_the_request() {
     let site = Site::new("no-rotate", &KEYS[..1], &["--key-renew-period=0"]).await;
     let Site {
         plane,

@@ -255,7 +255,7 @@ fn a_line_of_allowed_signers_lets_nobody_in_whom_ssh_keygen_keeps_out() {
 }
 
 #[test]
-fn a_key_that_cannot_sign_here_is_left_to_ssh_keygen_and_nothing_is_written() {
+fn an_unsupported_signing_key_is_referred_to_ssh_keygen_and_nothing_is_written() {
     let scratch = folder(&[("jane", "ed25519")]);
     let folder = scratch.path();
     for (name, kind, passphrase, want) in [

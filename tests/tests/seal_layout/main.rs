@@ -149,7 +149,7 @@ fn set_and_unset_change_what_they_must_and_nothing_else() {
 }
 
 #[test]
-fn rotate_changes_values_only_and_a_second_run_nothing() {
+fn rotate_changes_only_values_and_a_second_run_changes_nothing() {
     let (peer, folder) = (Peer::start().unwrap(), Scratch::new());
     let (old, new) = (new_key(), new_key());
     let mut seal = |namespace: &str, name: &str, key: &str| {

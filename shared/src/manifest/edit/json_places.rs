@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nesting_has_an_end() {
+    fn stops_at_the_nesting_limit() {
         for (open, close) in [("[", "]"), (r#"{"a":"#, "}")] {
             let nested = |levels| open.repeat(levels) + "1" + &close.repeat(levels);
             assert!(find(&nested(MAX_DEPTH - 1)).is_some(), "{open}");

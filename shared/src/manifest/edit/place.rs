@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_comment_is_blank_where_it_stands_apart() {
+    fn a_comment_counts_as_blank_only_after_white_space() {
         for (text, at, want) in [
             ("", 0, 0),
             (" \t\r\n x", 0, 5),
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn passes_anchors_and_tags_and_no_space_behind_them() {
+    fn skips_anchors_and_tags_but_not_the_space_after_them() {
         for (text, want) in [
             ("x", 0),
             ("&a x", 2),
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_lines_and_columns() {
+    fn finds_lines_and_columns() {
         let text = "ü: a\r\n  b\nc";
         let lines = |find: fn(&str, usize) -> usize| [0, 3, 9, 11].map(|at| find(text, at));
         assert_eq!(lines(line_start), [0, 0, 7, 11]);

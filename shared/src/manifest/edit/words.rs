@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_manner_shows_in_the_first_character() {
+    fn detects_the_style_from_the_first_character() {
         for (written, want) in [
             ("\"a\"", Manner::Double),
             ("'a'", Manner::Single),
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn writes_in_its_manner_what_that_can_hold() {
+    fn keeps_the_style_if_it_can_represent_the_text() {
         for (manner, text, want) in [
             (Manner::Json, "ü\u{7}\"", r#""ü\u0007\"""#),
             (Manner::Single, "it's", "'it''s'"),

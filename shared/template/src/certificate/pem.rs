@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gives_up_after_many_beginnings_without_an_end() {
+    fn gives_up_after_many_unterminated_blocks() {
         let after = |broken: usize| {
             let block = String::from_utf8(encode("KEY", b"der")).expect("UTF-8");
             decode(("-----BEGIN OTHER-----\n".repeat(broken) + &block).as_bytes())

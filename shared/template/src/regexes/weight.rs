@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_searches_that_go_on_beyond_their_match() {
+    fn detects_searches_that_continue_beyond_their_match() {
         let cases = [
             (".*[^A-Z]|[A-Z]", true),
             ("x(?:[^c]*y)?", true),
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_and_wide_ranges_without_case_are_dear_to_parse() {
+    fn class_tables_and_wide_ranges_without_case_are_expensive() {
         assert_eq!(parsing("[a-z]+[^0-9]"), 0);
         assert_eq!(parsing(r"\p{gc=L}\P{gc=L}"), 4000);
         assert_eq!(parsing("(?i)[ -\u{10ffff}][^a]"), 30_000);

@@ -268,7 +268,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn knows_how_far_a_line_is_indented() {
+    fn returns_the_indentation_of_a_line() {
         for (text, at, want) in [("a: {", 3, 0), ("   a: {", 6, 3), ("x\n  a: {", 7, 2)] {
             assert_eq!(column_of_line(text, at), want, "{text:?}");
         }

@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_comment_that_stands_apart_may_follow_a_value() {
+    fn only_a_comment_after_white_space_may_follow_a_value() {
         for (text, want) in [
             ("a: b", Some(4)),
             ("a: b \nc", Some(5)),

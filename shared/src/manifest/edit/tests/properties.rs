@@ -62,7 +62,7 @@ proptest! {
     /// The test does not use the guard of the code under test: it determines independently what must stay the
     /// same.
     #[test]
-    fn sets_or_refuses(text in document(), key in "[abn]|ü|e|new") {
+    fn sets_exactly_the_value_or_refuses(text in document(), key in "[abn]|ü|e|new") {
         let words = format!("m/{key}=AgX=");
         if let Ok(after) = edited(&text, &words) {
             let read = crate::manifest::read(after.as_bytes()).unwrap();
