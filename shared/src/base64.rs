@@ -22,7 +22,7 @@ pub struct Base64Error {
     pub position: usize,
 }
 
-/// Encodes with padding and without line breaks.
+/// Encodes as base64 with padding and without line breaks.
 pub fn encode(bytes: &[u8]) -> String {
     ENGINE.encode(bytes)
 }

@@ -76,7 +76,7 @@ async fn service_account(
     files
 }
 
-/// Completes a command that begins with `unshare`. The files have to outlive the program.
+/// Completes a command that begins with `unshare`. The caller must keep the files until the program ends.
 fn unshare(
     command: &mut Command,
     plane: &ControlPlane,

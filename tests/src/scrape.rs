@@ -18,17 +18,17 @@ pub struct Scrape {
     pub problems: Option<Vec<Problem>>,
 }
 
-/// One metric.
+/// One metric with its series.
 #[derive(Debug, Deserialize)]
 pub struct Family {
     /// 0 counter, 1 gauge, 4 histogram. JSON omits the number of counters.
     #[serde(default, rename = "type")]
     pub kind: u8,
-    /// Its series.
+    /// The series of the metric.
     pub metric: Vec<Series>,
 }
 
-/// One series.
+/// One series of a metric.
 #[derive(Debug, Deserialize)]
 pub struct Series {
     /// Its labels.
@@ -41,9 +41,9 @@ pub struct Series {
 /// One label of a series.
 #[derive(Debug, Deserialize)]
 pub struct Label {
-    /// Its name.
+    /// Name of the label.
     pub name: String,
-    /// Its value.
+    /// Value of the label.
     #[serde(default)]
     pub value: String,
 }

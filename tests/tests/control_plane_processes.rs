@@ -193,7 +193,7 @@ impl User {
         }
     }
 
-    /// Waits until it has its plane.
+    /// Waits until the process has its plane.
     async fn plane(&mut self) -> Plane {
         let mut line = String::new();
         BufReader::new(self.process.stdout().unwrap())

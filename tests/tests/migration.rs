@@ -29,7 +29,7 @@ use tests::sealing::{KEYS, put_key};
 
 const COUNT: usize = 300;
 
-/// The same for both.
+/// Arguments of both controllers.
 const WORDS: &[&str] = &[
     "--all-namespaces=false",
     "--listen-addr=127.0.0.1:0",

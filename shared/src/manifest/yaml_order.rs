@@ -1,4 +1,4 @@
-//! yaml.v2's order of keys.
+//! The order of keys in yaml.v2.
 
 /// Sorts keys in the order of yaml.v2. Uses its own merge sort, because this order is not proven to be total,
 /// and the standard sorts may panic if it is not.

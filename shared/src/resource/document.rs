@@ -114,7 +114,7 @@ pub enum DocumentError {
     Base64 {
         /// Item key.
         key: String,
-        /// Its line.
+        /// Line of the item.
         line: usize,
         /// The base64 error.
         source: crate::base64::Base64Error,

@@ -145,7 +145,7 @@ fn parse_certificate(pem: &[u8]) -> Result<(Vec<u8>, x509_cert::Certificate), Fa
     Ok((block.der, parsed))
 }
 
-/// `genCA` and `genCAWithKey`.
+/// `genCA` and `genCAWithKey`: returns a CA certificate and its key.
 pub(crate) fn authority(
     env: &mut Environment<'_>,
     name: &[u8],

@@ -44,7 +44,7 @@ pub(crate) fn println(out: Writer, values: &[Value], gauge: &mut Gauge) -> Resul
     Ok(printer.out.finish())
 }
 
-/// `printf`.
+/// `printf`: formats values by a format string.
 pub(crate) fn printf(
     out: Writer,
     format: &[u8],

@@ -1,4 +1,4 @@
-//! The certificate in a `ConfigMap`.
+//! The published certificate in a `ConfigMap`.
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;

@@ -1,4 +1,4 @@
-//! `spec.template.data`.
+//! Templates in `spec.template.data`.
 
 use serde_json::json;
 

@@ -11,9 +11,9 @@ use crate::PEER;
 pub(crate) struct TestKey {
     /// The implementation that generated it, for messages.
     pub(crate) maker: String,
-    /// PEM, PKCS#1.
+    /// The private key, PEM with PKCS#1.
     pub(crate) private: String,
-    /// PEM.
+    /// The self-signed certificate, PEM.
     pub(crate) certificate: String,
     /// Both, as our code reads them.
     pub(crate) pair: KeyPair,

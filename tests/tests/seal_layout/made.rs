@@ -5,11 +5,10 @@ use rand::rngs::StdRng;
 
 /// A generated file.
 pub(crate) struct Made {
-    /// Its text.
     pub(crate) text: String,
     /// Index of the document with the SealedSecret, counted from zero over documents that are not empty.
     pub(crate) document: usize,
-    /// Item keys.
+    /// Keys of its items.
     pub(crate) items: Vec<String>,
     /// Its file extension.
     pub(crate) ending: &'static str,
