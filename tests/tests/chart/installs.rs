@@ -99,7 +99,7 @@ async fn takes_over_a_release_of_bitnamis_chart_and_returns_it() {
 
     // Now the chart changes too. The CRD does not belong to the release, and the notes say what to do.
     let said = helm.run(&[&["upgrade", "sealed", &chart][..], &home, &named].concat());
-    assert!(said.contains("not this release's"), "{said}");
+    assert!(said.contains("does not belong to this release"), "{said}");
     let controller = Deployed::start(&plane, "kube-system", name, Ours).await;
     user.apply("kept", "2").await;
     user.holds("kept", "2", &controller.log()).await;

@@ -1,6 +1,6 @@
-//! Checks which clients can reach each port of the controller's Pod, by evaluating the rendered
-//! NetworkPolicies with Kubernetes' rules, because no network plugin runs here: the Pod is open until a
-//! policy selects it, and then open to what any rule of these policies admits.
+//! Checks which clients can reach each port of the controller's Pod, by evaluating the rendered network
+//! policies with Kubernetes' rules, because no network plugin runs here: the Pod is open until a policy
+//! selects it, and then open to what any rule of these policies admits.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -121,7 +121,7 @@ fn yaml_is_refused_with_the_command_that_reads_it() {
     for verb in ["restore", "check"] {
         let mut command = Command::new(deploy("scripts/keys.sh"));
         let said = operators::failed(command.arg(verb).arg(&backup));
-        assert!(said.contains("no List of Secrets in JSON"), "{said}");
+        assert!(said.contains("not a List of Secrets in JSON"), "{said}");
         assert!(said.contains("seal keys restore"), "{said}");
     }
 }
