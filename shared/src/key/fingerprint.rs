@@ -5,8 +5,8 @@ use ::base64::Engine as _;
 use ::base64::engine::general_purpose::STANDARD_NO_PAD;
 use aws_lc_rs::digest::{SHA256, digest};
 
-/// Identifies an RSA key: SHA-256 over its SSH wire encoding (RFC 4253 §6.6), formatted as by `ssh-keygen
-/// -l`: `SHA256:` and unpadded base64. Public; equal for a key and its certificate.
+/// Identifies an RSA key: SHA-256 over its SSH wire encoding (RFC 4253 §6.6), formatted as by
+/// `ssh-keygen -l`: `SHA256:` and unpadded base64. Public; equal for a key and its certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fingerprint([u8; 32]);
 

@@ -127,8 +127,8 @@ pub(super) fn reads_as_text(text: &str) -> bool {
     matches!(scalar::resolve(text), Value::Text(_)) && !is_date(text) && !is_base_60(text)
 }
 
-/// Returns whether Go reads the text as a timestamp: `2006-1-2`, alone, with `T15:4:5.9Z07:00`, or with `
-/// 15:4:5.9`.
+/// Returns whether Go reads the text as a timestamp: `2006-1-2`, alone, followed by `T15:4:5.9Z07:00`, or
+/// followed by ` 15:4:5.9`.
 fn is_date(text: &str) -> bool {
     let end = text.find(['T', 't', ' ']).unwrap_or(text.len());
     let (date, time) = text.split_at(end);

@@ -267,7 +267,7 @@ pub fn manifest_text(bytes: &[u8]) {
     }
 }
 
-/// An edit is refused, or reads back as requested and changes no other line. The first byte chooses the edit.
+/// An edit is refused, or reads back as requested and changes no unrelated line. The first byte chooses the edit.
 pub fn edited_manifest(bytes: &[u8]) {
     let Some((choice, bytes)) = bytes.split_first() else {
         return;

@@ -139,7 +139,7 @@ impl Words<'_, '_> {
         self.write(self.kind, self.word)
     }
 
-    /// Joins a number with the lower-case words that follow it directly.
+    /// Joins adjacent numbers and lower-case words.
     fn glue(&mut self) -> Result<(), Fault> {
         while matches!(self.kind, Word::Alphabet | Word::Number) {
             self.write(self.kind, self.word)?;
