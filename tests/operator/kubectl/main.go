@@ -1,4 +1,4 @@
-// The real kubectl, built from Kubernetes' own command library.
+// The real kubectl, from Kubernetes' own library of its commands.
 package main
 
 import (
