@@ -1,4 +1,4 @@
-//! Benchmarks: `cargo run --release -p tests --bin bench -- NAME [--small] [SIZE=NUMBER ...]`.
+//! Benchmarks: `cargo run --profile dist -p tests --bin bench -- NAME [--small] [SIZE=NUMBER ...]`.
 //!
 //! Each one runs ours and, where there is one, the Go peer on the same input, and prints absolute
 //! figures and their ratio. None asserts a time. A benchmark is a module with an async function
