@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# The main job, without a cluster, in a scratch folder that is removed at the end:
-# a controller on a directory, its certificate over HTTP, a Secret sealed, and the file it becomes.
+# Seals a Secret without a cluster, in a temporary folder that is removed at the end. Shows a controller on a
+# directory, its certificate over HTTP, a sealed Secret, and the file that the controller writes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-echo "building (only the first time takes long) ..."
+echo "building (slow only the first time) ..."
 cargo build --quiet --locked -p controller -p kubeseal-rs
 bin=$PWD/${CARGO_TARGET_DIR:-target}/debug
 [ -d "$bin" ] || bin=$CARGO_TARGET_DIR/debug
@@ -24,14 +24,14 @@ show() {
 }
 [ -t 1 ] || show() { printf '\n$ %s\n' "$*"; }
 
-# Waits for a command to succeed: at most 60 s, for a 4096-bit key on a slow machine.
+# Waits until a command succeeds: at most 60 s, for a 4096-bit key on a slow machine.
 await() {
     for _ in $(seq 600); do
         "$@" && return
         kill -0 "$controller" 2>/dev/null || break
         sleep 0.1
     done
-    echo "this did not happen: $*" >&2
+    echo "timed out waiting for: $*" >&2
     cat controller.log >&2
     exit 1
 }
@@ -81,4 +81,4 @@ await test -e state/status/shop/database.yaml
 cat state/status/shop/database.yaml
 
 echo
-echo "That is all. The scratch folder is gone in a moment."
+echo "That is all. The temporary folder is removed now."

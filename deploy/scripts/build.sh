@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Builds the programs for other systems: deploy/scripts/build.sh OUT TARGET...
+# Builds the programs for other targets: deploy/scripts/build.sh OUT TARGET...
 #
 #   x86_64-unknown-linux-musl    static      aarch64-unknown-linux-musl    static
-#   x86_64-pc-windows-gnu        kubeseal and seal alone
+#   x86_64-pc-windows-gnu        only kubeseal and seal
 #   aarch64-apple-darwin, x86_64-apple-darwin    the same; need Apple's SDK in $SDKROOT
 #
-# The C code of the cryptography is compiled by Zig, for all of them alike, so that no system's compiler
-# leaves a mark: two builds of one commit give the same bytes. Each program carries the list of its crates, which
-# `cargo audit bin` reads. Zig and cargo-zigbuild come from PyPI into OUT/.tools, cargo-auditable from crates.io into
-# a folder below CARGO_HOME, since its path counts into what cargo makes; all at the versions below.
+# Zig compiles the C code of the cryptography library for every target, so that the system's compiler does not
+# influence the result: two builds of one commit give the same bytes. Each program contains the list of its crates,
+# which `cargo audit bin` reads. Zig and cargo-zigbuild are installed from PyPI into OUT/.tools, cargo-auditable from
+# crates.io into a folder below CARGO_HOME, because its path affects what cargo builds; all at the versions below.
 set -euo pipefail
 ziglang=0.17.1 zigbuild=0.24.1 auditable=0.7.7
 
@@ -23,7 +23,7 @@ tools=$out/.tools
 if [ ! -x "$tools/bin/cargo-zigbuild" ]; then
     python3 -m pip install --quiet --disable-pip-version-check --no-deps --target "$tools" \
         "ziglang==$ziglang" "cargo-zigbuild==$zigbuild" ||
-        { echo "pip cannot install ziglang $ziglang and cargo-zigbuild $zigbuild; see above" >&2; exit 1; }
+        { echo "pip cannot install ziglang $ziglang and cargo-zigbuild $zigbuild; see the errors above" >&2; exit 1; }
 fi
 lists=${CARGO_HOME:-$HOME/.cargo}/auditable-$auditable
 if [ ! -x "$lists/bin/cargo-auditable" ]; then
@@ -38,14 +38,15 @@ export CFLAGS="-ffile-prefix-map=$CARGO_TARGET_DIR=/target -ffile-prefix-map=${C
 
 for target; do
     rustup target add "$target" >/dev/null ||
-        { echo "no standard library for $target: rustup reaches no server" >&2; exit 1; }
+        { echo "cannot install the standard library for $target: rustup reaches no server" >&2; exit 1; }
     packages=(-p kubeseal-rs --bin seal) programs=(kubeseal seal) suffix=
     case $target in
     *-linux-*) packages+=(-p controller --bin controller) programs+=(controller) ;;
     *-windows-*) suffix=.exe ;;
     esac
     cargo auditable zigbuild --profile dist --locked --target "$target" "${packages[@]}"
-    # It makes no keys and starts often, so it alone gathers no jitter of the CPU; see shared/NOTES.md.
+    # `kubeseal` generates no keys and starts often, so it alone collects no CPU jitter entropy; see
+    # shared/NOTES.md.
     AWS_LC_SYS_NO_JITTER_ENTROPY=1 cargo auditable zigbuild --profile dist --locked --target "$target" \
         --target-dir "$CARGO_TARGET_DIR/kubeseal" -p kubeseal-rs --bin kubeseal
     mkdir -p "$out/$target"
@@ -53,7 +54,7 @@ for target; do
         built=$CARGO_TARGET_DIR/$target/dist/$program$suffix
         [ "$program" != kubeseal ] || built=$CARGO_TARGET_DIR/kubeseal/$target/dist/$program$suffix
         grep -qF .dep-v0 "$built" ||
-            { echo "$program for $target does not carry the list of its crates" >&2; exit 1; }
+            { echo "$program for $target does not contain the list of its crates" >&2; exit 1; }
         install -m 0755 "$built" "$out/$target/"
     done
 done

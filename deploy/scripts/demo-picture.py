@@ -31,7 +31,7 @@ def main():
         style = "bold bright_green" if line.startswith("$ ") else ""
         console.print(Text(line, style=style), soft_wrap=True)
     svg = console.export_svg(title="deploy/demo.sh", unique_id="demo")
-    # The fonts of a page's reader do; none is fetched.
+    # The reader's own fonts are sufficient; the picture fetches none.
     svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.S)
     svg = svg.replace("Fira Code", "ui-monospace, Menlo, Consolas, monospace")
     print("\n".join(line.rstrip() for line in svg.splitlines()))

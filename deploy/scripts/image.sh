@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Makes the image, without a daemon: deploy/scripts/image.sh BUILT ARCHIVE
+# Builds the image without a daemon: deploy/scripts/image.sh BUILT ARCHIVE
 #
-# BUILT is a folder of build.sh, with x86_64-unknown-linux-musl, aarch64-unknown-linux-musl or both in it.
-# ARCHIVE becomes an OCI archive: `docker load`, `podman load`, `skopeo copy oci-archive:…`, `ctr images
-# import` and `kind load image-archive` take it. It has the programs in /usr/local/bin, the authorities that
-# this system trusts, the user 1001, and nothing else: no shell, no package. Needs GNU tar, gzip and jq.
-# Prints digest and sizes.
+# BUILT is an output folder of build.sh, with x86_64-unknown-linux-musl, aarch64-unknown-linux-musl or both in it.
+# ARCHIVE becomes an OCI archive, which `docker load`, `podman load`, `skopeo copy oci-archive:…`, `ctr images
+# import` and `kind load image-archive` read. It contains the programs in /usr/local/bin, the CA certificates
+# that this system trusts, the user 1001, and nothing else: no shell, no package. Needs GNU tar, gzip and jq.
+# Prints the digest and the sizes.
 set -euo pipefail
 [ $# = 2 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 built=$(cd "$1" && pwd)
@@ -22,11 +22,11 @@ trap 'rm -rf "$scratch"' EXIT
 layout=$scratch/layout
 mkdir -p "$layout/blobs/sha256"
 
-pack() { # pack FOLDER: the same bytes for the same content
+pack() { # pack FOLDER: prints the same bytes for the same content
     tar --sort=name --mtime="@$epoch" --owner=0 --group=0 --numeric-owner --format=ustar -C "$1" -cf - .
 }
 
-blob() { # blob TYPE: keeps stdin, prints its descriptor
+blob() { # blob TYPE: stores stdin, prints its descriptor
     cat >"$scratch/blob"
     local sum
     sum=$(sha256sum "$scratch/blob" | cut -d' ' -f1)
@@ -79,7 +79,7 @@ images=()
 for pair in x86_64-unknown-linux-musl:amd64 aarch64-unknown-linux-musl:arm64; do
     if [ -d "$built/${pair%:*}" ]; then images+=("$(image "${pair%:*}" "${pair#*:}")"); fi
 done
-[ ${#images[@]} -gt 0 ] || { echo "$built has programs for no Linux; run deploy/scripts/build.sh first" >&2; exit 1; }
+[ ${#images[@]} -gt 0 ] || { echo "$built has no programs for Linux; run deploy/scripts/build.sh first" >&2; exit 1; }
 top=${images[0]}
 if [ ${#images[@]} -gt 1 ]; then
     top=$(printf '%s\n' "${images[@]}" |

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Keeps the private keys of a controller, and gives them back.
+# Backs up the private keys of a controller, and restores them.
 #
-#   keys.sh backup FILE [kubectl's flags, as -n kube-system]
-#   keys.sh restore FILE [kubectl's flags]
-#   keys.sh check FILE [kubectl's flags]      is every key of the cluster in the file?
+#   keys.sh backup FILE [kubectl flags, for example -n kube-system]
+#   keys.sh restore FILE [kubectl flags]
+#   keys.sh check FILE [kubectl flags]      fails if a key of the cluster is not in the file
 #
-# The file holds private keys, as JSON. It is written whole or not at all, for you alone (0600). A restore adds
-# keys for opening only, and changes none that are there; of YAML, `seal keys restore` does that. Needs kubectl and jq.
+# The file holds private keys, as JSON. It is written completely or not at all, with mode 0600. Restored keys only
+# unseal, and a restore changes no existing key; to restore YAML use `seal keys restore`. Needs kubectl and jq.
 set -euo pipefail
 umask 077
 mark=sealedsecrets.bitnami.com/sealed-secrets-key
@@ -16,7 +16,7 @@ usage() { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 verb=$1 file=$2
 shift 2
 
-# Those that are out of use too: what was sealed for them opens with them alone. The oldest has no label.
+# Includes retired keys: what was sealed for them can only be unsealed with them. The oldest key has no label.
 keys() {
     kubectl "$@" get secrets -o json |
         jq --arg mark "$mark" '
@@ -29,18 +29,18 @@ keys() {
                 | {apiVersion: "v1", kind: "Secret", metadata: (.metadata | bare), type, data}]}'
 }
 
-# The keys in the file: one on each line.
+# Prints the keys in the file, one per line.
 kept() {
-    [ -r "$file" ] || { echo "$file cannot be read" >&2; exit 1; }
+    [ -r "$file" ] || { echo "cannot read $file" >&2; exit 1; }
     jq -ce '.items[] | select(.kind == "Secret")' "$file" 2>/dev/null || {
-        echo "$file is no List of Secrets in JSON, as \`keys.sh backup\` writes it;" \
-            "\`seal keys restore $file\` takes YAML and age archives" >&2
+        echo "$file is not a List of Secrets in JSON, which \`keys.sh backup\` writes;" \
+            "for YAML and age archives use \`seal keys restore $file\`" >&2
         exit 1
     }
 }
 
-# Restored keys open and do not seal: a file does not prove who made it. Metadata that other programs act on, such as
-# replicators of Secrets, are left out.
+# Restored keys unseal and do not seal, because a file does not prove who made it. Drops metadata that other
+# programs act on, such as replicators of Secrets.
 restored() {
     jq -c --arg mark "$mark" --arg now "$(date -u +%Y-%m-%dT%H:%M:%SZ)" '
         .metadata as $was | $was.labels[$mark] as $state
@@ -64,11 +64,11 @@ backup)
     count=$(names <"$file.new" | wc -l)
     if [ "$count" = 0 ]; then
         rm -f "$file.new"
-        echo "no key found; name the controller's namespace, as -n kube-system" >&2
+        echo "no key found; pass the controller's namespace, for example -n kube-system" >&2
         exit 1
     fi
     mv "$file.new" "$file"
-    echo "$count keys in $file: keep it where only you can read it, and out of Git" >&2
+    echo "$count keys in $file: store it where only you can read it, never in Git" >&2
     ;;
 restore)
     kept=$(kept)
@@ -76,16 +76,16 @@ restore)
     printf '%s\n' "$kept" | while read -r key; do
         name=$(jq -r .metadata.name <<<"$key")
         if certificate <<<"$key" | grep -qxFf - <(jq -c '.items[]' <<<"$here" | certificate); then
-            echo "$name is there" >&2
+            echo "$name exists already" >&2
             continue
         fi
         key=$(restored <<<"$key")
-        # A new controller gives its first key the name that the old one's first had.
+        # A new controller gives its first key the same name as the old controller's first key.
         if names <<<"$here" | grep -qxF "$name"; then
             key=$(jq -c '.metadata |= (del(.name) | .generateName = "sealed-secrets-key-restored-")' <<<"$key")
         fi
         kubectl "$@" create -f - >/dev/null <<<"$key"
-        echo "$name is back, for opening only" >&2
+        echo "$name restored, for unsealing only" >&2
     done
     ;;
 check)

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Makes everything that a release has: deploy/scripts/release.sh OUT [TARGET...]
+# Builds everything in a release: deploy/scripts/release.sh OUT [TARGET...]
 #
-# Without targets: static Linux for x86-64 and arm64, Windows for x86-64; and macOS for arm64 if $SDKROOT names
-# Apple's SDK, which its linker needs. Besides what build.sh and image.sh need: Helm.
+# Without targets: static Linux for x86-64 and arm64, Windows for x86-64; and macOS for arm64 if $SDKROOT
+# names Apple's SDK, which its linker needs. Needs Helm and what build.sh and image.sh need.
 set -euo pipefail
 [ $# -ge 1 ] || { sed -n '2,6s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 mkdir -p "$1"
@@ -32,7 +32,7 @@ for target in "${targets[@]}"; do
     *-windows-*) system=windows-amd64 ;;
     aarch64-apple-*) system=darwin-arm64 ;;
     x86_64-apple-*) system=darwin-amd64 ;;
-    *) echo "no name for $target" >&2; exit 1 ;;
+    *) echo "unknown target $target: no name for its archive" >&2; exit 1 ;;
     esac
     suffix=
     if [[ $system == windows-* ]]; then suffix=.exe; fi

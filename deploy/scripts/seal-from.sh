@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Seals Secrets that somebody else made, one file for each: FOLDER/NAMESPACE/NAME.yaml
+# Seals Secrets that another tool created, one file each: FOLDER/NAMESPACE/NAME.yaml
 #
-#   seal-from.sh stdin FOLDER [-- kubeseal's flags]                  manifests of Secrets, as `sops -d` prints them
-#   seal-from.sh namespace NAMESPACE FOLDER [kubectl's flags] [-- kubeseal's flags]
+#   seal-from.sh stdin FOLDER [-- kubeseal flags]                  manifests of Secrets, as `sops -d` prints them
+#   seal-from.sh namespace NAMESPACE FOLDER [kubectl flags] [-- kubeseal flags]
 #
-# Values go from one program to the next and never to the disk. Files that are there are left alone. Needs
-# kubectl, kubeseal and jq.
+# Values are piped between programs and never written to disk. Existing files are left alone. Needs kubectl,
+# kubeseal and jq.
 set -euo pipefail
 
 usage() { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
@@ -15,12 +15,13 @@ shift
 if [ "$from" = namespace ]; then namespace=$1; shift; fi
 folder=${1:?}
 shift
-reading=(get secrets) # Never empty, which the bash of macOS takes for unset.
+reading=(get secrets) # Never empty, because the bash of macOS treats an empty array as unset.
 while [ $# -gt 0 ] && [ "$1" != -- ]; do reading+=("$1"); shift; done
 [ $# = 0 ] || shift
 
-# Secrets that a person made or wants: not those of service accounts, Helm, the controller, or a SealedSecret.
-# Labels and annotations by which another tool knows its own go; it would take the new Secret for its.
+# Selects Secrets that a person created or needs: not those of service accounts, Helm, the controller, or a
+# SealedSecret. Removes the labels and annotations by which another tool identifies its Secrets; it would
+# treat the new Secret as its own.
 wanted='
     (if .kind == "List" then .items[] else . end) | select(.kind == "Secret")
     | select(.type != "kubernetes.io/service-account-token" and .type != "helm.sh/release.v1"
@@ -42,7 +43,7 @@ input | jq -c "$wanted" | while read -r secret; do
     home=$(jq -r '.metadata.namespace // "default"' <<<"$secret")
     file=$folder/$home/$name.yaml
     if [ -e "$file" ]; then
-        echo "$file is there" >&2
+        echo "$file exists already" >&2
         continue
     fi
     mkdir -p "$folder/$home"

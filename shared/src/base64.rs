@@ -1,7 +1,7 @@
-//! Standard base64 as Go's decoder takes it, since manifests in the wild rely on its tolerance.
+//! Standard base64, as tolerant as Go's decoder, because existing manifests rely on it.
 //!
-//! CR and LF are ignored wherever they stand and trailing bits need not be zero; missing padding,
-//! spaces and the URL alphabet are refused.
+//! CR and LF are ignored anywhere, and trailing bits need not be zero. Missing padding, spaces and the URL
+//! alphabet are errors.
 
 use ::base64::alphabet::STANDARD;
 use ::base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -14,12 +14,11 @@ const ENGINE: GeneralPurpose = GeneralPurpose::new(
         .with_decode_padding_mode(DecodePaddingMode::RequireCanonical),
 );
 
-/// The text is not base64. The position is that of the first byte that cannot stand there, counted
-/// from zero in the text as given, line breaks included.
+/// The text is not base64.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("illegal base64 data at input byte {position}")]
 pub struct Base64Error {
-    /// Offset of the first wrong byte.
+    /// Offset of the first invalid byte, counted from zero in the original text, line breaks included.
     pub position: usize,
 }
 
@@ -57,7 +56,7 @@ fn at(position: usize) -> Base64Error {
     Base64Error { position }
 }
 
-/// An incomplete last group is reported at its beginning, as the peer does.
+/// Returns the position to report. An incomplete last group is reported at its start, as in Go.
 fn position_in(error: &DecodeError, len: usize) -> usize {
     match error {
         DecodeError::InvalidByte(position, _) => *position,
@@ -66,7 +65,7 @@ fn position_in(error: &DecodeError, len: usize) -> usize {
     }
 }
 
-/// Where the `kept`-th byte that is no line break stands in the text.
+/// Returns the position in `text` of the `kept`-th byte that is not a line break.
 fn original_position(text: &[u8], kept: usize) -> usize {
     let mut positions = text.iter().enumerate().filter(|(_, b)| !is_line_break(**b));
     positions
@@ -79,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_what_gos_decoder_takes() {
+    fn accepts_what_gos_decoder_accepts() {
         for (why, text, want) in [
             ("empty", "", Ok(b"".to_vec())),
             ("plain", "aGk=", Ok(b"hi".to_vec())),

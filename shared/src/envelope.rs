@@ -1,12 +1,12 @@
-//! The ciphertext bytes of one value.
+//! The ciphertext of one value.
 //!
 //! ```text
 //! length (2 bytes, big-endian) ‖ RSA-OAEP(session key) ‖ AES-256-GCM(plain) ‖ tag (16 bytes)
 //! ```
 //!
-//! OAEP is RSA-OAEP with SHA-256 for label hash and MGF1 (RFC 8017 §7.1) under the scope's
-//! [`Label`]. AES-GCM runs with an all-zero nonce and no associated data, which is sound only
-//! because each value has a session key of its own that is used once.
+//! RSA-OAEP uses SHA-256 for the label hash and MGF1 (RFC 8017 §7.1), and the scope's [`Label`]. AES-GCM uses
+//! an all-zero nonce and no associated data, which is secure only because each value has its own session key,
+//! used once.
 
 use aws_lc_rs::aead::{AES_128_GCM, AES_192_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use rand::CryptoRng;
@@ -16,27 +16,27 @@ use crate::key::{PrivateKey, PublicKey};
 use crate::plain::Plain;
 use crate::scope::Label;
 
-/// Bytes of a session key that we make. Opening takes any AES key size, as the peer does.
+/// Bytes of a new session key. [`open`] accepts any AES key size, as upstream does.
 const SESSION_KEY_LEN: usize = 32;
-/// Stands in for a session key that could not be had.
+/// The substitute for a session key that could not be decrypted.
 const NO_SESSION: [u8; SESSION_KEY_LEN] = [0; SESSION_KEY_LEN];
-/// Bytes of the length field in front.
+/// Bytes of the length field at the start.
 const LENGTH_LEN: usize = 2;
 
-/// Sealing failed: OAEP or AES refused the key. Not a matter of the value.
+/// OAEP or AES refused the key. Independent of the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the certificate's key cannot encrypt")]
 pub struct SealError;
 
-/// The value did not open with this key. Deliberately says nothing about how it failed: structure,
-/// OAEP and tag look alike from outside.
+/// The value cannot be opened with this key. Deliberately does not say why: structure, OAEP and tag failures
+/// look the same to the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the value does not open")]
 pub struct OpenError;
 
 /// Seals one value: `len ‖ OAEP(key, session, label) ‖ GCM(session, 0, plain)`.
 ///
-/// `rng` makes the session key; OAEP's own seed comes from aws-lc-rs.
+/// `rng` generates the session key; OAEP's own seed comes from aws-lc-rs.
 ///
 /// # Errors
 ///
@@ -69,13 +69,13 @@ pub fn seal(
 
 /// Opens one value with one key.
 ///
-/// For a value of valid structure a failure costs the same whatever it was: where OAEP yields no
-/// session key, the value is decrypted with a key that is none, so that time does not tell who knows
-/// a session key's block from who made one up.
+/// For a value of valid structure, every failure takes the same time: if OAEP yields no session key, the
+/// value is decrypted with a substitute key. So timing does not reveal whether the RSA block contained a
+/// valid session key.
 ///
 /// # Errors
 ///
-/// [`OpenError`] whatever went wrong.
+/// [`OpenError`] for every failure.
 pub fn open(key: &PrivateKey, label: &Label, sealed: &[u8]) -> Result<Plain, OpenError> {
     let (wrapped, encrypted) = split(sealed).ok_or(OpenError)?;
     let session = key.decrypt(label, wrapped);
@@ -96,19 +96,19 @@ pub fn open(key: &PrivateKey, label: &Label, sealed: &[u8]) -> Result<Plain, Ope
     Ok(Plain::from(std::mem::take(&mut *value)))
 }
 
-/// What a key finds in a value. For people who hold the private key and look for what is wrong: never
-/// to be told to anybody else, since the difference between the last two is what an attacker asks for.
+/// What one key finds in a value. For diagnosis by people who hold the private key. Never report it to anyone
+/// else: an attacker could use the difference between the last two as a padding oracle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Finding {
-    /// It opens.
+    /// The key opens the value.
     Opens,
-    /// It was sealed for this key and label, and what follows the session key was changed since.
+    /// The value was sealed for this key and label, and changed after the session key.
     Damaged,
-    /// It was sealed for another key or label, or its beginning was changed.
+    /// The value was sealed for another key or label, or its beginning was changed.
     Closed,
 }
 
-/// Looks at one value with one key, more closely than [`open`] tells.
+/// Diagnoses one value with one key, in more detail than [`open`].
 pub fn examine(key: &PrivateKey, label: &Label, sealed: &[u8]) -> Finding {
     if open(key, label, sealed).is_ok() {
         return Finding::Opens;
@@ -120,8 +120,8 @@ pub fn examine(key: &PrivateKey, label: &Label, sealed: &[u8]) -> Finding {
     }
 }
 
-/// Bytes of the RSA block that a sealed value announces, which is the modulus length of the key
-/// that it was sealed for; `None` if the value is too short to be one.
+/// Returns the length of the RSA block in bytes, which is the modulus length of the key that the value was
+/// sealed for; `None` if the value is too short.
 pub fn modulus_len(sealed: &[u8]) -> Option<usize> {
     split(sealed).map(|(wrapped, _)| wrapped.len())
 }
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn has_the_layout_of_the_peer() {
+    fn has_the_layout_of_upstream() {
         let label = Scope::Strict.label("ns", "n");
         let bytes = sealed(b"hi", &label);
         assert_eq!(modulus_len(&bytes), Some(256));
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_too_short_to_be_a_value() {
+    fn refuses_a_value_that_is_too_short() {
         let label = Scope::ClusterWide.label("", "");
         let bytes = sealed(b"", &label);
         for len in [0, 1, 2, 257, 258, bytes.len() - 1] {
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn opens_whatever_length_of_session_key_aes_has() {
+    fn opens_session_keys_of_every_aes_length() {
         let label = Scope::Strict.label("ns", "n");
         let public = test_key().certificate().public_key();
         for len in [16, 24, 32] {
@@ -227,9 +227,9 @@ mod tests {
         }
     }
 
-    /// Whoever knows the key that stands in must not get anything opened with it.
+    /// An attacker who knows the substitute key must not get anything opened with it.
     #[test]
-    fn refuses_a_value_that_was_sealed_with_no_session_key() {
+    fn refuses_a_value_without_a_session_key() {
         let label = Scope::Strict.label("ns", "n");
         let mut value = b"forged".to_vec();
         let tag = session_key(&NO_SESSION)

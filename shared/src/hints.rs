@@ -1,24 +1,24 @@
-//! Key hints: which certificate each item was sealed with, in one annotation of the SealedSecret.
+//! Key hints: which certificate sealed each item, in one annotation of the SealedSecret.
 //!
-//! Advice, never evidence: anyone who can write the object can write any hint. A hint says which key
-//! to try first and tells readers what to expect, and nothing may rely on it. `seal` writes hints;
-//! `kubeseal` writes none, and keeps a stale one while it changes the item.
+//! Advice, never evidence: anyone who can write the object can write any hint. A hint says which key to try
+//! first, and informs readers; nothing may rely on it. `seal` writes hints; `kubeseal` writes none, and keeps
+//! a stale one when it changes the item.
 
 use std::collections::BTreeMap;
 
 use crate::key::Fingerprint;
 use crate::resource::KEY_HINTS_ANNOTATION;
 
-/// Fingerprint of the sealing certificate by item key.
+/// Fingerprint of the sealing certificate, by item key.
 pub type Hints = BTreeMap<String, Fingerprint>;
 
-/// The hints among annotations. What cannot be understood is not there.
+/// Returns the hints in annotations. Ignores entries that cannot be parsed.
 pub fn read(annotations: Option<&BTreeMap<String, String>>) -> Hints {
     let text = annotations.and_then(|a| a.get(KEY_HINTS_ANNOTATION));
     text.map_or_else(Hints::new, |text| parse(text))
 }
 
-/// The hints of one annotation value: a JSON object from item key to fingerprint.
+/// Parses the hints of one annotation value: a JSON object from item key to fingerprint.
 pub fn parse(text: &str) -> Hints {
     let entries: BTreeMap<String, serde_json::Value> =
         serde_json::from_str(text).unwrap_or_default();
@@ -29,14 +29,14 @@ pub fn parse(text: &str) -> Hints {
     entries.into_iter().filter_map(hint).collect()
 }
 
-/// The annotation value: one line of JSON, in the order of item keys.
+/// Returns the annotation value: one line of JSON, ordered by item key.
 pub fn to_text(hints: &Hints) -> String {
     let entries: BTreeMap<&String, String> =
         hints.iter().map(|(k, f)| (k, f.to_string())).collect();
     serde_json::to_string(&entries).unwrap_or_default()
 }
 
-/// Makes annotations hold exactly these hints; without any, the annotation goes.
+/// Sets the annotation to exactly these hints, or removes it if there are none.
 pub fn annotate(annotations: &mut BTreeMap<String, String>, hints: &Hints) {
     if hints.is_empty() {
         annotations.remove(KEY_HINTS_ANNOTATION);
@@ -54,7 +54,7 @@ mod tests {
     use crate::key::test_key;
 
     #[test]
-    fn takes_what_it_understands_and_nothing_else() {
+    fn ignores_hints_that_cannot_be_parsed() {
         let good = test_key().fingerprint().to_string();
         for (why, text, want) in [
             ("nothing", String::new(), 0),
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn no_hints_leave_no_annotation() {
+    fn removes_the_annotation_when_there_are_no_hints() {
         let mut annotations = BTreeMap::from([("other".to_owned(), "stays".to_owned())]);
         let hints = Hints::from([("a".to_owned(), test_key().fingerprint().clone())]);
         annotate(&mut annotations, &hints);
@@ -80,7 +80,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn what_is_written_reads_the_same(keys in btree_map(any::<String>(), any::<bool>(), 0..5)) {
+        fn parses_the_hints_that_it_writes(keys in btree_map(any::<String>(), any::<bool>(), 0..5)) {
             let hints: Hints = keys.into_keys().map(|k| (k, test_key().fingerprint().clone())).collect();
             proptest::prop_assert_eq!(parse(&to_text(&hints)), hints);
         }

@@ -1,7 +1,7 @@
-//! What is noted on a key Secret beside the key: that it was backed up, that others may know it.
+//! Marks on a key Secret: when the key was backed up, whether it is compromised or opening-only.
 //!
-//! The mark of a backup holds the fingerprint of the key, so that a mark that came with a copied
-//! manifest, or stayed while the key was replaced, counts for nothing.
+//! The backup mark contains the fingerprint of the key. So a mark that was copied with a manifest, or that
+//! stayed when the key was replaced, has no effect.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -13,20 +13,20 @@ use crate::resource::{
     OPENING_ONLY_ANNOTATION,
 };
 
-/// What is noted about a key.
+/// The marks of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Marks {
-    /// When this very key was last written to an archive that was read back.
+    /// When this key was last written to an archive that was then read back.
     pub backed_up: Option<Timestamp>,
-    /// May others know it?
+    /// Others may know the key.
     pub is_compromised: bool,
-    /// Must it never seal, although nobody else is known to have it? So it is for a key of a backup: an
-    /// archive does not prove who made it, and whoever made the key can read what is sealed for it.
+    /// The key must not seal although nobody else is known to have it. This applies to a restored key: an
+    /// archive does not prove who made it, and whoever generated the key can read what is sealed for it.
     pub is_opening_only: bool,
 }
 
 impl Marks {
-    /// The marks of the Secret that holds this key.
+    /// Reads the marks of the Secret that holds this key.
     pub fn read(metadata: &ObjectMeta, key: &Fingerprint) -> Self {
         let annotation = |name| metadata.annotations.as_ref().and_then(|a| a.get(name));
         let label = metadata.labels.as_ref().and_then(|l| l.get(KEY_LABEL));
@@ -38,13 +38,13 @@ impl Marks {
         }
     }
 
-    /// Does a mark keep the key from sealing, backed up or not?
+    /// Returns whether a mark prevents the key from sealing, regardless of its backup.
     pub fn forbid_sealing(&self) -> bool {
         self.is_compromised || self.is_opening_only
     }
 }
 
-/// The value of [`BACKED_UP_ANNOTATION`]: fingerprint, a space, and the time in seconds.
+/// Returns the value of [`BACKED_UP_ANNOTATION`]: fingerprint, a space, and the time in seconds.
 pub fn backed_up_text(key: &Fingerprint, at: Timestamp) -> String {
     let at = Timestamp::from_second(at.as_second()).unwrap_or(at);
     format!("{key} {at}")
@@ -56,25 +56,25 @@ fn backed_up_at(text: &str, key: &Fingerprint) -> Option<Timestamp> {
     is_this.then(|| at.parse().ok()).flatten()
 }
 
-/// What a key is good for.
+/// The state of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyState {
-    /// New values are sealed for it.
+    /// New values are sealed for this key.
     Sealing,
-    /// It opens what was sealed for it before.
+    /// The key unseals existing values.
     Opening,
-    /// It opens, and seals once it is backed up.
+    /// The key unseals, and will seal once it is backed up.
     Waiting,
-    /// It opens, and never seals: others may know it.
+    /// The key unseals and never seals: others may know it.
     Compromised,
-    /// The controller does not read it.
+    /// The controller does not load the key.
     Retired,
-    /// It cannot be used.
+    /// The key cannot be used.
     Broken,
 }
 
 impl KeyState {
-    /// One word for it.
+    /// Returns the state as one word.
     pub fn word(self) -> &'static str {
         match self {
             Self::Sealing => "sealing",
@@ -87,21 +87,21 @@ impl KeyState {
     }
 }
 
-/// Facts about one key Secret.
+/// The facts about one key Secret that decide its state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyFacts {
-    /// Its key; none if it holds none that can be used.
+    /// Fingerprint of the key; `None` if the Secret contains no usable key.
     pub fingerprint: Option<Fingerprint>,
-    /// Does the controller read it?
+    /// The controller loads this key.
     pub is_active: bool,
-    /// What is noted on it.
+    /// The marks of the key.
     pub marks: Marks,
-    /// The time by which it is ordered.
+    /// The time by which keys are ordered.
     pub order_time: Timestamp,
 }
 
 impl KeyFacts {
-    /// The facts of a Secret whose key, if it has one, is this.
+    /// Collects the facts of a Secret that holds this key, if any.
     pub fn new(metadata: &ObjectMeta, key: Option<(&Fingerprint, Timestamp)>) -> Self {
         let fingerprint = key.map(|(fingerprint, _)| fingerprint.clone());
         Self {
@@ -116,9 +116,9 @@ impl KeyFacts {
     }
 }
 
-/// The state of each of these keys. `served` is the key whose certificate the controller serves; where
-/// nobody could say, the newest one that may seal counts as it. A key newer than the one that is served
-/// waits for its backup.
+/// Returns the state of each key. `served` is the key whose certificate the controller serves; if it is
+/// unknown, the newest key that may seal takes its place. A key newer than the served one is waiting for its
+/// backup.
 pub fn states(keys: &[KeyFacts], served: Option<&Fingerprint>) -> Vec<KeyState> {
     let may_seal =
         |key: &&KeyFacts| key.is_active && key.fingerprint.is_some() && !key.marks.forbid_sealing();
@@ -203,9 +203,9 @@ mod tests {
         assert!(!Marks::read(&metadata(KEY_RETIRED_WORD, &[]), key).is_compromised);
     }
 
-    /// A mark that forbids holds whatever its value is.
+    /// A mark that forbids sealing holds regardless of its value.
     #[test]
-    fn an_annotation_makes_a_key_one_for_opening_only() {
+    fn an_annotation_makes_a_key_opening_only() {
         let key = test_key().fingerprint();
         for value in ["", "true", "false", "2026-11-28T00:00:00Z"] {
             let marked = metadata(KEY_ACTIVE, &[(OPENING_ONLY_ANNOTATION, value.to_owned())]);
@@ -218,7 +218,7 @@ mod tests {
     const KEY_RETIRED_WORD: &str = crate::resource::KEY_RETIRED;
 
     #[test]
-    fn tells_the_state_of_each_key() {
+    fn returns_the_state_of_each_key() {
         use KeyState::{Broken, Compromised, Opening, Retired, Sealing, Waiting};
         let prints: Vec<Fingerprint> = (1..=3)
             .map(|n| new_test_key(n).pair.fingerprint().clone())
@@ -310,7 +310,7 @@ mod tests {
         }
     }
 
-    /// Scripts read them in the output of `seal keys status -o json`.
+    /// Scripts read these words in the output of `seal keys status -o json`.
     #[test]
     fn each_state_has_its_word() {
         use KeyState::{Broken, Compromised, Opening, Retired, Sealing, Waiting};

@@ -1,5 +1,5 @@
-//! A key and its certificate as the Secret that stores them: type `kubernetes.io/tls`, items
-//! `tls.key` (PKCS#1 PEM) and `tls.crt`, label [`KEY_LABEL`].
+//! The Secret that stores a key and its certificate: type `kubernetes.io/tls`, items `tls.key` (PKCS#1 PEM)
+//! and `tls.crt`, label [`KEY_LABEL`].
 
 use std::collections::BTreeMap;
 
@@ -15,22 +15,22 @@ use crate::plain::Plain;
 use crate::resource::{KEY_ACTIVE, KEY_LABEL, time};
 use crate::secret::Secret;
 
-/// Item of the private key.
+/// Item with the private key.
 pub const PRIVATE_KEY_ITEM: &str = "tls.key";
-/// Item of the certificate.
+/// Item with the certificate.
 pub const CERTIFICATE_ITEM: &str = "tls.crt";
 
-/// By which time keys are ordered; the newest one seals.
+/// The time by which keys are ordered; the newest one seals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OrderPriority {
     /// The certificate's `NotBefore`.
     #[default]
     CertNotBefore,
-    /// The Secret's creation time; `NotBefore` if it has none.
+    /// The Secret's creation time, or `NotBefore` if it has none.
     SecretCreationTimestamp,
 }
 
-/// The Secret holds no key that can be used. It is skipped, never fatal.
+/// The Secret contains no usable key. The controller skips such a Secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeySecretError {
     /// An item is missing.
@@ -42,12 +42,13 @@ pub enum KeySecretError {
     /// `tls.crt` is unusable.
     #[error("tls.crt cannot be used")]
     Certificate(#[from] CertificateError),
-    /// The two do not belong together.
+    /// Key and certificate do not match.
     #[error(transparent)]
     Mismatch(#[from] MismatchedPair),
 }
 
-/// Is the key in use? Any other value of the label (`compromised`, say) takes it out.
+/// Returns whether the key is in use. Any label value other than `active` (`compromised`, for example) takes
+/// it out of use.
 pub fn is_active(metadata: &ObjectMeta) -> bool {
     let label = metadata
         .labels
@@ -60,7 +61,7 @@ pub fn is_active(metadata: &ObjectMeta) -> bool {
 ///
 /// # Errors
 ///
-/// What makes the key unusable.
+/// The reason why the key is unusable.
 pub fn parse(secret: &Secret, priority: OrderPriority) -> Result<RingKey, KeySecretError> {
     let private = PrivateKey::from_pem(item(secret, PRIVATE_KEY_ITEM)?.expose())?;
     let certificate = Certificate::from_pem(item(secret, CERTIFICATE_ITEM)?.expose())?;
@@ -87,8 +88,8 @@ fn order_time(secret: &Secret, pair: &KeyPair, priority: OrderPriority) -> Times
     }
 }
 
-/// The Secret that stores a new key, as the peer writes it. The active label cannot be overridden
-/// by `labels`.
+/// Returns the Secret that stores a new key, in upstream's format. `labels` cannot override the label that
+/// marks it active.
 pub fn build(
     name: &str,
     namespace: &str,
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn is_active_by_the_one_word_of_the_one_label() {
+    fn is_active_only_with_the_label_value_active() {
         for (labels, want) in [
             (None, false),
             (Some(("other", "active")), false),
@@ -158,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn the_secret_has_the_metadata_of_the_peers_and_what_was_asked_for() {
+    fn the_secret_has_upstreams_metadata_and_the_given_labels() {
         let one = |key: &str, value: &str| BTreeMap::from([(key.to_owned(), value.to_owned())]);
         let key = new_test_key(1_700_000_000);
         let made = build("k", "kube-system", &key, one("l", "1"), one("a", "2"));
@@ -182,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn orders_by_creation_if_asked_and_known() {
+    fn orders_by_creation_time_if_requested_and_present() {
         let mut secret = stored();
         secret.metadata.creation_timestamp = Some(time(Timestamp::from_second(5).unwrap()));
         let order =

@@ -1,34 +1,34 @@
-//! The sealing core: what a SealedSecret is, how it is made, and how it opens.
+//! The sealing core: what a SealedSecret is, how it is sealed, and how it is unsealed.
 //!
-//! Three rules hold in this crate. Values are fetched and written elsewhere: here are only plain
-//! functions over plain data. Nothing reads a clock, a file, the network or the environment: time
-//! and randomness are arguments, except that making a key and OAEP draw their randomness inside
-//! aws-lc-rs ([`key`], [`envelope`]). And a plain value stays in a [`plain::Plain`], which wipes
-//! itself, shows nothing in `Debug`, and never enters an error text.
+//! Three rules hold in this crate. It contains only pure functions over plain data; callers do the I/O. It
+//! reads no clock, file, network or environment: time and randomness are arguments, except that key
+//! generation and OAEP draw their randomness inside aws-lc-rs ([`key`], [`envelope`]). A plaintext value
+//! stays in a [`plain::Plain`], which wipes itself, shows nothing in `Debug`, and never appears in an error
+//! text.
 //!
-//! | module | owns |
+//! | module | content |
 //! |---|---|
-//! | [`scope`] | who may open a value: strict, namespace-wide, cluster-wide; label bytes |
-//! | [`envelope`] | the ciphertext bytes of one value, in and out |
-//! | [`key`] | one RSA key and its certificate: make, parse, PEM, fingerprint, validity |
-//! | [`key_secret`] | a key and certificate as the Secret that stores them |
-//! | [`key_marks`] | what is noted on a key: backed up, compromised; its state |
-//! | [`key_ring`] | ordered keys: the newest that may seals, any opens |
-//! | [`renewal`] | newest key + policy + now → due, or when next |
-//! | [`names`] | names and keys that an API server takes |
-//! | [`resource`] | SealedSecret on the wire; every annotation and label name |
+//! | [`scope`] | where a value may be opened: strict, namespace-wide, cluster-wide; label bytes |
+//! | [`envelope`] | the ciphertext of one value: sealing and opening |
+//! | [`key`] | one RSA key and its certificate: generation, parsing, PEM, fingerprint, validity |
+//! | [`key_secret`] | the Secret that stores a key and its certificate |
+//! | [`key_marks`] | marks on a key: backed up, compromised; its state |
+//! | [`key_ring`] | ordered keys: the newest that may seal seals, any unseals |
+//! | [`renewal`] | newest key + policy + now → renewal due, or the time of the next one |
+//! | [`names`] | names and item keys that the API server accepts |
+//! | [`resource`] | the SealedSecret API type; every annotation and label name |
 //! | [`hints`] | which certificate sealed each item: advice in an annotation |
-//! | [`record`] | SealedSecret + Secret + key → proof that the one came of the other |
-//! | [`secret`] | a Secret with its plain values |
+//! | [`record`] | SealedSecret + Secret + key → proof that the Secret was made from the SealedSecret |
+//! | [`secret`] | a Secret with its plaintext values |
 //! | [`manifest`] | YAML/JSON bytes ↔ documents |
 //! | [`sealed_file`] | the SealedSecrets of a file; edits of their items |
 //! | [`seal`] | Secret + certificate + scope → SealedSecret |
-//! | [`reseal`] | SealedSecret → the same for the newest key |
-//! | [`unseal`] | SealedSecret + ring → Secret, with an error per item |
-//! | [`needs`] | SealedSecret + keys → which key each item needs, and why one does not open |
-//! | [`meter`] | what that work costs, and who is asked before it is done |
-//! | [`random`] | the system's generator, which programs pass in |
-//! | [`plain`], [`base64`] | bytes that wipe themselves; the peer's base64 |
+//! | [`reseal`] | SealedSecret → the same, re-encrypted for the newest key |
+//! | [`unseal`] | SealedSecret + key ring → Secret, with an error per item |
+//! | [`needs`] | SealedSecret + keys → which key each item needs, and why one cannot be opened |
+//! | [`meter`] | the cost of this work, reported to a meter before it begins |
+//! | [`random`] | the operating system's random generator, which programs pass in |
+//! | [`plain`], [`base64`] | bytes that wipe themselves; Go's base64 |
 
 pub mod base64;
 pub mod envelope;
@@ -56,8 +56,8 @@ mod visible;
 
 pub use visible::{visible, visible_line};
 
-/// An error with its causes, each its own sentence, joined by colons: what a person is shown. A cause
-/// that an error has in its own words already is not said twice.
+/// Formats an error with its causes, joined by colons, for the user. Omits a cause whose text the error
+/// already contains.
 pub fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

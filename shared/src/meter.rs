@@ -1,18 +1,18 @@
-//! What work on sealed values costs, and who is asked before it is done.
+//! The cost of work on sealed values, reported to a meter before the work begins.
 
 pub use template::{Interrupted, Meter, Unmetered};
 
-/// Microseconds that an RSA-2048 private-key operation takes of one core.
+/// Microseconds of one core for an RSA-2048 private-key operation.
 const RSA_2048: u64 = 200;
-/// Bytes of its modulus.
+/// Length of an RSA-2048 modulus in bytes.
 const MODULUS_2048: u64 = 256;
-/// Bytes of a value that are decrypted in a microsecond, with copying and wiping.
+/// Bytes of a value decrypted in a microsecond, including copying and wiping.
 const BYTES_PER_MICROSECOND: u64 = 1024;
-/// Microseconds that it takes to seal one value, which needs no private key.
+/// Microseconds for sealing one value, which needs no private key.
 pub(crate) const SEALING: u64 = 100;
 
-/// What it costs to try one key on a value: a private-key operation, whose time grows with the cube of the
-/// modulus, and the decryption of the value, which is done whether or not the key fits.
+/// Returns the cost of trying one key on a value: a private-key operation, whose time grows with the cube of
+/// the modulus, and the decryption of the value, which happens whether or not the key fits.
 pub(crate) fn opening(modulus_len: usize, sealed_len: usize) -> u64 {
     let cube = |len: u64| len.saturating_pow(3);
     let operation = RSA_2048.saturating_mul(cube(modulus_len as u64)) / cube(MODULUS_2048);
@@ -24,7 +24,7 @@ mod tests {
     use super::opening;
 
     #[test]
-    fn larger_keys_and_values_cost_what_they_take() {
+    fn larger_keys_and_values_cost_more() {
         for (bits, bytes, want) in [
             (2048, 300, 200),
             (4096, 600, 1_600),

@@ -1,27 +1,27 @@
-//! Names as the API server takes them, checked before a label is made of them and where the user still
-//! sees what was typed.
+//! Checks names by the API server's rules, before a label is built from them and while the user can still see
+//! the input.
 
-/// A name that no API server takes. Item keys and names are no secrets.
+/// The API server rejects this name. Item keys and names are not secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
-    /// Of an item.
+    /// An invalid item key.
     #[error(
         "{0:?} is no key of an item: letters, digits, `-`, `_` and `.`, at most 253, and neither `.` nor `..`"
     )]
     Item(String),
-    /// Of an object.
+    /// An invalid object name.
     #[error(
         "{0:?} is no name of a Secret: small letters, digits, `-` and `.`, at most 253, a letter or digit at both ends"
     )]
     Object(String),
-    /// Of a namespace.
+    /// An invalid namespace.
     #[error(
         "{0:?} is no namespace: small letters, digits and `-`, at most 63, a letter or digit at both ends"
     )]
     Namespace(String),
 }
 
-/// Is this a key that a Secret can have?
+/// Checks whether a Secret can have this item key.
 ///
 /// # Errors
 ///
@@ -36,7 +36,7 @@ pub fn check_item(key: &str) -> Result<(), NameError> {
     }
 }
 
-/// Is this a name that a Secret can have (RFC 1123 subdomain)?
+/// Checks whether a Secret can have this name (RFC 1123 subdomain).
 ///
 /// # Errors
 ///
@@ -49,7 +49,7 @@ pub fn check_object(name: &str) -> Result<(), NameError> {
     }
 }
 
-/// Is this a namespace (RFC 1123 label)?
+/// Checks a namespace (RFC 1123 label).
 ///
 /// # Errors
 ///

@@ -1,5 +1,5 @@
-//! Which key each item of a SealedSecret needs, and why one does not open: found by trying, with keys
-//! that the reader holds. Nothing here is for answers to others, unless they may verify the object.
+//! Determines which key each item of a SealedSecret needs, and why an item cannot be opened, by trying the
+//! keys that the reader holds. Do not report the results to callers who may not verify the object.
 
 use std::collections::BTreeMap;
 
@@ -13,23 +13,23 @@ use crate::resource::SealedSecret;
 use crate::scope::Scope;
 use crate::unseal;
 
-/// Stands for the deprecated `spec.data` among items. No item can be called so.
+/// Represents the deprecated `spec.data` among items. No item can have this name.
 pub const LEGACY_ITEM: &str = "(data)";
 
 /// The key that an item needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Need {
-    /// This one: it opened it.
+    /// This key opened the item.
     Key(Fingerprint),
-    /// None that was tried opens it as it stands. It may need any key whose modulus has so many bytes,
-    /// or nothing at all, if it is damaged.
+    /// No key opened the item as it is. It may need any key with a modulus of this many bytes, or none at all
+    /// if it is damaged.
     Undecided(usize),
-    /// None: it is no sealed value and opens with no key.
+    /// The item is not a sealed value, so no key opens it.
     Nothing,
 }
 
 impl Need {
-    /// May this key be needed? What could not be decided counts as needing it.
+    /// Returns whether the item may need this key. An undecided item counts as needing it.
     pub fn may_be(&self, key: &Fingerprint, modulus_len: usize) -> bool {
         match self {
             Self::Key(found) => found == key,
@@ -39,16 +39,16 @@ impl Need {
     }
 }
 
-/// What each item needs, by item key.
+/// Returns what each item needs, by item key.
 pub fn needs(sealed: &SealedSecret, ring: &KeyRing) -> BTreeMap<String, Need> {
     needs_within(sealed, ring, &mut Unmetered).unwrap_or_default()
 }
 
-/// As [`needs`], while a meter is asked before each operation.
+/// Like [`needs`], but reports to a meter before each operation.
 ///
 /// # Errors
 ///
-/// [`Interrupted`] if the meter ended it.
+/// [`Interrupted`] if the meter ended the work.
 pub fn needs_within(
     sealed: &SealedSecret,
     ring: &KeyRing,
@@ -79,7 +79,7 @@ pub fn needs_within(
     Ok(found)
 }
 
-/// Every sealed value by its key.
+/// Iterates over the sealed values and their item keys.
 fn items(sealed: &SealedSecret) -> impl Iterator<Item = (&str, &str)> {
     let legacy = sealed.spec.data.as_deref().map(|data| (LEGACY_ITEM, data));
     let items = sealed.spec.encrypted_data.iter();
@@ -88,7 +88,7 @@ fn items(sealed: &SealedSecret) -> impl Iterator<Item = (&str, &str)> {
         .chain(legacy)
 }
 
-/// The bytes, if they have the form of a sealed value.
+/// Decodes the text, if it has the form of a sealed value.
 fn value(text: &str) -> Option<Vec<u8>> {
     let bytes = base64::decode(text.as_bytes()).ok()?;
     envelope::modulus_len(&bytes)
@@ -96,36 +96,35 @@ fn value(text: &str) -> Option<Vec<u8>> {
         .then_some(bytes)
 }
 
-/// A place that a value may have been sealed for.
+/// A scope, namespace and name that a value may have been sealed for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// Scope.
     pub scope: Scope,
-    /// Namespace; of no matter cluster-wide.
+    /// Namespace; irrelevant for cluster-wide scope.
     pub namespace: String,
-    /// Name; of matter in strict scope only.
+    /// Name; relevant only for strict scope.
     pub name: String,
 }
 
-/// Why an item does not open.
+/// Why an item cannot be opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reason {
-    /// It opens.
+    /// This key opens the item.
     Opens(Fingerprint),
-    /// It was sealed for another place.
+    /// The item was sealed for another place, for this key.
     Elsewhere(Place, Fingerprint),
-    /// It was changed after it was sealed, for this very key.
+    /// The item was sealed for this key and changed afterwards.
     Damaged(Fingerprint),
-    /// It is not base64, or too short to be a sealed value.
+    /// The text is not base64, or too short for a sealed value.
     Malformed,
-    /// It was sealed for a key of that many bits, and there is none of that size.
+    /// The item was sealed for a key with this many bits, and the ring has none of that size.
     NoKeyOfSize(usize),
-    /// None of the keys opens it for any of the places.
+    /// No key opens the item for any of the places.
     Unknown,
 }
 
-/// Why each item does not open, by item key. `places` are those to try beside the object's own, in
-/// order.
+/// Returns why each item cannot be opened, by item key. Tries `places` in order, after the object's own.
 pub fn examine(
     sealed: &SealedSecret,
     ring: &KeyRing,
@@ -137,7 +136,7 @@ pub fn examine(
         .collect()
 }
 
-/// Where the object says that it belongs.
+/// Returns the place that the object itself declares.
 pub fn own_place(sealed: &SealedSecret) -> Place {
     Place {
         scope: Scope::from_annotations(sealed.metadata.annotations.as_ref()),
@@ -171,7 +170,7 @@ fn reason(text: &str, ring: &KeyRing, own: &Place, places: &[Place]) -> Reason {
     Reason::Unknown
 }
 
-/// The places worth a try for an object: every scope, with each of these namespaces and names. The
+/// Returns the places worth trying for an object: every scope with each of these namespaces and names. The
 /// object's own come first.
 pub fn likely_places(sealed: &SealedSecret, namespaces: &[String], names: &[String]) -> Vec<Place> {
     let own = own_place(sealed);
@@ -283,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn names_the_size_of_a_key_that_is_not_there() {
+    fn reports_the_size_of_a_missing_key() {
         let own = ring_key(1);
         let mut object = sealed(&own, Scope::Strict, "ns", "n", "a");
         let for_4096_bits = [&[2, 0][..], &[7; 512 + 32]].concat();
@@ -295,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn says_why_an_item_does_not_open() {
+    fn reports_why_an_item_cannot_be_opened() {
         let (own, other) = (ring_key(1), ring_key(2));
         let ring = KeyRing::new([own.clone()]);
         let moved = |scope, namespace: &str, name: &str| {

@@ -1,18 +1,18 @@
-//! Bytes that must not be seen.
+//! Plaintext bytes that must not be shown.
 
 use std::fmt;
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-/// A plain value: wiped when dropped, silent in `Debug`, without `Display`.
+/// A plaintext value: wiped on drop, hidden in `Debug`, without `Display`.
 ///
-/// Reading it has to be spelled out ([`Plain::expose`]), so that each place that does so can be
-/// found by searching for the word.
+/// Reading it requires an explicit call of [`Plain::expose`], so that a text search finds every place that
+/// reads it.
 #[derive(Clone, Default, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
 pub struct Plain(Vec<u8>);
 
 impl Plain {
-    /// The bytes themselves. Never format, log or store what this returns.
+    /// Returns the bytes. Never format, log or store them.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }

@@ -1,7 +1,7 @@
-//! Who may open a sealed value.
+//! Where a sealed value may be opened.
 //!
-//! The scope decides the OAEP label, and the label is the only thing that binds a value to its
-//! place: the peer's format binds neither the item key nor the template.
+//! The scope decides the OAEP label, and only the label binds a value to its place: the format binds neither
+//! the item key nor the template.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,12 +9,12 @@ use std::str::FromStr;
 
 use crate::names::{self, NameError};
 
-/// Annotation of a cluster-wide object.
+/// Annotation of a SealedSecret with cluster-wide scope.
 pub const CLUSTER_WIDE_ANNOTATION: &str = "sealedsecrets.bitnami.com/cluster-wide";
-/// Annotation of a namespace-wide object.
+/// Annotation of a SealedSecret with namespace-wide scope.
 pub const NAMESPACE_WIDE_ANNOTATION: &str = "sealedsecrets.bitnami.com/namespace-wide";
 
-/// Where a sealed value opens.
+/// Where a sealed value may be opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, PartialOrd, Ord)]
 pub enum Scope {
     /// Only under the name and in the namespace that it was sealed for.
@@ -26,7 +26,7 @@ pub enum Scope {
     ClusterWide,
 }
 
-/// The word is none of the three scopes.
+/// The text is not one of the three scopes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("must be one of: strict, namespace-wide, cluster-wide")]
 pub struct UnknownScope;
@@ -35,8 +35,8 @@ impl Scope {
     /// Every scope, narrowest first.
     pub const ALL: [Self; 3] = [Self::Strict, Self::NamespaceWide, Self::ClusterWide];
 
-    /// The scope that annotations declare: the value must be exactly `true`, and the wider scope
-    /// wins if both are there.
+    /// Returns the scope that annotations declare. The value must be exactly `true`; if both annotations are
+    /// present, the wider scope wins.
     pub fn from_annotations(annotations: Option<&BTreeMap<String, String>>) -> Self {
         let says = |name| {
             annotations
@@ -52,7 +52,7 @@ impl Scope {
         }
     }
 
-    /// Makes annotations declare this scope and no other.
+    /// Sets annotations to declare this scope and no other.
     pub fn annotate(self, annotations: &mut BTreeMap<String, String>) {
         annotations.remove(CLUSTER_WIDE_ANNOTATION);
         annotations.remove(NAMESPACE_WIDE_ANNOTATION);
@@ -61,7 +61,7 @@ impl Scope {
         }
     }
 
-    /// The annotation that declares this scope; strict has none.
+    /// Returns the annotation that declares this scope; strict has none.
     pub fn annotation(self) -> Option<&'static str> {
         match self {
             Self::Strict => None,
@@ -70,14 +70,14 @@ impl Scope {
         }
     }
 
-    /// The label to seal a new value under: `namespace/name`, `namespace`, or nothing.
+    /// Returns the label for sealing a new value: `namespace/name`, `namespace`, or nothing.
     ///
-    /// Only names that an API server takes become part of it. Otherwise a namespace with a slash would
-    /// give the label of a strict value to a namespace-wide one: `shop/db` is the object `db` in `shop`.
+    /// Only names that the API server accepts become part of it. Otherwise a namespace with a slash would
+    /// give a namespace-wide value the label of a strict one: `shop/db` is the object `db` in `shop`.
     ///
     /// # Errors
     ///
-    /// [`NameError`], about the part of the label that is no name.
+    /// [`NameError`] for the part of the label that is not a valid name.
     pub fn label_for_sealing(self, namespace: &str, name: &str) -> Result<Label, NameError> {
         if self != Self::ClusterWide {
             names::check_namespace(namespace)?;
@@ -88,11 +88,11 @@ impl Scope {
         Ok(self.label(namespace, name))
     }
 
-    /// The label that a value of this scope opens under: `namespace/name`, `namespace`, or nothing. An
-    /// empty namespace gives `/name`, as with the peer, whose tool seals under any name.
+    /// Returns the label for opening a value of this scope: `namespace/name`, `namespace`, or nothing. An
+    /// empty namespace gives `/name`, as for upstream, whose tool seals under any name.
     ///
-    /// A namespace with a slash, which no API server has, gives a label that opens nothing: it would be that of a
-    /// strict value otherwise.
+    /// A namespace with a slash, which the API server never has, gives a label that opens nothing; it would
+    /// otherwise be that of a strict value.
     pub fn label(self, namespace: &str, name: &str) -> Label {
         Label(match self {
             Self::Strict => format!("{namespace}/{name}"),
@@ -103,12 +103,12 @@ impl Scope {
     }
 }
 
-/// The OAEP label of a value: public bytes that must be equal when sealing and opening.
+/// The OAEP label of a value: public bytes that must be equal for sealing and opening.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Label(String);
 
 impl Label {
-    /// The bytes that go into OAEP.
+    /// Returns the bytes that OAEP uses.
     pub fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }
@@ -127,7 +127,7 @@ impl fmt::Display for Scope {
 impl FromStr for Scope {
     type Err = UnknownScope;
 
-    /// The words of `--scope`; the empty word means strict.
+    /// Parses the values of `--scope`; the empty text means strict.
     fn from_str(word: &str) -> Result<Self, UnknownScope> {
         match word {
             "" | "strict" => Ok(Self::Strict),
@@ -149,8 +149,8 @@ mod tests {
             .collect()
     }
 
-    /// Attack: the ciphertext of the strict value `db` in `shop` is put into a namespace-wide object of the namespace
-    /// `shop/db`, and opened, recovered or re-encrypted offline.
+    /// Attack: puts the ciphertext of the strict value `db` in `shop` into a namespace-wide object of the
+    /// namespace `shop/db`, and opens, recovers or re-encrypts it offline.
     #[test]
     fn a_strict_value_opens_under_no_namespace_with_a_slash() {
         let strict = Scope::Strict.label("shop", "db");
@@ -158,8 +158,8 @@ mod tests {
         assert_ne!(Scope::NamespaceWide.label("shop/db", "db"), strict);
     }
 
-    /// Attack: an author of a namespace-wide value names the namespace `shop/db`, which gives the label
-    /// of the strict value `db` in `shop`.
+    /// Attack: the author of a namespace-wide value names the namespace `shop/db`, which gives the label of
+    /// the strict value `db` in `shop`.
     #[test]
     fn a_label_for_sealing_is_never_that_of_another_place() {
         let parts = [
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn annotating_leaves_exactly_the_scope_asked_for() {
+    fn annotating_declares_exactly_the_given_scope() {
         for scope in Scope::ALL {
             let mut a = annotations(&[
                 (NAMESPACE_WIDE_ANNOTATION, "true"),
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_are_those_of_the_peer() {
+    fn labels_equal_upstreams() {
         assert_eq!(Scope::Strict.label("ns", "n").as_bytes(), b"ns/n");
         assert_eq!(Scope::Strict.label("", "n").as_bytes(), b"/n");
         assert_eq!(Scope::NamespaceWide.label("ns", "n").as_bytes(), b"ns");
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn words_round_trip() {
+    fn scope_names_round_trip() {
         for scope in Scope::ALL {
             assert_eq!(scope.to_string().parse(), Ok(scope));
         }

@@ -12,37 +12,37 @@ use crate::scope::Scope;
 use crate::secret::Secret;
 use crate::{base64, envelope};
 
-/// What the caller says about where a Secret shall live, beside what stands in it.
+/// The caller's choices of name, namespace and scope for a Secret.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Target<'a> {
-    /// Takes the place of the Secret's name.
+    /// Replaces the Secret's name.
     pub name: Option<&'a str>,
-    /// Must agree with the Secret's namespace, or fills it in.
+    /// Must equal the Secret's namespace, or sets it if the Secret has none.
     pub namespace: Option<&'a str>,
-    /// Takes the place of the Secret's scope annotations; `Some(Strict)` removes them.
+    /// Replaces the Secret's scope annotations; `Some(Strict)` removes them.
     pub scope: Option<Scope>,
 }
 
 /// A Secret cannot be sealed as it is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
-    /// No name.
+    /// The Secret has no name.
     #[error("missing metadata.name in input Secret")]
     MissingName,
     /// A scope narrower than cluster-wide needs a namespace.
     #[error("secret must declare a namespace")]
     MissingNamespace,
-    /// Two namespaces.
+    /// The namespaces differ.
     #[error(
         "namespace mismatch: input secret is in namespace {found:?} but {wanted:?} was specified"
     )]
     NamespaceMismatch {
-        /// That of the Secret.
+        /// The Secret's namespace.
         found: String,
-        /// That of the caller.
+        /// The caller's namespace.
         wanted: String,
     },
-    /// A name or namespace that no API server takes.
+    /// The API server would reject the name or namespace.
     #[error(transparent)]
     Name(#[from] NameError),
     /// The certificate cannot encrypt.
@@ -50,12 +50,12 @@ pub enum SealError {
     Key(#[from] envelope::SealError),
 }
 
-/// Gives a Secret the name, scope and namespace that the caller asks for. The namespace of a
-/// cluster-wide Secret is neither filled in nor compared.
+/// Sets the name, scope and namespace that the caller asks for. The namespace of a cluster-wide Secret is
+/// neither set nor compared.
 ///
 /// # Errors
 ///
-/// No name, or two namespaces that differ. A namespace may still be missing afterwards.
+/// The name is missing, or the namespaces differ. The namespace may still be missing afterwards.
 pub fn aim(secret: &mut Secret, target: Target<'_>) -> Result<(), SealError> {
     let metadata = &mut secret.metadata;
     if let Some(name) = target.name {
@@ -83,7 +83,7 @@ pub fn aim(secret: &mut Secret, target: Target<'_>) -> Result<(), SealError> {
     }
 }
 
-/// Does the Secret still need a namespace before it can be sealed?
+/// Returns whether the Secret still needs a namespace before it can be sealed.
 pub fn lacks_namespace(secret: &Secret) -> bool {
     lacks_namespace_for_its_scope(&secret.metadata)
 }
@@ -97,15 +97,16 @@ fn scope_of(metadata: &ObjectMeta) -> Scope {
     Scope::from_annotations(metadata.annotations.as_ref())
 }
 
-/// Seals each value of a Secret on its own, under the scope that its annotations declare.
+/// Seals each value of a Secret separately, with the scope that its annotations declare.
 ///
-/// The template keeps name, namespace, `generateName`, labels and annotations. Dropped are what
-/// only a server writes, owners, finalizers (they could make the Secret undeletable) and the
-/// annotations that hold a copy of the whole Secret.
+/// The template keeps name, namespace, `generateName`, labels and annotations. It drops the fields that only
+/// a server writes, owners, finalizers (they could make the Secret undeletable) and the annotations with a
+/// copy of the whole Secret.
 ///
 /// # Errors
 ///
-/// [`SealError::MissingNamespace`], a name that no API server takes, or a certificate that cannot encrypt.
+/// [`SealError::MissingNamespace`], a name that the API server would reject, or a certificate that cannot
+/// encrypt.
 pub fn seal(
     secret: &Secret,
     key: &PublicKey,
@@ -169,8 +170,8 @@ fn template_metadata(metadata: &ObjectMeta) -> ObjectMeta {
     }
 }
 
-/// Puts the items, labels and annotations of a fresh SealedSecret over those of an existing one.
-/// Everything else of the existing one stays. Both must have one name, namespace and scope.
+/// Merges the items, labels and annotations of a new SealedSecret into an existing one. All else of the
+/// existing one stays. Both must have the same name, namespace and scope.
 pub fn merge_into(existing: &mut SealedSecret, fresh: SealedSecret) {
     existing
         .spec
@@ -232,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn aiming_follows_the_peers_rules_for_names_and_namespaces() {
+    fn follows_upstreams_rules_for_names_and_namespaces() {
         let mismatch = |found: &str, wanted: &str| {
             Err(SealError::NamespaceMismatch {
                 found: found.into(),
@@ -317,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_what_belongs_to_the_secret_and_drops_what_a_server_wrote() {
+    fn keeps_the_users_metadata_and_drops_the_servers() {
         let sealed = sealed(&secret(
             "
 metadata:
@@ -358,7 +359,7 @@ stringData: {pw: hunter2}
     }
 
     #[test]
-    fn every_scope_opens_where_it_says_and_nowhere_else() {
+    fn every_scope_opens_only_where_it_applies() {
         let ring = ring();
         for scope in Scope::ALL {
             for (name, namespace) in [("web", "ns"), ("other", "ns"), ("web", "other")] {
@@ -387,7 +388,7 @@ stringData: {pw: hunter2}
     }
 
     #[test]
-    fn merging_makes_the_maps_that_are_missing_and_leaves_the_rest() {
+    fn merging_creates_missing_maps_and_leaves_the_rest() {
         let mut existing = sealed(&secret(
             "metadata: {name: web, namespace: ns}\ntype: a\nstringData: {a: x}",
         ))

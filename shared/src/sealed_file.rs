@@ -8,41 +8,41 @@ use crate::manifest::edit::{Change, Edit, Step};
 use crate::manifest::{Document, Node, Reading, Value};
 use crate::resource::{DocumentError, KEY_HINTS_ANNOTATION, SealedSecret};
 
-/// The kinds of lists that objects may stand in.
+/// The kinds of lists that may contain objects.
 const LISTS: [&str; 3] = ["List", "SecretList", "SealedSecretList"];
 
-/// A SealedSecret and where it stands.
+/// A SealedSecret and its position.
 #[derive(Debug, Clone)]
 pub struct Found {
-    /// It.
+    /// The SealedSecret.
     pub sealed: SealedSecret,
-    /// Line of the file where it begins.
+    /// Line of the file on which it begins.
     pub line: usize,
     document: usize,
     path: Vec<Step>,
 }
 
-/// What becomes of the items of one object.
+/// Changes of the items of one object.
 #[derive(Debug, Clone)]
 pub struct Changes<'a> {
-    /// New texts, in base64.
+    /// New texts by item key, in base64.
     pub texts: BTreeMap<String, String>,
-    /// Items that go.
+    /// Items to remove.
     pub removed: Vec<String>,
     /// New text of the deprecated `spec.data`.
     pub data: Option<String>,
-    /// What becomes of their key hints.
+    /// How to update their key hints.
     pub hints: HintRule<'a>,
 }
 
-/// What becomes of the key hints of items that get a new text. Hints of items that go, go too.
+/// How to update the key hints of items with a new text. Hints of removed items are always removed.
 #[derive(Debug, Clone, Copy)]
 pub enum HintRule<'a> {
-    /// Every new text gets one.
+    /// Write a hint for every new text.
     Write(&'a Fingerprint),
-    /// Those that are there follow.
+    /// Update only existing hints.
     Follow(&'a Fingerprint),
-    /// They go.
+    /// Remove the hints.
     Drop,
 }
 
@@ -66,11 +66,11 @@ impl Changes<'_> {
     }
 }
 
-/// Every SealedSecret of a file, those in lists too; objects of other kinds are passed over.
+/// Returns every SealedSecret of a file, including those in lists; skips objects of other kinds.
 ///
 /// # Errors
 ///
-/// One of them has a value of the wrong kind.
+/// One of them has a value of the wrong type.
 pub fn find(documents: &[Document]) -> Result<Vec<Found>, DocumentError> {
     let mut found = Vec::new();
     for document in documents {
@@ -108,7 +108,7 @@ fn find_in(
 }
 
 impl Found {
-    /// Edits that make these changes, in the order of item keys, and let key hints follow.
+    /// Returns the edits that make these changes, in the order of item keys, and that update key hints.
     pub fn edits(&self, changes: &Changes<'_>) -> Vec<Edit> {
         let item = |key: &String| {
             vec![
@@ -200,7 +200,7 @@ items:
     }
 
     #[test]
-    fn sets_and_removes_items_where_they_stand() {
+    fn sets_and_removes_items_in_place() {
         let follow = HintRule::Follow(test_key().fingerprint());
         let new = edited(FILE, |found| {
             found.edits(&changes(&[("a", "AgX="), ("c", "AgY=")], &["b"], follow))
@@ -212,7 +212,7 @@ items:
     }
 
     #[test]
-    fn passes_over_what_has_only_the_kind_or_only_the_version() {
+    fn skips_objects_with_only_the_kind_or_only_the_version() {
         for (from, to) in [
             ("bitnami.com/v1alpha1", "bitnami.com/v2"),
             ("kind: SealedSecret", "kind: SealedThing"),

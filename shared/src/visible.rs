@@ -1,20 +1,20 @@
-//! Text of others → text that hides nothing from whoever reads it.
+//! Makes text from other people safe to display.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// Escapes every character that a reader does not see as itself: controls, marks that change the
-/// direction of writing, invisible and combining characters. Line breaks stay; see [`visible_line`].
+/// Escapes every character that a reader cannot see: controls, marks that change the direction of writing,
+/// invisible and combining characters. Keeps line breaks; see [`visible_line`].
 pub fn visible(text: &str) -> Cow<'_, str> {
     escape(text, |c| c != '\n' && is_hidden(c))
 }
 
-/// As [`visible`], for text that must not begin a new line, such as the name of an item.
+/// Like [`visible`], for text that must not begin a new line, such as the name of an item.
 pub fn visible_line(text: &str) -> Cow<'_, str> {
     escape(text, is_hidden)
 }
 
-/// By the table of printable characters in the standard library, which follows Unicode.
+/// Uses the standard library's table of printable characters, which follows Unicode.
 fn is_hidden(c: char) -> bool {
     !matches!(c, '"' | '\'' | '\\') && c.escape_debug().len() > 1
 }
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shows_what_steers_or_hides_and_leaves_what_is_seen() {
+    fn escapes_controls_and_invisible_characters_and_keeps_visible_ones() {
         for (text, shown) in [
             (
                 "plain \"quoted\" C:\\x ü 日本 'it'",

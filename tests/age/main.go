@@ -1,5 +1,5 @@
-// Opens an archive with a passphrase, which the ordinary age takes from a terminal only. The
-// passphrase is the first line of stdin, the archive the only argument.
+// Decrypts an archive with a passphrase, which the ordinary age reads only from a terminal. Reads the
+// passphrase from the first line of stdin; the archive is the only argument.
 package main
 
 import (

@@ -1,5 +1,5 @@
-// Reads a scrape from stdin with Prometheus' own parser and prints it as JSON, with what Prometheus'
-// linter says of it.
+// Parses a scrape from stdin with Prometheus' own parser and prints it as JSON, with the findings of
+// Prometheus' linter.
 package main
 
 import (

@@ -14,7 +14,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// sealSecret answers with the SealedSecret that the peer makes, in the wanted format.
+// sealSecret answers with upstream's SealedSecret in the requested format.
 func sealSecret(r *request) (answer, error) {
 	public, err := kubeseal.ParseKey(bytes.NewReader(r.Certificate))
 	if err != nil {
@@ -31,7 +31,7 @@ func sealSecret(r *request) (answer, error) {
 	return written(sealed, v1alpha1.SchemeGroupVersion, r.Format)
 }
 
-// unseal answers with the Secret that the peer makes, in the wanted format.
+// unseal answers with upstream's Secret in the requested format.
 func unseal(r *request) (answer, error) {
 	keys, err := privateKeys(r.Keys)
 	if err != nil {
@@ -48,9 +48,9 @@ func unseal(r *request) (answer, error) {
 	return written(secret, v1.SchemeGroupVersion, r.Format)
 }
 
-// parse reads one YAML or JSON document with the parsers the peer uses. Without a kind the answer
-// is the document as JSON with sorted keys and every digit of its numbers; with one, the document
-// went through that kind's Go type.
+// parse reads one YAML or JSON document with upstream's parsers. Without a kind the answer is the document as
+// JSON with sorted keys and every digit of its numbers; with a kind, the document is converted through that
+// kind's Go type.
 func parse(r *request) (answer, error) {
 	if r.Kind == "" {
 		text, err := canonical(r.Text)
@@ -80,7 +80,7 @@ func canonical(text []byte) ([]byte, error) {
 	return json.Marshal(generic)
 }
 
-// encode writes an object, given as JSON, the way the peer encodes it.
+// encode writes an object, given as JSON, as upstream encodes it.
 func encode(r *request) (answer, error) {
 	switch r.Kind {
 	case "Secret":
@@ -111,8 +111,8 @@ func targetFor(kind string) (any, error) {
 	}
 }
 
-// written is the peer's encoding: its pretty encoder for JSON, its YAML encoder otherwise, without
-// the frame that kubeseal prints around it (a final line end for JSON, a leading `---` for YAML).
+// written returns upstream's encoding: its pretty encoder for JSON, its YAML encoder otherwise, without the
+// frame that kubeseal prints around it (a final newline for JSON, a leading `---` for YAML).
 func written(object runtime.Object, version runtime.GroupVersioner, format string) (answer, error) {
 	media := runtime.ContentTypeJSON
 	if format == "yaml" {

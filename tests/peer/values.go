@@ -38,7 +38,7 @@ func fingerprint(r *request) (answer, error) {
 	return answer{Fingerprint: text}, err
 }
 
-// privateKeys gives the keys in the form the peer wants them: by fingerprint.
+// privateKeys returns the keys by fingerprint, the form that upstream's functions take.
 func privateKeys(pems []string) (map[string]*rsa.PrivateKey, error) {
 	keys := map[string]*rsa.PrivateKey{}
 	for _, text := range pems {

@@ -1,20 +1,21 @@
-//! The ordinary `age`, built by Go.
+//! The reference implementation of `age`, built with Go.
 
 use std::path::{Path, PathBuf};
 
 use crate::go_build;
 
-/// `age` itself.
+/// Returns the path of `age`.
 pub fn age() -> PathBuf {
     go_build::build(&source(), "filippo.io/age/cmd/age", "age")
 }
 
-/// Makes identities.
+/// Returns the path of `age-keygen`, which generates identities.
 pub fn age_keygen() -> PathBuf {
     go_build::build(&source(), "filippo.io/age/cmd/age-keygen", "age-keygen")
 }
 
-/// Opens the archive that it is given with the passphrase that it reads: `age` asks a terminal only.
+/// Returns the path of a program that decrypts an archive with a passphrase from stdin; `age` itself asks
+/// only a terminal.
 pub fn open_with_passphrase() -> PathBuf {
     go_build::build(&source(), ".", "age-open-with-passphrase")
 }

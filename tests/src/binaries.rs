@@ -1,5 +1,5 @@
-//! The project's own programs, built for the tests: `cargo test` builds no other package's
-//! programs. `SEALED_SECRETS_PROGRAMS` names a folder with programs to test instead, such as those of a
+//! The project's own programs, built for the tests, because `cargo test` does not build the programs of other
+//! packages. `SEALED_SECRETS_PROGRAMS` names a folder with programs to test instead, for example those of a
 //! release.
 
 use std::env;
@@ -7,22 +7,22 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// The controller.
+/// Returns the path of the controller.
 pub fn controller() -> PathBuf {
     built("controller")
 }
 
-/// The drop-in command line.
+/// Returns the path of `kubeseal`.
 pub fn kubeseal() -> PathBuf {
     built("kubeseal")
 }
 
-/// Our own command line.
+/// Returns the path of `seal`.
 pub fn seal() -> PathBuf {
     built("seal")
 }
 
-/// Builds all of them on the first call in a process; Cargo itself keeps parallel processes apart.
+/// Builds all programs on the first call in a process; Cargo itself serialises parallel processes.
 fn built(name: &str) -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let program = FOLDER
@@ -32,9 +32,9 @@ fn built(name: &str) -> PathBuf {
     program
 }
 
-/// Of the workspace, and with the smallest of its tests, because then Cargo chooses the features of
-/// the dependencies as `cargo test --workspace` does, those of dev-dependencies too, and need not
-/// compile tokio and all that is built on it a second time.
+/// Builds in the workspace, together with the smallest of its tests: Cargo then chooses the same features of
+/// dependencies as `cargo test --workspace`, including those of dev-dependencies, and does not compile tokio
+/// and its dependents a second time.
 fn build() -> PathBuf {
     let profile = profile_folder();
     let status = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
@@ -55,8 +55,8 @@ fn build() -> PathBuf {
     profile
 }
 
-/// The folder of the running program's own profile, in whatever target folder was asked for:
-/// `target/debug` for `target/debug/playground` and for tests in `target/debug/deps`.
+/// Returns the folder of the running program's profile, in any target folder: `target/debug` for
+/// `target/debug/playground` and for tests in `target/debug/deps`.
 fn profile_folder() -> PathBuf {
     let program = env::current_exe().unwrap();
     let folder = program.parent().unwrap();
@@ -69,7 +69,8 @@ fn profile_folder() -> PathBuf {
     .to_owned()
 }
 
-/// Cargo names the folder of the profile `dev` `debug`, and every other as the profile.
+/// Returns the profile of a folder. Cargo names the folder of the profile `dev` `debug`, and every other like
+/// the profile.
 fn profile_name(folder: &Path) -> &str {
     match folder.file_name().and_then(|name| name.to_str()).unwrap() {
         "debug" => "dev",
@@ -82,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn builds_every_program_beside_the_running_one() {
+    fn builds_every_program_next_to_the_running_one() {
         for program in [controller(), kubeseal(), seal()] {
             assert_eq!(program.parent(), Some(profile_folder().as_path()));
             assert!(program.is_file(), "{}", program.display());

@@ -1,12 +1,11 @@
-//! Where built programs are kept between test runs, and how parallel test processes share them.
+//! Keeps built programs between test runs, and shares them between parallel test processes.
 
 use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-/// The folder for everything that is worth keeping between runs: `$SEALED_SECRETS_TEST_CACHE`, or
-/// else `sealed-secrets-tests` in the user's cache folder. It may be deleted at any time between
-/// runs.
+/// Returns the folder for everything that is kept between runs: `$SEALED_SECRETS_TEST_CACHE`, or else
+/// `sealed-secrets-tests` in the user's cache folder. It may be deleted at any time between runs.
 pub(crate) fn folder() -> PathBuf {
     let folder = env::var_os("SEALED_SECRETS_TEST_CACHE")
         .map_or_else(|| user_cache().join("sealed-secrets-tests"), PathBuf::from);
@@ -28,8 +27,8 @@ fn user_cache() -> PathBuf {
         .unwrap_or_else(env::temp_dir)
 }
 
-/// Holds the lock file `path` for as long as the value lives; `waits` is called if another process
-/// has it. The operating system frees it when the process dies, however it dies.
+/// Holds the lock file `path` until the value is dropped; calls `waits` if another process holds it. The
+/// operating system releases the lock when the process dies for any reason.
 pub(crate) fn lock(path: &Path, waits: impl FnOnce()) -> File {
     let file = File::create(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     if file.try_lock().is_err() {

@@ -1,4 +1,5 @@
-//! Our controller as a process that works on a cluster, as a service account with the peer's rights.
+//! Our controller as a process that works on a cluster, as a service account with the rights of Bitnami's
+//! controller.
 
 use std::path::Path;
 use std::process::Command;
@@ -19,31 +20,31 @@ const SERVING_METRICS: &str = "HTTP metrics server serving\" addr=";
 
 const SERVING_AUTHORISED: &str = "HTTPS server for authorized callers serving\" addr=";
 
-/// A running controller. It ends when this value is dropped.
+/// A running controller. Dropping this value stops it.
 pub struct ClusterController {
     process: Logged,
 }
 
 impl ClusterController {
-    /// Starts it in a namespace whose account has its rights already, and waits until it has seen
-    /// every object. It works in its own namespace only, unless `words` say otherwise: tests share
+    /// Starts the controller in a namespace whose account already has its rights, and waits until it has seen
+    /// every object. It works only in its own namespace, unless `words` say otherwise, because tests share
     /// the cluster.
     ///
     /// # Panics
-    /// With what it logged, if it does not become ready.
+    /// With its log, if it does not become ready.
     pub async fn start(plane: &ControlPlane, namespace: &Namespace<'_>, words: &[&str]) -> Self {
         let kubeconfig = plane.kubeconfig_of(namespace.name(), ACCOUNT).await;
         Self::start_with(&kubeconfig, namespace.name(), words).await
     }
 
-    /// As [`Self::start`], with any kubeconfig.
+    /// Like [`Self::start`], with any kubeconfig.
     pub async fn start_with(kubeconfig: &Path, namespace: &str, words: &[&str]) -> Self {
         let mut controller = Self::spawn(kubeconfig, namespace, words);
         controller.become_ready().await;
         controller
     }
 
-    /// As [`Self::start_with`], without the libraries' log.
+    /// Like [`Self::start_with`], without the log of libraries.
     pub async fn start_quietly(kubeconfig: &Path, namespace: &str, words: &[&str]) -> Self {
         let mut command = command(kubeconfig, namespace, words);
         let process = Logged::spawn(command.env_remove("RUST_LOG"));
@@ -54,7 +55,7 @@ impl ClusterController {
         controller
     }
 
-    /// As [`Self::spawn`], in the Pod of that uid.
+    /// Like [`Self::spawn`], in the Pod with that uid.
     pub fn spawn_in_pod(kubeconfig: &Path, namespace: &str, uid: &str, words: &[&str]) -> Self {
         let mut command = command(kubeconfig, namespace, words);
         let process = Logged::spawn(command.env("POD_UID", uid));
@@ -63,46 +64,46 @@ impl ClusterController {
         }
     }
 
-    /// As [`Self::start_with`], without waiting.
+    /// Like [`Self::start_with`], without waiting.
     pub fn spawn(kubeconfig: &Path, namespace: &str, words: &[&str]) -> Self {
         let mut command = command(kubeconfig, namespace, words);
         let process = Logged::spawn(&mut command).expect("the shell is there");
         Self { process }
     }
 
-    /// Everything it has logged so far.
+    /// Returns the log so far.
     pub fn log(&self) -> String {
         self.process.log()
     }
 
-    /// Where it listens, on 127.0.0.1.
+    /// Returns the port on 127.0.0.1 where the controller listens.
     pub fn port(&self) -> Option<u16> {
         port_after(&self.log(), SERVING)
     }
 
-    /// Where it listens for authorised callers, on 127.0.0.1.
+    /// Returns the port on 127.0.0.1 for authorised callers.
     pub fn authorised_port(&self) -> Option<u16> {
         port_after(&self.log(), SERVING_AUTHORISED)
     }
 
-    /// Where it serves metrics, on 127.0.0.1.
+    /// Returns the port on 127.0.0.1 that serves metrics.
     pub fn metrics_port(&self) -> Option<u16> {
         port_after(&self.log(), SERVING_METRICS)
     }
 
-    /// Head and body of the answer to a GET on the plain port.
+    /// Returns head and body of the response to a GET on the unauthenticated port.
     ///
     /// # Panics
-    /// If there is none.
+    /// If there is no response.
     pub async fn get(&self, path: &str) -> String {
         let port = self.port().expect("it is ready");
         http::get(port, path).await.expect("it answers")
     }
 
-    /// What Prometheus gets from it.
+    /// Returns the metrics as Prometheus receives them.
     ///
     /// # Panics
-    /// If it gets nothing.
+    /// If there is no response.
     pub async fn scrape(&self) -> String {
         let port = self.metrics_port().expect("it serves metrics");
         let answer = http::get(port, "/metrics").await.expect("it answers");
@@ -111,12 +112,12 @@ impl ClusterController {
         body.to_owned()
     }
 
-    /// As [`Logged::memory`].
+    /// See [`Logged::memory`].
     pub fn memory(&self) -> usize {
         self.process.memory()
     }
 
-    /// Its process number.
+    /// Returns the process id.
     pub fn id(&self) -> u32 {
         self.process.id()
     }
@@ -126,22 +127,22 @@ impl ClusterController {
         self.process.signal(signal);
     }
 
-    /// Asks it to end, and gives its exit code.
+    /// Asks the controller to stop; returns its exit code.
     pub fn stop(self) -> Option<i32> {
         self.process.stop()
     }
 
-    /// Waits for that text in its log.
+    /// Waits until the log contains this text.
     pub async fn logs(&mut self, text: &str) {
         let found = |log: &str| log.contains(text).then_some(());
         let what = format!("{text:?} stands in the log");
         self.process.shows(&what, found).await;
     }
 
-    /// Waits until it has seen every object.
+    /// Waits until the controller has seen every object.
     ///
     /// # Panics
-    /// With what it logged, if it does not become ready.
+    /// With its log, if it does not become ready.
     pub async fn become_ready(&mut self) {
         let mut ended = None;
         patience::until("the controller is ready", async || {

@@ -1,5 +1,5 @@
-//! The controller that a Deployment asks for. No kubelet runs here, so its part is played: the very
-//! arguments and variables that stand in the cluster, as the Deployment's service account.
+//! Runs the controller that a Deployment describes. No kubelet runs here, so this module takes its place: it
+//! uses the arguments and environment variables in the cluster, as the Deployment's service account.
 
 use std::path::PathBuf;
 
@@ -11,26 +11,26 @@ use crate::patience::until;
 use crate::pod::{self, Pod};
 use crate::{binaries, http, peer};
 
-/// A running controller. It ends when this value is dropped.
+/// A running controller. Dropping this value stops it.
 pub struct Deployed {
     pod: Pod,
     port: u16,
 }
 
-/// What runs in the Pod.
+/// The program in the Pod.
 pub enum Program {
-    /// Our controller, as built here.
+    /// Our controller, built here.
     Ours,
-    /// The peer's.
+    /// Bitnami's controller.
     Peers,
-    /// `/usr/local/bin/controller` in this root, as the user 1001, with nothing writable but `/tmp`.
+    /// `/usr/local/bin/controller` in this root, as the user 1001, with only `/tmp` writable.
     InRoot(PathBuf),
 }
 
 impl Deployed {
-    /// Starts it, waits until it is ready, and leads the Service of the same name to it.
+    /// Starts the controller, waits until it is ready, and routes the Service of the same name to it.
     ///
-    /// All processes share this machine's ports, so the last words give it some of its own.
+    /// All processes share this machine's ports, so the last arguments set its own.
     pub async fn start(plane: &ControlPlane, home: &str, name: &str, program: Program) -> Self {
         let path = match program {
             Program::Peers => "/healthz",
@@ -42,7 +42,7 @@ impl Deployed {
         deployed
     }
 
-    /// Starts it alone.
+    /// Starts the controller without waiting.
     pub async fn start_without_waiting(
         plane: &ControlPlane,
         home: &str,
@@ -80,18 +80,18 @@ impl Deployed {
         .await;
     }
 
-    /// Everything it has logged so far.
+    /// Returns the log so far.
     pub fn log(&self) -> String {
         self.pod.log()
     }
 
-    /// Asks it to end, and waits.
+    /// Asks the controller to stop, and waits.
     pub fn stop(self) {
         self.pod.stop();
     }
 }
 
-/// As a kubelet makes them: each Deployed is a Pod of its own.
+/// Returns the environment variables that a kubelet would set; each `Deployed` is a Pod of its own.
 fn variables(container: &Container, home: &str, name: &str) -> Vec<(String, String)> {
     let pod = format!("{name}-{:08x}", shared::random::number::<u32>());
     let uid = format!("{:032x}", shared::random::number::<u128>());

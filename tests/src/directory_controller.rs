@@ -1,4 +1,4 @@
-//! Our controller as a process, on a folder of its own.
+//! Our controller as a process on its own folder.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -13,10 +13,10 @@ use crate::guarded::{self, Guarded};
 use crate::patience;
 use crate::scratch::Scratch;
 
-/// What the controller logs before the address that it listens on.
+/// The text before the listening address in the controller's log.
 const SERVING: &str = "HTTP server serving\" addr=";
 
-/// A running controller. It ends, and its folder goes, when this value is dropped.
+/// A running controller. Dropping this value stops it and removes its folder.
 pub struct DirectoryController {
     _process: Guarded,
     port: u16,
@@ -24,15 +24,15 @@ pub struct DirectoryController {
 }
 
 impl DirectoryController {
-    /// Starts it on a free port of 127.0.0.1 and waits until it serves its certificate.
+    /// Starts the controller on a free port of 127.0.0.1 and waits until it serves its certificate.
     ///
     /// # Panics
-    /// With what it logged, if it ends before that.
+    /// With its log, if it exits before that.
     pub fn start() -> Self {
         Self::start_with(&[])
     }
 
-    /// As [`Self::start`], with more words.
+    /// Like [`Self::start`], with more arguments.
     pub fn start_with(words: &[&str]) -> Self {
         let scratch = Scratch::new();
         fs::create_dir(scratch.path().join("sealed")).expect("the folder is ours");
@@ -57,18 +57,18 @@ impl DirectoryController {
         }
     }
 
-    /// Where it listens, on 127.0.0.1.
+    /// Returns the port on 127.0.0.1 where the controller listens.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Its folder.
+    /// Returns the controller's folder.
     pub fn folder(&self) -> PathBuf {
         self.scratch.path().to_owned()
     }
 }
 
-/// It listens before it has made its first key.
+/// Waits for the first key: the controller listens before it has generated it.
 fn wait_until_ready(port: u16) {
     let deadline = Instant::now() + patience::LIMIT;
     while !is_ready(port).unwrap_or(false) {
@@ -88,8 +88,8 @@ fn is_ready(port: u16) -> io::Result<bool> {
     Ok(answer.starts_with("HTTP/1.1 200 "))
 }
 
-/// Reads up to the line with the address, and goes on reading on a thread, so that the controller
-/// never waits for a reader.
+/// Reads up to the line with the address, and continues to read on a thread, so that the controller never
+/// blocks on a full pipe.
 fn port_from(log: ChildStdout) -> u16 {
     let mut lines = BufReader::new(log).lines().map_while(Result::ok);
     let mut seen = Vec::new();

@@ -11,23 +11,21 @@ use sha2::{Digest, Sha256};
 use crate::cache;
 use crate::progress::say;
 
-/// A linker value: the full name of a string variable and what it shall say (`-X name=value`).
+/// A linker value: the full name of a string variable and its value (`-X name=value`).
 pub type Stamp<'a> = (&'a str, &'a str);
 
-/// The path of the program `package`, built in the module `source_dir` and named `output_name`.
+/// Builds the program `package` in the module `source_dir` under the name `output_name`; returns its path.
 ///
-/// The program is taken from the cache folder if these very sources were built before with this
-/// version of Go; else it is built there, with progress on stderr. Parallel test processes build
-/// once between them.
+/// Reuses the program in the cache folder if these exact sources were built with this version of Go;
+/// otherwise builds it, with progress on stderr. Parallel test processes build it only once.
 ///
 /// # Panics
-/// With a sentence for people, if Go is missing or the build fails.
+/// With a message for the user, if Go is missing or the build fails.
 pub fn build(source_dir: &Path, package: &str, output_name: &str) -> PathBuf {
     build_stamped(source_dir, package, output_name, &[])
 }
 
-/// As [`build`], with string variables set by the linker, such as the version that a program
-/// reports.
+/// Like [`build`], with string variables set by the linker, such as the version that a program reports.
 pub fn build_stamped(
     source_dir: &Path,
     package: &str,
@@ -43,7 +41,7 @@ pub fn build_stamped(
     )
 }
 
-/// As [`build`], with the tests of a package, which may be one that the module requires.
+/// Like [`build`], but builds the tests of a package, which may be a dependency of the module.
 ///
 /// # Panics
 /// As [`build`].
@@ -97,8 +95,7 @@ fn arguments(package: &str, stamps: &[Stamp]) -> Vec<String> {
     ]
 }
 
-/// Over everything that decides what is built: sources, arguments, and the version and settings of
-/// Go.
+/// Hashes everything that determines the program: sources, arguments, and the version and settings of Go.
 fn content_hash(source_dir: &Path, arguments: &[String]) -> String {
     let go = go(source_dir)
         .args(["env", "GOVERSION", "GOOS", "GOARCH", "GOFLAGS"])
@@ -141,7 +138,8 @@ fn files(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Go in `source_dir`, without cgo: no C compiler is needed, and the program runs on any system.
+/// Returns a command for Go in `source_dir`, without cgo: it needs no C compiler, and the program runs on any
+/// system.
 fn go(source_dir: &Path) -> Command {
     let mut command = Command::new("go");
     command
@@ -158,8 +156,8 @@ fn missing(error: &io::Error) -> ! {
     )
 }
 
-/// Builds in a folder of its own and renames, so that an interrupted build leaves no half of a
-/// program, and leaves nothing outside of that folder, which the next build clears.
+/// Builds in a separate folder and renames the result, so that an interrupted build leaves no partial
+/// program. It leaves files only in that folder, which the next build clears.
 fn compile(source_dir: &Path, verb: &str, arguments: &[String], program: &Path) {
     let name = program.file_name().unwrap().display();
     let scratch = program.with_file_name("unfinished");
@@ -194,8 +192,7 @@ fn compile(source_dir: &Path, verb: &str, arguments: &[String], program: &Path) 
     say(&format!("built {name} in {} s", start.elapsed().as_secs()));
 }
 
-/// Tells every few seconds how far the build is; returns what was printed last, for the case of a
-/// failure.
+/// Prints the progress every few seconds; returns the last lines, for a failure message.
 fn follow(output: impl BufRead, name: &str, start: Instant) -> Vec<String> {
     const EVERY: Duration = Duration::from_secs(15);
     const KEPT: usize = 40;
@@ -227,7 +224,7 @@ mod tests {
 
     const SOURCE: &str = "package main\n\nvar word = \"unset\"\n\nfunc main() { print(word) }\n";
 
-    /// A cache and a Go program that prints a word.
+    /// Creates a cache and a Go program that prints a word.
     fn workshop(source: &str) -> (Scratch, PathBuf, PathBuf) {
         let scratch = Scratch::new();
         let (cache, sources) = (scratch.path().join("cache"), scratch.path().join("sources"));
@@ -238,13 +235,13 @@ mod tests {
         (scratch, cache, sources)
     }
 
-    /// `print` of Go writes to stderr.
+    /// Returns the output of a program. Go's `print` writes to stderr.
     fn words_of(program: &Path) -> String {
         String::from_utf8(Command::new(program).output().unwrap().stderr).unwrap()
     }
 
     #[test]
-    fn builds_anew_for_every_change_and_only_then() {
+    fn rebuilds_after_every_change_and_only_then() {
         let (_scratch, cache, sources) = workshop(SOURCE);
         let build = |word| {
             build_in(
@@ -280,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn builds_once_for_all_who_ask_at_the_same_time() {
+    fn builds_once_for_concurrent_callers() {
         let (_scratch, cache, sources) = workshop(SOURCE);
         let together = Barrier::new(3);
         let build = || {
@@ -303,7 +300,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "undefined: nothing")]
-    fn fails_with_the_words_of_the_compiler() {
+    fn fails_with_the_message_of_the_compiler() {
         let (_scratch, cache, sources) = workshop("package main\n\nfunc main() { nothing() }\n");
         build_in(&cache, &sources, "word", "build", &arguments(".", &[]));
     }

@@ -1,4 +1,4 @@
-//! Child processes that end with this process, however it ends.
+//! Child processes that end when this process ends for any reason.
 
 use std::ffi::OsStr;
 use std::io::{self, Write};
@@ -7,19 +7,19 @@ use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitSta
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Becomes the program given as arguments, and leaves a watcher behind that reads the pipe which
-/// only this process can write to. The pipe closes when this process ends, even by SIGKILL, and
-/// then the watcher kills the program, even if it is stopped. A line on the pipe dismisses the
-/// watcher: its program is gone, and the process id may soon be somebody else's.
+/// Replaces itself with the program given as arguments, and leaves a watcher that reads a pipe to which only
+/// this process can write. The pipe closes when this process ends, even by SIGKILL, and the watcher then
+/// kills the program, even a stopped one. A line on the pipe dismisses the watcher: its program is gone, and
+/// the process id may soon belong to another process.
 const GUARD: &str = r#"
 exec 3<&0 </dev/null
 (read -r dismissed <&3 || kill -KILL $$) >/dev/null 2>&1 &
 exec "$@" 3<&-
 "#;
 
-/// A command for [`Guarded::spawn`]: arguments, environment, folder, stdout and stderr may be
-/// added; stdin is taken. It gets a process group of its own, so that Ctrl-C in a terminal reaches
-/// this process alone.
+/// Returns a command for [`Guarded::spawn`]. The caller may add arguments, environment, folder, stdout and
+/// stderr; stdin is in use. It gets its own process group, so that Ctrl-C in a terminal reaches only this
+/// process.
 pub fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("/bin/sh");
     command
@@ -30,40 +30,40 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// A child process that is killed when this value is dropped, and also when this process ends
-/// without dropping it: by a panic, by `exit`, by SIGKILL.
+/// A child process that is killed when this value is dropped, and also when this process ends without
+/// dropping it: by a panic, by `exit`, by SIGKILL.
 pub struct Guarded {
     child: Child,
     watcher: ChildStdin,
 }
 
 impl Guarded {
-    /// Starts a command made by [`command`].
+    /// Starts a command created by [`command`].
     ///
     /// # Errors
-    /// If the shell cannot be started. A program that cannot be started shows as an early end.
+    /// If the shell cannot be started. A program that cannot be started appears as an early exit.
     pub fn spawn(command: &mut Command) -> io::Result<Self> {
         let mut child = command.spawn()?;
         let watcher = child.stdin.take().expect("made by guarded::command");
         Ok(Self { child, watcher })
     }
 
-    /// What it prints, if its stdout was piped and nobody took it before.
+    /// Takes its stdout, if piped and not taken before.
     pub fn stdout(&mut self) -> Option<ChildStdout> {
         self.child.stdout.take()
     }
 
-    /// What it complains of, if its stderr was piped and nobody took it before.
+    /// Takes its stderr, if piped and not taken before.
     pub fn stderr(&mut self) -> Option<ChildStderr> {
         self.child.stderr.take()
     }
 
-    /// Its process number.
+    /// Returns the process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// How it ended, if it did.
+    /// Returns its exit status, if it has exited.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         let status = self.child.try_wait().expect("it is our child");
         if status.is_some() {
@@ -72,14 +72,14 @@ impl Guarded {
         status
     }
 
-    /// Waits for its end.
+    /// Waits for its exit.
     pub fn wait(&mut self) -> ExitStatus {
         let status = self.child.wait().expect("it is our child");
         self.dismiss_watcher();
         status
     }
 
-    /// Sends a signal, unless the program has ended.
+    /// Sends a signal, unless the program has exited.
     pub fn signal(&mut self, signal: Signal) {
         if self.ended().is_none() {
             let _ = kill_process(Pid::from_child(&self.child), signal);

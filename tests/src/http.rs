@@ -1,4 +1,4 @@
-//! One request over plain HTTP to a program on this machine.
+//! Sends one request over unencrypted HTTP to a program on this machine.
 
 use std::io;
 use std::net::TcpListener;
@@ -6,29 +6,29 @@ use std::net::TcpListener;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// A port that was free just now, for programs that do not tell which one they got. With any luck it still is when
-/// they take it.
+/// Returns a port that is currently free, for programs that do not report the port that they got. Another
+/// process may take it first, which is unlikely.
 ///
 /// # Panics
-/// If there is none.
+/// If no port is free.
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port is free");
     let address = listener.local_addr().expect("it is bound");
     address.port()
 }
 
-/// Head and body of the answer to a GET.
+/// Returns head and body of the response to a GET.
 ///
 /// # Errors
-/// If nobody answers.
+/// If there is no response.
 pub async fn get(port: u16, path: &str) -> io::Result<String> {
     send(port, "GET", path, "", "").await
 }
 
-/// Head and body of the answer. `headers` are whole lines.
+/// Returns head and body of the response. `headers` are complete lines.
 ///
 /// # Errors
-/// If nobody answers.
+/// If there is no response.
 pub async fn send(
     port: u16,
     method: &str,

@@ -1,4 +1,4 @@
-//! One request over TLS, checked against an authority of the caller's choice.
+//! Sends one request over TLS, verified with a CA of the caller's choice.
 
 use std::io;
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-/// Status code and body of the answer.
+/// Returns status code and body of the response.
 ///
 /// # Errors
-/// If the server is not the one that the authority vouches for, or does not answer.
+/// If the server's certificate is not from that CA, or there is no response.
 pub async fn post(
     port: u16,
     authority: &str,

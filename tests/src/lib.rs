@@ -1,4 +1,4 @@
-//! What the tests that cross crates stand on: a real Kubernetes control plane, the Go peer, and the
+//! Support for the tests that span crates: a real Kubernetes control plane, Bitnami's implementation, and the
 //! programs that the tests start.
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! The lifecycle that every way of installing must carry.
+//! The lifecycle test, which every way of installing must pass.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -15,22 +15,22 @@ use crate::control_plane::{ControlPlane, Namespace};
 use crate::deployed::Deployed;
 use crate::patience::until;
 
-/// Somebody who uses a controller: a service account without any right but to what all may.
+/// A user of a controller: a service account with only the default rights.
 pub struct User<'a> {
-    /// Where he works.
+    /// The user's namespace.
     pub namespace: Namespace<'a>,
     kubeconfig: PathBuf,
     words: [String; 4],
 }
 
 impl<'a> User<'a> {
-    /// In a namespace of the test's own.
+    /// Creates a user in a new namespace.
     pub async fn new(plane: &'a ControlPlane, home: &str, service: &str) -> Self {
         let namespace = plane.namespace("user").await;
         Self::in_namespace(plane, namespace, home, service).await
     }
 
-    /// In that namespace.
+    /// Creates a user in this namespace.
     pub async fn in_namespace(
         plane: &ControlPlane,
         namespace: Namespace<'a>,
@@ -49,10 +49,10 @@ impl<'a> User<'a> {
         }
     }
 
-    /// Runs `kubeseal` and gives what it printed.
+    /// Runs `kubeseal`; returns its stdout.
     ///
     /// # Errors
-    /// What it complained of.
+    /// Its stderr.
     pub fn kubeseal(&self, words: &[&str], input: &Value) -> Result<String, String> {
         let mut child = Command::new(binaries::kubeseal())
             .env("KUBECONFIG", &self.kubeconfig)
@@ -75,7 +75,7 @@ impl<'a> User<'a> {
             .ok_or(said)
     }
 
-    /// A SealedSecret of one value, by the real command line over the API server's proxy.
+    /// Returns a SealedSecret of one value, sealed by the real `kubeseal` over the API server's proxy.
     pub async fn sealed(&self, name: &str, value: &str) -> Value {
         let metadata = json!({ "name": name, "namespace": self.namespace.name() });
         let secret = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": { "a": value } });
@@ -115,7 +115,7 @@ impl<'a> User<'a> {
         .await
     }
 
-    /// Waits until its status says so.
+    /// Waits until its status says that it is synced.
     pub async fn is_synced(&self, name: &str) {
         until(&format!("{name} is synced"), async || {
             let api: Api<SealedSecret> = self.namespace.api();
@@ -126,7 +126,7 @@ impl<'a> User<'a> {
         .await;
     }
 
-    /// Seal, apply, change, validate, delete. Leaves one object named `kept` behind.
+    /// Seals, applies, changes, validates and deletes. Leaves one object named `kept`.
     pub async fn lives(&self, controller: &Deployed) {
         for (name, value) in [("kept", "1"), ("goes", "1"), ("goes", "2")] {
             let sealed = self.apply(name, value).await;

@@ -1,4 +1,4 @@
-//! A process whose log is kept.
+//! A process whose log is collected.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::process::{Command, ExitStatus, Stdio};
@@ -10,14 +10,14 @@ use rustix::process::Signal;
 use crate::guarded::Guarded;
 use crate::patience;
 
-/// A running process. It ends when this value is dropped.
+/// A running process. Dropping this value stops it.
 pub struct Logged {
     process: Guarded,
     log: Arc<Mutex<String>>,
 }
 
 impl Logged {
-    /// Starts a command made by [`crate::guarded::command`].
+    /// Starts a command created by [`crate::guarded::command`].
     ///
     /// # Errors
     /// As [`Guarded::spawn`].
@@ -30,15 +30,15 @@ impl Logged {
         Ok(Self { process, log })
     }
 
-    /// Everything it has printed so far.
+    /// Returns the output so far.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
 
-    /// Waits for `look` to find what it looks for in the log.
+    /// Waits until `look` finds something in the log.
     ///
     /// # Panics
-    /// With the log, if the process ends before.
+    /// With the log, if the process exits before.
     pub async fn shows<T>(&mut self, what: &str, look: impl Fn(&str) -> Option<T>) -> T {
         patience::until(what, async || {
             let ended = self.process.ended();
@@ -49,12 +49,12 @@ impl Logged {
         .await
     }
 
-    /// Bytes of memory that it has now.
+    /// Returns its current memory in bytes.
     pub fn memory(&self) -> usize {
         self.figure("VmRSS:")
     }
 
-    /// Bytes of memory that it had at most.
+    /// Returns its peak memory in bytes.
     pub fn most_memory(&self) -> usize {
         self.figure("VmHWM:")
     }
@@ -68,12 +68,12 @@ impl Logged {
         kibibytes.parse::<usize>().expect("a number") * 1024
     }
 
-    /// Its process number.
+    /// Returns the process id.
     pub fn id(&self) -> u32 {
         self.process.id()
     }
 
-    /// How it ended, if it did.
+    /// Returns its exit status, if it has exited.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.process.ended()
     }
@@ -83,14 +83,14 @@ impl Logged {
         self.process.signal(signal);
     }
 
-    /// Asks it to end, and gives its exit code.
+    /// Asks the process to stop; returns its exit code.
     pub fn stop(mut self) -> Option<i32> {
         self.process.signal(Signal::TERM);
         self.process.wait().code()
     }
 }
 
-/// On a thread, so that the process never waits for a reader.
+/// Collects output on a thread, so that the process never blocks on a full pipe.
 fn collect(from: impl Read + Send + 'static, log: &Arc<Mutex<String>>) {
     let log = Arc::clone(log);
     thread::spawn(move || {

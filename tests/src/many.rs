@@ -1,11 +1,11 @@
-//! Many Secrets in one input, and what is alike in what two programs make of them.
+//! Many Secrets in one input, and a comparison of the outputs of two programs.
 
 use std::fmt::Write as _;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
 
-/// So many Secrets as documents of YAML, of several shapes: data and stringData, labels, types, every
+/// Returns this many Secrets as YAML documents, of several forms: data and stringData, labels, types, every
 /// scope.
 pub fn secrets(count: usize) -> String {
     let mut text = String::new();
@@ -38,7 +38,7 @@ pub fn secrets(count: usize) -> String {
     text
 }
 
-/// The objects of a stream of JSON, in order, with nothing of the ciphertexts but their length.
+/// Returns the objects of a JSON stream, in order, with each ciphertext replaced by its length.
 ///
 /// # Panics
 /// If the stream is malformed.

@@ -1,16 +1,16 @@
-//! What stands in the memory of another process.
+//! Searches the memory of another process.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::unix::fs::FileExt as _;
 
-/// So much is read at once.
+/// Bytes read at once.
 const CHUNK: usize = 1 << 20;
 
-/// The names of the needles that stand somewhere in the writable memory of a process.
+/// Returns the names of the needles that occur in the writable memory of a process.
 ///
 /// # Panics
-/// If it may not be read: the controller forbids that to everybody but root.
+/// If this process may not read it: the controller allows that only to root.
 pub fn found<'a>(process: u32, needles: &[(&'a str, Vec<u8>)]) -> Vec<&'a str> {
     let memory = File::open(format!("/proc/{process}/mem")).unwrap_or_else(|error| {
         panic!("the memory of the controller cannot be read ({error}): run this test as root")
@@ -24,7 +24,7 @@ pub fn found<'a>(process: u32, needles: &[(&'a str, Vec<u8>)]) -> Vec<&'a str> {
     found.map(|(name, _)| *name).collect()
 }
 
-/// First and last address of each region that the process may have written to.
+/// Returns first and last address of each region that the process may have written to.
 fn writable(process: u32) -> Vec<(u64, u64)> {
     let maps = fs::read_to_string(format!("/proc/{process}/maps")).expect("it runs");
     let region = |line: &str| {
@@ -37,7 +37,8 @@ fn writable(process: u32) -> Vec<(u64, u64)> {
     maps.lines().filter_map(region).collect()
 }
 
-/// Chunks overlap, so that no needle is cut in two. A region that is gone meanwhile holds nothing.
+/// Searches a region. Chunks overlap, so that no needle is split. A region that has disappeared counts as
+/// empty.
 fn holds(memory: &File, start: u64, end: u64, needle: &[u8]) -> bool {
     let mut chunk = vec![0; CHUNK + needle.len()];
     let mut at = start;

@@ -1,5 +1,5 @@
-//! The programs of those who run clusters: the real Helm, Kustomize and kubectl, built from their Go
-//! modules, and Prometheus as the system has it.
+//! The programs of cluster operators: the real Helm, Kustomize and kubectl, built from their Go modules, and
+//! Prometheus as installed on the system.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -9,22 +9,22 @@ use shared::manifest::{self, Reading, Shape};
 
 use crate::go_build;
 
-/// Helm.
+/// Returns the path of Helm.
 pub fn helm() -> PathBuf {
     built("helm.sh/helm/v3/cmd/helm", "helm")
 }
 
-/// Kustomize.
+/// Returns the path of Kustomize.
 pub fn kustomize() -> PathBuf {
     built("sigs.k8s.io/kustomize/kustomize/v5", "kustomize")
 }
 
-/// The kubectl of Kubernetes.
+/// Returns the path of Kubernetes' kubectl.
 pub fn kubectl() -> PathBuf {
     built("./kubectl", "kubectl")
 }
 
-/// A program of Prometheus: `promtool` or `prometheus`.
+/// Returns a command for a program of Prometheus: `promtool` or `prometheus`.
 ///
 /// # Panics
 /// With instructions, if it is not installed.
@@ -39,12 +39,12 @@ pub fn of_prometheus(name: &str) -> Command {
     Command::new(name)
 }
 
-/// OpenSSH's program for keys and signatures. It takes no key of the one who runs the tests.
+/// Returns a command for OpenSSH's `ssh-keygen`. It uses no key of the user who runs the tests.
 ///
 /// # Panics
 /// With instructions, if it is not installed.
 pub fn ssh_keygen() -> Command {
-    // Without arguments it would ask for a file; an unknown flag ends it at once.
+    // Without arguments it would prompt for a file; an unknown flag makes it exit at once.
     let works = Command::new("ssh-keygen").arg("-?").output().is_ok();
     assert!(
         works,
@@ -56,10 +56,10 @@ pub fn ssh_keygen() -> Command {
     command
 }
 
-/// What a program printed.
+/// Runs a command; returns its stdout.
 ///
 /// # Panics
-/// With what it complained of, if it failed.
+/// With its stderr, if it failed.
 pub fn successful(command: &mut Command) -> String {
     let output = output(command);
     let said = String::from_utf8_lossy(&output.stderr);
@@ -68,7 +68,7 @@ pub fn successful(command: &mut Command) -> String {
     printed
 }
 
-/// What a program complained of.
+/// Runs a command; returns its stderr.
 ///
 /// # Panics
 /// If it did not fail.
@@ -87,10 +87,10 @@ fn output(command: &mut Command) -> Output {
     output.unwrap_or_else(|error| panic!("{command:?} cannot be started: {error}"))
 }
 
-/// The objects in YAML or JSON.
+/// Parses objects from YAML or JSON.
 ///
 /// # Panics
-/// If it is neither.
+/// If the text is neither.
 pub fn objects(text: &str) -> Vec<Value> {
     let documents =
         manifest::read(text.as_bytes()).unwrap_or_else(|error| panic!("{error}:\n{text}"));

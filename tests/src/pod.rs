@@ -1,4 +1,4 @@
-//! A program that runs as in a Pod.
+//! Runs a program as in a Pod.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,12 +11,12 @@ use crate::scratch::Scratch;
 
 const SERVICE_ACCOUNT: &str = "serviceaccount";
 
-/// Kubernetes' own clients know one path for the files of a service account. They get it in a mount
-/// namespace of their own, where nobody else sees it.
+/// Kubernetes' own clients read the files of a service account from a fixed path. The program gets them in
+/// its own mount namespace, where no other process sees them.
 const POD: &str = "mount -t tmpfs tmpfs /var/run && mkdir -p /var/run/secrets/kubernetes.io && \
     cp -r \"$1\" /var/run/secrets/kubernetes.io/serviceaccount && shift && exec \"$@\"";
 
-/// The same in a root of its own, which cannot be written to, as a user without rights.
+/// The same in a separate, read-only root, as an unprivileged user.
 const POD_IN_ROOT: &str = "root=$2 && mount --bind \"$root\" \"$root\" && \
     mkdir -p \"$root/var/run\" \"$root/proc\" && \
     mount -t tmpfs tmpfs \"$root/var/run\" && mount -t tmpfs tmpfs \"$root/tmp\" && mount -t proc proc \"$root/proc\" && \
@@ -27,14 +27,14 @@ const POD_IN_ROOT: &str = "root=$2 && mount --bind \"$root\" \"$root\" && \
 
 /// The files that a Pod sees, and the program in them.
 pub enum Root {
-    /// Those of this machine.
+    /// This machine's files, and a program of ours.
     Ours(PathBuf),
-    /// Those of an image, unpacked here, with its `/usr/local/bin/controller`.
+    /// The files of an unpacked image, with its `/usr/local/bin/controller`.
     Another(PathBuf),
 }
 
-/// Runs a program to its end with the files and variables of a service account, and what else is
-/// given.
+/// Runs a program until it exits, with the files and variables of a service account and with additional
+/// variables.
 ///
 /// # Panics
 /// If it cannot be started.
@@ -60,7 +60,7 @@ pub async fn run(
     command.output().expect("unshare is there")
 }
 
-/// The folder that a Pod finds mounted.
+/// Creates the folder that is mounted into a Pod.
 async fn service_account(
     plane: &ControlPlane,
     namespace: &Namespace<'_>,
@@ -106,10 +106,10 @@ pub struct Pod {
 }
 
 impl Pod {
-    /// Starts it in this namespace, and waits until it says that it serves HTTP.
+    /// Starts the program in this namespace, and waits until it logs that it serves HTTP.
     ///
     /// # Panics
-    /// With what it printed, if it ends before.
+    /// With its output, if it exits before.
     pub async fn start(
         plane: &ControlPlane,
         namespace: &Namespace<'_>,
@@ -123,7 +123,7 @@ impl Pod {
         pod
     }
 
-    /// As [`Self::start`], without the file that names the namespace, and with these variables.
+    /// Like [`Self::start`], without the file that names the namespace, and with these variables.
     pub async fn start_without_namespace_file(
         plane: &ControlPlane,
         namespace: &Namespace<'_>,
@@ -141,8 +141,8 @@ impl Pod {
         pod
     }
 
-    /// Starts it in this namespace with these variables. Needs the right to make mount namespaces: that
-    /// of root, or user namespaces.
+    /// Starts the program in this namespace with these variables. Needs permission to create mount
+    /// namespaces: root, or user namespaces.
     pub async fn spawn(
         plane: &ControlPlane,
         namespace: &Namespace<'_>,
@@ -181,38 +181,38 @@ impl Pod {
         self.process.shows("it serves HTTP", serves).await;
     }
 
-    /// Everything it has printed so far.
+    /// Returns the output so far.
     pub fn log(&self) -> String {
         self.process.log()
     }
 
-    /// How it ended, if it did.
+    /// Returns its exit status, if it has exited.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.process.ended()
     }
 
-    /// As [`Logged::memory`].
+    /// See [`Logged::memory`].
     pub fn memory(&self) -> usize {
         self.process.memory()
     }
 
-    /// As [`Logged::most_memory`].
+    /// See [`Logged::most_memory`].
     pub fn most_memory(&self) -> usize {
         self.process.most_memory()
     }
 
-    /// Where it listens on 127.0.0.1: the plain port.
+    /// Returns the unauthenticated port on 127.0.0.1 where the program listens.
     ///
     /// # Panics
-    /// If it does not say.
+    /// If it does not log its port.
     pub fn port(&self) -> u16 {
         self.port_after("HTTP server serving")
     }
 
-    /// The port of its metrics.
+    /// Returns the port of its metrics.
     ///
     /// # Panics
-    /// If it does not say.
+    /// If it does not log its port.
     pub fn metrics_port(&self) -> u16 {
         self.port_after("HTTP metrics server serving")
     }
@@ -226,7 +226,7 @@ impl Pod {
         digits.parse().expect("it says where it listens")
     }
 
-    /// Asks it to end, and waits.
+    /// Asks the program to stop, and waits.
     pub fn stop(self) -> Option<i32> {
         self.process.stop()
     }

@@ -1,9 +1,8 @@
-//! Lines for a person who waits.
+//! Progress messages.
 
 use std::io::{self, Write};
 
-/// Writes one line to stderr, past the test runner's capture: that shows a line only once the test
-/// failed.
+/// Writes one line to stderr, bypassing the test runner's capture, which shows output only after a failure.
 pub(crate) fn say(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }

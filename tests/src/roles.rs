@@ -1,5 +1,5 @@
-//! The rights that the peer's own manifests give its controller: section 6.1 of the behaviour
-//! reference, after `controller.jsonnet` and the chart. A drop-in has to live on them.
+//! The rights that Bitnami's manifests give its controller, after `controller.jsonnet` and the chart. A
+//! drop-in replacement has to work with them.
 
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
@@ -9,19 +9,19 @@ use serde_json::{Value, json};
 
 use crate::control_plane::Namespace;
 
-/// The account that the controller runs as.
+/// The service account of the controller.
 pub const ACCOUNT: &str = "sealed-secrets-controller";
 
-/// Where its rights hold.
+/// Where its rights apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
-    /// In every namespace, as the peer's plain manifests have it.
+    /// In every namespace, as in Bitnami's plain manifests.
     Cluster,
-    /// In its own namespace only, as with `rbac.namespacedRoles` of the chart.
+    /// Only in its own namespace, as with `rbac.namespacedRoles` of the chart.
     Namespace,
 }
 
-/// Makes the account in this namespace, and gives it the rights.
+/// Creates the account in this namespace, and grants it the rights.
 pub async fn grant(namespace: &Namespace<'_>, reach: Reach) {
     let _: ServiceAccount = namespace
         .create_object(json!({ "metadata": { "name": ACCOUNT } }))
@@ -33,7 +33,7 @@ pub async fn grant(namespace: &Namespace<'_>, reach: Reach) {
     }
 }
 
-/// As [`grant`] in one namespace, but for the right to write statuses.
+/// Like [`grant`] in one namespace, but without the right to write statuses.
 pub async fn grant_all_but_statuses(namespace: &Namespace<'_>) {
     let mut rules = unsealer();
     let rules_of = |rule: &Value| rule["resources"] == json!(["sealedsecrets/status"]);
@@ -41,7 +41,7 @@ pub async fn grant_all_but_statuses(namespace: &Namespace<'_>) {
     grant_some(namespace, &rules).await;
 }
 
-/// As [`grant`] in one namespace, but for the right to watch Secrets.
+/// Like [`grant`] in one namespace, but without the right to watch Secrets.
 pub async fn grant_all_but_the_watch_of_secrets(namespace: &Namespace<'_>) {
     let mut rules = unsealer();
     for rule in list(&mut rules) {
@@ -64,12 +64,12 @@ async fn grant_some(namespace: &Namespace<'_>, rules: &Value) {
     bind(namespace, "secrets-unsealer", rules).await;
 }
 
-/// What [`grant_all_but_statuses`] left out.
+/// Grants what [`grant_all_but_statuses`] omits.
 pub async fn grant_statuses(namespace: &Namespace<'_>) {
     bind(namespace, "statuses", &unsealer()).await;
 }
 
-/// Lets the account use Leases, which the peer's roles do not.
+/// Lets the account use Leases, which Bitnami's roles do not.
 pub async fn grant_leases(namespace: &Namespace<'_>) {
     let verbs = ["get", "create", "update"];
     let rules =
@@ -77,7 +77,7 @@ pub async fn grant_leases(namespace: &Namespace<'_>) {
     bind(namespace, "leader-election", &rules).await;
 }
 
-/// Lets the account ask who callers are and what they may do, which the peer's roles do not.
+/// Lets the account authenticate callers and check their permissions, which Bitnami's roles do not.
 pub async fn grant_reviews(namespace: &Namespace<'_>) {
     let mut binding = binding("system:auth-delegator", "ClusterRole", namespace.name());
     binding["metadata"]["name"] = json!(format!("reviews-{}", namespace.name()));
@@ -89,14 +89,14 @@ pub async fn grant_reviews(namespace: &Namespace<'_>) {
         .unwrap();
 }
 
-/// Makes an account of that name that has these verbs on SealedSecrets.
+/// Creates an account with this name and these verbs on SealedSecrets.
 pub async fn caller(namespace: &Namespace<'_>, name: &str, verbs: &[&str]) {
     let rules =
         json!([{ "apiGroups": ["bitnami.com"], "resources": ["sealedsecrets"], "verbs": verbs }]);
     caller_with(namespace, name, &rules).await;
 }
 
-/// Makes an account of that name that has these rights in the namespace.
+/// Creates an account with this name and these rights in the namespace.
 pub async fn caller_with(namespace: &Namespace<'_>, name: &str, rules: &Value) {
     let account = json!({ "metadata": { "name": name } });
     let _: ServiceAccount = namespace.create_object(account).await;
@@ -106,7 +106,7 @@ pub async fn caller_with(namespace: &Namespace<'_>, name: &str, rules: &Value) {
     let _: RoleBinding = namespace.create_object(binding).await;
 }
 
-/// Gives the account of `home` the rights of an additional namespace.
+/// Grants the account of `home` the rights in an additional namespace.
 pub async fn grant_also(home: &Namespace<'_>, namespace: &Namespace<'_>) {
     let _: Role = namespace
         .create_object(role("secrets-unsealer", &unsealer()))
@@ -139,7 +139,7 @@ async fn bind(namespace: &Namespace<'_>, name: &str, rules: &Value) {
         .await;
 }
 
-/// Under names of its own, because tests share the cluster.
+/// Uses unique names, because tests share the cluster.
 async fn bind_everywhere(namespace: &Namespace<'_>) {
     let client = namespace.client();
     let name = format!("secrets-unsealer-{}", namespace.name());
@@ -167,7 +167,7 @@ fn binding(name: &str, kind: &str, home: &str) -> Value {
     })
 }
 
-/// Lets the account publish the certificate under that name, which the peer's roles do not.
+/// Lets the account publish the certificate in this ConfigMap, which Bitnami's roles do not.
 pub async fn grant_publishing(namespace: &Namespace<'_>, config_map: &str) {
     let rules = json!([
         { "apiGroups": [""], "resources": ["configmaps"], "resourceNames": [config_map], "verbs": ["get", "update"] },

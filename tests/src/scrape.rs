@@ -1,4 +1,4 @@
-//! A scrape, read by Prometheus' own parser in a Go program.
+//! A metrics scrape, parsed by Prometheus' own parser in a Go program.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -9,19 +9,19 @@ use serde::Deserialize;
 
 use crate::go_build;
 
-/// What stands in a scrape.
+/// The content of a scrape.
 #[derive(Debug, Deserialize)]
 pub struct Scrape {
     /// Metrics by name.
     pub families: BTreeMap<String, Family>,
-    /// What Prometheus' linter says.
+    /// Findings of Prometheus' linter.
     pub problems: Option<Vec<Problem>>,
 }
 
 /// One metric.
 #[derive(Debug, Deserialize)]
 pub struct Family {
-    /// 0 counter, 1 gauge, 4 histogram. Counters have no number in JSON.
+    /// 0 counter, 1 gauge, 4 histogram. JSON omits the number of counters.
     #[serde(default, rename = "type")]
     pub kind: u8,
     /// Its series.
@@ -31,7 +31,7 @@ pub struct Family {
 /// One series.
 #[derive(Debug, Deserialize)]
 pub struct Series {
-    /// Names and values.
+    /// Its labels.
     #[serde(default)]
     pub label: Vec<Label>,
     counter: Option<Number>,
@@ -48,13 +48,13 @@ pub struct Label {
     pub value: String,
 }
 
-/// Something that Prometheus' linter found.
+/// A finding of Prometheus' linter.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Problem {
-    /// Where.
+    /// The metric.
     pub metric: String,
-    /// What.
+    /// The problem.
     pub text: String,
 }
 
@@ -64,10 +64,10 @@ struct Number {
 }
 
 impl Scrape {
-    /// Reads a scrape.
+    /// Parses a scrape.
     ///
     /// # Panics
-    /// If Prometheus could not, or Go is missing.
+    /// If Prometheus' parser fails, or Go is missing.
     pub fn read(text: &str) -> Self {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("metrics");
         let mut child = Command::new(go_build::build(&source, ".", "metrics"))
@@ -88,7 +88,7 @@ impl Scrape {
         serde_json::from_slice(&output.stdout).expect("it prints JSON")
     }
 
-    /// The value of a series, by some of its labels.
+    /// Returns the value of a series, found by some of its labels.
     pub fn value(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         let has = |series: &&Series| {
             labels.iter().all(|(name, value)| {

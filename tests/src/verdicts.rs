@@ -1,4 +1,4 @@
-//! What Argo CD and Flux make of a status: their own rules, run by a Go program.
+//! How Argo CD and Flux judge a status: their own rules, run by a Go program.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -9,20 +9,20 @@ use serde_json::Value;
 
 use crate::go_build;
 
-/// Argo CD, of which one file is used: the rule for SealedSecrets. As a Go dependency it would bring
-/// hundreds of modules along.
+/// Argo CD, of which one file is used: the rule for SealedSecrets. As a Go dependency it would add hundreds
+/// of modules.
 const ARGO_CD: &str = "github.com/argoproj/argo-cd/v3@v3.2.0";
 const ARGO_CD_SUM: &str = "h1:m2eGAV+nXQGgzZbH5SyJD5laaPW27mzWXBrgisUHY/0=";
 const RULE: &str = "resource_customizations/bitnami.com/SealedSecret/health.lua";
 
-/// Two verdicts on one object.
+/// The verdicts of both on one object.
 #[derive(Debug, Deserialize, PartialEq, Eq)]
 pub struct Verdict {
-    /// Argo CD's: `Progressing`, `Healthy` or `Degraded`.
+    /// Argo CD's verdict: `Progressing`, `Healthy` or `Degraded`.
     pub argo: String,
-    /// What Argo CD shows with it.
+    /// The message that Argo CD shows with it.
     pub message: String,
-    /// Of kstatus, by which Flux waits: `InProgress`, `Current` or `Failed`.
+    /// The verdict of kstatus, which Flux waits for: `InProgress`, `Current` or `Failed`.
     pub kstatus: String,
 }
 
@@ -55,7 +55,7 @@ fn rule() -> PathBuf {
     }
     let output = Command::new("go")
         .args(["mod", "download", "-json", ARGO_CD])
-        // The sum stands above.
+        // The checksum is pinned above.
         .env("GOSUMDB", "off")
         .current_dir(std::env::temp_dir())
         .output()

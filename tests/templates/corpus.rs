@@ -1,11 +1,11 @@
-//! Templates to compare, read from `corpus/*.txt`: one per line, or several lines between lines of `"""`. Lines that
-//! begin with `## ` are headings.
+//! Templates to compare, read from `corpus/*.txt`: one per line, or several lines between lines of `"""`.
+//! Lines that begin with `## ` are headings.
 
 use std::path::Path;
 
 use super::peer::Values;
 
-/// All templates with the file and line they stand in.
+/// Returns all templates with their file and line.
 pub(crate) fn templates() -> Vec<(String, String)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates/corpus");
     let mut files: Vec<_> = std::fs::read_dir(folder)
@@ -42,7 +42,7 @@ fn read(file: &Path) -> Vec<(String, String)> {
     templates
 }
 
-/// What every template of the corpus is rendered with.
+/// Returns the values for every template of the corpus.
 pub(crate) fn values() -> Values {
     let values: [(&str, &[u8]); 14] = [
         ("user", b"app"),

@@ -1,4 +1,5 @@
-//! Where our engine and Go's differ on purpose: the whole list. The page of the template crate has a row for each.
+//! All intended differences between our template engine and Go's. The page of the template crate has a row
+//! for each.
 
 use super::peer::Verdict;
 
@@ -6,11 +7,11 @@ pub(crate) struct Deviation {
     /// The first column of the row in `shared/template/README.md`.
     pub(crate) what: &'static str,
     pub(crate) reason: &'static str,
-    /// Generated templates that contain all of these may differ; nothing here allows nothing.
+    /// Generated templates that contain all of these may differ; an empty list allows none.
     pub(crate) texts: &'static [&'static str],
-    /// Only by our refusing what Go renders.
+    /// The only allowed difference is that our engine refuses what Go renders.
     pub(crate) refused: bool,
-    /// A template that shows the difference, where both sides can be run and always differ.
+    /// A template that shows the difference, if both engines can run it and always differ.
     pub(crate) example: Option<fn() -> String>,
 }
 
@@ -108,7 +109,7 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
     },
 ];
 
-/// The reason why this template may differ.
+/// Returns the reason why this template may differ.
 pub(crate) fn reason(template: &str, ours: &Verdict) -> Option<&'static str> {
     let refuses = matches!(ours, Verdict::RenderError(_) | Verdict::ParseError);
     let fits = |deviation: &&Deviation| {

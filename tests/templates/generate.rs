@@ -1,6 +1,6 @@
-//! Templates made by rule: every function with many arguments, and whole templates from a grammar.
+//! Generates templates: every function with many arguments, and whole templates from a grammar.
 
-/// A small generator of numbers that a seed repeats (splitmix64).
+/// A small random generator, reproducible from a seed (splitmix64).
 pub(crate) struct Dice(u64);
 
 impl Dice {
@@ -24,7 +24,7 @@ impl Dice {
     }
 }
 
-/// Functions whose results differ from run to run, or that take a second each; their own tests cover them.
+/// Functions whose results differ between runs, or that take a second each; they have their own tests.
 const BY_CHANCE: &[&str] = &[
     "ago",
     "bcrypt",
@@ -50,7 +50,7 @@ const BY_CHANCE: &[&str] = &[
     "uuidv4",
 ];
 
-/// Functions that use the time of day unless the argument is a date.
+/// Functions that use the current time unless the argument is a date.
 const DATES: &[&str] = &[
     "date",
     "dateInZone",
@@ -140,8 +140,9 @@ fn argument<'a>(dice: &mut Dice) -> &'a str {
     }
 }
 
-/// Kinds of arguments and, after `>`, of the result: T text, I int, N anything numeric, L list, D dict, A anything,
-/// B truth, X date, V version, R pattern, F layout or format, Z duration, * any number of the kind before it.
+/// Types of arguments and, after `>`, of the result: T text, I int, N anything numeric, L list, D dict, A
+/// anything, B boolean, X date, V version, R pattern, F layout or format, Z duration, * any number of the
+/// type before it.
 const SIGNATURES: &str = "
     upper:T>T lower:T>T title:T>T untitle:T>T swapcase:T>T trim:T>T nospace:T>T initials:T>T camelcase:T>T
     snakecase:T>T kebabcase:T>T quote:A*>T squote:A*>T cat:A*>T toString:A>T trimAll:TT>T trimPrefix:TT>T
@@ -311,7 +312,7 @@ fn leaf<'a>(dice: &mut Dice, kind: u8) -> &'a str {
     }
 }
 
-/// An expression of about the wanted kind.
+/// Returns an expression, usually of the requested type.
 fn expression(dice: &mut Dice, kind: u8, depth: usize) -> String {
     let fitting: Vec<&str> = if depth > 0 && dice.below(3) > 0 {
         signatures()
@@ -331,7 +332,7 @@ fn signatures() -> impl Iterator<Item = &'static str> {
     SIGNATURES.split_whitespace()
 }
 
-/// A call with arguments of the kinds that the function takes, now and then with a wrong one.
+/// Returns a call with arguments of the function's types, and sometimes with a wrong one.
 fn call(dice: &mut Dice, signature: &str, depth: usize) -> String {
     let (name, rest) = signature.split_once(':').expect("a colon");
     let (kinds, _) = rest.split_once('>').expect("a result");
@@ -351,7 +352,7 @@ fn call(dice: &mut Dice, signature: &str, depth: usize) -> String {
     text
 }
 
-/// Calls whose arguments fit, `samples` for each function.
+/// Returns calls with fitting arguments, `samples` for each function.
 pub(crate) fn fitting_calls(samples: usize, seed: u64) -> Vec<String> {
     let mut dice = Dice::new(seed);
     let mut templates = Vec::new();
@@ -363,7 +364,7 @@ pub(crate) fn fitting_calls(samples: usize, seed: u64) -> Vec<String> {
     templates
 }
 
-/// Map order shows in these; sorting hides it.
+/// Sorts the results of functions that expose the order of a map.
 fn steady(name: &str, call: &str) -> String {
     match name {
         "keys" | "values" => format!("{{{{ {call} | sortAlpha }}}}"),
@@ -375,7 +376,8 @@ fn usable(name: &str) -> bool {
     !BY_CHANCE.contains(&name) && !DATES.contains(&name)
 }
 
-/// Every function with none, each single, and `samples` random arguments of each number up to four.
+/// Returns calls of every function: without arguments, with each single one, and with `samples` random
+/// arguments of each number up to four.
 pub(crate) fn calls<'n>(
     names: impl Iterator<Item = &'n str>,
     samples: usize,
@@ -398,7 +400,7 @@ pub(crate) fn calls<'n>(
     templates
 }
 
-/// A template from the grammar of actions, blocks and expressions.
+/// Returns a template from the grammar of actions, blocks and expressions.
 pub(crate) fn template(dice: &mut Dice, names: &[&str]) -> String {
     let mut made = Made {
         dice,

@@ -1,4 +1,4 @@
-//! The Rust half.
+//! The Rust side of the differential tests.
 
 use template::{Budget, Context, Data, ErrorKind, RenderError, Template};
 

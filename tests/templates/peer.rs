@@ -1,4 +1,5 @@
-//! The Go half: built once into a cache outside the source tree, then asked through a pipe.
+//! The Go side of the differential tests: built once into a cache outside the source tree, then called
+//! through a pipe.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, BufWriter, Write};
@@ -13,14 +14,14 @@ use tests::go_build;
 /// Values by key, as templates see them.
 pub(crate) type Values = BTreeMap<String, Vec<u8>>;
 
-/// What came of a template.
+/// The result of a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Out(Vec<u8>),
     ParseError,
-    /// Line and column (from 1) where Go names them.
+    /// Line and column (from 1), if Go reports them.
     RenderError(Option<(usize, usize)>),
-    /// Ours ran out of its budget. Go has none and is not asked: it would take the machine down.
+    /// Our engine exceeded its budget. Go has none and is not run: it would exhaust the machine.
     OverBudget,
 }
 
@@ -96,7 +97,7 @@ pub(crate) fn encoded(values: &Values) -> BTreeMap<&str, String> {
         .collect()
 }
 
-/// `template: t:3:14: executing …`; Go counts columns from 0.
+/// Parses `template: t:3:14: executing …`; Go counts columns from 0.
 fn place(error: &str) -> Option<(usize, usize)> {
     let mut parts = error.strip_prefix("template: t:")?.split(':');
     Some((

@@ -1,5 +1,4 @@
-//! What the controller does when the cluster does not do its part. Each test disturbs a plane of its
-//! own.
+//! The controller during failures of the cluster. Each test disturbs its own plane.
 
 #![allow(
     clippy::unwrap_used,
@@ -24,7 +23,7 @@ use tests::sealing::{KEYS, put_key, sealed_for, values};
 
 const OUTAGE: Duration = Duration::from_secs(20);
 
-/// A controller at work, and an admin's view of its namespace. Both outlive changes of the plane.
+/// A running controller, and an admin's view of its namespace. Both survive changes of the plane.
 struct Case {
     controller: ClusterController,
     client: Client,
@@ -122,7 +121,7 @@ impl Case {
         .await;
     }
 
-    /// Its own words, without what the libraries say.
+    /// Returns the controller's own log, without that of libraries.
     fn log(&self) -> String {
         let log = self.controller.log();
         let own = |line: &&str| !line.contains("level=TRACE") && !line.contains("level=DEBUG");
@@ -136,14 +135,14 @@ impl Case {
 }
 
 #[tokio::test]
-async fn c8_what_changed_while_the_api_server_restarted_is_seen_to() {
+async fn c8_handles_changes_made_while_the_api_server_restarted() {
     let mut plane = ControlPlane::start().await;
     let mut case = Case::new(&plane).await;
     for name in ["edited", "deleted", "bereft"] {
         case.seal(name, "1").await;
         case.holds(name, "1").await;
     }
-    // It sleeps through everything, and its versions are too old for the new watch cache: 410.
+    // The controller is stopped meanwhile, so its versions are too old for the new watch cache: 410.
     case.controller.signal(Signal::STOP);
     case.change("edited", "2").await;
     case.delete("deleted").await;
@@ -164,7 +163,7 @@ async fn c8_what_changed_while_the_api_server_restarted_is_seen_to() {
 }
 
 #[tokio::test]
-async fn without_etcd_it_waits_and_then_does_everything() {
+async fn waits_without_etcd_and_then_catches_up() {
     let mut plane = ControlPlane::start().await;
     let case = Case::new(&plane).await;
     case.seal("db", "1").await;
@@ -184,7 +183,7 @@ async fn without_etcd_it_waits_and_then_does_everything() {
 }
 
 #[tokio::test]
-async fn ends_at_once_although_the_api_server_hangs() {
+async fn exits_at_once_although_the_api_server_hangs() {
     let mut plane = ControlPlane::start().await;
     let case = Case::new(&plane).await;
     case.seal("db", "1").await;
@@ -200,7 +199,7 @@ async fn ends_at_once_although_the_api_server_hangs() {
 }
 
 #[tokio::test]
-async fn c22_is_alive_and_not_ready_while_the_api_server_is_down_and_works_when_it_is_up() {
+async fn c22_is_live_but_not_ready_while_the_api_server_is_down() {
     let mut plane = ControlPlane::start().await;
     let case = Case::new(&plane).await;
     let kubeconfig = plane.kubeconfig_of(&case.namespace, roles::ACCOUNT).await;
@@ -232,7 +231,7 @@ async fn c22_is_alive_and_not_ready_while_the_api_server_is_down_and_works_when_
 }
 
 #[tokio::test]
-async fn c2_a_storm_of_others_writes_loses_nothing() {
+async fn c2_a_storm_of_concurrent_writes_loses_nothing() {
     let plane = ControlPlane::start().await;
     let case = Case::new(&plane).await;
     case.seal("db", "0").await;
@@ -272,7 +271,7 @@ async fn c2_a_storm_of_others_writes_loses_nothing() {
     case.ends_well();
 }
 
-/// A definition that somebody wrote by hand: enough for Secrets to appear.
+/// A hand-written CRD: sufficient for Secrets to be created.
 const WITHOUT_STATUS: &str = r#"{
     "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
     "metadata": { "name": "sealedsecrets.bitnami.com" },

@@ -1,4 +1,4 @@
-//! The shared control plane does what a cluster does.
+//! The shared control plane behaves like a cluster.
 #![allow(
     clippy::unwrap_used,
     reason = "helpers of tests fail by panicking, as tests do"
@@ -59,7 +59,7 @@ async fn collects_a_secret_whose_owner_is_gone() {
 }
 
 #[tokio::test]
-async fn refuses_a_service_account_what_its_role_does_not_allow() {
+async fn denies_a_service_account_what_its_role_does_not_allow() {
     let plane = ControlPlane::shared().await;
     let namespace = plane.namespace("roles").await;
     let elsewhere = plane.namespace("roles").await;
@@ -87,7 +87,7 @@ async fn refuses_a_service_account_what_its_role_does_not_allow() {
 }
 
 #[tokio::test]
-async fn gives_a_service_account_a_kubeconfig_of_its_own() {
+async fn creates_a_kubeconfig_for_a_service_account() {
     let plane = ControlPlane::shared().await;
     let namespace = plane.namespace("file").await;
     allow_to_read_secrets(&namespace, "reader").await;
@@ -207,7 +207,7 @@ async fn serves_a_custom_resource_once_it_is_installed() {
     .unwrap();
 
     plane.install(&definition).await;
-    plane.install(&definition).await; // twice, as two tests of one process may
+    plane.install(&definition).await; // twice, as two tests of one process may do
 
     let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("example.com", "v1", "Sample"));
     let samples: Api<DynamicObject> = Api::namespaced_with(plane.admin(), namespace.name(), &kind);
@@ -240,7 +240,7 @@ async fn reports_the_version_of_kubernetes_that_it_was_built_from() {
     assert_ne!(version.major, "0", "{version:?}");
 }
 
-/// A service account with a role to get, list and watch Secrets in its namespace.
+/// Creates a service account with a role to get, list and watch Secrets in its namespace.
 async fn allow_to_read_secrets(namespace: &Namespace<'_>, account: &str) {
     let metadata = json!({ "name": account });
     let reading =
@@ -265,7 +265,7 @@ fn assert_forbidden<T: Debug>(what: &str, answer: &Result<T, Error>) {
     );
 }
 
-/// Answers every request with the request itself; returns its port.
+/// Starts a server that answers every request with the request itself; returns its port.
 fn echo_server() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();

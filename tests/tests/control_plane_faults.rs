@@ -1,4 +1,4 @@
-//! Faults of a control plane: each test disturbs one of its own.
+//! Faults of a control plane: each test disturbs its own plane.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -18,7 +18,7 @@ use tests::control_plane::ControlPlane;
 use tests::patience;
 use tokio::time::timeout;
 
-/// Long enough for an answer that comes at all.
+/// Long enough for any response that comes at all.
 const A_WHILE: Duration = Duration::from_secs(1);
 
 #[tokio::test]
@@ -36,7 +36,7 @@ async fn continues_a_watch_after_the_api_server_restarted() {
 }
 
 #[tokio::test]
-async fn stores_nothing_without_etcd_and_forgets_nothing_when_it_is_back() {
+async fn stores_nothing_without_etcd_and_loses_nothing_when_it_returns() {
     let mut plane = ControlPlane::start().await;
     let maps: Api<ConfigMap> = Api::default_namespaced(plane.admin());
     create(&maps, "before").await;
@@ -58,7 +58,7 @@ async fn stores_nothing_without_etcd_and_forgets_nothing_when_it_is_back() {
 }
 
 #[tokio::test]
-async fn answers_what_was_asked_during_a_pause_when_it_is_over() {
+async fn answers_requests_from_a_pause_when_it_ends() {
     let mut plane = ControlPlane::start().await;
     let maps: Api<ConfigMap> = Api::default_namespaced(plane.admin());
     create(&maps, "any").await;
@@ -85,7 +85,8 @@ fn map(name: &str) -> ConfigMap {
     serde_json::from_value(json!({ "metadata": { "name": name } })).unwrap()
 }
 
-/// Errors are passed over: the watcher reports a lost connection and then goes on.
+/// Waits until the watch reports an object. Ignores errors: the watcher reports a lost connection and then
+/// continues.
 async fn sees(watch: &mut (impl Stream<Item = watcher::Result<ConfigMap>> + Unpin), name: &str) {
     let seen = async {
         loop {

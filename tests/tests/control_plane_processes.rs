@@ -1,5 +1,5 @@
-//! What a control plane leaves behind, which programs it is made of, and how the planes of several
-//! test processes live side by side. The program `plane_user` stands for a test process.
+//! What a control plane leaves behind, which programs it consists of, and how the planes of several test
+//! processes coexist. The program `plane_user` acts as a test process.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -139,7 +139,7 @@ async fn says_which_program_kubebuilder_assets_lacks() {
 }
 
 #[tokio::test]
-async fn says_what_to_install_where_go_is_missing() {
+async fn says_what_to_install_if_go_is_missing() {
     let mut user = User::start("pass", &[("PATH", Path::new("/none"))]);
     assert!(!user.ended().success());
     assert!(
@@ -149,7 +149,8 @@ async fn says_what_to_install_where_go_is_missing() {
     );
 }
 
-/// A folder with programs of these names, each of which notes its use and becomes ours in its role.
+/// Creates a folder with programs of these names. Each records that it was used, and then runs ours in its
+/// role.
 fn assets(roles: &[&str]) -> Scratch {
     let folder = Scratch::new();
     let program = control_plane::build();
@@ -165,8 +166,8 @@ fn assets(roles: &[&str]) -> Scratch {
     folder
 }
 
-/// The program `plane_user`, with a folder for temporary files that is its own, so that all its
-/// processes show that folder's path in their arguments.
+/// The program `plane_user`, with its own folder for temporary files, so that all its processes have that
+/// folder's path in their arguments.
 struct User {
     process: Guarded,
     folder: Scratch,
@@ -214,7 +215,7 @@ impl User {
         self.folder.path().join("temporary")
     }
 
-    /// The command lines of its processes, one a line.
+    /// Returns the command lines of its processes, one per line.
     fn running(&self) -> String {
         let ps = Command::new("ps")
             .args(["-A", "-ww", "-o", "pid=,args="])
@@ -231,7 +232,7 @@ impl User {
         ours.join("\n")
     }
 
-    /// Waits until it has ended and no process, temporary file or open port of it is left.
+    /// Waits until it has exited and has no process, temporary file or open port left.
     async fn leaves_nothing(&mut self, plane: Option<&Plane>) {
         self.ended();
         patience::until("its processes are gone", async || {
@@ -258,7 +259,7 @@ impl User {
     }
 }
 
-/// Another process's plane, seen through its kubeconfig.
+/// Another process's plane, accessed through its kubeconfig.
 struct Plane {
     kubeconfig: PathBuf,
     address: String,

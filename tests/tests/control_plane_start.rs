@@ -1,5 +1,5 @@
-//! How long a test process waits for its control plane. Alone in its file, so that no other test of
-//! ours runs at the same time.
+//! Measures how long a test process waits for its control plane. The only test in this file, so that no other
+//! test of ours runs at the same time.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! `deploy/crd.yaml`, and the chart's copy, are what the code says.
+//! `deploy/crd.yaml` and the chart's copy match the code.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -10,12 +10,12 @@ use shared::manifest::to_yaml;
 use shared::resource::SealedSecret;
 
 const HEAD: &str = "\
-# The definition of a SealedSecret, written by `cargo test -p tests --test definition` with
-# SEALED_SECRETS_UPDATE=1 after its source, shared/src/resource.
+# The CustomResourceDefinition of SealedSecrets, generated from shared/src/resource by
+# `SEALED_SECRETS_UPDATE=1 cargo test -p tests --test definition`.
 ";
 
 #[test]
-fn the_definition_to_apply_is_the_one_that_the_code_has() {
+fn the_published_crd_matches_the_code() {
     let definition = serde_json::to_value(SealedSecret::crd()).unwrap();
     let want = format!("{HEAD}{}", to_yaml(&definition));
     for name in ["crd.yaml", "helm/sealed-secrets/files/crd.yaml"] {

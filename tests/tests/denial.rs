@@ -1,5 +1,5 @@
-//! Input that wants more time or memory than anybody should give it, handed to the real programs while the kernel
-//! holds them to processor time and address space. Whoever exceeds them dies, and the test sees it.
+//! Gives the real programs input that demands excessive time or memory, while the kernel limits their CPU
+//! time and address space. A program that exceeds the limits is killed, and the test fails.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -23,15 +23,15 @@ use tests::patience;
 use tests::scratch::Scratch;
 use tests::sealing::{KEYS, sealed_for};
 
-/// Of address space, of which a controller that is at rest takes a quarter.
+/// Limit of the address space; an idle controller uses a quarter of it.
 const KIBIBYTES: &str = "1500000";
-/// Of processor time. The longest that a command line took, without optimisation, were seven.
+/// Limit of CPU time. The slowest run of a command-line tool, unoptimised, took seven.
 const SECONDS: &str = "100";
 
-/// Becomes its arguments, within the limits. No memory dump tells of a kill.
+/// Runs its arguments within the limits. No core dump is written after a kill.
 const WITHIN: &str = r#"ulimit -v "$1" && ulimit -t "$2" && shift 2 && exec "$@""#;
 
-/// Text that wants something, by what it wants.
+/// Returns greedy texts, by the resource that they demand.
 fn greedy() -> BTreeMap<&'static str, String> {
     let object = |name: &str, spec: &str| {
         format!(
@@ -86,7 +86,7 @@ fn greedy() -> BTreeMap<&'static str, String> {
     ])
 }
 
-/// Its item opens, or its template would never be looked at.
+/// Returns an object whose item can be opened; otherwise its template would never be parsed.
 fn with_template(name: &str, text: String) -> String {
     let mut sealed = sealed_for(&KEYS[0], "shop", name, &[("a", "1")], Scope::Strict);
     sealed.spec.template.data = Some([("b".to_owned(), Some(text))].into());
@@ -102,7 +102,7 @@ fn aliases() -> String {
     text
 }
 
-/// Each of them is kept with everything in it.
+/// Returns anchors, each of which keeps a copy of everything inside it.
 fn anchors() -> String {
     let open: Vec<String> = (0..90).map(|i| format!("&n{i} [")).collect();
     format!(
@@ -118,14 +118,14 @@ fn repeated_text() -> String {
     format!("  x: &x {long}\n  y: [{}]\n", "*x,".repeat(50_000))
 }
 
-/// Fields of one name become one, which takes in what each of them has.
+/// Returns fields of one name, which are merged to one that contains the content of each.
 fn growing_field() -> String {
     let field = |i| format!("\"a\":{{\"k{i}\":0}}");
     let fields: Vec<String> = (0..300_000).map(field).collect();
     format!("{{{}}}", fields.join(","))
 }
 
-/// No more of them, since their lengths add up to the square.
+/// Returns indented lines; their total length is quadratic in their number, so there are not more.
 fn indented() -> String {
     (0..4000).fold(String::new(), |mut text, i| {
         writeln!(text, "{:i$}a:", "").unwrap();
@@ -141,7 +141,7 @@ fn within(program: &Path) -> Command {
     command
 }
 
-/// Where `seal lint`, which renders no template, finds nothing wrong.
+/// Texts in which `seal lint`, which renders no template, finds no problem.
 const HARMLESS: [&str; 5] = [
     "a million documents",
     "a million objects of JSON one after the other",
@@ -150,7 +150,7 @@ const HARMLESS: [&str; 5] = [
     "a template that never ends",
 ];
 
-/// It ended by itself, and says little.
+/// Checks that the program exited by itself and printed little.
 fn assert_ended(output: &Output, which: &str) {
     let told = output.stderr.len();
     assert!(output.status.code().is_some(), "{which}: {}", output.status);
@@ -159,7 +159,7 @@ fn assert_ended(output: &Output, which: &str) {
 }
 
 #[test]
-fn the_limits_reach_the_program() {
+fn the_limits_apply_to_the_program() {
     let mut shell = within(Path::new("/bin/sh"));
     let output = shell.args(["-c", "ulimit -v; ulimit -t"]).output();
     let limits = format!("{KIBIBYTES}\n{SECONDS}\n");
@@ -197,7 +197,7 @@ fn every_command_line_ends_with_an_answer_on_greedy_input() {
     }
 }
 
-/// A controller on a folder, within the limits, that makes no key of its own.
+/// A controller on a folder, within the limits, which generates no key.
 struct Held {
     process: Logged,
     folder: PathBuf,
@@ -228,7 +228,7 @@ impl Held {
         }
     }
 
-    /// Until the value of an item is there.
+    /// Waits until an item has this value.
     async fn holds(&mut self, name: &str, want: &str) {
         let file = self.folder.join("secrets/shop").join(name).join("a");
         patience::until(&format!("{name} is unsealed"), async || {
@@ -239,7 +239,7 @@ impl Held {
         .await;
     }
 
-    /// Until an object has a status.
+    /// Waits until an object has a status.
     async fn has_looked_at(&mut self, name: &str) {
         let file = self.folder.join(format!("status/shop/{name}.yaml"));
         patience::until(&format!("{name} has a status"), async || {
@@ -248,7 +248,7 @@ impl Held {
         .await;
     }
 
-    /// Where it says that this server is.
+    /// Returns the port that the log reports for this server.
     fn port(&self, server: &str) -> u16 {
         let log = self.process.log();
         let (_, address) = log
@@ -267,7 +267,7 @@ impl Held {
     }
 }
 
-/// A Secret with the mark of a key, and nothing of use in it.
+/// A Secret marked as a key, without a usable key.
 const JUNK: &str = "apiVersion: v1
 kind: Secret
 type: kubernetes.io/tls
@@ -278,7 +278,7 @@ data: {tls.key: eA==, tls.crt: eA==}
 fn put(folder: &Path, path: &str, text: &str) {
     let path = folder.join(path);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
-    // A name that no reader takes, until all of it is there.
+    // A name that no reader accepts, until the file is complete.
     let half = path.with_extension("half");
     fs::write(&half, text).unwrap();
     fs::rename(half, path).unwrap();
@@ -325,24 +325,26 @@ async fn greedy_objects_keep_no_neighbour_from_its_value_before_and_after_them()
             "{greedy}"
         );
     }
-    // One each for the neighbours' three items and the two of greedy templates, which may have been tried again.
+    // One each for the neighbours' three items and the two of the greedy templates, which may have been
+    // retried.
     let operations = controller.private_key_operations().await;
     assert!((5.0..=7.0).contains(&operations), "{operations}");
 }
 
-/// What opens: nobody renders a template for a caller without a token, and of unknown fields nobody asks.
+/// Texts that can be opened: no template is rendered for a caller without a token, and unknown fields are
+/// ignored.
 const OPEN: [&str; 3] = [
     "a hundred thousand conditions in one another",
     "a template that never ends",
     "one very long line",
 ];
 
-/// Bytes that a request may have; of more the controller reads no byte.
+/// Maximum length of a request in bytes; the controller reads nothing of a longer one.
 const LONGEST_BODY: usize = 10 << 20;
 
 /// Attack: sends requests that expand to all memory.
 ///
-/// Of all that is greedy, what a request may be large enough for.
+/// Uses every greedy text that fits into a request.
 #[tokio::test]
 async fn greedy_requests_are_refused_and_keep_no_neighbour_from_its_value() {
     let scratch = Scratch::new();
@@ -366,7 +368,7 @@ async fn greedy_requests_are_refused_and_keep_no_neighbour_from_its_value() {
     let bodies = bodies.filter(|(_, body)| body.len() <= LONGEST_BODY);
     for (i, (which, body)) in bodies.enumerate() {
         for path in ["/v1/verify", "/v1/rotate"] {
-            // Each comes from somebody else, or the limit of their rate would answer.
+            // Each comes from a different client; otherwise the rate limit would answer.
             let caller = format!("X-Forwarded-For: {i}\r\n");
             let answer = http::send(port, "POST", path, &caller, &body).await;
             let answer = answer.unwrap();
@@ -402,7 +404,7 @@ async fn keys_by_the_thousand_cost_no_more_operations_than_there_are_different_o
     let mut controller = Held::start(folder).await;
     controller.holds("db", "1").await;
     controller.has_looked_at("closed").await;
-    // The item that nothing opens costs one with each of the two keys, and may have been tried again.
+    // The item that no key opens costs one operation with each of the two keys, and may have been retried.
     let operations = controller.private_key_operations().await;
     assert!((3.0..=6.0).contains(&operations), "{operations}");
 }

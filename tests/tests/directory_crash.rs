@@ -1,5 +1,5 @@
-//! The controller on a directory, killed at random instants while objects and keys change. Whoever opens a
-//! value meanwhile never finds it torn, mixed with another version, older than before, or missing.
+//! Kills the directory controller at random instants while objects and keys change. A reader never finds a
+//! value torn, mixed with another version, older than before, or missing.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -30,7 +30,7 @@ const KILLS: usize = 60;
 const OBJECTS: usize = 8;
 const KEYS: i64 = 3;
 
-/// `odd` is there in odd generations only, so that links come and go too.
+/// `odd` exists only in odd generations, so that links also come and go.
 const ITEMS: [&str; 4] = ["a", "b", "c", "odd"];
 
 /// Attack: kills the controller at every step of a write.
@@ -109,7 +109,7 @@ impl World {
         self.put(&key_file(i), &manifest::to_yaml(&secret.to_document()));
     }
 
-    /// In one step.
+    /// Writes a file atomically.
     fn put(&self, path: &str, text: &str) {
         let temporary = self.outside.join("temporary");
         std::fs::write(&temporary, text).unwrap();
@@ -161,12 +161,12 @@ fn items(generation: u32) -> impl Iterator<Item = &'static str> {
     ITEMS.into_iter().filter(move |item| odd || *item != "odd")
 }
 
-/// Says whose it is, and is long enough to be torn.
+/// Returns a value that identifies its object, and is long enough to be torn.
 fn value(object: usize, generation: u32, item: &str) -> String {
     format!("{object} {generation} {item}\n").repeat(500)
 }
 
-/// The generation of a value, which must be whole.
+/// Returns the generation of a value, which must be complete.
 fn generation(object: usize, item: &str, text: &str) -> u32 {
     let generation = text.split(' ').nth(1).and_then(|word| word.parse().ok());
     let generation = generation.unwrap_or_else(|| panic!("no value of ours: {text:.40?}"));
@@ -178,14 +178,14 @@ fn kill_again_and_again(world: &World) {
     let mut rng = StdRng::seed_from_u64(SEED);
     for _ in 0..KILLS {
         let controller = world.start();
-        // Half of the time while it catches up, half of the time while it runs.
+        // Half the time while it catches up, half the time while it runs.
         let longest = if rng.random() { 150 } else { 700 };
         std::thread::sleep(Duration::from_millis(rng.random_range(0..longest)));
         drop(controller); // SIGKILL
     }
 }
 
-/// Changes objects and keys until told to stop; gives the last generation of each object.
+/// Changes objects and keys until `done`; returns the last generation of each object.
 fn change(world: &World, done: &AtomicBool) -> Vec<u32> {
     let mut rng = StdRng::seed_from_u64(SEED + 1);
     let mut generations = vec![0; OBJECTS];
@@ -196,7 +196,7 @@ fn change(world: &World, done: &AtomicBool) -> Vec<u32> {
         let text = world.sealed(object, generations[object], key);
         let file = format!("sealed/{}.yaml", name(object));
         if rng.random_range(0..8) == 0 {
-            // A writer that writes in place and has come to the middle of the first value.
+            // Simulates a writer that writes in place and is in the middle of the first value.
             let half = text.find("encryptedData").unwrap() + 200;
             std::fs::write(world.dir.join(&file), &text[..half]).unwrap();
         }
@@ -217,11 +217,11 @@ fn change(world: &World, done: &AtomicBool) -> Vec<u32> {
 struct Seen {
     opened: usize,
     changes: usize,
-    /// Newest generation by object.
+    /// Newest generation, by object.
     newest: BTreeMap<usize, u32>,
 }
 
-/// Opens values all the time.
+/// Reads values continuously.
 fn observe(world: &World, done: &AtomicBool) -> Seen {
     let mut seen = Seen::default();
     let mut rng = StdRng::seed_from_u64(SEED + 2);
@@ -237,7 +237,7 @@ fn observe(world: &World, done: &AtomicBool) -> Seen {
 }
 
 impl Seen {
-    /// One value by its name. None is older than any seen before it.
+    /// Reads one value by its name, which must not be older than any read before.
     fn open(&mut self, world: &World, object: usize, item: &str) {
         match std::fs::read_to_string(world.values(object).join(item)) {
             Ok(text) => self.note(object, generation(object, item, &text)),
@@ -249,7 +249,7 @@ impl Seen {
         }
     }
 
-    /// All values of one version, through one look at `..data`.
+    /// Reads all values of one version, through one resolution of `..data`.
     fn open_all(&mut self, world: &World, object: usize) {
         let folder = world.values(object);
         let Ok(version) = std::fs::read_link(folder.join("..data")) else {
@@ -264,7 +264,7 @@ impl Seen {
         let read = |item: &str| std::fs::read_to_string(folder.join(&version).join(item));
         let found = ITEMS.map(|item| (item, read(item).ok()));
         if begun.elapsed() > Duration::from_millis(900) {
-            return; // An old version may be gone by now, after its second of grace.
+            return; // An old version may have been removed, a second after it was replaced.
         }
         let mut generations = BTreeMap::new();
         for (item, text) in found {
@@ -291,8 +291,8 @@ impl Seen {
     }
 }
 
-/// With all keys in place and nobody killing it, the controller brings every object to its last generation,
-/// and leaves nothing else behind.
+/// Checks that with all keys in place and without kills, the controller brings every object to its last
+/// generation, and leaves nothing else behind.
 fn comes_to_rest(world: &World, last: &[u32]) {
     for i in 0..world.keys.len() {
         world.put_key(i);
@@ -309,7 +309,7 @@ fn comes_to_rest(world: &World, last: &[u32]) {
     }
 }
 
-/// Every value by name, and the number of other names: `..data` and versions.
+/// Returns every value by name, and the number of other names: `..data` and versions.
 fn read_all(folder: &Path) -> Option<(BTreeMap<String, String>, usize)> {
     let mut values = BTreeMap::new();
     let mut others = 0;

@@ -1,5 +1,5 @@
-//! Five hundred SealedSecrets that the Go peer made, for keys in key Secret manifests that it wrote, dropped
-//! into a directory: every file is right, byte for byte, and there is no other.
+//! Five hundred SealedSecrets that Bitnami's program sealed, for keys in key Secret manifests that it wrote,
+//! copied into a directory: every file is right, byte for byte, and there is no other.
 
 #![allow(
     clippy::unwrap_used,
@@ -30,11 +30,11 @@ const SCOPES: [Option<&str>; 3] = [
     Some("sealedsecrets.bitnami.com/cluster-wide"),
 ];
 
-/// What has to be in the folder of secrets: bytes by path.
+/// The expected content of the folder of Secrets: bytes by path.
 type Files = BTreeMap<String, Vec<u8>>;
 
 #[test]
-fn five_hundred_sealed_secrets_of_the_peer_become_files_byte_for_byte() {
+fn unseals_five_hundred_sealed_secrets_of_the_peer_byte_for_byte() {
     let scratch = Scratch::new();
     let dir = scratch.path().join("dir");
     let peer = Peer::start().unwrap();
@@ -74,7 +74,7 @@ fn five_hundred_sealed_secrets_of_the_peer_become_files_byte_for_byte() {
     }
 }
 
-/// As the peer's controller stores a key.
+/// Returns a key in the form in which Bitnami's controller stores it.
 fn key_secret(i: usize, key: &KeyPair) -> Value {
     json!({
         "apiVersion": "v1",
@@ -89,7 +89,7 @@ fn key_secret(i: usize, key: &KeyPair) -> Value {
     })
 }
 
-/// Seals for each of the keys in turn, under each scope, and lays the manifests down in every form.
+/// Seals for each of the keys in turn, with each scope, and writes the manifests in every format.
 fn seal_all(peer: &Peer, keys: &[KeyPair], dir: &Path) -> Files {
     let mut rng = StdRng::seed_from_u64(SEED);
     let mut want = Files::new();
@@ -118,7 +118,7 @@ fn seal_all(peer: &Peer, keys: &[KeyPair], dir: &Path) -> Files {
         } else {
             Format::Yaml
         };
-        // The large keys are slow to open, and need no more than some.
+        // The large keys are slow to open, so only a few objects use them.
         let key = &keys[[0, 0, 0, 0, 0, 0, 0, 1, 1, 2][i % 10]];
         let secret = secret.to_string();
         let sealed = peer
@@ -134,7 +134,7 @@ fn seal_all(peer: &Peer, keys: &[KeyPair], dir: &Path) -> Files {
     want
 }
 
-/// Empty, short, or some thousand bytes; not UTF-8 mostly.
+/// Returns bytes, empty, short, or some thousand long; mostly not UTF-8.
 fn random_bytes(rng: &mut StdRng) -> Vec<u8> {
     let longest = [0, 1, 40, 5000][rng.random_range(0..4)];
     let mut bytes = vec![0; rng.random_range(0..=longest)];
@@ -148,7 +148,7 @@ fn put(dir: &Path, path: &str, bytes: &[u8]) {
     std::fs::write(path, bytes).unwrap();
 }
 
-/// Statuses, which are written after the values.
+/// Counts the statuses, which are written after the values.
 fn count(statuses: &Path) -> usize {
     let entries = std::fs::read_dir(statuses).into_iter().flatten();
     let namespaces = entries.map(|entry| entry.unwrap().path());
@@ -164,7 +164,7 @@ fn count(statuses: &Path) -> usize {
         .sum()
 }
 
-/// Every file that can be opened by a name below `secrets`.
+/// Reads every file that can be opened by a name below `secrets`.
 fn read(dir: &Path) -> Files {
     let secrets = dir.join("secrets");
     let mut files = Files::new();

@@ -32,7 +32,7 @@ fn collect(folder: &Path, end: &str, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Targets of links in Markdown that are neither URLs nor in code.
+/// Returns the targets of Markdown links that are neither URLs nor in code.
 fn links(text: &str) -> Vec<&str> {
     let prose = text
         .lines()
@@ -44,7 +44,7 @@ fn links(text: &str) -> Vec<&str> {
         .collect()
 }
 
-/// The name by which a heading is linked to, as GitHub makes it.
+/// Returns the anchor of a heading, as GitHub generates it.
 fn anchor(heading: &str) -> String {
     let kept = heading.chars().filter_map(|char| match char {
         ' ' => Some('-'),

@@ -1,5 +1,5 @@
-//! What `kubeseal` says when something is wrong on the way to the controller, whole, as it stands in
-//! `tests/stories/kubeseal-faults.md`. `STORIES=overwrite` writes the answers anew; read what changed.
+//! The complete messages of `kubeseal` for faults on the way to the controller, as in
+//! `tests/stories/kubeseal-faults.md`. `STORIES=overwrite` rewrites the answers; review the changes.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -27,7 +27,7 @@ use tests::scratch::Scratch;
 use tests::sealing::{KEYS, put_key, sealed_for};
 
 #[tokio::test]
-async fn every_fault_is_named_with_a_next_step() {
+async fn every_fault_is_reported_with_a_next_step() {
     let scene = Scene::new().await;
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("stories/kubeseal-faults.md");
     let told = fs::read_to_string(&path).unwrap();
@@ -39,7 +39,7 @@ async fn every_fault_is_named_with_a_next_step() {
     assert_eq!(told, found, "STORIES=overwrite writes it anew");
 }
 
-/// A controller that takes one request a second from each caller, and one of its objects.
+/// A controller that accepts one request per second from each client, and one of its objects.
 struct Busy {
     plane: &'static ControlPlane,
     namespace: Namespace<'static>,
@@ -87,8 +87,8 @@ impl Busy {
             .unwrap()
     }
 
-    /// Takes what there is to take for as long as the test lasts: through the API server, so that it
-    /// counts as the caller that `kubeseal` is.
+    /// Uses up the rate limit for the duration of the test. Sends its requests through the API server, so
+    /// that the controller counts them for the same client as those of `kubeseal`.
     fn take_all(&self) {
         let name = self.namespace.name();
         let path = format!("/api/v1/namespaces/{name}/services/http:seals:http/proxy/v1/verify");
@@ -109,7 +109,7 @@ impl Busy {
 }
 
 #[tokio::test]
-async fn waits_as_long_as_a_busy_controller_asks_and_goes_on() {
+async fn waits_as_long_as_a_busy_controller_asks_and_then_continues() {
     let busy = Busy::new().await;
     until("a request was told to wait", async || {
         let output = busy.validate();
@@ -123,7 +123,7 @@ async fn waits_as_long_as_a_busy_controller_asks_and_goes_on() {
 async fn gives_up_on_a_controller_that_stays_busy_and_says_when_to_try_again() {
     let busy = Busy::new().await;
     busy.take_all();
-    // Once in a while it is faster than they who take all.
+    // Occasionally `kubeseal` gets the one request of that second.
     let attempts = std::iter::repeat_with(|| tokio::task::block_in_place(|| busy.validate()));
     let output = attempts.take(5).find(|output| !output.status.success());
     let output = output.unwrap();
@@ -159,7 +159,7 @@ impl Scene {
             controller(plane, &expired, &["seals"]).await,
         ];
         namespace.route("blocked", 1).await;
-        // As the cluster leaves it when no Pod is ready.
+        // The state in which the cluster leaves it when no Pod is ready.
         let none = json!({ "metadata": { "name": "down" }, "subsets": [] });
         let _: Endpoints = namespace.create_object(none).await;
         let names = ["http:seals:http", "http:renamed:http"];
@@ -196,7 +196,7 @@ impl Scene {
         }
     }
 
-    /// The same text with what the commands print now.
+    /// Returns the same text with the current output of the commands.
     fn tell_again(&self, told: &str) -> String {
         let mut text = String::new();
         let mut in_block = false;
@@ -220,7 +220,8 @@ impl Scene {
         text
     }
 
-    /// Variables before the program are the story's; who is meant by `KUBECONFIG` is ours to know.
+    /// Runs a command. Environment variables before the program come from the story; this function maps the
+    /// name in `KUBECONFIG` to a file.
     fn run(&self, words: &str) -> String {
         let words: Vec<String> = shlex::split(words).unwrap();
         let (variables, words): (Vec<_>, Vec<_>) = words
@@ -282,7 +283,7 @@ async fn service(namespace: &Namespace<'_>, name: &str, labels: &Value, port: &s
     let _: Service = namespace.create_object(object).await;
 }
 
-/// An account that may read Services, and get through the proxy by these names.
+/// Creates an account that may read Services, and use the service proxy with these names.
 async fn caller(namespace: &Namespace<'_>, name: &str, proxies: &[&str]) {
     let metadata = json!({ "name": name });
     let _: ServiceAccount = namespace

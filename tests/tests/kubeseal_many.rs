@@ -1,4 +1,4 @@
-//! A thousand Secrets in one input, sealed by one process.
+//! One process seals a thousand Secrets in one input.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -18,7 +18,7 @@ use tests::{binaries, many, peer};
 const COUNT: usize = 1000;
 
 #[test]
-fn a_thousand_documents_come_out_as_the_peers_but_for_the_ciphertexts() {
+fn a_thousand_documents_equal_the_peers_except_for_ciphertexts() {
     let folder = Scratch::new();
     let file = |name: &str| folder.path().join(name);
     fs::write(file("cert.pem"), KEYS[0].pair.certificate().to_pem()).unwrap();

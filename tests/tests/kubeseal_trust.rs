@@ -1,6 +1,6 @@
-//! Which certificate `kubeseal` seals with, and which it refuses: seen before, found by labels,
-//! published in a `ConfigMap`. And the ways to an API server that need more than words: a Pod's
-//! service account, a proxy, an identity provider.
+//! Which certificates `kubeseal` seals with, and which it refuses: remembered, found by labels, published in
+//! a `ConfigMap`. Also covers ways to reach an API server that need more than flags: a Pod's service account,
+//! a proxy, an identity provider.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -31,7 +31,7 @@ fn fingerprint(key: &NewKey) -> String {
     key.pair.certificate().fingerprint().to_string()
 }
 
-/// A controller with the first key, behind the Service `seals`; and a user with a cache of his own.
+/// A controller with the first key, behind the Service `seals`, and a user with a separate cache.
 struct Scene {
     plane: &'static ControlPlane,
     namespace: Namespace<'static>,
@@ -84,7 +84,7 @@ impl Scene {
             .stdin(Stdio::null());
     }
 
-    /// With the Service named.
+    /// Runs with the name of the Service.
     fn named(&self, words: &[&str]) -> Output {
         let mut command = self.command(words);
         command
@@ -97,7 +97,7 @@ impl Scene {
         self.command(words).output().unwrap()
     }
 
-    /// The one file in the cache.
+    /// Returns the only file in the cache.
     fn seen(&self) -> Option<PathBuf> {
         let clusters = fs::read_dir(self.cache().join("sealed-secrets/pins")).ok()?;
         let cluster = clusters.flatten().next()?.path();
@@ -170,7 +170,7 @@ async fn a_changed_certificate_is_announced_once_and_the_last_one_serves_offline
 }
 
 #[tokio::test]
-async fn a_cache_that_cannot_be_used_stops_nothing() {
+async fn an_unusable_cache_prevents_nothing() {
     let scene = Scene::new(json!({})).await;
     fs::write(scene.cache(), "a file where the folder should be").unwrap();
     good(&scene.named(&["-f", "secret.yaml"]));
@@ -245,12 +245,12 @@ async fn a_fingerprint_that_is_given_decides_wherever_the_certificate_is_from() 
     assert!(said.contains("a fingerprint looks like"), "{said}");
 }
 
-/// Attack: labels a Service of its own like a controller's.
+/// Attack: labels their own Service like a controller's.
 #[tokio::test]
 async fn a_service_found_by_its_labels_counts_only_for_a_known_certificate() {
     let labels = json!({ "app.kubernetes.io/name": "sealed-secrets" });
     let scene = Scene::new(labels.clone()).await;
-    // Anyone may make a Service that looks so, and serve what he likes there.
+    // Anyone can create a Service with these labels, and serve anything there.
     let impostor = scene.plane.namespace("impostor").await;
     let spec = json!({ "ports": [{ "name": "http", "port": 8080 }] });
     let object = json!({ "metadata": { "name": "a", "labels": labels }, "spec": spec });
@@ -278,14 +278,14 @@ async fn a_service_found_by_its_labels_counts_only_for_a_known_certificate() {
         "--cert-fingerprint",
         &fingerprint(&KEYS[1]),
     ]));
-    // An impostor may show the right certificate, and give anything back: only sealing finds.
+    // An impostor can serve the right certificate and return any other response; only sealing uses discovery.
     let sealed = scene.unnamed(&seal).stdout;
     fs::write(scene.folder.path().join("sealed.json"), sealed).unwrap();
     for verb in ["--validate", "--re-encrypt"] {
         let said = bad(&scene.unnamed(&[verb, "-f", "sealed.json"]));
         assert!(said.contains("cannot get sealed secret service"), "{said}");
     }
-    // A flag is taken at its word, even a wrong one.
+    // An explicit flag is obeyed, even if it is wrong.
     let said = bad(&scene.unnamed(&["-f", "secret.yaml", "--controller-name=absent"]));
     assert!(
         said.contains(&format!(
@@ -330,13 +330,13 @@ async fn a_published_certificate_counts_only_if_it_is_known() {
     let said = good(&scene.named(&given));
     assert!(said.contains("the service proxy is in the way"), "{said}");
     good(&scene.named(&seal));
-    // Whoever may change the ConfigMap gains nothing.
+    // A user who may change the ConfigMap gains nothing.
     let forged = json!({ "data": { "cert.pem": KEYS[2].pair.certificate().to_pem() } });
     let (params, forged) = (PatchParams::default(), Patch::Merge(forged));
     let patched = config_maps.patch("seals-certificate", &params, &forged);
     patched.await.unwrap();
     assert!(bad(&scene.named(&seal)).contains("is not known here"));
-    // It cannot answer for the controller.
+    // The ConfigMap cannot take the controller's place for other requests.
     fs::write(scene.folder.path().join("sealed.json"), good_output(&scene)).unwrap();
     let validate = [
         "--validate",
@@ -391,11 +391,11 @@ async fn a_pod_reaches_its_own_cluster_and_namespace() {
 }
 
 #[tokio::test]
-async fn a_proxy_by_variable_leads_to_the_server_and_no_proxy_leaves_it_out() {
+async fn honours_the_proxy_and_no_proxy_variables() {
     let scene = Scene::new(json!({})).await;
     let (_, port) = scene.plane.address();
     let proxy = serve_proxy(port.parse().unwrap());
-    // A name of the API server's certificate that no resolver here knows.
+    // A name in the API server's certificate that no resolver here knows.
     let server = format!("--server=https://kubernetes.default.svc:{port}");
     let fetch = |variables: &[(&str, &str)]| {
         let mut command = scene.command(&["--fetch-cert", &server, "--controller-name=seals"]);
@@ -419,12 +419,12 @@ async fn a_proxy_by_variable_leads_to_the_server_and_no_proxy_leaves_it_out() {
 }
 
 #[tokio::test]
-async fn an_identity_provider_vouches_for_the_caller() {
+async fn an_identity_provider_authenticates_the_caller() {
     let scene = Scene::new(json!({})).await;
     caller(&scene.namespace, "person").await;
     let rules = json!([{ "apiGroups": [""], "resources": ["services/proxy"], "verbs": ["get"] }]);
     bind(&scene.namespace, "proxy", "person", &rules).await;
-    // To the client any signed token is one of an identity provider.
+    // To the client, any signed token could come from an identity provider.
     let token = scene.plane.token_of(scene.namespace.name(), "person").await;
     let mut config: Value =
         serde_json::from_slice(&fs::read(scene.plane.kubeconfig()).unwrap()).unwrap();
@@ -444,7 +444,7 @@ async fn an_identity_provider_vouches_for_the_caller() {
     );
 }
 
-/// An account that may read Services and `ConfigMaps`.
+/// Creates an account that may read Services and `ConfigMaps`.
 async fn caller(namespace: &Namespace<'_>, name: &str) {
     let account = json!({ "metadata": { "name": name } });
     let _: ServiceAccount = namespace.create_object(account).await;
@@ -473,7 +473,7 @@ async fn bind(namespace: &Namespace<'_>, role: &str, account: &str, rules: &Valu
     let _: RoleBinding = namespace.create_object(binding).await;
 }
 
-/// Whatever is asked for, it is this certificate. Serves until the process ends.
+/// Serves this certificate for any request, until the process ends.
 fn serve_certificate(key: &NewKey) -> u16 {
     let pem = key.pair.certificate().to_pem();
     listen(move |mut caller| {
@@ -486,7 +486,7 @@ fn serve_certificate(key: &NewKey) -> u16 {
     })
 }
 
-/// A proxy for which every name is this port of this machine.
+/// Starts a proxy that sends every name to this port of this machine.
 fn serve_proxy(target: u16) -> u16 {
     listen(move |mut caller| {
         read_head(&caller)?;

@@ -7,10 +7,10 @@ use std::path::PathBuf;
 
 use tests::binaries;
 
-/// What a header of the ELF file says (elf(5)), of 64 bits and little-endian as all of ours are.
+/// The header of an ELF file (elf(5)), 64 bits and little-endian.
 struct Elf {
     kind: u64,
-    /// Kind, flags, place and size of each segment.
+    /// Type, flags, offset and size of each segment.
     segments: Vec<[usize; 4]>,
     bytes: Vec<u8>,
 }
@@ -68,7 +68,8 @@ impl Elf {
             .filter(move |segment| segment[0] == kind)
     }
 
-    /// Is every address found before the program begins, so that its tables can be read-only from then on?
+    /// Returns whether all addresses are resolved before the program starts, so that its tables are read-only
+    /// from then on.
     fn binds_at_once(&self) -> bool {
         let entries = self.segments(PT_DYNAMIC).flat_map(|[_, _, place, size]| {
             (*place..place + size)
@@ -83,8 +84,8 @@ impl Elf {
     }
 }
 
-/// Attack: a flaw in memory is made use of with addresses that are the same in each run, a table of functions
-/// that can be written to, or a stack that can be run.
+/// Attack: exploits a memory flaw with addresses that are the same in each run, with a writable function
+/// table, or with an executable stack.
 #[test]
 fn programs_are_at_random_addresses_with_read_only_tables_and_no_code_that_can_be_written() {
     for program in [

@@ -1,4 +1,4 @@
-//! From the Go peer's controller to ours and back: nothing changes, and everything goes on.
+//! Moves from Bitnami's controller to ours and back: nothing changes, and everything keeps working.
 
 #![allow(
     clippy::unwrap_used,
@@ -41,7 +41,7 @@ const WORDS: &[&str] = &[
 ];
 
 #[tokio::test]
-async fn under_our_definition_the_controllers_can_be_swapped_to_and_fro() {
+async fn the_controllers_can_be_swapped_back_and_forth_with_our_crd() {
     let plane = ControlPlane::start().await;
     let case = Case::new(&plane).await;
     let log = swaps(&case).await;
@@ -51,7 +51,7 @@ async fn under_our_definition_the_controllers_can_be_swapped_to_and_fro() {
 }
 
 #[tokio::test]
-async fn under_the_peers_definition_too_and_ours_says_once_what_is_missing() {
+async fn the_controllers_can_be_swapped_with_bitnamis_crd_and_ours_logs_once_what_is_missing() {
     let plane = ControlPlane::start().await;
     plane.install(&peer::definition()).await;
     let case = Case::new(&plane).await;
@@ -59,7 +59,7 @@ async fn under_the_peers_definition_too_and_ours_says_once_what_is_missing() {
     assert_eq!(log.matches("drops `status.items`").count(), 1, "{log}");
 }
 
-/// Gives what our controller logged.
+/// Swaps the controllers; returns the log of ours.
 async fn swaps(case: &Case<'_>) -> String {
     let theirs = case.run(peer::peer_controller()).await;
     case.seal_all().await;
@@ -89,7 +89,7 @@ async fn swaps(case: &Case<'_>) -> String {
     log
 }
 
-/// What changes when nothing else does: `resourceVersion` by name.
+/// `resourceVersion` by name, which changes with every write.
 type Versions = BTreeMap<String, String>;
 
 struct Case<'a> {
@@ -120,7 +120,7 @@ impl<'a> Case<'a> {
             .await;
     }
 
-    /// One of every scope, key and kind of template.
+    /// Returns one object of every scope, key and kind of template.
     fn object(&self, name: &str, i: usize) -> SealedSecret {
         let mut secret = Secret::default();
         secret.metadata.namespace = Some(self.namespace.name().into());
@@ -169,7 +169,7 @@ impl<'a> Case<'a> {
         .await;
     }
 
-    /// As our controller says it.
+    /// Waits until our controller reports all objects as ready.
     async fn all_are_ready(&self, log: String) {
         until(&format!("all are ready\n{log}"), async || {
             let ready = |object: &SealedSecret| {
@@ -184,7 +184,7 @@ impl<'a> Case<'a> {
         .await;
     }
 
-    /// A new object becomes a Secret; by then those that were there before have had their turn.
+    /// Checks that a new object becomes a Secret; by then the controller has also processed the older ones.
     async fn works(&self, name: &str, pod: &Pod) {
         self.create(self.object(name, 7)).await;
         self.holds(name, &format!("value of {name}"), pod).await;
@@ -194,7 +194,7 @@ impl<'a> Case<'a> {
         .await;
     }
 
-    /// A changed object becomes a changed Secret.
+    /// Checks that a changed object becomes a changed Secret.
     async fn changes(&self, name: &str, pod: &Pod) {
         let generation = self.sealed(name).await.metadata.generation.unwrap();
         let mut secret = Secret::default();
@@ -236,7 +236,7 @@ impl<'a> Case<'a> {
         .await;
     }
 
-    /// Of the Secrets that came of SealedSecrets.
+    /// Returns the versions of Secrets that were made from SealedSecrets.
     async fn secrets(&self) -> Versions {
         let list = ListParams::default();
         let secrets = self.namespace.api::<ApiSecret>().list(&list).await;
@@ -247,7 +247,7 @@ impl<'a> Case<'a> {
         versions(made)
     }
 
-    /// Of the Secrets that were there before, without those that this test changes.
+    /// Returns the versions of the Secrets that existed before, except those that this test changes.
     async fn secrets_of(&self, made: &Versions) -> Versions {
         let mut now = self.secrets().await;
         now.retain(|name, _| made.contains_key(name));
@@ -265,7 +265,7 @@ impl<'a> Case<'a> {
     }
 }
 
-/// Without those that this test changes.
+/// Removes those that this test changes.
 fn rest_of(made: &Versions) -> Versions {
     let mut rest = made.clone();
     rest.retain(|name, _| !["s-001", "s-002"].contains(&name.as_str()));
@@ -278,7 +278,7 @@ fn versions<K: kube::Resource>(objects: impl Iterator<Item = K>) -> Versions {
         .collect()
 }
 
-/// Is that condition the one of this type, and true?
+/// Returns whether the condition at this position has this type and is true.
 fn is(object: &SealedSecret, position: usize, type_: &str) -> bool {
     let status = object.status.as_ref();
     let condition = status.and_then(|status| status.conditions.get(position));

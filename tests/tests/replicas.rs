@@ -1,5 +1,5 @@
-//! Several replicas of the controller: one writes, the others are ready. Each test has a plane of its
-//! own, and the API server's audit log tells who wrote what and when.
+//! Several replicas of the controller: one writes, the others stand by. Each test has its own plane, and the
+//! API server's audit log shows who wrote what and when.
 
 #![allow(
     clippy::unwrap_used,
@@ -28,7 +28,7 @@ use tests::roles::{self, ACCOUNT, Reach};
 use tests::scrape::Scrape;
 use tests::sealing::{KEYS, put_key, sealed_for};
 
-/// Short terms, so that a test need not wait for long.
+/// Short lease durations, so that a test does not wait long.
 const TERMS: [&str; 4] = [
     "--leader-elect-lease-duration=4s",
     "--leader-elect-renew-deadline=2500ms",
@@ -41,7 +41,7 @@ const OBJECTS: usize = 60;
 const OBJECTS_SERIES: &str = "sealed_secrets_controller_objects";
 const ITEMS: [(&str, &str); 2] = [("a", "1"), ("b", "2")];
 
-/// A replica, and by what the audit log knows it.
+/// A replica, and its identity in the audit log.
 struct Replica {
     controller: ClusterController,
     credential: String,
@@ -56,7 +56,7 @@ impl Replica {
             controller,
             credential,
         };
-        // The next one's token stands in the same file.
+        // The next replica's token will be in the same file.
         replica.controller.logs("Searching for existing").await;
         replica
     }
@@ -67,7 +67,7 @@ impl Replica {
         value.unwrap_or_default()
     }
 
-    /// Its writes, by when they arrived, and what they were about: `events/s-1.17c`.
+    /// Returns its writes: time of arrival and object, such as `events/s-1.17c`.
     fn writes(&self, audit: &[Value]) -> Vec<(Timestamp, String)> {
         let extra = "authentication.kubernetes.io/credential-id";
         let ours = audit
@@ -88,7 +88,7 @@ impl Replica {
     }
 }
 
-/// The `jti` of the token in a kubeconfig.
+/// Returns the `jti` of the token in a kubeconfig.
 fn credential(kubeconfig: &str) -> String {
     let kubeconfig: Value = serde_json::from_str(kubeconfig).unwrap();
     let token = kubeconfig["users"][0]["user"]["token"].as_str().unwrap();
@@ -106,7 +106,7 @@ async fn place(plane: &ControlPlane) -> Namespace<'_> {
     namespace
 }
 
-/// The first leads, the second is ready.
+/// Starts two replicas: the first leads, the second stands by.
 async fn pair(plane: &ControlPlane, namespace: &Namespace<'_>) -> [Replica; 2] {
     let mut first = Replica::start(plane, namespace).await;
     first.controller.logs(LEADS).await;
@@ -155,7 +155,7 @@ async fn keys(namespace: &Namespace<'_>) -> usize {
 }
 
 #[tokio::test]
-async fn a_killed_leader_is_followed_by_one_that_finishes_and_repeats_little() {
+async fn the_successor_of_a_killed_leader_finishes_and_repeats_little() {
     let plane = ControlPlane::start().await;
     let namespace = place(&plane).await;
     put_key(&namespace, "key-0", &KEYS[0]).await;
@@ -179,7 +179,7 @@ async fn a_killed_leader_is_followed_by_one_that_finishes_and_repeats_little() {
     assert!((second.count("leader").await - 1.0).abs() < 0.5);
 }
 
-/// Attack: pauses the leader beyond its lease and wakes it.
+/// Attack: pauses the leader beyond its lease and resumes it.
 #[tokio::test]
 async fn a_leader_that_was_paused_for_longer_than_its_term_writes_nothing_after_it() {
     let plane = ControlPlane::start().await;
@@ -218,8 +218,9 @@ async fn a_leader_that_was_paused_for_longer_than_its_term_writes_nothing_after_
     let taken = taken.min().expect("it took the Lease");
     let before = first.writes(&audit);
     assert!(before.len() > 5, "{before:?}");
-    // An event that was on its way to the connection when the process was stopped goes out when it wakes, and no
-    // version of an object can hold it back. It tells of the first objects, since it has not seen the others.
+    // An event that was in flight when the process was stopped is sent when it resumes, and no resource
+    // version can prevent that. It can only be about the first objects, because the process has not seen the
+    // others.
     let late: Vec<_> = before
         .into_iter()
         .filter(|(time, what)| *time >= taken && !what.starts_with("events/s-"))
@@ -232,7 +233,7 @@ async fn a_leader_that_was_paused_for_longer_than_its_term_writes_nothing_after_
 }
 
 #[tokio::test]
-async fn a_leader_that_ends_lets_the_next_one_lead_at_once() {
+async fn a_leader_that_exits_lets_the_next_one_lead_at_once() {
     let plane = ControlPlane::start().await;
     let namespace = place(&plane).await;
     let [first, mut second] = pair(&plane, &namespace).await;
@@ -269,7 +270,7 @@ async fn two_that_start_at_once_on_an_empty_cluster_make_one_key() {
     assert!(body(&certificates[0]).contains("BEGIN CERTIFICATE"));
 }
 
-/// Terms as they are by default, so that a wait for them would show.
+/// The default lease duration, so that a wait for it would show.
 const DEFAULT_TERM: Duration = Duration::from_secs(12);
 
 fn pod_uid() -> String {
@@ -301,8 +302,8 @@ async fn has_secret(namespace: &Namespace<'_>, name: &str) {
     .await;
 }
 
-/// How long after its start the next controller makes a Secret, when the one before was killed. `same_pod` tells whether
-/// it is a container of the same Pod.
+/// Returns how long the next controller takes from its start to its first Secret, after the previous one was
+/// killed. `same_pod` says whether it is a container of the same Pod.
 async fn time_to_the_first_secret(plane: &ControlPlane, same_pod: bool) -> Duration {
     let namespace = place(plane).await;
     put_key(&namespace, "key-0", &KEYS[0]).await;
@@ -333,8 +334,8 @@ async fn a_container_that_was_killed_and_started_again_in_its_pod_goes_on_at_onc
     assert!(same_pod < DEFAULT_TERM / 2, "{same_pod:?}");
 }
 
-/// Attack: a second process in the Pod of the leader, by `kubectl exec` for one, takes the Lease under its identity
-/// while the leader only pauses.
+/// Attack: a second process in the Pod of the leader, started by `kubectl exec` for example, takes the Lease
+/// under the leader's identity while the leader is only paused.
 #[tokio::test]
 async fn two_processes_of_one_pod_do_not_lead_together_even_if_one_is_paused() {
     let plane = ControlPlane::start().await;
@@ -352,7 +353,7 @@ async fn two_processes_of_one_pod_do_not_lead_together_even_if_one_is_paused() {
     );
     assert!(!second.log().contains(LEADS));
 
-    // The pause does not give the identity away: the second one leads when the Lease has run out.
+    // The pause does not release the identity: the second one leads when the Lease has expired.
     let held: Lease = namespace.api().get(ACCOUNT).await.unwrap();
     let holder = |lease: &Lease| lease.spec.clone().unwrap().holder_identity.unwrap();
     assert!(holder(&held).ends_with(&uid));
@@ -366,9 +367,9 @@ async fn two_processes_of_one_pod_do_not_lead_together_even_if_one_is_paused() {
     has_secret(&namespace, "later").await;
 }
 
-/// Attack: starts two replicas before the right to use Leases is granted.
+/// Attack: starts two replicas before the permission to use Leases is granted.
 ///
-/// Roles may be bound a moment after the replicas start.
+/// Role bindings may be created a moment after the replicas start.
 #[tokio::test]
 async fn two_that_start_before_they_may_use_leases_agree_on_a_leader_when_they_may() {
     let plane = ControlPlane::start().await;

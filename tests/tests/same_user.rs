@@ -1,4 +1,4 @@
-//! What another process of the controller's own user can read of it.
+//! What another process of the controller's own user can read of the controller.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,7 +15,7 @@ use tests::guarded::{self, Guarded};
 use tests::logged::Logged;
 use tests::{binaries, patience};
 
-/// Root reads everything, so a test that runs as root lets both sides be this user.
+/// Root can read everything, so a test that runs as root runs both processes as this user.
 const NOBODY: u32 = 65_534;
 
 fn as_user(command: &mut Command) -> &mut Command {
@@ -25,7 +25,7 @@ fn as_user(command: &mut Command) -> &mut Command {
     command
 }
 
-/// Can a process of the same user read the first byte of that file of the process?
+/// Returns whether a process of the same user can read the first byte of this file of the process.
 fn is_read(id: u32, file: &str) -> bool {
     let mut head = Command::new("head");
     head.args(["-c1", &format!("/proc/{id}/{file}")])
@@ -35,7 +35,7 @@ fn is_read(id: u32, file: &str) -> bool {
     output.status.success() && !output.stdout.is_empty()
 }
 
-/// The program and its folders, where every user finds them.
+/// Copies the program and its folders to a place that every user can access.
 fn prepare(folder: &Path) {
     let program = folder.join("controller");
     fs::copy(binaries::controller(), &program).unwrap();
@@ -65,7 +65,7 @@ async fn another_process_of_the_same_user_reads_neither_memory_nor_environment()
         assert!(!is_read(controller.id(), file), "/proc/ID/{file} was read");
     }
 
-    // The reader can read what is not protected.
+    // The reader can read an unprotected process.
     let mut command = guarded::command("sleep");
     let sleeper = Guarded::spawn(as_user(command.arg("60"))).unwrap();
     patience::until("the other process is read", async || {

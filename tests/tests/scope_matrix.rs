@@ -1,6 +1,7 @@
-//! Every scope, under every forged annotation, template, namespace and name, on every way by which a value could get
-//! out of its place: unsealing as both stores do it, recovery, and merging into a file. Each refuses, or the value
-//! opens where it was sealed for. Verify and rotate have the same matrix beside their endpoints.
+//! Every scope, with every forged annotation, template, namespace and name, on every path by which a value
+//! could leave its place: unsealing as both stores do it, recovery, and merging into a file. Each path
+//! refuses, or the value opens where it was sealed for. Verify and rotate have the same matrix in the tests
+//! of their endpoints.
 
 #![allow(
     clippy::unwrap_used,
@@ -30,7 +31,7 @@ const RULES: Rules = Rules {
     refuse_chance: false,
 };
 
-/// A value sealed for `shop/db` under one scope, in an object that claims something.
+/// A value sealed for `shop/db` with one scope, in an object that claims another place or scope.
 struct Forged {
     sealed_as: Scope,
     claims: Scope,
@@ -59,7 +60,8 @@ impl Forged {
         all
     }
 
-    /// Claims are what the label is made of, so the value opens where it is the same label.
+    /// Returns whether the value may be opened. The claims determine the label, so it opens where the label
+    /// is the same.
     fn opens(&self) -> bool {
         let place = (self.namespace(), self.name());
         self.sealed_as == self.claims
@@ -95,7 +97,7 @@ impl Forged {
     }
 }
 
-/// The template names the original place, wherever the object is.
+/// Forges an object. The template names the original place, wherever the object is.
 fn forge(
     original: &SealedSecret,
     claims: Scope,
@@ -141,7 +143,7 @@ fn unsealing_refuses_or_opens_at_the_origin() {
 
 /// Attack: moves a `spec.data` value to another name, namespace or scope.
 ///
-/// The deprecated form: the Secret in it has no say either, whatever it declares.
+/// In the deprecated form, the Secret in the value has no influence either, whatever it declares.
 #[test]
 fn unsealing_the_deprecated_form_refuses_or_opens_at_the_origin() {
     let ring = ring();
@@ -220,8 +222,8 @@ fn recovery_refuses_or_opens_at_the_origin() {
 
 /// Attack: merges a value into a file with a forged name and scope.
 ///
-/// A merge must not lend the target's name to a value that was sealed for another one: what it adds is sealed for the
-/// target, and what was there opens as much as before.
+/// A merge must not give the target's name to a value that was sealed for another one: what it adds is sealed
+/// for the target, and existing values can be opened exactly as before.
 #[test]
 fn merging_into_a_forged_file_opens_nothing_that_did_not_open_before() {
     let scratch = folder_with_key();

@@ -1,6 +1,6 @@
-//! A canary value goes through every command of `seal` that takes values, and is found nowhere but
-//! in what was put there on purpose: not in an argument list or environment, not on disk or in the
-//! history of a shell, not in what is printed, during and after, whether the command ends by itself, by an error or by SIGKILL.
+//! Passes a canary value through every command of `seal` that takes values, and finds it only where it was
+//! put on purpose: not in an argument list or environment, not on disk or in a shell history, and not in
+//! output, during and after the run, whether the command ends normally, with an error or by SIGKILL.
 
 #![allow(
     clippy::unwrap_used,
@@ -27,17 +27,17 @@ use tests::patience::until;
 use tests::scratch::Scratch;
 use tests::{binaries, sops};
 
-/// So long that no other bytes contain it, of 15 bytes so that its base64 has no padding.
+/// So long that no other bytes contain it, and of 15 bytes so that its base64 has no padding.
 const CANARY: &str = "canaryQ7wZ9xK2v";
 
-/// What somebody typed where a recipe belongs.
+/// Typed in place of a recipe.
 const TYPED: &str = "typedQ7wZ9xK2v";
 
-/// Something to change.
+/// An object to change.
 const SEALED: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {name: db, namespace: shop}\n\
                       spec: {encryptedData: {}}\n";
 
-/// A folder to work in, and everything around it that a careless program might write to.
+/// A working folder, and all places around it to which a careless program might write.
 struct Cage {
     scratch: Scratch,
 }
@@ -74,7 +74,8 @@ impl Cage {
         self.scratch.path().join(name)
     }
 
-    /// Puts a program in the way that notes its words and environment, and goes on as the real one.
+    /// Puts a program first on the PATH that records its arguments and environment, and then runs the real
+    /// one.
     fn record(&self, name: &str, real: &Path) {
         let script = format!(
             "#!/bin/sh\n{{ echo {name} \"$@\"; env; }} >> '{}'\nexec '{}' \"$@\"\n",
@@ -114,10 +115,10 @@ impl Cage {
             .unwrap()
     }
 
-    /// Runs a command with this stdin; gives its exit code and all that it printed.
+    /// Runs a command with this stdin; returns its exit code and all its output.
     fn run(&self, words: &[&str], input: &str) -> (Option<i32>, String) {
         let mut child = self.spawn(words);
-        // It may end before it has read everything.
+        // It may exit before it has read everything.
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
         let output = child.wait_with_output().unwrap();
         let printed = [output.stdout, output.stderr].concat();
@@ -127,12 +128,13 @@ impl Cage {
         )
     }
 
-    /// Was a file written since this cage was made? Its folder `run` never changes.
+    /// Returns whether a file was written since this cage was created, judged by its folder `run`, which
+    /// never changes.
     fn is_younger(&self, path: &Path) -> bool {
         modified(path) >= modified(&self.path("run"))
     }
 
-    /// Every file that holds the canary, but for those named, which the test itself wrote.
+    /// Returns every file that contains the canary, except those named, which the test itself wrote.
     fn sightings(&self, known: &[&str]) -> Vec<PathBuf> {
         let known: Vec<PathBuf> = known
             .iter()
@@ -174,7 +176,7 @@ fn holds(path: &Path) -> bool {
     fs::read(path).is_ok_and(|bytes| has_canary(&bytes))
 }
 
-/// As it is, in base64, or in hexadecimal.
+/// Searches for the canary as it is, in base64, and in hexadecimal.
 fn has_canary(bytes: &[u8]) -> bool {
     let hex: Vec<String> = CANARY.bytes().map(|b| format!("{b:02x}")).collect();
     let hex = hex.concat();
@@ -184,7 +186,7 @@ fn has_canary(bytes: &[u8]) -> bool {
         .any(|form| memchr::memmem::find(bytes, form.as_bytes()).is_some())
 }
 
-/// Arguments and environment of every process that we may look at.
+/// Returns arguments and environment of every accessible process that contain the canary.
 fn processes_with_canary() -> Vec<String> {
     let processes = fs::read_dir("/proc").unwrap().flatten();
     let processes = processes.filter(|p| {
@@ -318,7 +320,7 @@ fn no_command_leaves_the_value_anywhere() {
 }
 
 #[test]
-fn no_error_holds_the_value() {
+fn no_error_contains_the_value() {
     let cage = Cage::new();
     let broken = format!(
         "apiVersion: v1\nkind: Secret\nmetadata: {{name: db}}\nstringData:\n  a: \"{CANARY}\n b: {CANARY}: ["
@@ -332,7 +334,7 @@ fn no_error_holds_the_value() {
         "apiVersion: v1\nkind: Secret\nmetadata: {{name: [{CANARY}]}}\nstringData: {{a: b}}\n"
     );
     let quoted = format!("A='{CANARY}\n");
-    // Not the canary: an argument list is looked at by another test.
+    // Not the canary: another test covers argument lists.
     let recipe = format!("a={TYPED}");
     let runs: [(&[&str], &str); 9] = [
         (&[], &broken),
@@ -358,7 +360,7 @@ fn no_error_holds_the_value() {
 
 /// Attack: kills each command while it holds a value, and searches what is left.
 ///
-/// The command has the value and waits for more of it when it is looked at and killed.
+/// The command has read the value and waits for more input when it is searched and killed.
 #[tokio::test]
 async fn killed_in_the_middle_nothing_is_left() {
     let cage = Cage::new();
@@ -398,7 +400,7 @@ async fn killed_in_the_middle_nothing_is_left() {
     assert_eq!(left.len(), 4, "no output file, no temporary file: {left:?}");
 }
 
-/// Has the other end taken everything out of the pipe?
+/// Returns whether the other end has read everything from the pipe.
 fn is_empty(pipe: &std::process::ChildStdin) -> bool {
     rustix::io::ioctl_fionread(pipe).unwrap() == 0
 }
@@ -435,10 +437,10 @@ async fn a_prompt_shows_nothing_of_what_is_typed() {
     assert!(revealed.contains(CANARY), "{revealed}");
 }
 
-/// What the prompt for a new value asks.
+/// The prompts for a new value.
 const QUESTIONS: [&str; 2] = ["Value of password: ", "The same again: "];
 
-/// A new terminal, and what opens its other end.
+/// Returns a new terminal, and a function that opens its other end.
 fn terminal() -> (OwnedFd, impl Fn() -> File) {
     let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&terminal).unwrap();
@@ -452,19 +454,19 @@ fn terminal() -> (OwnedFd, impl Fn() -> File) {
     (terminal, open)
 }
 
-/// Starts a command at the other end of a terminal, and keeps none of it open.
+/// Starts a command at the other end of a terminal, and keeps no handle of it.
 fn start(mut command: Command, open: impl Fn() -> File) -> Child {
     command.stdin(open()).stdout(open()).stderr(open());
     command.spawn().unwrap()
 }
 
-/// Types each answer once its question is shown; gives all that the screen showed.
+/// Types each answer once its prompt is shown; returns all screen output.
 fn converse(terminal: OwnedFd, turns: &[(&str, String)]) -> String {
     let mut terminal = File::from(terminal);
     let mut shown = String::new();
     let (mut turns, mut heard) = (turns.iter().peekable(), 0);
     let mut buffer = [0; 1024];
-    // The other end closes with an error, as terminals do.
+    // The other end closes with an error, as usual for terminals.
     while let Ok(count @ 1..) = terminal.read(&mut buffer) {
         shown.push_str(&String::from_utf8_lossy(&buffer[..count]));
         while let Some((question, answer)) = turns.peek()
@@ -505,7 +507,7 @@ async fn an_interrupted_prompt_leaves_the_terminal_as_it_was() {
     assert_eq!(tcgetattr(&watched).unwrap().local_modes, before);
 }
 
-/// A server that answers nobody, and the address of its certificate.
+/// Returns a server that never answers, and the address of its certificate.
 fn silent_server() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
@@ -514,7 +516,7 @@ fn silent_server() -> (TcpListener, String) {
 }
 
 #[tokio::test]
-async fn after_a_prompt_an_interrupt_ends_the_run() {
+async fn an_interrupt_after_a_prompt_ends_the_run() {
     let cage = Cage::new();
     let (server, url) = silent_server();
     let (terminal, open) = terminal();
@@ -563,12 +565,12 @@ async fn the_history_of_a_shell_has_the_commands_and_not_the_value() {
     );
     let kept = fs::read_to_string(history).unwrap();
     assert_eq!(kept.matches(" a.yaml").count(), 4, "{kept}");
-    // The folder of the history is one of those that are looked through.
+    // The search includes the folder of the history.
     assert_eq!(cage.sightings(&["value"]), Vec::<PathBuf>::new());
 }
 
-/// An editor that puts the canary into the file, says that it is there, and waits to be told to go on
-/// or to be killed. It notes its process, its words and its environment.
+/// An editor that writes the canary to the file, reports that, and waits to continue or to be killed. It
+/// records its process id, arguments and environment.
 const EDITOR: &str = "#!/bin/sh
 { echo editor \"$@\"; env; } >> \"$HOME/children\"
 sed -i 's/^stringData:.*/stringData: {password: '\"$(cat \"$HOME/canary\")\"'}/' \"$1\"
@@ -577,12 +579,12 @@ echo $$ > \"$HOME/editor.tmp\" && mv \"$HOME/editor.tmp\" \"$HOME/editor\"
 while [ ! -e \"$HOME/go\" ]; do sleep 0.05; done
 ";
 
-/// A running `seal edit` whose editor has written the canary: the process, and the edited file.
+/// Returns a running `seal edit` whose editor has written the canary, and the edited file.
 async fn editing(cage: &Cage) -> (Child, PathBuf) {
     editing_with(cage, &[]).await
 }
 
-/// With more words.
+/// The same with more arguments.
 async fn editing_with(cage: &Cage, more: &[&str]) -> (Child, PathBuf) {
     let home = cage.path("home");
     fs::write(home.join("canary"), CANARY).unwrap();
@@ -618,7 +620,7 @@ fn kill_editor(cage: &Cage) {
     let _ = rustix::process::kill_process(editor, rustix::process::Signal::KILL);
 }
 
-/// Attack: looks for the plain file of `seal edit` on disk, as another user, and after its end.
+/// Attack: looks for the plain file of `seal edit` on disk, as another user, and after it has ended.
 #[tokio::test]
 async fn what_is_edited_is_in_memory_for_this_user_alone_and_goes() {
     let cage = Cage::new();
@@ -649,7 +651,7 @@ async fn what_is_edited_is_in_memory_for_this_user_alone_and_goes() {
 }
 
 #[tokio::test]
-async fn a_signal_removes_the_file_and_after_a_kill_the_next_run_does() {
+async fn a_signal_removes_the_file_and_the_next_run_does_after_a_kill() {
     use rustix::process::{Pid, Signal, kill_process};
     let cage = Cage::new();
     for signal in [Signal::TERM, Signal::HUP, Signal::QUIT] {
@@ -687,7 +689,7 @@ async fn a_signal_removes_the_file_and_after_a_kill_the_next_run_does() {
 }
 
 #[tokio::test]
-async fn after_the_editor_a_signal_ends_the_run_as_ever() {
+async fn a_signal_after_the_editor_ends_the_run_as_usual() {
     use rustix::process::{Pid, Signal, kill_process};
     let cage = Cage::new();
     let (server, url) = silent_server();

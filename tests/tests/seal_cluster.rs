@@ -1,5 +1,5 @@
-//! `seal` on a real API server: the certificate comes through the service proxy, as the rule says, and
-//! values come from Secrets that the caller may read.
+//! `seal` on a real API server: the certificate comes through the service proxy, as the rule says, and values
+//! come from Secrets that the caller may read.
 
 #![allow(
     clippy::unwrap_used,
@@ -66,7 +66,7 @@ impl Way {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        // A command that fails early reads nothing.
+        // A command that fails early reads no input.
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
         child.wait_with_output().unwrap()
     }
@@ -81,7 +81,7 @@ fn said(output: &Output) -> String {
 }
 
 #[tokio::test]
-async fn the_controller_of_the_rule_opens_what_was_sealed_for_it() {
+async fn the_rules_controller_unseals_what_was_sealed_for_it() {
     let way = Way::new().await;
     way.rules("");
     let words = [
@@ -96,7 +96,7 @@ async fn the_controller_of_the_rule_opens_what_was_sealed_for_it() {
 }
 
 #[tokio::test]
-async fn a_pin_that_is_not_the_controllers_stops_everything() {
+async fn a_pin_of_another_certificate_stops_every_command() {
     let way = Way::new().await;
     way.rules("  fingerprint: SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU\n");
     let refused = way.seal(
@@ -115,7 +115,7 @@ async fn a_pin_that_is_not_the_controllers_stops_everything() {
 }
 
 #[tokio::test]
-async fn without_a_rule_the_usual_controller_is_asked_and_its_absence_named() {
+async fn without_a_rule_asks_the_default_controller_and_reports_its_absence() {
     let way = Way::new().await;
     let refused = way.seal(
         &["create", "db", "--stdin", "password", "-n", "shop"],
@@ -124,7 +124,7 @@ async fn without_a_rule_the_usual_controller_is_asked_and_its_absence_named() {
     assert_eq!(refused.status.code(), Some(2));
     let said = said(&refused);
     assert!(said.contains("cannot get sealed secret service"), "{said}");
-    // lint asks no cluster, whatever the rule says.
+    // lint contacts no cluster, whatever the rule says.
     way.rules("");
     let lint = Command::new(binaries::seal())
         .env("KUBECONFIG", "nowhere")
@@ -135,7 +135,7 @@ async fn without_a_rule_the_usual_controller_is_asked_and_its_absence_named() {
     assert!(lint.status.success(), "{lint:?}");
 }
 
-/// A SealedSecret that a controller opened, and its file.
+/// A SealedSecret that a controller unsealed, and its file.
 struct Applied {
     plane: &'static ControlPlane,
     namespace: Namespace<'static>,
@@ -203,7 +203,7 @@ impl Applied {
         .await;
     }
 
-    /// An account that may ask the controller for its certificate and read these Secrets; its
+    /// Creates an account that may fetch the controller's certificate and read these Secrets; returns its
     /// kubeconfig.
     async fn user(&self, name: &str, secrets: &[&str]) -> PathBuf {
         let mut rules = json!([
@@ -232,7 +232,7 @@ impl Applied {
 }
 
 #[tokio::test]
-async fn who_may_read_the_secret_edits_its_values_and_sees_them() {
+async fn a_user_who_may_read_the_secret_sees_and_edits_its_values() {
     let applied = Applied::new().await;
     let reader = applied.user("reader", &["db"]).await;
     let view = ["view", "--reveal", "db.yaml"];
@@ -279,7 +279,7 @@ async fn who_may_read_the_secret_edits_its_values_and_sees_them() {
 }
 
 #[tokio::test]
-async fn refuses_to_show_values_to_one_who_may_not_read_the_secret() {
+async fn refuses_to_show_values_to_a_user_who_may_not_read_the_secret() {
     let applied = Applied::new().await;
     let user = applied.user("user", &[]).await;
     let before = fs::read(applied.file()).unwrap();

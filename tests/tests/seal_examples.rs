@@ -1,4 +1,4 @@
-//! Every example that `seal` and the README give is run as it stands.
+//! Runs every example in the help of `seal` and in the README unchanged.
 
 #![allow(
     clippy::unwrap_used,
@@ -20,7 +20,7 @@ use tests::{binaries, sops};
 
 const README: &str = include_str!("../../README.md");
 
-/// Help of a command, and of every command below it.
+/// Returns the help of a command, and of every command below it.
 fn help_of(words: &[String]) -> Vec<(Vec<String>, String)> {
     let output = Command::new(binaries::seal())
         .args(words)
@@ -44,7 +44,7 @@ fn help_of(words: &[String]) -> Vec<(Vec<String>, String)> {
     found
 }
 
-/// The lines of the examples, each a command of its own.
+/// Returns the lines of the examples, each a command.
 fn examples(help: &str) -> Vec<&str> {
     let lines = help.split("Examples:\n").nth(1).unwrap_or_default().lines();
     lines
@@ -53,7 +53,7 @@ fn examples(help: &str) -> Vec<&str> {
         .collect()
 }
 
-/// What the examples speak of: a certificate and its key, plain and sealed files, two commits.
+/// Creates what the examples use: a certificate and its key, plain and sealed files, two commits.
 fn prepare(folder: &Path) {
     let spec = KeySpec {
         size: KeySize::Rsa2048,
@@ -88,7 +88,7 @@ fn prepare(folder: &Path) {
     successful(steps, &shell(folder, steps));
 }
 
-/// The folder of a controller with two keys, and a backup of it.
+/// Creates the folder of a controller with two keys, and a backup of it.
 fn prepare_keys(folder: &Path, new: &NewKey) {
     fs::create_dir_all(folder.join("state/keys")).unwrap();
     fs::create_dir_all(folder.join("state/sealed")).unwrap();
@@ -139,12 +139,14 @@ fn successful(script: &str, output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-/// `diff --exit-code` and `lint` say by their code that there is something to see.
+/// Returns whether the example may exit with a code other than 0: `diff --exit-code` and `lint` report
+/// findings in this way.
 fn may_find(example: &str) -> bool {
     example.contains("--exit-code")
 }
 
-/// `seal keys rotate` waits for one: see the tests `seal_keys`.
+/// Returns whether the example needs a controller: `seal keys rotate` waits for one; see the tests
+/// `seal_keys`.
 fn needs_a_controller(example: &str) -> bool {
     example.starts_with("seal keys rotate")
 }
@@ -184,7 +186,8 @@ fn every_example_of_every_help_page_runs() {
     assert!(count >= 15, "only {count} examples were found");
 }
 
-/// The commands of the tour that a reader pastes: all but the build, and the playground at its end.
+/// Returns the commands of the tour that a reader pastes: all except the build, and the playground at its
+/// end.
 fn tour() -> String {
     let tour = README.split("## A tour of five minutes").nth(1).unwrap();
     let tour = tour.split("\n## ").next().unwrap();
@@ -194,7 +197,7 @@ fn tour() -> String {
     lines.filter(wanted).flat_map(|line| [line, "\n"]).collect()
 }
 
-/// The tour with its own ports, or with free ones if another program listens there.
+/// Returns the tour with its own ports, or with free ones if another program uses them.
 fn with_free_ports(tour: &str) -> String {
     ["127.0.0.1:8080", "127.0.0.1:8081"]
         .iter()
@@ -212,7 +215,7 @@ fn free_address() -> String {
     listener.local_addr().unwrap().to_string()
 }
 
-/// Pasted at once into a shell in a new folder, so that no command waits for a reader.
+/// Pastes the whole tour into a shell in a new folder, so that no command waits for a reader.
 #[test]
 fn the_tour_of_the_readme_runs_as_pasted() {
     let folder = Scratch::new();
@@ -230,7 +233,7 @@ fn the_tour_of_the_readme_runs_as_pasted() {
 }
 
 #[test]
-fn a_file_of_sops_becomes_a_sealed_secret_that_opens() {
+fn a_sops_file_becomes_a_sealed_secret_that_can_be_unsealed() {
     let folder = Scratch::new();
     prepare(folder.path());
     let script = "seal import sops web secrets.enc.yaml -n shop -w web.yaml; seal view --reveal --key key.pem web.yaml";

@@ -1,5 +1,5 @@
-//! `seal rotate` on a tree for two old keys: killed in the middle and started again it completes, and
-//! through a controller it asks for many files at once.
+//! `seal rotate` on a tree for two old keys: killed midway and restarted it completes, and through a
+//! controller it sends many files at once.
 
 #![allow(
     clippy::unwrap_used,
@@ -26,7 +26,7 @@ use tests::patience::until;
 use tests::scratch::Scratch;
 use tests::{binaries, sealing};
 
-/// Enough for a kill in the middle; the benchmark has the whole thousand.
+/// Enough for a kill midway; the benchmark uses a thousand.
 const FILES: usize = 100;
 const ITEMS: [(&str, &str); 5] = [("a", "1"), ("b", "2"), ("c", "3"), ("d", "4"), ("e", "5")];
 
@@ -51,7 +51,7 @@ fn key_text(key: &NewKey, name: &str) -> String {
     manifest::to_yaml(&secret.to_document())
 }
 
-/// A ring of this key alone.
+/// Returns a key ring with only this key.
 fn ring(key: &NewKey) -> KeyRing {
     let text = key_text(key, "k");
     let documents = manifest::read(text.as_bytes()).unwrap();
@@ -73,7 +73,7 @@ fn plant(tree: &Path, count: usize) -> Vec<PathBuf> {
     (0..count).map(file).collect()
 }
 
-/// Do all values of the file open with this key?
+/// Returns whether this key opens all values of the file.
 fn opens(path: &Path, ring: &KeyRing) -> bool {
     let bytes = fs::read(path).unwrap();
     assert!(
@@ -92,7 +92,7 @@ fn opens(path: &Path, ring: &KeyRing) -> bool {
 }
 
 #[tokio::test]
-async fn killed_and_started_again_it_completes_and_a_third_run_changes_nothing() {
+async fn a_restart_after_a_kill_completes_and_a_third_run_changes_nothing() {
     let folder = Scratch::new();
     let files = plant(&folder.path().join("tree"), FILES);
     let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
@@ -178,7 +178,7 @@ async fn killed_and_started_again_it_completes_and_a_third_run_changes_nothing()
 }
 
 #[tokio::test]
-async fn through_the_controller_in_batches_and_one_bad_object_stops_no_other() {
+async fn sends_batches_to_the_controller_and_one_bad_object_stops_no_other() {
     let plane = ControlPlane::shared().await;
     let namespace = plane.namespace("seal-rotate").await;
     let controller = DirectoryController::start();
@@ -210,7 +210,7 @@ async fn through_the_controller_in_batches_and_one_bad_object_stops_no_other() {
             .output()
             .unwrap()
     };
-    // The controller reads its folder now and then.
+    // The controller reads its folder periodically.
     let first = until("the controller knows the old keys", async || {
         let output = rotate();
         let summary: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();

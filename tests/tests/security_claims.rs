@@ -1,4 +1,5 @@
-//! What `SECURITY.md` claims is shown by tests: those that it names exist, and each says which attack it performs.
+//! Tests show what `SECURITY.md` claims: the tests that it names exist, and each says which attack it
+//! performs.
 
 #![allow(
     clippy::unwrap_used,
@@ -13,7 +14,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-/// Names of tests and the files they stand in: links like ``[`name`](file)``.
+/// Returns the names of tests and their files: links like ``[`name`](file)``.
 fn named_tests(line: &str) -> Vec<(&str, &str)> {
     let links = line.split("[`").skip(1);
     links
@@ -24,7 +25,7 @@ fn named_tests(line: &str) -> Vec<(&str, &str)> {
         .collect()
 }
 
-/// The doc comment of a function, one line for each of its lines.
+/// Returns the lines of a function's doc comment.
 fn doc_comment<'a>(source: &'a str, name: &str) -> Option<Vec<&'a str>> {
     let function = source.find(&format!("fn {name}("))?;
     let above = source[..function].rsplit('\n').skip(1);

@@ -1,5 +1,5 @@
-//! The path by which `kubeseal` reaches a controller in a cluster: API server, service proxy,
-//! Service. The peer's program and ours go it alike.
+//! The path by which `kubeseal` reaches a controller in a cluster: API server, service proxy, Service.
+//! Bitnami's program and ours use the same one.
 
 #![allow(
     clippy::unwrap_used,
@@ -102,7 +102,7 @@ async fn both_programs_seal_validate_and_re_encrypt_through_the_api_server() {
 }
 
 #[tokio::test]
-async fn re_encrypting_a_file_replaces_it_and_a_bad_one_stays_as_it_is() {
+async fn re_encrypting_replaces_a_file_and_leaves_a_bad_one_unchanged() {
     let way = Way::new().await;
     let run = |words: &[&str], input: &str| way.run(&binaries::kubeseal(), words, input);
     let sealed = successful(run(&["-o", "yaml"], "secret.json"));
@@ -115,19 +115,19 @@ async fn re_encrypting_a_file_replaces_it_and_a_bad_one_stays_as_it_is() {
         sealed,
         "for the newest key already"
     );
-    // K1: the peer empties such a file.
+    // K1: Bitnami's program empties such a file.
     let bad = [&sealed[..], b"---\nkind: [\n"].concat();
     fs::write(&file, &bad).unwrap();
     failed(run(&["--re-encrypt", "-f", name], "secret.json"));
     assert_eq!(fs::read(&file).unwrap(), bad);
-    // K7: the peer finds nothing wrong with it.
+    // K7: Bitnami's program reports no error for it.
     fs::write(way.file("empty.yaml"), "").unwrap();
     let said = failed(run(&["--validate"], "empty.yaml"));
     assert!(said.contains("no SealedSecret found"), "{said}");
 }
 
 #[tokio::test]
-async fn what_is_wrong_on_the_way_is_named_with_a_next_step() {
+async fn faults_on_the_way_are_reported_with_a_next_step() {
     let way = Way::new().await;
     let ours = binaries::kubeseal();
     let fetch = |words: &[&str]| {
@@ -160,7 +160,7 @@ async fn what_is_wrong_on_the_way_is_named_with_a_next_step() {
 }
 
 #[tokio::test]
-async fn rights_are_those_of_whom_the_flags_name() {
+async fn the_flags_select_the_user_whose_rights_apply() {
     let way = Way::new().await;
     let namespace = way.namespace.name();
     let account = json!({ "metadata": { "name": "reader" } });

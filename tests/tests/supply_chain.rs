@@ -1,4 +1,4 @@
-//! What the programs are made of, and where it comes from.
+//! The dependencies of the programs, and their sources.
 
 #![allow(
     clippy::unwrap_used,
@@ -19,7 +19,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-/// Crates of others with their sums, by name and version.
+/// Returns third-party crates with their checksums, by name and version.
 fn locked() -> BTreeMap<(String, String), String> {
     let lock: toml::Table = fs::read_to_string(root().join("Cargo.lock"))
         .unwrap()
@@ -63,7 +63,7 @@ fn every_direct_dependency_has_its_reason_and_every_crate_its_sum() {
     assert!(locked().len() > 100);
 }
 
-/// Attack: hides a crate in a released program without it being listed there.
+/// Attack: hides a crate in a released program that does not list it.
 #[test]
 fn the_list_of_parts_has_what_is_linked_with_its_sum_and_nothing_of_the_tests() {
     let output = Command::new(root().join("deploy/scripts/sbom.sh"))
@@ -91,7 +91,7 @@ fn the_list_of_parts_has_what_is_linked_with_its_sum_and_nothing_of_the_tests() 
     for linked in ["aws-lc-rs", "aws-lc-sys", "kube", "rustls", "tokio"] {
         assert!(names.iter().any(|name| name == linked), "{linked}");
     }
-    // The pure-Rust `rsa` among them, whose time tells about the key (RUSTSEC-2023-0071).
+    // Includes the pure-Rust `rsa`, whose timing leaks the key (RUSTSEC-2023-0071).
     for of_tests in ["rsa", "aes-gcm", "proptest", "libfuzzer-sys"] {
         assert!(names.iter().all(|name| name != of_tests), "{of_tests}");
     }

@@ -1,7 +1,8 @@
-//! Our template engine beside Go's: same bytes or the same kind of error at the same place, template by template.
+//! Compares our template engine with Go's: the same bytes or the same kind of error at the same position,
+//! template by template.
 //!
-//! `SEALED_SECRETS_FUZZ_SECONDS=600 cargo test -p tests --test templates generated` compares generated templates for
-//! ten minutes; `SEALED_SECRETS_FUZZ_SEED` chooses where to begin.
+//! `SEALED_SECRETS_FUZZ_SECONDS=600 cargo test -p tests --test templates generated` compares generated
+//! templates for ten minutes; `SEALED_SECRETS_FUZZ_SEED` sets the seed.
 
 #![allow(
     clippy::expect_used,
@@ -27,7 +28,7 @@ mod peer;
 use generate::Dice;
 use peer::{Peer, Values, Verdict};
 
-/// Differences to show before giving up.
+/// Maximum number of differences to report.
 const MOST_SHOWN: usize = 60;
 
 struct Comparison {
@@ -89,7 +90,7 @@ impl Comparison {
     }
 }
 
-/// Where Go names the place of an error, ours is the same.
+/// Returns whether the verdicts agree. Where Go reports the position of an error, ours is the same.
 fn alike(ours: &Verdict, theirs: &Verdict) -> bool {
     match (ours, theirs) {
         (Verdict::RenderError(_), Verdict::RenderError(None)) => true,
@@ -118,7 +119,7 @@ fn knows_the_functions_of_the_peer_and_no_others() {
 }
 
 #[test]
-fn every_deviation_is_still_one_and_stands_on_the_page() {
+fn every_deviation_still_exists_and_is_listed_on_the_page() {
     let page = include_str!("../../shared/template/README.md");
     let mut peer = Peer::start();
     for deviation in deviations::DEVIATIONS {

@@ -1,4 +1,4 @@
-//! Keys and certificates that templates make, judged by Go's crypto/x509.
+//! Keys and certificates that templates generate, verified by Go's crypto/x509.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "in helpers of tests too")]
 
@@ -25,7 +25,7 @@ fn render(text: &str, values: &[(&str, &str)]) -> String {
     String::from_utf8(out).expect("UTF-8")
 }
 
-/// Parts of a result, divided by lines of `====`.
+/// Returns the parts of a result, separated by lines of `====`.
 fn parts(text: &str, values: &[(&str, &str)]) -> Vec<String> {
     render(text, values)
         .split("====\n")
@@ -41,7 +41,7 @@ const CHAIN: &str = "{{ $ca := genCA \"authority\" 365 }}{{ $ca.Cert }}====
 {{ (genSignedCert \"leaf\" (list \"10.0.0.1\" \"::1\") (list \"a.example.com\") 30 $ca).Cert }}";
 
 #[test]
-fn a_certificate_signed_by_a_made_authority_verifies_for_its_names() {
+fn a_certificate_signed_by_a_generated_ca_verifies_for_its_names() {
     let chain = parts(CHAIN, &[]);
     for name in ["a.example.com", "10.0.0.1", "::1"] {
         assert_eq!(verify(&chain[1], &chain[0], name).error, "", "{name}");
@@ -54,7 +54,7 @@ fn a_certificate_signed_by_a_made_authority_verifies_for_its_names() {
 }
 
 #[test]
-fn a_certificate_of_another_authority_does_not_verify() {
+fn a_certificate_of_another_ca_does_not_verify() {
     let (one, other) = (parts(CHAIN, &[]), parts(CHAIN, &[]));
     assert!(
         verify(&one[1], &other[0], "a.example.com")
@@ -74,7 +74,7 @@ fn an_expired_certificate_does_not_verify() {
     );
 }
 
-/// What Go makes of a template of ours' results; the values are PEM.
+/// Returns Go's result for a template whose values are our PEM output.
 fn in_go(text: &str, values: &[(&str, &str)]) -> Verdict {
     let values: BTreeMap<String, Vec<u8>> = values
         .iter()
@@ -84,7 +84,7 @@ fn in_go(text: &str, values: &[(&str, &str)]) -> Verdict {
 }
 
 #[test]
-fn go_reads_every_kind_of_key_and_writes_it_the_same() {
+fn go_reads_every_type_of_key_and_writes_it_unchanged() {
     for kind in ["rsa", "ecdsa", "ed25519"] {
         let key = render(&format!("{{{{ genPrivateKey \"{kind}\" }}}}"), &[]);
         let same = "{{ (genCAWithKey \"x\" 1 .key).Key }}";
@@ -97,7 +97,7 @@ fn go_reads_every_kind_of_key_and_writes_it_the_same() {
 }
 
 #[test]
-fn keys_made_by_go_sign_here() {
+fn keys_generated_by_go_sign_here() {
     for kind in ["rsa", "ecdsa", "ed25519"] {
         let Verdict::Out(key) = in_go(&format!("{{{{ genPrivateKey \"{kind}\" }}}}"), &[]) else {
             panic!("Go makes {kind} keys");
@@ -116,7 +116,7 @@ fn keys_made_by_go_sign_here() {
 }
 
 #[test]
-fn an_authority_of_ours_signs_in_go_and_one_of_gos_here() {
+fn our_ca_signs_in_go_and_gos_ca_signs_here() {
     let ours = parts(
         "{{ $c := genCA \"ours\" 9 }}{{ $c.Cert }}====\n{{ $c.Key }}",
         &[],
@@ -142,7 +142,7 @@ fn an_authority_of_ours_signs_in_go_and_one_of_gos_here() {
 }
 
 #[test]
-fn an_authority_whose_key_is_another_is_refused_on_both_sides() {
+fn both_sides_refuse_a_ca_with_the_wrong_key() {
     let make = "{{ $c := genCA \"x\" 9 }}{{ $c.Cert }}====\n{{ $c.Key }}";
     let (one, other) = (parts(make, &[]), parts(make, &[]));
     let sign = "{{ (genSignedCert \"leaf\" nil nil 5 (buildCustomCert (b64enc .cert) (b64enc .key))).Cert }}";
@@ -160,7 +160,7 @@ fn an_authority_whose_key_is_another_is_refused_on_both_sides() {
 }
 
 #[test]
-fn what_is_encrypted_here_opens_in_go_and_the_other_way_round() {
+fn go_decrypts_what_we_encrypt_and_vice_versa() {
     let sealed = render("{{ encryptAES \"pass\" \"sixteen letters!\" }}", &[]);
     assert_eq!(
         in_go("{{ decryptAES \"pass\" .s }}", &[("s", &sealed)]),

@@ -1,4 +1,4 @@
-//! The worked examples of the template crate's page, run as they stand there.
+//! Runs the worked examples of the template crate's page unchanged.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "in helpers of tests too")]
 
@@ -6,7 +6,7 @@ use template::{Budget, Context, Data, Template};
 
 const PAGE: &str = include_str!("../../shared/template/README.md");
 
-/// Blocks of the page: the word after the fence, and the content without the last line break.
+/// Returns the blocks of the page: the word after the fence, and the content without the last line break.
 fn blocks() -> Vec<(String, String)> {
     let mut blocks = Vec::new();
     let mut lines = PAGE.lines();
@@ -19,7 +19,7 @@ fn blocks() -> Vec<(String, String)> {
     blocks
 }
 
-/// `key = value` per line; `\n` in a value is a line break.
+/// Parses `key = value` per line; `\n` in a value is a line break.
 fn values(text: &str) -> Data {
     let pairs = text
         .lines()
@@ -39,7 +39,7 @@ fn render(template: &str, values: &Data) -> String {
 }
 
 #[test]
-fn every_example_of_the_page_gives_what_it_says() {
+fn every_example_of_the_page_renders_as_stated() {
     let blocks = blocks();
     let examples: Vec<_> = blocks.chunks(3).collect();
     assert_eq!(examples.len(), 6);

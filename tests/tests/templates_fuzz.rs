@@ -1,7 +1,7 @@
-//! The body of the template fuzz target on mutated templates of the corpus: no panic, no run beyond the budget.
+//! Runs the template fuzz target on mutated templates of the corpus: no panic, no run beyond the budget.
 //!
-//! `SEALED_SECRETS_FUZZ_SECONDS=600 cargo test -p tests --test templates_fuzz` runs it for ten minutes. A coverage-guided
-//! fuzzer calls the same function, `template::fuzz`.
+//! `SEALED_SECRETS_FUZZ_SECONDS=600 cargo test -p tests --test templates_fuzz` runs it for ten minutes. A
+//! coverage-guided fuzzer calls the same function, `template::fuzz`.
 
 #![allow(
     clippy::expect_used,
@@ -24,7 +24,7 @@ mod peer;
 
 use generate::Dice;
 
-/// Far above what the small budget of the target needs, even on a busy machine and unoptimised.
+/// Far above what the target's small budget needs, even on a busy machine and unoptimised.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Cuts, doubles, swaps and overwrites pieces, and mixes two templates.

@@ -1,7 +1,7 @@
-//! A configuration file of 4 KB with ten values, rendered here and in Go in one run.
+//! Renders a configuration file of 4 KB with ten values, here and in Go in one run.
 //!
-//! `cargo test --release -p tests --test templates_speed -- --nocapture` prints the times and their ratio and holds ours
-//! to 100 µs. An unoptimised build says nothing about speed and is only held to 20 ms.
+//! `cargo test --release -p tests --test templates_speed -- --nocapture` prints the times and their ratio and
+//! fails above 100 µs. An unoptimised build says nothing about speed and may take 20 ms.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "in helpers of tests too")]
 
@@ -18,10 +18,10 @@ use peer::{Peer, Values};
 
 const REPEAT: u32 = 50;
 
-/// The best batch counts: the others measure what else the machine does.
+/// The best batch counts: the others also measure other load on the machine.
 const BATCHES: usize = 10;
 
-/// Ten sections of about 400 bytes with conditions, loops and the functions that such files use.
+/// Returns ten sections of about 400 bytes with conditions, loops and the functions that such files use.
 fn config() -> String {
     let mut text = String::from("# generated\n{{ $name := .value0 | upper }}");
     for at in 0..10 {
@@ -37,7 +37,7 @@ fn config() -> String {
     text + &"# padding\n".repeat((4096 - text_len(10)) / 10)
 }
 
-/// What the sections need; the padding fills up to 4 KB.
+/// Returns the length of the sections; the padding fills up to 4 KB.
 fn text_len(sections: usize) -> usize {
     sections * 385
 }

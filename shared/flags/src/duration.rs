@@ -1,17 +1,18 @@
 use jiff::SignedDuration;
 
-/// The text is no duration.
+/// The text is not a duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a duration looks like 720h, 1h30m or 1.5s; its units are ns, us, ms, s, m and h (no days)"
 )]
 pub struct DurationError;
 
-/// Reads Go's `time.ParseDuration`: signed decimal numbers, each with a unit; `0` needs none.
+/// Parses a duration as Go's `time.ParseDuration` does: signed decimal numbers, each with a unit; `0` needs
+/// none.
 ///
 /// # Errors
 ///
-/// [`DurationError`], also beyond the 292 years that Go can hold.
+/// [`DurationError`], also for more than the 292 years that a Go duration can hold.
 pub fn parse_duration(text: &str) -> Result<SignedDuration, DurationError> {
     let (negative, mut rest) = match text.as_bytes().first() {
         Some(b'-') => (true, &text[1..]),
@@ -36,7 +37,7 @@ pub fn parse_duration(text: &str) -> Result<SignedDuration, DurationError> {
         .map_err(|_| DurationError)
 }
 
-/// One number with its unit, in nanoseconds, and what follows.
+/// Parses one number with its unit; returns nanoseconds and the remaining text.
 fn next_part(text: &str) -> Result<(i128, &str), DurationError> {
     let number_end = text
         .find(|c: char| !c.is_ascii_digit() && c != '.')
@@ -71,7 +72,7 @@ fn digits(text: &str) -> Result<i128, DurationError> {
     }
 }
 
-/// `scale` times `0.fraction`, cut to nanoseconds.
+/// Returns `scale` times `0.fraction`, truncated to nanoseconds.
 fn scaled_fraction(fraction: &str, scale: i128) -> i128 {
     let mut unit = scale;
     let mut sum = 0;
@@ -91,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_gos_durations() {
+    fn parses_durations_as_go_does() {
         for (text, want) in [
             ("0", Some(0)),
             ("-0", Some(0)),
@@ -125,7 +126,7 @@ mod tests {
         }
 
         #[test]
-        fn reads_what_it_would_write(ms in 0_i64..1_000_000_000_000) {
+        fn parses_what_it_formats(ms in 0_i64..1_000_000_000_000) {
             let parsed = parse_duration(&format!("{}s{}ms", ms / 1000, ms % 1000)).unwrap();
             proptest::prop_assert_eq!(parsed, SignedDuration::from_millis(ms));
         }

@@ -1,13 +1,12 @@
-//! The words and variables of the peer's programs.
+//! The command-line flags and environment variables of Bitnami's programs.
 //!
-//! Go's grammar over clap: `--flag value` and `--flag=value`; switches take a value only after `=`
-//! (`1`, `t`, `true`, …); short flags combine; of a repeated flag the last one counts, except for
-//! lists, which take commas and repetition. Every flag may have a variable
-//! `SEALED_SECRETS_<NAME>`: the command line beats it, lists are appended to it, and a value that
-//! cannot be read is warned about and then ignored, as the peer ignores it, unless the flag is
-//! [strict](Flag::strict).
+//! Go's grammar over clap: `--flag value` and `--flag=value`; switches take a value only after `=` (`1`, `t`,
+//! `true`, …); short flags combine; if a flag is repeated the last one counts, except for lists, which accept
+//! commas and repetition. Every flag may have an environment variable `SEALED_SECRETS_<NAME>`. The command
+//! line overrides it; for lists, the variable's items are appended. A value that cannot be parsed causes a
+//! warning and is then ignored, as upstream does, unless the flag is [strict](Flag::strict).
 //!
-//! The environment is passed in, so that this stays a function of its arguments.
+//! The environment is an argument, so that parsing is a pure function.
 
 mod duration;
 mod value;
@@ -23,32 +22,32 @@ pub use duration::{DurationError, parse_duration};
 pub use value::Kind;
 use value::Value;
 
-/// What every variable begins with.
+/// Prefix of every environment variable.
 pub const VARIABLE_PREFIX: &str = "SEALED_SECRETS_";
 
 /// One flag of a program.
 #[derive(Debug, Clone, Copy)]
 pub struct Flag {
-    /// Long name without dashes.
+    /// Long name, without dashes.
     pub name: &'static str,
-    /// Short name.
+    /// Short name, one letter.
     pub short: Option<char>,
-    /// What it takes.
+    /// Type of the value.
     pub kind: Kind,
-    /// Value when nobody gives one, in the flag's own syntax; empty for an empty text or list.
+    /// Default value, in the flag's own syntax; empty for an empty text or list.
     pub default: &'static str,
-    /// One sentence.
+    /// Help text, one sentence.
     pub help: &'static str,
-    /// Left out of the help page.
+    /// Omitted from the help page.
     pub hidden: bool,
-    /// Has a variable.
+    /// Can be set by an environment variable.
     pub variable: bool,
-    /// Does not count as left out if it is empty or cannot be read.
+    /// Refuses an empty or unreadable value, instead of treating it as not set.
     pub strict: bool,
 }
 
 impl Flag {
-    /// A flag with a variable, without short name, shown in the help page.
+    /// Creates a flag with an environment variable and without a short name, shown in the help page.
     pub const fn new(
         name: &'static str,
         kind: Kind,
@@ -67,36 +66,37 @@ impl Flag {
         }
     }
 
-    /// The same with a short name.
+    /// Adds a short name.
     #[must_use]
     pub const fn short(mut self, short: char) -> Self {
         self.short = Some(short);
         self
     }
 
-    /// The same, left out of the help page.
+    /// Omits the flag from the help page.
     #[must_use]
     pub const fn hidden(mut self) -> Self {
         self.hidden = true;
         self
     }
 
-    /// The same without variable.
+    /// Removes the environment variable.
     #[must_use]
     pub const fn without_variable(mut self) -> Self {
         self.variable = false;
         self
     }
 
-    /// The same for what protects: empty, or in a variable that cannot be read, it is refused, so that
-    /// nobody goes on without it. An empty variable is one that is not set.
+    /// Makes a flag strict. For security settings: an empty value, or an environment variable that cannot be
+    /// parsed, is refused, so that the program never runs without the protection. An empty environment
+    /// variable counts as not set.
     #[must_use]
     pub const fn strict(mut self) -> Self {
         self.strict = true;
         self
     }
 
-    /// Name of the flag's variable.
+    /// Returns the name of the flag's environment variable.
     pub fn variable_name(&self) -> String {
         format!(
             "{VARIABLE_PREFIX}{}",
@@ -108,29 +108,29 @@ impl Flag {
 /// A program's name, its purpose in a sentence, and its flags.
 #[derive(Debug, Clone, Copy)]
 pub struct Program {
-    /// As it is typed.
+    /// Name as typed.
     pub name: &'static str,
-    /// One sentence.
+    /// Purpose, one sentence.
     pub about: &'static str,
-    /// Shown below the flags; may be empty.
+    /// Text below the flags in the help page; may be empty.
     pub after_help: &'static str,
     /// The flags, in the order of the help page.
     pub flags: &'static [Flag],
 }
 
-/// There is nothing to run.
+/// The reason to stop before running.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stop {
-    /// Help was asked for: print to stdout, exit 0.
+    /// The user asked for help: print to stdout, exit 0.
     Help(String),
-    /// The words are wrong: print to stderr, exit 2.
+    /// The arguments are wrong: print to stderr, exit 2.
     Usage(String),
-    /// The words are right, but do not fit together or ask for what cannot be: print to stderr,
+    /// The arguments are valid, but do not fit together or ask for something impossible: print to stderr,
     /// exit 1.
     Refused(String),
 }
 
-/// What was asked for.
+/// The parsed values of all flags.
 #[derive(Debug)]
 pub struct Flags {
     values: BTreeMap<&'static str, Value>,
@@ -139,11 +139,11 @@ pub struct Flags {
 }
 
 impl Program {
-    /// Reads words (without the program's own name) and variables.
+    /// Parses arguments (without the program's name) and environment variables.
     ///
     /// # Errors
     ///
-    /// [`Stop`] if help was asked for, or if words are unknown, malformed or positional.
+    /// [`Stop`] if the user asked for help, or if an argument is unknown, malformed or positional.
     pub fn parse(
         &self,
         words: impl IntoIterator<Item = OsString>,
@@ -164,7 +164,7 @@ impl Program {
         Ok(flags)
     }
 
-    /// The same as clap knows it, for completions and manual pages.
+    /// Returns the clap command, for completions and manual pages.
     pub fn command(&self) -> Command {
         Command::new(self.name)
             .about(self.about)
@@ -252,17 +252,17 @@ impl Flags {
         Ok(())
     }
 
-    /// Was the flag or its variable given?
+    /// Returns whether the flag or its environment variable was given.
     pub fn given(&self, name: &str) -> bool {
         self.given.contains(&name)
     }
 
-    /// Variables that were ignored, a sentence each.
+    /// Returns one sentence for each environment variable that was ignored.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// Value of a [`Kind::Switch`].
+    /// Returns the value of a [`Kind::Switch`].
     pub fn switch(&self, name: &str) -> bool {
         match self.value(name) {
             Value::Switch(on) => *on,
@@ -270,7 +270,7 @@ impl Flags {
         }
     }
 
-    /// Value of a [`Kind::Text`] or [`Kind::Choice`].
+    /// Returns the value of a [`Kind::Text`] or [`Kind::Choice`].
     pub fn text(&self, name: &str) -> &str {
         match self.value(name) {
             Value::Text(text) => text,
@@ -278,12 +278,12 @@ impl Flags {
         }
     }
 
-    /// Value of a [`Kind::Text`], or nothing if it is empty.
+    /// Returns the value of a [`Kind::Text`], or `None` if it is empty.
     pub fn text_if_any(&self, name: &str) -> Option<&str> {
         Some(self.text(name)).filter(|text| !text.is_empty())
     }
 
-    /// Value of a [`Kind::List`] or [`Kind::Repeated`].
+    /// Returns the value of a [`Kind::List`] or [`Kind::Repeated`].
     pub fn list(&self, name: &str) -> &[String] {
         match self.value(name) {
             Value::List(items) => items,
@@ -291,7 +291,7 @@ impl Flags {
         }
     }
 
-    /// Value of a [`Kind::Int`] or [`Kind::Count`].
+    /// Returns the value of a [`Kind::Int`] or [`Kind::Count`].
     pub fn int(&self, name: &str) -> i64 {
         match self.value(name) {
             Value::Int(number) => *number,
@@ -299,7 +299,7 @@ impl Flags {
         }
     }
 
-    /// Value of a [`Kind::Float`].
+    /// Returns the value of a [`Kind::Float`].
     pub fn float(&self, name: &str) -> f64 {
         match self.value(name) {
             Value::Float(number) => *number,
@@ -307,7 +307,7 @@ impl Flags {
         }
     }
 
-    /// Value of a [`Kind::Duration`].
+    /// Returns the value of a [`Kind::Duration`].
     pub fn duration(&self, name: &str) -> SignedDuration {
         match self.value(name) {
             Value::Duration(duration) => *duration,

@@ -39,7 +39,7 @@ fn parse(words: &[&str], variables: &[(&str, &str)]) -> Result<Flags, Stop> {
 }
 
 #[test]
-fn reads_gos_grammar() {
+fn parses_flags_as_go_does() {
     for (why, words, format, raw) in [
         ("nothing", vec![], "json", false),
         ("separate", vec!["--format", "yaml"], "yaml", false),
@@ -77,7 +77,7 @@ fn reads_gos_grammar() {
 }
 
 #[test]
-fn reads_every_kind() {
+fn parses_every_kind_of_value() {
     let words = [
         "--from-file",
         "a,b",
@@ -100,7 +100,7 @@ fn reads_every_kind() {
 }
 
 #[test]
-fn the_command_line_beats_variables_and_appends_to_lists() {
+fn the_command_line_overrides_variables_and_extends_lists() {
     let variables = [
         ("SEALED_SECRETS_FORMAT", "yaml"),
         ("SEALED_SECRETS_SIZE", "2048"),
@@ -116,7 +116,7 @@ fn the_command_line_beats_variables_and_appends_to_lists() {
 }
 
 #[test]
-fn what_is_only_repeated_keeps_its_commas() {
+fn repeated_values_keep_their_commas() {
     let variables = [("SEALED_SECRETS_GROUP", "cn=a,ou=b")];
     let flags = parse(&["--group", "c,\"d", "--group="], &variables).unwrap();
     assert_eq!(flags.list("group"), ["cn=a,ou=b", "c,\"d"]);
@@ -129,7 +129,7 @@ fn what_is_only_repeated_keeps_its_commas() {
 }
 
 #[test]
-fn a_strict_flag_is_not_lost_when_it_is_empty_or_cannot_be_read() {
+fn a_strict_flag_is_refused_when_it_is_empty_or_unreadable() {
     let variable = |value| [("SEALED_SECRETS_PIN", value)];
     for (words, variables, want) in [
         (vec!["--pin="], vec![], "--pin is empty"),
@@ -160,7 +160,7 @@ fn a_strict_flag_is_not_lost_when_it_is_empty_or_cannot_be_read() {
 }
 
 #[test]
-fn a_variable_that_cannot_be_read_is_warned_about_and_the_default_holds() {
+fn an_unreadable_variable_causes_a_warning_and_the_default_applies() {
     let flags = parse(&[], &[("SEALED_SECRETS_PERIOD", "30d")]).unwrap();
     assert_eq!(flags.duration("period"), SignedDuration::from_hours(720));
     let [warning] = flags.warnings() else {
@@ -173,7 +173,7 @@ fn a_variable_that_cannot_be_read_is_warned_about_and_the_default_holds() {
 }
 
 #[test]
-fn says_what_is_wrong_with_the_words() {
+fn reports_what_is_wrong_with_the_arguments() {
     for (words, want) in [
         (vec!["--nope"], "unexpected argument '--nope'"),
         (vec!["secret.yaml"], "unexpected argument 'secret.yaml'"),
@@ -203,7 +203,7 @@ fn says_what_is_wrong_with_the_words() {
 }
 
 #[test]
-fn help_shows_what_is_not_hidden() {
+fn help_omits_hidden_flags() {
     for word in ["--help", "-h"] {
         let Err(Stop::Help(text)) = parse(&[word], &[]) else {
             unreachable!("{word}")

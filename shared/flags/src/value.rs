@@ -2,30 +2,31 @@ use jiff::SignedDuration;
 
 use crate::duration::parse_duration;
 
-/// What a flag takes.
+/// The type of a flag's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// `true` or `false`; `true` without a value.
     Switch,
     /// Any text.
     Text,
-    /// Texts by comma (with CSV quotes) or by repetition.
+    /// A list of texts, separated by commas (with CSV quotes) or given by repetition.
     List,
-    /// Texts by repetition alone: commas belong to them. A variable is one of them.
+    /// A list of texts, given only by repetition: commas are part of a text. An environment variable adds one
+    /// text.
     Repeated,
-    /// One of these words, which the second text lists for people.
+    /// One of these words. The second text lists them for the help page.
     Choice(&'static [&'static str], &'static str),
-    /// A whole number.
+    /// An integer.
     Int,
-    /// A whole number that is not negative.
+    /// An integer that is not negative.
     Count,
-    /// A number.
+    /// A floating-point number.
     Float,
     /// A duration in Go's syntax.
     Duration,
 }
 
-/// A value of one of the kinds.
+/// A parsed value.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Value {
     Switch(bool),
@@ -37,7 +38,7 @@ pub(crate) enum Value {
 }
 
 impl Kind {
-    /// The word for the value in the help page.
+    /// Returns the placeholder for the value in the help page.
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Switch => "true|false",
@@ -49,7 +50,7 @@ impl Kind {
         }
     }
 
-    /// The value when there is neither default nor word.
+    /// Returns the value of a flag without a default that was not given.
     pub(crate) fn zero(self) -> Value {
         match self {
             Self::Switch => Value::Switch(false),
@@ -61,7 +62,7 @@ impl Kind {
         }
     }
 
-    /// Reads a value; the error says what was expected.
+    /// Parses a value; the error says what was expected.
     pub(crate) fn parse(self, text: &str) -> Result<Value, &'static str> {
         match self {
             Self::Switch => match text {
@@ -93,7 +94,7 @@ impl Kind {
 }
 
 impl Value {
-    /// A later word takes the place of an earlier one; lists grow.
+    /// Merges a later value into this one: it replaces this one, or extends a list.
     pub(crate) fn followed_by(self, later: Self) -> Self {
         match (self, later) {
             (Self::List(mut items), Self::List(more)) => {
@@ -105,8 +106,8 @@ impl Value {
     }
 }
 
-/// One CSV record: quotes keep commas together, two quotes are one. `None` if a quote is left open
-/// or stands in the middle of an item.
+/// Splits one CSV record: quotes protect commas, two quotes stand for one. Returns `None` if a quote is not
+/// closed or is in the middle of an item.
 fn split(text: &str) -> Option<Vec<String>> {
     if text.is_empty() {
         return Some(Vec::new());
@@ -152,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn splits_as_csv() {
+    fn splits_lists_as_csv() {
         for (text, want) in [
             ("", vec![]),
             ("a", vec!["a"]),

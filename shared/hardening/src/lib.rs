@@ -1,7 +1,7 @@
-//! Keeps the memory of a process out of core dumps and out of swap, as far as the system allows.
+//! Keeps the memory of a process out of core dumps and swap, as far as the system allows.
 //!
-//! The third part, wiping what is freed, is an allocator, which only a program can choose:
-//! `zeroizing_alloc::ZeroAlloc` in each `main`. What each part does and does not do is in `NOTES.md`.
+//! The third part, wiping freed memory, is an allocator, which only a program can choose:
+//! `zeroizing_alloc::ZeroAlloc` in each `main`. `NOTES.md` says what each part does and does not do.
 
 #[cfg(target_os = "linux")]
 mod linux;
@@ -13,21 +13,22 @@ pub use linux::lock_memory;
 
 use std::fmt;
 
-/// Whether memory can reach a disk as swap.
+/// Whether memory can be written to disk as swap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Swap {
     /// Every page is locked.
     Locked,
     /// Nothing is locked, but this system has no swap for this process.
     None,
-    /// Pages can be swapped out: the process may lock this many bytes, and `mlockall` needs no limit.
+    /// Pages can be swapped out: the process may lock only this many bytes, and `mlockall` needs an unlimited
+    /// allowance.
     Limited(u64),
-    /// Pages can be swapped out: the system refused.
+    /// Pages can be swapped out: the system refused to lock them.
     Refused,
 }
 
 impl Swap {
-    /// Can a key reach a disk?
+    /// Returns whether a key can be written to disk.
     pub fn is_possible(self) -> bool {
         matches!(self, Self::Limited(_) | Self::Refused)
     }
@@ -48,21 +49,21 @@ impl fmt::Display for Swap {
     }
 }
 
-/// Turns off core dumps of this process, and on Linux reads of its memory by other processes of the same
-/// user. Children that run another program are as they would be without it. Returns whether it worked.
+/// Disables core dumps of this process, and on Linux also reads of its memory by other processes of the same
+/// user. Child processes that run another program are not affected. Returns whether it worked.
 pub fn forbid_dumps() -> bool {
     forbid().is_ok()
 }
 
-/// The limit `RLIMIT_CORE` would be inherited by every child, and does not hold for dumps that are piped
-/// to a program (core(5)). This does, and ends at `exec`.
+/// `RLIMIT_CORE` would be inherited by every child, and does not apply to dumps that are piped to a program
+/// (core(5)). This setting applies to them, and ends at `exec`.
 #[cfg(target_os = "linux")]
 fn forbid() -> std::io::Result<()> {
     use rustix::process::{DumpableBehavior, set_dumpable_behavior};
     Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
-/// The soft limit alone, so that a child can raise it again.
+/// Lowers only the soft limit, so that a child can raise it again.
 #[cfg(all(unix, not(target_os = "linux")))]
 fn forbid() -> std::io::Result<()> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -73,7 +74,7 @@ fn forbid() -> std::io::Result<()> {
     Ok(setrlimit(Resource::Core, limit)?)
 }
 
-/// Windows writes dumps only where an administrator has asked for them.
+/// Windows writes dumps only if an administrator has configured them.
 #[cfg(not(unix))]
 fn forbid() -> std::io::Result<()> {
     Err(std::io::ErrorKind::Unsupported.into())

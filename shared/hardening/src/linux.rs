@@ -1,4 +1,4 @@
-//! Locking pages.
+//! Locks memory pages on Linux.
 
 use rustix::io;
 use rustix::mm::{MlockAllFlags, mlockall};
@@ -8,8 +8,8 @@ use rustix::thread::{CapabilitySet, capabilities};
 use crate::Swap;
 use crate::swap::has_swap;
 
-/// Locks every page of this process, now and later, if no limit stands in the way. Pages are locked when
-/// they are first touched, so that nothing is held that is not used.
+/// Locks every current and future page of this process, if no limit prevents it. A page is locked when it is
+/// first touched, so that unused memory stays unlocked.
 pub fn lock_memory() -> Swap {
     let outcome = match limit() {
         None => lock_all().map_or(Swap::Refused, |()| Swap::Locked),
@@ -21,8 +21,9 @@ pub fn lock_memory() -> Swap {
     outcome
 }
 
-/// What this process may lock; none for everything. Under a limit nothing is locked: `mlockall` counts
-/// address space, of which threads reserve more than any limit, and later allocations would fail.
+/// Returns how many bytes this process may lock; `None` means no limit. Under a limit nothing is locked:
+/// `mlockall` counts address space, of which threads reserve more than any limit, and later allocations would
+/// fail.
 fn limit() -> Option<u64> {
     if may_ignore_limits() {
         return None;
@@ -35,14 +36,14 @@ fn may_ignore_limits() -> bool {
     capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK))
 }
 
-/// Many systems have a soft limit of 8 MiB below a hard one that is higher.
+/// Raises the soft limit: many systems have 8 MiB below a higher hard limit.
 fn raise_to_hard_limit() {
     let maximum = getrlimit(Resource::Memlock).maximum;
     let raised = Rlimit {
         current: maximum,
         maximum,
     };
-    // Where this fails the limit stays, and is reported.
+    // If this fails the limit stays, and is reported.
     let _ = setrlimit(Resource::Memlock, raised);
 }
 

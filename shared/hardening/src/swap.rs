@@ -1,9 +1,9 @@
-//! Can this process be swapped out at all?
+//! Detects whether this process can be swapped out at all.
 
 use std::fs;
 use std::path::Path;
 
-/// No only if it is certain: what cannot be read counts as swap.
+/// Returns false only if that is certain: what cannot be read counts as swap.
 pub(crate) fn has_swap() -> bool {
     let read = |path: &Path| fs::read_to_string(path).ok();
     let group = read(Path::new("/proc/self/cgroup"));
@@ -17,14 +17,14 @@ pub(crate) fn has_swap() -> bool {
     )
 }
 
-/// From the kernel's list of swap areas and the limit of the control group.
+/// Decides from the kernel's list of swap areas and the limit of the control group.
 fn is_possible(areas: Option<&str>, maximum: Option<&str>) -> bool {
     let has_area = areas.is_none_or(|areas| areas.lines().count() > 1);
     let is_allowed = maximum.is_none_or(|maximum| maximum.trim() != "0");
     has_area && is_allowed
 }
 
-/// The path of the process in the one hierarchy of control groups version 2.
+/// Returns the path of the process in the control-group hierarchy, version 2.
 fn group_path(groups: &str) -> Option<&str> {
     let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
     Some(path.trim_start_matches('/'))
@@ -37,7 +37,7 @@ mod tests {
     const HEADER: &str = "Filename\tType\tSize\tUsed\tPriority\n";
 
     #[test]
-    fn says_no_only_where_it_is_certain() {
+    fn reports_no_swap_only_if_certain() {
         let area = format!("{HEADER}/dev/sda2 partition 1 0 -2\n");
         for (why, areas, maximum, want) in [
             ("an area", Some(area.as_str()), None, true),

@@ -6,7 +6,7 @@ use super::pem;
 use super::{Fingerprint, PublicKey, PublicKeyError};
 use crate::base64;
 
-/// A certificate with an RSA key: what one needs to seal, and nothing secret.
+/// A certificate with an RSA key: all that sealing needs. Contains no secrets.
 #[derive(Debug)]
 pub struct Certificate {
     der: Vec<u8>,
@@ -15,24 +15,24 @@ pub struct Certificate {
     not_after: Timestamp,
 }
 
-/// The bytes hold no certificate that can seal.
+/// The input contains no certificate that can seal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CertificateError {
-    /// No well-formed `CERTIFICATE` block; also for DER, a bare public key, `TRUSTED CERTIFICATE`.
+    /// No well-formed `CERTIFICATE` block. Also for DER, a bare public key and `TRUSTED CERTIFICATE`.
     #[error("data does not contain any valid RSA or ECDSA certificates")]
     Missing,
     /// The block is not X.509.
     #[error("the certificate is malformed: the PEM block does not hold an X.509 certificate")]
     Malformed,
-    /// Its key cannot seal.
+    /// The key of the certificate cannot seal.
     #[error(transparent)]
     Key(#[from] PublicKeyError),
 }
 
-/// Where an instant lies relative to a certificate's validity.
+/// Relation of an instant to a certificate's validity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Validity {
-    /// Inside.
+    /// Within the validity.
     Valid,
     /// Before the first instant.
     NotYet,
@@ -41,21 +41,21 @@ pub enum Validity {
 }
 
 impl Certificate {
-    /// The first certificate of a PEM text, as the peer reads `--cert` and `tls.crt`. Other blocks,
-    /// blocks with headers and stray text are skipped.
+    /// Reads the first certificate of a PEM text, as upstream reads `--cert` and `tls.crt`. Skips other
+    /// blocks, blocks with headers, and text between blocks.
     ///
     /// # Errors
     ///
-    /// No certificate, one that is malformed, or the first one cannot seal.
+    /// The text contains no certificate or a malformed one, or the first one cannot seal.
     pub fn from_pem(text: &[u8]) -> Result<Self, CertificateError> {
         Self::first_of_pem(text).map(|(certificate, _)| certificate)
     }
 
-    /// As [`Self::from_pem`], with the number of certificates in the text.
+    /// Like [`Self::from_pem`], and also returns the number of certificates in the text.
     ///
     /// # Errors
     ///
-    /// The same.
+    /// Those of [`Self::from_pem`].
     pub fn first_of_pem(text: &[u8]) -> Result<(Self, usize), CertificateError> {
         let blocks = pem::blocks(text);
         let is_certificate = |b: &&pem::Block| b.label == "CERTIFICATE" && !b.has_headers;
@@ -89,27 +89,27 @@ impl Certificate {
         })
     }
 
-    /// The key that encrypts.
+    /// Returns the public key, which encrypts.
     pub fn public_key(&self) -> &PublicKey {
         &self.key
     }
 
-    /// Names the key.
+    /// Returns the fingerprint of the key.
     pub fn fingerprint(&self) -> &Fingerprint {
         self.key.fingerprint()
     }
 
-    /// First instant of validity.
+    /// Returns the first instant of validity.
     pub fn not_before(&self) -> Timestamp {
         self.not_before
     }
 
-    /// Last instant of validity. An expired certificate must not seal; its key still opens.
+    /// Returns the last instant of validity. An expired certificate must not seal; its key still unseals.
     pub fn not_after(&self) -> Timestamp {
         self.not_after
     }
 
-    /// Judges an instant; both ends count as valid.
+    /// Compares an instant with the validity; both ends count as valid.
     pub fn validity(&self, now: Timestamp) -> Validity {
         if now < self.not_before {
             Validity::NotYet
@@ -120,13 +120,13 @@ impl Certificate {
         }
     }
 
-    /// One `CERTIFICATE` block with lines of 64 characters and a final line break.
+    /// Returns one `CERTIFICATE` block with lines of 64 characters and a final line break.
     pub fn to_pem(&self) -> String {
         super::generate::pem_block("CERTIFICATE", &base64::encode(&self.der))
     }
 }
 
-/// The profile is lenient: other people's certificates count too.
+/// Parses with a lenient profile, to accept certificates that other tools issued.
 fn parse(der: &[u8]) -> Result<CertificateInner<Raw>, CertificateError> {
     CertificateInner::from_der(der).map_err(|_| CertificateError::Malformed)
 }
@@ -142,7 +142,7 @@ mod tests {
     use crate::key::test_key;
 
     #[test]
-    fn judges_an_instant_against_the_validity() {
+    fn compares_an_instant_with_the_validity() {
         let certificate = test_key().certificate();
         let second = jiff::SignedDuration::from_secs(1);
         for (now, want) in [
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_the_first_of_a_bundle_and_refuses_what_is_no_certificate() {
+    fn reads_the_first_of_a_bundle_and_refuses_other_blocks() {
         let pem = test_key().certificate().to_pem();
         let public_key = pem.replace("CERTIFICATE", "PUBLIC KEY");
         assert!(

@@ -5,18 +5,18 @@ use ::base64::Engine as _;
 use ::base64::engine::general_purpose::STANDARD_NO_PAD;
 use aws_lc_rs::digest::{SHA256, digest};
 
-/// Names one RSA key: SHA-256 over its SSH wire encoding (RFC 4253 §6.6), shown as `ssh-keygen -l`
-/// shows it: `SHA256:` and unpadded base64. Public; equal for a key and its certificate.
+/// Identifies an RSA key: SHA-256 over its SSH wire encoding (RFC 4253 §6.6), formatted as by `ssh-keygen
+/// -l`: `SHA256:` and unpadded base64. Public; equal for a key and its certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fingerprint([u8; 32]);
 
-/// The text is no fingerprint.
+/// The text is not a fingerprint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a fingerprint looks like SHA256:43 characters of base64, as `ssh-keygen -l` prints it")]
 pub struct MalformedFingerprint;
 
 impl Fingerprint {
-    /// `exponent` and `modulus` are big-endian without leading zeros.
+    /// Calculates a fingerprint. `exponent` and `modulus` are big-endian without leading zeros.
     pub(super) fn of_rsa(exponent: &[u8], modulus: &[u8]) -> Self {
         let mut wire = Vec::with_capacity(modulus.len() + 32);
         push_string(&mut wire, b"ssh-rsa");
@@ -34,7 +34,7 @@ fn push_string(wire: &mut Vec<u8>, bytes: &[u8]) {
     wire.extend_from_slice(bytes);
 }
 
-/// A number whose highest bit is set gets a zero byte in front, or it would read as negative.
+/// Appends a number. If its highest bit is set, a zero byte goes first, or the number would read as negative.
 fn push_mpint(wire: &mut Vec<u8>, number: &[u8]) {
     if number.first().is_some_and(|byte| byte & 0x80 != 0) {
         push_string(wire, &[&[0], number].concat());
@@ -65,9 +65,9 @@ impl FromStr for Fingerprint {
 mod tests {
     use super::*;
 
-    /// The second modulus is a number whose highest bit is not set.
+    /// The highest bit of the second modulus is not set.
     #[test]
-    fn is_what_ssh_keygen_prints() {
+    fn equals_what_ssh_keygen_prints() {
         for (first, want) in [
             (0xff, "SHA256:jCksjk3E9ggMRNa2DsRvQUA4V/lh6mbjDxN3zo0ukHY"),
             (0x7f, "SHA256:qq3Gh6DpvkBI/m/sSQYDFRIi/j9bLLuW6zM9PGJQ5hE"),
@@ -79,13 +79,13 @@ mod tests {
     }
 
     #[test]
-    fn reads_what_it_shows() {
+    fn parses_what_it_displays() {
         let fingerprint = Fingerprint::of_rsa(&[1, 0, 1], &[0xff; 256]);
         assert_eq!(fingerprint.to_string().parse(), Ok(fingerprint));
     }
 
     #[test]
-    fn refuses_other_texts() {
+    fn refuses_texts_that_are_not_fingerprints() {
         for text in ["", "SHA256:", "MD5:abc", "SHA256:AAAA", "SHA256:*"] {
             assert_eq!(
                 text.parse::<Fingerprint>(),

@@ -13,21 +13,21 @@ use super::{Certificate, KeyPair, PrivateKey};
 use crate::base64;
 use crate::plain::Plain;
 
-/// Bits of an RSA key that we make.
+/// Size in bits of a new RSA key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum KeySize {
     /// 2048 bits.
     Rsa2048,
     /// 3072 bits.
     Rsa3072,
-    /// 4096 bits, the peer's default.
+    /// 4096 bits, upstream's default.
     #[default]
     Rsa4096,
-    /// 8192 bits: each opened value costs some eight times as much as with 4096.
+    /// 8192 bits: unsealing a value takes about eight times as long as with 4096.
     Rsa8192,
 }
 
-/// The number is not a size that we make.
+/// The number is not a supported key size.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a key has 2048, 3072, 4096 or 8192 bits, not {0}")]
 pub struct UnknownKeySize(pub i64);
@@ -46,50 +46,50 @@ impl TryFrom<i64> for KeySize {
     }
 }
 
-/// What a new key shall be.
+/// Parameters of a new key.
 #[derive(Debug, Clone)]
 pub struct KeySpec {
     /// Size of the RSA key.
     pub size: KeySize,
-    /// Validity of the certificate, counted from its making.
+    /// Validity of the certificate, from its creation.
     pub ttl: SignedDuration,
     /// Common name of issuer and subject; empty for an empty distinguished name.
     pub common_name: String,
 }
 
-/// A key just made.
+/// A newly generated key.
 #[derive(Debug)]
 pub struct NewKey {
-    /// Key and certificate, ready for a ring.
+    /// Key and certificate.
     pub pair: KeyPair,
-    /// The private key as a PEM block `RSA PRIVATE KEY` (PKCS#1), as the peer stores it.
+    /// The private key as a PEM block `RSA PRIVATE KEY` (PKCS#1), the format in which upstream stores it.
     pub private_pem: Plain,
 }
 
-/// No key could be made.
+/// The key could not be generated.
 #[derive(Debug, thiserror::Error)]
 pub enum GenerateError {
-    /// aws-lc gave none.
+    /// aws-lc generated no key.
     #[error("aws-lc could not make an RSA key")]
     Key,
-    /// `now + ttl` lies outside the years that a certificate can name.
+    /// `now + ttl` is after the last year that a certificate can express.
     #[error("the certificate would end after the year 9999; choose a shorter validity")]
     Validity,
-    /// Issuing failed.
+    /// The certificate could not be issued.
     #[error("the certificate could not be issued")]
     Certificate(#[from] rcgen::Error),
 }
 
 impl KeySpec {
-    /// Makes a key and its self-signed certificate, as the peer makes them (X.509 v3, random serial
-    /// below 2^128, `encipherOnly`, CA without path length, subject key id), valid from `now`,
-    /// which is cut to seconds. Takes about a second for 4096 bits.
+    /// Generates a key and its self-signed certificate with the same properties as upstream (X.509 v3, random
+    /// serial below 2^128, `encipherOnly`, CA without path length, subject key id), valid from `now`,
+    /// truncated to seconds. Takes about a second for 4096 bits.
     ///
-    /// `rng` makes the serial number; the key itself draws from aws-lc-rs.
+    /// `rng` generates the serial number; the key itself draws its randomness from aws-lc-rs.
     ///
     /// # Errors
     ///
-    /// [`GenerateError`]; none is to be expected with a ttl of less than 7,000 years.
+    /// [`GenerateError`]; not expected for a ttl of less than 7,000 years.
     pub fn generate(
         &self,
         now: Timestamp,
@@ -159,7 +159,8 @@ fn pkcs1_pem(pkcs8: &[u8]) -> Option<Plain> {
     Some(Plain::from(pem_block("RSA PRIVATE KEY", &encoded)))
 }
 
-/// The room is reserved in one go, so that a private key leaves no copy behind while it grows.
+/// Encodes a PEM block. Allocates the buffer at once, so that a private key leaves no copies behind while it
+/// grows.
 pub(super) fn pem_block(label: &str, encoded: &str) -> String {
     let mut text = String::with_capacity(encoded.len() + encoded.len() / 32 + 2 * label.len() + 64);
     text.push_str("-----BEGIN ");
@@ -198,7 +199,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn issues_the_certificate_that_the_peer_issues() {
+    fn issues_the_same_certificate_as_upstream() {
         let new = new_key(1_700_000_000);
         let pem = new.pair.certificate().to_pem();
         let block = &super::super::pem::blocks(pem.as_bytes())[0];
@@ -232,7 +233,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn four_numbers_are_sizes_of_keys() {
+    fn accepts_four_key_sizes() {
         use KeySize::{Rsa2048, Rsa3072, Rsa4096, Rsa8192};
         for (bits, size) in [
             (2048, Rsa2048),
@@ -248,7 +249,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn validity_begins_now_and_ends_after_the_ttl() {
+    fn the_certificate_is_valid_from_now_for_the_ttl() {
         let certificate = new_key(1_700_000_000).pair.into_halves().1;
         assert_eq!(certificate.not_before().as_second(), 1_700_000_000);
         assert_eq!(
@@ -258,7 +259,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_private_pem_is_the_same_key_in_pkcs1() {
+    fn the_private_pem_contains_the_same_key_as_pkcs1() {
         let new = new_key(0);
         assert!(
             new.private_pem

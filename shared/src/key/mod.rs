@@ -1,7 +1,7 @@
-//! One RSA key and its certificate: make, parse, PEM, fingerprint, validity.
+//! One RSA key and its certificate: generation, parsing, PEM, fingerprint, validity.
 //!
-//! Private-key operations run in aws-lc-rs (constant time, blinded); making a key and OAEP draw
-//! their randomness there.
+//! Private-key operations run in aws-lc-rs (constant time, blinded). Key generation and OAEP draw their
+//! randomness there.
 
 mod certificate;
 mod fingerprint;
@@ -16,14 +16,14 @@ pub use generate::{GenerateError, KeySize, KeySpec, NewKey, UnknownKeySize};
 pub use private::{PrivateKey, PrivateKeyError, private_key_operations};
 pub use public::{PublicKey, PublicKeyError};
 
-/// A private key with the certificate whose public key it matches.
+/// A private key and its matching certificate.
 #[derive(Debug)]
 pub struct KeyPair {
     private: PrivateKey,
     certificate: Certificate,
 }
 
-/// The certificate is not that of the private key: what is sealed with it could never be opened.
+/// The certificate does not match the private key: values sealed with it could never be unsealed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the certificate ({certificate}) does not belong to the private key ({private}); \
@@ -37,11 +37,11 @@ pub struct MismatchedPair {
 }
 
 impl KeyPair {
-    /// Joins the two halves.
+    /// Combines a private key and its certificate.
     ///
     /// # Errors
     ///
-    /// [`MismatchedPair`] if they do not belong together.
+    /// [`MismatchedPair`] if they do not match.
     pub fn new(private: PrivateKey, certificate: Certificate) -> Result<Self, MismatchedPair> {
         let pair = (certificate.fingerprint(), private.fingerprint());
         if pair.0 != pair.1 {
@@ -57,28 +57,28 @@ impl KeyPair {
         })
     }
 
-    /// The half that opens.
+    /// Returns the private key, which unseals.
     pub fn private(&self) -> &PrivateKey {
         &self.private
     }
 
-    /// The half that seals.
+    /// Returns the certificate, which seals.
     pub fn certificate(&self) -> &Certificate {
         &self.certificate
     }
 
-    /// Equal for both halves.
+    /// Returns the fingerprint, equal for both halves.
     pub fn fingerprint(&self) -> &Fingerprint {
         self.private.fingerprint()
     }
 
-    /// Takes the pair apart.
+    /// Splits the pair.
     pub fn into_halves(self) -> (PrivateKey, Certificate) {
         (self.private, self.certificate)
     }
 }
 
-/// One small key for the unit tests of this crate, made once.
+/// A small key for the unit tests of this crate, generated once.
 #[cfg(test)]
 pub(crate) fn test_key() -> &'static KeyPair {
     static KEY: std::sync::LazyLock<KeyPair> =
@@ -86,8 +86,8 @@ pub(crate) fn test_key() -> &'static KeyPair {
     &KEY
 }
 
-/// A small key for the unit tests of this crate, as old as the second says: the same for the same
-/// second, since most of the time of these tests would go into making keys.
+/// Returns a small key for the unit tests of this crate, created at this second. The same second returns the
+/// same key, because generating keys would take most of the time of these tests.
 #[cfg(test)]
 pub(crate) fn new_test_key(second: i64) -> NewKey {
     static MADE: std::sync::Mutex<std::collections::BTreeMap<i64, NewKey>> =

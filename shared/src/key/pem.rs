@@ -1,20 +1,20 @@
-//! PEM blocks in a text, found as Go's `encoding/pem` finds them.
+//! Finds PEM blocks in a text as Go's `encoding/pem` does.
 //!
-//! Strict PEM crates refuse a whole file for one odd block; users keep keys and certificates in
-//! files with comments, bundles, CRLF and other blocks, and the peer reads those.
+//! Strict PEM crates refuse a whole file for one malformed block. Users keep keys and certificates in files
+//! with comments, bundles, CRLF and other blocks, and upstream reads those.
 
 use zeroize::Zeroizing;
 
 use crate::base64;
 
-/// One well-formed block. `der` may be a private key, so it wipes itself.
+/// One well-formed block. `der` may be a private key, and is wiped on drop.
 pub(super) struct Block {
     pub(super) label: String,
     pub(super) has_headers: bool,
     pub(super) der: Zeroizing<Vec<u8>>,
 }
 
-/// Every well-formed block, in order. Text between blocks and malformed blocks are skipped.
+/// Returns every well-formed block, in order. Skips text between blocks and malformed blocks.
 pub(super) fn blocks(text: &[u8]) -> Vec<Block> {
     let mut lines = text
         .split(|byte| *byte == b'\n')
@@ -32,8 +32,8 @@ pub(super) fn blocks(text: &[u8]) -> Vec<Block> {
     found
 }
 
-/// Reads up to the matching END line. A BEGIN line inside means that the block before it was never
-/// ended: its label comes back, so that reading goes on there.
+/// Reads up to the matching END line. A BEGIN line inside means that the previous block was never terminated:
+/// its label is returned, so that the caller can continue there.
 fn read_block<'a>(
     label: &'a [u8],
     lines: &mut impl Iterator<Item = &'a [u8]>,
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn notices_headers() {
+    fn detects_headers() {
         let text = b"-----BEGIN A-----\nProc-Type: 4,ENCRYPTED\n\naGk=\n-----END A-----\n";
         let found = blocks(text);
         assert!(found[0].has_headers);
@@ -127,7 +127,7 @@ mod tests {
         }
 
         #[test]
-        fn finds_what_was_written(der: Vec<u8>) {
+        fn finds_the_block_that_it_wrote(der: Vec<u8>) {
             let text = format!("-----BEGIN A-----\n{}\n-----END A-----\n", base64::encode(&der));
             let found = blocks(text.as_bytes());
             proptest::prop_assert_eq!(found[0].der.as_slice(), &der[..]);

@@ -15,45 +15,45 @@ use super::{Fingerprint, PublicKey};
 use crate::plain::Plain;
 use crate::scope::Label;
 
-/// Sets keys of records apart from whatever else may be derived one day.
+/// Separates record keys from other keys that may be derived from the private key in the future.
 const RECORD_KEY: &[&[u8]] = &[b"sealed-secrets: key of records in statuses, version 1"];
 
 static OPERATIONS: AtomicU64 = AtomicU64::new(0);
 
-/// Private-key operations of this process so far: what opening costs.
+/// Returns the number of private-key operations in this process so far: the main cost of unsealing.
 pub fn private_key_operations() -> u64 {
     OPERATIONS.load(Ordering::Relaxed)
 }
 
-/// An RSA private key that can open values. aws-lc wipes it when dropped.
+/// An RSA private key that can open values. aws-lc wipes it on drop.
 pub struct PrivateKey {
     oaep: OaepPrivateDecryptingKey,
     public: PublicKey,
     record_key: hmac::Key,
 }
 
-/// The bytes hold no private key that can be used.
+/// The input contains no usable private key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PrivateKeyError {
-    /// No block that is a private key.
+    /// No block is a private key.
     #[error(
         "no PEM block `RSA PRIVATE KEY` (PKCS#1) or `PRIVATE KEY` (PKCS#8) found; \
          is this the key and not the certificate?"
     )]
     Missing,
-    /// A key of another algorithm.
+    /// The key uses another algorithm.
     #[error("the private key is not an RSA key; sealed secrets are opened with RSA keys only")]
     NotRsa,
-    /// Protected by a passphrase.
+    /// The key is protected by a passphrase.
     #[error("the private key is encrypted; decrypt it first, for example with `openssl pkey`")]
     Encrypted,
-    /// Not DER of a key, or its numbers do not fit together, or its size is out of bounds.
+    /// The DER is not a key, its numbers are inconsistent, or its size is out of range.
     #[error("the RSA private key is malformed, inconsistent, or not of 2048 to 8192 bits")]
     Malformed,
 }
 
 impl PrivateKey {
-    /// The first usable key in a PEM text, as the peer reads `tls.key`.
+    /// Reads the first usable key in a PEM text, as upstream reads `tls.key`.
     ///
     /// # Errors
     ///
@@ -63,11 +63,11 @@ impl PrivateKey {
         Ok(keys.swap_remove(0))
     }
 
-    /// Every key in a PEM text; blocks that are no private keys are skipped. Never empty.
+    /// Reads every key in a PEM text; skips blocks that are not private keys. The result is never empty.
     ///
     /// # Errors
     ///
-    /// As [`Self::from_pem`], if no key can be used.
+    /// As [`Self::from_pem`], if no key is usable.
     pub fn all_from_pem(text: &[u8]) -> Result<Vec<Self>, PrivateKeyError> {
         let mut keys = Vec::new();
         let mut first_error = None;
@@ -103,22 +103,23 @@ impl PrivateKey {
         })
     }
 
-    /// Names the key.
+    /// Returns the fingerprint of the key.
     pub fn fingerprint(&self) -> &Fingerprint {
         self.public.fingerprint()
     }
 
-    /// Bytes of the modulus.
+    /// Returns the length of the modulus in bytes.
     pub fn modulus_len(&self) -> usize {
         self.oaep.key_size_bytes()
     }
 
-    /// What only a holder of this key can compute and compare.
+    /// Returns the key of record digests, which only a holder of this private key can compute and compare.
     pub(crate) fn record_key(&self) -> &hmac::Key {
         &self.record_key
     }
 
-    /// RSAES-OAEP, SHA-256 for label and MGF1 (RFC 8017 §7.1). `None` for every failure alike.
+    /// Decrypts with RSAES-OAEP, SHA-256 for label and MGF1 (RFC 8017 §7.1). Returns `None` for every
+    /// failure.
     pub(crate) fn decrypt(&self, label: &Label, ciphertext: &[u8]) -> Option<Plain> {
         OPERATIONS.fetch_add(1, Ordering::Relaxed);
         let mut out = Zeroizing::new(vec![0; self.oaep.min_output_size()]);
@@ -133,7 +134,8 @@ impl PrivateKey {
     }
 }
 
-/// HKDF-SHA256 (RFC 5869) over the key as PKCS#8, which is the same however the key was stored.
+/// Derives the record key with HKDF-SHA256 (RFC 5869) from the key as PKCS#8, which does not depend on the
+/// format in which the key is stored.
 fn record_key(key: &PrivateDecryptingKey) -> Option<hmac::Key> {
     let der = key.as_der().ok()?;
     let derived = Salt::new(HKDF_SHA256, &[]).extract(der.as_ref());
@@ -141,7 +143,7 @@ fn record_key(key: &PrivateDecryptingKey) -> Option<hmac::Key> {
     Some(hmac::Key::from(derived))
 }
 
-/// `None` for a block that is no private key at all.
+/// Reads a block; returns `None` if the block is not a private key at all.
 fn read_block(block: &Block) -> Option<Result<PrivateKey, PrivateKeyError>> {
     match block.label.as_str() {
         "RSA PRIVATE KEY" | "PRIVATE KEY" if block.has_headers => {
@@ -155,7 +157,7 @@ fn read_block(block: &Block) -> Option<Result<PrivateKey, PrivateKeyError>> {
     }
 }
 
-/// aws-lc-rs takes decrypting keys as PKCS#8 only, so PKCS#1 is wrapped (RFC 5208 §5).
+/// Wraps PKCS#1 in PKCS#8 (RFC 5208 §5), the only format of decryption keys that aws-lc-rs accepts.
 fn read_pkcs1(der: &[u8]) -> Result<PrivateKey, PrivateKeyError> {
     let algorithm = AlgorithmIdentifierRef {
         oid: pkcs1::ALGORITHM_OID,
@@ -194,7 +196,7 @@ TdwKH0M6xpM2q+53wmsN/eYLdgtjgBd3DBmHtPilCkiFICXyaA8z9LkJ
 ";
 
     #[test]
-    fn says_what_is_wrong_with_a_key() {
+    fn reports_why_a_private_key_is_unusable() {
         for (why, text, want) in [
             ("nothing", String::new(), PrivateKeyError::Missing),
             (
@@ -233,19 +235,19 @@ TdwKH0M6xpM2q+53wmsN/eYLdgtjgBd3DBmHtPilCkiFICXyaA8z9LkJ
     }
 
     #[test]
-    fn counts_its_operations_failed_ones_too() {
+    fn counts_private_key_operations_including_failed_ones() {
         let key = new_test_key(0).pair.into_halves().0;
         let before = private_key_operations();
         for _ in 0..2 {
             let opened = key.decrypt(&crate::scope::Scope::Strict.label("ns", "n"), &[1; 256]);
             assert!(opened.is_none());
         }
-        // Other tests of this process have their own.
+        // Other tests of this process also count.
         assert!(private_key_operations() >= before + 2);
     }
 
     #[test]
-    fn finds_every_key_beside_other_blocks() {
+    fn finds_every_key_among_other_blocks() {
         let new = new_test_key(0);
         let pem = String::from_utf8(new.private_pem.expose().to_vec()).unwrap();
         let text = format!("{EC_KEY}{pem}{}{pem}", new.pair.certificate().to_pem());

@@ -14,19 +14,19 @@ pub struct PublicKey {
     fingerprint: Fingerprint,
 }
 
-/// The key cannot be used to seal.
+/// The key cannot seal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PublicKeyError {
-    /// Another algorithm.
+    /// The key uses another algorithm.
     #[error("expected RSA public key but found {0}")]
     NotRsa(&'static str),
-    /// The bytes are no RSA key.
+    /// The bytes are not an RSA key.
     #[error("the RSA public key is malformed")]
     Malformed,
     /// aws-lc refuses keys below 2048 and above 8192 bits.
     #[error("the RSA key has {bits} bits; sealing takes keys of 2048 to 8192 bits")]
     Size {
-        /// Length of the modulus.
+        /// Length of the modulus in bits.
         bits: usize,
     },
 }
@@ -36,7 +36,7 @@ impl PublicKey {
     ///
     /// # Errors
     ///
-    /// Another algorithm, malformed bytes, or a size that cannot be used.
+    /// The algorithm is not RSA, the bytes are malformed, or the size is not supported.
     pub(super) fn from_spki(spki: &SubjectPublicKeyInfoOwned) -> Result<Self, PublicKeyError> {
         if spki.algorithm.oid != pkcs1::ALGORITHM_OID {
             return Err(PublicKeyError::NotRsa(algorithm_name(spki)));
@@ -50,24 +50,25 @@ impl PublicKey {
         Ok(Self { oaep, fingerprint })
     }
 
-    /// Reads DER of a `SubjectPublicKeyInfo`.
+    /// Reads a `SubjectPublicKeyInfo` from DER.
     pub(super) fn from_spki_der(der: &[u8]) -> Result<Self, PublicKeyError> {
         let spki =
             SubjectPublicKeyInfoOwned::from_der(der).map_err(|_| PublicKeyError::Malformed)?;
         Self::from_spki(&spki)
     }
 
-    /// Names the key.
+    /// Returns the fingerprint of the key.
     pub fn fingerprint(&self) -> &Fingerprint {
         &self.fingerprint
     }
 
-    /// Bytes of the modulus, which is the length of the RSA block of each value sealed with it.
+    /// Returns the length of the modulus in bytes, which is the length of the RSA block of each value sealed
+    /// with this key.
     pub fn modulus_len(&self) -> usize {
         self.oaep.key_size_bytes()
     }
 
-    /// RSAES-OAEP, SHA-256 for label and MGF1 (RFC 8017 §7.1).
+    /// Encrypts with RSAES-OAEP, SHA-256 for label and MGF1 (RFC 8017 §7.1).
     pub(crate) fn encrypt(&self, label: &Label, message: &[u8]) -> Option<Vec<u8>> {
         let mut out = vec![0; self.oaep.ciphertext_size()];
         let label = Some(label.as_bytes());
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn says_why_a_key_cannot_seal() {
+    fn reports_why_a_key_cannot_seal() {
         for (spki, want) in [
             (spki("1.2.840.10045.2.1", &[4]), "found an ECDSA key"),
             (spki("1.3.101.112", &[4]), "found an Ed25519 key"),
@@ -157,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn shows_its_fingerprint_and_its_length() {
+    fn debug_shows_fingerprint_and_length() {
         let public = test_key().certificate().public_key();
         assert_eq!(public.modulus_len(), 256);
         assert_eq!(

@@ -1,21 +1,21 @@
 use std::fmt;
 
-/// The input is not a series of documents.
+/// The input cannot be parsed as a series of documents.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct ReadError {
-    /// Document, and line of the input, both counted from one; `None` if the bytes are no text at all.
+    /// Number of the document and line of the input, both counted from one; `None` if the bytes are not text.
     pub place: Option<(usize, usize)>,
-    /// What is wrong.
+    /// The reason.
     pub problem: ReadProblem,
 }
 
-/// What is wrong with an input. Never quotes it: it may hold plain values.
+/// What is wrong with an input. Never quotes it, because it may contain plaintext values.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReadProblem {
     /// Neither UTF-8 nor UTF-16 with a byte order mark.
     #[error("the text is not UTF-8 (nor UTF-16 with a byte order mark); save it as UTF-8")]
     Encoding,
-    /// The parser's words; they name tokens, never values.
+    /// The parser's message, which names tokens and never values.
     #[error("malformed YAML: {0}")]
     Yaml(String),
     /// Malformed JSON.
@@ -24,19 +24,19 @@ pub enum ReadProblem {
     /// A map key that is a list, a map, or null.
     #[error("a mapping key is neither text, number nor boolean")]
     Key,
-    /// Tagged with a type that it has not.
+    /// The value does not have the type of its tag.
     #[error("a value is tagged {0} but is none")]
     Tag(&'static str),
-    /// `<<` with something else than maps.
+    /// `<<` with something other than mappings.
     #[error("the merge key `<<` takes a mapping or a list of mappings")]
     Merge,
-    /// More levels than any manifest has.
+    /// Deeper nesting than the limit.
     #[error("nested deeper than {0} levels")]
     Depth(usize),
-    /// Aliases that multiply.
+    /// Aliases that multiply beyond the limit.
     #[error("aliases expand to more than {0} values")]
     Aliases(usize),
-    /// More than the reader has room for, by itself or by anchors around anchors.
+    /// More values than the limit, directly or through nested anchors.
     #[error("it holds more than {0} values; split it, or write values out instead of anchors")]
     Size(usize),
 }
@@ -47,7 +47,7 @@ impl ReadError {
         Self { place, problem }
     }
 
-    /// Line of the input, counted from one; none if the bytes are no text at all.
+    /// Returns the line of the input, counted from one; `None` if the bytes are not text.
     pub fn line(&self) -> Option<usize> {
         self.place.map(|(_, line)| line)
     }
@@ -62,7 +62,7 @@ impl fmt::Display for ReadError {
     }
 }
 
-/// A document has a value of the wrong kind somewhere.
+/// A value in the document has the wrong type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {path} must be {wanted}, not {found}")]
 pub struct ShapeError {
@@ -70,8 +70,8 @@ pub struct ShapeError {
     pub line: usize,
     /// Field names from the root, joined by dots.
     pub path: String,
-    /// What belongs there, with its article.
+    /// The expected type, with its article.
     pub wanted: &'static str,
-    /// What is there, with its article. The kind, never the value.
+    /// The type found, with its article. Never the value.
     pub found: &'static str,
 }

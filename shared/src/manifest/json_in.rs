@@ -1,4 +1,4 @@
-//! JSON streams → nodes.
+//! Parses JSON streams to nodes.
 
 use std::collections::HashMap;
 use std::{fmt, iter};
@@ -11,9 +11,8 @@ use super::error::{ReadError, ReadProblem};
 use super::node::{Node, Value};
 use super::yaml_in;
 
-/// Reads objects that stand one after the other. A text that merely begins like JSON is a YAML
-/// flow mapping, or one JSON document before YAML ones, as for the peer: up to the second object
-/// YAML gets its chance.
+/// Reads a sequence of objects. As for upstream, a text that only begins like JSON is a YAML flow mapping, or
+/// one JSON document before YAML documents: up to the second object, YAML is tried.
 pub(super) fn read(text: &str, most: usize) -> Result<Vec<Node>, ReadError> {
     let inside = most_values(text);
     let mut documents = Vec::new();
@@ -22,7 +21,7 @@ pub(super) fn read(text: &str, most: usize) -> Result<Vec<Node>, ReadError> {
         at += leading_space(&text[at..]);
         line += text[counted..at].matches('\n').count();
         counted = at;
-        // Before it is read, and takes the room.
+        // Check before parsing, which takes the memory.
         if at < text.len() && inside + documents.len() >= most {
             let number = documents.len() + 1;
             return Err(ReadError::at(number, line, ReadProblem::Size(most)));
@@ -47,7 +46,7 @@ pub(super) fn read(text: &str, most: usize) -> Result<Vec<Node>, ReadError> {
     }
 }
 
-/// Reads the rest as YAML; if it is none either, the JSON error is the one to show.
+/// Reads the rest as YAML; if that fails too, returns the JSON error.
 fn as_yaml(
     rest: &str,
     mut documents: Vec<Node>,
@@ -59,8 +58,8 @@ fn as_yaml(
     Ok(documents)
 }
 
-/// No JSON text of these bytes has more values: but for the outermost, each has one of these in front
-/// of it.
+/// Returns an upper bound for the number of values in a JSON text of these bytes: each value except the
+/// outermost follows one of these characters.
 fn most_values(text: &str) -> usize {
     let (mut count, mut quoted, mut escaped) = (0, false, false);
     for byte in text.bytes() {
@@ -79,7 +78,7 @@ fn leading_space(text: &str) -> usize {
     text.len() - text.trim_ascii_start().len()
 }
 
-/// `serde_json`'s messages can quote the input, so only their category is kept.
+/// Converts an error. `serde_json`'s messages can quote the input, so only their category is kept.
 fn json_error(document: usize, line: usize, error: &serde_json::Error) -> ReadError {
     let problem = match error.classify() {
         Category::Eof => "it ends too early",
@@ -92,8 +91,7 @@ fn json_error(document: usize, line: usize, error: &serde_json::Error) -> ReadEr
     )
 }
 
-/// A value as it stands, with equal fields merged: Go decodes the second of two equal fields into
-/// what the first one made.
+/// A value with equal fields merged: Go decodes the second of two equal fields into the result of the first.
 struct Raw(Node);
 
 impl<'de> Deserialize<'de> for Raw {
@@ -109,8 +107,8 @@ impl Raw {
         Self(Node::new(value, 0))
     }
 
-    /// A number or boolean keeps its text, as an unquoted YAML scalar does: the peer falls back to
-    /// YAML where text is wanted.
+    /// Keeps the source text of a number or boolean, like that of an unquoted YAML scalar, because upstream
+    /// falls back to YAML where it expects text.
     fn typed(value: Value, source: String) -> Self {
         Self(Node {
             value,
@@ -168,8 +166,8 @@ impl<'de> Visitor<'de> for RawVisitor {
     }
 }
 
-/// Fields in the order of their first mention. What has one name is merged at the end and at once, or
-/// time would grow with the square of how often it comes.
+/// Fields in the order of first occurrence. Equal names are merged once at the end; merging at each
+/// occurrence would take quadratic time.
 #[derive(Default)]
 struct Fields {
     places: HashMap<String, usize>,
@@ -192,7 +190,7 @@ impl Fields {
     }
 }
 
-/// The last value counts; mappings at the end become one.
+/// Merges the values of one name: the last value counts; mappings at the end become one.
 fn merge(first: Node, more: Vec<Node>) -> Node {
     if more.is_empty() {
         return first;

@@ -1,10 +1,10 @@
 use serde_json::Value as Json;
 
-/// Pretty JSON as Go's encoder writes it: two spaces, `<`, `>`, `&` and the two line separators
-/// escaped, a line break at the end. Fields keep the order of the value.
+/// Formats JSON as Go's encoder does: two spaces, `<`, `>`, `&` and the two line separators escaped, a line
+/// break at the end. Keeps the order of fields.
 pub fn to_json(value: &Json) -> String {
     let mut text = format!("{value:#}");
-    // These five occur inside strings only, so escaping the finished text is safe.
+    // These five occur only inside strings, so it is safe to escape them in the finished text.
     for (plain, escaped) in [
         ("<", "\\u003c"),
         (">", "\\u003e"),
@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn looks_like_gos() {
+    fn formats_json_as_go_does() {
         let value = json!({"kind": "S", "b": {"x": "a<b>&\u{2028}"}, "e": {}, "l": [], "n": [1]});
         assert_eq!(
             to_json(&value),

@@ -1,16 +1,16 @@
-//! YAML and JSON bytes ↔ documents, as the peer reads and writes them.
+//! YAML and JSON bytes ↔ documents, as upstream reads and writes them.
 //!
-//! [`edit`] changes single values in someone's file and keeps the rest of it byte for byte.
+//! [`edit`] changes single values in a user's file and keeps the rest of it byte for byte.
 //!
-//! Reading follows Go: JSON streams, several YAML documents, YAML 1.1 typing, the last of duplicate
-//! keys wins, `<<` merges. Two things are better: a malformed document is an error with its number
-//! and line instead of being skipped, and UTF-16 with a byte order mark is decoded. Each [`Node`]
-//! knows its line, and each unquoted scalar its source text, so that a value which YAML 1.1 turns
-//! into another text can be pointed at ([`Reading::coerced`]).
+//! Reading follows Go: JSON streams, several YAML documents, YAML 1.1 typing, the last of duplicate keys
+//! wins, `<<` merges. Two things are better: a malformed document is an error with its number and line
+//! instead of being skipped, and UTF-16 with a byte order mark is decoded. Each [`Node`] knows its line, and
+//! each unquoted scalar its source text, so that a value that YAML 1.1 changes to another text can be
+//! reported ([`Reading::coerced`]).
 //!
-//! `saphyr-parser` does the YAML syntax. It was taken over `serde-saphyr` because typing here
-//! depends on the *target* (Go turns `yes` into the text `true` only where a string is wanted) and
-//! messages need lines: both ask for events, not for a deserializer.
+//! `saphyr-parser` parses the YAML syntax. We use it instead of `serde-saphyr` because typing depends on the
+//! *target* (Go turns `yes` into the text `true` only where it expects a string) and messages need lines:
+//! both need events, not a deserializer.
 
 pub mod edit;
 mod error;
@@ -32,34 +32,34 @@ pub use node::{Node, Value};
 pub use shape::{Coercion, Reading, Shape};
 pub use yaml_out::to_yaml;
 
-/// One document that is not empty.
+/// A document that is not empty.
 #[derive(Debug)]
 pub struct Document {
-    /// Counted from one over the documents of the input that are not empty.
+    /// Counted from one, over the documents of the input that are not empty.
     pub number: usize,
-    /// What stands in it.
+    /// The root value.
     pub root: Node,
 }
 
-/// The most that one input may hold, in values: about half a gigabyte of memory.
+/// Maximum number of values in one input: about half a gigabyte of memory.
 const MOST: usize = 5_000_000;
-/// What a short input may hold by anchors and aliases.
+/// Number of values that anchors and aliases may create in a short input.
 const LEAST_ROOM: usize = 200_000;
 
-/// Reads every document. Documents that are empty or only comments are left out.
+/// Reads every document. Skips documents that are empty or contain only comments.
 ///
-/// Time grows with the length of the input. So does memory, anchors and aliases included, and it never
+/// Time and memory grow linearly with the length of the input, anchors and aliases included. Memory never
 /// exceeds half a gigabyte.
 ///
 /// # Errors
 ///
-/// The first document that is malformed, with its number and line; nothing is skipped.
+/// The first malformed document, with its number and line; nothing is skipped.
 pub fn read(bytes: &[u8]) -> Result<Vec<Document>, ReadError> {
     read_within(bytes, MOST)
 }
 
-/// As [`read`], for input that strangers send: no more than so many values, of about a hundred bytes
-/// each. Text counts as one value more for every 64 bytes.
+/// Like [`read`], for untrusted input: allows only this many values of about a hundred bytes each. Text
+/// counts as one additional value per 64 bytes.
 ///
 /// # Errors
 ///
@@ -76,15 +76,16 @@ pub fn read_within(bytes: &[u8], most: usize) -> Result<Vec<Document>, ReadError
         .collect())
 }
 
-/// The line of the first key that stands twice in one mapping, which [`read`] takes without a word, as the
-/// peer does. `None` also for what [`read`] refuses, and for a stream of several JSON objects.
+/// Returns the line of the first key that occurs twice in one mapping, which [`read`] accepts silently, as
+/// upstream does. Also returns `None` for input that [`read`] refuses, and for a stream of several JSON
+/// objects.
 pub fn repeated_key(bytes: &[u8]) -> Option<usize> {
     yaml_keys::first_repeated(&text::decode(bytes).ok()?)
 }
 
-/// What stands in every document, those without content included.
+/// Returns the root of every document, including empty documents.
 fn roots(text: &str, most: usize) -> Result<Vec<Node>, ReadError> {
-    // Without anchors no two bytes make more than two values.
+    // Without anchors, two bytes create at most two values.
     let most = most.min(LEAST_ROOM + 2 * text.len());
     if is_json(text) {
         json_in::read(text, most)
@@ -97,7 +98,7 @@ fn is_filled(root: &Node) -> bool {
     !matches!(root.value, Value::Null)
 }
 
-/// Is the input JSON rather than YAML, by its first character?
+/// Returns whether the input is JSON rather than YAML, judged by its first character.
 pub fn begins_like_json(bytes: &[u8]) -> bool {
     text::decode(bytes).is_ok_and(|text| is_json(&text))
 }
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_streams_as_the_peer_does() {
+    fn reads_streams_as_upstream_does() {
         for (why, input, want) in [
             ("nothing", "", vec![]),
             ("a comment", "# nothing\n", vec![]),
@@ -210,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_known_by_its_first_brace() {
+    fn json_is_detected_by_its_first_character() {
         for (text, want) in [
             ("{}", true),
             (" \n\t{\"a\": 1}", true),
@@ -225,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn names_document_and_line_of_what_is_malformed() {
+    fn reports_document_and_line_of_malformed_input() {
         for (why, input, want) in [
             (
                 "bad YAML",
@@ -293,9 +294,9 @@ mod tests {
         }
     }
 
-    /// Of JSON an object's nodes all stand at its first line, of YAML each at its own.
+    /// All nodes of a JSON object have the object's first line; YAML nodes have their own.
     #[test]
-    fn knows_the_lines_of_json_and_of_yaml_behind_it() {
+    fn reports_lines_of_json_and_of_the_yaml_after_it() {
         let lines = |text: &str| -> Vec<usize> {
             let list = |node: &Node| node.field("a").map_or(0, |a| a.line);
             let documents = read(text.as_bytes()).unwrap();
@@ -312,14 +313,14 @@ mod tests {
     }
 
     #[test]
-    fn an_error_has_a_line_unless_there_is_no_text() {
+    fn an_error_has_a_line_unless_the_bytes_are_not_text() {
         let line = |bytes: &[u8]| read(bytes).unwrap_err().line();
         assert_eq!(line(b"a: b\n---\nc: [\n"), Some(4));
         assert_eq!(line(b"\xff"), None);
     }
 
     #[test]
-    fn a_node_shows_its_kind_and_line_and_never_its_value() {
+    fn debug_of_a_node_shows_type_and_line_and_never_the_value() {
         let documents = read(b"\na: hunter2\n").unwrap();
         assert_eq!(
             format!("{:?}", documents[0].root),
@@ -327,7 +328,7 @@ mod tests {
         );
     }
 
-    /// Attack: feeds malformed files whose characters all stand for secrets.
+    /// Attack: feeds malformed files in which every character stands for a secret.
     #[test]
     fn no_character_of_the_input_reaches_an_error() {
         let error = texts("a: 1\nb: @hunter2\n").unwrap_err();
@@ -366,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn anchors_count_by_what_they_keep() {
+    fn anchors_count_with_the_copies_that_they_keep() {
         let nested = |levels: usize| {
             let open: Vec<String> = (0..levels).map(|i| format!("&n{i} [")).collect();
             format!(
@@ -388,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_get_no_more_room_than_they_are_given() {
+    fn untrusted_input_cannot_exceed_its_limit() {
         for (text, fits, not) in [
             ("a: [1, 2]", 5, 4),
             ("a: &a [1]\nb: *a", 9, 8),
@@ -402,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn of_equal_fields_the_last_counts_and_mappings_become_one() {
+    fn the_last_of_equal_fields_wins_and_mappings_merge() {
         for (input, want) in [
             (r#"{"a":1,"a":2}"#, r#"{"a":2}"#),
             (
@@ -428,7 +429,7 @@ mod tests {
         }
 
         #[test]
-        fn a_number_keeps_its_last_digit(number in proptest::num::f64::NORMAL) {
+        fn numbers_keep_every_digit(number in proptest::num::f64::NORMAL) {
             let text = serde_json::json!({"a": number}).to_string();
             proptest::prop_assert_eq!(texts(&text), Ok(vec![text]));
         }

@@ -4,23 +4,23 @@ use zeroize::Zeroizing;
 
 const BYTES_PER_WEIGHT: usize = 64;
 
-/// A value in a document, with its place. `Debug` shows the kind and the line only, since any node
-/// of a Secret may be a plain value.
+/// A value in a document, with its position. `Debug` shows only its type and line, because any node of a
+/// Secret may be a plaintext value.
 #[derive(Clone)]
 pub struct Node {
-    /// What it is, after YAML 1.1 typing.
+    /// The value after YAML 1.1 typing.
     pub value: Value,
-    /// Line of the input where it begins, counted from one.
+    /// Line of the input on which the value begins, counted from one.
     pub line: usize,
-    /// The text of an unquoted YAML scalar that was read as a number, a boolean or a merge key. Only
-    /// these are turned back into text where text is wanted; a JSON number is not.
+    /// The source text of an unquoted YAML scalar that was read as a number, a boolean or a merge key. Only
+    /// these are converted back to text where text is expected; a JSON number is not.
     pub source: Option<Zeroizing<String>>,
 }
 
-/// The kinds of values.
+/// The types of values.
 #[derive(Clone)]
 pub enum Value {
-    /// `null`, `~` or nothing.
+    /// `null`, `~` or an empty value.
     Null,
     /// A boolean.
     Bool(bool),
@@ -45,8 +45,8 @@ impl Node {
         }
     }
 
-    /// The field of that name in a mapping: the exact name first, else one that differs in case
-    /// only, as Go's JSON decoder finds it.
+    /// Returns a field of a mapping: the exact name first, else one that differs only in case, as in Go's
+    /// JSON decoder.
     pub fn field(&self, name: &str) -> Option<&Self> {
         let Value::Map(entries) = &self.value else {
             return None;
@@ -61,7 +61,7 @@ impl Node {
         last(&|key| key == name).or_else(|| last(&|key| key.eq_ignore_ascii_case(name)))
     }
 
-    /// The text of a field, if it is text.
+    /// Returns the text of a field, if it is text.
     pub fn text(&self, name: &str) -> Option<&str> {
         match &self.field(name)?.value {
             Value::Text(text) => Some(text),
@@ -69,7 +69,7 @@ impl Node {
         }
     }
 
-    /// The items, if this is an object of one of these list kinds, in lists of lists too; else this
+    /// Returns the items, if this is an object of one of these list kinds, including nested lists; else this
     /// node alone.
     pub fn list_items(&self, kinds: &[&str]) -> Vec<&Self> {
         if !self.text("kind").is_some_and(|kind| kinds.contains(&kind)) {
@@ -84,7 +84,7 @@ impl Node {
         }
     }
 
-    /// The kind with its article, for messages.
+    /// Returns the name of the type with its article, for messages.
     pub fn kind(&self) -> &'static str {
         match self.value {
             Value::Null => "null",
@@ -96,8 +96,8 @@ impl Node {
         }
     }
 
-    /// Memory of this tree in units of about a hundred bytes: one for each node, and for text as much
-    /// more as it is long.
+    /// Returns the memory of this tree in units of about a hundred bytes: one per node, plus the length of
+    /// texts.
     pub(super) fn weight(&self) -> usize {
         let source = self.source.as_ref().map_or(0, |source| source.len());
         1 + source / BYTES_PER_WEIGHT

@@ -1,10 +1,10 @@
-//! What an unquoted YAML scalar means, by the rules of YAML 1.1 as Go's yaml.v2 applies them, and
-//! what text Go makes of it where text is wanted.
+//! The meaning of an unquoted YAML scalar by the rules of YAML 1.1 as in Go's yaml.v2, and the text that Go
+//! converts it to where text is expected.
 
 use super::node::Value;
 use zeroize::Zeroizing;
 
-/// Types an unquoted scalar.
+/// Determines type and value of an unquoted scalar.
 pub(super) fn resolve(text: &str) -> Value {
     word(text)
         .or_else(|| number(text))
@@ -27,7 +27,7 @@ fn word(text: &str) -> Option<Value> {
     })
 }
 
-/// Underscores count for nothing; after a leading dot each must stand between two digits. A date
+/// Parses a number. Underscores are ignored; after a leading dot, each must be between two digits. A date
 /// stays text, because it is neither an integer nor a float.
 fn number(text: &str) -> Option<Value> {
     match text.as_bytes().first()? {
@@ -58,7 +58,7 @@ fn underscores_separate_digits(text: &str) -> bool {
     true
 }
 
-/// Go's `ParseInt(…, 0, 64)`, then `ParseUint`: prefixes `0x`, `0o`, `0b`, and a leading zero for
+/// Parses as Go's `ParseInt(…, 0, 64)`, then `ParseUint`: prefixes `0x`, `0o`, `0b`, and a leading zero for
 /// octal.
 fn integer(text: &str) -> Option<i128> {
     let (negative, digits) = match text.as_bytes().first()? {
@@ -73,7 +73,7 @@ fn integer(text: &str) -> Option<i128> {
         [b'0', _, ..] => (8, &digits[1..]),
         _ => (10, digits),
     };
-    // `from_str_radix` would take a second sign.
+    // `from_str_radix` would accept a second sign.
     if !digits.bytes().all(|b| b.is_ascii_alphanumeric()) {
         return None;
     }
@@ -83,9 +83,9 @@ fn integer(text: &str) -> Option<i128> {
     (!signed || i64::try_from(number).is_ok()).then_some(number)
 }
 
-/// `[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?`; beyond the range of a double it is text.
+/// Parses `[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?`; beyond the range of a double it is text.
 fn float(text: &str) -> Option<f64> {
-    // Rust's grammar is the same but for words like `-inf`, which YAML writes with a dot.
+    // Rust's grammar is the same, except for words like `-inf`, which YAML writes with a dot.
     let is_of_numbers = |c: char| c.is_ascii_digit() || "+-.eE".contains(c);
     if !text.chars().all(is_of_numbers) {
         return None;
@@ -93,8 +93,8 @@ fn float(text: &str) -> Option<f64> {
     text.parse().ok().filter(|number: &f64| number.is_finite())
 }
 
-/// The text that Go puts where text is wanted and a number or boolean stands. Floats lose
-/// precision there, since Go formats them as 32-bit values.
+/// Returns the text that Go uses for a number or boolean where text is expected. Floats lose precision,
+/// because Go formats them as 32-bit values.
 pub(super) fn to_text(value: &Value) -> Option<String> {
     match value {
         Value::Bool(b) => Some(b.to_string()),
@@ -104,8 +104,8 @@ pub(super) fn to_text(value: &Value) -> Option<String> {
     }
 }
 
-/// Go's `strconv.FormatFloat(f, 'g', -1, 32)`: the shortest digits that give the same 32-bit
-/// value, in exponent form below 1e-4 and from 1e+06 on.
+/// Formats as Go's `strconv.FormatFloat(f, 'g', -1, 32)`: the shortest digits that give the same 32-bit
+/// value, with an exponent below 1e-4 and from 1e+06.
 fn format_float(number: f64) -> String {
     #[expect(
         clippy::cast_possible_truncation,
@@ -122,7 +122,7 @@ fn format_float(number: f64) -> String {
             "-Inf".into()
         };
     }
-    // `{:e}` writes the shortest digits as `1.5e-7`.
+    // `{:e}` formats the shortest digits as `1.5e-7`.
     let scientific = format!("{number:e}");
     let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
@@ -136,7 +136,7 @@ fn format_float(number: f64) -> String {
 mod tests {
     use super::*;
 
-    /// What Go makes of an unquoted scalar where text is wanted.
+    /// Returns the text that Go uses for an unquoted scalar where text is expected.
     fn text_of(source: &str) -> String {
         match resolve(source) {
             Value::Text(text) => text.to_string(),
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn coerces_as_the_peer_does() {
+    fn converts_scalars_to_text_as_upstream_does() {
         for (source, want) in [
             ("yes", "true"),
             ("on", "true"),

@@ -1,5 +1,5 @@
-//! Checking a document against the kinds of values that a type wants, with Go's coercion of
-//! unquoted scalars to text.
+//! Checks a document against the value types of an API type, with Go's conversion of unquoted scalars to
+//! text.
 
 use serde_json::{Map, Value as Json};
 
@@ -7,27 +7,27 @@ use super::error::ShapeError;
 use super::node::{Node, Value};
 use super::scalar;
 
-/// What a place in a document must hold. `null` is allowed everywhere, as in Go.
+/// The expected type of a value. `null` is allowed everywhere, as in Go.
 #[derive(Debug, Clone, Copy)]
 pub enum Shape {
     /// Anything.
     Any,
-    /// Text, or an unquoted scalar that becomes text. As a value of a [`Self::Map`], `null` is the
+    /// Text, or an unquoted scalar that is converted to text. As a value of a [`Self::Map`], `null` is the
     /// empty text.
     Text,
-    /// The same, but `null` stays `null`.
+    /// Like [`Self::Text`], but `null` stays `null`.
     TextOrNull,
     /// A boolean.
     Bool,
-    /// A list of such values.
+    /// A list of values of this type.
     List(&'static Shape),
-    /// A mapping whose values are such.
+    /// A mapping with values of this type.
     Map(&'static Shape),
-    /// A mapping with these fields; names match in any case, unknown fields are dropped.
+    /// A mapping with these fields. Names match case-insensitively, unknown fields are dropped.
     Fields(&'static [(&'static str, Shape)]),
 }
 
-/// An unquoted scalar that became another text than the one in the file.
+/// An unquoted scalar that was converted to a text that differs from the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Coercion {
     /// Line of the scalar.
@@ -38,7 +38,7 @@ pub struct Coercion {
     pub kind: &'static str,
 }
 
-/// Reads values out of one document and collects what was coerced on the way.
+/// Reads values from one document and collects conversions.
 #[derive(Debug, Default)]
 pub struct Reading {
     path: Vec<String>,
@@ -47,11 +47,11 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// JSON of the wanted shape.
+    /// Returns the node as JSON of the expected type.
     ///
     /// # Errors
     ///
-    /// The first value of another kind.
+    /// The first value of another type.
     pub fn json(&mut self, node: &Node, shape: Shape) -> Result<Json, ShapeError> {
         match (shape, &node.value) {
             (_, Value::Null) => Ok(Json::Null),
@@ -88,11 +88,12 @@ impl Reading {
         }
     }
 
-    /// Text, with an unquoted number or boolean turned into Go's text for it; `null` is empty.
+    /// Returns the text of a node. An unquoted number or boolean is converted to Go's text for it; `null` is
+    /// empty.
     ///
     /// # Errors
     ///
-    /// The value is of another kind.
+    /// The value has another type.
     pub fn text(&mut self, node: &Node) -> Result<String, ShapeError> {
         match (&node.value, &node.source) {
             (Value::Null, _) => Ok(String::new()),
@@ -113,7 +114,7 @@ impl Reading {
         }
     }
 
-    /// Runs a step one field further down, so that messages name the path.
+    /// Runs a step inside a field, so that messages include its name in the path.
     ///
     /// # Errors
     ///
@@ -129,7 +130,7 @@ impl Reading {
         result
     }
 
-    /// The error that a value here is of the wrong kind. `wanted` comes with its article.
+    /// Returns the error for a value of the wrong type. `wanted` includes its article.
     pub fn wrong(&self, node: &Node, wanted: &'static str) -> ShapeError {
         let path = match self.path.as_slice() {
             [] => "the document".to_owned(),

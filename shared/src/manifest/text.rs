@@ -1,10 +1,10 @@
-//! Bytes → text: UTF-8 with or without byte order mark, UTF-16 with one.
+//! Decodes text: UTF-8 with or without a byte order mark, UTF-16 with one.
 
 use zeroize::Zeroizing;
 
 use super::error::{ReadError, ReadProblem};
 
-/// How a text stands in bytes.
+/// The encoding of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Encoding {
     Utf8,
@@ -23,7 +23,7 @@ impl Encoding {
         }
     }
 
-    /// The bytes that decode to this text, mark included.
+    /// Encodes a text, byte order mark included.
     pub(super) fn encode(self, text: &str) -> Vec<u8> {
         let utf16 = |unit: fn(u16) -> [u8; 2]| {
             let units = std::iter::once(0xfeff).chain(text.encode_utf16());
@@ -42,7 +42,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Zeroizing<String>, ReadError> {
     decode_as_it_stands(bytes).map(|(_, text)| Zeroizing::new(without_inner_marks(text)))
 }
 
-/// The text with the marks inside it, but without the one at its beginning.
+/// Decodes a text. Keeps the byte order marks inside it, but not the one at its beginning.
 pub(super) fn decode_as_it_stands(bytes: &[u8]) -> Result<(Encoding, String), ReadError> {
     let (encoding, rest) = Encoding::of(bytes);
     let text = match encoding {
@@ -57,8 +57,8 @@ pub(super) fn decode_as_it_stands(bytes: &[u8]) -> Result<(Encoding, String), Re
     })
 }
 
-/// A file that several were joined into has a byte order mark before each part. No value can begin
-/// a line, so such a mark belongs to none.
+/// Removes inner byte order marks. A file that was concatenated from several has one before each part. No
+/// value can begin a line, so such a mark belongs to none.
 fn without_inner_marks(text: String) -> String {
     if text.contains("\n\u{feff}") {
         text.replace("\n\u{feff}", "\n")
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_before_a_later_document_counts_for_nothing() {
+    fn ignores_a_byte_order_mark_before_a_later_document() {
         assert_eq!(
             *decode("a: b\n---\n\u{feff}c: \u{feff}d".as_bytes()).unwrap(),
             "a: b\n---\nc: \u{feff}d"

@@ -1,4 +1,4 @@
-//! YAML events → nodes.
+//! Builds nodes from YAML events.
 
 use std::collections::HashMap;
 
@@ -10,15 +10,16 @@ use super::node::{Node, Value};
 use super::scalar;
 use crate::base64;
 
-/// Levels of nesting. Manifests need about ten; recursion over nodes stays far from the stack's end.
+/// Maximum nesting. Manifests need about ten levels; this keeps recursion over nodes far from a stack
+/// overflow.
 const MAX_DEPTH: usize = 100;
-/// Weight that aliases may add to an input. A real manifest repeats a few labels; a bomb multiplies.
+/// Weight that aliases may add to an input. A real manifest repeats a few labels; an alias bomb multiplies.
 const MAX_ALIASED: usize = 50_000;
-/// The key that merges mappings into one.
+/// The key that merges mappings.
 const MERGE_KEY: &str = "<<";
 
-/// Reads every document of a text, all together of no more than this weight. `lines_before` is added
-/// to all line numbers.
+/// Reads every document of a text, with this weight at most in total. `lines_before` is added to all line
+/// numbers.
 pub(super) fn read(text: &str, lines_before: usize, most: usize) -> Result<Vec<Node>, ReadError> {
     let mut builder = Builder {
         lines_before,
@@ -37,7 +38,8 @@ pub(super) fn read(text: &str, lines_before: usize, most: usize) -> Result<Vec<N
     Ok(builder.documents)
 }
 
-/// What a scalar is called as a key; none for the merge key and for what cannot be a key.
+/// Returns the name of a scalar used as a key; `None` for the merge key and for a scalar that cannot be a
+/// key.
 pub(super) fn key_name(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Option<String> {
     let node = Builder::default().scalar(text, style, tag).ok()?;
     match key_of(&node) {
@@ -46,13 +48,13 @@ pub(super) fn key_name(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Opt
     }
 }
 
-/// The parser's words without the one place where it quotes a character, which may be of a value.
+/// Returns the parser's message without its only quote of an input character, which may be part of a value.
 fn without_input(info: &str) -> String {
     let end = info.find(": `").unwrap_or(info.len());
     info[..end].to_owned()
 }
 
-/// Collects events into trees. An explicit stack, so that input cannot exhaust ours.
+/// Builds trees from events. Uses an explicit stack, so that input cannot overflow the call stack.
 #[derive(Default)]
 struct Builder {
     lines_before: usize,
@@ -61,7 +63,7 @@ struct Builder {
     open: Vec<Open>,
     anchors: HashMap<usize, Node>,
     aliased: usize,
-    /// Of everything that was made, copies behind anchors included.
+    /// Weight of all nodes, including copies made for anchors.
     weight: usize,
     most: usize,
     line: usize,
@@ -111,7 +113,7 @@ impl Builder {
             None | Some("str" | "!") => text_value(text),
             Some(tag) => tagged(tag, text).map_err(|problem| self.error(problem))?,
         };
-        // `<<` keeps its source too: quoted, it is a key like any other.
+        // `<<` also keeps its source: in quotes it is an ordinary key.
         let typed = matches!(value, Value::Bool(_) | Value::Int(_) | Value::Float(_));
         let source =
             (plain && (typed || text == MERGE_KEY)).then(|| Zeroizing::new(text.to_owned()));
@@ -164,10 +166,10 @@ impl Builder {
         Ok(())
     }
 
-    /// Puts a finished node where it belongs: item, key, value, or root.
+    /// Adds a finished node as item, key, value, or root.
     fn place(&mut self, node: Node, anchor: usize) -> Result<(), ReadError> {
         if anchor != 0 {
-            // Before it is copied: anchors around anchors multiply as aliases do.
+            // Weigh before copying: nested anchors multiply as aliases do.
             self.weigh(node.weight())?;
             self.anchors.insert(anchor, node.clone());
         }
@@ -207,7 +209,7 @@ fn text_value(text: &str) -> Value {
     Value::Text(Zeroizing::new(text.to_owned()))
 }
 
-/// A scalar with a tag of YAML's own (`!!int "5"`); other tags leave text, as in Go.
+/// Returns a scalar with one of YAML's own tags (`!!int "5"`); other tags leave text, as in Go.
 fn tagged(tag: &str, text: &str) -> Result<Value, ReadProblem> {
     let resolved = scalar::resolve(text);
     match (tag, resolved) {
@@ -234,7 +236,7 @@ fn binary(text: &str) -> Result<Value, ReadProblem> {
     Ok(Value::Text(Zeroizing::new(text)))
 }
 
-/// Keys are typed too: an unquoted `n:` is the key `false` for the peer.
+/// Returns the key for a node. Keys are typed too: upstream reads an unquoted `n:` as the key `false`.
 fn key_of(node: &Node) -> Result<Key, ReadProblem> {
     match &node.value {
         Value::Text(text) if **text == MERGE_KEY && node.source.is_some() => Ok(Key::Merge),
@@ -245,7 +247,7 @@ fn key_of(node: &Node) -> Result<Key, ReadProblem> {
     }
 }
 
-/// Go writes the three special floats in YAML's own words when they are keys.
+/// Converts the three special floats to YAML's names, which Go uses for keys.
 fn float_word(text: String) -> String {
     match text.as_str() {
         "+Inf" => ".inf".into(),
@@ -258,7 +260,7 @@ fn float_word(text: String) -> String {
 fn merge(entries: &mut Vec<(String, Node)>, node: Node) -> Result<(), ReadProblem> {
     match node.value {
         Value::Map(merged) => entries.extend(merged),
-        // Of several mappings the first one counts, and of equal keys here the last.
+        // Of several mappings the first one counts, and of equal keys the last.
         Value::List(maps) => {
             for map in maps.into_iter().rev() {
                 match map.value {

@@ -1,12 +1,12 @@
-//! Keys that stand twice in one mapping. The last one counts for every reader here, as in Go; whoever
-//! writes a file by hand has lost the first one by mistake, such as two documents without `---` between.
+//! Finds keys that occur twice in one mapping. All readers use the last one, as in Go; an author of a file
+//! probably lost the first one by mistake, for example with two documents without `---` between them.
 
 use std::collections::HashSet;
 
 use saphyr_parser::{Event, Parser, ScalarStyle};
 
-/// The line of the first key that was there before, counted from one. Keys that are merged in by `<<`
-/// do not count: they are there to be put aside.
+/// Returns the line of the first repeated key, counted from one. Ignores keys that `<<` merges in, because
+/// they are meant to be overridden.
 pub(super) fn first_repeated(text: &str) -> Option<usize> {
     let mut open = Stack::default();
     for event in Parser::new_from_str(text) {
@@ -34,23 +34,23 @@ pub(super) fn first_repeated(text: &str) -> Option<usize> {
 /// A collection that has not ended yet.
 enum Open {
     List,
-    /// With its keys so far.
+    /// The keys so far.
     Map(HashSet<String>, Turn),
 }
 
-/// What comes next in a mapping.
+/// The next node expected in a mapping.
 #[derive(PartialEq)]
 enum Turn {
     Key,
     Value,
 }
 
-/// Collections in one another.
+/// The open collections, innermost last.
 #[derive(Default)]
 struct Stack(Vec<Open>);
 
 impl Stack {
-    /// Is this no key, or one that was not there before?
+    /// Returns whether this is not a key, or a new one.
     fn is_new(&mut self, key: &str, style: ScalarStyle) -> bool {
         match self.0.last_mut() {
             Some(Open::Map(keys, Turn::Key)) => {
@@ -61,7 +61,7 @@ impl Stack {
         }
     }
 
-    /// Keys and values take turns.
+    /// Switches between key and value.
     fn pass(&mut self) {
         if let Some(Open::Map(_, turn)) = self.0.last_mut() {
             *turn = if *turn == Turn::Key {
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_a_key_that_stands_in_its_mapping_twice() {
+    fn finds_a_key_that_occurs_twice_in_its_mapping() {
         for (text, want) in [
             ("a: 1\nb: 2\n", None),
             ("a: 1\nb: 2\na: 3\n", Some(3)),

@@ -1,7 +1,7 @@
 //! yaml.v2's order of keys.
 
-/// Sorts keys. A merge sort, because the order below is not provably total and the standard sorts may
-/// panic on one that is not.
+/// Sorts keys in the order of yaml.v2. Uses its own merge sort, because this order is not proven to be total,
+/// and the standard sorts may panic if it is not.
 pub(super) fn in_order(mut keys: Vec<&str>) -> Vec<&str> {
     if keys.len() < 2 {
         return keys;
@@ -23,7 +23,7 @@ pub(super) fn in_order(mut keys: Vec<&str>) -> Vec<&str> {
     merged
 }
 
-/// yaml.v2's order of keys: numbers inside by their value, other characters before letters.
+/// Compares keys in the order of yaml.v2: embedded numbers by value, other characters before letters.
 fn is_before(a: &str, b: &str) -> bool {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let Some(i) = a.iter().zip(&b).position(|(x, y)| x != y) else {
@@ -39,7 +39,7 @@ fn is_before(a: &str, b: &str) -> bool {
     (a_number, a_end, a[i]) < (b_number, b_end, b[i])
 }
 
-/// Is the text in front a number that has begun with something else than zeros?
+/// Returns whether `front` ends in a number that has begun with a non-zero digit.
 fn after_nonzero_digits(front: &[char]) -> bool {
     front
         .iter()
@@ -48,7 +48,7 @@ fn after_nonzero_digits(front: &[char]) -> bool {
         .any(|c| *c != '0')
 }
 
-/// The number that begins at `from` and where it ends; wraps around as Go's arithmetic does.
+/// Returns the number that begins at `from` and its end; wraps around as Go's arithmetic does.
 fn number_at(text: &[char], from: usize, seed: i64) -> (i64, usize) {
     let digits = text[from..].iter().map_while(|c| c.to_digit(10));
     digits.fold((seed, from), |(number, end), digit| {
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_go_by_value_and_letters_last() {
+    fn sorts_numbers_by_value_and_letters_last() {
         let keys = [
             "b", "a10", "a9", "B", "a-1", "a", "10", "9", "_", "a010", "a1x", "a12",
         ];
@@ -74,7 +74,7 @@ mod tests {
         assert_eq!(in_order(keys.to_vec()), want);
     }
 
-    /// Where the keys part within a number, what stands before is of it, unless it is zeros.
+    /// If two keys diverge within a number, the common digits before belong to it, unless they are zeros.
     #[test]
     fn a_number_counts_from_its_first_digit() {
         for [first, second] in [["a12", "a100"], ["a000", "a05"], ["1-9", "1-10"]] {

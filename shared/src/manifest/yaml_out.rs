@@ -1,13 +1,13 @@
-//! YAML as Go's yaml.v2 writes it, so that files made by the peer and by us differ in nothing but
-//! ciphertext: keys sorted its way, lists not indented, long texts folded at spaces, and each text
-//! quoted that a YAML 1.1 reader would take for something else.
+//! Writes YAML as Go's yaml.v2 does, so that files from both projects differ only in ciphertext: the same
+//! order of keys, lists not indented, long texts folded at spaces, and quotes around each text that a YAML
+//! 1.1 reader would interpret as something else.
 
 use serde_json::{Map, Value as Json};
 
 use super::yaml_order::in_order;
 use super::yaml_text;
 
-/// Longest key in bytes that stands before its colon; a longer one gets the form `? key`.
+/// Maximum length in bytes of a key before its colon; a longer one is written as `? key`.
 const MAX_SIMPLE_KEY: usize = 128;
 
 /// Writes one document, without `---`, with a line break at the end.
@@ -24,7 +24,7 @@ pub fn to_yaml(value: &Json) -> String {
     out
 }
 
-/// Entries, one below the other. The cursor stands where the first key goes.
+/// Writes entries one below the other. The cursor is at the position of the first key.
 fn mapping(out: &mut String, map: &Map<String, Json>, indent: usize) {
     for (i, key) in in_order(map.keys().map(String::as_str).collect())
         .into_iter()
@@ -67,7 +67,7 @@ fn entry(out: &mut String, key: &str, value: &Json, indent: usize) {
     }
 }
 
-/// Items, one below the other. The cursor stands where the first dash goes.
+/// Writes items one below the other. The cursor is at the position of the first dash.
 fn sequence(out: &mut String, items: &[Json], indent: usize) {
     for (i, item) in items.iter().enumerate() {
         if i > 0 {
@@ -85,7 +85,7 @@ fn sequence(out: &mut String, items: &[Json], indent: usize) {
     }
 }
 
-/// A value that needs no lines of its own, except block text, whose lines get `indent`.
+/// Writes a value that needs no lines of its own, except block text, whose lines get `indent`.
 fn inline(out: &mut String, value: &Json, indent: usize) {
     match value {
         Json::Null => out.push_str("null"),
@@ -97,7 +97,7 @@ fn inline(out: &mut String, value: &Json, indent: usize) {
     }
 }
 
-/// Begins a line.
+/// Writes the indentation of a line.
 pub(super) fn pad(out: &mut String, indent: usize) {
     out.extend(std::iter::repeat_n(' ', indent));
 }
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lays_documents_out_as_go_does() {
+    fn formats_documents_as_go_does() {
         let value = json!({
             "spec": {"l": ["a", {"x": 1, "y": [2, [3, 4]]}, [], {}], "e": {}, "n": null},
             "multi": "a\nb\n",

@@ -1,4 +1,4 @@
-//! How yaml.v2 writes one text: plain, quoted or as a block, and where it folds.
+//! Writes one text as yaml.v2 does: plain, quoted or as a block, and folded at the same positions.
 
 use std::fmt::Write as _;
 
@@ -6,10 +6,10 @@ use super::node::Value;
 use super::scalar;
 use super::yaml_out::pad;
 
-/// Column beyond which text is folded at its next space.
+/// Column after which text is folded at the next space.
 const BEST_WIDTH: usize = 80;
 
-/// A key stays on one line, and never reads as the merge key.
+/// Writes a key. It stays on one line, and is never mistaken for the merge key.
 pub(super) fn write_key(out: &mut String, key: &str) {
     match Style::of(key) {
         Style::Plain if key != "<<" => out.push_str(key),
@@ -18,12 +18,12 @@ pub(super) fn write_key(out: &mut String, key: &str) {
     }
 }
 
-/// A text as a value. `indent` is that of the lines that a folded or literal text continues on.
+/// Writes a text as a value. `indent` is that of continuation lines of folded or literal text.
 pub(super) fn write(out: &mut String, text: &str, indent: usize) {
     Style::of(text).write(out, text, indent);
 }
 
-/// How a text is written.
+/// The style of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Style {
     Plain,
@@ -33,7 +33,7 @@ enum Style {
 }
 
 impl Style {
-    /// As libyaml's emitter decides it.
+    /// Chooses the style as libyaml's emitter does.
     fn of(text: &str) -> Self {
         let printable = text.chars().all(|c| c == '\n' || is_printable(c));
         let ends_with_space = text.ends_with(' ');
@@ -70,8 +70,8 @@ pub(super) fn single_quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// Text whose lines break at single spaces once they are long enough, but neither at its first nor
-/// at its last character. A reader joins them again with a space.
+/// Writes a text that breaks at single spaces once a line is long enough, but not at its first or last
+/// character. A reader joins the lines with a space.
 fn folded(out: &mut String, text: &str, indent: usize) {
     let mut after_space = true;
     let mut chars = text.chars().peekable();
@@ -87,12 +87,12 @@ fn folded(out: &mut String, text: &str, indent: usize) {
     }
 }
 
-/// Characters since the last line break.
+/// Returns the number of characters since the last line break.
 fn column(out: &str) -> usize {
     out.rsplit('\n').next().unwrap_or_default().chars().count()
 }
 
-/// Would a reader take a part of the unquoted text for syntax? Of one line.
+/// Returns whether a reader would interpret a part of this unquoted line as syntax.
 fn has_indicators(text: &str) -> bool {
     if text.starts_with("---") || text.starts_with("...") {
         return true;
@@ -114,20 +114,21 @@ fn has_indicators(text: &str) -> bool {
     false
 }
 
-/// libyaml prints neither tabs nor anything beyond the basic plane; the line separators are ours to
-/// escape, since single quotes would fold them.
+/// Returns whether libyaml prints the character: neither tabs nor anything beyond the basic plane. Line
+/// separators are escaped in addition, because single quotes would fold them.
 pub(super) fn is_printable(c: char) -> bool {
     matches!(c,
         ' '..='~' | '\u{a0}'..='\u{2027}' | '\u{202a}'..='\u{d7ff}' | '\u{e000}'..='\u{fefe}'
         | '\u{ff00}'..='\u{fffd}')
 }
 
-/// Does a YAML 1.1 reader take the unquoted text for text?
+/// Returns whether a YAML 1.1 reader reads the unquoted text as text.
 pub(super) fn reads_as_text(text: &str) -> bool {
     matches!(scalar::resolve(text), Value::Text(_)) && !is_date(text) && !is_base_60(text)
 }
 
-/// `2006-1-2`, alone, with `T15:4:5.9Z07:00`, or with ` 15:4:5.9`: what Go reads as a timestamp.
+/// Returns whether Go reads the text as a timestamp: `2006-1-2`, alone, with `T15:4:5.9Z07:00`, or with `
+/// 15:4:5.9`.
 fn is_date(text: &str) -> bool {
     let end = text.find(['T', 't', ' ']).unwrap_or(text.len());
     let (date, time) = text.split_at(end);
@@ -153,7 +154,7 @@ fn is_day(text: &str) -> bool {
     }
 }
 
-/// Without `Z` or `+07:00` at the end.
+/// Removes `Z` or `+07:00` from the end.
 fn zoneless(time: &str) -> Option<&str> {
     if let Some(time) = time.strip_suffix('Z') {
         return Some(time);
@@ -164,7 +165,7 @@ fn zoneless(time: &str) -> Option<&str> {
     (fits(hours, 24) && fits(minutes, 60)).then_some(time)
 }
 
-/// `15:4:5`, with a fraction or without.
+/// Returns whether the text is a time like `15:4:5`, with or without a fraction.
 fn is_time(text: &str) -> bool {
     let (clock, fraction) = text
         .split_once('.')
@@ -180,13 +181,13 @@ fn is_time(text: &str) -> bool {
         && fraction.is_none_or(|f| !f.is_empty() && f.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// The number that one to `max` digits make.
+/// Parses a number of one to `max` digits.
 fn digits(text: &str, max: usize) -> Option<u32> {
     let fits = (1..=max).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
     if fits { text.parse().ok() } else { None }
 }
 
-/// `[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?`: a number in base 60 for some YAML 1.1 readers.
+/// Matches `[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?`: a number in base 60 for some YAML 1.1 readers.
 fn is_base_60(text: &str) -> bool {
     let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
     let (sixties, fraction) = unsigned.split_once('.').unwrap_or((unsigned, ""));
@@ -206,7 +207,8 @@ fn is_base_60(text: &str) -> bool {
         && digits_or_underscores(fraction)
 }
 
-/// With an indent, folds as [`folded`]; a space that begins a line is marked by a backslash.
+/// Writes a double-quoted text. With an indent, folds as [`folded`]; a backslash marks a space at the start
+/// of a line.
 pub(super) fn double_quoted(out: &mut String, text: &str, fold: Option<usize>) {
     out.push('"');
     let mut after_space = true;
@@ -255,7 +257,7 @@ fn escaped(out: &mut String, code: u32) {
     };
 }
 
-/// `|` with the marks for indentation and for the line breaks at the end.
+/// Writes a literal block: `|` with the indicators for indentation and final line breaks.
 fn literal(out: &mut String, text: &str, indent: usize) {
     out.push('|');
     if text.starts_with([' ', '\n']) {
@@ -360,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_stays_on_one_line_and_is_no_merge() {
+    fn a_key_stays_on_one_line_and_is_not_a_merge_key() {
         for (key, want) in [
             ("plain", "plain"),
             ("<<", "\"<<\""),
@@ -376,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn folds_at_the_first_single_space_behind_column_80() {
+    fn folds_at_the_first_single_space_after_column_80() {
         let x = |count| "x".repeat(count);
         for (why, text, want) in [
             ("at 80", format!("{} y", x(80)), format!("{} y", x(80))),

@@ -1,4 +1,4 @@
-//! Documents ↔ SealedSecrets, as lenient as the peer in reading and with its field order in writing.
+//! Documents ↔ SealedSecrets: reads as leniently as upstream, and writes its field order.
 
 use serde_json::{Map, Value as Json};
 
@@ -7,11 +7,11 @@ use crate::manifest::{Coercion, Document, Node, Reading, Shape, ShapeError, Valu
 
 impl SealedSecret {
     /// Reads every SealedSecret of a document: the document itself, or the items of a `List` or
-    /// `SealedSecretList`. Says as well which unquoted scalars became another text.
+    /// `SealedSecretList`. Also returns the unquoted scalars that were converted to another text.
     ///
     /// # Errors
     ///
-    /// Another kind, or a value of the wrong kind, with its line.
+    /// The document has another kind, or a value of the wrong type, with its line.
     pub fn all_from_document(
         document: &Document,
     ) -> Result<(Vec<Self>, Vec<Coercion>), DocumentError> {
@@ -23,7 +23,7 @@ impl SealedSecret {
         Ok((sealed.collect::<Result<_, _>>()?, reading.coerced))
     }
 
-    /// Reads one object, which may stand in a list of objects of several kinds.
+    /// Reads one object, which may be in a list of objects of several kinds.
     ///
     /// # Errors
     ///
@@ -32,8 +32,8 @@ impl SealedSecret {
         read_sealed_secret(node, reading)
     }
 
-    /// The document as the peer writes it: field order of its types, no status, no generated
-    /// metadata left empty.
+    /// Returns the document as upstream writes it: field order of its types, no status, no empty generated
+    /// metadata.
     pub fn to_document(&self) -> Json {
         let mut json = serde_json::to_value(self).unwrap_or_default();
         order_metadata(&mut json["metadata"]);
@@ -59,11 +59,11 @@ fn read_sealed_secret(node: &Node, reading: &mut Reading) -> Result<SealedSecret
     if json["metadata"].is_null() {
         json["metadata"] = Json::Object(Map::new());
     }
-    // What the shapes let through, serde refuses only in times and managed fields.
+    // After the check of types, serde refuses only times and managed fields.
     serde_json::from_value(json).map_err(|_| DocumentError::Metadata)
 }
 
-/// Absent `kind` and `apiVersion` count as the expected ones, as for the peer.
+/// Checks the kind. Absent `kind` and `apiVersion` count as the expected ones, as for upstream.
 pub(crate) fn expect_kind(
     node: &Node,
     kind: &'static str,
@@ -85,23 +85,23 @@ pub(crate) fn expect_kind(
     })
 }
 
-/// A document is not the object that was expected.
+/// A document is not the expected object.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DocumentError {
-    /// Another kind of object.
+    /// The object has another kind.
     #[error("it is {found}, not {api_version} {kind}")]
     Kind {
-        /// Its `apiVersion` and `kind`.
+        /// The `apiVersion` and `kind` of the document.
         found: String,
-        /// The kind that was expected.
+        /// The expected kind.
         kind: &'static str,
-        /// Its API version.
+        /// The expected API version.
         api_version: &'static str,
     },
-    /// A SealedSecret without content.
+    /// The SealedSecret has no `spec`.
     #[error("it has no `spec`, so it is no SealedSecret")]
     NoSpec,
-    /// A field has the wrong kind of value.
+    /// A field has the wrong type of value.
     #[error(transparent)]
     Shape(#[from] ShapeError),
     /// A time, an owner reference or a managed field is malformed.
@@ -116,7 +116,7 @@ pub enum DocumentError {
         key: String,
         /// Its line.
         line: usize,
-        /// What is wrong with it.
+        /// The base64 error.
         source: crate::base64::Base64Error,
     },
 }
@@ -140,12 +140,12 @@ const METADATA_ORDER: [&str; 15] = [
     "managedFields",
 ];
 
-/// Puts metadata into the order in which the peer writes it.
+/// Sorts metadata into upstream's order.
 pub(crate) fn order_metadata(metadata: &mut Json) {
     order(metadata, &METADATA_ORDER);
 }
 
-/// Puts the named fields first, in that order.
+/// Moves the named fields to the front, in this order.
 pub(crate) fn order(object: &mut Json, names: &[&str]) {
     let Json::Object(map) = object else { return };
     let mut rest = std::mem::take(map);
@@ -157,7 +157,7 @@ pub(crate) fn order(object: &mut Json, names: &[&str]) {
     map.extend(rest);
 }
 
-/// Metadata as far as the peer's types want text.
+/// The metadata fields for which upstream's types expect text.
 pub(crate) const METADATA: Shape = Shape::Fields(&[
     ("name", Shape::Text),
     ("generateName", Shape::Text),
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_leniently_as_the_peer_does() {
+    fn reads_as_leniently_as_upstream() {
         for (why, yaml, want) in [
             (
                 "nothing in it",
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn says_what_is_no_sealed_secret() {
+    fn reports_documents_that_are_not_sealed_secrets() {
         for (yaml, want) in [
             (
                 "kind: Secret",
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn writes_the_field_order_of_the_peer() {
+    fn writes_the_field_order_of_upstream() {
         let sealed = read(
             "{spec: {encryptedData: {b: x, a: z}, template: {immutable: true, type: t, metadata: {labels: {l: v}, name: web}}},
               metadata: {annotations: {z: '1'}, namespace: ns, name: web}}",

@@ -1,4 +1,4 @@
-//! SealedSecret on the wire, as lenient as the peer; every annotation and label name.
+//! The SealedSecret API type, as lenient as upstream; every annotation and label name.
 
 mod document;
 mod names;
@@ -16,7 +16,7 @@ pub use document::DocumentError;
 pub(crate) use document::{METADATA, expect_kind, order, order_metadata};
 pub use names::*;
 
-/// What stands in a SealedSecret.
+/// The content of a SealedSecret.
 #[derive(CustomResource, Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
 #[kube(
     group = "bitnami.com",
@@ -41,20 +41,20 @@ pub use names::*;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct SealedSecretSpec {
-    /// Everything of the Secret except its sealed values.
+    /// The Secret without its sealed values.
     #[serde(default, deserialize_with = "null_is_default")]
     pub template: SecretTemplate,
     /// Deprecated: a whole Secret sealed as one value, in base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<String>,
-    /// Sealed values in base64, by item key. Whatever is no text reads as an empty value: one
-    /// malformed object must not stop a stream of many.
+    /// Sealed values in base64, by item key. A value that is not text reads as an empty value: one malformed
+    /// object must not stop a stream of many.
     #[serde(default, deserialize_with = "lenient_map")]
     #[schemars(schema_with = "encrypted_data_schema")]
     pub encrypted_data: BTreeMap<String, String>,
 }
 
-/// What the Secret looks like.
+/// Metadata, type and templates of the Secret.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
 pub struct SecretTemplate {
     /// Metadata of the Secret; its name and namespace are those of the SealedSecret.
@@ -64,32 +64,32 @@ pub struct SecretTemplate {
     /// Type of the Secret; absent means `Opaque`.
     #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
     pub type_: Option<String>,
-    /// Whether the Secret's data may never change.
+    /// If true, the data of the Secret can never change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub immutable: Option<bool>,
-    /// Templates over the decrypted values, by item key. `null` removes the item of that name.
+    /// Templates over the decrypted values, by item key. `null` removes the item with that name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<BTreeMap<String, Option<String>>>,
 }
 
-/// What the controller saw last.
+/// The state that the controller last observed.
 ///
-/// The API server fills in a generation that never is for an object without status, as for Flux's own
-/// resources: kstatus takes an object that says nothing about its generation for a finished one.
+/// For an object without status, the API server fills in a generation that never occurs, as for Flux's own
+/// resources: kstatus would treat an object without an observed generation as reconciled.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
 #[schemars(extend("default" = {"observedGeneration": -1}))]
 #[serde(rename_all = "camelCase")]
 pub struct SealedSecretStatus {
-    /// Generation of the object that this status speaks of.
+    /// Generation of the object that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Synced` comes first: it is the one that Argo CD and the printer columns read.
+    /// `Synced` comes first, because Argo CD and the printer columns read the first condition.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
-    /// The key behind each item, or what is wrong with it, in order of item key.
+    /// The key that decrypts each item, or what is wrong with it, ordered by item key.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub items: Vec<ItemStatus>,
-    /// By this the controller knows the Secret again without decrypting anything.
+    /// Lets the controller recognise the Secret without decrypting anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub record: Option<SecretRecord>,
 }
@@ -109,29 +109,29 @@ pub struct Condition {
     /// When `status` last changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_transition_time: Option<Time>,
-    /// One word for programs.
+    /// The reason as one word, for programs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// A sentence for people.
+    /// The reason as a sentence, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
 
-/// What became of one item.
+/// The outcome for one item.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ItemStatus {
     /// Item key.
     pub key: String,
-    /// Fingerprint of the key that opened it.
+    /// Fingerprint of the key that opened the item.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealed_by: Option<String>,
-    /// Why it did not open.
+    /// Why the item cannot be opened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
-/// The Secret that came of the SealedSecret, and what only the controller can write: a copy of it in
+/// Identifies the Secret made from the SealedSecret. Only the controller can write a valid record: a copy in
 /// another object, or a changed one, proves nothing. See [`crate::record`].
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -140,7 +140,7 @@ pub struct SecretRecord {
     pub secret_uid: String,
     /// Keyed digest of the SealedSecret and the Secret's `resourceVersion` when it was last written or read.
     pub secret_version: String,
-    /// Fingerprint of the key in whose name the digests are.
+    /// Fingerprint of the key that the digests are keyed with.
     pub key: String,
     /// Keyed digest of the SealedSecret and the Secret's content.
     pub content: String,
@@ -148,7 +148,7 @@ pub struct SecretRecord {
     pub proof: String,
 }
 
-/// For people: `namespace/name`, or the name alone.
+/// Formats `namespace/name`, or the name alone, for messages.
 pub fn place(namespace: &str, name: &str) -> String {
     if namespace.is_empty() {
         name.to_owned()
@@ -158,17 +158,17 @@ pub fn place(namespace: &str, name: &str) -> String {
 }
 
 impl SealedSecret {
-    /// Namespace of the object; empty if it has none.
+    /// Returns the namespace of the object; empty if it has none.
     pub fn namespace_or_empty(&self) -> &str {
         self.metadata.namespace.as_deref().unwrap_or_default()
     }
 
-    /// Name of the object; empty if it has none.
+    /// Returns the name of the object; empty if it has none.
     pub fn name_or_empty(&self) -> &str {
         self.metadata.name.as_deref().unwrap_or_default()
     }
 
-    /// For people: `namespace/name`, or the name alone.
+    /// Returns `namespace/name`, or the name alone, for messages.
     pub fn place(&self) -> String {
         place(self.namespace_or_empty(), self.name_or_empty())
     }
@@ -218,7 +218,7 @@ fn metadata_schema(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// A Kubernetes time of that instant, cut to seconds as the API writes it.
+/// Returns an instant as a Kubernetes time, truncated to seconds as the API does.
 pub fn time(at: Timestamp) -> Time {
     Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
 }
@@ -231,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_definition_is_at_least_as_lenient_as_the_peers() {
+    fn the_crd_is_at_least_as_lenient_as_upstreams() {
         let definition = serde_json::to_value(SealedSecret::crd()).unwrap();
         let version = &definition["spec"]["versions"][0];
         let schema = &version["schema"]["openAPIV3Schema"];

@@ -1,5 +1,5 @@
-//! A parsed template. Positions are bytes into the template text and follow Go's choice of node, so that errors
-//! point where Go's do.
+//! A parsed template. Positions are byte offsets into the template text. They follow Go's choice of node, so
+//! that errors point to the same place as in Go.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ pub(crate) enum Node {
     If(Branch),
     With(Branch),
     Range(Branch),
-    /// `{{template}}` and the use of a `{{block}}`.
+    /// `{{template}}`, and the call that a `{{block}}` contains.
     Call {
         at: usize,
         name: Vec<u8>,
@@ -37,9 +37,9 @@ pub(crate) struct Branch {
 #[derive(Debug)]
 pub(crate) struct Pipe {
     pub(crate) at: usize,
-    /// Variables declared or assigned, `$` included.
+    /// Variables that are declared or assigned, `$` included.
     pub(crate) variables: Vec<Name>,
-    /// `=` rather than `:=`.
+    /// `=` instead of `:=`.
     pub(crate) assigns: bool,
     pub(crate) commands: Vec<Command>,
 }

@@ -1,28 +1,28 @@
-//! What renderings may cost, so that one object cannot stall its neighbours.
+//! Limits on what a rendering may cost, so that one object cannot delay the others.
 
 use crate::error::{Fault, Limit};
 
-/// Upper bounds for the renderings that share a [`Context`](crate::Context). The default suits one Secret: files of a
-/// mebibyte together, which is the most that Kubernetes takes.
+/// Upper bounds for the renderings that share a [`Context`](crate::Context). The default suits one Secret:
+/// files of one mebibyte in total, the most that Kubernetes accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// Work done, roughly one per action, argument and 64 bytes touched.
+    /// Work done: roughly one step per action, per argument and per 64 bytes touched.
     pub steps: u64,
-    /// Bytes of the results. Kubernetes refuses Secrets of more than a mebibyte.
+    /// Bytes of the results. Kubernetes rejects Secrets of more than a mebibyte.
     pub output: usize,
-    /// Bytes of one value in between; for lists and maps 32 per item.
+    /// Bytes of one intermediate value; lists and maps count 32 bytes per item.
     pub value: usize,
-    /// Bytes of all values made, counting those already dropped.
+    /// Bytes of all values created, including those already dropped.
     pub memory: usize,
-    /// Nesting of templates, blocks, parentheses and values. Bounds the stack: 100 levels stay below a mebibyte
-    /// even in a debug build.
+    /// Nesting of templates, blocks, parentheses and values. Bounds the stack: 100 levels take less than a
+    /// mebibyte even in a debug build.
     pub depth: usize,
-    /// Keys generated, of whatever kind.
+    /// Keys generated, of all kinds.
     pub keys: u32,
     /// Slow password hashes (bcrypt, scrypt).
     pub hashes: u32,
-    /// What keys and hashes cost together, in microseconds as in [`cost`]. Enough for five RSA-4096 keys and as many
-    /// password hashes, or for all keys and hashes of other kinds that the two limits above allow.
+    /// Total cost of keys and hashes, in microseconds as in [`cost`]. The default allows five RSA-4096 keys
+    /// and as many password hashes, or all keys and hashes of other kinds that the two limits above allow.
     pub work: u64,
 }
 
@@ -41,26 +41,26 @@ impl Default for Budget {
     }
 }
 
-/// What slow operations take of one core, in microseconds: medians of an optimised build on a server of 2023. One unit
-/// for all of them, so that a caller can add them up and compare them with private-key operations.
+/// Cost of slow operations on one core, in microseconds: medians of an optimised build on a server of 2023.
+/// All use one unit, so that a caller can add them up and compare them with private-key operations.
 pub mod cost {
     /// An RSA key of 4096 bits.
     pub const RSA_4096: u64 = 1_500_000;
     /// An RSA key of 2048 bits.
     pub const RSA_2048: u64 = 150_000;
-    /// A key on a curve.
+    /// An elliptic-curve or Ed25519 key.
     pub const CURVE_KEY: u64 = 200;
     /// bcrypt at cost 10.
     pub const BCRYPT: u64 = 60_000;
-    /// scrypt as `derivePassword` uses it.
+    /// scrypt with the parameters of `derivePassword`.
     pub const SCRYPT: u64 = 150_000;
-    /// So many steps of a template take one microsecond.
+    /// Number of template steps that take one microsecond.
     pub const STEPS_PER_MICROSECOND: u64 = 10;
 }
 
-/// Asked before each piece of work. It may make the work wait, and it may end it.
+/// Receives the cost of each piece of work before it begins. A meter may delay the work, and may end it.
 pub trait Meter {
-    /// Takes note of work that is about to begin, by its [`cost`].
+    /// Records work that is about to begin, by its [`cost`].
     ///
     /// # Errors
     ///
@@ -68,12 +68,12 @@ pub trait Meter {
     fn spend(&mut self, microseconds: u64) -> Result<(), Interrupted>;
 }
 
-/// The meter ended the work. Why is known to whoever made the meter.
+/// The meter ended the work. The owner of the meter knows why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the work was interrupted")]
 pub struct Interrupted;
 
-/// A meter that allows everything, for programs that work for one person.
+/// A meter that allows everything, for programs that serve one user.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Unmetered;
 
@@ -83,14 +83,14 @@ impl Meter for Unmetered {
     }
 }
 
-/// The meter is asked once for so many steps: two milliseconds.
+/// Number of steps reported to the meter at once; they take two milliseconds.
 const STEPS_AT_ONCE: u64 = 20_000;
 
-/// What is left of a budget.
+/// The unused part of a budget.
 pub(crate) struct Gauge<'m> {
     left: Budget,
     meter: &'m mut dyn Meter,
-    /// Steps that the meter has not been told of yet.
+    /// Steps not reported to the meter yet.
     untold: u64,
 }
 
@@ -103,12 +103,12 @@ impl<'m> Gauge<'m> {
         }
     }
 
-    /// What later renderings may cost.
+    /// Returns the budget for later renderings.
     pub(crate) fn left(&self) -> Budget {
         self.left
     }
 
-    /// The largest value allowed.
+    /// Returns the size of the largest allowed value.
     pub(crate) fn value(&self) -> usize {
         self.left.value
     }
@@ -127,12 +127,12 @@ impl<'m> Gauge<'m> {
         self.spend(cost)
     }
 
-    /// Work on so many bytes.
+    /// Charges for work on this many bytes.
     pub(crate) fn bytes(&mut self, count: usize) -> Result<(), Fault> {
         self.steps(1 + count / 64)
     }
 
-    /// A new value of so many bytes.
+    /// Charges for a new value of this many bytes.
     pub(crate) fn memory(&mut self, size: usize) -> Result<(), Fault> {
         if size > self.left.value {
             return Err(Fault::limit(Limit::Value));
@@ -144,13 +144,13 @@ impl<'m> Gauge<'m> {
         self.bytes(size)
     }
 
-    /// A key that takes so many microseconds to make.
+    /// Charges for generating a key that takes this many microseconds.
     pub(crate) fn key(&mut self, cost: u64) -> Result<(), Fault> {
         take_one(&mut self.left.keys, Limit::Keys)?;
         self.work(cost)
     }
 
-    /// A slow hash.
+    /// Charges for a slow hash.
     pub(crate) fn hash(&mut self, cost: u64) -> Result<(), Fault> {
         take_one(&mut self.left.hashes, Limit::Hashes)?;
         self.work(cost)

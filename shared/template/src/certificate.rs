@@ -1,4 +1,4 @@
-//! Private keys and X.509 certificates that templates make.
+//! Private keys and X.509 certificates that templates generate.
 
 use std::net::IpAddr;
 
@@ -23,10 +23,11 @@ mod pem;
 
 use key::{Form, PrivateKey};
 
-/// Steps of reading a key and signing with it: tens of milliseconds with the largest RSA keys.
+/// Steps charged for reading a key and signing with it, which takes tens of milliseconds with the largest RSA
+/// keys.
 const SIGNING: usize = 20_000;
 
-/// A certificate and its key, both PEM.
+/// A certificate and its key, both in PEM.
 #[derive(PartialEq, Eq)]
 pub(crate) struct Certificate {
     cert: Text,
@@ -42,7 +43,7 @@ impl Certificate {
         }
     }
 
-    /// Bytes of both parts.
+    /// Returns the total length of both parts in bytes.
     pub(crate) fn len(&self) -> usize {
         self.cert.len() + self.key.len()
     }
@@ -55,7 +56,7 @@ impl Certificate {
     }
 }
 
-/// Whose key signs.
+/// The key that signs a certificate.
 pub(crate) enum Signer {
     Itself,
     Authority(Text, Text),
@@ -72,7 +73,8 @@ impl Signer {
     }
 }
 
-/// `genPrivateKey`: RSA 4096, ECDSA P-256 or Ed25519 as PEM; an unknown type is told in the result.
+/// `genPrivateKey`: returns an RSA 4096, ECDSA P-256 or Ed25519 key in PEM; for an unknown type the result is
+/// an error text.
 pub(crate) fn generate_key(env: &mut Environment<'_>, kind: &[u8]) -> Outcome {
     let key = match kind {
         b"" | b"rsa" => rsa_key(env, rsa::KeySize::Rsa4096, cost::RSA_4096)?,
@@ -106,7 +108,7 @@ fn rsa_key(env: &mut Environment<'_>, size: rsa::KeySize, cost: u64) -> Result<P
     PrivateKey::parse_der(Form::Pkcs8, der.as_ref())
 }
 
-/// The key given as PEM, or a new one.
+/// Returns the key given in PEM, or a new one.
 fn key_or_new(env: &mut Environment<'_>, pem: Option<&[u8]>) -> Result<PrivateKey, Fault> {
     match pem {
         Some(pem) => PrivateKey::parse_pem(pem),
@@ -114,7 +116,7 @@ fn key_or_new(env: &mut Environment<'_>, pem: Option<&[u8]>) -> Result<PrivateKe
     }
 }
 
-/// `buildCustomCert`: both parts in base 64, checked and passed on.
+/// `buildCustomCert`: decodes both parts from base64, checks them and returns them.
 pub(crate) fn from_parts(env: &mut Environment<'_>, cert: &[u8], key: &[u8]) -> Outcome {
     env.gauge.steps(SIGNING)?;
     let decode = |text: &[u8]| {
@@ -158,7 +160,8 @@ pub(crate) fn authority(
     issue(&params, &key, &Signer::Itself)
 }
 
-/// `genSelfSignedCert`, `genSignedCert` and their variants with a key: name, IP addresses, DNS names, days.
+/// `genSelfSignedCert`, `genSignedCert` and their variants with a key. Arguments: name, IP addresses, DNS
+/// names, days.
 pub(crate) fn leaf(
     env: &mut Environment<'_>,
     args: &Args<'_>,
@@ -197,7 +200,7 @@ fn texts(env: &mut Environment<'_>, list: &List) -> Result<Vec<String>, Fault> {
     list.view().iter().map(text).collect()
 }
 
-/// What all certificates have in common.
+/// Returns the parameters that all certificates share.
 fn params(env: &mut Environment<'_>, name: &[u8], days: i64) -> Result<CertificateParams, Fault> {
     let mut params = CertificateParams::default();
     let name =
@@ -246,7 +249,7 @@ fn issue(params: &CertificateParams, key: &PrivateKey, signer: &Signer) -> Outco
     ))
 }
 
-/// The authority, once its key is known to be the one in its certificate.
+/// Returns the issuing CA after checking that its key matches its certificate.
 fn issuer(cert: &[u8], key: &[u8]) -> Result<Issuer<'static, KeyPair>, Fault> {
     let (der, parsed) = parse_certificate(cert)?;
     let pair = PrivateKey::parse_pem(key)?.pair()?;

@@ -1,4 +1,4 @@
-//! Instants with a zone, and durations, as Go's package time has them.
+//! Instants with a time zone, and durations, as in Go's package time.
 
 use std::sync::Arc;
 
@@ -39,10 +39,10 @@ pub(crate) const WEEKDAYS: [&str; 7] = [
     "Saturday",
 ];
 
-/// An instant and the zone to show it in.
+/// An instant and the zone to display it in.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Time {
-    /// Since 1970-01-01 00:00:00 UTC.
+    /// Seconds since 1970-01-01 00:00:00 UTC.
     pub(crate) seconds: i64,
     /// 0 to 999,999,999
     pub(crate) nanos: i64,
@@ -52,14 +52,14 @@ pub(crate) struct Time {
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Zone {
     Utc,
-    /// The zone of the machine: UTC, as in the peer's container.
+    /// The machine's zone: UTC, as in Bitnami's container.
     Local,
-    /// Seconds east of Greenwich and the abbreviation, which may be empty.
+    /// Seconds east of Greenwich, and the abbreviation, which may be empty.
     Fixed(i64, Arc<str>),
     Named(jiff::tz::TimeZone),
 }
 
-/// Year to nanosecond in the zone of a time.
+/// The fields of a time in its zone, from year to nanosecond.
 #[derive(Clone, Copy)]
 pub(crate) struct Parts {
     pub(crate) year: i64,
@@ -76,7 +76,7 @@ pub(crate) struct Parts {
 }
 
 impl Time {
-    /// Go's zero time, 0001-01-01 00:00:00 UTC.
+    /// Returns Go's zero time, 0001-01-01 00:00:00 UTC.
     pub(crate) fn zero() -> Self {
         Self {
             seconds: -62_135_596_800,
@@ -102,7 +102,7 @@ impl Time {
         }
     }
 
-    /// Offset in seconds and abbreviation at this instant.
+    /// Returns the zone's offset in seconds and its abbreviation at this instant.
     pub(crate) fn zone_at(&self) -> (i64, String) {
         match &self.zone {
             Zone::Utc | Zone::Local => (0, "UTC".to_owned()),
@@ -136,7 +136,7 @@ impl Time {
         }
     }
 
-    /// In the zone of an IANA name; UTC if there is none of that name.
+    /// Converts to the zone with an IANA name, or to UTC if the name is unknown.
     pub(crate) fn in_zone(&self, name: &[u8]) -> Self {
         Self {
             zone: zone(name),
@@ -157,7 +157,7 @@ impl Time {
         }
     }
 
-    /// Nanoseconds since another time, at most what a duration holds.
+    /// Returns the nanoseconds since another time, clamped to the range of a duration.
     pub(crate) fn since(&self, other: &Self) -> i64 {
         let seconds = i128::from(self.seconds) - i128::from(other.seconds);
         let nanos = seconds * i128::from(SECOND) + i128::from(self.nanos - other.nanos);
@@ -168,7 +168,7 @@ impl Time {
         (self.seconds, self.nanos)
     }
 
-    /// The same clock time on another day; days and months beyond their range roll over.
+    /// Returns the same time of day on another date; days and months out of range roll over.
     pub(crate) fn add_date(&self, years: i64, months: i64, days: i64) -> Self {
         let parts = self.parts();
         let month = parts.month.wrapping_add(months);
@@ -197,13 +197,13 @@ impl Time {
             .unwrap_or_default()
     }
 
-    /// RFC 3339 with nanoseconds; years of four digits only.
+    /// Formats as RFC 3339 with nanoseconds; `None` unless the year has four digits.
     pub(crate) fn json(&self) -> Option<String> {
         (0..=9999).contains(&self.parts().year).then_some(())?;
         String::from_utf8(self.format(b"2006-01-02T15:04:05.999999999Z07:00")).ok()
     }
 
-    /// As `%#v` shows it.
+    /// Formats as `%#v` does.
     pub(crate) fn go_string(&self) -> String {
         let parts = self.parts();
         let month = usize::try_from(parts.month - 1)
@@ -230,7 +230,8 @@ impl Time {
         )
     }
 
-    /// For verbs that show no time, such as `%d`. Go shows its internals there, we the Unix time.
+    /// Returns the fields that verbs without a time format, such as `%d`, show. Go shows its internal fields,
+    /// this crate the Unix time.
     pub(crate) fn fields(&self) -> Vec<(&'static str, Value)> {
         vec![
             ("seconds", Value::int64(self.seconds)),
@@ -239,7 +240,7 @@ impl Time {
     }
 }
 
-/// A zone by its name, from the database that is compiled in.
+/// Looks up a zone by its name in the compiled-in database.
 fn zone(name: &[u8]) -> Zone {
     match name {
         b"" | b"UTC" => return Zone::Utc,

@@ -1,4 +1,4 @@
-//! What functions may use: the budget, the time, chance, and the maps they make.
+//! The state that functions use: budget, time, randomness, and the maps that they create.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -11,20 +11,21 @@ use crate::regexes::Pattern;
 use crate::text::{Text, Writer};
 use crate::value::{Entries, Map, MapKind};
 
-/// Compiled patterns that are kept: each may hold a mebibyte.
+/// Maximum number of compiled patterns that are kept: each may take a mebibyte.
 const MOST_PATTERNS: usize = 32;
 
-/// What the caller gives to one rendering, or to several in a row.
+/// The caller's inputs for one rendering, or for several in a row.
 pub struct Context<'a> {
-    /// What it may cost; after it, what is left for the next one.
+    /// The budget; after a rendering, the rest for the next one.
     pub budget: Budget,
-    /// The time that `now` and its relatives go by; the zone is UTC, as in the peer's container.
+    /// The time that `now` and related functions return; the zone is UTC, as in Bitnami's container.
     pub now: jiff::Timestamp,
-    /// The source of `rand*`, `shuffle`, `uuidv4`, salts and serial numbers. RSA and ECDSA keys draw theirs in aws-lc-rs.
+    /// The random source of `rand*`, `shuffle`, `uuidv4`, salts and serial numbers. RSA and ECDSA keys take
+    /// their randomness from aws-lc-rs.
     pub rng: &'a mut dyn CryptoRng,
 }
 
-/// Functions' view of one rendering.
+/// The state of one rendering that functions see.
 pub(crate) struct Environment<'c> {
     pub(crate) gauge: Gauge<'c>,
     pub(crate) now: jiff::Timestamp,
@@ -44,13 +45,13 @@ impl<'c> Environment<'c> {
         }
     }
 
-    /// A writer for one value.
+    /// Returns a writer for one value.
     pub(crate) fn writer(&self) -> Writer {
         Writer::new(self.gauge.value(), Limit::Value)
     }
 
-    /// A changeable map. It lives until the end of the rendering, so that maps that contain each other neither leak
-    /// nor recurse while they are dropped.
+    /// Creates a mutable map. The map lives until the end of the rendering, so that maps that contain each
+    /// other neither leak nor recurse while they are dropped.
     pub(crate) fn map(&mut self, entries: Entries) -> Result<Map, Fault> {
         self.gauge.memory(64 + 64 * entries.len())?;
         let map = Map::unregistered(MapKind::Any, entries);
@@ -58,7 +59,7 @@ impl<'c> Environment<'c> {
         Ok(map)
     }
 
-    /// A compiled pattern, made once per rendering unless there are very many.
+    /// Returns a compiled pattern; compiles each one once per rendering, unless there are very many.
     pub(crate) fn pattern(&mut self, source: &Text) -> Result<Rc<Pattern>, Fault> {
         if let Some(pattern) = self.patterns.get(source) {
             return Ok(Rc::clone(pattern));
@@ -73,7 +74,7 @@ impl<'c> Environment<'c> {
 }
 
 impl Drop for Environment<'_> {
-    /// Empties every map before the first is dropped.
+    /// Empties every map before dropping the first.
     fn drop(&mut self) {
         let contents: Vec<Entries> = self.maps.iter().map(Map::clear).collect();
         drop(contents);

@@ -1,32 +1,32 @@
-//! What can go wrong. Texts are fixed sentences: no value, no template text ever becomes part of one.
+//! Errors. Their texts are fixed sentences and never contain a value or template text.
 
-/// A template that cannot be parsed.
+/// The template cannot be parsed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("template {template:?}, line {line}, column {column}: {reason}")]
 pub struct ParseError {
     /// The key under `spec.template.data`.
     pub template: String,
-    /// Counted from 1.
+    /// Line, counted from 1.
     pub line: usize,
-    /// Bytes into the line, counted from 1.
+    /// Column in bytes, counted from 1.
     pub column: usize,
     /// What is wrong.
     pub reason: &'static str,
 }
 
-/// A template that was parsed but cannot be rendered with these values.
+/// The template was parsed, but cannot be rendered with these values.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("template {template:?}, line {line}, column {column}{}: {reason}", in_function(*.function))]
 pub struct RenderError {
     /// The key under `spec.template.data`.
     pub template: String,
-    /// Counted from 1.
+    /// Line, counted from 1.
     pub line: usize,
-    /// Bytes into the line, counted from 1.
+    /// Column in bytes, counted from 1.
     pub column: usize,
-    /// The function that failed or refused its arguments, if it was one.
+    /// The function that failed or refused its arguments, if any.
     pub function: Option<&'static str>,
-    /// What kind of failure, for metrics and tests.
+    /// Kind of failure, for metrics and tests.
     pub kind: ErrorKind,
     /// What is wrong.
     pub reason: &'static str,
@@ -36,43 +36,43 @@ fn in_function(name: Option<&'static str>) -> String {
     name.map_or_else(String::new, |name| format!(", function {name}"))
 }
 
-/// Kinds of failure while rendering.
+/// Kinds of rendering failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// A function got too few, too many or the wrong type of arguments.
+    /// A function received too few or too many arguments, or arguments of the wrong type.
     Argument,
-    /// A function reported failure, `fail` included.
+    /// A function reported a failure; includes `fail`.
     Failed,
-    /// A field or method that the value does not have.
+    /// The value does not have this field or method.
     Field,
-    /// `range`, or an argument given to something that is no function.
+    /// `range` over, or arguments for, a value that does not allow it.
     Misuse,
-    /// A name of a template or variable that is not defined.
+    /// The template or variable is not defined.
     Undefined,
-    /// The budget is used up.
+    /// The budget is exhausted.
     Limit(Limit),
 }
 
-/// What a budget limits.
+/// The limits of a budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
-    /// Work done, roughly one per action, argument and 64 bytes touched.
+    /// Work done: roughly one step per action, per argument and per 64 bytes touched.
     Steps,
     /// Bytes of the result.
     Output,
-    /// Bytes of one value in between.
+    /// Bytes of one intermediate value.
     Value,
-    /// Bytes of all values made in one rendering.
+    /// Bytes of all values created in one rendering.
     Memory,
     /// Nesting of templates, pipelines and values.
     Depth,
-    /// RSA, DSA, ECDSA and Ed25519 keys made.
+    /// Number of RSA, DSA, ECDSA and Ed25519 keys generated.
     Keys,
-    /// Deliberately slow hashes: bcrypt and scrypt.
+    /// Number of deliberately slow hashes: bcrypt and scrypt.
     Hashes,
-    /// What keys and hashes cost together.
+    /// Total cost of keys and hashes.
     Work,
-    /// Nothing of the budget: the caller's meter ended the rendering.
+    /// Not a limit of the budget: the caller's meter ended the rendering.
     Interrupted,
 }
 
@@ -97,7 +97,7 @@ impl Limit {
     }
 }
 
-/// A failure before its place is known.
+/// A failure without its position in the template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Fault {
     pub(crate) kind: ErrorKind,

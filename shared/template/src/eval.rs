@@ -1,4 +1,4 @@
-//! Walks a tree and writes the result.
+//! Evaluates a parsed template and writes the result.
 
 use crate::ast::{Branch, List, Name, Node, Pipe};
 use crate::environment::Environment;
@@ -17,16 +17,16 @@ pub(crate) struct Evaluator<'t, 'e, 'c> {
     env: &'e mut Environment<'c>,
     out: Writer,
     variables: Vec<(Name, Value)>,
-    /// Variables below this belong to templates further out.
+    /// Variables below this index belong to outer templates.
     floor: usize,
     depth: usize,
-    /// The node at work, for errors.
+    /// The node being evaluated, for errors.
     pub(crate) at: usize,
-    /// The function at work, for errors.
+    /// The function being called, for errors.
     pub(crate) function: Option<&'static str>,
 }
 
-/// How a list of nodes ended.
+/// How the evaluation of a list of nodes ended.
 #[derive(PartialEq, Eq)]
 enum Flow {
     On,
@@ -70,7 +70,7 @@ impl<'t, 'e, 'c> Evaluator<'t, 'e, 'c> {
         Ok(())
     }
 
-    /// Runs `work` one level deeper.
+    /// Runs `work` one nesting level deeper.
     fn deeper<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, Fault>) -> Result<T, Fault> {
         self.depth += 1;
         if self.depth > self.env.gauge.depth() {
@@ -148,7 +148,8 @@ impl<'t, 'e, 'c> Evaluator<'t, 'e, 'c> {
         let mut ran = false;
         match value {
             Value::List(list) => {
-                // Item by item: a copy of the list would cost its whole length, even if the first turn breaks.
+                // Takes the items one by one: a copy of the list would cost its whole length, even if the
+                // first iteration breaks.
                 for at in 0..list.len() {
                     ran = true;
                     let item = list.item(at).unwrap_or(Value::Nil);
@@ -192,7 +193,7 @@ impl<'t, 'e, 'c> Evaluator<'t, 'e, 'c> {
         }
         let flow = match &branch.otherwise {
             Some(otherwise) if !ran => match self.list(dot, otherwise)? {
-                Flow::Break => Flow::On, // as in Go, it ends this range, not the one around it
+                Flow::Break => Flow::On, // as in Go, `break` ends this range, not the one around it
                 flow => flow,
             },
             _ => Flow::On,
@@ -201,7 +202,7 @@ impl<'t, 'e, 'c> Evaluator<'t, 'e, 'c> {
         Ok(flow)
     }
 
-    /// One iteration; false after a `break`.
+    /// Runs one iteration; returns false after a `break`.
     fn turn(
         &mut self,
         branch: &'t Branch,
@@ -250,7 +251,8 @@ impl<'t, 'e, 'c> Evaluator<'t, 'e, 'c> {
         Ok(self.variables[at].1.clone())
     }
 
-    /// Where the innermost variable of this name stands, if it is declared. A template may declare very many.
+    /// Returns the index of the innermost variable with this name, if it is declared. A template may declare
+    /// very many.
     fn place(&mut self, name: &str) -> Result<Option<usize>, Fault> {
         let scope = &self.variables[self.floor..];
         let back = scope.iter().rev().position(|(known, _)| **known == *name);

@@ -13,10 +13,10 @@ mod printer;
 pub(crate) use float::{append_float, shortest};
 use printer::Printer;
 
-/// Values nested deeper than this are not printed; Go would run out of stack on a map that contains itself.
+/// Maximum nesting of printed values; Go overflows its stack on a map that contains itself.
 const MOST_NESTED: usize = 100;
 
-/// The text of values, with spaces between neighbours that are both no strings.
+/// Prints values, with a space between two neighbours if neither is a string.
 pub(crate) fn print(out: Writer, values: &[Value], gauge: &mut Gauge) -> Result<Text, Fault> {
     let mut printer = Printer::new(out, gauge);
     let mut after_text = true;
@@ -31,7 +31,7 @@ pub(crate) fn print(out: Writer, values: &[Value], gauge: &mut Gauge) -> Result<
     Ok(printer.out.finish())
 }
 
-/// The text of values with spaces between all and a line break.
+/// Prints values with spaces between all of them and a line break at the end.
 pub(crate) fn println(out: Writer, values: &[Value], gauge: &mut Gauge) -> Result<Text, Fault> {
     let mut printer = Printer::new(out, gauge);
     for (at, value) in values.iter().enumerate() {

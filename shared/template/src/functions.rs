@@ -1,4 +1,4 @@
-//! The functions: Go's own and sprig's, one room per kind.
+//! The template functions: Go's own and sprig's, one module per kind.
 
 #![allow(
     clippy::unnecessary_wraps,
@@ -38,7 +38,7 @@ pub(crate) use encoding::decode64;
 pub(crate) use equality::deep_equal;
 pub(crate) use times::charge_layout;
 
-/// Two lower-case digits per byte.
+/// Encodes each byte as two lower-case hexadecimal digits.
 fn hex(bytes: &[u8]) -> String {
     let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or('0');
     bytes
@@ -47,15 +47,15 @@ fn hex(bytes: &[u8]) -> String {
         .collect()
 }
 
-/// What a function yields.
+/// The result of a function.
 pub(crate) type Outcome = Result<Value, Fault>;
 
-/// The type that a parameter has in Go; an argument must have it already.
+/// The type of a parameter in Go; the argument must already have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Type {
     /// `interface {}`
     Any,
-    /// `reflect.Value`: like any, but nothing stays nothing.
+    /// `reflect.Value`: like `Any`, but a missing value stays missing.
     Raw,
     Text,
     Int,
@@ -72,7 +72,7 @@ pub(crate) enum Type {
     Certificate,
 }
 
-/// How arguments are evaluated.
+/// When arguments are evaluated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
     Plain,
@@ -85,10 +85,10 @@ pub(crate) enum Shape {
 pub(crate) struct Function {
     pub(crate) name: &'static str,
     pub(crate) params: &'static [Type],
-    /// The type of any number of further arguments.
+    /// The type of further arguments, if the function takes any number of them.
     pub(crate) rest: Option<Type>,
     pub(crate) shape: Shape,
-    /// Same arguments, same result, at any time.
+    /// The same arguments always give the same result.
     pub(crate) deterministic: bool,
     pub(crate) run: fn(&mut Environment<'_>, &Args<'_>) -> Outcome,
 }
@@ -119,14 +119,14 @@ impl Function {
         self
     }
 
-    /// Uses time, chance or makes keys.
+    /// Marks a function that uses time or randomness, or generates keys.
     const fn by_chance(mut self) -> Self {
         self.deterministic = false;
         self
     }
 }
 
-/// Arguments whose number and types the caller has checked. What is not there reads as empty.
+/// Arguments whose number and types the caller has checked. Absent ones read as empty.
 pub(crate) struct Args<'a>(pub(crate) &'a [Value]);
 
 impl Args<'_> {
@@ -199,7 +199,7 @@ static ROOMS: &[&[Function]] = &[
     words::TABLE,
 ];
 
-/// The function of this name.
+/// Returns the function with this name.
 pub(crate) fn find(name: &str) -> Option<&'static Function> {
     static BY_NAME: LazyLock<HashMap<&'static str, &'static Function>> =
         LazyLock::new(|| all().map(|function| (function.name, function)).collect());

@@ -1,10 +1,10 @@
-//! What a fuzzer runs: parser and evaluator on arbitrary bytes, within a small budget.
+//! The fuzz target: parser and evaluator on arbitrary bytes, within a small budget.
 
 use rand::CryptoRng;
 
 use crate::{Budget, Context, Data, Template};
 
-/// Small enough for thousands of runs per second; keys and slow hashes are left out.
+/// Small enough for thousands of runs per second; excludes keys and slow hashes.
 const BUDGET: Budget = Budget {
     steps: 100_000,
     output: 1 << 16,
@@ -18,10 +18,10 @@ const BUDGET: Budget = Budget {
 
 /// Parses the bytes up to the first zero byte as a template and renders it with the rest as a value.
 ///
-/// Must neither panic nor run long, and a result must keep to the budget.
+/// Must neither panic nor run for long, and the result must stay within the budget.
 ///
 /// # Panics
-/// If a result is larger than the budget allows, or an error points outside of the text.
+/// If a result exceeds the budget, or an error points outside the text.
 pub fn fuzz(bytes: &[u8], rng: &mut dyn CryptoRng) {
     let mut parts = bytes.splitn(2, |&byte| byte == 0);
     let text = String::from_utf8_lossy(parts.next().unwrap_or_default());

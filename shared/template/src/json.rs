@@ -7,10 +7,10 @@ use crate::runes;
 use crate::text::{Text, Writer};
 use crate::value::{Entries, List, ListKind, Map, Value};
 
-/// Nesting of what is read or written; Go stops at 10,000.
+/// Maximum nesting when reading or writing; Go stops at 10,000.
 const MOST_NESTED: usize = 100;
 
-/// One line. `html` writes `<`, `>` and `&` as escapes.
+/// Writes JSON on one line. `html` escapes `<`, `>` and `&`.
 pub(crate) fn compact(env: &mut Environment<'_>, value: &Value, html: bool) -> Result<Text, Fault> {
     write(
         env,
@@ -22,7 +22,7 @@ pub(crate) fn compact(env: &mut Environment<'_>, value: &Value, html: bool) -> R
     )
 }
 
-/// Two spaces per level, with HTML escapes.
+/// Writes JSON with two spaces per level, and with HTML escapes.
 pub(crate) fn pretty(env: &mut Environment<'_>, value: &Value) -> Result<Text, Fault> {
     write(
         env,
@@ -188,13 +188,13 @@ impl Encoder<'_, '_, '_> {
     }
 }
 
-/// What was read, and whether all of it could be represented.
+/// A parsed value, and whether all of it could be represented.
 pub(crate) struct Parsed {
     pub(crate) value: Value,
     pub(crate) whole: bool,
 }
 
-/// Text that is no JSON gives nil; a number beyond a float gives nil in its place.
+/// Parses JSON. Invalid JSON gives nil; a number beyond the range of a float becomes nil.
 pub(crate) fn parse(env: &mut Environment<'_>, text: &[u8]) -> Result<Parsed, Fault> {
     let mut decoder = Decoder {
         text,
@@ -361,7 +361,7 @@ impl Decoder<'_, '_, '_> {
         Ok(unit)
     }
 
-    /// The second half of a pair if it follows; half a pair is U+FFFD.
+    /// Reads the second half of a surrogate pair if it follows; half a pair becomes U+FFFD.
     fn surrogates(&mut self, high: u32) -> char {
         let next = self
             .text

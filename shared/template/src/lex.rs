@@ -1,8 +1,8 @@
-//! Template text → tokens. White space inside actions is a token: it separates arguments.
+//! Splits template text into tokens. White space inside actions is a token, because it separates arguments.
 
 use crate::runes;
 
-/// A token and where it starts, in bytes.
+/// A token and its offset in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Token<'t> {
     pub(crate) kind: Kind,
@@ -23,7 +23,7 @@ pub(crate) enum Kind {
     LeftParen,
     RightParen,
     Comma,
-    /// Some other printable ASCII character; never valid.
+    /// Any other printable ASCII character; never valid.
     Char,
     Quoted,
     Raw,
@@ -37,7 +37,7 @@ pub(crate) enum Kind {
     Identifier,
     Keyword(Keyword),
     End,
-    /// The text is wrong here; nothing follows.
+    /// The text is invalid here; no token follows.
     Wrong(&'static str),
 }
 
@@ -56,7 +56,7 @@ pub(crate) enum Keyword {
     With,
 }
 
-/// All tokens of a template; the last is [`Kind::End`] or [`Kind::Wrong`].
+/// Returns all tokens of a template; the last one is [`Kind::End`] or [`Kind::Wrong`].
 pub(crate) fn tokens(text: &str) -> Vec<Token<'_>> {
     let mut lexer = Lexer {
         text,
@@ -110,7 +110,7 @@ impl<'t> Lexer<'t> {
         self.rest().chars().next()
     }
 
-    /// Takes the next character if it is one of these.
+    /// Consumes the next character if it is one of these.
     fn accept(&mut self, any: &str) -> bool {
         match self.peek() {
             Some(char) if any.contains(char) => {
@@ -133,7 +133,7 @@ impl<'t> Lexer<'t> {
         });
     }
 
-    /// Text up to the next action, without the white space that a `{{-` takes away.
+    /// Reads text up to the next action, without the white space that a `{{-` trims.
     fn plain(&mut self) {
         let rest = self.rest();
         let until = rest.find("{{").unwrap_or(rest.len());
@@ -181,7 +181,7 @@ impl<'t> Lexer<'t> {
         Ok(())
     }
 
-    /// Whether an action ends here, and with `-}}`.
+    /// Returns whether an action ends here, and whether it ends with `-}}`.
     fn at_close(&self) -> (bool, bool) {
         let rest = self.rest();
         let mut chars = rest.chars();
@@ -262,7 +262,7 @@ impl<'t> Lexer<'t> {
         Ok(())
     }
 
-    /// A run of white space, but for the last if that belongs to a trimming `-}}`.
+    /// Reads a run of white space, except the last space if it belongs to a trimming `-}}`.
     fn space(&mut self) {
         let from = self.at;
         while !self.at_close().0 && self.accept(" \t\r\n") {}
@@ -297,7 +297,7 @@ impl<'t> Lexer<'t> {
         Ok(Kind::Raw)
     }
 
-    /// The rest of a field or variable whose first character is taken.
+    /// Reads the rest of a field or variable after its first character.
     fn name(&mut self, bare: Kind, named: Kind) -> Result<Kind, &'static str> {
         if self.at_terminator() {
             return Ok(bare);
@@ -335,7 +335,7 @@ impl<'t> Lexer<'t> {
         })
     }
 
-    /// Whether the next character may follow a name.
+    /// Returns whether the next character may follow a name.
     fn at_terminator(&self) -> bool {
         match self.peek() {
             None | Some(' ' | '\t' | '\r' | '\n' | '.' | ',' | '|' | ':' | ')' | '(') => true,
@@ -357,7 +357,7 @@ impl<'t> Lexer<'t> {
         }
     }
 
-    /// Anything that looks like a number; what it is worth is decided when it is parsed.
+    /// Reads anything that looks like a number; the parser decides whether it is valid.
     fn scan_number(&mut self) -> Option<()> {
         self.accept("+-");
         let mut digits = "0123456789_";

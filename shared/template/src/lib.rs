@@ -1,7 +1,7 @@
 //! Go's `text/template` with the functions of sprig v3.3, on bytes and within a budget.
 //!
-//! Text without I/O: time and randomness come from the caller, except that keys draw their randomness inside
-//! aws-lc-rs. See `README.md` for worked examples and for what differs from Go.
+//! No I/O: time and randomness come from the caller, except that keys draw their randomness inside aws-lc-rs.
+//! See `README.md` for worked examples and for the differences from Go.
 //!
 //! ```
 //! use template::{Budget, Context, Data, Template};
@@ -45,7 +45,7 @@ pub use error::{ErrorKind, Limit, ParseError, RenderError};
 pub use fuzz::fuzz;
 pub use template::{Data, Template};
 
-/// The names of all functions, for documentation and tests.
+/// Returns the names of all functions, for documentation and tests.
 pub fn function_names() -> impl Iterator<Item = &'static str> {
     functions::names()
 }

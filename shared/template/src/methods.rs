@@ -1,4 +1,4 @@
-//! Methods of values that have any: times, durations, versions.
+//! Methods of times, durations and versions.
 
 use crate::dates::{self, MONTHS, Time, WEEKDAYS, Zone};
 use crate::error::Fault;
@@ -6,7 +6,7 @@ use crate::functions::{self, Args, Function, Outcome, Type};
 use crate::semver::Version;
 use crate::value::{Int, IntKind, Pointer, Value};
 
-/// The method of this name, which takes the value as argument 0.
+/// Returns the method with this name; the value is its argument 0.
 pub(crate) fn find(value: &Value, name: &str) -> Option<&'static Function> {
     let table = match value {
         Value::Time(_) => TIME,
@@ -25,7 +25,7 @@ pub(crate) fn find(value: &Value, name: &str) -> Option<&'static Function> {
 }
 
 impl Value {
-    /// What the `String` method of the value gives, if it has one.
+    /// Returns the result of the value's `String` method, if it has one.
     pub(crate) fn string_method(&self) -> Option<String> {
         match self {
             Self::Time(time) => Some(time.text()),
@@ -214,7 +214,7 @@ static DURATION: &[Function] = &[
     }),
 ];
 
-/// Whole units and the rest apart, as Go adds them.
+/// Returns a duration in this unit as a float: whole units and the remainder are converted separately, as in Go.
 fn in_units(args: &Args<'_>, unit: i64) -> Value {
     let nanos = args.int(0);
     let float = crate::number::int_to_float;
@@ -223,7 +223,7 @@ fn in_units(args: &Args<'_>, unit: i64) -> Value {
 
 static NAMED: &[Function] = &[Function::new("String", &[], |_, args| Ok(string(args)))];
 
-/// Methods of `*semver.Version` alone.
+/// Methods of `*semver.Version` only.
 static VERSION_POINTER: &[Function] = &[
     Function::new("Original", &[], |_, args| {
         Ok(Value::text(version(args, 0)?.original.as_str()))

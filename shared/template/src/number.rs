@@ -1,13 +1,13 @@
-//! Numbers as Go reads them (package strconv and the literals of a template).
+//! Numbers as Go parses them (package strconv and the literals of a template).
 
-/// A number literal under every type that can hold it, as Go's untyped constants.
+/// A number literal in every type that can hold it, like Go's untyped constants.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Number {
     pub(crate) int: Option<i64>,
     pub(crate) uint: Option<u64>,
     pub(crate) float: Option<f64>,
     pub(crate) complex: Option<(f64, f64)>,
-    /// Written as a floating-point number, so it is one where any type will do.
+    /// Written as a floating-point number, and therefore a float where any type is allowed.
     pub(crate) floating: bool,
 }
 
@@ -22,7 +22,7 @@ impl Number {
         }
     }
 
-    /// `12`, `0x1f`, `1_000`, `1.5e3`, `2i`.
+    /// Parses texts like `12`, `0x1f`, `1_000`, `1.5e3`, `2i`.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         if let Some(imaginary) = text.strip_suffix('i')
             && let Some(imaginary) = parse_float(imaginary.as_bytes())
@@ -48,7 +48,7 @@ impl Number {
             (None, None) => {
                 let float = parse_float(text.as_bytes())?;
                 if !text.contains(['.', 'e', 'E', 'p', 'P']) {
-                    return None; // an integer too large for any type
+                    return None; // an integer too large for all types
                 }
                 number.integers_of(float);
                 Some(float)
@@ -57,7 +57,7 @@ impl Number {
         Some(number)
     }
 
-    /// `1+2i`.
+    /// Parses texts like `1+2i`.
     pub(crate) fn parse_complex(text: &str) -> Option<Self> {
         let body = text.strip_suffix('i')?;
         let sign = body
@@ -105,7 +105,7 @@ pub(crate) fn uint_to_float(uint: u64) -> f64 {
     uint as f64
 }
 
-/// As amd64 does it: what does not fit becomes the smallest integer.
+/// Converts as amd64 does: what does not fit becomes the smallest integer.
 #[allow(clippy::cast_possible_truncation, reason = "truncation is the point")]
 pub(crate) fn float_to_int(float: f64) -> i64 {
     if (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&float) {
@@ -128,7 +128,7 @@ fn float_to_uint(float: f64) -> u64 {
     }
 }
 
-/// strconv.ParseUint; base 0 reads the prefix and allows underscores.
+/// Reproduces strconv.ParseUint; base 0 detects the prefix and allows underscores.
 pub(crate) fn parse_uint(text: &[u8], base: u32) -> Option<u64> {
     let any_base = base == 0;
     let (digits, base) = match (base, text) {
@@ -153,7 +153,7 @@ pub(crate) fn parse_uint(text: &[u8], base: u32) -> Option<u64> {
     Some(value)
 }
 
-/// strconv.ParseInt.
+/// Reproduces strconv.ParseInt.
 pub(crate) fn parse_int(text: &[u8], base: u32) -> Option<i64> {
     let (negative, digits) = match text {
         [b'-', rest @ ..] => (true, rest),
@@ -168,7 +168,7 @@ pub(crate) fn parse_int(text: &[u8], base: u32) -> Option<i64> {
     }
 }
 
-/// An underscore stands between digits, or between a prefix and a digit.
+/// Returns whether each underscore is between digits, or between a prefix and a digit.
 fn underscores_fit(text: &[u8]) -> bool {
     let text = text
         .strip_prefix(b"-")
@@ -191,7 +191,8 @@ fn underscores_fit(text: &[u8]) -> bool {
     before != b'_'
 }
 
-/// strconv.ParseFloat: decimal, hexadecimal, underscores, `inf`, `infinity`, `nan`; out of range is an error.
+/// Reproduces strconv.ParseFloat: decimal, hexadecimal, underscores, `inf`, `infinity`, `nan`; `None` if out
+/// of range.
 pub(crate) fn parse_float(text: &[u8]) -> Option<f64> {
     let text = std::str::from_utf8(text).ok()?;
     let (sign, body) = match text.as_bytes().first()? {
@@ -219,7 +220,7 @@ pub(crate) fn parse_float(text: &[u8]) -> Option<f64> {
     value.is_finite().then_some(sign * value)
 }
 
-/// `1.8p3`; an exponent is required. Rounds to nearest even.
+/// Parses texts like `1.8p3`, with a mandatory exponent. Rounds to nearest even.
 fn parse_hex_float(text: &str) -> Option<f64> {
     let (mantissa, exponent) = text.split_once(['p', 'P'])?;
     let digits = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
@@ -243,14 +244,14 @@ fn parse_hex_float(text: &str) -> Option<f64> {
             bits = bits << 4 | digit;
             exponent = exponent.saturating_sub(if after_point { 4 } else { 0 });
         } else {
-            bits |= u64::from(digit != 0); // sticky: only its being there matters for rounding
+            bits |= u64::from(digit != 0); // sticky: for rounding, only its presence matters
             exponent = exponent.saturating_add(if after_point { 0 } else { 4 });
         }
     }
     Some(scale(bits, exponent))
 }
 
-/// bits × 2^exponent, rounded once.
+/// Returns bits × 2^exponent, rounded once.
 fn scale(bits: u64, exponent: i32) -> f64 {
     if bits == 0 {
         return 0.0;
@@ -275,7 +276,8 @@ fn scale(bits: u64, exponent: i32) -> f64 {
     uint_to_float(kept) * power_of_two((exponent.saturating_add(drop)).clamp(-1074, 2000))
 }
 
-/// Exact, in two factors because 2^-1074 cannot be had as 1 / 2^1074.
+/// Returns 2^exponent exactly, as a product of two factors, because 2^-1074 cannot be calculated as 1 /
+/// 2^1074.
 fn power_of_two(exponent: i32) -> f64 {
     let half = exponent / 2;
     2_f64.powi(half) * 2_f64.powi(exponent - half)

@@ -1,4 +1,4 @@
-//! Tokens → tree, with the checks that Go makes while parsing.
+//! Parses tokens to a tree, with the checks that Go makes while parsing.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,14 +9,14 @@ use crate::number::Number;
 use crate::quote;
 use crate::text::Text;
 
-/// Nesting of blocks and parentheses; Go allows 10,000 parentheses and any number of blocks.
+/// Maximum nesting of blocks and parentheses; Go allows 10,000 parentheses and any number of blocks.
 const MOST_NESTED: usize = 100;
 
-/// What is wrong and where.
+/// Offset and reason of a parse error.
 pub(crate) type Wrong = (usize, &'static str);
 type Parsed<T> = Result<T, Wrong>;
 
-/// Named trees of one template text; the main one under the template's own name.
+/// The named trees of one template text; the main tree has the template's own name.
 pub(crate) type Trees = HashMap<Vec<u8>, List>;
 
 pub(crate) fn parse(name: &str, text: &str) -> Parsed<Trees> {
@@ -42,12 +42,13 @@ struct Parser<'t> {
     loops: usize,
     nested: usize,
     trees: Trees,
-    /// Names of the trees that are not blank: to look through a long blank text at each definition would be quadratic.
+    /// Names of the trees that are not blank: searching a long blank text at each definition would be
+    /// quadratic.
     filled: HashSet<Vec<u8>>,
 }
 
-/// Variables in sight, innermost last. They are counted by name, for a search through all of them at each use would
-/// be quadratic.
+/// Variables in scope, innermost last. Counted by name, because searching all of them at each use would be
+/// quadratic.
 struct Scope {
     names: Vec<Name>,
     counts: HashMap<Name, usize>,
@@ -93,7 +94,7 @@ enum Stop {
     Else,
 }
 
-/// Where a pipeline stands, for the checks that differ.
+/// The position of a pipeline, which decides some checks.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
     Range,
@@ -137,7 +138,7 @@ impl<'t> Parser<'t> {
         }
     }
 
-    /// The whole text, definitions included.
+    /// Parses the whole text, definitions included.
     fn main(&mut self) -> Parsed<List> {
         let mut list = List::new();
         while self.peek().kind != Kind::End {
@@ -170,7 +171,7 @@ impl<'t> Parser<'t> {
         self.add(name, body, token.at)
     }
 
-    /// The body of a definition or block: its own variables, no loop around it.
+    /// Parses the body of a definition or block: it has its own variables and is in no loop.
     fn subtree(&mut self) -> Parsed<List> {
         let variables = std::mem::replace(&mut self.variables, Scope::new());
         let loops = std::mem::take(&mut self.loops);
@@ -186,7 +187,7 @@ impl<'t> Parser<'t> {
         Ok(list)
     }
 
-    /// A second definition counts only if the first was blank.
+    /// Adds a tree. A second definition counts only if the first was blank.
     fn add(&mut self, name: Vec<u8>, list: List, at: usize) -> Parsed<()> {
         let blank = is_blank(&list);
         if self.filled.contains(&name) {
@@ -268,7 +269,7 @@ impl<'t> Parser<'t> {
         Ok(Item::Node(node))
     }
 
-    /// `else if` and `else with` leave their keyword for the branch that they continue.
+    /// Stops at `else`. `else if` and `else with` leave their keyword for the branch that they continue.
     fn stop_at_else(&mut self, at: usize) -> Parsed<Item> {
         let next = self.peek_solid().kind;
         if !matches!(next, Kind::Keyword(Keyword::If | Keyword::With)) {
@@ -364,7 +365,7 @@ impl<'t> Parser<'t> {
         })
     }
 
-    /// Declarations, then commands, up to the closing braces or parenthesis.
+    /// Parses declarations, then commands, up to the closing braces or parenthesis.
     fn pipe(&mut self, place: Place) -> Parsed<Pipe> {
         let at = self.peek_solid().at;
         let mut pipe = Pipe {
@@ -447,7 +448,7 @@ impl<'t> Parser<'t> {
         self.variables.push(variable.text);
     }
 
-    /// Terms separated by spaces, up to a pipe sign or the end.
+    /// Parses terms separated by spaces, up to a pipe sign or the end.
     fn command(&mut self) -> Parsed<Command> {
         let at = self.peek_solid().at;
         let mut terms = Vec::new();
@@ -478,7 +479,7 @@ impl<'t> Parser<'t> {
         })
     }
 
-    /// A term and the fields after it.
+    /// Parses a term and the fields after it.
     fn operand(&mut self) -> Parsed<Option<Term>> {
         let Some(term) = self.term()? else {
             return Ok(None);
@@ -587,7 +588,7 @@ fn template_name(token: Token<'_>) -> Parsed<Vec<u8>> {
     quote::unquote(token.text).ok_or((token.at, "an escape in a quoted text that has no meaning"))
 }
 
-/// A pipeline needs a command, and from the second on one that can take the value before it.
+/// Checks that a pipeline has a command, and that each later command can accept the value of the one before.
 fn check(pipe: &Pipe, at: usize) -> Parsed<()> {
     if pipe.commands.is_empty() {
         return Err((at, "a value is missing"));

@@ -1,10 +1,10 @@
-//! Go's quoted texts, read and written (package strconv).
+//! Reads and writes Go's quoted literals (package strconv).
 
 use crate::error::Fault;
 use crate::runes;
 use crate::text::Writer;
 
-/// The bytes that a literal in double, single or back quotes stands for.
+/// Returns the bytes of a literal in double, single or back quotes.
 pub(crate) fn unquote(literal: &str) -> Option<Vec<u8>> {
     let mut chars = literal.chars();
     let quote = chars.next()?;
@@ -25,7 +25,7 @@ pub(crate) fn unquote(literal: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// The one character of a rune literal; a byte escape counts as its code point.
+/// Returns the character of a rune literal; a byte escape counts as its code point.
 pub(crate) fn unquote_rune(literal: &str) -> Option<char> {
     let body = literal.strip_prefix('\'')?;
     let (unit, rest) = unescape(body, '\'')?;
@@ -84,7 +84,7 @@ fn digits(text: &str, count: usize, base: u32) -> Option<(u32, &str)> {
     Some((u32::from_str_radix(head, base).ok()?, rest))
 }
 
-/// A double-quoted Go literal; `ascii` escapes everything beyond ASCII.
+/// Writes a double-quoted Go literal; `ascii` escapes everything outside ASCII.
 pub(crate) fn quote(out: &mut Writer, bytes: &[u8], ascii: bool) -> Result<(), Fault> {
     out.byte(b'"')?;
     for (at, char, width) in runes::indexed(bytes) {
@@ -97,7 +97,7 @@ pub(crate) fn quote(out: &mut Writer, bytes: &[u8], ascii: bool) -> Result<(), F
     out.byte(b'"')
 }
 
-/// A single-quoted Go literal.
+/// Writes a single-quoted Go literal.
 pub(crate) fn quote_rune(out: &mut Writer, char: char, ascii: bool) -> Result<(), Fault> {
     out.byte(b'\'')?;
     escape(out, char, '\'', ascii)?;
@@ -125,7 +125,7 @@ fn escape(out: &mut Writer, char: char, quote: char, ascii: bool) -> Result<(), 
     }
 }
 
-/// Whether the bytes can stand between back quotes unchanged.
+/// Returns whether the bytes can be written between back quotes unchanged.
 pub(crate) fn can_backquote(bytes: &[u8]) -> bool {
     runes::indexed(bytes).all(|(_, char, width)| match char {
         runes::REPLACEMENT => width > 1,

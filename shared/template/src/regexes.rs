@@ -1,5 +1,5 @@
-//! Go's regular expressions (RE2) on the `regex` crate, which is linear in time too. The syntax is translated where
-//! the two differ; bytes that are no UTF-8 match like U+FFFD, as in Go.
+//! Go's regular expressions (RE2) on the `regex` crate, which also searches in linear time. Translates the
+//! syntax where the two differ; bytes that are not UTF-8 match like U+FFFD, as in Go.
 
 use std::borrow::Cow;
 
@@ -15,10 +15,10 @@ mod weight;
 
 use weight::Weight;
 
-/// Bounds the time to compile; Go's own bound is larger.
+/// Size limit of a compiled expression, which bounds the compile time; Go's own limit is larger.
 const MOST_COMPILED: usize = 4 << 20;
 
-/// What a search may keep of the states that it has met.
+/// Size limit of the states that a search caches.
 const MOST_KEPT: usize = 1 << 19;
 
 /// A compiled expression and the names of its groups.
@@ -28,7 +28,7 @@ pub(crate) struct Pattern {
     weight: Weight,
 }
 
-/// Start and end of a match and of its groups, in bytes of the subject.
+/// Start and end of a match and of its groups, as byte offsets into the subject.
 pub(crate) type Groups = Vec<Option<(usize, usize)>>;
 
 impl Pattern {
@@ -42,7 +42,7 @@ impl Pattern {
         let weight = Weight::of(&hir);
         let groups = hir.properties().explicit_captures_len();
         gauge.steps(weight.states / 4)?;
-        // Two automata, and in one of the engines a place for each group in each state.
+        // Two automata; one of the engines also stores a slot for each group in each state.
         gauge.memory(weight.states.saturating_mul(64 + 16 * groups))?;
         let regex = RegexBuilder::new(&translated.text)
             .size_limit(MOST_COMPILED)
@@ -56,15 +56,15 @@ impl Pattern {
         })
     }
 
-    /// Steps to search so many bytes: in the worst case each byte touches each state.
+    /// Returns the steps for searching this many bytes: in the worst case each byte touches each state.
     fn cost(&self, len: usize) -> usize {
         (1 + len / 64).saturating_mul(1 + self.weight.threads / 4)
     }
 
-    /// Steps after a match, with so many bytes left.
+    /// Returns the steps for continuing after a match, with this many bytes left.
     fn cost_to_go_on(&self, left: usize) -> usize {
         if self.weight.looks_beyond {
-            // Usual expressions have a few threads, and go over a byte in a nanosecond.
+            // Usual expressions have a few threads, and take a nanosecond per byte.
             (1 + left / 256).saturating_mul(1 + self.weight.threads / 16)
         } else {
             1
@@ -76,7 +76,7 @@ impl Pattern {
         Ok(self.regex.is_match(&Subject::new(text).text))
     }
 
-    /// The numbers of the groups of this name; several may have it.
+    /// Returns the numbers of the groups with this name; several may have it.
     pub(crate) fn groups<'p>(&'p self, name: &'p str) -> impl Iterator<Item = usize> + 'p {
         self.names
             .iter()
@@ -84,7 +84,7 @@ impl Pattern {
             .map(|&(_, at)| at)
     }
 
-    /// The first matches, at most `most`, without their groups.
+    /// Returns the first matches, at most `most`, without their groups.
     pub(crate) fn find_all(
         &self,
         text: &[u8],
@@ -101,7 +101,8 @@ impl Pattern {
         Ok(all)
     }
 
-    /// Shows all matches with their groups to `visit`, one by one so that it can stop at the end of its budget.
+    /// Passes all matches with their groups to `visit`, one by one, so that it can stop when its budget is
+    /// exhausted.
     pub(crate) fn each(
         &self,
         text: &[u8],
@@ -124,10 +125,10 @@ impl Pattern {
     }
 }
 
-/// Text to search, with the way back to the original bytes.
+/// The text to search, with a mapping back to the original bytes.
 struct Subject<'t> {
     text: Cow<'t, str>,
-    /// Offset in `text` and in the original, after each replaced byte.
+    /// Offsets in `text` and in the original, after each replaced byte.
     shifts: Vec<(usize, usize)>,
 }
 

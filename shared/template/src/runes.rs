@@ -1,13 +1,14 @@
-//! Go's view of Unicode: decoding that survives bad bytes, character classes, one-to-one case mapping.
+//! Unicode as Go sees it: decoding that tolerates invalid bytes, character classes, one-to-one case mapping.
 
 use std::sync::LazyLock;
 
 use regex_syntax::hir::{Class, HirKind};
 
-/// What Go's decoder yields for a byte that is not UTF-8.
+/// What Go's decoder returns for a byte that is not UTF-8.
 pub(crate) const REPLACEMENT: char = '\u{FFFD}';
 
-/// The first character and its width in bytes; a bad byte gives [`REPLACEMENT`] and width 1, no bytes give width 0.
+/// Returns the first character and its width in bytes; an invalid byte gives [`REPLACEMENT`] and width 1, an
+/// empty input gives width 0.
 pub(crate) fn decode(bytes: &[u8]) -> (char, usize) {
     let Some(&first) = bytes.first() else {
         return (REPLACEMENT, 0);
@@ -30,7 +31,7 @@ pub(crate) fn decode(bytes: &[u8]) -> (char, usize) {
     }
 }
 
-/// The last character and its width, by the same rules.
+/// Returns the last character and its width, by the same rules.
 pub(crate) fn decode_last(bytes: &[u8]) -> (char, usize) {
     for width in 1..=4.min(bytes.len()) {
         let tail = &bytes[bytes.len() - width..];
@@ -42,7 +43,7 @@ pub(crate) fn decode_last(bytes: &[u8]) -> (char, usize) {
     (REPLACEMENT, usize::from(!bytes.is_empty()))
 }
 
-/// Characters with their offsets, widths included implicitly by the next offset.
+/// Iterates over offsets, characters and widths.
 pub(crate) fn indexed(bytes: &[u8]) -> impl Iterator<Item = (usize, char, usize)> + '_ {
     let mut at = 0;
     std::iter::from_fn(move || {
@@ -117,7 +118,8 @@ pub(crate) fn is_digit(char: char) -> bool {
     }
 }
 
-/// Shown as itself by `%q`: letters, marks, numbers, punctuation, symbols and the ASCII space.
+/// Returns whether `%q` shows the character as it is: letters, marks, numbers, punctuation, symbols and the
+/// ASCII space.
 pub(crate) fn is_print(char: char) -> bool {
     if char.is_ascii() {
         (' '..='~').contains(&char)
@@ -130,7 +132,7 @@ pub(crate) fn is_space(char: char) -> bool {
     char.is_whitespace()
 }
 
-/// One-to-one upper case; Rust's own mapping may yield several characters.
+/// Converts to upper case one-to-one; Rust's own mapping may return several characters.
 pub(crate) fn to_upper(char: char) -> char {
     match char {
         '\u{1F80}'..='\u{1F87}' | '\u{1F90}'..='\u{1F97}' | '\u{1FA0}'..='\u{1FA7}' => {
@@ -149,7 +151,7 @@ pub(crate) fn to_lower(char: char) -> char {
     }
 }
 
-/// One-to-one title case: upper case but for digraphs and Georgian.
+/// Converts to title case one-to-one: upper case except for digraphs and Georgian.
 pub(crate) fn to_title(char: char) -> char {
     match char {
         '\u{1C4}'..='\u{1C6}' => '\u{1C5}',

@@ -1,4 +1,4 @@
-//! Semantic versions and constraints, as lenient as Masterminds/semver v3.4, which the peer links.
+//! Semantic versions and constraints, as lenient as Masterminds/semver v3.4, which Bitnami's controller uses.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -9,7 +9,7 @@ use regex::Regex;
 use crate::text::Text;
 use crate::value::Value;
 
-/// A version; what was left out is zero.
+/// A version; omitted parts are zero.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Version {
     pub(crate) major: u64,
@@ -36,7 +36,7 @@ impl fmt::Display for Version {
 const SUFFIXES: &str =
     r"(?:-([0-9A-Za-z\-]+(?:\.[0-9A-Za-z\-]+)*))?(?:\+([0-9A-Za-z\-]+(?:\.[0-9A-Za-z\-]+)*))?";
 
-/// A pattern of this module; all are valid, which the tests show by using them.
+/// Compiles a pattern of this module. All are valid; the tests use every one.
 fn pattern(source: &str) -> Option<Regex> {
     Regex::new(source).ok()
 }
@@ -85,12 +85,12 @@ impl Version {
         (!version.prerelease.split('.').any(leading_zero)).then_some(version)
     }
 
-    /// Bytes of its texts.
+    /// Returns the total length of its texts in bytes.
     pub(crate) fn len(&self) -> usize {
         self.prerelease.len() + self.metadata.len() + self.original.len()
     }
 
-    /// Metadata does not count.
+    /// Compares versions; ignores metadata.
     pub(crate) fn compare(&self, other: &Self) -> Ordering {
         let numbers = |version: &Self| (version.major, version.minor, version.patch);
         numbers(self).cmp(&numbers(other)).then_with(|| {
@@ -103,7 +103,7 @@ impl Version {
         })
     }
 
-    /// The next version in one of the three places: 0 major, 1 minor, 2 patch.
+    /// Returns the next version: place 0 is major, 1 minor, 2 patch.
     pub(crate) fn next(&self, place: usize) -> Self {
         let mut next = Self {
             prerelease: String::new(),
@@ -125,7 +125,7 @@ impl Version {
         next
     }
 
-    /// Go's fields, for printing.
+    /// Returns Go's fields, for printing.
     pub(crate) fn fields(&self) -> Vec<(&'static str, Value)> {
         let text = |text: &str| Value::Text(Text::from(text));
         vec![
@@ -159,7 +159,7 @@ fn compare_prereleases(a: &str, b: &str) -> Ordering {
     }
 }
 
-/// Numbers come before words.
+/// Compares two parts; numbers sort before words.
 fn compare_parts(a: &str, b: &str) -> Ordering {
     if a == b {
         return Ordering::Equal;
@@ -172,7 +172,7 @@ fn compare_parts(a: &str, b: &str) -> Ordering {
     }
 }
 
-/// Alternatives of conditions that must all hold.
+/// Alternatives; in each, all conditions must hold.
 pub(crate) struct Constraint {
     alternatives: Vec<Vec<Condition>>,
 }
@@ -180,7 +180,7 @@ pub(crate) struct Constraint {
 struct Condition {
     operator: Operator,
     version: Version,
-    /// Some number was left out or an x.
+    /// Some part was omitted or an x.
     dirty: bool,
     minor_dirty: bool,
     patch_dirty: bool,
@@ -200,7 +200,7 @@ enum Operator {
 
 const OPERATORS: &str = r"=||!=|>|<|>=|=>|<=|=<|~|~>|\^";
 
-/// A version in a constraint; numbers may be x or a star, with one group around it when `named`.
+/// Returns a pattern for a version in a constraint; parts may be x or a star. `groups` adds capture groups.
 fn loose(groups: bool) -> String {
     let number = r"[0-9|x|X|\*]+";
     let tail = r"[0-9A-Za-z\-]+(?:\.[0-9A-Za-z\-]+)*";
@@ -247,7 +247,8 @@ impl Constraint {
         })
     }
 
-    /// Prereleases are admitted only by alternatives that mention one.
+    /// Returns whether the constraint admits a version. Only alternatives that mention a prerelease admit
+    /// prereleases.
     pub(crate) fn admits(&self, version: &Version) -> bool {
         self.alternatives.iter().any(|conditions| {
             let mentions = conditions
@@ -259,7 +260,7 @@ impl Constraint {
     }
 }
 
-/// `1.2 - 2.3` is short for two conditions.
+/// Expands `1.2 - 2.3` to two conditions.
 fn with_ranges(text: &str, patterns: &Patterns) -> String {
     let mut result = text.to_owned();
     for range in patterns.range.captures_iter(text) {

@@ -1,4 +1,4 @@
-//! The public face: parse once, render with values.
+//! The public API: parse once, render with values.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,10 +21,10 @@ pub struct Template {
 }
 
 impl Template {
-    /// Parses `text`; `name` is the key under `spec.template.data` and stands in errors.
+    /// Parses `text`; `name` is the key under `spec.template.data` and appears in errors.
     ///
     /// # Errors
-    /// With the place and what is wrong there. Never quotes the text.
+    /// With the position and the reason. Never quotes the text.
     pub fn parse(name: &str, text: &str) -> Result<Self, ParseError> {
         let trees = parse::parse(name, text).map_err(|(at, reason)| {
             let (line, column) = position(text, at);
@@ -44,32 +44,34 @@ impl Template {
         })
     }
 
-    /// The name given to [`Template::parse`].
+    /// Returns the name given to [`Template::parse`].
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Whether the same values always give the same result: no function that uses time, chance or makes keys
-    /// occurs anywhere in the text, reached or not.
+    /// Returns whether the same values always give the same result: the text contains no function that uses
+    /// time or randomness or generates keys, whether it is reached or not.
     ///
-    /// A result that is not deterministic must be rendered once and kept; rendering it again changes passwords.
+    /// Render a template that is not deterministic only once and keep the result; rendering it again changes
+    /// passwords.
     pub fn is_deterministic(&self) -> bool {
         self.deterministic
     }
 
-    /// The result for these values. It is a secret: the caller keeps it out of logs and wipes it. What it cost, failed
-    /// or not, is taken off the context's budget.
+    /// Renders the template with these values. The result is a secret: the caller keeps it out of logs and
+    /// wipes it. The cost is deducted from the context's budget, even if the rendering fails.
     ///
     /// # Errors
-    /// With the place, the function and what is wrong. Never quotes a value, not even that of `fail`.
+    /// With the position, the function and the reason. Never quotes a value, not even that of `fail`.
     pub fn render(&self, data: &Data, context: &mut Context<'_>) -> Result<Vec<u8>, RenderError> {
         self.render_within(data, context, &mut Unmetered)
     }
 
-    /// As [`Self::render`], while a meter is asked before each slow operation and every few thousand steps.
+    /// Like [`Self::render`], but reports to a meter before each slow operation and every few thousand steps.
     ///
     /// # Errors
-    /// As there, and with [`Limit::Interrupted`](crate::Limit::Interrupted) if the meter ends it.
+    /// As for `render`, and with [`Limit::Interrupted`](crate::Limit::Interrupted) if the meter ends the
+    /// rendering.
     pub fn render_within(
         &self,
         data: &Data,
@@ -117,7 +119,7 @@ impl fmt::Debug for Template {
     }
 }
 
-/// Line and column, both from 1, the column in bytes.
+/// Returns line and column of a byte offset, both counted from 1, the column in bytes.
 fn position(text: &str, at: usize) -> (usize, usize) {
     let before = &text.as_bytes()[..at.min(text.len())];
     let line = memchr::memchr_iter(b'\n', before).count();
@@ -128,14 +130,14 @@ fn position(text: &str, at: usize) -> (usize, usize) {
     (line + 1, before.len() - start + 1)
 }
 
-/// The values that a template sees as its dot: decrypted items by key. Wiped on drop, silent in `Debug`.
+/// The values that a template sees as its dot: decrypted items by key. Wiped on drop, and hidden in `Debug`.
 #[derive(Clone, Default)]
 pub struct Data {
     values: BTreeMap<Text, Text>,
 }
 
 impl Data {
-    /// Values by key; of several under one key the last counts.
+    /// Creates the values by key; if a key occurs several times, the last value counts.
     pub fn new<K: AsRef<str>, V: Into<Vec<u8>>>(values: impl IntoIterator<Item = (K, V)>) -> Self {
         values.into_iter().collect()
     }

@@ -1,4 +1,4 @@
-//! Bytes of values: shared without copying, wiped when the last owner goes.
+//! Bytes of values: shared without copying, wiped when the last owner is dropped.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -9,7 +9,7 @@ use zeroize::Zeroize;
 
 use crate::error::{Fault, Limit};
 
-/// One byte string, as Go's `string`: any bytes, not only UTF-8.
+/// A byte string like Go's `string`: any bytes, not only UTF-8.
 #[derive(Clone)]
 pub(crate) struct Text(Arc<Plain>);
 
@@ -59,7 +59,7 @@ impl Deref for Text {
     }
 }
 
-/// Maps are searched without a copy of the key. Hash, order and equality are those of the bytes.
+/// Allows maps to be searched without a copy of the key. Hash, order and equality are those of the bytes.
 impl Borrow<[u8]> for Text {
     fn borrow(&self) -> &[u8] {
         self
@@ -98,7 +98,7 @@ impl fmt::Debug for Text {
     }
 }
 
-/// Growing bytes that never pass a limit and leave no copies behind when they move.
+/// A growing buffer that never exceeds a limit and leaves no copies behind when it is reallocated.
 pub(crate) struct Writer {
     bytes: Vec<u8>,
     most: usize,
@@ -106,7 +106,7 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Refuses with `limit` to grow past `most` bytes.
+    /// Creates a buffer that refuses to grow beyond `most` bytes, with the error `limit`.
     pub(crate) fn new(most: usize, limit: Limit) -> Self {
         Self {
             bytes: Vec::new(),

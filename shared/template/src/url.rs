@@ -1,4 +1,4 @@
-//! URLs taken apart and put together as Go's net/url does.
+//! Parses and builds URLs as Go's net/url does.
 
 use std::net::Ipv6Addr;
 
@@ -8,7 +8,7 @@ use crate::functions::Outcome;
 use crate::text::Text;
 use crate::value::{Entries, Map, Value};
 
-/// The part of a URL, which decides what must be escaped.
+/// The part of a URL, which decides what has to be escaped.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {
     Path,
@@ -47,7 +47,7 @@ fn escape(text: &[u8], part: Part) -> Vec<u8> {
     out
 }
 
-/// For a value in a query: all but letters, digits and `-_.~`; a space becomes a plus.
+/// Escapes a value in a query: all characters except letters, digits and `-_.~`; a space becomes a plus.
 pub(crate) fn query_escape(text: &[u8]) -> Vec<u8> {
     escape(text, Part::Query)
 }
@@ -215,7 +215,7 @@ fn host(scheme: &[u8], text: &[u8]) -> Result<Vec<u8>, Fault> {
     unescape(text, Part::Host)
 }
 
-/// `[::1]:80`, `[fe80::1%25eth0]`
+/// Parses hosts like `[::1]:80` and `[fe80::1%25eth0]`.
 fn bracketed(text: &[u8]) -> Result<Vec<u8>, Fault> {
     let close = memchr::memrchr(b']', text).ok_or(BAD_URL)?;
     let after = &text[close + 1..];
@@ -251,7 +251,7 @@ fn port(text: &[u8]) -> Result<(), Fault> {
     }
 }
 
-/// The host without port and brackets.
+/// Returns the host without port and brackets.
 fn hostname(host: &[u8]) -> &[u8] {
     let name = match memchr::memrchr(b':', host) {
         Some(at) if port(&host[at..]).is_ok() => &host[..at],
@@ -263,7 +263,7 @@ fn hostname(host: &[u8]) -> &[u8] {
     }
 }
 
-/// `urlParse`: the parts of a URL in a dict.
+/// `urlParse`: returns the parts of a URL as a dict.
 pub(crate) fn parse_to_map(env: &mut Environment<'_>, text: &[u8]) -> Outcome {
     let url = parse(text)?;
     let userinfo = url.user.as_ref().map_or_else(Vec::new, User::escaped);
@@ -285,7 +285,7 @@ pub(crate) fn parse_to_map(env: &mut Environment<'_>, text: &[u8]) -> Outcome {
     Ok(env.map(entries)?.into())
 }
 
-/// `urlJoin`: the reverse.
+/// `urlJoin`: builds a URL from its parts.
 pub(crate) fn join_map(env: &mut Environment<'_>, map: &Map) -> Outcome {
     let mut part = |key: &str| match map.get(key.as_bytes()) {
         None => Ok(Vec::new()),

@@ -1,4 +1,4 @@
-//! Values as templates see them: Go's types, as far as a template can tell them apart.
+//! Values as templates see them: Go's types, as far as a template can distinguish them.
 
 use std::cell::{Ref, RefCell};
 use std::collections::BTreeMap;
@@ -11,15 +11,15 @@ use crate::number;
 use crate::semver::Version;
 use crate::text::Text;
 
-/// Lists inside lists. Bounds the recursion of dropping a list.
+/// Maximum nesting of lists. Bounds the recursion when a list is dropped.
 const MOST_NESTED_LISTS: u16 = 100;
 
-/// What a template computes with.
+/// A value in a template.
 #[derive(Clone)]
 pub(crate) enum Value {
-    /// Nothing at all: a missing key. Shown as `<no value>`.
+    /// No value: a missing key. Shown as `<no value>`.
     Missing,
-    /// A nil that sits in a list, a map or an argument. The end of a pipeline turns it into [`Value::Missing`].
+    /// A nil inside a list, a map or an argument. The end of a pipeline turns it into [`Value::Missing`].
     Nil,
     Bool(bool),
     Int(Int),
@@ -29,7 +29,7 @@ pub(crate) enum Value {
     List(List),
     Map(Map),
     Time(Time),
-    /// `*semver.Version`, or the version itself where a method returned it.
+    /// `*semver.Version`, or `semver.Version` if a method returned it.
     Version(Rc<Version>, Pointer),
     Certificate(Rc<Certificate>),
 }
@@ -44,7 +44,7 @@ pub(crate) enum Pointer {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Int {
     pub(crate) kind: IntKind,
-    /// Two's complement; unsigned kinds reinterpret it.
+    /// Two's complement; unsigned types reinterpret it.
     pub(crate) bits: i64,
 }
 
@@ -181,14 +181,14 @@ impl List {
         self.view().to_vec()
     }
 
-    /// The items in their place; a copy of a long list costs more than a look at its first items.
+    /// Borrows the items; a copy of a long list costs more than reading its first items.
     pub(crate) fn view(&self) -> Ref<'_, [Value]> {
         Ref::map(self.items.borrow(), |items| {
             &items[self.start..self.start + self.len]
         })
     }
 
-    /// Items from `start` up to `end`; both within the list.
+    /// Returns the items from `start` up to `end`; both must be within the list.
     pub(crate) fn part(&self, start: usize, end: usize) -> Option<Self> {
         let len = end.checked_sub(start)?;
         (end <= self.len).then(|| Self {
@@ -198,7 +198,7 @@ impl List {
         })
     }
 
-    /// Sorts a list of texts for everyone who shares it.
+    /// Sorts a list of texts for all its owners.
     pub(crate) fn sort_texts(&self) {
         self.items.borrow_mut()[self.start..self.start + self.len].sort_by(|a, b| match (a, b) {
             (Value::Text(a), Value::Text(b)) => a.cmp(b),
@@ -216,23 +216,24 @@ impl List {
 pub(crate) enum MapKind {
     /// `map[string]interface {}`
     Any,
-    /// `map[string]string`: the values to render with, and what `split` returns.
+    /// `map[string]string`: the values to render with, and the result of `split`.
     Text,
 }
 
 pub(crate) type Entries = BTreeMap<Text, Value>;
 
-/// A map, shared and changeable as Go's maps are.
+/// A map, shared and mutable like Go's maps.
 #[derive(Clone)]
 pub(crate) struct Map {
     pub(crate) kind: MapKind,
-    /// Go's nil map: empty, cannot be written to.
+    /// Go's nil map: empty and read-only.
     pub(crate) nil: bool,
     entries: Rc<RefCell<Entries>>,
 }
 
 impl Map {
-    /// Maps with [`MapKind::Any`] are made by the environment, which breaks their cycles in the end.
+    /// Creates a map that the environment does not register. The environment creates the maps of kind
+    /// [`MapKind::Any`], and breaks their cycles at the end.
     pub(crate) fn unregistered(kind: MapKind, entries: Entries) -> Self {
         Self {
             kind,
@@ -308,12 +309,12 @@ impl Value {
         Self::Text(value.into())
     }
 
-    /// Nil and nothing: neither holds a value.
+    /// Returns whether the value is nil or missing.
     pub(crate) fn is_nil(&self) -> bool {
         matches!(self, Self::Missing | Self::Nil)
     }
 
-    /// What `if`, `and`, `or` and `not` go by.
+    /// Returns the truth value for `if`, `and`, `or` and `not`.
     pub(crate) fn truth(&self) -> bool {
         match self {
             Self::Missing | Self::Nil => false,
@@ -328,7 +329,7 @@ impl Value {
         }
     }
 
-    /// Go's name of the type, as `%T` shows it.
+    /// Returns Go's name of the type, as `%T` shows it.
     pub(crate) fn type_name(&self) -> &'static str {
         match self {
             Self::Missing | Self::Nil => "<nil>",
@@ -364,7 +365,7 @@ impl Value {
         }
     }
 
-    /// Go's name of the kind.
+    /// Returns Go's name of the kind.
     pub(crate) fn kind_name(&self) -> &'static str {
         match self {
             Self::Missing | Self::Nil => "invalid",
@@ -381,7 +382,7 @@ impl Value {
         }
     }
 
-    /// Bytes that this value adds to the memory in use.
+    /// Returns the bytes that this value adds to the memory in use.
     pub(crate) fn size(&self) -> usize {
         match self {
             Self::Text(text) => 32 + text.len(),
@@ -393,8 +394,8 @@ impl Value {
         }
     }
 
-    /// Steps that a look at the value takes, be it to compare, to copy or to write it. Items of lists and maps count
-    /// for themselves; a float or time that is written takes some microseconds.
+    /// Returns the steps for comparing, copying or writing the value. Items of lists and maps are charged
+    /// separately; writing a float or a time takes some microseconds.
     pub(crate) fn cost(&self) -> usize {
         match self {
             Self::Text(text) => 1 + text.len() / 64,

@@ -1,4 +1,4 @@
-//! What does not need Go beside it: secrecy, the budget, determinism, time and chance from outside.
+//! Tests that need no comparison with Go: secrecy, the budget, determinism, time and randomness as inputs.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "in helpers of tests too")]
 
@@ -193,7 +193,7 @@ fn each_limit_stops_its_excess() {
     }
 }
 
-/// Fails with this limit, and soon.
+/// Asserts that a template fails with this limit, quickly.
 fn expect_limit(limit: Limit, template: &str) {
     expect_limit_within(Budget::default(), limit, template);
 }
@@ -210,7 +210,7 @@ fn expect_limit_within(budget: Budget, limit: Limit, template: &str) {
     );
 }
 
-/// Renders, and soon.
+/// Asserts that a template renders, quickly.
 fn expect_soon(template: &str) {
     let start = Instant::now();
     render(template).expect("it renders");
@@ -260,7 +260,7 @@ fn functions_cost_what_their_worst_arguments_take() {
         "{{ $s := repeat 100000 \"aA1\" }}{{ range 10000000 }}{{ $_ := kebabcase $s }}{{ end }}",
         "{{ $k := genPrivateKey \"ecdsa\" }}{{ range 10000000 }}{{ $_ := genCAWithKey \"x\" 1 $k }}{{ end }}",
     ];
-    // A tenth of the steps, since unoptimised code takes ten times as long.
+    // A tenth of the steps, because unoptimised code takes ten times as long.
     let budget = Budget {
         steps: 200_000,
         ..Budget::default()
@@ -365,7 +365,7 @@ fn a_large_template_is_parsed_in_linear_time() {
     }
 }
 
-/// Attack: nests dictionaries until the stack ends.
+/// Attack: nests dictionaries until the stack overflows.
 #[test]
 fn a_long_chain_of_dicts_is_dropped_without_exhausting_the_stack() {
     let chain = "{{ $head := dict }}{{ $last := $head }}{{ range until 20000 }}{{ $new := dict }}\
@@ -408,7 +408,8 @@ fn the_deepest_allowed_nesting_fits_on_a_small_stack() {
             }
         }
     };
-    // Worker threads of the async executor have two mebibytes; half of that must do, unoptimised.
+    // Worker threads of the async executor have two mebibytes of stack; half of that must suffice,
+    // unoptimised.
     let thread = std::thread::Builder::new()
         .stack_size(1 << 20)
         .spawn(work)
@@ -417,7 +418,7 @@ fn the_deepest_allowed_nesting_fits_on_a_small_stack() {
 }
 
 #[test]
-fn nested_calls_of_everyday_depth_render() {
+fn calls_nested_to_ordinary_depth_render() {
     let call = ["{{ ", &"(print ".repeat(20), "1", &")".repeat(20), " }}"].concat();
     assert_eq!(text(&call), "1");
     let down = "{{ define \"d\" }}{{ . }}{{ if gt . 0 }}{{ template \"d\" (int (sub . 1)) }}{{ end }}{{ end }}{{ template \"d\" 20 }}";
@@ -425,7 +426,7 @@ fn nested_calls_of_everyday_depth_render() {
 }
 
 #[test]
-fn knows_which_templates_give_the_same_result_again() {
+fn detects_deterministic_templates() {
     let cases = [
         ("{{ .user | upper | sha256sum }}", true),
         ("plain", true),
@@ -480,7 +481,7 @@ fn time_comes_from_the_caller() {
 }
 
 #[test]
-fn chance_comes_from_the_caller() {
+fn randomness_comes_from_the_caller() {
     let made = |seed: u64| {
         let text = "{{ randAlphaNum 20 }} {{ uuidv4 }} {{ htpasswd \"u\" \"p\" }} {{ shuffle \"abcdefgh\" }} {{ randInt 0 1000 }}";
         let template = Template::parse("t", text).expect("it parses");
@@ -502,7 +503,7 @@ fn chance_comes_from_the_caller() {
     let _ = (SysRng, Seeded::from_seed([0; 8]));
 }
 
-/// A repeatable source (splitmix64); for tests only.
+/// A reproducible random source (splitmix64), for tests only.
 struct Seeded(u64);
 
 impl SeedableRng for Seeded {
@@ -539,7 +540,7 @@ impl rand::TryRng for Seeded {
 impl rand::TryCryptoRng for Seeded {}
 
 #[test]
-fn a_hash_made_here_opens_with_its_password() {
+fn a_password_hash_verifies_with_its_password() {
     let line = text("{{ htpasswd \"app\" .password }}");
     let hash = line.strip_prefix("app:").expect("the user first");
     assert!(bcrypt::verify("hunter2-canary", hash).expect("a hash"));
@@ -547,7 +548,7 @@ fn a_hash_made_here_opens_with_its_password() {
 }
 
 #[test]
-fn bytes_that_are_no_text_pass_through() {
+fn bytes_that_are_not_text_pass_through() {
     let bytes: Vec<u8> = (0..=255).collect();
     let data = Data::new([("b", bytes.clone())]);
     let templates = [
@@ -576,7 +577,7 @@ fn bytes_that_are_no_text_pass_through() {
     }
 }
 
-/// Notes what is spent, and ends the work after so many operations.
+/// Records what is spent, and ends the work after a number of operations.
 struct Noted {
     spent: Vec<u64>,
     most: usize,
@@ -620,7 +621,7 @@ fn each_slow_function_is_metered_at_its_cost() {
         ("htpasswd \"u\" \"x\"", cost::BCRYPT),
         ("derivePassword 1 \"long\" \"a\" \"b\" \"c\"", cost::SCRYPT),
     ] {
-        // Not even begun, and so it is no matter how long it takes.
+        // The work does not even begin, so its duration does not matter.
         let (result, spent) = metered(&format!("{{{{ {call} }}}}"), 0);
         let kind = result.expect_err(call).kind;
         assert_eq!(kind, ErrorKind::Limit(Limit::Interrupted), "{call}");

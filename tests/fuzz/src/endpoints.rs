@@ -1,4 +1,4 @@
-//! The controller's router without a network.
+//! The controller's router, called without a network.
 
 use std::net::Ipv4Addr;
 use std::sync::{Arc, LazyLock};
@@ -21,7 +21,7 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     runtime.unwrap_or_else(|error| unreachable!("a runtime needs nothing: {error}"))
 });
 
-/// With the throw-away key of the published vectors, and no limit to the rate.
+/// Uses the throw-away key of the published vectors, and no rate limit.
 static ROUTER: LazyLock<Router> = LazyLock::new(|| {
     let certificate = Certificate::from_pem(crate::vector("certificate").as_bytes()).ok();
     let pairs = crate::vector_keys().into_iter().zip(certificate);
@@ -40,7 +40,7 @@ static ROUTER: LazyLock<Router> = LazyLock::new(|| {
     http::router(facts, plain, Arc::new(metrics))
 });
 
-/// Status and body of the answer.
+/// Returns status and body of the response.
 pub(crate) fn post(path: &str, body: &[u8]) -> (u16, Vec<u8>) {
     let request = Request::post(path).extension(Peer(Ipv4Addr::LOCALHOST.into()));
     let Ok(request) = request.body(Body::from(body.to_vec())) else {

@@ -1,7 +1,7 @@
-//! What the fuzz targets do with their bytes: one function for each parser of foreign bytes.
+//! The fuzz targets: one function for each parser of untrusted bytes.
 //!
-//! `targets/` wraps them for libFuzzer (`.ci/extra fuzz`); `tests/corpus.rs` replays the seeds and
-//! everything that was ever found, as ordinary tests.
+//! `targets/` wraps them for libFuzzer (`.ci/extra fuzz`); `tests/corpus.rs` replays the seeds and every past
+//! finding as ordinary tests.
 
 mod endpoints;
 
@@ -31,7 +31,7 @@ use shared::secret::Secret;
 use shared::unseal::{self, Chance, Rules};
 use shared::{base64, envelope, hints};
 
-/// A target by its name.
+/// Name and function of a target.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target. The names are those of the folders in `corpus/`.
@@ -56,14 +56,14 @@ pub const TARGETS: [Target; 18] = [
     ("template", template_text),
 ];
 
-/// A text of the published vectors.
+/// Returns a text of the published vectors.
 fn vector(name: &str) -> String {
     let vectors = include_str!("../../vectors/sealed-secrets-vectors.json");
     let vectors: serde_json::Value = serde_json::from_str(vectors).unwrap_or_default();
     vectors[name].as_str().unwrap_or_default().to_owned()
 }
 
-/// Their throw-away key.
+/// Returns the throw-away keys of the published vectors.
 fn vector_keys() -> Vec<PrivateKey> {
     PrivateKey::all_from_pem(vector("private_key_pkcs1").as_bytes()).unwrap_or_default()
 }
@@ -75,10 +75,10 @@ static RING: LazyLock<KeyRing> = LazyLock::new(|| {
     KeyRing::new(keys.map(|key| RingKey::opening_only("k".into(), key).into()))
 });
 
-/// A throw-away identity, which the seeds of `archive` are for.
+/// A throw-away identity; the seeds of `archive` are encrypted for it.
 const IDENTITY: &str = "AGE-SECRET-KEY-1DT77P2S5GEXTMMWPUUDLS5QA6RK96KQRRNVP7YP7KUNZQJ7AEX5QLZLDVC";
 
-/// Backups of keys. What opens for the identity is text of manifests or an error of theirs.
+/// Encrypted key backups. What the identity decrypts is manifests, or gives their error.
 pub fn archive_bytes(bytes: &[u8]) {
     let identity: Option<age::x25519::Identity> = IDENTITY.parse().ok();
     let identities = identity
@@ -95,7 +95,7 @@ pub fn archive_bytes(bytes: &[u8]) {
     }
 }
 
-/// Backups that are not encrypted: manifests, or keys in PEM. A key comes back with marks of ours alone.
+/// Unencrypted key backups: manifests, or keys in PEM. A restored key has only this project's marks.
 pub fn backup_text(bytes: &[u8]) {
     if archive::is_archive(bytes) {
         return;
@@ -122,7 +122,7 @@ pub fn backup_text(bytes: &[u8]) {
     }
 }
 
-/// Signatures, keys that make them, and files of signers.
+/// Signatures, signing keys, and allowed-signers files.
 pub fn signature_text(bytes: &[u8]) {
     let _ = signature::signing_key(bytes);
     let signers = include_bytes!("../../../kubeseal-rs/tests/seal/key-fixtures/allowed_signers");
@@ -133,7 +133,7 @@ pub fn signature_text(bytes: &[u8]) {
     }
 }
 
-/// What decodes encodes to a text that decodes to the same.
+/// A decoded value encodes to a text that decodes to the same value.
 pub fn base64_text(bytes: &[u8]) {
     if let Ok(decoded) = base64::decode(bytes) {
         assert_eq!(
@@ -143,7 +143,7 @@ pub fn base64_text(bytes: &[u8]) {
     }
 }
 
-/// Files of variables. A name is always one that was written.
+/// Dotenv files. Every name comes from the input.
 pub fn dotenv_text(bytes: &[u8]) {
     for variables in [dotenv::parse(bytes), dotenv::parse_plain(bytes)] {
         for variable in variables.unwrap_or_default() {
@@ -156,14 +156,14 @@ fn memory_has(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
 
-/// Key hints: what is understood reads the same from what we write.
+/// Key hints: parsed hints are unchanged after writing and parsing again.
 pub fn hints_text(bytes: &[u8]) {
     let read = hints::parse(&String::from_utf8_lossy(bytes));
     assert_eq!(hints::parse(&hints::to_text(&read)), read);
 }
 
-/// Bodies of verify and rotate, from the router on. What verifies can be rotated, and what comes of that
-/// verifies.
+/// Bodies of verify and rotate requests, through the router. An object that verifies can be rotated, and the
+/// result verifies.
 pub fn http_body(bytes: &[u8]) {
     let (verified, _) = endpoints::post("/v1/verify", bytes);
     let (rotated, body) = endpoints::post("/v1/rotate", bytes);
@@ -176,7 +176,7 @@ pub fn http_body(bytes: &[u8]) {
     }
 }
 
-/// A kubeconfig, by the reader of namespaces and by that of the client. The first byte chooses flags.
+/// A kubeconfig, read for the namespace and by the client. The first byte chooses flags.
 pub fn kubeconfig_text(bytes: &[u8]) {
     let Some((choice, text)) = bytes.split_first() else {
         return;
@@ -201,14 +201,14 @@ pub fn kubeconfig_text(bytes: &[u8]) {
     }
 }
 
-/// Recipes of random values. What is a recipe can be asked whether it takes a password.
+/// Recipes for random values. A valid recipe answers whether it takes a password.
 pub fn recipe_words(bytes: &[u8]) {
     if let Ok(recipe) = String::from_utf8_lossy(bytes).parse::<Recipe>() {
         let _ = recipe.takes_password();
     }
 }
 
-/// `.seal.yaml`: each rule has a number, a line and words, and some path or none.
+/// `.seal.yaml`: each rule has a number, a line and arguments, and matches some path or none.
 pub fn rules_text(bytes: &[u8]) {
     let Ok(read) = rules::parse(bytes) else {
         return;
@@ -221,14 +221,14 @@ pub fn rules_text(bytes: &[u8]) {
     }
 }
 
-/// Foreign bytes may open or not, and that is all.
+/// Ciphertexts: untrusted bytes may or may not open, without a panic.
 pub fn envelope_bytes(bytes: &[u8]) {
     for key in KEYS.iter() {
         let _ = envelope::open(key, &Scope::Strict.label("myns", "mysecret"), bytes);
     }
 }
 
-/// A duration that reads stays within Go's range.
+/// A parsed duration stays within Go's range.
 pub fn flag_words(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     if let Ok(duration) = flags::parse_duration(&text) {
@@ -236,7 +236,7 @@ pub fn flag_words(bytes: &[u8]) {
     }
 }
 
-/// Keys and certificates in PEM. What reads as a certificate reads again from what it writes.
+/// Keys and certificates in PEM. A certificate can be read again from its own output.
 pub fn key_pem(bytes: &[u8]) {
     let _ = PrivateKey::all_from_pem(bytes);
     if let Ok(certificate) = Certificate::from_pem(bytes) {
@@ -245,7 +245,7 @@ pub fn key_pem(bytes: &[u8]) {
     }
 }
 
-/// What reads as documents reads the same from the YAML and from the JSON that we write of it.
+/// Parsed documents are unchanged after writing them as YAML and as JSON.
 pub fn manifest_text(bytes: &[u8]) {
     let _ = manifest::repeated_key(bytes);
     for document in manifest::read(bytes).unwrap_or_default() {
@@ -261,14 +261,13 @@ pub fn manifest_text(bytes: &[u8]) {
             let again = again
                 .first()
                 .map(|d| Reading::default().json(&d.root, Shape::Any));
-            // An empty mapping is a document, too.
+            // An empty mapping is a document too.
             assert_eq!(again, Some(Ok(value.clone())), "{text}");
         }
     }
 }
 
-/// An edit is refused, or reads back as what was asked for and changes no line without a reason. The
-/// first byte chooses the edit.
+/// An edit is refused, or reads back as requested and changes no other line. The first byte chooses the edit.
 pub fn edited_manifest(bytes: &[u8]) {
     let Some((choice, bytes)) = bytes.split_first() else {
         return;
@@ -287,13 +286,13 @@ pub fn edited_manifest(bytes: &[u8]) {
     };
     let set = edit(Change::Set("AgX=".into()));
     if let Ok(edited) = edit::apply(bytes, std::slice::from_ref(&set)) {
-        // A second time nothing is left to do, and what was set can be removed or is refused.
+        // Applying the edit again changes nothing; the value can be removed, or the removal is refused.
         assert_eq!(edit::apply(&edited, &[set]).as_ref(), Ok(&edited));
         let _ = edit::apply(&edited, &[edit(Change::Remove)]);
     }
 }
 
-/// SealedSecrets, and opening them.
+/// SealedSecrets: parsing and unsealing.
 pub fn sealed_secret_text(bytes: &[u8]) {
     for document in manifest::read(bytes).unwrap_or_default() {
         if let Ok((found, _)) = SealedSecret::all_from_document(&document) {
@@ -324,7 +323,7 @@ pub fn secret_text(bytes: &[u8]) {
     }
 }
 
-/// Templates: neither a panic nor a result beyond the budget. Chance is the same at every run.
+/// Templates: no panic, and no result beyond the budget. The random values are the same in every run.
 pub fn template_text(bytes: &[u8]) {
     template::fuzz(bytes, &mut StdRng::seed_from_u64(1));
 }

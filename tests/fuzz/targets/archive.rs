@@ -1,4 +1,4 @@
-//! libFuzzer's door to [`fuzz::archive_bytes`].
+//! libFuzzer entry point for [`fuzz::archive_bytes`].
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::archive_bytes(bytes));

@@ -1,4 +1,4 @@
-//! libFuzzer's door to [`fuzz::base64_text`].
+//! libFuzzer entry point for [`fuzz::base64_text`].
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::base64_text(bytes));

@@ -1,4 +1,4 @@
-//! libFuzzer's door to [`fuzz::dotenv_text`].
+//! libFuzzer entry point for [`fuzz::dotenv_text`].
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::dotenv_text(bytes));

@@ -1,4 +1,4 @@
-//! libFuzzer's door to [`fuzz::edited_manifest`].
+//! libFuzzer entry point for [`fuzz::edited_manifest`].
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::edited_manifest(bytes));

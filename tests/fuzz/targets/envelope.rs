@@ -1,4 +1,4 @@
-//! libFuzzer's door to [`fuzz::envelope_bytes`].
+//! libFuzzer entry point for [`fuzz::envelope_bytes`].
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::envelope_bytes(bytes));

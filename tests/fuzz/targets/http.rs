@@ -1,4 +1,4 @@
-//! libFuzzer's door to [`fuzz::http_body`].
+//! libFuzzer entry point for [`fuzz::http_body`].
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::http_body(bytes));

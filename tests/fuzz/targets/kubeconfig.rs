@@ -1,4 +1,4 @@
-//! libFuzzer's door to [`fuzz::kubeconfig_text`].
+//! libFuzzer entry point for [`fuzz::kubeconfig_text`].
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::kubeconfig_text(bytes));

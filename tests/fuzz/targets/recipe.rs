@@ -1,4 +1,4 @@
-//! libFuzzer's door to [`fuzz::recipe_words`].
+//! libFuzzer entry point for [`fuzz::recipe_words`].
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::recipe_words(bytes));

@@ -1,4 +1,4 @@
-//! libFuzzer's door to [`fuzz::rules_text`].
+//! libFuzzer entry point for [`fuzz::rules_text`].
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::rules_text(bytes));

@@ -1,4 +1,4 @@
-//! libFuzzer's door to [`fuzz::sealed_secret_text`].
+//! libFuzzer entry point for [`fuzz::sealed_secret_text`].
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::sealed_secret_text(bytes));

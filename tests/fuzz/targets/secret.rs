@@ -1,4 +1,4 @@
-//! libFuzzer's door to [`fuzz::secret_text`].
+//! libFuzzer entry point for [`fuzz::secret_text`].
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::secret_text(bytes));

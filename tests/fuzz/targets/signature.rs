@@ -1,4 +1,4 @@
-//! libFuzzer's door to [`fuzz::signature_text`].
+//! libFuzzer entry point for [`fuzz::signature_text`].
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::signature_text(bytes));

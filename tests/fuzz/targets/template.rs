@@ -1,4 +1,4 @@
-//! libFuzzer's door to [`fuzz::template_text`].
+//! libFuzzer entry point for [`fuzz::template_text`].
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::template_text(bytes));

@@ -1,4 +1,4 @@
-//! Every seed and every finding, replayed.
+//! Replays every seed and every past finding.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 use std::path::{Path, PathBuf};

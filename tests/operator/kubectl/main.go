@@ -1,4 +1,4 @@
-// The real kubectl, from Kubernetes' own library of its commands.
+// The real kubectl, built from Kubernetes' own command library.
 package main
 
 import (

@@ -1,5 +1,5 @@
-//! Creates, changes and deletes SealedSecrets for a while, and watches how much memory the controller
-//! takes. Ends with 1 if it grows.
+//! Creates, changes and deletes SealedSecrets for a while, and records the controller's memory. Exits with 1
+//! if it grows.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -20,7 +20,7 @@ use tests::control_plane::{ControlPlane, Namespace};
 use tests::roles::{self, ACCOUNT, Reach};
 use tests::sealing::{KEYS, put_key, sealed_for};
 
-/// Objects that come and go.
+/// Number of objects that are created and deleted.
 const OBJECTS: u32 = 200;
 const PARALLEL: usize = 8;
 const BETWEEN_MEASUREMENTS: Duration = Duration::from_secs(5);
@@ -57,7 +57,7 @@ async fn main() {
     );
 }
 
-/// Gives the memory at regular times.
+/// Returns the memory at regular intervals.
 async fn churn(
     namespace: &Namespace<'_>,
     controller: &ClusterController,
@@ -86,7 +86,7 @@ async fn churn(
     memory
 }
 
-/// Three steps of a life, one a round: made, changed into something that does not open, deleted.
+/// Does one step of an object's life: create it, change it so that it cannot be unsealed, delete it.
 async fn turn(namespace: &Namespace<'_>, i: u32, round: u32) {
     let api: Api<SealedSecret> = namespace.api();
     let life = (round + i) / 3;
@@ -97,7 +97,7 @@ async fn turn(namespace: &Namespace<'_>, i: u32, round: u32) {
             let sealed = sealed_for(&KEYS[0], namespace.name(), &name, &items, Scope::Strict);
             api.create(&PostParams::default(), &sealed).await.unwrap();
         }
-        // In the first round some lives begin in the middle.
+        // In the first round some objects start in the middle of their life.
         1 => {
             let patch = Patch::Merge(json!({ "spec": { "encryptedData": { "a": "AAAA" } } }));
             let _ = api.patch(&name, &PatchParams::default(), &patch).await;

@@ -1,7 +1,7 @@
 //! Runs the lifecycle with the controller of an image: `image_smoke ARCHIVE`
 //!
-//! The OCI archive is unpacked into an empty folder, which becomes the root, not to be written to, of the
-//! user 1001. Needs root, as chroot does.
+//! Unpacks the OCI archive into an empty folder, which becomes the read-only root of the user 1001. Needs
+//! root, because chroot does.
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,
@@ -54,7 +54,7 @@ async fn main() {
     println!("the image carries the lifecycle");
 }
 
-/// The files of the image for this machine.
+/// Unpacks the files of the image for this machine.
 fn unpack(archive: &Path, folder: &Path) -> PathBuf {
     let (layout, root) = (folder.join("layout"), folder.join("root"));
     for made in [&layout, &root] {

@@ -1,5 +1,5 @@
-//! Stands for a test process in the tests of the control plane: takes a plane as tests do, prints
-//! the path of its kubeconfig, and ends as its first argument says.
+//! Acts as a test process in the tests of the control plane: takes a plane as tests do, prints the path of
+//! its kubeconfig, and exits as its first argument says.
 #![allow(clippy::panic, reason = "to end by a panic is one of its uses")]
 
 use std::env;
@@ -24,7 +24,7 @@ async fn main() {
     }
 }
 
-/// Waits with an API server that can do nothing for its own end.
+/// Waits with a paused API server, which cannot exit by itself.
 async fn pause() {
     let mut plane = ControlPlane::start().await;
     plane.pause();

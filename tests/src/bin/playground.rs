@@ -1,7 +1,7 @@
-//! A Kubernetes control plane to play with: prints how to reach it, and stays until Ctrl-C.
+//! Starts a Kubernetes control plane for manual experiments: prints how to reach it, and runs until Ctrl-C.
 //!
-//! The custom resource is installed, and our controller works in all namespaces, behind the Service
-//! where `kubeseal` looks for it.
+//! The custom resource is installed, and our controller works in all namespaces, behind the Service where
+//! `kubeseal` looks for it.
 
 use tests::cluster_controller::ClusterController;
 use tests::control_plane::ControlPlane;

@@ -1,5 +1,5 @@
-//! Runs Bitnami's released integration suite over our programs, under its definition of SealedSecrets and
-//! under ours. Ends with 1 if a spec is not as `tests/upstream-suite.toml` says.
+//! Runs Bitnami's released integration suite with our programs, under its CRD and under ours. Exits with 1 if
+//! a spec differs from `tests/upstream-suite.toml`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -22,10 +22,10 @@ use tests::{binaries, peer};
 
 const LIST: &str = include_str!("../../upstream-suite.toml");
 
-/// The suite has this many specs at least.
+/// Minimum number of specs in the suite.
 const FEWEST: usize = 40;
 
-/// Where upstream's manifests install the controller, and its Service.
+/// The namespace in which upstream's manifests install the controller and its Service.
 const HOME: &str = "kube-system";
 const SERVICE: &str = "sealed-secrets-controller";
 
@@ -63,7 +63,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// A control plane of its own for each run: the suite disturbs what it finds in `kube-system`.
+/// Runs the suite on its own control plane, because the suite disturbs `kube-system`.
 async fn run(definition: Definition) -> Vec<Verdict> {
     let plane = ControlPlane::start().await;
     plane
@@ -84,7 +84,7 @@ async fn run(definition: Definition) -> Vec<Verdict> {
     verdicts
 }
 
-/// The suite itself ends with 1 as soon as a spec fails, so its report alone counts.
+/// Runs the suite and reads its report. The exit code is ignored, because it is 1 as soon as a spec fails.
 fn suite(plane: &ControlPlane) -> Vec<Verdict> {
     let folder = Scratch::new();
     let report = folder.path().join("report.json");

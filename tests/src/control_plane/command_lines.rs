@@ -1,14 +1,14 @@
-//! How each process of a plane is started.
+//! The command lines of a plane's processes.
 
 use std::process::Command;
 
 use super::programs::Programs;
 use super::settings::Settings;
 
-/// Where the API server notes who wrote what.
+/// The file in which the API server records every write and its author.
 pub(super) const AUDIT_LOG: &str = "audit.log";
 
-/// Without fsync: the data outlives the process, and need not outlive the machine.
+/// Runs etcd without fsync: its data must outlive the process, not the machine.
 pub(super) fn etcd(programs: &Programs, settings: &Settings) -> Command {
     let client = format!("http://127.0.0.1:{}", settings.etcd_port.number());
     let peer = format!("http://127.0.0.1:{}", settings.etcd_peer_port.number());
@@ -29,7 +29,7 @@ pub(super) fn etcd(programs: &Programs, settings: &Settings) -> Command {
     command
 }
 
-/// Without an endpoint reconciler, because the address of this server is none that a Pod could use.
+/// Runs the API server without an endpoint reconciler, because a Pod could not use its address.
 pub(super) fn api_server(programs: &Programs, settings: &Settings) -> Command {
     let file = |flag: &str, name: &str| format!("--{flag}={}", settings.file(name).display());
     let mut command = programs.command("kube-apiserver");
@@ -66,9 +66,9 @@ pub(super) fn api_server(programs: &Programs, settings: &Settings) -> Command {
     command
 }
 
-/// Only the controllers that a test was found to need: the garbage collector for owner references,
-/// the namespace controller to empty deleted namespaces, the one that makes each namespace's
-/// service account, without which no Pod is admitted, and the one that puts tokens into Secrets.
+/// Runs only the controllers that tests need: the garbage collector for owner references, the namespace
+/// controller to empty deleted namespaces, the one that creates each namespace's service account, without
+/// which no Pod is admitted, and the one that adds tokens to Secrets.
 pub(super) fn controllers(programs: &Programs, settings: &Settings) -> Command {
     let file = |flag: &str, name: &str| format!("--{flag}={}", settings.file(name).display());
     let mut command = programs.command("kube-controller-manager");

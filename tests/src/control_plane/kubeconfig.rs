@@ -1,4 +1,4 @@
-//! Kubeconfig files: how to reach an API server, and as whom.
+//! Kubeconfig files.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::json;
 
-/// One cluster, one user known by a token, one context.
+/// Creates a kubeconfig with one cluster, one user with a token, and one context.
 pub(super) fn new(server: &str, authority: &Path, token: &str) -> Kubeconfig {
     let cluster = json!({ "server": server, "certificate-authority": authority });
     let context = json!({ "cluster": "tests", "user": "tests" });
@@ -21,7 +21,7 @@ pub(super) fn new(server: &str, authority: &Path, token: &str) -> Kubeconfig {
     serde_json::from_value(value).expect("the shape of a kubeconfig")
 }
 
-/// The same cluster in the same context, as somebody known by a token.
+/// Creates a kubeconfig for the same cluster and context, with another token.
 pub(super) fn with_token(path: &Path, token: &str) -> Kubeconfig {
     let mut kubeconfig = read(path);
     let current = kubeconfig.current_context.clone();
@@ -40,7 +40,7 @@ pub(super) fn with_token(path: &Path, token: &str) -> Kubeconfig {
     kubeconfig
 }
 
-/// As JSON, which is YAML.
+/// Returns the kubeconfig as JSON, which is also YAML.
 pub(super) fn text(kubeconfig: &Kubeconfig) -> String {
     serde_json::to_string(kubeconfig).expect("a kubeconfig is plain data")
 }
@@ -49,7 +49,7 @@ pub(super) fn read(path: &Path) -> Kubeconfig {
     Kubeconfig::read_from(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Without `kube`'s own repeating of requests, so that tests see every answer.
+/// Creates a configuration without `kube`'s own retries, so that tests see every response.
 pub(super) async fn config(kubeconfig: Kubeconfig) -> Config {
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
     let mut config =

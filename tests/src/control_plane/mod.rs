@@ -1,16 +1,15 @@
-//! A real Kubernetes control plane for tests: etcd, the API server and the controllers that tests
-//! need, as processes on loopback addresses, without containers.
+//! A real Kubernetes control plane for tests: etcd, the API server and the controllers that tests need, as
+//! processes on loopback addresses, without containers.
 //!
-//! Tests share one plane per test process, [`ControlPlane::shared`], and live in a [`Namespace`] of
-//! their own. A test that disturbs its plane takes one of its own, [`ControlPlane::start`]: the
-//! faults need `&mut`, which a shared plane never gives.
+//! Tests share one plane per test process, [`ControlPlane::shared`], and each has its own [`Namespace`]. A
+//! test that disturbs its plane starts its own with [`ControlPlane::start`]: the methods that cause faults
+//! need `&mut`, which a shared plane never provides.
 //!
-//! - Without further settings the plane is built from `tests/control-plane` with Go, once per
-//!   machine.
+//! - By default the plane is built from `tests/control-plane` with Go, once per machine.
 //! - `KUBEBUILDER_ASSETS` names a folder with `etcd`, `kube-apiserver` and, for the tests that need
-//!   controllers, `kube-controller-manager`: these are used.
-//! - `TEST_KUBECONFIG` names a cluster: its current context is used, and no process is started. It
-//!   gets our definition of a SealedSecret, and keeps that.
+//!   controllers, `kube-controller-manager`, to use instead.
+//! - `TEST_KUBECONFIG` names a kubeconfig: its current context is used, and no process is started. Our CRD is
+//!   installed in that cluster and stays there.
 
 mod command_lines;
 mod definition;
@@ -47,7 +46,7 @@ use programs::Programs;
 
 /// A cluster whose API server answers.
 pub struct ControlPlane {
-    /// Its processes; none for a cluster that `TEST_KUBECONFIG` names.
+    /// The processes of the plane; `None` for a cluster from `TEST_KUBECONFIG`.
     own: Option<Own>,
     kubeconfig: PathBuf,
     config: Config,
@@ -55,10 +54,10 @@ pub struct ControlPlane {
 }
 
 impl ControlPlane {
-    /// The plane of this test process, started by whoever asks first.
+    /// Returns the plane of this test process; the first call starts it.
     ///
     /// # Panics
-    /// With a sentence that says what to install or set, if no plane can be had.
+    /// With a message that says what to install or set, if no plane is available.
     pub async fn shared() -> &'static Self {
         static SHARED: OnceCell<ControlPlane> = OnceCell::const_new();
         SHARED
@@ -69,11 +68,11 @@ impl ControlPlane {
             .await
     }
 
-    /// A plane of the caller's own, to be disturbed; it ends when it is dropped.
+    /// Starts a separate plane, which the caller may disturb. Dropping it stops it.
     ///
     /// # Panics
-    /// As [`ControlPlane::shared`]; and if `TEST_KUBECONFIG` is set, because nobody asked for
-    /// another cluster than that, and that one is not ours to disturb.
+    /// As [`ControlPlane::shared`], and if `TEST_KUBECONFIG` is set: the tests must not disturb that cluster,
+    /// and no other one was requested.
     pub async fn start() -> Self {
         assert!(
             env::var_os("TEST_KUBECONFIG").is_none(),
@@ -103,22 +102,21 @@ impl ControlPlane {
         }
     }
 
-    /// A client that may do everything. Each call makes a new one, because a client's connections
-    /// end with the runtime of the test that opened them. Like all clients from here it shows every
-    /// answer: it does not repeat what was answered with 429, 503 or 504, as `kube` does for
-    /// minutes if left alone.
+    /// Returns an admin client. Each call creates a new one, because a client's connections end with the
+    /// runtime of the test that opened them. Like all clients from here it returns every response: it does
+    /// not retry after 429, 503 or 504, which `kube` does for minutes by default.
     pub fn admin(&self) -> Client {
         client(self.config.clone())
     }
 
-    /// A client that may do what the roles of this service account allow, by a token that the API
-    /// server issued.
+    /// Returns a client with the roles of this service account, authenticated by a token that the API server
+    /// issued.
     pub async fn client_of(&self, namespace: &str, account: &str) -> Client {
         let token = self.token_of(namespace, account).await;
         client(kubeconfig::config(kubeconfig::with_token(&self.kubeconfig, &token)).await)
     }
 
-    /// The file with which a program may do what this service account may.
+    /// Returns a kubeconfig file with the rights of this service account.
     pub async fn kubeconfig_of(&self, namespace: &str, account: &str) -> PathBuf {
         let token = self.token_of(namespace, account).await;
         let path = self
@@ -130,12 +128,12 @@ impl ControlPlane {
         path
     }
 
-    /// A token of this service account, as a Pod would get it.
+    /// Returns a token of this service account, like the one that a Pod gets.
     pub async fn token_of(&self, namespace: &str, account: &str) -> String {
         self.token_for(namespace, account, &[]).await
     }
 
-    /// The same for others than the API server.
+    /// Returns a token for audiences other than the API server.
     pub async fn token_for(&self, namespace: &str, account: &str, audiences: &[&str]) -> String {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.admin(), namespace);
         let mut request = TokenRequest::default();
@@ -148,15 +146,15 @@ impl ControlPlane {
         answer.status.expect("the API server fills it in").token
     }
 
-    /// The file with which a program may do everything.
+    /// Returns a kubeconfig file with admin rights.
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
     }
 
-    /// PEM of the authority that issued the API server's certificate.
+    /// Returns the CA that issued the API server's certificate, as PEM.
     ///
     /// # Panics
-    /// If the kubeconfig names none.
+    /// If the kubeconfig contains no CA.
     pub fn authority(&self) -> Vec<u8> {
         let authorities = self.config.root_cert.as_ref().expect("tests use TLS");
         let pem = authorities.iter().map(|der| {
@@ -166,43 +164,44 @@ impl ControlPlane {
         pem.collect::<String>().into_bytes()
     }
 
-    /// Host and port of the API server.
+    /// Returns host and port of the API server.
     ///
     /// # Panics
-    /// If the kubeconfig names no server.
+    /// If the kubeconfig contains no server.
     pub fn address(&self) -> (String, String) {
         let url = &self.config.cluster_url;
         let port = url.port_u16().unwrap_or(443);
         (url.host().expect("a server").to_owned(), port.to_string())
     }
 
-    /// A new namespace whose name starts with `purpose`.
+    /// Creates a namespace whose name starts with `purpose`.
     pub async fn namespace(&self, purpose: &str) -> Namespace<'_> {
         Namespace::create(self, purpose).await
     }
 
-    /// The namespace in which `kubeseal` looks for a controller. It is the cluster's and stays.
+    /// Returns the namespace in which `kubeseal` looks for a controller. It belongs to the cluster and stays.
     pub fn kube_system(&self) -> Namespace<'_> {
         self.existing("kube-system")
     }
 
-    /// A namespace that the test made itself.
+    /// Returns a namespace that the test created itself.
     pub fn existing(&self, name: &str) -> Namespace<'_> {
         Namespace::existing(self, name)
     }
 
-    /// Are its processes ours, so that its API server can reach processes of this machine?
+    /// Returns whether this process started the plane, so that its API server can reach processes of this
+    /// machine.
     pub fn is_own(&self) -> bool {
         self.own.is_some()
     }
 
-    /// Installs a custom resource, or replaces its definition, and waits until the API server
-    /// serves it. The one of a SealedSecret, as `shared` defines it, is there from the start.
+    /// Installs or replaces a custom resource definition, and waits until the API server serves it. The CRD
+    /// of SealedSecrets, as `shared` defines it, exists from the start.
     pub async fn install(&self, definition: &CustomResourceDefinition) {
         definition::install(self.admin(), definition).await;
     }
 
-    /// Kills the API server and starts it again at the same address; returns when it answers.
+    /// Kills the API server and restarts it at the same address; returns when it answers.
     pub async fn restart_api_server(&mut self) {
         self.stop_api_server();
         self.start_api_server().await;
@@ -213,31 +212,31 @@ impl ControlPlane {
         self.own_mut().stop_api_server();
     }
 
-    /// Starts the API server again at the same address; returns when it answers.
+    /// Restarts the API server at the same address; returns when it answers.
     pub async fn start_api_server(&mut self) {
         self.own_mut().start_api_server().await;
     }
 
-    /// Kills etcd. The API server goes on answering, mostly with errors.
+    /// Kills etcd. The API server continues to answer, mostly with errors.
     pub fn stop_etcd(&mut self) {
         self.own_mut().stop_etcd();
     }
 
-    /// Starts etcd again with all that it had stored; returns when the API server is ready.
+    /// Restarts etcd with all its data; returns when the API server is ready.
     pub async fn start_etcd(&mut self) {
         self.own_mut().start_etcd().await;
     }
 
-    /// The API server stops answering and keeps its connections, as if its machine hung.
+    /// Stops the API server's process but keeps its connections, as if its machine hung.
     pub fn pause(&mut self) {
         self.own_mut().signal_api_server(Signal::STOP);
     }
 
-    /// The writes of service accounts so far, oldest first, as the API server noted them: events of
-    /// `audit.k8s.io/v1`.
+    /// Returns all writes by service accounts so far, oldest first, from the API server's audit log (events
+    /// of `audit.k8s.io/v1`).
     ///
     /// # Panics
-    /// In a cluster that `TEST_KUBECONFIG` names, whose notes are not ours to read.
+    /// In a cluster from `TEST_KUBECONFIG`, whose audit log is not accessible.
     pub fn audit(&self) -> Vec<serde_json::Value> {
         let own = self.own.as_ref().expect("the plane is our own");
         let text = fs::read_to_string(own.audit_log()).expect("the API server writes it");

@@ -15,12 +15,12 @@ use serde_json::{Value, json};
 use super::{ControlPlane, service_proxy};
 use crate::patience;
 
-/// A namespace that no other test has. It goes with its plane; in a cluster that `TEST_KUBECONFIG`
-/// names it is deleted when this value is dropped.
+/// A namespace that no other test uses. It disappears with its plane; in a cluster from `TEST_KUBECONFIG` it
+/// is deleted when this value is dropped.
 pub struct Namespace<'a> {
     plane: &'a ControlPlane,
     name: String,
-    /// Made for one test, and not one that every cluster has.
+    /// Created for one test, unlike `kube-system`.
     temporary: bool,
 }
 
@@ -48,17 +48,17 @@ impl<'a> Namespace<'a> {
         }
     }
 
-    /// Its name.
+    /// Returns the name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// An admin's client, as [`ControlPlane::admin`] makes it.
+    /// Returns an admin client, as [`ControlPlane::admin`] does.
     pub fn client(&self) -> Client {
         self.plane.admin()
     }
 
-    /// The objects of one kind in it, for an admin.
+    /// Returns the admin API for objects of one kind in the namespace.
     pub fn api<K>(&self) -> Api<K>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType: Default>,
@@ -66,7 +66,7 @@ impl<'a> Namespace<'a> {
         Api::namespaced(self.plane.admin(), &self.name)
     }
 
-    /// Creates the object whose JSON this is; `apiVersion` and `kind` may be left out.
+    /// Creates an object from JSON; `apiVersion` and `kind` may be omitted.
     pub async fn create_object<K>(&self, object: Value) -> K
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType: Default>,
@@ -77,12 +77,12 @@ impl<'a> Namespace<'a> {
         made.unwrap_or_else(|error| panic!("{} is not created: {error}", object.name_any()))
     }
 
-    /// Makes the Service `service` lead to the process that listens on 127.0.0.1 at `port`, for
-    /// callers of the API server's service proxy. Each port of the Service leads there; a Service
-    /// that does not exist is made with the port 8080 named `http`.
+    /// Makes the Service `service` lead to the process that listens on 127.0.0.1 at `port`, for clients of
+    /// the API server's service proxy. Every port of the Service leads there; a missing Service is created
+    /// with the port 8080 named `http`.
     ///
     /// # Panics
-    /// In a cluster that `TEST_KUBECONFIG` names, because that cannot reach this process.
+    /// In a cluster from `TEST_KUBECONFIG`, which cannot reach this process.
     pub async fn route(&self, service: &str, port: u16) {
         assert!(
             self.plane.own.is_some(),
@@ -104,7 +104,7 @@ impl<'a> Namespace<'a> {
 }
 
 impl Drop for Namespace<'_> {
-    /// On a thread and runtime of its own, because the test's own may be busy or unwinding.
+    /// Uses its own thread and runtime, because the test's may be busy or unwinding.
     fn drop(&mut self) {
         if self.plane.own.is_some() || !self.temporary {
             return;

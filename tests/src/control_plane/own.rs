@@ -1,4 +1,4 @@
-//! The processes of a plane of our own.
+//! The processes of a plane that this process started.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::patience;
 use crate::progress::say;
 use crate::scratch::Scratch;
 
-/// Running processes, and what is needed to start them again.
+/// Running processes, and what is needed to restart them.
 pub(super) struct Own {
     programs: Programs,
     settings: Settings,
@@ -27,7 +27,7 @@ pub(super) struct Own {
 }
 
 impl Own {
-    /// Starts them and waits until the API server is ready.
+    /// Starts the processes and waits until the API server is ready.
     pub(super) async fn start(programs: Programs, scratch: Arc<Scratch>) -> Self {
         let start = Instant::now();
         let settings = Settings::write(scratch.path());
@@ -42,7 +42,7 @@ impl Own {
         };
         own.spawn_etcd();
         own.start_api_server().await;
-        // Before the controllers: the garbage collector looks for new kinds of owners only twice a
+        // Before the controllers, because the garbage collector discovers new kinds of owners only twice a
         // minute.
         definition::install(own.client().await, &SealedSecret::crd()).await;
         own.spawn_controllers();

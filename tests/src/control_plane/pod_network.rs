@@ -1,11 +1,10 @@
-//! The network in which the API server finds Pods: every address in it is this machine's 127.0.0.1.
+//! The network in which the API server reaches Pods: every address in it leads to 127.0.0.1 of this machine.
 //!
-//! The API server refuses loopback addresses as endpoints, so a Pod that stands for a process of
-//! this machine needs another address. Instead of giving the machine one, which takes rights and
-//! differs between systems, the API server is told to reach Pods through a proxy, as clusters do
-//! whose Pods live in another network (`EgressSelectorConfiguration`, `HTTPConnect` over a Unix
-//! socket). This is that proxy. It keeps the port, forgets the address, and so never sends anything
-//! to another machine.
+//! The API server refuses loopback addresses as endpoints, so a Pod that represents a process of this machine
+//! needs another address. Adding one to the machine needs privileges and differs between systems. Instead,
+//! the API server reaches Pods through a proxy, as in clusters whose Pods are in another network
+//! (`EgressSelectorConfiguration`, `HTTPConnect` over a Unix socket). This is that proxy. It keeps the port
+//! and ignores the address, and so never sends anything to another machine.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
@@ -13,7 +12,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::thread;
 
-/// An address for Pods, from a block that is reserved for documentation (RFC 5737), so nobody's.
+/// The address of Pods, from a block that is reserved for documentation (RFC 5737) and therefore unused.
 pub(super) const POD_ADDRESS: &str = "198.51.100.1";
 
 /// Serves until this process ends.
@@ -31,8 +30,8 @@ pub(super) fn serve(socket: &Path) {
     });
 }
 
-/// One connection: a request of the form `CONNECT address:port`, an answer, then whatever either
-/// side sends.
+/// Serves one connection: a request of the form `CONNECT address:port`, a response, then the bytes of both
+/// sides.
 fn tunnel(mut caller: UnixStream) -> io::Result<()> {
     let target = requested_port(&caller)?
         .and_then(|port| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok());
@@ -49,8 +48,7 @@ fn tunnel(mut caller: UnixStream) -> io::Result<()> {
     caller.shutdown(Shutdown::Write)
 }
 
-/// Reads the request to the empty line at its end; the API server sends nothing more before the
-/// answer.
+/// Reads the request up to its empty line; the API server sends nothing more before the response.
 fn requested_port(caller: &UnixStream) -> io::Result<Option<u16>> {
     let mut lines = BufReader::new(caller).lines();
     let request = lines.next().transpose()?.unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Ports that nobody else gets.
+//! Reserved ports.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::OwnedFd;
@@ -7,10 +7,10 @@ use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::net::sockopt::set_socket_reuseport;
 use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
 
-/// A free TCP port of 127.0.0.1, kept for programs of this user that listen with `SO_REUSEPORT`.
+/// A free TCP port of 127.0.0.1, reserved for programs of this user that listen with `SO_REUSEPORT`.
 ///
-/// The socket that keeps it never listens: the port stays ours while such a program is down or not
-/// yet up, and the kernel gives it to nobody who asks for any free port.
+/// The socket that reserves it never listens. The port stays reserved while such a program is down or not
+/// started yet, because the kernel does not give it to processes that ask for any free port.
 pub(super) struct Port {
     number: u16,
     _kept_by: OwnedFd,

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use crate::guarded::Guarded;
 use crate::scratch::Scratch;
 
-/// A running process that logs into the plane's folder.
+/// A running process that logs to the plane's folder.
 pub(super) struct Process {
     name: &'static str,
     log: PathBuf,
@@ -17,7 +17,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// A later process of the same name adds to the log of the earlier one.
+    /// Starts a process. A later process with the same name appends to the log of the earlier one.
     pub(super) fn start(name: &'static str, mut command: Command, scratch: &Scratch) -> Self {
         let log = scratch.path().join(format!("{name}.log"));
         let file = File::options()
@@ -30,8 +30,10 @@ impl Process {
         Self { name, log, running }
     }
 
+    /// Checks that the process is still running.
+    ///
     /// # Panics
-    /// With the end of its log, if it has ended.
+    /// With the end of its log, if it has exited.
     pub(super) fn assert_runs(&mut self) {
         if let Some(status) = self.running.ended() {
             panic!(

@@ -1,4 +1,4 @@
-//! Where the control plane's programs come from.
+//! Finds or builds the programs of the control plane.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -6,17 +6,17 @@ use std::process::Command;
 
 use crate::{go_build, guarded};
 
-/// The programs, each known by its original name, with its original flags.
+/// The programs, with their original names and flags.
 pub(super) enum Programs {
     /// One program of ours, which plays the role that its first argument names.
     Built(PathBuf),
-    /// The folder that `KUBEBUILDER_ASSETS` names.
+    /// The folder in `KUBEBUILDER_ASSETS`.
     Assets(PathBuf),
 }
 
 impl Programs {
-    /// Builds ours if nothing else is named and this machine has not built it yet, which takes
-    /// minutes.
+    /// Finds the programs. Builds ours, which takes minutes, if no others are configured and this machine has
+    /// not built it yet.
     pub(super) fn find() -> Self {
         match env::var_os("KUBEBUILDER_ASSETS") {
             Some(folder) => Self::assets(PathBuf::from(folder)),
@@ -36,7 +36,7 @@ impl Programs {
         Self::Assets(folder)
     }
 
-    /// If false, nothing collects orphans, empties deleted namespaces or makes service accounts.
+    /// If false, nothing collects orphans, empties deleted namespaces or creates service accounts.
     pub(super) fn have_controllers(&self) -> bool {
         match self {
             Self::Built(_) => true,
@@ -56,8 +56,8 @@ impl Programs {
     }
 }
 
-/// The program of ours that plays every role, built if this machine has not built it yet, which
-/// takes minutes.
+/// Returns the path of our program that plays every role. Builds it, which takes minutes, if this machine has
+/// not built it yet.
 ///
 /// # Panics
 /// As [`go_build::build`].
@@ -66,7 +66,7 @@ pub fn build() -> PathBuf {
     let version = kubernetes_version(include_str!("../../control-plane/go.mod"));
     let mut numbers = version.trim_start_matches('v').split('.');
     let (major, minor) = (numbers.next().unwrap(), numbers.next().unwrap());
-    // Without these the API server would report v0.0.0, and Helm charts compare that.
+    // Without these, the API server would report v0.0.0, which Helm charts compare.
     let stamps = [
         ("k8s.io/component-base/version.gitVersion", version),
         ("k8s.io/component-base/version.gitMajor", major),

@@ -7,8 +7,8 @@ use serde_json::json;
 use super::Namespace;
 use super::pod_network::POD_ADDRESS;
 
-/// The proxy reads the Service's Endpoints (not its slices), and goes only to addresses that belong
-/// to a Pod which has that very address. No kubelet runs, so we say what one would.
+/// Creates what the proxy needs. It reads the Service's Endpoints (not its slices), and connects only to
+/// addresses of a Pod with the same address. No kubelet runs, so this function writes what a kubelet would.
 pub(super) async fn route(namespace: &Namespace<'_>, service: &str, port: u16) {
     let service = find_or_create(namespace, service).await;
     let name = service.metadata.name.unwrap_or_default();
@@ -49,7 +49,8 @@ async fn find_or_create(namespace: &Namespace<'_>, name: &str) -> Service {
         .await
 }
 
-/// Returns its name, a new one for each call. Without a grace period, because nobody would end it.
+/// Creates a Pod with a new name and returns the name. Without a grace period, because no kubelet would stop
+/// it.
 async fn create_pod(namespace: &Namespace<'_>, service: &str) -> String {
     let spec = json!({
         "nodeName": "this-machine",

@@ -1,4 +1,4 @@
-//! The files and secrets that a plane's processes agree on, new for every plane.
+//! The files and secrets that a plane's processes share, new for every plane.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use serde_json::json;
 use super::kubeconfig;
 use super::port::Port;
 
-/// Where everything is. The folder is this user's only, so secrets may lie in it.
+/// Paths of the files. Only this user can read the folder, so it may contain secrets.
 pub(super) struct Settings {
     folder: PathBuf,
     pub(super) api_port: Port,
@@ -18,7 +18,7 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// Chooses ports, makes certificates and tokens, and writes them into `folder`.
+    /// Chooses ports, generates certificates and tokens, and writes them to `folder`.
     pub(super) fn write(folder: &Path) -> Self {
         let settings = Self {
             folder: folder.to_owned(),
@@ -72,7 +72,8 @@ impl Settings {
         self.store("service-account.pub", key.public_key_pem());
     }
 
-    /// Both may do everything: the controllers have no roles of their own, for a quicker start.
+    /// Writes two users that may do everything. The controllers have no roles of their own, for a faster
+    /// start.
     fn write_users(&self) {
         let lines = ["admin", "controllers"].map(|user| {
             let token = format!("{:032x}", shared::random::number::<u128>());
@@ -88,7 +89,7 @@ impl Settings {
         self.store(&format!("{user}.kubeconfig"), kubeconfig::text(&kubeconfig));
     }
 
-    /// Notes each write of a service account, without what was written.
+    /// Records each write by a service account, without its content.
     fn write_audit_policy(&self) {
         let writes = ["create", "update", "patch", "delete"];
         let accounts = ["system:serviceaccounts"];
@@ -104,7 +105,7 @@ impl Settings {
         self.store("audit.yaml", policy.to_string());
     }
 
-    /// Sends what the API server has for Pods, Services and nodes through our socket.
+    /// Sends the API server's traffic for Pods, Services and nodes through our socket.
     fn write_pod_network(&self) {
         let uds = json!({ "udsName": self.pod_network_socket() });
         let connection = json!({ "proxyProtocol": "HTTPConnect", "transport": { "uds": uds } });

@@ -1,7 +1,6 @@
-//! The Go implementation of Sealed Secrets, as a library in a process of its own and as its
-//! binaries.
+//! Bitnami's implementation of Sealed Secrets (the *peer*), as a library in its own process and as programs.
 //!
-//! Everything is built by Go itself from `tests/peer`, whose `go.sum` pins the peer's sources.
+//! Go builds everything from `tests/peer`, whose `go.sum` pins the sources.
 
 mod process;
 mod wire;
@@ -24,23 +23,23 @@ use process::Process;
 /// The release that the programs report; `tests/peer/go.mod` requires the same.
 const VERSION: (&str, &str) = ("main.VERSION", "0.36.6");
 
-/// The peer's command line tool.
+/// Returns the path of Bitnami's `kubeseal`.
 pub fn peer_kubeseal() -> PathBuf {
     released("kubeseal")
 }
 
-/// The peer's controller.
+/// Returns the path of Bitnami's controller.
 pub fn peer_controller() -> PathBuf {
     released("controller")
 }
 
-/// The folder of the peer's own chart.
+/// Returns the folder of Bitnami's chart.
 ///
 /// # Panics
-/// If Go cannot say where the peer's sources are.
+/// If Go cannot find the sources.
 pub fn chart() -> PathBuf {
     let module = "github.com/bitnami-labs/sealed-secrets";
-    // Downloads it where nothing of the peer was built yet.
+    // Downloads the sources if nothing was built from them yet.
     let listed = Command::new("go")
         .args(["mod", "download", "-json", module])
         .current_dir(source())
@@ -51,7 +50,7 @@ pub fn chart() -> PathBuf {
     Path::new(folder).join("helm/sealed-secrets")
 }
 
-/// The peer's own definition of a SealedSecret, as its chart installs it.
+/// Returns Bitnami's CRD of SealedSecrets, as its chart installs it.
 ///
 /// # Panics
 /// As [`chart`].
@@ -63,7 +62,7 @@ pub fn definition() -> CustomResourceDefinition {
     serde_json::from_value(json.expect("JSON")).expect("a definition")
 }
 
-/// Text form of a manifest.
+/// Text format of a manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// Indented by two spaces, keys in the order of the Go types.
@@ -81,12 +80,12 @@ impl Format {
     }
 }
 
-/// The Go type that a manifest goes through.
+/// The Go type that a manifest is converted through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// `v1.Secret` of the Kubernetes API.
     Secret,
-    /// The peer's own `SealedSecret`.
+    /// Bitnami's `SealedSecret`.
     SealedSecret,
 }
 
@@ -99,26 +98,26 @@ impl Kind {
     }
 }
 
-/// The peer as a library: one running process, shared freely between threads.
+/// The peer as a library: one running process, shared between threads.
 ///
-/// Keys and certificates are PEM texts. Every method fails with [`PeerError::Refused`] and the
-/// peer's own words when the peer refuses, and with another variant only when the process is gone.
+/// Keys and certificates are PEM texts. A method returns [`PeerError::Refused`] with the peer's own message
+/// if the peer refuses, and another variant only if the process is gone.
 #[derive(Debug)]
 pub struct Peer(Process);
 
 impl Peer {
-    /// Builds the peer if it is not built yet, and starts it.
+    /// Starts the peer; builds it first if necessary.
     ///
     /// # Errors
-    /// When the process cannot be started.
+    /// If the process cannot be started.
     pub fn start() -> Result<Self, PeerError> {
         Process::start(&go_build::build(&source(), ".", "peer")).map(Self)
     }
 
-    /// One value's ciphertext, without base64.
+    /// Returns the ciphertext of one value, without base64.
     ///
     /// # Errors
-    /// When the certificate is refused (expired, not RSA, unreadable).
+    /// If the peer refuses the certificate (expired, not RSA, unreadable).
     pub fn seal_value(
         &self,
         certificate: &str,
@@ -134,10 +133,10 @@ impl Peer {
         wire::bytes(&answer, "value")
     }
 
-    /// The plain value behind one ciphertext, by whichever key opens it.
+    /// Returns the plaintext of one ciphertext, decrypted with whichever key fits.
     ///
     /// # Errors
-    /// When no key opens it.
+    /// If no key fits.
     pub fn open_value(
         &self,
         keys: &[&str],
@@ -153,10 +152,10 @@ impl Peer {
         wire::bytes(&answer, "value")
     }
 
-    /// The `SealedSecret` that the peer makes of a Secret manifest (JSON or YAML).
+    /// Returns the peer's `SealedSecret` for a Secret manifest (JSON or YAML).
     ///
     /// # Errors
-    /// When the manifest or the certificate is refused.
+    /// If the peer refuses the manifest or the certificate.
     pub fn seal_secret(
         &self,
         certificate: &str,
@@ -172,10 +171,10 @@ impl Peer {
         wire::bytes(&answer, "text")
     }
 
-    /// The Secret that the peer makes of a `SealedSecret` manifest (JSON or YAML).
+    /// Returns the peer's Secret for a `SealedSecret` manifest (JSON or YAML).
     ///
     /// # Errors
-    /// When an item does not open, or the manifest is refused.
+    /// If an item cannot be unsealed, or the peer refuses the manifest.
     pub fn unseal(
         &self,
         keys: &[&str],
@@ -191,10 +190,10 @@ impl Peer {
         wire::bytes(&answer, "text")
     }
 
-    /// A new key pair with its self-signed certificate.
+    /// Generates a key pair with a self-signed certificate.
     ///
     /// # Errors
-    /// When Go refuses the size.
+    /// If Go refuses the size.
     pub fn generate(&self, wanted: &KeyRequest) -> Result<KeyPair, PeerError> {
         let answer = self
             .0
@@ -202,10 +201,10 @@ impl Peer {
         wire::parsed(answer)
     }
 
-    /// `SHA256:…` of the certificate's public key, as `ssh-keygen -l` prints it.
+    /// Returns `SHA256:…` of the certificate's public key, as `ssh-keygen -l` prints it.
     ///
     /// # Errors
-    /// When the certificate is refused.
+    /// If the peer refuses the certificate.
     pub fn fingerprint(&self, certificate: &str) -> Result<String, PeerError> {
         let answer = self.0.call(&json!({
             "op": "fingerprint",
@@ -214,27 +213,28 @@ impl Peer {
         wire::text(&answer, "fingerprint")
     }
 
-    /// One JSON or YAML document as Go's `sigs.k8s.io/yaml` reads it.
+    /// Parses one JSON or YAML document with Go's `sigs.k8s.io/yaml`.
     ///
     /// # Errors
-    /// When the document does not parse.
+    /// If the document cannot be parsed.
     pub fn parse(&self, document: &[u8]) -> Result<Value, PeerError> {
         self.parsed(document, "")
     }
 
-    /// As [`Self::parse`], but through a Go type, which coerces and drops what does not fit.
+    /// Like [`Self::parse`], but converts through a Go type, which coerces values and drops what does not
+    /// fit.
     ///
     /// # Errors
-    /// When the document does not parse or does not fit the type.
+    /// If the document cannot be parsed or does not fit the type.
     pub fn parse_as(&self, kind: Kind, document: &[u8]) -> Result<Value, PeerError> {
         self.parsed(document, kind.name())
     }
 
-    /// An object in the peer's text form, without the frame that `kubeseal` prints around it (a
-    /// final line end for JSON, a leading `---` for YAML).
+    /// Returns an object in the peer's text format, without the frame that `kubeseal` prints around it (a
+    /// final newline for JSON, a leading `---` for YAML).
     ///
     /// # Errors
-    /// When the object does not fit the kind.
+    /// If the object does not fit the kind.
     pub fn encode(&self, kind: Kind, object: &Value, format: Format) -> Result<Vec<u8>, PeerError> {
         let answer = self.0.call(&json!({
             "op": "encode",

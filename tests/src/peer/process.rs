@@ -9,22 +9,22 @@ use std::{
 
 use serde_json::Value;
 
-/// Why a call to the peer gave no result.
+/// The reason why a call to the peer has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum PeerError {
     /// The process could not be started, or its pipe broke.
     #[error("the Go peer's process is not usable")]
     Pipe(#[from] std::io::Error),
-    /// The answer is not of the form that `tests/peer` promises.
+    /// The answer does not have the form that `tests/peer` documents.
     #[error("the Go peer answered with something else than {0}")]
     Answer(&'static str),
-    /// The peer ran and said no, in these words.
+    /// The peer refused, with this message.
     #[error("the Go peer refused: {0}")]
     Refused(String),
 }
 
-/// A child process that answers one JSON line to each JSON line. It ends when its input is closed,
-/// which dropping does.
+/// A child process that answers each JSON line with a JSON line. It exits when its input is closed, which
+/// dropping this value does.
 #[derive(Debug)]
 pub(super) struct Process(Mutex<Pipe>);
 
@@ -53,7 +53,7 @@ impl Process {
         })))
     }
 
-    /// One request, one answer; calls from several threads take turns.
+    /// Sends one request and reads one answer; calls from several threads take turns.
     pub(super) fn call(&self, request: &Value) -> Result<Value, PeerError> {
         let mut line = request.to_string();
         line.push('\n');
@@ -86,7 +86,7 @@ impl Pipe {
 impl Drop for Pipe {
     fn drop(&mut self) {
         drop(self.requests.take());
-        // Its exit code says nothing that an answer has not said; waiting leaves no zombie behind.
+        // The answers already said what the exit code would; waiting avoids a zombie process.
         let _ = self.child.wait();
     }
 }

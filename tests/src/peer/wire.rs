@@ -1,4 +1,4 @@
-//! Fields of the JSON lines that `tests/peer` speaks.
+//! Fields of the JSON lines of `tests/peer`.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -6,21 +6,21 @@ use serde_json::Value;
 
 use super::PeerError;
 
-/// Which key pair to make.
+/// A key pair to generate.
 #[derive(Debug, Clone, Serialize)]
 pub struct KeyRequest {
-    /// RSA modulus size; 0 asks for a P-256 key, which Sealed Secrets has to refuse.
+    /// RSA modulus size in bits; 0 requests a P-256 key, which Sealed Secrets has to refuse.
     pub bits: u32,
     /// Start of the certificate's validity, in seconds since 1970.
     pub not_before: i64,
     /// Length of the certificate's validity, in seconds.
     pub valid_for: i64,
-    /// Issuer and subject; empty for an empty distinguished name.
+    /// Common name of issuer and subject; empty for an empty distinguished name.
     pub common_name: String,
 }
 
 impl KeyRequest {
-    /// An RSA key whose certificate is valid from 2020 to 2120.
+    /// Requests an RSA key whose certificate is valid from 2020 to 2120.
     #[must_use]
     pub fn rsa(bits: u32) -> Self {
         Self {
@@ -32,10 +32,10 @@ impl KeyRequest {
     }
 }
 
-/// One key pair, in each of the forms that readers meet. All are PEM.
+/// One key pair in every format that readers may encounter. All are PEM.
 #[derive(Clone, Deserialize)]
 pub struct KeyPair {
-    /// The private key in its traditional form: PKCS#1, or SEC 1 for elliptic curves.
+    /// The private key in its traditional format: PKCS#1, or SEC 1 for elliptic curves.
     pub pkcs1: String,
     /// The private key as PKCS#8.
     pub pkcs8: String,
@@ -53,7 +53,7 @@ impl std::fmt::Debug for KeyPair {
     }
 }
 
-/// Bytes that Go leaves out when they are empty.
+/// Reads bytes; Go omits them if they are empty.
 pub(super) fn bytes(answer: &Value, field: &str) -> Result<Vec<u8>, PeerError> {
     let Some(text) = answer.get(field) else {
         return Ok(Vec::new());

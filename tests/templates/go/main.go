@@ -1,4 +1,4 @@
-// The other half of the differential tests: Go's text/template with the function map of the peer.
+// The Go side of the differential tests: Go's text/template with the function map of Bitnami's controller.
 //
 // Reads one JSON request per line and writes one JSON answer per line.
 package main
@@ -23,11 +23,11 @@ type request struct {
 	Name     string            `json:"name"`
 	Template string            `json:"template"`
 	Data     map[string][]byte `json:"data"`
-	// Render so many times and report the time of one.
+	// Render this many times and report the time of one.
 	Repeat int `json:"repeat"`
 	// List the names of all functions instead.
 	Functions bool `json:"functions"`
-	// Check a certificate (PEM) against an authority (PEM) and its own key (PEM) instead.
+	// Verify a certificate (PEM) with a CA (PEM) and its own key (PEM) instead.
 	Certificate string `json:"certificate"`
 	Authority   string `json:"authority"`
 	DNSName     string `json:"dns_name"`
@@ -41,7 +41,7 @@ type answer struct {
 	Functions []string `json:"functions,omitempty"`
 }
 
-// As long as one template may take; the peer itself has no limit.
+// Time limit for one template; Bitnami's controller has none.
 const patience = 20 * time.Second
 
 func functions() template.FuncMap {

@@ -1,5 +1,5 @@
-//! The flaws of the peer's chart and manifests, numbered as in its behaviour reference: each is mended,
-//! or kept on purpose.
+//! The flaws of Bitnami's chart and manifests, by their numbers in the list of upstream flaws: each is fixed
+//! here, or kept on purpose.
 
 use serde_json::{Value, json};
 use tests::control_plane::ControlPlane;
@@ -8,7 +8,7 @@ use crate::helm::{Helm, chart};
 use crate::render::Render;
 
 #[test]
-fn h1_false_reaches_the_controller() {
+fn h1_the_value_false_reaches_the_controller() {
     let render = Render::of("{updateStatus: false, logInfoStdout: false}");
     let arguments = render.arguments();
     assert!(arguments.contains(" --update-status=false "), "{arguments}");
@@ -31,7 +31,7 @@ fn h2_the_network_policy_opens_the_ports_of_the_pod() {
 }
 
 #[test]
-fn h3_egress_without_an_address_is_refused_where_no_cluster_can_be_asked() {
+fn h3_egress_without_an_address_is_refused_without_a_cluster() {
     let refusal = Render::refusal("networkPolicy: {enabled: true, egress: {enabled: true}}");
     assert!(
         refusal.contains("networkPolicy.egress.kubeapiCidr"),
@@ -40,7 +40,7 @@ fn h3_egress_without_an_address_is_refused_where_no_cluster_can_be_asked() {
 }
 
 #[test]
-fn h4_namespaced_roles_hold_in_the_controllers_own_namespace_too() {
+fn h4_namespaced_roles_also_apply_in_the_controllers_own_namespace() {
     let values =
         "{rbac: {clusterRole: false, namespacedRoles: true}, additionalNamespaces: [more]}";
     let render = Render::of(values);
@@ -59,7 +59,7 @@ fn h4_namespaced_roles_hold_in_the_controllers_own_namespace_too() {
     );
     assert!(render.find("ClusterRole").is_none());
 
-    // And without more namespaces it does not ask for all of them.
+    // Without more namespaces it does not watch all of them.
     let alone = Render::of("rbac: {clusterRole: false, namespacedRoles: true}");
     assert!(alone.arguments().contains(" --all-namespaces=false "));
 }
@@ -73,7 +73,7 @@ async fn h4_roles_of_namespaces_beside_the_cluster_role_grant_nothing_and_the_no
 }
 
 #[test]
-fn h5_a_binding_to_a_cluster_role_of_ones_own_stays() {
+fn h5_a_binding_to_the_users_own_cluster_role_stays() {
     let render = Render::of("rbac: {clusterRole: false, clusterRoleName: mine}");
     assert!(render.find("ClusterRole").is_none());
     assert_eq!(render.the("ClusterRoleBinding")["roleRef"]["name"], "mine");
@@ -98,7 +98,7 @@ async fn the_notes_name_a_backup_that_can_be_restored() {
 }
 
 #[tokio::test]
-async fn h7_pod_security_policies_are_accepted_and_not_made() {
+async fn h7_pod_security_policies_are_accepted_and_not_created() {
     let render = Render::of("rbac: {pspEnabled: true}");
     assert!(render.find("PodSecurityPolicy").is_none());
     let notes = notes("rbac: {pspEnabled: true}").await;
@@ -106,7 +106,7 @@ async fn h7_pod_security_policies_are_accepted_and_not_made() {
 }
 
 #[test]
-fn h8_monitors_scrape_the_port_of_the_metrics() {
+fn h8_monitors_scrape_the_metrics_port() {
     let render = Render::of("metrics: {serviceMonitor: {enabled: true}}");
     let port = &render.the("ServiceMonitor")["spec"]["endpoints"][0]["port"];
     assert_eq!(
@@ -139,7 +139,7 @@ fn h9_nothing_is_null() {
 }
 
 #[test]
-fn h10_the_cluster_role_keeps_its_name_and_can_have_another() {
+fn h10_the_cluster_role_keeps_its_name_unless_another_is_set() {
     assert_eq!(
         Render::of("").the("ClusterRole")["metadata"]["name"],
         "secrets-unsealer"
@@ -165,7 +165,7 @@ fn h11_the_pod_is_restricted() {
 }
 
 #[tokio::test]
-async fn h12_a_budget_that_lets_no_pod_go_is_pointed_out() {
+async fn h12_the_notes_warn_of_a_budget_that_blocks_every_drain() {
     let said = "lets no Pod go";
     assert!(notes("pdb: {create: true}").await.contains(said));
     assert!(
@@ -181,7 +181,7 @@ async fn h12_a_budget_that_lets_no_pod_go_is_pointed_out() {
 }
 
 #[test]
-fn h13_the_definition_has_columns() {
+fn h13_the_crd_has_printer_columns() {
     let render = Render::of("");
     let columns =
         &render.the("CustomResourceDefinition")["spec"]["versions"][0]["additionalPrinterColumns"];
@@ -195,7 +195,7 @@ fn h13_the_definition_has_columns() {
 }
 
 #[test]
-fn h14_the_port_has_the_name_that_the_role_allows() {
+fn h14_the_role_allows_the_name_of_the_port() {
     let render = Render::of("");
     let port = render.the("Service/release-sealed-secrets")["spec"]["ports"][0]["name"]
         .as_str()
@@ -231,7 +231,7 @@ async fn notes_in(namespace: &str, values: &str) -> String {
     notes.to_owned()
 }
 
-/// Paths to what is null.
+/// Returns the paths of all null values.
 fn nulls(value: &Value) -> Vec<String> {
     let below = |name: &str, value: &Value| -> Vec<String> {
         nulls(value)

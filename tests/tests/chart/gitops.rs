@@ -1,5 +1,5 @@
-//! Examples for Argo CD and Flux, and what the Prometheus operator reads, against the definitions of those
-//! projects.
+//! Checks the examples for Argo CD and Flux, and the objects for the Prometheus operator, against the CRDs of
+//! those projects.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use tests::operators;
 use crate::manifests::{deploy, kubectl};
 use crate::render::{Render, file};
 
-/// Module, version, folder of its definitions, and which of them.
+/// Module, version, folder of its CRDs, and which of them.
 const DEFINITIONS: &[(&str, &str, &str, &str)] = &[
     (
         "github.com/argoproj/argo-cd/v3",
@@ -53,7 +53,7 @@ const DEFINITIONS: &[(&str, &str, &str, &str)] = &[
 ];
 
 #[tokio::test]
-async fn every_field_of_the_examples_is_known_to_those_who_read_it() {
+async fn the_crds_know_every_field_of_the_examples() {
     let plane = ControlPlane::start().await;
     for path in DEFINITIONS.iter().flat_map(definitions) {
         kubectl(
@@ -99,7 +99,7 @@ async fn every_field_of_the_examples_is_known_to_those_who_read_it() {
 }
 
 #[test]
-fn the_examples_say_what_their_pages_promise() {
+fn the_examples_match_their_pages() {
     let read = |name: &str| operators::objects(&fs::read_to_string(deploy(name)).unwrap());
     let argo = read("gitops/argocd/secrets.yaml");
     let options = argo[0]["spec"]["syncPolicy"]["syncOptions"].to_string();
@@ -135,7 +135,7 @@ fn accepts(plane: &ControlPlane, path: &Path) {
     kubectl(plane, &words);
 }
 
-/// Files in Go's cache, which checks them against the public sums.
+/// Returns files in Go's module cache, which verifies them against the public checksums.
 fn definitions((module, version, folder, ending): &(&str, &str, &str, &str)) -> Vec<PathBuf> {
     let printed = operators::successful(
         Command::new("go")

@@ -1,4 +1,4 @@
-//! `values-hardened.yaml`: it installs and works, and so does each setting that it only proposes.
+//! `values-hardened.yaml` installs and works, and so does each setting that it only proposes.
 
 use std::fs;
 
@@ -11,12 +11,12 @@ use crate::helm::{Helm, chart};
 use crate::manifests::kubectl;
 use crate::render::Render;
 
-/// Its path.
+/// Returns the path of the file.
 pub fn file() -> String {
     format!("{}/values-hardened.yaml", chart())
 }
 
-/// The settings behind the mark `#+`.
+/// Returns the settings behind the mark `#+`.
 fn proposals() -> Vec<String> {
     let text = fs::read_to_string(file()).unwrap();
     let lines = text.lines().filter_map(|line| line.strip_prefix("#+ "));
@@ -37,7 +37,7 @@ async fn the_hardened_values_carry_the_lifecycle() {
     controller.stop();
 }
 
-/// Each differs from the chart without it, and the API server knows every field of it.
+/// Each proposal changes the chart's output, and the API server knows every field of it.
 #[tokio::test]
 async fn each_proposal_is_a_setting_that_installs() {
     let plane = ControlPlane::shared().await;

@@ -1,4 +1,4 @@
-//! The real Helm, with a home of its own.
+//! The real Helm, with its own home folder.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ pub struct Helm {
 }
 
 impl Helm {
-    /// Without a cluster.
+    /// Runs without a cluster.
     pub fn alone() -> Self {
         Self {
             program: operators::helm(),
@@ -23,7 +23,7 @@ impl Helm {
         }
     }
 
-    /// For a cluster.
+    /// Runs with a cluster.
     pub fn of(kubeconfig: &Path) -> Self {
         Self {
             kubeconfig: Some(kubeconfig.to_owned()),
@@ -48,17 +48,17 @@ impl Helm {
         command
     }
 
-    /// What it printed.
+    /// Runs Helm; returns its stdout.
     pub fn run(&self, words: &[&str]) -> String {
         operators::successful(&mut self.command(words))
     }
 
-    /// What it complained of.
+    /// Runs Helm, which must fail; returns its stderr.
     pub fn fails(&self, words: &[&str]) -> String {
         operators::failed(&mut self.command(words))
     }
 
-    /// A file of values.
+    /// Writes a values file; returns its path.
     pub fn values(&self, text: &str) -> String {
         let mut count = 0;
         loop {
@@ -72,7 +72,7 @@ impl Helm {
     }
 }
 
-/// Our chart.
+/// Returns the path of our chart.
 pub fn chart() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/helm/sealed-secrets");
     path.to_str().unwrap().to_owned()

@@ -1,4 +1,4 @@
-//! Install, upgrade, take over, leave.
+//! Installs, upgrades, takes over from Bitnami's releases, and returns to them.
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace as ApiNamespace, Pod, Secret as ApiSecret};
@@ -22,7 +22,7 @@ const DEFINITION: &str = "sealedsecrets.bitnami.com";
 const KEYS: &str = "sealedsecrets.bitnami.com/sealed-secrets-key=active";
 
 #[tokio::test]
-async fn by_default_everything_works_and_all_but_the_controller_stays_when_it_goes() {
+async fn the_defaults_work_and_uninstalling_removes_only_the_controller() {
     let plane = empty_plane().await;
     let helm = Helm::of(plane.kubeconfig());
     let chart = chart();
@@ -41,7 +41,7 @@ async fn by_default_everything_works_and_all_but_the_controller_stays_when_it_go
     user.is_synced("kept").await;
     controller.stop();
 
-    // An upgrade brings the definition up to date.
+    // An upgrade also updates the CRD.
     let definitions: Api<CustomResourceDefinition> = Api::all(plane.admin());
     let columns = json!([{ "op": "remove", "path": "/spec/versions/0/additionalPrinterColumns" }]);
     let patch = Patch::Json::<()>(serde_json::from_value(columns).unwrap());
@@ -67,7 +67,7 @@ async fn by_default_everything_works_and_all_but_the_controller_stays_when_it_go
         secret.resource_version()
     );
 
-    // And comes back to the same keys.
+    // A new installation finds the same keys.
     helm.run(&install);
     let controller = Deployed::start(&plane, "kube-system", "sealed-secrets", Ours).await;
     user.apply("again", "3").await;
@@ -76,7 +76,7 @@ async fn by_default_everything_works_and_all_but_the_controller_stays_when_it_go
 }
 
 #[tokio::test]
-async fn a_release_of_the_peer_is_taken_over_and_given_back() {
+async fn takes_over_a_release_of_bitnamis_chart_and_returns_it() {
     let plane = empty_plane().await;
     let helm = Helm::of(plane.kubeconfig());
     let (theirs, chart) = (peer::chart().to_string_lossy().into_owned(), chart());
@@ -91,13 +91,13 @@ async fn a_release_of_the_peer_is_taken_over_and_given_back() {
     user.is_synced("old").await;
     controller.stop();
 
-    // Only the image is another: the peer's Deployment, arguments, account and roles.
+    // Only the image changes: Deployment, arguments, account and roles are Bitnami's.
     let controller = Deployed::start(&plane, "kube-system", name, Ours).await;
     user.lives(&controller).await;
     controller.stop();
     let keys = keys(&plane, "kube-system").await;
 
-    // The chart is another. The definition is not the release's, and the notes say what to do.
+    // Now the chart changes too. The CRD does not belong to the release, and the notes say what to do.
     let said = helm.run(&[&["upgrade", "sealed", &chart][..], &home, &named].concat());
     assert!(said.contains("not this release's"), "{said}");
     let controller = Deployed::start(&plane, "kube-system", name, Ours).await;
@@ -105,7 +105,7 @@ async fn a_release_of_the_peer_is_taken_over_and_given_back() {
     user.holds("kept", "2", &controller.log()).await;
     controller.stop();
 
-    // Back, and once more with all values of the peer's release, even those of the image.
+    // Roll back, and upgrade again with all values of Bitnami's release, even those of the image.
     helm.run(&[&["rollback", "sealed", "1"][..], &home].concat());
     let controller = Deployed::start(&plane, "kube-system", name, Peers).await;
     user.apply("back", "1").await;
@@ -117,7 +117,7 @@ async fn a_release_of_the_peer_is_taken_over_and_given_back() {
     user.holds("back", "2", &controller.log()).await;
     controller.stop();
 
-    // The definition is taken over as the notes say.
+    // Adopt the CRD as the notes say.
     let definitions: Api<CustomResourceDefinition> = Api::all(plane.admin());
     let marks = json!({ "metadata": {
         "labels": { "app.kubernetes.io/managed-by": "Helm" },
@@ -153,7 +153,7 @@ async fn a_release_of_the_peer_is_taken_over_and_given_back() {
     assert_eq!(self::keys(&plane, "kube-system").await, keys);
 }
 
-/// Values that belong together.
+/// Values that only make sense together.
 const GROUPS: &[(&str, &str)] = &[
     (
         "names",
@@ -255,7 +255,7 @@ async fn every_group_of_values_installs_and_works() {
 }
 
 #[tokio::test]
-async fn with_roles_of_namespaces_only_nothing_else_is_asked_for() {
+async fn with_namespaced_roles_the_controller_requests_nothing_else() {
     let plane = ControlPlane::start().await;
     let helm = Helm::of(plane.kubeconfig());
     let (home, also) = (plane.namespace("home").await, plane.namespace("also").await);
@@ -292,7 +292,7 @@ async fn with_roles_of_namespaces_only_nothing_else_is_asked_for() {
     assert!(!log.contains("forbidden"), "{log}");
     controller.stop();
 
-    // And with its own namespace alone.
+    // And with only its own namespace.
     let file = helm.values("rbac: {clusterRole: false, namespacedRoles: true}");
     helm.run(&[
         "upgrade",
@@ -318,7 +318,7 @@ async fn with_roles_of_namespaces_only_nothing_else_is_asked_for() {
 }
 
 #[tokio::test]
-async fn an_account_with_rights_in_its_namespace_alone_installs_upgrades_and_uninstalls() {
+async fn an_account_with_rights_only_in_its_namespace_installs_upgrades_and_uninstalls() {
     let plane = ControlPlane::shared().await;
     let home = plane.namespace("team").await;
     let everything = json!([{ "apiGroups": ["*"], "resources": ["*"], "verbs": ["*"] }]);
@@ -348,7 +348,7 @@ async fn an_account_with_rights_in_its_namespace_alone_installs_upgrades_and_uni
 }
 
 #[tokio::test]
-async fn several_replicas_carry_the_lifecycle_when_one_of_them_goes() {
+async fn several_replicas_pass_the_lifecycle_when_one_stops() {
     let plane = ControlPlane::start().await;
     let helm = Helm::of(plane.kubeconfig());
     let chart = chart();
@@ -376,7 +376,7 @@ async fn several_replicas_carry_the_lifecycle_when_one_of_them_goes() {
     user.holds("later", "1", &second.log()).await;
 }
 
-/// Attack: none is needed: the restricted Pod Security Standard itself judges the Pod.
+/// Attack: none is needed: the restricted Pod Security Standard itself checks the Pod.
 #[tokio::test]
 async fn the_pod_is_admitted_where_pods_are_restricted() {
     let plane = ControlPlane::shared().await;
@@ -412,14 +412,14 @@ async fn the_pod_is_admitted_where_pods_are_restricted() {
     })
     .await
     .expect("it is restricted enough");
-    // It is this admission that looks.
+    // Proves that this admission check is active.
     pod["spec"]["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = json!(true);
     let wanted: Pod = serde_json::from_value(pod).unwrap();
     let refused = pods.create(&dry, &wanted).await.unwrap_err().to_string();
     assert!(refused.contains("violates PodSecurity"), "{refused}");
 }
 
-/// A plane in which nobody has installed anything.
+/// Starts a plane without any installation.
 pub async fn empty_plane() -> ControlPlane {
     let plane = ControlPlane::start().await;
     let definitions: Api<CustomResourceDefinition> = Api::all(plane.admin());
@@ -439,7 +439,7 @@ pub async fn empty_plane() -> ControlPlane {
     plane
 }
 
-/// The names and uids of the keys.
+/// Returns the names and uids of the keys.
 pub async fn keys(plane: &ControlPlane, home: &str) -> Vec<(String, Option<String>)> {
     let secrets: Api<ApiSecret> = Api::namespaced(plane.admin(), home);
     let found = secrets

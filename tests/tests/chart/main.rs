@@ -1,4 +1,4 @@
-//! What an operator installs, by the real Helm, Kustomize and kubectl, on the real API server.
+//! Tests everything that an operator installs with the real Helm, Kustomize and kubectl on a real API server.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,5 +1,6 @@
-//! Plain manifests and Kustomize's base come from the chart, so that rights, probes and security are said
-//! once. `SEALED_SECRETS_UPDATE=1 cargo test -p tests --test chart manifests` writes them.
+//! The plain manifests and the Kustomize base are generated from the chart, so that RBAC, probes and security
+//! settings have one source. `SEALED_SECRETS_UPDATE=1 cargo test -p tests --test chart manifests` writes
+//! them.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -75,7 +76,7 @@ fn manifests_are_what_the_chart_says() {
 }
 
 #[test]
-fn kustomize_makes_the_same_of_its_base() {
+fn kustomize_renders_the_same_from_its_base() {
     let read = |name: &str| objects(&fs::read_to_string(deploy(name)).unwrap());
     for (folder, file) in [
         ("kustomize/base", "manifests/controller.yaml"),
@@ -86,7 +87,7 @@ fn kustomize_makes_the_same_of_its_base() {
 }
 
 #[test]
-fn h8_the_monitor_of_pods_scrapes_the_port_of_the_metrics() {
+fn h8_the_pod_monitor_scrapes_the_metrics_port() {
     let all = built("kustomize/overlays/monitored");
     let of = |kind: &str| {
         all.iter()
@@ -109,7 +110,7 @@ fn h8_the_monitor_of_pods_scrapes_the_port_of_the_metrics() {
 }
 
 #[tokio::test]
-async fn applied_by_kubectl_they_carry_the_lifecycle() {
+async fn manifests_applied_by_kubectl_pass_the_lifecycle() {
     let plane = empty_plane().await;
     let file = deploy("manifests/controller.yaml");
     kubectl(
@@ -166,7 +167,7 @@ async fn the_api_server_knows_every_field_of_all_of_them() {
     ]
     .map(|name| fs::read_to_string(deploy(name)).unwrap());
     for all in rendered.iter().chain(&overlays).chain(&plain) {
-        // Into a namespace that is there: nothing is kept of it.
+        // Into an existing namespace, so that nothing is saved from it.
         let all = all.replace("namespace: sealed-secrets\n", "namespace: default\n");
         let file = crate::render::file(&all);
         kubectl(
@@ -197,7 +198,7 @@ async fn the_api_server_knows_every_field_of_all_of_them() {
     assert!(refused.contains("containersPort"), "{refused}");
 }
 
-/// The chart's objects under the names and labels of the peer's plain manifests.
+/// Returns the chart's objects with the names and labels of Bitnami's plain manifests.
 fn plain(values: &str) -> Vec<Value> {
     Render::of(values)
         .all()
@@ -231,7 +232,7 @@ fn plain_object(mut object: Value) -> Value {
     object
 }
 
-/// The peer's plain manifests name these otherwise than its chart.
+/// Returns the name of an object in Bitnami's plain manifests, which differs from that in its chart.
 fn plain_name(kind: &str, name: &str) -> String {
     match (kind, name) {
         ("RoleBinding", "sealed-secrets-controller-key-admin") => NAME.to_owned(),
@@ -256,7 +257,7 @@ fn plain_deployment(spec: &mut Value, labels: &Value) {
     let container = &mut spec["template"]["spec"]["containers"][0];
     container["name"] = json!(NAME);
     let container = container.as_object_mut().unwrap();
-    // All of them are the controller's defaults, but for one.
+    // All of them except one are the controller's defaults.
     let words = container.remove("args").unwrap();
     if words
         .as_array()
@@ -267,7 +268,7 @@ fn plain_deployment(spec: &mut Value, labels: &Value) {
     }
 }
 
-const HEAD: &str = "# Written after the chart: see tests/tests/chart/manifests.rs.\n";
+const HEAD: &str = "# Generated from the chart: see tests/tests/chart/manifests.rs.\n";
 
 fn text(lists: &[&[Value]]) -> String {
     let all = lists.iter().flat_map(|list| list.iter());

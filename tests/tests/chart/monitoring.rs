@@ -1,4 +1,4 @@
-//! Alerts and dashboard, by Prometheus itself, on the controller's real metrics.
+//! Tests alerts and dashboard with Prometheus itself, on the controller's real metrics.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -24,7 +24,7 @@ const ALERTS: &str = "helm/sealed-secrets/files/alerts.yaml";
 
 const DASHBOARD: &str = "helm/sealed-secrets/files/dashboard.json";
 
-/// Written by whoever makes backups.
+/// The metric that a backup job reports.
 const BACKUP: &str = "sealed_secrets_backup_timestamp_seconds";
 
 #[test]
@@ -98,7 +98,7 @@ async fn every_query_finds_something_in_the_controllers_metrics() {
     }
 }
 
-/// A Prometheus that scrapes one port, often.
+/// A Prometheus that scrapes one port frequently.
 struct Prometheus {
     port: u16,
     process: Logged,

@@ -1,4 +1,4 @@
-//! The table of permissions is what the chart grants, and each of them is asked for.
+//! The table of permissions matches the chart, and each permission is needed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -24,8 +24,8 @@ const NAME: &str = "sealed-secrets";
 
 const EVERYTHING: &str = "{oldGCBehavior: true, certificateConfigMap: {enabled: true}}";
 
-/// Attack: takes over the account of the controller, or of a user who seals, and uses every right that the chart
-/// gave it.
+/// Attack: takes over the account of the controller, or of a user who seals, and uses every permission that
+/// the chart grants it.
 #[test]
 fn the_table_is_what_the_chart_grants() {
     let granted: BTreeSet<String> = Render::of(EVERYTHING)
@@ -56,7 +56,7 @@ fn the_table_is_what_the_chart_grants() {
     assert_eq!(there, granted, "the same rights, elsewhere");
 }
 
-/// `resource verb` of what the controller itself may do.
+/// Returns `resource verb` for the controller's own permissions.
 fn of_the_controller(granted: &BTreeSet<String>) -> BTreeSet<String> {
     let right = |row: &String| {
         let (role, right) = row.split_once(' ')?;
@@ -66,7 +66,7 @@ fn of_the_controller(granted: &BTreeSet<String>) -> BTreeSet<String> {
     granted.iter().filter_map(right).collect()
 }
 
-/// Verbs that the controller asks for in its ordinary life.
+/// Verbs that the controller needs in normal operation.
 const ASKED_FOR: &[(&str, &str)] = &[
     ("sealedsecrets", "list"),
     ("sealedsecrets", "watch"),
@@ -88,7 +88,7 @@ const ASKED_FOR: &[(&str, &str)] = &[
     ("configmaps", "update"),
 ];
 
-/// Attack: uses a right of the controller's account that the controller itself never needs.
+/// Attack: uses a permission of the controller's account that the controller itself never needs.
 #[tokio::test]
 async fn each_permission_of_the_controller_is_asked_for() {
     let plane = ControlPlane::start().await;
@@ -127,7 +127,7 @@ async fn each_permission_of_the_controller_is_asked_for() {
     }
 }
 
-/// Attack: uses a right that sealing does not need.
+/// Attack: uses a permission that sealing does not need.
 #[tokio::test]
 async fn each_permission_of_those_who_seal_is_asked_for() {
     let plane = ControlPlane::start().await;
@@ -162,7 +162,7 @@ async fn each_permission_of_those_who_seal_is_asked_for() {
     }
 }
 
-/// Attack: somebody who is signed in and may seal uses that to read keys, Secrets, metrics or the Lease.
+/// Attack: an authenticated user who may seal uses that to read keys, Secrets, metrics or the Lease.
 #[tokio::test]
 async fn those_who_seal_reach_nothing_but_the_endpoints_for_sealing() {
     let plane = ControlPlane::start().await;
@@ -200,7 +200,7 @@ async fn those_who_seal_reach_nothing_but_the_endpoints_for_sealing() {
 }
 
 #[tokio::test]
-async fn the_published_certificate_is_read_by_that_right_alone_where_the_proxy_is_closed() {
+async fn reading_the_config_map_is_sufficient_to_fetch_the_certificate() {
     let plane = ControlPlane::start().await;
     let helm = Helm::of(plane.kubeconfig());
     let namespace = plane.namespace("readers").await;
@@ -223,14 +223,14 @@ async fn the_published_certificate_is_read_by_that_right_alone_where_the_proxy_i
     until(&what, async || fetched().ok()).await;
 }
 
-/// A certificate that is none, where the controller is to publish its own.
+/// Creates an invalid certificate where the controller would publish its own.
 async fn publish_another(namespace: &Namespace<'_>) {
     let metadata = json!({ "name": format!("{NAME}-certificate") });
     let object = json!({ "metadata": metadata, "data": { "cert.pem": "old" } });
     let _: ConfigMap = namespace.create_object(object).await;
 }
 
-/// Does whatever a controller may be asked to do.
+/// Triggers everything that a controller may have to do.
 async fn stir(namespace: &Namespace<'_>, count: u32) {
     let api: Api<SealedSecret> = namespace.api();
     let apply = PatchParams::apply("stir").force();
@@ -273,7 +273,7 @@ async fn take_away(namespace: &Namespace<'_>, resource: &str, verb: &str) {
                 rule.verbs.retain(|name| name != verb);
             }
         }
-        // A rule without verbs is refused.
+        // The API server rejects a rule without verbs.
         if let Some(rules) = &mut role.rules {
             rules.retain(|rule| !rule.verbs.is_empty());
         }
@@ -285,7 +285,7 @@ async fn take_away(namespace: &Namespace<'_>, resource: &str, verb: &str) {
     }
 }
 
-/// Puts the rules of a role back. Helm does not: it does not see what was changed beside it.
+/// Restores the rules of a role. Helm does not, because it does not notice changes that other clients make.
 async fn give_back(namespace: &Namespace<'_>, role: &str) {
     let render =
         Render::of("{fullnameOverride: sealed-secrets, certificateConfigMap: {enabled: true}}");
@@ -298,7 +298,7 @@ async fn give_back(namespace: &Namespace<'_>, role: &str) {
         .unwrap();
 }
 
-/// `role resource verb` of each row.
+/// Returns `role resource verb` for each row.
 fn table() -> BTreeSet<String> {
     let text = fs::read_to_string(deploy("docs/permissions.md")).unwrap();
     let rows = text.lines().filter(|line| line.starts_with("| ")).skip(1);

@@ -1,6 +1,6 @@
-//! Who reaches which port of the controller's Pod, by the rules of Kubernetes over the rendered policies. No
-//! network plugin runs here, so the rules are evaluated: the Pod is open until a policy selects it, and then to what a
-//! rule of one of them admits.
+//! Checks which clients can reach each port of the controller's Pod, by evaluating the rendered
+//! NetworkPolicies with Kubernetes' rules, because no network plugin runs here: the Pod is open until a
+//! policy selects it, and then open to what any rule of these policies admits.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -16,10 +16,10 @@ use crate::render::Render;
 
 type Labels = BTreeMap<String, String>;
 
-/// Where a connection comes from.
+/// The source of a connection.
 struct Source {
     address: IpAddr,
-    /// Labels of its namespace and its own; none outside of Pods.
+    /// Labels of its namespace and of the Pod; `None` outside Pods.
     pod: Option<(Labels, Labels)>,
 }
 
@@ -49,7 +49,7 @@ fn selects(selector: &LabelSelector, labels: &Labels) -> bool {
     wanted.all(|(name, value)| labels.get(name) == Some(value))
 }
 
-/// Is the address in `ADDRESS/BITS`?
+/// Returns whether the address is in `ADDRESS/BITS`.
 fn is_in(address: IpAddr, cidr: &str) -> bool {
     let (network, bits) = cidr.split_once('/').unwrap();
     let bits: u32 = bits.parse().unwrap();
@@ -90,7 +90,7 @@ fn fits_port(wanted: &NetworkPolicyPort, port: i32) -> bool {
         }
 }
 
-/// An empty or absent list of peers or ports stands for all of them.
+/// Returns whether a rule admits a connection. An empty or absent list of peers or ports means all of them.
 fn admits(rule: &NetworkPolicyIngressRule, home: &Labels, source: &Source, port: i32) -> bool {
     let (peers, ports) = (rule.from.as_deref(), rule.ports.as_deref());
     let from = peers.is_none_or(|peers| {
@@ -101,7 +101,7 @@ fn admits(rule: &NetworkPolicyIngressRule, home: &Labels, source: &Source, port:
     from && to
 }
 
-/// The Pod of a rendering, and the policies that select it.
+/// The Pod of a rendered chart, and the policies that select it.
 struct Pod {
     policies: Vec<NetworkPolicy>,
 }
@@ -141,7 +141,8 @@ const AUTHORIZED: i32 = 8443;
 const ANOTHER: i32 = 9999;
 const PORTS: [i32; 4] = [HTTP, METRICS, AUTHORIZED, ANOTHER];
 
-/// By name: the API server on its node, Prometheus, a Pod beside the controller, and one of another tenant.
+/// Returns sources by name: the API server on its node, Prometheus, a Pod beside the controller, and another
+/// tenant's Pod.
 fn sources() -> [(&'static str, Source); 4] {
     [
         ("api-server", from_outside("192.0.2.1")),
@@ -159,7 +160,7 @@ const NOBODY: &[&str] = &[];
 const PROMETHEUS: &str = "[{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}, \
                           podSelector: {matchLabels: {app.kubernetes.io/name: prometheus}}}]";
 
-/// Who reaches each of [`PORTS`].
+/// Returns which sources reach each of [`PORTS`].
 fn reached(render: &Render) -> [Vec<&'static str>; 4] {
     let pod = Pod::of(render);
     PORTS.map(|port| {
@@ -171,7 +172,8 @@ fn reached(render: &Render) -> [Vec<&'static str>; 4] {
     })
 }
 
-/// Attack: a tenant reads the names of all objects from the port of the metrics, although its list of sources is empty.
+/// Attack: a tenant reads the names of all objects from the metrics port, although its list of sources is
+/// empty.
 #[test]
 fn an_empty_list_of_sources_admits_nobody() {
     for port in ["httpFrom", "metricsFrom"] {
@@ -192,7 +194,7 @@ fn each_port_is_reached_by_whom_the_values_say() {
             "networkPolicy: {enabled: false, metricsFrom: []}",
             [ALL, ALL, ALL, ALL],
         ),
-        // What Bitnami's chart can say.
+        // Values that Bitnami's chart also has.
         ("networkPolicy: {enabled: true}", [ALL, ALL, NOBODY, NOBODY]),
         (
             "{networkPolicy: {enabled: true}, authorizedEndpoints: {enabled: true}}",
@@ -229,7 +231,7 @@ fn each_port_is_reached_by_whom_the_values_say() {
     }
 }
 
-/// Attack: scrapes the metrics from a Pod that nobody named.
+/// Attack: scrapes the metrics from a Pod that no value names.
 #[test]
 fn with_the_hardened_values_nobody_but_the_named_reads_metrics() {
     let hardened = crate::hardened::file();
@@ -242,7 +244,7 @@ fn with_the_hardened_values_nobody_but_the_named_reads_metrics() {
 }
 
 #[test]
-fn ports_that_are_chosen_are_the_ones_that_are_opened() {
+fn the_policy_opens_the_configured_ports() {
     let values = "{networkPolicy: {enabled: true, metricsFrom: []}, containerPorts: {http: 9999, metrics: 8443}}";
     assert_eq!(reached(&Render::of(values)), [NOBODY, NOBODY, NOBODY, ALL]);
 }

@@ -1,4 +1,4 @@
-//! A cluster is lost, and Secrets come from elsewhere: the scripts of `deploy/scripts`.
+//! The scripts in `deploy/scripts`: recovery of a lost cluster, and sealing of existing Secrets.
 
 use std::fs;
 use std::path::Path;
@@ -25,7 +25,7 @@ const HOME: &str = "kube-system";
 const NAME: &str = "sealed-secrets";
 
 #[tokio::test]
-async fn after_the_loss_of_a_cluster_every_object_opens_in_a_new_one_without_a_restart() {
+async fn after_the_loss_of_a_cluster_a_new_one_unseals_every_object_without_a_restart() {
     let scratch = Scratch::new();
     let backup = scratch.path().join("keys.json");
     let backup = backup.to_str().unwrap();
@@ -114,7 +114,7 @@ async fn after_the_loss_of_a_cluster_every_object_opens_in_a_new_one_without_a_r
 }
 
 #[test]
-fn yaml_is_refused_with_what_takes_it() {
+fn yaml_is_refused_with_the_command_that_reads_it() {
     let scratch = Scratch::new();
     let backup = scratch.path().join("keys.yaml");
     fs::write(&backup, "apiVersion: v1\nkind: List\nitems: []\n").unwrap();
@@ -127,7 +127,7 @@ fn yaml_is_refused_with_what_takes_it() {
 }
 
 #[tokio::test]
-async fn secrets_that_others_made_are_sealed_and_handed_over() {
+async fn existing_secrets_are_sealed_and_handed_over() {
     let plane = empty_plane().await;
     let controller = installed(&plane).await;
     let user = User::new(&plane, HOME, NAME).await;
@@ -161,7 +161,7 @@ async fn secrets_that_others_made_are_sealed_and_handed_over() {
         user.holds(name, "1", &controller.log()).await;
     }
 
-    // As `sops --decrypt` prints it.
+    // The output of `sops --decrypt`.
     let plain = format!(
         "apiVersion: v1\nkind: Secret\nmetadata:\n  name: web\n  namespace: {namespace}\nstringData:\n  a: '2'\n"
     );
@@ -178,7 +178,7 @@ async fn secrets_that_others_made_are_sealed_and_handed_over() {
     user.holds("web", "2", &controller.log()).await;
 }
 
-/// Applies what was sealed over the Secret that it came from, which the controller takes over.
+/// Applies a SealedSecret over the Secret that it was made from; the controller takes it over.
 async fn handed_over(plane: &ControlPlane, user: &User<'_>, name: &str, file: &str) -> ApiSecret {
     let sealed = objects(&fs::read_to_string(file).unwrap());
     let labels = &sealed[0]["spec"]["template"]["metadata"]["labels"];
@@ -200,7 +200,7 @@ async fn handed_over(plane: &ControlPlane, user: &User<'_>, name: &str, file: &s
     .await
 }
 
-/// A Secret that the operator of External Secrets made.
+/// Returns a Secret as External Secrets Operator creates it.
 fn others_secret(name: &str, immutable: Option<bool>) -> serde_json::Value {
     let owner = json!([{ "apiVersion": "external-secrets.io/v1", "kind": "ExternalSecret", "name": name,
                          "uid": "00000000-0000-0000-0000-000000000000", "controller": true }]);
@@ -215,7 +215,7 @@ async fn installed(plane: &ControlPlane) -> Deployed {
     Deployed::start(plane, HOME, NAME, Ours).await
 }
 
-/// Asks for a new key, and waits for it.
+/// Requests a new key, and waits for it.
 async fn renew(plane: &ControlPlane, controller: &Deployed) {
     let secrets: Api<ApiSecret> = Api::namespaced(plane.admin(), HOME);
     let before = keys(plane, HOME).await;
@@ -247,7 +247,7 @@ fn refused(plane: &ControlPlane, name: &str, words: &[&str]) -> String {
     operators::failed(&mut command(plane, name, words))
 }
 
-/// With the real kubectl and our kubeseal on the path.
+/// Returns a command with the real kubectl and our kubeseal on the PATH.
 fn command(plane: &ControlPlane, name: &str, words: &[&str]) -> Command {
     let folders = [operators::kubectl(), binaries::kubeseal()];
     let folders = folders

@@ -1,4 +1,4 @@
-//! What the chart makes of values, without a cluster.
+//! Renders the chart with given values, without a cluster.
 
 use std::sync::LazyLock;
 
@@ -9,7 +9,7 @@ use crate::helm::{Helm, chart};
 
 static HELM: LazyLock<Helm> = LazyLock::new(Helm::alone);
 
-/// A file with these values.
+/// Writes a file with these values; returns its path.
 pub fn file(values: &str) -> String {
     HELM.values(values)
 }
@@ -22,13 +22,13 @@ impl Render {
         Self::with(values, &[])
     }
 
-    /// With more words for Helm.
+    /// Renders with more Helm arguments.
     pub fn with(values: &str, words: &[&str]) -> Self {
         let file = HELM.values(values);
         Self(objects(&HELM.run(&all_words(&chart(), &file, words))))
     }
 
-    /// Helm's complaint about values that cannot be.
+    /// Returns Helm's error for invalid values.
     pub fn refusal(values: &str) -> String {
         let file = HELM.values(values);
         HELM.fails(&all_words(&chart(), &file, &[]))
@@ -38,7 +38,7 @@ impl Render {
         &self.0
     }
 
-    /// The object of a kind, or of `kind/name` where there are several.
+    /// Returns the object of a kind, or of `kind/name` if there are several.
     pub fn find(&self, which: &str) -> Option<&Value> {
         let (kind, name) = which.split_once('/').unwrap_or((which, ""));
         let fits = |object: &&Value| {
@@ -47,7 +47,7 @@ impl Render {
         self.0.iter().find(fits)
     }
 
-    /// As [`Self::find`], where it must be.
+    /// Like [`Self::find`], for an object that must exist.
     pub fn the(&self, which: &str) -> &Value {
         self.find(which)
             .unwrap_or_else(|| panic!("there is no {which}"))
@@ -57,7 +57,7 @@ impl Render {
         &self.the("Deployment")["spec"]["template"]["spec"]["containers"][0]
     }
 
-    /// The controller's arguments, between spaces.
+    /// Returns the controller's arguments, separated by spaces.
     pub fn arguments(&self) -> String {
         let arguments = self.container()["args"].as_array().unwrap().iter();
         let words: Vec<_> = arguments.map(|word| word.as_str().unwrap()).collect();

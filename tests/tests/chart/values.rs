@@ -1,4 +1,4 @@
-//! Every value has an effect.
+//! Every value of the chart has an effect.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,7 +14,7 @@ use tests::{binaries, peer};
 use crate::helm::chart;
 use crate::render::Render;
 
-/// What `tests/operator/values.toml` says, where the columns are explained.
+/// The content of `tests/operator/values.toml`, which explains the columns.
 #[derive(Deserialize)]
 struct Effects {
     peers: Vec<Effect>,
@@ -31,28 +31,28 @@ static EFFECTS: LazyLock<Effects> = LazyLock::new(|| {
 const POD: &str = "Deployment /spec/template/spec/";
 const BOX: &str = "Deployment /spec/template/spec/containers/0/";
 
-/// Values whose effect other tests see: H7, and one that only a cluster shows.
+/// Values whose effect other tests check: H7, and one that needs a cluster.
 const ELSEWHERE: &[&str] = &["rbac.pspEnabled", "crds.adopt"];
 
-/// Values of the peer's chart that its own README does not name.
+/// Values of Bitnami's chart that its own README does not mention.
 const HIDDEN: &[&str] = &["service.labels", "metrics.service.labels"];
 
 #[test]
-fn every_value_of_the_peers_chart_has_its_effect() {
+fn every_value_of_bitnamis_chart_has_its_effect() {
     for effect in &EFFECTS.peers {
         shows(effect);
     }
 }
 
 #[test]
-fn every_other_value_has_its_effect() {
+fn every_added_value_has_its_effect() {
     for effect in &EFFECTS.others {
         shows(effect);
     }
 }
 
 #[test]
-fn an_empty_port_of_the_container_is_the_default_one() {
+fn an_empty_container_port_means_the_default() {
     let usual = Render::of("networkPolicy: {enabled: true}");
     let render =
         Render::of("{networkPolicy: {enabled: true}, containerPorts: {http: '', metrics: 0}}");
@@ -100,7 +100,7 @@ fn the_schema_knows_every_value_and_refuses_another_type() {
         let mut place = &schema;
         for part in leaf.split('.') {
             if place["properties"].is_null() {
-                break; // Copied as it is.
+                break; // Copied unchanged.
             }
             place = &place["properties"][part];
             assert!(place.is_object(), "values.schema.json lacks {leaf}");
@@ -154,7 +154,7 @@ fn shows(effect: &Effect) {
     assert_ne!(before, found, "{leaf}: it was there without");
 }
 
-/// Some needs have no rendering of their own: the value is what makes them whole.
+/// Some needed values are incomplete without the value under test.
 fn base_of(base: &str) -> &str {
     if base.contains("egress: {enabled: true}") {
         ""
@@ -175,7 +175,7 @@ fn found(render: &Render, place: &str) -> String {
     found.map_or_else(|| "-".to_owned(), Value::to_string)
 }
 
-/// `a.b` and `c` as `{a: {b: c}}`.
+/// Converts `a.b` and `c` to `{a: {b: c}}`.
 fn nested(leaf: &str, set: &str) -> String {
     let depth = leaf.matches('.').count();
     let needs_quotes = !set.starts_with(['[', '{', '\'']) && set.contains([',', ':', '%']);

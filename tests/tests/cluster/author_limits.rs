@@ -1,4 +1,4 @@
-//! What authors of SealedSecrets may ask for.
+//! The author limits.
 
 use serde_json::json;
 use shared::key::NewKey;
@@ -96,7 +96,7 @@ async fn a_scope_that_the_namespace_may_not_use_is_refused_and_the_flag_judges_o
     case.holds("cluster-wide", &VALUES).await;
 }
 
-/// Attack: seals for a key that is past the allowed age.
+/// Attack: seals for a key older than the allowed age.
 #[tokio::test]
 async fn items_of_a_key_that_is_too_old_are_refused_by_name_and_what_was_unsealed_stays() {
     let case = Case::new("age").await;
@@ -115,7 +115,7 @@ async fn items_of_a_key_that_is_too_old_are_refused_by_name_and_what_was_unseale
     case.holds("db", &VALUES).await;
 }
 
-/// Attack: an author gives a Secret the annotation by which a replicator copies it into every namespace.
+/// Attack: gives a Secret the annotation that makes a replicator copy it into every namespace.
 #[tokio::test]
 async fn forbidden_labels_and_annotations_are_refused_and_the_old_secret_stays() {
     let forbid = "--forbid-secret-metadata=reflector.v1.k8s.emberstack.com/,owner=helm";
@@ -153,7 +153,7 @@ async fn where_templates_are_forbidden_none_is_rendered_and_texts_are_as_ever() 
     assert!(case.secret("action").await.is_none());
 }
 
-/// A SealedSecret whose Secret would be a key of the author's own.
+/// Returns a SealedSecret whose Secret would be a sealing key of the author's own.
 fn key_of(case: &Case, name: &str, key: &NewKey) -> SealedSecret {
     let private = String::from_utf8(key.private_pem.expose().to_vec()).unwrap();
     let certificate = key.pair.certificate().to_pem();

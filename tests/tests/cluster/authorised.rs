@@ -1,4 +1,4 @@
-//! The port of callers with a token.
+//! The port for callers with a token.
 
 use serde_json::{Value, json};
 use shared::resource::SealedSecret;
@@ -65,7 +65,7 @@ impl Case {
             .unwrap()
     }
 
-    /// Rights need a moment to spread.
+    /// Waits for this status code, because RBAC changes take a moment to apply.
     async fn becomes(&self, code: u16, path: &str, token: &str) -> String {
         let body = self.sealed().to_document().to_string();
         until(&format!("{path} answers {code}"), async || {
@@ -76,7 +76,7 @@ impl Case {
     }
 }
 
-/// Attack: unseals over HTTP without a token, with a foreign one, and without the verb.
+/// Attack: unseals over HTTP without a token, with a token of another issuer, and without the verb.
 #[tokio::test]
 async fn strangers_get_401_the_powerless_403_and_the_entitled_what_they_ask_for() {
     let case = Case::new().await;
@@ -130,12 +130,12 @@ async fn strangers_get_401_the_powerless_403_and_the_entitled_what_they_ask_for(
     assert!(forged.is_err(), "the certificate is for other names");
 }
 
-/// The items of an answer.
+/// Returns the items of a response.
 fn keys(answer: &str) -> Value {
     serde_json::from_str::<Value>(answer).unwrap()["items"].clone()
 }
 
-/// Attack: asks which items open, and by which key, without the verb `verify`.
+/// Attack: asks which items can be opened, and by which key, without the verb `verify`.
 #[tokio::test]
 async fn who_may_verify_learns_the_key_of_each_item_and_nobody_else_which_items_open() {
     let case = Case::new().await;
@@ -179,7 +179,7 @@ async fn who_may_verify_learns_the_key_of_each_item_and_nobody_else_which_items_
 }
 
 #[tokio::test]
-async fn without_the_right_to_ask_the_port_is_refused_and_says_why() {
+async fn without_the_permission_to_authenticate_callers_the_port_refuses_and_says_why() {
     let plane = ControlPlane::shared().await;
     let namespace = plane.namespace("unasked").await;
     roles::grant(&namespace, Reach::Namespace).await;

@@ -1,4 +1,4 @@
-//! A namespace with a controller of its own.
+//! A namespace with its own controller.
 
 use k8s_openapi::api::core::v1::{Event, Secret as ApiSecret};
 use kube::Api;
@@ -64,7 +64,7 @@ impl Case {
         self
     }
 
-    /// As [`Self::restart`], with something that happens while no controller runs.
+    /// Like [`Self::restart`], but runs `meanwhile` while no controller runs.
     pub async fn restart_after(self, meanwhile: impl AsyncFnOnce(&Namespace<'static>)) -> Self {
         let Self {
             plane,
@@ -81,12 +81,12 @@ impl Case {
         }
     }
 
-    /// A SealedSecret for the first key, not yet in the cluster.
+    /// Returns a SealedSecret for the first key, not yet in the cluster.
     pub fn sealed(&self, name: &str, items: &[(&str, &str)]) -> SealedSecret {
         sealed_for(&KEYS[0], self.namespace.name(), name, items, Scope::Strict)
     }
 
-    /// Seals and creates.
+    /// Seals and creates an object.
     pub async fn seal(&self, name: &str, items: &[(&str, &str)]) -> SealedSecret {
         self.create(&self.sealed(name, items)).await
     }
@@ -98,7 +98,7 @@ impl Case {
             .unwrap()
     }
 
-    /// Seals and creates with templates.
+    /// Seals and creates an object with templates.
     pub async fn seal_with(&self, name: &str, items: &[(&str, &str)], templates: &[(&str, &str)]) {
         let mut sealed = self.sealed(name, items);
         let template = |(key, text): &(&str, &str)| ((*key).to_owned(), Some((*text).to_owned()));
@@ -106,7 +106,7 @@ impl Case {
         self.create(&sealed).await;
     }
 
-    /// Changes a SealedSecret by a merge patch.
+    /// Changes a SealedSecret with a merge patch.
     pub async fn patch(&self, name: &str, patch: Value) -> SealedSecret {
         let patch = Patch::Merge(patch);
         self.sealed_secrets()
@@ -153,7 +153,7 @@ impl Case {
         self.secrets().get_opt(name).await.unwrap()
     }
 
-    /// Waits until the Secret has these values and no others.
+    /// Waits until the Secret has exactly these values.
     pub async fn holds(&self, name: &str, items: &[(&str, &str)]) -> ApiSecret {
         let want = values(items);
         until(
@@ -173,7 +173,7 @@ impl Case {
         .await;
     }
 
-    /// Waits until a condition of the newest generation satisfies.
+    /// Waits until a condition for the newest generation satisfies `fits`.
     pub async fn condition(&self, name: &str, fits: impl Fn(&Condition) -> bool) -> Condition {
         let what = format!(
             "the condition of {name} is as expected\n{}",
@@ -193,7 +193,7 @@ impl Case {
         self.condition(name, |synced| synced.status == "True").await;
     }
 
-    /// Waits until it failed, and gives the message.
+    /// Waits until the object has failed; returns the message.
     pub async fn failure(&self, name: &str) -> String {
         let condition = self
             .condition(name, |synced| synced.status == "False")
@@ -201,7 +201,7 @@ impl Case {
         condition.message.unwrap_or_default()
     }
 
-    /// Waits for an event with that reason.
+    /// Waits for an event with this reason.
     pub async fn event(&self, name: &str, reason: &str) -> Event {
         until(
             &format!("event {reason} of {name}\n{}", self.controller.log()),
@@ -221,7 +221,7 @@ impl Case {
         object.status.unwrap_or_default().conditions
     }
 
-    /// Waits for that text in the log.
+    /// Waits for this text in the log.
     pub async fn logs(&self, text: &str) {
         until(&format!("{text:?} stands in the log"), async || {
             self.controller.log().contains(text).then_some(())
@@ -238,8 +238,8 @@ impl Case {
             .items
     }
 
-    /// Waits until the controller has dealt with everything that happened before: a later object is
-    /// done, and so is the look at it.
+    /// Waits until the controller has processed everything that happened before, by waiting for a later
+    /// object and its reconciliation.
     pub async fn rest(&self, name: &str) {
         let marker = format!("marker-of-{name}");
         self.seal(&marker, &[("a", "1")]).await;

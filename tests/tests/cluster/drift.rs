@@ -1,4 +1,4 @@
-//! Edits of others on our Secrets.
+//! Edits by other clients of our Secrets.
 
 use kube::ResourceExt as _;
 use serde_json::json;
@@ -24,7 +24,7 @@ async fn c27_an_edit_by_hand_is_put_right_and_told() {
 }
 
 #[tokio::test]
-async fn labels_and_annotations_of_others_are_not_drift_and_survive_a_correction() {
+async fn other_clients_labels_and_annotations_are_not_drift_and_survive_a_correction() {
     let case = Case::new("labels").await;
     case.seal("db", &[("a", "1")]).await;
     case.holds("db", &[("a", "1")]).await;
@@ -42,7 +42,7 @@ async fn labels_and_annotations_of_others_are_not_drift_and_survive_a_correction
 }
 
 #[tokio::test]
-async fn a_removed_owner_is_put_back() {
+async fn restores_a_removed_owner() {
     let case = Case::new("owner").await;
     case.seal("db", &[("a", "1")]).await;
     case.holds("db", &[("a", "1")]).await;
@@ -60,7 +60,7 @@ async fn a_removed_owner_is_put_back() {
 }
 
 #[tokio::test]
-async fn edits_stay_where_the_flag_or_the_annotation_says_so() {
+async fn keeps_edits_if_the_flag_or_the_annotation_says_so() {
     let case = Case::with("tolerant", &["--correct-drift=false"]).await;
     case.seal("db", &[("a", "1")]).await;
     case.holds("db", &[("a", "1")]).await;
@@ -82,7 +82,7 @@ async fn edits_stay_where_the_flag_or_the_annotation_says_so() {
     case.is_synced("db").await;
 }
 
-/// Attack: edits the Secret again and again.
+/// Attack: edits the Secret repeatedly.
 #[tokio::test]
 async fn a_fight_over_a_secret_is_given_up_for_a_while_and_told() {
     let case = Case::new("fight").await;

@@ -1,4 +1,4 @@
-//! The plain endpoints beside a controller at work.
+//! The unauthenticated endpoints of a running controller.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -14,7 +14,7 @@ use crate::case::Case;
 async fn s4_a_flood_of_verify_and_rotate_delays_no_secret() {
     let case = Case::with("flood", &["--rate-limit=1000000"]).await;
     let port = case.controller.port().unwrap();
-    // Each of its items costs a private-key operation for each key, and opens with none.
+    // Each item costs a private-key operation for each key, and no key opens it.
     let mut dear = case.sealed("elsewhere", &[("a", "1")]);
     let value = dear.spec.encrypted_data["a"].clone();
     for i in 0..900 {
@@ -54,7 +54,7 @@ async fn s4_a_flood_of_verify_and_rotate_delays_no_secret() {
         case.holds(&name, &[("a", "1")]).await;
     }
     let time = start.elapsed();
-    // All sixteen went on meanwhile; on a busy machine their answers take longer than ten Secrets.
+    // All sixteen continued meanwhile; on a busy machine their responses take longer than ten Secrets.
     until("the flood is answered", async || {
         (answers.load(Ordering::Relaxed) > 16).then_some(())
     })
@@ -66,7 +66,7 @@ async fn s4_a_flood_of_verify_and_rotate_delays_no_secret() {
     assert!(time < Duration::from_secs(20), "ten Secrets took {time:?}");
 }
 
-/// Attack: searches every HTTP answer and log line for a known value.
+/// Attack: searches every HTTP response and log line for a known value.
 #[tokio::test]
 async fn a_value_is_in_no_answer_and_no_log_of_the_endpoints() {
     const CANARY: &str = "canary-3e77";

@@ -1,4 +1,4 @@
-//! Whoever may edit a SealedSecret can seal a guess of a value, and must not see whether it is right.
+//! An editor of a SealedSecret can seal a guess of a value, and must not learn whether it is right.
 
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
@@ -7,7 +7,8 @@ use tests::patience::until;
 
 use crate::case::Case;
 
-/// What an editor without any right on Secrets sees of one object, without what a new ciphertext changes.
+/// Returns what an editor without permissions on Secrets sees of one object, except what changes with the
+/// ciphertext.
 async fn seen(case: &Case, object: &SealedSecret) -> Value {
     let events = case.events().await;
     let events = events
@@ -29,7 +30,7 @@ async fn seen(case: &Case, object: &SealedSecret) -> Value {
 }
 
 /// Attack: an editor of a SealedSecret seals guesses of a value, and watches statuses, events and revisions
-/// for the one that changes nothing.
+/// for the guess that changes nothing.
 #[tokio::test]
 async fn a_right_guess_makes_the_revisions_events_and_status_of_a_wrong_one() {
     let case = Case::new("guesses").await;
@@ -73,14 +74,15 @@ async fn a_right_guess_makes_the_revisions_events_and_status_of_a_wrong_one() {
         all.push(seen(&case, &after).await);
     }
     assert_eq!(all[0], all[1]);
-    // Once it is in place nothing is written, also by another process.
+    // Once the Secret is up to date nothing is written, even by another process.
     let before = case.secret("right").await.unwrap();
     let case = case.restart(&[]).await;
     case.rest("restart").await;
     assert_eq!(case.secret("right").await.unwrap(), before);
 }
 
-/// Attack: one edit adds a template for each byte, of which the one fails whose number is the byte of a value.
+/// Attack: one edit adds a template for each possible byte; the one whose number equals a byte of the value
+/// fails.
 #[tokio::test]
 async fn no_edit_spells_out_a_value() {
     let case = Case::new("spelling").await;

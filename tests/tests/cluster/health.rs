@@ -1,4 +1,4 @@
-//! Argo CD's rule for SealedSecrets and Flux's kstatus judge what stands in the cluster.
+//! Argo CD's rule for SealedSecrets and Flux's kstatus, applied to objects in the cluster.
 
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use tests::verdicts::judge;
 use crate::case::Case;
 
 #[tokio::test]
-async fn both_tools_judge_every_state_right() {
+async fn argo_cd_and_kstatus_judge_every_state_correctly() {
     let case = Case::new("health").await;
     case.seal("db", &[("a", "1")]).await;
     case.is_synced("db").await;
@@ -47,7 +47,7 @@ async fn both_tools_judge_every_state_right() {
         .unwrap();
     agree(&json!(created), "new", "Progressing", "InProgress");
 
-    // Argo CD's rule does not look at the generation.
+    // Argo CD's rule ignores the generation.
     let patch = Patch::Merge(json!({ "spec": { "encryptedData": { "a": "AAAA" } } }));
     let stale = sealed_secrets
         .patch("db", &PatchParams::default(), &patch)

@@ -1,4 +1,4 @@
-//! Plain values show nowhere but in the Secret.
+//! Plaintext values appear only in the Secret.
 
 use kube::api::ListParams;
 use serde_json::json;
@@ -38,7 +38,7 @@ async fn a_value_reaches_no_log_event_or_status() {
     typed.spec.template.type_ = Some("kubernetes.io/dockerconfigjson".into());
     case.create(&typed).await;
     case.failure("typed").await;
-    // Kubernetes would name the first character that does not belong there: one of the value.
+    // Kubernetes would name the first invalid character, which is one of the value.
     let text = [(
         ".dockerconfigjson".to_owned(),
         Some("{{ \"{\" }}{{ .a }}".to_owned()),
@@ -70,7 +70,7 @@ async fn a_value_reaches_no_log_event_or_status() {
             "the canary is in the {place}: {text}"
         );
         assert!(!text.contains("invalid character"), "{text}");
-        // Base64 of it, wherever it begins, holds this.
+        // Its base64 contains this, at any offset.
         assert!(
             !text.contains("Y2FuYXJ5"),
             "the canary is in the {place} in base64: {text}"
@@ -78,7 +78,7 @@ async fn a_value_reaches_no_log_event_or_status() {
     }
 }
 
-/// Attack: fills the cluster with Secrets to have the controller hold them.
+/// Attack: fills the cluster with Secrets to make the controller hold them in memory.
 #[tokio::test]
 async fn c25_the_values_of_other_secrets_are_never_fetched() {
     const MEGABYTE: usize = 1 << 20;
@@ -102,8 +102,8 @@ async fn c25_the_values_of_other_secrets_are_never_fetched() {
 
 /// Attack: reads the memory of the running controller and searches it for values and keys.
 ///
-/// What has to remain is the live key, in the form in which aws-lc computes with it. The stack is
-/// looked at too: a needle there is overwritten by what runs next, so the controller gets some time.
+/// The live key has to remain, in the form in which aws-lc computes with it. The search includes the stack,
+/// where later calls overwrite a needle, so the controller gets some time first.
 #[tokio::test]
 async fn at_rest_no_value_and_no_text_of_a_key_is_left_in_memory() {
     const VALUE: &str = "a value that nobody else has: 0d6f2b7e-71c5";

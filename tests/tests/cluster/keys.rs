@@ -1,4 +1,4 @@
-//! Keys that come, go, are bad, and are asked for.
+//! Keys that are added, removed, invalid, and requested.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ use tests::sealing::{KEYS, put_key, sealed_for};
 use crate::case::Case;
 
 #[tokio::test]
-async fn c1_c11_a_key_that_arrives_later_opens_what_failed() {
+async fn c1_c11_a_key_added_later_unseals_failed_objects() {
     let case = Case::new("late-key").await;
     let items = [("a", "1")];
     let sealed = sealed_for(&KEYS[1], case.namespace.name(), "db", &items, Scope::Strict);
@@ -33,7 +33,7 @@ async fn c1_c11_a_key_that_arrives_later_opens_what_failed() {
 }
 
 #[tokio::test]
-async fn c11_a_key_that_is_relabelled_opens_nothing_until_it_is_restored() {
+async fn c11_a_relabelled_key_unseals_nothing_until_the_label_is_restored() {
     let case = Case::new("relabelled").await;
     let label = |value: &str| json!({ "metadata": { "labels": { KEY_LABEL: value } } });
     case.patch_secret("key-0", label("compromised")).await;
@@ -46,7 +46,7 @@ async fn c11_a_key_that_is_relabelled_opens_nothing_until_it_is_restored() {
 }
 
 #[tokio::test]
-async fn c11_a_key_deleted_by_mistake_and_restored_opens_again_and_none_is_made_meanwhile() {
+async fn c11_a_restored_key_unseals_again_and_no_key_is_generated_meanwhile() {
     let case = Case::with("restored", &["--key-renew-period=0"]).await;
     let backup = case.secret("key-0").await.unwrap();
     case.delete_secret("key-0").await;
@@ -84,7 +84,7 @@ async fn c10_keys_come_and_go_while_objects_are_unsealed() {
     assert!(!case.controller.log().contains("panicked"));
 }
 
-/// Names, in alphabetical order.
+/// Returns the names in alphabetical order.
 async fn keys_in(namespace: &Namespace<'_>) -> Vec<String> {
     let labelled = ListParams::default().labels(&format!("{KEY_LABEL}=active"));
     let api: Api<ApiSecret> = namespace.api();
@@ -135,7 +135,7 @@ async fn c9_c12_keys_that_cannot_be_used_are_named_and_skipped() {
             .await;
         case.event(name, "UnusableKey").await;
     }
-    // A start meets them all at once.
+    // A start loads them all at once.
     let case = case.restart(&["--key-renew-period=0"]).await;
     case.seal("db", &[("a", "1")]).await;
     case.holds("db", &[("a", "1")]).await;
@@ -145,7 +145,7 @@ async fn c9_c12_keys_that_cannot_be_used_are_named_and_skipped() {
 }
 
 #[tokio::test]
-async fn a_key_is_made_when_the_newest_one_asks_for_it_and_only_one() {
+async fn the_renew_annotation_creates_exactly_one_key() {
     let case = Case::with("asked", &["--key-renew-period=0"]).await;
     let ask = json!({ "metadata": { "annotations": { RENEW_ANNOTATION: "true" } } });
     case.patch_secret("key-0", ask).await;
@@ -161,7 +161,7 @@ async fn a_key_is_made_when_the_newest_one_asks_for_it_and_only_one() {
 }
 
 #[tokio::test]
-async fn a_key_is_stored_as_the_peer_stores_it_and_a_signal_makes_another() {
+async fn stores_a_key_as_upstream_does_and_renews_on_a_signal() {
     let words = [
         "--key-renew-period=0",
         "--privatekey-labels=team=a,sealedsecrets.bitnami.com/sealed-secrets-key=mine",
@@ -188,7 +188,7 @@ async fn a_key_is_stored_as_the_peer_stores_it_and_a_signal_makes_another() {
             .0
             .starts_with(b"-----BEGIN RSA PRIVATE KEY-----\n")
     );
-    // It seals from now on.
+    // This key seals from now on.
     let certificate = String::from_utf8(data["tls.crt"].0.clone()).unwrap();
     until("the new certificate is served", async || {
         let answer = case.controller.get("/v1/cert.pem").await;
@@ -198,7 +198,7 @@ async fn a_key_is_stored_as_the_peer_stores_it_and_a_signal_makes_another() {
 }
 
 #[tokio::test]
-async fn c26_of_two_controllers_that_start_at_once_one_makes_the_first_key() {
+async fn c26_only_one_of_two_starting_controllers_generates_the_first_key() {
     let plane = ControlPlane::shared().await;
     let namespace = plane.namespace("twins").await;
     roles::grant(&namespace, Reach::Namespace).await;
@@ -212,7 +212,7 @@ async fn c26_of_two_controllers_that_start_at_once_one_makes_the_first_key() {
 }
 
 #[tokio::test]
-async fn c24_a_new_certificate_is_logged_as_text_in_json_too() {
+async fn c24_a_new_certificate_is_logged_as_text_even_in_json() {
     let plane = ControlPlane::shared().await;
     let namespace = plane.namespace("json").await;
     roles::grant(&namespace, Reach::Namespace).await;
@@ -226,16 +226,16 @@ async fn c24_a_new_certificate_is_logged_as_text_in_json_too() {
 }
 
 #[tokio::test]
-async fn a_renewal_that_is_killed_at_any_point_makes_no_key_twice() {
+async fn a_renewal_killed_at_any_point_creates_no_key_twice() {
     let plane = ControlPlane::shared().await;
     let namespace = plane.namespace("killed").await;
     roles::grant(&namespace, Reach::Namespace).await;
-    // From 2023, so a key is due at each start.
+    // From 2023, so that a renewal is due at each start.
     put_key(&namespace, "key-0", &KEYS[0]).await;
     let kubeconfig = plane.kubeconfig_of(namespace.name(), ACCOUNT).await;
     for milliseconds in (40..400).step_by(40) {
         let mut controller = ClusterController::spawn(&kubeconfig, namespace.name(), &[]);
-        // The point of the renewal is the test; there is nothing to wait for.
+        // Kills the controller at different points of the renewal; there is no event to wait for.
         tokio::time::sleep(std::time::Duration::from_millis(milliseconds)).await;
         controller.signal(Signal::KILL);
     }

@@ -1,4 +1,4 @@
-//! From SealedSecret to Secret and back to nothing.
+//! From a SealedSecret to its Secret, and to its deletion.
 
 use serde_json::json;
 use shared::resource::SealedSecret;
@@ -51,7 +51,7 @@ async fn an_edit_of_the_spec_replaces_the_values() {
 }
 
 #[tokio::test]
-async fn the_secret_goes_with_its_sealed_secret_and_comes_again_with_it() {
+async fn the_secret_is_deleted_and_recreated_with_its_sealed_secret() {
     let case = Case::new("delete").await;
     case.seal("db", &[("a", "1")]).await;
     case.holds("db", &[("a", "1")]).await;
@@ -62,7 +62,7 @@ async fn the_secret_goes_with_its_sealed_secret_and_comes_again_with_it() {
 }
 
 #[tokio::test]
-async fn c7_a_deleted_secret_comes_again_also_after_its_sealed_secret_was_restored_from_a_backup() {
+async fn c7_a_deleted_secret_is_recreated_even_after_a_restore_of_its_sealed_secret() {
     let case = Case::new("recreate").await;
     let backup = case.sealed("db", &[("a", "1")]);
     case.create(&backup).await;
@@ -70,7 +70,7 @@ async fn c7_a_deleted_secret_comes_again_also_after_its_sealed_secret_was_restor
     case.delete("db").await;
     case.create(&backup).await;
     case.holds("db", &[("a", "1")]).await;
-    // The garbage collector may take the first one's Secret only now.
+    // The garbage collector may delete the first object's Secret only now.
     case.is_synced("db").await;
     let mut uid = None;
     for _ in 0..3 {
@@ -141,7 +141,7 @@ async fn a_bad_new_version_leaves_the_old_secret_as_it_is_and_names_the_bad_item
 }
 
 #[tokio::test]
-async fn c6_immutable_is_set_later_and_then_holds_until_the_secret_is_deleted() {
+async fn c6_immutable_can_be_set_later_and_lasts_until_the_secret_is_deleted() {
     let case = Case::new("immutable").await;
     case.seal("db", &[("a", "1")]).await;
     case.holds("db", &[("a", "1")]).await;
@@ -172,7 +172,7 @@ async fn c6_immutable_is_set_later_and_then_holds_until_the_secret_is_deleted() 
 }
 
 #[tokio::test]
-async fn c16_no_type_is_opaque_and_another_type_is_refused_with_advice() {
+async fn c16_a_missing_type_means_opaque_and_a_change_of_type_is_refused_with_advice() {
     let case = Case::new("type").await;
     case.seal("db", &[("a", "1")]).await;
     let before = case.holds("db", &[("a", "1")]).await;
@@ -202,7 +202,7 @@ async fn c16_no_type_is_opaque_and_another_type_is_refused_with_advice() {
     assert_eq!(anew.type_.as_deref(), Some("example.com/mine"));
 }
 
-/// Attack: deletes a SealedSecret beside a same-named Secret that it does not own.
+/// Attack: deletes a SealedSecret with the same name as a Secret that it does not own.
 #[tokio::test]
 async fn s9_old_garbage_collection_deletes_its_own_secret_and_leaves_a_foreign_one() {
     let case = Case::with("old-gc", &["--old-gc-behavior"]).await;
@@ -222,14 +222,14 @@ async fn s9_old_garbage_collection_deletes_its_own_secret_and_leaves_a_foreign_o
 }
 
 #[tokio::test]
-async fn c15_works_on_the_objects_with_the_label_and_heals_their_secrets_without_it() {
+async fn c15_the_selector_applies_to_sealed_secrets_and_not_to_their_secrets() {
     let case = Case::with("label", &["--label-selector", "team=a"]).await;
     let mut chosen = case.sealed("chosen", &[("a", "1")]);
     chosen.metadata.labels = Some([("team".to_owned(), "a".to_owned())].into());
     case.seal("other", &[("a", "1")]).await;
     case.create(&chosen).await;
     case.holds("chosen", &[("a", "1")]).await;
-    // The selector is about SealedSecrets; this Secret has no label.
+    // The selector applies to SealedSecrets; this Secret has no label.
     case.delete_secret("chosen").await;
     case.holds("chosen", &[("a", "1")]).await;
     assert!(case.secret("other").await.is_none());
@@ -247,7 +247,7 @@ async fn without_watching_secrets_a_deleted_one_stays_deleted() {
 }
 
 #[tokio::test]
-async fn ends_with_0_when_asked_to() {
+async fn exits_with_0_when_asked_to_stop() {
     let case = Case::new("stop").await;
     assert_eq!(case.controller.stop(), Some(0));
 }

@@ -1,4 +1,4 @@
-//! `managedFields` name the controller, so that tools such as Argo CD can be told to leave its fields alone
+//! `managedFields` name the controller, so that tools such as Argo CD can be configured to ignore its fields
 //! (`managedFieldsManagers`).
 
 use k8s_openapi::api::coordination::v1::Lease;
@@ -17,7 +17,7 @@ use crate::case::Case;
 const CERTIFICATE: &str = "certificate";
 const MANAGER: &str = "sealed-secrets-controller";
 
-/// Who wrote the fields of an object, by the name in `managedFields`, and by which subresource.
+/// Returns who wrote the fields of an object, by the name in `managedFields` and by subresource.
 fn managers(metadata: &ObjectMeta) -> Vec<(String, String)> {
     let entries = metadata.managed_fields.iter().flatten();
     let name = |text: &Option<String>| text.clone().unwrap_or_default();
@@ -59,7 +59,7 @@ async fn every_object_that_the_controller_writes_names_it_as_manager() {
 
     let lease: Lease = case.namespace.api().get(MANAGER).await.unwrap();
     assert_eq!(managers(&lease.metadata), only_ours(), "the Lease");
-    // The key of the test is so old that the controller makes one at its start.
+    // The test's key is so old that the controller generates one when it starts.
     let labelled = ListParams::default().labels(KEY_LABEL);
     let keys = case.secrets().list(&labelled).await.unwrap().items;
     let made = keys.iter().find(|key| key.name_any() != "key-0").unwrap();

@@ -1,4 +1,4 @@
-//! What Prometheus sees.
+//! The controller's metrics.
 
 use serde_json::json;
 use tests::patience::until;
@@ -11,8 +11,7 @@ const GAUGE: u8 = 1;
 const HISTOGRAM: u8 = 4;
 const CANARY: &str = "canary-91ab";
 
-/// Name after the prefix, type, labels in alphabetical order. The peer's, of section 5.2 of the
-/// behaviour reference.
+/// Bitnami's metrics: name after the prefix, type, labels in alphabetical order.
 const PEERS: &[(&str, u8, &[&str])] = &[
     ("build_info", GAUGE, &["revision"]),
     ("unseal_requests_total", COUNTER, &[]),
@@ -36,7 +35,7 @@ const PEERS: &[(&str, u8, &[&str])] = &[
 ];
 
 #[tokio::test]
-async fn a_scrape_has_the_peers_series_and_tells_what_happened() {
+async fn a_scrape_has_upstreams_series_and_counts_events() {
     let case = Case::new("metrics").await;
     let namespace = case.namespace.name().to_owned();
     case.create_secret(json!({ "metadata": { "name": "theirs" }, "stringData": { "a": "x" } }))

@@ -1,4 +1,4 @@
-//! Which namespaces it works in.
+//! The namespaces in which the controller works.
 
 use k8s_openapi::api::core::v1::{Namespace as ApiNamespace, Secret as ApiSecret};
 use kube::Api;
@@ -42,7 +42,7 @@ async fn c14_an_additional_namespace_is_picked_up_when_it_appears() {
     assert_eq!(controller.stop(), Some(0));
 }
 
-/// Seals something there, and waits until it is unsealed.
+/// Seals an object there, and waits until it is unsealed.
 async fn unseals(plane: &ControlPlane, namespace: &str, controller: &ClusterController) {
     let sealed = sealed_for(&KEYS[0], namespace, "db", &[("a", "1")], Scope::Strict);
     create(plane, namespace, &sealed).await;
@@ -65,7 +65,7 @@ async fn create(plane: &ControlPlane, namespace: &str, sealed: &SealedSecret) {
 }
 
 #[tokio::test]
-async fn works_in_all_namespaces_under_the_peers_cluster_role() {
+async fn works_in_all_namespaces_with_bitnamis_cluster_role() {
     let plane = ControlPlane::shared().await;
     let (home, far) = (plane.namespace("hub").await, plane.namespace("far").await);
     roles::grant(&home, Reach::Cluster).await;
@@ -91,7 +91,7 @@ async fn works_in_all_namespaces_under_the_peers_cluster_role() {
     assert_eq!(controller.stop(), Some(0));
 }
 
-/// As Bitnami's controller: `POD_NAMESPACE` is enough where the files of the account lack the namespace.
+/// As in Bitnami's controller, `POD_NAMESPACE` is sufficient if the account's files lack the namespace.
 #[tokio::test]
 async fn the_variable_is_enough_without_the_file_that_names_the_namespace() {
     let plane = ControlPlane::shared().await;

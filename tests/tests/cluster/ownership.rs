@@ -1,4 +1,4 @@
-//! Whose Secret it is.
+//! Ownership of Secrets.
 
 use serde_json::json;
 use shared::resource::{MANAGED_ANNOTATION, PATCH_ANNOTATION, SKIP_OWNER_ANNOTATION};
@@ -19,14 +19,14 @@ async fn a_foreign_secret_stays_as_it_is_until_it_is_deleted() {
         Some(want)
     );
     case.holds("db", &[("a", "theirs")]).await;
-    // C7: deleting what is in the way is enough.
+    // C7: deleting the Secret in the way is sufficient.
     case.delete_secret("db").await;
     case.holds("db", &[("a", "ours")]).await;
     case.is_synced("db").await;
 }
 
 #[tokio::test]
-async fn what_keeps_failing_is_reported_once_more_and_tried_on() {
+async fn a_persistent_failure_is_reported_once_more_and_retried() {
     let case = Case::with("keeps-failing", &["--max-unseal-retries=1"]).await;
     case.create_secret(json!({ "metadata": { "name": "db" }, "stringData": { "a": "theirs" } }))
         .await;
@@ -57,7 +57,7 @@ async fn a_managed_secret_is_taken_over() {
 }
 
 #[tokio::test]
-async fn c17_a_secret_to_patch_keeps_what_was_there_and_what_was_dropped_and_stays() {
+async fn c17_a_patched_secret_keeps_existing_and_dropped_items_and_is_not_deleted() {
     let case = Case::new("patch").await;
     let metadata = json!({ "name": "db", "annotations": { PATCH_ANNOTATION: "true" } });
     case.create_secret(json!({ "metadata": metadata, "stringData": { "a": "1", "b": "2" } }))
@@ -79,7 +79,7 @@ async fn c17_a_secret_to_patch_keeps_what_was_there_and_what_was_dropped_and_sta
 }
 
 #[tokio::test]
-async fn c5_a_secret_without_owner_is_made_synced_and_updated_and_stays() {
+async fn c5_a_secret_without_owner_is_created_updated_and_not_deleted() {
     let case = Case::new("unowned").await;
     let mut sealed = case.sealed("db", &[("a", "1")]);
     sealed.spec.template.metadata.annotations =
@@ -103,7 +103,7 @@ async fn c5_a_secret_without_owner_is_made_synced_and_updated_and_stays() {
 }
 
 #[tokio::test]
-async fn labels_and_annotations_of_the_template_reach_the_secret() {
+async fn the_secret_gets_the_templates_labels_and_annotations() {
     let case = Case::new("metadata").await;
     case.seal("db", &[("a", "1")]).await;
     case.holds("db", &[("a", "1")]).await;

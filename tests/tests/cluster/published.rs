@@ -55,7 +55,7 @@ async fn the_certificate_is_published_and_follows_the_newest_key() {
 }
 
 #[tokio::test]
-async fn without_the_flag_nothing_is_published_and_without_the_right_it_is_said_once() {
+async fn publishes_nothing_without_the_flag_and_logs_once_without_the_permission() {
     let silent = Case::new("unpublished").await;
     let mut case = Case::with("unpublished", WORDS).await;
     case.controller

@@ -1,4 +1,4 @@
-//! What is known without decrypting, and how much is decrypted otherwise: counts, never times.
+//! What the controller knows without decrypting, and how much it decrypts otherwise: counts, never times.
 
 use k8s_openapi::api::core::v1::Secret as ApiSecret;
 use kube::api::{DeleteParams, Patch, PatchParams};
@@ -58,7 +58,7 @@ async fn a_restart_decrypts_nothing_and_the_next_object_at_once() {
 }
 
 #[tokio::test]
-async fn what_changed_while_nothing_ran_is_seen_and_a_foreign_label_costs_no_decryption() {
+async fn notices_changes_made_while_stopped_and_decrypts_nothing_for_a_foreign_label() {
     let case = Case::new("meanwhile").await;
     for name in ["labelled", "edited", "deleted"] {
         case.seal(name, &ITEMS[..1]).await;
@@ -136,7 +136,7 @@ async fn a_record_of_another_object_costs_a_decryption_and_proves_nothing() {
 }
 
 #[tokio::test]
-async fn a_hint_saves_the_attempts_with_other_keys_and_so_does_what_is_remembered() {
+async fn a_hint_or_a_recorded_key_saves_attempts_with_other_keys() {
     let case = Case::with("hints", &["--key-renew-period=0"]).await;
     put_key(&case.namespace, "key-1", &KEYS[1]).await;
     put_key(&case.namespace, "key-2", &KEYS[2]).await;
@@ -160,7 +160,7 @@ async fn a_hint_saves_the_attempts_with_other_keys_and_so_does_what_is_remembere
         (first - 5.0).abs() < 0.5,
         "{first}: the first item tries all three keys, the others the one that opened it"
     );
-    // Another version, sealed for the same key: the status remembers it.
+    // A new version, sealed for the same key: the status still names the key.
     let next = seal("plain", &[("a", "9"), ("b", "2"), ("c", "3")]);
     case.patch(
         "plain",

@@ -1,4 +1,4 @@
-//! What the status says.
+//! The content of statuses.
 
 use kube::api::PostParams;
 use serde_json::json;
@@ -8,7 +8,7 @@ use tests::roles;
 use crate::case::Case;
 
 #[tokio::test]
-async fn c2_c3_the_newest_error_stands_there_and_success_follows_failure() {
+async fn c2_c3_the_status_shows_the_newest_error_and_then_success() {
     let case = Case::new("status").await;
     case.seal("db", &[("a", "1")]).await;
     case.is_synced("db").await;
@@ -48,7 +48,7 @@ async fn c2_c3_the_newest_error_stands_there_and_success_follows_failure() {
     assert!(status.items[0].sealed_by.is_some());
 }
 
-/// Attack: stores malformed objects beside a victim's good one.
+/// Attack: stores malformed objects beside a victim's valid one.
 #[tokio::test]
 async fn a_malformed_object_gets_its_own_status_and_disturbs_nobody() {
     let case = Case::new("malformed").await;
@@ -85,7 +85,7 @@ async fn a_malformed_object_gets_its_own_status_and_disturbs_nobody() {
     assert_eq!(status, "False");
 }
 
-/// Attack: stores an object of maximal size in which nothing opens.
+/// Attack: stores an object of maximal size in which no item can be opened.
 #[tokio::test]
 async fn an_object_near_the_largest_gets_a_status_though_every_item_fails() {
     let case = Case::new("large").await;
@@ -102,7 +102,7 @@ async fn an_object_near_the_largest_gets_a_status_though_every_item_fails() {
 }
 
 #[tokio::test]
-async fn without_status_updates_none_is_written() {
+async fn writes_no_status_if_updates_are_disabled() {
     let case = Case::with("no-status", &["--update-status=false"]).await;
     case.seal("db", &[("a", "1")]).await;
     case.holds("db", &[("a", "1")]).await;
@@ -111,7 +111,7 @@ async fn without_status_updates_none_is_written() {
 }
 
 #[tokio::test]
-async fn a_missing_right_to_watch_secrets_is_said_once_and_everything_else_works() {
+async fn logs_once_that_secrets_cannot_be_watched_and_works_otherwise() {
     let case = Case::without_right_to_watch_secrets("unwatched").await;
     case.logs("so those that others edit or delete are not put right")
         .await;
@@ -126,7 +126,7 @@ async fn a_missing_right_to_watch_secrets_is_said_once_and_everything_else_works
 }
 
 #[tokio::test]
-async fn c19_a_status_that_could_not_be_written_is_written_when_it_can_be() {
+async fn c19_a_status_is_written_as_soon_as_it_can_be() {
     let case = Case::without_right_to_statuses("no-right").await;
     case.seal("db", &[("a", "1")]).await;
     case.holds("db", &[("a", "1")]).await;

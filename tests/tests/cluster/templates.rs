@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::case::Case;
 
 #[tokio::test]
-async fn a_template_is_rendered_and_a_failing_one_leaves_the_old_secret_and_says_where() {
+async fn renders_templates_and_keeps_the_old_secret_when_one_fails() {
     let case = Case::new("template").await;
     case.seal_with("db", &[("a", "1")], &[("url", "db://{{ .a }}/x")])
         .await;
@@ -51,7 +51,7 @@ async fn s2_a_template_that_shouts_a_value_tells_it_nobody() {
 }
 
 #[tokio::test]
-async fn c18_what_a_template_drew_by_chance_stays_through_restarts_and_corrections() {
+async fn c18_random_results_survive_restarts_and_corrections() {
     let case = Case::new("chance").await;
     let templates = [("id", "{{ uuidv4 }}"), ("made", "{{ now | unixEpoch }}")];
     case.seal_with("db", &[("a", "1")], &templates).await;
@@ -64,14 +64,14 @@ async fn c18_what_a_template_drew_by_chance_stays_through_restarts_and_correctio
         .await;
     case.event("db", "DriftCorrected").await;
     assert_eq!(case.secret("db").await.unwrap().data, before.data);
-    // Deleted is deleted: nobody knows the values any more.
+    // A deleted Secret is lost: its random values cannot be known again.
     case.delete_secret("db").await;
     let changed = tests::patience::until("it is made anew", async || case.secret("db").await).await;
     assert_ne!(changed.data, before.data);
 }
 
 #[tokio::test]
-async fn templates_of_chance_are_refused_where_the_flag_says_so() {
+async fn refuses_random_templates_if_the_flag_says_so() {
     let case = Case::with("no-chance", &["--refuse-random-templates"]).await;
     case.seal_with("db", &[("a", "1")], &[("t", "{{ uuidv4 }}")])
         .await;

@@ -1,5 +1,5 @@
-//! Every built-in type of Secret: which ones are made, and that each settles, whatever Kubernetes puts into it.
-//! The token controller is the real one.
+//! Every built-in type of Secret: which ones are created, and that each settles, whatever Kubernetes adds to
+//! it. The token controller is the real one.
 
 use std::collections::BTreeMap;
 
@@ -26,12 +26,12 @@ const ALLOW: &str =
 
 const ACCOUNT: &str = "kubernetes.io/service-account.name";
 const ACCOUNT_UID: &str = "kubernetes.io/service-account.uid";
-/// What the token controller adds, besides [`ACCOUNT_UID`].
+/// The items that the token controller adds, besides [`ACCOUNT_UID`].
 const ADDED: [&str; 3] = ["ca.crt", "namespace", "token"];
 
 type Items = &'static [(&'static str, &'static str)];
 
-/// Each built-in type with what it must hold, no type at all, and one that Kubernetes does not know.
+/// Each built-in type with its required items, no type at all, and a type that Kubernetes does not know.
 const TYPES: &[(&str, &str, Items)] = &[
     ("none", "", &[("a", "1")]),
     ("opaque", "Opaque", &[("a", "1")]),
@@ -69,7 +69,7 @@ const TYPES: &[(&str, &str, Items)] = &[
     ("another", "example.com/another", &[("a", "1")]),
 ];
 
-/// A SealedSecret of that type; where that takes a `ServiceAccount`, of `default`.
+/// Returns a SealedSecret of this type; if the type needs a `ServiceAccount`, of `default`.
 fn of_type(case: &Case, name: &str, type_: &str, items: &[(&str, &str)]) -> SealedSecret {
     let mut sealed = case.sealed(name, items);
     let template = &mut sealed.spec.template;
@@ -94,7 +94,7 @@ fn item(secret: &ApiSecret, key: &str) -> Vec<u8> {
     data.map(|value| value.0.clone()).unwrap_or_default()
 }
 
-/// Waits until Kubernetes has put everything into it.
+/// Waits until Kubernetes has added everything.
 async fn with_token(case: &Case, name: &str) -> ApiSecret {
     until(
         &format!("{name} has a token\n{}", case.controller.log()),
@@ -107,7 +107,7 @@ async fn with_token(case: &Case, name: &str) -> ApiSecret {
     .await
 }
 
-/// `resourceVersion` and values of each Secret.
+/// Returns `resourceVersion` and values of each Secret.
 async fn versions(case: &Case) -> BTreeMap<String, (Option<String>, Vec<u8>)> {
     let mut versions = BTreeMap::new();
     for (name, ..) in TYPES {
@@ -118,7 +118,7 @@ async fn versions(case: &Case) -> BTreeMap<String, (Option<String>, Vec<u8>)> {
     versions
 }
 
-/// Has the controller look at each object once more.
+/// Makes the controller reconcile each object again.
 async fn stir(case: &Case, count: &str) {
     for (name, ..) in TYPES {
         case.patch(
@@ -143,7 +143,7 @@ async fn no_correction(case: &Case) {
     );
 }
 
-/// Attack: has the controller and Kubernetes overwrite each other without end.
+/// Attack: makes the controller and Kubernetes overwrite each other without end.
 #[tokio::test]
 async fn a_secret_of_every_type_settles_with_what_kubernetes_adds() {
     let case = Case::with("types", &[ALLOW]).await;
@@ -194,7 +194,7 @@ async fn a_new_version_of_a_service_account_token_keeps_the_token() {
         before.annotations().get(ACCOUNT_UID)
     );
 
-    // What the SealedSecret says is put right as ever, and the token stays.
+    // The controller still reverts changes to what the SealedSecret sets, and the token stays.
     case.is_synced("db").await;
     case.patch_secret("db", json!({ "stringData": { "a": "edited" } }))
         .await;
@@ -206,7 +206,7 @@ async fn a_new_version_of_a_service_account_token_keeps_the_token() {
     assert_eq!(item(&healed, "token"), item(&before, "token"));
 }
 
-/// The whole Secret, sealed as it was before 2019.
+/// Returns a whole Secret sealed as one value, as before 2019.
 fn in_the_deprecated_form(case: &Case, name: &str, type_: &str) -> SealedSecret {
     let mut sealed = of_type(case, name, type_, &[]);
     let whole = json!({
@@ -223,7 +223,7 @@ fn in_the_deprecated_form(case: &Case, name: &str, type_: &str) -> SealedSecret 
     sealed
 }
 
-/// A Secret of the type that agrees to be merged into.
+/// Creates a Secret of this type that allows merging.
 async fn consenting(case: &Case, name: &str, type_: &str) {
     let annotations = json!({ ACCOUNT: "default", PATCH_ANNOTATION: "true" });
     let metadata = json!({ "name": name, "annotations": annotations });
@@ -231,8 +231,8 @@ async fn consenting(case: &Case, name: &str, type_: &str) {
     case.create_secret(secret).await;
 }
 
-/// Attack: an author who may create SealedSecrets but no Secrets asks for a Secret into which Kubernetes puts a
-/// token, or which lets its holder join the cluster.
+/// Attack: an author who may create SealedSecrets but no Secrets requests a Secret into which Kubernetes puts
+/// a token, or one that lets its holder join the cluster.
 #[tokio::test]
 async fn refuses_a_type_that_gives_more_than_values_in_every_form() {
     let case = Case::new("risky").await;
@@ -245,7 +245,7 @@ async fn refuses_a_type_that_gives_more_than_values_in_every_form() {
             .await;
         consenting(&case, &merged, type_).await;
         case.create(&case.sealed(&merged, &[("a", "1")])).await;
-        // The type of a whole sealed Secret is sealed as well, and is not published.
+        // The type of a whole sealed Secret is also sealed, and must not be published.
         let message = case.failure(&old).await;
         assert!(!message.contains(type_), "{old}: {message}");
         for name in [&plain, &merged] {
@@ -268,7 +268,7 @@ async fn refuses_a_type_that_gives_more_than_values_in_every_form() {
 
 /// Attack: seals a new version of a Secret whose type grants credentials.
 ///
-/// As Bitnami's controller leaves them.
+/// The Secrets are in the state in which Bitnami's controller leaves them.
 #[tokio::test]
 async fn a_secret_of_such_a_type_that_is_there_stays_untouched_and_the_status_says_how_to_allow_it()
 {
@@ -313,12 +313,12 @@ async fn a_secret_that_is_deleted_again_and_again_is_not_recreated_without_end()
     assert!(message.contains("keeps deleting the Secret"), "{message}");
     let made = created(&case, "ghost");
     assert!((2..=7).contains(&made), "{made} times");
-    // It comes to rest, and its neighbours go on.
+    // The object comes to rest, and its neighbours are still reconciled.
     case.rest("neighbours").await;
     assert!(created(&case, "ghost") <= 7);
 }
 
-/// How often the API server made the Secret.
+/// Returns how often the API server created the Secret.
 fn created(case: &Case, name: &str) -> usize {
     let audit = case.plane.audit();
     let is_ours = |event: &&Value| {
@@ -334,7 +334,7 @@ fn created(case: &Case, name: &str) -> usize {
     audit.iter().filter(is_ours).count()
 }
 
-/// The same, by hand, for a Secret of an ordinary type.
+/// The same for a Secret of an ordinary type, deleted by a client.
 #[tokio::test]
 async fn a_secret_that_somebody_deletes_a_few_times_is_back_at_once() {
     let case = Case::new("back").await;
@@ -357,7 +357,7 @@ async fn a_secret_that_somebody_deletes_a_few_times_is_back_at_once() {
     no_correction(&case).await;
 }
 
-/// Another controller that adds items to our Secret has a way that is no fight: the annotation for merging.
+/// Another controller can add items to our Secret without a drift fight: with the annotation for merging.
 #[tokio::test]
 async fn items_that_another_controller_adds_stay_where_the_template_asks_for_merging() {
     let case = Case::new("merging").await;

@@ -1,6 +1,6 @@
-//! AES-GCM in the manner of Project Wycheproof, whose own vectors have other nonces than the format's zero: every
-//! length of key and the lengths around a block, and of each value those mistakes in tag and text that
-//! implementations are known to overlook. The second implementation makes them.
+//! AES-GCM cases in the style of Project Wycheproof, whose own vectors have nonces other than the format's
+//! zero: every key length and the lengths around a block, and for each value the manipulations of tag and
+//! ciphertext that implementations are known to overlook. The second implementation creates them.
 
 use rsa::RsaPublicKey;
 use shared::envelope::{self, OpenError};
@@ -19,7 +19,7 @@ struct Sealer {
 }
 
 impl Sealer {
-    /// A value with this session key, and whatever stands where its text and tag do.
+    /// Returns a value with this session key and any ciphertext and tag.
     fn value(&self, session: &[u8], encrypted: &[u8]) -> Vec<u8> {
         let block = wrapped(&self.public, self.label.as_bytes(), session);
         let length = u16::try_from(block.len()).unwrap().to_be_bytes();
@@ -62,14 +62,14 @@ fn each_length_of_key_and_text_opens_and_each_mistake_in_tag_or_text_is_refused(
 }
 
 #[test]
-fn a_session_key_of_no_aes_length_is_refused() {
+fn refuses_a_session_key_of_another_length() {
     let key = &KEYS[0];
     let sealer = Sealer {
         public: private(key).to_public_key(),
         label: Scope::Strict.label("shop", "db"),
     };
     for len in [0, 1, 15, 17, 23, 25, 31, 33, 64] {
-        // What would open if the key were cut, or filled up with zeros.
+        // Would open if the key were truncated, or padded with zeros.
         let mut aes = vec![0; 32];
         let session = vec![7; len];
         let kept = len.min(32);

@@ -1,14 +1,14 @@
-//! The Go peer as a library, and a second Rust implementation that shares no code with ours,
-//! against `shared`.
+//! Tests `shared` against the peer as a library, and against a second Rust implementation that shares no code
+//! with it.
 //!
 //! | module | question |
 //! |---|---|
 //! | `values` | does each side open what the other sealed? |
 //! | `second_opinion` | do the `rsa` and `aes-gcm` crates agree with both? |
-//! | `wycheproof_vectors` | are RSA blocks that are wrong in some way refused? |
-//! | `gcm_cases` | are values refused whose tag or text is wrong in some way? |
-//! | `vectors` | do values open that were sealed long ago? |
-//! | `objects` | do whole Secrets survive the way through the other side? |
+//! | `wycheproof_vectors` | are invalid RSA blocks refused? |
+//! | `gcm_cases` | are values with a wrong tag or ciphertext refused? |
+//! | `vectors` | can values be opened that were sealed long ago? |
+//! | `objects` | do whole Secrets survive sealing on one side and unsealing on the other? |
 //! | `texts`, `scalars` | do both read and write the same YAML and JSON? |
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! Whole Secrets: sealed on one side, opened on the other.
+//! Whole Secrets: sealed on one side, unsealed on the other.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -21,7 +21,7 @@ use crate::{
     opened::opened,
 };
 
-/// A Secret of that scope with one of everything that sealing keeps.
+/// Returns a Secret with this scope and one of everything that sealing keeps.
 fn secret(scope: Scope) -> Value {
     let mut annotations = BTreeMap::from([("note".to_owned(), "kept: \"yes\"".to_owned())]);
     scope.annotate(&mut annotations);
@@ -82,7 +82,7 @@ fn we_unseal_each_object_that_the_peer_sealed() {
 }
 
 #[test]
-fn both_sides_make_the_same_object_but_for_its_ciphertexts() {
+fn both_sides_create_the_same_object_except_for_ciphertexts() {
     for scope in Scope::ALL {
         let original = secret(scope);
         let key = &KEYS[0];
@@ -128,7 +128,7 @@ fn ring(key: &TestKey) -> KeyRing {
     KeyRing::new([Arc::new(RingKey::opening_only("test".to_owned(), private))])
 }
 
-/// What must come through; `null` and the empty text are both an empty value.
+/// Returns the parts that must be preserved; `null` and the empty text are both an empty value.
 fn facts(secret: &Value) -> Value {
     let text = |path: &str| secret.pointer(path).cloned().unwrap_or_default();
     let items = secret["data"].as_object().unwrap().iter();
@@ -146,7 +146,7 @@ fn facts(secret: &Value) -> Value {
     })
 }
 
-/// Sealed values have no blanks in them and are longer than all else.
+/// Removes sealed values, which contain no spaces and are longer than all else.
 fn without_ciphertexts(text: &str) -> String {
     let shorten = |word: &str| {
         if word.len() > 300 {

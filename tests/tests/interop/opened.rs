@@ -1,4 +1,4 @@
-//! Unsealing by `shared`, as a controller does it.
+//! Unseals with `shared`, as a controller does.
 
 use jiff::Timestamp;
 use shared::key_ring::KeyRing;

@@ -1,4 +1,4 @@
-//! Unquoted YAML scalars, as people type them: what each side takes them for.
+//! Unquoted YAML scalars as people type them: how each side interprets them.
 
 use serde_json::{Value, json};
 use shared::{
@@ -18,7 +18,7 @@ const SCALARS: &str = "yes Yes YES yEs no on off oN y Y n N true True tRue ~ nul
     9223372036854775807 9223372036854775808 -9223372036854775808 -9223372036854775809 18446744073709551615 \
     18446744073709551616 1234567.891 123456789012345678901234567890 1e21 1e20 100000000000000000000 0.000001 0.0000001";
 
-/// Those, and some that hold blanks.
+/// Returns these scalars, and some with spaces.
 fn scalars() -> impl Iterator<Item = &'static str> {
     SCALARS
         .split_whitespace()
@@ -40,7 +40,7 @@ fn both_sides_read_unquoted_scalars_alike() {
 }
 
 #[test]
-fn both_sides_make_the_same_texts_of_unquoted_scalars() {
+fn both_sides_convert_unquoted_scalars_to_the_same_texts() {
     let mut differences = Vec::new();
     for scalar in scalars() {
         let text = format!("kind: Secret\nstringData:\n  v: {scalar}\n");
@@ -70,7 +70,7 @@ fn string_data(text: &str) -> Option<String> {
     Some(String::from_utf8_lossy(secrets[0].data["v"].expose()).into_owned())
 }
 
-/// `1.0` and `1` are one number, however they are kept.
+/// Converts numbers so that `1.0` and `1` are equal.
 fn comparable(mut value: Value) -> Value {
     let number = &mut value["v"];
     let whole = number

@@ -1,5 +1,5 @@
-//! The envelope once more, from the specification and with the pure-Rust `rsa` and `aes-gcm` crates
-//! only.
+//! A second implementation of the envelope, written from the specification with only the pure-Rust `rsa` and
+//! `aes-gcm` crates.
 
 use aes_gcm::{
     Aes256Gcm, Nonce,
@@ -50,7 +50,7 @@ fn seal(key: &RsaPublicKey, label: &[u8], plain: &[u8]) -> Vec<u8> {
     [&length[..], &wrapped, &value].concat()
 }
 
-/// The RSA block of a value.
+/// Returns the RSA block of a value.
 pub(crate) fn wrapped(key: &RsaPublicKey, label: &[u8], session: &[u8]) -> Vec<u8> {
     let wrapped = key.encrypt(&mut shared::random::system(), oaep(label), session);
     wrapped.unwrap()
@@ -65,7 +65,7 @@ fn open(key: &RsaPrivateKey, label: &[u8], sealed: &[u8]) -> Vec<u8> {
         .unwrap()
 }
 
-/// SHA-256 for the label and for MGF1.
+/// Returns OAEP with SHA-256 for the label and for MGF1.
 fn oaep(label: &[u8]) -> Oaep<Sha256> {
     Oaep::new_with_label(label.to_vec())
 }

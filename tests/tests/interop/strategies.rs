@@ -1,18 +1,18 @@
-//! What the properties of `texts` are tried on.
+//! Generators of input for the properties in `texts`.
 
 use proptest::{collection::btree_map, prelude::*};
 use serde_json::{Value, json};
 
-/// Breaks of YAML 1.1 that YAML 1.2 reads as letters. Go writes them raw, we escape them, so that
-/// readers of both versions agree on what stands there.
+/// Line breaks of YAML 1.1 that YAML 1.2 reads as letters. Go writes them unescaped; we escape them, so that
+/// readers of both versions agree on the text.
 const OLD_BREAKS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
 
-/// Words that a reader types, or a writer has to quote.
+/// Words that a YAML reader types, or that a writer has to quote.
 const WORDS: &str = "yes no on off y n Y N true False null ~ 0 010 0x1F 0o7 0b1 1_000 1e3 1.5 .5 5. -0 +1 .inf -.Inf \
     .nan 12:30 190:20:30.15 2024-01-02 2024-01-02T03:04:05Z = << - ? : --- ... #a &a *a !a %a @a `a | > {a} [a] a,b it's \
     \"a\" \\ \\n ' ''";
 
-/// The same with blanks, line ends and characters that are seen nowhere.
+/// Similar words with spaces, line breaks and invisible characters.
 const SPACED: &[&str] = &[
     "",
     "- a",
@@ -44,7 +44,7 @@ const SPACED: &[&str] = &[
     "a\u{2028}b\nc",
 ];
 
-/// Keys that Kubernetes takes and YAML types.
+/// Keys that Kubernetes accepts and YAML types.
 const KEYS: &str = "yes no n y on off true null 0 1 9 10 010 0x1F 1_000 1e3 1.5 .5 1. -1 a1 a10 a9 a-b a.b a_b B Z - _ \
     2024-01-02 .inf";
 
@@ -63,7 +63,7 @@ fn text() -> impl Strategy<Value = String> {
     ]
 }
 
-/// As Kubernetes lets them stand in data, labels and annotations.
+/// Returns keys that Kubernetes accepts in data, labels and annotations.
 fn key() -> impl Strategy<Value = String> {
     prop_oneof![
         1 => one_of(KEYS),
@@ -72,7 +72,7 @@ fn key() -> impl Strategy<Value = String> {
     ]
 }
 
-/// A mapping that holds any JSON value.
+/// Returns a mapping that may contain any JSON value.
 pub(crate) fn document() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -89,9 +89,9 @@ pub(crate) fn document() -> impl Strategy<Value = Value> {
     value.prop_map(|value| json!({"root": value}))
 }
 
-/// Go compares digits as numbers, and that is no order where a number has leading zeros or meets a
-/// letter: 03a < 0x1 < 1 < 03a, and 59 < 5b < 8 < 59. It then prints keys in whatever order chance
-/// brings.
+/// Returns a key that avoids a flaw of Go: it compares digits as numbers, which is not an order if a number
+/// has leading zeros or meets a letter: 03a < 0x1 < 1 < 03a, and 59 < 5b < 8 < 59. It then prints keys in an
+/// arbitrary order.
 fn apart(key: &str) -> String {
     let mut apart = String::new();
     for c in key.chars() {
@@ -103,7 +103,7 @@ fn apart(key: &str) -> String {
     apart
 }
 
-/// A SealedSecret with texts wherever a user may write some.
+/// Returns a SealedSecret with generated texts wherever a user may write text.
 pub(crate) fn sealed_secret() -> impl Strategy<Value = Value> {
     let text = || text().prop_filter("no old breaks", |text| !text.contains(OLD_BREAKS));
     let key = || key().prop_map(|key| apart(&key.replace('0', "7")));

@@ -1,4 +1,4 @@
-//! YAML and JSON: both sides read the same values out of the same texts, and write the same texts.
+//! YAML and JSON: both sides read the same values from the same texts, and write the same texts.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -50,7 +50,7 @@ proptest! {
     }
 }
 
-/// Texts that once came out differently.
+/// Texts that the two sides once wrote differently.
 #[test]
 fn writes_texts_as_go_does() {
     let words = "a bb ".repeat(40);
@@ -74,8 +74,8 @@ fn writes_texts_as_go_does() {
     }
 }
 
-/// Nothing for texts with control characters that Go cannot write as YAML: on the way it reads its
-/// own JSON as YAML, where they must not stand.
+/// Returns Go's YAML, or `None` for texts with control characters that Go cannot write as YAML: it reads its
+/// own JSON as YAML, in which they are invalid.
 fn yaml_of_go(object: &Value) -> Option<String> {
     match PEER.encode(Kind::SealedSecret, object, Format::Yaml) {
         Ok(yaml) => Some(String::from_utf8(yaml).unwrap()),

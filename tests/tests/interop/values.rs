@@ -1,4 +1,4 @@
-//! Single values: every scope, every size of key, every kind of content.
+//! Single values: every scope, every key size, every kind of content.
 
 use shared::{
     envelope,
@@ -25,7 +25,7 @@ pub(crate) fn contents() -> [(&'static str, Vec<u8>); 4] {
     ]
 }
 
-/// Every key with every scope and content, and a text that names the three.
+/// Calls `check` for every key with every scope and content, and with a text that names the three.
 pub(crate) fn for_every_combination(check: impl Fn(&TestKey, &Label, &[u8], &str)) {
     for key in KEYS.iter() {
         for scope in Scope::ALL {

@@ -59,7 +59,7 @@ fn ring(vectors: &Vectors) -> KeyRing {
 }
 
 #[test]
-fn every_vector_opens_under_the_label_of_its_scope_and_under_no_other() {
+fn every_vector_opens_only_under_the_label_of_its_scope() {
     let vectors = vectors();
     let private = PrivateKey::from_pem(vectors.private_key_pkcs1.as_bytes()).unwrap();
     for vector in &vectors.cases {
@@ -91,7 +91,7 @@ fn every_vector_opens_under_the_label_of_its_scope_and_under_no_other() {
 }
 
 #[test]
-fn the_vectors_certificate_has_the_fingerprint_that_is_written_beside_it() {
+fn the_vectors_certificate_has_the_stated_fingerprint() {
     let vectors = vectors();
     let certificate = Certificate::from_pem(vectors.certificate.as_bytes()).unwrap();
     assert_eq!(
@@ -103,7 +103,7 @@ fn the_vectors_certificate_has_the_fingerprint_that_is_written_beside_it() {
 }
 
 #[test]
-fn the_deprecated_form_opens_where_it_is_accepted_and_only_there() {
+fn the_deprecated_form_is_unsealed_only_if_it_is_accepted() {
     let vectors = vectors();
     let old = &vectors.deprecated_v1_spec_data;
     let sealed = sealed_secret(&json!({

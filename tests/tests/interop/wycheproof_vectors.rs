@@ -1,6 +1,6 @@
-//! Project Wycheproof's vectors for RSA-OAEP, each carried to `envelope::open` as the RSA block of a value. What
-//! they wrap is the session key: where it has the length of one, a value under it opens; everything else is refused,
-//! and looks as all refusals do.
+//! Project Wycheproof's vectors for RSA-OAEP, each passed to `envelope::open` as the RSA block of a value.
+//! The wrapped message is the session key: if it has the length of one, a value encrypted with it can be
+//! opened; all others are refused, and all refusals look the same.
 
 use aes_gcm::aead::consts::U12;
 use aes_gcm::aead::{Aead, KeyInit};
@@ -27,7 +27,7 @@ fn oaep_blocks_open_or_are_refused_as_project_wycheproof_says() {
         for group in set.test_groups {
             let key = PrivateKey::from_pem(group.pem.as_bytes()).unwrap();
             for test in &group.tests {
-                // A label is a namespace, so it is text.
+                // A label is a namespace, and therefore text.
                 let Ok(namespace) = std::str::from_utf8(&test.label) else {
                     continue;
                 };
@@ -59,14 +59,15 @@ fn oaep_blocks_open_or_are_refused_as_project_wycheproof_says() {
     );
 }
 
-/// A length that is not the key's makes a value malformed, so the block keeps its own.
+/// Returns a value with this block. The block keeps its length, because a length that differs from the key's
+/// makes the value malformed.
 fn value_with(test: &Test) -> Vec<u8> {
     let length = u16::try_from(test.ct.len()).unwrap().to_be_bytes();
     let value = encrypted(&test.pt, PLAIN).unwrap_or_else(|| vec![0; PLAIN.len() + 16]);
     [&length[..], &test.ct, &value].concat()
 }
 
-/// As AES-GCM of the `aes-gcm` crate does it: for the three lengths of a session key, and no other.
+/// Encrypts with AES-GCM of the `aes-gcm` crate, for the three lengths of a session key and no other.
 pub(crate) fn encrypted(session: &[u8], plain: &[u8]) -> Option<Vec<u8>> {
     let nonce = Nonce::from([0; 12]);
     let sealed = match session.len() {

@@ -15,14 +15,14 @@ use serde::Deserialize;
 pub(crate) struct Case {
     /// A sentence, unique in the whole table.
     pub(crate) name: String,
-    /// Command line after the program's name, in shell words.
+    /// Command line after the program's name, quoted as in a shell.
     pub(crate) args: Option<String>,
     #[serde(default)]
     pub(crate) env: BTreeMap<String, String>,
     pub(crate) stdin: Option<String>,
-    /// For input that is no text; replaces `stdin`.
+    /// For input that is not text; replaces `stdin`.
     pub(crate) stdin_base64: Option<String>,
-    /// Files in the folder before the run, beside the standing ones.
+    /// Files in the folder before the run, in addition to the standard ones.
     #[serde(default)]
     pub(crate) files: BTreeMap<String, String>,
     /// Symbolic links in the folder before the run: name to target.
@@ -31,14 +31,14 @@ pub(crate) struct Case {
     /// Permission bits of files before the run, in octal; 644 otherwise.
     #[serde(default)]
     pub(crate) modes: BTreeMap<String, String>,
-    /// Labels to open a bare ciphertext with; what it opens with is part of the outcome.
+    /// Labels to try on a bare ciphertext; the one that opens it is part of the outcome.
     #[serde(default)]
     pub(crate) labels: Vec<String>,
-    /// Seconds after which the peer counts as hanging.
+    /// Seconds after which the peer is considered hanging.
     pub(crate) limit: Option<u64>,
 }
 
-/// What the cases of one file share unless they say otherwise.
+/// Defaults for the cases of one file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Defaults {
@@ -58,7 +58,7 @@ struct Group {
     case: Vec<Case>,
 }
 
-/// Every case of the table, by file name and then in the order of the file.
+/// Loads every case of the table, ordered by file name and then as in the file.
 pub(crate) fn load(folder: &Path) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
     for path in group_files(folder)? {
@@ -99,7 +99,7 @@ fn load_group(path: &Path) -> Result<Vec<Case>> {
 }
 
 impl Case {
-    /// Name and command line.
+    /// Returns name and command line.
     pub(crate) fn title(&self) -> String {
         format!(
             "## {}\n$ kubeseal {}",

@@ -1,8 +1,9 @@
-//! Agreement of two outcomes.
+//! Compares two outcomes.
 
 use crate::outcome::{Left, Outcome};
 
-/// What is not alike, one sentence each; warnings on standard error are each program's own.
+/// Returns the differences, one sentence each. Ignores warnings on standard error, which are each program's
+/// own.
 pub(crate) fn disagreements(peer: &Outcome, ours: &Outcome) -> Vec<String> {
     let mut wrong = Vec::new();
     if peer.ending != ours.ending {
@@ -35,7 +36,7 @@ pub(crate) fn disagreements(peer: &Outcome, ours: &Outcome) -> Vec<String> {
     wrong
 }
 
-/// Ours may go on with a hint.
+/// Returns whether our text begins with the peer's; ours may continue with a hint.
 fn begins(ours: Option<&String>, peer: Option<&String>) -> bool {
     match (ours, peer) {
         (Some(ours), Some(peer)) => ours.starts_with(peer.as_str()),
@@ -80,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn sees_every_part_of_an_outcome() {
+    fn compares_every_part_of_an_outcome() {
         let peer = failed(Kind::NoName, "missing");
         let with = |change: fn(&mut Outcome)| {
             let mut ours = peer.clone();
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn lets_ours_add_a_hint_and_say_library_errors_in_its_own_words() {
+    fn allows_hints_and_own_wording_of_library_errors() {
         let hint = disagreements(
             &failed(Kind::NoName, "missing"),
             &failed(Kind::NoName, "missing; try this"),

@@ -16,7 +16,7 @@ use crate::{
     run::Ending,
 };
 
-/// Where ours differs from the peer on purpose.
+/// The intended differences between ours and the peer.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Differences {
@@ -25,8 +25,7 @@ pub(crate) struct Differences {
     difference: Vec<Difference>,
 }
 
-/// A difference that shows in many outputs: the peer's texts are rewritten before they are
-/// compared.
+/// A difference in many outputs: the peer's texts are rewritten before the comparison.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Everywhere {
@@ -34,11 +33,11 @@ struct Everywhere {
     _flaw: String,
     #[serde(rename = "why")]
     _why: String,
-    /// What is replaced in the peer's texts.
+    /// Replacements in the peer's texts.
     replace: Vec<Replacement>,
 }
 
-/// A regular expression and what ours has instead.
+/// A regular expression and its replacement in our texts.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Replacement {
@@ -47,7 +46,7 @@ struct Replacement {
     ours: String,
 }
 
-/// Cases in which the programs differ in one way.
+/// Cases in which the programs differ in the same way.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Difference {
@@ -56,25 +55,25 @@ pub(crate) struct Difference {
     #[serde(rename = "why")]
     _why: String,
     cases: Vec<String>,
-    /// Whose difference it is.
+    /// The programs that differ.
     #[serde(default)]
     of: Of,
     peer: Expected,
     ours: Expected,
 }
 
-/// Which programs differ.
+/// The programs that differ.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Of {
-    /// The command line tools, whatever the controller.
+    /// The command-line tools, with any controller.
     #[default]
     Kubeseal,
-    /// The controllers, whatever the command line tool.
+    /// The controllers, with any command-line tool.
     Controller,
 }
 
-/// What one program has to do; only what is said is checked.
+/// The expected behaviour of one program; only the fields that are present are checked.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Expected {
@@ -84,11 +83,11 @@ struct Expected {
     /// Parts of standard error, such as a warning.
     #[serde(default)]
     stderr: Vec<String>,
-    /// Parts of standard output; an empty list means that nothing comes out.
+    /// Parts of standard output; an empty list means no output.
     stdout: Option<Vec<String>>,
     #[serde(default)]
     not_in_stdout: Vec<String>,
-    /// Parts of files that the run changes; an empty list means that the file stays or comes empty.
+    /// Parts of files that the run changes; an empty list means that the file is unchanged or empty.
     #[serde(default)]
     files: BTreeMap<String, Vec<String>>,
     #[serde(default)]
@@ -96,7 +95,7 @@ struct Expected {
     /// Permission bits of files that the run changes, in octal.
     #[serde(default)]
     modes: BTreeMap<String, String>,
-    /// Files that the run must not change or make.
+    /// Files that the run must not change or create.
     #[serde(default)]
     untouched: Vec<String>,
 }
@@ -115,7 +114,7 @@ enum Word {
 }
 
 impl Differences {
-    /// Reads the table, which may only speak of cases that exist, and of each only once.
+    /// Loads the table. It may contain only existing cases, and each only once.
     pub(crate) fn load(path: &Path, cases: &[Case]) -> Result<Self> {
         let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
         let table: Self = toml::from_str(&text).with_context(|| path.display().to_string())?;
@@ -141,7 +140,7 @@ impl Differences {
         concerned.find(|difference| difference.cases.iter().any(|name| name == case))
     }
 
-    /// The names of all cases that show a flaw.
+    /// Returns the names of all cases that show a flaw.
     pub(crate) fn cases_of(&self, flaw: &str) -> Vec<&str> {
         let of_flaw = self
             .difference
@@ -153,7 +152,7 @@ impl Differences {
             .collect()
     }
 
-    /// The peer's outcome without what ours leaves out everywhere.
+    /// Returns the peer's outcome without what ours omits everywhere.
     pub(crate) fn rewritten(&self, peer: &Outcome) -> Outcome {
         let mut outcome = peer.clone();
         for Replacement { peer, ours } in self.replacements() {
@@ -166,7 +165,7 @@ impl Differences {
         self.everywhere.iter().flat_map(|rule| &rule.replace)
     }
 
-    /// Patterns that no output of the peer holds: the table would say more than is true.
+    /// Returns patterns that match no output of the peer: with them the table would claim more than is true.
     pub(crate) fn unused_patterns<'a>(
         &'a self,
         outcomes: &'a [Outcome],
@@ -184,7 +183,7 @@ impl Differences {
 }
 
 impl Difference {
-    /// What is not as the table says, one sentence each.
+    /// Returns what differs from the table, one sentence each.
     pub(crate) fn complaints(&self, peer: &Outcome, ours: &Outcome) -> Vec<String> {
         let mut complaints = self.peer.complaints("the peer", peer);
         complaints.extend(self.ours.complaints("ours", ours));
@@ -276,7 +275,7 @@ impl Expected {
     }
 }
 
-/// All parts, or nothing at all for an empty list.
+/// Returns whether the text contains all parts, or is empty if the list is empty.
 fn holds_parts(text: &str, parts: &[String]) -> bool {
     if parts.is_empty() {
         text.is_empty()

@@ -10,18 +10,18 @@ use tests::peer::{KeyPair, KeyRequest, Peer};
 use crate::web::Web;
 
 const YEAR: i64 = 31_557_600;
-/// What else `${…}` may stand for, by name.
+/// Additional `${…}` marks, by name.
 pub(crate) type Marks = BTreeMap<&'static str, String>;
 
 /// 1 January 2020, long before any run.
 const LONG_AGO: i64 = 1_577_836_800;
 
-/// What all cases share; made once per run of the suite.
+/// Fixtures that all cases share, created once per run of the suite.
 pub(crate) struct Fixtures {
     pub(crate) peer: Peer,
-    /// The standing files of every case's folder.
+    /// The standard files of every case's folder.
     pub(crate) files: BTreeMap<&'static str, Vec<u8>>,
-    /// Private keys of all that can be sealed in this suite, each with the name of its certificate.
+    /// Private keys for everything that this suite can seal, each with the name of its certificate.
     pub(crate) keys: Vec<(&'static str, String)>,
     web: Web,
 }
@@ -41,12 +41,12 @@ impl Fixtures {
         })
     }
 
-    /// Where the web server listens.
+    /// Returns the port of the web server.
     pub(crate) fn web_port(&self) -> u16 {
         self.web.port()
     }
 
-    /// The text with its marks filled in; `${dir}` stays, since each run has its own folder.
+    /// Returns the text with its marks replaced, except `${dir}`, because each run has its own folder.
     pub(crate) fn fill(&self, text: &str, marks: &Marks) -> Result<String> {
         let mut filled = String::new();
         let mut rest = text;
@@ -96,7 +96,7 @@ impl Fixtures {
         Ok(std::str::from_utf8(self.file(name)?)?)
     }
 
-    /// `a.pem+b.pem`: one file after the other.
+    /// Joins files: `a.pem+b.pem`.
     fn joined(&self, names: &str) -> Result<Vec<u8>> {
         let files = names
             .split('+')
@@ -113,7 +113,7 @@ impl Fixtures {
     }
 }
 
-/// A mark may hold JSON: its end is the brace that closes it.
+/// Splits off a mark. It may contain JSON, and ends at its matching brace.
 fn mark_and_tail(text: &str) -> Result<(&str, &str)> {
     let mut depth = 1;
     for (index, character) in text.char_indices() {
@@ -138,8 +138,8 @@ struct Pairs {
 }
 
 impl Pairs {
-    /// 2048 bits, the smallest size in use: what is compared here does not depend on the size. The
-    /// current pair is newer than the old one.
+    /// Uses 2048 bits, the smallest supported size: this comparison does not depend on the size. The current
+    /// pair is newer than the old one.
     fn new(peer: &Peer) -> Result<Self> {
         let rsa = || KeyRequest::rsa(2048);
         Ok(Self {
@@ -196,7 +196,7 @@ fn der(pem: &str) -> Result<Vec<u8>> {
     Ok(STANDARD.decode(body)?)
 }
 
-/// Line ends every 64 characters, escaped for a double-quoted JSON or YAML scalar.
+/// Inserts line breaks every 64 characters, escaped for a double-quoted JSON or YAML scalar.
 fn wrapped(base64: &str) -> String {
     let mut lines = String::new();
     for (index, character) in base64.chars().enumerate() {

@@ -1,4 +1,4 @@
-//! Kinds of failure, so that two programs can be compared where their words differ.
+//! Kinds of failure, to compare two programs whose messages differ.
 
 use crate::run::Ending;
 
@@ -6,14 +6,14 @@ use crate::run::Ending;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     None,
-    /// A command line that does not parse.
+    /// The command line cannot be parsed.
     Usage,
-    /// Flags that parse but do not go together.
+    /// The flags can be parsed, but not combined.
     Flags,
     Format,
-    /// A file that cannot be opened, read or written.
+    /// A file cannot be opened, read or written.
     File,
-    /// A URL that cannot be fetched.
+    /// A URL cannot be fetched.
     Fetch,
     NoCertificate,
     BadCertificate,
@@ -22,16 +22,16 @@ pub(crate) enum Kind {
     Kubeconfig,
     /// The API server does not answer, or is not trusted.
     NoAnswer,
-    /// The API server does not know the caller.
+    /// The API server cannot authenticate the caller.
     Stranger,
     NoSecrets,
     EmptyData,
     NoName,
     NoNamespace,
     NamespaceMismatch,
-    /// Text that is no manifest, or a value of the wrong type.
+    /// The text is not a manifest, or contains a value of the wrong type.
     Input,
-    /// A manifest of another kind than asked for.
+    /// The manifest has another kind than requested.
     ForeignObject,
     Decryption,
     OldData,
@@ -40,13 +40,12 @@ pub(crate) enum Kind {
     Unknown,
 }
 
-/// The first fragment that an error text contains gives its kind. Fragments of both programs stand
-/// here.
+/// Fragments of both programs' messages; the first one in an error text determines its kind.
 const FRAGMENTS: &[(&str, Kind)] = &[
     ("--from-file requires --raw", Kind::Flags),
     ("must provide ", Kind::Flags),
     ("unsupported output format", Kind::Format),
-    // On the way to a cluster
+    // Reaching a cluster
     ("getting credentials", Kind::Kubeconfig),
     ("exec plug-in", Kind::Kubeconfig),
     ("cannot get sealed secret service: Get ", Kind::NoAnswer),
@@ -106,7 +105,7 @@ const FRAGMENTS: &[(&str, Kind)] = &[
     ("cannot write ", Kind::File),
 ];
 
-/// The kind of a run's failure.
+/// Returns the kind of a run's failure.
 pub(crate) fn classify(ending: Ending, stderr: &str) -> Kind {
     match ending {
         Ending::Exit(0) => Kind::None,
@@ -124,8 +123,8 @@ pub(crate) fn classify(ending: Ending, stderr: &str) -> Kind {
 }
 
 impl Kind {
-    /// Whether ours has to begin with the peer's words: where they are the peer's own and say
-    /// enough. Elsewhere they come from Go's libraries, and only the kind counts.
+    /// Returns whether our text has to begin with the peer's: where that is the peer's own and informative.
+    /// Elsewhere it comes from Go's libraries, and only the kind counts.
     pub(crate) fn keeps_words(self) -> bool {
         !matches!(
             self,

@@ -1,9 +1,8 @@
-//! The Go peer's `kubeseal` and ours, given the same inputs; `tests/differential/README.md`
-//! explains the inputs.
+//! Runs Bitnami's `kubeseal` (the peer) and ours on the same inputs; `tests/differential/README.md` explains
+//! the inputs.
 //!
-//! `DIFFERENTIAL_PRINT=1` prints what both do on every case, another word only on cases with that
-//! word in their name. `DIFFERENTIAL_PEER=1` runs only the peer, and holds it to the table of
-//! differences.
+//! `DIFFERENTIAL_PRINT=1` prints what both do on every case, any other text only on cases with that text in
+//! their name. `DIFFERENTIAL_PEER=1` runs only the peer, and checks it against the table of differences.
 #![allow(
     clippy::panic,
     dead_code,
@@ -48,7 +47,7 @@ struct Comparison {
 }
 
 #[test]
-fn agrees_with_the_peer_except_where_the_table_says_so() {
+fn agrees_with_the_peer_except_as_the_table_says() {
     let comparison = &*COMPARISON;
     comparison.print();
     comparison.assert_no_complaint_about(|_| true);
@@ -64,7 +63,7 @@ fn agrees_with_the_peer_except_where_the_table_says_so() {
     );
 }
 
-/// One test a flaw of the peer: it shows in the peer, and ours has the fix.
+/// One test per flaw of the peer: the peer shows the flaw, and ours has the fix.
 macro_rules! flaws {
     ($($name:ident: $flaw:literal,)*) => {
         $(
@@ -78,21 +77,21 @@ macro_rules! flaws {
 
 flaws! {
     k2_names_malformed_documents_instead_of_skipping_them: "K2",
-    k3_ends_on_garbage_after_good_objects: "K3",
-    k4_makes_the_maps_that_a_merge_needs: "K4",
+    k3_stops_at_garbage_after_valid_objects: "K3",
+    k4_creates_the_maps_that_a_merge_needs: "K4",
     k5_merges_under_the_scope_of_the_target: "K5",
     k6_merging_keeps_format_and_documents: "K6",
     k8_recovers_every_document: "K8",
-    k9_takes_keys_of_every_form: "K9",
+    k9_accepts_keys_in_every_format: "K9",
     k10_strict_by_flag_cancels_annotations: "K10",
-    k11_says_what_is_wrong_with_the_kubeconfig: "K11",
-    k12_keeps_talk_out_of_stdout: "K12",
-    k13_replaces_files_whole_and_keeps_their_mode: "K13",
+    k11_reports_what_is_wrong_with_the_kubeconfig: "K11",
+    k12_prints_messages_only_to_stderr: "K12",
+    k13_replaces_files_atomically_and_keeps_their_mode: "K13",
     k14_warns_of_values_that_coercion_changes: "K14",
-    k15_refuses_words_that_are_no_flags: "K15",
+    k15_refuses_positional_arguments: "K15",
     k16_checks_kinds_and_expands_lists: "K16",
     k17_writes_all_or_nothing: "K17",
-    k19_warns_of_odd_certificates: "K19",
+    k19_warns_of_unusual_certificates: "K19",
     k20_recovers_what_can_be_applied: "K20",
     s7_seals_neither_finalizers_nor_managed_fields: "S7",
 }
@@ -156,7 +155,7 @@ impl Comparison {
 
 struct Programs {
     peer: PathBuf,
-    /// Missing only on request, while there is nothing to compare with yet.
+    /// `None` only on request, as long as there is nothing to compare with.
     ours: Option<PathBuf>,
 }
 

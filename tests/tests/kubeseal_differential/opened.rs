@@ -1,22 +1,21 @@
-//! Output made comparable: each ciphertext is replaced by the label that opens it and its
-//! plaintext.
+//! Makes output comparable: replaces each ciphertext by its plaintext and the label that opens it.
 
 use anyhow::Result;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::Value;
 use tests::peer::Peer;
 
-/// Opens what programs printed.
+/// Opens ciphertexts in output.
 pub(crate) struct Opener<'a> {
     pub(crate) peer: &'a Peer,
-    /// Private keys, each with the name it is shown by.
+    /// Private keys, each with the name shown for it.
     pub(crate) keys: &'a [(&'static str, String)],
-    /// What to try on a bare ciphertext, and on an item after what its object says.
+    /// Labels to try on a bare ciphertext, and on an item after the label that its object implies.
     pub(crate) labels: &'a [String],
 }
 
 impl Opener<'_> {
-    /// The text with its ciphertexts opened. Text that holds none comes back as it is.
+    /// Returns the text with its ciphertexts opened. Text without ciphertexts is unchanged.
     pub(crate) fn open(&self, text: &str) -> String {
         if let Some(sealed) = ciphertext(text.trim_end()) {
             return text.replace(text.trim_end(), &self.shown(&sealed, self.labels));
@@ -29,7 +28,7 @@ impl Opener<'_> {
             })
     }
 
-    /// What the text says, without its layout; nothing if it is no manifest.
+    /// Returns the content of the text, without its layout; an error if it is not a manifest.
     pub(crate) fn documents(&self, text: &str) -> Result<Vec<Value>> {
         if text.trim_start().starts_with('{') {
             return Ok(serde_json::Deserializer::from_str(text)
@@ -71,7 +70,7 @@ impl Opener<'_> {
     }
 }
 
-/// Raw bytes behind a base64 text, if they look like a sealed value of a 2048-bit key.
+/// Returns the bytes of a base64 text, if they look like a sealed value of a 2048-bit key.
 fn ciphertext(text: &str) -> Option<Vec<u8>> {
     STANDARD
         .decode(text)
@@ -79,7 +78,7 @@ fn ciphertext(text: &str) -> Option<Vec<u8>> {
         .filter(|sealed| sealed.starts_with(&[1, 0]) && sealed.len() > 256)
 }
 
-/// The label that the annotations promise, then what a wrong program could have used.
+/// Returns the label that the annotations imply, then labels that a wrong program could have used.
 fn labels(document: &Value) -> Vec<String> {
     let text = |path: &str| {
         document

@@ -1,4 +1,4 @@
-//! A run's traces with everything taken out that differs from run to run.
+//! The outcome of a run, without everything that differs between runs.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -9,7 +9,7 @@ use crate::{
     usage,
 };
 
-/// What two programs are compared by.
+/// The parts of a run that are compared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Outcome {
     pub(crate) ending: Ending,
@@ -21,7 +21,7 @@ pub(crate) struct Outcome {
     pub(crate) changed: BTreeMap<String, Left>,
 }
 
-/// What stands in a changed place of the folder.
+/// A changed entry of the folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Left {
     File { mode: u32, text: String },
@@ -62,7 +62,7 @@ impl Outcome {
         }
     }
 
-    /// All texts of the outcome, each rewritten.
+    /// Rewrites all texts of the outcome.
     pub(crate) fn map_texts(&mut self, rewrite: impl Fn(&str) -> String) {
         self.stdout = rewrite(&self.stdout);
         for left in self.changed.values_mut() {
@@ -73,7 +73,7 @@ impl Outcome {
     }
 }
 
-/// Temporary files end in digits of chance.
+/// Removes the random digits at the end of the names of temporary files.
 fn without_random_tail(name: &str) -> String {
     if !name.starts_with("tmp/") {
         return name.to_owned();
@@ -84,7 +84,7 @@ fn without_random_tail(name: &str) -> String {
     )
 }
 
-/// Each program reports its own version.
+/// Removes the version, which each program reports for itself.
 fn without_version(stdout: &str) -> String {
     match stdout.strip_prefix("kubeseal version: ") {
         Some(version) if version.starts_with(|c: char| c.is_ascii_digit()) => {
@@ -96,7 +96,7 @@ fn without_version(stdout: &str) -> String {
 
 fn error(kind: Kind, stdout: &str, stderr: &str) -> Option<String> {
     let Some((_, text)) = stderr.split_once("error: ") else {
-        // The peer's usage errors stand below a usage page on standard output.
+        // The peer prints its usage errors below a usage page on standard output.
         return stdout
             .lines()
             .last()
@@ -110,7 +110,8 @@ fn error(kind: Kind, stdout: &str, stderr: &str) -> Option<String> {
     })
 }
 
-/// The peer lists failed items in the order of a Go map: at random. Our hints follow in their order.
+/// Sorts lines. The peer lists failed items in the random order of a Go map. Our hints follow in the same
+/// order.
 fn sorted(text: &str) -> String {
     let (hints, mut lines): (Vec<String>, Vec<String>) = text
         .lines()

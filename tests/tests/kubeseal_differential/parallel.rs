@@ -1,4 +1,4 @@
-//! The same task on many cases at once.
+//! Runs the same task on many cases at once.
 
 use std::{
     num::NonZero,
@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Result, anyhow};
 
-/// The task's results, in the order of the items.
+/// Returns the task's results, in the order of the items.
 pub(crate) fn map<T: Sync, R: Send>(
     items: &[T],
     task: impl Fn(&T) -> Result<R> + Sync,

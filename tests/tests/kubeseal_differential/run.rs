@@ -1,4 +1,4 @@
-//! One run of one program on one case, in a folder of its own.
+//! One run of one program on one case, in its own folder.
 
 use std::{
     collections::BTreeMap,
@@ -21,13 +21,13 @@ use crate::{
     fixtures::{Fixtures, Marks},
 };
 
-/// Far more than any run needs on a busy machine.
+/// Far more than any run needs, even on a busy machine.
 const GENEROUS: Duration = Duration::from_mins(1);
 
-/// When a program counts as hanging.
+/// When a program is considered hanging.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Limit {
-    /// As the case says, for a program that is known to hang on it.
+    /// After the limit of the case, for a program that is known to hang on it.
     OfTheCase,
     Generous,
 }
@@ -37,7 +37,7 @@ pub(crate) enum Limit {
 pub(crate) enum Ending {
     Exit(i32),
     Signal,
-    /// Still running at the limit, and stopped.
+    /// Still running at the limit, and killed.
     Hang,
 }
 
@@ -49,17 +49,17 @@ pub(crate) enum Entry {
     Gone,
 }
 
-/// Everything a run left behind, as it was.
+/// Everything that a run left behind, unprocessed.
 pub(crate) struct Traces {
     pub(crate) ending: Ending,
     pub(crate) stdout: Vec<u8>,
     pub(crate) stderr: Vec<u8>,
-    /// Only entries that differ from before the run, by path in the folder.
+    /// Only entries that the run changed, by path in the folder.
     pub(crate) changed: BTreeMap<String, Entry>,
     pub(crate) folder: PathBuf,
 }
 
-/// A case whose marks are filled in, so that both programs see the same bytes.
+/// A case with its marks replaced, so that both programs see the same bytes.
 pub(crate) struct Prepared {
     args: String,
     env: BTreeMap<String, String>,
@@ -95,7 +95,7 @@ impl Prepared {
         })
     }
 
-    /// Runs the program in a fresh folder, with nothing of our own environment.
+    /// Runs the program in an empty folder, without our own environment.
     pub(crate) fn run(&self, program: &Path, limit: Limit) -> Result<Traces> {
         let room = tempfile::tempdir()?;
         let folder = room.path().join("case");
@@ -207,7 +207,7 @@ fn ending(status: ExitStatus) -> Ending {
     status.code().map_or(Ending::Signal, Ending::Exit)
 }
 
-/// Every file and link below the folder.
+/// Returns every file and link below the folder.
 fn entries(folder: &Path) -> Result<BTreeMap<String, Entry>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];

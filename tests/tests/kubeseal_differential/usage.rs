@@ -1,11 +1,10 @@
-//! Usage pages: compared by the flags they name, since the sentences beside them are each program's
-//! own.
+//! Usage pages: compared only by the flags they list, because the descriptions are each program's own.
 
-/// Fewer lines that look like descriptions of flags make no usage page.
+/// A text with fewer lines that look like descriptions of flags is not a usage page.
 const FEWEST_FLAGS: usize = 20;
 
-/// A usage page with each run of lines that describe flags replaced by one line that names the
-/// flags; any other text as it is.
+/// Returns a usage page with each block of flag descriptions replaced by one line with the names of the
+/// flags; other text is unchanged.
 pub(crate) fn summarised(text: &str) -> String {
     if text.lines().filter_map(flag).count() < FEWEST_FLAGS {
         return text.to_owned();
@@ -15,7 +14,7 @@ pub(crate) fn summarised(text: &str) -> String {
     for line in text.lines() {
         match flag(line) {
             Some(name) => flags.push(name),
-            // A description that goes on in the next line.
+            // A description that continues on the next line.
             None if !flags.is_empty() && line.starts_with("       ") => {}
             None => {
                 summarise(&mut summary, &mut flags);
@@ -28,7 +27,7 @@ pub(crate) fn summarised(text: &str) -> String {
     summary
 }
 
-/// `-o, --format` of a line such as `  -o, --format string   Output format`.
+/// Returns `-o, --format` for a line such as `  -o, --format string   Output format`.
 fn flag(line: &str) -> Option<String> {
     let words: Vec<&str> = line
         .strip_prefix("  ")?
@@ -46,7 +45,7 @@ fn flag(line: &str) -> Option<String> {
     }
 }
 
-/// Without a note of the value, such as `[=<true|false>]`.
+/// Removes a note about the value, such as `[=<true|false>]`.
 fn name(flag: &str) -> &str {
     flag.split(['[', '=']).next().unwrap_or(flag)
 }
@@ -64,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_the_flags_of_a_page_and_keeps_what_stands_around_it() {
+    fn lists_the_flags_of_a_page_and_keeps_the_text_around_them() {
         let lines = (10..30)
             .map(|i| format!("      --flag{i} string   text\n"))
             .collect::<Vec<_>>()

@@ -1,4 +1,4 @@
-//! A web server on the loopback address that knows four paths.
+//! A web server on the loopback address with four paths.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -17,7 +17,7 @@ impl Web {
         let address = listener.local_addr()?;
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                // A client that goes away early has had its answer or does not want one.
+                // A client that disconnects early already has its response or does not want one.
                 let _ = answer(client, &certificate);
             }
         });

@@ -1,8 +1,8 @@
-//! The same words for the Go peer's `kubeseal` and for ours, before the peer's controller and ours,
-//! on a real API server: four combinations of each story in `tests/differential/online`.
+//! Runs Bitnami's `kubeseal` and ours with the same arguments, with Bitnami's controller and ours, on a real
+//! API server: four combinations for each case in `tests/differential/online`.
 //!
-//! Where the tools or the controllers differ on purpose stands in `DIFFERENCES.toml`, as for the
-//! stories without a cluster. `DIFFERENTIAL_PRINT` works as there.
+//! `DIFFERENCES.toml` lists the intended differences between the tools or the controllers, as for the cases
+//! without a cluster. `DIFFERENTIAL_PRINT` works in the same way.
 #![allow(
     clippy::panic,
     clippy::unwrap_used,
@@ -48,10 +48,10 @@ use outcome::Outcome;
 use place::Place;
 use run::{Limit, Prepared};
 
-/// So many at least were promised.
+/// Minimum number of cases.
 const FEWEST: usize = 60;
 
-/// Which tool, and before which controller.
+/// A tool, or a controller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Who {
     Peer,
@@ -60,11 +60,11 @@ enum Who {
 
 const BOTH: [Who; 2] = [Who::Peer, Who::Ours];
 
-/// By tool, then controller.
+/// Outcomes by tool, then controller.
 type Outcomes = BTreeMap<(Who, Who), Outcome>;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn four_combinations_agree_except_where_the_table_says_so() {
+async fn four_combinations_agree_except_as_the_table_says() {
     let fixtures = Fixtures::new().unwrap();
     let places = [
         Place::with_the_peers(&fixtures).await,
@@ -81,7 +81,7 @@ async fn four_combinations_agree_except_where_the_table_says_so() {
         suite.cases.len(),
         complaints.join("\n")
     );
-    // Flaws that only a cluster shows: each has a story in which the peer still has it.
+    // Flaws that only a cluster shows: for each there is a case in which the peer still has it.
     for flaw in ["K1", "K7", "K12", "K18", "R1", "R2", "R5", "S1"] {
         let concerned = suite.differences.cases_of(flaw);
         let told = suite
@@ -147,7 +147,7 @@ impl Suite {
         BOTH.into_iter().flat_map(before).collect()
     }
 
-    /// In what they print; the wording of what a tool makes of an answer is the tool's.
+    /// Compares controllers by the output of a tool; how a tool words a response depends only on the tool.
     fn between_controllers(&self, case: &Case, outcomes: &Outcomes) -> Vec<String> {
         let difference = self.differences.of(&case.name, Of::Controller);
         let by = |tool| {

@@ -1,4 +1,4 @@
-//! A namespace with a controller in it, and the Services that stories need.
+//! A namespace with a controller, and the Services that cases need.
 
 use std::net::TcpListener;
 
@@ -17,16 +17,16 @@ use tests::roles::{self, ACCOUNT, Reach};
 use crate::fixtures::{Fixtures, Marks};
 use crate::run::{Entry, Traces};
 
-/// What every story has unless it says otherwise.
+/// Environment variables of every case, unless it sets its own.
 pub(crate) const VARIABLES: &[(&str, &str)] = &[
     ("KUBECONFIG", "${kubeconfig}"),
     ("SEALED_SECRETS_CONTROLLER_NAME", "seals"),
     ("SEALED_SECRETS_CONTROLLER_NAMESPACE", "${namespace}"),
-    // Ours remembers certificates; beside the folder that is looked at.
+    // Our `kubeseal` remembers certificates; keep that cache outside the folder under comparison.
     ("XDG_CACHE_HOME", "${dir}/../cache"),
 ];
 
-/// The same for both controllers. Without limits, because their wait is a story of its own.
+/// The same for both controllers. Without rate limits, because waiting for them has its own test.
 const WORDS: &[&str] = &[
     "--all-namespaces=false",
     "--key-renew-period=0",
@@ -41,7 +41,7 @@ pub(crate) struct Place {
     _running: Running,
 }
 
-/// Kept for as long as it is to run.
+/// Keeps the controller running until it is dropped.
 enum Running {
     Peers(#[expect(dead_code, reason = "runs until it is dropped")] Pod),
     Ours(#[expect(dead_code, reason = "runs until it is dropped")] Box<ClusterController>),
@@ -109,7 +109,7 @@ impl Place {
         }
     }
 
-    /// What stories may refer to.
+    /// Returns the marks that cases may use.
     pub(crate) fn marks(&self) -> Marks {
         let (host, port) = self.plane.address();
         let kubeconfig = self.plane.kubeconfig();
@@ -135,7 +135,7 @@ impl Place {
         .into()
     }
 
-    /// Takes out what differs from controller to controller because the places do.
+    /// Removes what differs between controllers only because their namespaces differ.
     pub(crate) fn make_alike(&self, traces: &mut Traces) {
         let alike = |bytes: &mut Vec<u8>| {
             if let Ok(text) = std::str::from_utf8(bytes) {
@@ -154,7 +154,7 @@ impl Place {
     }
 }
 
-/// With the suite's keys, before a controller would make one.
+/// Creates the suite's keys, before a controller would generate one.
 async fn prepared(
     purpose: &str,
     fixtures: &Fixtures,
@@ -198,7 +198,7 @@ async fn may_read_services(namespace: &Namespace<'_>, name: &str) {
     .await;
 }
 
-/// The peer says the address that it was told, not the one that it got.
+/// Returns free ports, because Bitnami's controller logs the configured address, not the one that it got.
 fn free_ports() -> [u16; 2] {
     let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     listeners.map(|listener| listener.local_addr().unwrap().port())

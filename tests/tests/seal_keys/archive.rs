@@ -1,4 +1,4 @@
-//! The ordinary `age` and our archives.
+//! The reference `age` and our archives.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -54,7 +54,7 @@ fn run(scratch: &Scratch, program: std::path::PathBuf, words: &[&str], input: &s
     output.stdout
 }
 
-/// Every private key stands in what was decrypted.
+/// Checks that every private key is in the decrypted data.
 fn holds_all(plain: &[u8]) {
     let text = String::from_utf8_lossy(plain);
     for key in KEYS.iter() {
@@ -64,7 +64,7 @@ fn holds_all(plain: &[u8]) {
 }
 
 #[test]
-fn the_ordinary_age_opens_what_we_write() {
+fn the_reference_age_decrypts_our_archives() {
     let scratch = folder();
     let to = recipient(&scratch);
     let words = [
@@ -103,7 +103,7 @@ fn the_ordinary_age_opens_what_we_write() {
 }
 
 #[test]
-fn we_open_what_the_ordinary_age_writes_armored_too() {
+fn we_decrypt_archives_of_the_reference_age_even_armored_ones() {
     let scratch = folder();
     let to = recipient(&scratch);
     let mut all = String::new();

@@ -1,4 +1,4 @@
-//! What opens with no key here is asked of a controller, over its port for callers with a token.
+//! If no local key can open a value, `seal` asks a controller over its port for callers with a token.
 
 use std::fs;
 
@@ -18,7 +18,7 @@ fn strs(words: &[String]) -> Vec<&str> {
     words.iter().map(String::as_str).collect()
 }
 
-/// A site whose controller has the port, with one account that may verify and one that may not.
+/// Starts a site whose controller has the port, with one account that may verify and one that may not.
 async fn site(purpose: &str, keys: &[shared::key::NewKey]) -> Site<'static> {
     let plane = tests::control_plane::ControlPlane::shared().await;
     let namespace = plane.namespace(purpose).await;
@@ -30,7 +30,7 @@ async fn site(purpose: &str, keys: &[shared::key::NewKey]) -> Site<'static> {
 }
 
 #[tokio::test]
-async fn a_key_retires_once_another_controller_says_that_its_own_opens_the_rest() {
+async fn a_key_retires_once_another_controller_confirms_that_its_own_unseals_the_rest() {
     let site_here = site("asking-here", &KEYS[..2]).await;
     let there = site("asking-there", &KEYS[2..3]).await;
     let file = site_here.path("there.json");
@@ -82,7 +82,7 @@ async fn a_key_retires_once_another_controller_says_that_its_own_opens_the_rest(
 }
 
 #[tokio::test]
-async fn doctor_tells_who_may_verify_which_items_open_and_nobody_else() {
+async fn doctor_reports_which_items_open_only_to_users_who_may_verify() {
     let site = site("asking-doctor", &KEYS[..1]).await;
     let rules = json!([
         { "apiGroups": [""], "resources": ["services"], "verbs": ["get"] },

@@ -1,4 +1,5 @@
-//! What is wrong on the way, seeded one by one; what is wrong with a file is told in stories.
+//! `seal doctor` with faults on the way to the key, created one by one; faults in a file are covered by
+//! stories.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +12,7 @@ use tests::sealing::KEYS;
 
 use crate::site::{Site, said, seal_in};
 
-/// The line of the first broken step, and its remedy.
+/// Returns the line of the first failed step, and its remedy.
 fn broken(site: &Site<'_>, words: &[&str]) -> String {
     let words: Vec<&str> = ["doctor"].iter().chain(words).copied().collect();
     let said = site.ends(1, &words);
@@ -113,7 +114,7 @@ async fn names_the_first_broken_step_on_the_way() {
         );
     }
 
-    // No right to the service proxy.
+    // No permission on the service proxy.
     let account = json!({ "metadata": { "name": "nobody" } });
     let _: ServiceAccount = site.namespace.create_object(account).await;
     let nobody = site
@@ -141,7 +142,7 @@ async fn names_the_first_broken_step_on_the_way() {
 }
 
 #[tokio::test]
-async fn names_what_keeps_a_certificate_from_being_served() {
+async fn reports_why_no_certificate_is_served() {
     let site = Site::new(
         "doctor-escrow",
         &KEYS[..1],
@@ -156,7 +157,7 @@ async fn names_what_keeps_a_certificate_from_being_served() {
 }
 
 #[tokio::test]
-async fn a_file_is_asked_about_as_it_is_and_tried_with_own_keys_only() {
+async fn a_file_is_verified_unchanged_and_tried_only_with_local_keys() {
     let site = Site::new("doctor-file", &KEYS[..1], &["--key-renew-period=0"]).await;
     let sealed = site.sealed(&KEYS[0], "db");
     site.write("db.json", &sealed);
@@ -180,7 +181,7 @@ async fn a_file_is_asked_about_as_it_is_and_tried_with_own_keys_only() {
     let found = broken(&site, &["renamed.json"]);
     assert!(found.contains("it was sealed for the name db"), "{found}");
 
-    // Whoever may ask the controller and not read its keys learns that it does not open, and no more.
+    // A user who may ask the controller but not read its keys learns only that it cannot open the value.
     let rules = json!([
         { "apiGroups": [""], "resources": ["services"], "verbs": ["get"] },
         { "apiGroups": [""], "resources": ["services/proxy"], "verbs": ["get", "create"] },

@@ -1,4 +1,4 @@
-//! A cluster is lost and another one takes its place.
+//! A cluster is lost and another one replaces it.
 
 use std::fs;
 
@@ -33,7 +33,7 @@ async fn all_open(site: &Site<'_>) {
     .await;
 }
 
-/// What `kubectl get secret -l LABEL -o yaml` prints, which the peer's handbook calls a backup.
+/// Returns the output of `kubectl get secret -l LABEL -o yaml`, which Bitnami's documentation calls a backup.
 async fn as_kubectl_prints(site: &Site<'_>) -> String {
     let labelled = ListParams::default().labels(KEY_LABEL);
     let found = site.secrets().list(&labelled).await.unwrap();
@@ -49,7 +49,7 @@ async fn as_kubectl_prints(site: &Site<'_>) -> String {
 }
 
 #[tokio::test]
-async fn all_objects_open_in_a_new_cluster_once_the_keys_are_restored() {
+async fn a_new_cluster_unseals_all_objects_once_the_keys_are_restored() {
     let words = ["--key-renew-period=0"];
     let old = Site::new("drill", &KEYS[..], &words).await;
     let sealed = objects(&old);
@@ -101,7 +101,7 @@ async fn all_objects_open_in_a_new_cluster_once_the_keys_are_restored() {
     }
 }
 
-/// Takes objects and restored keys out again.
+/// Deletes objects and restored keys.
 async fn empty(site: &Site<'_>) {
     let all = ListParams::default();
     let delete = DeleteParams::default();
@@ -120,7 +120,7 @@ async fn empty(site: &Site<'_>) {
         let names = secrets.iter().map(kube::ResourceExt::name_any);
         let left: Vec<String> = names.filter(|name| name.starts_with("s-")).collect();
         for name in &left {
-            // Others may be faster.
+            // Another client may have deleted it first.
             let _ = site.secrets().delete(name, &delete).await;
         }
         left.is_empty().then_some(())

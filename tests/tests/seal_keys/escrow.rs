@@ -1,4 +1,4 @@
-//! With `--require-backup` no certificate is served whose key is not backed up.
+//! With `--require-backup` the controller serves no certificate whose key is not backed up.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -23,7 +23,7 @@ async fn annotate(site: &Site<'_>, key: &str, annotations: Value) {
         .unwrap();
 }
 
-/// Everything that controllers serve from now on, by fingerprint.
+/// Collects the fingerprints of everything that controllers serve from now on.
 fn watch(ports: &[u16]) -> Arc<Mutex<BTreeSet<String>>> {
     let seen: Arc<Mutex<BTreeSet<String>>> = Arc::default();
     for port in ports.iter().copied() {
@@ -46,7 +46,7 @@ async fn a_new_key_seals_only_once_it_is_backed_up() {
     let site = Site::new("escrow", &KEYS[..1], &WORDS).await;
     let own = KEYS[0].pair.fingerprint().clone();
 
-    // Nothing is backed up: no certificate, with the reason, and after a restart as well.
+    // Nothing is backed up: no certificate, with the reason, also after a restart.
     let refused = site.served().await.unwrap_err();
     assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
     assert!(refused.contains("no key is backed up yet"), "{refused}");
@@ -57,10 +57,10 @@ async fn a_new_key_seals_only_once_it_is_backed_up() {
             .unwrap_err()
             .starts_with("HTTP/1.1 503 ")
     );
-    // What is sealed opens all the same.
+    // Sealed values are still unsealed.
     site.create(&site.sealed(&KEYS[0], "db")).await;
     site.holds("db").await;
-    // A mark that is not this key's counts for nothing.
+    // A mark for another key has no effect.
     let foreign = format!("{} 2026-01-01T00:00:00Z", KEYS[1].pair.fingerprint());
     annotate(&site, "key-0", json!({ BACKED_UP_ANNOTATION: foreign })).await;
 
@@ -71,7 +71,7 @@ async fn a_new_key_seals_only_once_it_is_backed_up() {
     site.done(&words);
     site.serves(&own).await;
 
-    // A renewal: asked for, made, announced, and not served by anyone.
+    // A renewal: requested, generated, announced, and served by no replica.
     let seen = watch(&[site.controller.port().unwrap(), second.port().unwrap()]);
     annotate(&site, "key-0", json!({ RENEW_ANNOTATION: "true" })).await;
     let new = until("there is a new key", async || {
@@ -118,7 +118,7 @@ async fn a_new_key_seals_only_once_it_is_backed_up() {
         site.served().await.ok().filter(|served| *served != own)
     })
     .await;
-    // A compromised one never seals, backed up or not.
+    // A compromised key never seals, backed up or not.
     let report = site.done(&[
         "keys",
         "compromise",

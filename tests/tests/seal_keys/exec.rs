@@ -1,4 +1,4 @@
-//! `seal exec` with the keys of the cluster, for one who may read them.
+//! `seal exec` with the keys of the cluster, for a user who may read them.
 
 use serde_json::json;
 use tests::roles;
@@ -7,7 +7,7 @@ use tests::sealing::KEYS;
 use crate::site::{Site, said};
 
 #[tokio::test]
-async fn runs_with_values_that_the_keys_of_the_cluster_open_and_for_nobody_else() {
+async fn runs_with_unsealed_values_only_for_users_who_may_read_the_keys() {
     let site = Site::new("exec", &KEYS[..1], &["--key-renew-period=0"]).await;
     site.write("db.json", &site.sealed(&KEYS[0], "db"));
     let words = [

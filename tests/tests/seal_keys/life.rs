@@ -1,4 +1,4 @@
-//! Rotating, retiring and compromising beside a controller at work.
+//! Rotating, retiring and compromising keys with a running controller.
 
 use k8s_openapi::api::core::v1::Secret as ApiSecret;
 use shared::needs::LEGACY_ITEM;
@@ -23,7 +23,7 @@ async fn a_new_key_is_served_when_rotate_returns_and_the_old_one_retires_when_no
     assert_eq!(site.served().await.unwrap().to_string(), fingerprint);
     assert!(site.keys().await.iter().any(|key| key == name));
 
-    // One item needs the old key, another one is garbage: the object fails, and needs it all the same.
+    // One item needs the old key, another one is invalid: the object fails, and still needs the key.
     let mut failed = site.sealed(&KEYS[0], "failed");
     failed.spec.encrypted_data.insert("b".into(), "AAAA".into());
     site.create(&failed).await;
@@ -44,7 +44,7 @@ async fn a_new_key_is_served_when_rotate_returns_and_the_old_one_retires_when_no
         .unwrap();
     let columns: Vec<&str> = row.split_whitespace().collect();
     assert_eq!(columns[5..7], ["2", "0"], "{status}");
-    // A file that lies nowhere in the cluster.
+    // A file that is not in the cluster.
     site.write("elsewhere.json", &site.sealed(&KEYS[0], "elsewhere"));
     for name in ["db", "failed"] {
         site.sealed_secrets()
@@ -73,7 +73,7 @@ async fn a_new_key_is_served_when_rotate_returns_and_the_old_one_retires_when_no
 }
 
 #[tokio::test]
-async fn without_a_controller_rotate_says_what_it_waited_for_and_leaves_the_request() {
+async fn without_a_controller_rotate_reports_its_wait_and_keeps_the_request() {
     let site = Site::new("no-rotate", &KEYS[..1], &["--key-renew-period=0"]).await;
     let Site {
         plane,

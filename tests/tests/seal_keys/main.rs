@@ -1,4 +1,4 @@
-//! The life of keys in a real cluster: `seal keys`, `doctor` and `exec` beside a real controller.
+//! The life of keys in a real cluster: `seal keys`, `doctor` and `exec` with a real controller.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! A backup of somebody else: anyone who knows a recipient can make an archive that opens with its identity.
+//! A backup from someone else: anyone who knows a recipient can create an archive that its identity decrypts.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,10 +20,11 @@ use tests::{age, binaries};
 
 use crate::site::{SERVICE, Site, said, seal_in};
 
-/// What a replicator copies into every namespace, and a garbage collector must not take away.
+/// An annotation that makes a replicator copy the Secret into every namespace.
 const REPLICATED: &str = "reflector.v1.k8s.emberstack.com/reflection-auto-enabled";
 
-/// The attacker's key: newer than all others, backed up by its own word, and dressed for other programs.
+/// Returns the attacker's key: newer than all others, marked as backed up, and with metadata for other
+/// programs.
 fn planted() -> Value {
     let key = &KEYS[2];
     let entry = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
@@ -40,7 +41,7 @@ fn planted() -> Value {
     document
 }
 
-/// The forms of a backup, each with the file's name.
+/// Returns the formats of a backup, each with the file's name.
 fn forms(scratch: &Path, recipient: &str) -> Vec<String> {
     let yaml = manifest::to_yaml(&planted());
     let list = json!({ "apiVersion": "v1", "kind": "List", "items": [planted()] });
@@ -98,7 +99,7 @@ fn done(folder: &Path, words: &[&str]) -> String {
     said(&output)
 }
 
-/// Name and state of each key.
+/// Returns name and state of each key.
 fn states(listed: &str) -> BTreeMap<String, String> {
     let listed: Value = serde_json::from_str(listed).unwrap();
     let keys = listed["keys"].as_array().unwrap().iter();
@@ -107,7 +108,8 @@ fn states(listed: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Attack: a planted key with a later start of validity, in a backup of any form, becomes the key that seals in a folder.
+/// Attack: plants a key with a later start of validity in a backup of any format, so that it becomes the
+/// sealing key in a folder.
 #[test]
 fn a_key_that_a_backup_brings_into_a_folder_opens_and_does_not_seal() {
     let scratch = Scratch::new();
@@ -171,7 +173,7 @@ fn a_key_that_a_backup_brings_into_a_folder_opens_and_does_not_seal() {
     }
 }
 
-/// Attack: the same in a cluster whose controller is at work, with an archive, YAML and JSON.
+/// Attack: does the same in a cluster with a running controller, with an archive, YAML and JSON.
 #[tokio::test]
 async fn a_key_that_a_backup_brings_into_a_cluster_opens_and_does_not_seal() {
     let site = Site::new(
@@ -224,7 +226,7 @@ async fn a_key_that_a_backup_brings_into_a_cluster_opens_and_does_not_seal() {
         })
         .await;
     }
-    // A mark of a backup in it makes no difference, nor a restart.
+    // Neither a backup mark in it nor a restart makes a difference.
     site.done(&["keys", "restore", "planted.age", "-i", "identity.txt"]);
     let site = site.restart(&["--key-renew-period=0"]).await;
     assert_eq!(site.served().await, Ok(own));
@@ -252,7 +254,8 @@ fn only_marks(stored: &ApiSecret) {
     );
 }
 
-/// Attack: keys are restored before the first controller starts, so that it finds them and makes none of its own.
+/// Attack: restores keys before the first controller starts, so that the controller finds them and generates
+/// none of its own.
 #[tokio::test]
 async fn a_controller_that_finds_restored_keys_alone_makes_one_that_seals_or_takes_the_chosen_one()
 {

@@ -1,4 +1,4 @@
-//! The ordinary `ssh-keygen` and our signatures.
+//! The real `ssh-keygen` and our signatures.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,7 +14,8 @@ use crate::site::said;
 
 const NAMESPACE: &str = "sealed-secrets-backup";
 
-/// A folder with a key manifest, a recipient, and a key of each kind with its line of allowed signers.
+/// Creates a folder with a key manifest, a recipient, and a key of each type with its line of allowed
+/// signers.
 fn folder(kinds: &[(&str, &str)]) -> Scratch {
     let scratch = Scratch::new();
     let path = |name: &str| scratch.path().join(name);
@@ -131,7 +132,7 @@ fn ssh_keygen_checks_what_we_sign_and_we_what_it_signs() {
     }
 }
 
-/// Attack: an archive that a known signer did not sign for this purpose is restored all the same.
+/// Attack: restores an archive that a known signer did not sign for this purpose.
 #[test]
 fn refuses_every_backup_that_ssh_keygen_refuses() {
     let scratch = folder(&[("jane", "ed25519")]);
@@ -192,7 +193,7 @@ fn refuses_every_backup_that_ssh_keygen_refuses() {
 
 /// Attack: signs with a key whose line is restricted, expired or malformed.
 ///
-/// Every line that `ssh-keygen` takes for a signer or passes over is taken or passed over here, or is an error.
+/// Each line that `ssh-keygen` accepts as a signer or skips is accepted or skipped here too, or is an error.
 #[test]
 fn a_line_of_allowed_signers_lets_nobody_in_whom_ssh_keygen_keeps_out() {
     let scratch = folder(&[("jane", "ed25519")]);
@@ -254,7 +255,7 @@ fn a_line_of_allowed_signers_lets_nobody_in_whom_ssh_keygen_keeps_out() {
 }
 
 #[test]
-fn a_key_that_cannot_sign_here_is_left_to_ssh_keygen_and_nothing_is_written() {
+fn an_unsupported_signing_key_is_referred_to_ssh_keygen_and_nothing_is_written() {
     let scratch = folder(&[("jane", "ed25519")]);
     let folder = scratch.path();
     for (name, kind, passphrase, want) in [

@@ -1,4 +1,4 @@
-//! A namespace with a controller behind a Service, and `seal` that talks to it.
+//! A namespace with a controller behind a Service, and a `seal` that talks to it.
 
 use std::fs;
 use std::path::PathBuf;
@@ -28,7 +28,7 @@ pub struct Site<'a> {
 }
 
 impl<'a> Site<'a> {
-    /// With these keys, of which the first is `key-0`.
+    /// Starts a site with these keys, of which the first is `key-0`.
     pub async fn start(
         plane: &'a ControlPlane,
         namespace: Namespace<'a>,
@@ -56,7 +56,7 @@ impl<'a> Site<'a> {
         Site::start(plane, namespace, keys, words).await
     }
 
-    /// At the same port, so that the Service leads to it.
+    /// Restarts the controller at the same port, so that the Service leads to it.
     pub async fn restart(mut self, words: &[&str]) -> Self {
         let address = format!(
             "--listen-addr=127.0.0.1:{}",
@@ -68,7 +68,7 @@ impl<'a> Site<'a> {
         self
     }
 
-    /// Another controller beside it, as while a rollout goes on.
+    /// Starts another controller, as during a rollout.
     pub async fn second(&self, words: &[&str]) -> ClusterController {
         let kubeconfig = self
             .plane
@@ -81,19 +81,19 @@ impl<'a> Site<'a> {
         self.scratch.path().join(name)
     }
 
-    /// Runs `seal` as an admin, in a folder of its own.
+    /// Runs `seal` as an admin, in a separate folder.
     pub fn seal(&self, words: &[&str]) -> Output {
         seal_in(self.plane, &self.namespace, &self.scratch, words)
     }
 
-    /// What it prints to stdout, when it succeeds.
+    /// Runs `seal`, which must succeed; returns its stdout.
     pub fn done(&self, words: &[&str]) -> String {
         let output = self.seal(words);
         assert!(output.status.success(), "{words:?}: {}", said(&output));
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// What it prints, when it ends with this code.
+    /// Runs `seal`, which must exit with this code; returns its output.
     pub fn ends(&self, code: i32, words: &[&str]) -> String {
         let output = self.seal(words);
         assert_eq!(
@@ -147,7 +147,7 @@ impl<'a> Site<'a> {
         .await;
     }
 
-    /// Names of the Secrets with that label of a key.
+    /// Returns the names of the Secrets with this key label.
     pub async fn keys(&self) -> Vec<String> {
         let labelled = ListParams::default().labels(shared::resource::KEY_LABEL);
         let found = self.secrets().list(&labelled).await.unwrap();
@@ -157,7 +157,7 @@ impl<'a> Site<'a> {
             .collect()
     }
 
-    /// The certificate that a controller serves, or the answer that is none.
+    /// Returns the certificate that a controller serves, or its error response.
     pub async fn served(&self) -> Result<Fingerprint, String> {
         served_at(self.controller.port().unwrap()).await
     }
@@ -169,8 +169,8 @@ impl<'a> Site<'a> {
         .await;
     }
 
-    /// Writes a token of an account for the controller's port for callers with one; gives the words
-    /// that name it. The controller has to have the port.
+    /// Writes a token of an account for the controller's port for callers with a token; returns the arguments
+    /// that refer to it. The controller must have that port.
     pub async fn asking(&self, account: &str) -> [String; 4] {
         let audience = ["sealed-secrets.bitnami.com"];
         let token = self
@@ -196,7 +196,7 @@ impl<'a> Site<'a> {
     }
 }
 
-/// As [`Site::seal`], whether or not there is a controller.
+/// Like [`Site::seal`], whether or not there is a controller.
 pub fn seal_in(
     plane: &ControlPlane,
     namespace: &Namespace<'_>,

@@ -1,21 +1,21 @@
-//! Files as people write them: every layout that YAML allows and somebody has used.
+//! Generates files as people write them: every layout that YAML allows and people use.
 
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 
-/// A made file.
+/// A generated file.
 pub(crate) struct Made {
     /// Its text.
     pub(crate) text: String,
-    /// Number of its document that is the SealedSecret, counted from zero over the filled ones.
+    /// Index of the document with the SealedSecret, counted from zero over documents that are not empty.
     pub(crate) document: usize,
     /// Item keys.
     pub(crate) items: Vec<String>,
-    /// Its ending.
+    /// Its file extension.
     pub(crate) ending: &'static str,
 }
 
-/// Gives the sealed text of an item, for the namespace and name that it stands in.
+/// Returns the sealed text of an item, for the namespace and name of its object.
 pub(crate) type Seal<'a> = &'a mut dyn FnMut(&str, &str, &str) -> String;
 
 pub(crate) fn file(rng: &mut StdRng, seal: Seal<'_>) -> Made {
@@ -99,7 +99,7 @@ fn json(rng: &mut StdRng, place: &(String, String), items: Vec<String>, values: 
     }
 }
 
-/// Something else, which must stay as it is.
+/// Returns a different object, which must not change.
 fn other(rng: &mut StdRng) -> String {
     let bodies = [
         "data:\n  a: |+\n    kept  \n\n\n",

@@ -1,5 +1,5 @@
 //! 3,000 files in every layout: an edit changes what it must and nothing else. Go's own YAML library
-//! says what a file means before and after; a comparison of lines says what stayed.
+//! determines the meaning of a file before and after; a comparison of lines determines what stayed the same.
 
 #![allow(
     clippy::unwrap_used,
@@ -45,7 +45,7 @@ fn placeholder(_: &str, _: &str, key: &str) -> String {
     format!("Ag{}/+{}==", "B".repeat(key.len()), "xY9".repeat(20))
 }
 
-/// Each filled document, as Go reads it.
+/// Returns each document that is not empty, as Go reads it.
 fn meaning(peer: &Peer, text: &str) -> Vec<Value> {
     let text = text.trim_start_matches('\u{feff}');
     if text.starts_with('{') {
@@ -66,7 +66,7 @@ fn meaning(peer: &Peer, text: &str) -> Vec<Value> {
     read.filter(|value| !value.is_null()).collect()
 }
 
-/// Lines that differ, before and after, between those at the beginning and at the end that do not.
+/// Returns the lines that differ, before and after, without the common lines at the beginning and end.
 fn changed_lines<'a>(before: &'a str, after: &'a str) -> (Vec<&'a str>, Vec<&'a str>) {
     let lines = |text: &'a str| text.split_inclusive('\n').collect::<Vec<_>>();
     let (mut a, mut b) = (lines(before), lines(after));
@@ -118,7 +118,7 @@ fn set_and_unset_change_what_they_must_and_nothing_else() {
         for (changes, lost, verb) in [
             (changes(&[(item, "AgX+/9==")], &[]), 0, "set"),
             (changes(&[("new.item", "AgX+/9==")], &[]), 0, "add"),
-            // A comment in the line of the item goes with it.
+            // A comment on the line of the item is removed with it.
             (changes(&[], &[item]), 2, "unset"),
         ] {
             let after = edited(&made, &changes);
@@ -149,7 +149,7 @@ fn set_and_unset_change_what_they_must_and_nothing_else() {
 }
 
 #[test]
-fn rotate_changes_values_only_and_a_second_run_nothing() {
+fn rotate_changes_only_values_and_a_second_run_changes_nothing() {
     let (peer, folder) = (Peer::start().unwrap(), Scratch::new());
     let (old, new) = (new_key(), new_key());
     let mut seal = |namespace: &str, name: &str, key: &str| {

@@ -1,4 +1,4 @@
-//! A cluster.
+//! The tests' access to a cluster.
 
 use k8s_openapi::api::core::v1::Secret as ApiSecret;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
@@ -24,7 +24,7 @@ impl Cluster {
         self.namespace.api()
     }
 
-    /// SealedSecrets of any shape.
+    /// Returns an API for SealedSecrets that may be malformed.
     fn anything(&self) -> Api<DynamicObject> {
         let kind = ApiResource::erase::<SealedSecret>(&());
         Api::namespaced_with(self.plane.admin(), self.namespace.name(), &kind)

@@ -1,4 +1,4 @@
-//! A directory.
+//! The tests' access to a directory.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! The lives.
+//! The tests, which run in every store.
 
 use shared::resource::SealedSecret;
 use shared::scope::Scope;
@@ -21,7 +21,7 @@ fn with_template(mut sealed: SealedSecret, key: &str, text: &str) -> SealedSecre
     sealed
 }
 
-pub(crate) async fn a_new_one_becomes_values_and_the_status_names_the_key<P: Place>() {
+pub(crate) async fn a_new_object_is_unsealed_and_the_status_names_the_key<P: Place>() {
     let place: P = good().await;
     let items = place.status("db").await.unwrap().items;
     let fingerprint = KEYS[0].pair.certificate().fingerprint().to_string();
@@ -31,14 +31,14 @@ pub(crate) async fn a_new_one_becomes_values_and_the_status_names_the_key<P: Pla
     }
 }
 
-pub(crate) async fn a_changed_one_replaces_the_values_and_drops_old_items<P: Place>() {
+pub(crate) async fn a_changed_object_replaces_the_values_and_drops_old_items<P: Place>() {
     let place: P = good().await;
     let next = [("b", "3"), ("c", "4")];
     place.seal("db", &next).await;
     place.holds("db", &next).await;
 }
 
-pub(crate) async fn the_values_go_with_it_and_come_again<P: Place>() {
+pub(crate) async fn the_values_are_deleted_and_recreated_with_the_object<P: Place>() {
     let place: P = good().await;
     place.remove("db").await;
     place.has_none("db").await;
@@ -46,7 +46,7 @@ pub(crate) async fn the_values_go_with_it_and_come_again<P: Place>() {
     place.holds("db", GOOD).await;
 }
 
-pub(crate) async fn a_bad_version_leaves_the_old_values_and_names_the_bad_item<P: Place>() {
+pub(crate) async fn a_bad_version_keeps_the_old_values_and_names_the_bad_item<P: Place>() {
     let place: P = good().await;
     let mut bad = place.sealed("db", &[("a", "3"), ("b", "4")]);
     bad.spec.encrypted_data.insert("b".into(), "AAAA".into());
@@ -63,7 +63,7 @@ pub(crate) async fn a_bad_version_leaves_the_old_values_and_names_the_bad_item<P
     place.holds("db", GOOD).await;
 }
 
-pub(crate) async fn a_scope_that_is_added_later_is_noticed<P: Place>() {
+pub(crate) async fn notices_a_scope_added_later<P: Place>() {
     let place = P::new().await;
     let wide = sealed_for(&KEYS[0], place.namespace(), "db", GOOD, Scope::ClusterWide);
     let mut bare = wide.clone();
@@ -75,7 +75,7 @@ pub(crate) async fn a_scope_that_is_added_later_is_noticed<P: Place>() {
     place.synced("db", "True").await;
 }
 
-pub(crate) async fn a_key_that_arrives_later_opens_what_failed<P: Place>() {
+pub(crate) async fn a_key_added_later_unseals_what_failed<P: Place>() {
     let place = P::new().await;
     place.put(&place.sealed_by(&KEYS[1], "db", GOOD)).await;
     place.synced("db", "False").await;
@@ -84,7 +84,7 @@ pub(crate) async fn a_key_that_arrives_later_opens_what_failed<P: Place>() {
     place.synced("db", "True").await;
 }
 
-pub(crate) async fn a_malformed_one_says_so_and_disturbs_nobody<P: Place>() {
+pub(crate) async fn a_malformed_object_reports_it_and_disturbs_no_other<P: Place>() {
     let place = P::new().await;
     place.put_malformed("odd").await;
     place.seal("db", GOOD).await;
@@ -93,7 +93,7 @@ pub(crate) async fn a_malformed_one_says_so_and_disturbs_nobody<P: Place>() {
     assert!(place.values("odd").await.is_none());
 }
 
-pub(crate) async fn a_template_that_fails_leaves_the_old_values_and_says_where<P: Place>() {
+pub(crate) async fn a_failing_template_keeps_the_old_values_and_reports_its_position<P: Place>() {
     let place = P::new().await;
     let rendered = with_template(place.sealed("db", &[("a", "1")]), "t", "<{{ .a }}>");
     place.put(&rendered).await;
@@ -108,7 +108,7 @@ pub(crate) async fn a_template_that_fails_leaves_the_old_values_and_says_where<P
     place.holds("db", &values).await;
 }
 
-pub(crate) async fn what_chance_made_stays_through_a_restart<P: Place>() {
+pub(crate) async fn random_results_survive_a_restart<P: Place>() {
     let place = P::new().await;
     let random = with_template(place.sealed("db", &[("a", "1")]), "id", "{{ uuidv4 }}");
     place.put(&random).await;
@@ -128,7 +128,7 @@ pub(crate) async fn a_restart_writes_nothing<P: Place>() {
     assert_eq!(place.stamp("db").await, before);
 }
 
-pub(crate) async fn an_edit_by_hand_during_a_restart_is_put_right<P: Place>() {
+pub(crate) async fn reverts_an_edit_made_during_a_restart<P: Place>() {
     let place: P = good().await;
     let place = place
         .restart(async |place| place.tamper("db", "a", "tampered").await)
@@ -137,7 +137,7 @@ pub(crate) async fn an_edit_by_hand_during_a_restart_is_put_right<P: Place>() {
     place.synced("db", "True").await;
 }
 
-pub(crate) async fn what_is_not_ours_stays<P: Place>() {
+pub(crate) async fn keeps_secrets_that_it_does_not_own<P: Place>() {
     let place = P::new().await;
     place.put_foreign("db", "x", "theirs").await;
     place.seal("db", GOOD).await;

@@ -1,4 +1,4 @@
-//! One reconciler, two stores: the same life of a SealedSecret in a cluster and in a directory.
+//! One reconciler, two stores: the same tests for a SealedSecret in a cluster and in a directory.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,7 +14,7 @@ mod place;
 use cluster::Cluster;
 use directory::Directory;
 
-/// Each life in each place.
+/// Creates each test for both stores.
 macro_rules! in_both_places {
     ($($life:ident),+ $(,)?) => {
         mod in_a_cluster {
@@ -34,16 +34,16 @@ macro_rules! in_both_places {
 }
 
 in_both_places![
-    a_new_one_becomes_values_and_the_status_names_the_key,
-    a_changed_one_replaces_the_values_and_drops_old_items,
-    the_values_go_with_it_and_come_again,
-    a_bad_version_leaves_the_old_values_and_names_the_bad_item,
-    a_scope_that_is_added_later_is_noticed,
-    a_key_that_arrives_later_opens_what_failed,
-    a_malformed_one_says_so_and_disturbs_nobody,
-    a_template_that_fails_leaves_the_old_values_and_says_where,
-    what_chance_made_stays_through_a_restart,
+    a_new_object_is_unsealed_and_the_status_names_the_key,
+    a_changed_object_replaces_the_values_and_drops_old_items,
+    the_values_are_deleted_and_recreated_with_the_object,
+    a_bad_version_keeps_the_old_values_and_names_the_bad_item,
+    notices_a_scope_added_later,
+    a_key_added_later_unseals_what_failed,
+    a_malformed_object_reports_it_and_disturbs_no_other,
+    a_failing_template_keeps_the_old_values_and_reports_its_position,
+    random_results_survive_a_restart,
     a_restart_writes_nothing,
-    an_edit_by_hand_during_a_restart_is_put_right,
-    what_is_not_ours_stays,
+    reverts_an_edit_made_during_a_restart,
+    keeps_secrets_that_it_does_not_own,
 ];

@@ -1,4 +1,4 @@
-//! What a life needs of the place where it is lived.
+//! The interface of a store that the tests need.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use tests::sealing::{KEYS, sealed_for};
 /// Values by item key.
 pub(crate) type Values = BTreeMap<String, Vec<u8>>;
 
-/// What an object is that nobody can use, and every API server takes.
+/// Returns an object that is unusable, but that every API server accepts.
 pub(crate) fn malformed(name: &str, namespace: &str) -> Value {
     json!({
         "apiVersion": "bitnami.com/v1alpha1",
@@ -25,34 +25,34 @@ pub(crate) fn malformed(name: &str, namespace: &str) -> Value {
     })
 }
 
-/// A place with a controller that has the first of the keys.
+/// A store with a controller that has the first of the keys.
 #[allow(async_fn_in_trait, reason = "its futures stay on one thread")]
 pub(crate) trait Place: Sized {
-    /// A new one.
+    /// Creates a store.
     async fn new() -> Self;
-    /// The namespace to work in.
+    /// Returns the namespace to work in.
     fn namespace(&self) -> &str;
     /// Creates or changes a SealedSecret.
     async fn put(&self, sealed: &SealedSecret);
-    /// Creates one that has a text where only a list can stand.
+    /// Creates one with a text where a list is required.
     async fn put_malformed(&self, name: &str);
     /// Deletes one.
     async fn remove(&self, name: &str);
     /// Gives the controller another key.
     async fn add_key(&self, key: &NewKey);
-    /// Ends the controller, does something, and starts it again.
+    /// Stops the controller, runs `meanwhile`, and starts it again.
     async fn restart(self, meanwhile: impl AsyncFnOnce(&Self)) -> Self;
-    /// Changes a value behind the controller's back.
+    /// Changes a value without the controller.
     async fn tamper(&self, name: &str, item: &str, value: &str);
-    /// Makes a Secret that has nothing to do with the controller.
+    /// Creates a Secret that the controller does not own.
     async fn put_foreign(&self, name: &str, item: &str, value: &str);
-    /// The values there.
+    /// Returns the current values.
     async fn values(&self, name: &str) -> Option<Values>;
-    /// The status there.
+    /// Returns the current status.
     async fn status(&self, name: &str) -> Option<SealedSecretStatus>;
-    /// Something that is another one after each write of values or status.
+    /// Returns a stamp that changes with each write of values or status.
     async fn stamp(&self, name: &str) -> String;
-    /// What the controller logged.
+    /// Returns the controller's log.
     fn log(&self) -> String;
 
     fn sealed(&self, name: &str, items: &[(&str, &str)]) -> SealedSecret {
@@ -85,7 +85,7 @@ pub(crate) trait Place: Sized {
         .await;
     }
 
-    /// Waits for the first condition to have this status, and gives it.
+    /// Waits for the first condition to have this status, and returns it.
     async fn synced(&self, name: &str, status: &str) -> Condition {
         let what = format!("{name} is synced: {status}\n{}", self.log());
         until(&what, async || {
@@ -95,7 +95,7 @@ pub(crate) trait Place: Sized {
         .await
     }
 
-    /// Waits until everything that was to be done before is done.
+    /// Waits until the controller has processed all previous changes.
     async fn rest(&self) {
         self.seal("marker", &[("a", "1")]).await;
         self.synced("marker", "True").await;

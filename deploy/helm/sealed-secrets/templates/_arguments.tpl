@@ -1,6 +1,6 @@
-{{/* What the controller is started with. Only values that were changed give a flag, and only flags that
-the peer's controller does not know stand for our own values: a release that is upgraded with the peer's
-image and values goes on. */}}
+{{/* The controller's arguments. Only changed values add a flag, and flags that Bitnami's controller does not know come
+only from values that Bitnami's chart does not have: a release upgraded with Bitnami's image and values keeps
+working. */}}
 
 {{- define "sealed-secrets.arguments" -}}
 {{- $v := .Values }}
@@ -67,8 +67,8 @@ image and values goes on. */}}
 {{- toYaml $args }}
 {{- end }}
 
-{{/* Which Pod it is, so that a restarted container goes on with its own Lease and knows its namespace. What
-extraEnv sets is left to it. */}}
+{{/* Identifies the Pod, so that a restarted container keeps its Lease and knows its namespace. Omits the variables
+that extraEnv sets. */}}
 {{- define "sealed-secrets.environment" -}}
 {{- $extra := list }}
 {{- with .Values.extraEnv }}
@@ -87,7 +87,7 @@ extraEnv sets is left to it. */}}
 {{- toYaml (concat $env $extra) }}
 {{- end }}
 
-{{/* k=v,k2=v2: (list NAME MAP). */}}
+{{/* A map as k=v,k2=v2: (list NAME MAP). */}}
 {{- define "sealed-secrets.pairs" -}}
 {{- $name := index . 0 }}
 {{- $pairs := list }}

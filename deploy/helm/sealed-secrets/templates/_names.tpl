@@ -1,5 +1,5 @@
-{{/* Names and places. Values that other releases of the chart do not have may be missing altogether,
-after `helm upgrade --reuse-values`: read new groups in brackets. */}}
+{{/* Names and namespaces. After `helm upgrade --reuse-values`, values that the old release did not have are missing:
+read new groups of values in parentheses. */}}
 
 {{- define "sealed-secrets.name" -}}
 {{ .Values.nameOverride | default .Chart.Name | trunc 63 | trimSuffix "-" }}
@@ -38,7 +38,7 @@ after `helm upgrade --reuse-values`: read new groups in brackets. */}}
 {{- end }}
 {{- end }}
 
-{{/* The cluster's version, or the one to pretend. */}}
+{{/* The Kubernetes version: kubeVersion if set, else the cluster's. */}}
 {{- define "sealed-secrets.kubeVersion" -}}
 {{ .Values.kubeVersion | default (.Values.global).kubeVersion | default .Capabilities.KubeVersion.Version }}
 {{- end }}
@@ -54,24 +54,24 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- tpl (kindIs "string" $value | ternary $value (toYaml $value)) (index . 1) }}
 {{- end }}
 
-{{/* A number or text as text, without the exponent that large numbers get: VALUE. */}}
+{{/* A number or string as a string, without the exponent that Helm gives large numbers: VALUE. */}}
 {{- define "sealed-secrets.text" -}}
 {{- if and (kindIs "float64" .) (eq (float64 (int64 .)) .) }}{{ int64 . }}{{ else }}{{ . }}{{ end }}
 {{- end }}
 
-{{/* A port of the container; empty and 0 stand for the default, as in the peer's chart: (list NAME CONTEXT). */}}
+{{/* A port of the container; empty and 0 mean the default, as in Bitnami's chart: (list NAME CONTEXT). */}}
 {{- define "sealed-secrets.containerPort" -}}
 {{- $name := index . 0 }}
 {{- get (index . 1).Values.containerPorts $name | default (get (dict "http" 8080 "metrics" 8081) $name) }}
 {{- end }}
 
-{{/* Does anything but the empty text stand there? 0 and false do: VALUE. */}}
+{{/* True unless the value is the empty string; 0 and false count as set: VALUE. */}}
 {{- define "sealed-secrets.given" -}}
 {{- if not (or (kindIs "invalid" .) (eq (toString .) "")) }}yes{{ end }}
 {{- end }}
 
 {{/* The metadata of an object: (dict "context" $ "name" NAME "labels" LIST "annotations" LIST), with
-"namespace" if it is not the chart's; "" for none. Later maps win over earlier ones. */}}
+"namespace" if it differs from the chart's; "" for none. Later maps override earlier ones. */}}
 {{- define "sealed-secrets.metadata" -}}
 {{- $ := .context }}
 {{- $labels := dict

@@ -1,7 +1,7 @@
-{{/* What the controller may do. deploy/docs/permissions.md names the behaviour behind each verb, and a
-test takes them away one by one. */}}
+{{/* The controller's permissions. deploy/docs/permissions.md says what needs each verb, and a test removes them
+one by one. */}}
 
-{{/* In every namespace whose SealedSecrets it opens. */}}
+{{/* For every namespace whose SealedSecrets the controller unseals. */}}
 {{- define "sealed-secrets.unsealer" -}}
 - apiGroups: [bitnami.com]
   resources: [sealedsecrets]
@@ -17,7 +17,7 @@ test takes them away one by one. */}}
   verbs: [create, patch]
 {{- end }}
 
-{{/* In its own namespace, for the keys. */}}
+{{/* For the keys, in the controller's own namespace. */}}
 {{- define "sealed-secrets.keyAdmin" -}}
 - apiGroups: [""]
   resources: [secrets]
@@ -60,9 +60,9 @@ test takes them away one by one. */}}
   verbs: [get, create]
 {{- end }}
 
-{{/* A role if there are rules, and its binding if that has a name:
-(dict "context" $ "role" NAME "rules" RULES "binding" NAME), with "namespace" if it is not the chart's
-("" for the cluster), "subjects" if not the controller's account. */}}
+{{/* A role if it has rules, and its binding if that has a name:
+(dict "context" $ "role" NAME "rules" RULES "binding" NAME), with "namespace" if it differs from the chart's
+("" for a cluster role), "subjects" if not the controller's service account. */}}
 {{- define "sealed-secrets.grant" -}}
 {{- $ := .context }}
 {{- $namespace := hasKey . "namespace" | ternary .namespace (include "sealed-secrets.namespace" $) }}

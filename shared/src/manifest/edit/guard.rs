@@ -1,10 +1,10 @@
-//! What a document becomes by an edit, and whether it did.
+//! The guard: applies an edit to the parsed document, and compares the result with the edited text.
 
 use super::{Change, Edit, Step};
 use crate::manifest::node::{Node, Value};
 use zeroize::Zeroizing;
 
-/// Does to a tree what an edit asks for.
+/// Applies an edit to a tree.
 pub(super) fn apply(root: &mut Node, edit: &Edit) {
     let mut here = root;
     let Some((last, parents)) = edit.path.split_last() else {
@@ -32,7 +32,7 @@ pub(super) fn apply(root: &mut Node, edit: &Edit) {
     }
 }
 
-/// The key by which the reader finds it.
+/// Returns the key under which the reader finds a step.
 fn name_in(node: &Node, step: &Step) -> Option<String> {
     let Value::Map(entries) = &node.value else {
         return None;
@@ -70,8 +70,8 @@ fn step_into<'a>(node: &'a mut Node, step: &Step) -> Option<&'a mut Node> {
     Some(&mut entries[at].1)
 }
 
-/// The first place where two trees differ, as a path. Of equal keys only the last counts, lines do
-/// not.
+/// Returns the path of the first difference between two trees. Of equal keys only the last counts; line
+/// numbers are ignored.
 pub(super) fn difference(wanted: &Node, found: &Node) -> Option<String> {
     let mut path = Vec::new();
     differs(wanted, found, &mut path).then(|| path.join("."))
@@ -112,7 +112,7 @@ fn differs(wanted: &Node, found: &Node, path: &mut Vec<String>) -> bool {
     }
 }
 
-/// Each key once, where it first stands, with the value that counts.
+/// Returns each key once, in the order of first occurrence, with its effective value.
 fn in_effect(entries: &[(String, Node)]) -> Vec<(&str, &Node)> {
     let mut places = std::collections::HashMap::new();
     let mut all: Vec<(&str, &Node)> = Vec::new();

@@ -1,9 +1,9 @@
-//! JSON text → places of its values. That it is JSON the reader has seen already; what is malformed
-//! here gives no places.
+//! Finds the positions of the values in a JSON text. The reader has already parsed it as JSON; malformed text
+//! gives no positions.
 
 use super::place::{Entry, Kind, Place, quoted_end};
 
-/// The root of every object of a stream; none if the text is something else.
+/// Returns the root of every object of a stream; `None` if the text is anything else.
 pub(super) fn find(text: &str) -> Option<Vec<Place>> {
     let mut roots = Vec::new();
     let mut finder = Finder { text, at: 0 };
@@ -16,7 +16,7 @@ pub(super) fn find(text: &str) -> Option<Vec<Place>> {
     }
 }
 
-/// The reader's own limit.
+/// The reader's own nesting limit.
 const MAX_DEPTH: usize = 128;
 
 struct Finder<'a> {
@@ -34,7 +34,7 @@ impl Finder<'_> {
         self.text.as_bytes().get(self.at).copied()
     }
 
-    /// Takes this character, after space.
+    /// Consumes this character after optional space.
     fn take(&mut self, wanted: u8) -> Option<()> {
         self.skip_space();
         (self.peek() == Some(wanted)).then(|| self.at += 1)
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nesting_has_an_end() {
+    fn stops_at_the_nesting_limit() {
         for (open, close) in [("[", "]"), (r#"{"a":"#, "}")] {
             let nested = |levels| open.repeat(levels) + "1" + &close.repeat(levels);
             assert!(find(&nested(MAX_DEPTH - 1)).is_some(), "{open}");

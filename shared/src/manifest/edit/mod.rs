@@ -1,5 +1,5 @@
-//! Changes to single values of someone's file; every other byte stays as it is: comments, order,
-//! quotes, indentation, line breaks, byte order marks.
+//! Edits of single values in a user's file. Every other byte stays as it is: comments, order, quotes,
+//! indentation, line breaks, byte order marks.
 //!
 //! ```
 //! use shared::manifest::edit::{Change, Edit, Step, apply};
@@ -16,13 +16,13 @@
 //! );
 //! ```
 //!
-//! The places of values come from a parser, the changes are splices of bytes, and a **guard** reads
-//! the text before and after: unless the trees differ in what was asked for and in nothing else, the
-//! edit is refused. So an anchor that others share, a merge, a value that a neighbour would swallow,
-//! or a mistake in here can cost an edit, and never a file.
+//! A parser finds the positions of values, the edits replace bytes there, and a **guard** parses the text
+//! before and after: unless the trees differ exactly in what was requested, the edit is refused. So a shared
+//! anchor, a merge, a value that would run into its neighbour, or a bug in this module can refuse an edit,
+//! but never damage a file.
 //!
-//! A new value keeps the quotes of the old one, a new key takes after its last neighbour. A comment at
-//! the end of a removed line goes with it; comments on lines of their own stay.
+//! A new value keeps the quotes of the old one; a new key copies the style of its last neighbour. A comment
+//! at the end of a removed line is removed with it; comments on lines of their own stay.
 
 mod guard;
 mod json_places;
@@ -39,14 +39,14 @@ use super::{MOST, Node, is_filled, is_json, roots, text};
 use place::Place;
 use splice::{Refusal, Splice, Text};
 
-/// One change to one document.
+/// One edit of one document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edit {
-    /// As in [`super::Document::number`].
+    /// Number of the document, as in [`super::Document::number`].
     pub document: usize,
-    /// From the root of the document.
+    /// Path from the root of the document.
     pub path: Vec<Step>,
-    /// What happens there.
+    /// The change at that path.
     pub change: Change,
 }
 
@@ -55,7 +55,7 @@ pub struct Edit {
 pub enum Step {
     /// A field, found as [`super::Node::field`] finds it.
     Field(&'static str),
-    /// Exactly this key.
+    /// Exactly this key, case-sensitive.
     Key(String),
     /// An item of a list, counted from zero.
     Item(usize),
@@ -71,76 +71,75 @@ impl Step {
     }
 }
 
-/// What happens to a value.
+/// A change of one value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// The scalar there becomes this text. A key that is missing is added, with the mappings around
-    /// it.
+    /// Replaces the scalar with this text. Adds a missing key, and the mappings around it.
     Set(String),
-    /// The key goes, with its value.
+    /// Removes the key and its value.
     Remove,
 }
 
-/// A file cannot be edited; nothing of it was.
+/// The file cannot be edited. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EditError {
-    /// It cannot even be read.
+    /// The file cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// No such document.
+    /// The document does not exist.
     #[error("there is no document {0}")]
     NoDocument(usize),
-    /// One of the edits cannot be done.
+    /// One of the edits is not possible.
     #[error("line {line}: {path} cannot be edited: {problem}")]
     Refused {
-        /// Where.
+        /// Line of the value.
         line: usize,
         /// Keys from the root, joined by dots.
         path: String,
-        /// Why.
+        /// The reason.
         problem: Problem,
     },
-    /// The guard says no.
+    /// The guard refused the edit.
     #[error(
         "the edit is refused, since {path} of document {document} would not read as it should afterwards; an \
          anchor, an alias, a merge, a tag or a key that is there twice can be why. Edit it by hand"
     )]
     Guard {
-        /// Counted from one.
+        /// Number of the document, counted from one.
         document: usize,
-        /// What differs from what was asked for, as keys joined by dots.
+        /// The path that differs from the request, as keys joined by dots.
         path: String,
     },
 }
 
-/// Why a place cannot be edited.
+/// Why a value cannot be edited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
-    /// `*name`.
+    /// The value is an alias, `*name`.
     #[error("it is an alias, and the original may be meant for others, too")]
     Alias,
-    /// A list or a mapping.
+    /// The value is a list or a mapping.
     #[error("it is a list or a mapping, not a single value")]
     NoScalar,
-    /// A path leads into something that has no keys.
+    /// The path leads into a value without keys.
     #[error("what should hold it is not a mapping")]
     NoMapping,
-    /// Nothing to remove, or nowhere to put it.
+    /// The value to remove, or the mapping to add to, does not exist.
     #[error("it is not there; a merge (`<<`) may bring it")]
     NotThere,
-    /// Removing it leaves nothing.
+    /// The value is the only one; removing it would leave nothing.
     #[error("it is the only one, and without it nothing is left here")]
     Last,
-    /// Known to be legal, not known how to change.
+    /// A legal layout that this module cannot change.
     #[error("its layout is too unusual to be changed safely; edit it by hand")]
     Layout,
 }
 
-/// Does all of the edits, in the order of the list.
+/// Applies all edits, in the order of the list.
 ///
 /// # Errors
 ///
-/// [`EditError`], and then nothing is changed.
+/// [`EditError`]; nothing is changed then.
 pub fn apply(bytes: &[u8], edits: &[Edit]) -> Result<Vec<u8>, EditError> {
     let (encoding, whole) = text::decode_as_it_stands(bytes)?;
     let before = roots(&text::decode(bytes)?, MOST)?;
@@ -154,7 +153,7 @@ pub fn apply(bytes: &[u8], edits: &[Edit]) -> Result<Vec<u8>, EditError> {
     Ok(encoding.encode(&source.whole))
 }
 
-/// A text with and without the byte order marks inside it.
+/// The text with and without the byte order marks inside it.
 struct Source {
     whole: String,
     clean: String,
@@ -188,8 +187,8 @@ impl Source {
         }
     }
 
-    /// Those that only replace a scalar can be done at once, since none moves what another one looks
-    /// for.
+    /// Separates the edits that only replace a scalar. They can be applied together, because none moves a
+    /// value that another one has to find.
     fn sorted<'a>(&self, edits: &'a [Edit]) -> Result<(Vec<&'a Edit>, Vec<&'a Edit>), EditError> {
         let (places, text) = (self.places()?, self.text());
         let mut seen = std::collections::HashSet::new();
@@ -270,7 +269,7 @@ fn place_zero() -> Refusal {
     }
 }
 
-/// The guard.
+/// Runs the guard.
 fn check(before: Vec<Node>, after: &str, edits: &[Edit]) -> Result<(), EditError> {
     let mut wanted: Vec<_> = before.into_iter().filter(is_filled).collect();
     for edit in edits {

@@ -1,24 +1,24 @@
-//! Where the values of a text stand: offsets in bytes, found anew in the text, because a parser's
-//! spans include anchors and trailing space here and leave headers out there.
+//! The positions of the values in a text, as byte offsets. They are determined from the text itself, because
+//! a parser's spans sometimes include anchors and trailing space, and sometimes omit headers.
 
-/// A value and its place.
+/// A value and its position.
 #[derive(Debug)]
 pub(super) struct Place {
     pub(super) kind: Kind,
-    /// Behind anchor and tag; of a block scalar, its header.
+    /// After anchor and tag; for a block scalar, at its header.
     pub(super) start: usize,
-    /// Behind the last character that belongs to it. Of a block scalar, before its last line break.
+    /// After the last character of the value; for a block scalar, before its last line break.
     pub(super) end: usize,
 }
 
 #[derive(Debug)]
 pub(super) enum Kind {
-    /// Nothing is written there, which means `null`.
+    /// No text, which means `null`.
     Empty,
     Plain,
     SingleQuoted,
     DoubleQuoted,
-    /// `|` or `>`: where the header ends, and where the first line of content begins.
+    /// `|` or `>`: the end of the header, and the start of the first content line.
     Block {
         header_end: usize,
         content: usize,
@@ -35,19 +35,19 @@ pub(super) enum Kind {
 
 #[derive(Debug)]
 pub(super) struct Entry {
-    /// As the reader calls it; none for a merge.
+    /// The key as the reader names it; `None` for a merge.
     pub(super) key: Option<String>,
-    /// Of the key, or of the `?` before it.
+    /// Start of the key, or of the `?` before it.
     pub(super) start: usize,
-    /// Behind the key.
+    /// End of the key.
     pub(super) key_end: usize,
-    /// Behind the colon; none if there is no colon.
+    /// After the colon; `None` if there is no colon.
     pub(super) colon: Option<usize>,
     pub(super) value: Place,
 }
 
 impl Place {
-    /// Is nothing there, or `null`?
+    /// Returns whether the value is absent or `null`.
     pub(super) fn is_hollow(&self, text: &str) -> bool {
         match &self.kind {
             Kind::Empty => true,
@@ -57,7 +57,7 @@ impl Place {
     }
 }
 
-/// Passes spaces, line breaks and comments.
+/// Skips spaces, line breaks and comments.
 pub(super) fn skip_blank(text: &str, mut at: usize) -> usize {
     let bytes = text.as_bytes();
     loop {
@@ -71,7 +71,7 @@ pub(super) fn skip_blank(text: &str, mut at: usize) -> usize {
     }
 }
 
-/// Passes anchor and tag, and what separates them; the place behind the last of them.
+/// Skips anchor and tag, and the space between them; returns the offset after the last of them.
 pub(super) fn skip_properties(text: &str, start: usize) -> usize {
     let mut end = start;
     loop {
@@ -88,7 +88,7 @@ pub(super) fn skip_properties(text: &str, start: usize) -> usize {
     }
 }
 
-/// Behind the quote that closes the one here.
+/// Returns the offset after the closing quote.
 pub(super) fn quoted_end(text: &str, start: usize) -> usize {
     let bytes = text.as_bytes();
     let quote = bytes.get(start).copied();
@@ -105,12 +105,12 @@ pub(super) fn quoted_end(text: &str, start: usize) -> usize {
     text.len()
 }
 
-/// Of the line that this place is in.
+/// Returns the start of the line that contains `at`.
 pub(super) fn line_start(text: &str, at: usize) -> usize {
     text[..at].rfind('\n').map_or(0, |found| found + 1)
 }
 
-/// Before the line break, CR included.
+/// Returns the end of the line, before its line break, CR included.
 pub(super) fn line_end(text: &str, at: usize) -> usize {
     let end = text[at..].find('\n').map_or(text.len(), |found| at + found);
     if end > at && text.as_bytes()[end - 1] == b'\r' {
@@ -120,19 +120,19 @@ pub(super) fn line_end(text: &str, at: usize) -> usize {
     }
 }
 
-/// Counted in characters.
+/// Returns the column, counted in characters.
 pub(super) fn column(text: &str, at: usize) -> usize {
     text[line_start(text, at)..at].chars().count()
 }
 
-/// Is there nothing but space before this place in its line?
+/// Returns whether only space precedes `at` on its line.
 pub(super) fn begins_line(text: &str, at: usize) -> bool {
     text[line_start(text, at)..at]
         .trim_start_matches(' ')
         .is_empty()
 }
 
-/// The line break in use around here.
+/// Returns the line break in use around `at`.
 pub(super) fn line_break(text: &str, at: usize) -> &'static str {
     let found = text[..at].rfind('\n').or_else(|| text.find('\n'));
     match found {
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_comment_is_blank_where_it_stands_apart() {
+    fn a_comment_counts_as_blank_only_after_white_space() {
         for (text, at, want) in [
             ("", 0, 0),
             (" \t\r\n x", 0, 5),
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn passes_anchors_and_tags_and_no_space_behind_them() {
+    fn skips_anchors_and_tags_but_not_the_space_after_them() {
         for (text, want) in [
             ("x", 0),
             ("&a x", 2),
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_lines_and_columns() {
+    fn finds_lines_and_columns() {
         let text = "ü: a\r\n  b\nc";
         let lines = |find: fn(&str, usize) -> usize| [0, 3, 9, 11].map(|at| find(text, at));
         assert_eq!(lines(line_start), [0, 0, 7, 11]);

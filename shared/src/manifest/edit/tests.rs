@@ -3,8 +3,8 @@ mod refusals;
 
 use super::*;
 
-/// `|a: b|` line by line, so that white space counts. A last line without `|` at its end has no line
-/// break.
+/// Joins lines of the form `|a: b|`, whose fences make white space visible. A last line without the closing
+/// `|` has no line break.
 fn text(fenced: &str) -> String {
     let lines = fenced.lines().map(str::trim_start);
     let lines = lines.filter_map(|line| line.strip_prefix('|'));
@@ -26,7 +26,7 @@ fn path(words: &str) -> Vec<Step> {
     words.split('/').map(step).collect()
 }
 
-/// `+path=value` or `-path`, with `2:` before it for another document.
+/// Parses `+path=value` or `-path`, with the prefix `2:` for another document.
 fn edits(words: &str) -> Vec<Edit> {
     let one = |word: &str| {
         let (document, word) = match word.split_once(':') {
@@ -142,7 +142,7 @@ fn finds_values_in_any_document_and_list() {
 }
 
 #[test]
-fn fills_what_is_empty() {
+fn fills_empty_mappings() {
     becomes(
         "a=x b=x c/d=x",
         "
@@ -177,7 +177,7 @@ fn fills_what_is_empty() {
 }
 
 #[test]
-fn adds_behind_the_last_neighbour_and_in_its_manner() {
+fn adds_after_the_last_neighbour_in_its_style() {
     becomes(
         "spec/encryptedData/c=AgC spec/template/x/w=1 z=yes",
         "
@@ -348,7 +348,7 @@ fn keeps_the_layout_of_json() {
 }
 
 #[test]
-fn a_json_list_is_json_too() {
+fn a_json_list_is_also_json() {
     let before = r#"{"items": [[1, []], {"a": "A"}]}"#;
     let after = r#"{"items": [[1, []], {"a": "A", "b": "B"}]}"#;
     assert_eq!(
@@ -359,7 +359,7 @@ fn a_json_list_is_json_too() {
 }
 
 #[test]
-fn what_is_missing_twice_is_added_once() {
+fn adds_a_mapping_once_when_two_edits_miss_it() {
     becomes(
         "x/p=P x/q=Q",
         "|a: 1|",
@@ -385,7 +385,7 @@ fn a_colon_needs_quotes_where_old_readers_take_it_for_syntax() {
 }
 
 #[test]
-fn what_a_block_cannot_hold_is_refused() {
+fn refuses_what_a_block_scalar_cannot_represent() {
     let set = |before: &str, value: &str| {
         let edit = Edit {
             document: 1,
@@ -411,7 +411,7 @@ fn what_a_block_cannot_hold_is_refused() {
 }
 
 #[test]
-fn braces_are_filled_in_their_manner() {
+fn fills_braces_in_their_own_style() {
     for (before, words, after) in [
         ("{a:, b: 1}\n", "a/x=V", "{a: {x: V}, b: 1}\n"),
         ("{a: {}, b: 1}\n", "a/x=V", "{a: {x: V}, b: 1}\n"),
@@ -434,7 +434,7 @@ fn braces_are_filled_in_their_manner() {
 }
 
 #[test]
-fn what_leaves_braces_takes_no_comment_along() {
+fn removing_a_key_from_braces_keeps_the_comment() {
     for (before, words, after) in [
         ("{ a: 1 }\n", "-a", "{}\n"),
         ("{ # note\n a: 1 }\n", "-a", "{ # note\n  }\n"),
@@ -473,7 +473,7 @@ fn a_block_may_begin_with_what_looks_like_a_comment() {
 }
 
 #[test]
-fn values_may_be_empty_and_marked() {
+fn values_may_be_empty_and_have_anchors_or_tags() {
     for (before, words, after) in [
         ("a: &x\nb: c\n", "a=V", "a: &x V\nb: c\n"),
         ("a: !!str\nb: c\n", "a=V", "a: !!str V\nb: c\n"),
@@ -486,7 +486,7 @@ fn values_may_be_empty_and_marked() {
 }
 
 #[test]
-fn keys_may_be_empty_marked_quoted_or_aliases() {
+fn keys_may_be_empty_anchored_tagged_quoted_or_aliases() {
     for (before, words, after) in [
         ("!!str :\nb: c\n", "/k=V", "!!str :\n  k: V\nb: c\n"),
         ("&x a:\nb: c\n", "a/k=V", "&x a:\n  k: V\nb: c\n"),
@@ -525,7 +525,7 @@ fn a_merge_is_overridden_and_not_touched() {
 }
 
 #[test]
-fn keeps_marks_and_other_encodings() {
+fn keeps_byte_order_marks_and_encodings() {
     let before = "\u{feff}ü: AgA\n---\n\u{feff}b: AgB\n---\n\u{feff}c: ü\nd: AgD\n";
     let after = "\u{feff}ü: AgX\n---\n\u{feff}b: AgY\n---\n\u{feff}c: ü\nd: AgZ\n";
     assert_eq!(
@@ -540,9 +540,9 @@ fn keeps_marks_and_other_encodings() {
     assert_eq!(done, Ok(utf16(after)));
 }
 
-/// A file that several were joined into, whatever stands where one of them begins.
+/// A file that was concatenated from several, with any content where one of them begins.
 #[test]
-fn an_edit_beside_an_inner_mark_leaves_the_mark() {
+fn an_edit_next_to_an_inner_byte_order_mark_keeps_the_mark() {
     let mark = '\u{feff}';
     for (why, before, words, after) in [
         (
@@ -581,7 +581,7 @@ fn an_edit_beside_an_inner_mark_leaves_the_mark() {
 }
 
 #[test]
-fn what_stands_beside_an_edit_is_the_same_whatever_its_type() {
+fn values_next_to_an_edit_stay_the_same_whatever_their_type() {
     for beside in [
         "null",
         "~",

@@ -1,8 +1,8 @@
-//! How a key and a value are written into someone's text.
+//! Formats keys and values in the style of the user's text.
 
 use crate::manifest::yaml_text;
 
-/// The manner of writing.
+/// The style of a scalar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Manner {
     Plain,
@@ -12,7 +12,7 @@ pub(super) enum Manner {
 }
 
 impl Manner {
-    /// That of something that is written already.
+    /// Returns the style of a written scalar.
     pub(super) fn of(written: &str) -> Self {
         match written.as_bytes().first() {
             Some(b'"') => Self::Double,
@@ -21,7 +21,7 @@ impl Manner {
         }
     }
 
-    /// On one line, in this manner if the text allows it, else in double quotes.
+    /// Formats a text on one line, in this style if possible, else in double quotes.
     pub(super) fn write(self, text: &str, in_flow: bool) -> String {
         match self {
             Self::Json => serde_json::Value::from(text).to_string(),
@@ -43,7 +43,7 @@ fn is_printable(text: &str) -> bool {
     text.chars().all(yaml_text::is_printable)
 }
 
-/// Old readers take any colon between braces for syntax.
+/// Old readers treat any colon between braces as syntax.
 fn needs_no_quotes(text: &str, in_flow: bool) -> bool {
     let harmless = |c: char| c.is_ascii_alphanumeric() || "+/=._-".contains(c);
     text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '.')
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_manner_shows_in_the_first_character() {
+    fn detects_the_style_from_the_first_character() {
         for (written, want) in [
             ("\"a\"", Manner::Double),
             ("'a'", Manner::Single),
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn writes_in_its_manner_what_that_can_hold() {
+    fn keeps_the_style_if_it_can_represent_the_text() {
         for (manner, text, want) in [
             (Manner::Json, "ü\u{7}\"", r#""ü\u0007\"""#),
             (Manner::Single, "it's", "'it''s'"),

@@ -1,12 +1,12 @@
-//! YAML text → places of its values.
+//! Finds the positions of the values in a YAML text.
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 
 use super::place::{Entry, Kind, Place, line_end, quoted_end, skip_blank, skip_properties};
 use crate::manifest::yaml_in;
 
-/// The root of every document; none if the text is malformed, or has a CR without LF, which ends a line for the
-/// parser and for nothing here.
+/// Returns the root of every document; `None` if the text is malformed, or contains a CR without LF, which is
+/// a line break only for the parser.
 pub(super) fn find(text: &str) -> Option<Vec<Place>> {
     if text.split('\r').skip(1).any(|rest| !rest.starts_with('\n')) || has_wide_directive(text) {
         return None;
@@ -24,13 +24,14 @@ pub(super) fn find(text: &str) -> Option<Vec<Place>> {
     Some(finder.roots)
 }
 
-/// Of a directive that it does not know the parser counts bytes, and so misplaces all behind it.
+/// Returns whether a directive contains a character outside ASCII. For an unknown directive the parser counts
+/// bytes, and misplaces all that follows.
 fn has_wide_directive(text: &str) -> bool {
     let mut lines = text.lines();
     lines.any(|line| line.starts_with('%') && !line.is_ascii())
 }
 
-/// The parser counts characters.
+/// Converts the parser's character offsets to byte offsets.
 struct Offsets(Option<Vec<usize>>);
 
 impl Offsets {
@@ -61,7 +62,7 @@ struct Finder<'a> {
 /// A collection that has not ended yet.
 struct Open {
     place: Place,
-    /// A key that waits for its value.
+    /// A key whose value has not been read yet.
     key: Option<Key>,
 }
 
@@ -136,8 +137,8 @@ impl Finder<'_> {
         }
     }
 
-    /// Where a value begins whose span begins here. Behind a key it is looked for from the colon on,
-    /// since the span of a block scalar lacks its header.
+    /// Returns the start of a value from the start of its span. After a key, the search begins at the colon,
+    /// because the span of a block scalar omits its header.
     fn value_start(&self, from: usize) -> usize {
         let key = self.open.last().and_then(|open| open.key.as_ref());
         match key.and_then(|key| key.colon) {
@@ -190,7 +191,8 @@ impl Finder<'_> {
         Place { kind, start, end }
     }
 
-    /// Line breaks at the end belong to the value only where the header says so with a `+`.
+    /// Finds the end of a block scalar. Line breaks at its end belong to the value only if the header has a
+    /// `+`.
     fn block(&self, start: usize, to: usize) -> (Kind, usize) {
         let text = self.text;
         let len = text[start..].find(|c: char| !"|>+-0123456789".contains(c));
@@ -260,7 +262,7 @@ impl Finder<'_> {
         (text.as_bytes().get(at) == Some(&closing)).then_some(())
     }
 
-    /// None for a place that cannot be, rather than a panic when it is sliced.
+    /// Returns `None` for an invalid position, instead of panicking when the text is sliced there.
     fn put(&mut self, value: Place) -> Option<()> {
         self.text.get(value.start..value.end)?;
         let Some(parent) = self.open.last_mut() else {
@@ -270,7 +272,7 @@ impl Finder<'_> {
         match &mut parent.place.kind {
             Kind::List(items) => items.push(value),
             Kind::Map { entries, .. } => {
-                // None for a key that is a collection, which the reader refuses.
+                // `None` for a key that is a collection, which the reader refuses.
                 let key = parent.key.take()?;
                 entries.push(Entry {
                     key: key.name,

@@ -1,4 +1,4 @@
-//! Private keys in the forms that Go's x509 reads and sprig writes.
+//! Private keys in the formats that Go's crypto/x509 reads and sprig writes.
 
 use pkcs8::der::asn1::{BitStringRef, ContextSpecificRef, OctetStringRef};
 use pkcs8::der::{Decode, Encode, TagMode, TagNumber};
@@ -14,7 +14,7 @@ const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1
 const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 
-/// How a key is wrapped.
+/// The encoding of a key.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     Pkcs1,
@@ -22,7 +22,7 @@ pub(super) enum Form {
     Pkcs8,
 }
 
-/// A private key: as PKCS #8 or another form that can sign, and as sprig writes it.
+/// A private key: in PKCS #8 or another format that can sign, and in the format that sprig writes.
 pub(super) struct PrivateKey {
     form: Form,
     der: Zeroizing<Vec<u8>>,
@@ -47,7 +47,7 @@ impl PrivateKey {
         Self::parse_der(form, &block.der)
     }
 
-    /// As [`Self::parse_pem`], and DSA keys pass too: they are only kept, not used.
+    /// Like [`Self::parse_pem`], but also accepts DSA keys, which are only stored, not used.
     pub(super) fn check_pem(text: &[u8]) -> Result<(), Fault> {
         let block = pem::decode(text).ok_or(Fault::failed("the private key is not PEM"))?;
         if block.label == "DSA PRIVATE KEY" {
@@ -106,7 +106,7 @@ impl PrivateKey {
         Self::parse_der(Form::Pkcs8, pair.serialized_der())
     }
 
-    /// RFC 8410.
+    /// Encodes an Ed25519 key by RFC 8410.
     pub(super) fn ed25519(seed: &[u8; 32]) -> Result<Self, Fault> {
         let head = [
             0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20,
@@ -132,7 +132,7 @@ fn pair(form: Form, der: &[u8]) -> Result<KeyPair, Fault> {
     KeyPair::try_from(&der).map_err(|_| BAD_KEY)
 }
 
-/// `ECPrivateKey` of RFC 5915 with curve and public key, as Go writes it; in PKCS #8 the curve stands outside.
+/// Encodes `ECPrivateKey` of RFC 5915 with curve and public key, as Go does; in PKCS #8 the curve is outside.
 fn sec1(
     inner: &[u8],
     curve: ObjectIdentifier,
@@ -170,7 +170,7 @@ fn sequence(body: &[u8]) -> Result<Vec<u8>, pkcs8::der::Error> {
     pkcs8::der::asn1::AnyRef::new(pkcs8::der::Tag::Sequence, body)?.to_der()
 }
 
-/// The octets after the version.
+/// Returns the octets after the version.
 fn secret_of(inner: &[u8]) -> Option<&[u8]> {
     let sequence = pkcs8::der::asn1::AnyRef::from_der(inner).ok()?;
     let (version, rest) = sequence.value().split_at_checked(3)?;

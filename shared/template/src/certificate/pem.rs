@@ -1,4 +1,4 @@
-//! PEM (RFC 7468), read as leniently as Go does.
+//! Reads PEM (RFC 7468) as leniently as Go does.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -8,10 +8,11 @@ pub(super) struct Block {
     pub(super) der: Vec<u8>,
 }
 
-/// Beginnings without an end that are passed over: for each of them all of the text is searched.
+/// Maximum number of unterminated BEGIN lines that are skipped: each of them causes a search through the
+/// whole text.
 const MOST_BROKEN: usize = 8;
 
-/// The first block; what stands around it does not matter.
+/// Returns the first block; the text around it is ignored.
 pub(super) fn decode(text: &[u8]) -> Option<Block> {
     let text = String::from_utf8_lossy(text);
     let mut rest = &*text;
@@ -29,7 +30,7 @@ pub(super) fn decode(text: &[u8]) -> Option<Block> {
     None
 }
 
-/// Label, optional headers, base 64, end.
+/// Parses label, optional headers, base64 and the END line.
 fn block(text: &str) -> Option<Block> {
     let (label, rest) = text.split_once("-----")?;
     if label.contains('\n') {
@@ -72,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gives_up_after_many_beginnings_without_an_end() {
+    fn gives_up_after_many_unterminated_blocks() {
         let after = |broken: usize| {
             let block = String::from_utf8(encode("KEY", b"der")).expect("UTF-8");
             decode(("-----BEGIN OTHER-----\n".repeat(broken) + &block).as_bytes())

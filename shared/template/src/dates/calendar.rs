@@ -1,11 +1,11 @@
-//! Days and dates of the Gregorian calendar, extended to all years.
+//! Day counts and dates of the Gregorian calendar, extended to all years.
 
-/// Days from 1970-01-01. Months beyond 1 to 12 count on into other years.
+/// Returns the number of days since 1970-01-01. Months outside 1 to 12 roll over into other years.
 pub(super) fn days(year: i64, month: i64, day: i64) -> i64 {
     let month = month.wrapping_sub(1);
     let year = year.wrapping_add(month.div_euclid(12));
     let month = month.rem_euclid(12) + 1;
-    // Years begin in March, so that the leap day is the last.
+    // Let years begin in March, so that the leap day is the last day.
     let (year, month) = if month > 2 {
         (year, month - 3)
     } else {
@@ -20,7 +20,7 @@ pub(super) fn days(year: i64, month: i64, day: i64) -> i64 {
         .wrapping_sub(719_468)
 }
 
-/// Year, month and day of a count of days from 1970-01-01.
+/// Converts a number of days since 1970-01-01 to year, month and day.
 pub(super) fn civil(days: i64) -> (i64, i64, i64) {
     let days = days.wrapping_add(719_468);
     let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));

@@ -1,8 +1,8 @@
-//! Durations in nanoseconds, as text and back.
+//! Formats and parses durations in nanoseconds.
 
 use super::SECOND;
 
-/// `1h2m3.5s`; below a second with the unit that fits.
+/// Formats as `1h2m3.5s`; below a second with the largest unit that fits.
 pub(crate) fn duration_text(nanos: i64) -> String {
     let sign = if nanos < 0 { "-" } else { "" };
     let size = nanos.unsigned_abs();
@@ -25,7 +25,7 @@ pub(crate) fn duration_text(nanos: i64) -> String {
     format!("{sign}{}{name}", decimal(size, unit))
 }
 
-/// size ÷ unit with as many digits as are needed.
+/// Formats `size / unit` with as few digits as possible.
 fn decimal(size: u64, unit: u64) -> String {
     let (whole, rest) = (size / unit, size % unit);
     if rest == 0 {
@@ -38,7 +38,7 @@ fn decimal(size: u64, unit: u64) -> String {
     )
 }
 
-/// `1h30m`, `-1.5s`, `0`; nothing if it is no duration or too long.
+/// Parses texts like `1h30m`, `-1.5s` and `0`; returns `None` for an invalid or too long duration.
 pub(crate) fn parse_duration(text: &[u8]) -> Option<i64> {
     let text = std::str::from_utf8(text).ok()?;
     let (negative, mut rest) = match text.strip_prefix(['-', '+']) {
@@ -64,7 +64,7 @@ pub(crate) fn parse_duration(text: &[u8]) -> Option<i64> {
     }
 }
 
-/// One number with its unit.
+/// Parses one number with its unit.
 fn component(text: &str) -> Option<(u64, &str)> {
     let (whole, rest) = digits(text);
     let (fraction, rest) = match rest.strip_prefix('.') {
@@ -108,7 +108,7 @@ fn digits(text: &str) -> (&str, &str) {
     text.split_at(end)
 }
 
-/// 0.fraction × unit, by way of a float, as Go computes it.
+/// Returns 0.fraction × unit, calculated with a float as in Go.
 #[allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -129,7 +129,7 @@ fn part_of(fraction: &str, unit: u64) -> u64 {
     (crate::number::uint_to_float(number) * (crate::number::uint_to_float(unit) / scale)) as u64
 }
 
-/// To the nearest multiple, halves away from zero.
+/// Rounds to the nearest multiple of `unit`, halves away from zero.
 pub(crate) fn round_duration(nanos: i64, unit: i64) -> i64 {
     if unit <= 0 {
         return nanos;

@@ -1,4 +1,4 @@
-//! Go's layouts: a date written the way this moment would be, Mon Jan 2 15:04:05 MST 2006.
+//! Go's date layouts: a layout shows how this moment would be written: Mon Jan 2 15:04:05 MST 2006.
 
 use super::{MONTHS, Time, WEEKDAYS};
 
@@ -29,22 +29,22 @@ pub(super) enum Element {
     LowerNoon,
     ZoneName,
     Offset(Offset),
-    /// Digits, the separator, and whether trailing zeros go.
+    /// Number of digits, the separator, and whether to drop trailing zeros.
     Fraction(usize, u8, bool),
 }
 
-/// How an offset from UTC is written.
+/// Format of an offset from UTC.
 #[allow(clippy::struct_excessive_bools, reason = "they are independent")]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Offset {
-    /// `Z` for UTC itself.
+    /// Writes `Z` for UTC.
     pub(super) zulu: bool,
     pub(super) colon: bool,
     pub(super) minutes: bool,
     pub(super) seconds: bool,
 }
 
-/// The text before the next element, the element, and the rest.
+/// Returns the text before the next element, the element, and the rest.
 pub(super) fn next(layout: &[u8]) -> (&[u8], Option<Element>, &[u8]) {
     for at in 0..layout.len() {
         if let Some((skip, element, len)) = element(&layout[at..]) {
@@ -58,7 +58,8 @@ pub(super) fn next(layout: &[u8]) -> (&[u8], Option<Element>, &[u8]) {
     (layout, None, b"")
 }
 
-/// An element at the start of `text`: bytes of plain text before it, itself, and its length.
+/// Finds the first element of `text`: returns the number of plain bytes before it, the element, and its
+/// length.
 fn element(text: &[u8]) -> Option<(usize, Element, usize)> {
     let lower_at = |at: usize| text.get(at).is_some_and(u8::is_ascii_lowercase);
     let starts = |with: &str| text.starts_with(with.as_bytes());
@@ -194,7 +195,7 @@ fn show(time: &Time, element: Element) -> String {
     }
 }
 
-/// The abbreviation, or the offset where there is none.
+/// Returns the abbreviation of the zone, or its offset if it has none.
 fn zone_name(time: &Time) -> String {
     let (seconds, name) = time.zone_at();
     if name.is_empty() {

@@ -1,9 +1,9 @@
-//! Text → time by a layout.
+//! Parses times by a layout.
 
 use super::layout::{self, Element, Offset};
 use super::{MONTHS, Time, WEEKDAYS, Zone, calendar};
 
-/// What has been read; nothing yet where `None`.
+/// The fields read so far; `None` for those that were not read.
 #[derive(Default)]
 struct Read {
     year: i64,
@@ -20,7 +20,8 @@ struct Read {
     zone_name: String,
 }
 
-/// The time, in the local zone if the text names none; nothing if the text does not fit the layout.
+/// Parses a time, in the local zone if the text names none. Returns `None` if the text does not match the
+/// layout.
 pub(crate) fn parse(layout: &[u8], text: &[u8]) -> Option<Time> {
     let mut read = Read::default();
     let (mut layout, mut rest) = (layout, text);
@@ -35,7 +36,8 @@ pub(crate) fn parse(layout: &[u8], text: &[u8]) -> Option<Time> {
     }
 }
 
-/// Plain text must match; a run of spaces matches any other, and the end.
+/// Skips plain text, which must match. Runs of spaces match each other regardless of their length, and match
+/// the end of the text.
 fn skip<'t>(text: &'t [u8], plain: &[u8]) -> Option<&'t [u8]> {
     let (mut text, mut plain) = (text, plain);
     while let Some(&first) = plain.first() {
@@ -70,7 +72,7 @@ fn digit(text: &[u8], at: usize) -> Option<i64> {
         .map(|byte| i64::from(byte - b'0'))
 }
 
-/// One or two digits; exactly two if `fixed`.
+/// Reads one or two digits; exactly two if `fixed`.
 fn two(text: &[u8], fixed: bool) -> Option<(i64, &[u8])> {
     let first = digit(text, 0)?;
     match digit(text, 1) {
@@ -94,7 +96,7 @@ fn named<'t>(names: &[&str], len: Option<usize>, text: &'t [u8]) -> Option<(i64,
 }
 
 impl Read {
-    /// Reads one element and gives what follows it. `layout` is the layout after the element.
+    /// Reads one element and returns the rest of the text. `layout` is the layout after the element.
     fn element<'t>(&mut self, element: Element, text: &'t [u8], layout: &[u8]) -> Option<&'t [u8]> {
         let rest = match element {
             Element::Year => {
@@ -180,7 +182,7 @@ impl Read {
         Some(&text[count..])
     }
 
-    /// A fraction of a second may follow even if the layout has none.
+    /// Reads a fraction of a second, which may follow even if the layout has none.
     fn unasked_fraction<'t>(&mut self, text: &'t [u8], layout: &[u8]) -> Option<&'t [u8]> {
         let digits = fraction_digits(text);
         if digits == 0 || matches!(layout::next(layout).1, Some(Element::Fraction(..))) {
@@ -307,12 +309,12 @@ impl Read {
             .strip_prefix("GMT")
             .and_then(|hours| hours.parse().ok())
             .unwrap_or(0);
-        // Go shifts the clock here: the time read counts as UTC.
+        // Go shifts the time here: the parsed time counts as UTC.
         at(seconds, Zone::Fixed(hours * 3600, self.zone_name.into()))
     }
 }
 
-/// Digits after a point or comma at the start.
+/// Returns the number of digits after a leading point or comma.
 fn fraction_digits(text: &[u8]) -> usize {
     match text {
         [b'.' | b',', rest @ ..] => rest.iter().take_while(|byte| byte.is_ascii_digit()).count(),
@@ -320,7 +322,7 @@ fn fraction_digits(text: &[u8]) -> usize {
     }
 }
 
-/// The length of what looks like the abbreviation of a zone.
+/// Returns the length of a text that looks like a zone abbreviation.
 fn abbreviation(text: &[u8]) -> Option<usize> {
     if text.len() < 3 {
         return None;
@@ -347,7 +349,7 @@ fn abbreviation(text: &[u8]) -> Option<usize> {
     }
 }
 
-/// The length of a sign and hours up to 23, or 0.
+/// Returns the length of a sign and hours up to 23, or 0.
 fn signed_hours(text: &[u8]) -> usize {
     if !matches!(text.first(), Some(b'+' | b'-')) {
         return 0;

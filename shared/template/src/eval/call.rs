@@ -1,4 +1,4 @@
-//! Calls: arguments are checked against the types that the Go function has.
+//! Function calls: checks the arguments against the parameter types of the Go function.
 
 use super::Evaluator;
 use crate::ast::{Term, TermKind};
@@ -7,8 +7,8 @@ use crate::functions::{Args, Function, Shape, Type};
 use crate::value::{Int, IntKind, List, ListKind, Map, MapKind, Pointer, Value};
 
 impl<'t> Evaluator<'t, '_, '_> {
-    /// Calls a function, or a method with its receiver. `last` comes from the pipeline; `at` is where a failure is
-    /// reported.
+    /// Calls a function, or a method with its receiver. `last` comes from the pipeline; a failure is reported
+    /// at `at`.
     pub(super) fn call(
         &mut self,
         dot: &Value,
@@ -30,7 +30,7 @@ impl<'t> Evaluator<'t, '_, '_> {
                 let values = this.arguments(dot, function, receiver, args, last)?;
                 let outcome = this.apply(function, &values);
                 if outcome.is_err() {
-                    this.at = at; // as in Go, only then: other errors point at the node visited last
+                    this.at = at; // as in Go, only here: other errors point to the node visited last
                 }
                 outcome
             }
@@ -86,7 +86,7 @@ impl<'t> Evaluator<'t, '_, '_> {
         Ok(values)
     }
 
-    /// `and` and `or` evaluate their arguments only as far as needed.
+    /// Evaluates the arguments of `and` and `or` only as far as needed.
     fn short_circuit(
         &mut self,
         dot: &Value,
@@ -105,7 +105,7 @@ impl<'t> Evaluator<'t, '_, '_> {
         Ok(last.unwrap_or(value))
     }
 
-    /// The value of a term that is not a literal, or of a literal where any type will do.
+    /// Returns the value of a term that is not a literal, or of a literal for a parameter of any type.
     pub(super) fn untyped(&mut self, dot: &Value, term: &'t Term) -> Result<Value, Fault> {
         self.at = term.at;
         self.env.gauge.steps(1)?;
@@ -173,7 +173,7 @@ fn int_kind(kind: Type) -> IntKind {
     }
 }
 
-/// What a literal nil becomes, where the type allows one.
+/// Returns the value of a literal nil for this type, if the type allows nil.
 fn nil_of(kind: Type) -> Option<Value> {
     match kind {
         Type::Any | Type::Version => Some(Value::Nil),
@@ -184,7 +184,7 @@ fn nil_of(kind: Type) -> Option<Value> {
     }
 }
 
-/// The value as an argument of this type. Go converts nothing: an int64 is no int.
+/// Returns the value as an argument of this type. Go converts nothing: an int64 is not an int.
 fn fit(value: Value, kind: Type) -> Result<Value, Fault> {
     if matches!(value, Value::Missing) {
         return nil_of(kind).ok_or(Fault::argument(

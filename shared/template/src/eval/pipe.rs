@@ -1,4 +1,4 @@
-//! Pipelines, commands and what they are made of.
+//! Evaluates pipelines, commands and their terms.
 
 use super::Evaluator;
 use crate::ast::{Command, Name, Pipe, Term, TermKind};
@@ -8,7 +8,7 @@ use crate::number::Number;
 use crate::value::Value;
 
 impl<'t> Evaluator<'t, '_, '_> {
-    /// The value of a pipeline; declares or assigns its variables.
+    /// Returns the value of a pipeline; declares or assigns its variables.
     pub(super) fn pipe(&mut self, dot: &Value, pipe: &'t Pipe) -> Result<Value, Fault> {
         self.at = pipe.at;
         let mut value = None;
@@ -31,7 +31,7 @@ impl<'t> Evaluator<'t, '_, '_> {
         Ok(value)
     }
 
-    /// `last` is the value of the command before, which becomes the last argument.
+    /// Evaluates a command. `last` is the value of the previous command, which becomes the last argument.
     fn command(
         &mut self,
         dot: &Value,
@@ -84,7 +84,7 @@ impl<'t> Evaluator<'t, '_, '_> {
         }
     }
 
-    /// A literal or the dot where any type will do.
+    /// Returns a literal or the dot as a value of any type.
     pub(super) fn literal(&mut self, dot: &Value, term: &'t Term) -> Result<Value, Fault> {
         self.at = term.at;
         match &term.kind {
@@ -106,7 +106,7 @@ impl<'t> Evaluator<'t, '_, '_> {
         self.deeper(|this| this.untyped(dot, inner))
     }
 
-    /// Follows fields; the last may be a method that takes arguments.
+    /// Follows fields; the last one may be a method with arguments.
     pub(super) fn fields(
         &mut self,
         dot: &Value,
@@ -160,7 +160,7 @@ impl<'t> Evaluator<'t, '_, '_> {
     }
 }
 
-/// A number literal where any type will do.
+/// Returns a number literal as a value of any type.
 fn ideal(number: &Number) -> Result<Value, Fault> {
     if let Some((real, imaginary)) = number.complex {
         return Ok(Value::Complex(real, imaginary));

@@ -1,9 +1,10 @@
 //! Floating-point numbers as text (strconv.FormatFloat).
 
-/// No float has more digits than this; after them come zeros.
+/// No float has more digits than this; only zeros follow.
 pub(super) const MOST_DIGITS: usize = 1100;
 
-/// `verb` is one of `e E f g G b x X`; without a precision the fewest digits that read back the same.
+/// Formats a float. `verb` is one of `e E f g G b x X`; without a precision, uses the fewest digits that
+/// parse to the same number.
 pub(crate) fn append_float(number: f64, verb: char, precision: Option<usize>) -> String {
     if number.is_nan() {
         return "NaN".to_owned();
@@ -38,13 +39,13 @@ pub(crate) fn append_float(number: f64, verb: char, precision: Option<usize>) ->
     format!("{sign}{body}")
 }
 
-/// Decimal digits without a point, and the power of ten of the first one.
+/// Decimal digits without a point, and the power of ten of the first digit.
 pub(crate) struct Digits {
     pub(crate) digits: String,
     pub(crate) exponent: i32,
 }
 
-/// The fewest digits that read back as the same number.
+/// Returns the fewest digits that parse to the same number.
 pub(crate) fn shortest(size: f64) -> Digits {
     split(&format!("{size:e}"))
 }
@@ -56,7 +57,7 @@ fn rounded(size: f64, count: usize) -> Digits {
     ))
 }
 
-/// With zeros up to this length. Rust's own padding stops at 65,535.
+/// Appends zeros up to this length. Rust's own padding stops at 65,535.
 fn filled(digits: &str, len: usize) -> String {
     [digits, &"0".repeat(len.saturating_sub(digits.len()))].concat()
 }
@@ -79,7 +80,7 @@ fn exponential(digits: &Digits, verb: char, precision: Option<usize>) -> String 
     format!("{first}{point}{rest}{e}{sign}{:02}", digits.exponent.abs())
 }
 
-/// The digits with a point at its place and no exponent.
+/// Formats with the point in its place and without an exponent.
 fn fixed(digits: &Digits) -> String {
     let Digits { digits, exponent } = digits;
     match usize::try_from(*exponent) {
@@ -92,7 +93,7 @@ fn fixed(digits: &Digits) -> String {
     }
 }
 
-/// `%g`: with an exponent where that is shorter. Trailing zeros go.
+/// Formats as `%g`: with an exponent if that is shorter, without trailing zeros.
 fn general(size: f64, verb: char, precision: Option<usize>) -> String {
     let e = if verb == 'G' { 'E' } else { 'e' };
     let wanted = precision.map(|precision| precision.max(1));
@@ -117,13 +118,13 @@ fn general(size: f64, verb: char, precision: Option<usize>) -> String {
     fixed(&digits)
 }
 
-/// `%b`: the mantissa as a whole number and a power of two.
+/// Formats as `%b`: the mantissa as an integer and a power of two.
 fn binary(size: f64) -> String {
     let (mantissa, exponent) = parts(size);
     format!("{mantissa}p{exponent:+}")
 }
 
-/// Mantissa and exponent so that the number is mantissa × 2^exponent.
+/// Returns mantissa and exponent; the number is mantissa × 2^exponent.
 fn parts(size: f64) -> (u64, i64) {
     let bits = size.to_bits();
     let raw = i64::try_from(bits >> 52 & 0x7ff).unwrap_or(0);
@@ -135,7 +136,7 @@ fn parts(size: f64) -> (u64, i64) {
     }
 }
 
-/// `%x`: one digit, a point, hexadecimal digits and a power of two.
+/// Formats as `%x`: one digit, a point, hexadecimal digits and a power of two.
 fn hexadecimal(size: f64, precision: Option<usize>, verb: char) -> String {
     let (mut mantissa, mut exponent) = parts(size);
     if mantissa == 0 {
@@ -180,7 +181,7 @@ fn hexadecimal(size: f64, precision: Option<usize>, verb: char) -> String {
     }
 }
 
-/// The sharp flag: a point always, and for `%g` the zeros that it would drop. The text has its sign.
+/// Applies the sharp flag: always a point, and for `%g` the trailing zeros. The text has its sign.
 pub(super) fn keep_point(text: &str, verb: char, precision: Option<usize>) -> String {
     let hex = matches!(verb, 'x' | 'X');
     let tail_at = text

@@ -1,4 +1,4 @@
-//! The format string of `printf`: flags, width, precision, argument numbers and what goes wrong with them.
+//! The format string of `printf`: flags, width, precision, argument numbers and their errors.
 
 use super::printer::{Flags, Printer};
 use crate::error::Fault;
@@ -13,12 +13,13 @@ struct Format<'f> {
     at: usize,
     values: &'f [Value],
     next: usize,
-    /// An argument number was used somewhere.
+    /// Some verb used an argument number.
     reordered: bool,
-    /// No bad argument number in this verb so far.
+    /// No invalid argument number in this verb so far.
     good: bool,
     after_index: bool,
-    /// Where the last argument number can end: behind it, each opening bracket would cause a search to the end.
+    /// Position of the last closing bracket. No argument number can end after it; without this, each opening
+    /// bracket would cause a search to the end.
     last_close: Option<usize>,
 }
 
@@ -51,7 +52,7 @@ pub(super) fn run(
 }
 
 impl<'f> Format<'f> {
-    /// Text up to the next percent sign.
+    /// Returns the text up to the next percent sign.
     fn plain(&mut self) -> Option<&'f [u8]> {
         let rest = self.text.get(self.at..).filter(|rest| !rest.is_empty())?;
         let len = rest
@@ -66,7 +67,7 @@ impl<'f> Format<'f> {
         self.text.get(self.at).copied()
     }
 
-    /// One verb; false when the format ends before it.
+    /// Formats one verb; returns false if the format ends first.
     fn verb(&mut self, printer: &mut Printer<'_, '_>) -> Result<bool, Fault> {
         self.good = true;
         self.after_index = false;
@@ -114,7 +115,7 @@ impl<'f> Format<'f> {
         }
     }
 
-    /// `[2]`: the argument to use next.
+    /// Reads `[2]`, the number of the next argument.
     fn index(&mut self) {
         if self.peek() != Some(b'[') {
             self.after_index = false;
@@ -190,7 +191,7 @@ impl<'f> Format<'f> {
         Ok(())
     }
 
-    /// Digits of the format. One that is too large swallows the rest, as in Go.
+    /// Reads a number. One that is too large consumes the rest of the format, as in Go.
     fn number(&mut self) -> Option<usize> {
         let rest = &self.text[self.at.min(self.text.len())..];
         let len = rest
@@ -208,7 +209,7 @@ impl<'f> Format<'f> {
         usize::try_from(number).ok()
     }
 
-    /// A width or precision among the arguments.
+    /// Takes a width or precision from the arguments.
     fn star(&mut self) -> Option<i64> {
         let value = self.values.get(self.next)?;
         self.next += 1;
@@ -219,7 +220,7 @@ impl<'f> Format<'f> {
         (-MOST..=MOST).contains(&number).then_some(number)
     }
 
-    /// Arguments that no verb used.
+    /// Reports arguments that no verb used.
     fn extra(&self, printer: &mut Printer<'_, '_>) -> Result<(), Fault> {
         if self.reordered || self.next >= self.values.len() {
             return Ok(());
@@ -248,7 +249,7 @@ fn complain(printer: &mut Printer<'_, '_>, verb: char, what: &str) -> Result<(),
     printer.out.str(what)
 }
 
-/// Up to seven digits: Go stops once the number before the last digit passes a million.
+/// Parses up to seven digits: Go stops once the number before the last digit exceeds a million.
 fn number_of(digits: &[u8]) -> Option<i64> {
     let mut number = 0_i64;
     for digit in digits {

@@ -1,4 +1,4 @@
-//! Verbs for whole numbers.
+//! Formats integers by verb.
 
 use super::printer::Printer;
 use crate::error::{Fault, Limit};
@@ -75,7 +75,7 @@ impl Printer<'_, '_> {
         self.pad_with_spaces(text.as_bytes())
     }
 
-    /// `U+0078`, with the character under the sharp flag.
+    /// Formats as `U+0078`, with the character itself under the sharp flag.
     fn unicode(&mut self, int: Int) -> Result<(), Fault> {
         let code = int.unsigned_bits();
         let least = self.flags.precision.unwrap_or(4).max(4);

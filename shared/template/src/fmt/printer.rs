@@ -1,4 +1,4 @@
-//! One verb applied to one value.
+//! Formats one value with one verb.
 
 use super::{MOST_NESTED, float, too_deep};
 use crate::budget::Gauge;
@@ -32,7 +32,7 @@ pub(super) struct Printer<'g, 'm> {
     pub(super) out: Writer,
     pub(super) flags: Flags,
     gauge: &'g mut Gauge<'m>,
-    /// Inside `%!d(…)`: methods are not asked.
+    /// Inside `%!d(…)`: methods are not called.
     erroring: bool,
 }
 
@@ -99,7 +99,7 @@ impl<'g, 'm> Printer<'g, 'm> {
         }
     }
 
-    /// The text that a value's own `String` or `GoString` method gives.
+    /// Returns the result of the value's own `String` or `GoString` method.
     fn method_text(&self, value: &Value, verb: char) -> Option<String> {
         if self.erroring {
             return None;
@@ -142,7 +142,7 @@ impl<'g, 'm> Printer<'g, 'm> {
         Ok(())
     }
 
-    /// Pads to the width, counted in characters.
+    /// Pads to the width, which counts characters.
     pub(super) fn pad(&mut self, bytes: &[u8]) -> Done {
         let missing = self
             .flags
@@ -170,7 +170,7 @@ impl<'g, 'm> Printer<'g, 'm> {
         )
     }
 
-    /// Pads with spaces even under the zero flag.
+    /// Pads with spaces even if the zero flag is set.
     pub(super) fn pad_with_spaces(&mut self, bytes: &[u8]) -> Done {
         let zero = std::mem::take(&mut self.flags.zero);
         self.pad(bytes)?;
@@ -201,7 +201,7 @@ impl<'g, 'm> Printer<'g, 'm> {
         self.pad(&quoted)
     }
 
-    /// The first characters, as many as the precision says.
+    /// Truncates to the number of characters given by the precision.
     fn cut<'b>(&self, bytes: &'b [u8]) -> &'b [u8] {
         match self.flags.precision {
             Some(count) => match runes::indexed(bytes).nth(count) {
@@ -263,7 +263,7 @@ impl<'g, 'm> Printer<'g, 'm> {
     fn write_float(&mut self, number: f64, verb: char, precision: Option<usize>) -> Done {
         let precision = self.flags.precision.or(precision);
         let digits = precision.unwrap_or(0).min(float::MOST_DIGITS);
-        self.gauge.steps(digits / 4)?; // exact digits are computed one by one, from very long numbers
+        self.gauge.steps(digits / 4)?; // exact digits are calculated one by one, from very long numbers
         let mut text = float::append_float(number, verb, precision);
         if !text.starts_with(['-', '+']) {
             text.insert(0, '+');
@@ -390,7 +390,7 @@ impl<'g, 'm> Printer<'g, 'm> {
         self.out.byte(b'}')
     }
 
-    /// Addresses are not shown: they differ from run to run and say where secrets lie.
+    /// Never prints an address: addresses differ from run to run and reveal where secrets are in memory.
     fn pointer(&mut self, value: &Value, verb: char) -> Done {
         match value {
             Value::List(_) | Value::Map(_) | Value::Version(_, Pointer::Yes) => self.pad(b"0x0"),

@@ -69,7 +69,7 @@ pub(super) static TABLE: &[Function] = &[
     }),
 ];
 
-/// `and` and `or` are evaluated where their arguments are.
+/// Never called: `and` and `or` are evaluated together with their arguments.
 fn never(_: &mut Environment<'_>, _: &Args<'_>) -> Outcome {
     Err(Fault::misuse("evaluated elsewhere"))
 }
@@ -136,7 +136,7 @@ fn len(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     }
 }
 
-/// All arguments as one text, nil as `<no value>`.
+/// Joins all arguments to one text, nil as `<no value>`.
 fn joined(env: &mut Environment<'_>, args: &Args<'_>) -> Result<Text, Fault> {
     if let [Value::Text(text)] = args.0 {
         return Ok(text.clone());

@@ -1,4 +1,4 @@
-//! `camelcase`, `snakecase` and `kebabcase`, as huandu/xstrings splits words.
+//! `camelcase`, `snakecase` and `kebabcase`, which split words as huandu/xstrings does.
 
 use super::{Function, Outcome, Type};
 use crate::environment::Environment;
@@ -18,7 +18,7 @@ pub(super) static TABLE: &[Function] = &[
     }),
 ];
 
-/// Each character is looked up in several tables.
+/// Charges for looking up each character in several tables.
 fn charge(env: &mut Environment<'_>, text: &[u8]) -> Result<(), Fault> {
     env.gauge.steps(text.len() / 8)
 }
@@ -27,13 +27,13 @@ fn is_connector(char: char) -> bool {
     matches!(char, '-' | '_') || runes::is_space(char)
 }
 
-/// Words joined without connectors, each with a capital. Leading and doubled connectors stay.
+/// Joins words without connectors and capitalises each. Keeps leading and doubled connectors.
 fn pascal(env: &mut Environment<'_>, text: &[u8]) -> Outcome {
     charge(env, text)?;
     let mut out = env.writer();
     let mut chars = runes::chars(text).peekable();
     while let Some(char) = chars.next_if(|&char| is_connector(char)) {
-        // The last character of a text of connectors alone is written below, after the loop of its own.
+        // If the text consists only of connectors, the last character is written after the loop.
         if chars.peek().is_none() {
             out.char(char)?;
             out.char(char)?;
@@ -139,7 +139,7 @@ impl Words<'_, '_> {
         self.write(self.kind, self.word)
     }
 
-    /// Numbers and lower-case words that follow at once belong together.
+    /// Joins a number with the lower-case words that follow it directly.
     fn glue(&mut self) -> Result<(), Fault> {
         while matches!(self.kind, Word::Alphabet | Word::Number) {
             self.write(self.kind, self.word)?;
@@ -190,7 +190,7 @@ impl Words<'_, '_> {
     }
 }
 
-/// The first character that is valid UTF-8 and the bytes up to its end; `before` when there is none.
+/// Returns the first valid UTF-8 character and the number of bytes up to its end; `before` if there is none.
 fn next_valid(bytes: &[u8], before: char) -> (char, usize) {
     let mut size = 0;
     for (_, char, width) in runes::indexed(bytes) {
@@ -210,13 +210,13 @@ fn lowered(char: char) -> char {
     }
 }
 
-/// A letter, but for the common ideographs.
+/// Returns whether the character is a letter, except the common ideographs.
 fn is_alphabet(char: char) -> bool {
     let ideograph = matches!(char, '\u{3400}'..='\u{4D85}' | '\u{4E00}'..='\u{9FCC}' | '\u{20000}'..='\u{2B81D}');
     runes::is_letter(char) && !ideograph
 }
 
-/// Kind and length of the first word, and where the next begins.
+/// Returns kind and length of the first word, and the start of the next.
 fn next_word(text: &[u8]) -> (Word, usize, usize) {
     let (first, size) = next_valid(text, runes::REPLACEMENT);
     if text.is_empty() || first == runes::REPLACEMENT {
@@ -262,7 +262,8 @@ fn take_while(text: &[u8], from: usize, first: char, belongs: &dyn Fn(char) -> b
     at
 }
 
-/// Capitals, or one capital and its lower-case letters; of `HTTPServer` the first word is `HTTP`.
+/// Returns the length of a word of capitals, or of one capital and its lower-case letters; the first word of
+/// `HTTPServer` is `HTTP`.
 fn upper_word(text: &[u8], first_size: usize, first: char) -> usize {
     if first_size >= text.len() {
         return first_size;

@@ -1,4 +1,4 @@
-//! Conversions, as spf13/cast does them: what cannot be converted is zero.
+//! Conversions as in spf13/cast: what cannot be converted becomes zero.
 
 use super::{Function, Type};
 use crate::fmt;
@@ -44,7 +44,7 @@ pub(super) fn to_float(value: &Value) -> f64 {
     }
 }
 
-/// `12.00` counts as `12`; `12.` does not.
+/// Removes a zero fraction: `12.00` becomes `12`; `12.` stays.
 fn without_zero_fraction(text: &[u8]) -> &[u8] {
     let zeros = text.iter().rev().take_while(|&&byte| byte == b'0').count();
     let point = text.len() - zeros;
@@ -55,7 +55,7 @@ fn without_zero_fraction(text: &[u8]) -> &[u8] {
     }
 }
 
-/// strconv.Atoi with its error ignored: nonsense is zero, too large is the largest.
+/// Parses like strconv.Atoi with its error ignored: invalid text is zero, too large a number is the maximum.
 pub(super) fn clamped_int(text: &[u8]) -> i64 {
     if let Some(number) = number::parse_int(text, 10) {
         return number;

@@ -1,4 +1,4 @@
-//! From texts to lists and maps, and back.
+//! Conversions between texts, lists and maps.
 
 use super::strings::to_text;
 use super::{Args, Function, Outcome, Type};
@@ -42,7 +42,8 @@ pub(super) static TABLE: &[Function] = &[
     }),
 ];
 
-/// A list of texts of any value: a `[]string` is itself, other lists lose their nils, the rest is a list of one.
+/// Converts any value to a list of texts: a `[]string` stays as it is, other lists lose their nils, any other
+/// value becomes a list of one.
 pub(super) fn texts(env: &mut Environment<'_>, value: &Value) -> Result<List, Fault> {
     let Value::List(list) = value else {
         let only = if value.is_nil() {
@@ -62,7 +63,8 @@ pub(super) fn texts(env: &mut Environment<'_>, value: &Value) -> Result<List, Fa
     Ok(List::texts(texts))
 }
 
-/// Long texts that begin alike are compared to their ends, each about as often as the length has digits in base 2.
+/// Charges for sorting: long texts with a common prefix are compared to their end, each about log2(length of
+/// the list) times.
 fn charge_sorting(env: &mut Environment<'_>, texts: &List) -> Result<(), Fault> {
     let rounds = 1 + texts.len().max(1).ilog2() as usize;
     env.gauge.steps(texts.len() * 4)?;
@@ -87,7 +89,7 @@ fn join(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     Ok(out.finish().into())
 }
 
-/// Parts between separators, at most `most` of them if that is not negative; none at all (nil) for zero.
+/// Splits at separators into at most `most` parts if `most` is not negative; zero gives nil.
 fn split(
     env: &mut Environment<'_>,
     text: &[u8],
@@ -98,7 +100,7 @@ fn split(
     if most == 0 {
         return Ok(None);
     }
-    // With more cuts than this the parts are too large in any case.
+    // With more cuts than this the parts exceed the budget in any case.
     let most = most.min(2 + env.gauge.value() / 64);
     let cuts: Vec<(usize, usize)> = if between.is_empty() {
         runes::indexed(text)
@@ -126,7 +128,7 @@ fn split(
     Ok(Some(parts))
 }
 
-/// `_0`, `_1`, …
+/// Numbers the parts `_0`, `_1`, …
 fn numbered(parts: Option<Vec<Text>>) -> Value {
     let parts = parts.unwrap_or_default().into_iter().enumerate();
     let entries: Entries = parts

@@ -90,7 +90,7 @@ fn sum(algorithm: &'static digest::Algorithm, args: &Args<'_>) -> Value {
     Value::text(super::hex(sum.as_ref()))
 }
 
-/// RFC 1950.
+/// Returns the Adler-32 checksum (RFC 1950).
 fn adler32(bytes: &[u8]) -> u32 {
     let (mut a, mut b) = (1_u32, 0_u32);
     for byte in bytes {
@@ -106,7 +106,7 @@ const AES_FAILED: Fault = Fault {
     reason: "AES failed",
 };
 
-/// AES-256: the password cut or filled with zeros to 32 bytes.
+/// Returns an AES-256 key: the password, truncated or padded with zeros to 32 bytes.
 fn aes_key(password: &[u8]) -> Result<UnboundCipherKey, Fault> {
     let mut key = [0; 32];
     let len = password.len().min(32);
@@ -123,7 +123,7 @@ fn xor(block: &mut [u8], with: &[u8]) {
         .for_each(|(byte, other)| *byte ^= other);
 }
 
-/// CBC with PKCS #7 padding; the initial block stands first; base 64.
+/// Encrypts with CBC and PKCS #7 padding; the result is base64 and begins with the initialisation vector.
 fn encrypt(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let plain = args.text(1);
     if plain.is_empty() {
@@ -144,7 +144,8 @@ fn encrypt(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     Ok(Value::text(STANDARD.encode(&out)))
 }
 
-/// The reverse. Like sprig it believes the last byte about the padding and checks nothing.
+/// Decrypts the output of `encrypt`. Like sprig, it trusts the last byte for the padding length and checks
+/// nothing.
 fn decrypt(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let text = args.text(1);
     if text.is_empty() {

@@ -1,4 +1,5 @@
-//! Exact decimal arithmetic behind `addf` and its relatives (shopspring/decimal), rounded to a float in the end.
+//! Exact decimal arithmetic behind `addf` and related functions (shopspring/decimal), rounded to a float at
+//! the end.
 
 use num_bigint::{BigInt, Sign};
 
@@ -35,12 +36,13 @@ impl Decimal {
             .unwrap_or(0.0)
     }
 
-    /// Steps that a calculation with this number takes: it may have grown by hundreds of digits with each argument.
+    /// Returns the number of steps of a calculation with this number, which may grow by hundreds of digits
+    /// with each argument.
     pub(super) fn cost(&self) -> usize {
         4 + usize::try_from(self.digits.bits() / 64).unwrap_or(usize::MAX)
     }
 
-    /// Digits as if the exponent were this smaller one.
+    /// Returns the digits for a smaller exponent.
     fn scaled(&self, exponent: i64) -> BigInt {
         &self.digits * ten_to(self.exponent - exponent)
     }
@@ -68,7 +70,7 @@ impl Decimal {
         }
     }
 
-    /// Rounds half away from zero at the sixteenth digit after the point.
+    /// Divides; rounds half away from zero at the sixteenth digit after the point.
     pub(super) fn div(&self, other: &Self) -> Result<Self, Fault> {
         if other.digits.sign() == Sign::NoSign {
             return Err(Fault::failed("division by zero"));
@@ -89,7 +91,7 @@ impl Decimal {
     }
 }
 
-/// 10^exponent, or 1 for a negative exponent.
+/// Returns 10^exponent, or 1 for a negative exponent.
 fn ten_to(exponent: i64) -> BigInt {
     BigInt::from(10_u8).pow(u32::try_from(exponent.max(0)).unwrap_or(0))
 }

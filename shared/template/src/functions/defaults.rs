@@ -1,4 +1,4 @@
-//! What to use where nothing is, and questions about types.
+//! Default values, and questions about types.
 
 use super::{Args, Function, Outcome, Type, deep_equal};
 use crate::environment::Environment;
@@ -75,7 +75,7 @@ pub(super) static TABLE: &[Function] = &[
     Function::new("mustDeepCopy", &[Type::Any], copy),
 ];
 
-/// Zero, nothing inside, or nil. Structures are never empty.
+/// Returns whether the value is zero, empty or nil. Structures are never empty.
 pub(super) fn empty(value: &Value) -> Result<bool, Fault> {
     Ok(!value.truth())
 }
@@ -89,7 +89,7 @@ fn first_filled(values: &[Value]) -> Result<Option<Value>, Fault> {
     Ok(None)
 }
 
-/// A copy that shares nothing with the original.
+/// Returns a deep copy.
 fn copy(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     match args.value(0) {
         Value::Missing | Value::Nil => Err(Fault::failed("nil cannot be copied")),
@@ -124,7 +124,7 @@ fn deep_copy(env: &mut Environment<'_>, value: &Value, depth: usize) -> Outcome 
                 MapKind::Text => Map::unregistered(MapKind::Text, entries).into(),
             }
         }
-        // The library behind sprig copies public fields only, of which a version has none.
+        // The library that sprig uses copies only public fields, and a version has none.
         Value::Version(_, pointer) => Value::Version(Version::zero().into(), *pointer),
         other => other.clone(),
     })

@@ -1,4 +1,4 @@
-//! Dicts: maps with text keys that templates make and change.
+//! Dicts: maps with text keys that templates create and change.
 
 use super::strings::to_text;
 use super::{Args, Function, Outcome, Type};
@@ -63,7 +63,7 @@ pub(super) static TABLE: &[Function] = &[
     Function::new("dig", &[], dig).rest(Type::Any),
 ];
 
-/// Keys and values in turn; a last key without a value gets an empty text.
+/// Creates a dict from alternating keys and values; a last key without a value gets an empty text.
 fn dict(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let mut entries = Entries::new();
     for pair in args.0.chunks(2) {
@@ -96,7 +96,7 @@ fn filtered(env: &mut Environment<'_>, args: &Args<'_>, listed: bool) -> Outcome
     Ok(env.map(kept)?.into())
 }
 
-/// Keys from outside in, then what to use if one is missing, then the dict.
+/// Looks up nested keys. Arguments: the keys from the outside in, the default if one is missing, the dict.
 fn dig(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let [keys @ .., default, dict] = args.0 else {
         return Err(Fault::failed("dig needs a key, a default and a dict"));

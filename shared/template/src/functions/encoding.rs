@@ -1,4 +1,4 @@
-//! Base 64, base 32, JSON, URLs, versions.
+//! Base64, base32, JSON, URLs, versions.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -79,18 +79,18 @@ const NO_VERSION: Fault = Fault {
 };
 
 fn version(env: &mut Environment<'_>, text: &[u8]) -> Result<semver::Version, Fault> {
-    env.gauge.steps(text.len() / 4)?; // a regular expression with groups goes over it
+    env.gauge.steps(text.len() / 4)?; // a regular expression with groups scans the text
     semver::Version::parse(text).ok_or(NO_VERSION)
 }
 
-/// Each range of versions in a constraint is rewritten in a copy of all of it.
+/// Charges for parsing a constraint: each version range is rewritten in a copy of the whole text.
 fn charge_constraint(env: &mut Environment<'_>, text: &[u8]) -> Result<(), Fault> {
     let len = text.len();
     env.gauge
         .steps(len.saturating_add(len.saturating_mul(len) / 1024))
 }
 
-/// What cannot be encoded gives an empty text; a used-up budget stays an error.
+/// Turns an encoding failure into an empty text; an exhausted budget stays an error.
 fn silent(
     env: &mut Environment<'_>,
     args: &Args<'_>,
@@ -104,7 +104,7 @@ fn silent(
     }
 }
 
-/// The bytes, or in their place Go's message: sprig yields the error as the result.
+/// Returns the decoded bytes, or Go's error message in their place: sprig returns the error as the result.
 fn decoded(result: Result<Vec<u8>, usize>, name: &str) -> Value {
     match result {
         Ok(bytes) => bytes.into(),
@@ -112,12 +112,13 @@ fn decoded(result: Result<Vec<u8>, usize>, name: &str) -> Value {
     }
 }
 
-/// Base 64 with padding (RFC 4648).
+/// Encodes base64 with padding (RFC 4648).
 fn encode64(bytes: &[u8]) -> Vec<u8> {
     STANDARD.encode(bytes).into_bytes()
 }
 
-/// Base 64; line breaks are skipped and stray bits ignored. A failure names the byte at which Go's decoder gives up.
+/// Decodes base64; skips line breaks and ignores stray bits. An error is the offset at which Go's decoder
+/// gives up.
 pub(crate) fn decode64(text: &[u8]) -> Result<Vec<u8>, usize> {
     let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
     let (mut bits, mut used) = (0_u32, 0_usize);
@@ -157,7 +158,7 @@ fn is_line_break(byte: u8) -> bool {
     matches!(byte, b'\n' | b'\r')
 }
 
-/// One or two padding signs, and nothing after them.
+/// Checks for one or two padding signs at the end.
 fn padding64(text: &[u8], first: usize, used: usize) -> Result<(), usize> {
     let next = |from: usize| (from..text.len()).find(|&at| !is_line_break(text[at]));
     let mut last = first;
@@ -172,7 +173,7 @@ fn padding64(text: &[u8], first: usize, used: usize) -> Result<(), usize> {
 
 const ALPHABET32: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 
-/// Base 32 with padding (RFC 4648).
+/// Encodes base32 with padding (RFC 4648).
 fn encode32(bytes: &[u8]) -> Vec<u8> {
     let mut text = Vec::with_capacity(bytes.len() / 5 * 8 + 8);
     for group in bytes.chunks(5) {
@@ -188,7 +189,7 @@ fn encode32(bytes: &[u8]) -> Vec<u8> {
     text
 }
 
-/// Base 32; line breaks are skipped, and Go's leniency towards what follows the padding is kept.
+/// Decodes base32; skips line breaks, and is as lenient as Go about what follows the padding.
 fn decode32(text: &[u8]) -> Result<Vec<u8>, usize> {
     let text: Vec<u8> = text
         .iter()
@@ -223,7 +224,8 @@ fn decode32(text: &[u8]) -> Result<Vec<u8>, usize> {
     Ok(bytes)
 }
 
-/// Padding after the sign before `at` fills the group; three lengths carry no whole byte more.
+/// Checks that the padding from the sign before `at` fills the group; three lengths carry no whole further
+/// byte.
 fn padding32(text: &[u8], at: usize, used: usize) -> Result<(), usize> {
     if text.len() - at + used < 7 {
         return Err(text.len());

@@ -1,10 +1,10 @@
-//! When values are equal or ordered: Go's template comparison, and `reflect.DeepEqual`.
+//! Equality and order of values: Go's template comparison, and `reflect.DeepEqual`.
 
 use crate::budget::Gauge;
 use crate::error::{Fault, Limit};
 use crate::value::{Int, Pointer, Value};
 
-/// Kinds that `eq` and `lt` can compare among each other.
+/// Kinds of values; `eq` and `lt` compare only values of the same kind.
 #[derive(PartialEq, Eq)]
 enum Basic {
     Bool,
@@ -31,7 +31,7 @@ const INCOMPARABLE: Fault = Fault {
     reason: "values of these types cannot be compared",
 };
 
-/// Whether the first equals any of the others.
+/// Returns whether the first value equals any of the others.
 pub(super) fn equal(first: &Value, others: &[Value]) -> Result<bool, Fault> {
     if others.is_empty() {
         return Err(Fault::failed("something to compare with is missing"));
@@ -63,7 +63,7 @@ fn equal_one(a: &Value, b: &Value) -> Result<bool, Fault> {
     }
 }
 
-/// Both are neither numbers nor texts.
+/// Compares two values that are neither numbers nor texts.
 fn equal_other(a: &Value, b: &Value) -> Result<bool, Fault> {
     if !a.is_nil() && !b.is_nil() && a.kind_name() != b.kind_name() {
         return Err(INCOMPARABLE);
@@ -101,7 +101,7 @@ pub(super) fn less(a: &Value, b: &Value) -> Result<bool, Fault> {
     }
 }
 
-/// Same type and same content, all the way down.
+/// Returns whether type and content are the same at all levels.
 pub(crate) fn deep_equal(a: &Value, b: &Value, gauge: &mut Gauge) -> Result<bool, Fault> {
     deep(a, b, gauge, 0)
 }

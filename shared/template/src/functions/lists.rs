@@ -1,4 +1,4 @@
-//! Lists: making, taking apart, searching. None changes the list it is given.
+//! Lists: creating, splitting, searching. No function changes the list that it is given.
 
 use super::cast::to_int;
 use super::{Args, Function, Outcome, Type, deep_equal, defaults};
@@ -147,7 +147,7 @@ fn compact(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     any(kept)
 }
 
-/// From one place to another; the kind of list stays. An empty list gives nil.
+/// Returns the items between two positions in a list of the same kind. An empty list gives nil.
 fn slice(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let list = list(args)?;
     if list.len() == 0 {
@@ -179,7 +179,7 @@ fn concat(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     }
 }
 
-/// Lists of `size` items each; the last may be shorter.
+/// Splits into lists of `size` items each; the last may be shorter.
 fn chunk(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let items = as_list(&args.value(1))?.items();
     let size = usize::try_from(args.int(0).unsigned_abs()).unwrap_or(usize::MAX);
@@ -194,8 +194,8 @@ fn chunk(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     Ok(List::new(ListKind::Lists, chunks)?.into())
 }
 
-/// What sprig's arithmetic makes of a size that is not positive: mostly failure, but no chunks at all of a list that is
-/// about as long, and a list of one item as it is.
+/// Reproduces sprig's arithmetic for a size that is not positive: usually a failure, but no chunks for a list
+/// that is about as long, and a list of one item unchanged.
 fn chunk_backwards(items: Vec<Value>, size: usize) -> Outcome {
     let chunks = match items.len() {
         1 if size >= 2 => vec![any(items)?],

@@ -120,7 +120,7 @@ fn fold_floats(args: &Args<'_>, join: fn(f64, f64) -> f64) -> Value {
     )
 }
 
-/// math.Max: infinity first, then NaN, and +0 above -0.
+/// Reproduces math.Max: infinity first, then NaN, and +0 above -0.
 fn larger(a: f64, b: f64) -> f64 {
     if a == f64::INFINITY || b == f64::INFINITY {
         f64::INFINITY
@@ -151,7 +151,7 @@ fn decimals(
     Ok(Value::Float(result.to_float()))
 }
 
-/// Rounds at a decimal place; the fraction from which it goes up can be given.
+/// Rounds at a decimal place; the caller may set the fraction at which to round up.
 fn round(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let up_from = if args.0.len() > 2 { args.float(2) } else { 0.5 };
     let power = power_of_ten(args.int(1));
@@ -169,7 +169,7 @@ fn round(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     Ok(Value::Float(whole / power))
 }
 
-/// math.Pow(10, places), by the same squarings, so that the last bit agrees.
+/// Reproduces math.Pow(10, places) by the same squarings, so that the last bit agrees.
 fn power_of_ten(places: i64) -> f64 {
     let (mut factor, mut factor_exponent) = (0.625_f64, 4_i64);
     let (mut power, mut exponent) = (1.0_f64, 0_i64);
@@ -228,7 +228,7 @@ fn numbers(env: &mut Environment<'_>, start: i64, end: i64, step: i64) -> Result
     Ok(numbers)
 }
 
-/// Numbers with spaces between, ends included, like the shell's seq.
+/// Returns the numbers from start to end, inclusive, separated by spaces, as the shell's `seq` does.
 fn seq(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let (start, step, end) = match args.0.len() {
         1 => (1, None, args.int(0)),

@@ -1,4 +1,4 @@
-//! `merge` and `mergeOverwrite`, with the habits of dario.cat/mergo.
+//! `merge` and `mergeOverwrite`, with the quirks of dario.cat/mergo.
 
 use super::{Args, Function, Outcome, Type};
 use crate::environment::Environment;
@@ -25,7 +25,7 @@ pub(super) static TABLE: &[Function] = &[
     .rest(Type::Dict),
 ];
 
-/// The one failure that the library reports as an error; `merge` and `mergeOverwrite` swallow it.
+/// The only failure that the library reports as an error; `merge` and `mergeOverwrite` ignore it.
 const DIFFERENT_TYPES: Fault = Fault {
     kind: ErrorKind::Failed,
     reason: "a dict or time cannot be merged into a version",
@@ -78,7 +78,7 @@ fn merge(
     Ok(())
 }
 
-/// How one level is merged.
+/// How to merge one level.
 struct Inner {
     overwrite: bool,
     depth: usize,
@@ -116,7 +116,8 @@ fn merge_entry(
                 return Ok(());
             }
         }
-        // Lists are taken over where the target had nothing, and by the quirk of a filled target otherwise kept.
+        // The library copies a list if the target had none, and otherwise, by a quirk of non-empty targets,
+        // keeps the old one.
         (Value::List(_), _) if !old_is_empty && !overwrite => return Ok(()),
         _ => {}
     }
@@ -134,7 +135,7 @@ fn into_map(env: &mut Environment<'_>, old: &Map, new: &Map, inner: &Inner) -> R
     merge(env, old, new, inner.overwrite, inner.depth + 1)
 }
 
-/// A map of strings takes nothing from a dict, be it a string.
+/// Writes an entry. A map of strings accepts nothing from a dict, not even a string.
 fn put(
     env: &mut Environment<'_>,
     target: &Map,

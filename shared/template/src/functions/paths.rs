@@ -71,7 +71,7 @@ fn ext(path: &[u8]) -> &[u8] {
         .map_or(b"", |at| &name[at..])
 }
 
-/// Without `.`, doubled slashes and `..` where they can be resolved.
+/// Removes `.`, doubled slashes, and `..` where it can be resolved.
 fn clean(path: &[u8]) -> Vec<u8> {
     let rooted = path.starts_with(b"/");
     let mut parts: Vec<&[u8]> = Vec::new();

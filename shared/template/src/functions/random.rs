@@ -1,4 +1,4 @@
-//! Random texts and numbers, from the caller's source.
+//! Random texts and numbers from the caller's random source.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -59,7 +59,7 @@ pub(super) static TABLE: &[Function] = &[
     Function::new("uuidv4", &[], |env, _| Ok(Value::text(uuid(env.rng)))).by_chance(),
 ];
 
-/// So many bytes out of ASCII that fit; none for a negative count.
+/// Returns this many random ASCII bytes that satisfy `fits`; none for a negative count.
 fn chosen(env: &mut Environment<'_>, args: &Args<'_>, fits: fn(&u8) -> bool) -> Outcome {
     let set: Vec<u8> = (0..128_u8).filter(fits).collect();
     let count = usize::try_from(args.int(0)).unwrap_or(0);
@@ -70,7 +70,7 @@ fn chosen(env: &mut Environment<'_>, args: &Args<'_>, fits: fn(&u8) -> bool) -> 
     Ok(text.into())
 }
 
-/// RFC 9562, version 4.
+/// Returns a random UUID (RFC 9562, version 4).
 fn uuid(rng: &mut dyn CryptoRng) -> String {
     let mut bytes = [0; 16];
     rng.fill_bytes(&mut bytes);

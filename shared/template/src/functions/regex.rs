@@ -1,4 +1,5 @@
-//! Regular expressions. The plain names fail on a bad expression like their `must` twins, but for `regexMatch`.
+//! Regular expressions. All functions except `regexMatch` fail on an invalid expression, as their `must`
+//! variants do.
 
 use super::{Args, Function, Outcome, Type};
 use crate::environment::Environment;
@@ -94,7 +95,7 @@ fn find_all(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     .into())
 }
 
-/// Parts between matches, at most so many; nil for zero.
+/// Splits at matches into at most this many parts; zero gives nil.
 fn split(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let source = args.text(0);
     let pattern = env.pattern(&source)?;
@@ -161,7 +162,7 @@ fn replace_literally(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     Ok(out.finish().into())
 }
 
-/// `$1`, `${1}`, `$name`, `$$`; a group that is not there is empty, a lone dollar stays.
+/// Expands `$1`, `${1}`, `$name` and `$$`; an unknown group is empty, a lone dollar stays.
 fn expand(
     out: &mut Writer,
     pattern: &Pattern,
@@ -194,7 +195,7 @@ fn expand(
     out.push(rest)
 }
 
-/// Numbers of up to nine digits without leading zeros; anything else names no group.
+/// Parses a number of up to nine digits without leading zeros; anything else refers to no group.
 fn number(digits: &str) -> Option<usize> {
     if digits.len() > 1 && digits.starts_with('0') {
         None
@@ -203,7 +204,7 @@ fn number(digits: &str) -> Option<usize> {
     }
 }
 
-/// The longest name, with or without braces.
+/// Returns the longest name, with or without braces, and the rest.
 fn reference(text: &[u8]) -> Option<(&str, &[u8])> {
     let braced = text.first() == Some(&b'{');
     let body = if braced { &text[1..] } else { text };

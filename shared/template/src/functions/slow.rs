@@ -1,4 +1,4 @@
-//! Password hashes that are slow on purpose. The budget counts them.
+//! Password hashes that are slow on purpose. The budget limits their number.
 
 use aws_lc_rs::hmac;
 
@@ -21,10 +21,11 @@ pub(super) static TABLE: &[Function] = &[
     ),
 ];
 
-/// Go's default.
+/// Go's default cost.
 const COST: u32 = 10;
 
-/// Longer passwords are refused, in Go by an error that becomes the result.
+/// Hashes a password. Refuses longer passwords than bcrypt can hash; Go returns an error that becomes the
+/// result.
 fn bcrypt(env: &mut Environment<'_>, password: &[u8]) -> Result<String, Fault> {
     if password.len() > 72 {
         return Ok(
@@ -40,7 +41,7 @@ fn bcrypt(env: &mut Environment<'_>, password: &[u8]) -> Result<String, Fault> {
     Ok(hash.format_for_version(bcrypt::Version::TwoA))
 }
 
-/// One line of a password file.
+/// Returns one line of a password file.
 fn htpasswd(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let (user, password) = (args.text(0), args.text(1));
     if user.contains(&b':') {
@@ -50,7 +51,7 @@ fn htpasswd(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     Ok([&*user, b":", hash.as_bytes()].concat().into())
 }
 
-/// Shapes of passwords of the Master Password algorithm.
+/// Returns the character patterns of a password type in the Master Password algorithm.
 fn shapes(kind: &[u8]) -> Option<&'static [&'static str]> {
     Some(match kind {
         b"maximum" => &["anoxxxxxxxxxxxxxxxxx", "axxxxxxxxxxxxxxxxxno"],
@@ -100,14 +101,14 @@ fn characters(class: char) -> &'static str {
 
 const SEED: &[u8] = b"com.lyndir.masterpassword";
 
-/// Master Password: scrypt over the user, HMAC over the site, then characters of a shape.
+/// Master Password: scrypt over the user, HMAC over the site, then characters of a pattern.
 fn derive_password(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let (kind, password, user, site) = (args.text(1), args.text(2), args.text(3), args.text(4));
     let Some(shapes) = shapes(&kind) else {
         return Ok([b"cannot find password template ", &*kind].concat().into());
     };
     env.gauge.hash(cost::SCRYPT)?;
-    env.gauge.bytes(64 * user.len())?; // scrypt begins with a hash of the salt for each of its 64 blocks
+    env.gauge.bytes(64 * user.len())?; // scrypt first hashes the salt for each of its 64 blocks
     let salt = [SEED, &length(&user), &*user].concat();
     let mut key = [0; 64];
     let params = scrypt::Params::new(15, 8, 2, 64).map_err(|_| Fault::failed("scrypt failed"))?;

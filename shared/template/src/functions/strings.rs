@@ -1,4 +1,4 @@
-//! Searching, cutting, padding and quoting of texts.
+//! Searching, cutting, padding and quoting texts.
 
 use std::collections::HashSet;
 
@@ -104,7 +104,8 @@ pub(super) static TABLE: &[Function] = &[
     }),
 ];
 
-/// A value as sprig turns it into a string: texts and bytes as they are, the rest as `%v`.
+/// Converts a value to a text as sprig does: texts and bytes stay as they are, the rest is formatted with
+/// `%v`.
 pub(super) fn to_text(env: &mut Environment<'_>, value: &Value) -> Result<Text, Fault> {
     match value {
         Value::Text(text) => Ok(text.clone()),
@@ -118,14 +119,14 @@ pub(super) fn to_text(env: &mut Environment<'_>, value: &Value) -> Result<Text, 
     }
 }
 
-/// `%v`. Many such texts may exist at once, so each counts.
+/// Formats with `%v`. Many such texts may exist at once, so each counts towards the budget.
 fn shown(env: &mut Environment<'_>, value: &Value) -> Result<Text, Fault> {
     let text = fmt::print(env.writer(), std::slice::from_ref(value), &mut env.gauge)?;
     env.gauge.memory(text.len())?;
     Ok(text)
 }
 
-/// All arguments but nil, written by `write`, with spaces between.
+/// Writes all arguments except nil with `write`, separated by spaces.
 fn quoted(
     env: &mut Environment<'_>,
     args: &Args<'_>,
@@ -141,12 +142,12 @@ fn quoted(
     Ok(out.finish().into())
 }
 
-/// Where `needle` first occurs. Linear in both lengths.
+/// Returns the offset of the first `needle`. Linear in both lengths.
 pub(super) fn find(text: &[u8], needle: &[u8]) -> Option<usize> {
     memchr::memmem::find(text, needle)
 }
 
-/// Without such characters at both ends.
+/// Trims matching characters at both ends.
 pub(super) fn trimmed(text: &[u8], cut: impl Fn(char) -> bool) -> &[u8] {
     let mut text = text;
     loop {
@@ -186,7 +187,7 @@ fn repeat(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     Ok(text.repeat(if size == 0 { 0 } else { count }).into())
 }
 
-/// Replaces every occurrence; nothing is found before each character and at the end.
+/// Replaces every occurrence; an empty `old` matches before each character and at the end.
 pub(super) fn replace(out: &mut Writer, text: &[u8], old: &[u8], new: &[u8]) -> Result<(), Fault> {
     if old == new {
         return out.push(text);
@@ -219,7 +220,7 @@ fn trunc(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     })
 }
 
-/// A negative start means from the beginning, a negative or too large end means to the end.
+/// Returns a part of a text. A negative start means the beginning, a negative or too large end means the end.
 fn substr(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let (start, end, text) = (args.int(0), args.int(1), args.text(2));
     let len = i64::try_from(text.len()).unwrap_or(i64::MAX);
@@ -236,7 +237,8 @@ fn substr(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
         .ok_or(Fault::failed("a start or end outside of the text"))
 }
 
-/// Shortened to `width` bytes with dots in place of what is cut, at the front too if `offset` is large enough.
+/// Shortens to `width` bytes with dots in place of the cut text; also cuts the front if `offset` is large
+/// enough.
 fn abbreviate(text: &[u8], offset: i64, width: i64) -> Vec<u8> {
     let len = i64::try_from(text.len()).unwrap_or(i64::MAX);
     if len <= width {

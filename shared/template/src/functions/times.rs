@@ -91,7 +91,8 @@ pub(super) static TABLE: &[Function] = &[
     Function::new("durationRound", &[Type::Any], duration_round).by_chance(),
 ];
 
-/// A date as sprig takes it: a time, or seconds as an int or int64; anything else is now.
+/// Returns a date argument as sprig interprets it: a time, or seconds as an int or int64; anything else means
+/// now.
 fn time_of(env: &Environment<'_>, value: &Value) -> Time {
     match value {
         Value::Time(time) => time.clone(),
@@ -114,7 +115,7 @@ fn in_zone(env: &mut Environment<'_>, args: &Args<'_>, zone: &[u8]) -> Outcome {
     Ok(time.format(&args.text(0)).into())
 }
 
-/// One byte of a layout may stand for a part of a date, which takes long to write.
+/// Charges for a layout: one byte of it may stand for a part of a date that takes long to write.
 pub(crate) fn charge_layout(env: &mut Environment<'_>, layout: &[u8]) -> Result<(), Fault> {
     env.gauge.steps(layout.len() / 4)
 }
@@ -134,7 +135,7 @@ fn modified(args: &Args<'_>) -> Option<Value> {
     }
 }
 
-/// The largest whole unit: `3mo`, `2h`.
+/// Returns the duration in its largest whole unit: `3mo`, `2h`.
 fn duration_round(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let nanos = match args.value(0) {
         Value::Text(text) => dates::parse_duration(&text).unwrap_or(0),

@@ -73,7 +73,7 @@ pub(super) static TABLE: &[Function] = &[
     ),
 ];
 
-/// Character by character. Bytes that are no UTF-8 become U+FFFD, as with Go's strings.Map.
+/// Maps each character. Bytes that are not UTF-8 become U+FFFD, as with Go's strings.Map.
 fn mapped(env: &mut Environment<'_>, text: &Text, mut map: impl FnMut(char) -> char) -> Outcome {
     let mut out = env.writer();
     for char in runes::chars(text) {
@@ -111,7 +111,8 @@ fn swapcase(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     })
 }
 
-/// Keeps some bytes, each taken for a Latin-1 character: the library behind sprig garbles UTF-8 so.
+/// Keeps some bytes, each treated as a Latin-1 character: the library that sprig uses garbles UTF-8 in this
+/// way.
 fn bytewise(env: &mut Environment<'_>, text: &Text, mut keep: impl FnMut(char) -> bool) -> Outcome {
     let mut out = env.writer();
     for &byte in text.iter() {
@@ -122,7 +123,7 @@ fn bytewise(env: &mut Environment<'_>, text: &Text, mut keep: impl FnMut(char) -
     Ok(out.finish().into())
 }
 
-/// Breaks lines at spaces so that they have at most `width` bytes; `long` breaks long words too.
+/// Wraps lines at spaces to at most `width` bytes; `long` also breaks long words.
 fn wrap(
     env: &mut Environment<'_>,
     text: &[u8],

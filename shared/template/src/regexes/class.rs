@@ -1,6 +1,6 @@
-//! Character classes and escapes.
+//! Translates character classes and escapes.
 
-/// Appends the character so that it stands for itself, in a class or outside.
+/// Appends a character as a literal, valid inside and outside a class.
 pub(super) fn push_literal(out: &mut String, char: char) {
     if char.is_alphanumeric() && char.is_ascii() || !char.is_ascii() {
         out.push(char);
@@ -9,7 +9,7 @@ pub(super) fn push_literal(out: &mut String, char: char) {
     }
 }
 
-/// Translates the class at the start; gives its length.
+/// Translates the class at the start of `text`; returns its length.
 pub(super) fn translate(text: &str, out: &mut String) -> Option<usize> {
     let mut rest = &text[1..];
     out.push('[');
@@ -29,7 +29,7 @@ pub(super) fn translate(text: &str, out: &mut String) -> Option<usize> {
     Some(text.len() - rest.len() + 1)
 }
 
-/// One member of a class; gives the rest.
+/// Translates one member of a class; returns the rest.
 fn item<'t>(text: &'t str, out: &mut String) -> Option<&'t str> {
     if text.starts_with("[:")
         && let Some(end) = memchr::memmem::find(&text.as_bytes()[2..], b":]").map(|end| end + 2)
@@ -62,7 +62,7 @@ fn item<'t>(text: &'t str, out: &mut String) -> Option<&'t str> {
     Some(rest)
 }
 
-/// `[:alpha:]`, `[:^alpha:]`
+/// Translates `[:alpha:]` and `[:^alpha:]`.
 fn named<'t>(text: &'t str, end: usize, out: &mut String) -> Option<&'t str> {
     let name = text[2..end].trim_start_matches('^');
     let known = [
@@ -84,7 +84,7 @@ fn member(text: &str) -> Option<(char, &str)> {
     Some((char, &text[char.len_utf8()..]))
 }
 
-/// Translates the escape at the start, a class or a character; gives its length.
+/// Translates the escape at the start of `text`, a class or a character; returns its length.
 pub(super) fn escape(text: &str, out: &mut String, inside: bool) -> Option<usize> {
     let perl = match text[1..].chars().next()? {
         'd' => Some(("0-9", false)),
@@ -112,7 +112,7 @@ pub(super) fn escape(text: &str, out: &mut String, inside: bool) -> Option<usize
     Some(2)
 }
 
-/// `\pL`, `\p{Greek}`, `\P{^Lu}`: general categories and scripts.
+/// Translates `\pL`, `\p{Greek}`, `\P{^Lu}`: general categories and scripts.
 fn property(text: &str, out: &mut String) -> Option<usize> {
     let mut negated = text.starts_with("\\P");
     let (name, len) = if let Some(inner) = text[2..].strip_prefix('{') {
@@ -147,7 +147,7 @@ fn property(text: &str, out: &mut String) -> Option<usize> {
     Some(len)
 }
 
-/// The character that an escape stands for, and the rest.
+/// Returns the character that an escape stands for, and the rest.
 fn escaped_char(text: &str) -> Option<(char, &str)> {
     let body = &text[1..];
     let char = body.chars().next()?;

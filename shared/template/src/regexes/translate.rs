@@ -1,8 +1,8 @@
-//! Go's syntax → that of the `regex` crate, refusing what Go refuses.
+//! Translates Go's syntax to that of the `regex` crate, and refuses what Go refuses.
 
 use super::class;
 
-/// Go's bound on a counted repetition, nested ones multiplied.
+/// Go's limit for a counted repetition; nested counts are multiplied.
 const MOST_REPEATED: u64 = 1000;
 
 pub(super) struct Translated {
@@ -10,7 +10,7 @@ pub(super) struct Translated {
     pub(super) names: Vec<(String, usize)>,
 }
 
-/// Nothing if Go would refuse the expression.
+/// Translates an expression; returns `None` if Go would refuse it.
 pub(super) fn translate(source: &str) -> Option<Translated> {
     let mut translator = Translator {
         rest: source,
@@ -30,11 +30,11 @@ pub(super) fn translate(source: &str) -> Option<Translated> {
     })
 }
 
-/// What a repetition sign would refer to.
+/// The item that a repetition operator would apply to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Before {
     Nothing,
-    /// Something that contains counted repetitions up to this product.
+    /// An item whose counted repetitions multiply to at most this.
     Atom(u64),
     Repetition(u64),
 }
@@ -44,7 +44,7 @@ struct Translator<'s> {
     out: String,
     names: Vec<(String, usize)>,
     groups: usize,
-    /// For each open group the largest product outside of it so far.
+    /// For each open group, the largest product outside it so far.
     open: Vec<u64>,
     before: Before,
     /// The largest product in the current group.
@@ -104,7 +104,7 @@ impl Translator<'_> {
         self.rest = &self.rest[len..];
     }
 
-    /// After a repetition sign: it needs something before it that is not repeated yet.
+    /// Accepts a repetition operator, which must follow an item that is not repeated yet.
     fn repeated(&mut self, times: u64) -> Option<()> {
         let Before::Atom(inner) = self.before else {
             return None;
@@ -165,7 +165,7 @@ impl Translator<'_> {
         self.before = Before::Nothing;
     }
 
-    /// `(?i-s)` and `(?i-s:`
+    /// Translates `(?i-s)` and `(?i-s:`.
     fn flags(&mut self) -> Option<()> {
         let end = self.rest.find([')', ':'])?;
         let flags = &self.rest[2..end];
@@ -184,7 +184,7 @@ impl Translator<'_> {
                 .filter(|&flag| flags.contains(flag))
                 .collect::<String>()
         };
-        // Flags switched on and off at once are off.
+        // A flag that is both set and cleared is cleared.
         let on: String = set(on)
             .chars()
             .filter(|&flag| !off.contains(flag))
@@ -229,7 +229,7 @@ impl Translator<'_> {
         Some(())
     }
 
-    /// `\Q…\E`: plain text, to the end if it is not ended.
+    /// Translates `\Q…\E`: plain text, to the end of the expression if it is not terminated.
     fn quotation(&mut self) {
         let body = &self.rest[2..];
         let (plain, rest) = body.split_once("\\E").unwrap_or((body, ""));
@@ -243,7 +243,7 @@ impl Translator<'_> {
     }
 }
 
-/// `{2}`, `{2,}`, `{2,5}` with the length; nothing if the brace stands for itself.
+/// Parses `{2}`, `{2,}`, `{2,5}`; also returns the length. `None` if the brace is a literal.
 fn counts(text: &str) -> Option<(u64, Option<u64>, usize)> {
     let counts = |char: char| char == ',' || char.is_ascii_digit();
     let end = 1 + text[1..].find(|char| !counts(char))?;
@@ -257,7 +257,7 @@ fn counts(text: &str) -> Option<(u64, Option<u64>, usize)> {
     Some((least, most, end + 1))
 }
 
-/// A number; one that is too large is the largest.
+/// Parses a number; one that is too large becomes the maximum.
 fn count(digits: &str) -> Option<u64> {
     let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     (plain && (digits.len() == 1 || !digits.starts_with('0')))

@@ -1,15 +1,16 @@
-//! What an expression costs, judged by its form before it is compiled.
+//! Estimates the cost of an expression from its form, before it is compiled.
 
 use regex_syntax::hir::{Class, Hir, HirKind, Repetition};
 
-/// Roughly how large it becomes and how long a search takes.
+/// Estimates of the compiled size and of the search time.
 #[derive(Clone, Copy)]
 pub(super) struct Weight {
-    /// States when compiled.
+    /// States after compilation.
     pub(super) states: usize,
-    /// States that one byte of a text may touch.
+    /// States that one byte of text may touch.
     pub(super) threads: usize,
-    /// A search may go on far beyond the match that it finds, so that the next one covers the same text again.
+    /// A search may continue far beyond the match that it finds, so that the next search reads the same text
+    /// again.
     pub(super) looks_beyond: bool,
 }
 
@@ -24,8 +25,8 @@ impl Weight {
     }
 }
 
-/// Steps to parse the translated expression, beyond its length. A class of Unicode is a table of hundreds of ranges;
-/// where case does not matter, a wide range is gone through character by character.
+/// Returns the steps for parsing the translated expression, in addition to its length. A Unicode class is a
+/// table of hundreds of ranges; without case sensitivity, each character of a wide range is processed.
 pub(super) fn parsing(text: &str) -> usize {
     let count = |part: &str| memchr::memmem::find_iter(text.as_bytes(), part).count();
     let tables = count("\\p{") + count("\\P{");
@@ -56,7 +57,7 @@ fn plus(a: (usize, usize), b: (usize, usize)) -> (usize, usize) {
     (a.0.saturating_add(b.0), a.1.saturating_add(b.1))
 }
 
-/// Characters beyond ASCII are several bytes, each with states of its own.
+/// A character outside ASCII takes several bytes, each with its own states.
 fn class_size(class: &Class) -> (usize, usize) {
     let Class::Unicode(class) = class else {
         return (1, 1);
@@ -79,8 +80,9 @@ fn repeated(repetition: &Repetition) -> (usize, usize) {
     )
 }
 
-/// `x*y|x` finds an x, but only after all those behind it; so does `x(x*y)?`. If instead every match has to pass what
-/// is waited for, a match in the text covered would have made the first one longer.
+/// Returns whether a search may continue beyond its match. `x*y|x` finds an x, but only after reading all
+/// those behind it; so does `x(x*y)?`. If every match has to contain what the search waits for, this cannot
+/// happen: a match in the text already read would have made the first match longer.
 fn looks_beyond(hir: &Hir) -> bool {
     match hir.kind() {
         HirKind::Alternation(parts) => parts.iter().any(|part| waits(part) || looks_beyond(part)),
@@ -96,7 +98,7 @@ fn looks_beyond(hir: &Hir) -> bool {
     }
 }
 
-/// Something without end that is followed by something that must come.
+/// Returns whether something unbounded is followed by something mandatory.
 fn waits(hir: &Hir) -> bool {
     match hir.kind() {
         HirKind::Alternation(parts) => parts.iter().any(waits),
@@ -125,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_searches_that_go_on_beyond_their_match() {
+    fn detects_searches_that_continue_beyond_their_match() {
         let cases = [
             (".*[^A-Z]|[A-Z]", true),
             ("x(?:[^c]*y)?", true),
@@ -154,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_and_wide_ranges_without_case_are_dear_to_parse() {
+    fn class_tables_and_wide_ranges_without_case_are_expensive() {
         assert_eq!(parsing("[a-z]+[^0-9]"), 0);
         assert_eq!(parsing(r"\p{gc=L}\P{gc=L}"), 4000);
         assert_eq!(parsing("(?i)[ -\u{10ffff}][^a]"), 30_000);

@@ -1,4 +1,5 @@
-//! How soon a new object has its Secret: while others change, and while callers flood the endpoints.
+//! Measures the time until a new object has its Secret: while other objects change, and while clients flood
+//! the endpoints.
 
 use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use crate::operation::new_key;
 use crate::report::{head, line, percentile, ratio, time};
 use crate::sizes::Sizes;
 
-/// Between two new objects.
+/// Time between two new objects.
 const BETWEEN: Duration = Duration::from_millis(500);
 
 pub async fn churn(sizes: Sizes) {
@@ -89,7 +90,7 @@ fn renamed(object: &SealedSecret, name: &str) -> SealedSecret {
     object
 }
 
-/// One after the other, each timed; then says that it is over.
+/// Creates objects one after the other and times each; then sets `over`.
 async fn new_objects(
     field: &Field<'_>,
     load: &Load,
@@ -110,7 +111,7 @@ async fn new_objects(
     times
 }
 
-/// Puts another object's values into one after the other.
+/// Replaces the values of one object after the other.
 async fn changing(field: &Field<'_>, load: &Load, per_second: usize, over: &Cell<bool>) {
     let api: Api<SealedSecret> = field.api();
     let mut clock =
@@ -133,7 +134,8 @@ async fn changing(field: &Field<'_>, load: &Load, per_second: usize, over: &Cell
     }
 }
 
-/// Verify and rotate in turn, as fast as asked, whether they are answered or not. Counts the answers.
+/// Sends verify and rotate requests in turn at the given rate, without waiting for responses. Counts the
+/// responses.
 async fn requests(
     port: u16,
     body: &str,
@@ -156,7 +158,7 @@ async fn requests(
             ["/v1/verify", "/v1/rotate"][usize::from(i % 2 == 1)],
             body.to_owned(),
         );
-        // Another caller each time, because each has a limit of his own.
+        // A different client each time, because each client has its own limit.
         let caller = format!("X-Forwarded-For: 10.0.{}.{}\r\n", i / 250 % 250, i % 250);
         running.spawn(async move {
             let answer = http::send(port, "POST", path, &caller, &body).await;

@@ -1,4 +1,4 @@
-//! Many objects and no Secret yet; and the same once more with everything in place.
+//! Measures a start with many objects and no Secret yet, and a second start with everything in place.
 
 use std::time::{Duration, Instant};
 
@@ -79,7 +79,7 @@ pub async fn run(sizes: Sizes) {
     }
 }
 
-/// One private-key operation for each item on all processors, and the writes.
+/// Measures the floor: one private-key operation for each item on all CPUs, and the writes.
 async fn floor(plane: &ControlPlane, load: &Load, operation: Duration) -> Duration {
     let items: usize = load
         .objects
@@ -99,13 +99,13 @@ async fn floor(plane: &ControlPlane, load: &Load, operation: Duration) -> Durati
     opening + writing
 }
 
-/// From the start of the process.
+/// Times since the start of the process.
 struct Times {
     /// Until every Secret existed.
     secrets: Duration,
-    /// Until every object had its status too.
+    /// Until every object also had its status.
     statuses: Duration,
-    /// With all in place, until a new object's Secret existed.
+    /// With everything in place, until a new object's Secret existed.
     restart: Duration,
 }
 

@@ -24,21 +24,21 @@ use tests::pod::Pod;
 use tests::roles::{self, ACCOUNT, Reach};
 use tests::sealing::{put_key, sealed_for};
 
-/// Requests of ours at once.
+/// Concurrent requests of the benchmark.
 pub const PARALLEL: usize = 32;
-/// Between two looks at whether it is done.
+/// Time between two polls for completion.
 const LOOK: Duration = Duration::from_millis(50);
-/// Longer than this nothing is waited for.
+/// Limit for every wait.
 const LIMIT: Duration = Duration::from_mins(30);
 
-/// Whose controller it is, and how it is bounded.
+/// Which controller runs, and with which limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Who {
-    /// Ours, as it comes.
+    /// This project's controller with default limits.
     Ours,
-    /// The peer's, without its limits.
+    /// Bitnami's controller without rate limits.
     Peer,
-    /// The peer's, as it comes.
+    /// Bitnami's controller with default limits.
     PeerAsItComes,
 }
 
@@ -70,19 +70,19 @@ impl Who {
 pub struct Field<'a> {
     plane: &'a ControlPlane,
     pub namespace: Namespace<'a>,
-    /// One for all requests: a new one would open a connection each time, which takes longer than
-    /// most of what is measured.
+    /// One client for all requests: a new one would open a connection each time, which takes longer than most
+    /// of what is measured.
     client: Client,
     keys: usize,
 }
 
-/// What both get: sealed for any place, so that both get the very same.
+/// The objects for both controllers, sealed cluster-wide, so that both get exactly the same.
 pub struct Load {
     pub objects: Vec<SealedSecret>,
 }
 
 impl Load {
-    /// Objects for these keys in turn. Sealing is done before anything is measured.
+    /// Creates objects for these keys in turn, before any measurement.
     pub fn new(keys: &[NewKey], objects: usize, items: usize) -> Self {
         let names: Vec<String> = (0..items).map(|i| format!("item-{i}")).collect();
         let values: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "value")).collect();
@@ -107,7 +107,7 @@ impl<'a> Field<'a> {
         Self::with(plane, keys, Reach::Namespace).await
     }
 
-    /// With rights in all namespaces.
+    /// Creates a namespace whose account has rights in all namespaces.
     pub async fn everywhere(plane: &'a ControlPlane, keys: &[NewKey]) -> Self {
         Self::with(plane, keys, Reach::Cluster).await
     }
@@ -126,7 +126,7 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// The objects of one kind in it.
+    /// Returns the API for objects of one kind in the namespace.
     pub fn api<K>(&self) -> Api<K>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType: Default>,
@@ -134,9 +134,9 @@ impl<'a> Field<'a> {
         Api::namespaced(self.client.clone(), self.namespace.name())
     }
 
-    /// Starts a controller in it, and waits until it serves a certificate.
+    /// Starts a controller in the namespace, and waits until it serves a certificate.
     pub async fn run(&self, who: Who, more: &[&str]) -> Pod {
-        // The peer does not say which port it got.
+        // Bitnami's controller does not log which port it got.
         let address = format!("--listen-addr=127.0.0.1:{}", free_port());
         let common = [
             "--all-namespaces=false",
@@ -156,7 +156,7 @@ impl<'a> Field<'a> {
         pod
     }
 
-    /// Creates them all.
+    /// Creates all objects.
     pub async fn put(&self, load: &Load) {
         each(load.objects.iter(), async |object| {
             self.create(object).await;
@@ -164,7 +164,7 @@ impl<'a> Field<'a> {
         .await;
     }
 
-    /// Creates the object whose JSON this is.
+    /// Creates an object from JSON.
     pub async fn create_object<K>(&self, object: serde_json::Value)
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType: Default>,
@@ -182,7 +182,7 @@ impl<'a> Field<'a> {
         api.create(&PostParams::default(), &object).await.unwrap();
     }
 
-    /// Waits until there are so many Secrets beside the keys, and gives the time that it took.
+    /// Waits until this many Secrets exist, not counting keys; returns the time since `since`.
     pub async fn has_secrets(&self, wanted: usize, since: Instant) -> Duration {
         let api: Api<ApiSecret> = self.api();
         let one = ListParams::default().limit(1);
@@ -201,7 +201,7 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// Waits until the Secret of that name is there.
+    /// Waits until the Secret with this name exists.
     pub async fn has_secret(&self, name: &str, since: Instant) -> Duration {
         let api: Api<ApiSecret> = self.api();
         while api.get_metadata_opt(name).await.unwrap().is_none() {
@@ -211,7 +211,7 @@ impl<'a> Field<'a> {
         since.elapsed()
     }
 
-    /// Waits until every object has a status that says it is synced, and gives the time that it took.
+    /// Waits until every object has a status that says it is synced; returns the time since `since`.
     pub async fn all_are_synced(&self, since: Instant) -> Duration {
         let api: Api<SealedSecret> = self.api();
         loop {
@@ -230,8 +230,8 @@ impl<'a> Field<'a> {
     }
 }
 
-/// The writes that no controller can do without, by a client that does nothing else: a Secret, a status
-/// and an event for each object.
+/// Measures the writes that every controller has to do, by a client that does nothing else: a Secret, a
+/// status and an event for each object.
 pub async fn bare_writes(plane: &ControlPlane, load: &Load) -> Duration {
     let field = Field::new(plane, &[]).await;
     field.put(load).await;
@@ -282,7 +282,7 @@ async fn bare(field: &Field<'_>, object: &SealedSecret) {
     field.create_object::<Event>(event).await;
 }
 
-/// Does it for each, some at once.
+/// Calls `what` for each item, some of them concurrently.
 pub async fn each<T>(of: impl Iterator<Item = T>, what: impl AsyncFn(T)) {
     stream::iter(of.map(|item| what(item)))
         .buffer_unordered(PARALLEL)
@@ -290,7 +290,7 @@ pub async fn each<T>(of: impl Iterator<Item = T>, what: impl AsyncFn(T)) {
         .await;
 }
 
-/// The value of one of our metrics that has no labels.
+/// Returns the value of one of our metrics without labels.
 pub async fn metric(pod: &Pod, name: &str) -> f64 {
     let answer = http::get(pod.metrics_port(), "/metrics").await.unwrap();
     let start = format!("sealed_secrets_controller_{name} ");

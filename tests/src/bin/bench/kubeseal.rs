@@ -1,4 +1,4 @@
-//! The peer's `kubeseal` and ours: one small Secret, and a thousand of them in one input.
+//! Compares Bitnami's `kubeseal` and ours: one small Secret, and a thousand Secrets in one input.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::sizes::Sizes;
 const SMALL: &str =
     "kind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {password: hunter2}\n";
 
-/// Time between start and end of the process, as a user sees it; the two take turns.
+/// Measures the time from start to exit of the process, as a user sees it; the two programs take turns.
 pub fn run(sizes: &Sizes) {
     let (runs, secrets) = (sizes.size("runs", 5, 40), sizes.size("secrets", 100, 1000));
     let (peer, ours) = (peer::peer_kubeseal(), binaries::kubeseal());

@@ -1,8 +1,8 @@
 //! Benchmarks: `cargo run --profile dist -p tests --bin bench -- NAME [--small] [SIZE=NUMBER ...]`.
 //!
-//! Each one runs ours and, where there is one, the Go peer on the same input, and prints absolute
-//! figures and their ratio. None asserts a time. A benchmark is a module with an async function
-//! that takes [`Sizes`] (or one without `async`, as here), and a line in [`BENCHMARKS`].
+//! Each benchmark runs our program and, where one exists, Bitnami's on the same input, and prints absolute
+//! figures and their ratio. None asserts a time. A benchmark is a module with an async function that takes
+//! [`Sizes`] (or one without `async`, as here), and a line in [`BENCHMARKS`].
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -33,11 +33,11 @@ use std::process::ExitCode;
 use sizes::Sizes;
 use tests::{binaries, peer};
 
-/// A benchmark that can be asked for.
+/// An entry of the list of benchmarks.
 struct Benchmark {
     name: &'static str,
     about: &'static str,
-    /// Does the peer take part?
+    /// Whether Bitnami's program also runs.
     has_peer: bool,
     run: fn(Sizes) -> Pin<Box<dyn Future<Output = ()>>>,
 }
@@ -126,7 +126,7 @@ async fn main() -> ExitCode {
         "## {}\n\n{}: {}\n",
         benchmark.name, benchmark.name, benchmark.about
     );
-    // A program that is built when it is first asked for would be built while time is taken.
+    // Build the programs now. Otherwise they would be built at their first use, during a measurement.
     drop([
         binaries::controller(),
         binaries::kubeseal(),

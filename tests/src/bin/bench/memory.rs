@@ -1,4 +1,4 @@
-//! Memory beside many objects and many Secrets of others.
+//! Measures memory in a cluster with many objects and many other Secrets.
 
 use std::time::Instant;
 
@@ -67,7 +67,7 @@ fn mebibytes(bytes: usize) -> String {
     format!("{:.1} MiB", bytes as f64 / 1024.0 / 1024.0)
 }
 
-/// Waits until its memory stays the same for a while.
+/// Waits until the memory stays the same for a while.
 async fn settle(pod: &Pod) {
     let (mut before, mut same) = (0, 0);
     while same < 5 {

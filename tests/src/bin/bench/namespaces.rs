@@ -1,4 +1,4 @@
-//! A start with many additional namespaces.
+//! Measures a start with many additional namespaces.
 
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use crate::operation::new_key;
 use crate::report::{head, line, ratio, time};
 use crate::sizes::Sizes;
 
-/// The peer's controller may end at such a start: it writes a map from many threads.
+/// Bitnami's controller may crash at such a start, because it writes a map from many threads.
 const ATTEMPTS: usize = 5;
 
 pub async fn run(sizes: Sizes) {
@@ -86,7 +86,7 @@ pub async fn run(sizes: Sizes) {
     }
 }
 
-/// A controller that got so far as to serve, and when it was started.
+/// Starts a controller and waits until it serves; returns it with its start time.
 async fn start_in(field: &Field<'_>, who: Who, namespaces: &str) -> Option<(Instant, Pod)> {
     for _ in 0..ATTEMPTS {
         let start = Instant::now();

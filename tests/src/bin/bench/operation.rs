@@ -1,4 +1,4 @@
-//! One private-key operation, ours and the peer's.
+//! Measures one private-key operation, in our program and in Bitnami's.
 
 use std::time::{Duration, Instant};
 
@@ -30,7 +30,7 @@ pub fn run(sizes: &Sizes) {
     }
 }
 
-/// A key of that size.
+/// Generates a key of this size.
 pub fn new_key(size: KeySize) -> NewKey {
     let spec = KeySpec {
         size,
@@ -41,7 +41,7 @@ pub fn new_key(size: KeySize) -> NewKey {
     spec.generate(now, &mut shared::random::system()).unwrap()
 }
 
-/// The median time of one operation on one core.
+/// Returns the median time of one operation on one core.
 pub fn open_often(pair: &KeyPair, label: &Label, times: usize) -> Duration {
     let sealed = sealed(pair, label);
     let once = || {

@@ -1,9 +1,9 @@
-//! What is printed: Markdown, to be put into `tests/BENCHMARKS.md`.
+//! Prints results as Markdown, to be copied to `tests/BENCHMARKS.md`.
 
 use std::fs;
 use std::time::Duration;
 
-/// The machine, and how busy it is with other things.
+/// Prints the machine and its load from other processes.
 pub fn machine() {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     let field = |text: &str, name: &str| {
@@ -19,18 +19,18 @@ pub fn machine() {
     println!("{processors} × {model}, {memory}, load before the start {load}\n");
 }
 
-/// Begins a table.
+/// Prints the head of a table.
 pub fn head(columns: &[&str]) {
     println!("\n| {} |", columns.join(" | "));
     println!("|{}", "---|".repeat(columns.len()));
 }
 
-/// One line of it.
+/// Prints a row of a table.
 pub fn line(cells: &[String]) {
     println!("| {} |", cells.join(" | "));
 }
 
-/// Three digits that count.
+/// Formats a time with three significant digits.
 pub fn time(time: Duration) -> String {
     let seconds = time.as_secs_f64();
     match seconds {
@@ -40,12 +40,12 @@ pub fn time(time: Duration) -> String {
     }
 }
 
-/// How many times as long.
+/// Formats how many times as long the first time is.
 pub fn ratio(longer: Duration, shorter: Duration) -> String {
     format!("{:.2} ×", longer.as_secs_f64() / shorter.as_secs_f64())
 }
 
-/// The time that so many of a hundred need at most.
+/// Returns the percentile of the times.
 pub fn percentile(times: &[Duration], percent: usize) -> Duration {
     let mut sorted = times.to_vec();
     sorted.sort();

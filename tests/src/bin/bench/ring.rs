@@ -1,4 +1,4 @@
-//! A ring of many keys, the objects spread over all of them.
+//! Measures a key ring of many keys, with objects spread over all of them.
 
 use std::time::Instant;
 
@@ -45,7 +45,7 @@ pub async fn run(sizes: Sizes) {
         field.all_are_synced(start).await;
         let operations = metric(&pod, "private_key_operations_total").await;
         line(&[what.into(), time(took), format!("{:.2}", operations / all)]);
-        // Another version of each, sealed for the same key.
+        // A new version of each object, sealed for the same key.
         let api: Api<SealedSecret> = field.api();
         let start = Instant::now();
         let swap = async |i: usize| {

@@ -1,4 +1,4 @@
-//! How many objects a second the rotate endpoint seals anew.
+//! Measures how many objects per second the rotate endpoint re-encrypts.
 
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ pub async fn run(sizes: Sizes) {
         let port = pod.port();
         let start = Instant::now();
         let rotate = async |_| {
-            // Ours sends some away when more wait than are served in two seconds.
+            // Our controller rejects some requests when more are waiting than it can serve in two seconds.
             loop {
                 let answer = http::send(port, "POST", "/v1/rotate", "", &body)
                     .await

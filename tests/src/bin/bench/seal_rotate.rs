@@ -1,6 +1,6 @@
-//! `seal rotate` on a tree of files whose values are for two old keys: beside a loop over the peer's
-//! `kubeseal --re-encrypt -f`, which asks a controller, and beside what the private-key operations
-//! alone take.
+//! Measures `seal rotate` on a tree of files whose values are for two old keys, and compares it with a loop
+//! over Bitnami's `kubeseal --re-encrypt -f`, which calls a controller, and with the time of the private-key
+//! operations alone.
 
 use std::fs;
 use std::process::Command;
@@ -29,7 +29,7 @@ pub async fn run(sizes: Sizes) {
     let sample = sizes.size("peer_files", 10, 100).min(files);
     let controller = DirectoryController::start();
     let folder = Scratch::new();
-    // The controller's own key is the newest one.
+    // The controller's own key is the newest.
     let old = [KeySize::Rsa4096; 2].map(new_key);
     give_keys(&controller, &old);
     let tree = folder.path().join("tree");
@@ -120,7 +120,7 @@ pub async fn run(sizes: Sizes) {
     );
 }
 
-/// The controller reads them from its folder.
+/// Writes the keys to the controller's folder, where it reads them.
 fn give_keys(controller: &DirectoryController, keys: &[NewKey]) {
     for (i, key) in keys.iter().enumerate() {
         let none = std::collections::BTreeMap::new;
@@ -159,7 +159,7 @@ fn timed(command: &mut Command) -> Duration {
     start.elapsed()
 }
 
-/// What the private-key operations take on all cores at once, measured with a part of them.
+/// Estimates the time of the private-key operations on all cores, from a sample of them.
 fn floor(key: &NewKey, operations: usize) -> Duration {
     let label = Scope::Strict.label("ns", "n");
     let public = key.pair.certificate().public_key();

@@ -1,15 +1,15 @@
-//! How much of everything a benchmark takes.
+//! Sizes of the benchmarks.
 
 use std::collections::BTreeMap;
 
-/// The sizes that were asked for on the command line.
+/// Sizes given on the command line.
 pub struct Sizes {
     small: bool,
     given: BTreeMap<String, usize>,
 }
 
 impl Sizes {
-    /// Reads `--small` and `SIZE=NUMBER`.
+    /// Parses `--small` and `SIZE=NUMBER`.
     pub fn read(words: impl Iterator<Item = String>) -> Self {
         let (mut small, mut given) = (false, BTreeMap::new());
         for word in words {
@@ -23,7 +23,7 @@ impl Sizes {
         Self { small, given }
     }
 
-    /// The size of that name: as given, or `small` with `--small`, or `full`. Prints it.
+    /// Returns the size with this name: the given one, or `small` with `--small`, or `full`. Prints it.
     pub fn size(&self, name: &str, small: usize, full: usize) -> usize {
         let usual = if self.small { small } else { full };
         let size = self.given.get(name).copied().unwrap_or(usual);

@@ -1,4 +1,4 @@
-//! How soon a quiet tenant's new object has its Secret, alone and beside hostile tenants.
+//! Measures the time until a quiet tenant's new object has its Secret, alone and beside hostile tenants.
 
 use std::time::{Duration, Instant};
 
@@ -17,12 +17,12 @@ use crate::operation::new_key;
 use crate::report::{head, line, percentile, ratio, time};
 use crate::sizes::Sizes;
 
-/// Between two new objects of the quiet tenant.
+/// Time between two new objects of the quiet tenant.
 const BETWEEN: Duration = Duration::from_millis(500);
-/// As much as one object may ask of templates: seven and a half seconds of keys, a second of hashes.
+/// The most that one object may ask of templates: seven and a half seconds of keys, a second of hashes.
 const COSTLY: &str =
     "{{ range 5 }}{{ genPrivateKey \"rsa\" }}{{ end }}{{ range 20 }}{{ bcrypt \"x\" }}{{ end }}";
-/// Well-formed values that no key opens.
+/// Well-formed values that no key can open.
 const WRONG_ITEMS: usize = 300;
 
 pub async fn run(sizes: Sizes) {
@@ -58,7 +58,7 @@ pub async fn run(sizes: Sizes) {
         .collect();
     each(wanted.iter(), async |(namespace, i)| {
         let api: Api<SealedSecret> = Api::namespaced(plane.admin(), namespace);
-        // One of eight has wrong items.
+        // One in eight has wrong items.
         let mut object = greedy[usize::from(i % 8 == 7)].clone();
         object.metadata.name = Some(format!("h-{i}"));
         create(&api, &object).await;
@@ -91,7 +91,7 @@ struct Quiet {
 }
 
 impl Quiet {
-    /// One after the other, each timed.
+    /// Creates objects one after the other and times each.
     async fn objects(&self, stem: &str, seconds: usize) -> Vec<Duration> {
         let end = Instant::now() + Duration::from_secs(u64::try_from(seconds).unwrap());
         let mut times = Vec::new();
@@ -128,14 +128,14 @@ async fn create_namespace(plane: &ControlPlane, name: &str) {
         .unwrap();
 }
 
-/// With a template that asks for as much as it may.
+/// Adds a template that asks for as much as it may.
 fn costly(object: &SealedSecret) -> SealedSecret {
     let mut object = object.clone();
     object.spec.template.data = Some([("t".to_owned(), Some(COSTLY.to_owned()))].into());
     object
 }
 
-/// With values that no key opens.
+/// Replaces the values with ones that no key can open.
 fn wrong(object: &SealedSecret) -> SealedSecret {
     let mut object = object.clone();
     for i in 0..WRONG_ITEMS {
@@ -148,7 +148,7 @@ fn wrong(object: &SealedSecret) -> SealedSecret {
     object
 }
 
-/// Objects of which nothing has become yet. The definition gives every object a status, without conditions.
+/// Counts the objects without a result. Under our CRD every object has a status, without conditions.
 async fn undone(plane: &ControlPlane, namespaces: &[String]) -> usize {
     let mut undone = 0;
     for namespace in namespaces {

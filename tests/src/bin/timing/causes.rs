@@ -1,4 +1,4 @@
-//! Values of valid structure that do not open, each for a reason of its own.
+//! Values of valid structure that cannot be opened, each for a different reason.
 
 use jiff::Timestamp;
 use shared::envelope;
@@ -7,13 +7,13 @@ use shared::scope::Scope;
 use tests::sealing::{KEYS, copy_of};
 use tests::timing::{Comparison, compare, time};
 
-/// Large enough that decrypting it shows beside a private-key operation.
+/// Large enough for its decryption to be visible beside a private-key operation.
 const SIZE: usize = 64 * 1024;
 
 pub(crate) const NAMESPACE: &str = "ns";
 pub(crate) const NAME: &str = "name";
 
-/// The first one is what the others are compared with.
+/// Returns the values; the others are compared with the first.
 pub(crate) fn all() -> Vec<(&'static str, Vec<u8>)> {
     let here = Scope::Strict.label(NAMESPACE, NAME);
     let there = Scope::Strict.label(NAMESPACE, "other");
@@ -43,11 +43,12 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// A block that is no smaller than the modulus is refused before the key is used. Whoever has the certificate knows
-/// that without asking, and many values for another key are such.
+/// Seals until the RSA block is smaller than the modulus. A larger block is refused before the key is used.
+/// Anyone with the certificate can predict that without a request, and many values for another key have such
+/// blocks.
 fn small(seal: impl FnMut() -> Vec<u8>) -> Vec<u8> {
     let mut values = std::iter::repeat_with(seal);
-    // A modulus has its first bit set.
+    // The first bit of a modulus is set.
     values
         .find(|value| value[2] < 0x80)
         .expect("there is no end of them")

@@ -1,7 +1,8 @@
-//! Can failures to open be told apart by their time? In the function that opens, over HTTP with our
-//! controller, and over HTTP with the peer's beside it. Ends with 1 if ours can.
+//! Tests whether failures to open a value can be distinguished by their time: in the function that opens,
+//! over HTTP with our controller, and over HTTP with Bitnami's for comparison. Exits with 1 if ours can.
 //!
-//! `cargo run --release -p tests --bin timing [-- MEASUREMENTS]`; the more, the smaller the difference that shows.
+//! `cargo run --release -p tests --bin timing [-- MEASUREMENTS]`; the more measurements, the smaller the
+//! detectable difference.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -18,7 +19,7 @@ use std::process::ExitCode;
 
 use tests::timing::{CERTAIN, Comparison};
 
-/// Enough to see a hundredth of the time of one private-key operation on a busy machine.
+/// Enough to detect a hundredth of the time of one private-key operation on a busy machine.
 const MEASUREMENTS: usize = 3000;
 
 #[tokio::main]

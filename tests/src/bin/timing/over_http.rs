@@ -1,4 +1,4 @@
-//! The same values, sent to a controller as anyone can who reaches it.
+//! Sends the same values to a controller, as any client that can reach it could.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,7 +21,7 @@ use tests::timing::{Comparison, compare, time};
 
 use crate::causes::{NAME, NAMESPACE, all};
 
-/// No answer shall be a 429.
+/// Prevents responses with status 429.
 const UNLIMITED: [&str; 2] = ["--rate-limit=1000000", "--rate-limit-burst=1000000"];
 
 pub(crate) fn ours(count: usize) -> Vec<(String, Comparison)> {

@@ -1,4 +1,4 @@
-//! The private-key operation itself, on RSA blocks that somebody chose.
+//! Measures the private-key operation itself, on RSA blocks that an attacker chooses.
 
 use jiff::Timestamp;
 use rand::Rng as _;
@@ -9,8 +9,8 @@ use tests::timing::{Comparison, compare, time};
 
 const BLOCK: usize = 256;
 
-/// Small numbers and sparse ones are what timing attacks on RSA have been made with. Not 0 and 1: they are refused
-/// before the key is used, within a microsecond, and whoever sends them knows that already.
+/// Returns small and sparse numbers, which timing attacks on RSA have used. Not 0 and 1: they are refused
+/// before the key is used, within a microsecond, which whoever sends them already knows.
 fn chosen() -> Vec<(&'static str, [u8; BLOCK])> {
     let mut two = [0; BLOCK];
     two[BLOCK - 1] = 2;
@@ -25,7 +25,7 @@ fn chosen() -> Vec<(&'static str, [u8; BLOCK])> {
     ]
 }
 
-/// Each against numbers drawn anew at every measurement.
+/// Compares each with random numbers, drawn for every measurement.
 pub(crate) fn on_chosen_ciphertexts(count: usize) -> Vec<(String, Comparison)> {
     let key = RingKey::new("k".into(), Timestamp::UNIX_EPOCH, copy_of(&KEYS[0]));
     let ring = KeyRing::new([key.into()]);

@@ -1,4 +1,4 @@
-//! A key that is new, with its value and the mappings that are missing around it.
+//! Adds a key with its value and the missing mappings around it.
 
 use super::super::place::{begins_line, column, line_break, line_end, line_start, skip_blank};
 use super::{Entry, Kind, Manner, Place, Problem, Splice, Splices, Step, Text, refuse, splice};
@@ -60,8 +60,8 @@ impl<'t> Text<'t> {
         Ok(vec![splice(at..at, text)])
     }
 
-    /// At the end of a text without a last line break, readers disagree on whether such a value has
-    /// one; a line after it would settle that.
+    /// Returns whether the text ends in a block scalar without a last line break. Readers disagree on whether
+    /// the value then has one, and an added line would decide it.
     fn ends_in_open_block(self, place: &Place) -> bool {
         match &place.kind {
             Kind::List(items) => items
@@ -76,7 +76,7 @@ impl<'t> Text<'t> {
         }
     }
 
-    /// Spaces by which a mapping in this one is indented.
+    /// Returns the number of spaces by which a mapping inside this one is indented.
     fn step(self, outer: &[&Place], map: &Place) -> usize {
         let columns = |place: &&Place| match &place.kind {
             Kind::Map { entries, .. } => entries.first().map(|e| column(self.text, e.start)),
@@ -95,7 +95,7 @@ impl<'t> Text<'t> {
         let here = around.last().copied().unwrap_or(0);
         let inside = entries.iter().filter_map(|entry| columns(&&entry.value));
         let inside = inside.filter_map(|column| column.checked_sub(here));
-        // Of braces, by how much their first line is indented.
+        // For mappings in braces, the indentation of their first line.
         let first = entries.first().map(|entry| entry.start);
         let first = first.filter(|at| begins_line(self.text, *at));
         let own = first.and_then(|at| {
@@ -109,7 +109,7 @@ impl<'t> Text<'t> {
             .unwrap_or(2)
     }
 
-    /// Puts the first entries into something that has none: `{}`, `null` or nothing.
+    /// Adds the first entries to a value that has none: `{}`, `null` or nothing.
     fn fill(
         self,
         outer: &[&Place],
@@ -160,7 +160,7 @@ impl<'t> Text<'t> {
         lines.iter().flat_map(|line| [line_break, line]).collect()
     }
 
-    /// `{key: value}`; on lines of its own if the indentation of the line around is given.
+    /// Formats `{key: value}`, or one entry per line if the indentation of the surrounding line is given.
     fn flow(self, names: &[&str], value: &str, on_lines: Option<(usize, usize)>) -> String {
         let manner = if self.json {
             Manner::Json
@@ -211,7 +211,7 @@ impl<'t> Text<'t> {
         let has_comma = self.text[comma..].starts_with(',');
         let behind = if has_comma { comma + 1 } else { end };
         if on_line {
-            // Behind a comment that follows, unless the brace stands in the same line.
+            // After a comment that follows, unless the brace is on the same line.
             let line = line_end(self.text, behind);
             let at = if line < map.end { line } else { behind };
             let after = if has_comma { "," } else { "" };
@@ -229,7 +229,7 @@ impl<'t> Text<'t> {
         vec![splice(behind..behind, text)]
     }
 
-    /// What stands between a key and its value, if it is ordinary.
+    /// Returns the text between a key and its value, if it is ordinary.
     fn colon_like(self, entry: &Entry) -> &'t str {
         let between = &self.text[entry.key_end..entry.value.start];
         let ordinary = between.trim_matches(' ') == ":" && (self.json || between.ends_with(' '));
@@ -237,7 +237,7 @@ impl<'t> Text<'t> {
     }
 }
 
-/// Of the first character of the line.
+/// Returns the column of the first character of the line.
 fn column_of_line(text: &str, at: usize) -> usize {
     let line = &text[line_start(text, at)..at];
     line.len() - line.trim_start_matches(' ').len()
@@ -268,7 +268,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn knows_how_far_a_line_is_indented() {
+    fn returns_the_indentation_of_a_line() {
         for (text, at, want) in [("a: {", 3, 0), ("   a: {", 6, 3), ("x\n  a: {", 7, 2)] {
             assert_eq!(column_of_line(text, at), want, "{text:?}");
         }

@@ -1,4 +1,4 @@
-//! One edit → the pieces of text that it replaces.
+//! Translates one edit to text replacements.
 
 mod add;
 mod remove;
@@ -10,14 +10,14 @@ use super::place::{Entry, Kind, Place, line_end};
 use super::words::Manner;
 use super::{Problem, Step};
 
-/// Text that takes the place of other text, or stands before it if the range is empty.
+/// Text that replaces a range, or is inserted before it if the range is empty.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Splice {
     pub(super) range: Range<usize>,
     pub(super) text: String,
 }
 
-/// Why an edit cannot be done, and where.
+/// Why and where an edit is not possible.
 #[derive(Debug)]
 pub(super) struct Refusal {
     pub(super) at: usize,
@@ -35,23 +35,23 @@ fn refuse<T>(at: usize, problem: Problem) -> Result<T, Refusal> {
     Err(Refusal { at, problem })
 }
 
-/// A text and how it is written.
+/// A text and its style.
 #[derive(Clone, Copy)]
 pub(super) struct Text<'a> {
     pub(super) text: &'a str,
     pub(super) json: bool,
 }
 
-/// As far as a path leads.
+/// How far a path leads.
 enum Found<'a> {
     /// To this value.
     Value(&'a Place),
-    /// To this mapping, where the rest of the path is missing. With the mappings around it, outermost
+    /// To this mapping, in which the rest of the path is missing; with the mappings around it, outermost
     /// first.
     Missing(Vec<&'a Place>, Option<&'a Entry>, &'a [Step]),
 }
 
-/// Is there a scalar that [`set`] would only replace?
+/// Returns whether the path leads to a scalar, which [`set`] would only replace.
 pub(super) fn has_scalar(text: Text<'_>, root: &Place, path: &[Step]) -> bool {
     match follow(text, root, path) {
         Ok(Found::Value(place)) => !matches!(
@@ -62,7 +62,7 @@ pub(super) fn has_scalar(text: Text<'_>, root: &Place, path: &[Step]) -> bool {
     }
 }
 
-/// Gives the place that a path leads to this value; what is missing of it is added.
+/// Sets the value at a path; adds the missing parts of the path.
 pub(super) fn set(text: Text<'_>, root: &Place, path: &[Step], value: &str) -> Splices {
     match follow(text, root, path)? {
         Found::Value(place) => text.replace(place, value),
@@ -70,7 +70,7 @@ pub(super) fn set(text: Text<'_>, root: &Place, path: &[Step], value: &str) -> S
     }
 }
 
-/// Removes a key with its value.
+/// Removes a key and its value.
 pub(super) fn remove(text: Text<'_>, root: &Place, path: &[Step]) -> Splices {
     let Some((last, parents)) = path.split_last() else {
         return refuse(root.start, Problem::NotThere);
@@ -91,8 +91,8 @@ pub(super) fn remove(text: Text<'_>, root: &Place, path: &[Step]) -> Splices {
     }
 }
 
-/// The exact key, else one that differs in case only where the reader finds it, too. Of equal keys
-/// the last one counts.
+/// Returns the position of the exact key, else of one that differs only in case if the reader accepts that.
+/// Of equal keys the last one counts.
 fn position(entries: &[Entry], step: &Step) -> Option<usize> {
     let last = |same: &dyn Fn(&str) -> bool| {
         entries
@@ -151,7 +151,7 @@ impl Text<'_> {
         }
     }
 
-    /// Behind a value there may be a comment, but nothing of another value.
+    /// Returns the end of the line. A comment may follow the value, but no part of another value.
     fn end_of_line_with_nothing_else(self, at: usize) -> Result<usize, Refusal> {
         let end = line_end(self.text, at);
         let rest = self.text[at..end].trim_start_matches([' ', '\t']);
@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_comment_that_stands_apart_may_follow_a_value() {
+    fn only_a_comment_after_white_space_may_follow_a_value() {
         for (text, want) in [
             ("a: b", Some(4)),
             ("a: b \nc", Some(5)),

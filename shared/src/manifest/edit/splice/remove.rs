@@ -1,4 +1,4 @@
-//! A key goes, with its value and what belongs to it.
+//! Removes a key, its value and what belongs to it.
 
 use std::ops::Range;
 
@@ -64,7 +64,8 @@ impl Text<'_> {
         Ok(vec![splice(self.whole_lines(entry.start, end), "")])
     }
 
-    /// The lines from here to there with the last line break, or the one before where the text ends.
+    /// Returns the lines from `start` to `end` with the last line break, or with the one before if the text
+    /// ends there.
     fn whole_lines(self, start: usize, end: usize) -> Range<usize> {
         let start = line_start(self.text, start);
         if let Some(found) = self.text[end..].find('\n') {
@@ -75,7 +76,7 @@ impl Text<'_> {
         before.strip_suffix('\r').unwrap_or(before).len()..end
     }
 
-    /// The last entry goes, and `{}` says that nothing is left.
+    /// Removes the last entry and leaves `{}`.
     fn empty_block(self, root: &Place, map: &Place, entry: &Entry, end: usize) -> Splices {
         let Some(owner) = owner_of(root, map) else {
             return refuse(entry.start, Problem::Last);
@@ -105,7 +106,7 @@ fn skip_spaces(text: &str, at: usize) -> usize {
     at + rest.len() - rest.trim_start_matches(' ').len()
 }
 
-/// The entry whose value this is.
+/// Returns the entry with this value.
 fn owner_of<'a>(root: &'a Place, map: &Place) -> Option<&'a Entry> {
     match &root.kind {
         Kind::List(items) => items.iter().find_map(|item| owner_of(item, map)),

@@ -1,4 +1,4 @@
-//! Another value in place of one that is there.
+//! Replaces an existing value with another one.
 
 use super::{Kind, Place, Problem, Splices, Text, refuse, splice};
 
@@ -7,7 +7,7 @@ impl Text<'_> {
         let range = place.start..place.end;
         match place.kind {
             Kind::List(_) | Kind::Map { .. } | Kind::Pair => refuse(place.start, Problem::NoScalar),
-            // A space of its own: the place is directly behind a colon, an anchor or a tag.
+            // Add a space: the position is directly after a colon, an anchor or a tag.
             Kind::Empty => {
                 let written = self.manner(None).write(value, true);
                 Ok(vec![splice(range, format!(" {written}"))])
@@ -19,7 +19,7 @@ impl Text<'_> {
             _ => {
                 let written = self.manner(Some(place)).write(value, true);
                 let written = match place.kind {
-                    // In a block, what needs quotes between braces only goes without.
+                    // A text that needs quotes only between braces needs none in a block.
                     Kind::Plain if self.text[range.clone()].contains(':') => {
                         self.manner(Some(place)).write(value, false)
                     }
@@ -30,7 +30,7 @@ impl Text<'_> {
         }
     }
 
-    /// The header stays, but says that the value ends without a line break.
+    /// Replaces a block scalar. The header stays, but says that the value ends without a line break.
     fn replace_block(
         self,
         place: &Place,

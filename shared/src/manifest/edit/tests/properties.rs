@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Pieces that make most layouts, and most mistakes.
+/// Lines that combine to most layouts, and most mistakes.
 fn line() -> impl Strategy<Value = String> {
     let key = prop::sample::select(vec!["a", "b", "'c'", "\"d\"", "ü", "? e", "<<", "n"]);
     let value = prop::sample::select(vec![
@@ -49,7 +49,7 @@ fn document() -> impl Strategy<Value = String> {
     })
 }
 
-/// All lines that hold a comment and nothing else.
+/// Counts the lines that consist only of a comment.
 fn comments(text: &str) -> usize {
     text.lines()
         .filter(|line| line.trim_start().starts_with('#'))
@@ -59,9 +59,10 @@ fn comments(text: &str) -> usize {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
-    /// The guard of the code under test is not asked: what must be the same is looked up anew.
+    /// The test does not use the guard of the code under test: it determines independently what must stay the
+    /// same.
     #[test]
-    fn sets_or_refuses(text in document(), key in "[abn]|ü|e|new") {
+    fn sets_exactly_the_value_or_refuses(text in document(), key in "[abn]|ü|e|new") {
         let words = format!("m/{key}=AgX=");
         if let Ok(after) = edited(&text, &words) {
             let read = crate::manifest::read(after.as_bytes()).unwrap();
@@ -71,14 +72,14 @@ proptest! {
             let crate::manifest::Value::Text(value) = &found.1.value else { panic!("{after}") };
             prop_assert_eq!(value.as_str(), "AgX=");
             prop_assert_eq!(comments(&after), comments(&text), "{}", after);
-            // A second time changes nothing.
+            // Applying the edits again changes nothing.
             prop_assert_eq!(edited(&after, &words), Ok(after));
         }
     }
 
     #[test]
     fn what_was_added_can_be_removed_without_a_trace(text in document()) {
-        // What held nothing holds `{}` afterwards.
+        // A mapping that was empty is `{}` afterwards.
         let is_hollow = text.contains("m:\nz") || text.contains("m:\r\nz");
         if !is_hollow
             && let Ok(with) = edited(&text, "m/new=AgX=")

@@ -1,6 +1,6 @@
 use super::*;
 
-/// Why, a text, an edit of it, and how the error begins.
+/// Name, text, edit, and the beginning of the error.
 const REFUSED: &[[&str; 4]] = &[
     [
         "an anchor that others share",
@@ -126,7 +126,7 @@ const REFUSED: &[[&str; 4]] = &[
 ];
 
 #[test]
-fn refuses_what_would_change_more_than_was_asked_for() {
+fn refuses_edits_that_would_change_more_than_requested() {
     for [why, before, words, want] in REFUSED {
         let error = edited(before, words).expect_err(why);
         assert!(error.starts_with(want), "{why}: {error}");
