@@ -4,21 +4,21 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use axum::{Extension, Router};
 use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::UserInfo;
 use shared::meter::Meter;
 
-use super::Facts;
 use super::desk::{Caller, Desk};
 use super::refused::Refused;
 use super::reviews::{Reviews, Verb};
 use super::sealed::{Request, Work};
+use super::{Facts, Peer};
 
 #[derive(Clone)]
 struct Context {
@@ -32,8 +32,11 @@ struct Context {
 pub(super) fn router(facts: Facts, desk: Desk, reviews: Reviews) -> Router {
     let endpoint = |verb: Verb, work: Work| {
         post(
-            move |State(context): State<Context>, headers: HeaderMap, body: Body| async move {
-                let answer = context.answer(verb, work, &headers, body);
+            move |State(context): State<Context>,
+                  Extension(peer): Extension<Peer>,
+                  headers: HeaderMap,
+                  body: Body| async move {
+                let answer = context.answer(verb, work, peer, &headers, body);
                 answer.await.unwrap_or_else(IntoResponse::into_response)
             },
         )
@@ -54,6 +57,7 @@ impl Context {
         &self,
         verb: Verb,
         work: Work,
+        peer: Peer,
         headers: &HeaderMap,
         body: Body,
     ) -> Result<Response, Refused> {
@@ -62,7 +66,7 @@ impl Context {
         let (ticket, admitted) = self.desk.admit(&caller, "", Timestamp::now());
         let answer = async {
             admitted?;
-            let bytes = self.desk.read(body).await?;
+            let bytes = self.desk.read(peer.0, body).await?;
             let read = move |meter: &mut dyn Meter| Request::read(&bytes, meter);
             let request = self.desk.work(&caller, read).await?;
             self.authorise(&user, verb, &request).await?;
