@@ -87,7 +87,7 @@ impl<'a> Server<'a> {
             authority: authorised.as_ref().map(|a| a.identity.authority.clone()),
         };
         let main = http::router(facts.clone(), plain, Arc::clone(&self.metrics));
-        let metrics = http::metrics_router(Arc::clone(&self.metrics));
+        let metrics = http::metrics_router(facts.clone(), Arc::clone(&self.metrics));
         let mut tasks = JoinSet::new();
         if let Some(authorised) = authorised {
             let task = authorised.serve(facts, self.desk(), &self.metrics, limits, ended.clone());
