@@ -382,7 +382,7 @@ fn access(flags: &Flags) -> Access {
         namespace: flags.text("controller-namespace").to_owned(),
         is_unnamed: !flags.given("controller-name") && !flags.given("controller-namespace"),
         timeout: match flags.text_if_any("request-timeout") {
-            Some(text) if flags.given("request-timeout") => Timeout(timeout(text)),
+            Some(text) if flags.given("request-timeout") => Timeout::of(timeout(text)),
             _ => Timeout::default(),
         },
     }

@@ -12,7 +12,8 @@ use ureq::Agent;
 use ureq::tls::{Certificate, RootCerts};
 use zeroize::Zeroizing;
 
-use super::api::{ATTEMPTS, LONGEST_WAIT, wait};
+use super::Timeout;
+use super::busy::{Again, Attempts};
 use super::error::one_line;
 use crate::redacted::redacted;
 use crate::web;
@@ -102,14 +103,13 @@ impl Authorised {
     /// [`AuthorisedError`].
     pub fn keys(&self, sealed: &SealedSecret) -> Result<KeysOfItems, AuthorisedError> {
         let body = sealed.to_document().to_string();
-        let mut attempts = 1;
+        let mut attempts = Attempts::new(Timeout::default(), false);
         loop {
             let (code, headers, text) = self.ask(&body)?;
-            match wait(code, &headers).filter(|_| attempts < ATTEMPTS) {
-                Some(time) => sleep(time.min(LONGEST_WAIT)),
+            match attempts.next(Again::of(code, &headers, text.as_bytes())) {
+                Some(wait) => sleep(wait),
                 None => return understood(code, &text),
             }
-            attempts += 1;
         }
     }
 

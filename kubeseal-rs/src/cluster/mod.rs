@@ -3,6 +3,7 @@
 
 mod api;
 mod authorised;
+mod busy;
 mod candidates;
 mod connection;
 mod error;
@@ -53,16 +54,32 @@ pub struct Access {
     pub timeout: Timeout,
 }
 
-/// How long an answer may take, from the connection to its last byte.
+/// How long the controller is waited for. None for as long as it takes, which only a flag can ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timeout(
-    /// None for as long as it takes, which only a flag can ask for.
-    pub Option<Duration>,
-);
+pub struct Timeout {
+    /// For one answer, from the connection to its last byte.
+    pub answer: Option<Duration>,
+    /// For as long as the answers are that it is busy, the waits between them included.
+    pub busy: Option<Duration>,
+}
+
+impl Timeout {
+    /// What `--request-timeout` asks for.
+    pub fn of(flag: Option<Duration>) -> Self {
+        Self {
+            answer: flag,
+            busy: flag,
+        }
+    }
+}
 
 impl Default for Timeout {
+    /// A controller lets each address make two requests a second: a hundred jobs at once take about a minute.
     fn default() -> Self {
-        Self(Some(Duration::from_mins(1)))
+        Self {
+            answer: Some(Duration::from_mins(1)),
+            busy: Some(Duration::from_mins(5)),
+        }
     }
 }
 
