@@ -2,6 +2,7 @@
 //!
 //! Never through the service proxy: the API server drops the Authorization header there.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -18,6 +19,7 @@ use super::desk::{Caller, Desk};
 use super::refused::Refused;
 use super::reviews::{Reviews, Verb};
 use super::sealed::{Request, Work};
+use super::tokens::Tokens;
 use super::{Facts, Peer};
 
 #[derive(Clone)]
@@ -26,6 +28,7 @@ struct Context {
     /// The callers' own: those of the plain port cannot use it up.
     desk: Arc<Desk>,
     reviews: Arc<Reviews>,
+    tokens: Arc<Tokens>,
 }
 
 /// Verify, rotate and unseal. Verify says of each item which key opens it, as nobody else is told.
@@ -49,6 +52,7 @@ pub(super) fn router(facts: Facts, desk: Desk, reviews: Reviews) -> Router {
             facts,
             desk: Arc::new(desk),
             reviews: Arc::new(reviews),
+            tokens: Arc::default(),
         })
 }
 
@@ -61,7 +65,7 @@ impl Context {
         headers: &HeaderMap,
         body: Body,
     ) -> Result<Response, Refused> {
-        let user = self.user(headers).await?;
+        let user = self.user(peer, headers).await?;
         let caller = Caller::user(user.username.as_deref().unwrap_or_default());
         let (ticket, admitted) = self.desk.admit(&caller, "", Timestamp::now());
         let answer = async {
@@ -77,15 +81,16 @@ impl Context {
         Ok(ticket.mark(answer.await.into_response()))
     }
 
-    async fn user(&self, headers: &HeaderMap) -> Result<UserInfo, Refused> {
+    async fn user(&self, peer: Peer, headers: &HeaderMap) -> Result<UserInfo, Refused> {
         let given = headers.get(header::AUTHORIZATION);
         let token = given
             .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "))
             .ok_or(Refused::Anonymous)?;
+        self.tokens.may_review(peer.0, token, Timestamp::now())?;
         let owner = self.reviews.owner(token).await;
-        owner
-            .map_err(|_| Refused::NoReview)?
-            .ok_or(Refused::Anonymous)
+        let owner = owner.map_err(|_| Refused::NoReview)?;
+        self.tokens.learn(token, owner.is_some(), Timestamp::now());
+        owner.ok_or(Refused::Anonymous)
     }
 
     async fn authorise(
@@ -94,7 +99,11 @@ impl Context {
         verb: Verb,
         request: &Request,
     ) -> Result<(), Refused> {
+        let mut places = HashSet::new();
         for sealed in &request.objects {
+            if !places.insert((sealed.namespace_or_empty(), sealed.name_or_empty())) {
+                continue;
+            }
             let allowed = self.reviews.allow(user, verb, sealed).await;
             if !allowed.map_err(|_| Refused::NoReview)? {
                 return Err(Refused::Forbidden);

@@ -12,6 +12,7 @@ pub mod reviews;
 mod sealed;
 mod serving;
 pub mod tls;
+mod tokens;
 
 use std::fmt::Write as _;
 use std::io;
