@@ -14,6 +14,8 @@ use axum::{Extension, Router};
 use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::UserInfo;
 use shared::meter::Meter;
+use shared::resource::SealedSecret;
+use tracing::info;
 
 use super::desk::{Caller, Desk};
 use super::refused::Refused;
@@ -73,12 +75,28 @@ impl Context {
             let bytes = self.desk.read(peer.0, body).await?;
             let read = move |meter: &mut dyn Meter| Request::read(&bytes, meter);
             let request = self.desk.work(&caller, read).await?;
-            self.authorise(&user, verb, &request).await?;
-            let (ring, legacy) = (self.facts.ring(), self.desk.accept_legacy);
-            let work = move |meter: &mut dyn Meter| work(request, &ring, legacy, meter);
-            self.desk.work(&caller, work).await
+            let places = places(&request);
+            let answer = self.work(&caller, &user, verb, request, work).await;
+            if verb == Verb::Unseal {
+                log(&user, &places, &answer);
+            }
+            answer
         };
         Ok(ticket.mark(answer.await.into_response()))
+    }
+
+    async fn work(
+        &self,
+        caller: &Caller,
+        user: &UserInfo,
+        verb: Verb,
+        request: Request,
+        work: Work,
+    ) -> Result<Response, Refused> {
+        self.authorise(user, verb, &request).await?;
+        let (ring, legacy) = (self.facts.ring(), self.desk.accept_legacy);
+        let work = move |meter: &mut dyn Meter| work(request, &ring, legacy, meter);
+        self.desk.work(caller, work).await
     }
 
     async fn user(&self, peer: Peer, headers: &HeaderMap) -> Result<UserInfo, Refused> {
@@ -111,4 +129,30 @@ impl Context {
         }
         Ok(())
     }
+}
+
+/// The objects of a request, as far as a line of the log holds them.
+fn places(request: &Request) -> String {
+    const MOST: usize = 4;
+    let all = &request.objects;
+    let mut places: Vec<String> = all.iter().take(MOST).map(SealedSecret::place).collect();
+    if all.len() > MOST {
+        places.push(format!("{} more", all.len() - MOST));
+    }
+    places.join(", ")
+}
+
+/// Says who was given values, or asked for them.
+fn log(user: &UserInfo, object: &str, answer: &Result<Response, Refused>) {
+    let user = user.username.as_deref().unwrap_or_default();
+    let outcome = match answer {
+        Ok(response) if response.status().is_success() => "unsealed",
+        Ok(_) | Err(Refused::Closed) => "does not open",
+        Err(Refused::Forbidden) => "not allowed",
+        Err(_) => "not answered",
+    };
+    info!(
+        user,
+        object, outcome, "A caller asked to unseal a SealedSecret"
+    );
 }
