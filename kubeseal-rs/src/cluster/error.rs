@@ -10,6 +10,7 @@ use kube::config::KubeconfigError;
 use super::Service;
 use super::api::Answer;
 use super::busy::{Again, BROKEN_ATTEMPTS, is_broken};
+use super::by_token::NoToken;
 
 /// The controller cannot be asked, or says no.
 #[derive(Debug, thiserror::Error)]
@@ -135,6 +136,9 @@ pub enum ClusterError {
         /// What it says, cut and in one line.
         text: String,
     },
+    /// The controller's port for callers with a token.
+    #[error("the controller leaves this to callers with a token")]
+    ByToken(#[source] Box<NoToken>),
     /// Not what was asked for.
     #[error("{what}: the answer is not understood; is that Service the controller's?")]
     Nonsense {
@@ -319,7 +323,8 @@ impl std::fmt::Display for Problem {
             Cause::NoEndpoint => write!(
                 f,
                 "{}\nWhat answers behind the first port{} of the Service {service} is no controller, or one without \
-                 this endpoint: is that Service the controller's, and its first port the one for HTTP?",
+                 this endpoint: is that Service the controller's, and its first port the one for HTTP? One with \
+                 --plain-certificate-only leaves it to callers with a token: name that port with --authorized",
                 if said.is_empty() { "not found" } else { said },
                 named(&self.port)
             ),
