@@ -35,6 +35,7 @@ pub mod cluster;
 pub mod cluster_keys;
 pub mod decide;
 pub mod drift;
+mod expiry;
 mod fair;
 pub mod folder;
 pub mod http;

@@ -82,12 +82,13 @@ impl<'a> Checks<'a> {
         let keys = self.keys(pod.namespace.clone());
         let place = self.place(pod);
         self.warn_of_flags_without_effect(&place);
+        let listen_metrics = self.listen_metrics(&place);
         Config {
             place,
             keys,
             policy: self.policy(),
             listen: self.address("listen-addr"),
-            listen_metrics: self.address("listen-metrics-addr"),
+            listen_metrics,
             listen_authorised: self
                 .flags
                 .text_if_any("listen-authorized-addr")
@@ -152,6 +153,24 @@ impl<'a> Checks<'a> {
                 port: 0,
             }
         })
+    }
+
+    /// On a directory metrics are open where the main port is, and on this machine alone if neither address is given.
+    fn listen_metrics(&mut self, place: &Place) -> Address {
+        let metrics = self.address("listen-metrics-addr");
+        if matches!(place, Place::Cluster(_)) || self.flags.given("listen-metrics-addr") {
+            return metrics;
+        }
+        let host = if self.flags.given("listen-addr") {
+            self.flags
+                .text("listen-addr")
+                .parse()
+                .ok()
+                .and_then(|main: Address| main.host)
+        } else {
+            Some("127.0.0.1".to_owned())
+        };
+        Address { host, ..metrics }
     }
 
     /// Less than nothing is nothing, as in the peer.

@@ -230,7 +230,8 @@ const FLAGS: &[Flag] = &[
         "listen-metrics-addr",
         Kind::Text,
         ":8081",
-        "Address of the metrics server.",
+        "Address of the metrics server, which answers health checks too. With --directory its host is that of \
+         --listen-addr by default, or 127.0.0.1 if that is not given.",
     ),
     Flag::new(
         "read-timeout",

@@ -180,7 +180,7 @@ impl Survey {
             }
             match controller.keys(&holder.sealed) {
                 Ok(keys) => learn(needs, keys),
-                Err(error @ AuthorisedError::Forbidden) => untold.push((origin.clone(), error)),
+                Err(error @ AuthorisedError::Forbidden(_)) => untold.push((origin.clone(), error)),
                 Err(error) => return Err(error),
             }
         }

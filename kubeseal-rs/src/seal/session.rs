@@ -172,6 +172,38 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Is that the controller of flags, the environment or nobody's choice, rather than one that a rule names?
+    pub fn is_named_by_user(&self, source: &Source) -> bool {
+        let Source::Controller {
+            context,
+            name,
+            namespace,
+        } = source
+        else {
+            return false;
+        };
+        let chosen = |flag: &Option<String>, variable: &str, default: &str| {
+            let variable = || self.surroundings.filled_variable(variable);
+            flag.clone()
+                .or_else(variable)
+                .unwrap_or_else(|| default.to_owned())
+        };
+        let words = &self.words.controller;
+        let usual = |given: &Option<String>, default: &str| {
+            given.clone().unwrap_or_else(|| default.to_owned())
+        };
+        usual(name, CONTROLLER.0)
+            == chosen(&words.name, "SEALED_SECRETS_CONTROLLER_NAME", CONTROLLER.0)
+            && usual(namespace, CONTROLLER.1)
+                == chosen(
+                    &words.namespace,
+                    "SEALED_SECRETS_CONTROLLER_NAMESPACE",
+                    CONTROLLER.1,
+                )
+            && usual(context, "")
+                == chosen(&self.words.cluster.context, "SEALED_SECRETS_CONTEXT", "")
+    }
+
     fn kubeconfig(&self) -> Option<PathBuf> {
         let variable = || {
             self.surroundings

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::Sealing;
+use super::{Asking, Sealing};
 use crate::command::Format;
 
 /// `seal rotate`.
@@ -32,4 +32,7 @@ pub struct Rotate {
     /// How to seal.
     #[command(flatten)]
     pub sealing: Sealing,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub asking: Asking,
 }

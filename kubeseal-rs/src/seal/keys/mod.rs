@@ -27,7 +27,7 @@ use shared::key_ring::KeyRing;
 
 use super::Outcome;
 use crate::bounded::Kind;
-use crate::cluster::{Access, Authorised, Controller, Overrides};
+use crate::cluster::{Access, Authorised, ByToken, Controller, Overrides};
 use crate::files;
 use crate::keys::survey::{self, Holder};
 use crate::keys::{Found, KeyRecord, KeyStore, Survey, Unread, history};
@@ -213,14 +213,22 @@ pub fn authorised(
     place: &Place,
     surroundings: &Surroundings,
 ) -> Result<Option<Authorised>> {
-    let (Some(url), Some(token)) = (&words.authorized, &words.token_file) else {
+    let by_token = words.by_token();
+    if by_token == ByToken::default() {
         return Ok(None);
+    }
+    let access = Access {
+        by_token,
+        ..access(place, surroundings)
+    };
+    let (Some(url), Some(token)) = (&words.authorized, &words.token_file) else {
+        return Ok(Some(Controller::find(&access)?.into_authorised()?));
     };
     let file = token.display();
     let token = files::read_as(token, Kind::Credential)?;
     let authority = match &words.authority {
         Some(path) => files::read_as(path, Kind::Certificate)?.to_vec(),
-        None => Controller::find(&access(place, surroundings))
+        None => Controller::find(&access)
             .and_then(|controller| controller.authority())
             .context("name the authority with --authority")?,
     };

@@ -68,7 +68,7 @@ pub fn run(words: &Rotate, surroundings: &Surroundings) -> Result<Outcome> {
         remove_leftovers(&candidates);
     }
     let reports = if words.key.is_empty() {
-        online::rotate(&session, &candidates, words.dry_run)?
+        online::rotate(&session, &candidates, words)?
     } else {
         offline::rotate(&session, &candidates, words)?
     };
