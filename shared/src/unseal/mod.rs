@@ -23,7 +23,7 @@ use crate::scope::{Label, Scope};
 use crate::secret::Secret;
 pub use errors::{ItemError, ItemErrors, ItemProblem, UnsealError};
 pub use render::{
-    RenderError, RenderErrors, TemplateError, TemplateErrors, failures_without_values,
+    RenderError, RenderErrors, TemplateError, TemplateErrors, failures_without_values, slow_work,
 };
 
 /// What the user allows.

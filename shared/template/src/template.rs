@@ -11,6 +11,7 @@ use crate::eval::Evaluator;
 use crate::parse::{self, Trees};
 use crate::text::Text;
 use crate::value::Value;
+use crate::work;
 
 /// A parsed template.
 pub struct Template {
@@ -55,6 +56,12 @@ impl Template {
     /// A result that is not deterministic must be rendered once and kept; rendering it again changes passwords.
     pub fn is_deterministic(&self) -> bool {
         self.deterministic
+    }
+
+    /// An upper bound of what slow functions cost in one rendering, in microseconds as in [`cost`](crate::cost):
+    /// a function of the text alone. `u64::MAX` if one of them may run repeatedly.
+    pub fn slow_work(&self) -> u64 {
+        work::slow_work(&self.trees)
     }
 
     /// The result for these values. It is a secret: the caller keeps it out of logs and wipes it. What it cost, failed
