@@ -29,6 +29,11 @@ pub enum Desired {
 }
 
 impl Desired {
+    /// Would another rendering give other values?
+    pub fn is_random(&self) -> bool {
+        matches!(self, Self::Secret { by_chance, .. } if !by_chance.is_empty())
+    }
+
     /// The Secret that shall be, if one shall be.
     pub fn secret(&self) -> Option<&Secret> {
         match self {

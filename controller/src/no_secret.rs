@@ -108,6 +108,7 @@ pub fn error_depends_on_values(error: &StoreError, sealed: &SealedSecret) -> boo
         StoreError::Rejected { .. } | StoreError::ItemName(_) => is_legacy(sealed),
         StoreError::File(_)
         | StoreError::Api { .. }
+        | StoreError::AsBefore(_)
         | StoreError::Exists
         | StoreError::Contended
         | StoreError::Stopped(_) => false,

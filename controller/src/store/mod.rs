@@ -150,6 +150,9 @@ pub enum StoreError {
         /// What is wrong, if that is the same for all values.
         public: Option<String>,
     },
+    /// The store is not asked again; it failed before with these words.
+    #[error("{0}")]
+    AsBefore(String),
     /// It came into being between two looks.
     #[error("cannot create the Secret: somebody else makes and removes it at the same time")]
     Exists,
