@@ -187,6 +187,24 @@ async fn a_fight_is_not_taken_up_again_by_the_next_edit() {
     }
 }
 
+/// Attack: a client edits a Secret again and again where no status counts its edits.
+#[tokio::test(start_paused = true)]
+async fn a_fight_without_statuses_ends_too() {
+    let server = ApiServer::default();
+    server.put_sealed(&object("1"), "u", 1);
+    let (server, store) = server.start();
+    let mut policy = Case::idle().config().policy;
+    policy.update_status = false;
+    let mut controller = Controller::with(&store, policy);
+    controller.look().await;
+    for i in 0..20 {
+        server.edit("a", &format!("edit {i}"));
+        controller.look().await;
+    }
+    assert_eq!(*server.writes.lock().unwrap(), 1 + 5);
+    assert_eq!(server.status(), json!(null));
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_became_of_an_object_is_not_told_of_another_one_with_its_name() {
     let server = ApiServer::default();
