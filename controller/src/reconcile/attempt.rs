@@ -21,7 +21,9 @@ use super::pauses::Pauses;
 use super::progress::Progress;
 use super::timing::Class;
 use crate::author_limits::risky_type;
-use crate::decide::{Circumstances, Desired, Existing, Held, Plan, Refusal, decide, within};
+use crate::decide::{
+    Circumstances, Desired, Existing, Held, Plan, Refusal, acceptable, decide, within,
+};
 use crate::drift::{self, Drift, Interference};
 use crate::metrics::{Fault, Metrics, SEALED_TYPE, instance_label};
 use crate::no_secret::{self, NoSecret};
@@ -40,6 +42,8 @@ pub(super) struct Tools<S> {
     pub(super) store: Arc<S>,
     pub(super) pool: Pool,
     pub(super) policy: Policy,
+    /// What Secrets are judged by and made with, for their records.
+    pub(super) judged_by: String,
     drift: Mutex<Drift>,
     progress: Mutex<Progress>,
     firsts: Mutex<Firsts>,
@@ -88,6 +92,7 @@ impl Done {
 impl<S: Store> Tools<S> {
     pub(super) fn new(store: Arc<S>, pool: Pool, policy: Policy, metrics: Arc<Metrics>) -> Self {
         Self {
+            judged_by: [policy.author_limits.as_text(), &policy.added.as_text()].concat(),
             store,
             pool,
             policy,
@@ -253,23 +258,22 @@ impl<S: Store> Tools<S> {
             return done;
         }
         let mut firsts = self.firsts();
-        match (&done.applied, &done.refusal) {
-            (Err(StoreError::Rejected { .. }), _) if !done.by_chance => done,
-            (Err(StoreError::Rejected { .. }), _)
-            | (_, Some(Refusal::Unseal(UnsealError::Render(_)))) => match firsts.error(id) {
-                Some(error) => Done {
+        let is_rejected = matches!(done.applied, Err(StoreError::Rejected { public: None, .. }));
+        let is_unrendered = matches!(done.refusal, Some(Refusal::Unseal(UnsealError::Render(_))));
+        if is_unrendered || is_rejected && done.by_chance {
+            return match firsts.error(id) {
+                Some((text, is_stalled)) => Done {
                     refusal: None,
-                    applied: Err(StoreError::AsBefore(error)),
+                    applied: Err(StoreError::AsBefore { text, is_stalled }),
                     ..done
                 },
                 None => done,
-            },
-            (Err(error), _) => {
-                firsts.failed(id, error_chain(error));
-                done
-            }
-            _ => done,
+            };
         }
+        if let (Err(error), false) = (&done.applied, is_rejected) {
+            firsts.failed(id, error_chain(error), error.is_stalled());
+        }
+        done
     }
 
     /// A failure that depends on the values becomes [`Refusal::Values`], so that all of them are reported
@@ -322,6 +326,7 @@ impl<S: Store> Tools<S> {
         match (&done.refusal, &done.applied) {
             (_, Err(error)) => Outcome::Failed {
                 message: error_chain(error),
+                is_stalled: error.is_stalled(),
                 keeps_values,
             },
             (Some(why), Ok(_)) => Outcome::Refused { why, keeps_values },
@@ -388,6 +393,10 @@ impl<S: Store> Tools<S> {
         curtain: &mut Curtain,
     ) -> Result<Attempted, Stopped> {
         let by_chance = desired.is_random();
+        let is_added_to = match &observed.existing {
+            Existing::Ours(Held::Secret(secret)) => self.policy.added.are_on(&secret.metadata),
+            _ => true,
+        };
         let circumstances = Circumstances {
             settled: observed.settled,
             tolerates_drift: self.tolerates_drift(&observed.source),
@@ -395,6 +404,11 @@ impl<S: Store> Tools<S> {
         };
         let plan = decide(id, desired, &observed.existing, circumstances);
         let plan = within(&self.policy.author_limits, plan);
+        let plan = if self.store.is_public() {
+            acceptable(plan, has_public_size(observed))
+        } else {
+            plan
+        };
         let undone = Interference::undone_by(&plan, observed.settled);
         let fight = undone.and_then(|what| self.correct(id, what, now).err());
         let plan = fight
@@ -419,7 +433,11 @@ impl<S: Store> Tools<S> {
             self.store.note_unsealed(id, observed);
         }
         Ok(Attempted::Done(Done {
-            corrected: undone == Some(Interference::Edit) && changed && applied.is_ok(),
+            // What the administrator asks for since a moment ago was not edited by anybody.
+            corrected: undone == Some(Interference::Edit)
+                && is_added_to
+                && changed
+                && applied.is_ok(),
             by_chance,
             refusal,
             fight,
@@ -505,6 +523,19 @@ impl<S: Store> Tools<S> {
         let next = next.or_else(|| observed.status.clone().filter(|_| is_new));
         next.filter(|_| self.policy.update_status)
     }
+}
+
+/// Does the size of the Secret follow from the size of what is sealed? Not if templates make values, or if some are
+/// another client's.
+fn has_public_size(observed: &Observed) -> bool {
+    let Source::Sealed(sealed) = &observed.source else {
+        return false;
+    };
+    let is_alone = match &observed.existing {
+        Existing::Ours(Held::Secret(secret)) => !ownership::is_merged_into(&secret.metadata),
+        _ => true,
+    };
+    is_alone && sealed.spec.template.data.is_none() && !no_secret::is_legacy(sealed)
 }
 
 /// The label by which releases of a chart are told apart.

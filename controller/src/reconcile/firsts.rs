@@ -19,7 +19,8 @@ struct First {
     uid: Option<String>,
     generation: Option<i64>,
     now: Timestamp,
-    error: Option<String>,
+    /// Its text, and whether it takes a person to get on.
+    error: Option<(String, bool)>,
 }
 
 impl Firsts {
@@ -44,14 +45,14 @@ impl Firsts {
     }
 
     /// Notes how the store failed after the templates were rendered.
-    pub(super) fn failed(&mut self, id: &ObjectId, error: String) {
+    pub(super) fn failed(&mut self, id: &ObjectId, error: String, is_stalled: bool) {
         if let Some(first) = self.0.get_mut(id) {
-            first.error = Some(error);
+            first.error = Some((error, is_stalled));
         }
     }
 
     /// How the store failed the last time, in this version.
-    pub(super) fn error(&self, id: &ObjectId) -> Option<String> {
+    pub(super) fn error(&self, id: &ObjectId) -> Option<(String, bool)> {
         self.0.get(id)?.error.clone()
     }
 

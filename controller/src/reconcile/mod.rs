@@ -21,6 +21,7 @@ use shared::unseal::Rules;
 use tokio::task::{self, JoinSet};
 use tracing::{debug, error, info};
 
+use crate::added_metadata::AddedMetadata;
 use crate::author_limits::AuthorLimits;
 use crate::fair::most_each;
 use crate::metrics::Metrics;
@@ -43,6 +44,8 @@ pub struct Policy {
     pub rules: Rules,
     /// What authors of SealedSecrets may ask for.
     pub author_limits: Arc<AuthorLimits>,
+    /// What every Secret gets beside what its SealedSecret asks for.
+    pub added: Arc<AddedMetadata>,
     /// Are outcomes recorded?
     pub update_status: bool,
     /// Are edits that others make on Secrets left as they are?

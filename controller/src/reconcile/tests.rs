@@ -64,6 +64,7 @@ fn policy() -> Policy {
             refuse_chance: false,
         },
         author_limits: Arc::default(),
+        added: Arc::default(),
         update_status: true,
         tolerates_drift: false,
         retries: 0,

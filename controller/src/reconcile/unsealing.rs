@@ -9,6 +9,7 @@ use shared::key_ring::KeyRing;
 use shared::meter::{Meter, Unmetered};
 use shared::resource::SealedSecret;
 use shared::secret::Secret;
+use shared::secret_types::values_len;
 use shared::unseal::{Chance, OpenedOnly, UnsealError, Unsealed, open_only, slow_work};
 use tokio::time::Instant;
 
@@ -59,6 +60,9 @@ impl<S: Store> Tools<S> {
                 match unsealed {
                     Ok(mut unsealed) => {
                         ownership::own(&mut unsealed.secret, owner);
+                        if self.store.is_public() {
+                            self.policy.added.put_on(&mut unsealed.secret.metadata);
+                        }
                         let desired = Desired::Secret {
                             secret: Box::new(unsealed.secret),
                             by_chance: unsealed.by_chance,
@@ -120,7 +124,13 @@ impl<S: Store> Tools<S> {
             .render_for(&id.namespace, class.budget(), render)
             .await?;
         if self.store.is_public() {
-            curtain.draw(class, began, unsealed.as_ref().map_or(0, size));
+            curtain.draw(
+                class,
+                began,
+                unsealed
+                    .as_ref()
+                    .map_or(0, |unsealed| values_len(&unsealed.secret)),
+            );
         }
         Ok(unsealed)
     }
@@ -133,11 +143,6 @@ impl<S: Store> Tools<S> {
             _ => self.progress().forget(id),
         }
     }
-}
-
-fn size(unsealed: &Unsealed) -> usize {
-    let values = unsealed.secret.data.values();
-    values.map(|value| value.expose().len()).sum()
 }
 
 /// A refusal that does not depend on the values, of an object with templates: of one without, nothing depends on the

@@ -89,6 +89,33 @@ impl ApiServer {
         }
     }
 
+    /// Both objects are there, and the controller starts with nothing but them.
+    pub fn started_again(self: &Arc<Self>) -> Arc<ClusterStore> {
+        let store = self.restart();
+        let secret = self.get(SECRET);
+        if !secret.is_null() {
+            let metadata = json!({ "metadata": secret_metadata(&secret) });
+            store.take_secret(&serde_json::from_value(metadata).unwrap());
+        }
+        store
+    }
+
+    /// Somebody changes the metadata of the Secret.
+    pub fn label(&self, edit: impl FnOnce(&mut Value)) {
+        let mut secret = self.get(SECRET);
+        edit(&mut secret["metadata"]);
+        self.put(SECRET, secret);
+    }
+
+    /// The messages of all events.
+    pub fn event_reasons(&self) -> Vec<String> {
+        let events = self.events.lock().unwrap();
+        let reasons = events.iter().map(|event| event[1]["reason"].as_str());
+        reasons
+            .map(|reason| reason.unwrap_or_default().to_owned())
+            .collect()
+    }
+
     /// When anything was published, and forgets it.
     pub fn take_published(&self) -> Vec<Instant> {
         std::mem::take(&mut *self.published.lock().unwrap())
