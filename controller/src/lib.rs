@@ -29,6 +29,7 @@
 //! | `fair` | fair shares of what many tenants want |
 //! | [`pool`] | bounded pools for work that blocks, shared out fairly |
 
+pub mod added_metadata;
 pub mod args;
 pub mod author_limits;
 pub mod cluster;

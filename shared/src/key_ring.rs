@@ -83,6 +83,11 @@ impl RingKey {
         self.marks
     }
 
+    /// May a record be believed because this key made it? Not if others may have the key.
+    pub(crate) fn may_vouch(&self) -> bool {
+        !self.marks.forbid_sealing()
+    }
+
     /// The private key.
     pub(crate) fn private(&self) -> &PrivateKey {
         &self.private
@@ -206,7 +211,7 @@ impl KeyRing {
     }
 
     /// The key that was made last, whether or not it may seal. One for opening only does not count: whoever
-    /// made it chose its date, and may know it, so neither the next renewal nor a record may depend on it.
+    /// made it chose its date, so the next renewal must not depend on it.
     pub fn last_made(&self) -> Option<&Arc<RingKey>> {
         self.keys.iter().find(|key| !key.marks.is_opening_only)
     }

@@ -186,7 +186,7 @@ pub fn new_texts(
     if !errors.is_empty() {
         let errors = ItemErrors {
             items: errors,
-            untried: 0,
+            ..ItemErrors::default()
         };
         return Err(UnsealError::from(errors).into());
     }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use flags::Flags;
 use shared::unseal::Rules;
 
+use crate::added_metadata::AddedMetadata;
 use crate::author_limits::{AuthorLimits, TypeRules};
 use crate::log;
 use crate::reconcile::Policy;
@@ -107,6 +108,7 @@ impl<'a> Checks<'a> {
     fn policy(&mut self) -> Policy {
         Policy {
             author_limits: Arc::new(self.author_limits()),
+            added: Arc::new(self.added()),
             rules: Rules {
                 accept_legacy: self.flags.switch("accept-deprecated-v1-data"),
                 refuse_chance: self.flags.switch("refuse-random-templates"),
@@ -115,6 +117,13 @@ impl<'a> Checks<'a> {
             tolerates_drift: !self.flags.switch("correct-drift"),
             retries: self.count("max-unseal-retries"),
         }
+    }
+
+    fn added(&mut self) -> AddedMetadata {
+        let labels = AddedMetadata::default().with_labels(self.flags.text("secret-labels"));
+        let labels = self.or_default("secret-labels", labels);
+        let added = labels.with_annotations(self.flags.text("secret-annotations"));
+        self.or_default("secret-annotations", added)
     }
 
     fn author_limits(&mut self) -> AuthorLimits {

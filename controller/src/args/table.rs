@@ -272,6 +272,19 @@ const FLAGS: &[Flag] = &[
          reflector.v1.k8s.emberstack.com/,owner=helm.",
     ),
     Flag::new(
+        "secret-labels",
+        Kind::Text,
+        "",
+        "Labels that every Secret gets, by comma, like team=platform,backup.example.com/include=true. They win over \
+         the SealedSecret's own.",
+    ),
+    Flag::new(
+        "secret-annotations",
+        Kind::Text,
+        "",
+        "Annotations that every Secret gets, in the same form.",
+    ),
+    Flag::new(
         "forbid-templates",
         Kind::Text,
         "",
@@ -323,6 +336,8 @@ pub(super) const CLUSTER_ONLY: &[&str] = &[
     "all-namespaces",
     "additional-namespaces",
     "label-selector",
+    "secret-labels",
+    "secret-annotations",
     "old-gc-behavior",
     "watch-for-secrets",
     "skip-recreate",

@@ -8,8 +8,8 @@ use super::Sealing;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Rules: plain-secret malformed-file malformed-object malformed-value key-size retired-key other-key stale-hint
-  scope no-name no-namespace name template-name template unknown-field duplicate-item deprecated broken-rule
-  rules-file certificate
+  scope no-name no-namespace name template-name template incomplete-type unknown-field duplicate-item deprecated
+  broken-rule rules-file certificate
 A key hint is advice: whether a value opens, only the controller or a backup key can tell.
 
 Examples:

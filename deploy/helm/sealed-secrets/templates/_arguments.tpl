@@ -45,6 +45,8 @@ working. */}}
   (list "--forbid-secret-types" (join "," $v.forbidSecretTypes))
   (list "--allow-secret-types" (join "," $v.allowSecretTypes))
   (list "--forbid-secret-metadata" (join "," $v.forbidSecretMetadata))
+  (list "--secret-labels" (include "sealed-secrets.pairs" (list "secretLabels" $v.secretLabels)))
+  (list "--secret-annotations" (include "sealed-secrets.pairs" (list "secretAnnotations" $v.secretAnnotations)))
   (list "--forbid-templates" (join "," $v.forbidTemplates))
   (list "--allowed-scopes" (join "," $v.allowedScopes))
   (list "--max-sealing-key-age" $v.maxSealingKeyAge)

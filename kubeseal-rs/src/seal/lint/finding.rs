@@ -56,6 +56,7 @@ rules! {
     NO_NAMESPACE "no-namespace" Warning "A SealedSecret names no namespace, which its scope is bound to.";
     NAME "name" Error "A name, namespace or item key is none that the API server takes.";
     TEMPLATE_NAME "template-name" Warning "The template has another name or namespace than the object, which counts for nothing.";
+    INCOMPLETE_TYPE "incomplete-type" Error "The type of the Secret requires an item that is not there.";
     TEMPLATE "template" Error "A template cannot be parsed.";
     UNKNOWN_FIELD "unknown-field" Error "A field does not exist and is dropped without a word.";
     DUPLICATE_ITEM "duplicate-item" Error "An item stands twice, and only the last counts.";

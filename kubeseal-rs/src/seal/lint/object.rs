@@ -6,6 +6,7 @@ use shared::key::Certificate;
 use shared::manifest::{Node, Value};
 use shared::resource::{KEY_ACTIVE, KEY_LABEL};
 use shared::scope::{CLUSTER_WIDE_ANNOTATION, NAMESPACE_WIDE_ANNOTATION, Scope};
+use shared::secret_types::check_names;
 use template::Template;
 
 use super::finding::{self, Rule};
@@ -62,6 +63,7 @@ pub(super) fn sealed_secret(node: &Node, against: Against<'_>) -> Vec<Found> {
     found.extend(names_of(&object));
     found.extend(scope_of(node, &object));
     found.extend(templates(node, &object));
+    found.extend(type_of(&object));
     found.extend(rules(&object, against.settings));
     let mut seen = HashSet::new();
     for item in &object.items {
@@ -253,6 +255,19 @@ fn templates(node: &Node, object: &Object) -> Vec<Found> {
         }
     }
     found
+}
+
+/// What the API server would refuse. Of the deprecated form the names are sealed.
+fn type_of(object: &Object) -> Option<Found> {
+    let spec = &object.sealed.spec;
+    let (items, texts) = (&spec.encrypted_data, spec.template.data.as_ref());
+    let has = |name: &str| match texts.and_then(|texts| texts.get(name)) {
+        Some(text) => text.is_some(),
+        None => items.contains_key(name),
+    };
+    let missing = check_names(spec.template.type_.as_deref(), has).err();
+    let missing = missing.filter(|_| spec.data.is_none())?;
+    Some((finding::INCOMPLETE_TYPE, object.line, missing.to_string()))
 }
 
 fn rules(object: &Object, settings: &Settings) -> Vec<Found> {
