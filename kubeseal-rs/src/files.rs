@@ -8,11 +8,12 @@ use zeroize::Zeroizing;
 
 use crate::bounded::{self, Kind};
 use crate::platform;
+use crate::report::ShowPath as _;
 
 /// A file could not be read or written. What failed to be opened or read is reported in the words of Go,
 /// as `kubeseal` of Bitnami does, because scripts look for them: `open x.yaml: no such file or directory`.
 #[derive(Debug, thiserror::Error)]
-#[error("{verb} {}: {}", path.display(), system_text(cause))]
+#[error("{verb} {}: {}", path.shown(), system_text(cause))]
 pub struct FileError {
     verb: &'static str,
     path: PathBuf,
@@ -43,6 +44,13 @@ impl FileError {
     /// Is there no such file?
     pub fn is_missing(&self) -> bool {
         self.cause.kind() == io::ErrorKind::NotFound
+    }
+
+    /// The same about a file that messages name otherwise, such as a URL without its password.
+    #[must_use]
+    pub fn shown_as(mut self, name: &str) -> Self {
+        self.path = name.into();
+        self
     }
 
     fn new(verb: &'static str, path: &Path, cause: io::Error) -> Self {

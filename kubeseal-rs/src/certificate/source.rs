@@ -60,7 +60,10 @@ pub enum SourceError {
 /// The file or server does not give it.
 pub fn read(source: &str) -> Result<Vec<u8>, SourceError> {
     match scheme(source).as_deref() {
-        None => Ok(files::read_as(Path::new(source), Kind::Certificate)?.to_vec()),
+        None => match files::read_as(Path::new(source), Kind::Certificate) {
+            Ok(bytes) => Ok(bytes.to_vec()),
+            Err(error) => Err(error.shown_as(&redacted(source)).into()),
+        },
         Some("file") => match files::read_as(&file_path(source), Kind::Certificate) {
             Err(error) if error.is_missing() => Err(SourceError::Missing {
                 uri: redacted(source).into_owned(),
@@ -87,7 +90,10 @@ pub fn read_named_by_rule(source: &str) -> Result<Vec<u8>, SourceError> {
         Some("file") => file_path(source),
         Some(_) => return read(source),
     };
-    Ok(files::read_regular(&path, Kind::Certificate.limit())?.to_vec())
+    match files::read_regular(&path, Kind::Certificate.limit()) {
+        Ok(bytes) => Ok(bytes.to_vec()),
+        Err(error) => Err(error.shown_as(&redacted(source)).into()),
+    }
 }
 
 /// Is this a URL rather than a file?

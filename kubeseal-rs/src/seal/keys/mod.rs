@@ -16,7 +16,6 @@ pub mod rotate;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
@@ -257,20 +256,10 @@ fn warn(line: &str) {
     report::warn(&shown(line));
 }
 
-/// JSON for programs, which does nothing to a terminal either: what would steer it can stand in strings only, and is
-/// escaped there.
+/// JSON for programs, which does nothing to a terminal either.
 pub(super) fn json_bytes(facts: &Json) -> Result<Vec<u8>> {
-    let mut text = String::new();
-    for c in serde_json::to_string_pretty(facts)?.chars() {
-        match shown(c.encode_utf8(&mut [0; 4])) {
-            Cow::Owned(_) if c != '\n' => {
-                let _ = write!(text, "\\u{:04x}", u32::from(c));
-            }
-            _ => text.push(c),
-        }
-    }
-    text.push('\n');
-    Ok(text.into_bytes())
+    let text = serde_json::to_string_pretty(facts)?;
+    Ok((report::json_shown(&text) + "\n").into_bytes())
 }
 
 /// For programs.

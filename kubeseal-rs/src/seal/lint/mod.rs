@@ -104,7 +104,10 @@ fn show(
     files: usize,
     surroundings: &Surroundings,
 ) -> Result<Outcome> {
-    let pretty = |json| serde_json::to_string_pretty(&json).unwrap_or_default() + "\n";
+    let pretty = |json| {
+        let text = serde_json::to_string_pretty(&json).unwrap_or_default();
+        report::json_shown(&text) + "\n"
+    };
     let text = match words.format {
         LintFormat::Text => format::text(findings, Paint::for_stdout(surroundings)),
         LintFormat::Json => pretty(format::json(findings)),
