@@ -7,11 +7,11 @@ use anyhow::Result;
 use shared::key::{Certificate, Fingerprint};
 use shared::key_ring::{KeyRing, RingKey};
 use shared::reseal::{self, NewTexts};
-use shared::sealed_file::{Changes, Found, HintRule};
+use shared::sealed_file::Found;
 
-use super::Work;
 use super::given::GivenKeys;
 use super::summary::{FileReport, unreadable};
+use super::{New, Work};
 use crate::command::read_keys;
 use crate::parallel;
 use crate::progress::Progress;
@@ -84,13 +84,12 @@ impl Worker<'_> {
                 Ok(new) => {
                     work.objects[index].1.from = new.from;
                     work.objects[index].1.believed = new.believed;
-                    let changes = Changes {
-                        texts: new.items,
-                        removed: Vec::new(),
+                    work.change(New {
+                        index,
+                        items: new.items,
                         data: new.data,
-                        hints: HintRule::Follow(certificate.fingerprint()),
-                    };
-                    work.change(index, &changes);
+                        key: certificate.fingerprint().clone(),
+                    });
                 }
                 Err(error) => {
                     work.objects[index].1.problem = Some(shared::error_chain(&error));

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use serde_json::{Value as Json, json};
 use shared::key::Certificate;
-use shared::sealed_file::{Changes, Found, HintRule};
+use shared::sealed_file::Found;
 
-use super::Work;
 use super::summary::{FileReport, unreadable};
+use super::{New, Work};
 use crate::cluster::{Access, ClusterError, Controller};
 use crate::progress::Progress;
 use crate::rules::Source;
@@ -240,13 +240,12 @@ impl Work {
         match new {
             Ok(mut texts) => {
                 texts.retain(|item, text| old.get(item) != Some(text));
-                let changes = Changes {
-                    texts,
-                    removed: Vec::new(),
+                self.change(New {
+                    index,
+                    items: texts,
                     data: None,
-                    hints: HintRule::Follow(certificate.fingerprint()),
-                };
-                self.change(index, &changes);
+                    key: certificate.fingerprint().clone(),
+                });
             }
             Err(problem) => report.problem = Some(problem),
         }
