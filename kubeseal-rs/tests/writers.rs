@@ -139,7 +139,7 @@ fn what_a_foreign_program_writes_meanwhile_stays() {
                     fs::rename(&beside, &file).expect("ours");
                     lines += 1;
                 }
-                std::thread::sleep(std::time::Duration::from_millis(1));
+                std::thread::sleep(std::time::Duration::from_millis(4));
             }
             (lines, lost)
         });

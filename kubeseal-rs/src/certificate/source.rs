@@ -7,6 +7,7 @@ use ureq::tls::RootCerts;
 use crate::bounded::Kind;
 use crate::files::{self, FileError};
 use crate::redacted::redacted;
+use crate::report::ShowPath as _;
 use crate::web;
 
 /// There is no certificate to seal with.
@@ -38,6 +39,27 @@ pub enum SourceError {
         uri: String,
         /// What the client says.
         source: Box<ureq::Error>,
+    },
+    /// A rule leads out of its tree.
+    #[error(
+        "the rule names the certificate {}, which is not in {}: a rule may name files of its own tree only. If it is \
+         right, name it with --cert",
+        path.shown(), tree.shown()
+    )]
+    OutsideTree {
+        /// The file.
+        path: PathBuf,
+        /// The tree.
+        tree: PathBuf,
+    },
+    /// A rule names what anybody could have put there.
+    #[error(
+        "the rule names the certificate {uri:?}: a rule may name files of its own tree, https:// URLs, and http:// \
+         URLs of this machine or with a fingerprint. If it is right, name it with --cert"
+    )]
+    NotByRule {
+        /// As written, without credentials.
+        uri: String,
     },
     /// A scheme that we do not speak.
     #[error(
@@ -79,21 +101,59 @@ pub fn read(source: &str) -> Result<Vec<u8>, SourceError> {
     }
 }
 
-/// As [`read`], for what a rule names: somebody else may have written it, so a file has to be a regular one.
+/// Where a rule stands that names a certificate.
+#[derive(Debug, Clone, Copy)]
+pub struct OfRule<'a> {
+    /// The folder of its file, which relative paths start from.
+    pub folder: &'a Path,
+    /// The tree that the rules speak for.
+    pub tree: &'a Path,
+    /// Is it said which certificate it has to be?
+    pub is_pinned: bool,
+}
+
+/// As [`read`], for what a rule names. Somebody else may have written the rule: a file has to be a regular one in
+/// the tree of the rule, and what anybody on the way could replace is not asked for.
 ///
 /// # Errors
 ///
-/// As for [`read`], and for a pipe, a device or a huge file.
-pub fn read_named_by_rule(source: &str) -> Result<Vec<u8>, SourceError> {
-    let path = match scheme(source).as_deref() {
-        None => PathBuf::from(source),
-        Some("file") => file_path(source),
-        Some(_) => return read(source),
-    };
-    match files::read_regular(&path, Kind::Certificate.limit()) {
-        Ok(bytes) => Ok(bytes.to_vec()),
-        Err(error) => Err(error.shown_as(&redacted(source)).into()),
+/// As for [`read`], and for a file elsewhere, a pipe, a device or a huge file, for `file://`, and for `http://`
+/// unless the certificate is pinned or the server is this machine.
+pub fn read_named_by_rule(source: &str, rule: OfRule<'_>) -> Result<Vec<u8>, SourceError> {
+    match scheme(source).as_deref() {
+        None => read_in_tree(source, rule),
+        Some("http") if rule.is_pinned || is_this_machine(source) => read(source),
+        Some("file" | "http") => Err(SourceError::NotByRule {
+            uri: redacted(source).into_owned(),
+        }),
+        Some(_) => read(source),
     }
+}
+
+fn read_in_tree(source: &str, rule: OfRule<'_>) -> Result<Vec<u8>, SourceError> {
+    let path = rule.folder.join(source);
+    let name = path.to_string_lossy();
+    // What a link leads to counts, and what is not there is reported by the read.
+    let whole = path.canonicalize().unwrap_or_else(|_| path.clone());
+    let tree = rule.tree.canonicalize();
+    if !tree.is_ok_and(|tree| whole.starts_with(tree)) {
+        return Err(SourceError::OutsideTree {
+            path: redacted(&name).into_owned().into(),
+            tree: rule.tree.to_owned(),
+        });
+    }
+    match files::read_regular(&whole, Kind::Certificate.limit()) {
+        Ok(bytes) => Ok(bytes.to_vec()),
+        Err(error) => Err(error.shown_as(&redacted(&name)).into()),
+    }
+}
+
+fn is_this_machine(url: &str) -> bool {
+    let uri = url.parse::<http::Uri>().ok();
+    let host = uri.as_ref().and_then(http::Uri::host).unwrap_or_default();
+    let host = host.trim_matches(['[', ']']);
+    let address = host.parse::<std::net::IpAddr>();
+    address.map_or(host == "localhost", |address| address.is_loopback())
 }
 
 /// Is this a URL rather than a file?
@@ -178,6 +238,68 @@ mod tests {
             ("FILE:///cert.pem", Some("file")),
         ] {
             assert_eq!(scheme(source).as_deref(), want, "{source}");
+        }
+    }
+
+    /// Attack: a rule in a repository names a certificate elsewhere on the machine, by any way that leads there, or
+    /// one that anybody on the network could replace.
+    #[test]
+    fn a_rule_names_no_certificate_outside_its_tree() {
+        let outside = tempfile::tempdir().unwrap();
+        let tree = tempfile::tempdir().unwrap();
+        let folder = tree.path().join("apps");
+        std::fs::create_dir(&folder).unwrap();
+        let foreign = outside.path().join("cert.pem");
+        for path in [
+            &foreign,
+            &tree.path().join("cert.pem"),
+            &folder.join("own.pem"),
+        ] {
+            std::fs::write(path, "x").unwrap();
+        }
+        #[cfg(unix)]
+        for (link, to) in [("link.pem", foreign.as_path()), ("way", outside.path())] {
+            std::os::unix::fs::symlink(to, folder.join(link)).unwrap();
+        }
+        let foreign = foreign.display().to_string();
+        let up = format!(
+            "../../{}/cert.pem",
+            outside.path().file_name().unwrap().display()
+        );
+        let url = format!("file://{foreign}");
+        for is_pinned in [false, true] {
+            let rule = OfRule {
+                folder: &folder,
+                tree: tree.path(),
+                is_pinned,
+            };
+            for source in [
+                foreign.as_str(),
+                &up,
+                "link.pem",
+                "way/cert.pem",
+                &url,
+                "FILE:cert.pem",
+            ] {
+                let error = read_named_by_rule(source, rule).unwrap_err();
+                assert!(error.to_string().contains("--cert"), "{source}: {error}");
+            }
+            for source in ["own.pem", "../cert.pem", "./own.pem"] {
+                assert_eq!(read_named_by_rule(source, rule).unwrap(), b"x", "{source}");
+            }
+            // Nobody listens there.
+            for (source, is_asked) in [
+                ("http://127.0.0.1:1/cert.pem", true),
+                ("http://[::1]:1/cert.pem", true),
+                ("http://localhost:1/cert.pem", true),
+                ("http://localhost.invalid/cert.pem", is_pinned),
+                ("HTTP://127.0.0.1.invalid/cert.pem", is_pinned),
+                ("http://localhost@sealer.invalid/cert.pem", is_pinned),
+            ] {
+                let error = read_named_by_rule(source, rule).unwrap_err();
+                let asked = matches!(error, SourceError::Fetch { .. });
+                assert_eq!(asked, is_asked, "{source}: {error}");
+            }
         }
     }
 

@@ -144,8 +144,10 @@ struct Linter<'a> {
 impl Linter<'_> {
     fn look_at(&mut self, candidate: &Candidate, bytes: Zeroizing<Vec<u8>>) {
         let path = &candidate.path;
-        if !candidate.named && memchr::memmem::find(&bytes, b"Secret").is_none() && bytes.is_ascii()
-        {
+        let may_hold_one = memchr::memmem::find(&bytes, b"Secret").is_some()
+            || walk::may_hide_kind(&bytes)
+            || !bytes.is_ascii();
+        if !candidate.named && !may_hold_one {
             return;
         }
         // A Helm template is no YAML until it is rendered.
