@@ -3,11 +3,13 @@
 mod lock;
 mod temporary;
 
+use std::borrow::Cow;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use shared::manifest;
 use zeroize::Zeroizing;
 
 use crate::bounded::{self, Kind};
@@ -97,7 +99,18 @@ pub fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
 pub fn read_as(path: &Path, kind: Kind) -> Result<Zeroizing<Vec<u8>>, FileError> {
     let file = open(path)?;
     let len = file.metadata().map_or(0, |metadata| metadata.len());
-    bounded::read(file, len, kind).map_err(|cause| FileError::new("read", path, cause))
+    let bytes = bounded::read(file, len, kind);
+    let bytes = bytes.map_err(|cause| FileError::new("read", path, cause))?;
+    Ok(if kind.is_text() { text(bytes) } else { bytes })
+}
+
+/// Text in UTF-8, whatever Windows made of it.
+pub fn text(bytes: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
+    match manifest::as_utf8(&bytes) {
+        Cow::Owned(text) => Zeroizing::new(text),
+        Cow::Borrowed(same) if same.len() == bytes.len() => bytes,
+        Cow::Borrowed(rest) => Zeroizing::new(rest.to_vec()),
+    }
 }
 
 /// Reads a file that somebody else may have chosen: a regular one of at most `limit` bytes. A pipe would
@@ -157,8 +170,9 @@ pub fn read_stdin() -> Result<Zeroizing<Vec<u8>>, FileError> {
 ///
 /// stdin is too large or cannot be read.
 pub fn read_stdin_as(kind: Kind) -> Result<Zeroizing<Vec<u8>>, FileError> {
-    bounded::read(io::stdin().lock(), 0, kind)
-        .map_err(|cause| FileError::new("read", Path::new("/dev/stdin"), cause))
+    let bytes = bounded::read(io::stdin().lock(), 0, kind)
+        .map_err(|cause| FileError::new("read", Path::new("/dev/stdin"), cause))?;
+    Ok(if kind.is_text() { text(bytes) } else { bytes })
 }
 
 /// Replaces a file in one step: the old content or the new is there, never a part. A new file has

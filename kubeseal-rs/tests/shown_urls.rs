@@ -87,7 +87,7 @@ fn no_message_shows_the_credentials_of_a_url() {
                     "json",
                 ],
             ),
-            (seal, vec!["cert", "show", "--cert", &url]),
+            (seal, vec!["cert", "show", &url]),
             (seal, vec!["lint", "secret.yaml", "--cert", &url]),
         ] {
             let mut command = Command::new(program);

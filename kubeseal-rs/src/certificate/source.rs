@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ureq::tls::RootCerts;
+use zeroize::Zeroizing;
 
 use crate::bounded::Kind;
 use crate::files::{self, FileError};
@@ -143,7 +144,7 @@ fn read_in_tree(source: &str, rule: OfRule<'_>) -> Result<Vec<u8>, SourceError> 
         });
     }
     match files::read_regular(&whole, Kind::Certificate.limit()) {
-        Ok(bytes) => Ok(bytes.to_vec()),
+        Ok(bytes) => Ok(files::text(bytes).to_vec()),
         Err(error) => Err(error.shown_as(&redacted(&name)).into()),
     }
 }
@@ -212,12 +213,9 @@ fn fetch(uri: &str) -> Result<Vec<u8>, SourceError> {
             status: response.status().to_string(),
         });
     }
-    response
-        .body_mut()
-        .with_config()
-        .limit(Kind::Certificate.limit())
-        .read_to_vec()
-        .map_err(failed)
+    let body = response.body_mut().with_config();
+    let bytes = body.limit(Kind::Certificate.limit()).read_to_vec();
+    Ok(files::text(Zeroizing::new(bytes.map_err(failed)?)).to_vec())
 }
 
 #[cfg(test)]

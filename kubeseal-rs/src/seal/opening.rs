@@ -129,6 +129,7 @@ const MAX_KEYS: usize = 1_000;
 /// As for [`backup`].
 pub fn backup_in(path: &Path, bytes: Zeroizing<Vec<u8>>, unlock: &mut Unlock) -> Result<Backup> {
     let place = || path.display().to_string();
+    let bytes = files::text(bytes);
     if bytes.len() > MAX_BACKUP {
         bail!(
             "{} is longer than any backup of keys, which has at most 32 MiB",
