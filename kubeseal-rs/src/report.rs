@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use flags::Stop;
 use shared::{error_chain, visible, visible_line};
@@ -31,6 +32,15 @@ pub fn say(sentence: &str) {
 /// Warns about something that does not stop the run.
 pub fn warn(sentence: &str) {
     talk(&format!("warning: {sentence}\n"));
+}
+
+/// Did something fail while the rest went on?
+static IS_INCOMPLETE: AtomicBool = AtomicBool::new(false);
+
+/// Says what failed while the rest goes on. The run fails at its end for it.
+pub fn fail_at_end(sentence: &str) {
+    IS_INCOMPLETE.store(true, Ordering::Relaxed);
+    talk(&format!("error: {sentence}\n"));
 }
 
 /// Writes to stderr. A run goes on when nobody listens any more.
@@ -91,6 +101,7 @@ pub fn finish(result: Result<(), CommandError>) -> ExitCode {
 /// Ends a run of `seal`: 0, 1 if a check has findings, or 2 with the error and its causes.
 pub fn finish_seal(result: anyhow::Result<Outcome>) -> ExitCode {
     match result {
+        Ok(_) if IS_INCOMPLETE.load(Ordering::Relaxed) => ExitCode::from(FAILED),
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Findings) => ExitCode::from(FINDINGS),
         Err(error) => {

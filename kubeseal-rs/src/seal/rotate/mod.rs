@@ -22,6 +22,7 @@ use super::target::is_same_object;
 use super::walk::{self, Candidate, Kind, ManifestFile};
 use super::{Outcome, print};
 use crate::files;
+use crate::interrupt::Interrupt;
 use crate::report;
 use crate::seal_args::Rotate;
 use crate::surroundings::Surroundings;
@@ -69,11 +70,17 @@ pub fn run(words: &Rotate, surroundings: &Surroundings) -> Result<Outcome> {
     if !words.dry_run {
         remove_leftovers(&candidates);
     }
+    let interrupt = Interrupt::watch().context("signals cannot be watched for")?;
     let reports = if words.key.is_empty() {
-        online::rotate(&session, &candidates, words.dry_run)?
+        online::rotate(&session, &candidates, words.dry_run, &interrupt)?
     } else {
-        offline::rotate(&session, &candidates, words)?
+        offline::rotate(&session, &candidates, words, &interrupt)?
     };
+    if let Some(signal) = interrupt.name() {
+        let _ = finish(words, &reports);
+        report::say(&interrupted(signal, &reports));
+        interrupt.end();
+    }
     let named = candidates.iter().filter(|candidate| candidate.named);
     let named: Vec<String> = named.map(|c| c.path.display().to_string()).collect();
     let found = reports.iter().any(|report| !report.objects.is_empty());
@@ -81,6 +88,14 @@ pub fn run(words: &Rotate, surroundings: &Surroundings) -> Result<Outcome> {
         return Err(RotateError::NothingFound(named.join(", ")).into());
     }
     finish(words, &reports)
+}
+
+fn interrupted(signal: &str, reports: &[FileReport]) -> String {
+    let files = reports.len();
+    format!(
+        "interrupted by {signal} after {files} files with SealedSecrets; every file is whole, and the same command goes \
+         on with the rest"
+    )
 }
 
 fn finish(words: &Rotate, reports: &[FileReport]) -> Result<Outcome> {

@@ -13,6 +13,7 @@ use super::given::GivenKeys;
 use super::summary::{FileReport, unreadable};
 use super::{New, Work};
 use crate::command::read_keys;
+use crate::interrupt::Interrupt;
 use crate::parallel;
 use crate::progress::Progress;
 use crate::seal::session::Session;
@@ -25,6 +26,7 @@ pub(super) fn rotate(
     session: &Session<'_>,
     candidates: &[Candidate],
     words: &Rotate,
+    interrupt: &Interrupt,
 ) -> Result<Vec<FileReport>> {
     let ring = read_keys(&words.key)?;
     let given = GivenKeys::read(&words.key)?;
@@ -41,6 +43,9 @@ pub(super) fn rotate(
         dry_run: words.dry_run,
     };
     let reports = parallel::map(candidates, start, |worker, _, candidate| {
+        if interrupt.is_there() {
+            return None;
+        }
         let report = worker.file(candidate);
         progress.step();
         report

@@ -10,6 +10,7 @@ use shared::sealed_file::Found;
 use super::summary::{FileReport, unreadable};
 use super::{New, Work};
 use crate::cluster::{Access, ClusterError, Controller};
+use crate::interrupt::Interrupt;
 use crate::progress::Progress;
 use crate::rules::Source;
 use crate::seal::session::Session;
@@ -32,6 +33,7 @@ pub(super) fn rotate(
     session: &Session<'_>,
     candidates: &[Candidate],
     dry_run: bool,
+    interrupt: &Interrupt,
 ) -> Result<Vec<FileReport>> {
     let is_shown = session.surroundings.stderr_is_terminal;
     let progress = Progress::new("files", candidates.len(), is_shown);
@@ -43,6 +45,9 @@ pub(super) fn rotate(
         reports: Vec::new(),
     };
     for candidate in candidates {
+        if interrupt.is_there() {
+            break;
+        }
         match run.prepare(candidate) {
             Ok(None) => {}
             Ok(Some((source, work))) => run.add(source, work)?,
