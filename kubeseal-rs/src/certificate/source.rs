@@ -26,12 +26,14 @@ pub enum SourceError {
         source: FileError,
     },
     /// The server answered with something else than 200.
-    #[error("cannot fetch {uri:?}: {status}")]
+    #[error("cannot fetch {uri:?}: {status}{}", if said.is_empty() { String::new() } else { format!(", {said:?}") })]
     Status {
         /// As given, without credentials.
         uri: String,
         /// Code and reason.
         status: String,
+        /// The first line of what it says, cut.
+        said: String,
     },
     /// No answer.
     #[error("cannot fetch {uri:?}")]
@@ -211,11 +213,21 @@ fn fetch(uri: &str) -> Result<Vec<u8>, SourceError> {
         return Err(SourceError::Status {
             uri: redacted(uri).into_owned(),
             status: response.status().to_string(),
+            said: first_line(response.body_mut()),
         });
     }
     let body = response.body_mut().with_config();
     let bytes = body.limit(Kind::Certificate.limit()).read_to_vec();
     Ok(files::text(Zeroizing::new(bytes.map_err(failed)?)).to_vec())
+}
+
+/// Of a text; pages for browsers say nothing in their first line.
+fn first_line(body: &mut ureq::Body) -> String {
+    let text = body.with_config().limit(64 * 1024).read_to_string();
+    let text = text.unwrap_or_default();
+    let line = text.trim().lines().next().unwrap_or_default();
+    let line = if line.starts_with('<') { "" } else { line };
+    line.chars().take(300).collect()
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ use shared::key_ring::KeyRing;
 
 use super::Outcome;
 use crate::bounded::Kind;
-use crate::cluster::{Access, Authorised, Controller, Overrides};
+use crate::cluster::{Access, Authorised, ClusterError, Controller, Overrides};
 use crate::files;
 use crate::keys::survey::{self, Holder};
 use crate::keys::{Found, KeyRecord, KeyStore, Survey, Unread, history};
@@ -40,9 +40,17 @@ use crate::surroundings::Surroundings;
 ///
 /// What went wrong first.
 pub fn run(words: &Keys, surroundings: &Surroundings) -> Result<Outcome> {
-    // Names and texts of files are in many errors: none of them begins a line of its own.
-    let one_line =
-        |error: anyhow::Error| anyhow::anyhow!("{}", shown(&error_chain(error.as_ref())));
+    // Names and texts of files are in many errors: none of them begins a line of its own. What stands between
+    // here and a cluster is told in several lines of ours.
+    let one_line = |error: anyhow::Error| {
+        let is_ours = error.chain().any(|cause| cause.is::<ClusterError>());
+        let text = error_chain(error.as_ref());
+        if is_ours {
+            anyhow::anyhow!("{text}")
+        } else {
+            anyhow::anyhow!("{}", shown(&text))
+        }
+    };
     run_verb(words, surroundings).map_err(one_line)
 }
 
