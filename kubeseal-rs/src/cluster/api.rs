@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use jiff::Timestamp;
 use kube::Client;
 use kube::client::Body;
 use serde_json::Value as Json;
@@ -11,6 +12,7 @@ use tokio::runtime::Runtime;
 
 use super::connection::Address;
 use super::error::one_line;
+use super::login::Login;
 use super::told::told;
 use super::{Access, ClusterError, Timeout, connection};
 use crate::bounded::{Kind, TooLarge};
@@ -26,6 +28,7 @@ pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(30);
 pub(super) struct Api {
     runtime: Runtime,
     client: Client,
+    login: Option<Login>,
     timeout: Timeout,
     /// Which one it is.
     pub(super) address: Address,
@@ -48,11 +51,13 @@ impl Api {
             .enable_all()
             .build()
             .map_err(ClusterError::System)?;
-        let config = connection::config(access, surroundings)?;
+        let mut config = connection::config(access, surroundings)?;
+        let login = Login::new(&mut config.auth_info, surroundings.now)?;
         let guard = runtime.enter();
         let api = Self {
             address: Address::of(&config),
             client: Client::try_from(config).map_err(|error| ClusterError::Client(told(&error)))?,
+            login,
             timeout: access.timeout,
             runtime: {
                 drop(guard);
@@ -137,7 +142,13 @@ impl Api {
         most: Kind,
     ) -> Result<Answer, String> {
         let (body, kind) = body.unwrap_or((Vec::new(), "application/json"));
-        let request = Request::builder()
+        let mut request = Request::builder();
+        if let Some(login) = &self.login
+            && let Some(header) = login.header(Timestamp::now())?
+        {
+            request = request.header(header::AUTHORIZATION, header);
+        }
+        let request = request
             .method(method)
             .uri(path)
             .header(header::ACCEPT, "application/x-pem-file, */*")

@@ -6,6 +6,7 @@ mod authorised;
 mod candidates;
 mod connection;
 mod error;
+mod login;
 mod objects;
 mod overrides;
 mod plug_in;
