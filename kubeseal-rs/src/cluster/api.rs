@@ -2,6 +2,7 @@
 
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use jiff::Timestamp;
 use kube::Client;
 use kube::client::Body;
 use serde_json::Value as Json;
@@ -10,6 +11,7 @@ use tokio::runtime::Runtime;
 use super::busy::{Again, Attempts};
 use super::connection::Address;
 use super::error::one_line;
+use super::login::Login;
 use super::told::told;
 use super::{Access, ClusterError, Timeout, connection};
 use crate::bounded::{Kind, TooLarge};
@@ -19,6 +21,7 @@ use crate::surroundings::Surroundings;
 pub(super) struct Api {
     runtime: Runtime,
     client: Client,
+    login: Option<Login>,
     timeout: Timeout,
     is_on_terminal: bool,
     /// Which one it is.
@@ -42,11 +45,13 @@ impl Api {
             .enable_all()
             .build()
             .map_err(ClusterError::System)?;
-        let config = connection::config(access, surroundings)?;
+        let mut config = connection::config(access, surroundings)?;
+        let login = Login::new(&mut config.auth_info, surroundings.now)?;
         let guard = runtime.enter();
         let api = Self {
             address: Address::of(&config),
             client: Client::try_from(config).map_err(|error| ClusterError::Client(told(&error)))?,
+            login,
             timeout: access.timeout,
             is_on_terminal: surroundings.stderr_is_terminal,
             runtime: {
@@ -133,7 +138,13 @@ impl Api {
         most: Kind,
     ) -> Result<Answer, String> {
         let (body, kind) = body.unwrap_or((Vec::new(), "application/json"));
-        let request = Request::builder()
+        let mut request = Request::builder();
+        if let Some(login) = &self.login
+            && let Some(header) = login.header(Timestamp::now())?
+        {
+            request = request.header(header::AUTHORIZATION, header);
+        }
+        let request = request
             .method(method)
             .uri(path)
             .header(header::ACCEPT, "application/x-pem-file, */*")

@@ -8,6 +8,7 @@ mod by_token;
 mod candidates;
 mod connection;
 mod error;
+mod login;
 mod objects;
 mod overrides;
 mod plug_in;

@@ -75,6 +75,7 @@ fn read_values(words: &Create, surroundings: &Surroundings, items: &mut Items) -
     }
     for word in &words.from_file {
         for (key, value) in stdin.from_file(word)? {
+            values::remark_on(&key, &value);
             items.add(&key, value)?;
         }
     }
@@ -91,7 +92,11 @@ fn read_values(words: &Create, surroundings: &Surroundings, items: &mut Items) -
         }
     }
     if let Some(key) = &words.stdin {
-        items.add(key, stdin.read(key)?)?;
+        let value = stdin.read_value(key, words.allow_empty)?;
+        if !value.expose().is_empty() {
+            values::remark_on(key, &value);
+        }
+        items.add(key, value)?;
     }
     for key in &words.prompt {
         items.add(key, values::prompt(key)?)?;

@@ -13,8 +13,8 @@ use zeroize::Zeroizing;
 use super::object::Object;
 use super::walk::{Kind, ManifestFile};
 use super::{Outcome, print, write};
-use crate::git::{GitError, Repository};
-use crate::report::{self, Paint, shown};
+use crate::git::{self, GitError, Repository};
+use crate::report::{self, Paint, ShowPath as _, shown};
 use crate::seal_args::Diff;
 use crate::surroundings::Surroundings;
 
@@ -30,6 +30,12 @@ pub enum DiffError {
     /// A word that is nothing.
     #[error("{0:?} is neither a revision nor a file")]
     NoSuchWord(String),
+    /// Such as a submodule.
+    #[error(
+        "{} lies in another repository, {}; run `seal diff` there",
+        .0.shown(), .1.shown()
+    )]
+    OtherRepository(PathBuf, PathBuf),
 }
 
 /// What became of an object. Each change is of one item, or of the object itself.
@@ -134,8 +140,21 @@ fn compared(words: &Diff, here: &Path, repository: &Repository) -> Result<Compar
         }
     }
     paths.extend(words.paths.iter().cloned());
-    let paths = paths.iter().map(|path| here.join(path)).collect();
+    let paths: Vec<PathBuf> = paths.iter().map(|path| here.join(path)).collect();
+    for path in &paths {
+        refuse_other_repository(path, repository.root())?;
+    }
     Ok(Compared { from, to, paths })
+}
+
+/// What lies in a submodule, this repository knows nothing of, and would say that nothing differs.
+fn refuse_other_repository(path: &Path, root: &Path) -> Result<(), DiffError> {
+    let there = path.ancestors().find(|above| above.is_dir());
+    let there = there.and_then(|folder| folder.canonicalize().ok());
+    match there.as_deref().and_then(git::work_tree) {
+        Some(other) if other != root => Err(DiffError::OtherRepository(path.to_owned(), other)),
+        _ => Ok(()),
+    }
 }
 
 /// The commits that `A..B` names, or the one that a revision does.

@@ -156,11 +156,13 @@ fn decrypt(file: &str) -> Result<Zeroizing<Vec<u8>>> {
     if output.status.success() {
         return Ok(Zeroizing::new(output.stdout));
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let said = said.lines().find(|line| !line.trim().is_empty());
+    let said = match programs::first_line(&output.stderr) {
+        said if said.is_empty() => "it says nothing".to_owned(),
+        said => report::shown(&said).into_owned(),
+    };
     Err(ImportError::Sops {
         file: file.to_owned(),
-        said: said.unwrap_or("it says nothing").trim().to_owned(),
+        said,
     }
     .into())
 }

@@ -112,7 +112,7 @@ pub fn write(documents: &[serde_json::Value], format: Format) -> Zeroizing<Vec<u
     let mut text = Zeroizing::new(Vec::new());
     for (i, document) in documents.iter().enumerate() {
         let one = Zeroizing::new(match format {
-            Format::Json => manifest::to_json(document),
+            Format::Json => report::json_shown(&manifest::to_json(document)),
             Format::Yaml => manifest::to_yaml(document),
         });
         if i > 0 && format == Format::Yaml {

@@ -82,11 +82,13 @@ fn passphrase_of(path: &Path, surroundings: &Surroundings) -> Result<SecretStrin
 /// There is no terminal, it is empty, or the two differ.
 pub fn ask(is_new: bool) -> Result<SecretString> {
     let no_terminal = |_| {
-        anyhow::anyhow!(
-            "there is no terminal to ask for the passphrase; give it with --passphrase-file, or use \
-             {} instead",
-            if is_new { "--recipient" } else { "--identity" }
-        )
+        anyhow::anyhow!(if is_new {
+            "there is no terminal to ask for the new passphrase of the archive: give it with --passphrase-file FILE (- is \
+             stdin), or encrypt for a recipient with --recipient"
+        } else {
+            "the archive opens with a passphrase, and there is no terminal to ask for it: give it with \
+             --passphrase-file FILE (- is stdin)"
+        })
     };
     let prompt = Prompt::open().map_err(no_terminal)?;
     let ask = |text: &str| prompt.ask(text).map_err(no_terminal);
@@ -129,6 +131,7 @@ const MAX_KEYS: usize = 1_000;
 /// As for [`backup`].
 pub fn backup_in(path: &Path, bytes: Zeroizing<Vec<u8>>, unlock: &mut Unlock) -> Result<Backup> {
     let place = || path.display().to_string();
+    let bytes = files::text(bytes);
     if bytes.len() > MAX_BACKUP {
         bail!(
             "{} is longer than any backup of keys, which has at most 32 MiB",
@@ -157,8 +160,8 @@ pub fn backup_in(path: &Path, bytes: Zeroizing<Vec<u8>>, unlock: &mut Unlock) ->
     })?;
     if let Some(line) = manifest::repeated_key(&plain) {
         bail!(
-            "{}, line {line}: a key stands there for the second time, so a Secret before it would be lost; put `---` \
-             between two documents",
+            "{}, line {line}: a field stands there for the second time, as if files had been joined without a line `---` \
+             between them: the Secret before it would be lost. Put `---` above that line",
             place()
         );
     }

@@ -55,11 +55,12 @@ pub struct Candidate {
 
 /// The files that were named, and below folders every `.yaml`, `.yml` and `.json` that Git would
 /// see, in order of path: what it tracks, and what no ignore rule of the work tree or of the user names.
-/// Without paths, below the current folder. Links below folders are not followed.
+/// Without paths, below the current folder. Links below folders are not followed. A folder that cannot be read is
+/// named, and the run fails at its end.
 ///
 /// # Errors
 ///
-/// A path does not exist, or a folder cannot be read.
+/// A path does not exist.
 pub fn candidates(paths: &[PathBuf]) -> Result<Vec<Candidate>, WalkError> {
     let mut found = Vec::new();
     let here = [PathBuf::from(".")];
@@ -141,7 +142,15 @@ impl<'a> Walk<'a> {
             rules.extend(rules_in(&whole));
         }
         // The folder is closed before those in it are opened: a deep tree would use up all open files.
-        for child in self.files_and_folders(below, &whole)? {
+        let folders = match self.files_and_folders(below, &whole) {
+            // Where a controller looks, everything has to be seen.
+            Err(error) if self.rules.is_some() => {
+                report::fail_at_end(&error_chain(&error));
+                Vec::new()
+            }
+            folders => folders?,
+        };
+        for child in folders {
             self.enter(&child)?;
         }
         if let (Some(rules), Some(outer)) = (&mut self.rules, outer) {

@@ -129,7 +129,16 @@ Examples:
 ///
 /// Help was asked for, or the words are wrong.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Stop> {
-    let words: Vec<OsString> = words.into_iter().collect();
+    let mut words: Vec<OsString> = words.into_iter().collect();
+    // Of `help` there is no other help.
+    if let Some(at) = words.iter().position(|word| word == "help")
+        && words[at..]
+            .iter()
+            .skip(1)
+            .all(|word| word == "--help" || word == "-h")
+    {
+        words.truncate(at + 1);
+    }
     let mut command = Words::command();
     if words.first().is_some_and(|name| is_plugin(Path::new(name))) {
         command = command.bin_name("kubectl seal");
@@ -208,6 +217,14 @@ mod tests {
             parsed(&["seal", "-i", "--stdout"]),
             Err(Stop::Usage(_))
         ));
-        assert!(matches!(parsed(&["seal", "--help"]), Err(Stop::Help(_))));
+        for words in [
+            &["seal", "--help"][..],
+            &["seal", "help"],
+            &["seal", "help", "--help"],
+            &["seal", "help", "-h"],
+            &["seal", "keys", "help", "--help"],
+        ] {
+            assert!(matches!(parsed(words), Err(Stop::Help(_))), "{words:?}");
+        }
     }
 }

@@ -30,6 +30,7 @@ pub use error::{ReadError, ReadProblem, ShapeError};
 pub use json_out::to_json;
 pub use node::{Node, Value};
 pub use shape::{Coercion, Reading, Shape};
+pub use text::as_utf8;
 pub use yaml_out::to_yaml;
 
 /// A document that is not empty.

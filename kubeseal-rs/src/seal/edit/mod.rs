@@ -60,7 +60,7 @@ pub fn run(words: &Edit, surroundings: &Surroundings) -> Result<Outcome> {
 fn apply(session: &Session<'_>, target: &mut Target, changes: Difference) -> Result<Outcome> {
     let Difference { set, removed } = changes;
     let (texts, certificate) = target.seal(session, &set)?;
-    target.write(&Changes {
+    target.write_what_is_untouched(&Changes {
         texts,
         removed: removed.clone(),
         data: None,

@@ -104,7 +104,10 @@ fn show(
     files: usize,
     surroundings: &Surroundings,
 ) -> Result<Outcome> {
-    let pretty = |json| serde_json::to_string_pretty(&json).unwrap_or_default() + "\n";
+    let pretty = |json| {
+        let text = serde_json::to_string_pretty(&json).unwrap_or_default();
+        report::json_shown(&text) + "\n"
+    };
     let text = match words.format {
         LintFormat::Text => format::text(findings, Paint::for_stdout(surroundings)),
         LintFormat::Json => pretty(format::json(findings)),
@@ -141,8 +144,10 @@ struct Linter<'a> {
 impl Linter<'_> {
     fn look_at(&mut self, candidate: &Candidate, bytes: Zeroizing<Vec<u8>>) {
         let path = &candidate.path;
-        if !candidate.named && memchr::memmem::find(&bytes, b"Secret").is_none() && bytes.is_ascii()
-        {
+        let may_hold_one = memchr::memmem::find(&bytes, b"Secret").is_some()
+            || walk::may_hide_kind(&bytes)
+            || !bytes.is_ascii();
+        if !candidate.named && !may_hold_one {
             return;
         }
         // A Helm template is no YAML until it is rendered.

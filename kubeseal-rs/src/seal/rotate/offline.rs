@@ -7,12 +7,13 @@ use anyhow::Result;
 use shared::key::{Certificate, Fingerprint};
 use shared::key_ring::{KeyRing, RingKey};
 use shared::reseal::{self, NewTexts};
-use shared::sealed_file::{Changes, Found, HintRule};
+use shared::sealed_file::Found;
 
-use super::Work;
 use super::given::GivenKeys;
 use super::summary::{FileReport, unreadable};
+use super::{New, Work};
 use crate::command::read_keys;
+use crate::interrupt::Interrupt;
 use crate::parallel;
 use crate::progress::Progress;
 use crate::seal::session::Session;
@@ -25,6 +26,7 @@ pub(super) fn rotate(
     session: &Session<'_>,
     candidates: &[Candidate],
     words: &Rotate,
+    interrupt: &Interrupt,
 ) -> Result<Vec<FileReport>> {
     let ring = read_keys(&words.key)?;
     let given = GivenKeys::read(&words.key)?;
@@ -41,6 +43,9 @@ pub(super) fn rotate(
         dry_run: words.dry_run,
     };
     let reports = parallel::map(candidates, start, |worker, _, candidate| {
+        if interrupt.is_there() {
+            return None;
+        }
         let report = worker.file(candidate);
         progress.step();
         report
@@ -84,13 +89,12 @@ impl Worker<'_> {
                 Ok(new) => {
                     work.objects[index].1.from = new.from;
                     work.objects[index].1.believed = new.believed;
-                    let changes = Changes {
-                        texts: new.items,
-                        removed: Vec::new(),
+                    work.change(New {
+                        index,
+                        items: new.items,
                         data: new.data,
-                        hints: HintRule::Follow(certificate.fingerprint()),
-                    };
-                    work.change(index, &changes);
+                        key: certificate.fingerprint().clone(),
+                    });
                 }
                 Err(error) => {
                     work.objects[index].1.problem = Some(shared::error_chain(&error));

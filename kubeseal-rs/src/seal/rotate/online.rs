@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use serde_json::{Value as Json, json};
 use shared::key::Certificate;
-use shared::sealed_file::{Changes, Found, HintRule};
+use shared::sealed_file::Found;
 
-use super::Work;
 use super::summary::{FileReport, unreadable};
+use super::{New, Work};
 use crate::cluster::{Access, ByToken, ClusterError, Controller};
+use crate::interrupt::Interrupt;
 use crate::progress::Progress;
 use crate::rules::Source;
 use crate::seal::session::Session;
@@ -32,6 +33,7 @@ pub(super) fn rotate(
     session: &Session<'_>,
     candidates: &[Candidate],
     words: &Rotate,
+    interrupt: &Interrupt,
 ) -> Result<Vec<FileReport>> {
     let is_shown = session.surroundings.stderr_is_terminal;
     let progress = Progress::new("files", candidates.len(), is_shown);
@@ -44,6 +46,9 @@ pub(super) fn rotate(
         reports: Vec::new(),
     };
     for candidate in candidates {
+        if interrupt.is_there() {
+            break;
+        }
         match run.prepare(candidate) {
             Ok(None) => {}
             Ok(Some((source, work))) => run.add(source, work)?,
@@ -257,13 +262,12 @@ impl Work {
         match new {
             Ok(mut texts) => {
                 texts.retain(|item, text| old.get(item) != Some(text));
-                let changes = Changes {
-                    texts,
-                    removed: Vec::new(),
+                self.change(New {
+                    index,
+                    items: texts,
                     data: None,
-                    hints: HintRule::Follow(certificate.fingerprint()),
-                };
-                self.change(index, &changes);
+                    key: certificate.fingerprint().clone(),
+                });
             }
             Err(problem) => report.problem = Some(problem),
         }
