@@ -340,8 +340,8 @@ impl Contents {
             Err(error) => {
                 contents.is_malformed = true;
                 contents.unread.push(match error {
-                    WalkError::Malformed { source, .. } => why(&source),
-                    error => why(&error),
+                    WalkError::Malformed { source, .. } => error_chain(&source),
+                    error => error_chain(&error),
                 });
             }
         }

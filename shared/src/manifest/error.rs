@@ -36,6 +36,12 @@ pub enum ReadProblem {
     /// Aliases that multiply.
     #[error("aliases expand to more than {0} values")]
     Aliases(usize),
+    /// A merge that was not finished.
+    #[error("conflict markers of Git: resolve the conflict first")]
+    Conflict,
+    /// Most likely no manifest yet, and why it cannot be read as one.
+    #[error("this looks like a template, which has to be rendered first ({0})")]
+    Template(Box<ReadProblem>),
     /// More than the reader has room for, by itself or by anchors around anchors.
     #[error("it holds more than {0} values; split it, or write values out instead of anchors")]
     Size(usize),

@@ -29,7 +29,7 @@ use summary::{FileReport, ObjectReport};
 #[derive(Debug, thiserror::Error)]
 pub enum RotateError {
     /// Some of it.
-    #[error("{0} could not be sealed anew, as told above; everything else is done")]
+    #[error("{0} could not be re-encrypted (see above); everything else is done")]
     Some(String),
     /// `--cert` alone.
     #[error(
@@ -74,7 +74,8 @@ pub fn run(words: &Rotate, surroundings: &Surroundings) -> Result<Outcome> {
     };
     let named = candidates.iter().filter(|candidate| candidate.named);
     let named: Vec<String> = named.map(|c| c.path.display().to_string()).collect();
-    let found = reports.iter().any(|report| !report.objects.is_empty());
+    let is_something = |report: &FileReport| !report.objects.is_empty() || report.problem.is_some();
+    let found = reports.iter().any(is_something);
     if !found && !named.is_empty() {
         return Err(RotateError::NothingFound(named.join(", ")).into());
     }
@@ -91,10 +92,9 @@ fn finish(words: &Rotate, reports: &[FileReport]) -> Result<Outcome> {
             format,
         ))?;
     }
-    match summary::failed(reports) {
-        0 => Ok(Outcome::Done),
-        1 => Err(RotateError::Some("one object".to_owned()).into()),
-        n => Err(RotateError::Some(format!("{n} objects")).into()),
+    match summary::failures(reports) {
+        None => Ok(Outcome::Done),
+        Some(failures) => Err(RotateError::Some(failures).into()),
     }
 }
 
@@ -162,7 +162,11 @@ impl Work {
                 object.problem = Some(problem.clone());
             }
         }
-        FileReport { path, objects }
+        FileReport {
+            path,
+            objects,
+            problem: None,
+        }
     }
 }
 

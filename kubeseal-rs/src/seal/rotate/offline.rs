@@ -8,6 +8,7 @@ use shared::key::{Certificate, Fingerprint};
 use shared::key_ring::{KeyRing, RingKey};
 use shared::reseal::{self, NewTexts};
 use shared::sealed_file::{Changes, Found, HintRule};
+use shared::unseal::{ItemError, ItemProblem, UnsealError};
 
 use super::Work;
 use super::given::GivenKeys;
@@ -62,10 +63,7 @@ impl Worker<'_> {
     fn file(&mut self, candidate: &Candidate) -> Option<FileReport> {
         match self.work(candidate) {
             Ok(work) => work.map(|work| work.finish(self.dry_run)),
-            Err(error) => {
-                let problem = shared::error_chain(error.as_ref());
-                Some(unreadable(candidate.path.clone(), problem))
-            }
+            Err(error) => Some(unreadable(&candidate.path, &error)),
         }
     }
 
@@ -88,16 +86,34 @@ impl Worker<'_> {
                         texts: new.items,
                         removed: Vec::new(),
                         data: new.data,
-                        hints: HintRule::Follow(certificate.fingerprint()),
+                        hints: self.hints(&certificate),
                     };
                     work.change(index, &changes);
                 }
                 Err(error) => {
-                    work.objects[index].1.problem = Some(shared::error_chain(&error));
+                    let mut problem = shared::error_chain(&error);
+                    if is_closed(&error) && !self.has_key_of(&certificate) {
+                        problem += DONE_EARLIER;
+                    }
+                    work.objects[index].1.problem = Some(problem);
                 }
             }
         }
         Ok(Some(work))
+    }
+
+    /// Without the new private key, only hints tell the next run what this one did, should it be interrupted.
+    fn hints<'c>(&self, certificate: &'c Certificate) -> HintRule<'c> {
+        if self.session.words.no_hints || self.has_key_of(certificate) {
+            HintRule::Follow(certificate.fingerprint())
+        } else {
+            HintRule::Write(certificate.fingerprint())
+        }
+    }
+
+    fn has_key_of(&self, certificate: &Certificate) -> bool {
+        let mut keys = self.ring.keys().iter();
+        keys.any(|key| key.fingerprint() == certificate.fingerprint())
     }
 
     fn texts(
@@ -116,6 +132,18 @@ impl Worker<'_> {
         self.last.clone_from(&new.last);
         Ok(new)
     }
+}
+
+/// What else may be the matter where no key opens an item.
+const DONE_EARLIER: &str =
+    "; if it is sealed for the new certificate already, pass its private key with --key, too";
+
+fn is_closed(error: &reseal::ResealError) -> bool {
+    let reseal::ResealError::Unseal(UnsealError::Items(errors)) = error else {
+        return false;
+    };
+    let is_closed = |item: &ItemError| matches!(item.problem, ItemProblem::NoKey(_));
+    errors.items.iter().any(is_closed)
 }
 
 /// Most of what is not done yet is for another key.

@@ -46,11 +46,7 @@ pub(super) fn rotate(
         match run.prepare(candidate) {
             Ok(None) => {}
             Ok(Some((source, work))) => run.add(source, work)?,
-            Err(error) => {
-                let problem = shared::error_chain(error.as_ref());
-                run.reports
-                    .push(unreadable(candidate.path.clone(), problem));
-            }
+            Err(error) => run.reports.push(unreadable(&candidate.path, &error)),
         }
         progress.step();
     }
