@@ -135,6 +135,15 @@ pub fn read_secret(node: &Node, file: &str) -> Result<Secret> {
     }
     let mut reading = Reading::default();
     let secret = Secret::from_node(node, &mut reading).with_context(|| file.to_owned())?;
+    for (key, value) in &secret.data {
+        let value = value.expose().trim_ascii();
+        if value.starts_with(b"{{") && value.ends_with(b"}}") {
+            report::warn(&format!(
+                "{file}: the value of {key} is a template action, which is sealed as it stands; a template is rendered \
+                 first"
+            ));
+        }
+    }
     for Coercion { line, path, kind } in &reading.coerced {
         report::warn(&format!(
             "{file}:{line}: {path} is not in quotes, so YAML reads it as {kind} and its text changes; \

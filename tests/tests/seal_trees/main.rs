@@ -1,5 +1,7 @@
 //! `seal` on trees as people have them: templates, half-finished merges, generators, files sealed long ago.
 
+mod said;
+mod scope;
 mod unreadable;
 mod values;
 

@@ -202,7 +202,7 @@ fn lint_says_of_how_many_items_it_knows_no_key_and_tries_keys() {
     let (code, said) = lint(&["--cert", "cert.pem"]);
     assert_eq!(code, Some(0));
     assert!(
-        said.contains("not judged: 1 item, of which no key hint"),
+        said.contains("not judged: 1 item without a key hint"),
         "{said}"
     );
     let (code, said) = lint(&[]);

@@ -116,13 +116,13 @@ fn remarks(linter: &Linter<'_>) -> Vec<String> {
             "; --keys FILE tries private keys"
         };
         remarks.push(format!(
-            "not judged: {}, of which no key hint says what they are sealed for{hint}",
+            "not judged: {} without a key hint{hint}",
             items(unknown)
         ));
     }
     if uncompared > 0 {
         remarks.push(format!(
-            "not judged: whether {} are sealed for the right key; --cert FILE names its certificate",
+            "not judged: {} for which no certificate is known; --cert FILE names it",
             items(uncompared)
         ));
     }
