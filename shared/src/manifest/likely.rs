@@ -11,9 +11,12 @@ const ACTIONS: [&str; 4] = ["{{", "{%", "{#", "<%"];
 
 /// The error with the likely cause as its problem.
 pub(super) fn cause(text: &str, error: ReadError) -> ReadError {
-    let (document, line) = match (&error.problem, error.place) {
-        (ReadProblem::Yaml(_) | ReadProblem::Json(_) | ReadProblem::Key, Some(place)) => place,
-        _ => return error,
+    let is_of_syntax = matches!(
+        error.problem,
+        ReadProblem::Yaml(_) | ReadProblem::Json(_) | ReadProblem::Key
+    );
+    let Some((document, line)) = error.place.filter(|_| is_of_syntax) else {
+        return error;
     };
     if let Some(line) = conflict(text) {
         return ReadError::at(document, line, ReadProblem::Conflict);

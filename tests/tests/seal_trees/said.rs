@@ -35,8 +35,7 @@ fn plain_text_under_data_leads_to_string_data() {
 #[test]
 fn templates_and_conflicts_are_called_that_by_every_command() {
     let template = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: {{ include \"app\" . }}\n";
-    let quoted =
-        "apiVersion: v1\nkind: Secret\nmetadata: {name: a, namespace: b}\ndata: {a: '{{ .Values.a | b64enc }}'}\n";
+    let quoted = "apiVersion: v1\nkind: Secret\nmetadata: {name: a, namespace: b}\ndata: {a: '{{ .Values.a | b64enc }}'}\n";
     let conflict = "apiVersion: v1\nkind: Secret\n<<<<<<< HEAD\na: 1\n=======\na: 2\n>>>>>>> x\n";
     for (text, word) in [
         (template, "template"),

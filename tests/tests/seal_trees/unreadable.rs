@@ -252,3 +252,61 @@ fn an_item_that_no_key_opens_is_a_failure_that_says_what_may_be_the_matter() {
         "{output:?}"
     );
 }
+
+#[test]
+fn sealed_values_in_the_values_of_a_chart_are_not_forgotten() {
+    for (name, head) in [
+        ("values.yaml", "sealed:\n  a: "),
+        ("values.json", "{\"a\": \""),
+        ("values-prod.yml", "list:\n- "),
+    ] {
+        let tree = Tree::new();
+        tree.seal_without_hints("db", "one.yaml");
+        let text = tree.read("one.yaml");
+        let value = text.split("a: ").nth(1).unwrap().lines().next().unwrap();
+        let end = if head.ends_with('"') { "\"}" } else { "\n" };
+        tree.write(&format!("tree/{name}"), &format!("{head}{value}{end}"));
+        tree.write("state/keys/.keep", "");
+        for words in [
+            &["rotate", "tree", "--key", "key.pem", "--cert", "other.pem"][..],
+            &["keys", "status", "tree", "--directory", "state"],
+        ] {
+            let output = tree.seal(words);
+            assert_eq!(output.status.code(), Some(2), "{words:?}: {output:?}");
+            let all = printed(&output) + &said(&output);
+            let wanted = "a sealed value stands outside of a SealedSecret";
+            assert!(
+                all.contains(name) && all.contains(wanted),
+                "{words:?}: {all}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_dry_run_says_what_the_run_does() {
+    let tree = Tree::new();
+    tree.seal_without_hints("a", "tree/a.yaml");
+    tree.seal_without_hints("b", "tree/b.yaml");
+    let rotate = |more: &[&str]| {
+        let fixed = [
+            "rotate",
+            "tree",
+            "--key",
+            "key.pem",
+            "--cert",
+            "other.pem",
+            "-o",
+            "json",
+        ];
+        let output = tree.seal(&[&fixed, more].concat());
+        assert!(output.status.success(), "{output:?}");
+        let facts: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        (facts["rotated"].clone(), facts["current"].clone())
+    };
+    let before = tree.read("tree/a.yaml");
+    let forecast = rotate(&["--dry-run"]);
+    assert_eq!(tree.read("tree/a.yaml"), before);
+    assert_eq!(rotate(&[]), forecast);
+    assert_eq!(rotate(&["--dry-run"]), rotate(&[]));
+}

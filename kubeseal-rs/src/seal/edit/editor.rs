@@ -99,12 +99,12 @@ impl Editor {
         if waits && (after > AT_ONCE || flag.is_some()) {
             return None;
         }
-        let name = self.program.file_name().unwrap_or_default();
+        let name = self.program.file_name().unwrap_or_default().display();
         let flag = flag.unwrap_or("--wait");
         Some(format!(
-            "the editor {name:?} ended at once, and its file is gone. If it opened a window, it has to wait until that \
+            "the editor {name} ended at once, and its file is gone. If it opened a window, it has to wait until that \
              is closed: set EDITOR={:?}",
-            format!("{} {flag}", name.display())
+            format!("{name} {flag}")
         ))
     }
 }

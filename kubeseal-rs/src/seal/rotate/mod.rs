@@ -4,6 +4,7 @@
 //! step. So a run can be killed at any moment, and the next one goes on where it ended: items that
 //! the newest key opens are left alone.
 
+mod forecast;
 mod given;
 mod offline;
 mod online;
@@ -16,6 +17,7 @@ use anyhow::{Context as _, Result};
 use shared::manifest::edit;
 use shared::sealed_file::{self, Changes, Found};
 
+use super::loose;
 use super::session::Session;
 use super::walk::{self, Candidate, Kind, ManifestFile};
 use super::{Outcome, print};
@@ -86,6 +88,11 @@ fn finish(words: &Rotate, reports: &[FileReport]) -> Result<Outcome> {
     for line in summary::lines(reports, words.dry_run) {
         report::say(&line);
     }
+    if words.dry_run && !words.key.is_empty() {
+        report::say(
+            "(nothing was opened that need not be: whether the keys open every item, only the run itself tells)",
+        );
+    }
     if let Some(format) = words.output {
         print(&super::write(
             &[summary::json(reports, words.dry_run)],
@@ -118,7 +125,11 @@ impl Work {
     /// Nothing if the candidate holds no SealedSecret.
     fn read(candidate: &Candidate) -> Result<Option<Self>> {
         let Some(file) = walk::read(candidate, Kind::SealedSecret)? else {
-            return Ok(None);
+            let bytes = files::read(&candidate.path)?;
+            return match loose::first_line(&bytes) {
+                Some(line) => Err(anyhow::anyhow!(loose::remark(line))),
+                None => Ok(None),
+            };
         };
         let found = sealed_file::find(&file.documents);
         let found = found.with_context(|| candidate.path.display().to_string())?;

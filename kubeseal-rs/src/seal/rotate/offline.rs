@@ -11,6 +11,7 @@ use shared::sealed_file::{Changes, Found, HintRule};
 use shared::unseal::{ItemError, ItemProblem, UnsealError};
 
 use super::Work;
+use super::forecast::{Keys, forecast};
 use super::given::GivenKeys;
 use super::summary::{FileReport, unreadable};
 use crate::command::read_keys;
@@ -76,8 +77,13 @@ impl Worker<'_> {
         self.given.check(&settings, &certificate)?;
         let ring = newest_last(self.ring, &certificate);
         for index in 0..work.objects.len() {
-            let found = &mut work.objects[index].0;
+            let (found, report) = &mut work.objects[index];
             target::fill_namespace(self.session, &settings, found)?;
+            if self.dry_run {
+                let (ring, certificate) = (self.ring, &*certificate);
+                report.take(forecast(&found.sealed, Keys { ring, certificate }));
+                continue;
+            }
             match self.texts(found, &ring, &certificate) {
                 Ok(new) => {
                     work.objects[index].1.from = new.from;

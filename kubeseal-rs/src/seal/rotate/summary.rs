@@ -7,6 +7,7 @@ use serde_json::{Value as Json, json};
 use shared::key::Fingerprint;
 use shared::sealed_file::Found;
 
+use super::forecast::Forecast;
 use crate::seal::walk;
 
 /// What became of one object.
@@ -47,6 +48,14 @@ impl ObjectReport {
             believed: Vec::new(),
             problem: None,
         }
+    }
+
+    /// Takes over what would be done.
+    pub(super) fn take(&mut self, forecast: Forecast) {
+        self.rotated = forecast.rotated;
+        self.from = forecast.from;
+        self.believed = forecast.believed;
+        self.problem = forecast.problem;
     }
 
     /// Values that were left alone, since they are for the newest key already.
