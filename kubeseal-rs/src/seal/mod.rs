@@ -22,6 +22,7 @@
 //! | [`in_cluster`] | values of the Secret in the cluster |
 //! | [`destination`] | where a new SealedSecret goes |
 //! | [`object`] | a SealedSecret as people see it: structure, lines, hints |
+//! | [`loose`] | sealed values outside of a SealedSecret |
 //! | [`walk`] | finding manifests below folders, as Git sees them |
 
 pub mod cert;
@@ -43,6 +44,7 @@ pub mod import;
 pub mod in_cluster;
 pub mod keys;
 pub mod lint;
+pub mod loose;
 pub mod object;
 pub mod opening;
 pub mod rotate;

@@ -29,26 +29,46 @@ pub fn read(words: &Opening, surroundings: &Surroundings) -> Result<Unlock> {
     let mut unlock = Unlock::default();
     for path in &words.identity {
         let bytes = files::read_as(path, Kind::Credential)?;
-        if archive::is_archive(&bytes) {
-            bail!(
-                "{} is an encrypted identity, which is not opened here; `age -d {}` prints it: give it by a pipe, \
-                 as in --identity <(age -d FILE)",
-                path.display(),
-                path.display()
-            );
-        }
         match archive::identities(&bytes) {
             Some(found) => unlock.identities.extend(found),
-            None => bail!(
-                "{} holds no age identity, which begins with AGE-SECRET-KEY-1; `age-keygen` makes one",
-                path.display()
-            ),
+            None => bail!("{}", no_identity(path, &bytes)),
         }
     }
     if let Some(path) = &words.passphrase_file {
         unlock.passphrase = Some(passphrase_of(path, surroundings)?);
     }
     Ok(unlock)
+}
+
+/// What a file is that was named as an identity and holds none.
+fn no_identity(path: &Path, bytes: &[u8]) -> String {
+    let path = path.display();
+    let starts_with = |head: &[u8]| bytes.trim_ascii_start().starts_with(head);
+    if archive::is_archive(bytes) {
+        let how = if archive::wants_passphrase(bytes) {
+            "protected by a passphrase"
+        } else {
+            "encrypted"
+        };
+        return format!(
+            "{path} is {how}, and an identity is read in plain text only; `age -d {path}` prints it: give it by a \
+             pipe, as in --identity <(age -d {path})"
+        );
+    }
+    if starts_with(b"-----BEGIN ") {
+        return format!(
+            "{path} is a key in PEM, such as one of SSH, and not an age identity, which begins with AGE-SECRET-KEY-1"
+        );
+    }
+    if starts_with(b"age1") {
+        return format!(
+            "{path} is a recipient, which is public and opens nothing; name the identity, which begins with \
+             AGE-SECRET-KEY-1"
+        );
+    }
+    format!(
+        "{path} holds no age identity, which begins with AGE-SECRET-KEY-1; `age-keygen` makes one"
+    )
 }
 
 /// The first line, as it is.
@@ -151,6 +171,13 @@ pub fn backup_in(path: &Path, bytes: Zeroizing<Vec<u8>>, unlock: &mut Unlock) ->
             secrets: Vec::new(),
             bare,
         });
+    }
+    if archive::identities(&plain).is_some() {
+        bail!(
+            "{} holds an age identity and no key of a controller; name it with --identity, and the backup that it opens \
+             with --backup",
+            place()
+        );
     }
     let secrets = folder::secrets(&plain).map_err(|_| {
         anyhow::anyhow!(

@@ -4,6 +4,7 @@
 //! step. So a run can be killed at any moment, and the next one goes on where it ended: items that
 //! the newest key opens are left alone.
 
+mod forecast;
 mod given;
 mod offline;
 mod online;
@@ -17,6 +18,7 @@ use shared::key::Fingerprint;
 use shared::manifest::edit;
 use shared::sealed_file::{self, Changes, Found, HintRule};
 
+use super::loose;
 use super::session::Session;
 use super::target::is_same_object;
 use super::walk::{self, Candidate, Kind, ManifestFile};
@@ -32,7 +34,7 @@ use summary::{FileReport, ObjectReport};
 #[derive(Debug, thiserror::Error)]
 pub enum RotateError {
     /// Some of it.
-    #[error("{0} could not be sealed anew, as told above; everything else is done")]
+    #[error("{0} could not be re-encrypted (see above); everything else is done")]
     Some(String),
     /// `--cert` alone.
     #[error(
@@ -83,7 +85,8 @@ pub fn run(words: &Rotate, surroundings: &Surroundings) -> Result<Outcome> {
     }
     let named = candidates.iter().filter(|candidate| candidate.named);
     let named: Vec<String> = named.map(|c| c.path.display().to_string()).collect();
-    let found = reports.iter().any(|report| !report.objects.is_empty());
+    let is_something = |report: &FileReport| !report.objects.is_empty() || report.problem.is_some();
+    let found = reports.iter().any(is_something);
     if !found && !named.is_empty() {
         return Err(RotateError::NothingFound(named.join(", ")).into());
     }
@@ -102,16 +105,20 @@ fn finish(words: &Rotate, reports: &[FileReport]) -> Result<Outcome> {
     for line in summary::lines(reports, words.dry_run) {
         report::say(&line);
     }
+    if words.dry_run && !words.key.is_empty() {
+        report::say(
+            "(nothing was opened that need not be: whether the keys open every item, only the run itself tells)",
+        );
+    }
     if let Some(format) = words.output {
         print(&super::write(
             &[summary::json(reports, words.dry_run)],
             format,
         ))?;
     }
-    match summary::failed(reports) {
-        0 => Ok(Outcome::Done),
-        1 => Err(RotateError::Some("one object".to_owned()).into()),
-        n => Err(RotateError::Some(format!("{n} objects")).into()),
+    match summary::failures(reports) {
+        None => Ok(Outcome::Done),
+        Some(failures) => Err(RotateError::Some(failures).into()),
     }
 }
 
@@ -137,6 +144,8 @@ struct New {
     items: BTreeMap<String, String>,
     data: Option<String>,
     key: Fingerprint,
+    /// Write a key hint for every item, not only where one exists.
+    adds_hints: bool,
 }
 
 impl New {
@@ -158,7 +167,11 @@ impl New {
             texts,
             removed: Vec::new(),
             data,
-            hints: HintRule::Follow(&self.key),
+            hints: if self.adds_hints {
+                HintRule::Write(&self.key)
+            } else {
+                HintRule::Follow(&self.key)
+            },
         })
     }
 }
@@ -167,7 +180,11 @@ impl Work {
     /// Nothing if the candidate holds no SealedSecret.
     fn read(candidate: &Candidate) -> Result<Option<Self>> {
         let Some(file) = walk::read(candidate, Kind::SealedSecret)? else {
-            return Ok(None);
+            let bytes = files::read(&candidate.path)?;
+            return match loose::first_line(&bytes) {
+                Some(line) => Err(anyhow::anyhow!(loose::remark(line))),
+                None => Ok(None),
+            };
         };
         let found = sealed_file::find(&file.documents);
         let found = found.with_context(|| candidate.path.display().to_string())?;
@@ -214,7 +231,11 @@ impl Work {
                 object.problem = Some(problem.clone());
             }
         }
-        FileReport { path, objects }
+        FileReport {
+            path,
+            objects,
+            problem: None,
+        }
     }
 
     /// For the file as it is now.

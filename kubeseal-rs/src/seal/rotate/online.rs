@@ -52,11 +52,7 @@ pub(super) fn rotate(
         match run.prepare(candidate) {
             Ok(None) => {}
             Ok(Some((source, work))) => run.add(source, work)?,
-            Err(error) => {
-                let problem = shared::error_chain(error.as_ref());
-                run.reports
-                    .push(unreadable(candidate.path.clone(), problem));
-            }
+            Err(error) => run.reports.push(unreadable(&candidate.path, &error)),
         }
         progress.step();
     }
@@ -267,6 +263,7 @@ impl Work {
                     items: texts,
                     data: None,
                     key: certificate.fingerprint().clone(),
+                    adds_hints: false,
                 });
             }
             Err(problem) => report.problem = Some(problem),
