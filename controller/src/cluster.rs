@@ -192,7 +192,7 @@ impl Cluster {
     }
 
     async fn load_keys(&mut self, now: Timestamp) -> Result<(), NotYet> {
-        self.keys.load().await?;
+        self.keys.load(now).await?;
         // It ends only when nobody can tell any more.
         let _ = self.role.wait_for(|role| *role != Role::Unknown).await;
         if self.leads() {
@@ -203,8 +203,10 @@ impl Cluster {
 
     /// Makes the key that is due at a start: none is there, or the newest is too old.
     async fn make_first_key(&mut self, now: Timestamp) -> Result<(), NotYet> {
-        if let Some(new) = self.renewal.start(self.newest(), now).await? {
-            self.keys.add(&new).await?;
+        // Whoever removed the keys is about to restore them, and a key made in between would seal for ever after.
+        let are_removed = self.keys.ring().is_removed();
+        if !are_removed && let Some(new) = self.renewal.start(self.newest(), now).await? {
+            self.keys.add(&new, now).await?;
         }
         self.has_begun = true;
         Ok(())
@@ -287,6 +289,7 @@ impl Cluster {
         while let Ok(change) = self.changes.try_recv() {
             self.take(change, now);
         }
+        self.keys.expire(now);
         let next = now.saturating_add(RENEWAL).unwrap_or(now);
         self.metrics.leads(self.leads());
         if !self.leads() {
@@ -336,7 +339,7 @@ impl Cluster {
     fn take(&mut self, change: Change, now: Timestamp) {
         match change {
             Change::Key(event) => {
-                if self.keys.take(event) {
+                if self.keys.take(event, now) {
                     self.use_ring(now);
                 }
                 self.count_keys();
@@ -373,7 +376,7 @@ impl Cluster {
     }
 
     async fn keep(&mut self, new: &NewKey, now: Timestamp) {
-        match self.keys.add(new).await {
+        match self.keys.add(new, now).await {
             Ok(()) => self.use_ring(now),
             Err(error) => {
                 error!(error = error_chain(&error), "Failed to store the new key");

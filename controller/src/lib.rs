@@ -16,6 +16,7 @@
 //! | [`token_secrets`] | what Kubernetes itself puts into a Secret, which is no drift |
 //! | [`store`] | the interface to where objects live; [`store::directory`], [`store::cluster`] |
 //! | [`key_store`], [`cluster_keys`] | key Secrets ↔ key ring, in a folder and in a cluster |
+//! | `key_changes` | keys that come and go: what is reported, and what becomes of the last one |
 //! | [`leader`] | which of several replicas may write |
 //! | [`key_renewal`] | when and how a key is made |
 //! | [`rounds`] | one round of the controller on a directory |
@@ -38,6 +39,7 @@ pub mod drift;
 mod fair;
 pub mod folder;
 pub mod http;
+mod key_changes;
 pub mod key_renewal;
 pub mod key_store;
 pub mod leader;

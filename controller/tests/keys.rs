@@ -7,7 +7,7 @@ use std::sync::Arc;
 use controller::folder::Folder;
 use controller::key_store::KeyStore;
 use jiff::{SignedDuration, Timestamp};
-use shared::key_ring::KeyRing;
+use shared::key_ring::{KeyRing, NoSealingKey};
 use support::{Case, KEYS, key_manifest, manifest_of, sealed};
 
 const SECOND: SignedDuration = SignedDuration::from_secs(1);
@@ -68,12 +68,41 @@ async fn a_key_taken_out_opens_nothing_more_and_leaves_what_is_fine() {
 }
 
 #[tokio::test]
-async fn taking_out_every_key_makes_none() {
+async fn taking_out_every_key_makes_none_and_they_open_until_another_comes() {
     let mut case = Case::new().await;
+    case.write("keys/two.yaml", &key_manifest("two", &KEYS[1]));
+    case.pass(SECOND * 2).await;
+    // One after the other, as a command that removes several files does.
     case.remove("keys/one.yaml");
+    case.pass(SECOND * 2).await;
+    case.remove("keys/two.yaml");
     case.pass(SECOND * 60).await;
-    assert!(ring(&mut case).is_empty());
+    let why = ring(&mut case).sealing().unwrap_err();
+    assert_eq!(why, NoSealingKey::Removed);
     assert_eq!(std::fs::read_dir(case.dir.join("keys")).unwrap().count(), 0);
+    for (i, name) in ["ns/a", "ns/b"].into_iter().enumerate() {
+        let object = manifest_of(&sealed(&KEYS[i], name, &[("a", "1")]));
+        case.write(&format!("sealed/{i}.yaml"), &object);
+        case.pass(SECOND * 2).await;
+        assert!(case.is_synced(name), "{name}");
+    }
+    case.write("keys/one.yaml", &key_manifest("one", &KEYS[0]));
+    case.pass(SECOND * 2).await;
+    assert_eq!(names(&mut case), ["one"]);
+    assert!(ring(&mut case).sealing().is_ok());
+}
+
+/// Attack: whoever got hold of a key that was taken out days ago hopes that it opens again when the other one is removed.
+#[tokio::test]
+async fn a_key_taken_out_earlier_does_not_come_back_with_the_last_one() {
+    let mut case = Case::new().await;
+    case.write("keys/two.yaml", &key_manifest("two", &KEYS[1]));
+    case.pass(SECOND * 2).await;
+    case.remove("keys/two.yaml");
+    case.pass(SECOND * 62).await;
+    case.remove("keys/one.yaml");
+    case.pass(SECOND * 2).await;
+    assert_eq!(names(&mut case), ["one"]);
 }
 
 #[tokio::test]
@@ -191,7 +220,7 @@ async fn a_key_file_that_breaks_keeps_its_key_until_it_is_taken_out() {
     std::fs::rename(case.outer.path().join("away"), &keys).unwrap();
     case.remove("keys/one.yaml");
     case.tick().await;
-    assert_eq!(names(&mut case), [""; 0]);
+    assert!(ring(&mut case).is_removed());
 }
 
 #[tokio::test]

@@ -94,6 +94,8 @@ impl RingKey {
 pub struct KeyRing {
     keys: Vec<Arc<RingKey>>,
     requires_backup: bool,
+    /// None of the keys is stored any more.
+    is_removed: bool,
 }
 
 /// No key may seal.
@@ -118,6 +120,12 @@ pub enum NoSealingKey {
         "every key is marked as compromised, and such a key never seals; ask for a new one with `seal keys rotate`"
     )]
     Compromised,
+    /// All of them were removed from the place where they are stored, and open from memory for the time being.
+    #[error(
+        "every key was removed; the controller opens with the removed keys until another one comes or it restarts: restore \
+         them from the backup, or ask for a new one with `seal keys rotate`"
+    )]
+    Removed,
 }
 
 /// No key of the ring opens the value. Does not say how close it was.
@@ -154,7 +162,21 @@ impl KeyRing {
         Self {
             keys,
             requires_backup: false,
+            is_removed: false,
         }
+    }
+
+    /// The same ring, of keys that are not stored any more. They open, and neither seal nor count for a renewal or
+    /// a record.
+    #[must_use]
+    pub fn removed(mut self) -> Self {
+        self.is_removed = true;
+        self
+    }
+
+    /// Are the keys only in memory, because all of them were removed?
+    pub fn is_removed(&self) -> bool {
+        self.is_removed
     }
 
     /// The same ring, in which a key seals only once it is marked as backed up, if that is required.
@@ -194,7 +216,9 @@ impl KeyRing {
 
     /// What keeps a key from sealing.
     pub fn hindrance(&self, key: &RingKey) -> Option<NoSealingKey> {
-        if key.marks.is_compromised {
+        if self.is_removed {
+            Some(NoSealingKey::Removed)
+        } else if key.marks.is_compromised {
             Some(NoSealingKey::Compromised)
         } else if key.marks.is_opening_only {
             Some(NoSealingKey::OpeningOnly)
@@ -206,9 +230,11 @@ impl KeyRing {
     }
 
     /// The key that was made last, whether or not it may seal. One for opening only does not count: whoever
-    /// made it chose its date, and may know it, so neither the next renewal nor a record may depend on it.
+    /// made it chose its date, and may know it, so neither the next renewal nor a record may depend on it. Nor does
+    /// one that was removed.
     pub fn last_made(&self) -> Option<&Arc<RingKey>> {
-        self.keys.iter().find(|key| !key.marks.is_opening_only)
+        let mut made = self.keys.iter().filter(|_| !self.is_removed);
+        made.find(|key| !key.marks.is_opening_only)
     }
 
     /// Are there no keys?
@@ -217,7 +243,7 @@ impl KeyRing {
     }
 
     /// Do both rings hold the same keys in the same order, under the same names and with the same
-    /// marks?
+    /// marks, stored or removed?
     pub fn same_keys(&self, other: &Self) -> bool {
         let facts = |ring: &Self| -> Vec<(String, Timestamp, Fingerprint, Marks)> {
             let fact = |k: &Arc<RingKey>| {
@@ -230,7 +256,7 @@ impl KeyRing {
             };
             ring.keys.iter().map(fact).collect()
         };
-        facts(self) == facts(other)
+        self.is_removed == other.is_removed && facts(self) == facts(other)
     }
 
     /// The key of that name.
@@ -433,6 +459,15 @@ mod tests {
     }
 
     #[test]
+    fn removed_keys_open_and_neither_seal_nor_count_as_made() {
+        let (label, key) = (Scope::Strict.label("ns", "n"), key("a", 1));
+        let ring = KeyRing::new([Arc::clone(&key)]).removed();
+        assert!(ring.open(&label, &sealed_for(&key), &[]).is_ok());
+        assert_eq!(ring.sealing().unwrap_err(), NoSealingKey::Removed);
+        assert!(ring.last_made().is_none());
+    }
+
+    #[test]
     fn rings_are_the_same_if_keys_names_order_and_marks_are() {
         let new = new_test_key(1);
         let copy = |name: &str, second, marks| {
@@ -460,6 +495,7 @@ mod tests {
             ("another name", ring(&[&copy("c", 1, unmarked)]), false),
             ("another time", ring(&[&copy("a", 2, unmarked)]), false),
             ("another mark", ring(&[&copy("a", 1, marked)]), false),
+            ("removed", ring(&[&a]).removed(), false),
         ] {
             assert_eq!(one.same_keys(&other), want, "{why}");
         }

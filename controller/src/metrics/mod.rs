@@ -314,7 +314,12 @@ impl Metrics {
             ("expired", Validity::Expired),
             ("not_yet_valid", Validity::NotYet),
         ] {
-            let certificates = known.ring.keys().iter().filter_map(|key| key.certificate());
+            let stored = known
+                .ring
+                .keys()
+                .iter()
+                .filter(|_| !known.ring.is_removed());
+            let certificates = stored.filter_map(|key| key.certificate());
             let count = certificates.filter(|c| c.validity(now) == validity).count();
             self.series
                 .keys
@@ -329,6 +334,7 @@ impl Metrics {
             ("not_backed_up", NoSealingKey::NotBackedUp),
             ("compromised", NoSealingKey::Compromised),
             ("opening_only", NoSealingKey::OpeningOnly),
+            ("removed", NoSealingKey::Removed),
         ] {
             let keys = known.ring.keys().iter();
             let count = keys.filter(|key| known.ring.hindrance(key) == Some(hindrance));

@@ -109,7 +109,7 @@ impl Series {
             )?,
             held_back: new.gauges(
                 "keys_held_back",
-                "Keys that open and may not seal, by reason: not_backed_up, compromised.",
+                "Keys that open and may not seal, by reason: not_backed_up, compromised, opening_only, removed.",
                 &["reason"],
             )?,
             objects: new.gauges(
