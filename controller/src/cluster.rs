@@ -14,6 +14,7 @@ use kube::runtime::watcher::Event;
 use shared::error_chain;
 use shared::key::NewKey;
 use shared::key_ring::KeyRing;
+use shared::renewal::made_last;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::{debug, error};
@@ -104,6 +105,7 @@ impl Cluster {
         open_files::raise(2 * place.additional_namespaces.len());
         let connection = Connection::new(place, Arc::clone(&term)).await?;
         let own = &connection.own_namespace;
+        metrics.renews_every(config.keys.policy.period);
         let key_config = KeyConfig {
             namespace: own.clone(),
             ..config.keys.clone()
@@ -205,7 +207,7 @@ impl Cluster {
     async fn make_first_key(&mut self, now: Timestamp) -> Result<(), NotYet> {
         // Whoever removed the keys is about to restore them, and a key made in between would seal for ever after.
         let are_removed = self.keys.ring().is_removed();
-        if !are_removed && let Some(new) = self.renewal.start(self.newest(), now).await? {
+        if !are_removed && let Some(new) = self.renewal.start(self.newest(now), now).await? {
             self.keys.add(&new, now).await?;
         }
         self.has_begun = true;
@@ -307,7 +309,7 @@ impl Cluster {
         if self.keys.asks_for_key() {
             self.renewal.ask();
         }
-        if let Some(new) = self.renewal.turn(self.newest(), now).await {
+        if let Some(new) = self.renewal.turn(self.newest(now), now).await {
             self.keep(&new, now).await;
         }
         match self.reconciler.begin(PLACES, now) {
@@ -385,8 +387,8 @@ impl Cluster {
         }
     }
 
-    fn newest(&self) -> Option<Timestamp> {
-        self.keys.ring().last_made().map(|key| key.order_time())
+    fn newest(&self, now: Timestamp) -> Option<Timestamp> {
+        made_last(self.keys.ring(), now)
     }
 
     fn use_ring(&mut self, now: Timestamp) {

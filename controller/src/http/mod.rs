@@ -212,7 +212,7 @@ async fn ready(State(facts): State<Facts>) -> (StatusCode, &'static str) {
 
 async fn certificate(State(facts): State<Facts>) -> Response {
     let ring = facts.ring();
-    match ring.sealing().map(|key| key.certificate()) {
+    match ring.sealing(Timestamp::now()).map(|key| key.certificate()) {
         Ok(Some(certificate)) => {
             let kind = [(header::CONTENT_TYPE, "application/x-pem-file")];
             (kind, certificate.to_pem()).into_response()

@@ -10,10 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use prometheus::TextEncoder;
 use shared::key::Validity;
 use shared::key_ring::{KeyRing, NoSealingKey};
+use shared::renewal::made_last;
 
 use self::series::Series;
 use crate::author_limits::RISKY_TYPES;
@@ -267,6 +268,12 @@ impl Metrics {
         known.unusable_keys = unusable;
     }
 
+    /// A key is followed by another after so long; never without.
+    pub fn renews_every(&self, period: Option<SignedDuration>) {
+        let seconds = period.map_or(0, |period| period.as_secs());
+        self.series.renew_period.set(seconds);
+    }
+
     /// A request was answered. Paths that are not served are not counted: they are the caller's to
     /// choose.
     pub fn request(&self, path: &str, method: &Method, code: StatusCode, time: Duration) {
@@ -304,11 +311,9 @@ impl Metrics {
     /// What changes with time alone.
     fn take_stock(&self, now: Timestamp) {
         let known = self.known();
-        let newest = known
-            .ring
-            .last_made()
-            .map(|key| now.duration_since(key.order_time()).as_secs());
-        self.series.newest_key_age.set(newest.unwrap_or(-1));
+        let newest = made_last(&known.ring, now);
+        let age = newest.map(|made| now.duration_since(made).as_secs().max(0));
+        self.series.newest_key_age.set(age.unwrap_or(-1));
         for (state, validity) in [
             ("valid", Validity::Valid),
             ("expired", Validity::Expired),

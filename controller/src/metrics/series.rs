@@ -27,6 +27,7 @@ pub(super) struct Series {
     pub(super) risky: IntCounterVec,
     pub(super) leads: IntGauge,
     pub(super) newest_key_age: IntGauge,
+    pub(super) renew_period: IntGauge,
     pub(super) keys: IntGaugeVec,
     pub(super) held_back: IntGaugeVec,
     pub(super) objects: IntGaugeVec,
@@ -100,7 +101,11 @@ impl Series {
             )?,
             newest_key_age: new.gauge(
                 "newest_key_age_seconds",
-                "Seconds since the time by which the newest key is ordered; -1 without any key.",
+                "Seconds since the newest key was made, not counting keys from the future; -1 without any key.",
+            )?,
+            renew_period: new.gauge(
+                "key_renew_period_seconds",
+                "Age at which the newest key is followed by another; 0 for never.",
             )?,
             keys: new.gauges(
                 "keys",
