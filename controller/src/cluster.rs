@@ -121,7 +121,8 @@ impl Cluster {
         let (sender, changes) = mpsc::channel(BACKLOG);
         let election = place.election.clone();
         let (questions, pod) = (connection.questions.clone(), place.pod.clone());
-        let candidate = Candidate::new(questions, own, election, pod, term);
+        let health = Arc::clone(metrics.watches());
+        let candidate = Candidate::new(questions, own, election, pod, term, health);
         Ok(Self {
             keys: ClusterKeys::new(client.clone(), key_config),
             renewal: KeyRenewal::new(config.keys.spec.clone(), config.keys.policy, pool.clone()),
@@ -170,6 +171,7 @@ impl Cluster {
             &self.place,
             &self.sender,
             self.reached.clone(),
+            Arc::clone(self.metrics.watches()),
         );
     }
 

@@ -25,6 +25,7 @@
 //! | [`ports`] | which of them are open, and served |
 //! | [`published`] | the certificate in a `ConfigMap` |
 //! | [`metrics`] | every metric name and label |
+//! | [`watch_health`] | which watches fail, since when and why |
 //! | [`log`] | log lines |
 //! | [`folder`], [`poll`] | files that cannot lead elsewhere; which of them changed |
 //! | `fair` | fair shares of what many tenants want |
@@ -58,3 +59,4 @@ pub mod store;
 #[cfg(test)]
 mod testing;
 pub mod token_secrets;
+pub mod watch_health;

@@ -190,8 +190,17 @@ pub fn metrics_router(metrics: Arc<Metrics>) -> Router {
     };
     Router::new()
         .route("/metrics", get(scrape))
+        .route("/readyz/watches", get(watches))
         .fallback(|| async { (StatusCode::NOT_FOUND, "404 page not found\n") })
         .with_state(metrics)
+}
+
+/// Can everything be watched? What cannot is named, so that this is served on the port of the metrics only.
+async fn watches(State(metrics): State<Arc<Metrics>>) -> (StatusCode, String) {
+    match metrics.watches().report() {
+        report if report.is_empty() => (StatusCode::OK, "ok\n".to_owned()),
+        report => (StatusCode::SERVICE_UNAVAILABLE, report),
+    }
 }
 
 async fn count(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {

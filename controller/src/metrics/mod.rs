@@ -19,6 +19,7 @@ use shared::renewal::made_last;
 use self::series::Series;
 use crate::author_limits::RISKY_TYPES;
 use crate::store::ObjectId;
+use crate::watch_health::{Cause, WatchHealth};
 
 /// Stands for a risky type that is sealed in the deprecated form.
 pub const SEALED_TYPE: &str = "(sealed)";
@@ -79,6 +80,7 @@ pub struct Metrics {
     /// Without the names of objects and namespaces.
     omits_names: bool,
     known: Mutex<Known>,
+    watches: Arc<WatchHealth>,
 }
 
 #[derive(Debug, Default)]
@@ -119,6 +121,7 @@ impl Metrics {
             series: Series::new()?,
             omits_names,
             known: Mutex::default(),
+            watches: Arc::default(),
         };
         metrics.create_series();
         Ok(metrics)
@@ -274,6 +277,11 @@ impl Metrics {
         self.series.renew_period.set(seconds);
     }
 
+    /// Which watches fail.
+    pub fn watches(&self) -> &Arc<WatchHealth> {
+        &self.watches
+    }
+
     /// A request was answered. Paths that are not served are not counted: they are the caller's to
     /// choose.
     pub fn request(&self, path: &str, method: &Method, code: StatusCode, time: Duration) {
@@ -357,6 +365,15 @@ impl Metrics {
             self.series
                 .objects
                 .with_label_values(&[synced])
+                .set(whole(count));
+        }
+        let since = self.watches.since().map_or(0, Timestamp::as_second);
+        self.series.watches_failing_since.set(since);
+        for cause in Cause::ALL {
+            let count = self.watches.count(cause);
+            self.series
+                .watches_failing
+                .with_label_values(&[cause.word()])
                 .set(whole(count));
         }
         let operations = shared::key::private_key_operations();

@@ -31,6 +31,8 @@ pub(super) struct Series {
     pub(super) keys: IntGaugeVec,
     pub(super) held_back: IntGaugeVec,
     pub(super) objects: IntGaugeVec,
+    pub(super) watches_failing: IntGaugeVec,
+    pub(super) watches_failing_since: IntGauge,
 }
 
 impl Series {
@@ -121,6 +123,15 @@ impl Series {
                 "objects",
                 "SealedSecrets by the status of their condition Synced.",
                 &["synced"],
+            )?,
+            watches_failing: new.gauges(
+                "watches_failing",
+                "Watches that fail now, by reason: forbidden, missing, unreachable, failed.",
+                &["reason"],
+            )?,
+            watches_failing_since: new.gauge(
+                "watches_failing_since_timestamp_seconds",
+                "Since when some watch fails, in seconds since 1970; 0 while all work.",
             )?,
             registry: new.0,
         })
