@@ -20,7 +20,7 @@ use tracing::{error, info};
 
 use crate::args::KeyConfig;
 use crate::key_changes::{self, RemovedKeys};
-use crate::key_store::{Stored, WAITING, ring_of, waiting};
+use crate::key_store::{Stored, WAITING, log_certificate, ring_of, waiting};
 use crate::store::cluster::events::{Events, Subject};
 use crate::store::cluster::{denied, secret};
 use crate::store::{News, ObjectId, StoreError, api};
@@ -179,8 +179,7 @@ impl ClusterKeys {
         let created = created.map_err(denied::of_secret("cannot store the new key", &wanted))?;
         let (namespace, name) = (&self.config.namespace, created.name_any());
         info!(namespace, name, "New key written");
-        let certificate = new.pair.certificate().to_pem();
-        info!(certificate, "Certificate generated");
+        log_certificate(new.pair.certificate());
         self.put(created);
         self.make_ring(now);
         Ok(())

@@ -12,13 +12,13 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use rand::RngExt as _;
 use shared::error_chain;
-use shared::key::NewKey;
+use shared::key::{Certificate, NewKey};
 use shared::key_ring::{KeyRing, NoSealingKey, RingKey};
 use shared::key_secret;
 use shared::manifest::{self, Document, Reading};
 use shared::resource::RENEW_ANNOTATION;
 use shared::secret::Secret;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 use zeroize::Zeroizing;
 
 use crate::args::KeyConfig;
@@ -160,8 +160,7 @@ impl KeyStore {
         let text = Zeroizing::new(manifest::to_yaml(&secret.to_document()));
         folder.replace(&file_name(&name), text.as_bytes())?;
         info!(namespace = self.config.namespace, name, "New key written");
-        let certificate = new.pair.certificate().to_pem();
-        info!(certificate, "Certificate generated");
+        log_certificate(new.pair.certificate());
         // It is whole, however lately it was written: making the key may have taken less than `QUIET`.
         let (stamp, _) = folder.stat(file_name(&name))?;
         let written = Timestamp::from_nanosecond(stamp.touched()).unwrap_or(now);
@@ -236,6 +235,14 @@ impl KeyStore {
         }
         self.told = problems;
     }
+}
+
+/// The certificate is served, so at INFO its fingerprint is enough.
+pub(crate) fn log_certificate(certificate: &Certificate) {
+    let (fingerprint, until) = (certificate.fingerprint(), certificate.not_after());
+    info!(%fingerprint, %until, "Certificate generated");
+    let certificate = certificate.to_pem();
+    debug!(certificate, "The new certificate");
 }
 
 fn file_name(name: &str) -> String {

@@ -53,7 +53,7 @@ async fn by_default_everything_works_and_all_but_the_controller_stays_when_it_go
     let columns = definitions.get(DEFINITION).await.unwrap().spec.versions[0]
         .additional_printer_columns
         .clone();
-    assert_eq!(columns.map(|columns| columns.len()), Some(3));
+    assert_eq!(columns.map(|columns| columns.len()), Some(6));
 
     let keys = keys(&plane, "kube-system").await;
     let secret = user.holds("kept", "1", "").await;
