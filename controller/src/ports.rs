@@ -69,7 +69,7 @@ impl<'a> Server<'a> {
         Ok(Self {
             listener: listen("listen-addr", &config.listen).await?,
             metrics_listener: listen("listen-metrics-addr", &config.listen_metrics).await?,
-            metrics: Arc::new(Metrics::new(config.omits_names)?),
+            metrics: Arc::new(Metrics::new(config.omits_names)?.naming(config.most_named)),
             config,
         })
     }

@@ -96,6 +96,7 @@ impl<'a> Checks<'a> {
                 .is_some()
                 .then(|| self.address("listen-authorized-addr")),
             plain_certificate_only: self.flags.switch("plain-certificate-only"),
+            most_named: self.count("metrics-max-objects") as usize,
             omits_names: self.flags.switch("metrics-omit-secret-labels"),
             rate: (self.count("rate-limit"), self.count("rate-limit-burst")),
             read_timeout: self.timeout("read-timeout"),

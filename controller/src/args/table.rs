@@ -323,6 +323,18 @@ const FLAGS: &[Flag] = &[
         "Leaves verify and rotate to callers with a token: the plain port serves certificates only.",
     ),
     Flag::new(
+        "unsealed-events",
+        Kind::Switch,
+        "true",
+        "Writes an event for each SealedSecret that was unsealed; false writes warnings only.",
+    ),
+    Flag::new(
+        "metrics-max-objects",
+        Kind::Int,
+        "1000",
+        "SealedSecrets with a series of their own in `condition_info`; of more, only those that are not synced have one.",
+    ),
+    Flag::new(
         "metrics-omit-secret-labels",
         Kind::Switch,
         "false",
@@ -341,6 +353,7 @@ pub(super) const CLUSTER_ONLY: &[&str] = &[
     "old-gc-behavior",
     "watch-for-secrets",
     "skip-recreate",
+    "unsealed-events",
     "listen-authorized-addr",
     "certificate-configmap",
     "kubeclient-qps",

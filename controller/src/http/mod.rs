@@ -144,9 +144,18 @@ pub fn metrics_router(facts: Facts, metrics: Arc<Metrics>) -> Router {
     };
     Router::new()
         .route("/metrics", get(scrape))
+        .route("/readyz/watches", get(watches))
         .fallback(|| async { (StatusCode::NOT_FOUND, "404 page not found\n") })
         .with_state(metrics)
         .merge(with_health().with_state(facts))
+}
+
+/// Can everything be watched? What cannot is named, so that this is served on the port of the metrics only.
+async fn watches(State(metrics): State<Arc<Metrics>>) -> (StatusCode, String) {
+    match metrics.watches().report() {
+        report if report.is_empty() => (StatusCode::OK, "ok\n".to_owned()),
+        report => (StatusCode::SERVICE_UNAVAILABLE, report),
+    }
 }
 
 async fn count(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {
@@ -167,7 +176,7 @@ async fn ready(State(facts): State<Facts>) -> (StatusCode, &'static str) {
 
 async fn certificate(State(facts): State<Facts>) -> Response {
     let ring = facts.ring();
-    match ring.sealing().map(|key| key.certificate()) {
+    match ring.sealing(Timestamp::now()).map(|key| key.certificate()) {
         Ok(Some(certificate)) => {
             let kind = [(header::CONTENT_TYPE, "application/x-pem-file")];
             (kind, certificate.to_pem()).into_response()

@@ -165,9 +165,11 @@ impl Request {
     ) -> Result<Response, Refused> {
         // Of the deprecated form it shows only now how much is in it.
         let mut left = MOST_ITEMS;
+        let now = Timestamp::now();
         let rotate_one = |sealed| match reseal(
             sealed,
             ring,
+            now,
             legacy,
             left,
             &mut shared::random::system(),

@@ -53,6 +53,7 @@ pub mod session;
 pub mod set;
 pub mod settings;
 pub mod target;
+pub mod uninstall;
 pub mod unset;
 pub mod values;
 pub mod view;
@@ -100,6 +101,7 @@ pub fn run(command: &Command, surroundings: &Surroundings) -> Result<Outcome> {
         Command::Cert(words) => cert::run(words, surroundings),
         Command::Doctor(words) => doctor::run(words, surroundings),
         Command::Exec(words) => exec::run(words, surroundings),
+        Command::Uninstall(words) => uninstall::run(words, surroundings),
         Command::Hook(words) => hook::run(words),
         Command::Completions(words) => print(&crate::pages::completions(
             &words.shell,

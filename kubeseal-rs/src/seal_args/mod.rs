@@ -20,6 +20,7 @@ mod rotate;
 mod sealing;
 mod set;
 mod tools;
+mod uninstall;
 mod unset;
 mod view;
 
@@ -52,6 +53,7 @@ pub use rotate::Rotate;
 pub use sealing::Sealing;
 pub use set::Set;
 pub use tools::{Completions, Exec, Hook, HookInstall, HookVerb, Man};
+pub use uninstall::Uninstall;
 pub use unset::Unset;
 pub use view::View;
 
@@ -91,6 +93,8 @@ pub enum Command {
     Doctor(Doctor),
     /// Run a command with values in its environment
     Exec(Exec),
+    /// Clean up statuses before going back to Bitnami's controller
+    Uninstall(Uninstall),
     /// Have Git look at files before they are committed
     Hook(Hook),
     /// Print a script that completes words in a shell
