@@ -315,7 +315,8 @@ async fn twins(plane: &ControlPlane, namespace: &Namespace<'_>) -> [ClusterContr
 }
 
 #[tokio::test]
-async fn c24_the_log_shows_the_fingerprint_of_a_new_certificate_and_the_certificate_only_for_debugging() {
+async fn c24_the_log_shows_the_fingerprint_of_a_new_certificate_and_the_certificate_only_for_debugging()
+ {
     let plane = ControlPlane::shared().await;
     let namespace = plane.namespace("json").await;
     roles::grant(&namespace, Reach::Namespace).await;
