@@ -14,6 +14,7 @@ use kube::runtime::watcher::Event;
 use shared::error_chain;
 use shared::key::NewKey;
 use shared::key_ring::KeyRing;
+use shared::renewal::made_last;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::{debug, error};
@@ -104,6 +105,7 @@ impl Cluster {
         open_files::raise(2 * place.additional_namespaces.len());
         let connection = Connection::new(place, Arc::clone(&term)).await?;
         let own = &connection.own_namespace;
+        metrics.renews_every(config.keys.policy.period);
         let key_config = KeyConfig {
             namespace: own.clone(),
             ..config.keys.clone()
@@ -115,11 +117,13 @@ impl Cluster {
         };
         let client = &connection.requests;
         let pool = Pool::new();
-        let store = Arc::new(ClusterStore::new(client.clone(), place.deletes_secrets));
+        let store = ClusterStore::new(client.clone(), place.deletes_secrets);
+        let store = Arc::new(store.warning_only(!place.tells_of_unsealed));
         let (sender, changes) = mpsc::channel(BACKLOG);
         let election = place.election.clone();
         let (questions, pod) = (connection.questions.clone(), place.pod.clone());
-        let candidate = Candidate::new(questions, own, election, pod, term);
+        let health = Arc::clone(metrics.watches());
+        let candidate = Candidate::new(questions, own, election, pod, term, health);
         Ok(Self {
             keys: ClusterKeys::new(client.clone(), key_config),
             renewal: KeyRenewal::new(config.keys.spec.clone(), config.keys.policy, pool.clone()),
@@ -168,6 +172,7 @@ impl Cluster {
             &self.place,
             &self.sender,
             self.reached.clone(),
+            Arc::clone(self.metrics.watches()),
         );
     }
 
@@ -192,7 +197,7 @@ impl Cluster {
     }
 
     async fn load_keys(&mut self, now: Timestamp) -> Result<(), NotYet> {
-        self.keys.load().await?;
+        self.keys.load(now).await?;
         // It ends only when nobody can tell any more.
         let _ = self.role.wait_for(|role| *role != Role::Unknown).await;
         if self.leads() {
@@ -203,8 +208,10 @@ impl Cluster {
 
     /// Makes the key that is due at a start: none is there, or the newest is too old.
     async fn make_first_key(&mut self, now: Timestamp) -> Result<(), NotYet> {
-        if let Some(new) = self.renewal.start(self.newest(), now).await? {
-            self.keys.add(&new).await?;
+        // Whoever removed the keys is about to restore them, and a key made in between would seal for ever after.
+        let are_removed = self.keys.ring().is_removed();
+        if !are_removed && let Some(new) = self.renewal.start(self.newest(now), now).await? {
+            self.keys.add(&new, now).await?;
         }
         self.has_begun = true;
         Ok(())
@@ -287,6 +294,7 @@ impl Cluster {
         while let Ok(change) = self.changes.try_recv() {
             self.take(change, now);
         }
+        self.keys.expire(now);
         let next = now.saturating_add(RENEWAL).unwrap_or(now);
         self.metrics.leads(self.leads());
         if !self.leads() {
@@ -304,7 +312,7 @@ impl Cluster {
         if self.keys.asks_for_key() {
             self.renewal.ask();
         }
-        if let Some(new) = self.renewal.turn(self.newest(), now).await {
+        if let Some(new) = self.renewal.turn(self.newest(now), now).await {
             self.keep(&new, now).await;
         }
         match self.reconciler.begin(PLACES, now) {
@@ -336,7 +344,7 @@ impl Cluster {
     fn take(&mut self, change: Change, now: Timestamp) {
         match change {
             Change::Key(event) => {
-                if self.keys.take(event) {
+                if self.keys.take(event, now) {
                     self.use_ring(now);
                 }
                 self.count_keys();
@@ -373,7 +381,7 @@ impl Cluster {
     }
 
     async fn keep(&mut self, new: &NewKey, now: Timestamp) {
-        match self.keys.add(new).await {
+        match self.keys.add(new, now).await {
             Ok(()) => self.use_ring(now),
             Err(error) => {
                 error!(error = error_chain(&error), "Failed to store the new key");
@@ -382,8 +390,8 @@ impl Cluster {
         }
     }
 
-    fn newest(&self) -> Option<Timestamp> {
-        self.keys.ring().last_made().map(|key| key.order_time())
+    fn newest(&self, now: Timestamp) -> Option<Timestamp> {
+        made_last(self.keys.ring(), now)
     }
 
     fn use_ring(&mut self, now: Timestamp) {

@@ -19,7 +19,8 @@ use shared::resource::{KEY_ACTIVE, KEY_LABEL, RENEW_ANNOTATION};
 use tracing::{error, info};
 
 use crate::args::KeyConfig;
-use crate::key_store::{Stored, WAITING, log_difference, ring_of, waiting};
+use crate::key_changes::{self, RemovedKeys};
+use crate::key_store::{Stored, WAITING, log_certificate, ring_of, waiting};
 use crate::store::cluster::events::{Events, Subject};
 use crate::store::cluster::{denied, secret};
 use crate::store::{News, ObjectId, StoreError, api};
@@ -32,6 +33,7 @@ pub struct ClusterKeys {
     /// Seen so far in a list that is still being read.
     listed: BTreeSet<String>,
     ring: Arc<KeyRing>,
+    removed: RemovedKeys,
     told: BTreeMap<String, String>,
     /// What is wrong and not yet told those who watch the Secrets.
     news: Vec<(ObjectId, Option<String>, News)>,
@@ -42,10 +44,6 @@ pub struct ClusterKeys {
     heard: Option<String>,
     uids: BTreeMap<String, String>,
 }
-
-/// The name of an empty cluster's first key after the prefix. Of two controllers that start at once
-/// the API server lets one make it.
-const FIRST: &str = "-first";
 
 /// By this the API server finds them.
 pub fn selector() -> String {
@@ -62,6 +60,7 @@ impl ClusterKeys {
             keys: BTreeMap::new(),
             listed: BTreeSet::new(),
             ring: Arc::default(),
+            removed: RemovedKeys::default(),
             told: BTreeMap::new(),
             news: Vec::new(),
             asking: BTreeSet::new(),
@@ -75,7 +74,7 @@ impl ClusterKeys {
     /// # Errors
     ///
     /// The API server's answer. A key that cannot be used is no error.
-    pub async fn load(&mut self) -> Result<(), StoreError> {
+    pub async fn load(&mut self, now: Timestamp) -> Result<(), StoreError> {
         info!("Searching for existing private keys");
         let labelled = ListParams::default().labels(&selector());
         let found = self.api.list(&labelled).await;
@@ -86,7 +85,7 @@ impl ClusterKeys {
         if let Some(secret) = legacy.map_err(api("cannot read the oldest key Secret"))? {
             self.put(secret);
         }
-        self.make_ring();
+        self.make_ring(now);
         Ok(())
     }
 
@@ -101,7 +100,7 @@ impl ClusterKeys {
     }
 
     /// Takes in what the watch tells. Says whether the ring changed.
-    pub fn take(&mut self, event: Event<ApiSecret>) -> bool {
+    pub fn take(&mut self, event: Event<ApiSecret>, now: Timestamp) -> bool {
         match event {
             Event::Init => self.listed.clear(),
             Event::InitApply(secret) => {
@@ -109,25 +108,28 @@ impl ClusterKeys {
                 self.put(secret);
             }
             Event::InitDone => {
-                let (listed, prefix) = (std::mem::take(&mut self.listed), &self.config.prefix);
-                let is_there = |name: &String| listed.contains(name) || name == prefix;
+                let mut listed = std::mem::take(&mut self.listed);
+                listed.insert(self.config.prefix.clone());
+                let is_there = |name: &String| listed.contains(name);
                 self.keys.retain(|name, _| is_there(name));
                 self.told.retain(|name, _| is_there(name));
+                self.asking.retain(&is_there);
+                let changed = self.make_ring(now);
                 self.uids.retain(|name, _| is_there(name));
-                self.asking.retain(is_there);
-                return self.make_ring();
+                return changed;
             }
             Event::Apply(secret) => {
                 self.put(secret);
-                return self.make_ring();
+                return self.make_ring(now);
             }
             // Relabelled, or deleted.
             Event::Delete(secret) => {
                 self.keys.remove(&secret.name_any());
                 self.told.remove(&secret.name_any());
-                self.uids.remove(&secret.name_any());
                 self.asking.remove(&secret.name_any());
-                return self.make_ring();
+                let changed = self.make_ring(now);
+                self.uids.remove(&secret.name_any());
+                return changed;
             }
         }
         false
@@ -154,33 +156,21 @@ impl ClusterKeys {
         }
     }
 
-    /// Stores a new key and takes it into the ring. If it is to be the first and another controller
-    /// was faster, that one's key is taken.
+    /// Forgets removed keys that nothing needs.
+    pub fn expire(&mut self, now: Timestamp) {
+        self.removed.expire(now);
+    }
+
+    /// Stores a new key under a name that the API server chooses, and takes it into the ring.
     ///
     /// # Errors
     ///
     /// The API server's answer.
-    pub async fn add(&mut self, new: &NewKey) -> Result<(), StoreError> {
-        match self.create(new, self.ring.last_made().is_none()).await {
-            Err(error) if is_conflict(&error) => {
-                info!("Another controller made the first key");
-                self.load().await?;
-                if self.ring.last_made().is_none() {
-                    // What has the name is no key that can be used, or one for opening only.
-                    return self.create(new, false).await;
-                }
-                Ok(())
-            }
-            created => created,
-        }
-    }
-
-    async fn create(&mut self, new: &NewKey, is_first: bool) -> Result<(), StoreError> {
+    pub async fn add(&mut self, new: &NewKey, now: Timestamp) -> Result<(), StoreError> {
         let (labels, annotations) = (self.config.labels.clone(), self.config.annotations.clone());
         let mut wanted = key_secret::build("", &self.config.namespace, new, labels, annotations);
-        let prefix = &self.config.prefix;
-        wanted.metadata.name = is_first.then(|| format!("{prefix}{FIRST}"));
-        wanted.metadata.generate_name = (!is_first).then(|| prefix.clone());
+        wanted.metadata.name = None;
+        wanted.metadata.generate_name = Some(self.config.prefix.clone());
         wanted.metadata.creation_timestamp = None;
         let created = self
             .api
@@ -189,10 +179,9 @@ impl ClusterKeys {
         let created = created.map_err(denied::of_secret("cannot store the new key", &wanted))?;
         let (namespace, name) = (&self.config.namespace, created.name_any());
         info!(namespace, name, "New key written");
-        let certificate = new.pair.certificate().to_pem();
-        info!(certificate, "Certificate generated");
+        log_certificate(new.pair.certificate());
         self.put(created);
-        self.make_ring();
+        self.make_ring(now);
         Ok(())
     }
 
@@ -224,14 +213,18 @@ impl ClusterKeys {
     }
 
     fn report(&mut self, name: &str, uid: Option<String>, problem: &str) {
-        let id = ObjectId {
-            namespace: self.config.namespace.clone(),
-            name: name.to_owned(),
-        };
         let news = News {
             is_warning: true,
             reason: "UnusableKey",
             message: format!("this key cannot be used: {problem}"),
+        };
+        self.tell(name, uid, news);
+    }
+
+    fn tell(&mut self, name: &str, uid: Option<String>, news: News) {
+        let id = ObjectId {
+            namespace: self.config.namespace.clone(),
+            name: name.to_owned(),
         };
         self.news.push((id, uid, news));
     }
@@ -251,9 +244,13 @@ impl ClusterKeys {
         })
     }
 
-    fn make_ring(&mut self) -> bool {
-        let ring = ring_of(self.keys.values(), &self.config);
-        log_difference(&self.ring, &ring);
+    fn make_ring(&mut self, now: Timestamp) -> bool {
+        let stored = ring_of(self.keys.values(), &self.config);
+        let ring = self.removed.next_ring(&self.ring, stored, now);
+        key_changes::log(&self.ring, &ring);
+        for (name, news) in key_changes::news(&self.ring, &ring) {
+            self.tell(&name, self.uids.get(&name).cloned(), news);
+        }
         let changed = !ring.same_keys(&self.ring);
         self.tell_who_waits(&ring);
         self.ring = Arc::new(ring);
@@ -266,22 +263,13 @@ impl ClusterKeys {
         let Some(name) = name(ring).filter(|after| name(&self.ring).as_ref() != Some(after)) else {
             return;
         };
-        let id = ObjectId {
-            namespace: self.config.namespace.clone(),
-            name: name.clone(),
-        };
         let news = News {
             is_warning: true,
             reason: "WaitsForBackup",
             message: WAITING.to_owned(),
         };
-        self.news.push((id, self.uids.get(&name).cloned(), news));
+        self.tell(&name, self.uids.get(&name).cloned(), news);
     }
-}
-
-fn is_conflict(error: &StoreError) -> bool {
-    matches!(error, StoreError::Api { answer, .. }
-        if matches!(&**answer, kube::Error::Api(status) if status.code == 409))
 }
 
 impl std::fmt::Debug for ClusterKeys {

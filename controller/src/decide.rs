@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shared::plain::Plain;
 use shared::secret::Secret;
+use shared::secret_types::{LARGEST, Missing, check_names, values_len};
 use shared::unseal::UnsealError;
 
 use crate::author_limits::{AuthorLimits, Breach};
@@ -29,6 +30,11 @@ pub enum Desired {
 }
 
 impl Desired {
+    /// Would another rendering give other values?
+    pub fn is_random(&self) -> bool {
+        matches!(self, Self::Secret { by_chance, .. } if !by_chance.is_empty())
+    }
+
     /// The Secret that shall be, if one shall be.
     pub fn secret(&self) -> Option<&Secret> {
         match self {
@@ -110,6 +116,14 @@ pub enum Refusal {
     /// It asks for more than whoever runs the controller allows.
     #[error(transparent)]
     Breach(#[from] Breach),
+    /// Its type requires items that it does not have.
+    #[error("cannot write the Secret: {0}; seal that item too, or change the type")]
+    Missing(#[from] Missing),
+    /// Its values are larger than an API server accepts. Of an object without templates their size is public.
+    #[error(
+        "cannot write the Secret: its values have {0} bytes, and Kubernetes accepts {LARGEST}; split the object"
+    )]
+    TooLarge(usize),
     /// Another one's Secret has the name. The peer's words.
     #[error("failed update: Resource {:?} already exists and is not managed by SealedSecret", .0.name)]
     NotManaged(ObjectId),
@@ -180,6 +194,23 @@ pub fn within(limits: &AuthorLimits, plan: Plan) -> Plan {
         },
         Plan::Remove | Plan::Leave | Plan::Refuse(_) => plan,
     }
+}
+
+/// The same plan, unless an API server would never accept what it writes. Of the values nothing but their size is
+/// judged, and that only where it is public.
+pub fn acceptable(plan: Plan, is_size_public: bool) -> Plan {
+    let (Plan::Create(secret) | Plan::Replace(secret)) = &plan else {
+        return plan;
+    };
+    let has = |name: &str| secret.data.contains_key(name);
+    if let Err(missing) = check_names(secret.type_.as_deref(), has) {
+        return Plan::Refuse(missing.into());
+    }
+    let size = values_len(secret);
+    if is_size_public && size > LARGEST {
+        return Plan::Refuse(Refusal::TooLarge(size));
+    }
+    plan
 }
 
 /// Values that chance made once stay until the SealedSecret asks for something else: whoever uses them
@@ -281,6 +312,45 @@ mod tests {
             data: values(pairs),
             ..Secret::default()
         })
+    }
+
+    #[test]
+    fn what_no_api_server_accepts_is_refused_by_name_or_public_size() {
+        let typed = |type_: &str, items: &[(&str, &str)]| {
+            let mut secret = secret(items);
+            secret.type_ = Some(type_.to_owned());
+            secret
+        };
+        let complete = Plan::Create(typed(
+            "kubernetes.io/tls",
+            &[("tls.crt", ""), ("tls.key", "")],
+        ));
+        let Plan::Create(whole) = acceptable(complete, true) else {
+            panic!("it is complete");
+        };
+        assert_eq!(whole.data.len(), 2);
+        for write in [Plan::Create, Plan::Replace] {
+            let plan = write(typed("kubernetes.io/tls", &[("tls.crt", "")]));
+            let Plan::Refuse(why) = acceptable(plan, true) else {
+                panic!("it lacks a key");
+            };
+            assert_eq!(
+                why.to_string(),
+                "cannot write the Secret: a Secret of type kubernetes.io/tls requires the item tls.key; seal that item \
+                 too, or change the type"
+            );
+            let large = "x".repeat(LARGEST);
+            for (size, is_public, is_refused) in [
+                (LARGEST, true, false),
+                (LARGEST + 1, true, true),
+                (LARGEST + 1, false, false),
+            ] {
+                let rest = "x".repeat(size - LARGEST);
+                let plan = acceptable(write(secret(&[("a", &large), ("b", &rest)])), is_public);
+                let got = matches!(plan, Plan::Refuse(Refusal::TooLarge(_)));
+                assert_eq!(got, is_refused, "{size} {is_public}");
+            }
+        }
     }
 
     #[test]

@@ -138,6 +138,9 @@ fn say(reason: Reason) {
         Reason::NoKey => "there is none",
         Reason::Cutoff => "the newest is from before the cutoff",
         Reason::Age => "the newest has reached its age",
+        Reason::Future => {
+            "the certificate of every key begins in the future: the clock was ahead, or is behind"
+        }
     };
     info!(why, "Making a new key");
 }

@@ -12,17 +12,18 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use rand::RngExt as _;
 use shared::error_chain;
-use shared::key::NewKey;
+use shared::key::{Certificate, NewKey};
 use shared::key_ring::{KeyRing, NoSealingKey, RingKey};
 use shared::key_secret;
 use shared::manifest::{self, Document, Reading};
 use shared::resource::RENEW_ANNOTATION;
 use shared::secret::Secret;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 use zeroize::Zeroizing;
 
 use crate::args::KeyConfig;
 use crate::folder::{FileError, Folder};
+use crate::key_changes::{self, RemovedKeys};
 use crate::poll::{self, Depth, Polled, QUIET};
 
 const KEYS: &str = "keys";
@@ -37,6 +38,7 @@ pub struct KeyStore {
     config: KeyConfig,
     files: Polled<Found>,
     ring: Arc<KeyRing>,
+    removed: RemovedKeys,
     told: BTreeSet<String>,
     /// The key whose wish for another to follow was heard.
     heard: Option<String>,
@@ -77,20 +79,6 @@ pub(crate) fn waiting(ring: &KeyRing) -> Option<&Arc<RingKey>> {
 pub(crate) const WAITING: &str =
     "this key is not backed up and does not seal until it is: run `seal keys backup`";
 
-/// Logs which keys came and went.
-pub(crate) fn log_difference(before: &KeyRing, after: &KeyRing) {
-    for key in added(before, after) {
-        info!(secretname = key.name(), "registered private key");
-    }
-    for key in added(after, before) {
-        info!(secretname = key.name(), "private key taken out");
-    }
-    let name = |ring| waiting(ring).map(|key| key.name().to_owned());
-    if let Some(secretname) = name(after).filter(|after| name(before).as_ref() != Some(after)) {
-        warn!(secretname, "{WAITING}");
-    }
-}
-
 impl KeyStore {
     /// Makes `keys` if it is missing and reads what is in it.
     ///
@@ -108,6 +96,7 @@ impl KeyStore {
             config,
             files: Polled::default(),
             ring: Arc::default(),
+            removed: RemovedKeys::default(),
             told: BTreeSet::new(),
             heard: None,
         };
@@ -171,8 +160,7 @@ impl KeyStore {
         let text = Zeroizing::new(manifest::to_yaml(&secret.to_document()));
         folder.replace(&file_name(&name), text.as_bytes())?;
         info!(namespace = self.config.namespace, name, "New key written");
-        let certificate = new.pair.certificate().to_pem();
-        info!(certificate, "Certificate generated");
+        log_certificate(new.pair.certificate());
         // It is whole, however lately it was written: making the key may have taken less than `QUIET`.
         let (stamp, _) = folder.stat(file_name(&name))?;
         let written = Timestamp::from_nanosecond(stamp.touched()).unwrap_or(now);
@@ -200,8 +188,9 @@ impl KeyStore {
             Found::read(path, bytes, config)
         });
         self.tell(self.problems(listing.problems.into_values()));
+        self.removed.expire(now);
         if look.changed {
-            self.make_ring();
+            self.make_ring(now);
         }
         Ok(())
     }
@@ -211,14 +200,15 @@ impl KeyStore {
         self.told.len()
     }
 
-    fn make_ring(&mut self) {
+    fn make_ring(&mut self, now: Timestamp) {
         let found = self
             .files
             .files()
             .values()
             .filter_map(|known| known.value.as_ref());
         let ring = ring_of(found.flat_map(|found| &found.keys), &self.config);
-        log_difference(&self.ring, &ring);
+        let ring = self.removed.next_ring(&self.ring, ring, now);
+        key_changes::log(&self.ring, &ring);
         self.ring = Arc::new(ring);
     }
 
@@ -247,16 +237,12 @@ impl KeyStore {
     }
 }
 
-fn added<'a>(before: &KeyRing, after: &'a KeyRing) -> impl Iterator<Item = &'a Arc<RingKey>> {
-    let known: BTreeSet<_> = before
-        .keys()
-        .iter()
-        .map(|key| key.fingerprint().clone())
-        .collect();
-    after
-        .keys()
-        .iter()
-        .filter(move |key| !known.contains(key.fingerprint()))
+/// The certificate is served, so at INFO its fingerprint is enough.
+pub(crate) fn log_certificate(certificate: &Certificate) {
+    let (fingerprint, until) = (certificate.fingerprint(), certificate.not_after());
+    info!(%fingerprint, %until, "Certificate generated");
+    let certificate = certificate.to_pem();
+    debug!(certificate, "The new certificate");
 }
 
 fn file_name(name: &str) -> String {

@@ -27,9 +27,13 @@ use tracing::{debug, info, warn};
 
 use crate::args::{Election, Pod};
 use crate::store::api_answer;
+use crate::watch_health::{Cause, WatchHealth};
 use identity::Identity;
 use lease::{Step, Times, View, decide, taken};
 pub use term::{Moment, Term};
+
+/// The Lease, among what is watched.
+const LEASE: &str = "the Lease";
 
 /// What a replica is at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +59,7 @@ pub struct Candidate {
     role: watch::Sender<Role>,
     /// Counts how often the API server answered after a failure.
     reached: watch::Sender<u64>,
+    health: Arc<WatchHealth>,
     view: Option<View>,
     /// The Lease was read or written once, so nobody can say that it may not be.
     was_served: bool,
@@ -76,6 +81,7 @@ impl Candidate {
         election: Election,
         pod: Pod,
         term: Arc<Term>,
+        health: Arc<WatchHealth>,
     ) -> Self {
         Self {
             api: Api::namespaced(client, namespace),
@@ -84,6 +90,7 @@ impl Candidate {
             renewals: Vec::new(),
             role: watch::Sender::new(Role::Unknown),
             reached: watch::Sender::default(),
+            health,
             election,
             term,
             view: None,
@@ -119,11 +126,11 @@ impl Candidate {
         match turn.unwrap_or(Err(Failure::Silence)) {
             Ok(()) => {
                 self.was_served = true;
-                if self.told.take().is_some() {
-                    self.reached.send_modify(|count| *count += 1);
-                }
+                self.told = None;
+                self.answered();
             }
             Err(failure) if failure.is_denial() && !self.was_served => {
+                self.answered();
                 self.tell(
                     failure.text(),
                     "This controller may not use Leases, so it takes itself for the only replica until it may: \
@@ -132,12 +139,22 @@ impl Candidate {
                 );
                 self.lead_alone();
             }
-            Err(failure) => self.tell(
-                failure.text(),
-                "Cannot use the Lease; while this lasts nobody takes it over from another replica",
-            ),
+            Err(failure) => {
+                self.health
+                    .fails(LEASE, failure.cause(), jiff::Timestamp::now());
+                self.tell(
+                    failure.text(),
+                    "Cannot use the Lease; while this lasts nobody takes it over from another replica",
+                );
+            }
         }
         self.see();
+    }
+
+    fn answered(&self) {
+        if self.health.works(LEASE) {
+            self.reached.send_modify(|count| *count += 1);
+        }
     }
 
     /// Once for each kind of trouble in a row.
@@ -330,6 +347,13 @@ fn renewal(lease: &Lease) -> Option<i64> {
 impl Failure {
     fn is_denial(&self) -> bool {
         matches!(self, Self::Api(kube::Error::Api(status)) if status.code == 403)
+    }
+
+    fn cause(&self) -> Cause {
+        match self {
+            Self::Api(error) => error.into(),
+            Self::Silence => Cause::Unreachable,
+        }
     }
 
     fn text(&self) -> String {

@@ -16,6 +16,7 @@
 //! | [`token_secrets`] | what Kubernetes itself puts into a Secret, which is no drift |
 //! | [`store`] | the interface to where objects live; [`store::directory`], [`store::cluster`] |
 //! | [`key_store`], [`cluster_keys`] | key Secrets ↔ key ring, in a folder and in a cluster |
+//! | `key_changes` | keys that come and go: what is reported, and what becomes of the last one |
 //! | [`leader`] | which of several replicas may write |
 //! | [`key_renewal`] | when and how a key is made |
 //! | [`rounds`] | one round of the controller on a directory |
@@ -24,20 +25,24 @@
 //! | [`ports`] | which of them are open, and served |
 //! | [`published`] | the certificate in a `ConfigMap` |
 //! | [`metrics`] | every metric name and label |
+//! | [`watch_health`] | which watches fail, since when and why |
 //! | [`log`] | log lines |
 //! | [`folder`], [`poll`] | files that cannot lead elsewhere; which of them changed |
 //! | `fair` | fair shares of what many tenants want |
 //! | [`pool`] | bounded pools for work that blocks, shared out fairly |
 
+pub mod added_metadata;
 pub mod args;
 pub mod author_limits;
 pub mod cluster;
 pub mod cluster_keys;
 pub mod decide;
 pub mod drift;
+mod expiry;
 mod fair;
 pub mod folder;
 pub mod http;
+mod key_changes;
 pub mod key_renewal;
 pub mod key_store;
 pub mod leader;
@@ -56,3 +61,4 @@ pub mod store;
 #[cfg(test)]
 mod testing;
 pub mod token_secrets;
+pub mod watch_health;

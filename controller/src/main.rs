@@ -46,11 +46,7 @@ fn main() -> ExitCode {
     let variable = |name: &str| std::env::var(name).ok();
     match Config::read(words, variable) {
         Ok(config) => run(&config),
-        Err(Stop::Print(text)) => {
-            // A closed pipe is no failure.
-            let _ = std::io::stdout().write_all(text.as_bytes());
-            ExitCode::SUCCESS
-        }
+        Err(Stop::Print(text)) => print(&text),
         Err(Stop::Usage(text)) => {
             let _ = std::io::stderr().write_all(text.as_bytes());
             ExitCode::from(2)
@@ -61,6 +57,21 @@ fn main() -> ExitCode {
             }
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Fails if the text is lost. A reader that has seen enough, such as `head`, is no failure.
+fn print(text: &str) -> ExitCode {
+    let mut stdout = std::io::stdout();
+    let printed = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
+    match printed {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            let _ = writeln!(std::io::stderr(), "error: cannot write to stdout: {error}");
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
     }
 }
 

@@ -80,7 +80,8 @@ pub fn refusal_depends_on_values(why: &Refusal, sealed: &SealedSecret) -> bool {
         Refusal::Breach(
             Breach::Key { .. } | Breach::Type(_) | Breach::RiskyType(_) | Breach::Metadata(_),
         )
-        | Refusal::TypeChange { .. } => is_legacy(sealed),
+        | Refusal::TypeChange { .. }
+        | Refusal::Missing(_) => is_legacy(sealed),
         // Of an object with templates, other values of an immutable Secret look like a template that fails, or an
         // edit would have three outcomes.
         Refusal::Immutable(_) => sealed.spec.template.data.is_some(),
@@ -96,6 +97,7 @@ pub fn refusal_depends_on_values(why: &Refusal, sealed: &SealedSecret) -> bool {
             | UnsealError::BudgetUsedUp { .. },
         )
         | Refusal::Breach(Breach::Scope { .. } | Breach::OldKey { .. } | Breach::Templates(_))
+        | Refusal::TooLarge(_)
         | Refusal::NotManaged(_)
         | Refusal::DriftFight(_) => false,
     }
@@ -108,6 +110,7 @@ pub fn error_depends_on_values(error: &StoreError, sealed: &SealedSecret) -> boo
         StoreError::Rejected { .. } | StoreError::ItemName(_) => is_legacy(sealed),
         StoreError::File(_)
         | StoreError::Api { .. }
+        | StoreError::AsBefore { .. }
         | StoreError::Exists
         | StoreError::Contended
         | StoreError::Stopped(_) => false,

@@ -54,6 +54,11 @@ pub fn is_handed_over(existing: &ObjectMeta) -> bool {
     has(existing, MANAGED_ANNOTATION) && !has(existing, SKIP_OWNER_ANNOTATION)
 }
 
+/// Does the Secret itself say that a SealedSecret is merged into it?
+pub fn is_merged_into(existing: &ObjectMeta) -> bool {
+    has(existing, PATCH_ANNOTATION)
+}
+
 fn controller(metadata: &ObjectMeta) -> Option<&OwnerReference> {
     let owners = metadata.owner_references.as_deref().unwrap_or_default();
     owners.iter().find(|owner| owner.controller == Some(true))

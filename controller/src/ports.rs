@@ -11,6 +11,7 @@ use tracing::{error, info};
 
 use crate::args::{Address, Config};
 use crate::cluster::Cluster;
+use crate::expiry;
 use crate::http::reviews::Reviews;
 use crate::http::tls::{Identity, IdentityError};
 use crate::http::{self, Desk, Facts, Plain};
@@ -68,7 +69,7 @@ impl<'a> Server<'a> {
         Ok(Self {
             listener: listen("listen-addr", &config.listen).await?,
             metrics_listener: listen("listen-metrics-addr", &config.listen_metrics).await?,
-            metrics: Arc::new(Metrics::new(config.omits_names)?),
+            metrics: Arc::new(Metrics::new(config.omits_names)?.naming(config.most_named)),
             config,
         })
     }
@@ -87,8 +88,15 @@ impl<'a> Server<'a> {
             authority: authorised.as_ref().map(|a| a.identity.authority.clone()),
         };
         let main = http::router(facts.clone(), plain, Arc::clone(&self.metrics));
-        let metrics = http::metrics_router(Arc::clone(&self.metrics));
+        let metrics = http::metrics_router(facts.clone(), Arc::clone(&self.metrics));
         let mut tasks = JoinSet::new();
+        let (ring, mut ends) = (facts.ring.clone(), ended.clone());
+        tasks.spawn(async move {
+            tokio::select! {
+                () = expiry::watch(ring) => {}
+                _ = ends.wait_for(|ends| *ends) => {}
+            }
+        });
         if let Some(authorised) = authorised {
             let task = authorised.serve(facts, self.desk(), &self.metrics, limits, ended.clone());
             tasks.spawn(task);

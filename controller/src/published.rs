@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::PostParams;
 use kube::{Api, Client, ResourceExt as _};
@@ -99,7 +100,8 @@ impl Publisher {
 
     async fn publish(&mut self) -> Result<(), kube::Error> {
         let ring = Arc::clone(&self.ring.borrow_and_update());
-        let Some(certificate) = ring.sealing().ok().and_then(|key| key.certificate()) else {
+        let sealing = ring.sealing(Timestamp::now()).ok();
+        let Some(certificate) = sealing.and_then(|key| key.certificate()) else {
             return Ok(());
         };
         let pem = certificate.to_pem();

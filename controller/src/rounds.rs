@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use shared::error_chain;
 use shared::key::NewKey;
 use shared::key_ring::KeyRing;
+use shared::renewal::made_last;
 use tokio::sync::watch;
 use tracing::error;
 
@@ -76,6 +77,7 @@ impl Rounds {
         metrics: Arc<Metrics>,
         now: Timestamp,
     ) -> Result<Self, StartError> {
+        metrics.renews_every(config.keys.policy.period);
         let pool = Pool::new();
         let root = Arc::new(Folder::open(directory).map_err(StartError::Directory)?);
         let lock = root.lock(LOCK)?;
@@ -103,7 +105,7 @@ impl Rounds {
             pool,
             _lock: lock,
         };
-        if let Some(new) = rounds.renewal.start(rounds.newest(), now).await? {
+        if let Some(new) = rounds.renewal.start(rounds.newest(now), now).await? {
             rounds.add_key(new, now).await??;
         }
         rounds.use_ring(now);
@@ -154,7 +156,7 @@ impl Rounds {
         if lock(&self.keys).asks_for_key() {
             self.renewal.ask();
         }
-        if let Some(new) = self.renewal.turn(self.newest(), now).await {
+        if let Some(new) = self.renewal.turn(self.newest(now), now).await {
             self.keep(new, now).await;
         }
         match self.store.scan(now).await {
@@ -184,11 +186,8 @@ impl Rounds {
         self.pool.run(move || lock(&keys).add(&new, now)).await
     }
 
-    fn newest(&self) -> Option<Timestamp> {
-        lock(&self.keys)
-            .ring()
-            .last_made()
-            .map(|key| key.order_time())
+    fn newest(&self, now: Timestamp) -> Option<Timestamp> {
+        made_last(lock(&self.keys).ring(), now)
     }
 
     fn use_ring(&mut self, now: Timestamp) {

@@ -45,6 +45,8 @@ pub enum Outcome<'a> {
     Failed {
         /// What it said.
         message: String,
+        /// Does it take a person to get on?
+        is_stalled: bool,
         /// Are older values still there?
         keeps_values: bool,
     },
@@ -64,7 +66,12 @@ impl Outcome<'_> {
                 ..
             } => "BudgetUsedUp",
             Self::Refused {
-                why: Refusal::NotManaged(_) | Refusal::TypeChange { .. } | Refusal::Immutable(_),
+                why:
+                    Refusal::NotManaged(_)
+                    | Refusal::TypeChange { .. }
+                    | Refusal::Immutable(_)
+                    | Refusal::Missing(_)
+                    | Refusal::TooLarge(_),
                 ..
             }
             | Self::Failed { .. } => "ErrUpdateFailed",
@@ -106,7 +113,8 @@ impl Outcome<'_> {
                 why,
                 Refusal::DriftFight(_) | Refusal::Unseal(UnsealError::BudgetUsedUp { .. })
             ),
-            Self::Unsealed { .. } | Self::Failed { .. } => false,
+            Self::Failed { is_stalled, .. } => *is_stalled,
+            Self::Unsealed { .. } => false,
         }
     }
 
@@ -439,7 +447,10 @@ mod tests {
                 problem: Base64Error { position: 0 }.into(),
             },
         ];
-        let errors = ItemErrors { items, untried: 0 };
+        let errors = ItemErrors {
+            items,
+            ..ItemErrors::default()
+        };
         let why = Refusal::Unseal(errors.into());
         let status = next(None, &refused(&why), None, at(1)).unwrap();
         let peer = "no key could decrypt secret (a)\nillegal base64 data at input byte 0 (b)";

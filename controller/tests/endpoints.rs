@@ -129,3 +129,70 @@ async fn the_server_ends_when_told_though_connections_are_open() {
         .unwrap();
     drop(idle);
 }
+
+/// One answer on a connection that may go on: its status, and whether it says that the connection ends.
+async fn next_answer(stream: &mut TcpStream) -> Option<(String, bool)> {
+    let mut answer = Vec::new();
+    loop {
+        let read = tokio::time::timeout(LONG, stream.read_buf(&mut answer));
+        if read.await.ok()?.ok()? == 0 {
+            return None;
+        }
+        let text = String::from_utf8_lossy(&answer).to_lowercase();
+        let Some((head, body)) = text.split_once("\r\n\r\n") else {
+            continue;
+        };
+        let length = head.split_once("content-length: ")?.1;
+        let length: usize = length.lines().next()?.trim().parse().ok()?;
+        if body.len() >= length {
+            return Some((
+                head.get(9..12)?.to_owned(),
+                head.contains("connection: close"),
+            ));
+        }
+    }
+}
+
+/// Sends the head of a request, and its body somewhat later, as a proxy does.
+async fn send_slowly(stream: &mut TcpStream, request: &str, announced: usize, sent: usize) {
+    let head = format!("{request} HTTP/1.1\r\nHost: x\r\nContent-Length: {announced}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    // The server may have ended the connection.
+    let _ = stream.write_all(&vec![b' '; sent]).await;
+}
+
+/// A proxy that sends on a connection that has ended gives its caller an error instead of the answer.
+#[tokio::test]
+async fn after_an_early_answer_the_connection_goes_on_or_its_end_is_announced() {
+    const MEBIBYTE: usize = 1 << 20;
+    let server = server(LONG).await;
+    for (request, announced, sent, status, ends) in [
+        ("POST /nowhere", 2000, 2000, "404", false),
+        ("POST /nowhere", MEBIBYTE, MEBIBYTE, "404", false),
+        ("POST /nowhere", MEBIBYTE, 10, "404", true),
+        ("POST /v1/cert.pem", 2000, 2000, "405", false),
+        ("GET /v1/verify", 2000, 2000, "405", false),
+        ("GET /healthz", 2000, 2000, "200", false),
+        ("POST /v1/verify", 11 * MEBIBYTE, 0, "413", true),
+        ("POST /v1/verify", 2000, 2000, "400", false),
+        ("POST /v1/rotate", 2000, 2000, "429", false),
+        ("POST /v1/rotate", 11 * MEBIBYTE, 0, "429", true),
+    ] {
+        let case = format!("{request}, {sent} of {announced}");
+        if status == "429" {
+            for _ in 0..4 {
+                server.ask("POST", "/v1/rotate").await;
+            }
+        }
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        send_slowly(&mut stream, request, announced, sent).await;
+        let answer = next_answer(&mut stream).await;
+        assert_eq!(answer, Some((status.to_owned(), ends)), "{case}");
+        if !ends {
+            send_slowly(&mut stream, "GET /healthz", 0, 0).await;
+            let next = next_answer(&mut stream).await;
+            assert_eq!(next, Some(("200".into(), false)), "after {case}");
+        }
+    }
+}

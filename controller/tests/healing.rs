@@ -244,6 +244,31 @@ async fn a_program_that_edits_again_and_again_is_named_and_not_fought_for_ever()
     assert_eq!(healing.values(), Healing::whole());
 }
 
+/// Attack: a program edits values again and again where no status counts its edits, so that the controller writes
+/// without end.
+#[tokio::test]
+async fn a_fight_without_statuses_ends_too() {
+    type Deed = fn(&Path);
+    let deeds: [(&str, Deed, u32); 3] = [
+        ("edits", |of| write(&of.join("a"), "edited"), 5),
+        ("adds", |of| write(&of.join("..data/a"), "edited"), 5),
+        // What is missing comes back all the same, once a minute.
+        ("deletes", delete, 6),
+    ];
+    for (why, deed, most) in deeds {
+        let mut healing = Healing::new(&["--update-status=false"]).await;
+        let mut restored = 0;
+        for _ in 0..20 {
+            if healing.folder().exists() {
+                deed(&healing.folder());
+            }
+            healing.pass(PROMISED).await;
+            restored += u32::from(healing.values() == Healing::whole());
+        }
+        assert!((5..=most).contains(&restored), "{why}: {restored}");
+    }
+}
+
 #[tokio::test]
 async fn what_cannot_be_restored_is_said_and_is_restored_when_it_can_be() {
     let mut healing = Healing::new(&[]).await;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use controller::folder::Folder;
 use controller::key_store::KeyStore;
 use jiff::{SignedDuration, Timestamp};
-use shared::key_ring::KeyRing;
+use shared::key_ring::{KeyRing, NoSealingKey};
 use support::{Case, KEYS, key_manifest, manifest_of, sealed};
 
 const SECOND: SignedDuration = SignedDuration::from_secs(1);
@@ -68,12 +68,41 @@ async fn a_key_taken_out_opens_nothing_more_and_leaves_what_is_fine() {
 }
 
 #[tokio::test]
-async fn taking_out_every_key_makes_none() {
+async fn taking_out_every_key_makes_none_and_they_open_until_another_comes() {
     let mut case = Case::new().await;
+    case.write("keys/two.yaml", &key_manifest("two", &KEYS[1]));
+    case.pass(SECOND * 2).await;
+    // One after the other, as a command that removes several files does.
     case.remove("keys/one.yaml");
+    case.pass(SECOND * 2).await;
+    case.remove("keys/two.yaml");
     case.pass(SECOND * 60).await;
-    assert!(ring(&mut case).is_empty());
+    let why = ring(&mut case).sealing(Timestamp::UNIX_EPOCH).unwrap_err();
+    assert_eq!(why, NoSealingKey::Removed);
     assert_eq!(std::fs::read_dir(case.dir.join("keys")).unwrap().count(), 0);
+    for (i, name) in ["ns/a", "ns/b"].into_iter().enumerate() {
+        let object = manifest_of(&sealed(&KEYS[i], name, &[("a", "1")]));
+        case.write(&format!("sealed/{i}.yaml"), &object);
+        case.pass(SECOND * 2).await;
+        assert!(case.is_synced(name), "{name}");
+    }
+    case.write("keys/one.yaml", &key_manifest("one", &KEYS[0]));
+    case.pass(SECOND * 2).await;
+    assert_eq!(names(&mut case), ["one"]);
+    assert!(ring(&mut case).sealing(Timestamp::UNIX_EPOCH).is_ok());
+}
+
+/// Attack: whoever got hold of a key that was taken out days ago hopes that it opens again when the other one is removed.
+#[tokio::test]
+async fn a_key_taken_out_earlier_does_not_come_back_with_the_last_one() {
+    let mut case = Case::new().await;
+    case.write("keys/two.yaml", &key_manifest("two", &KEYS[1]));
+    case.pass(SECOND * 2).await;
+    case.remove("keys/two.yaml");
+    case.pass(SECOND * 62).await;
+    case.remove("keys/one.yaml");
+    case.pass(SECOND * 2).await;
+    assert_eq!(names(&mut case), ["one"]);
 }
 
 #[tokio::test]
@@ -122,7 +151,10 @@ async fn a_key_for_opening_only_opens_and_a_new_one_is_made_that_seals() {
     assert_eq!(case.value("ns/n/a").as_deref(), Some("1"));
     let ring = ring(&mut case);
     assert_eq!(ring.keys().len(), 2);
-    assert_ne!(ring.sealing().unwrap().name(), "planted");
+    assert_ne!(
+        ring.sealing(Timestamp::UNIX_EPOCH).unwrap().name(),
+        "planted"
+    );
     case.restart().await;
     assert_eq!(names(&mut case).len(), 2, "and only one is made");
 }
@@ -191,7 +223,7 @@ async fn a_key_file_that_breaks_keeps_its_key_until_it_is_taken_out() {
     std::fs::rename(case.outer.path().join("away"), &keys).unwrap();
     case.remove("keys/one.yaml");
     case.tick().await;
-    assert_eq!(names(&mut case), [""; 0]);
+    assert!(ring(&mut case).is_removed());
 }
 
 #[tokio::test]
@@ -216,6 +248,42 @@ async fn a_key_follows_when_the_newest_comes_of_age() {
     wait_for_keys(&mut case, 2).await;
     case.pass(SECOND * 60).await;
     assert_eq!(names(&mut case).len(), 2);
+}
+
+#[tokio::test]
+async fn a_key_made_while_the_clock_was_ahead_neither_seals_nor_holds_off_the_next() {
+    let mut case = Case::new().await;
+    let day = SignedDuration::from_hours(24);
+    let age = case.now.as_second() - 1_700_000_000 + (day * 30).as_secs();
+    let period = format!("--key-renew-period={age}s");
+    case.start(&[&period]).await.unwrap();
+    let now = case.now;
+    case.now = now + day * 40;
+    wait_for_keys(&mut case, 2).await;
+    case.now = now;
+    case.pass(SECOND * 2).await;
+    let sealing = |ring: &KeyRing, now| ring.sealing(now).unwrap().name().to_owned();
+    assert_eq!(sealing(&ring(&mut case), case.now), "one");
+    assert_eq!(names(&mut case).len(), 2, "none is due yet");
+    // The older one comes of age before the other one is valid.
+    case.now = now + day * 30;
+    wait_for_keys(&mut case, 3).await;
+    let newest = sealing(&ring(&mut case), case.now);
+    assert!(names(&mut case)[1..].contains(&newest), "{newest}");
+    assert_ne!(newest, "one");
+}
+
+#[tokio::test]
+async fn if_every_key_is_from_the_future_one_is_made_that_is_not() {
+    let mut case = Case::new().await;
+    case.now = Timestamp::from_second(1_600_000_000).unwrap();
+    case.start(&["--key-renew-period=720h"]).await.unwrap();
+    let made = names(&mut case);
+    assert_eq!(made.len(), 2, "{made:?}");
+    let sealing = ring(&mut case).sealing(case.now).unwrap().name().to_owned();
+    assert_ne!(sealing, "one");
+    case.restart().await;
+    assert_eq!(names(&mut case), made, "and only one");
 }
 
 #[tokio::test]

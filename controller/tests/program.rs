@@ -13,7 +13,9 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use jiff::{SignedDuration, Timestamp};
 use rustix::process::{Pid, Signal, kill_process};
+use shared::key::{KeySize, KeySpec};
 use support::{KEYS, key_manifest, manifest_of, sealed};
 
 fn program() -> Command {
@@ -153,6 +155,50 @@ fn words_decide_the_exit_code() {
         assert_eq!(output.status.code(), Some(code), "{words:?}: {text}");
         assert!(text.contains(want), "{words:?}: {text}");
     }
+}
+
+#[test]
+fn what_it_prints_is_printed_or_it_fails() {
+    for word in ["--version", "--help"] {
+        let full = std::fs::File::options().write(true).open("/dev/full");
+        let output = program()
+            .arg(word)
+            .stdout(Stdio::from(full.unwrap()))
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1), "{word}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            said.starts_with("error: cannot write to stdout: "),
+            "{said}"
+        );
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let status = program().arg(word).stdout(Stdio::from(writer)).status();
+        assert_eq!(status.unwrap().code(), Some(0), "{word}, nobody reads on");
+    }
+}
+
+#[test]
+fn warns_while_the_certificate_that_it_serves_has_expired() {
+    let dir = folder();
+    let spec = KeySpec {
+        size: KeySize::Rsa2048,
+        ttl: SignedDuration::from_hours(1),
+        common_name: String::new(),
+    };
+    let old = Timestamp::from_second(1_700_000_000).unwrap();
+    let key = spec.generate(old, &mut shared::random::system()).unwrap();
+    put(dir.path(), "keys/one.yaml", &key_manifest("one", &key));
+    let mut controller = Running::start(dir.path(), &["--key-renew-period=0"]);
+    controller.line("HTTP metrics server serving");
+    std::thread::sleep(Duration::from_secs(1));
+    controller.signal(Signal::TERM);
+    let (code, _, stderr) = controller.end();
+    assert_eq!(code, Some(0));
+    let line = stderr.lines().find(|line| line.contains("has expired"));
+    let line = line.unwrap_or_else(|| panic!("{stderr}"));
+    assert!(line.contains("2023-11-14T23:13:20Z"), "{line}");
 }
 
 #[test]

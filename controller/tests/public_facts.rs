@@ -86,7 +86,7 @@ impl Life {
         let subscriber = tracing_subscriber::registry().with(self.log.clone());
         let _guard = tracing::subscriber::set_default(subscriber);
         self.reconciler.changed([id()], Urgency::Fresh, now);
-        self.reconciler.round(now).await;
+        while self.reconciler.round(now).await == Some(now) {}
     }
 
     fn is_synced(&self) -> bool {

@@ -154,7 +154,7 @@ async fn r1_r3_r4_r5_rotate_gives_the_same_object_for_the_newest_key() {
         (&old.metadata, &old.spec.template)
     );
     assert_ne!(new.spec.encrypted_data, old.spec.encrypted_data);
-    let only_new = KeyRing::new([ring(2).sealing().unwrap().clone()]);
+    let only_new = KeyRing::new([ring(2).sealing(Timestamp::UNIX_EPOCH).unwrap().clone()]);
     check(&new, &only_new, true).unwrap();
 
     let (_, _, again) = post(&server, "/v1/rotate", body.as_bytes()).await;
@@ -362,32 +362,42 @@ async fn slow_body(server: &Server, caller: usize) -> TcpStream {
     stream
 }
 
-/// Attack: sends bodies one byte at a time on many connections.
+/// Attack: sends the heads of many requests and not their bodies.
 #[tokio::test]
-async fn s4_a_crowd_of_slow_bodies_is_sent_away_and_keeps_nobody_from_the_certificate() {
-    const ROOM: usize = 512;
+async fn s4_a_crowd_of_slow_bodies_keeps_nobody_from_an_answer() {
     allow_many_files();
     let server = with_ring(1).await;
     let mut crowd = Vec::new();
-    for caller in 0..ROOM {
+    for caller in 0..MORE_THAN_ARE_SERVED {
         crowd.push(slow_body(&server, caller).await);
     }
-    let mut late = slow_body(&server, ROOM).await;
-    let mut start = [0; 12];
-    late.read_exact(&mut start).await.unwrap();
-    assert_eq!(&start, b"HTTP/1.1 429");
-    let (status, _, _) = server.ask("GET", "/v1/cert.pem").await;
-    assert_eq!(status, OK);
-    drop(crowd);
+    // Its address gets no other connection as long as they are waited for.
+    let end = Instant::now() + Duration::from_mins(1);
+    while certificate_is_served(server.address).await.is_none() {
+        assert!(Instant::now() < end, "the crowd is never sent away");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     let text = sealed(Scope::Strict).to_document().to_string();
     let (status, _, _) = post(&server, "/v1/verify", text.as_bytes()).await;
-    assert_eq!(status, OK, "there is room again");
+    assert_eq!(status, OK);
 }
+
+/// Nothing if the server gives no connection.
+async fn certificate_is_served(address: std::net::SocketAddr) -> Option<()> {
+    let mut stream = TcpStream::connect(address).await.ok()?;
+    let ask = b"GET /v1/cert.pem HTTP/1.1\r\nHost: x\r\n\r\n";
+    stream.write_all(ask).await.ok()?;
+    let mut start = [0; 12];
+    stream.read_exact(&mut start).await.ok()?;
+    (&start == b"HTTP/1.1 200").then_some(())
+}
+
+/// Connections of one address.
+const MORE_THAN_ARE_SERVED: usize = 510;
 
 /// Attack: opens connections and stays silent.
 #[tokio::test]
 async fn s4_a_flood_of_silent_connections_keeps_no_probe_out_for_long() {
-    const MORE_THAN_ARE_SERVED: usize = 2010;
     allow_many_files();
     let server = server(Duration::from_millis(200)).await;
     let mut flood = Vec::new();
@@ -414,7 +424,6 @@ async fn asks_and_stays(stream: &mut TcpStream) -> bool {
 /// Attack: keeps all connections busy with requests.
 #[tokio::test]
 async fn s4_a_crowd_that_asks_again_and_again_keeps_no_probe_out() {
-    const MORE_THAN_ARE_SERVED: usize = 2010;
     allow_many_files();
     let server = server(Duration::from_mins(10)).await;
     let mut crowd = Vec::new();
@@ -424,7 +433,7 @@ async fn s4_a_crowd_that_asks_again_and_again_keeps_no_probe_out() {
         stay += usize::from(asks_and_stays(&mut stream).await);
         crowd.push(stream);
     }
-    assert!((900..=1000).contains(&stay), "{stay} may stay");
+    assert!((240..=250).contains(&stay), "{stay} may stay");
     // Others come and are in no hurry.
     for caller in 0..10 {
         crowd.push(slow_body(&server, caller).await);

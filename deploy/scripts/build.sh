@@ -44,15 +44,15 @@ for target; do
     *-linux-*) packages+=(-p controller --bin controller) programs+=(controller) ;;
     *-windows-*) suffix=.exe ;;
     esac
-    cargo auditable zigbuild --release --locked --target "$target" "${packages[@]}"
+    cargo auditable zigbuild --profile dist --locked --target "$target" "${packages[@]}"
     # `kubeseal` generates no keys and starts often, so it alone collects no CPU jitter entropy; see
     # shared/NOTES.md.
-    AWS_LC_SYS_NO_JITTER_ENTROPY=1 cargo auditable zigbuild --release --locked --target "$target" \
+    AWS_LC_SYS_NO_JITTER_ENTROPY=1 cargo auditable zigbuild --profile dist --locked --target "$target" \
         --target-dir "$CARGO_TARGET_DIR/kubeseal" -p kubeseal-rs --bin kubeseal
     mkdir -p "$out/$target"
     for program in "${programs[@]}"; do
-        built=$CARGO_TARGET_DIR/$target/release/$program$suffix
-        [ "$program" != kubeseal ] || built=$CARGO_TARGET_DIR/kubeseal/$target/release/$program$suffix
+        built=$CARGO_TARGET_DIR/$target/dist/$program$suffix
+        [ "$program" != kubeseal ] || built=$CARGO_TARGET_DIR/kubeseal/$target/dist/$program$suffix
         grep -qF .dep-v0 "$built" ||
             { echo "$program for $target does not contain the list of its crates" >&2; exit 1; }
         install -m 0755 "$built" "$out/$target/"

@@ -44,6 +44,11 @@ impl Kind {
             Self::List => 512,
         }
     }
+
+    /// Is it text of ours, which may be in UTF-16? Values are bytes, and what reads manifests knows both.
+    pub fn is_text(self) -> bool {
+        matches!(self, Self::Certificate | Self::Keys | Self::Credential)
+    }
 }
 
 impl fmt::Display for Kind {

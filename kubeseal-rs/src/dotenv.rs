@@ -4,6 +4,7 @@
 //! are) and double quotes (with `\n`, `\t`, `\r`, `\"`, `\\`, `\$`), both over several lines.
 //! Nothing is expanded: `$OTHER` stays as it is, and [`Variable::has_dollar`] says so.
 
+use shared::manifest;
 use shared::plain::Plain;
 use zeroize::Zeroizing;
 
@@ -33,8 +34,8 @@ pub struct DotenvError {
 /// What is wrong with a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DotenvProblem {
-    /// Not UTF-8.
-    #[error("the text is not UTF-8")]
+    /// No text.
+    #[error("the text is neither UTF-8 nor UTF-16")]
     Encoding,
     /// No equals sign.
     #[error("it is neither NAME=value nor a comment")]
@@ -56,7 +57,8 @@ pub enum DotenvProblem {
 ///
 /// The first line that cannot be read.
 pub fn parse(bytes: &[u8]) -> Result<Vec<Variable>, DotenvError> {
-    let mut rest = text(bytes)?;
+    let text = text(bytes)?;
+    let mut rest = text.as_str();
     let (mut variables, mut line) = (Vec::new(), 1);
     while !rest.is_empty() {
         let (found, after) = next(rest).map_err(|problem| DotenvError { line, problem })?;
@@ -102,12 +104,14 @@ pub fn parse_plain(bytes: &[u8]) -> Result<Vec<Variable>, DotenvError> {
     Ok(variables)
 }
 
-fn text(bytes: &[u8]) -> Result<&str, DotenvError> {
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    std::str::from_utf8(bytes).map_err(|error| DotenvError {
+/// With line feeds alone between lines, as its libraries read it, those within quotes too.
+fn text(bytes: &[u8]) -> Result<Zeroizing<String>, DotenvError> {
+    let bytes = manifest::as_utf8(bytes);
+    let text = std::str::from_utf8(&bytes).map_err(|error| DotenvError {
         line: memchr::memchr_iter(b'\n', &bytes[..error.valid_up_to()]).count() + 1,
         problem: DotenvProblem::Encoding,
-    })
+    })?;
+    Ok(Zeroizing::new(text.replace("\r\n", "\n")))
 }
 
 type Found<'a> = Option<(&'a str, Plain, bool)>;
@@ -218,9 +222,17 @@ mod tests {
             ("A=\"a\\nb\\\"\\$\\q\"", vec![("A", "a\nb\"$\\q", 1)]),
             ("A=\nB=''\n", vec![("A", "", 1), ("B", "", 2)]),
             ("A=a=b\nexport=1", vec![("A", "a=b", 1), ("export", "1", 2)]),
-            ("\u{feff}A=1", vec![("A", "1", 1)]),
+            (
+                "A=\"a\r\nb\r\n\"\r\nB='x\r\ny'\r\nC=\"\\r\\n\"\r\n",
+                vec![("A", "a\nb\n", 1), ("B", "x\ny", 4), ("C", "\r\n", 6)],
+            ),
         ] {
             assert_eq!(pairs(&parse(text.as_bytes()).unwrap()), want, "{text:?}");
+            for unit in [u16::to_le_bytes, u16::to_be_bytes] {
+                let units = std::iter::once(0xfeff).chain(text.encode_utf16());
+                let bytes: Vec<u8> = units.flat_map(unit).collect();
+                assert_eq!(pairs(&parse(&bytes).unwrap()), want, "UTF-16: {text:?}");
+            }
         }
     }
 
@@ -271,7 +283,8 @@ mod tests {
         #[test]
         fn what_is_quoted_reads_back(value in "[^']{0,30}") {
             let variables = parse(format!("A='{value}'\n").as_bytes()).unwrap();
-            proptest::prop_assert_eq!(variables[0].value.expose(), value.as_bytes());
+            let want = value.replace("\r\n", "\n");
+            proptest::prop_assert_eq!(variables[0].value.expose(), want.as_bytes());
         }
     }
 }

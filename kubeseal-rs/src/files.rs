@@ -1,18 +1,29 @@
 //! stdin and files in; files out, all or nothing.
 
+mod lock;
+mod temporary;
+
+use std::borrow::Cow;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use shared::manifest;
 use zeroize::Zeroizing;
 
 use crate::bounded::{self, Kind};
 use crate::platform;
+use crate::report::ShowPath as _;
+
+pub use temporary::remove_leftovers;
+use temporary::{Temporary, folder_of};
+pub(crate) use temporary::{has_ended, process_of};
 
 /// A file could not be read or written. What failed to be opened or read is reported in the words of Go,
 /// as `kubeseal` of Bitnami does, because scripts look for them: `open x.yaml: no such file or directory`.
 #[derive(Debug, thiserror::Error)]
-#[error("{verb} {}: {}", path.display(), system_text(cause))]
+#[error("{verb} {}: {}", path.shown(), system_text(cause))]
 pub struct FileError {
     verb: &'static str,
     path: PathBuf,
@@ -45,6 +56,23 @@ impl FileError {
         self.cause.kind() == io::ErrorKind::NotFound
     }
 
+    /// Did somebody else change the file, so that nothing was written?
+    pub fn is_changed(&self) -> bool {
+        self.verb == CHANGED
+    }
+
+    /// Is something there already?
+    pub fn is_taken(&self) -> bool {
+        self.cause.kind() == io::ErrorKind::AlreadyExists
+    }
+
+    /// The same about a file that messages name otherwise, such as a URL without its password.
+    #[must_use]
+    pub fn shown_as(mut self, name: &str) -> Self {
+        self.path = name.into();
+        self
+    }
+
     fn new(verb: &'static str, path: &Path, cause: io::Error) -> Self {
         Self {
             verb,
@@ -71,7 +99,18 @@ pub fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
 pub fn read_as(path: &Path, kind: Kind) -> Result<Zeroizing<Vec<u8>>, FileError> {
     let file = open(path)?;
     let len = file.metadata().map_or(0, |metadata| metadata.len());
-    bounded::read(file, len, kind).map_err(|cause| FileError::new("read", path, cause))
+    let bytes = bounded::read(file, len, kind);
+    let bytes = bytes.map_err(|cause| FileError::new("read", path, cause))?;
+    Ok(if kind.is_text() { text(bytes) } else { bytes })
+}
+
+/// Text in UTF-8, whatever Windows made of it.
+pub fn text(bytes: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
+    match manifest::as_utf8(&bytes) {
+        Cow::Owned(text) => Zeroizing::new(text),
+        Cow::Borrowed(same) if same.len() == bytes.len() => bytes,
+        Cow::Borrowed(rest) => Zeroizing::new(rest.to_vec()),
+    }
 }
 
 /// Reads a file that somebody else may have chosen: a regular one of at most `limit` bytes. A pipe would
@@ -131,8 +170,9 @@ pub fn read_stdin() -> Result<Zeroizing<Vec<u8>>, FileError> {
 ///
 /// stdin is too large or cannot be read.
 pub fn read_stdin_as(kind: Kind) -> Result<Zeroizing<Vec<u8>>, FileError> {
-    bounded::read(io::stdin().lock(), 0, kind)
-        .map_err(|cause| FileError::new("read", Path::new("/dev/stdin"), cause))
+    let bytes = bounded::read(io::stdin().lock(), 0, kind)
+        .map_err(|cause| FileError::new("read", Path::new("/dev/stdin"), cause))?;
+    Ok(if kind.is_text() { text(bytes) } else { bytes })
 }
 
 /// Replaces a file in one step: the old content or the new is there, never a part. A new file has
@@ -147,8 +187,8 @@ pub fn read_stdin_as(kind: Kind) -> Result<Zeroizing<Vec<u8>>, FileError> {
 /// The folder is missing or not writable, or the disk is full.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let write = || -> io::Result<()> {
-        let existing = fs::metadata(path);
-        match &existing {
+        let there = fs::metadata(path);
+        match &there {
             Ok(there) if there.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
             Err(_) if fs::symlink_metadata(path).is_ok() => {
                 let why = "it is a symbolic link to a file that does not exist; remove the link";
@@ -162,70 +202,79 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
             _ => {}
         }
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let folder = path
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty());
-        // The kind alone: the text of the error names the temporary file.
-        let mut file = tempfile::Builder::new()
-            .prefix(&format!("{LEFTOVER}{}-", std::process::id()))
-            .suffix(".tmp")
-            .tempfile_in(folder.unwrap_or(Path::new(".")))
-            .map_err(|error| io::Error::from(error.kind()))?;
-        // A temporary file begins with mode 0600, which a new file keeps.
-        if let Ok(existing) = existing {
-            file.as_file().set_permissions(existing.permissions())?;
+        let temporary = Temporary::write(folder_of(&path), bytes, there.as_ref().ok())?;
+        match there {
+            Ok(_) => temporary.replace(&path),
+            Err(_) => temporary.create(&path),
         }
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(&path).map(drop).map_err(|error| error.error)
     };
     write().map_err(|cause| FileError::new("cannot write", path, cause))
 }
 
-/// Replaces a file, unless it changed since it was read: somebody else's work would be lost. Between the
-/// last look and the replacement is a moment that no file system closes.
+/// Makes a file for this user alone, where there is none; no name of it is seen before it is whole.
+///
+/// # Errors
+///
+/// Something has this name, or as for [`replace`].
+pub fn create(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let temporary = Temporary::write(folder_of(path), bytes, None);
+    let created = temporary.and_then(|temporary| temporary.create(path));
+    created.map_err(|cause| FileError::new("cannot make", path, cause))
+}
+
+/// Changes a file: `change` makes the new bytes of those that are there. One of our runs at a time does so. If
+/// another program changes the file meanwhile, its bytes stay, and `change` gets them.
+///
+/// # Errors
+///
+/// Those of `change`; the file cannot be read or written, or somebody else changes it again and again.
+pub fn update<B: AsRef<[u8]>, E: From<FileError>>(
+    path: &Path,
+    mut change: impl FnMut(&[u8]) -> Result<B, E>,
+) -> Result<(), E> {
+    let mut attempts = 0;
+    loop {
+        let lock = lock::hold(path);
+        let before = read(path)?;
+        let after = change(&before)?;
+        match replace_same(path, &before, after.as_ref()) {
+            Err(error) if error.is_changed() && attempts < ATTEMPTS => attempts += 1,
+            result => return Ok(result?),
+        }
+        drop(lock);
+        std::thread::sleep(PAUSE);
+    }
+}
+
+const ATTEMPTS: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(10);
+const CHANGED: &str = "did not write";
+
+/// Replaces a file, unless it changed since it was read: somebody else's work would be lost. Where the system
+/// can exchange two files, no moment is left in which it could be.
 ///
 /// # Errors
 ///
 /// It is not what it was, or as for [`replace`].
 pub fn replace_same(path: &Path, before: &[u8], bytes: &[u8]) -> Result<(), FileError> {
-    if *read(path)? != before {
-        let changed = io::Error::other("it was changed meanwhile by somebody else; run this again");
-        return Err(FileError::new("did not write", path, changed));
+    let failed = |cause| FileError::new("cannot write", path, cause);
+    let there = fs::metadata(path).map_err(failed)?;
+    if !there.is_file() {
+        return replace(path, bytes);
     }
-    replace(path, bytes)
-}
-
-/// Temporary files are called this, the number of the process, and something random.
-const LEFTOVER: &str = ".seal-";
-
-/// Removes from a folder the temporary files of runs that were killed while they replaced a file. What
-/// cannot be removed stays; whose process may still run, too.
-pub fn remove_leftovers(folder: &Path) {
-    let folder = if folder.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        folder
-    };
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if name.ends_with(".tmp") && process_of(&name, LEFTOVER).is_some_and(has_ended) {
-            let _ = fs::remove_file(entry.path());
-        }
+    let whole = fs::canonicalize(path).map_err(failed)?;
+    let temporary = Temporary::write(folder_of(&whole), bytes, Some(&there));
+    let replaced = temporary.and_then(|new| new.replace_same(&whole, before, bytes));
+    if replaced.map_err(failed)? {
+        return Ok(());
     }
+    let changed = io::Error::other("it was changed meanwhile by somebody else; run this again");
+    Err(FileError::new(CHANGED, path, changed))
 }
 
-/// The number of the process in a name that begins so.
-pub(crate) fn process_of(name: &str, prefix: &str) -> Option<u32> {
-    let (process, _) = name.strip_prefix(prefix)?.split_once('-')?;
-    process.parse().ok()
-}
-
-/// Where nobody can say, none has.
-pub(crate) fn has_ended(process: u32) -> bool {
-    let processes = Path::new("/proc");
-    processes.join("self").exists() && !processes.join(process.to_string()).exists()
+/// Removes what killed runs left beside a file.
+pub fn remove_leftovers_beside(path: &Path) {
+    remove_leftovers(folder_of(path));
 }
 
 /// The shorter path of what lies below the current folder.
@@ -390,19 +439,5 @@ mod tests {
         assert!(replace(folder.path(), b"x").is_err());
         assert!(replace(&folder.path().join("no/where"), b"x").is_err());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn what_a_killed_run_left_goes_and_nothing_else() {
-        let folder = tempfile::tempdir().unwrap();
-        let running = format!(".seal-{}-x.tmp", std::process::id());
-        // Beyond the largest number that Linux gives to a process.
-        for name in [".seal-4194305-x.tmp", &running, ".seal-x.tmp", "a.yaml"] {
-            fs::write(folder.path().join(name), "").unwrap();
-        }
-        remove_leftovers(folder.path());
-        let left = fs::read_dir(folder.path()).unwrap().count();
-        assert_eq!(left, 3);
-        assert!(!folder.path().join(".seal-4194305-x.tmp").exists());
     }
 }

@@ -8,7 +8,7 @@ use flags::{Flag, Flags, Kind, Program, Stop, parse_duration};
 use shared::scope::Scope;
 
 use crate::certificate::{By, Vouched, Wanted};
-use crate::cluster::{Access, Hidden, Overrides, Timeout};
+use crate::cluster::{Access, ByToken, Hidden, Overrides, Timeout};
 use crate::command::{Command, Input, Request, SealOptions};
 use crate::kubeconfig::Choice;
 use crate::pages;
@@ -43,6 +43,22 @@ const FLAGS: &[Flag] = &[
     switch(
         "offline",
         "Seal with the certificate last seen of the cluster's controller, without the network.",
+    ),
+    text(
+        "authorized",
+        "Port of the controller for callers with a token: https://..., also that of a port-forward.",
+    ),
+    text(
+        "token-file",
+        "File with a token for that port; else one is made for --token-account.",
+    ),
+    text(
+        "token-account",
+        "NAMESPACE/NAME of the service account that a token for that port is made for.",
+    ),
+    text(
+        "authority",
+        "Authority of that port, as /v1/ca.pem has it; else the controller is asked for it.",
     ),
     Flag::new(
         "controller-name",
@@ -382,8 +398,15 @@ fn access(flags: &Flags) -> Access {
         namespace: flags.text("controller-namespace").to_owned(),
         is_unnamed: !flags.given("controller-name") && !flags.given("controller-namespace"),
         timeout: match flags.text_if_any("request-timeout") {
-            Some(text) if flags.given("request-timeout") => Timeout(timeout(text)),
+            Some(text) if flags.given("request-timeout") => Timeout::of(timeout(text)),
             _ => Timeout::default(),
+        },
+        by_token: ByToken {
+            url: text("authorized"),
+            token_file: flags.text_if_any("token-file").map(PathBuf::from),
+            authority: flags.text_if_any("authority").map(PathBuf::from),
+            account: text("token-account"),
+            is_by_rule: false,
         },
     }
 }
@@ -401,6 +424,8 @@ fn described() -> clap::Command {
         "certificate-authority",
         "client-certificate",
         "client-key",
+        "token-file",
+        "authority",
     ];
     let words = |words: &'static [&'static str]| {
         move |arg: clap::Arg| arg.value_parser(clap::builder::PossibleValuesParser::new(words))

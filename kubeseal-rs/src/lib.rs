@@ -16,6 +16,7 @@
 //! | [`git`], [`programs`] | the work tree around a file; other people's programs |
 //! | [`proxies`] | which proxy leads to a server |
 //! | [`files`], [`bounded`] | stdin and files in, up to a size; files out, all or nothing |
+//! | [`interrupt`] | signals that end a long run |
 //! | [`surroundings`] | clock, environment and terminal, in one place |
 //! | `platform` | where operating systems differ |
 //! | `prompt`, `web` | questions on the terminal; requests to what is no API server |
@@ -29,6 +30,7 @@ pub mod command;
 pub mod dotenv;
 pub mod files;
 pub mod git;
+pub mod interrupt;
 pub mod keys;
 pub mod kubeconfig;
 pub mod kubeseal_args;

@@ -23,6 +23,14 @@ pub fn search_path() -> OsString {
     std::env::join_paths(absolute_folders()).unwrap_or_default()
 }
 
+/// The first line that is not blank of what a program said about its failure, cut. It may hold anything: who shows
+/// it escapes it.
+pub fn first_line(said: &[u8]) -> String {
+    let said = String::from_utf8_lossy(said);
+    let line = said.lines().map(str::trim).find(|line| !line.is_empty());
+    line.unwrap_or_default().chars().take(300).collect()
+}
+
 fn absolute_folders() -> impl Iterator<Item = PathBuf> {
     let folders = std::env::var_os("PATH").unwrap_or_default();
     let folders: Vec<PathBuf> = std::env::split_paths(&folders).collect();

@@ -2,26 +2,47 @@
 
 use std::borrow::Cow;
 
-/// The text with its credentials replaced by `***`, if it is a URL with any.
+/// The text with its credentials replaced by `***`, if it is a URL with any. One that is malformed counts as a
+/// URL too, such as `https:/user:password@host`: what looks like a scheme begins it.
 pub fn redacted(text: &str) -> Cow<'_, str> {
-    let Some((scheme, rest)) = text.split_once("://") else {
+    let Some((scheme, rest)) = after_scheme(text) else {
         return Cow::Borrowed(text);
     };
     let end = rest.find(['?', '#']).unwrap_or(rest.len());
     let (address, query) = rest.split_at(end);
-    // A password may hold a slash that was not escaped, so the last one counts wherever it is.
-    let (user, address) = match address.rsplit_once('@') {
-        Some((_, address)) => ("***@", address),
-        None => ("", address),
+    // A password may hold any sign that was not escaped, so the last `@` counts wherever it is.
+    let (user, address) = match (query.rsplit_once('@'), address.rsplit_once('@')) {
+        (Some(_), _) => ("***", ""),
+        (None, Some((_, address))) => ("***@", address),
+        (None, None) => ("", address),
     };
     if user.is_empty() && query.is_empty() {
         return Cow::Borrowed(text);
     }
     let query = query.chars().next().map(|sign| format!("{sign}***"));
     Cow::Owned(format!(
-        "{scheme}://{user}{address}{}",
+        "{scheme}{user}{address}{}",
         query.unwrap_or_default()
     ))
+}
+
+/// What stands before the address of a URL, and the rest. A URL begins with `https://`, a scheme with a colon and
+/// any slashes, or slashes alone; what holds a user and a password is one, however it begins. One letter before a
+/// colon is a drive of Windows.
+fn after_scheme(text: &str) -> Option<(&str, &str)> {
+    let is_slash = |c| c == '/' || c == '\\';
+    let (before, after) = text.split_once(':').unwrap_or(("", text));
+    let scheme = before.trim_start();
+    let is_sign = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+    let is_scheme = scheme.len() > 1 && scheme.chars().all(is_sign);
+    let rest = if is_scheme || after.starts_with("//") {
+        after.trim_start_matches(is_slash)
+    } else if text.starts_with("//") || before.len() > 1 && after.contains('@') {
+        text.trim_start_matches(is_slash)
+    } else {
+        return None;
+    };
+    Some(text.split_at(text.len() - rest.len()))
 }
 
 #[cfg(test)]
@@ -50,6 +71,15 @@ mod tests {
                 "HTTPS://***@host:8443/p?***",
             ),
             ("ftp://a:hunter2@host", "ftp://***@host"),
+            ("https:/jane:hunter2@host/x", "https:/***@host/x"),
+            ("https:jane:hunter2@host", "https:***@host"),
+            ("https:\\\\jane:hunter2@host", "https:\\\\***@host"),
+            ("https;//jane:hunter2@host", "***@host"),
+            ("//jane:hunter2@host", "//***@host"),
+            ("jane:hunter2@host", "jane:***@host"),
+            ("https://jane:hun?ter2@host/x", "https://***?***"),
+            ("C:\\certs\\a@b.pem", "C:\\certs\\a@b.pem"),
+            ("/certs/a@b.pem", "/certs/a@b.pem"),
         ] {
             assert_eq!(redacted(text), want);
         }
@@ -59,9 +89,11 @@ mod tests {
         /// Attack: whoever reads a log of CI looks for the password of a URL in an error.
         #[test]
         fn no_credential_is_left_whatever_stands_around_it(
-            scheme in "[a-z]{1,5}", before in "[ -~]{0,8}", after in "[ -~]{0,8}", path in "[a-z/]{0,8}",
+            begin in "[a-zA-Z ;_1]{0,6}(:|;|)[/\\\\]{0,4}", sign in "[:;]", scheme in "[a-z]{1,5}", before in "[ -~]{0,8}", after in "[ -~]{0,8}", path in "[a-z/]{0,8}",
         ) {
             let secret = "CANARY";
+            let malformed = format!("{begin}jane:{before}{secret}{sign}{after}@host/{path}");
+            prop_assert!(!redacted(&malformed).contains(secret), "{malformed}");
             let user = format!("{scheme}://{}{secret}@host/{path}", before.replace(['?', '#'], ""));
             prop_assert!(!redacted(&user).contains(secret));
             for sign in ['?', '#'] {

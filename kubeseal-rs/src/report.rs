@@ -4,11 +4,14 @@
 //! terminal: talk is escaped here, and results for people with [`shown`] where they are put together.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::io::{self, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use flags::Stop;
-use shared::error_chain;
+use shared::{error_chain, visible, visible_line};
 
 use crate::command::CommandError;
 use crate::seal::Outcome;
@@ -31,44 +34,57 @@ pub fn warn(sentence: &str) {
     talk(&format!("warning: {sentence}\n"));
 }
 
+/// Did something fail while the rest went on?
+static IS_INCOMPLETE: AtomicBool = AtomicBool::new(false);
+
+/// Says what failed while the rest goes on. The run fails at its end for it.
+pub fn fail_at_end(sentence: &str) {
+    IS_INCOMPLETE.store(true, Ordering::Relaxed);
+    talk(&format!("error: {sentence}\n"));
+}
+
 /// Writes to stderr. A run goes on when nobody listens any more.
 fn talk(text: &str) {
     let _ = io::stderr().lock().write_all(lines_shown(text).as_bytes());
 }
 
-/// A text of one line as a terminal may show it: without what would move the cursor, hide what stands
-/// before, or turn the direction around.
+/// A text of one line as a terminal may show it: without what would begin a new line, move the cursor, hide
+/// what stands before, or turn the direction around.
 pub fn shown(text: &str) -> Cow<'_, str> {
-    escape(text, steers)
+    visible_line(text)
 }
 
 /// The same of several lines.
 pub fn lines_shown(text: &str) -> Cow<'_, str> {
-    escape(text, |c| steers(c) && c != '\n')
+    visible(text)
 }
 
-fn escape(text: &str, steers: impl Fn(char) -> bool) -> Cow<'_, str> {
-    if !text.contains(&steers) {
-        return Cow::Borrowed(text);
+/// How a path is shown in messages. [`Path::display`] would let a name begin a new line.
+pub trait ShowPath {
+    /// As [`shown`]; bytes that are not text become U+FFFD.
+    fn shown(&self) -> String;
+}
+
+impl<P: AsRef<Path> + ?Sized> ShowPath for P {
+    fn shown(&self) -> String {
+        shown(&self.as_ref().to_string_lossy()).into_owned()
     }
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\n' | '\r' | '\t' if steers(c) => escaped.extend(c.escape_default()),
-            _ if steers(c) => escaped.extend(c.escape_unicode()),
-            _ => escaped.push(c),
+}
+
+/// Finished JSON, which programs read as before and which does nothing to a terminal: what would steer one
+/// can stand in strings only, and is escaped there.
+pub fn json_shown(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        if lines_shown(c.encode_utf8(&mut [0; 4])).len() == c.len_utf8() {
+            text.push(c);
+            continue;
+        }
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            let _ = write!(text, "\\u{unit:04x}");
         }
     }
-    Cow::Owned(escaped)
-}
-
-/// Control characters, and those that mark or override the direction of text.
-fn steers(c: char) -> bool {
-    let turns = matches!(
-        c,
-        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
-    );
-    c.is_control() || turns
+    text
 }
 
 /// Ends a run: 0, or 1 with the error and its causes.
@@ -85,6 +101,7 @@ pub fn finish(result: Result<(), CommandError>) -> ExitCode {
 /// Ends a run of `seal`: 0, 1 if a check has findings, or 2 with the error and its causes.
 pub fn finish_seal(result: anyhow::Result<Outcome>) -> ExitCode {
     match result {
+        Ok(_) if IS_INCOMPLETE.load(Ordering::Relaxed) => ExitCode::from(FAILED),
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Findings) => ExitCode::from(FINDINGS),
         Err(error) => {
@@ -169,6 +186,8 @@ pub fn print(bytes: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::{any, prop_assert_eq, proptest};
+
     use super::*;
 
     /// Attack: puts terminal escapes and bidirectional marks into names that a reviewer prints.
@@ -182,9 +201,22 @@ mod tests {
             ("\u{7f}\u{9b}2J", "\\u{7f}\\u{9b}2J"),
             ("\u{202e}x\u{2069}", "\\u{202e}x\\u{2069}"),
             ("\u{200e}\u{200f}\u{61c}", "\\u{200e}\\u{200f}\\u{61c}"),
+            ("\u{200b}\u{feff}\u{e0041}", "\\u{200b}\\u{feff}\\u{e0041}"),
         ] {
             assert_eq!(shown(text), want);
         }
         assert_eq!(lines_shown("a\n\u{1b}b"), "a\n\\u{1b}b");
+        assert_eq!(Path::new("a\nb\u{9b}").shown(), "a\\nb\\u{9b}");
+    }
+
+    proptest! {
+        /// Attack: any text stands in a string of JSON that a person looks at.
+        #[test]
+        fn nothing_in_json_steers_a_terminal(text in any::<String>()) {
+            let json = json_shown(&serde_json::to_string_pretty(&[&text]).unwrap());
+            prop_assert_eq!(lines_shown(&json), json.as_str());
+            prop_assert_eq!(json.lines().count(), 3);
+            prop_assert_eq!(serde_json::from_str::<[String; 1]>(&json).unwrap(), [text]);
+        }
     }
 }

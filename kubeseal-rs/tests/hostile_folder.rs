@@ -182,6 +182,67 @@ fn sops_starts_where_the_folder_has_no_say() {
     assert_eq!(folder.ran(), Some(want));
 }
 
+/// Attack: a rule of the repository names a certificate of its author's outside the repository, such as in `/tmp`, so
+/// that what is sealed opens for him, and nobody who reviews the repository sees the certificate.
+#[test]
+fn a_rule_seals_for_no_certificate_outside_its_tree() {
+    let folder = Folder::new();
+    let outside = tempfile::tempdir().expect("a folder");
+    let cert = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/fixtures/cert.pem");
+    let foreign = outside.path().join("cert.pem");
+    fs::copy(cert, &foreign).expect("ours");
+    std::os::unix::fs::symlink(&foreign, folder.path("link.pem")).expect("ours");
+    fs::copy(cert, folder.path("own.pem")).expect("ours");
+    let foreign = foreign.display().to_string();
+    for (certificate, is_obeyed) in [
+        ("own.pem", true),
+        (foreign.as_str(), false),
+        ("link.pem", false),
+        (&format!("file://{foreign}"), false),
+        ("http://sealer.invalid/cert.pem", false),
+    ] {
+        let rules = format!("rules: [{{path: '**', certificate: '{certificate}'}}]\n");
+        fs::write(folder.path(".seal.yaml"), rules).expect("ours");
+        let output = folder.run(SEAL, &["--stdout", "plain.yaml"], &[]);
+        assert_eq!(
+            output.status.success(),
+            is_obeyed,
+            "{certificate}: {output:?}"
+        );
+        let names_the_way_out = said(&output).contains("--cert");
+        assert_eq!(names_the_way_out, !is_obeyed, "{certificate}: {output:?}");
+        // The user's own words are free.
+        let output = folder.run(SEAL, &["--stdout", "plain.yaml", "--cert", &foreign], &[]);
+        assert!(output.status.success(), "{output:?}");
+    }
+}
+
+/// Attack: writes the kind of a plain Secret so that a search for its name does not find it, in a file that lint
+/// meets on its way.
+#[test]
+fn lint_finds_a_plain_secret_however_its_kind_is_written() {
+    for kind in [
+        r#""\x53ecret""#,
+        r#""S\u0065cret""#,
+        "!!binary U2VjcmV0",
+        r#""Secr\
+  et""#,
+    ] {
+        let folder = Folder::new();
+        fs::remove_file(folder.path("plain.yaml")).expect("ours");
+        let plain = format!(
+            "apiVersion: v1\nkind: {kind}\nmetadata: {{name: db}}\nstringData: {{a: hunter2}}\n"
+        );
+        fs::write(folder.path("hidden.yaml"), plain).expect("ours");
+        let output = folder.run(SEAL, &["lint", "."], &[]);
+        let found = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(
+            found.contains("hidden.yaml") && found.contains("plain"),
+            "{kind}: {output:?}"
+        );
+    }
+}
+
 /// Attack: what rules name, or the rules themselves, is a pipe that nobody writes to or a device without end.
 #[test]
 fn rules_and_what_they_name_are_regular_files() {
@@ -189,7 +250,14 @@ fn rules_and_what_they_name_are_regular_files() {
     let made = Command::new("mkfifo").arg(folder.path("pipe")).status();
     assert!(made.expect("mkfifo").success());
     let rules = folder.path(".seal.yaml");
-    for certificate in ["pipe", "/dev/zero", "/dev/stdin", "file:///dev/zero"] {
+    let outside = "may name files of its own tree";
+    for (certificate, why) in [
+        ("pipe", "not a regular file"),
+        ("/dev/zero", outside),
+        ("/dev/stdin", outside),
+        ("file:///dev/zero", outside),
+        ("file:pipe", outside),
+    ] {
         fs::write(
             &rules,
             format!("rules: [{{path: '**', certificate: '{certificate}'}}]\n"),
@@ -197,14 +265,11 @@ fn rules_and_what_they_name_are_regular_files() {
         .expect("ours");
         // What is a URL, lint does not fetch.
         let commands = [&["--stdout", "plain.yaml"][..], &["lint"]];
-        let count = if certificate.contains("://") { 1 } else { 2 };
+        let count = if certificate.contains(':') { 1 } else { 2 };
         for words in &commands[..count] {
             let output = folder.run(SEAL, words, &[]);
             let all = said(&output) + &String::from_utf8_lossy(&output.stdout);
-            assert!(
-                all.contains("not a regular file"),
-                "{certificate} {words:?}: {output:?}"
-            );
+            assert!(all.contains(why), "{certificate} {words:?}: {output:?}");
         }
     }
     for to in ["pipe", "/dev/zero", "missing"] {

@@ -29,6 +29,13 @@ fn no_message_shows_the_credentials_of_a_url() {
         url("http", "127.0.0.1:99999"),
         url("ftp", "127.0.0.1"),
         url("http", "a b"),
+        format!("https:/jane:{CANARY}@127.0.0.1:1/cert.pem"),
+        format!("https:jane:{CANARY}@127.0.0.1:1/cert.pem"),
+        format!("https;//jane:{CANARY}@127.0.0.1:1/cert.pem"),
+        format!("//jane:{CANARY}@127.0.0.1:1/cert.pem"),
+        format!("jane:{CANARY}@127.0.0.1:1/cert.pem"),
+        format!("http://jane:hun?{CANARY}@127.0.0.1:1/cert.pem"),
+        format!("http://jane:{CANARY}?hun@127.0.0.1:1/cert.pem"),
     ] {
         write(
             ".seal.yaml",
@@ -80,7 +87,7 @@ fn no_message_shows_the_credentials_of_a_url() {
                     "json",
                 ],
             ),
-            (seal, vec!["cert", "show", "--cert", &url]),
+            (seal, vec!["cert", "show", &url]),
             (seal, vec!["lint", "secret.yaml", "--cert", &url]),
         ] {
             let mut command = Command::new(program);

@@ -34,9 +34,7 @@ pub fn encode(bytes: &[u8]) -> String {
 /// [`Base64Error`] with the position of the first wrong byte.
 pub fn decode(text: &[u8]) -> Result<Vec<u8>, Base64Error> {
     if !text.iter().any(|b| is_line_break(*b)) {
-        return ENGINE
-            .decode(text)
-            .map_err(|e| at(position_in(&e, text.len())));
+        return ENGINE.decode(text).map_err(|e| at(position_in(&e, text)));
     }
     let kept: Vec<u8> = text
         .iter()
@@ -45,7 +43,7 @@ pub fn decode(text: &[u8]) -> Result<Vec<u8>, Base64Error> {
         .collect();
     ENGINE
         .decode(&kept)
-        .map_err(|e| at(original_position(text, position_in(&e, kept.len()))))
+        .map_err(|e| at(original_position(text, position_in(&e, &kept))))
 }
 
 fn is_line_break(byte: u8) -> bool {
@@ -56,13 +54,17 @@ fn at(position: usize) -> Base64Error {
     Base64Error { position }
 }
 
-/// Returns the position to report. An incomplete last group is reported at its start, as in Go.
-fn position_in(error: &DecodeError, len: usize) -> usize {
-    match error {
+/// Returns the position to report: the first byte that is not base64, or as in Go the start of an incomplete last
+/// group.
+fn position_in(error: &DecodeError, text: &[u8]) -> usize {
+    let is_known = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/=".contains(byte);
+    let first_unknown = text.iter().position(|byte| !is_known(byte));
+    let position = match error {
         DecodeError::InvalidByte(position, _) => *position,
         DecodeError::InvalidLastSymbol { offset, .. } => *offset,
-        DecodeError::InvalidLength(_) | DecodeError::InvalidPadding => len / 4 * 4,
-    }
+        DecodeError::InvalidLength(_) | DecodeError::InvalidPadding => text.len() / 4 * 4,
+    };
+    first_unknown.map_or(position, |first| first.min(position))
 }
 
 /// Returns the position in `text` of the `kept`-th byte that is not a line break.
@@ -89,6 +91,14 @@ mod tests {
             ("space", "aG k", Err(2)),
             ("url alphabet", "_-__", Err(0)),
             ("wrong byte after a line break", "aG\nk*", Err(4)),
+            ("text of five bytes over lines", "{\n  x\n}\n", Err(0)),
+            (
+                "wrong byte in a text of a wrong length",
+                "aGlh\r\na-k",
+                Err(7),
+            ),
+            ("the same at its end", "aGlha\n*", Err(6)),
+            ("a wrong length alone", "aGlh\na", Err(5)),
         ] {
             let got = decode(text.as_bytes()).map_err(|e| e.position);
             assert_eq!(got, want, "{why}");

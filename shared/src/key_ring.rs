@@ -6,7 +6,7 @@ use aws_lc_rs::hmac;
 use jiff::Timestamp;
 
 use crate::envelope;
-use crate::key::{Certificate, Fingerprint, KeyPair, PrivateKey};
+use crate::key::{Certificate, Fingerprint, KeyPair, PrivateKey, Validity};
 use crate::key_marks::Marks;
 use crate::meter::{Interrupted, Meter, Unmetered, opening};
 use crate::plain::Plain;
@@ -83,6 +83,16 @@ impl RingKey {
         self.marks
     }
 
+    /// May a record be believed because this key made it? Not if others may have the key.
+    pub(crate) fn may_vouch(&self) -> bool {
+        !self.marks.forbid_sealing()
+    }
+
+    fn is_valid(&self, now: Timestamp) -> bool {
+        let certificate = self.certificate.as_ref();
+        certificate.is_some_and(|certificate| certificate.validity(now) == Validity::Valid)
+    }
+
     /// The private key.
     pub(crate) fn private(&self) -> &PrivateKey {
         &self.private
@@ -94,6 +104,8 @@ impl RingKey {
 pub struct KeyRing {
     keys: Vec<Arc<RingKey>>,
     requires_backup: bool,
+    /// None of the keys is stored any more.
+    is_removed: bool,
 }
 
 /// No key may seal.
@@ -118,6 +130,12 @@ pub enum NoSealingKey {
         "every key is marked as compromised, and such a key never seals; ask for a new one with `seal keys rotate`"
     )]
     Compromised,
+    /// All of them were removed from the place where they are stored, and open from memory for the time being.
+    #[error(
+        "every key was removed; the controller opens with the removed keys until another one comes or it restarts: restore \
+         them from the backup, or ask for a new one with `seal keys rotate`"
+    )]
+    Removed,
 }
 
 /// No key of the ring opens the value. Does not say how close it was.
@@ -154,7 +172,21 @@ impl KeyRing {
         Self {
             keys,
             requires_backup: false,
+            is_removed: false,
         }
+    }
+
+    /// The same ring, of keys that are not stored any more. They open, and neither seal nor count for a renewal or
+    /// a record.
+    #[must_use]
+    pub fn removed(mut self) -> Self {
+        self.is_removed = true;
+        self
+    }
+
+    /// Are the keys only in memory, because all of them were removed?
+    pub fn is_removed(&self) -> bool {
+        self.is_removed
     }
 
     /// The same ring, in which a key seals only once it is marked as backed up, if that is required.
@@ -169,22 +201,32 @@ impl KeyRing {
         &self.keys
     }
 
-    /// The key that seals: the newest one that may. A compromised key never may, nor one for opening only.
+    /// The key that seals: of those that may, the newest one whose certificate is valid now, or the newest of all if
+    /// none is. So a key that was made while the clock was ahead does not seal before its time. A compromised key never
+    /// may, nor one for opening only.
     ///
     /// # Errors
     ///
     /// Why none may.
-    pub fn sealing(&self) -> Result<&Arc<RingKey>, NoSealingKey> {
+    pub fn sealing(&self, now: Timestamp) -> Result<&Arc<RingKey>, NoSealingKey> {
+        let certified = self.keys.iter().filter(|key| key.certificate.is_some());
+        let mut may_seal = certified.filter(|key| self.may_seal(key));
+        let valid = may_seal.clone().find(|key| key.is_valid(now));
+        valid
+            .or_else(|| may_seal.next())
+            .ok_or_else(|| self.why_none_seals())
+    }
+
+    fn why_none_seals(&self) -> NoSealingKey {
+        let certified = self.keys.iter().filter(|key| key.certificate.is_some());
         let mut why = NoSealingKey::NoKey;
-        for key in self.keys.iter().filter(|key| key.certificate.is_some()) {
-            match self.hindrance(key) {
-                None => return Ok(key),
-                // What one can do something about is said first.
-                Some(found) if why != NoSealingKey::NotBackedUp => why = found,
-                Some(_) => {}
+        for found in certified.filter_map(|key| self.hindrance(key)) {
+            // What one can do something about is said first.
+            if why != NoSealingKey::NotBackedUp {
+                why = found;
             }
         }
-        Err(why)
+        why
     }
 
     /// May this key seal?
@@ -194,7 +236,9 @@ impl KeyRing {
 
     /// What keeps a key from sealing.
     pub fn hindrance(&self, key: &RingKey) -> Option<NoSealingKey> {
-        if key.marks.is_compromised {
+        if self.is_removed {
+            Some(NoSealingKey::Removed)
+        } else if key.marks.is_compromised {
             Some(NoSealingKey::Compromised)
         } else if key.marks.is_opening_only {
             Some(NoSealingKey::OpeningOnly)
@@ -205,10 +249,16 @@ impl KeyRing {
         }
     }
 
-    /// The key that was made last, whether or not it may seal. One for opening only does not count: whoever
-    /// made it chose its date, and may know it, so neither the next renewal nor a record may depend on it.
+    /// The newest of [`Self::made`], whether or not it may seal.
     pub fn last_made(&self) -> Option<&Arc<RingKey>> {
-        self.keys.iter().find(|key| !key.marks.is_opening_only)
+        self.made().next()
+    }
+
+    /// The keys that count for a renewal and for a record, newest first. Those for opening only do not count: whoever
+    /// made one chose its date, and may know it. Nor do those that were removed.
+    pub fn made(&self) -> impl Iterator<Item = &Arc<RingKey>> {
+        let stored = self.keys.iter().filter(|_| !self.is_removed);
+        stored.filter(|key| !key.marks.is_opening_only)
     }
 
     /// Are there no keys?
@@ -217,7 +267,7 @@ impl KeyRing {
     }
 
     /// Do both rings hold the same keys in the same order, under the same names and with the same
-    /// marks?
+    /// marks, stored or removed?
     pub fn same_keys(&self, other: &Self) -> bool {
         let facts = |ring: &Self| -> Vec<(String, Timestamp, Fingerprint, Marks)> {
             let fact = |k: &Arc<RingKey>| {
@@ -230,7 +280,7 @@ impl KeyRing {
             };
             ring.keys.iter().map(fact).collect()
         };
-        facts(self) == facts(other)
+        self.is_removed == other.is_removed && facts(self) == facts(other)
     }
 
     /// The key of that name.
@@ -318,13 +368,16 @@ mod tests {
         let (old, new, tie) = (key("old", 1), key("new", 2), key("tie", 2));
         let newest = |keys: &[&Arc<RingKey>]| {
             let ring = KeyRing::new(keys.iter().map(|k| Arc::clone(k)));
-            ring.sealing().unwrap().name().to_owned()
+            ring.sealing(Timestamp::UNIX_EPOCH)
+                .unwrap()
+                .name()
+                .to_owned()
         };
         assert_eq!(newest(&[&old, &new]), "new");
         assert_eq!(newest(&[&new, &old]), "new");
         assert_eq!(newest(&[&new, &tie]), "new");
         assert_eq!(newest(&[&tie, &new]), "tie");
-        assert!(KeyRing::default().sealing().is_err());
+        assert!(KeyRing::default().sealing(Timestamp::UNIX_EPOCH).is_err());
         assert!(KeyRing::default().last_made().is_none());
     }
 
@@ -406,7 +459,11 @@ mod tests {
         ] {
             let ring = KeyRing::new(keys.into_iter().map(Arc::clone));
             let ring = ring.requiring_backup(requires_backup);
-            assert_eq!(ring.sealing().map(|key| key.name()), want, "{why}");
+            assert_eq!(
+                ring.sealing(Timestamp::UNIX_EPOCH).map(|key| key.name()),
+                want,
+                "{why}"
+            );
             let may_any = ring.keys().iter().any(|key| ring.may_seal(key));
             assert_eq!(may_any, want.is_ok(), "{why}");
             assert_eq!(ring.is_empty(), want == Err(NoKey), "{why}");
@@ -430,6 +487,56 @@ mod tests {
         };
         assert_eq!(last(&[&future, &planted]).as_deref(), Some("future"));
         assert_eq!(last(&[&planted]), None);
+    }
+
+    #[test]
+    fn a_key_seals_only_while_its_certificate_is_valid_if_there_is_such_a_key() {
+        let day = |days: i64| Timestamp::from_second(days * 86_400).unwrap();
+        let key = |name: &str, not_before: i64| {
+            let pair = new_test_key(not_before * 86_400).pair;
+            Arc::new(RingKey::new(name.into(), day(not_before), pair))
+        };
+        let end = new_test_key(0).pair.certificate().not_after();
+        let last_day = end.as_second() / 86_400;
+        let (old, new) = (key("old", 0), key("new", 40));
+        for (why, keys, now, want) in [
+            (
+                "a clock that was ahead made the newer one",
+                vec![&old, &new],
+                day(1),
+                "old",
+            ),
+            ("its time has come", vec![&old, &new], day(40), "new"),
+            ("nothing else is there", vec![&new], day(1), "new"),
+            (
+                "the older one has expired",
+                vec![&old, &new],
+                day(last_day + 1),
+                "new",
+            ),
+            (
+                "all have expired",
+                vec![&old, &new],
+                day(last_day + 50),
+                "new",
+            ),
+            ("none is valid yet", vec![&old, &new], day(-1), "new"),
+        ] {
+            let ring = KeyRing::new(keys.into_iter().map(Arc::clone));
+            assert_eq!(ring.sealing(now).unwrap().name(), want, "{why}");
+        }
+    }
+
+    #[test]
+    fn removed_keys_open_and_neither_seal_nor_count_as_made() {
+        let (label, key) = (Scope::Strict.label("ns", "n"), key("a", 1));
+        let ring = KeyRing::new([Arc::clone(&key)]).removed();
+        assert!(ring.open(&label, &sealed_for(&key), &[]).is_ok());
+        assert_eq!(
+            ring.sealing(Timestamp::UNIX_EPOCH).unwrap_err(),
+            NoSealingKey::Removed
+        );
+        assert!(ring.last_made().is_none());
     }
 
     #[test]
@@ -460,6 +567,7 @@ mod tests {
             ("another name", ring(&[&copy("c", 1, unmarked)]), false),
             ("another time", ring(&[&copy("a", 2, unmarked)]), false),
             ("another mark", ring(&[&copy("a", 1, marked)]), false),
+            ("removed", ring(&[&a]).removed(), false),
         ] {
             assert_eq!(one.same_keys(&other), want, "{why}");
         }

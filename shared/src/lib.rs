@@ -51,6 +51,7 @@ pub mod scope;
 pub mod seal;
 pub mod sealed_file;
 pub mod secret;
+pub mod secret_types;
 pub mod unseal;
 mod visible;
 

@@ -68,10 +68,10 @@ pub struct Origin<'a> {
     pub tolerates_drift: bool,
 }
 
-/// Records that this Secret, as it is stored, is what the SealedSecret says. The newest key stands for
-/// it. `None` without keys, or for a Secret that no server has given a `uid` and a version.
+/// Records that this Secret, as it is stored, is what the SealedSecret says. The newest key that
+/// nobody else may know stands for it. `None` without such a key, or for a Secret that no server has given a `uid` and a version.
 pub fn record(origin: Origin<'_>, secret: &Secret, ring: &KeyRing) -> Option<SecretRecord> {
-    let key = ring.last_made()?;
+    let key = ring.keys().iter().find(|key| key.may_vouch())?;
     let (identity, metadata) = (origin.identity, &secret.metadata);
     let secret_uid = metadata.uid.clone()?;
     let version = metadata.resource_version.as_ref()?;
@@ -122,10 +122,8 @@ pub fn fits(
 
 fn key<'a>(record: &SecretRecord, ring: &'a KeyRing) -> Option<&'a hmac::Key> {
     let fingerprint = record.key.parse().ok()?;
-    // Whoever made a key that was restored for opening only can compute what it vouches for.
-    let key = ring
-        .key(&fingerprint)
-        .filter(|key| !key.marks().is_opening_only);
+    // Others may know the key, and then they can compute what it vouches for.
+    let key = ring.key(&fingerprint).filter(|key| key.may_vouch());
     key.map(|key| key.record_key())
 }
 
@@ -232,6 +230,7 @@ mod tests {
 
     use super::*;
     use crate::key::{NewKey, new_test_key};
+    use crate::key_marks::Marks;
     use crate::key_ring::RingKey;
     use crate::plain::Plain;
     use crate::resource::SealedSecretSpec;
@@ -433,6 +432,63 @@ mod tests {
         ] {
             let named = names(&record, identity, &ring, uid, version);
             assert_eq!(named, want, "{uid} {version}");
+        }
+    }
+
+    /// Attack: computes a record with a stolen key, for a Secret that another client wrote.
+    #[test]
+    fn a_key_that_others_may_know_vouches_for_nothing() {
+        let marks = Marks::default();
+        for (why, marks, is_believed) in [
+            ("nobody knows it", marks, true),
+            (
+                "backed up",
+                Marks {
+                    backed_up: Some(Timestamp::UNIX_EPOCH),
+                    ..marks
+                },
+                true,
+            ),
+            (
+                "compromised",
+                Marks {
+                    is_compromised: true,
+                    ..marks
+                },
+                false,
+            ),
+            (
+                "for opening only",
+                Marks {
+                    is_opening_only: true,
+                    ..marks
+                },
+                false,
+            ),
+        ] {
+            let key = |second, marks| {
+                let time = Timestamp::from_second(second).unwrap();
+                let key = RingKey::new(format!("k{second}"), time, new_test_key(second).pair);
+                Arc::new(key.with_marks(marks))
+            };
+            let stolen = KeyRing::new([key(2, Marks::default())]);
+            let forged = record(origin(&sealed()), &secret(), &stolen).unwrap();
+            let alone = KeyRing::new([key(2, marks)]);
+            let both = KeyRing::new([key(1, Marks::default()), key(2, marks)]);
+            let identity = Identity::of(&sealed()).unwrap();
+            for ring in [&alone, &both] {
+                let genuine = is_genuine(&forged, origin(&sealed()), ring);
+                assert_eq!(genuine, is_believed, "{why}");
+                let is_named = names(&forged, identity, ring, "su", "7");
+                assert_eq!(is_named, is_believed, "{why}");
+                let fits = fits(&forged, identity, &sealed(), ring, &secret());
+                assert_eq!(fits, is_believed, "{why}");
+            }
+            let own = record(origin(&sealed()), &secret(), &alone);
+            assert_eq!(own.is_some(), is_believed, "{why}");
+            let own = record(origin(&sealed()), &secret(), &both).unwrap();
+            assert_eq!(own.key == forged.key, is_believed, "{why}");
+            assert!(is_genuine(&own, origin(&sealed()), &both), "{why}");
         }
     }
 

@@ -2,6 +2,12 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::key_ring::{KeyRing, RingKey};
+
+/// A key is from the future if its certificate begins later than this from now: the clocks of two machines differ by
+/// less.
+const SKEW: SignedDuration = SignedDuration::from_mins(5);
+
 /// When keys are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Policy {
@@ -31,9 +37,36 @@ pub enum Reason {
     Cutoff,
     /// The newest has reached its age.
     Age,
+    /// Every key is from the future, since the clock was ahead when it was made.
+    Future,
 }
 
-/// Decides from the order time of the newest key.
+/// When the newest key was made by which the next renewal is decided: one from the future does not count, or a clock
+/// that was ahead once would hold off renewals for as long. If all are from the future, the time of the newest.
+pub fn made_last(ring: &KeyRing, now: Timestamp) -> Option<Timestamp> {
+    let times = || ring.made().map(|key| made(key, now));
+    let newest = times().filter(|time| !is_future(*time, now)).max();
+    newest.or_else(|| times().max())
+}
+
+/// Only a certificate's time tells of the future: this controller chose it by the clock that it asks now, and the API
+/// server may have another one.
+fn made(key: &RingKey, now: Timestamp) -> Timestamp {
+    let begins = key
+        .certificate()
+        .map(|certificate| certificate.not_before());
+    match begins {
+        Some(begins) if is_future(begins, now) || is_future(key.order_time(), now) => begins,
+        _ => key.order_time(),
+    }
+}
+
+fn is_future(time: Timestamp, now: Timestamp) -> bool {
+    time.duration_since(now) > SKEW
+}
+
+/// Decides from the time that [`made_last`] gives. A key from the future is followed by one from now, if keys are
+/// renewed at all.
 ///
 /// A cutoff in the future waits for its instant: were it due at once, the new key would again be
 /// from before it, and so on without end.
@@ -46,6 +79,7 @@ pub fn renewal(newest: Option<Timestamp>, policy: Policy, now: Timestamp) -> Ren
         .period
         .map(|period| newest.saturating_add(period).unwrap_or(Timestamp::MAX));
     match (cutoff, aged) {
+        (_, Some(_)) if is_future(newest, now) => Renewal::Due(Reason::Future),
         (Some(cutoff), _) if cutoff <= now => Renewal::Due(Reason::Cutoff),
         (_, Some(aged)) if aged <= now => Renewal::Due(Reason::Age),
         (cutoff, aged) => cutoff
@@ -58,11 +92,42 @@ pub fn renewal(newest: Option<Timestamp>, policy: Policy, now: Timestamp) -> Ren
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::key::new_test_key;
+
+    #[test]
+    fn counts_from_the_newest_key_that_is_not_from_the_future() {
+        let day = |days: i64| Timestamp::from_second(days * 86_400).unwrap();
+        // Order time and begin of the certificate, in days.
+        let ring = |keys: &[(i64, i64)]| {
+            KeyRing::new(keys.iter().map(|(ordered, begins)| {
+                let pair = new_test_key(begins * 86_400).pair;
+                Arc::new(RingKey::new(String::new(), day(*ordered), pair))
+            }))
+        };
+        for (why, keys, want) in [
+            ("no key", &[][..], None),
+            ("the newest", &[(1, 1), (3, 3)], Some(3)),
+            ("a clock was ahead", &[(1, 1), (50, 50)], Some(1)),
+            ("it was always ahead", &[(50, 50), (60, 60)], Some(60)),
+            ("the clock of the API server is ahead", &[(50, 5)], Some(5)),
+            (
+                "a restored key, by the time of its Secret",
+                &[(9, 1)],
+                Some(9),
+            ),
+        ] {
+            assert_eq!(made_last(&ring(keys), day(10)), want.map(day), "{why}");
+        }
+        let removed = ring(&[(1, 1)]).removed();
+        assert_eq!(made_last(&removed, day(10)), None);
+    }
 
     #[test]
     fn decides_when_the_next_key_is_due() {
-        use Reason::{Age, Cutoff, NoKey};
+        use Reason::{Age, Cutoff, Future, NoKey};
         use Renewal::{At, Due, Never};
         let at = |second| Timestamp::from_second(second).unwrap();
         let policy = |period: Option<i64>, cutoff: Option<i64>| Policy {
@@ -92,10 +157,22 @@ mod tests {
                 Due(Age),
             ),
             (
-                "from the future, by a moved clock",
-                Some(at(200)),
+                "a little ahead, by the clock of another machine",
+                Some(at(400)),
                 policy(Some(30), None),
-                At(at(230)),
+                At(at(430)),
+            ),
+            (
+                "from the future, by a moved clock",
+                Some(at(401)),
+                policy(Some(30), None),
+                Due(Future),
+            ),
+            (
+                "from the future, and renewal off",
+                Some(at(401)),
+                policy(None, None),
+                Never,
             ),
             (
                 "before the cutoff",

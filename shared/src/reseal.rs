@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use rand::CryptoRng;
 
@@ -46,7 +47,7 @@ pub enum ResealError {
     Interrupted(#[from] Interrupted),
 }
 
-/// Seals every item for the newest key that is not yet. No template is rendered, and values go
+/// Seals every item for the key that seals now and is not yet. No template is rendered, and values go
 /// nowhere but into their own item.
 ///
 /// The deprecated form becomes items, and the Secret in it the template, under the scope of the object.
@@ -59,12 +60,13 @@ pub enum ResealError {
 pub fn reseal(
     sealed: &SealedSecret,
     ring: &KeyRing,
+    now: Timestamp,
     accept_legacy: bool,
     most_items: usize,
     random: &mut impl CryptoRng,
     meter: &mut dyn Meter,
 ) -> Result<Resealed, ResealError> {
-    let newest = ring.sealing()?;
+    let newest = ring.sealing(now)?;
     let certificate = newest.certificate().ok_or(NoSealingKey::NoKey)?;
     let mut resealed = Resealed {
         sealed: SealedSecret {
@@ -186,7 +188,7 @@ pub fn new_texts(
     if !errors.is_empty() {
         let errors = ItemErrors {
             items: errors,
-            untried: 0,
+            ..ItemErrors::default()
         };
         return Err(UnsealError::from(errors).into());
     }
@@ -276,7 +278,12 @@ mod tests {
         scope.annotate(secret.metadata.annotations.get_or_insert_default());
         secret.data.insert("a".into(), Plain::from("1".to_owned()));
         secret.data.insert("b".into(), Plain::from("2".to_owned()));
-        let key = ring.sealing().unwrap().certificate().unwrap().public_key();
+        let key = ring
+            .sealing(Timestamp::UNIX_EPOCH)
+            .unwrap()
+            .certificate()
+            .unwrap()
+            .public_key();
         seal(&secret, key, &mut StdRng::seed_from_u64(1)).unwrap()
     }
 
@@ -284,6 +291,7 @@ mod tests {
         reseal(
             sealed,
             ring,
+            Timestamp::UNIX_EPOCH,
             true,
             2,
             &mut StdRng::seed_from_u64(2),
@@ -327,7 +335,7 @@ mod tests {
             assert_eq!(first.sealed.metadata.uid, None);
             let mut plain = first.sealed.clone();
             plain.spec.template.data = None;
-            let newest = both.sealing().unwrap().fingerprint();
+            let newest = both.sealing(Timestamp::UNIX_EPOCH).unwrap().fingerprint();
             assert!(values(&plain, &both).values().all(|by| by == newest));
 
             let again = resealed(&first.sealed, &both).unwrap();
@@ -376,7 +384,12 @@ mod tests {
     fn key_hints_follow_the_items() {
         let (old, both) = rings();
         let mut sealed = sealed_for(&old, Scope::Strict);
-        let fingerprint = |ring: &KeyRing| ring.sealing().unwrap().fingerprint().clone();
+        let fingerprint = |ring: &KeyRing| {
+            ring.sealing(Timestamp::UNIX_EPOCH)
+                .unwrap()
+                .fingerprint()
+                .clone()
+        };
         let hints = [("a".to_owned(), fingerprint(&old))].into();
         hints::annotate(sealed.metadata.annotations.get_or_insert_default(), &hints);
         let resealed = resealed(&sealed, &both).unwrap().sealed;
@@ -433,7 +446,12 @@ mod tests {
             "data": { "a": "MQ==", "b": "Mg==" },
         });
         let mut sealed = sealed_for(keys, outer);
-        let key = keys.sealing().unwrap().certificate().unwrap().public_key();
+        let key = keys
+            .sealing(Timestamp::UNIX_EPOCH)
+            .unwrap()
+            .certificate()
+            .unwrap()
+            .public_key();
         let (label, mut rng) = (unseal::label(&sealed), StdRng::seed_from_u64(4));
         let value = envelope::seal(key, &label, whole.to_string().as_bytes(), &mut rng).unwrap();
         sealed.spec.encrypted_data.clear();
@@ -493,6 +511,7 @@ mod tests {
         let got = reseal(
             &sealed,
             &both,
+            Timestamp::UNIX_EPOCH,
             true,
             1,
             &mut StdRng::seed_from_u64(2),

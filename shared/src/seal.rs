@@ -372,7 +372,12 @@ stringData: {pw: hunter2}
                     },
                 )
                 .unwrap();
-                let key = ring.sealing().unwrap().certificate().unwrap().public_key();
+                let key = ring
+                    .sealing(jiff::Timestamp::UNIX_EPOCH)
+                    .unwrap()
+                    .certificate()
+                    .unwrap()
+                    .public_key();
                 let mut moved = seal(&secret, key, &mut StdRng::seed_from_u64(4)).unwrap();
                 moved.metadata.name = Some(name.into());
                 moved.metadata.namespace = Some(namespace.into());

@@ -162,13 +162,13 @@ fn decoded(key: &str, node: &Node, reading: &mut Reading) -> Result<Plain, Docum
         Value::Null => b"",
         _ => return Err(reading.wrong(node, "base64 text").into()),
     };
-    base64::decode(text)
-        .map(Plain::from)
-        .map_err(|source| DocumentError::Base64 {
-            key: key.to_owned(),
-            line: node.line,
-            source,
-        })
+    base64::decode(text).map(Plain::from).map_err(|source| {
+        let (key, line) = (key.to_owned(), node.line);
+        if text.trim_ascii_start().starts_with(b"{{") {
+            return DocumentError::Template { key, line };
+        }
+        DocumentError::Base64 { key, line, source }
+    })
 }
 
 #[cfg(test)]

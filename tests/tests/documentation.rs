@@ -1,4 +1,4 @@
-//! Links between the pages of the repository have a target.
+//! The pages of the repository: their links lead somewhere, and what tests cite is explained.
 
 #![allow(
     clippy::unwrap_used,
@@ -13,14 +13,20 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-/// Collects the pages of the repository, without build output and tool folders.
-fn pages(folder: &Path, found: &mut Vec<PathBuf>) {
+/// The files of the repository with this ending, without what builds and tools leave there.
+fn files(end: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    collect(root(), end, &mut found);
+    found
+}
+
+fn collect(folder: &Path, end: &str, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         if path.is_dir() && !name.starts_with('.') && name != "target" {
-            pages(&path, found);
-        } else if name.ends_with(".md") {
+            collect(&path, end, found);
+        } else if name.ends_with(end) {
             found.push(path);
         }
     }
@@ -59,11 +65,9 @@ fn has_anchor(page: &Path, wanted: &str) -> bool {
 
 #[test]
 fn every_link_between_pages_leads_to_a_file_and_heading() {
-    let mut found = Vec::new();
-    pages(root(), &mut found);
     let mut broken = Vec::new();
     let mut count = 0;
-    for page in &found {
+    for page in &files(".md") {
         let text = fs::read_to_string(page).unwrap();
         for target in links(&text) {
             let (path, heading) = target.split_once('#').unwrap_or((target, ""));
@@ -80,4 +84,61 @@ fn every_link_between_pages_leads_to_a_file_and_heading() {
     }
     assert!(broken.is_empty(), "{}", broken.join("\n"));
     assert!(count > 100, "only {count} links were found");
+}
+
+/// `C1` and `C11` of `c1_c11_a_key_that_arrives_later_opens_what_failed`.
+fn numbers(name: &str) -> Vec<String> {
+    let is_number = |part: &&str| {
+        part.strip_prefix(['c', 'h', 'k', 'r', 's'])
+            .is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()))
+    };
+    let parts = name.split('_').take_while(is_number);
+    parts.map(str::to_uppercase).collect()
+}
+
+/// Names of functions, and of tests that a macro makes.
+fn functions(source: &str) -> Vec<&str> {
+    let lines = source.lines().map(str::trim);
+    let names = lines.filter_map(|line| {
+        let line = line.strip_prefix("async ").unwrap_or(line);
+        match line.strip_prefix("fn ") {
+            Some(rest) => rest.split_once('(').map(|(name, _)| name),
+            None => line.split_once(": \"").map(|(name, _)| name),
+        }
+    });
+    names.filter(|name| !name.contains(' ')).collect()
+}
+
+#[test]
+fn every_flaw_that_a_test_or_table_cites_is_explained_and_its_tests_exist() {
+    let page = fs::read_to_string(root().join("tests/FLAWS.md")).unwrap();
+    let mut unexplained = Vec::new();
+    let mut check = |number: &str, by: &str| {
+        if !page.contains(&format!("\n| {number} | ")) {
+            unexplained.push(format!("{number}: {by}"));
+        }
+    };
+    for file in files(".rs") {
+        let source = fs::read_to_string(&file).unwrap();
+        for name in functions(&source) {
+            numbers(name).iter().for_each(|number| check(number, name));
+        }
+    }
+    let table = fs::read_to_string(root().join("tests/differential/DIFFERENCES.toml")).unwrap();
+    let cited = table
+        .lines()
+        .filter_map(|line| line.strip_prefix("flaw = \""));
+    for flaw in cited.map(|rest| rest.trim_end_matches('"')) {
+        // Others, such as N1 and `help`, are explained in the table itself.
+        for number in numbers(&flaw.to_lowercase()) {
+            check(&number, "DIFFERENCES.toml");
+        }
+    }
+    assert!(unexplained.is_empty(), "{}", unexplained.join("\n"));
+    for link in page.split("[`").skip(1) {
+        let (name, rest) = link.split_once("`](").unwrap();
+        let file = root().join("tests").join(rest.split_once(')').unwrap().0);
+        let source = fs::read_to_string(&file).unwrap();
+        assert!(functions(&source).contains(&name), "no test {name}");
+    }
 }

@@ -75,9 +75,10 @@ impl Busy {
         }
     }
 
-    fn validate(&self) -> Output {
+    fn validate(&self, timeout: &str) -> Output {
         Command::new(binaries::kubeseal())
             .args(["--validate", "-f", "db.json", "--controller-name", "seals"])
+            .args(["--request-timeout", timeout])
             .args(["--controller-namespace", self.namespace.name()])
             .current_dir(self.folder.path())
             .env("KUBECONFIG", self.plane.kubeconfig())
@@ -112,7 +113,7 @@ impl Busy {
 async fn waits_as_long_as_a_busy_controller_asks_and_then_continues() {
     let busy = Busy::new().await;
     until("a request was told to wait", async || {
-        let output = busy.validate();
+        let output = busy.validate("5m");
         assert!(output.status.success(), "{output:?}");
         busy.has_refused().await.then_some(())
     })
@@ -124,16 +125,24 @@ async fn gives_up_on_a_controller_that_stays_busy_and_says_when_to_try_again() {
     let busy = Busy::new().await;
     busy.take_all();
     // Occasionally `kubeseal` gets the one request of that second.
-    let attempts = std::iter::repeat_with(|| tokio::task::block_in_place(|| busy.validate()));
+    let attempts = std::iter::repeat_with(|| tokio::task::block_in_place(|| busy.validate("5s")));
     let output = attempts.take(5).find(|output| !output.status.success());
     let output = output.unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(output.stdout.is_empty());
+    let said = String::from_utf8(output.stderr).unwrap();
+    let (before, after) = said.split_once(" attempts").unwrap();
+    let (before, attempts) = before.rsplit_once(' ').unwrap();
     assert_eq!(
-        String::from_utf8(output.stderr).unwrap(),
-        "error: cannot validate sealed secret: too many requests, after 10 attempts; the next one may come in 1 s.\n\
-         The controller takes --rate-limit requests a second from each caller: try again then, or raise it\n"
+        (before, after),
+        (
+            "error: cannot validate sealed secret: too many requests, after",
+            "; the next one may come in 1 s.\n\
+             The controller takes --rate-limit requests a second from each caller: try again then, or raise it\n"
+        )
     );
+    let attempts: u32 = attempts.parse().unwrap();
+    assert!((2..=5).contains(&attempts), "{attempts}");
 }
 
 struct Scene {

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::process::Command;
 
 use futures::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::Secret as ApiSecret;
@@ -15,19 +16,21 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
 use shared::plain::Plain;
-use shared::resource::SealedSecret;
+use shared::resource::{Condition, SealedSecret};
 use shared::scope::Scope;
 use shared::seal::seal;
 use shared::secret::Secret;
 use tests::binaries;
 use tests::control_plane::{ControlPlane, Namespace};
+use tests::operators;
 use tests::patience::until;
 use tests::peer;
 use tests::pod::Pod;
 use tests::roles::{self, ACCOUNT, Reach};
 use tests::sealing::{KEYS, put_key};
+use tests::verdicts::{Verdict, judge};
 
-const COUNT: usize = 300;
+const COUNT: usize = 500;
 
 /// Arguments of both controllers.
 const WORDS: &[&str] = &[
@@ -57,6 +60,85 @@ async fn the_controllers_can_be_swapped_with_bitnamis_crd_and_ours_logs_once_wha
     let case = Case::new(&plane).await;
     let log = swaps(&case).await;
     assert_eq!(log.matches("drops `status.items`").count(), 1, "{log}");
+}
+
+#[tokio::test]
+async fn after_going_back_and_seal_uninstall_every_tool_judges_every_object_right() {
+    let plane = ControlPlane::start().await;
+    let case = Case::new(&plane).await;
+    roles::grant_leases(&case.namespace).await;
+    let ours = case.run(binaries::controller()).await;
+    case.seal_all().await;
+    case.all_are_ready(ours.log()).await;
+    case.breaks("s-004").await;
+    let refused = case.uninstall(&["--yes"]);
+    assert_eq!(refused.0, Some(2));
+    assert!(
+        refused.1.contains("a controller of this project runs"),
+        "{}",
+        refused.1
+    );
+    assert_eq!(ours.stop(), Some(0));
+
+    // Bitnami's controller leaves conditions as they are that it does not know.
+    let theirs = case.run(peer::peer_controller()).await;
+    case.changes("s-004", &theirs).await;
+    case.breaks("s-003").await;
+    assert_eq!(
+        case.verdict("s-004").await.kstatus,
+        "Failed",
+        "it is fine again"
+    );
+
+    let (code, said) = case.uninstall(&[]);
+    assert_eq!((code, said.lines().count()), (Some(0), COUNT + 1), "{said}");
+    assert!(said.contains("/s-004: Ready, Stalled\n"), "{said}");
+    assert!(
+        said.contains("nothing is changed yet: 500 of 500"),
+        "{said}"
+    );
+    assert_eq!(
+        case.verdict("s-004").await.kstatus,
+        "Failed",
+        "nothing is changed"
+    );
+    let (code, said) = case.uninstall(&["--yes"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.ends_with("500 of 500 statuses were changed\n"),
+        "{said}"
+    );
+    let (code, said) = case.uninstall(&["--yes"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("of 500 SealedSecrets none has anything to remove"),
+        "{said}"
+    );
+
+    case.works("after", &theirs).await;
+    for object in case.list().await {
+        let argo = if object.name_any() == "s-003" {
+            "Degraded"
+        } else {
+            "Healthy"
+        };
+        let verdict = judge(&json!(object));
+        // kstatus knows Ready and Stalled alone, as it did before.
+        assert_eq!(
+            (verdict.argo.as_str(), verdict.kstatus.as_str()),
+            (argo, "Current"),
+            "{}",
+            object.name_any()
+        );
+        let status = object.status.unwrap();
+        assert!(status.conditions.iter().all(|one| one.type_ == "Synced"));
+        assert!(status.items.is_empty() && status.record.is_none());
+    }
+    case.waits("s-003", "Synced=False", true);
+    case.waits("s-003", "Ready", false);
+    case.waits("s-004", "Synced", true);
+    case.waits("s-004", "Stalled", false);
+    theirs.stop();
 }
 
 /// Swaps the controllers; returns the log of ours.
@@ -212,6 +294,51 @@ impl<'a> Case<'a> {
             .await
             .unwrap();
         self.holds(name, &value, pod).await;
+    }
+
+    /// Makes an object that does not open, and waits until its status says so.
+    async fn breaks(&self, name: &str) {
+        let patch = json!({ "spec": { "encryptedData": { "a": "AAAA" } } });
+        let api: Api<SealedSecret> = self.namespace.api();
+        api.patch(name, &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .unwrap();
+        until(&format!("{name} failed"), async || {
+            let object = self.sealed(name).await;
+            let status = object.status?;
+            let failed = |one: &Condition| one.type_ == "Synced" && one.status == "False";
+            let current = status.observed_generation == object.metadata.generation;
+            (current && status.conditions.iter().any(failed)).then_some(())
+        })
+        .await;
+    }
+
+    async fn verdict(&self, name: &str) -> Verdict {
+        judge(&json!(self.sealed(name).await))
+    }
+
+    /// Exit code and everything that `seal uninstall` says.
+    fn uninstall(&self, words: &[&str]) -> (Option<i32>, String) {
+        let output = Command::new(binaries::seal())
+            .env("KUBECONFIG", self.plane.kubeconfig())
+            .args(["uninstall", "--controller-namespace", self.namespace.name()])
+            .args(words)
+            .output()
+            .unwrap();
+        let said = [&output.stdout[..], &output.stderr].concat();
+        (output.status.code(), String::from_utf8(said).unwrap())
+    }
+
+    /// Does `kubectl wait` see that condition within a second?
+    fn waits(&self, name: &str, condition: &str, want: bool) {
+        let status = Command::new(operators::kubectl())
+            .env("KUBECONFIG", self.plane.kubeconfig())
+            .args(["wait", "-n", self.namespace.name(), "--timeout=1s"])
+            .arg(format!("--for=condition={condition}"))
+            .arg(format!("sealedsecret/{name}"))
+            .status()
+            .unwrap();
+        assert_eq!(status.success(), want, "{name}: {condition}");
     }
 
     async fn loses(&self, name: &str, pod: &Pod) {

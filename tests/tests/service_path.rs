@@ -10,6 +10,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::thread;
 
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
@@ -124,6 +125,31 @@ async fn re_encrypting_replaces_a_file_and_leaves_a_bad_one_unchanged() {
     fs::write(way.file("empty.yaml"), "").unwrap();
     let said = failed(run(&["--validate"], "empty.yaml"));
     assert!(said.contains("no SealedSecret found"), "{said}");
+}
+
+/// A proxy that finds a connection ended gives its caller an error, and a busy controller asks to wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_six_jobs_with_thirty_re_encryptions_each_none_fails() {
+    let way = Way::new().await;
+    let ours = binaries::kubeseal();
+    // More than what comes with the head of a request.
+    let value = "x".repeat(20_000);
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "db", "namespace": "shop" },
+        "stringData": { "password": value },
+    });
+    fs::write(way.file("large.json"), secret.to_string()).unwrap();
+    let sealed = successful(way.run(&ours, &[], "large.json"));
+    fs::write(way.file("db.json"), &sealed).unwrap();
+    let job = || (0..30).map(|_| way.run(&ours, &["--re-encrypt"], "db.json"));
+    let failures: Vec<String> = thread::scope(|scope| {
+        let jobs = [(); 6].map(|()| scope.spawn(|| job().collect::<Vec<Output>>()));
+        let outputs = jobs.into_iter().flat_map(|job| job.join().unwrap());
+        let failed = outputs.filter(|output| !output.status.success());
+        let said = failed.map(|output| String::from_utf8(output.stderr).unwrap());
+        said.collect()
+    });
+    assert!(failures.is_empty(), "{}: {failures:#?}", failures.len());
 }
 
 #[tokio::test]

@@ -34,6 +34,7 @@ impl Checks<'_> {
             additional_namespaces,
             label_selector: self.flags.text_if_any("label-selector").map(str::to_owned),
             deletes_secrets: self.flags.switch("old-gc-behavior"),
+            tells_of_unsealed: self.flags.switch("unsealed-events"),
             watches_secrets: !self.flags.switch("skip-recreate"),
             certificate_config_map: self
                 .flags

@@ -31,6 +31,8 @@ pub struct Config {
     pub plain_certificate_only: bool,
     /// Are names of objects left out of the metrics?
     pub omits_names: bool,
+    /// Objects with a series of their own in the metrics.
+    pub most_named: usize,
     /// Requests a second of one caller, and how many more at once.
     pub rate: (u32, u32),
     /// Bounds the reading of a request.
@@ -68,6 +70,8 @@ pub struct ClusterConfig {
     pub label_selector: Option<String>,
     /// Are Secrets deleted with their SealedSecret instead of by the garbage collector?
     pub deletes_secrets: bool,
+    /// Is an event written for each object that was unsealed?
+    pub tells_of_unsealed: bool,
     /// Are Secrets watched?
     pub watches_secrets: bool,
     /// The `ConfigMap` in the own namespace that holds the certificate, if there is to be one.

@@ -14,6 +14,7 @@ use std::time::Duration;
 use flags::Flags;
 use shared::unseal::Rules;
 
+use crate::added_metadata::AddedMetadata;
 use crate::author_limits::{AuthorLimits, TypeRules};
 use crate::log;
 use crate::reconcile::Policy;
@@ -82,18 +83,20 @@ impl<'a> Checks<'a> {
         let keys = self.keys(pod.namespace.clone());
         let place = self.place(pod);
         self.warn_of_flags_without_effect(&place);
+        let listen_metrics = self.listen_metrics(&place);
         Config {
             place,
             keys,
             policy: self.policy(),
             listen: self.address("listen-addr"),
-            listen_metrics: self.address("listen-metrics-addr"),
+            listen_metrics,
             listen_authorised: self
                 .flags
                 .text_if_any("listen-authorized-addr")
                 .is_some()
                 .then(|| self.address("listen-authorized-addr")),
             plain_certificate_only: self.flags.switch("plain-certificate-only"),
+            most_named: self.count("metrics-max-objects") as usize,
             omits_names: self.flags.switch("metrics-omit-secret-labels"),
             rate: (self.count("rate-limit"), self.count("rate-limit-burst")),
             read_timeout: self.timeout("read-timeout"),
@@ -106,6 +109,7 @@ impl<'a> Checks<'a> {
     fn policy(&mut self) -> Policy {
         Policy {
             author_limits: Arc::new(self.author_limits()),
+            added: Arc::new(self.added()),
             rules: Rules {
                 accept_legacy: self.flags.switch("accept-deprecated-v1-data"),
                 refuse_chance: self.flags.switch("refuse-random-templates"),
@@ -114,6 +118,13 @@ impl<'a> Checks<'a> {
             tolerates_drift: !self.flags.switch("correct-drift"),
             retries: self.count("max-unseal-retries"),
         }
+    }
+
+    fn added(&mut self) -> AddedMetadata {
+        let labels = AddedMetadata::default().with_labels(self.flags.text("secret-labels"));
+        let labels = self.or_default("secret-labels", labels);
+        let added = labels.with_annotations(self.flags.text("secret-annotations"));
+        self.or_default("secret-annotations", added)
     }
 
     fn author_limits(&mut self) -> AuthorLimits {
@@ -152,6 +163,24 @@ impl<'a> Checks<'a> {
                 port: 0,
             }
         })
+    }
+
+    /// On a directory metrics are open where the main port is, and on this machine alone if neither address is given.
+    fn listen_metrics(&mut self, place: &Place) -> Address {
+        let metrics = self.address("listen-metrics-addr");
+        if matches!(place, Place::Cluster(_)) || self.flags.given("listen-metrics-addr") {
+            return metrics;
+        }
+        let host = if self.flags.given("listen-addr") {
+            self.flags
+                .text("listen-addr")
+                .parse()
+                .ok()
+                .and_then(|main: Address| main.host)
+        } else {
+            Some("127.0.0.1".to_owned())
+        };
+        Address { host, ..metrics }
     }
 
     /// Less than nothing is nothing, as in the peer.

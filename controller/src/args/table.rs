@@ -230,7 +230,8 @@ const FLAGS: &[Flag] = &[
         "listen-metrics-addr",
         Kind::Text,
         ":8081",
-        "Address of the metrics server.",
+        "Address of the metrics server, which answers health checks too. With --directory its host is that of \
+         --listen-addr by default, or 127.0.0.1 if that is not given.",
     ),
     Flag::new(
         "read-timeout",
@@ -271,6 +272,19 @@ const FLAGS: &[Flag] = &[
          reflector.v1.k8s.emberstack.com/,owner=helm.",
     ),
     Flag::new(
+        "secret-labels",
+        Kind::Text,
+        "",
+        "Labels that every Secret gets, by comma, like team=platform,backup.example.com/include=true. They win over \
+         the SealedSecret's own.",
+    ),
+    Flag::new(
+        "secret-annotations",
+        Kind::Text,
+        "",
+        "Annotations that every Secret gets, in the same form.",
+    ),
+    Flag::new(
         "forbid-templates",
         Kind::Text,
         "",
@@ -309,6 +323,18 @@ const FLAGS: &[Flag] = &[
         "Leaves verify and rotate to callers with a token: the plain port serves certificates only.",
     ),
     Flag::new(
+        "unsealed-events",
+        Kind::Switch,
+        "true",
+        "Writes an event for each SealedSecret that was unsealed; false writes warnings only.",
+    ),
+    Flag::new(
+        "metrics-max-objects",
+        Kind::Int,
+        "1000",
+        "SealedSecrets with a series of their own in `condition_info`; of more, only those that are not synced have one.",
+    ),
+    Flag::new(
         "metrics-omit-secret-labels",
         Kind::Switch,
         "false",
@@ -322,9 +348,12 @@ pub(super) const CLUSTER_ONLY: &[&str] = &[
     "all-namespaces",
     "additional-namespaces",
     "label-selector",
+    "secret-labels",
+    "secret-annotations",
     "old-gc-behavior",
     "watch-for-secrets",
     "skip-recreate",
+    "unsealed-events",
     "listen-authorized-addr",
     "certificate-configmap",
     "kubeclient-qps",

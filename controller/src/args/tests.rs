@@ -189,3 +189,32 @@ fn words_that_the_peer_runs_with_are_warnings() {
     assert_eq!(config.keys.priority, OrderPriority::CertNotBefore);
     assert_eq!(config.warnings.len(), 5, "{:?}", config.warnings);
 }
+
+#[test]
+fn on_a_directory_metrics_are_open_where_the_main_port_is_or_on_this_machine() {
+    for (words, want) in [
+        (&[][..], "127.0.0.1:8081"),
+        (&["--listen-addr=127.0.0.1:9000"], "127.0.0.1:8081"),
+        (&["--listen-addr=[::1]:9000"], "[::1]:8081"),
+        (&["--listen-addr=192.0.2.1:9000"], "192.0.2.1:8081"),
+        (&["--listen-addr=:9000"], ":8081"),
+        (&["--listen-metrics-addr=:8081"], ":8081"),
+        (
+            &[
+                "--listen-addr=127.0.0.1:9000",
+                "--listen-metrics-addr=192.0.2.1:1",
+            ],
+            "192.0.2.1:1",
+        ),
+    ] {
+        let config = directory(words);
+        assert_eq!(config.listen_metrics.to_string(), want, "{words:?}");
+    }
+    let config = read(
+        &["--directory=d"],
+        &[("SEALED_SECRETS_LISTEN_METRICS_ADDR", ":8081")],
+    );
+    assert_eq!(config.unwrap().listen_metrics.to_string(), ":8081");
+    let in_cluster = read(&["--listen-addr=127.0.0.1:9000", "--kubeconfig=k"], &[]);
+    assert_eq!(in_cluster.unwrap().listen_metrics.to_string(), ":8081");
+}

@@ -13,6 +13,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
 use super::requests::{Bounded, Bounds};
+use super::watches;
 use crate::args::ClusterConfig;
 use crate::leader::Term;
 
@@ -24,8 +25,8 @@ const AUTHORITY: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
 /// After so long without a byte a connection counts as dead. An API server that lives answers an
 /// ordinary request long before.
 const ANSWER: Duration = Duration::from_secs(20);
-/// A watch is ended by the API server after 290 seconds, and may be silent until then.
-const WATCH: Duration = Duration::from_secs(295);
+/// So much longer than a watch lasts may a connection for watches be silent.
+const SILENT_WATCH: Duration = Duration::from_secs(5);
 /// By this name the API server notes the fields that this controller writes (`managedFields`), since no
 /// request names a manager of its own: what stands before the slash.
 const USER_AGENT: &str = concat!("sealed-secrets-controller/", env!("CARGO_PKG_VERSION"));
@@ -83,10 +84,12 @@ impl Connection {
         };
         let client = |silence| Ok(builder(silence)?.build());
         let bounds = Bounds::new(place.rate, term);
+        let seconds = watches::seconds(1 + place.additional_namespaces.len());
+        let watch = Duration::from_secs(seconds.into());
         Ok(Self {
             requests: builder(ANSWER)?.with_layer(&Bounded(bounds)).build(),
             questions: client(ANSWER)?,
-            watches: client(WATCH)?,
+            watches: client(watch + SILENT_WATCH)?,
             own_namespace: own_namespace(place),
         })
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::DynamicObject;
 use kube::core::PartialObjectMeta;
@@ -19,11 +20,12 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::connection::Connection;
-use super::watch_retry::WatchRetry;
+use super::watch_retry::{WatchRetry, is_expired};
 use crate::args::ClusterConfig;
 use crate::cluster_keys;
 use crate::store::cluster::{ClusterStore, sealed_secrets};
 use crate::store::{ObjectId, api_answer};
+use crate::watch_health::{Cause, WatchHealth};
 
 /// What a watch saw. The number is that of the namespace in the list of those watched.
 #[derive(Debug)]
@@ -56,6 +58,13 @@ pub(super) struct Watches {
 const LISTS: usize = 32;
 /// Time between two watches that start again, on average, when the API server is reached after an outage.
 const BETWEEN_RESTARTS: Duration = Duration::from_millis(4);
+/// A watch that says nothing for so long after a failure works again: a connection fails sooner, and one that is
+/// established has nothing to say while nothing changes.
+const WORKS_AGAIN: Duration = Duration::from_secs(15);
+/// A watch is begun again after so many seconds, whereupon the API server looks at the rights anew. With many namespaces
+/// the time is longer, up to what the API server allows, so that not all of its work is this.
+const SECONDS: u32 = 60;
+const MOST_SECONDS: u32 = 290;
 /// Objects of one page: so many are in memory at once. Annotations may have 256 KiB each, a SealedSecret 1.5 MiB.
 const PAGE: u32 = 100;
 const PAGE_OF_SEALED: u32 = 50;
@@ -82,6 +91,7 @@ impl Watches {
         place: &ClusterConfig,
         changes: &Sender<Change>,
         reached: watch::Receiver<u64>,
+        health: Arc<WatchHealth>,
     ) {
         let (client, own) = (&connection.watches, connection.own_namespace.as_str());
         let begin = Begin {
@@ -89,22 +99,31 @@ impl Watches {
             lists: Arc::new(Semaphore::new(LISTS)),
             reached,
             spread: BETWEEN_RESTARTS.saturating_mul(clamped(self.namespaces.len())),
+            seconds: seconds(self.namespaces.len()),
+            health,
         };
         let keys = Api::<Secret>::namespaced(client.clone(), own);
-        let labelled = watcher::Config::default().labels(&cluster_keys::selector());
+        let labelled = begin.config().labels(&cluster_keys::selector());
         let what = format!("the key Secrets in {own}");
+        let what = What {
+            text: what,
+            is_optional: false,
+        };
         begin.run(what, watcher(keys, labelled), Change::Key, || None, || ());
         for (number, namespace) in self.namespaces.iter().enumerate() {
             let place_of = place_of(namespace.as_deref());
             let sealed = sealed_secrets(client.clone(), namespace.as_deref());
             let chosen = watcher::Config {
                 label_selector: place.label_selector.clone(),
-                ..watcher::Config::default().page_size(PAGE_OF_SEALED)
+                ..begin.config().page_size(PAGE_OF_SEALED)
             };
             let (secrets, watches_secrets) = (begin.clone(), place.watches_secrets);
             let (client, namespace) = (client.clone(), namespace.clone());
             begin.run(
-                format!("SealedSecrets in {place_of}"),
+                What {
+                    text: format!("SealedSecrets in {place_of}"),
+                    is_optional: false,
+                },
                 watcher(sealed, chosen),
                 move |event| Change::Sealed(number, event),
                 move || Some(Change::Denied(number)),
@@ -230,9 +249,24 @@ struct Begin {
     reached: watch::Receiver<u64>,
     /// The watches start again within this time then, not all at once.
     spread: Duration,
+    /// How long one watch lasts.
+    seconds: u32,
+    health: Arc<WatchHealth>,
+}
+
+/// What is watched.
+struct What {
+    /// As it stands after "Cannot watch".
+    text: String,
+    /// The roles of upstream do not allow it, so that it is no failure if it was never possible.
+    is_optional: bool,
 }
 
 impl Begin {
+    fn config(&self) -> watcher::Config {
+        watcher::Config::default().timeout(self.seconds)
+    }
+
     fn watch_secrets(&self, number: usize, namespace: Option<&str>, client: Client) {
         let secrets = match namespace {
             Some(name) => Api::<PartialObjectMeta<Secret>>::namespaced(client, name),
@@ -240,8 +274,13 @@ impl Begin {
         };
         let place_of = place_of(namespace);
         self.run(
-            format!("Secrets in {place_of}, so those that others edit or delete are not put right"),
-            watcher(secrets, watcher::Config::default().page_size(PAGE)),
+            What {
+                text: format!(
+                    "Secrets in {place_of}, so those that others edit or delete are not put right"
+                ),
+                is_optional: true,
+            },
+            watcher(secrets, self.config().page_size(PAGE)),
             move |event| Change::Secret(number, event),
             move || Some(Change::Unseen(number)),
             || (),
@@ -253,7 +292,7 @@ impl Begin {
     /// after the first one that is complete.
     fn run<K: Debug + Send + 'static>(
         &self,
-        what: String,
+        what: What,
         events: impl futures::Stream<Item = Result<Event<K>, WatchError>> + Send + 'static,
         change: impl Fn(Event<K>) -> Change + Send + 'static,
         denied: impl Fn() -> Option<Change> + Send + 'static,
@@ -264,13 +303,23 @@ impl Begin {
             lists,
             mut reached,
             spread,
+            health,
+            ..
         } = self.clone();
         tokio::spawn(async move {
             let mut turn = lists.acquire_owned().await.ok();
             let mut events = Box::pin(events);
             let (mut told, mut listed) = (None, Some(listed));
             let (mut retry, mut pause) = (WatchRetry::default(), Duration::ZERO);
-            while let Some(event) = after(pause, spread, &mut reached, events.next()).await {
+            let name = what.text.split(',').next().unwrap_or_default().to_owned();
+            loop {
+                let next = after(pause, spread, &mut reached, events.next());
+                let works = || {
+                    health.works(&name);
+                };
+                let Some(event) = noticing(next, pause + WORKS_AGAIN, works).await else {
+                    break;
+                };
                 pause = Duration::ZERO;
                 let is_listed = matches!(event, Ok(Event::InitDone));
                 if is_listed || event.is_err() {
@@ -280,10 +329,14 @@ impl Begin {
                     Ok(event) => {
                         told = None;
                         retry.works();
+                        health.works(&name);
                         Some(change(event))
                     }
                     Err(error) => {
-                        tell(&what, &error, &mut told);
+                        tell(&what.text, &error, &mut told);
+                        if !(what.is_optional && listed.is_some()) && !is_expired(&error) {
+                            health.fails(&name, cause(&error), Timestamp::now());
+                        }
                         pause = retry.pause(&error, Instant::now(), shared::random::number());
                         denied().filter(|_| is_denial(&error))
                     }
@@ -323,6 +376,34 @@ async fn after<T>(
         }
     }
     next.await
+}
+
+/// Awaits `next`, and calls `quiet` once if that takes longer than `patience`.
+async fn noticing<T>(next: impl Future<Output = T>, patience: Duration, quiet: impl Fn()) -> T {
+    let mut next = std::pin::pin!(next);
+    match tokio::time::timeout(patience, &mut next).await {
+        Ok(done) => done,
+        Err(_) => {
+            quiet();
+            next.await
+        }
+    }
+}
+
+/// How long one watch lasts, of so many namespaces.
+pub(super) fn seconds(namespaces: usize) -> u32 {
+    let longer = clamped(namespaces).saturating_mul(SECONDS) / 100;
+    longer.clamp(SECONDS, MOST_SECONDS)
+}
+
+fn cause(error: &WatchError) -> Cause {
+    match error {
+        WatchError::InitialListFailed(error)
+        | WatchError::WatchStartFailed(error)
+        | WatchError::WatchFailed(error) => error.into(),
+        WatchError::WatchError(status) => Cause::from_code(status.code),
+        WatchError::NoResourceVersion => Cause::Failed,
+    }
 }
 
 fn clamped(count: usize) -> u32 {

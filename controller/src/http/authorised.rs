@@ -2,23 +2,27 @@
 //!
 //! Never through the service proxy: the API server drops the Authorization header there.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use axum::{Extension, Router};
 use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::UserInfo;
 use shared::meter::Meter;
+use shared::resource::SealedSecret;
+use tracing::info;
 
-use super::Facts;
 use super::desk::{Caller, Desk};
 use super::refused::Refused;
 use super::reviews::{Reviews, Verb};
 use super::sealed::{Request, Work};
+use super::tokens::Tokens;
+use super::{Facts, Peer};
 
 #[derive(Clone)]
 struct Context {
@@ -26,14 +30,18 @@ struct Context {
     /// The callers' own: those of the plain port cannot use it up.
     desk: Arc<Desk>,
     reviews: Arc<Reviews>,
+    tokens: Arc<Tokens>,
 }
 
 /// Verify, rotate and unseal. Verify says of each item which key opens it, as nobody else is told.
 pub(super) fn router(facts: Facts, desk: Desk, reviews: Reviews) -> Router {
     let endpoint = |verb: Verb, work: Work| {
         post(
-            move |State(context): State<Context>, headers: HeaderMap, body: Body| async move {
-                let answer = context.answer(verb, work, &headers, body);
+            move |State(context): State<Context>,
+                  Extension(peer): Extension<Peer>,
+                  headers: HeaderMap,
+                  body: Body| async move {
+                let answer = context.answer(verb, work, peer, &headers, body);
                 answer.await.unwrap_or_else(IntoResponse::into_response)
             },
         )
@@ -46,6 +54,7 @@ pub(super) fn router(facts: Facts, desk: Desk, reviews: Reviews) -> Router {
             facts,
             desk: Arc::new(desk),
             reviews: Arc::new(reviews),
+            tokens: Arc::default(),
         })
 }
 
@@ -54,34 +63,52 @@ impl Context {
         &self,
         verb: Verb,
         work: Work,
+        peer: Peer,
         headers: &HeaderMap,
         body: Body,
     ) -> Result<Response, Refused> {
-        let user = self.user(headers).await?;
+        let user = self.user(peer, headers).await?;
         let caller = Caller::user(user.username.as_deref().unwrap_or_default());
         let (ticket, admitted) = self.desk.admit(&caller, "", Timestamp::now());
         let answer = async {
             admitted?;
-            let bytes = self.desk.read(body).await?;
+            let bytes = self.desk.read(peer.0, body).await?;
             let read = move |meter: &mut dyn Meter| Request::read(&bytes, meter);
             let request = self.desk.work(&caller, read).await?;
-            self.authorise(&user, verb, &request).await?;
-            let (ring, legacy) = (self.facts.ring(), self.desk.accept_legacy);
-            let work = move |meter: &mut dyn Meter| work(request, &ring, legacy, meter);
-            self.desk.work(&caller, work).await
+            let places = places(&request);
+            let answer = self.work(&caller, &user, verb, request, work).await;
+            if verb == Verb::Unseal {
+                log(&user, &places, &answer);
+            }
+            answer
         };
         Ok(ticket.mark(answer.await.into_response()))
     }
 
-    async fn user(&self, headers: &HeaderMap) -> Result<UserInfo, Refused> {
+    async fn work(
+        &self,
+        caller: &Caller,
+        user: &UserInfo,
+        verb: Verb,
+        request: Request,
+        work: Work,
+    ) -> Result<Response, Refused> {
+        self.authorise(user, verb, &request).await?;
+        let (ring, legacy) = (self.facts.ring(), self.desk.accept_legacy);
+        let work = move |meter: &mut dyn Meter| work(request, &ring, legacy, meter);
+        self.desk.work(caller, work).await
+    }
+
+    async fn user(&self, peer: Peer, headers: &HeaderMap) -> Result<UserInfo, Refused> {
         let given = headers.get(header::AUTHORIZATION);
         let token = given
             .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "))
             .ok_or(Refused::Anonymous)?;
+        self.tokens.may_review(peer.0, token, Timestamp::now())?;
         let owner = self.reviews.owner(token).await;
-        owner
-            .map_err(|_| Refused::NoReview)?
-            .ok_or(Refused::Anonymous)
+        let owner = owner.map_err(|_| Refused::NoReview)?;
+        self.tokens.learn(token, owner.is_some(), Timestamp::now());
+        owner.ok_or(Refused::Anonymous)
     }
 
     async fn authorise(
@@ -90,7 +117,11 @@ impl Context {
         verb: Verb,
         request: &Request,
     ) -> Result<(), Refused> {
+        let mut places = HashSet::new();
         for sealed in &request.objects {
+            if !places.insert((sealed.namespace_or_empty(), sealed.name_or_empty())) {
+                continue;
+            }
             let allowed = self.reviews.allow(user, verb, sealed).await;
             if !allowed.map_err(|_| Refused::NoReview)? {
                 return Err(Refused::Forbidden);
@@ -98,4 +129,30 @@ impl Context {
         }
         Ok(())
     }
+}
+
+/// The objects of a request, as far as a line of the log holds them.
+fn places(request: &Request) -> String {
+    const MOST: usize = 4;
+    let all = &request.objects;
+    let mut places: Vec<String> = all.iter().take(MOST).map(SealedSecret::place).collect();
+    if all.len() > MOST {
+        places.push(format!("{} more", all.len() - MOST));
+    }
+    places.join(", ")
+}
+
+/// Says who was given values, or asked for them.
+fn log(user: &UserInfo, object: &str, answer: &Result<Response, Refused>) {
+    let user = user.username.as_deref().unwrap_or_default();
+    let outcome = match answer {
+        Ok(response) if response.status().is_success() => "unsealed",
+        Ok(_) | Err(Refused::Closed) => "does not open",
+        Err(Refused::Forbidden) => "not allowed",
+        Err(_) => "not answered",
+    };
+    info!(
+        user,
+        object, outcome, "A caller asked to unseal a SealedSecret"
+    );
 }

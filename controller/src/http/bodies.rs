@@ -1,38 +1,46 @@
-//! Room for the bodies of all callers together: however many send however slowly, memory is bounded.
+//! Memory for the bodies of all requests together: however many callers send however slowly, it is bounded.
 
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use axum::body::{Body, Bytes, HttpBody as _, to_bytes};
+use axum::body::{Body, Bytes, HttpBody as _};
+use http_body_util::BodyExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use super::refused::Refused;
 
 const KIBIBYTE: usize = 1024;
 /// A SealedSecret is at most 1.5 MiB in a cluster; a list of them may be more.
-const LONGEST: usize = 10 << 20;
-/// Bytes of all bodies that are being read or worked on. Three of the longest fit, or five hundred
-/// small ones.
-const ROOM: usize = 32 << 20;
-/// Every body takes so much, so that small ones have a bound too.
-const LEAST: usize = 64 << 10;
-/// So long a body waits for room before it is sent away.
+pub(super) const LONGEST: usize = 10 << 20;
+/// Bytes that have arrived of all bodies that are being read or worked on.
+const ROOM: usize = 4 * ROOM_OF_ONE;
+/// The same for one address: its longest body fits.
+const ROOM_OF_ONE: usize = LONGEST;
+/// So long the next bytes of a body wait for room before the request is refused.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// So long a body may take while more than half of the room is taken, or of its address's part.
+const HURRIED: Duration = Duration::from_secs(5);
+/// How often a body that is waited for is checked for that.
+const CHECK: Duration = Duration::from_secs(1);
 
 /// The room.
 #[derive(Debug)]
 pub(super) struct Bodies {
-    /// In kibibytes.
-    room: Arc<Semaphore>,
+    /// In kibibytes, as all rooms.
+    all: Arc<Semaphore>,
+    of_address: Mutex<HashMap<IpAddr, Weak<Semaphore>>>,
     time: Duration,
 }
 
 /// A body, and the room that it takes.
 #[derive(Debug)]
 pub(super) struct Held {
-    bytes: Bytes,
-    _room: OwnedSemaphorePermit,
+    bytes: Vec<u8>,
+    _room: Room,
 }
 
 impl Deref for Held {
@@ -47,52 +55,123 @@ impl Bodies {
     /// Each body has to be there after `time`.
     pub(super) fn new(time: Duration) -> Self {
         Self {
-            room: Arc::new(Semaphore::new(ROOM / KIBIBYTE)),
+            all: Arc::new(Semaphore::new(ROOM / KIBIBYTE)),
+            of_address: Mutex::default(),
             time,
         }
     }
 
-    /// Reads a body, if it is neither too long nor too slow, and there is room for it.
-    pub(super) async fn read(&self, body: Body) -> Result<Held, Refused> {
-        let room = self.take(announced(&body)?).await?;
-        match tokio::time::timeout(self.time, to_bytes(body, LONGEST)).await {
-            Ok(Ok(bytes)) => Ok(Held { bytes, _room: room }),
-            Ok(Err(error)) if is_too_long(&error) => Err(Refused::TooLong),
-            Ok(Err(_)) => Err(Refused::Broken),
-            Err(_) => Err(Refused::TooSlow),
+    /// Reads a body from an address, if it is neither too long nor too slow, and there is room for it. What it
+    /// announces takes no room, only what has arrived.
+    pub(super) async fn read(&self, address: IpAddr, mut body: Body) -> Result<Held, Refused> {
+        if body.size_hint().lower() > LONGEST as u64 {
+            return Err(Refused::TooLong);
+        }
+        let (mut room, mut bytes) = (self.room(address), Vec::new());
+        let start = Instant::now();
+        while let Some(next) = self.next(&mut body, &room, start).await? {
+            if bytes.len() + next.len() > LONGEST {
+                return Err(Refused::TooLong);
+            }
+            room.take(next.len()).await?;
+            bytes.extend_from_slice(&next);
+        }
+        Ok(Held { bytes, _room: room })
+    }
+
+    /// The bytes that arrive next.
+    async fn next(
+        &self,
+        body: &mut Body,
+        room: &Room,
+        start: Instant,
+    ) -> Result<Option<Bytes>, Refused> {
+        loop {
+            self.check(room, start.elapsed())?;
+            match tokio::time::timeout(CHECK.min(self.time), body.frame()).await {
+                Ok(None) => return Ok(None),
+                Ok(Some(Err(_))) => return Err(Refused::Broken),
+                // What is no data are trailers.
+                Ok(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(bytes) => return Ok(Some(bytes)),
+                    Err(_) => return Ok(None),
+                },
+                // Nothing has arrived for a while.
+                Err(_) => {}
+            }
         }
     }
 
-    async fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Refused> {
-        let kibibytes = u32::try_from(bytes.max(LEAST).div_ceil(KIBIBYTE));
-        let kibibytes = kibibytes.map_err(|_| Refused::TooLong)?;
-        let taken = Arc::clone(&self.room).acquire_many_owned(kibibytes);
+    fn check(&self, room: &Room, elapsed: Duration) -> Result<(), Refused> {
+        let time = if room.is_crowded() {
+            self.time.min(HURRIED)
+        } else {
+            self.time
+        };
+        if elapsed < time {
+            Ok(())
+        } else {
+            Err(Refused::TooSlow)
+        }
+    }
+
+    fn room(&self, address: IpAddr) -> Room {
+        let mut of_address = self
+            .of_address
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let held = of_address.get(&address).and_then(Weak::upgrade);
+        let own = held.unwrap_or_else(|| {
+            of_address.retain(|_, room| room.strong_count() > 0);
+            let own = Arc::new(Semaphore::new(ROOM_OF_ONE / KIBIBYTE));
+            of_address.insert(address, Arc::downgrade(&own));
+            own
+        });
+        Room {
+            all: Arc::clone(&self.all),
+            own,
+            taken: Vec::new(),
+            bytes: 0,
+        }
+    }
+}
+
+/// What one body takes.
+#[derive(Debug)]
+struct Room {
+    all: Arc<Semaphore>,
+    own: Arc<Semaphore>,
+    taken: Vec<OwnedSemaphorePermit>,
+    /// Of the kibibytes taken, so many bytes are used.
+    bytes: usize,
+}
+
+impl Room {
+    /// Takes room for more bytes.
+    async fn take(&mut self, bytes: usize) -> Result<(), Refused> {
+        let before = self.bytes.div_ceil(KIBIBYTE);
+        self.bytes += bytes;
+        let more = self.bytes.div_ceil(KIBIBYTE) - before;
+        if more == 0 {
+            return Ok(());
+        }
+        let more = u32::try_from(more).map_err(|_| Refused::TooLong)?;
+        let taken = async {
+            for room in [&self.own, &self.all] {
+                let permit = Arc::clone(room).acquire_many_owned(more).await;
+                self.taken.push(permit.map_err(|_| Refused::Failed)?);
+            }
+            Ok(())
+        };
         match tokio::time::timeout(PATIENCE, taken).await {
-            Ok(Ok(room)) => Ok(room),
-            _ => Err(Refused::TooOften(1)),
+            Ok(taken) => taken,
+            Err(_) => Err(Refused::TooOften(1)),
         }
     }
-}
 
-/// A body that does not say how long it is may be as long as any.
-fn announced(body: &Body) -> Result<usize, Refused> {
-    let Some(exact) = body.size_hint().exact() else {
-        return Ok(LONGEST);
-    };
-    let bytes = usize::try_from(exact).unwrap_or(usize::MAX);
-    if bytes > LONGEST {
-        return Err(Refused::TooLong);
+    fn is_crowded(&self) -> bool {
+        let half = |whole: usize| whole / KIBIBYTE / 2;
+        self.all.available_permits() < half(ROOM)
+            || self.own.available_permits() < half(ROOM_OF_ONE)
     }
-    Ok(bytes)
-}
-
-fn is_too_long(error: &axum::Error) -> bool {
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        if error.is::<http_body_util::LengthLimitError>() {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
 }

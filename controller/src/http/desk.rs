@@ -107,8 +107,8 @@ impl Desk {
     }
 
     /// As [`Bodies::read`].
-    pub(super) async fn read(&self, body: Body) -> Result<Held, Refused> {
-        self.bodies.read(body).await
+    pub(super) async fn read(&self, address: IpAddr, body: Body) -> Result<Held, Refused> {
+        self.bodies.read(address, body).await
     }
 
     /// Runs work with private keys, if there is a slot soon. It ends when its budget or its time is used up,

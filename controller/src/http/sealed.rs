@@ -43,7 +43,7 @@ pub(super) async fn verify(
     body: Body,
 ) -> Response {
     let caller = Caller::at(peer.0, &headers);
-    answer(context, "/v1/verify", caller, body, Request::verify).await
+    answer(context, "/v1/verify", peer, caller, body, Request::verify).await
 }
 
 /// The same SealedSecret, or `List` of some, sealed for the newest key; 409 if one does not open.
@@ -54,12 +54,13 @@ pub(super) async fn rotate(
     body: Body,
 ) -> Response {
     let caller = Caller::at(peer.0, &headers);
-    answer(context, "/v1/rotate", caller, body, Request::rotate).await
+    answer(context, "/v1/rotate", peer, caller, body, Request::rotate).await
 }
 
 async fn answer(
     Context { facts, desk }: Context,
     path: &'static str,
+    peer: Peer,
     caller: Caller,
     body: Body,
     work: Work,
@@ -67,7 +68,7 @@ async fn answer(
     let (ticket, admitted) = desk.admit(&caller, path, Timestamp::now());
     let answer = async {
         admitted?;
-        let bytes = desk.read(body).await?;
+        let bytes = desk.read(peer.0, body).await?;
         let (ring, legacy) = (facts.ring(), desk.accept_legacy);
         let work = move |meter: &mut dyn Meter| {
             let request = Request::read(&bytes, meter)?;
@@ -96,7 +97,9 @@ impl Request {
         let read = SealedSecret::all_from_document(document);
         let (objects, _) = read.map_err(|_| Refused::Malformed)?;
         let items = |sealed: &SealedSecret| {
-            sealed.spec.encrypted_data.len() + usize::from(sealed.spec.data.is_some())
+            let items = sealed.spec.encrypted_data.len() + usize::from(sealed.spec.data.is_some());
+            // An object costs a question to the API server, however little is in it.
+            items.max(1)
         };
         if objects.iter().map(items).sum::<usize>() > MOST_ITEMS {
             return Err(Refused::TooManyItems);
@@ -162,9 +165,11 @@ impl Request {
     ) -> Result<Response, Refused> {
         // Of the deprecated form it shows only now how much is in it.
         let mut left = MOST_ITEMS;
+        let now = Timestamp::now();
         let rotate_one = |sealed| match reseal(
             sealed,
             ring,
+            now,
             legacy,
             left,
             &mut shared::random::system(),

@@ -21,7 +21,14 @@ fn election() -> Election {
 }
 
 fn candidate(client: Client) -> Candidate {
-    Candidate::new(client, "ns", election(), Pod::default(), Arc::default())
+    Candidate::new(
+        client,
+        "ns",
+        election(),
+        Pod::default(),
+        Arc::default(),
+        Arc::default(),
+    )
 }
 
 fn answering(answer: &Answer) -> Candidate {

@@ -10,14 +10,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use prometheus::TextEncoder;
 use shared::key::Validity;
 use shared::key_ring::{KeyRing, NoSealingKey};
+use shared::renewal::made_last;
 
 use self::series::Series;
 use crate::author_limits::RISKY_TYPES;
 use crate::store::ObjectId;
+use crate::watch_health::{Cause, WatchHealth};
+
+/// A series takes some 200 bytes of each scrape, and some kilobytes of Prometheus' memory.
+const MOST_NAMED: usize = 1000;
 
 /// Stands for a risky type that is sealed in the deprecated form.
 pub const SEALED_TYPE: &str = "(sealed)";
@@ -77,7 +82,10 @@ pub struct Metrics {
     series: Series,
     /// Without the names of objects and namespaces.
     omits_names: bool,
+    /// Objects that have a series of their own. Of more, only those that are not synced have one.
+    most_named: usize,
     known: Mutex<Known>,
+    watches: Arc<WatchHealth>,
 }
 
 #[derive(Debug, Default)]
@@ -107,7 +115,7 @@ impl Known {
 }
 
 impl Metrics {
-    /// All of them, at zero. `omits_names` leaves `condition_info` out, which names every object, and
+    /// All of them, at zero. `omits_names` leaves `condition_info` out, which names objects, and
     /// counts errors for all namespaces together.
     ///
     /// # Errors
@@ -117,10 +125,19 @@ impl Metrics {
         let metrics = Self {
             series: Series::new()?,
             omits_names,
+            most_named: MOST_NAMED,
             known: Mutex::default(),
+            watches: Arc::default(),
         };
         metrics.create_series();
         Ok(metrics)
+    }
+
+    /// The same with another number of objects that have a series of their own.
+    #[must_use]
+    pub fn naming(mut self, most: usize) -> Self {
+        self.most_named = most;
+        self
     }
 
     fn create_series(&self) {
@@ -208,28 +225,16 @@ impl Metrics {
             instance: instance.to_owned(),
             is_synced,
         };
-        let before = self.known().objects.insert(id.clone(), shown.clone());
-        if self.omits_names {
-            return;
-        }
+        self.known().objects.insert(id.clone(), shown);
         // Also where nothing is to be done: the first error shall be seen as an increase from zero.
         self.count_errors_of(&id.namespace);
-        if let Some(before) = before.filter(|before| before.instance != shown.instance) {
-            self.drop_condition(id, &before);
-        }
-        self.series
-            .conditions
-            .with_label_values(&labels(id, &shown))
-            .set(if is_synced { 1 } else { -1 });
     }
 
     /// An object is gone. Counts of its namespace go with the last one: nobody would ask for them, and
     /// namespaces come and go for ever.
     pub fn forget(&self, id: &ObjectId) {
         let mut known = self.known();
-        if let Some(before) = known.objects.remove(id) {
-            self.drop_condition(id, &before);
-        }
+        known.objects.remove(id);
         if !known.has_objects_in(&id.namespace) {
             known.namespaces.remove(&id.namespace);
             self.drop_errors(&id.namespace);
@@ -240,19 +245,10 @@ impl Metrics {
     pub fn hand_over(&self) {
         let mut known = self.known();
         known.objects.clear();
-        self.series.conditions.reset();
         for namespace in std::mem::take(&mut known.namespaces) {
             self.drop_errors(&namespace);
         }
         self.queued(0);
-    }
-
-    fn drop_condition(&self, id: &ObjectId, shown: &Shown) {
-        // It fails for a series that was never made.
-        let _ = self
-            .series
-            .conditions
-            .remove_label_values(&labels(id, shown));
     }
 
     /// So many objects wait.
@@ -265,6 +261,17 @@ impl Metrics {
         let mut known = self.known();
         known.ring = ring;
         known.unusable_keys = unusable;
+    }
+
+    /// A key is followed by another after so long; never without.
+    pub fn renews_every(&self, period: Option<SignedDuration>) {
+        let seconds = period.map_or(0, |period| period.as_secs());
+        self.series.renew_period.set(seconds);
+    }
+
+    /// Which watches fail.
+    pub fn watches(&self) -> &Arc<WatchHealth> {
+        &self.watches
     }
 
     /// A request was answered. Paths that are not served are not counted: they are the caller's to
@@ -293,28 +300,53 @@ impl Metrics {
 
     /// Everything, as Prometheus reads it.
     pub fn text(&self, now: Timestamp) -> String {
-        self.take_stock(now);
-        let mut families = self.series.registry.gather();
+        let mut families = {
+            // Two scrapes at once would take each other's series away.
+            let known = self.known();
+            self.take_stock(&known, now);
+            self.series.registry.gather()
+        };
         families.extend(prometheus::default_registry().gather());
         TextEncoder::new()
             .encode_to_string(&families)
             .unwrap_or_default()
     }
 
+    /// One series for each object, or for each that is not synced if there are too many. The number of series is
+    /// bounded, and what an alert needs is there.
+    fn name_objects(&self, known: &Known) {
+        self.series.conditions.reset();
+        if self.omits_names {
+            return;
+        }
+        let are_many = known.objects.len() > self.most_named;
+        let shown = known.objects.iter();
+        let named = shown.filter(|(_, shown)| !(are_many && shown.is_synced));
+        for (id, shown) in named.take(self.most_named) {
+            self.series
+                .conditions
+                .with_label_values(&labels(id, shown))
+                .set(if shown.is_synced { 1 } else { -1 });
+        }
+    }
+
     /// What changes with time alone.
-    fn take_stock(&self, now: Timestamp) {
-        let known = self.known();
-        let newest = known
-            .ring
-            .last_made()
-            .map(|key| now.duration_since(key.order_time()).as_secs());
-        self.series.newest_key_age.set(newest.unwrap_or(-1));
+    fn take_stock(&self, known: &Known, now: Timestamp) {
+        self.name_objects(known);
+        let newest = made_last(&known.ring, now);
+        let age = newest.map(|made| now.duration_since(made).as_secs().max(0));
+        self.series.newest_key_age.set(age.unwrap_or(-1));
         for (state, validity) in [
             ("valid", Validity::Valid),
             ("expired", Validity::Expired),
             ("not_yet_valid", Validity::NotYet),
         ] {
-            let certificates = known.ring.keys().iter().filter_map(|key| key.certificate());
+            let stored = known
+                .ring
+                .keys()
+                .iter()
+                .filter(|_| !known.ring.is_removed());
+            let certificates = stored.filter_map(|key| key.certificate());
             let count = certificates.filter(|c| c.validity(now) == validity).count();
             self.series
                 .keys
@@ -329,6 +361,7 @@ impl Metrics {
             ("not_backed_up", NoSealingKey::NotBackedUp),
             ("compromised", NoSealingKey::Compromised),
             ("opening_only", NoSealingKey::OpeningOnly),
+            ("removed", NoSealingKey::Removed),
         ] {
             let keys = known.ring.keys().iter();
             let count = keys.filter(|key| known.ring.hindrance(key) == Some(hindrance));
@@ -346,6 +379,15 @@ impl Metrics {
             self.series
                 .objects
                 .with_label_values(&[synced])
+                .set(whole(count));
+        }
+        let since = self.watches.since().map_or(0, Timestamp::as_second);
+        self.series.watches_failing_since.set(since);
+        for cause in Cause::ALL {
+            let count = self.watches.count(cause);
+            self.series
+                .watches_failing
+                .with_label_values(&[cause.word()])
                 .set(whole(count));
         }
         let operations = shared::key::private_key_operations();

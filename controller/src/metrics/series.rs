@@ -27,9 +27,12 @@ pub(super) struct Series {
     pub(super) risky: IntCounterVec,
     pub(super) leads: IntGauge,
     pub(super) newest_key_age: IntGauge,
+    pub(super) renew_period: IntGauge,
     pub(super) keys: IntGaugeVec,
     pub(super) held_back: IntGaugeVec,
     pub(super) objects: IntGaugeVec,
+    pub(super) watches_failing: IntGaugeVec,
+    pub(super) watches_failing_since: IntGauge,
 }
 
 impl Series {
@@ -100,7 +103,11 @@ impl Series {
             )?,
             newest_key_age: new.gauge(
                 "newest_key_age_seconds",
-                "Seconds since the time by which the newest key is ordered; -1 without any key.",
+                "Seconds since the newest key was made, not counting keys from the future; -1 without any key.",
+            )?,
+            renew_period: new.gauge(
+                "key_renew_period_seconds",
+                "Age at which the newest key is followed by another; 0 for never.",
             )?,
             keys: new.gauges(
                 "keys",
@@ -109,13 +116,22 @@ impl Series {
             )?,
             held_back: new.gauges(
                 "keys_held_back",
-                "Keys that open and may not seal, by reason: not_backed_up, compromised.",
+                "Keys that open and may not seal, by reason: not_backed_up, compromised, opening_only, removed.",
                 &["reason"],
             )?,
             objects: new.gauges(
                 "objects",
                 "SealedSecrets by the status of their condition Synced.",
                 &["synced"],
+            )?,
+            watches_failing: new.gauges(
+                "watches_failing",
+                "Watches that fail now, by reason: forbidden, missing, unreachable, failed.",
+                &["reason"],
+            )?,
+            watches_failing_since: new.gauge(
+                "watches_failing_since_timestamp_seconds",
+                "Since when some watch fails, in seconds since 1970; 0 while all work.",
             )?,
             registry: new.0,
         })

@@ -56,6 +56,36 @@ fn c21_a_series_goes_with_its_object_and_with_its_instance_label() {
     );
 }
 
+#[test]
+fn of_very_many_objects_those_alone_have_a_series_that_are_not_synced() {
+    let metrics = Metrics::new(false).unwrap().naming(3);
+    let series = || -> Vec<String> {
+        let text = metrics.text(Timestamp::UNIX_EPOCH);
+        let start = format!("{PREFIX}_condition_info{{condition=\"Synced\",name=\"");
+        let lines = text.lines().filter_map(|line| line.strip_prefix(&start));
+        lines
+            .map(|rest| rest.split('"').next().unwrap().to_owned())
+            .collect()
+    };
+    for name in ["a", "b", "c"] {
+        metrics.condition(&id(name), "", name != "b");
+    }
+    assert_eq!(series(), ["a", "b", "c"]);
+    metrics.condition(&id("d"), "", true);
+    assert_eq!(series(), ["b"]);
+    for name in ["e", "f", "g", "h"] {
+        metrics.condition(&id(name), "", false);
+    }
+    assert_eq!(series().len(), 3, "never more");
+    let text = metrics.text(Timestamp::UNIX_EPOCH);
+    let all = line(&text, &format!("{PREFIX}_objects{{synced=\"False\"}} "));
+    assert_eq!(all, Some("5"), "they are counted all the same");
+    for name in ["d", "e", "f", "g", "h"] {
+        metrics.forget(&id(name));
+    }
+    assert_eq!(series(), ["a", "b", "c"]);
+}
+
 fn errors(metrics: &Metrics) -> usize {
     let text = metrics.text(Timestamp::UNIX_EPOCH);
     let start = format!("{PREFIX}_unseal_errors_total{{namespace=\"ns\"");

@@ -15,7 +15,6 @@ use tokio::sync::Semaphore;
 
 use turns::{Job, Turns};
 pub use worker::Budget;
-pub(crate) use worker::thread_time;
 use worker::{Lanes, Worker};
 
 /// Runs blocking work on threads, as many at once as it has places.

@@ -38,6 +38,11 @@ impl Budget {
         }
     }
 
+    /// The same with another limit on processor time.
+    pub(crate) const fn within(self, time: Duration) -> Self {
+        Self { time, ..self }
+    }
+
     /// What is left after the work before, which took so long, and before work of that cost.
     fn after(self, took: Duration, cost: u64) -> Option<Self> {
         Some(Self {
@@ -61,7 +66,7 @@ impl Lanes {
 }
 
 /// Processor time of this thread so far.
-pub(crate) fn thread_time() -> Duration {
+fn thread_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::try_from(time).unwrap_or_default()
 }

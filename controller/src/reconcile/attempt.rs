@@ -8,42 +8,57 @@ use jiff::Timestamp;
 use shared::error_chain;
 use shared::key::Fingerprint;
 use shared::key_ring::KeyRing;
-use shared::meter::{Meter, Unmetered};
-use shared::resource::SealedSecret;
+use shared::meter::Meter;
+use shared::resource::{SealedSecret, SealedSecretStatus};
 use shared::secret::Secret;
-use shared::unseal::{Chance, OpenedOnly, UnsealError, Unsealed, open_only};
+use shared::unseal::{UnsealError, slow_work};
 
 use super::Policy;
+use super::curtain::Curtain;
 use super::ended::{self, Ended, Report};
+use super::firsts::Firsts;
+use super::pauses::Pauses;
 use super::progress::Progress;
-use super::timing;
+use super::timing::Class;
 use crate::author_limits::risky_type;
-use crate::decide::{self, Circumstances, Desired, Existing, Held, Plan, Refusal, decide, within};
+use crate::decide::{
+    Circumstances, Desired, Existing, Held, Plan, Refusal, acceptable, decide, within,
+};
 use crate::drift::{self, Drift, Interference};
 use crate::metrics::{Fault, Metrics, SEALED_TYPE, instance_label};
 use crate::no_secret::{self, NoSecret};
 use crate::ownership;
-use crate::pool::{Budget, Pool, Stopped, thread_time};
+use crate::pool::turns::Turns;
+use crate::pool::{Pool, Stopped};
 use crate::status::{self, Outcome};
 use crate::store::{Applied, Look, ObjectId, Observed, Source, Store, StoreError};
 
-/// What one attempt may use to open items: more than one operation for each item of the largest object, so
-/// that an attempt whose items are known from the one before always comes further.
-const OPENING: Budget = Budget::seconds(30);
-
-/// What one attempt may use to render templates: more than the templates' own limits allow, so that these
-/// decide. A budget shared with the items would end at a point that depends on the values.
-const RENDERING: Budget = Budget::seconds(30);
+/// Secrets of objects with templates that are written at once.
+const WRITES: usize = 32;
 
 /// What every attempt needs.
 #[derive(Debug)]
 pub(super) struct Tools<S> {
     pub(super) store: Arc<S>,
-    pool: Pool,
+    pub(super) pool: Pool,
     pub(super) policy: Policy,
+    /// What Secrets are judged by and made with, for their records.
+    pub(super) judged_by: String,
     drift: Mutex<Drift>,
     progress: Mutex<Progress>,
+    firsts: Mutex<Firsts>,
+    pub(super) pauses: Pauses,
+    /// Places at which Secrets are written whose attempts gave up theirs.
+    pub(super) writes: Turns,
     pub(super) metrics: Arc<Metrics>,
+}
+
+/// What one attempt goes by.
+#[derive(Debug)]
+pub(super) struct Occasion {
+    pub(super) ring: Arc<KeyRing>,
+    pub(super) now: Timestamp,
+    pub(super) was_in_trouble: bool,
 }
 
 /// What came of a plan.
@@ -51,6 +66,10 @@ struct Done {
     refusal: Option<Refusal>,
     fight: Option<drift::Fight>,
     changed: bool,
+    /// An edit of another client was undone.
+    corrected: bool,
+    /// Another rendering could give other values.
+    by_chance: bool,
     applied: Result<Option<Box<Secret>>, StoreError>,
 }
 
@@ -73,11 +92,15 @@ impl Done {
 impl<S: Store> Tools<S> {
     pub(super) fn new(store: Arc<S>, pool: Pool, policy: Policy, metrics: Arc<Metrics>) -> Self {
         Self {
+            judged_by: [policy.author_limits.as_text(), &policy.added.as_text()].concat(),
             store,
             pool,
             policy,
             drift: Mutex::default(),
             progress: Mutex::default(),
+            firsts: Mutex::default(),
+            pauses: Pauses::default(),
+            writes: Turns::reserving(WRITES, WRITES / 4),
             metrics,
         }
     }
@@ -86,29 +109,30 @@ impl<S: Store> Tools<S> {
     pub(super) fn hand_over(&self) {
         *self.drift.lock().unwrap_or_else(PoisonError::into_inner) = Drift::default();
         *self.progress() = Progress::default();
+        *self.firsts() = Firsts::default();
         self.metrics.hand_over();
     }
 
-    pub(super) async fn attempt(
-        &self,
-        id: &ObjectId,
-        ring: Arc<KeyRing>,
-        was_in_trouble: bool,
-        now: Timestamp,
-    ) -> Ended {
+    pub(super) async fn attempt(&self, id: &ObjectId, occasion: &Occasion) -> Ended {
         let start = Instant::now();
-        let ended = match self.reconcile(id, ring, now).await {
+        let mut curtain = Curtain::default();
+        let ended = match self.reconcile(id, occasion, &mut curtain).await {
             Ok(ended) => ended,
             Err(error) => Ended::Retry(Report {
                 reason: "ErrUpdateFailed",
                 message: error_chain(&error),
             }),
         };
-        self.metrics.looked(start.elapsed());
+        let news = ended.news(occasion.was_in_trouble);
+        if news.is_some() {
+            self.before_the_report(id, &mut curtain).await;
+        }
+        self.metrics.looked(curtain.shown(start.elapsed()));
         if matches!(ended, Ended::Well { .. }) {
             self.store.rest(id);
+            self.firsts().forget(id);
         }
-        if let Some(news) = ended.news(was_in_trouble) {
+        if let Some(news) = news {
             self.store.announce(id, news).await;
         }
         ended
@@ -117,19 +141,19 @@ impl<S: Store> Tools<S> {
     async fn reconcile(
         &self,
         id: &ObjectId,
-        ring: Arc<KeyRing>,
-        now: Timestamp,
+        occasion: &Occasion,
+        curtain: &mut Curtain,
     ) -> Result<Ended, StoreError> {
-        if let Some(instance) = self.recognised(id, &ring) {
+        if let Some(instance) = self.recognised(id, &occasion.ring) {
             return Ok(self.in_place(id, &instance));
         }
         let observed = self.gather(id, Look::Guess).await?;
-        if let Some(ended) = self.follow(id, observed, &ring, now).await? {
+        if let Some(ended) = self.follow(id, observed, occasion, curtain).await? {
             return Ok(ended);
         }
         // Of what is fetched nothing is guessed, so nothing is looked at a second time.
         let observed = self.gather(id, Look::Fetch).await?;
-        let ended = self.follow(id, observed, &ring, now).await?;
+        let ended = self.follow(id, observed, occasion, curtain).await?;
         ended.ok_or(StoreError::Exists)
     }
 
@@ -139,16 +163,17 @@ impl<S: Store> Tools<S> {
         &self,
         id: &ObjectId,
         mut observed: Observed,
-        ring: &Arc<KeyRing>,
-        now: Timestamp,
+        occasion: &Occasion,
+        curtain: &mut Curtain,
     ) -> Result<Option<Ended>, StoreError> {
         if observed.source != Source::Gone {
             self.metrics.looks_at(id);
         }
-        if let Some(sealed) = self.fits(&observed, ring) {
+        if let Some(sealed) = self.fits(&observed, &occasion.ring) {
             return Ok(Some(self.in_place(id, instance_of(&sealed))));
         }
-        let (desired, sealed_by) = self.desired(id, &observed, Arc::clone(ring), now).await?;
+        let desired = self.desired(id, &observed, occasion, curtain).await?;
+        let (desired, sealed_by) = desired;
         if observed.guessed && !matches!(desired, Desired::Secret { .. }) {
             let Some(fetched) = self.look_again(id, &observed).await? else {
                 return Ok(None);
@@ -156,22 +181,31 @@ impl<S: Store> Tools<S> {
             observed = fetched;
         }
         let risky_type = desired.secret().and_then(risky_type);
-        let brought_about = self.bring_about(id, observed, desired, now).await?;
+        let brought_about = self
+            .bring_about(id, observed, desired, occasion.now, curtain)
+            .await?;
         let Some((observed, done)) = brought_about else {
             return Ok(None);
         };
-        let Some((observed, done)) = self.without_values(id, observed, done, now).await? else {
+        let done = self.like_the_first(id, done, curtain);
+        let done = self.without_values(id, observed, done, occasion.now, curtain);
+        let Some((observed, done)) = done.await? else {
             return Ok(None);
         };
         if observed.source == Source::Gone {
             done.applied?;
             return self.forget(id, done.changed).await.map(Some);
         }
+        if done.corrected {
+            self.before_the_report(id, curtain).await;
+            self.store.announce(id, ended::drift_corrected()).await;
+        }
         if let Some(risky_type) = risky_type.filter(|_| done.changed) {
+            self.before_the_report(id, curtain).await;
             self.warn_of(id, &observed.source, risky_type).await;
         }
-        let ended = self.tell(id, &observed, &done, &sealed_by, ring, now).await;
-        ended.map(Some)
+        let ended = self.tell(id, &observed, &done, &sealed_by, occasion, curtain);
+        ended.await.map(Some)
     }
 
     /// Fetches what was guessed. `None` if the object is another one by now.
@@ -191,23 +225,55 @@ impl<S: Store> Tools<S> {
         observed: &Observed,
         done: &Done,
         sealed_by: &BTreeMap<String, Fingerprint>,
-        ring: &KeyRing,
-        now: Timestamp,
+        occasion: &Occasion,
+        curtain: &mut Curtain,
     ) -> Result<Ended, StoreError> {
-        let outcome = self.outcome(observed, done, sealed_by, ring);
+        let outcome = self.outcome(observed, done, sealed_by, &occasion.ring);
+        let status = self.next_status(observed, &outcome, occasion.now);
+        let is_well = outcome.message().is_none();
+        if status.is_some() || done.changed || !is_well {
+            self.before_the_report(id, curtain).await;
+        }
         if let Some(fault) = outcome.fault() {
             self.metrics.failed(id, fault);
         }
-        let is_well = outcome.message().is_none();
         self.metrics
             .condition(id, instance(&observed.source), is_well);
-        let recorded = self.record(id, observed, &outcome, now).await;
-        recorded.inspect_err(|_| self.metrics.failed(id, Fault::Status))?;
+        if let Some(status) = status {
+            let uid = observed.uid.as_deref();
+            let recorded = self.store.record(id, uid, Some(status)).await;
+            recorded.inspect_err(|_| self.metrics.failed(id, Fault::Status))?;
+        }
         if let Some(fight) = &done.fight {
             return Ok(Ended::not_before(fight.until, &outcome));
         }
         let is_news = done.changed || self.policy.update_status && !observed.settled;
         Ok(Ended::of(&outcome, done.applied.as_ref().err(), is_news))
+    }
+
+    /// An attempt that failed at the store showed that the templates can be rendered. One after it must not show that
+    /// they cannot be at times: it looks as if the store had failed again.
+    fn like_the_first(&self, id: &ObjectId, done: Done, curtain: &Curtain) -> Done {
+        if !curtain.is_drawn() {
+            return done;
+        }
+        let mut firsts = self.firsts();
+        let is_rejected = matches!(done.applied, Err(StoreError::Rejected { public: None, .. }));
+        let is_unrendered = matches!(done.refusal, Some(Refusal::Unseal(UnsealError::Render(_))));
+        if is_unrendered || is_rejected && done.by_chance {
+            return match firsts.error(id) {
+                Some((text, is_stalled)) => Done {
+                    refusal: None,
+                    applied: Err(StoreError::AsBefore { text, is_stalled }),
+                    ..done
+                },
+                None => done,
+            };
+        }
+        if let (Err(error), false) = (&done.applied, is_rejected) {
+            firsts.failed(id, error_chain(error), error.is_stalled());
+        }
+        done
     }
 
     /// A failure that depends on the values becomes [`Refusal::Values`], so that all of them are reported
@@ -218,16 +284,17 @@ impl<S: Store> Tools<S> {
         observed: Observed,
         done: Done,
         now: Timestamp,
+        curtain: &mut Curtain,
     ) -> Result<Option<(Observed, Done)>, StoreError> {
         let sealed = match &observed.source {
             Source::Sealed(sealed) if done.depends_on_values(sealed) => Arc::clone(sealed),
             _ => return Ok(Some((observed, done))),
         };
+        // From here on everything takes the same time for all values.
+        self.before_the_report(id, curtain).await;
+        let budget = Class::of(slow_work(&sealed)).budget();
         let report = move |meter: &mut dyn Meter| NoSecret::of(&sealed, now, meter);
-        let report = self
-            .pool
-            .render_for(&id.namespace, RENDERING, report)
-            .await?;
+        let report = self.pool.render_for(&id.namespace, budget, report).await?;
         let observed = if observed.guessed {
             match self.look_again(id, &observed).await? {
                 Some(fetched) => fetched,
@@ -240,6 +307,8 @@ impl<S: Store> Tools<S> {
             refusal: Some(Refusal::Values(report)),
             fight: None,
             changed: false,
+            corrected: false,
+            by_chance: false,
             applied: Ok(None),
         };
         Ok(Some((observed, done)))
@@ -257,6 +326,7 @@ impl<S: Store> Tools<S> {
         match (&done.refusal, &done.applied) {
             (_, Err(error)) => Outcome::Failed {
                 message: error_chain(error),
+                is_stalled: error.is_stalled(),
                 keeps_values,
             },
             (Some(why), Ok(_)) => Outcome::Refused { why, keeps_values },
@@ -291,13 +361,14 @@ impl<S: Store> Tools<S> {
         observed: Observed,
         desired: Desired,
         now: Timestamp,
+        curtain: &mut Curtain,
     ) -> Result<Option<(Observed, Done)>, StoreError> {
         let by_chance = match &desired {
             Desired::Secret { by_chance, .. } => by_chance.clone(),
             Desired::Nothing | Desired::Unknown(_) => BTreeSet::new(),
         };
         let guessed = observed.guessed;
-        match self.apply(id, &observed, desired, now).await {
+        match self.apply(id, &observed, desired, now, curtain).await? {
             Attempted::Done(done) => Ok(Some((observed, done))),
             Attempted::Exists(_) if !guessed => Err(StoreError::Exists),
             Attempted::Exists(secret) => {
@@ -305,7 +376,7 @@ impl<S: Store> Tools<S> {
                     return Ok(None);
                 };
                 let desired = Desired::Secret { secret, by_chance };
-                match self.apply(id, &observed, desired, now).await {
+                match self.apply(id, &observed, desired, now, curtain).await? {
                     Attempted::Done(done) => Ok(Some((observed, done))),
                     Attempted::Exists(_) => Err(StoreError::Exists),
                 }
@@ -319,7 +390,13 @@ impl<S: Store> Tools<S> {
         observed: &Observed,
         desired: Desired,
         now: Timestamp,
-    ) -> Attempted {
+        curtain: &mut Curtain,
+    ) -> Result<Attempted, Stopped> {
+        let by_chance = desired.is_random();
+        let is_added_to = match &observed.existing {
+            Existing::Ours(Held::Secret(secret)) => self.policy.added.are_on(&secret.metadata),
+            _ => true,
+        };
         let circumstances = Circumstances {
             settled: observed.settled,
             tolerates_drift: self.tolerates_drift(&observed.source),
@@ -327,6 +404,11 @@ impl<S: Store> Tools<S> {
         };
         let plan = decide(id, desired, &observed.existing, circumstances);
         let plan = within(&self.policy.author_limits, plan);
+        let plan = if self.store.is_public() {
+            acceptable(plan, has_public_size(observed))
+        } else {
+            plan
+        };
         let undone = Interference::undone_by(&plan, observed.settled);
         let fight = undone.and_then(|what| self.correct(id, what, now).err());
         let plan = fight
@@ -337,23 +419,31 @@ impl<S: Store> Tools<S> {
             Plan::Refuse(why) => Some(why.clone()),
             _ => None,
         };
+        let place = match &plan {
+            Plan::Leave => None,
+            _ => self.before_the_write(id, curtain).await?,
+        };
         let applied = match self.store.apply(id, plan).await {
-            Ok(Applied::Exists(secret)) => return Attempted::Exists(secret),
+            Ok(Applied::Exists(secret)) => return Ok(Attempted::Exists(secret)),
             Ok(Applied::Done(stored)) => Ok(stored),
             Err(error) => Err(error),
         };
+        drop(place);
         if refusal.is_none() && applied.is_ok() && matches!(observed.source, Source::Sealed(_)) {
             self.store.note_unsealed(id, observed);
         }
-        if undone == Some(Interference::Edit) && changed && applied.is_ok() {
-            self.store.announce(id, ended::drift_corrected()).await;
-        }
-        Attempted::Done(Done {
+        Ok(Attempted::Done(Done {
+            // What the administrator asks for since a moment ago was not edited by anybody.
+            corrected: undone == Some(Interference::Edit)
+                && is_added_to
+                && changed
+                && applied.is_ok(),
+            by_chance,
             refusal,
             fight,
             changed,
             applied,
-        })
+        }))
     }
 
     /// A Secret that was made of this very object may be compared with it as long as nothing was ever
@@ -401,127 +491,11 @@ impl<S: Store> Tools<S> {
         drift.correct(id, what, now)
     }
 
-    async fn desired(
-        &self,
-        id: &ObjectId,
-        observed: &Observed,
-        ring: Arc<KeyRing>,
-        now: Timestamp,
-    ) -> Result<(Desired, BTreeMap<String, Fingerprint>), Stopped> {
-        let unknown = |why| Ok((Desired::Unknown(why), BTreeMap::new()));
-        match &observed.source {
-            Source::Gone => Ok((Desired::Nothing, BTreeMap::new())),
-            Source::Malformed(why) => unknown(Refusal::Malformed(why.clone())),
-            Source::Sealed(owner) => {
-                if let Some(why) = public_obstacle(id, owner, observed) {
-                    return unknown(why);
-                }
-                let mut remembered = status::sealed_by(observed.status.as_ref());
-                self.progress().add_to(id, &mut remembered);
-                match self.unseal(id, owner, ring, remembered, now).await? {
-                    Ok(mut unsealed) => {
-                        ownership::own(&mut unsealed.secret, owner);
-                        let desired = Desired::Secret {
-                            secret: Box::new(unsealed.secret),
-                            by_chance: unsealed.by_chance,
-                        };
-                        Ok((desired, unsealed.sealed_by))
-                    }
-                    Err(why) => unknown(why),
-                }
-            }
-        }
+    pub(super) fn firsts(&self) -> MutexGuard<'_, Firsts> {
+        self.firsts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Opens, then renders.
-    async fn unseal(
-        &self,
-        id: &ObjectId,
-        sealed: &Arc<SealedSecret>,
-        ring: Arc<KeyRing>,
-        remembered: BTreeMap<String, Fingerprint>,
-        now: Timestamp,
-    ) -> Result<Result<Unsealed, Refusal>, Stopped> {
-        let opened = self.open(id, sealed, &ring, remembered).await?;
-        self.note_progress(id, opened.as_ref().err());
-        match opened {
-            Ok(opened) => self.render(id, sealed, opened, ring, now).await,
-            Err(why) => Ok(Err(why)),
-        }
-    }
-
-    async fn open(
-        &self,
-        id: &ObjectId,
-        sealed: &Arc<SealedSecret>,
-        ring: &Arc<KeyRing>,
-        remembered: BTreeMap<String, Fingerprint>,
-    ) -> Result<Result<OpenedOnly, Refusal>, Stopped> {
-        let (sealed, ring, rules) = (Arc::clone(sealed), Arc::clone(ring), self.policy.rules);
-        let limits = Arc::clone(&self.policy.author_limits);
-        let open = move |meter: &mut dyn Meter| {
-            limits.allow_templates(&sealed)?;
-            Ok(open_only(
-                &sealed,
-                &ring,
-                rules.accept_legacy,
-                &remembered,
-                meter,
-            )?)
-        };
-        self.pool.work_for(&id.namespace, OPENING, open).await
-    }
-
-    /// How long templates take depends on the values, and is hidden from anyone who watches the outcome.
-    /// The time of the thread is measured, not that of the clock: waiting for others depends on others.
-    async fn render(
-        &self,
-        id: &ObjectId,
-        sealed: &Arc<SealedSecret>,
-        opened: OpenedOnly,
-        ring: Arc<KeyRing>,
-        now: Timestamp,
-    ) -> Result<Result<Unsealed, Refusal>, Stopped> {
-        let has_templates = sealed.spec.template.data.is_some();
-        let (sealed, rules) = (Arc::clone(sealed), self.policy.rules);
-        let limits = Arc::clone(&self.policy.author_limits);
-        let render = move |meter: &mut dyn Meter| {
-            let mut chance = Chance {
-                now,
-                rng: &mut shared::random::system(),
-            };
-            let unsealed = opened.render(&sealed, rules.refuse_chance, &mut chance, meter)?;
-            limits.allow(&sealed, &unsealed, &ring, now)?;
-            Ok::<_, Refusal>(unsealed)
-        };
-        if !has_templates {
-            return Ok(render(&mut Unmetered));
-        }
-        let render = move |meter: &mut dyn Meter| {
-            let start = thread_time();
-            let unsealed = render(meter);
-            (unsealed, thread_time().saturating_sub(start))
-        };
-        let (unsealed, took) = self
-            .pool
-            .render_for(&id.namespace, RENDERING, render)
-            .await?;
-        if self.store.is_public() {
-            tokio::time::sleep(timing::publication(took).saturating_sub(took)).await;
-        }
-        Ok(unsealed)
-    }
-
-    fn note_progress(&self, id: &ObjectId, why: Option<&Refusal>) {
-        match why {
-            Some(Refusal::Unseal(UnsealError::BudgetUsedUp { opened })) => {
-                self.progress().keep(id, opened);
-            }
-            _ => self.progress().forget(id),
-        }
-    }
-
-    fn progress(&self) -> MutexGuard<'_, Progress> {
+    pub(super) fn progress(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -532,47 +506,36 @@ impl<S: Store> Tools<S> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .forget(id);
+        self.firsts().forget(id);
         Ok(Ended::Gone { removed })
     }
 
-    async fn record(
+    /// The status to record, if any is.
+    fn next_status(
         &self,
-        id: &ObjectId,
         observed: &Observed,
         outcome: &Outcome<'_>,
         now: Timestamp,
-    ) -> Result<(), StoreError> {
+    ) -> Option<SealedSecretStatus> {
         let next = status::next(observed.status.as_ref(), outcome, observed.generation, now);
         // The same words about another version are news to a store that notes which it is.
         let is_new = matches!(outcome, Outcome::Unsealed { .. }) && !observed.settled;
         let next = next.or_else(|| observed.status.clone().filter(|_| is_new));
-        let uid = observed.uid.as_deref();
-        match next {
-            Some(status) if self.policy.update_status => {
-                self.store.record(id, uid, Some(status)).await
-            }
-            _ => Ok(()),
-        }
+        next.filter(|_| self.policy.update_status)
     }
 }
 
-/// A refusal that does not depend on the values, of an object with templates: of one without, nothing depends on the
-/// time, and what does not open is reported first.
-fn public_obstacle(id: &ObjectId, sealed: &SealedSecret, observed: &Observed) -> Option<Refusal> {
-    let template = &sealed.spec.template;
-    if template.data.is_none() || no_secret::is_legacy(sealed) {
-        return None;
-    }
-    let mut shell = Secret {
-        type_: template.type_.clone().filter(|type_| !type_.is_empty()),
-        immutable: template.immutable,
-        ..Secret::default()
+/// Does the size of the Secret follow from the size of what is sealed? Not if templates make values, or if some are
+/// another client's.
+fn has_public_size(observed: &Observed) -> bool {
+    let Source::Sealed(sealed) = &observed.source else {
+        return false;
     };
-    let metadata = &template.metadata;
-    shell.metadata.labels.clone_from(&metadata.labels);
-    shell.metadata.annotations.clone_from(&metadata.annotations);
-    ownership::own(&mut shell, sealed);
-    decide::public_obstacle(id, shell, &observed.existing, observed.settled)
+    let is_alone = match &observed.existing {
+        Existing::Ours(Held::Secret(secret)) => !ownership::is_merged_into(&secret.metadata),
+        _ => true,
+    };
+    is_alone && sealed.spec.template.data.is_none() && !no_secret::is_legacy(sealed)
 }
 
 /// The label by which releases of a chart are told apart.

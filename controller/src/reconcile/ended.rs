@@ -58,6 +58,8 @@ impl Ended {
                 Refusal::Malformed(_)
                 | Refusal::Unseal(_)
                 | Refusal::Values(_)
+                | Refusal::Missing(_)
+                | Refusal::TooLarge(_)
                 | Refusal::Breach(_) => Self::WaitsForChange(report),
             },
             (_, None) => Self::Well { changed },

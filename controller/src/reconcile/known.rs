@@ -36,11 +36,13 @@ impl<S: Store> Tools<S> {
         let identity = Identity::of(sealed)?;
         let opts_out = drift::opts_out(sealed.metadata.annotations.as_ref());
         let origin = self.origin(identity, opts_out);
+        let asking = self.policy.added.asked_for(sealed);
         let fits = self.trusts_records()
             && observed.settled
             && observed.status.as_ref().is_some_and(is_synced)
             && record::is_genuine(record, origin, ring)
-            && record::fits(record, identity, sealed, ring, secret);
+            && self.policy.added.are_on(&secret.metadata)
+            && record::fits(record, identity, &asking, ring, secret);
         fits.then(|| Arc::clone(sealed))
     }
 
@@ -80,7 +82,7 @@ impl<S: Store> Tools<S> {
         Origin {
             identity,
             rules: self.policy.rules,
-            limits: self.policy.author_limits.as_text(),
+            limits: &self.judged_by,
             tolerates_drift: self.policy.tolerates_drift || opts_out,
         }
     }

@@ -1,11 +1,15 @@
 //! Which objects are looked at, when, and what is said about how it went.
 
 mod attempt;
+mod curtain;
 mod ended;
+mod firsts;
 mod known;
+mod pauses;
 mod progress;
 mod queue;
 mod timing;
+mod unsealing;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -17,12 +21,13 @@ use shared::unseal::Rules;
 use tokio::task::{self, JoinSet};
 use tracing::{debug, error, info};
 
+use crate::added_metadata::AddedMetadata;
 use crate::author_limits::AuthorLimits;
 use crate::fair::most_each;
 use crate::metrics::Metrics;
 use crate::pool::{Pool, Stopped};
 use crate::store::{ObjectId, Store};
-use attempt::Tools;
+use attempt::{Occasion, Tools};
 use ended::{Ended, Report};
 use queue::Queue;
 pub use queue::{Urgency, wait};
@@ -39,6 +44,8 @@ pub struct Policy {
     pub rules: Rules,
     /// What authors of SealedSecrets may ask for.
     pub author_limits: Arc<AuthorLimits>,
+    /// What every Secret gets beside what its SealedSecret asks for.
+    pub added: Arc<AddedMetadata>,
     /// Are outcomes recorded?
     pub update_status: bool,
     /// Are edits that others make on Secrets left as they are?
@@ -110,7 +117,8 @@ impl<S: Store> Reconciler<S> {
     pub fn begin(&mut self, places: usize, now: Timestamp) -> Option<Timestamp> {
         self.queue.ripen(now);
         let mut held = self.held();
-        while self.attempts.len() < places {
+        let mut working: usize = held.values().sum();
+        while working < places {
             let active = self.queue.active(&held, places);
             let most = most_each(places, places / 4, active);
             let may_begin = |namespace: &str| held.get(namespace).is_none_or(|n| *n < most);
@@ -118,26 +126,39 @@ impl<S: Store> Reconciler<S> {
                 break;
             };
             *held.entry(id.namespace.clone()).or_default() += 1;
+            working += 1;
             self.spawn(id, now);
         }
         self.tools.metrics.queued(self.queue.len());
-        let is_full = self.attempts.len() >= places;
-        self.queue.next().filter(|_| !is_full)
+        self.queue.next().filter(|_| working < places)
     }
 
-    /// Attempts at work in each namespace.
+    /// Attempts of each namespace that hold a place.
     fn held(&self) -> HashMap<String, usize> {
-        let mut held = HashMap::new();
+        let mut held: HashMap<String, usize> = HashMap::new();
         for id in self.at_work.values() {
             *held.entry(id.namespace.clone()).or_default() += 1;
         }
+        for (namespace, away) in self.tools.pauses.attempts() {
+            if let Some(held) = held.get_mut(&namespace) {
+                *held = held.saturating_sub(away);
+            }
+        }
+        held.retain(|_, held| *held > 0);
         held
     }
 
-    /// Waits for the end of an attempt and takes note of it. `None` at once if none is at work. May be
-    /// dropped at any time.
+    /// Waits for the end of an attempt and takes note of it, or until one gives up its place for now. `None` at
+    /// once if none is at work. May be dropped at any time.
     pub async fn end(&mut self, now: impl Fn() -> Timestamp) -> Option<()> {
-        let (task, ended) = match self.attempts.join_next_with_id().await? {
+        if self.attempts.is_empty() {
+            return None;
+        }
+        let joined = tokio::select! {
+            joined = self.attempts.join_next_with_id() => joined,
+            () = self.tools.pauses.begun() => return Some(()),
+        };
+        let (task, ended) = match joined? {
             Ok((task, ended)) => (task, Some(ended)),
             Err(error) => (error.id(), None),
         };
@@ -209,15 +230,14 @@ impl<S: Store> Reconciler<S> {
 
     fn spawn(&mut self, id: ObjectId, now: Timestamp) {
         let (tools, ring) = (Arc::clone(&self.tools), Arc::clone(&self.ring));
-        let was_in_trouble = self.troubles.contains_key(&id);
+        let occasion = Occasion {
+            ring: Arc::clone(&ring),
+            now,
+            was_in_trouble: self.troubles.contains_key(&id),
+        };
         self.again.insert(id.clone(), None);
         let object = id.clone();
-        let attempt = async move {
-            let ended = tools
-                .attempt(&object, Arc::clone(&ring), was_in_trouble, now)
-                .await;
-            (ended, ring)
-        };
+        let attempt = async move { (tools.attempt(&object, &occasion).await, ring) };
         self.at_work.insert(self.attempts.spawn(attempt).id(), id);
     }
 

@@ -3,7 +3,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use shared::resource::SealedSecretStatus;
+use shared::resource::{SealedSecret, SealedSecretSpec, SealedSecretStatus};
 
 use super::*;
 use crate::decide::{Existing, Plan};
@@ -64,6 +64,7 @@ fn policy() -> Policy {
             refuse_chance: false,
         },
         author_limits: Arc::default(),
+        added: Arc::default(),
         update_status: true,
         tolerates_drift: false,
         retries: 0,
@@ -190,4 +191,74 @@ async fn a_round_ends_although_something_is_still_at_work() {
     assert_eq!(reconciler.at_work.len(), 1);
     while reconciler.round(now).await.is_some() {}
     assert_eq!(store.looks.lock().unwrap().len(), 1);
+}
+
+/// Objects with a template each, in a place that everybody sees.
+#[derive(Debug, Default)]
+struct Templated {
+    writes: Mutex<Vec<ObjectId>>,
+    published: AtomicUsize,
+}
+
+impl Store for Templated {
+    async fn gather(&self, id: &ObjectId, _: Look) -> Result<Observed, StoreError> {
+        let mut sealed = SealedSecret::new(&id.name, SealedSecretSpec::default());
+        sealed.metadata.namespace = Some(id.namespace.clone());
+        let text = ("t".to_owned(), Some("{{ 1 }}".to_owned()));
+        sealed.spec.template.data = Some([text].into());
+        Ok(Observed {
+            source: Source::Sealed(Arc::new(sealed)),
+            uid: None,
+            existing: Existing::Absent,
+            generation: Some(1),
+            status: None,
+            settled: false,
+            guessed: false,
+            is_fresh: true,
+        })
+    }
+
+    async fn apply(&self, id: &ObjectId, _: Plan) -> Result<Applied, StoreError> {
+        self.writes.lock().unwrap().push(id.clone());
+        Ok(Applied::Done(None))
+    }
+
+    async fn record(
+        &self,
+        _: &ObjectId,
+        _: Option<&str>,
+        _: Option<SealedSecretStatus>,
+    ) -> Result<(), StoreError> {
+        self.published.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn is_public(&self) -> bool {
+        true
+    }
+}
+
+/// Attack: a tenant creates a thousand objects with templates, whose outcomes are hidden for a second each, before
+/// another tenant creates one.
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_pauses_holds_no_place() {
+    let store = Arc::<Templated>::default();
+    let metrics = Arc::new(Metrics::new(false).unwrap());
+    let mut reconciler = Reconciler::new(Arc::clone(&store), Pool::new(), policy(), metrics);
+    let now = Timestamp::UNIX_EPOCH;
+    reconciler.changed(in_namespace("many", 1_000), Urgency::Backlog, now);
+    reconciler.begin(32, now);
+    reconciler.changed(in_namespace("quiet", 1), Urgency::Backlog, now);
+    let begun = tokio::time::Instant::now();
+    while reconciler.end(|| now).await.is_some() {
+        reconciler.begin(32, now);
+    }
+    let took = begun.elapsed();
+    let place = |name: &str| {
+        let writes = store.writes.lock().unwrap();
+        writes.iter().position(|id| id.namespace == name).unwrap()
+    };
+    assert!(place("quiet") < 100, "{} before it", place("quiet"));
+    assert_eq!(store.published.load(Ordering::Relaxed), 1_001);
+    assert!(took < Duration::from_secs(3), "{took:?}");
 }

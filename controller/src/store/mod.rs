@@ -150,6 +150,14 @@ pub enum StoreError {
         /// What is wrong, if that is the same for all values.
         public: Option<String>,
     },
+    /// The store is not asked again; it failed before with these words.
+    #[error("{text}")]
+    AsBefore {
+        /// The words.
+        text: String,
+        /// As [`Self::is_stalled`] was.
+        is_stalled: bool,
+    },
     /// It came into being between two looks.
     #[error("cannot create the Secret: somebody else makes and removes it at the same time")]
     Exists,
@@ -165,6 +173,14 @@ impl StoreError {
     /// Would the same happen again until the SealedSecret changes?
     pub fn is_final(&self) -> bool {
         matches!(self, Self::ItemName(_))
+    }
+
+    /// Does it take a person to get on, although it is tried again?
+    pub fn is_stalled(&self) -> bool {
+        match self {
+            Self::AsBefore { is_stalled, .. } => *is_stalled,
+            _ => self.is_final() || matches!(self, Self::Rejected { .. }),
+        }
     }
 }
 

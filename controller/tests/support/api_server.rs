@@ -2,7 +2,9 @@
 //! requests.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use controller::store::ObjectId;
 use controller::store::cluster::ClusterStore;
@@ -13,6 +15,7 @@ use kube::client::Body;
 use serde_json::{Value, json};
 use shared::base64;
 use shared::resource::SealedSecret;
+use tokio::time::Instant;
 use tower::service_fn;
 
 pub const SECRET: &str = "secret";
@@ -36,6 +39,14 @@ pub struct ApiServer {
     /// The definition has no `status.record`.
     drops_record: bool,
     store: OnceLock<Arc<ClusterStore>>,
+    /// Nanoseconds that each byte of a Secret takes to be written.
+    nanoseconds_a_byte: u64,
+    /// When statuses and events were written, after a start.
+    published: Mutex<Vec<Instant>>,
+    /// Objects that the watch tells of while their Secret is written.
+    heard: Mutex<Vec<ObjectId>>,
+    /// Answers writes of the Secret with 403, for a quota that is used up.
+    pub is_full: AtomicBool,
 }
 
 pub fn id() -> ObjectId {
@@ -60,6 +71,59 @@ impl ApiServer {
             check: Some(check),
             ..Self::default()
         }
+    }
+
+    /// Does writing a Secret take longer the larger it is?
+    pub fn that_takes_a_byte(nanoseconds_a_byte: u64) -> Self {
+        Self {
+            nanoseconds_a_byte,
+            ..Self::default()
+        }
+    }
+
+    /// With checks, too.
+    pub fn checking(self, check: fn(&Value) -> Option<Value>) -> Self {
+        Self {
+            check: Some(check),
+            ..self
+        }
+    }
+
+    /// Both objects are there, and the controller starts with nothing but them.
+    pub fn started_again(self: &Arc<Self>) -> Arc<ClusterStore> {
+        let store = self.restart();
+        let secret = self.get(SECRET);
+        if !secret.is_null() {
+            let metadata = json!({ "metadata": secret_metadata(&secret) });
+            store.take_secret(&serde_json::from_value(metadata).unwrap());
+        }
+        store
+    }
+
+    /// Somebody changes the metadata of the Secret.
+    pub fn label(&self, edit: impl FnOnce(&mut Value)) {
+        let mut secret = self.get(SECRET);
+        edit(&mut secret["metadata"]);
+        self.put(SECRET, secret);
+    }
+
+    /// The messages of all events.
+    pub fn event_reasons(&self) -> Vec<String> {
+        let events = self.events.lock().unwrap();
+        let reasons = events.iter().map(|event| event[1]["reason"].as_str());
+        reasons
+            .map(|reason| reason.unwrap_or_default().to_owned())
+            .collect()
+    }
+
+    /// When anything was published, and forgets it.
+    pub fn take_published(&self) -> Vec<Instant> {
+        std::mem::take(&mut *self.published.lock().unwrap())
+    }
+
+    /// What the watch told of.
+    pub fn take_heard(&self) -> Vec<ObjectId> {
+        std::mem::take(&mut *self.heard.lock().unwrap())
     }
 
     /// Everything that a reader of SealedSecrets and events sees of one: its status, the events, and which
@@ -198,6 +262,7 @@ impl ApiServer {
             ("PUT", path) if path.ends_with("/sealedsecrets/n/status") => self.put_status(&body),
             (_, path) if path.contains("/secrets") => self.write_secret(method, body),
             (_, path) if path.contains("/events") => {
+                self.published.lock().unwrap().push(Instant::now());
                 let mut event = body.clone();
                 for varies in ["metadata", "firstTimestamp", "lastTimestamp"] {
                     event[varies] = Value::Null;
@@ -217,6 +282,9 @@ impl ApiServer {
         let deed = self.deeds.lock().unwrap().pop_front();
         if let Some(deed) = deed {
             deed(self);
+        }
+        if self.is_full.load(Ordering::Relaxed) {
+            return (403, failure(403));
         }
         let there = self.get(SECRET);
         if *method == Method::POST && there.is_null() {
@@ -239,7 +307,14 @@ impl ApiServer {
             .lock()
             .unwrap()
             .push(format!("{method} Secret"));
-        (200, self.put(SECRET, body))
+        let stored = self.put(SECRET, body);
+        // The watch may be faster than the answer.
+        if let Some(store) = self.store.get() {
+            let metadata = json!({ "metadata": secret_metadata(&stored) });
+            let told = store.take_secret(&serde_json::from_value(metadata).unwrap());
+            self.heard.lock().unwrap().extend(told);
+        }
+        (200, stored)
     }
 
     fn put_status(&self, body: &Value) -> (u16, Value) {
@@ -252,6 +327,7 @@ impl ApiServer {
             there["status"].as_object_mut().unwrap().remove("record");
         }
         self.history.lock().unwrap().push("PUT status".into());
+        self.published.lock().unwrap().push(Instant::now());
         (200, self.put(SEALED, there))
     }
 }
@@ -286,6 +362,10 @@ pub fn client(server: &Arc<ApiServer>) -> Client {
         async move {
             let (head, body) = request.into_parts();
             let body = body.collect_bytes().await?;
+            if head.uri.path().contains("/secrets") && head.method != Method::GET {
+                let takes = server.nanoseconds_a_byte * body.len() as u64;
+                tokio::time::sleep(Duration::from_nanos(takes)).await;
+            }
             let (code, answer) = server.answer(&head.method, head.uri.path(), &body);
             let answer = Body::from(answer.to_string().into_bytes());
             Ok::<_, kube::Error>(Response::builder().status(code).body(answer).unwrap())

@@ -4,7 +4,7 @@ use std::alloc::System;
 use std::process::ExitCode;
 
 use kubeseal_rs::surroundings::Surroundings;
-use kubeseal_rs::{command, kubeseal_args, report};
+use kubeseal_rs::{command, interrupt, kubeseal_args, report};
 use zeroizing_alloc::ZeroAlloc;
 
 /// Wipes whatever is freed: keys and values pass through buffers that are not ours.
@@ -14,6 +14,7 @@ static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 fn main() -> ExitCode {
     // Where the system refuses, nothing else is weaker for it.
     let _ = hardening::forbid_dumps();
+    interrupt::survive_the_file_size_limit();
     let surroundings = Surroundings::of_this_process();
     let words = std::env::args_os().skip(1);
     match kubeseal_args::parse(words, |name| surroundings.variable(name)) {

@@ -20,7 +20,7 @@ use crate::cluster::{Access, ClusterError, Service};
 use crate::redacted::redacted;
 use crate::surroundings::Surroundings;
 
-pub use source::{SourceError, is_url, read, read_named_by_rule};
+pub use source::{OfRule, SourceError, is_url, read, read_named_by_rule};
 pub use trust::{By, TrustError, Vouched, Way, judge};
 pub use usable::{Origin, UseError, parse, parse_of};
 

@@ -3,10 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use ureq::tls::RootCerts;
+use zeroize::Zeroizing;
 
 use crate::bounded::Kind;
 use crate::files::{self, FileError};
 use crate::redacted::redacted;
+use crate::report::ShowPath as _;
 use crate::web;
 
 /// There is no certificate to seal with.
@@ -24,12 +26,14 @@ pub enum SourceError {
         source: FileError,
     },
     /// The server answered with something else than 200.
-    #[error("cannot fetch {uri:?}: {status}")]
+    #[error("cannot fetch {uri:?}: {status}{}", if said.is_empty() { String::new() } else { format!(", {said:?}") })]
     Status {
         /// As given, without credentials.
         uri: String,
         /// Code and reason.
         status: String,
+        /// The first line of what it says, cut.
+        said: String,
     },
     /// No answer.
     #[error("cannot fetch {uri:?}")]
@@ -38,6 +42,27 @@ pub enum SourceError {
         uri: String,
         /// What the client says.
         source: Box<ureq::Error>,
+    },
+    /// A rule leads out of its tree.
+    #[error(
+        "the rule names the certificate {}, which is not in {}: a rule may name files of its own tree only. If it is \
+         right, name it with --cert",
+        path.shown(), tree.shown()
+    )]
+    OutsideTree {
+        /// The file.
+        path: PathBuf,
+        /// The tree.
+        tree: PathBuf,
+    },
+    /// A rule names what anybody could have put there.
+    #[error(
+        "the rule names the certificate {uri:?}: a rule may name files of its own tree, https:// URLs, and http:// \
+         URLs of this machine or with a fingerprint. If it is right, name it with --cert"
+    )]
+    NotByRule {
+        /// As written, without credentials.
+        uri: String,
     },
     /// A scheme that we do not speak.
     #[error(
@@ -60,7 +85,10 @@ pub enum SourceError {
 /// The file or server does not give it.
 pub fn read(source: &str) -> Result<Vec<u8>, SourceError> {
     match scheme(source).as_deref() {
-        None => Ok(files::read_as(Path::new(source), Kind::Certificate)?.to_vec()),
+        None => match files::read_as(Path::new(source), Kind::Certificate) {
+            Ok(bytes) => Ok(bytes.to_vec()),
+            Err(error) => Err(error.shown_as(&redacted(source)).into()),
+        },
         Some("file") => match files::read_as(&file_path(source), Kind::Certificate) {
             Err(error) if error.is_missing() => Err(SourceError::Missing {
                 uri: redacted(source).into_owned(),
@@ -76,18 +104,59 @@ pub fn read(source: &str) -> Result<Vec<u8>, SourceError> {
     }
 }
 
-/// As [`read`], for what a rule names: somebody else may have written it, so a file has to be a regular one.
+/// Where a rule stands that names a certificate.
+#[derive(Debug, Clone, Copy)]
+pub struct OfRule<'a> {
+    /// The folder of its file, which relative paths start from.
+    pub folder: &'a Path,
+    /// The tree that the rules speak for.
+    pub tree: &'a Path,
+    /// Is it said which certificate it has to be?
+    pub is_pinned: bool,
+}
+
+/// As [`read`], for what a rule names. Somebody else may have written the rule: a file has to be a regular one in
+/// the tree of the rule, and what anybody on the way could replace is not asked for.
 ///
 /// # Errors
 ///
-/// As for [`read`], and for a pipe, a device or a huge file.
-pub fn read_named_by_rule(source: &str) -> Result<Vec<u8>, SourceError> {
-    let path = match scheme(source).as_deref() {
-        None => PathBuf::from(source),
-        Some("file") => file_path(source),
-        Some(_) => return read(source),
-    };
-    Ok(files::read_regular(&path, Kind::Certificate.limit())?.to_vec())
+/// As for [`read`], and for a file elsewhere, a pipe, a device or a huge file, for `file://`, and for `http://`
+/// unless the certificate is pinned or the server is this machine.
+pub fn read_named_by_rule(source: &str, rule: OfRule<'_>) -> Result<Vec<u8>, SourceError> {
+    match scheme(source).as_deref() {
+        None => read_in_tree(source, rule),
+        Some("http") if rule.is_pinned || is_this_machine(source) => read(source),
+        Some("file" | "http") => Err(SourceError::NotByRule {
+            uri: redacted(source).into_owned(),
+        }),
+        Some(_) => read(source),
+    }
+}
+
+fn read_in_tree(source: &str, rule: OfRule<'_>) -> Result<Vec<u8>, SourceError> {
+    let path = rule.folder.join(source);
+    let name = path.to_string_lossy();
+    // What a link leads to counts, and what is not there is reported by the read.
+    let whole = path.canonicalize().unwrap_or_else(|_| path.clone());
+    let tree = rule.tree.canonicalize();
+    if !tree.is_ok_and(|tree| whole.starts_with(tree)) {
+        return Err(SourceError::OutsideTree {
+            path: redacted(&name).into_owned().into(),
+            tree: rule.tree.to_owned(),
+        });
+    }
+    match files::read_regular(&whole, Kind::Certificate.limit()) {
+        Ok(bytes) => Ok(files::text(bytes).to_vec()),
+        Err(error) => Err(error.shown_as(&redacted(&name)).into()),
+    }
+}
+
+fn is_this_machine(url: &str) -> bool {
+    let uri = url.parse::<http::Uri>().ok();
+    let host = uri.as_ref().and_then(http::Uri::host).unwrap_or_default();
+    let host = host.trim_matches(['[', ']']);
+    let address = host.parse::<std::net::IpAddr>();
+    address.map_or(host == "localhost", |address| address.is_loopback())
 }
 
 /// Is this a URL rather than a file?
@@ -144,14 +213,21 @@ fn fetch(uri: &str) -> Result<Vec<u8>, SourceError> {
         return Err(SourceError::Status {
             uri: redacted(uri).into_owned(),
             status: response.status().to_string(),
+            said: first_line(response.body_mut()),
         });
     }
-    response
-        .body_mut()
-        .with_config()
-        .limit(Kind::Certificate.limit())
-        .read_to_vec()
-        .map_err(failed)
+    let body = response.body_mut().with_config();
+    let bytes = body.limit(Kind::Certificate.limit()).read_to_vec();
+    Ok(files::text(Zeroizing::new(bytes.map_err(failed)?)).to_vec())
+}
+
+/// Of a text; pages for browsers say nothing in their first line.
+fn first_line(body: &mut ureq::Body) -> String {
+    let text = body.with_config().limit(64 * 1024).read_to_string();
+    let text = text.unwrap_or_default();
+    let line = text.trim().lines().next().unwrap_or_default();
+    let line = if line.starts_with('<') { "" } else { line };
+    line.chars().take(300).collect()
 }
 
 #[cfg(test)]
@@ -172,6 +248,68 @@ mod tests {
             ("FILE:///cert.pem", Some("file")),
         ] {
             assert_eq!(scheme(source).as_deref(), want, "{source}");
+        }
+    }
+
+    /// Attack: a rule in a repository names a certificate elsewhere on the machine, by any way that leads there, or
+    /// one that anybody on the network could replace.
+    #[test]
+    fn a_rule_names_no_certificate_outside_its_tree() {
+        let outside = tempfile::tempdir().unwrap();
+        let tree = tempfile::tempdir().unwrap();
+        let folder = tree.path().join("apps");
+        std::fs::create_dir(&folder).unwrap();
+        let foreign = outside.path().join("cert.pem");
+        for path in [
+            &foreign,
+            &tree.path().join("cert.pem"),
+            &folder.join("own.pem"),
+        ] {
+            std::fs::write(path, "x").unwrap();
+        }
+        #[cfg(unix)]
+        for (link, to) in [("link.pem", foreign.as_path()), ("way", outside.path())] {
+            std::os::unix::fs::symlink(to, folder.join(link)).unwrap();
+        }
+        let foreign = foreign.display().to_string();
+        let up = format!(
+            "../../{}/cert.pem",
+            outside.path().file_name().unwrap().display()
+        );
+        let url = format!("file://{foreign}");
+        for is_pinned in [false, true] {
+            let rule = OfRule {
+                folder: &folder,
+                tree: tree.path(),
+                is_pinned,
+            };
+            for source in [
+                foreign.as_str(),
+                &up,
+                "link.pem",
+                "way/cert.pem",
+                &url,
+                "FILE:cert.pem",
+            ] {
+                let error = read_named_by_rule(source, rule).unwrap_err();
+                assert!(error.to_string().contains("--cert"), "{source}: {error}");
+            }
+            for source in ["own.pem", "../cert.pem", "./own.pem"] {
+                assert_eq!(read_named_by_rule(source, rule).unwrap(), b"x", "{source}");
+            }
+            // Nobody listens there.
+            for (source, is_asked) in [
+                ("http://127.0.0.1:1/cert.pem", true),
+                ("http://[::1]:1/cert.pem", true),
+                ("http://localhost:1/cert.pem", true),
+                ("http://localhost.invalid/cert.pem", is_pinned),
+                ("HTTP://127.0.0.1.invalid/cert.pem", is_pinned),
+                ("http://localhost@sealer.invalid/cert.pem", is_pinned),
+            ] {
+                let error = read_named_by_rule(source, rule).unwrap_err();
+                let asked = matches!(error, SourceError::Fetch { .. });
+                assert_eq!(asked, is_asked, "{source}: {error}");
+            }
         }
     }
 

@@ -1,32 +1,29 @@
 //! Requests to the API server, one at a time.
 
-use std::time::Duration;
-
-use http::{HeaderMap, Method, Request, StatusCode, header};
+use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use jiff::Timestamp;
 use kube::Client;
 use kube::client::Body;
 use serde_json::Value as Json;
 use tokio::runtime::Runtime;
 
+use super::busy::{Again, Attempts};
 use super::connection::Address;
 use super::error::one_line;
+use super::login::Login;
 use super::told::told;
 use super::{Access, ClusterError, Timeout, connection};
 use crate::bounded::{Kind, TooLarge};
 use crate::surroundings::Surroundings;
 
-/// So often a request is sent again that was answered with a time to wait, as the peer's client
-/// does.
-pub(super) const ATTEMPTS: u32 = 10;
-/// Nobody is made to wait longer between two of them.
-pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(30);
-
 /// The API server, reachable or not.
 pub(super) struct Api {
     runtime: Runtime,
     client: Client,
+    login: Option<Login>,
     timeout: Timeout,
+    is_on_terminal: bool,
     /// Which one it is.
     pub(super) address: Address,
 }
@@ -34,8 +31,8 @@ pub(super) struct Api {
 /// An answer, whatever it says.
 pub(super) struct Answer {
     pub(super) code: StatusCode,
-    /// How long the answer asks to wait.
-    pub(super) wait: Option<Duration>,
+    /// Why it is none yet.
+    pub(super) again: Option<Again>,
     /// How often the question was asked.
     pub(super) attempts: u32,
     pub(super) body: Vec<u8>,
@@ -48,12 +45,15 @@ impl Api {
             .enable_all()
             .build()
             .map_err(ClusterError::System)?;
-        let config = connection::config(access, surroundings)?;
+        let mut config = connection::config(access, surroundings)?;
+        let login = Login::new(&mut config.auth_info, surroundings.now)?;
         let guard = runtime.enter();
         let api = Self {
             address: Address::of(&config),
             client: Client::try_from(config).map_err(|error| ClusterError::Client(told(&error)))?,
+            login,
             timeout: access.timeout,
+            is_on_terminal: surroundings.stderr_is_terminal,
             runtime: {
                 drop(guard);
                 runtime
@@ -83,24 +83,25 @@ impl Api {
             .block_on(self.ask_once(method, path, Some((body, kind)), most))
     }
 
-    /// Asks again for as long as the answer is a time to wait.
+    /// Asks again for as long as the answer is a time to wait and the caller's time lasts. Only for requests that may
+    /// come twice.
     fn ask(
         &self,
         method: &Method,
         path: &str,
         body: Option<&[u8]>,
     ) -> Result<Answer, ClusterError> {
+        let mut attempts = Attempts::new(self.timeout, self.is_on_terminal);
         self.runtime.block_on(async {
-            let mut attempts = 1;
             loop {
                 let body = body.map(|bytes| (bytes.to_vec(), "application/json"));
                 let answer = self.ask_once(method, path, body, Kind::Answer).await?;
-                match answer.wait {
-                    Some(wait) if attempts < ATTEMPTS => {
-                        tokio::time::sleep(wait.min(LONGEST_WAIT)).await;
-                        attempts += 1;
+                match attempts.next(answer.again) {
+                    Some(wait) => tokio::time::sleep(wait).await,
+                    None => {
+                        let attempts = attempts.done;
+                        return Ok(Answer { attempts, ..answer });
                     }
-                    _ => return Ok(Answer { attempts, ..answer }),
                 }
             }
         })
@@ -118,7 +119,7 @@ impl Api {
             why,
         };
         let answer = self.send(method, path, body, most);
-        match self.timeout.0 {
+        match self.timeout.answer {
             None => answer.await.map_err(unreachable),
             Some(timeout) => match tokio::time::timeout(timeout, answer).await {
                 Ok(answer) => answer.map_err(unreachable),
@@ -137,7 +138,13 @@ impl Api {
         most: Kind,
     ) -> Result<Answer, String> {
         let (body, kind) = body.unwrap_or((Vec::new(), "application/json"));
-        let request = Request::builder()
+        let mut request = Request::builder();
+        if let Some(login) = &self.login
+            && let Some(header) = login.header(Timestamp::now())?
+        {
+            request = request.header(header::AUTHORIZATION, header);
+        }
+        let request = request
             .method(method)
             .uri(path)
             .header(header::ACCEPT, "application/x-pem-file, */*")
@@ -155,11 +162,12 @@ impl Api {
                 error.to_string()
             }
         })?;
+        let body = body.to_bytes().to_vec();
         Ok(Answer {
             code: head.status,
-            wait: wait(head.status, &head.headers),
+            again: Again::of(head.status, &head.headers, &body),
             attempts: 1,
-            body: body.to_bytes().to_vec(),
+            body,
         })
     }
 }
@@ -183,11 +191,4 @@ impl Answer {
     pub(super) fn json(&self) -> Json {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
-}
-
-/// Of answers that ask for patience.
-pub(super) fn wait(code: StatusCode, headers: &HeaderMap) -> Option<Duration> {
-    let asks = code == StatusCode::TOO_MANY_REQUESTS || code.is_server_error();
-    let seconds = headers.get("retry-after").filter(|_| asks)?.to_str().ok()?;
-    seconds.parse().ok().map(Duration::from_secs)
 }

@@ -2,23 +2,24 @@
 //! that the caller may verify.
 
 use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
 use std::thread::sleep;
 
 use http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
+use serde_json::Value as Json;
 use shared::key::Fingerprint;
 use shared::resource::SealedSecret;
 use ureq::Agent;
 use ureq::tls::{Certificate, RootCerts};
 use zeroize::Zeroizing;
 
-use super::api::{ATTEMPTS, LONGEST_WAIT, wait};
+use super::Timeout;
+use super::busy::{Again, Attempts};
 use super::error::one_line;
+use crate::bounded::Kind;
 use crate::redacted::redacted;
 use crate::web;
-
-/// More than the answer about a thousand items.
-const MAX_BYTES: u64 = 1024 * 1024;
 
 /// The key that opens each item; none where no key of the controller does.
 pub type KeysOfItems = BTreeMap<String, Option<Fingerprint>>;
@@ -39,8 +40,9 @@ pub enum AuthorisedError {
     NoAuthority,
     /// No answer.
     #[error(
-        "the controller's port for callers with a token cannot be reached at {url}; does the address lead to it, as \
-         `kubectl port-forward` can, and did the controller restart since its authority was fetched?"
+        "the controller's port for callers with a token cannot be reached at {url}; outside of the cluster \
+         `kubectl port-forward` to it and --authorized https://localhost:PORT are a way. Or did the controller restart \
+         since its authority was fetched?"
     )]
     Unreachable {
         /// As given, without credentials.
@@ -54,9 +56,9 @@ pub enum AuthorisedError {
          have expired"
     )]
     Stranger,
-    /// The caller may not verify this object.
-    #[error("RBAC grants you no verb `verify` on this SealedSecret")]
-    Forbidden,
+    /// The caller may not do this with the object.
+    #[error("RBAC grants the token's account no verb `{0}` on this SealedSecret")]
+    Forbidden(&'static str),
     /// Another answer.
     #[error("the controller answered {0}: {1:?}")]
     Refused(StatusCode, String),
@@ -90,7 +92,7 @@ impl Authorised {
         let root = Certificate::from_pem(authority).map_err(|_| AuthorisedError::NoAuthority)?;
         Ok(Self {
             agent: web::agent(url, RootCerts::new_with_certs(&[root])),
-            url: format!("{}/v1/verify", url.trim_end_matches('/')),
+            url: format!("{}/v1/", url.trim_end_matches('/')),
             bearer: Zeroizing::new(format!("Bearer {token}")),
         })
     }
@@ -101,30 +103,68 @@ impl Authorised {
     ///
     /// [`AuthorisedError`].
     pub fn keys(&self, sealed: &SealedSecret) -> Result<KeysOfItems, AuthorisedError> {
-        let body = sealed.to_document().to_string();
-        let mut attempts = 1;
-        loop {
-            let (code, headers, text) = self.ask(&body)?;
-            match wait(code, &headers).filter(|_| attempts < ATTEMPTS) {
-                Some(time) => sleep(time.min(LONGEST_WAIT)),
-                None => return understood(code, &text),
-            }
-            attempts += 1;
+        let (code, text) = self.post("verify", &sealed.to_document())?;
+        understood(code, &text)
+    }
+
+    /// Does this SealedSecret open?
+    ///
+    /// # Errors
+    ///
+    /// [`AuthorisedError`].
+    pub fn verify(&self, sealed: &Json) -> Result<bool, AuthorisedError> {
+        match self.post("verify", sealed)? {
+            (StatusCode::OK, _) => Ok(true),
+            (StatusCode::CONFLICT, _) => Ok(false),
+            (code, text) => Err(refused(code, "verify", &text)),
         }
     }
 
-    fn ask(&self, body: &str) -> Result<(StatusCode, HeaderMap, String), AuthorisedError> {
+    /// The same SealedSecret, or list of some, for the newest key; none if one does not open.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthorisedError`].
+    pub fn rotate(&self, sealed: &Json) -> Result<Option<Json>, AuthorisedError> {
+        match self.post("rotate", sealed)? {
+            (StatusCode::OK, text) => serde_json::from_str(&text)
+                .map(Some)
+                .map_err(|_| AuthorisedError::Nonsense),
+            (StatusCode::CONFLICT, _) => Ok(None),
+            (code, text) => Err(refused(code, "rotate", &text)),
+        }
+    }
+
+    /// Code and text of the answer, once it is one.
+    fn post(&self, endpoint: &str, body: &Json) -> Result<(StatusCode, String), AuthorisedError> {
+        let (url, body) = (format!("{}{endpoint}", self.url), body.to_string());
+        let is_shown = std::io::stderr().is_terminal();
+        let mut attempts = Attempts::new(Timeout::default(), is_shown);
+        loop {
+            let (code, headers, text) = self.ask(&url, &body)?;
+            match attempts.next(Again::of(code, &headers, text.as_bytes())) {
+                Some(wait) => sleep(wait),
+                None => return Ok((code, text)),
+            }
+        }
+    }
+
+    fn ask(
+        &self,
+        url: &str,
+        body: &str,
+    ) -> Result<(StatusCode, HeaderMap, String), AuthorisedError> {
         let failed = |source| AuthorisedError::Unreachable {
-            url: redacted(&self.url).into_owned(),
+            url: redacted(url).into_owned(),
             source: Box::new(web::without_url(source)),
         };
-        let request = self.agent.post(&self.url);
+        let request = self.agent.post(url);
         let request = request.config().max_redirects(0).build();
         let request = request
             .header(header::AUTHORIZATION, self.bearer.as_str())
             .header(header::CONTENT_TYPE, "application/json");
         let mut answer = request.send(body).map_err(failed)?;
-        let text = answer.body_mut().with_config().limit(MAX_BYTES);
+        let text = answer.body_mut().with_config().limit(Kind::Answer.limit());
         let text = text.read_to_string().map_err(failed)?;
         Ok((answer.status(), answer.headers().clone(), text))
     }
@@ -138,9 +178,15 @@ fn is_token(text: &str) -> bool {
 fn understood(code: StatusCode, text: &str) -> Result<KeysOfItems, AuthorisedError> {
     match code {
         StatusCode::OK | StatusCode::CONFLICT => keys_in(text).ok_or(AuthorisedError::Nonsense),
-        StatusCode::UNAUTHORIZED => Err(AuthorisedError::Stranger),
-        StatusCode::FORBIDDEN => Err(AuthorisedError::Forbidden),
-        code => Err(AuthorisedError::Refused(code, one_line(text))),
+        code => Err(refused(code, "verify", text)),
+    }
+}
+
+fn refused(code: StatusCode, verb: &'static str, text: &str) -> AuthorisedError {
+    match code {
+        StatusCode::UNAUTHORIZED => AuthorisedError::Stranger,
+        StatusCode::FORBIDDEN => AuthorisedError::Forbidden(verb),
+        code => AuthorisedError::Refused(code, one_line(text)),
     }
 }
 

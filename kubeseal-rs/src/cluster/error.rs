@@ -9,6 +9,8 @@ use kube::config::KubeconfigError;
 
 use super::Service;
 use super::api::Answer;
+use super::busy::{Again, BROKEN_ATTEMPTS, is_broken};
+use super::by_token::NoToken;
 
 /// The controller cannot be asked, or says no.
 #[derive(Debug, thiserror::Error)]
@@ -134,6 +136,9 @@ pub enum ClusterError {
         /// What it says, cut and in one line.
         text: String,
     },
+    /// The controller's port for callers with a token.
+    #[error("the controller leaves this to callers with a token")]
+    ByToken(#[source] Box<NoToken>),
     /// Not what was asked for.
     #[error("{what}: the answer is not understood; is that Service the controller's?")]
     Nonsense {
@@ -223,6 +228,8 @@ pub enum Cause {
     NoPod,
     /// The API server knows the Pod and cannot get through to it.
     Blocked,
+    /// The API server got through to the Pod, and the connection ended before the answer.
+    Broken,
     /// What answers has no such endpoint.
     NoEndpoint,
     /// Too many requests, after so many attempts; and how long to wait.
@@ -243,8 +250,11 @@ impl Problem {
         let cause = match answer.code.as_u16() {
             401 if is_status => Cause::Stranger,
             403 if is_status => Cause::Forbidden,
-            429 => Cause::TooMany(answer.attempts, answer.wait),
+            429 => Cause::TooMany(answer.attempts, answer.again.and_then(Again::wait)),
             503 if is_status && said.contains("no endpoints available") => Cause::NoPod,
+            500..=504 if said.contains("trying to reach service") && is_broken(&said) => {
+                Cause::Broken
+            }
             502..=504 => Cause::Blocked,
             // The Service was there a moment ago.
             404 if is_status => Cause::NoPod,
@@ -262,7 +272,10 @@ impl Problem {
 
     /// Might a certificate that is published elsewhere help?
     pub(crate) fn is_in_the_way(&self) -> bool {
-        matches!(self.cause, Cause::Forbidden | Cause::NoPod | Cause::Blocked)
+        matches!(
+            self.cause,
+            Cause::Forbidden | Cause::NoPod | Cause::Blocked | Cause::Broken
+        )
     }
 }
 
@@ -301,10 +314,17 @@ impl std::fmt::Display for Problem {
                     said
                 }
             ),
+            Cause::Broken => write!(
+                f,
+                "{said}\nThe controller behind the Service {service} ended the connection before its answer, \
+                 {BROKEN_ATTEMPTS} times: is it starting again, or ended by its limits? See \
+                 `kubectl get pods -n {namespace}` and `kubectl logs -n {namespace} service/{name} --previous`"
+            ),
             Cause::NoEndpoint => write!(
                 f,
                 "{}\nWhat answers behind the first port{} of the Service {service} is no controller, or one without \
-                 this endpoint: is that Service the controller's, and its first port the one for HTTP?",
+                 this endpoint: is that Service the controller's, and its first port the one for HTTP? One with \
+                 --plain-certificate-only leaves it to callers with a token: name that port with --authorized",
                 if said.is_empty() { "not found" } else { said },
                 named(&self.port)
             ),
@@ -369,7 +389,7 @@ mod tests {
     fn problem(code: u16, body: &str) -> Problem {
         let answer = Answer {
             code: StatusCode::from_u16(code).unwrap(),
-            wait: None,
+            again: None,
             attempts: 1,
             body: body.into(),
         };
@@ -406,6 +426,16 @@ mod tests {
             (
                 500,
                 "Internal Server Error: trying to reach service: EOF".into(),
+                Cause::Broken,
+            ),
+            (
+                503,
+                status("error trying to reach service: http: server closed idle connection"),
+                Cause::Broken,
+            ),
+            (
+                500,
+                "trying to reach service: dial tcp: i/o timeout".into(),
                 Cause::Blocked,
             ),
             (504, String::new(), Cause::Blocked),

@@ -3,9 +3,12 @@
 
 mod api;
 mod authorised;
+mod busy;
+mod by_token;
 mod candidates;
 mod connection;
 mod error;
+mod login;
 mod objects;
 mod overrides;
 mod plug_in;
@@ -14,7 +17,7 @@ mod told;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::StatusCode;
@@ -24,6 +27,7 @@ use shared::key::{Certificate, Fingerprint};
 use crate::surroundings::Surroundings;
 use api::{Answer, Api};
 pub use authorised::{Authorised, AuthorisedError, KeysOfItems};
+pub use by_token::{ByToken, NoToken};
 pub use connection::{Address, server_of_text};
 pub use error::{Cause, ClusterError, NoService, Problem};
 pub use objects::{Created, Objects};
@@ -51,18 +55,36 @@ pub struct Access {
     pub is_unnamed: bool,
     /// For the whole answer to a request.
     pub timeout: Timeout,
+    /// The port for callers with a token.
+    pub by_token: ByToken,
 }
 
-/// How long an answer may take, from the connection to its last byte.
+/// How long the controller is waited for. None for as long as it takes, which only a flag can ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timeout(
-    /// None for as long as it takes, which only a flag can ask for.
-    pub Option<Duration>,
-);
+pub struct Timeout {
+    /// For one answer, from the connection to its last byte.
+    pub answer: Option<Duration>,
+    /// For as long as the answers are that it is busy, the waits between them included.
+    pub busy: Option<Duration>,
+}
+
+impl Timeout {
+    /// What `--request-timeout` asks for.
+    pub fn of(flag: Option<Duration>) -> Self {
+        Self {
+            answer: flag,
+            busy: flag,
+        }
+    }
+}
 
 impl Default for Timeout {
+    /// A controller lets each address make two requests a second: a hundred jobs at once take about a minute.
     fn default() -> Self {
-        Self(Some(Duration::from_mins(1)))
+        Self {
+            answer: Some(Duration::from_mins(1)),
+            busy: Some(Duration::from_mins(5)),
+        }
     }
 }
 
@@ -92,7 +114,21 @@ pub struct Controller {
     cluster: Cluster,
     service: Service,
     port: String,
+    /// The Service's port for callers with a token, if it names one.
+    authorised_port: Option<u16>,
+    by_token: ByToken,
+    authorised: OnceLock<Authorised>,
 }
+
+/// The ports of a Service that matter.
+struct Ports {
+    /// Name of the first one.
+    first: String,
+    authorised: Option<u16>,
+}
+
+/// What the chart calls the port for callers with a token.
+const AUTHORISED_PORT: &str = "authorized";
 
 impl Cluster {
     /// Settles how to reach it. Nothing is sent yet, but an exec plug-in may run.
@@ -121,11 +157,14 @@ impl Cluster {
             namespace: access.namespace.clone(),
             name: access.name.clone(),
         };
-        match self.port(&service) {
-            Ok(port) => Ok(Controller {
+        match self.ports(&service) {
+            Ok(ports) => Ok(Controller {
                 cluster: self.clone(),
                 service,
-                port,
+                port: ports.first,
+                authorised_port: ports.authorised,
+                by_token: access.by_token.clone(),
+                authorised: OnceLock::new(),
             }),
             Err(ClusterError::NoService(mut missing)) => {
                 missing.candidates = candidates::find(&self.api);
@@ -136,7 +175,7 @@ impl Cluster {
         }
     }
 
-    fn port(&self, service: &Service) -> Result<String, ClusterError> {
+    fn ports(&self, service: &Service) -> Result<Ports, ClusterError> {
         let Service { namespace, name } = service;
         let path = format!("/api/v1/namespaces/{namespace}/services/{name}");
         let answer = self.api.get(&path)?;
@@ -159,14 +198,20 @@ impl Cluster {
                 "",
             ));
         }
-        let port = body["spec"]["ports"].get(0);
-        let port = port.ok_or_else(|| ClusterError::NoPorts(service.clone()))?;
-        Ok(port["name"].as_str().unwrap_or_default().to_owned())
+        let ports = body["spec"]["ports"].as_array();
+        let first = ports.and_then(|ports| ports.first());
+        let first = first.ok_or_else(|| ClusterError::NoPorts(service.clone()))?;
+        let mut named = ports.into_iter().flatten();
+        let authorised = named.find(|port| port["name"] == AUTHORISED_PORT);
+        Ok(Ports {
+            first: first["name"].as_str().unwrap_or_default().to_owned(),
+            authorised: authorised.and_then(|port| port["port"].as_u64()?.try_into().ok()),
+        })
     }
 
     /// The certificate behind a Service that nobody named; nothing if there is none.
     pub fn certificate_of(&self, service: &Service) -> Option<Vec<u8>> {
-        let port = self.port(service).ok()?;
+        let port = self.ports(service).ok()?.first;
         let answer = self.api.get(&proxied(service, &port, "cert.pem")).ok()?;
         answer.code.is_success().then_some(answer.body)
     }
@@ -232,11 +277,20 @@ impl Controller {
     ///
     /// [`ClusterError`], if it says neither yes nor no.
     pub fn verify(&self, sealed: &Json) -> Result<bool, ClusterError> {
+        if let Some(port) = self.authorised_in_use()? {
+            return Ok(port.verify(sealed)?);
+        }
         let answer = self.cluster.api.post(&self.path("verify"), sealed)?;
         if answer.code == StatusCode::CONFLICT {
             return Ok(false);
         }
-        self.success(VERIFY, answer).map(|_| true)
+        match self.success(VERIFY, answer) {
+            Ok(_) => Ok(true),
+            Err(error) if self.leaves_it_to_tokens(&error) => {
+                Ok(self.authorised()?.verify(sealed)?)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The same SealedSecret for the newest key; none if it does not open.
@@ -245,6 +299,9 @@ impl Controller {
     ///
     /// [`ClusterError`].
     pub fn rotate(&self, sealed: &Json) -> Result<Option<Json>, ClusterError> {
+        if let Some(port) = self.authorised_in_use()? {
+            return Ok(port.rotate(sealed)?);
+        }
         let answer = self.cluster.api.post(&self.path("rotate"), sealed)?;
         // The peer's controller says 500 for everything; what it cannot open, verify tells apart.
         let closed = match answer.code {
@@ -255,10 +312,30 @@ impl Controller {
         if closed {
             return Ok(None);
         }
-        let body = self.success(ROTATE, answer)?.body;
+        let body = match self.success(ROTATE, answer) {
+            Ok(answer) => answer.body,
+            Err(error) if self.leaves_it_to_tokens(&error) => {
+                return Ok(self.authorised()?.rotate(sealed)?);
+            }
+            Err(error) => return Err(error),
+        };
         serde_json::from_slice(&body)
             .map(Some)
             .map_err(|_| ClusterError::Nonsense { what: ROTATE })
+    }
+
+    /// The port for callers with a token, if it is named or was needed before.
+    fn authorised_in_use(&self) -> Result<Option<&Authorised>, ClusterError> {
+        if self.by_token.url.is_some() {
+            return self.authorised().map(Some);
+        }
+        Ok(self.authorised.get())
+    }
+
+    /// Is that the answer of a controller with `--plain-certificate-only`, behind a Service that leads to its other port?
+    fn leaves_it_to_tokens(&self, error: &ClusterError) -> bool {
+        let is_missing = matches!(error, ClusterError::Refused { problem, .. } if problem.cause == Cause::NoEndpoint);
+        is_missing && self.authorised_port.is_some()
     }
 
     fn path(&self, endpoint: &str) -> String {

@@ -3,12 +3,14 @@
 
 use std::error::Error;
 use std::path::Path;
+use std::process::ExitStatus;
 
 use kube::client::AuthError;
 use kube::config::KubeconfigError;
 use shared::error_chain;
 
 use super::ClusterError;
+use crate::programs::first_line;
 
 /// A failure of the client, or of a request.
 pub(super) fn told(error: &(dyn Error + 'static)) -> String {
@@ -22,16 +24,18 @@ pub(super) fn told(error: &(dyn Error + 'static)) -> String {
     error_chain(error)
 }
 
+const PLUG_IN: &str = "the exec plug-in of the kubeconfig";
+
+/// A plug-in that failed: the first line of what it said about that, escaped and cut.
+pub(super) fn told_of_run(status: ExitStatus, said: &[u8]) -> String {
+    let said = first_line(said);
+    format!("{PLUG_IN} failed, {status}: {said:?}")
+}
+
 fn told_of_user(error: &AuthError) -> String {
-    const PLUG_IN: &str = "the exec plug-in of the kubeconfig";
     match error {
         AuthError::AuthExecStart(cause) => format!("{PLUG_IN} cannot be started: {cause}"),
-        AuthError::AuthExecRun { out, .. } => {
-            let said = String::from_utf8_lossy(&out.stderr);
-            let said = said.lines().next().unwrap_or_default();
-            let said: String = said.chars().take(300).collect();
-            format!("{PLUG_IN} failed, {}: {said:?}", out.status)
-        }
+        AuthError::AuthExecRun { out, .. } => told_of_run(out.status, &out.stderr),
         AuthError::AuthExecParse(_) | AuthError::ExecPluginFailed => {
             format!(
                 "{PLUG_IN} gives something else than an ExecCredential with a token or certificate"

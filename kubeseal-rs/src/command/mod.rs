@@ -253,14 +253,15 @@ pub fn run(request: &Request, surroundings: &Surroundings) -> Result<(), Command
         Command::MergeInto { file, options } => {
             let input = Prepared::new(request, surroundings)?;
             let certificate = sealing_certificate(options, surroundings)?;
-            let existing = files::read(file)?;
+            files::check(file)?;
             let format = request
                 .format_given
                 .then(|| output_format(request))
                 .transpose()?;
             let fresh = input.read()?;
-            let merged = merge::merge(file, &existing, &fresh, &certificate, options, format)?;
-            Ok(files::replace_same(file, &existing, &merged)?)
+            files::update(file, |existing| {
+                merge::merge(file, existing, &fresh, &certificate, options, format)
+            })
         }
         Command::Raw {
             options,

@@ -59,9 +59,14 @@ pub fn secrets(bytes: &[u8]) -> Result<Vec<Secret>> {
 ///
 /// The file cannot be read or written, or no longer holds the Secret.
 pub fn change(path: &Path, name: &str, change: &Change) -> Result<()> {
-    let bytes = files::read(path)?;
+    // A killed run leaves private keys in them.
+    files::remove_leftovers_beside(path);
+    files::update(path, |bytes| changed(path, bytes, name, change))
+}
+
+fn changed(path: &Path, bytes: &[u8], name: &str, change: &Change) -> Result<Zeroizing<Vec<u8>>> {
     let mut documents = Vec::new();
-    for document in manifest::read(&bytes)? {
+    for document in manifest::read(bytes)? {
         documents.push(Reading::default().json(&document.root, Shape::Any)?);
     }
     let of_file = stem(path);
@@ -71,13 +76,12 @@ pub fn change(path: &Path, name: &str, change: &Change) -> Result<()> {
     if !found {
         bail!("{} no longer holds the Secret {name}", path.display());
     }
-    let format = if manifest::begins_like_json(&bytes) {
+    let format = if manifest::begins_like_json(bytes) {
         crate::command::Format::Json
     } else {
         crate::command::Format::Yaml
     };
-    files::replace_same(path, &bytes, &crate::seal::write(&documents, format))?;
-    Ok(())
+    Ok(crate::seal::write(&documents, format))
 }
 
 fn change_in(object: &mut Json, name: &str, of_file: &str, change: &Change) -> bool {
@@ -137,7 +141,8 @@ fn is_file_name(name: &str) -> bool {
 pub fn write(folder: &Path, secret: &Secret) -> Result<()> {
     let path = place_for(folder, secret.metadata.name.as_deref().unwrap_or_default())?;
     let text = Zeroizing::new(manifest::to_yaml(&secret.to_document()));
-    Ok(files::replace(&path, text.as_bytes())?)
+    files::remove_leftovers_beside(&path);
+    Ok(files::create(&path, text.as_bytes())?)
 }
 
 fn stem(path: &Path) -> String {

@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 use crate::cluster::{Authorised, AuthorisedError, KeysOfItems};
 use crate::files;
 use crate::rules::RulesFile;
+use crate::seal::loose;
 use crate::seal::walk::{self, Candidate, Kind, ManifestFile, WalkError};
 
 /// Where a SealedSecret was found.
@@ -180,7 +181,7 @@ impl Survey {
             }
             match controller.keys(&holder.sealed) {
                 Ok(keys) => learn(needs, keys),
-                Err(error @ AuthorisedError::Forbidden) => untold.push((origin.clone(), error)),
+                Err(error @ AuthorisedError::Forbidden(_)) => untold.push((origin.clone(), error)),
                 Err(error) => return Err(error),
             }
         }
@@ -262,10 +263,15 @@ pub fn in_files(paths: &[PathBuf]) -> Result<Found> {
     for Candidate { path, named } in candidates(paths)? {
         let bytes = files::read(&path)?;
         let is_mentioned = named || walk::mentions(&bytes, Kind::SealedSecret);
+        let place = path.display().to_string();
+        if !is_mentioned && let Some(line) = loose::first_line(&bytes) {
+            let (place, why) = (place, loose::remark(line));
+            found.unread.insert(Unread { place, why });
+            continue;
+        }
         if !is_mentioned && !walk::may_hide_kind(&bytes) {
             continue;
         }
-        let place = path.display().to_string();
         let contents = Contents::of(&path, bytes);
         // Many a template has a backslash or an exclamation mark.
         if !is_mentioned && contents.is_malformed {
@@ -340,8 +346,8 @@ impl Contents {
             Err(error) => {
                 contents.is_malformed = true;
                 contents.unread.push(match error {
-                    WalkError::Malformed { source, .. } => why(&source),
-                    error => why(&error),
+                    WalkError::Malformed { source, .. } => error_chain(&source),
+                    error => error_chain(&error),
                 });
             }
         }

@@ -46,6 +46,72 @@ pub(crate) fn open_without_waiting(path: &Path) -> io::Result<File> {
     Ok(File::from(file))
 }
 
+/// A file in that folder without a name, for this user alone; nothing where the system has none.
+#[cfg(target_os = "linux")]
+pub(crate) fn unnamed_file(folder: &Path) -> Option<File> {
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR).ok()?;
+    // Where it gets its name from.
+    Path::new("/proc/self/fd")
+        .exists()
+        .then(|| File::from(file))
+}
+
+/// Gives an unnamed file a name that nothing has.
+#[cfg(target_os = "linux")]
+pub(crate) fn give_name(file: &File, path: &Path) -> io::Result<()> {
+    use rustix::fs::{AtFlags, CWD, linkat};
+    let open = super::memory::path(file);
+    Ok(linkat(CWD, open, CWD, path, AtFlags::SYMLINK_FOLLOW)?)
+}
+
+/// Exchanges two files in one step. Says no where that is not possible.
+#[cfg(target_os = "linux")]
+pub(crate) fn exchange(one: &Path, other: &Path) -> io::Result<bool> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    use rustix::io::Errno;
+    match renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE) {
+        Ok(()) => Ok(true),
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Every file has a name here.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn unnamed_file(_: &Path) -> Option<File> {
+    None
+}
+
+/// Is not asked, since there is no unnamed file.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn give_name(_: &File, _: &Path) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Not here.
+#[cfg(not(target_os = "linux"))]
+#[expect(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
+pub(crate) fn exchange(_: &Path, _: &Path) -> io::Result<bool> {
+    Ok(false)
+}
+
+/// Gives a file to the owner and group of another one, as far as this user may.
+pub(crate) fn give_to_owner_of(file: &File, like: &fs::Metadata) {
+    use std::os::unix::fs::fchown;
+    let is_same = file
+        .metadata()
+        .is_ok_and(|own| (own.uid(), own.gid()) == (like.uid(), like.gid()));
+    if !is_same && fchown(file, Some(like.uid()), Some(like.gid())).is_err() {
+        let _ = fchown(file, None, Some(like.gid()));
+    }
+}
+
+/// Are these the facts of one file?
+pub(crate) fn is_same_file(one: &fs::Metadata, other: &fs::Metadata) -> bool {
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
+}
+
 /// New folders are for this user alone.
 pub(crate) fn for_this_user_alone(builder: &mut DirBuilder) {
     builder.mode(0o700);

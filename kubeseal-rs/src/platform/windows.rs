@@ -50,6 +50,30 @@ pub(crate) fn open_without_waiting(path: &Path) -> io::Result<File> {
     File::open(path)
 }
 
+/// Every file has a name here.
+pub(crate) fn unnamed_file(_: &Path) -> Option<File> {
+    None
+}
+
+/// Is not asked, since there is no unnamed file.
+pub(crate) fn give_name(_: &File, _: &Path) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Not here.
+#[expect(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
+pub(crate) fn exchange(_: &Path, _: &Path) -> io::Result<bool> {
+    Ok(false)
+}
+
+/// A file has the owner that its folder gives it.
+pub(crate) fn give_to_owner_of(_: &File, _: &std::fs::Metadata) {}
+
+/// Is not asked, since no file is locked.
+pub(crate) fn is_same_file(_: &std::fs::Metadata, _: &std::fs::Metadata) -> bool {
+    true
+}
+
 /// They are for whom the folder above is: below the user's profile, for him alone.
 pub(crate) fn for_this_user_alone(_: &mut DirBuilder) {}
 

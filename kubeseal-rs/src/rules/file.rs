@@ -18,6 +18,7 @@ pub struct RulesFile {
     /// The file.
     pub path: PathBuf,
     folder: PathBuf,
+    tree: PathBuf,
     rules: Rules,
 }
 
@@ -69,9 +70,12 @@ impl RulesFile {
         })?;
         let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let folder = whole.parent().unwrap_or(Path::new("/"));
+        let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+        let tree = git::work_tree(&folder).filter(|tree| folder.starts_with(tree));
         Ok(Self {
             path: path.to_owned(),
-            folder: folder.canonicalize().unwrap_or_else(|_| folder.to_owned()),
+            tree: tree.unwrap_or_else(|| folder.clone()),
+            folder,
             rules,
         })
     }
@@ -107,6 +111,11 @@ impl RulesFile {
     /// The folder that paths start from.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// The Git work tree around the folder, or the folder itself: what its author has written.
+    pub fn tree(&self) -> &Path {
+        &self.tree
     }
 
     /// The rule for a file, given by its absolute path; none for what lies elsewhere.

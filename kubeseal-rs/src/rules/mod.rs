@@ -8,9 +8,10 @@
 //!   fingerprint: SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU
 //!   retired: []                 # fingerprints of keys that must not be used any more
 //!   namespace: shop
-//!   scope: strict               # for what is new
+//!   scope: strict               # the only scope; of what is new, if allowedScopes names several
 //!   allowedScopes: [strict]
 //!   keySize: 4096               # at least so many bits
+//!   ignore: {plain-secret: keys of the tests} # what `seal lint` leaves out, and why
 //! - path: "*.yaml"
 //!   certificate: certs/dev.pem
 //! ```
@@ -51,12 +52,14 @@ pub struct Rule {
     pub retired: Vec<Fingerprint>,
     /// The only namespace.
     pub namespace: Option<String>,
-    /// Scope of what is new.
+    /// Scope of what is new, and the only one if no others are allowed.
     pub scope: Option<Scope>,
-    /// The only scopes; all if empty.
+    /// The only scopes; if empty, [`Self::scope`], and all without one.
     pub allowed_scopes: Vec<Scope>,
     /// Fewest bits of the certificate's key.
     pub key_size: Option<usize>,
+    /// Rules of `seal lint` that do not apply, each with the reason.
+    pub ignore: Vec<(String, String)>,
 }
 
 /// Where a certificate comes from.
@@ -168,10 +171,14 @@ impl Rule {
     ///
     /// [`Broken::Scope`].
     pub fn check_scope(&self, scope: Scope) -> Result<(), Broken> {
-        if self.allowed_scopes.is_empty() || self.allowed_scopes.contains(&scope) {
+        let allowed = match self.allowed_scopes.as_slice() {
+            [] => self.scope.as_slice(),
+            several => several,
+        };
+        if allowed.is_empty() || allowed.contains(&scope) {
             return Ok(());
         }
-        let allowed: Vec<String> = self.allowed_scopes.iter().map(Scope::to_string).collect();
+        let allowed: Vec<String> = allowed.iter().map(Scope::to_string).collect();
         Err(Broken::Scope {
             rule: self.in_words(),
             allowed: allowed.join(" or "),

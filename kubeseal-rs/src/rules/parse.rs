@@ -6,6 +6,7 @@ use shared::manifest::{self, Node, ReadError, Value};
 use shared::scope::{Scope, UnknownScope};
 
 use super::{Rule, Rules, Source};
+use crate::seal::lint::RULES;
 
 /// The text holds no rules.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -124,7 +125,7 @@ pub fn parse(bytes: &[u8]) -> Parsed<Rules> {
     Ok(Rules(rules?))
 }
 
-const RULE_FIELDS: [&str; 10] = [
+const RULE_FIELDS: [&str; 11] = [
     "path",
     "certificate",
     "context",
@@ -135,6 +136,7 @@ const RULE_FIELDS: [&str; 10] = [
     "scope",
     "allowedScopes",
     "keySize",
+    "ignore",
 ];
 
 fn rule(number: usize, node: &Node) -> Parsed<Rule> {
@@ -157,6 +159,11 @@ fn rule(number: usize, node: &Node) -> Parsed<Rule> {
             .transpose()?,
         allowed_scopes: fields.limit("allowedScopes", scope)?,
         key_size: fields.get("keySize").map(key_size).transpose()?,
+        ignore: fields
+            .get("ignore")
+            .map(ignored)
+            .transpose()?
+            .unwrap_or_default(),
     };
     match rule.scope {
         Some(scope) if rule.check_scope(scope).is_err() => {
@@ -224,6 +231,16 @@ fn key_size(node: &Node) -> Parsed<usize> {
         Value::Int(bits @ 2048..=16384) => Ok(usize::try_from(bits).unwrap_or(usize::MAX)),
         _ => Err(at(node, RuleProblem::KeySize)),
     }
+}
+
+/// Rules of `seal lint` and the reasons for leaving them out. That this file cannot be used, none can.
+fn ignored(node: &Node) -> Parsed<Vec<(String, String)>> {
+    let names = RULES.iter().map(|rule| rule.name);
+    let known: Vec<&str> = names.filter(|name| *name != "rules-file").collect();
+    let fields = Fields::of(node, "ignore", &known)?;
+    let reason =
+        |(name, node): &(String, Node)| Ok((name.clone(), text(node, "a reason")?.to_owned()));
+    fields.0.iter().map(reason).collect()
 }
 
 /// The fields of a mapping, all of them known and none there twice.

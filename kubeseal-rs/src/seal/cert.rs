@@ -1,14 +1,19 @@
 //! `seal cert`: the certificate, who it is and how long it lasts.
 
+use std::path::Path;
+
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 use shared::key::{Certificate, Validity};
+use shared::key_marks::KeyState;
 
-use super::keys::access;
+use super::keys::{access, store};
 use super::{Outcome, print};
 use crate::cluster::Controller;
+use crate::keys::record;
 use crate::redacted::redacted;
-use crate::seal_args::{Cert, CertFetch, CertShow, CertSource, CertVerb, CertVerify, Form};
+use crate::report::ShowPath as _;
+use crate::seal_args::{Cert, CertFetch, CertShow, CertSource, CertVerb, CertVerify, Form, Place};
 use crate::surroundings::Surroundings;
 use crate::{certificate, files, report};
 
@@ -109,15 +114,30 @@ fn verify(words: &CertVerify, surroundings: &Surroundings) -> Result<Outcome> {
 fn read(source: &CertSource, surroundings: &Surroundings) -> Result<Certificate> {
     match (&source.cert, &source.place.directory) {
         (Some(at), _) => read_at(at),
-        (None, Some(_)) => bail!(
-            "a controller on a folder has an address of its own: name it, as in http://127.0.0.1:8080/v1/cert.pem"
-        ),
+        (None, Some(folder)) => of_folder(folder, &source.place, surroundings),
         (None, None) => {
             let controller = Controller::find(&access(&source.place, surroundings))?;
             let pem = controller.certificate()?;
             Certificate::from_pem(&pem).context("the certificate of the controller")
         }
     }
+}
+
+/// That of the key in the folder which seals.
+fn of_folder(folder: &Path, place: &Place, surroundings: &Surroundings) -> Result<Certificate> {
+    let records = store(place, surroundings)?.read()?;
+    let states = record::states(&records, None);
+    let mut seals = records.iter().zip(states);
+    let seals = seals.find(|(_, state)| *state == KeyState::Sealing);
+    let key = seals.and_then(|(record, _)| record.key.as_ref().ok());
+    let pem = key.and_then(|key| Some(key.certificate()?.to_pem()));
+    let pem = pem.with_context(|| {
+        format!(
+            "no key in {} seals; a controller on this folder makes one when it starts",
+            folder.shown()
+        )
+    })?;
+    Ok(Certificate::from_pem(pem.as_bytes())?)
 }
 
 fn read_at(at: &str) -> Result<Certificate> {

@@ -75,6 +75,9 @@ fn lines(settings: &Settings) -> Vec<(&'static str, String, String)> {
             &"the rule",
         ));
     }
+    for (name, reason) in rule.iter().flat_map(|rule| &rule.ignore) {
+        lines.push(said("ignore", format!("{name}: {reason}"), &"the rule"));
+    }
     lines
 }
 

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use shared::names;
 use shared::plain::Plain;
 use shared::secret::Secret;
+use shared::secret_types::{check_names, check_values};
 
 use super::Outcome;
 use super::sealing;
@@ -44,8 +45,18 @@ pub fn run(words: &Create, surroundings: &Surroundings) -> Result<Outcome> {
         return Err(CreateError::NoValues.into());
     }
     let secret = secret(&words.name, &words.like, items)?;
+    check_type(&secret)?;
     let sealed = sealing::seal_secret(&session, &settings, secret, false)?;
     words.destination.put(&[sealed])
+}
+
+/// Kubernetes would refuse the Secret in the cluster, where it takes longer to find out.
+fn check_type(secret: &Secret) -> Result<()> {
+    check_names(secret.type_.as_deref(), |item| {
+        secret.data.contains_key(item)
+    })?;
+    check_values(secret)?;
+    Ok(())
 }
 
 fn read_values(words: &Create, surroundings: &Surroundings, items: &mut Items) -> Result<()> {
@@ -64,6 +75,7 @@ fn read_values(words: &Create, surroundings: &Surroundings, items: &mut Items) -
     }
     for word in &words.from_file {
         for (key, value) in stdin.from_file(word)? {
+            values::remark_on(&key, &value);
             items.add(&key, value)?;
         }
     }
@@ -80,7 +92,11 @@ fn read_values(words: &Create, surroundings: &Surroundings, items: &mut Items) -
         }
     }
     if let Some(key) = &words.stdin {
-        items.add(key, stdin.read(key)?)?;
+        let value = stdin.read_value(key, words.allow_empty)?;
+        if !value.expose().is_empty() {
+            values::remark_on(key, &value);
+        }
+        items.add(key, value)?;
     }
     for key in &words.prompt {
         items.add(key, values::prompt(key)?)?;

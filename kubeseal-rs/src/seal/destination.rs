@@ -57,11 +57,22 @@ impl Destination {
         let Some(path) = &self.write else {
             return print(&text);
         };
-        self.check()?;
-        files::replace(path, &text)?;
+        match files::create(path, &text) {
+            Err(error) if error.is_taken() && !is_device(path) => {
+                return Err(Exists(path.clone()).into());
+            }
+            // Such as `/dev/stdout`, which is always there.
+            Err(error) if error.is_taken() => files::replace(path, &text)?,
+            created => created?,
+        }
         for one in sealed {
             report::say(&format!("{}: {}", path.display(), one.in_words()));
         }
         Ok(Outcome::Done)
     }
+}
+
+fn is_device(path: &Path) -> bool {
+    path.metadata()
+        .is_ok_and(|there| !there.is_file() && !there.is_dir())
 }

@@ -11,10 +11,10 @@ use shared::scope::Scope;
 use zeroize::Zeroizing;
 
 use super::object::Object;
-use super::walk::{Kind, ManifestFile};
+use super::walk::{self, Kind, ManifestFile, PassedOver, WalkError};
 use super::{Outcome, print, write};
-use crate::git::{GitError, Repository};
-use crate::report::{self, Paint, shown};
+use crate::git::{self, GitError, Repository};
+use crate::report::{self, Paint, ShowPath as _, shown};
 use crate::seal_args::Diff;
 use crate::surroundings::Surroundings;
 
@@ -30,6 +30,12 @@ pub enum DiffError {
     /// A word that is nothing.
     #[error("{0:?} is neither a revision nor a file")]
     NoSuchWord(String),
+    /// Such as a submodule.
+    #[error(
+        "{} lies in another repository, {}; run `seal diff` there",
+        .0.shown(), .1.shown()
+    )]
+    OtherRepository(PathBuf, PathBuf),
 }
 
 /// What became of an object. Each change is of one item, or of the object itself.
@@ -56,8 +62,8 @@ pub enum What {
     Rescoped(String, String),
     /// The template is another one.
     Template,
-    /// A file cannot be read.
-    Unreadable,
+    /// A file cannot be read, for this reason.
+    Unreadable(String),
 }
 
 /// Runs the command.
@@ -92,6 +98,8 @@ pub fn run(words: &Diff, surroundings: &Surroundings) -> Result<Outcome> {
         None => Zeroizing::new(text(&changes, Paint::for_stdout(surroundings)).into_bytes()),
     };
     print(&text)?;
+    let unread = changes.iter().flat_map(|(_, _, changes)| changes);
+    PassedOver::check(unread.filter(|change| change.what.is_unreadable()).count())?;
     if changes.is_empty() {
         report::say("no sealed item differs");
         return Ok(Outcome::Done);
@@ -134,8 +142,21 @@ fn compared(words: &Diff, here: &Path, repository: &Repository) -> Result<Compar
         }
     }
     paths.extend(words.paths.iter().cloned());
-    let paths = paths.iter().map(|path| here.join(path)).collect();
+    let paths: Vec<PathBuf> = paths.iter().map(|path| here.join(path)).collect();
+    for path in &paths {
+        refuse_other_repository(path, repository.root())?;
+    }
     Ok(Compared { from, to, paths })
+}
+
+/// What lies in a submodule, this repository knows nothing of, and would say that nothing differs.
+fn refuse_other_repository(path: &Path, root: &Path) -> Result<(), DiffError> {
+    let there = path.ancestors().find(|above| above.is_dir());
+    let there = there.and_then(|folder| folder.canonicalize().ok());
+    match there.as_deref().and_then(git::work_tree) {
+        Some(other) if other != root => Err(DiffError::OtherRepository(path.to_owned(), other)),
+        _ => Ok(()),
+    }
 }
 
 /// The commits that `A..B` names, or the one that a revision does.
@@ -180,13 +201,10 @@ fn compare_files(
     old: Option<Zeroizing<Vec<u8>>>,
     new: Option<Zeroizing<Vec<u8>>>,
 ) -> Vec<(String, Vec<Change>)> {
-    let (old, new) = (objects(old), objects(new));
-    let (Some(old), Some(new)) = (old, new) else {
-        let change = Change {
-            item: None,
-            what: What::Unreadable,
-        };
-        return vec![(String::new(), vec![change])];
+    let (old, new) = match (objects(old), objects(new)) {
+        (Ok(old), Ok(new)) => (old, new),
+        (_, Err(why)) => return unreadable(why),
+        (Err(why), _) => return unreadable(format!("in the older state: {why}")),
     };
     let places: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
     let changes = places
@@ -195,20 +213,28 @@ fn compare_files(
     changes.filter(|(_, changes)| !changes.is_empty()).collect()
 }
 
-/// Objects by place; a file that names no SealedSecret has none, whatever it is.
-fn objects(bytes: Option<Zeroizing<Vec<u8>>>) -> Option<BTreeMap<String, Object>> {
-    let Some(bytes) = bytes.filter(|bytes| memchr::memmem::find(bytes, b"SealedSecret").is_some())
-    else {
-        return Some(BTreeMap::new());
+fn unreadable(why: String) -> Vec<(String, Vec<Change>)> {
+    let what = What::Unreadable(why);
+    vec![(String::new(), vec![Change { item: None, what }])]
+}
+
+/// Objects by place, or why they cannot be read; a file that cannot hold a SealedSecret has none, whatever it
+/// is.
+fn objects(bytes: Option<Zeroizing<Vec<u8>>>) -> Result<BTreeMap<String, Object>, String> {
+    let Some(bytes) = bytes else {
+        return Ok(BTreeMap::new());
     };
-    // A Helm template is no YAML until it is rendered.
-    let is_template = memchr::memmem::find(&bytes, b"{{").is_some();
-    let Ok(file) = ManifestFile::parse(Path::new(""), bytes) else {
-        return is_template.then(BTreeMap::new);
+    let is_mentioned = walk::mentions(&bytes, Kind::SealedSecret);
+    if !is_mentioned && !walk::may_hide_kind(&bytes) {
+        return Ok(BTreeMap::new());
+    }
+    let file = match ManifestFile::parse(Path::new(""), bytes) {
+        Ok(file) => file,
+        Err(WalkError::Malformed { source, .. }) if is_mentioned => return Err(source.to_string()),
+        Err(_) => return Ok(BTreeMap::new()),
     };
-    let objects = file
-        .of_kind(Kind::SealedSecret)
-        .map(|node| Object::read(node).ok());
+    let read = |node| Object::read(node).map_err(|error| shared::error_chain(error.as_ref()));
+    let objects = file.of_kind(Kind::SealedSecret).map(read);
     objects
         .map(|object| object.map(|object| (object.sealed.place(), object)))
         .collect()
@@ -287,8 +313,12 @@ impl What {
             Self::Rekeyed(..) => "rekeyed",
             Self::Rescoped(..) => "rescoped",
             Self::Template => "template changed",
-            Self::Unreadable => "unreadable",
+            Self::Unreadable(_) => "unreadable",
         }
+    }
+
+    fn is_unreadable(&self) -> bool {
+        matches!(self, Self::Unreadable(_))
     }
 
     fn ends(&self) -> Option<(&str, &str)> {
@@ -311,9 +341,12 @@ fn text(changes: &[(String, String, Vec<Change>)], paint: Paint) -> String {
                 _ => paint.yellow("~"),
             };
             let item = item.as_deref().unwrap_or("(the object)");
-            let ends = what
-                .ends()
-                .map(|(from, to)| format!(" from {from} to {to}"));
+            let ends = match what {
+                What::Unreadable(why) => Some(format!(": {}", shown(why))),
+                what => what
+                    .ends()
+                    .map(|(from, to)| format!(" from {from} to {to}")),
+            };
             text.extend([format!(
                 "  {mark} {} {}{}\n",
                 shown(item),
@@ -331,6 +364,9 @@ fn facts(changes: &[(String, String, Vec<Change>)]) -> Json {
         if let Some((from, to)) = what.ends() {
             json["from"] = from.into();
             json["to"] = to.into();
+        }
+        if let What::Unreadable(why) = what {
+            json["problem"] = why.as_str().into();
         }
         json
     };

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::sealing::{self, Sealed};
 use super::session::Session;
 use super::settings::Settings;
-use super::walk::{self, Kind, LISTS, ManifestFile};
+use super::walk::{self, Kind, LISTS, ManifestFile, PassedOver};
 use super::{Outcome, print, write};
 use crate::command::Format;
 use crate::seal_args::Files;
@@ -111,23 +111,31 @@ pub fn run(words: &Files, surroundings: &Surroundings) -> Result<Outcome> {
     {
         return Err(FilesError::NoSuchWord(word.display().to_string()).into());
     }
-    let mut plans = Vec::new();
+    let (mut plans, mut unread) = (Vec::new(), 0);
     for candidate in walk::candidates(&words.files)? {
-        if let Some(file) = walk::read(&candidate, Kind::Secret)? {
-            plans.push(plan(&session, words, &file)?);
+        match walk::read(&candidate, Kind::Secret) {
+            Ok(None) => {}
+            Ok(Some(file)) => plans.push(plan(&session, words, &file)?),
+            Err(error) if candidate.named => return Err(error.into()),
+            Err(error) => {
+                unread += 1;
+                report::say(&format!("not sealed: {}", shared::error_chain(&error)));
+            }
         }
     }
     if plans.is_empty() {
+        PassedOver::check(unread)?;
         return Err(FilesError::NothingFound.into());
     }
     refuse_one_for_two(&plans)?;
     if words.stdout {
         let texts: Vec<&[u8]> = plans.iter().map(|plan| plan.text.as_slice()).collect();
-        return print(&join(&texts, format_of(words, &plans[0].text)));
+        print(&join(&texts, format_of(words, &plans[0].text)))?;
     }
     for plan in &plans {
         carry_out(plan)?;
     }
+    PassedOver::check(unread)?;
     Ok(Outcome::Done)
 }
 

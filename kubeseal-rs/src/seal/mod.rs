@@ -22,6 +22,7 @@
 //! | [`in_cluster`] | values of the Secret in the cluster |
 //! | [`destination`] | where a new SealedSecret goes |
 //! | [`object`] | a SealedSecret as people see it: structure, lines, hints |
+//! | [`loose`] | sealed values outside of a SealedSecret |
 //! | [`walk`] | finding manifests below folders, as Git sees them |
 
 pub mod cert;
@@ -43,6 +44,7 @@ pub mod import;
 pub mod in_cluster;
 pub mod keys;
 pub mod lint;
+pub mod loose;
 pub mod object;
 pub mod opening;
 pub mod rotate;
@@ -51,6 +53,7 @@ pub mod session;
 pub mod set;
 pub mod settings;
 pub mod target;
+pub mod uninstall;
 pub mod unset;
 pub mod values;
 pub mod view;
@@ -98,6 +101,7 @@ pub fn run(command: &Command, surroundings: &Surroundings) -> Result<Outcome> {
         Command::Cert(words) => cert::run(words, surroundings),
         Command::Doctor(words) => doctor::run(words, surroundings),
         Command::Exec(words) => exec::run(words, surroundings),
+        Command::Uninstall(words) => uninstall::run(words, surroundings),
         Command::Hook(words) => hook::run(words),
         Command::Completions(words) => print(&crate::pages::completions(
             &words.shell,
@@ -112,7 +116,7 @@ pub fn write(documents: &[serde_json::Value], format: Format) -> Zeroizing<Vec<u
     let mut text = Zeroizing::new(Vec::new());
     for (i, document) in documents.iter().enumerate() {
         let one = Zeroizing::new(match format {
-            Format::Json => manifest::to_json(document),
+            Format::Json => report::json_shown(&manifest::to_json(document)),
             Format::Yaml => manifest::to_yaml(document),
         });
         if i > 0 && format == Format::Yaml {

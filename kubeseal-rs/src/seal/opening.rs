@@ -29,26 +29,46 @@ pub fn read(words: &Opening, surroundings: &Surroundings) -> Result<Unlock> {
     let mut unlock = Unlock::default();
     for path in &words.identity {
         let bytes = files::read_as(path, Kind::Credential)?;
-        if archive::is_archive(&bytes) {
-            bail!(
-                "{} is an encrypted identity, which is not opened here; `age -d {}` prints it: give it by a pipe, \
-                 as in --identity <(age -d FILE)",
-                path.display(),
-                path.display()
-            );
-        }
         match archive::identities(&bytes) {
             Some(found) => unlock.identities.extend(found),
-            None => bail!(
-                "{} holds no age identity, which begins with AGE-SECRET-KEY-1; `age-keygen` makes one",
-                path.display()
-            ),
+            None => bail!("{}", no_identity(path, &bytes)),
         }
     }
     if let Some(path) = &words.passphrase_file {
         unlock.passphrase = Some(passphrase_of(path, surroundings)?);
     }
     Ok(unlock)
+}
+
+/// What a file is that was named as an identity and holds none.
+fn no_identity(path: &Path, bytes: &[u8]) -> String {
+    let path = path.display();
+    let starts_with = |head: &[u8]| bytes.trim_ascii_start().starts_with(head);
+    if archive::is_archive(bytes) {
+        let how = if archive::wants_passphrase(bytes) {
+            "protected by a passphrase"
+        } else {
+            "encrypted"
+        };
+        return format!(
+            "{path} is {how}, and an identity is read in plain text only; `age -d {path}` prints it: give it by a \
+             pipe, as in --identity <(age -d {path})"
+        );
+    }
+    if starts_with(b"-----BEGIN ") {
+        return format!(
+            "{path} is a key in PEM, such as one of SSH, and not an age identity, which begins with AGE-SECRET-KEY-1"
+        );
+    }
+    if starts_with(b"age1") {
+        return format!(
+            "{path} is a recipient, which is public and opens nothing; name the identity, which begins with \
+             AGE-SECRET-KEY-1"
+        );
+    }
+    format!(
+        "{path} holds no age identity, which begins with AGE-SECRET-KEY-1; `age-keygen` makes one"
+    )
 }
 
 /// The first line, as it is.
@@ -82,11 +102,13 @@ fn passphrase_of(path: &Path, surroundings: &Surroundings) -> Result<SecretStrin
 /// There is no terminal, it is empty, or the two differ.
 pub fn ask(is_new: bool) -> Result<SecretString> {
     let no_terminal = |_| {
-        anyhow::anyhow!(
-            "there is no terminal to ask for the passphrase; give it with --passphrase-file, or use \
-             {} instead",
-            if is_new { "--recipient" } else { "--identity" }
-        )
+        anyhow::anyhow!(if is_new {
+            "there is no terminal to ask for the new passphrase of the archive: give it with --passphrase-file FILE (- is \
+             stdin), or encrypt for a recipient with --recipient"
+        } else {
+            "the archive opens with a passphrase, and there is no terminal to ask for it: give it with \
+             --passphrase-file FILE (- is stdin)"
+        })
     };
     let prompt = Prompt::open().map_err(no_terminal)?;
     let ask = |text: &str| prompt.ask(text).map_err(no_terminal);
@@ -129,6 +151,7 @@ const MAX_KEYS: usize = 1_000;
 /// As for [`backup`].
 pub fn backup_in(path: &Path, bytes: Zeroizing<Vec<u8>>, unlock: &mut Unlock) -> Result<Backup> {
     let place = || path.display().to_string();
+    let bytes = files::text(bytes);
     if bytes.len() > MAX_BACKUP {
         bail!(
             "{} is longer than any backup of keys, which has at most 32 MiB",
@@ -149,6 +172,13 @@ pub fn backup_in(path: &Path, bytes: Zeroizing<Vec<u8>>, unlock: &mut Unlock) ->
             bare,
         });
     }
+    if archive::identities(&plain).is_some() {
+        bail!(
+            "{} holds an age identity and no key of a controller; name it with --identity, and the backup that it opens \
+             with --backup",
+            place()
+        );
+    }
     let secrets = folder::secrets(&plain).map_err(|_| {
         anyhow::anyhow!(
             "{} is neither an age archive, nor manifests, nor keys in PEM",
@@ -157,8 +187,8 @@ pub fn backup_in(path: &Path, bytes: Zeroizing<Vec<u8>>, unlock: &mut Unlock) ->
     })?;
     if let Some(line) = manifest::repeated_key(&plain) {
         bail!(
-            "{}, line {line}: a key stands there for the second time, so a Secret before it would be lost; put `---` \
-             between two documents",
+            "{}, line {line}: a field stands there for the second time, as if files had been joined without a line `---` \
+             between them: the Secret before it would be lost. Put `---` above that line",
             place()
         );
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use shared::hints::{self, Hints};
 use shared::key::Certificate;
-use shared::manifest::{Coercion, Node, Reading};
+use shared::manifest::{Coercion, Node, Reading, Value};
 use shared::resource::SealedSecret;
 use shared::scope::Scope;
 use shared::seal::{self, Target};
@@ -26,6 +26,9 @@ pub enum SealingError {
         "the Secret {0:?} has no namespace, and its scope needs one: pass --namespace, or a wider --scope"
     )]
     NoNamespace(String),
+    /// Ciphertext of another program.
+    #[error("{0} was encrypted by sops; `seal import sops` decrypts it first")]
+    Sops(String),
 }
 
 /// A Secret that was sealed, and what with.
@@ -124,10 +127,23 @@ fn add_hints(object: &mut SealedSecret, certificate: &Certificate) {
 ///
 /// # Errors
 ///
-/// It is malformed.
+/// It is malformed, or `sops` encrypted it.
 pub fn read_secret(node: &Node, file: &str) -> Result<Secret> {
+    // In `data`, ciphertext of sops is no base64 either.
+    if matches!(&node.value, Value::Map(fields) if fields.iter().any(|(name, _)| name == "sops")) {
+        return Err(SealingError::Sops(file.to_owned()).into());
+    }
     let mut reading = Reading::default();
     let secret = Secret::from_node(node, &mut reading).with_context(|| file.to_owned())?;
+    for (key, value) in &secret.data {
+        let value = value.expose().trim_ascii();
+        if value.starts_with(b"{{") && value.ends_with(b"}}") {
+            report::warn(&format!(
+                "{file}: the value of {key} is a template action, which is sealed as it stands; a template is rendered \
+                 first"
+            ));
+        }
+    }
     for Coercion { line, path, kind } in &reading.coerced {
         report::warn(&format!(
             "{file}:{line}: {path} is not in quotes, so YAML reads it as {kind} and its text changes; \

@@ -21,9 +21,9 @@ use crate::surroundings::Surroundings;
 /// The peer's names of the controller's Service and of its namespace.
 const CONTROLLER: (&str, &str) = ("sealed-secrets-controller", "kube-system");
 
-/// A certificate that was asked for: from where, and on whose word. An answer to one question is none to
+/// A certificate that was asked for: from where, and on whose word; a path in a rule counts from the folder of the rules. An answer to one question is none to
 /// another, or what a rule vouches for would pass where no rule applies.
-type Question = (Source, By, Vec<Vouched>);
+type Question = (Source, Option<PathBuf>, By, Vec<Vouched>);
 
 /// One run. May be shared between threads.
 pub struct Session<'a> {
@@ -83,13 +83,15 @@ impl<'a> Session<'a> {
     ///
     /// It cannot be had, has expired, or is not the one that the rule or a flag wants.
     pub fn certificate(&self, settings: &Settings) -> Result<Arc<Certificate>> {
-        let source = source(settings);
+        let source = settings.certificate.value.clone();
+        let folder = of_rule(settings).map(|rules| rules.folder().to_owned());
         let mut known = self
             .certificates
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let question = (
             source,
+            folder,
             By::from(settings.certificate.by),
             settings.fingerprints(),
         );
@@ -126,11 +128,15 @@ impl<'a> Session<'a> {
 
     fn obtain(&self, source: &Source, settings: &Settings) -> Result<Obtained> {
         let wanted = match source {
-            Source::At(at) if settings.certificate.by == settings::Origin::Rule => {
-                let (pem, origin) = (certificate::read_named_by_rule(at)?, Origin::Given);
+            Source::At(at) if let Some(rules) = of_rule(settings) => {
+                let rule = certificate::OfRule {
+                    folder: rules.folder(),
+                    tree: rules.tree(),
+                    is_pinned: !settings.fingerprints().is_empty(),
+                };
                 return Ok(Obtained {
-                    pem,
-                    origin,
+                    pem: certificate::read_named_by_rule(at, rule)?,
+                    origin: Origin::Given,
                     remarks: Vec::new(),
                 });
             }
@@ -172,6 +178,38 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Is that the controller of flags, the environment or nobody's choice, rather than one that a rule names?
+    pub fn is_named_by_user(&self, source: &Source) -> bool {
+        let Source::Controller {
+            context,
+            name,
+            namespace,
+        } = source
+        else {
+            return false;
+        };
+        let chosen = |flag: &Option<String>, variable: &str, default: &str| {
+            let variable = || self.surroundings.filled_variable(variable);
+            flag.clone()
+                .or_else(variable)
+                .unwrap_or_else(|| default.to_owned())
+        };
+        let words = &self.words.controller;
+        let usual = |given: &Option<String>, default: &str| {
+            given.clone().unwrap_or_else(|| default.to_owned())
+        };
+        usual(name, CONTROLLER.0)
+            == chosen(&words.name, "SEALED_SECRETS_CONTROLLER_NAME", CONTROLLER.0)
+            && usual(namespace, CONTROLLER.1)
+                == chosen(
+                    &words.namespace,
+                    "SEALED_SECRETS_CONTROLLER_NAMESPACE",
+                    CONTROLLER.1,
+                )
+            && usual(context, "")
+                == chosen(&self.words.cluster.context, "SEALED_SECRETS_CONTEXT", "")
+    }
+
     fn kubeconfig(&self) -> Option<PathBuf> {
         let variable = || {
             self.surroundings
@@ -205,15 +243,10 @@ impl<'a> Session<'a> {
     }
 }
 
-/// A file that a rule names lies where the rules lie.
-fn source(settings: &Settings) -> Source {
-    let from_rule = settings.certificate.by == settings::Origin::Rule;
-    match (&settings.certificate.value, &settings.rules) {
-        (Source::At(at), Some(rules)) if from_rule && !certificate::is_url(at) => {
-            Source::At(rules.folder().join(at).display().to_string())
-        }
-        (source, _) => source.clone(),
-    }
+/// The rules, if they name the certificate.
+fn of_rule(settings: &Settings) -> Option<&RulesFile> {
+    let rules = settings.rules.as_deref();
+    rules.filter(|_| settings.certificate.by == settings::Origin::Rule)
 }
 
 /// The absolute path. Links in its folder are followed, so that a file is found under the same rule

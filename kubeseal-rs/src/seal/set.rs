@@ -8,7 +8,7 @@ use shared::sealed_file::Changes;
 
 use super::session::Session;
 use super::target::{Target, hint_rule};
-use super::values::Stdin;
+use super::values::{Stdin, remark_on};
 use super::{Outcome, names};
 use crate::recipe::{Random, Recipe};
 use crate::report;
@@ -71,8 +71,11 @@ fn values(words: &Set, surroundings: &Surroundings) -> Result<BTreeMap<String, P
     let mut stdin = Stdin::new(surroundings);
     let value = match &words.from_file {
         Some(path) => stdin.read_file(path)?,
-        None => stdin.read(&words.key)?,
+        None => stdin.read_value(&words.key, words.allow_empty)?,
     };
+    if words.from_file.is_some() || !value.expose().is_empty() {
+        remark_on(&words.key, &value);
+    }
     if words.from_file.is_none() && value.expose().ends_with(b"\n") {
         report::warn(
             "the value ends with a line break, which is sealed with it; `printf %s` writes none",

@@ -12,6 +12,7 @@ use shared::plain::Plain;
 use shared::scope::Scope;
 use shared::sealed_file::{self, Changes, Found, HintRule};
 use shared::{base64, envelope};
+use zeroize::Zeroizing;
 
 use super::session::Session;
 use super::settings::Settings;
@@ -76,6 +77,25 @@ pub enum TargetError {
     /// Nobody knows the namespace.
     #[error("{0} names no namespace, and its scope needs one: pass --namespace")]
     NoNamespace(String),
+    /// Somebody else was faster.
+    #[error("{} was changed meanwhile by somebody else, who changed {item} too; run this again", file.display())]
+    Conflict {
+        /// The file.
+        file: PathBuf,
+        /// The item.
+        item: String,
+    },
+    /// Likewise.
+    #[error(
+        "{} was changed meanwhile by somebody else, and {place} is not in it any more as it was; run this again",
+        file.display()
+    )]
+    Gone {
+        /// The file.
+        file: PathBuf,
+        /// The object.
+        place: String,
+    },
     /// Only metadata.name is missing.
     #[error("the SealedSecret at line {0} has no metadata.name, so its values could never open")]
     NoName(usize),
@@ -186,16 +206,69 @@ impl Target {
         Ok(())
     }
 
-    /// Writes the file with these changes and with every other byte as it was.
+    /// Writes the file with these changes and with every other byte as it was. If the file was changed since it
+    /// was read, the changes are made to what is there now.
     ///
     /// # Errors
     ///
-    /// It cannot be edited safely or not be written, or changed since it was read.
+    /// It cannot be edited safely or not be written, or the object is not the same any more.
     pub fn write(&self, changes: &Changes<'_>) -> Result<()> {
-        let edited = edit::apply(&self.bytes, &self.found.edits(changes));
-        let edited = edited.with_context(|| self.path.display().to_string())?;
-        Ok(files::replace_same(&self.path, &self.bytes, &edited)?)
+        files::remove_leftovers_beside(&self.path);
+        files::update(&self.path, |bytes| {
+            let edits = if *bytes == *self.bytes {
+                self.found.edits(changes)
+            } else {
+                self.found_again(bytes)?.edits(changes)
+            };
+            edit::apply(bytes, &edits).with_context(|| self.path.display().to_string())
+        })
     }
+
+    /// As [`Self::write`], unless somebody else changed the same items meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// Likewise, and [`TargetError::Conflict`].
+    pub fn write_what_is_untouched(&self, changes: &Changes<'_>) -> Result<()> {
+        let items =
+            |found: &Found, key: &String| found.sealed.spec.encrypted_data.get(key).cloned();
+        let file = ManifestFile::read(&self.path)?;
+        if *file.bytes != *self.bytes {
+            let now = self.found_again(&file.bytes)?;
+            let mut keys = changes.texts.keys().chain(&changes.removed);
+            if let Some(key) = keys.find(|key| items(&now, key) != items(&self.found, key)) {
+                let (file, item) = (self.path.clone(), key.clone());
+                return Err(TargetError::Conflict { file, item }.into());
+            }
+        }
+        self.write(changes)
+    }
+
+    /// The object in another version of the file. Values that are sealed for it must open there.
+    fn found_again(&self, bytes: &[u8]) -> Result<Found> {
+        let file = ManifestFile::parse(&self.path, Zeroizing::new(bytes.to_vec()))?;
+        let found = sealed_file::find(&file.documents);
+        let found = found.with_context(|| self.path.display().to_string())?;
+        let mut same = found
+            .into_iter()
+            .filter(|found| is_same_object(found, &self.found));
+        match (same.next(), same.next()) {
+            (Some(found), None) => Ok(found),
+            _ => {
+                let (file, place) = (self.path.clone(), self.found.sealed.place());
+                Err(TargetError::Gone { file, place }.into())
+            }
+        }
+    }
+}
+
+/// In another version of the file: would what was sealed for the object before open there?
+pub fn is_same_object(now: &Found, before: &Found) -> bool {
+    let scope = |found: &Found| Scope::from_annotations(found.sealed.metadata.annotations.as_ref());
+    let namespace = now.sealed.metadata.namespace.as_ref();
+    now.sealed.metadata.name == before.sealed.metadata.name
+        && namespace.is_none_or(|namespace| namespace == before.sealed.namespace_or_empty())
+        && scope(now) == scope(before)
 }
 
 /// The hints that a run writes.

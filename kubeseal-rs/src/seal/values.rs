@@ -9,6 +9,7 @@ use shared::plain::Plain;
 use crate::bounded::Kind;
 use crate::files;
 use crate::prompt::Prompt;
+use crate::report;
 use crate::surroundings::Surroundings;
 
 /// A value cannot be had.
@@ -23,6 +24,11 @@ pub enum ValueError {
     /// stdin has one end.
     #[error("stdin can be read once only, and two values want it")]
     StdinTwice,
+    /// Nothing came.
+    #[error(
+        "the value of {0:?} is empty: nothing came from stdin. If it shall be empty, pass --allow-empty"
+    )]
+    Empty(String),
     /// Not `KEY=VALUE`.
     #[error("--{0} takes {1}")]
     Form(&'static str, &'static str),
@@ -83,6 +89,20 @@ impl<'a> Stdin<'a> {
         Ok(Plain::from(std::mem::take(&mut *files::read_stdin_as(
             Kind::Value,
         )?)))
+    }
+
+    /// As [`Self::read`], for a value. One that is empty is a mistake most likely: what should have written it
+    /// failed, or stdin is closed.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::read`], and for an empty value unless that is allowed.
+    pub fn read_value(&mut self, key: &str, allow_empty: bool) -> Result<Plain> {
+        let value = self.read(key)?;
+        if value.expose().is_empty() && !allow_empty {
+            return Err(ValueError::Empty(key.to_owned()).into());
+        }
+        Ok(value)
     }
 
     /// Reads a file, or stdin for `-`.
@@ -151,6 +171,23 @@ fn from_folder(folder: &Path) -> Result<Vec<(String, Plain)>> {
         return Err(ValueError::EmptyFolder(folder.to_owned()).into());
     }
     Ok(items)
+}
+
+/// Warns of a value that is most likely not what its file was to hold.
+pub fn remark_on(key: &str, value: &Plain) {
+    let mark = match value.expose() {
+        [] => {
+            report::warn(&format!("the value of {key} is empty"));
+            return;
+        }
+        [0xef, 0xbb, 0xbf, ..] => "UTF-8",
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "UTF-16",
+        _ => return,
+    };
+    report::warn(&format!(
+        "the value of {key} begins with a byte order mark of {mark}, which is sealed with it; write the file \
+         without one if a program is to read it"
+    ));
 }
 
 /// `KEY=VALUE`, where the value is public.

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use super::in_cluster::{self, Values};
 use super::object::{Form, Item, Object};
 use super::session::Session;
-use super::walk::{self, Candidate, Kind};
+use super::walk::{self, Candidate, Kind, PassedOver};
 use super::{Outcome, write};
 use crate::command::read_keys;
 use crate::git::{self, Dated};
@@ -59,11 +59,23 @@ pub fn run(words: &View, surroundings: &Surroundings) -> Result<Outcome> {
     let revealer = words.reveal.then(|| Revealer::new(words, &session));
     let revealer = revealer.transpose()?;
     let mut seen = Vec::new();
+    let mut unread = 0;
     for candidate in walk::candidates(&words.paths)? {
-        let found = look(&candidate, revealer.as_ref());
-        seen.extend(found.with_context(|| candidate.path.display().to_string())?);
+        match look(&candidate, revealer.as_ref()) {
+            Ok(found) => seen.extend(found),
+            Err(error) if candidate.named => return Err(error),
+            Err(error) => {
+                unread += 1;
+                let problem = walk::without_path(&candidate.path, &error);
+                report::say(&format!(
+                    "{}: not shown: {problem}",
+                    candidate.path.display()
+                ));
+            }
+        }
     }
     if seen.is_empty() {
+        PassedOver::check(unread)?;
         return Err(ViewError::NothingFound.into());
     }
     date(&mut seen, surroundings.now);
@@ -80,6 +92,7 @@ pub fn run(words: &View, surroundings: &Surroundings) -> Result<Outcome> {
         Zeroizing::new(texts.concat())
     };
     report::print(&text).map_err(crate::command::CommandError::Stdout)?;
+    PassedOver::check(unread)?;
     Ok(Outcome::Done)
 }
 
@@ -90,13 +103,15 @@ fn look(candidate: &Candidate, revealer: Option<&Revealer<'_>>) -> Result<Vec<Se
         return Ok(Vec::new());
     };
     let see = |node| {
-        let object = Object::read(node)?;
+        let object = Object::read(node).with_context(|| path.display().to_string())?;
         let values = revealer.map(|revealer| revealer.values(&object, path));
         Ok(Seen {
             path: path.clone(),
             file: path.display().to_string(),
             ages: Vec::new(),
-            values: values.transpose()?,
+            values: values
+                .transpose()
+                .with_context(|| path.display().to_string())?,
             object,
         })
     };

@@ -55,11 +55,12 @@ pub struct Candidate {
 
 /// The files that were named, and below folders every `.yaml`, `.yml` and `.json` that Git would
 /// see, in order of path: what it tracks, and what no ignore rule of the work tree or of the user names.
-/// Without paths, below the current folder. Links below folders are not followed.
+/// Without paths, below the current folder. Links below folders are not followed. A folder that cannot be read is
+/// named, and the run fails at its end.
 ///
 /// # Errors
 ///
-/// A path does not exist, or a folder cannot be read.
+/// A path does not exist.
 pub fn candidates(paths: &[PathBuf]) -> Result<Vec<Candidate>, WalkError> {
     let mut found = Vec::new();
     let here = [PathBuf::from(".")];
@@ -141,7 +142,15 @@ impl<'a> Walk<'a> {
             rules.extend(rules_in(&whole));
         }
         // The folder is closed before those in it are opened: a deep tree would use up all open files.
-        for child in self.files_and_folders(below, &whole)? {
+        let folders = match self.files_and_folders(below, &whole) {
+            // Where a controller looks, everything has to be seen.
+            Err(error) if self.rules.is_some() => {
+                report::fail_at_end(&error_chain(&error));
+                Vec::new()
+            }
+            folders => folders?,
+        };
+        for child in folders {
             self.enter(&child)?;
         }
         if let (Some(rules), Some(outer)) = (&mut self.rules, outer) {
@@ -288,8 +297,11 @@ fn warn_without_rules(file: &Path, why: &str) {
     ));
 }
 
-/// Is a file with this name taken for a manifest?
+/// Is a file with this name taken for a manifest? `Kustomization` is one of the names that kustomize knows.
 pub fn is_manifest_name(path: &Path) -> bool {
+    if path.file_name().is_some_and(|name| name == "Kustomization") {
+        return true;
+    }
     let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
     ["yaml", "yml", "json"].iter().any(|known| ending == *known)
 }
@@ -391,22 +403,88 @@ pub fn sealed_in(path: &Path) -> anyhow::Result<Vec<SealedSecret>> {
 }
 
 /// Reads a candidate if it can hold an object of that kind: a file that was found and cannot name
-/// the kind anywhere is not parsed. Nothing for what was found and is malformed, such as a Helm
-/// template; see [`Candidate::named`].
+/// the kind anywhere is not parsed.
 ///
 /// # Errors
 ///
-/// It cannot be read, or was named and is malformed.
+/// It cannot be read; or it is malformed, and was named or could hold such an object: what stands in a
+/// template, or behind a mistake, nobody knows.
 pub fn read(candidate: &Candidate, kind: Kind) -> Result<Option<ManifestFile>, WalkError> {
     let bytes = files::read(&candidate.path)?;
-    if !candidate.named && !mentions(&bytes, kind) && !may_hide_kind(&bytes) {
+    let is_wanted = candidate.named || could_hold(&bytes, kind);
+    if !is_wanted && !may_hide_kind(&bytes) {
         return Ok(None);
     }
     match ManifestFile::parse(&candidate.path, bytes) {
         Ok(file) if candidate.named || file.of_kind(kind).next().is_some() => Ok(Some(file)),
-        Err(error) if candidate.named => Err(error),
+        Err(error) if is_wanted => Err(error),
+        // Many a template has a backslash or an exclamation mark.
         _ => Ok(None),
     }
+}
+
+/// An error and its causes, without the file at its beginning: for a line that begins with it already.
+pub fn without_path(path: &Path, error: &anyhow::Error) -> String {
+    let text = error_chain(error.as_ref());
+    let rest = text.strip_prefix(&format!("{}: ", path.display()));
+    rest.map(str::to_owned).unwrap_or(text)
+}
+
+/// Files that were passed over, each said with its reason.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} could not be read (see above); everything else is done")]
+pub struct PassedOver(String);
+
+impl PassedOver {
+    /// An error if there are such files.
+    ///
+    /// # Errors
+    ///
+    /// The number is not zero.
+    pub fn check(count: usize) -> Result<(), Self> {
+        match count {
+            0 => Ok(()),
+            1 => Err(Self("1 file".to_owned())),
+            n => Err(Self(format!("{n} files"))),
+        }
+    }
+}
+
+/// May a file that cannot be parsed hold such an object? Every second template mentions Secrets, so for these
+/// it has to say so; of SealedSecrets a mention is enough.
+fn could_hold(bytes: &[u8], kind: Kind) -> bool {
+    mentions(bytes, kind)
+        && (kind == Kind::SealedSecret || names_kind(bytes, &["Secret", "SecretList"]))
+}
+
+/// Does a text say that it holds objects of one of these kinds? UTF-16 counts as saying everything.
+pub(crate) fn names_kind(text: &[u8], kinds: &[&str]) -> bool {
+    is_utf16(text)
+        || memmem::find_iter(text, b"kind").any(|at| {
+            let (before, rest) = text.split_at(at);
+            let word = word_behind(&rest[b"kind".len()..]);
+            before.last().is_none_or(|byte| !is_of_word(*byte))
+                && word.is_some_and(|word| kinds.iter().any(|kind| kind.as_bytes() == word))
+        })
+}
+
+/// The word that is the value of the key before, with quotes around either or without.
+fn word_behind(key: &[u8]) -> Option<&[u8]> {
+    let value = without_quote(key).trim_ascii_start().strip_prefix(b":")?;
+    let word = without_quote(value.trim_ascii_start());
+    let end = word.iter().position(|byte| !is_of_word(*byte));
+    Some(&word[..end.unwrap_or(word.len())])
+}
+
+fn without_quote(text: &[u8]) -> &[u8] {
+    match text {
+        [b'"' | b'\'', rest @ ..] => rest,
+        _ => text,
+    }
+}
+
+fn is_of_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')
 }
 
 /// UTF-16 counts as naming everything: it has a zero byte in every other place.
@@ -415,9 +493,11 @@ pub(crate) fn mentions(bytes: &[u8], kind: Kind) -> bool {
         Kind::Secret => b"Secret",
         Kind::SealedSecret => b"SealedSecret",
     };
-    memmem::find(bytes, word).is_some()
-        || bytes.starts_with(&[0xff, 0xfe])
-        || bytes.starts_with(&[0xfe, 0xff])
+    memmem::find(bytes, word).is_some() || is_utf16(bytes)
+}
+
+fn is_utf16(bytes: &[u8]) -> bool {
+    bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff])
 }
 
 /// May a kind be written so that its name does not stand in the file? An escape such as `"\x53ecret"` or a
@@ -538,5 +618,34 @@ mod tests {
         let file = ManifestFile::parse(Path::new("x"), bytes).unwrap();
         assert_eq!(file.of_kind(Kind::Secret).count(), 1);
         assert_eq!(file.of_kind(Kind::SealedSecret).count(), 1);
+    }
+
+    #[test]
+    fn a_malformed_text_names_secrets_however_it_quotes_them() {
+        const SECRETS: [&str; 4] = ["Secret", "SealedSecret", "SecretList", "SealedSecretList"];
+        for (text, want) in [
+            ("kind: Secret\na: [", true),
+            ("a: [\nkind:  SealedSecret", true),
+            ("- kind: 'Secret'\n", true),
+            ("kind: \"Secret\" # x\n", true),
+            ("{\"kind\": \"Secret\",", true),
+            ("{\"kind\":\"SealedSecret\"", true),
+            ("{\"kind\" :\n \"Secret\"}}", true),
+            ("'kind': Secret\r\n", true),
+            ("kind: SecretList\n", true),
+            ("kind: SecretStore\n---\nkind: Secret\n", true),
+            ("kind: SecretStore\n", false),
+            ("kind: ClusterSecretStore\n", false),
+            ("\"kind\": \"SecretProviderClass\"", false),
+            ("kind: Secret-of-mine\n", false),
+            ("mankind: Secret\n", false),
+            ("kind of Secret\n", false),
+            ("kinds: Secret\n", false),
+            ("kind:", false),
+            ("kind", false),
+            ("Secret", false),
+        ] {
+            assert_eq!(names_kind(text.as_bytes(), &SECRETS), want, "{text:?}");
+        }
     }
 }

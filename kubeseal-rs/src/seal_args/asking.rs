@@ -2,19 +2,37 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::cluster::ByToken;
+
 /// The controller's port for callers with a token, which tells them the key of each item.
 #[derive(Debug, Clone, Default, Args)]
 #[command(
-    next_help_heading = "Whom to ask about what opens with no key here (the verb `verify` on SealedSecrets is needed)"
+    next_help_heading = "The controller's port for callers with a token (verbs `verify` and `rotate` on SealedSecrets)"
 )]
 pub struct Asking {
     /// Port of the controller for callers with a token: https://…, also that of a port-forward
-    #[arg(long, value_name = "URL", requires = "token_file")]
+    #[arg(long, value_name = "URL")]
     pub authorized: Option<String>,
-    /// File with a token for the audience sealed-secrets.bitnami.com
-    #[arg(long, value_name = "FILE", requires = "authorized")]
+    /// File with a token for the audience sealed-secrets.bitnami.com; else one is made
+    #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+    /// Service account that a token is made for; else that of the kubeconfig
+    #[arg(long, value_name = "NAMESPACE/NAME", conflicts_with = "token_file")]
+    pub token_account: Option<String>,
     /// Its authority, as /v1/ca.pem has it; else the controller of the current context is asked for it
-    #[arg(long, value_name = "FILE", requires = "authorized")]
+    #[arg(long, value_name = "FILE")]
     pub authority: Option<PathBuf>,
+}
+
+impl Asking {
+    /// The same, for the client.
+    pub fn by_token(&self) -> ByToken {
+        ByToken {
+            url: self.authorized.clone(),
+            token_file: self.token_file.clone(),
+            authority: self.authority.clone(),
+            account: self.token_account.clone(),
+            is_by_rule: false,
+        }
+    }
 }

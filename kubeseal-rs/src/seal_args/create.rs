@@ -20,6 +20,9 @@ pub struct Create {
     /// Item from stdin, as it is
     #[arg(long, value_name = "KEY")]
     pub stdin: Option<String>,
+    /// Take an empty value from stdin
+    #[arg(long)]
+    pub allow_empty: bool,
     /// Item from a prompt that shows nothing
     #[arg(long, value_name = "KEY")]
     pub prompt: Vec<String>,

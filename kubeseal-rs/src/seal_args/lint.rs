@@ -7,10 +7,13 @@ use super::Sealing;
 /// `seal lint`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Rules: plain-secret malformed-file malformed-object malformed-value key-size retired-key other-key stale-hint
-  scope no-name no-namespace name template-name template unknown-field duplicate-item deprecated broken-rule
-  rules-file certificate
-A key hint is advice: whether a value opens, only the controller or a backup key can tell.
+Rules: plain-secret malformed-file malformed-object malformed-value key-size retired-key other-key closed-item
+  stale-hint scope no-name no-namespace name template-name template incomplete-type unknown-field duplicate-item
+  deprecated broken-rule rules-file certificate exemption
+Key hints are advice: only the controller or a private key (--keys) can show whether a value decrypts.
+Empty values, variables such as ${TOKEN} without a default, and template actions are not plain values.
+To exempt a file, give a reason: in a comment `# seal lint: ignore plain-secret: REASON`, or in its rule in
+.seal.yaml `ignore: {plain-secret: REASON}`.
 
 Examples:
   seal lint
@@ -31,6 +34,9 @@ pub struct Lint {
     /// Leave out what this rule finds
     #[arg(long, value_name = "RULE")]
     pub ignore: Vec<String>,
+    /// Private keys to try each item with, as PEM or key Secrets
+    #[arg(long, value_name = "FILE")]
+    pub keys: Vec<PathBuf>,
     /// Pass over files that are named and are no YAML, as over those below folders: for hooks, which name
     /// whatever is committed
     #[arg(long, hide = true)]

@@ -20,6 +20,7 @@ mod rotate;
 mod sealing;
 mod set;
 mod tools;
+mod uninstall;
 mod unset;
 mod view;
 
@@ -52,6 +53,7 @@ pub use rotate::Rotate;
 pub use sealing::Sealing;
 pub use set::Set;
 pub use tools::{Completions, Exec, Hook, HookInstall, HookVerb, Man};
+pub use uninstall::Uninstall;
 pub use unset::Unset;
 pub use view::View;
 
@@ -91,6 +93,8 @@ pub enum Command {
     Doctor(Doctor),
     /// Run a command with values in its environment
     Exec(Exec),
+    /// Clean up statuses before going back to Bitnami's controller
+    Uninstall(Uninstall),
     /// Have Git look at files before they are committed
     Hook(Hook),
     /// Print a script that completes words in a shell
@@ -129,7 +133,16 @@ Examples:
 ///
 /// Help was asked for, or the words are wrong.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Stop> {
-    let words: Vec<OsString> = words.into_iter().collect();
+    let mut words: Vec<OsString> = words.into_iter().collect();
+    // Of `help` there is no other help.
+    if let Some(at) = words.iter().position(|word| word == "help")
+        && words[at..]
+            .iter()
+            .skip(1)
+            .all(|word| word == "--help" || word == "-h")
+    {
+        words.truncate(at + 1);
+    }
     let mut command = Words::command();
     if words.first().is_some_and(|name| is_plugin(Path::new(name))) {
         command = command.bin_name("kubectl seal");
@@ -208,6 +221,14 @@ mod tests {
             parsed(&["seal", "-i", "--stdout"]),
             Err(Stop::Usage(_))
         ));
-        assert!(matches!(parsed(&["seal", "--help"]), Err(Stop::Help(_))));
+        for words in [
+            &["seal", "--help"][..],
+            &["seal", "help"],
+            &["seal", "help", "--help"],
+            &["seal", "help", "-h"],
+            &["seal", "keys", "help", "--help"],
+        ] {
+            assert!(matches!(parsed(words), Err(Stop::Help(_))), "{words:?}");
+        }
     }
 }

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::Sealing;
+use super::{Asking, Sealing};
 use crate::command::Format;
 
 /// `seal rotate`.
@@ -11,7 +11,8 @@ use crate::command::Format;
 Only values change; comments, order and layout stay as they are. Each file is replaced in one step, and
 what is sealed for the newest key already is left alone, so an interrupted run is finished by the next one.
 With --key nothing is asked of a cluster. Give the newest key, too: without it only key hints tell
-what is done already.
+what is done already, and so each file gets them. A file that cannot be read is named, and the exit code is 2.
+--dry-run with --key judges by sizes and key hints, and opens only what they say nothing about.
 
 Examples:
   seal rotate --key key.pem --cert cert.pem
@@ -32,4 +33,7 @@ pub struct Rotate {
     /// How to seal.
     #[command(flatten)]
     pub sealing: Sealing,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub asking: Asking,
 }

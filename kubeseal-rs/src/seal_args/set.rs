@@ -22,6 +22,9 @@ pub struct Set {
     /// File that holds the value, byte for byte; stdin or a hidden prompt if not given
     #[arg(long, value_name = "FILE", conflicts_with = "generate")]
     pub from_file: Option<PathBuf>,
+    /// Take an empty value from stdin
+    #[arg(long)]
+    pub allow_empty: bool,
     /// Make a random value, by a recipe of `seal generate`; a password if none is given
     #[arg(long, value_name = "RECIPE", num_args = 0..=1, default_missing_value = "password")]
     pub generate: Option<String>,

@@ -16,6 +16,7 @@ pub mod edit;
 mod error;
 mod json_in;
 mod json_out;
+mod likely;
 mod node;
 mod scalar;
 mod shape;
@@ -30,6 +31,7 @@ pub use error::{ReadError, ReadProblem, ShapeError};
 pub use json_out::to_json;
 pub use node::{Node, Value};
 pub use shape::{Coercion, Reading, Shape};
+pub use text::as_utf8;
 pub use yaml_out::to_yaml;
 
 /// A document that is not empty.
@@ -66,7 +68,8 @@ pub fn read(bytes: &[u8]) -> Result<Vec<Document>, ReadError> {
 /// As [`read`], and [`ReadProblem::Size`].
 pub fn read_within(bytes: &[u8], most: usize) -> Result<Vec<Document>, ReadError> {
     let text = text::decode(bytes)?;
-    let filled = roots(&text, most)?.into_iter().filter(is_filled);
+    let roots = roots(&text, most).map_err(|error| likely::cause(&text, error))?;
+    let filled = roots.into_iter().filter(is_filled);
     Ok(filled
         .enumerate()
         .map(|(i, root)| Document {

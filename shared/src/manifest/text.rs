@@ -1,5 +1,7 @@
 //! Decodes text: UTF-8 with or without a byte order mark, UTF-16 with one.
 
+use std::borrow::Cow;
+
 use zeroize::Zeroizing;
 
 use super::error::{ReadError, ReadProblem};
@@ -40,6 +42,23 @@ impl Encoding {
 
 pub(super) fn decode(bytes: &[u8]) -> Result<Zeroizing<String>, ReadError> {
     decode_as_it_stands(bytes).map(|(_, text)| Zeroizing::new(without_inner_marks(text)))
+}
+
+/// Returns a text file as UTF-8 without a byte order mark. Windows shells write redirected output as UTF-16.
+/// Anything that is not text, or is UTF-8 without a mark already, is returned unchanged.
+pub fn as_utf8(bytes: &[u8]) -> Cow<'_, [u8]> {
+    let (encoding, rest) = Encoding::of(bytes);
+    let decoded = match (encoding, bytes) {
+        (Encoding::Utf8WithMark, _) => return Cow::Borrowed(rest),
+        (Encoding::Utf16Little, _) | (_, [1..0x80, 0, 1..0x80, 0, ..]) => {
+            utf16(rest, u16::from_le_bytes)
+        }
+        (Encoding::Utf16Big, _) | (_, [0, 1..0x80, 0, 1..0x80, ..]) => {
+            utf16(rest, u16::from_be_bytes)
+        }
+        _ => None,
+    };
+    decoded.map_or(Cow::Borrowed(bytes), |text| Cow::Owned(text.into_bytes()))
 }
 
 /// Decodes a text. Keeps the byte order marks inside it, but not the one at its beginning.
@@ -84,6 +103,33 @@ fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn text_of_windows_becomes_utf8_and_other_bytes_stay() {
+        let utf16 = |text: &str, unit: fn(u16) -> [u8; 2]| -> Vec<u8> {
+            text.encode_utf16().flat_map(unit).collect()
+        };
+        for bytes in [
+            b"-----a\r\n\xc3\xbc".to_vec(),
+            "\u{feff}-----a\r\nü".as_bytes().to_vec(),
+            utf16("\u{feff}-----a\r\nü", u16::to_le_bytes),
+            utf16("\u{feff}-----a\r\nü", u16::to_be_bytes),
+            utf16("-----a\r\nü", u16::to_le_bytes),
+            utf16("-----a\r\nü", u16::to_be_bytes),
+        ] {
+            assert_eq!(*as_utf8(&bytes), *"-----a\r\nü".as_bytes(), "{bytes:?}");
+        }
+        for bytes in [
+            &b""[..],
+            b"a",
+            b"\xff\xfe\x00\xd8",
+            b"a\0b",
+            b"\x30\x82\x01\0",
+            b"a\0b\0c",
+        ] {
+            assert_eq!(*as_utf8(bytes), *bytes);
+        }
+    }
 
     #[test]
     fn decodes_what_editors_write() {

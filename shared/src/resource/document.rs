@@ -109,8 +109,16 @@ pub enum DocumentError {
         "its metadata is not that of a Kubernetes object (is every timestamp like 2006-01-02T15:04:05Z?)"
     )]
     Metadata,
+    /// An item of `data` is the action of a template.
+    #[error("line {line}: data.{key} is a template action; render the template first")]
+    Template {
+        /// Item key.
+        key: String,
+        /// Its line.
+        line: usize,
+    },
     /// An item of `data` is not base64.
-    #[error("line {line}: data.{key}")]
+    #[error("line {line}: data.{key} (plain text belongs in `stringData`)")]
     Base64 {
         /// Item key.
         key: String,

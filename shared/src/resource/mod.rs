@@ -37,7 +37,10 @@ pub use names::*;
     doc = "A Secret whose values are encrypted; only the controller of the cluster can open it.",
     printcolumn = r#"{"name":"Status","type":"string","jsonPath":".status.conditions[0].message"}"#,
     printcolumn = r#"{"name":"Synced","type":"string","jsonPath":".status.conditions[0].status"}"#,
-    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
+    printcolumn = r#"{"name":"Ready","type":"string","priority":1,"jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
+    printcolumn = r#"{"name":"Reason","type":"string","priority":1,"jsonPath":".status.conditions[?(@.type==\"Ready\")].reason"}"#,
+    printcolumn = r#"{"name":"Key","type":"string","priority":1,"jsonPath":".status.record.key"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct SealedSecretSpec {
@@ -260,7 +263,10 @@ mod tests {
             .iter()
             .map(|c| &c["name"])
             .collect();
-        assert_eq!(columns, ["Status", "Synced", "Age"]);
+        assert_eq!(
+            columns,
+            ["Status", "Synced", "Age", "Ready", "Reason", "Key"]
+        );
         assert_eq!(definition["metadata"]["name"], "sealedsecrets.bitnami.com");
     }
 }

@@ -7,6 +7,8 @@ use super::{RenderErrors, TemplateErrors};
 use crate::base64::Base64Error;
 use crate::hints::Hints;
 use crate::key_ring::NoKey;
+use crate::resource::SealedSecret;
+use crate::scope::Scope;
 use crate::{error_chain, visible_line};
 
 /// Nothing is unsealed unless all of it is.
@@ -89,6 +91,66 @@ pub struct ItemErrors {
     pub items: Vec<ItemError>,
     /// Further items, which may or may not open: they were not tried with every key.
     pub untried: usize,
+    /// The object may have been renamed or moved after it was sealed.
+    pub renamed: Option<Renamed>,
+}
+
+/// The template names another Secret than the object, and the values are bound to the place that it names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Renamed {
+    /// What differs: the name or the namespace.
+    what: &'static str,
+    /// That of the template.
+    template: String,
+    /// That of the object.
+    object: String,
+    /// A scope whose values would open here as well.
+    scope: Scope,
+}
+
+impl Renamed {
+    /// Compares the template's place with that of the object, as far as the scope binds values to it.
+    pub(super) fn of(sealed: &SealedSecret) -> Option<Self> {
+        let scope = Scope::from_annotations(sealed.metadata.annotations.as_ref());
+        let (template, object) = (&sealed.spec.template.metadata, &sealed.metadata);
+        let differ = |what, one: &Option<String>, two: &Option<String>, scope| {
+            let (template, object) = (one.clone()?, two.clone()?);
+            let renamed = Self {
+                what,
+                template,
+                object,
+                scope,
+            };
+            (!renamed.template.is_empty() && renamed.template != renamed.object).then_some(renamed)
+        };
+        let namespace = || {
+            differ(
+                "namespace",
+                &template.namespace,
+                &object.namespace,
+                Scope::ClusterWide,
+            )
+        };
+        match scope {
+            Scope::ClusterWide => None,
+            Scope::NamespaceWide => namespace(),
+            Scope::Strict => namespace()
+                .or_else(|| differ("name", &template.name, &object.name, Scope::NamespaceWide)),
+        }
+    }
+}
+
+impl fmt::Display for Renamed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { what, scope, .. } = self;
+        let (template, object) = (visible_line(&self.template), visible_line(&self.object));
+        write!(
+            f,
+            "hint: the template has the {what} {template}, the object has the {what} {object}, and its values open only \
+             under the {what} that they were sealed for: seal them for {object}, or with scope {scope} if a tool such as \
+             kustomize changes the {what}"
+        )
+    }
 }
 
 impl std::error::Error for ItemErrors {}
@@ -108,9 +170,13 @@ impl fmt::Display for ItemErrors {
             write!(f, "{line_break}{text} ({})", keys.join(", "))?;
         }
         match self.untried {
-            0 => Ok(()),
-            1 => f.write_str("\n1 more item was not tried"),
-            count => write!(f, "\n{count} more items were not tried"),
+            0 => {}
+            1 => f.write_str("\n1 more item was not tried")?,
+            count => write!(f, "\n{count} more items were not tried")?,
+        }
+        match &self.renamed {
+            Some(renamed) => write!(f, "\n{renamed}"),
+            None => Ok(()),
         }
     }
 }

@@ -21,9 +21,9 @@ use crate::plain::Plain;
 use crate::resource::{SealedSecret, SecretTemplate};
 use crate::scope::{Label, Scope};
 use crate::secret::Secret;
-pub use errors::{ItemError, ItemErrors, ItemProblem, UnsealError};
+pub use errors::{ItemError, ItemErrors, ItemProblem, Renamed, UnsealError};
 pub use render::{
-    RenderError, RenderErrors, TemplateError, TemplateErrors, failures_without_values,
+    RenderError, RenderErrors, TemplateError, TemplateErrors, failures_without_values, slow_work,
 };
 
 /// What the user allows.
@@ -236,8 +236,8 @@ fn open(
         None => {
             let hints = hints::read(sealed.metadata.annotations.as_ref());
             let advice = [&hints, remembered];
-            let opened = items::open_items(items, ring, &label, advice, &mut effort)?;
-            Ok(Contents::Items(opened))
+            let opened = items::open_items(items, ring, &label, advice, &mut effort);
+            Ok(Contents::Items(opened.map_err(|why| hinted(why, sealed))?))
         }
         Some(_) if !accept_legacy => Err(UnsealError::LegacyRefused),
         Some(_) if !items.is_empty() => Err(UnsealError::BothForms),
@@ -246,6 +246,16 @@ fn open(
             Ok(Contents::Legacy(Box::new(unsealed)))
         }
     }
+}
+
+/// Adds where else the values may open, if some do not open here.
+fn hinted(mut why: UnsealError, sealed: &SealedSecret) -> UnsealError {
+    if let UnsealError::Items(errors) = &mut why {
+        let is_unopened = |error: &ItemError| matches!(error.problem, ItemProblem::NoKey(_));
+        let is_any = errors.items.iter().any(is_unopened);
+        errors.renamed = Renamed::of(sealed).filter(|_| is_any);
+    }
+    why
 }
 
 /// Where its values open: by its own name, namespace and annotations. The template has no say.

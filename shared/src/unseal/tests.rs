@@ -34,7 +34,12 @@ fn ring() -> KeyRing {
 
 fn sealed_value(ring: &KeyRing, plain: &[u8]) -> String {
     let label = Scope::Strict.label("ns", "n");
-    let key = ring.sealing().unwrap().certificate().unwrap().public_key();
+    let key = ring
+        .sealing(jiff::Timestamp::UNIX_EPOCH)
+        .unwrap()
+        .certificate()
+        .unwrap()
+        .public_key();
     base64::encode(&envelope::seal(key, &label, plain, &mut StdRng::seed_from_u64(5)).unwrap())
 }
 
@@ -66,7 +71,9 @@ fn opens_every_item_and_names_its_key() {
     assert_eq!(unsealed.secret.data["b"].expose(), b"");
     assert_eq!(
         &unsealed.sealed_by["b"],
-        ring.sealing().unwrap().fingerprint()
+        ring.sealing(jiff::Timestamp::UNIX_EPOCH)
+            .unwrap()
+            .fingerprint()
     );
 }
 
@@ -116,7 +123,9 @@ fn a_false_key_hint_changes_nothing() {
     let unsealed = open(&sealed, &ring).unwrap();
     assert_eq!(
         &unsealed.sealed_by["a"],
-        ring.sealing().unwrap().fingerprint()
+        ring.sealing(jiff::Timestamp::UNIX_EPOCH)
+            .unwrap()
+            .fingerprint()
     );
 }
 

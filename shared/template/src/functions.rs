@@ -90,6 +90,8 @@ pub(crate) struct Function {
     pub(crate) shape: Shape,
     /// The same arguments always give the same result.
     pub(crate) deterministic: bool,
+    /// The most that one call costs beside its steps, in microseconds.
+    pub(crate) slow: u64,
     pub(crate) run: fn(&mut Environment<'_>, &Args<'_>) -> Outcome,
 }
 
@@ -105,6 +107,7 @@ impl Function {
             rest: None,
             shape: Shape::Plain,
             deterministic: true,
+            slow: 0,
             run,
         }
     }
@@ -122,6 +125,12 @@ impl Function {
     /// Marks a function that uses time or randomness, or generates keys.
     const fn by_chance(mut self) -> Self {
         self.deterministic = false;
+        self
+    }
+
+    /// Is slow on purpose or by nature.
+    const fn slow(mut self, most: u64) -> Self {
+        self.slow = most;
         self
     }
 }

@@ -37,6 +37,7 @@ mod template;
 mod text;
 mod url;
 mod value;
+mod work;
 
 pub use budget::{Budget, Interrupted, Meter, Unmetered, cost};
 pub use environment::Context;

@@ -11,6 +11,7 @@ use crate::eval::Evaluator;
 use crate::parse::{self, Trees};
 use crate::text::Text;
 use crate::value::Value;
+use crate::work;
 
 /// A parsed template.
 pub struct Template {
@@ -56,6 +57,12 @@ impl Template {
     /// passwords.
     pub fn is_deterministic(&self) -> bool {
         self.deterministic
+    }
+
+    /// An upper bound of what slow functions cost in one rendering, in microseconds as in [`cost`](crate::cost):
+    /// a function of the text alone. `u64::MAX` if one of them may run repeatedly.
+    pub fn slow_work(&self) -> u64 {
+        work::slow_work(&self.trees)
     }
 
     /// Renders the template with these values. The result is a secret: the caller keeps it out of logs and

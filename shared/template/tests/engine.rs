@@ -466,6 +466,48 @@ fn detects_deterministic_templates() {
 }
 
 #[test]
+fn slow_work_is_bounded_by_the_text_alone() {
+    use template::cost::{BCRYPT, CURVE_KEY, RSA_2048, RSA_4096, SCRYPT};
+    for (template, want) in [
+        ("{{ .a | upper }}", 0),
+        ("{{ range until 9 }}{{ . }}{{ end }}", 0),
+        ("{{ bcrypt .a }}", BCRYPT),
+        ("{{ .a | bcrypt }}", BCRYPT),
+        (
+            "{{ if .a }}{{ htpasswd \"u\" .a }}{{ else }}{{ bcrypt .a }}{{ end }}",
+            2 * BCRYPT,
+        ),
+        ("{{ (genCA \"c\" 1).Cert }}", RSA_2048),
+        (
+            "{{ $ca := genCA \"c\" 1 }}{{ (genSignedCert \"s\" nil nil 1 $ca).Key }}",
+            2 * RSA_2048,
+        ),
+        ("{{ genPrivateKey \"rsa\" }}", RSA_4096),
+        ("{{ genPrivateKey \"ed25519\" }}", CURVE_KEY),
+        ("{{ \"ed25519\" | genPrivateKey }}", RSA_4096),
+        ("{{ genPrivateKey .kind }}", RSA_4096),
+        ("{{ derivePassword 1 \"long\" .a \"u\" \"s\" }}", SCRYPT),
+        ("{{ range bcrypt .a | list }}{{ . }}{{ end }}", BCRYPT),
+        ("{{ range until 2 }}{{ bcrypt $.a }}{{ end }}", u64::MAX),
+        (
+            "{{ with .a }}{{ range until 2 }}{{ (genCA \"c\" 1).Key }}{{ end }}{{ end }}",
+            u64::MAX,
+        ),
+        (
+            "{{ define \"d\" }}{{ bcrypt . }}{{ end }}{{ template \"d\" .a }}",
+            u64::MAX,
+        ),
+        (
+            "{{ define \"d\" }}{{ . }}{{ end }}{{ template \"d\" .a }}",
+            0,
+        ),
+    ] {
+        let parsed = Template::parse("t", template).expect(template);
+        assert_eq!(parsed.slow_work(), want, "{template}");
+    }
+}
+
+#[test]
 fn time_comes_from_the_caller() {
     assert_eq!(text("{{ now }}"), "2026-11-22 10:00:00 +0000 UTC");
     assert_eq!(

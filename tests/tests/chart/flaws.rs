@@ -191,7 +191,7 @@ fn h13_the_crd_has_printer_columns() {
         .iter()
         .map(|column| column["name"].as_str().unwrap())
         .collect();
-    assert_eq!(names, ["Status", "Synced", "Age"]);
+    assert_eq!(names, ["Status", "Synced", "Age", "Ready", "Reason", "Key"]);
 }
 
 #[test]

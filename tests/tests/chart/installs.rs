@@ -53,7 +53,7 @@ async fn the_defaults_work_and_uninstalling_removes_only_the_controller() {
     let columns = definitions.get(DEFINITION).await.unwrap().spec.versions[0]
         .additional_printer_columns
         .clone();
-    assert_eq!(columns.map(|columns| columns.len()), Some(3));
+    assert_eq!(columns.map(|columns| columns.len()), Some(6));
 
     let keys = keys(&plane, "kube-system").await;
     let secret = user.holds("kept", "1", "").await;

@@ -114,9 +114,28 @@ fn the_schema_knows_every_value_and_refuses_another_type() {
         ("leaderElection: {enable: true}", "enable"),
         ("updateStatus: 'false'", "updateStatus"),
         ("image: {pullPolicy: Sometimes}", "pullPolicy"),
+        ("correctDrifts: false", "correctDrifts"),
+        ("networkPolicy: {metricFrom: []}", "metricFrom"),
+        (
+            "networkPolicy: {egress: {kubeapiCIDR: 10.0.0.1/32}}",
+            "kubeapiCIDR",
+        ),
+        ("rbac: {serviceProxier: {subject: []}}", "subject"),
+        ("metrics: {serviceMonitor: {enable: true}}", "enable"),
+        ("service: {ports: 80}", "ports"),
     ] {
         let refusal = Render::refusal(values);
         assert!(refusal.contains(said), "{values}: {refusal}");
+    }
+    // What Helm itself or a parent chart passes, and what is copied.
+    for values in [
+        "global: {imageRegistry: a}",
+        "{enabled: true, tags: {front: true}}",
+        "livenessProbe: {terminationGracePeriodSeconds: 9}",
+        "podSecurityContext: {supplementalGroups: [5]}",
+        "resources: {claims: [{name: a}]}",
+    ] {
+        Render::of(values);
     }
     let refusal = Render::refusal("privateKeyLabels: {a: 'b,c'}");
     assert!(refusal.contains("privateKeyLabels.a"), "{refusal}");

@@ -117,7 +117,18 @@ async fn strangers_get_401_the_powerless_403_and_the_entitled_what_they_ask_for(
     let elsewhere = elsewhere.to_document().to_string();
     assert_eq!(case.post("/v1/unseal", Some(&all), &elsewhere).await.0, 403);
 
-    assert!(!case.controller.log().contains("hunter2"));
+    let log = case.controller.log();
+    assert!(!log.contains("hunter2"));
+    let home = case.namespace.name();
+    for (account, object, outcome) in [
+        ("all", format!("{home}/db"), "unsealed"),
+        ("all", "kube-system/db".to_owned(), "not allowed"),
+        ("verifier", format!("{home}/db"), "not allowed"),
+    ] {
+        let user = format!("user=system:serviceaccount:{home}:{account} object={object}");
+        let said = |line: &str| line.contains(&user) && line.contains(outcome);
+        assert!(log.lines().any(said), "{user} {outcome}: {log}");
+    }
     for token in [&for_the_api_server, &verifier, &all] {
         assert!(
             !case.controller.log().contains(token.as_str()),

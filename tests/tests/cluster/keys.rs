@@ -35,6 +35,8 @@ async fn c1_c11_a_key_added_later_unseals_failed_objects() {
 #[tokio::test]
 async fn c11_a_relabelled_key_unseals_nothing_until_the_label_is_restored() {
     let case = Case::new("relabelled").await;
+    put_key(&case.namespace, "key-1", &KEYS[1]).await;
+    case.logs("secretname=key-1").await;
     let label = |value: &str| json!({ "metadata": { "labels": { KEY_LABEL: value } } });
     case.patch_secret("key-0", label("compromised")).await;
     case.logs("msg=\"private key taken out\"").await;
@@ -46,18 +48,91 @@ async fn c11_a_relabelled_key_unseals_nothing_until_the_label_is_restored() {
 }
 
 #[tokio::test]
-async fn c11_a_restored_key_unseals_again_and_no_key_is_generated_meanwhile() {
+async fn c11_keys_deleted_by_mistake_decrypt_until_one_is_restored_and_none_is_made_meanwhile() {
     let case = Case::with("restored", &["--key-renew-period=0"]).await;
+    put_key(&case.namespace, "key-1", &KEYS[1]).await;
+    case.logs("secretname=key-1").await;
     let backup = case.secret("key-0").await.unwrap();
     case.delete_secret("key-0").await;
-    case.logs("msg=\"private key taken out\"").await;
+    case.delete_secret("key-1").await;
+    case.logs("level=ERROR msg=\"the last private key was removed")
+        .await;
+    case.event("key-0", "KeyRemoved").await;
+    case.event("key-1", "LastKeyRemoved").await;
+    let scrape = Scrape::read(&case.controller.scrape().await);
+    let held = |reason| {
+        scrape.value(
+            "sealed_secrets_controller_keys_held_back",
+            &[("reason", reason)],
+        )
+    };
+    assert_eq!(held("removed"), Some(2.0));
+    let answer = case.controller.get("/v1/cert.pem").await;
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert!(answer.contains("every key was removed"), "{answer}");
+
     case.seal("db", &[("a", "1")]).await;
-    case.failure("db").await;
-    put_key(&case.namespace, "key-0", &KEYS[0]).await;
     case.holds("db", &[("a", "1")]).await;
+    put_key(&case.namespace, "key-0", &KEYS[0]).await;
+    until("a certificate is served", async || {
+        let answer = case.controller.get("/v1/cert.pem").await;
+        answer.starts_with("HTTP/1.1 200 ").then_some(())
+    })
+    .await;
+    let items = [("a", "1")];
+    let other = sealed_for(
+        &KEYS[1],
+        case.namespace.name(),
+        "gone",
+        &items,
+        Scope::Strict,
+    );
+    case.create(&other).await;
+    case.failure("gone").await;
     let restored = case.secret("key-0").await.unwrap();
     assert_eq!(restored.data, backup.data);
     assert_eq!(keys_in(&case.namespace).await, ["key-0"]);
+}
+
+#[tokio::test]
+async fn a_key_replaced_in_place_is_reported_by_log_and_event() {
+    let case = Case::with("replaced", &["--key-renew-period=0"]).await;
+    let none = BTreeMap::new;
+    let other = key_secret::build("key-0", "x", &KEYS[1], none(), none());
+    let text = |item| String::from_utf8(other.data[item].expose().to_vec()).unwrap();
+    let data = json!({ "tls.key": text("tls.key"), "tls.crt": text("tls.crt") });
+    case.patch_secret("key-0", json!({ "stringData": data }))
+        .await;
+    case.event("key-0", "KeyReplaced").await;
+    let log = case.controller.log();
+    let warned = "level=WARN msg=\"private key replaced by another one under the same name\" secretname=key-0";
+    assert!(log.contains(warned), "{log}");
+}
+
+/// Bitnami documents `kubectl apply -f backup.yaml` as the way to restore; it must not meet a key that the controller has
+/// made in the new cluster.
+#[tokio::test]
+async fn a_backup_of_another_cluster_replaces_no_key_here() {
+    let plane = ControlPlane::shared().await;
+    let [backed_up, restored] = [
+        plane.namespace("before").await,
+        plane.namespace("after").await,
+    ];
+    let mut keys = Vec::new();
+    for namespace in [&backed_up, &restored] {
+        roles::grant(namespace, Reach::Namespace).await;
+        let controller = ClusterController::start(plane, namespace, &[]).await;
+        let [name] = keys_in(namespace).await.try_into().unwrap();
+        let key: ApiSecret = namespace.api().get(&name).await.unwrap();
+        keys.push((key, controller));
+    }
+    let backup = json!({
+        "metadata": { "name": keys[0].0.name_any(), "labels": keys[0].0.labels() },
+        "type": "kubernetes.io/tls",
+        "data": keys[0].0.data,
+    });
+    let _: ApiSecret = restored.create_object(backup).await;
+    assert_eq!(keys_in(&restored).await.len(), 2, "both are there");
 }
 
 #[tokio::test]
@@ -198,21 +273,50 @@ async fn stores_a_key_as_upstream_does_and_renews_on_a_signal() {
 }
 
 #[tokio::test]
-async fn c26_only_one_of_two_starting_controllers_generates_the_first_key() {
+async fn c26_of_two_controllers_that_start_at_once_the_leader_makes_the_first_key() {
     let plane = ControlPlane::shared().await;
     let namespace = plane.namespace("twins").await;
     roles::grant(&namespace, Reach::Namespace).await;
+    roles::grant_leases(&namespace).await;
+    let _twins = twins(plane, &namespace).await;
+    let [name] = keys_in(&namespace).await.try_into().unwrap();
+    assert!(name.starts_with("sealed-secrets-key"), "{name}");
+    assert_ne!(name, "sealed-secrets-key-first");
+}
+
+#[tokio::test]
+async fn c26_without_the_right_to_use_leases_each_may_make_a_key_and_both_seal_for_the_same_one() {
+    let plane = ControlPlane::shared().await;
+    let namespace = plane.namespace("alone").await;
+    roles::grant(&namespace, Reach::Namespace).await;
+    let [one, other] = twins(plane, &namespace).await;
+    until("both serve the same certificate", async || {
+        let body = |answer: String| answer.split_once("\r\n\r\n").unwrap().1.to_owned();
+        let certificate = body(one.get("/v1/cert.pem").await);
+        let is_same = certificate == body(other.get("/v1/cert.pem").await);
+        is_same.then_some(())
+    })
+    .await;
+    let count = keys_in(&namespace).await.len();
+    for twin in [one, other] {
+        let registered = twin.log().matches("registered private key").count();
+        assert_eq!(registered, count, "each opens with every key");
+    }
+}
+
+async fn twins(plane: &ControlPlane, namespace: &Namespace<'_>) -> [ClusterController; 2] {
     let kubeconfig = plane.kubeconfig_of(namespace.name(), ACCOUNT).await;
     let start = || ClusterController::spawn(&kubeconfig, namespace.name(), &[]);
     let mut twins = [start(), start()];
     for twin in &mut twins {
         twin.become_ready().await;
     }
-    assert_eq!(keys_in(&namespace).await, ["sealed-secrets-key-first"]);
+    twins
 }
 
 #[tokio::test]
-async fn c24_a_new_certificate_is_logged_as_text_even_in_json() {
+async fn c24_the_log_shows_the_fingerprint_of_a_new_certificate_and_the_certificate_only_for_debugging()
+ {
     let plane = ControlPlane::shared().await;
     let namespace = plane.namespace("json").await;
     roles::grant(&namespace, Reach::Namespace).await;
@@ -220,6 +324,9 @@ async fn c24_a_new_certificate_is_logged_as_text_even_in_json() {
         let kubeconfig = plane.kubeconfig_of(namespace.name(), ACCOUNT).await;
         ClusterController::spawn(&kubeconfig, namespace.name(), &["--log-format=json"])
     };
+    controller
+        .logs("\"msg\":\"Certificate generated\",\"fingerprint\":\"SHA256:")
+        .await;
     controller
         .logs("\"certificate\":\"-----BEGIN CERTIFICATE-----\\n")
         .await;

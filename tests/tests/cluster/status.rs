@@ -155,3 +155,19 @@ async fn a_restart_writes_nothing() {
         sealed.metadata.resource_version
     );
 }
+
+#[tokio::test]
+async fn without_unsealed_events_only_warnings_are_written() {
+    let case = Case::with("quiet", &["--unsealed-events=false"]).await;
+    case.seal("db", &[("a", "1")]).await;
+    case.is_synced("db").await;
+    case.patch(
+        "db",
+        json!({ "spec": { "encryptedData": { "a": "AAAA" } } }),
+    )
+    .await;
+    case.event("db", "ErrUnsealFailed").await;
+    let events = case.events().await;
+    let reasons: Vec<_> = events.iter().map(|event| event.reason.as_deref()).collect();
+    assert!(!reasons.contains(&Some("Unsealed")), "{reasons:?}");
+}

@@ -9,6 +9,7 @@
 use kube::core::Status;
 use kube::core::response::StatusCause;
 use shared::secret::Secret;
+use shared::secret_types::{LARGEST, values_len};
 
 use crate::store::directory::names::is_item;
 use crate::store::{StoreError, api};
@@ -17,8 +18,6 @@ use crate::store::{StoreError, api};
 const DENIALS: [&str; 2] = ["denied the request", "denied request"];
 /// Before the name of a webhook that did not answer as it should.
 const FAILED_WEBHOOK: &str = "failed calling webhook \"";
-/// Bytes of all values that an API server accepts in one Secret.
-const LARGEST: usize = 1 << 20;
 /// etcd stores requests of 1.5 MiB, and answers larger ones in another way than the API server.
 const LARGEST_WITH_NAMES: usize = 1_400_000;
 
@@ -29,7 +28,7 @@ const LARGEST_WITH_NAMES: usize = 1_400_000;
 ///
 /// [`StoreError::Rejected`].
 pub(crate) fn check_size(doing: &'static str, secret: &Secret) -> Result<(), StoreError> {
-    let values: usize = secret.data.values().map(|value| value.expose().len()).sum();
+    let values = values_len(secret);
     if values > LARGEST || values + names_len(secret) > LARGEST_WITH_NAMES {
         return Err(StoreError::Rejected {
             doing,

@@ -37,6 +37,7 @@ pub struct ClusterStore {
     client: Client,
     catalogue: Mutex<Catalogue>,
     events: Events,
+    warns_only: bool,
     /// Deletes Secrets itself instead of leaving it to the garbage collector.
     deletes: bool,
     /// The definition in the cluster drops these fields of the status.
@@ -51,6 +52,7 @@ impl ClusterStore {
     pub fn new(client: Client, deletes: bool) -> Self {
         Self {
             events: Events::new(client.clone(), Subject::SealedSecrets),
+            warns_only: false,
             client,
             catalogue: Mutex::default(),
             deletes,
@@ -58,6 +60,13 @@ impl ClusterStore {
             drops_record: AtomicBool::new(false),
             lacks_statuses: AtomicBool::new(false),
         }
+    }
+
+    /// The same, which writes no events but warnings.
+    #[must_use]
+    pub fn warning_only(mut self, warns_only: bool) -> Self {
+        self.warns_only = warns_only;
+        self
     }
 
     fn catalogue(&self) -> MutexGuard<'_, Catalogue> {
@@ -316,6 +325,9 @@ impl Store for ClusterStore {
     }
 
     async fn announce(&self, id: &ObjectId, news: News) {
+        if self.warns_only && !news.is_warning {
+            return;
+        }
         let entry = self.catalogue().entry(id).cloned();
         let uid = entry.and_then(|entry| entry.uid);
         self.events.tell(id, uid, news, Timestamp::now()).await;

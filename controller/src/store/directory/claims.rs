@@ -5,8 +5,9 @@ use std::sync::Arc;
 use shared::error_chain;
 use shared::manifest::{self, Document, Node, Reading};
 use shared::resource::SealedSecret;
+use shared::scope::CLUSTER_WIDE_ANNOTATION;
 
-use super::names::{check_name, check_namespace};
+use super::names::{NameError, check_name, check_namespace};
 use crate::store::ObjectId;
 
 /// What a file holds.
@@ -99,8 +100,18 @@ fn identity(node: &Node) -> Result<ObjectId, String> {
     let namespace = field("namespace").map_err(|error| error_chain(&error))?;
     let name = field("name").map_err(|error| error_chain(&error))?;
     check_name(&name).map_err(|error| error_chain(&error))?;
-    check_namespace(&namespace).map_err(|error| error_chain(&error))?;
+    check_namespace(&namespace).map_err(|error| match error {
+        NameError::NoNamespace if is_cluster_wide(node) => error_chain(&NameError::AnyNamespace),
+        error => error_chain(&error),
+    })?;
     Ok(ObjectId { namespace, name })
+}
+
+fn is_cluster_wide(node: &Node) -> bool {
+    let metadata = node.field("metadata");
+    let annotations = metadata.and_then(|metadata| metadata.field("annotations"));
+    let value = annotations.and_then(|annotations| annotations.text(CLUSTER_WIDE_ANNOTATION));
+    value == Some("true")
 }
 
 fn sealed(number: usize, node: &Node) -> Result<Arc<SealedSecret>, String> {

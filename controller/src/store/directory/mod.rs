@@ -78,6 +78,9 @@ struct Scanned {
     misses_secrets: bool,
     /// What each object was when it was last looked at, which is what its next status is about.
     gathered: BTreeMap<ObjectId, Source>,
+    /// The digest of the SealedSecret that was unsealed last, as far as this process knows. A status file may not
+    /// be wanted.
+    unsealed: BTreeMap<ObjectId, String>,
     /// What has been said about files already.
     told: BTreeSet<String>,
     /// Objects with something to clean up, and the scan that first knew of it.
@@ -155,6 +158,12 @@ impl Store for DirectoryStore {
     ) -> Result<(), StoreError> {
         self.run(id, move |place, id| place.record(id, status))
             .await
+    }
+
+    fn note_unsealed(&self, id: &ObjectId, observed: &Observed) {
+        if let Some(digest) = digest_of(&observed.source) {
+            self.place.scanned().unsealed.insert(id.clone(), digest);
+        }
     }
 }
 
@@ -295,7 +304,8 @@ impl Place {
         let file = self.status(id).ok().flatten();
         Ok(Observed {
             existing: self.existing(id)?,
-            settled: file.as_ref().is_some_and(|file| file.is_settled(&source)),
+            settled: self.was_unsealed(id, &source)
+                || file.as_ref().is_some_and(|file| file.is_settled(&source)),
             guessed: false,
             is_fresh: false,
             uid: None,
@@ -303,6 +313,12 @@ impl Place {
             status: file.map(|file| file.status),
             source,
         })
+    }
+
+    /// Was this very SealedSecret the last one that this process unsealed?
+    fn was_unsealed(&self, id: &ObjectId, source: &Source) -> bool {
+        let unsealed = self.scanned().unsealed.get(id).cloned();
+        unsealed.is_some() && unsealed == digest_of(source)
     }
 
     fn source(&self, id: &ObjectId) -> Source {
@@ -402,7 +418,10 @@ impl Place {
         let statuses = self.root.child_or_new(STATUS)?;
         let gathered = self.scanned().gathered.remove(id);
         let Some(status) = status else {
-            self.scanned().prints.forget(id);
+            let mut scanned = self.scanned();
+            scanned.prints.forget(id);
+            scanned.unsealed.remove(id);
+            drop(scanned);
             return Ok(forget_status(&statuses, id, &name)?);
         };
         if name.len() > MAX_FILE_NAME {

@@ -6,6 +6,12 @@ pub(super) enum NameError {
     /// No namespace. It is never filled in: values are bound to it.
     #[error("metadata.namespace is missing; say which namespace the values were sealed for")]
     NoNamespace,
+    /// No namespace, of an object whose values open in any.
+    #[error(
+        "metadata.namespace is missing; the values open in every namespace, so say in which folder of `secrets` they \
+         shall be"
+    )]
+    AnyNamespace,
     /// No name.
     #[error("metadata.name is missing")]
     NoName,

@@ -14,6 +14,7 @@ working. */}}
   (list "--correct-drift" $v.correctDrift true)
   (list "--refuse-random-templates" $v.refuseRandomTemplates false)
   (list "--require-backup" $v.requireBackup false)
+  (list "--unsealed-events" $v.unsealedEvents true)
   (list "--old-gc-behavior" $v.oldGCBehavior false)
   (list "--leader-elect" ($v.leaderElection).enabled true)
   (list "--metrics-omit-secret-labels" $v.metrics.omitSecretLabels false)
@@ -45,11 +46,16 @@ working. */}}
   (list "--forbid-secret-types" (join "," $v.forbidSecretTypes))
   (list "--allow-secret-types" (join "," $v.allowSecretTypes))
   (list "--forbid-secret-metadata" (join "," $v.forbidSecretMetadata))
+  (list "--secret-labels" (include "sealed-secrets.pairs" (list "secretLabels" $v.secretLabels)))
+  (list "--secret-annotations" (include "sealed-secrets.pairs" (list "secretAnnotations" $v.secretAnnotations)))
   (list "--forbid-templates" (join "," $v.forbidTemplates))
   (list "--allowed-scopes" (join "," $v.allowedScopes))
   (list "--max-sealing-key-age" $v.maxSealingKeyAge)
   (list "--leader-elect-lease-name" ($v.leaderElection).leaseName)
 }}
+{{- if ne (toString $v.metrics.maxObjects) "1000" }}
+{{- $texts = append $texts (list "--metrics-max-objects" $v.metrics.maxObjects) }}
+{{- end }}
 {{- if ($v.certificateConfigMap).enabled }}
 {{- $texts = append $texts (list "--certificate-configmap" (include "sealed-secrets.certificateConfigMap" .)) }}
 {{- end }}

@@ -43,7 +43,10 @@ pub(super) fn look(words: &Doctor, surroundings: &Surroundings, findings: &mut F
     let _ = if let Some(folder) = &words.place.directory {
         directory(folder, &again, &mut way, findings)
     } else {
-        let access = access(&words.place, surroundings);
+        let access = Access {
+            by_token: words.asking.by_token(),
+            ..access(&words.place, surroundings)
+        };
         cluster(&access, &again, &mut way, findings)
     };
     way

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use super::guarded::Guarded;
 use crate::programs;
@@ -67,21 +68,74 @@ impl Editor {
 
     /// Opens the file and waits. What the editor puts into the folder goes with it, and no settings lie
     /// there.
-    pub(super) fn open(&self, guarded: &Guarded) -> Result<(), EditorError> {
+    ///
+    /// Returns how long that took.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be started, or failed.
+    pub(super) fn open(&self, guarded: &Guarded) -> Result<Duration, EditorError> {
         let hidden = guarded.hidden();
         let mut command = Command::new(&self.program);
         command.args(&self.words);
         command.arg(hidden.file()).current_dir(hidden.folder());
+        let start = Instant::now();
         let status = guarded.while_editing(|| command.status());
         let status = status.map_err(|source| EditorError::Start {
             program: self.program.clone(),
             source,
         })?;
         if status.success() {
-            return Ok(());
+            return Ok(start.elapsed());
         }
         Err(EditorError::Failed(status))
     }
+
+    /// What most likely happened where an editor ended after so long and the file is as it was: many that open a
+    /// window leave it to another process.
+    pub(super) fn remark(&self, after: Duration) -> Option<String> {
+        let flag = waiting_flag(&self.program);
+        let waits = flag.is_none_or(|flag| self.words.iter().any(|word| waits(word, flag)));
+        if waits && (after > AT_ONCE || flag.is_some()) {
+            return None;
+        }
+        let name = self.program.file_name().unwrap_or_default().display();
+        let flag = flag.unwrap_or("--wait");
+        Some(format!(
+            "the editor {name} ended at once, and its file is gone. If it opened a window, it has to wait until that \
+             is closed: set EDITOR={:?}",
+            format!("{name} {flag}")
+        ))
+    }
+}
+
+/// Nobody opens, reads and closes a file in this time.
+const AT_ONCE: Duration = Duration::from_millis(500);
+
+/// The flag with which an editor that opens a window waits until it is closed.
+fn waiting_flag(program: &Path) -> Option<&'static str> {
+    const EDITORS: [(&str, &str); 5] = [
+        (
+            "--wait",
+            "code code-insiders codium code-oss cursor windsurf zed zeditor subl sublime_text atom gedit",
+        ),
+        ("--block", "kate kwrite"),
+        ("-w", "mate nova bbedit"),
+        ("-f", "gvim mvim"),
+        ("--nofork", "nvim-qt"),
+    ];
+    let name = program.file_name()?.to_str()?;
+    let knows = |(_, names): &&(&str, &str)| names.split(' ').any(|known| known == name);
+    EDITORS.iter().find(knows).map(|(flag, _)| *flag)
+}
+
+/// Is this word the flag, or a short or long form of it?
+fn waits(word: &str, flag: &str) -> bool {
+    word == flag
+        || matches!(
+            (word, flag),
+            ("-w", "--wait") | ("--wait", "-w") | ("-b", "--block") | ("--nofork", "-f")
+        )
 }
 
 /// A modeline in a value that somebody else sealed would set options of the editor.
@@ -139,6 +193,34 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+
+    #[test]
+    fn an_editor_that_does_not_wait_is_called_that() {
+        let (at_once, later) = (Duration::from_millis(20), Duration::from_secs(5));
+        for (program, word, after, want) in [
+            ("code", None, at_once, Some("code --wait")),
+            ("code", None, later, Some("code --wait")),
+            ("code", Some("--wait"), at_once, None),
+            ("subl", Some("-w"), at_once, None),
+            ("kate", None, at_once, Some("kate --block")),
+            ("mate", Some("-w"), at_once, None),
+            ("gvim", None, at_once, Some("gvim -f")),
+            ("unknown", None, at_once, Some("unknown --wait")),
+            ("unknown", None, later, None),
+            ("nano", None, later, None),
+        ] {
+            let editor = Editor {
+                program: Path::new("/usr/bin").join(program),
+                words: word.into_iter().map(str::to_owned).collect(),
+            };
+            let remark = editor.remark(after);
+            let is_right = match (&remark, want) {
+                (Some(remark), Some(want)) => remark.contains(want),
+                (remark, want) => remark.is_none() && want.is_none(),
+            };
+            assert!(is_right, "{program}: {remark:?}");
+        }
+    }
 
     #[test]
     fn vim_keeps_nothing_whatever_it_is_called_and_others_get_no_words() {

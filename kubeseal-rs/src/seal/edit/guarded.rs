@@ -1,7 +1,9 @@
-//! The hidden folder, which goes before a signal ends this process.
+//! The hidden folder, which goes before a signal ends this process, and when SIGKILL does.
 
 use std::fs;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -12,6 +14,7 @@ use signal_hook::iterator::{Handle, Signals};
 
 use super::hidden::Hidden;
 use crate::platform::signals::HeldSignals;
+use crate::programs;
 use crate::surroundings::Surroundings;
 
 const SIGNALS: &[i32] = &[SIGHUP, SIGINT, SIGQUIT, SIGTERM];
@@ -21,6 +24,7 @@ const SIGNALS: &[i32] = &[SIGHUP, SIGINT, SIGQUIT, SIGTERM];
 pub(super) struct Guarded {
     // In this order they go.
     hidden: Hidden,
+    _sweeper: Option<Sweeper>,
     watcher: Watcher,
     _held: HeldSignals,
 }
@@ -35,6 +39,7 @@ impl Guarded {
         let hidden = Hidden::new(surroundings, name, text)?;
         Ok(Self {
             watcher: Watcher::new(signals, hidden.folder().to_owned()),
+            _sweeper: Sweeper::new(hidden.folder()),
             hidden,
             _held: held,
         })
@@ -51,6 +56,32 @@ impl Guarded {
         let result = run();
         self.watcher.is_editing.store(false, Ordering::SeqCst);
         result
+    }
+}
+
+/// A shell that removes the folder once this process is gone, however it went: its input, which nobody else
+/// holds open, ends then.
+struct Sweeper(Child);
+
+/// Whoever ends the terminal or presses a key in it ends this process first.
+const SWEEP: &str = "trap '' HUP INT QUIT TERM; read -r line; rm -rf -- \"$1\"";
+
+impl Sweeper {
+    /// Nothing where there is no shell; what a killed run left, the next one removes then.
+    fn new(folder: &Path) -> Option<Self> {
+        let mut command = Command::new(programs::find("sh")?);
+        command.args(["-c", SWEEP, "sh"]).arg(folder);
+        command.env("PATH", programs::search_path());
+        command.current_dir("/").process_group(0);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command.stdin(Stdio::piped()).spawn().ok().map(Self)
+    }
+}
+
+impl Drop for Sweeper {
+    fn drop(&mut self) {
+        // Closes its input first.
+        let _ = self.0.wait();
     }
 }
 

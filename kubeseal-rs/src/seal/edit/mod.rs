@@ -6,6 +6,7 @@ mod guarded;
 mod hidden;
 
 use std::io::BufRead as _;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use shared::sealed_file::Changes;
@@ -45,13 +46,17 @@ pub fn run(words: &Edit, surroundings: &Surroundings) -> Result<Outcome> {
     let settings = session.settings(&words.file)?;
     target::fill_namespace(&session, &settings, &mut target.found)?;
     let before = values(words, &session, &target)?;
-    let Some(after) = edited(&editor, surroundings, words, &target, &before)? else {
+    let (after, took) = edited(&editor, surroundings, words, &target, &before)?;
+    let Some(after) = after else {
         report::say("nothing was changed");
         return Ok(Outcome::Done);
     };
     let changes = difference(&before, &after);
     if changes == Difference::default() {
         report::say("nothing was changed");
+        if let Some(remark) = editor.remark(took) {
+            report::warn(&remark);
+        }
         return Ok(Outcome::Done);
     }
     apply(&session, &mut target, changes)
@@ -60,7 +65,7 @@ pub fn run(words: &Edit, surroundings: &Surroundings) -> Result<Outcome> {
 fn apply(session: &Session<'_>, target: &mut Target, changes: Difference) -> Result<Outcome> {
     let Difference { set, removed } = changes;
     let (texts, certificate) = target.seal(session, &set)?;
-    target.write(&Changes {
+    target.write_what_is_untouched(&Changes {
         texts,
         removed: removed.clone(),
         data: None,
@@ -106,13 +111,13 @@ fn edited(
     words: &Edit,
     target: &Target,
     before: &Values,
-) -> Result<Option<Values>> {
+) -> Result<(Option<Values>, Duration)> {
     let text = document::write(&target.found.sealed.place(), before, words.blind);
     let guarded = Guarded::new(surroundings, "values.yaml", text.as_bytes())?;
     loop {
-        editor.open(&guarded)?;
+        let took = editor.open(&guarded)?;
         let error = match document::read(&guarded.hidden().read()?) {
-            Ok(values) => return Ok(values),
+            Ok(values) => return Ok((values, took)),
             Err(error) => error,
         };
         let is_person = surroundings.stdin_is_terminal && surroundings.stderr_is_terminal;

@@ -8,7 +8,8 @@ use serde_json::{Value as Json, json};
 use shared::key::Fingerprint;
 use shared::key_ring::KeyRing;
 use shared::needs::{Need, needs};
-use shared::resource::COMPROMISED_ANNOTATION;
+use shared::resource::{COMPROMISED_ANNOTATION, SealedSecret};
+use shared::scope::Scope;
 
 use super::list::table;
 use super::{again, fetch_step, find, look, rotate_step, step, store, survey, unread_facts};
@@ -100,29 +101,52 @@ fn commits(
     };
     let paths: Vec<_> = words.paths.iter().filter(in_repository).cloned().collect();
     for repository in history::repositories(&paths)? {
-        for (commit, contents) in history::in_commits(&repository)? {
+        let mut seen = Seen::default();
+        let mut brought = Vec::new();
+        // The oldest first: a value counts for the commit that brought it, not for each that changed its file.
+        for (commit, contents) in history::in_commits(&repository)?.into_iter().rev() {
             for why in contents.unread {
                 let commits = unread.entry((commit.path.clone(), why)).or_default();
                 commits.insert(commit.id.clone());
             }
-            let needed = contents.sealed.iter().flat_map(|sealed| {
-                let name = sealed.name_or_empty();
-                let items = needs(sealed, ring).into_iter();
-                let ours = items.filter(|(_, need)| *need == Need::Key(key.clone()));
-                ours.map(move |(item, _)| format!("{name}/{item}"))
-                    .collect::<Vec<_>>()
-            });
-            let items: BTreeSet<String> = needed.collect();
+            let new = contents.sealed.iter().map(|sealed| seen.new_of(sealed));
+            let items: BTreeSet<String> = new.flat_map(|new| needing(&new, ring, key)).collect();
             if !items.is_empty() {
-                found.push((commit, items));
+                brought.push((commit, items));
             }
         }
+        found.extend(brought.into_iter().rev());
     }
     let unread = unread.into_iter().map(|((path, why), commits)| Unread {
         place: format!("{path} ({})", in_commits(&commits)),
         why,
     });
     Ok((found, unread.collect()))
+}
+
+/// The items that this key opens, as NAME/ITEM.
+fn needing(sealed: &SealedSecret, ring: &KeyRing, key: &Fingerprint) -> Vec<String> {
+    let items = needs(sealed, ring).into_iter();
+    let ours = items.filter(|(_, need)| *need == Need::Key(key.clone()));
+    let name = sealed.name_or_empty();
+    ours.map(|(item, _)| format!("{name}/{item}")).collect()
+}
+
+/// Sealed values of earlier commits: the place that each opens in, and its text. No ciphertext is made twice.
+#[derive(Default)]
+struct Seen(BTreeSet<(Scope, String, String)>);
+
+impl Seen {
+    /// The object with those of its values that were not seen before.
+    fn new_of(&mut self, sealed: &SealedSecret) -> SealedSecret {
+        let mut new = sealed.clone();
+        let scope = Scope::from_annotations(sealed.metadata.annotations.as_ref());
+        let place = sealed.place();
+        let mut is_new = |text: &String| self.0.insert((scope, place.clone(), text.clone()));
+        new.spec.encrypted_data.retain(|_, text| is_new(text));
+        new.spec.data = new.spec.data.filter(&mut is_new);
+        new
+    }
 }
 
 fn in_commits(ids: &BTreeSet<String>) -> String {
@@ -295,4 +319,52 @@ fn rows(lines: &[Vec<String>], otherwise: &str) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sealed(name: &str, items: &[(&str, &str)]) -> SealedSecret {
+        let mut sealed = SealedSecret::default();
+        sealed.metadata.name = Some(name.to_owned());
+        let items = items.iter();
+        let owned = items.map(|(key, text)| ((*key).to_owned(), (*text).to_owned()));
+        sealed.spec.encrypted_data = owned.collect();
+        sealed
+    }
+
+    #[test]
+    fn a_commit_brings_only_the_values_that_no_earlier_one_had() {
+        let mut seen = Seen::default();
+        for (why, object, want) in [
+            (
+                "all new",
+                sealed("db", &[("a", "1"), ("b", "2")]),
+                vec!["a", "b"],
+            ),
+            (
+                "one changed",
+                sealed("db", &[("a", "3"), ("b", "2")]),
+                vec!["a"],
+            ),
+            (
+                "none changed",
+                sealed("db", &[("a", "3"), ("b", "2")]),
+                vec![],
+            ),
+            (
+                "one added",
+                sealed("db", &[("a", "3"), ("b", "2"), ("c", "4")]),
+                vec!["c"],
+            ),
+            ("one renamed", sealed("db", &[("d", "2")]), vec![]),
+            ("reverted", sealed("db", &[("a", "1")]), vec![]),
+            // It opened nowhere before.
+            ("another object", sealed("other", &[("a", "1")]), vec!["a"]),
+        ] {
+            let new = seen.new_of(&object).spec.encrypted_data;
+            assert_eq!(new.into_keys().collect::<Vec<_>>(), want, "{why}");
+        }
+    }
 }

@@ -40,12 +40,23 @@ pub fn status(words: &KeysStatus, surroundings: &Surroundings) -> Result<Outcome
     let found = look(&store, &words.paths, search)?;
     let survey = survey(&found.holders, &ring, (search, &words.place), surroundings)?;
     let rows = rows(&records, &states, Some(&survey));
-    show(
-        &rows,
-        Some((&found, &survey)),
-        words.output,
-        surroundings.now,
-    )
+    let looked = Some((&found, &survey));
+    show(&rows, looked, words.output, surroundings.now)?;
+    match found.unread.len() {
+        0 => Ok(Outcome::Done),
+        n => Err(StatusError::Unread(n).into()),
+    }
+}
+
+/// The status is not whole.
+#[derive(Debug, thiserror::Error)]
+pub enum StatusError {
+    /// What cannot be read may need any key.
+    #[error(
+        "{0} of the places that may hold SealedSecrets cannot be read (see above), so a key may be needed that no count \
+         shows"
+    )]
+    Unread(usize),
 }
 
 /// What is shown of a key.
@@ -84,17 +95,11 @@ fn show(rows: &[Row], looked: Looked<'_>, form: Form, now: Timestamp) -> Result<
 }
 
 fn text(rows: &[Row], looked: Looked<'_>, now: Timestamp) -> String {
-    if rows.is_empty() {
-        return "there are no keys\n".to_owned();
-    }
-    let mut head = vec!["NAME", "STATE", "AGE", "VALID UNTIL", "BACKED UP"];
-    if looked.is_some() {
-        head.extend(["OBJECTS", "FILES"]);
-    }
-    head.push("FINGERPRINT");
-    let mut lines: Vec<Vec<String>> = vec![head.into_iter().map(str::to_owned).collect()];
-    lines.extend(rows.iter().map(|row| columns(row, now)));
-    let mut text = table(&lines);
+    let mut text = if rows.is_empty() {
+        "there are no keys\n".to_owned()
+    } else {
+        table_of(rows, looked.is_some(), now)
+    };
     for row in rows {
         if let Err(problem) = &row.record.key {
             let line = format!("{} is broken: {problem}", row.record.name());
@@ -116,6 +121,17 @@ fn text(rows: &[Row], looked: Looked<'_>, now: Timestamp) -> String {
         let _ = writeln!(text, "\n{}", shown(&line));
     }
     text
+}
+
+fn table_of(rows: &[Row], has_counts: bool, now: Timestamp) -> String {
+    let mut head = vec!["NAME", "STATE", "AGE", "VALID UNTIL", "BACKED UP"];
+    if has_counts {
+        head.extend(["OBJECTS", "FILES"]);
+    }
+    head.push("FINGERPRINT");
+    let mut lines: Vec<Vec<String>> = vec![head.into_iter().map(str::to_owned).collect()];
+    lines.extend(rows.iter().map(|row| columns(row, now)));
+    table(&lines)
 }
 
 fn columns(row: &Row, now: Timestamp) -> Vec<String> {

@@ -16,7 +16,6 @@ pub mod rotate;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
@@ -27,7 +26,7 @@ use shared::key_ring::KeyRing;
 
 use super::Outcome;
 use crate::bounded::Kind;
-use crate::cluster::{Access, Authorised, Controller, Overrides};
+use crate::cluster::{Access, Authorised, ByToken, ClusterError, Controller, Overrides};
 use crate::files;
 use crate::keys::survey::{self, Holder};
 use crate::keys::{Found, KeyRecord, KeyStore, Survey, Unread, history};
@@ -41,9 +40,17 @@ use crate::surroundings::Surroundings;
 ///
 /// What went wrong first.
 pub fn run(words: &Keys, surroundings: &Surroundings) -> Result<Outcome> {
-    // Names and texts of files are in many errors: none of them begins a line of its own.
-    let one_line =
-        |error: anyhow::Error| anyhow::anyhow!("{}", shown(&error_chain(error.as_ref())));
+    // Names and texts of files are in many errors: none of them begins a line of its own. What stands between
+    // here and a cluster is told in several lines of ours.
+    let one_line = |error: anyhow::Error| {
+        let is_ours = error.chain().any(|cause| cause.is::<ClusterError>());
+        let text = error_chain(error.as_ref());
+        if is_ours {
+            anyhow::anyhow!("{text}")
+        } else {
+            anyhow::anyhow!("{}", shown(&text))
+        }
+    };
     run_verb(words, surroundings).map_err(one_line)
 }
 
@@ -213,14 +220,22 @@ pub fn authorised(
     place: &Place,
     surroundings: &Surroundings,
 ) -> Result<Option<Authorised>> {
-    let (Some(url), Some(token)) = (&words.authorized, &words.token_file) else {
+    let by_token = words.by_token();
+    if by_token == ByToken::default() {
         return Ok(None);
+    }
+    let access = Access {
+        by_token,
+        ..access(place, surroundings)
+    };
+    let (Some(url), Some(token)) = (&words.authorized, &words.token_file) else {
+        return Ok(Some(Controller::find(&access)?.into_authorised()?));
     };
     let file = token.display();
     let token = files::read_as(token, Kind::Credential)?;
     let authority = match &words.authority {
         Some(path) => files::read_as(path, Kind::Certificate)?.to_vec(),
-        None => Controller::find(&access(place, surroundings))
+        None => Controller::find(&access)
             .and_then(|controller| controller.authority())
             .context("name the authority with --authority")?,
     };
@@ -257,20 +272,10 @@ fn warn(line: &str) {
     report::warn(&shown(line));
 }
 
-/// JSON for programs, which does nothing to a terminal either: what would steer it can stand in strings only, and is
-/// escaped there.
+/// JSON for programs, which does nothing to a terminal either.
 pub(super) fn json_bytes(facts: &Json) -> Result<Vec<u8>> {
-    let mut text = String::new();
-    for c in serde_json::to_string_pretty(facts)?.chars() {
-        match shown(c.encode_utf8(&mut [0; 4])) {
-            Cow::Owned(_) if c != '\n' => {
-                let _ = write!(text, "\\u{:04x}", u32::from(c));
-            }
-            _ => text.push(c),
-        }
-    }
-    text.push('\n');
-    Ok(text.into_bytes())
+    let text = serde_json::to_string_pretty(facts)?;
+    Ok((report::json_shown(&text) + "\n").into_bytes())
 }
 
 /// For programs.

@@ -76,7 +76,7 @@ pub fn run(words: &KeysRestore, surroundings: &Surroundings) -> Result<Outcome> 
 }
 
 fn verify(words: &KeysRestore, signers: &Path, archive: &[u8], now: Timestamp) -> Result<Signed> {
-    let known = files::read(signers)?;
+    let known = files::text(files::read(signers)?);
     let known = Signers::parse(&known).with_context(|| signers.display().to_string())?;
     let place = match &words.signature {
         Some(place) => place.clone(),

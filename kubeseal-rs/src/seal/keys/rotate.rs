@@ -41,7 +41,12 @@ pub fn run(words: &KeysRotate, surroundings: &Surroundings) -> Result<Outcome> {
     ask(&store, newest)?;
     let known = fingerprints(&records);
     let (name, fingerprint) = wait(words, surroundings, &store, &known)?;
-    report::say("the new key seals from now on; older ones go on opening. Next:");
+    report::say(if is_asked(words) {
+        "the new key seals from now on; older ones go on opening. Next:"
+    } else {
+        "the new key is there, and seals from now on; with --require-backup once it is backed up. Older ones go on \
+         opening. Next:"
+    });
     for line in next(words, &store.read()?) {
         say(&line);
     }
@@ -98,20 +103,19 @@ fn wait(
             }
             let (since, _) = appeared.get_or_insert((Instant::now(), name.clone()));
             if since.elapsed() > SOON && record.facts.marks.backed_up.is_none() {
-                bail!(
-                    "the new key {name} is there, and the controller does not serve its certificate. If it runs \
-                     with --require-backup, the key seals once it is backed up: `seal keys backup ARCHIVE{again}`"
-                );
+                bail!("{}", unserved(&name, None, false, &again));
             }
         }
         sleep(PAUSE);
     }
     let seconds = words.timeout.as_secs();
     match appeared {
-        Some((_, name)) => bail!(
-            "the new key {name} is there, and the controller did not serve its certificate within {seconds} s; \
-             `seal doctor{again}` looks for the reason"
-        ),
+        Some((_, name)) => {
+            let records = store.read()?;
+            let record = records.iter().find(|record| record.name() == name);
+            let is_backed_up = record.is_some_and(|r| r.facts.marks.backed_up.is_some());
+            bail!("{}", unserved(&name, Some(seconds), is_backed_up, &again))
+        }
         None => bail!(
             "there was no new key within {seconds} s. Does a controller work in {}, and may it create Secrets? \
              `seal doctor{again}` looks for the reason. The request stands: a controller that comes up makes the key",
@@ -120,10 +124,33 @@ fn wait(
     }
 }
 
-/// For a controller on a folder whose address nobody said, the key itself has to do.
+/// Why a new key may not be served, and what to do.
+fn unserved(name: &str, seconds: Option<u64>, is_backed_up: bool, again: &str) -> String {
+    let within = seconds.map_or_else(String::new, |seconds| format!(" within {seconds} s"));
+    let head = format!(
+        "the new key {name} is there, and the controller does not serve its certificate{within}"
+    );
+    if is_backed_up {
+        return format!("{head}; `seal doctor{again}` looks for the reason");
+    }
+    format!(
+        "{head}. It has no backup, and with --require-backup a key seals once it is backed up: `seal keys backup \
+         ARCHIVE{again}`"
+    )
+}
+
+/// Can the controller be asked for its certificate? Not on a folder, where nobody said its address.
+fn is_asked(words: &KeysRotate) -> bool {
+    words.place.directory.is_none() || words.cert.is_some()
+}
+
+/// Where the controller cannot be asked, the key itself has to do.
 fn is_served(words: &KeysRotate, surroundings: &Surroundings, key: &Fingerprint) -> bool {
+    if !is_asked(words) {
+        return true;
+    }
     let pem = match (&words.place.directory, &words.cert) {
-        (Some(_), None) => return true,
+        (Some(_), None) => None,
         (Some(_), Some(url)) => certificate::read(url).ok(),
         (None, _) => Controller::find(&access(&words.place, surroundings))
             .and_then(|controller| controller.certificate())
@@ -145,4 +172,24 @@ fn newest<'a>(records: &'a [KeyRecord], known: &BTreeSet<Fingerprint>) -> Option
 fn fingerprints(records: &[KeyRecord]) -> BTreeSet<Fingerprint> {
     let all = records.iter().filter_map(|record| record.fingerprint());
     all.cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_waits_for_its_backup_is_told_so_whatever_the_time() {
+        for seconds in [None, Some(5), Some(60)] {
+            let said = unserved("key-2", seconds, false, " --context prod");
+            for part in [
+                "key-2",
+                "no backup",
+                "seal keys backup ARCHIVE --context prod",
+            ] {
+                assert!(said.contains(part), "{said}");
+            }
+            assert!(!unserved("key-2", seconds, true, "").contains("no backup"));
+        }
+    }
 }

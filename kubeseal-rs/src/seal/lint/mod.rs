@@ -1,8 +1,11 @@
 //! `seal lint`: what is wrong in a tree, found without a cluster and without a key.
 
+mod exempt;
 mod finding;
 mod format;
 mod object;
+mod placeholder;
+mod plain;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -11,16 +14,19 @@ use std::sync::Arc;
 use anyhow::Result;
 use shared::error_chain;
 use shared::key::Certificate;
+use shared::key_ring::KeyRing;
+use shared::manifest::{ReadError, ReadProblem};
 use zeroize::Zeroizing;
 
 pub use finding::{Finding, RULES, Rule, Severity};
 
-use self::object::Against;
+use self::object::{Against, Unjudged};
 use super::session::Session;
 use super::settings::{Origin, Settings};
 use super::walk::{self, Candidate, Kind, ManifestFile, WalkError};
 use super::{Outcome, print};
 use crate::certificate::is_url;
+use crate::command::read_keys;
 use crate::files;
 use crate::git::Repository;
 use crate::redacted::redacted;
@@ -56,9 +62,14 @@ pub fn run(words: &Lint, surroundings: &Surroundings) -> Result<Outcome> {
         // Every commit without a manifest would say so.
         return Ok(Outcome::Done);
     }
+    let ring = (!words.keys.is_empty()).then(|| read_keys(&words.keys));
+    let ring = ring.transpose()?;
     let mut linter = Linter {
         session: Session::new(&words.sealing, surroundings),
+        ring,
         findings: Vec::new(),
+        exempted: 0,
+        unjudged: Unjudged::default(),
         certificates: BTreeMap::new(),
     };
     for candidate in &candidates {
@@ -68,11 +79,59 @@ pub fn run(words: &Lint, surroundings: &Surroundings) -> Result<Outcome> {
         };
         linter.look_at(candidate, bytes);
     }
+    let remarks = remarks(&linter);
     let mut findings = linter.findings;
     findings.retain(|finding| !words.ignore.iter().any(|name| name == finding.rule.name));
     findings.sort_by(|a, b| (&a.file, a.line, a.rule).cmp(&(&b.file, b.line, b.rule)));
     findings.dedup();
-    show(words, &findings, candidates.len(), surroundings)
+    show(words, &findings, candidates.len(), surroundings)?;
+    for remark in remarks {
+        report::say(&remark);
+    }
+    Ok(if findings.is_empty() {
+        Outcome::Done
+    } else {
+        Outcome::Findings
+    })
+}
+
+/// What "nothing found" does not say.
+fn remarks(linter: &Linter<'_>) -> Vec<String> {
+    let items = |count| {
+        if count == 1 {
+            "1 item".to_owned()
+        } else {
+            format!("{count} items")
+        }
+    };
+    let Unjudged {
+        unknown,
+        uncompared,
+    } = linter.unjudged;
+    let mut remarks = Vec::new();
+    if unknown > 0 {
+        let hint = if linter.ring.is_some() {
+            ""
+        } else {
+            "; --keys FILE tries private keys"
+        };
+        remarks.push(format!(
+            "not judged: {} without a key hint{hint}",
+            items(unknown)
+        ));
+    }
+    if uncompared > 0 {
+        remarks.push(format!(
+            "not judged: {} for which no certificate is known; --cert FILE names it",
+            items(uncompared)
+        ));
+    }
+    match linter.exempted {
+        0 => {}
+        1 => remarks.push("1 finding is exempted, with a reason".to_owned()),
+        n => remarks.push(format!("{n} findings are exempted, with a reason")),
+    }
+    remarks
 }
 
 /// The files in the work tree.
@@ -103,8 +162,11 @@ fn show(
     findings: &[Finding],
     files: usize,
     surroundings: &Surroundings,
-) -> Result<Outcome> {
-    let pretty = |json| serde_json::to_string_pretty(&json).unwrap_or_default() + "\n";
+) -> Result<()> {
+    let pretty = |json| {
+        let text = serde_json::to_string_pretty(&json).unwrap_or_default();
+        report::json_shown(&text) + "\n"
+    };
     let text = match words.format {
         LintFormat::Text => format::text(findings, Paint::for_stdout(surroundings)),
         LintFormat::Json => pretty(format::json(findings)),
@@ -124,34 +186,62 @@ fn show(
         1 => format!("1 finding in {files} {of}{next}"),
         _ => format!("{count} findings in {files} {of}{next}"),
     });
-    Ok(if findings.is_empty() {
-        Outcome::Done
-    } else {
-        Outcome::Findings
-    })
+    Ok(())
 }
 
 struct Linter<'a> {
     session: Session<'a>,
+    /// Private keys to try, where some were given.
+    ring: Option<KeyRing>,
     findings: Vec<Finding>,
+    /// How many findings a comment or a rule takes out.
+    exempted: usize,
+    unjudged: Unjudged,
     /// Certificates that can be had without a network, and those that cannot.
     certificates: BTreeMap<Source, Option<Arc<Certificate>>>,
 }
 
 impl Linter<'_> {
     fn look_at(&mut self, candidate: &Candidate, bytes: Zeroizing<Vec<u8>>) {
-        let path = &candidate.path;
-        if !candidate.named && memchr::memmem::find(&bytes, b"Secret").is_none() && bytes.is_ascii()
-        {
+        // `Secret`, `secretGenerator`
+        let is_mentioned = memchr::memmem::find(&bytes, b"ecret").is_some();
+        if !candidate.named && !is_mentioned && !walk::may_hide_kind(&bytes) && bytes.is_ascii() {
             return;
         }
-        // A Helm template is no YAML until it is rendered.
-        let is_template = memchr::memmem::find(&bytes, b"{{").is_some();
-        let names_secrets = names_secrets(&bytes);
+        let (exempt, problems) = exempt::comments(&bytes);
+        let before = self.findings.len();
+        self.look_into(candidate, bytes);
+        if self.findings.len() > before {
+            self.exempt(&candidate.path, before, &exempt);
+        }
+        for problem in problems {
+            self.add(&candidate.path, problem);
+        }
+    }
+
+    /// Takes out what a comment of the file, or the rule for it, exempts it from.
+    fn exempt(&mut self, path: &Path, before: usize, by_comment: &[Rule]) {
+        let settings = self.session.settings(path).ok();
+        let ignored = settings.and_then(|settings| Some(settings.rule?.ignore));
+        let ignored = ignored.unwrap_or_default();
+        let file = files::from_here(path);
+        let is_exempt = |finding: &Finding| {
+            let by_rule = ignored.iter().any(|(name, _)| name == finding.rule.name);
+            finding.file == file && (by_rule || by_comment.contains(&finding.rule))
+        };
+        let new = self.findings.split_off(before);
+        let (exempt, others): (Vec<_>, Vec<_>) = new.into_iter().partition(is_exempt);
+        self.exempted += exempt.len();
+        self.findings.extend(others);
+    }
+
+    fn look_into(&mut self, candidate: &Candidate, bytes: Zeroizing<Vec<u8>>) {
+        let path = &candidate.path;
+        let names_secrets = walk::names_kind(&bytes, &SECRETS);
         let file = match ManifestFile::parse(path, bytes) {
             Ok(file) => file,
             Err(WalkError::Malformed { source, .. })
-                if candidate.named || names_secrets && !is_template =>
+                if candidate.named || names_secrets && !is_template(&source) =>
             {
                 let line = source.line().unwrap_or(1);
                 self.add(
@@ -162,24 +252,30 @@ impl Linter<'_> {
             }
             Err(_) => return,
         };
-        for node in file.of_kind(Kind::Secret) {
-            if let Some(found) = object::plain_secret(node) {
-                self.add(path, found);
-            }
+        let secrets = file.of_kind(Kind::Secret).filter_map(plain::secret);
+        let generators = file.documents.iter().map(|document| &document.root);
+        for found in secrets.chain(generators.flat_map(plain::generators)) {
+            self.add(path, found);
         }
-        if file.of_kind(Kind::SealedSecret).next().is_none() {
-            return;
+        if file.of_kind(Kind::SealedSecret).next().is_some() {
+            self.sealed(path, &file);
         }
+    }
+
+    fn sealed(&mut self, path: &Path, file: &ManifestFile) {
         let Some(settings) = self.settings(path) else {
             return;
         };
         let certificate = self.certificate(&settings);
-        let against = Against {
-            settings: &settings,
-            certificate: certificate.as_deref(),
-        };
         for node in file.of_kind(Kind::SealedSecret) {
-            for found in object::sealed_secret(node, against) {
+            let against = Against {
+                settings: &settings,
+                certificate: certificate.as_deref(),
+                ring: self.ring.as_ref(),
+            };
+            let (found, unjudged) = object::sealed_secret(node, against);
+            self.unjudged.add(unjudged);
+            for found in found {
                 self.add(path, found);
             }
         }
@@ -239,38 +335,12 @@ impl Linter<'_> {
     }
 }
 
-/// Does a text that nobody can parse say that it holds Secrets?
-fn names_secrets(text: &[u8]) -> bool {
-    const KINDS: [&[u8]; 4] = [
-        b"Secret",
-        b"SealedSecret",
-        b"SecretList",
-        b"SealedSecretList",
-    ];
-    memchr::memmem::find_iter(text, b"kind").any(|at| {
-        let (before, rest) = text.split_at(at);
-        before.last().is_none_or(|byte| !is_of_word(*byte))
-            && word_behind(&rest[b"kind".len()..]).is_some_and(|kind| KINDS.contains(&kind))
-    })
-}
+/// What a file that cannot be read has to name to be reported.
+const SECRETS: [&str; 4] = ["Secret", "SealedSecret", "SecretList", "SealedSecretList"];
 
-/// The word that is the value of the key before, with quotes around either or without.
-fn word_behind(key: &[u8]) -> Option<&[u8]> {
-    let value = without_quote(key).trim_ascii_start().strip_prefix(b":")?;
-    let word = without_quote(value.trim_ascii_start());
-    let end = word.iter().position(|byte| !is_of_word(*byte));
-    Some(&word[..end.unwrap_or(word.len())])
-}
-
-fn without_quote(text: &[u8]) -> &[u8] {
-    match text {
-        [b'"' | b'\'', rest @ ..] => rest,
-        _ => text,
-    }
-}
-
-fn is_of_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')
+/// A template is no manifest until it is rendered.
+fn is_template(error: &ReadError) -> bool {
+    matches!(error.problem, ReadProblem::Template(_))
 }
 
 /// Where somebody has to change something so that there is a certificate.
@@ -280,38 +350,5 @@ fn blamed(settings: &Settings) -> (PathBuf, usize) {
         (Some(rules), _) => (rules.path.clone(), line),
         (None, Source::At(at)) => (PathBuf::from(&*redacted(at)), 1),
         (None, Source::Controller { .. }) => (PathBuf::from("."), 1),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_malformed_text_names_secrets_however_it_quotes_them() {
-        for (text, want) in [
-            ("kind: Secret\na: [", true),
-            ("a: [\nkind:  SealedSecret", true),
-            ("- kind: 'Secret'\n", true),
-            ("kind: \"Secret\" # x\n", true),
-            ("{\"kind\": \"Secret\",", true),
-            ("{\"kind\":\"SealedSecret\"", true),
-            ("{\"kind\" :\n \"Secret\"}}", true),
-            ("'kind': Secret\r\n", true),
-            ("kind: SecretList\n", true),
-            ("kind: SecretStore\n---\nkind: Secret\n", true),
-            ("kind: SecretStore\n", false),
-            ("kind: ClusterSecretStore\n", false),
-            ("\"kind\": \"SecretProviderClass\"", false),
-            ("kind: Secret-of-mine\n", false),
-            ("mankind: Secret\n", false),
-            ("kind of Secret\n", false),
-            ("kinds: Secret\n", false),
-            ("kind:", false),
-            ("kind", false),
-            ("Secret", false),
-        ] {
-            assert_eq!(names_secrets(text.as_bytes()), want, "{text:?}");
-        }
     }
 }

@@ -2,13 +2,16 @@
 
 use std::collections::HashSet;
 
-use shared::key::Certificate;
+use shared::key::{Certificate, Fingerprint};
+use shared::key_ring::KeyRing;
 use shared::manifest::{Node, Value};
-use shared::resource::{KEY_ACTIVE, KEY_LABEL};
+use shared::needs::{Need, needs};
 use shared::scope::{CLUSTER_WIDE_ANNOTATION, NAMESPACE_WIDE_ANNOTATION, Scope};
+use shared::secret_types::check_names;
 use template::Template;
 
 use super::finding::{self, Rule};
+use super::placeholder::is_templated;
 use crate::seal::object::{Form, Item, Object};
 use crate::seal::settings::Settings;
 use shared::names;
@@ -23,45 +26,44 @@ pub(super) struct Against<'a> {
     pub(super) settings: &'a Settings,
     /// The certificate that applies, where it can be had without a network.
     pub(super) certificate: Option<&'a Certificate>,
+    /// Private keys, where some were given.
+    pub(super) ring: Option<&'a KeyRing>,
 }
 
-/// Looks at a Secret: its values have no place in a tree. One that sops encrypted is not plain.
-pub(super) fn plain_secret(node: &Node) -> Option<Found> {
-    let filled =
-        |field| matches!(node.field(field).map(|n| &n.value), Some(Value::Map(m)) if !m.is_empty());
-    if !(filled("data") || filled("stringData")) || node.field("sops").is_some() {
-        return None;
+/// Items of which nobody knows which key they are sealed for, or whether that is the right one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Unjudged {
+    /// Those that no hint and no key says anything about.
+    pub(super) unknown: usize,
+    /// Those for which there is no certificate.
+    pub(super) uncompared: usize,
+}
+
+impl Unjudged {
+    /// Adds those of another object.
+    pub(super) fn add(&mut self, other: Self) {
+        self.unknown += other.unknown;
+        self.uncompared += other.uncompared;
     }
-    let metadata = node.field("metadata");
-    let name = metadata
-        .and_then(|m| m.text("name"))
-        .unwrap_or("without name");
-    let labels = metadata.and_then(|m| m.field("labels"));
-    let message = match labels.and_then(|labels| labels.text(KEY_LABEL)) {
-        Some(state) if state == KEY_ACTIVE => format!(
-            "the Secret {name} is a private key of the controller: whoever reads it opens everything; make a new \
-             key and seal all values anew"
-        ),
-        _ => format!(
-            "the Secret {name} has plain values; seal it with `seal -i`, and change the values if they were committed"
-        ),
-    };
-    Some((finding::PLAIN_SECRET, node.line, message))
 }
 
 /// Looks at a SealedSecret.
-pub(super) fn sealed_secret(node: &Node, against: Against<'_>) -> Vec<Found> {
+pub(super) fn sealed_secret(node: &Node, against: Against<'_>) -> (Vec<Found>, Unjudged) {
     let object = match Object::read(node) {
         Ok(object) => object,
         Err(error) => {
             let message = shared::error_chain(error.as_ref());
-            return vec![(finding::MALFORMED_OBJECT, node.line, message)];
+            let found = vec![(finding::MALFORMED_OBJECT, node.line, message)];
+            return (found, Unjudged::default());
         }
     };
+    let needs = against.ring.map(|ring| needs(&object.sealed, ring));
+    let mut unjudged = Unjudged::default();
     let mut found = unknown_fields(node);
     found.extend(names_of(&object));
     found.extend(scope_of(node, &object));
     found.extend(templates(node, &object));
+    found.extend(type_of(&object));
     found.extend(rules(&object, against.settings));
     let mut seen = HashSet::new();
     for item in &object.items {
@@ -72,10 +74,37 @@ pub(super) fn sealed_secret(node: &Node, against: Against<'_>) -> Vec<Found> {
             );
             found.push((finding::DUPLICATE_ITEM, item.line, message));
         }
-        found.extend(form(item, against).map(|(rule, message)| (rule, item.line, message)));
-        found.extend(hint(item, against).map(|(rule, message)| (rule, item.line, message)));
-        if let Err(error) = names::check_item(&item.key) {
+        if !is_templated(&item.key)
+            && let Err(error) = names::check_item(&item.key)
+        {
             found.push((finding::NAME, item.line, error.to_string()));
+        }
+        if object
+            .texts()
+            .get(&item.key)
+            .is_some_and(|text| is_templated(text))
+        {
+            unjudged.unknown += 1;
+            continue;
+        }
+        let form = form(item, against);
+        let is_judged = form.is_some();
+        if let Some((rule, message)) = form {
+            found.push((rule, item.line, message));
+            if rule != finding::KEY_SIZE {
+                continue;
+            }
+        }
+        match key(
+            item,
+            needs.as_ref().and_then(|needs| needs.get(&item.key)),
+            against,
+        ) {
+            Verdict::Right => {}
+            Verdict::Wrong(rule, message) => found.push((rule, item.line, message)),
+            Verdict::Unknown | Verdict::Uncompared if is_judged => {}
+            Verdict::Unknown => unjudged.unknown += 1,
+            Verdict::Uncompared => unjudged.uncompared += 1,
         }
     }
     for key in object
@@ -91,7 +120,7 @@ pub(super) fn sealed_secret(node: &Node, against: Against<'_>) -> Vec<Found> {
                        `kubeseal --re-encrypt` makes items of it";
         found.push((finding::DEPRECATED, object.line, message.into()));
     }
-    found
+    (found, unjudged)
 }
 
 fn form(item: &Item, against: Against<'_>) -> Option<(Rule, String)> {
@@ -126,22 +155,50 @@ fn form(item: &Item, against: Against<'_>) -> Option<(Rule, String)> {
     Some((finding::KEY_SIZE, message))
 }
 
-/// A hint is advice. So this says "by its hint", and whether the item opens it does not say.
-fn hint(item: &Item, against: Against<'_>) -> Option<(Rule, String)> {
-    let (key, hint) = (&item.key, item.hint.as_ref()?);
-    if against.settings.is_retired(hint) {
+/// Is an item sealed for the right key?
+enum Verdict {
+    Right,
+    Wrong(Rule, String),
+    Unknown,
+    Uncompared,
+}
+
+/// What opens an item is certain. A hint is advice: of one this says "by its hint", and whether the item opens it
+/// does not say.
+fn key(item: &Item, need: Option<&Need>, against: Against<'_>) -> Verdict {
+    let (key, current) = (&item.key, against.certificate.map(Certificate::fingerprint));
+    let (sealed_for, is) = match (need, &item.hint) {
+        (Some(Need::Key(opened)), _) => (opened, "as a given key shows,"),
+        (Some(Need::Undecided(_)), _) if is_among(current, against.ring) => {
+            let message = format!(
+                "none of the keys given opens {key}, and that of the certificate is one of them"
+            );
+            return Verdict::Wrong(finding::CLOSED_ITEM, message);
+        }
+        (_, Some(hint)) => (hint, "by its hint"),
+        (_, None) => return Verdict::Unknown,
+    };
+    if against.settings.is_retired(sealed_for) {
         let message = format!(
-            "by its hint {key} is sealed for the retired key {hint}; `seal rotate` seals it anew"
+            "{is} {key} is sealed for the retired key {sealed_for}; `seal rotate` seals it anew"
         );
-        return Some((finding::RETIRED_KEY, message));
+        return Verdict::Wrong(finding::RETIRED_KEY, message);
     }
-    let current = against.certificate?.fingerprint();
-    (current != hint).then(|| {
-        let message = format!(
-            "by its hint {key} is sealed for {hint}, and the certificate here is {current}"
-        );
-        (finding::OTHER_KEY, message)
-    })
+    match current {
+        None => Verdict::Uncompared,
+        Some(current) if current == sealed_for => Verdict::Right,
+        Some(current) => {
+            let message = format!(
+                "{is} {key} is sealed for {sealed_for}, and the certificate here is {current}"
+            );
+            Verdict::Wrong(finding::OTHER_KEY, message)
+        }
+    }
+}
+
+fn is_among(key: Option<&Fingerprint>, ring: Option<&KeyRing>) -> bool {
+    let keys = ring.into_iter().flat_map(KeyRing::keys);
+    key.is_some_and(|key| keys.into_iter().any(|known| known.fingerprint() == key))
 }
 
 fn names_of(object: &Object) -> Vec<Found> {
@@ -157,7 +214,7 @@ fn names_of(object: &Object) -> Vec<Found> {
             line,
             "the SealedSecret has no metadata.name".into(),
         ));
-    } else if let Err(error) = names::check_object(name) {
+    } else if let (false, Err(error)) = (is_templated(name), names::check_object(name)) {
         found.push((finding::NAME, line, error.to_string()));
     }
     if namespace.is_empty() && object.scope != Scope::ClusterWide {
@@ -166,7 +223,10 @@ fn names_of(object: &Object) -> Vec<Found> {
             object.scope
         );
         found.push((finding::NO_NAMESPACE, line, message));
-    } else if !namespace.is_empty() && names::check_namespace(namespace).is_err() {
+    } else if !namespace.is_empty()
+        && !is_templated(namespace)
+        && names::check_namespace(namespace).is_err()
+    {
         let error = names::NameError::Namespace(namespace.to_owned());
         found.push((finding::NAME, line, error.to_string()));
     }
@@ -175,7 +235,9 @@ fn names_of(object: &Object) -> Vec<Found> {
         ("name", template.name.as_deref(), name),
         ("namespace", template.namespace.as_deref(), namespace),
     ] {
-        if let Some(mine) = mine.filter(|mine| !mine.is_empty() && !own.is_empty() && *mine != own)
+        let differs = |mine: &&str| !mine.is_empty() && !own.is_empty() && *mine != own;
+        if let Some(mine) =
+            mine.filter(|mine| differs(mine) && !is_templated(mine) && !is_templated(own))
         {
             let message = format!(
                 "the template has the {what} {mine:?}; the Secret will have {own:?}, that of the object"
@@ -203,6 +265,9 @@ fn scope_of(node: &Node, object: &Object) -> Vec<Found> {
     for name in both {
         let Some(node) = said(name) else { continue };
         let is = |word: &str| matches!(&node.value, Value::Text(text) if text.as_str() == word);
+        if matches!(&node.value, Value::Text(text) if is_templated(text)) {
+            continue;
+        }
         if matches!(node.value, Value::Bool(_)) {
             let message = format!(
                 "{name} must be the text \"true\", in quotes: the API server takes no boolean"
@@ -255,10 +320,29 @@ fn templates(node: &Node, object: &Object) -> Vec<Found> {
     found
 }
 
+/// What the API server would refuse. Of the deprecated form the names are sealed.
+fn type_of(object: &Object) -> Option<Found> {
+    let spec = &object.sealed.spec;
+    let (items, texts) = (&spec.encrypted_data, spec.template.data.as_ref());
+    let has = |name: &str| match texts.and_then(|texts| texts.get(name)) {
+        Some(text) => text.is_some(),
+        None => items.contains_key(name),
+    };
+    let missing = check_names(spec.template.type_.as_deref(), has).err();
+    let missing = missing.filter(|_| spec.data.is_none())?;
+    Some((finding::INCOMPLETE_TYPE, object.line, missing.to_string()))
+}
+
 fn rules(object: &Object, settings: &Settings) -> Vec<Found> {
+    let namespace = object.sealed.namespace_or_empty();
     let broken = [
         settings.check_scope(object.scope),
-        settings.check_namespace(object.sealed.namespace_or_empty()),
+        // One that is not rendered yet says nothing.
+        settings.check_namespace(if is_templated(namespace) {
+            ""
+        } else {
+            namespace
+        }),
     ];
     let broken = broken.into_iter().filter_map(Result::err);
     broken

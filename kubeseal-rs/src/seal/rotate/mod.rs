@@ -4,22 +4,27 @@
 //! step. So a run can be killed at any moment, and the next one goes on where it ended: items that
 //! the newest key opens are left alone.
 
+mod forecast;
 mod given;
 mod offline;
 mod online;
 mod summary;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use shared::key::Fingerprint;
 use shared::manifest::edit;
-use shared::sealed_file::{self, Changes, Found};
+use shared::sealed_file::{self, Changes, Found, HintRule};
 
+use super::loose;
 use super::session::Session;
+use super::target::is_same_object;
 use super::walk::{self, Candidate, Kind, ManifestFile};
 use super::{Outcome, print};
 use crate::files;
+use crate::interrupt::Interrupt;
 use crate::report;
 use crate::seal_args::Rotate;
 use crate::surroundings::Surroundings;
@@ -29,7 +34,7 @@ use summary::{FileReport, ObjectReport};
 #[derive(Debug, thiserror::Error)]
 pub enum RotateError {
     /// Some of it.
-    #[error("{0} could not be sealed anew, as told above; everything else is done")]
+    #[error("{0} could not be re-encrypted (see above); everything else is done")]
     Some(String),
     /// `--cert` alone.
     #[error(
@@ -67,23 +72,43 @@ pub fn run(words: &Rotate, surroundings: &Surroundings) -> Result<Outcome> {
     if !words.dry_run {
         remove_leftovers(&candidates);
     }
+    let interrupt = Interrupt::watch().context("signals cannot be watched for")?;
     let reports = if words.key.is_empty() {
-        online::rotate(&session, &candidates, words.dry_run)?
+        online::rotate(&session, &candidates, words, &interrupt)?
     } else {
-        offline::rotate(&session, &candidates, words)?
+        offline::rotate(&session, &candidates, words, &interrupt)?
     };
+    if let Some(signal) = interrupt.name() {
+        let _ = finish(words, &reports);
+        report::say(&interrupted(signal, &reports));
+        interrupt.end();
+    }
     let named = candidates.iter().filter(|candidate| candidate.named);
     let named: Vec<String> = named.map(|c| c.path.display().to_string()).collect();
-    let found = reports.iter().any(|report| !report.objects.is_empty());
+    let is_something = |report: &FileReport| !report.objects.is_empty() || report.problem.is_some();
+    let found = reports.iter().any(is_something);
     if !found && !named.is_empty() {
         return Err(RotateError::NothingFound(named.join(", ")).into());
     }
     finish(words, &reports)
 }
 
+fn interrupted(signal: &str, reports: &[FileReport]) -> String {
+    let files = reports.len();
+    format!(
+        "interrupted by {signal} after {files} files with SealedSecrets; every file is whole, and the same command goes \
+         on with the rest"
+    )
+}
+
 fn finish(words: &Rotate, reports: &[FileReport]) -> Result<Outcome> {
     for line in summary::lines(reports, words.dry_run) {
         report::say(&line);
+    }
+    if words.dry_run && !words.key.is_empty() {
+        report::say(
+            "(nothing was opened that need not be: whether the keys open every item, only the run itself tells)",
+        );
     }
     if let Some(format) = words.output {
         print(&super::write(
@@ -91,10 +116,9 @@ fn finish(words: &Rotate, reports: &[FileReport]) -> Result<Outcome> {
             format,
         ))?;
     }
-    match summary::failed(reports) {
-        0 => Ok(Outcome::Done),
-        1 => Err(RotateError::Some("one object".to_owned()).into()),
-        n => Err(RotateError::Some(format!("{n} objects")).into()),
+    match summary::failures(reports) {
+        None => Ok(Outcome::Done),
+        Some(failures) => Err(RotateError::Some(failures).into()),
     }
 }
 
@@ -111,14 +135,56 @@ fn remove_leftovers(candidates: &[Candidate]) {
 struct Work {
     file: ManifestFile,
     objects: Vec<(Found, ObjectReport)>,
-    edits: Vec<edit::Edit>,
+    new: Vec<New>,
+}
+
+/// New texts of one object.
+struct New {
+    index: usize,
+    items: BTreeMap<String, String>,
+    data: Option<String>,
+    key: Fingerprint,
+    /// Write a key hint for every item, not only where one exists.
+    adds_hints: bool,
+}
+
+impl New {
+    /// The edits of the object as it is now, without the items that somebody else changed meanwhile: another run
+    /// that rotates, most likely.
+    fn edits(&self, before: &Found, now: &Found) -> Vec<edit::Edit> {
+        let (old, current) = (&before.sealed.spec, &now.sealed.spec);
+        let is_as_read =
+            |key: &String| current.encrypted_data.get(key) == old.encrypted_data.get(key);
+        let items = self.items.iter().filter(|(key, _)| is_as_read(key));
+        let texts: BTreeMap<_, _> = items
+            .map(|(key, text)| (key.clone(), text.clone()))
+            .collect();
+        let data = self.data.clone().filter(|_| current.data == old.data);
+        if texts.is_empty() && data.is_none() {
+            return Vec::new();
+        }
+        now.edits(&Changes {
+            texts,
+            removed: Vec::new(),
+            data,
+            hints: if self.adds_hints {
+                HintRule::Write(&self.key)
+            } else {
+                HintRule::Follow(&self.key)
+            },
+        })
+    }
 }
 
 impl Work {
     /// Nothing if the candidate holds no SealedSecret.
     fn read(candidate: &Candidate) -> Result<Option<Self>> {
         let Some(file) = walk::read(candidate, Kind::SealedSecret)? else {
-            return Ok(None);
+            let bytes = files::read(&candidate.path)?;
+            return match loose::first_line(&bytes) {
+                Some(line) => Err(anyhow::anyhow!(loose::remark(line))),
+                None => Ok(None),
+            };
         };
         let found = sealed_file::find(&file.documents);
         let found = found.with_context(|| candidate.path.display().to_string())?;
@@ -129,27 +195,30 @@ impl Work {
         Ok(Some(Self {
             file,
             objects: found.into_iter().map(report).collect(),
-            edits: Vec::new(),
+            new: Vec::new(),
         }))
     }
 
-    fn change(&mut self, index: usize, changes: &Changes<'_>) {
-        let (found, report) = &mut self.objects[index];
-        self.edits.extend(found.edits(changes));
-        report.rotated = changes.texts.keys().cloned().collect();
-        if changes.data.is_some() {
+    fn change(&mut self, new: New) {
+        let report = &mut self.objects[new.index].1;
+        report.rotated = new.items.keys().cloned().collect();
+        if new.data.is_some() {
             report.rotated.push("(data)".to_owned());
+        }
+        if !report.rotated.is_empty() {
+            self.new.push(new);
         }
     }
 
     /// Writes the file, if anything in it changes.
     fn finish(self, dry_run: bool) -> FileReport {
-        let path = self.file.path;
-        let written = if self.edits.is_empty() {
-            Ok(())
-        } else {
-            write(&path, &self.file.bytes, &self.edits, dry_run)
+        let edited = |bytes: &[u8]| Ok(edit::apply(bytes, &self.edits(bytes)?)?);
+        let written: Result<()> = match (self.new.is_empty(), dry_run) {
+            (true, _) => Ok(()),
+            (_, true) => edited(&self.file.bytes).map(drop),
+            _ => files::update(&self.file.path, edited),
         };
+        let path = self.file.path;
         let mut objects: Vec<ObjectReport> = self.objects.into_iter().map(|(_, r)| r).collect();
         if let Err(error) = written {
             let problem = shared::error_chain(error.as_ref());
@@ -162,14 +231,21 @@ impl Work {
                 object.problem = Some(problem.clone());
             }
         }
-        FileReport { path, objects }
+        FileReport {
+            path,
+            objects,
+            problem: None,
+        }
     }
-}
 
-fn write(path: &Path, bytes: &[u8], edits: &[edit::Edit], dry_run: bool) -> Result<()> {
-    let edited = edit::apply(bytes, edits)?;
-    if !dry_run {
-        files::replace_same(path, bytes, &edited)?;
+    /// For the file as it is now.
+    fn edits(&self, bytes: &[u8]) -> Result<Vec<edit::Edit>> {
+        let again = sealed_file::find(&shared::manifest::read(bytes)?)?;
+        let edits = self.new.iter().flat_map(|new| {
+            let before = &self.objects[new.index].0;
+            let same = again.iter().filter(|now| is_same_object(now, before));
+            same.flat_map(|now| new.edits(before, now))
+        });
+        Ok(edits.collect())
     }
-    Ok(())
 }

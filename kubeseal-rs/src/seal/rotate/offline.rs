@@ -7,12 +7,15 @@ use anyhow::Result;
 use shared::key::{Certificate, Fingerprint};
 use shared::key_ring::{KeyRing, RingKey};
 use shared::reseal::{self, NewTexts};
-use shared::sealed_file::{Changes, Found, HintRule};
+use shared::sealed_file::Found;
+use shared::unseal::{ItemError, ItemProblem, UnsealError};
 
-use super::Work;
+use super::forecast::{Keys, forecast};
 use super::given::GivenKeys;
 use super::summary::{FileReport, unreadable};
+use super::{New, Work};
 use crate::command::read_keys;
+use crate::interrupt::Interrupt;
 use crate::parallel;
 use crate::progress::Progress;
 use crate::seal::session::Session;
@@ -25,6 +28,7 @@ pub(super) fn rotate(
     session: &Session<'_>,
     candidates: &[Candidate],
     words: &Rotate,
+    interrupt: &Interrupt,
 ) -> Result<Vec<FileReport>> {
     let ring = read_keys(&words.key)?;
     let given = GivenKeys::read(&words.key)?;
@@ -41,6 +45,9 @@ pub(super) fn rotate(
         dry_run: words.dry_run,
     };
     let reports = parallel::map(candidates, start, |worker, _, candidate| {
+        if interrupt.is_there() {
+            return None;
+        }
         let report = worker.file(candidate);
         progress.step();
         report
@@ -62,10 +69,7 @@ impl Worker<'_> {
     fn file(&mut self, candidate: &Candidate) -> Option<FileReport> {
         match self.work(candidate) {
             Ok(work) => work.map(|work| work.finish(self.dry_run)),
-            Err(error) => {
-                let problem = shared::error_chain(error.as_ref());
-                Some(unreadable(candidate.path.clone(), problem))
-            }
+            Err(error) => Some(unreadable(&candidate.path, &error)),
         }
     }
 
@@ -78,26 +82,45 @@ impl Worker<'_> {
         self.given.check(&settings, &certificate)?;
         let ring = newest_last(self.ring, &certificate);
         for index in 0..work.objects.len() {
-            let found = &mut work.objects[index].0;
+            let (found, report) = &mut work.objects[index];
             target::fill_namespace(self.session, &settings, found)?;
+            if self.dry_run {
+                let (ring, certificate) = (self.ring, &*certificate);
+                report.take(forecast(&found.sealed, Keys { ring, certificate }));
+                continue;
+            }
             match self.texts(found, &ring, &certificate) {
                 Ok(new) => {
                     work.objects[index].1.from = new.from;
                     work.objects[index].1.believed = new.believed;
-                    let changes = Changes {
-                        texts: new.items,
-                        removed: Vec::new(),
+                    work.change(New {
+                        index,
+                        items: new.items,
                         data: new.data,
-                        hints: HintRule::Follow(certificate.fingerprint()),
-                    };
-                    work.change(index, &changes);
+                        key: certificate.fingerprint().clone(),
+                        adds_hints: self.adds_hints(&certificate),
+                    });
                 }
                 Err(error) => {
-                    work.objects[index].1.problem = Some(shared::error_chain(&error));
+                    let mut problem = shared::error_chain(&error);
+                    if is_closed(&error) && !self.has_key_of(&certificate) {
+                        problem += DONE_EARLIER;
+                    }
+                    work.objects[index].1.problem = Some(problem);
                 }
             }
         }
         Ok(Some(work))
+    }
+
+    /// Without the new private key, only hints tell the next run what this one did, should it be interrupted.
+    fn adds_hints(&self, certificate: &Certificate) -> bool {
+        !self.session.words.no_hints && !self.has_key_of(certificate)
+    }
+
+    fn has_key_of(&self, certificate: &Certificate) -> bool {
+        let mut keys = self.ring.keys().iter();
+        keys.any(|key| key.fingerprint() == certificate.fingerprint())
     }
 
     fn texts(
@@ -116,6 +139,18 @@ impl Worker<'_> {
         self.last.clone_from(&new.last);
         Ok(new)
     }
+}
+
+/// What else may be the matter where no key opens an item.
+const DONE_EARLIER: &str =
+    "; if it is sealed for the new certificate already, pass its private key with --key, too";
+
+fn is_closed(error: &reseal::ResealError) -> bool {
+    let reseal::ResealError::Unseal(UnsealError::Items(errors)) = error else {
+        return false;
+    };
+    let is_closed = |item: &ItemError| matches!(item.problem, ItemProblem::NoKey(_));
+    errors.items.iter().any(is_closed)
 }
 
 /// Most of what is not done yet is for another key.

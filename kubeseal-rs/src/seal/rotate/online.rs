@@ -5,18 +5,19 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use serde_json::{Value as Json, json};
 use shared::key::Certificate;
-use shared::sealed_file::{Changes, Found, HintRule};
+use shared::sealed_file::Found;
 
-use super::Work;
 use super::summary::{FileReport, unreadable};
-use crate::cluster::{Access, ClusterError, Controller};
+use super::{New, Work};
+use crate::cluster::{Access, ByToken, ClusterError, Controller};
+use crate::interrupt::Interrupt;
 use crate::progress::Progress;
 use crate::rules::Source;
 use crate::seal::session::Session;
 use crate::seal::settings::Settings;
 use crate::seal::target::{self, TargetError};
 use crate::seal::walk::Candidate;
-use crate::seal_args::Sealing;
+use crate::seal_args::{Asking, Rotate, Sealing};
 
 /// Values in one request. The controller takes a thousand; fewer let others in between.
 const ITEMS: usize = 200;
@@ -31,26 +32,27 @@ const BYTES: usize = 1024 * 1024;
 pub(super) fn rotate(
     session: &Session<'_>,
     candidates: &[Candidate],
-    dry_run: bool,
+    words: &Rotate,
+    interrupt: &Interrupt,
 ) -> Result<Vec<FileReport>> {
     let is_shown = session.surroundings.stderr_is_terminal;
     let progress = Progress::new("files", candidates.len(), is_shown);
     let mut run = Rotation {
         session,
-        is_dry: dry_run,
+        is_dry: words.dry_run,
+        asking: &words.asking,
         clusters: BTreeMap::new(),
         batch: Batch::default(),
         reports: Vec::new(),
     };
     for candidate in candidates {
+        if interrupt.is_there() {
+            break;
+        }
         match run.prepare(candidate) {
             Ok(None) => {}
             Ok(Some((source, work))) => run.add(source, work)?,
-            Err(error) => {
-                let problem = shared::error_chain(error.as_ref());
-                run.reports
-                    .push(unreadable(candidate.path.clone(), problem));
-            }
+            Err(error) => run.reports.push(unreadable(&candidate.path, &error)),
         }
         progress.step();
     }
@@ -63,6 +65,7 @@ pub(super) fn rotate(
 struct Rotation<'a> {
     session: &'a Session<'a>,
     is_dry: bool,
+    asking: &'a Asking,
     clusters: BTreeMap<Source, Cluster>,
     batch: Batch,
     reports: Vec<FileReport>,
@@ -120,11 +123,22 @@ impl Rotation<'_> {
         let Some(source) = source else { return Ok(()) };
         let cluster = match self.clusters.remove(&source) {
             Some(cluster) => cluster,
-            None => Cluster::find(&self.session.access(&source))?,
+            None => Cluster::find(&self.access(&source))?,
         };
         let done = self.rotate_files(&cluster, files);
         self.clusters.insert(source, cluster);
         done
+    }
+
+    fn access(&self, source: &Source) -> Access {
+        let by_token = ByToken {
+            is_by_rule: !self.session.is_named_by_user(source),
+            ..self.asking.by_token()
+        };
+        Access {
+            by_token,
+            ..self.session.access(source)
+        }
     }
 
     fn rotate_files(&mut self, cluster: &Cluster, mut files: Vec<Work>) -> Result<()> {
@@ -204,7 +218,9 @@ impl Cluster {
                         return Ok(items.into_iter().map(Ok).collect());
                     }
                 }
-                Err(error @ ClusterError::Unreachable { .. }) => return Err(error.into()),
+                Err(error @ (ClusterError::Unreachable { .. } | ClusterError::ByToken(_))) => {
+                    return Err(error.into());
+                }
                 _ => {}
             }
         }
@@ -218,7 +234,9 @@ impl Cluster {
         match self.controller.rotate(document) {
             Ok(Some(answer)) => Ok(Ok(answer)),
             Ok(None) => Ok(Err(CLOSED.to_owned())),
-            Err(error @ ClusterError::Unreachable { .. }) => Err(error.into()),
+            Err(error @ (ClusterError::Unreachable { .. } | ClusterError::ByToken(_))) => {
+                Err(error.into())
+            }
             Err(error) => Ok(Err(shared::error_chain(&error))),
         }
     }
@@ -240,13 +258,13 @@ impl Work {
         match new {
             Ok(mut texts) => {
                 texts.retain(|item, text| old.get(item) != Some(text));
-                let changes = Changes {
-                    texts,
-                    removed: Vec::new(),
+                self.change(New {
+                    index,
+                    items: texts,
                     data: None,
-                    hints: HintRule::Follow(certificate.fingerprint()),
-                };
-                self.change(index, &changes);
+                    key: certificate.fingerprint().clone(),
+                    adds_hints: false,
+                });
             }
             Err(problem) => report.problem = Some(problem),
         }

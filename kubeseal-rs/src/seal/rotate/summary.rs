@@ -1,11 +1,14 @@
 //! What a run did, for people and for programs.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value as Json, json};
 use shared::key::Fingerprint;
 use shared::sealed_file::Found;
+
+use super::forecast::Forecast;
+use crate::seal::walk;
 
 /// What became of one object.
 #[derive(Debug)]
@@ -29,6 +32,8 @@ pub(super) struct ObjectReport {
 pub(super) struct FileReport {
     pub(super) path: PathBuf,
     pub(super) objects: Vec<ObjectReport>,
+    /// Why the file could not be read.
+    pub(super) problem: Option<String>,
 }
 
 impl ObjectReport {
@@ -45,6 +50,14 @@ impl ObjectReport {
         }
     }
 
+    /// Takes over what would be done.
+    pub(super) fn take(&mut self, forecast: Forecast) {
+        self.rotated = forecast.rotated;
+        self.from = forecast.from;
+        self.believed = forecast.believed;
+        self.problem = forecast.problem;
+    }
+
     /// Values that were left alone, since they are for the newest key already.
     fn current(&self) -> usize {
         match self.problem {
@@ -54,48 +67,50 @@ impl ObjectReport {
     }
 }
 
-/// A file that could not even be read counts as one object.
-pub(super) fn unreadable(path: PathBuf, problem: String) -> FileReport {
-    let object = ObjectReport {
-        place: String::new(),
-        line: 0,
-        items: 0,
-        rotated: Vec::new(),
-        from: BTreeMap::new(),
-        believed: Vec::new(),
-        problem: Some(problem),
-    };
+/// A file that could not even be read.
+pub(super) fn unreadable(path: &Path, error: &anyhow::Error) -> FileReport {
     FileReport {
-        path,
-        objects: vec![object],
+        path: path.to_owned(),
+        objects: Vec::new(),
+        problem: Some(walk::without_path(path, error)),
     }
 }
 
-pub(super) fn failed(reports: &[FileReport]) -> usize {
+/// Objects, and files that cannot be read.
+fn failed(reports: &[FileReport]) -> (usize, usize) {
     let objects = reports.iter().flat_map(|file| &file.objects);
-    objects.filter(|object| object.problem.is_some()).count()
+    let objects = objects.filter(|object| object.problem.is_some()).count();
+    let files = reports.iter().filter(|file| file.problem.is_some()).count();
+    (objects, files)
+}
+
+/// How many of which failed, in words.
+pub(super) fn failures(reports: &[FileReport]) -> Option<String> {
+    let words = |count, one: &str| match count {
+        0 => None,
+        1 => Some(format!("1 {one}")),
+        n => Some(format!("{n} {one}s")),
+    };
+    let (objects, files) = failed(reports);
+    let parts = [words(objects, "object"), words(files, "file")];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| parts.join(" and "))
 }
 
 /// A line for each object that changed or failed, and one for all.
 pub(super) fn lines(reports: &[FileReport], dry_run: bool) -> Vec<String> {
     let mut lines = Vec::new();
     for file in reports {
+        let path = file.path.display();
+        if let Some(problem) = &file.problem {
+            lines.push(format!("{path}: failed: {}", problem.replace('\n', "; ")));
+        }
         for object in &file.objects {
-            let path = file.path.display();
-            let place = match object.line {
-                0 => path.to_string(),
-                line => format!("{path}:{line}: {}", object.place),
-            };
+            let place = format!("{path}:{}: {}", object.line, object.place);
             if let Some(problem) = &object.problem {
                 lines.push(format!("{place}: failed: {}", problem.replace('\n', "; ")));
             } else if !object.rotated.is_empty() {
                 lines.push(format!("{place}: {}", object.rotated.join(", ")));
-            }
-            if !object.believed.is_empty() {
-                lines.push(format!(
-                    "{place}: no key given opens {}, whose key hint says that it is for the newest key",
-                    object.believed.join(", ")
-                ));
             }
         }
     }
@@ -108,6 +123,7 @@ fn total(reports: &[FileReport], dry_run: bool) -> String {
         rotated,
         files,
         current,
+        believed,
     } = Total::of(reports);
     let verb = if dry_run {
         "would be sealed anew"
@@ -120,13 +136,19 @@ fn total(reports: &[FileReport], dry_run: bool) -> String {
         1 => " in 1 file".to_owned(),
         n => format!(" in {n} files"),
     };
-    format!("{rotated} {items}{in_files} {verb}; {current} for the newest key already")
+    let by_hints = match believed {
+        0 => String::new(),
+        n => format!(" ({n} by their key hints alone)"),
+    };
+    format!("{rotated} {items}{in_files} {verb}; {current} for the newest key already{by_hints}")
 }
 
 struct Total {
     rotated: usize,
     files: usize,
     current: usize,
+    /// Those of them that only their hint says to be.
+    believed: usize,
 }
 
 impl Total {
@@ -137,6 +159,7 @@ impl Total {
             rotated: objects().map(|object| object.rotated.len()).sum(),
             files: reports.iter().filter(changed).count(),
             current: objects().map(ObjectReport::current).sum(),
+            believed: objects().map(|object| object.believed.len()).sum(),
         }
     }
 }
@@ -150,13 +173,21 @@ pub(super) fn json(reports: &[FileReport], dry_run: bool) -> Json {
     let told = |file: &FileReport| {
         let objects: Vec<Json> = file.objects.iter().filter(is_told).map(object).collect();
         let path = file.path.display().to_string();
-        (!objects.is_empty()).then(|| json!({ "path": path, "objects": objects }))
+        let is_told = !objects.is_empty() || file.problem.is_some();
+        is_told.then(|| {
+            let mut json = json!({ "path": path, "objects": objects });
+            if let Some(problem) = &file.problem {
+                json["problem"] = problem.as_str().into();
+            }
+            json
+        })
     };
+    let (objects, files) = failed(reports);
     json!({
         "dryRun": dry_run,
         "rotated": total.rotated,
         "current": total.current,
-        "failed": failed(reports),
+        "failed": objects + files,
         "files": reports.iter().filter_map(told).collect::<Vec<Json>>(),
     })
 }

@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::encoding::decode64;
 use super::{Args, Function, Outcome, Type};
+use crate::budget::cost;
 use crate::certificate::{self, Signer};
 use crate::environment::Environment;
 use crate::error::Fault;
@@ -32,14 +33,16 @@ pub(super) static TABLE: &[Function] = &[
     Function::new("genPrivateKey", &[Type::Text], |env, args| {
         certificate::generate_key(env, &args.text(0))
     })
-    .by_chance(),
+    .by_chance()
+    .slow(cost::RSA_4096),
     Function::new("buildCustomCert", &[Type::Text, Type::Text], |env, args| {
         certificate::from_parts(env, &args.text(0), &args.text(1))
     }),
     Function::new("genCA", &[Type::Text, Type::Int], |env, args| {
         certificate::authority(env, &args.text(0), args.int(1), None)
     })
-    .by_chance(),
+    .by_chance()
+    .slow(cost::RSA_2048),
     Function::new(
         "genCAWithKey",
         &[Type::Text, Type::Int, Type::Text],
@@ -51,7 +54,8 @@ pub(super) static TABLE: &[Function] = &[
         &[Type::Text, Type::Items, Type::Items, Type::Int],
         |env, args| certificate::leaf(env, args, &Signer::Itself, None),
     )
-    .by_chance(),
+    .by_chance()
+    .slow(cost::RSA_2048),
     Function::new(
         "genSelfSignedCertWithKey",
         &[Type::Text, Type::Items, Type::Items, Type::Int, Type::Text],
@@ -69,7 +73,8 @@ pub(super) static TABLE: &[Function] = &[
         ],
         |env, args| certificate::leaf(env, args, &Signer::of(&args.value(4)), None),
     )
-    .by_chance(),
+    .by_chance()
+    .slow(cost::RSA_2048),
     Function::new(
         "genSignedCertWithKey",
         &[

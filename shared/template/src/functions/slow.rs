@@ -12,13 +12,17 @@ pub(super) static TABLE: &[Function] = &[
     Function::new("bcrypt", &[Type::Text], |env, args| {
         Ok(Value::text(bcrypt(env, &args.text(0))?))
     })
-    .by_chance(),
-    Function::new("htpasswd", &[Type::Text, Type::Text], htpasswd).by_chance(),
+    .by_chance()
+    .slow(cost::BCRYPT),
+    Function::new("htpasswd", &[Type::Text, Type::Text], htpasswd)
+        .by_chance()
+        .slow(cost::BCRYPT),
     Function::new(
         "derivePassword",
         &[Type::Uint32, Type::Text, Type::Text, Type::Text, Type::Text],
         derive_password,
-    ),
+    )
+    .slow(cost::SCRYPT),
 ];
 
 /// Go's default cost.

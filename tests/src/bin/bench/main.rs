@@ -1,4 +1,4 @@
-//! Benchmarks: `cargo run --release -p tests --bin bench -- NAME [--small] [SIZE=NUMBER ...]`.
+//! Benchmarks: `cargo run --profile dist -p tests --bin bench -- NAME [--small] [SIZE=NUMBER ...]`.
 //!
 //! Each benchmark runs our program and, where one exists, Bitnami's on the same input, and prints absolute
 //! figures and their ratio. None asserts a time. A benchmark is a module with an async function that takes

@@ -1,28 +1,28 @@
 //! `seal import`: what exists elsewhere → SealedSecrets.
 
-use std::ffi::OsString;
+mod found;
+mod sops;
+
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result};
-use shared::manifest::{Node, Reading, Value};
+use shared::manifest::Document;
 use shared::plain::Plain;
 use shared::resource::KEY_LABEL;
 use shared::secret::Secret;
 use zeroize::Zeroizing;
 
+use self::found::{Found, refuse_twins, secrets_in};
 use super::create::{self, Items};
 use super::destination::Exists;
-use super::sealing::{self, Sealed};
+use super::sealing::{self, Sealed, SealingError};
 use super::session::Session;
 use super::values::Stdin;
-use super::walk::{Kind, ManifestFile};
+use super::walk::ManifestFile;
 use super::{Outcome, names, write};
-use crate::seal_args::{
-    Import, ImportDotenv, ImportFrom, ImportList, ImportSecret, ImportSops, Like,
-};
+use crate::seal_args::{Import, ImportDotenv, ImportFrom, ImportList, ImportSecret, Like};
 use crate::surroundings::Surroundings;
-use crate::{dotenv, files, programs, report};
+use crate::{dotenv, files, report};
 
 /// Something cannot be imported.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +64,56 @@ pub enum ImportError {
     /// Data that is no mapping at all.
     #[error("{0} holds no mapping of names to values")]
     NoMapping(String),
+    /// Values of several documents, which may have the same names.
+    #[error(
+        "{0} holds {1} documents, and one Secret takes the values of one; write each document to a file of its own"
+    )]
+    SeveralDocuments(String, usize),
+    /// `sops` printed what cannot be read.
+    #[error("sops printed {0} that cannot be read, so nothing was imported")]
+    Output(&'static str),
+    /// `sops` did not print all of a file.
+    #[error(
+        "{file} holds {wanted} documents and sops decrypted {found}; nothing was imported. Write each document to a \
+         file of its own"
+    )]
+    Documents {
+        /// The file.
+        file: String,
+        /// Documents of the file.
+        wanted: usize,
+        /// Documents that came out.
+        found: usize,
+    },
+    /// `sops` changed a value.
+    #[error(
+        "{file}, document {document}: sops cannot print the bytes of {path} in text, so nothing was imported. Decrypt \
+         that value by itself (`sops -d --extract`) and add it with `seal set`, or encrypt it as a file of its own"
+    )]
+    Damaged {
+        /// The file.
+        file: String,
+        /// The document, counted from one.
+        document: usize,
+        /// The fields that lead to the value.
+        path: String,
+    },
+    /// Something that may be a Secret.
+    #[error(
+        "{file}, document {document}, line {line}: it says no kind, and may be a Secret; write `apiVersion: v1` and \
+         `kind: Secret`, or take it out"
+    )]
+    NoKind {
+        /// The file.
+        file: String,
+        /// The document, counted from one.
+        document: usize,
+        /// The line.
+        line: usize,
+    },
+    /// Two Secrets, of which a cluster would keep one.
+    #[error("{0} holds two Secrets {1}; give one of them another name, or take it out")]
+    Twins(String, String),
 }
 
 /// Runs the command.
@@ -74,7 +124,7 @@ pub enum ImportError {
 pub fn run(words: &Import, surroundings: &Surroundings) -> Result<Outcome> {
     match &words.from {
         ImportFrom::Dotenv(words) => from_dotenv(words, surroundings),
-        ImportFrom::Sops(words) => from_sops(words, surroundings),
+        ImportFrom::Sops(words) => sops::run(words, surroundings),
         ImportFrom::Secret(words) => from_secret(words, surroundings),
         ImportFrom::List(words) => from_list(words, surroundings),
     }
@@ -99,6 +149,9 @@ fn from_dotenv(words: &ImportDotenv, surroundings: &Surroundings) -> Result<Outc
     let (text, shown) = read(words.file.as_deref(), surroundings)?;
     let mut items = Items::default();
     for variable in dotenv::parse(text.expose()).with_context(|| shown.clone())? {
+        if variable.name == "sops_mac" {
+            return Err(SealingError::Sops(shown).into());
+        }
         if variable.has_dollar {
             report::warn(&format!(
                 "{shown}:{}: {} has a `$`, which is sealed as it is and not expanded",
@@ -114,116 +167,11 @@ fn from_dotenv(words: &ImportDotenv, surroundings: &Surroundings) -> Result<Outc
     words.destination.put(&[sealed])
 }
 
-fn from_sops(words: &ImportSops, surroundings: &Surroundings) -> Result<Outcome> {
-    let (name, file) = match words.words.as_slice() {
-        [name, file] => (Some(name.as_str()), file),
-        words => (None, &words[0]),
-    };
-    words.destination.check()?;
-    let decrypted = decrypt(file)?;
-    let manifest = ManifestFile::parse(Path::new(file), decrypted)?;
-    let secret = match (name, manifest.of_kind(Kind::Secret).next()) {
-        (None, Some(node)) => from_server(sealing::read_secret(node, file)?),
-        (Some(_), Some(_)) => return Err(ImportError::NameUnused(file.clone()).into()),
-        (None, None) => return Err(ImportError::NameNeeded(file.clone()).into()),
-        (Some(name), None) => {
-            names::check_object(name)?;
-            create::secret(name, &Like::default(), flat_items(&manifest, file)?)?
-        }
-    };
-    let session = Session::new(&words.sealing, surroundings);
-    let name = secret.metadata.name.clone().unwrap_or_default();
-    let settings = session.settings(&words.destination.path(&name))?;
-    let sealed = sealing::seal_secret(&session, &settings, secret, false)?;
-    words.destination.put(&[sealed])
-}
-
-/// What `sops` prints goes through a pipe and nowhere else. It looks for a `.sops.yaml` from its current
-/// folder upward, so it runs in the root folder, where none of the file's author can lie.
-fn decrypt(file: &str) -> Result<Zeroizing<Vec<u8>>> {
-    let sops = programs::find("sops").ok_or(ImportError::NoSops)?;
-    files::check(Path::new(file))?;
-    let root = sops.ancestors().last().unwrap_or(Path::new("/"));
-    let output = Command::new(&sops)
-        .args(["-d", "--output-type", "json"])
-        .arg(std::path::absolute(file)?)
-        .current_dir(root)
-        .env("PATH", programs::search_path())
-        .envs(absolute(PATHS, |name| std::env::var_os(name))?)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(ImportError::Start)?;
-    if output.status.success() {
-        return Ok(Zeroizing::new(output.stdout));
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let said = said.lines().find(|line| !line.trim().is_empty());
-    Err(ImportError::Sops {
-        file: file.to_owned(),
-        said: said.unwrap_or("it says nothing").trim().to_owned(),
-    }
-    .into())
-}
-
-/// Variables by which the user gives `sops` and its libraries files. Relative ones count from the folder that
-/// `seal` runs in.
-const PATHS: &[&str] = &[
-    "AWS_CA_BUNDLE",
-    "AWS_CONFIG_FILE",
-    "AWS_SHARED_CREDENTIALS_FILE",
-    "AWS_WEB_IDENTITY_TOKEN_FILE",
-    "AZURE_CLIENT_CERTIFICATE_PATH",
-    "AZURE_FEDERATED_TOKEN_FILE",
-    "GNUPGHOME",
-    "GOOGLE_APPLICATION_CREDENTIALS",
-    "SOPS_AGE_KEY_FILE",
-    "SOPS_AGE_SSH_PRIVATE_KEY_FILE",
-    "SSL_CERT_DIR",
-    "SSL_CERT_FILE",
-    "VAULT_CACERT",
-];
-
-/// Those of the variables that are set, with absolute paths.
-fn absolute<'a>(
-    names: &'a [&'a str],
-    variable: impl Fn(&str) -> Option<OsString>,
-) -> std::io::Result<Vec<(&'a str, PathBuf)>> {
-    names
-        .iter()
-        .filter_map(|name| Some((*name, variable(name).filter(|path| !path.is_empty())?)))
-        .map(|(name, path)| Ok((name, std::path::absolute(path)?)))
-        .collect()
-}
-
-/// A mapping from names to values, one level deep.
-fn flat_items(manifest: &ManifestFile, file: &str) -> Result<Items> {
-    let root = manifest.documents.first().map(|document| &document.root);
-    let Some(Value::Map(entries)) = root.map(|root| &root.value) else {
-        return Err(ImportError::NoMapping(file.to_owned()).into());
-    };
-    let mut items = Items::default();
-    for (key, node) in entries {
-        items.add(key, scalar(key, node)?)?;
-    }
-    Ok(items)
-}
-
-fn scalar(key: &str, node: &Node) -> Result<Plain> {
-    match &node.value {
-        Value::Bool(value) => Ok(Plain::from(value.to_string())),
-        Value::Int(value) => Ok(Plain::from(value.to_string())),
-        Value::Float(value) => Ok(Plain::from(value.to_string())),
-        Value::Null | Value::Text(_) => Ok(Plain::from(Reading::default().text(node)?)),
-        Value::List(_) | Value::Map(_) => {
-            Err(ImportError::Nested(key.to_owned(), node.kind()).into())
-        }
-    }
-}
-
 fn from_secret(words: &ImportSecret, surroundings: &Surroundings) -> Result<Outcome> {
     words.destination.check()?;
     let (manifest, shown) = read_manifest(words.file.as_deref(), surroundings)?;
-    let secrets: Vec<&Node> = manifest.of_kind(Kind::Secret).collect();
+    let Found { secrets, others } = secrets_in(&manifest, &shown)?;
+    say_all(&others);
     let node = match secrets.as_slice() {
         [] => return Err(ImportError::NoSecret(shown).into()),
         [node] => node,
@@ -237,13 +185,25 @@ fn from_secret(words: &ImportSecret, surroundings: &Surroundings) -> Result<Outc
     words.destination.put(&[sealed])
 }
 
+fn say_all(sentences: &[String]) {
+    for sentence in sentences {
+        report::say(sentence);
+    }
+}
+
 fn read_manifest(
     file: Option<&Path>,
     surroundings: &Surroundings,
 ) -> Result<(ManifestFile, String)> {
     let (bytes, shown) = read(file, surroundings)?;
     let bytes = Zeroizing::new(bytes.expose().to_vec());
-    Ok((ManifestFile::parse(Path::new(&shown), bytes)?, shown))
+    let manifest = ManifestFile::parse(Path::new(&shown), bytes)?;
+    // Its kind may be ciphertext too.
+    let has_sops = |document: &Document| document.root.field("sops").is_some();
+    if manifest.documents.iter().any(has_sops) {
+        return Err(SealingError::Sops(shown).into());
+    }
+    Ok((manifest, shown))
 }
 
 /// Sealing drops most of what a server adds; `generateName` would say nothing any more.
@@ -257,8 +217,12 @@ fn from_list(words: &ImportList, surroundings: &Surroundings) -> Result<Outcome>
     let (manifest, shown) = read_manifest(words.file.as_deref(), surroundings)?;
     let session = Session::new(&words.sealing, surroundings);
     let (mut sealed, mut paths) = (Vec::new(), Vec::new());
-    for node in manifest.of_kind(Kind::Secret) {
-        let secret = from_server(sealing::read_secret(node, &shown)?);
+    let Found { secrets, others } = secrets_in(&manifest, &shown)?;
+    say_all(&others);
+    let read = |node| Ok(from_server(sealing::read_secret(node, &shown)?));
+    let secrets: Vec<Secret> = secrets.into_iter().map(read).collect::<Result<_>>()?;
+    refuse_twins(&secrets, &shown)?;
+    for secret in secrets {
         let metadata = &secret.metadata;
         let name = metadata.name.clone().unwrap_or_default();
         let namespace = metadata.namespace.clone().unwrap_or_default();
@@ -340,21 +304,4 @@ fn write_each(sealed: &[Sealed], paths: &[PathBuf], words: &ImportList) -> Resul
         report::say(&format!("{}: {}", path.display(), one.in_words()));
     }
     Ok(Outcome::Done)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn relative_paths_in_variables_count_from_the_current_folder() {
-        let here = std::env::current_dir().unwrap();
-        let variable = |name: &str| match name {
-            "SOPS_AGE_KEY_FILE" => Some("keys/age.txt".into()),
-            "GNUPGHOME" => Some(OsString::new()),
-            _ => None,
-        };
-        let found = absolute(PATHS, variable).unwrap();
-        assert_eq!(found, [("SOPS_AGE_KEY_FILE", here.join("keys/age.txt"))]);
-    }
 }

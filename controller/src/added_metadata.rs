@@ -1,0 +1,237 @@
+//! Labels and annotations that whoever runs the controller puts on every Secret that it makes, for backup tools and
+//! policies.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use shared::names;
+use shared::resource::SealedSecret;
+
+/// Domains whose labels and annotations mean something to this controller or to Kubernetes itself.
+const RESERVED: [&str; 2] = ["bitnami.com", "kubernetes.io"];
+
+/// What is put on Secrets, over what their templates say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AddedMetadata {
+    labels: BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
+}
+
+/// A label or annotation cannot be put on a Secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AddedMetadataError {
+    /// Not a pair.
+    #[error("{0:?} is not KEY=VALUE; several are separated by commas")]
+    Form(String),
+    /// No API server takes the key.
+    #[error(
+        "{0:?} is not a key: at most 63 letters, digits, `-`, `_` and `.` with a letter or digit at both ends, behind an \
+         optional domain and `/`"
+    )]
+    Key(String),
+    /// No API server takes the value as one of a label.
+    #[error(
+        "{0:?} is not the value of a label: at most 63 letters, digits, `-`, `_` and `.` with a letter or digit at both \
+         ends, or nothing"
+    )]
+    Value(String),
+    /// It steers this controller or Kubernetes.
+    #[error("{0:?} is reserved: keys of kubernetes.io and bitnami.com decide how Secrets are used")]
+    Reserved(String),
+    /// Which value is meant is not clear.
+    #[error("{0:?} is given twice")]
+    Twice(String),
+}
+
+impl AddedMetadata {
+    /// Reads labels, as `KEY=VALUE` by comma.
+    ///
+    /// # Errors
+    ///
+    /// [`AddedMetadataError`].
+    pub fn with_labels(self, text: &str) -> Result<Self, AddedMetadataError> {
+        let labels = pairs(text)?;
+        let unfit = labels.values().find(|value| !is_label_value(value));
+        match unfit {
+            Some(value) => Err(AddedMetadataError::Value(value.clone())),
+            None => Ok(Self { labels, ..self }),
+        }
+    }
+
+    /// Reads annotations in the same way.
+    ///
+    /// # Errors
+    ///
+    /// [`AddedMetadataError`].
+    pub fn with_annotations(self, text: &str) -> Result<Self, AddedMetadataError> {
+        let annotations = pairs(text)?;
+        Ok(Self {
+            annotations,
+            ..self
+        })
+    }
+
+    /// The same for the same labels and annotations, and another one for others; empty for none.
+    pub fn as_text(&self) -> String {
+        if self.is_empty() {
+            return String::new();
+        }
+        format!(";added:{:?}{:?}", self.labels, self.annotations)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.labels.is_empty() && self.annotations.is_empty()
+    }
+
+    /// Puts them on a Secret, or into a template. They win over what is there.
+    pub fn put_on(&self, metadata: &mut ObjectMeta) {
+        for (added, texts) in [
+            (&self.labels, &mut metadata.labels),
+            (&self.annotations, &mut metadata.annotations),
+        ] {
+            if !added.is_empty() {
+                texts.get_or_insert_default().extend(added.clone());
+            }
+        }
+    }
+
+    /// Are they on a Secret?
+    pub fn are_on(&self, metadata: &ObjectMeta) -> bool {
+        let mut with_them = metadata.clone();
+        self.put_on(&mut with_them);
+        with_them == *metadata
+    }
+
+    /// The object as if its template asked for them.
+    pub fn asked_for<'a>(&self, sealed: &'a SealedSecret) -> Cow<'a, SealedSecret> {
+        if self.is_empty() {
+            return Cow::Borrowed(sealed);
+        }
+        let mut asking = sealed.clone();
+        self.put_on(&mut asking.spec.template.metadata);
+        Cow::Owned(asking)
+    }
+}
+
+fn pairs(text: &str) -> Result<BTreeMap<String, String>, AddedMetadataError> {
+    let mut pairs = BTreeMap::new();
+    let texts = text.split(',').map(str::trim);
+    for text in texts.filter(|text| !text.is_empty()) {
+        let pair = text.split_once('=');
+        let (key, value) = pair.ok_or_else(|| AddedMetadataError::Form(text.to_owned()))?;
+        check_key(key)?;
+        if pairs.insert(key.to_owned(), value.to_owned()).is_some() {
+            return Err(AddedMetadataError::Twice(key.to_owned()));
+        }
+    }
+    Ok(pairs)
+}
+
+fn check_key(key: &str) -> Result<(), AddedMetadataError> {
+    let (domain, name) = match key.split_once('/') {
+        Some((domain, name)) => (Some(domain), name),
+        None => (None, key),
+    };
+    let is_domain = domain.is_none_or(|domain| names::check_object(domain).is_ok());
+    if !is_domain || name.is_empty() || !is_label_value(name) {
+        return Err(AddedMetadataError::Key(key.to_owned()));
+    }
+    if domain.is_some_and(is_reserved) {
+        return Err(AddedMetadataError::Reserved(key.to_owned()));
+    }
+    Ok(())
+}
+
+/// `app.kubernetes.io` is for everybody.
+fn is_reserved(domain: &str) -> bool {
+    let is_below = |reserved: &str| {
+        let rest = domain.strip_suffix(reserved);
+        rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    };
+    domain != "app.kubernetes.io" && RESERVED.into_iter().any(is_below)
+}
+
+fn is_label_value(value: &str) -> bool {
+    let is_end = |c: Option<char>| c.is_none_or(|c| c.is_ascii_alphanumeric());
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    value.len() <= 63
+        && value.chars().all(allowed)
+        && is_end(value.chars().next())
+        && is_end(value.chars().last())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn added(labels: &str, annotations: &str) -> Result<AddedMetadata, AddedMetadataError> {
+        let labels = AddedMetadata::default().with_labels(labels)?;
+        labels.with_annotations(annotations)
+    }
+
+    #[test]
+    fn takes_what_an_api_server_takes_and_steers_nothing() {
+        let long = "a".repeat(64);
+        for (labels, annotations, error) in [
+            ("", "", ""),
+            ("team=a, tier=", "backup.example.com/skip=true", ""),
+            ("app.kubernetes.io/part-of=x", "note=a = b; c", ""),
+            ("team", "", "is not KEY=VALUE"),
+            ("=x", "", "is not a key"),
+            ("Example.com/x=y", "", "is not a key"),
+            ("a/b/c=y", "", "is not a key"),
+            (&format!("{long}=y"), "", "is not a key"),
+            (&format!("x={long}"), "", "is not the value of a label"),
+            ("x=a b", "", "is not the value of a label"),
+            ("x=-a", "", "is not the value of a label"),
+            ("x=1,x=2", "", "is given twice"),
+            (
+                "sealedsecrets.bitnami.com/sealed-secrets-key=active",
+                "",
+                "is reserved",
+            ),
+            ("", "sealedsecrets.bitnami.com/managed=true", "is reserved"),
+            ("", "bitnami.com/x=true", "is reserved"),
+            (
+                "",
+                "kubernetes.io/service-account.name=default",
+                "is reserved",
+            ),
+            ("", "policy.kubernetes.io/x=y", "is reserved"),
+        ] {
+            let said = added(labels, annotations).err();
+            let said = said.map(|error| error.to_string()).unwrap_or_default();
+            let fits = said.contains(error) && said.is_empty() == error.is_empty();
+            assert!(fits, "{labels} {annotations}: {said}");
+        }
+    }
+
+    #[test]
+    fn wins_over_what_is_there_and_leaves_the_rest() {
+        let added = added("team=ops", "note=n").unwrap();
+        let mut metadata = ObjectMeta::default();
+        metadata.labels = Some(
+            [("team", "dev"), ("own", "x")]
+                .map(|(k, v)| (k.into(), v.into()))
+                .into(),
+        );
+        assert!(!added.are_on(&metadata));
+        added.put_on(&mut metadata);
+        assert!(added.are_on(&metadata));
+        let labels = metadata.labels.unwrap();
+        assert_eq!(
+            (labels["team"].as_str(), labels["own"].as_str()),
+            ("ops", "x")
+        );
+        assert_eq!(metadata.annotations.unwrap()["note"], "n");
+        assert_eq!(AddedMetadata::default().as_text(), "");
+        assert_ne!(
+            added.as_text(),
+            AddedMetadata::default()
+                .with_labels("team=x")
+                .unwrap()
+                .as_text()
+        );
+    }
+}

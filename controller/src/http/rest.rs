@@ -1,0 +1,93 @@
+//! What is left of a request's body when its answer is decided.
+//!
+//! A connection that ends while its client still sends breaks the answer for that client, or the next request
+//! of a proxy that takes the connection for idle. So the rest of a body is read before the answer goes out.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, HttpBody};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::{Frame, SizeHint};
+
+use super::bodies::LONGEST;
+
+/// So long the rest of a body is waited for.
+const TIME: Duration = Duration::from_secs(2);
+
+/// A body that can still be read when its reader has dropped it.
+#[derive(Debug, Clone)]
+pub(super) struct Rest(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    body: Body,
+    is_over: bool,
+}
+
+impl Rest {
+    pub(super) fn of(body: Body) -> Self {
+        let is_over = body.is_end_stream();
+        Self(Arc::new(Mutex::new(State { body, is_over })))
+    }
+
+    /// Has the client sent everything, and was it read?
+    pub(super) fn is_over(&self) -> bool {
+        self.state().is_over
+    }
+
+    /// Reads the rest and drops it, unless it is too long or too slow. Says whether nothing is left.
+    pub(super) async fn drain(self) -> bool {
+        if self.is_over() {
+            return true;
+        }
+        if self.size_hint().lower() > LONGEST as u64 {
+            return false;
+        }
+        let mut limited = Limited::new(self, LONGEST);
+        let rest = async {
+            loop {
+                match limited.frame().await {
+                    None => return true,
+                    Some(Err(_)) => return false,
+                    Some(Ok(_)) => {}
+                }
+            }
+        };
+        tokio::time::timeout(TIME, rest).await.unwrap_or(false)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl HttpBody for Rest {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let mut state = self.state();
+        if state.is_over {
+            return Poll::Ready(None);
+        }
+        let next = Pin::new(&mut state.body).poll_frame(context);
+        if matches!(next, Poll::Ready(None)) || state.body.is_end_stream() {
+            state.is_over = true;
+        }
+        next
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.is_over()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.state().body.size_hint()
+    }
+}

@@ -1,0 +1,203 @@
+//! Connections of a port: which are accepted, and for how long.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Extension, Request};
+use axum::http::{HeaderValue, header};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse as _, Response};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_io_timeout::TimeoutStream;
+use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt as _;
+use tracing::{debug, warn};
+
+use super::Peer;
+use super::connections::{Connections, Displaced, Place, holder};
+use super::refused::Refused;
+use super::rest::Rest;
+
+/// Bounds of one connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// For reading the head of a request, from the moment the connection is free for one.
+    pub read: Duration,
+    /// For each write of an answer.
+    pub write: Duration,
+}
+
+impl Limits {
+    /// Those of a new connection.
+    fn of(self, place: &Place) -> Self {
+        let read = if place.is_crowded() {
+            self.read.min(HURRIED)
+        } else {
+            self.read
+        };
+        Self { read, ..self }
+    }
+
+    /// From the connection to the end of the first request's head, with the TLS handshake.
+    fn first(self) -> Duration {
+        self.read.min(HURRIED)
+    }
+}
+
+/// Longest head of a request: 32 MB for all connections, while hyper's own limit makes that 800. Node takes
+/// no more either, so proxies and meshes, with their chains of names and certificates, keep below it.
+const LONGEST_HEAD: usize = 16 << 10;
+/// For reading the first request's head, and every head on connections that come while it is crowded. A client
+/// connects because it has something to send. While it is crowded, for the body too.
+const HURRIED: Duration = Duration::from_secs(5);
+/// How often a slow request is checked for that.
+const CHECK: Duration = Duration::from_secs(1);
+/// How long connections may go on after the end of the server.
+const GRACE: Duration = Duration::from_secs(5);
+/// The pause after a connection could not be accepted, for want of file descriptors mostly.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves until `end` comes true, then lets connections finish for a while.
+pub async fn serve(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    limits: Limits,
+    mut end: watch::Receiver<bool>,
+) {
+    let graceful = GracefulShutdown::new();
+    let connections = Connections::default();
+    let router = router.layer(from_fn(end_in_order));
+    loop {
+        tokio::select! {
+            () = ended(&mut end) => break,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    let address = address_of(&stream);
+                    if let Some((place, displaced)) = connections.admit(address) {
+                        let task = Connection { address, limits: limits.of(&place), place, router: router.clone() };
+                        let served = task.serve(stream, tls.clone(), graceful.watcher());
+                        tokio::spawn(until_displaced(served, displaced, limits.first()));
+                    }
+                }
+                Err(error) => {
+                    warn!(%error, "Cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    let _ = tokio::time::timeout(GRACE, graceful.shutdown()).await;
+}
+
+/// The address of the client. Clients that are gone already are all alike.
+fn address_of(stream: &TcpStream) -> IpAddr {
+    let address = stream.peer_addr();
+    address.map_or(Ipv4Addr::UNSPECIFIED.into(), |at| holder(at.ip()))
+}
+
+/// Also returns when the sender is gone.
+async fn ended(end: &mut watch::Receiver<bool>) {
+    let _ = end.wait_for(|end| *end).await;
+}
+
+/// Reads the whole request before its answer goes out, or says that the connection ends. While it is crowded each
+/// connection ends with its answer, so that clients that ask again and again do not hold their places for ever, and
+/// requests that arrive slowly are given up.
+async fn end_in_order(
+    Extension(place): Extension<Arc<Place>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let (head, body) = request.into_parts();
+    let rest = Rest::of(body);
+    let request = Request::from_parts(head, Body::new(rest.clone()));
+    let mut response = tokio::select! {
+        response = next.run(request) => response,
+        () = too_slow(&rest, &place) => Refused::TooSlow.into_response(),
+    };
+    if !rest.drain().await || place.is_crowded() {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    response
+}
+
+/// Returns once a body is not there after a while, and others need the place.
+async fn too_slow(rest: &Rest, place: &Place) {
+    tokio::time::sleep(HURRIED).await;
+    while rest.is_over() || !place.is_crowded() {
+        tokio::time::sleep(CHECK).await;
+    }
+}
+
+/// Ends a connection that sends no request: after a time, or as soon as another one of its address takes its place.
+async fn until_displaced(served: impl Future<Output = ()>, displaced: Displaced, first: Duration) {
+    let gives_up = async {
+        match tokio::time::timeout(first, displaced).await {
+            // It has asked.
+            Ok(Err(_)) => std::future::pending().await,
+            Ok(Ok(())) | Err(_) => {}
+        }
+    };
+    tokio::select! {
+        () = served => {}
+        () = gives_up => debug!("A connection sent no request"),
+    }
+}
+
+/// One accepted connection.
+struct Connection {
+    address: IpAddr,
+    place: Place,
+    router: Router,
+    limits: Limits,
+}
+
+impl Connection {
+    async fn serve(self, stream: TcpStream, tls: Option<TlsAcceptor>, watcher: Watcher) {
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(self.limits.write));
+        let stream = Box::pin(stream);
+        let Some(tls) = tls else {
+            return self.answer(stream, watcher).await;
+        };
+        match tls.accept(stream).await {
+            Ok(stream) => self.answer(stream, watcher).await,
+            Err(error) => debug!(%error, "A handshake failed"),
+        }
+    }
+
+    async fn answer(
+        self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        watcher: Watcher,
+    ) {
+        let (peer, place) = (Peer(self.address), Arc::new(self.place));
+        let service = self
+            .router
+            .map_request(move |mut request: hyper::Request<Incoming>| {
+                place.has_asked();
+                request.extensions_mut().insert(peer);
+                request.extensions_mut().insert(Arc::clone(&place));
+                request
+            });
+        let connection = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .max_buf_size(LONGEST_HEAD)
+            .header_read_timeout(self.limits.read)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        if let Err(error) = watcher.watch(connection).await {
+            debug!(%error, "A connection ended early");
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! How often callers may have a token reviewed: each review is a request to the API server, and anyone can
+//! invent tokens.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::rate::Rate;
+use super::refused::Refused;
+
+/// Reviews a second of tokens that are not known, for one address, and how many more at once.
+const OF_ONE: (u32, u32) = (5, 20);
+/// The same for all addresses together.
+const OF_ALL: (u32, u32) = (20, 100);
+/// Tokens that are remembered, of each kind.
+const MOST: usize = 4096;
+/// How long a token that was refused is refused without a review. It may become valid.
+const REFUSED_FOR: SignedDuration = SignedDuration::from_secs(10);
+/// How long a token that was accepted is reviewed without being counted. It is reviewed each time.
+const KNOWN_FOR: SignedDuration = SignedDuration::from_hours(1);
+
+/// What is known of tokens. Of each a keyed digest is kept.
+#[derive(Debug)]
+pub(super) struct Tokens {
+    digests: RandomState,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    of_one: Rate,
+    of_all: Rate,
+    refused: Memory,
+    known: Memory,
+}
+
+/// Digests, each until a time.
+#[derive(Debug, Default)]
+struct Memory(HashMap<u64, Timestamp>);
+
+impl Default for Tokens {
+    fn default() -> Self {
+        Self {
+            digests: RandomState::new(),
+            state: Mutex::new(State {
+                of_one: Rate::new(OF_ONE.0, OF_ONE.1),
+                of_all: Rate::new(OF_ALL.0, OF_ALL.1),
+                refused: Memory::default(),
+                known: Memory::default(),
+            }),
+        }
+    }
+}
+
+impl Tokens {
+    /// May this token be reviewed now?
+    pub(super) fn may_review(
+        &self,
+        address: IpAddr,
+        token: &str,
+        now: Timestamp,
+    ) -> Result<(), Refused> {
+        let digest = self.digests.hash_one(token);
+        let mut state = self.state();
+        if state.known.has(digest, now) {
+            return Ok(());
+        }
+        if state.refused.has(digest, now) {
+            return Err(Refused::Anonymous);
+        }
+        let of_one = state.of_one.ask(&address.to_string(), now).retry;
+        let retry = of_one.or_else(|| state.of_all.ask("", now).retry);
+        retry.map_or(Ok(()), |seconds| Err(Refused::TooOften(seconds)))
+    }
+
+    /// Takes note of a review.
+    pub(super) fn learn(&self, token: &str, is_accepted: bool, now: Timestamp) {
+        let digest = self.digests.hash_one(token);
+        let mut state = self.state();
+        if is_accepted {
+            state.known.add(digest, KNOWN_FOR, now);
+        } else {
+            state.known.0.remove(&digest);
+            state.refused.add(digest, REFUSED_FOR, now);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Memory {
+    fn has(&self, digest: u64, now: Timestamp) -> bool {
+        self.0.get(&digest).is_some_and(|until| now < *until)
+    }
+
+    fn add(&mut self, digest: u64, time: SignedDuration, now: Timestamp) {
+        if self.0.len() >= MOST {
+            self.0.retain(|_, until| now < *until);
+        }
+        if self.0.len() >= MOST {
+            self.0.clear();
+        }
+        let until = now.saturating_add(time).unwrap_or(Timestamp::MAX);
+        self.0.insert(digest, until);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(i: u8) -> IpAddr {
+        [10, 0, 0, i].into()
+    }
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).unwrap()
+    }
+
+    #[test]
+    fn a_refused_token_is_reviewed_again_after_a_while_and_an_accepted_one_each_time() {
+        let tokens = Tokens::default();
+        for _ in 0..1000 {
+            assert_eq!(tokens.may_review(address(1), "good", at(0)), Ok(()));
+            tokens.learn("good", true, at(0));
+        }
+        tokens.learn("bad", false, at(0));
+        let bad = |now| tokens.may_review(address(1), "bad", at(now));
+        assert_eq!(bad(9), Err(Refused::Anonymous));
+        assert_eq!(bad(10), Ok(()));
+        tokens.learn("good", false, at(20));
+        let good = tokens.may_review(address(1), "good", at(20));
+        assert_eq!(good, Err(Refused::Anonymous), "it was withdrawn");
+    }
+
+    /// Attack: invents tokens, from one address and from many.
+    #[test]
+    fn reviews_of_invented_tokens_are_few_for_an_address_and_for_all() {
+        let tokens = Tokens::default();
+        let reviews = |address: IpAddr| {
+            let token = |i: u32| format!("{address} {i}");
+            let may = |i: &u32| tokens.may_review(address, &token(*i), at(0)).is_ok();
+            (0..1000).filter(may).count()
+        };
+        assert_eq!(reviews(address(0)), 21);
+        let all: usize = (1..=200).map(address).map(reviews).sum();
+        assert_eq!(all, 80);
+    }
+
+    /// Attack: invents tokens without end.
+    #[test]
+    fn tokens_cost_no_more_than_a_fixed_room() {
+        let tokens = Tokens::default();
+        for i in 0..3 * MOST {
+            tokens.learn(&i.to_string(), i % 2 == 0, at(0));
+        }
+        let state = tokens.state();
+        assert!(state.known.0.len() <= MOST && state.refused.0.len() <= MOST);
+    }
+}

@@ -1,0 +1,165 @@
+//! SealedSecret → what shall be: opens the items, then renders the templates.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use shared::key::Fingerprint;
+use shared::key_ring::KeyRing;
+use shared::meter::{Meter, Unmetered};
+use shared::resource::SealedSecret;
+use shared::secret::Secret;
+use shared::secret_types::values_len;
+use shared::unseal::{Chance, OpenedOnly, UnsealError, Unsealed, open_only, slow_work};
+use tokio::time::Instant;
+
+use super::attempt::{Occasion, Tools};
+use super::curtain::Curtain;
+use super::timing::Class;
+use crate::decide::{self, Desired, Refusal};
+use crate::no_secret;
+use crate::ownership;
+use crate::pool::{Budget, Stopped};
+use crate::status;
+use crate::store::{ObjectId, Observed, Source, Store};
+
+/// What one attempt may use to open items: more than one operation for each item of the largest object, so
+/// that an attempt whose items are known from the one before always comes further.
+const OPENING: Budget = Budget::seconds(30);
+
+impl<S: Store> Tools<S> {
+    /// What shall be, and the key behind each item.
+    pub(super) async fn desired(
+        &self,
+        id: &ObjectId,
+        observed: &Observed,
+        occasion: &Occasion,
+        curtain: &mut Curtain,
+    ) -> Result<(Desired, BTreeMap<String, Fingerprint>), Stopped> {
+        let unknown = |why| Ok((Desired::Unknown(why), BTreeMap::new()));
+        match &observed.source {
+            Source::Gone => Ok((Desired::Nothing, BTreeMap::new())),
+            Source::Malformed(why) => unknown(Refusal::Malformed(why.clone())),
+            Source::Sealed(owner) => {
+                if let Some(why) = public_obstacle(id, owner, observed) {
+                    return unknown(why);
+                }
+                let mut remembered = status::sealed_by(observed.status.as_ref());
+                self.progress().add_to(id, &mut remembered);
+                let opened = self.open(id, owner, &occasion.ring, remembered).await?;
+                self.note_progress(id, opened.as_ref().err());
+                let unsealed = match opened {
+                    Ok((opened, class)) => {
+                        let now = self.firsts().time(id, observed, occasion.now);
+                        let ring = Arc::clone(&occasion.ring);
+                        self.render(id, owner, (opened, class), ring, now, curtain)
+                            .await?
+                    }
+                    Err(why) => Err(why),
+                };
+                match unsealed {
+                    Ok(mut unsealed) => {
+                        ownership::own(&mut unsealed.secret, owner);
+                        if self.store.is_public() {
+                            self.policy.added.put_on(&mut unsealed.secret.metadata);
+                        }
+                        let desired = Desired::Secret {
+                            secret: Box::new(unsealed.secret),
+                            by_chance: unsealed.by_chance,
+                        };
+                        Ok((desired, unsealed.sealed_by))
+                    }
+                    Err(why) => unknown(why),
+                }
+            }
+        }
+    }
+
+    async fn open(
+        &self,
+        id: &ObjectId,
+        sealed: &Arc<SealedSecret>,
+        ring: &Arc<KeyRing>,
+        remembered: BTreeMap<String, Fingerprint>,
+    ) -> Result<Result<(OpenedOnly, Class), Refusal>, Stopped> {
+        let (sealed, ring, rules) = (Arc::clone(sealed), Arc::clone(ring), self.policy.rules);
+        let limits = Arc::clone(&self.policy.author_limits);
+        let open = move |meter: &mut dyn Meter| {
+            limits.allow_templates(&sealed)?;
+            let opened = open_only(&sealed, &ring, rules.accept_legacy, &remembered, meter)?;
+            Ok((opened, Class::of(slow_work(&sealed))))
+        };
+        self.pool.work_for(&id.namespace, OPENING, open).await
+    }
+
+    /// How long templates take depends on the values, and is hidden from anyone who watches the outcome.
+    async fn render(
+        &self,
+        id: &ObjectId,
+        sealed: &Arc<SealedSecret>,
+        (opened, class): (OpenedOnly, Class),
+        ring: Arc<KeyRing>,
+        now: Timestamp,
+        curtain: &mut Curtain,
+    ) -> Result<Result<Unsealed, Refusal>, Stopped> {
+        let has_templates = sealed.spec.template.data.is_some();
+        let (sealed, rules) = (Arc::clone(sealed), self.policy.rules);
+        let limits = Arc::clone(&self.policy.author_limits);
+        let render = move |meter: &mut dyn Meter| {
+            let mut chance = Chance {
+                now,
+                rng: &mut shared::random::system(),
+            };
+            let unsealed = opened.render(&sealed, rules.refuse_chance, &mut chance, meter)?;
+            limits.allow(&sealed, &unsealed, &ring, now)?;
+            Ok::<_, Refusal>(unsealed)
+        };
+        if !has_templates {
+            return Ok(render(&mut Unmetered));
+        }
+        // Waiting for a place does not depend on the values.
+        let render = move |meter: &mut dyn Meter| (Instant::now(), render(meter));
+        let (began, unsealed) = self
+            .pool
+            .render_for(&id.namespace, class.budget(), render)
+            .await?;
+        if self.store.is_public() {
+            curtain.draw(
+                class,
+                began,
+                unsealed
+                    .as_ref()
+                    .map_or(0, |unsealed| values_len(&unsealed.secret)),
+            );
+        }
+        Ok(unsealed)
+    }
+
+    fn note_progress(&self, id: &ObjectId, why: Option<&Refusal>) {
+        match why {
+            Some(Refusal::Unseal(UnsealError::BudgetUsedUp { opened })) => {
+                self.progress().keep(id, opened);
+            }
+            _ => self.progress().forget(id),
+        }
+    }
+}
+
+/// A refusal that does not depend on the values, of an object with templates: of one without, nothing depends on the
+/// time, and what does not open is reported first.
+fn public_obstacle(id: &ObjectId, sealed: &SealedSecret, observed: &Observed) -> Option<Refusal> {
+    let template = &sealed.spec.template;
+    if template.data.is_none() || no_secret::is_legacy(sealed) {
+        return None;
+    }
+    let mut shell = Secret {
+        type_: template.type_.clone().filter(|type_| !type_.is_empty()),
+        immutable: template.immutable,
+        ..Secret::default()
+    };
+    let metadata = &template.metadata;
+    shell.metadata.labels.clone_from(&metadata.labels);
+    shell.metadata.annotations.clone_from(&metadata.annotations);
+    ownership::own(&mut shell, sealed);
+    decide::public_obstacle(id, shell, &observed.existing, observed.settled)
+}

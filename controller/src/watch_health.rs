@@ -1,0 +1,157 @@
+//! Which watches fail, since when and why: for metrics, an alert and `/readyz/watches`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+
+/// Why a watch fails, as a metric's label says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cause {
+    /// The right is missing.
+    Forbidden,
+    /// The definition of the kind is missing.
+    Missing,
+    /// The API server does not answer.
+    Unreachable,
+    /// It answers with another error.
+    Failed,
+}
+
+impl Cause {
+    /// Every one.
+    pub const ALL: [Self; 4] = [
+        Self::Forbidden,
+        Self::Missing,
+        Self::Unreachable,
+        Self::Failed,
+    ];
+
+    /// One word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Forbidden => "forbidden",
+            Self::Missing => "missing",
+            Self::Unreachable => "unreachable",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl From<&kube::Error> for Cause {
+    fn from(error: &kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) => Self::from_code(status.code),
+            _ => Self::Unreachable,
+        }
+    }
+}
+
+impl Cause {
+    /// The cause behind an HTTP status of the API server.
+    pub fn from_code(code: u16) -> Self {
+        match code {
+            401 | 403 => Self::Forbidden,
+            404 => Self::Missing,
+            _ => Self::Failed,
+        }
+    }
+}
+
+/// One failure that goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Failing {
+    since: Timestamp,
+    cause: Cause,
+}
+
+/// What cannot be watched at the moment.
+#[derive(Debug, Default)]
+pub struct WatchHealth {
+    failing: Mutex<BTreeMap<String, Failing>>,
+}
+
+impl WatchHealth {
+    /// Takes note of a failure. One that goes on keeps its beginning.
+    pub fn fails(&self, what: &str, cause: Cause, now: Timestamp) {
+        let mut failing = self.failing();
+        let since = failing.get(what).map_or(now, |before| before.since);
+        failing.insert(what.to_owned(), Failing { since, cause });
+    }
+
+    /// Takes note that it works. Says whether it failed before.
+    pub fn works(&self, what: &str) -> bool {
+        self.failing().remove(what).is_some()
+    }
+
+    /// Since when anything fails; none if all is well.
+    pub fn since(&self) -> Option<Timestamp> {
+        self.failing().values().map(|failing| failing.since).min()
+    }
+
+    /// How many fail for this cause.
+    pub fn count(&self, cause: Cause) -> usize {
+        let failing = self.failing();
+        failing.values().filter(|one| one.cause == cause).count()
+    }
+
+    /// A line for each failure, at most twenty; empty if all is well.
+    pub fn report(&self) -> String {
+        let failing = self.failing();
+        let mut text = String::new();
+        for (what, Failing { since, cause }) in failing.iter().take(LINES) {
+            let _ = writeln!(text, "{what}: {} since {since:.0}", cause.word());
+        }
+        if let Some(more) = failing.len().checked_sub(LINES).filter(|more| *more > 0) {
+            let _ = writeln!(text, "and {more} more");
+        }
+        text
+    }
+
+    fn failing(&self) -> MutexGuard<'_, BTreeMap<String, Failing>> {
+        self.failing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Lines of a report.
+const LINES: usize = 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn tells_since_when_the_oldest_failure_goes_on() {
+        let health = WatchHealth::default();
+        assert_eq!((health.since(), health.report()), (None, String::new()));
+        health.fails("a", Cause::Unreachable, at(5));
+        health.fails("b", Cause::Missing, at(7));
+        health.fails("a", Cause::Forbidden, at(9));
+        assert_eq!(health.since(), Some(at(5)), "the beginning stays");
+        let counts = Cause::ALL.map(|cause| health.count(cause));
+        assert_eq!(counts, [1, 1, 0, 0], "and the cause is the last one");
+        let report =
+            "a: forbidden since 1970-01-01T00:00:05Z\nb: missing since 1970-01-01T00:00:07Z\n";
+        assert_eq!(health.report(), report);
+        health.works("a");
+        assert_eq!(health.since(), Some(at(7)));
+        health.works("b");
+        assert_eq!(health.since(), None);
+    }
+
+    #[test]
+    fn a_report_has_twenty_lines_and_the_number_of_the_rest() {
+        let health = WatchHealth::default();
+        for number in 0..23 {
+            health.fails(&format!("{number:02}"), Cause::Failed, at(0));
+        }
+        let report = health.report();
+        assert_eq!(report.lines().count(), 21);
+        assert!(report.ends_with("and 3 more\n"), "{report}");
+    }
+}

@@ -1,0 +1,203 @@
+//! What callers of the authorised port cost the API server.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
+mod support;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use ::http::{Request, Response};
+use controller::http::reviews::Reviews;
+use controller::http::{self, Desk, Facts, Limits};
+use controller::metrics::Metrics;
+use kube::Client;
+use kube::client::Body;
+use serde_json::{Value, json};
+use shared::key_ring::KeyRing;
+use shared::resource::SealedSecret;
+use support::{KEYS, manifest_of, sealed};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpSocket;
+use tokio::sync::watch;
+use tower::service_fn;
+
+const AUDIENCE: &str = "sealed-secrets.bitnami.com";
+
+/// An API server that knows the tokens that begin with `good`, and whose users may do everything; and a controller
+/// that asks it.
+struct Scene {
+    address: SocketAddr,
+    token_reviews: Arc<AtomicUsize>,
+    access_reviews: Arc<AtomicUsize>,
+    _end: watch::Sender<bool>,
+    _ring: watch::Sender<Arc<KeyRing>>,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let counts: [Arc<AtomicUsize>; 2] = Default::default();
+        let reviews = Reviews::new(api_server(counts.clone()));
+        let ring = watch::Sender::new(Arc::default());
+        let facts = Facts {
+            ring: ring.subscribe(),
+            ready: Arc::default(),
+        };
+        let listener = http::bind(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (end, ended) = watch::channel(false);
+        let time = Duration::from_mins(1);
+        let router = http::authorised_router(
+            facts,
+            Desk::new((1_000_000, 1_000_000), time, true),
+            reviews,
+            Arc::new(Metrics::new(false).unwrap()),
+        );
+        let limits = Limits {
+            read: time,
+            write: time,
+        };
+        tokio::spawn(http::serve(listener, None, router, limits, ended));
+        let [token_reviews, access_reviews] = counts;
+        Self {
+            address,
+            token_reviews,
+            access_reviews,
+            _end: end,
+            _ring: ring,
+        }
+    }
+
+    /// The status of an answer.
+    async fn post(&self, from: [u8; 4], path: &str, token: &str, body: &str) -> String {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((IpAddr::from(from), 0).into()).unwrap();
+        let mut stream = socket.connect(self.address).await.unwrap();
+        let length = body.len();
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\
+             Content-Length: {length}\r\n\r\n{body}"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer.get(9..12).unwrap().to_owned()
+    }
+
+    async fn verify(&self, from: [u8; 4], token: &str) -> String {
+        self.post(from, "/v1/verify", token, &manifest_of(&object()))
+            .await
+    }
+}
+
+fn object() -> SealedSecret {
+    sealed(&KEYS[0], "ns/n", &[("a", "1")])
+}
+
+fn api_server([token_reviews, access_reviews]: [Arc<AtomicUsize>; 2]) -> Client {
+    let service = service_fn(move |request: Request<Body>| {
+        let (token_reviews, access_reviews) = (token_reviews.clone(), access_reviews.clone());
+        async move {
+            let (head, body) = request.into_parts();
+            let mut object: Value = serde_json::from_slice(&body.collect_bytes().await?).unwrap();
+            if head.uri.path().ends_with("/tokenreviews") {
+                token_reviews.fetch_add(1, Ordering::Relaxed);
+                let token = object["spec"]["token"].as_str().unwrap();
+                object["status"] = json!({
+                    "authenticated": token.starts_with("good"),
+                    "audiences": [AUDIENCE],
+                    "user": { "username": token },
+                });
+            } else {
+                access_reviews.fetch_add(1, Ordering::Relaxed);
+                object["status"] = json!({ "allowed": true });
+            }
+            let answer = Body::from(object.to_string().into_bytes());
+            Ok::<_, kube::Error>(Response::new(answer))
+        }
+    });
+    Client::new(service, "ns")
+}
+
+/// Attack: sends invented tokens, one after the other and the same again, to flood the API server with reviews.
+#[tokio::test]
+async fn invented_tokens_cost_few_reviews_and_lock_nobody_out() {
+    let scene = Scene::new().await;
+    let (stranger, other) = ([127, 0, 0, 1], [127, 0, 0, 2]);
+    // No key opens the object.
+    assert_eq!(scene.verify(stranger, "good-one").await, "409");
+    let begin = Instant::now();
+    for i in 0..300 {
+        let answer = scene.verify(stranger, &format!("invented-{i}")).await;
+        assert!(["401", "429"].contains(&answer.as_str()), "{answer}");
+        let answer = scene.verify(stranger, "invented-0").await;
+        assert!(["401", "429"].contains(&answer.as_str()), "{answer}");
+    }
+    let most = 1 + 21 + 5 * (1 + begin.elapsed().as_secs());
+    let reviews = scene.token_reviews.load(Ordering::Relaxed);
+    assert!(reviews as u64 <= most, "{reviews} reviews, of {most}");
+    assert_eq!(
+        scene.verify(stranger, "good-one").await,
+        "409",
+        "it is known"
+    );
+    assert_eq!(
+        scene.verify(other, "good-two").await,
+        "409",
+        "another address"
+    );
+}
+
+/// Attack: the same from many addresses.
+#[tokio::test]
+async fn invented_tokens_from_many_addresses_cost_a_bounded_number_of_reviews() {
+    let scene = Scene::new().await;
+    assert_eq!(scene.verify([127, 0, 1, 1], "good-one").await, "409");
+    let begin = Instant::now();
+    for i in 0..60 {
+        for j in 0..10 {
+            scene
+                .verify([127, 0, 0, i + 1], &format!("invented-{i}-{j}"))
+                .await;
+        }
+    }
+    let most = 1 + 101 + 20 * (1 + begin.elapsed().as_secs());
+    let reviews = scene.token_reviews.load(Ordering::Relaxed);
+    assert!(reviews as u64 <= most, "{reviews} reviews, of {most}");
+    assert_eq!(
+        scene.verify([127, 0, 1, 1], "good-one").await,
+        "409",
+        "it is known"
+    );
+}
+
+/// Attack: sends thousands of objects without items, each of which costs a question about rights.
+#[tokio::test]
+async fn a_request_asks_about_rights_for_few_objects_and_for_each_once() {
+    let scene = Scene::new().await;
+    let list = |names: &[String]| {
+        let items: Vec<Value> = names
+            .iter()
+            .map(|name| {
+                let mut object = object();
+                object.metadata.name = Some(name.clone());
+                object.spec.encrypted_data.clear();
+                object.to_document()
+            })
+            .collect();
+        json!({ "kind": "List", "apiVersion": "v1", "items": items }).to_string()
+    };
+    let many: Vec<String> = (0..3000).map(|i| format!("n{i}")).collect();
+    let from = [127, 0, 0, 1];
+    let answer = scene.post(from, "/v1/rotate", "good", &list(&many)).await;
+    assert_eq!(answer, "413");
+    assert_eq!(scene.access_reviews.load(Ordering::Relaxed), 0);
+    let same = vec!["n".to_owned(); 500];
+    scene.post(from, "/v1/rotate", "good", &list(&same)).await;
+    assert_eq!(scene.access_reviews.load(Ordering::Relaxed), 1);
+}

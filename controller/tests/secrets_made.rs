@@ -1,0 +1,291 @@
+//! What a Secret has beside the values of its SealedSecret, and which Secrets are never made.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use controller::added_metadata::AddedMetadata;
+use controller::metrics::Metrics;
+use controller::pool::Pool;
+use controller::reconcile::{Policy, Reconciler, Urgency};
+use controller::store::cluster::ClusterStore;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use shared::key_ring::{KeyRing, RingKey};
+use shared::key_secret;
+use shared::resource::SealedSecret;
+use support::api_server::{ApiServer, id};
+use support::{Case, KEYS, sealed};
+
+struct Controller {
+    reconciler: Reconciler<ClusterStore>,
+    next: Option<Timestamp>,
+}
+
+impl Controller {
+    fn with(store: Arc<ClusterStore>, adjust: impl FnOnce(&mut Policy)) -> Self {
+        let mut policy = Case::idle().config().policy;
+        adjust(&mut policy);
+        let metrics = Arc::new(Metrics::new(false).unwrap());
+        let mut reconciler = Reconciler::new(store, Pool::new(), policy, metrics);
+        reconciler.use_ring(ring(), Timestamp::UNIX_EPOCH);
+        Self {
+            reconciler,
+            next: None,
+        }
+    }
+
+    async fn look(&mut self) {
+        let now = Timestamp::UNIX_EPOCH;
+        self.reconciler.changed([id()], Urgency::Fresh, now);
+        loop {
+            self.next = self.reconciler.round(now).await;
+            if self.next != Some(now) {
+                break;
+            }
+        }
+    }
+}
+
+fn ring() -> Arc<KeyRing> {
+    let secret = key_secret::build("k", "ns", &KEYS[0], BTreeMap::new(), BTreeMap::new());
+    let key: RingKey =
+        key_secret::parse(&secret, key_secret::OrderPriority::CertNotBefore).unwrap();
+    Arc::new(KeyRing::new([Arc::new(key)]))
+}
+
+fn typed(type_: &str, items: &[(&str, &str)]) -> SealedSecret {
+    let mut object = sealed(&KEYS[0], "ns/n", items);
+    object.spec.template.type_ = Some(type_.to_owned());
+    object
+}
+
+/// The conditions of the status: which hold, and the message of the first.
+fn conditions(server: &ApiServer) -> (Vec<String>, String) {
+    let status = server.status();
+    let conditions = status["conditions"].as_array().unwrap();
+    let holding = conditions.iter().filter(|c| c["status"] == json!("True"));
+    let types = holding.map(|c| c["type"].as_str().unwrap().to_owned());
+    let message = conditions[0]["message"].as_str().unwrap_or_default();
+    (types.collect(), message.to_owned())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_api_server_never_accepts_is_stalled_and_says_what_is_missing() {
+    let large = "x".repeat(700_000);
+    for (object, message) in [
+        (
+            typed("kubernetes.io/tls", &[("tls.crt", "c")]),
+            "cannot write the Secret: a Secret of type kubernetes.io/tls requires the item tls.key; ",
+        ),
+        (
+            typed("kubernetes.io/dockerconfigjson", &[("config.json", "{}")]),
+            "cannot write the Secret: a Secret of type kubernetes.io/dockerconfigjson requires the item \
+             .dockerconfigjson; ",
+        ),
+        (
+            typed("kubernetes.io/basic-auth", &[("user", "u")]),
+            "cannot write the Secret: a Secret of type kubernetes.io/basic-auth requires the item username or password; ",
+        ),
+        (
+            typed("Opaque", &[("a", &large), ("b", &large)]),
+            "cannot write the Secret: its values have 1400000 bytes, and Kubernetes accepts 1048576; ",
+        ),
+    ] {
+        let server = ApiServer::default();
+        server.put_sealed(&object, "u", 1);
+        let (server, store) = server.start();
+        let mut controller = Controller::with(store, |_| ());
+        controller.look().await;
+        let (holding, said) = conditions(&server);
+        assert_eq!(holding, ["Stalled"], "{said}");
+        assert!(said.starts_with(message), "{said}");
+        assert_eq!(*server.writes.lock().unwrap(), 0);
+        assert_eq!(controller.next, None, "another attempt is of no use");
+        server.put_sealed(&typed("Opaque", &[("a", "1")]), "u", 2);
+        controller.look().await;
+        assert_eq!(conditions(&server).0, ["Synced", "Ready"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_api_server_rejects_is_stalled_and_tried_again_where_that_may_help() {
+    fn label(_: &Value) -> Option<Value> {
+        Some(
+            json!([{ "field": "metadata.labels", "reason": "FieldValueInvalid", "message": "no label" }]),
+        )
+    }
+    fn value(_: &Value) -> Option<Value> {
+        Some(json!([{ "field": "data[a]", "reason": "FieldValueInvalid", "message": "hunter2" }]))
+    }
+    for (check, said, is_repeated) in [
+        (
+            label as fn(&Value) -> Option<Value>,
+            "metadata.labels: no label",
+            true,
+        ),
+        (value, "the values do not make a Secret", false),
+    ] {
+        let server = ApiServer::that_checks(check);
+        server.put_sealed(&typed("Opaque", &[("a", "1")]), "u", 1);
+        let (server, store) = server.start();
+        let mut controller = Controller::with(store, |_| ());
+        controller.look().await;
+        let (holding, message) = conditions(&server);
+        assert_eq!(holding, ["Stalled"], "{message}");
+        assert!(message.contains(said), "{message}");
+        assert!(!message.contains("hunter2"), "{message}");
+        assert_eq!(controller.next.is_some(), is_repeated, "{message}");
+    }
+}
+
+fn adding(labels: &str, annotations: &str) -> impl FnOnce(&mut Policy) {
+    let added = AddedMetadata::default().with_labels(labels).unwrap();
+    let added = added.with_annotations(annotations).unwrap();
+    move |policy| policy.added = Arc::new(added)
+}
+
+fn with_label(value: &str) -> SealedSecret {
+    let mut object = typed("Opaque", &[("a", "1")]);
+    let labels = [("team", value), ("own", "x")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+    object.spec.template.metadata.labels = Some(labels.into());
+    object
+}
+
+/// Attack: an author overrides the label by which the administrator's policy finds Secrets, and somebody else removes it.
+#[tokio::test(start_paused = true)]
+async fn labels_of_the_administrator_win_over_the_template_and_come_back() {
+    let server = ApiServer::default();
+    server.put_sealed(&with_label("dev"), "u", 1);
+    let (server, store) = server.start();
+    let mut controller = Controller::with(store, adding("team=ops", "note=n"));
+    controller.look().await;
+    let metadata = |server: &ApiServer| server.secret()["metadata"].clone();
+    assert_eq!(
+        metadata(&server)["labels"],
+        json!({ "team": "ops", "own": "x" })
+    );
+    assert_eq!(metadata(&server)["annotations"]["note"], json!("n"));
+    for edit in [
+        (|m| m["labels"]["team"] = json!("dev")) as fn(&mut Value),
+        |m| m["labels"] = Value::Null,
+        |m| m["annotations"] = Value::Null,
+    ] {
+        server.label(edit);
+        controller.look().await;
+        assert_eq!(metadata(&server)["labels"]["team"], json!("ops"));
+        assert_eq!(metadata(&server)["annotations"]["note"], json!("n"));
+        assert!(server.is_synced());
+    }
+    let writes = *server.writes.lock().unwrap();
+    controller.look().await;
+    assert_eq!(*server.writes.lock().unwrap(), writes, "at rest");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_the_flags_reaches_secrets_and_is_nobodys_edit() {
+    let server = ApiServer::default();
+    server.put_sealed(&with_label("dev"), "u", 1);
+    let (server, store) = server.start();
+    Controller::with(store, |_| ()).look().await;
+    assert_eq!(server.secret()["metadata"]["labels"]["team"], json!("dev"));
+    for (labels, team, owner) in [
+        ("team=ops", "ops", Value::Null),
+        ("team=core,owner=a", "core", json!("a")),
+    ] {
+        let mut controller = Controller::with(server.started_again(), adding(labels, ""));
+        controller.look().await;
+        let found = server.secret()["metadata"]["labels"].clone();
+        assert_eq!(found["team"], json!(team));
+        assert_eq!(found["owner"], owner);
+        assert!(server.is_synced());
+        let writes = *server.writes.lock().unwrap();
+        let mut controller = Controller::with(server.started_again(), adding(labels, ""));
+        controller.look().await;
+        assert_eq!(*server.writes.lock().unwrap(), writes, "{labels}: at rest");
+    }
+    let reasons = server.event_reasons();
+    assert!(
+        !reasons.contains(&"DriftCorrected".to_owned()),
+        "{reasons:?}"
+    );
+}
+
+/// A directory has values and no metadata.
+#[tokio::test]
+async fn on_a_directory_the_flags_are_said_to_have_no_effect_and_change_nothing() {
+    let mut case = Case::new().await;
+    case.set_words(&["--secret-labels=team=ops", "--secret-annotations=note=n"]);
+    let warnings = case.config().warnings;
+    assert_eq!(
+        warnings,
+        [
+            "--secret-labels has no effect with --directory",
+            "--secret-annotations has no effect with --directory"
+        ]
+    );
+    case.start(&["--secret-labels=team=ops"]).await.unwrap();
+    case.seal("sealed/x.yaml", "ns/n", &[("a", "1")]);
+    case.pass(SignedDuration::from_secs(2)).await;
+    assert_eq!(case.value("ns/n/a").as_deref(), Some("1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_that_was_renamed_after_sealing_says_so() {
+    let strict = |change: fn(&mut SealedSecret)| {
+        let mut object = sealed(&KEYS[1], "ns/n", &[("a", "1")]);
+        object.metadata.annotations = None;
+        object.spec.template.metadata.name = Some("n".into());
+        object.spec.template.metadata.namespace = Some("ns".into());
+        change(&mut object);
+        object
+    };
+    let namespace_wide = |object: &mut SealedSecret| {
+        let annotation = (
+            "sealedsecrets.bitnami.com/namespace-wide".to_owned(),
+            "true".to_owned(),
+        );
+        object.metadata.annotations = Some([annotation].into());
+    };
+    for (why, object, hint) in [
+        ("as it was sealed", strict(|_| ()), None),
+        (
+            "a prefix",
+            strict(|s| s.spec.template.metadata.name = Some("db".into())),
+            Some("the template has the name db, the object has the name n, "),
+        ),
+        (
+            "another namespace",
+            strict(|s| s.spec.template.metadata.namespace = Some("dev".into())),
+            Some("the template has the namespace dev, the object has the namespace ns, "),
+        ),
+        (
+            "a prefix, and no name is bound",
+            {
+                let mut object = strict(|s| s.spec.template.metadata.name = Some("db".into()));
+                namespace_wide(&mut object);
+                object
+            },
+            None,
+        ),
+    ] {
+        let server = ApiServer::default();
+        server.put_sealed(&object, "u", 1);
+        let (server, store) = server.start();
+        Controller::with(store, |_| ()).look().await;
+        let (_, said) = conditions(&server);
+        assert!(
+            said.starts_with("no key could decrypt secret (a)"),
+            "{why}: {said}"
+        );
+        match hint {
+            Some(hint) => assert!(said.contains(hint), "{why}: {said}"),
+            None => assert!(!said.contains("hint:"), "{why}: {said}"),
+        }
+    }
+}

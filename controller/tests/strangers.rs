@@ -1,0 +1,259 @@
+//! What strangers that reach the ports can keep from others: attacks on a running controller.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
+mod support;
+
+use std::io::{BufRead as _, BufReader};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use support::{KEYS, key_manifest, manifest_of, sealed};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
+
+const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
+const OTHER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+/// What a kubelet waits for an answer is 1 s; this machine may be busy.
+const PROBE_TIME: Duration = Duration::from_secs(3);
+
+/// A controller on a folder with one key, and its two ports.
+struct Running {
+    child: Child,
+    main: SocketAddr,
+    metrics: SocketAddr,
+    _dir: tempfile::TempDir,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Running {
+    async fn start(words: &[&str]) -> Self {
+        allow_many_files();
+        let dir = tempfile::tempdir().unwrap();
+        for folder in ["sealed", "keys"] {
+            std::fs::create_dir(dir.path().join(folder)).unwrap();
+        }
+        let key = key_manifest("one", &KEYS[0]);
+        std::fs::write(dir.path().join("keys/one.yaml"), key).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_controller"))
+            .env_clear()
+            .args([
+                "--listen-addr=127.0.0.1:0",
+                "--listen-metrics-addr=127.0.0.1:0",
+                "--key-renew-period=0",
+                "--directory",
+            ])
+            .arg(dir.path())
+            .args(words)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut address = |text: &str| {
+            let line = lines.find_map(|line| line.ok().filter(|line| line.contains(text)));
+            let line = line.unwrap();
+            let (_, address) = line.split_once("addr=").unwrap();
+            address.trim_matches('"').parse::<SocketAddr>().unwrap()
+        };
+        let (main, metrics) = (
+            address("HTTP server serving"),
+            address("HTTP metrics server serving"),
+        );
+        std::thread::spawn(move || lines.for_each(drop));
+        let running = Self {
+            child,
+            main,
+            metrics,
+            _dir: dir,
+        };
+        let end = Instant::now() + Duration::from_mins(1);
+        while running.get(OTHER, main, "/readyz").await.as_deref() != Some("ok\n") {
+            assert!(Instant::now() < end, "it did not become ready");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        running
+    }
+
+    /// The body of an answer with 200, if there is one within the time of a probe.
+    async fn get(&self, from: Ipv4Addr, port: SocketAddr, path: &str) -> Option<String> {
+        let (status, body) = ask(from, port, "GET", path, "", b"").await?;
+        (status == "200").then_some(body)
+    }
+
+    /// The status of an answer about an object that opens here.
+    async fn verify(&self, from: Ipv4Addr, name: &str) -> Option<String> {
+        let body = manifest_of(&sealed(&KEYS[0], "ns/n", &[("a", "1")]));
+        let headers = format!("X-Forwarded-For: {name}\r\n");
+        let answer = ask(
+            from,
+            self.main,
+            "POST",
+            "/v1/verify",
+            &headers,
+            body.as_bytes(),
+        );
+        Some(answer.await?.0)
+    }
+}
+
+async fn connect(from: Ipv4Addr, to: SocketAddr) -> Option<TcpStream> {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((IpAddr::from(from), 0).into()).unwrap();
+    socket.connect(to).await.ok()
+}
+
+/// Status and body of an answer, if it comes within the time of a probe.
+async fn ask(
+    from: Ipv4Addr,
+    port: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &[u8],
+) -> Option<(String, String)> {
+    let length = body.len();
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n"
+    );
+    let asked = async {
+        let mut stream = connect(from, port).await?;
+        stream.write_all(head.as_bytes()).await.ok()?;
+        let _ = stream.write_all(body).await;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        Some((head.get(9..12)?.to_owned(), body.to_owned()))
+    };
+    tokio::time::timeout(PROBE_TIME, asked).await.ok()?
+}
+
+/// Connects, sends the same bytes on each connection, and stays; where a connection ends it opens another one.
+fn crowd(size: usize, to: SocketAddr, sends: &str) -> tokio::task::JoinSet<()> {
+    let mut crowd = tokio::task::JoinSet::new();
+    for _ in 0..size {
+        let sends = sends.to_owned();
+        crowd.spawn(async move {
+            loop {
+                if let Some(mut stream) = connect(STRANGER, to).await
+                    && stream.write_all(sends.as_bytes()).await.is_ok()
+                {
+                    let mut rest = Vec::new();
+                    let _ = stream.read_to_end(&mut rest).await;
+                }
+                tokio::time::sleep(Duration::from_secs(2)).await;
+            }
+        });
+    }
+    crowd
+}
+
+/// Both the crowd's ends of the connections and the controller's.
+fn allow_many_files() {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let limit = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    setrlimit(Resource::Nofile, limit).unwrap();
+}
+
+/// Attack: opens eight thousand connections and says nothing on them, so that health checks time out and the kubelet
+/// kills the controller.
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_connections_delay_no_health_check_and_no_other_caller() {
+    let running = Running::start(&[]).await;
+    for port in [running.main, running.metrics] {
+        let crowd = crowd(4000, port, "");
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        for second in 0..4 {
+            for path in ["/healthz", "/readyz"] {
+                let answer = running.get(OTHER, port, path).await;
+                assert_eq!(answer.as_deref(), Some("ok\n"), "{path} {second}");
+                let answer = running.get(STRANGER, port, path).await;
+                assert_eq!(
+                    answer.as_deref(),
+                    Some("ok\n"),
+                    "same address: {path} {second}"
+                );
+            }
+            let verified = running.verify(OTHER, "other").await;
+            assert_eq!(verified.as_deref(), Some("200"), "verify {second}");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        drop(crowd);
+    }
+}
+
+/// Attack: the same with the beginning of a request, byte by byte, or with a whole one after which it stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_a_crowd_sends_another_address_is_answered() {
+    let running = Running::start(&[]).await;
+    for sends in [
+        "G",
+        "GET /healthz HTTP/1.1\r\nHost: x\r\nX-Long: ",
+        "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
+        "POST /v1/verify HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n",
+        "POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n",
+    ] {
+        let crowd = crowd(2500, running.main, sends);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let answer = running.get(OTHER, running.main, "/healthz").await;
+        assert_eq!(answer.as_deref(), Some("ok\n"), "{sends:?}");
+        let verified = running.verify(OTHER, sends.get(..1).unwrap()).await;
+        assert_eq!(verified.as_deref(), Some("200"), "{sends:?}");
+        drop(crowd);
+    }
+}
+
+/// Attack: announces large bodies and sends nothing of them, so that there is no room for anybody else's.
+#[tokio::test(flavor = "multi_thread")]
+async fn announced_bodies_take_no_room() {
+    let running = Running::start(&["--rate-limit=1000", "--rate-limit-burst=1000"]).await;
+    let head = |bytes: usize| {
+        format!("POST /v1/verify HTTP/1.1\r\nHost: x\r\nContent-Length: {bytes}\r\n\r\n")
+    };
+    // Whatever the largest leave, smaller ones take.
+    let mut crowds = Vec::new();
+    for bytes in [10 << 20, 2 << 20, 64 << 10] {
+        crowds.push(crowd(8, running.main, &head(bytes)));
+        tokio::time::sleep(Duration::from_secs(3)).await;
+    }
+    for from in [OTHER, STRANGER] {
+        let verified = running.verify(from, "another").await;
+        assert_eq!(verified.as_deref(), Some("200"), "{from}");
+    }
+}
+
+/// Attack: sends most of large bodies and then stops, so that their bytes stay in memory for as long as a request may
+/// take.
+#[tokio::test(flavor = "multi_thread")]
+async fn half_sent_bodies_take_room_from_their_own_address_and_for_seconds() {
+    let running = Running::start(&["--rate-limit=1000", "--rate-limit-burst=1000"]).await;
+    let half = |bytes: usize| {
+        let head =
+            format!("POST /v1/rotate HTTP/1.1\r\nHost: x\r\nContent-Length: {bytes}\r\n\r\n");
+        head + &" ".repeat(bytes - 1)
+    };
+    let mut crowds = Vec::new();
+    for bytes in [10 << 20, 2 << 20, 64 << 10] {
+        crowds.push(crowd(8, running.main, &half(bytes)));
+        tokio::time::sleep(Duration::from_secs(3)).await;
+    }
+    let verified = running.verify(OTHER, "other").await;
+    assert_eq!(verified.as_deref(), Some("200"), "another address");
+    let end = Instant::now() + Duration::from_secs(15);
+    while running.verify(STRANGER, "same").await.as_deref() != Some("200") {
+        assert!(Instant::now() < end, "others of that address are shut out");
+    }
+}

@@ -1,0 +1,207 @@
+//! How long a request is sent again to a server that asks to wait, or whose connection ended before its answer.
+
+use std::io::Write as _;
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, StatusCode};
+use rand::RngExt as _;
+
+use super::Timeout;
+
+/// No wait is longer.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Beyond what the server asks for, callers wait up to so long, so that many of them do not come at the same time
+/// again and again. Doubled with each attempt,
+const FIRST_SPREAD: Duration = Duration::from_millis(250);
+/// up to this.
+const LONGEST_SPREAD: Duration = Duration::from_secs(4);
+/// So often a request is sent whose connection ends.
+pub(super) const BROKEN_ATTEMPTS: u32 = 4;
+
+/// Why an answer is none yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Again {
+    /// The server asks to wait for so long.
+    Busy(Duration),
+    /// The connection behind a proxy ended.
+    Broken,
+}
+
+impl Again {
+    /// Of an answer's head, and what stands in it.
+    pub(super) fn of(code: StatusCode, headers: &HeaderMap, body: &[u8]) -> Option<Self> {
+        let asks = code == StatusCode::TOO_MANY_REQUESTS || code.is_server_error();
+        let seconds = headers.get("retry-after").filter(|_| asks);
+        let seconds = seconds.and_then(|value| value.to_str().ok()?.parse().ok());
+        if let Some(seconds) = seconds {
+            return Some(Self::Busy(Duration::from_secs(seconds)));
+        }
+        let is_broken = code.is_server_error() && is_broken(&String::from_utf8_lossy(body));
+        is_broken.then_some(Self::Broken)
+    }
+
+    /// How long the server asks to wait.
+    pub(super) fn wait(self) -> Option<Duration> {
+        match self {
+            Self::Busy(wait) => Some(wait),
+            Self::Broken => None,
+        }
+    }
+}
+
+/// Does the API server's proxy say that the connection to the controller ended, rather than that there was none?
+pub(super) fn is_broken(text: &str) -> bool {
+    let ends = [
+        "server closed idle connection",
+        "connection reset by peer",
+        "broken pipe",
+        "EOF",
+    ];
+    text.contains("trying to reach service") && ends.iter().any(|end| text.contains(end))
+}
+
+/// Attempts of one request.
+pub(super) struct Attempts {
+    start: Instant,
+    patience: Option<Duration>,
+    /// So many were answered.
+    pub(super) done: u32,
+    broken: u32,
+    note: Note,
+}
+
+impl Attempts {
+    pub(super) fn new(timeout: Timeout, is_shown: bool) -> Self {
+        Self {
+            start: Instant::now(),
+            patience: timeout.busy,
+            done: 0,
+            broken: 0,
+            note: Note {
+                is_shown,
+                is_there: false,
+            },
+        }
+    }
+
+    /// After an answer: how long to wait before the request is sent again. None if that is the last answer.
+    pub(super) fn next(&mut self, again: Option<Again>) -> Option<Duration> {
+        self.done += 1;
+        let wait = match again? {
+            Again::Busy(wait) => {
+                wait.min(LONGEST_WAIT) + spread(self.done, shared::random::system().random())
+            }
+            Again::Broken => {
+                self.broken += 1;
+                (self.broken < BROKEN_ATTEMPTS).then(|| spread(self.done, 1.0))?
+            }
+        };
+        let end = self.start.elapsed() + wait;
+        if self.patience.is_some_and(|patience| end > patience) {
+            return None;
+        }
+        self.note.show(wait, self.done);
+        Some(wait)
+    }
+}
+
+/// Part of what callers wait beyond what they are asked to: `part` is a random number up to one.
+fn spread(attempt: u32, part: f64) -> Duration {
+    let doubled = FIRST_SPREAD.saturating_mul(1 << attempt.saturating_sub(1).min(8));
+    doubled.min(LONGEST_SPREAD).mul_f64(part.clamp(0.0, 1.0))
+}
+
+/// A line on the terminal that says what is waited for.
+struct Note {
+    is_shown: bool,
+    is_there: bool,
+}
+
+impl Note {
+    fn show(&mut self, wait: Duration, attempts: u32) {
+        if !self.is_shown {
+            return;
+        }
+        self.is_there = true;
+        let seconds = wait.as_secs_f64().ceil();
+        let _ = write!(
+            std::io::stderr(),
+            "\r\u{1b}[Kthe controller is busy: asking again in {seconds} s (attempt {})",
+            attempts + 1
+        );
+    }
+}
+
+impl Drop for Note {
+    fn drop(&mut self) {
+        if self.is_there {
+            let _ = write!(std::io::stderr(), "\r\u{1b}[K");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attempts(busy: Option<Duration>) -> Attempts {
+        Attempts::new(Timeout { answer: None, busy }, false)
+    }
+
+    #[test]
+    fn waits_at_least_as_long_as_the_server_asks_and_not_beyond_its_patience() {
+        let second = Duration::from_secs(1);
+        let mut few = attempts(Some(Duration::from_millis(900)));
+        assert_eq!(few.next(Some(Again::Busy(second))), None);
+        let mut many = attempts(Some(Duration::from_mins(1)));
+        for _ in 0..20 {
+            let wait = many.next(Some(Again::Busy(second))).unwrap();
+            assert!(
+                (second..=second + LONGEST_SPREAD).contains(&wait),
+                "{wait:?}"
+            );
+        }
+        assert_eq!(many.next(None), None);
+        assert_eq!(many.done, 21);
+        let mut endless = attempts(None);
+        let hour = Again::Busy(Duration::from_hours(1));
+        assert!(endless.next(Some(hour)).unwrap() <= LONGEST_WAIT + LONGEST_SPREAD);
+    }
+
+    #[test]
+    fn a_connection_that_ends_is_tried_a_few_times() {
+        let mut attempts = attempts(None);
+        let waits = std::iter::from_fn(|| attempts.next(Some(Again::Broken)));
+        assert_eq!(waits.take(100).count(), 3);
+    }
+
+    #[test]
+    fn tells_which_answers_are_none_yet() {
+        let broken = "error trying to reach service: http: server closed idle connection";
+        let refused = "error trying to reach service: dial tcp: connection refused";
+        let second = Some("1");
+        for (code, after, body, want) in [
+            (429, second, "", Some(Again::Busy(Duration::from_secs(1)))),
+            (
+                503,
+                second,
+                broken,
+                Some(Again::Busy(Duration::from_secs(1))),
+            ),
+            (429, None, "", None),
+            (429, Some("soon"), "", None),
+            (200, second, broken, None),
+            (503, None, broken, Some(Again::Broken)),
+            (503, None, refused, None),
+            (404, None, "EOF", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Some(after) = after {
+                headers.insert("retry-after", after.parse().unwrap());
+            }
+            let code = StatusCode::from_u16(code).unwrap();
+            let found = Again::of(code, &headers, body.as_bytes());
+            assert_eq!(found, want, "{code} {after:?} {body}");
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! Who the user is, as the credential plug-in of a kubeconfig says.
+//!
+//! `kube` would read its output without end, end the process for a token that no header can hold, and run it
+//! twice.
+
+use std::io::{self, Read as _};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::HeaderValue;
+use jiff::{SignedDuration, Timestamp};
+use kube::config::{AuthInfo, ExecConfig, ExecInteractiveMode};
+use serde_json::{Value as Json, json};
+use shared::manifest::{self, Reading, Shape};
+use zeroize::Zeroizing;
+
+use super::ClusterError;
+use super::told::told_of_run;
+use crate::bounded::{self, Kind};
+
+/// Shortly before its end a token is fetched anew.
+const MARGIN: SignedDuration = SignedDuration::from_secs(60);
+/// Bytes of what a plug-in says when it fails; one line is shown.
+const SAID: u64 = 64 * 1024;
+
+/// A plug-in, and the token that it gave last.
+pub(super) struct Login {
+    plug_in: ExecConfig,
+    token: Mutex<Token>,
+}
+
+#[derive(Default)]
+struct Token {
+    header: Option<HeaderValue>,
+    until: Option<Timestamp>,
+}
+
+/// What a plug-in answers.
+struct Credential {
+    token: Token,
+    /// Certificate and key, in PEM.
+    identity: Option<(String, String)>,
+}
+
+impl Login {
+    /// Runs the plug-in, if it is what says who the user is. A client certificate goes to the user's entry.
+    ///
+    /// # Errors
+    ///
+    /// It fails or gives no credential, or the token of the kubeconfig is none.
+    pub(super) fn new(user: &mut AuthInfo, now: Timestamp) -> Result<Option<Self>, ClusterError> {
+        check_token(user)?;
+        let is_said_otherwise = user.auth_provider.is_some()
+            || user.username.is_some() && user.password.is_some()
+            || user.token.is_some()
+            || user.token_file.is_some();
+        let Some(plug_in) = user.exec.take().filter(|_| !is_said_otherwise) else {
+            return Ok(None);
+        };
+        let credential = run(&plug_in, now).map_err(ClusterError::Client)?;
+        if let Some((certificate, key)) = credential.identity {
+            user.client_certificate_data = Some(STANDARD.encode(certificate));
+            user.client_key_data = Some(STANDARD.encode(key).into());
+        }
+        Ok(Some(Self {
+            plug_in,
+            token: Mutex::new(credential.token),
+        }))
+    }
+
+    /// What says in a request who asks; nothing if a certificate does.
+    ///
+    /// # Errors
+    ///
+    /// The token has run out, and the plug-in gives no new one.
+    pub(super) fn header(&self, now: Timestamp) -> Result<Option<HeaderValue>, String> {
+        let mut token = self.token.lock().unwrap_or_else(PoisonError::into_inner);
+        if token.until.is_some_and(|until| now + MARGIN >= until) {
+            *token = run(&self.plug_in, now)?.token;
+        }
+        Ok(token.header.clone())
+    }
+}
+
+/// `kube` would end the process.
+fn check_token(user: &AuthInfo) -> Result<(), ClusterError> {
+    if user.token.is_none() {
+        return Ok(());
+    }
+    let as_json = serde_json::to_value(user).unwrap_or_default();
+    let token = as_json["token"].as_str().map(str::to_owned);
+    match token.map(|token| header(&token)) {
+        Some(Err(why)) => Err(ClusterError::Client(format!(
+            "the token of the kubeconfig {why}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn header(token: &str) -> Result<HeaderValue, &'static str> {
+    let header = HeaderValue::from_str(&format!("Bearer {token}"));
+    let mut header = header.map_err(|_| "has a control character in it, such as a line break")?;
+    header.set_sensitive(true);
+    Ok(header)
+}
+
+const PLUG_IN: &str = "the exec plug-in of the kubeconfig";
+
+fn run(plug_in: &ExecConfig, now: Timestamp) -> Result<Credential, String> {
+    let (status, output, said) = output_of(plug_in)?;
+    if !status.success() {
+        return Err(told_of_run(status, &said));
+    }
+    let answer = read(&output).unwrap_or_default();
+    let status = &answer["status"];
+    let text = |field: &str| status[field].as_str().map(str::to_owned);
+    let token = text("token").map(Zeroizing::new);
+    let identity = text("clientCertificateData").zip(text("clientKeyData"));
+    if token.is_none() && identity.is_none() {
+        return Err(format!(
+            "{PLUG_IN} gives something else than an ExecCredential with a token or certificate"
+        ));
+    }
+    let header = token.map(|token| header(&token)).transpose();
+    let header = header.map_err(|why| format!("the token that {PLUG_IN} gives {why}"))?;
+    let until = text("expirationTimestamp")
+        .map(|text| text.parse::<Timestamp>())
+        .transpose();
+    let until = until.map_err(|_| format!("{PLUG_IN} gives an end of validity that is no time"))?;
+    // One that has run out already would have the plug-in run before each request.
+    let until = until.filter(|until| now + MARGIN < *until);
+    Ok(Credential {
+        token: Token { header, until },
+        identity,
+    })
+}
+
+/// JSON, or YAML as some plug-ins write.
+fn read(output: &[u8]) -> Option<Json> {
+    let documents = manifest::read(output).ok()?;
+    let root = &documents.first()?.root;
+    Reading::default().json(root, Shape::Any).ok()
+}
+
+fn output_of(plug_in: &ExecConfig) -> Result<(ExitStatus, Zeroizing<Vec<u8>>, Vec<u8>), String> {
+    let not_started = |cause: io::Error| format!("{PLUG_IN} cannot be started: {cause}");
+    let mut child = command(plug_in).spawn().map_err(not_started)?;
+    let said = child.stderr.take();
+    let said = std::thread::spawn(move || {
+        let mut text = Vec::new();
+        let _ = said.map(|said| said.take(SAID).read_to_end(&mut text));
+        text
+    });
+    let output = match child.stdout.take() {
+        Some(stdout) => bounded::read(stdout, 0, Kind::Credential),
+        None => Ok(Zeroizing::default()),
+    };
+    let output = output.map_err(|why| {
+        end(&mut child);
+        format!("the output of {PLUG_IN}: {why}")
+    })?;
+    let status = child.wait().map_err(not_started)?;
+    Ok((status, output, said.join().unwrap_or_default()))
+}
+
+fn end(child: &mut Child) {
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+fn command(plug_in: &ExecConfig) -> Command {
+    let is_interactive = plug_in.interactive_mode != Some(ExecInteractiveMode::Never);
+    let about = json!({
+        "apiVersion": plug_in.api_version,
+        "kind": "ExecCredential",
+        "spec": match &plug_in.cluster {
+            Some(cluster) if plug_in.provide_cluster_info => {
+                json!({"interactive": is_interactive, "cluster": cluster})
+            }
+            _ => json!({"interactive": is_interactive}),
+        },
+    });
+    let mut command = Command::new(plug_in.command.as_deref().unwrap_or_default());
+    command.args(plug_in.args.iter().flatten());
+    let variables = plug_in.env.iter().flatten();
+    let variables = variables.filter_map(|pair| Some((pair.get("name")?, pair.get("value")?)));
+    command.envs(variables);
+    command.env("KUBERNETES_EXEC_INFO", about.to_string());
+    command.stdout(Stdio::piped());
+    if is_interactive {
+        command.stdin(Stdio::inherit()).stderr(Stdio::inherit());
+    } else {
+        command.stdin(Stdio::null()).stderr(Stdio::piped());
+    }
+    command
+}
+
+#[cfg(test)]
+#[cfg(unix)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+    fn user(script: &str) -> AuthInfo {
+        let exec = json!({"exec": {
+            "apiVersion": "client.authentication.k8s.io/v1", "command": "/bin/sh", "args": ["-c", script],
+            "env": [{"name": "WORD", "value": "from-the-kubeconfig"}], "interactiveMode": "Never",
+        }});
+        serde_json::from_value(exec).unwrap()
+    }
+
+    fn header_of(script: &str) -> Result<String, String> {
+        let login = Login::new(&mut user(script), NOW).map_err(|error| error.to_string())?;
+        let header = login.unwrap().header(NOW)?.unwrap();
+        Ok(header.to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn takes_the_token_as_the_plug_in_writes_it() {
+        for script in [
+            r#"echo '{"kind": "ExecCredential", "status": {"token": "abc"}}'"#,
+            r#"echo 'kind: ExecCredential'; echo 'status: {token: abc}'"#,
+            r#"test "$WORD" = from-the-kubeconfig && echo '{"status": {"token": "abc"}}'"#,
+            r#"case $KUBERNETES_EXEC_INFO in *'"interactive":false'*) echo 'status: {token: abc}';; esac"#,
+        ] {
+            assert_eq!(header_of(script).as_deref(), Ok("Bearer abc"), "{script}");
+        }
+    }
+
+    /// Attack: a credential plug-in writes without end, to either stream, or gives a token that would end the
+    /// process; or the kubeconfig has such a token.
+    #[test]
+    fn what_a_plug_in_writes_has_an_end_and_no_token_ends_the_process() {
+        for (script, why) in [
+            ("cat /dev/zero", "larger than 1 MiB"),
+            ("cat /dev/zero >&2", "failed"),
+            (
+                r#"printf '{"status": {"token": "a\\nb"}}'"#,
+                "control character",
+            ),
+            (
+                r#"printf '{"status": {"token": "a\\u0000b"}}'"#,
+                "control character",
+            ),
+            (
+                r#"printf '{"status": {"token": "a\\u007fb"}}'"#,
+                "control character",
+            ),
+            ("echo '{}'", "something else"),
+            (
+                "echo canary-token; echo log in first >&2; exit 3",
+                "log in first",
+            ),
+            ("printf '\\033[2Jcanary\\n' >&2; exit 3", "\\u{1b}[2J"),
+        ] {
+            let error = header_of(script).unwrap_err();
+            assert!(error.contains(why), "{script}: {error}");
+            assert!(
+                !error.contains("canary-token") && !error.contains('\u{1b}'),
+                "{error}"
+            );
+        }
+        let mut user: AuthInfo = serde_json::from_value(json!({"token": "a\nb"})).unwrap();
+        let error = Login::new(&mut user, NOW).err().unwrap().to_string();
+        assert!(error.contains("control character"), "{error}");
+    }
+
+    #[test]
+    fn a_token_that_runs_out_is_fetched_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let count = folder.path().join("count").display().to_string();
+        let script = format!(
+            "echo x >> '{count}'; n=$(wc -l < '{count}')\n\
+             echo \"status: {{token: t$n, expirationTimestamp: '1970-01-01T01:00:00Z'}}\""
+        );
+        let login = Login::new(&mut user(&script), NOW).unwrap().unwrap();
+        let at = |minutes: i64| {
+            let now = NOW + SignedDuration::from_mins(minutes);
+            let header = login.header(now).unwrap().unwrap();
+            header.to_str().unwrap().replace(' ', "")
+        };
+        assert_eq!(
+            [at(0), at(58), at(59)],
+            ["Bearert1", "Bearert1", "Bearert2"]
+        );
+    }
+
+    #[test]
+    fn a_certificate_goes_to_the_users_entry() {
+        let mut user = user("echo 'status: {clientCertificateData: cert, clientKeyData: key}'");
+        let login = Login::new(&mut user, NOW).unwrap().unwrap();
+        assert_eq!(login.header(NOW), Ok(None));
+        assert_eq!(user.client_certificate_data, Some(STANDARD.encode("cert")));
+        assert!(user.client_key_data.is_some() && user.exec.is_none());
+    }
+}

@@ -1,0 +1,192 @@
+//! A file that is being written, and how it takes its place: as a new one, or for one that is there.
+//!
+//! Until then it has no name where the system can do that (Linux), so that a run that is killed leaves nothing
+//! behind. To replace a file it needs a name for a moment, which a killed run may leave; see
+//! [`remove_leftovers`].
+
+use std::fs::{self, File, Metadata};
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use tempfile::{NamedTempFile, TempPath};
+
+use crate::platform;
+
+/// Names begin with this, the number of the process, and something random.
+const PREFIX: &str = ".seal-";
+const SUFFIX: &str = ".tmp";
+
+/// A whole file that is in no place yet.
+pub(super) enum Temporary {
+    Unnamed(File),
+    Named(NamedTempFile),
+}
+
+impl Temporary {
+    /// Writes it, to the disk. It has mode 0600, or the mode and, if the system allows it, the owner of `like`.
+    pub(super) fn write(folder: &Path, bytes: &[u8], like: Option<&Metadata>) -> io::Result<Self> {
+        let temporary = match platform::unnamed_file(folder) {
+            Some(file) => Self::Unnamed(file),
+            None => Self::Named(named(|path| File::create_new(path), folder)?),
+        };
+        let mut file = temporary.file();
+        if let Some(like) = like {
+            platform::give_to_owner_of(file, like);
+            file.set_permissions(like.permissions())?;
+        }
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        Ok(temporary)
+    }
+
+    fn file(&self) -> &File {
+        match self {
+            Self::Unnamed(file) => file,
+            Self::Named(file) => file.as_file(),
+        }
+    }
+
+    /// Puts it where nothing is yet.
+    pub(super) fn create(self, path: &Path) -> io::Result<()> {
+        match self {
+            Self::Unnamed(file) => platform::give_name(&file, path),
+            Self::Named(file) => Ok(file.persist_noclobber(path).map(drop)?),
+        }
+    }
+
+    /// Puts it in the place of whatever is there.
+    pub(super) fn replace(self, path: &Path) -> io::Result<()> {
+        Ok(self.with_name(path)?.persist(path)?)
+    }
+
+    /// Puts it in the place of a file, if that holds these bytes, and says whether it did. What another program
+    /// writes at the same moment stays, wherever the system can exchange two files in one step (Linux).
+    pub(super) fn replace_same(self, path: &Path, before: &[u8], bytes: &[u8]) -> io::Result<bool> {
+        let beside = self.with_name(path)?;
+        if fs::read(path)? != before {
+            return Ok(false);
+        }
+        if !platform::exchange(&beside, path)? {
+            beside.persist(path)?;
+            return Ok(true);
+        }
+        // What stood there until now lies beside. If it is something else than was read, it goes back.
+        let (mut in_place, mut expected) = (bytes.to_vec(), before.to_vec());
+        let mut is_ours = true;
+        loop {
+            let found = fs::read(&beside)?;
+            if found == expected {
+                return Ok(is_ours);
+            }
+            is_ours = false;
+            platform::exchange(&beside, path)?;
+            expected = std::mem::replace(&mut in_place, found);
+        }
+    }
+
+    fn with_name(self, path: &Path) -> io::Result<TempPath> {
+        match self {
+            Self::Named(file) => Ok(file.into_temp_path()),
+            Self::Unnamed(file) => {
+                let give_name = |path: &Path| platform::give_name(&file, path);
+                Ok(named(give_name, folder_of(path))?.into_temp_path())
+            }
+        }
+    }
+}
+
+fn named<T>(
+    make: impl FnMut(&Path) -> io::Result<T>,
+    folder: &Path,
+) -> io::Result<NamedTempFile<T>> {
+    // The kind alone: the text of the error names the temporary file.
+    tempfile::Builder::new()
+        .prefix(&format!("{PREFIX}{}-", std::process::id()))
+        .suffix(SUFFIX)
+        .make_in(folder, make)
+        .map_err(|error| io::Error::from(error.kind()))
+}
+
+/// The folder of a file.
+pub(super) fn folder_of(path: &Path) -> &Path {
+    let folder = path.parent();
+    let folder = folder.filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or(Path::new("."))
+}
+
+/// Removes from a folder the temporary files of runs that were killed while they replaced a file. What
+/// cannot be removed stays; whose process may still run, too.
+pub fn remove_leftovers(folder: &Path) {
+    let folder = if folder.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        folder
+    };
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.ends_with(SUFFIX) && process_of(&name, PREFIX).is_some_and(has_ended) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// The number of the process in a name that begins so.
+pub(crate) fn process_of(name: &str, prefix: &str) -> Option<u32> {
+    let (process, _) = name.strip_prefix(prefix)?.split_once('-')?;
+    process.parse().ok()
+}
+
+/// Where nobody can say, none has.
+pub(crate) fn has_ended(process: u32) -> bool {
+    let processes = Path::new("/proc");
+    processes.join("self").exists() && !processes.join(process.to_string()).exists()
+}
+
+#[cfg(test)]
+#[cfg(unix)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_run_left_goes_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let running = format!(".seal-{}-x.tmp", std::process::id());
+        // Beyond the largest number that Linux gives to a process.
+        for name in [".seal-4194305-x.tmp", &running, ".seal-x.tmp", "a.yaml"] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        remove_leftovers(folder.path());
+        let left = fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(left, 3);
+        assert!(!folder.path().join(".seal-4194305-x.tmp").exists());
+    }
+
+    #[test]
+    fn what_is_there_is_not_replaced_by_a_new_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, "theirs").unwrap();
+        let ours = Temporary::write(folder.path(), b"ours", None).unwrap();
+        let error = ours.create(&path).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).unwrap(), b"theirs");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_came_meanwhile_stays_and_nothing_lies_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        for (there, want) in [("read", (true, "ours")), ("theirs", (false, "theirs"))] {
+            fs::write(&path, there).unwrap();
+            let ours = Temporary::write(folder.path(), b"ours", None).unwrap();
+            let is_ours = ours.replace_same(&path, b"read", b"ours").unwrap();
+            assert_eq!(
+                (is_ours, fs::read_to_string(&path).unwrap()),
+                (want.0, want.1.to_owned())
+            );
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! The Secrets among the documents of a file, none of them passed over.
+
+use std::collections::BTreeSet;
+
+use shared::manifest::{Node, Value};
+use shared::secret::Secret;
+
+use super::ImportError;
+use crate::seal::walk::{LISTS, ManifestFile};
+
+/// What a file of manifests holds.
+pub(super) struct Found<'a> {
+    /// Its Secrets, those in lists too.
+    pub(super) secrets: Vec<&'a Node>,
+    /// A sentence for each object of another kind, which is left out.
+    pub(super) others: Vec<String>,
+}
+
+/// Finds the Secrets of a file. As for the API server, items of a `SecretList` need not say that they are
+/// Secrets.
+///
+/// # Errors
+///
+/// There are Secrets, and something beside them that may be one.
+pub(super) fn secrets_in<'a>(
+    manifest: &'a ManifestFile,
+    file: &str,
+) -> Result<Found<'a>, ImportError> {
+    let mut search = Search {
+        file,
+        document: 0,
+        found: Found {
+            secrets: Vec::new(),
+            others: Vec::new(),
+        },
+        nameless: None,
+    };
+    for document in &manifest.documents {
+        search.document = document.number;
+        search.look_at(&document.root, false);
+    }
+    match search.nameless {
+        Some(error) if !search.found.secrets.is_empty() => Err(error),
+        _ => Ok(search.found),
+    }
+}
+
+struct Search<'a, 'f> {
+    file: &'f str,
+    document: usize,
+    found: Found<'a>,
+    /// The first object that does not say what it is.
+    nameless: Option<ImportError>,
+}
+
+impl<'a> Search<'a, '_> {
+    fn look_at(&mut self, node: &'a Node, is_in_secrets: bool) {
+        let kind = node.text("kind").unwrap_or_default();
+        let version = node.text("apiVersion").unwrap_or_default();
+        if LISTS.contains(&kind) {
+            if let Some(Value::List(items)) = node.field("items").map(|items| &items.value) {
+                for item in items {
+                    self.look_at(item, kind == "SecretList");
+                }
+            }
+            return;
+        }
+        let is_secret = match kind {
+            "Secret" => matches!(version, "" | "v1"),
+            "" => is_in_secrets,
+            _ => false,
+        };
+        if is_secret {
+            self.found.secrets.push(node);
+        } else if kind.is_empty() {
+            self.nameless.get_or_insert(ImportError::NoKind {
+                file: self.file.to_owned(),
+                document: self.document,
+                line: node.line,
+            });
+        } else {
+            self.found.others.push(format!(
+                "{}, document {}, line {}: left out, since it is no Secret but {}",
+                self.file,
+                self.document,
+                node.line,
+                format!("{version} {kind}").trim()
+            ));
+        }
+    }
+}
+
+/// Of two Secrets with one name, a cluster keeps the last only.
+///
+/// # Errors
+///
+/// A name stands twice.
+pub(super) fn refuse_twins(secrets: &[Secret], file: &str) -> Result<(), ImportError> {
+    let mut known = BTreeSet::new();
+    for secret in secrets {
+        let metadata = &secret.metadata;
+        let name = metadata.name.as_deref().unwrap_or_default();
+        let namespace = metadata.namespace.as_deref().unwrap_or_default();
+        if !known.insert((namespace, name)) {
+            let place = shared::resource::place(namespace, name);
+            return Err(ImportError::Twins(file.to_owned(), place));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use zeroize::Zeroizing;
+
+    use super::*;
+
+    const SECRET: &str = "{apiVersion: v1, kind: Secret}";
+
+    fn counts(text: &str) -> Option<(usize, usize)> {
+        let bytes = Zeroizing::new(text.as_bytes().to_vec());
+        let manifest = ManifestFile::parse(Path::new("f"), bytes).unwrap();
+        let found = secrets_in(&manifest, "f").ok()?;
+        Some((found.secrets.len(), found.others.len()))
+    }
+
+    #[test]
+    fn no_secret_is_passed_over_wherever_it_stands() {
+        for (why, text, want) in [
+            ("alone", SECRET.to_owned(), Some((1, 0))),
+            ("without a version", "kind: Secret".into(), Some((1, 0))),
+            (
+                "behind another kind",
+                format!("{{apiVersion: v1, kind: ConfigMap}}\n---\n{SECRET}"),
+                Some((1, 1)),
+            ),
+            ("two", format!("{SECRET}\n---\n{SECRET}"), Some((2, 0))),
+            (
+                "in a list",
+                format!("kind: List\nitems: [{SECRET}, {{kind: ConfigMap}}, {SECRET}]"),
+                Some((2, 1)),
+            ),
+            (
+                "in a list of lists",
+                format!("kind: List\nitems: [{{kind: List, items: [{SECRET}]}}]"),
+                Some((1, 0)),
+            ),
+            (
+                "in a list of Secrets, without a kind",
+                "kind: SecretList\nitems: [{metadata: {name: a}}]".into(),
+                Some((1, 0)),
+            ),
+            (
+                "beside what has no kind",
+                format!("{SECRET}\n---\na: b"),
+                None,
+            ),
+            (
+                "beside what has no kind, in a list",
+                format!("kind: List\nitems: [{SECRET}, {{stringData: {{a: b}}}}]"),
+                None,
+            ),
+            ("values alone", "a: b".into(), Some((0, 0))),
+            (
+                "another group",
+                "{apiVersion: x.io/v1, kind: Secret}".into(),
+                Some((0, 1)),
+            ),
+        ] {
+            assert_eq!(counts(&text), want, "{why}");
+        }
+    }
+
+    #[test]
+    fn two_secrets_of_one_name_are_refused() {
+        let secret = |namespace: &str, name: &str| {
+            let mut secret = Secret::default();
+            secret.metadata.namespace = Some(namespace.to_owned());
+            secret.metadata.name = Some(name.to_owned());
+            secret
+        };
+        let fine = [secret("a", "b"), secret("a", "c"), secret("c", "b")];
+        assert!(refuse_twins(&fine, "f").is_ok());
+        assert!(refuse_twins(&[secret("a", "b"), secret("a", "b")], "f").is_err());
+    }
+}

@@ -1,0 +1,442 @@
+//! `seal import sops`: what `sops` decrypts → SealedSecrets.
+//!
+//! `sops` stores text and bytes alike, but its JSON holds only text and only the first document, and its YAML
+//! writes some texts as `null`. So a file of one document is taken as JSON, one of several as YAML, one that was
+//! encrypted as a whole as its bytes; and each value must come out as long as its ciphertext, or nothing is
+//! imported.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result};
+use shared::base64;
+use shared::manifest::{self, Document, Node, Reading, Value};
+use shared::plain::Plain;
+use shared::secret::Secret;
+use zeroize::Zeroizing;
+
+use super::found::{Found, refuse_twins, secrets_in};
+use super::{ImportError, from_server, say_all};
+use crate::files;
+use crate::programs;
+use crate::seal::create::{self, Items};
+use crate::seal::session::Session;
+use crate::seal::walk::ManifestFile;
+use crate::seal::{Outcome, names, sealing};
+use crate::seal_args::{ImportSops, Like};
+use crate::surroundings::Surroundings;
+
+/// The item of a file that was encrypted as a whole: the name that `sops` itself gives it.
+const WHOLE: &str = "data";
+
+pub(super) fn run(words: &ImportSops, surroundings: &Surroundings) -> Result<Outcome> {
+    let (name, file) = match words.words.as_slice() {
+        [name, file] => (Some(name.as_str()), file),
+        words => (None, &words[0]),
+    };
+    words.destination.check()?;
+    let secrets = match name {
+        Some(name) => vec![named(name, file)?],
+        None => secrets(file)?,
+    };
+    let session = Session::new(&words.sealing, surroundings);
+    let seal = |secret: Secret| {
+        let name = secret.metadata.name.clone().unwrap_or_default();
+        let settings = session.settings(&words.destination.path(&name))?;
+        sealing::seal_secret(&session, &settings, secret, false)
+    };
+    let sealed: Result<Vec<_>> = secrets.into_iter().map(seal).collect();
+    words.destination.put(&sealed?)
+}
+
+/// What a file holds once it is decrypted.
+enum Content {
+    Documents(ManifestFile),
+    /// Of a file that was encrypted as a whole.
+    Bytes(Zeroizing<Vec<u8>>),
+}
+
+/// The values of a file that is no manifest.
+fn named(name: &str, file: &str) -> Result<Secret> {
+    names::check_object(name)?;
+    let items = match decrypt(file)? {
+        Content::Bytes(mut bytes) => {
+            let mut items = Items::default();
+            items.add(WHOLE, Plain::from(std::mem::take(&mut *bytes)))?;
+            items
+        }
+        Content::Documents(manifest) if !secrets_in(&manifest, file)?.secrets.is_empty() => {
+            return Err(ImportError::NameUnused(file.to_owned()).into());
+        }
+        Content::Documents(manifest) => flat_items(&manifest, file)?,
+    };
+    create::secret(name, &Like::default(), items)
+}
+
+/// The Secrets of a file of manifests.
+fn secrets(file: &str) -> Result<Vec<Secret>> {
+    let needs_name = || ImportError::NameNeeded(file.to_owned());
+    let manifest = match decrypt(file)? {
+        Content::Documents(manifest) => manifest,
+        Content::Bytes(bytes) => {
+            ManifestFile::parse(Path::new(file), bytes).map_err(|_| needs_name())?
+        }
+    };
+    let Found { secrets, others } = secrets_in(&manifest, file)?;
+    if secrets.is_empty() {
+        return Err(needs_name().into());
+    }
+    say_all(&others);
+    let read = |node| Ok(from_server(sealing::read_secret(node, file)?));
+    let secrets: Vec<Secret> = secrets.into_iter().map(read).collect::<Result<_>>()?;
+    refuse_twins(&secrets, file)?;
+    Ok(secrets)
+}
+
+fn decrypt(file: &str) -> Result<Content> {
+    let path = Path::new(file);
+    let encrypted = files::read(path)?;
+    let documents = manifest::read(&encrypted).unwrap_or_default();
+    let store = Store::of(path, &encrypted, &documents);
+    let output = match store {
+        Store::Binary => "binary",
+        Store::Yaml if documents.len() > 1 => "yaml",
+        _ => "json",
+    };
+    let decrypted = run_sops(file, store, output)?;
+    if output == "binary" {
+        return Ok(Content::Bytes(decrypted));
+    }
+    let manifest = ManifestFile::parse(path, decrypted).context(ImportError::Output(output))?;
+    match store {
+        Store::Yaml | Store::Json => check_whole(&documents, &manifest.documents, file)?,
+        _ => check_text(&manifest.documents, file)?,
+    }
+    Ok(Content::Documents(manifest))
+}
+
+/// How `sops` reads an encrypted file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Store {
+    Yaml,
+    Json,
+    Dotenv,
+    Ini,
+    Binary,
+}
+
+impl Store {
+    /// By the ending of the name, as `sops` itself decides, and else by content. A file that was encrypted as a
+    /// whole keeps its name, which says nothing of it any more.
+    fn of(path: &Path, bytes: &[u8], documents: &[Document]) -> Self {
+        let name = path.to_string_lossy();
+        let is_json = manifest::begins_like_json(bytes);
+        let is_whole = is_json && matches!(documents, [one] if is_whole(&one.root));
+        match name.rsplit('.').next().unwrap_or_default() {
+            "json" => Self::Json,
+            _ if is_whole => Self::Binary,
+            "yaml" | "yml" => Self::Yaml,
+            "env" => Self::Dotenv,
+            "ini" => Self::Ini,
+            _ => Self::by_content(bytes, is_json, documents),
+        }
+    }
+
+    fn by_content(bytes: &[u8], is_json: bool, documents: &[Document]) -> Self {
+        let has_line = |start: &[u8]| bytes.split(|b| *b == b'\n').any(|l| l.starts_with(start));
+        let has_metadata = |document: &Document| document.root.field("sops").is_some();
+        if is_json {
+            Self::Json
+        } else if documents.iter().any(has_metadata) {
+            Self::Yaml
+        } else if has_line(b"sops_mac=") || has_line(b"sops_version=") {
+            Self::Dotenv
+        } else if has_line(b"[sops]") {
+            Self::Ini
+        } else {
+            // `sops` says what is wrong with it.
+            Self::Binary
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Yaml => "yaml",
+            Self::Json => "json",
+            Self::Dotenv => "dotenv",
+            Self::Ini => "ini",
+            Self::Binary => "binary",
+        }
+    }
+}
+
+/// `sops` puts a file that it does not understand into one JSON value.
+fn is_whole(root: &Node) -> bool {
+    let Value::Map(entries) = &root.value else {
+        return false;
+    };
+    entries.len() == 2
+        && root.field("sops").is_some()
+        && root.text(WHOLE).and_then(ciphertext_len).is_some()
+}
+
+/// What `sops` prints goes through a pipe and nowhere else. It looks for a `.sops.yaml` from its current
+/// folder upward, so it runs in the root folder, where none of the file's author can lie.
+fn run_sops(file: &str, input: Store, output: &str) -> Result<Zeroizing<Vec<u8>>> {
+    let sops = programs::find("sops").ok_or(ImportError::NoSops)?;
+    files::check(Path::new(file))?;
+    let root = sops.ancestors().last().unwrap_or(Path::new("/"));
+    let output = Command::new(&sops)
+        .args(["-d", "--input-type", input.word(), "--output-type", output])
+        .arg(std::path::absolute(file)?)
+        .current_dir(root)
+        .env("PATH", programs::search_path())
+        .envs(absolute(PATHS, |name| std::env::var_os(name))?)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(ImportError::Start)?;
+    if output.status.success() {
+        return Ok(Zeroizing::new(output.stdout));
+    }
+    let said = match programs::first_line(&output.stderr) {
+        said if said.is_empty() => "it says nothing".to_owned(),
+        said => report::shown(&said).into_owned(),
+    };
+    Err(ImportError::Sops {
+        file: file.to_owned(),
+        said,
+    }
+    .into())
+}
+
+/// Variables by which the user gives `sops` and its libraries files. Relative ones count from the folder that
+/// `seal` runs in.
+const PATHS: &[&str] = &[
+    "AWS_CA_BUNDLE",
+    "AWS_CONFIG_FILE",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AZURE_CLIENT_CERTIFICATE_PATH",
+    "AZURE_FEDERATED_TOKEN_FILE",
+    "GNUPGHOME",
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    "SOPS_AGE_KEY_FILE",
+    "SOPS_AGE_SSH_PRIVATE_KEY_FILE",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
+    "VAULT_CACERT",
+];
+
+/// Those of the variables that are set, with absolute paths.
+fn absolute<'a>(
+    names: &'a [&'a str],
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> std::io::Result<Vec<(&'a str, PathBuf)>> {
+    names
+        .iter()
+        .filter_map(|name| Some((*name, variable(name).filter(|path| !path.is_empty())?)))
+        .map(|(name, path)| Ok((name, std::path::absolute(path)?)))
+        .collect()
+}
+
+/// Did every document, field and value of the encrypted file come out, and each text in its full length?
+fn check_whole(
+    encrypted: &[Document],
+    decrypted: &[Document],
+    file: &str,
+) -> Result<(), ImportError> {
+    if encrypted.len() != decrypted.len() {
+        let (wanted, found) = (encrypted.len(), decrypted.len());
+        let file = file.to_owned();
+        return Err(ImportError::Documents {
+            file,
+            wanted,
+            found,
+        });
+    }
+    for (one, other) in encrypted.iter().zip(decrypted) {
+        let mut path = Vec::new();
+        if !is_same_length(&one.root, &other.root, &mut path) {
+            return Err(ImportError::Damaged {
+                file: file.to_owned(),
+                document: one.number,
+                path: path.join("."),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Fills in the path of the value that is not. AES-GCM keeps lengths, and the replacement of a byte that is no
+/// text has three.
+fn is_same_length(encrypted: &Node, decrypted: &Node, path: &mut Vec<String>) -> bool {
+    match (&encrypted.value, &decrypted.value) {
+        (Value::Map(fields), Value::Map(found)) => fields.iter().all(|(name, node)| {
+            if path.is_empty() && name == "sops" {
+                return true;
+            }
+            path.push(name.clone());
+            let field = found.iter().rev().find(|(key, _)| key == name);
+            let is_whole = field.is_some_and(|(_, field)| is_same_length(node, field, path));
+            if is_whole {
+                path.pop();
+            }
+            is_whole
+        }),
+        (Value::List(items), Value::List(found)) if items.len() == found.len() => items
+            .iter()
+            .zip(found)
+            .enumerate()
+            .all(|(i, (one, other))| {
+                path.push(i.to_string());
+                let is_whole = is_same_length(one, other, path);
+                if is_whole {
+                    path.pop();
+                }
+                is_whole
+            }),
+        (Value::Map(_) | Value::List(_), _) => false,
+        (Value::Text(text), found) => match (ciphertext_len(text), found) {
+            (None, _) => true,
+            (Some(len), Value::Text(found)) => found.len() == len,
+            (Some(_), _) => false,
+        },
+        _ => true,
+    }
+}
+
+/// Bytes of an encrypted text: `ENC[AES256_GCM,data:…,iv:…,tag:…,type:str]`.
+fn ciphertext_len(text: &str) -> Option<usize> {
+    let inner = text.strip_prefix("ENC[AES256_GCM,data:")?;
+    let data = inner.strip_suffix(",type:str]")?.split(',').next()?;
+    Some(base64::decode(data.as_bytes()).ok()?.len())
+}
+
+/// For formats that are not read here: a replacement character stands, most likely, for a byte.
+fn check_text(documents: &[Document], file: &str) -> Result<(), ImportError> {
+    for document in documents {
+        let Value::Map(fields) = &document.root.value else {
+            continue;
+        };
+        let is_replaced =
+            |node: &Node| matches!(&node.value, Value::Text(text) if text.contains('\u{fffd}'));
+        if let Some((name, _)) = fields.iter().find(|(_, node)| is_replaced(node)) {
+            return Err(ImportError::Damaged {
+                file: file.to_owned(),
+                document: document.number,
+                path: name.clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// A mapping from names to values, one level deep.
+fn flat_items(manifest: &ManifestFile, file: &str) -> Result<Items> {
+    let root = match manifest.documents.as_slice() {
+        [one] => &one.root,
+        [] => return Err(ImportError::NoMapping(file.to_owned()).into()),
+        several => {
+            return Err(ImportError::SeveralDocuments(file.to_owned(), several.len()).into());
+        }
+    };
+    let Value::Map(entries) = &root.value else {
+        return Err(ImportError::NoMapping(file.to_owned()).into());
+    };
+    let mut items = Items::default();
+    for (key, node) in entries {
+        items.add(key, scalar(key, node)?)?;
+    }
+    Ok(items)
+}
+
+/// A number as `sops` writes it.
+fn scalar(key: &str, node: &Node) -> Result<Plain> {
+    let text = match &node.value {
+        Value::Bool(value) => value.to_string(),
+        Value::Int(value) => value.to_string(),
+        Value::Float(value) => value.to_string(),
+        Value::Null | Value::Text(_) => Reading::default().text(node)?,
+        Value::List(_) | Value::Map(_) => {
+            return Err(ImportError::Nested(key.to_owned(), node.kind()).into());
+        }
+    };
+    Ok(Plain::from(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relative_paths_in_variables_count_from_the_current_folder() {
+        let here = std::env::current_dir().unwrap();
+        let variable = |name: &str| match name {
+            "SOPS_AGE_KEY_FILE" => Some("keys/age.txt".into()),
+            "GNUPGHOME" => Some(OsString::new()),
+            _ => None,
+        };
+        let found = absolute(PATHS, variable).unwrap();
+        assert_eq!(found, [("SOPS_AGE_KEY_FILE", here.join("keys/age.txt"))]);
+    }
+
+    #[test]
+    fn finds_the_format_of_a_file_whatever_it_is_called() {
+        const WHOLE: &str =
+            r#"{"data": "ENC[AES256_GCM,data:AAAA,iv:,tag:,type:str]", "sops": {}}"#;
+        for (name, text, want) in [
+            ("a.yaml", "a: b\nsops: {}\n", Store::Yaml),
+            ("a.yaml.enc", "a: b\nsops: {}\n", Store::Yaml),
+            ("a.YAML", "a: b\nsops: {}\n", Store::Yaml),
+            ("secrets", "a: b\n---\nb: c\nsops: {}\n", Store::Yaml),
+            ("a.json", r#"{"a": "b", "sops": {}}"#, Store::Json),
+            ("a.json.enc", r#"{"a": "b", "sops": {}}"#, Store::Json),
+            ("a.enc", WHOLE, Store::Binary),
+            ("keystore.jks", WHOLE, Store::Binary),
+            ("a.yaml", WHOLE, Store::Binary),
+            ("a.json", WHOLE, Store::Json),
+            (".env", "A=b\nsops_version=3\n", Store::Dotenv),
+            (".env.enc", "A=b\nsops_mac=x\n", Store::Dotenv),
+            ("a.ini", "[a]\nb = c\n[sops]\n", Store::Ini),
+            ("a.ini.sops", "[a]\nb = c\n[sops]\n", Store::Ini),
+            ("a.txt", "plain\n", Store::Binary),
+        ] {
+            let documents = manifest::read(text.as_bytes()).unwrap_or_default();
+            let store = Store::of(Path::new(name), text.as_bytes(), &documents);
+            assert_eq!(store, want, "{name}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_lost_bytes_or_changed_its_form_is_named() {
+        const ENCRYPTED: &str =
+            "a: {b: ['ENC[AES256_GCM,data:AAAA,iv:,tag:,type:str]']}\nc: 1\nsops: {}\n";
+        for (decrypted, want) in [
+            ("{a: {b: [xyz]}, c: 1}", None),
+            ("{a: {b: [\u{e9}z]}, c: 1}", None),
+            ("{a: {b: [\u{fffd}yz]}, c: 1}", Some("a.b.0")),
+            ("{a: {b: [xy]}, c: 1}", Some("a.b.0")),
+            ("{a: {b: [~]}, c: 1}", Some("a.b.0")),
+            ("{a: {b: []}, c: 1}", Some("a.b")),
+            ("{a: {}, c: 1}", Some("a.b")),
+            ("{a: x, c: 1}", Some("a")),
+            ("{c: 1}", Some("a")),
+        ] {
+            let read = |text: &str| manifest::read(text.as_bytes()).unwrap();
+            let found = check_whole(&read(ENCRYPTED), &read(decrypted), "f").err();
+            let path = found.map(|error| match error {
+                ImportError::Damaged { path, .. } => path,
+                other => other.to_string(),
+            });
+            assert_eq!(path.as_deref(), want, "{decrypted}");
+        }
+    }
+
+    #[test]
+    fn a_document_that_did_not_come_out_is_missed() {
+        let read = |text: &str| manifest::read(text.as_bytes()).unwrap();
+        let error = check_whole(&read("a: b\n---\nb: c\n"), &read("a: b\n"), "f");
+        assert!(error.unwrap_err().to_string().contains("2 documents"));
+    }
+}

@@ -1,0 +1,82 @@
+//! Comments that exempt a file: `# seal lint: ignore plain-secret: REASON`, from the first column of a line.
+//!
+//! Whoever writes a file writes its comments, too. So a comment exempts from what the file itself is blamed
+//! for; what `.seal.yaml` demands, only `.seal.yaml` gives up.
+
+use super::finding::{self, Rule};
+use super::object::Found;
+
+/// What a comment may exempt from.
+const ALLOWED: [Rule; 2] = [finding::PLAIN_SECRET, finding::MALFORMED_FILE];
+
+/// How the comment begins.
+const HEAD: &str = "seal lint:";
+
+/// The rules that a file is exempted from by its comments, and what is wrong with others of them.
+pub(super) fn comments(bytes: &[u8]) -> (Vec<Rule>, Vec<Found>) {
+    let (mut exempt, mut found) = (Vec::new(), Vec::new());
+    for (i, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
+        let Some(words) = line.strip_prefix(b"#") else {
+            continue;
+        };
+        let words = String::from_utf8_lossy(words);
+        let Some(words) = words.trim().strip_prefix(HEAD) else {
+            continue;
+        };
+        match rules(words) {
+            Ok(rules) => exempt.extend(rules),
+            Err(problem) => found.push((finding::EXEMPTION, i + 1, problem.to_owned())),
+        }
+    }
+    (exempt, found)
+}
+
+fn rules(words: &str) -> Result<Vec<Rule>, &'static str> {
+    const FORM: &str =
+        "an exemption has the form `# seal lint: ignore RULE: REASON`, and needs the reason";
+    let words = words.trim_start().strip_prefix("ignore ").ok_or(FORM)?;
+    let (names, reason) = words.split_once(':').ok_or(FORM)?;
+    if !reason.contains(char::is_alphanumeric) {
+        return Err(FORM);
+    }
+    let rule = |name: &str| {
+        let found = ALLOWED.into_iter().find(|rule| rule.name == name.trim());
+        found.ok_or(
+            "a comment exempts from plain-secret and malformed-file; other rules are left out in .seal.yaml \
+             (`ignore: {RULE: REASON}`)",
+        )
+    };
+    names.split(',').map(rule).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_comment_exempts_only_with_a_reason() {
+        for (text, exempt, wrong) in [
+            (
+                "# seal lint: ignore plain-secret: keys of the tests\n",
+                1,
+                0,
+            ),
+            (
+                "a: b\n#seal lint: ignore plain-secret, malformed-file: a fixture\r\n",
+                2,
+                0,
+            ),
+            ("# seal lint: ignore plain-secret\n", 0, 1),
+            ("# seal lint: ignore plain-secret: \n", 0, 1),
+            ("# seal lint: ignore plain-secret: --\n", 0, 1),
+            ("# seal lint: ignore: a reason\n", 0, 1),
+            ("# seal lint: ignore broken-rule: a reason\n", 0, 1),
+            ("# seal lint: ignore plain-secret, scope: a reason\n", 0, 1),
+            ("# seal lint finds nothing here\n", 0, 0),
+            ("a: |\n  # seal lint: ignore plain-secret: a value\n", 0, 0),
+        ] {
+            let (found, problems) = comments(text.as_bytes());
+            assert_eq!((found.len(), problems.len()), (exempt, wrong), "{text}");
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Texts that stand for a value and hold none: actions of templates, variables, references to stores, and
+//! what people write where a value has to be filled in.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+/// Functions of templates that make a value of a literal.
+const MAKING: [&str; 9] = [
+    "default", "coalesce", "ternary", "printf", "print", "cat", "b64enc", "quote", "squote",
+];
+
+/// What stands for a value wherever it stands in a text.
+static PART: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    // Variables of Flux, of shells and build tools; without a default, which would be a value.
+    let parts = [
+        r"\$\{[A-Za-z_][A-Za-z0-9_.]*(:?[=?-])?\}",
+        r"\$\([A-Za-z_][A-Za-z0-9_.]*\)",
+        r"#\{[A-Za-z_][A-Za-z0-9_.]*\}#?",
+    ];
+    Regex::new(&parts.join("|")).ok()
+});
+
+/// What stands for a value only if it is the whole text, in small letters.
+static WHOLE: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    let whole = [
+        "change[-_ ]?me",
+        "replace[-_ ]?me",
+        "fill[-_ ]?me",
+        "placeholder",
+        "redacted",
+        "todo",
+        "tbd",
+        "fixme",
+        r"your[-_ ][a-z_ -]+",
+        "x{3,}",
+        // `<password>`, and `<path:…#key>` of the Vault plug-in of Argo CD.
+        r"<[a-z][a-z0-9 _.:/#|-]*>",
+        "__[a-z][a-z0-9_]*__",
+        "@[a-z][a-z0-9_]*@",
+        // References of vals, 1Password and Vault.
+        r"ref\+[a-z0-9]+://\S+",
+        r"op://\S+",
+        r"vault:[a-z0-9_./-]+#\S+",
+    ];
+    Regex::new(&format!("^({})$", whole.join("|"))).ok()
+});
+
+/// Does a text hold no value?
+pub(super) fn is_placeholder(text: &str) -> bool {
+    let text = text.trim();
+    let whole = WHOLE.as_ref();
+    if whole.is_some_and(|whole| whole.is_match(&text.to_ascii_lowercase())) {
+        return true;
+    }
+    let Some(rest) = without_actions(text) else {
+        return false;
+    };
+    let rest = PART
+        .as_ref()
+        .map(|part| part.replace_all(&rest, "").into_owned());
+    // What is left between parts separates them: `user:password@host`, all three of them variables.
+    let is_part_missing = |rest: &str| rest.len() == text.len() && !text.is_empty();
+    rest.is_some_and(|rest| !is_part_missing(&rest) && !rest.contains(is_of_value))
+}
+
+/// Is something in a text filled in later?
+pub(super) fn is_templated(text: &str) -> bool {
+    let part = PART.as_ref().is_some_and(|part| part.is_match(text));
+    part || matches!(text.find("{{"), Some(at) if text[at..].contains("}}"))
+}
+
+fn is_of_value(c: char) -> bool {
+    c.is_alphanumeric() || c.is_control() && !c.is_whitespace()
+}
+
+/// The text without its template actions; nothing if one of them holds a value, or does not end.
+fn without_actions(text: &str) -> Option<String> {
+    let mut rest = String::new();
+    let mut tail = text;
+    while let Some(at) = tail.find("{{") {
+        rest.push_str(&tail[..at]);
+        let end = at + tail[at..].find("}}")?;
+        if makes_value(&tail[at + 2..end]) {
+            return None;
+        }
+        tail = &tail[end + 2..];
+    }
+    rest.push_str(tail);
+    Some(rest)
+}
+
+/// Does an action write a text of its own? Names of keys and templates are texts too: it depends on the
+/// function that takes them.
+fn makes_value(action: &str) -> bool {
+    // The function of each open parenthesis, the innermost last; empty where one is expected.
+    let mut functions = vec![""];
+    let mut rest = action.trim_matches('-').trim_start();
+    while !rest.is_empty() {
+        let (token, tail) = token(rest);
+        rest = tail.trim_start();
+        let Some(function) = functions.last_mut() else {
+            // A parenthesis too many: no template of Go.
+            return true;
+        };
+        match token {
+            "|" => *function = "",
+            "(" => functions.push(""),
+            ")" => drop(functions.pop()),
+            _ if is_literal(token, function) => return true,
+            _ if function.is_empty() => *function = token,
+            _ => {}
+        }
+    }
+    false
+}
+
+/// Is a token a text or number that becomes part of what the action writes?
+fn is_literal(token: &str, function: &str) -> bool {
+    let text = match function {
+        "printf" => token.replace("%s", "").replace("%d", "").replace("%v", ""),
+        _ => token.to_owned(),
+    };
+    let is_text = text.starts_with(['"', '`', '\'']) && text.contains(char::is_alphanumeric);
+    let is_number = text.starts_with(|c: char| c.is_ascii_digit());
+    (is_text || is_number) && (function.is_empty() || MAKING.contains(&function))
+}
+
+/// The first token, and what is behind it.
+fn token(text: &str) -> (&str, &str) {
+    let mut chars = text.char_indices();
+    let Some((_, first)) = chars.next() else {
+        return ("", "");
+    };
+    let end = match first {
+        '"' | '`' | '\'' => {
+            let mut is_escaped = false;
+            let close = chars.find(|(_, c)| {
+                let closes = *c == first && !is_escaped;
+                is_escaped = *c == '\\' && !is_escaped && first != '`';
+                closes
+            });
+            close.map_or(text.len(), |(at, c)| at + c.len_utf8())
+        }
+        '|' | '(' | ')' => 1,
+        _ => text
+            .find(|c: char| c.is_whitespace() || "|()\"`".contains(c))
+            .unwrap_or(text.len()),
+    };
+    text.split_at(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_filled_in_later_holds_no_value() {
+        for text in [
+            "",
+            "  \n",
+            "${TOKEN}",
+            "${TOKEN:=}",
+            "${token_1:-}",
+            "${A}:${B}@${C}",
+            "$(TOKEN)",
+            "#{Token}#",
+            "{{ .Values.password }}",
+            "{{- .Values.password | b64enc | quote -}}",
+            "{{ index .Values \"my-key\" }}",
+            "{{ include \"app.password\" . | b64enc }}",
+            "{{ required \"a password is needed\" .Values.password }}",
+            "{{ (lookup \"v1\" \"Secret\" .Release.Namespace \"db\").data.password }}",
+            "{{ randAlphaNum 32 | b64enc }}",
+            "{{ .Values.a }}-{{ .Values.b }}\n",
+            "${{ secrets.TOKEN }}",
+            "{{ \"{{\" }}",
+            "{{ printf \"%s:%s\" .Values.user .Values.password }}",
+            "{{ if eq .Values.env \"prod\" }}{{ .Values.a }}{{ end }}",
+            "CHANGEME",
+            "change-me",
+            "<your password>",
+            "<path:secret/data/db#password>",
+            "ref+vault://secret/db#/password",
+            "op://vault/db/password",
+            "vault:secret/data/db#password",
+            "__TOKEN__",
+            "@TOKEN@",
+            "xxxx",
+            "your-password-here",
+            "TODO",
+        ] {
+            assert!(is_placeholder(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_value_beside_or_inside_a_placeholder_is_a_value() {
+        for text in [
+            "hunter2",
+            "correct horse",
+            "****!",
+            "${TOKEN:=hunter2}",
+            "${TOKEN:-hunter2}",
+            "${TOKEN",
+            "$ecret",
+            "${A}hunter2",
+            "postgres://app:hunter2@${HOST}/db",
+            "{{ .Values.user }}:hunter2",
+            "{{ \"hunter2\" }}",
+            "{{ `hunter2` | b64enc }}",
+            "{{ .Values.x | default \"hunter2\" }}",
+            "{{ default \"hunter2\" .Values.x }}",
+            "{{ printf \"hunter2-%s\" .Values.x }}",
+            "{{ ternary \"a\" \"hunter2\" .Values.x }}",
+            "{{ coalesce .Values.x \"hunter2\" }}",
+            "{{ print 12345 }}{{ 12345 }}",
+            "{{ .Values.x",
+            "changeme2",
+            "<script>alert(1)</script>",
+            "xx",
+            "!!@@##",
+            "\u{0}\u{1}",
+        ] {
+            assert!(!is_placeholder(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_are_templated_in_part() {
+        for (text, want) in [
+            ("{{ .Release.Name }}-db", true),
+            ("db-${CLUSTER}", true),
+            ("db", false),
+            ("{{db", false),
+        ] {
+            assert_eq!(is_templated(text), want, "{text}");
+        }
+    }
+}

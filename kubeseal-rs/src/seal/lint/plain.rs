@@ -1,0 +1,217 @@
+//! Plain values: in a Secret, and in the literals of a `secretGenerator` of kustomize.
+
+use shared::base64;
+use shared::manifest::{Node, Value};
+use shared::names;
+use shared::resource::{KEY_ACTIVE, KEY_LABEL};
+
+use super::finding;
+use super::object::Found;
+use super::placeholder::is_placeholder;
+
+/// What a name has at most in a message.
+const SHOWN: usize = 5;
+
+/// Looks at a Secret: its values have no place in a tree. One that sops encrypted is not plain, and
+/// placeholders are no values.
+pub(super) fn secret(node: &Node) -> Option<Found> {
+    if node.field("sops").is_some() {
+        return None;
+    }
+    let plain: Vec<&str> = values(node, "data")
+        .chain(values(node, "stringData"))
+        .collect();
+    if plain.is_empty() {
+        return None;
+    }
+    let metadata = node.field("metadata");
+    let name = metadata
+        .and_then(|m| m.text("name"))
+        .unwrap_or("without name");
+    let labels = metadata.and_then(|m| m.field("labels"));
+    let message = match labels.and_then(|labels| labels.text(KEY_LABEL)) {
+        Some(state) if state == KEY_ACTIVE => format!(
+            "the Secret {name} is a private key of the controller: whoever reads it opens everything; make a new \
+             key and seal all values anew"
+        ),
+        _ => format!(
+            "the Secret {name} has plain values: {}; seal it with `seal -i`, and change the values if they were \
+             committed",
+            listed(&plain)
+        ),
+    };
+    Some((finding::PLAIN_SECRET, node.line, message))
+}
+
+/// The keys of a field whose values are no placeholders.
+fn values<'a>(secret: &'a Node, field: &'a str) -> impl Iterator<Item = &'a str> {
+    let entries = match secret.field(field).map(|node| &node.value) {
+        Some(Value::Map(entries)) => entries.as_slice(),
+        _ => &[],
+    };
+    let is_plain = move |(_, node): &&(String, Node)| is_value(node, field == "data");
+    entries.iter().filter(is_plain).map(|(key, _)| key.as_str())
+}
+
+fn is_value(node: &Node, is_encoded: bool) -> bool {
+    match &node.value {
+        Value::Null => false,
+        Value::Text(text) if is_placeholder(text) => false,
+        Value::Text(text) if is_encoded => !holds_placeholder(text),
+        _ => true,
+    }
+}
+
+fn holds_placeholder(encoded: &str) -> bool {
+    let decoded = base64::decode(encoded.as_bytes()).ok();
+    let text = decoded.and_then(|bytes| String::from_utf8(bytes).ok());
+    text.is_some_and(|text| is_placeholder(&text))
+}
+
+/// Looks at the literals of a kustomization, or of a generator in a file of its own.
+pub(super) fn generators(root: &Node) -> Vec<Found> {
+    let generators: Vec<&Node> = match root.text("kind") {
+        None | Some("Kustomization" | "Component") => match root.field("secretGenerator") {
+            Some(Node {
+                value: Value::List(generators),
+                ..
+            }) => generators.iter().collect(),
+            _ => Vec::new(),
+        },
+        Some("SecretGenerator") => vec![root],
+        Some(_) => Vec::new(),
+    };
+    generators.into_iter().filter_map(generator).collect()
+}
+
+fn generator(node: &Node) -> Option<Found> {
+    let literals = node.field("literals")?;
+    let Value::List(entries) = &literals.value else {
+        return None;
+    };
+    let plain: Vec<&str> = entries.iter().filter_map(key_of_value).collect();
+    if plain.is_empty() {
+        return None;
+    }
+    let metadata = node.field("metadata").and_then(|m| m.text("name"));
+    let name = node.text("name").or(metadata).unwrap_or("without name");
+    let message = format!(
+        "the secretGenerator {name} has plain values: {}; make a SealedSecret of them with `seal create`, and change \
+         the values if they were committed",
+        listed(&plain)
+    );
+    Some((finding::PLAIN_SECRET, literals.line, message))
+}
+
+/// The key of a literal, if its value is no placeholder.
+fn key_of_value(literal: &Node) -> Option<&str> {
+    let Value::Text(text) = &literal.value else {
+        return Some("one without a key");
+    };
+    let (key, value) = text.split_once('=').unwrap_or(("", text));
+    let unquoted = ['"', '\'']
+        .into_iter()
+        .find_map(|quote| value.strip_prefix(quote)?.strip_suffix(quote));
+    // What is no key may be a value, which is not repeated.
+    let key = if names::check_item(key).is_ok() {
+        key
+    } else {
+        "one without a key"
+    };
+    (!is_placeholder(unquoted.unwrap_or(value))).then_some(key)
+}
+
+/// The first keys, and how many there are beside.
+fn listed(keys: &[&str]) -> String {
+    let shown = keys.iter().take(SHOWN).copied().collect::<Vec<_>>();
+    let rest = match keys.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        n => format!(" and {n} more"),
+    };
+    format!("{}{rest}", shown.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::manifest;
+
+    use super::*;
+
+    fn message(look: impl Fn(&Node) -> Option<Found>, text: &str) -> Option<String> {
+        let documents = manifest::read(text.as_bytes()).unwrap();
+        look(&documents[0].root).map(|(_, _, message)| message)
+    }
+
+    #[test]
+    fn one_true_value_beside_placeholders_is_named_alone() {
+        for (text, want) in [
+            ("stringData: {a: '${A}', b: '{{ .b }}', c: '', d: }", None),
+            (
+                "data: {a: '', b: JHtBfQ==, c: '{{ .c | b64enc }}', d: Cg==}",
+                None,
+            ),
+            ("stringData: {a: '${A}', b: hunter2}", Some("values: b;")),
+            ("data: {a: '', b: aHVudGVyMg==}", Some("values: b;")),
+            ("data: {a: '!!'}", Some("values: a;")),
+            (
+                "data: {a: aHVudGVyMg==}\nstringData: {a: ''}",
+                Some("values: a;"),
+            ),
+            ("stringData: {a: 1}", Some("values: a;")),
+            (
+                "stringData: {a: 1, b: 1, c: 1, d: 1, e: 1, f: 1, g: 1}",
+                Some("a, b, c, d, e and 2 more;"),
+            ),
+            ("stringData: {a: x}\nsops: {}", None),
+            ("stringData: {}", None),
+        ] {
+            let found = message(secret, text);
+            match (&found, want) {
+                (None, None) => {}
+                (Some(found), Some(want)) if found.contains(want) => {}
+                _ => unreachable!("{text}: {found:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn literals_of_a_generator_are_values_unless_they_are_placeholders() {
+        let first = |node: &Node| generators(node).into_iter().next();
+        for (text, want) in [
+            (
+                "secretGenerator: [{name: db, literals: [a=hunter2, 'b=${B}']}]",
+                Some("values: a;"),
+            ),
+            (
+                "kind: Kustomization\nsecretGenerator: [{name: db, literals: ['a=\"hunter2\"']}]",
+                Some("values: a;"),
+            ),
+            (
+                "kind: SecretGenerator\nmetadata: {name: db}\nliterals: [a=hunter2]",
+                Some("generator db has"),
+            ),
+            (
+                "secretGenerator: [{literals: [hunter2]}]",
+                Some("values: one without a key;"),
+            ),
+            (
+                "secretGenerator: [{literals: ['a=', 'b=\"\"', 'c=CHANGEME']}]",
+                None,
+            ),
+            ("secretGenerator: [{files: [a.txt], envs: [.env]}]", None),
+            ("configMapGenerator: [{literals: [a=b]}]", None),
+            (
+                "kind: Deployment\nsecretGenerator: [{literals: [a=b]}]",
+                None,
+            ),
+        ] {
+            let found = message(first, text);
+            match (&found, want) {
+                (None, None) => {}
+                (Some(found), Some(want)) if found.contains(want) => {}
+                _ => unreachable!("{text}: {found:?}"),
+            }
+            assert!(!found.unwrap_or_default().contains("hunter2"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Sealed values that stand outside of a SealedSecret, as in the values of a Helm chart: what name and scope they
+//! are for only the template tells, so nothing here can open or re-encrypt them.
+
+use shared::{base64, envelope};
+
+/// Characters of the shortest sealed value, for a key of 2048 bits.
+const SHORTEST: usize = 366;
+/// Bytes of an AES-GCM tag.
+const TAG: usize = 16;
+
+/// The line of the first text that has the form of a sealed value, counted from one.
+pub fn first_line(bytes: &[u8]) -> Option<usize> {
+    let is_of_text = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte);
+    let mut rest = bytes;
+    // The length of a modulus has two bytes, the first of which is small.
+    while let Some(at) = memchr::memchr(b'A', rest) {
+        let begins = at == 0 || !is_of_text(rest[at - 1]);
+        let tail = &rest[at..];
+        let end = tail.iter().position(|byte| !is_of_text(*byte));
+        let end = end.unwrap_or(tail.len());
+        if begins && is_sealed(&tail[..end]) {
+            let before = bytes.len() - tail.len();
+            return Some(1 + memchr::memchr_iter(b'\n', &bytes[..before]).count());
+        }
+        rest = &tail[end..];
+    }
+    None
+}
+
+/// What to say of it.
+pub fn remark(line: usize) -> String {
+    format!(
+        "line {line}: a sealed value stands outside of a SealedSecret, and only the template that takes it knows what \
+         it is sealed for; seal it again by hand"
+    )
+}
+
+fn is_sealed(text: &[u8]) -> bool {
+    if text.len() < SHORTEST {
+        return false;
+    }
+    let Ok(bytes) = base64::decode(text) else {
+        return false;
+    };
+    let len = envelope::modulus_len(&bytes).unwrap_or_default();
+    (256..=2048).contains(&len) && len.is_multiple_of(64) && bytes.len() >= 2 + len + TAG
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_what_has_the_form_of_a_sealed_value() {
+        let sealed = |len: u16| {
+            let body = vec![7; usize::from(len) + TAG];
+            base64::encode(&[&len.to_be_bytes()[..], &body].concat())
+        };
+        for (text, want) in [
+            (format!("a: b\nsealed:\n  x: {}\n", sealed(256)), Some(3)),
+            (format!("x: \"{}\"", sealed(512)), Some(1)),
+            (format!("- {}", sealed(384)), Some(1)),
+            (format!("x: {}", &sealed(256)[..360]), None),
+            (format!("x: z{}", sealed(256)), None),
+            (format!("x: {}", base64::encode(&[0; 400])), None),
+            (format!("x: {}", "A".repeat(1000)), None),
+            ("a: b\n".to_owned(), None),
+        ] {
+            assert_eq!(first_line(text.as_bytes()), want, "{text}");
+        }
+    }
+}

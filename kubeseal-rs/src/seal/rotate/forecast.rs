@@ -1,0 +1,213 @@
+//! What a rotation would do, told without opening anything that need not be opened: a value of another size
+//! is not for the new key, a hint names its key, and of what is left only the new private key is tried.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use shared::key::{Certificate, Fingerprint};
+use shared::key_ring::{KeyRing, RingKey};
+use shared::needs::{LEGACY_ITEM, Need, needs};
+use shared::resource::SealedSecret;
+use shared::{base64, envelope, hints};
+
+/// What would become of one object.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Forecast {
+    /// Items that would be sealed anew.
+    pub(super) rotated: Vec<String>,
+    /// Those of them that a hint names the key of, by key.
+    pub(super) from: BTreeMap<Fingerprint, usize>,
+    /// Items that only their hint says to be for the new key.
+    pub(super) believed: Vec<String>,
+    /// Why nothing would become of it.
+    pub(super) problem: Option<String>,
+}
+
+/// Keys to rotate from, and the certificate to rotate to.
+#[derive(Clone, Copy)]
+pub(super) struct Keys<'a> {
+    pub(super) ring: &'a KeyRing,
+    pub(super) certificate: &'a Certificate,
+}
+
+/// What is known of one value.
+enum State {
+    Old,
+    Current,
+    Believed,
+    /// It can surely not be opened.
+    Closed(String),
+}
+
+pub(super) fn forecast(sealed: &SealedSecret, keys: Keys<'_>) -> Forecast {
+    let hints = hints::read(sealed.metadata.annotations.as_ref());
+    let legacy = sealed.spec.data.as_ref().map(|data| (LEGACY_ITEM, data));
+    let items = sealed.spec.encrypted_data.iter();
+    let items = items
+        .map(|(item, text)| (item.as_str(), text))
+        .chain(legacy);
+    let mut forecast = Forecast::default();
+    for (item, text) in items {
+        let hint = hints.get(item);
+        match state((sealed, item), text, hint, keys) {
+            State::Current => {}
+            State::Believed => forecast.believed.push(item.to_owned()),
+            State::Closed(why) => {
+                forecast.problem.get_or_insert(format!("{item}: {why}"));
+            }
+            State::Old => {
+                forecast.rotated.push(item.to_owned());
+                if let Some(hint) = hint {
+                    *forecast.from.entry(hint.clone()).or_default() += 1;
+                }
+            }
+        }
+    }
+    if forecast.problem.is_some() {
+        // An object is rotated as a whole.
+        forecast.rotated.clear();
+        forecast.from.clear();
+    }
+    forecast
+}
+
+fn state(
+    (sealed, item): (&SealedSecret, &str),
+    text: &str,
+    hint: Option<&Fingerprint>,
+    keys: Keys<'_>,
+) -> State {
+    let Keys { ring, certificate } = keys;
+    let current = certificate.fingerprint();
+    let Ok(bytes) = base64::decode(text.as_bytes()) else {
+        return State::Closed("its value is not base64".to_owned());
+    };
+    match envelope::modulus_len(&bytes) {
+        None | Some(0) => {
+            return State::Closed("its value is cut short or was never sealed".to_owned());
+        }
+        Some(len) if len != certificate.public_key().modulus_len() => return State::Old,
+        Some(_) => {}
+    }
+    match (hint, ring.key(current)) {
+        (Some(hint), Some(_)) if hint == current => State::Current,
+        (Some(hint), None) if hint == current => State::Believed,
+        (None, Some(new)) if opens(sealed, item, new) => State::Current,
+        _ => State::Old,
+    }
+}
+
+/// Does this key open this item? One operation.
+fn opens(sealed: &SealedSecret, item: &str, key: &Arc<RingKey>) -> bool {
+    let mut alone = sealed.clone();
+    alone.spec.encrypted_data.retain(|name, _| name == item);
+    alone.spec.data = alone.spec.data.filter(|_| item == LEGACY_ITEM);
+    let needs = needs(&alone, &KeyRing::new([Arc::clone(key)]));
+    matches!(needs.get(item), Some(Need::Key(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::manifest::{self, Reading};
+    use shared::plain::Plain;
+    use shared::secret::Secret;
+
+    use super::*;
+    use crate::command::read_keys;
+
+    const FIXTURES: &str = "tests/seal";
+
+    fn certificate(path: &str) -> Certificate {
+        let pem = std::fs::read(format!("{FIXTURES}/{path}")).unwrap();
+        Certificate::from_pem(&pem).unwrap()
+    }
+
+    fn ring(paths: &[&str]) -> KeyRing {
+        let paths: Vec<_> = paths
+            .iter()
+            .map(|path| format!("{FIXTURES}/{path}").into())
+            .collect();
+        read_keys(&paths).unwrap()
+    }
+
+    fn sealed(certificate: &Certificate, has_hint: bool) -> SealedSecret {
+        let mut secret = Secret::default();
+        secret.metadata.name = Some("db".into());
+        secret.metadata.namespace = Some("shop".into());
+        secret.data.insert("a".into(), Plain::from("b".to_owned()));
+        let mut random = shared::random::system();
+        let mut sealed =
+            shared::seal::seal(&secret, certificate.public_key(), &mut random).unwrap();
+        if has_hint {
+            let hints = [("a".to_owned(), certificate.fingerprint().clone())];
+            let annotations = sealed.metadata.annotations.get_or_insert_default();
+            hints::annotate(annotations, &hints.into_iter().collect());
+        }
+        sealed
+    }
+
+    const OLD: (&str, &str) = ("fixtures/cert.pem", "fixtures/key.pem");
+    const NEW: (&str, &str) = (
+        "key-fixtures/key-2025.pem",
+        "key-fixtures/state/keys/key-2025.yaml",
+    );
+    /// Of 3072 bits.
+    const OTHER: &str = "fixtures/other.pem";
+
+    #[test]
+    fn says_what_a_rotation_does() {
+        let (both, old) = (ring(&[OLD.1, NEW.1]), ring(&[OLD.1]));
+        for (why, ring, sealed_for, has_hint, want) in [
+            ("old, hinted", &both, OLD.0, true, "rotated"),
+            ("old", &both, OLD.0, false, "rotated"),
+            ("new, hinted", &both, NEW.0, true, "current"),
+            ("new", &both, NEW.0, false, "current"),
+            (
+                "new, hinted, without its key",
+                &old,
+                NEW.0,
+                true,
+                "believed",
+            ),
+            ("another size", &both, OTHER, false, "rotated"),
+        ] {
+            let new = certificate(NEW.0);
+            let sealed = sealed(&certificate(sealed_for), has_hint);
+            let found = forecast(
+                &sealed,
+                Keys {
+                    ring,
+                    certificate: &new,
+                },
+            );
+            let word = match &found {
+                Forecast {
+                    problem: Some(_), ..
+                } => "problem",
+                Forecast { rotated, .. } if !rotated.is_empty() => "rotated",
+                Forecast { believed, .. } if !believed.is_empty() => "believed",
+                _ => "current",
+            };
+            assert_eq!(word, want, "{why}: {found:?}");
+            assert_eq!(
+                found.from.len(),
+                usize::from(want == "rotated" && has_hint),
+                "{why}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_none_is_a_problem_of_the_whole_object() {
+        let text = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nspec: {encryptedData: {a: '*'}}\n";
+        let documents = manifest::read(text.as_bytes()).unwrap();
+        let sealed = SealedSecret::from_node(&documents[0].root, &mut Reading::default()).unwrap();
+        let (ring, certificate) = (ring(&[OLD.1]), certificate(NEW.0));
+        let keys = Keys {
+            ring: &ring,
+            certificate: &certificate,
+        };
+        let problem = forecast(&sealed, keys).problem;
+        assert_eq!(problem.as_deref(), Some("a: its value is not base64"));
+    }
+}

@@ -1,0 +1,260 @@
+//! `seal uninstall`: takes what only this project's controller writes out of the statuses, so that nothing stays behind that
+//! Bitnami's controller would never update.
+
+use std::fmt::Write as _;
+
+use anyhow::{Result, bail};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value as Json, json};
+
+use super::{Outcome, print};
+use crate::cluster::{ClusterError, Objects};
+use crate::parallel;
+use crate::progress::Progress;
+use crate::report::{self, shown};
+use crate::seal::keys;
+use crate::seal_args::{Place, Uninstall};
+use crate::surroundings::Surroundings;
+
+/// The conditions that Bitnami's controller does not have.
+const CONDITIONS: [&str; 2] = ["Ready", "Stalled"];
+/// The fields of a status that it does not have.
+const FIELDS: [&str; 2] = ["items", "record"];
+const API: &str = "/apis/bitnami.com/v1alpha1";
+const LIST: &str = "cannot list SealedSecrets";
+const CHANGE: &str = "cannot change the status";
+
+/// A status with something of ours in it.
+#[derive(Debug, PartialEq)]
+struct Leftover {
+    namespace: String,
+    name: String,
+    /// What is to go, for people.
+    what: Vec<&'static str>,
+    /// A merge patch that takes it out, if the object is still as it was read.
+    patch: Json,
+}
+
+/// Runs the command. Without `--yes` nothing is changed.
+///
+/// # Errors
+///
+/// A controller is running, or objects cannot be read or changed. What was changed then stays changed, and the command can be
+/// run again.
+pub fn run(words: &Uninstall, surroundings: &Surroundings) -> Result<Outcome> {
+    let place = Place {
+        directory: None,
+        cluster: words.cluster.clone(),
+        controller: words.controller.clone(),
+    };
+    let access = keys::access(&place, surroundings);
+    let objects = Objects::connect(&access)?;
+    if !words.force {
+        check_lease(
+            &objects,
+            &access.namespace,
+            &words.lease_name,
+            surroundings.now,
+        )?;
+    }
+    let (total, leftovers) = find(&objects, words.namespace.as_deref())?;
+    print(list(&leftovers).as_bytes())?;
+    if leftovers.is_empty() || !words.yes {
+        report::say(&summary(total, leftovers.len()));
+        return Ok(Outcome::Done);
+    }
+    let failed = change_all(&objects, &leftovers, surroundings.stderr_is_terminal);
+    if !failed.is_empty() {
+        let changed = leftovers.len() - failed.len();
+        bail!(
+            "{changed} statuses were changed, and {} were not; run the command again:\n{}",
+            failed.len(),
+            failed.join("\n")
+        );
+    }
+    report::say(&format!(
+        "{} of {total} statuses were changed",
+        leftovers.len()
+    ));
+    Ok(Outcome::Done)
+}
+
+/// A controller that runs would write again what is taken out.
+fn check_lease(objects: &Objects, namespace: &str, name: &str, now: Timestamp) -> Result<()> {
+    let path = format!("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{name}");
+    let (code, body) = objects.look(&path)?;
+    if code == 403 {
+        report::say("whether a controller runs is not known: its Lease may not be read");
+    }
+    let lease = serde_json::from_slice::<Json>(&body).ok();
+    let holder = lease
+        .filter(|_| code == 200)
+        .and_then(|lease| holder(&lease, now));
+    if let Some(holder) = holder {
+        bail!(
+            "a controller of this project runs ({holder} holds the Lease {namespace}/{name}) and would write everything again: \
+             stop it first, or wait until the Lease ends; --force goes on regardless"
+        );
+    }
+    Ok(())
+}
+
+/// Who holds the Lease now.
+fn holder(lease: &Json, now: Timestamp) -> Option<String> {
+    let spec = &lease["spec"];
+    let holder = spec["holderIdentity"]
+        .as_str()
+        .filter(|name| !name.is_empty())?;
+    let renewed: Timestamp = spec["renewTime"].as_str()?.parse().ok()?;
+    let lasts = SignedDuration::from_secs(spec["leaseDurationSeconds"].as_i64()?);
+    (now.duration_since(renewed) < lasts).then(|| holder.to_owned())
+}
+
+/// How many SealedSecrets there are, and which of them have something of ours.
+fn find(objects: &Objects, namespace: Option<&str>) -> Result<(usize, Vec<Leftover>)> {
+    let path = match namespace {
+        Some(namespace) => format!("{API}/namespaces/{namespace}/sealedsecrets"),
+        None => format!("{API}/sealedsecrets"),
+    };
+    let (mut total, mut leftovers) = (0, Vec::new());
+    for page in objects.list(LIST, &path)? {
+        let mut page: Json = serde_json::from_slice(&page)?;
+        let items = page["items"].take();
+        let items = items.as_array().map(Vec::as_slice).unwrap_or_default();
+        total += items.len();
+        leftovers.extend(items.iter().filter_map(leftover));
+    }
+    Ok((total, leftovers))
+}
+
+fn leftover(object: &Json) -> Option<Leftover> {
+    let (metadata, status) = (&object["metadata"], &object["status"]);
+    let conditions = status["conditions"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let has_condition = |type_: &str| conditions.iter().any(|one| one["type"] == type_);
+    let mut what: Vec<_> = CONDITIONS
+        .into_iter()
+        .filter(|type_| has_condition(type_))
+        .collect();
+    what.extend(FIELDS.into_iter().filter(|field| !status[*field].is_null()));
+    if what.is_empty() {
+        return None;
+    }
+    let is_ours = |one: &Json| {
+        one["type"]
+            .as_str()
+            .is_some_and(|type_| CONDITIONS.contains(&type_))
+    };
+    let kept: Vec<&Json> = conditions.iter().filter(|one| !is_ours(one)).collect();
+    let version = &metadata["resourceVersion"];
+    let status = json!({ "conditions": kept, "items": null, "record": null });
+    Some(Leftover {
+        namespace: metadata["namespace"].as_str()?.to_owned(),
+        name: metadata["name"].as_str()?.to_owned(),
+        what,
+        patch: json!({ "metadata": { "resourceVersion": version }, "status": status }),
+    })
+}
+
+/// A line for each that could not be changed.
+fn change_all(objects: &Objects, leftovers: &[Leftover], is_shown: bool) -> Vec<String> {
+    let progress = Progress::new("statuses", leftovers.len(), is_shown);
+    let change = |_: &mut (), _, leftover: &Leftover| {
+        let changed = change(objects, leftover);
+        progress.step();
+        let error = changed.err()?;
+        let text = shared::error_chain(&error);
+        Some(shown(&format!("{}/{}: {text}", leftover.namespace, leftover.name)).into_owned())
+    };
+    let failed = parallel::map(leftovers, || (), change);
+    drop(progress);
+    failed.into_iter().flatten().collect()
+}
+
+fn change(objects: &Objects, leftover: &Leftover) -> Result<(), ClusterError> {
+    let Leftover {
+        namespace,
+        name,
+        patch,
+        ..
+    } = leftover;
+    let path = format!("{API}/namespaces/{namespace}/sealedsecrets/{name}/status");
+    objects.merge(CHANGE, &path, patch)
+}
+
+fn list(leftovers: &[Leftover]) -> String {
+    leftovers.iter().fold(String::new(), |mut text, leftover| {
+        let what = leftover.what.join(", ");
+        let line = format!("{}/{}: {what}", leftover.namespace, leftover.name);
+        let _ = writeln!(text, "{}", shown(&line));
+        text
+    })
+}
+
+fn summary(total: usize, leftovers: usize) -> String {
+    match leftovers {
+        0 => format!("of {total} SealedSecrets none has anything to remove"),
+        _ => format!(
+            "nothing is changed yet: {leftovers} of {total} SealedSecrets have conditions or fields of this project's controller; \
+             --yes removes them"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(status: &Json) -> Json {
+        json!({ "metadata": { "namespace": "shop", "name": "db", "resourceVersion": "7" }, "status": status })
+    }
+
+    #[test]
+    fn removes_what_only_this_project_writes_and_keeps_the_rest() {
+        let synced = json!({ "type": "Synced", "status": "True" });
+        let condition = |type_: &str| json!({ "type": type_, "status": "True" });
+        let status = json!({
+            "observedGeneration": 3, "items": [{ "key": "a" }], "record": { "content": "x" },
+            "conditions": [synced, condition("Ready"), condition("Stalled"), condition("Audited")],
+        });
+        let found = leftover(&object(&status)).unwrap();
+        assert_eq!(found.what, ["Ready", "Stalled", "items", "record"]);
+        let want = json!({
+            "metadata": { "resourceVersion": "7" },
+            "status": { "conditions": [synced, condition("Audited")], "items": null, "record": null },
+        });
+        assert_eq!(found.patch, want);
+    }
+
+    #[test]
+    fn finds_nothing_in_a_status_of_bitnamis_controller() {
+        for status in [
+            json!(null),
+            json!({ "observedGeneration": -1 }),
+            json!({ "observedGeneration": 3, "conditions": [{ "type": "Synced", "status": "False" }] }),
+        ] {
+            assert_eq!(leftover(&object(&status)), None, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_controller_runs_while_its_lease_lasts() {
+        let lease = |spec: Json| json!({ "spec": spec });
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let renewed = |holder: &str| {
+            lease(json!({
+                "holderIdentity": holder, "leaseDurationSeconds": 15, "renewTime": "1970-01-01T00:00:10.000000Z",
+            }))
+        };
+        for (why, lease, now, want) in [
+            ("it lasts", renewed("pod"), 24, Some("pod")),
+            ("it ended", renewed("pod"), 25, None),
+            ("it was given up", renewed(""), 11, None),
+            ("nobody held it", lease(json!({})), 11, None),
+        ] {
+            assert_eq!(holder(&lease, at(now)).as_deref(), want, "{why}");
+        }
+    }
+}

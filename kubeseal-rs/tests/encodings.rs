@@ -1,0 +1,386 @@
+//! Files as programs of Windows write them: in UTF-16, with a byte order mark, with carriage returns.
+#![expect(clippy::expect_used, reason = "a test")]
+
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+const SEAL: &str = env!("CARGO_BIN_EXE_seal");
+const KUBESEAL: &str = env!("CARGO_BIN_EXE_kubeseal");
+const SEAL_TESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal");
+
+fn run(folder: &Path, program: &str, words: &[&str]) -> Output {
+    run_with(folder, program, words, b"")
+}
+
+fn run_with(folder: &Path, program: &str, words: &[&str], input: &[u8]) -> Output {
+    let mut child = Command::new(program)
+        .args(words)
+        .current_dir(folder)
+        .env("HOME", folder)
+        .env("KUBECONFIG", "/nowhere")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut stdin = child.stdin.take().expect("it is a pipe");
+    // What does not read its input may have ended.
+    let _ = stdin.write_all(input);
+    drop(stdin);
+    child.wait_with_output().expect("ours")
+}
+
+fn said(output: &Output) -> String {
+    let said = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+/// The ways in which a text may stand in a file.
+fn encodings(text: &str) -> [(&'static str, Vec<u8>); 6] {
+    let lines = text.replace('\n', "\r\n");
+    let utf16 = |mark: &str, unit: fn(u16) -> [u8; 2]| -> Vec<u8> {
+        let text = [mark, &lines].concat();
+        text.encode_utf16().flat_map(unit).collect()
+    };
+    [
+        ("carriage returns", lines.clone().into_bytes()),
+        ("a mark", ["\u{feff}", text].concat().into_bytes()),
+        ("UTF-16, little", utf16("\u{feff}", u16::to_le_bytes)),
+        ("UTF-16, big", utf16("\u{feff}", u16::to_be_bytes)),
+        ("UTF-16, little, no mark", utf16("", u16::to_le_bytes)),
+        ("UTF-16, big, no mark", utf16("", u16::to_be_bytes)),
+    ]
+}
+
+fn fixture(name: &str) -> String {
+    fs::read_to_string(format!("{SEAL_TESTS}/{name}")).expect("it is there")
+}
+
+/// A folder with what was sealed, an archive of keys, and what opens both.
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    for (from, to) in [
+        ("fixtures/cert.pem", "cert.pem"),
+        ("fixtures/key.pem", "key.pem"),
+        ("key-fixtures/identity.txt", "identity.txt"),
+        ("key-fixtures/recipients.txt", "recipients.txt"),
+        ("key-fixtures/passphrase.txt", "passphrase.txt"),
+    ] {
+        fs::write(at(to), fixture(from)).expect("ours");
+    }
+    fs::create_dir_all(at("state/keys")).expect("ours");
+    fs::create_dir_all(at("empty/keys")).expect("ours");
+    fs::write(
+        at("state/keys/a.yaml"),
+        fixture("key-fixtures/state/keys/key-2024.yaml"),
+    )
+    .expect("ours");
+    let create = [
+        "create",
+        "db",
+        "-n",
+        "shop",
+        "--from-literal",
+        "a=hunter2",
+        "--cert",
+        "cert.pem",
+        "-w",
+        "db.yaml",
+    ];
+    assert!(run(folder.path(), SEAL, &create).status.success());
+    let backup = [
+        "keys",
+        "backup",
+        "keys.age",
+        "--recipients-file",
+        "recipients.txt",
+        "--directory",
+        "state",
+    ];
+    assert!(run(folder.path(), SEAL, &backup).status.success());
+    let secret = [
+        "keys",
+        "backup",
+        "secret.age",
+        "--passphrase-file",
+        "passphrase.txt",
+        "--directory",
+        "state",
+    ];
+    assert!(run(folder.path(), SEAL, &secret).status.success());
+    folder
+}
+
+/// Which file is written otherwise, and what has to work with it and what it has to say.
+const USES: [(&str, &str, &[&str], &str); 8] = [
+    (
+        "cert.pem",
+        KUBESEAL,
+        &[
+            "--raw",
+            "--name",
+            "db",
+            "-n",
+            "shop",
+            "--from-file",
+            "key.pem",
+            "--cert",
+            "cert.pem",
+        ],
+        "A",
+    ),
+    (
+        "cert.pem",
+        SEAL,
+        &["cert", "show", "cert.pem"],
+        "fingerprint",
+    ),
+    (
+        "cert.pem",
+        SEAL,
+        &[
+            "set",
+            "db.yaml",
+            "b",
+            "--from-file",
+            "key.pem",
+            "--cert",
+            "cert.pem",
+        ],
+        "added",
+    ),
+    (
+        "key.pem",
+        KUBESEAL,
+        &[
+            "--recovery-unseal",
+            "-f",
+            "db.yaml",
+            "--recovery-private-key",
+            "key.pem",
+        ],
+        "aHVudGVyMg==",
+    ),
+    (
+        "key.pem",
+        SEAL,
+        &["view", "db.yaml", "--reveal", "--key", "key.pem"],
+        "hunter2",
+    ),
+    (
+        "identity.txt",
+        SEAL,
+        &[
+            "keys",
+            "restore",
+            "keys.age",
+            "--identity",
+            "identity.txt",
+            "--directory",
+            "empty",
+            "--dry-run",
+        ],
+        "would be restored",
+    ),
+    (
+        "recipients.txt",
+        SEAL,
+        &[
+            "keys",
+            "backup",
+            "new.age",
+            "--recipients-file",
+            "recipients.txt",
+            "--directory",
+            "state",
+        ],
+        "written",
+    ),
+    (
+        "passphrase.txt",
+        SEAL,
+        &[
+            "keys",
+            "restore",
+            "secret.age",
+            "--passphrase-file",
+            "passphrase.txt",
+            "--directory",
+            "empty",
+            "--dry-run",
+        ],
+        "would be restored",
+    ),
+];
+
+#[test]
+fn certificates_keys_and_identities_are_read_however_windows_wrote_them() {
+    let folder = folder();
+    for (file, program, words, want) in USES {
+        let path = folder.path().join(file);
+        let text = fs::read_to_string(&path).expect("ours");
+        for (encoding, bytes) in encodings(&text) {
+            fs::write(&path, bytes).expect("ours");
+            let output = run(folder.path(), program, words);
+            assert!(
+                output.status.success(),
+                "{file} in {encoding}: {words:?}: {}",
+                said(&output)
+            );
+            assert!(
+                said(&output).contains(want),
+                "{file} in {encoding}: {}",
+                said(&output)
+            );
+        }
+        fs::write(&path, text).expect("ours");
+    }
+}
+
+#[test]
+fn variables_and_rules_are_read_however_windows_wrote_them() {
+    let folder = folder();
+    let at = |name: &str| folder.path().join(name);
+    let variables = "# c\nA=1\nB=\"two\nlines\"\nC='x\ny'\n";
+    for (encoding, bytes) in encodings(variables) {
+        fs::write(at(".env"), bytes).expect("ours");
+        let words = [
+            "import", "dotenv", "web", ".env", "--cert", "cert.pem", "-n", "shop",
+        ];
+        let output = run(folder.path(), SEAL, &words);
+        assert!(output.status.success(), "{encoding}: {}", said(&output));
+        fs::write(at("web.yaml"), &output.stdout).expect("ours");
+        let view = run(
+            folder.path(),
+            SEAL,
+            &[
+                "view", "web.yaml", "--reveal", "--key", "key.pem", "-o", "json",
+            ],
+        );
+        for value in ["MQ==", "dHdvCmxpbmVz", "eAp5"] {
+            assert!(said(&view).contains(value), "{encoding}: {}", said(&view));
+        }
+    }
+    for (encoding, bytes) in encodings("rules:\n- path: '**'\n  namespace: other\n")
+        .into_iter()
+        .take(4)
+    {
+        fs::write(at(".seal.yaml"), bytes).expect("ours");
+        let words = [
+            "create",
+            "x",
+            "--from-literal",
+            "a=b",
+            "-n",
+            "shop",
+            "--cert",
+            "cert.pem",
+        ];
+        let output = run(folder.path(), SEAL, &words);
+        assert!(
+            said(&output).contains("wants the namespace"),
+            "{encoding}: {}",
+            said(&output)
+        );
+    }
+}
+
+/// A value is bytes, and is sealed as it is; that is most likely not what was meant.
+#[test]
+fn a_byte_order_mark_in_a_value_is_warned_of_and_kept() {
+    let folder = folder();
+    let at = |name: &str| folder.path().join(name);
+    for (mark, is_warned) in [
+        (&b"\xef\xbb\xbf"[..], true),
+        (b"\xff\xfe", true),
+        (b"\xfe\xff", true),
+        (b"\xff\xd8", false),
+        (b"\xef\xbb", false),
+        (b"", false),
+    ] {
+        let value = [mark, b"hunter2"].concat();
+        fs::write(at("value"), &value).expect("ours");
+        for (words, input) in [
+            (
+                &[
+                    "set",
+                    "db.yaml",
+                    "b",
+                    "--from-file",
+                    "value",
+                    "--cert",
+                    "cert.pem",
+                ][..],
+                &b""[..],
+            ),
+            (&["set", "db.yaml", "b", "--cert", "cert.pem"], &value),
+            (
+                &[
+                    "create",
+                    "x",
+                    "-n",
+                    "shop",
+                    "--from-file",
+                    "value",
+                    "--cert",
+                    "cert.pem",
+                ],
+                b"",
+            ),
+            (
+                &[
+                    "create", "x", "-n", "shop", "--stdin", "value", "--cert", "cert.pem",
+                ],
+                &value,
+            ),
+        ] {
+            let output = run_with(folder.path(), SEAL, words, input);
+            assert!(output.status.success(), "{words:?}: {}", said(&output));
+            assert_eq!(
+                said(&output).contains("byte order mark"),
+                is_warned,
+                "{words:?}: {}",
+                said(&output)
+            );
+        }
+    }
+}
+
+/// What should have written the value failed, or there is no stdin: nothing is lost by it.
+#[test]
+fn an_empty_value_from_stdin_is_refused_unless_it_is_meant() {
+    let folder = folder();
+    let set = ["set", "db.yaml", "a", "--cert", "cert.pem"];
+    let create = [
+        "create", "x", "-n", "shop", "--stdin", "a", "--cert", "cert.pem",
+    ];
+    for words in [&set[..], &create[..]] {
+        let before = fs::read(folder.path().join("db.yaml")).expect("ours");
+        let output = run(folder.path(), SEAL, words);
+        assert_eq!(
+            output.status.code(),
+            Some(2),
+            "{words:?}: {}",
+            said(&output)
+        );
+        assert!(
+            said(&output).contains("--allow-empty"),
+            "{words:?}: {}",
+            said(&output)
+        );
+        for redirection in ["<&-", "</dev/null"] {
+            let line = format!("{SEAL} {} {redirection}", words.join(" "));
+            let output = run(folder.path(), "sh", &["-c", &line]);
+            assert_eq!(output.status.code(), Some(2), "{line}: {}", said(&output));
+        }
+        assert_eq!(
+            fs::read(folder.path().join("db.yaml")).expect("ours"),
+            before
+        );
+        let meant = run(folder.path(), SEAL, &[words, &["--allow-empty"]].concat());
+        assert!(meant.status.success(), "{}", said(&meant));
+    }
+}

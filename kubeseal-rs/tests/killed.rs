@@ -1,0 +1,165 @@
+//! What is left on the machine when a run of `seal` is killed with SIGKILL, which no program can catch.
+#![cfg(target_os = "linux")]
+#![expect(clippy::expect_used, reason = "a test")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const SEAL: &str = env!("CARGO_BIN_EXE_seal");
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/fixtures");
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn seal(folder: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(SEAL);
+    command
+        .args(words)
+        .current_dir(folder)
+        .env("KUBECONFIG", "/nowhere")
+        .env("HOME", folder)
+        .env_remove("XDG_RUNTIME_DIR")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command
+}
+
+fn seal_with_key(folder: &Path) {
+    let cert = format!("{FIXTURES}/cert.pem");
+    let mut create = seal(
+        folder,
+        &[
+            "create",
+            "db",
+            "-n",
+            "shop",
+            "--from-literal",
+            "a=hunter2",
+            "--cert",
+            &cert,
+            "-w",
+            "db.yaml",
+        ],
+    );
+    assert!(create.status().expect("it runs").success());
+}
+
+fn wait_for(what: impl Fn() -> bool) -> bool {
+    let end = Instant::now() + PATIENCE;
+    while Instant::now() < end {
+        if what() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    false
+}
+
+fn memory_of(run: &Child) -> Vec<PathBuf> {
+    let prefix = format!("seal-edit-{}-", run.id());
+    let entries = fs::read_dir("/dev/shm").expect("Linux has it");
+    let paths = entries.flatten().map(|entry| entry.path());
+    paths
+        .filter(|path| {
+            path.file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with(&prefix))
+        })
+        .collect()
+}
+
+/// Attack: kills `seal edit` with SIGKILL while values stand in the editor, and looks for its file.
+#[test]
+fn a_killed_edit_leaves_no_value_in_memory() {
+    let folder = tempfile::tempdir().expect("a folder");
+    seal_with_key(folder.path());
+    let editor = folder.path().join("editor");
+    let opened = folder.path().join("opened");
+    let text = format!("#!/bin/sh\ntouch '{}'\nexec sleep 5\n", opened.display());
+    fs::write(&editor, text).expect("ours");
+    fs::set_permissions(&editor, fs::Permissions::from_mode(0o755)).expect("ours");
+    let key = format!("{FIXTURES}/key.pem");
+    let mut run = seal(folder.path(), &["edit", "db.yaml", "--key", &key])
+        .env("VISUAL", &editor)
+        .spawn()
+        .expect("it runs");
+    assert!(wait_for(|| opened.exists()), "the editor is not opened");
+    assert_eq!(
+        memory_of(&run).len(),
+        1,
+        "the test looks in the wrong place"
+    );
+    run.kill().expect("ours");
+    let gone = wait_for(|| memory_of(&run).is_empty());
+    let left = memory_of(&run);
+    for path in &left {
+        let _ = fs::remove_dir_all(path);
+    }
+    run.wait().expect("ours");
+    assert!(gone, "{left:?}");
+}
+
+/// The temporary files of a folder.
+fn temporary(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let paths = entries.map(|entry| entry.path());
+    paths
+        .filter(|path| path.extension().is_some_and(|ending| ending == "tmp"))
+        .collect()
+}
+
+/// Kills the run as soon as a temporary file is seen, and gives what is left of it then.
+fn killed_at_a_temporary_file(mut run: Child, folder: &Path) -> Vec<PathBuf> {
+    while run.try_wait().expect("ours").is_none() {
+        if !temporary(folder).is_empty() {
+            run.kill().expect("ours");
+            break;
+        }
+    }
+    run.wait().expect("ours");
+    temporary(folder)
+}
+
+/// Attack: kills `seal keys restore` at the moment in which a private key stands in a temporary file.
+#[test]
+fn a_killed_restore_leaves_no_temporary_file_with_a_key() {
+    let mut left = Vec::new();
+    for _ in 0..30 {
+        let folder = tempfile::tempdir().expect("a folder");
+        let state = folder.path().join("state");
+        fs::create_dir_all(state.join("keys")).expect("ours");
+        let key = format!("{FIXTURES}/../key-fixtures/state/keys/key-2024.yaml");
+        let words = ["keys", "restore", &key, "--directory", "state"];
+        let run = seal(folder.path(), &words).spawn().expect("it runs");
+        left.extend(killed_at_a_temporary_file(run, &state.join("keys")));
+    }
+    assert!(left.is_empty(), "{left:?}");
+}
+
+/// Attack: the same at any other moment of a write, of every command that makes a file.
+#[test]
+fn a_killed_run_leaves_no_temporary_file_beside_what_it_makes() {
+    let cert = format!("{FIXTURES}/cert.pem");
+    let create = [
+        "create",
+        "db",
+        "-n",
+        "shop",
+        "--from-literal",
+        "a=b",
+        "--cert",
+        &cert,
+        "-w",
+        "db.yaml",
+    ];
+    let fetch = ["cert", "fetch", &cert, "--out", "copy.pem"];
+    for words in [&create[..], &fetch[..]] {
+        for _ in 0..15 {
+            let folder = tempfile::tempdir().expect("a folder");
+            let run = seal(folder.path(), words).spawn().expect("it runs");
+            let left = killed_at_a_temporary_file(run, folder.path());
+            assert!(left.is_empty(), "{words:?}: {left:?}");
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! Folders that cannot be read, submodules, full disks, limits, owners, signals.
+#![cfg(unix)]
+#![expect(clippy::expect_used, reason = "a test")]
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+const SEAL: &str = env!("CARGO_BIN_EXE_seal");
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/fixtures");
+
+fn command(folder: &Path, program: &str, words: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command
+        .args(words)
+        .current_dir(folder)
+        .env("HOME", folder)
+        .env("KUBECONFIG", "/nowhere")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+fn seal(folder: &Path, words: &[&str]) -> Output {
+    command(folder, SEAL, words).output().expect("it runs")
+}
+
+fn said(output: &Output) -> String {
+    let said = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+fn new_file(folder: &Path) {
+    for name in ["cert.pem", "key.pem", "other.pem"] {
+        fs::copy(format!("{FIXTURES}/{name}"), folder.join(name)).expect("ours");
+    }
+    let words = [
+        "create",
+        "db",
+        "-n",
+        "shop",
+        "--from-literal",
+        "a=hunter2",
+        "--cert",
+        "cert.pem",
+        "-w",
+        "db.yaml",
+    ];
+    let made = seal(folder, &words);
+    assert!(made.status.success(), "{}", said(&made));
+}
+
+fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|facts| facts.uid() == 0)
+}
+
+const NOBODY: u32 = 65534;
+
+/// As a user who may not read everything: this one, or `nobody` where this one is root.
+fn seal_as_nobody(folder: &Path, words: &[&str]) -> Output {
+    if !is_root() {
+        return seal(folder, words);
+    }
+    // The program may lie where nobody gets to.
+    let copy = folder.join("seal");
+    fs::copy(SEAL, &copy).expect("ours");
+    let mut command = command(folder, &copy.display().to_string(), words);
+    command.uid(NOBODY).gid(NOBODY).output().expect("it runs")
+}
+
+#[test]
+fn one_folder_that_cannot_be_read_is_named_and_does_not_stop_the_rest() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let everyone = fs::Permissions::from_mode(0o777);
+    fs::set_permissions(folder.path(), everyone.clone()).expect("ours");
+    new_file(folder.path());
+    for name in ["a", "closed", "z"] {
+        let sub = folder.path().join("tree").join(name);
+        fs::create_dir_all(&sub).expect("ours");
+        fs::copy(folder.path().join("db.yaml"), sub.join("db.yaml")).expect("ours");
+        for path in [&sub, &sub.join("db.yaml"), &folder.path().join("key.pem")] {
+            fs::set_permissions(path, everyone.clone()).expect("ours");
+        }
+    }
+    let closed = folder.path().join("tree/closed");
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0)).expect("ours");
+    for words in [
+        &["view", "tree"][..],
+        &["lint", "tree"],
+        &["rotate", "tree", "--key", "key.pem", "--cert", "other.pem"],
+    ] {
+        let output = seal_as_nobody(folder.path(), words);
+        assert_eq!(
+            output.status.code(),
+            Some(2),
+            "{words:?}: {}",
+            said(&output)
+        );
+        assert!(
+            said(&output).contains("tree/closed"),
+            "{words:?}: {}",
+            said(&output)
+        );
+        let is_done = said(&output).contains("z/db.yaml") || said(&output).contains("in 2 files");
+        assert!(is_done, "{words:?}: {}", said(&output));
+    }
+    fs::set_permissions(&closed, everyone).expect("ours");
+}
+
+fn git(folder: &Path, words: &[&str]) {
+    let mut git = command(
+        folder,
+        "git",
+        &["-c", "user.name=a", "-c", "user.email=a@b"],
+    );
+    git.args(["-c", "protocol.file.allow=always"]).args(words);
+    let output = git.output().expect("it runs");
+    assert!(output.status.success(), "{}", said(&output));
+}
+
+#[test]
+fn a_file_of_a_submodule_is_compared_there_and_nowhere_else() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (inner, outer) = (folder.path().join("inner"), folder.path().join("outer"));
+    for repository in [&inner, &outer] {
+        fs::create_dir(repository).expect("ours");
+        git(repository, &["init", "-q"]);
+        new_file(repository);
+        git(repository, &["add", "db.yaml"]);
+        git(repository, &["commit", "-qm", "x"]);
+    }
+    git(&outer, &["submodule", "--quiet", "add", "../inner", "sub"]);
+    let changed = seal(
+        &outer,
+        &[
+            "set",
+            "sub/db.yaml",
+            "b",
+            "--generate",
+            "--cert",
+            "cert.pem",
+        ],
+    );
+    assert!(changed.status.success(), "{}", said(&changed));
+    for path in ["sub", "sub/db.yaml", "./sub/db.yaml"] {
+        let output = seal(&outer, &["diff", path]);
+        assert_eq!(output.status.code(), Some(2), "{path}: {}", said(&output));
+        assert!(
+            said(&output).contains("another repository"),
+            "{path}: {}",
+            said(&output)
+        );
+    }
+    let there = seal(&outer.join("sub"), &["diff", "db.yaml"]);
+    assert!(said(&there).contains("b added"), "{}", said(&there));
+    assert!(seal(&outer, &["diff", "db.yaml"]).status.success());
+}
+
+#[test]
+fn a_repository_without_a_commit_is_called_that() {
+    let folder = tempfile::tempdir().expect("a folder");
+    git(folder.path(), &["init", "-q"]);
+    new_file(folder.path());
+    for words in [
+        &["diff"][..],
+        &["diff", "db.yaml"],
+        &["diff", "--", "db.yaml"],
+    ] {
+        let output = seal(folder.path(), words);
+        assert_eq!(
+            output.status.code(),
+            Some(2),
+            "{words:?}: {}",
+            said(&output)
+        );
+        assert!(
+            said(&output).contains("no commit yet"),
+            "{words:?}: {}",
+            said(&output)
+        );
+    }
+}
+
+/// `sudo seal set` would take the file away from its owner. Only root can give files away.
+#[test]
+fn a_file_keeps_its_owner_group_and_mode() {
+    let folder = tempfile::tempdir().expect("a folder");
+    new_file(folder.path());
+    let file = folder.path().join("db.yaml");
+    let (owner, mode) = (
+        if is_root() {
+            NOBODY
+        } else {
+            fs::metadata(&file).expect("ours").uid()
+        },
+        0o640,
+    );
+    if is_root() {
+        std::os::unix::fs::chown(&file, Some(NOBODY), Some(NOBODY)).expect("root may");
+    }
+    fs::set_permissions(&file, fs::Permissions::from_mode(mode)).expect("ours");
+    let group = fs::metadata(&file).expect("ours").gid();
+    for words in [
+        &["set", "db.yaml", "b", "--generate", "--cert", "cert.pem"][..],
+        &["unset", "db.yaml", "b"],
+        &[
+            "rotate",
+            "db.yaml",
+            "--key",
+            "key.pem",
+            "--cert",
+            "other.pem",
+        ],
+    ] {
+        let output = seal(folder.path(), words);
+        assert!(output.status.success(), "{words:?}: {}", said(&output));
+        let now = fs::metadata(&file).expect("ours");
+        let facts = (now.uid(), now.gid(), now.permissions().mode() & 0o777);
+        assert_eq!(facts, (owner, group, mode), "{words:?}");
+    }
+}
+
+/// The limit ends a process that does not expect it, in the middle of a write.
+#[test]
+fn a_write_beyond_the_limit_of_file_sizes_fails_and_leaves_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    new_file(folder.path());
+    let before = fs::read(folder.path().join("db.yaml")).expect("ours");
+    let set = format!("ulimit -f 0; exec {SEAL} set db.yaml b --generate --cert cert.pem");
+    let create = format!(
+        "ulimit -f 0; exec {SEAL} create x -n shop --from-file key.pem --cert cert.pem -w x.yaml"
+    );
+    for line in [set, create] {
+        let output = command(folder.path(), "sh", &["-c", &line])
+            .output()
+            .expect("it runs");
+        assert_eq!(output.status.code(), Some(2), "{line}: {output:?}");
+        assert!(
+            said(&output).contains("cannot"),
+            "{line}: {}",
+            said(&output)
+        );
+        assert_eq!(
+            fs::read(folder.path().join("db.yaml")).expect("ours"),
+            before
+        );
+        assert_eq!(
+            fs::read_dir(folder.path()).expect("ours").count(),
+            4,
+            "{line}"
+        );
+    }
+}
+
+/// A rotation that a signal ends: every file is whole, nothing lies beside them, and it says how far it got.
+#[test]
+fn an_interrupted_rotation_says_how_far_it_got() {
+    for (name, number) in [("HUP", 1), ("INT", 2), ("TERM", 15)] {
+        let folder = tempfile::tempdir().expect("a folder");
+        new_file(folder.path());
+        let sealed = fs::read_to_string(folder.path().join("db.yaml")).expect("ours");
+        fs::create_dir(folder.path().join("tree")).expect("ours");
+        for i in 0..1500 {
+            fs::write(folder.path().join(format!("tree/{i}.yaml")), &sealed).expect("ours");
+        }
+        let words = ["rotate", "tree", "--key", "key.pem", "--cert", "other.pem"];
+        let run = command(folder.path(), SEAL, &words)
+            .spawn()
+            .expect("it runs");
+        let is_changed = || {
+            let first = fs::read_to_string(folder.path().join("tree/0.yaml"));
+            first.is_ok_and(|first| first != sealed)
+        };
+        while !is_changed() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let sent = Command::new("kill")
+            .args([format!("-{name}"), run.id().to_string()])
+            .status();
+        assert!(sent.expect("it runs").success());
+        let output = run.wait_with_output().expect("ours");
+        assert_eq!(output.status.signal(), Some(number), "{output:?}");
+        let said = said(&output);
+        assert!(
+            said.contains(&format!("interrupted by SIG{name} after ")),
+            "{said}"
+        );
+        assert!(said.contains("tree/0.yaml"), "{said}");
+        assert_eq!(
+            fs::read_dir(folder.path().join("tree"))
+                .expect("ours")
+                .count(),
+            1500
+        );
+        let whole = seal(folder.path(), &["view", "tree"]);
+        assert!(whole.status.success(), "{name}");
+    }
+}

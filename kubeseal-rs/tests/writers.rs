@@ -1,0 +1,187 @@
+//! Several programs that change one file at the same time.
+#![cfg(unix)]
+#![expect(clippy::expect_used, reason = "a test")]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+const SEAL: &str = env!("CARGO_BIN_EXE_seal");
+const KUBESEAL: &str = env!("CARGO_BIN_EXE_kubeseal");
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/fixtures");
+
+fn spawn(folder: &Path, program: &str, words: &[&str]) -> Child {
+    Command::new(program)
+        .args(words)
+        .current_dir(folder)
+        .env("KUBECONFIG", "/nowhere")
+        .env("HOME", folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it runs")
+}
+
+fn cert() -> String {
+    format!("{FIXTURES}/cert.pem")
+}
+
+fn new_file(folder: &Path, items: &[&str]) {
+    let cert = cert();
+    let mut words = vec![
+        "create", "db", "-n", "shop", "--cert", &cert, "-w", "db.yaml",
+    ];
+    let literals: Vec<String> = items.iter().map(|item| format!("{item}=old")).collect();
+    for literal in &literals {
+        words.extend(["--from-literal", literal]);
+    }
+    let made = spawn(folder, SEAL, &words)
+        .wait_with_output()
+        .expect("ours");
+    assert!(made.status.success(), "{made:?}");
+}
+
+fn succeeded(run: Child) -> Output {
+    let output = run.wait_with_output().expect("ours");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output
+}
+
+/// Twenty at once, each with an item of its own: `set`, `unset` and `--merge-into`.
+#[test]
+fn twenty_writers_of_one_file_lose_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let old: Vec<String> = (0..6).map(|i| format!("old{i}")).collect();
+    new_file(
+        folder.path(),
+        &old.iter().map(String::as_str).collect::<Vec<_>>(),
+    );
+    let (cert, value) = (cert(), folder.path().join("value"));
+    fs::write(&value, "x").expect("ours");
+    let fresh = "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {merged: x}\n";
+    fs::write(folder.path().join("fresh.yaml"), fresh).expect("ours");
+    let mut runs = Vec::new();
+    for i in 0..13 {
+        let key = format!("new{i}");
+        let words = [
+            "set",
+            "db.yaml",
+            &key,
+            "--from-file",
+            "value",
+            "--cert",
+            &cert,
+        ];
+        runs.push(spawn(folder.path(), SEAL, &words));
+    }
+    for item in &old {
+        runs.push(spawn(folder.path(), SEAL, &["unset", "db.yaml", item]));
+    }
+    let merge = [
+        "-f",
+        "fresh.yaml",
+        "--merge-into",
+        "db.yaml",
+        "--cert",
+        &cert,
+    ];
+    runs.push(spawn(folder.path(), KUBESEAL, &merge));
+    for run in runs {
+        succeeded(run);
+    }
+    let text = fs::read_to_string(folder.path().join("db.yaml")).expect("ours");
+    let has = |item: &str| text.contains(&format!("    {item}: "));
+    let lost: Vec<String> = (0..13)
+        .map(|i| format!("new{i}"))
+        .filter(|item| !has(item))
+        .collect();
+    let back: Vec<&String> = old.iter().filter(|item| has(item)).collect();
+    assert!(
+        lost.is_empty() && back.is_empty(),
+        "lost {lost:?}, back {back:?}"
+    );
+    assert!(has("merged"), "{text}");
+    assert_eq!(
+        fs::read_dir(folder.path()).expect("ours").count(),
+        3,
+        "files are left"
+    );
+}
+
+/// A program that knows nothing of us writes its own lines, as editors do: a new file that is renamed.
+#[test]
+fn what_a_foreign_program_writes_meanwhile_stays() {
+    let folder = tempfile::tempdir().expect("a folder");
+    new_file(folder.path(), &["a"]);
+    let (file, cert) = (folder.path().join("db.yaml"), cert());
+    fs::write(folder.path().join("value"), "x").expect("ours");
+    let is_over = AtomicBool::new(false);
+    let (lines, lost) = std::thread::scope(|scope| {
+        let foreign = scope.spawn(|| {
+            let mut lines = 0;
+            let mut lost = Vec::new();
+            while !is_over.load(Ordering::SeqCst) {
+                let text = fs::read_to_string(&file).expect("it is always there");
+                lost.extend((0..lines).filter(|i| !text.contains(&format!("# line {i}.\n"))));
+                if !lost.is_empty() {
+                    break;
+                }
+                let beside = folder.path().join("beside");
+                fs::write(&beside, format!("{text}# line {lines}.\n")).expect("ours");
+                // Only what was not changed meanwhile is replaced: ours are not the foreign program's to lose.
+                if fs::read_to_string(&file).expect("ours") == text {
+                    fs::rename(&beside, &file).expect("ours");
+                    lines += 1;
+                }
+                std::thread::sleep(std::time::Duration::from_millis(4));
+            }
+            (lines, lost)
+        });
+        for i in 0..40 {
+            let key = format!("k{i}");
+            let words = [
+                "set",
+                "db.yaml",
+                &key,
+                "--from-file",
+                "value",
+                "--cert",
+                &cert,
+            ];
+            succeeded(spawn(folder.path(), SEAL, &words));
+        }
+        is_over.store(true, Ordering::SeqCst);
+        foreign.join().expect("ours")
+    });
+    assert!(lost.is_empty(), "of {lines} lines, {lost:?} are gone");
+    assert!(lines > 0);
+}
+
+/// Two rotations of one tree: both succeed, and everything is for the new key at the end.
+#[test]
+fn two_rotations_of_one_tree_work_together() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for i in 0..6 {
+        let sub = folder.path().join(format!("{i}"));
+        fs::create_dir(&sub).expect("ours");
+        new_file(&sub, &["a", "b"]);
+    }
+    let (old, new) = (
+        format!("{FIXTURES}/key.pem"),
+        format!("{FIXTURES}/other.pem"),
+    );
+    let words = ["rotate", ".", "--key", &old, "--cert", &new];
+    let runs: Vec<Child> = (0..3).map(|_| spawn(folder.path(), SEAL, &words)).collect();
+    for run in runs {
+        succeeded(run);
+    }
+    let again = succeeded(spawn(folder.path(), SEAL, &words));
+    let said = String::from_utf8_lossy(&again.stderr).into_owned();
+    assert!(!said.contains("failed"), "{said}");
+}

@@ -1,0 +1,118 @@
+//! Why a text is malformed, as its author would say it: the parser stumbles over conflict markers and
+//! templates at some token that explains nothing.
+
+use super::error::{ReadError, ReadProblem};
+
+/// How lines begin that `git merge` writes. A line of seven `=` alone may underline a heading.
+const MARKERS: [&str; 3] = ["<<<<<<<", ">>>>>>>", "|||||||"];
+
+/// How actions of templates open: of Go and Helm, of Jinja, of ERB.
+const ACTIONS: [&str; 4] = ["{{", "{%", "{#", "<%"];
+
+/// The error with the likely cause as its problem.
+pub(super) fn cause(text: &str, error: ReadError) -> ReadError {
+    let is_of_syntax = matches!(
+        error.problem,
+        ReadProblem::Yaml(_) | ReadProblem::Json(_) | ReadProblem::Key
+    );
+    let Some((document, line)) = error.place.filter(|_| is_of_syntax) else {
+        return error;
+    };
+    if let Some(line) = conflict(text) {
+        return ReadError::at(document, line, ReadProblem::Conflict);
+    }
+    if !is_template(text, line) {
+        return error;
+    }
+    ReadError {
+        problem: ReadProblem::Template(Box::new(error.problem)),
+        ..error
+    }
+}
+
+/// The line of the first conflict marker, counted from one.
+fn conflict(text: &str) -> Option<usize> {
+    let is_marker = |line: &str| {
+        let rest = MARKERS.iter().find_map(|marker| line.strip_prefix(marker));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\r']))
+    };
+    Some(text.lines().position(is_marker)? + 1)
+}
+
+/// Does an action stand where YAML takes none: in the line that cannot be read, or where a key or an unquoted
+/// value should begin?
+fn is_template(text: &str, malformed: usize) -> bool {
+    let opens = |text: &str| ACTIONS.iter().any(|action| text.starts_with(action));
+    let is_bare = |line: &str| {
+        let line = line.trim_start().trim_start_matches("- ");
+        let value = line.split_once(": ").map(|(_, value)| value.trim_start());
+        opens(line) || value.is_some_and(opens)
+    };
+    let has_any = |line: &str| ACTIONS.iter().any(|action| line.contains(action));
+    let mut lines = text.lines().enumerate();
+    lines.any(|(i, line)| is_bare(line) || i + 1 == malformed && has_any(line))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::read;
+    use super::*;
+
+    fn problem(text: &str) -> (usize, ReadProblem) {
+        let error = read(text.as_bytes()).unwrap_err();
+        (error.line().unwrap(), error.problem)
+    }
+
+    #[test]
+    fn conflict_markers_are_called_that_and_have_their_line() {
+        for (text, want) in [
+            ("a:\n<<<<<<< HEAD\n  b: 1\n=======\n  b: 2\n>>>>>>> x\n", 2),
+            (
+                "a: 1\r\n<<<<<<< HEAD\r\nb: 1\r\n=======\r\nb: 2\r\n>>>>>>> x\r\n",
+                2,
+            ),
+            (
+                "a: 1\n<<<<<<< ours\nb: 1\n||||||| base\n=======\nb: 2\n>>>>>>> theirs\n",
+                2,
+            ),
+            ("a: 1\nb: 2\n>>>>>>> left over\n", 3),
+            (
+                "{\n<<<<<<< HEAD\n\"a\": 1\n=======\n\"a\": 2\n>>>>>>> x\n}\n",
+                2,
+            ),
+            // A template with a conflict is to be merged before it is rendered.
+            (
+                "a: {{ .x }}\n<<<<<<< HEAD\nb: 1\n=======\nb: 2\n>>>>>>> x\n",
+                2,
+            ),
+        ] {
+            assert_eq!(problem(text), (want, ReadProblem::Conflict), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_template_is_called_one_and_other_mistakes_are_not() {
+        for (text, want) in [
+            ("metadata:\n  name: {{ include \"a\" . }}\n", true),
+            ("{{- if .Values.on }}\na: 1\n{{- end }}\n", true),
+            ("items:\n- {{ .x }}: {{ .y }}\n", true),
+            ("a: x-{{ .x }}: y\n", true),
+            ("{% if on %}\na: 1\n{% endif %}\n", true),
+            ("{\"a\": {{ .x }}}", true),
+            ("a: [\n", false),
+            ("a: '{{ .x }}'\nb: [\n", false),
+            ("a: b: c\n=======\n", false),
+            ("a: |\n  <<<<<<< x\nb: c: d\n", false),
+        ] {
+            let is_template = matches!(problem(text).1, ReadProblem::Template(_));
+            assert_eq!(is_template, want, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_can_be_read_is_not_guessed_about() {
+        for text in ["a: '{{ .x }}'\n", "a: |\n  <<<<<<< x\n", "'{{ a }}': 1\n"] {
+            assert!(read(text.as_bytes()).is_ok(), "{text}");
+        }
+    }
+}

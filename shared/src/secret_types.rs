@@ -1,0 +1,249 @@
+//! What the API server requires of the built-in types of Secret.
+//!
+//! Names of items are public and so is what lacks among them; whether a value is of the form that a type asks for is
+//! not, so the two are asked separately.
+
+use std::fmt;
+
+use crate::secret::Secret;
+
+/// Bytes of all values that an API server accepts in one Secret.
+pub const LARGEST: usize = 1 << 20;
+
+/// What one type requires.
+struct Rule {
+    type_: &'static str,
+    /// At least one of these items has to be there.
+    items: &'static [&'static [&'static str]],
+    form: Form,
+}
+
+/// What is asked of the values of the items that a type requires.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Any,
+    JsonObject,
+    NotEmpty,
+}
+
+/// From `ValidateSecret` of Kubernetes. The type of service account tokens requires an annotation and no item; any
+/// other type may hold anything.
+const RULES: [Rule; 5] = [
+    Rule {
+        type_: "kubernetes.io/tls",
+        items: &[&["tls.crt"], &["tls.key"]],
+        form: Form::Any,
+    },
+    Rule {
+        type_: "kubernetes.io/dockerconfigjson",
+        items: &[&[".dockerconfigjson"]],
+        form: Form::JsonObject,
+    },
+    Rule {
+        type_: "kubernetes.io/dockercfg",
+        items: &[&[".dockercfg"]],
+        form: Form::JsonObject,
+    },
+    Rule {
+        type_: "kubernetes.io/basic-auth",
+        items: &[&["username", "password"]],
+        form: Form::Any,
+    },
+    Rule {
+        type_: "kubernetes.io/ssh-auth",
+        items: &[&["ssh-privatekey"]],
+        form: Form::NotEmpty,
+    },
+];
+
+/// Items are missing that the type requires.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct Missing {
+    type_: &'static str,
+    items: Vec<&'static [&'static str]>,
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a Secret of type {} requires ", self.type_)?;
+        for (i, names) in self.items.iter().enumerate() {
+            let and = if i > 0 { " and " } else { "" };
+            write!(f, "{and}the item {}", names.join(" or "))?;
+        }
+        Ok(())
+    }
+}
+
+/// A value is not of the form that the type requires. Says nothing of the value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a Secret of type {type_} requires that the item {item} {}", self.requirement())]
+pub struct Unfit {
+    type_: &'static str,
+    item: &'static str,
+    is_json: bool,
+}
+
+impl Unfit {
+    fn requirement(&self) -> &'static str {
+        if self.is_json {
+            "is a JSON object"
+        } else {
+            "is not empty"
+        }
+    }
+}
+
+/// Checks the names of items.
+///
+/// # Errors
+///
+/// [`Missing`].
+pub fn check_names(type_: Option<&str>, has: impl Fn(&str) -> bool) -> Result<(), Missing> {
+    let Some(rule) = rule(type_) else {
+        return Ok(());
+    };
+    let items = rule.items.iter().copied();
+    let items: Vec<_> = items
+        .filter(|names| !names.iter().any(|name| has(name)))
+        .collect();
+    if items.is_empty() {
+        return Ok(());
+    }
+    Err(Missing {
+        type_: rule.type_,
+        items,
+    })
+}
+
+/// Checks the values of a Secret, for those who may read them.
+///
+/// # Errors
+///
+/// [`Unfit`].
+pub fn check_values(secret: &Secret) -> Result<(), Unfit> {
+    let Some(rule) = rule(secret.type_.as_deref()) else {
+        return Ok(());
+    };
+    let items = rule.items.iter().copied().flatten();
+    let unfit = items.copied().find(|item| {
+        let value = secret.data.get(*item);
+        value.is_some_and(|value| !rule.form.holds(value.expose()))
+    });
+    unfit.map_or(Ok(()), |item| {
+        Err(Unfit {
+            type_: rule.type_,
+            item,
+            is_json: rule.form == Form::JsonObject,
+        })
+    })
+}
+
+/// Bytes of all values.
+pub fn values_len(secret: &Secret) -> usize {
+    let values = secret.data.values();
+    values.map(|value| value.expose().len()).sum()
+}
+
+fn rule(type_: Option<&str>) -> Option<&'static Rule> {
+    RULES.iter().find(|rule| Some(rule.type_) == type_)
+}
+
+impl Form {
+    fn holds(self, value: &[u8]) -> bool {
+        match self {
+            Self::Any => true,
+            Self::NotEmpty => !value.is_empty(),
+            // As Go reads it, `null` is an empty map.
+            Self::JsonObject => {
+                let text = value.trim_ascii();
+                let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(value).is_ok();
+                is_json && (text.starts_with(b"{") || text == b"null")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plain::Plain;
+
+    fn secret(type_: &str, items: &[(&str, &str)]) -> Secret {
+        let mut secret = Secret {
+            type_: Some(type_.to_owned()),
+            ..Secret::default()
+        };
+        for (item, value) in items {
+            let value = Plain::from((*value).to_owned());
+            secret.data.insert((*item).to_owned(), value);
+        }
+        secret
+    }
+
+    #[test]
+    fn names_what_a_type_requires_and_lacks() {
+        for (type_, items, want) in [
+            ("Opaque", &[][..], None),
+            ("example.com/own", &[], None),
+            ("kubernetes.io/service-account-token", &[], None),
+            ("kubernetes.io/tls", &["tls.crt", "tls.key", "ca.crt"], None),
+            ("kubernetes.io/tls", &["tls.crt"], Some("the item tls.key")),
+            (
+                "kubernetes.io/tls",
+                &["a"],
+                Some("the item tls.crt and the item tls.key"),
+            ),
+            (
+                "kubernetes.io/dockerconfigjson",
+                &[".dockercfg"],
+                Some("the item .dockerconfigjson"),
+            ),
+            (
+                "kubernetes.io/dockercfg",
+                &[".dockerconfigjson"],
+                Some("the item .dockercfg"),
+            ),
+            ("kubernetes.io/basic-auth", &["password"], None),
+            (
+                "kubernetes.io/basic-auth",
+                &["user"],
+                Some("the item username or password"),
+            ),
+            (
+                "kubernetes.io/ssh-auth",
+                &["id_rsa"],
+                Some("the item ssh-privatekey"),
+            ),
+        ] {
+            let said = check_names(Some(type_), |name| items.contains(&name)).err();
+            let want = want.map(|want| format!("a Secret of type {type_} requires {want}"));
+            assert_eq!(said.map(|said| said.to_string()), want, "{type_} {items:?}");
+        }
+        assert_eq!(check_names(None, |_| false), Ok(()));
+    }
+
+    #[test]
+    fn judges_values_as_the_api_server_does() {
+        let docker = "kubernetes.io/dockerconfigjson";
+        for (type_, item, value, is_fit) in [
+            (docker, ".dockerconfigjson", "{\"auths\":{}}", true),
+            (docker, ".dockerconfigjson", " {} \n", true),
+            (docker, ".dockerconfigjson", "null", true),
+            (docker, ".dockerconfigjson", "", false),
+            (docker, ".dockerconfigjson", "[]", false),
+            (docker, ".dockerconfigjson", "{\"auths\":", false),
+            (docker, ".dockerconfigjson", "{} {}", false),
+            (docker, "other", "hunter2", true),
+            ("kubernetes.io/dockercfg", ".dockercfg", "hunter2", false),
+            ("kubernetes.io/ssh-auth", "ssh-privatekey", "", false),
+            ("kubernetes.io/ssh-auth", "ssh-privatekey", "x", true),
+            ("kubernetes.io/tls", "tls.key", "", true),
+            ("Opaque", ".dockerconfigjson", "", true),
+        ] {
+            let judged = check_values(&secret(type_, &[(item, value)]));
+            assert_eq!(judged.is_ok(), is_fit, "{type_} {item} {value:?}");
+            let said = judged.err().map(|unfit| unfit.to_string());
+            assert!(!said.unwrap_or_default().contains("hunter2"));
+        }
+    }
+}

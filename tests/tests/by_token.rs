@@ -1,0 +1,303 @@
+//! A controller that leaves verify and rotate to callers with a token: the command lines go where it serves them.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+
+use k8s_openapi::api::core::v1::Service;
+use serde_json::json;
+use shared::resource::SealedSecret;
+use shared::scope::Scope;
+use tests::binaries;
+use tests::cluster_controller::ClusterController;
+use tests::control_plane::{ControlPlane, Namespace};
+use tests::patience::until;
+use tests::roles::{self, Reach};
+use tests::scratch::Scratch;
+use tests::sealing::{KEYS, put_key, sealed_for};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
+
+const WORDS: &[&str] = &[
+    "--listen-authorized-addr=127.0.0.1:0",
+    "--plain-certificate-only",
+    "--rate-limit=1000",
+    "--rate-limit-burst=1000",
+];
+
+/// A hardened controller with two keys behind a Service with both ports, and accounts of callers.
+struct Scene {
+    plane: &'static ControlPlane,
+    namespace: Namespace<'static>,
+    _controller: ClusterController,
+    port: u16,
+    network: Network,
+    folder: Scratch,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let plane = ControlPlane::shared().await;
+        let namespace = plane.namespace("by-token").await;
+        roles::grant(&namespace, Reach::Namespace).await;
+        roles::grant_reviews(&namespace).await;
+        put_key(&namespace, "key-0", &KEYS[0]).await;
+        put_key(&namespace, "key-1", &KEYS[1]).await;
+        let controller = ClusterController::start(plane, &namespace, WORDS).await;
+        let port = until("it serves callers with a token", async || {
+            controller.authorised_port()
+        });
+        let port = port.await;
+        let ports =
+            json!([{ "name": "http", "port": 8080 }, { "name": "authorized", "port": 8443 }]);
+        let service = json!({ "metadata": { "name": "seals" }, "spec": { "ports": ports } });
+        let _: Service = namespace.create_object(service).await;
+        namespace.route("seals", controller.port().unwrap()).await;
+        let rules = json!([
+            { "apiGroups": ["bitnami.com"], "resources": ["sealedsecrets"], "verbs": ["verify", "rotate"] },
+            { "apiGroups": [""], "resources": ["services"], "verbs": ["get"] },
+            { "apiGroups": [""], "resources": ["services/proxy"], "verbs": ["get", "create"] },
+            { "apiGroups": [""], "resources": ["serviceaccounts/token"], "resourceNames": ["ci"], "verbs": ["create"] },
+        ]);
+        roles::caller_with(&namespace, "ci", &rules).await;
+        let network = Network::new(port).await;
+        let scene = Self {
+            plane,
+            namespace,
+            _controller: controller,
+            port,
+            network,
+            folder: Scratch::new(),
+        };
+        let sealed = scene.sealed().to_document().to_string();
+        fs::write(scene.file("db.json"), sealed).unwrap();
+        scene
+    }
+
+    /// For the older key.
+    fn sealed(&self) -> SealedSecret {
+        let items = [("a", "hunter2")];
+        sealed_for(&KEYS[0], self.namespace.name(), "db", &items, Scope::Strict)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// With the cluster's names, as in a Pod.
+    fn inside(&self, program: &Path, kubeconfig: &Path, words: &[&str]) -> Output {
+        let proxy = format!("http://127.0.0.1:{}", self.network.port);
+        let mut command = self.command(program, kubeconfig, words);
+        command.env("HTTPS_PROXY", proxy);
+        command.env("NO_PROXY", "127.0.0.1,localhost");
+        command.output().unwrap()
+    }
+
+    fn outside(&self, program: &Path, kubeconfig: &Path, words: &[&str]) -> Output {
+        self.command(program, kubeconfig, words).output().unwrap()
+    }
+
+    fn command(&self, program: &Path, kubeconfig: &Path, words: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command
+            .env("KUBECONFIG", kubeconfig)
+            .env("XDG_CACHE_HOME", self.file("cache"))
+            .env_remove("HTTPS_PROXY")
+            .current_dir(self.folder.path())
+            .args(words)
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Flags that name the controller.
+    fn named<'a>(&'a self, words: &[&'a str]) -> Vec<&'a str> {
+        let namespace = self.namespace.name();
+        let flags = [
+            "--controller-name",
+            "seals",
+            "--controller-namespace",
+            namespace,
+        ];
+        [words, &flags].concat()
+    }
+}
+
+/// Leads every name to the controller's port, and keeps the names.
+struct Network {
+    port: u16,
+    names: Arc<Mutex<Vec<String>>>,
+}
+
+impl Network {
+    async fn new(controller: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let names: Arc<Mutex<Vec<String>>> = Arc::default();
+        let kept = Arc::clone(&names);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(connect(stream, controller, Arc::clone(&kept)));
+            }
+        });
+        Self { port, names }
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.names.lock().unwrap().clone()
+    }
+}
+
+async fn connect(stream: TcpStream, controller: u16, names: Arc<Mutex<Vec<String>>>) {
+    let mut stream = BufReader::new(stream);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if stream.read_line(&mut head).await.unwrap() == 0 {
+            return;
+        }
+    }
+    let name = head.split(' ').nth(1).unwrap().to_owned();
+    names.lock().unwrap().push(name);
+    let mut there = TcpStream::connect(("127.0.0.1", controller)).await.unwrap();
+    stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+    let _ = copy_bidirectional(&mut stream, &mut there).await;
+}
+
+fn successful(output: Output) -> Vec<u8> {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    output.stdout
+}
+
+fn failed(output: Output) -> String {
+    assert!(!output.status.success());
+    String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+}
+
+fn texts(json: &[u8]) -> SealedSecret {
+    serde_json::from_slice(json).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_goes_to_the_port_that_the_service_names() {
+    let scene = Scene::new().await;
+    let account = scene
+        .plane
+        .kubeconfig_of(scene.namespace.name(), "ci")
+        .await;
+    let (kubeseal, seal) = (binaries::kubeseal(), binaries::seal());
+    let validate = scene.named(&["--validate", "-f", "db.json"]);
+    until("its rights have spread", async || {
+        let output = scene.inside(&kubeseal, &account, &validate);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!said.contains("is no controller"), "{said}");
+        output.status.success().then_some(())
+    })
+    .await;
+    let name = format!("seals.{}.svc:8443", scene.namespace.name());
+    assert!(
+        scene.network.names().contains(&name),
+        "{:?}",
+        scene.network.names()
+    );
+
+    let re_encrypt = scene.named(&["--re-encrypt", "-f", "db.json", "-w", "new.json"]);
+    successful(scene.inside(&kubeseal, &account, &re_encrypt));
+    let new = texts(&fs::read(scene.file("new.json")).unwrap());
+    assert_ne!(new.spec.encrypted_data, scene.sealed().spec.encrypted_data);
+
+    let doctor = scene.named(&["doctor", "db.json"]);
+    let said = scene.inside(&seal, &account, &doctor);
+    let said = String::from_utf8(said.stdout).unwrap();
+    assert!(said.contains("opens in the controller"), "{said}");
+
+    let rotate = scene.named(&["rotate", "db.json"]);
+    successful(scene.inside(&seal, &account, &rotate));
+    let rotated = texts(&fs::read(scene.file("db.json")).unwrap());
+    assert_ne!(
+        rotated.spec.encrypted_data,
+        scene.sealed().spec.encrypted_data
+    );
+
+    let mut moved = scene.sealed();
+    moved.metadata.name = Some("other".into());
+    fs::write(scene.file("moved.json"), moved.to_document().to_string()).unwrap();
+    let validate = scene.named(&["--validate", "-f", "moved.json"]);
+    let said = failed(scene.inside(&kubeseal, &account, &validate));
+    assert!(
+        said.contains("unable to decrypt sealed secret: other"),
+        "{said}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_names_the_port_and_an_account_or_a_token() {
+    let scene = Scene::new().await;
+    let admin = scene.plane.kubeconfig();
+    let kubeseal = binaries::kubeseal();
+    let url = format!("https://localhost:{}", scene.port);
+    let account = format!("{}/ci", scene.namespace.name());
+    let validate = |more: &[&str]| {
+        let words = [&["--validate", "-f", "db.json"], more].concat();
+        scene.outside(&kubeseal, admin, &scene.named(&words))
+    };
+    let flags = ["--authorized", &url, "--token-account", &account];
+    until("the account's rights have spread", async || {
+        validate(&flags).status.success().then_some(())
+    })
+    .await;
+    let token = scene.plane.token_for(
+        scene.namespace.name(),
+        "ci",
+        &["sealed-secrets.bitnami.com"],
+    );
+    fs::write(scene.file("token"), token.await).unwrap();
+    successful(validate(&["--authorized", &url, "--token-file", "token"]));
+
+    let said = failed(validate(&[]));
+    assert!(said.contains("--token-account NAMESPACE/NAME"), "{said}");
+    let said = failed(validate(&["--token-account", "../x"]));
+    assert!(said.contains("not of the form NAMESPACE/NAME"), "{said}");
+    let nobody = format!("{}/nobody", scene.namespace.name());
+    let said = failed(validate(&["--token-account", &nobody]));
+    assert!(said.contains("\"nobody\" not found"), "{said}");
+    let said = failed(validate(&[
+        "--authorized",
+        "http://localhost",
+        "--token-account",
+        &account,
+    ]));
+    assert!(said.contains("in clear"), "{said}");
+    let other = format!("{}/default", scene.namespace.name());
+    let said = failed(validate(&["--authorized", &url, "--token-account", &other]));
+    assert!(said.contains("no verb `verify`"), "{said}");
+}
+
+/// Attack: a rule in a repository names a controller of its author's, to get a token of whoever rotates there.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_token_goes_to_a_controller_that_a_rule_names() {
+    let scene = Scene::new().await;
+    let account = scene
+        .plane
+        .kubeconfig_of(scene.namespace.name(), "ci")
+        .await;
+    let rules = format!(
+        "rules:\n- path: '**'\n  controller: {{name: seals, namespace: {}}}\n",
+        scene.namespace.name()
+    );
+    fs::write(scene.file(".seal.yaml"), rules).unwrap();
+    let seal = binaries::seal();
+    let said = until("its rights have spread", async || {
+        let said = failed(scene.inside(&seal, &account, &["rotate", "db.json"]));
+        (!said.contains("forbidden")).then_some(said)
+    })
+    .await;
+    assert!(said.contains("a rule names this controller"), "{said}");
+    assert_eq!(scene.network.names(), [""; 0]);
+    successful(scene.inside(&seal, &account, &scene.named(&["rotate", "db.json"])));
+}

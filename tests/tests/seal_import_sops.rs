@@ -1,0 +1,278 @@
+//! `seal import sops` with the real `sops`: every value arrives, byte for byte, or nothing does.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::{env, fs};
+
+use tests::scratch::Scratch;
+use tests::{binaries, sops};
+
+const KEY: &str = include_str!("../../kubeseal-rs/tests/seal/fixtures/key.pem");
+const CERTIFICATE: &str = include_str!("../../kubeseal-rs/tests/seal/fixtures/cert.pem");
+
+struct Folder(Scratch);
+
+impl Folder {
+    fn new() -> Self {
+        let folder = Self(Scratch::new());
+        fs::write(folder.path("key.pem"), KEY).unwrap();
+        fs::write(folder.path("cert.pem"), CERTIFICATE).unwrap();
+        folder
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Encrypts a text as `sops` does for a file of one name, and puts it under another.
+    fn encrypt(&self, text: &[u8], as_name: &str, name: &str) {
+        fs::write(self.path(as_name), text).unwrap();
+        sops::encrypt(&self.path(as_name), &self.path(name));
+    }
+
+    fn seal(&self, words: &[&str]) -> Output {
+        let sops = sops::program();
+        let path = format!(
+            "{}:{}",
+            sops.parent().unwrap().display(),
+            env::var("PATH").unwrap()
+        );
+        Command::new(binaries::seal())
+            .args(words)
+            .current_dir(self.0.path())
+            .env("PATH", path)
+            .env("SOPS_AGE_KEY", sops::IDENTITY)
+            .env("HOME", self.0.path())
+            .env("KUBECONFIG", "/nowhere")
+            .output()
+            .unwrap()
+    }
+
+    fn import(&self, words: &[&str]) -> Output {
+        let fixed = ["--cert", "cert.pem", "-n", "shop"];
+        self.seal(&[&["import", "sops"], words, &fixed].concat())
+    }
+
+    /// What was imported, with its values, as `seal view` prints it.
+    fn view(&self, imported: &Output) -> String {
+        assert!(imported.status.success(), "{imported:?}");
+        fs::write(self.path("sealed.yaml"), &imported.stdout).unwrap();
+        let words = ["view", "--reveal", "--key", "key.pem", "sealed.yaml"];
+        String::from_utf8(self.seal(&words).stdout).unwrap()
+    }
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn secret(name: &str, value: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Secret\nmetadata:\n    name: {name}\n    namespace: shop\nstringData:\n    a: {value}\n"
+    )
+}
+
+#[test]
+fn every_secret_of_a_file_is_imported() {
+    let (one, two) = (secret("one", "first"), secret("two", "second"));
+    let indented = |text: &str| text.replace('\n', "\n      ");
+    let list = |kind: &str, items: &[&str]| {
+        let items = items
+            .iter()
+            .map(|item| format!("    - {}\n", indented(item).trim_end()));
+        format!(
+            "apiVersion: v1\nkind: {kind}\nitems:\n{}",
+            items.collect::<String>()
+        )
+    };
+    let settings =
+        "apiVersion: v1\nkind: ConfigMap\nmetadata:\n    name: settings\ndata:\n    a: b\n";
+    let bare = two.replace("apiVersion: v1\nkind: Secret\n", "");
+    for (why, text) in [
+        ("two documents", format!("{one}---\n{two}")),
+        (
+            "three, one of another kind first",
+            format!("{settings}---\n{one}---\n{two}"),
+        ),
+        ("a list", list("List", &[&one, &two])),
+        (
+            "a list with another kind",
+            list("List", &[settings, &one, &two]),
+        ),
+        (
+            "a list and a document",
+            format!("{}---\n{two}", list("List", &[&one])),
+        ),
+        (
+            "a list of Secrets, one without a kind",
+            list("SecretList", &[&one, &bare]),
+        ),
+    ] {
+        let folder = Folder::new();
+        folder.encrypt(text.as_bytes(), "plain.yaml", "a.enc.yaml");
+        let imported = folder.import(&["a.enc.yaml"]);
+        let view = folder.view(&imported);
+        for part in ["shop/one", "shop/two", "first", "second"] {
+            assert!(view.contains(part), "{why}: {view}");
+        }
+        let is_told = said(&imported).contains("v1 ConfigMap");
+        assert_eq!(is_told, text.contains("ConfigMap"), "{why}: {imported:?}");
+    }
+}
+
+#[test]
+fn bytes_that_are_no_text_arrive_as_they_are() {
+    for (name, bytes) in [
+        ("keystore.jks", &b"\xfe\xed\xfe\xed\x00\x00\x00\x02"[..]),
+        ("latin1.txt", b"stra\xdfe\r\n"),
+        ("half.bin", b"\xc3"),
+        ("text.pem", b"-----BEGIN X-----\r\n\ttab\xef\xbf\xbd\n\n"),
+    ] {
+        let folder = Folder::new();
+        folder.encrypt(bytes, name, "whole.enc");
+        let imported = folder.import(&["web", "whole.enc"]);
+        assert!(imported.status.success(), "{imported:?}");
+        fs::write(folder.path("sealed.yaml"), &imported.stdout).unwrap();
+        let words = [
+            "view",
+            "--reveal",
+            "--key",
+            "key.pem",
+            "-o",
+            "json",
+            "sealed.yaml",
+        ];
+        let view = String::from_utf8(folder.seal(&words).stdout).unwrap();
+        let wanted = format!("\"value\": \"{}\"", shared::base64::encode(bytes));
+        assert!(view.contains(&wanted), "{name}: {view}");
+    }
+}
+
+#[test]
+fn what_text_cannot_carry_is_refused_and_named() {
+    for (why, text, path) in [
+        ("bytes", "a: x\nb: !!binary /u3+7Q==\n", "b"),
+        (
+            "bytes further in",
+            "c:\n    - d: !!binary /u3+7Q==\n",
+            "c.0.d",
+        ),
+        (
+            "a text that the YAML of sops makes null of",
+            "apiVersion: v1\nkind: ConfigMap\n---\ne: \"\\tx\\ny\"\n",
+            "e",
+        ),
+    ] {
+        let folder = Folder::new();
+        folder.encrypt(text.as_bytes(), "plain.yaml", "a.enc.yaml");
+        let imported = folder.import(&["web", "a.enc.yaml"]);
+        assert_eq!(imported.status.code(), Some(2), "{why}: {imported:?}");
+        assert!(imported.stdout.is_empty(), "{why}: {imported:?}");
+        let wanted = format!("the bytes of {path} in text");
+        assert!(said(&imported).contains(&wanted), "{why}: {imported:?}");
+    }
+}
+
+#[test]
+fn a_refusal_names_the_document_and_imports_nothing() {
+    let one = secret("one", "first");
+    for (why, name, text, wanted) in [
+        (
+            "values beside a Secret",
+            None,
+            format!("{one}---\na: b\n"),
+            "document 2",
+        ),
+        (
+            "one name twice",
+            None,
+            format!("{one}---\n{one}"),
+            "two Secrets shop/one",
+        ),
+        (
+            "two documents of values",
+            Some("web"),
+            "a: b\n---\nc: d\n".into(),
+            "2 documents",
+        ),
+        (
+            "a name for a Secret behind another kind",
+            Some("web"),
+            format!("kind: X\n---\n{one}"),
+            "has a name already",
+        ),
+    ] {
+        let folder = Folder::new();
+        folder.encrypt(text.as_bytes(), "plain.yaml", "a.enc.yaml");
+        let words: Vec<&str> = name.into_iter().chain(["a.enc.yaml"]).collect();
+        let imported = folder.import(&words);
+        assert_eq!(imported.status.code(), Some(2), "{why}: {imported:?}");
+        assert!(imported.stdout.is_empty(), "{why}: {imported:?}");
+        assert!(said(&imported).contains(wanted), "{why}: {imported:?}");
+    }
+}
+
+#[test]
+fn a_name_that_sops_does_not_know_is_no_obstacle() {
+    for (as_name, name, text) in [
+        ("secret.yaml", "secret.yaml.enc", secret("one", "first")),
+        ("secret.yaml", "secret.YML", secret("one", "first")),
+        ("secret.yaml", "secret", format!("{}---\n{}", secret("one", "first"), secret("two", "x"))),
+        (
+            "secret.json",
+            "secret.json.sops",
+            r#"{"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "one"}, "stringData": {"a": "first"}}"#.into(),
+        ),
+        // Encrypted as a whole, since its name said nothing.
+        ("secret.txt", "secret.txt", secret("one", "first")),
+    ] {
+        let folder = Folder::new();
+        folder.encrypt(text.as_bytes(), as_name, name);
+        let view = folder.view(&folder.import(&[name]));
+        assert!(view.contains("shop/one") && view.contains("first"), "{name}: {view}");
+    }
+    let folder = Folder::new();
+    folder.encrypt(b"A=first\nB=two\n", "x.env", "env.enc");
+    let view = folder.view(&folder.import(&["one", "env.enc"]));
+    assert!(
+        view.contains("shop/one") && view.contains("first"),
+        "{view}"
+    );
+}
+
+#[test]
+fn ciphertext_of_sops_is_not_sealed_as_if_it_were_a_value() {
+    let folder = Folder::new();
+    folder.encrypt(
+        secret("one", "first").as_bytes(),
+        "plain.yaml",
+        "a.enc.yaml",
+    );
+    folder.encrypt(b"A=first\n", "plain.env", "a.enc.env");
+    // As with an `encrypted_regex` for the values alone.
+    let values = "ENC[AES256_GCM,data:lcaZ61c=,iv:iw==,tag:KQ==,type:str]";
+    let text = format!("{}sops:\n    version: 3.11.0\n", secret("one", values));
+    fs::write(folder.path("values.enc.yaml"), text).unwrap();
+    for words in [
+        &["import", "secret", "a.enc.yaml", "--cert", "cert.pem"][..],
+        &["import", "list", "a.enc.yaml", "--cert", "cert.pem"],
+        &[
+            "import",
+            "dotenv",
+            "one",
+            "a.enc.env",
+            "--cert",
+            "cert.pem",
+            "-n",
+            "shop",
+        ],
+        &["values.enc.yaml", "--stdout", "--cert", "cert.pem"],
+    ] {
+        let output = folder.seal(words);
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {output:?}");
+        assert!(
+            said(&output).contains("seal import sops"),
+            "{words:?}: {output:?}"
+        );
+    }
+}

@@ -1,0 +1,97 @@
+//! `seal` on trees as people have them: templates, half-finished merges, generators, files sealed long ago.
+
+mod said;
+mod scope;
+mod unreadable;
+mod values;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use tests::binaries;
+use tests::scratch::Scratch;
+
+const KEY: &str = include_str!("../../../kubeseal-rs/tests/seal/fixtures/key.pem");
+const CERTIFICATE: &str = include_str!("../../../kubeseal-rs/tests/seal/fixtures/cert.pem");
+/// Of another key, of 3072 bits.
+const OTHER: &str = include_str!("../../../kubeseal-rs/tests/seal/fixtures/other.pem");
+
+struct Tree(Scratch);
+
+impl Tree {
+    fn new() -> Self {
+        let tree = Self(Scratch::new());
+        fs::create_dir(tree.path("tree")).unwrap();
+        tree.write("key.pem", KEY);
+        tree.write("cert.pem", CERTIFICATE);
+        tree.write("other.pem", OTHER);
+        tree
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    fn run(&self, mut command: Command) -> Output {
+        command
+            .current_dir(self.0.path())
+            .env("HOME", self.0.path())
+            .env("KUBECONFIG", "/nowhere")
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .output()
+            .unwrap()
+    }
+
+    fn seal(&self, words: &[&str]) -> Output {
+        let mut command = Command::new(binaries::seal());
+        command.args(words);
+        self.run(command)
+    }
+
+    fn git(&self, words: &[&str]) {
+        let mut command = Command::new("git");
+        command
+            .args(["-c", "user.name=a", "-c", "user.email=a@b"])
+            .args(words);
+        let output = self.run(command);
+        assert!(output.status.success(), "{output:?}");
+    }
+
+    /// A file as `kubeseal` writes it, without key hints.
+    fn seal_without_hints(&self, name: &str, file: &str) {
+        let words = [
+            "create",
+            name,
+            "-n",
+            "shop",
+            "--cert",
+            "cert.pem",
+            "--no-hints",
+            "--from-file",
+            "a=key.pem",
+            "-w",
+            file,
+        ];
+        let output = self.seal(&words);
+        assert!(output.status.success(), "{output:?}");
+    }
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn printed(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}

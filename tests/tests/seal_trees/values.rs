@@ -1,0 +1,249 @@
+//! What lint and the hook take for plain values, and what they say of keys.
+
+use super::{Tree, printed, said};
+
+const HEAD: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: db}\n";
+
+/// What lint prints of a file below a folder, and its exit code.
+fn lint(name: &str, text: &str) -> (Option<i32>, String) {
+    let tree = Tree::new();
+    tree.write(&format!("tree/{name}"), text);
+    let output = tree.seal(&["lint", "tree"]);
+    (output.status.code(), printed(&output))
+}
+
+#[test]
+fn what_holds_no_value_does_not_block() {
+    for text in [
+        "stringData: {a: '{{ .Values.a }}', b: \"{{ .Values.b | quote }}\"}\ndata: {c: '{{ .Values.c | b64enc }}'}\n",
+        "stringData: {a: '${A}', b: '${B:=}'}\n",
+        "data: {a: JHtBfQ==}\n",
+        "stringData: {a: CHANGEME, b: <password>, c: '<path:secret/data/db#a>'}\n",
+        "data: {a: ''}\nstringData: {b: , c: ''}\n",
+        "data:\n",
+    ] {
+        let found = lint("a.yaml", &format!("{HEAD}{text}"));
+        assert_eq!(found, (Some(0), String::new()), "{text}");
+    }
+    let templated = HEAD.replace("db", "'{{ .Release.Name }}-db'");
+    let found = lint(
+        "a.yaml",
+        &format!("{templated}stringData: {{a: '{{{{ .Values.a }}}}'}}\n"),
+    );
+    assert_eq!(found, (Some(0), String::new()));
+}
+
+#[test]
+fn one_true_value_beside_placeholders_stays_blocked_and_is_named() {
+    for text in [
+        "stringData: {a: '{{ .Values.a }}', password: hunter2}\n",
+        "stringData: {a: '${A}', password: '${B:=hunter2}'}\n",
+        "data: {a: '', password: aHVudGVyMg==}\n",
+        "stringData: {a: CHANGEME, password: '{{ .Values.b | default \"hunter2\" }}'}\n",
+        "stringData: {a: '${A}', password: 'postgres://app:hunter2@${HOST}'}\n",
+    ] {
+        let (code, found) = lint("a.yaml", &format!("{HEAD}{text}"));
+        assert_eq!(code, Some(1), "{text}");
+        assert!(
+            found.contains("plain values: password;") && !found.contains("hunter2"),
+            "{found}"
+        );
+    }
+}
+
+#[test]
+fn literals_of_a_secret_generator_are_values() {
+    for (name, text) in [
+        (
+            "kustomization.yaml",
+            "secretGenerator:\n- name: db\n  literals:\n  - a=${A}\n  - password=hunter2\n",
+        ),
+        (
+            "kustomization.yml",
+            "kind: Kustomization\nsecretGenerator: [{literals: ['password=\"hunter2\"']}]\n",
+        ),
+        (
+            "Kustomization",
+            "kind: Component\nsecretGenerator: [{literals: [password=hunter2]}]\n",
+        ),
+        (
+            "generator.yaml",
+            "apiVersion: builtin\nkind: SecretGenerator\nliterals: [password=hunter2]\n",
+        ),
+    ] {
+        let (code, found) = lint(name, text);
+        assert_eq!(code, Some(1), "{name}: {found}");
+        assert!(
+            found.contains("plain values: password;") && !found.contains("hunter2"),
+            "{found}"
+        );
+    }
+    for text in [
+        "secretGenerator: [{literals: ['a=${A}', b=]}]\n",
+        "secretGenerator: [{envs: [.env]}]\n",
+    ] {
+        assert_eq!(
+            lint("kustomization.yaml", text),
+            (Some(0), String::new()),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_sealed_secret_in_a_chart_is_not_blamed_for_its_actions() {
+    let text = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata:\n  name: '{{ .Release.Name }}-db'\n  \
+                namespace: '{{ .Release.Namespace }}'\n  annotations:\n    sealedsecrets.bitnami.com/cluster-wide: \
+                '{{ .Values.wide }}'\nspec:\n  encryptedData:\n    a: '{{ .Values.sealed.a }}'\n  template:\n    \
+                metadata: {name: db}\n";
+    assert_eq!(lint("a.yaml", text), (Some(0), String::new()));
+    let (code, _) = lint(
+        "a.yaml",
+        &text.replace("'{{ .Values.sealed.a }}'", "hunter2"),
+    );
+    assert_eq!(code, Some(1));
+}
+
+#[test]
+fn a_file_is_exempted_with_a_reason_only() {
+    let plain = format!("{HEAD}stringData: {{a: hunter2}}\n");
+    for (comment, code) in [
+        ("# seal lint: ignore plain-secret: keys of the tests\n", 0),
+        ("# seal lint: ignore plain-secret\n", 1),
+        ("# seal lint: ignore scope: a reason\n", 1),
+        ("", 1),
+    ] {
+        let (found, _) = lint("a.yaml", &format!("{comment}{plain}"));
+        assert_eq!(found, Some(code), "{comment}");
+    }
+    for (rule, code) in [
+        (
+            "{path: 'tree/', ignore: {plain-secret: keys of the tests}}",
+            0,
+        ),
+        (
+            "{path: 'other/', ignore: {plain-secret: keys of the tests}}",
+            1,
+        ),
+        ("{path: 'tree/', ignore: {scope: keys of the tests}}", 1),
+    ] {
+        let tree = Tree::new();
+        tree.write(
+            "tree/a.json",
+            r#"{"apiVersion":"v1","kind":"Secret","stringData":{"a":"hunter2"}}"#,
+        );
+        tree.write(".seal.yaml", &format!("rules: [{rule}]\n"));
+        let output = tree.seal(&["lint", "tree"]);
+        assert_eq!(output.status.code(), Some(code), "{rule}: {output:?}");
+        assert_eq!(
+            said(&output).contains("exempted, with a reason"),
+            code == 0,
+            "{rule}: {output:?}"
+        );
+    }
+    for (rule, wanted) in [
+        (
+            "{path: a, ignore: {plain-secret: ''}}",
+            "a reason must be text, not empty",
+        ),
+        (
+            "{path: a, ignore: {plain-secret: }}",
+            "a reason must be text",
+        ),
+        (
+            "{path: a, ignore: [plain-secret]}",
+            "ignore must be a mapping",
+        ),
+        ("{path: a, ignore: {nothing: x}}", "no field \"nothing\""),
+        (
+            "{path: a, ignore: {rules-file: x}}",
+            "no field \"rules-file\"",
+        ),
+    ] {
+        let tree = Tree::new();
+        tree.write(".seal.yaml", &format!("rules: [{rule}]\n"));
+        let output = tree.seal(&["config", "explain", "a.yaml"]);
+        assert!(said(&output).contains(wanted), "{rule}: {output:?}");
+    }
+}
+
+#[test]
+fn the_hook_lets_pass_what_holds_no_value_and_blocks_what_does() {
+    for (text, code) in [
+        ("stringData: {a: '${A}'}\n", 0),
+        ("stringData: {a: hunter2}\n", 1),
+    ] {
+        let tree = Tree::new();
+        tree.git(&["init", "-q", "."]);
+        tree.write("tree/a.yaml", &format!("{HEAD}{text}"));
+        tree.write("tree/Kustomization", "resources: [a.yaml]\n");
+        tree.git(&["add", "tree"]);
+        let output = tree.seal(&["lint", "--staged"]);
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+    }
+    let tree = Tree::new();
+    tree.git(&["init", "-q", "."]);
+    tree.write(
+        "tree/kustomization.yaml",
+        "secretGenerator: [{literals: [a=hunter2]}]\n",
+    );
+    tree.git(&["add", "tree"]);
+    assert_eq!(tree.seal(&["lint", "--staged"]).status.code(), Some(1));
+}
+
+#[test]
+fn lint_says_of_how_many_items_it_knows_no_key_and_tries_keys() {
+    let tree = Tree::new();
+    tree.seal_without_hints("db", "tree/db.yaml");
+    let lint = |more: &[&str]| {
+        let output = tree.seal(&[&["lint", "tree"], more].concat());
+        (output.status.code(), printed(&output) + &said(&output))
+    };
+    let (code, said) = lint(&["--cert", "cert.pem"]);
+    assert_eq!(code, Some(0));
+    assert!(
+        said.contains("not judged: 1 item without a key hint"),
+        "{said}"
+    );
+    let (code, said) = lint(&[]);
+    assert_eq!(code, Some(0));
+    assert!(said.contains("not judged: 1 item"), "{said}");
+    let (code, said) = lint(&["--cert", "cert.pem", "--keys", "key.pem"]);
+    assert_eq!(code, Some(0));
+    assert!(!said.contains("not judged"), "{said}");
+    // Another size alone tells.
+    let (code, said) = lint(&["--cert", "other.pem"]);
+    assert_eq!(code, Some(1));
+    assert!(
+        said.contains("[key-size]") && !said.contains("not judged"),
+        "{said}"
+    );
+}
+
+#[test]
+fn lint_with_keys_finds_an_old_key_of_the_same_size_and_what_nothing_opens() {
+    let tree = Tree::new();
+    tree.seal_without_hints("db", "tree/db.yaml");
+    tree.write("new.pem", NEW_CERTIFICATE);
+    tree.write("new-key.pem", NEW_KEY);
+    let lint = |keys: &[&str]| {
+        let fixed = ["lint", "tree", "--cert", "new.pem"];
+        let keys = keys.iter().flat_map(|key| ["--keys", key]);
+        let output = tree.seal(&fixed.into_iter().chain(keys).collect::<Vec<_>>());
+        (output.status.code(), printed(&output) + &said(&output))
+    };
+    let (code, said) = lint(&["key.pem"]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("[other-key]"), "{said}");
+    let (code, said) = lint(&["new-key.pem"]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("[closed-item]"), "{said}");
+    let (code, said) = lint(&[]);
+    assert_eq!(code, Some(0));
+    assert!(said.contains("not judged: 1 item"), "{said}");
+}
+
+const NEW_CERTIFICATE: &str =
+    include_str!("../../../kubeseal-rs/tests/seal/key-fixtures/key-2025.pem");
+const NEW_KEY: &str =
+    include_str!("../../../kubeseal-rs/tests/seal/key-fixtures/state/keys/key-2025.yaml");
