@@ -1,24 +1,24 @@
-//! What the API server requires of the built-in types of Secret.
+//! The API server's requirements for the built-in types of Secret.
 //!
-//! Names of items are public and so is what lacks among them; whether a value is of the form that a type asks for is
-//! not, so the two are asked separately.
+//! Item names are public, and so is which of them are missing. Whether a value has the form that a type
+//! requires is not public, so the two are checked separately.
 
 use std::fmt;
 
 use crate::secret::Secret;
 
-/// Bytes of all values that an API server accepts in one Secret.
+/// Maximum size of all values in one Secret that the API server accepts, in bytes.
 pub const LARGEST: usize = 1 << 20;
 
-/// What one type requires.
+/// The requirements of one type.
 struct Rule {
     type_: &'static str,
-    /// At least one of these items has to be there.
+    /// For each entry, at least one of these items is required.
     items: &'static [&'static [&'static str]],
     form: Form,
 }
 
-/// What is asked of the values of the items that a type requires.
+/// The form required of the values of required items.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
     Any,
@@ -26,8 +26,8 @@ enum Form {
     NotEmpty,
 }
 
-/// From `ValidateSecret` of Kubernetes. The type of service account tokens requires an annotation and no item; any
-/// other type may hold anything.
+/// From `ValidateSecret` of Kubernetes. The type of service account tokens requires an annotation and no
+/// item; any other type may contain anything.
 const RULES: [Rule; 5] = [
     Rule {
         type_: "kubernetes.io/tls",
@@ -56,7 +56,7 @@ const RULES: [Rule; 5] = [
     },
 ];
 
-/// Items are missing that the type requires.
+/// Items that the type requires are missing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Missing {
     type_: &'static str,
@@ -74,7 +74,7 @@ impl fmt::Display for Missing {
     }
 }
 
-/// A value is not of the form that the type requires. Says nothing of the value.
+/// A value does not have the form that the type requires. Reveals nothing about the value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a Secret of type {type_} requires that the item {item} {}", self.requirement())]
 pub struct Unfit {
@@ -93,7 +93,7 @@ impl Unfit {
     }
 }
 
-/// Checks the names of items.
+/// Checks the item names.
 ///
 /// # Errors
 ///
@@ -115,7 +115,7 @@ pub fn check_names(type_: Option<&str>, has: impl Fn(&str) -> bool) -> Result<()
     })
 }
 
-/// Checks the values of a Secret, for those who may read them.
+/// Checks the values of a Secret, for users who may read them.
 ///
 /// # Errors
 ///
@@ -138,7 +138,7 @@ pub fn check_values(secret: &Secret) -> Result<(), Unfit> {
     })
 }
 
-/// Bytes of all values.
+/// Returns the total size of all values in bytes.
 pub fn values_len(secret: &Secret) -> usize {
     let values = secret.data.values();
     values.map(|value| value.expose().len()).sum()
@@ -153,7 +153,7 @@ impl Form {
         match self {
             Self::Any => true,
             Self::NotEmpty => !value.is_empty(),
-            // As Go reads it, `null` is an empty map.
+            // As in Go, `null` is an empty map.
             Self::JsonObject => {
                 let text = value.trim_ascii();
                 let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(value).is_ok();

@@ -1,4 +1,5 @@
-//! A controller that leaves verify and rotate to callers with a token: the command lines go where it serves them.
+//! With a controller that serves verify and rotate only to callers with a token, `kubeseal` and `seal` use
+//! the port that serves them.
 
 #![allow(
     clippy::unwrap_used,
@@ -80,7 +81,7 @@ impl Scene {
         scene
     }
 
-    /// For the older key.
+    /// Returns an object sealed for the older key.
     fn sealed(&self) -> SealedSecret {
         let items = [("a", "hunter2")];
         sealed_for(&KEYS[0], self.namespace.name(), "db", &items, Scope::Strict)
@@ -90,7 +91,7 @@ impl Scene {
         self.folder.path().join(name)
     }
 
-    /// With the cluster's names, as in a Pod.
+    /// Runs a program with the cluster's host names, as in a Pod.
     fn inside(&self, program: &Path, kubeconfig: &Path, words: &[&str]) -> Output {
         let proxy = format!("http://127.0.0.1:{}", self.network.port);
         let mut command = self.command(program, kubeconfig, words);
@@ -115,7 +116,7 @@ impl Scene {
         command
     }
 
-    /// Flags that name the controller.
+    /// Returns the flags that name the controller.
     fn named<'a>(&'a self, words: &[&'a str]) -> Vec<&'a str> {
         let namespace = self.namespace.name();
         let flags = [
@@ -128,7 +129,7 @@ impl Scene {
     }
 }
 
-/// Leads every name to the controller's port, and keeps the names.
+/// Resolves every name to the controller's port, and records the names.
 struct Network {
     port: u16,
     names: Arc<Mutex<Vec<String>>>,
@@ -278,7 +279,8 @@ async fn a_person_names_the_port_and_an_account_or_a_token() {
     assert!(said.contains("no verb `verify`"), "{said}");
 }
 
-/// Attack: a rule in a repository names a controller of its author's, to get a token of whoever rotates there.
+/// Attack: a rule in a repository names a controller of the rule's author, to get a token of a user who
+/// rotates there.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_token_goes_to_a_controller_that_a_rule_names() {
     let scene = Scene::new().await;

@@ -1,4 +1,4 @@
-//! The pages of the repository: their links lead somewhere, and what tests cite is explained.
+//! Checks the pages of the repository: links have a target, and the flaws that tests cite are explained.
 
 #![allow(
     clippy::unwrap_used,
@@ -13,7 +13,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-/// The files of the repository with this ending, without what builds and tools leave there.
+/// Returns the files of the repository with this ending, without build output and tool folders.
 fn files(end: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     collect(root(), end, &mut found);
@@ -86,7 +86,8 @@ fn every_link_between_pages_leads_to_a_file_and_heading() {
     assert!(count > 100, "only {count} links were found");
 }
 
-/// `C1` and `C11` of `c1_c11_a_key_that_arrives_later_opens_what_failed`.
+/// Returns the flaw numbers in a test name: `C1` and `C11` in
+/// `c1_c11_a_key_added_later_unseals_failed_objects`.
 fn numbers(name: &str) -> Vec<String> {
     let is_number = |part: &&str| {
         part.strip_prefix(['c', 'h', 'k', 'r', 's'])
@@ -96,7 +97,7 @@ fn numbers(name: &str) -> Vec<String> {
     parts.map(str::to_uppercase).collect()
 }
 
-/// Names of functions, and of tests that a macro makes.
+/// Returns the names of functions, and of tests that a macro creates.
 fn functions(source: &str) -> Vec<&str> {
     let lines = source.lines().map(str::trim);
     let names = lines.filter_map(|line| {
@@ -129,7 +130,7 @@ fn every_flaw_that_a_test_or_table_cites_is_explained_and_its_tests_exist() {
         .lines()
         .filter_map(|line| line.strip_prefix("flaw = \""));
     for flaw in cited.map(|rest| rest.trim_end_matches('"')) {
-        // Others, such as N1 and `help`, are explained in the table itself.
+        // Other entries, such as N1 and `help`, are explained in the table itself.
         for number in numbers(&flaw.to_lowercase()) {
             check(&number, "DIFFERENCES.toml");
         }

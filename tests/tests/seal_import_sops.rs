@@ -1,4 +1,4 @@
-//! `seal import sops` with the real `sops`: every value arrives, byte for byte, or nothing does.
+//! `seal import sops` with the real `sops`: every value is imported byte for byte, or nothing is.
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -24,7 +24,7 @@ impl Folder {
         self.0.path().join(name)
     }
 
-    /// Encrypts a text as `sops` does for a file of one name, and puts it under another.
+    /// Encrypts a text as `sops` does for a file named `as_name`, and writes it as `name`.
     fn encrypt(&self, text: &[u8], as_name: &str, name: &str) {
         fs::write(self.path(as_name), text).unwrap();
         sops::encrypt(&self.path(as_name), &self.path(name));
@@ -53,7 +53,7 @@ impl Folder {
         self.seal(&[&["import", "sops"], words, &fixed].concat())
     }
 
-    /// What was imported, with its values, as `seal view` prints it.
+    /// Returns the import with its values, as `seal view` prints it.
     fn view(&self, imported: &Output) -> String {
         assert!(imported.status.success(), "{imported:?}");
         fs::write(self.path("sealed.yaml"), &imported.stdout).unwrap();
@@ -223,7 +223,7 @@ fn a_name_that_sops_does_not_know_is_no_obstacle() {
             "secret.json.sops",
             r#"{"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "one"}, "stringData": {"a": "first"}}"#.into(),
         ),
-        // Encrypted as a whole, since its name said nothing.
+        // Encrypted as a whole, because its name did not reveal a format.
         ("secret.txt", "secret.txt", secret("one", "first")),
     ] {
         let folder = Folder::new();
@@ -249,7 +249,7 @@ fn ciphertext_of_sops_is_not_sealed_as_if_it_were_a_value() {
         "a.enc.yaml",
     );
     folder.encrypt(b"A=first\n", "plain.env", "a.enc.env");
-    // As with an `encrypted_regex` for the values alone.
+    // As with an `encrypted_regex` that covers only the values.
     let values = "ENC[AES256_GCM,data:lcaZ61c=,iv:iw==,tag:KQ==,type:str]";
     let text = format!("{}sops:\n    version: 3.11.0\n", secret("one", values));
     fs::write(folder.path("values.enc.yaml"), text).unwrap();

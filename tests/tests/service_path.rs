@@ -127,12 +127,13 @@ async fn re_encrypting_replaces_a_file_and_leaves_a_bad_one_unchanged() {
     assert!(said.contains("no SealedSecret found"), "{said}");
 }
 
-/// A proxy that finds a connection ended gives its caller an error, and a busy controller asks to wait.
+/// A proxy whose connection was closed reports an error to its client, and a busy controller asks the client
+/// to wait.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_six_jobs_with_thirty_re_encryptions_each_none_fails() {
     let way = Way::new().await;
     let ours = binaries::kubeseal();
-    // More than what comes with the head of a request.
+    // More than what arrives with the head of a request.
     let value = "x".repeat(20_000);
     let secret = json!({
         "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "db", "namespace": "shop" },

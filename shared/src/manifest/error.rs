@@ -36,10 +36,10 @@ pub enum ReadProblem {
     /// Aliases that multiply beyond the limit.
     #[error("aliases expand to more than {0} values")]
     Aliases(usize),
-    /// Git's conflict markers.
+    /// The text contains Git's conflict markers.
     #[error("conflict markers of Git: resolve the conflict first")]
     Conflict,
-    /// Most likely a template that is not rendered yet, with the reason why it cannot be read.
+    /// The text is probably a template that is not rendered yet. Contains the reason why it cannot be parsed.
     #[error("this looks like a template, which has to be rendered first ({0})")]
     Template(Box<ReadProblem>),
     /// More values than the limit, directly or through nested anchors.

@@ -1,15 +1,15 @@
-//! Why a text is malformed, as its author would say it: the parser stumbles over conflict markers and
-//! templates at some token that explains nothing.
+//! The likely cause of malformed text, in its author's terms. On conflict markers and templates, the parser
+//! fails at some token that explains nothing.
 
 use super::error::{ReadError, ReadProblem};
 
-/// How lines begin that `git merge` writes. A line of seven `=` alone may underline a heading.
+/// Prefixes of lines that `git merge` writes. A line of seven `=` alone may underline a heading.
 const MARKERS: [&str; 3] = ["<<<<<<<", ">>>>>>>", "|||||||"];
 
-/// How actions of templates open: of Go and Helm, of Jinja, of ERB.
+/// Opening delimiters of template actions: of Go and Helm, of Jinja, of ERB.
 const ACTIONS: [&str; 4] = ["{{", "{%", "{#", "<%"];
 
-/// The error with the likely cause as its problem.
+/// Returns the error, with the likely cause as its problem.
 pub(super) fn cause(text: &str, error: ReadError) -> ReadError {
     let is_of_syntax = matches!(
         error.problem,
@@ -30,7 +30,7 @@ pub(super) fn cause(text: &str, error: ReadError) -> ReadError {
     }
 }
 
-/// The line of the first conflict marker, counted from one.
+/// Returns the line of the first conflict marker, counted from one.
 fn conflict(text: &str) -> Option<usize> {
     let is_marker = |line: &str| {
         let rest = MARKERS.iter().find_map(|marker| line.strip_prefix(marker));
@@ -39,8 +39,8 @@ fn conflict(text: &str) -> Option<usize> {
     Some(text.lines().position(is_marker)? + 1)
 }
 
-/// Does an action stand where YAML takes none: in the line that cannot be read, or where a key or an unquoted
-/// value should begin?
+/// Returns whether an action is where YAML allows none: on the line that cannot be parsed, or where a key or
+/// an unquoted value should begin.
 fn is_template(text: &str, malformed: usize) -> bool {
     let opens = |text: &str| ACTIONS.iter().any(|action| text.starts_with(action));
     let is_bare = |line: &str| {
@@ -80,7 +80,7 @@ mod tests {
                 "{\n<<<<<<< HEAD\n\"a\": 1\n=======\n\"a\": 2\n>>>>>>> x\n}\n",
                 2,
             ),
-            // A template with a conflict is to be merged before it is rendered.
+            // A template with a conflict has to be merged before it is rendered.
             (
                 "a: {{ .x }}\n<<<<<<< HEAD\nb: 1\n=======\nb: 2\n>>>>>>> x\n",
                 2,

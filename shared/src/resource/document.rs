@@ -109,7 +109,7 @@ pub enum DocumentError {
         "its metadata is not that of a Kubernetes object (is every timestamp like 2006-01-02T15:04:05Z?)"
     )]
     Metadata,
-    /// An item of `data` is the action of a template.
+    /// An item of `data` is a template action.
     #[error("line {line}: data.{key} is a template action; render the template first")]
     Template {
         /// Item key.

@@ -90,7 +90,7 @@ pub(crate) struct Function {
     pub(crate) shape: Shape,
     /// The same arguments always give the same result.
     pub(crate) deterministic: bool,
-    /// The most that one call costs beside its steps, in microseconds.
+    /// Upper bound for the cost of one call in addition to its steps, in microseconds.
     pub(crate) slow: u64,
     pub(crate) run: fn(&mut Environment<'_>, &Args<'_>) -> Outcome,
 }
@@ -128,7 +128,7 @@ impl Function {
         self
     }
 
-    /// Is slow on purpose or by nature.
+    /// Marks a slow function, with an upper bound for its cost.
     const fn slow(mut self, most: u64) -> Self {
         self.slow = most;
         self

@@ -59,8 +59,8 @@ impl Template {
         self.deterministic
     }
 
-    /// An upper bound of what slow functions cost in one rendering, in microseconds as in [`cost`](crate::cost):
-    /// a function of the text alone. `u64::MAX` if one of them may run repeatedly.
+    /// Returns an upper bound for the cost of slow functions in one rendering, in microseconds as in
+    /// [`cost`](crate::cost). Depends only on the text. `u64::MAX` if one of them may run repeatedly.
     pub fn slow_work(&self) -> u64 {
         work::slow_work(&self.trees)
     }

@@ -1,15 +1,16 @@
-//! What the slow functions of a template may cost, whatever the values are.
+//! Upper bounds for the cost of a template's slow functions, independent of the values.
 
 use crate::ast::{Branch, Command, List, Node, Pipe, Term, TermKind};
 use crate::budget::cost;
 use crate::functions::Function;
 use crate::parse::Trees;
 
-/// Kinds of keys whose generation is quick.
+/// Key types that are generated quickly.
 const CURVES: [&[u8]; 2] = [b"ecdsa", b"ed25519"];
 
-/// An upper bound of what the slow functions in all trees of a template cost in one rendering, in microseconds as in
-/// [`cost`]. A function that may run repeatedly, in a `range` or a named template, has no bound but that of the budget.
+/// Returns an upper bound for the cost of the slow functions in all trees of a template in one rendering, in
+/// microseconds as in [`cost`]. A function that may run repeatedly, in a `range` or a named template, is
+/// bounded only by the budget.
 pub(crate) fn slow_work(trees: &Trees) -> u64 {
     let is_called = trees.values().any(calls);
     let work = trees.values().map(of_list).fold(0, u64::saturating_add);
@@ -65,7 +66,7 @@ fn of_command(command: &Command) -> u64 {
     rest.fold(first, u64::saturating_add)
 }
 
-/// The kind of a key may be computed; only one that is written there is believed.
+/// Returns the bound for one call. The key type may be calculated; only a literal is trusted.
 fn of_call(function: &Function, arguments: &[Term]) -> u64 {
     match arguments.first().map(|term| &term.kind) {
         Some(TermKind::Text(kind))

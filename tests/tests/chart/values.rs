@@ -127,7 +127,7 @@ fn the_schema_knows_every_value_and_refuses_another_type() {
         let refusal = Render::refusal(values);
         assert!(refusal.contains(said), "{values}: {refusal}");
     }
-    // What Helm itself or a parent chart passes, and what is copied.
+    // Values that Helm itself or a parent chart passes, and values that are copied.
     for values in [
         "global: {imageRegistry: a}",
         "{enabled: true, tags: {front: true}}",

@@ -109,8 +109,8 @@ async fn a_key_replaced_in_place_is_reported_by_log_and_event() {
     assert!(log.contains(warned), "{log}");
 }
 
-/// Bitnami documents `kubectl apply -f backup.yaml` as the way to restore; it must not meet a key that the controller has
-/// made in the new cluster.
+/// Bitnami documents `kubectl apply -f backup.yaml` as the way to restore. It must not overwrite a key that
+/// the controller has generated in the new cluster.
 #[tokio::test]
 async fn a_backup_of_another_cluster_replaces_no_key_here() {
     let plane = ControlPlane::shared().await;

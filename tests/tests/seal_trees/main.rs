@@ -1,4 +1,4 @@
-//! `seal` on trees as people have them: templates, half-finished merges, generators, files sealed long ago.
+//! `seal` on realistic trees: templates, half-finished merges, generators, files sealed long ago.
 
 mod said;
 mod scope;
@@ -14,7 +14,7 @@ use tests::scratch::Scratch;
 
 const KEY: &str = include_str!("../../../kubeseal-rs/tests/seal/fixtures/key.pem");
 const CERTIFICATE: &str = include_str!("../../../kubeseal-rs/tests/seal/fixtures/cert.pem");
-/// Of another key, of 3072 bits.
+/// A certificate of another key, of 3072 bits.
 const OTHER: &str = include_str!("../../../kubeseal-rs/tests/seal/fixtures/other.pem");
 
 struct Tree(Scratch);
@@ -68,7 +68,7 @@ impl Tree {
         assert!(output.status.success(), "{output:?}");
     }
 
-    /// A file as `kubeseal` writes it, without key hints.
+    /// Writes a file as `kubeseal` does, without key hints.
     fn seal_without_hints(&self, name: &str, file: &str) {
         let words = [
             "create",

@@ -1,4 +1,4 @@
-//! What people name by mistake is called what it is.
+//! Messages for files that users name by mistake say what the file is.
 
 use std::process::Command;
 

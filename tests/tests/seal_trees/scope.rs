@@ -1,4 +1,4 @@
-//! `scope` in a rule is enforced.
+//! The `scope` of a rule is enforced.
 
 use super::{Tree, said};
 

@@ -1,10 +1,10 @@
-//! What cannot be read and may hold SealedSecrets is named, and the exit code says so.
+//! Files that cannot be read and may contain SealedSecrets are reported, and the exit code is not 0.
 
 use super::{Tree, printed, said};
 
 const HEAD: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\n";
 
-/// Files that no parser takes, each with what has to be said of it.
+/// Returns files that no parser accepts, each with the expected message.
 fn unreadable() -> Vec<(&'static str, String, &'static str)> {
     vec![
         (

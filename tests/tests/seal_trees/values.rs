@@ -1,10 +1,10 @@
-//! What lint and the hook take for plain values, and what they say of keys.
+//! What lint and the hook treat as plaintext values, and what they report about keys.
 
 use super::{Tree, printed, said};
 
 const HEAD: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: db}\n";
 
-/// What lint prints of a file below a folder, and its exit code.
+/// Returns the output of lint for a file in a folder, and its exit code.
 fn lint(name: &str, text: &str) -> (Option<i32>, String) {
     let tree = Tree::new();
     tree.write(&format!("tree/{name}"), text);
@@ -211,7 +211,7 @@ fn lint_says_of_how_many_items_it_knows_no_key_and_tries_keys() {
     let (code, said) = lint(&["--cert", "cert.pem", "--keys", "key.pem"]);
     assert_eq!(code, Some(0));
     assert!(!said.contains("not judged"), "{said}");
-    // Another size alone tells.
+    // A different size is sufficient to tell the keys apart.
     let (code, said) = lint(&["--cert", "other.pem"]);
     assert_eq!(code, Some(1));
     assert!(
