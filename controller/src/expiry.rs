@@ -41,7 +41,7 @@ struct Expired {
 }
 
 fn expired(ring: &KeyRing, now: Timestamp) -> Option<Expired> {
-    let certificate = ring.sealing().ok()?.certificate()?;
+    let certificate = ring.sealing(now).ok()?.certificate()?;
     (certificate.validity(now) == Validity::Expired).then(|| Expired {
         fingerprint: certificate.fingerprint().to_string(),
         end: certificate.not_after(),

@@ -11,6 +11,9 @@ use crate::token_secrets;
 /// What a Secret without type is.
 const DEFAULT_TYPE: &str = "Opaque";
 
+/// Annotations by which a Secret says what a SealedSecret may do with it.
+const CONSENTS: [&str; 3] = [MANAGED_ANNOTATION, PATCH_ANNOTATION, SKIP_OWNER_ANNOTATION];
+
 /// Makes the SealedSecret the owner of a Secret that is about to be written, unless the template
 /// asks for none. A SealedSecret without `uid` cannot own anything.
 pub fn own(secret: &mut Secret, sealed: &SealedSecret) {
@@ -77,8 +80,18 @@ fn has(metadata: &ObjectMeta, annotation: &str) -> bool {
 /// Values, labels and annotations are replaced; with the annotation for merging they are put over
 /// the existing ones. While the SealedSecret is settled, labels and annotations that others added
 /// stay: they are not ours to tidy up. What Kubernetes itself adds to the type stays at any time.
-pub fn successor(desired: Secret, existing: &Secret, settled: bool) -> Secret {
+///
+/// Whoever consents to a merge consents to items, labels and annotations beside those of the Secret, and to nothing
+/// else: a template that is merged into a Secret of someone else neither adds a consent nor makes it immutable.
+pub fn successor(mut desired: Secret, existing: &Secret, settled: bool) -> Secret {
     let merges = has(&existing.metadata, PATCH_ANNOTATION);
+    if merges && !is_controlled_by(&existing.metadata, owner_uid(&desired)) {
+        let annotations = desired.metadata.annotations.as_mut();
+        if let Some(annotations) = annotations {
+            annotations.retain(|key, _| !CONSENTS.contains(&key.as_str()));
+        }
+        desired.immutable = None;
+    }
     let owns = !merges || has(&existing.metadata, MANAGED_ANNOTATION);
     let mut next = existing.clone();
     if merges {
@@ -102,6 +115,12 @@ pub fn successor(desired: Secret, existing: &Secret, settled: bool) -> Secret {
     }
     token_secrets::keep_additions(&mut next, existing);
     next
+}
+
+/// The SealedSecret that is to own the Secret.
+fn owner_uid(desired: &Secret) -> Option<&str> {
+    let owner = controller(&desired.metadata)?;
+    Some(owner.uid.as_str())
 }
 
 type Texts = Option<BTreeMap<String, String>>;

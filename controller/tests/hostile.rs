@@ -157,6 +157,37 @@ async fn links_in_sealed_and_keys_are_followed_only_inside_the_directory() {
     assert_eq!(case.value("ns/in/a").as_deref(), Some("3"));
 }
 
+/// Attack: links of one author that lead to statuses, values and keys, so that each object is there twice, and
+/// a value that looks like a kind is logged.
+#[tokio::test]
+async fn links_lead_from_none_of_the_controllers_folders_into_another() {
+    let mut case = Case::new().await;
+    case.seal(
+        "sealed/good.yaml",
+        "shop/db",
+        &[("app.yaml", "kind: hunter2-horse")],
+    );
+    case.tick().await;
+    assert!(case.value("shop/db/app.yaml").is_some());
+    std::fs::create_dir(case.dir.join("sealed/attacker")).unwrap();
+    for (name, target) in [
+        ("x", "../../secrets"),
+        ("y", "../../status"),
+        ("z", "../../keys"),
+        ("w", "../../status/shop/db.yaml"),
+        ("v", "x/../../../status"),
+    ] {
+        symlink(target, case.dir.join("sealed/attacker").join(name)).unwrap();
+    }
+    symlink("../sealed", case.dir.join("keys/s")).unwrap();
+    case.seal("sealed/good.yaml", "shop/db", &[("app.yaml", "2")]);
+    case.pass(SECOND * 3).await;
+    assert_eq!(case.value("shop/db/app.yaml").as_deref(), Some("2"));
+    case.seal("sealed/new.yaml", "other/new", &[("a", "3")]);
+    case.pass(SECOND * 3).await;
+    assert_eq!(case.value("other/new/a").as_deref(), Some("3"));
+}
+
 /// Attack: puts a broken file beside good ones.
 #[tokio::test]
 async fn a_broken_file_does_not_keep_its_neighbours_from_their_values() {

@@ -14,10 +14,13 @@ use super::{FOLDER, FileError, Folder, Opened, READ};
 
 /// Links in one path. The kernel's own bound.
 const MAX_LINKS: usize = 40;
+/// The folders of a controller's directory. A link in one of them does not lead into another: a status is no
+/// SealedSecret of an author's, and a value is no manifest.
+const APART: [&str; 4] = ["keys", "sealed", "secrets", "status"];
 
 impl Folder {
     /// Opens a path of several components for reading. Links on the way and at its end are followed
-    /// as long as they stay inside this folder.
+    /// as long as they stay inside this folder, and lead from none of the controller's folders into another.
     ///
     /// # Errors
     ///
@@ -37,15 +40,21 @@ impl Folder {
     fn walk(&self, path: &Path) -> Result<OwnedFd, Errno> {
         let mut todo: VecDeque<OsString> = components(path)?.into();
         let mut open = vec![self.fd.try_clone().map_err(|_| Errno::MFILE)?];
+        // Of what is open, without this folder itself.
+        let mut names: Vec<OsString> = Vec::new();
         let mut links = 0;
         while let Some(name) = todo.pop_front() {
             if name == ".." {
                 open.pop();
+                names.pop();
             } else {
                 let here = open.last().ok_or(Errno::XDEV)?;
                 let flags = if todo.is_empty() { READ } else { FOLDER };
                 match fs::openat(here, &name, flags, Mode::empty()) {
-                    Ok(fd) => open.push(fd),
+                    Ok(fd) => {
+                        open.push(fd);
+                        names.push(name);
+                    }
                     Err(errno @ (Errno::LOOP | Errno::NOTDIR)) => {
                         let target = fs::readlinkat(here, &name, Vec::new()).map_err(|_| errno)?;
                         links += 1;
@@ -65,8 +74,19 @@ impl Folder {
                 return Err(Errno::XDEV);
             }
         }
+        if is_of_another(path, names.first()) {
+            return Err(Errno::XDEV);
+        }
         open.pop().ok_or(Errno::XDEV)
     }
+}
+
+/// Does a path into one of the folders that are kept apart end in another one?
+fn is_of_another(path: &Path, end: Option<&OsString>) -> bool {
+    let is_apart = |name: &OsStr| APART.iter().any(|apart| name == *apart);
+    let begin = path.components().next().map(Component::as_os_str);
+    let end = end.map(OsString::as_os_str);
+    begin != end && begin.is_some_and(is_apart) && end.is_some_and(is_apart)
 }
 
 /// Names and `..` of a relative path; an absolute one leads out.

@@ -126,6 +126,17 @@ impl Desk {
         }
     }
 
+    /// Waits for others in the name of a caller, in one of the caller's slots and no longer than work may take.
+    pub(super) async fn wait<T>(
+        &self,
+        caller: &Caller,
+        answer: impl Future<Output = Result<T, Refused>>,
+    ) -> Result<T, Refused> {
+        let _slot = self.slot(caller).await?;
+        let answer = tokio::time::timeout(DEADLINE, answer).await;
+        answer.unwrap_or(Err(Refused::TooBusy))
+    }
+
     async fn slot(&self, caller: &Caller) -> Result<Slot, Refused> {
         let one = Busy::enter(&self.busy, &caller.name).ok_or(Refused::TooOften(1))?;
         let turn = self.slots.wait(&mut Job::of(&caller.tenant));

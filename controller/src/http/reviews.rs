@@ -98,7 +98,7 @@ impl Reviews {
             .audiences
             .is_some_and(|audiences| audiences.iter().any(|audience| audience == AUDIENCE));
         let is_known = status.authenticated == Some(true) && for_us;
-        Ok(status.user.filter(|_| is_known))
+        Ok(status.user.filter(|user| is_known && !is_anonymous(user)))
     }
 
     /// May that user do this with that object?
@@ -132,6 +132,15 @@ impl Reviews {
         let answer: SubjectAccessReview = api.create(&PostParams::default(), &question).await?;
         Ok(answer.status.is_some_and(|status| status.allowed))
     }
+}
+
+/// The API server authenticates whoever has no token as an anonymous user, unless that is turned off.
+fn is_anonymous(user: &UserInfo) -> bool {
+    let groups = user.groups.iter().flatten();
+    user.username.as_deref() == Some("system:anonymous")
+        || groups
+            .into_iter()
+            .any(|group| group == "system:unauthenticated")
 }
 
 impl std::fmt::Debug for Reviews {

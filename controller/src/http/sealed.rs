@@ -113,7 +113,7 @@ impl Request {
         })
     }
 
-    fn single(&self) -> Result<&SealedSecret, Refused> {
+    pub(super) fn single(&self) -> Result<&SealedSecret, Refused> {
         match self.objects.as_slice() {
             [sealed] if !self.is_list => Ok(sealed),
             _ => Err(Refused::Malformed),

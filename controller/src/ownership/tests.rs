@@ -133,3 +133,29 @@ fn c16_no_type_is_opaque() {
     opaque.type_ = Some("kubernetes.io/tls".into());
     assert!(!is_like(&secret(&[], None, &[]), &opaque));
 }
+
+/// Attack: a template that is merged into a Secret of someone else adds consents of its own, and freezes it.
+#[test]
+fn a_merge_neither_adds_a_consent_nor_makes_the_secret_immutable() {
+    let existing = secret(&[(PATCH_ANNOTATION, "true")], Some("v"), &[("theirs", "1")]);
+    let asked = [
+        (MANAGED_ANNOTATION, "true"),
+        (PATCH_ANNOTATION, "false"),
+        (SKIP_OWNER_ANNOTATION, "true"),
+        ("x", "y"),
+    ];
+    let mut desired = secret(&asked, Some("u"), &[("a", "2")]);
+    desired.immutable = Some(true);
+    let next = successor(desired.clone(), &existing, false);
+    assert_eq!(
+        next.metadata.annotations,
+        texts(&[(PATCH_ANNOTATION, "true"), ("x", "y")])
+    );
+    assert_eq!(next.immutable, None);
+    assert_eq!(
+        next.metadata.owner_references,
+        existing.metadata.owner_references
+    );
+    // The next version finds what the first one found.
+    assert_eq!(successor(desired, &next, false), next);
+}

@@ -447,23 +447,22 @@ impl<S: Store> Tools<S> {
     }
 
     /// A Secret that was made of this very object may be compared with it as long as nothing was ever
-    /// reported of that, as after a crash between the two. So may one that is to be taken over: an
-    /// immutable one could not be otherwise.
+    /// reported of that, as after a crash between the two. So may one that is to be taken over, which is written
+    /// either way, unless it is immutable: then each edit would test a guess of values that are not the author's.
     ///
-    /// An immutable Secret may always be compared, since otherwise no re-encryption of its SealedSecret could
-    /// succeed: whether the values are the same is the one bit that an edit reveals anyway. Where templates
-    /// are forbidden an edit reveals nothing, and so the Secret has to be deleted first.
+    /// An immutable Secret that this object controls may always be compared, since otherwise no re-encryption of its
+    /// SealedSecret could succeed: whether the values are the same is the one bit that an edit reveals anyway. Where
+    /// templates are forbidden an edit reveals nothing, and so the Secret has to be deleted first.
     fn hides_equality(&self, observed: &Observed) -> bool {
         let may_compare = match &observed.existing {
             Existing::Ours(Held::Secret(secret)) => {
                 let metadata = &secret.metadata;
                 let is_frozen = secret.immutable == Some(true);
-                if is_frozen && !self.forbids_templates(&observed.source) {
-                    true
-                } else if ownership::is_controlled_by(metadata, observed.uid.as_deref()) {
-                    observed.is_fresh
+                if ownership::is_controlled_by(metadata, observed.uid.as_deref()) {
+                    let may_tell = is_frozen && !self.forbids_templates(&observed.source);
+                    may_tell || observed.is_fresh
                 } else {
-                    ownership::is_handed_over(metadata)
+                    !is_frozen && ownership::is_handed_over(metadata)
                 }
             }
             _ => false,

@@ -86,7 +86,12 @@ async fn strangers_get_401_the_powerless_403_and_the_entitled_what_they_ask_for(
     let body = case.sealed().to_document().to_string();
     let for_the_api_server = case.token("all", &[]).await;
     for path in ["/v1/verify", "/v1/rotate", "/v1/unseal"] {
-        for token in [None, Some("nonsense"), Some(for_the_api_server.as_str())] {
+        for token in [
+            None,
+            Some("nonsense"),
+            Some(" nonsense"),
+            Some(for_the_api_server.as_str()),
+        ] {
             let (code, answer) = case.post(path, token, &body).await;
             assert_eq!(code, 401, "{path} {answer}");
         }

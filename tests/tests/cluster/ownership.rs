@@ -115,3 +115,35 @@ async fn the_secret_gets_the_templates_labels_and_annotations() {
     })
     .await;
 }
+
+/// Attack: an author without rights on Secrets turns the consent to a merge into ownership, to replace the values of
+/// someone else or to have them deleted, and into an immutable Secret that shows which guess of a value is right.
+#[tokio::test]
+async fn consent_to_a_merge_is_consent_to_nothing_else() {
+    let case = Case::with("merge-only", &["--old-gc-behavior"]).await;
+    let metadata = json!({ "name": "db", "annotations": { PATCH_ANNOTATION: "true" } });
+    case.create_secret(json!({ "metadata": metadata, "stringData": { "pin": "4711" } }))
+        .await;
+    let mut sealed = case.sealed("db", &[("a", "1")]);
+    let consents = [(MANAGED_ANNOTATION, "true"), (PATCH_ANNOTATION, "false")];
+    let consents = consents.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    sealed.spec.template.metadata.annotations = Some(consents.into());
+    sealed.spec.template.immutable = Some(true);
+    case.create(&sealed).await;
+    let both = [("a", "1"), ("pin", "4711")];
+    let secret = case.holds("db", &both).await;
+    assert_eq!(
+        (secret.metadata.owner_references, secret.immutable),
+        (None, None)
+    );
+    for version in ["2", "3"] {
+        let next = case.sealed("db", &[("a", version)]).spec.encrypted_data;
+        case.patch("db", json!({ "spec": { "encryptedData": next } }))
+            .await;
+        case.holds("db", &[("a", version), ("pin", "4711")]).await;
+    }
+    case.is_synced("db").await;
+    case.delete("db").await;
+    case.rest("merge-only").await;
+    case.holds("db", &[("a", "3"), ("pin", "4711")]).await;
+}

@@ -19,13 +19,13 @@ use zeroize::Zeroizing;
 use super::found::{Found, refuse_twins, secrets_in};
 use super::{ImportError, from_server, say_all};
 use crate::files;
-use crate::programs;
 use crate::seal::create::{self, Items};
 use crate::seal::session::Session;
 use crate::seal::walk::ManifestFile;
 use crate::seal::{Outcome, names, sealing};
 use crate::seal_args::{ImportSops, Like};
 use crate::surroundings::Surroundings;
+use crate::{programs, report};
 
 /// The item of a file that was encrypted as a whole: the name that `sops` itself gives it.
 const WHOLE: &str = "data";
