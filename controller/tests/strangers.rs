@@ -17,7 +17,7 @@ use support::{KEYS, key_manifest, manifest_of, sealed};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
-const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
+const STRANGER: Ipv4Addr = Ipv4Addr::LOCALHOST;
 const OTHER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 /// What a kubelet waits for an answer is 1 s; this machine may be busy.
 const PROBE_TIME: Duration = Duration::from_secs(3);

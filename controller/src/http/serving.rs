@@ -143,10 +143,9 @@ async fn too_slow(rest: &Rest, place: &Place) {
 /// Ends a connection that sends no request: after a time, or as soon as another one of its address takes its place.
 async fn until_displaced(served: impl Future<Output = ()>, displaced: Displaced, first: Duration) {
     let gives_up = async {
-        match tokio::time::timeout(first, displaced).await {
-            // It has asked.
-            Ok(Err(_)) => std::future::pending().await,
-            Ok(Ok(())) | Err(_) => {}
+        let has_asked = matches!(tokio::time::timeout(first, displaced).await, Ok(Err(_)));
+        if has_asked {
+            std::future::pending::<()>().await;
         }
     };
     tokio::select! {

@@ -96,13 +96,11 @@ impl Api {
             loop {
                 let body = body.map(|bytes| (bytes.to_vec(), "application/json"));
                 let answer = self.ask_once(method, path, body, Kind::Answer).await?;
-                match attempts.next(answer.again) {
-                    Some(wait) => tokio::time::sleep(wait).await,
-                    None => {
-                        let attempts = attempts.done;
-                        return Ok(Answer { attempts, ..answer });
-                    }
-                }
+                let Some(wait) = attempts.next(answer.again) else {
+                    let attempts = attempts.done;
+                    return Ok(Answer { attempts, ..answer });
+                };
+                tokio::time::sleep(wait).await;
             }
         })
     }
