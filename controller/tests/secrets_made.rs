@@ -172,13 +172,14 @@ async fn what_the_api_server_never_accepts_is_stalled_and_says_what_is_missing()
 
 #[tokio::test(start_paused = true)]
 async fn what_the_api_server_rejects_is_stalled_and_tried_again_where_that_may_help() {
-    fn label(_: &Value) -> Option<Value> {
-        Some(
-            json!([{ "field": "metadata.labels", "reason": "FieldValueInvalid", "message": "no label" }]),
-        )
+    fn label(secret: &Value) -> Option<Value> {
+        let cause = json!({ "field": "metadata.labels", "reason": "FieldValueInvalid", "message": "no label" });
+        secret.is_object().then(|| json!([cause]))
     }
-    fn value(_: &Value) -> Option<Value> {
-        Some(json!([{ "field": "data[a]", "reason": "FieldValueInvalid", "message": "hunter2" }]))
+    fn value(secret: &Value) -> Option<Value> {
+        let cause =
+            json!({ "field": "data[a]", "reason": "FieldValueInvalid", "message": "hunter2" });
+        secret.is_object().then(|| json!([cause]))
     }
     for (check, said, is_repeated) in [
         (
