@@ -348,6 +348,47 @@ async fn a_value_that_the_api_server_rejects_looks_like_a_template_that_fails() 
     assert_alike(&seen[1], &seen[2], "");
 }
 
+/// Attack: where templates are forbidden, an author gives the Secret a type whose values the API server checks.
+///
+/// What is left is one fixed question: is the value a JSON object?
+#[tokio::test(start_paused = true)]
+async fn without_templates_a_typed_secret_answers_one_fixed_question() {
+    fn check(secret: &Value) -> Option<Value> {
+        let text = base64::decode(secret["data"][".dockerconfigjson"].as_str()?.as_bytes()).ok()?;
+        let first = text.first().copied()? as char;
+        (first != '{').then(|| {
+            json!([{
+                "field": "data[.dockerconfigjson]", "reason": "FieldValueInvalid",
+                "message": format!("invalid character {first:?}"),
+            }])
+        })
+    }
+    let forbid = |policy: &mut Policy| {
+        policy.author_limits = Arc::new(AuthorLimits::default().forbidding_templates("*"));
+    };
+    let pull_secret = |value: &str| {
+        let mut object = sealed(&KEYS[0], "ns/n", &[(".dockerconfigjson", value)]);
+        object.spec.template.type_ = Some("kubernetes.io/dockerconfigjson".into());
+        object
+    };
+    for (values, is_synced) in [
+        (["hunter2", "x", "7"], false),
+        (["{}", "{\"a\":1}", "{\"b\":2}"], true),
+    ] {
+        let mut seen = Vec::new();
+        for value in values {
+            let mut life = Life::on(ApiServer::that_checks(check), forbid);
+            life.apply(&pull_secret("{}")).await;
+            assert!(life.is_synced());
+            life.apply(&pull_secret(value)).await;
+            assert_eq!(life.is_synced(), is_synced, "{value}");
+            seen.push(life.public());
+        }
+        assert_alike(&seen[0], &seen[1], "");
+        assert_alike(&seen[1], &seen[2], "");
+    }
+}
+
 /// Attack: an author applies a whole sealed Secret of somebody else, and reads from refusals what is in it.
 #[tokio::test(start_paused = true)]
 async fn nothing_is_reported_of_what_a_whole_sealed_secret_holds() {

@@ -7,7 +7,8 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
 use controller::added_metadata::AddedMetadata;
 use controller::metrics::Metrics;
@@ -21,6 +22,8 @@ use shared::key_secret;
 use shared::resource::SealedSecret;
 use support::api_server::{ApiServer, id};
 use support::{Case, KEYS, sealed};
+use tracing::field::Field;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 
 struct Controller {
     reconciler: Reconciler<ClusterStore>,
@@ -49,6 +52,60 @@ impl Controller {
                 break;
             }
         }
+    }
+}
+
+/// Messages of warnings.
+#[derive(Clone, Default)]
+struct Warnings(Arc<Mutex<Vec<String>>>);
+
+impl<S: tracing::Subscriber> Layer<S> for Warnings {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        if *event.metadata().level() == tracing::Level::WARN {
+            event.record(&mut |field: &Field, value: &dyn std::fmt::Debug| {
+                if field.name() == "message" {
+                    self.0.lock().unwrap().push(format!("{value:?}"));
+                }
+            });
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_definition_without_statuses_is_warned_of_once_whatever_becomes_of_objects() {
+    fn good(value: &str) -> SealedSecret {
+        typed("Opaque", &[("a", value)])
+    }
+    fn failing(_: &str) -> SealedSecret {
+        typed("kubernetes.io/tls", &[("tls.crt", "")])
+    }
+    fn templated(value: &str) -> SealedSecret {
+        let mut object = good(value);
+        object.spec.template.data = Some([("t".to_owned(), Some("{{ .a }}".to_owned()))].into());
+        object
+    }
+    type Make = fn(&str) -> SealedSecret;
+    for make in [good as Make, failing, templated] {
+        let warnings = Warnings::default();
+        let subscriber = tracing_subscriber::registry().with(warnings.clone());
+        let _guard = tracing::subscriber::set_default(subscriber);
+        let server = ApiServer::default();
+        server.lacks_statuses.store(true, Ordering::Relaxed);
+        let (server, store) = server.start();
+        let mut controller = Controller::with(store, |_| ());
+        for generation in 1..=3 {
+            server.put_sealed(&make(&generation.to_string()), "u", generation);
+            controller.look().await;
+            assert_eq!(server.status(), Value::Null);
+        }
+        let said = warnings.0.lock().unwrap().clone();
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(said[0].contains("has no `status` subresource"), "{said:?}");
+        server.lacks_statuses.store(false, Ordering::Relaxed);
+        server.put_sealed(&good("4"), "u", 4);
+        controller.look().await;
+        assert!(server.is_synced());
+        assert_eq!(warnings.0.lock().unwrap().len(), 1);
     }
 }
 
@@ -115,13 +172,14 @@ async fn what_the_api_server_never_accepts_is_stalled_and_says_what_is_missing()
 
 #[tokio::test(start_paused = true)]
 async fn what_the_api_server_rejects_is_stalled_and_tried_again_where_that_may_help() {
-    fn label(_: &Value) -> Option<Value> {
-        Some(
-            json!([{ "field": "metadata.labels", "reason": "FieldValueInvalid", "message": "no label" }]),
-        )
+    fn label(secret: &Value) -> Option<Value> {
+        let cause = json!({ "field": "metadata.labels", "reason": "FieldValueInvalid", "message": "no label" });
+        secret.is_object().then(|| json!([cause]))
     }
-    fn value(_: &Value) -> Option<Value> {
-        Some(json!([{ "field": "data[a]", "reason": "FieldValueInvalid", "message": "hunter2" }]))
+    fn value(secret: &Value) -> Option<Value> {
+        let cause =
+            json!({ "field": "data[a]", "reason": "FieldValueInvalid", "message": "hunter2" });
+        secret.is_object().then(|| json!([cause]))
     }
     for (check, said, is_repeated) in [
         (

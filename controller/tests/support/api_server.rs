@@ -45,6 +45,8 @@ pub struct ApiServer {
     published: Mutex<Vec<Instant>>,
     /// Objects that the watch tells of while their Secret is written.
     heard: Mutex<Vec<ObjectId>>,
+    /// The definition has no status subresource.
+    pub lacks_statuses: AtomicBool,
     /// Answers writes of the Secret with 403, for a quota that is used up.
     pub is_full: AtomicBool,
 }
@@ -104,7 +106,11 @@ impl ApiServer {
     pub fn label(&self, edit: impl FnOnce(&mut Value)) {
         let mut secret = self.get(SECRET);
         edit(&mut secret["metadata"]);
-        self.put(SECRET, secret);
+        let secret = self.put(SECRET, secret);
+        if let Some(store) = self.store.get() {
+            let metadata = json!({ "metadata": secret_metadata(&secret) });
+            store.take_secret(&serde_json::from_value(metadata).unwrap());
+        }
     }
 
     /// The messages of all events.
@@ -319,6 +325,9 @@ impl ApiServer {
 
     fn put_status(&self, body: &Value) -> (u16, Value) {
         let mut there = self.get(SEALED);
+        if self.lacks_statuses.load(Ordering::Relaxed) {
+            return (404, failure(404));
+        }
         if !is_newest(body, &there) {
             return (409, failure(409));
         }

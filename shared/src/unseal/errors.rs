@@ -92,7 +92,7 @@ pub struct ItemErrors {
     /// Further items, which may or may not open: they were not tried with every key.
     pub untried: usize,
     /// The object may have been renamed or moved after it was sealed.
-    pub renamed: Option<Renamed>,
+    pub renamed: Option<Box<Renamed>>,
 }
 
 /// The template names another Secret than the object, and the values are bound to the place that it names.

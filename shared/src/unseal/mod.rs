@@ -253,7 +253,7 @@ fn hinted(mut why: UnsealError, sealed: &SealedSecret) -> UnsealError {
     if let UnsealError::Items(errors) = &mut why {
         let is_unopened = |error: &ItemError| matches!(error.problem, ItemProblem::NoKey(_));
         let is_any = errors.items.iter().any(is_unopened);
-        errors.renamed = Renamed::of(sealed).filter(|_| is_any);
+        errors.renamed = Renamed::of(sealed).filter(|_| is_any).map(Box::new);
     }
     why
 }

@@ -138,6 +138,41 @@ mod tests {
     }
 
     #[test]
+    fn an_object_without_namespace_is_told_what_to_add() {
+        let without = GOOD.replace(", namespace: ns", "");
+        let wide = |scope: &str, value: &str| {
+            let annotations = format!(
+                "{{name: web, annotations: {{sealedsecrets.bitnami.com/{scope}: {value}}}}}"
+            );
+            without.replace("{name: web}", &annotations)
+        };
+        for (text, want) in [
+            (
+                without.clone(),
+                "say which namespace the values were sealed for",
+            ),
+            (
+                wide("namespace-wide", "\"true\""),
+                "say which namespace the values were sealed for",
+            ),
+            (
+                wide("cluster-wide", "\"false\""),
+                "say which namespace the values were sealed for",
+            ),
+            (
+                wide("cluster-wide", "\"true\""),
+                "the values open in every namespace, so say in which folder",
+            ),
+        ] {
+            let (objects, problems) = summary(&text);
+            assert!(
+                objects.is_empty() && problems[0].contains(want),
+                "{text}: {problems:?}"
+            );
+        }
+    }
+
+    #[test]
     fn reads_documents_lists_and_json() {
         let list = format!(
             "kind: List\nitems:\n- {}",
