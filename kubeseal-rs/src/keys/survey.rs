@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use crate::cluster::{Authorised, AuthorisedError, KeysOfItems};
 use crate::files;
+use crate::report::ShowPath as _;
 use crate::rules::RulesFile;
 use crate::seal::walk::{self, Candidate, Kind, ManifestFile, WalkError};
 
@@ -59,7 +60,7 @@ impl fmt::Display for Origin {
         match self {
             Self::Cluster { namespace, name } => write!(f, "SealedSecret {namespace}/{name}"),
             Self::Folder { path, name } | Self::File { path, name } => {
-                write!(f, "{} ({name})", path.display())
+                write!(f, "{} ({name})", path.shown())
             }
             Self::Branch {
                 branch, path, name, ..
@@ -215,7 +216,9 @@ impl Survey {
         for (origin, _) in needed {
             match origin {
                 Origin::Cluster { .. } | Origin::Folder { .. } => objects += 1,
-                Origin::File { path, .. } => drop(files.insert(path.display().to_string())),
+                Origin::File { path, .. } => {
+                    files.insert(path.to_string_lossy().into_owned());
+                }
                 Origin::Branch { branch, path, .. } => {
                     files.insert(format!("{branch}:{path}"));
                 }
@@ -265,7 +268,7 @@ pub fn in_files(paths: &[PathBuf]) -> Result<Found> {
         if !is_mentioned && !walk::may_hide_kind(&bytes) {
             continue;
         }
-        let place = path.display().to_string();
+        let place = path.shown();
         let contents = Contents::of(&path, bytes);
         // Many a template has a backslash or an exclamation mark.
         if !is_mentioned && contents.is_malformed {

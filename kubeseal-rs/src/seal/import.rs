@@ -18,6 +18,7 @@ use super::session::Session;
 use super::values::Stdin;
 use super::walk::{Kind, ManifestFile};
 use super::{Outcome, names, write};
+use crate::report::ShowPath as _;
 use crate::seal_args::{
     Import, ImportDotenv, ImportFrom, ImportList, ImportSecret, ImportSops, Like,
 };
@@ -83,10 +84,7 @@ pub fn run(words: &Import, surroundings: &Surroundings) -> Result<Outcome> {
 /// The bytes of a file or of stdin, and its name for messages.
 fn read(file: Option<&Path>, surroundings: &Surroundings) -> Result<(Plain, String)> {
     match file {
-        Some(path) => Ok((
-            Stdin::new(surroundings).read_file(path)?,
-            path.display().to_string(),
-        )),
+        Some(path) => Ok((Stdin::new(surroundings).read_file(path)?, path.shown())),
         None => Ok((Stdin::new(surroundings).read("stdin")?, "stdin".to_owned())),
     }
 }
@@ -334,12 +332,12 @@ fn write_each(sealed: &[Sealed], paths: &[PathBuf], words: &ImportList) -> Resul
     for (one, path) in sealed.iter().zip(paths) {
         let folder = path.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder)
-            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+            .with_context(|| format!("cannot make the folder {}", folder.shown()))?;
         files::replace(
             path,
             &write(&[one.object.to_document()], words.destination.format()),
         )?;
-        report::say(&format!("{}: {}", path.display(), one.in_words()));
+        report::say(&format!("{}: {}", path.shown(), one.in_words()));
     }
     Ok(Outcome::Done)
 }

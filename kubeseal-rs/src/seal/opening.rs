@@ -17,6 +17,7 @@ use crate::keys::KeyRecord;
 use crate::keys::archive::{self, Unlock};
 use crate::keys::{folder, record};
 use crate::prompt::Prompt;
+use crate::report::ShowPath as _;
 use crate::seal_args::Opening;
 use crate::surroundings::Surroundings;
 
@@ -31,17 +32,17 @@ pub fn read(words: &Opening, surroundings: &Surroundings) -> Result<Unlock> {
         let bytes = files::read_as(path, Kind::Credential)?;
         if archive::is_archive(&bytes) {
             bail!(
-                "{} is an encrypted identity, which is not opened here; `age -d {}` prints it: give it by a pipe, \
+                "{} is an identity encrypted with a passphrase, which is not opened here; `age -d {}` prints it: give it by a pipe, \
                  as in --identity <(age -d FILE)",
-                path.display(),
-                path.display()
+                path.shown(),
+                path.shown()
             );
         }
         match archive::identities(&bytes) {
             Some(found) => unlock.identities.extend(found),
             None => bail!(
                 "{} holds no age identity, which begins with AGE-SECRET-KEY-1; `age-keygen` makes one",
-                path.display()
+                path.shown()
             ),
         }
     }
@@ -71,7 +72,7 @@ fn passphrase_of(path: &Path, surroundings: &Surroundings) -> Result<SecretStrin
         .ok()
         .filter(|text| !text.is_empty());
     let text =
-        text.with_context(|| format!("{} holds no passphrase in its first line", path.display()))?;
+        text.with_context(|| format!("{} holds no passphrase in its first line", path.shown()))?;
     Ok(SecretString::from(text.to_owned()))
 }
 
@@ -130,7 +131,7 @@ const MAX_KEYS: usize = 1_000;
 ///
 /// As for [`backup`].
 pub fn backup_in(path: &Path, bytes: Zeroizing<Vec<u8>>, unlock: &mut Unlock) -> Result<Backup> {
-    let place = || path.display().to_string();
+    let place = || path.shown();
     let bytes = files::text(bytes);
     if bytes.len() > MAX_BACKUP {
         bail!(
@@ -205,7 +206,7 @@ pub fn ring(
     let mut unlock = read(words, surroundings)?;
     for path in backups {
         let backup = backup(path, &mut unlock)?;
-        let name = path.display().to_string();
+        let name = path.shown();
         let opening = |key| Arc::new(RingKey::opening_only(name.clone(), key));
         keys.extend(backup.bare.into_iter().map(opening));
         for secret in backup.secrets {

@@ -19,6 +19,7 @@ use super::{Outcome, write};
 use crate::command::read_keys;
 use crate::git::{self, Dated};
 use crate::report;
+use crate::report::ShowPath as _;
 use crate::report::shown;
 use crate::seal_args::{Sealing, View};
 use crate::surroundings::Surroundings;
@@ -61,7 +62,7 @@ pub fn run(words: &View, surroundings: &Surroundings) -> Result<Outcome> {
     let mut seen = Vec::new();
     for candidate in walk::candidates(&words.paths)? {
         let found = look(&candidate, revealer.as_ref());
-        seen.extend(found.with_context(|| candidate.path.display().to_string())?);
+        seen.extend(found.with_context(|| candidate.path.shown())?);
     }
     if seen.is_empty() {
         return Err(ViewError::NothingFound.into());
@@ -94,7 +95,7 @@ fn look(candidate: &Candidate, revealer: Option<&Revealer<'_>>) -> Result<Vec<Se
         let values = revealer.map(|revealer| revealer.values(&object, path));
         Ok(Seen {
             path: path.clone(),
-            file: path.display().to_string(),
+            file: path.to_string_lossy().into_owned(),
             ages: Vec::new(),
             values: values.transpose()?,
             object,
@@ -264,7 +265,7 @@ fn facts(seen: &Seen) -> Json {
         json
     };
     json!({
-        "file": Path::new(&seen.file).display().to_string(),
+        "file": seen.file,
         "line": object.line,
         "namespace": object.sealed.namespace_or_empty(),
         "name": object.sealed.name_or_empty(),

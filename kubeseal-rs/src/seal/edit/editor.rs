@@ -6,6 +6,7 @@ use std::process::Command;
 
 use super::guarded::Guarded;
 use crate::programs;
+use crate::report::ShowPath as _;
 use crate::surroundings::Surroundings;
 
 /// The editor cannot be used.
@@ -28,7 +29,7 @@ pub(super) enum EditorError {
         from: &'static str,
     },
     /// It cannot be started.
-    #[error("the editor {} cannot be started", program.display())]
+    #[error("the editor {} cannot be started", program.shown())]
     Start {
         /// The program.
         program: PathBuf,

@@ -24,6 +24,7 @@ use super::{Outcome, print};
 use crate::files;
 use crate::interrupt::Interrupt;
 use crate::report;
+use crate::report::ShowPath as _;
 use crate::seal_args::Rotate;
 use crate::surroundings::Surroundings;
 use summary::{FileReport, ObjectReport};
@@ -82,7 +83,7 @@ pub fn run(words: &Rotate, surroundings: &Surroundings) -> Result<Outcome> {
         interrupt.end();
     }
     let named = candidates.iter().filter(|candidate| candidate.named);
-    let named: Vec<String> = named.map(|c| c.path.display().to_string()).collect();
+    let named: Vec<String> = named.map(|c| c.path.shown()).collect();
     let found = reports.iter().any(|report| !report.objects.is_empty());
     if !found && !named.is_empty() {
         return Err(RotateError::NothingFound(named.join(", ")).into());
@@ -170,7 +171,7 @@ impl Work {
             return Ok(None);
         };
         let found = sealed_file::find(&file.documents);
-        let found = found.with_context(|| candidate.path.display().to_string())?;
+        let found = found.with_context(|| candidate.path.shown())?;
         let report = |found: Found| {
             let report = ObjectReport::of(&found);
             (found, report)

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::report::ShowPath as _;
 use serde_json::{Value as Json, json};
 use shared::key::Fingerprint;
 use shared::sealed_file::Found;
@@ -81,9 +82,9 @@ pub(super) fn lines(reports: &[FileReport], dry_run: bool) -> Vec<String> {
     let mut lines = Vec::new();
     for file in reports {
         for object in &file.objects {
-            let path = file.path.display();
+            let path = file.path.shown();
             let place = match object.line {
-                0 => path.to_string(),
+                0 => path.clone(),
                 line => format!("{path}:{line}: {}", object.place),
             };
             if let Some(problem) = &object.problem {
@@ -149,7 +150,7 @@ pub(super) fn json(reports: &[FileReport], dry_run: bool) -> Json {
     };
     let told = |file: &FileReport| {
         let objects: Vec<Json> = file.objects.iter().filter(is_told).map(object).collect();
-        let path = file.path.display().to_string();
+        let path = file.path.to_string_lossy();
         (!objects.is_empty()).then(|| json!({ "path": path, "objects": objects }))
     };
     json!({
