@@ -11,6 +11,7 @@ use shared::manifest::{self, Node, ReadError, Value};
 
 use crate::bounded::Kind;
 use crate::files::{self, FileError};
+use crate::report::ShowPath as _;
 use crate::surroundings::Surroundings;
 
 /// What the caller says about the kubeconfig.
@@ -29,7 +30,7 @@ pub enum KubeconfigError {
     #[error("the kubeconfig cannot be read (pass --namespace to do without one)")]
     File(#[from] FileError),
     /// A file is no YAML.
-    #[error("the kubeconfig {} is malformed (pass --namespace to do without one)", path.display())]
+    #[error("the kubeconfig {} is malformed (pass --namespace to do without one)", path.shown())]
     Malformed {
         /// The file.
         path: PathBuf,
@@ -37,7 +38,7 @@ pub enum KubeconfigError {
         source: ReadError,
     },
     /// A file is YAML, but no kubeconfig.
-    #[error("{} is no kubeconfig (pass --namespace to do without one)", .0.display())]
+    #[error("{} is no kubeconfig (pass --namespace to do without one)", .0.shown())]
     NoMapping(PathBuf),
     /// The context is nowhere.
     #[error(

@@ -24,9 +24,14 @@ const USAGE: u8 = 2;
 const FINDINGS: u8 = 1;
 const FAILED: u8 = 2;
 
-/// Says a sentence that is not the result.
+/// Says a sentence that is not the result. Names in it begin no line of their own.
 pub fn say(sentence: &str) {
-    talk(&format!("{sentence}\n"));
+    talk(&format!("{}\n", shown(sentence)));
+}
+
+/// The same of several lines.
+pub fn say_lines(sentences: &str) {
+    talk(&format!("{sentences}\n"));
 }
 
 /// Warns about something that does not stop the run.

@@ -150,7 +150,7 @@ const USES: [(&str, &str, &[&str], &str); 8] = [
             "--cert",
             "cert.pem",
         ],
-        "added",
+        "db.yaml: shop/db: b",
     ),
     (
         "key.pem",

@@ -87,7 +87,7 @@ fn one_folder_that_cannot_be_read_is_named_and_does_not_stop_the_rest() {
         }
     }
     let closed = folder.path().join("tree/closed");
-    fs::set_permissions(&closed, fs::Permissions::from_mode(0)).expect("ours");
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).expect("ours");
     for words in [
         &["view", "tree"][..],
         &["lint", "tree"],

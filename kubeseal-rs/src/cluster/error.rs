@@ -11,6 +11,7 @@ use super::Service;
 use super::api::Answer;
 use super::busy::{Again, BROKEN_ATTEMPTS, is_broken};
 use super::by_token::NoToken;
+use crate::report::ShowPath as _;
 
 /// The controller cannot be asked, or says no.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +20,7 @@ pub enum ClusterError {
     #[error("the kubeconfig cannot be used to reach the cluster")]
     Kubeconfig(#[source] Box<KubeconfigError>),
     /// Not shown, because tokens stand in it.
-    #[error("the kubeconfig {} is malformed: `kubectl config view` says more", .0.display())]
+    #[error("the kubeconfig {} is malformed: `kubectl config view` says more", .0.shown())]
     MalformedKubeconfig(PathBuf),
     /// A context, cluster or user that is nowhere.
     #[error(
@@ -41,7 +42,7 @@ pub enum ClusterError {
         text: String,
     },
     /// A file cannot be read.
-    #[error("cannot read the {what} {}", path.display())]
+    #[error("cannot read the {what} {}", path.shown())]
     Unreadable {
         /// What it should be.
         what: &'static str,
@@ -72,7 +73,7 @@ pub enum ClusterError {
         "the kubeconfig {} names the credential plug-in {name:?}, and is itself named by a relative path in the \
          environment: whoever wrote the current folder could run any program. If it is yours, name it by an \
          absolute path, or with --kubeconfig",
-        file.display()
+        file.shown()
     )]
     PlugInOfFolder {
         /// The plug-in.

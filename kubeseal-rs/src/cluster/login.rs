@@ -144,7 +144,10 @@ fn read(output: &[u8]) -> Option<Json> {
     Reading::default().json(root, Shape::Any).ok()
 }
 
-fn output_of(plug_in: &ExecConfig) -> Result<(ExitStatus, Zeroizing<Vec<u8>>, Vec<u8>), String> {
+/// How a plug-in ended, what it wrote, and what it said beside it.
+type Ran = (ExitStatus, Zeroizing<Vec<u8>>, Vec<u8>);
+
+fn output_of(plug_in: &ExecConfig) -> Result<Ran, String> {
     let not_started = |cause: io::Error| format!("{PLUG_IN} cannot be started: {cause}");
     let mut child = command(plug_in).spawn().map_err(not_started)?;
     let said = child.stderr.take();
@@ -222,7 +225,7 @@ mod tests {
     fn takes_the_token_as_the_plug_in_writes_it() {
         for script in [
             r#"echo '{"kind": "ExecCredential", "status": {"token": "abc"}}'"#,
-            r#"echo 'kind: ExecCredential'; echo 'status: {token: abc}'"#,
+            r"echo 'kind: ExecCredential'; echo 'status: {token: abc}'",
             r#"test "$WORD" = from-the-kubeconfig && echo '{"status": {"token": "abc"}}'"#,
             r#"case $KUBERNETES_EXEC_INFO in *'"interactive":false'*) echo 'status: {token: abc}';; esac"#,
         ] {

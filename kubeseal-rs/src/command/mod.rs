@@ -25,6 +25,7 @@ use crate::kubeconfig::{self, KubeconfigError};
 use crate::report;
 use crate::surroundings::Surroundings;
 
+use crate::report::ShowPath as _;
 use recover::RecoveryKeys;
 pub(crate) use recover::read_keys;
 pub use secrets::ManifestError;
@@ -180,7 +181,7 @@ pub enum CommandError {
     #[error("must provide only one --from-file when encrypting a single item with --raw")]
     RawFiles,
     /// Merging failed.
-    #[error("cannot merge into {}", file.display())]
+    #[error("cannot merge into {}", file.shown())]
     Merge {
         /// The file.
         file: PathBuf,
@@ -188,7 +189,7 @@ pub enum CommandError {
         source: merge::MergeError,
     },
     /// A backup key cannot be used.
-    #[error("the recovery key file {}", file.display())]
+    #[error("the recovery key file {}", file.shown())]
     RecoveryKey {
         /// The file.
         file: PathBuf,
@@ -196,7 +197,7 @@ pub enum CommandError {
         source: recover::KeyFileError,
     },
     /// Many files.
-    #[error("read {}: is a directory\nhint: name the files in it", .0.display())]
+    #[error("read {}: is a directory\nhint: name the files in it", .0.shown())]
     RecoveryFolder(PathBuf),
     /// A SealedSecret does not open.
     #[error("{place}{}{}", problem.exact(), hint_lines(hints))]

@@ -19,6 +19,7 @@ use super::CommandError;
 use super::secrets;
 use crate::bounded::Kind;
 use crate::keys::archive;
+use crate::report::ShowPath as _;
 use crate::{files, report};
 
 /// A file gives no key.
@@ -81,7 +82,7 @@ impl RecoveryKeys {
     }
 
     fn take(&mut self, file: &Path, found: Vec<PrivateKey>) {
-        let name = file.display().to_string();
+        let name = file.shown();
         let key = |key| Arc::new(RingKey::opening_only(name.clone(), key));
         self.keys.extend(found.into_iter().map(key));
     }

@@ -25,6 +25,7 @@ use gix::ObjectId;
 use gix::bstr::{BStr, BString};
 use zeroize::Zeroizing;
 
+use crate::report::ShowPath as _;
 pub use ages::{Dated, ages};
 pub use commits::{Branch, Version};
 
@@ -32,10 +33,10 @@ pub use commits::{Branch, Version};
 #[derive(Debug, thiserror::Error)]
 pub enum GitError {
     /// There is no repository.
-    #[error("{} is not in a Git repository", .0.display())]
+    #[error("{} is not in a Git repository", .0.shown())]
     NoRepository(PathBuf),
     /// What is read is malformed or missing.
-    #[error("cannot read {what} in the Git repository {}", root.display())]
+    #[error("cannot read {what} in the Git repository {}", root.shown())]
     Read {
         /// What was read.
         what: String,
@@ -48,7 +49,7 @@ pub enum GitError {
     #[error(
         "the Git repository {} is a partial clone without the object {id}, and nothing is fetched here; fetch \
          everything first with `git fetch --refetch --no-filter`",
-        root.display()
+        root.shown()
     )]
     NotFetched {
         /// The root of the work tree.
@@ -57,7 +58,7 @@ pub enum GitError {
         id: String,
     },
     /// A file is a pipe or device, or too large.
-    #[error("cannot read {} in a Git repository: {why}", file.display())]
+    #[error("cannot read {} in a Git repository: {why}", file.shown())]
     Irregular {
         /// The file.
         file: PathBuf,
@@ -68,7 +69,7 @@ pub enum GitError {
     #[error(
         "the Git repository {} has too many files in the folder {folder:?} of a commit: reading stops after \
          1,000,000 entries for each commit and 5,000,000 in all, since repeated folders could fill the memory",
-        root.display()
+        root.shown()
     )]
     TooManyEntries {
         /// The root of the work tree.
@@ -77,14 +78,14 @@ pub enum GitError {
         folder: String,
     },
     /// Nothing is staged there.
-    #[error("{} is not staged", .0.display())]
+    #[error("{} is not staged", .0.shown())]
     NotStaged(PathBuf),
     /// The `.git` of the work tree leads to a repository that may be another one.
     #[error(
         "the hooks of this repository lie outside of it, in {}, and nothing there names this work tree; add what \
          `seal hook install --print` prints to the hook yourself, or run `git worktree repair` if you moved the work \
          tree",
-        .0.display()
+        .0.shown()
     )]
     HooksOutside(PathBuf),
     /// The repository's own configuration decides where hooks lie.
@@ -183,7 +184,7 @@ impl Repository {
                 visited: Cell::new(0),
             }),
             Err(source) => Err(GitError::Read {
-                what: git_dir.display().to_string(),
+                what: git_dir.shown(),
                 root,
                 source: Box::new(source),
             }),
@@ -214,7 +215,7 @@ impl Repository {
         let found = self
             .tree_of(commit)?
             .lookup_entry_by_path(path)
-            .map_err(|error| self.failed(&path.display(), error))?;
+            .map_err(|error| self.failed(&path.shown(), error))?;
         match found.filter(|entry| entry.mode().is_blob()) {
             Some(entry) => self.blob(entry.object_id()).map(Some),
             None => Ok(None),

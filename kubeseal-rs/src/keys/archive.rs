@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 use super::age_header::{self, HeaderAtOnce, MAX_STANZAS, Unparsed};
 use crate::bounded::Kind;
 use crate::files::{self, FileError};
+use crate::report::ShowPath as _;
 
 /// Work for a new passphrase as the power of two that `age` takes by default: a second or so, and 256 MiB. Fixed,
 /// so that an archive made on a fast machine opens on a slow one.
@@ -66,11 +67,11 @@ pub enum ArchiveError {
     /// There is a file of that name.
     #[error(
         "{} is there already and may be the only copy of keys that are gone since; choose another name, or \
-         --force to replace it", .0.display()
+         --force to replace it", .0.shown()
     )]
     Exists(PathBuf),
     /// What is on the disk is not what was written.
-    #[error("{} does not read back as it was written; it was removed, and no key is marked", .0.display())]
+    #[error("{} does not read back as it was written; it was removed, and no key is marked", .0.shown())]
     NotAsWritten(PathBuf),
     /// Another kind of file, or its first lines were changed.
     #[error("its first lines are not those of an age archive, or were changed")]

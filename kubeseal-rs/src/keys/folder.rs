@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 use super::record::KeyRecord;
 use super::store::Change;
 use crate::files;
+use crate::report::ShowPath as _;
 use crate::seal::walk::{self, LISTS};
 
 /// The key Secrets in the files of a folder, in order of file name. What is no Secret is passed over. Ignore
@@ -23,7 +24,7 @@ pub fn read(folder: &Path) -> Result<Vec<KeyRecord>> {
     let mut records = Vec::new();
     for candidate in walk::everything(folder)? {
         let bytes = files::read(&candidate.path)?;
-        let found = secrets(&bytes).with_context(|| candidate.path.display().to_string())?;
+        let found = secrets(&bytes).with_context(|| candidate.path.shown())?;
         for mut secret in found {
             if secret.metadata.name.is_none() {
                 secret.metadata.name = Some(stem(&candidate.path));
@@ -74,7 +75,7 @@ fn changed(path: &Path, bytes: &[u8], name: &str, change: &Change) -> Result<Zer
         .iter_mut()
         .any(|document| change_in(document, name, &of_file, change));
     if !found {
-        bail!("{} no longer holds the Secret {name}", path.display());
+        bail!("{} no longer holds the Secret {name}", path.shown());
     }
     let format = if manifest::begins_like_json(bytes) {
         crate::command::Format::Json
@@ -109,14 +110,14 @@ pub fn place_for(folder: &Path, name: &str) -> Result<PathBuf> {
         bail!(
             "the key {name:?} cannot have a file of its name in {}: such a name begins with no dot and has no \
              slash in it",
-            folder.display()
+            folder.shown()
         );
     }
     let path = folder.join(format!("{name}.yaml"));
     if path.symlink_metadata().is_ok() {
         bail!(
             "{} is there and does not hold the key {name}; call that file something else",
-            path.display()
+            path.shown()
         );
     }
     Ok(path)

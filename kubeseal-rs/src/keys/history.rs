@@ -9,6 +9,7 @@ use gix::ObjectId;
 
 use super::survey::{Contents, Found, Origin, rule_namespace};
 use crate::git::{self, Repository};
+use crate::report::ShowPath as _;
 use crate::seal::walk::{Kind, mentions};
 
 /// A commit that brought a version of a file.
@@ -42,7 +43,7 @@ pub fn repositories(paths: &[PathBuf]) -> Result<BTreeSet<PathBuf>> {
             Some(root) => found.insert(root),
             None => bail!(
                 "{} is in no Git repository, so it has no branches",
-                path.display()
+                path.shown()
             ),
         };
     }

@@ -12,6 +12,7 @@ use super::folder;
 use super::record::{KeyRecord, LEGACY_NAME};
 use super::survey::{Found, Holder, Origin};
 use crate::cluster::{Access, Created, Objects};
+use crate::report::ShowPath as _;
 use shared::names;
 
 /// Where keys are.
@@ -123,7 +124,7 @@ impl KeyStore {
     /// It is not there.
     pub fn folder(folder: &Path) -> Result<Self> {
         if !folder.is_dir() {
-            bail!("{} is no folder", folder.display());
+            bail!("{} is no folder", folder.shown());
         }
         let (keys, sealed) = (folder.join("keys"), folder.join("sealed"));
         Ok(Self::Folder {
@@ -140,7 +141,7 @@ impl KeyStore {
     pub fn place(&self) -> String {
         match self {
             Self::Cluster { namespace, .. } => format!("the namespace {namespace}"),
-            Self::Folder { keys, .. } => keys.display().to_string(),
+            Self::Folder { keys, .. } => keys.shown(),
         }
     }
 
@@ -212,7 +213,7 @@ impl KeyStore {
             }
             Self::Folder { keys, .. } => {
                 std::fs::create_dir_all(keys)
-                    .with_context(|| format!("cannot make {}", keys.display()))?;
+                    .with_context(|| format!("cannot make {}", keys.shown()))?;
                 folder::write(keys, secret)?;
                 Ok(Put::Restored)
             }

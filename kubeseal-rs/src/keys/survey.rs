@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use crate::cluster::{Authorised, AuthorisedError, KeysOfItems};
 use crate::files;
+use crate::report::ShowPath as _;
 use crate::rules::RulesFile;
 use crate::seal::loose;
 use crate::seal::walk::{self, Candidate, Kind, ManifestFile, WalkError};
@@ -60,7 +61,7 @@ impl fmt::Display for Origin {
         match self {
             Self::Cluster { namespace, name } => write!(f, "SealedSecret {namespace}/{name}"),
             Self::Folder { path, name } | Self::File { path, name } => {
-                write!(f, "{} ({name})", path.display())
+                write!(f, "{} ({name})", path.shown())
             }
             Self::Branch {
                 branch, path, name, ..
@@ -216,7 +217,9 @@ impl Survey {
         for (origin, _) in needed {
             match origin {
                 Origin::Cluster { .. } | Origin::Folder { .. } => objects += 1,
-                Origin::File { path, .. } => drop(files.insert(path.display().to_string())),
+                Origin::File { path, .. } => {
+                    files.insert(path.to_string_lossy().into_owned());
+                }
                 Origin::Branch { branch, path, .. } => {
                     files.insert(format!("{branch}:{path}"));
                 }
@@ -263,7 +266,7 @@ pub fn in_files(paths: &[PathBuf]) -> Result<Found> {
     for Candidate { path, named } in candidates(paths)? {
         let bytes = files::read(&path)?;
         let is_mentioned = named || walk::mentions(&bytes, Kind::SealedSecret);
-        let place = path.display().to_string();
+        let place = path.shown();
         if !is_mentioned && let Some(line) = loose::first_line(&bytes) {
             let (place, why) = (place, loose::remark(line));
             found.unread.insert(Unread { place, why });

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Rule, Rules, RulesError, parse};
 use crate::files::{self, FileError};
+use crate::report::ShowPath as _;
 use crate::{git, platform};
 
 /// Name of the file.
@@ -29,7 +30,7 @@ pub enum RulesFileError {
     #[error(transparent)]
     File(#[from] FileError),
     /// It holds no rules.
-    #[error("{}", path.display())]
+    #[error("{}", path.shown())]
     Rules {
         /// The file.
         path: PathBuf,
@@ -40,7 +41,7 @@ pub enum RulesFileError {
     #[error(
         "{}, or the file that it leads to, belongs to another user than you and the folder of what is to be sealed, so it is not obeyed: whoever wrote \
          it would decide for whom is sealed. If it is right, name it with --config",
-        .0.display()
+        .0.shown()
     )]
     Stranger(PathBuf),
 }

@@ -41,7 +41,7 @@ fn fetch(words: &CertFetch, surroundings: &Surroundings) -> Result<Outcome> {
         return print(pem.as_bytes());
     };
     files::replace(out, pem.as_bytes())?;
-    report::say(&format!("{} written: {found}", out.display()));
+    report::say(&format!("{} written: {found}", out.shown()));
     Ok(Outcome::Done)
 }
 

@@ -7,6 +7,7 @@ use super::session::Session;
 use super::settings::{Said, Settings};
 use super::{Outcome, print, write};
 use crate::redacted::redacted;
+use crate::report::ShowPath as _;
 use crate::report::shown;
 use crate::rules::Source;
 use crate::seal_args::{Config, ConfigVerb, Explain};
@@ -107,17 +108,17 @@ fn source(certificate: &Said<Source>) -> String {
 }
 
 fn text(words: &Explain, settings: &Settings) -> String {
-    let path = words.path.display().to_string();
+    let path = words.path.shown();
     let path = shown(&path);
     let mut text = match (&settings.rule, &settings.rules) {
         (Some(rule), Some(file)) => format!(
             "{path}: rule {} of {} (line {}, path {})\n",
             rule.number,
-            file.path.display(),
+            file.path.shown(),
             rule.line,
             shown(&rule.path)
         ),
-        (None, Some(file)) => format!("{path}: no rule of {} fits\n", file.path.display()),
+        (None, Some(file)) => format!("{path}: no rule of {} fits\n", file.path.shown()),
         _ => format!("{path}: there is no .seal.yaml for it\n"),
     };
     for (name, value, by) in lines(settings) {
@@ -127,9 +128,9 @@ fn text(words: &Explain, settings: &Settings) -> String {
 }
 
 fn facts(words: &Explain, settings: &Settings) -> Json {
-    let mut json = json!({"path": words.path.display().to_string()});
+    let mut json = json!({"path": words.path.to_string_lossy()});
     if let Some(file) = &settings.rules {
-        json["file"] = file.path.display().to_string().into();
+        json["file"] = file.path.to_string_lossy().into();
     }
     if let Some(rule) = &settings.rule {
         json["rule"] = json!({"number": rule.number, "line": rule.line, "path": rule.path});

@@ -12,6 +12,7 @@ use super::Outcome;
 use super::sealing;
 use super::session::Session;
 use super::values::{self, Stdin, ValueError};
+use crate::report::ShowPath as _;
 use crate::seal_args::{Create, Like};
 use crate::surroundings::Surroundings;
 use crate::{dotenv, report};
@@ -85,7 +86,7 @@ fn read_values(words: &Create, surroundings: &Surroundings, items: &mut Items) -
         let shown = if path.as_os_str() == "-" {
             "stdin".into()
         } else {
-            path.display().to_string()
+            path.shown()
         };
         for variable in variables.context(shown)? {
             items.add(&variable.name, variable.value)?;

@@ -8,12 +8,13 @@ use zeroize::Zeroizing;
 use super::sealing::Sealed;
 use super::{Outcome, print, write};
 use crate::command::Format;
+use crate::report::ShowPath as _;
 use crate::seal_args::Destination;
 use crate::{files, report};
 
 /// The file cannot be made.
 #[derive(Debug, thiserror::Error)]
-#[error("{} is there already. `seal set` changes an item of it; move it away to make a new one", .0.display())]
+#[error("{} is there already. `seal set` changes an item of it; move it away to make a new one", .0.shown())]
 pub struct Exists(pub PathBuf);
 
 impl Destination {
@@ -66,7 +67,7 @@ impl Destination {
             created => created?,
         }
         for one in sealed {
-            report::say(&format!("{}: {}", path.display(), one.in_words()));
+            report::say(&format!("{}: {}", path.shown(), one.in_words()));
         }
         Ok(Outcome::Done)
     }

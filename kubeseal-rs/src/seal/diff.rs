@@ -192,8 +192,8 @@ fn path_from(root: &Path, here: &Path, file: &Path) -> String {
     whole
         .strip_prefix(here)
         .unwrap_or(file)
-        .display()
-        .to_string()
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// The changes of every object, by its place.

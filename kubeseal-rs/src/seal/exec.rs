@@ -20,6 +20,7 @@ use super::{Outcome, opening};
 use crate::keys::record;
 use crate::platform::{self, memory};
 use crate::programs;
+use crate::report::ShowPath as _;
 use crate::seal_args::Exec;
 use crate::surroundings::Surroundings;
 use variables::{Assignment, Choice, assign};
@@ -58,7 +59,7 @@ pub fn run(words: &Exec, surroundings: &Surroundings) -> Result<Outcome> {
     // Kept open until the command has taken our place, and by it from then on.
     let _files = give(&mut command, &values, words, surroundings)?;
     let error = platform::become_command(command, program);
-    Err(error).with_context(|| format!("{} cannot be started", program.display()))
+    Err(error).with_context(|| format!("{} cannot be started", program.shown()))
 }
 
 /// Every SealedSecret and the file that it stands in.
@@ -185,7 +186,7 @@ fn values(
 }
 
 fn closed(path: &Path, sealed: &SealedSecret) -> String {
-    let (file, name) = (path.display(), sealed.name_or_empty());
+    let (file, name) = (path.shown(), sealed.name_or_empty());
     format!("{file} ({name}) does not open, so nothing was run; `seal doctor {file}` says why")
 }
 

@@ -14,6 +14,7 @@ use super::settings::Settings;
 use super::walk::{self, Kind, LISTS, ManifestFile, PassedOver};
 use super::{Outcome, print, write};
 use crate::command::Format;
+use crate::report::ShowPath as _;
 use crate::seal_args::Files;
 use crate::surroundings::Surroundings;
 use crate::{files, git, report};
@@ -22,13 +23,13 @@ use crate::{files, git, report};
 #[derive(Debug, thiserror::Error)]
 pub enum FilesError {
     /// It holds no Secret.
-    #[error("{} holds no Secret (apiVersion v1, kind Secret)", .0.display())]
+    #[error("{} holds no Secret (apiVersion v1, kind Secret)", .0.shown())]
     NoSecret(PathBuf),
     /// Readers take the last one, and so the first one would be lost.
     #[error(
         "{}, line {line}: a key stands there for the second time, and what it held before would be lost; take one of \
          them out, or put `---` between two documents",
-        file.display()
+        file.shown()
     )]
     Repeated {
         /// The file.
@@ -46,7 +47,7 @@ pub enum FilesError {
     #[error(
         "{} would stay, in plain text, inside the Git work tree {}. Seal it in place with -i, let it go with \
          --remove-plain, name it in .gitignore, or say that you mean it with --keep-plain",
-        file.display(), tree.display()
+        file.shown(), tree.shown()
     )]
     PlainInGit {
         /// The plain file.
@@ -57,7 +58,7 @@ pub enum FilesError {
     /// Two plain files would become one sealed file.
     #[error(
         "{} and {} would both become {}; seal them one at a time, or give one another name",
-        first.display(), second.display(), to.display()
+        first.shown(), second.shown(), to.shown()
     )]
     OneForTwo {
         /// A plain file.
@@ -68,10 +69,10 @@ pub enum FilesError {
         to: PathBuf,
     },
     /// Removing it would leave its values where they are.
-    #[error("{} is a link, and --remove-plain would leave the file that it leads to; name that file", .0.display())]
+    #[error("{} is a link, and --remove-plain would leave the file that it leads to; name that file", .0.shown())]
     Link(PathBuf),
     /// The file beside it is something else.
-    #[error("{} is there already and is no file of SealedSecrets; move it away", .0.display())]
+    #[error("{} is there already and is no file of SealedSecrets; move it away", .0.shown())]
     Occupied(PathBuf),
     /// A list of Secrets and others.
     #[error(
@@ -109,7 +110,7 @@ pub fn run(words: &Files, surroundings: &Surroundings) -> Result<Outcome> {
         && word.extension().is_none()
         && !word.exists()
     {
-        return Err(FilesError::NoSuchWord(word.display().to_string()).into());
+        return Err(FilesError::NoSuchWord(word.shown()).into());
     }
     let (mut plans, mut unread) = (Vec::new(), 0);
     for candidate in walk::candidates(&words.files)? {
@@ -250,15 +251,15 @@ fn carry_out(plan: &Plan) -> Result<()> {
     files::replace(to, &plan.text)?;
     if plan.remove {
         std::fs::remove_file(&plan.plain)
-            .with_context(|| format!("cannot remove {}", plan.plain.display()))?;
+            .with_context(|| format!("cannot remove {}", plan.plain.shown()))?;
     }
     for sealed in &plan.sealed {
-        report::say(&format!("{}: {}", to.display(), sealed.in_words()));
+        report::say(&format!("{}: {}", to.shown(), sealed.in_words()));
     }
     if tracked {
         report::warn(&format!(
             "Git knows {}, so its plain values may be in the history: change them{}",
-            plan.plain.display(),
+            plan.plain.shown(),
             to_stage(plan, to)
         ));
     }
@@ -294,7 +295,7 @@ fn seal_file(
         return Err(FilesError::Repeated { file, line }.into());
     }
     let format = format_of(words, &file.bytes);
-    let shown = file.path.display().to_string();
+    let shown = file.path.shown();
     let mut sealed = Vec::new();
     let mut seal = |node: &Node| -> Result<Vec<Json>> {
         let mut documents = Vec::new();

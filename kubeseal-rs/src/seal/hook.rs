@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 
 use super::{Outcome, print};
 use crate::git::Repository;
+use crate::report::ShowPath as _;
 use crate::seal_args::{Hook, HookInstall, HookVerb};
 use crate::{files, platform, programs, report};
 
@@ -37,23 +38,23 @@ pub enum HookError {
     /// The next checkout could replace the program.
     #[error(
         "this `seal` lies in the work tree itself ({}), where any commit may replace it; install it elsewhere first",
-        .0.display()
+        .0.shown()
     )]
     InTheTree(PathBuf),
     /// Its name cannot stand in a shell script.
-    #[error("the path of this program cannot stand in a shell script: {}", .0.display())]
+    #[error("the path of this program cannot stand in a shell script: {}", .0.shown())]
     Unquotable(PathBuf),
     /// A link may lead out of the repository.
     #[error(
         "{} is a symbolic link, and a hook is not written through one; add what `seal hook install --print` prints \
          to the file that it leads to",
-        .0.display()
+        .0.shown()
     )]
     Link(PathBuf),
     /// Another hook.
     #[error(
         "{} is there already and does something else; add what `seal hook install --print` prints",
-        .0.display()
+        .0.shown()
     )]
     Taken(PathBuf),
 }
@@ -91,7 +92,7 @@ fn install(path: &Path, hook: &str) -> Result<Outcome> {
     let shown = files::from_here(path);
     match files::read_regular(path, LARGEST) {
         Ok(there) if *there == hook.as_bytes() => {
-            report::say(&format!("{} is there", shown.display()));
+            report::say(&format!("{} is there", shown.shown()));
             return Ok(Outcome::Done);
         }
         Ok(there) if is_earlier(&there) => {}
@@ -99,11 +100,11 @@ fn install(path: &Path, hook: &str) -> Result<Outcome> {
         _ => return Err(HookError::Taken(shown).into()),
     }
     let folder = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.shown()))?;
     files::replace(path, hook.as_bytes())?;
     platform::make_executable(path)
-        .with_context(|| format!("cannot make {} executable", path.display()))?;
-    report::say(&format!("{} written", shown.display()));
+        .with_context(|| format!("cannot make {} executable", path.shown()))?;
+    report::say(&format!("{} written", shown.shown()));
     Ok(Outcome::Done)
 }
 

@@ -17,6 +17,7 @@ use crate::keys::KeyRecord;
 use crate::keys::archive::{self, Unlock};
 use crate::keys::{folder, record};
 use crate::prompt::Prompt;
+use crate::report::ShowPath as _;
 use crate::seal_args::Opening;
 use crate::surroundings::Surroundings;
 
@@ -42,7 +43,7 @@ pub fn read(words: &Opening, surroundings: &Surroundings) -> Result<Unlock> {
 
 /// What a file is that was named as an identity and holds none.
 fn no_identity(path: &Path, bytes: &[u8]) -> String {
-    let path = path.display();
+    let path = path.shown();
     let starts_with = |head: &[u8]| bytes.trim_ascii_start().starts_with(head);
     if archive::is_archive(bytes) {
         let how = if archive::wants_passphrase(bytes) {
@@ -91,7 +92,7 @@ fn passphrase_of(path: &Path, surroundings: &Surroundings) -> Result<SecretStrin
         .ok()
         .filter(|text| !text.is_empty());
     let text =
-        text.with_context(|| format!("{} holds no passphrase in its first line", path.display()))?;
+        text.with_context(|| format!("{} holds no passphrase in its first line", path.shown()))?;
     Ok(SecretString::from(text.to_owned()))
 }
 
@@ -150,7 +151,7 @@ const MAX_KEYS: usize = 1_000;
 ///
 /// As for [`backup`].
 pub fn backup_in(path: &Path, bytes: Zeroizing<Vec<u8>>, unlock: &mut Unlock) -> Result<Backup> {
-    let place = || path.display().to_string();
+    let place = || path.shown();
     let bytes = files::text(bytes);
     if bytes.len() > MAX_BACKUP {
         bail!(
@@ -232,7 +233,7 @@ pub fn ring(
     let mut unlock = read(words, surroundings)?;
     for path in backups {
         let backup = backup(path, &mut unlock)?;
-        let name = path.display().to_string();
+        let name = path.shown();
         let opening = |key| Arc::new(RingKey::opening_only(name.clone(), key));
         keys.extend(backup.bare.into_iter().map(opening));
         for secret in backup.secrets {

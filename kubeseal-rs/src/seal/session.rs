@@ -14,6 +14,7 @@ use crate::cluster::{Access, Overrides};
 use crate::kubeconfig;
 use crate::redacted::redacted;
 use crate::report;
+use crate::report::ShowPath as _;
 use crate::rules::{RulesFile, Source};
 use crate::seal_args::Sealing;
 use crate::surroundings::Surroundings;
@@ -252,7 +253,7 @@ fn of_rule(settings: &Settings) -> Option<&RulesFile> {
 /// The absolute path. Links in its folder are followed, so that a file is found under the same rule
 /// however it is reached.
 fn whole(path: &Path) -> Result<PathBuf> {
-    let path = std::path::absolute(path).with_context(|| path.display().to_string())?;
+    let path = std::path::absolute(path).with_context(|| path.shown())?;
     let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
     match (folder, path.file_name()) {
         (Some(folder), Some(name)) => Ok(folder.join(name)),

@@ -12,6 +12,7 @@ use super::values::{Stdin, remark_on};
 use super::{Outcome, names};
 use crate::recipe::{Random, Recipe};
 use crate::report;
+use crate::report::ShowPath as _;
 use crate::seal_args::Set;
 use crate::surroundings::Surroundings;
 
@@ -44,7 +45,7 @@ pub fn run(words: &Set, surroundings: &Surroundings) -> Result<Outcome> {
         let known = items.contains_key(key);
         report::say(&format!(
             "{}: {}: {key} {} ({}, for {})",
-            words.file.display(),
+            words.file.shown(),
             target.found.sealed.place(),
             if known { "changed" } else { "added" },
             target.scope(),

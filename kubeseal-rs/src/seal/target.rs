@@ -18,17 +18,18 @@ use super::session::Session;
 use super::settings::Settings;
 use super::walk::ManifestFile;
 use crate::files;
+use crate::report::{ShowPath as _, shown};
 
 /// A file, or what is asked of it, cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
     /// No SealedSecret at all.
-    #[error("{} holds no SealedSecret; `seal FILE` makes one of a Secret", .0.display())]
+    #[error("{} holds no SealedSecret; `seal FILE` makes one of a Secret", .0.shown())]
     None(PathBuf),
     /// Several, and no name.
     #[error(
         "{} holds {} SealedSecrets; say which one with --name: {}",
-        file.display(), candidates.len(), candidates.join(", ")
+        file.shown(), candidates.len(), candidates.join(", ")
     )]
     Several {
         /// The file.
@@ -37,7 +38,7 @@ pub enum TargetError {
         candidates: Vec<String>,
     },
     /// None of that name.
-    #[error("{} holds no SealedSecret {name:?}, but {}", file.display(), candidates.join(", "))]
+    #[error("{} holds no SealedSecret {name:?}, but {}", file.shown(), candidates.join(", "))]
     NoSuchName {
         /// The file.
         file: PathBuf,
@@ -78,7 +79,7 @@ pub enum TargetError {
     #[error("{0} names no namespace, and its scope needs one: pass --namespace")]
     NoNamespace(String),
     /// Somebody else was faster.
-    #[error("{} was changed meanwhile by somebody else, who changed {item} too; run this again", file.display())]
+    #[error("{} was changed meanwhile by somebody else, who changed {item} too; run this again", file.shown())]
     Conflict {
         /// The file.
         file: PathBuf,
@@ -88,7 +89,7 @@ pub enum TargetError {
     /// Likewise.
     #[error(
         "{} was changed meanwhile by somebody else, and {place} is not in it any more as it was; run this again",
-        file.display()
+        file.shown()
     )]
     Gone {
         /// The file.
@@ -120,10 +121,10 @@ impl Target {
     pub fn read(path: &Path, name: Option<&str>) -> Result<Self> {
         let file = ManifestFile::read(path)?;
         let found = sealed_file::find(&file.documents);
-        let found = found.with_context(|| path.display().to_string())?;
+        let found = found.with_context(|| path.shown())?;
         let found = pick(path, found, name)?;
         if found.sealed.spec.data.is_some() {
-            return Err(TargetError::Deprecated(found.sealed.place()).into());
+            return Err(TargetError::Deprecated(place(&found)).into());
         }
         Ok(Self {
             path: path.to_owned(),
@@ -170,7 +171,7 @@ impl Target {
 
     fn check(&mut self, session: &Session<'_>, settings: &Settings) -> Result<()> {
         fill_namespace(session, settings, &mut self.found)?;
-        let (place, scope) = (self.found.sealed.place(), self.scope());
+        let (place, scope) = (place(&self.found), self.scope());
         if self.found.sealed.name_or_empty().is_empty() {
             return Err(TargetError::NoName(self.found.line).into());
         }
@@ -220,7 +221,7 @@ impl Target {
             } else {
                 self.found_again(bytes)?.edits(changes)
             };
-            edit::apply(bytes, &edits).with_context(|| self.path.display().to_string())
+            edit::apply(bytes, &edits).with_context(|| self.path.shown())
         })
     }
 
@@ -248,17 +249,15 @@ impl Target {
     fn found_again(&self, bytes: &[u8]) -> Result<Found> {
         let file = ManifestFile::parse(&self.path, Zeroizing::new(bytes.to_vec()))?;
         let found = sealed_file::find(&file.documents);
-        let found = found.with_context(|| self.path.display().to_string())?;
+        let found = found.with_context(|| self.path.shown())?;
         let mut same = found
             .into_iter()
             .filter(|found| is_same_object(found, &self.found));
-        match (same.next(), same.next()) {
-            (Some(found), None) => Ok(found),
-            _ => {
-                let (file, place) = (self.path.clone(), self.found.sealed.place());
-                Err(TargetError::Gone { file, place }.into())
-            }
+        if let (Some(found), None) = (same.next(), same.next()) {
+            return Ok(found);
         }
+        let (file, place) = (self.path.clone(), place(&self.found));
+        Err(TargetError::Gone { file, place }.into())
     }
 }
 
@@ -269,6 +268,11 @@ pub fn is_same_object(now: &Found, before: &Found) -> bool {
     now.sealed.metadata.name == before.sealed.metadata.name
         && namespace.is_none_or(|namespace| namespace == before.sealed.namespace_or_empty())
         && scope(now) == scope(before)
+}
+
+/// The object as messages name it.
+pub fn place(found: &Found) -> String {
+    shown(&found.sealed.place()).into_owned()
 }
 
 /// The hints that a run writes.
@@ -294,7 +298,7 @@ pub fn fill_namespace(session: &Session<'_>, settings: &Settings, found: &mut Fo
 }
 
 fn pick(path: &Path, mut found: Vec<Found>, name: Option<&str>) -> Result<Found, TargetError> {
-    let candidates: Vec<String> = found.iter().map(|found| found.sealed.place()).collect();
+    let candidates: Vec<String> = found.iter().map(place).collect();
     let file = path.to_owned();
     if found.is_empty() {
         return Err(TargetError::None(file));

@@ -6,8 +6,9 @@ use anyhow::Result;
 use shared::sealed_file::{Changes, HintRule};
 
 use super::Outcome;
-use super::target::Target;
+use super::target::{Target, place};
 use crate::report;
+use crate::report::ShowPath as _;
 use crate::seal_args::Unset;
 
 /// An item that is not there.
@@ -32,9 +33,12 @@ pub fn run(words: &Unset) -> Result<Outcome> {
     keys.dedup();
     if let Some(key) = keys.iter().find(|key| !items.contains_key(*key)) {
         return Err(NoItem {
-            place: target.found.sealed.place(),
+            place: place(&target.found),
             key: key.clone(),
-            known: items.keys().cloned().collect(),
+            known: items
+                .keys()
+                .map(|key| report::shown(key).into_owned())
+                .collect(),
         }
         .into());
     }
@@ -45,8 +49,8 @@ pub fn run(words: &Unset) -> Result<Outcome> {
         hints: HintRule::Drop,
     })?;
     for key in &keys {
-        let place = target.found.sealed.place();
-        report::say(&format!("{}: {place}: {key} removed", words.file.display()));
+        let place = place(&target.found);
+        report::say(&format!("{}: {place}: {key} removed", words.file.shown()));
     }
     Ok(Outcome::Done)
 }

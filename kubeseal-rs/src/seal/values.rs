@@ -10,6 +10,7 @@ use crate::bounded::Kind;
 use crate::files;
 use crate::prompt::Prompt;
 use crate::report;
+use crate::report::ShowPath as _;
 use crate::surroundings::Surroundings;
 
 /// A value cannot be had.
@@ -33,7 +34,7 @@ pub enum ValueError {
     #[error("--{0} takes {1}")]
     Form(&'static str, &'static str),
     /// A folder without files.
-    #[error("the folder {} holds no file that could be an item", .0.display())]
+    #[error("the folder {} holds no file that could be an item", .0.shown())]
     EmptyFolder(PathBuf),
 }
 
@@ -148,11 +149,11 @@ impl<'a> Stdin<'a> {
 
 fn from_folder(folder: &Path) -> Result<Vec<(String, Plain)>> {
     let entries =
-        std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+        std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.shown()))?;
     let mut items = Vec::new();
     for entry in entries {
         let path = entry
-            .with_context(|| format!("cannot read {}", folder.display()))?
+            .with_context(|| format!("cannot read {}", folder.shown()))?
             .path();
         let key = path
             .file_name()

@@ -19,6 +19,7 @@ use super::{Outcome, write};
 use crate::command::read_keys;
 use crate::git::{self, Dated};
 use crate::report;
+use crate::report::ShowPath as _;
 use crate::report::shown;
 use crate::seal_args::{Sealing, View};
 use crate::surroundings::Surroundings;
@@ -69,7 +70,7 @@ pub fn run(words: &View, surroundings: &Surroundings) -> Result<Outcome> {
                 let problem = walk::without_path(&candidate.path, &error);
                 report::say(&format!(
                     "{}: not shown: {problem}",
-                    candidate.path.display()
+                    candidate.path.shown()
                 ));
             }
         }
@@ -107,7 +108,7 @@ fn look(candidate: &Candidate, revealer: Option<&Revealer<'_>>) -> Result<Vec<Se
         let values = revealer.map(|revealer| revealer.values(&object, path));
         Ok(Seen {
             path: path.clone(),
-            file: path.display().to_string(),
+            file: path.to_string_lossy().into_owned(),
             ages: Vec::new(),
             values: values
                 .transpose()
@@ -279,7 +280,7 @@ fn facts(seen: &Seen) -> Json {
         json
     };
     json!({
-        "file": Path::new(&seen.file).display().to_string(),
+        "file": seen.file,
         "line": object.line,
         "namespace": object.sealed.namespace_or_empty(),
         "name": object.sealed.name_or_empty(),

@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use crate::files::{self, FileError};
 use crate::git::{self, GitError, Repository};
+use crate::report::ShowPath as _;
 use crate::{platform, report};
 
 /// The largest ignore file that counts, in bytes. Git itself takes up to 100 MiB.
@@ -23,7 +24,7 @@ const MAX_IGNORE_FILE: u64 = 1 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum WalkError {
     /// A folder cannot be read.
-    #[error("cannot look through the folder {}", path.display())]
+    #[error("cannot look through the folder {}", path.shown())]
     Folder {
         /// The folder.
         path: PathBuf,
@@ -34,7 +35,7 @@ pub enum WalkError {
     #[error(transparent)]
     File(#[from] FileError),
     /// A file is malformed.
-    #[error("{}", path.display())]
+    #[error("{}", path.shown())]
     Malformed {
         /// The file.
         path: PathBuf,
@@ -293,7 +294,7 @@ fn parse_rules(folder: &Path, bytes: &[u8]) -> Result<Gitignore, ignore::Error> 
 fn warn_without_rules(file: &Path, why: &str) {
     report::warn(&format!(
         "the ignore file {} has no effect: {why}",
-        file.display()
+        file.shown()
     ));
 }
 
@@ -397,7 +398,7 @@ pub fn sealed_in(path: &Path) -> anyhow::Result<Vec<SealedSecret>> {
         .sealed()
         .collect::<Result<_, _>>()?;
     if found.is_empty() {
-        anyhow::bail!("{} holds no SealedSecret", path.display());
+        anyhow::bail!("{} holds no SealedSecret", path.shown());
     }
     Ok(found)
 }

@@ -9,6 +9,7 @@ use super::findings::{Findings, Found};
 use super::{controller, keys};
 use crate::cluster::{Access, Authorised, Controller, Objects};
 use crate::keys::{KeyRecord, KeyStore};
+use crate::report::ShowPath as _;
 use crate::seal::keys::{access, again};
 use crate::seal_args::Doctor;
 use crate::surroundings::Surroundings;
@@ -56,7 +57,7 @@ pub(super) fn look(words: &Doctor, surroundings: &Surroundings, findings: &mut F
 fn directory(folder: &Path, again: &str, way: &mut Way, findings: &mut Findings) -> Option<()> {
     let records = KeyStore::folder(folder).and_then(|store| store.read());
     let found = match &records {
-        Ok(_) => Found::good(folder.display().to_string()),
+        Ok(_) => Found::good(folder.shown()),
         Err(error) => Found::bad(
             error_chain(error.as_ref()),
             "name the folder that the controller got with --directory",

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::guarded::Guarded;
 use crate::programs;
+use crate::report::ShowPath as _;
 use crate::surroundings::Surroundings;
 
 /// The editor cannot be used.
@@ -29,7 +30,7 @@ pub(super) enum EditorError {
         from: &'static str,
     },
     /// It cannot be started.
-    #[error("the editor {} cannot be started", program.display())]
+    #[error("the editor {} cannot be started", program.shown())]
     Start {
         /// The program.
         program: PathBuf,

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::files::{has_ended, process_of};
 use crate::platform::memory;
+use crate::report::ShowPath as _;
 use crate::surroundings::Surroundings;
 
 /// Folders are called this, the number of the process, and something random.
@@ -26,7 +27,7 @@ pub(super) enum HiddenError {
     )]
     NoMemory,
     /// It fails.
-    #[error("cannot use the folder in memory {}", folder.display())]
+    #[error("cannot use the folder in memory {}", folder.shown())]
     Folder {
         /// The folder.
         folder: PathBuf,

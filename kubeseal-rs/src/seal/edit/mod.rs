@@ -18,6 +18,7 @@ use super::session::Session;
 use super::target::{self, Target, hint_rule};
 use crate::command::read_keys;
 use crate::report;
+use crate::report::ShowPath as _;
 use crate::seal_args::Edit;
 use crate::surroundings::Surroundings;
 use document::{Difference, difference};
@@ -71,7 +72,7 @@ fn apply(session: &Session<'_>, target: &mut Target, changes: Difference) -> Res
         data: None,
         hints: hint_rule(session, &certificate),
     })?;
-    let (path, place) = (target.path.display(), target.found.sealed.place());
+    let (path, place) = (target.path.shown(), target.found.sealed.place());
     let items = &target.found.sealed.spec.encrypted_data;
     for key in set.keys() {
         let verb = if items.contains_key(key) {
@@ -97,7 +98,7 @@ fn values(words: &Edit, session: &Session<'_>, target: &Target) -> Result<Values
     }
     let ring = read_keys(&words.key)?;
     let opened = unseal::open_values(&target.found.sealed, &ring);
-    let opened = opened.map_err(|error| Closed(target.found.sealed.place(), error))?;
+    let opened = opened.map_err(|error| Closed(target::place(&target.found), error))?;
     Ok(opened
         .into_iter()
         .map(|(key, value)| (key, Some(value)))
@@ -112,7 +113,7 @@ fn edited(
     target: &Target,
     before: &Values,
 ) -> Result<(Option<Values>, Duration)> {
-    let text = document::write(&target.found.sealed.place(), before, words.blind);
+    let text = document::write(&target::place(&target.found), before, words.blind);
     let guarded = Guarded::new(surroundings, "values.yaml", text.as_bytes())?;
     loop {
         let took = editor.open(&guarded)?;
@@ -128,7 +129,7 @@ fn edited(
 }
 
 fn wants_another_try(problem: &str) -> bool {
-    report::say(&format!(
+    report::say_lines(&format!(
         "{problem}\nEnter edits again, n and Enter gives up."
     ));
     let mut line = String::new();

@@ -20,6 +20,7 @@ use super::session::Session;
 use super::values::Stdin;
 use super::walk::ManifestFile;
 use super::{Outcome, names, write};
+use crate::report::ShowPath as _;
 use crate::seal_args::{Import, ImportDotenv, ImportFrom, ImportList, ImportSecret, Like};
 use crate::surroundings::Surroundings;
 use crate::{dotenv, files, report};
@@ -133,10 +134,7 @@ pub fn run(words: &Import, surroundings: &Surroundings) -> Result<Outcome> {
 /// The bytes of a file or of stdin, and its name for messages.
 fn read(file: Option<&Path>, surroundings: &Surroundings) -> Result<(Plain, String)> {
     match file {
-        Some(path) => Ok((
-            Stdin::new(surroundings).read_file(path)?,
-            path.display().to_string(),
-        )),
+        Some(path) => Ok((Stdin::new(surroundings).read_file(path)?, path.shown())),
         None => Ok((Stdin::new(surroundings).read("stdin")?, "stdin".to_owned())),
     }
 }
@@ -296,12 +294,12 @@ fn write_each(sealed: &[Sealed], paths: &[PathBuf], words: &ImportList) -> Resul
     for (one, path) in sealed.iter().zip(paths) {
         let folder = path.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder)
-            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+            .with_context(|| format!("cannot make the folder {}", folder.shown()))?;
         files::replace(
             path,
             &write(&[one.object.to_document()], words.destination.format()),
         )?;
-        report::say(&format!("{}: {}", path.display(), one.in_words()));
+        report::say(&format!("{}: {}", path.shown(), one.in_words()));
     }
     Ok(Outcome::Done)
 }

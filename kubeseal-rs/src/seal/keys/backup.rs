@@ -14,6 +14,7 @@ use crate::keys::archive::{self, Lock};
 use crate::keys::signature;
 use crate::keys::store::Change;
 use crate::keys::{KeyRecord, KeyStore};
+use crate::report::ShowPath as _;
 use crate::seal::{Outcome, names, opening};
 use crate::seal_args::KeysBackup;
 use crate::surroundings::Surroundings;
@@ -46,7 +47,7 @@ pub fn run(words: &KeysBackup, surroundings: &Surroundings) -> Result<Outcome> {
     let marked = set_marks(&store, &records, &marks)?;
     say(&format!(
         "{} written and read back: {} of {}, {marked} marked as backed up",
-        words.archive.display(),
+        words.archive.shown(),
         keys(records.len()),
         store.place(),
     ));
@@ -69,11 +70,11 @@ impl Signing {
         if place.exists() && !words.force {
             bail!(
                 "{} is there already; choose another name, or --force to replace both",
-                place.display()
+                place.shown()
             );
         }
         let key = signature::signing_key(&files::read(path)?);
-        let key = key.with_context(|| path.display().to_string())?;
+        let key = key.with_context(|| path.shown())?;
         Ok(Self {
             place,
             key: Some(key),
@@ -85,7 +86,7 @@ impl Signing {
             if self.place.exists() {
                 warn(&format!(
                     "{} was there before, and is no signature of this archive",
-                    self.place.display()
+                    self.place.shown()
                 ));
             }
             return Ok(());

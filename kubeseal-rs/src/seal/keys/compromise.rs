@@ -75,7 +75,7 @@ pub fn run(words: &KeysCompromise, surroundings: &Surroundings) -> Result<Outcom
         }
     }
     print(&damage.report(words.output)?)?;
-    report::say(&next(words, &records, &shown(&damage.name)));
+    report::say_lines(&next(words, &records, &shown(&damage.name)));
     Ok(Outcome::Done)
 }
 

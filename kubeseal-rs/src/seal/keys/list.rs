@@ -9,6 +9,7 @@ use shared::key_marks::KeyState;
 
 use super::{look, served, store, survey, unread_facts};
 use crate::keys::{Found, KeyRecord, Survey, record};
+use crate::report::ShowPath as _;
 use crate::report::shown;
 use crate::seal::{Outcome, opening, print};
 use crate::seal_args::{Form, KeysList, KeysStatus};
@@ -220,7 +221,7 @@ fn fact(row: &Row) -> Json {
         fact["files"] = files.into();
     }
     if let Some(file) = &record.file {
-        fact["file"] = file.display().to_string().into();
+        fact["file"] = file.shown().into();
     }
     if let Err(problem) = &record.key {
         fact["problem"] = problem.as_str().into();

@@ -16,6 +16,7 @@ pub mod rotate;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::error::Error;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
@@ -30,6 +31,7 @@ use crate::cluster::{Access, Authorised, ByToken, ClusterError, Controller, Over
 use crate::files;
 use crate::keys::survey::{self, Holder};
 use crate::keys::{Found, KeyRecord, KeyStore, Survey, Unread, history};
+use crate::report::ShowPath as _;
 use crate::report::{self, shown};
 use crate::seal_args::{Asking, Keys, KeysVerb, Place, Search};
 use crate::surroundings::Surroundings;
@@ -43,7 +45,7 @@ pub fn run(words: &Keys, surroundings: &Surroundings) -> Result<Outcome> {
     // Names and texts of files are in many errors: none of them begins a line of its own. What stands between
     // here and a cluster is told in several lines of ours.
     let one_line = |error: anyhow::Error| {
-        let is_ours = error.chain().any(|cause| cause.is::<ClusterError>());
+        let is_ours = error.chain().any(<dyn Error>::is::<ClusterError>);
         let text = error_chain(error.as_ref());
         if is_ours {
             anyhow::anyhow!("{text}")
@@ -108,7 +110,7 @@ pub fn store(place: &Place, surroundings: &Surroundings) -> Result<KeyStore> {
 
 /// The words that lead the next command to the same keys.
 pub(super) fn again(place: &Place) -> String {
-    let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    let path = |path: &Option<PathBuf>| Some(path.as_ref()?.to_string_lossy().into_owned());
     let words = [
         ("directory", path(&place.directory)),
         ("kubeconfig", path(&place.cluster.kubeconfig)),
@@ -133,7 +135,7 @@ fn rotate_step(place: &Place, records: &[KeyRecord]) -> String {
     let files: BTreeSet<&PathBuf> = usable.filter_map(|record| record.file.as_ref()).collect();
     let keys = files
         .into_iter()
-        .map(|file| format!(" --key {}", quoted(&file.display().to_string())));
+        .map(|file| format!(" --key {}", quoted(&file.shown())));
     let keys = keys.collect::<Vec<_>>().concat();
     format!("seal rotate PATH --cert cert.pem{keys}")
 }
@@ -231,7 +233,7 @@ pub fn authorised(
     let (Some(url), Some(token)) = (&words.authorized, &words.token_file) else {
         return Ok(Some(Controller::find(&access)?.into_authorised()?));
     };
-    let file = token.display();
+    let file = token.shown();
     let token = files::read_as(token, Kind::Credential)?;
     let authority = match &words.authority {
         Some(path) => files::read_as(path, Kind::Certificate)?.to_vec(),

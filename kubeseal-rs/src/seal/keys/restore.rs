@@ -21,6 +21,7 @@ use crate::keys::KeyStore;
 use crate::keys::signature::{self, Signed};
 use crate::keys::signers::Signers;
 use crate::keys::store::{Change, Put};
+use crate::report::ShowPath as _;
 use crate::seal::{Outcome, opening, print};
 use crate::seal_args::{Form, KeysRestore};
 use crate::surroundings::Surroundings;
@@ -38,7 +39,7 @@ pub fn run(words: &KeysRestore, surroundings: &Surroundings) -> Result<Outcome> 
         bail!(
             "{} is a folder, and a backup is a file: name those in it, one at a time, or copy them into the keys \
              of the other controller",
-            path.display()
+            path.shown()
         );
     }
     let bytes = files::read(path)?;
@@ -53,7 +54,7 @@ pub fn run(words: &KeysRestore, surroundings: &Surroundings) -> Result<Outcome> 
         bail!(
             "{} holds keys in PEM without their certificates, so no key Secret can be made of them; \
              `kubeseal --recovery-unseal` opens files with them",
-            path.display()
+            path.shown()
         );
     }
     let store = store(&words.place, surroundings)?;
@@ -77,7 +78,7 @@ pub fn run(words: &KeysRestore, surroundings: &Surroundings) -> Result<Outcome> 
 
 fn verify(words: &KeysRestore, signers: &Path, archive: &[u8], now: Timestamp) -> Result<Signed> {
     let known = files::text(files::read(signers)?);
-    let known = Signers::parse(&known).with_context(|| signers.display().to_string())?;
+    let known = Signers::parse(&known).with_context(|| signers.shown())?;
     let place = match &words.signature {
         Some(place) => place.clone(),
         None => signature::place(&words.backup),
@@ -85,7 +86,7 @@ fn verify(words: &KeysRestore, signers: &Path, archive: &[u8], now: Timestamp) -
     let signature =
         files::read(&place).context("the backup is not signed, or its signature is elsewhere")?;
     let signed = signature::verify(archive, &signature, &known, now);
-    signed.with_context(|| place.display().to_string())
+    signed.with_context(|| place.shown())
 }
 
 fn carry_out(store: &KeyStore, plan: &Plan<'_>) -> Result<()> {

@@ -87,7 +87,7 @@ impl Finding {
         json!({
             "rule": self.rule.name,
             "severity": self.rule.severity.word(),
-            "file": self.file.display().to_string(),
+            "file": self.file.to_string_lossy(),
             "line": self.line,
             "message": self.message,
         })

@@ -3,6 +3,7 @@
 use serde_json::{Value as Json, json};
 
 use super::finding::{Finding, RULES, Rule, Severity};
+use crate::report::ShowPath as _;
 use crate::report::{Paint, lines_shown, shown};
 
 /// For people: `file:line: severity: message [rule]`.
@@ -21,7 +22,7 @@ pub(super) fn text(findings: &[Finding], paint: Paint) -> String {
         };
         format!(
             "{}:{line}: {word}: {} [{}]\n",
-            shown(&file.display().to_string()),
+            shown(&file.shown()),
             shown(message),
             rule.name
         )
@@ -40,7 +41,7 @@ pub(super) fn github(findings: &[Finding]) -> String {
         format!(
             "::{} file={},line={},title={}::{}\n",
             finding.rule.severity.word(),
-            property(&finding.file.display().to_string()),
+            property(&finding.file.shown()),
             finding.line,
             property(finding.rule.name),
             data(&lines_shown(&finding.message))
@@ -75,7 +76,7 @@ pub(super) fn sarif(findings: &[Finding]) -> Json {
             "level": finding.rule.severity.word(),
             "message": {"text": finding.message},
             "locations": [{"physicalLocation": {
-                "artifactLocation": {"uri": uri(&finding.file.display().to_string())},
+                "artifactLocation": {"uri": uri(&finding.file.to_string_lossy())},
                 "region": {"startLine": finding.line},
             }}],
         })

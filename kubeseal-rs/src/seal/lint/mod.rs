@@ -315,7 +315,7 @@ impl Linter<'_> {
         }
         // One certificate under two rules is checked for each of them, since each may demand another.
         let (file, line) = blamed(settings);
-        let key = Source::At(format!("{}:{line}:{source:?}", file.display()));
+        let key = Source::At(format!("{}:{line}:{source:?}", file.to_string_lossy()));
         if let Some(known) = self.certificates.get(&key) {
             return known.clone();
         }

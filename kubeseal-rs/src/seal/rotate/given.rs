@@ -16,6 +16,7 @@ use super::RotateError;
 use crate::bounded::Kind;
 use crate::keys::KeyRecord;
 use crate::redacted::redacted;
+use crate::report::ShowPath as _;
 use crate::rules::Source;
 use crate::seal::settings::{Origin, Settings};
 use crate::{certificate, files, report};
@@ -154,7 +155,7 @@ fn remedy(settings: &Settings) -> String {
         Source::At(at) => format!(
             "`seal cert fetch -o {}` fetches the new certificate (`seal cert fetch URL -o FILE` from a controller \
              on a folder), or name it with --cert",
-            file_of(settings, at).display()
+            file_of(settings, at).shown()
         ),
         Source::Controller { .. } => {
             "see in `seal keys list` which key seals there, or name a file with --cert".to_owned()

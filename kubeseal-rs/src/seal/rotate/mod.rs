@@ -26,6 +26,7 @@ use super::{Outcome, print};
 use crate::files;
 use crate::interrupt::Interrupt;
 use crate::report;
+use crate::report::ShowPath as _;
 use crate::seal_args::Rotate;
 use crate::surroundings::Surroundings;
 use summary::{FileReport, ObjectReport};
@@ -84,7 +85,7 @@ pub fn run(words: &Rotate, surroundings: &Surroundings) -> Result<Outcome> {
         interrupt.end();
     }
     let named = candidates.iter().filter(|candidate| candidate.named);
-    let named: Vec<String> = named.map(|c| c.path.display().to_string()).collect();
+    let named: Vec<String> = named.map(|c| c.path.shown()).collect();
     let is_something = |report: &FileReport| !report.objects.is_empty() || report.problem.is_some();
     let found = reports.iter().any(is_something);
     if !found && !named.is_empty() {
@@ -187,7 +188,7 @@ impl Work {
             };
         };
         let found = sealed_file::find(&file.documents);
-        let found = found.with_context(|| candidate.path.display().to_string())?;
+        let found = found.with_context(|| candidate.path.shown())?;
         let report = |found: Found| {
             let report = ObjectReport::of(&found);
             (found, report)

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::report::ShowPath as _;
 use serde_json::{Value as Json, json};
 use shared::key::Fingerprint;
 use shared::sealed_file::Found;
@@ -101,7 +102,7 @@ pub(super) fn failures(reports: &[FileReport]) -> Option<String> {
 pub(super) fn lines(reports: &[FileReport], dry_run: bool) -> Vec<String> {
     let mut lines = Vec::new();
     for file in reports {
-        let path = file.path.display();
+        let path = file.path.shown();
         if let Some(problem) = &file.problem {
             lines.push(format!("{path}: failed: {}", problem.replace('\n', "; ")));
         }
@@ -172,7 +173,7 @@ pub(super) fn json(reports: &[FileReport], dry_run: bool) -> Json {
     };
     let told = |file: &FileReport| {
         let objects: Vec<Json> = file.objects.iter().filter(is_told).map(object).collect();
-        let path = file.path.display().to_string();
+        let path = file.path.to_string_lossy();
         let is_told = !objects.is_empty() || file.problem.is_some();
         is_told.then(|| {
             let mut json = json!({ "path": path, "objects": objects });

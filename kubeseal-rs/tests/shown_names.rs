@@ -1,0 +1,161 @@
+//! Names that somebody else chose, in what the programs print: of files, items, objects and contexts.
+#![cfg(unix)]
+#![expect(clippy::expect_used, reason = "a test")]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+const SEAL: &str = env!("CARGO_BIN_EXE_seal");
+const KUBESEAL: &str = env!("CARGO_BIN_EXE_kubeseal");
+
+/// Each begins a new line, moves the cursor, or turns the direction of writing around, in front of this word.
+const WORD: &str = "all-is-well";
+const STEERING: [&str; 6] = ["\n", "\r", "\u{9b}2K", "\u{202e}", "\u{200b}", "\u{1b}[2K"];
+
+fn run(folder: &Path, program: &str, words: &[&str]) -> Output {
+    Command::new(program)
+        .args(words)
+        .current_dir(folder)
+        .env("HOME", folder)
+        .env("KUBECONFIG", folder.join("kubeconfig"))
+        .stdin(Stdio::null())
+        .output()
+        .expect("it starts")
+}
+
+fn write(path: &Path, text: &str) {
+    fs::create_dir_all(path.parent().expect("it has one")).expect("ours");
+    fs::write(path, text).expect("ours");
+}
+
+/// JSON with names that steer, for what reads them.
+fn sealed(name: &str) -> String {
+    format!(
+        "{{\"apiVersion\": \"bitnami.com/v1alpha1\", \"kind\": \"SealedSecret\", \"metadata\": {{\"name\": {name:?}, \
+         \"namespace\": {name:?}}}, \"spec\": {{\"encryptedData\": {{{name:?}: \"AgBB\"}}}}}}"
+    )
+    .replace("\\u{9b}", "\\u009b")
+    .replace("\\u{202e}", "\\u202e")
+    .replace("\\u{200b}", "\\u200b")
+    .replace("\\u{1b}", "\\u001b")
+}
+
+fn folder_with(name: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |file: &str| folder.path().join(file);
+    let plain =
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n";
+    write(&at("tree/sealed.yaml"), &sealed(name));
+    write(&at(&format!("tree/{name}.yaml")), plain);
+    write(
+        &at(&format!("broken/{name}.yaml")),
+        "kind: SealedSecret\na: [\n",
+    );
+    write(&at(&format!("keys/{name}/sealed.yaml")), &sealed(name));
+    write(&at(&format!("{name}/db.yaml")), plain);
+    write(
+        &at(".seal.yaml"),
+        &format!(
+            "{{\"rules\": [{{\"path\": {:?}, \"certificate\": \"no\"}}]}}",
+            "**"
+        ),
+    );
+    folder
+}
+
+/// Attack: names of files, items and objects in a repository begin new lines or steer the terminal, so that a
+/// reader sees lines that no program wrote, in text and in JSON.
+#[test]
+fn no_name_begins_a_line_or_steers_the_terminal() {
+    let mut found = Vec::new();
+    for steering in STEERING {
+        let name = format!("a{steering}{WORD}");
+        let folder = folder_with(&name);
+        let file = format!("tree/{name}.yaml");
+        let missing = format!("no{steering}{WORD}.yaml");
+        let broken = format!("broken/{name}.yaml");
+        let not_a_key = format!("{name}/db.yaml");
+        let commands: [(&str, &[&str]); 26] = [
+            (SEAL, &["lint", "tree"]),
+            (SEAL, &["lint", "tree", "broken", "-o", "json"]),
+            (SEAL, &["lint", "tree", "-o", "sarif"]),
+            (SEAL, &["lint", "tree", "-o", "github"]),
+            (SEAL, &["view", "tree"]),
+            (SEAL, &["view", "tree", "-o", "json"]),
+            (SEAL, &["view", &missing]),
+            (SEAL, &["view", &broken]),
+            (SEAL, &["lint", &broken]),
+            (SEAL, &["diff", "tree"]),
+            (SEAL, &["config", "explain", &file]),
+            (SEAL, &["config", "explain", &file, "-o", "json"]),
+            (SEAL, &["set", &file, "a", "--from-file", &missing]),
+            (
+                SEAL,
+                &["set", "tree/sealed.yaml", "a", "--from-file", &not_a_key],
+            ),
+            (SEAL, &["unset", "tree/sealed.yaml", &name]),
+            (SEAL, &["unset", "tree/sealed.yaml", "other"]),
+            (SEAL, &["edit", "tree/sealed.yaml", "--backup", &not_a_key]),
+            (SEAL, &["rotate", "tree", "--key", &not_a_key]),
+            (
+                SEAL,
+                &[
+                    "doctor",
+                    "tree/sealed.yaml",
+                    "--offline",
+                    "--backup",
+                    &missing,
+                ],
+            ),
+            (
+                SEAL,
+                &[
+                    "exec",
+                    "tree/sealed.yaml",
+                    "--all",
+                    "--backup",
+                    &not_a_key,
+                    "--",
+                    "true",
+                ],
+            ),
+            (SEAL, &["keys", "list", "--directory", "keys"]),
+            (SEAL, &[&file]),
+            (SEAL, &["cert", "show", &missing]),
+            (KUBESEAL, &["-f", &missing]),
+            (
+                KUBESEAL,
+                &[
+                    "--recovery-unseal",
+                    "-f",
+                    "tree/sealed.yaml",
+                    "--recovery-private-key",
+                    &not_a_key,
+                ],
+            ),
+            (KUBESEAL, &["-f", &file, "--cert", &missing]),
+        ];
+        for (program, words) in commands {
+            let output = run(folder.path(), program, words);
+            // Manifests that kubeseal prints are those of Bitnami's, byte for byte.
+            let is_manifest = program == KUBESEAL && output.status.success();
+            let result = if is_manifest {
+                &b""[..]
+            } else {
+                &output.stdout
+            };
+            assert!(
+                !output.stdout.is_empty() || !output.stderr.is_empty(),
+                "{words:?}"
+            );
+            let said = [result, &output.stderr].concat();
+            let said = String::from_utf8_lossy(&said);
+            let raw = format!("{steering}{WORD}");
+            if said.contains(&raw) {
+                found.push(format!("{words:?}: {said}"));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}

@@ -1,0 +1,108 @@
+#!/usr/bin/env bash
+# The command line in odd environments: odd-environments.sh SEAL KUBESEAL
+# Full disks, read-only and unreadable folders, closed descriptors, limits, work trees, submodules, odd names. Needs git and
+# unshare (util-linux). Prints a line for each case, and exits with 1 if one fails or cannot be tried.
+set -uo pipefail
+seal=$(realpath "$1") kubeseal=$(realpath "$2")
+fixtures=$(realpath "$(dirname "$0")/../kubeseal-rs/tests/seal/fixtures")
+work=$(mktemp -d)
+trap 'chmod -R u+rwX "$work"; rm -rf "$work"' EXIT
+chmod 755 "$work"
+cd "$work" || exit 1
+export HOME=$work KUBECONFIG=/nowhere GIT_CONFIG_GLOBAL=$work/gitconfig
+printf '[user]\nname = a\nemail = a@b\n[protocol "file"]\nallow = always\n[init]\ndefaultBranch = main\n' >gitconfig
+cp "$fixtures"/{cert,key,other}.pem .
+failed=0
+
+# try NAME EXIT-CODE TEXT COMMAND: the command ends so, says this, and leaves no temporary file.
+try() {
+    local name=$1 code=$2 text=$3 said ended left
+    shift 3
+    said=$(timeout 60 bash -c "$*" 2>&1 </dev/null)
+    ended=$?
+    left=$(find "$work" -name '.seal-*.tmp' 2>/dev/null | head -n 1)
+    if [ "$ended" = "$code" ] && [[ $said == *"$text"* ]] && [ -z "$left" ]; then
+        echo "ok    $name"
+    else
+        echo "FAIL  $name: exit $ended, want $code with \"$text\"${left:+; $left is left}: ${said:0:300}"
+        failed=1
+    fi
+}
+same() { # same NAME FILE FILE
+    if cmp -s "$2" "$3"; then echo "ok    $1"; else echo "FAIL  $1: $2 and $3 differ" && failed=1; fi
+}
+
+"$seal" create db -n shop --from-file a=key.pem --cert cert.pem -w db.yaml 2>/dev/null || exit 1
+cp db.yaml before.yaml
+create="$seal create x -n shop --from-file a=key.pem --cert cert.pem"
+
+# Full disks
+try 'stdout is full' 2 'space' "$create >/dev/full"
+try 'stdout of kubeseal is full' 1 'space' "$kubeseal --raw --name a -n b --from-file key.pem --cert cert.pem >/dev/full"
+full='mount -t tmpfs -o size=16k none full && cp db.yaml full/ && { head -c 20k /dev/zero >full/rest || true; }'
+mkdir -p full
+try 'a new file on a full disk' 2 'cannot make' unshare -Urm bash -c "'$full; $create -w full/x.yaml'" '2>&1'
+try 'a change on a full disk' 2 'cannot write' \
+    unshare -Urm bash -c "'$full; $seal set full/db.yaml b --generate --cert cert.pem; code=\$?; cmp full/db.yaml before.yaml || exit 9; exit \$code'" '2>&1'
+
+# Read-only
+try 'a read-only disk' 2 'cannot write' \
+    unshare -Urm bash -c "'mount --bind full full && cp db.yaml full/ && mount -o remount,bind,ro full && $seal set full/db.yaml b --generate --cert cert.pem'" '2>&1'
+rm -f full/db.yaml
+
+# Closed descriptors
+try 'stdin is closed' 2 '--allow-empty' "$seal set db.yaml a --cert cert.pem <&-"
+try 'stdin is /dev/null' 2 '--allow-empty' "$seal set db.yaml a --cert cert.pem </dev/null"
+try 'stdin is empty' 2 '--allow-empty' "printf '' | $seal set db.yaml a --cert cert.pem"
+try 'stderr is closed' 0 '' "$create 2>&-"
+try 'stdout of a pipe that ended' 0 '' "$create | true"
+same 'nothing of it changed the file' db.yaml before.yaml
+
+# Limits
+try 'no file may grow' 2 'cannot write' "ulimit -f 0; $seal set db.yaml b --generate --cert cert.pem"
+try 'few open files' 0 'shop/db' "ulimit -n 16; $seal view db.yaml"
+try 'no locked memory' 0 'shop/db' "ulimit -l 0; $seal view --reveal --key key.pem db.yaml"
+same 'nothing of it changed the file either' db.yaml before.yaml
+
+# Folders that cannot be read, for a user who is not root
+mkdir -p tree/a tree/closed tree/z
+for folder in a closed z; do cp db.yaml "tree/$folder/"; done
+chmod 000 tree/closed
+nobody=''
+if [ "$(id -u)" = 0 ]; then
+    cp "$seal" ./seal
+    chmod -R o+rX . 2>/dev/null
+    chmod 000 tree/closed
+    nobody='setpriv --reuid=65534 --regid=65534 --clear-groups'
+fi
+plain=$([ -n "$nobody" ] && echo ./seal || echo "$seal")
+try 'an unreadable folder beside others: view' 2 'tree/z/db.yaml' "$nobody $plain view tree"
+try 'an unreadable folder is named' 2 'tree/closed' "$nobody $plain lint tree"
+chmod 755 tree/closed
+
+# Git
+git init -q unborn && cp db.yaml unborn/
+try 'a repository without a commit' 2 'no commit yet' "cd unborn && $seal diff"
+git init -q inner && cp db.yaml inner/ && git -C inner add -A && git -C inner commit -qm x
+git init -q outer && git -C outer submodule --quiet add ../inner sub && git -C outer commit -qm x
+git -C inner worktree add -q ../linked
+try 'a change in a submodule' 0 'b added' "$seal set outer/sub/db.yaml b --generate --cert cert.pem && cd outer/sub && $seal diff"
+try 'the same from the outer repository' 2 'another repository' "cd outer && $seal diff sub/db.yaml"
+try 'a change in a linked work tree' 0 'b added' "$seal set linked/db.yaml b --generate --cert cert.pem && cd linked && $seal diff"
+
+# Names
+odd=$'line\nbreak \e[2K "quoted" \u202e.yaml'
+cp db.yaml "$odd"
+try 'a name that steers a terminal' 0 'line\nbreak' "$seal view ./line*"
+bytes=$'bytes\xff.yaml'
+cp db.yaml "$bytes"
+try 'a name that is no text' 0 'b added' "$seal set ./bytes* b --generate --cert cert.pem"
+cp db.yaml -- --name.yaml
+try 'a name that begins with dashes' 0 'shop/db' "$seal view -- --name.yaml"
+long=$(printf 'n%.0s' {1..240}).yaml
+cp db.yaml "$long"
+try 'a name of 245 bytes' 0 'b added' "$seal set ./nnn* b --generate --cert cert.pem"
+deep=$(printf 'd/%.0s' {1..300})
+mkdir -p "$deep" && cp db.yaml "$deep/"
+try 'a tree of 300 folders' 0 'd/db.yaml' "$seal view d"
+exit "$failed"
