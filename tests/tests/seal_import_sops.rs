@@ -174,6 +174,24 @@ fn what_text_cannot_carry_is_refused_and_named() {
 }
 
 #[test]
+fn empty_documents_are_no_obstacle() {
+    let one = secret("one", "first");
+    for (name, text) in [
+        (None, format!("{one}---\n---\n{}---\n", secret("two", "x"))),
+        (Some("one"), "a: first\n---\n".to_owned()),
+    ] {
+        let folder = Folder::new();
+        folder.encrypt(text.as_bytes(), "plain.yaml", "a.enc.yaml");
+        let words: Vec<&str> = name.into_iter().chain(["a.enc.yaml"]).collect();
+        let view = folder.view(&folder.import(&words));
+        assert!(
+            view.contains("shop/one") && view.contains("first"),
+            "{view}"
+        );
+    }
+}
+
+#[test]
 fn a_refusal_names_the_document_and_imports_nothing() {
     let one = secret("one", "first");
     for (why, name, text, wanted) in [

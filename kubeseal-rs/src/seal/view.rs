@@ -104,7 +104,7 @@ fn look(candidate: &Candidate, revealer: Option<&Revealer<'_>>) -> Result<Vec<Se
         return Ok(Vec::new());
     };
     let see = |node| {
-        let object = Object::read(node).with_context(|| path.display().to_string())?;
+        let object = Object::read(node).with_context(|| path.shown())?;
         let values = revealer.map(|revealer| revealer.values(&object, path));
         Ok(Seen {
             path: path.clone(),
@@ -112,7 +112,7 @@ fn look(candidate: &Candidate, revealer: Option<&Revealer<'_>>) -> Result<Vec<Se
             ages: Vec::new(),
             values: values
                 .transpose()
-                .with_context(|| path.display().to_string())?,
+                .with_context(|| path.shown())?,
             object,
         })
     };

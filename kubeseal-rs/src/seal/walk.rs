@@ -427,7 +427,7 @@ pub fn read(candidate: &Candidate, kind: Kind) -> Result<Option<ManifestFile>, W
 /// An error and its causes, without the file at its beginning: for a line that begins with it already.
 pub fn without_path(path: &Path, error: &anyhow::Error) -> String {
     let text = error_chain(error.as_ref());
-    let rest = text.strip_prefix(&format!("{}: ", path.display()));
+    let rest = text.strip_prefix(&format!("{}: ", path.shown()));
     rest.map(str::to_owned).unwrap_or(text)
 }
 

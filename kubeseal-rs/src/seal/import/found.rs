@@ -55,6 +55,10 @@ struct Search<'a, 'f> {
 
 impl<'a> Search<'a, '_> {
     fn look_at(&mut self, node: &'a Node, is_in_secrets: bool) {
+        // What sops makes of an empty document.
+        if matches!(&node.value, Value::Map(fields) if fields.is_empty()) {
+            return;
+        }
         let kind = node.text("kind").unwrap_or_default();
         let version = node.text("apiVersion").unwrap_or_default();
         if LISTS.contains(&kind) {
@@ -161,6 +165,11 @@ mod tests {
                 "beside what has no kind, in a list",
                 format!("kind: List\nitems: [{SECRET}, {{stringData: {{a: b}}}}]"),
                 None,
+            ),
+            (
+                "beside an empty document",
+                format!("{SECRET}\n---\n{{}}\n"),
+                Some((1, 0)),
             ),
             ("values alone", "a: b".into(), Some((0, 0))),
             (

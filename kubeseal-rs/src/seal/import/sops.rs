@@ -334,7 +334,10 @@ fn check_text(documents: &[Document], file: &str) -> Result<(), ImportError> {
 
 /// A mapping from names to values, one level deep.
 fn flat_items(manifest: &ManifestFile, file: &str) -> Result<Items> {
-    let root = match manifest.documents.as_slice() {
+    // An empty document is an empty mapping for sops.
+    let is_filled = |document: &&Document| !matches!(&document.root.value, Value::Map(fields) if fields.is_empty());
+    let filled: Vec<&Document> = manifest.documents.iter().filter(is_filled).collect();
+    let root = match filled.as_slice() {
         [one] => &one.root,
         [] => return Err(ImportError::NoMapping(file.to_owned()).into()),
         several => {

@@ -323,15 +323,21 @@ fn rows(lines: &[Vec<String>], otherwise: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use shared::manifest::{self, Reading};
+
     use super::*;
 
     fn sealed(name: &str, items: &[(&str, &str)]) -> SealedSecret {
-        let mut sealed = SealedSecret::default();
-        sealed.metadata.name = Some(name.to_owned());
-        let items = items.iter();
-        let owned = items.map(|(key, text)| ((*key).to_owned(), (*text).to_owned()));
-        sealed.spec.encrypted_data = owned.collect();
-        sealed
+        let items: Vec<String> = items
+            .iter()
+            .map(|(key, text)| format!("{key}: '{text}'"))
+            .collect();
+        let text = format!(
+            "metadata: {{name: {name}}}\nspec: {{encryptedData: {{{}}}}}",
+            items.join(", ")
+        );
+        let documents = manifest::read(text.as_bytes()).unwrap();
+        SealedSecret::from_node(&documents[0].root, &mut Reading::default()).unwrap()
     }
 
     #[test]

@@ -116,13 +116,13 @@ fn remarks(linter: &Linter<'_>) -> Vec<String> {
             "; --keys FILE tries private keys"
         };
         remarks.push(format!(
-            "not judged: {} without a key hint{hint}",
+            "{} could not be judged: no key hint{hint}",
             items(unknown)
         ));
     }
     if uncompared > 0 {
         remarks.push(format!(
-            "not judged: {} for which no certificate is known; --cert FILE names it",
+            "{} could not be judged: no certificate is known; --cert FILE names it",
             items(uncompared)
         ));
     }
