@@ -118,7 +118,7 @@ impl Cluster {
         let client = &connection.requests;
         let pool = Pool::new();
         let store = ClusterStore::new(client.clone(), place.deletes_secrets);
-        let store = Arc::new(store.warning_only(!place.tells_of_unsealed));
+        let store = Arc::new(store.announcing(place.announced));
         let (sender, changes) = mpsc::channel(BACKLOG);
         let election = place.election.clone();
         let (questions, pod) = (connection.questions.clone(), place.pod.clone());

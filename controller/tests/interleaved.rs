@@ -231,11 +231,11 @@ async fn an_unusable_key_that_is_gone_by_the_next_list_is_not_counted_any_more()
     let bad = json!({ "metadata": { "name": "bad", "namespace": "kube-system", "uid": "u" } });
     let bad = serde_json::from_value(bad).unwrap();
     for event in [Event::Init, Event::InitApply(bad), Event::InitDone] {
-        keys.take(event);
+        keys.take(event, Timestamp::UNIX_EPOCH);
     }
     assert_eq!(keys.unusable(), 1);
     for event in [Event::Init, Event::InitDone] {
-        keys.take(event);
+        keys.take(event, Timestamp::UNIX_EPOCH);
     }
     assert_eq!(keys.unusable(), 0);
 }

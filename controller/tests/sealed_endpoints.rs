@@ -155,7 +155,10 @@ async fn r1_r3_r4_r5_rotate_gives_the_same_object_for_the_newest_key() {
         (&old.metadata, &old.spec.template)
     );
     assert_ne!(new.spec.encrypted_data, old.spec.encrypted_data);
-    let only_new = KeyRing::new([ring(2).sealing(Timestamp::UNIX_EPOCH).unwrap().clone()]);
+    let only_new = KeyRing::new([ring(2)
+        .sealing(jiff::Timestamp::UNIX_EPOCH)
+        .unwrap()
+        .clone()]);
     check(&new, &only_new, true).unwrap();
 
     let (_, _, again) = post(&server, "/v1/rotate", body.as_bytes()).await;

@@ -132,8 +132,8 @@ pub enum NoSealingKey {
     Compromised,
     /// All of them were removed from the place where they are stored, and open from memory for the time being.
     #[error(
-        "every key was removed; the controller opens with the removed keys until another one comes or it restarts: restore \
-         them from the backup, or ask for a new one with `seal keys rotate`"
+        "every key was removed, and the controller opens with the removed keys until another one comes or it restarts; restore \
+         the key Secrets from the backup; after a restart without them it makes a new key"
     )]
     Removed,
 }

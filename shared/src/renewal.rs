@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::key::Certificate;
 use crate::key_ring::{KeyRing, RingKey};
 
 /// A key is from the future if its certificate begins later than this from now: the clocks of two machines differ by
@@ -52,9 +53,7 @@ pub fn made_last(ring: &KeyRing, now: Timestamp) -> Option<Timestamp> {
 /// Only a certificate's time tells of the future: this controller chose it by the clock that it asks now, and the API
 /// server may have another one.
 fn made(key: &RingKey, now: Timestamp) -> Timestamp {
-    let begins = key
-        .certificate()
-        .map(|certificate| certificate.not_before());
+    let begins = key.certificate().map(Certificate::not_before);
     match begins {
         Some(begins) if is_future(begins, now) || is_future(key.order_time(), now) => begins,
         _ => key.order_time(),

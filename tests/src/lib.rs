@@ -25,6 +25,7 @@ pub mod operators;
 pub mod patience;
 pub mod peer;
 pub mod pod;
+pub mod prometheus;
 pub mod roles;
 pub mod scrape;
 pub mod scratch;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Checks, ClusterConfig, Election, Place, Pod};
+use super::{Announced, Checks, ClusterConfig, Election, Place, Pod};
 
 impl Checks<'_> {
     pub(super) fn place(&mut self, pod: Pod) -> Place {
@@ -34,7 +34,11 @@ impl Checks<'_> {
             additional_namespaces,
             label_selector: self.flags.text_if_any("label-selector").map(str::to_owned),
             deletes_secrets: self.flags.switch("old-gc-behavior"),
-            tells_of_unsealed: self.flags.switch("unsealed-events"),
+            announced: if self.flags.switch("unsealed-events") {
+                Announced::Everything
+            } else {
+                Announced::Warnings
+            },
             watches_secrets: !self.flags.switch("skip-recreate"),
             certificate_config_map: self
                 .flags

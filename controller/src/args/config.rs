@@ -70,8 +70,8 @@ pub struct ClusterConfig {
     pub label_selector: Option<String>,
     /// Are Secrets deleted with their SealedSecret instead of by the garbage collector?
     pub deletes_secrets: bool,
-    /// Is an event written for each object that was unsealed?
-    pub tells_of_unsealed: bool,
+    /// What events are written about SealedSecrets.
+    pub announced: Announced,
     /// Are Secrets watched?
     pub watches_secrets: bool,
     /// The `ConfigMap` in the own namespace that holds the certificate, if there is to be one.
@@ -103,6 +103,15 @@ impl Pod {
             uid: filled("POD_UID"),
         }
     }
+}
+
+/// What events are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Announced {
+    /// Every one.
+    Everything,
+    /// Warnings alone.
+    Warnings,
 }
 
 /// Which of several replicas writes, and how soon another one does if it ends.

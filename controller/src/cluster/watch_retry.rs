@@ -52,8 +52,9 @@ impl WatchRetry {
 /// Does the API server no longer have the version to continue from? It is no failure.
 pub(super) fn is_expired(error: &WatchError) -> bool {
     match error {
-        WatchError::WatchError(status) => status.code == EXPIRED,
-        WatchError::WatchStartFailed(kube::Error::Api(status)) => status.code == EXPIRED,
+        WatchError::WatchError(status) | WatchError::WatchStartFailed(kube::Error::Api(status)) => {
+            status.code == EXPIRED
+        }
         _ => false,
     }
 }

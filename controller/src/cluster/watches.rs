@@ -334,7 +334,8 @@ impl Begin {
                     }
                     Err(error) => {
                         tell(&what.text, &error, &mut told);
-                        if !(what.is_optional && listed.is_some()) && !is_expired(&error) {
+                        let was_never_served = what.is_optional && listed.is_some();
+                        if !was_never_served && !is_expired(&error) {
                             health.fails(&name, cause(&error), Timestamp::now());
                         }
                         pause = retry.pause(&error, Instant::now(), shared::random::number());
@@ -381,13 +382,11 @@ async fn after<T>(
 /// Awaits `next`, and calls `quiet` once if that takes longer than `patience`.
 async fn noticing<T>(next: impl Future<Output = T>, patience: Duration, quiet: impl Fn()) -> T {
     let mut next = std::pin::pin!(next);
-    match tokio::time::timeout(patience, &mut next).await {
-        Ok(done) => done,
-        Err(_) => {
-            quiet();
-            next.await
-        }
+    if let Ok(done) = tokio::time::timeout(patience, &mut next).await {
+        return done;
     }
+    quiet();
+    next.await
 }
 
 /// How long one watch lasts, of so many namespaces.

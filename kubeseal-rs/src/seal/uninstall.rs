@@ -161,7 +161,7 @@ fn leftover(object: &Json) -> Option<Leftover> {
 /// A line for each that could not be changed.
 fn change_all(objects: &Objects, leftovers: &[Leftover], is_shown: bool) -> Vec<String> {
     let progress = Progress::new("statuses", leftovers.len(), is_shown);
-    let change = |_: &mut (), _, leftover: &Leftover| {
+    let change = |(): &mut (), _, leftover: &Leftover| {
         let changed = change(objects, leftover);
         progress.step();
         let error = changed.err()?;

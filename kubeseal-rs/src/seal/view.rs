@@ -68,10 +68,7 @@ pub fn run(words: &View, surroundings: &Surroundings) -> Result<Outcome> {
             Err(error) => {
                 unread += 1;
                 let problem = walk::without_path(&candidate.path, &error);
-                report::say(&format!(
-                    "{}: not shown: {problem}",
-                    candidate.path.shown()
-                ));
+                report::say(&format!("{}: not shown: {problem}", candidate.path.shown()));
             }
         }
     }
@@ -110,9 +107,7 @@ fn look(candidate: &Candidate, revealer: Option<&Revealer<'_>>) -> Result<Vec<Se
             path: path.clone(),
             file: path.to_string_lossy().into_owned(),
             ages: Vec::new(),
-            values: values
-                .transpose()
-                .with_context(|| path.shown())?,
+            values: values.transpose().with_context(|| path.shown())?,
             object,
         })
     };

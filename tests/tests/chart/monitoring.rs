@@ -2,20 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::TcpListener;
 use std::path::Path;
 
 use regex::Regex;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tests::cluster_controller::ClusterController;
 use tests::control_plane::ControlPlane;
-use tests::guarded;
-use tests::http;
-use tests::logged::Logged;
 use tests::operators::{self, objects};
-use tests::patience::until;
+use tests::prometheus::Prometheus;
 use tests::roles::{self, Reach};
-use tests::scratch::Scratch;
 use tests::sealing::{KEYS, put_key, sealed_for};
 
 use crate::manifests::deploy;
@@ -67,7 +62,7 @@ async fn every_query_finds_something_in_the_controllers_metrics() {
     let _: shared::resource::SealedSecret = namespace.create_object(broken.to_document()).await;
     controller.get("/v1/cert.pem").await;
 
-    let prometheus = Prometheus::scraping(controller.metrics_port().unwrap());
+    let prometheus = Prometheus::scraping(controller.metrics_port().unwrap(), None);
     let dashboard: Value =
         serde_json::from_str(&fs::read_to_string(deploy(DASHBOARD)).unwrap()).unwrap();
     let panels = dashboard["panels"].as_array().unwrap();
@@ -95,58 +90,5 @@ async fn every_query_finds_something_in_the_controllers_metrics() {
             scraped.contains(&format!("# TYPE {metric} ")),
             "no metric is named {metric}"
         );
-    }
-}
-
-/// A Prometheus that scrapes one port frequently.
-struct Prometheus {
-    port: u16,
-    process: Logged,
-    _folder: Scratch,
-}
-
-impl Prometheus {
-    fn scraping(metrics: u16) -> Self {
-        operators::of_prometheus("prometheus");
-        let folder = Scratch::new();
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        let scrape = json!({ "job_name": "sealed-secrets", "static_configs": [{ "targets": [format!("127.0.0.1:{metrics}")] }] });
-        let settings = json!({ "global": { "scrape_interval": "1s" }, "scrape_configs": [scrape] });
-        let file = folder.path().join("prometheus.yml");
-        fs::write(&file, settings.to_string()).unwrap();
-        let mut command = guarded::command("prometheus");
-        command
-            .arg(format!("--config.file={}", file.display()))
-            .arg(format!(
-                "--storage.tsdb.path={}",
-                folder.path().join("data").display()
-            ))
-            .arg(format!("--web.listen-address=127.0.0.1:{port}"));
-        let process = Logged::spawn(&mut command).unwrap();
-        Self {
-            port,
-            process,
-            _folder: folder,
-        }
-    }
-
-    async fn finds(&self, query: &str) {
-        let encoded: Vec<String> = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
-        let encoded = encoded.concat();
-        let path = format!("/api/v1/query?query={encoded}");
-        until(
-            &format!("{query} finds something\n{}", self.process.log()),
-            async || {
-                let answer = http::get(self.port, &path).await.ok()?;
-                let body = answer.split_once("\r\n\r\n")?.1;
-                assert!(!body.contains("\"status\":\"error\""), "{query}: {body}");
-                body.contains("\"value\":[").then_some(())
-            },
-        )
-        .await;
     }
 }

@@ -21,6 +21,7 @@ use kube::{Api, Client};
 use shared::resource::{SealedSecret, SealedSecretStatus};
 use shared::secret::Secret;
 
+use crate::args::Announced;
 use crate::decide::{Existing, Held, Plan};
 use crate::drift;
 use crate::metrics::instance_label;
@@ -37,7 +38,7 @@ pub struct ClusterStore {
     client: Client,
     catalogue: Mutex<Catalogue>,
     events: Events,
-    warns_only: bool,
+    announced: Announced,
     /// Deletes Secrets itself instead of leaving it to the garbage collector.
     deletes: bool,
     /// The definition in the cluster drops these fields of the status.
@@ -52,7 +53,7 @@ impl ClusterStore {
     pub fn new(client: Client, deletes: bool) -> Self {
         Self {
             events: Events::new(client.clone(), Subject::SealedSecrets),
-            warns_only: false,
+            announced: Announced::Everything,
             client,
             catalogue: Mutex::default(),
             deletes,
@@ -62,10 +63,10 @@ impl ClusterStore {
         }
     }
 
-    /// The same, which writes no events but warnings.
+    /// The same with a choice of events; without, every one is written.
     #[must_use]
-    pub fn warning_only(mut self, warns_only: bool) -> Self {
-        self.warns_only = warns_only;
+    pub fn announcing(mut self, announced: Announced) -> Self {
+        self.announced = announced;
         self
     }
 
@@ -325,7 +326,7 @@ impl Store for ClusterStore {
     }
 
     async fn announce(&self, id: &ObjectId, news: News) {
-        if self.warns_only && !news.is_warning {
+        if self.announced == Announced::Warnings && !news.is_warning {
             return;
         }
         let entry = self.catalogue().entry(id).cloned();

@@ -1,0 +1,83 @@
+//! A Prometheus that scrapes one controller, often.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::guarded;
+use crate::http;
+use crate::logged::Logged;
+use crate::operators;
+use crate::patience::until;
+use crate::scratch::Scratch;
+
+/// It ends when this value is dropped.
+pub struct Prometheus {
+    port: u16,
+    process: Logged,
+    _folder: Scratch,
+}
+
+impl Prometheus {
+    /// Scrapes this port of this machine once a second, and evaluates the rules of this file as often.
+    ///
+    /// # Panics
+    /// If it is not installed.
+    pub fn scraping(metrics: u16, rules: Option<&Path>) -> Self {
+        operators::of_prometheus("prometheus");
+        let folder = Scratch::new();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let targets = json!([{ "targets": [format!("127.0.0.1:{metrics}")] }]);
+        let scrape = json!({ "job_name": "sealed-secrets", "static_configs": targets });
+        let global = json!({ "scrape_interval": "1s", "evaluation_interval": "1s" });
+        let rule_files: Vec<_> = rules.into_iter().collect();
+        let settings =
+            json!({ "global": global, "rule_files": rule_files, "scrape_configs": [scrape] });
+        let file = folder.path().join("prometheus.yml");
+        fs::write(&file, settings.to_string()).unwrap();
+        let data = folder.path().join("data");
+        let mut command = guarded::command("prometheus");
+        command
+            .arg(format!("--config.file={}", file.display()))
+            .arg(format!("--storage.tsdb.path={}", data.display()))
+            .arg(format!("--web.listen-address=127.0.0.1:{port}"));
+        Self {
+            port,
+            process: Logged::spawn(&mut command).unwrap(),
+            _folder: folder,
+        }
+    }
+
+    /// The series that a query finds now; none if it does not answer yet.
+    ///
+    /// # Panics
+    /// If it does not understand the query.
+    pub async fn series(&self, query: &str) -> Option<Vec<Value>> {
+        let encoded: Vec<String> = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let encoded = encoded.concat();
+        let path = format!("/api/v1/query?query={encoded}");
+        let answer = http::get(self.port, &path).await.ok()?;
+        let (_, body) = answer.split_once("\r\n\r\n")?;
+        assert!(!body.contains("\"status\":\"error\""), "{query}: {body}");
+        let start = body.find('{')?;
+        let end = body.rfind('}')?;
+        let mut answer: Value = serde_json::from_str(&body[start..=end]).ok()?;
+        serde_json::from_value(answer["data"]["result"].take()).ok()
+    }
+
+    /// Waits until a query finds something.
+    pub async fn finds(&self, query: &str) {
+        until(
+            &format!("{query} finds something\n{}", self.process.log()),
+            async || {
+                let series = self.series(query).await?;
+                (!series.is_empty()).then_some(())
+            },
+        )
+        .await;
+    }
+}
