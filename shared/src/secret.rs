@@ -273,9 +273,14 @@ mod tests {
                 "line 2: data.a must be base64 text, not a number",
             ),
             (
+                "a template action",
+                "data:\n  a: '{{ .a | b64enc }}'",
+                "line 2: data.a is a template action; render the template first",
+            ),
+            (
                 "not base64",
                 "data:\n  a: hunter2!",
-                "line 2: data.a: illegal base64 data at input byte 7",
+                "line 2: data.a (plain text belongs in `stringData`): illegal base64 data at input byte 7",
             ),
             (
                 "map in stringData",

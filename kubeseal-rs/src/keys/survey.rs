@@ -392,13 +392,13 @@ mod tests {
                 "a Helm template",
                 "{{- if .Values.on }}\nspec: {}\n{{ end }}",
                 0,
-                TEMPLATE,
+                "template, which has to be rendered first",
             ),
             (
                 "a template in YAML",
                 "metadata: {name: {{ .x }}}",
                 0,
-                TEMPLATE,
+                "template, which has to be rendered first",
             ),
             (
                 "a templated item",

@@ -323,7 +323,7 @@ mod tests {
         for (why, rule, words, cert, namespace, scope) in [
             (
                 "flags",
-                "certificate: r.pem, scope: namespace-wide",
+                "certificate: r.pem, scope: namespace-wide, allowedScopes: [strict, namespace-wide]",
                 words(Some("f.pem"), Some("f"), Some(Scope::Strict)),
                 ("f.pem", Origin::Flag("cert")),
                 ("f", Origin::Flag("namespace")),
@@ -401,6 +401,12 @@ mod tests {
                 Sealing::default(),
                 vec![("SEALED_SECRETS_SCOPE", "namespace-wide")],
                 "allows the scope strict, not namespace-wide",
+            ),
+            (
+                "scope: strict",
+                words(None, None, Some(Scope::ClusterWide)),
+                vec![],
+                "allows the scope strict, not cluster-wide",
             ),
             (
                 "namespace: shop",

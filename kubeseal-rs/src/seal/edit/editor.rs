@@ -93,11 +93,13 @@ impl Editor {
     }
 
     /// What most likely happened where an editor ended after so long and the file is as it was: many that open a
-    /// window leave it to another process.
-    pub(super) fn remark(&self, after: Duration) -> Option<String> {
+    /// window leave it to another process. Of an editor that is not known, only its haste tells, and a script that
+    /// edits is as hasty.
+    pub(super) fn remark(&self, after: Duration, is_person: bool) -> Option<String> {
         let flag = waiting_flag(&self.program);
         let waits = flag.is_none_or(|flag| self.words.iter().any(|word| waits(word, flag)));
-        if waits && (after > AT_ONCE || flag.is_some()) {
+        let is_hasty = flag.is_none() && is_person && after < AT_ONCE;
+        if waits && !is_hasty {
             return None;
         }
         let name = self.program.file_name().unwrap_or_default().display();
@@ -214,12 +216,16 @@ mod tests {
                 program: Path::new("/usr/bin").join(program),
                 words: word.into_iter().map(str::to_owned).collect(),
             };
-            let remark = editor.remark(after);
+            let remark = editor.remark(after, true);
             let is_right = match (&remark, want) {
                 (Some(remark), Some(want)) => remark.contains(want),
                 (remark, want) => remark.is_none() && want.is_none(),
             };
             assert!(is_right, "{program}: {remark:?}");
+            assert_eq!(
+                editor.remark(after, false).is_some(),
+                remark.is_some() && program != "unknown"
+            );
         }
     }
 

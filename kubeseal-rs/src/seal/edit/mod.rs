@@ -55,7 +55,8 @@ pub fn run(words: &Edit, surroundings: &Surroundings) -> Result<Outcome> {
     let changes = difference(&before, &after);
     if changes == Difference::default() {
         report::say("nothing was changed");
-        if let Some(remark) = editor.remark(took) {
+        let is_person = surroundings.stdin_is_terminal && surroundings.stderr_is_terminal;
+        if let Some(remark) = editor.remark(took, is_person) {
             report::warn(&remark);
         }
         return Ok(Outcome::Done);

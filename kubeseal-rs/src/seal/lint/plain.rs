@@ -188,7 +188,7 @@ mod tests {
             ),
             (
                 "kind: SecretGenerator\nmetadata: {name: db}\nliterals: [a=hunter2]",
-                Some("generator db has"),
+                Some("secretGenerator db has"),
             ),
             (
                 "secretGenerator: [{literals: [hunter2]}]",

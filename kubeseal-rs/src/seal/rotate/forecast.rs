@@ -1,11 +1,11 @@
 //! What a rotation would do, told without opening anything that need not be opened: a value of another size
 //! is not for the new key, a hint names its key, and of what is left only the new private key is tried.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use shared::key::{Certificate, Fingerprint};
-use shared::key_ring::{KeyRing, RingKey};
+use shared::key_ring::KeyRing;
 use shared::needs::{LEGACY_ITEM, Need, needs};
 use shared::resource::SealedSecret;
 use shared::{base64, envelope, hints};
@@ -31,10 +31,13 @@ pub(super) struct Keys<'a> {
 }
 
 /// What is known of one value.
+#[derive(PartialEq, Eq)]
 enum State {
     Old,
     Current,
     Believed,
+    /// The new private key has to be tried.
+    Untold,
     /// It can surely not be opened.
     Closed(String),
 }
@@ -46,16 +49,22 @@ pub(super) fn forecast(sealed: &SealedSecret, keys: Keys<'_>) -> Forecast {
     let items = items
         .map(|(item, text)| (item.as_str(), text))
         .chain(legacy);
+    let states: Vec<_> = items
+        .map(|(item, text)| (item, state(text, hints.get(item), keys)))
+        .collect();
+    let untold = states.iter().filter(|(_, state)| *state == State::Untold);
+    let current = opened(sealed, &untold.map(|(item, _)| *item).collect(), keys);
     let mut forecast = Forecast::default();
-    for (item, text) in items {
+    for (item, state) in states {
         let hint = hints.get(item);
-        match state((sealed, item), text, hint, keys) {
+        match state {
             State::Current => {}
+            State::Untold if current.contains(item) => {}
             State::Believed => forecast.believed.push(item.to_owned()),
             State::Closed(why) => {
                 forecast.problem.get_or_insert(format!("{item}: {why}"));
             }
-            State::Old => {
+            State::Old | State::Untold => {
                 forecast.rotated.push(item.to_owned());
                 if let Some(hint) = hint {
                     *forecast.from.entry(hint.clone()).or_default() += 1;
@@ -71,12 +80,7 @@ pub(super) fn forecast(sealed: &SealedSecret, keys: Keys<'_>) -> Forecast {
     forecast
 }
 
-fn state(
-    (sealed, item): (&SealedSecret, &str),
-    text: &str,
-    hint: Option<&Fingerprint>,
-    keys: Keys<'_>,
-) -> State {
+fn state(text: &str, hint: Option<&Fingerprint>, keys: Keys<'_>) -> State {
     let Keys { ring, certificate } = keys;
     let current = certificate.fingerprint();
     let Ok(bytes) = base64::decode(text.as_bytes()) else {
@@ -92,18 +96,24 @@ fn state(
     match (hint, ring.key(current)) {
         (Some(hint), Some(_)) if hint == current => State::Current,
         (Some(hint), None) if hint == current => State::Believed,
-        (None, Some(new)) if opens(sealed, item, new) => State::Current,
+        (None, Some(_)) => State::Untold,
         _ => State::Old,
     }
 }
 
-/// Does this key open this item? One operation.
-fn opens(sealed: &SealedSecret, item: &str, key: &Arc<RingKey>) -> bool {
-    let mut alone = sealed.clone();
-    alone.spec.encrypted_data.retain(|name, _| name == item);
-    alone.spec.data = alone.spec.data.filter(|_| item == LEGACY_ITEM);
-    let needs = needs(&alone, &KeyRing::new([Arc::clone(key)]));
-    matches!(needs.get(item), Some(Need::Key(_)))
+/// Those of the items that the new private key opens, with one operation for each.
+fn opened(sealed: &SealedSecret, items: &BTreeSet<&str>, keys: Keys<'_>) -> BTreeSet<String> {
+    let new = keys.ring.key(keys.certificate.fingerprint());
+    let Some(new) = new.filter(|_| !items.is_empty()) else {
+        return BTreeSet::new();
+    };
+    let mut untold = sealed.clone();
+    let texts = &mut untold.spec.encrypted_data;
+    texts.retain(|item, _| items.contains(item.as_str()));
+    untold.spec.data = untold.spec.data.filter(|_| items.contains(LEGACY_ITEM));
+    let needs = needs(&untold, &KeyRing::new([Arc::clone(new)])).into_iter();
+    let opened = needs.filter(|(_, need)| matches!(need, Need::Key(_)));
+    opened.map(|(item, _)| item).collect()
 }
 
 #[cfg(test)]
