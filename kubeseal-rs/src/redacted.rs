@@ -31,18 +31,26 @@ pub fn redacted(text: &str) -> Cow<'_, str> {
 /// colon is a drive of Windows.
 fn after_scheme(text: &str) -> Option<(&str, &str)> {
     let is_slash = |c| c == '/' || c == '\\';
-    let (before, after) = text.split_once(':').unwrap_or(("", text));
+    let Some((before, after)) = text.split_once(':') else {
+        let rest = text.strip_prefix("//")?.trim_start_matches(is_slash);
+        return Some(text.split_at(text.len() - rest.len()));
+    };
     let scheme = before.trim_start();
     let is_sign = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
     let is_scheme = scheme.len() > 1 && scheme.chars().all(is_sign);
     let rest = if is_scheme || after.starts_with("//") {
         after.trim_start_matches(is_slash)
-    } else if text.starts_with("//") || before.len() > 1 && after.contains('@') {
+    } else if text.starts_with("//") || after.contains('@') && !is_drive(before, after) {
         text.trim_start_matches(is_slash)
     } else {
         return None;
     };
     Some(text.split_at(text.len() - rest.len()))
+}
+
+/// In the rest of a path of Windows there is no colon.
+fn is_drive(before: &str, after: &str) -> bool {
+    before.len() == 1 && after.starts_with(['/', '\\']) && !after.contains(':')
 }
 
 #[cfg(test)]
@@ -80,6 +88,9 @@ mod tests {
             ("https://jane:hun?ter2@host/x", "https://***?***"),
             ("C:\\certs\\a@b.pem", "C:\\certs\\a@b.pem"),
             ("/certs/a@b.pem", "/certs/a@b.pem"),
+            ("a:hunter2@host", "***@host"),
+            (":jane:hunter2@host", "***@host"),
+            ("C:/jane:hunter2@host", "***@host"),
         ] {
             assert_eq!(redacted(text), want);
         }

@@ -192,6 +192,7 @@ const USES: [(&str, &str, &[&str], &str); 8] = [
             "keys",
             "backup",
             "new.age",
+            "--force",
             "--recipients-file",
             "recipients.txt",
             "--directory",
