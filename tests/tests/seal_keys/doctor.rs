@@ -62,7 +62,7 @@ async fn names_the_first_broken_step_on_the_way() {
         .trim_matches('"')
         .parse()
         .unwrap();
-    site.namespace.route("another-program", metrics).await;
+    site.namespace.route("another-port", metrics).await;
     for (why, words, step, want) in [
         (
             "no kubeconfig",
@@ -101,10 +101,10 @@ async fn names_the_first_broken_step_on_the_way() {
             "has no ports",
         ),
         (
-            "another program",
-            vec!["--controller-name", "another-program"],
-            "controller",
-            "is no controller",
+            "another port",
+            vec!["--controller-name", "another-port"],
+            "certificate",
+            "is not the controller's main port",
         ),
     ] {
         let found = broken(&site, &words);

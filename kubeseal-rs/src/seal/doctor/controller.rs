@@ -74,6 +74,12 @@ pub(super) fn certificate(objects: &Objects, access: &Access) -> (Option<Certifi
 }
 
 fn serves_none(code: u16, body: &[u8]) -> Found {
+    if code == 404 {
+        return Found::bad(
+            "what answers behind the Service is not the controller's main port (404 for /v1/cert.pem)",
+            "the Service leads to another port or program: see its selector and target port",
+        );
+    }
     let said = String::from_utf8_lossy(body);
     let said: String = said.trim().chars().take(300).collect();
     let remedy = if code == 503 {

@@ -231,7 +231,10 @@ pub fn authorised(
         ..access(place, surroundings)
     };
     let (Some(url), Some(token)) = (&words.authorized, &words.token_file) else {
-        return Ok(Some(Controller::find(&access)?.into_authorised()?));
+        let made = Controller::find(&access).and_then(Controller::into_authorised);
+        return made
+            .map(Some)
+            .context("without --token-file the cluster is asked for a token");
     };
     let file = token.shown();
     let token = files::read_as(token, Kind::Credential)?;
