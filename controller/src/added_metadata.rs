@@ -210,12 +210,11 @@ mod tests {
     #[test]
     fn wins_over_what_is_there_and_leaves_the_rest() {
         let added = added("team=ops", "note=n").unwrap();
-        let mut metadata = ObjectMeta::default();
-        metadata.labels = Some(
-            [("team", "dev"), ("own", "x")]
-                .map(|(k, v)| (k.into(), v.into()))
-                .into(),
-        );
+        let labels = [("team", "dev"), ("own", "x")].map(|(k, v)| (k.into(), v.into()));
+        let mut metadata = ObjectMeta {
+            labels: Some(labels.into()),
+            ..ObjectMeta::default()
+        };
         assert!(!added.are_on(&metadata));
         added.put_on(&mut metadata);
         assert!(added.are_on(&metadata));
