@@ -316,7 +316,7 @@ pub struct TypeRules {
 pub enum TypeRulesError {
     /// Allowing it would have no effect, and may be meant as a list of all that are allowed.
     #[error(
-        "takes types that are refused by default, {risky}; {0:?} is none of them",
+        "takes types that are refused by default, {risky}; {0:?} is not one of them",
         risky = RISKY_TYPES.join(" and ")
     )]
     NotRisky(String),
@@ -480,8 +480,8 @@ mod tests {
     #[test]
     fn allowing_takes_types_that_are_refused_by_default_and_not_forbidden() {
         for (forbidden, allowed, said) in [
-            ("", "Opaque", "\"Opaque\" is none of them"),
-            ("", "*", "\"*\" is none of them"),
+            ("", "Opaque", "\"Opaque\" is not one of them"),
+            ("", "*", "\"*\" is not one of them"),
             (
                 RISKY_TYPES[1],
                 RISKY_TYPES[1],

@@ -144,7 +144,7 @@ impl Candidate {
                     .fails(LEASE, failure.cause(), jiff::Timestamp::now());
                 self.tell(
                     failure.text(),
-                    "Cannot use the Lease; while this lasts nobody takes it over from another replica",
+                    "Cannot use the Lease; no replica can take over until this is fixed",
                 );
             }
         }

@@ -268,7 +268,7 @@ pub fn replace_same(path: &Path, before: &[u8], bytes: &[u8]) -> Result<(), File
     if replaced.map_err(failed)? {
         return Ok(());
     }
-    let changed = io::Error::other("it was changed meanwhile by somebody else; run this again");
+    let changed = io::Error::other("another program changed it meanwhile; run the command again");
     Err(FileError::new(CHANGED, path, changed))
 }
 

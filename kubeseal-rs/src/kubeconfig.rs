@@ -38,7 +38,7 @@ pub enum KubeconfigError {
         source: ReadError,
     },
     /// A file is YAML, but no kubeconfig.
-    #[error("{} is no kubeconfig (pass --namespace to do without one)", .0.shown())]
+    #[error("{} is not a kubeconfig (pass --namespace to do without one)", .0.shown())]
     NoMapping(PathBuf),
     /// The context is nowhere.
     #[error(
@@ -220,7 +220,7 @@ contexts:
     fn says_what_is_wrong_with_the_file() {
         for (text, context, want) in [
             (CONFIG, Some("c"), "context \"c\" does not exist"),
-            ("just text", None, "is no kubeconfig"),
+            ("just text", None, "is not a kubeconfig"),
             ("a: [", None, "is malformed"),
         ] {
             let error = find(text, context).unwrap_err();

@@ -6,17 +6,17 @@
 pub enum NameError {
     /// An invalid item key.
     #[error(
-        "{0:?} is no key of an item: letters, digits, `-`, `_` and `.`, at most 253, and neither `.` nor `..`"
+        "{0:?} is not a valid item key: letters, digits, `-`, `_` and `.`, at most 253, and neither `.` nor `..`"
     )]
     Item(String),
     /// An invalid object name.
     #[error(
-        "{0:?} is no name of a Secret: small letters, digits, `-` and `.`, at most 253, a letter or digit at both ends"
+        "{0:?} is not a valid Secret name: lower-case letters, digits, `-` and `.`, at most 253, a letter or digit at both ends"
     )]
     Object(String),
     /// An invalid namespace.
     #[error(
-        "{0:?} is no namespace: small letters, digits and `-`, at most 63, a letter or digit at both ends"
+        "{0:?} is not a valid namespace: lower-case letters, digits and `-`, at most 63, a letter or digit at both ends"
     )]
     Namespace(String),
 }

@@ -21,13 +21,13 @@ use crate::{base64, envelope, hints};
 #[derive(Debug)]
 pub struct Resealed {
     /// It, without status and without what only a server writes. Both blocks of metadata and the
-    /// template are as they were, but for the key hints of items that were sealed anew.
+    /// template are as they were, but for the key hints of items that were re-encrypted.
     pub sealed: SealedSecret,
-    /// Items that were sealed anew; those that already were for the newest key are as they were.
+    /// Items that were re-encrypted; those that already were for the newest key are as they were.
     pub changed: usize,
 }
 
-/// It could not be sealed anew, and nothing of it was.
+/// It could not be re-encrypted, and nothing of it was.
 #[derive(Debug, thiserror::Error)]
 pub enum ResealError {
     /// It does not open.

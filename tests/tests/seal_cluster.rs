@@ -264,7 +264,7 @@ async fn a_user_who_may_read_the_secret_sees_and_edits_its_values() {
     assert_eq!(
         item(&before, "b:"),
         item(&after, "b:"),
-        "what was not changed is not sealed anew"
+        "what was not changed is not re-encrypted"
     );
 
     let documents = shared::manifest::read(after.as_bytes()).unwrap();

@@ -12,7 +12,7 @@ impl Checks<'_> {
             (Some(_), Some(_)) => {
                 self.mistake(
                     "kubeconfig",
-                    "cannot be used with --directory: there is no cluster then",
+                    "cannot be used with --directory, which works without a cluster",
                 );
                 Place::Directory(PathBuf::new())
             }

@@ -46,7 +46,7 @@ pub enum FileError {
         path: PathBuf,
     },
     /// More folders inside folders than anybody needs.
-    #[error("{} lies too deep inside folders", path.display())]
+    #[error("{} is nested too deep in folders", path.display())]
     TooDeep {
         /// Where.
         path: PathBuf,

@@ -77,7 +77,7 @@ impl IntoResponse for Refused {
                 (StatusCode::SERVICE_UNAVAILABLE, retry, text).into_response()
             }
             Self::Malformed => {
-                let text = "the body is no SealedSecret, as one document of JSON or YAML\n";
+                let text = "the body is not one SealedSecret in JSON or YAML\n";
                 (StatusCode::BAD_REQUEST, text).into_response()
             }
             Self::Closed => StatusCode::CONFLICT.into_response(),

@@ -82,7 +82,7 @@ impl Series {
             )?,
             reconciles: new.histogram(
                 "reconcile_duration_seconds",
-                "How long one look at an object took.",
+                "How long one reconcile of an object took.",
             )?,
             key_operations: new.counter(
                 "private_key_operations_total",

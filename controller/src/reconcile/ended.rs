@@ -130,8 +130,9 @@ pub(super) fn drift_corrected() -> News {
     News {
         is_warning: true,
         reason: "DriftCorrected",
-        message: "somebody else had changed the Secret; it is again as the SealedSecret says"
-            .into(),
+        message:
+            "another client had changed the Secret; the values of the SealedSecret are restored"
+                .into(),
     }
 }
 

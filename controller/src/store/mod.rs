@@ -159,7 +159,7 @@ pub enum StoreError {
         is_stalled: bool,
     },
     /// It came into being between two looks.
-    #[error("cannot create the Secret: somebody else makes and removes it at the same time")]
+    #[error("cannot create the Secret: another client creates and deletes it at the same time")]
     Exists,
     /// Others write the same object all the time.
     #[error("cannot update the status: the object is modified again and again")]

@@ -32,11 +32,11 @@ pub enum AuthorisedError {
     Clear(String),
     /// No token.
     #[error(
-        "the file holds no token; `kubectl create token ACCOUNT --audience sealed-secrets.bitnami.com` makes one"
+        "the file contains no token; `kubectl create token ACCOUNT --audience sealed-secrets.bitnami.com` makes one"
     )]
     NoToken,
     /// No PEM of a certificate.
-    #[error("what should be the authority of the controller's port is no certificate in PEM")]
+    #[error("the CA certificate of the controller's port is not PEM")]
     NoAuthority,
     /// No answer.
     #[error(

@@ -52,11 +52,11 @@ pub enum ClusterError {
         source: std::io::Error,
     },
     /// Likewise.
-    #[error("{0} holds no certificate: PEM is expected, in the data as base64")]
+    #[error("{0} contains no certificate: PEM is expected, in the data as base64")]
     NoAuthority(&'static str),
     /// Not shown, because it may hold a password.
     #[error(
-        "the proxy to the API server is no URL that begins with http://, https:// or socks5://"
+        "the proxy to the API server is not a URL that begins with http://, https:// or socks5://"
     )]
     Proxy,
     /// Groups of nobody.
@@ -150,7 +150,7 @@ pub enum ClusterError {
 
 fn unreachable_hint(why: &str) -> &'static str {
     if why.contains("certificate") {
-        return "It is not trusted: is certificate-authority the one of this cluster, and who stands in between?";
+        return "It is not trusted: is certificate-authority that of this cluster, or does a proxy in between intercept TLS?";
     }
     if why.contains("plug-in") {
         return "Who you are is its to say: try it by hand.";

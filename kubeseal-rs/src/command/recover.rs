@@ -38,10 +38,10 @@ pub enum KeyFileError {
     #[error("holds neither a PEM private key nor the backup of a key Secret")]
     Manifest(#[from] ReadError),
     /// A PEM file whose key cannot be used.
-    #[error("holds no private key that can be used")]
+    #[error("contains no usable private key")]
     Private(#[from] PrivateKeyError),
     /// Manifests without a key.
-    #[error("holds no private key: no Secret in it has a usable item `tls.key`")]
+    #[error("contains no private key: no Secret in it has a usable item `tls.key`")]
     NoKey,
 }
 

@@ -23,7 +23,7 @@ const MAX_LEN: usize = 64 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureError {
     /// Another kind of file.
-    #[error("it is no private key of OpenSSH; `ssh-keygen -t ed25519 -f FILE` makes one")]
+    #[error("not an OpenSSH private key; `ssh-keygen -t ed25519 -f FILE` makes one")]
     NoKey,
     /// The key has a passphrase.
     #[error(
@@ -39,7 +39,7 @@ pub enum SignatureError {
     #[error("it cannot be signed with this key")]
     NotSigned,
     /// Another kind of file.
-    #[error("it is no signature, as `seal keys backup --sign` and `ssh-keygen -Y sign` write it")]
+    #[error("not a signature as `seal keys backup --sign` and `ssh-keygen -Y sign` write it")]
     NoSignature,
     /// A signature of something else.
     #[error(
@@ -179,8 +179,8 @@ mod tests {
         let good = signed(b"archive");
         let long = format!("{good}{}", "x".repeat(MAX_LEN));
         for (archive, signature, want) in [
-            ("archive", "", "it is no signature"),
-            ("archive", long.as_str(), "it is no signature"),
+            ("archive", "", "not a signature"),
+            ("archive", long.as_str(), "not a signature"),
             ("archive", of_git.as_str(), "it is a signature for \"git\""),
             ("Archive", good.as_str(), "it is not of this archive"),
         ] {

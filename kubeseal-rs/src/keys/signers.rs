@@ -159,7 +159,7 @@ fn quoted(value: &str) -> Result<&str, &'static str> {
     let inside = value
         .strip_prefix('"')
         .and_then(|value| value.strip_suffix('"'));
-    inside.ok_or("the value of an option stands in quotes")
+    inside.ok_or("the value of an option must be in quotes")
 }
 
 fn unquoted(text: &str) -> &str {
@@ -301,7 +301,7 @@ mod tests {
             ),
             (
                 "jane namespaces=sealed-secrets-backup KEY",
-                "line 1: the value of an option stands in quotes",
+                "line 1: the value of an option must be in quotes",
             ),
             (
                 "jane namespaces=\"git KEY",

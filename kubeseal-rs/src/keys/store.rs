@@ -124,7 +124,7 @@ impl KeyStore {
     /// It is not there.
     pub fn folder(folder: &Path) -> Result<Self> {
         if !folder.is_dir() {
-            bail!("{} is no folder", folder.shown());
+            bail!("{} is not a folder", folder.shown());
         }
         let (keys, sealed) = (folder.join("keys"), folder.join("sealed"));
         Ok(Self::Folder {

@@ -34,7 +34,7 @@ pub enum MakeError {
     #[error("the password cannot be hashed: bcrypt takes 1 to 72 bytes without zero bytes")]
     Hash,
     /// Docker's file is JSON.
-    #[error("the password is no UTF-8, which config.json needs")]
+    #[error("the password is not UTF-8, which config.json requires")]
     Text,
     /// The year 9999 is the last of certificates.
     #[error("the certificate would end after the year 9999; choose fewer days")]

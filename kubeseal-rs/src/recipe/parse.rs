@@ -15,7 +15,7 @@ rsa[:BITS], ed25519, ecdsa[:p256|p384], tls:HOST[,HOST…][,days=N], htpasswd:US
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecipeError {
     /// Another kind.
-    #[error("there is no such recipe; there are {KINDS}")]
+    #[error("unknown recipe; the recipes are {KINDS}")]
     Kind,
     /// An option that the kind does not have.
     #[error("{0} has no such option")]

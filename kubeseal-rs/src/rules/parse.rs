@@ -15,7 +15,7 @@ pub enum RulesError {
     #[error(transparent)]
     Read(#[from] ReadError),
     /// Several documents.
-    #[error("it holds {0} documents, and rules stand in one")]
+    #[error("it holds {0} documents; rules belong in one")]
     Documents(usize),
     /// A line cannot be used.
     #[error("line {line}: {problem}")]
@@ -42,7 +42,7 @@ impl RulesError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RuleProblem {
     /// A field that does not exist.
-    #[error("there is no field {found:?} here; there are {known}")]
+    #[error("unknown field {found:?}; the fields here are {known}")]
     Unknown {
         /// As written.
         found: String,
@@ -50,7 +50,7 @@ pub enum RuleProblem {
         known: String,
     },
     /// A field that stands twice.
-    #[error("the field {0:?} stands here twice")]
+    #[error("duplicate field {0:?}")]
     Twice(String),
     /// A value of the wrong kind.
     #[error("{field} must be {wanted}, not {found}")]
@@ -66,7 +66,7 @@ pub enum RuleProblem {
     #[error("a rule needs a path, such as `path: prod/**`")]
     NoPath,
     /// A pattern that is none.
-    #[error("the path is no pattern: {0}")]
+    #[error("the path is not a valid pattern: {0}")]
     Pattern(String),
     /// No scope.
     #[error("{field}: {source}")]
@@ -423,7 +423,7 @@ mod tests {
             ("rules:\n", "0 rules"),
             (
                 "rule: []\n",
-                "line 1: there is no field \"rule\" here; there are rules",
+                "line 1: unknown field \"rule\"; the fields here are rules",
             ),
             ("[a]", "line 1: the file must be a mapping, not a list"),
             ("rules: {}", "line 1: rules must be a list, not a mapping"),
@@ -432,14 +432,17 @@ mod tests {
                 "rules:\n- path: ''\n",
                 "line 2: path must be text, not empty",
             ),
-            ("rules:\n- path: 'a{'\n", "line 2: the path is no pattern: "),
+            (
+                "rules:\n- path: 'a{'\n",
+                "line 2: the path is not a valid pattern: ",
+            ),
             (
                 "rules:\n- path: a\n  Scope: strict\n",
-                "line 3: there is no field \"Scope\" here",
+                "line 3: unknown field \"Scope\"",
             ),
             (
                 "rules:\n- path: a\n  path: b\n",
-                "line 3: the field \"path\" stands here twice",
+                "line 3: duplicate field \"path\"",
             ),
             (
                 "rules:\n- path: a\n  scope: wide\n",

@@ -119,7 +119,7 @@ fn text(words: &Explain, settings: &Settings) -> String {
             shown(&rule.path)
         ),
         (None, Some(file)) => format!("{path}: no rule of {} fits\n", file.path.shown()),
-        _ => format!("{path}: there is no .seal.yaml for it\n"),
+        _ => format!("{path}: no .seal.yaml applies\n"),
     };
     for (name, value, by) in lines(settings) {
         text.extend([format!("  {name:<14} {} ({by})\n", shown(&value))]);

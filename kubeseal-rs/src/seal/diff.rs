@@ -22,10 +22,10 @@ use crate::surroundings::Surroundings;
 #[derive(Debug, thiserror::Error)]
 pub enum DiffError {
     /// No Git.
-    #[error("this is no Git work tree, and diff compares with what Git knows")]
+    #[error("not a Git work tree; diff compares with a commit")]
     NoTree,
     /// Nothing to compare with.
-    #[error("there is no commit yet to compare with")]
+    #[error("no commit to compare with yet")]
     NoCommit,
     /// A word that is nothing.
     #[error("{0:?} is neither a revision nor a file")]
@@ -54,9 +54,9 @@ pub enum What {
     Added,
     /// It is gone.
     Removed,
-    /// It was sealed anew, maybe with another value.
+    /// It was re-encrypted, maybe with another value.
     Changed,
-    /// It was sealed anew for another key, by its hints.
+    /// It was re-encrypted for another key, by its hints.
     Rekeyed(String, String),
     /// Its scope is another one.
     Rescoped(String, String),

@@ -52,7 +52,7 @@ pub fn run(words: &Exec, surroundings: &Surroundings) -> Result<Outcome> {
     }
     let values = values(words, &sealed, &ring(words, surroundings)?, surroundings)?;
     let [program, arguments @ ..] = words.command.as_slice() else {
-        bail!("there is no command to run");
+        bail!("no command to run");
     };
     let mut command = Command::new(find(program)?);
     command.args(arguments);
@@ -146,7 +146,7 @@ fn ring(words: &Exec, surroundings: &Surroundings) -> Result<KeyRing> {
     if words.backups.is_empty() {
         let records = store(&words.place, surroundings).and_then(|store| store.read());
         let records = records.context(
-            "there are no keys to open with: name a backup with --backup, or a folder with --directory",
+            "no keys to decrypt with: name a backup with --backup, or a folder with --directory",
         )?;
         return Ok(record::ring(&records));
     }
@@ -197,7 +197,7 @@ fn find(program: &OsString) -> Result<PathBuf> {
         return Ok(path);
     }
     let name = program.to_string_lossy();
-    programs::find(&name).with_context(|| format!("there is no program {name} in PATH"))
+    programs::find(&name).with_context(|| format!("program {name} not found in PATH"))
 }
 
 /// The value of a variable.

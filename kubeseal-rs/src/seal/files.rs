@@ -23,7 +23,7 @@ use crate::{files, git, report};
 #[derive(Debug, thiserror::Error)]
 pub enum FilesError {
     /// It holds no Secret.
-    #[error("{} holds no Secret (apiVersion v1, kind Secret)", .0.shown())]
+    #[error("{} contains no Secret (apiVersion v1, kind Secret)", .0.shown())]
     NoSecret(PathBuf),
     /// Readers take the last one, and so the first one would be lost.
     #[error(
@@ -72,7 +72,7 @@ pub enum FilesError {
     #[error("{} is a link, and --remove-plain would leave the file that it leads to; name that file", .0.shown())]
     Link(PathBuf),
     /// The file beside it is something else.
-    #[error("{} is there already and is no file of SealedSecrets; move it away", .0.shown())]
+    #[error("{} exists and is not a file of SealedSecrets; move it away", .0.shown())]
     Occupied(PathBuf),
     /// A list of Secrets and others.
     #[error(

@@ -61,7 +61,7 @@ pub fn run(words: &Generate, surroundings: &Surroundings) -> Result<Outcome> {
     let mut sealed = sealing::seal_secret(&session, &settings, secret, false)?;
     for key in public.keys() {
         report::say(&format!(
-            "{key} is public and stands in clear, in spec.template.data"
+            "{key} is public, and in plain text in spec.template.data"
         ));
     }
     if !public.is_empty() {

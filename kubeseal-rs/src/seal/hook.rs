@@ -37,12 +37,12 @@ const EARLIER: [&str; 4] = [
 pub enum HookError {
     /// The next checkout could replace the program.
     #[error(
-        "this `seal` lies in the work tree itself ({}), where any commit may replace it; install it elsewhere first",
+        "this `seal` is in the work tree itself ({}), where any commit may replace it; install it elsewhere first",
         .0.shown()
     )]
     InTheTree(PathBuf),
     /// Its name cannot stand in a shell script.
-    #[error("the path of this program cannot stand in a shell script: {}", .0.shown())]
+    #[error("the path of this program cannot be written to a shell script: {}", .0.shown())]
     Unquotable(PathBuf),
     /// A link may lead out of the repository.
     #[error(
@@ -71,9 +71,8 @@ pub fn run(words: &Hook) -> Result<Outcome> {
     if *is_print {
         return print(hook.as_bytes());
     }
-    let repository = Repository::around(Path::new(".")).context(
-        "this is no Git repository to put a hook into; change into one, or make one with `git init`",
-    )?;
+    let repository = Repository::around(Path::new("."))
+        .context("not a Git repository; change into one, or make one with `git init`")?;
     if program
         .canonicalize()?
         .starts_with(repository.root().canonicalize()?)

@@ -68,7 +68,7 @@ fn no_identity(path: &Path, bytes: &[u8]) -> String {
         );
     }
     format!(
-        "{path} holds no age identity, which begins with AGE-SECRET-KEY-1; `age-keygen` makes one"
+        "{path} contains no age identity, which begins with AGE-SECRET-KEY-1; `age-keygen` makes one"
     )
 }
 
@@ -92,7 +92,7 @@ fn passphrase_of(path: &Path, surroundings: &Surroundings) -> Result<SecretStrin
         .ok()
         .filter(|text| !text.is_empty());
     let text =
-        text.with_context(|| format!("{} holds no passphrase in its first line", path.shown()))?;
+        text.with_context(|| format!("{} has no passphrase in its first line", path.shown()))?;
     Ok(SecretString::from(text.to_owned()))
 }
 
@@ -200,7 +200,7 @@ pub fn backup_in(path: &Path, bytes: Zeroizing<Vec<u8>>, unlock: &mut Unlock) ->
     };
     if !secrets.iter().any(is_key) {
         bail!(
-            "{} holds no key: no Secret in it has an item `tls.key`",
+            "{} contains no key: no Secret in it has an item `tls.key`",
             place()
         );
     }

@@ -19,7 +19,7 @@ use crate::surroundings::Surroundings;
 /// A recipe that makes more than values.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "this recipe makes something public, too, which is no item; `seal generate` makes a SealedSecret with both"
+    "this recipe also makes a public part, which is not an item; `seal generate` makes a SealedSecret with both"
 )]
 pub struct HasPublic;
 

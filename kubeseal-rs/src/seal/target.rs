@@ -24,7 +24,7 @@ use crate::report::{ShowPath as _, shown};
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
     /// No SealedSecret at all.
-    #[error("{} holds no SealedSecret; `seal FILE` makes one of a Secret", .0.shown())]
+    #[error("{} contains no SealedSecret; `seal FILE` makes one from a Secret", .0.shown())]
     None(PathBuf),
     /// Several, and no name.
     #[error(
@@ -38,7 +38,7 @@ pub enum TargetError {
         candidates: Vec<String>,
     },
     /// None of that name.
-    #[error("{} holds no SealedSecret {name:?}, but {}", file.shown(), candidates.join(", "))]
+    #[error("{} contains no SealedSecret {name:?}, but {}", file.shown(), candidates.join(", "))]
     NoSuchName {
         /// The file.
         file: PathBuf,

@@ -17,7 +17,7 @@ use crate::surroundings::Surroundings;
 #[derive(Debug, thiserror::Error)]
 pub enum ValueError {
     /// Nobody to ask.
-    #[error("there is no terminal to ask for the value of {0:?}; give it on stdin or from a file")]
+    #[error("no terminal to ask for the value of {0:?}; give it on stdin or from a file")]
     NoTerminal(String),
     /// The two answers differ.
     #[error("the two values of {0:?} differ; nothing was written")]
@@ -34,7 +34,7 @@ pub enum ValueError {
     #[error("--{0} takes {1}")]
     Form(&'static str, &'static str),
     /// A folder without files.
-    #[error("the folder {} holds no file that could be an item", .0.shown())]
+    #[error("the folder {} contains no file that could be an item", .0.shown())]
     EmptyFolder(PathBuf),
 }
 

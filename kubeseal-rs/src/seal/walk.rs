@@ -398,7 +398,7 @@ pub fn sealed_in(path: &Path) -> anyhow::Result<Vec<SealedSecret>> {
         .sealed()
         .collect::<Result<_, _>>()?;
     if found.is_empty() {
-        anyhow::bail!("{} holds no SealedSecret", path.shown());
+        anyhow::bail!("{} contains no SealedSecret", path.shown());
     }
     Ok(found)
 }

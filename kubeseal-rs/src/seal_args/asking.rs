@@ -4,13 +4,13 @@ use clap::Args;
 
 use crate::cluster::ByToken;
 
-/// The controller's port for callers with a token, which tells them the key of each item.
+/// The controller's TLS port, which tells callers with a token which key decrypts each item.
 #[derive(Debug, Clone, Default, Args)]
 #[command(
-    next_help_heading = "The controller's port for callers with a token (verbs `verify` and `rotate` on SealedSecrets)"
+    next_help_heading = "The controller's TLS port, for callers with a token (verbs `verify` and `rotate` on SealedSecrets)"
 )]
 pub struct Asking {
-    /// Port of the controller for callers with a token: https://…, also that of a port-forward
+    /// URL of the controller's TLS port (https://…), or of a port-forward to it
     #[arg(long, value_name = "URL")]
     pub authorized: Option<String>,
     /// File with a token for the audience sealed-secrets.bitnami.com; else one is made
@@ -19,7 +19,7 @@ pub struct Asking {
     /// Service account that a token is made for; else that of the kubeconfig
     #[arg(long, value_name = "NAMESPACE/NAME", conflicts_with = "token_file")]
     pub token_account: Option<String>,
-    /// Its authority, as /v1/ca.pem has it; else the controller of the current context is asked for it
+    /// CA certificate of that port, as served at /v1/ca.pem; fetched from the controller of the current context if not given
     #[arg(long, value_name = "FILE")]
     pub authority: Option<PathBuf>,
 }

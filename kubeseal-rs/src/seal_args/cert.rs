@@ -16,18 +16,18 @@ pub struct Cert {
 /// What can be done about the certificate.
 #[derive(Debug, Subcommand)]
 pub enum CertVerb {
-    /// Print the certificate of the controller, or write it to a file
+    /// Print the controller's certificate, or write it to a file
     Fetch(CertFetch),
-    /// Tell its fingerprint, validity and size
+    /// Show fingerprint, validity and key size
     Show(CertShow),
-    /// Compare it with a pin
+    /// Compare the certificate with a fingerprint or another certificate
     Verify(CertVerify),
 }
 
 /// Which certificate.
 #[derive(Debug, Clone, Default, Args)]
 pub struct CertSource {
-    /// Take this certificate instead of the controller's
+    /// Use this certificate instead of the controller's
     #[arg(value_name = "FILE|URL")]
     pub cert: Option<String>,
     /// Where the controller is.
@@ -39,10 +39,10 @@ pub struct CertSource {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  seal cert fetch cert.pem --out copy.pem")]
 pub struct CertFetch {
-    /// The file to write
+    /// File to write
     #[arg(long, short, value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// It must be this one
+    /// Fail unless the certificate has this fingerprint
     #[arg(long, value_name = "SHA256:…")]
     pub fingerprint: Option<Fingerprint>,
     /// Which.
@@ -54,8 +54,8 @@ pub struct CertFetch {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  seal cert show cert.pem -o json")]
 pub struct CertShow {
-    /// Form of the output
-    #[arg(long, short, value_name = "FORM", default_value = "text")]
+    /// Output format
+    #[arg(long, short, value_name = "FORMAT", default_value = "text")]
     pub output: Form,
     /// Which.
     #[command(flatten)]
@@ -66,10 +66,10 @@ pub struct CertShow {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  seal cert verify cert.pem --against cert.pem")]
 pub struct CertVerify {
-    /// The pin; may be given several times
+    /// Expected fingerprint; repeatable
     #[arg(long, value_name = "SHA256:…", required_unless_present = "against")]
     pub fingerprint: Vec<Fingerprint>,
-    /// A certificate to compare with
+    /// Certificate to compare with
     #[arg(long, value_name = "FILE|URL")]
     pub against: Option<String>,
     /// Which.

@@ -16,7 +16,7 @@ pub struct Config {
 /// What can be asked about `.seal.yaml`.
 #[derive(Debug, Subcommand)]
 pub enum ConfigVerb {
-    /// Tell which rule applies to a file, and what follows from it
+    /// Show which rule applies to a file, and the settings that result
     Explain(Explain),
 }
 
@@ -24,9 +24,9 @@ pub enum ConfigVerb {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  seal config explain prod/db.yaml")]
 pub struct Explain {
-    /// The file, which need not exist
+    /// The file; it does not have to exist
     pub path: PathBuf,
-    /// Format of the answer: yaml or json; text if not given
+    /// Output format: yaml or json; text if not given
     #[arg(long, short, value_name = "FORMAT", hide_possible_values = true)]
     pub output: Option<Format>,
     /// How to seal.

@@ -7,7 +7,7 @@ use super::{Destination, Sealing};
 /// `seal create`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A value in the argument list can be read by every process of this machine and lands in the shell's
+Every process of this machine can read a value in the argument list, and the shell keeps it in its
 history: prefer --stdin, --prompt or --from-file over --from-literal.
 
 Examples:
@@ -17,22 +17,22 @@ Examples:
 pub struct Create {
     /// Name of the Secret
     pub name: String,
-    /// Item from stdin, as it is
+    /// Read the value of this item from stdin, byte for byte
     #[arg(long, value_name = "KEY")]
     pub stdin: Option<String>,
     /// Take an empty value from stdin
     #[arg(long)]
     pub allow_empty: bool,
-    /// Item from a prompt that shows nothing
+    /// Ask for the value of this item without showing it
     #[arg(long, value_name = "KEY")]
     pub prompt: Vec<String>,
-    /// Item from a file (`-` for stdin), or one for each file of a folder
+    /// Add an item from a file (`-` for stdin), or one item for each file of a folder
     #[arg(long, value_name = "[KEY=]FILE")]
     pub from_file: Vec<String>,
-    /// Items from lines KEY=VALUE, taken as they are (`seal import dotenv` knows quotes)
+    /// Add an item for each line KEY=VALUE, without quoting rules (`seal import dotenv` has them)
     #[arg(long, value_name = "FILE")]
     pub from_env_file: Vec<PathBuf>,
-    /// Item in the argument list, where others can read it
+    /// Add an item from the argument list, where other processes can read it
     #[arg(long, value_name = "KEY=VALUE")]
     pub from_literal: Vec<String>,
     /// What the Secret is like.
@@ -58,7 +58,7 @@ pub struct Like {
     /// Annotation of the Secret
     #[arg(long, value_name = "KEY=VALUE")]
     pub annotation: Vec<String>,
-    /// Its values may never change
+    /// Make the Secret immutable
     #[arg(long)]
     pub immutable: bool,
 }

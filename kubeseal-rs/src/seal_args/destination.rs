@@ -10,10 +10,10 @@ pub struct Destination {
     /// File to write; stdout if not given
     #[arg(long, short = 'w', value_name = "FILE")]
     pub write: Option<PathBuf>,
-    /// Path that the printed result will have, which picks the rule of .seal.yaml
+    /// Path that the printed result will have; selects the rule of .seal.yaml
     #[arg(long = "for", value_name = "PATH", conflicts_with = "write")]
     pub for_path: Option<PathBuf>,
-    /// Format of the result: yaml (default) or json
+    /// Output format: yaml (default) or json
     #[arg(long, short, value_name = "FORMAT", hide_possible_values = true)]
     pub output: Option<Format>,
 }

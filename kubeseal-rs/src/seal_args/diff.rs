@@ -5,8 +5,8 @@ use crate::command::Format;
 /// `seal diff`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-REV is any revision of Git, or two as A..B; HEAD if not given. Whether a value that was sealed anew is
-another value, its ciphertext does not tell.
+REV is a Git revision, or two as A..B; HEAD if not given. A new ciphertext does not show whether the
+value changed or was re-encrypted.
 
 Examples:
   seal diff
@@ -19,10 +19,10 @@ pub struct Diff {
     /// Paths only
     #[arg(last = true, value_name = "PATH")]
     pub paths: Vec<String>,
-    /// Exit with 1 if anything differs
+    /// Exit with code 1 if anything differs
     #[arg(long)]
     pub exit_code: bool,
-    /// Format of the answer: yaml or json; text if not given
+    /// Output format: yaml or json; text if not given
     #[arg(long, short, value_name = "FORMAT", hide_possible_values = true)]
     pub output: Option<Format>,
 }

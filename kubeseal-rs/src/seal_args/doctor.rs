@@ -7,27 +7,27 @@ use super::{Asking, Form, Opening, Place};
 /// `seal doctor`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "What does not open is tried for other places only with keys that you hold: those of --backup, or the key \
-Secrets if you may read them. The controller is asked about the file as it is, and nothing else; with --authorized it \
-says so for each item, to those who may verify the object.\n\n\
+    after_help = "Other names and namespaces are tried only with keys that you hold: those of --backup, or the key Secrets if \
+you may read them. The controller is asked about the file as it is, and nothing else; with --authorized it answers \
+for each item, to callers who may verify the object.\n\n\
 Examples:\n  seal doctor db.sealed.yaml --offline --backup key.pem"
 )]
 pub struct Doctor {
-    /// File with SealedSecrets that do not open
+    /// File with SealedSecrets that do not decrypt
     pub file: Option<PathBuf>,
-    /// A namespace that it may have been sealed for; may be given several times
+    /// Also try this namespace; repeatable
     #[arg(long, value_name = "NAME")]
     pub try_namespace: Vec<String>,
-    /// A name that it may have been sealed for; may be given several times
+    /// Also try this name; repeatable
     #[arg(long, value_name = "NAME")]
     pub try_name: Vec<String>,
-    /// Namespace of what names none
+    /// Namespace of objects that name none
     #[arg(long, short, value_name = "NAME")]
     pub namespace: Option<String>,
-    /// Try the keys of this backup: an age archive, manifests or PEM
+    /// Try the keys of this backup: an age archive, manifests or PEM; repeatable; repeatable
     #[arg(long = "backup", value_name = "FILE")]
     pub backups: Vec<PathBuf>,
-    /// Ask no cluster and no controller: look at the file with the keys of --backup alone
+    /// Contact no cluster and no controller: use the keys of --backup alone
     #[arg(
         long,
         requires = "file",
@@ -35,8 +35,8 @@ pub struct Doctor {
         conflicts_with = "authorized"
     )]
     pub offline: bool,
-    /// Form of the output
-    #[arg(long, short, value_name = "FORM", default_value = "text")]
+    /// Output format
+    #[arg(long, short, value_name = "FORMAT", default_value = "text")]
     pub output: Form,
     /// What opens backups.
     #[command(flatten)]

@@ -7,9 +7,9 @@ use super::Sealing;
 /// `seal edit`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The editor is $VISUAL or $EDITOR, else vi, found in PATH. It works on a file in memory, for you alone,
-which is removed however it ends: Linux alone has such files, and elsewhere this is refused. What you do not
-change is not sealed anew.
+The editor is $VISUAL or $EDITOR, else vi, found in PATH. It edits a file in memory that only you can read
+and that is removed afterwards. Only Linux has such files; elsewhere the command is refused. Values that
+you do not change keep their ciphertext.
 
 Examples:
   seal edit db.sealed.yaml --key key.pem
@@ -17,10 +17,10 @@ Examples:
 pub struct Edit {
     /// File with the SealedSecret
     pub file: PathBuf,
-    /// Show keys only and take new values: decrypts nothing
+    /// Show item keys only and accept new values: decrypts nothing
     #[arg(long, conflicts_with = "key")]
     pub blind: bool,
-    /// Backup of private keys, as PEM or key Secrets; instead of the Secret in the cluster
+    /// Decrypt with these private keys (PEM or key Secrets) instead of reading the Secret in the cluster
     #[arg(long, value_name = "FILE")]
     pub key: Vec<PathBuf>,
     /// Which SealedSecret, if the file holds several: [NAMESPACE/]NAME

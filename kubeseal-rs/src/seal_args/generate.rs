@@ -7,16 +7,16 @@ use super::{Destination, Sealing};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Recipes:
-  password[:LENGTH]   letters and digits, 32 if not said; options upper=N lower=N digits=N symbols=N
-                      (fewest of each, 0 for none) and without=CHARS
-  hex[:BYTES]         random bytes in hexadecimal, 32 if not said
+  password[:LENGTH]   letters and digits, 32 by default; options upper=N lower=N digits=N symbols=N
+                      (at least so many, 0 for none) and without=CHARS
+  hex[:BYTES]         random bytes in hexadecimal, 32 by default
   base64[:BYTES]      the same in base64
   uuid                version 4
-  rsa[:BITS]          key pair, PKCS#8 in PEM; its public half stands in clear as KEY.pub
+  rsa[:BITS]          key pair, PKCS#8 in PEM; the public key is added in plain text as KEY.pub
   ed25519             the same
-  ecdsa[:p384]        the same; P-256 if not said
-  tls:HOST[,HOST…]    KEY.key, and KEY.crt in clear, self-signed; days=N for other than 365
-  htpasswd:USER       a line with bcrypt, and the password as KEY.password
+  ecdsa[:p384]        the same; P-256 by default
+  tls:HOST[,HOST…]    KEY.key, and a self-signed certificate in plain text as KEY.crt; days=N, 365 by default
+  htpasswd:USER       a line with a bcrypt hash, and the password as KEY.password
   docker:SERVER,USER  config.json for a registry; call the key .dockerconfigjson
 
 Examples:
@@ -26,13 +26,13 @@ Examples:
 pub struct Generate {
     /// Name of the Secret
     pub name: String,
-    /// What to make, for each item
+    /// Items to generate
     #[arg(required = true, value_name = "KEY=RECIPE")]
     pub items: Vec<String>,
-    /// The password of htpasswd and docker comes from stdin
+    /// Read the password of htpasswd and docker from stdin
     #[arg(long)]
     pub password_stdin: bool,
-    /// The password of htpasswd and docker comes from a prompt that shows nothing
+    /// Ask for the password of htpasswd and docker without showing it
     #[arg(long, conflicts_with = "password_stdin")]
     pub password_prompt: bool,
     /// What the Secret is like.

@@ -15,22 +15,22 @@ pub struct Import {
 /// What can be imported.
 #[derive(Debug, Subcommand)]
 pub enum ImportFrom {
-    /// A .env file: an item for each variable
+    /// Import a .env file: one item for each variable
     #[command(after_help = "Examples:\n  seal import dotenv web .env -n shop -w web.yaml")]
     Dotenv(ImportDotenv),
-    /// A file that sops encrypted, through your own `sops`
+    /// Import a file that sops encrypted; runs your `sops`
     #[command(
         after_help = "Examples:\n  seal import sops web secrets.enc.yaml -n shop -w web.yaml\n\n\
 A file that holds a Secret manifest keeps its name: seal import sops FILE."
     )]
     Sops(ImportSops),
-    /// A Secret as `kubectl get -o yaml` prints it, without what the server added
+    /// Import a Secret as `kubectl get -o yaml` prints it, without fields that the server added
     #[command(
         after_help = "Examples:\n  seal import secret < from-cluster.yaml > db.sealed.yaml\n\n\
 From a cluster: kubectl get secret db -n shop -o yaml | seal import secret -w db.yaml"
     )]
     Secret(ImportSecret),
-    /// Many Secrets as `kubectl get -o yaml` prints them, but for those that others make anew
+    /// Import Secrets as `kubectl get -o yaml` prints them, except those that controllers recreate
     #[command(
         after_help = "Examples:\n  seal import list --into sealed < from-cluster.yaml\n\n\
 From a cluster: kubectl get secrets -A -o yaml | seal import list --into sealed"
@@ -56,7 +56,7 @@ pub struct ImportDotenv {
 /// `seal import sops`.
 #[derive(Debug, Args)]
 pub struct ImportSops {
-    /// Name of the Secret, where the file does not hold a Secret manifest; and the file
+    /// Name of the Secret (only if the file is no Secret manifest), and the file
     #[arg(value_name = "[NAME] FILE", num_args = 1..=2, required = true)]
     pub words: Vec<String>,
     /// Where it goes.
@@ -85,10 +85,10 @@ pub struct ImportSecret {
 pub struct ImportList {
     /// The file; stdin if not given
     pub file: Option<PathBuf>,
-    /// Folder for a file each, NAMESPACE/NAME.yaml
+    /// Folder to write NAMESPACE/NAME.yaml to, for each Secret
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["write", "for_path"])]
     pub into: Option<PathBuf>,
-    /// Take those that another object owns, too
+    /// Include Secrets that another object owns
     #[arg(long)]
     pub owned: bool,
     /// Where they go.

@@ -18,19 +18,19 @@ pub struct Keys {
 /// What can be done about keys.
 #[derive(Debug, Subcommand)]
 pub enum KeysVerb {
-    /// List keys: state, age, fingerprint, last backup
+    /// List keys with state, age, fingerprint and last backup
     List(KeysList),
-    /// The same, and how many objects and files need each key
+    /// List keys, and how many objects and files need each
     Status(KeysStatus),
     /// Write all keys to an encrypted archive, and mark them as backed up
     Backup(KeysBackup),
-    /// Put keys of a backup back into a cluster or folder
+    /// Restore keys of a backup to a cluster or folder
     Restore(KeysRestore),
     /// Have the controller make a new key, and wait for its certificate
     Rotate(KeysRotate),
     /// Take a key out of use that nothing needs any more
     Retire(KeysRetire),
-    /// Mark a key as known to others, and list what was sealed for it
+    /// Mark a key as compromised, and list what was sealed for it
     Compromise(KeysCompromise),
 }
 
@@ -62,8 +62,8 @@ pub enum ReportForm {
     after_help = "Examples:\n  seal keys list --directory state\n  seal keys list --directory state -o json"
 )]
 pub struct KeysList {
-    /// Form of the output
-    #[arg(long, short, value_name = "FORM", default_value = "text")]
+    /// Output format
+    #[arg(long, short, value_name = "FORMAT", default_value = "text")]
     pub output: Form,
     /// Where the keys are.
     #[command(flatten)]
@@ -72,15 +72,15 @@ pub struct KeysList {
 
 /// What to look through for what needs a key.
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Where to look for what needs a key")]
+#[command(next_help_heading = "Where to search for what needs a key")]
 pub struct Search {
-    /// Look at SealedSecrets of this namespace only; may be given several times
+    /// Search SealedSecrets of this namespace only; repeatable
     #[arg(long = "only-namespace", value_name = "NAME")]
     pub namespaces: Vec<String>,
-    /// Look at every branch of the repositories of PATH too
+    /// Search every branch of the repositories of PATH too
     #[arg(long)]
     pub all_branches: bool,
-    /// Try the keys of this backup too: an age archive, manifests or PEM
+    /// Try the keys of this backup too: an age archive, manifests or PEM; repeatable; repeatable
     #[arg(long = "backup", value_name = "FILE")]
     pub backups: Vec<PathBuf>,
     /// What opens them.
@@ -97,10 +97,10 @@ pub struct Search {
     after_help = "Examples:\n  seal keys status prod --directory state\n  seal keys status --all-branches . --directory state -o json"
 )]
 pub struct KeysStatus {
-    /// Files and folders to look through besides the cluster
+    /// Files and folders to search besides the cluster
     pub paths: Vec<PathBuf>,
-    /// Form of the output
-    #[arg(long, short, value_name = "FORM", default_value = "text")]
+    /// Output format
+    #[arg(long, short, value_name = "FORMAT", default_value = "text")]
     pub output: Form,
     /// Where to look.
     #[command(flatten)]
@@ -113,20 +113,20 @@ pub struct KeysStatus {
 /// `seal keys backup`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The archive opens with the ordinary `age` too: age -d -i identity.txt keys.age\n\n\
-An archive says for whom it is and not who made it: recipients are public. --sign says who made it. For keys with a \
+    after_help = "The program `age` decrypts the archive too: age -d -i identity.txt keys.age\n\n\
+Anyone can encrypt an archive for a recipient; only a signature (--sign) shows who made it. For keys with a \
 passphrase, agents and hardware: ssh-keygen -Y sign -n sealed-secrets-backup -f KEY keys.age\n\n\
 Examples:\n  seal keys backup new.age --recipients-file recipients.txt --directory state\n  \
 seal keys backup signed.age --recipients-file recipients.txt --sign id_ed25519 --directory state"
 )]
 pub struct KeysBackup {
-    /// The archive to write
+    /// Archive to write
     #[arg(value_name = "ARCHIVE")]
     pub archive: PathBuf,
-    /// Whom it is for: an age recipient; may be given several times
+    /// Encrypt for this age recipient; repeatable
     #[arg(long, short, value_name = "age1…", conflicts_with = "passphrase_file")]
     pub recipient: Vec<String>,
-    /// File with age recipients, one a line
+    /// Encrypt for the age recipients in this file, one per line
     #[arg(
         long,
         short = 'R',
@@ -137,7 +137,7 @@ pub struct KeysBackup {
     /// Sign the archive with this OpenSSH private key, into ARCHIVE.sig
     #[arg(long, value_name = "FILE")]
     pub sign: Option<PathBuf>,
-    /// Replace an archive that is there
+    /// Replace an existing archive
     #[arg(long)]
     pub force: bool,
     /// With an identity of a recipient, the archive is decrypted to check it.
@@ -151,35 +151,35 @@ pub struct KeysBackup {
 /// `seal keys restore`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "BACKUP may also be what `kubectl get secret -l sealedsecrets.bitnami.com/sealed-secrets-key -o yaml` gave.\n\n\
-Restored keys open and do not seal: that a backup opens does not prove who made it, and whoever made a key can read what is \
-sealed for it. A controller that has no other key makes a new one when it starts. To go on sealing with a key of the backup, \
-compare its fingerprint with a certificate that you know (seal cert show cert.pem) and name it with --seal-with. Bitnami's own \
-controller does not know this mark: it seals with the newest key.\n\n\
+    after_help = "BACKUP may also be the output of `kubectl get secret -l sealedsecrets.bitnami.com/sealed-secrets-key -o yaml`.\n\n\
+Restored keys decrypt and do not seal: a backup does not prove who made it, and the maker of a key can read everything \
+that is sealed for it. A controller without another key makes a new one when it starts. To seal with a key of the backup, \
+compare its fingerprint with a certificate that you know (seal cert show cert.pem) and name it with --seal-with. Bitnami's \
+controller ignores this mark: it seals with the newest key.\n\n\
 Only the key, its certificate and the marks of this project are restored; other labels and annotations are listed and left \
 out.\n\n\
-Exit codes: 0 done, 1 a key of the backup cannot be used and was left out, 2 it failed or was typed wrong.\n\n\
+Exit codes: 0 success, 1 a key of the backup is unusable and was left out, 2 failure or wrong usage.\n\n\
 Examples:\n  seal keys restore keys.age --identity identity.txt --directory state\n  \
 seal keys restore keys.age --identity identity.txt --directory state --dry-run -o json"
 )]
 pub struct KeysRestore {
-    /// The backup: an age archive, or manifests
+    /// Backup to restore: an age archive, or manifests
     #[arg(value_name = "BACKUP")]
     pub backup: PathBuf,
-    /// Have the key with this fingerprint seal, rather than open only
+    /// Let the key with this fingerprint seal, not only decrypt
     #[arg(long, value_name = "SHA256:…")]
     pub seal_with: Option<Fingerprint>,
-    /// Restore only what one of these signed: a file of allowed signers, as for `ssh-keygen -Y verify`
+    /// Restore only a backup that a signer of this file signed (allowed signers, as for `ssh-keygen -Y verify`)
     #[arg(long, value_name = "FILE")]
     pub verify: Option<PathBuf>,
-    /// The signature, if it is not in BACKUP.sig
+    /// File with the signature; BACKUP.sig if not given
     #[arg(long, value_name = "FILE", requires = "verify")]
     pub signature: Option<PathBuf>,
-    /// Say what would be done, and do nothing
+    /// Show what would be done, and change nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Form of the output
-    #[arg(long, short, value_name = "FORM", default_value = "text")]
+    /// Output format
+    #[arg(long, short, value_name = "FORMAT", default_value = "text")]
     pub output: Form,
     /// What opens it.
     #[command(flatten)]
@@ -196,7 +196,7 @@ pub struct KeysRotate {
     /// Seconds to wait for the new certificate
     #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = seconds)]
     pub timeout: Duration,
-    /// Where the certificate is served, for a controller on a folder
+    /// URL of the certificate, for a controller on a folder
     #[arg(long, value_name = "URL", requires = "directory")]
     pub cert: Option<String>,
     /// Where the keys are.
@@ -207,18 +207,18 @@ pub struct KeysRotate {
 /// `seal keys retire`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "A key that is retired opens nothing until its label is put back: keep the backup.\n\n\
+    after_help = "A retired key decrypts nothing until its label is put back: keep the backup.\n\n\
 Examples:\n  seal keys retire key-old prod --all-branches --directory state"
 )]
 pub struct KeysRetire {
-    /// Name of the key's Secret, or its fingerprint
+    /// Name of the key Secret, or fingerprint
     pub key: String,
-    /// Files and folders to look through besides the cluster
+    /// Files and folders to search besides the cluster
     pub paths: Vec<PathBuf>,
-    /// Retire it although some items opened with no key, so that they may need it
+    /// Retire the key although some items decrypt with no known key and may need it
     #[arg(long)]
     pub allow_undecided: bool,
-    /// Say what would be done, and do nothing
+    /// Show what would be done, and change nothing
     #[arg(long)]
     pub dry_run: bool,
     /// Where to look.
@@ -232,18 +232,18 @@ pub struct KeysRetire {
 /// `seal keys compromise`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The key is marked: it goes on opening, and never seals again. Everything listed counts as known.\n\n\
+    after_help = "The marked key still decrypts, and never seals again. Treat every listed value as known to others.\n\n\
 Examples:\n  seal keys compromise key-old . --directory state --output markdown > ticket.md"
 )]
 pub struct KeysCompromise {
-    /// Name of the key's Secret, or its fingerprint
+    /// Name of the key Secret, or fingerprint
     pub key: String,
-    /// Files and folders to look through besides the cluster; of a repository the whole history
+    /// Files and folders to search besides the cluster; of a repository the whole history
     pub paths: Vec<PathBuf>,
-    /// Form of the report
-    #[arg(long, short, value_name = "FORM", default_value = "text")]
+    /// Format of the report
+    #[arg(long, short, value_name = "FORMAT", default_value = "text")]
     pub output: ReportForm,
-    /// Report, and mark nothing
+    /// Report without marking the key
     #[arg(long)]
     pub dry_run: bool,
     /// Where to look.

@@ -20,10 +20,10 @@ Examples:
   seal lint --format sarif prod > findings.sarif
   seal lint --cert cert.pem --ignore other-key db.sealed.yaml")]
 pub struct Lint {
-    /// Files, and folders to look through; the current one if none is given
+    /// Files and folders to check; the current folder if none is given
     #[arg(value_name = "PATH")]
     pub paths: Vec<PathBuf>,
-    /// How to print findings: text, json, sarif, github
+    /// Output format: text, json, sarif, github
     #[arg(
         long,
         value_name = "FORMAT",
@@ -31,7 +31,7 @@ pub struct Lint {
         hide_possible_values = true
     )]
     pub format: LintFormat,
-    /// Leave out what this rule finds
+    /// Ignore findings of this rule; repeatable
     #[arg(long, value_name = "RULE")]
     pub ignore: Vec<String>,
     /// Private keys to try each item with, as PEM or key Secrets

@@ -63,43 +63,43 @@ pub enum Command {
     /// Seal files: what is done where no command is named.
     #[command(skip)]
     Files(Files),
-    /// Make a SealedSecret of values, without a Secret in between
+    /// Create a SealedSecret from values
     Create(Create),
-    /// Give one item of a sealed file a new value
+    /// Set one item of a sealed file
     Set(Set),
     /// Remove items of a sealed file
     Unset(Unset),
-    /// Make a SealedSecret of random values that nobody has seen
+    /// Create a SealedSecret of random values
     Generate(Generate),
-    /// Change values of a sealed file in an editor
+    /// Edit values of a sealed file in an editor
     Edit(Edit),
-    /// Seal a whole tree anew for the newest key
+    /// Re-encrypt files and folders for the newest key
     Rotate(Rotate),
-    /// Bring what exists: .env files, sops, Secrets of a cluster
+    /// Import existing secrets: .env files, sops, Secrets of a cluster
     Import(Import),
-    /// Show what stands in sealed files, without values
+    /// Show the contents of sealed files, without values
     View(View),
-    /// Show what became of sealed items since a commit
+    /// Show which sealed items changed since a commit
     Diff(Diff),
-    /// Find what is wrong in a tree, without a cluster
+    /// Check files and folders, without a cluster
     Lint(Lint),
-    /// Tell which rule of .seal.yaml applies to a file
+    /// Explain which rule of .seal.yaml applies to a file
     Config(Config),
-    /// Keep keys: list, back up, restore, renew, retire
+    /// Manage keys: list, back up, restore, renew, retire
     Keys(Keys),
     /// Fetch, show or verify the certificate of the controller
     Cert(Cert),
-    /// Look for what is wrong: from here to the controller, and in a file
+    /// Diagnose the connection to the controller, and values that do not decrypt
     Doctor(Doctor),
     /// Run a command with values in its environment
     Exec(Exec),
     /// Clean up statuses before going back to Bitnami's controller
     Uninstall(Uninstall),
-    /// Have Git look at files before they are committed
+    /// Install a Git pre-commit hook
     Hook(Hook),
-    /// Print a script that completes words in a shell
+    /// Print a completion script for a shell
     Completions(Completions),
-    /// Print the manual
+    /// Print the manual page page
     Man(Man),
 }
 
@@ -107,7 +107,7 @@ pub enum Command {
 #[command(
     name = "seal",
     version,
-    about = "Daily work on sealed secrets: everything is written sealed, and nothing but the certificate is needed.",
+    about = "Seal secrets for Git, and work on sealed files. Encryption needs a public certificate, nothing else.",
     after_help = AFTER_HELP,
     args_conflicts_with_subcommands = true,
     override_usage = "seal [OPTIONS] [FILE]...\n       seal COMMAND ..."
@@ -120,8 +120,8 @@ struct Words {
 }
 
 const AFTER_HELP: &str = "\
-Exit codes: 0 done, 1 a check has findings (lint, diff --exit-code), 2 it failed or was typed wrong.
-A failed command has written nothing.
+Exit codes: 0 success, 1 a check has findings (lint, diff --exit-code), 2 failure or wrong usage.
+A command that fails changes no file, unless it says which.
 
 Examples:
   seal --cert cert.pem -i secret.yaml

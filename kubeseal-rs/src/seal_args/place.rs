@@ -6,9 +6,9 @@ use super::{Cluster, Controller};
 
 /// The words of every command about keys: where they are.
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Where the keys are (else in the cluster of the current context)")]
+#[command(next_help_heading = "Where the keys are (by default the cluster of the current context)")]
 pub struct Place {
-    /// Folder of a controller, or of key manifests, instead of a cluster
+    /// Use the folder of a controller, or of key manifests, instead of a cluster
     #[arg(long, value_name = "DIR", conflicts_with_all = ["kubeconfig", "context"])]
     pub directory: Option<PathBuf>,
     /// Which cluster.
@@ -21,12 +21,14 @@ pub struct Place {
 
 /// What opens a backup. A passphrase is asked for if it is needed and no file has it.
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "What opens backups (else a passphrase is asked for)")]
+#[command(
+    next_help_heading = "How to decrypt backups (by default with a passphrase that is asked for)"
+)]
 pub struct Opening {
-    /// File with an age identity (AGE-SECRET-KEY-1…)
+    /// File with an age identity (AGE-SECRET-KEY-1…); repeatable; repeatable
     #[arg(long, short, value_name = "FILE")]
     pub identity: Vec<PathBuf>,
-    /// File whose first line is the passphrase; - is stdin
+    /// File whose first line is the passphrase; `-` for stdin
     #[arg(long, value_name = "FILE")]
     pub passphrase_file: Option<PathBuf>,
 }

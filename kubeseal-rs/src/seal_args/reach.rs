@@ -16,7 +16,7 @@ pub struct Cluster {
 /// Which controller in it.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Controller {
-    /// Service of the controller
+    /// Name of the controller's Service
     #[arg(long = "controller-name", id = "controller_name", value_name = "NAME")]
     pub name: Option<String>,
     /// Namespace of the controller

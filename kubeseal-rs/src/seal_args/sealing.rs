@@ -10,25 +10,25 @@ use super::{Cluster, Controller};
 /// of `kubeseal`, then the cluster.
 #[derive(Debug, Clone, Default, Args)]
 #[command(
-    next_help_heading = "How to seal (else .seal.yaml says, then SEALED_SECRETS_*, then the cluster)"
+    next_help_heading = "How to seal (by default as .seal.yaml, then SEALED_SECRETS_*, then the cluster says)"
 )]
 pub struct Sealing {
     /// Certificate to seal with
     #[arg(long, value_name = "FILE|URL")]
     pub cert: Option<String>,
-    /// The certificate must be this one
+    /// Fail unless the certificate has this fingerprint
     #[arg(long, value_name = "SHA256:…")]
     pub cert_fingerprint: Option<Fingerprint>,
-    /// Where it opens: strict, namespace-wide, cluster-wide
+    /// Where the value can be unsealed: strict, namespace-wide, cluster-wide
     #[arg(long, value_name = "SCOPE")]
     pub scope: Option<Scope>,
     /// Namespace of the Secret
     #[arg(long, short, value_name = "NAME")]
     pub namespace: Option<String>,
-    /// Rules to go by instead of the .seal.yaml that is found
+    /// Use this file of rules instead of .seal.yaml
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Write no annotation that says which certificate sealed each item
+    /// Omit the annotation that names the certificate of each item
     #[arg(long)]
     pub no_hints: bool,
     /// Which cluster.

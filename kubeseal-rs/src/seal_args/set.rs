@@ -7,7 +7,7 @@ use super::Sealing;
 /// `seal set`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Name, namespace and scope are those of the file; comments, order and layout stay as they are.
+Name, namespace and scope are those of the file. Comments, order and layout stay.
 
 Examples:
   seal set db.sealed.yaml password < password.txt
@@ -17,15 +17,15 @@ Examples:
 pub struct Set {
     /// File with the SealedSecret
     pub file: PathBuf,
-    /// Key of the item, which may be new
+    /// Key of the item; added if it does not exist
     pub key: String,
-    /// File that holds the value, byte for byte; stdin or a hidden prompt if not given
+    /// Read the value from this file, byte for byte; from stdin or a hidden prompt if not given
     #[arg(long, value_name = "FILE", conflicts_with = "generate")]
     pub from_file: Option<PathBuf>,
     /// Take an empty value from stdin
     #[arg(long)]
     pub allow_empty: bool,
-    /// Make a random value, by a recipe of `seal generate`; a password if none is given
+    /// Generate a random value by a recipe of `seal generate`; a password by default
     #[arg(long, value_name = "RECIPE", num_args = 0..=1, default_missing_value = "password")]
     pub generate: Option<String>,
     /// Which SealedSecret, if the file holds several: [NAMESPACE/]NAME

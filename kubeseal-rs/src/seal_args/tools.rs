@@ -9,9 +9,9 @@ use crate::seal::exec::Chosen;
 /// `seal exec`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The command takes the place of `seal`: signals and the exit code are its own. Nothing is written to a disk.\n\n\
-Whoever has the certificate can add items to a file, so you choose which of them become variables. No variable that \
-is set already is replaced unless --override names it.\n\n\
+    after_help = "The command replaces the process of `seal`, so signals and the exit code are its own. Nothing is written to disk.\n\n\
+Anyone with the certificate can add items to a file, so you choose which of them become variables. A variable that \
+is set already is replaced only if --override names it.\n\n\
 Examples:\n  seal exec --only password db.sealed.yaml --backup key.pem -- sh -c 'echo ${#password}'\n  \
 seal exec --only PW=password db.sealed.yaml --backup key.pem -- sh -c 'echo ${#PW}'\n  \
 seal exec --files --only password db.sealed.yaml --backup key.pem -- printenv password_FILE"
@@ -20,7 +20,7 @@ pub struct Exec {
     /// Files with SealedSecrets
     #[arg(required = true)]
     pub paths: Vec<PathBuf>,
-    /// Pass these items and no others; VARIABLE=ITEM gives one another name
+    /// Pass only these items; VARIABLE=ITEM renames one
     #[arg(
         long,
         value_name = "[VARIABLE=]ITEM",
@@ -28,19 +28,19 @@ pub struct Exec {
         conflicts_with = "all"
     )]
     pub only: Vec<Chosen>,
-    /// Pass every item under its own name, whoever named it
+    /// Pass every item under its own name
     #[arg(long)]
     pub all: bool,
-    /// Let an item replace this variable, which is set already or which --all refuses
+    /// Let an item replace this variable, although it is set or --all refuses it
     #[arg(long = "override", value_name = "VARIABLE", value_delimiter = ',')]
     pub overrides: Vec<String>,
-    /// Give values as files in memory, on Linux: a variable with _FILE after the name of the item tells where
+    /// Pass values as files in memory (Linux): a variable ITEM_FILE holds the path
     #[arg(long)]
     pub files: bool,
-    /// Open with the keys of this backup: an age archive, manifests or PEM; else with those of --directory or the cluster
+    /// Decrypt with the keys of this backup: an age archive, manifests or PEM; with those of --directory or the cluster if not given
     #[arg(long = "backup", value_name = "FILE")]
     pub backups: Vec<PathBuf>,
-    /// The command and its words
+    /// The command and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
     /// What opens backups.
@@ -62,7 +62,7 @@ pub struct Hook {
 /// What can be done about hooks.
 #[derive(Debug, Subcommand)]
 pub enum HookVerb {
-    /// Have Git run `seal lint` on what is about to be committed
+    /// Install a pre-commit hook that runs `seal lint` on staged files
     Install(HookInstall),
 }
 
@@ -70,7 +70,7 @@ pub enum HookVerb {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  seal hook install\n  seal hook install --print")]
 pub struct HookInstall {
-    /// Print the hook instead, to put it into one of your own
+    /// Print the hook, to add it to a hook of your own
     #[arg(long)]
     pub print: bool,
 }

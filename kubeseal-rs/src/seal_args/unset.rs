@@ -5,7 +5,7 @@ use clap::Args;
 /// `seal unset`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Needs neither certificate nor cluster. Comments, order and layout stay as they are.
+Needs neither certificate nor cluster. Comments, order and layout stay.
 
 Examples:
   seal unset db.sealed.yaml password

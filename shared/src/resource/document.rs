@@ -99,7 +99,7 @@ pub enum DocumentError {
         api_version: &'static str,
     },
     /// The SealedSecret has no `spec`.
-    #[error("it has no `spec`, so it is no SealedSecret")]
+    #[error("it has no `spec`, so it is not a SealedSecret")]
     NoSpec,
     /// A field has the wrong type of value.
     #[error(transparent)]

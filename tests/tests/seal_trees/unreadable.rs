@@ -218,7 +218,7 @@ fn an_interrupted_rotation_goes_on_where_it_ended() {
     let output = rotate(&["tree"]);
     assert!(output.status.success(), "{output:?}");
     assert!(
-        said(&output).contains("2 items in 2 files sealed anew; 1 for the newest key already"),
+        said(&output).contains("2 items in 2 files re-encrypted; 1 for the newest key already"),
         "{output:?}"
     );
     let done = ["a", "b", "c"].map(|name| tree.read(&format!("tree/{name}.yaml")));

@@ -170,7 +170,7 @@ fn source(object: DynamicObject) -> Source {
     // Not used, and not to be trusted either.
     json["status"] = serde_json::Value::Null;
     if !json["spec"].is_object() {
-        return Source::Malformed("it has no `spec`, so it is no SealedSecret".into());
+        return Source::Malformed("it has no `spec`, so it is not a SealedSecret".into());
     }
     match serde_json::from_value::<SealedSecret>(json) {
         Ok(sealed) => Source::Sealed(Arc::new(sealed)),

@@ -86,7 +86,7 @@ fn denial(text: &str) -> Option<String> {
     let end = |words: &&str| text.find(*words).map(|at| at + words.len());
     let end = DENIALS.iter().filter_map(end).min()?;
     Some(format!(
-        "{}; its message may quote a value and is not shown: ask whoever runs it",
+        "{}; its message may quote a value and is not shown: ask its operator",
         &text[..end]
     ))
 }

@@ -119,7 +119,7 @@ fn sealed(number: usize, node: &Node) -> Result<Arc<SealedSecret>, String> {
     let (mut sealed, _) = SealedSecret::all_from_document(&Document { number, root })
         .map_err(|error| error_chain(&error))?;
     let sealed = sealed.pop().map(Arc::new);
-    sealed.ok_or_else(|| "it holds no SealedSecret".into())
+    sealed.ok_or_else(|| "contains no SealedSecret".into())
 }
 
 #[cfg(test)]

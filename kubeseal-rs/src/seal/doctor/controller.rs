@@ -38,7 +38,7 @@ fn unhealthy(objects: &Objects, access: &Access) -> Option<Found> {
             ),
         ),
         Ok((code, _)) => Found::bad(
-            format!("what answers behind the Service is no controller ({code} for /healthz)"),
+            format!("what answers behind the Service is not a controller ({code} for /healthz)"),
             "the Service leads to another program: see its selector and target port",
         ),
         Err(error) => Found::bad(error_chain(&error), WENT_AWAY),
@@ -96,7 +96,7 @@ fn serves_none(code: u16, body: &[u8]) -> Found {
 fn validity(certificate: Option<&Certificate>) -> Found {
     let Some(certificate) = certificate else {
         let remedy = "see what answers behind the Service";
-        return Found::bad("what is served is no certificate", remedy);
+        return Found::bad("what is served is not a certificate", remedy);
     };
     let until = certificate.not_after().strftime("%Y-%m-%d");
     let title = format!("{}, until {until}", certificate.fingerprint());

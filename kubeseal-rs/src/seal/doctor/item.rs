@@ -22,11 +22,11 @@ pub(super) fn explain(sealed: &SealedSecret, item: &str, reason: &Reason) -> Fou
             "take it from an earlier commit, or seal the value again",
         ),
         Reason::Malformed => Found::bad(
-            "it is no sealed value: not base64, or too short",
+            "not a sealed value: not base64, or too short",
             "was a line lost, or a plain value put there? Seal the value again",
         ),
         Reason::NoKeyOfSize(bits) => Found::bad(
-            format!("it was sealed for a key of {bits} bits, and there is none of that size"),
+            format!("it was sealed for a key of {bits} bits, and no key here has that size"),
             "it was sealed for another cluster, or its beginning was cut: seal it with the certificate of this one",
         ),
         Reason::Unknown => unknown(sealed, item),

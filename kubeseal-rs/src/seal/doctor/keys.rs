@@ -62,7 +62,7 @@ fn use_of(
 ) -> Found {
     let mut each = records.iter().zip(states);
     let Some((sealing, _)) = each.find(|(_, state)| **state == KeyState::Sealing) else {
-        return Found::bad("there is none that may seal", remedy);
+        return Found::bad("no key may seal", remedy);
     };
     if let Some(served) = served.filter(|c| Some(c.fingerprint()) != sealing.fingerprint()) {
         return Found::bad(

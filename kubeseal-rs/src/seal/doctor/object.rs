@@ -112,7 +112,7 @@ fn with_keys(
 ) -> Option<()> {
     let title = sealed.place();
     if reasons.is_empty() {
-        let found = Found::bad("it holds no value at all", "seal its Secret again");
+        let found = Found::bad("it has no values", "seal its Secret again");
         return findings.add(&title, found);
     }
     let opens = |reason: &Reason| matches!(reason, Reason::Opens(_));
@@ -186,12 +186,12 @@ fn ask(sealed: &SealedSecret, title: &str, way: &Way, findings: &mut Findings) -
 
 /// No more than the controller says.
 fn without_keys(title: &str, said: &Said, findings: &mut Findings) {
-    let remedy = "name a backup with --backup, or ask somebody who has one to run this";
+    let remedy = "name a backup with --backup, or ask someone who has one to run this command";
     if *said == Said::Nothing {
-        let found = Found::skipped("there is no key to look with: --backup names one");
+        let found = Found::skipped("no key to check with: name a backup with --backup");
         findings.add(title, found);
     } else if said.items().next().is_none() {
-        let finding = "it does not open, and there is no key to look closer with";
+        let finding = "it does not decrypt, and there is no key here to find out why";
         findings.add(title, Found::bad(finding, remedy));
     }
     for (item, key) in said.items() {

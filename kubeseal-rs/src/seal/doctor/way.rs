@@ -105,7 +105,7 @@ fn api_server(objects: &Objects) -> Found {
         Ok((403, _)) => Found::good("answers"),
         Ok((401, _)) => Found::bad(
             "does not know who you are (401)",
-            "the kubeconfig is out of date: fetch it anew, or log in again",
+            "the kubeconfig is out of date: fetch it again, or log in again",
         ),
         Ok((code, _)) => Found::bad(
             format!("answers {code} where an API server says what it serves"),

@@ -100,17 +100,17 @@ fn lines_of_unknown(values: &Values) -> BTreeSet<String> {
 fn head(place: &str, values: &Values, is_blind: bool) -> String {
     let unknown = values.values().any(Option::is_none);
     let known = if unknown {
-        "# Values are not shown: behind the colon stands a new one, or nothing to keep the old one.\n"
+        "# Values are not shown: write a new value after the colon, or nothing to keep the old one.\n"
     } else {
         ""
     };
     let data = if is_blind {
         ""
     } else {
-        "# Values that are no text stand under data, in base64.\n"
+        "# Values that are not text are under data, in base64.\n"
     };
     format!(
-        "# {place}: change values, add keys, remove keys. What you leave as it is is not sealed anew.\n\
+        "# {place}: change values, add keys, remove keys. What you leave as it is is not re-encrypted.\n\
          {known}{data}# Save and quit; an empty file changes nothing.\n"
     )
 }

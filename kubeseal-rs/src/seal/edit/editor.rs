@@ -14,7 +14,7 @@ use crate::surroundings::Surroundings;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum EditorError {
     /// Quotes that do not close.
-    #[error("{variable} is no command line: a quote in it is not closed")]
+    #[error("{variable} is not a valid command line: a quote is not closed")]
     Words {
         /// `VISUAL` or `EDITOR`.
         variable: &'static str,

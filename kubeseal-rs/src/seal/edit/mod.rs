@@ -1,4 +1,4 @@
-//! `seal edit FILE`: values in an editor, and only what changed is sealed anew.
+//! `seal edit FILE`: values in an editor, and only what changed is re-encrypted.
 
 mod document;
 mod editor;

@@ -58,7 +58,7 @@ pub(super) struct Assignment {
 /// An item does not become a variable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum VariableError {
-    #[error("there is no item {item}; the items are: {items}")]
+    #[error("no item {item}; the items are: {items}")]
     NoSuchItem { item: String, items: String },
     #[error(
         "the item {item} cannot be the name of a variable; pick one with --only NAME={item}{}",

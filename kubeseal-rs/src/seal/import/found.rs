@@ -84,7 +84,7 @@ impl<'a> Search<'a, '_> {
             });
         } else {
             self.found.others.push(format!(
-                "{}, document {}, line {}: left out, since it is no Secret but {}",
+                "{}, document {}, line {}: skipped: not a Secret but {}",
                 self.file,
                 self.document,
                 node.line,

@@ -29,7 +29,7 @@ use crate::{dotenv, files, report};
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
     /// No Secret.
-    #[error("{0} holds no Secret (apiVersion v1, kind Secret)")]
+    #[error("{0} contains no Secret (apiVersion v1, kind Secret)")]
     NoSecret(String),
     /// More than one.
     #[error("{0} holds {1} Secrets; `seal import list` takes many")]
@@ -38,7 +38,7 @@ pub enum ImportError {
     #[error("no Secret is left to import; see the remarks above")]
     NothingLeft,
     /// No `sops`.
-    #[error("there is no `sops` in PATH; this command decrypts with your own")]
+    #[error("`sops` not found in PATH; this command runs your own to decrypt")]
     NoSops,
     /// It cannot be started.
     #[error("sops cannot be started")]
@@ -53,7 +53,7 @@ pub enum ImportError {
     },
     /// Data without a name.
     #[error(
-        "{0} holds no Secret manifest; name the Secret that its values shall be in: seal import sops NAME FILE"
+        "{0} contains no Secret manifest; name the Secret for its values: seal import sops NAME FILE"
     )]
     NameNeeded(String),
     /// A manifest with a name of its own.
@@ -63,7 +63,7 @@ pub enum ImportError {
     #[error("the value of {0:?} is {1}; an item is text, a number or a boolean")]
     Nested(String, &'static str),
     /// Data that is no mapping at all.
-    #[error("{0} holds no mapping of names to values")]
+    #[error("{0} is not a mapping of names to values")]
     NoMapping(String),
     /// Values of several documents, which may have the same names.
     #[error(

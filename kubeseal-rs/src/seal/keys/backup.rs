@@ -30,7 +30,7 @@ pub fn run(words: &KeysBackup, surroundings: &Surroundings) -> Result<Outcome> {
     let store = store(&words.place, surroundings)?;
     let records = store.read()?;
     if records.is_empty() {
-        bail!("there is no key in {} to back up", store.place());
+        bail!("no key in {} to back up", store.place());
     }
     let signing = Signing::of(words)?;
     let mut unlock = opening::read(&words.opening, surroundings)?;
@@ -85,7 +85,7 @@ impl Signing {
         let Some(key) = &self.key else {
             if self.place.exists() {
                 warn(&format!(
-                    "{} was there before, and is no signature of this archive",
+                    "{} existed before, and is not a signature of this archive",
                     self.place.shown()
                 ));
             }
@@ -141,7 +141,7 @@ fn lock(words: &KeysBackup, unlock: &mut archive::Unlock) -> Result<Lock> {
         text.parse().map_err(|_| {
             // What was meant for a recipient may be a secret key.
             let shown = if text.starts_with("age1") { text.as_str() } else { "what was given" };
-            anyhow::anyhow!("{shown} is no age recipient, which begins with age1; `age-keygen -y FILE` prints it")
+            anyhow::anyhow!("{shown} is not an age recipient, which begins with age1; `age-keygen -y FILE` prints it")
         })
     };
     Ok(Lock::Recipients(

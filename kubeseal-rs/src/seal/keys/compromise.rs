@@ -169,8 +169,8 @@ fn next(words: &KeysCompromise, records: &[KeyRecord], name: &str) -> String {
         "is marked"
     };
     let steps = [
-        format!("{name} {marked} as compromised: it goes on opening, and never seals again. Next:"),
-        step(&format!("seal keys rotate{again}"), "makes a key that nobody else knows"),
+        format!("{name} {marked} as compromised: it still decrypts, and never seals again. Next:"),
+        step(&format!("seal keys rotate{again}"), "makes a key that is not known to others"),
         step(
             &fetch_step(place, None),
             "fetches its certificate, for files and rules that name one",
@@ -180,7 +180,7 @@ fn next(words: &KeysCompromise, records: &[KeyRecord], name: &str) -> String {
             .to_owned(),
         step(
             &rotate_step(place, records),
-            "seals files anew, after the values were changed",
+            "re-encrypts files, after the values were changed",
         ),
         step(
             &format!("seal keys retire {name} PATH{again}"),

@@ -97,7 +97,7 @@ fn show(rows: &[Row], looked: Looked<'_>, form: Form, now: Timestamp) -> Result<
 
 fn text(rows: &[Row], looked: Looked<'_>, now: Timestamp) -> String {
     let mut text = if rows.is_empty() {
-        "there are no keys\n".to_owned()
+        "no keys\n".to_owned()
     } else {
         table_of(rows, looked.is_some(), now)
     };

@@ -199,15 +199,15 @@ fn find<'a>(
     };
     let mut meant = records.iter().filter(is_meant);
     let Some(record) = meant.next() else {
-        bail!("there is no key {word:?}; {list} shows those that there are");
+        bail!("no key {word:?}; {list} lists the keys");
     };
     if meant.any(|other| other.fingerprint() != record.fingerprint()) {
         bail!("{word:?} names several keys; take a fingerprint of {list}");
     }
     match (record.fingerprint(), &record.key) {
         (Some(fingerprint), _) => Ok((record, fingerprint.clone())),
-        (None, Err(problem)) => bail!("the Secret {word} holds no key that can be used: {problem}"),
-        (None, Ok(_)) => bail!("the Secret {word} holds no key"),
+        (None, Err(problem)) => bail!("the Secret {word} has no usable key: {problem}"),
+        (None, Ok(_)) => bail!("the Secret {word} has no key"),
     }
 }
 

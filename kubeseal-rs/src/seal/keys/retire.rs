@@ -141,7 +141,7 @@ fn advice(name: &str, dependents: &[Dependent], unread: usize, rotate: &str) -> 
         let files = if unread == 1 { "file" } else { "files" };
         let _ = write!(text, ", {unread} {files} cannot be read");
     }
-    let _ = write!(text, ". Seal them anew (`{rotate}`) and apply them");
+    let _ = write!(text, ". Re-encrypt them (`{rotate}`) and apply them");
     if unsure > 0 {
         text += "; `seal doctor FILE` says why an item does not open";
     }

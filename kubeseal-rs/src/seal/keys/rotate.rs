@@ -42,7 +42,7 @@ pub fn run(words: &KeysRotate, surroundings: &Surroundings) -> Result<Outcome> {
     let known = fingerprints(&records);
     let (name, fingerprint) = wait(words, surroundings, &store, &known)?;
     report::say(if is_asked(words) {
-        "the new key seals from now on; older ones go on opening. Next:"
+        "the new key seals from now on; older keys still decrypt. Next:"
     } else {
         "the new key is there, and seals from now on; with --require-backup once it is backed up. Older ones go on \
          opening. Next:"
@@ -61,7 +61,7 @@ fn next(words: &KeysRotate, records: &[KeyRecord]) -> [String; 4] {
             &fetch_step(place, words.cert.as_deref()),
             "fetches its certificate, for files and rules that name one",
         ),
-        step(&rotate_step(place, records), "seals files anew for it"),
+        step(&rotate_step(place, records), "re-encrypts files for it"),
         step(
             &format!("seal keys retire KEY PATH{again}"),
             "takes an older key out once nothing needs it",

@@ -55,12 +55,12 @@ rules! {
     SCOPE "scope" Error "The scope annotations say what the controller will not understand, or two things.";
     NO_NAME "no-name" Error "A SealedSecret has no name, so nothing opens.";
     NO_NAMESPACE "no-namespace" Warning "A SealedSecret names no namespace, which its scope is bound to.";
-    NAME "name" Error "A name, namespace or item key is none that the API server takes.";
+    NAME "name" Error "The API server rejects a name, namespace or item key.";
     TEMPLATE_NAME "template-name" Warning "The template has another name or namespace than the object, which counts for nothing.";
     INCOMPLETE_TYPE "incomplete-type" Error "The type of the Secret requires an item that is not there.";
     TEMPLATE "template" Error "A template cannot be parsed.";
     UNKNOWN_FIELD "unknown-field" Error "A field does not exist and is dropped without a word.";
-    DUPLICATE_ITEM "duplicate-item" Error "An item stands twice, and only the last counts.";
+    DUPLICATE_ITEM "duplicate-item" Error "An item is there twice, and only the last counts.";
     DEPRECATED "deprecated" Warning "The deprecated `spec.data` holds a whole Secret.";
     BROKEN_RULE "broken-rule" Error "A rule of .seal.yaml is broken.";
     RULES_FILE "rules-file" Error "The .seal.yaml cannot be used.";

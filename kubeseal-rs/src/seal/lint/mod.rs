@@ -39,7 +39,7 @@ use crate::surroundings::Surroundings;
 #[derive(Debug, thiserror::Error)]
 pub enum LintError {
     /// `--ignore` of nothing.
-    #[error("there is no rule {0:?}; `seal lint --help` lists them")]
+    #[error("unknown rule {0:?}; `seal lint --help` lists the rules")]
     NoSuchRule(String),
 }
 

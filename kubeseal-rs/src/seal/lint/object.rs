@@ -68,10 +68,7 @@ pub(super) fn sealed_secret(node: &Node, against: Against<'_>) -> (Vec<Found>, U
     let mut seen = HashSet::new();
     for item in &object.items {
         if !seen.insert(&item.key) {
-            let message = format!(
-                "the item {} stands here twice; only this one counts",
-                item.key
-            );
+            let message = format!("the item {} is here twice; only this one counts", item.key);
             found.push((finding::DUPLICATE_ITEM, item.line, message));
         }
         if !is_templated(&item.key)
@@ -132,9 +129,9 @@ fn form(item: &Item, against: Against<'_>) -> Option<(Rule, String)> {
         ))
     };
     let bits = match item.form {
-        Form::NoText => return malformed("is no text"),
+        Form::NoText => return malformed("is not text"),
         Form::Empty => return malformed("is empty, which is not how an empty value looks sealed"),
-        Form::NoBase64 => return malformed("is no base64"),
+        Form::NoBase64 => return malformed("is not base64"),
         Form::Truncated => return malformed("is cut short or was never sealed"),
         Form::Bits(bits) => bits,
     };
@@ -180,7 +177,7 @@ fn key(item: &Item, need: Option<&Need>, against: Against<'_>) -> Verdict {
     };
     if against.settings.is_retired(sealed_for) {
         let message = format!(
-            "{is} {key} is sealed for the retired key {sealed_for}; `seal rotate` seals it anew"
+            "{is} {key} is sealed for the retired key {sealed_for}; `seal rotate` re-encrypts it"
         );
         return Verdict::Wrong(finding::RETIRED_KEY, message);
     }
@@ -274,7 +271,7 @@ fn scope_of(node: &Node, object: &Object) -> Vec<Found> {
             );
             found.push((finding::SCOPE, node.line, message));
         } else if !is("true") && !is("false") {
-            let message = format!("{name} counts only as \"true\"; what stands here means strict");
+            let message = format!("{name} counts only as \"true\"; this value means strict");
             found.push((finding::SCOPE, node.line, message));
         }
     }
@@ -363,12 +360,12 @@ fn unknown_fields(node: &Node) -> Vec<Found> {
         {
             let hint = match key.as_str() {
                 "stringData" | "data" if path.is_empty() => {
-                    "; sealed values stand in spec.encryptedData"
+                    "; sealed values belong in spec.encryptedData"
                 }
-                "stringData" => "; plain text and templates stand in spec.template.data",
+                "stringData" => "; plain text and templates belong in spec.template.data",
                 _ => "",
             };
-            let message = format!("there is no field {path}{key}, so it is dropped{hint}");
+            let message = format!("unknown field {path}{key}, which is dropped{hint}");
             found.push((finding::UNKNOWN_FIELD, node.line, message));
         }
     };

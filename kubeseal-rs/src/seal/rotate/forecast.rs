@@ -13,7 +13,7 @@ use shared::{base64, envelope, hints};
 /// What would become of one object.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Forecast {
-    /// Items that would be sealed anew.
+    /// Items that would be re-encrypted.
     pub(super) rotated: Vec<String>,
     /// Those of them that a hint names the key of, by key.
     pub(super) from: BTreeMap<Fingerprint, usize>,

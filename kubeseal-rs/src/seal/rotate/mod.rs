@@ -63,7 +63,7 @@ pub enum RotateError {
 /// # Errors
 ///
 /// The tree or the keys cannot be read, the controller cannot be asked, or some objects cannot be
-/// sealed anew; all others are done then.
+/// re-encrypted; all others are done then.
 pub fn run(words: &Rotate, surroundings: &Surroundings) -> Result<Outcome> {
     if words.key.is_empty() && words.sealing.cert.is_some() {
         return Err(RotateError::CertificateAlone.into());

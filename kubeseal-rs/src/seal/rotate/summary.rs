@@ -18,7 +18,7 @@ pub(super) struct ObjectReport {
     pub(super) line: usize,
     /// All of its values.
     pub(super) items: usize,
-    /// Items that were sealed anew.
+    /// Items that were re-encrypted.
     pub(super) rotated: Vec<String>,
     /// The keys that these were sealed for, if known.
     pub(super) from: BTreeMap<Fingerprint, usize>,
@@ -127,9 +127,9 @@ fn total(reports: &[FileReport], dry_run: bool) -> String {
         believed,
     } = Total::of(reports);
     let verb = if dry_run {
-        "would be sealed anew"
+        "would be re-encrypted"
     } else {
-        "sealed anew"
+        "re-encrypted"
     };
     let items = if rotated == 1 { "item" } else { "items" };
     let in_files = match files {

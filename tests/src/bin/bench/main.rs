@@ -51,7 +51,7 @@ const BENCHMARKS: &[Benchmark] = &[
     },
     Benchmark {
         name: "seal-rotate",
-        about: "a tree of sealed files for two old keys, sealed anew for the newest one",
+        about: "a tree of sealed files for two old keys, re-encrypted for the newest one",
         has_peer: true,
         run: |sizes| Box::pin(seal_rotate::run(sizes)),
     },

@@ -209,7 +209,7 @@ fn name_for(record: &KeyRecord, key: &Fingerprint, after: &[After]) -> Result<St
     }
     if names::check_object(name).is_err() {
         bail!(
-            "a key of the backup is called {name:?}, which is no name of a Secret: small letters, digits, `-` and `.`, at \
+            "a key of the backup is called {name:?}, which is not a valid Secret name: lower-case letters, digits, `-` and `.`, at \
              most 253. Nothing was changed. Give it another name in the manifests; `age -d` prints those of an archive"
         );
     }
@@ -276,9 +276,7 @@ fn check_choice(chosen: &Fingerprint, steps: &[Step<'_>], sealing: Option<&Seali
         .iter()
         .find(|step| step.fingerprint.as_ref() == Some(chosen))
     else {
-        bail!(
-            "the backup holds no key {chosen}; nothing was changed. --dry-run lists those that it holds"
-        );
+        bail!("the backup has no key {chosen}; nothing was changed. --dry-run lists its keys");
     };
     match (sealing, step.state) {
         (_, KeyState::Sealing) => Ok(()),
@@ -552,7 +550,7 @@ mod tests {
                 vec![key("2024", "old", "active")],
                 vec![],
                 "2025",
-                Err("the backup holds no key SHA256:"),
+                Err("the backup has no key SHA256:"),
             ),
         ] {
             let planned = planned(backup, &records(there), Some(chosen));
