@@ -108,7 +108,7 @@ fn finish(words: &Rotate, reports: &[FileReport]) -> Result<Outcome> {
     }
     if words.dry_run && !words.key.is_empty() {
         report::say(
-            "(nothing was opened that need not be: whether the keys open every item, only the run itself tells)",
+            "(only undecided values were decrypted: whether the keys decrypt every value shows in the run itself)",
         );
     }
     if let Some(format) = words.output {
