@@ -447,8 +447,9 @@ impl<S: Store> Tools<S> {
     }
 
     /// A Secret that was made of this very object may be compared with it as long as nothing was ever
-    /// reported of that, as after a crash between the two. So may one that is to be taken over, which is written
-    /// either way, unless it is immutable: then each edit would test a guess of values that are not the author's.
+    /// reported of that, as after a crash between the two. So may one that is to be taken over: an immutable one could
+    /// not be otherwise. One that consents to a merge alone may not: each edit would test a guess of values that are
+    /// not the author's.
     ///
     /// An immutable Secret that this object controls may always be compared, since otherwise no re-encryption of its
     /// SealedSecret could succeed: whether the values are the same is the one bit that an edit reveals anyway. Where
@@ -462,7 +463,7 @@ impl<S: Store> Tools<S> {
                     let may_tell = is_frozen && !self.forbids_templates(&observed.source);
                     may_tell || observed.is_fresh
                 } else {
-                    !is_frozen && ownership::is_handed_over(metadata)
+                    ownership::is_handed_over(metadata)
                 }
             }
             _ => false,
