@@ -312,8 +312,25 @@ impl Candidate {
             (Role::Leader, Role::Leader) | (Role::Follower, Role::Follower) => {}
             (_, Role::Leader) => info!(identity = self.identity.as_str(), "This replica leads"),
             (Role::Leader, _) => warn!("This replica does not lead any more, and writes nothing"),
-            (_, Role::Follower) => info!("Another replica leads; this one is ready to take over"),
+            (_, Role::Follower) => self.log_leader(),
             (_, Role::Unknown) => {}
+        }
+    }
+
+    /// A process without the identity of its Pod cannot know a Lease that it held itself before a crash.
+    fn log_leader(&self) {
+        let spec = self.view.as_ref().and_then(|view| view.lease.spec.as_ref());
+        let holder = spec.and_then(|spec| spec.holder_identity.as_deref());
+        info!(
+            holder = holder.unwrap_or_default(),
+            lease = self.election.lease_name,
+            "Another replica leads; this one is ready to take over"
+        );
+        if self.pod.uid.is_none() {
+            info!(
+                "POD_UID is not set: if the holder was this Pod before a crash, the Lease ends by itself. Deleting it ends the \
+                 wait at once, and is safe only if no other replica runs"
+            );
         }
     }
 

@@ -25,7 +25,7 @@ use tests::scrape::Scrape;
 use tests::sealing::{KEYS, put_key, sealed_for};
 
 const OUTAGE: Duration = Duration::from_mins(1);
-/// A watch pauses five seconds at most, by the unit tests of `watch_retry`; as much again for a busy machine. It took
+/// With few namespaces a watch pauses a second at most, by the unit tests of `watch_retry`; the rest is for a busy machine. It took
 /// 40 to 93 seconds when pauses grew to a minute.
 const SOON: Duration = Duration::from_secs(10);
 

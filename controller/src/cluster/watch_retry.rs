@@ -7,8 +7,10 @@ use tokio::time::Instant;
 
 /// The first pause, doubled by each further failure.
 const FIRST: Duration = Duration::from_millis(250);
-/// The longest pause. An API server that is back must be noticed soon, and one watch that asks every few
-/// seconds costs it nothing.
+/// The longest pause for a watch of each namespace, with bounds: an API server that is back, or a right that is
+/// granted, must be noticed soon, and a hundred requests a second cost an API server nothing.
+const FOR_EACH: Duration = Duration::from_millis(10);
+const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(5);
 /// After so long without a failure the next one is the first again.
 const QUIET: Duration = Duration::from_mins(1);
@@ -16,14 +18,27 @@ const QUIET: Duration = Duration::from_mins(1);
 const EXPIRED: u16 = 410;
 
 /// Counts the failures of one watch.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct WatchRetry {
+    longest: Duration,
     failures: u32,
     last: Option<Instant>,
     expired: bool,
 }
 
 impl WatchRetry {
+    /// Of a watch that is one of so many namespaces'.
+    pub(super) fn of(namespaces: usize) -> Self {
+        let count = u32::try_from(namespaces).unwrap_or(u32::MAX);
+        let longest = FOR_EACH.saturating_mul(count).clamp(SHORTEST, LONGEST);
+        Self {
+            longest,
+            failures: 0,
+            last: None,
+            expired: false,
+        }
+    }
+
     /// Takes note of an event, which proves that the watch works.
     pub(super) fn works(&mut self) {
         self.expired = false;
@@ -45,7 +60,7 @@ impl WatchRetry {
         self.last = Some(now);
         let doubled = FIRST.saturating_mul(1 << self.failures.min(10));
         self.failures = self.failures.saturating_add(1);
-        doubled.min(LONGEST).mul_f64(0.5 + random / 2.0)
+        doubled.min(self.longest).mul_f64(0.5 + random / 2.0)
     }
 }
 
@@ -72,7 +87,11 @@ mod tests {
     }
 
     fn pauses(errors: &[WatchError], between: Duration) -> Vec<u128> {
-        let (mut retry, mut now) = (WatchRetry::default(), Instant::now());
+        pauses_of(1000, errors, between)
+    }
+
+    fn pauses_of(namespaces: usize, errors: &[WatchError], between: Duration) -> Vec<u128> {
+        let (mut retry, mut now) = (WatchRetry::of(namespaces), Instant::now());
         let pause = errors.iter().map(|error| {
             now += between;
             retry.pause(error, now, 1.0).as_millis()
@@ -91,6 +110,14 @@ mod tests {
     }
 
     #[test]
+    fn waits_a_second_at_most_with_a_hundred_namespaces() {
+        for (namespaces, last) in [(1, 1000), (100, 1000), (250, 2500), (10_000, 5000)] {
+            let got = pauses_of(namespaces, &broken(8), Duration::from_secs(1));
+            assert_eq!(got.last(), Some(&last), "{namespaces}");
+        }
+    }
+
+    #[test]
     fn begins_again_with_short_pauses_after_a_quiet_minute() {
         assert_eq!(pauses(&broken(3), Duration::from_secs(61)), [250; 3]);
     }
@@ -99,7 +126,7 @@ mod tests {
     fn lists_at_once_when_the_version_expired_but_not_over_and_over() {
         let errors = [expired(), expired(), expired()];
         assert_eq!(pauses(&errors, Duration::ZERO), [0, 250, 500]);
-        let mut retry = WatchRetry::default();
+        let mut retry = WatchRetry::of(1);
         for _ in 0..3 {
             let pause = retry.pause(&expired(), Instant::now(), 1.0);
             assert_eq!(pause, Duration::ZERO);
@@ -111,7 +138,7 @@ mod tests {
     fn randomness_halves_a_pause_at_most() {
         for random in [0.0, 0.5, 1.0] {
             let pause =
-                WatchRetry::default().pause(&WatchError::NoResourceVersion, Instant::now(), random);
+                WatchRetry::of(1).pause(&WatchError::NoResourceVersion, Instant::now(), random);
             assert!(pause >= FIRST / 2 && pause <= FIRST, "{pause:?}");
         }
     }

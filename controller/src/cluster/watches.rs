@@ -99,7 +99,7 @@ impl Watches {
             lists: Arc::new(Semaphore::new(LISTS)),
             reached,
             spread: BETWEEN_RESTARTS.saturating_mul(clamped(self.namespaces.len())),
-            seconds: seconds(self.namespaces.len()),
+            namespaces: self.namespaces.len(),
             health,
         };
         let keys = Api::<Secret>::namespaced(client.clone(), own);
@@ -249,8 +249,8 @@ struct Begin {
     reached: watch::Receiver<u64>,
     /// The watches start again within this time then, not all at once.
     spread: Duration,
-    /// How long one watch lasts.
-    seconds: u32,
+    /// How many are watched.
+    namespaces: usize,
     health: Arc<WatchHealth>,
 }
 
@@ -264,7 +264,7 @@ struct What {
 
 impl Begin {
     fn config(&self) -> watcher::Config {
-        watcher::Config::default().timeout(self.seconds)
+        watcher::Config::default().timeout(seconds(self.namespaces))
     }
 
     fn watch_secrets(&self, number: usize, namespace: Option<&str>, client: Client) {
@@ -303,6 +303,7 @@ impl Begin {
             lists,
             mut reached,
             spread,
+            namespaces,
             health,
             ..
         } = self.clone();
@@ -310,7 +311,7 @@ impl Begin {
             let mut turn = lists.acquire_owned().await.ok();
             let mut events = Box::pin(events);
             let (mut told, mut listed) = (None, Some(listed));
-            let (mut retry, mut pause) = (WatchRetry::default(), Duration::ZERO);
+            let (mut retry, mut pause) = (WatchRetry::of(namespaces), Duration::ZERO);
             let name = what.text.split(',').next().unwrap_or_default().to_owned();
             loop {
                 let next = after(pause, spread, &mut reached, events.next());

@@ -148,6 +148,7 @@ pub(crate) fn has_ended(process: u32) -> bool {
 mod tests {
     use super::*;
 
+    /// Attack: kills a run between making its temporary file and giving it its name, and looks for the file later.
     #[test]
     fn what_a_killed_run_left_goes_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();

@@ -317,7 +317,7 @@ const TABLE: &str = "
 ";
 
 const TAIL: &str = "
-When the Role is unbound, this controller notices within a minute and reports it; then it asks again after five seconds at most,
+When the Role is unbound, this controller notices within a minute and reports it; then it asks again after a second at most,
 which is the time in the last row. Bitnami's controller does not notice: the API server looks at rights when a watch begins, and its
 watches last five to ten minutes.
 

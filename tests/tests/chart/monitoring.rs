@@ -41,6 +41,8 @@ fn alerts_fire_when_they_must_and_not_before() {
             .map(|rest| rest.lines().nth(1).unwrap().trim())
             .collect();
         assert!(cases.contains(&"exp_alerts:"), "no test lets {name} fire");
+        let is_quiet = cases.contains(&"exp_alerts: []");
+        assert!(is_quiet, "no test keeps {name} quiet");
     }
 }
 

@@ -246,8 +246,7 @@ mod tests {
                 assert_eq!(
                     judged(Status::failure(text, "Forbidden").with_code(code)).to_string(),
                     format!(
-                        "cannot create the Secret: {who}; its message may quote a value and is not shown: ask whoever \
-                         runs it"
+                        "cannot create the Secret: {who}; its message may quote a value and is not shown: ask its operator"
                     )
                 );
             }
