@@ -6,15 +6,15 @@ mod temporary;
 use std::borrow::Cow;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use shared::manifest;
 use zeroize::Zeroizing;
 
 use crate::bounded::{self, Kind};
-use crate::platform;
 use crate::report::ShowPath as _;
+use crate::{git, platform};
 
 pub use temporary::remove_leftovers;
 use temporary::{Temporary, folder_of};
@@ -175,6 +175,48 @@ pub fn read_stdin_as(kind: Kind) -> Result<Zeroizing<Vec<u8>>, FileError> {
     Ok(if kind.is_text() { text(bytes) } else { bytes })
 }
 
+/// As [`replace_anywhere`], for a path that the user names. A link that leads out of the work tree that it lies in is
+/// refused: the author of the repository would choose which of the user's files is overwritten.
+///
+/// # Errors
+///
+/// As for [`replace_anywhere`], and for such a link.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    refuse_to_leave_the_tree(path)?;
+    replace_anywhere(path, bytes)
+}
+
+fn refuse_to_leave_the_tree(path: &Path) -> Result<(), FileError> {
+    let Some(target) = outside_of_the_tree(path) else {
+        return Ok(());
+    };
+    let why = format!(
+        "a symbolic link in the work tree leads out of it, to {0}; name {0} itself if that is meant",
+        target.shown()
+    );
+    Err(FileError::new("cannot write", path, io::Error::other(why)))
+}
+
+/// Where a path leads, if a link on the way lies in a Git work tree and leads out of it. What is not there yet is
+/// where its folder is. `..` is the user's own word.
+fn outside_of_the_tree(path: &Path) -> Option<PathBuf> {
+    let (mut place, mut trees) = (PathBuf::new(), Vec::new());
+    for component in std::path::absolute(path).ok()?.components() {
+        if component == Component::ParentDir {
+            place.pop();
+            continue;
+        }
+        let next = place.join(component);
+        let target = fs::canonicalize(&next).unwrap_or_else(|_| next.clone());
+        if next.is_symlink() {
+            trees.extend(git::work_tree(&place));
+        }
+        place = target;
+    }
+    let leaves = trees.iter().any(|tree| !place.starts_with(tree));
+    leaves.then_some(place)
+}
+
 /// Replaces a file in one step: the old content or the new is there, never a part. A new file has
 /// mode 0600, an existing one keeps its mode; behind a symbolic link, the file it leads to is
 /// replaced and the link stays. A link to a file that does not exist is refused: in a repository, its author
@@ -185,7 +227,7 @@ pub fn read_stdin_as(kind: Kind) -> Result<Zeroizing<Vec<u8>>, FileError> {
 /// # Errors
 ///
 /// The folder is missing or not writable, or the disk is full.
-pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+pub fn replace_anywhere(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let write = || -> io::Result<()> {
         let there = fs::metadata(path);
         match &there {
@@ -217,6 +259,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 ///
 /// Something has this name, or as for [`replace`].
 pub fn create(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    refuse_to_leave_the_tree(path)?;
     let temporary = Temporary::write(folder_of(path), bytes, None);
     let created = temporary.and_then(|temporary| temporary.create(path));
     created.map_err(|cause| FileError::new("cannot make", path, cause))

@@ -54,25 +54,48 @@ fn talk(text: &str) {
 }
 
 /// A text of one line as a terminal may show it: without what would begin a new line, move the cursor, hide
-/// what stands before, or turn the direction around.
+/// what stands before, turn the direction around, or be a command to the runner of GitHub Actions.
 pub fn shown(text: &str) -> Cow<'_, str> {
-    visible_line(text)
+    without_commands(visible_line(text))
 }
 
 /// The same of several lines.
 pub fn lines_shown(text: &str) -> Cow<'_, str> {
-    visible(text)
+    without_commands(visible(text))
+}
+
+/// The runner obeys every line that begins with two colons, and `##[` anywhere.
+fn without_commands(text: Cow<'_, str>) -> Cow<'_, str> {
+    if !text.contains("::") && !text.contains("##[") {
+        return text;
+    }
+    let lines = text.split_inclusive('\n').map(|line| {
+        let line = line.replace("##[", "#\\u{23}[");
+        let rest = line.trim_start();
+        if !rest.starts_with("::") {
+            return line;
+        }
+        let indent = &line[..line.len() - rest.len()];
+        format!("{indent}\\u{{3a}}{}", &rest[1..])
+    });
+    Cow::Owned(lines.collect())
 }
 
 /// How a path is shown in messages. [`Path::display`] would let a name begin a new line.
 pub trait ShowPath {
-    /// As [`shown`]; bytes that are not text become U+FFFD.
+    /// As [`shown`]; bytes that are not text become U+FFFD. A relative path that begins like a command of a
+    /// workflow gets `./` in front, and so names the same file.
     fn shown(&self) -> String;
 }
 
 impl<P: AsRef<Path> + ?Sized> ShowPath for P {
     fn shown(&self) -> String {
-        shown(&self.as_ref().to_string_lossy()).into_owned()
+        let path = self.as_ref().to_string_lossy();
+        let begins_a_command = path.trim_start().starts_with("::") || path.starts_with('#');
+        if begins_a_command {
+            return shown(&format!("./{path}")).into_owned();
+        }
+        shown(&path).into_owned()
     }
 }
 
@@ -212,6 +235,28 @@ mod tests {
         }
         assert_eq!(lines_shown("a\n\u{1b}b"), "a\n\\u{1b}b");
         assert_eq!(Path::new("a\nb\u{9b}").shown(), "a\\nb\\u{9b}");
+    }
+
+    /// Attack: a name is a command to the runner of GitHub Actions.
+    #[test]
+    fn no_text_is_a_command_of_a_workflow() {
+        for (text, want) in [
+            ("a::b", "a::b"),
+            ("::error::b", "\\u{3a}:error::b"),
+            (" ::error::b", " \\u{3a}:error::b"),
+            ("a ##[error]b", "a #\\u{23}[error]b"),
+        ] {
+            assert_eq!(shown(text), want);
+            assert_eq!(lines_shown(&format!("x\n{text}\n")), format!("x\n{want}\n"));
+        }
+        for (path, want) in [
+            ("::error::/a", "./::error::/a"),
+            ("#a", "./#a"),
+            ("/::error::", "/::error::"),
+            ("a/::error::", "a/::error::"),
+        ] {
+            assert_eq!(Path::new(path).shown(), want);
+        }
     }
 
     proptest! {

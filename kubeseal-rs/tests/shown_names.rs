@@ -11,7 +11,20 @@ const KUBESEAL: &str = env!("CARGO_BIN_EXE_kubeseal");
 
 /// Each begins a new line, moves the cursor, or turns the direction of writing around, in front of this word.
 const WORD: &str = "all-is-well";
-const STEERING: [&str; 6] = ["\n", "\r", "\u{9b}2K", "\u{202e}", "\u{200b}", "\u{1b}[2K"];
+const STEERING: [&str; 9] = [
+    "\n",
+    "\r",
+    "\u{9b}2K",
+    "\u{202e}",
+    "\u{2066}",
+    "\u{200b}",
+    "\u{feff}",
+    "\u{e0041}",
+    "\u{1b}[2K",
+];
+
+const KEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/fixtures/key.pem");
+const CERT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/fixtures/other.pem");
 
 fn run(folder: &Path, program: &str, words: &[&str]) -> Output {
     Command::new(program)
@@ -37,7 +50,10 @@ fn sealed(name: &str) -> String {
     )
     .replace("\\u{9b}", "\\u009b")
     .replace("\\u{202e}", "\\u202e")
+    .replace("\\u{2066}", "\\u2066")
     .replace("\\u{200b}", "\\u200b")
+    .replace("\\u{feff}", "\\ufeff")
+    .replace("\\u{e0041}", "\\udb40\\udc41")
     .replace("\\u{1b}", "\\u001b")
 }
 
@@ -76,13 +92,44 @@ fn no_name_begins_a_line_or_steers_the_terminal() {
         let missing = format!("no{steering}{WORD}.yaml");
         let broken = format!("broken/{name}.yaml");
         let not_a_key = format!("{name}/db.yaml");
-        let commands: [(&str, &[&str]); 26] = [
+        let commands: [(&str, &[&str]); 31] = [
             (SEAL, &["lint", "tree"]),
             (SEAL, &["lint", "tree", "broken", "-o", "json"]),
             (SEAL, &["lint", "tree", "-o", "sarif"]),
             (SEAL, &["lint", "tree", "-o", "github"]),
             (SEAL, &["view", "tree"]),
             (SEAL, &["view", "tree", "-o", "json"]),
+            (SEAL, &["view", "tree", "-o", "yaml"]),
+            (
+                SEAL,
+                &[
+                    "rotate",
+                    "tree",
+                    "--key",
+                    KEY,
+                    "--cert",
+                    CERT,
+                    "--dry-run",
+                    "-o",
+                    "yaml",
+                ],
+            ),
+            (
+                SEAL,
+                &[
+                    "rotate",
+                    "tree",
+                    "--key",
+                    KEY,
+                    "--cert",
+                    CERT,
+                    "--dry-run",
+                    "-o",
+                    "json",
+                ],
+            ),
+            (SEAL, &["diff", "tree", "-o", "yaml"]),
+            (SEAL, &["config", "explain", &file, "-o", "yaml"]),
             (SEAL, &["view", &missing]),
             (SEAL, &["view", &broken]),
             (SEAL, &["lint", &broken]),
@@ -153,6 +200,60 @@ fn no_name_begins_a_line_or_steers_the_terminal() {
             let said = String::from_utf8_lossy(&said);
             let raw = format!("{steering}{WORD}");
             if said.contains(&raw) {
+                found.push(format!("{words:?}: {said}"));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// Attack: names of folders, files, objects and items in a repository are commands to the runner of GitHub Actions,
+/// which obeys every line that begins with two colons, and `##[` anywhere.
+#[test]
+fn no_name_is_a_command_of_a_workflow() {
+    let mut found = Vec::new();
+    for command in [
+        "::stop-commands::x",
+        " ::add-mask::x",
+        "##[stop-commands]x",
+        "x##[error]y",
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |file: &str| folder.path().join(file);
+        let plain = "apiVersion: v1\nkind: Secret\nstringData: {a: b}\n";
+        write(&at(&format!("{command}/plain.yaml")), plain);
+        write(&at(&format!("{command}/{command}.yaml")), &sealed(command));
+        write(
+            &at(&format!("{command}/broken.yaml")),
+            "kind: SealedSecret\na: [\n",
+        );
+        write(
+            &at("list.yaml"),
+            &sealed(command)
+                .replace("bitnami.com/v1alpha1", "v1")
+                .replace("SealedSecret", "Secret"),
+        );
+        let file = format!("{command}/{command}.yaml");
+        let words: [&[&str]; 11] = [
+            &["lint"],
+            &["lint", command],
+            &["lint", &file],
+            &["view"],
+            &["view", &file],
+            &["view", command],
+            &["rotate", ".", "--key", KEY, "--cert", CERT],
+            &["set", &file, "a", "--from-file", &file, "--cert", CERT],
+            &["unset", &file, command],
+            &["import", "list", "list.yaml", "--cert", CERT, "-n", "x"],
+            &["diff", &file, command],
+        ];
+        for words in words {
+            let output = run(folder.path(), SEAL, words);
+            let said = [&output.stdout[..], &output.stderr].concat();
+            let said = String::from_utf8_lossy(&said);
+            assert!(!said.is_empty(), "{words:?}");
+            let obeys = |line: &str| line.trim_start().starts_with("::") || line.contains("##[");
+            if said.lines().any(obeys) {
                 found.push(format!("{words:?}: {said}"));
             }
         }

@@ -15,7 +15,7 @@ pub fn visible_line(text: &str) -> Cow<'_, str> {
 }
 
 /// Uses the standard library's table of printable characters, which follows Unicode.
-fn is_hidden(c: char) -> bool {
+pub(crate) fn is_hidden(c: char) -> bool {
     !matches!(c, '"' | '\'' | '\\') && c.escape_debug().len() > 1
 }
 

@@ -107,7 +107,7 @@ impl Known {
         let (server, pem) = (&self.server, certificate.to_pem());
         let fingerprint = certificate.fingerprint();
         let text = format!("# {fingerprint} of {service} at {server}\n{pem}");
-        files::replace(&path, text.as_bytes())
+        files::replace_anywhere(&path, text.as_bytes())
     }
 
     /// The file of one controller.

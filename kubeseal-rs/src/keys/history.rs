@@ -10,7 +10,7 @@ use gix::ObjectId;
 use super::survey::{Contents, Found, Origin, rule_namespace};
 use crate::git::{self, Repository};
 use crate::report::ShowPath as _;
-use crate::seal::walk::{Kind, mentions};
+use crate::seal::walk::{Kind, may_hide_kind, mentions};
 
 /// A commit that brought a version of a file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -134,10 +134,10 @@ impl<'a> Blobs<'a> {
 
 fn read_blob(repository: &Repository, blob: ObjectId, path: &str) -> Result<Contents> {
     let bytes = repository.blob(blob)?;
-    if !mentions(&bytes, Kind::SealedSecret) {
+    if !mentions(&bytes, Kind::SealedSecret) && !may_hide_kind(&bytes) {
         return Ok(Contents::default());
     }
-    Ok(Contents::of(Path::new(path), bytes))
+    Ok(Contents::of_found(Path::new(path), bytes))
 }
 
 #[cfg(all(test, target_os = "linux"))]

@@ -275,11 +275,11 @@ pub fn in_files(paths: &[PathBuf]) -> Result<Found> {
         if !is_mentioned && !walk::may_hide_kind(&bytes) {
             continue;
         }
-        let contents = Contents::of(&path, bytes);
-        // Many a template has a backslash or an exclamation mark.
-        if !is_mentioned && contents.is_malformed {
-            continue;
-        }
+        let contents = if named {
+            Contents::of(&path, bytes)
+        } else {
+            Contents::of_found(&path, bytes)
+        };
         // What else cannot be read in a file stops nobody from marking a key, and counts.
         if let Some(why) = contents.unread.first()
             && named
@@ -353,6 +353,19 @@ impl Contents {
                     error => error_chain(&error),
                 });
             }
+        }
+        contents
+    }
+
+    /// Of the bytes of a file that was found, not named. Many a template has a backslash or an exclamation mark, so
+    /// one of these alone is no reason to report a malformed file.
+    pub fn of_found(path: &Path, bytes: Zeroizing<Vec<u8>>) -> Self {
+        let is_mentioned = walk::mentions(&bytes, Kind::SealedSecret);
+        let doubtful = (!is_mentioned).then(|| bytes.clone());
+        let contents = Self::of(path, bytes);
+        let may_hold = || doubtful.is_none_or(|bytes| walk::hides(&bytes, Kind::SealedSecret));
+        if contents.is_malformed && !may_hold() {
+            return Self::default();
         }
         contents
     }

@@ -228,9 +228,11 @@ fn objects(bytes: Option<Zeroizing<Vec<u8>>>) -> Result<BTreeMap<String, Object>
     if !is_mentioned && !walk::may_hide_kind(&bytes) {
         return Ok(BTreeMap::new());
     }
+    let doubtful = (!is_mentioned).then(|| bytes.clone());
+    let may_hold = || doubtful.is_none_or(|bytes| walk::hides(&bytes, Kind::SealedSecret));
     let file = match ManifestFile::parse(Path::new(""), bytes) {
         Ok(file) => file,
-        Err(WalkError::Malformed { source, .. }) if is_mentioned => return Err(source.to_string()),
+        Err(WalkError::Malformed { source, .. }) if may_hold() => return Err(source.to_string()),
         Err(_) => return Ok(BTreeMap::new()),
     };
     let read = |node| Object::read(node).map_err(|error| shared::error_chain(error.as_ref()));

@@ -111,13 +111,14 @@ pub fn run(command: &Command, surroundings: &Surroundings) -> Result<Outcome> {
     }
 }
 
-/// Writes documents one after the other. They may hold plain values.
+/// Writes documents one after the other, with escapes for what would steer a terminal. They may hold plaintext
+/// values.
 pub fn write(documents: &[serde_json::Value], format: Format) -> Zeroizing<Vec<u8>> {
     let mut text = Zeroizing::new(Vec::new());
     for (i, document) in documents.iter().enumerate() {
         let one = Zeroizing::new(match format {
             Format::Json => report::json_shown(&manifest::to_json(document)),
-            Format::Yaml => manifest::to_yaml(document),
+            Format::Yaml => manifest::to_visible_yaml(document),
         });
         if i > 0 && format == Format::Yaml {
             text.extend_from_slice(b"---\n");

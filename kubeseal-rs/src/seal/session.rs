@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
 use shared::key::Certificate;
+use shared::key_ring::KeyRing;
 
-use super::settings::{self, Settings};
+use super::settings::{self, Settings, SettingsError};
 use crate::certificate::{self, By, Obtained, Origin, Vouched, Wanted};
 use crate::cluster::{Access, Overrides};
 use crate::kubeconfig;
@@ -26,12 +27,23 @@ const CONTROLLER: (&str, &str) = ("sealed-secrets-controller", "kube-system");
 /// another, or what a rule vouches for would pass where no rule applies.
 type Question = (Source, Option<PathBuf>, By, Vec<Vouched>);
 
+/// For whom a run may encrypt.
+#[derive(Clone, Copy)]
+enum Recipients<'a> {
+    /// For every certificate that the settings name, since the user gives the values.
+    OfSettings,
+    /// Only for one that the user names, or whose private key is among these: values that exist already could
+    /// come from a file that the author of a rule has copied.
+    OfUser(&'a KeyRing),
+}
+
 /// One run. May be shared between threads.
 pub struct Session<'a> {
     /// Clock, environment and terminal.
     pub surroundings: &'a Surroundings,
     /// What was typed about sealing.
     pub words: &'a Sealing,
+    recipients: Recipients<'a>,
     rules: Mutex<BTreeMap<PathBuf, Option<Arc<RulesFile>>>>,
     certificates: Mutex<Vec<(Question, Arc<Certificate>)>>,
 }
@@ -42,8 +54,22 @@ impl<'a> Session<'a> {
         Self {
             surroundings,
             words,
+            recipients: Recipients::OfSettings,
             rules: Mutex::default(),
             certificates: Mutex::default(),
+        }
+    }
+
+    /// As [`Self::new`], for a run that encrypts again what it has decrypted, with these private keys if any: a
+    /// certificate that only a rule names is refused.
+    pub fn of_existing_values(
+        words: &'a Sealing,
+        surroundings: &'a Surroundings,
+        keys: &'a KeyRing,
+    ) -> Self {
+        Self {
+            recipients: Recipients::OfUser(keys),
+            ..Self::new(words, surroundings)
         }
     }
 
@@ -94,7 +120,7 @@ impl<'a> Session<'a> {
             source,
             folder,
             By::from(settings.certificate.by),
-            settings.fingerprints(),
+            self.fingerprints(settings),
         );
         let answered = known.iter().find(|(known, _)| *known == question);
         let certificate = if let Some((_, certificate)) = answered {
@@ -105,7 +131,31 @@ impl<'a> Session<'a> {
             certificate
         };
         settings.check_certificate(&certificate)?;
+        self.check_recipient(settings, &certificate)?;
         Ok(certificate)
+    }
+
+    /// The fingerprints that vouch for a certificate.
+    fn fingerprints(&self, settings: &Settings) -> Vec<Vouched> {
+        match self.recipients {
+            Recipients::OfSettings => settings.fingerprints(),
+            Recipients::OfUser(_) => settings.user_pins(),
+        }
+    }
+
+    fn check_recipient(
+        &self,
+        settings: &Settings,
+        certificate: &Certificate,
+    ) -> Result<(), SettingsError> {
+        let Recipients::OfUser(keys) = self.recipients else {
+            return Ok(());
+        };
+        let has_key = keys.key(certificate.fingerprint()).is_some();
+        if has_key || self.is_named_by_user(&settings.certificate.value) {
+            return Ok(());
+        }
+        settings.check_named_by_user(certificate)
     }
 
     fn fetch(&self, source: &Source, settings: &Settings) -> Result<Certificate> {
@@ -133,7 +183,7 @@ impl<'a> Session<'a> {
                 let rule = certificate::OfRule {
                     folder: rules.folder(),
                     tree: rules.tree(),
-                    is_pinned: !settings.fingerprints().is_empty(),
+                    is_pinned: !self.fingerprints(settings).is_empty(),
                 };
                 return Ok(Obtained {
                     pem: certificate::read_named_by_rule(at, rule)?,
@@ -149,7 +199,7 @@ impl<'a> Session<'a> {
             Source::Controller { .. } => Wanted {
                 access: self.access(source),
                 named_by: settings.certificate.by.into(),
-                fingerprints: settings.fingerprints(),
+                fingerprints: self.fingerprints(settings),
                 ..Wanted::default()
             },
         };

@@ -2,12 +2,16 @@
 //! environment, else what everybody gets.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use shared::key::{Certificate, Fingerprint, MalformedFingerprint};
 use shared::scope::{Scope, UnknownScope};
 
-use crate::certificate::{By, Vouched};
+use crate::certificate::{By, Vouched, is_url};
+use crate::files;
+use crate::redacted::redacted;
+use crate::report::ShowPath as _;
 use crate::rules::{Broken, Rule, RulesFile, Source};
 use crate::seal_args::Sealing;
 
@@ -64,7 +68,7 @@ pub struct Settings {
     pub rule: Option<Rule>,
     /// Where the certificate comes from.
     pub certificate: Said<Source>,
-    /// The certificate must be one of these, besides what the rule says.
+    /// The certificate must be one of these, in addition to what the rule says.
     pub pins: Option<Said<Vec<Fingerprint>>>,
     /// Namespace of what names none; of the kubeconfig's context if nobody says one.
     pub namespace: Option<Said<String>>,
@@ -96,6 +100,22 @@ pub enum SettingsError {
         wanted: String,
         /// That of the certificate.
         found: Fingerprint,
+    },
+    /// Values that exist already would be encrypted for a certificate that nobody but a rule names.
+    #[error(
+        "{rule} alone names {certificate}, {found}, and the author of the rule could decrypt what is encrypted for it, so \
+         no existing value is\nhint: if the certificate is right, pass {}--cert-fingerprint {found}",
+        file.as_ref().map_or_else(String::new, |file| format!("--cert {} or ", file.shown()))
+    )]
+    OnlyByRule {
+        /// The rule in words.
+        rule: String,
+        /// What it names, in words.
+        certificate: String,
+        /// Its fingerprint.
+        found: Fingerprint,
+        /// The file, if it is one.
+        file: Option<PathBuf>,
     },
 }
 
@@ -129,7 +149,7 @@ pub fn decide(
     );
     let certificate = source(of_rule, words, &variable);
     let settings = Settings {
-        pins: pins(words, certificate.by, &variable)?,
+        pins: pins(words, &variable)?,
         certificate,
         namespace,
         scope,
@@ -156,10 +176,9 @@ fn first_said<T>(
         .or_else(|| variable.map(|(name, value)| said(Origin::Variable(name))(value)))
 }
 
-/// A rule's certificate is pinned by the rule; a variable would pin that of every path to one.
+/// The user's own pins hold wherever the certificate comes from: the author of a rule may be somebody else.
 fn pins(
     words: &Sealing,
-    certificate: Origin,
     variable: impl Fn(&str) -> Option<String>,
 ) -> Result<Option<Said<Vec<Fingerprint>>>, SettingsError> {
     if let Some(typed) = words.cert_fingerprint.clone() {
@@ -167,7 +186,7 @@ fn pins(
         let value = vec![typed];
         return Ok(Some(Said { value, by }));
     }
-    let Some(text) = variable(PIN).filter(|_| certificate != Origin::Rule) else {
+    let Some(text) = variable(PIN) else {
         return Ok(None);
     };
     let each = text.split(',').map(|text| text.trim().parse());
@@ -245,12 +264,53 @@ impl Settings {
 
     /// The fingerprints that the certificate must have one of, and who says so; none for any.
     pub fn fingerprints(&self) -> Vec<Vouched> {
-        let vouched = |by: By| move |fingerprint| Vouched { fingerprint, by };
+        let vouched = |fingerprint| Vouched {
+            fingerprint,
+            by: By::Rule,
+        };
         let rule = self.rule.iter().flat_map(|rule| rule.fingerprints.clone());
+        rule.map(vouched).chain(self.user_pins()).collect()
+    }
+
+    /// Those of them that the user gives.
+    pub fn user_pins(&self) -> Vec<Vouched> {
         let pins = self.pins.iter();
-        let typed =
-            pins.flat_map(|said| said.value.clone().into_iter().map(vouched(said.by.into())));
-        rule.map(vouched(By::Rule)).chain(typed).collect()
+        let vouched = pins.flat_map(|said| {
+            let by = said.by.into();
+            let each = said.value.iter().cloned();
+            each.map(move |fingerprint| Vouched { fingerprint, by })
+        });
+        vouched.collect()
+    }
+
+    /// Refuses a certificate that nobody but a rule names. The caller has checked the user's pins already.
+    ///
+    /// # Errors
+    ///
+    /// [`SettingsError::OnlyByRule`].
+    pub fn check_named_by_user(&self, certificate: &Certificate) -> Result<(), SettingsError> {
+        let (Origin::Rule, None) = (self.certificate.by, &self.pins) else {
+            return Ok(());
+        };
+        let (certificate_in_words, file) = self.certificate_in_words();
+        Err(SettingsError::OnlyByRule {
+            rule: self.rule.as_ref().map(Rule::in_words).unwrap_or_default(),
+            certificate: certificate_in_words,
+            found: certificate.fingerprint().clone(),
+            file,
+        })
+    }
+
+    fn certificate_in_words(&self) -> (String, Option<PathBuf>) {
+        match &self.certificate.value {
+            Source::At(at) if is_url(at) => (format!("the certificate {}", redacted(at)), None),
+            Source::At(at) => {
+                let folder = self.rules.as_ref().map(|rules| rules.folder().join(at));
+                let file = files::from_here(&folder.unwrap_or_else(|| at.into()));
+                (format!("the certificate {}", file.shown()), Some(file))
+            }
+            Source::Controller { .. } => ("the controller of this certificate".to_owned(), None),
+        }
     }
 
     /// May this certificate seal here?
@@ -372,8 +432,9 @@ mod tests {
         assert_eq!((settings.namespace, settings.scope), (None, None));
     }
 
+    /// Attack: a rule names a certificate of its author, where the user has pinned another one.
     #[test]
-    fn a_variable_pins_what_no_rule_names() {
+    fn a_variable_pins_what_a_rule_names_too() {
         let pin = format!("SHA256:{}A", "a".repeat(42));
         let both = format!("{pin}, {pin}");
         let variables = [(PIN, both.as_str())];
@@ -382,7 +443,13 @@ mod tests {
             settings.pins.map(|said| said.by)
         };
         assert_eq!(by(""), Some(Origin::Variable(PIN)));
-        assert_eq!(by("certificate: r.pem"), None);
+        for rule in [
+            "certificate: r.pem",
+            "context: c",
+            "controller: {name: other}",
+        ] {
+            assert_eq!(by(rule), Some(Origin::Variable(PIN)), "{rule}");
+        }
         let error = decided("", &Sealing::default(), &[(PIN, "x")]).unwrap_err();
         assert!(error.starts_with(PIN), "{error}");
     }

@@ -147,20 +147,21 @@ impl<'a> Stdin<'a> {
     }
 }
 
+/// Links are left out, as by `kubectl`: their author would choose which of the user's files is sealed.
 fn from_folder(folder: &Path) -> Result<Vec<(String, Plain)>> {
-    let entries =
-        std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.shown()))?;
+    let cannot_read = || format!("cannot read {}", folder.shown());
     let mut items = Vec::new();
-    for entry in entries {
-        let path = entry
-            .with_context(|| format!("cannot read {}", folder.shown()))?
-            .path();
-        let key = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        if path.is_file() && super::names::check_item(&key).is_ok() {
+    for entry in std::fs::read_dir(folder).with_context(cannot_read)? {
+        let entry = entry.with_context(cannot_read)?;
+        let (path, kind) = (entry.path(), entry.file_type().with_context(cannot_read)?);
+        let key = entry.file_name().to_string_lossy().into_owned();
+        if kind.is_symlink() && !path.is_dir() {
+            report::warn(&format!(
+                "{} is a symbolic link and is left out; to seal what it leads to, pass --from-file {key}={0}",
+                path.shown()
+            ));
+        }
+        if kind.is_file() && super::names::check_item(&key).is_ok() {
             items.push((
                 key,
                 Plain::from(std::mem::take(&mut *files::read_as(&path, Kind::Value)?)),

@@ -335,7 +335,7 @@ pub const LISTS: [&str; 3] = ["List", "SecretList", "SealedSecretList"];
 pub struct ManifestFile {
     /// Its path.
     pub path: PathBuf,
-    /// Its bytes. They may hold plain values.
+    /// Its bytes. They may hold plaintext values.
     pub bytes: Zeroizing<Vec<u8>>,
     /// Its documents.
     pub documents: Vec<Document>,
@@ -416,9 +416,11 @@ pub fn read(candidate: &Candidate, kind: Kind) -> Result<Option<ManifestFile>, W
     if !is_wanted && !may_hide_kind(&bytes) {
         return Ok(None);
     }
+    let doubtful = (!is_wanted).then(|| bytes.clone());
+    let is_wanted = || doubtful.is_none_or(|bytes| hides(&bytes, kind));
     match ManifestFile::parse(&candidate.path, bytes) {
         Ok(file) if candidate.named || file.of_kind(kind).next().is_some() => Ok(Some(file)),
-        Err(error) if is_wanted => Err(error),
+        Err(error) if is_wanted() => Err(error),
         // Many a template has a backslash or an exclamation mark.
         _ => Ok(None),
     }
@@ -505,6 +507,15 @@ fn is_utf16(bytes: &[u8]) -> bool {
 /// tag such as `!!binary` does that.
 pub(crate) fn may_hide_kind(bytes: &[u8]) -> bool {
     memchr::memchr2(b'\\', b'!', bytes).is_some()
+}
+
+/// Does a well-formed document of this file, which is malformed as a whole, hold such an object? A cluster reads
+/// documents one by one.
+pub(crate) fn hides(bytes: &[u8], kind: Kind) -> bool {
+    let is_of_kind = |node: &&Node| Kind::of(node) == Some(kind);
+    manifest::read_well_formed(bytes)
+        .iter()
+        .any(|document| document.root.list_items(&LISTS).iter().any(is_of_kind))
 }
 
 #[cfg(test)]

@@ -12,6 +12,8 @@ Only values change; comments, order and layout stay. Each file is replaced atomi
 encrypted for the newest key already are skipped, so that the next run completes an interrupted one.
 With --key no cluster is contacted. Give the newest key too: without it only key hints show which values
 are done, so each file gets them. A file that cannot be read is named, and the exit code is 2.
+With --key, a certificate that only a rule of .seal.yaml names is refused unless its private key is given too:
+pass --cert or --cert-fingerprint.
 --dry-run with --key judges by sizes and key hints, and decrypts only values without them.
 
 Examples:

@@ -32,7 +32,7 @@ pub use json_out::to_json;
 pub use node::{Node, Value};
 pub use shape::{Coercion, Reading, Shape};
 pub use text::as_utf8;
-pub use yaml_out::to_yaml;
+pub use yaml_out::{to_visible_yaml, to_yaml};
 
 /// A document that is not empty.
 #[derive(Debug)]
@@ -79,6 +79,48 @@ pub fn read_within(bytes: &[u8], most: usize) -> Result<Vec<Document>, ReadError
         .collect())
 }
 
+/// Reads the documents of an input that [`read`] refuses, without those that are malformed: `kubectl apply`
+/// judges each by itself. Separators are lines that begin with `---`.
+pub fn read_well_formed(bytes: &[u8]) -> Vec<Document> {
+    let Ok(text) = text::decode(bytes) else {
+        return Vec::new();
+    };
+    let roots = pieces(&text).into_iter().filter_map(piece_roots).flatten();
+    let filled = roots.filter(is_filled).enumerate();
+    let document = |(i, root)| Document {
+        number: i + 1,
+        root,
+    };
+    filled.map(document).collect()
+}
+
+/// Splits before each separator. Returns the pieces and the number of lines before each.
+fn pieces(text: &str) -> Vec<(usize, &str)> {
+    let mut pieces = Vec::new();
+    let (mut start, mut lines_before, mut at) = (0, 0, 0);
+    for (i, line) in text.split_inclusive('\n').enumerate() {
+        if is_separator(line) && at > start {
+            pieces.push((lines_before, &text[start..at]));
+            (start, lines_before) = (at, i);
+        }
+        at += line.len();
+    }
+    pieces.push((lines_before, &text[start..]));
+    pieces
+}
+
+fn is_separator(line: &str) -> bool {
+    let rest = line.strip_prefix("---");
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
+}
+
+/// Returns `None` for a malformed piece. A stream of JSON values is no YAML.
+fn piece_roots((lines_before, text): (usize, &str)) -> Option<Vec<Node>> {
+    let most = MOST.min(LEAST_ROOM + 2 * text.len());
+    let yaml = yaml_in::read(text, lines_before, most);
+    yaml.or_else(|_| roots(text, MOST)).ok()
+}
+
 /// Returns the line of the first key that occurs twice in one mapping, which [`read`] accepts silently, as
 /// upstream does. Also returns `None` for input that [`read`] refuses, and for a stream of several JSON
 /// objects.
@@ -123,6 +165,27 @@ mod tests {
                 .to_string()
         };
         Ok(documents.iter().map(json).collect())
+    }
+
+    #[test]
+    fn reads_the_well_formed_documents_of_a_malformed_input() {
+        for (input, want) in [
+            ("a: 1\n---\nb: {{ x }}\n---\nc: 3\n", vec![1, 5]),
+            ("b: {{ x }}\n--- # c\n\na: 1\n", vec![4]),
+            ("---\na: [\n---\r\nb: 1\r\n---\n", vec![4]),
+            ("{\"a\": 1}\n---\n{{ x }}\n", vec![1]),
+            ("{\"a\": 1}\n{\"b\": 2}\n---\n{{ x }}\n", vec![1, 2]),
+            ("a: |\n  ---\n  b\n---\n{{ x }}", vec![1]),
+            ("---x: 1\n---\n{{ x }}", vec![1]),
+            ("a: [", vec![]),
+            ("", vec![]),
+        ] {
+            let found = read_well_formed(input.as_bytes());
+            let lines: Vec<usize> = found.iter().map(|document| document.root.line).collect();
+            assert_eq!(lines, want, "{input:?}");
+            let numbers = found.iter().map(|document| document.number);
+            assert!(numbers.eq(1..=found.len()), "{input:?}");
+        }
     }
 
     #[test]
@@ -198,6 +261,12 @@ mod tests {
                 "a: !!str 1\nb: !!int \"2\"\nc: !!binary aGk=\nd: !!null ~\ne: !!bool \"on\"\nf: !!float 1\n\
                  g: !!float 1.5\nh: !other 1\n",
                 vec![r#"{"a":"1","b":2,"c":"hi","d":null,"e":true,"f":1.0,"g":1.5,"h":"1"}"#],
+            ),
+            (
+                "tags in other words",
+                "%TAG !y! tag:yaml.org,2002:\n%TAG !z! tag:yaml.org,\n---\na: !<tag:yaml.org,2002:binary> aGk=\n\
+                 b: !y!binary aGk=\nc: !z!2002:int \"2\"\nd: !binary aGk=\ne: ! 1\n",
+                vec![r#"{"a":"hi","b":"hi","c":2,"d":"aGk=","e":"1"}"#],
             ),
         ] {
             let got = texts(input).map(|docs| {

@@ -108,9 +108,9 @@ impl Builder {
 
     fn scalar(&self, text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Node, ReadError> {
         let plain = style == ScalarStyle::Plain;
-        let value = match tag.map(|tag| tag.suffix.as_str()) {
+        let value = match tag.map(core_name).as_deref() {
             None if plain => scalar::resolve(text),
-            None | Some("str" | "!") => text_value(text),
+            None | Some("str") => text_value(text),
             Some(tag) => tagged(tag, text).map_err(|problem| self.error(problem))?,
         };
         // `<<` also keeps its source: in quotes it is an ordinary key.
@@ -207,6 +207,14 @@ impl Builder {
 
 fn text_value(text: &str) -> Value {
     Value::Text(Zeroizing::new(text.to_owned()))
+}
+
+/// Returns the name of one of YAML's own tags, however it is written (`!!int`, `!<tag:yaml.org,2002:int>`, or with a
+/// handle of the document); an empty text for other tags.
+fn core_name(tag: &Tag) -> String {
+    let whole = format!("{}{}", tag.handle, tag.suffix);
+    let name = whole.strip_prefix("tag:yaml.org,2002:");
+    name.unwrap_or_default().to_owned()
 }
 
 /// Returns a scalar with one of YAML's own tags (`!!int "5"`); other tags leave text, as in Go.

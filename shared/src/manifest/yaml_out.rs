@@ -5,19 +5,30 @@
 use serde_json::{Map, Value as Json};
 
 use super::yaml_order::in_order;
-use super::yaml_text;
+use super::yaml_text::{self, IsPrintable};
+use crate::visible::is_hidden;
 
 /// Maximum length in bytes of a key before its colon; a longer one is written as `? key`.
 const MAX_SIMPLE_KEY: usize = 128;
 
 /// Writes one document, without `---`, with a line break at the end.
 pub fn to_yaml(value: &Json) -> String {
+    document(value, yaml_text::is_printable)
+}
+
+/// Like [`to_yaml`], with an escape for each character that a reader cannot see, so that names and values that
+/// others have chosen do nothing to a terminal.
+pub fn to_visible_yaml(value: &Json) -> String {
+    document(value, |c| yaml_text::is_printable(c) && !is_hidden(c))
+}
+
+fn document(value: &Json, is_printable: IsPrintable) -> String {
     let mut out = String::new();
     match value {
-        Json::Object(map) if !map.is_empty() => mapping(&mut out, map, 0),
-        Json::Array(items) if !items.is_empty() => sequence(&mut out, items, 0),
+        Json::Object(map) if !map.is_empty() => mapping(&mut out, map, 0, is_printable),
+        Json::Array(items) if !items.is_empty() => sequence(&mut out, items, 0, is_printable),
         _ => {
-            inline(&mut out, value, 0);
+            inline(&mut out, value, 0, is_printable);
             out.push('\n');
         }
     }
@@ -25,7 +36,7 @@ pub fn to_yaml(value: &Json) -> String {
 }
 
 /// Writes entries one below the other. The cursor is at the position of the first key.
-fn mapping(out: &mut String, map: &Map<String, Json>, indent: usize) {
+fn mapping(out: &mut String, map: &Map<String, Json>, indent: usize, is_printable: IsPrintable) {
     for (i, key) in in_order(map.keys().map(String::as_str).collect())
         .into_iter()
         .enumerate()
@@ -33,52 +44,54 @@ fn mapping(out: &mut String, map: &Map<String, Json>, indent: usize) {
         if i > 0 {
             pad(out, indent);
         }
-        entry(out, key, &map[key], indent);
+        entry(out, key, &map[key], indent, is_printable);
     }
 }
 
-fn entry(out: &mut String, key: &str, value: &Json, indent: usize) {
+fn entry(out: &mut String, key: &str, value: &Json, indent: usize, is_printable: IsPrintable) {
     if key.len() > MAX_SIMPLE_KEY {
         out.push_str("? ");
-        yaml_text::write_key(out, key);
+        yaml_text::write_key(out, key, is_printable);
         out.push('\n');
         pad(out, indent);
         out.push(':');
     } else {
-        yaml_text::write_key(out, key);
+        yaml_text::write_key(out, key, is_printable);
         out.push(':');
     }
     match value {
         Json::Object(map) if !map.is_empty() => {
             out.push('\n');
             pad(out, indent + 2);
-            mapping(out, map, indent + 2);
+            mapping(out, map, indent + 2, is_printable);
         }
         Json::Array(items) if !items.is_empty() => {
             out.push('\n');
             pad(out, indent);
-            sequence(out, items, indent);
+            sequence(out, items, indent, is_printable);
         }
         _ => {
             out.push(' ');
-            inline(out, value, indent + 2);
+            inline(out, value, indent + 2, is_printable);
             out.push('\n');
         }
     }
 }
 
 /// Writes items one below the other. The cursor is at the position of the first dash.
-fn sequence(out: &mut String, items: &[Json], indent: usize) {
+fn sequence(out: &mut String, items: &[Json], indent: usize, is_printable: IsPrintable) {
     for (i, item) in items.iter().enumerate() {
         if i > 0 {
             pad(out, indent);
         }
         out.push_str("- ");
         match item {
-            Json::Object(map) if !map.is_empty() => mapping(out, map, indent + 2),
-            Json::Array(inner) if !inner.is_empty() => sequence(out, inner, indent + 2),
+            Json::Object(map) if !map.is_empty() => mapping(out, map, indent + 2, is_printable),
+            Json::Array(inner) if !inner.is_empty() => {
+                sequence(out, inner, indent + 2, is_printable)
+            }
             _ => {
-                inline(out, item, indent + 2);
+                inline(out, item, indent + 2, is_printable);
                 out.push('\n');
             }
         }
@@ -86,12 +99,12 @@ fn sequence(out: &mut String, items: &[Json], indent: usize) {
 }
 
 /// Writes a value that needs no lines of its own, except block text, whose lines get `indent`.
-fn inline(out: &mut String, value: &Json, indent: usize) {
+fn inline(out: &mut String, value: &Json, indent: usize, is_printable: IsPrintable) {
     match value {
         Json::Null => out.push_str("null"),
         Json::Bool(b) => out.push_str(if *b { "true" } else { "false" }),
         Json::Number(number) => out.push_str(&number.to_string()),
-        Json::String(text) => yaml_text::write(out, text, indent),
+        Json::String(text) => yaml_text::write(out, text, indent, is_printable),
         Json::Array(_) => out.push_str("[]"),
         Json::Object(_) => out.push_str("{}"),
     }
@@ -107,7 +120,34 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
+    use super::super::{Reading, Shape};
     use super::*;
+
+    proptest! {
+        /// Attack: any text stands in YAML that a person looks at.
+        #[test]
+        fn nothing_in_visible_yaml_steers_a_terminal(key in any::<String>(), text in any::<String>()) {
+            let value = json!({key: [text]});
+            let yaml = to_visible_yaml(&value);
+            prop_assert_eq!(crate::visible(&yaml), yaml.as_str());
+            let documents = super::super::read(yaml.as_bytes()).unwrap();
+            let read = Reading::default().json(&documents[0].root, Shape::Any).unwrap();
+            prop_assert_eq!(read, value);
+        }
+    }
+
+    #[test]
+    fn visible_yaml_escapes_only_what_cannot_be_seen() {
+        let value = json!({"a": "b\nc\n", "größe": "日本 \u{202e}x\u{200b}\u{e0041}", "\u{2066}k": "l\n\u{feff}"});
+        let want = "a: |\n  b\n  c\n\"\\u2066k\": \"l\\n\\uFEFF\"\n\
+                    größe: \"日本 \\u202Ex\\u200B\\U000E0041\"\n";
+        let mut lines: Vec<&str> = want.lines().collect();
+        let yaml = to_visible_yaml(&value);
+        let mut found: Vec<&str> = yaml.lines().collect();
+        lines.sort_unstable();
+        found.sort_unstable();
+        assert_eq!(found, lines);
+    }
 
     #[test]
     fn formats_documents_as_go_does() {

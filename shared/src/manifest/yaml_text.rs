@@ -9,18 +9,21 @@ use super::yaml_out::pad;
 /// Column after which text is folded at the next space.
 const BEST_WIDTH: usize = 80;
 
+/// Returns whether a character may be written as it is.
+pub(super) type IsPrintable = fn(char) -> bool;
+
 /// Writes a key. It stays on one line, and is never mistaken for the merge key.
-pub(super) fn write_key(out: &mut String, key: &str) {
-    match Style::of(key) {
+pub(super) fn write_key(out: &mut String, key: &str, is_printable: IsPrintable) {
+    match Style::of(key, is_printable) {
         Style::Plain if key != "<<" => out.push_str(key),
         Style::Single => out.push_str(&single_quoted(key)),
-        _ => double_quoted(out, key, None),
+        _ => double_quoted(out, key, None, is_printable),
     }
 }
 
 /// Writes a text as a value. `indent` is that of continuation lines of folded or literal text.
-pub(super) fn write(out: &mut String, text: &str, indent: usize) {
-    Style::of(text).write(out, text, indent);
+pub(super) fn write(out: &mut String, text: &str, indent: usize, is_printable: IsPrintable) {
+    Style::of(text, is_printable).write(out, text, indent, is_printable);
 }
 
 /// The style of a text.
@@ -34,7 +37,7 @@ enum Style {
 
 impl Style {
     /// Chooses the style as libyaml's emitter does.
-    fn of(text: &str) -> Self {
+    fn of(text: &str, is_printable: IsPrintable) -> Self {
         let printable = text.chars().all(|c| c == '\n' || is_printable(c));
         let ends_with_space = text.ends_with(' ');
         if text.contains('\n') {
@@ -52,7 +55,7 @@ impl Style {
         }
     }
 
-    fn write(self, out: &mut String, text: &str, indent: usize) {
+    fn write(self, out: &mut String, text: &str, indent: usize, is_printable: IsPrintable) {
         match self {
             Self::Plain => folded(out, text, indent),
             Self::Single => {
@@ -60,7 +63,7 @@ impl Style {
                 folded(out, &text.replace('\'', "''"), indent);
                 out.push('\'');
             }
-            Self::Double => double_quoted(out, text, Some(indent)),
+            Self::Double => double_quoted(out, text, Some(indent), is_printable),
             Self::Literal => literal(out, text, indent),
         }
     }
@@ -209,7 +212,12 @@ fn is_base_60(text: &str) -> bool {
 
 /// Writes a double-quoted text. With an indent, folds as [`folded`]; a backslash marks a space at the start
 /// of a line.
-pub(super) fn double_quoted(out: &mut String, text: &str, fold: Option<usize>) {
+pub(super) fn double_quoted(
+    out: &mut String,
+    text: &str,
+    fold: Option<usize>,
+    is_printable: IsPrintable,
+) {
     out.push('"');
     let mut after_space = true;
     let mut chars = text.chars().peekable();
@@ -220,14 +228,14 @@ pub(super) fn double_quoted(out: &mut String, text: &str, fold: Option<usize>) {
                 pad(out, indent);
                 out.push_str(if *next == ' ' { "\\" } else { "" });
             }
-            _ => quoted_char(out, c),
+            _ => quoted_char(out, c, is_printable),
         }
         after_space = c == ' ';
     }
     out.push('"');
 }
 
-fn quoted_char(out: &mut String, c: char) {
+fn quoted_char(out: &mut String, c: char, is_printable: IsPrintable) {
     match c {
         '"' => out.push_str("\\\""),
         '\\' => out.push_str("\\\\"),
@@ -356,7 +364,7 @@ mod tests {
             ("a\u{2028}b", "\"a\\Lb\""),
         ] {
             let mut out = String::new();
-            write(&mut out, text, 0);
+            write(&mut out, text, 0, is_printable);
             assert_eq!(out, want, "{text:?}");
         }
     }
@@ -372,7 +380,7 @@ mod tests {
             ("a\nb", "\"a\\nb\""),
         ] {
             let mut out = String::new();
-            write_key(&mut out, key);
+            write_key(&mut out, key, is_printable);
             assert_eq!(out, want, "{key:?}");
         }
     }
@@ -405,7 +413,7 @@ mod tests {
             ),
         ] {
             let mut out = String::new();
-            write(&mut out, &text, 2);
+            write(&mut out, &text, 2, is_printable);
             assert_eq!(out, want, "{why}");
         }
     }

@@ -9,6 +9,7 @@ use std::io::BufRead as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use shared::key_ring::KeyRing;
 use shared::sealed_file::Changes;
 use shared::unseal;
 
@@ -41,12 +42,20 @@ const OTHERWISE: &str = "--key FILE opens them here, and --blind does without th
 /// or the file cannot be edited safely. Nothing is changed then.
 pub fn run(words: &Edit, surroundings: &Surroundings) -> Result<Outcome> {
     let mut target = Target::read(&words.file, words.name.as_deref())?;
-    let session = Session::new(&words.sealing, surroundings);
     // Before anything is decrypted.
     let editor = Editor::find(surroundings)?;
+    let ring = keys(words)?;
+    let session = match &ring {
+        Some(ring) => Session::of_existing_values(&words.sealing, surroundings, ring),
+        None => Session::new(&words.sealing, surroundings),
+    };
     let settings = session.settings(&words.file)?;
     target::fill_namespace(&session, &settings, &mut target.found)?;
-    let before = values(words, &session, &target)?;
+    if ring.is_some() {
+        // What is refused is refused before somebody edits.
+        session.certificate(&settings)?;
+    }
+    let before = values(words, &session, &target, ring.as_ref())?;
     let (after, took) = edited(&editor, surroundings, words, &target, &before)?;
     let Some(after) = after else {
         report::say("nothing was changed");
@@ -89,16 +98,26 @@ fn apply(session: &Session<'_>, target: &mut Target, changes: Difference) -> Res
     Ok(Outcome::Done)
 }
 
-fn values(words: &Edit, session: &Session<'_>, target: &Target) -> Result<Values> {
+/// The private keys, if any are given.
+fn keys(words: &Edit) -> Result<Option<KeyRing>> {
+    let given = !words.key.is_empty();
+    Ok(given.then(|| read_keys(&words.key)).transpose()?)
+}
+
+fn values(
+    words: &Edit,
+    session: &Session<'_>,
+    target: &Target,
+    ring: Option<&KeyRing>,
+) -> Result<Values> {
     let items = &target.found.sealed.spec.encrypted_data;
     if words.blind {
         return Ok(items.keys().map(|key| (key.clone(), None)).collect());
     }
-    if words.key.is_empty() {
+    let Some(ring) = ring else {
         return in_cluster::values(session, &target.path, &target.found.sealed, OTHERWISE);
-    }
-    let ring = read_keys(&words.key)?;
-    let opened = unseal::open_values(&target.found.sealed, &ring);
+    };
+    let opened = unseal::open_values(&target.found.sealed, ring);
     let opened = opened.map_err(|error| Closed(target::place(&target.found), error))?;
     Ok(opened
         .into_iter()

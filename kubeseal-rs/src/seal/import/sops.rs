@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result};
 use shared::base64;
+use shared::key_ring::KeyRing;
 use shared::manifest::{self, Document, Node, Reading, Value};
 use shared::plain::Plain;
 use shared::secret::Secret;
@@ -40,7 +41,8 @@ pub(super) fn run(words: &ImportSops, surroundings: &Surroundings) -> Result<Out
         Some(name) => vec![named(name, file)?],
         None => secrets(file)?,
     };
-    let session = Session::new(&words.sealing, surroundings);
+    let no_keys = KeyRing::default();
+    let session = Session::of_existing_values(&words.sealing, surroundings, &no_keys);
     let seal = |secret: Secret| {
         let name = secret.metadata.name.clone().unwrap_or_default();
         let settings = session.settings(&words.destination.path(&name))?;

@@ -15,7 +15,7 @@ use anyhow::Result;
 use shared::error_chain;
 use shared::key::Certificate;
 use shared::key_ring::KeyRing;
-use shared::manifest::{ReadError, ReadProblem};
+use shared::manifest::{self, ReadError, ReadProblem};
 use zeroize::Zeroizing;
 
 pub use finding::{Finding, RULES, Rule, Severity};
@@ -23,7 +23,7 @@ pub use finding::{Finding, RULES, Rule, Severity};
 use self::object::{Against, Unjudged};
 use super::session::Session;
 use super::settings::{Origin, Settings};
-use super::walk::{self, Candidate, Kind, ManifestFile, WalkError};
+use super::walk::{self, Candidate, Kind, ManifestFile};
 use super::{Outcome, print};
 use crate::certificate::is_url;
 use crate::command::read_keys;
@@ -237,20 +237,20 @@ impl Linter<'_> {
 
     fn look_into(&mut self, candidate: &Candidate, bytes: Zeroizing<Vec<u8>>) {
         let path = &candidate.path;
-        let names_secrets = walk::names_kind(&bytes, &SECRETS);
-        let file = match ManifestFile::parse(path, bytes) {
-            Ok(file) => file,
-            Err(WalkError::Malformed { source, .. })
-                if candidate.named || names_secrets && !is_template(&source) =>
-            {
-                let line = source.line().unwrap_or(1);
-                self.add(
-                    path,
-                    (finding::MALFORMED_FILE, line, source.problem.to_string()),
-                );
-                return;
+        let documents = manifest::read(&bytes).unwrap_or_else(|error| {
+            let is_meant = || walk::names_kind(&bytes, &SECRETS) && !is_template(&error, &bytes);
+            if candidate.named || is_meant() {
+                let line = error.line().unwrap_or(1);
+                let message = error.problem.to_string();
+                self.add(path, (finding::MALFORMED_FILE, line, message));
             }
-            Err(_) => return,
+            // A cluster takes documents one by one.
+            manifest::read_well_formed(&bytes)
+        });
+        let file = ManifestFile {
+            path: path.clone(),
+            bytes,
+            documents,
         };
         let secrets = file.of_kind(Kind::Secret).filter_map(plain::secret);
         let generators = file.documents.iter().map(|document| &document.root);
@@ -338,9 +338,11 @@ impl Linter<'_> {
 /// What a file that cannot be read has to name to be reported.
 const SECRETS: [&str; 4] = ["Secret", "SealedSecret", "SecretList", "SealedSecretList"];
 
-/// A template is no manifest until it is rendered.
-fn is_template(error: &ReadError) -> bool {
-    matches!(error.problem, ReadProblem::Template(_))
+/// A template is no manifest until it is rendered. In a stream of JSON, a cluster takes what stands before it.
+fn is_template(error: &ReadError, bytes: &[u8]) -> bool {
+    let is_action = |rest: &[u8]| matches!(rest, [b'{', b'{' | b'%' | b'#', ..]);
+    let is_json = manifest::begins_like_json(bytes) && !is_action(bytes.trim_ascii_start());
+    matches!(error.problem, ReadProblem::Template(_)) && !is_json
 }
 
 /// Where somebody has to change something so that there is a certificate.

@@ -23,6 +23,7 @@ use super::session::Session;
 use super::target::is_same_object;
 use super::walk::{self, Candidate, Kind, ManifestFile};
 use super::{Outcome, print};
+use crate::command::read_keys;
 use crate::files;
 use crate::interrupt::Interrupt;
 use crate::report;
@@ -68,16 +69,18 @@ pub fn run(words: &Rotate, surroundings: &Surroundings) -> Result<Outcome> {
     if words.key.is_empty() && words.sealing.cert.is_some() {
         return Err(RotateError::CertificateAlone.into());
     }
-    let session = Session::new(&words.sealing, surroundings);
     let candidates = walk::candidates(&words.paths)?;
     if !words.dry_run {
         remove_leftovers(&candidates);
     }
     let interrupt = Interrupt::watch().context("signals cannot be watched for")?;
     let reports = if words.key.is_empty() {
+        let session = Session::new(&words.sealing, surroundings);
         online::rotate(&session, &candidates, words, &interrupt)?
     } else {
-        offline::rotate(&session, &candidates, words, &interrupt)?
+        let ring = read_keys(&words.key)?;
+        let session = Session::of_existing_values(&words.sealing, surroundings, &ring);
+        offline::rotate(&session, &ring, &candidates, words, &interrupt)?
     };
     if let Some(signal) = interrupt.name() {
         let _ = finish(words, &reports);
@@ -203,6 +206,7 @@ impl Work {
     fn change(&mut self, new: New) {
         let report = &mut self.objects[new.index].1;
         report.rotated = new.items.keys().cloned().collect();
+        report.to = Some(new.key.clone());
         if new.data.is_some() {
             report.rotated.push("(data)".to_owned());
         }
@@ -229,6 +233,7 @@ impl Work {
             {
                 object.rotated.clear();
                 object.from.clear();
+                object.to = None;
                 object.problem = Some(problem.clone());
             }
         }

@@ -14,7 +14,6 @@ use super::forecast::{Keys, forecast};
 use super::given::GivenKeys;
 use super::summary::{FileReport, unreadable};
 use super::{New, Work};
-use crate::command::read_keys;
 use crate::interrupt::Interrupt;
 use crate::parallel;
 use crate::progress::Progress;
@@ -26,11 +25,11 @@ use crate::seal_args::Rotate;
 /// Rotates every candidate; what fails is told in its report.
 pub(super) fn rotate(
     session: &Session<'_>,
+    ring: &KeyRing,
     candidates: &[Candidate],
     words: &Rotate,
     interrupt: &Interrupt,
 ) -> Result<Vec<FileReport>> {
-    let ring = read_keys(&words.key)?;
     let given = GivenKeys::read(&words.key)?;
     let progress = Progress::new(
         "files",
@@ -39,7 +38,7 @@ pub(super) fn rotate(
     );
     let start = || Worker {
         session,
-        ring: &ring,
+        ring,
         given: &given,
         last: None,
         dry_run: words.dry_run,
@@ -86,7 +85,10 @@ impl Worker<'_> {
             target::fill_namespace(self.session, &settings, found)?;
             if self.dry_run {
                 let (ring, certificate) = (self.ring, &*certificate);
-                report.take(forecast(&found.sealed, Keys { ring, certificate }));
+                report.take(
+                    forecast(&found.sealed, Keys { ring, certificate }),
+                    certificate,
+                );
                 continue;
             }
             match self.texts(found, &ring, &certificate) {

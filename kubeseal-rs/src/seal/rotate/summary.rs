@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::report::ShowPath as _;
 use serde_json::{Value as Json, json};
-use shared::key::Fingerprint;
+use shared::key::{Certificate, Fingerprint};
 use shared::sealed_file::Found;
 
 use super::forecast::Forecast;
@@ -22,6 +22,8 @@ pub(super) struct ObjectReport {
     pub(super) rotated: Vec<String>,
     /// The keys that these were sealed for, if known.
     pub(super) from: BTreeMap<Fingerprint, usize>,
+    /// The key that they are encrypted for now.
+    pub(super) to: Option<Fingerprint>,
     /// Items that only their hint says to be sealed for the newest key.
     pub(super) believed: Vec<String>,
     /// Why nothing was.
@@ -46,13 +48,16 @@ impl ObjectReport {
             items: spec.encrypted_data.len() + usize::from(spec.data.is_some()),
             rotated: Vec::new(),
             from: BTreeMap::new(),
+            to: None,
             believed: Vec::new(),
             problem: None,
         }
     }
 
     /// Takes over what would be done.
-    pub(super) fn take(&mut self, forecast: Forecast) {
+    pub(super) fn take(&mut self, forecast: Forecast, certificate: &Certificate) {
+        let is_any = !forecast.rotated.is_empty();
+        self.to = is_any.then(|| certificate.fingerprint().clone());
         self.rotated = forecast.rotated;
         self.from = forecast.from;
         self.believed = forecast.believed;
@@ -98,7 +103,7 @@ pub(super) fn failures(reports: &[FileReport]) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(" and "))
 }
 
-/// A line for each object that changed or failed, and one for all.
+/// A line for each object that changed or failed, one for all, and one for each key that was encrypted for.
 pub(super) fn lines(reports: &[FileReport], dry_run: bool) -> Vec<String> {
     let mut lines = Vec::new();
     for file in reports {
@@ -116,7 +121,28 @@ pub(super) fn lines(reports: &[FileReport], dry_run: bool) -> Vec<String> {
         }
     }
     lines.push(total(reports, dry_run));
+    lines.extend(recipients(reports, dry_run));
     lines
+}
+
+/// Which certificates the new values are encrypted for.
+fn recipients(reports: &[FileReport], dry_run: bool) -> Vec<String> {
+    let mut counts: BTreeMap<&Fingerprint, usize> = BTreeMap::new();
+    for object in reports.iter().flat_map(|file| &file.objects) {
+        if let Some(key) = &object.to {
+            *counts.entry(key).or_default() += object.rotated.len();
+        }
+    }
+    let verb = if dry_run {
+        "would be encrypted"
+    } else {
+        "encrypted"
+    };
+    let line = |(key, count): (&Fingerprint, usize)| match count {
+        1 => format!("1 item {verb} for {key}"),
+        count => format!("{count} items {verb} for {key}"),
+    };
+    counts.into_iter().map(line).collect()
 }
 
 fn total(reports: &[FileReport], dry_run: bool) -> String {
@@ -206,6 +232,9 @@ fn object(object: &ObjectReport) -> Json {
             .map(|(key, count)| (key.to_string(), (*count).into()))
             .collect();
         json["from"] = Json::Object(from);
+    }
+    if let Some(key) = &object.to {
+        json["to"] = key.to_string().into();
     }
     if !object.believed.is_empty() {
         json["believed"] = object.believed.clone().into();

@@ -32,7 +32,7 @@ impl Manner {
             Self::Single if is_printable(text) => yaml_text::single_quoted(text),
             _ => {
                 let mut out = String::new();
-                yaml_text::double_quoted(&mut out, text, None);
+                yaml_text::double_quoted(&mut out, text, None, yaml_text::is_printable);
                 out
             }
         }

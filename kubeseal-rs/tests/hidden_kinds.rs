@@ -1,0 +1,216 @@
+//! Objects whose kind is written so that its name does not stand in the file, and objects beside what cannot be
+//! parsed: the cluster reads them, so these programs have to.
+#![cfg(unix)]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+const SEAL: &str = env!("CARGO_BIN_EXE_seal");
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/key-fixtures");
+
+/// A Git repository in a folder of its own.
+struct Tree(tempfile::TempDir);
+
+impl Tree {
+    fn new() -> Self {
+        let tree = Self(tempfile::tempdir().expect("a folder"));
+        fs::create_dir(tree.path("tree")).expect("ours");
+        tree.git(&["init", "-q", "-b", "main", "."]);
+        tree.write("tree/a.yaml", "a: b\n");
+        tree.commit();
+        tree
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).expect("ours");
+    }
+
+    fn run(&self, program: &str, words: &[&str]) -> Output {
+        let mut command = Command::new(program);
+        command
+            .args(words)
+            .current_dir(self.0.path())
+            .env("HOME", self.0.path())
+            .env("KUBECONFIG", "/nowhere");
+        for (of, who) in [("NAME", "a"), ("EMAIL", "a@x")] {
+            command.env(format!("GIT_AUTHOR_{of}"), who);
+            command.env(format!("GIT_COMMITTER_{of}"), who);
+        }
+        command.stdin(Stdio::null()).output().expect("it starts")
+    }
+
+    fn git(&self, words: &[&str]) {
+        let output = self.run("git", words);
+        assert!(output.status.success(), "{words:?}: {}", said(&output));
+    }
+
+    fn commit(&self) {
+        self.git(&["add", "tree"]);
+        self.git(&["commit", "-qm", "x"]);
+    }
+}
+
+fn said(output: &Output) -> String {
+    let all = [&output.stdout[..], &output.stderr].concat();
+    String::from_utf8_lossy(&all).into_owned()
+}
+
+/// A kind in every form in which its name does not stand.
+fn hidden(kind: &str) -> [String; 5] {
+    let (first, rest) = kind.split_at(1);
+    let byte = first.as_bytes()[0];
+    let (start, end) = kind.split_at(3);
+    let binary = shared::base64::encode(kind.as_bytes());
+    [
+        format!("\"\\x{byte:x}{rest}\""),
+        format!("\"\\u00{byte:x}{rest}\""),
+        format!("!!binary {binary}"),
+        format!("!<tag:yaml.org,2002:binary> {binary}"),
+        format!("\"{start}\\\n  {end}\""),
+    ]
+}
+
+/// Attack: a SealedSecret on another branch writes its kind with an escape, so that a search for the name does not
+/// find it, and the key that it needs is taken out of use.
+#[test]
+fn retires_no_key_that_a_hidden_kind_on_another_branch_needs() {
+    let tree = Tree::new();
+    let certificate = format!("{FIXTURES}/key-2024.pem");
+    let file = tree.path("tree/db.yaml");
+    let words = [
+        "create",
+        "db",
+        "--cert",
+        &certificate,
+        "--from-literal=a=b",
+        "-n=shop",
+        "-w",
+    ];
+    let made = tree.run(SEAL, &[&words[..], &["tree/db.yaml"]].concat());
+    assert!(made.status.success(), "{}", said(&made));
+    let plain = fs::read_to_string(&file).expect("it is there");
+    fs::remove_file(&file).expect("ours");
+    for (i, kind) in hidden("SealedSecret").iter().enumerate() {
+        let branch = format!("b{i}");
+        tree.git(&["checkout", "-q", "-b", &branch]);
+        tree.write(
+            "tree/db.yaml",
+            &plain.replace("kind: SealedSecret", &format!("kind: {kind}")),
+        );
+        tree.commit();
+        tree.git(&["checkout", "-q", "main"]);
+        let state = format!("{FIXTURES}/state");
+        let output = tree.run(
+            SEAL,
+            &[
+                "keys",
+                "retire",
+                "key-2024",
+                "tree",
+                "--all-branches",
+                "--directory",
+                &state,
+                "--dry-run",
+            ],
+        );
+        let place = format!("{branch}:tree/db.yaml");
+        assert!(said(&output).contains(&place), "{kind}: {}", said(&output));
+        assert_eq!(output.status.code(), Some(1), "{kind}");
+        tree.git(&["branch", "-qD", &branch]);
+    }
+}
+
+const VALUES: &str =
+    "metadata: {name: db, namespace: shop}\nstringData: {password: hunter2-correct-horse}\n";
+
+const TEMPLATES: [&str; 3] = [
+    "foo: {{ bar }}\n",
+    "{{ if x }}\na: b\n{{ end }}\n",
+    "{% if x %}\na: b\n",
+];
+
+/// Manifests of which `kubectl apply` makes a Secret.
+fn leaks() -> Vec<String> {
+    let of_kind = |kind: &String| format!("apiVersion: v1\nkind: {kind}\n{VALUES}");
+    let json = "{\"apiVersion\": \"v1\", \"kind\": \"Secret\", \"metadata\": {\"name\": \"db\"}, \"stringData\": \
+                {\"password\": \"hunter2-correct-horse\"}}\n";
+    let mut leaks: Vec<String> = hidden("Secret").iter().map(of_kind).collect();
+    let beside = [
+        leaks[0].clone(),
+        of_kind(&"Secret".to_owned()),
+        json.to_owned(),
+    ];
+    for template in TEMPLATES {
+        for leak in &beside {
+            leaks.push(format!("{leak}---\n{template}"));
+            leaks.push(format!("{template}---\n{leak}"));
+            leaks.push(format!(
+                "a: b\n--- # x\n{template}---\n{leak}---\n{template}"
+            ));
+        }
+    }
+    leaks
+}
+
+/// Attack: a plain Secret is committed in a form that a search for its kind does not find, or beside a document that
+/// is a template, so that the file as a whole is no manifest.
+#[test]
+fn lint_and_the_hook_find_a_secret_however_its_file_hides_it() {
+    let tree = Tree::new();
+    let hook = tree.run(SEAL, &["hook", "install"]);
+    assert!(hook.status.success(), "{}", said(&hook));
+    let mut missed = Vec::new();
+    for leak in leaks() {
+        tree.write("tree/leak.yaml", &leak);
+        tree.git(&["add", "tree"]);
+        for words in [
+            &["lint", "."][..],
+            &["lint", "tree/leak.yaml"],
+            &["lint", "--staged"],
+        ] {
+            let output = tree.run(SEAL, words);
+            if output.status.code() != Some(1) || !said(&output).contains("plain-secret") {
+                missed.push(format!("{words:?}\n{leak}{}", said(&output)));
+            }
+        }
+        let commit = tree.run("git", &["commit", "-qm", "leak"]);
+        if commit.status.success() {
+            missed.push(format!("the hook\n{leak}"));
+            tree.git(&["reset", "-q", "--soft", "HEAD~1"]);
+        }
+    }
+    assert!(missed.is_empty(), "{}", missed.join("\n"));
+}
+
+/// A template whose values come from elsewhere is no Secret yet.
+#[test]
+fn lint_passes_over_what_is_a_template_itself() {
+    let tree = Tree::new();
+    let template = "a: b\n---\n{{- if .x }}\napiVersion: v1\nkind: Secret\nmetadata: {name: db}\n\
+                    stringData:\n  a: {{ .Values.a }}\n{{- end }}\n---\nb: {{ c }}\n";
+    tree.write("tree/a.yaml", template);
+    let output = tree.run(SEAL, &["lint", "."]);
+    assert!(output.status.success(), "{}", said(&output));
+}
+
+/// The line of a finding counts from the beginning of the file.
+#[test]
+fn a_finding_after_a_template_has_its_line() {
+    let tree = Tree::new();
+    tree.write(
+        "tree/a.yaml",
+        &format!("a: {{{{ b }}}}\n---\n# x\napiVersion: v1\nkind: Secret\n{VALUES}"),
+    );
+    let output = tree.run(SEAL, &["lint", "."]);
+    assert!(
+        said(&output).contains("tree/a.yaml:4: "),
+        "{}",
+        said(&output)
+    );
+}

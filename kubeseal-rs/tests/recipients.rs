@@ -1,0 +1,310 @@
+//! For whom values that exist already are encrypted: `.seal.yaml` comes with the files, and its author need not be
+//! the user.
+#![cfg(unix)]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+mod api_server;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use api_server::{Body, certificate_of, path_of, service, text};
+
+const OLD_CERT: &str = include_str!("seal/key-fixtures/key-2024.pem");
+const OLD_KEY: &str = include_str!("seal/key-fixtures/state/keys/key-2024.yaml");
+const NEW_CERT: &str = include_str!("seal/key-fixtures/key-2025.pem");
+const NEW_KEY: &str = include_str!("seal/key-fixtures/state/keys/key-2025.yaml");
+const ATTACKER_CERT: &str = include_str!("seal/fixtures/other.pem");
+
+const OF_NEW: &str = "SHA256:7/xku5xrSv/wWlOQcX8MEnho2sw/ikOtGoRCBaIvsGk";
+const OF_ATTACKER: &str = "SHA256:dZRDdO3/SYi1MQLIlbT4Zztv75Xbt+KCysH30zdze7Y";
+
+/// The rule of an attacker for a copy of what production uses.
+const RULE: &str = "rules: [{path: 'x/**', certificate: x/cert.pem}]\n";
+const STOLEN: &str = "x/stolen.yaml";
+
+/// A repository with a value of production, `prod/db.yaml`, and a copy where the rule of an attacker applies.
+struct Scene(tempfile::TempDir);
+
+impl Scene {
+    fn new(rules: &str) -> Self {
+        let scene = Self(tempfile::tempdir().expect("a folder"));
+        for (path, text) in [
+            ("old.pem", OLD_CERT),
+            ("old.yaml", OLD_KEY),
+            ("new.pem", NEW_CERT),
+            ("new.yaml", NEW_KEY),
+            ("repository/x/cert.pem", ATTACKER_CERT),
+            ("repository/.seal.yaml", rules),
+            ("repository/.git/HEAD", "ref: refs/heads/main\n"),
+            ("repository/x/values.env", "a=b\n"),
+            (
+                "repository/x/stolen.enc",
+                "{\"data\": \"ENC[AES256_GCM,data:dmFsdWU=,iv:eA==,tag:eA==,type:str]\", \"sops\": {\"mac\": \"x\"}}",
+            ),
+        ] {
+            let path = scene.0.path().join(path);
+            fs::create_dir_all(path.parent().expect("it has one")).expect("ours");
+            fs::write(path, text).expect("ours");
+        }
+        scene.program(
+            "editor",
+            "#!/bin/sh\nexec sed -i '/^  /s/:.*/: changed/' \"$1\"\n",
+        );
+        scene.program("sops", "#!/bin/sh\nprintf value\n");
+        let create = [
+            "create",
+            "db",
+            "--cert=../old.pem",
+            "--from-literal=a=b",
+            "-n=shop",
+        ];
+        done(&scene.run(&[&create[..], &["-w=db.yaml"]].concat(), &[]));
+        fs::rename(scene.path("db.yaml"), scene.path(STOLEN)).expect("ours");
+        scene
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join("repository").join(name)
+    }
+
+    fn program(&self, name: &str, text: &str) {
+        let path = self.0.path().join("programs").join(name);
+        fs::create_dir_all(path.parent().expect("it has one")).expect("ours");
+        fs::write(&path, text).expect("ours");
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("ours");
+    }
+
+    fn run(&self, words: &[&str], variables: &[(&str, &str)]) -> Output {
+        let programs = self.0.path().join("programs").display().to_string();
+        Command::new(env!("CARGO_BIN_EXE_seal"))
+            .args(words)
+            .current_dir(self.path("."))
+            .env("HOME", self.0.path())
+            .env("KUBECONFIG", "/nowhere")
+            .env("PATH", format!("{programs}:/usr/bin:/bin"))
+            .env("EDITOR", "editor")
+            .envs(variables.iter().copied())
+            .stdin(Stdio::null())
+            .output()
+            .expect("it starts")
+    }
+
+    fn stolen(&self) -> String {
+        fs::read_to_string(self.path(STOLEN)).expect("it is there")
+    }
+
+    /// Everything below the repository, with its bytes.
+    fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let mut found = Vec::new();
+        let mut folders = vec![self.path(".")];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder).expect("ours").flatten() {
+                match entry.path() {
+                    path if path.is_dir() => folders.push(path),
+                    path => found.push((path.clone(), fs::read(path).expect("ours"))),
+                }
+            }
+        }
+        found.sort();
+        found
+    }
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn done(output: &Output) {
+    assert!(output.status.success(), "{}", said(output));
+}
+
+const ROTATE: [&str; 4] = ["rotate", ".", "--key", "../old.yaml"];
+const DRY_RUN: [&str; 5] = ["rotate", ".", "--key", "../old.yaml", "--dry-run"];
+const EDIT: [&str; 4] = ["edit", STOLEN, "--key", "../old.yaml"];
+const IMPORT: [&str; 6] = [
+    "import",
+    "sops",
+    "db",
+    "x/stolen.enc",
+    "-n=shop",
+    "-w=x/new.yaml",
+];
+
+/// Attack: a commit brings a certificate of the attacker, a copy of a sealed file of production, and a rule that
+/// names the certificate for the copy; then somebody with the private key re-encrypts the tree.
+#[test]
+fn refuses_to_re_encrypt_a_value_for_a_certificate_that_only_a_rule_names() {
+    let scene = Scene::new(RULE);
+    let before = scene.stolen();
+    let output = scene.run(&ROTATE, &[]);
+    assert_eq!(scene.stolen(), before, "{}", said(&output));
+    assert_eq!(output.status.code(), Some(2));
+    for part in [
+        OF_ATTACKER,
+        "--cert x/cert.pem",
+        "--cert-fingerprint SHA256:",
+    ] {
+        assert!(said(&output).contains(part), "{}", said(&output));
+    }
+}
+
+/// Attack: the same in every command that decrypts and encrypts again, with every way in which a rule speaks for a
+/// certificate, and with the variables that name the user's own.
+#[test]
+fn no_rule_alone_chooses_for_whom_an_existing_value_is_encrypted() {
+    let pinned = format!(
+        "rules: [{{path: 'x/**', certificate: x/cert.pem, fingerprint: '{OF_ATTACKER}'}}]\n"
+    );
+    let own = [("SEALED_SECRETS_CERT", "../new.pem")];
+    let pin = [("SEALED_SECRETS_CERT_FINGERPRINT", OF_NEW)];
+    for rule in [RULE, &pinned] {
+        for words in [&ROTATE[..], &DRY_RUN, &EDIT, &IMPORT] {
+            for variables in [&[][..], &own, &pin] {
+                for more in [&[][..], &["--config=.seal.yaml"]] {
+                    let scene = Scene::new(rule);
+                    let before = scene.files();
+                    let output = scene.run(&[words, more].concat(), variables);
+                    let why = format!("{words:?} {more:?} {variables:?}: {}", said(&output));
+                    assert_eq!(output.status.code(), Some(2), "{why}");
+                    assert!(said(&output).contains(OF_ATTACKER), "{why}");
+                    assert_eq!(scene.files(), before, "{why}");
+                }
+            }
+        }
+    }
+}
+
+/// A rule of a repository chooses the certificate where the user says that it is the right one.
+#[test]
+fn re_encrypts_for_a_certificate_that_the_user_vouches_for() {
+    let of_new = "rules: [{path: 'x/**', certificate: new.pem}]\n";
+    let flag = format!("--cert-fingerprint={OF_NEW}");
+    let list = format!("{OF_ATTACKER},{OF_NEW}");
+    let pins = [("SEALED_SECRETS_CERT_FINGERPRINT", list.as_str())];
+    for (why, more, variables) in [
+        ("--cert", &["--cert=../new.pem"][..], &[][..]),
+        ("--cert-fingerprint", &[&flag], &[]),
+        ("a pin in the environment", &[], &pins),
+        ("its key is given", &["--key=../new.yaml"], &[]),
+    ] {
+        for words in [&ROTATE[..], &DRY_RUN, &EDIT, &IMPORT] {
+            if words == IMPORT && why == "its key is given" {
+                continue;
+            }
+            let scene = Scene::new(of_new);
+            fs::write(scene.path("new.pem"), NEW_CERT).expect("ours");
+            let output = scene.run(&[words, more].concat(), variables);
+            assert!(
+                output.status.success(),
+                "{words:?} {why}: {}",
+                said(&output)
+            );
+            if words != EDIT {
+                assert!(
+                    said(&output).contains(OF_NEW),
+                    "{words:?} {why}: {}",
+                    said(&output)
+                );
+            }
+        }
+    }
+}
+
+/// Attack: a rule names a certificate of the attacker, and the user has pinned the right one in the environment.
+#[test]
+fn a_fingerprint_in_the_environment_holds_where_a_rule_names_the_certificate() {
+    let pin = [("SEALED_SECRETS_CERT_FINGERPRINT", OF_NEW)];
+    for words in [
+        &[
+            "create",
+            "new",
+            "--from-literal=a=b",
+            "-n=shop",
+            "-w=x/new.yaml",
+        ][..],
+        &["set", STOLEN, "a", "--from-file=x/values.env"],
+        &["generate", "new", "a=password", "-n=shop", "-w=x/new.yaml"],
+        &[
+            "import",
+            "dotenv",
+            "new",
+            "x/values.env",
+            "-n=shop",
+            "-w=x/new.yaml",
+        ],
+        &["edit", STOLEN, "--blind"],
+    ] {
+        let scene = Scene::new(RULE);
+        let before = scene.files();
+        let output = scene.run(words, &pin);
+        assert_eq!(
+            output.status.code(),
+            Some(2),
+            "{words:?}: {}",
+            said(&output)
+        );
+        assert!(
+            said(&output).contains(OF_ATTACKER),
+            "{words:?}: {}",
+            said(&output)
+        );
+        assert_eq!(scene.files(), before, "{words:?}");
+    }
+}
+
+/// A cluster without the usual controller, where an attacker has labelled a Service as one.
+fn cluster(folder: &Path) -> PathBuf {
+    let labelled = r#"{"items":[{"metadata":{"namespace":"tenant","name":"evil"},"spec":{"ports":[{"name":"http"}]}}]}"#;
+    let answers: Vec<(String, Body)> = vec![
+        ("/api/v1/services".into(), text(labelled)),
+        (path_of("tenant", "evil"), service()),
+        (certificate_of("tenant", "evil"), text(ATTACKER_CERT)),
+    ];
+    api_server::serve(folder, answers)
+}
+
+/// Attack: a rule names a controller of the attacker, or the fingerprint of one that is found by its labels.
+#[test]
+fn no_rule_alone_chooses_the_controller_for_whose_key_an_existing_value_is_encrypted() {
+    let found = format!("rules: [{{path: 'x/**', fingerprint: '{OF_ATTACKER}'}}]\n");
+    for rule in [
+        "rules: [{path: 'x/**', controller: {namespace: tenant, name: evil}}]\n",
+        &found,
+    ] {
+        for words in [&ROTATE[..], &EDIT] {
+            let scene = Scene::new(rule);
+            let kubeconfig = cluster(scene.0.path()).display().to_string();
+            let before = scene.stolen();
+            let output = scene.run(words, &[("KUBECONFIG", &kubeconfig)]);
+            assert_eq!(
+                scene.stolen(),
+                before,
+                "{rule} {words:?}: {}",
+                said(&output)
+            );
+            assert!(
+                said(&output).contains("--cert-fingerprint"),
+                "{rule}: {}",
+                said(&output)
+            );
+            let pin = ["--cert-fingerprint", OF_ATTACKER];
+            done(&scene.run(&[words, &pin].concat(), &[("KUBECONFIG", &kubeconfig)]));
+        }
+    }
+}
+
+/// Each certificate that a run encrypts for is named, in text and for programs.
+#[test]
+fn a_rotation_names_the_certificates_that_it_encrypts_for() {
+    for words in [&ROTATE[..], &DRY_RUN] {
+        let scene = Scene::new("rules: []\n");
+        let output = scene.run(&[words, &["--cert=../new.pem", "-o=json"]].concat(), &[]);
+        done(&output);
+        assert!(said(&output).contains(OF_NEW), "{}", said(&output));
+        let json = String::from_utf8_lossy(&output.stdout);
+        assert!(json.contains(&format!("\"to\": \"{OF_NEW}\"")), "{json}");
+    }
+}
