@@ -130,6 +130,12 @@ pub enum NoSealingKey {
         "every key is marked as compromised, and such a key never seals; ask for a new one with `seal keys rotate`"
     )]
     Compromised,
+    /// Others may know some of them, and the rest came from a backup.
+    #[error(
+        "no key may seal: some are marked as compromised, the others were restored for opening only; ask for a new one with \
+         `seal keys rotate`, or choose a restored one with `seal keys restore BACKUP --seal-with FINGERPRINT`"
+    )]
+    CompromisedOrOpeningOnly,
     /// All of them were removed from the place where they are stored, and open from memory for the time being.
     #[error(
         "every key was removed, and the controller opens with the removed keys until another one comes or it restarts; restore \
@@ -221,10 +227,17 @@ impl KeyRing {
         let certified = self.keys.iter().filter(|key| key.certificate.is_some());
         let mut why = NoSealingKey::NoKey;
         for found in certified.filter_map(|key| self.hindrance(key)) {
-            // What one can do something about is said first.
-            if why != NoSealingKey::NotBackedUp {
-                why = found;
-            }
+            why = match (why, found) {
+                // What one can do something about is said first.
+                (NoSealingKey::NotBackedUp, _) => why,
+                (NoSealingKey::Compromised, NoSealingKey::OpeningOnly)
+                | (NoSealingKey::OpeningOnly, NoSealingKey::Compromised)
+                | (NoSealingKey::CompromisedOrOpeningOnly, NoSealingKey::Compromised)
+                | (NoSealingKey::CompromisedOrOpeningOnly, NoSealingKey::OpeningOnly) => {
+                    NoSealingKey::CompromisedOrOpeningOnly
+                }
+                _ => found,
+            };
         }
         why
     }
@@ -384,7 +397,9 @@ mod tests {
     /// Attack: has a compromised, expired or foreign key chosen for sealing.
     #[test]
     fn a_key_seals_only_if_nothing_is_against_it() {
-        use NoSealingKey::{Compromised, NoKey, NotBackedUp, OpeningOnly};
+        use NoSealingKey::{
+            Compromised, CompromisedOrOpeningOnly, NoKey, NotBackedUp, OpeningOnly,
+        };
         let marked = |second, backed_up: bool, is_compromised| {
             let backed_up = backed_up.then_some(Timestamp::UNIX_EPOCH);
             let pair = new_test_key(second).pair;
@@ -450,6 +465,12 @@ mod tests {
                 Err(OpeningOnly),
             ),
             ("either way", vec![&plain1, &known3], true, Err(NotBackedUp)),
+            (
+                "some compromised, the others for opening only",
+                vec![&known1, &restored4, &known3],
+                false,
+                Err(CompromisedOrOpeningOnly),
+            ),
             (
                 "in this order, too",
                 vec![&known1, &plain2],

@@ -256,6 +256,8 @@ impl Problem {
             500..=504 if said.contains("trying to reach service") && is_broken(&said) => {
                 Cause::Broken
             }
+            // The controller's own answer: what the API server or a proxy in between says mentions the Service, or is empty.
+            503 if !is_status && is_of_controller(&said) => Cause::Other(answer.code),
             502..=504 => Cause::Blocked,
             // The Service was there a moment ago.
             404 if is_status => Cause::NoPod,
@@ -278,6 +280,13 @@ impl Problem {
             Cause::Forbidden | Cause::NoPod | Cause::Blocked | Cause::Broken
         )
     }
+}
+
+/// Is it a line of plain text, as the controller answers, and not a page of a proxy?
+fn is_of_controller(said: &str) -> bool {
+    let said = said.trim();
+    let is_line = !said.is_empty() && !said.contains('\n') && !said.starts_with('<');
+    is_line && !said.contains("trying to reach service")
 }
 
 pub(super) fn one_line(text: &str) -> String {
@@ -440,6 +449,13 @@ mod tests {
                 Cause::Blocked,
             ),
             (504, String::new(), Cause::Blocked),
+            (503, String::new(), Cause::Blocked),
+            (503, "<html>\nno server\n</html>\n".into(), Cause::Blocked),
+            (
+                503,
+                "every key was removed, and the controller still decrypts\n".into(),
+                Cause::Other(StatusCode::SERVICE_UNAVAILABLE),
+            ),
             (
                 500,
                 String::new(),

@@ -97,7 +97,7 @@ pub enum RuleProblem {
     #[error("a controller is asked only where no certificate is named")]
     ControllerUnused,
     /// A size that no key has.
-    #[error("keySize is a number of bits from 2048 to 16384")]
+    #[error("keySize is a number of bits from 2048 to 8192")]
     KeySize,
 }
 
@@ -228,7 +228,7 @@ fn fingerprint(node: &Node, field: &'static str) -> Parsed<Fingerprint> {
 
 fn key_size(node: &Node) -> Parsed<usize> {
     match node.value {
-        Value::Int(bits @ 2048..=16384) => Ok(usize::try_from(bits).unwrap_or(usize::MAX)),
+        Value::Int(bits @ 2048..=8192) => Ok(usize::try_from(bits).unwrap_or(usize::MAX)),
         _ => Err(at(node, RuleProblem::KeySize)),
     }
 }

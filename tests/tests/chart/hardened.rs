@@ -16,11 +16,31 @@ pub fn file() -> String {
     format!("{}/values-hardened.yaml", chart())
 }
 
-/// Returns the settings behind the mark `#+`.
-fn proposals() -> Vec<String> {
-    let text = fs::read_to_string(file()).unwrap();
-    let lines = text.lines().filter_map(|line| line.strip_prefix("#+ "));
-    lines.map(str::to_owned).collect()
+/// Returns the lines of each proposal: those with the mark `#+` that follow each other.
+fn proposals(text: &str) -> Vec<Vec<usize>> {
+    let is_marked = |line: &str| line.trim_start().starts_with(MARK);
+    let mut proposals: Vec<Vec<usize>> = Vec::new();
+    for (number, _) in text.lines().enumerate().filter(|(_, line)| is_marked(line)) {
+        match proposals.last_mut() {
+            Some(last) if last.last() == Some(&(number - 1)) => last.push(number),
+            _ => proposals.push(vec![number]),
+        }
+    }
+    proposals
+}
+
+const MARK: &str = "#+ ";
+
+/// Returns the file without the mark on these lines, as a user edits it.
+fn enabled(text: &str, lines: &[usize]) -> String {
+    let edited = text.lines().enumerate().map(|(number, line)| {
+        if lines.contains(&number) {
+            line.replacen(MARK, "", 1) + "\n"
+        } else {
+            format!("{line}\n")
+        }
+    });
+    edited.collect()
 }
 
 #[tokio::test]
@@ -41,14 +61,27 @@ async fn the_hardened_values_carry_the_lifecycle() {
 #[tokio::test]
 async fn each_proposal_is_a_setting_that_installs() {
     let plane = ControlPlane::shared().await;
-    let proposals = proposals();
-    assert!(proposals.len() >= 10, "{proposals:?}");
-    let hardened = file();
-    let of = |more: &str| Render::with(more, &["-f", &hardened, "-f", &crate::render::file(more)]);
-    let without = of("namespace: default");
-    for proposal in proposals {
-        let with = of(&format!("{proposal}\nnamespace: default\n"));
-        assert_ne!(with.all(), without.all(), "{proposal} changes nothing");
+    let text = fs::read_to_string(file()).unwrap();
+    let proposals = proposals(&text);
+    assert!(proposals.len() >= 11, "{proposals:?}");
+    let of = |values: &str| {
+        let values = crate::render::file(values);
+        Render::with("namespace: default", &["-f", &values])
+    };
+    let without = of(&text);
+    let all: Vec<usize> = proposals.iter().flatten().copied().collect();
+    for lines in proposals.iter().chain([&all]) {
+        let with = of(&enabled(&text, lines));
+        assert_ne!(with.all(), without.all(), "lines {lines:?} change nothing");
+        let kinds: Vec<_> = with
+            .all()
+            .iter()
+            .map(|object| object["kind"].clone())
+            .collect();
+        assert!(
+            kinds.contains(&"NetworkPolicy".into()),
+            "{lines:?}: {kinds:?}"
+        );
         let objects: Vec<String> = with.all().iter().map(Value::to_string).collect();
         let file = crate::render::file(&objects.join("\n---\n"));
         let words = [

@@ -43,29 +43,29 @@ macro_rules! rules {
 }
 
 rules! {
-    PLAIN_SECRET "plain-secret" Error "A Secret or secretGenerator with plain values stands where Git sees it.";
-    MALFORMED_FILE "malformed-file" Error "A file that names Secrets or SealedSecrets cannot be read.";
-    MALFORMED_OBJECT "malformed-object" Error "A SealedSecret has fields of the wrong kind.";
-    MALFORMED_VALUE "malformed-value" Error "A sealed value is empty, no base64, or cut short.";
-    KEY_SIZE "key-size" Error "A value is sealed for a key of another size than the certificate's, or than a rule wants.";
-    RETIRED_KEY "retired-key" Error "By its hint an item is sealed for a key that is retired.";
-    OTHER_KEY "other-key" Warning "By its hint an item is sealed for another key than the one that applies.";
-    CLOSED_ITEM "closed-item" Error "None of the keys given with --keys opens an item.";
-    STALE_HINT "stale-hint" Warning "A key hint is for an item that is not there.";
-    SCOPE "scope" Error "The scope annotations say what the controller will not understand, or two things.";
-    NO_NAME "no-name" Error "A SealedSecret has no name, so nothing opens.";
-    NO_NAMESPACE "no-namespace" Warning "A SealedSecret names no namespace, which its scope is bound to.";
-    NAME "name" Error "The API server rejects a name, namespace or item key.";
-    TEMPLATE_NAME "template-name" Warning "The template has another name or namespace than the object, which counts for nothing.";
-    INCOMPLETE_TYPE "incomplete-type" Error "The type of the Secret requires an item that is not there.";
+    PLAIN_SECRET "plain-secret" Error "A Secret, or a `secretGenerator`, with plain values is in a file that Git sees.";
+    MALFORMED_FILE "malformed-file" Error "A file that mentions Secrets or SealedSecrets cannot be read.";
+    MALFORMED_OBJECT "malformed-object" Error "A SealedSecret has fields of the wrong type.";
+    MALFORMED_VALUE "malformed-value" Error "A sealed value is empty, not base64, or cut short.";
+    KEY_SIZE "key-size" Error "A value is sealed for a key of another size than the certificate, or than a rule requires.";
+    RETIRED_KEY "retired-key" Error "A key hint says that an item is sealed for a retired key.";
+    OTHER_KEY "other-key" Warning "A key hint says that an item is sealed for another key than the one that applies.";
+    CLOSED_ITEM "closed-item" Error "No key given with `--keys` decrypts an item.";
+    STALE_HINT "stale-hint" Warning "A key hint names an item that does not exist.";
+    SCOPE "scope" Error "The scope annotations contradict each other, or have a value that the controller does not know.";
+    NO_NAME "no-name" Error "A SealedSecret has no name, so no value can be decrypted.";
+    NO_NAMESPACE "no-namespace" Warning "A SealedSecret has no namespace, although its scope is bound to one.";
+    NAME "name" Error "The API server rejects a name, a namespace or an item key.";
+    TEMPLATE_NAME "template-name" Warning "The template has another name or namespace than the object; both are ignored.";
+    INCOMPLETE_TYPE "incomplete-type" Error "The type of the Secret requires an item that is missing.";
     TEMPLATE "template" Error "A template cannot be parsed.";
-    UNKNOWN_FIELD "unknown-field" Error "A field does not exist and is dropped without a word.";
-    DUPLICATE_ITEM "duplicate-item" Error "An item is there twice, and only the last counts.";
-    DEPRECATED "deprecated" Warning "The deprecated `spec.data` holds a whole Secret.";
-    BROKEN_RULE "broken-rule" Error "A rule of .seal.yaml is broken.";
-    RULES_FILE "rules-file" Error "The .seal.yaml cannot be used.";
+    UNKNOWN_FIELD "unknown-field" Error "A field does not exist, and the API server drops it.";
+    DUPLICATE_ITEM "duplicate-item" Error "An item is defined twice; only the last one counts.";
+    DEPRECATED "deprecated" Warning "The deprecated field `spec.data` contains a whole Secret.";
+    BROKEN_RULE "broken-rule" Error "An object contradicts its rule in `.seal.yaml`.";
+    RULES_FILE "rules-file" Error "`.seal.yaml` cannot be used.";
     CERTIFICATE "certificate" Error "The certificate that applies cannot be used.";
-    EXEMPTION "exemption" Error "A comment exempts a file without a reason, or from a rule that it may not.";
+    EXEMPTION "exemption" Error "A comment exempts a file without a reason, or from a rule that it must not exempt from.";
 }
 
 /// Something that was found.
@@ -91,5 +91,24 @@ impl Finding {
             "line": self.line,
             "message": self.message,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_of_rules_has_a_row_for_each_with_its_meaning() {
+        let page = include_str!("../../../docs/lint.md");
+        for rule in RULES {
+            let row = format!(
+                "\n| `{}` | {} | {} | ",
+                rule.name,
+                rule.severity.word(),
+                rule.means
+            );
+            assert!(page.contains(&row), "{row}");
+        }
     }
 }
