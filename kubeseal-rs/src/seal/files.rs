@@ -25,6 +25,11 @@ pub enum FilesError {
     /// It holds no Secret.
     #[error("{} contains no Secret (apiVersion v1, kind Secret)", .0.shown())]
     NoSecret(PathBuf),
+    /// It is sealed already.
+    #[error(
+        "{} is sealed already; `seal set` and `seal edit` change its values, `seal rotate` re-encrypts them", .0.shown()
+    )]
+    Sealed(PathBuf),
     /// Readers take the last one, and so the first one would be lost.
     #[error(
         "{}, line {line}: a key stands there for the second time, and what it held before would be lost; take one of \
@@ -288,7 +293,13 @@ fn seal_file(
     file: &ManifestFile,
 ) -> Result<(Zeroizing<Vec<u8>>, Vec<Sealed>)> {
     if file.of_kind(Kind::Secret).next().is_none() {
-        return Err(FilesError::NoSecret(file.path.clone()).into());
+        let is_sealed = file.of_kind(Kind::SealedSecret).next().is_some();
+        let problem = if is_sealed {
+            FilesError::Sealed
+        } else {
+            FilesError::NoSecret
+        };
+        return Err(problem(file.path.clone()).into());
     }
     if let Some(line) = manifest::repeated_key(&file.bytes) {
         let file = file.path.clone();

@@ -23,12 +23,23 @@ use crate::surroundings::Surroundings;
 )]
 pub struct HasPublic;
 
+/// A value in the argument list, which is not repeated.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the item key contains `=`: the value does not belong into the argument list; give it on stdin, as in \
+     `printf '%s' VALUE | seal set FILE KEY`"
+)]
+pub struct HasValue;
+
 /// Runs the command.
 ///
 /// # Errors
 ///
 /// The file or value cannot be read, the value not be sealed, or the file not be edited safely.
 pub fn run(words: &Set, surroundings: &Surroundings) -> Result<Outcome> {
+    if words.key.contains('=') {
+        return Err(HasValue.into());
+    }
     names::check_item(&words.key)?;
     let mut target = Target::read(&words.file, words.name.as_deref())?;
     let session = Session::new(&words.sealing, surroundings);
