@@ -80,10 +80,14 @@ fn a_killed_edit_leaves_no_value_in_memory() {
     fs::write(&editor, text).expect("ours");
     fs::set_permissions(&editor, fs::Permissions::from_mode(0o755)).expect("ours");
     let key = format!("{FIXTURES}/key.pem");
-    let mut run = seal(folder.path(), &["edit", "db.yaml", "--key", &key])
-        .env("VISUAL", &editor)
-        .spawn()
-        .expect("it runs");
+    let cert = format!("{FIXTURES}/cert.pem");
+    let mut run = seal(
+        folder.path(),
+        &["edit", "db.yaml", "--key", &key, "--cert", &cert],
+    )
+    .env("VISUAL", &editor)
+    .spawn()
+    .expect("it runs");
     assert!(wait_for(|| opened.exists()), "the editor is not opened");
     assert_eq!(
         memory_of(&run).len(),
