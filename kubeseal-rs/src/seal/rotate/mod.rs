@@ -206,11 +206,11 @@ impl Work {
     fn change(&mut self, new: New) {
         let report = &mut self.objects[new.index].1;
         report.rotated = new.items.keys().cloned().collect();
-        report.to = Some(new.key.clone());
         if new.data.is_some() {
             report.rotated.push("(data)".to_owned());
         }
         if !report.rotated.is_empty() {
+            report.to = Some(new.key.clone());
             self.new.push(new);
         }
     }
