@@ -214,7 +214,7 @@ mod tests {
             ("http://localhost", "a.b.c", "in clear"),
             ("https://localhost", " \n", "no token"),
             ("https://localhost", "a\nb", "no token"),
-            ("https://localhost", "a.b.c\n", "no certificate"),
+            ("https://localhost", "a.b.c\n", "is not PEM"),
         ] {
             let said = new(url, token).unwrap().to_string();
             assert!(said.contains(want), "{url} {token:?}: {said}");

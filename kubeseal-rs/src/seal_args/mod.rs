@@ -99,7 +99,7 @@ pub enum Command {
     Hook(Hook),
     /// Print a completion script for a shell
     Completions(Completions),
-    /// Print the manual page page
+    /// Print the manual page
     Man(Man),
 }
 

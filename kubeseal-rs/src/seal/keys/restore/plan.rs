@@ -582,7 +582,7 @@ mod tests {
             let error = planned(vec![key("2025", name, "active")], &[], None)
                 .unwrap_err()
                 .to_string();
-            assert!(error.contains("no name of a Secret"), "{name:?}: {error}");
+            assert!(error.contains("is not a valid Secret name"), "{name:?}: {error}");
             assert!(!error.contains(['\u{1b}', '\n']), "{error:?}");
         }
         let error = planned(vec![key("2025", "", "active")], &[], None).unwrap_err();
