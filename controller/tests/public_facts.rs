@@ -292,25 +292,37 @@ async fn an_immutable_secret_stays_synced_when_its_values_are_sealed_again() {
 
 /// What would otherwise never be synced: an immutable Secret of which the status tells nothing yet.
 #[tokio::test(start_paused = true)]
-async fn an_immutable_secret_is_compared_after_a_crash() {
+async fn an_immutable_secret_is_compared_after_a_crash_and_where_it_is_handed_over() {
     let mut crashed = Life::new();
     crashed.apply(&immutable("1")).await;
     crashed.server.edit_status(|status| *status = Value::Null);
     let mut after = Life::on_server(&crashed.server);
     after.look().await;
     assert!(after.is_synced());
+
+    let server = ApiServer::default();
+    server.edit("a", "1");
+    server.freeze();
+    let mut handed_over = Life::on(server, |_| ());
+    handed_over.apply(&immutable("1")).await;
+    handed_over.look().await;
+    assert!(handed_over.is_synced(), "{}", handed_over.public());
+    let owner = &handed_over.server.secret()["metadata"]["ownerReferences"][0];
+    assert_eq!(owner["uid"], json!("u"));
 }
 
-/// Attack: guesses the value of an immutable Secret of someone else, which only the right guess could take over.
+/// Attack: guesses the value of an immutable Secret of someone else that consents to a merge, into which only the right
+/// guess could be merged.
 #[tokio::test(start_paused = true)]
-async fn an_immutable_secret_of_someone_else_is_never_compared() {
+async fn an_immutable_secret_that_consents_to_a_merge_is_never_compared() {
     let mut seen = Vec::new();
     for guess in ["4711", "4712"] {
         let server = ApiServer::default();
         server.edit("a", "4711");
+        server.consent_to_a_merge();
         server.freeze();
         let mut life = Life::on(server, |_| ());
-        life.apply(&immutable(guess)).await;
+        life.apply(&object(guess)).await;
         life.look().await;
         assert!(!life.is_synced(), "{}", life.public());
         seen.push(life.public());

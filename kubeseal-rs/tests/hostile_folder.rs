@@ -175,7 +175,7 @@ fn sops_starts_where_the_folder_has_no_say() {
         .expect("there")
         .join("plain.yaml");
     let want = format!(
-        "/\n-d --output-type json {}\n{}:/usr/bin:/bin\n",
+        "/\n-d --input-type yaml --output-type json {}\n{}:/usr/bin:/bin\n",
         file.display(),
         programs.display()
     );

@@ -14,11 +14,11 @@ use shared::secret::Secret;
 use shared::unseal::{UnsealError, slow_work};
 
 use super::Policy;
-use super::curtain::Curtain;
 use super::ended::{self, Ended, Report};
-use super::firsts::Firsts;
+use super::first_attempts::FirstAttempts;
 use super::pauses::Pauses;
 use super::progress::Progress;
+use super::schedule::Schedule;
 use super::timing::Class;
 use crate::author_limits::risky_type;
 use crate::decide::{
@@ -46,7 +46,7 @@ pub(super) struct Tools<S> {
     pub(super) judged_by: String,
     drift: Mutex<Drift>,
     progress: Mutex<Progress>,
-    firsts: Mutex<Firsts>,
+    first_attempts: Mutex<FirstAttempts>,
     pub(super) pauses: Pauses,
     /// Places at which Secrets are written whose attempts gave up theirs.
     pub(super) writes: Turns,
@@ -98,7 +98,7 @@ impl<S: Store> Tools<S> {
             policy,
             drift: Mutex::default(),
             progress: Mutex::default(),
-            firsts: Mutex::default(),
+            first_attempts: Mutex::default(),
             pauses: Pauses::default(),
             writes: Turns::reserving(WRITES, WRITES / 4),
             metrics,
@@ -109,14 +109,14 @@ impl<S: Store> Tools<S> {
     pub(super) fn hand_over(&self) {
         *self.drift.lock().unwrap_or_else(PoisonError::into_inner) = Drift::default();
         *self.progress() = Progress::default();
-        *self.firsts() = Firsts::default();
+        *self.first_attempts() = FirstAttempts::default();
         self.metrics.hand_over();
     }
 
     pub(super) async fn attempt(&self, id: &ObjectId, occasion: &Occasion) -> Ended {
         let start = Instant::now();
-        let mut curtain = Curtain::default();
-        let ended = match self.reconcile(id, occasion, &mut curtain).await {
+        let mut schedule = Schedule::default();
+        let ended = match self.reconcile(id, occasion, &mut schedule).await {
             Ok(ended) => ended,
             Err(error) => Ended::Retry(Report {
                 reason: "ErrUpdateFailed",
@@ -125,12 +125,12 @@ impl<S: Store> Tools<S> {
         };
         let news = ended.news(occasion.was_in_trouble);
         if news.is_some() {
-            self.before_the_report(id, &mut curtain).await;
+            self.wait_to_report(id, &mut schedule).await;
         }
-        self.metrics.looked(curtain.shown(start.elapsed()));
+        self.metrics.looked(schedule.shown(start.elapsed()));
         if matches!(ended, Ended::Well { .. }) {
             self.store.rest(id);
-            self.firsts().forget(id);
+            self.first_attempts().forget(id);
         }
         if let Some(news) = news {
             self.store.announce(id, news).await;
@@ -142,18 +142,18 @@ impl<S: Store> Tools<S> {
         &self,
         id: &ObjectId,
         occasion: &Occasion,
-        curtain: &mut Curtain,
+        schedule: &mut Schedule,
     ) -> Result<Ended, StoreError> {
         if let Some(instance) = self.recognised(id, &occasion.ring) {
             return Ok(self.in_place(id, &instance));
         }
         let observed = self.gather(id, Look::Guess).await?;
-        if let Some(ended) = self.follow(id, observed, occasion, curtain).await? {
+        if let Some(ended) = self.follow(id, observed, occasion, schedule).await? {
             return Ok(ended);
         }
         // Of what is fetched nothing is guessed, so nothing is looked at a second time.
         let observed = self.gather(id, Look::Fetch).await?;
-        let ended = self.follow(id, observed, occasion, curtain).await?;
+        let ended = self.follow(id, observed, occasion, schedule).await?;
         ended.ok_or(StoreError::Exists)
     }
 
@@ -164,7 +164,7 @@ impl<S: Store> Tools<S> {
         id: &ObjectId,
         mut observed: Observed,
         occasion: &Occasion,
-        curtain: &mut Curtain,
+        schedule: &mut Schedule,
     ) -> Result<Option<Ended>, StoreError> {
         if observed.source != Source::Gone {
             self.metrics.looks_at(id);
@@ -172,7 +172,7 @@ impl<S: Store> Tools<S> {
         if let Some(sealed) = self.fits(&observed, &occasion.ring) {
             return Ok(Some(self.in_place(id, instance_of(&sealed))));
         }
-        let desired = self.desired(id, &observed, occasion, curtain).await?;
+        let desired = self.desired(id, &observed, occasion, schedule).await?;
         let (desired, sealed_by) = desired;
         if observed.guessed && !matches!(desired, Desired::Secret { .. }) {
             let Some(fetched) = self.look_again(id, &observed).await? else {
@@ -182,13 +182,13 @@ impl<S: Store> Tools<S> {
         }
         let risky_type = desired.secret().and_then(risky_type);
         let brought_about = self
-            .bring_about(id, observed, desired, occasion.now, curtain)
+            .bring_about(id, observed, desired, occasion.now, schedule)
             .await?;
         let Some((observed, done)) = brought_about else {
             return Ok(None);
         };
-        let done = self.like_the_first(id, done, curtain);
-        let done = self.without_values(id, observed, done, occasion.now, curtain);
+        let done = self.repeat_first_report(id, done, schedule);
+        let done = self.without_values(id, observed, done, occasion.now, schedule);
         let Some((observed, done)) = done.await? else {
             return Ok(None);
         };
@@ -197,14 +197,14 @@ impl<S: Store> Tools<S> {
             return self.forget(id, done.changed).await.map(Some);
         }
         if done.corrected {
-            self.before_the_report(id, curtain).await;
+            self.wait_to_report(id, schedule).await;
             self.store.announce(id, ended::drift_corrected()).await;
         }
         if let Some(risky_type) = risky_type.filter(|_| done.changed) {
-            self.before_the_report(id, curtain).await;
+            self.wait_to_report(id, schedule).await;
             self.warn_of(id, &observed.source, risky_type).await;
         }
-        let ended = self.tell(id, &observed, &done, &sealed_by, occasion, curtain);
+        let ended = self.tell(id, &observed, &done, &sealed_by, occasion, schedule);
         ended.await.map(Some)
     }
 
@@ -226,13 +226,13 @@ impl<S: Store> Tools<S> {
         done: &Done,
         sealed_by: &BTreeMap<String, Fingerprint>,
         occasion: &Occasion,
-        curtain: &mut Curtain,
+        schedule: &mut Schedule,
     ) -> Result<Ended, StoreError> {
         let outcome = self.outcome(observed, done, sealed_by, &occasion.ring);
         let status = self.next_status(observed, &outcome, occasion.now);
         let is_well = outcome.message().is_none();
         if status.is_some() || done.changed || !is_well {
-            self.before_the_report(id, curtain).await;
+            self.wait_to_report(id, schedule).await;
         }
         if let Some(fault) = outcome.fault() {
             self.metrics.failed(id, fault);
@@ -253,15 +253,15 @@ impl<S: Store> Tools<S> {
 
     /// An attempt that failed at the store showed that the templates can be rendered. One after it must not show that
     /// they cannot be at times: it looks as if the store had failed again.
-    fn like_the_first(&self, id: &ObjectId, done: Done, curtain: &Curtain) -> Done {
-        if !curtain.is_drawn() {
+    fn repeat_first_report(&self, id: &ObjectId, done: Done, schedule: &Schedule) -> Done {
+        if !schedule.is_set() {
             return done;
         }
-        let mut firsts = self.firsts();
+        let mut first_attempts = self.first_attempts();
         let is_rejected = matches!(done.applied, Err(StoreError::Rejected { public: None, .. }));
         let is_unrendered = matches!(done.refusal, Some(Refusal::Unseal(UnsealError::Render(_))));
         if is_unrendered || is_rejected && done.by_chance {
-            return match firsts.error(id) {
+            return match first_attempts.error(id) {
                 Some((text, is_stalled)) => Done {
                     refusal: None,
                     applied: Err(StoreError::AsBefore { text, is_stalled }),
@@ -271,7 +271,7 @@ impl<S: Store> Tools<S> {
             };
         }
         if let (Err(error), false) = (&done.applied, is_rejected) {
-            firsts.failed(id, error_chain(error), error.is_stalled());
+            first_attempts.failed(id, error_chain(error), error.is_stalled());
         }
         done
     }
@@ -284,14 +284,14 @@ impl<S: Store> Tools<S> {
         observed: Observed,
         done: Done,
         now: Timestamp,
-        curtain: &mut Curtain,
+        schedule: &mut Schedule,
     ) -> Result<Option<(Observed, Done)>, StoreError> {
         let sealed = match &observed.source {
             Source::Sealed(sealed) if done.depends_on_values(sealed) => Arc::clone(sealed),
             _ => return Ok(Some((observed, done))),
         };
         // From here on everything takes the same time for all values.
-        self.before_the_report(id, curtain).await;
+        self.wait_to_report(id, schedule).await;
         let budget = Class::of(slow_work(&sealed)).budget();
         let report = move |meter: &mut dyn Meter| NoSecret::of(&sealed, now, meter);
         let report = self.pool.render_for(&id.namespace, budget, report).await?;
@@ -361,14 +361,14 @@ impl<S: Store> Tools<S> {
         observed: Observed,
         desired: Desired,
         now: Timestamp,
-        curtain: &mut Curtain,
+        schedule: &mut Schedule,
     ) -> Result<Option<(Observed, Done)>, StoreError> {
         let by_chance = match &desired {
             Desired::Secret { by_chance, .. } => by_chance.clone(),
             Desired::Nothing | Desired::Unknown(_) => BTreeSet::new(),
         };
         let guessed = observed.guessed;
-        match self.apply(id, &observed, desired, now, curtain).await? {
+        match self.apply(id, &observed, desired, now, schedule).await? {
             Attempted::Done(done) => Ok(Some((observed, done))),
             Attempted::Exists(_) if !guessed => Err(StoreError::Exists),
             Attempted::Exists(secret) => {
@@ -376,7 +376,7 @@ impl<S: Store> Tools<S> {
                     return Ok(None);
                 };
                 let desired = Desired::Secret { secret, by_chance };
-                match self.apply(id, &observed, desired, now, curtain).await? {
+                match self.apply(id, &observed, desired, now, schedule).await? {
                     Attempted::Done(done) => Ok(Some((observed, done))),
                     Attempted::Exists(_) => Err(StoreError::Exists),
                 }
@@ -390,7 +390,7 @@ impl<S: Store> Tools<S> {
         observed: &Observed,
         desired: Desired,
         now: Timestamp,
-        curtain: &mut Curtain,
+        schedule: &mut Schedule,
     ) -> Result<Attempted, Stopped> {
         let by_chance = desired.is_random();
         let is_added_to = match &observed.existing {
@@ -421,7 +421,7 @@ impl<S: Store> Tools<S> {
         };
         let place = match &plan {
             Plan::Leave => None,
-            _ => self.before_the_write(id, curtain).await?,
+            _ => self.wait_to_write(id, schedule).await?,
         };
         let applied = match self.store.apply(id, plan).await {
             Ok(Applied::Exists(secret)) => return Ok(Attempted::Exists(secret)),
@@ -447,8 +447,9 @@ impl<S: Store> Tools<S> {
     }
 
     /// A Secret that was made of this very object may be compared with it as long as nothing was ever
-    /// reported of that, as after a crash between the two. So may one that is to be taken over, which is written
-    /// either way, unless it is immutable: then each edit would test a guess of values that are not the author's.
+    /// reported of that, as after a crash between the two. So may one that is to be taken over: an immutable one could
+    /// not be otherwise. One that consents to a merge alone may not: each edit would test a guess of values that are
+    /// not the author's.
     ///
     /// An immutable Secret that this object controls may always be compared, since otherwise no re-encryption of its
     /// SealedSecret could succeed: whether the values are the same is the one bit that an edit reveals anyway. Where
@@ -462,7 +463,7 @@ impl<S: Store> Tools<S> {
                     let may_tell = is_frozen && !self.forbids_templates(&observed.source);
                     may_tell || observed.is_fresh
                 } else {
-                    !is_frozen && ownership::is_handed_over(metadata)
+                    ownership::is_handed_over(metadata)
                 }
             }
             _ => false,
@@ -490,8 +491,10 @@ impl<S: Store> Tools<S> {
         drift.correct(id, what, now)
     }
 
-    pub(super) fn firsts(&self) -> MutexGuard<'_, Firsts> {
-        self.firsts.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn first_attempts(&self) -> MutexGuard<'_, FirstAttempts> {
+        self.first_attempts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn progress(&self) -> MutexGuard<'_, Progress> {
@@ -505,7 +508,7 @@ impl<S: Store> Tools<S> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .forget(id);
-        self.firsts().forget(id);
+        self.first_attempts().forget(id);
         Ok(Ended::Gone { removed })
     }
 

@@ -1,13 +1,13 @@
 //! Which objects are looked at, when, and what is said about how it went.
 
 mod attempt;
-mod curtain;
 mod ended;
-mod firsts;
+mod first_attempts;
 mod known;
 mod pauses;
 mod progress;
 mod queue;
+mod schedule;
 mod timing;
 mod unsealing;
 

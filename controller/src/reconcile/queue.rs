@@ -112,8 +112,12 @@ impl Queue {
 
     /// When the next object becomes ripe.
     pub(super) fn next(&self) -> Option<Timestamp> {
-        let firsts = [self.fresh.later.first(), self.backlog.later.first()];
-        firsts.into_iter().flatten().map(|(at, _)| *at).min()
+        let first_attempts = [self.fresh.later.first(), self.backlog.later.first()];
+        first_attempts
+            .into_iter()
+            .flatten()
+            .map(|(at, _)| *at)
+            .min()
     }
 
     fn remove(&mut self, id: &ObjectId) -> Option<(Timestamp, Urgency)> {

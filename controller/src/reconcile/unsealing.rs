@@ -14,7 +14,7 @@ use shared::unseal::{Chance, OpenedOnly, UnsealError, Unsealed, open_only, slow_
 use tokio::time::Instant;
 
 use super::attempt::{Occasion, Tools};
-use super::curtain::Curtain;
+use super::schedule::Schedule;
 use super::timing::Class;
 use crate::decide::{self, Desired, Refusal};
 use crate::no_secret;
@@ -34,7 +34,7 @@ impl<S: Store> Tools<S> {
         id: &ObjectId,
         observed: &Observed,
         occasion: &Occasion,
-        curtain: &mut Curtain,
+        schedule: &mut Schedule,
     ) -> Result<(Desired, BTreeMap<String, Fingerprint>), Stopped> {
         let unknown = |why| Ok((Desired::Unknown(why), BTreeMap::new()));
         match &observed.source {
@@ -50,9 +50,9 @@ impl<S: Store> Tools<S> {
                 self.note_progress(id, opened.as_ref().err());
                 let unsealed = match opened {
                     Ok((opened, class)) => {
-                        let now = self.firsts().time(id, observed, occasion.now);
+                        let now = self.first_attempts().time(id, observed, occasion.now);
                         let ring = Arc::clone(&occasion.ring);
-                        self.render(id, owner, (opened, class), ring, now, curtain)
+                        self.render(id, owner, (opened, class), ring, now, schedule)
                             .await?
                     }
                     Err(why) => Err(why),
@@ -100,7 +100,7 @@ impl<S: Store> Tools<S> {
         (opened, class): (OpenedOnly, Class),
         ring: Arc<KeyRing>,
         now: Timestamp,
-        curtain: &mut Curtain,
+        schedule: &mut Schedule,
     ) -> Result<Result<Unsealed, Refusal>, Stopped> {
         let has_templates = sealed.spec.template.data.is_some();
         let (sealed, rules) = (Arc::clone(sealed), self.policy.rules);
@@ -124,7 +124,7 @@ impl<S: Store> Tools<S> {
             .render_for(&id.namespace, class.budget(), render)
             .await?;
         if self.store.is_public() {
-            curtain.draw(
+            schedule.rendered(
                 class,
                 began,
                 unsealed

@@ -165,6 +165,13 @@ impl ApiServer {
     }
 
     /// Nobody can change the values of the Secret any more.
+    /// The Secret of someone else consents to a merge, and not to be taken over.
+    pub fn consent_to_a_merge(&self) {
+        let mut secret = self.get(SECRET);
+        secret["metadata"]["annotations"] = json!({ "sealedsecrets.bitnami.com/patch": "true" });
+        self.put(SECRET, secret);
+    }
+
     pub fn freeze(&self) {
         let mut secret = self.get(SECRET);
         secret["immutable"] = json!(true);

@@ -25,7 +25,7 @@ pub enum DiffError {
     #[error("not a Git work tree; diff compares with a commit")]
     NoTree,
     /// Nothing to compare with.
-    #[error("no commit to compare with yet")]
+    #[error("no commit yet to compare with")]
     NoCommit,
     /// A word that is nothing.
     #[error("{0:?} is neither a revision nor a file")]

@@ -582,7 +582,10 @@ mod tests {
             let error = planned(vec![key("2025", name, "active")], &[], None)
                 .unwrap_err()
                 .to_string();
-            assert!(error.contains("is not a valid Secret name"), "{name:?}: {error}");
+            assert!(
+                error.contains("not a valid Secret name"),
+                "{name:?}: {error}"
+            );
             assert!(!error.contains(['\u{1b}', '\n']), "{error:?}");
         }
         let error = planned(vec![key("2025", "", "active")], &[], None).unwrap_err();

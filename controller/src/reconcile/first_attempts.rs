@@ -12,7 +12,7 @@ use crate::store::{ObjectId, Observed};
 
 /// By object, until that version of it is unsealed.
 #[derive(Debug, Default)]
-pub(super) struct Firsts(HashMap<ObjectId, First>);
+pub(super) struct FirstAttempts(HashMap<ObjectId, First>);
 
 #[derive(Debug)]
 struct First {
@@ -23,7 +23,7 @@ struct First {
     error: Option<(String, bool)>,
 }
 
-impl Firsts {
+impl FirstAttempts {
     /// The time by which to render: that of the first attempt, or if the version was unsealed once, now.
     pub(super) fn time(&mut self, id: &ObjectId, observed: &Observed, now: Timestamp) -> Timestamp {
         if observed.settled {

@@ -1,0 +1,86 @@
+//! When an attempt may write and report, so that neither shows how long rendering and writing took.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::attempt::Tools;
+use super::timing::{self, Class};
+use crate::pool::Stopped;
+use crate::pool::turns::{Job, Turn};
+use crate::store::{ObjectId, Store};
+
+/// The times of one attempt. Objects without templates have none: their times depend on public data.
+#[derive(Debug, Default)]
+pub(super) struct Schedule {
+    /// The Secret may be written from then on.
+    write: Option<Instant>,
+    /// When the write began.
+    written: Option<Instant>,
+    is_reported: bool,
+    /// Bytes of values that the attempt keeps.
+    values: usize,
+}
+
+impl Schedule {
+    /// Sets the times after templates were rendered. `began` is when rendering began.
+    pub(super) fn rendered(&mut self, class: Class, began: Instant, values: usize) {
+        *self = Self {
+            write: Some(began + class.write(began.elapsed())),
+            values,
+            ..Self::default()
+        };
+    }
+
+    /// Returns whether templates were rendered.
+    pub(super) fn is_set(&self) -> bool {
+        self.write.is_some()
+    }
+
+    /// Returns the duration of the attempt as metrics may show it.
+    pub(super) fn shown(&self, took: Duration) -> Duration {
+        if self.write.is_some() {
+            timing::shown(took)
+        } else {
+            took
+        }
+    }
+}
+
+impl<S: Store> Tools<S> {
+    /// Waits until the Secret may be written. Drop the returned turn after the write.
+    pub(super) async fn wait_to_write(
+        &self,
+        id: &ObjectId,
+        schedule: &mut Schedule,
+    ) -> Result<Option<Turn>, Stopped> {
+        let Some(write) = schedule.write else {
+            return Ok(None);
+        };
+        self.pause(id, schedule, write).await;
+        let turn = self.writes.wait(&mut Job::of(&id.namespace));
+        let turn = turn.await.map_err(|_| Stopped)?;
+        self.writes.charge(&id.namespace, 1);
+        schedule.written.get_or_insert_with(Instant::now);
+        Ok(Some(turn))
+    }
+
+    /// Waits until the outcome may be published. Returns at once when called again.
+    pub(super) async fn wait_to_report(&self, id: &ObjectId, schedule: &mut Schedule) {
+        let Some(write) = schedule.write.filter(|_| !schedule.is_reported) else {
+            return;
+        };
+        self.pause(id, schedule, write).await;
+        let written = *schedule.written.get_or_insert_with(Instant::now);
+        let report = written + timing::report(written.elapsed());
+        self.pause(id, schedule, report).await;
+        schedule.is_reported = true;
+    }
+
+    async fn pause(&self, id: &ObjectId, schedule: &Schedule, until: Instant) {
+        if until > Instant::now() {
+            let _pause = self.pauses.begin(&id.namespace, schedule.values);
+            sleep_until(until).await;
+        }
+    }
+}
