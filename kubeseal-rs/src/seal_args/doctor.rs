@@ -24,7 +24,7 @@ pub struct Doctor {
     /// Namespace of objects that name none
     #[arg(long, short, value_name = "NAME")]
     pub namespace: Option<String>,
-    /// Try the keys of this backup: an age archive, manifests or PEM; repeatable; repeatable
+    /// Try the keys of this backup: an age archive, manifests or PEM; repeatable
     #[arg(long = "backup", value_name = "FILE")]
     pub backups: Vec<PathBuf>,
     /// Contact no cluster and no controller: use the keys of --backup alone

@@ -80,7 +80,7 @@ pub struct Search {
     /// Search every branch of the repositories of PATH too
     #[arg(long)]
     pub all_branches: bool,
-    /// Try the keys of this backup too: an age archive, manifests or PEM; repeatable; repeatable
+    /// Try the keys of this backup too: an age archive, manifests or PEM; repeatable
     #[arg(long = "backup", value_name = "FILE")]
     pub backups: Vec<PathBuf>,
     /// What opens them.

@@ -25,7 +25,7 @@ pub struct Place {
     next_help_heading = "How to decrypt backups (by default with a passphrase that is asked for)"
 )]
 pub struct Opening {
-    /// File with an age identity (AGE-SECRET-KEY-1…); repeatable; repeatable
+    /// File with an age identity (AGE-SECRET-KEY-1…); repeatable
     #[arg(long, short, value_name = "FILE")]
     pub identity: Vec<PathBuf>,
     /// File whose first line is the passphrase; `-` for stdin
