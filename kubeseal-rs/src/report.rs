@@ -11,7 +11,10 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use flags::Stop;
+use serde_json::Value as Json;
+use shared::manifest;
 use shared::{error_chain, visible, visible_line};
+use zeroize::Zeroizing;
 
 use crate::command::CommandError;
 use crate::seal::Outcome;
@@ -115,6 +118,15 @@ pub fn json_shown(json: &str) -> String {
     text
 }
 
+/// YAML of a document that neither steers a terminal nor holds a command of a workflow.
+pub fn yaml_shown(document: &Json) -> String {
+    let text = Zeroizing::new(manifest::to_visible_yaml(document));
+    if without_commands(Cow::Borrowed(&text)) == *text {
+        return text.to_string();
+    }
+    manifest::to_inert_yaml(document)
+}
+
 /// Ends a run: 0, or 1 with the error and its causes.
 pub fn finish(result: Result<(), CommandError>) -> ExitCode {
     match result {
@@ -215,6 +227,7 @@ pub fn print(bytes: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::{any, prop_assert_eq, proptest};
+    use serde_json::json;
 
     use super::*;
 
@@ -257,6 +270,30 @@ mod tests {
         ] {
             assert_eq!(Path::new(path).shown(), want);
         }
+    }
+
+    /// Attack: a text in YAML begins a line with a command to the runner of GitHub Actions.
+    #[test]
+    fn no_text_in_yaml_is_a_command_of_a_workflow() {
+        let long = format!("{} ::error::x {0} ::error::x", "a".repeat(90));
+        for text in [
+            "::error::x",
+            "a\n::error::x\n",
+            &long,
+            "x ##[error]y",
+            "a\n ##[error]y",
+        ] {
+            for document in [json!({text: 1}), json!([text]), json!({"a": {"b": text}})] {
+                let yaml = yaml_shown(&document);
+                assert_eq!(lines_shown(&yaml), yaml);
+                let read = manifest::read(yaml.as_bytes()).unwrap();
+                let read = manifest::Reading::default()
+                    .json(&read[0].root, manifest::Shape::Any)
+                    .unwrap();
+                assert_eq!(read, document);
+            }
+        }
+        assert_eq!(yaml_shown(&json!({"a": "b::c"})), "a: b::c\n");
     }
 
     proptest! {

@@ -221,6 +221,12 @@ fn writes_through_links_that_no_author_of_a_repository_chose() {
     let within = fs::read_to_string(scene.path("tree/folder/x")).expect("ours");
     assert!(within.contains("SealedSecret"), "{within}");
 
+    for out in ["../outside/none", "folder/../../outside/none"] {
+        let output = scene.run(KUBESEAL, &seal(out));
+        assert!(output.status.success(), "{out}: {}", said(&output));
+        fs::remove_file(scene.path("outside/none")).expect("it is there");
+    }
+
     fs::write(scene.path("outside/file"), &within).expect("ours");
     let set = [
         "set",

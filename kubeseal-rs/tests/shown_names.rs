@@ -80,6 +80,26 @@ fn folder_with(name: &str) -> tempfile::TempDir {
     folder
 }
 
+/// What a command prints, if a name in it steers the terminal.
+fn steered(folder: &Path, program: &str, words: &[&str], steering: &str) -> Option<String> {
+    let output = run(folder, program, words);
+    // Manifests that kubeseal prints are those of Bitnami's, byte for byte.
+    let is_manifest = program == KUBESEAL && output.status.success();
+    let result = if is_manifest {
+        &b""[..]
+    } else {
+        &output.stdout
+    };
+    assert!(
+        !output.stdout.is_empty() || !output.stderr.is_empty(),
+        "{words:?}"
+    );
+    let said = [result, &output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    let is_raw = said.contains(&format!("{steering}{WORD}"));
+    is_raw.then(|| format!("{words:?}: {said}"))
+}
+
 /// Attack: names of files, items and objects in a repository begin new lines or steer the terminal, so that a
 /// reader sees lines that no program wrote, in text and in JSON.
 #[test]
@@ -92,44 +112,13 @@ fn no_name_begins_a_line_or_steers_the_terminal() {
         let missing = format!("no{steering}{WORD}.yaml");
         let broken = format!("broken/{name}.yaml");
         let not_a_key = format!("{name}/db.yaml");
-        let commands: [(&str, &[&str]); 31] = [
+        let commands: [(&str, &[&str]); 26] = [
             (SEAL, &["lint", "tree"]),
             (SEAL, &["lint", "tree", "broken", "-o", "json"]),
             (SEAL, &["lint", "tree", "-o", "sarif"]),
             (SEAL, &["lint", "tree", "-o", "github"]),
             (SEAL, &["view", "tree"]),
             (SEAL, &["view", "tree", "-o", "json"]),
-            (SEAL, &["view", "tree", "-o", "yaml"]),
-            (
-                SEAL,
-                &[
-                    "rotate",
-                    "tree",
-                    "--key",
-                    KEY,
-                    "--cert",
-                    CERT,
-                    "--dry-run",
-                    "-o",
-                    "yaml",
-                ],
-            ),
-            (
-                SEAL,
-                &[
-                    "rotate",
-                    "tree",
-                    "--key",
-                    KEY,
-                    "--cert",
-                    CERT,
-                    "--dry-run",
-                    "-o",
-                    "json",
-                ],
-            ),
-            (SEAL, &["diff", "tree", "-o", "yaml"]),
-            (SEAL, &["config", "explain", &file, "-o", "yaml"]),
             (SEAL, &["view", &missing]),
             (SEAL, &["view", &broken]),
             (SEAL, &["lint", &broken]),
@@ -184,23 +173,30 @@ fn no_name_begins_a_line_or_steers_the_terminal() {
             (KUBESEAL, &["-f", &file, "--cert", &missing]),
         ];
         for (program, words) in commands {
-            let output = run(folder.path(), program, words);
-            // Manifests that kubeseal prints are those of Bitnami's, byte for byte.
-            let is_manifest = program == KUBESEAL && output.status.success();
-            let result = if is_manifest {
-                &b""[..]
-            } else {
-                &output.stdout
-            };
-            assert!(
-                !output.stdout.is_empty() || !output.stderr.is_empty(),
-                "{words:?}"
-            );
-            let said = [result, &output.stderr].concat();
-            let said = String::from_utf8_lossy(&said);
-            let raw = format!("{steering}{WORD}");
-            if said.contains(&raw) {
-                found.push(format!("{words:?}: {said}"));
+            found.extend(steered(folder.path(), program, words, steering));
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// Attack: the same in the formats for programs, which people look at too.
+#[test]
+fn no_name_steers_the_terminal_in_yaml_or_json() {
+    let mut found = Vec::new();
+    for steering in STEERING {
+        let name = format!("a{steering}{WORD}");
+        let folder = folder_with(&name);
+        let file = format!("tree/{name}.yaml");
+        let rotate = ["rotate", "tree", "--key", KEY, "--cert", CERT, "--dry-run"];
+        for words in [
+            &["view", "tree"][..],
+            &["diff", "tree"],
+            &["config", "explain", &file],
+            &rotate,
+        ] {
+            for format in ["yaml", "json"] {
+                let words = [words, &["-o", format]].concat();
+                found.extend(steered(folder.path(), SEAL, &words, steering));
             }
         }
     }

@@ -286,7 +286,16 @@ fn no_command_leaves_the_value_anywhere() {
         (&["import", "secret"], &secret),
         (&["import", "list", "--into", "sealed"], &list),
         (
-            &["import", "sops", "web", "flat.enc.yaml", "-w", "d.yaml"],
+            &[
+                "import",
+                "sops",
+                "web",
+                "flat.enc.yaml",
+                "--cert",
+                "cert.pem",
+                "-w",
+                "d.yaml",
+            ],
             "",
         ),
         (&[], &secret),

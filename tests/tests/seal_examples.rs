@@ -236,7 +236,8 @@ fn the_tour_of_the_readme_runs_as_pasted() {
 fn a_sops_file_becomes_a_sealed_secret_that_can_be_unsealed() {
     let folder = Scratch::new();
     prepare(folder.path());
-    let script = "seal import sops web secrets.enc.yaml -n shop -w web.yaml; seal view --reveal --key key.pem web.yaml";
+    let script = "seal import sops web secrets.enc.yaml -n shop --cert cert.pem -w web.yaml; \
+                  seal view --reveal --key key.pem web.yaml";
     let said = successful(script, &shell(folder.path(), script));
     assert!(said.contains("hunter2"), "{said}");
     fs::copy(
@@ -248,7 +249,8 @@ fn a_sops_file_becomes_a_sealed_secret_that_can_be_unsealed() {
         &folder.path().join("plain.yaml"),
         &folder.path().join("secrets.enc.yaml"),
     );
-    let script = "seal import sops secrets.enc.yaml | seal lint; seal import sops secrets.enc.yaml";
+    let script = "seal import sops secrets.enc.yaml --cert cert.pem | seal lint; \
+                  seal import sops secrets.enc.yaml --cert cert.pem";
     let said = successful(script, &shell(folder.path(), script));
     assert!(said.contains("name: db"), "{said}");
     let script = "SOPS_AGE_KEY= seal import sops web secrets.enc.yaml";

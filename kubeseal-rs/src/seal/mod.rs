@@ -118,7 +118,7 @@ pub fn write(documents: &[serde_json::Value], format: Format) -> Zeroizing<Vec<u
     for (i, document) in documents.iter().enumerate() {
         let one = Zeroizing::new(match format {
             Format::Json => report::json_shown(&manifest::to_json(document)),
-            Format::Yaml => manifest::to_visible_yaml(document),
+            Format::Yaml => report::yaml_shown(document),
         });
         if i > 0 && format == Format::Yaml {
             text.extend_from_slice(b"---\n");

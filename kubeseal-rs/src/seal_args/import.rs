@@ -20,7 +20,7 @@ pub enum ImportFrom {
     Dotenv(ImportDotenv),
     /// Import a file that sops encrypted; runs your `sops`
     #[command(
-        after_help = "Examples:\n  seal import sops web secrets.enc.yaml -n shop -w web.yaml\n\n\
+        after_help = "Examples:\n  seal import sops web secrets.enc.yaml -n shop --cert cert.pem -w web.yaml\n\n\
 A file that holds a Secret manifest keeps its name: seal import sops FILE."
     )]
     Sops(ImportSops),

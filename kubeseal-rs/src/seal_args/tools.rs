@@ -34,7 +34,7 @@ pub struct Exec {
     /// Let an item replace this variable, although it is set or --all refuses it
     #[arg(long = "override", value_name = "VARIABLE", value_delimiter = ',')]
     pub overrides: Vec<String>,
-    /// Pass values as files in memory (Linux): a variable ITEM_FILE holds the path
+    /// Pass values as files in memory (Linux): a variable `ITEM_FILE` holds the path
     #[arg(long)]
     pub files: bool,
     /// Decrypt with the keys of this backup: an age archive, manifests or PEM; with those of --directory or the cluster if not given

@@ -32,7 +32,7 @@ pub use json_out::to_json;
 pub use node::{Node, Value};
 pub use shape::{Coercion, Reading, Shape};
 pub use text::as_utf8;
-pub use yaml_out::{to_visible_yaml, to_yaml};
+pub use yaml_out::{to_inert_yaml, to_visible_yaml, to_yaml};
 
 /// A document that is not empty.
 #[derive(Debug)]

@@ -19,7 +19,16 @@ pub fn to_yaml(value: &Json) -> String {
 /// Like [`to_yaml`], with an escape for each character that a reader cannot see, so that names and values that
 /// others have chosen do nothing to a terminal.
 pub fn to_visible_yaml(value: &Json) -> String {
-    document(value, |c| yaml_text::is_printable(c) && !is_hidden(c))
+    document(value, is_visible)
+}
+
+/// Like [`to_visible_yaml`], with escapes for `:` and `#` in texts, so that no line begins with them.
+pub fn to_inert_yaml(value: &Json) -> String {
+    document(value, |c| is_visible(c) && !matches!(c, ':' | '#'))
+}
+
+fn is_visible(c: char) -> bool {
+    yaml_text::is_printable(c) && !is_hidden(c)
 }
 
 fn document(value: &Json, is_printable: IsPrintable) -> String {
@@ -88,7 +97,7 @@ fn sequence(out: &mut String, items: &[Json], indent: usize, is_printable: IsPri
         match item {
             Json::Object(map) if !map.is_empty() => mapping(out, map, indent + 2, is_printable),
             Json::Array(inner) if !inner.is_empty() => {
-                sequence(out, inner, indent + 2, is_printable)
+                sequence(out, inner, indent + 2, is_printable);
             }
             _ => {
                 inline(out, item, indent + 2, is_printable);
@@ -131,6 +140,10 @@ mod tests {
             let yaml = to_visible_yaml(&value);
             prop_assert_eq!(crate::visible(&yaml), yaml.as_str());
             let documents = super::super::read(yaml.as_bytes()).unwrap();
+            let read = Reading::default().json(&documents[0].root, Shape::Any).unwrap();
+            prop_assert_eq!(read, value.clone());
+            let inert = to_inert_yaml(&value);
+            let documents = super::super::read(inert.as_bytes()).unwrap();
             let read = Reading::default().json(&documents[0].root, Shape::Any).unwrap();
             prop_assert_eq!(read, value);
         }
