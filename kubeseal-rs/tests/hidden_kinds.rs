@@ -96,13 +96,13 @@ fn retires_no_key_that_a_hidden_kind_on_another_branch_needs() {
     assert!(made.status.success(), "{}", said(&made));
     let plain = fs::read_to_string(&file).expect("it is there");
     fs::remove_file(&file).expect("ours");
-    for (i, kind) in hidden("SealedSecret").iter().enumerate() {
+    let of_kind = |kind: &String| plain.replace("kind: SealedSecret", &format!("kind: {kind}"));
+    let mut forms: Vec<String> = hidden("SealedSecret").iter().map(of_kind).collect();
+    forms.push(listed_without_kind(&plain));
+    for (i, text) in forms.iter().enumerate() {
         let branch = format!("b{i}");
         tree.git(&["checkout", "-q", "-b", &branch]);
-        tree.write(
-            "tree/db.yaml",
-            &plain.replace("kind: SealedSecret", &format!("kind: {kind}")),
-        );
+        tree.write("tree/db.yaml", text);
         tree.commit();
         tree.git(&["checkout", "-q", "main"]);
         let state = format!("{FIXTURES}/state");
@@ -120,10 +120,24 @@ fn retires_no_key_that_a_hidden_kind_on_another_branch_needs() {
             ],
         );
         let place = format!("{branch}:tree/db.yaml");
-        assert!(said(&output).contains(&place), "{kind}: {}", said(&output));
-        assert_eq!(output.status.code(), Some(1), "{kind}");
+        assert!(said(&output).contains(&place), "{text}: {}", said(&output));
+        assert_eq!(output.status.code(), Some(1), "{text}");
         tree.git(&["branch", "-qD", &branch]);
     }
+}
+
+/// The object as an item of a `SealedSecretList`, which need not name its kind.
+fn listed_without_kind(object: &str) -> String {
+    let names_kind = |line: &&str| line.starts_with("kind:") || line.starts_with("apiVersion:");
+    let lines = object
+        .lines()
+        .filter(|line| *line != "---" && !names_kind(line));
+    let item: Vec<String> = lines.map(|line| format!("  {line}\n")).collect();
+    let item = item.concat();
+    format!(
+        "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecretList\nitems:\n- {}",
+        item.trim_start()
+    )
 }
 
 const VALUES: &str =
@@ -141,6 +155,17 @@ fn leaks() -> Vec<String> {
     let json = "{\"apiVersion\": \"v1\", \"kind\": \"Secret\", \"metadata\": {\"name\": \"db\"}, \"stringData\": \
                 {\"password\": \"hunter2-correct-horse\"}}\n";
     let mut leaks: Vec<String> = hidden("Secret").iter().map(of_kind).collect();
+    // Items of a typed list need not name their kind.
+    let item =
+        "{metadata: {name: db, namespace: shop}, stringData: {password: hunter2-correct-horse}}";
+    for nested in [
+        format!("apiVersion: v1\nkind: SecretList\nitems: [{item}]\n"),
+        format!(
+            "apiVersion: v1\nkind: List\nitems: [{{apiVersion: v1, kind: SecretList, items: [{item}]}}]\n"
+        ),
+    ] {
+        leaks.push(nested);
+    }
     let beside = [
         leaks[0].clone(),
         of_kind(&"Secret".to_owned()),

@@ -12,6 +12,7 @@ use std::time::Duration;
 use axum::http::{Method, StatusCode};
 use jiff::{SignedDuration, Timestamp};
 use prometheus::TextEncoder;
+use prometheus::proto::{Counter, MetricFamily};
 use shared::key::Validity;
 use shared::key_ring::{KeyRing, NoSealingKey};
 use shared::renewal::made_last;
@@ -306,7 +307,7 @@ impl Metrics {
             self.take_stock(&known, now);
             self.series.registry.gather()
         };
-        families.extend(prometheus::default_registry().gather());
+        families.extend(of_process(prometheus::default_registry().gather()));
         TextEncoder::new()
             .encode_to_string(&families)
             .unwrap_or_default()
@@ -407,6 +408,22 @@ fn labels<'a>(id: &'a ObjectId, shown: &'a Shown) -> [&'a str; 4] {
 
 fn whole(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// Series of the process without those that show how long a template works with a value: threads end some time after
+/// their work, so their number is left out, and processor time is rounded down to minutes.
+fn of_process(mut families: Vec<MetricFamily>) -> Vec<MetricFamily> {
+    families.retain(|family| family.name() != "process_threads");
+    let of_processor = families
+        .iter_mut()
+        .filter(|family| family.name() == "process_cpu_seconds_total");
+    for metric in of_processor.flat_map(MetricFamily::mut_metric) {
+        let seconds = metric.get_counter().get_value();
+        let mut rounded = Counter::default();
+        rounded.set_value((seconds / 60.0).floor() * 60.0);
+        metric.set_counter(rounded);
+    }
+    families
 }
 
 #[cfg(test)]

@@ -121,6 +121,13 @@ impl<S: Store> Reconciler<S> {
         while working < places {
             let active = self.queue.active(&held, places);
             let most = most_each(places, places / 4, active);
+            // Places come back late where attempts wait with large results, so the last ones are kept for namespaces that
+            // hold none, whatever came before.
+            let most = if working < places - places / 4 {
+                most
+            } else {
+                1
+            };
             let may_begin = |namespace: &str| held.get(namespace).is_none_or(|n| *n < most);
             let Some((id, _)) = self.queue.take(may_begin) else {
                 break;

@@ -3,7 +3,7 @@
 //! `kube` would read its output without end, end the process for a token that no header can hold, and run it
 //! twice.
 
-use std::io::{self, Read as _};
+use std::io::{self, IsTerminal as _, Read as _};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
 
@@ -149,7 +149,7 @@ type Ran = (ExitStatus, Zeroizing<Vec<u8>>, Vec<u8>);
 
 fn output_of(plug_in: &ExecConfig) -> Result<Ran, String> {
     let not_started = |cause: io::Error| format!("{PLUG_IN} cannot be started: {cause}");
-    let mut child = command(plug_in).spawn().map_err(not_started)?;
+    let mut child = command(plug_in)?.spawn().map_err(not_started)?;
     let said = child.stderr.take();
     let said = std::thread::spawn(move || {
         let mut text = Vec::new();
@@ -173,8 +173,23 @@ fn end(child: &mut Child) {
     let _ = child.wait();
 }
 
-fn command(plug_in: &ExecConfig) -> Command {
-    let is_interactive = plug_in.interactive_mode != Some(ExecInteractiveMode::Never);
+/// May a plug-in ask the user? Only on a terminal, as in client-go: what comes through a pipe is the value that is
+/// to be sealed.
+fn is_interactive(mode: Option<&ExecInteractiveMode>, is_terminal: bool) -> Result<bool, String> {
+    match mode {
+        Some(ExecInteractiveMode::Never) => Ok(false),
+        Some(ExecInteractiveMode::Always) if !is_terminal => Err(format!(
+            "{PLUG_IN} needs a terminal (interactiveMode: Always), and stdin is not one"
+        )),
+        Some(ExecInteractiveMode::Always | ExecInteractiveMode::IfAvailable) | None => {
+            Ok(is_terminal)
+        }
+    }
+}
+
+fn command(plug_in: &ExecConfig) -> Result<Command, String> {
+    let mode = plug_in.interactive_mode.as_ref();
+    let is_interactive = is_interactive(mode, io::stdin().is_terminal())?;
     let about = json!({
         "apiVersion": plug_in.api_version,
         "kind": "ExecCredential",
@@ -197,7 +212,7 @@ fn command(plug_in: &ExecConfig) -> Command {
     } else {
         command.stdin(Stdio::null()).stderr(Stdio::piped());
     }
-    command
+    Ok(command)
 }
 
 #[cfg(test)]
@@ -206,6 +221,24 @@ mod tests {
     use super::*;
 
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+    #[test]
+    fn a_plug_in_is_interactive_on_a_terminal_only() {
+        use ExecInteractiveMode::{Always, IfAvailable, Never};
+        for (mode, is_terminal, want) in [
+            (Some(Never), true, Ok(false)),
+            (Some(Never), false, Ok(false)),
+            (Some(IfAvailable), true, Ok(true)),
+            (Some(IfAvailable), false, Ok(false)),
+            (None, true, Ok(true)),
+            (None, false, Ok(false)),
+            (Some(Always), true, Ok(true)),
+            (Some(Always), false, Err(())),
+        ] {
+            let got = is_interactive(mode.as_ref(), is_terminal).map_err(drop);
+            assert_eq!(got, want, "{mode:?} {is_terminal}");
+        }
+    }
 
     fn user(script: &str) -> AuthInfo {
         let exec = json!({"exec": {

@@ -8,7 +8,7 @@ use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use memchr::memmem;
 use shared::error_chain;
-use shared::manifest::{self, Document, Node, ReadError, Reading};
+use shared::manifest::{self, Document, Node, ReadError, Reading, Value};
 use shared::resource::{DocumentError, SealedSecret};
 use zeroize::Zeroizing;
 
@@ -330,6 +330,54 @@ impl Kind {
 /// The kinds of lists that objects may stand in.
 pub const LISTS: [&str; 3] = ["List", "SecretList", "SealedSecretList"];
 
+/// Gives the items of a `SecretList` or `SealedSecretList` their kind, as the API server does: they need not name it.
+fn name_kinds(node: &mut Node) {
+    let of_items = match node.text("kind") {
+        Some("SecretList") => Some(("v1", "Secret")),
+        Some("SealedSecretList") => Some(("bitnami.com/v1alpha1", "SealedSecret")),
+        Some("List") => None,
+        _ => return,
+    };
+    let Value::Map(fields) = &mut node.value else {
+        return;
+    };
+    let items = fields.iter_mut().filter(|(name, _)| name == "items");
+    for (_, list) in items {
+        let Value::List(items) = &mut list.value else {
+            continue;
+        };
+        for item in items {
+            name_kinds(item);
+            if let Some((version, kind)) = of_items {
+                name_kind(item, version, kind);
+            }
+        }
+    }
+}
+
+fn name_kind(item: &mut Node, version: &str, kind: &str) {
+    if item.field("kind").is_some() {
+        return;
+    }
+    let line = item.line;
+    if let Value::Map(fields) = &mut item.value {
+        for (name, text) in [("apiVersion", version), ("kind", kind)] {
+            if !fields.iter().any(|(known, _)| known == name) {
+                let value = Value::Text(text.to_owned().into());
+                let source = None;
+                fields.push((
+                    name.to_owned(),
+                    Node {
+                        value,
+                        line,
+                        source,
+                    },
+                ));
+            }
+        }
+    }
+}
+
 /// A file that was read.
 #[derive(Debug)]
 pub struct ManifestFile {
@@ -361,11 +409,19 @@ impl ManifestFile {
             path: path.to_owned(),
             source,
         })?;
-        Ok(Self {
+        Ok(Self::of(path, bytes, documents))
+    }
+
+    /// A file of these documents, in which the items of typed lists have their kind.
+    pub fn of(path: &Path, bytes: Zeroizing<Vec<u8>>, mut documents: Vec<Document>) -> Self {
+        for document in &mut documents {
+            name_kinds(&mut document.root);
+        }
+        Self {
             path: path.to_owned(),
             bytes,
             documents,
-        })
+        }
     }
 
     /// Every object of the file, those in lists too.

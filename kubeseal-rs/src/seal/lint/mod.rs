@@ -247,11 +247,7 @@ impl Linter<'_> {
             // A cluster takes documents one by one.
             manifest::read_well_formed(&bytes)
         });
-        let file = ManifestFile {
-            path: path.clone(),
-            bytes,
-            documents,
-        };
+        let file = ManifestFile::of(path, bytes, documents);
         let secrets = file.of_kind(Kind::Secret).filter_map(plain::secret);
         let generators = file.documents.iter().map(|document| &document.root);
         for found in secrets.chain(generators.flat_map(plain::generators)) {

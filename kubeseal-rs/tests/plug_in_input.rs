@@ -1,0 +1,66 @@
+//! What a credential plug-in of the kubeconfig is given.
+#![cfg(unix)]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+/// Attack: a plug-in of the kubeconfig reads stdin, on which the value comes that is to be sealed.
+#[test]
+fn a_plug_in_reads_no_value_from_stdin() {
+    for mode in [
+        "",
+        "interactiveMode: IfAvailable",
+        "interactiveMode: Always",
+        "interactiveMode: Never",
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let stolen = folder.path().join("stolen");
+        let kubeconfig = folder.path().join("config");
+        let version = if mode.is_empty() { "v1beta1" } else { "v1" };
+        let text = format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
+             clusters: [{{name: c, cluster: {{server: 'http://127.0.0.1:1'}}}}]\n\
+             contexts: [{{name: c, context: {{cluster: c, user: u, namespace: n}}}}]\n\
+             users:\n- name: u\n  user:\n    exec:\n      apiVersion: client.authentication.k8s.io/{version}\n      \
+             command: /bin/sh\n      args: [-c, 'cat > {}; exit 1']\n      {mode}\n",
+            stolen.display()
+        );
+        fs::write(&kubeconfig, text).expect("ours");
+        for words in [
+            &["--kubeconfig", "config", "-n", "n"][..],
+            &[
+                "--kubeconfig",
+                "config",
+                "--raw",
+                "--from-file=/dev/stdin",
+                "--name",
+                "a",
+                "-n",
+                "n",
+            ],
+        ] {
+            let mut run = Command::new(env!("CARGO_BIN_EXE_kubeseal"))
+                .args(words)
+                .current_dir(folder.path())
+                .env("HOME", folder.path())
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("it starts");
+            let secret =
+                b"apiVersion: v1\nkind: Secret\nmetadata: {name: a}\nstringData: {p: hunter2}\n";
+            // It may have ended before.
+            let _ = run.stdin.take().expect("piped").write_all(secret);
+            let output = run.wait_with_output().expect("it ends");
+            assert!(
+                !output.status.success(),
+                "{mode} {words:?}: the cluster does not answer"
+            );
+            let stolen = fs::read_to_string(&stolen).unwrap_or_default();
+            assert_eq!(stolen, "", "{mode} {words:?}");
+        }
+    }
+}
