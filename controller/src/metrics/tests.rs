@@ -162,3 +162,23 @@ fn paths_of_the_callers_choice_make_no_series() {
     metrics.request("/x", &Method::GET, StatusCode::NOT_FOUND, Duration::ZERO);
     assert!(!metrics.text(Timestamp::UNIX_EPOCH).contains("\"/x\""));
 }
+
+/// Attack: reads from the metrics of the process how long a template worked with a value.
+#[test]
+fn the_metrics_of_the_process_show_no_work_of_a_template() {
+    let text = Metrics::new(false).unwrap().text(Timestamp::UNIX_EPOCH);
+    assert_eq!(line(&text, "process_threads "), None);
+    let seconds = line(&text, "process_cpu_seconds_total ").unwrap();
+    assert_eq!(seconds.parse::<u64>().unwrap() % 60, 0, "{seconds}");
+    assert!(line(&text, "process_resident_memory_bytes ").is_some());
+    let mut counter = Counter::default();
+    counter.set_value(119.5);
+    let mut metric = prometheus::proto::Metric::default();
+    metric.set_counter(counter);
+    let mut family = MetricFamily::default();
+    family.set_name("process_cpu_seconds_total".to_owned());
+    family.set_metric(vec![metric]);
+    let rounded = of_process(vec![family]);
+    let value = rounded[0].get_metric()[0].get_counter().get_value();
+    assert!((value - 60.0).abs() < f64::EPSILON, "{value}");
+}

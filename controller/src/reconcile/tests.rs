@@ -169,6 +169,22 @@ async fn no_namespace_takes_all_places_and_another_one_is_begun_at_once() {
     assert_eq!(store.looks.lock().unwrap().len(), 101);
 }
 
+/// Attack: tenants arrive one after the other with objects that hold their slots for long, so that together they
+/// hold every slot.
+#[tokio::test(start_paused = true)]
+async fn tenants_that_arrive_one_after_the_other_leave_a_slot_for_another() {
+    let (_, mut reconciler) = reconciler();
+    let now = Timestamp::UNIX_EPOCH;
+    for namespace in ["a", "b", "c", "d"] {
+        reconciler.changed(in_namespace(namespace, 100), Urgency::Fresh, now);
+        reconciler.begin(32, now);
+    }
+    reconciler.changed(in_namespace("quiet", 1), Urgency::Fresh, now);
+    reconciler.begin(32, now);
+    let held = reconciler.held();
+    assert_eq!(held.get("quiet"), Some(&1), "{held:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn namespaces_have_equal_parts_of_the_places() {
     let (_, mut reconciler) = reconciler();
