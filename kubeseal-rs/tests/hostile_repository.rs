@@ -646,12 +646,12 @@ fn a_seal_in_the_work_tree_installs_no_hook() {
     let inside = trap.tree().join("seal");
     fs::copy(env!("CARGO_BIN_EXE_seal"), &inside).expect("ours");
     // While a child of another test holds a copy of the descriptor, the file is busy.
-    let started = std::iter::repeat_with(|| {
+    let mut started = std::iter::repeat_with(|| {
         let mut seal = trap.command(&inside.display().to_string(), &trap.tree());
         seal.args(["hook", "install"]).output()
     });
     let busy = |result: &std::io::Result<_>| matches!(result, Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy);
-    let output = started.skip_while(busy).next();
+    let output = started.find(|result| !busy(result));
     let output = output.expect("it repeats").expect("it starts");
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     assert!(!trap.tree().join(".git/hooks/pre-commit").exists());

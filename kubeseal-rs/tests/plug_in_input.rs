@@ -1,6 +1,5 @@
 //! What a credential plug-in of the kubeconfig is given.
 #![cfg(unix)]
-#![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::io::Write as _;

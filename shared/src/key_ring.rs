@@ -230,12 +230,14 @@ impl KeyRing {
             why = match (why, found) {
                 // What one can do something about is said first.
                 (NoSealingKey::NotBackedUp, _) => why,
-                (NoSealingKey::Compromised, NoSealingKey::OpeningOnly)
-                | (NoSealingKey::OpeningOnly, NoSealingKey::Compromised)
-                | (NoSealingKey::CompromisedOrOpeningOnly, NoSealingKey::Compromised)
-                | (NoSealingKey::CompromisedOrOpeningOnly, NoSealingKey::OpeningOnly) => {
-                    NoSealingKey::CompromisedOrOpeningOnly
-                }
+                (
+                    NoSealingKey::Compromised | NoSealingKey::CompromisedOrOpeningOnly,
+                    NoSealingKey::OpeningOnly,
+                )
+                | (
+                    NoSealingKey::OpeningOnly | NoSealingKey::CompromisedOrOpeningOnly,
+                    NoSealingKey::Compromised,
+                ) => NoSealingKey::CompromisedOrOpeningOnly,
                 _ => found,
             };
         }

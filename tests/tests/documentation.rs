@@ -122,7 +122,9 @@ fn every_flaw_that_a_test_or_table_cites_is_explained_and_its_tests_exist() {
     for file in files(".rs") {
         let source = fs::read_to_string(&file).unwrap();
         for name in functions(&source) {
-            numbers(name).iter().for_each(|number| check(number, name));
+            for number in numbers(name) {
+                check(&number, name);
+            }
         }
     }
     let table = fs::read_to_string(root().join("tests/differential/DIFFERENCES.toml")).unwrap();

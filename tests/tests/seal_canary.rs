@@ -217,10 +217,8 @@ fn list() -> String {
     )
 }
 
-/// Attack: searches arguments, environments, temporary files and output of every command for a known value.
-#[test]
-fn no_command_leaves_the_value_anywhere() {
-    let cage = Cage::new();
+/// The files with the value that the commands read.
+fn write_inputs(cage: &Cage) {
     fs::write(cage.path("work/value"), CANARY).unwrap();
     fs::write(
         cage.path("work/web.env"),
@@ -233,6 +231,13 @@ fn no_command_leaves_the_value_anywhere() {
         &cage.path("work/flat.yaml"),
         &cage.path("work/flat.enc.yaml"),
     );
+}
+
+/// Attack: searches arguments, environments, temporary files and output of every command for a known value.
+#[test]
+fn no_command_leaves_the_value_anywhere() {
+    let cage = Cage::new();
+    write_inputs(&cage);
     fs::remove_file(cage.path("work/flat.yaml")).unwrap();
     cage.command(Path::new("/usr/bin/git"), &["init", "-q", "."])
         .status()

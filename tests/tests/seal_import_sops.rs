@@ -1,5 +1,7 @@
 //! `seal import sops` with the real `sops`: every value is imported byte for byte, or nothing is.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::{env, fs};
