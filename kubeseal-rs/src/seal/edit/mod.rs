@@ -16,6 +16,7 @@ use shared::unseal;
 use super::Outcome;
 use super::in_cluster::{self, Values};
 use super::session::Session;
+use super::settings::Origin;
 use super::target::{self, Target, hint_rule};
 use crate::command::read_keys;
 use crate::report;
@@ -51,8 +52,8 @@ pub fn run(words: &Edit, surroundings: &Surroundings) -> Result<Outcome> {
     };
     let settings = session.settings(&words.file)?;
     target::fill_namespace(&session, &settings, &mut target.found)?;
-    if ring.is_some() {
-        // What is refused is refused before somebody edits.
+    if ring.is_some() && settings.certificate.by == Origin::Rule {
+        // It may be refused, and then before somebody edits. Others are fetched when a value has changed.
         session.certificate(&settings)?;
     }
     let before = values(words, &session, &target, ring.as_ref())?;
