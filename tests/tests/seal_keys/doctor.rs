@@ -193,7 +193,7 @@ async fn a_file_is_verified_unchanged_and_tried_only_with_local_keys() {
     let told = until("the role has spread", async || {
         let output = site.seal(&["doctor", "renamed.json", "--kubeconfig", kubeconfig]);
         let told = said(&output);
-        told.contains("it does not open").then_some(told)
+        told.contains("it does not decrypt").then_some(told)
     })
     .await;
     assert!(

@@ -178,7 +178,7 @@ fn refuses_every_backup_that_ssh_keygen_refuses() {
         ("purpose.age", Some("a signature for \"git\"")),
         ("changed.age", Some("not of this archive")),
         ("another.age", Some("not of this archive")),
-        ("garbage.age", Some("no signature")),
+        ("garbage.age", Some("not a signature")),
     ] {
         let told = said(&restore(folder, archive));
         assert!(

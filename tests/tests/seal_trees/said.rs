@@ -88,7 +88,7 @@ fn what_is_no_identity_is_called_what_it_is() {
         (passphrase, "protected by a passphrase"),
         (recipient, "is a recipient, which is public"),
         ("-----BEGIN OPENSSH PRIVATE KEY-----\n", "is a key in PEM"),
-        ("something\n", "holds no age identity"),
+        ("something\n", "contains no age identity"),
     ] {
         let tree = Tree::new();
         tree.write("state/keys/.keep", "");

@@ -154,10 +154,13 @@ fn a_file_is_exempted_with_a_reason_only() {
             "{path: a, ignore: [plain-secret]}",
             "ignore must be a mapping",
         ),
-        ("{path: a, ignore: {nothing: x}}", "no field \"nothing\""),
+        (
+            "{path: a, ignore: {nothing: x}}",
+            "unknown field \"nothing\"",
+        ),
         (
             "{path: a, ignore: {rules-file: x}}",
-            "no field \"rules-file\"",
+            "unknown field \"rules-file\"",
         ),
     ] {
         let tree = Tree::new();
