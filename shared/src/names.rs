@@ -49,6 +49,16 @@ pub fn check_object(name: &str) -> Result<(), NameError> {
     }
 }
 
+/// Checks a name to seal for, as [`check_object`], and accepts upper-case letters: no API server accepts them, but
+/// Bitnami's tool seals for such names, and they make no label ambiguous.
+///
+/// # Errors
+///
+/// [`NameError::Object`].
+pub fn check_sealed_object(name: &str) -> Result<(), NameError> {
+    check_object(&name.to_ascii_lowercase()).map_err(|_| NameError::Object(name.to_owned()))
+}
+
 /// Checks a namespace (RFC 1123 label).
 ///
 /// # Errors

@@ -83,7 +83,7 @@ impl Scope {
             names::check_namespace(namespace)?;
         }
         if self == Self::Strict {
-            names::check_object(name)?;
+            names::check_sealed_object(name)?;
         }
         Ok(self.label(namespace, name))
     }

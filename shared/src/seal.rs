@@ -118,7 +118,7 @@ pub fn seal(
     let scope = scope_of(&secret.metadata);
     let namespace = secret.metadata.namespace.clone().unwrap_or_default();
     let name = secret.metadata.name.clone().unwrap_or_default();
-    names::check_object(&name)?;
+    names::check_sealed_object(&name)?;
     if !namespace.is_empty() {
         names::check_namespace(&namespace)?;
     }
