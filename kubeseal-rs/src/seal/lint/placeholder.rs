@@ -5,9 +5,46 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// Functions of templates that make a value of a literal.
-const MAKING: [&str; 9] = [
-    "default", "coalesce", "ternary", "printf", "print", "cat", "b64enc", "quote", "squote",
+/// Keywords and functions of templates whose literals are not part of the value: names, conditions, lengths, separators.
+/// A literal anywhere else is a value.
+const NAMING: &[&str] = &[
+    "if",
+    "else",
+    "eq",
+    "ne",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+    "index",
+    "include",
+    "template",
+    "lookup",
+    "get",
+    "hasKey",
+    "dig",
+    "contains",
+    "hasPrefix",
+    "hasSuffix",
+    "regexMatch",
+    "trimPrefix",
+    "trimSuffix",
+    "replace",
+    "split",
+    "splitList",
+    "join",
+    "indent",
+    "nindent",
+    "trunc",
+    "substr",
+    "fail",
+    "randAlphaNum",
+    "randAlpha",
+    "randNumeric",
+    "randAscii",
+    "randBytes",
+    "genPrivateKey",
+    "genCA",
 ];
 
 /// What stands for a value wherever it stands in a text.
@@ -34,13 +71,13 @@ static WHOLE: LazyLock<Option<Regex>> = LazyLock::new(|| {
         "fixme",
         r"your[-_ ][a-z_ -]+",
         "x{3,}",
-        // `<password>`, and `<path:…#key>` of the Vault plug-in of Argo CD.
-        r"<[a-z][a-z0-9 _.:/#|-]*>",
-        "__[a-z][a-z0-9_]*__",
-        "@[a-z][a-z0-9_]*@",
+        // `<password>`, and `<path:…#key>` of the Vault plug-in of Argo CD. With a digit it may be a password.
+        r"<[a-z][a-z _.:/#|-]*>",
+        "__[a-z][a-z_]*__",
+        "@[a-z][a-z_]*@",
         // References of vals, 1Password and Vault.
-        r"ref\+[a-z0-9]+://\S+",
-        r"op://\S+",
+        r"ref\+[a-z0-9]+://[^\s/]+/\S+",
+        r"op://[^\s/]+/[^\s/]+/\S+",
         r"vault:[a-z0-9_./-]+#\S+",
     ];
     Regex::new(&format!("^({})$", whole.join("|"))).ok()
@@ -93,37 +130,45 @@ fn without_actions(text: &str) -> Option<String> {
 /// Does an action write a text of its own? Names of keys and templates are texts too: it depends on the
 /// function that takes them.
 fn makes_value(action: &str) -> bool {
-    // The function of each open parenthesis, the innermost last; empty where one is expected.
-    let mut functions = vec![""];
+    // The function of each open parenthesis, the innermost last, and the number of its arguments so far; empty where
+    // a function is expected.
+    let mut functions = vec![("", 0)];
     let mut rest = action.trim_matches('-').trim_start();
     while !rest.is_empty() {
         let (token, tail) = token(rest);
         rest = tail.trim_start();
-        let Some(function) = functions.last_mut() else {
+        let Some((function, arguments)) = functions.last_mut() else {
             // A parenthesis too many: no template of Go.
             return true;
         };
         match token {
-            "|" => *function = "",
-            "(" => functions.push(""),
+            "|" | ":=" | "=" => (*function, *arguments) = ("", 0),
+            "(" => {
+                *arguments += 1;
+                functions.push(("", 0));
+            }
             ")" => drop(functions.pop()),
-            _ if is_literal(token, function) => return true,
+            _ if is_literal(token, function, *arguments) => return true,
             _ if function.is_empty() => *function = token,
-            _ => {}
+            // `if eq .a "b"`: the condition is a call of its own.
+            _ if matches!(*function, "if" | "else") => {}
+            _ => *arguments += 1,
         }
     }
     false
 }
 
 /// Is a token a text or number that becomes part of what the action writes?
-fn is_literal(token: &str, function: &str) -> bool {
+fn is_literal(token: &str, function: &str, arguments: usize) -> bool {
     let text = match function {
         "printf" => token.replace("%s", "").replace("%d", "").replace("%v", ""),
         _ => token.to_owned(),
     };
     let is_text = text.starts_with(['"', '`', '\'']) && text.contains(char::is_alphanumeric);
     let is_number = text.starts_with(|c: char| c.is_ascii_digit());
-    (is_text || is_number) && (function.is_empty() || MAKING.contains(&function))
+    // The first argument of `required` is the message if the second one is missing.
+    let is_message = function == "required" && arguments == 0;
+    (is_text || is_number) && !is_message && !NAMING.contains(&function)
 }
 
 /// The first token, and what is behind it.
@@ -177,6 +222,8 @@ mod tests {
             "{{ \"{{\" }}",
             "{{ printf \"%s:%s\" .Values.user .Values.password }}",
             "{{ if eq .Values.env \"prod\" }}{{ .Values.a }}{{ end }}",
+            "{{ $p := index .Values \"my-key\" }}{{ $p | trunc 63 | trimSuffix \"-\" }}",
+            "{{ if and (eq .Values.env \"prod\") .Values.a }}{{ .Values.a }}{{ else if eq .b \"c\" }}{{ .b }}{{ end }}",
             "CHANGEME",
             "change-me",
             "<your password>",
@@ -216,6 +263,21 @@ mod tests {
             "{{ coalesce .Values.x \"hunter2\" }}",
             "{{ print 12345 }}{{ 12345 }}",
             "{{ .Values.x",
+            "{{ or .Values.password \"hunter2\" }}",
+            "{{ $p := \"hunter2\" }}{{ $p }}",
+            "{{ .Values.p | default (lower \"HUNTER2\") }}",
+            "{{ b64dec \"aHVudGVyMg==\" }}",
+            "{{ tpl \"hunter2\" . }}",
+            "{{ trim \"hunter2\" }}",
+            "{{ list \"hunter2\" | first }}",
+            "{{ required \"x\" \"hunter2\" }}",
+            "{{ with \"hunter2\" }}{{ . }}{{ end }}",
+            "{{ if eq .a \"b\" }}{{ \"hunter2\" }}{{ end }}",
+            "<hunter2>",
+            "__hunter2__",
+            "@hunter2@",
+            "op://hunter2",
+            "ref+a://hunter2",
             "changeme2",
             "<script>alert(1)</script>",
             "xx",

@@ -12,12 +12,8 @@ use super::placeholder::is_placeholder;
 /// What a name has at most in a message.
 const SHOWN: usize = 5;
 
-/// Looks at a Secret: its values have no place in a tree. One that sops encrypted is not plain, and
-/// placeholders are no values.
+/// Looks at a Secret: its values have no place in a tree. Ciphertext of sops is not plain, and placeholders are no values.
 pub(super) fn secret(node: &Node) -> Option<Found> {
-    if node.field("sops").is_some() {
-        return None;
-    }
     let plain: Vec<&str> = values(node, "data")
         .chain(values(node, "stringData"))
         .collect();
@@ -49,8 +45,16 @@ fn values<'a>(secret: &'a Node, field: &'a str) -> impl Iterator<Item = &'a str>
         Some(Value::Map(entries)) => entries.as_slice(),
         _ => &[],
     };
-    let is_plain = move |(_, node): &&(String, Node)| is_value(node, field == "data");
+    let has_sops = secret.field("sops").is_some();
+    let is_plain = move |(_, node): &&(String, Node)| {
+        !(has_sops && is_of_sops(node)) && is_value(node, field == "data")
+    };
     entries.iter().filter(is_plain).map(|(key, _)| key.as_str())
+}
+
+/// A file of sops may hold plain values beside encrypted ones: which ones is for its own rules to say.
+fn is_of_sops(node: &Node) -> bool {
+    matches!(&node.value, Value::Text(text) if text.starts_with("ENC[") && text.ends_with(']'))
 }
 
 fn is_value(node: &Node, is_encoded: bool) -> bool {
@@ -162,7 +166,15 @@ mod tests {
                 "stringData: {a: 1, b: 1, c: 1, d: 1, e: 1, f: 1, g: 1}",
                 Some("a, b, c, d, e and 2 more;"),
             ),
-            ("stringData: {a: x}\nsops: {}", None),
+            ("stringData: {a: x}\nsops: {}", Some("values: a;")),
+            (
+                "stringData: {a: 'ENC[AES256_GCM,data:x,type:str]'}\nsops: {}",
+                None,
+            ),
+            (
+                "stringData: {a: 'ENC[AES256_GCM,data:x,type:str]'}",
+                Some("values: a;"),
+            ),
             ("stringData: {}", None),
         ] {
             let found = message(secret, text);
