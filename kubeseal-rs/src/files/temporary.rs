@@ -74,12 +74,17 @@ impl Temporary {
         let (mut in_place, mut expected) = (bytes.to_vec(), before.to_vec());
         let mut is_ours = true;
         loop {
-            let found = fs::read(&beside)?;
+            let found = match fs::read(&beside) {
+                Ok(found) => found,
+                Err(error) => return Err(give_back(beside, path, error)),
+            };
             if found == expected {
                 return Ok(is_ours);
             }
             is_ours = false;
-            platform::exchange(&beside, path)?;
+            if let Err(error) = platform::exchange(&beside, path) {
+                return Err(give_back(beside, path, error));
+            }
             expected = std::mem::replace(&mut in_place, found);
         }
     }
@@ -93,6 +98,15 @@ impl Temporary {
             }
         }
     }
+}
+
+/// Puts back what another program wrote and this one cannot read, so that it does not go with the temporary file. If
+/// that fails, it stays beside.
+fn give_back(beside: TempPath, path: &Path, error: io::Error) -> io::Error {
+    if !matches!(platform::exchange(&beside, path), Ok(true)) {
+        let _ = beside.keep();
+    }
+    error
 }
 
 fn named<T>(
@@ -147,6 +161,23 @@ pub(crate) fn has_ended(process: u32) -> bool {
 #[cfg(unix)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn gives_back_what_it_cannot_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.yaml");
+        fs::write(&path, "ours").unwrap();
+        let theirs = NamedTempFile::new_in(folder.path())
+            .unwrap()
+            .into_temp_path();
+        fs::write(&theirs, "theirs").unwrap();
+        let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+        let error = give_back(theirs, &path, denied);
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "theirs");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
 
     /// Attack: kills a run between making its temporary file and giving it its name, and looks for the file later.
     #[test]
