@@ -9,6 +9,7 @@ mod watches;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use controller_core::author_limits::AuthorLimits;
 use jiff::{SignedDuration, Timestamp};
 use kube::runtime::watcher::Event;
 use shared::error_chain;
@@ -20,7 +21,6 @@ use tokio::task::JoinHandle;
 use tracing::{debug, error};
 
 use crate::args::{ClusterConfig, Config, KeyConfig};
-use crate::author_limits::AuthorLimits;
 use crate::cluster_keys::ClusterKeys;
 use crate::http::Facts;
 use crate::http::reviews::Reviews;

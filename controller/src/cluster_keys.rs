@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use controller_core::object_id::ObjectId;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret as ApiSecret;
 use kube::api::{ListParams, PostParams};
@@ -23,7 +24,7 @@ use crate::key_changes::{self, RemovedKeys};
 use crate::key_store::{Stored, WAITING, log_certificate, ring_of, waiting};
 use crate::store::cluster::events::{Events, Subject};
 use crate::store::cluster::{denied, secret};
-use crate::store::{News, ObjectId, StoreError, api};
+use crate::store::{News, StoreError, api};
 
 /// The keys of a namespace.
 pub struct ClusterKeys {

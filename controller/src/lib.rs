@@ -2,18 +2,12 @@
 //!
 //! For each object everything is fetched first, then a plain function over plain data decides, and
 //! then the plan is carried out with nothing left to choose. Time is an argument wherever anything
-//! is decided by it; only the main loop reads a clock.
+//! is decided by it; only the main loop reads a clock. Decisions are in the crate `controller_core`.
 //!
 //! | module | owns |
 //! |---|---|
 //! | [`args`] | flags and `SEALED_SECRETS_*` → `Config` |
 //! | [`reconcile`] | gather → desired → decide → apply → try again |
-//! | [`decide`] | desired + existing → `Plan` |
-//! | [`status`] | outcome + last status → status to record |
-//! | [`ownership`] | whose a Secret is, and what becomes of an existing one |
-//! | [`author_limits`] | what authors of SealedSecrets may ask for |
-//! | [`drift`] | how often edits and deletions of others are put right |
-//! | [`token_secrets`] | what Kubernetes itself puts into a Secret, which is no drift |
 //! | [`store`] | the interface to where objects live; [`store::directory`], [`store::cluster`] |
 //! | [`key_store`], [`cluster_keys`] | key Secrets ↔ key ring, in a folder and in a cluster |
 //! | `key_changes` | keys that come and go: what is reported, and what becomes of the last one |
@@ -28,18 +22,12 @@
 //! | [`watch_health`] | which watches fail, since when and why |
 //! | [`log`] | log lines |
 //! | [`folder`], [`poll`] | files that cannot lead elsewhere; which of them changed |
-//! | `fair` | fair shares of what many tenants want |
 //! | [`pool`] | bounded pools for work that blocks, shared out fairly |
 
-pub mod added_metadata;
 pub mod args;
-pub mod author_limits;
 pub mod cluster;
 pub mod cluster_keys;
-pub mod decide;
-pub mod drift;
 mod expiry;
-mod fair;
 pub mod folder;
 pub mod http;
 mod key_changes;
@@ -48,17 +36,13 @@ pub mod key_store;
 pub mod leader;
 pub mod log;
 pub mod metrics;
-pub mod no_secret;
-pub mod ownership;
 pub mod poll;
 pub mod pool;
 pub mod ports;
 pub mod published;
 pub mod reconcile;
 pub mod rounds;
-pub mod status;
 pub mod store;
 #[cfg(test)]
 mod testing;
-pub mod token_secrets;
 pub mod watch_health;

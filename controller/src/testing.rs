@@ -6,7 +6,7 @@ use kube::client::Body;
 use serde_json::{Value, json};
 use tower::service_fn;
 
-use crate::store::ObjectId;
+use controller_core::object_id::ObjectId;
 
 /// An object in the namespace `ns`.
 pub(crate) fn id(name: &str) -> ObjectId {

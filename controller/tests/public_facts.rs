@@ -11,11 +11,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 
-use controller::author_limits::{AuthorLimits, ScopeRules, TypeRules};
 use controller::metrics::Metrics;
 use controller::pool::Pool;
 use controller::reconcile::{Policy, Reconciler, Urgency};
 use controller::store::cluster::ClusterStore;
+use controller_core::author_limits::{AuthorLimits, ScopeRules, TypeRules};
 use jiff::Timestamp;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};

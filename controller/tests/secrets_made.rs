@@ -10,11 +10,11 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use controller::added_metadata::AddedMetadata;
 use controller::metrics::Metrics;
 use controller::pool::Pool;
 use controller::reconcile::{Policy, Reconciler, Urgency};
 use controller::store::cluster::ClusterStore;
+use controller_core::added_metadata::AddedMetadata;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use shared::key_ring::{KeyRing, RingKey};

@@ -11,11 +11,11 @@ use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::Duration;
 
+use controller_core::added_metadata::AddedMetadata;
+use controller_core::author_limits::{AuthorLimits, TypeRules};
 use flags::Flags;
 use shared::unseal::Rules;
 
-use crate::added_metadata::AddedMetadata;
-use crate::author_limits::{AuthorLimits, TypeRules};
 use crate::log;
 use crate::reconcile::Policy;
 pub use address::{Address, AddressError};

@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
+use controller_core::object_id::ObjectId;
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
@@ -23,8 +24,8 @@ use super::connection::Connection;
 use super::watch_retry::{WatchRetry, is_expired};
 use crate::args::ClusterConfig;
 use crate::cluster_keys;
+use crate::store::api_answer;
 use crate::store::cluster::{ClusterStore, sealed_secrets};
-use crate::store::{ObjectId, api_answer};
 use crate::watch_health::{Cause, WatchHealth};
 
 /// What a watch saw. The number is that of the namespace in the list of those watched.

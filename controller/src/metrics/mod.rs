@@ -10,6 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
+use controller_core::author_limits::RISKY_TYPES;
+use controller_core::fault::Fault;
+use controller_core::object_id::ObjectId;
 use jiff::{SignedDuration, Timestamp};
 use prometheus::TextEncoder;
 use prometheus::proto::{Counter, MetricFamily};
@@ -18,8 +21,6 @@ use shared::key_ring::{KeyRing, NoSealingKey};
 use shared::renewal::made_last;
 
 use self::series::Series;
-use crate::author_limits::RISKY_TYPES;
-use crate::store::ObjectId;
 use crate::watch_health::{Cause, WatchHealth};
 
 /// A series takes some 200 bytes of each scrape, and some kilobytes of Prometheus' memory.
@@ -40,41 +41,6 @@ const PATHS: [(&str, &str); 4] = [
 pub fn instance_label(labels: Option<&BTreeMap<String, String>>) -> &str {
     let instance = labels.and_then(|labels| labels.get("app.kubernetes.io/instance"));
     instance.map_or("", String::as_str)
-}
-
-/// What went wrong with an object. The peer's words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// The Secret could not be read.
-    Fetch,
-    /// An item, a template or the object itself cannot be used.
-    Unseal,
-    /// The Secret could not be written.
-    Update,
-    /// The Secret is somebody else's.
-    Unmanaged,
-    /// The status could not be written.
-    Status,
-}
-
-impl Fault {
-    const ALL: [Self; 5] = [
-        Self::Fetch,
-        Self::Unseal,
-        Self::Update,
-        Self::Unmanaged,
-        Self::Status,
-    ];
-
-    fn word(self) -> &'static str {
-        match self {
-            Self::Fetch => "fetch",
-            Self::Unseal => "unseal",
-            Self::Update => "update",
-            Self::Unmanaged => "unmanaged",
-            Self::Status => "status",
-        }
-    }
 }
 
 /// The metrics of one controller.
@@ -160,7 +126,7 @@ impl Metrics {
         for fault in Fault::ALL {
             self.series
                 .unseal_errors
-                .with_label_values(&[fault.word(), namespace]);
+                .with_label_values(&[fault.label(), namespace]);
         }
     }
 
@@ -176,7 +142,7 @@ impl Metrics {
             let _ = self
                 .series
                 .unseal_errors
-                .remove_label_values(&[fault.word(), namespace]);
+                .remove_label_values(&[fault.label(), namespace]);
         }
     }
 
@@ -216,7 +182,7 @@ impl Metrics {
         };
         self.series
             .unseal_errors
-            .with_label_values(&[fault.word(), namespace])
+            .with_label_values(&[fault.label(), namespace])
             .inc();
     }
 

@@ -1,3 +1,5 @@
+use controller_core::fault::Fault;
+
 use super::*;
 use crate::metrics::series::PREFIX;
 use crate::testing::id;

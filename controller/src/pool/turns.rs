@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use crate::fair::{Shares, most_each};
+use controller_core::fair::{Shares, most_each};
 
 /// A fixed number of places. Of several tenants that wait, the one that has used least gets the next;
 /// of several jobs of one tenant, the one that has used least itself.

@@ -4,6 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use controller_core::author_limits::risky_type;
+use controller_core::decide::{
+    Circumstances, Desired, Existing, Held, Plan, Refusal, acceptable, decide, within,
+};
+use controller_core::drift::{self, Drift, Interference};
+use controller_core::fault::Fault;
+use controller_core::no_secret::{self, NoSecret};
+use controller_core::object_id::ObjectId;
+use controller_core::ownership;
+use controller_core::status::{self, Outcome};
 use jiff::Timestamp;
 use shared::error_chain;
 use shared::key::Fingerprint;
@@ -20,18 +30,10 @@ use super::pauses::Pauses;
 use super::progress::Progress;
 use super::schedule::Schedule;
 use super::timing::Class;
-use crate::author_limits::risky_type;
-use crate::decide::{
-    Circumstances, Desired, Existing, Held, Plan, Refusal, acceptable, decide, within,
-};
-use crate::drift::{self, Drift, Interference};
-use crate::metrics::{Fault, Metrics, SEALED_TYPE, instance_label};
-use crate::no_secret::{self, NoSecret};
-use crate::ownership;
+use crate::metrics::{Metrics, SEALED_TYPE, instance_label};
 use crate::pool::turns::Turns;
 use crate::pool::{Pool, Stopped};
-use crate::status::{self, Outcome};
-use crate::store::{Applied, Look, ObjectId, Observed, Source, Store, StoreError};
+use crate::store::{Applied, Look, Observed, Source, Store, StoreError};
 
 /// Secrets of objects with templates that are written at once.
 const WRITES: usize = 32;
@@ -82,7 +84,7 @@ enum Attempted {
 impl Done {
     fn depends_on_values(&self, sealed: &SealedSecret) -> bool {
         match (&self.applied, &self.refusal) {
-            (Err(error), _) => no_secret::error_depends_on_values(error, sealed),
+            (Err(error), _) => error.depends_on_values(sealed),
             (Ok(_), Some(why)) => no_secret::refusal_depends_on_values(why, sealed),
             (Ok(_), None) => false,
         }

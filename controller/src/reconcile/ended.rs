@@ -1,10 +1,10 @@
 //! How an attempt ended, and what people are told of it.
 
+use controller_core::decide::Refusal;
+use controller_core::status::Outcome;
 use jiff::Timestamp;
 use shared::unseal::UnsealError;
 
-use crate::decide::Refusal;
-use crate::status::Outcome;
 use crate::store::{News, StoreError};
 
 /// How an attempt ended, and what has to happen for the next one to end otherwise.

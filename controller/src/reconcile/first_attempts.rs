@@ -6,9 +6,10 @@
 
 use std::collections::HashMap;
 
+use controller_core::object_id::ObjectId;
 use jiff::Timestamp;
 
-use crate::store::{ObjectId, Observed};
+use crate::store::Observed;
 
 /// By object, until that version of it is unsealed.
 #[derive(Debug, Default)]

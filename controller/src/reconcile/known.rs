@@ -2,6 +2,10 @@
 
 use std::sync::Arc;
 
+use controller_core::decide::{Existing, Held};
+use controller_core::drift;
+use controller_core::object_id::ObjectId;
+use controller_core::status::is_synced;
 use shared::key_ring::KeyRing;
 use shared::record::{self, Identity, Origin};
 use shared::resource::{SealedSecret, SecretRecord};
@@ -9,10 +13,7 @@ use shared::secret::Secret;
 
 use super::attempt::Tools;
 use super::ended::Ended;
-use crate::decide::{Existing, Held};
-use crate::drift;
-use crate::status::is_synced;
-use crate::store::{ObjectId, Observed, Source, Store};
+use crate::store::{Observed, Source, Store};
 
 impl<S: Store> Tools<S> {
     /// The instance label of the object, if its Secret is known to be in place without fetching or decrypting anything.

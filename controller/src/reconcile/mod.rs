@@ -6,7 +6,6 @@ mod first_attempts;
 mod known;
 mod pauses;
 mod progress;
-mod queue;
 mod schedule;
 mod timing;
 mod unsealing;
@@ -15,22 +14,23 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use controller_core::added_metadata::AddedMetadata;
+use controller_core::author_limits::AuthorLimits;
+use controller_core::fair::most_each;
+use controller_core::object_id::ObjectId;
+use controller_core::queue::Queue;
 use jiff::Timestamp;
 use shared::key_ring::KeyRing;
 use shared::unseal::Rules;
 use tokio::task::{self, JoinSet};
 use tracing::{debug, error, info};
 
-use crate::added_metadata::AddedMetadata;
-use crate::author_limits::AuthorLimits;
-use crate::fair::most_each;
 use crate::metrics::Metrics;
 use crate::pool::{Pool, Stopped};
-use crate::store::{ObjectId, Store};
+use crate::store::Store;
 use attempt::{Occasion, Tools};
+pub use controller_core::queue::{Urgency, wait};
 use ended::{Ended, Report};
-use queue::Queue;
-pub use queue::{Urgency, wait};
 
 /// Objects at work at once in a directory.
 const ROUND: usize = 16;
@@ -136,7 +136,7 @@ impl<S: Store> Reconciler<S> {
             working += 1;
             self.spawn(id, now);
         }
-        self.tools.metrics.queued(self.queue.len());
+        self.tools.metrics.queued(self.queue.waiting());
         self.queue.next().filter(|_| working < places)
     }
 
@@ -196,7 +196,7 @@ impl<S: Store> Reconciler<S> {
             }
         };
         let is_done = tokio::time::timeout(LONGEST_ROUND, begun).await.is_ok();
-        self.tools.metrics.queued(self.queue.len());
+        self.tools.metrics.queued(self.queue.waiting());
         if is_done {
             self.queue.next()
         } else {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use shared::hints::Hints;
 
-use crate::store::ObjectId;
+use controller_core::object_id::ObjectId;
 
 /// Items that are remembered, of all objects together: some twenty megabytes. An object for which there is
 /// no room goes on from what its status says.

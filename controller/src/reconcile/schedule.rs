@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use controller_core::object_id::ObjectId;
 use tokio::time::{Instant, sleep_until};
 
 use super::attempt::Tools;
 use super::timing::{self, Class};
 use crate::pool::Stopped;
 use crate::pool::turns::{Job, Turn};
-use crate::store::{ObjectId, Store};
+use crate::store::Store;
 
 /// The times of one attempt. Objects without templates have none: their times depend on public data.
 #[derive(Debug, Default)]

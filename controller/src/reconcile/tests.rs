@@ -3,10 +3,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use controller_core::decide::{Existing, Plan};
 use shared::resource::{SealedSecret, SealedSecretSpec, SealedSecretStatus};
 
 use super::*;
-use crate::decide::{Existing, Plan};
 use crate::store::{Applied, Look, Observed, Source, StoreError};
 use crate::testing::id;
 

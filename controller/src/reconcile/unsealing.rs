@@ -3,6 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use controller_core::decide::{self, Desired, Refusal};
+use controller_core::no_secret;
+use controller_core::object_id::ObjectId;
+use controller_core::ownership;
+use controller_core::status;
 use jiff::Timestamp;
 use shared::key::Fingerprint;
 use shared::key_ring::KeyRing;
@@ -16,12 +21,8 @@ use tokio::time::Instant;
 use super::attempt::{Occasion, Tools};
 use super::schedule::Schedule;
 use super::timing::Class;
-use crate::decide::{self, Desired, Refusal};
-use crate::no_secret;
-use crate::ownership;
 use crate::pool::{Budget, Stopped};
-use crate::status;
-use crate::store::{ObjectId, Observed, Source, Store};
+use crate::store::{Observed, Source, Store};
 
 /// What one attempt may use to open items: more than one operation for each item of the largest object, so
 /// that an attempt whose items are known from the one before always comes further.

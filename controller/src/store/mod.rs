@@ -3,33 +3,19 @@
 pub mod cluster;
 pub mod directory;
 
-use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
+use controller_core::decide::{Existing, Plan};
+use controller_core::no_secret::is_legacy;
+use controller_core::object_id::ObjectId;
 use shared::record::Identity;
 use shared::resource::{SealedSecret, SealedSecretStatus, SecretRecord};
 use shared::secret::Secret;
 use shared::visible_line;
 
-use crate::decide::{Existing, Plan};
 use crate::folder::FileError;
 use crate::pool::Stopped;
-
-/// Names a SealedSecret, and the Secret that comes of it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ObjectId {
-    /// Namespace.
-    pub namespace: String,
-    /// Name.
-    pub name: String,
-}
-
-impl fmt::Display for ObjectId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
-    }
-}
 
 /// The SealedSecret as it is now.
 #[derive(Debug, Clone, PartialEq)]
@@ -180,6 +166,20 @@ impl StoreError {
         match self {
             Self::AsBefore { is_stalled, .. } => *is_stalled,
             _ => self.is_final() || matches!(self, Self::Rejected { .. }),
+        }
+    }
+
+    /// Does the error depend on values of the object?
+    pub fn depends_on_values(&self, sealed: &SealedSecret) -> bool {
+        match self {
+            Self::Rejected { public: None, .. } => true,
+            Self::Rejected { .. } | Self::ItemName(_) => is_legacy(sealed),
+            Self::File(_)
+            | Self::Api { .. }
+            | Self::AsBefore { .. }
+            | Self::Exists
+            | Self::Contended
+            | Self::Stopped(_) => false,
         }
     }
 }

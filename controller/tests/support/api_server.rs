@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use controller::store::ObjectId;
 use controller::store::cluster::ClusterStore;
+use controller_core::object_id::ObjectId;
 use http::{Method, Request, Response};
 use kube::Client;
 use kube::api::DynamicObject;

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use controller_core::object_id::ObjectId;
+use controller_core::status;
 use kube::api::{ApiResource, DynamicObject};
 use kube::core::ObjectMeta;
 use kube::{Api, Client};
@@ -11,8 +13,7 @@ use shared::record::Identity;
 use shared::resource::{LAST_APPLIED_ANNOTATIONS, SealedSecret, SealedSecretStatus};
 
 use super::id_of;
-use crate::status;
-use crate::store::{ObjectId, Source};
+use crate::store::Source;
 
 /// The SealedSecrets of a namespace, or of all, as whatever they are: one that does not fit the type
 /// must not stop the stream of the others.

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use controller_core::object_id::ObjectId;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -15,7 +16,7 @@ use shared::visible;
 use tracing::debug;
 
 use super::is;
-use crate::store::{News, ObjectId, api_answer};
+use crate::store::{News, api_answer};
 
 /// The peer's name for itself.
 const COMPONENT: &str = "sealed-secrets";

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use controller_core::object_id::ObjectId;
 use k8s_openapi::api::core::v1 as core;
 use kube::api::DynamicObject;
 use kube::core::PartialObjectMeta;
 
 use super::catalogue::Seen;
 use super::{ClusterStore, id_of};
-use crate::store::ObjectId;
 
 impl ClusterStore {
     /// Takes in a SealedSecret as the watch gave it. Says which object is to be looked at, if the

@@ -14,6 +14,10 @@ mod statuses;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use controller_core::decide::{Existing, Held, Plan};
+use controller_core::drift;
+use controller_core::object_id::ObjectId;
+use controller_core::ownership;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, PostParams, Preconditions};
@@ -22,13 +26,8 @@ use shared::resource::{SealedSecret, SealedSecretStatus};
 use shared::secret::Secret;
 
 use crate::args::Announced;
-use crate::decide::{Existing, Held, Plan};
-use crate::drift;
 use crate::metrics::instance_label;
-use crate::ownership;
-use crate::store::{
-    Applied, Glance, Look, News, ObjectId, Observed, Source, Store, StoreError, api,
-};
+use crate::store::{Applied, Glance, Look, News, Observed, Source, Store, StoreError, api};
 pub use catalogue::sealed_secrets;
 use catalogue::{Catalogue, Entry, Kept, Seen};
 use events::{Events, Subject};

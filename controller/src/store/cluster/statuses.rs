@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use controller_core::object_id::ObjectId;
 use kube::api::{ApiResource, DynamicObject, PostParams};
 use serde_json::json;
 use shared::resource::{SealedSecret, SealedSecretStatus};
@@ -9,7 +10,7 @@ use tracing::warn;
 
 use super::catalogue::Entry;
 use super::{ClusterStore, is};
-use crate::store::{ObjectId, StoreError, api};
+use crate::store::{StoreError, api};
 
 /// A status that somebody else changed meanwhile is read and written again so often before it is
 /// left to the next attempt.

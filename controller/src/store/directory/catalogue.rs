@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use controller_core::object_id::ObjectId;
 use jiff::{SignedDuration, Timestamp};
 
 use super::claims::Claims;
 use crate::poll::Known;
-use crate::store::{ObjectId, Source};
+use crate::store::Source;
 
 /// Two scans this far apart have to agree that an object is gone: editors and `git checkout` remove
 /// files and make them anew.

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use controller_core::object_id::ObjectId;
 use shared::error_chain;
 use shared::manifest::{self, Document, Node, Reading};
 use shared::resource::SealedSecret;
 use shared::scope::CLUSTER_WIDE_ANNOTATION;
 
 use super::names::{NameError, check_name, check_namespace};
-use crate::store::ObjectId;
 
 /// What a file holds.
 #[derive(Debug, Default, PartialEq)]

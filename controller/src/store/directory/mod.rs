@@ -17,6 +17,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use controller_core::decide::{Existing, Held, Plan};
+use controller_core::drift;
+use controller_core::object_id::ObjectId;
+use controller_core::status::is_synced;
 use jiff::{SignedDuration, Timestamp};
 use shared::error_chain;
 use shared::plain::Plain;
@@ -24,13 +28,10 @@ use shared::resource::SealedSecretStatus;
 use shared::secret::Secret;
 use tracing::{error, warn};
 
-use crate::decide::{Existing, Held, Plan};
-use crate::drift;
 use crate::folder::{FileError, Folder, Opened};
 use crate::poll::{self, Depth, Listing, Polled};
 use crate::pool::Pool;
-use crate::status::is_synced;
-use crate::store::{Applied, Look, ObjectId, Observed, Source, Store, StoreError};
+use crate::store::{Applied, Look, Observed, Source, Store, StoreError};
 use catalogue::Catalogue;
 use claims::Claims;
 use home::Home;

@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
+use controller_core::object_id::ObjectId;
 use jiff::{SignedDuration, Timestamp};
 
 use super::values::{Owner, Values};
 use crate::folder::{FileError, Stamp};
-use crate::store::ObjectId;
 
 /// Between two checks of all folders. An edit is put right within this and one interval of the scan.
 const EVERY: SignedDuration = SignedDuration::from_secs(1);

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{SHA256, digest};
+use controller_core::object_id::ObjectId;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
 use shared::base64;
 use shared::manifest::{self, Reading, Shape};
 use shared::resource::SealedSecretStatus;
 
-use crate::store::{ObjectId, Source};
+use crate::store::Source;
 
 /// Annotation with the path of the manifest below DIR: while that cannot be parsed, it is all that
 /// tells a new process which objects it stood for.
@@ -115,8 +116,8 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::status::{self, Outcome};
     use crate::testing::id;
+    use controller_core::status::{self, Outcome};
 
     #[test]
     fn reads_what_it_writes() {

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 
 /// What each tenant has used, in units of the user's choice.
 #[derive(Debug, Default)]
-pub(crate) struct Shares {
+pub struct Shares {
     clock: u64,
     used: HashMap<String, u64>,
 }
@@ -23,18 +23,18 @@ const MANY: usize = 1024;
 
 impl Shares {
     /// By this tenants are ordered: the least comes first.
-    pub(crate) fn used(&self, tenant: &str) -> u64 {
+    pub fn used(&self, tenant: &str) -> u64 {
         let used = self.used.get(tenant).copied().unwrap_or_default();
         used.max(self.clock)
     }
 
     /// Moves the clock to a tenant that is served now.
-    pub(crate) fn serve(&mut self, tenant: &str) {
+    pub fn serve(&mut self, tenant: &str) {
         self.clock = self.used(tenant);
     }
 
     /// Takes note of what a tenant uses.
-    pub(crate) fn charge(&mut self, tenant: &str, units: u64) {
+    pub fn charge(&mut self, tenant: &str, units: u64) {
         let used = self.used(tenant).saturating_add(units);
         self.used.insert(tenant.to_owned(), used);
         if self.used.len() > MANY {
@@ -51,7 +51,7 @@ impl Shares {
 
 /// So many of `places` each tenant may hold, while `active` tenants hold some or wait for some: an equal
 /// part of what is not `reserved`, and at least one. The rest is free for whoever comes next.
-pub(crate) fn most_each(places: usize, reserved: usize, active: usize) -> usize {
+pub fn most_each(places: usize, reserved: usize, active: usize) -> usize {
     (places.saturating_sub(reserved) / active.max(1)).max(1)
 }
 

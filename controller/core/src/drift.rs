@@ -6,7 +6,7 @@ use std::fmt;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::decide::{Plan, Refusal};
-use crate::store::ObjectId;
+use crate::object_id::ObjectId;
 
 /// On a SealedSecret; the value `false` leaves edits of its Secret as they are.
 pub const ANNOTATION: &str = "sealedsecrets.bitnami.com/correct-drift";
@@ -125,7 +125,7 @@ fn next(what: Interference, made: &VecDeque<Timestamp>) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::id;
+    use crate::object_id::tests::id;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()

@@ -9,7 +9,7 @@ use shared::unseal::{ItemErrors, TemplateErrors, UnsealError};
 use shared::{error_chain, visible};
 
 use crate::decide::Refusal;
-use crate::metrics::Fault;
+use crate::fault::Fault;
 
 /// The condition that Argo CD and the printer columns read.
 const SYNCED: &str = "Synced";

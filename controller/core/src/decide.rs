@@ -10,8 +10,8 @@ use shared::unseal::UnsealError;
 use crate::author_limits::{AuthorLimits, Breach};
 use crate::drift::Fight;
 use crate::no_secret::NoSecret;
+use crate::object_id::ObjectId;
 use crate::ownership::{is_like, secret_type, successor};
-use crate::store::ObjectId;
 
 /// What shall be.
 #[derive(Debug)]

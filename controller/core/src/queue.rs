@@ -1,9 +1,11 @@
+//! The objects to reconcile, in order: which comes next, and when.
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::fair::Shares;
-use crate::store::ObjectId;
+use crate::object_id::ObjectId;
 
 /// The wait after the first failure; each further one doubles it.
 const FIRST_WAIT: SignedDuration = SignedDuration::from_millis(500);
@@ -32,7 +34,7 @@ pub enum Urgency {
 /// Which objects are to be looked at, and when. Namespaces take turns, so that the backlog of one delays its
 /// own objects; within a namespace, the object that waited longest goes first.
 #[derive(Debug, Default)]
-pub(super) struct Queue {
+pub struct Queue {
     due: HashMap<ObjectId, (Timestamp, Urgency)>,
     fresh: Line,
     backlog: Line,
@@ -52,7 +54,7 @@ struct Line {
 
 impl Queue {
     /// Adds an object; of two times the earlier one counts, and of two urgencies the higher.
-    pub(super) fn add(&mut self, id: ObjectId, at: Timestamp, urgency: Urgency) {
+    pub fn add(&mut self, id: ObjectId, at: Timestamp, urgency: Urgency) {
         let before = self.remove(&id);
         let (at, urgency) =
             before.map_or((at, urgency), |(time, u)| (at.min(time), urgency.max(u)));
@@ -61,14 +63,14 @@ impl Queue {
     }
 
     /// Takes note of the time: objects whose time has come may be taken now.
-    pub(super) fn ripen(&mut self, now: Timestamp) {
+    pub fn ripen(&mut self, now: Timestamp) {
         self.fresh.ripen(now);
         self.backlog.ripen(now);
     }
 
     /// Takes out a ripe object: a fresh one, or when it is its turn, one of the backlog. Of namespaces that
     /// may begin one, the one that had the fewest turns goes first.
-    pub(super) fn take(&mut self, may_begin: impl Fn(&str) -> bool) -> Option<(ObjectId, Urgency)> {
+    pub fn take(&mut self, may_begin: impl Fn(&str) -> bool) -> Option<(ObjectId, Urgency)> {
         let fresh = self.fresh.next(&self.shares, &may_begin);
         let backlog = self.backlog.next(&self.shares, &may_begin);
         let (urgency, namespace) = match (fresh, backlog) {
@@ -92,26 +94,26 @@ impl Queue {
     }
 
     /// How many namespaces have ripe objects, or are among these; at least `enough`, if there are so many.
-    pub(super) fn active(&self, others: &HashMap<String, usize>, enough: usize) -> usize {
+    pub fn active(&self, others: &HashMap<String, usize>, enough: usize) -> usize {
         let ripe = [&self.fresh, &self.backlog].map(|line| line.ripe.keys().take(enough));
         let all = ripe.into_iter().flatten().chain(others.keys());
         all.collect::<HashSet<_>>().len()
     }
 
     /// Takes out everything, whenever it is due.
-    pub(super) fn drain(&mut self) -> Vec<ObjectId> {
+    pub fn drain(&mut self) -> Vec<ObjectId> {
         self.fresh = Line::default();
         self.backlog = Line::default();
         self.due.drain().map(|(id, _)| id).collect()
     }
 
     /// How many objects wait.
-    pub(super) fn len(&self) -> usize {
+    pub fn waiting(&self) -> usize {
         self.due.len()
     }
 
     /// When the next object becomes ripe.
-    pub(super) fn next(&self) -> Option<Timestamp> {
+    pub fn next(&self) -> Option<Timestamp> {
         let first_attempts = [self.fresh.later.first(), self.backlog.later.first()];
         first_attempts
             .into_iter()
@@ -179,7 +181,7 @@ impl Line {
 mod tests {
     use super::Urgency::{Backlog, Fresh};
     use super::*;
-    use crate::testing::id;
+    use crate::object_id::tests::id;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -235,7 +237,7 @@ mod tests {
         assert_eq!(queue.next(), Some(at(1)));
         assert_eq!(names(&mut queue, 10), ["c", "b", "a"]);
         assert_eq!(queue.next(), Some(at(50)));
-        assert_eq!(queue.len(), 1);
+        assert_eq!(queue.waiting(), 1);
     }
 
     /// Attack: queues a long backlog before another object changes.
@@ -262,7 +264,7 @@ mod tests {
         queue.add(id("b"), at(6), Backlog);
         queue.add(id("b"), at(9), Fresh);
         queue.add(id("b"), at(9), Backlog);
-        assert_eq!(queue.len(), 2);
+        assert_eq!(queue.waiting(), 2);
         assert_eq!(take(&mut queue, 6), Some((id("b"), Fresh)));
         assert_eq!(take(&mut queue, 6), Some((id("a"), Backlog)));
     }

@@ -15,7 +15,6 @@ use shared::unseal::{RenderError, UnsealError, failures_without_values};
 
 use crate::author_limits::Breach;
 use crate::decide::Refusal;
-use crate::store::StoreError;
 
 const HINT: &str = "hint: whoever has a key sees where it fails with `seal doctor FILE --backup BACKUP`, and what the \
                     API server rejects with `kubeseal --recovery-unseal` and `kubectl apply --dry-run=server`; whoever \
@@ -100,20 +99,6 @@ pub fn refusal_depends_on_values(why: &Refusal, sealed: &SealedSecret) -> bool {
         | Refusal::TooLarge(_)
         | Refusal::NotManaged(_)
         | Refusal::DriftFight(_) => false,
-    }
-}
-
-/// Would the error of a store?
-pub fn error_depends_on_values(error: &StoreError, sealed: &SealedSecret) -> bool {
-    match error {
-        StoreError::Rejected { public: None, .. } => true,
-        StoreError::Rejected { .. } | StoreError::ItemName(_) => is_legacy(sealed),
-        StoreError::File(_)
-        | StoreError::Api { .. }
-        | StoreError::AsBefore { .. }
-        | StoreError::Exists
-        | StoreError::Contended
-        | StoreError::Stopped(_) => false,
     }
 }
 

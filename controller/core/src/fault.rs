@@ -1,0 +1,38 @@
+//! Kinds of failures, as metrics count them.
+
+/// What went wrong with an object, by upstream's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The Secret could not be read.
+    Fetch,
+    /// An item, a template or the object itself cannot be used.
+    Unseal,
+    /// The Secret could not be written.
+    Update,
+    /// The controller does not own the Secret.
+    Unmanaged,
+    /// The status could not be written.
+    Status,
+}
+
+impl Fault {
+    /// All kinds.
+    pub const ALL: [Self; 5] = [
+        Self::Fetch,
+        Self::Unseal,
+        Self::Update,
+        Self::Unmanaged,
+        Self::Status,
+    ];
+
+    /// Returns the value of the label `reason`.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Fetch => "fetch",
+            Self::Unseal => "unseal",
+            Self::Update => "update",
+            Self::Unmanaged => "unmanaged",
+            Self::Status => "status",
+        }
+    }
+}
