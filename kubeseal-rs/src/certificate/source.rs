@@ -124,7 +124,6 @@ pub struct OfRule<'a> {
 ///
 /// Fails like [`read`]; and for a file elsewhere, a pipe, a device or a huge file, for `file://`,
 /// and for `http://` unless the certificate is pinned or the server is this machine.
-/// unless the certificate is pinned or the server is this machine.
 pub fn read_named_by_rule(source: &str, rule: OfRule<'_>) -> Result<Vec<u8>, SourceError> {
     match scheme(source).as_deref() {
         None => read_in_tree(source, rule),
