@@ -63,7 +63,7 @@ pub enum ObtainError {
     /// The certificate must not be used.
     #[error(transparent)]
     Trust(#[from] TrustError),
-    /// The certificate has to match a fingerprint but cannot be parsed.
+    /// The certificate needs a known fingerprint, and cannot be parsed.
     #[error("the certificate of {place} cannot be read")]
     Unreadable {
         /// The source of the certificate.
