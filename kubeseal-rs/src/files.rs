@@ -114,7 +114,7 @@ pub fn text(bytes: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
 }
 
 /// Reads a file whose path another person may have chosen. Only a regular file of at most `limit`
-/// bytes is read: a pipe could block for ever, reading a device may have side effects, and a huge
+/// bytes is read: a pipe could block indefinitely, reading a device may have side effects, and a huge
 /// file would exhaust the memory.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! `seal generate`: creates a SealedSecret of random values that nobody sees.
+//! `seal generate`: creates a SealedSecret of random values that are never shown.
 
 use std::collections::BTreeMap;
 

@@ -470,7 +470,7 @@ pub fn sealed_in(path: &Path) -> anyhow::Result<Vec<SealedSecret>> {
 /// # Errors
 ///
 /// Fails if the file cannot be read. Fails too if it is malformed, and was named or may contain
-/// such an object: nobody knows the contents of a template or of text after a syntax error.
+/// such an object: the contents of a template, or of text after a syntax error, are unknown.
 pub fn read(candidate: &Candidate, kind: Kind) -> Result<Option<ManifestFile>, WalkError> {
     let bytes = files::read(&candidate.path)?;
     let is_wanted = candidate.named || could_hold(&bytes, kind);
