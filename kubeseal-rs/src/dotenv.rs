@@ -12,9 +12,9 @@ use zeroize::Zeroizing;
 /// A variable of the file.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Variable {
-    /// The name.
+    /// The variable's name.
     pub name: String,
-    /// The value.
+    /// The variable's value, without quotes and with escapes resolved.
     pub value: Plain,
     /// The line where the variable begins, counted from one.
     pub line: usize,
@@ -29,7 +29,7 @@ pub struct Variable {
 pub struct DotenvError {
     /// The line number, counted from one.
     pub line: usize,
-    /// The problem.
+    /// Why the line cannot be parsed.
     pub problem: DotenvProblem,
 }
 

@@ -1,5 +1,5 @@
-//! Prints everything that the programs print: results to stdout, messages to stderr; and sets the
-//! exit code.
+//! Prints all output of the programs, results to stdout and messages to stderr, and chooses the exit
+//! code.
 //!
 //! Names and texts in files are untrusted, and must not control the terminal. Messages are escaped
 //! here. Results for people are escaped with [`shown`] where they are formatted.

@@ -16,7 +16,7 @@ const NOBODY: u32 = 65534;
 /// Returns the user of a program that waits for stdin, and the owner of its memory: the same user,
 /// or only root.
 fn owner_of_memory(program: &str, words: &[&str]) -> (u32, u32) {
-    // The test's user may be one that cannot run the program at its original path.
+    // Copy the program: the user that it runs as may have no access to its original path.
     let folder = tempfile::tempdir().expect("a folder");
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))
         .expect("the folder is ours");

@@ -126,7 +126,7 @@ pub enum ClusterError {
     Refused {
         /// The request that failed.
         what: &'static str,
-        /// The error.
+        /// Why it failed.
         problem: Box<Problem>,
     },
     /// The API server refused to read or write an object.

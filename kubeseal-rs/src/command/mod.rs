@@ -148,7 +148,7 @@ pub enum CommandError {
     Seal {
         /// The prefix `object 2 of 3: `; empty if there is only one object.
         place: String,
-        /// The error.
+        /// Why the Secret cannot be sealed.
         problem: SealError,
     },
     /// The input contains no Secret.
@@ -185,7 +185,7 @@ pub enum CommandError {
     Merge {
         /// The file to merge into.
         file: PathBuf,
-        /// The error.
+        /// Why merging failed.
         source: merge::MergeError,
     },
     /// A backup key cannot be used.
@@ -193,7 +193,7 @@ pub enum CommandError {
     RecoveryKey {
         /// The key file.
         file: PathBuf,
-        /// The error.
+        /// Why the key cannot be used.
         source: recover::KeyFileError,
     },
     /// The path of a key file is a folder.
@@ -204,7 +204,7 @@ pub enum CommandError {
     Unseal {
         /// The prefix `namespace/name: `; empty if there is only one object.
         place: String,
-        /// The error.
+        /// Why the SealedSecret cannot be decrypted.
         problem: UnsealError,
         /// What the user can do about it.
         hints: Vec<String>,

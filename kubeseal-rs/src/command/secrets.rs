@@ -26,7 +26,7 @@ pub enum ManifestError {
     Document {
         /// The number of the document, counted from one.
         number: usize,
-        /// The error.
+        /// Why the document is not valid.
         source: DocumentError,
     },
 }

@@ -40,7 +40,7 @@ pub enum SignersError {
     Line {
         /// The line number.
         line: usize,
-        /// The problem.
+        /// Why the line cannot be parsed.
         problem: &'static str,
     },
     /// The file contains no signer.

@@ -22,7 +22,7 @@ pub enum RulesError {
     Line {
         /// The line number, counted from one.
         line: usize,
-        /// The problem.
+        /// Why the line is not valid.
         problem: RuleProblem,
     },
 }
@@ -73,7 +73,7 @@ pub enum RuleProblem {
     Scope {
         /// The name of the field.
         field: &'static str,
-        /// The error.
+        /// The unknown scope.
         source: UnknownScope,
     },
     /// `scope` is not among `allowedScopes`.
@@ -84,7 +84,7 @@ pub enum RuleProblem {
     Fingerprint {
         /// The name of the field.
         field: &'static str,
-        /// The error.
+        /// Why the fingerprint is malformed.
         source: MalformedFingerprint,
     },
     /// A list that limits something is empty, most likely by mistake.

@@ -36,7 +36,7 @@ pub enum SealingError {
 pub struct Sealed {
     /// The sealed object.
     pub object: SealedSecret,
-    /// The certificate.
+    /// The certificate that sealed it.
     pub certificate: Arc<Certificate>,
 }
 

@@ -19,8 +19,8 @@ use crate::surroundings::Surroundings;
 
 const SIGNALS: &[i32] = &[SIGHUP, SIGINT, SIGQUIT, SIGTERM];
 
-/// A hidden folder under guard. While this value exists, a signal ends the process only after the
-/// folder is removed; afterwards, signals have their usual effect.
+/// A hidden folder that is removed however the process ends. While this value exists, a signal ends
+/// the process only after the folder is removed; afterwards, signals have their usual effect.
 pub(super) struct Guarded {
     // Fields are dropped in this order.
     hidden: Hidden,
@@ -63,7 +63,7 @@ impl Guarded {
 /// stdin, which no other process holds open, ends.
 struct Sweeper(Child);
 
-/// The shell ignores signals of the terminal, which end this process first.
+/// The script of the shell. It ignores signals from the terminal, since they end this process first.
 const SWEEP: &str = "trap '' HUP INT QUIT TERM; read -r line; rm -rf -- \"$1\"";
 
 impl Sweeper {

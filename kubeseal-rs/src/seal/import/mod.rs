@@ -46,7 +46,7 @@ pub enum ImportError {
     /// `sops` failed. Its messages name files and keys, never values.
     #[error("sops cannot decrypt {file}: {said}")]
     Sops {
-        /// The file.
+        /// The path of the file.
         file: String,
         /// The first line of its message.
         said: String,
@@ -79,7 +79,7 @@ pub enum ImportError {
          file of its own"
     )]
     Documents {
-        /// The file.
+        /// The path of the file.
         file: String,
         /// The number of documents in the file.
         wanted: usize,
@@ -92,7 +92,7 @@ pub enum ImportError {
          that value by itself (`sops -d --extract`) and add it with `seal set`, or encrypt it as a file of its own"
     )]
     Damaged {
-        /// The file.
+        /// The path of the file.
         file: String,
         /// The number of the document, counted from one.
         document: usize,
@@ -105,7 +105,7 @@ pub enum ImportError {
          `kind: Secret`, or take it out"
     )]
     NoKind {
-        /// The file.
+        /// The path of the file.
         file: String,
         /// The number of the document, counted from one.
         document: usize,

@@ -370,7 +370,7 @@ mod tests {
             ),
             ("one renamed", sealed("db", &[("d", "2")]), vec![]),
             ("reverted", sealed("db", &[("a", "1")]), vec![]),
-            // The same ciphertext could not be decrypted under its earlier name.
+            // The ciphertext is not valid for the earlier object, so it counts as new here.
             ("another object", sealed("other", &[("a", "1")]), vec!["a"]),
         ] {
             let new = seen.new_of(&object).spec.encrypted_data;
