@@ -94,8 +94,7 @@ fn without_programs(
 #[derive(Default)]
 struct Files {
     merged: Kubeconfig,
-    /// The files of users whose entry is in a file that an environment variable names by a relative
-    /// path.
+    /// The file of each user's entry, if an environment variable names that file by a relative path.
     by_relative_path: BTreeMap<String, PathBuf>,
 }
 
