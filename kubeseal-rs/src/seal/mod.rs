@@ -5,8 +5,8 @@
 //!
 //! 1. its arguments: a struct with `clap::Args` and an example in `seal_args/NAME.rs`,
 //! 2. a variant of [`Command`] that contains it,
-//! 3. its implementation: `seal/NAME.rs` with `run(&Words, &Surroundings) ->
-//!    anyhow::Result<Outcome>`,
+//! 3. its implementation: `seal/NAME.rs` with
+//!    `run(&Words, &Surroundings) -> anyhow::Result<Outcome>`,
 //! 4. an arm in [`run`],
 //! 5. a story in `tests/seal/NAME.trycmd`; `tests/examples.rs` runs its examples.
 //!
