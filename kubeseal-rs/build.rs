@@ -1,4 +1,4 @@
-//! Links the unwinder statically; the reason is in `NOTES.md`.
+//! Links the unwinder statically; see `NOTES.md` for the reason.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -15,7 +15,7 @@ fn main() {
     }
 }
 
-/// Where the C compiler keeps its unwinder as an archive, if it says so.
+/// Returns the folder of the C compiler's unwinder as a static library, if there is one.
 fn folder_of_unwinder() -> Option<PathBuf> {
     let mut compiler = Command::new("cc");
     let answer = compiler.arg("-print-file-name=libgcc_eh.a").output().ok()?;

@@ -1,7 +1,7 @@
-//! Reads that end: every file, stream and answer has a largest size, by what it holds.
+//! Bounded reads: every file, stream and answer has a size limit that depends on its content.
 //!
-//! A name may lead to `/dev/zero`, and what answers at an address may never stop. The caps are far above
-//! what is in use; whoever meets one reads the wrong thing.
+//! A file name may lead to `/dev/zero`, and a server may send without end. The limits are far above
+//! any legitimate size.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -10,29 +10,30 @@ use zeroize::Zeroizing;
 
 const MIB: u64 = 1024 * 1024;
 
-/// What is read.
+/// The kind of content that is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Manifests, of which a tree has many in one file.
+    /// Manifests; one file may contain those of a whole tree.
     Manifests,
-    /// A value of a Secret, or a file of such values. An API server takes a mebibyte for a whole Secret.
+    /// A value of a Secret, or a file of such values. An API server accepts 1 MiB for a whole
+    /// Secret.
     Value,
-    /// A certificate: a few kilobytes; a bundle of hundreds still fits.
+    /// Certificates. One has a few kilobytes, and a bundle of hundreds still fits.
     Certificate,
-    /// Private keys: a backup holds a few kilobytes for each month.
+    /// Private keys. A backup has a few kilobytes for each month.
     Keys,
     /// A token, a passphrase or an age identity.
     Credential,
-    /// A kubeconfig or rules.
+    /// A kubeconfig or a rules file.
     Settings,
-    /// What a controller answers.
+    /// An answer of a controller.
     Answer,
     /// A page of a list from the API server.
     List,
 }
 
 impl Kind {
-    /// The largest size in bytes.
+    /// Returns the size limit in bytes.
     pub fn limit(self) -> u64 {
         MIB * match self {
             Self::Manifests => 128,
@@ -45,7 +46,8 @@ impl Kind {
         }
     }
 
-    /// Is it text of ours, which may be in UTF-16? Values are bytes, and what reads manifests knows both.
+    /// Returns whether the content is text, which is converted from UTF-16. Values are bytes, and
+    /// the manifest parser reads both encodings itself.
     pub fn is_text(self) -> bool {
         matches!(self, Self::Certificate | Self::Keys | Self::Credential)
     }
@@ -66,19 +68,20 @@ impl fmt::Display for Kind {
     }
 }
 
-/// More than [`Kind::limit`].
+/// The content is larger than [`Kind::limit`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("it is larger than {} MiB, which is the limit for {kind}", kind.limit() / MIB)]
 pub struct TooLarge {
-    /// What was read.
+    /// The kind of content.
     pub kind: Kind,
 }
 
-/// Reads to the end, `expected` bytes or so.
+/// Reads to the end. `expected` is the likely size in bytes.
 ///
 /// # Errors
 ///
-/// Those of the source, and [`TooLarge`] inside of an [`io::Error`] once there is one byte too many.
+/// Returns the error of the source, or an [`io::Error`] with [`TooLarge`] if the content is above
+/// the limit.
 pub fn read(from: impl Read, expected: u64, kind: Kind) -> io::Result<Zeroizing<Vec<u8>>> {
     let limit = kind.limit();
     let too_large = || io::Error::new(io::ErrorKind::FileTooLarge, TooLarge { kind });
@@ -107,13 +110,13 @@ mod tests {
         Kind::Settings,
     ];
 
-    /// Attack: what is read never ends, such as a link to `/dev/zero`.
+    /// Attack: makes a read endless, for example with a link to `/dev/zero`.
     #[test]
     fn refuses_what_never_ends_whatever_is_read() {
         for kind in KINDS {
             let error = read(io::repeat(0), 0, kind).unwrap_err();
             assert!(error.to_string().contains("larger than"), "{kind}: {error}");
-            // Nothing is read of what says how large it is.
+            // If the expected size is above the limit, nothing is read.
             let error = read(io::repeat(0), kind.limit() + 1, kind).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::FileTooLarge, "{kind}");
         }

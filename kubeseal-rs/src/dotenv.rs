@@ -1,61 +1,63 @@
-//! Files of variables: dotenv as its libraries read it, and the simpler form that `kubectl` takes.
+//! Parses files of variables: dotenv, as its libraries read it, and the simpler form that `kubectl`
+//! reads.
 //!
-//! dotenv: `NAME=value` with an optional `export`, comments after `#`, single quotes (taken as they
-//! are) and double quotes (with `\n`, `\t`, `\r`, `\"`, `\\`, `\$`), both over several lines.
-//! Nothing is expanded: `$OTHER` stays as it is, and [`Variable::has_dollar`] says so.
+//! dotenv: `NAME=value` with an optional `export`, comments after `#`, single quotes (taken
+//! literally) and double quotes (with `\n`, `\t`, `\r`, `\"`, `\\`, `\$`). Quoted values may span
+//! several lines. Nothing is expanded: `$OTHER` is kept, and [`Variable::has_dollar`] reports it.
 
 use shared::manifest;
 use shared::plain::Plain;
 use zeroize::Zeroizing;
 
-/// One variable.
+/// A variable of the file.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Variable {
-    /// Its name.
+    /// The variable's name.
     pub name: String,
-    /// Its value.
+    /// The variable's value, without quotes and with escapes resolved.
     pub value: Plain,
-    /// Line on which it begins, counted from one.
+    /// The line where the variable begins, counted from one.
     pub line: usize,
-    /// Is there a dollar outside of single quotes, which some libraries would expand?
+    /// Whether the value contains a dollar sign outside single quotes, which some libraries would
+    /// expand.
     pub has_dollar: bool,
 }
 
-/// A line cannot be read. Never quotes it.
+/// A line cannot be parsed. The message never quotes the line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {problem}")]
 pub struct DotenvError {
-    /// Counted from one.
+    /// The line number, counted from one.
     pub line: usize,
-    /// What is wrong with it.
+    /// Why the line cannot be parsed.
     pub problem: DotenvProblem,
 }
 
-/// What is wrong with a line.
+/// Why a line cannot be parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DotenvProblem {
-    /// No text.
+    /// The text is neither UTF-8 nor UTF-16.
     #[error("the text is neither UTF-8 nor UTF-16")]
     Encoding,
-    /// No equals sign.
+    /// The line has no equals sign.
     #[error("it is neither NAME=value nor a comment")]
     NoValue,
-    /// A name that is none.
+    /// The name has invalid characters.
     #[error("the name before `=` has other characters than letters, digits, `_`, `-` and `.`")]
     Name,
-    /// Open quotes.
+    /// Quotes are not closed.
     #[error("its quotes are never closed")]
     OpenQuotes,
-    /// Text after quotes.
+    /// Text follows the closing quote.
     #[error("there is text behind its closing quotes")]
     AfterQuotes,
 }
 
-/// Reads a dotenv file.
+/// Parses a dotenv file.
 ///
 /// # Errors
 ///
-/// The first line that cannot be read.
+/// Fails at the first line that cannot be parsed.
 pub fn parse(bytes: &[u8]) -> Result<Vec<Variable>, DotenvError> {
     let text = text(bytes)?;
     let mut rest = text.as_str();
@@ -77,13 +79,13 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Variable>, DotenvError> {
     Ok(variables)
 }
 
-/// Reads what `kubectl create secret --from-env-file` reads: each line as it is behind the first
-/// `=`, without quotes or escapes.
+/// Parses a file for `kubectl create secret --from-env-file`: each value is the rest of its line
+/// after the first `=`, without quotes or escapes.
 ///
 /// # Errors
 ///
-/// The first line that cannot be read. A name alone, for which `kubectl` would take the variable of
-/// this process, is one.
+/// Fails at the first line that cannot be parsed. A name without `=` is an error too; `kubectl`
+/// would use the environment variable of that name.
 pub fn parse_plain(bytes: &[u8]) -> Result<Vec<Variable>, DotenvError> {
     let mut variables = Vec::new();
     for (i, text) in text(bytes)?.lines().enumerate() {
@@ -104,7 +106,8 @@ pub fn parse_plain(bytes: &[u8]) -> Result<Vec<Variable>, DotenvError> {
     Ok(variables)
 }
 
-/// With line feeds alone between lines, as its libraries read it, those within quotes too.
+/// Decodes the text, with line feeds as the only line ends, also inside quotes, as the libraries
+/// read it.
 fn text(bytes: &[u8]) -> Result<Zeroizing<String>, DotenvError> {
     let bytes = manifest::as_utf8(bytes);
     let text = std::str::from_utf8(&bytes).map_err(|error| DotenvError {
@@ -116,7 +119,7 @@ fn text(bytes: &[u8]) -> Result<Zeroizing<String>, DotenvError> {
 
 type Found<'a> = Option<(&'a str, Plain, bool)>;
 
-/// The variable at the beginning, if there is one, and what follows its line.
+/// Parses the first line. Returns its variable, if it has one, and the text after it.
 fn next(text: &str) -> Result<(Found<'_>, &str), DotenvProblem> {
     let line_end = text.find('\n').map_or(text.len(), |at| at + 1);
     let line = text[..line_end].trim();
@@ -147,7 +150,7 @@ fn check_name(name: &str) -> Result<(), DotenvProblem> {
     }
 }
 
-/// To the end of the line or to a comment behind a blank.
+/// Parses an unquoted value, which ends at the end of the line or at a comment after a blank.
 fn unquoted(value: &str) -> (Plain, bool, &str) {
     let end = value.find('\n').unwrap_or(value.len());
     let rest = value.get(end + 1..).unwrap_or_default();
@@ -159,7 +162,7 @@ fn unquoted(value: &str) -> (Plain, bool, &str) {
     (Plain::from(text.to_owned()), text.contains('$'), rest)
 }
 
-/// To the closing quote, behind which only a comment may follow.
+/// Parses a quoted value up to the closing quote, which only a comment may follow.
 fn quoted(text: &str, quote: char) -> Result<(Plain, bool, &str), DotenvProblem> {
     let mut value = Zeroizing::new(String::with_capacity(text.len()));
     let mut has_dollar = false;

@@ -1,4 +1,4 @@
-//! stdin and files in; files out, all or nothing.
+//! Reads stdin and files, and writes files atomically.
 
 mod lock;
 mod temporary;
@@ -20,8 +20,8 @@ pub use temporary::remove_leftovers;
 use temporary::{Temporary, folder_of};
 pub(crate) use temporary::{has_ended, process_of};
 
-/// A file could not be read or written. What failed to be opened or read is reported in the words of Go,
-/// as `kubeseal` of Bitnami does, because scripts look for them: `open x.yaml: no such file or directory`.
+/// A file could not be read or written. Errors of opening and reading are formatted as Go does, and
+/// so upstream's `kubeseal`, since scripts match them: `open x.yaml: no such file or directory`.
 #[derive(Debug, thiserror::Error)]
 #[error("{verb} {}: {}", path.shown(), system_text(cause))]
 pub struct FileError {
@@ -30,7 +30,7 @@ pub struct FileError {
     cause: io::Error,
 }
 
-/// The system's words as Go prints them: in lower case and without the number of the error.
+/// Formats a system error as Go does: in lower case and without the error number.
 fn system_text(error: &io::Error) -> String {
     let text = error.to_string();
     let text = match error.raw_os_error() {
@@ -46,27 +46,27 @@ fn system_text(error: &io::Error) -> String {
 }
 
 impl FileError {
-    /// The file.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Is there no such file?
+    /// Returns whether the file does not exist.
     pub fn is_missing(&self) -> bool {
         self.cause.kind() == io::ErrorKind::NotFound
     }
 
-    /// Did somebody else change the file, so that nothing was written?
+    /// Returns whether another program changed the file, so that nothing was written.
     pub fn is_changed(&self) -> bool {
         self.verb == CHANGED
     }
 
-    /// Is something there already?
+    /// Returns whether the file exists already.
     pub fn is_taken(&self) -> bool {
         self.cause.kind() == io::ErrorKind::AlreadyExists
     }
 
-    /// The same about a file that messages name otherwise, such as a URL without its password.
+    /// Returns the same error with another name for the file, such as a URL without its password.
     #[must_use]
     pub fn shown_as(mut self, name: &str) -> Self {
         self.path = name.into();
@@ -86,16 +86,16 @@ impl FileError {
 ///
 /// # Errors
 ///
-/// As for [`read_as`].
+/// Fails like [`read_as`].
 pub fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
     read_as(path, Kind::Manifests)
 }
 
-/// Reads a whole file, which may be as large as what it holds needs.
+/// Reads a whole file, up to the size limit for its kind of content.
 ///
 /// # Errors
 ///
-/// It is not there, is a folder, is too large, or cannot be read.
+/// Fails if the file does not exist, is a folder, is above the limit, or cannot be read.
 pub fn read_as(path: &Path, kind: Kind) -> Result<Zeroizing<Vec<u8>>, FileError> {
     let file = open(path)?;
     let len = file.metadata().map_or(0, |metadata| metadata.len());
@@ -104,7 +104,7 @@ pub fn read_as(path: &Path, kind: Kind) -> Result<Zeroizing<Vec<u8>>, FileError>
     Ok(if kind.is_text() { text(bytes) } else { bytes })
 }
 
-/// Text in UTF-8, whatever Windows made of it.
+/// Converts text to UTF-8 without a byte order mark. Windows programs write UTF-16.
 pub fn text(bytes: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
     match manifest::as_utf8(&bytes) {
         Cow::Owned(text) => Zeroizing::new(text),
@@ -113,12 +113,13 @@ pub fn text(bytes: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
     }
 }
 
-/// Reads a file that somebody else may have chosen: a regular one of at most `limit` bytes. A pipe would
-/// never end, a device could act, and a huge file would take all memory.
+/// Reads a file whose path another person may have chosen. Only a regular file of at most `limit`
+/// bytes is read: a pipe could block indefinitely, reading a device may have side effects, and a huge
+/// file would exhaust the memory.
 ///
 /// # Errors
 ///
-/// As for [`read`], and for anything else than such a file.
+/// Fails like [`read`], and for anything but such a file.
 pub fn read_regular(path: &Path, limit: u64) -> Result<Zeroizing<Vec<u8>>, FileError> {
     let file = platform::open_without_waiting(path)
         .map_err(|cause| FileError::new("open", path, cause))?;
@@ -130,7 +131,7 @@ pub fn read_regular(path: &Path, limit: u64) -> Result<Zeroizing<Vec<u8>>, FileE
         if !facts.is_file() {
             return Err(io::Error::other("it is not a regular file"));
         }
-        // One byte more, since it may grow while it is read.
+        // Read one byte more than the limit, since the file may grow meanwhile.
         let mut bytes = Zeroizing::new(Vec::new());
         file.take(limit + 1).read_to_end(&mut bytes)?;
         if u64::try_from(bytes.len()).is_ok_and(|len| len <= limit) {
@@ -146,41 +147,42 @@ fn open(path: &Path) -> Result<File, FileError> {
     File::open(path).map_err(|cause| FileError::new("open", path, cause))
 }
 
-/// Makes sure that a file is there and can be read.
+/// Checks that a file exists and can be opened for reading.
 ///
 /// # Errors
 ///
-/// It is not, or cannot.
+/// Fails if the file cannot be opened.
 pub fn check(path: &Path) -> Result<(), FileError> {
     open(path).map(drop)
 }
 
-/// Reads manifests from stdin to its end.
+/// Reads manifests from stdin.
 ///
 /// # Errors
 ///
-/// As for [`read_stdin_as`].
+/// Fails like [`read_stdin_as`].
 pub fn read_stdin() -> Result<Zeroizing<Vec<u8>>, FileError> {
     read_stdin_as(Kind::Manifests)
 }
 
-/// Reads stdin to its end, which has to come before it is too large for what it holds.
+/// Reads stdin to its end, up to the size limit for its kind of content.
 ///
 /// # Errors
 ///
-/// stdin is too large or cannot be read.
+/// Fails if the content is above the limit or cannot be read.
 pub fn read_stdin_as(kind: Kind) -> Result<Zeroizing<Vec<u8>>, FileError> {
     let bytes = bounded::read(io::stdin().lock(), 0, kind)
         .map_err(|cause| FileError::new("read", Path::new("/dev/stdin"), cause))?;
     Ok(if kind.is_text() { text(bytes) } else { bytes })
 }
 
-/// As [`replace_anywhere`], for a path that the user names. A link that leads out of the work tree that it lies in is
-/// refused: the author of the repository would choose which of the user's files is overwritten.
+/// Replaces a file that the user names, like [`replace_anywhere`]. Refuses a symbolic link that
+/// leads out of the work tree that contains it: the author of the repository would choose which of
+/// the user's files is overwritten.
 ///
 /// # Errors
 ///
-/// As for [`replace_anywhere`], and for such a link.
+/// Fails like [`replace_anywhere`], and for such a link.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     refuse_to_leave_the_tree(path)?;
     replace_anywhere(path, bytes)
@@ -197,8 +199,9 @@ fn refuse_to_leave_the_tree(path: &Path) -> Result<(), FileError> {
     Err(FileError::new("cannot write", path, io::Error::other(why)))
 }
 
-/// Where a path leads, if a link on the way lies in a Git work tree and leads out of it. What is not there yet is
-/// where its folder is. `..` is the user's own word.
+/// Returns the target of a path, if a symbolic link on the way is in a Git work tree and leads out
+/// of it. A missing file is taken to be in its folder. `..` in the path is not a link, and is the
+/// user's own choice.
 fn outside_of_the_tree(path: &Path) -> Option<PathBuf> {
     let (mut place, mut trees) = (PathBuf::new(), Vec::new());
     for component in std::path::absolute(path).ok()?.components() {
@@ -217,16 +220,15 @@ fn outside_of_the_tree(path: &Path) -> Option<PathBuf> {
     leaves.then_some(place)
 }
 
-/// Replaces a file in one step: the old content or the new is there, never a part. A new file has
-/// mode 0600, an existing one keeps its mode; behind a symbolic link, the file it leads to is
-/// replaced and the link stays. A link to a file that does not exist is refused: in a repository, its author
-/// would choose where a new file appears. What is no file, such as `/dev/null` or a pipe, is written to
-/// instead. Nothing is left behind on failure. On Windows, a new file is for whom
-/// its folder is.
+/// Replaces a file atomically: readers see either the old content or the new. A new file has mode
+/// 0600, an existing one keeps its mode. A symbolic link stays, and its target is replaced. A link
+/// to a missing file is refused: the author of a repository would choose where a new file appears.
+/// Devices and pipes, such as `/dev/null`, are written to instead. A failure leaves no temporary
+/// file. On Windows, a new file inherits the permissions of its folder.
 ///
 /// # Errors
 ///
-/// The folder is missing or not writable, or the disk is full.
+/// Fails if the folder is missing or not writable, or the disk is full.
 pub fn replace_anywhere(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let write = || -> io::Result<()> {
         let there = fs::metadata(path);
@@ -236,7 +238,7 @@ pub fn replace_anywhere(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
                 let why = "it is a symbolic link to a file that does not exist; remove the link";
                 return Err(io::Error::other(why));
             }
-            // By the name that was given: what `/dev/stdout` leads to may have no other one.
+            // Open the given path: the target of `/dev/stdout` may have no other name.
             Ok(there) if !there.is_file() => {
                 let mut file = fs::OpenOptions::new().write(true).open(path)?;
                 return file.write_all(bytes);
@@ -253,11 +255,11 @@ pub fn replace_anywhere(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     write().map_err(|cause| FileError::new("cannot write", path, cause))
 }
 
-/// Makes a file for this user alone, where there is none; no name of it is seen before it is whole.
+/// Creates a file for this user only. Its name appears only when the content is complete.
 ///
 /// # Errors
 ///
-/// Something has this name, or as for [`replace`].
+/// Fails if the name exists, or like [`replace`].
 pub fn create(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     refuse_to_leave_the_tree(path)?;
     let temporary = Temporary::write(folder_of(path), bytes, None);
@@ -265,12 +267,14 @@ pub fn create(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     created.map_err(|cause| FileError::new("cannot make", path, cause))
 }
 
-/// Changes a file: `change` makes the new bytes of those that are there. One of our runs at a time does so. If
-/// another program changes the file meanwhile, its bytes stay, and `change` gets them.
+/// Updates a file: `change` maps the old content to the new. A lock keeps other runs of this
+/// program out. If another program changes the file meanwhile, its content is kept and passed to
+/// `change` again.
 ///
 /// # Errors
 ///
-/// Those of `change`; the file cannot be read or written, or somebody else changes it again and again.
+/// Returns the error of `change`. Fails if the file cannot be read or written, or if another
+/// program keeps changing it.
 pub fn update<B: AsRef<[u8]>, E: From<FileError>>(
     path: &Path,
     mut change: impl FnMut(&[u8]) -> Result<B, E>,
@@ -293,12 +297,12 @@ const ATTEMPTS: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(10);
 const CHANGED: &str = "did not write";
 
-/// Replaces a file, unless it changed since it was read: somebody else's work would be lost. Where the system
-/// can exchange two files, no moment is left in which it could be.
+/// Replaces a file unless it changed since it was read, so that changes by other programs are not
+/// lost. Where the operating system can exchange two files, there is no race.
 ///
 /// # Errors
 ///
-/// It is not what it was, or as for [`replace`].
+/// Fails if the content changed, or like [`replace`].
 pub fn replace_same(path: &Path, before: &[u8], bytes: &[u8]) -> Result<(), FileError> {
     let failed = |cause| FileError::new("cannot write", path, cause);
     let there = fs::metadata(path).map_err(failed)?;
@@ -315,12 +319,12 @@ pub fn replace_same(path: &Path, before: &[u8], bytes: &[u8]) -> Result<(), File
     Err(FileError::new(CHANGED, path, changed))
 }
 
-/// Removes what killed runs left beside a file.
+/// Removes temporary files that killed runs left next to a file.
 pub fn remove_leftovers_beside(path: &Path) {
     remove_leftovers(folder_of(path));
 }
 
-/// The shorter path of what lies below the current folder.
+/// Returns the path relative to the current folder if it is below it, or the path itself.
 pub fn from_here(path: &Path) -> PathBuf {
     let here = std::env::current_dir().and_then(|here| here.canonicalize());
     let below = here
@@ -329,11 +333,11 @@ pub fn from_here(path: &Path) -> PathBuf {
     below.unwrap_or_else(|| path.to_owned())
 }
 
-/// Makes a folder for this user alone, with those above it that are missing.
+/// Creates a folder for this user only, including missing parents.
 ///
 /// # Errors
 ///
-/// It cannot be made.
+/// Fails if the folder cannot be created.
 pub fn make_folder(path: &Path) -> Result<(), FileError> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
@@ -404,8 +408,8 @@ mod tests {
         );
     }
 
-    /// Attack: the name of an output is a link, in an ordinary commit, to a file that does not exist yet, such as a
-    /// start-up file of the user's shell.
+    /// Attack: commits a link with the name of an output file that leads to a file which does not
+    /// exist yet, such as a start-up file of the user's shell.
     #[test]
     fn makes_no_file_where_a_link_of_somebody_else_leads() {
         let folder = tempfile::tempdir().unwrap();
@@ -434,8 +438,8 @@ mod tests {
         assert!(fs::metadata(&pipe).unwrap().file_type().is_fifo());
     }
 
-    /// Attack: a file that somebody else chose is a pipe that nobody writes to, a device without end, or too
-    /// large.
+    /// Attack: chooses a pipe without a writer, an endless device or a huge file for a command to
+    /// read.
     #[test]
     fn only_a_regular_file_of_limited_size_is_read() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Signals that end a long run, which says how far it got first.
+//! Handles signals during a long run, so that it can report its progress before it ends.
 
 use std::io;
 use std::sync::Arc;
@@ -16,16 +16,16 @@ const SIGNALS: &[i32] = &[
 #[cfg(not(unix))]
 const SIGNALS: &[i32] = &[signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM];
 
-/// Watches for signals until the process ends. The first one is for the run to see between two steps; the
-/// second ends the process as ever.
+/// Watches for signals until the process ends. The run checks for the first signal between two
+/// steps; a second signal ends the process.
 pub(crate) struct Interrupt(Arc<AtomicUsize>);
 
 impl Interrupt {
-    /// Begins to watch.
+    /// Starts to watch.
     ///
     /// # Errors
     ///
-    /// The system does not let signals be caught.
+    /// Fails if the operating system refuses a signal handler.
     pub(crate) fn watch() -> io::Result<Self> {
         let (is_second, came) = (Arc::default(), Arc::default());
         for signal in SIGNALS {
@@ -37,18 +37,18 @@ impl Interrupt {
         Ok(Self(came))
     }
 
-    /// Has one come?
+    /// Returns whether a signal was received.
     pub(crate) fn is_there(&self) -> bool {
         self.0.load(Ordering::SeqCst) != 0
     }
 
-    /// The name of the one that came.
+    /// Returns the name of the received signal.
     pub(crate) fn name(&self) -> Option<&'static str> {
         let number = self.0.load(Ordering::SeqCst);
         i32::try_from(number).ok().and_then(signal_name)
     }
 
-    /// Ends the process by the signal that came, as a shell expects it.
+    /// Ends the process with the received signal, so that the shell sees it.
     pub(crate) fn end(&self) {
         if let Ok(number) = i32::try_from(self.0.load(Ordering::SeqCst)) {
             let _ = emulate_default_handler(number);
@@ -56,8 +56,8 @@ impl Interrupt {
     }
 }
 
-/// Lets a write beyond the largest size of a file fail, so that what is half written goes, instead of ending the
-/// process.
+/// Makes a write above the file size limit fail instead of ending the process, so that temporary
+/// files are removed.
 pub fn survive_the_file_size_limit() {
     #[cfg(unix)]
     {

@@ -1,9 +1,9 @@
-//! The namespace that the user's kubeconfig names, without a Kubernetes client: sealing needs
+//! Reads the namespace from the user's kubeconfig, without a Kubernetes client. Sealing needs
 //! nothing else from it.
 //!
 //! Files and precedence are those of client-go: `--kubeconfig`, else the list in `KUBECONFIG`, else
-//! `~/.kube/config`, else the pod's own service account; in a list the first file that says
-//! something counts. Clusters and users are not looked at.
+//! `~/.kube/config`, else the Pod's service account. In a list, the first file with a value counts.
+//! Clusters and users are not read.
 
 use std::path::{Path, PathBuf};
 
@@ -14,12 +14,12 @@ use crate::files::{self, FileError};
 use crate::report::ShowPath as _;
 use crate::surroundings::Surroundings;
 
-/// What the caller says about the kubeconfig.
+/// Flags that select the kubeconfig and its context.
 #[derive(Debug, Clone, Default)]
 pub struct Choice {
-    /// `--kubeconfig`.
+    /// The value of `--kubeconfig`.
     pub file: Option<PathBuf>,
-    /// `--context`.
+    /// The value of `--context`.
     pub context: Option<String>,
 }
 
@@ -29,18 +29,18 @@ pub enum KubeconfigError {
     /// A file cannot be read.
     #[error("the kubeconfig cannot be read (pass --namespace to do without one)")]
     File(#[from] FileError),
-    /// A file is no YAML.
+    /// A file is not valid YAML.
     #[error("the kubeconfig {} is malformed (pass --namespace to do without one)", path.shown())]
     Malformed {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// What is wrong.
+        /// The parser's error.
         source: ReadError,
     },
-    /// A file is YAML, but no kubeconfig.
+    /// A file is valid YAML but not a kubeconfig.
     #[error("{} is not a kubeconfig (pass --namespace to do without one)", .0.shown())]
     NoMapping(PathBuf),
-    /// The context is nowhere.
+    /// No file contains the context.
     #[error(
         "context {0:?} does not exist in the kubeconfig; \
          `kubectl config get-contexts` lists them, and --namespace does without one"
@@ -48,12 +48,12 @@ pub enum KubeconfigError {
     NoSuchContext(String),
 }
 
-/// The namespace of the chosen context: `default` if it names none, and nothing if there is no
-/// kubeconfig and no service account.
+/// Returns the namespace of the chosen context, or `default` if the context has none. Returns
+/// `None` if there is neither a kubeconfig nor a service account.
 ///
 /// # Errors
 ///
-/// An explicit file or a context that is not there, or a file that is malformed.
+/// Fails if the file of `--kubeconfig` or the context does not exist, or if a file is malformed.
 pub fn namespace(
     choice: &Choice,
     surroundings: &Surroundings,
@@ -63,7 +63,7 @@ pub fn namespace(
     Ok(named.or_else(|| in_cluster(surroundings)))
 }
 
-/// As [`namespace`], from what was read; nothing if no context is chosen.
+/// Returns the namespace from parsed kubeconfigs, or `None` if no context is chosen.
 fn namespace_in(
     configs: &[Node],
     context: Option<&str>,
@@ -84,11 +84,11 @@ fn namespace_in(
     Ok(Some(namespace.unwrap_or("default").to_owned()))
 }
 
-/// As [`namespace`], from the text of one file.
+/// Returns the namespace from the text of one kubeconfig.
 ///
 /// # Errors
 ///
-/// As [`namespace`].
+/// Fails like [`namespace`].
 pub fn namespace_of_text(text: &[u8]) -> Result<Option<String>, KubeconfigError> {
     namespace_in(&roots(text, Path::new("-"))?, None)
 }
@@ -154,7 +154,8 @@ fn filled<'a>(node: &'a Node, field: &str) -> Option<&'a str> {
     node.text(field).filter(|text| !text.is_empty())
 }
 
-/// In a pod: `POD_NAMESPACE`, else the service account's namespace, else `default`.
+/// Returns the namespace in a Pod: `POD_NAMESPACE`, else the service account's namespace, else
+/// `default`.
 fn in_cluster(surroundings: &Surroundings) -> Option<String> {
     let folder = surroundings.service_account_folder();
     surroundings.filled_variable("KUBERNETES_SERVICE_HOST")?;

@@ -1,27 +1,27 @@
-//! What `kubeseal` and `seal` do: words typed → a `Command` → read, pure verb, write.
+//! The implementation of `kubeseal` and `seal`: command line → `Command` → read, process, write.
 //!
 //! | module | owns |
 //! |---|---|
-//! | [`kubeseal_args`] | the peer's flags and variables → a [`command::Command`] |
+//! | [`kubeseal_args`] | upstream's flags and variables → a [`command::Command`] |
 //! | [`command`] | running it |
-//! | [`seal_args`] | the words of `seal` → a [`seal_args::Command`] |
+//! | [`seal_args`] | the command line of `seal` → a [`seal_args::Command`] |
 //! | [`seal`] | running it: one module for each command |
 //! | [`recipe`], [`dotenv`] | random values; files of variables |
-//! | [`rules`] | `.seal.yaml`: how files on some path are sealed |
-//! | [`certificate`] | where the certificate comes from, and whether it can be trusted |
+//! | [`rules`] | `.seal.yaml`: how files at some path are sealed |
+//! | [`certificate`] | where the certificate comes from, and whether it is trusted |
 //! | [`cluster`] | the controller, through the API server |
-//! | [`keys`] | key Secrets: read, marked, archived, put back; and what needs them |
+//! | [`keys`] | key Secrets: reading, marking, backup and restore; which objects need which key |
 //! | [`kubeconfig`] | the namespace of the current context, without a Kubernetes client |
-//! | [`pages`] | completions and the manual |
-//! | [`git`], [`programs`] | the work tree around a file; other people's programs |
-//! | [`proxies`] | which proxy leads to a server |
-//! | [`files`], [`bounded`] | stdin and files in, up to a size; files out, all or nothing |
-//! | [`interrupt`] | signals that end a long run |
+//! | [`pages`] | shell completions and manual pages |
+//! | [`git`], [`programs`] | the work tree around a file; finding external programs |
+//! | [`proxies`] | the proxy for a server |
+//! | [`files`], [`bounded`] | reading stdin and files with size limits; atomic writes |
+//! | [`interrupt`] | signals during a long run |
 //! | [`surroundings`] | clock, environment and terminal, in one place |
-//! | `platform` | where operating systems differ |
-//! | `prompt`, `web` | questions on the terminal; requests to what is no API server |
+//! | `platform` | differences between operating systems |
+//! | `prompt`, `web` | questions on the terminal; HTTP requests to servers other than the API server |
 //! | [`redacted`] | URLs without credentials |
-//! | [`report`], [`progress`] | error chain, hints, exit code; how far a long run is |
+//! | [`report`], [`progress`] | error chains, hints and exit codes; progress of a long run |
 
 pub mod bounded;
 pub mod certificate;

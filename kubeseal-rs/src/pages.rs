@@ -1,4 +1,4 @@
-//! Completions and manual pages, from the very definitions by which a program reads its words.
+//! Generates shell completions and manual pages from the definitions of the command line.
 
 use std::io::Write as _;
 
@@ -6,10 +6,10 @@ use clap::Command;
 use clap_complete::Shell;
 use clap_mangen::Man;
 
-/// The shells that [`completions`] knows.
+/// The shells that [`completions`] supports.
 pub const SHELLS: &[&str] = &["bash", "zsh", "fish", "powershell"];
 
-/// A script that completes the words of a program for one of [`SHELLS`]; empty for another.
+/// Returns a completion script of a program for one of [`SHELLS`]; empty for another shell.
 pub fn completions(shell: &str, mut command: Command) -> Vec<u8> {
     let mut script = Vec::new();
     if let Ok(shell) = shell.parse::<Shell>() {
@@ -19,8 +19,8 @@ pub fn completions(shell: &str, mut command: Command) -> Vec<u8> {
     script
 }
 
-/// The manual page of a program in roff, for `man -l`; that of a program with subcommands holds a
-/// page for each, one below the other.
+/// Returns the manual page of a program in roff, for `man -l`. Pages of subcommands follow, one
+/// below the other.
 pub fn manual(command: Command) -> Vec<u8> {
     let mut page = Vec::new();
     let mut command = command.disable_help_subcommand(true);
@@ -29,7 +29,7 @@ pub fn manual(command: Command) -> Vec<u8> {
     page
 }
 
-/// Writing into memory does not fail.
+/// Appends a page. Writing to memory does not fail, so errors are ignored.
 fn write_page(command: &Command, page: &mut Vec<u8>) {
     let _ = Man::new(command.clone()).render(page);
     for subcommand in command.get_subcommands().filter(|c| !c.is_hide_set()) {

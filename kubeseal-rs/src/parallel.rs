@@ -1,19 +1,19 @@
-//! Work on many items, shared out over all processors.
+//! Processes many items on all processors.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What `work` makes of each item, in the order of the items. Every thread has a state of its own,
-/// which `start` makes. A lone item needs no thread.
+/// Returns the result of `work` for each item, in the order of the items. Each thread has its own
+/// state from `start`. A single item is processed without a new thread.
 ///
 /// # Panics
 ///
-/// If `work` does.
+/// Panics if `work` panics.
 pub(crate) fn map<T: Sync, S, R: Send>(
     items: &[T],
     start: impl Fn() -> S + Sync,
     work: impl Fn(&mut S, usize, &T) -> R + Sync,
 ) -> Vec<R> {
-    // Asking for the number reads files: too long for one item.
+    // Determining the number of processors reads files, which takes too long for one item.
     let processors = match items.len() {
         0 | 1 => 1,
         _ => std::thread::available_parallelism().map_or(1, usize::from),

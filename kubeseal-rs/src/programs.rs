@@ -1,12 +1,12 @@
-//! Finding other people's programs: in absolute folders of `PATH` alone. What lies in the current
-//! folder, or in a relative one, may have come with somebody's repository and is never run.
+//! Finds external programs, in absolute folders of `PATH` only. A program in the current folder or
+//! in a relative one may come from an untrusted repository and is never run.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::platform;
 
-/// The program of that name, by its absolute path. A name with a folder has to be absolute already.
+/// Returns the absolute path of a program. A name that contains a folder has to be absolute.
 pub fn find(name: &str) -> Option<PathBuf> {
     let path = Path::new(name);
     if path.components().count() > 1 {
@@ -17,14 +17,14 @@ pub fn find(name: &str) -> Option<PathBuf> {
     absolute_folders().find_map(|folder| platform::program(folder.join(name)))
 }
 
-/// `PATH` without its relative folders, for a program that itself looks for others.
+/// Returns `PATH` without relative folders, for a program that searches it too.
 pub fn search_path() -> OsString {
-    // Folders that were split at a character do not contain it.
+    // Entries that were split at the separator do not contain it, so this does not fail.
     std::env::join_paths(absolute_folders()).unwrap_or_default()
 }
 
-/// The first line that is not blank of what a program said about its failure, cut. It may hold anything: who shows
-/// it escapes it.
+/// Returns the first line of a program's error output that is not blank, truncated. It may contain
+/// any characters, so the caller escapes it for display.
 pub fn first_line(said: &[u8]) -> String {
     let said = String::from_utf8_lossy(said);
     let line = said.lines().map(str::trim).find(|line| !line.is_empty());
@@ -42,7 +42,8 @@ fn absolute_folders() -> impl Iterator<Item = PathBuf> {
 mod tests {
     use super::*;
 
-    /// Attack: puts a program into the current folder or a relative `PATH` entry (GHSA-x5c7-x7m2-rhmf).
+    /// Attack: puts a program into the current folder or a relative `PATH` entry
+    /// (GHSA-x5c7-x7m2-rhmf).
     #[test]
     fn finds_programs_by_absolute_paths_only() {
         assert!(find("sh").is_some_and(|path| path.is_absolute()));

@@ -1,13 +1,13 @@
-//! How far a long run is, in one line of stderr that is written over and wiped at the end. Only on a
-//! terminal.
+//! Shows the progress of a long run in one line of stderr, which is overwritten and cleared at the
+//! end. Only on a terminal.
 
 use std::io::Write as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Faster than this nobody reads.
+/// The shortest time between two updates.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Characters of the bar.
+/// The width of the bar, in characters.
 const WIDTH: usize = 30;
 
 /// Counts steps, from any thread.
@@ -24,7 +24,7 @@ struct State {
 }
 
 impl Progress {
-    /// Nothing is done yet of so many `what`, such as `files`.
+    /// Starts at zero of `total` steps. `what` is a plural noun, such as `files`.
     pub fn new(what: &'static str, total: usize, is_shown: bool) -> Self {
         let (done, shown) = (0, None);
         Self {
@@ -35,7 +35,7 @@ impl Progress {
         }
     }
 
-    /// One more is done.
+    /// Counts one more step.
     pub fn step(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.done += 1;

@@ -1,4 +1,4 @@
-//! Questions on the terminal whose answers it does not show.
+//! Asks questions on the terminal without showing the answers.
 
 use std::io::{self, ErrorKind};
 
@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::platform::QuietTerminal;
 
-/// A terminal that shows nothing until this value goes.
+/// A terminal with echo turned off until the value is dropped.
 pub(crate) struct Prompt(QuietTerminal);
 
 impl Prompt {
@@ -16,16 +16,16 @@ impl Prompt {
     ///
     /// # Errors
     ///
-    /// There is no terminal.
+    /// Fails if there is no terminal.
     pub(crate) fn open() -> io::Result<Self> {
         QuietTerminal::open().map(Self)
     }
 
-    /// Asks for one line. Ctrl-C ends the process as ever.
+    /// Asks for one line. Ctrl-C ends the process as usual.
     ///
     /// # Errors
     ///
-    /// The terminal goes away, or what is typed ends without a line.
+    /// Fails if the terminal is closed, or the input ends without a line.
     pub(crate) fn ask(&self, question: &str) -> io::Result<Zeroizing<String>> {
         let answer = rpassword::prompt_password(question).map(Zeroizing::new);
         if answer

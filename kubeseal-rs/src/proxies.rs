@@ -1,16 +1,16 @@
-//! Which proxy leads to a server: the variables and rules of Go's `net/http`, so that what works
-//! for kubectl works here.
+//! Determines the proxy for a server, with the environment variables and rules of Go's `net/http`,
+//! so that a setup for kubectl works here.
 
 use std::net::IpAddr;
 
 use http::Uri;
 
-/// The proxy for this server, as a URL; none if it is reached directly.
+/// Returns the URL of the proxy for this server, or `None` for a direct connection.
 ///
-/// `HTTPS_PROXY` for https, `HTTP_PROXY` for http, in capitals or small letters; a proxy without
-/// scheme is `http://`. This machine is always reached directly. `NO_PROXY` lists hosts (their
-/// subdomains count too), `.domains` (only what is below) and addresses, with `:port` if only that
-/// port is meant, and CIDR blocks; `*` is everything. What cannot be understood there fits nothing.
+/// `HTTPS_PROXY` applies to https and `HTTP_PROXY` to http, in upper or lower case; a proxy without
+/// scheme is `http://`. Loopback addresses are always reached directly. `NO_PROXY` lists hosts
+/// (including their subdomains), `.domains` (subdomains only), addresses, each with an optional
+/// `:port`, and CIDR blocks; `*` matches everything. Malformed entries match nothing.
 pub fn proxy_for(server: &Uri, variable: impl Fn(&str) -> Option<String>) -> Option<String> {
     let either = |capital: &str| {
         let filled = |name: &str| variable(name).filter(|value| !value.is_empty());

@@ -1,16 +1,18 @@
-//! URLs as they may be shown: without user, password, query and fragment, where credentials stand.
+//! Redacts URLs for display: removes user, password, query and fragment, which may contain
+//! credentials.
 
 use std::borrow::Cow;
 
-/// The text with its credentials replaced by `***`, if it is a URL with any. One that is malformed counts as a
-/// URL too, such as `https:/user:password@host`: what looks like a scheme begins it.
+/// Returns the text with credentials replaced by `***`, if it is a URL with any. A malformed URL
+/// counts too, such as `https:/user:password@host`: a text that begins with a scheme is taken for a
+/// URL.
 pub fn redacted(text: &str) -> Cow<'_, str> {
     let Some((scheme, rest)) = after_scheme(text) else {
         return Cow::Borrowed(text);
     };
     let end = rest.find(['?', '#']).unwrap_or(rest.len());
     let (address, query) = rest.split_at(end);
-    // A password may hold any sign that was not escaped, so the last `@` counts wherever it is.
+    // A password may contain any unescaped character, so the last `@` counts, wherever it is.
     let (user, address) = match (query.rsplit_once('@'), address.rsplit_once('@')) {
         (Some(_), _) => ("***", ""),
         (None, Some((_, address))) => ("***@", address),
@@ -26,9 +28,9 @@ pub fn redacted(text: &str) -> Cow<'_, str> {
     ))
 }
 
-/// What stands before the address of a URL, and the rest. A URL begins with `https://`, a scheme with a colon and
-/// any slashes, or slashes alone; what holds a user and a password is one, however it begins. One letter before a
-/// colon is a drive of Windows.
+/// Splits a URL before its address. A URL begins with `https://`, with a scheme, a colon and any
+/// number of slashes, or with slashes alone. A text with a user and a password is a URL too,
+/// however it begins. A single letter before a colon is a Windows drive.
 fn after_scheme(text: &str) -> Option<(&str, &str)> {
     let is_slash = |c| c == '/' || c == '\\';
     let Some((before, after)) = text.split_once(':') else {
@@ -48,7 +50,7 @@ fn after_scheme(text: &str) -> Option<(&str, &str)> {
     Some(text.split_at(text.len() - rest.len()))
 }
 
-/// In the rest of a path of Windows there is no colon.
+/// Returns whether this is a path on a Windows drive, which contains no further colon.
 fn is_drive(before: &str, after: &str) -> bool {
     before.len() == 1 && after.starts_with(['/', '\\']) && !after.contains(':')
 }
@@ -97,7 +99,7 @@ mod tests {
     }
 
     proptest! {
-        /// Attack: whoever reads a log of CI looks for the password of a URL in an error.
+        /// Attack: reads CI logs to find the password of a URL in an error message.
         #[test]
         fn no_credential_is_left_whatever_stands_around_it(
             begin in "[a-zA-Z ;_1]{0,6}(:|;|)[/\\\\]{0,4}", sign in "[:;]", scheme in "[a-z]{1,5}", before in "[ -~]{0,8}", after in "[ -~]{0,8}", path in "[a-z/]{0,8}",

@@ -1,7 +1,8 @@
-//! The only place that prints: results to stdout, talk to stderr, and the exit code.
+//! Prints all output of the programs, results to stdout and messages to stderr, and chooses the exit
+//! code.
 //!
-//! Names and texts of files are other people's. Where people read them, nothing in them may steer the
-//! terminal: talk is escaped here, and results for people with [`shown`] where they are put together.
+//! Names and texts in files are untrusted, and must not control the terminal. Messages are escaped
+//! here. Results for people are escaped with [`shown`] where they are formatted.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -20,54 +21,55 @@ use crate::command::CommandError;
 use crate::seal::Outcome;
 use crate::surroundings::Surroundings;
 
-/// Exit code for words that cannot be understood.
+/// The exit code for a command line that cannot be parsed.
 const USAGE: u8 = 2;
-/// Exit codes of `seal`: a check has findings; it failed. As with grep and diff, so that a script can
-/// tell the two apart.
+/// Exit codes of `seal`: 1 if a check has findings, 2 if it failed. Like grep and diff, so that
+/// scripts can distinguish the two.
 const FINDINGS: u8 = 1;
 const FAILED: u8 = 2;
 
-/// Says a sentence that is not the result. Names in it begin no line of their own.
+/// Prints a message that is not the result. Names in it cannot start a new line.
 pub fn say(sentence: &str) {
     talk(&format!("{}\n", shown(sentence)));
 }
 
-/// The same of several lines.
+/// Prints a message of several lines.
 pub fn say_lines(sentences: &str) {
     talk(&format!("{sentences}\n"));
 }
 
-/// Warns about something that does not stop the run.
+/// Prints a warning. The run continues.
 pub fn warn(sentence: &str) {
     talk(&format!("warning: {sentence}\n"));
 }
 
-/// Did something fail while the rest went on?
+/// Whether an error occurred while the run continued.
 static IS_INCOMPLETE: AtomicBool = AtomicBool::new(false);
 
-/// Says what failed while the rest goes on. The run fails at its end for it.
+/// Prints an error and continues. The exit code at the end is a failure.
 pub fn fail_at_end(sentence: &str) {
     IS_INCOMPLETE.store(true, Ordering::Relaxed);
     talk(&format!("error: {sentence}\n"));
 }
 
-/// Writes to stderr. A run goes on when nobody listens any more.
+/// Writes to stderr. A write error, such as a closed pipe, does not stop the run.
 fn talk(text: &str) {
     let _ = io::stderr().lock().write_all(lines_shown(text).as_bytes());
 }
 
-/// A text of one line as a terminal may show it: without what would begin a new line, move the cursor, hide
-/// what stands before, turn the direction around, or be a command to the runner of GitHub Actions.
+/// Escapes a text of one line for display: control characters, line breaks, bidirectional marks,
+/// and commands to the GitHub Actions runner.
 pub fn shown(text: &str) -> Cow<'_, str> {
     without_commands(visible_line(text))
 }
 
-/// The same of several lines.
+/// Like [`shown`], for a text of several lines.
 pub fn lines_shown(text: &str) -> Cow<'_, str> {
     without_commands(visible(text))
 }
 
-/// The runner obeys every line that begins with two colons, and `##[` anywhere.
+/// Escapes workflow commands: GitHub Actions executes a line that begins with two colons, and `##[`
+/// anywhere.
 fn without_commands(text: Cow<'_, str>) -> Cow<'_, str> {
     if !text.contains("::") && !text.contains("##[") {
         return text;
@@ -84,10 +86,10 @@ fn without_commands(text: Cow<'_, str>) -> Cow<'_, str> {
     Cow::Owned(lines.collect())
 }
 
-/// How a path is shown in messages. [`Path::display`] would let a name begin a new line.
+/// Formats paths for messages. [`Path::display`] would print line breaks in a name.
 pub trait ShowPath {
-    /// As [`shown`]; bytes that are not text become U+FFFD. A relative path that begins like a command of a
-    /// workflow gets `./` in front, and so names the same file.
+    /// Escapes a path like [`shown`]; bytes that are not UTF-8 become U+FFFD. A relative path that
+    /// begins like a workflow command gets the prefix `./`, which names the same file.
     fn shown(&self) -> String;
 }
 
@@ -102,8 +104,8 @@ impl<P: AsRef<Path> + ?Sized> ShowPath for P {
     }
 }
 
-/// Finished JSON, which programs read as before and which does nothing to a terminal: what would steer one
-/// can stand in strings only, and is escaped there.
+/// Escapes JSON for display without changing its meaning. Characters that control a terminal can
+/// only be in strings, where they are replaced by `\u` escapes.
 pub fn json_shown(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     for c in json.chars() {
@@ -118,7 +120,8 @@ pub fn json_shown(json: &str) -> String {
     text
 }
 
-/// YAML of a document that neither steers a terminal nor holds a command of a workflow.
+/// Formats a document as YAML that contains neither terminal control characters nor workflow
+/// commands.
 pub fn yaml_shown(document: &Json) -> String {
     let text = Zeroizing::new(manifest::to_visible_yaml(document));
     if without_commands(Cow::Borrowed(&text)) == *text {
@@ -127,7 +130,7 @@ pub fn yaml_shown(document: &Json) -> String {
     manifest::to_inert_yaml(document)
 }
 
-/// Ends a run: 0, or 1 with the error and its causes.
+/// Ends a run of `kubeseal`: exit code 0, or 1 with the error and its causes.
 pub fn finish(result: Result<(), CommandError>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -138,7 +141,8 @@ pub fn finish(result: Result<(), CommandError>) -> ExitCode {
     }
 }
 
-/// Ends a run of `seal`: 0, 1 if a check has findings, or 2 with the error and its causes.
+/// Ends a run of `seal`: exit code 0, 1 if a check has findings, or 2 with the error and its
+/// causes.
 pub fn finish_seal(result: anyhow::Result<Outcome>) -> ExitCode {
     match result {
         Ok(_) if IS_INCOMPLETE.load(Ordering::Relaxed) => ExitCode::from(FAILED),
@@ -151,7 +155,7 @@ pub fn finish_seal(result: anyhow::Result<Outcome>) -> ExitCode {
     }
 }
 
-/// Ends a run that never began.
+/// Ends a run that stopped while parsing the command line.
 pub fn stop(stop: Stop) -> ExitCode {
     match stop {
         Stop::Help(text) => match print(text.as_bytes()) {
@@ -169,14 +173,14 @@ pub fn stop(stop: Stop) -> ExitCode {
     }
 }
 
-/// Colour, where a person reads and wants it: on a terminal that has colours, unless `NO_COLOR` is set.
+/// Colours for output on a terminal that supports them, unless `NO_COLOR` is set.
 #[derive(Debug, Clone, Copy)]
 pub struct Paint {
     on: bool,
 }
 
 impl Paint {
-    /// For what goes to stdout.
+    /// Returns the colours for stdout.
     pub fn for_stdout(surroundings: &Surroundings) -> Self {
         let dumb = surroundings
             .variable("TERM")
@@ -187,17 +191,17 @@ impl Paint {
         }
     }
 
-    /// What is wrong or gone.
+    /// Colours text that is wrong or removed.
     pub fn red(self, text: &str) -> String {
         self.colour("31", text)
     }
 
-    /// What is new.
+    /// Colours text that is added.
     pub fn green(self, text: &str) -> String {
         self.colour("32", text)
     }
 
-    /// What to look at.
+    /// Colours text that needs attention.
     pub fn yellow(self, text: &str) -> String {
         self.colour("33", text)
     }
@@ -211,11 +215,11 @@ impl Paint {
     }
 }
 
-/// Writes a result to stdout. A reader that has gone away is not an error.
+/// Writes a result to stdout. A closed pipe is not an error.
 ///
 /// # Errors
 ///
-/// Any other failure to write.
+/// Returns any other write error.
 pub fn print(bytes: &[u8]) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
@@ -250,7 +254,7 @@ mod tests {
         assert_eq!(Path::new("a\nb\u{9b}").shown(), "a\\nb\\u{9b}");
     }
 
-    /// Attack: a name is a command to the runner of GitHub Actions.
+    /// Attack: uses a command to the GitHub Actions runner as a name.
     #[test]
     fn no_text_is_a_command_of_a_workflow() {
         for (text, want) in [
@@ -272,7 +276,7 @@ mod tests {
         }
     }
 
-    /// Attack: a text in YAML begins a line with a command to the runner of GitHub Actions.
+    /// Attack: puts a line with a command to the GitHub Actions runner into a YAML text.
     #[test]
     fn no_text_in_yaml_is_a_command_of_a_workflow() {
         let long = format!("{} ::error::x {0} ::error::x", "a".repeat(90));
@@ -297,7 +301,7 @@ mod tests {
     }
 
     proptest! {
-        /// Attack: any text stands in a string of JSON that a person looks at.
+        /// Attack: puts any text into a JSON string that a person prints.
         #[test]
         fn nothing_in_json_steers_a_terminal(text in any::<String>()) {
             let json = json_shown(&serde_json::to_string_pretty(&[&text]).unwrap());

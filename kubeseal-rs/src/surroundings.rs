@@ -1,25 +1,25 @@
-//! Clock, environment and terminal: everything that a run takes from outside besides its words.
+//! Clock, environment and terminal: all that a run reads from outside except its arguments.
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
 
-/// What surrounds a run.
+/// The environment of a run.
 #[derive(Debug, Clone)]
 pub struct Surroundings {
-    /// The instant of the run.
+    /// The time of the run.
     pub now: Timestamp,
-    /// Is a person typing on stdin?
+    /// Whether stdin is a terminal.
     pub stdin_is_terminal: bool,
-    /// Does a person read stdout?
+    /// Whether stdout is a terminal.
     pub stdout_is_terminal: bool,
-    /// Does a person read stderr?
+    /// Whether stderr is a terminal.
     pub stderr_is_terminal: bool,
 }
 
 impl Surroundings {
-    /// Those of this process.
+    /// Returns the environment of this process.
     pub fn of_this_process() -> Self {
         Self {
             now: Timestamp::now(),
@@ -29,28 +29,28 @@ impl Surroundings {
         }
     }
 
-    /// An environment variable, if it is there and is text.
+    /// Returns an environment variable, if it is set and is UTF-8.
     pub fn variable(&self, name: &str) -> Option<String> {
         std::env::var(name).ok()
     }
 
-    /// An environment variable that is there and not empty.
+    /// Returns an environment variable that is set and not empty.
     pub fn filled_variable(&self, name: &str) -> Option<String> {
         self.variable(name).filter(|value| !value.is_empty())
     }
 
-    /// Is there an environment variable of that name, whatever it holds?
+    /// Returns whether an environment variable is set, to any value.
     pub fn has_variable(&self, name: &str) -> bool {
         std::env::var_os(name).is_some()
     }
 
-    /// The user's home folder.
+    /// Returns the user's home folder.
     pub fn home(&self) -> Option<PathBuf> {
         std::env::home_dir().filter(|home| !home.as_os_str().is_empty())
     }
 
-    /// The user's cache folder: `$XDG_CACHE_HOME` if that is an absolute path, else `~/.cache`; on
-    /// Windows `%LOCALAPPDATA%`.
+    /// Returns the user's cache folder: `$XDG_CACHE_HOME` if that is an absolute path, else
+    /// `~/.cache`; on Windows `%LOCALAPPDATA%`.
     pub fn cache_folder(&self) -> Option<PathBuf> {
         let named = |name: &str| self.filled_variable(name).map(PathBuf::from);
         if cfg!(windows) {
@@ -61,7 +61,7 @@ impl Surroundings {
             .or_else(|| Some(self.home()?.join(".cache")))
     }
 
-    /// Where a pod finds its service account.
+    /// Returns the folder with the service account of a Pod.
     pub fn service_account_folder(&self) -> PathBuf {
         PathBuf::from("/var/run/secrets/kubernetes.io/serviceaccount")
     }

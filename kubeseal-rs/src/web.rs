@@ -1,5 +1,5 @@
-//! Requests to what is no API server: a certificate behind a URL, the controller's port for callers
-//! with a token.
+//! HTTP requests to other servers than the API server: a certificate's URL, and the controller's
+//! port for callers with a token.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,12 +9,13 @@ use ureq::{Agent, Proxy};
 
 use crate::proxies::proxy_for;
 
-/// For the whole answer of a server.
+/// The time limit for a whole answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// Until there is a connection.
+/// The time limit for connecting.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A client for the server of this URL, vouched for by these roots; proxies are from the environment.
+/// Returns a client for the server of this URL that trusts these root certificates. Proxies come
+/// from the environment.
 pub(crate) fn agent(uri: &str, roots: RootCerts) -> Agent {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let tls = TlsConfig::builder()
@@ -33,7 +34,7 @@ pub(crate) fn agent(uri: &str, roots: RootCerts) -> Agent {
     )
 }
 
-/// An error without the URL, which may hold credentials.
+/// Removes the URL from an error, since it may contain credentials.
 pub(crate) fn without_url(error: ureq::Error) -> ureq::Error {
     match error {
         ureq::Error::BadUri(_) => ureq::Error::BadUri("it is malformed".into()),

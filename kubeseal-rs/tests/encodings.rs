@@ -1,4 +1,4 @@
-//! Files as programs of Windows write them: in UTF-16, with a byte order mark, with carriage returns.
+//! Files as Windows programs write them: in UTF-16, with a byte order mark, with carriage returns.
 #![expect(clippy::expect_used, reason = "a test")]
 
 use std::fs;
@@ -26,7 +26,7 @@ fn run_with(folder: &Path, program: &str, words: &[&str], input: &[u8]) -> Outpu
         .spawn()
         .expect("it starts");
     let mut stdin = child.stdin.take().expect("it is a pipe");
-    // What does not read its input may have ended.
+    // A program that does not read its input may have ended.
     let _ = stdin.write_all(input);
     drop(stdin);
     child.wait_with_output().expect("ours")
@@ -37,7 +37,7 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&said).into_owned()
 }
 
-/// The ways in which a text may stand in a file.
+/// Returns a text in every encoding.
 fn encodings(text: &str) -> [(&'static str, Vec<u8>); 6] {
     let lines = text.replace('\n', "\r\n");
     let utf16 = |mark: &str, unit: fn(u16) -> [u8; 2]| -> Vec<u8> {
@@ -58,7 +58,7 @@ fn fixture(name: &str) -> String {
     fs::read_to_string(format!("{SEAL_TESTS}/{name}")).expect("it is there")
 }
 
-/// A folder with what was sealed, an archive of keys, and what opens both.
+/// Creates a folder with sealed files, an archive of keys, and the means to decrypt both.
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let at = |name: &str| folder.path().join(name);
@@ -114,7 +114,7 @@ fn folder() -> tempfile::TempDir {
     folder
 }
 
-/// Which file is written otherwise, and what has to work with it and what it has to say.
+/// The file to re-encode, the command that reads it, and the expected output.
 const USES: [(&str, &str, &[&str], &str); 8] = [
     (
         "cert.pem",
@@ -289,7 +289,7 @@ fn variables_and_rules_are_read_however_windows_wrote_them() {
     }
 }
 
-/// A value is bytes, and is sealed as it is; that is most likely not what was meant.
+/// A value is sealed as the bytes it has, although a byte order mark is most likely a mistake.
 #[test]
 fn a_byte_order_mark_in_a_value_is_warned_of_and_kept() {
     let folder = folder();
@@ -350,7 +350,7 @@ fn a_byte_order_mark_in_a_value_is_warned_of_and_kept() {
     }
 }
 
-/// What should have written the value failed, or there is no stdin: nothing is lost by it.
+/// Most likely, the command that should write the value failed, or stdin is closed.
 #[test]
 fn an_empty_value_from_stdin_is_refused_unless_it_is_meant() {
     let folder = folder();

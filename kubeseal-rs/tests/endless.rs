@@ -1,4 +1,4 @@
-//! Files, streams and answers that never end, handed to the real programs.
+//! The real programs with files, streams and answers that never end.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -13,7 +13,7 @@ use std::process::{Command, Output, Stdio};
 
 use api_server::{Body, certificate_of, path_of, service, text};
 
-/// Of address space, in KiB; what ends there reads without an end.
+/// The limit of address space, in KiB. An unbounded read ends there.
 const LIMIT: &str = "1500000";
 const SECRET: &str = "kind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n";
 
@@ -37,7 +37,7 @@ fn run(folder: &Path, program: &str, words: &[&str]) -> Output {
     command.output().expect("it starts")
 }
 
-/// A folder with a certificate, a Secret, and links to what never ends.
+/// Creates a folder with a certificate, a Secret, and links to endless files.
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/seal/exec.fixtures");
@@ -51,7 +51,7 @@ fn folder() -> tempfile::TempDir {
     folder
 }
 
-/// Attack: a name in a repository is a link to `/dev/zero`, or a pipe of a script never ends.
+/// Attack: commits a link to `/dev/zero`, or makes a pipe of a script endless.
 #[test]
 fn refuses_what_never_ends_wherever_it_is_read() {
     let (seal, kubeseal) = (env!("CARGO_BIN_EXE_seal"), env!("CARGO_BIN_EXE_kubeseal"));
@@ -114,7 +114,7 @@ fn refuses_what_never_ends_wherever_it_is_read() {
     }
 }
 
-/// Attack: what stands behind a Service sends four hundred mebibytes where a certificate should be.
+/// Attack: the server behind a Service sends 400 MiB instead of a certificate.
 #[test]
 fn refuses_a_certificate_of_four_hundred_mebibytes() {
     let folder = folder();

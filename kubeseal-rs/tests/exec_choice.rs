@@ -8,7 +8,8 @@ use std::process::{Command, Output, Stdio};
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/exec.fixtures");
 
-/// Variables by which programs find code, keys or a server to trust. No list of them is whole.
+/// Variables that tell programs where to find code, keys or a trusted server. No list of them is
+/// complete.
 const CHANGE_THE_COMMAND: [&str; 16] = [
     "PYTHONUSERBASE",
     "KUBECONFIG",
@@ -37,7 +38,7 @@ fn seal(folder: &Path, words: &[&str]) -> Output {
     command.stdin(Stdio::null()).output().expect("it starts")
 }
 
-/// Seals an item of that name beside `password`, as anyone can who has the certificate.
+/// Seals an item of that name beside `password`, as anyone with the certificate can.
 fn seal_item(folder: &Path, item: &str) {
     let certificate = format!("{FIXTURES}/key-2025.pem");
     let literal = format!("--from-literal={item}=evil");
@@ -72,8 +73,8 @@ fn exec(folder: &Path, choice: &[&str]) -> (bool, String) {
     )
 }
 
-/// Attack: an author of a sealed file adds an item under the name of a variable that decides what the command
-/// runs or whom it trusts.
+/// Attack: an author of a sealed file adds an item under the name of a variable that decides what
+/// the command runs or trusts.
 #[test]
 fn an_author_of_the_file_sets_no_variable_that_the_user_did_not_choose() {
     let folder = tempfile::tempdir().expect("a folder");

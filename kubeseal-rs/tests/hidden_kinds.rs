@@ -1,5 +1,5 @@
-//! Objects whose kind is written so that its name does not stand in the file, and objects beside what cannot be
-//! parsed: the cluster reads them, so these programs have to.
+//! Objects whose kind is written so that its literal name is not in the file, and objects beside
+//! text that cannot be parsed. The cluster reads these, so `seal` has to.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 const SEAL: &str = env!("CARGO_BIN_EXE_seal");
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/key-fixtures");
 
-/// A Git repository in a folder of its own.
+/// A Git repository in a temporary folder.
 struct Tree(tempfile::TempDir);
 
 impl Tree {
@@ -61,7 +61,7 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&all).into_owned()
 }
 
-/// A kind in every form in which its name does not stand.
+/// Returns a kind in every form that does not contain its literal name.
 fn hidden(kind: &str) -> [String; 5] {
     let (first, rest) = kind.split_at(1);
     let byte = first.as_bytes()[0];
@@ -76,8 +76,8 @@ fn hidden(kind: &str) -> [String; 5] {
     ]
 }
 
-/// Attack: a SealedSecret on another branch writes its kind with an escape, so that a search for the name does not
-/// find it, and the key that it needs is taken out of use.
+/// Attack: writes the kind of a SealedSecret on another branch with an escape, so that a search
+/// does not find it and the key that it needs is retired.
 #[test]
 fn retires_no_key_that_a_hidden_kind_on_another_branch_needs() {
     let tree = Tree::new();
@@ -126,7 +126,7 @@ fn retires_no_key_that_a_hidden_kind_on_another_branch_needs() {
     }
 }
 
-/// The object as an item of a `SealedSecretList`, which need not name its kind.
+/// Returns the object as an item of a `SealedSecretList`, which may omit the kind.
 fn listed_without_kind(object: &str) -> String {
     let names_kind = |line: &&str| line.starts_with("kind:") || line.starts_with("apiVersion:");
     let lines = object
@@ -149,13 +149,13 @@ const TEMPLATES: [&str; 3] = [
     "{% if x %}\na: b\n",
 ];
 
-/// Manifests of which `kubectl apply` makes a Secret.
+/// Returns manifests from which `kubectl apply` creates a Secret.
 fn leaks() -> Vec<String> {
     let of_kind = |kind: &String| format!("apiVersion: v1\nkind: {kind}\n{VALUES}");
     let json = "{\"apiVersion\": \"v1\", \"kind\": \"Secret\", \"metadata\": {\"name\": \"db\"}, \"stringData\": \
                 {\"password\": \"hunter2-correct-horse\"}}\n";
     let mut leaks: Vec<String> = hidden("Secret").iter().map(of_kind).collect();
-    // Items of a typed list need not name their kind.
+    // Items of a typed list may omit their kind.
     let item =
         "{metadata: {name: db, namespace: shop}, stringData: {password: hunter2-correct-horse}}";
     for nested in [
@@ -183,8 +183,8 @@ fn leaks() -> Vec<String> {
     leaks
 }
 
-/// Attack: a plain Secret is committed in a form that a search for its kind does not find, or beside a document that
-/// is a template, so that the file as a whole is no manifest.
+/// Attack: commits a plain Secret in a form that a search for its kind does not find, or beside a
+/// template document, so that the whole file is not a valid manifest.
 #[test]
 fn lint_and_the_hook_find_a_secret_however_its_file_hides_it() {
     let tree = Tree::new();
@@ -213,7 +213,7 @@ fn lint_and_the_hook_find_a_secret_however_its_file_hides_it() {
     assert!(missed.is_empty(), "{}", missed.join("\n"));
 }
 
-/// A template whose values come from elsewhere is no Secret yet.
+/// A template whose values come from elsewhere is not a plain Secret.
 #[test]
 fn lint_passes_over_what_is_a_template_itself() {
     let tree = Tree::new();
@@ -224,7 +224,7 @@ fn lint_passes_over_what_is_a_template_itself() {
     assert!(output.status.success(), "{}", said(&output));
 }
 
-/// The line of a finding counts from the beginning of the file.
+/// The line of a finding is counted from the start of the file.
 #[test]
 fn a_finding_after_a_template_has_its_line() {
     let tree = Tree::new();

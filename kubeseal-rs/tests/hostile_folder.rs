@@ -1,5 +1,5 @@
-//! Attacks by whoever wrote the current folder, through other things than Git: files that are no files, programs that
-//! its files name, programs that lie in it.
+//! Attacks by the author of the current folder, other than through Git: special files, files that
+//! name programs, and programs in the folder.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test")]
 
@@ -14,7 +14,7 @@ const SEALED: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmeta
 const PLAIN: &str =
     "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n";
 
-/// What somebody else wrote.
+/// A folder that an attacker wrote.
 struct Folder(tempfile::TempDir);
 
 impl Folder {
@@ -29,7 +29,7 @@ impl Folder {
         self.0.path().join(name)
     }
 
-    /// A program that notes where and how it is run.
+    /// Writes a program that records how it is run.
     fn program(&self, name: &str) {
         let ran = self.path("ran");
         let text = format!(
@@ -61,7 +61,7 @@ impl Folder {
     }
 }
 
-/// A run that hangs fails the test.
+/// Waits for a command, and fails the test if it hangs.
 fn in_time(mut child: Child) -> Output {
     let end = Instant::now() + Duration::from_secs(30);
     while child.try_wait().expect("ours").is_none() {
@@ -92,7 +92,8 @@ fn kubeconfig(command: &Path) -> String {
     )
 }
 
-/// Attack: a variable names the kubeconfig by a relative path, and the folder has one that names a program.
+/// Attack: puts a kubeconfig that names a program into a folder where a variable names the
+/// kubeconfig by a relative path.
 #[test]
 fn a_kubeconfig_of_the_folder_runs_no_program() {
     let folder = Folder::new();
@@ -119,7 +120,7 @@ fn a_kubeconfig_of_the_folder_runs_no_program() {
             "{words:?}: {output:?}"
         );
     }
-    // One that is named on the command line is the user's choice.
+    // A kubeconfig named on the command line is the user's choice.
     folder.run(
         KUBESEAL,
         &["--kubeconfig", "kubeconfig", "--fetch-cert"],
@@ -128,8 +129,8 @@ fn a_kubeconfig_of_the_folder_runs_no_program() {
     assert!(folder.ran().is_some());
 }
 
-/// Attack: the folder has a program of the name that the user's own kubeconfig has, and `PATH` a relative
-/// folder.
+/// Attack: puts a program with the name of the user's credential plug-in into a folder that `PATH`
+/// names by a relative path.
 #[test]
 fn a_credential_plug_in_of_the_folder_is_not_run() {
     let folder = Folder::new();
@@ -155,7 +156,7 @@ fn a_credential_plug_in_of_the_folder_is_not_run() {
     assert!(said(&output).contains("plug-in-of-the-cloud"), "{output:?}");
 }
 
-/// Attack: `.sops.yaml` lies beside the file, and a program beside both.
+/// Attack: puts a `.sops.yaml` beside the file, and a program beside both.
 #[test]
 fn sops_starts_where_the_folder_has_no_say() {
     let folder = Folder::new();
@@ -182,8 +183,9 @@ fn sops_starts_where_the_folder_has_no_say() {
     assert_eq!(folder.ran(), Some(want));
 }
 
-/// Attack: a rule of the repository names a certificate of its author's outside the repository, such as in `/tmp`, so
-/// that what is sealed opens for him, and nobody who reviews the repository sees the certificate.
+/// Attack: a rule of the repository names a certificate of its author outside the repository, for
+/// example in `/tmp`. The author could decrypt what is sealed for it, and reviewers of the
+/// repository do not see it.
 #[test]
 fn a_rule_seals_for_no_certificate_outside_its_tree() {
     let folder = Folder::new();
@@ -211,14 +213,14 @@ fn a_rule_seals_for_no_certificate_outside_its_tree() {
         );
         let names_the_way_out = said(&output).contains("--cert");
         assert_eq!(names_the_way_out, !is_obeyed, "{certificate}: {output:?}");
-        // The user's own words are free.
+        // Files named on the command line are not restricted.
         let output = folder.run(SEAL, &["--stdout", "plain.yaml", "--cert", &foreign], &[]);
         assert!(output.status.success(), "{output:?}");
     }
 }
 
-/// Attack: writes the kind of a plain Secret so that a search for its name does not find it, in a file that lint
-/// meets on its way.
+/// Attack: writes the kind of a plain Secret so that a search for its name does not find it, in a
+/// file that lint finds.
 #[test]
 fn lint_finds_a_plain_secret_however_its_kind_is_written() {
     for kind in [
@@ -243,7 +245,7 @@ fn lint_finds_a_plain_secret_however_its_kind_is_written() {
     }
 }
 
-/// Attack: what rules name, or the rules themselves, is a pipe that nobody writes to or a device without end.
+/// Attack: makes the rules, or a file that they name, a pipe without a writer or an endless device.
 #[test]
 fn rules_and_what_they_name_are_regular_files() {
     let folder = Folder::new();
@@ -263,7 +265,7 @@ fn rules_and_what_they_name_are_regular_files() {
             format!("rules: [{{path: '**', certificate: '{certificate}'}}]\n"),
         )
         .expect("ours");
-        // What is a URL, lint does not fetch.
+        // Lint does not fetch URLs.
         let commands = [&["--stdout", "plain.yaml"][..], &["lint"]];
         let count = if certificate.contains(':') { 1 } else { 2 };
         for words in &commands[..count] {

@@ -1,6 +1,6 @@
-//! Attacks by whoever wrote a repository: its configuration, attributes and files name programs, and `git` runs
-//! them. No command that only reads may run one of them, wherever the configuration stands and whichever key
-//! names the program.
+//! Attacks by the author of a repository. Its configuration, attributes and files name programs,
+//! which `git` runs. A command that only reads must not run them, whichever file the configuration
+//! is in and whichever key names the program.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test")]
 
@@ -10,9 +10,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Every key of Git's configuration that names a program, a command line or a URL with one, from
-/// git-config(1), gitattributes(5), gitsubmodules(7) and git-remote-ext(1). `trap` is the driver that
-/// `.gitattributes` gives to every file.
+/// All keys of Git's configuration that name a program, a command line, or a URL with one, from
+/// git-config(1), gitattributes(5), gitsubmodules(7) and git-remote-ext(1). `trap` is the driver
+/// that `.gitattributes` assigns to every file.
 const KEYS: [&str; 62] = [
     "alias.blame",
     "alias.diff",
@@ -85,8 +85,8 @@ const TRIGGERS: &str = "[core]\n\tfsmonitorHookVersion = 2\n[diff]\n\tsubmodule 
                         [filter \"trap\"]\n\trequired = true\n[hook \"trap\"]\n\tevent = post-index-change\n\
                         [remote \"origin\"]\n\tpromisor = true\n\tpartialclonefilter = blob:none\n";
 
-/// What is run instead of programs that Git would find in `PATH`. `git` is one of them: whoever runs it obeys
-/// the configuration.
+/// Names of traps that replace programs which Git finds in `PATH`. `git` is one of them, since
+/// running it would apply the configuration.
 const PROGRAMS: [&str; 12] = [
     "git",
     "git-remote-ext",
@@ -109,7 +109,7 @@ const PLAIN: &str =
 const CERTIFICATE: &[u8] = include_bytes!("seal/fixtures/cert.pem");
 const KEY: &[u8] = include_bytes!("seal/keys-compromise.fixtures/state/keys/key-2025.yaml");
 
-/// A user, programs that report when they are run, and what the author of a repository wrote.
+/// A user's folder with programs that report when they are run, and an attacker's repository.
 struct Trap {
     folder: tempfile::TempDir,
 }
@@ -146,7 +146,7 @@ impl Trap {
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("ours");
     }
 
-    /// A line of configuration that has `key` run a program of its own.
+    /// Returns a line of configuration in which `key` runs its own trap.
     fn setting(&self, key: &str) -> String {
         let name: String = key
             .chars()
@@ -180,7 +180,7 @@ impl Trap {
         setting(key, &value)
     }
 
-    /// Configuration with every key.
+    /// Returns a configuration with every key.
     fn configuration(&self) -> String {
         let keys: String = KEYS.iter().map(|key| self.setting(key)).collect();
         format!("{TRIGGERS}{keys}")
@@ -213,7 +213,7 @@ impl Trap {
         command
     }
 
-    /// A repository with two commits, something staged and something changed.
+    /// Creates a repository with two commits, a staged change and an unstaged one.
     fn repository(&self, root: &Path) {
         fs::create_dir_all(root).expect("ours");
         self.git(root, &["init", "-q", "-b", "main"]);
@@ -233,7 +233,8 @@ impl Trap {
         fs::write(file, before + &self.configuration()).expect("ours");
     }
 
-    /// Runs every command that only reads, once with the programs of `PATH`, and once with nothing but traps.
+    /// Runs every command that only reads, once with the programs of `PATH` and once with traps
+    /// only.
     fn read(&self, folder: &Path) {
         let (cert, state) = (self.path("cert.pem"), self.path("state"));
         let (cert, state) = (cert.display(), state.display());
@@ -288,7 +289,7 @@ impl Trap {
     }
 }
 
-/// Files, and attributes that give every file to the drivers.
+/// Writes files, and attributes that assign the drivers to every file.
 fn files(folder: &Path) {
     fs::create_dir_all(folder.join("deploy")).expect("ours");
     fs::write(folder.join("deploy/a.yaml"), SEALED).expect("ours");
@@ -300,7 +301,7 @@ fn files(folder: &Path) {
     .expect("ours");
 }
 
-/// `a.b.c` = value, as a section of its own.
+/// Formats the key `a.b.c` and its value as a section.
 fn setting(key: &str, value: &str) -> String {
     let (section, name) = key.rsplit_once('.').expect("a key has a dot");
     let section = match section.split_once('.') {
@@ -310,7 +311,7 @@ fn setting(key: &str, value: &str) -> String {
     format!("[{section}]\n\t{name} = {value}\n")
 }
 
-/// Makes a folder look like a bare repository, as ordinary files that can be committed.
+/// Makes a folder look like a bare repository, with ordinary files that can be committed.
 fn bare(folder: &Path, configuration: &str) {
     for name in ["objects", "refs"] {
         fs::create_dir_all(folder.join(name)).expect("ours");
@@ -321,7 +322,7 @@ fn bare(folder: &Path, configuration: &str) {
     fs::write(folder.join("config"), format!("{own}{configuration}")).expect("ours");
 }
 
-/// Attack: a folder in an ordinary commit looks like a bare repository, and a file in it is read.
+/// Attack: commits a folder that looks like a bare repository, with a file that is read.
 #[test]
 fn an_embedded_bare_repository_around_the_file_runs_nothing() {
     let trap = Trap::new();
@@ -331,7 +332,7 @@ fn an_embedded_bare_repository_around_the_file_runs_nothing() {
     trap.assert_that_reading_runs_nothing(&trap.tree().join("deploy"));
 }
 
-/// Attack: the same above the file, in a folder that is no work tree.
+/// Attack: puts the file below such a folder, outside any work tree.
 #[test]
 fn an_embedded_bare_repository_above_the_file_runs_nothing() {
     let trap = Trap::new();
@@ -341,7 +342,7 @@ fn an_embedded_bare_repository_above_the_file_runs_nothing() {
     trap.assert_that_reading_runs_nothing(&trap.tree().join("below/deploy"));
 }
 
-/// Attack: the same below the file.
+/// Attack: puts such a folder below the file.
 #[test]
 fn an_embedded_bare_repository_below_the_file_runs_nothing() {
     let trap = Trap::new();
@@ -352,14 +353,14 @@ fn an_embedded_bare_repository_below_the_file_runs_nothing() {
     trap.assert_that_reading_runs_nothing(&trap.tree());
 }
 
-/// Attack: `.git/config` of an unpacked archive names programs.
+/// Attack: names programs in `.git/config` of an archive that the user unpacks.
 #[test]
 fn the_configuration_of_the_repository_runs_nothing() {
     let trap = Trap::new();
     trap.repository(&trap.tree());
     trap.configure(&trap.tree().join(".git/config"));
     trap.assert_that_reading_runs_nothing(&trap.tree());
-    // The trap is one: `git` itself does run the programs.
+    // Verify that the trap works: `git` itself runs the programs.
     let mut git = trap.command("git", &trap.tree());
     git.args(["diff", "HEAD", "--ext-diff"])
         .output()
@@ -367,8 +368,8 @@ fn the_configuration_of_the_repository_runs_nothing() {
     assert!(trap.ran().contains("core.fsmonitor"), "{:?}", trap.ran());
 }
 
-/// Attack: each key that Git knows, alone, names a program. A key that makes the repository unreadable hides
-/// no other one.
+/// Attack: names a program in each key that Git knows, one at a time, so that a key that makes the
+/// repository unreadable does not hide another.
 #[test]
 fn no_key_of_the_configuration_runs_a_program() {
     let trap = Trap::new();
@@ -392,7 +393,7 @@ fn no_key_of_the_configuration_runs_a_program() {
     }
 }
 
-/// The keys of the table, and those that the installed Git documents.
+/// Returns the keys of the table and those that the installed Git documents.
 fn known_keys(trap: &Trap) -> BTreeSet<String> {
     let mut git = trap.command("git", &trap.tree());
     let listed = git
@@ -419,7 +420,7 @@ fn known_keys(trap: &Trap) -> BTreeSet<String> {
     keys
 }
 
-/// Attack: a `.git` file leads to a repository elsewhere in the tree.
+/// Attack: puts a `.git` file that leads to a repository elsewhere in the tree.
 #[test]
 fn a_git_file_that_leads_elsewhere_runs_nothing() {
     let trap = Trap::new();
@@ -431,7 +432,7 @@ fn a_git_file_that_leads_elsewhere_runs_nothing() {
     trap.assert_that_reading_runs_nothing(&trap.tree().join("deploy").join(".."));
 }
 
-/// Attack: the configuration includes a file of the tree, always or under a condition.
+/// Attack: includes a file of the tree in the configuration, always or under a condition.
 #[test]
 fn an_included_configuration_runs_nothing() {
     for section in [
@@ -453,7 +454,7 @@ fn an_included_configuration_runs_nothing() {
     }
 }
 
-/// Attack: the configuration of one work tree names programs.
+/// Attack: names programs in the configuration of one work tree.
 #[test]
 fn the_configuration_of_a_work_tree_runs_nothing() {
     let trap = Trap::new();
@@ -466,7 +467,7 @@ fn the_configuration_of_a_work_tree_runs_nothing() {
     trap.assert_that_reading_runs_nothing(&trap.tree());
 }
 
-/// Attack: a linked work tree whose common folder is another one.
+/// Attack: gives a linked work tree another common folder.
 #[test]
 fn a_common_folder_elsewhere_runs_nothing() {
     let trap = Trap::new();
@@ -488,7 +489,7 @@ fn a_common_folder_elsewhere_runs_nothing() {
     trap.assert_that_reading_runs_nothing(&linked);
 }
 
-/// Attack: objects are borrowed from a repository with a configuration of its own.
+/// Attack: borrows objects from a repository with its own configuration.
 #[test]
 fn borrowed_objects_run_nothing() {
     let trap = Trap::new();
@@ -510,7 +511,7 @@ fn borrowed_objects_run_nothing() {
     trap.assert_that_reading_runs_nothing(&trap.tree());
 }
 
-/// Attack: the objects of a partial clone are missing, so that Git fetches them by a program.
+/// Attack: omits objects from a partial clone, so that Git runs a program to fetch them.
 #[test]
 fn missing_objects_are_fetched_by_nothing() {
     let trap = Trap::new();
@@ -542,7 +543,7 @@ fn missing_objects_are_fetched_by_nothing() {
     trap.assert_that_reading_runs_nothing(&trap.tree());
 }
 
-/// Attack: a submodule brings its own configuration.
+/// Attack: adds a submodule with its own configuration.
 #[test]
 fn a_submodule_runs_nothing() {
     let trap = Trap::new();
@@ -563,7 +564,7 @@ fn a_submodule_runs_nothing() {
     trap.assert_that_reading_runs_nothing(&trap.tree());
 }
 
-/// Attack: hooks lie in the repository, or where its configuration says.
+/// Attack: puts hooks into the repository, or into a folder that its configuration names.
 #[test]
 fn hooks_of_the_repository_are_not_run() {
     let trap = Trap::new();
@@ -589,8 +590,8 @@ fn hooks_of_the_repository_are_not_run() {
     trap.assert_that_reading_runs_nothing(&trap.tree());
 }
 
-/// Attack: a `seal` in the tree, with a relative folder in `PATH`, is found by the hook; or the hook's own
-/// `git` obeys the configuration.
+/// Attack: puts a `seal` into the tree, with a relative folder in `PATH`, for the hook to find; or
+/// relies on the hook's own `git` applying the configuration.
 #[test]
 fn the_hook_runs_no_program_of_the_tree() {
     let trap = Trap::new();
@@ -622,7 +623,7 @@ fn the_hook_runs_no_program_of_the_tree() {
     assert_eq!(trap.ran(), BTreeSet::new());
 }
 
-/// Attack: the hook, or the folder of the hooks, is a link to where its author wants an executable file.
+/// Attack: makes the hook, or the hooks folder, a link to a path of the author's choice.
 #[test]
 fn a_hook_is_not_written_through_a_link() {
     for link in [".git/hooks", ".git/hooks/pre-commit"] {
@@ -638,14 +639,14 @@ fn a_hook_is_not_written_through_a_link() {
     }
 }
 
-/// Attack: the hook would run a `seal` that the next checkout replaces.
+/// Attack: replaces the `seal` that the hook would run at the next checkout.
 #[test]
 fn a_seal_in_the_work_tree_installs_no_hook() {
     let trap = Trap::new();
     trap.repository(&trap.tree());
     let inside = trap.tree().join("seal");
     fs::copy(env!("CARGO_BIN_EXE_seal"), &inside).expect("ours");
-    // While a child of another test holds a copy of the descriptor, the file is busy.
+    // The file is busy while a child process of another test has a copy of the descriptor.
     let mut started = std::iter::repeat_with(|| {
         let mut seal = trap.command(&inside.display().to_string(), &trap.tree());
         seal.args(["hook", "install"]).output()
@@ -657,7 +658,8 @@ fn a_seal_in_the_work_tree_installs_no_hook() {
     assert!(!trap.tree().join(".git/hooks/pre-commit").exists());
 }
 
-/// Attack: `.git/commondir` leads to another repository of the user, which would get the hook.
+/// Attack: makes `.git/commondir` lead to another repository of the user, where the hook would be
+/// written.
 #[test]
 fn a_hook_is_not_written_into_another_repository() {
     let trap = Trap::new();
@@ -675,7 +677,7 @@ fn a_hook_is_not_written_into_another_repository() {
     assert!(!victim.join("hooks").exists());
 }
 
-/// Attack: a pipe stands for a file of the repository or of the work tree, so that a command never ends.
+/// Attack: puts a pipe in place of a file of the repository or work tree, so that a command hangs.
 #[test]
 fn a_pipe_in_a_repository_is_not_waited_for() {
     for pipe in [

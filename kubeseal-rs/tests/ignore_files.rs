@@ -1,4 +1,5 @@
-//! Attacks through ignore files: of a repository that somebody else wrote, and of other users above it.
+//! Attacks through ignore files: of an untrusted repository, and of other users in its parent
+//! folders.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test")]
 
@@ -63,7 +64,7 @@ impl Tree {
         child.wait_with_output().expect("it was started")
     }
 
-    /// Does lint report the plain Secret in a file?
+    /// Returns whether lint reports the plain Secret in a file.
     fn lint_reports(&self, folder: &str, file: &str) -> bool {
         let output = self.seal(folder, &["lint"]);
         String::from_utf8_lossy(&output.stdout).contains(file)
@@ -79,7 +80,8 @@ fn make_pipe(path: &Path) {
     assert!(made.expect("mkfifo starts").success());
 }
 
-/// Attack: the ignore file of a repository is a device without end, a pipe that nobody writes to, or huge.
+/// Attack: makes the ignore file of a repository an endless device, a pipe without a writer, or
+/// huge.
 #[test]
 fn an_ignore_file_that_is_no_small_regular_file_has_no_effect() {
     for (kind, why) in [
@@ -115,7 +117,8 @@ fn an_ignore_file_that_is_no_small_regular_file_has_no_effect() {
     }
 }
 
-/// Attack: an ignore file above the work tree, or one that Git does not read, hides a plain Secret from lint.
+/// Attack: hides a plain Secret from lint with an ignore file above the work tree, or one that Git
+/// does not read.
 #[test]
 fn only_ignore_files_of_the_work_tree_count() {
     let tree = Tree::new();
@@ -140,14 +143,14 @@ fn only_ignore_files_of_the_work_tree_count() {
         }
         fs::remove_file(tree.path(list)).expect("it is there");
     }
-    // Without a repository, the folder that lint begins with is the highest.
+    // Without a repository, ignore files above the folder of lint have no effect.
     fs::remove_dir_all(tree.path("tree/.git")).expect("it is there");
     tree.write("tree/.gitignore", "plain.yaml\n");
     assert!(!tree.lint_reports("tree", "plain.yaml"));
     assert!(tree.lint_reports("tree/sub", "plain.yaml"));
 }
 
-/// Attack: a plain Secret is committed or staged, and an ignore rule names it or its folder.
+/// Attack: commits or stages a plain Secret that an ignore rule names, itself or by its folder.
 #[test]
 fn a_tracked_file_is_seen_although_a_rule_names_it() {
     let tree = Tree::new();
@@ -177,7 +180,8 @@ fn a_tracked_file_is_seen_although_a_rule_names_it() {
     }
 }
 
-/// Attack: ignore files in and above the folder of a controller hide an object that needs the old key.
+/// Attack: uses ignore files in and above a controller's folder to hide an object that needs the
+/// old key.
 #[test]
 fn an_object_of_a_controller_cannot_be_hidden() {
     for (list, text) in [
@@ -194,7 +198,7 @@ fn an_object_of_a_controller_cannot_be_hidden() {
     }
 }
 
-/// Attack: ignore files in and above a folder of keys hide a key from a backup.
+/// Attack: uses ignore files in and above a folder of keys to hide a key from a backup.
 #[test]
 fn a_key_in_a_folder_cannot_be_hidden() {
     const KEY: &str =

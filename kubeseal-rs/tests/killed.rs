@@ -1,4 +1,4 @@
-//! What is left on the machine when a run of `seal` is killed with SIGKILL, which no program can catch.
+//! What is left on the machine when `seal` is killed with SIGKILL, which no program can catch.
 #![cfg(target_os = "linux")]
 #![expect(clippy::expect_used, reason = "a test")]
 
@@ -69,7 +69,8 @@ fn memory_of(run: &Child) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Attack: kills `seal edit` with SIGKILL while values stand in the editor, and looks for its file.
+/// Attack: kills `seal edit` with SIGKILL while values are in the editor, and searches for its
+/// file.
 #[test]
 fn a_killed_edit_leaves_no_value_in_memory() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -104,7 +105,7 @@ fn a_killed_edit_leaves_no_value_in_memory() {
     assert!(gone, "{left:?}");
 }
 
-/// The temporary files of a folder.
+/// Returns the temporary files in a folder.
 fn temporary(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let paths = entries.map(|entry| entry.path());
@@ -113,7 +114,7 @@ fn temporary(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Kills the run as soon as a temporary file is seen, and gives what is left of it then.
+/// Kills the run as soon as a temporary file appears, and returns the temporary files left behind.
 fn killed_at_a_temporary_file(mut run: Child, folder: &Path) -> Vec<PathBuf> {
     while run.try_wait().expect("ours").is_none() {
         if !temporary(folder).is_empty() {
@@ -125,7 +126,7 @@ fn killed_at_a_temporary_file(mut run: Child, folder: &Path) -> Vec<PathBuf> {
     temporary(folder)
 }
 
-/// Attack: kills `seal keys restore` at the moment in which a private key stands in a temporary file.
+/// Attack: kills `seal keys restore` while a private key is in a temporary file.
 #[test]
 fn a_killed_restore_leaves_no_temporary_file_with_a_key() {
     let mut left = Vec::new();
@@ -141,7 +142,7 @@ fn a_killed_restore_leaves_no_temporary_file_with_a_key() {
     assert!(left.is_empty(), "{left:?}");
 }
 
-/// Attack: the same at any other moment of a write, of every command that makes a file.
+/// Attack: kills every command that creates a file, at any moment of a write.
 #[test]
 fn a_killed_run_leaves_no_temporary_file_beside_what_it_makes() {
     let cert = format!("{FIXTURES}/cert.pem");

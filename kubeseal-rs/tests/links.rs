@@ -1,4 +1,4 @@
-//! Symbolic links that somebody else committed: what they lead to is neither read nor written for the user.
+//! Symbolic links in an untrusted commit: their targets are neither read nor written.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -19,7 +19,7 @@ const RECIPIENTS: &str = concat!(
     "/tests/seal/key-fixtures/recipients.txt"
 );
 
-/// A folder of the user, `outside`, and a work tree, `tree`, if it is one.
+/// A user's folder `outside`, and a folder `tree`, which can be a work tree.
 struct Scene(tempfile::TempDir);
 
 impl Scene {
@@ -78,8 +78,8 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Attack: a folder of values in a repository holds links to files of the user, whose contents are then sealed for
-/// somebody who can read the Secret.
+/// Attack: commits links to files of the user into a folder of values. Their contents would be
+/// sealed for someone who can read the Secret.
 #[test]
 fn seals_nothing_that_a_link_in_a_folder_leads_to() {
     let scene = Scene::new(true);
@@ -121,7 +121,7 @@ fn seals_nothing_that_a_link_in_a_folder_leads_to() {
             );
         }
     }
-    // What the user names is read.
+    // A file that the user names is read, even through a link.
     let output = scene.run(
         SEAL,
         &[
@@ -136,8 +136,8 @@ fn seals_nothing_that_a_link_in_a_folder_leads_to() {
     assert!(output.status.success(), "{}", said(&output));
 }
 
-/// Attack: the name of an output is a committed link to a file of the user outside of the work tree, or lies in a
-/// folder that is one.
+/// Attack: commits a link from the name of an output file, or of its folder, to a file of the user
+/// outside the work tree.
 #[test]
 fn writes_no_file_through_a_link_out_of_the_work_tree() {
     let seal = |out| vec!["-f", "secret.yaml", "--cert", "cert.pem", "-w", out];
@@ -193,7 +193,7 @@ fn writes_no_file_through_a_link_out_of_the_work_tree() {
             assert_eq!(scene.file(), PRECIOUS, "{why}");
             assert_eq!(scene.outside(), before, "{why}");
             assert!(!output.status.success(), "{why}");
-            // From elsewhere, the same name is no better.
+            // The same holds when the command runs in another folder.
             let there = format!("tree/{out}");
             let words: Vec<_> = words
                 .iter()
@@ -210,7 +210,8 @@ fn writes_no_file_through_a_link_out_of_the_work_tree() {
     }
 }
 
-/// A link within the work tree, one in no work tree, and a sealed file behind a link that a command edits.
+/// A link within the work tree, a link outside any work tree, and a sealed file behind a link that
+/// a command edits.
 #[test]
 fn writes_through_links_that_no_author_of_a_repository_chose() {
     let seal = |out| ["-f", "secret.yaml", "--cert", "cert.pem", "-w", out];

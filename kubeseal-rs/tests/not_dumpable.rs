@@ -1,4 +1,4 @@
-//! The memory of the programs, as other processes of the same user see it.
+//! Access of other processes of the same user to the memory of the programs.
 #![cfg(target_os = "linux")]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -9,12 +9,14 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// Root sees the memory of every process, so a test that is root becomes this user.
+/// The user that the program runs as if the test runs as root, since root can read the memory of
+/// every process.
 const NOBODY: u32 = 65534;
 
-/// Who may read the memory of a program that waits for stdin: its user, or root alone.
+/// Returns the user of a program that waits for stdin, and the owner of its memory: the same user,
+/// or only root.
 fn owner_of_memory(program: &str, words: &[&str]) -> (u32, u32) {
-    // Whoever the test is, nobody may run what lies there.
+    // Copy the program: the user that it runs as may have no access to its original path.
     let folder = tempfile::tempdir().expect("a folder");
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))
         .expect("the folder is ours");
@@ -33,7 +35,8 @@ fn owner_of_memory(program: &str, words: &[&str]) -> (u32, u32) {
     }
     let mut child = command.env("HOME", "/").spawn().expect("it starts");
     let memory = format!("/proc/{}/mem", child.id());
-    // The flag is set when the program has begun, and it never ends before stdin does.
+    // The program sets the flag after it has started, and waits for stdin, so it does not end
+    // before.
     let end = Instant::now() + Duration::from_secs(10);
     let mut owner = user;
     while owner == user && Instant::now() < end {
@@ -45,8 +48,8 @@ fn owner_of_memory(program: &str, words: &[&str]) -> (u32, u32) {
     (user, owner)
 }
 
-/// Attack: another process of the user reads the memory of a program that has a value, or has it crash and
-/// takes the core dump.
+/// Attack: reads the memory of a program that has a value, from another process of the same user,
+/// or crashes the program to get a core dump.
 #[test]
 fn no_process_of_the_user_reads_the_memory_of_a_program_that_has_values() {
     let fixture = concat!(

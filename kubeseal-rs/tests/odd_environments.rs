@@ -1,4 +1,4 @@
-//! Folders that cannot be read, submodules, full disks, limits, owners, signals.
+//! Unreadable folders, submodules, full disks, limits, owners and signals.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test")]
 
@@ -60,12 +60,12 @@ fn is_root() -> bool {
 
 const NOBODY: u32 = 65534;
 
-/// As a user who may not read everything: this one, or `nobody` where this one is root.
+/// Runs as a user without permission for every file: this one, or `nobody` if this one is root.
 fn seal_as_nobody(folder: &Path, words: &[&str]) -> Output {
     if !is_root() {
         return seal(folder, words);
     }
-    // The program may lie where nobody gets to.
+    // The original program may be in a folder that `nobody` cannot enter.
     let copy = folder.join("seal");
     fs::copy(SEAL, &copy).expect("ours");
     let mut command = command(folder, &copy.display().to_string(), words);
@@ -185,7 +185,7 @@ fn a_repository_without_a_commit_is_called_that() {
     }
 }
 
-/// `sudo seal set` would take the file away from its owner. Only root can give files away.
+/// Otherwise `sudo seal set` would change the owner of the file. Only root can change an owner.
 #[test]
 fn a_file_keeps_its_owner_group_and_mode() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -224,7 +224,7 @@ fn a_file_keeps_its_owner_group_and_mode() {
     }
 }
 
-/// The limit ends a process that does not expect it, in the middle of a write.
+/// By default, exceeding the limit kills a process in the middle of a write.
 #[test]
 fn a_write_beyond_the_limit_of_file_sizes_fails_and_leaves_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -256,7 +256,8 @@ fn a_write_beyond_the_limit_of_file_sizes_fails_and_leaves_nothing() {
     }
 }
 
-/// A rotation that a signal ends: every file is whole, nothing lies beside them, and it says how far it got.
+/// When a signal ends a rotation, every file is complete, no temporary files remain, and the output
+/// says how far it got.
 #[test]
 fn an_interrupted_rotation_says_how_far_it_got() {
     for (name, number) in [("HUP", 1), ("INT", 2), ("TERM", 15)] {

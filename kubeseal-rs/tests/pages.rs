@@ -1,4 +1,4 @@
-//! What shells and `man` make of the pages that `kubeseal` prints.
+//! How shells and `man` process the pages that `kubeseal` prints.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,4 +1,4 @@
-//! Certificates that were seen once, and where they count later.
+//! Certificates that were seen once, and where they are trusted later.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 mod api_server;
@@ -11,8 +11,9 @@ use api_server::{Body, certificate_of, path_of, service, text};
 
 const SECRET: &str = "kind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n";
 
-/// A cluster whose usual controller is absent, with the Services `tenant/evil` and `ops/other` of one
-/// certificate, of which the first has the labels of a controller; and a user with a repository.
+/// A cluster without a controller of the default name, with Services `tenant/evil` and `ops/other`
+/// that serve the same certificate, of which the first has a controller's labels; and a user with a
+/// repository.
 struct Scene {
     folder: tempfile::TempDir,
     kubeconfig: PathBuf,
@@ -59,7 +60,7 @@ impl Scene {
         command.output().expect("it starts")
     }
 
-    /// `seal` in the repository, under its rules.
+    /// Runs `seal` in the repository, under its rules.
     fn under_rules(&self, words: &[&str]) -> Output {
         let create = ["create", "db", "--from-file=a=../secret.yaml", "-n", "shop"];
         self.run(
@@ -70,7 +71,7 @@ impl Scene {
         )
     }
 
-    /// `kubeseal` elsewhere.
+    /// Runs `kubeseal` outside the repository.
     fn kubeseal(&self, words: &[&str], variables: &[(&str, &str)]) -> Output {
         let seal = ["-f", "secret.yaml"];
         self.run(
@@ -81,7 +82,7 @@ impl Scene {
         )
     }
 
-    /// Is a certificate that is found, and not named, used?
+    /// Returns whether a certificate is used that was found and not named.
     fn found_is_used(&self) -> bool {
         let output = self.kubeseal(&[], &[]);
         let said = String::from_utf8_lossy(&output.stderr);
@@ -100,8 +101,8 @@ fn done(output: &Output) {
     );
 }
 
-/// Attack: the rules of a repository name a controller of the attacker, who has labelled its Service; later
-/// somebody seals elsewhere, where nobody named a controller.
+/// Attack: names the attacker's controller, whose Service has a controller's labels, in the rules
+/// of a repository. Later the user seals elsewhere without naming a controller.
 #[test]
 fn a_controller_that_a_rule_named_is_not_trusted_elsewhere() {
     let scene = Scene::new();
@@ -110,7 +111,7 @@ fn a_controller_that_a_rule_named_is_not_trusted_elsewhere() {
     assert!(!scene.found_is_used());
 }
 
-/// Attack: the same with the fingerprint of the attacker's certificate in the rules and no controller.
+/// Attack: puts the fingerprint of the attacker's certificate into the rules, without a controller.
 #[test]
 fn a_fingerprint_that_a_rule_named_is_not_trusted_elsewhere() {
     let scene = Scene::new();
@@ -122,9 +123,11 @@ fn a_fingerprint_that_a_rule_named_is_not_trusted_elsewhere() {
     assert!(!scene.found_is_used());
 }
 
-/// Attack: `tenant/evil`, which was never named, shows a certificate that the user trusts of `ops/other`.
+/// Attack: `tenant/evil`, which the user never named, serves a certificate that the user trusts for
+/// `ops/other`.
 ///
-/// Who named what, and whether the certificate of `tenant/evil` is used afterwards where nobody names one.
+/// Columns: the source of each name, and whether the certificate of `tenant/evil` is used
+/// afterwards when no controller is named.
 #[test]
 fn a_pin_is_made_by_the_user_alone() {
     let other = ["--controller-name=other", "--controller-namespace=ops"];

@@ -1,11 +1,11 @@
-//! What a credential plug-in of the kubeconfig is given.
+//! The input of a credential plug-in of the kubeconfig.
 #![cfg(unix)]
 
 use std::fs;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-/// Attack: a plug-in of the kubeconfig reads stdin, on which the value comes that is to be sealed.
+/// Attack: a plug-in of the kubeconfig reads the value to seal from stdin.
 #[test]
 fn a_plug_in_reads_no_value_from_stdin() {
     for mode in [
@@ -51,7 +51,7 @@ fn a_plug_in_reads_no_value_from_stdin() {
                 .expect("it starts");
             let secret =
                 b"apiVersion: v1\nkind: Secret\nmetadata: {name: a}\nstringData: {p: hunter2}\n";
-            // It may have ended before.
+            // The program may have ended already.
             let _ = run.stdin.take().expect("piped").write_all(secret);
             let output = run.wait_with_output().expect("it ends");
             assert!(

@@ -1,5 +1,5 @@
-//! For whom values that exist already are encrypted: `.seal.yaml` comes with the files, and its author need not be
-//! the user.
+//! Which certificates existing values are encrypted for. `.seal.yaml` comes with the files, and
+//! another person may have written it.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -21,11 +21,12 @@ const ATTACKER_CERT: &str = include_str!("seal/fixtures/other.pem");
 const OF_NEW: &str = "SHA256:7/xku5xrSv/wWlOQcX8MEnho2sw/ikOtGoRCBaIvsGk";
 const OF_ATTACKER: &str = "SHA256:dZRDdO3/SYi1MQLIlbT4Zztv75Xbt+KCysH30zdze7Y";
 
-/// The rule of an attacker for a copy of what production uses.
+/// An attacker's rule for a copy of a production value.
 const RULE: &str = "rules: [{path: 'x/**', certificate: x/cert.pem}]\n";
 const STOLEN: &str = "x/stolen.yaml";
 
-/// A repository with a value of production, `prod/db.yaml`, and a copy where the rule of an attacker applies.
+/// A repository with a production value, `prod/db.yaml`, and a copy where the attacker's rule
+/// applies.
 struct Scene(tempfile::TempDir);
 
 impl Scene {
@@ -96,7 +97,7 @@ impl Scene {
         fs::read_to_string(self.path(STOLEN)).expect("it is there")
     }
 
-    /// Everything below the repository, with its bytes.
+    /// Returns all files below the repository, with their content.
     fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let mut found = Vec::new();
         let mut folders = vec![self.path(".")];
@@ -133,8 +134,8 @@ const IMPORT: [&str; 6] = [
     "-w=x/new.yaml",
 ];
 
-/// Attack: a commit brings a certificate of the attacker, a copy of a sealed file of production, and a rule that
-/// names the certificate for the copy; then somebody with the private key re-encrypts the tree.
+/// Attack: commits a certificate of the attacker, a copy of a sealed production file, and a rule
+/// that names the certificate for the copy. Then a user with the private key re-encrypts the tree.
 #[test]
 fn refuses_to_re_encrypt_a_value_for_a_certificate_that_only_a_rule_names() {
     let scene = Scene::new(RULE);
@@ -151,8 +152,8 @@ fn refuses_to_re_encrypt_a_value_for_a_certificate_that_only_a_rule_names() {
     }
 }
 
-/// Attack: the same in every command that decrypts and encrypts again, with every way in which a rule speaks for a
-/// certificate, and with the variables that name the user's own.
+/// Attack: uses every command that decrypts and encrypts again, every way in which a rule can vouch
+/// for a certificate, and variables that name the user's own certificate.
 #[test]
 fn no_rule_alone_chooses_for_whom_an_existing_value_is_encrypted() {
     let pinned = format!(
@@ -177,7 +178,7 @@ fn no_rule_alone_chooses_for_whom_an_existing_value_is_encrypted() {
     }
 }
 
-/// A rule of a repository chooses the certificate where the user says that it is the right one.
+/// A rule may choose the certificate if the user vouches for it.
 #[test]
 fn re_encrypts_for_a_certificate_that_the_user_vouches_for() {
     let of_new = "rules: [{path: 'x/**', certificate: new.pem}]\n";
@@ -213,7 +214,8 @@ fn re_encrypts_for_a_certificate_that_the_user_vouches_for() {
     }
 }
 
-/// Attack: a rule names a certificate of the attacker, and the user has pinned the right one in the environment.
+/// Attack: names a certificate of the attacker in a rule, while the user has pinned the right one
+/// in the environment.
 #[test]
 fn a_fingerprint_in_the_environment_holds_where_a_rule_names_the_certificate() {
     let pin = [("SEALED_SECRETS_CERT_FINGERPRINT", OF_NEW)];
@@ -255,7 +257,8 @@ fn a_fingerprint_in_the_environment_holds_where_a_rule_names_the_certificate() {
     }
 }
 
-/// A cluster without the usual controller, where an attacker has labelled a Service as one.
+/// Creates a cluster without a controller of the default name, where the attacker's Service has a
+/// controller's labels.
 fn cluster(folder: &Path) -> PathBuf {
     let labelled = r#"{"items":[{"metadata":{"namespace":"tenant","name":"evil"},"spec":{"ports":[{"name":"http"}]}}]}"#;
     let answers: Vec<(String, Body)> = vec![
@@ -266,7 +269,8 @@ fn cluster(folder: &Path) -> PathBuf {
     api_server::serve(folder, answers)
 }
 
-/// Attack: a rule names a controller of the attacker, or the fingerprint of one that is found by its labels.
+/// Attack: names a controller of the attacker in a rule, or the fingerprint of one that is found by
+/// its labels.
 #[test]
 fn no_rule_alone_chooses_the_controller_for_whose_key_an_existing_value_is_encrypted() {
     let found = format!("rules: [{{path: 'x/**', fingerprint: '{OF_ATTACKER}'}}]\n");
@@ -296,7 +300,7 @@ fn no_rule_alone_chooses_the_controller_for_whose_key_an_existing_value_is_encry
     }
 }
 
-/// Each certificate that a run encrypts for is named, in text and for programs.
+/// The output names each certificate that a run encrypts for, as text and as JSON.
 #[test]
 fn a_rotation_names_the_certificates_that_it_encrypts_for() {
     for words in [&ROTATE[..], &DRY_RUN] {

@@ -1,12 +1,12 @@
-//! Whole command lines of `seal` with everything that they print, each story in a folder of its own.
-//! `TRYCMD=overwrite cargo test -p kubeseal-rs --test seal_stories` writes them anew; read what changed,
-//! and put `[..]` for what is random.
+//! Command lines of `seal` with their complete output, each story in its own folder. To update
+//! them, run `TRYCMD=overwrite cargo test -p kubeseal-rs --test seal_stories`, review the changes,
+//! and replace random output by `[..]`.
 #![expect(clippy::expect_used, reason = "a test")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The folder of the programs under test, before those of the user.
+/// Returns a `PATH` with the folder of the programs under test first.
 fn path_with_ours() -> String {
     let ours = Path::new(env!("CARGO_BIN_EXE_seal"))
         .parent()
@@ -22,7 +22,7 @@ fn program(name: &str) -> PathBuf {
 
 const STORIES: &str = "tests/seal";
 
-/// Every story gets a copy of the fixtures, outside of this Git work tree.
+/// Copies the fixtures for every story, to a folder outside this Git work tree.
 fn lay_out(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(STORIES).expect("there are stories");
     let stories = entries.map(|entry| entry.expect("readable").path());

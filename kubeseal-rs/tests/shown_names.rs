@@ -1,4 +1,4 @@
-//! Names that somebody else chose, in what the programs print: of files, items, objects and contexts.
+//! Untrusted names in the output of the programs: of files, items, objects and contexts.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test")]
 
@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 const SEAL: &str = env!("CARGO_BIN_EXE_seal");
 const KUBESEAL: &str = env!("CARGO_BIN_EXE_kubeseal");
 
-/// Each begins a new line, moves the cursor, or turns the direction of writing around, in front of this word.
+/// Each string begins a new line, moves the cursor or reverses the text direction before this word.
 const WORD: &str = "all-is-well";
 const STEERING: [&str; 9] = [
     "\n",
@@ -42,7 +42,7 @@ fn write(path: &Path, text: &str) {
     fs::write(path, text).expect("ours");
 }
 
-/// JSON with names that steer, for what reads them.
+/// Returns JSON with names that contain such strings.
 fn sealed(name: &str) -> String {
     format!(
         "{{\"apiVersion\": \"bitnami.com/v1alpha1\", \"kind\": \"SealedSecret\", \"metadata\": {{\"name\": {name:?}, \
@@ -80,10 +80,10 @@ fn folder_with(name: &str) -> tempfile::TempDir {
     folder
 }
 
-/// What a command prints, if a name in it steers the terminal.
+/// Returns the output of a command if a name in it controls the terminal.
 fn steered(folder: &Path, program: &str, words: &[&str], steering: &str) -> Option<String> {
     let output = run(folder, program, words);
-    // Manifests that kubeseal prints are those of Bitnami's, byte for byte.
+    // `kubeseal` prints manifests byte for byte as upstream does.
     let is_manifest = program == KUBESEAL && output.status.success();
     let result = if is_manifest {
         &b""[..]
@@ -100,8 +100,8 @@ fn steered(folder: &Path, program: &str, words: &[&str], steering: &str) -> Opti
     is_raw.then(|| format!("{words:?}: {said}"))
 }
 
-/// Attack: names of files, items and objects in a repository begin new lines or steer the terminal, so that a
-/// reader sees lines that no program wrote, in text and in JSON.
+/// Attack: uses names of files, items and objects that begin new lines or control the terminal, so
+/// that a reader sees forged output, as text and as JSON.
 #[test]
 fn no_name_begins_a_line_or_steers_the_terminal() {
     let mut found = Vec::new();
@@ -179,7 +179,7 @@ fn no_name_begins_a_line_or_steers_the_terminal() {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
-/// Attack: the same in the formats for programs, which people look at too.
+/// Attack: uses such names in the output formats for programs, which people read too.
 #[test]
 fn no_name_steers_the_terminal_in_yaml_or_json() {
     let mut found = Vec::new();
@@ -203,8 +203,8 @@ fn no_name_steers_the_terminal_in_yaml_or_json() {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
-/// Attack: names of folders, files, objects and items in a repository are commands to the runner of GitHub Actions,
-/// which obeys every line that begins with two colons, and `##[` anywhere.
+/// Attack: uses names of folders, files, objects and items that are commands to the GitHub Actions
+/// runner, which executes every line that begins with two colons, and `##[` anywhere.
 #[test]
 fn no_name_is_a_command_of_a_workflow() {
     let mut found = Vec::new();

@@ -1,4 +1,4 @@
-//! What is said of a URL that holds a password.
+//! Messages about a URL that contains a password.
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 const CANARY: &str = "hunter2";
 
-/// Attack: whoever reads the log of a pipeline looks for the password of a URL in it.
+/// Attack: reads the log of a pipeline to find the password of a URL.
 #[test]
 fn no_message_shows_the_credentials_of_a_url() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -22,7 +22,7 @@ fn no_message_shows_the_credentials_of_a_url() {
     let url = |scheme: &str, host: &str| {
         format!("{scheme}://jane:{CANARY}@{host}/cert.pem?token={CANARY}#{CANARY}")
     };
-    // Nobody listens on the first port, and the second is none.
+    // No server listens on the first port, and the second is not a valid port.
     for url in [
         url("http", "127.0.0.1:1"),
         url("https", "127.0.0.1:1"),

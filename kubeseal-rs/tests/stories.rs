@@ -1,5 +1,5 @@
-//! Whole command lines with everything that they print. `TRYCMD=overwrite cargo test -p kubeseal-rs`
-//! writes the stories anew; read what changed.
+//! Command lines with their complete output. To update them, run
+//! `TRYCMD=overwrite cargo test -p kubeseal-rs` and review the changes.
 
 #[test]
 fn every_story_goes_as_it_is_told() {

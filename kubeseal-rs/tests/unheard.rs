@@ -1,10 +1,10 @@
-//! Programs whose talk nobody hears any more.
+//! Programs whose output is no longer read.
 #![expect(clippy::expect_used, reason = "a test")]
 
 use std::io;
 use std::process::{Command, Stdio};
 
-/// Runs a program whose stderr is a pipe that nobody reads.
+/// Runs a program whose stderr is a closed pipe.
 fn exit_code(program: &str, words: &[&str]) -> Option<i32> {
     let folder = tempfile::tempdir().expect("a folder");
     let (reader, writer) = io::pipe().expect("a pipe");

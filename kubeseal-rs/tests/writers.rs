@@ -53,7 +53,7 @@ fn succeeded(run: Child) -> Output {
     output
 }
 
-/// Twenty at once, each with an item of its own: `set`, `unset` and `--merge-into`.
+/// Runs twenty commands at once, each with its own item: `set`, `unset` and `--merge-into`.
 #[test]
 fn twenty_writers_of_one_file_lose_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -114,7 +114,7 @@ fn twenty_writers_of_one_file_lose_nothing() {
     );
 }
 
-/// A program that knows nothing of us writes its own lines, as editors do: a new file that is renamed.
+/// Another program adds its own lines the way editors do, with a new file and a rename.
 #[test]
 fn what_a_foreign_program_writes_meanwhile_stays() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -134,7 +134,8 @@ fn what_a_foreign_program_writes_meanwhile_stays() {
                 }
                 let beside = folder.path().join("beside");
                 fs::write(&beside, format!("{text}# line {lines}.\n")).expect("ours");
-                // Only what was not changed meanwhile is replaced: ours are not the foreign program's to lose.
+                // The program replaces only content that it has read, so that it does not lose
+                // changes of `seal`.
                 if fs::read_to_string(&file).expect("ours") == text {
                     fs::rename(&beside, &file).expect("ours");
                     lines += 1;
@@ -163,7 +164,7 @@ fn what_a_foreign_program_writes_meanwhile_stays() {
     assert!(lines > 0);
 }
 
-/// Two rotations of one tree: both succeed, and everything is for the new key at the end.
+/// Both rotations of a tree succeed, and in the end everything is encrypted for the new key.
 #[test]
 fn two_rotations_of_one_tree_work_together() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -1,4 +1,4 @@
-//! The drop-in for the peer's `kubeseal`.
+//! A drop-in replacement for Bitnami's `kubeseal`.
 
 use std::alloc::System;
 use std::process::ExitCode;
@@ -7,12 +7,12 @@ use kubeseal_rs::surroundings::Surroundings;
 use kubeseal_rs::{command, interrupt, kubeseal_args, report};
 use zeroizing_alloc::ZeroAlloc;
 
-/// Wipes whatever is freed: keys and values pass through buffers that are not ours.
+/// Wipes all freed memory, since libraries copy keys and values into buffers of their own.
 #[global_allocator]
 static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() -> ExitCode {
-    // Where the system refuses, nothing else is weaker for it.
+    // If the operating system refuses, the program runs without this protection.
     let _ = hardening::forbid_dumps();
     interrupt::survive_the_file_size_limit();
     let surroundings = Surroundings::of_this_process();

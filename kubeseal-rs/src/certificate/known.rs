@@ -1,18 +1,18 @@
-//! The certificates seen last, in the user's cache folder, for each cluster and controller.
+//! The cache of certificates seen before, in the user's cache folder, by cluster and controller.
 //!
 //! ```text
 //! sealed-secrets/pins/k.example_6443-1f2e3d4c5b6a7988/kube-system_sealed-secrets-controller.pem
 //! sealed-secrets/seen-by-rules/k.example_6443-1f2e3d4c5b6a7988/team_sealed-secrets.pem
 //! ```
 //!
-//! A pin lets the certificate be trusted where its own Service is found unasked. What only a rule names
-//! is kept apart: it serves to announce a change, and a pin never comes of it. See
-//! [`Memory`](super::trust::Memory).
+//! A pin makes the certificate trusted when the client finds its Service without the user naming
+//! it. Certificates of controllers that only a rule names are kept separately: they serve to report
+//! a change and never become a pin. See [`Memory`](super::trust::Memory).
 //!
-//! Each is a PEM file with a line above that says whose it is, good for `--cert` too. It is written
-//! when the certificate changes, so its time is when that one was first seen. Nothing here is secret,
-//! and nothing here stops a run: what cannot be read is not known, what cannot be written is
-//! forgotten.
+//! Each file is PEM, with a line above that names cluster and controller, and is valid for `--cert`
+//! too. It is rewritten only when the certificate changes, so its modification time is when that
+//! certificate was first seen. The files contain no secrets, and a failure never stops a command:
+//! an unreadable file counts as missing, and a failed write is only reported.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ use crate::bounded::Kind;
 use crate::cluster::{Address, Service};
 use crate::files::{self, FileError};
 
-/// The certificates seen of one cluster.
+/// The cached certificates of one cluster.
 #[derive(Debug)]
 pub(super) struct Known {
     cache: Option<PathBuf>,
@@ -37,17 +37,17 @@ pub(super) struct Known {
 /// A certificate seen before.
 #[derive(Debug)]
 pub(super) struct Seen {
-    /// The file as it is.
+    /// The content of the file.
     pub(super) pem: Vec<u8>,
-    /// Its key.
+    /// The fingerprint of the certificate's key.
     pub(super) fingerprint: Fingerprint,
-    /// When it was seen first.
+    /// When the certificate was first seen.
     pub(super) since: Timestamp,
 }
 
 impl Known {
-    /// Of a cluster, which is an address together with the authorities that vouch for it: every
-    /// laptop has its own 127.0.0.1.
+    /// Opens the cache of a cluster. A cluster is identified by its address and its trusted CA
+    /// certificates, since an address such as 127.0.0.1 is different on every machine.
     pub(super) fn of(cache: Option<&Path>, cluster: &Address) -> Self {
         Self::new(cache, &cluster.server, &cluster.authorities)
     }
@@ -73,12 +73,12 @@ impl Known {
         }
     }
 
-    /// The certificate that the user trusts of this controller and of no other.
+    /// Returns the pinned certificate of this controller. It is trusted for no other controller.
     pub(super) fn pin(&self, service: &Service) -> Option<Seen> {
         self.read(Memory::Pin, service)
     }
 
-    /// The certificate that was seen last, to notice a change.
+    /// Returns the last certificate seen of this controller, to detect a change.
     pub(super) fn last(&self, memory: Memory, service: &Service) -> Option<Seen> {
         self.read(memory, service).or_else(|| self.pin(service))
     }
@@ -87,11 +87,11 @@ impl Known {
         read(&self.file(memory, service)?)
     }
 
-    /// Keeps a certificate in place of that controller's last one.
+    /// Saves a certificate in place of the controller's previous one.
     ///
     /// # Errors
     ///
-    /// The folder cannot be used.
+    /// Fails if the folder cannot be used.
     pub(super) fn remember(
         &self,
         memory: Memory,
@@ -110,7 +110,7 @@ impl Known {
         files::replace_anywhere(&path, text.as_bytes())
     }
 
-    /// The file of one controller.
+    /// Returns the path of one controller's file.
     fn file(&self, memory: Memory, Service { namespace, name }: &Service) -> Option<PathBuf> {
         let kind = match memory {
             Memory::Pin => "pins",
@@ -122,7 +122,8 @@ impl Known {
     }
 }
 
-/// Names of the cluster must not lead elsewhere; `_` is in none of them.
+/// Replaces characters of a name from the cluster that could lead to another folder. No valid name
+/// contains `_`.
 fn in_file_name(text: &str) -> String {
     let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
     let name: String = text
@@ -199,7 +200,7 @@ mod tests {
         }
     }
 
-    /// Attack: a certificate that was remembered of one controller, or for a rule, is offered as that of
+    /// Attack: presents a certificate that was saved for one controller, or for a rule, as that of
     /// another controller.
     #[test]
     fn a_pin_counts_for_its_own_controller_alone() {

@@ -1,12 +1,12 @@
-//! Where the certificate comes from, and whether it can be trusted.
+//! Gets the certificate to seal with, and decides whether it can be trusted.
 //!
 //! | module | owns |
 //! |---|---|
 //! | `source` | `--cert`: a file or a URL |
-//! | `of_cluster` | the controller of a cluster, and what stands in for it |
-//! | `known` | the certificates seen last, in the cache folder |
-//! | `trust` | whether one may be sealed with |
-//! | `usable` | PEM → certificate; expired or not yet valid |
+//! | `of_cluster` | the certificate of a cluster's controller, and fallbacks |
+//! | `known` | certificates seen before, in the cache folder |
+//! | `trust` | whether a certificate may be used |
+//! | `usable` | parsing PEM; expired and not yet valid certificates |
 
 mod known;
 mod of_cluster;
@@ -24,71 +24,71 @@ pub use source::{OfRule, SourceError, is_url, read, read_named_by_rule};
 pub use trust::{By, TrustError, Vouched, Way, judge};
 pub use usable::{Origin, UseError, parse, parse_of};
 
-/// Which certificate is wanted.
+/// Which certificate to get.
 #[derive(Debug, Clone, Default)]
 pub struct Wanted {
-    /// `--cert`: a file or URL; empty for the controller's.
+    /// The file or URL of `--cert`; empty for the controller's certificate.
     pub source: String,
-    /// Where the controller is.
+    /// How to reach the controller.
     pub access: Access,
-    /// Who says so.
+    /// The source of the controller's name.
     pub named_by: By,
-    /// The only certificates to accept, by `--cert-fingerprint` or a rule; empty for any that can be
-    /// trusted.
+    /// The accepted certificates, from `--cert-fingerprint` or a rule; if empty, any trusted
+    /// certificate is accepted.
     pub fingerprints: Vec<Vouched>,
-    /// Take the last one seen of the controller, and ask nobody.
+    /// Use the cached certificate of the controller, without network access.
     pub offline: bool,
 }
 
-/// A certificate as it came.
+/// A certificate as received.
 #[derive(Debug)]
 pub struct Obtained {
-    /// Its bytes, to be parsed by [`parse_of`].
+    /// The bytes, which [`parse_of`] parses.
     pub pem: Vec<u8>,
-    /// Who gave it.
+    /// The source of the certificate.
     pub origin: Origin,
-    /// What to warn of.
+    /// Warnings for the user.
     pub remarks: Vec<String>,
 }
 
-/// There is no certificate, or none to be trusted.
+/// There is no certificate, or it is not trusted.
 #[derive(Debug, thiserror::Error)]
 pub enum ObtainError {
-    /// `--cert` gives none.
+    /// The source of `--cert` yields no certificate.
     #[error(transparent)]
     Source(#[from] SourceError),
-    /// The controller gives none.
+    /// The controller yields no certificate.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
-    /// It must not be used.
+    /// The certificate must not be used.
     #[error(transparent)]
     Trust(#[from] TrustError),
-    /// What has to be a known certificate is none at all.
+    /// The certificate needs a known fingerprint, and cannot be parsed.
     #[error("the certificate of {place} cannot be read")]
     Unreadable {
-        /// Where it is from.
+        /// The source of the certificate.
         place: String,
-        /// What is wrong with it.
+        /// The parser's error.
         source: CertificateError,
     },
-    /// `--offline` before the first time online.
+    /// `--offline` was used before any certificate of this controller was cached.
     #[error(
         "no certificate of {service} at {server} was ever seen here, so there is none to use offline. \
          Run once without --offline, for example `kubeseal --fetch-cert`, or give one with --cert"
     )]
     NeverSeen {
-        /// The controller.
+        /// The controller's Service.
         service: Service,
-        /// The API server.
+        /// The address of the API server.
         server: String,
     },
 }
 
-/// Gets the certificate. With a source, or offline, nobody else is asked.
+/// Gets the certificate. With a source or `--offline`, the controller is not contacted.
 ///
 /// # Errors
 ///
-/// [`ObtainError`].
+/// Returns an [`ObtainError`] if there is no certificate, or it is not trusted.
 pub fn obtain(wanted: &Wanted, surroundings: &Surroundings) -> Result<Obtained, ObtainError> {
     let Wanted {
         source,

@@ -1,9 +1,10 @@
-//! The certificate of a cluster's controller, with what was seen of it before.
+//! Gets the certificate of a cluster's controller, and compares it with the one seen before.
 //!
-//! The named controller is asked, through the service proxy. If nobody named one and the usual one is
-//! not there, a Service that looks like a controller's is; if the proxy is in the way, the `ConfigMap`
-//! in which controllers publish their certificate. These two can be written to by others, so they
-//! count only for a fingerprint that was given, or that is pinned for the very Service.
+//! The named controller is asked through the service proxy. If the user named no controller and the
+//! default Service does not exist, a Service with a controller's labels is tried; if the service
+//! proxy cannot be used, the `ConfigMap` in which controllers publish their certificate. Others can
+//! write to these two, so a certificate found there is used only if its fingerprint was given, or
+//! is pinned for this Service.
 
 use shared::key::Certificate;
 
@@ -13,25 +14,25 @@ use super::{ObtainError, Obtained, Origin, Wanted};
 use crate::cluster::{Access, Address, Cluster, ClusterError, NoService, Service};
 use crate::surroundings::Surroundings;
 
-/// The item of a published certificate, in the `ConfigMap` [`config_map`] of its controller.
+/// The item of the `ConfigMap` with the published certificate; see [`config_map`].
 const CONFIG_MAP_ITEM: &str = "cert.pem";
 
-/// Name of the `ConfigMap` in which a controller publishes its certificate, unless it was told another.
+/// Returns the default name of the `ConfigMap` in which a controller publishes its certificate.
 fn config_map(service: &Service) -> String {
     format!("{}-certificate", service.name)
 }
 
-/// A certificate that somebody offers.
+/// A certificate found in the cluster.
 struct Offer {
     pem: Vec<u8>,
     way: Way,
-    /// Whose it is said to be.
+    /// The Service that it is said to belong to.
     service: Service,
-    /// Where it was found, in words.
+    /// Where it was found, for messages.
     place: String,
 }
 
-/// Gets it from the cluster, and remembers it.
+/// Gets the certificate from the cluster, and caches it.
 pub(super) fn fetch(wanted: &Wanted, surroundings: &Surroundings) -> Result<Obtained, ObtainError> {
     let cluster = Cluster::new(&wanted.access, surroundings)?;
     let known = Known::of(surroundings.cache_folder().as_deref(), cluster.address());
@@ -39,7 +40,7 @@ pub(super) fn fetch(wanted: &Wanted, surroundings: &Surroundings) -> Result<Obta
     accept(offer, wanted, &known, surroundings)
 }
 
-/// The last one seen, without the network, and without logging in anywhere.
+/// Returns the cached certificate, without network access and without credentials.
 pub(super) fn last(access: &Access, surroundings: &Surroundings) -> Result<Obtained, ObtainError> {
     let cluster = Address::find(access, surroundings)?;
     let known = Known::of(surroundings.cache_folder().as_deref(), &cluster);
@@ -90,8 +91,8 @@ fn offer(
     }
 }
 
-/// One that is found unasked is asked for its certificate only, and only if that may turn out to be
-/// known.
+/// Gets the certificate when the named Service does not exist. Other Services are asked only for
+/// their certificate, and only if it may match a given or pinned fingerprint.
 fn without_service(
     cluster: &Cluster,
     missing: Box<NoService>,
@@ -124,7 +125,7 @@ fn without_service(
     Err(ClusterError::NoService(missing).into())
 }
 
-/// The certificate that the controller publishes, if the service proxy is in the way.
+/// Returns the certificate that the controller publishes, if the service proxy cannot be used.
 fn published(cluster: &Cluster, service: &Service, error: &ClusterError) -> Option<Offer> {
     match error {
         ClusterError::Refused { problem, .. } if problem.is_in_the_way() => {}
@@ -148,8 +149,9 @@ fn first_line(text: &str) -> &str {
     text.lines().next().unwrap_or_default()
 }
 
-/// What the named controller says passes as it is, even if it is no certificate: `--fetch-cert` shows
-/// it, and sealing says what is wrong with it.
+/// Decides whether to use the certificate, and caches it. The named controller's answer is accepted
+/// even if it is not a certificate: `--fetch-cert` prints it, and sealing reports why it cannot be
+/// used.
 fn accept(
     offer: Offer,
     wanted: &Wanted,
@@ -205,7 +207,8 @@ fn accept(
     })
 }
 
-/// People are told if it fails; scripts in containers without a home are not, at every run.
+/// Caches a certificate. A failure is reported only on a terminal: scripts in containers without a
+/// home folder would report it at every run.
 fn remember(
     known: &Known,
     memory: Memory,

@@ -1,4 +1,4 @@
-//! A certificate from a file or a URL.
+//! Reads a certificate from a file or a URL.
 
 use std::path::{Path, PathBuf};
 
@@ -17,72 +17,73 @@ pub enum SourceError {
     /// The file cannot be read.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The file of a `file://` URL is not there: Go serves such files over HTTP, and scripts know its answer.
+    /// The file of a `file://` URL does not exist. The message equals upstream's, which serves such
+    /// files over HTTP, since scripts may match it.
     #[error("cannot fetch {uri:?}: 404 Not Found")]
     Missing {
-        /// As given.
+        /// The URL as given.
         uri: String,
-        /// What the system says.
+        /// The error of the operating system.
         source: FileError,
     },
-    /// The server answered with something else than 200.
+    /// The server answered with a code other than 200.
     #[error("cannot fetch {uri:?}: {status}{}", if said.is_empty() { String::new() } else { format!(", {said:?}") })]
     Status {
-        /// As given, without credentials.
+        /// The URL, without credentials.
         uri: String,
         /// Code and reason.
         status: String,
-        /// The first line of what it says, cut.
+        /// The first line of the answer, truncated.
         said: String,
     },
-    /// No answer.
+    /// The server did not answer.
     #[error("cannot fetch {uri:?}")]
     Fetch {
-        /// As given, without credentials.
+        /// The URL, without credentials.
         uri: String,
-        /// What the client says.
+        /// The error of the HTTP client.
         source: Box<ureq::Error>,
     },
-    /// A rule leads out of its tree.
+    /// A rule names a file outside its tree.
     #[error(
         "the rule names the certificate {}, which is not in {}: a rule may name files of its own tree only. If it is \
          right, name it with --cert",
         path.shown(), tree.shown()
     )]
     OutsideTree {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// The tree.
+        /// The root of the tree.
         tree: PathBuf,
     },
-    /// A rule names what anybody could have put there.
+    /// A rule names a URL whose content another person could have replaced.
     #[error(
         "the rule names the certificate {uri:?}: a rule may name files of its own tree, https:// URLs, and http:// \
          URLs of this machine or with a fingerprint. If it is right, name it with --cert"
     )]
     NotByRule {
-        /// As written, without credentials.
+        /// The URL, without credentials.
         uri: String,
     },
-    /// A scheme that we do not speak.
+    /// The URL scheme is not supported.
     #[error(
         "cannot fetch {uri:?}: unsupported protocol scheme {scheme:?}; \
          give a file, or a URL that begins with file://, http:// or https://"
     )]
     Scheme {
-        /// As given, without credentials.
+        /// The URL, without credentials.
         uri: String,
-        /// What stands before its colon.
+        /// The scheme.
         scheme: String,
     },
 }
 
-/// Reads `--cert`: a file name, or a URL with `file://`, `http://` or `https://` (system roots;
-/// proxies from the environment).
+/// Reads `--cert`: a file name, or a URL with `file://`, `http://` or `https://`. HTTPS uses the
+/// system's root certificates; proxies come from the environment.
 ///
 /// # Errors
 ///
-/// The file or server does not give it.
+/// Fails if the file or server does not provide the content.
 pub fn read(source: &str) -> Result<Vec<u8>, SourceError> {
     match scheme(source).as_deref() {
         None => match files::read_as(Path::new(source), Kind::Certificate) {
@@ -104,24 +105,25 @@ pub fn read(source: &str) -> Result<Vec<u8>, SourceError> {
     }
 }
 
-/// Where a rule stands that names a certificate.
+/// The position of a rule that names a certificate.
 #[derive(Debug, Clone, Copy)]
 pub struct OfRule<'a> {
-    /// The folder of its file, which relative paths start from.
+    /// The folder of the rule's file, which relative paths start from.
     pub folder: &'a Path,
-    /// The tree that the rules speak for.
+    /// The root of the tree that the rules apply to.
     pub tree: &'a Path,
-    /// Is it said which certificate it has to be?
+    /// Whether the rule also gives the fingerprint of the certificate.
     pub is_pinned: bool,
 }
 
-/// As [`read`], for what a rule names. Somebody else may have written the rule: a file has to be a regular one in
-/// the tree of the rule, and what anybody on the way could replace is not asked for.
+/// Like [`read`], for a source that a rule names. Another person may have written the rule, so a
+/// file has to be a regular file in the rule's tree, and URLs whose content could be replaced in
+/// transit are refused.
 ///
 /// # Errors
 ///
-/// As for [`read`], and for a file elsewhere, a pipe, a device or a huge file, for `file://`, and for `http://`
-/// unless the certificate is pinned or the server is this machine.
+/// Fails like [`read`]; and for a file elsewhere, a pipe, a device or a huge file, for `file://`,
+/// and for `http://` unless the certificate is pinned or the server is this machine.
 pub fn read_named_by_rule(source: &str, rule: OfRule<'_>) -> Result<Vec<u8>, SourceError> {
     match scheme(source).as_deref() {
         None => read_in_tree(source, rule),
@@ -136,7 +138,7 @@ pub fn read_named_by_rule(source: &str, rule: OfRule<'_>) -> Result<Vec<u8>, Sou
 fn read_in_tree(source: &str, rule: OfRule<'_>) -> Result<Vec<u8>, SourceError> {
     let path = rule.folder.join(source);
     let name = path.to_string_lossy();
-    // What a link leads to counts, and what is not there is reported by the read.
+    // Check the target of a symbolic link. A missing file is reported by the read below.
     let whole = path.canonicalize().unwrap_or_else(|_| path.clone());
     let tree = rule.tree.canonicalize();
     if !tree.is_ok_and(|tree| whole.starts_with(tree)) {
@@ -159,12 +161,12 @@ fn is_this_machine(url: &str) -> bool {
     address.map_or(host == "localhost", |address| address.is_loopback())
 }
 
-/// Is this a URL rather than a file?
+/// Returns whether this is a URL rather than a file name.
 pub fn is_url(source: &str) -> bool {
     scheme(source).is_some()
 }
 
-/// What stands before the colon of a URL, in small letters; one letter is a Windows drive.
+/// Returns the scheme of a URL, in lower case. A single letter is a Windows drive, not a scheme.
 fn scheme(source: &str) -> Option<String> {
     let (scheme, _) = source.split_once(':')?;
     let allowed = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
@@ -174,7 +176,7 @@ fn scheme(source: &str) -> Option<String> {
     is_scheme.then(|| scheme.to_ascii_lowercase())
 }
 
-/// The path of a `file://` URL; a host in it counts for nothing, as with the peer.
+/// Returns the path of a `file://` URL. As upstream does, ignores a host.
 fn file_path(uri: &str) -> PathBuf {
     let rest = uri
         .split_once(':')
@@ -184,7 +186,7 @@ fn file_path(uri: &str) -> PathBuf {
     PathBuf::from(percent_decoded(path))
 }
 
-/// A percent sign that begins no escape stands for itself.
+/// Decodes percent escapes. Keeps a percent sign that begins no valid escape.
 fn percent_decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;
@@ -221,7 +223,7 @@ fn fetch(uri: &str) -> Result<Vec<u8>, SourceError> {
     Ok(files::text(Zeroizing::new(bytes.map_err(failed)?)).to_vec())
 }
 
-/// Of a text; pages for browsers say nothing in their first line.
+/// Returns the first line of a text body; empty for an HTML page.
 fn first_line(body: &mut ureq::Body) -> String {
     let text = body.with_config().limit(64 * 1024).read_to_string();
     let text = text.unwrap_or_default();
@@ -251,8 +253,8 @@ mod tests {
         }
     }
 
-    /// Attack: a rule in a repository names a certificate elsewhere on the machine, by any way that leads there, or
-    /// one that anybody on the network could replace.
+    /// Attack: a rule in a repository names a certificate elsewhere on the machine, by every kind
+    /// of path that leads there, or a URL whose content anyone on the network could replace.
     #[test]
     fn a_rule_names_no_certificate_outside_its_tree() {
         let outside = tempfile::tempdir().unwrap();
@@ -297,7 +299,7 @@ mod tests {
             for source in ["own.pem", "../cert.pem", "./own.pem"] {
                 assert_eq!(read_named_by_rule(source, rule).unwrap(), b"x", "{source}");
             }
-            // Nobody listens there.
+            // No server listens on this port.
             for (source, is_asked) in [
                 ("http://127.0.0.1:1/cert.pem", true),
                 ("http://[::1]:1/cert.pem", true),

@@ -1,4 +1,4 @@
-//! May a certificate be sealed with? Decided from what is known of it alone.
+//! Decides whether a certificate may be used for sealing, from what is known about it.
 
 use jiff::{SignedDuration, Timestamp};
 use shared::key::{Certificate, Fingerprint};
@@ -6,50 +6,52 @@ use shared::key::{Certificate, Fingerprint};
 use super::known::Seen;
 use crate::cluster::Service;
 
-/// How a certificate came to us.
+/// How a certificate was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
-    /// From where the user said, or where every controller is by default: taken at its word.
+    /// At the address that the user named, or at the controller's default address. Trusted without
+    /// a pin.
     Named,
-    /// From a place that others than the controller can write to: a Service found by its labels, or a
+    /// In a place that others than the controller can write to: a Service found by its labels, or a
     /// `ConfigMap`.
     Found,
 }
 
-/// Who names a controller, or vouches for a fingerprint.
+/// The source of a controller's name or of a fingerprint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum By {
-    /// A flag, typed by the user.
+    /// A flag of the user.
     Flag,
     /// An environment variable of the user.
     Environment,
-    /// A rule in `.seal.yaml`, whose author need not be the user.
+    /// A rule in `.seal.yaml`, which another person may have written.
     Rule,
-    /// Nobody: it is where every controller is unless somebody says otherwise.
+    /// The default name, since neither flag, environment nor rule names a controller.
     #[default]
     Default,
 }
 
-/// A fingerprint that is accepted, and who says so.
+/// An accepted fingerprint and its source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Vouched {
     /// The fingerprint.
     pub fingerprint: Fingerprint,
-    /// Who vouches for it.
+    /// The source of the fingerprint.
     pub by: By,
 }
 
-/// What a certificate that was used is remembered for.
+/// How to cache a certificate that was used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Memory {
-    /// To trust it again where its own Service is found unasked, and to announce a change.
+    /// As a pin: trust it when its Service is found without the user naming it, and report a
+    /// change.
     Pin,
-    /// To announce a change under rules, and for nothing else.
+    /// Only to report a change under rules.
     Announcement,
 }
 
-/// A pin needs the user's own word: for the controller, or for a fingerprint of what was found. The word
-/// of a rule counts for the files that the rule is about and pins nothing.
+/// Decides how to cache a certificate. Only the user's own choice creates a pin: of the controller,
+/// or of the fingerprint of a found certificate. A rule's choice applies to the rule's files only.
 pub(super) fn memory(named_by: By, way: Way, vouched_by: Option<By>) -> Memory {
     let rests_on_rule = named_by == By::Rule || way == Way::Found && vouched_by == Some(By::Rule);
     if rests_on_rule {
@@ -59,7 +61,7 @@ pub(super) fn memory(named_by: By, way: Way, vouched_by: Option<By>) -> Memory {
     }
 }
 
-/// Who vouches for a fingerprint, the user before a rule.
+/// Returns the source that vouches for a fingerprint. The user takes precedence over a rule.
 pub(super) fn vouched_by(found: &Fingerprint, given: &[Vouched]) -> Option<By> {
     let voices = given.iter().filter(|given| given.fingerprint == *found);
     voices
@@ -67,39 +69,40 @@ pub(super) fn vouched_by(found: &Fingerprint, given: &[Vouched]) -> Option<By> {
         .min_by_key(|by| *by == By::Rule)
 }
 
-/// It must not be used.
+/// The certificate must not be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TrustError {
-    /// Another one was asked for.
+    /// The certificate has none of the required fingerprints.
     #[error(
         "the certificate of {of} is {found}, and not one that was asked for, by --cert-fingerprint or a rule. Was the key \
          renewed? Then ask who answers for the controller for the new fingerprint; if it was not, do not seal with it"
     )]
     Other {
-        /// Whose certificate it is.
+        /// The controller that the certificate belongs to.
         of: String,
-        /// Its fingerprint.
+        /// The certificate's fingerprint.
         found: Fingerprint,
     },
-    /// Nobody vouches for it.
+    /// No fingerprint or pin vouches for the certificate.
     #[error(
         "the certificate of {of} is not known here, so it is not used. Its fingerprint is {found}; if the one who \
          answers for the controller says the same, pass --cert-fingerprint {found} once"
     )]
     Unknown {
-        /// Whose certificate it is.
+        /// The controller that the certificate belongs to.
         of: String,
-        /// Its fingerprint.
+        /// The certificate's fingerprint.
         found: Fingerprint,
     },
 }
 
-/// Fingerprints that were `given` decide alone. Without any, what was found unasked has to be `pinned`
-/// for the Service that it was found at.
+/// Decides whether a certificate may be used. If fingerprints are `given`, only they count.
+/// Otherwise, a certificate that the user did not name has to be `pinned` for the Service where it
+/// was found.
 ///
 /// # Errors
 ///
-/// [`TrustError`].
+/// Returns a [`TrustError`] if the certificate must not be used.
 pub fn judge(
     found: &Fingerprint,
     of: &str,
@@ -121,7 +124,7 @@ pub fn judge(
     Ok(())
 }
 
-/// What to say when a controller shows another certificate than last time.
+/// Returns the warning for a controller whose certificate differs from the last one seen.
 pub(super) fn change(
     last: &Seen,
     new: &Certificate,
@@ -140,7 +143,7 @@ pub(super) fn change(
     ))
 }
 
-/// In the largest unit that fits.
+/// Formats an age in the largest unit that fits.
 pub(super) fn age(then: Timestamp, now: Timestamp) -> String {
     let seconds = now.duration_since(then).max(SignedDuration::ZERO).as_secs();
     let (count, unit) = match seconds {
@@ -201,14 +204,15 @@ mod tests {
         Vouched { fingerprint, by }
     }
 
-    /// Attack: a rule in a repository names a controller or a fingerprint, so that its certificate is
-    /// trusted later where neither the rule nor the user says so.
+    /// Attack: a rule in a repository names a controller or a fingerprint, so that its certificate
+    /// is trusted later where neither the rule nor the user names it.
     #[test]
     fn a_rule_pins_nothing_whatever_it_names() {
         use Memory::{Announcement, Pin};
         let everyone = [By::Flag, By::Environment, By::Rule, By::Default];
-        // Who names the controller, what a certificate that is served there is remembered for, and what one
-        // that is found there is: with nobody's fingerprint (so it was pinned), the user's, or a rule's.
+        // Columns: the source of the controller's name; how a served certificate is cached; how a
+        // found certificate is cached without a fingerprint (it was pinned), with one from the
+        // user, and with one from a rule.
         for (named_by, served, found, vouched_by_user, vouched_by_rule) in [
             (By::Flag, Pin, Pin, Pin, Announcement),
             (By::Environment, Pin, Pin, Pin, Announcement),

@@ -1,29 +1,29 @@
-//! PEM → a certificate to seal with.
+//! Parses PEM into a certificate to seal with.
 
 use jiff::Timestamp;
 use shared::key::{Certificate, CertificateError, Validity};
 
-/// Who gave the certificate, which decides what helps when it cannot be used.
+/// The source of the certificate. It determines the advice when the certificate cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// `--cert`, or what was kept for later.
+    /// `--cert` or the cache.
     Given,
     /// The controller.
     Controller,
 }
 
-/// The certificate cannot seal.
+/// The certificate cannot be used for sealing.
 #[derive(Debug, thiserror::Error)]
 pub enum UseError {
-    /// It cannot be read.
+    /// The certificate cannot be parsed.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
-    /// Its time is over.
+    /// The certificate has expired.
     #[error("failed to encrypt using an expired certificate on {date}; {}", advice(*origin))]
     Expired {
-        /// Last day of validity.
+        /// The last day of validity.
         date: String,
-        /// Whose it is.
+        /// The source of the certificate.
         origin: Origin,
     },
 }
@@ -39,20 +39,20 @@ fn advice(origin: Origin) -> &'static str {
     }
 }
 
-/// Reads the certificate to seal with, and says what is odd about it.
+/// Parses the certificate to seal with, and returns it with warnings about it.
 ///
 /// # Errors
 ///
-/// It is unusable or expired.
+/// Fails if the certificate is unusable or has expired.
 pub fn parse(pem: &[u8], now: Timestamp) -> Result<(Certificate, Vec<String>), UseError> {
     parse_of(Origin::Given, pem, now)
 }
 
-/// As [`parse`], for whoever gave it.
+/// Like [`parse`], for a certificate of any origin.
 ///
 /// # Errors
 ///
-/// The same.
+/// Fails if the certificate is unusable or has expired.
 pub fn parse_of(
     origin: Origin,
     pem: &[u8],
@@ -82,7 +82,7 @@ pub fn parse_of(
     Ok((certificate, remarks))
 }
 
-/// `January 2, 2006`, in UTC.
+/// Formats a date as `January 2, 2006`, in UTC.
 fn day(at: Timestamp) -> String {
     at.strftime("%B %-d, %Y").to_string()
 }

@@ -1,4 +1,4 @@
-//! Requests to the API server, one at a time.
+//! Sends requests to the API server, one at a time.
 
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -17,29 +17,29 @@ use super::{Access, ClusterError, Timeout, connection};
 use crate::bounded::{Kind, TooLarge};
 use crate::surroundings::Surroundings;
 
-/// The API server, reachable or not.
+/// A client of the API server.
 pub(super) struct Api {
     runtime: Runtime,
     client: Client,
     login: Option<Login>,
     timeout: Timeout,
     is_on_terminal: bool,
-    /// Which one it is.
+    /// The address of the API server.
     pub(super) address: Address,
 }
 
-/// An answer, whatever it says.
+/// An HTTP answer, successful or not.
 pub(super) struct Answer {
     pub(super) code: StatusCode,
-    /// Why it is none yet.
+    /// Why the request has to be sent again, if it does.
     pub(super) again: Option<Again>,
-    /// How often the question was asked.
+    /// The number of times the request was sent.
     pub(super) attempts: u32,
     pub(super) body: Vec<u8>,
 }
 
 impl Api {
-    /// Nothing is sent yet.
+    /// Creates the client. Sends no request yet.
     pub(super) fn new(access: &Access, surroundings: &Surroundings) -> Result<Self, ClusterError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -70,7 +70,7 @@ impl Api {
         self.ask(&Method::POST, path, Some(body.to_string().as_bytes()))
     }
 
-    /// Any request, once.
+    /// Sends any request once, without retries.
     pub(super) fn once(
         &self,
         method: &Method,
@@ -83,8 +83,8 @@ impl Api {
             .block_on(self.ask_once(method, path, Some((body, kind)), most))
     }
 
-    /// Asks again for as long as the answer is a time to wait and the caller's time lasts. Only for requests that may
-    /// come twice.
+    /// Sends a request, and sends it again while the server asks to wait and the time limit allows.
+    /// Only for requests that are safe to repeat.
     fn ask(
         &self,
         method: &Method,
@@ -171,7 +171,7 @@ impl Api {
 }
 
 impl Answer {
-    /// The body, if the API server gave or took what it was asked to.
+    /// Returns the body if the request succeeded.
     pub(super) fn success(self, what: &'static str) -> Result<Vec<u8>, ClusterError> {
         if self.code.is_success() {
             return Ok(self.body);
@@ -185,7 +185,7 @@ impl Answer {
         Err(ClusterError::Object { what, code, text })
     }
 
-    /// The body, if it is an object of the API server.
+    /// Returns the body as JSON, or null if it is not JSON.
     pub(super) fn json(&self) -> Json {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }

@@ -1,5 +1,5 @@
-//! The controller's port for callers with a token, over TLS: which key opens each item of an object
-//! that the caller may verify.
+//! Client of the controller's TLS port for callers with a token. This port reports which key opens
+//! each item of an object that the caller may verify.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
@@ -21,55 +21,55 @@ use crate::bounded::Kind;
 use crate::redacted::redacted;
 use crate::web;
 
-/// The key that opens each item; none where no key of the controller does.
+/// The key that opens each item; `None` if no key of the controller does.
 pub type KeysOfItems = BTreeMap<String, Option<Fingerprint>>;
 
-/// The port cannot be asked, or says no.
+/// The port cannot be reached, or refuses the request.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorisedError {
-    /// The token would travel in clear.
+    /// The address is not HTTPS, so the token would be sent unencrypted.
     #[error("{0:?} does not begin with https://, so the token would travel in clear")]
     Clear(String),
-    /// No token.
+    /// The file contains no token.
     #[error(
         "the file contains no token; `kubectl create token ACCOUNT --audience sealed-secrets.bitnami.com` makes one"
     )]
     NoToken,
-    /// No PEM of a certificate.
+    /// The CA certificate is not PEM.
     #[error("the CA certificate of the controller's port is not PEM")]
     NoAuthority,
-    /// No answer.
+    /// The port does not answer.
     #[error(
         "the controller's port for callers with a token cannot be reached at {url}; outside of the cluster \
          `kubectl port-forward` to it and --authorized https://localhost:PORT are a way. Or did the controller restart \
          since its authority was fetched?"
     )]
     Unreachable {
-        /// As given, without credentials.
+        /// The address of the port, without credentials.
         url: String,
-        /// What the client says.
+        /// The error of the HTTP client.
         source: Box<ureq::Error>,
     },
-    /// It does not know the caller.
+    /// The controller does not accept the token.
     #[error(
         "the controller does not know the token: it has to be for the audience sealed-secrets.bitnami.com, and may \
          have expired"
     )]
     Stranger,
-    /// The caller may not do this with the object.
+    /// RBAC does not allow the caller this verb on the object.
     #[error("RBAC grants the token's account no verb `{0}` on this SealedSecret")]
     Forbidden(&'static str),
-    /// Another answer.
+    /// The controller answered with another error code.
     #[error("the controller answered {0}: {1:?}")]
     Refused(StatusCode, String),
-    /// An answer of another kind.
+    /// The answer cannot be parsed.
     #[error(
         "the answer is not understood; is that the controller's port for callers with a token, and is it of this version?"
     )]
     Nonsense,
 }
 
-/// The port, and who we are to it.
+/// A connection to the port, with the caller's token.
 pub struct Authorised {
     agent: Agent,
     url: String,
@@ -77,11 +77,12 @@ pub struct Authorised {
 }
 
 impl Authorised {
-    /// At this address, vouched for by an authority in PEM. Nothing is sent yet.
+    /// Creates a client for the port at `url`, which trusts only `authority` (PEM). Sends no
+    /// request yet.
     ///
     /// # Errors
     ///
-    /// What was given cannot be used.
+    /// Returns an [`AuthorisedError`] if the address, token or CA certificate cannot be used.
     pub fn new(url: &str, token: &[u8], authority: &[u8]) -> Result<Self, AuthorisedError> {
         if !url.starts_with("https://") {
             return Err(AuthorisedError::Clear(redacted(url).into_owned()));
@@ -97,21 +98,21 @@ impl Authorised {
         })
     }
 
-    /// Which key opens each item of this object, as it is.
+    /// Returns which key opens each item of this object, without changing it.
     ///
     /// # Errors
     ///
-    /// [`AuthorisedError`].
+    /// Returns an [`AuthorisedError`] if the request fails.
     pub fn keys(&self, sealed: &SealedSecret) -> Result<KeysOfItems, AuthorisedError> {
         let (code, text) = self.post("verify", &sealed.to_document())?;
         understood(code, &text)
     }
 
-    /// Does this SealedSecret open?
+    /// Returns whether the controller can decrypt this SealedSecret.
     ///
     /// # Errors
     ///
-    /// [`AuthorisedError`].
+    /// Returns an [`AuthorisedError`] if the request fails.
     pub fn verify(&self, sealed: &Json) -> Result<bool, AuthorisedError> {
         match self.post("verify", sealed)? {
             (StatusCode::OK, _) => Ok(true),
@@ -120,11 +121,12 @@ impl Authorised {
         }
     }
 
-    /// The same SealedSecret, or list of some, for the newest key; none if one does not open.
+    /// Returns the SealedSecret, or list of SealedSecrets, re-encrypted for the newest key. Returns
+    /// `None` if the controller cannot decrypt an item.
     ///
     /// # Errors
     ///
-    /// [`AuthorisedError`].
+    /// Returns an [`AuthorisedError`] if the request fails.
     pub fn rotate(&self, sealed: &Json) -> Result<Option<Json>, AuthorisedError> {
         match self.post("rotate", sealed)? {
             (StatusCode::OK, text) => serde_json::from_str(&text)
@@ -135,7 +137,8 @@ impl Authorised {
         }
     }
 
-    /// Code and text of the answer, once it is one.
+    /// Posts a document, retries while the controller is busy, and returns the code and text of the
+    /// final answer.
     fn post(&self, endpoint: &str, body: &Json) -> Result<(StatusCode, String), AuthorisedError> {
         let (url, body) = (format!("{}{endpoint}", self.url), body.to_string());
         let is_shown = std::io::stderr().is_terminal();
@@ -170,7 +173,8 @@ impl Authorised {
     }
 }
 
-/// Nothing that would end the header.
+/// Returns whether the text is a token that fits in a header: visible ASCII, so it cannot end the
+/// header.
 fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
 }

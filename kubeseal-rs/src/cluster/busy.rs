@@ -1,4 +1,5 @@
-//! How long a request is sent again to a server that asks to wait, or whose connection ended before its answer.
+//! Decides when to send a request again: if the server asks to wait, or if the connection ended
+//! before the answer.
 
 use std::io::Write as _;
 use std::time::{Duration, Instant};
@@ -8,27 +9,27 @@ use rand::RngExt as _;
 
 use super::Timeout;
 
-/// No wait is longer.
+/// The longest wait between two attempts.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// Beyond what the server asks for, callers wait up to so long, so that many of them do not come at the same time
-/// again and again. Doubled with each attempt,
+/// Random extra wait after the first attempt, so that many callers do not retry at the same time.
+/// It doubles with each attempt, up to [`LONGEST_SPREAD`].
 const FIRST_SPREAD: Duration = Duration::from_millis(250);
-/// up to this.
+/// The longest random extra wait.
 const LONGEST_SPREAD: Duration = Duration::from_secs(4);
-/// So often a request is sent whose connection ends.
+/// The number of attempts for a request whose connection ends early.
 pub(super) const BROKEN_ATTEMPTS: u32 = 4;
 
-/// Why an answer is none yet.
+/// Why a request has to be sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Again {
-    /// The server asks to wait for so long.
+    /// The server asks to wait this long.
     Busy(Duration),
-    /// The connection behind a proxy ended.
+    /// The connection behind a proxy ended before the answer.
     Broken,
 }
 
 impl Again {
-    /// Of an answer's head, and what stands in it.
+    /// Decides from an answer's status code, headers and body.
     pub(super) fn of(code: StatusCode, headers: &HeaderMap, body: &[u8]) -> Option<Self> {
         let asks = code == StatusCode::TOO_MANY_REQUESTS || code.is_server_error();
         let seconds = headers.get("retry-after").filter(|_| asks);
@@ -40,7 +41,7 @@ impl Again {
         is_broken.then_some(Self::Broken)
     }
 
-    /// How long the server asks to wait.
+    /// Returns how long the server asks to wait.
     pub(super) fn wait(self) -> Option<Duration> {
         match self {
             Self::Busy(wait) => Some(wait),
@@ -49,7 +50,8 @@ impl Again {
     }
 }
 
-/// Does the API server's proxy say that the connection to the controller ended, rather than that there was none?
+/// Returns whether the API server's proxy reports that the connection to the controller ended
+/// early, rather than that it could not be opened.
 pub(super) fn is_broken(text: &str) -> bool {
     let ends = [
         "server closed idle connection",
@@ -60,11 +62,11 @@ pub(super) fn is_broken(text: &str) -> bool {
     text.contains("trying to reach service") && ends.iter().any(|end| text.contains(end))
 }
 
-/// Attempts of one request.
+/// Counts the attempts of one request.
 pub(super) struct Attempts {
     start: Instant,
     patience: Option<Duration>,
-    /// So many were answered.
+    /// The number of answers received.
     pub(super) done: u32,
     broken: u32,
     note: Note,
@@ -84,7 +86,8 @@ impl Attempts {
         }
     }
 
-    /// After an answer: how long to wait before the request is sent again. None if that is the last answer.
+    /// Returns how long to wait before the request is sent again, or `None` if this answer is
+    /// final.
     pub(super) fn next(&mut self, again: Option<Again>) -> Option<Duration> {
         self.done += 1;
         let wait = match again? {
@@ -105,13 +108,13 @@ impl Attempts {
     }
 }
 
-/// Part of what callers wait beyond what they are asked to: `part` is a random number up to one.
+/// Returns the random extra wait after an attempt. `part` is a random number from 0 to 1.
 fn spread(attempt: u32, part: f64) -> Duration {
     let doubled = FIRST_SPREAD.saturating_mul(1 << attempt.saturating_sub(1).min(8));
     doubled.min(LONGEST_SPREAD).mul_f64(part.clamp(0.0, 1.0))
 }
 
-/// A line on the terminal that says what is waited for.
+/// A line on the terminal that says what the command waits for.
 struct Note {
     is_shown: bool,
     is_there: bool,

@@ -1,9 +1,9 @@
-//! The way to the controller's port for callers with a token: which address, whose token.
+//! Finds the address of the controller's port for callers with a token, and a token for it.
 //!
-//! It is taken if it is named, or if the unauthenticated port leaves verify and rotate to such callers. A token is for
-//! the controller alone (its audience), and made anew for each run; whoever gets it may do for ten minutes what the
-//! account may do with SealedSecrets. So it is sent only to a controller that the user named, and never to one that
-//! a file of the repository names.
+//! The port is used if the user names it, or if the unauthenticated port does not serve verify and
+//! rotate. A token is valid only for the controller (its audience) and is created for each run. For
+//! ten minutes it grants whatever the account may do with SealedSecrets. So it is sent only to a
+//! controller that the user named, never to one that only a file of the repository names.
 
 use std::path::PathBuf;
 
@@ -17,74 +17,75 @@ use super::{ClusterError, Controller, Service};
 use crate::bounded::Kind;
 use crate::files;
 
-/// What a token is made for.
+/// The audience of a token for the controller.
 const AUDIENCE: &str = "sealed-secrets.bitnami.com";
-/// The shortest life of a token that an API server gives.
+/// The shortest lifetime of a token that an API server accepts, in seconds.
 const SECONDS: u32 = 600;
-/// What the name of a service account begins with.
+/// The prefix of a service account's user name.
 const ACCOUNT: &str = "system:serviceaccount:";
 
-/// What flags say about the port for callers with a token.
+/// The flags about the port for callers with a token.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ByToken {
-    /// Its address, instead of that of the Service.
+    /// The port's address, instead of the one derived from the Service.
     pub url: Option<String>,
-    /// A file with a token, instead of one that is made.
+    /// A file with a token, instead of a newly requested one.
     pub token_file: Option<PathBuf>,
-    /// A file with its authority, instead of the one that the controller publishes.
+    /// A file with the port's CA certificate, instead of the one that the controller publishes.
     pub authority: Option<PathBuf>,
-    /// The service account that a token is made for, `NAMESPACE/NAME`; else that of the kubeconfig.
+    /// The service account to request a token for, as `NAMESPACE/NAME`. Defaults to the one of the
+    /// kubeconfig.
     pub account: Option<String>,
-    /// Was the controller named by a file that somebody else may have written?
+    /// Whether a repository file, which another person may have written, names the controller.
     pub is_by_rule: bool,
 }
 
-/// There is no way to it.
+/// The port for callers with a token cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum NoToken {
-    /// It would go to whom the author of a file chose.
+    /// A rule names the controller, so the token would go to a server that the rule's author chose.
     #[error(
         "a rule names this controller, and no token is sent where a rule leads: name it with --controller-name and \
          --controller-namespace if you trust it, or its port with --authorized"
     )]
     ByRule,
-    /// Nobody says where it is.
+    /// The Service does not name the port.
     #[error("the Service {0} names no port \"authorized\": name its address with --authorized")]
     NoPort(Service),
-    /// People have no service account.
+    /// The user of the kubeconfig is not a service account.
     #[error(
         "a token for it is made for a service account, and you are {0:?}: name an account whose tokens you may make \
          with --token-account NAMESPACE/NAME, or give a token with --token-file"
     )]
     NoAccount(String),
-    /// No name of an account.
+    /// `--token-account` is malformed.
     #[error("--token-account {0:?} is not of the form NAMESPACE/NAME")]
     Malformed(String),
-    /// The API server makes none.
+    /// The API server issues no token.
     #[error(
         "no token for it can be made for the service account {account}: {why}. The right to `create` \
          serviceaccounts/token of that account is needed"
     )]
     Refused {
-        /// The account.
+        /// The service account.
         account: String,
-        /// What the API server says.
+        /// The reason that the API server gives.
         why: String,
     },
     /// A file cannot be read.
     #[error(transparent)]
     File(#[from] files::FileError),
-    /// The port refuses, or cannot be reached.
+    /// The port refuses the request, or cannot be reached.
     #[error(transparent)]
     Port(#[from] AuthorisedError),
 }
 
 impl Controller {
-    /// The port for callers with a token.
+    /// Returns the connection to the port for callers with a token. Connects on first use.
     ///
     /// # Errors
     ///
-    /// [`ClusterError`].
+    /// Returns a [`ClusterError`] if there is no port, no CA certificate or no token for it.
     pub fn authorised(&self) -> Result<&Authorised, ClusterError> {
         if let Some(known) = self.authorised.get() {
             return Ok(known);
@@ -93,11 +94,11 @@ impl Controller {
         Ok(self.authorised.get_or_init(|| made))
     }
 
-    /// The same, for one who needs nothing else of it.
+    /// Connects to the port for callers with a token, and drops the rest of the controller.
     ///
     /// # Errors
     ///
-    /// [`ClusterError`].
+    /// Returns a [`ClusterError`] if there is no port, no CA certificate or no token for it.
     pub fn into_authorised(self) -> Result<Authorised, ClusterError> {
         self.connect()
     }
@@ -125,7 +126,8 @@ impl Controller {
         Ok(port)
     }
 
-    /// The name that its certificate has, which only the cluster's own DNS knows.
+    /// Returns the port's address with the DNS name of its certificate, which resolves only inside
+    /// the cluster.
     fn found_url(&self) -> Result<String, NoToken> {
         let service = &self.service;
         let port = self
@@ -162,7 +164,7 @@ impl Controller {
         .into())
     }
 
-    /// The service account whose credentials the kubeconfig has.
+    /// Returns the service account whose credentials the kubeconfig contains.
     fn own_account(&self) -> Result<String, ClusterError> {
         let path = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
         let request = json!({
@@ -194,7 +196,7 @@ impl Controller {
     }
 }
 
-/// Nothing that would lead a path elsewhere.
+/// Returns whether the text is safe as one segment of a URL path.
 fn is_label(text: &str) -> bool {
     let is_part =
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
@@ -217,7 +219,7 @@ impl From<AuthorisedError> for ClusterError {
 mod tests {
     use super::*;
 
-    /// Attack: a name of an account that leads to another path of the API server.
+    /// Attack: passes an account name that would lead to another path of the API server.
     #[test]
     fn names_of_accounts_lead_nowhere_else() {
         for (text, want) in [

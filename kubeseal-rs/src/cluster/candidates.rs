@@ -1,20 +1,20 @@
-//! Services that look like a controller's.
+//! Finds Services that look like a controller's.
 
 use serde_json::Value as Json;
 
 use super::Service;
 use super::api::Api;
 
-/// What the chart, under any name, and the plain manifests write on their Services.
+/// Labels that the chart, under any release name, and the plain manifests put on their Services.
 const SELECTORS: [&str; 3] = [
     "app.kubernetes.io/name%3Dsealed-secrets",
     "app.kubernetes.io/part-of%3Dsealed-secrets",
     "name%3Dsealed-secrets-controller",
 ];
-/// A cluster with more of them is one where somebody plays games.
+/// The most candidates that are listed. No ordinary cluster has more.
 const MOST: usize = 10;
 
-/// By name, at most ten; none if Services may not be listed.
+/// Returns candidates sorted by name, at most ten. Empty if the caller may not list Services.
 pub(super) fn find(api: &Api) -> Vec<Service> {
     let mut found: Vec<Service> = SELECTORS
         .iter()
@@ -47,13 +47,15 @@ fn services(list: &Json) -> Vec<Service> {
         .collect()
 }
 
-/// The chart gives the Service of the metrics the same labels and one more.
+/// Returns whether this is the metrics Service, to which the chart gives the same labels and one
+/// more.
 fn is_for_metrics(service: &Json) -> bool {
     let component = &service["metadata"]["labels"]["app.kubernetes.io/component"];
     component == "metrics" || service["spec"]["ports"][0]["name"] == "metrics"
 }
 
-/// It goes into a path and onto the terminal.
+/// Returns whether the text is a valid name. It becomes part of a path and is shown on the
+/// terminal.
 fn is_name(text: &str) -> bool {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     !text.is_empty() && text.len() <= 63 && text.chars().all(allowed)

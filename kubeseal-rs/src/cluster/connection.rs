@@ -1,8 +1,9 @@
-//! kubeconfig files, flags, variables and service account → how to reach the API server, and as whom.
+//! Determines from kubeconfig files, flags, environment variables and service account how to reach
+//! the API server, and as which user.
 //!
-//! `kube` reads and merges the files; the choice among them, the proxy and the headers are ours: it
-//! knows only three of the overrides, compares `NO_PROXY` with the proxy instead of the server, and
-//! reads impersonation without sending it.
+//! `kube` reads and merges the files. Choosing among them, the proxy and the headers are handled
+//! here: `kube` knows only three of the overrides, compares `NO_PROXY` with the proxy instead of
+//! the server, and reads impersonation without sending it.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -28,21 +29,21 @@ use crate::redacted::redacted;
 use crate::surroundings::Surroundings;
 use crate::web::CONNECT_TIMEOUT;
 
-/// Which API server that is. To know it nobody is asked, and no exec plug-in runs.
+/// The address of an API server. Determining it sends no request and runs no exec plug-in.
 #[derive(Debug, Clone)]
 pub struct Address {
-    /// Its address, without credentials.
+    /// The URL, without credentials.
     pub server: String,
-    /// DER of the certificates that vouch for it; nothing if they are the system's.
+    /// The trusted CA certificates, in DER; empty for those of the operating system.
     pub authorities: Vec<Vec<u8>>,
 }
 
 impl Address {
-    /// Where these words lead.
+    /// Determines the address from the flags and the environment.
     ///
     /// # Errors
     ///
-    /// [`ClusterError`], about the settings.
+    /// Returns a [`ClusterError`] if the settings cannot be used.
     pub fn find(access: &Access, surroundings: &Surroundings) -> Result<Self, ClusterError> {
         let (config, _) = without_programs(access, surroundings)?;
         Ok(Self::of(&config))
@@ -56,15 +57,15 @@ impl Address {
     }
 }
 
-/// Where the API server is, and how to talk to it.
+/// Determines how to reach the API server, with the user's plug-in resolved to an absolute path.
 pub(super) fn config(access: &Access, surroundings: &Surroundings) -> Result<Config, ClusterError> {
     let (mut config, by_relative_path) = without_programs(access, surroundings)?;
     plug_in::settle(&mut config.auth_info, by_relative_path.as_deref())?;
     Ok(config)
 }
 
-/// The same before the user's programs are looked for, and the file of the user's entry if a variable names
-/// it by a relative path.
+/// Determines how to reach the API server, without looking up the user's plug-in. Also returns the
+/// file of the user's entry, if an environment variable names that file by a relative path.
 fn without_programs(
     access: &Access,
     surroundings: &Surroundings,
@@ -89,11 +90,11 @@ fn without_programs(
     Ok((config, by_relative_path))
 }
 
-/// What was read.
+/// The kubeconfig files that were read.
 #[derive(Default)]
 struct Files {
     merged: Kubeconfig,
-    /// Users whose entry is from a file that a variable names by a relative path.
+    /// The file of each user's entry, if an environment variable names that file by a relative path.
     by_relative_path: BTreeMap<String, PathBuf>,
 }
 
@@ -115,7 +116,7 @@ impl Files {
     }
 }
 
-/// `kube` reads these files, however large they are and whether they end or not.
+/// Checks type and size of credential files, since `kube` reads them without limit.
 fn check_files(user: &AuthInfo) -> Result<(), ClusterError> {
     for (what, path) in [
         ("client-certificate", &user.client_certificate),
@@ -125,7 +126,7 @@ fn check_files(user: &AuthInfo) -> Result<(), ClusterError> {
         let Some(path) = filled(path.as_ref()).map(PathBuf::from) else {
             continue;
         };
-        // What is missing `kube` reports; a token may be missing as yet.
+        // `kube` reports missing files. A token file may be created later.
         let facts = path.metadata().ok();
         if facts.is_some_and(|facts| !facts.is_file() || facts.len() > Kind::Credential.limit()) {
             let source = io::Error::other("it is not a regular file of at most 1 MiB");
@@ -135,8 +136,8 @@ fn check_files(user: &AuthInfo) -> Result<(), ClusterError> {
     Ok(())
 }
 
-/// The named file, or what is there of the list in `KUBECONFIG`; of an entry that several files
-/// have, the first counts.
+/// Reads the file of `--kubeconfig`, or the existing files of `KUBECONFIG`. If several files
+/// contain an entry, the first one counts.
 fn read(access: &Access, surroundings: &Surroundings) -> Result<Files, ClusterError> {
     let mut files = Files::default();
     if let Some(path) = &access.kubeconfig {
@@ -146,7 +147,7 @@ fn read(access: &Access, surroundings: &Surroundings) -> Result<Files, ClusterEr
         return Ok(files);
     }
     for path in kubeconfig::default_files(surroundings) {
-        // An empty file is no YAML document, and as good as none.
+        // An empty file is not a YAML document and counts as missing.
         if path.metadata().is_ok_and(|file| file.len() > 0) {
             files.add(&path, true)?;
         }
@@ -154,8 +155,9 @@ fn read(access: &Access, surroundings: &Surroundings) -> Result<Files, ClusterEr
     Ok(files)
 }
 
-/// `kube` reads a file to its end, and takes paths in it as relative to its folder. So a file of a usual size
-/// is left to it; what has no size, such as a pipe, is read here.
+/// Reads one kubeconfig within the size limit. `kube` reads without limit but resolves relative
+/// paths against the file's folder, so it parses regular files; other files, such as pipes, are
+/// parsed here.
 fn read_file(path: &Path) -> Result<Kubeconfig, ClusterError> {
     let is_file = path.metadata().is_ok_and(|facts| facts.is_file());
     let unreadable = |source| ClusterError::Unreadable {
@@ -166,7 +168,7 @@ fn read_file(path: &Path) -> Result<Kubeconfig, ClusterError> {
     let text = File::open(path).and_then(|file| bounded::read(file, 0, Kind::Settings));
     let text = text.map_err(unreadable)?;
     if is_file {
-        // Programs and files that it names by relative paths lie beside it.
+        // Use an absolute path: relative paths in the file are relative to its folder.
         let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         return Kubeconfig::read_from(whole).map_err(|error| told_of_file(path, error));
     }
@@ -174,12 +176,12 @@ fn read_file(path: &Path) -> Result<Kubeconfig, ClusterError> {
     read.map_err(|error| told_of_file(path, error))
 }
 
-/// Where the kubeconfig of this text leads, with the flags over it: the address of the API server. No file
-/// that it names is read.
+/// Returns the address of the API server that this kubeconfig text names, with the flags applied.
+/// Reads no file that the text names.
 ///
 /// # Errors
 ///
-/// What [`Cluster`](super::Cluster) would say of it.
+/// Returns the same [`ClusterError`] as [`Cluster`](super::Cluster).
 pub fn server_of_text(text: &str, overrides: &Overrides) -> Result<Uri, ClusterError> {
     let read = Kubeconfig::from_yaml(text);
     let mut merged = read.map_err(|error| told_of_file("-".as_ref(), error))?;
@@ -199,7 +201,7 @@ pub fn server_of_text(text: &str, overrides: &Overrides) -> Result<Uri, ClusterE
 }
 
 fn in_cluster(access: &Access, surroundings: &Surroundings) -> Result<Config, ClusterError> {
-    // What is missing is more than likely the whole cluster.
+    // Without this variable, the most likely cause is that there is no cluster at all.
     if surroundings
         .filled_variable("KUBERNETES_SERVICE_HOST")
         .is_none()
@@ -235,7 +237,8 @@ fn from_kubeconfig(
     Ok((config, by_relative_path))
 }
 
-/// Without scheme it is https if anything is said about its certificate, as for kubectl.
+/// Returns the server's URL. As in kubectl, a server without scheme is https if the entry has
+/// settings for its certificate.
 fn server(cluster: &Cluster) -> Result<Uri, ClusterError> {
     let server = filled(cluster.server.as_ref()).ok_or(ClusterError::NoServer)?;
     let has_authority =
@@ -256,7 +259,8 @@ fn server(cluster: &Cluster) -> Result<Uri, ClusterError> {
         })
 }
 
-/// Data count before a file. None for the authorities of the system.
+/// Returns the trusted CA certificates, or `None` for those of the operating system. Inline data
+/// takes precedence over a file.
 fn authorities(cluster: &Cluster) -> Result<Option<Vec<Vec<u8>>>, ClusterError> {
     let data = filled(cluster.certificate_authority_data.as_ref());
     let (pem, origin) = match (data, filled(cluster.certificate_authority.as_ref())) {
@@ -291,11 +295,11 @@ fn authorities(cluster: &Cluster) -> Result<Option<Vec<Vec<u8>>>, ClusterError> 
 fn proxy(url: &str) -> Result<Uri, ClusterError> {
     let parsed = url.parse::<Uri>().ok();
     let known = |uri: &Uri| matches!(uri.scheme_str(), Some("http" | "https" | "socks5"));
-    // What stands in it may be a password.
+    // The error does not include the URL, which may contain a password.
     parsed.filter(known).ok_or(ClusterError::Proxy)
 }
 
-/// RFC-like names of the API server's own: `Impersonate-User` and what may go with it.
+/// Returns the impersonation headers: `Impersonate-User` and its companions.
 fn impersonation(auth: &AuthInfo) -> Result<Vec<(HeaderName, HeaderValue)>, ClusterError> {
     let mut texts: Vec<(String, &str)> = Vec::new();
     if let Some(user) = filled(auth.impersonate.as_ref()) {

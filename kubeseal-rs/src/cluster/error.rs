@@ -1,4 +1,4 @@
-//! What can go wrong between here and the controller: each message names the fault and a next step.
+//! Errors on the way to the controller. Each message names the failure and a next step.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -13,62 +13,64 @@ use super::busy::{Again, BROKEN_ATTEMPTS, is_broken};
 use super::by_token::NoToken;
 use crate::report::ShowPath as _;
 
-/// The controller cannot be asked, or says no.
+/// The controller cannot be reached, or refuses the request.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
-    /// Files that do not go together.
+    /// The kubeconfig files cannot be read or merged.
     #[error("the kubeconfig cannot be used to reach the cluster")]
     Kubeconfig(#[source] Box<KubeconfigError>),
-    /// Not shown, because tokens stand in it.
+    /// The kubeconfig is malformed. The parser's message is left out, because it may quote a token.
     #[error("the kubeconfig {} is malformed: `kubectl config view` says more", .0.shown())]
     MalformedKubeconfig(PathBuf),
-    /// A context, cluster or user that is nowhere.
+    /// The kubeconfig has no context, cluster or user of that name.
     #[error(
         "{0} {1:?} does not exist in the kubeconfig; `kubectl config get-{0}s` lists what does"
     )]
     NoSuchEntry(&'static str, String),
-    /// Nobody says where the API server is.
+    /// Neither kubeconfig nor flags name an API server.
     #[error(
         "the kubeconfig does not say which API server: it has no current context, or that has no cluster. \
          Choose a context with --context, or name a --server"
     )]
     NoServer,
-    /// An address or name that cannot be one.
+    /// An address or a name has the wrong form.
     #[error("{text:?} is no {what}")]
     Malformed {
-        /// What it should be.
+        /// What the text should be.
         what: &'static str,
-        /// What it is.
+        /// The text that was given.
         text: String,
     },
     /// A file cannot be read.
     #[error("cannot read the {what} {}", path.shown())]
     Unreadable {
-        /// What it should be.
+        /// What the file should contain.
         what: &'static str,
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// The system's answer.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// Likewise.
+    /// A CA file or its base64 data contains no certificate.
     #[error("{0} contains no certificate: PEM is expected, in the data as base64")]
     NoAuthority(&'static str),
-    /// Not shown, because it may hold a password.
+    /// The proxy's URL cannot be used. It is left out of the message, because it may contain a
+    /// password.
     #[error(
         "the proxy to the API server is not a URL that begins with http://, https:// or socks5://"
     )]
     Proxy,
-    /// Groups of nobody.
+    /// Groups or a UID to impersonate are given without a user.
     #[error("--as-group and --as-uid need the user to impersonate: --as")]
     NobodyToImpersonate,
-    /// A credential plug-in that is not installed.
+    /// The credential plug-in is not installed.
     #[error(
         "the credential plug-in {0:?} of the kubeconfig is not a program in an absolute folder of PATH; install it, \
          or name it by its absolute path"
     )]
     NoPlugIn(String),
-    /// A credential plug-in that the author of the current folder chose.
+    /// A kubeconfig named by a relative path names a credential plug-in: the author of the current
+    /// folder may have chosen both.
     #[error(
         "the kubeconfig {} names the credential plug-in {name:?}, and is itself named by a relative path in the \
          environment: whoever wrote the current folder could run any program. If it is yours, name it by an \
@@ -76,25 +78,25 @@ pub enum ClusterError {
         file.shown()
     )]
     PlugInOfFolder {
-        /// The plug-in.
+        /// The name of the plug-in.
         name: String,
-        /// The kubeconfig.
+        /// The path of the kubeconfig.
         file: PathBuf,
     },
-    /// No kubeconfig, and not in a Pod.
+    /// There is no kubeconfig, and the program does not run in a Pod.
     #[error(
         "no cluster to ask: there is no kubeconfig and this is no Pod. Name one with --kubeconfig, or do \
          without: --cert FILE to seal, --key or --backup FILE to open, --directory DIR for `seal keys` and \
          `seal doctor`"
     )]
     NoCluster,
-    /// TLS, an exec plug-in and the like.
+    /// The client cannot be set up, for example because of TLS or an exec plug-in.
     #[error("the client of the cluster cannot be set up: {0}")]
     Client(String),
-    /// The system refused what every process needs.
+    /// The operating system refuses to create an event loop.
     #[error("the system gives no event loop")]
     System(#[source] std::io::Error),
-    /// The Service is not there, or may not be read.
+    /// The Service does not exist, or the caller may not read it.
     #[error(
         "cannot get sealed secret service: {}.\nPlease, use the flag --controller-name and \
          --controller-namespace to set up the name and namespace of the sealed secrets controller{}",
@@ -107,43 +109,43 @@ pub enum ClusterError {
          is it the one of the controller? --controller-name and --controller-namespace name another"
     )]
     NoPorts(Service),
-    /// No answer in time or at all.
+    /// The API server does not answer, or not in time.
     #[error(
         "the API server cannot be reached at {server}: {why}\n{} \
          Sealing works without it: --cert FILE, or --offline with the certificate seen last",
         unreachable_hint(why)
     )]
     Unreachable {
-        /// Its address.
+        /// The address of the API server.
         server: String,
-        /// What the network says.
+        /// The network error.
         why: String,
     },
-    /// Another answer than success.
+    /// The controller or a proxy on the way answered with an error.
     #[error("{what}: {problem}")]
     Refused {
-        /// What was asked for.
+        /// The request that failed.
         what: &'static str,
-        /// What became of it.
+        /// Why it failed.
         problem: Box<Problem>,
     },
-    /// The API server does not give or take an object.
+    /// The API server refused to read or write an object.
     #[error("{what}: the answer was {code}{}", if text.is_empty() { String::new() } else { format!(", {text:?}") })]
     Object {
-        /// What was asked for.
+        /// The request that failed.
         what: &'static str,
-        /// Its code.
+        /// The status code.
         code: StatusCode,
-        /// What it says, cut and in one line.
+        /// The message of the API server, in one line and truncated.
         text: String,
     },
-    /// The controller's port for callers with a token.
+    /// The controller's port for callers with a token failed.
     #[error("the controller leaves this to callers with a token")]
     ByToken(#[source] Box<NoToken>),
-    /// Not what was asked for.
+    /// The answer cannot be parsed.
     #[error("{what}: the answer is not understood; is that Service the controller's?")]
     Nonsense {
-        /// What was asked for.
+        /// The request that failed.
         what: &'static str,
     },
 }
@@ -158,18 +160,18 @@ fn unreachable_hint(why: &str) -> &'static str {
     "Is the cluster up, and do you need a VPN or a proxy (HTTPS_PROXY, proxy-url)?"
 }
 
-/// A Service that cannot be read.
+/// A Service that does not exist or cannot be read.
 #[derive(Debug)]
 pub struct NoService {
-    /// The Service that was asked for.
+    /// The Service that was requested.
     pub service: Service,
-    /// Did the API server refuse to say whether it exists?
+    /// Whether the API server refused to say if the Service exists.
     pub is_forbidden: bool,
-    /// What the API server says.
+    /// The message of the API server.
     pub why: String,
     /// Services that look like a controller's.
     pub candidates: Vec<Service>,
-    /// Was nothing but the usual name looked for, so that one of them might be used?
+    /// Whether only the default name was looked up, so that a candidate may be used instead.
     pub(crate) may_be_another: bool,
 }
 
@@ -208,17 +210,17 @@ fn listed(missing: &NoService) -> String {
     text
 }
 
-/// What stands between us and the controller's answer.
+/// Why the controller gave no answer, or refused the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The cause, for those who go on differently.
+    /// The cause. Callers that can recover match on it.
     pub cause: Cause,
     said: String,
     service: Service,
     port: String,
 }
 
-/// Causes that differ in what to do.
+/// Causes that call for different next steps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cause {
     /// The API server does not know the caller.
@@ -227,20 +229,21 @@ pub enum Cause {
     Forbidden,
     /// The API server knows no running Pod behind the Service.
     NoPod,
-    /// The API server knows the Pod and cannot get through to it.
+    /// The API server knows the Pod and cannot connect to it.
     Blocked,
-    /// The API server got through to the Pod, and the connection ended before the answer.
+    /// The API server connected to the Pod, and the connection ended before the answer.
     Broken,
-    /// What answers has no such endpoint.
+    /// The server behind the Service has no such endpoint.
     NoEndpoint,
-    /// Too many requests, after so many attempts; and how long to wait.
+    /// The server answers too many requests: the number of attempts, and how long it asks to wait.
     TooMany(u32, Option<Duration>),
-    /// Anything else.
+    /// Any other status code.
     Other(StatusCode),
 }
 
 impl Problem {
-    /// The API server's own answers are objects of the kind Status; the controller's never are.
+    /// Classifies an answer. Only the API server's own answers are `Status` objects, never the
+    /// controller's.
     pub(super) fn of(answer: &Answer, service: &Service, port: &str) -> Self {
         let status = answer.json();
         let is_status = status["kind"] == "Status";
@@ -256,10 +259,11 @@ impl Problem {
             500..=504 if said.contains("trying to reach service") && is_broken(&said) => {
                 Cause::Broken
             }
-            // The controller's own answer: what the API server or a proxy in between says mentions the Service, or is empty.
+            // An answer of the controller itself. Answers of the API server or of a proxy mention
+            // the Service, or are empty.
             503 if !is_status && is_of_controller(&said) => Cause::Other(answer.code),
             502..=504 => Cause::Blocked,
-            // The Service was there a moment ago.
+            // The Service was found just before this request, so its Pods are gone.
             404 if is_status => Cause::NoPod,
             404 | 405 => Cause::NoEndpoint,
             _ if said.contains("trying to reach service") => Cause::Blocked,
@@ -273,7 +277,7 @@ impl Problem {
         }
     }
 
-    /// Might a certificate that is published elsewhere help?
+    /// Returns whether a certificate published elsewhere may help.
     pub(crate) fn is_in_the_way(&self) -> bool {
         matches!(
             self.cause,
@@ -282,7 +286,8 @@ impl Problem {
     }
 }
 
-/// Is it a line of plain text, as the controller answers, and not a page of a proxy?
+/// Returns whether the text is a line of plain text, as the controller sends, and not a proxy's
+/// HTML page.
 fn is_of_controller(said: &str) -> bool {
     let said = said.trim();
     let is_line = !said.is_empty() && !said.contains('\n') && !said.starts_with('<');
@@ -366,7 +371,8 @@ impl std::fmt::Display for Problem {
 }
 
 impl Problem {
-    /// The peer's role names the ports that it lets callers reach, and no others.
+    /// Writes which permission is missing. Upstream's role allows only the port names that it
+    /// lists.
     fn say_how_to_be_allowed(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (Service { namespace, name }, port) = (&self.service, &self.port);
         if !port.is_empty() && port != "http" {

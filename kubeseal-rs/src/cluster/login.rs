@@ -1,7 +1,7 @@
-//! Who the user is, as the credential plug-in of a kubeconfig says.
+//! Authenticates with the credential plug-in of a kubeconfig.
 //!
-//! `kube` would read its output without end, end the process for a token that no header can hold, and run it
-//! twice.
+//! This module replaces `kube`'s own implementation, which reads the plug-in's output without
+//! limit, panics on a token that does not fit in a header, and runs the plug-in twice.
 
 use std::io::{self, IsTerminal as _, Read as _};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -20,12 +20,12 @@ use super::ClusterError;
 use super::told::told_of_run;
 use crate::bounded::{self, Kind};
 
-/// Shortly before its end a token is fetched anew.
+/// A token is renewed this long before it expires.
 const MARGIN: SignedDuration = SignedDuration::from_secs(60);
-/// Bytes of what a plug-in says when it fails; one line is shown.
+/// The number of bytes read from a failing plug-in's stderr; only one line is shown.
 const SAID: u64 = 64 * 1024;
 
-/// A plug-in, and the token that it gave last.
+/// A credential plug-in and the newest token from it.
 pub(super) struct Login {
     plug_in: ExecConfig,
     token: Mutex<Token>,
@@ -37,19 +37,21 @@ struct Token {
     until: Option<Timestamp>,
 }
 
-/// What a plug-in answers.
+/// The output of a plug-in.
 struct Credential {
     token: Token,
-    /// Certificate and key, in PEM.
+    /// Client certificate and key, in PEM.
     identity: Option<(String, String)>,
 }
 
 impl Login {
-    /// Runs the plug-in, if it is what says who the user is. A client certificate goes to the user's entry.
+    /// Runs the plug-in, unless the user's entry contains other credentials. Stores a client
+    /// certificate in the user's entry.
     ///
     /// # Errors
     ///
-    /// It fails or gives no credential, or the token of the kubeconfig is none.
+    /// Fails if the plug-in fails or outputs no credential, or if the token of the kubeconfig is
+    /// malformed.
     pub(super) fn new(user: &mut AuthInfo, now: Timestamp) -> Result<Option<Self>, ClusterError> {
         check_token(user)?;
         let is_said_otherwise = user.auth_provider.is_some()
@@ -70,11 +72,12 @@ impl Login {
         }))
     }
 
-    /// What says in a request who asks; nothing if a certificate does.
+    /// Returns the `Authorization` header, or `None` if a client certificate authenticates the
+    /// user.
     ///
     /// # Errors
     ///
-    /// The token has run out, and the plug-in gives no new one.
+    /// Fails if the token has expired and the plug-in outputs no new one.
     pub(super) fn header(&self, now: Timestamp) -> Result<Option<HeaderValue>, String> {
         let mut token = self.token.lock().unwrap_or_else(PoisonError::into_inner);
         if token.until.is_some_and(|until| now + MARGIN >= until) {
@@ -84,7 +87,7 @@ impl Login {
     }
 }
 
-/// `kube` would end the process.
+/// Rejects a malformed token of the kubeconfig, on which `kube` panics.
 fn check_token(user: &AuthInfo) -> Result<(), ClusterError> {
     if user.token.is_none() {
         return Ok(());
@@ -129,7 +132,7 @@ fn run(plug_in: &ExecConfig, now: Timestamp) -> Result<Credential, String> {
         .map(|text| text.parse::<Timestamp>())
         .transpose();
     let until = until.map_err(|_| format!("{PLUG_IN} gives an end of validity that is no time"))?;
-    // One that has run out already would have the plug-in run before each request.
+    // Ignore an expiry in the past: it would run the plug-in before each request.
     let until = until.filter(|until| now + MARGIN < *until);
     Ok(Credential {
         token: Token { header, until },
@@ -137,14 +140,14 @@ fn run(plug_in: &ExecConfig, now: Timestamp) -> Result<Credential, String> {
     })
 }
 
-/// JSON, or YAML as some plug-ins write.
+/// Parses JSON, or YAML, which some plug-ins write.
 fn read(output: &[u8]) -> Option<Json> {
     let documents = manifest::read(output).ok()?;
     let root = &documents.first()?.root;
     Reading::default().json(root, Shape::Any).ok()
 }
 
-/// How a plug-in ended, what it wrote, and what it said beside it.
+/// Exit status, stdout and stderr of a plug-in.
 type Ran = (ExitStatus, Zeroizing<Vec<u8>>, Vec<u8>);
 
 fn output_of(plug_in: &ExecConfig) -> Result<Ran, String> {
@@ -173,8 +176,8 @@ fn end(child: &mut Child) {
     let _ = child.wait();
 }
 
-/// May a plug-in ask the user? Only on a terminal, as in client-go: what comes through a pipe is the value that is
-/// to be sealed.
+/// Returns whether a plug-in may ask the user. Only on a terminal, as in client-go: piped input is
+/// the value to seal.
 fn is_interactive(mode: Option<&ExecInteractiveMode>, is_terminal: bool) -> Result<bool, String> {
     match mode {
         Some(ExecInteractiveMode::Never) => Ok(false),
@@ -266,8 +269,8 @@ mod tests {
         }
     }
 
-    /// Attack: a credential plug-in writes without end, to either stream, or gives a token that would end the
-    /// process; or the kubeconfig has such a token.
+    /// Attack: makes a credential plug-in write without end to stdout or stderr, or puts a token
+    /// that would crash the process into its output or the kubeconfig.
     #[test]
     fn what_a_plug_in_writes_has_an_end_and_no_token_ends_the_process() {
         for (script, why) in [

@@ -1,5 +1,5 @@
-//! The only Kubernetes client of the programs: the controller, through the API server's service
-//! proxy; with a token of its own, at its own port.
+//! The programs' only Kubernetes client. It reaches the controller through the API server's service
+//! proxy or, with a token, at the controller's port for authenticated callers.
 
 mod api;
 mod authorised;
@@ -40,36 +40,37 @@ const AUTHORITY: &str =
 const VERIFY: &str = "cannot validate sealed secret";
 const ROTATE: &str = "cannot re-encrypt secret";
 
-/// Which controller, and how to reach it.
+/// Which controller to use, and how to reach it.
 #[derive(Debug, Clone, Default)]
 pub struct Access {
-    /// `--kubeconfig`.
+    /// The kubeconfig file of `--kubeconfig`.
     pub kubeconfig: Option<PathBuf>,
-    /// What the flags put over it.
+    /// Flags that override the kubeconfig.
     pub overrides: Overrides,
-    /// `--controller-name`: its Service.
+    /// The name of the controller's Service (`--controller-name`).
     pub name: String,
-    /// `--controller-namespace`.
+    /// The namespace of the controller's Service (`--controller-namespace`).
     pub namespace: String,
-    /// Is the controller the usual one because nobody named another?
+    /// Whether name and namespace are the defaults because the user gave neither.
     pub is_unnamed: bool,
-    /// For the whole answer to a request.
+    /// Time limits for requests.
     pub timeout: Timeout,
-    /// The port for callers with a token.
+    /// How to reach the controller's port for callers with a token.
     pub by_token: ByToken,
 }
 
-/// How long the controller is waited for. None for as long as it takes, which only a flag can ask for.
+/// How long to wait for the controller. `None` waits without limit, which only a flag can request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeout {
-    /// For one answer, from the connection to its last byte.
+    /// The limit for one answer, from connecting to the last byte.
     pub answer: Option<Duration>,
-    /// For as long as the answers are that it is busy, the waits between them included.
+    /// The limit for retrying while the controller answers that it is busy, including the waits
+    /// between attempts.
     pub busy: Option<Duration>,
 }
 
 impl Timeout {
-    /// What `--request-timeout` asks for.
+    /// Returns the limits that `--request-timeout` asks for.
     pub fn of(flag: Option<Duration>) -> Self {
         Self {
             answer: flag,
@@ -79,7 +80,8 @@ impl Timeout {
 }
 
 impl Default for Timeout {
-    /// A controller lets each address make two requests a second: a hundred jobs at once take about a minute.
+    /// Returns limits that suit a rate-limited controller: it lets each address make two requests a
+    /// second, so a hundred concurrent jobs take about a minute.
     fn default() -> Self {
         Self {
             answer: Some(Duration::from_mins(1)),
@@ -88,12 +90,12 @@ impl Default for Timeout {
     }
 }
 
-/// A Service by name.
+/// A Service, identified by namespace and name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Service {
-    /// Its namespace.
+    /// The Service's namespace.
     pub namespace: String,
-    /// Its name.
+    /// The Service's name.
     pub name: String,
 }
 
@@ -103,55 +105,56 @@ impl fmt::Display for Service {
     }
 }
 
-/// An API server.
+/// A connection to an API server.
 #[derive(Clone)]
 pub struct Cluster {
     api: Arc<Api>,
 }
 
-/// The controller behind its Service.
+/// A controller behind its Service.
 pub struct Controller {
     cluster: Cluster,
     service: Service,
     port: String,
-    /// The Service's port for callers with a token, if it names one.
+    /// The number of the Service's port for callers with a token, if the Service has one.
     authorised_port: Option<u16>,
     by_token: ByToken,
     authorised: OnceLock<Authorised>,
 }
 
-/// The ports of a Service that matter.
+/// The ports of a Service that the client uses.
 struct Ports {
-    /// Name of the first one.
+    /// The name of the Service's first port.
     first: String,
     authorised: Option<u16>,
 }
 
-/// What the chart calls the port for callers with a token.
+/// The name that the chart gives to the port for callers with a token.
 const AUTHORISED_PORT: &str = "authorized";
 
 impl Cluster {
-    /// Settles how to reach it. Nothing is sent yet, but an exec plug-in may run.
+    /// Determines how to reach the API server. Sends no request yet, but may run an exec plug-in.
     ///
     /// # Errors
     ///
-    /// [`ClusterError`], about the settings.
+    /// Returns a [`ClusterError`] if the kubeconfig or the flags cannot be used.
     pub fn new(access: &Access, surroundings: &Surroundings) -> Result<Self, ClusterError> {
         Ok(Self {
             api: Arc::new(Api::new(access, surroundings)?),
         })
     }
 
-    /// Which one it is.
+    /// Returns the address of the API server.
     pub fn address(&self) -> &Address {
         &self.api.address
     }
 
-    /// Looks up the Service that `access` names. Its first port is taken, as by the peer.
+    /// Looks up the Service that `access` names. Uses the Service's first port, as upstream does.
     ///
     /// # Errors
     ///
-    /// [`ClusterError`]; [`ClusterError::NoService`] with those that might be meant.
+    /// Returns a [`ClusterError`] if the request fails; [`ClusterError::NoService`] lists Services
+    /// that may be meant.
     pub fn controller(&self, access: &Access) -> Result<Controller, ClusterError> {
         let service = Service {
             namespace: access.namespace.clone(),
@@ -209,14 +212,16 @@ impl Cluster {
         })
     }
 
-    /// The certificate behind a Service that nobody named; nothing if there is none.
+    /// Returns the certificate that a Service serves, or `None` if it serves none. Used for
+    /// Services that the user did not name.
     pub fn certificate_of(&self, service: &Service) -> Option<Vec<u8>> {
         let port = self.ports(service).ok()?.first;
         let answer = self.api.get(&proxied(service, &port, "cert.pem")).ok()?;
         answer.code.is_success().then_some(answer.body)
     }
 
-    /// An item of a `ConfigMap`; nothing if it is not there or may not be read.
+    /// Returns an item of a `ConfigMap`, or `None` if it does not exist or the caller may not read
+    /// it.
     pub fn config_map_item(&self, namespace: &str, name: &str, item: &str) -> Option<String> {
         let path = format!("/api/v1/namespaces/{namespace}/configmaps/{name}");
         let answer = self.api.get(&path).ok()?;
@@ -226,42 +231,44 @@ impl Cluster {
 }
 
 impl Controller {
-    /// Looks up the Service that `access` names, in the environment of this process.
+    /// Looks up the Service that `access` names, with the environment of this process.
     ///
     /// # Errors
     ///
-    /// [`ClusterError`].
+    /// Returns a [`ClusterError`] if the settings cannot be used or the request fails.
     pub fn find(access: &Access) -> Result<Self, ClusterError> {
         Cluster::new(access, &Surroundings::of_this_process())?.controller(access)
     }
 
-    /// Its Service.
+    /// Returns the controller's Service.
     pub fn service(&self) -> &Service {
         &self.service
     }
 
-    /// The certificate to seal with, as it is.
+    /// Fetches the certificate to seal with, without checking it.
     ///
     /// # Errors
     ///
-    /// [`ClusterError`].
+    /// Returns a [`ClusterError`] if the request fails.
     pub fn certificate(&self) -> Result<Vec<u8>, ClusterError> {
         let answer = self.cluster.api.get(&self.path("cert.pem"))?;
         Ok(self.success(FETCH, answer)?.body)
     }
 
-    /// PEM of the authority behind the port for callers with a token.
+    /// Fetches the CA certificate, as PEM, of the port for callers with a token.
     ///
     /// # Errors
     ///
-    /// [`ClusterError`]: among others, there is no such port.
+    /// Returns a [`ClusterError`] if the request fails, for example because the controller has no
+    /// such port.
     pub fn authority(&self) -> Result<Vec<u8>, ClusterError> {
         let answer = self.cluster.api.get(&self.path("ca.pem"))?;
         Ok(self.success(AUTHORITY, answer)?.body)
     }
 
-    /// Fingerprints of the certificates that the controller shows, newest first: all valid ones, or
-    /// that of the peer's newest key. Nothing if it shows none.
+    /// Returns the fingerprints of the certificates that the controller publishes, newest first.
+    /// Bitnami's controller publishes only that of its newest key. Empty if the controller
+    /// publishes none.
     pub fn fingerprints(&self) -> Vec<Fingerprint> {
         let shown = ["certs.pem", "cert.pem"].into_iter().find_map(|endpoint| {
             let answer = self.cluster.api.get(&self.path(endpoint)).ok()?;
@@ -271,11 +278,11 @@ impl Controller {
         shown.unwrap_or_default()
     }
 
-    /// Can the controller decrypt this SealedSecret?
+    /// Returns whether the controller can decrypt this SealedSecret.
     ///
     /// # Errors
     ///
-    /// [`ClusterError`], if it says neither yes nor no.
+    /// Returns a [`ClusterError`] if the controller answers neither yes nor no.
     pub fn verify(&self, sealed: &Json) -> Result<bool, ClusterError> {
         if let Some(port) = self.authorised_in_use()? {
             return Ok(port.verify(sealed)?);
@@ -293,17 +300,19 @@ impl Controller {
         }
     }
 
-    /// The same SealedSecret for the newest key; none if it does not open.
+    /// Returns the SealedSecret re-encrypted for the newest key, or `None` if the controller cannot
+    /// decrypt it.
     ///
     /// # Errors
     ///
-    /// [`ClusterError`].
+    /// Returns a [`ClusterError`] if the request fails.
     pub fn rotate(&self, sealed: &Json) -> Result<Option<Json>, ClusterError> {
         if let Some(port) = self.authorised_in_use()? {
             return Ok(port.rotate(sealed)?);
         }
         let answer = self.cluster.api.post(&self.path("rotate"), sealed)?;
-        // The peer's controller says 500 for everything; what it cannot open, verify tells apart.
+        // Bitnami's controller answers 500 to every failure. `verify` tells whether it cannot
+        // decrypt the object.
         let closed = match answer.code {
             StatusCode::CONFLICT => true,
             StatusCode::INTERNAL_SERVER_ERROR => matches!(self.verify(sealed), Ok(false)),
@@ -324,7 +333,8 @@ impl Controller {
             .map_err(|_| ClusterError::Nonsense { what: ROTATE })
     }
 
-    /// The port for callers with a token, if it is named or was needed before.
+    /// Returns the connection to the port for callers with a token, if the user named that port or
+    /// an earlier request needed it.
     fn authorised_in_use(&self) -> Result<Option<&Authorised>, ClusterError> {
         if self.by_token.url.is_some() {
             return self.authorised().map(Some);
@@ -332,7 +342,8 @@ impl Controller {
         Ok(self.authorised.get())
     }
 
-    /// Is that the answer of a controller with `--plain-certificate-only`, behind a Service that leads to its other port?
+    /// Returns whether a controller with `--plain-certificate-only` gave this answer, and its
+    /// Service has a port for callers with a token.
     fn leaves_it_to_tokens(&self, error: &ClusterError) -> bool {
         let is_missing = matches!(error, ClusterError::Refused { problem, .. } if problem.cause == Cause::NoEndpoint);
         is_missing && self.authorised_port.is_some()
@@ -359,7 +370,7 @@ fn refused(what: &'static str, answer: &Answer, service: &Service, port: &str) -
     ClusterError::Refused { what, problem }
 }
 
-/// Of every certificate in a PEM text that can seal.
+/// Returns the fingerprint of every certificate in a PEM text that can be parsed.
 fn fingerprints(pem: &str) -> Vec<Fingerprint> {
     const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
     pem.split(BEGIN)

@@ -1,4 +1,4 @@
-//! Objects of the API server, as bytes of JSON: what commands about keys read and write.
+//! Reads and writes objects of the API server as JSON bytes, for the commands about keys.
 
 use http::{Method, StatusCode};
 use serde_json::Value as Json;
@@ -9,45 +9,45 @@ use super::{Access, ClusterError};
 use crate::bounded::Kind;
 use crate::surroundings::Surroundings;
 
-/// Objects of one page of a list.
+/// The number of objects in one page of a list.
 const PAGE: usize = 200;
 
-/// An API server and who we are to it.
+/// An authenticated client of an API server.
 pub struct Objects {
     api: Api,
 }
 
-/// What became of an object that was to be made.
+/// The outcome of creating an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Created {
-    /// It is there now.
+    /// The object was created.
     Created,
-    /// One of that name was there before; it is as it was.
+    /// An object of that name existed and is unchanged.
     Exists,
 }
 
 impl Objects {
-    /// Reads the kubeconfig. Nothing is sent yet.
+    /// Creates a client from the kubeconfig. Sends no request yet.
     ///
     /// # Errors
     ///
-    /// [`ClusterError`].
+    /// Returns a [`ClusterError`] if the settings cannot be used.
     pub fn connect(access: &Access) -> Result<Self, ClusterError> {
         Ok(Self {
             api: Api::new(access, &Surroundings::of_this_process())?,
         })
     }
 
-    /// Address of the API server.
+    /// Returns the address of the API server.
     pub fn server(&self) -> &str {
         &self.api.address.server
     }
 
-    /// One object; none if it is not there.
+    /// Reads one object. Returns `None` if it does not exist.
     ///
     /// # Errors
     ///
-    /// [`ClusterError`].
+    /// Returns a [`ClusterError`] if the request fails.
     pub fn get(
         &self,
         what: &'static str,
@@ -60,11 +60,11 @@ impl Objects {
         answer.success(what).map(Zeroizing::new).map(Some)
     }
 
-    /// A list in pages, each the JSON of a list. `path` may have a query.
+    /// Reads a list in pages and returns the JSON of each page. `path` may contain a query.
     ///
     /// # Errors
     ///
-    /// [`ClusterError`].
+    /// Returns a [`ClusterError`] if a request fails.
     pub fn list(
         &self,
         what: &'static str,
@@ -82,11 +82,11 @@ impl Objects {
         }
     }
 
-    /// Changes an object by a JSON merge patch (RFC 7386).
+    /// Changes an object with a JSON merge patch (RFC 7386).
     ///
     /// # Errors
     ///
-    /// [`ClusterError`].
+    /// Returns a [`ClusterError`] if the request fails.
     pub fn merge(&self, what: &'static str, path: &str, change: &Json) -> Result<(), ClusterError> {
         let body = change.to_string().into_bytes();
         let kind = "application/merge-patch+json";
@@ -94,11 +94,11 @@ impl Objects {
         answer.success(what).map(drop)
     }
 
-    /// Makes an object.
+    /// Creates an object.
     ///
     /// # Errors
     ///
-    /// [`ClusterError`].
+    /// Returns a [`ClusterError`] if the request fails. An existing object is not an error.
     pub fn create(
         &self,
         what: &'static str,
@@ -112,11 +112,11 @@ impl Objects {
         answer.success(what).map(|_| Created::Created)
     }
 
-    /// Any answer to a GET, whatever it says: its code and its body.
+    /// Sends a GET request and returns status code and body, whatever the code.
     ///
     /// # Errors
     ///
-    /// There is none.
+    /// Returns a [`ClusterError`] if there is no answer.
     pub fn look(&self, path: &str) -> Result<(u16, Vec<u8>), ClusterError> {
         let none = (Vec::new(), "application/json");
         let answer = self
@@ -136,7 +136,7 @@ impl Objects {
     }
 }
 
-/// The token of the next page, which is base64 of a kind that needs no escape in a query.
+/// Returns the token of the next page. It is base64 of a form that needs no escaping in a query.
 fn continuation(page: &[u8]) -> Option<String> {
     #[derive(serde::Deserialize)]
     struct List {

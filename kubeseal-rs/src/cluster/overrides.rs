@@ -1,49 +1,49 @@
-//! `--server`, `--token` and their like, put over what the kubeconfig says, as kubectl does.
+//! Applies `--server`, `--token` and similar flags on top of the kubeconfig, as kubectl does.
 
 use kube::config::{AuthInfo, Cluster, Context, Kubeconfig};
 
 use super::ClusterError;
 
-/// What the flags say. Absent fields leave the kubeconfig as it is.
+/// Values of the flags. Unset fields leave the kubeconfig as it is.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
-    /// `--context`.
+    /// The value of `--context`.
     pub context: Option<String>,
-    /// `--cluster`.
+    /// The value of `--cluster`.
     pub cluster: Option<String>,
-    /// `--user`.
+    /// The value of `--user`.
     pub user: Option<String>,
-    /// `--server`.
+    /// The value of `--server`.
     pub server: Option<String>,
-    /// `--certificate-authority`.
+    /// The value of `--certificate-authority`.
     pub certificate_authority: Option<String>,
-    /// `--insecure-skip-tls-verify`.
+    /// Whether `--insecure-skip-tls-verify` is set.
     pub insecure: bool,
-    /// `--tls-server-name`.
+    /// The value of `--tls-server-name`.
     pub tls_server_name: Option<String>,
-    /// `--proxy-url`.
+    /// The value of `--proxy-url`.
     pub proxy_url: Option<String>,
-    /// `--disable-compression`.
+    /// Whether `--disable-compression` is set.
     pub disable_compression: bool,
-    /// `--token`. A secret, kept from `Debug` by [`Hidden`].
+    /// The value of `--token`. A secret, which [`Hidden`] keeps out of `Debug` output.
     pub token: Option<Hidden>,
-    /// `--username`.
+    /// The value of `--username`.
     pub username: Option<String>,
-    /// `--password`, likewise.
+    /// The value of `--password`, a secret like the token.
     pub password: Option<Hidden>,
-    /// `--client-certificate`.
+    /// The value of `--client-certificate`.
     pub client_certificate: Option<String>,
-    /// `--client-key`.
+    /// The value of `--client-key`.
     pub client_key: Option<String>,
-    /// `--as`.
+    /// The value of `--as`.
     pub impersonate: Option<String>,
-    /// `--as-uid`.
+    /// The value of `--as-uid`.
     pub impersonate_uid: Option<String>,
-    /// `--as-group`.
+    /// The values of `--as-group`.
     pub impersonate_groups: Vec<String>,
 }
 
-/// A text that is not shown.
+/// A text that `Debug` does not show.
 #[derive(Clone)]
 pub struct Hidden(pub String);
 
@@ -54,9 +54,9 @@ impl std::fmt::Debug for Hidden {
 }
 
 impl Overrides {
-    /// Cluster and user of the context in use, with the flags over them, and the name of the user's entry.
-    /// The kubeconfig may be empty.
-    /// A user that a context names and the file does not have is nobody, as for kubectl.
+    /// Returns cluster and user of the chosen context after the flags are applied, and the name of
+    /// the user's entry. The kubeconfig may be empty. As in kubectl, a user that the context names
+    /// and the file lacks is an anonymous user.
     pub(super) fn choose(
         &self,
         kubeconfig: &Kubeconfig,
@@ -136,7 +136,7 @@ impl Overrides {
         self.impersonate(auth);
     }
 
-    /// The flags about whom to act as.
+    /// Applies the impersonation flags.
     pub(super) fn impersonate(&self, auth: &mut AuthInfo) {
         put(&mut auth.impersonate, self.impersonate.as_ref());
         put(&mut auth.impersonate_uid, self.impersonate_uid.as_ref());

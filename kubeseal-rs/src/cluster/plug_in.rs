@@ -1,7 +1,8 @@
-//! The program that a kubeconfig names to get credentials with.
+//! Finds the credential plug-in that a kubeconfig names.
 //!
-//! `kube` starts it as the system finds it, in relative folders of `PATH` too. So it is found here, by the
-//! rule for every other program, and handed on as an absolute path.
+//! `kube` leaves the search to the operating system, which also searches relative folders of
+//! `PATH`. So the plug-in is looked up here, with the same rule as every other program, and passed
+//! on as an absolute path.
 
 use std::path::Path;
 
@@ -10,15 +11,16 @@ use kube::config::AuthInfo;
 use super::ClusterError;
 use crate::programs;
 
-/// The old way to name a program: `user.auth-provider.config.cmd-path`.
+/// The deprecated field for the program: `user.auth-provider.config.cmd-path`.
 const PROVIDER_PROGRAM: &str = "cmd-path";
 
-/// Replaces the names of programs by absolute paths. `relative` is the file that the user's entry is from, if
-/// a variable names it by a relative path.
+/// Replaces the names of programs by absolute paths. `relative` is the file of the user's entry, if
+/// an environment variable names that file by a relative path.
 ///
 /// # Errors
 ///
-/// There is no such program, or it is whoever wrote the current folder who names it.
+/// Fails if there is no such program, or if `relative` is set: the author of the current folder may
+/// have chosen the program.
 pub(super) fn settle(user: &mut AuthInfo, relative: Option<&Path>) -> Result<(), ClusterError> {
     let exec = user.exec.as_mut().and_then(|exec| exec.command.as_mut());
     let provider = user.auth_provider.as_mut();
@@ -60,8 +62,8 @@ mod tests {
         json!({"auth-provider": {"name": "gcp", "config": {"cmd-path": command}}})
     }
 
-    /// Attack: a file in the current folder has the name of a credential plug-in, and `PATH` has a relative
-    /// folder in it.
+    /// Attack: puts a file with the name of a credential plug-in into the current folder, with a
+    /// relative folder in `PATH`.
     #[test]
     fn a_plug_in_is_found_by_absolute_paths_only() {
         for entry in [exec, provider] {
@@ -74,7 +76,7 @@ mod tests {
         }
     }
 
-    /// Attack: `KUBECONFIG` is a relative path, and the folder holds a kubeconfig of its author's.
+    /// Attack: puts a kubeconfig into a folder where `KUBECONFIG` is a relative path.
     #[test]
     fn a_kubeconfig_of_the_current_folder_runs_no_plug_in() {
         for entry in [exec("/bin/sh"), provider("sh")] {

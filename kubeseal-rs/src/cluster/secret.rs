@@ -1,4 +1,4 @@
-//! The unsealed Secret, for one who may read it.
+//! Reads the unsealed Secret, for callers who may read it.
 
 use serde_json::Value as Json;
 use zeroize::Zeroizing;
@@ -7,11 +7,12 @@ use super::api::Api;
 use super::{Access, ClusterError};
 use crate::surroundings::Surroundings;
 
-/// A Secret as the API server has it. **It holds plain values** in base64.
+/// Returns a Secret as the API server stores it. **The result contains plain values**, in base64.
 ///
 /// # Errors
 ///
-/// [`ClusterError`]: among others, it is not there, or the caller may not read it.
+/// Returns a [`ClusterError`] if the request fails, for example because the Secret does not exist
+/// or the caller may not read it.
 pub fn secret(access: &Access, namespace: &str, name: &str) -> Result<Json, ClusterError> {
     let what = "cannot read the Secret";
     let api = Api::new(access, &Surroundings::of_this_process())?;

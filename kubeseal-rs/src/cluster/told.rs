@@ -1,5 +1,5 @@
-//! What `kube` says went wrong, without what may be secret: it would print the whole output of an
-//! exec plug-in, and the lines of a malformed kubeconfig, where tokens stand.
+//! Formats errors of `kube` without secrets. `kube` itself would print the whole output of an exec
+//! plug-in, and lines of a malformed kubeconfig, which may contain tokens.
 
 use std::error::Error;
 use std::path::Path;
@@ -12,7 +12,7 @@ use shared::error_chain;
 use super::ClusterError;
 use crate::programs::first_line;
 
-/// A failure of the client, or of a request.
+/// Describes a failure of the client or of a request.
 pub(super) fn told(error: &(dyn Error + 'static)) -> String {
     let mut cause = Some(error);
     while let Some(error) = cause {
@@ -26,7 +26,7 @@ pub(super) fn told(error: &(dyn Error + 'static)) -> String {
 
 const PLUG_IN: &str = "the exec plug-in of the kubeconfig";
 
-/// A plug-in that failed: the first line of what it said about that, escaped and cut.
+/// Describes a failed plug-in: exit status and first line of stderr, escaped and truncated.
 pub(super) fn told_of_run(status: ExitStatus, said: &[u8]) -> String {
     let said = first_line(said);
     format!("{PLUG_IN} failed, {status}: {said:?}")
@@ -45,7 +45,7 @@ fn told_of_user(error: &AuthError) -> String {
     }
 }
 
-/// A kubeconfig that cannot be used.
+/// Describes a kubeconfig that cannot be used.
 pub(super) fn told_of_file(path: &Path, error: KubeconfigError) -> ClusterError {
     let path = path.to_owned();
     match error {
@@ -65,7 +65,7 @@ mod tests {
 
     use super::*;
 
-    /// Attack: makes a credential plug-in and a kubeconfig fail with secrets in their text.
+    /// Attack: makes a credential plug-in and a kubeconfig fail with secrets in their output.
     #[test]
     fn neither_a_plug_ins_output_nor_a_line_of_the_file_is_shown() {
         let script = "echo canary-token; echo log in first >&2; exit 3";

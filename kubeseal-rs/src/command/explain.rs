@@ -1,5 +1,5 @@
-//! Why a SealedSecret may not open, from what is public: its name, namespace, scope, the key hints
-//! that it carries and the certificates that the controller shows.
+//! Explains why the controller cannot decrypt a SealedSecret, from public data: name, namespace,
+//! scope, key hints, and the certificates that the controller publishes.
 
 use std::collections::BTreeSet;
 
@@ -8,10 +8,10 @@ use shared::key::Fingerprint;
 use shared::resource::SealedSecret;
 use shared::scope::Scope;
 
-/// A ring of sixty keys is not for the terminal.
+/// The number of fingerprints listed; a ring of sixty keys is too long for the terminal.
 const MOST: usize = 5;
 
-/// Sentences for the user; `shown` are the controller's certificates, newest first.
+/// Returns sentences for the user. `shown` are the controller's certificates, newest first.
 pub(super) fn why_closed(sealed: &SealedSecret, shown: &[Fingerprint]) -> String {
     let scope = Scope::from_annotations(sealed.metadata.annotations.as_ref());
     let (namespace, name) = (sealed.namespace_or_empty(), sealed.name_or_empty());
@@ -45,7 +45,7 @@ pub(super) fn why_closed(sealed: &SealedSecret, shown: &[Fingerprint]) -> String
     format!("{opens} {shown}\n{advice}")
 }
 
-/// What `seal` wrote on the object, or the controller into its status.
+/// Returns the keys in the hints that `seal` wrote, and in the status that the controller wrote.
 fn hints(sealed: &SealedSecret) -> BTreeSet<Fingerprint> {
     let written = hints::read(sealed.metadata.annotations.as_ref());
     let items = sealed.status.iter().flat_map(|status| &status.items);

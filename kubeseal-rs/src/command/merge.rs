@@ -1,4 +1,4 @@
-//! Secret manifests → new items in an existing SealedSecret file.
+//! Merges the items of Secret manifests into an existing SealedSecret file.
 
 use std::path::Path;
 
@@ -17,30 +17,30 @@ use super::{CommandError, Format, SealOptions};
 /// The file cannot take new items.
 #[derive(Debug, thiserror::Error)]
 pub enum MergeError {
-    /// It cannot be read.
+    /// The file cannot be parsed.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
-    /// None or several.
+    /// The first document does not contain exactly one SealedSecret.
     #[error("its first document holds {0} SealedSecrets, and merging needs exactly one")]
     Count(usize),
-    /// Without a name the new items could never open.
+    /// The SealedSecret has no name, so the controller could never unseal new items.
     #[error("its SealedSecret has no metadata.name")]
     NoName,
-    /// Items of one object share its scope.
+    /// The new items would have another scope; items of one object share its scope.
     #[error(
         "its items are {existing}, the new ones would be {wanted}; \
          seal them with --scope {existing}, or seal the whole Secret again"
     )]
     Scope {
-        /// That of the file.
+        /// The scope of the file.
         existing: Scope,
-        /// That of the flag or of the input's annotations.
+        /// The scope of the flag or of the input's annotations.
         wanted: Scope,
     },
 }
 
-/// Seals the input for the name, namespace and scope of the file, and gives the new text of the
-/// file, in its own format unless another one was asked for.
+/// Seals the input for the name, namespace and scope of the file. Returns the new content of the
+/// file, in the file's format unless another one is requested.
 pub(super) fn merge(
     file: &Path,
     existing: &[u8],
@@ -72,7 +72,8 @@ pub(super) fn merge(
     Ok(secrets::write(&documents, format))
 }
 
-/// The first document, which takes the new items, and the others, which stay as they are.
+/// Returns the SealedSecret of the first document, which gets the new items, and the other
+/// documents, which stay unchanged.
 fn read_target(existing: &[u8]) -> Result<(SealedSecret, Vec<Json>), MergeError> {
     let documents = manifest::read(existing).map_err(ManifestError::from)?;
     let (first, rest) = documents.split_first().ok_or(MergeError::Count(0))?;
@@ -91,8 +92,9 @@ fn read_target(existing: &[u8]) -> Result<(SealedSecret, Vec<Json>), MergeError>
     Ok((target, rest.iter().map(as_it_is).collect::<Result<_, _>>()?))
 }
 
-/// The scope of the file, unless it has no items yet. A flag or annotation that says otherwise is
-/// refused: the new items would be sealed under a label that never opens.
+/// Returns the scope of the file or, if it has no items yet, the requested one. A flag or
+/// annotation that contradicts existing items is an error: the new items would get a label that the
+/// controller never unseals.
 fn agreed_scope(
     target: &SealedSecret,
     secret: &Secret,

@@ -1,7 +1,7 @@
-//! What can be asked for, and running it.
+//! The commands of `kubeseal`, and how they run.
 //!
-//! Every verb is a function from bytes read to bytes to write; this module reads before and writes
-//! after, so that nothing is half-written when a verb fails.
+//! Each command is a function from the bytes read to the bytes to write. This module reads before
+//! and writes after it, so a failing command leaves nothing half-written.
 
 mod explain;
 mod merge;
@@ -30,24 +30,24 @@ use recover::RecoveryKeys;
 pub(crate) use recover::read_keys;
 pub use secrets::ManifestError;
 
-/// One run.
+/// A parsed command line.
 #[derive(Debug)]
 pub struct Request {
-    /// What to do.
+    /// The command to run.
     pub command: Command,
-    /// Where the input comes from.
+    /// Where to read the input.
     pub input: Input,
-    /// Where the result goes; stdout if nowhere else.
+    /// The file for the result; `None` is stdout.
     pub output: Option<PathBuf>,
-    /// `--format` as typed; checked when something is written.
+    /// The value of `--format`, checked when output is written.
     pub format: String,
-    /// Was the format typed, rather than a default?
+    /// Whether `--format` was given.
     pub format_given: bool,
-    /// Sentences to say before anything else.
+    /// Warnings to print first.
     pub warnings: Vec<String>,
 }
 
-/// What can be asked for.
+/// A command with its options.
 #[derive(Debug)]
 pub enum Command {
     /// Print the version.
@@ -58,7 +58,7 @@ pub enum Command {
     Seal(SealOptions),
     /// Seal Secret manifests into an existing file.
     MergeInto {
-        /// The file.
+        /// The file to merge into.
         file: PathBuf,
         /// How to seal.
         options: SealOptions,
@@ -67,71 +67,71 @@ pub enum Command {
     Raw {
         /// How to seal.
         options: SealOptions,
-        /// `--from-file` as typed; stdin if there is none.
+        /// The values of `--from-file`; stdin if empty.
         from_files: Vec<String>,
     },
-    /// Print the certificate as it is.
+    /// Print the certificate without checking it.
     FetchCertificate(Wanted),
     /// Decrypt with backup keys.
     Recover {
-        /// `--recovery-private-key`.
+        /// The values of `--recovery-private-key`.
         key_files: Vec<PathBuf>,
     },
     /// Ask the controller whether it can decrypt.
     Validate {
-        /// Where the controller is.
+        /// How to reach the controller.
         access: Access,
-        /// `--namespace`, for objects that name none.
+        /// The value of `--namespace`, for objects without a namespace.
         namespace: Option<String>,
     },
     /// Ask the controller to re-encrypt.
     ReEncrypt {
-        /// Where the controller is.
+        /// How to reach the controller.
         access: Access,
-        /// `--namespace`, for objects that name none.
+        /// The value of `--namespace`, for objects without a namespace.
         namespace: Option<String>,
     },
 }
 
-/// How to seal.
+/// Options for sealing.
 #[derive(Debug, Clone, Default)]
 pub struct SealOptions {
-    /// With which certificate.
+    /// The certificate to seal with.
     pub certificate: Wanted,
-    /// `--name`.
+    /// The value of `--name`.
     pub name: Option<String>,
-    /// `--namespace`.
+    /// The value of `--namespace`.
     pub namespace: Option<String>,
-    /// `--scope`, if it was typed.
+    /// The value of `--scope`, if it was given.
     pub scope: Option<Scope>,
-    /// `--allow-empty-data`.
+    /// Whether `--allow-empty-data` is set.
     pub allow_empty_data: bool,
-    /// Which kubeconfig names the namespace if nothing else does.
+    /// The kubeconfig that provides the namespace if no flag or manifest does.
     pub kubeconfig: kubeconfig::Choice,
 }
 
-/// Where the input comes from.
+/// Where to read the input.
 #[derive(Debug, Clone)]
 pub enum Input {
     /// stdin.
     Stdin,
-    /// `--secret-file`.
+    /// The file of `--secret-file`.
     File(PathBuf),
 }
 
-/// A run failed.
+/// A command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
-    /// `--secret-file` cannot be read.
+    /// The file of `--secret-file` cannot be read.
     #[error("Could not read file specified with --secret-file")]
     Input(#[source] FileError),
     /// Another file cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
-    /// stdout cannot be written.
+    /// Writing to stdout failed.
     #[error("cannot write to stdout")]
     Stdout(#[source] std::io::Error),
-    /// The certificate cannot be had.
+    /// No certificate can be obtained.
     #[error(transparent)]
     Obtain(#[from] ObtainError),
     /// The certificate cannot be used.
@@ -140,104 +140,105 @@ pub enum CommandError {
     /// The kubeconfig cannot be used.
     #[error(transparent)]
     Kubeconfig(#[from] KubeconfigError),
-    /// The input is not what it should be.
+    /// The input does not contain the expected objects.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
     /// A Secret cannot be sealed.
     #[error("{place}{problem}")]
     Seal {
-        /// `object 2 of 3: `, or nothing if there is only one.
+        /// The prefix `object 2 of 3: `; empty if there is only one object.
         place: String,
-        /// What is wrong.
+        /// Why the Secret cannot be sealed.
         problem: SealError,
     },
-    /// No Secret in the input.
+    /// The input contains no Secret.
     #[error("no secrets found. Ensure the input is valid and UTF-8 encoded")]
     NoSecrets,
-    /// No SealedSecret in the input.
+    /// The input contains no SealedSecret.
     #[error("no SealedSecret found. Ensure the input is valid and UTF-8 encoded")]
     NoSealedSecrets,
-    /// A Secret without values.
+    /// The Secret has no values.
     #[error(
         "{place}secret.data is empty in input Secret, assuming this is an error and aborting. \
          To work with empty data, --allow-empty-data can be used"
     )]
     EmptyData {
-        /// As above.
+        /// The prefix `object 2 of 3: `; empty if there is only one object.
         place: String,
     },
-    /// Neither json nor yaml.
+    /// The output format is neither json nor yaml.
     #[error("unsupported output format: {0}")]
     Format(String),
-    /// Sealing one value needs a place.
+    /// Sealing one value lacks a flag that its scope requires.
     #[error("must provide the --{flag} flag with --raw and --scope {scope}")]
     RawNeeds {
-        /// The flag.
+        /// The missing flag.
         flag: &'static str,
-        /// The scope that needs it.
+        /// The scope that requires the flag.
         scope: Scope,
     },
-    /// One value at a time.
+    /// More than one `--from-file` was given with `--raw`.
     #[error("must provide only one --from-file when encrypting a single item with --raw")]
     RawFiles,
     /// Merging failed.
     #[error("cannot merge into {}", file.shown())]
     Merge {
-        /// The file.
+        /// The file to merge into.
         file: PathBuf,
-        /// What is wrong.
+        /// Why merging failed.
         source: merge::MergeError,
     },
     /// A backup key cannot be used.
     #[error("the recovery key file {}", file.shown())]
     RecoveryKey {
-        /// The file.
+        /// The key file.
         file: PathBuf,
-        /// What is wrong.
+        /// Why the key cannot be used.
         source: recover::KeyFileError,
     },
-    /// Many files.
+    /// The path of a key file is a folder.
     #[error("read {}: is a directory\nhint: name the files in it", .0.shown())]
     RecoveryFolder(PathBuf),
-    /// A SealedSecret does not open.
+    /// A SealedSecret cannot be decrypted.
     #[error("{place}{}{}", problem.exact(), hint_lines(hints))]
     Unseal {
-        /// `namespace/name: `, or nothing if there is only one.
+        /// The prefix `namespace/name: `; empty if there is only one object.
         place: String,
-        /// What is wrong.
+        /// Why the SealedSecret cannot be decrypted.
         problem: UnsealError,
-        /// What to do about it.
+        /// What the user can do about it.
         hints: Vec<String>,
     },
-    /// Nothing to decrypt with.
+    /// There is no private key to decrypt with.
     #[error("--recovery-unseal needs the private keys: pass --recovery-private-key FILE")]
     NoRecoveryKey,
-    /// The controller cannot be asked.
+    /// The controller cannot be reached, or refuses the request.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
-    /// The controller says no. The peer's words, and what to look at.
+    /// The controller cannot decrypt the SealedSecret. The message begins like upstream's.
     #[error("unable to decrypt sealed secret: {name}\n{why}")]
     CannotDecrypt {
-        /// Its name.
+        /// The name of the SealedSecret.
         name: String,
-        /// What may have happened to it.
+        /// Possible reasons.
         why: String,
     },
-    /// Likewise.
+    /// The controller cannot decrypt the SealedSecret, so it cannot re-encrypt it. The message
+    /// begins like upstream's.
     #[error("unable to rotate secret: {name}\n{why}")]
     CannotRotate {
-        /// Its name.
+        /// The name of the SealedSecret.
         name: String,
-        /// What may have happened to it.
+        /// Possible reasons.
         why: String,
     },
 }
 
-/// Runs a request: reads, does, writes.
+/// Runs a command: reads the input, processes it, writes the result.
 ///
 /// # Errors
 ///
-/// What went wrong first; nothing has been written then.
+/// Returns the first error. In that case nothing has been written.
 pub fn run(request: &Request, surroundings: &Surroundings) -> Result<(), CommandError> {
     for warning in &request.warnings {
         report::warn(warning);
@@ -316,8 +317,8 @@ fn print_version() -> Result<(), CommandError> {
     report::print(line.as_bytes()).map_err(CommandError::Stdout)
 }
 
-/// Input that is there, and maybe not read yet: a missing file is reported before a bad
-/// certificate, and stdin is read only when it is its turn.
+/// The input, opened before the certificate is fetched. So a missing file is reported before a bad
+/// certificate, while stdin is read only when it is needed.
 enum Prepared {
     Stdin,
     Bytes(Zeroizing<Vec<u8>>),
@@ -344,8 +345,8 @@ impl Prepared {
     }
 }
 
-/// An input file that is not used has to be there all the same, as with the peer: naming it was a
-/// mistake, and a missing one shows it.
+/// Checks that an input file exists although the command does not use it, as upstream does. A
+/// missing file reveals that the flag was a mistake.
 fn check_input(request: &Request) -> Result<(), CommandError> {
     match &request.input {
         Input::File(path) => files::check(path).map_err(CommandError::Input),
@@ -377,7 +378,7 @@ fn sealing_certificate(
     Ok(certificate)
 }
 
-/// How documents are written.
+/// The output format for documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     /// Indented JSON, one object after the other.
@@ -386,7 +387,8 @@ pub enum Format {
     Yaml,
 }
 
-/// The ending `.yaml` or `.yml` of the output file wins over `--format`.
+/// Returns the output format. An output file that ends in `.yaml` or `.yml` takes precedence over
+/// `--format`.
 fn output_format(request: &Request) -> Result<Format, CommandError> {
     if request.output.as_deref().is_some_and(is_yaml) {
         return Ok(Format::Yaml);
@@ -410,7 +412,7 @@ fn write_result(request: &Request, bytes: &[u8]) -> Result<(), CommandError> {
     }
 }
 
-/// The namespace for what has none, from `--namespace` or the kubeconfig.
+/// Returns the namespace of `--namespace` or the kubeconfig, for objects without one.
 fn default_namespace(
     options: &SealOptions,
     surroundings: &Surroundings,

@@ -1,4 +1,4 @@
-//! What the controller is asked: can you decrypt this, and seal it for your newest key?
+//! Commands that use the controller: validate and re-encrypt.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::cluster::{Access, Controller};
 use crate::kubeconfig::{self, Choice};
 use crate::surroundings::Surroundings;
 
-/// Every SealedSecret of the input; none is as wrong as a malformed one.
+/// Parses every SealedSecret of the input. Input without any is an error.
 pub(super) fn read(input: &[u8]) -> Result<Vec<SealedSecret>, CommandError> {
     let objects = secrets::read_objects(input, SealedSecret::all_from_document)?;
     if objects.is_empty() {
@@ -21,8 +21,8 @@ pub(super) fn read(input: &[u8]) -> Result<Vec<SealedSecret>, CommandError> {
     Ok(objects)
 }
 
-/// A file without namespace goes where `kubectl apply` would put it, and that is where it has to
-/// open.
+/// Fills in missing namespaces. A file without namespace is unsealed where `kubectl apply` would
+/// create it.
 pub(super) fn fill_namespaces(
     objects: &mut [SealedSecret],
     namespace: Option<&String>,
@@ -51,7 +51,7 @@ pub(super) fn fill_namespaces(
     Ok(())
 }
 
-/// What named no namespace names none afterwards either.
+/// Removes namespaces that the input did not contain.
 pub(super) fn empty_namespaces(documents: &mut [Json], before: &[SealedSecret]) {
     for (document, sealed) in documents.iter_mut().zip(before) {
         let template = &sealed.spec.template.metadata;
@@ -65,7 +65,7 @@ pub(super) fn empty_namespaces(documents: &mut [Json], before: &[SealedSecret]) 
     }
 }
 
-/// Stops at the first that does not open.
+/// Validates the objects in order, up to the first one that the controller cannot decrypt.
 pub(super) fn validate(
     objects: &[SealedSecret],
     controller: &Controller,
@@ -80,7 +80,7 @@ pub(super) fn validate(
     Ok(())
 }
 
-/// All or nothing.
+/// Re-encrypts all objects, or none if one fails.
 pub(super) fn rotate(
     objects: &[SealedSecret],
     controller: &Controller,
@@ -96,7 +96,8 @@ pub(super) fn rotate(
     objects.iter().map(rotate_one).collect()
 }
 
-/// Old controllers leave the kind out, and give times that are none.
+/// Removes status and server-set fields. Old controllers also omit the kind and write invalid
+/// times.
 fn tidy(rotated: Json) -> Result<Json, CommandError> {
     let what = "cannot re-encrypt secret";
     let nonsense = |_| crate::cluster::ClusterError::Nonsense { what };
@@ -108,7 +109,8 @@ fn tidy(rotated: Json) -> Result<Json, CommandError> {
     Ok(sealed.to_document())
 }
 
-/// Without `--sealed-secret-file` an input file is replaced, in the form that its name ends with.
+/// Returns the output file and format. Without `--sealed-secret-file`, an input file is replaced,
+/// in the format of its extension.
 pub(super) fn target(request: &Request) -> Result<(Option<&Path>, Format), CommandError> {
     match (&request.output, &request.input) {
         (None, Input::File(path)) => {

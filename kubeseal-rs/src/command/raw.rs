@@ -1,4 +1,4 @@
-//! One value → one ciphertext in base64.
+//! Seals one value to base64 ciphertext.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::bounded::Kind;
 use crate::surroundings::Surroundings;
 use crate::{files, report};
 
-/// Seals the bytes as they are, a line break at the end included.
+/// Seals the bytes unchanged, including a line break at the end.
 pub(super) fn seal(
     certificate: &Certificate,
     options: &SealOptions,

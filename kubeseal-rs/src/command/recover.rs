@@ -1,4 +1,4 @@
-//! SealedSecret manifests + backup keys → Secret manifests, offline.
+//! Decrypts SealedSecret manifests with backup keys into Secret manifests, offline.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -22,45 +22,45 @@ use crate::keys::archive;
 use crate::report::ShowPath as _;
 use crate::{files, report};
 
-/// A file gives no key.
+/// A file contains no usable key.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyFileError {
-    /// An archive of `seal keys backup`.
+    /// The file is an archive of `seal keys backup`.
     #[error(
         "is an age archive, which this does not open: `seal keys restore` puts its keys back into a cluster or \
          folder, and `seal exec` and `seal doctor` take it with --backup"
     )]
     Archive,
-    /// The public half.
+    /// The file is a certificate, the public half of a key.
     #[error("is a certificate, which is public and opens nothing: name its private key")]
     Certificate,
-    /// Neither PEM nor manifests.
+    /// The file is neither PEM nor manifests.
     #[error("holds neither a PEM private key nor the backup of a key Secret")]
     Manifest(#[from] ReadError),
-    /// A PEM file whose key cannot be used.
+    /// The PEM file's key cannot be used.
     #[error("contains no usable private key")]
     Private(#[from] PrivateKeyError),
-    /// Manifests without a key.
+    /// The manifests contain no key.
     #[error("contains no private key: no Secret in it has a usable item `tls.key`")]
     NoKey,
 }
 
-/// What the files for `--recovery-private-key` gave.
+/// The keys of the files for `--recovery-private-key`.
 #[derive(Default)]
 pub(super) struct RecoveryKeys {
     keys: Vec<Arc<RingKey>>,
-    /// Files without a key, and why.
+    /// The reasons why files without a key cannot be used.
     unusable: Vec<CommandError>,
 }
 
 impl RecoveryKeys {
-    /// Reads the keys of every file: PEM with one or more keys, or Secrets in JSON or YAML, alone, in
-    /// several documents, or in a list.
+    /// Reads the keys of every file: PEM with one or more keys; or Secrets in JSON or YAML, alone,
+    /// in several documents, or in a list.
     ///
     /// # Errors
     ///
-    /// A file cannot be read; or one gives no key while another does: then it is not what its user
-    /// thinks.
+    /// Fails if a file cannot be read, or if some files contain keys and others do not: then the
+    /// user has named a wrong file.
     pub(super) fn read(key_files: &[PathBuf]) -> Result<Self, CommandError> {
         let mut read = Self::default();
         for file in key_files {
@@ -91,7 +91,7 @@ impl RecoveryKeys {
         KeyRing::new(self.keys.clone())
     }
 
-    /// What to do if nothing opens: nothing to say if there are keys.
+    /// Returns hints for the case that nothing decrypts; empty if there are keys.
     fn hints(&self) -> Vec<String> {
         if !self.keys.is_empty() {
             return Vec::new();
@@ -103,11 +103,11 @@ impl RecoveryKeys {
     }
 }
 
-/// The keys of files that a user named, for commands that need one.
+/// Returns the keys of files that the user named, for commands that need at least one.
 ///
 /// # Errors
 ///
-/// No file is named, or one gives no key.
+/// Fails if no file is named, or a file contains no usable key.
 pub(crate) fn read_keys(key_files: &[PathBuf]) -> Result<KeyRing, CommandError> {
     if key_files.is_empty() {
         return Err(CommandError::NoRecoveryKey);
@@ -154,8 +154,8 @@ fn keys_of(bytes: &[u8]) -> Result<Vec<PrivateKey>, KeyFileError> {
     }
 }
 
-/// The objects of a backup: the items of a list, or the object itself. What client-go's types marshal to
-/// has no `kind`, neither the list nor its items, and is a list by its `items`.
+/// Returns the objects of a backup: the items of a list, or the object itself. Lists written by
+/// client-go may have no `kind`, for the list or its items, and are recognised by `items`.
 fn objects(root: &Node) -> Vec<&Node> {
     const LISTS: [&str; 2] = ["List", "SecretList"];
     let has_kind = root.text("kind").is_some_and(|kind| !kind.is_empty());
@@ -168,7 +168,8 @@ fn objects(root: &Node) -> Vec<&Node> {
     }
 }
 
-/// An object with an item `tls.key` counts as a key Secret whatever its kind says, as for Bitnami's program.
+/// Removes `kind` and `apiVersion` from an object with an item `tls.key`, which is then read as a
+/// key Secret whatever its kind. Upstream accepts these too.
 fn of_any_kind(node: &Node) -> Cow<'_, Node> {
     let key = node
         .field("data")
@@ -193,7 +194,7 @@ fn is_certificate(bytes: &[u8]) -> bool {
     text.starts_with(b"-----BEGIN CERTIFICATE-----")
 }
 
-/// An object of a backup that gives no key. The others still count.
+/// An object of a backup without a usable key. Keys of other objects are still used.
 #[derive(Debug, thiserror::Error)]
 enum UnusableKey {
     #[error(transparent)]
@@ -216,9 +217,9 @@ fn keys_of_secret(secret: &Secret) -> Result<Vec<PrivateKey>, UnusableKey> {
     }
 }
 
-/// Opens every SealedSecret of the input and renders its templates: those that use time or chance
-/// give other values than the controller's. The documents **hold plain values**, and no owner: what
-/// is recovered can be applied as it is.
+/// Decrypts every SealedSecret of the input and renders its templates. Templates that use time or
+/// randomness give other values than on the controller. The documents **contain plain values**.
+/// They have no owner reference, so they can be applied unchanged.
 pub(super) fn unseal(
     input: &[u8],
     keys: &RecoveryKeys,
@@ -249,7 +250,7 @@ pub(super) fn unseal(
     sealed.into_iter().map(open).collect()
 }
 
-/// Says which of several objects is meant; a lone one needs no name.
+/// Returns a prefix that names the object; empty if there is only one.
 fn place(sealed: &SealedSecret, several: bool) -> String {
     if several {
         format!(

@@ -1,4 +1,4 @@
-//! Secret manifests → SealedSecret manifests.
+//! Seals Secret manifests into SealedSecret manifests.
 
 use rand::CryptoRng;
 use serde_json::Value as Json;
@@ -15,18 +15,18 @@ use crate::parallel;
 use crate::report;
 use crate::surroundings::Surroundings;
 
-/// The input is not a series of the right objects.
+/// The input does not contain objects of the expected kind.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
-    /// It cannot be read.
+    /// The input cannot be parsed.
     #[error("the input is malformed")]
     Read(#[from] ReadError),
-    /// A document is not what it should be.
+    /// A document is not of the expected form.
     #[error("document {number}")]
     Document {
-        /// Counted from one.
+        /// The number of the document, counted from one.
         number: usize,
-        /// What is wrong with it.
+        /// Why the document is not valid.
         source: DocumentError,
     },
 }
@@ -64,7 +64,7 @@ pub(super) fn seal(
         .collect()
 }
 
-/// The kubeconfig is read only if some Secret needs a namespace from it.
+/// Fills in missing namespaces. Reads the kubeconfig only if a Secret needs its namespace.
 fn fill_namespaces(
     secrets: &mut [Secret],
     options: &SealOptions,
@@ -91,7 +91,7 @@ pub(super) fn seal_secret(
     seal::seal(secret, certificate.public_key(), rng)
 }
 
-/// Reads every Secret of the input; warns about values that YAML turns into another text.
+/// Parses every Secret of the input, and warns about values that YAML changes to another text.
 pub(super) fn read(input: &[u8], options: &SealOptions) -> Result<Vec<Secret>, CommandError> {
     let secrets = read_objects(input, Secret::all_from_document)?;
     if secrets.is_empty() {
@@ -109,7 +109,7 @@ pub(super) fn read(input: &[u8], options: &SealOptions) -> Result<Vec<Secret>, C
     }
 }
 
-/// Reads the objects of one kind out of a document.
+/// A function that reads the objects of one kind from a document.
 type ReadDocument<T> = fn(&Document) -> Result<(Vec<T>, Vec<Coercion>), DocumentError>;
 
 /// Reads all objects of one kind.
@@ -138,7 +138,7 @@ fn in_words(coercion: &Coercion) -> String {
     )
 }
 
-/// Says which of several objects is meant; a lone one needs no name.
+/// Formats a prefix that names one of several objects; empty if there is only one.
 #[derive(Clone, Copy)]
 pub(super) struct Places {
     count: usize,
@@ -158,7 +158,7 @@ impl Places {
     }
 }
 
-/// Writes documents one after the other. They may hold plain values.
+/// Formats documents, one after the other. The result may contain plain values.
 pub(super) fn write(documents: &[Json], format: Format) -> Zeroizing<Vec<u8>> {
     let mut text = Zeroizing::new(Vec::new());
     for document in documents {

@@ -1,7 +1,7 @@
-//! One of our own runs changes a file at a time.
+//! Ensures that one run of this program changes a file at a time.
 //!
-//! The lock is on the file itself, so that none lies beside it in somebody's repository. It only saves work:
-//! what protects a file of other programs' changes is [`super::replace_same`].
+//! The lock is on the file itself, so no lock file appears in the user's repository. It only avoids
+//! repeated work: [`super::replace_same`] protects the file against changes by other programs.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 
 use crate::platform;
 
-/// Ours hold it for some milliseconds. A stranger who holds it for longer does not stop anybody.
+/// How long to wait. Runs of this program hold the lock for milliseconds; another program that
+/// holds it longer does not block them.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Waits until no other run holds the file. Nothing where a file cannot be locked, or not be replaced then, as on
-/// Windows.
+/// Waits until no other run holds the lock on the file. Returns `None` where a file cannot be
+/// locked or, as on Windows, a locked file cannot be replaced.
 pub(super) fn hold(path: &Path) -> Option<File> {
     if cfg!(windows) {
         return None;
@@ -24,7 +25,7 @@ pub(super) fn hold(path: &Path) -> Option<File> {
     loop {
         let file = open(path).ok()?;
         match file.try_lock() {
-            // Who held it until now has put another file there.
+            // The previous holder has replaced the file, so the lock must be on the new one.
             Ok(()) if is_at(&file, path) => return Some(file),
             Ok(()) => {}
             Err(TryLockError::WouldBlock) if Instant::now() < end => std::thread::sleep(PAUSE),
@@ -33,7 +34,8 @@ pub(super) fn hold(path: &Path) -> Option<File> {
     }
 }
 
-/// For writing, if possible, which locks on network file systems need. What is no regular file may block.
+/// Opens the file, for writing if possible, since network file systems need that for locks. Other
+/// than regular files are refused, because opening them may block.
 fn open(path: &Path) -> io::Result<File> {
     if !fs::metadata(path)?.is_file() {
         return Err(io::ErrorKind::Unsupported.into());

@@ -1,7 +1,7 @@
-//! A file that is being written, and how it takes its place: as a new one, or for one that is there.
+//! A temporary file, which becomes a new file or replaces an existing one.
 //!
-//! Until then it has no name where the system can do that (Linux), so that a run that is killed leaves nothing
-//! behind. To replace a file it needs a name for a moment, which a killed run may leave; see
+//! On Linux the file has no name until then, so a killed run leaves nothing behind. Replacing a
+//! file requires a name for a moment, and a killed run may leave that file; see
 //! [`remove_leftovers`].
 
 use std::fs::{self, File, Metadata};
@@ -12,18 +12,19 @@ use tempfile::{NamedTempFile, TempPath};
 
 use crate::platform;
 
-/// Names begin with this, the number of the process, and something random.
+/// The prefix of temporary names; the process id and random characters follow.
 const PREFIX: &str = ".seal-";
 const SUFFIX: &str = ".tmp";
 
-/// A whole file that is in no place yet.
+/// A completely written file that is not in its final place yet.
 pub(super) enum Temporary {
     Unnamed(File),
     Named(NamedTempFile),
 }
 
 impl Temporary {
-    /// Writes it, to the disk. It has mode 0600, or the mode and, if the system allows it, the owner of `like`.
+    /// Writes the file to disk. It has mode 0600, or the mode and, if the operating system permits,
+    /// the owner of `like`.
     pub(super) fn write(folder: &Path, bytes: &[u8], like: Option<&Metadata>) -> io::Result<Self> {
         let temporary = match platform::unnamed_file(folder) {
             Some(file) => Self::Unnamed(file),
@@ -46,7 +47,7 @@ impl Temporary {
         }
     }
 
-    /// Puts it where nothing is yet.
+    /// Gives the file a name that does not exist yet.
     pub(super) fn create(self, path: &Path) -> io::Result<()> {
         match self {
             Self::Unnamed(file) => platform::give_name(&file, path),
@@ -54,13 +55,14 @@ impl Temporary {
         }
     }
 
-    /// Puts it in the place of whatever is there.
+    /// Gives the file a name and replaces any file of that name.
     pub(super) fn replace(self, path: &Path) -> io::Result<()> {
         Ok(self.with_name(path)?.persist(path)?)
     }
 
-    /// Puts it in the place of a file, if that holds these bytes, and says whether it did. What another program
-    /// writes at the same moment stays, wherever the system can exchange two files in one step (Linux).
+    /// Replaces a file if it contains the bytes of `before`. Returns whether it did. Where the
+    /// system can exchange two files atomically (Linux), a write of another program at the same
+    /// moment is kept.
     pub(super) fn replace_same(self, path: &Path, before: &[u8], bytes: &[u8]) -> io::Result<bool> {
         let beside = self.with_name(path)?;
         if fs::read(path)? != before {
@@ -70,7 +72,8 @@ impl Temporary {
             beside.persist(path)?;
             return Ok(true);
         }
-        // What stood there until now lies beside. If it is something else than was read, it goes back.
+        // The previous file is now under the temporary name. If its content is not the one that was
+        // read, exchange the files again.
         let (mut in_place, mut expected) = (bytes.to_vec(), before.to_vec());
         let mut is_ours = true;
         loop {
@@ -100,8 +103,8 @@ impl Temporary {
     }
 }
 
-/// Puts back what another program wrote and this one cannot read, so that it does not go with the temporary file. If
-/// that fails, it stays beside.
+/// Restores a file that another program wrote and this process cannot read, so that it is not
+/// deleted with the temporary file. If that fails, it stays under the temporary name.
 fn give_back(beside: TempPath, path: &Path, error: io::Error) -> io::Error {
     if !matches!(platform::exchange(&beside, path), Ok(true)) {
         let _ = beside.keep();
@@ -113,7 +116,7 @@ fn named<T>(
     make: impl FnMut(&Path) -> io::Result<T>,
     folder: &Path,
 ) -> io::Result<NamedTempFile<T>> {
-    // The kind alone: the text of the error names the temporary file.
+    // Keep only the kind of error: its text names the temporary file.
     tempfile::Builder::new()
         .prefix(&format!("{PREFIX}{}-", std::process::id()))
         .suffix(SUFFIX)
@@ -121,15 +124,15 @@ fn named<T>(
         .map_err(|error| io::Error::from(error.kind()))
 }
 
-/// The folder of a file.
+/// Returns the folder of a file.
 pub(super) fn folder_of(path: &Path) -> &Path {
     let folder = path.parent();
     let folder = folder.filter(|folder| !folder.as_os_str().is_empty());
     folder.unwrap_or(Path::new("."))
 }
 
-/// Removes from a folder the temporary files of runs that were killed while they replaced a file. What
-/// cannot be removed stays; whose process may still run, too.
+/// Removes temporary files of killed runs from a folder. Files that cannot be removed stay, as do
+/// those whose process may still run.
 pub fn remove_leftovers(folder: &Path) {
     let folder = if folder.as_os_str().is_empty() {
         Path::new(".")
@@ -145,13 +148,13 @@ pub fn remove_leftovers(folder: &Path) {
     }
 }
 
-/// The number of the process in a name that begins so.
+/// Returns the process id in a name with this prefix.
 pub(crate) fn process_of(name: &str, prefix: &str) -> Option<u32> {
     let (process, _) = name.strip_prefix(prefix)?.split_once('-')?;
     process.parse().ok()
 }
 
-/// Where nobody can say, none has.
+/// Returns whether a process has ended; `false` where there is no `/proc`.
 pub(crate) fn has_ended(process: u32) -> bool {
     let processes = Path::new("/proc");
     processes.join("self").exists() && !processes.join(process.to_string()).exists()
@@ -179,12 +182,13 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
-    /// Attack: kills a run between making its temporary file and giving it its name, and looks for the file later.
+    /// Attack: kills a run between creating its temporary file and renaming it, and looks for the
+    /// file later.
     #[test]
     fn what_a_killed_run_left_goes_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
         let running = format!(".seal-{}-x.tmp", std::process::id());
-        // Beyond the largest number that Linux gives to a process.
+        // Above the largest process id of Linux.
         for name in [".seal-4194305-x.tmp", &running, ".seal-x.tmp", "a.yaml"] {
             fs::write(folder.path().join(name), "").unwrap();
         }

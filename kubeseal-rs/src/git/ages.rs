@@ -1,8 +1,9 @@
-//! When sealed values were committed.
+//! Finds when sealed values were committed.
 //!
-//! One pass over the history for all values of a repository. As for `git blame`, a value is handed from a
-//! commit to the parent that has it too, until no parent has it. No ciphertext is made twice, so it is found
-//! by its text, on whatever line it stands, and under another name where a commit renamed the file.
+//! One pass over the history dates all values of a repository. As in `git blame`, a value is passed
+//! from a commit to a parent that also contains it, until no parent does. Encryption never produces
+//! the same ciphertext twice, so a value is identified by its text alone: on any line, and under a
+//! new name if a commit renamed the file.
 
 use std::collections::{BTreeMap, BinaryHeap};
 use std::path::{Path, PathBuf};
@@ -15,17 +16,17 @@ use memchr::memmem;
 use super::trees::{Change, Pair};
 use super::{GitError, Repository, work_tree};
 
-/// A sealed value and the file that it stands in.
+/// A sealed value and the file that contains it.
 #[derive(Debug, Clone, Copy)]
 pub struct Dated<'a> {
-    /// The file.
+    /// The path of the file.
     pub file: &'a Path,
-    /// The text.
+    /// The ciphertext of the value.
     pub text: &'a str,
 }
 
-/// When each value was committed; nothing for a value that is not committed, or whose repository cannot be
-/// read.
+/// Returns when each value was committed; `None` for a value that is not committed, or whose
+/// repository cannot be read.
 pub fn ages(values: &[Dated<'_>]) -> Vec<Option<Timestamp>> {
     let mut times = vec![None; values.len()];
     for (root, indices) in by_work_tree(values) {
@@ -39,7 +40,7 @@ pub fn ages(values: &[Dated<'_>]) -> Vec<Option<Timestamp>> {
             open: BTreeMap::new(),
             times: &mut times,
         };
-        // Values that are not dated yet stay without a time.
+        // After an error, values without a date keep `None`.
         let _ = search.run(&indices);
     }
     times
@@ -61,15 +62,15 @@ fn by_work_tree(values: &[Dated<'_>]) -> BTreeMap<PathBuf, Vec<usize>> {
     found
 }
 
-/// Values whose commit is not found yet, by the path of their file.
+/// Values whose commit is not known yet, by the path of their file.
 type Open = BTreeMap<BString, Vec<usize>>;
 
 struct Search<'a> {
     repository: &'a Repository,
     values: &'a [Dated<'a>],
-    /// The commits to visit, the newest on top.
+    /// The commits to visit, newest first.
     queue: BinaryHeap<(i64, ObjectId)>,
-    /// The values that each of these commits has.
+    /// The values that each commit in the queue contains.
     open: BTreeMap<ObjectId, Open>,
     times: &'a mut [Option<Timestamp>],
 }
@@ -82,7 +83,7 @@ impl Search<'_> {
         let open = self.committed(head, indices)?;
         self.hand_over(open, head)?;
         while let Some((seconds, commit)) = self.queue.pop() {
-            // A commit with a wrong clock may come up again.
+            // A commit with a wrong date can come up twice.
             let Some(mut open) = self.open.remove(&commit) else {
                 continue;
             };
@@ -99,7 +100,7 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// The values that the commit has.
+    /// Returns the values that the commit contains.
     fn committed(&self, head: ObjectId, indices: &[usize]) -> Result<Open, GitError> {
         let mut open = Open::new();
         for i in indices {
@@ -120,7 +121,7 @@ impl Search<'_> {
         Ok(committed)
     }
 
-    /// Hands the values that a parent has to it, and gives back the others.
+    /// Passes values that the parent contains to the parent, and returns the others.
     fn pass_on(
         &mut self,
         mut open: Open,
@@ -156,14 +157,16 @@ impl Search<'_> {
             }
             others.insert(path.clone(), values);
         }
-        // What is left is in files that did not change. Most are: they are moved as a whole.
+        // The remaining values are in unchanged files. These are the majority, and are passed on
+        // together.
         add(&mut open, theirs);
         self.hand_over(open, parent)?;
         others.retain(|_, values| !values.is_empty());
         Ok(others)
     }
 
-    /// The files that a commit removed, if one of them may have been renamed to an added one.
+    /// Returns the files that a commit removed, if the commit also added a file that one of them
+    /// may have become.
     fn removed(
         &self,
         changes: &[Change],
@@ -193,7 +196,7 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// The values that stand in a blob, and those that do not.
+    /// Splits values into those that a blob contains and the others.
     fn split(
         &self,
         values: Vec<usize>,
@@ -216,7 +219,7 @@ fn add(open: &mut Open, more: impl IntoIterator<Item = (BString, Vec<usize>)>) {
     }
 }
 
-/// Is this the file of a value, or a folder above one?
+/// Returns whether the path is a file with open values, or a folder above one.
 fn reaches(open: &Open, path: &BStr) -> bool {
     let is_above = || {
         let below = [path, "/".as_bytes()].concat();
@@ -227,13 +230,13 @@ fn reaches(open: &Open, path: &BStr) -> bool {
     open.contains_key(path) || is_above()
 }
 
-/// A value that is broken over several lines is found by the longest.
+/// Returns the longest line of a value that is wrapped over several lines, to search for.
 fn line(text: &str) -> &str {
     let lines = text.split_ascii_whitespace();
     lines.max_by_key(|line| line.len()).unwrap_or_default()
 }
 
-/// The files that a commit removed, one of which may be an added one under its old name.
+/// The files that a commit removed. An added file may be a renamed one of these.
 struct Removed<'a> {
     by_blob: BTreeMap<ObjectId, Vec<&'a BStr>>,
     by_name: BTreeMap<&'a [u8], Vec<(&'a BStr, ObjectId)>>,
@@ -259,7 +262,8 @@ impl<'a> Removed<'a> {
         Self { by_blob, by_name }
     }
 
-    /// Those with the same bytes; if there are none, those of the same name in other folders.
+    /// Returns removed files with the same bytes or, if there are none, with the same name in
+    /// another folder.
     fn like(&self, path: &BStr, blob: ObjectId) -> Vec<(&'a BStr, ObjectId)> {
         if let Some(paths) = self.by_blob.get(&blob) {
             return paths.iter().map(|path| (*path, blob)).collect();

@@ -1,4 +1,4 @@
-//! Files that differ between two commits, or between a commit and the work tree.
+//! Lists files that differ between two commits, or between a commit and the work tree.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
@@ -14,30 +14,30 @@ use zeroize::Zeroizing;
 use super::{GitError, Repository, folder, index, of_path, to_path};
 use crate::files;
 
-/// The largest file of the work tree that is read, in bytes.
+/// The size limit, in bytes, for reading a file of the work tree.
 const LARGEST_FILE: u64 = 256 << 20;
 
-/// Hashes of files by their paths from the root.
+/// Hashes of files, by path from the root.
 type Files = BTreeMap<BString, ObjectId>;
 
 impl Repository {
-    /// Paths from the root of the files that differ between two commits.
+    /// Returns the paths, from the root, of files that differ between two commits.
     ///
     /// # Errors
     ///
-    /// The repository is malformed.
+    /// Fails if the repository is malformed.
     pub fn differing(&self, from: ObjectId, to: ObjectId) -> Result<BTreeSet<PathBuf>, GitError> {
         let changes = self.changes(Some(from), to, &|_, _| true)?;
         let paths = changes.iter().map(|change| to_path(change.path.as_bstr()));
         Ok(paths.collect())
     }
 
-    /// Paths from the root of the files that differ between a commit and the work tree. Files that Git
-    /// neither tracks nor ignores count as added.
+    /// Returns the paths, from the root, of files that differ between a commit and the work tree.
+    /// Untracked files that are not ignored count as added.
     ///
     /// # Errors
     ///
-    /// The repository is malformed, or a folder cannot be read.
+    /// Fails if the repository is malformed, or a folder cannot be read.
     pub fn differing_from_work_tree(&self, from: ObjectId) -> Result<BTreeSet<PathBuf>, GitError> {
         let committed = self.committed(from)?;
         let unchanged = self.unchanged()?;
@@ -51,8 +51,9 @@ impl Repository {
         Ok(paths.filter(|path| is_inside(path)).collect())
     }
 
-    /// The bytes of a file in the work tree by its path from the root, if it is a regular one. What a link
-    /// leads to is none of the work tree's files. They may be plain values.
+    /// Returns the content of a regular file in the work tree by its path from the root. The
+    /// content may be a plain value. Never follows a symbolic link: its target is not part of the
+    /// work tree.
     pub fn in_work_tree(&self, file: &Path) -> Option<Zeroizing<Vec<u8>>> {
         let is_link = |path: &Path| self.root.join(path).is_symlink();
         if !is_inside(file) || file.ancestors().any(is_link) {
@@ -61,11 +62,11 @@ impl Repository {
         files::read_regular(&self.root.join(file), LARGEST_FILE).ok()
     }
 
-    /// Was a file there in the last commit or in one before it?
+    /// Returns whether HEAD or one of its ancestors contains the file.
     ///
     /// # Errors
     ///
-    /// The repository is malformed.
+    /// Fails if the repository is malformed.
     pub fn knew(&self, file: &Path) -> Result<bool, GitError> {
         let (Some(path), Some(head)) = (self.inside(file), self.commit("HEAD")) else {
             return Ok(false);
@@ -88,7 +89,7 @@ impl Repository {
         Ok(self.blobs(commit, &|_, _| true)?.into_iter().collect())
     }
 
-    /// The tracked files that have the size and times that Git saw when it hashed them.
+    /// Returns the tracked files whose size and timestamps are the same as when Git hashed them.
     fn unchanged(&self) -> Result<Files, GitError> {
         let index = self.index()?;
         let exactly = stat::Options::default();
@@ -106,7 +107,7 @@ impl Repository {
         Ok(same.map(|(path, entry)| (path, entry.id)).collect())
     }
 
-    /// The tracked files, and those that are not ignored.
+    /// Returns the tracked files, and the untracked files that are not ignored.
     fn files_of_work_tree(&self) -> Result<BTreeSet<BString>, GitError> {
         let index = self.index()?;
         let mut found: BTreeSet<_> = index::tracked(&index).map(|(path, _)| path).collect();
@@ -130,14 +131,15 @@ impl Repository {
         failed.map_or(Ok(found), Err)
     }
 
-    /// The hash of a file, if there is one.
+    /// Returns the hash of a file, if it exists.
     fn hash_in_work_tree(&self, path: &BString) -> Option<ObjectId> {
         let bytes = self.in_work_tree(&to_path(path.as_bstr()))?;
         gix::objs::compute_hash(self.git.object_hash(), Kind::Blob, &bytes).ok()
     }
 }
 
-/// Is a file or folder of this repository, and is its list of ignored files safe to read?
+/// Returns whether the walk enters this entry: it belongs to this repository, and its `.gitignore`
+/// is safe to read.
 fn is_visited(entry: &DirEntry, failed: &Mutex<Option<GitError>>) -> bool {
     if entry.depth() == 0 {
         return true;
@@ -153,7 +155,7 @@ fn is_visited(entry: &DirEntry, failed: &Mutex<Option<GitError>>) -> bool {
     is_safe
 }
 
-/// Does a path lead to a file below the root? A tree can hold any name, such as `..`.
+/// Returns whether a path stays below the root. A tree object can contain any name, such as `..`.
 fn is_inside(path: &Path) -> bool {
     let is_plain = |part| match part {
         Component::Normal(name) => !name.eq_ignore_ascii_case(".git"),
@@ -162,7 +164,7 @@ fn is_inside(path: &Path) -> bool {
     path.components().all(is_plain)
 }
 
-/// The folder of a repository, or the work tree of another one.
+/// Returns whether the path is a repository's folder or the work tree of another repository.
 fn is_git(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name == ".git") || path.join(".git").exists()
 }

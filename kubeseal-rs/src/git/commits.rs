@@ -1,4 +1,4 @@
-//! Branches, commits and the files that they brought.
+//! Reads branches, commits, and the files that commits add or change.
 
 use std::collections::BTreeSet;
 
@@ -11,36 +11,37 @@ use gix::traverse::commit::simple::CommitTimeOrder;
 use super::trees::{Change, Entry, MOST_ENTRIES, Pair};
 use super::{GitError, Repository};
 
-/// A branch, local or remote.
+/// A local or remote branch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Branch {
-    /// Its name, without `refs/heads/` or `refs/remotes/`.
+    /// The name, without `refs/heads/` or `refs/remotes/`.
     pub name: String,
-    /// Its newest commit.
+    /// The newest commit.
     pub commit: ObjectId,
 }
 
-/// A version of a file, and the commit that brought it.
+/// A version of a file, and the commit that introduced it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Version {
     /// The hash of the commit.
     pub commit: String,
-    /// The author, with the address in angle brackets.
+    /// The author, with the e-mail address in angle brackets.
     pub author: String,
-    /// The time of the author, in RFC 3339.
+    /// The author date, in RFC 3339 format.
     pub at: String,
-    /// The path of the file from the root.
+    /// The path of the file, from the root.
     pub path: String,
-    /// The hash of its bytes.
+    /// The hash of the file's content.
     pub blob: ObjectId,
 }
 
 impl Repository {
-    /// Every branch. One that stands for another is left out: the other is listed by its own name.
+    /// Returns all branches. Symbolic references are left out, since their target is listed under
+    /// its own name.
     ///
     /// # Errors
     ///
-    /// A reference is malformed.
+    /// Fails if a reference is malformed.
     pub fn branches(&self) -> Result<Vec<Branch>, GitError> {
         let mut found = Vec::new();
         for prefix in ["refs/heads/", "refs/remotes/"] {
@@ -52,8 +53,8 @@ impl Repository {
         Ok(found)
     }
 
-    /// Names and commits of the references that begin so. Symbolic ones, and those to something else than
-    /// a commit, are left out.
+    /// Returns names and commits of the references with this prefix. Symbolic references, and
+    /// references to anything but a commit, are left out.
     fn references(&self, prefix: &str) -> Result<Vec<(String, ObjectId)>, GitError> {
         let failed = |error| self.failed(&"references", error);
         let references = self.git.references().map_err(failed)?;
@@ -70,11 +71,11 @@ impl Repository {
         Ok(found)
     }
 
-    /// Paths and hashes of the files in a commit.
+    /// Returns paths and hashes of the files in a commit.
     ///
     /// # Errors
     ///
-    /// The repository is malformed.
+    /// Fails if the repository is malformed.
     pub fn files(&self, commit: ObjectId) -> Result<Vec<(String, ObjectId)>, GitError> {
         let files = self.blobs(commit, &|_, _| true)?.into_iter();
         let mut found: Vec<_> = files.map(|(path, id)| (path.to_string(), id)).collect();
@@ -82,7 +83,7 @@ impl Repository {
         Ok(found)
     }
 
-    /// Paths and hashes of the wanted files in a commit, without links.
+    /// Returns paths and hashes of the wanted files in a commit, without symbolic links.
     pub(super) fn blobs(
         &self,
         commit: ObjectId,
@@ -94,12 +95,12 @@ impl Repository {
         Ok(blobs.collect())
     }
 
-    /// Every version of every file that any reference still leads to, with the commit that brought it;
-    /// newest first. `is_wanted` chooses files by their paths.
+    /// Returns every version of every file that is reachable from any reference, with the commit
+    /// that introduced it, newest first. `is_wanted` selects files by path.
     ///
     /// # Errors
     ///
-    /// The repository is malformed.
+    /// Fails if the repository is malformed.
     pub fn versions(&self, is_wanted: impl Fn(&str) -> bool) -> Result<Vec<Version>, GitError> {
         let mut tips: BTreeSet<ObjectId> = self
             .git
@@ -129,7 +130,7 @@ impl Repository {
         Ok(found)
     }
 
-    /// Commits and all before them, newest first.
+    /// Returns the given commits and all their ancestors, newest first.
     pub(super) fn history(
         &self,
         tips: impl IntoIterator<Item = ObjectId>,
@@ -143,7 +144,8 @@ impl Repository {
         commits.map_err(|error| self.failed(&"history", error))
     }
 
-    /// The parents of a commit that are in the repository: a shallow clone ends somewhere.
+    /// Returns the parents of a commit that the repository contains. A shallow clone lacks older
+    /// commits.
     pub(super) fn parents(&self, commit: ObjectId) -> Result<Vec<ObjectId>, GitError> {
         let found = self.git.find_commit(commit);
         let found = found.map_err(|error| self.failed(&commit, error))?;
@@ -154,7 +156,7 @@ impl Repository {
         Ok(found.parent_ids().map(gix::Id::detach).collect())
     }
 
-    /// What differs between a commit and each of its parents.
+    /// Returns the differences between a commit and each of its parents.
     fn changes_of(&self, commit: ObjectId) -> Result<Vec<Change>, GitError> {
         let parents = self.parents(commit)?;
         if parents.is_empty() {
@@ -167,8 +169,8 @@ impl Repository {
         Ok(found)
     }
 
-    /// The files that differ between two commits; between nothing and a commit without the first.
-    /// `is_wanted` chooses files to return and folders to visit.
+    /// Returns the files that differ between two commits, or all files of the second commit if
+    /// there is no first one. `is_wanted` selects files to return and folders to visit.
     pub(super) fn changes(
         &self,
         from: Option<ObjectId>,
@@ -207,7 +209,7 @@ impl Repository {
     }
 }
 
-/// The path and the hash that a change gives to a file or link.
+/// Returns the path and hash of a file or symbolic link that a change adds or modifies.
 fn brought_by(change: &Change) -> Option<(String, ObjectId)> {
     let after = change.after?;
     let is_brought = after.mode.is_blob_or_symlink();

@@ -1,7 +1,7 @@
-//! Checks of the folder of a repository before it is read.
+//! Checks the folder of a repository before reading it.
 //!
-//! A named pipe in place of a file would be waited for without end, and `/dev/zero` or a huge file would fill the
-//! memory. An archive or another user can put them there.
+//! Reading a named pipe blocks without end, and reading `/dev/zero` or a huge file exhausts the
+//! memory. An archive or another user can put such files in place of a regular one.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -13,29 +13,29 @@ use crate::files;
 
 const MIB: u64 = 1 << 20;
 
-/// The largest file that holds settings, a path or a reference.
+/// The size limit for a file with settings, a path or a reference.
 const SMALL: u64 = MIB;
 
-/// The largest index or list of references.
+/// The size limit for an index or a list of references.
 const LARGE: u64 = 64 * MIB;
 
-/// Files and folders that are checked; `git gc` leaves a few thousand.
+/// The limit for files and folders to check; `git gc` leaves a few thousand.
 const MOST_FILES: usize = 1_000_000;
 
-/// What the files of a folder are.
+/// The kind of folder, which determines the size limits of its files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
-    /// The folder of a repository or linked work tree, or its folder `info`.
+    /// The folder of a repository or linked work tree, or its `info` folder.
     Repository,
-    /// The folder that holds one for each linked work tree.
+    /// The folder that contains one folder for each linked work tree.
     WorkTrees,
     References,
     Logs,
     Objects,
 }
 
-/// Checks the folder of a repository, that which it shares with other work trees, and folders with objects that it
-/// borrows.
+/// Checks the folder of a repository, the folder that it shares with other work trees, and object
+/// folders that it borrows from.
 pub(super) fn check(git_dir: &Path) -> Result<(), GitError> {
     let mut check = Check {
         left: MOST_FILES,
@@ -57,7 +57,7 @@ pub(super) fn check(git_dir: &Path) -> Result<(), GitError> {
     check.borrowed(&common.join("objects"))
 }
 
-/// The path that a small file holds, which is relative to its folder.
+/// Reads the path in a small file. The path is relative to the file's folder.
 pub(super) fn leads_to(file: &Path, prefix: &str) -> Option<PathBuf> {
     let bytes = files::read_regular(file, SMALL).ok()?;
     let path = bytes.strip_prefix(prefix.as_bytes())?.trim_ascii();
@@ -65,7 +65,8 @@ pub(super) fn leads_to(file: &Path, prefix: &str) -> Option<PathBuf> {
     Some(file.parent()?.join(path))
 }
 
-/// Checks that a list of ignored files in the work tree is a regular one. Links to others are not read.
+/// Checks that a `.gitignore` of the work tree is a small regular file. Symbolic links are skipped,
+/// since Git does not read them.
 pub(super) fn check_ignored(folder: &Path) -> Result<(), GitError> {
     let list = folder.join(".gitignore");
     match fs::symlink_metadata(&list) {
@@ -76,7 +77,7 @@ pub(super) fn check_ignored(folder: &Path) -> Result<(), GitError> {
 
 struct Check {
     left: usize,
-    /// The folders that were checked, without links.
+    /// The folders checked so far, with symbolic links resolved.
     seen: BTreeSet<PathBuf>,
 }
 
@@ -84,7 +85,7 @@ impl Check {
     fn below(&mut self, folder: &Path, place: Place) -> Result<(), GitError> {
         let mut folders = vec![(folder.to_owned(), place)];
         while let Some((folder, place)) = folders.pop() {
-            // A link may lead to a folder above it.
+            // A symbolic link may lead back to a parent folder.
             let is_new = folder.canonicalize().is_ok_and(|f| self.seen.insert(f));
             let entries = is_new.then(|| fs::read_dir(&folder).ok()).flatten();
             for entry in entries.into_iter().flatten().flatten() {
@@ -100,7 +101,7 @@ impl Check {
         Ok(())
     }
 
-    /// Checks objects that a repository borrows from others.
+    /// Checks object folders that a repository borrows from (`info/alternates`).
     fn borrowed(&mut self, objects: &Path) -> Result<(), GitError> {
         let mut folders = vec![objects.to_owned()];
         while let Some(folder) = folders.pop() {
@@ -121,11 +122,11 @@ impl Check {
     }
 }
 
-/// Checks a file. For a folder that has to be checked, returns what its files are.
+/// Checks a file. For a folder that has to be checked too, returns its kind.
 fn check_entry(entry: &DirEntry, place: Place) -> Result<Option<Place>, GitError> {
     let name = entry.file_name();
     let limit = limit(&name, place);
-    // Objects are many, and their kind is known without another call.
+    // Skip the system call for object files: there are many, and the folder entry tells their type.
     if limit.is_none() && entry.file_type().is_ok_and(|kind| kind.is_file()) {
         return Ok(None);
     }
@@ -154,7 +155,7 @@ fn below(name: &OsStr, place: Place) -> Option<Place> {
     }
 }
 
-/// The largest size of a file that is read as a whole.
+/// Returns the size limit for a file that is read as a whole.
 fn limit(name: &OsStr, place: Place) -> Option<u64> {
     let name = name.to_str().unwrap_or_default();
     match (place, name) {
@@ -166,7 +167,7 @@ fn limit(name: &OsStr, place: Place) -> Option<u64> {
             "HEAD" | "config" | "config.worktree" | "commondir" | "gitdir" | "shallow" | "exclude"
             | "attributes" | "grafts" | "sparse-checkout",
         ) => Some(SMALL),
-        // The others are the index and references such as `FETCH_HEAD`.
+        // Other such files are the index and references such as `FETCH_HEAD`.
         (Place::Repository, _) => {
             let is_reference = name
                 .bytes()
@@ -191,7 +192,8 @@ fn check_file(path: &Path, found: &Metadata, limit: Option<u64>) -> Result<(), G
     }
 }
 
-/// Is this a pipe or device? Opening a socket, such as that of a file system monitor, fails at once.
+/// Returns whether this is a pipe or a device. Sockets are allowed, for example that of a file
+/// system monitor: opening one fails at once.
 fn is_special(kind: FileType) -> bool {
     #[cfg(unix)]
     let is_socket = std::os::unix::fs::FileTypeExt::is_socket(&kind);

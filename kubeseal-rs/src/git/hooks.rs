@@ -1,4 +1,4 @@
-//! Where Git looks for hooks.
+//! Finds the folder where Git looks for hooks.
 
 use std::path::{Path, PathBuf};
 
@@ -9,13 +9,14 @@ use super::folder::leads_to;
 use super::{GitError, Repository, to_path};
 
 impl Repository {
-    /// The folder of the hooks: in the repository, or where the user's own configuration or the system's
-    /// has it. Both may name a folder relative to the root, where hooks run.
+    /// Returns the hooks folder: in the repository, or where the user's or the system's
+    /// configuration sets it. Both may set a path relative to the root, where hooks run.
     ///
     /// # Errors
     ///
-    /// The configuration of the repository names another one, or its `.git` leads to another repository. The
-    /// author of the repository may have written it, to have an executable file put elsewhere.
+    /// Fails if the repository's own configuration sets another folder, or its `.git` leads to
+    /// another repository: the author of the repository may have written either, to get an
+    /// executable file written elsewhere.
     pub fn hooks(&self) -> Result<PathBuf, GitError> {
         let usual = self.git.common_dir().join("hooks");
         let Some((named, by)) = self.named_hooks() else {
@@ -35,7 +36,8 @@ impl Repository {
         Ok(self.root.join(path))
     }
 
-    /// The folder for hooks, if it lies below the root, or in a repository that names this work tree.
+    /// Returns the hooks folder if it is below the root, or in a repository that names this work
+    /// tree.
     fn own(&self, hooks: PathBuf) -> Result<PathBuf, GitError> {
         let common = self.git.common_dir().canonicalize().ok();
         let is_own = common.is_some_and(|common| {
@@ -48,7 +50,8 @@ impl Repository {
         }
     }
 
-    /// Does a repository elsewhere name this work tree, as a linked one or as that of a submodule?
+    /// Returns whether a repository elsewhere names this work tree, as a linked work tree or as
+    /// that of a submodule.
     fn names_this(&self, common: &Path) -> Option<bool> {
         let private = self.git.git_dir().canonicalize().ok()?;
         if private == common {
@@ -60,7 +63,7 @@ impl Repository {
         Some(is_listed && file == self.root.join(".git"))
     }
 
-    /// `core.worktree` of the repository itself, which Git sets for a submodule.
+    /// Returns `core.worktree` of the repository's own configuration. Git sets it for a submodule.
     fn configured_work_tree(&self) -> Option<PathBuf> {
         let config = self.git.config_snapshot();
         let sections = config.plumbing().sections_by_name("core")?;
@@ -69,7 +72,7 @@ impl Repository {
         Some(to_path(path.as_bstr()))
     }
 
-    /// The last value counts, whichever file it is from.
+    /// Returns the last value of `core.hooksPath`, and which configuration file it comes from.
     fn named_hooks(&self) -> Option<(BString, Source)> {
         let config = self.git.config_snapshot();
         let sections = config.plumbing().sections_by_name("core")?;

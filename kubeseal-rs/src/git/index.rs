@@ -1,4 +1,4 @@
-//! What Git's index says about files: tracked, ignored, staged.
+//! Reads Git's index: which files are tracked, ignored or staged.
 
 use std::path::{Path, PathBuf};
 
@@ -13,11 +13,11 @@ use zeroize::Zeroizing;
 use super::{GitError, Repository, folder, to_path};
 
 impl Repository {
-    /// Is the file committed, or about to be?
+    /// Returns whether the file is committed or staged.
     ///
     /// # Errors
     ///
-    /// The index is malformed.
+    /// Fails if the index is malformed.
     pub fn tracks(&self, file: &Path) -> Result<bool, GitError> {
         let Some(path) = self.inside(file) else {
             return Ok(false);
@@ -26,11 +26,12 @@ impl Repository {
         Ok(index.entry_by_path(path.as_bstr()).is_some())
     }
 
-    /// Does a `.gitignore` or another list of the user's name the file, which is not tracked?
+    /// Returns whether the file is untracked and a `.gitignore` or another ignore list of the user
+    /// names it.
     ///
     /// # Errors
     ///
-    /// The index or a list is malformed.
+    /// Fails if the index or a list is malformed.
     pub fn ignores(&self, file: &Path) -> Result<bool, GitError> {
         let Some(path) = self.inside(file) else {
             return Ok(false);
@@ -52,12 +53,12 @@ impl Repository {
         ignored.map_err(|error| self.failed(&"lists of ignored files", error))
     }
 
-    /// The bytes of a file as they would be committed, whatever the work tree holds now. They may be plain
-    /// values.
+    /// Returns the staged content of a file, whatever the work tree contains. The content may be a
+    /// plain value.
     ///
     /// # Errors
     ///
-    /// Nothing is staged there, or the repository is malformed.
+    /// Fails if the file is not staged, or the repository is malformed.
     pub fn staged(&self, file: &Path) -> Result<Zeroizing<Vec<u8>>, GitError> {
         let index = self.index()?;
         let path = self.inside(file);
@@ -69,12 +70,12 @@ impl Repository {
         self.blob(entry.ok_or_else(|| GitError::NotStaged(file.to_owned()))?)
     }
 
-    /// The files whose staged form differs from the last commit, by their absolute paths. Submodules and
-    /// removed files are left out.
+    /// Returns the absolute paths of files whose staged version differs from the last commit.
+    /// Submodules and removed files are left out.
     ///
     /// # Errors
     ///
-    /// The repository is malformed.
+    /// Fails if the repository is malformed.
     pub fn staged_files(&self) -> Result<Vec<PathBuf>, GitError> {
         let index = self.index()?;
         let committed = self.committed_tree()?;
@@ -82,7 +83,7 @@ impl Repository {
         for entry in index.entries() {
             let path = entry.path(&index);
             if entry.mode == Mode::DIR {
-                // A sparse index keeps one entry for a folder that is not checked out.
+                // A sparse index has one entry for a whole folder that is not checked out.
                 self.files_of_sparse(entry, path, &committed, &mut found)?;
             } else if is_file(entry) && !is_same(&committed, path, entry) {
                 found.push(self.root.join(to_path(path)));
@@ -109,14 +110,14 @@ impl Repository {
         Ok(())
     }
 
-    /// The last commit as an index; empty if there is none yet.
+    /// Returns the last commit as an index; empty if there is no commit.
     fn committed_tree(&self) -> Result<gix::index::File, GitError> {
         let tree = self.git.head_tree_id_or_empty();
         let tree = tree.map_err(|error| self.failed(&"the last commit", error))?;
         self.index_of(tree.detach())
     }
 
-    /// A tree as an index, if it is not too large.
+    /// Returns a tree as an index, if it is within the limits.
     fn index_of(&self, tree: ObjectId) -> Result<gix::index::File, GitError> {
         self.compare_trees(None, Some(tree), &|_, pair| {
             pair.after.is_some_and(|entry| entry.mode.is_tree())
@@ -125,7 +126,7 @@ impl Repository {
         index.map_err(|error| self.failed(&tree, error))
     }
 
-    /// The index, of `GIT_INDEX_FILE` in a hook.
+    /// Returns the index. In a hook, that is the one of `GIT_INDEX_FILE`.
     pub(super) fn index(&self) -> Result<gix::index::File, GitError> {
         let index = self.git.try_index();
         match index.map_err(|error| self.failed(&"the index", error))? {
@@ -135,7 +136,8 @@ impl Repository {
     }
 }
 
-/// A file or link that would be committed: no submodule, and none that is only planned.
+/// Returns whether the entry is a file or symbolic link that would be committed: not a submodule,
+/// and not an entry of `git add --intent-to-add`.
 fn is_file(entry: &Entry) -> bool {
     let is_planned = entry.flags.contains(Flags::INTENT_TO_ADD);
     let kind = entry.mode.to_tree_entry_mode().map(|mode| mode.kind());
@@ -152,7 +154,7 @@ fn is_same(committed: &State, path: &BStr, entry: &Entry) -> bool {
         .is_some_and(|before| before.id == entry.id && before.mode == entry.mode)
 }
 
-/// Paths and hashes of the tracked files.
+/// Returns paths and entries of the tracked files.
 pub(super) fn tracked(index: &State) -> impl Iterator<Item = (BString, &Entry)> {
     let entries = index.entries().iter().filter(|entry| is_file(entry));
     entries.map(|entry| (entry.path(index).to_owned(), entry))

@@ -1,11 +1,12 @@
-//! The Git repository around a file, read without running `git`.
+//! Reads the Git repository around a file without running `git`.
 //!
-//! The author of a repository also writes its configuration and attributes, and `git` runs the programs
-//! that they name: `core.fsmonitor`, filter drivers, `textconv`, signature programs, transports of a lazy
-//! fetch. So repositories are read here with `gix`, compiled without the features that can start a program;
-//! a test keeps them out.
+//! The author of a repository also writes its configuration and attributes, and `git` runs the
+//! programs that they name: `core.fsmonitor`, filter drivers, `textconv`, signature programs,
+//! transports of a lazy fetch. So this module reads repositories with `gix`, compiled without the
+//! features that can start a program; a test keeps these features off.
 //!
-//! Repositories are found by a `.git` alone: a folder that merely looks like a bare repository is none.
+//! A repository is recognised by its `.git` alone. A folder that only looks like a bare repository
+//! does not count.
 
 mod ages;
 mod changes;
@@ -32,20 +33,21 @@ pub use commits::{Branch, Version};
 /// A Git repository cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum GitError {
-    /// There is no repository.
+    /// The path is not in a Git repository.
     #[error("{} is not in a Git repository", .0.shown())]
     NoRepository(PathBuf),
-    /// What is read is malformed or missing.
+    /// Something in the repository is malformed or missing.
     #[error("cannot read {what} in the Git repository {}", root.shown())]
     Read {
-        /// What was read.
+        /// What was being read.
         what: String,
         /// The root of the work tree.
         root: PathBuf,
-        /// The reason.
+        /// The error of `gix`.
         source: Box<gix::Error>,
     },
-    /// An object was never fetched. `git` would fetch it now, by programs that the repository names.
+    /// The object was never fetched. `git` would fetch it now, with programs that the repository
+    /// names.
     #[error(
         "the Git repository {} is a partial clone without the object {id}, and nothing is fetched here; fetch \
          everything first with `git fetch --refetch --no-filter`",
@@ -60,12 +62,12 @@ pub enum GitError {
     /// A file is a pipe or device, or too large.
     #[error("cannot read {} in a Git repository: {why}", file.shown())]
     Irregular {
-        /// The file.
+        /// The path of the file.
         file: PathBuf,
-        /// The reason.
+        /// The reason why it is not read.
         why: String,
     },
-    /// The trees are too large to read.
+    /// The tree objects have more entries than the limit.
     #[error(
         "the Git repository {} has too many files in the folder {folder:?} of a commit: reading stops after \
          1,000,000 entries for each commit and 5,000,000 in all, since repeated folders could fill the memory",
@@ -77,7 +79,7 @@ pub enum GitError {
         /// The folder where reading stopped; empty for the root.
         folder: String,
     },
-    /// Nothing is staged there.
+    /// The file is not staged.
     #[error("{} is not staged", .0.shown())]
     NotStaged(PathBuf),
     /// The `.git` of the work tree leads to a repository that may be another one.
@@ -88,7 +90,7 @@ pub enum GitError {
         .0.shown()
     )]
     HooksOutside(PathBuf),
-    /// The repository's own configuration decides where hooks lie.
+    /// The repository's own configuration sets the hooks folder.
     #[error(
         "the configuration of this repository sets core.hooksPath to {0:?}, and a hook is only written where Git or \
          your own configuration says; add what `seal hook install --print` prints to that hook yourself, or run \
@@ -97,20 +99,20 @@ pub enum GitError {
     HooksElsewhere(String),
 }
 
-/// The root of the work tree that a folder lies in: the nearest parent with a `.git`.
+/// Returns the root of the work tree that contains the folder: the nearest parent with a `.git`.
 pub fn work_tree(folder: &Path) -> Option<PathBuf> {
     let root = folder.ancestors().find(|above| above.join(".git").exists());
     root.map(Path::to_owned)
 }
 
-/// Does Git leave this file alone, because a `.gitignore` names it and it is not committed? No if the
-/// repository cannot be read.
+/// Returns whether Git ignores this file: a `.gitignore` names it and it is not committed. `false`
+/// if the repository cannot be read.
 pub fn ignores(file: &Path) -> bool {
     let ignores = || Repository::around(file.parent()?).ok()?.ignores(file).ok();
     ignores().unwrap_or(false)
 }
 
-/// Is the file committed, or about to be?
+/// Returns whether the file is committed or staged. `false` if the repository cannot be read.
 pub fn tracks(file: &Path) -> bool {
     let tracks = || Repository::around(file.parent()?).ok()?.tracks(file).ok();
     tracks().unwrap_or(false)
@@ -119,21 +121,22 @@ pub fn tracks(file: &Path) -> bool {
 /// A repository with a work tree.
 pub struct Repository {
     git: gix::Repository,
-    /// The root of the work tree, without links.
+    /// The root of the work tree, with symbolic links resolved.
     root: PathBuf,
-    /// How many entries of trees were visited.
+    /// The number of tree entries visited so far.
     visited: Cell<usize>,
 }
 
-/// The largest object that is read. Compressed to a thousandth, a larger one would take all memory.
+/// The size limit for an object. Objects compress up to a thousandfold, so without it a small one
+/// could exhaust the memory.
 const LARGEST_OBJECT: &str = "gitoxide.objects.allocLimit=256m";
 
 impl Repository {
-    /// The repository whose work tree a folder lies in.
+    /// Opens the repository whose work tree contains the folder.
     ///
     /// # Errors
     ///
-    /// There is none, or it is malformed.
+    /// Fails if there is no repository, or it is malformed.
     pub fn around(folder: &Path) -> Result<Self, GitError> {
         let whole = folder.canonicalize().ok();
         let root = whole.as_deref().and_then(work_tree);
@@ -141,12 +144,12 @@ impl Repository {
         Self::open(&root.join(".git"), root)
     }
 
-    /// The repository that Git runs a hook for: `GIT_DIR` and `GIT_WORK_TREE` count before what lies
-    /// around the current folder. Git sets them, or the user did.
+    /// Opens the repository that Git runs a hook for. `GIT_DIR` and `GIT_WORK_TREE`, which Git or
+    /// the user sets, take precedence over the current folder.
     ///
     /// # Errors
     ///
-    /// There is none, or it is malformed.
+    /// Fails if there is no repository, or it is malformed.
     pub fn of_hook() -> Result<Self, GitError> {
         let here = Path::new(".");
         let Some(git_dir) = std::env::var_os("GIT_DIR").filter(|path| !path.is_empty()) else {
@@ -158,12 +161,12 @@ impl Repository {
         Self::open(&git_dir, root.canonicalize().map_err(none)?)
     }
 
-    /// Configuration of the repository itself is not trusted: it says what format the repository has, and
-    /// nothing else.
+    /// Opens a repository without trusting its own configuration: only the repository format is
+    /// taken from it.
     fn open(git_dir: &Path, root: PathBuf) -> Result<Self, GitError> {
         folder::check(git_dir)?;
         let mut permissions = gix::open::Permissions::all();
-        // Both are found by running `git`.
+        // `gix` would run `git` to find these two configuration files.
         permissions.config.git_binary = false;
         permissions.config.system = cfg!(unix);
         let options = gix::open::Options::default()
@@ -191,22 +194,22 @@ impl Repository {
         }
     }
 
-    /// The root of the work tree, without links.
+    /// Returns the root of the work tree, with symbolic links resolved.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The commit that a revision such as `HEAD~1` names.
+    /// Returns the commit that a revision such as `HEAD~1` names.
     pub fn commit(&self, revision: &str) -> Option<ObjectId> {
         let object = self.git.rev_parse_single(revision).ok()?.object().ok()?;
         Some(object.peel_to_commit().ok()?.id)
     }
 
-    /// The bytes of a file in a commit. They may be plain values.
+    /// Returns the content of a file in a commit. It may be a plain value.
     ///
     /// # Errors
     ///
-    /// The repository is malformed, or has not fetched the file.
+    /// Fails if the repository is malformed, or the file was never fetched.
     pub fn file_at(
         &self,
         commit: ObjectId,
@@ -222,11 +225,11 @@ impl Repository {
         }
     }
 
-    /// The bytes of a blob. They may be plain values.
+    /// Returns the content of a blob. It may be a plain value.
     ///
     /// # Errors
     ///
-    /// It is not there, is malformed or larger than anything that is read.
+    /// Fails if the blob is missing, malformed or above the size limit.
     pub fn blob(&self, id: ObjectId) -> Result<Zeroizing<Vec<u8>>, GitError> {
         if !self.git.has_object(id) && self.is_partial() {
             return Err(self.not_fetched(id));
@@ -254,7 +257,7 @@ impl Repository {
         }
     }
 
-    /// Does the repository leave objects to a server that Git asks when it needs them?
+    /// Returns whether this is a partial clone, which lacks objects that Git fetches when needed.
     fn is_partial(&self) -> bool {
         let packs = self.git.objects.store_ref().path().join("pack");
         let files = std::fs::read_dir(packs).into_iter().flatten().flatten();
@@ -263,12 +266,14 @@ impl Repository {
             .any(|path| path.extension().is_some_and(|end| end == "promisor"))
     }
 
-    /// The path of a file from the root; none for what lies elsewhere. The file need not exist.
+    /// Returns the path of a file from the root, or `None` if it is outside the work tree. The file
+    /// need not exist.
     pub fn inside_work_tree(&self, file: &Path) -> Option<PathBuf> {
         Some(to_path(self.inside(file)?.as_ref()))
     }
 
-    /// The path of a file from the root. Links in its folder are followed, and the file need not exist.
+    /// Returns the path of a file from the root as Git stores it. Resolves symbolic links in its
+    /// folder; the file need not exist.
     fn inside(&self, file: &Path) -> Option<BString> {
         let file = std::path::absolute(file).ok()?;
         let mut above = file.parent()?.ancestors();
@@ -286,13 +291,14 @@ impl Repository {
     }
 }
 
-/// A path as Git keeps it; none for a name that Git cannot keep.
+/// Converts a path to the form that Git stores; `None` for a name that Git cannot store.
 fn of_path(path: &Path) -> Option<BString> {
     let path = gix::path::into_bstr(path).ok()?;
     Some(gix::path::to_unix_separators_on_windows(path).into_owned())
 }
 
-/// A path that Git keeps, for this system. On Windows one that is no UTF-8 cannot be a file.
+/// Converts a path that Git stores to one of this system. On Windows, no file can have a path that
+/// is not UTF-8.
 fn to_path(path: &BStr) -> PathBuf {
     let native = gix::path::from_bstr(path).map(std::borrow::Cow::into_owned);
     native.unwrap_or_else(|_| PathBuf::from(path.to_string()))

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use super::*;
 
-/// A repository that the real `git` made.
+/// A repository created by the real `git`.
 pub(crate) struct Made(tempfile::TempDir);
 
 impl Made {
@@ -19,7 +19,7 @@ impl Made {
         self.0.path()
     }
 
-    /// Each commit is a day later than the last.
+    /// Commits everything, one day after the previous commit.
     pub(crate) fn commit(&self, message: &str) {
         self.git(&["add", "-A"]);
         self.git(&["commit", "-q", "--allow-empty", "-m", message]);
@@ -211,7 +211,7 @@ fn a_value_is_as_old_as_the_commit_that_brought_it() {
         made.days(&values),
         [Some(10), Some(11), None, Some(11), None, None]
     );
-    // Its old value comes back: what counts is when it did.
+    // The old value returns. Its age counts from that commit.
     made.write("a.yaml", "");
     made.commit_at(12);
     made.write("a.yaml", "one: AAAA\n");
@@ -314,8 +314,8 @@ fn finds_what_differs_from_a_commit() {
     assert_eq!(repository.commit("nothing"), None);
 }
 
-/// Attack: a partial clone leaves out an object, so that Git fetches it with a program that the repository
-/// names.
+/// Attack: leaves an object out of a partial clone, so that Git fetches it with a program that the
+/// repository names.
 #[test]
 fn an_object_that_was_never_fetched_is_named_and_not_fetched() {
     let server = Made::new();
@@ -348,7 +348,7 @@ fn an_object_that_was_never_fetched_is_named_and_not_fetched() {
     assert_eq!(ages(&dated), [None]);
 }
 
-/// Attack: a small compressed object unpacks to more than any memory.
+/// Attack: commits a small compressed object that unpacks to more than the memory.
 #[test]
 fn an_object_that_unpacks_to_gigabytes_is_refused() {
     let made = Made::new();
@@ -363,8 +363,8 @@ fn an_object_that_unpacks_to_gigabytes_is_refused() {
     assert!(matches!(error, GitError::Read { .. }), "{error}");
 }
 
-/// Attack: the repository's own configuration names the folder for hooks, so that an executable file is put
-/// where its author likes.
+/// Attack: sets the hooks folder in the repository's own configuration, so that an executable file
+/// is written to a path of the author's choice.
 #[test]
 fn a_hook_goes_where_git_has_it_and_not_where_the_repository_says() {
     let made = Made::new();
@@ -382,7 +382,7 @@ fn a_hook_goes_where_git_has_it_and_not_where_the_repository_says() {
     }
 }
 
-/// Attack: the configuration of the repository says that its files lie elsewhere.
+/// Attack: sets another work tree in the repository's own configuration.
 #[test]
 fn the_work_tree_is_the_folder_with_the_repository_whatever_it_says() {
     let made = Made::new();
@@ -440,7 +440,7 @@ fn write_bomb(made: &Made) -> String {
 
 const SEALED_TEXT: &str = "kind: SealedSecret\n";
 
-/// A repository with three commits, of which the second one has a bomb that is gone in the third.
+/// Creates a repository with three commits. The second adds a tree bomb, the third removes it.
 fn with_bomb() -> Made {
     let made = Made::new();
     made.write("a/db.yaml", "one: AAAA\n");
@@ -456,7 +456,7 @@ fn with_bomb() -> Made {
     made
 }
 
-/// Attack: a few small trees in the history stand for a billion paths, which fill the memory.
+/// Attack: commits a few small trees that expand to a billion paths, to exhaust the memory.
 #[test]
 fn a_tree_that_repeats_itself_does_not_fill_the_memory() {
     let made = with_bomb();
@@ -476,15 +476,15 @@ fn a_tree_that_repeats_itself_does_not_fill_the_memory() {
     assert!(too_many(error.unwrap_err()));
 }
 
-/// Attack: as before, to hide the age of a value that has nothing to do with these trees.
+/// Attack: commits such trees to hide the age of a value in another file.
 #[test]
 fn a_value_is_dated_past_a_tree_that_repeats_itself() {
     let made = with_bomb();
     assert_eq!(made.days(&[("a/db.yaml", "AAAA")]), [Some(10)]);
 }
 
-/// Attack: a pipe or a link to a device stands for a file that is read when the repository is opened, so
-/// that a command waits without end or fills the memory.
+/// Attack: puts a pipe or a link to a device in place of a file that is read when the repository is
+/// opened, so that a command hangs or exhausts the memory.
 #[test]
 fn a_pipe_or_device_in_the_folder_of_a_repository_is_refused() {
     for file in [
@@ -524,7 +524,7 @@ fn put_special(path: &Path, is_pipe: bool) {
     }
 }
 
-/// Attack: as before, with an object, with objects that are borrowed, and with files that name folders.
+/// Attack: puts a pipe in place of an object, a borrowed object, or a file that names folders.
 #[test]
 fn a_pipe_among_objects_or_in_place_of_a_path_is_refused() {
     let made = Made::new();
@@ -556,7 +556,7 @@ fn a_pipe_among_objects_or_in_place_of_a_path_is_refused() {
     assert!(is_refused());
 }
 
-/// Attack: a pipe stands for a manifest or a list of ignored files in the work tree.
+/// Attack: puts a pipe in place of a manifest or a `.gitignore` in the work tree.
 #[test]
 fn a_pipe_in_the_work_tree_is_not_waited_for() {
     let made = Made::new();
@@ -578,7 +578,7 @@ fn a_pipe_in_the_work_tree_is_not_waited_for() {
     }
 }
 
-/// Attack: a tree has an entry named `..`, so that a file outside the work tree is read.
+/// Attack: adds a tree entry named `..`, so that a file outside the work tree is read.
 #[test]
 fn a_path_out_of_the_work_tree_is_not_read() {
     let outer = tempfile::tempdir().unwrap();
@@ -609,7 +609,7 @@ fn a_path_out_of_the_work_tree_is_not_read() {
     assert_eq!(differing, [PathBuf::from("a.yaml")].into());
 }
 
-/// Writes a tree object, whatever names it has.
+/// Writes a tree object with any names.
 fn write_tree(made: &Made, list: &str) -> String {
     let file = made.root().join(".git/list");
     fs::write(&file, list).unwrap();
@@ -633,7 +633,7 @@ fn a_hook_of_a_submodule_goes_into_its_repository() {
     assert_eq!(hooks, root.join(".git/modules/sub/hooks"));
 }
 
-/// Attack: `.git` leads to another repository of the user, so that a hook is put there.
+/// Attack: makes `.git` lead to another repository of the user, so that a hook is installed there.
 #[test]
 fn a_hook_is_not_put_into_another_repository() {
     let victim = Made::new();

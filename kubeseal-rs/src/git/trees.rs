@@ -1,7 +1,8 @@
-//! Entries that differ between two trees.
+//! Finds entries that differ between two trees.
 //!
-//! A few small tree objects can stand for billions of paths, since a tree may hold another one many times. So
-//! only folders that matter to the caller are visited, and what is visited is counted.
+//! A few small tree objects can expand to billions of paths, since a tree may contain the same
+//! subtree many times. So the comparison visits only folders that matter to the caller, and limits
+//! the number of visited entries.
 
 use std::cmp::Ordering;
 use std::iter::Peekable;
@@ -13,33 +14,34 @@ use gix::objs::tree::{EntryMode, EntryRef, name_order};
 
 use super::{GitError, Repository};
 
-/// Entries that one comparison may visit. Each may be kept in memory. Unoptimized tests stop earlier.
+/// The most entries that one comparison visits, each of which may be kept in memory. Lower in
+/// tests, which are not optimized.
 pub(super) const MOST_ENTRIES: usize = if cfg!(test) { 10_000 } else { 1_000_000 };
 
-/// Entries that all comparisons of a repository may visit.
+/// The most entries that all comparisons of a repository visit.
 const MOST_ENTRIES_IN_ALL: usize = 5 * MOST_ENTRIES;
 
-/// Bytes of a path that count as one more entry.
+/// The length of a path, in bytes, that counts as one more entry.
 const BYTES_OF_PATH: usize = 256;
 
-/// Bytes of a tree object that count as one more entry.
+/// The size of a tree object, in bytes, that counts as one more entry.
 const BYTES_OF_TREE: usize = 64 << 10;
 
-/// A file, link, submodule or folder in a tree.
+/// A file, symbolic link, submodule or folder in a tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) mode: EntryMode,
     pub(super) id: ObjectId,
 }
 
-/// An entry in two trees; none where a tree does not have it.
+/// An entry as it is in two trees; `None` for a tree without it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pair {
     pub(super) before: Option<Entry>,
     pub(super) after: Option<Entry>,
 }
 
-/// A file, link or submodule that differs.
+/// A file, symbolic link or submodule that differs.
 #[derive(Debug)]
 pub(super) struct Change {
     /// The path from the root.
@@ -56,8 +58,8 @@ struct Folder {
 }
 
 impl Repository {
-    /// The files that differ between two trees; nothing is an empty tree. `is_wanted` chooses files to
-    /// return and folders to visit.
+    /// Returns the files that differ between two trees. `None` is an empty tree. `is_wanted`
+    /// selects files to return and folders to visit.
     pub(super) fn compare_trees(
         &self,
         before: Option<ObjectId>,
@@ -95,7 +97,7 @@ impl Repository {
         Ok(changes)
     }
 
-    /// Counts visited entries, and stops at the limit.
+    /// Counts visited entries, and fails above a limit.
     fn count(&self, visited: &mut usize, more: usize, folder: &BString) -> Result<(), GitError> {
         *visited += more;
         self.visited.set(self.visited.get() + more);
@@ -112,7 +114,7 @@ impl Repository {
         }
     }
 
-    /// The bytes of a tree object.
+    /// Returns the content of a tree object.
     fn entries(&self, tree: Option<ObjectId>) -> Result<Vec<u8>, GitError> {
         let Some(id) = tree.filter(|id| !id.is_empty_tree()) else {
             return Ok(Vec::new());
@@ -125,7 +127,7 @@ impl Repository {
         Ok(tree.take_data())
     }
 
-    /// The next entry of two trees in their order.
+    /// Returns the next entry of two trees, which are both sorted.
     fn next_pair<'a>(
         &self,
         before: &mut Peekable<TreeRefIter<'a>>,
@@ -163,7 +165,7 @@ fn entry(entry: EntryRef<'_>) -> Entry {
     }
 }
 
-/// Adds the folders of a pair to those to visit, and anything else to the changes.
+/// Adds the folders of a pair to the folders to visit, and any other entry to the changes.
 fn sort_out(path: BString, pair: Pair, folders: &mut Vec<Folder>, changes: &mut Vec<Change>) {
     let tree = |entry: Option<Entry>| Some(entry.filter(|entry| entry.mode.is_tree())?.id);
     let file = |entry: Option<Entry>| entry.filter(|entry| !entry.mode.is_tree());

@@ -1,27 +1,29 @@
-//! The header of an age file, measured before it is parsed.
+//! Measures the header of an age file before it is parsed.
 //!
-//! The crate `age` parses a header from its start again each time it needs more bytes, so a header costs the square
-//! of its length, and a small file with many stanzas stalls the program before any recipient is tried. So the end of
-//! the header is found here in one pass, what is too long is refused, and the crate gets the rest in one piece.
+//! The crate `age` parses a header from its start again each time it needs more bytes. The cost is
+//! quadratic in the header's length, so a small file with many stanzas would stall the program
+//! before any recipient is tried. This module finds the end of the header in one pass, refuses a
+//! long one, and passes the rest to the crate in one piece.
 
 use std::io::{self, BufRead, Read};
 
-/// The longest header that is parsed. One stanza for an X25519 recipient has 97 bytes.
+/// The size limit for a header. One stanza for an X25519 recipient has 97 bytes.
 pub const MAX_LEN: usize = 64 * 1024;
 
-/// The most stanzas that are parsed, one for each recipient; an identity tries each of them.
+/// The limit for stanzas, one for each recipient. Every identity is tried with each of them.
 pub const MAX_STANZAS: usize = 256;
 
-/// A header that is not parsed.
+/// Why a header is not parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unparsed {
-    /// The file ends inside of it.
+    /// The file ends inside the header.
     CutOff,
-    /// It is longer than [`MAX_LEN`], or has more stanzas than [`MAX_STANZAS`].
+    /// The header is longer than [`MAX_LEN`], or has more stanzas than [`MAX_STANZAS`].
     TooLong,
 }
 
-/// The length of a header, up to and with the line of its MAC. Whether it is well formed is not decided here.
+/// Returns the length of a header, including the line of its MAC. Does not check whether the header
+/// is well formed.
 pub(super) fn len(file: &[u8]) -> Result<usize, Unparsed> {
     let (mut len, mut stanzas) = (0, 0);
     for line in file[..file.len().min(MAX_LEN)].split_inclusive(|byte| *byte == b'\n') {
@@ -41,10 +43,11 @@ pub(super) fn len(file: &[u8]) -> Result<usize, Unparsed> {
     })
 }
 
-/// A file whose header comes in one piece.
+/// A reader that returns the whole header in one piece.
 ///
-/// `age` asks a buffered reader for one line after the other and parses all of them again after each. It takes
-/// what it is given: were that more than the header, the MAC over it would not fit, and the file be refused.
+/// `age` reads from a buffered reader until it can parse the header, and parses all of it again
+/// after each read. It treats everything it reads as header, so more than the header would break
+/// its MAC, and `age` would refuse the file.
 pub(super) struct HeaderAtOnce<'a> {
     file: &'a [u8],
     header: usize,

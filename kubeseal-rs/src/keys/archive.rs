@@ -1,8 +1,8 @@
 //! The archive of a backup: manifests of all key Secrets, encrypted in the format of `age`
-//! (age-encryption.org/v1), which the ordinary `age` opens too.
+//! (age-encryption.org/v1), which the `age` program opens too.
 //!
-//! `age` brings ciphers of its own beside those of aws-lc-rs; no format that people have other tools
-//! for can do without.
+//! `age` adds its own cipher implementations beside those of aws-lc-rs. Any format that other tools
+//! can open would.
 
 use std::borrow::Cow;
 use std::io::{self, Read as _, Write as _};
@@ -19,14 +19,15 @@ use crate::bounded::Kind;
 use crate::files::{self, FileError};
 use crate::report::ShowPath as _;
 
-/// Work for a new passphrase as the power of two that `age` takes by default: a second or so, and 256 MiB. Fixed,
-/// so that an archive made on a fast machine opens on a slow one.
+/// The scrypt work factor for a new passphrase (a power of two), equal to the default of `age`:
+/// about a second and 256 MiB. Fixed, so that an archive made on a fast machine opens on a slow
+/// one.
 const WORK: u8 = 18;
-/// The most work that is done for a passphrase: four times as much, and 1 GiB.
+/// The largest accepted work factor: four times the work, and 1 GiB.
 const MAX_WORK: u8 = 20;
 const _: () = assert!(WORK <= MAX_WORK);
 
-/// Begins every archive, armored or not.
+/// The first bytes of every archive, without and with armor.
 const BEGINNINGS: [&[u8]; 2] = [
     b"age-encryption.org/",
     b"-----BEGIN AGE ENCRYPTED FILE-----",
@@ -35,88 +36,89 @@ const BEGINNINGS: [&[u8]; 2] = [
 /// The most recipients of an archive: `age` adds a stanza of its own.
 const MAX_RECIPIENTS: usize = MAX_STANZAS - 1;
 
-/// The first line of the version that is known.
+/// The first line of the supported version.
 const VERSION: &[u8] = b"age-encryption.org/v1\n";
 
-/// Whom an archive is for.
+/// Who can open an archive.
 pub enum Lock {
-    /// Whoever has one of these identities.
+    /// Holders of one of these recipients' identities.
     Recipients(Vec<age::x25519::Recipient>),
-    /// Whoever knows the passphrase.
+    /// Anyone who knows the passphrase.
     Passphrase(SecretString),
 }
 
-/// What opens archives.
+/// The identities and passphrase that open archives.
 #[derive(Default)]
 pub struct Unlock {
-    /// Identities.
+    /// The identities to try.
     pub identities: Vec<Box<dyn Identity>>,
-    /// A passphrase.
+    /// The passphrase to try.
     pub passphrase: Option<SecretString>,
 }
 
-/// No archive, or it does not open.
+/// The file is not an archive, or does not open.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
     /// Encrypting failed.
     #[error("the archive cannot be encrypted: {0}")]
     Encrypt(String),
-    /// The file.
+    /// The file cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
-    /// There is a file of that name.
+    /// A file of that name exists.
     #[error(
         "{} is there already and may be the only copy of keys that are gone since; choose another name, or \
          --force to replace it", .0.shown()
     )]
     Exists(PathBuf),
-    /// What is on the disk is not what was written.
+    /// The file on disk differs from what was written.
     #[error("{} does not read back as it was written; it was removed, and no key is marked", .0.shown())]
     NotAsWritten(PathBuf),
-    /// Another kind of file, or its first lines were changed.
+    /// The file is not an age archive, or its first lines were changed.
     #[error("its first lines are not those of an age archive, or were changed")]
     Header,
-    /// Made by a later age.
+    /// The archive has a newer format version.
     #[error("it is of a later version of age than this program knows")]
     Version,
     /// The passphrase is wrong.
     #[error("the passphrase is wrong")]
     Passphrase,
-    /// It wants a passphrase.
+    /// The archive needs a passphrase.
     #[error("it opens with a passphrase, and none was given")]
     NeedsPassphrase,
-    /// It wants an identity.
+    /// The archive needs an identity.
     #[error("it opens with an identity of one of its recipients; name its file with --identity")]
     NeedsIdentity,
-    /// None of the identities is for it.
+    /// None of the identities is a recipient of the archive.
     #[error("none of the identities opens it: it is for other recipients")]
     OtherRecipients,
-    /// Its passphrase takes too much work.
+    /// The passphrase's work factor is above the limit.
     #[error(
         "its passphrase takes more work than is done for a file that anybody may have made: 2^{0} where 2^{max} is the \
          most. If you trust its source, open it with `age -d` and restore the manifests in it",
         max = MAX_WORK
     )]
     Work(u8),
-    /// Its header is longer than any that `seal keys backup` writes.
+    /// The header is longer than any that `seal keys backup` writes.
     #[error(
         "its header is longer than 64 KiB or has more than {max} stanzas, which is refused before anything is tried. \
          If you trust its source, open it with `age -d` and restore the manifests in it",
         max = MAX_STANZAS
     )]
     LongHeader,
-    /// More recipients than can be read again.
+    /// More recipients than an archive can have and still be read.
     #[error("an archive has at most {max} recipients, and {0} were given", max = MAX_RECIPIENTS)]
     Recipients(usize),
-    /// Its end is missing, or something in it was changed.
+    /// The archive is truncated or was changed.
     #[error("it is cut off or was changed: what is in it cannot be trusted")]
     Damaged,
 }
 
-/// The longest file of identities that is read: hundreds of them, each of which is tried with each stanza.
+/// The size limit for a file of identities: hundreds of them, each of which is tried with each
+/// stanza.
 const MAX_IDENTITIES: usize = 64 * 1024;
 
-/// The identities in a file, one a line; none if it is anything else.
+/// Parses a file with one identity per line. Returns `None` for any other file.
 pub fn identities(file: &[u8]) -> Option<Vec<Box<dyn Identity>>> {
     let file = Some(file).filter(|file| file.len() <= MAX_IDENTITIES)?;
     let found = age::IdentityFile::from_buffer(file).ok()?;
@@ -124,14 +126,15 @@ pub fn identities(file: &[u8]) -> Option<Vec<Box<dyn Identity>>> {
     (!found.is_empty()).then_some(found)
 }
 
-/// Is this an age file?
+/// Returns whether the bytes are an age file.
 pub fn is_archive(bytes: &[u8]) -> bool {
     BEGINNINGS
         .iter()
         .any(|beginning| bytes.starts_with(beginning))
 }
 
-/// The manifests of an archive: a document for each Secret. **They hold private keys.**
+/// Returns the manifests for an archive, one document per Secret. **The result contains private
+/// keys.**
 pub fn manifests<'a>(secrets: impl Iterator<Item = &'a Secret>) -> Zeroizing<Vec<u8>> {
     let mut text = Zeroizing::new(Vec::new());
     for (i, secret) in secrets.enumerate() {
@@ -144,11 +147,11 @@ pub fn manifests<'a>(secrets: impl Iterator<Item = &'a Secret>) -> Zeroizing<Vec
     text
 }
 
-/// Encrypts.
+/// Encrypts an archive.
 ///
 /// # Errors
 ///
-/// There is no recipient, or there are too many.
+/// Fails if there is no recipient, or there are too many.
 pub fn encrypt(plain: &[u8], lock: &Lock) -> Result<Vec<u8>, ArchiveError> {
     let encryptor = match lock {
         Lock::Passphrase(passphrase) => {
@@ -177,12 +180,12 @@ pub fn encrypt(plain: &[u8], lock: &Lock) -> Result<Vec<u8>, ArchiveError> {
     write().map_err(|error| ArchiveError::Encrypt(error.to_string()))
 }
 
-/// Decrypts, whole or not at all. That it decrypts says for whom the archive is, and nothing about who made it:
-/// recipients are public.
+/// Decrypts an archive completely or not at all. Success shows who the archive is for, not who made
+/// it, since recipients are public.
 ///
 /// # Errors
 ///
-/// [`ArchiveError`].
+/// Returns an [`ArchiveError`] if the archive does not open.
 pub fn decrypt(archive: &[u8], unlock: &Unlock) -> Result<Zeroizing<Vec<u8>>, ArchiveError> {
     let file = without_armor(archive)?;
     let decryptor = decryptor(&file)?;
@@ -212,7 +215,7 @@ pub fn decrypt(archive: &[u8], unlock: &Unlock) -> Result<Zeroizing<Vec<u8>>, Ar
     }
 }
 
-/// Does it open with a passphrase rather than an identity?
+/// Returns whether the archive opens with a passphrase rather than an identity.
 pub fn wants_passphrase(archive: &[u8]) -> bool {
     let Ok(file) = without_armor(archive) else {
         return false;
@@ -220,7 +223,7 @@ pub fn wants_passphrase(archive: &[u8]) -> bool {
     decryptor(&file).is_ok_and(|decryptor| decryptor.is_scrypt())
 }
 
-/// What is inside the armor, if there is one. It is still encrypted.
+/// Removes the armor, if there is any. The result is still encrypted.
 fn without_armor(archive: &[u8]) -> Result<Cow<'_, [u8]>, ArchiveError> {
     if !archive.starts_with(BEGINNINGS[1]) {
         return Ok(Cow::Borrowed(archive));
@@ -253,13 +256,13 @@ fn decryptor(file: &[u8]) -> Result<Decryptor<HeaderAtOnce<'_>>, ArchiveError> {
     })
 }
 
-/// Writes an archive in one step, and reads it back: the file is compared with what was written, and
-/// with a passphrase or an identity it is decrypted too. A file that does not read back is removed. Gives what was
-/// written.
+/// Writes an archive in one step, reads it back, and returns the bytes written. The file is
+/// compared with what was written and, if `unlock` can open it, decrypted too. A file that differs
+/// is removed.
 ///
 /// # Errors
 ///
-/// [`ArchiveError`]; then there is no new file.
+/// Returns an [`ArchiveError`]; then no new file exists.
 pub fn write(
     path: &Path,
     plain: &[u8],
@@ -312,7 +315,7 @@ mod tests {
         }
     }
 
-    /// Attack: opens an archive with an identity that is no recipient.
+    /// Attack: opens an archive with an identity that is not a recipient.
     #[test]
     fn opens_for_its_recipients_and_for_nobody_else() {
         let [own, other] = [(); 2].map(|()| age::x25519::Identity::generate());
@@ -344,7 +347,7 @@ mod tests {
         assert!(refused(&changed, &right).contains("cut off or was changed"));
     }
 
-    /// Attack: cuts an archive at every byte.
+    /// Attack: truncates an archive at every byte.
     #[test]
     fn refuses_an_archive_that_was_cut_off_anywhere() {
         let own = age::x25519::Identity::generate();
@@ -371,7 +374,8 @@ mod tests {
         assert_eq!(**decrypt(&read, &identity(&own)).unwrap(), *b"two");
     }
 
-    /// As anyone can make it who knows a recipient: stanzas that fit nobody, or one with a long body.
+    /// Returns an archive that anyone who knows a recipient can make: stanzas for other recipients,
+    /// or one with a long body.
     fn hostile(stanzas: usize, lines: usize) -> Vec<u8> {
         let line = format!("{}\n", "A".repeat(64));
         let name = "A".repeat(43);
@@ -390,7 +394,8 @@ mod tests {
         out
     }
 
-    /// Attack: an archive of a few kilobytes with hundreds of stanzas, or long ones, keeps restore and doctor busy.
+    /// Attack: presents an archive of a few kilobytes with hundreds of stanzas, or long ones, to
+    /// keep restore and doctor busy.
     #[test]
     fn refuses_a_header_that_is_longer_than_any_of_ours_before_it_parses_it() {
         let own = age::x25519::Identity::generate();
@@ -420,7 +425,7 @@ mod tests {
         }
     }
 
-    /// Counts how often the parser asks for more of the header, after which it begins again.
+    /// Counts how often the parser reads more of the header, after which it parses from the start.
     struct Counted<'a>(HeaderAtOnce<'a>, &'a Cell<usize>);
 
     impl io::Read for Counted<'_> {
@@ -444,8 +449,8 @@ mod tests {
         }
     }
 
-    /// Attack: as before, with a header just within the limits. It is parsed once, however many stanzas and lines it has;
-    /// line by line it would be parsed as often as it has lines, and in time that grows with the square.
+    /// Attack: presents an archive with a header just within the limits, to make the parser run in
+    /// quadratic time. Read line by line, the header would be parsed once per line.
     #[test]
     fn a_header_is_parsed_once() {
         for (stanzas, lines) in [(1, 0), (32, 0), (256, 0), (1, 120), (1, 960), (8, 100)] {
@@ -465,7 +470,7 @@ mod tests {
         }
     }
 
-    /// Attack: an archive asks for the work of hours and more memory than there is.
+    /// Attack: presents an archive that requests hours of work and more memory than there is.
     #[test]
     fn does_no_more_work_for_a_passphrase_than_the_limit() {
         let with_work = |work: u8| {
@@ -507,7 +512,8 @@ mod tests {
     proptest::proptest! {
         #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
 
-        /// Attack: an archive of any shape with many lines makes the parser take longer than a pass over it.
+        /// Attack: presents an archive of any form with many lines, to make the parser take longer
+        /// than one pass.
         #[test]
         fn whatever_is_in_a_header_it_is_refused_or_short(
             lines in proptest::collection::vec("(-> |---|[A-Z]{0,70}|-> scrypt [A-Z]{22} [0-9]{1,3})", 0..400)

@@ -1,4 +1,4 @@
-//! Key manifests in files, as in the folder of a controller or beside a backup.
+//! Reads and writes key manifests in files, as in a controller's folder or beside a backup.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -14,12 +14,12 @@ use crate::files;
 use crate::report::ShowPath as _;
 use crate::seal::walk::{self, LISTS};
 
-/// The key Secrets in the files of a folder, in order of file name. What is no Secret is passed over. Ignore
-/// files have no say: a key that they name is used all the same.
+/// Returns the key Secrets in the files of a folder, in order of file name. Other objects are
+/// skipped. Ignore files have no effect, since the controller uses keys that they name.
 ///
 /// # Errors
 ///
-/// The folder or a file cannot be read, or a file is malformed.
+/// Fails if the folder or a file cannot be read, or a file is malformed.
 pub fn read(folder: &Path) -> Result<Vec<KeyRecord>> {
     let mut records = Vec::new();
     for candidate in walk::everything(folder)? {
@@ -35,16 +35,16 @@ pub fn read(folder: &Path) -> Result<Vec<KeyRecord>> {
     Ok(records)
 }
 
-/// The Secrets among the objects of some manifests.
+/// Returns the Secrets among the objects of some manifests.
 ///
 /// # Errors
 ///
-/// They are malformed, or a Secret is.
+/// Fails if a manifest or a Secret is malformed.
 pub fn secrets(bytes: &[u8]) -> Result<Vec<Secret>> {
     let mut found = Vec::new();
     for document in manifest::read(bytes)? {
         for node in document.root.list_items(&LISTS) {
-            // Items of a list from the API have no kind of their own.
+            // Items of a list from the API have no `kind` of their own.
             if matches!(node.text("kind"), None | Some("Secret")) && node.field("data").is_some() {
                 found.push(Secret::from_node(node, &mut Reading::default())?);
             }
@@ -53,14 +53,14 @@ pub fn secrets(bytes: &[u8]) -> Result<Vec<Secret>> {
     Ok(found)
 }
 
-/// Changes the metadata of one Secret in its file and leaves the rest of the file as it is, but for
-/// its layout.
+/// Changes the metadata of one Secret in its file. Other content is kept, but the layout may
+/// change.
 ///
 /// # Errors
 ///
-/// The file cannot be read or written, or no longer holds the Secret.
+/// Fails if the file cannot be read or written, or no longer contains the Secret.
 pub fn change(path: &Path, name: &str, change: &Change) -> Result<()> {
-    // A killed run leaves private keys in them.
+    // Temporary files of a killed run contain private keys.
     files::remove_leftovers_beside(path);
     files::update(path, |bytes| changed(path, bytes, name, change))
 }
@@ -99,12 +99,12 @@ fn change_in(object: &mut Json, name: &str, of_file: &str, change: &Change) -> b
     true
 }
 
-/// Where a new key of that name goes.
+/// Returns the path for a new key of that name.
 ///
 /// # Errors
 ///
-/// No file can have that name, or one is there, which holds something else: else the key would have been
-/// found under this name.
+/// Fails if no file can have that name, or if the file exists: it contains something else, since
+/// otherwise the key would have been found under this name.
 pub fn place_for(folder: &Path, name: &str) -> Result<PathBuf> {
     if !is_file_name(name) {
         bail!(
@@ -123,8 +123,8 @@ pub fn place_for(folder: &Path, name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Keys in a folder are called as their files are, which need not be names that an API server takes. Yet
-/// none may lie elsewhere, or hidden.
+/// Returns whether a key can have this name. Keys in a folder are named after their files, which
+/// need not be valid Kubernetes names, but no key may be in another folder or hidden.
 fn is_file_name(name: &str) -> bool {
     let mut parts = Path::new(name).components();
     let is_one = matches!(
@@ -134,11 +134,11 @@ fn is_file_name(name: &str) -> bool {
     is_one && !name.starts_with('.') && !name.contains(['/', '\\', '\0'])
 }
 
-/// Writes a new file for a key.
+/// Writes a key to a new file.
 ///
 /// # Errors
 ///
-/// There is such a file, or it cannot be written.
+/// Fails if the file exists or cannot be written.
 pub fn write(folder: &Path, secret: &Secret) -> Result<()> {
     let path = place_for(folder, secret.metadata.name.as_deref().unwrap_or_default())?;
     let text = Zeroizing::new(manifest::to_yaml(&secret.to_document()));

@@ -1,4 +1,4 @@
-//! Files of other branches and of earlier commits.
+//! Reads files of other branches and of earlier commits.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,24 +12,24 @@ use crate::git::{self, Repository};
 use crate::report::ShowPath as _;
 use crate::seal::walk::{Kind, may_hide_kind, mentions};
 
-/// A commit that brought a version of a file.
+/// A commit that introduced a version of a file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Commit {
-    /// Its hash.
+    /// The hash of the commit.
     pub id: String,
-    /// Who made it, with the address in angle brackets.
+    /// The author, with the e-mail address in angle brackets.
     pub author: String,
-    /// When, in RFC 3339.
+    /// The author date, in RFC 3339 format.
     pub at: String,
-    /// The file that it brought.
+    /// The path of the file.
     pub path: String,
 }
 
-/// The repositories that these paths lie in.
+/// Returns the repositories that contain these paths.
 ///
 /// # Errors
 ///
-/// A path lies in none.
+/// Fails if a path is in no repository.
 pub fn repositories(paths: &[PathBuf]) -> Result<BTreeSet<PathBuf>> {
     let mut found = BTreeSet::new();
     for path in paths {
@@ -50,11 +50,11 @@ pub fn repositories(paths: &[PathBuf]) -> Result<BTreeSet<PathBuf>> {
     Ok(found)
 }
 
-/// The SealedSecrets in every branch of a repository, local or remote.
+/// Returns the SealedSecrets in every local and remote branch of a repository.
 ///
 /// # Errors
 ///
-/// The repository cannot be read.
+/// Fails if the repository cannot be read.
 pub fn in_branches(root: &Path) -> Result<Found> {
     let repository = Repository::around(root)?;
     let mut blobs = Blobs::new(&repository);
@@ -80,12 +80,12 @@ pub fn in_branches(root: &Path) -> Result<Found> {
     Ok(found)
 }
 
-/// Every commit of a repository that brought a version of a file with SealedSecrets, or with what may be
-/// some and cannot be read, with them.
+/// Returns every commit of a repository that introduced a version of a file with SealedSecrets,
+/// with the file's contents. Includes files that may contain SealedSecrets but cannot be read.
 ///
 /// # Errors
 ///
-/// The repository cannot be read.
+/// Fails if the repository cannot be read.
 pub fn in_commits(root: &Path) -> Result<Vec<(Commit, Contents)>> {
     let repository = Repository::around(root)?;
     let mut blobs = Blobs::new(&repository);
@@ -112,7 +112,7 @@ fn is_manifest(path: &str) -> bool {
         .any(|end| path.ends_with(end))
 }
 
-/// What stands in the blobs of a repository, each read once.
+/// A cache of the parsed blobs of a repository, so that each is read once.
 struct Blobs<'a> {
     repository: &'a Repository,
     known: BTreeMap<ObjectId, Contents>,

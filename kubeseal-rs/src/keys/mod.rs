@@ -1,15 +1,16 @@
-//! Key Secrets, wherever they are: read, marked, archived, put back; and what needs them.
+//! Key Secrets, in a cluster or a folder: reading, marking, backing up and restoring them, and
+//! finding what needs them.
 //!
 //! | module | owns |
 //! |---|---|
-//! | [`record`] | one key Secret and what it is good for |
+//! | [`record`] | one key Secret and its state |
 //! | [`store`] | the key Secrets of a cluster or folder |
 //! | [`folder`] | the files of such a folder |
-//! | [`archive`], [`age_header`] | the age archive of a backup, and how long its header may be |
-//! | [`restored`] | what a key Secret of a backup becomes |
+//! | [`archive`], [`age_header`] | the age archive of a backup, and limits for its header |
+//! | [`restored`] | the Secret that is stored for a key of a backup |
 //! | [`signature`], [`signers`] | who made a backup |
 //! | [`survey`] | which objects and files need which key |
-//! | [`history`] | files of other branches and of the past |
+//! | [`history`] | files of other branches and earlier commits |
 
 pub mod age_header;
 pub mod archive;

@@ -1,4 +1,4 @@
-//! One key Secret and what it is good for.
+//! One key Secret, its key and its state.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,30 +11,30 @@ use shared::key_ring::{KeyRing, RingKey};
 use shared::key_secret::{self, OrderPriority};
 use shared::secret::Secret;
 
-/// The name of the oldest keys, which count without a label.
+/// The name of the oldest keys, which are active without a label.
 pub const LEGACY_NAME: &str = "sealed-secrets-key";
 
-/// A key Secret. **It holds the private key.**
+/// A key Secret. **It contains the private key.**
 pub struct KeyRecord {
     /// The Secret as it is stored.
     pub secret: Secret,
-    /// Its key, or why there is none.
+    /// The key, or why the Secret contains none.
     pub key: Result<Arc<RingKey>, String>,
-    /// What the Secret says about it.
+    /// Marks and dates of the key.
     pub facts: KeyFacts,
-    /// The file that it stands in; none in a cluster.
+    /// The file that contains the Secret; `None` in a cluster.
     pub file: Option<PathBuf>,
 }
 
 impl KeyRecord {
-    /// Reads a Secret.
+    /// Parses the key of a Secret.
     pub fn new(secret: Secret, file: Option<PathBuf>) -> Self {
         let parsed = key_secret::parse(&secret, OrderPriority::CertNotBefore);
         let key = parsed.map(Arc::new).map_err(|error| error_chain(&error));
         let known = key.as_ref().ok();
         let known = known.map(|key| (key.fingerprint(), key.order_time()));
         let mut facts = KeyFacts::new(&secret.metadata, known);
-        // The controller reads it whatever its label says.
+        // The controller uses this key whatever its label says.
         facts.is_active |= secret.metadata.name.as_deref() == Some(LEGACY_NAME);
         Self {
             secret,
@@ -44,30 +44,31 @@ impl KeyRecord {
         }
     }
 
-    /// Name of the Secret.
+    /// Returns the name of the Secret.
     pub fn name(&self) -> &str {
         self.secret.metadata.name.as_deref().unwrap_or_default()
     }
 
-    /// Names the key, if there is one.
+    /// Returns the fingerprint of the key, if the key can be parsed.
     pub fn fingerprint(&self) -> Option<&Fingerprint> {
         self.facts.fingerprint.as_ref()
     }
 
-    /// The end of its certificate's validity.
+    /// Returns the end of the certificate's validity.
     pub fn valid_until(&self) -> Option<Timestamp> {
         let key = self.key.as_ref().ok()?;
         Some(key.certificate()?.not_after())
     }
 }
 
-/// Their states; see [`key_marks::states`].
+/// Returns the state of each key; see [`key_marks::states`].
 pub fn states(records: &[KeyRecord], served: Option<&Fingerprint>) -> Vec<KeyState> {
     let facts: Vec<KeyFacts> = records.iter().map(|record| record.facts.clone()).collect();
     key_marks::states(&facts, served)
 }
 
-/// Every key that can be used, those out of use too: a ring to try with, never to seal with.
+/// Returns every usable key, including retired ones. The ring is for trial decryption and never for
+/// sealing.
 pub fn ring(records: &[KeyRecord]) -> KeyRing {
     KeyRing::new(
         records

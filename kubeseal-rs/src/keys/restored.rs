@@ -1,7 +1,9 @@
-//! What a key Secret of a backup becomes: key, certificate, and the marks that we know.
+//! Builds the Secret that is stored for a key of a backup: key, certificate, and the marks listed
+//! here.
 //!
-//! A backup is foreign: an archive opens for its recipient whoever made it. Metadata make other programs act,
-//! replicators that copy a Secret into other namespaces first of all, so none is taken over unless it is listed here.
+//! A backup is untrusted: anyone can make an archive that opens for its recipient. Metadata makes
+//! other programs act; a replicator, for example, copies a Secret into other namespaces. So only
+//! the metadata listed here is restored.
 
 use std::collections::BTreeMap;
 
@@ -20,12 +22,12 @@ use super::record::{KeyRecord, LEGACY_NAME};
 /// The type of a key Secret.
 const TYPE: &str = "kubernetes.io/tls";
 
-/// What the operator decides about a key that comes back.
+/// What the operator allows a restored key to be used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Use {
-    /// It opens and never seals, since this time.
+    /// Unsealing only, since this time.
     OpeningOnly(Timestamp),
-    /// It may seal: it was chosen by its fingerprint.
+    /// Sealing too: the operator chose the key by its fingerprint.
     Sealing,
 }
 
@@ -34,13 +36,14 @@ pub enum Use {
 pub struct Restored {
     /// The Secret, without a namespace.
     pub secret: Secret,
-    /// What the backup had and the Secret has not, for people. Names in it are the backup's.
+    /// What the backup contains and the Secret does not, for display. Names in it come from the
+    /// backup.
     pub left_out: Vec<String>,
 }
 
 impl Restored {
-    /// Of a Secret of a backup that holds this key. What tells only where the Secret was before, such as its
-    /// namespace and `uid`, is left out without a word.
+    /// Builds the Secret for a key of a backup. Metadata about where the Secret was before, such as
+    /// its namespace and `uid`, is dropped without being listed.
     pub fn new(record: &KeyRecord, key: &Fingerprint, key_use: Use) -> Self {
         let backup = &record.secret;
         let mut left_out = Vec::new();
@@ -82,10 +85,10 @@ fn labels(
     let state = match state {
         _ if key_use == Use::Sealing => KEY_ACTIVE,
         Some(KEY_COMPROMISED) => KEY_COMPROMISED,
-        // Controllers read it whatever its label says.
+        // Controllers read this key whatever its label says.
         None if record.name() == LEGACY_NAME => KEY_ACTIVE,
         Some(KEY_ACTIVE) => KEY_ACTIVE,
-        // Any other value keeps controllers from reading the key.
+        // With any other value, controllers do not read the key.
         _ => KEY_RETIRED,
     };
     BTreeMap::from([(KEY_LABEL.to_owned(), state.to_owned())])
@@ -123,7 +126,7 @@ fn annotations(
     kept
 }
 
-/// What else would act on the Secret in its new place.
+/// Returns further properties of the Secret that would have an effect after the restore.
 fn others(backup: &Secret) -> impl Iterator<Item = String> {
     let metadata = &backup.metadata;
     let is_some = |list: Option<usize>| list.is_some_and(|len| len > 0);
@@ -162,7 +165,7 @@ mod tests {
 
     const NOW: Use = Use::OpeningOnly(Timestamp::UNIX_EPOCH);
 
-    /// What programs that people run beside this one do when they see it on a Secret.
+    /// Annotations and labels that make widely used programs act on a Secret.
     const ACTED_ON: [&str; 14] = [
         "reflector.v1.k8s.emberstack.com/reflection-allowed",
         "reflector.v1.k8s.emberstack.com/reflection-auto-enabled",
@@ -180,7 +183,8 @@ mod tests {
         "sealedsecrets.bitnami.com/patch",
     ];
 
-    /// Attack: an archive asks a replicator, by annotation or label, to copy the private key into other namespaces.
+    /// Attack: an archive asks a replicator, by annotation or label, to copy the private key into
+    /// other namespaces.
     #[test]
     fn takes_over_no_metadata_that_another_program_acts_on() {
         for name in ACTED_ON {
@@ -222,7 +226,8 @@ mod tests {
         assert!(secret.data.keys().eq(["tls.crt", "tls.key"]));
     }
 
-    /// Attack: an owner, a finalizer, another type or namespace, or an item beside the key comes with the Secret.
+    /// Attack: an archive contains a Secret with an owner, a finalizer, another type or namespace,
+    /// or further items.
     #[test]
     fn takes_over_nothing_but_name_key_certificate_and_marks() {
         let mut secret = backup();
@@ -326,7 +331,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Attack: as in the tests above, with metadata of any names and values.
+        /// Attack: an archive contains a Secret with any labels, annotations and items.
         #[test]
         fn whatever_metadata_a_backup_has_only_ours_are_kept(
             labels: BTreeMap<String, String>, annotations: BTreeMap<String, String>, items: Vec<String>,

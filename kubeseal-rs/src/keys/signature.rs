@@ -1,7 +1,8 @@
-//! Signatures of archives, as `ssh-keygen -Y sign` makes them (PROTOCOL.sshsig of OpenSSH).
+//! Signatures of archives, in the format of `ssh-keygen -Y sign` (PROTOCOL.sshsig of OpenSSH).
 //!
-//! `age` does not say who made an archive; this does. The private key is one of OpenSSH without a passphrase; for any
-//! other, for agents and hardware, `ssh-keygen` makes the same signature.
+//! `age` does not authenticate who made an archive; a signature does. The private key is an OpenSSH
+//! key without a passphrase. With any other key, an agent or hardware, `ssh-keygen` makes the same
+//! signature.
 
 use std::path::{Path, PathBuf};
 
@@ -12,17 +13,17 @@ use ssh_key::{Algorithm, EcdsaCurve, HashAlg, LineEnding, PrivateKey, PublicKey,
 
 use super::signers::Signers;
 
-/// What the signature is for. `ssh-keygen` calls it a namespace: a signature of an e-mail or a commit is none of a
-/// backup.
+/// The purpose of a signature, which `ssh-keygen` calls a namespace: a signature of an e-mail or a
+/// commit is not valid for a backup.
 pub const NAMESPACE: &str = "sealed-secrets-backup";
 
-/// The longest file of a key or a signature that is read.
+/// The size limit for a file with a key or a signature.
 const MAX_LEN: usize = 64 * 1024;
 
-/// Nothing was signed, or the signature does not say who made the archive.
+/// Signing failed, or the signature does not show who made the archive.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureError {
-    /// Another kind of file.
+    /// The file is not an OpenSSH private key.
     #[error("not an OpenSSH private key; `ssh-keygen -t ed25519 -f FILE` makes one")]
     NoKey,
     /// The key has a passphrase.
@@ -32,50 +33,50 @@ pub enum SignatureError {
         ns = NAMESPACE
     )]
     Encrypted,
-    /// A kind of key that is not known here.
+    /// The type of key is not supported.
     #[error("keys of the kind {0} are not supported; take one of Ed25519 or ECDSA on P-256")]
     Unsupported(String),
     /// Signing failed.
     #[error("it cannot be signed with this key")]
     NotSigned,
-    /// Another kind of file.
+    /// The file is not a signature.
     #[error("not a signature as `seal keys backup --sign` and `ssh-keygen -Y sign` write it")]
     NoSignature,
-    /// A signature of something else.
+    /// The signature was made for another purpose.
     #[error(
         "it is a signature for {0:?} and not for {ns:?}; `ssh-keygen -Y sign -n {ns}` makes one",
         ns = NAMESPACE
     )]
     Namespace(String),
-    /// It does not fit the archive.
+    /// The signature does not match the archive.
     #[error("it is not of this archive: one of the two was changed or replaced")]
     OtherArchive,
-    /// Nobody knows the signer.
+    /// The signer is not in the file of allowed signers.
     #[error("it was made with {0}, which may not sign backups by the file of allowed signers")]
     UnknownSigner(String),
 }
 
-/// Who signed an archive.
+/// The signer of an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signed {
-    /// Names by the file of allowed signers.
+    /// The signer's names in the file of allowed signers.
     pub principals: String,
-    /// The key, as `ssh-keygen -l` shows it.
+    /// The key's fingerprint, as `ssh-keygen -l` shows it.
     pub key: String,
 }
 
-/// Where the signature of an archive is, if nobody says otherwise: where `ssh-keygen` puts it.
+/// Returns the default path of an archive's signature, which is the one that `ssh-keygen` uses.
 pub fn place(archive: &Path) -> PathBuf {
     let mut path = archive.as_os_str().to_owned();
     path.push(".sig");
     path.into()
 }
 
-/// Reads a key to sign with.
+/// Parses a private key to sign with.
 ///
 /// # Errors
 ///
-/// It is no private key, has a passphrase, or is of a kind that is not supported.
+/// Fails if the file is not a private key, has a passphrase, or is of an unsupported type.
 pub fn signing_key(file: &[u8]) -> Result<PrivateKey, SignatureError> {
     let file = Some(file).filter(|file| file.len() <= MAX_LEN);
     let key = file.and_then(|file| PrivateKey::from_openssh(file).ok());
@@ -96,18 +97,19 @@ const P256: Algorithm = Algorithm::Ecdsa {
 ///
 /// # Errors
 ///
-/// The key cannot sign.
+/// Fails if the key cannot sign.
 pub fn sign(archive: &[u8], key: &PrivateKey) -> Result<String, SignatureError> {
     let signature = key.sign(NAMESPACE, HashAlg::Sha512, archive);
     let text = signature.and_then(|signature| signature.to_pem(LineEnding::LF));
     text.map_err(|_| SignatureError::NotSigned)
 }
 
-/// Says who signed an archive, if one of these did.
+/// Verifies a signature and returns the signer, who must be one of `signers`.
 ///
 /// # Errors
 ///
-/// [`SignatureError`].
+/// Returns a [`SignatureError`] if the signature is not valid for this archive, or not from an
+/// allowed signer.
 pub fn verify(
     archive: &[u8],
     signature: &[u8],
@@ -116,7 +118,8 @@ pub fn verify(
 ) -> Result<Signed, SignatureError> {
     let signature = Some(signature).filter(|signature| signature.len() <= MAX_LEN);
     let signature = signature.and_then(|pem| SshSig::from_pem(pem).ok());
-    // The version is not signed, and the crate takes older ones, which do not exist.
+    // The version is not covered by the signature, and the crate accepts older versions, which do
+    // not exist.
     let signature = signature.filter(|signature| signature.version() == SshSig::VERSION);
     let signature = signature.ok_or(SignatureError::NoSignature)?;
     if signature.namespace() != NAMESPACE {
@@ -203,13 +206,13 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Attack: any byte of a signature or an archive is changed.
+        /// Attack: changes any byte of a signature or an archive.
         #[test]
         fn one_changed_byte_is_no_signature_of_the_archive(at in 0_usize..300, bit in 0_u8..8) {
             let mut signature = signed(b"archive").into_bytes();
             let at = at % signature.len();
             signature[at] ^= 1 << bit;
-            // The armor may be wrapped otherwise; what it says is the same then.
+            // A change that only wraps the armor differently leaves the same signature.
             if let Ok(signed) = verified(b"archive", &signature) {
                 proptest::prop_assert_eq!(signed.principals, "jane@example.com");
                 let (was, is) = (SshSig::from_pem(self::signed(b"archive")), SshSig::from_pem(&signature));

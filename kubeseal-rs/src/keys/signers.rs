@@ -1,7 +1,8 @@
-//! The file of allowed signers, as `ssh-keygen -Y verify` reads it (ssh-keygen(1), "ALLOWED SIGNERS").
+//! The file of allowed signers, as `ssh-keygen -Y verify` reads it (ssh-keygen(1), "ALLOWED
+//! SIGNERS").
 //!
-//! What is not understood is an error with its line, and never a signer: a restriction that is passed over would let
-//! in whom it keeps out.
+//! A line that cannot be parsed is an error with its line number. Skipping an unknown restriction
+//! would accept signers that it excludes.
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -9,7 +10,7 @@ use jiff::tz::TimeZone;
 use ssh_key::PublicKey;
 use ssh_key::public::KeyData;
 
-/// The longest file that is read.
+/// The size limit for the file.
 const MAX_LEN: usize = 1024 * 1024;
 
 /// One line of the file.
@@ -17,42 +18,42 @@ const MAX_LEN: usize = 1024 * 1024;
 struct Signer {
     principals: String,
     key: KeyData,
-    /// Patterns of namespaces; none is every namespace.
+    /// Patterns of namespaces; `None` allows every namespace.
     namespaces: Option<String>,
     after: Option<Timestamp>,
     before: Option<Timestamp>,
     is_authority: bool,
 }
 
-/// Who may sign.
+/// The keys that may sign.
 #[derive(Debug, Clone)]
 pub struct Signers(Vec<Signer>);
 
 /// The file cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SignersError {
-    /// It is no text, or longer than anyone writes it.
+    /// The file is not UTF-8, or above the size limit.
     #[error("it is not a text of at most 1 MiB")]
     NoText,
-    /// A line is not understood.
+    /// A line cannot be parsed.
     #[error("line {line}: {problem}")]
     Line {
-        /// Its number.
+        /// The line number.
         line: usize,
-        /// What is wrong.
+        /// Why the line cannot be parsed.
         problem: &'static str,
     },
-    /// It has no signer.
+    /// The file contains no signer.
     #[error("it names no signer")]
     Empty,
 }
 
 impl Signers {
-    /// Reads the file.
+    /// Parses the file.
     ///
     /// # Errors
     ///
-    /// [`SignersError`].
+    /// Returns a [`SignersError`] if a line cannot be parsed, or there is no signer.
     pub fn parse(bytes: &[u8]) -> Result<Self, SignersError> {
         let text = std::str::from_utf8(bytes).ok();
         let text = text.filter(|text| text.len() <= MAX_LEN);
@@ -75,8 +76,8 @@ impl Signers {
         Ok(Self(signers))
     }
 
-    /// The principals of this key, if it may sign in the namespace at that time. A line for an authority lets in
-    /// certificates and no key.
+    /// Returns the principals of this key, if it may sign in the namespace at that time. A line for
+    /// a certificate authority allows certificates only, not the key itself.
     pub fn principals(&self, key: &KeyData, namespace: &str, now: Timestamp) -> Option<&str> {
         let may_sign = |signer: &&Signer| {
             signer.key == *key
@@ -140,7 +141,7 @@ impl Signer {
     }
 }
 
-/// Splits where no quotes are open. `ssh-keygen` knows no escapes in quotes here.
+/// Splits a line outside quotes. Like `ssh-keygen`, knows no escapes inside quotes.
 fn split(text: &str, is_between: impl Fn(char) -> bool) -> Result<Vec<&str>, &'static str> {
     let mut is_quoted = false;
     let parts = text.split(|c: char| {
@@ -169,8 +170,9 @@ fn unquoted(text: &str) -> &str {
     inside.unwrap_or(text)
 }
 
-/// `YYYYMMDD`, `YYYYMMDDHHMM` or `YYYYMMDDHHMMSS`, and a `Z`. Without it, `ssh-keygen` takes the time zone of the
-/// machine, and the same file would say another thing elsewhere.
+/// Parses `YYYYMMDD`, `YYYYMMDDHHMM` or `YYYYMMDDHHMMSS`, followed by `Z`. Without `Z`,
+/// `ssh-keygen` uses the machine's time zone, so the same file would have another meaning on
+/// another machine.
 fn time(text: &str) -> Result<Timestamp, &'static str> {
     const FORM: &str = "a time is YYYYMMDD, or YYYYMMDDHHMM[SS], and a Z at its end";
     let digits = text.strip_suffix(['Z', 'z']).ok_or(FORM)?;
@@ -193,7 +195,7 @@ fn time(text: &str) -> Result<Timestamp, &'static str> {
     at.map_err(|_| FORM)
 }
 
-/// A list of patterns, one of which fits and none with a `!` does.
+/// Returns whether a pattern of the list matches and none that begins with `!` does.
 fn fits(list: &str, namespace: &str) -> bool {
     let mut is_in = false;
     for pattern in list.split(',') {
@@ -206,7 +208,8 @@ fn fits(list: &str, namespace: &str) -> bool {
     is_in
 }
 
-/// `*` is any text, `?` any character. Of several stars only the last can be wrong, so there is no search.
+/// Returns whether one pattern matches: `*` is any text, `?` any character. Backtracking to the
+/// last star is enough, so matching takes no exponential search.
 fn fits_one(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t, mut star) = (0, 0, None);
     while t < text.len() {
@@ -280,7 +283,7 @@ mod tests {
         assert_eq!(principals(&format!("jane {other}")), Ok(None));
     }
 
-    /// Attack: a restriction that is spelled in a way that is not understood is passed over.
+    /// Attack: relies on a restriction being ignored because of an unsupported spelling.
     #[test]
     fn what_is_not_understood_lets_nobody_in() {
         for (line, want) in [

@@ -15,36 +15,36 @@ use crate::cluster::{Access, Created, Objects};
 use crate::report::ShowPath as _;
 use shared::names;
 
-/// Where keys are.
+/// Where the keys are stored.
 #[allow(clippy::large_enum_variant, reason = "there is one in a run")]
 pub enum KeyStore {
-    /// Secrets in the namespace of a controller.
+    /// Secrets in the controller's namespace.
     Cluster {
-        /// The API server.
+        /// The client of the API server.
         objects: Box<Objects>,
-        /// The namespace.
+        /// The controller's namespace.
         namespace: String,
     },
     /// Manifests in a folder.
     Folder {
         /// The folder of the key manifests.
         keys: PathBuf,
-        /// The folder of the SealedSecrets that the keys are for, if there is one.
+        /// The folder of the SealedSecrets that these keys unseal, if there is one.
         sealed: Option<PathBuf>,
     },
 }
 
-/// A change of metadata. `None` takes out what is there.
+/// A change of metadata. `None` removes an entry.
 #[derive(Debug, Clone, Default)]
 pub struct Change {
-    /// Annotations.
+    /// Changes of annotations.
     pub annotations: Vec<(&'static str, Option<String>)>,
-    /// Labels.
+    /// Changes of labels.
     pub labels: Vec<(&'static str, Option<String>)>,
 }
 
 impl Change {
-    /// Sets one annotation.
+    /// Returns a change that sets one annotation.
     pub fn annotation(name: &'static str, value: String) -> Self {
         Self {
             annotations: vec![(name, Some(value))],
@@ -52,7 +52,7 @@ impl Change {
         }
     }
 
-    /// Sets one label.
+    /// Returns a change that sets one label.
     pub fn label(name: &'static str, value: &str) -> Self {
         Self {
             annotations: Vec::new(),
@@ -60,7 +60,7 @@ impl Change {
         }
     }
 
-    /// Makes the change in metadata.
+    /// Applies the change to an object's metadata.
     pub fn apply(&self, metadata: &mut Json) {
         for (field, entries) in [("annotations", &self.annotations), ("labels", &self.labels)] {
             for (name, value) in entries {
@@ -76,7 +76,8 @@ impl Change {
         }
     }
 
-    /// As a merge patch of the object whose metadata were read, and of no later version of it.
+    /// Returns the change as a merge patch. It fails if the object was modified or recreated since
+    /// it was read.
     fn patch(&self, record: &KeyRecord) -> Json {
         let map = |entries: &[(&'static str, Option<String>)]| -> Map<String, Json> {
             let entry =
@@ -92,23 +93,23 @@ impl Change {
     }
 }
 
-/// What became of a key that was to be put back.
+/// The outcome of restoring a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Put {
-    /// It is there now.
+    /// The key was stored.
     Restored,
-    /// It was there.
+    /// The key existed already.
     WasThere,
 }
 
 const READ_KEYS: &str = "cannot read the key Secrets";
 
 impl KeyStore {
-    /// The keys of a cluster, in the controller's namespace.
+    /// Opens the keys of a cluster, in the controller's namespace.
     ///
     /// # Errors
     ///
-    /// The kubeconfig cannot be used.
+    /// Fails if the kubeconfig cannot be used.
     pub fn cluster(access: &Access) -> Result<Self> {
         Ok(Self::Cluster {
             objects: Box::new(Objects::connect(access)?),
@@ -116,12 +117,13 @@ impl KeyStore {
         })
     }
 
-    /// The keys of a folder: that of a controller, with `keys` and `sealed` in it, or one of key
-    /// manifests alone. An empty folder is one for a controller, which looks for keys in `keys`.
+    /// Opens the keys of a folder: a controller's folder with `keys` and `sealed` in it, or a
+    /// folder that contains only key manifests. An empty folder counts as a controller's, which
+    /// reads keys from `keys`.
     ///
     /// # Errors
     ///
-    /// It is not there.
+    /// Fails if the folder does not exist.
     pub fn folder(folder: &Path) -> Result<Self> {
         if !folder.is_dir() {
             bail!("{} is not a folder", folder.shown());
@@ -137,7 +139,7 @@ impl KeyStore {
         })
     }
 
-    /// For messages.
+    /// Describes the location, for messages.
     pub fn place(&self) -> String {
         match self {
             Self::Cluster { namespace, .. } => format!("the namespace {namespace}"),
@@ -145,11 +147,12 @@ impl KeyStore {
         }
     }
 
-    /// Every key Secret, in order of age and then of name; those that cannot be used come first.
+    /// Returns every key Secret, sorted by age and then by name. Secrets without a usable key come
+    /// first.
     ///
     /// # Errors
     ///
-    /// They cannot be read.
+    /// Fails if the Secrets cannot be read.
     pub fn read(&self) -> Result<Vec<KeyRecord>> {
         let mut records = match self {
             Self::Cluster { objects, namespace } => read_cluster(objects, namespace)?,
@@ -163,11 +166,11 @@ impl KeyStore {
         Ok(records)
     }
 
-    /// Changes the metadata of a key Secret, if it still is as it was read.
+    /// Changes the metadata of a key Secret, if the Secret is unchanged since it was read.
     ///
     /// # Errors
     ///
-    /// It changed since, or cannot be written.
+    /// Fails if the Secret changed or cannot be written.
     pub fn change(&self, record: &KeyRecord, change: &Change) -> Result<()> {
         match (self, &record.file) {
             (Self::Cluster { objects, namespace }, _) => {
@@ -180,25 +183,25 @@ impl KeyStore {
         Ok(())
     }
 
-    /// Can a key of this name be stored, as far as can be told before?
+    /// Checks whether a key of this name can be stored, as far as this can be known in advance.
     ///
     /// # Errors
     ///
-    /// Something else is in its place, or nothing can have that name there.
+    /// Fails if another object has this name, or the name is not valid.
     pub fn check_place(&self, name: &str) -> Result<()> {
         names::check_object(name)?;
         match self {
-            // The API server refuses to create what is there.
+            // The API server refuses to create an object that exists.
             Self::Cluster { .. } => Ok(()),
             Self::Folder { keys, .. } => folder::place_for(keys, name).map(drop),
         }
     }
 
-    /// Stores a key that is not there yet, as it is: see [`super::restored`].
+    /// Stores a new key without changing it; see [`super::restored`].
     ///
     /// # Errors
     ///
-    /// It cannot be written.
+    /// Fails if the key cannot be written.
     pub fn put(&self, secret: &Secret) -> Result<Put> {
         match self {
             Self::Cluster { objects, namespace } => {
@@ -220,17 +223,18 @@ impl KeyStore {
         }
     }
 
-    /// Is it known which SealedSecrets the keys are for? Not in a folder of key manifests alone.
+    /// Returns whether the SealedSecrets of these keys are known. They are not for a folder that
+    /// contains only key manifests.
     pub fn knows_sealed(&self) -> bool {
         !matches!(self, Self::Folder { sealed: None, .. })
     }
 
-    /// The SealedSecrets that the controller of these keys looks after. In a cluster those of some
-    /// namespaces, or of all if none is named.
+    /// Returns the SealedSecrets of these keys' controller. In a cluster, only those in
+    /// `namespaces`, unless it is empty.
     ///
     /// # Errors
     ///
-    /// They cannot all be read.
+    /// Fails if they cannot all be read.
     pub fn sealed(&self, namespaces: &[String]) -> Result<Found> {
         match self {
             Self::Cluster { objects, .. } => Ok(Found {
@@ -246,7 +250,8 @@ impl KeyStore {
     }
 }
 
-/// Is nothing in it yet? One that is called `keys` is that of a controller already.
+/// Returns whether the folder is empty and not named `keys`. A folder named `keys` is the one
+/// inside a controller's folder.
 fn is_new(folder: &Path) -> bool {
     let is_empty = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
     is_empty && folder.file_name().is_none_or(|name| name != "keys")

@@ -1,4 +1,4 @@
-//! Which objects and files need which key, by trying.
+//! Determines which objects and files need which key, by trial decryption.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -24,34 +24,34 @@ use crate::seal::walk::{self, Candidate, Kind, ManifestFile, WalkError};
 pub enum Origin {
     /// In the cluster.
     Cluster {
-        /// Its namespace.
+        /// The namespace of the object.
         namespace: String,
-        /// Its name.
+        /// The name of the object.
         name: String,
     },
-    /// In the folder of a controller.
+    /// In a controller's folder.
     Folder {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// Its name.
+        /// The name of the object.
         name: String,
     },
     /// In a file.
     File {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// Its name.
+        /// The name of the object.
         name: String,
     },
-    /// In a file of a branch.
+    /// In a file of a Git branch.
     Branch {
-        /// The repository.
+        /// The root of the repository.
         repository: PathBuf,
-        /// The branch.
+        /// The name of the branch.
         branch: String,
-        /// The file, below the root of the repository.
+        /// The path of the file, from the root of the repository.
         path: String,
-        /// Its name.
+        /// The name of the object.
         name: String,
     },
 }
@@ -73,16 +73,17 @@ impl fmt::Display for Origin {
 /// A SealedSecret and where it was found.
 #[derive(Debug, Clone)]
 pub struct Holder {
-    /// Where.
+    /// Where the SealedSecret was found.
     pub origin: Origin,
-    /// It.
+    /// The SealedSecret.
     pub sealed: SealedSecret,
 }
 
-/// What may hold a SealedSecret and cannot be read, so that nobody knows which keys it needs.
+/// A file or object that may be a SealedSecret but cannot be read, so the keys that it needs are
+/// unknown.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Unread {
-    /// Where it is, for people.
+    /// The location, for messages.
     pub place: String,
     /// Why it cannot be read.
     pub why: String,
@@ -91,20 +92,20 @@ pub struct Unread {
 /// Everything that may need a key.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// What can be read.
+    /// The SealedSecrets that can be read.
     pub holders: Vec<Holder>,
-    /// What cannot.
+    /// Files and objects that cannot be read.
     pub unread: BTreeSet<Unread>,
 }
 
 impl Found {
-    /// Puts them together.
+    /// Adds the contents of `other`.
     pub fn extend(&mut self, other: Self) {
         self.holders.extend(other.holders);
         self.unread.extend(other.unread);
     }
 
-    /// What stands in a file at a place. A SealedSecret that names no namespace gets this one.
+    /// Adds the contents of a file. SealedSecrets without a namespace get the given one.
     pub(super) fn add(
         &mut self,
         contents: Contents,
@@ -126,32 +127,32 @@ impl Found {
     }
 }
 
-/// What stands in a file.
+/// The contents of a file.
 #[derive(Debug, Clone, Default)]
 pub struct Contents {
-    /// Its SealedSecrets.
+    /// The SealedSecrets in the file.
     pub sealed: Vec<SealedSecret>,
-    /// Why there may be more that cannot be read.
+    /// Why the file may contain further SealedSecrets that cannot be read.
     pub unread: Vec<String>,
-    /// Is the file no manifest at all?
+    /// Whether the file is not a manifest at all.
     pub is_malformed: bool,
 }
 
-/// What was found out about many.
+/// The keys that a set of SealedSecrets needs.
 #[derive(Debug, Default)]
 pub struct Survey {
-    /// Each with the need of each item.
+    /// Each SealedSecret, with the need of each item.
     pub found: Vec<(Origin, BTreeMap<String, Need>)>,
 }
 
 /// An item that needs a key, or may need it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Dependent {
-    /// Where it is.
+    /// Where the SealedSecret was found.
     pub origin: Origin,
-    /// Item key.
+    /// The name of the item.
     pub item: String,
-    /// Was it opened with the key? Otherwise nothing opened it, and so it counts.
+    /// Whether the key opened the item. If not, no known key opened it, so it may need this one.
     pub is_sure: bool,
 }
 
@@ -164,12 +165,12 @@ impl Survey {
         }
     }
 
-    /// Has a controller try what opened with no key here; of the same holders. Gives those about which
-    /// the caller may not ask: they stay undecided.
+    /// Asks a controller about items that no local key opened. `holders` must be those of the
+    /// survey. Returns the objects that the caller may not verify; these remain undecided.
     ///
     /// # Errors
     ///
-    /// The controller cannot be asked at all.
+    /// Fails if the controller cannot be reached.
     pub fn ask(
         &mut self,
         holders: &[Holder],
@@ -189,7 +190,7 @@ impl Survey {
         Ok(untold)
     }
 
-    /// What needs this key, or may.
+    /// Returns the items that need this key, or may need it.
     pub fn dependents(&self, key: &Fingerprint, modulus_len: usize) -> Vec<Dependent> {
         let mut dependents = Vec::new();
         for (origin, items) in &self.found {
@@ -207,7 +208,7 @@ impl Survey {
         dependents
     }
 
-    /// How many objects, and how many files, surely need this key.
+    /// Returns the numbers of objects and of files that certainly need this key.
     pub fn counts(&self, key: &Fingerprint) -> (usize, usize) {
         let needed = self
             .found
@@ -228,7 +229,7 @@ impl Survey {
         (objects, files.len())
     }
 
-    /// Items that no key opened.
+    /// Returns the items that no key opened.
     pub fn undecided(&self) -> Vec<(&Origin, &str)> {
         let items = self.found.iter().flat_map(|(origin, items)| {
             let open = items.iter().filter(|(_, need)| is_undecided(need));
@@ -252,12 +253,12 @@ fn learn(needs: &mut BTreeMap<String, Need>, keys: KeysOfItems) {
     }
 }
 
-/// The SealedSecrets in files, and below folders. One that names no namespace gets that of the rule
-/// for its file.
+/// Returns the SealedSecrets in files and below folders. One without a namespace gets the namespace
+/// of the rule for its file.
 ///
 /// # Errors
 ///
-/// A file that was named cannot be read or is no manifest, or its rules cannot be read.
+/// Fails if a named file cannot be read or is not a manifest, or if its rules cannot be read.
 pub fn in_files(paths: &[PathBuf]) -> Result<Found> {
     let mut found = Found::default();
     if paths.is_empty() {
@@ -280,7 +281,7 @@ pub fn in_files(paths: &[PathBuf]) -> Result<Found> {
         } else {
             Contents::of_found(&path, bytes)
         };
-        // What else cannot be read in a file stops nobody from marking a key, and counts.
+        // Other unreadable parts of a file are recorded, and do not stop the command.
         if let Some(why) = contents.unread.first()
             && named
             && contents.is_malformed
@@ -296,8 +297,8 @@ pub fn in_files(paths: &[PathBuf]) -> Result<Found> {
     Ok(found)
 }
 
-/// As [`walk::candidates`], but with everything in the `sealed` folder of a controller: no ignore file
-/// there stops the controller from reading an object, which needs its key.
+/// Like [`walk::candidates`], but includes every file in a controller's `sealed` folder. The
+/// controller reads these objects whatever an ignore file names, so they need their keys.
 fn candidates(paths: &[PathBuf]) -> Result<Vec<Candidate>, WalkError> {
     let (of_controllers, others): (Vec<_>, Vec<_>) = paths.iter().cloned().partition(|path| {
         let name = path.file_name();
@@ -307,14 +308,14 @@ fn candidates(paths: &[PathBuf]) -> Result<Vec<Candidate>, WalkError> {
     for folder in of_controllers {
         found.extend(walk::everything(&folder)?);
     }
-    // Without paths, that would look through the current folder.
+    // Without paths, `candidates` would search the current folder.
     if !others.is_empty() {
         found.extend(walk::candidates(&others)?);
     }
     Ok(walk::in_order(found))
 }
 
-/// The namespace that the rule for a file says.
+/// Returns the namespace in the rule for a file.
 pub(super) fn rule_namespace(path: &Path) -> Result<Option<String>> {
     let path = std::path::absolute(path)?;
     let folder = path.parent().unwrap_or(Path::new("/"));
@@ -328,9 +329,9 @@ pub(super) fn rule_namespace(path: &Path) -> Result<Option<String>> {
 }
 
 impl Contents {
-    /// Of the bytes of a file.
+    /// Parses the bytes of a file.
     pub fn of(path: &Path, bytes: Zeroizing<Vec<u8>>) -> Self {
-        // What a template writes there, it alone can tell.
+        // Only the template engine knows what such a file contains.
         let is_template = memchr::memmem::find(&bytes, b"{{").is_some();
         let why = |error: &dyn std::error::Error| {
             let why = error_chain(error);
@@ -357,8 +358,9 @@ impl Contents {
         contents
     }
 
-    /// Of the bytes of a file that was found, not named. Many a template has a backslash or an exclamation mark, so
-    /// one of these alone is no reason to report a malformed file.
+    /// Parses the bytes of a file that was found, not named by the user. Many templates contain a
+    /// backslash or an exclamation mark, so these alone do not make a malformed file worth
+    /// reporting.
     pub fn of_found(path: &Path, bytes: Zeroizing<Vec<u8>>) -> Self {
         let is_mentioned = walk::mentions(&bytes, Kind::SealedSecret);
         let doubtful = (!is_mentioned).then(|| bytes.clone());

@@ -1,5 +1,5 @@
-//! Files in memory for plain values. Linux alone has them: the temporary folders of macOS and Windows
-//! are on a disk.
+//! Files in memory, for plain values. Only Linux has them: the temporary folders of macOS and
+//! Windows are on disk.
 
 pub(crate) use face::*;
 
@@ -12,26 +12,26 @@ mod face {
 
     use rustix::fs::{MemfdFlags, memfd_create, statfs};
 
-    /// Are there any?
+    /// Whether this operating system has files in memory.
     pub(crate) const IS_THERE: bool = true;
 
-    /// What `statfs` calls file systems in memory.
+    /// The types that `statfs` reports for file systems in memory.
     const TMPFS: i128 = 0x0102_1994;
     const RAMFS: i128 = 0x8584_58f6;
 
-    /// A file without a name in any folder, which stays open across `exec`.
+    /// Creates a file without a name in any folder. It stays open across `exec`.
     pub(crate) fn file(bytes: &[u8]) -> io::Result<File> {
         let mut file = File::from(memfd_create("seal", MemfdFlags::empty())?);
         file.write_all(bytes)?;
         Ok(file)
     }
 
-    /// Where whoever inherits the file finds it.
+    /// Returns the path under which a process that inherits the file can open it.
     pub(crate) fn path(file: &File) -> String {
         format!("/proc/self/fd/{}", file.as_raw_fd())
     }
 
-    /// Is the folder in memory?
+    /// Returns whether the folder is in memory.
     pub(crate) fn holds(folder: &Path) -> bool {
         statfs(folder).is_ok_and(|facts| [TMPFS, RAMFS].contains(&i128::from(facts.f_type)))
     }

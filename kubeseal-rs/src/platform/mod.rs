@@ -1,5 +1,5 @@
-//! Where operating systems differ: `unix` and `windows` give the same names. What a system cannot do
-//! safely is refused and never done in a weaker way.
+//! Differences between operating systems: `unix` and `windows` export the same names. What a system
+//! cannot do safely is refused, never replaced by something weaker.
 
 pub(crate) mod memory;
 #[cfg(unix)]

@@ -1,4 +1,4 @@
-//! Signals that end this process, kept from it for a while.
+//! Temporarily keeps signals from ending this process.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -8,13 +8,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use signal_hook::flag::register_conditional_default;
 
-/// While one lives, its signals do not end this process by themselves. Several may live at once.
+/// While a value of this type exists, its signals do not end the process. Several may exist at
+/// once.
 ///
-/// `signal_hook` never gives a signal back to the system once it has taken it. So each is taken once, and
-/// while nobody holds it what the system would do is done.
+/// `signal_hook` never restores the system's handler of a signal. So a handler is registered once
+/// for each signal, and performs the default action while no value holds the signal.
 pub(crate) struct HeldSignals(&'static [i32]);
 
-/// A signal that was taken from the system.
+/// A signal with a registered handler.
 struct Taken {
     holders: usize,
     is_default: Arc<AtomicBool>,
@@ -23,11 +24,11 @@ struct Taken {
 static TAKEN: Mutex<BTreeMap<i32, Taken>> = Mutex::new(BTreeMap::new());
 
 impl HeldSignals {
-    /// Holds them until this value goes.
+    /// Holds the signals until the value is dropped.
     ///
     /// # Errors
     ///
-    /// The system does not let them be caught. None is held then.
+    /// Fails if the operating system refuses a handler. Then no signal is held.
     pub(crate) fn new(signals: &'static [i32]) -> io::Result<Self> {
         let mut taken = taken();
         for signal in signals {
@@ -81,7 +82,7 @@ mod tests {
 
     const CHILD: &str = "SEAL_TEST_OF_SIGNALS";
 
-    /// Runs one test of this file again, in a process that may die.
+    /// Runs one test of this file in a child process, which may be killed.
     fn in_a_child(test: &str) -> io::Result<ExitStatus> {
         let mut command = Command::new(std::env::current_exe()?);
         let name = format!("platform::signals::tests::{test}");

@@ -1,4 +1,4 @@
-//! Linux and macOS.
+//! Functions for Linux and macOS.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, Permissions};
@@ -15,49 +15,51 @@ use signal_hook::consts::SIGINT;
 
 use super::signals::HeldSignals;
 
-/// The program of that path, if it is one.
+/// Returns the path if it is an executable file.
 pub(crate) fn program(path: PathBuf) -> Option<PathBuf> {
     let is_program =
         |facts: fs::Metadata| facts.is_file() && facts.permissions().mode() & 0o111 != 0;
     path.metadata().is_ok_and(is_program).then_some(path)
 }
 
-/// Runs the command in the place of this process, under the name that was typed. Comes back only with
-/// what went wrong.
+/// Replaces this process by the command, under the name that the user typed. Returns only on
+/// failure.
 pub(crate) fn become_command(mut command: Command, typed: &OsStr) -> io::Error {
     command.arg0(typed).exec()
 }
 
-/// The value of a variable, if it can be one: any bytes can.
+/// Returns the value of an environment variable. Any bytes are valid.
 #[expect(clippy::unnecessary_wraps, reason = "elsewhere it has to be text")]
 pub(crate) fn variable(bytes: &[u8]) -> Option<OsString> {
     Some(OsString::from_vec(bytes.to_vec()))
 }
 
-/// Do two names mean one variable?
+/// Returns whether two names mean the same environment variable.
 pub(crate) fn is_same_variable(one: &str, other: &str) -> bool {
     one == other
 }
 
-/// Opens a file for reading. Whatever it is, this does not wait: a pipe would, until somebody writes to it.
+/// Opens a file for reading without blocking. Opening a pipe would block until another process
+/// writes to it.
 pub(crate) fn open_without_waiting(path: &Path) -> io::Result<File> {
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = rustix::fs::open(path, OFlags::RDONLY | flags, Mode::empty())?;
     Ok(File::from(file))
 }
 
-/// A file in that folder without a name, for this user alone; nothing where the system has none.
+/// Creates a file without a name in the folder, for this user only; `None` where the operating
+/// system does not support it.
 #[cfg(target_os = "linux")]
 pub(crate) fn unnamed_file(folder: &Path) -> Option<File> {
     let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
     let file = rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR).ok()?;
-    // Where it gets its name from.
+    // Required later to give the file a name.
     Path::new("/proc/self/fd")
         .exists()
         .then(|| File::from(file))
 }
 
-/// Gives an unnamed file a name that nothing has.
+/// Gives an unnamed file a name that does not exist yet.
 #[cfg(target_os = "linux")]
 pub(crate) fn give_name(file: &File, path: &Path) -> io::Result<()> {
     use rustix::fs::{AtFlags, CWD, linkat};
@@ -65,7 +67,7 @@ pub(crate) fn give_name(file: &File, path: &Path) -> io::Result<()> {
     Ok(linkat(CWD, open, CWD, path, AtFlags::SYMLINK_FOLLOW)?)
 }
 
-/// Exchanges two files in one step. Says no where that is not possible.
+/// Exchanges two files atomically. Returns `false` where that is not supported.
 #[cfg(target_os = "linux")]
 pub(crate) fn exchange(one: &Path, other: &Path) -> io::Result<bool> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -77,26 +79,26 @@ pub(crate) fn exchange(one: &Path, other: &Path) -> io::Result<bool> {
     }
 }
 
-/// Every file has a name here.
+/// Returns `None`: this system has no unnamed files.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn unnamed_file(_: &Path) -> Option<File> {
     None
 }
 
-/// Is not asked, since there is no unnamed file.
+/// Never called, since there are no unnamed files.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn give_name(_: &File, _: &Path) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Not here.
+/// Returns `false`: this system cannot exchange files.
 #[cfg(not(target_os = "linux"))]
 #[expect(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
 pub(crate) fn exchange(_: &Path, _: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Gives a file to the owner and group of another one, as far as this user may.
+/// Gives a file the owner and group of another one, as far as this user may.
 pub(crate) fn give_to_owner_of(file: &File, like: &fs::Metadata) {
     use std::os::unix::fs::fchown;
     let is_same = file
@@ -107,21 +109,21 @@ pub(crate) fn give_to_owner_of(file: &File, like: &fs::Metadata) {
     }
 }
 
-/// Are these the facts of one file?
+/// Returns whether both metadata are of the same file.
 pub(crate) fn is_same_file(one: &fs::Metadata, other: &fs::Metadata) -> bool {
     (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
-/// New folders are for this user alone.
+/// Makes new folders accessible to this user only.
 pub(crate) fn for_this_user_alone(builder: &mut DirBuilder) {
     builder.mode(0o700);
 }
 
-/// Was the file put there by this user, by root, or by the owner of a folder that this user works in? The
-/// owner of a link decides where it leads, and the owner of what it leads to decides what stands there: each
-/// has to be one of them.
+/// Returns whether a file was created by this user, by root, or by the owner of the folder that
+/// this user works in. The owner of a link decides where it leads, and the owner of its target
+/// decides the content, so each of them is checked.
 pub(crate) fn is_ours(file: &Path, folder: &Path) -> bool {
-    // It may be about to be made.
+    // The folder may not exist yet.
     let mut there = folder
         .ancestors()
         .filter_map(|folder| fs::metadata(folder).ok());
@@ -135,42 +137,42 @@ pub(crate) fn is_ours(file: &Path, folder: &Path) -> bool {
     })
 }
 
-/// The file itself, and what it leads to link by link; nothing for links in a circle.
+/// Returns the file and every link target on the way; `None` for a cycle of links.
 fn way_to(file: &Path) -> Option<Vec<PathBuf>> {
-    // As many as Linux follows.
+    // Linux follows 40 links.
     let way = std::iter::successors(Some(file.to_owned()), |path| next_link(path)).take(41);
     let way: Vec<PathBuf> = way.collect();
     way.last().filter(|end| !end.is_symlink())?;
     Some(way)
 }
 
-/// Where a link leads, with the links in its folder followed.
+/// Returns the target of a link, with links in its folder resolved.
 fn next_link(path: &Path) -> Option<PathBuf> {
     let folder = path.parent()?.canonicalize().ok()?;
     let to = folder.join(path.read_link().ok()?);
     Some(to.parent()?.canonicalize().ok()?.join(to.file_name()?))
 }
 
-/// The owner of the folder is one: in a container, a tree is often another user's than the one who
-/// works in it.
+/// Returns whether an owner is trusted. The owner of the folder is: in a container, another user
+/// than the current one often owns the work tree.
 fn is_one_of_us(owner: u32, user: u32, folder: Option<u32>) -> bool {
     owner == 0 || owner == user || Some(owner) == folder
 }
 
-/// Lets everybody run a file.
+/// Makes a file executable for everyone.
 pub(crate) fn make_executable(path: &Path) -> io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(0o755))
 }
 
-/// The terminal, which shows nothing of what is typed until this value goes.
+/// The terminal, with echo turned off until the value is dropped.
 ///
-/// Whoever pastes is faster than a prompt that turns the echo off behind its question, or on again
-/// between two of them. What was typed before is thrown away.
+/// The echo stays off between questions, since pasted text may arrive before a prompt turns it off,
+/// or after one turns it on again. Input from before is discarded.
 pub(crate) struct QuietTerminal {
     terminal: File,
     before: Termios,
-    /// `rpassword` sends this process the signal when it reads Ctrl-C, and that must not end it before
-    /// the terminal is as it was.
+    /// `rpassword` sends SIGINT to this process when it reads Ctrl-C. The process must not end
+    /// before the terminal is restored.
     _interrupt: HeldSignals,
 }
 
@@ -180,7 +182,7 @@ impl QuietTerminal {
         let terminal = File::open("/dev/tty")?;
         let before = tcgetattr(&terminal)?;
         let mut quiet = before.clone();
-        // Ctrl-C is a character at once, for `rpassword` to read, and no signal that nobody waits for.
+        // Ctrl-C becomes a character that `rpassword` reads, instead of a signal.
         quiet
             .local_modes
             .remove(LocalModes::ECHO | LocalModes::ISIG);
@@ -193,9 +195,9 @@ impl QuietTerminal {
         Ok(opened)
     }
 
-    /// Makes it as it was.
+    /// Restores the terminal's settings.
     pub(crate) fn restore(&self) {
-        // A terminal that has gone away shows nothing.
+        // A terminal that is closed needs no restoring.
         let _ = tcsetattr(&self.terminal, OptionalActions::Now, &self.before);
     }
 }
@@ -210,7 +212,7 @@ impl Drop for QuietTerminal {
 mod tests {
     use super::*;
 
-    /// Attack: the link to a file is the user's own, and what it leads to is a stranger's.
+    /// Attack: replaces the target of the user's own link with a file of another user.
     #[test]
     fn each_link_to_a_file_and_the_file_itself_are_judged() {
         let folder = tempfile::tempdir().unwrap();
@@ -240,7 +242,7 @@ mod tests {
         }
     }
 
-    /// Attack: leaves a `.seal.yaml` in a folder that others work in.
+    /// Attack: puts a `.seal.yaml` into a shared folder.
     #[test]
     fn another_users_file_in_a_shared_folder_is_not_ours() {
         for (why, owner, user, folder, want) in [

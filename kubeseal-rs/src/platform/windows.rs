@@ -1,4 +1,4 @@
-//! Windows.
+//! Functions for Windows.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 
 use signal_hook::consts::SIGINT;
 
-/// The program of that path, which may lack its `.exe`. Scripts are named by their whole names.
+/// Returns the program of that path, with or without `.exe`. Scripts need their full name.
 pub(crate) fn program(path: PathBuf) -> Option<PathBuf> {
     let mut longer = path.clone().into_os_string();
     longer.push(".exe");
@@ -19,10 +19,10 @@ pub(crate) fn program(path: PathBuf) -> Option<PathBuf> {
     candidates.find(|path: &PathBuf| path.is_file())
 }
 
-/// Runs the command, waits for it, and ends with its exit code: no process can take the place of
-/// another one here. Comes back only with what went wrong.
+/// Runs the command, waits for it, and exits with its exit code, since Windows cannot replace a
+/// process. Returns only on failure.
 pub(crate) fn become_command(mut command: Command, _: &OsStr) -> io::Error {
-    // The command gets Ctrl-C, too, and says how it ends.
+    // The command receives Ctrl-C too, and decides how it ends.
     let ignored = signal_hook::flag::register(SIGINT, Arc::new(AtomicBool::new(false)));
     match ignored.and_then(|_| command.status()) {
         Ok(status) => std::process::exit(status.code().unwrap_or(1)),
@@ -30,70 +30,70 @@ pub(crate) fn become_command(mut command: Command, _: &OsStr) -> io::Error {
     }
 }
 
-/// The value of a variable, if it can be one: text.
+/// Returns the value of an environment variable, which has to be UTF-8.
 pub(crate) fn variable(bytes: &[u8]) -> Option<OsString> {
     Some(OsString::from(str::from_utf8(bytes).ok()?))
 }
 
-/// Who put a file there cannot be asked here.
+/// Returns `true`: the owner of a file is not checked on Windows.
 pub(crate) fn is_ours(_: &Path, _: &Path) -> bool {
     true
 }
 
-/// Do two names mean one variable?
+/// Returns whether two names mean the same environment variable.
 pub(crate) fn is_same_variable(one: &str, other: &str) -> bool {
     one.eq_ignore_ascii_case(other)
 }
 
-/// Opens a file for reading. Pipes have names of their own here, and are no files of a folder.
+/// Opens a file for reading. This does not block, since pipes on Windows are not in folders.
 pub(crate) fn open_without_waiting(path: &Path) -> io::Result<File> {
     File::open(path)
 }
 
-/// Every file has a name here.
+/// Returns `None`: Windows has no unnamed files.
 pub(crate) fn unnamed_file(_: &Path) -> Option<File> {
     None
 }
 
-/// Is not asked, since there is no unnamed file.
+/// Never called, since there are no unnamed files.
 pub(crate) fn give_name(_: &File, _: &Path) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Not here.
+/// Returns `false`: Windows cannot exchange files.
 #[expect(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
 pub(crate) fn exchange(_: &Path, _: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
-/// A file has the owner that its folder gives it.
+/// Does nothing: a file gets its owner from its folder.
 pub(crate) fn give_to_owner_of(_: &File, _: &std::fs::Metadata) {}
 
-/// Is not asked, since no file is locked.
+/// Never called, since files are not locked.
 pub(crate) fn is_same_file(_: &std::fs::Metadata, _: &std::fs::Metadata) -> bool {
     true
 }
 
-/// They are for whom the folder above is: below the user's profile, for him alone.
+/// Does nothing: new folders inherit permissions, below the user's profile for that user only.
 pub(crate) fn for_this_user_alone(_: &mut DirBuilder) {}
 
-/// Git for Windows runs hooks without asking for a right.
+/// Does nothing: Git for Windows runs hooks without an executable bit.
 #[expect(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
 pub(crate) fn make_executable(_: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// A terminal. `rpassword` turns its echo off with each question, and puts it right on Ctrl-C.
+/// A terminal. `rpassword` turns the echo off for each question and restores it on Ctrl-C.
 pub(crate) struct QuietTerminal;
 
 impl QuietTerminal {
-    /// Makes sure that there is one.
+    /// Checks that there is a terminal.
     pub(crate) fn open() -> io::Result<Self> {
         let console = OpenOptions::new().read(true).write(true).open("CONIN$");
         console.map(|_| Self)
     }
 
-    /// `rpassword` did.
+    /// Does nothing: `rpassword` has restored the terminal.
     #[expect(clippy::unused_self, reason = "elsewhere there is something to do")]
     pub(crate) fn restore(&self) {}
 }

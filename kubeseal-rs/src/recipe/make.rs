@@ -1,4 +1,4 @@
-//! Recipe → values.
+//! Generates the values of a recipe.
 
 use std::fmt::Write as _;
 
@@ -13,41 +13,41 @@ use zeroize::Zeroizing;
 
 use super::{Curve, Made, Password, Recipe};
 
-/// Of bcrypt: some 50 ms for each attempt, on both sides.
+/// The cost of bcrypt: about 50 ms for each attempt, for the server as for an attacker.
 const BCRYPT_COST: u32 = 10;
 
-/// Where the randomness and the time come from.
+/// The source of randomness and time.
 pub struct Random<'a, R> {
-    /// Of everything but key pairs.
+    /// The random number generator for everything but key pairs.
     pub rng: &'a mut R,
-    /// When a certificate begins.
+    /// The start of a certificate's validity.
     pub now: Timestamp,
 }
 
-/// A recipe could not be followed.
+/// A recipe cannot be carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum MakeError {
-    /// No key or certificate.
+    /// Generating a key or certificate failed.
     #[error("the key could not be made")]
     Key(#[from] rcgen::Error),
-    /// No hash; bcrypt takes 72 bytes.
+    /// The password cannot be hashed: bcrypt accepts at most 72 bytes.
     #[error("the password cannot be hashed: bcrypt takes 1 to 72 bytes without zero bytes")]
     Hash,
-    /// Docker's file is JSON.
+    /// The password is not UTF-8, which Docker's JSON file requires.
     #[error("the password is not UTF-8, which config.json requires")]
     Text,
-    /// The year 9999 is the last of certificates.
+    /// The certificate would end after the year 9999, the last that certificates can express.
     #[error("the certificate would end after the year 9999; choose fewer days")]
     Validity,
 }
 
 impl Recipe {
-    /// Makes the items of a recipe. `given` is the password for those that take one; a random one
-    /// else.
+    /// Generates the items of a recipe. `given` is the password for recipes that take one; without
+    /// it a random one is generated.
     ///
     /// # Errors
     ///
-    /// [`MakeError`].
+    /// Returns a [`MakeError`] if a value cannot be generated.
     pub fn make<R: CryptoRng>(
         &self,
         item: &str,
@@ -121,7 +121,7 @@ fn algorithm(curve: Curve) -> &'static SignatureAlgorithm {
     }
 }
 
-/// PKCS#8 in PEM, and the public half beside it.
+/// Returns the private key as PKCS#8 PEM, and the public key.
 fn pair(item: &str, key: &KeyPair) -> Made {
     Made {
         sealed: vec![(item.to_owned(), Plain::from(key.serialize_pem()))],
@@ -129,7 +129,7 @@ fn pair(item: &str, key: &KeyPair) -> Made {
     }
 }
 
-/// An ECDSA P-256 key with a certificate for servers, `ITEM.key` and `ITEM.crt`.
+/// Generates an ECDSA P-256 key and a server certificate, `ITEM.key` and `ITEM.crt`.
 fn tls<R: CryptoRng>(
     item: &str,
     hosts: &[String],
@@ -167,7 +167,8 @@ fn password(given: Option<&Plain>, rng: &mut impl CryptoRng) -> Plain {
         .unwrap_or_else(|| Password::default().make(rng))
 }
 
-/// `USER:$2y$…`, and the password as an item of its own: nobody could log in else.
+/// Returns the line `USER:$2y$…`, and the password as an item of its own: the hash alone would not
+/// let anyone log in.
 fn htpasswd(
     item: &str,
     user: &str,

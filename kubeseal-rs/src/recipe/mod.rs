@@ -1,8 +1,8 @@
 //! Random values by recipe: `password:24,symbols=2`, `hex:16`, `tls:shop.example.com`.
 //!
-//! A recipe makes one or more items. What is public about them (a public key, a certificate) is told
-//! apart, since it may stand in clear. Randomness and time are arguments, except that keys draw
-//! theirs inside aws-lc-rs.
+//! A recipe generates one or more items. Public parts, such as a public key or a certificate, are
+//! returned separately, since they need no sealing. Randomness and time are arguments, except that
+//! key generation draws its randomness inside aws-lc-rs.
 
 mod make;
 mod parse;
@@ -14,18 +14,18 @@ pub use make::{MakeError, Random};
 pub use parse::{KINDS, RecipeError};
 pub use password::Password;
 
-/// What to make.
+/// What to generate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recipe {
-    /// Characters by rules.
+    /// A password.
     Password(Password),
-    /// So many random bytes, in hexadecimal.
+    /// This many random bytes, in hexadecimal.
     Hex(usize),
-    /// So many random bytes, in base64.
+    /// This many random bytes, in base64.
     Base64(usize),
     /// A UUID of version 4 (RFC 9562).
     Uuid,
-    /// An RSA key pair of so many bits.
+    /// An RSA key pair with this many bits.
     Rsa(usize),
     /// An Ed25519 key pair.
     Ed25519,
@@ -35,24 +35,24 @@ pub enum Recipe {
     Tls {
         /// DNS names and IP addresses.
         hosts: Vec<String>,
-        /// Days of validity.
+        /// Validity in days.
         days: u32,
     },
     /// A line of an htpasswd file (bcrypt), and its password.
     Htpasswd {
-        /// The user.
+        /// The user name.
         user: String,
     },
     /// A `config.json` of Docker with one registry.
     Docker {
-        /// Host of the registry.
+        /// The host of the registry.
         server: String,
-        /// The user.
+        /// The user name.
         user: String,
     },
 }
 
-/// Curves of ECDSA keys.
+/// Curves for ECDSA keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Curve {
     /// NIST P-256.
@@ -61,17 +61,17 @@ pub enum Curve {
     P384,
 }
 
-/// What a recipe made for an item.
+/// The items that a recipe generated.
 #[derive(Debug, Default)]
 pub struct Made {
-    /// Values by item key.
+    /// Values to seal, by item name.
     pub sealed: Vec<(String, Plain)>,
-    /// What anybody may read, by item key.
+    /// Public values, by item name.
     pub public: Vec<(String, String)>,
 }
 
 impl Recipe {
-    /// Does it take a password that is given, instead of a random one?
+    /// Returns whether the recipe can take a given password instead of a random one.
     pub fn takes_password(&self) -> bool {
         matches!(self, Self::Htpasswd { .. } | Self::Docker { .. })
     }

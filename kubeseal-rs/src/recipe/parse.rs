@@ -1,42 +1,42 @@
-//! The words of a recipe: `KIND[:OPTION,…]`. Errors never repeat what was typed: it may be a value
-//! that somebody took for a recipe.
+//! Parses recipes: `KIND[:OPTION,…]`. Errors never quote the argument, since it may be a secret
+//! value given by mistake.
 
 use std::str::FromStr;
 
 use super::password::PasswordError;
 use super::{Curve, Password, Recipe};
 
-/// What recipes look like, for help and errors.
+/// The syntax of recipes, for help and errors.
 pub const KINDS: &str = "\
 password[:LENGTH][,upper=N,lower=N,digits=N,symbols=N,without=CHARS], hex[:BYTES], base64[:BYTES], uuid, \
 rsa[:BITS], ed25519, ecdsa[:p256|p384], tls:HOST[,HOST…][,days=N], htpasswd:USER, docker:SERVER,USER";
 
-/// The words are no recipe.
+/// The argument is not a recipe.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecipeError {
-    /// Another kind.
+    /// The kind does not exist.
     #[error("unknown recipe; the recipes are {KINDS}")]
     Kind,
-    /// An option that the kind does not have.
+    /// The kind does not have this option.
     #[error("{0} has no such option")]
     Option(&'static str),
-    /// A number that is none, or out of bounds.
+    /// A number is malformed or out of range.
     #[error("{what} must be a number from {from} to {to}")]
     Number {
-        /// What it counts.
+        /// What the number counts.
         what: &'static str,
-        /// The smallest.
+        /// The smallest allowed number.
         from: usize,
-        /// The greatest.
+        /// The largest allowed number.
         to: usize,
     },
-    /// RSA keys have few sizes.
+    /// The size is not one of an RSA key.
     #[error("an RSA key has 2048, 3072 or 4096 bits")]
     Bits,
-    /// A part that is missing or malformed.
+    /// A part is missing or malformed.
     #[error("{0}")]
     Part(&'static str),
-    /// Rules that no password keeps.
+    /// The rules allow no password.
     #[error(transparent)]
     Password(#[from] PasswordError),
 }
@@ -151,7 +151,8 @@ fn docker(options: &[&str]) -> Result<Recipe, RecipeError> {
     }
 }
 
-/// Both formats put a colon between user and password.
+/// Returns whether this is a valid user name. Both formats put a colon between user and password,
+/// so it must not contain one.
 fn is_user(user: &str) -> bool {
     !user.contains(':') && !user.chars().any(char::is_control)
 }

@@ -1,29 +1,30 @@
-//! Passwords by rules.
+//! Generates passwords by rules.
 
 use rand::seq::{IndexedRandom as _, SliceRandom as _};
 use rand::{CryptoRng, RngExt as _};
 use shared::plain::Plain;
 
-/// The classes of characters. The symbols need no quoting in YAML values, shells' double quotes and
-/// the user part of URLs' right side alike: no quote, backslash, dollar, backtick or blank.
+/// The character classes. Symbols that need quoting in YAML, in double quotes of a shell or in a
+/// URL's password are left out: quotes, backslash, dollar, backtick and blank.
 const LOWER: &[u8] = b"abcdefghijklmnopqrstuvwxyz";
 const UPPER: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ";
 const DIGITS: &[u8] = b"0123456789";
 const SYMBOLS: &[u8] = b"!#%*+,-./:=?@^_~";
 
-/// Rules of a password.
+/// Rules for a password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Password {
-    /// Number of characters.
+    /// The number of characters.
     pub length: usize,
-    /// Fewest characters of each class; 0 leaves the class out. In the order of [`Self::CLASSES`].
+    /// The minimum number of characters of each class, in the order of [`Self::CLASSES`]. 0
+    /// excludes the class.
     pub fewest: [usize; 4],
-    /// Characters that must not appear, such as `0O1lI`.
+    /// Excluded characters, such as `0O1lI`.
     pub without: String,
 }
 
 impl Default for Password {
-    /// 32 letters and digits: 190 bits.
+    /// Returns the rules for 32 letters and digits, which give 190 bits of entropy.
     fn default() -> Self {
         Self {
             length: 32,
@@ -33,29 +34,29 @@ impl Default for Password {
     }
 }
 
-/// The rules make no password.
+/// The rules allow no password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PasswordError {
-    /// Too short to be worth anything.
+    /// The length is outside the allowed range.
     #[error("a password has 8 to 4096 characters")]
     Length,
-    /// More required characters than places.
+    /// The classes require more characters than the length.
     #[error("its classes ask for more characters than its length")]
     TooMany,
-    /// Nothing to choose from.
+    /// All characters of a class are excluded.
     #[error("no character is left for one of its classes")]
     NoneLeft,
 }
 
 impl Password {
-    /// Names of the classes, as in a recipe.
+    /// The names of the classes, as in a recipe.
     pub const CLASSES: [&'static str; 4] = ["lower", "upper", "digits", "symbols"];
 
-    /// Can the rules be kept?
+    /// Checks whether a password can meet the rules.
     ///
     /// # Errors
     ///
-    /// [`PasswordError`].
+    /// Returns a [`PasswordError`] if not.
     pub fn check(&self) -> Result<(), PasswordError> {
         if !(8..=4096).contains(&self.length) {
             return Err(PasswordError::Length);
@@ -75,7 +76,7 @@ impl Password {
         Ok(())
     }
 
-    /// Each class in use, with its fewest and its characters.
+    /// Returns each class in use, with its minimum and its characters.
     fn classes(&self) -> Vec<(usize, Vec<u8>)> {
         let classes = [LOWER, UPPER, DIGITS, SYMBOLS].into_iter().zip(self.fewest);
         let left = |letters: &[u8]| -> Vec<u8> {
@@ -92,15 +93,15 @@ impl Password {
             .collect()
     }
 
-    /// Makes one: the fewest of each class, the rest from all of them, in random order. Rules that
-    /// [`Self::check`] refuses make an empty one.
+    /// Generates a password: the minimum of each class, the rest from all classes, in random order.
+    /// Empty for rules that [`Self::check`] refuses.
     pub fn make(&self, rng: &mut impl CryptoRng) -> Plain {
         let classes = self.classes();
         let all: Vec<u8> = classes
             .iter()
             .flat_map(|(_, letters)| letters.iter().copied())
             .collect();
-        // Room for all from the start: a vector that grows would leave copies behind.
+        // Allocate the full length at once: a growing vector would leave copies in freed memory.
         let mut text = Vec::with_capacity(self.length);
         for (fewest, letters) in &classes {
             text.extend((0..*fewest).filter_map(|_| letters.choose(rng)));

@@ -1,4 +1,4 @@
-//! Finding the `.seal.yaml` that speaks for a file.
+//! Finds the `.seal.yaml` that applies to a file.
 
 use std::path::{Path, PathBuf};
 
@@ -7,16 +7,16 @@ use crate::files::{self, FileError};
 use crate::report::ShowPath as _;
 use crate::{git, platform};
 
-/// Name of the file.
+/// The name of the file.
 pub const FILE_NAME: &str = ".seal.yaml";
 
-/// Rules for thousands of paths fit.
+/// The size limit for the file; rules for thousands of paths fit.
 const LARGEST: u64 = 1024 * 1024;
 
-/// Rules with the folder that their paths start from.
+/// Rules, and the folder that their paths are relative to.
 #[derive(Debug)]
 pub struct RulesFile {
-    /// The file.
+    /// The path of the file.
     pub path: PathBuf,
     folder: PathBuf,
     tree: PathBuf,
@@ -29,15 +29,15 @@ pub enum RulesFileError {
     /// The file cannot be read.
     #[error(transparent)]
     File(#[from] FileError),
-    /// It holds no rules.
+    /// The file does not contain valid rules.
     #[error("{}", path.shown())]
     Rules {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// What is wrong.
+        /// The error in the rules.
         source: RulesError,
     },
-    /// Somebody else could have put them there.
+    /// The file belongs to another user, who could decide whom values are sealed for.
     #[error(
         "{}, or the file that it leads to, belongs to another user than you and the folder of what is to be sealed, so it is not obeyed: whoever wrote \
          it would decide for whom is sealed. If it is right, name it with --config",
@@ -47,7 +47,7 @@ pub enum RulesFileError {
 }
 
 impl RulesFileError {
-    /// The file, and the line that is wrong in it.
+    /// Returns the file and the line of the error.
     pub fn file(&self) -> (PathBuf, usize) {
         match self {
             Self::File(error) => (error.path().to_owned(), 1),
@@ -62,7 +62,7 @@ impl RulesFile {
     ///
     /// # Errors
     ///
-    /// [`RulesFileError`].
+    /// Returns a [`RulesFileError`] if the file cannot be read or is not valid.
     pub fn read(path: &Path) -> Result<Self, RulesFileError> {
         let text = files::read_regular(path, LARGEST)?;
         let rules = parse(&text).map_err(|source| RulesFileError::Rules {
@@ -81,13 +81,15 @@ impl RulesFile {
         })
     }
 
-    /// The file for what lies in a folder: the nearest one upward, up to the root of the Git work
-    /// tree. Outside of one, up to the current folder, or else in the folder itself alone, so that
-    /// nobody's file in a parent such as `/tmp` decides for whom is sealed.
+    /// Finds the file that applies to a folder: the nearest one in the folder or its parents, up to
+    /// the root of the Git work tree. Outside a work tree the search ends at the current folder or,
+    /// for a folder elsewhere, at that folder. So another user's file in a parent such as `/tmp`
+    /// has no effect.
     ///
     /// # Errors
     ///
-    /// [`RulesFileError::Stranger`]: others may be able to make a work tree around the folder.
+    /// Returns [`RulesFileError::Stranger`] if the file belongs to another user, who may also have
+    /// created a work tree around the folder.
     pub fn find(folder: &Path) -> Result<Option<PathBuf>, RulesFileError> {
         let here = std::env::current_dir().and_then(|here| here.canonicalize());
         let here = || here.ok().filter(|here| folder.starts_with(here));
@@ -96,7 +98,8 @@ impl RulesFile {
         let mut upward = folder
             .ancestors()
             .take_while(|above| above.starts_with(root));
-        // What is there and is no file must not pass for no rules.
+        // Use `symlink_metadata`, so that a broken link is found and reported, not treated as
+        // missing.
         let found = upward.find_map(|above| {
             let path = above.join(FILE_NAME);
             path.symlink_metadata().is_ok().then_some(path)
@@ -109,17 +112,18 @@ impl RulesFile {
         }
     }
 
-    /// The folder that paths start from.
+    /// Returns the folder that paths are relative to.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// The Git work tree around the folder, or the folder itself: what its author has written.
+    /// Returns the Git work tree around the folder, or the folder itself. Its author also wrote the
+    /// rules.
     pub fn tree(&self) -> &Path {
         &self.tree
     }
 
-    /// The rule for a file, given by its absolute path; none for what lies elsewhere.
+    /// Returns the rule for a file, given its absolute path; `None` for a file outside the folder.
     pub fn rule_for(&self, path: &Path) -> Option<&Rule> {
         let path = path.strip_prefix(&self.folder).ok()?;
         let names: Vec<_> = path.iter().map(|name| name.to_string_lossy()).collect();

@@ -1,24 +1,24 @@
-//! `.seal.yaml`: rules from path to how files there are sealed. The first rule whose path fits a
-//! file applies, alone.
+//! `.seal.yaml`: rules that map a path to how files there are sealed. Only the first rule whose
+//! path matches a file applies.
 //!
 //! ```yaml
 //! rules:
 //! - path: prod/**
 //!   certificate: certs/prod.pem # or a URL; or `context: prod` for the controller of that cluster
 //!   fingerprint: SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU
-//!   retired: []                 # fingerprints of keys that must not be used any more
+//!   retired: []                 # fingerprints of keys that must no longer be used
 //!   namespace: shop
-//!   scope: strict               # the only scope; of what is new, if allowedScopes names several
+//!   scope: strict               # the only scope; the default for new objects if allowedScopes lists several
 //!   allowedScopes: [strict]
-//!   keySize: 4096               # at least so many bits
-//!   ignore: {plain-secret: keys of the tests} # what `seal lint` leaves out, and why
+//!   keySize: 4096               # minimum number of bits
+//!   ignore: {plain-secret: keys of the tests} # rules of `seal lint` to ignore, with the reason
 //! - path: "*.yaml"
 //!   certificate: certs/dev.pem
 //! ```
 //!
-//! A path is a pattern over the file's path from the folder of `.seal.yaml`: `*` and `?` stay within
-//! one name, `**` spans folders, `{a,b}` is either. Without a slash it fits at any depth; with one at
-//! its end, everything below.
+//! A path is a pattern for the file's path relative to the folder of `.seal.yaml`: `*` and `?`
+//! match within one name, `**` spans folders, `{a,b}` matches either. A pattern without a slash
+//! matches at any depth; one that ends with a slash matches everything below.
 
 mod file;
 mod parse;
@@ -30,116 +30,117 @@ use shared::scope::Scope;
 pub use file::{FILE_NAME, RulesFile, RulesFileError};
 pub use parse::{RuleProblem, RulesError, parse};
 
-/// The rules of one file, in its order.
+/// The rules of one file, in order.
 #[derive(Debug, Clone, Default)]
 pub struct Rules(pub Vec<Rule>);
 
-/// How files on some path are sealed.
+/// How files that match a path are sealed.
 #[derive(Debug, Clone)]
 pub struct Rule {
-    /// Its place among the rules, counted from one.
+    /// The position among the rules, counted from one.
     pub number: usize,
-    /// Line of the file where it begins.
+    /// The line where the rule begins.
     pub line: usize,
     /// The pattern as written.
     pub path: String,
     matcher: GlobMatcher,
-    /// Where the certificate comes from.
+    /// The source of the certificate.
     pub certificate: Option<Source>,
-    /// The certificate must be one of these; any if empty.
+    /// The accepted certificates; any if empty.
     pub fingerprints: Vec<Fingerprint>,
-    /// Keys that must not be used any more.
+    /// Keys that must no longer be used.
     pub retired: Vec<Fingerprint>,
-    /// The only namespace.
+    /// The only allowed namespace.
     pub namespace: Option<String>,
-    /// Scope of what is new, and the only one if no others are allowed.
+    /// The scope of new objects, and the only allowed one if `allowed_scopes` is empty.
     pub scope: Option<Scope>,
-    /// The only scopes; if empty, [`Self::scope`], and all without one.
+    /// The allowed scopes. If empty, only [`Self::scope`] is allowed or, without it, any scope.
     pub allowed_scopes: Vec<Scope>,
-    /// Fewest bits of the certificate's key.
+    /// The minimum number of bits of the certificate's key.
     pub key_size: Option<usize>,
-    /// Rules of `seal lint` that do not apply, each with the reason.
+    /// Rules of `seal lint` to ignore, each with the reason.
     pub ignore: Vec<(String, String)>,
 }
 
-/// Where a certificate comes from.
+/// The source of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Source {
-    /// A file, or a URL.
+    /// A file or a URL.
     At(String),
     /// The controller of a cluster.
     Controller {
-        /// Context of the kubeconfig; the current one if none.
+        /// The context of the kubeconfig; `None` for the current one.
         context: Option<String>,
-        /// Its Service, if not the usual one.
+        /// The name of the controller's Service, if not the default.
         name: Option<String>,
-        /// Its namespace, if not the usual one.
+        /// The namespace of the controller's Service, if not the default.
         namespace: Option<String>,
     },
 }
 
-/// Something breaks a rule.
+/// A rule is violated.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Broken {
-    /// Another namespace.
+    /// The namespace is not the allowed one.
     #[error("{rule} wants the namespace {wanted:?}, not {found:?}")]
     Namespace {
-        /// The rule in words.
+        /// The rule, for messages.
         rule: String,
-        /// That of the rule.
+        /// The namespace of the rule.
         wanted: String,
-        /// That of the object.
+        /// The namespace of the object.
         found: String,
     },
-    /// A scope that is not allowed.
+    /// The scope is not allowed.
     #[error("{rule} allows the scope {allowed}, not {found}")]
     Scope {
-        /// The rule in words.
+        /// The rule, for messages.
         rule: String,
-        /// Those of the rule.
+        /// The scopes that the rule allows.
         allowed: String,
-        /// That of the object.
+        /// The scope of the object.
         found: Scope,
     },
-    /// A certificate that is not the pinned one.
+    /// The certificate is not an accepted one.
     #[error("{rule} wants the certificate {wanted}, and this one is {found}")]
     Fingerprint {
-        /// The rule in words.
+        /// The rule, for messages.
         rule: String,
-        /// Those of the rule.
+        /// The fingerprints that the rule accepts.
         wanted: String,
-        /// That of the certificate.
+        /// The fingerprint of the certificate.
         found: Fingerprint,
     },
-    /// A key that is out of use.
+    /// The certificate's key is retired.
     #[error("{rule} calls the key {found} retired; fetch the current certificate")]
     Retired {
-        /// The rule in words.
+        /// The rule, for messages.
         rule: String,
-        /// That of the certificate.
+        /// The fingerprint of the certificate.
         found: Fingerprint,
     },
-    /// A key that is too small.
+    /// The certificate's key is too small.
     #[error("{rule} wants a key of at least {wanted} bits, and this one has {found}")]
     KeySize {
-        /// The rule in words.
+        /// The rule, for messages.
         rule: String,
-        /// That of the rule.
+        /// The minimum that the rule sets.
         wanted: usize,
-        /// That of the certificate.
+        /// The number of bits of the certificate's key.
         found: usize,
     },
 }
 
 impl Rules {
-    /// The first rule that fits. `path` goes from the folder of the rules, with slashes.
+    /// Returns the first rule that matches. `path` is relative to the folder of the rules, with
+    /// slashes.
     pub fn for_path(&self, path: &str) -> Option<&Rule> {
         self.0.iter().find(|rule| rule.matcher.is_match(path))
     }
 }
 
 impl Rule {
-    /// The rule in words, for messages.
+    /// Describes the rule, for messages.
     pub fn in_words(&self) -> String {
         format!(
             "rule {} of {FILE_NAME} (line {}, path {})",
@@ -147,11 +148,12 @@ impl Rule {
         )
     }
 
-    /// May an object live in this namespace? Objects that name none, and cluster-wide ones, may.
+    /// Checks the namespace of an object. An object without namespace passes, as does a
+    /// cluster-wide one.
     ///
     /// # Errors
     ///
-    /// [`Broken::Namespace`].
+    /// Returns [`Broken::Namespace`] if the rule allows another namespace only.
     pub fn check_namespace(&self, namespace: &str) -> Result<(), Broken> {
         match &self.namespace {
             Some(wanted) if !namespace.is_empty() && wanted != namespace => {
@@ -165,11 +167,11 @@ impl Rule {
         }
     }
 
-    /// May an object have this scope?
+    /// Checks the scope of an object.
     ///
     /// # Errors
     ///
-    /// [`Broken::Scope`].
+    /// Returns [`Broken::Scope`] if the rule does not allow the scope.
     pub fn check_scope(&self, scope: Scope) -> Result<(), Broken> {
         let allowed = match self.allowed_scopes.as_slice() {
             [] => self.scope.as_slice(),
@@ -186,11 +188,11 @@ impl Rule {
         })
     }
 
-    /// May this certificate seal?
+    /// Checks whether a certificate may be used for sealing.
     ///
     /// # Errors
     ///
-    /// It is not the pinned one, is retired, or is too small.
+    /// Fails if the certificate is not an accepted one, or its key is retired or too small.
     pub fn check_certificate(&self, certificate: &Certificate) -> Result<(), Broken> {
         let (rule, found) = (self.in_words(), certificate.fingerprint().clone());
         let bits = certificate.public_key().modulus_len() * 8;

@@ -1,4 +1,4 @@
-//! The text of `.seal.yaml` → [`Rules`].
+//! Parses `.seal.yaml` into [`Rules`].
 
 use globset::{GlobBuilder, GlobMatcher};
 use shared::key::{Fingerprint, MalformedFingerprint};
@@ -8,27 +8,27 @@ use shared::scope::{Scope, UnknownScope};
 use super::{Rule, Rules, Source};
 use crate::seal::lint::RULES;
 
-/// The text holds no rules.
+/// The text does not contain valid rules.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RulesError {
-    /// It is no YAML.
+    /// The text is not valid YAML.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// Several documents.
+    /// The file has several documents.
     #[error("it holds {0} documents; rules belong in one")]
     Documents(usize),
-    /// A line cannot be used.
+    /// A line is not valid.
     #[error("line {line}: {problem}")]
     Line {
-        /// Counted from one.
+        /// The line number, counted from one.
         line: usize,
-        /// What is wrong with it.
+        /// Why the line is not valid.
         problem: RuleProblem,
     },
 }
 
 impl RulesError {
-    /// The line, if there is one.
+    /// Returns the line number, if there is one.
     pub fn line(&self) -> Option<usize> {
         match self {
             Self::Read(error) => error.line(),
@@ -38,77 +38,77 @@ impl RulesError {
     }
 }
 
-/// What is wrong with a line.
+/// Why a line is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RuleProblem {
-    /// A field that does not exist.
+    /// The field does not exist.
     #[error("unknown field {found:?}; the fields here are {known}")]
     Unknown {
-        /// As written.
+        /// The field as written.
         found: String,
-        /// Those that exist.
+        /// The fields that exist.
         known: String,
     },
-    /// A field that stands twice.
+    /// The field is repeated.
     #[error("duplicate field {0:?}")]
     Twice(String),
-    /// A value of the wrong kind.
+    /// The value has the wrong type.
     #[error("{field} must be {wanted}, not {found}")]
     Kind {
-        /// The field.
+        /// The name of the field.
         field: &'static str,
-        /// With its article.
+        /// The expected type, with its article.
         wanted: &'static str,
-        /// With its article.
+        /// The actual type, with its article.
         found: &'static str,
     },
-    /// A rule that fits nothing.
+    /// The rule has no path.
     #[error("a rule needs a path, such as `path: prod/**`")]
     NoPath,
-    /// A pattern that is none.
+    /// The path is not a valid pattern.
     #[error("the path is not a valid pattern: {0}")]
     Pattern(String),
-    /// No scope.
+    /// The scope does not exist.
     #[error("{field}: {source}")]
     Scope {
-        /// The field.
+        /// The name of the field.
         field: &'static str,
-        /// What is wrong.
+        /// The unknown scope.
         source: UnknownScope,
     },
-    /// A scope for what is new that may not be.
+    /// `scope` is not among `allowedScopes`.
     #[error("scope is {0}, which allowedScopes leaves out")]
     ScopeNotAllowed(Scope),
-    /// No fingerprint.
+    /// The fingerprint is malformed.
     #[error("{field}: {source}")]
     Fingerprint {
-        /// The field.
+        /// The name of the field.
         field: &'static str,
-        /// What is wrong.
+        /// Why the fingerprint is malformed.
         source: MalformedFingerprint,
     },
-    /// A limit that limits nothing, most likely by mistake.
+    /// A list that limits something is empty, most likely by mistake.
     #[error("{0} is empty; fill it, or leave it out if anything is allowed")]
     Empty(&'static str),
-    /// Two sources.
+    /// The rule has two sources of a certificate.
     #[error("a rule has either a certificate (a file or URL) or a context, not both")]
     TwoSources,
-    /// A controller without a use.
+    /// The rule names both a certificate and a controller, so the controller would not be used.
     #[error("a controller is asked only where no certificate is named")]
     ControllerUnused,
-    /// A size that no key has.
+    /// The key size is out of range.
     #[error("keySize is a number of bits from 2048 to 8192")]
     KeySize,
 }
 
 type Parsed<T> = Result<T, RulesError>;
 
-/// Reads rules. An empty text has none.
+/// Parses rules. An empty text has none.
 ///
 /// # Errors
 ///
-/// The first thing that is wrong, with its line. Unknown fields are errors: a rule that is misspelt
-/// must not be a rule that does not exist.
+/// Returns the first error, with its line. Unknown fields are errors, so that a misspelt rule is
+/// not silently ignored.
 pub fn parse(bytes: &[u8]) -> Parsed<Rules> {
     let documents = manifest::read(bytes)?;
     let root = match documents.as_slice() {
@@ -173,7 +173,8 @@ fn rule(number: usize, node: &Node) -> Parsed<Rule> {
     }
 }
 
-/// Without a slash a pattern fits at any depth; with one at its end, everything below.
+/// Compiles a pattern. Without a slash it matches at any depth; with one at its end, everything
+/// below.
 fn matcher(pattern: &str) -> Result<GlobMatcher, RuleProblem> {
     let mut whole = pattern.trim_start_matches("./").to_owned();
     if whole.ends_with('/') {
@@ -233,7 +234,8 @@ fn key_size(node: &Node) -> Parsed<usize> {
     }
 }
 
-/// Rules of `seal lint` and the reasons for leaving them out. That this file cannot be used, none can.
+/// Parses the rules of `seal lint` to ignore, with reasons. `rules-file` cannot be ignored, since
+/// it reports that this file is not valid.
 fn ignored(node: &Node) -> Parsed<Vec<(String, String)>> {
     let names = RULES.iter().map(|rule| rule.name);
     let known: Vec<&str> = names.filter(|name| *name != "rules-file").collect();
@@ -243,7 +245,7 @@ fn ignored(node: &Node) -> Parsed<Vec<(String, String)>> {
     fields.0.iter().map(reason).collect()
 }
 
-/// The fields of a mapping, all of them known and none there twice.
+/// The fields of a mapping, checked for unknown and repeated names.
 struct Fields<'a>(&'a [(String, Node)]);
 
 impl<'a> Fields<'a> {
@@ -265,7 +267,7 @@ impl<'a> Fields<'a> {
         Ok(Self(entries))
     }
 
-    /// A field that is there and not null.
+    /// Returns a field that exists and is not null.
     fn get(&self, name: &str) -> Option<&'a Node> {
         let entry = self.0.iter().find(|(known, _)| known == name);
         entry
@@ -277,7 +279,8 @@ impl<'a> Fields<'a> {
         self.get(name).map(|node| text(node, name)).transpose()
     }
 
-    /// As [`Self::each`], of a limit that is there: one that is empty would be none at all.
+    /// Like [`Self::each`], for a field that limits something: an empty list would set no limit,
+    /// and is an error.
     fn limit<T>(
         &self,
         name: &'static str,
@@ -290,7 +293,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A list, or one value alone.
+    /// Returns the items of a list; a single value counts as a list of one.
     fn each<T>(
         &self,
         name: &'static str,

@@ -1,4 +1,4 @@
-//! `seal config explain`: what applies to a file, and who says so.
+//! `seal config explain`: shows which settings apply to a file, and where each comes from.
 
 use anyhow::Result;
 use serde_json::{Value as Json, json};
@@ -17,7 +17,7 @@ use crate::surroundings::Surroundings;
 ///
 /// # Errors
 ///
-/// The rules cannot be read, or the flags break them.
+/// Fails if the rules cannot be read, or the flags violate them.
 pub fn run(words: &Config, surroundings: &Surroundings) -> Result<Outcome> {
     let ConfigVerb::Explain(words) = &words.verb;
     let session = Session::new(&words.sealing, surroundings);
@@ -28,7 +28,7 @@ pub fn run(words: &Config, surroundings: &Surroundings) -> Result<Outcome> {
     }
 }
 
-/// Name, value and who says it, in the order in which they are shown.
+/// Returns name, value and source of each setting, in the order of display.
 fn lines(settings: &Settings) -> Vec<(&'static str, String, String)> {
     let said = |name, value: String, by: &dyn ToString| (name, value, by.to_string());
     let mut lines = Vec::new();

@@ -1,4 +1,4 @@
-//! Where new SealedSecrets go: a file that is not there yet, or stdout.
+//! Writes new SealedSecrets: to a file that does not exist yet, or to stdout.
 
 use std::path::{Path, PathBuf};
 
@@ -12,20 +12,20 @@ use crate::report::ShowPath as _;
 use crate::seal_args::Destination;
 use crate::{files, report};
 
-/// The file cannot be made.
+/// The file exists already.
 #[derive(Debug, thiserror::Error)]
 #[error("{} is there already. `seal set` changes an item of it; move it away to make a new one", .0.shown())]
 pub struct Exists(pub PathBuf);
 
 impl Destination {
-    /// The path that picks the rule: where the result goes, or will go. NAME.yaml in the current
-    /// folder if nobody says.
+    /// Returns the path that selects the rule: the file to write, or the path of `--for`. Defaults
+    /// to NAME.yaml in the current folder.
     pub fn path(&self, name: &str) -> PathBuf {
         let said = self.write.clone().or_else(|| self.for_path.clone());
         said.unwrap_or_else(|| PathBuf::from(format!("{name}.yaml")))
     }
 
-    /// `-o`, else by the file's ending.
+    /// Returns the format of `-o`, or else of the file's extension.
     pub fn format(&self) -> Format {
         let is_json = |path: &Path| path.extension().is_some_and(|ending| ending == "json");
         match (self.output, &self.write) {
@@ -35,11 +35,11 @@ impl Destination {
         }
     }
 
-    /// Makes sure that nothing is in the way, before anybody is asked for a value.
+    /// Checks that the file does not exist, before the user is asked for a value.
     ///
     /// # Errors
     ///
-    /// The file is there already.
+    /// Fails if the file exists.
     pub fn check(&self) -> Result<(), Exists> {
         match &self.write {
             Some(path) if path.exists() => Err(Exists(path.clone())),
@@ -51,7 +51,7 @@ impl Destination {
     ///
     /// # Errors
     ///
-    /// The file is there already, or cannot be written.
+    /// Fails if the file exists, or cannot be written.
     pub fn put(&self, sealed: &[Sealed]) -> Result<Outcome> {
         let documents: Vec<_> = sealed.iter().map(|one| one.object.to_document()).collect();
         let text: Zeroizing<Vec<u8>> = write(&documents, self.format());
@@ -62,7 +62,7 @@ impl Destination {
             Err(error) if error.is_taken() && !is_device(path) => {
                 return Err(Exists(path.clone()).into());
             }
-            // Such as `/dev/stdout`, which is always there.
+            // A device such as `/dev/stdout` always exists.
             Err(error) if error.is_taken() => files::replace(path, &text)?,
             created => created?,
         }

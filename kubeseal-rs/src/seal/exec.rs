@@ -1,4 +1,4 @@
-//! `seal exec`: a command with values in its environment or in files in memory.
+//! `seal exec`: runs a command with values in its environment or in files in memory.
 
 mod variables;
 
@@ -26,19 +26,19 @@ use crate::surroundings::Surroundings;
 use variables::{Assignment, Choice, assign};
 pub use variables::{Chosen, MalformedChoice};
 
-/// What to do about a value that no variable can hold.
+/// What to do about a value that no environment variable can hold.
 const OTHERWISE: &str = if memory::IS_THERE {
     "; --files gives values as files"
 } else {
     ""
 };
 
-/// Runs the command in the place of this process.
+/// Replaces this process by the command.
 ///
 /// # Errors
 ///
-/// No items were chosen, a file does not open, an item cannot become a variable, or the command cannot be
-/// started. Otherwise it does not return.
+/// Fails if no items are chosen, a file cannot be decrypted, an item cannot become a variable, or
+/// the command cannot be started. Otherwise it does not return.
 pub fn run(words: &Exec, surroundings: &Surroundings) -> Result<Outcome> {
     if words.files && !memory::IS_THERE {
         bail!(
@@ -56,13 +56,13 @@ pub fn run(words: &Exec, surroundings: &Surroundings) -> Result<Outcome> {
     };
     let mut command = Command::new(find(program)?);
     command.args(arguments);
-    // Kept open until the command has taken our place, and by it from then on.
+    // These files stay open, so that the command inherits them.
     let _files = give(&mut command, &values, words, surroundings)?;
     let error = platform::become_command(command, program);
     Err(error).with_context(|| format!("{} cannot be started", program.shown()))
 }
 
-/// Every SealedSecret and the file that it stands in.
+/// Returns every SealedSecret with its file.
 fn read(paths: &[PathBuf]) -> Result<Vec<(&Path, SealedSecret)>> {
     let mut found = Vec::new();
     for path in paths {
@@ -75,7 +75,8 @@ fn read(paths: &[PathBuf]) -> Result<Vec<(&Path, SealedSecret)>> {
     Ok(found)
 }
 
-/// Says which items there are and what to type. Reads names alone, so that no key is needed to ask.
+/// Returns the error for a missing choice: lists the items and a command that chooses some. It
+/// reads names only, so no key is needed.
 fn unchosen(words: &Exec, sealed: &[(&Path, SealedSecret)]) -> String {
     let items: BTreeSet<&str> = sealed.iter().flat_map(|(_, one)| items(one)).collect();
     let items = Vec::from_iter(items).join(", ");
@@ -100,7 +101,7 @@ fn items(sealed: &SealedSecret) -> impl Iterator<Item = &str> {
     encrypted.chain(rendered).map(String::as_str)
 }
 
-/// Files and command as they can be typed again.
+/// Formats files and command for a shell.
 fn arguments(words: &Exec) -> String {
     let paths = words.paths.iter().map(|path| path.to_string_lossy());
     let command = words.command.iter().map(|word| word.to_string_lossy());
@@ -112,7 +113,7 @@ fn arguments(words: &Exec) -> String {
     all.collect::<Vec<String>>().join(" ")
 }
 
-/// Puts chosen values into the environment of a command, or into files that it has to inherit.
+/// Passes the chosen values to a command, in its environment or in files that it has to inherit.
 fn give(
     command: &mut Command,
     values: &BTreeMap<String, Plain>,
@@ -153,8 +154,8 @@ fn ring(words: &Exec, surroundings: &Surroundings) -> Result<KeyRing> {
     opening::ring(&[], &words.backups, &words.opening, surroundings)
 }
 
-/// The values to choose from, templates rendered. Of items that nobody chose, only the last one of a name is
-/// kept.
+/// Returns the values to choose from, with templates rendered. Fails if several files have a chosen
+/// item. Of other items with the same name, the last one is kept.
 fn values(
     words: &Exec,
     sealed: &[(&Path, SealedSecret)],
@@ -190,7 +191,8 @@ fn closed(path: &Path, sealed: &SealedSecret) -> String {
     format!("{file} ({name}) does not open, so nothing was run; `seal doctor {file}` says why")
 }
 
-/// Bare names in absolute folders of `PATH` alone; what has a slash as it stands, since it was typed.
+/// Finds the program. A bare name is searched in absolute folders of `PATH` only; a name with a
+/// slash is used as typed.
 fn find(program: &OsString) -> Result<PathBuf> {
     let path = PathBuf::from(program);
     if path.components().count() > 1 {
@@ -200,7 +202,7 @@ fn find(program: &OsString) -> Result<PathBuf> {
     programs::find(&name).with_context(|| format!("program {name} not found in PATH"))
 }
 
-/// The value of a variable.
+/// Returns the value of a variable.
 fn text_of(item: &str, value: &Plain) -> Result<OsString> {
     if value.expose().contains(&0) {
         bail!("the value of {item} has a zero byte, which no variable can hold{OTHERWISE}");

@@ -1,4 +1,4 @@
-//! `seal [FILE…]`: Secret manifests → SealedSecret manifests.
+//! `seal [FILE…]`: seals Secret manifests to SealedSecret manifests.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,36 +19,36 @@ use crate::seal_args::Files;
 use crate::surroundings::Surroundings;
 use crate::{files, git, report};
 
-/// A file cannot be sealed as it was asked for.
+/// A file cannot be sealed as requested.
 #[derive(Debug, thiserror::Error)]
 pub enum FilesError {
-    /// It holds no Secret.
+    /// The file contains no Secret.
     #[error("{} contains no Secret (apiVersion v1, kind Secret)", .0.shown())]
     NoSecret(PathBuf),
-    /// It is sealed already.
+    /// The file is already sealed.
     #[error(
         "{} is sealed already; `seal set` and `seal edit` change its values, `seal rotate` re-encrypts them", .0.shown()
     )]
     Sealed(PathBuf),
-    /// Readers take the last one, and so the first one would be lost.
+    /// A key is repeated. Parsers use the last one, so the first value would be lost.
     #[error(
         "{}, line {line}: a key stands there for the second time, and what it held before would be lost; take one of \
          them out, or put `---` between two documents",
         file.shown()
     )]
     Repeated {
-        /// The file.
+        /// The path of the file.
         file: PathBuf,
-        /// The line of the second one.
+        /// The line of the repeated key.
         line: usize,
     },
-    /// A mistyped command, most likely.
+    /// The argument is neither a command nor a file; most likely a typo.
     #[error("{0:?} is neither a command nor a file; `seal --help` lists the commands")]
     NoSuchWord(String),
-    /// Nothing below the folders.
+    /// The folders contain no Secret.
     #[error("no Secret found")]
     NothingFound,
-    /// Git would see the values.
+    /// Git could commit the plain values.
     #[error(
         "{} would stay, in plain text, inside the Git work tree {}. Seal it in place with -i, let it go with \
          --remove-plain, name it in .gitignore, or say that you mean it with --keep-plain",
@@ -57,41 +57,41 @@ pub enum FilesError {
     PlainInGit {
         /// The plain file.
         file: PathBuf,
-        /// The work tree.
+        /// The root of the work tree.
         tree: PathBuf,
     },
-    /// Two plain files would become one sealed file.
+    /// Two plain files would have the same sealed file.
     #[error(
         "{} and {} would both become {}; seal them one at a time, or give one another name",
         first.shown(), second.shown(), to.shown()
     )]
     OneForTwo {
-        /// A plain file.
+        /// One plain file.
         first: PathBuf,
-        /// Another one.
+        /// The other plain file.
         second: PathBuf,
-        /// What they would become.
+        /// The sealed file of both.
         to: PathBuf,
     },
-    /// Removing it would leave its values where they are.
+    /// The plain file is a symbolic link. Removing it would keep its target with the values.
     #[error("{} is a link, and --remove-plain would leave the file that it leads to; name that file", .0.shown())]
     Link(PathBuf),
-    /// The file beside it is something else.
+    /// The file to write exists and is not a file of SealedSecrets.
     #[error("{} exists and is not a file of SealedSecrets; move it away", .0.shown())]
     Occupied(PathBuf),
-    /// A list of Secrets and others.
+    /// A list contains Secrets and other objects.
     #[error(
         "a list with Secrets and other objects cannot be sealed; put the Secrets into a file of their own"
     )]
     MixedList,
-    /// Other documents, which are kept byte for byte if they can be told apart.
+    /// The file contains other documents that cannot be kept byte for byte.
     #[error(
         "it holds other objects that cannot be kept as they are; put the Secrets into a file of their own"
     )]
     Others,
 }
 
-/// A plain file, and what becomes of it.
+/// A plain file and its result.
 struct Plan {
     plain: PathBuf,
     to: Option<PathBuf>,
@@ -100,11 +100,11 @@ struct Plan {
     remove: bool,
 }
 
-/// Runs the command: every file is sealed before the first is written.
+/// Runs the command. All files are sealed before the first one is written.
 ///
 /// # Errors
 ///
-/// A file cannot be read or sealed, or its values would stay where Git sees them.
+/// Fails if a file cannot be read or sealed, or if plain values would stay in a Git work tree.
 pub fn run(words: &Files, surroundings: &Surroundings) -> Result<Outcome> {
     let session = Session::new(&words.sealing, surroundings);
     if words.files.is_empty() {
@@ -183,7 +183,7 @@ fn plan(session: &Session<'_>, words: &Files, file: &ManifestFile) -> Result<Pla
     })
 }
 
-/// `db.yaml` and `db.json` may have one name once they are sealed.
+/// Refuses two files with the same result, such as `db.yaml` and `db.json` with `-o json`.
 fn refuse_one_for_two(plans: &[Plan]) -> Result<(), FilesError> {
     let mut known: BTreeMap<PathBuf, &Plan> = BTreeMap::new();
     for plan in plans {
@@ -199,7 +199,7 @@ fn refuse_one_for_two(plans: &[Plan]) -> Result<(), FilesError> {
     Ok(())
 }
 
-/// One path for a file, whichever way it was named; the file need not be there.
+/// Returns one canonical path for a file, however it was named. The file need not exist.
 fn whole(path: &Path) -> PathBuf {
     let folder = path.parent().filter(|f| !f.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new(".")).canonicalize();
@@ -208,7 +208,7 @@ fn whole(path: &Path) -> PathBuf {
     beside.canonicalize().unwrap_or(beside)
 }
 
-/// `db.yaml` → `db.sealed.yaml`.
+/// Returns the path of the sealed file: `db.yaml` → `db.sealed.yaml`.
 fn beside(plain: &Path, format: Option<Format>) -> PathBuf {
     let ending = match format {
         Some(Format::Json) => "json".into(),
@@ -234,7 +234,7 @@ fn refuse_plain_in_git(plain: &Path) -> Result<()> {
     }
 }
 
-/// What an earlier run left may be replaced, and nothing else.
+/// Checks that a file may be replaced: only the result of an earlier run may.
 fn refuse_to_replace(to: &Path) -> Result<()> {
     let ours = ManifestFile::read(to).is_ok_and(|file| {
         let mut objects = file.objects().peekable();
@@ -271,7 +271,8 @@ fn carry_out(plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// Until then Git would commit the plain file that it knows.
+/// Returns a hint to stage the changes. Until then Git would commit the plain file that is in its
+/// index.
 fn to_stage(plan: &Plan, to: &Path) -> String {
     let mut changed = vec![to.to_string_lossy()];
     if plan.remove {
@@ -284,8 +285,8 @@ fn to_stage(plan: &Plan, to: &Path) -> String {
     format!(", and stage what changed: git add {words}")
 }
 
-/// The text with every Secret sealed. Other documents stay byte for byte; comments of the Secrets
-/// go, since they may tell of the values.
+/// Returns the text with every Secret sealed. Other documents are kept byte for byte. Comments of
+/// the Secrets are removed, since they may reveal values.
 fn seal_file(
     session: &Session<'_>,
     settings: &Settings,
@@ -331,11 +332,11 @@ fn seal_file(
     Ok((join(&texts, format), sealed))
 }
 
-/// A piece of a file.
+/// A part of a file.
 enum Part<'a> {
-    /// A Secret, or a list of them.
+    /// A Secret, or a list of Secrets.
     Secrets(&'a Node),
-    /// Anything else, as it is.
+    /// Any other document, unchanged.
     Kept(Vec<u8>),
 }
 
@@ -362,7 +363,7 @@ fn parts(file: &ManifestFile, format: Format) -> Result<Vec<Part<'_>>, FilesErro
     Ok(parts)
 }
 
-/// A document of another format, or of a JSON stream.
+/// Formats a document again, for another format or a JSON stream.
 fn rewritten(root: &Node, format: Format) -> Result<Vec<u8>, FilesError> {
     let json = Reading::default()
         .json(root, Shape::Any)
@@ -370,8 +371,8 @@ fn rewritten(root: &Node, format: Format) -> Result<Vec<u8>, FilesError> {
     Ok(write(&[json], format).to_vec())
 }
 
-/// The texts of the documents that are not empty, without their separators. A line that begins with
-/// `---` ends a document wherever it stands, within block scalars too.
+/// Splits YAML into its non-empty documents, without separators. A line that begins with `---` ends
+/// a document even inside a block scalar.
 fn split(bytes: &[u8]) -> Option<Vec<String>> {
     let text = std::str::from_utf8(bytes).ok()?;
     let mut texts = vec![String::new()];

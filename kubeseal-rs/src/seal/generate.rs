@@ -1,4 +1,4 @@
-//! `seal generate`: recipes → a SealedSecret whose values nobody has seen.
+//! `seal generate`: creates a SealedSecret of random values that are never shown.
 
 use std::collections::BTreeMap;
 
@@ -15,15 +15,15 @@ use crate::report;
 use crate::seal_args::Generate;
 use crate::surroundings::Surroundings;
 
-/// The words do not fit together.
+/// The arguments are not valid.
 #[derive(Debug, thiserror::Error)]
 pub enum GenerateError {
-    /// No recipe. The word is not repeated: it may be a value.
+    /// An argument has no recipe. The message does not quote it, since it may be a value.
     #[error(
         "an item is KEY=RECIPE, such as password=password:24; `seal generate --help` lists the recipes"
     )]
     Form,
-    /// A password for nobody.
+    /// A password is given, and no recipe uses it.
     #[error(
         "no recipe takes a password; --password-stdin and --password-prompt are for htpasswd and docker"
     )]
@@ -34,7 +34,7 @@ pub enum GenerateError {
 ///
 /// # Errors
 ///
-/// A recipe or name is none, or the result cannot be sealed.
+/// Fails if a recipe or name is not valid, or the result cannot be sealed.
 pub fn run(words: &Generate, surroundings: &Surroundings) -> Result<Outcome> {
     names::check_object(&words.name)?;
     words.destination.check()?;
@@ -100,7 +100,7 @@ fn given_password(
     Stdin::new(surroundings).read("the password").map(Some)
 }
 
-/// The type that Kubernetes has for just these items, if none was asked for.
+/// Sets the type that Kubernetes defines for these items, unless one is given.
 fn set_type(secret: &mut Secret, public: &BTreeMap<String, String>) {
     let keys: Vec<&str> = secret
         .data

@@ -1,4 +1,4 @@
-//! `seal hook install`: a pre-commit hook of Git.
+//! `seal hook install`: installs a Git pre-commit hook.
 
 use std::path::{Path, PathBuf};
 
@@ -10,20 +10,21 @@ use crate::report::ShowPath as _;
 use crate::seal_args::{Hook, HookInstall, HookVerb};
 use crate::{files, platform, programs, report};
 
-/// How every hook of ours begins.
+/// The first lines of every installed hook.
 const HEAD: &str = "#!/bin/sh\n\
 # Written by `seal hook install`: nothing is committed in which `seal lint` finds something.\n";
 
-/// The largest hook that is compared, in bytes: those of `seal` are small.
+/// The size limit, in bytes, for comparing an existing hook; hooks of `seal` are small.
 const LARGEST: u64 = 1 << 20;
 
-/// How the line begins and ends that runs `seal`, by its absolute path: a `PATH` with a relative folder in
-/// it would find a `seal` that came with the repository. `seal` itself finds out what is staged, so that no
-/// configuration of the repository has a say.
+/// Prefix and suffix of the line that runs `seal`. It contains the absolute path of `seal`: with a
+/// relative folder in `PATH`, a `seal` from the repository could run. `seal` determines the staged
+/// files itself, so that the repository's configuration has no effect.
 const LINE: (&str, &str) = ("exec ", " lint --staged\n");
 
-/// What earlier versions wrote. The first three looked at the work tree, where a file may be sealed that is
-/// staged in plain text, and the first two did not pass over files that are no YAML.
+/// Lines of hooks that earlier versions installed. The first three checked the work tree, where a
+/// file may be sealed although it is staged in plain text; the first two failed on files that are
+/// not YAML.
 const EARLIER: [&str; 4] = [
     "git diff --cached --name-only --diff-filter=ACMR -z -- '*.yaml' '*.yml' '*.json' | xargs -0 -r seal lint\n",
     "git diff --cached --name-only --diff-filter=ACMR -z -- '*.yaml' '*.yml' '*.json' | xargs -0 -r seal lint --\n",
@@ -35,23 +36,23 @@ const EARLIER: [&str; 4] = [
 /// A hook cannot be installed.
 #[derive(Debug, thiserror::Error)]
 pub enum HookError {
-    /// The next checkout could replace the program.
+    /// The program is in the work tree, where the next checkout could replace it.
     #[error(
         "this `seal` is in the work tree itself ({}), where any commit may replace it; install it elsewhere first",
         .0.shown()
     )]
     InTheTree(PathBuf),
-    /// Its name cannot stand in a shell script.
+    /// The path of the program cannot be quoted for a shell script.
     #[error("the path of this program cannot be written to a shell script: {}", .0.shown())]
     Unquotable(PathBuf),
-    /// A link may lead out of the repository.
+    /// The hook is a symbolic link, which may lead out of the repository.
     #[error(
         "{} is a symbolic link, and a hook is not written through one; add what `seal hook install --print` prints \
          to the file that it leads to",
         .0.shown()
     )]
     Link(PathBuf),
-    /// Another hook.
+    /// Another hook exists.
     #[error(
         "{} is there already and does something else; add what `seal hook install --print` prints",
         .0.shown()
@@ -63,7 +64,7 @@ pub enum HookError {
 ///
 /// # Errors
 ///
-/// This is no repository, or it has another hook.
+/// Fails outside a repository, or if another hook exists.
 pub fn run(words: &Hook) -> Result<Outcome> {
     let HookVerb::Install(HookInstall { print: is_print }) = &words.verb;
     let program = this_program()?;
@@ -107,11 +108,11 @@ fn install(path: &Path, hook: &str) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// The text of the hook.
+/// Returns the text of the hook.
 fn hook(program: &Path) -> Result<String, HookError> {
     let unquotable = || HookError::Unquotable(program.to_owned());
     let name = program.to_str().ok_or_else(unquotable)?;
-    // Git for Windows runs hooks with a shell that takes these slashes.
+    // Git for Windows runs hooks with a shell that accepts these slashes.
     let name = if cfg!(windows) {
         name.replace('\\', "/")
     } else {
@@ -121,7 +122,8 @@ fn hook(program: &Path) -> Result<String, HookError> {
     Ok(format!("{HEAD}{}{quoted}{}", LINE.0, LINE.1))
 }
 
-/// This program as `PATH` finds it, which outlives an update, if that is the same; else its own path.
+/// Returns the path of this program: the one in `PATH` if it is the same file, since that path
+/// survives an update, or else the program's own path.
 fn this_program() -> Result<PathBuf> {
     let this = std::env::current_exe().context("cannot find the path of this program")?;
     let same = programs::find("seal").filter(|found| {
@@ -131,7 +133,7 @@ fn this_program() -> Result<PathBuf> {
     Ok(same.unwrap_or(this))
 }
 
-/// What a user changed is theirs, and none of these.
+/// Returns whether an earlier version of `seal` wrote the hook, and the user has not changed it.
 fn is_earlier(there: &[u8]) -> bool {
     let text = std::str::from_utf8(there).unwrap_or_default();
     let Some(line) = text.strip_prefix(HEAD) else {

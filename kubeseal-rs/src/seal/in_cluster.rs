@@ -1,4 +1,4 @@
-//! The values of a SealedSecret as its Secret in the cluster has them, for one who may read that.
+//! Reads the values of a SealedSecret from its Secret in the cluster, if the user may read it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,24 +12,26 @@ use super::session::Session;
 use super::target::TargetError;
 use crate::cluster::{self, ClusterError};
 
-/// Values by item key; none for a value that is not known.
+/// Values by item name; `None` if a value is not known.
 pub type Values = BTreeMap<String, Option<Plain>>;
 
-/// The cluster does not give them.
+/// The cluster does not provide the values.
 #[derive(Debug, thiserror::Error)]
 #[error("the values of {place} cannot be had from the cluster; {otherwise}")]
 pub struct NoValues {
     place: String,
-    /// What to do instead.
+    /// What the user can do instead.
     otherwise: &'static str,
     source: Box<ClusterError>,
 }
 
-/// The values of an object of this file. Where a template makes a key, the item behind it is not known.
+/// Returns the values of an object in this file. If a template produces a key of the Secret, the
+/// item's value is not known.
 ///
 /// # Errors
 ///
-/// [`NoValues`], with what to do `otherwise`; or its namespace is not known.
+/// Returns [`NoValues`] with the advice of `otherwise`, or fails if the object's namespace is not
+/// known.
 pub fn values(
     session: &Session<'_>,
     file: &Path,

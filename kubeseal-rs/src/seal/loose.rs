@@ -1,18 +1,19 @@
-//! Sealed values that stand outside of a SealedSecret, as in the values of a Helm chart: what name and scope they
-//! are for only the template tells, so nothing here can open or re-encrypt them.
+//! Finds sealed values outside a SealedSecret, for example in the values of a Helm chart. Only the
+//! template determines their name and scope, so they cannot be decrypted or re-encrypted here.
 
 use shared::{base64, envelope};
 
-/// Characters of the shortest sealed value, for a key of 2048 bits.
+/// The length, in characters, of the shortest sealed value, for a key of 2048 bits.
 const SHORTEST: usize = 366;
-/// Bytes of an AES-GCM tag.
+/// The length of an AES-GCM tag, in bytes.
 const TAG: usize = 16;
 
-/// The line of the first text that has the form of a sealed value, counted from one.
+/// Returns the line of the first text that looks like a sealed value, counted from one.
 pub fn first_line(bytes: &[u8]) -> Option<usize> {
     let is_of_text = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte);
     let mut rest = bytes;
-    // The length of a modulus has two bytes, the first of which is small.
+    // The value begins with the modulus length in two bytes. The first byte is small, so its base64
+    // begins with `A`.
     while let Some(at) = memchr::memchr(b'A', rest) {
         let begins = at == 0 || !is_of_text(rest[at - 1]);
         let tail = &rest[at..];
@@ -27,7 +28,7 @@ pub fn first_line(bytes: &[u8]) -> Option<usize> {
     None
 }
 
-/// What to say of it.
+/// Returns the message about a sealed value on this line.
 pub fn remark(line: usize) -> String {
     format!(
         "line {line}: a sealed value stands outside of a SealedSecret, and only the template that takes it knows what \

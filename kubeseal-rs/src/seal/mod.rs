@@ -1,28 +1,29 @@
-//! Running `seal`: each command reads, decides in plain functions, and writes at its end, so that
-//! nothing is half-written when it fails.
+//! Runs the commands of `seal`. Each command reads, decides in pure functions, and writes at its
+//! end, so a failing command leaves nothing half-written.
 //!
 //! A new command takes five steps:
 //!
-//! 1. its words: a struct with `clap::Args` and an example in `seal_args/NAME.rs`,
-//! 2. a variant of [`Command`] that holds it,
-//! 3. its doing: `seal/NAME.rs` with `run(&Words, &Surroundings) -> anyhow::Result<Outcome>`,
+//! 1. its arguments: a struct with `clap::Args` and an example in `seal_args/NAME.rs`,
+//! 2. a variant of [`Command`] that contains it,
+//! 3. its implementation: `seal/NAME.rs` with
+//!    `run(&Words, &Surroundings) -> anyhow::Result<Outcome>`,
 //! 4. an arm in [`run`],
 //! 5. a story in `tests/seal/NAME.trycmd`; `tests/examples.rs` runs its examples.
 //!
-//! What they share:
+//! Shared modules:
 //!
 //! | module | owns |
 //! |---|---|
 //! | [`session`] | rules and certificates of one run, each read once |
 //! | [`settings`] | which certificate, scope and namespace apply to one file |
-//! | [`sealing`] | a Secret → a SealedSecret under these settings |
+//! | [`sealing`] | sealing a Secret under these settings |
 //! | [`target`] | one SealedSecret of a file, and changes of its items |
-//! | [`values`], [`names`] | values on their way in; what may be called how |
+//! | [`values`], [`names`] | reading values; valid names |
 //! | [`opening`] | identities, passphrases and keys of backups |
 //! | [`in_cluster`] | values of the Secret in the cluster |
-//! | [`destination`] | where a new SealedSecret goes |
-//! | [`object`] | a SealedSecret as people see it: structure, lines, hints |
-//! | [`loose`] | sealed values outside of a SealedSecret |
+//! | [`destination`] | writing a new SealedSecret |
+//! | [`object`] | a SealedSecret for display: structure, lines, hints |
+//! | [`loose`] | sealed values outside a SealedSecret |
 //! | [`walk`] | finding manifests below folders, as Git sees them |
 
 pub mod cert;
@@ -69,12 +70,12 @@ use crate::report;
 use crate::seal_args::{self, Command};
 use crate::surroundings::Surroundings;
 
-/// How a run ended that did not fail.
+/// The outcome of a run without an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// All is done.
+    /// Everything is done.
     Done,
-    /// A check found something; what, is printed already.
+    /// A check found problems, and has already printed them.
     Findings,
 }
 
@@ -82,7 +83,7 @@ pub enum Outcome {
 ///
 /// # Errors
 ///
-/// What went wrong first; nothing has been written then, or else the error says what.
+/// Returns the first error. Nothing has been written then, unless the error says otherwise.
 pub fn run(command: &Command, surroundings: &Surroundings) -> Result<Outcome> {
     match command {
         Command::Files(words) => files::run(words, surroundings),
@@ -111,8 +112,8 @@ pub fn run(command: &Command, surroundings: &Surroundings) -> Result<Outcome> {
     }
 }
 
-/// Writes documents one after the other, with escapes for what would steer a terminal. They may hold plaintext
-/// values.
+/// Formats documents one after the other, with terminal control characters escaped. They may
+/// contain plain values.
 pub fn write(documents: &[serde_json::Value], format: Format) -> Zeroizing<Vec<u8>> {
     let mut text = Zeroizing::new(Vec::new());
     for (i, document) in documents.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! A SealedSecret as people see it: structure, lines, hints; no values.
+//! A SealedSecret for display: structure, lines and hints, but no values.
 
 use std::collections::BTreeMap;
 
@@ -13,52 +13,52 @@ use shared::{base64, envelope};
 /// One object of a file.
 #[derive(Debug, Clone)]
 pub struct Object {
-    /// Where it begins.
+    /// The line where the object begins.
     pub line: usize,
-    /// As read.
+    /// The parsed object.
     pub sealed: SealedSecret,
-    /// Its scope.
+    /// The scope of the object.
     pub scope: Scope,
-    /// Its items, in the order of the file.
+    /// The items, in the order of the file.
     pub items: Vec<Item>,
-    /// Hints, those of items that are not there too.
+    /// The hints, including those of items that do not exist.
     pub hints: Hints,
 }
 
 /// One sealed item.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
-    /// Item key.
+    /// The name of the item.
     pub key: String,
-    /// Where it begins.
+    /// The line where the item begins.
     pub line: usize,
-    /// What its value looks like from outside.
+    /// The form of the sealed value.
     pub form: Form,
     /// The certificate that the hint names.
     pub hint: Option<Fingerprint>,
 }
 
-/// What a sealed value looks like from outside.
+/// The form of a sealed value, as far as it is visible without decrypting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// Sealed for a key of so many bits.
+    /// A sealed value for a key with this many bits.
     Bits(usize),
-    /// No text.
+    /// The value is not a string.
     NoText,
-    /// Empty.
+    /// The value is empty.
     Empty,
-    /// No base64.
+    /// The value is not base64.
     NoBase64,
-    /// Base64 that is no sealed value, or only the beginning of one.
+    /// The value is base64, but not a complete sealed value.
     Truncated,
 }
 
 impl Object {
-    /// Reads an object.
+    /// Parses an object.
     ///
     /// # Errors
     ///
-    /// It is malformed.
+    /// Fails if the object is malformed.
     pub fn read(node: &Node) -> Result<Self> {
         let sealed = SealedSecret::from_node(node, &mut Reading::default())?;
         let annotations = sealed.metadata.annotations.as_ref();
@@ -72,12 +72,12 @@ impl Object {
         })
     }
 
-    /// The sealed texts by item key.
+    /// Returns the sealed texts by item name.
     pub fn texts(&self) -> &BTreeMap<String, String> {
         &self.sealed.spec.encrypted_data
     }
 
-    /// Keys of templates.
+    /// Returns the keys that templates produce.
     pub fn templates(&self) -> impl Iterator<Item = &String> {
         self.sealed
             .spec
@@ -104,7 +104,8 @@ fn items(node: &Node, hints: &Hints) -> Vec<Item> {
     entries.iter().map(item).collect()
 }
 
-/// A value needs a length, an RSA block of that length, and the tag of AES-GCM.
+/// Determines the form of a value. A sealed value contains a length, an RSA block of that length,
+/// and the tag of AES-GCM.
 fn form(node: &Node) -> Form {
     let Value::Text(text) = &node.value else {
         return match node.value {
@@ -126,7 +127,7 @@ fn form(node: &Node) -> Form {
     }
 }
 
-/// Bytes of an AES-GCM tag.
+/// The length of an AES-GCM tag, in bytes.
 const TAG: usize = 16;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Identities and passphrases on their way in, and the keys of backups.
+//! Reads identities, passphrases and the keys of backups.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,11 +21,11 @@ use crate::report::ShowPath as _;
 use crate::seal_args::Opening;
 use crate::surroundings::Surroundings;
 
-/// Reads the identities, and the passphrase if a file has it. Asks for nothing.
+/// Reads the identities, and the passphrase if a file contains it. Never prompts.
 ///
 /// # Errors
 ///
-/// A file cannot be read or holds nothing of the kind.
+/// Fails if a file cannot be read, or does not contain an identity or passphrase.
 pub fn read(words: &Opening, surroundings: &Surroundings) -> Result<Unlock> {
     let mut unlock = Unlock::default();
     for path in &words.identity {
@@ -41,7 +41,8 @@ pub fn read(words: &Opening, surroundings: &Surroundings) -> Result<Unlock> {
     Ok(unlock)
 }
 
-/// What a file is that was named as an identity and holds none.
+/// Returns the error for a file that was named as an identity and contains none. It says what the
+/// file is.
 fn no_identity(path: &Path, bytes: &[u8]) -> String {
     let path = path.shown();
     let starts_with = |head: &[u8]| bytes.trim_ascii_start().starts_with(head);
@@ -72,7 +73,7 @@ fn no_identity(path: &Path, bytes: &[u8]) -> String {
     )
 }
 
-/// The first line, as it is.
+/// Returns the first line, unchanged.
 fn passphrase_of(path: &Path, surroundings: &Surroundings) -> Result<SecretString> {
     let bytes = match path.to_str() {
         Some("-") if surroundings.stdin_is_terminal => {
@@ -96,11 +97,11 @@ fn passphrase_of(path: &Path, surroundings: &Surroundings) -> Result<SecretStrin
     Ok(SecretString::from(text.to_owned()))
 }
 
-/// Asks for a passphrase and shows nothing of it; twice for a new one.
+/// Prompts for a passphrase without echo, and twice for a new one.
 ///
 /// # Errors
 ///
-/// There is no terminal, it is empty, or the two differ.
+/// Fails if there is no terminal, if the passphrase is empty, or if the two entries differ.
 pub fn ask(is_new: bool) -> Result<SecretString> {
     let no_terminal = |_| {
         anyhow::anyhow!(if is_new {
@@ -123,33 +124,33 @@ pub fn ask(is_new: bool) -> Result<SecretString> {
     Ok(SecretString::from(first.to_string()))
 }
 
-/// A backup that was read.
+/// The contents of a backup.
 pub struct Backup {
-    /// Its Secrets. **They hold private keys.**
+    /// The Secrets. **They contain private keys.**
     pub secrets: Vec<Secret>,
-    /// Keys in PEM, without a Secret around them.
+    /// PEM keys that are not in a Secret.
     pub bare: Vec<PrivateKey>,
 }
 
-/// Reads a backup: an age archive, manifests, or keys in PEM. Asks for a passphrase if one is needed.
+/// Reads a backup: an age archive, manifests, or PEM keys. Prompts for a passphrase if needed.
 ///
 /// # Errors
 ///
-/// It does not open, or holds no key.
+/// Fails if the backup does not open or contains no key.
 pub fn backup(path: &Path, unlock: &mut Unlock) -> Result<Backup> {
     backup_in(path, files::read_as(path, Kind::Keys)?, unlock)
 }
 
-/// The most bytes of a backup: thousands of keys.
+/// The size limit for a backup, in bytes: thousands of keys.
 const MAX_BACKUP: usize = 32 * 1024 * 1024;
-/// The most keys of a backup: one a month for eighty years. Each takes some work to read.
+/// The most keys of a backup: one a month for eighty years. Each takes some time to parse.
 const MAX_KEYS: usize = 1_000;
 
-/// As [`backup`], of bytes that were read from this path.
+/// Like [`backup`], for bytes that were read from this path.
 ///
 /// # Errors
 ///
-/// As for [`backup`].
+/// Fails like [`backup`].
 pub fn backup_in(path: &Path, bytes: Zeroizing<Vec<u8>>, unlock: &mut Unlock) -> Result<Backup> {
     let place = || path.shown();
     let bytes = files::text(bytes);
@@ -218,11 +219,11 @@ pub fn backup_in(path: &Path, bytes: Zeroizing<Vec<u8>>, unlock: &mut Unlock) ->
     })
 }
 
-/// Every key that is there to try with: those of the store, then those of backups.
+/// Returns every available key for trial decryption: those of the store, then those of backups.
 ///
 /// # Errors
 ///
-/// A backup cannot be read.
+/// Fails if a backup cannot be read.
 pub fn ring(
     records: &[KeyRecord],
     backups: &[PathBuf],

@@ -1,4 +1,4 @@
-//! A Secret → a SealedSecret, under the settings of the file that it will stand in.
+//! Seals a Secret under the settings of the file that will contain it.
 
 use std::sync::Arc;
 
@@ -18,30 +18,30 @@ use crate::report;
 /// A Secret cannot be sealed.
 #[derive(Debug, thiserror::Error)]
 pub enum SealingError {
-    /// No values.
+    /// The Secret has no values.
     #[error("the Secret {0:?} has no values; if that is meant, pass --allow-empty")]
     Empty(String),
-    /// No namespace, and nobody to say one.
+    /// The namespace is not known, and the scope needs one.
     #[error(
         "the Secret {0:?} has no namespace, and its scope needs one: pass --namespace, or a wider --scope"
     )]
     NoNamespace(String),
-    /// Ciphertext of another program.
+    /// `sops` encrypted the manifest.
     #[error("{0} was encrypted by sops; `seal import sops` decrypts it first")]
     Sops(String),
 }
 
-/// A Secret that was sealed, and what with.
+/// A sealed Secret, and the certificate that sealed it.
 #[derive(Debug)]
 pub struct Sealed {
-    /// The object.
+    /// The sealed object.
     pub object: SealedSecret,
-    /// The certificate.
+    /// The certificate that sealed it.
     pub certificate: Arc<Certificate>,
 }
 
 impl Sealed {
-    /// Name, number of items, scope and key, for people.
+    /// Describes the object for people: name, number of items, scope and key.
     pub fn in_words(&self) -> String {
         let object = &self.object;
         let count = object.spec.encrypted_data.len();
@@ -55,11 +55,13 @@ impl Sealed {
     }
 }
 
-/// Seals a Secret. A flag decides its scope, else its own annotations, else the rule or variable.
+/// Seals a Secret. Its scope comes from a flag, else from its own annotations, else from the rule
+/// or environment variable.
 ///
 /// # Errors
 ///
-/// It has no values or no place, breaks the rule, or there is no certificate.
+/// Fails if the Secret has no values or no namespace, violates the rule, or if there is no
+/// certificate.
 pub fn seal_secret(
     session: &Session<'_>,
     settings: &Settings,
@@ -112,7 +114,7 @@ fn aim(session: &Session<'_>, settings: &Settings, secret: &mut Secret) -> Resul
     Ok(())
 }
 
-/// Says of every item which certificate sealed it.
+/// Adds hints that name the certificate of each item.
 fn add_hints(object: &mut SealedSecret, certificate: &Certificate) {
     let items = object.spec.encrypted_data.keys();
     let hints: Hints = items
@@ -123,13 +125,13 @@ fn add_hints(object: &mut SealedSecret, certificate: &Certificate) {
     }
 }
 
-/// Reads a Secret out of a file, and warns about values that YAML turns into another text.
+/// Parses a Secret of a file, and warns about values that YAML changes to another text.
 ///
 /// # Errors
 ///
-/// It is malformed, or `sops` encrypted it.
+/// Fails if the Secret is malformed, or `sops` encrypted it.
 pub fn read_secret(node: &Node, file: &str) -> Result<Secret> {
-    // In `data`, ciphertext of sops is no base64 either.
+    // Check this first, since ciphertext of `sops` in `data` is not base64.
     if matches!(&node.value, Value::Map(fields) if fields.iter().any(|(name, _)| name == "sops")) {
         return Err(SealingError::Sops(file.to_owned()).into());
     }

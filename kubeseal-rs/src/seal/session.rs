@@ -1,5 +1,5 @@
-//! What one run of `seal` knows: its surroundings, the rules that it has read, and the certificates
-//! that it has fetched, each once.
+//! The state of one run of `seal`: its environment, and the rules and certificates it has read,
+//! each once.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,28 +20,29 @@ use crate::rules::{RulesFile, Source};
 use crate::seal_args::Sealing;
 use crate::surroundings::Surroundings;
 
-/// The peer's names of the controller's Service and of its namespace.
+/// Upstream's default name and namespace of the controller's Service.
 const CONTROLLER: (&str, &str) = ("sealed-secrets-controller", "kube-system");
 
-/// A certificate that was asked for: from where, and on whose word; a path in a rule counts from the folder of the rules. An answer to one question is none to
-/// another, or what a rule vouches for would pass where no rule applies.
+/// The key of the certificate cache: source, the rules' folder for relative paths, who named the
+/// source, and accepted fingerprints. A cached certificate is reused only for an equal key.
+/// Otherwise one that a rule accepts could be used where the rule does not apply.
 type Question = (Source, Option<PathBuf>, By, Vec<Vouched>);
 
-/// For whom a run may encrypt.
+/// Which certificates a run may encrypt for.
 #[derive(Clone, Copy)]
 enum Recipients<'a> {
-    /// For every certificate that the settings name, since the user gives the values.
+    /// Every certificate that the settings name, since the user provides the values.
     OfSettings,
-    /// Only for one that the user names, or whose private key is among these: values that exist already could
-    /// come from a file that the author of a rule has copied.
+    /// Only a certificate that the user names, or whose private key is among these. Existing values
+    /// could come from a file that the author of a rule has copied.
     OfUser(&'a KeyRing),
 }
 
-/// One run. May be shared between threads.
+/// The state of one run. Can be shared between threads.
 pub struct Session<'a> {
     /// Clock, environment and terminal.
     pub surroundings: &'a Surroundings,
-    /// What was typed about sealing.
+    /// The options for sealing.
     pub words: &'a Sealing,
     recipients: Recipients<'a>,
     rules: Mutex<BTreeMap<PathBuf, Option<Arc<RulesFile>>>>,
@@ -49,7 +50,7 @@ pub struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    /// Nothing is read yet.
+    /// Creates a session. Nothing is read yet.
     pub fn new(words: &'a Sealing, surroundings: &'a Surroundings) -> Self {
         Self {
             surroundings,
@@ -60,8 +61,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// As [`Self::new`], for a run that encrypts again what it has decrypted, with these private keys if any: a
-    /// certificate that only a rule names is refused.
+    /// Like [`Self::new`], for a run that re-encrypts values that it has decrypted, with these
+    /// private keys if any. A certificate that only a rule names is refused.
     pub fn of_existing_values(
         words: &'a Sealing,
         surroundings: &'a Surroundings,
@@ -73,11 +74,11 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// What applies to a file, which need not exist.
+    /// Returns the settings for a file, which need not exist.
     ///
     /// # Errors
     ///
-    /// The rules cannot be read, or the flags break them.
+    /// Fails if the rules cannot be read, or the flags violate them.
     pub fn settings(&self, path: &Path) -> Result<Settings> {
         let path = whole(path)?;
         let rules = self.rules_for(path.parent().unwrap_or(Path::new("/")))?;
@@ -104,11 +105,13 @@ impl<'a> Session<'a> {
         Ok(file)
     }
 
-    /// The certificate to seal with, which the rule allows. Fetched once for all files that it is for.
+    /// Returns the certificate to seal with, checked against the rule. Fetches it once for all
+    /// files that use it.
     ///
     /// # Errors
     ///
-    /// It cannot be had, has expired, or is not the one that the rule or a flag wants.
+    /// Fails if the certificate cannot be obtained, has expired, or is not the one that the rule or
+    /// a flag requires.
     pub fn certificate(&self, settings: &Settings) -> Result<Arc<Certificate>> {
         let source = settings.certificate.value.clone();
         let folder = of_rule(settings).map(|rules| rules.folder().to_owned());
@@ -135,7 +138,7 @@ impl<'a> Session<'a> {
         Ok(certificate)
     }
 
-    /// The fingerprints that vouch for a certificate.
+    /// Returns the fingerprints that make a certificate trusted.
     fn fingerprints(&self, settings: &Settings) -> Vec<Vouched> {
         match self.recipients {
             Recipients::OfSettings => settings.fingerprints(),
@@ -195,7 +198,7 @@ impl<'a> Session<'a> {
                 source: at.clone(),
                 ..Wanted::default()
             },
-            // What is looked for, or published, has to be known.
+            // A certificate that is found by labels or published has to match a known fingerprint.
             Source::Controller { .. } => Wanted {
                 access: self.access(source),
                 named_by: settings.certificate.by.into(),
@@ -206,7 +209,7 @@ impl<'a> Session<'a> {
         Ok(certificate::obtain(&wanted, self.surroundings)?)
     }
 
-    /// How to reach the controller of a source.
+    /// Returns how to reach the controller of a source.
     pub fn access(&self, source: &Source) -> Access {
         let (context, name, namespace) = match source {
             Source::Controller {
@@ -229,7 +232,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Is that the controller of flags, the environment or nobody's choice, rather than one that a rule names?
+    /// Returns whether flags, the environment or the defaults name this controller, rather than a
+    /// rule.
     pub fn is_named_by_user(&self, source: &Source) -> bool {
         let Source::Controller {
             context,
@@ -273,11 +277,12 @@ impl<'a> Session<'a> {
             .or_else(|| variable().map(PathBuf::from))
     }
 
-    /// The namespace for what names none: what the settings say, else that of the kubeconfig's context.
+    /// Returns the namespace for objects without one: from the settings, or else from the
+    /// kubeconfig's context.
     ///
     /// # Errors
     ///
-    /// The kubeconfig cannot be used.
+    /// Fails if the kubeconfig cannot be used.
     pub fn namespace(&self, settings: &Settings) -> Result<Option<String>> {
         if let Some(namespace) = &settings.namespace {
             return Ok(Some(namespace.value.clone()));
@@ -294,14 +299,14 @@ impl<'a> Session<'a> {
     }
 }
 
-/// The rules, if they name the certificate.
+/// Returns the rules, if they name the certificate.
 fn of_rule(settings: &Settings) -> Option<&RulesFile> {
     let rules = settings.rules.as_deref();
     rules.filter(|_| settings.certificate.by == settings::Origin::Rule)
 }
 
-/// The absolute path. Links in its folder are followed, so that a file is found under the same rule
-/// however it is reached.
+/// Returns the absolute path with symbolic links in its folder resolved, so that the same rule
+/// applies however the file is named.
 fn whole(path: &Path) -> Result<PathBuf> {
     let path = std::path::absolute(path).with_context(|| path.shown())?;
     let folder = path.parent().and_then(|folder| folder.canonicalize().ok());

@@ -1,5 +1,5 @@
-//! Which certificate, scope and namespace apply to one file: words, else the rule, else the
-//! environment, else what everybody gets.
+//! Decides which certificate, scope and namespace apply to one file: from flags, else the rule,
+//! else the environment, else the defaults.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -15,16 +15,16 @@ use crate::report::ShowPath as _;
 use crate::rules::{Broken, Rule, RulesFile, Source};
 use crate::seal_args::Sealing;
 
-/// A value, and who says it.
+/// A setting and its source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Said<T> {
     /// The value.
     pub value: T,
-    /// Who says it.
+    /// The source of the value.
     pub by: Origin,
 }
 
-/// Who says a value.
+/// The source of a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     /// A flag.
@@ -33,7 +33,7 @@ pub enum Origin {
     Rule,
     /// An environment variable.
     Variable(&'static str),
-    /// Nobody.
+    /// The default.
     Default,
 }
 
@@ -59,71 +59,72 @@ impl fmt::Display for Origin {
     }
 }
 
-/// What applies to one file.
+/// The settings for one file.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The file of rules that was looked at.
+    /// The file of rules that applies.
     pub rules: Option<Arc<RulesFile>>,
-    /// The rule that fits.
+    /// The rule that matches.
     pub rule: Option<Rule>,
-    /// Where the certificate comes from.
+    /// The source of the certificate.
     pub certificate: Said<Source>,
-    /// The certificate must be one of these, in addition to what the rule says.
+    /// The accepted certificates, in addition to the restrictions of the rule.
     pub pins: Option<Said<Vec<Fingerprint>>>,
-    /// Namespace of what names none; of the kubeconfig's context if nobody says one.
+    /// The namespace of objects without one; `None` for that of the kubeconfig's context.
     pub namespace: Option<Said<String>>,
-    /// Scope of what is new; that of the input's annotations if nobody says one.
+    /// The scope of new objects; `None` for that of the input's annotations.
     pub scope: Option<Said<Scope>>,
 }
 
-/// The variable of `--cert-fingerprint`: one, or several with commas.
+/// The environment variable for `--cert-fingerprint`: one fingerprint, or several separated by
+/// commas.
 const PIN: &str = "SEALED_SECRETS_CERT_FINGERPRINT";
 
-/// What is asked for cannot be.
+/// The settings are not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
-    /// It breaks a rule.
+    /// A rule is violated.
     #[error(transparent)]
     Broken(#[from] Broken),
-    /// A variable holds no scope.
+    /// The variable for the scope is not a scope.
     #[error("SEALED_SECRETS_SCOPE: {0}")]
     Variable(UnknownScope),
-    /// A variable holds no fingerprint.
+    /// The variable for fingerprints is malformed.
     #[error("{PIN}: {0}")]
     Pin(MalformedFingerprint),
-    /// Not the pinned certificate.
+    /// The certificate is not a pinned one.
     #[error("{by} wants the certificate {wanted}, and this one is {found}")]
     Fingerprint {
-        /// Who says so.
+        /// The source of the pin.
         by: Origin,
-        /// As said.
+        /// The pinned fingerprints.
         wanted: String,
-        /// That of the certificate.
+        /// The fingerprint of the certificate.
         found: Fingerprint,
     },
-    /// Values that exist already would be encrypted for a certificate that nobody but a rule names.
+    /// Existing values would be encrypted for a certificate that only a rule names.
     #[error(
         "{rule} alone names {certificate}, {found}, and the author of the rule could decrypt what is encrypted for it, so \
          no existing value is\nhint: if the certificate is right, pass {}--cert-fingerprint {found}",
         file.as_ref().map_or_else(String::new, |file| format!("--cert {} or ", file.shown()))
     )]
     OnlyByRule {
-        /// The rule in words.
+        /// The rule, for messages.
         rule: String,
-        /// What it names, in words.
+        /// The source of the certificate, for messages.
         certificate: String,
-        /// Its fingerprint.
+        /// The certificate's fingerprint.
         found: Fingerprint,
-        /// The file, if it is one.
+        /// The file of the certificate, if it is one.
         file: Option<PathBuf>,
     },
 }
 
-/// Puts together what applies. `variable` gives environment variables that are not empty.
+/// Determines the settings. `variable` returns environment variables that are not empty.
 ///
 /// # Errors
 ///
-/// Flags that break the rule, or a variable that makes no sense.
+/// Fails if flags violate the rule, or a variable is not valid.
 pub fn decide(
     rules: Option<Arc<RulesFile>>,
     rule: Option<Rule>,
@@ -176,7 +177,8 @@ fn first_said<T>(
         .or_else(|| variable.map(|(name, value)| said(Origin::Variable(name))(value)))
 }
 
-/// The user's own pins hold wherever the certificate comes from: the author of a rule may be somebody else.
+/// Returns the user's pins. They apply whatever names the certificate, since another person may
+/// have written the rule.
 fn pins(
     words: &Sealing,
     variable: impl Fn(&str) -> Option<String>,
@@ -195,8 +197,8 @@ fn pins(
     Ok(Some(Said { value, by }))
 }
 
-/// A flag or variable that names a cluster counts as naming the source, but below a certificate
-/// that is named beside it.
+/// Returns the source of the certificate. A flag or variable that selects a cluster selects its
+/// controller, unless a certificate is named in the same place.
 fn source(
     rule: Option<&Rule>,
     words: &Sealing,
@@ -238,11 +240,11 @@ fn source(
 }
 
 impl Settings {
-    /// May an object here have this scope?
+    /// Checks whether the rule allows this scope.
     ///
     /// # Errors
     ///
-    /// The rule does not allow it.
+    /// Fails if the rule does not allow it.
     pub fn check_scope(&self, scope: Scope) -> Result<(), SettingsError> {
         match &self.rule {
             Some(rule) => Ok(rule.check_scope(scope)?),
@@ -250,11 +252,11 @@ impl Settings {
         }
     }
 
-    /// May an object here live in this namespace?
+    /// Checks whether the rule allows this namespace.
     ///
     /// # Errors
     ///
-    /// The rule wants another one.
+    /// Fails if the rule allows another namespace only.
     pub fn check_namespace(&self, namespace: &str) -> Result<(), SettingsError> {
         match &self.rule {
             Some(rule) => Ok(rule.check_namespace(namespace)?),
@@ -262,7 +264,7 @@ impl Settings {
         }
     }
 
-    /// The fingerprints that the certificate must have one of, and who says so; none for any.
+    /// Returns the accepted fingerprints with their source; empty if any certificate is accepted.
     pub fn fingerprints(&self) -> Vec<Vouched> {
         let vouched = |fingerprint| Vouched {
             fingerprint,
@@ -272,7 +274,7 @@ impl Settings {
         rule.map(vouched).chain(self.user_pins()).collect()
     }
 
-    /// Those of them that the user gives.
+    /// Returns the accepted fingerprints that the user gave.
     pub fn user_pins(&self) -> Vec<Vouched> {
         let pins = self.pins.iter();
         let vouched = pins.flat_map(|said| {
@@ -283,11 +285,12 @@ impl Settings {
         vouched.collect()
     }
 
-    /// Refuses a certificate that nobody but a rule names. The caller has checked the user's pins already.
+    /// Refuses a certificate that only a rule names. The caller has already checked the user's
+    /// pins.
     ///
     /// # Errors
     ///
-    /// [`SettingsError::OnlyByRule`].
+    /// Returns [`SettingsError::OnlyByRule`] for such a certificate.
     pub fn check_named_by_user(&self, certificate: &Certificate) -> Result<(), SettingsError> {
         let (Origin::Rule, None) = (self.certificate.by, &self.pins) else {
             return Ok(());
@@ -313,11 +316,11 @@ impl Settings {
         }
     }
 
-    /// May this certificate seal here?
+    /// Checks whether this certificate may seal here.
     ///
     /// # Errors
     ///
-    /// It is not the pinned one, or the rule does not allow it.
+    /// Fails if the certificate is not a pinned one, or the rule does not allow it.
     pub fn check_certificate(&self, certificate: &Certificate) -> Result<(), SettingsError> {
         let found = certificate.fingerprint();
         if let Some(pins) = self
@@ -338,7 +341,7 @@ impl Settings {
         }
     }
 
-    /// Is this key known to be out of use here?
+    /// Returns whether the rule lists this key as retired.
     pub fn is_retired(&self, key: &Fingerprint) -> bool {
         self.rule
             .as_ref()

@@ -1,4 +1,4 @@
-//! One SealedSecret of a file: which one is meant, where its items open, and writing the file back.
+//! One SealedSecret of a file: choosing it, sealing new values for it, and writing the file.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,104 +20,104 @@ use super::walk::ManifestFile;
 use crate::files;
 use crate::report::{ShowPath as _, shown};
 
-/// A file, or what is asked of it, cannot be used.
+/// The file, or the requested change, is not valid.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
-    /// No SealedSecret at all.
+    /// The file contains no SealedSecret.
     #[error("{} contains no SealedSecret; `seal FILE` makes one from a Secret", .0.shown())]
     None(PathBuf),
-    /// Several, and no name.
+    /// The file contains several SealedSecrets, and no name was given.
     #[error(
         "{} holds {} SealedSecrets; say which one with --name: {}",
         file.shown(), candidates.len(), candidates.join(", ")
     )]
     Several {
-        /// The file.
+        /// The path of the file.
         file: PathBuf,
-        /// Their names.
+        /// The names of its SealedSecrets.
         candidates: Vec<String>,
     },
-    /// None of that name.
+    /// The file contains no SealedSecret of that name.
     #[error("{} contains no SealedSecret {name:?}, but {}", file.shown(), candidates.join(", "))]
     NoSuchName {
-        /// The file.
+        /// The path of the file.
         file: PathBuf,
-        /// What was asked for.
+        /// The requested name.
         name: String,
-        /// Those that are there.
+        /// The names of its SealedSecrets.
         candidates: Vec<String>,
     },
-    /// The deprecated form has no items.
+    /// The SealedSecret has the deprecated form, without items.
     #[error(
         "{} has the deprecated field `data`, which holds a whole Secret in one value; `kubeseal --re-encrypt` \
          turns it into items", .0
     )]
     Deprecated(String),
-    /// A flag that contradicts the file.
+    /// The scope of a flag contradicts the file.
     #[error(
         "the items of {place} are {found}, not {wanted}; items of one object share its scope: leave --scope out"
     )]
     Scope {
-        /// The object.
+        /// The namespace and name of the object.
         place: String,
-        /// That of the file.
+        /// The scope in the file.
         found: Scope,
-        /// That of the flag.
+        /// The scope of the flag.
         wanted: Scope,
     },
-    /// Likewise.
+    /// The namespace of a flag contradicts the file.
     #[error("{place} is in the namespace {found:?}, not {wanted:?}: leave --namespace out")]
     Namespace {
-        /// The object.
+        /// The namespace and name of the object.
         place: String,
-        /// That of the file.
+        /// The namespace in the file.
         found: String,
-        /// That of the flag.
+        /// The namespace of the flag.
         wanted: String,
     },
-    /// Nobody knows the namespace.
+    /// The namespace is not known.
     #[error("{0} names no namespace, and its scope needs one: pass --namespace")]
     NoNamespace(String),
-    /// Somebody else was faster.
+    /// Another program changed the same item meanwhile.
     #[error("{} was changed meanwhile by somebody else, who changed {item} too; run this again", file.shown())]
     Conflict {
-        /// The file.
+        /// The path of the file.
         file: PathBuf,
-        /// The item.
+        /// The name of the item.
         item: String,
     },
-    /// Likewise.
+    /// Another program removed or renamed the object meanwhile.
     #[error(
         "{} was changed meanwhile by somebody else, and {place} is not in it any more as it was; run this again",
         file.shown()
     )]
     Gone {
-        /// The file.
+        /// The path of the file.
         file: PathBuf,
-        /// The object.
+        /// The namespace and name of the object.
         place: String,
     },
-    /// Only metadata.name is missing.
+    /// The SealedSecret has no name.
     #[error("the SealedSecret at line {0} has no metadata.name, so its values could never open")]
     NoName(usize),
 }
 
 /// One SealedSecret of a file.
 pub struct Target {
-    /// The file.
+    /// The path of the file.
     pub path: PathBuf,
-    /// As it was read.
+    /// The content of the file when it was read.
     pub bytes: Vec<u8>,
-    /// The object.
+    /// The SealedSecret.
     pub found: Found,
 }
 
 impl Target {
-    /// Reads a file and picks the only SealedSecret, or the one of that name.
+    /// Reads a file and returns its only SealedSecret, or the one with that name.
     ///
     /// # Errors
     ///
-    /// The file cannot be read, or it is not clear which one is meant.
+    /// Fails if the file cannot be read, or the SealedSecret is ambiguous.
     pub fn read(path: &Path, name: Option<&str>) -> Result<Self> {
         let file = ManifestFile::read(path)?;
         let found = sealed_file::find(&file.documents);
@@ -133,7 +133,7 @@ impl Target {
         })
     }
 
-    /// That of the object.
+    /// Returns the scope of the object.
     pub fn scope(&self) -> Scope {
         Scope::from_annotations(self.found.sealed.metadata.annotations.as_ref())
     }
@@ -142,7 +142,7 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// A flag contradicts the file, a rule is broken, or there is no certificate.
+    /// Fails if a flag contradicts the file, a rule is violated, or there is no certificate.
     pub fn seal(
         &mut self,
         session: &Session<'_>,
@@ -207,12 +207,12 @@ impl Target {
         Ok(())
     }
 
-    /// Writes the file with these changes and with every other byte as it was. If the file was changed since it
-    /// was read, the changes are made to what is there now.
+    /// Writes the file with these changes, and keeps every other byte. If the file has changed
+    /// since it was read, the changes are applied to its current content.
     ///
     /// # Errors
     ///
-    /// It cannot be edited safely or not be written, or the object is not the same any more.
+    /// Fails if the file cannot be edited safely or not be written, or if the object has changed.
     pub fn write(&self, changes: &Changes<'_>) -> Result<()> {
         files::remove_leftovers_beside(&self.path);
         files::update(&self.path, |bytes| {
@@ -225,11 +225,11 @@ impl Target {
         })
     }
 
-    /// As [`Self::write`], unless somebody else changed the same items meanwhile.
+    /// Like [`Self::write`], but refuses if another program changed the same items meanwhile.
     ///
     /// # Errors
     ///
-    /// Likewise, and [`TargetError::Conflict`].
+    /// Fails like [`Self::write`], or with [`TargetError::Conflict`].
     pub fn write_what_is_untouched(&self, changes: &Changes<'_>) -> Result<()> {
         let items =
             |found: &Found, key: &String| found.sealed.spec.encrypted_data.get(key).cloned();
@@ -245,7 +245,8 @@ impl Target {
         self.write(changes)
     }
 
-    /// The object in another version of the file. Values that are sealed for it must open there.
+    /// Finds the object in another version of the file. Values sealed for the object must be valid
+    /// there.
     fn found_again(&self, bytes: &[u8]) -> Result<Found> {
         let file = ManifestFile::parse(&self.path, Zeroizing::new(bytes.to_vec()))?;
         let found = sealed_file::find(&file.documents);
@@ -261,7 +262,8 @@ impl Target {
     }
 }
 
-/// In another version of the file: would what was sealed for the object before open there?
+/// Returns whether values sealed for the earlier object are valid for this one in another version
+/// of the file.
 pub fn is_same_object(now: &Found, before: &Found) -> bool {
     let scope = |found: &Found| Scope::from_annotations(found.sealed.metadata.annotations.as_ref());
     let namespace = now.sealed.metadata.namespace.as_ref();
@@ -270,12 +272,12 @@ pub fn is_same_object(now: &Found, before: &Found) -> bool {
         && scope(now) == scope(before)
 }
 
-/// The object as messages name it.
+/// Formats the object's namespace and name for messages.
 pub fn place(found: &Found) -> String {
     shown(&found.sealed.place()).into_owned()
 }
 
-/// The hints that a run writes.
+/// Returns how this run updates hints.
 pub fn hint_rule<'a>(session: &Session<'_>, certificate: &'a Certificate) -> HintRule<'a> {
     if session.words.no_hints {
         HintRule::Drop
@@ -284,11 +286,12 @@ pub fn hint_rule<'a>(session: &Session<'_>, certificate: &'a Certificate) -> Hin
     }
 }
 
-/// A file without namespace goes where `kubectl apply` would put it, and that is where it has to open.
+/// Fills in a missing namespace. A file without namespace is unsealed where `kubectl apply` would
+/// create it.
 ///
 /// # Errors
 ///
-/// The kubeconfig cannot be used.
+/// Fails if the kubeconfig cannot be used.
 pub fn fill_namespace(session: &Session<'_>, settings: &Settings, found: &mut Found) -> Result<()> {
     let scope = Scope::from_annotations(found.sealed.metadata.annotations.as_ref());
     if found.sealed.namespace_or_empty().is_empty() && scope != Scope::ClusterWide {

@@ -1,5 +1,5 @@
-//! `seal uninstall`: takes what only this project's controller writes out of the statuses, so that nothing stays behind that
-//! Bitnami's controller would never update.
+//! `seal uninstall`: removes from the statuses what only this project's controller writes, since
+//! Bitnami's controller would never update it.
 
 use std::fmt::Write as _;
 
@@ -16,31 +16,31 @@ use crate::seal::keys;
 use crate::seal_args::{Place, Uninstall};
 use crate::surroundings::Surroundings;
 
-/// The conditions that Bitnami's controller does not have.
+/// The conditions that Bitnami's controller does not write.
 const CONDITIONS: [&str; 2] = ["Ready", "Stalled"];
-/// The fields of a status that it does not have.
+/// The status fields that Bitnami's controller does not write.
 const FIELDS: [&str; 2] = ["items", "record"];
 const API: &str = "/apis/bitnami.com/v1alpha1";
 const LIST: &str = "cannot list SealedSecrets";
 const CHANGE: &str = "cannot change the status";
 
-/// A status with something of ours in it.
+/// A status with data of this project.
 #[derive(Debug, PartialEq)]
 struct Leftover {
     namespace: String,
     name: String,
-    /// What is to go, for people.
+    /// What to remove, for display.
     what: Vec<&'static str>,
-    /// A merge patch that takes it out, if the object is still as it was read.
+    /// A merge patch that removes it, if the object is unchanged since it was read.
     patch: Json,
 }
 
-/// Runs the command. Without `--yes` nothing is changed.
+/// Runs the command. Without `--yes`, changes nothing.
 ///
 /// # Errors
 ///
-/// A controller is running, or objects cannot be read or changed. What was changed then stays changed, and the command can be
-/// run again.
+/// Fails if a controller is running, or objects cannot be read or changed. Changes made before an
+/// error are kept, and the command can be run again.
 pub fn run(words: &Uninstall, surroundings: &Surroundings) -> Result<Outcome> {
     let place = Place {
         directory: None,
@@ -79,7 +79,7 @@ pub fn run(words: &Uninstall, surroundings: &Surroundings) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// A controller that runs would write again what is taken out.
+/// Refuses to run beside a controller of this project, which would write the data again.
 fn check_lease(objects: &Objects, namespace: &str, name: &str, now: Timestamp) -> Result<()> {
     let path = format!("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{name}");
     let (code, body) = objects.look(&path)?;
@@ -99,7 +99,7 @@ fn check_lease(objects: &Objects, namespace: &str, name: &str, now: Timestamp) -
     Ok(())
 }
 
-/// Who holds the Lease now.
+/// Returns the current holder of the Lease.
 fn holder(lease: &Json, now: Timestamp) -> Option<String> {
     let spec = &lease["spec"];
     let holder = spec["holderIdentity"]
@@ -110,7 +110,7 @@ fn holder(lease: &Json, now: Timestamp) -> Option<String> {
     (now.duration_since(renewed) < lasts).then(|| holder.to_owned())
 }
 
-/// How many SealedSecrets there are, and which of them have something of ours.
+/// Returns the number of SealedSecrets, and those with data of this project.
 fn find(objects: &Objects, namespace: Option<&str>) -> Result<(usize, Vec<Leftover>)> {
     let path = match namespace {
         Some(namespace) => format!("{API}/namespaces/{namespace}/sealedsecrets"),
@@ -158,7 +158,7 @@ fn leftover(object: &Json) -> Option<Leftover> {
     })
 }
 
-/// A line for each that could not be changed.
+/// Changes all statuses, and returns a message for each failure.
 fn change_all(objects: &Objects, leftovers: &[Leftover], is_shown: bool) -> Vec<String> {
     let progress = Progress::new("statuses", leftovers.len(), is_shown);
     let change = |(): &mut (), _, leftover: &Leftover| {

@@ -1,4 +1,4 @@
-//! `seal unset FILE KEY…`: items go, and their key hints with them.
+//! `seal unset FILE KEY…`: removes items and their key hints.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::report;
 use crate::report::ShowPath as _;
 use crate::seal_args::Unset;
 
-/// An item that is not there.
+/// An item does not exist.
 #[derive(Debug, thiserror::Error)]
 #[error("{place} has no item {key:?}; it has {}", if .known.is_empty() { "none".to_owned() } else { .known.join(", ") })]
 pub struct NoItem {
@@ -20,11 +20,11 @@ pub struct NoItem {
     known: Vec<String>,
 }
 
-/// Runs the command. All of the items go, or none.
+/// Runs the command. Removes all of the items, or none.
 ///
 /// # Errors
 ///
-/// The file cannot be read or not be edited safely, or an item is not there.
+/// Fails if the file cannot be read or edited safely, or an item does not exist.
 pub fn run(words: &Unset) -> Result<Outcome> {
     let target = Target::read(&words.file, words.name.as_deref())?;
     let items = &target.found.sealed.spec.encrypted_data;

@@ -1,4 +1,4 @@
-//! Values on their way in: from files, stdin and hidden prompts.
+//! Reads values from files, stdin and hidden prompts.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,36 +13,36 @@ use crate::report;
 use crate::report::ShowPath as _;
 use crate::surroundings::Surroundings;
 
-/// A value cannot be had.
+/// A value cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ValueError {
-    /// Nobody to ask.
+    /// There is no terminal for a prompt.
     #[error("no terminal to ask for the value of {0:?}; give it on stdin or from a file")]
     NoTerminal(String),
-    /// The two answers differ.
+    /// The two entries at the prompt differ.
     #[error("the two values of {0:?} differ; nothing was written")]
     Differ(String),
-    /// stdin has one end.
+    /// Two values were to be read from stdin.
     #[error("stdin can be read once only, and two values want it")]
     StdinTwice,
-    /// Nothing came.
+    /// stdin was empty.
     #[error(
         "the value of {0:?} is empty: nothing came from stdin. If it shall be empty, pass --allow-empty"
     )]
     Empty(String),
-    /// Not `KEY=VALUE`.
+    /// The argument has not the form `KEY=VALUE`.
     #[error("--{0} takes {1}")]
     Form(&'static str, &'static str),
-    /// A folder without files.
+    /// The folder contains no files.
     #[error("the folder {} contains no file that could be an item", .0.shown())]
     EmptyFolder(PathBuf),
 }
 
-/// Asks for a value twice, and shows nothing of it.
+/// Prompts for a value twice, without echo.
 ///
 /// # Errors
 ///
-/// There is no terminal, or the two differ.
+/// Fails if there is no terminal, or if the two entries differ.
 pub fn prompt(key: &str) -> Result<Plain> {
     let ask_twice = || -> io::Result<_> {
         let prompt = Prompt::open()?;
@@ -59,14 +59,14 @@ pub fn prompt(key: &str) -> Result<Plain> {
     }
 }
 
-/// stdin, which one value may read.
+/// stdin, which can be read for one value only.
 pub struct Stdin<'a> {
     surroundings: &'a Surroundings,
     is_read: bool,
 }
 
 impl<'a> Stdin<'a> {
-    /// Not read yet.
+    /// Creates a reader that has not read stdin yet.
     pub fn new(surroundings: &'a Surroundings) -> Self {
         Self {
             surroundings,
@@ -74,11 +74,12 @@ impl<'a> Stdin<'a> {
         }
     }
 
-    /// Reads it to its end, as it is. From a terminal nothing is read, since it would show what is typed.
+    /// Reads stdin to its end, unchanged. If stdin is a terminal, prompts for the value instead,
+    /// since a terminal would show what is typed.
     ///
     /// # Errors
     ///
-    /// It is a terminal, was read already, or cannot be read.
+    /// Fails if stdin was read before or cannot be read, or if the prompt fails.
     pub fn read(&mut self, key: &str) -> Result<Plain> {
         if self.is_read {
             return Err(ValueError::StdinTwice.into());
@@ -92,12 +93,12 @@ impl<'a> Stdin<'a> {
         )?)))
     }
 
-    /// As [`Self::read`], for a value. One that is empty is a mistake most likely: what should have written it
-    /// failed, or stdin is closed.
+    /// Like [`Self::read`], for a value. An empty value is most likely a mistake: the command
+    /// before the pipe failed, or stdin is closed.
     ///
     /// # Errors
     ///
-    /// As for [`Self::read`], and for an empty value unless that is allowed.
+    /// Fails like [`Self::read`], and for an empty value unless it is allowed.
     pub fn read_value(&mut self, key: &str, allow_empty: bool) -> Result<Plain> {
         let value = self.read(key)?;
         if value.expose().is_empty() && !allow_empty {
@@ -110,7 +111,7 @@ impl<'a> Stdin<'a> {
     ///
     /// # Errors
     ///
-    /// It cannot be read.
+    /// Fails if the file cannot be read.
     pub fn read_file(&mut self, path: &Path) -> Result<Plain> {
         if path == Path::new("-") {
             return self.read("stdin");
@@ -121,12 +122,12 @@ impl<'a> Stdin<'a> {
         )?)))
     }
 
-    /// The items of one `--from-file`: `KEY=PATH`, `PATH` (its name is the key), or a folder, whose
-    /// files are an item each as with `kubectl`.
+    /// Returns the items of one `--from-file`: `KEY=PATH`, `PATH` (the file name is the key), or a
+    /// folder, whose files become one item each, as with `kubectl`.
     ///
     /// # Errors
     ///
-    /// A file cannot be read, or has no name to make a key of.
+    /// Fails if a file cannot be read, or has no name to use as a key.
     pub fn from_file(&mut self, word: &str) -> Result<Vec<(String, Plain)>> {
         if let Some((key, path)) = word.split_once('=') {
             return Ok(vec![(key.to_owned(), self.read_file(Path::new(path))?)]);
@@ -147,7 +148,8 @@ impl<'a> Stdin<'a> {
     }
 }
 
-/// Links are left out, as by `kubectl`: their author would choose which of the user's files is sealed.
+/// Reads the files of a folder. Symbolic links are skipped, as by `kubectl`: their author would
+/// choose which of the user's files is sealed.
 fn from_folder(folder: &Path) -> Result<Vec<(String, Plain)>> {
     let cannot_read = || format!("cannot read {}", folder.shown());
     let mut items = Vec::new();
@@ -175,7 +177,7 @@ fn from_folder(folder: &Path) -> Result<Vec<(String, Plain)>> {
     Ok(items)
 }
 
-/// Warns of a value that is most likely not what its file was to hold.
+/// Warns about a value that is most likely not what the user wants.
 pub fn remark_on(key: &str, value: &Plain) {
     let mark = match value.expose() {
         [] => {
@@ -192,11 +194,11 @@ pub fn remark_on(key: &str, value: &Plain) {
     ));
 }
 
-/// `KEY=VALUE`, where the value is public.
+/// Parses `KEY=VALUE`. The value is public.
 ///
 /// # Errors
 ///
-/// There is no equals sign.
+/// Fails if there is no equals sign.
 pub fn public_pair(word: &str, flag: &'static str) -> Result<(String, String), ValueError> {
     let pair = word
         .split_once('=')

@@ -1,5 +1,5 @@
-//! `seal view`: what stands in sealed files, without its values or, with a key or the right to read
-//! the Secret, with them.
+//! `seal view`: shows the contents of sealed files, without values; or with them, given a key or
+//! permission to read the Secret.
 
 use std::path::{Path, PathBuf};
 
@@ -24,25 +24,25 @@ use crate::report::shown;
 use crate::seal_args::{Sealing, View};
 use crate::surroundings::Surroundings;
 
-/// What to do where the cluster does not give values.
+/// What to do if the cluster does not provide values.
 const OTHERWISE: &str = "--key FILE opens them here";
 
-/// There is nothing to see.
+/// There is nothing to show.
 #[derive(Debug, thiserror::Error)]
 pub enum ViewError {
-    /// No object.
+    /// No object was found.
     #[error("no SealedSecret found; name sealed files, or a folder to find them in")]
     NothingFound,
 }
 
-/// An object with its file.
+/// An object and its file.
 struct Seen {
     path: PathBuf,
     file: String,
     object: Object,
-    /// Age of each item, in days; filled in for all files at once.
+    /// The age of each item, in days. Set for all files at once.
     ages: Vec<Option<i64>>,
-    /// Values by item key, if they are asked for.
+    /// Values by item name, if requested.
     values: Option<Values>,
 }
 
@@ -50,7 +50,7 @@ struct Seen {
 ///
 /// # Errors
 ///
-/// A file cannot be read, or a value not be opened.
+/// Fails if a file cannot be read, or a value cannot be decrypted.
 pub fn run(words: &View, surroundings: &Surroundings) -> Result<Outcome> {
     let sealing = Sealing {
         cluster: words.cluster.clone(),
@@ -94,7 +94,7 @@ pub fn run(words: &View, surroundings: &Surroundings) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// The objects of a file.
+/// Returns the objects of a file.
 fn look(candidate: &Candidate, revealer: Option<&Revealer<'_>>) -> Result<Vec<Seen>> {
     let path = &candidate.path;
     let Some(file) = walk::read(candidate, Kind::SealedSecret)? else {
@@ -114,7 +114,7 @@ fn look(candidate: &Candidate, revealer: Option<&Revealer<'_>>) -> Result<Vec<Se
     file.of_kind(Kind::SealedSecret).map(see).collect()
 }
 
-/// Asks Git for the ages of all items in one go, which takes one pass over its history.
+/// Determines the ages of all items at once, in one pass over Git's history.
 fn date(seen: &mut [Seen], now: Timestamp) {
     let items = seen.iter().flat_map(|seen| {
         let texts = seen.object.texts();
@@ -135,7 +135,7 @@ fn days(committed: Timestamp, now: Timestamp) -> i64 {
     (now.as_second() - committed.as_second()) / (24 * 60 * 60)
 }
 
-/// Where values come from.
+/// The source of values.
 enum Revealer<'a> {
     Keys(KeyRing),
     Cluster(&'a Session<'a>),
@@ -149,7 +149,7 @@ impl<'a> Revealer<'a> {
         Ok(Self::Keys(read_keys(&words.key)?))
     }
 
-    /// Those of the items; templates are not rendered.
+    /// Returns the values of the items. Templates are not rendered.
     fn values(&self, object: &Object, file: &Path) -> Result<Values> {
         let ring = match self {
             Self::Keys(ring) => ring,
@@ -238,7 +238,8 @@ fn in_days(days: i64) -> String {
     }
 }
 
-/// Text as it is, without control characters that would steer the terminal; other bytes in base64.
+/// Formats a value: text unchanged if it has no control characters for the terminal, anything else
+/// in base64.
 fn revealed(value: &Plain) -> Zeroizing<String> {
     let is_text = |text: &&str| {
         !text

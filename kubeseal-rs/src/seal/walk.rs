@@ -1,4 +1,4 @@
-//! Finding manifests: what was named, and what Git would see below folders.
+//! Finds manifests: named files, and below folders the files that Git sees.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -17,18 +17,18 @@ use crate::git::{self, GitError, Repository};
 use crate::report::ShowPath as _;
 use crate::{platform, report};
 
-/// The largest ignore file that counts, in bytes. Git itself takes up to 100 MiB.
+/// The size limit for an ignore file, in bytes. Git itself reads up to 100 MiB.
 const MAX_IGNORE_FILE: u64 = 1 << 20;
 
-/// A tree cannot be walked, or a file not be read.
+/// A folder cannot be walked, or a file cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum WalkError {
     /// A folder cannot be read.
     #[error("cannot look through the folder {}", path.shown())]
     Folder {
-        /// The folder.
+        /// The path of the folder.
         path: PathBuf,
-        /// The reason.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// A file cannot be read.
@@ -37,31 +37,31 @@ pub enum WalkError {
     /// A file is malformed.
     #[error("{}", path.shown())]
     Malformed {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// What is wrong.
+        /// The parser's error.
         source: ReadError,
     },
 }
 
-/// A file that may hold manifests.
+/// A file that may contain manifests.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Candidate {
-    /// Its path, as it shall be shown.
+    /// The path, for display.
     pub path: PathBuf,
-    /// Was it named, rather than found below a folder? What was named and cannot be used is an
-    /// error; what was found is passed over.
+    /// Whether the user named the file, rather than it being found below a folder. An unusable
+    /// named file is an error; an unusable found file is skipped.
     pub named: bool,
 }
 
-/// The files that were named, and below folders every `.yaml`, `.yml` and `.json` that Git would
-/// see, in order of path: what it tracks, and what no ignore rule of the work tree or of the user names.
-/// Without paths, below the current folder. Links below folders are not followed. A folder that cannot be read is
-/// named, and the run fails at its end.
+/// Returns the named files and, below folders, every `.yaml`, `.yml` and `.json` that Git sees,
+/// sorted by path: files that it tracks, or that no ignore rule of the work tree or the user names.
+/// Without paths, searches the current folder. Links below folders are not followed. A folder that
+/// cannot be read is reported, and the run fails at its end.
 ///
 /// # Errors
 ///
-/// A path does not exist.
+/// Fails if a path does not exist.
 pub fn candidates(paths: &[PathBuf]) -> Result<Vec<Candidate>, WalkError> {
     let mut found = Vec::new();
     let here = [PathBuf::from(".")];
@@ -77,20 +77,20 @@ pub fn candidates(paths: &[PathBuf]) -> Result<Vec<Candidate>, WalkError> {
     Ok(in_order(found))
 }
 
-/// Candidates in order of path, each once.
+/// Sorts candidates by path and removes duplicates.
 pub(crate) fn in_order(mut found: Vec<Candidate>) -> Vec<Candidate> {
     found.sort_by(|a, b| a.path.cmp(&b.path).then(b.named.cmp(&a.named)));
     found.dedup_by(|later, first| later.path == first.path);
     found
 }
 
-/// Every `.yaml`, `.yml` and `.json` below a folder, whatever ignore files say, in order of path. For
-/// folders that a controller reads: a key or an object that is hidden here would be lost. Links are not
-/// followed.
+/// Returns every `.yaml`, `.yml` and `.json` below a folder, whatever ignore files contain, sorted
+/// by path. For folders that a controller reads, where ignoring a key or an object would lose it.
+/// Links are not followed.
 ///
 /// # Errors
 ///
-/// The folder, or one below it, cannot be read.
+/// Fails if the folder, or one below it, cannot be read.
 pub fn everything(folder: &Path) -> Result<Vec<Candidate>, WalkError> {
     let mut walk = Walk::new(folder, None)?;
     walk.enter(Path::new(""))?;
@@ -112,15 +112,16 @@ fn below(folder: &Path, found: &mut Vec<Candidate>) -> Result<(), WalkError> {
 
 /// A walk below a folder.
 struct Walk<'a> {
-    /// The folder as it was named.
+    /// The folder as named.
     folder: &'a Path,
-    /// The same without links.
+    /// The folder with symbolic links resolved.
     whole: PathBuf,
-    /// The rules of ignore files that apply, the strongest last; none if no ignore file counts.
+    /// The rules of ignore files that apply, the strongest last; `None` if ignore files have no
+    /// effect.
     rules: Option<Vec<Gitignore>>,
-    /// Was anything left out because of a rule?
+    /// Whether a rule excluded anything.
     has_ignored: bool,
-    /// The manifests, by their paths below the folder.
+    /// The manifests, by path below the folder.
     found: BTreeSet<PathBuf>,
 }
 
@@ -135,16 +136,17 @@ impl<'a> Walk<'a> {
         })
     }
 
-    /// Collects the manifests of the folder at a path below the walk's folder, and of those in it.
+    /// Collects the manifests in and below a folder, given by its path below the walk's folder.
     fn enter(&mut self, below: &Path) -> Result<(), WalkError> {
         let whole = self.whole.join(below);
         let outer = self.rules.as_ref().map(Vec::len);
         if let Some(rules) = &mut self.rules {
             rules.extend(rules_in(&whole));
         }
-        // The folder is closed before those in it are opened: a deep tree would use up all open files.
+        // Close the folder before entering those in it: a deep tree would exhaust the limit of open
+        // files.
         let folders = match self.files_and_folders(below, &whole) {
-            // Where a controller looks, everything has to be seen.
+            // In a folder that a controller reads, every error counts.
             Err(error) if self.rules.is_some() => {
                 report::fail_at_end(&error_chain(&error));
                 Vec::new()
@@ -160,7 +162,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Collects the manifests of one folder, and returns the folders in it.
+    /// Collects the manifests of one folder, and returns its subfolders.
     fn files_and_folders(&mut self, below: &Path, whole: &Path) -> Result<Vec<PathBuf>, WalkError> {
         let mut folders = Vec::new();
         for entry in fs::read_dir(whole).map_err(failed(whole))? {
@@ -189,8 +191,8 @@ impl<'a> Walk<'a> {
         matches!(decided, Some(Match::Ignore(_)))
     }
 
-    /// Adds what Git tracks although an ignore rule names it. The rules alone decide if the repository
-    /// cannot be read.
+    /// Adds files that Git tracks although an ignore rule names them. If the repository cannot be
+    /// read, the rules alone decide.
     fn add_tracked(&mut self) {
         match tracked_below(&self.whole) {
             Ok(tracked) => self.found.extend(tracked),
@@ -218,8 +220,8 @@ fn failed(folder: &Path) -> impl Fn(io::Error) -> WalkError {
     }
 }
 
-/// The manifests below a folder that are committed or staged, by their paths below it. What is no regular
-/// file any more, or is reached through a link, is left out.
+/// Returns the committed or staged manifests below a folder, by path below it. Files that are no
+/// longer regular files, or are reached through a link, are left out.
 fn tracked_below(folder: &Path) -> Result<Vec<PathBuf>, GitError> {
     let repository = Repository::around(folder)?;
     let mut tracked = repository.staged_files()?;
@@ -240,8 +242,9 @@ fn tracked_below(folder: &Path) -> Result<Vec<PathBuf>, GitError> {
         .collect())
 }
 
-/// The rules that apply to a folder before its own: the user's, and those of the work tree from its root
-/// downward. What lies above the work tree, or above a folder in none, has no say.
+/// Returns the rules that apply to a folder in addition to its own: the user's, and those of the
+/// work tree from its root down. Folders above the work tree have no effect, nor do parents outside
+/// a work tree.
 fn rules_above(folder: &Path, root: Option<&Path>) -> Vec<Gitignore> {
     let (of_user, _) = GitignoreBuilder::new(root.unwrap_or(folder)).build_global();
     let mut rules = vec![of_user];
@@ -255,7 +258,7 @@ fn rules_above(folder: &Path, root: Option<&Path>) -> Vec<Gitignore> {
     rules
 }
 
-/// The rules of the `.gitignore` of a folder. As in Git, one that is a symbolic link has none.
+/// Returns the rules of a folder's `.gitignore`. As in Git, a symbolic link has none.
 fn rules_in(folder: &Path) -> Option<Gitignore> {
     let file = folder.join(".gitignore");
     if file.is_symlink() {
@@ -265,8 +268,8 @@ fn rules_in(folder: &Path) -> Option<Gitignore> {
     rules_of(folder, &file)
 }
 
-/// The rules of an ignore file for a folder; none, with a warning, if it is no regular file of a sensible
-/// size.
+/// Returns the rules of an ignore file for a folder; `None`, with a warning, if it is not a regular
+/// file within the size limit.
 fn rules_of(folder: &Path, file: &Path) -> Option<Gitignore> {
     if !file.exists() {
         return None;
@@ -284,7 +287,7 @@ fn parse_rules(folder: &Path, bytes: &[u8]) -> Result<Gitignore, ignore::Error> 
     for line in bytes.split(|byte| *byte == b'\n') {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         if let Ok(line) = std::str::from_utf8(line) {
-            // A malformed pattern matches nothing; Git does not report it either.
+            // A malformed pattern matches nothing. Git does not report it either.
             let _ = builder.add_line(None, line);
         }
     }
@@ -298,7 +301,8 @@ fn warn_without_rules(file: &Path, why: &str) {
     ));
 }
 
-/// Is a file with this name taken for a manifest? `Kustomization` is one of the names that kustomize knows.
+/// Returns whether a file with this name is read as a manifest. `Kustomization` is one of the file
+/// names of kustomize.
 pub fn is_manifest_name(path: &Path) -> bool {
     if path.file_name().is_some_and(|name| name == "Kustomization") {
         return true;
@@ -310,14 +314,14 @@ pub fn is_manifest_name(path: &Path) -> bool {
 /// The kinds of objects that `seal` works on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// `v1` Secret: plain.
+    /// A plain `v1` Secret.
     Secret,
-    /// `bitnami.com/v1alpha1` SealedSecret.
+    /// A `bitnami.com/v1alpha1` SealedSecret.
     SealedSecret,
 }
 
 impl Kind {
-    /// Of an object; none for every other kind, and for a document that names none.
+    /// Returns the kind of an object; `None` for any other kind, and for a document without one.
     pub fn of(node: &Node) -> Option<Self> {
         match (node.text("apiVersion")?, node.text("kind")?) {
             ("v1", "Secret") => Some(Self::Secret),
@@ -327,10 +331,11 @@ impl Kind {
     }
 }
 
-/// The kinds of lists that objects may stand in.
+/// The kinds of lists that may contain objects.
 pub const LISTS: [&str; 3] = ["List", "SecretList", "SealedSecretList"];
 
-/// Gives the items of a `SecretList` or `SealedSecretList` their kind, as the API server does: they need not name it.
+/// Gives the items of a `SecretList` or `SealedSecretList` their kind, as the API server does: they
+/// may omit it.
 fn name_kinds(node: &mut Node) {
     let of_items = match node.text("kind") {
         Some("SecretList") => Some(("v1", "Secret")),
@@ -378,14 +383,14 @@ fn name_kind(item: &mut Node, version: &str, kind: &str) {
     }
 }
 
-/// A file that was read.
+/// A parsed file.
 #[derive(Debug)]
 pub struct ManifestFile {
-    /// Its path.
+    /// The path of the file.
     pub path: PathBuf,
-    /// Its bytes. They may hold plaintext values.
+    /// The content of the file. It may contain plain values.
     pub bytes: Zeroizing<Vec<u8>>,
-    /// Its documents.
+    /// The documents of the file.
     pub documents: Vec<Document>,
 }
 
@@ -394,16 +399,16 @@ impl ManifestFile {
     ///
     /// # Errors
     ///
-    /// It cannot be read, or is malformed.
+    /// Fails if the file cannot be read, or is malformed.
     pub fn read(path: &Path) -> Result<Self, WalkError> {
         Self::parse(path, files::read(path)?)
     }
 
-    /// Reads the bytes of a file.
+    /// Parses the content of a file.
     ///
     /// # Errors
     ///
-    /// They are malformed.
+    /// Fails if the content is malformed.
     pub fn parse(path: &Path, bytes: Zeroizing<Vec<u8>>) -> Result<Self, WalkError> {
         let documents = manifest::read(&bytes).map_err(|source| WalkError::Malformed {
             path: path.to_owned(),
@@ -412,7 +417,7 @@ impl ManifestFile {
         Ok(Self::of(path, bytes, documents))
     }
 
-    /// A file of these documents, in which the items of typed lists have their kind.
+    /// Creates a file from parsed documents, and gives the items of typed lists their kind.
     pub fn of(path: &Path, bytes: Zeroizing<Vec<u8>>, mut documents: Vec<Document>) -> Self {
         for document in &mut documents {
             name_kinds(&mut document.root);
@@ -424,31 +429,31 @@ impl ManifestFile {
         }
     }
 
-    /// Every object of the file, those in lists too.
+    /// Returns every object of the file, including those in lists.
     pub fn objects(&self) -> impl Iterator<Item = &Node> {
         self.documents
             .iter()
             .flat_map(|document| document.root.list_items(&LISTS))
     }
 
-    /// The objects of one kind.
+    /// Returns the objects of one kind.
     pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &Node> {
         self.objects()
             .filter(move |node| Kind::of(node) == Some(kind))
     }
 
-    /// Its SealedSecrets; what is wrong with one that is malformed.
+    /// Returns the SealedSecrets of the file; an error for each malformed one.
     pub fn sealed(&self) -> impl Iterator<Item = Result<SealedSecret, DocumentError>> {
         let read = |node: &Node| SealedSecret::from_node(node, &mut Reading::default());
         self.of_kind(Kind::SealedSecret).map(read)
     }
 }
 
-/// The SealedSecrets of a file that was named for them.
+/// Returns the SealedSecrets of a file that the user named.
 ///
 /// # Errors
 ///
-/// It cannot be read, one is malformed, or it holds none.
+/// Fails if the file cannot be read, contains no SealedSecret, or contains a malformed one.
 pub fn sealed_in(path: &Path) -> anyhow::Result<Vec<SealedSecret>> {
     let found: Vec<_> = ManifestFile::read(path)?
         .sealed()
@@ -459,13 +464,13 @@ pub fn sealed_in(path: &Path) -> anyhow::Result<Vec<SealedSecret>> {
     Ok(found)
 }
 
-/// Reads a candidate if it can hold an object of that kind: a file that was found and cannot name
-/// the kind anywhere is not parsed.
+/// Reads a candidate if it can contain an object of that kind. A found file that cannot contain the
+/// kind's name is not parsed.
 ///
 /// # Errors
 ///
-/// It cannot be read; or it is malformed, and was named or could hold such an object: what stands in a
-/// template, or behind a mistake, nobody knows.
+/// Fails if the file cannot be read. Fails too if it is malformed, and was named or may contain
+/// such an object: the contents of a template, or of text after a syntax error, are unknown.
 pub fn read(candidate: &Candidate, kind: Kind) -> Result<Option<ManifestFile>, WalkError> {
     let bytes = files::read(&candidate.path)?;
     let is_wanted = candidate.named || could_hold(&bytes, kind);
@@ -477,29 +482,30 @@ pub fn read(candidate: &Candidate, kind: Kind) -> Result<Option<ManifestFile>, W
     match ManifestFile::parse(&candidate.path, bytes) {
         Ok(file) if candidate.named || file.of_kind(kind).next().is_some() => Ok(Some(file)),
         Err(error) if is_wanted() => Err(error),
-        // Many a template has a backslash or an exclamation mark.
+        // Many templates contain a backslash or an exclamation mark.
         _ => Ok(None),
     }
 }
 
-/// An error and its causes, without the file at its beginning: for a line that begins with it already.
+/// Formats an error and its causes without the file's path at its start, for a line that already
+/// begins with it.
 pub fn without_path(path: &Path, error: &anyhow::Error) -> String {
     let text = error_chain(error.as_ref());
     let rest = text.strip_prefix(&format!("{}: ", path.shown()));
     rest.map(str::to_owned).unwrap_or(text)
 }
 
-/// Files that were passed over, each said with its reason.
+/// Files that were skipped, each reported with its reason.
 #[derive(Debug, thiserror::Error)]
 #[error("{0} could not be read (see above); everything else is done")]
 pub struct PassedOver(String);
 
 impl PassedOver {
-    /// An error if there are such files.
+    /// Returns an error if files were skipped.
     ///
     /// # Errors
     ///
-    /// The number is not zero.
+    /// Fails if the number is not zero.
     pub fn check(count: usize) -> Result<(), Self> {
         match count {
             0 => Ok(()),
@@ -509,14 +515,15 @@ impl PassedOver {
     }
 }
 
-/// May a file that cannot be parsed hold such an object? Every second template mentions Secrets, so for these
-/// it has to say so; of SealedSecrets a mention is enough.
+/// Returns whether a file that cannot be parsed may contain such an object. Many templates mention
+/// Secrets, so for these the text needs a `kind`; for SealedSecrets a mention is enough.
 fn could_hold(bytes: &[u8], kind: Kind) -> bool {
     mentions(bytes, kind)
         && (kind == Kind::SealedSecret || names_kind(bytes, &["Secret", "SecretList"]))
 }
 
-/// Does a text say that it holds objects of one of these kinds? UTF-16 counts as saying everything.
+/// Returns whether a text contains the `kind` of one of these objects. Always true for UTF-16,
+/// which is not searched.
 pub(crate) fn names_kind(text: &[u8], kinds: &[&str]) -> bool {
     is_utf16(text)
         || memmem::find_iter(text, b"kind").any(|at| {
@@ -527,7 +534,7 @@ pub(crate) fn names_kind(text: &[u8], kinds: &[&str]) -> bool {
         })
 }
 
-/// The word that is the value of the key before, with quotes around either or without.
+/// Returns the word that is the value of a key, with or without quotes around either.
 fn word_behind(key: &[u8]) -> Option<&[u8]> {
     let value = without_quote(key).trim_ascii_start().strip_prefix(b":")?;
     let word = without_quote(value.trim_ascii_start());
@@ -546,7 +553,8 @@ fn is_of_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')
 }
 
-/// UTF-16 counts as naming everything: it has a zero byte in every other place.
+/// Returns whether the bytes contain the kind's name. Always true for UTF-16, where every other
+/// byte is zero.
 pub(crate) fn mentions(bytes: &[u8], kind: Kind) -> bool {
     let word: &[u8] = match kind {
         Kind::Secret => b"Secret",
@@ -559,14 +567,14 @@ fn is_utf16(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff])
 }
 
-/// May a kind be written so that its name does not stand in the file? An escape such as `"\x53ecret"` or a
-/// tag such as `!!binary` does that.
+/// Returns whether a kind may be written without its literal name, with an escape such as
+/// `"\x53ecret"` or a tag such as `!!binary`.
 pub(crate) fn may_hide_kind(bytes: &[u8]) -> bool {
     memchr::memchr2(b'\\', b'!', bytes).is_some()
 }
 
-/// Does a well-formed document of this file, which is malformed as a whole, hold such an object? A cluster reads
-/// documents one by one.
+/// Returns whether a well-formed document of a malformed file contains such an object. A cluster
+/// reads documents one by one.
 pub(crate) fn hides(bytes: &[u8], kind: Kind) -> bool {
     let is_of_kind = |node: &&Node| Kind::of(node) == Some(kind);
     manifest::read_well_formed(bytes)
@@ -616,7 +624,7 @@ mod tests {
         assert_eq!(holding.count(), 2);
     }
 
-    /// Attack: an ignore file hides keys and objects that a controller reads.
+    /// Attack: uses an ignore file to hide keys and objects that a controller reads.
     #[test]
     fn finds_everything_whatever_ignore_files_say() {
         let folder = tempfile::tempdir().unwrap();
@@ -650,7 +658,7 @@ mod tests {
         assert_eq!(paths, want);
     }
 
-    /// Attack: the kind of an object is written so that a search for its name does not find it.
+    /// Attack: writes the kind of an object so that a search for its name does not find it.
     #[test]
     fn reads_a_kind_that_is_escaped() {
         let folder = tempfile::tempdir().unwrap();

@@ -25,7 +25,7 @@ pub struct Asking {
 }
 
 impl Asking {
-    /// The same, for the client.
+    /// Returns these options in the client's form.
     pub fn by_token(&self) -> ByToken {
         ByToken {
             url: self.authorized.clone(),

@@ -5,15 +5,15 @@ use shared::key::Fingerprint;
 
 use super::{Form, Place};
 
-/// `seal cert`.
+/// Arguments of `seal cert`.
 #[derive(Debug, Args)]
 pub struct Cert {
-    /// What about it.
+    /// The subcommand.
     #[command(subcommand)]
     pub verb: CertVerb,
 }
 
-/// What can be done about the certificate.
+/// Subcommands of `seal cert`.
 #[derive(Debug, Subcommand)]
 pub enum CertVerb {
     /// Print the controller's certificate, or write it to a file
@@ -24,18 +24,18 @@ pub enum CertVerb {
     Verify(CertVerify),
 }
 
-/// Which certificate.
+/// The source of a certificate.
 #[derive(Debug, Clone, Default, Args)]
 pub struct CertSource {
     /// Use this certificate instead of the controller's
     #[arg(value_name = "FILE|URL")]
     pub cert: Option<String>,
-    /// Where the controller is.
+    /// The cluster and controller, if no certificate is given.
     #[command(flatten)]
     pub place: Place,
 }
 
-/// `seal cert fetch`.
+/// Arguments of `seal cert fetch`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  seal cert fetch cert.pem --out copy.pem")]
 pub struct CertFetch {
@@ -45,24 +45,24 @@ pub struct CertFetch {
     /// Fail unless the certificate has this fingerprint
     #[arg(long, value_name = "SHA256:…")]
     pub fingerprint: Option<Fingerprint>,
-    /// Which.
+    /// The certificate to use.
     #[command(flatten)]
     pub source: CertSource,
 }
 
-/// `seal cert show`.
+/// Arguments of `seal cert show`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  seal cert show cert.pem -o json")]
 pub struct CertShow {
     /// Output format
     #[arg(long, short, value_name = "FORMAT", default_value = "text")]
     pub output: Form,
-    /// Which.
+    /// The certificate to use.
     #[command(flatten)]
     pub source: CertSource,
 }
 
-/// `seal cert verify`.
+/// Arguments of `seal cert verify`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  seal cert verify cert.pem --against cert.pem")]
 pub struct CertVerify {
@@ -72,7 +72,7 @@ pub struct CertVerify {
     /// Certificate to compare with
     #[arg(long, value_name = "FILE|URL")]
     pub against: Option<String>,
-    /// Which.
+    /// The certificate to use.
     #[command(flatten)]
     pub source: CertSource,
 }

@@ -5,22 +5,22 @@ use clap::{Args, Subcommand};
 use super::Sealing;
 use crate::command::Format;
 
-/// `seal config`.
+/// Arguments of `seal config`.
 #[derive(Debug, Args)]
 pub struct Config {
-    /// What about it.
+    /// The subcommand.
     #[command(subcommand)]
     pub verb: ConfigVerb,
 }
 
-/// What can be asked about `.seal.yaml`.
+/// Subcommands of `seal config`.
 #[derive(Debug, Subcommand)]
 pub enum ConfigVerb {
     /// Show which rule applies to a file, and the settings that result
     Explain(Explain),
 }
 
-/// `seal config explain`.
+/// Arguments of `seal config explain`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  seal config explain prod/db.yaml")]
 pub struct Explain {
@@ -29,7 +29,7 @@ pub struct Explain {
     /// Output format: yaml or json; text if not given
     #[arg(long, short, value_name = "FORMAT", hide_possible_values = true)]
     pub output: Option<Format>,
-    /// How to seal.
+    /// Options for sealing.
     #[command(flatten)]
     pub sealing: Sealing,
 }

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::{Destination, Sealing};
 
-/// `seal create`.
+/// Arguments of `seal create`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Every process of this machine can read a value in the argument list, and the shell keeps it in its
@@ -35,18 +35,18 @@ pub struct Create {
     /// Add an item from the argument list, where other processes can read it
     #[arg(long, value_name = "KEY=VALUE")]
     pub from_literal: Vec<String>,
-    /// What the Secret is like.
+    /// Properties of the Secret besides its values.
     #[command(flatten)]
     pub like: Like,
-    /// Where it goes.
+    /// Where to write the result.
     #[command(flatten)]
     pub destination: Destination,
-    /// How to seal.
+    /// Options for sealing.
     #[command(flatten)]
     pub sealing: Sealing,
 }
 
-/// What a new Secret is like, beside its values.
+/// Properties of a new Secret besides its values.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Like {
     /// Type of the Secret; Opaque if not given

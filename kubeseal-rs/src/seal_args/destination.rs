@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::command::Format;
 
-/// Where a new SealedSecret goes.
+/// Where to write a new SealedSecret.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Destination {
     /// File to write; stdout if not given

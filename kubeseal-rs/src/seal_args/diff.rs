@@ -2,7 +2,7 @@ use clap::Args;
 
 use crate::command::Format;
 
-/// `seal diff`.
+/// Arguments of `seal diff`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 REV is a Git revision, or two as A..B; HEAD if not given. A new ciphertext does not show whether the

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::{Asking, Form, Opening, Place};
 
-/// `seal doctor`.
+/// Arguments of `seal doctor`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Other names and namespaces are tried only with keys that you hold: those of --backup, or the key Secrets if \
@@ -38,13 +38,13 @@ pub struct Doctor {
     /// Output format
     #[arg(long, short, value_name = "FORMAT", default_value = "text")]
     pub output: Form,
-    /// What opens backups.
+    /// How to decrypt backups.
     #[command(flatten)]
     pub opening: Opening,
-    /// Whom to ask.
+    /// How to reach the controller's port for callers with a token.
     #[command(flatten)]
     pub asking: Asking,
-    /// Where the keys are.
+    /// The cluster or folder with the keys.
     #[command(flatten)]
     pub place: Place,
 }

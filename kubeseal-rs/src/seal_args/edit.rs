@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::Sealing;
 
-/// `seal edit`.
+/// Arguments of `seal edit`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The editor is $VISUAL or $EDITOR, else vi, found in PATH. It edits a file in memory that only you can read
@@ -26,7 +26,7 @@ pub struct Edit {
     /// Which SealedSecret, if the file holds several: [NAMESPACE/]NAME
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
-    /// How to seal.
+    /// Options for sealing.
     #[command(flatten)]
     pub sealing: Sealing,
 }

@@ -5,7 +5,7 @@ use clap::Args;
 use super::Sealing;
 use crate::command::Format;
 
-/// `seal [FILE…]`.
+/// Arguments of `seal [FILE…]`.
 #[derive(Debug, Default, Args)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -36,7 +36,7 @@ pub struct Files {
     /// Output format: yaml or json; that of the input if not given
     #[arg(long, short, value_name = "FORMAT", hide_possible_values = true)]
     pub output: Option<Format>,
-    /// How to seal.
+    /// Options for sealing.
     #[command(flatten)]
     pub sealing: Sealing,
 }

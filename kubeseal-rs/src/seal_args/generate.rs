@@ -3,7 +3,7 @@ use clap::Args;
 use super::create::Like;
 use super::{Destination, Sealing};
 
-/// `seal generate`.
+/// Arguments of `seal generate`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Recipes:
@@ -35,13 +35,13 @@ pub struct Generate {
     /// Ask for the password of htpasswd and docker without showing it
     #[arg(long, conflicts_with = "password_stdin")]
     pub password_prompt: bool,
-    /// What the Secret is like.
+    /// Properties of the Secret besides its values.
     #[command(flatten)]
     pub like: Like,
-    /// Where it goes.
+    /// Where to write the result.
     #[command(flatten)]
     pub destination: Destination,
-    /// How to seal.
+    /// Options for sealing.
     #[command(flatten)]
     pub sealing: Sealing,
 }

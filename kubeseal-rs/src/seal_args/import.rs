@@ -4,15 +4,15 @@ use clap::{Args, Subcommand};
 
 use super::{Destination, Sealing};
 
-/// `seal import`.
+/// Arguments of `seal import`.
 #[derive(Debug, Args)]
 pub struct Import {
-    /// From what.
+    /// The subcommand.
     #[command(subcommand)]
     pub from: ImportFrom,
 }
 
-/// What can be imported.
+/// Subcommands of `seal import`.
 #[derive(Debug, Subcommand)]
 pub enum ImportFrom {
     /// Import a .env file: one item for each variable
@@ -38,49 +38,49 @@ From a cluster: kubectl get secrets -A -o yaml | seal import list --into sealed"
     List(ImportList),
 }
 
-/// `seal import dotenv`.
+/// Arguments of `seal import dotenv`.
 #[derive(Debug, Args)]
 pub struct ImportDotenv {
     /// Name of the Secret
     pub name: String,
     /// The file; stdin if not given
     pub file: Option<PathBuf>,
-    /// Where it goes.
+    /// Where to write the result.
     #[command(flatten)]
     pub destination: Destination,
-    /// How to seal.
+    /// Options for sealing.
     #[command(flatten)]
     pub sealing: Sealing,
 }
 
-/// `seal import sops`.
+/// Arguments of `seal import sops`.
 #[derive(Debug, Args)]
 pub struct ImportSops {
     /// Name of the Secret (only if the file is no Secret manifest), and the file
     #[arg(value_name = "[NAME] FILE", num_args = 1..=2, required = true)]
     pub words: Vec<String>,
-    /// Where it goes.
+    /// Where to write the result.
     #[command(flatten)]
     pub destination: Destination,
-    /// How to seal.
+    /// Options for sealing.
     #[command(flatten)]
     pub sealing: Sealing,
 }
 
-/// `seal import secret`.
+/// Arguments of `seal import secret`.
 #[derive(Debug, Args)]
 pub struct ImportSecret {
     /// The file; stdin if not given
     pub file: Option<PathBuf>,
-    /// Where it goes.
+    /// Where to write the result.
     #[command(flatten)]
     pub destination: Destination,
-    /// How to seal.
+    /// Options for sealing.
     #[command(flatten)]
     pub sealing: Sealing,
 }
 
-/// `seal import list`.
+/// Arguments of `seal import list`.
 #[derive(Debug, Args)]
 pub struct ImportList {
     /// The file; stdin if not given
@@ -91,10 +91,10 @@ pub struct ImportList {
     /// Include Secrets that another object owns
     #[arg(long)]
     pub owned: bool,
-    /// Where they go.
+    /// Where to write the result.
     #[command(flatten)]
     pub destination: Destination,
-    /// How to seal.
+    /// Options for sealing.
     #[command(flatten)]
     pub sealing: Sealing,
 }

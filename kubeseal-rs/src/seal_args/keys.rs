@@ -7,15 +7,15 @@ use shared::key::Fingerprint;
 
 use super::{Asking, Opening, Place};
 
-/// `seal keys`.
+/// Arguments of `seal keys`.
 #[derive(Debug, Args)]
 pub struct Keys {
-    /// What about them.
+    /// The subcommand.
     #[command(subcommand)]
     pub verb: KeysVerb,
 }
 
-/// What can be done about keys.
+/// Subcommands of `seal keys`.
 #[derive(Debug, Subcommand)]
 pub enum KeysVerb {
     /// List keys with state, age, fingerprint and last backup
@@ -34,7 +34,7 @@ pub enum KeysVerb {
     Compromise(KeysCompromise),
 }
 
-/// A form of output.
+/// An output format.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum Form {
     /// For people.
@@ -44,7 +44,7 @@ pub enum Form {
     Json,
 }
 
-/// A form of a report.
+/// The output format of a report.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum ReportForm {
     /// For people.
@@ -56,7 +56,7 @@ pub enum ReportForm {
     Markdown,
 }
 
-/// `seal keys list`.
+/// Arguments of `seal keys list`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  seal keys list --directory state\n  seal keys list --directory state -o json"
@@ -65,12 +65,12 @@ pub struct KeysList {
     /// Output format
     #[arg(long, short, value_name = "FORMAT", default_value = "text")]
     pub output: Form,
-    /// Where the keys are.
+    /// The cluster or folder with the keys.
     #[command(flatten)]
     pub place: Place,
 }
 
-/// What to look through for what needs a key.
+/// Where to search for objects and files that need a key.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Where to search for what needs a key")]
 pub struct Search {
@@ -83,15 +83,15 @@ pub struct Search {
     /// Try the keys of this backup too: an age archive, manifests or PEM; repeatable
     #[arg(long = "backup", value_name = "FILE")]
     pub backups: Vec<PathBuf>,
-    /// What opens them.
+    /// How to decrypt backups.
     #[command(flatten)]
     pub opening: Opening,
-    /// Whom to ask about the rest.
+    /// How to reach the controller's port for callers with a token.
     #[command(flatten)]
     pub asking: Asking,
 }
 
-/// `seal keys status`.
+/// Arguments of `seal keys status`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  seal keys status prod --directory state\n  seal keys status --all-branches . --directory state -o json"
@@ -102,15 +102,15 @@ pub struct KeysStatus {
     /// Output format
     #[arg(long, short, value_name = "FORMAT", default_value = "text")]
     pub output: Form,
-    /// Where to look.
+    /// Where to search for what needs a key.
     #[command(flatten)]
     pub search: Search,
-    /// Where the keys are.
+    /// The cluster or folder with the keys.
     #[command(flatten)]
     pub place: Place,
 }
 
-/// `seal keys backup`.
+/// Arguments of `seal keys backup`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "The program `age` decrypts the archive too: age -d -i identity.txt keys.age\n\n\
@@ -140,15 +140,15 @@ pub struct KeysBackup {
     /// Replace an existing archive
     #[arg(long)]
     pub force: bool,
-    /// With an identity of a recipient, the archive is decrypted to check it.
+    /// How to decrypt the new archive, to check it.
     #[command(flatten)]
     pub opening: Opening,
-    /// Where the keys are.
+    /// The cluster or folder with the keys.
     #[command(flatten)]
     pub place: Place,
 }
 
-/// `seal keys restore`.
+/// Arguments of `seal keys restore`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "BACKUP may also be the output of `kubectl get secret -l sealedsecrets.bitnami.com/sealed-secrets-key -o yaml`.\n\n\
@@ -181,15 +181,15 @@ pub struct KeysRestore {
     /// Output format
     #[arg(long, short, value_name = "FORMAT", default_value = "text")]
     pub output: Form,
-    /// What opens it.
+    /// How to decrypt backups.
     #[command(flatten)]
     pub opening: Opening,
-    /// Where the keys go.
+    /// The cluster or folder to restore keys to.
     #[command(flatten)]
     pub place: Place,
 }
 
-/// `seal keys rotate`.
+/// Arguments of `seal keys rotate`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  seal keys rotate\n  seal keys rotate --timeout 300")]
 pub struct KeysRotate {
@@ -199,12 +199,12 @@ pub struct KeysRotate {
     /// URL of the certificate, for a controller on a folder
     #[arg(long, value_name = "URL", requires = "directory")]
     pub cert: Option<String>,
-    /// Where the keys are.
+    /// The cluster or folder with the keys.
     #[command(flatten)]
     pub place: Place,
 }
 
-/// `seal keys retire`.
+/// Arguments of `seal keys retire`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "A retired key decrypts nothing until its label is put back: keep the backup.\n\n\
@@ -221,15 +221,15 @@ pub struct KeysRetire {
     /// Show what would be done, and change nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Where to look.
+    /// Where to search for what needs a key.
     #[command(flatten)]
     pub search: Search,
-    /// Where the keys are.
+    /// The cluster or folder with the keys.
     #[command(flatten)]
     pub place: Place,
 }
 
-/// `seal keys compromise`.
+/// Arguments of `seal keys compromise`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "The marked key still decrypts, and never seals again. Treat every listed value as known to others.\n\n\
@@ -246,10 +246,10 @@ pub struct KeysCompromise {
     /// Report without marking the key
     #[arg(long)]
     pub dry_run: bool,
-    /// Where to look.
+    /// Where to search for what needs a key.
     #[command(flatten)]
     pub search: Search,
-    /// Where the keys are.
+    /// The cluster or folder with the keys.
     #[command(flatten)]
     pub place: Place,
 }

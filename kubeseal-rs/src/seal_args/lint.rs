@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 
 use super::Sealing;
 
-/// `seal lint`.
+/// Arguments of `seal lint`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Rules: plain-secret malformed-file malformed-object malformed-value key-size retired-key other-key closed-item
@@ -45,12 +45,12 @@ pub struct Lint {
     /// committed
     #[arg(long, hide = true)]
     pub staged: bool,
-    /// What files are held against.
+    /// Options for the certificate, namespace and scope that files are checked against.
     #[command(flatten)]
     pub sealing: Sealing,
 }
 
-/// How findings are printed.
+/// The output format of findings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LintFormat {
     /// For people

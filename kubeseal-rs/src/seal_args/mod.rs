@@ -1,5 +1,5 @@
-//! The words of `seal` → a [`Command`]. Each command has a module here for its words, and one of the
-//! same name in [`crate::seal`] that does it.
+//! Parses the command line of `seal` into a [`Command`]. Each command has a module here for its
+//! arguments, and one of the same name in [`crate::seal`] that runs it.
 
 mod asking;
 mod cert;
@@ -57,10 +57,10 @@ pub use uninstall::Uninstall;
 pub use unset::Unset;
 pub use view::View;
 
-/// What can be asked for.
+/// A command with its arguments.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Seal files: what is done where no command is named.
+    /// Seal files, if no command is named.
     #[command(skip)]
     Files(Files),
     /// Create a SealedSecret from values
@@ -127,14 +127,14 @@ Examples:
   seal --cert cert.pem -i secret.yaml
   seal --cert cert.pem < secret.yaml > db.sealed.yaml";
 
-/// Reads the words of the command line, the program's name first.
+/// Parses the command line, which begins with the program's name.
 ///
 /// # Errors
 ///
-/// Help was asked for, or the words are wrong.
+/// Returns [`Stop`] if help was requested or the arguments are not valid.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Stop> {
     let mut words: Vec<OsString> = words.into_iter().collect();
-    // Of `help` there is no other help.
+    // `help` has no help text of its own, so show the one of the program.
     if let Some(at) = words.iter().position(|word| word == "help")
         && words[at..]
             .iter()
@@ -153,14 +153,14 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Stop>
     Ok(words.command.unwrap_or(Command::Files(words.files)))
 }
 
-/// Was it started by `kubectl seal`?
+/// Returns whether `kubectl` started the program as a plug-in.
 fn is_plugin(program: &Path) -> bool {
     program
         .file_stem()
         .is_some_and(|stem| stem == "kubectl-seal")
 }
 
-/// `seal` as clap knows it, for completions, manual pages and tests.
+/// Returns the clap definition of `seal`, for completions, manual pages and tests.
 pub fn program() -> clap::Command {
     Words::command()
 }

@@ -4,22 +4,23 @@ use clap::Args;
 
 use super::{Cluster, Controller};
 
-/// The words of every command about keys: where they are.
+/// Where the keys are stored; shared by all commands about keys.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Where the keys are (by default the cluster of the current context)")]
 pub struct Place {
     /// Use the folder of a controller, or of key manifests, instead of a cluster
     #[arg(long, value_name = "DIR", conflicts_with_all = ["kubeconfig", "context"])]
     pub directory: Option<PathBuf>,
-    /// Which cluster.
+    /// The cluster to use.
     #[command(flatten)]
     pub cluster: Cluster,
-    /// Which controller, whose namespace has the keys.
+    /// The controller, whose namespace contains the keys.
     #[command(flatten)]
     pub controller: Controller,
 }
 
-/// What opens a backup. A passphrase is asked for if it is needed and no file has it.
+/// How to decrypt a backup. Without a passphrase file, the command asks for a passphrase if it
+/// needs one.
 #[derive(Debug, Clone, Default, Args)]
 #[command(
     next_help_heading = "How to decrypt backups (by default with a passphrase that is asked for)"

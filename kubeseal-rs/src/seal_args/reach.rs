@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-/// Which cluster.
+/// The cluster to use.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Cluster {
     /// Kubeconfig file
@@ -13,7 +13,7 @@ pub struct Cluster {
     pub context: Option<String>,
 }
 
-/// Which controller in it.
+/// A controller in the cluster.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Controller {
     /// Name of the controller's Service

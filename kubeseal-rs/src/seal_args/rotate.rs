@@ -5,7 +5,7 @@ use clap::Args;
 use super::{Asking, Sealing};
 use crate::command::Format;
 
-/// `seal rotate`.
+/// Arguments of `seal rotate`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Only values change; comments, order and layout stay. Each file is replaced atomically, and values that are
@@ -32,10 +32,10 @@ pub struct Rotate {
     /// Format of the summary: yaml or json; text if not given
     #[arg(long, short, value_name = "FORMAT")]
     pub output: Option<Format>,
-    /// How to seal.
+    /// Options for sealing.
     #[command(flatten)]
     pub sealing: Sealing,
-    /// Whom to ask.
+    /// How to reach the controller's port for callers with a token.
     #[command(flatten)]
     pub asking: Asking,
 }

@@ -6,8 +6,8 @@ use shared::scope::Scope;
 
 use super::{Cluster, Controller};
 
-/// The words of every command that seals. What they leave out `.seal.yaml` says, then the variables
-/// of `kubeseal`, then the cluster.
+/// Options of every command that seals. Missing ones are taken from `.seal.yaml`, then from the
+/// variables of `kubeseal`, then from the cluster.
 #[derive(Debug, Clone, Default, Args)]
 #[command(
     next_help_heading = "How to seal (by default as .seal.yaml, then SEALED_SECRETS_*, then the cluster says)"
@@ -31,10 +31,10 @@ pub struct Sealing {
     /// Omit the annotation that names the certificate of each item
     #[arg(long)]
     pub no_hints: bool,
-    /// Which cluster.
+    /// The cluster to use.
     #[command(flatten)]
     pub cluster: Cluster,
-    /// Which controller.
+    /// The controller to use.
     #[command(flatten)]
     pub controller: Controller,
 }

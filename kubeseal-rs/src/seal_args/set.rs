@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::Sealing;
 
-/// `seal set`.
+/// Arguments of `seal set`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Name, namespace and scope are those of the file. Comments, order and layout stay.
@@ -31,7 +31,7 @@ pub struct Set {
     /// Which SealedSecret, if the file holds several: [NAMESPACE/]NAME
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
-    /// How to seal.
+    /// Options for sealing.
     #[command(flatten)]
     pub sealing: Sealing,
 }

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use super::{Opening, Place};
 use crate::seal::exec::Chosen;
 
-/// `seal exec`.
+/// Arguments of `seal exec`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "The command replaces the process of `seal`, so signals and the exit code are its own. Nothing is written to disk.\n\n\
@@ -43,30 +43,30 @@ pub struct Exec {
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
-    /// What opens backups.
+    /// How to decrypt backups.
     #[command(flatten)]
     pub opening: Opening,
-    /// Where the keys are.
+    /// The cluster or folder with the keys.
     #[command(flatten)]
     pub place: Place,
 }
 
-/// `seal hook`.
+/// Arguments of `seal hook`.
 #[derive(Debug, Args)]
 pub struct Hook {
-    /// What about it.
+    /// The subcommand.
     #[command(subcommand)]
     pub verb: HookVerb,
 }
 
-/// What can be done about hooks.
+/// Subcommands of `seal hook`.
 #[derive(Debug, Subcommand)]
 pub enum HookVerb {
     /// Install a pre-commit hook that runs `seal lint` on staged files
     Install(HookInstall),
 }
 
-/// `seal hook install`.
+/// Arguments of `seal hook install`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  seal hook install\n  seal hook install --print")]
 pub struct HookInstall {
@@ -75,7 +75,7 @@ pub struct HookInstall {
     pub print: bool,
 }
 
-/// `seal completions`.
+/// Arguments of `seal completions`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  seal completions bash > seal.bash")]
 pub struct Completions {
@@ -84,7 +84,7 @@ pub struct Completions {
     pub shell: String,
 }
 
-/// `seal man`.
+/// Arguments of `seal man`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  seal man > seal.1")]
 pub struct Man {}

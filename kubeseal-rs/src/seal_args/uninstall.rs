@@ -2,7 +2,7 @@ use clap::Args;
 
 use super::{Cluster, Controller};
 
-/// `seal uninstall`.
+/// Arguments of `seal uninstall`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Run it when no controller of this project runs any more, before or after Bitnami's controller is back. Bitnami's \
@@ -23,10 +23,10 @@ pub struct Uninstall {
     /// Name of the controller's Lease
     #[arg(long, value_name = "NAME", default_value = "sealed-secrets-controller")]
     pub lease_name: String,
-    /// Which cluster.
+    /// The cluster to use.
     #[command(flatten)]
     pub cluster: Cluster,
-    /// Which controller, whose namespace has the Lease.
+    /// The controller, whose namespace contains the Lease.
     #[command(flatten)]
     pub controller: Controller,
 }

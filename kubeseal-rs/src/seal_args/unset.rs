@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-/// `seal unset`.
+/// Arguments of `seal unset`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Needs neither certificate nor cluster. Comments, order and layout stay.

@@ -5,7 +5,7 @@ use clap::Args;
 use super::Cluster;
 use crate::command::Format;
 
-/// `seal view`.
+/// Arguments of `seal view`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Without --reveal only the file is needed, and no value is shown. The age of an item is that of its ciphertext in Git.
@@ -27,7 +27,7 @@ pub struct View {
     /// Output format: yaml or json; text if not given
     #[arg(long, short, value_name = "FORMAT", hide_possible_values = true)]
     pub output: Option<Format>,
-    /// Which cluster has the Secrets; else `.seal.yaml` and the environment say.
+    /// The cluster with the Secrets; by default the one of `.seal.yaml` or the environment.
     #[command(flatten)]
     pub cluster: Cluster,
 }

@@ -1,4 +1,4 @@
-//! An API server of a few fixed answers, which any cluster could give.
+//! An API server with a few fixed answers.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
@@ -7,21 +7,21 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::thread;
 
-/// Writes the body of an answer.
+/// A function that writes the body of an answer.
 pub(crate) type Body = Box<dyn Fn(&mut TcpStream) -> io::Result<()> + Send + Sync>;
 
-/// A text as a body.
+/// Returns a text as a body.
 pub(crate) fn text(body: impl Into<String>) -> Body {
     let body = body.into();
     Box::new(move |to| to.write_all(body.as_bytes()))
 }
 
-/// A Service with one port, `http`.
+/// Returns a Service with one port, `http`.
 pub(crate) fn service() -> Body {
     text(r#"{"spec":{"ports":[{"name":"http","port":8080}]}}"#)
 }
 
-/// The path of the certificate behind a Service.
+/// Returns the path of the certificate behind a Service.
 pub(crate) fn certificate_of(namespace: &str, name: &str) -> String {
     format!("{}/proxy/v1/cert.pem", proxied(namespace, name))
 }
@@ -30,18 +30,19 @@ fn proxied(namespace: &str, name: &str) -> String {
     format!("/api/v1/namespaces/{namespace}/services/http:{name}:http")
 }
 
-/// The path of a Service.
+/// Returns the path of a Service.
 pub(crate) fn path_of(namespace: &str, name: &str) -> String {
     format!("/api/v1/namespaces/{namespace}/services/{name}")
 }
 
-/// Serves these answers by path until the process ends; 404 for the rest. Returns a kubeconfig for it.
+/// Serves these answers by path until the process ends, and 404 for other paths. Returns a
+/// kubeconfig for the server.
 pub(crate) fn serve(folder: &Path, answers: Vec<(String, Body)>) -> PathBuf {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();
     thread::spawn(move || {
         for mut caller in listener.incoming().flatten() {
-            // A client that has seen enough goes away.
+            // A client may close the connection before the end.
             let _ = answer(&mut caller, &answers);
         }
     });

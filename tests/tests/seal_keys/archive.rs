@@ -1,4 +1,4 @@
-//! The reference `age` and our archives.
+//! Compatibility of backup archives with the reference `age`.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,4 +1,4 @@
-//! The real `ssh-keygen` and our signatures.
+//! Compatibility of backup signatures with the real `ssh-keygen`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

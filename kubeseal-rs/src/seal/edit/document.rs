@@ -1,5 +1,5 @@
-//! What is edited: values by item key, as text and back. In the form that Secrets have, so that
-//! nobody has to learn it: `stringData` for text, `data` in base64 for the rest.
+//! The document to edit: values by item name, formatted as YAML and parsed again. It has the
+//! familiar form of a Secret: `stringData` for text, `data` in base64 for other bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,50 +11,50 @@ use zeroize::Zeroizing;
 
 use crate::seal::in_cluster::Values;
 
-/// The text is not what it should be.
+/// The edited text is not valid.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DocumentError {
-    /// No YAML.
+    /// The text is not valid YAML.
     #[error("what was edited cannot be read")]
     Read(#[from] ReadError),
-    /// More or less than one document.
+    /// The text is not exactly one document.
     #[error("what was edited holds {0} documents, and takes one")]
     Documents(usize),
-    /// Another field.
+    /// A field is neither `stringData` nor `data`.
     #[error("line {line}: {name:?} is neither stringData nor data")]
     Field {
-        /// Its line.
+        /// The line of the field.
         line: usize,
-        /// Its name.
+        /// The name of the field.
         name: String,
     },
-    /// Not values by key.
+    /// A field has the wrong type.
     #[error("line {line}: {what}")]
     Kind {
-        /// Its line.
+        /// The line of the field.
         line: usize,
-        /// What belongs there.
+        /// The expected type.
         what: &'static str,
     },
-    /// `data` that is no base64.
+    /// A value of `data` is not base64.
     #[error("line {line}: the value of {key} is not base64; write text under stringData")]
     Base64 {
-        /// Its line.
+        /// The line of the value.
         line: usize,
-        /// Its key.
+        /// The name of the item.
         key: String,
     },
-    /// Under both names.
+    /// The item is in `stringData` and in `data`.
     #[error("line {line}: {key} is there twice")]
     Twice {
-        /// Its line.
+        /// The line of the second one.
         line: usize,
-        /// Its key.
+        /// The name of the item.
         key: String,
     },
 }
 
-/// The text that the editor shows. **It holds plain values.**
+/// Formats the text for the editor. **It contains plain values.**
 pub(super) fn write(place: &str, values: &Values, is_blind: bool) -> Zeroizing<String> {
     let (mut texts, mut bytes) = (Map::new(), Map::new());
     for (key, value) in values {
@@ -76,7 +76,7 @@ pub(super) fn write(place: &str, values: &Values, is_blind: bool) -> Zeroizing<S
     let body = Zeroizing::new(manifest::to_yaml(&document));
     let head = head(place, values, is_blind);
     let unknown = lines_of_unknown(values);
-    // Whole at once: a text that grew would leave copies behind.
+    // Allocate the full length at once: a growing string would leave copies in freed memory.
     let mut text = Zeroizing::new(String::with_capacity(head.len() + body.len()));
     text.push_str(&head);
     for line in body.split_inclusive('\n') {
@@ -89,8 +89,8 @@ pub(super) fn write(place: &str, values: &Values, is_blind: bool) -> Zeroizing<S
     text
 }
 
-/// The lines of values that are not known: nothing shall stand behind their colons. A line of a text
-/// that ends the same is another line, since it is no key of this mapping.
+/// Returns the lines of unknown values, where no text follows the colon. A line inside a text value
+/// that ends the same way differs, since it is not an item of this mapping.
 fn lines_of_unknown(values: &Values) -> BTreeSet<String> {
     let unknown = values.iter().filter(|(_, value)| value.is_none());
     let line = |(key, _): (&String, _)| format!("  {}", manifest::to_yaml(&json!({ key: null })));
@@ -115,7 +115,7 @@ fn head(place: &str, values: &Values, is_blind: bool) -> String {
     )
 }
 
-/// Reads the text back. Nothing if it is empty.
+/// Parses the edited text. Returns `None` if it is empty.
 pub(super) fn read(text: &[u8]) -> Result<Option<Values>, DocumentError> {
     let documents = manifest::read(text)?;
     let root = match documents.as_slice() {
@@ -153,7 +153,7 @@ fn entries<'a>(node: &'a Node, what: &'static str) -> Result<&'a [(String, Node)
     }
 }
 
-/// A number or `yes` without quotes is the text that was typed.
+/// Returns the value of an item. A number or `yes` without quotes is the text as typed.
 fn value(key: &str, node: &Node, is_text: bool) -> Result<Option<Plain>, DocumentError> {
     let line = node.line;
     let text = match (&node.value, &node.source) {
@@ -175,16 +175,16 @@ fn value(key: &str, node: &Node, is_text: bool) -> Result<Option<Plain>, Documen
     Ok(Some(Plain::from(bytes)))
 }
 
-/// What is to be done to get from one set of values to the other.
+/// The changes from one set of values to another.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Difference {
-    /// New or changed.
+    /// Items that are new or changed.
     pub(super) set: BTreeMap<String, Plain>,
-    /// Gone.
+    /// Items that were removed.
     pub(super) removed: Vec<String>,
 }
 
-/// A value that is not known afterwards is the old one.
+/// Compares values. An unknown value after editing is unchanged.
 pub(super) fn difference(before: &Values, after: &Values) -> Difference {
     let mut difference = Difference::default();
     for (key, value) in after {
@@ -192,7 +192,7 @@ pub(super) fn difference(before: &Values, after: &Values) -> Difference {
             Some(value) if before.get(key) != Some(&Some(value.clone())) => {
                 difference.set.insert(key.clone(), value.clone());
             }
-            // A new key without anything behind it is an empty value.
+            // A new item without a value is an empty value.
             None if !before.contains_key(key) => {
                 difference.set.insert(key.clone(), Plain::default());
             }
@@ -201,7 +201,7 @@ pub(super) fn difference(before: &Values, after: &Values) -> Difference {
     }
     let gone = before.keys().filter(|key| !after.contains_key(*key));
     difference.removed = gone.cloned().collect();
-    // Emptied on purpose: a value that was known and now is nothing.
+    // A value that was shown and is now empty was emptied on purpose.
     for (key, value) in before {
         if value.is_some() && after.get(key) == Some(&None) {
             difference.set.insert(key.clone(), Plain::default());

@@ -1,4 +1,4 @@
-//! The user's editor: `$VISUAL`, `$EDITOR` or vi, by its absolute path, so that nothing that came with
+//! Runs the user's editor: `$VISUAL`, `$EDITOR` or vi, by its absolute path, so that no program of
 //! a repository is run.
 
 use std::path::{Path, PathBuf};
@@ -13,43 +13,43 @@ use crate::surroundings::Surroundings;
 /// The editor cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum EditorError {
-    /// Quotes that do not close.
+    /// The variable contains an unclosed quote.
     #[error("{variable} is not a valid command line: a quote is not closed")]
     Words {
-        /// `VISUAL` or `EDITOR`.
+        /// The variable, `VISUAL` or `EDITOR`.
         variable: &'static str,
     },
-    /// Nowhere.
+    /// The editor is not in `PATH`.
     #[error(
         "the editor {name:?} ({from}) is not a program in an absolute folder of PATH; set EDITOR to another one"
     )]
     Missing {
-        /// Its name.
+        /// The name of the editor.
         name: String,
-        /// Who named it.
+        /// The source of the name.
         from: &'static str,
     },
-    /// It cannot be started.
+    /// The editor cannot be started.
     #[error("the editor {} cannot be started", program.shown())]
     Start {
-        /// The program.
+        /// The path of the program.
         program: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// It says that something went wrong.
+    /// The editor exited with a failure.
     #[error("the editor ended with {0}; nothing was changed")]
     Failed(std::process::ExitStatus),
 }
 
-/// A program and its words.
+/// An editor and its arguments.
 pub(super) struct Editor {
     program: PathBuf,
     words: Vec<String>,
 }
 
 impl Editor {
-    /// Finds it.
+    /// Finds the editor.
     pub(super) fn find(surroundings: &Surroundings) -> Result<Self, EditorError> {
         let named = |variable: &'static str| {
             let line = surroundings.filled_variable(variable)?;
@@ -67,14 +67,13 @@ impl Editor {
         Ok(Self { program, words })
     }
 
-    /// Opens the file and waits. What the editor puts into the folder goes with it, and no settings lie
-    /// there.
-    ///
-    /// Returns how long that took.
+    /// Opens the file in the editor, waits, and returns how long it took. The editor runs in the
+    /// hidden folder: its own files are removed with the folder, and there are no local settings to
+    /// load.
     ///
     /// # Errors
     ///
-    /// It cannot be started, or failed.
+    /// Fails if the editor cannot be started, or exits with a failure.
     pub(super) fn open(&self, guarded: &Guarded) -> Result<Duration, EditorError> {
         let hidden = guarded.hidden();
         let mut command = Command::new(&self.program);
@@ -92,9 +91,9 @@ impl Editor {
         Err(EditorError::Failed(status))
     }
 
-    /// What most likely happened where an editor ended after so long and the file is as it was: many that open a
-    /// window leave it to another process. Of an editor that is not known, only its haste tells, and a script that
-    /// edits is as hasty.
+    /// Returns a warning if the editor probably did not wait: many editors that open a window leave
+    /// the work to another process. For an unknown editor, only a very short time indicates this,
+    /// and only if a person is at the terminal, since a script is as fast.
     pub(super) fn remark(&self, after: Duration, is_person: bool) -> Option<String> {
         let flag = waiting_flag(&self.program);
         let waits = flag.is_none_or(|flag| self.words.iter().any(|word| waits(word, flag)));
@@ -112,10 +111,10 @@ impl Editor {
     }
 }
 
-/// Nobody opens, reads and closes a file in this time.
+/// The shortest time in which a person can open, read and close a file.
 const AT_ONCE: Duration = Duration::from_millis(500);
 
-/// The flag with which an editor that opens a window waits until it is closed.
+/// Returns the flag that makes a window editor wait until its window is closed.
 fn waiting_flag(program: &Path) -> Option<&'static str> {
     const EDITORS: [(&str, &str); 5] = [
         (
@@ -132,7 +131,7 @@ fn waiting_flag(program: &Path) -> Option<&'static str> {
     EDITORS.iter().find(knows).map(|(flag, _)| *flag)
 }
 
-/// Is this word the flag, or a short or long form of it?
+/// Returns whether an argument is the flag, in its short or long form.
 fn waits(word: &str, flag: &str) -> bool {
     word == flag
         || matches!(
@@ -141,15 +140,16 @@ fn waits(word: &str, flag: &str) -> bool {
         )
 }
 
-/// A modeline in a value that somebody else sealed would set options of the editor.
+/// The Vim options against copies of the text on disk. `nomodeline`, because a modeline in a value
+/// of another author would set options.
 const KEEP_NOTHING: &str = "set noswapfile nobackup nowritebackup noundofile nomodeline";
 
-/// Vim keeps text in files of its own unless it is told not to.
+/// Returns the arguments that keep Vim from writing text to files of its own.
 fn quiet_words(program: &Path) -> Vec<String> {
     if !names(program).any(|name| is_vim(&name)) {
         return Vec::new();
     }
-    // Before the user's settings, and after them.
+    // Set the options before the user's settings are read, and again after.
     [
         "-n",
         "-i",
@@ -163,28 +163,30 @@ fn quiet_words(program: &Path) -> Vec<String> {
     .into()
 }
 
-/// The path that was typed, and what it leads to link by link. Each tells what the program is: the last
-/// may be one that is many, such as `snap` or `mise`.
+/// Returns the path of the editor and every link target on the way. Any of them may identify the
+/// program: the last one may be a launcher for many programs, such as `snap` or `mise`.
 fn names(program: &Path) -> impl Iterator<Item = PathBuf> {
     let next = |path: &PathBuf| Some(path.parent()?.join(path.read_link().ok()?));
-    // Links may go in circles; the system follows no more of them.
+    // Links may form a cycle; Linux follows 40.
     std::iter::successors(Some(program.to_owned()), next).take(40)
 }
 
-/// Vim, its faces and Neovim have `vim` in their names, as have `nvim.appimage` and `vim.basic`, or are
-/// one of its own views. Of `vi` and what goes with it there are others, which would not know the words.
+/// Returns whether the program is Vim or Neovim. Their names contain `vim`, as in `nvim.appimage`
+/// and `vim.basic`, except for Vim's own views. Other programs are also named `vi`, `view` or `ex`,
+/// and do not know the arguments.
 fn is_vim(program: &Path) -> bool {
     let name = program.file_name().unwrap_or_default().to_string_lossy();
     match name.to_ascii_lowercase().as_str() {
         "gview" | "rview" | "rgview" | "eview" => true,
         "vi" | "view" | "ex" => says_vim(program),
-        // These are windows around Neovim, and have words of their own.
+        // Graphical front ends of Neovim, with different arguments.
         "nvim-qt" | "nvim-gtk" => false,
         name => name.contains("vim"),
     }
 }
 
-/// Some systems call Vim itself `vi`. It has its name inside.
+/// Returns whether a program named `vi` is Vim, which some systems install under that name. Its
+/// binary contains the name.
 fn says_vim(program: &Path) -> bool {
     let bytes = std::fs::read(program).unwrap_or_default();
     memchr::memmem::find(&bytes, b"Vi IMproved").is_some()

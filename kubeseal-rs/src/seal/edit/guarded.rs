@@ -1,4 +1,4 @@
-//! The hidden folder, which goes before a signal ends this process, and when SIGKILL does.
+//! Removes the hidden folder before a signal ends this process, and after SIGKILL.
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;
@@ -19,10 +19,10 @@ use crate::surroundings::Surroundings;
 
 const SIGNALS: &[i32] = &[SIGHUP, SIGINT, SIGQUIT, SIGTERM];
 
-/// A hidden folder that is watched over. While this lives, a signal ends the process only once the folder
-/// is gone; afterwards it does as ever.
+/// A hidden folder that is removed however the process ends. While this value exists, a signal ends
+/// the process only after the folder is removed; afterwards, signals have their usual effect.
 pub(super) struct Guarded {
-    // In this order they go.
+    // Fields are dropped in this order.
     hidden: Hidden,
     _sweeper: Option<Sweeper>,
     watcher: Watcher,
@@ -30,11 +30,11 @@ pub(super) struct Guarded {
 }
 
 impl Guarded {
-    /// Makes the folder and watches.
+    /// Creates the folder and starts the guard.
     pub(super) fn new(surroundings: &Surroundings, name: &str, text: &[u8]) -> Result<Self> {
         let watching = "signals cannot be watched for";
         let held = HeldSignals::new(SIGNALS).context(watching)?;
-        // A signal that comes while the folder is made waits for the watcher.
+        // A signal that arrives before the watcher runs is handled by it later.
         let signals = Signals::new(SIGNALS).context(watching)?;
         let hidden = Hidden::new(surroundings, name, text)?;
         Ok(Self {
@@ -45,12 +45,12 @@ impl Guarded {
         })
     }
 
-    /// The folder with the file.
+    /// Returns the folder with the file.
     pub(super) fn hidden(&self) -> &Hidden {
         &self.hidden
     }
 
-    /// Runs an editor. Ctrl-C is its own matter then.
+    /// Runs an editor. Meanwhile Ctrl-C is left to the editor.
     pub(super) fn while_editing<T>(&self, run: impl FnOnce() -> T) -> T {
         self.watcher.is_editing.store(true, Ordering::SeqCst);
         let result = run();
@@ -59,15 +59,16 @@ impl Guarded {
     }
 }
 
-/// A shell that removes the folder once this process is gone, however it went: its input, which nobody else
-/// holds open, ends then.
+/// A shell that removes the folder when this process ends, for whatever reason: then the shell's
+/// stdin, which no other process holds open, ends.
 struct Sweeper(Child);
 
-/// Whoever ends the terminal or presses a key in it ends this process first.
+/// The script of the shell. It ignores signals from the terminal, since they end this process first.
 const SWEEP: &str = "trap '' HUP INT QUIT TERM; read -r line; rm -rf -- \"$1\"";
 
 impl Sweeper {
-    /// Nothing where there is no shell; what a killed run left, the next one removes then.
+    /// Starts the shell; `None` if there is no shell. Then the next run removes what a killed run
+    /// left.
     fn new(folder: &Path) -> Option<Self> {
         let mut command = Command::new(programs::find("sh")?);
         command.args(["-c", SWEEP, "sh"]).arg(folder);
@@ -80,7 +81,7 @@ impl Sweeper {
 
 impl Drop for Sweeper {
     fn drop(&mut self) {
-        // Closes its input first.
+        // `wait` closes the shell's stdin first.
         let _ = self.0.wait();
     }
 }
@@ -108,7 +109,7 @@ impl Watcher {
 impl Drop for Watcher {
     fn drop(&mut self) {
         self.watch.close();
-        // A watcher that has seen its signal ends the process instead of coming back.
+        // If the watcher has received a signal, it ends the process and this call does not return.
         let _ = self.thread.take().map(JoinHandle::join);
     }
 }

@@ -1,5 +1,5 @@
-//! A folder in memory for one file with plain values: for this user alone, and gone however the run
-//! ends. What a killed run left, the next one removes.
+//! A folder in memory for one file with plain values, accessible to this user only and removed
+//! however the run ends. The next run removes what a killed run left.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -14,36 +14,36 @@ use crate::platform::memory;
 use crate::report::ShowPath as _;
 use crate::surroundings::Surroundings;
 
-/// Folders are called this, the number of the process, and something random.
+/// The prefix of folder names; the process id and random characters follow.
 const PREFIX: &str = "seal-edit-";
 
-/// Plain values cannot be put aside safely.
+/// There is no safe place for plain values.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HiddenError {
-    /// No file system in memory.
+    /// There is no file system in memory.
     #[error(
         "there is no folder in memory to edit in: neither $XDG_RUNTIME_DIR nor /dev/shm is a tmpfs that you may \
          write to, and plain values do not go to a disk. `seal set FILE KEY` changes one item without a file"
     )]
     NoMemory,
-    /// It fails.
+    /// A file operation in the folder failed.
     #[error("cannot use the folder in memory {}", folder.shown())]
     Folder {
-        /// The folder.
+        /// The path of the folder.
         folder: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
 
-/// The folder with the file; both go when this is dropped.
+/// The folder with the file. Both are removed when the value is dropped.
 pub(super) struct Hidden {
     folder: TempDir,
     file: PathBuf,
 }
 
 impl Hidden {
-    /// Writes a file for this user alone.
+    /// Creates the folder and writes a file for this user only.
     pub(super) fn new(
         surroundings: &Surroundings,
         name: &str,
@@ -72,17 +72,17 @@ impl Hidden {
         options.open(&self.file)?.write_all(text)
     }
 
-    /// The file.
+    /// Returns the path of the file.
     pub(super) fn file(&self) -> &Path {
         &self.file
     }
 
-    /// Its folder, where editors put their own files.
+    /// Returns the path of the folder, where editors may create files.
     pub(super) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// What stands in it now.
+    /// Reads the file.
     pub(super) fn read(&self) -> Result<Zeroizing<Vec<u8>>, HiddenError> {
         let bytes = fs::read(&self.file).map_err(|source| HiddenError::Folder {
             folder: self.folder.path().to_owned(),
@@ -92,7 +92,7 @@ impl Hidden {
     }
 }
 
-/// The first folder that is in memory and can be written to.
+/// Returns the first writable folder in memory.
 fn base(surroundings: &Surroundings) -> Option<PathBuf> {
     let runtime = surroundings.filled_variable("XDG_RUNTIME_DIR");
     let runtime = runtime.map(PathBuf::from).filter(|path| path.is_absolute());
@@ -101,7 +101,7 @@ fn base(surroundings: &Surroundings) -> Option<PathBuf> {
     folders.into_iter().find(usable)
 }
 
-/// Of this user, and of runs that have ended.
+/// Removes folders of this user's runs that have ended.
 fn remove_leftovers(base: &Path, own: &Path) {
     let Ok(user) = fs::symlink_metadata(own).map(|own| own.uid()) else {
         return;
@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn removes_what_a_killed_run_left() {
         let base = tempfile::tempdir().unwrap();
-        // Beyond the largest number that Linux gives to a process.
+        // Above the largest process id of Linux.
         let (ended, running) = (
             "seal-edit-4194305-x".to_owned(),
             format!("{PREFIX}{}-x", std::process::id()),

@@ -1,4 +1,4 @@
-//! `seal edit FILE`: values in an editor, and only what changed is re-encrypted.
+//! `seal edit FILE`: opens values in an editor and re-encrypts those that changed.
 
 mod document;
 mod editor;
@@ -27,23 +27,24 @@ use document::{Difference, difference};
 use editor::Editor;
 use guarded::Guarded;
 
-/// No key opens the values.
+/// No key decrypts the values.
 #[derive(Debug, thiserror::Error)]
 #[error("the values of {0} do not open with the keys given")]
 pub struct Closed(String, #[source] unseal::UnsealError);
 
-/// What to do where the cluster does not give values.
+/// What to do if the cluster does not provide the values.
 const OTHERWISE: &str = "--key FILE opens them here, and --blind does without them";
 
 /// Runs the command.
 ///
 /// # Errors
 ///
-/// The values cannot be had, there is no editor or no memory to edit in, what was edited is malformed,
-/// or the file cannot be edited safely. Nothing is changed then.
+/// Fails if the values cannot be decrypted or read, if there is no editor or no folder in memory,
+/// if the edited text is not valid, or if the file cannot be edited safely. Then nothing is
+/// changed.
 pub fn run(words: &Edit, surroundings: &Surroundings) -> Result<Outcome> {
     let mut target = Target::read(&words.file, words.name.as_deref())?;
-    // Before anything is decrypted.
+    // Find the editor before anything is decrypted.
     let editor = Editor::find(surroundings)?;
     let ring = keys(words)?;
     let session = match &ring {
@@ -53,7 +54,8 @@ pub fn run(words: &Edit, surroundings: &Surroundings) -> Result<Outcome> {
     let settings = session.settings(&words.file)?;
     target::fill_namespace(&session, &settings, &mut target.found)?;
     if ring.is_some() && settings.certificate.by == Origin::Rule {
-        // It may be refused, and then before somebody edits. Others are fetched when a value has changed.
+        // This certificate may be refused, and then before the user starts to edit. Others are
+        // fetched only if a value has changed.
         session.certificate(&settings)?;
     }
     let before = values(words, &session, &target, ring.as_ref())?;
@@ -99,7 +101,7 @@ fn apply(session: &Session<'_>, target: &mut Target, changes: Difference) -> Res
     Ok(Outcome::Done)
 }
 
-/// The private keys, if any are given.
+/// Reads the private keys, if any are given.
 fn keys(words: &Edit) -> Result<Option<KeyRing>> {
     let given = !words.key.is_empty();
     Ok(given.then(|| read_keys(&words.key)).transpose()?)
@@ -126,7 +128,7 @@ fn values(
         .collect())
 }
 
-/// Shows the values until they can be read again, or the user gives up.
+/// Opens the editor until the text can be parsed or the user gives up.
 fn edited(
     editor: &Editor,
     surroundings: &Surroundings,

@@ -1,4 +1,4 @@
-//! `seal edit` where no folder is in memory: refused.
+//! `seal edit` on systems without folders in memory, where it is refused.
 
 use anyhow::{Result, bail};
 
@@ -6,11 +6,11 @@ use super::Outcome;
 use crate::seal_args::Edit;
 use crate::surroundings::Surroundings;
 
-/// Changes nothing.
+/// Fails without changing anything.
 ///
 /// # Errors
 ///
-/// Always. With `--blind`, too: the new values would lie in the file.
+/// Always fails, even with `--blind`: the file would contain the new values.
 pub fn run(_: &Edit, _: &Surroundings) -> Result<Outcome> {
     bail!(
         "there is no folder in memory to edit in: this system has none, and plain values do not go to a disk. \

@@ -1,23 +1,23 @@
-//! Which items become which environment variables, decided from names alone.
+//! Decides which items become which environment variables, from names alone.
 //!
-//! Anyone who has the certificate can seal an item of any name, so the person who types the command
-//! decides: items are named with `--only`, or `--all` is given; a variable that is set already is
-//! replaced only if `--override` names it.
+//! Anyone with the certificate can seal an item of any name, so the user of the command decides:
+//! either `--only` names the items, or `--all` is given. A variable that is already set is replaced
+//! only if `--override` names it.
 
 use std::str::FromStr;
 
 use crate::platform;
 
-/// One item that the user named: `ITEM` or `VARIABLE=ITEM`.
+/// An item that the user named: `ITEM` or `VARIABLE=ITEM`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chosen {
-    /// The variable to set; derived from the item if the user named none.
+    /// The variable to set; derived from the item if `None`.
     pub variable: Option<String>,
-    /// The item's key.
+    /// The name of the item.
     pub item: String,
 }
 
-/// An argument of `--only` that names no item.
+/// An argument of `--only` that does not name an item.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected ITEM or VARIABLE=ITEM")]
 pub struct MalformedChoice;
@@ -37,25 +37,25 @@ impl FromStr for Chosen {
     }
 }
 
-/// What the command line says about variables.
+/// The options that select variables.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Choice<'a> {
-    /// The named items; all of them if this is empty.
+    /// The named items; empty selects all.
     pub(super) only: &'a [Chosen],
     /// Variables that an item may replace.
     pub(super) overrides: &'a [String],
-    /// Are the values given as files?
+    /// Whether values are passed as files.
     pub(super) in_files: bool,
 }
 
-/// A variable and the item that it gets its value from.
+/// A variable and the item with its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Assignment {
     pub(super) variable: String,
     pub(super) item: String,
 }
 
-/// An item does not become a variable.
+/// An item cannot become a variable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum VariableError {
     #[error("no item {item}; the items are: {items}")]
@@ -90,7 +90,7 @@ pub(super) enum VariableError {
     ChangesCommand { variable: String, item: String },
 }
 
-/// What helps where a name does not fit.
+/// Returns a hint for names that cannot be variables.
 fn files_hint() -> &'static str {
     if platform::memory::IS_THERE {
         ", or get values as files with --files"
@@ -99,7 +99,8 @@ fn files_hint() -> &'static str {
     }
 }
 
-/// Assigns items to variables. `is_set` says whether the command would inherit a variable of that name.
+/// Assigns items to variables. `is_set` returns whether the command would inherit a variable of
+/// that name.
 pub(super) fn assign<'a>(
     items: impl Iterator<Item = &'a str> + Clone,
     choice: Choice<'_>,
@@ -191,15 +192,15 @@ fn is_name(text: &str) -> bool {
     !text.is_empty() && text.bytes().enumerate().all(letter)
 }
 
-/// `tls.key` → `tls_key_FILE`.
+/// Returns the variable for the path of an item's file: `tls.key` → `tls_key_FILE`.
 fn file_variable(item: &str) -> String {
     let letter = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
     item.chars().map(letter).chain("_FILE".chars()).collect()
 }
 
-/// Variables that linkers, shells, interpreters, TLS libraries and common tools obey. The list cannot
-/// be complete, and nothing relies on it but `--all`, as a second line of defence: what protects the
-/// command is that its variables are chosen on the command line.
+/// Variables that change the behaviour of linkers, shells, interpreters, TLS libraries and common
+/// tools. The list cannot be complete. It is only a second line of defence for `--all`: what
+/// protects the command is that the user chooses its variables.
 const PREFIXES: [&str; 17] = [
     "AWS_ENDPOINT_URL",
     "BASH_",
@@ -283,7 +284,7 @@ const NAMES: [&str; 60] = [
 ];
 
 fn changes_command(variable: &str) -> bool {
-    // Proxies count in small letters too.
+    // Proxy variables are read in lower case too.
     let upper = variable.to_ascii_uppercase();
     PREFIXES.iter().any(|prefix| upper.starts_with(prefix)) || NAMES.contains(&upper.as_str())
 }
@@ -320,7 +321,7 @@ mod tests {
 
     /// Attack: names items like variables that decide which code runs.
     ///
-    /// A name, whether `--all` passes it, and whether `--only` does.
+    /// Columns: the item, whether `--all` passes it, and whether `--only` does.
     #[test]
     fn only_names_of_variables_become_variables() {
         for (item, all, named) in [
@@ -343,8 +344,8 @@ mod tests {
         }
     }
 
-    /// Attack: an author seals an item under the name of a variable that decides what runs or whom a
-    /// program trusts, and waits for somebody to run `seal exec --all`.
+    /// Attack: an author seals an item under the name of a variable that decides what a program
+    /// runs or trusts, and waits for a user to run `seal exec --all`.
     #[test]
     fn all_refuses_names_that_change_the_command() {
         for name in [
@@ -376,7 +377,7 @@ mod tests {
             );
             assert!(decide(&[name], &[], &[name], false, &[]).is_ok(), "{name}");
         }
-        // The name that counts is that of the variable, not that of the item.
+        // What counts is the name of the variable, not of the item.
         assert!(decide(&["SSL_CERT"], &[], &[], true, &[]).is_err());
     }
 
@@ -459,7 +460,7 @@ mod tests {
     }
 
     proptest! {
-        /// Attack: an author adds any items whatsoever beside the one that the user named.
+        /// Attack: an author adds any items to the one that the user named.
         #[test]
         fn whatever_the_author_adds_the_user_alone_names_variables(
             items in prop::collection::btree_set("[A-Z_a-z.]{1,8}", 0..8),
@@ -473,7 +474,8 @@ mod tests {
             prop_assert_eq!(assigned, [("DB".to_owned(), "password".to_owned())]);
         }
 
-        /// Attack: an author names items after whatever happens to be set where the command runs.
+        /// Attack: an author gives items the names of variables that are set where the command
+        /// runs.
         #[test]
         fn with_all_no_inherited_variable_changes(
             items in prop::collection::btree_set("[A-C]{1,2}", 1..6),

@@ -1,4 +1,4 @@
-//! The Secrets among the documents of a file, none of them passed over.
+//! Finds the Secrets among the documents of a file, without overlooking any.
 
 use std::collections::BTreeSet;
 
@@ -8,20 +8,19 @@ use shared::secret::Secret;
 use super::ImportError;
 use crate::seal::walk::{LISTS, ManifestFile};
 
-/// What a file of manifests holds.
+/// The contents of a file of manifests.
 pub(super) struct Found<'a> {
-    /// Its Secrets, those in lists too.
+    /// The Secrets, including those in lists.
     pub(super) secrets: Vec<&'a Node>,
-    /// A sentence for each object of another kind, which is left out.
+    /// A message for each object of another kind, which is not imported.
     pub(super) others: Vec<String>,
 }
 
-/// Finds the Secrets of a file. As for the API server, items of a `SecretList` need not say that they are
-/// Secrets.
+/// Finds the Secrets of a file. As for the API server, items of a `SecretList` need no `kind`.
 ///
 /// # Errors
 ///
-/// There are Secrets, and something beside them that may be one.
+/// Fails if the file contains Secrets and also an object without a kind, which may be one.
 pub(super) fn secrets_in<'a>(
     manifest: &'a ManifestFile,
     file: &str,
@@ -49,13 +48,13 @@ struct Search<'a, 'f> {
     file: &'f str,
     document: usize,
     found: Found<'a>,
-    /// The first object that does not say what it is.
+    /// The error for the first object without a kind.
     nameless: Option<ImportError>,
 }
 
 impl<'a> Search<'a, '_> {
     fn look_at(&mut self, node: &'a Node, is_in_secrets: bool) {
-        // What sops makes of an empty document.
+        // `sops` writes an empty document as an empty mapping.
         if matches!(&node.value, Value::Map(fields) if fields.is_empty()) {
             return;
         }
@@ -94,11 +93,11 @@ impl<'a> Search<'a, '_> {
     }
 }
 
-/// Of two Secrets with one name, a cluster keeps the last only.
+/// Refuses two Secrets with the same name and namespace, of which a cluster keeps only the last.
 ///
 /// # Errors
 ///
-/// A name stands twice.
+/// Fails if a name is repeated.
 pub(super) fn refuse_twins(secrets: &[Secret], file: &str) -> Result<(), ImportError> {
     let mut known = BTreeSet::new();
     for secret in secrets {

@@ -1,4 +1,4 @@
-//! `seal import`: what exists elsewhere → SealedSecrets.
+//! `seal import`: seals existing secrets from other sources.
 
 mod found;
 mod sops;
@@ -25,65 +25,65 @@ use crate::seal_args::{Import, ImportDotenv, ImportFrom, ImportList, ImportSecre
 use crate::surroundings::Surroundings;
 use crate::{dotenv, files, report};
 
-/// Something cannot be imported.
+/// A source cannot be imported.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
-    /// No Secret.
+    /// The source contains no Secret.
     #[error("{0} contains no Secret (apiVersion v1, kind Secret)")]
     NoSecret(String),
-    /// More than one.
+    /// The source contains several Secrets.
     #[error("{0} holds {1} Secrets; `seal import list` takes many")]
     Several(String, usize),
-    /// Nothing left.
+    /// All Secrets were left out.
     #[error("no Secret is left to import; see the remarks above")]
     NothingLeft,
-    /// No `sops`.
+    /// The program `sops` is not in `PATH`.
     #[error("`sops` not found in PATH; this command runs your own to decrypt")]
     NoSops,
-    /// It cannot be started.
+    /// `sops` cannot be started.
     #[error("sops cannot be started")]
     Start(#[source] std::io::Error),
-    /// It says no. Its words name files and keys, never values.
+    /// `sops` failed. Its messages name files and keys, never values.
     #[error("sops cannot decrypt {file}: {said}")]
     Sops {
-        /// The file.
+        /// The path of the file.
         file: String,
-        /// What it said first.
+        /// The first line of its message.
         said: String,
     },
-    /// Data without a name.
+    /// The file contains data, not a Secret manifest, and no name was given.
     #[error(
         "{0} contains no Secret manifest; name the Secret for its values: seal import sops NAME FILE"
     )]
     NameNeeded(String),
-    /// A manifest with a name of its own.
+    /// A name was given for a manifest that has one.
     #[error("{0} holds a Secret manifest, which has a name already: seal import sops FILE")]
     NameUnused(String),
-    /// Data that is no list of values.
+    /// A value is a list or a mapping.
     #[error("the value of {0:?} is {1}; an item is text, a number or a boolean")]
     Nested(String, &'static str),
-    /// Data that is no mapping at all.
+    /// The data is not a mapping.
     #[error("{0} is not a mapping of names to values")]
     NoMapping(String),
-    /// Values of several documents, which may have the same names.
+    /// The data has several documents, which may use the same names.
     #[error(
         "{0} holds {1} documents, and one Secret takes the values of one; write each document to a file of its own"
     )]
     SeveralDocuments(String, usize),
-    /// `sops` printed what cannot be read.
+    /// The output of `sops` cannot be parsed.
     #[error("sops printed {0} that cannot be read, so nothing was imported")]
     Output(&'static str),
-    /// `sops` did not print all of a file.
+    /// `sops` did not output every document of a file.
     #[error(
         "{file} holds {wanted} documents and sops decrypted {found}; nothing was imported. Write each document to a \
          file of its own"
     )]
     Documents {
-        /// The file.
+        /// The path of the file.
         file: String,
-        /// Documents of the file.
+        /// The number of documents in the file.
         wanted: usize,
-        /// Documents that came out.
+        /// The number of documents in the output.
         found: usize,
     },
     /// `sops` changed a value.
@@ -92,27 +92,27 @@ pub enum ImportError {
          that value by itself (`sops -d --extract`) and add it with `seal set`, or encrypt it as a file of its own"
     )]
     Damaged {
-        /// The file.
+        /// The path of the file.
         file: String,
-        /// The document, counted from one.
+        /// The number of the document, counted from one.
         document: usize,
-        /// The fields that lead to the value.
+        /// The path of the value in the document.
         path: String,
     },
-    /// Something that may be a Secret.
+    /// An object has no kind and may be a Secret.
     #[error(
         "{file}, document {document}, line {line}: it says no kind, and may be a Secret; write `apiVersion: v1` and \
          `kind: Secret`, or take it out"
     )]
     NoKind {
-        /// The file.
+        /// The path of the file.
         file: String,
-        /// The document, counted from one.
+        /// The number of the document, counted from one.
         document: usize,
-        /// The line.
+        /// The line of the object.
         line: usize,
     },
-    /// Two Secrets, of which a cluster would keep one.
+    /// Two Secrets have the same name, so a cluster would keep only one.
     #[error("{0} holds two Secrets {1}; give one of them another name, or take it out")]
     Twins(String, String),
 }
@@ -121,7 +121,7 @@ pub enum ImportError {
 ///
 /// # Errors
 ///
-/// What is there cannot be read or sealed.
+/// Fails if the source cannot be read or sealed.
 pub fn run(words: &Import, surroundings: &Surroundings) -> Result<Outcome> {
     match &words.from {
         ImportFrom::Dotenv(words) => from_dotenv(words, surroundings),
@@ -131,7 +131,7 @@ pub fn run(words: &Import, surroundings: &Surroundings) -> Result<Outcome> {
     }
 }
 
-/// The bytes of a file or of stdin, and its name for messages.
+/// Returns the content of a file or of stdin, and its name for messages.
 fn read(file: Option<&Path>, surroundings: &Surroundings) -> Result<(Plain, String)> {
     match file {
         Some(path) => Ok((Stdin::new(surroundings).read_file(path)?, path.shown())),
@@ -196,7 +196,7 @@ fn read_manifest(
     let (bytes, shown) = read(file, surroundings)?;
     let bytes = Zeroizing::new(bytes.expose().to_vec());
     let manifest = ManifestFile::parse(Path::new(&shown), bytes)?;
-    // Its kind may be ciphertext too.
+    // Check before reading kinds, which `sops` may have encrypted too.
     let has_sops = |document: &Document| document.root.field("sops").is_some();
     if manifest.documents.iter().any(has_sops) {
         return Err(SealingError::Sops(shown).into());
@@ -204,7 +204,8 @@ fn read_manifest(
     Ok((manifest, shown))
 }
 
-/// Sealing drops most of what a server adds; `generateName` would say nothing any more.
+/// Removes `generateName`, which has no meaning after creation. Sealing removes other fields of the
+/// server.
 fn from_server(mut secret: Secret) -> Secret {
     secret.metadata.generate_name = None;
     secret
@@ -248,7 +249,7 @@ fn from_list(words: &ImportList, surroundings: &Surroundings) -> Result<Outcome>
     }
 }
 
-/// Secrets that somebody else makes anew, or that must not leave the cluster.
+/// Returns why a Secret is left out: a controller recreates it, or it must not leave the cluster.
 fn why_not(secret: &Secret, take_owned: bool) -> Option<String> {
     let labels = secret.metadata.labels.as_ref();
     if labels.is_some_and(|labels| labels.contains_key(KEY_LABEL)) {
@@ -275,7 +276,8 @@ fn why_not(secret: &Secret, take_owned: bool) -> Option<String> {
     secret.data.is_empty().then(|| "it has no values".into())
 }
 
-/// Names come from foreign bytes: one that is none must not lead out of the folder.
+/// Returns the file of a Secret. Names come from untrusted input, and an invalid name could lead
+/// out of the folder.
 fn path_in(folder: &Path, namespace: &str, name: &str) -> Result<PathBuf> {
     names::check_object(name)?;
     let folder = if namespace.is_empty() {

@@ -1,9 +1,9 @@
-//! `seal import sops`: what `sops` decrypts → SealedSecrets.
+//! `seal import sops`: seals values that `sops` decrypts.
 //!
-//! `sops` stores text and bytes alike, but its JSON holds only text and only the first document, and its YAML
-//! writes some texts as `null`. So a file of one document is taken as JSON, one of several as YAML, one that was
-//! encrypted as a whole as its bytes; and each value must come out as long as its ciphertext, or nothing is
-//! imported.
+//! `sops` stores text and bytes alike, but its JSON output contains only text and only the first
+//! document, and its YAML output writes some texts as `null`. So a file with one document is read
+//! as JSON, one with several as YAML, and one that was encrypted as a whole as bytes. Each value
+//! must be as long as its ciphertext; otherwise nothing is imported.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ use crate::seal_args::{ImportSops, Like};
 use crate::surroundings::Surroundings;
 use crate::{programs, report};
 
-/// The item of a file that was encrypted as a whole: the name that `sops` itself gives it.
+/// The item name for a file that was encrypted as a whole, which `sops` itself uses.
 const WHOLE: &str = "data";
 
 pub(super) fn run(words: &ImportSops, surroundings: &Surroundings) -> Result<Outcome> {
@@ -52,14 +52,14 @@ pub(super) fn run(words: &ImportSops, surroundings: &Surroundings) -> Result<Out
     words.destination.put(&sealed?)
 }
 
-/// What a file holds once it is decrypted.
+/// The decrypted content of a file.
 enum Content {
     Documents(ManifestFile),
-    /// Of a file that was encrypted as a whole.
+    /// The content of a file that was encrypted as a whole.
     Bytes(Zeroizing<Vec<u8>>),
 }
 
-/// The values of a file that is no manifest.
+/// Returns a Secret with the values of a file that is not a manifest.
 fn named(name: &str, file: &str) -> Result<Secret> {
     names::check_object(name)?;
     let items = match decrypt(file)? {
@@ -76,7 +76,7 @@ fn named(name: &str, file: &str) -> Result<Secret> {
     create::secret(name, &Like::default(), items)
 }
 
-/// The Secrets of a file of manifests.
+/// Returns the Secrets of a file of manifests.
 fn secrets(file: &str) -> Result<Vec<Secret>> {
     let needs_name = || ImportError::NameNeeded(file.to_owned());
     let manifest = match decrypt(file)? {
@@ -129,8 +129,8 @@ enum Store {
 }
 
 impl Store {
-    /// By the ending of the name, as `sops` itself decides, and else by content. A file that was encrypted as a
-    /// whole keeps its name, which says nothing of it any more.
+    /// Determines the format by the file's extension, as `sops` does, or else by its content. A
+    /// file that was encrypted as a whole keeps its name, so its extension does not count.
     fn of(path: &Path, bytes: &[u8], documents: &[Document]) -> Self {
         let name = path.to_string_lossy();
         let is_json = manifest::begins_like_json(bytes);
@@ -157,7 +157,7 @@ impl Store {
         } else if has_line(b"[sops]") {
             Self::Ini
         } else {
-            // `sops` says what is wrong with it.
+            // `sops` reports why it cannot read this.
             Self::Binary
         }
     }
@@ -173,7 +173,7 @@ impl Store {
     }
 }
 
-/// `sops` puts a file that it does not understand into one JSON value.
+/// Returns whether the file was encrypted as a whole: `sops` then stores it as one JSON value.
 fn is_whole(root: &Node) -> bool {
     let Value::Map(entries) = &root.value else {
         return false;
@@ -183,8 +183,8 @@ fn is_whole(root: &Node) -> bool {
         && root.text(WHOLE).and_then(ciphertext_len).is_some()
 }
 
-/// What `sops` prints goes through a pipe and nowhere else. It looks for a `.sops.yaml` from its current
-/// folder upward, so it runs in the root folder, where none of the file's author can lie.
+/// Runs `sops`. Its output goes through a pipe only. `sops` searches for a `.sops.yaml` from its
+/// current folder upward, so it runs in the root folder, where the file's author cannot put one.
 fn run_sops(file: &str, input: Store, output: &str) -> Result<Zeroizing<Vec<u8>>> {
     let sops = programs::find("sops").ok_or(ImportError::NoSops)?;
     files::check(Path::new(file))?;
@@ -212,8 +212,8 @@ fn run_sops(file: &str, input: Store, output: &str) -> Result<Zeroizing<Vec<u8>>
     .into())
 }
 
-/// Variables by which the user gives `sops` and its libraries files. Relative ones count from the folder that
-/// `seal` runs in.
+/// Environment variables with paths for `sops` and its libraries. Relative paths count from the
+/// folder where `seal` runs.
 const PATHS: &[&str] = &[
     "AWS_CA_BUNDLE",
     "AWS_CONFIG_FILE",
@@ -230,7 +230,7 @@ const PATHS: &[&str] = &[
     "VAULT_CACERT",
 ];
 
-/// Those of the variables that are set, with absolute paths.
+/// Returns the variables that are set, with absolute paths.
 fn absolute<'a>(
     names: &'a [&'a str],
     variable: impl Fn(&str) -> Option<OsString>,
@@ -242,7 +242,8 @@ fn absolute<'a>(
         .collect()
 }
 
-/// Did every document, field and value of the encrypted file come out, and each text in its full length?
+/// Checks that every document, field and value of the encrypted file was decrypted, and each text
+/// in full length.
 fn check_whole(
     encrypted: &[Document],
     decrypted: &[Document],
@@ -270,8 +271,8 @@ fn check_whole(
     Ok(())
 }
 
-/// Fills in the path of the value that is not. AES-GCM keeps lengths, and the replacement of a byte that is no
-/// text has three.
+/// Compares lengths, and leaves the path of the first differing value in `path`. AES-GCM preserves
+/// lengths, and `sops` replaces a byte that is not UTF-8 by three bytes.
 fn is_same_length(encrypted: &Node, decrypted: &Node, path: &mut Vec<String>) -> bool {
     match (&encrypted.value, &decrypted.value) {
         (Value::Map(fields), Value::Map(found)) => fields.iter().all(|(name, node)| {
@@ -308,14 +309,15 @@ fn is_same_length(encrypted: &Node, decrypted: &Node, path: &mut Vec<String>) ->
     }
 }
 
-/// Bytes of an encrypted text: `ENC[AES256_GCM,data:…,iv:…,tag:…,type:str]`.
+/// Returns the length of an encrypted text: `ENC[AES256_GCM,data:…,iv:…,tag:…,type:str]`.
 fn ciphertext_len(text: &str) -> Option<usize> {
     let inner = text.strip_prefix("ENC[AES256_GCM,data:")?;
     let data = inner.strip_suffix(",type:str]")?.split(',').next()?;
     Some(base64::decode(data.as_bytes()).ok()?.len())
 }
 
-/// For formats that are not read here: a replacement character stands, most likely, for a byte.
+/// Checks text of formats that cannot be compared: a replacement character most likely stands for a
+/// lost byte.
 fn check_text(documents: &[Document], file: &str) -> Result<(), ImportError> {
     for document in documents {
         let Value::Map(fields) = &document.root.value else {
@@ -334,9 +336,9 @@ fn check_text(documents: &[Document], file: &str) -> Result<(), ImportError> {
     Ok(())
 }
 
-/// A mapping from names to values, one level deep.
+/// Returns the items of a mapping from names to values, one level deep.
 fn flat_items(manifest: &ManifestFile, file: &str) -> Result<Items> {
-    // An empty document is an empty mapping for sops.
+    // `sops` outputs an empty document as an empty mapping.
     let is_filled = |document: &&Document| !matches!(&document.root.value, Value::Map(fields) if fields.is_empty());
     let filled: Vec<&Document> = manifest.documents.iter().filter(is_filled).collect();
     let root = match filled.as_slice() {
@@ -356,7 +358,7 @@ fn flat_items(manifest: &ManifestFile, file: &str) -> Result<Items> {
     Ok(items)
 }
 
-/// A number as `sops` writes it.
+/// Formats a scalar as `sops` writes it.
 fn scalar(key: &str, node: &Node) -> Result<Plain> {
     let text = match &node.value {
         Value::Bool(value) => value.to_string(),

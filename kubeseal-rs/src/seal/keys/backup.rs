@@ -1,4 +1,5 @@
-//! `seal keys backup`: every key Secret into an age archive; marked only once it was read back.
+//! `seal keys backup`: writes every key Secret to an age archive, and marks the keys after reading
+//! the archive back.
 
 use std::path::PathBuf;
 
@@ -19,13 +20,13 @@ use crate::seal::{Outcome, names, opening};
 use crate::seal_args::KeysBackup;
 use crate::surroundings::Surroundings;
 
-/// Runs the command. The keys in the archive carry their mark already, so that a restored key counts
-/// as backed up.
+/// Runs the command. Keys in the archive already have the mark, so that a restored key counts as
+/// backed up.
 ///
 /// # Errors
 ///
-/// Nothing is marked unless the archive is whole. Where marking fails, the error says which key has no
-/// mark; the archive stays.
+/// Fails before any key is marked if the archive is not complete. If marking fails, the error names
+/// the keys without a mark, and the archive stays.
 pub fn run(words: &KeysBackup, surroundings: &Surroundings) -> Result<Outcome> {
     let store = store(&words.place, surroundings)?;
     let records = store.read()?;
@@ -54,14 +55,14 @@ pub fn run(words: &KeysBackup, surroundings: &Surroundings) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Where a signature goes, and the key that makes it, if one is wanted.
+/// The path of the signature, and the key to sign with, if requested.
 struct Signing {
     place: PathBuf,
     key: Option<ssh_key::PrivateKey>,
 }
 
 impl Signing {
-    /// Reads the key before anything is written.
+    /// Reads the signing key before anything is written.
     fn of(words: &KeysBackup) -> Result<Self> {
         let place = signature::place(&words.archive);
         let Some(path) = &words.sign else {
@@ -99,7 +100,7 @@ impl Signing {
     }
 }
 
-/// What restore will not take is said while the keys are still there.
+/// Warns of names that restore would refuse, while the keys still exist.
 fn warn_of_names(records: &[KeyRecord]) {
     for record in records
         .iter()
@@ -113,7 +114,7 @@ fn warn_of_names(records: &[KeyRecord]) {
     }
 }
 
-/// Recipients, or a passphrase from a file or a prompt.
+/// Returns the recipients, or a passphrase from a file or a prompt.
 fn lock(words: &KeysBackup, unlock: &mut archive::Unlock) -> Result<Lock> {
     let mut texts = words.recipient.clone();
     for path in &words.recipients_file {
@@ -139,7 +140,7 @@ fn lock(words: &KeysBackup, unlock: &mut archive::Unlock) -> Result<Lock> {
     }
     let recipient = |text: &String| {
         text.parse().map_err(|_| {
-            // What was meant for a recipient may be a secret key.
+            // Do not print an argument that may be a secret key, given by mistake.
             let shown = if text.starts_with("age1") { text.as_str() } else { "what was given" };
             anyhow::anyhow!("{shown} is not an age recipient, which begins with age1; `age-keygen -y FILE` prints it")
         })
@@ -149,7 +150,8 @@ fn lock(words: &KeysBackup, unlock: &mut archive::Unlock) -> Result<Lock> {
     ))
 }
 
-/// None for a Secret without a key that can be used: it is in the archive, and nobody relies on it.
+/// Returns the mark for a key; `None` for a Secret without a usable key, which is archived too but
+/// does not count as backed up.
 fn mark(record: &KeyRecord, surroundings: &Surroundings) -> Option<Change> {
     let text = backed_up_text(record.fingerprint()?, surroundings.now);
     Some(Change::annotation(BACKED_UP_ANNOTATION, text))

@@ -1,4 +1,5 @@
-//! `seal keys compromise`: marks a key as known to others, and reports what was sealed for it.
+//! `seal keys compromise`: marks a key as known to others, and reports the values that were sealed
+//! for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -23,27 +24,27 @@ use crate::seal::{Outcome, opening, print};
 use crate::seal_args::{KeysCompromise, ReportForm};
 use crate::surroundings::Surroundings;
 
-/// What is known, and so has to be changed.
+/// The values that are known to others and have to be replaced.
 struct Damage {
     name: String,
     fingerprint: Fingerprint,
     since: String,
-    /// Items that stand somewhere now.
+    /// Items that exist now.
     present: Vec<Dependent>,
-    /// Commits that brought such items: with the items that each brought.
+    /// Commits that introduced such items, with the items of each.
     commits: Commits,
-    /// What may hold such items, and cannot be read.
+    /// Files and objects that may contain such items but cannot be read.
     unread: BTreeSet<Unread>,
 }
 
 type Commits = Vec<(Commit, BTreeSet<String>)>;
 
-/// Runs the command. The key is marked before the report is printed: a report that nobody reads must
-/// not keep it sealing.
+/// Runs the command. The key is marked before the report is printed, so that a failure to print
+/// does not leave it in use.
 ///
 /// # Errors
 ///
-/// Something cannot be read; then nothing is marked.
+/// Fails if something cannot be read; then nothing is marked.
 pub fn run(words: &KeysCompromise, surroundings: &Surroundings) -> Result<Outcome> {
     let store = store(&words.place, surroundings)?;
     let records = store.read()?;
@@ -67,7 +68,7 @@ pub fn run(words: &KeysCompromise, surroundings: &Surroundings) -> Result<Outcom
         fingerprint,
     };
     if !words.dry_run {
-        // Every Secret that holds the key: one that is forgotten would go on sealing.
+        // Mark every Secret with this key: one without the mark would remain usable for sealing.
         let same = |other: &&KeyRecord| other.fingerprint() == Some(&damage.fingerprint);
         for record in records.iter().filter(same) {
             let mark = Change::annotation(COMPROMISED_ANNOTATION, damage.since.clone());
@@ -79,7 +80,7 @@ pub fn run(words: &KeysCompromise, surroundings: &Surroundings) -> Result<Outcom
     Ok(Outcome::Done)
 }
 
-/// A mark that is there stays.
+/// Returns the time of the mark. An existing mark is kept.
 fn since(record: &KeyRecord, surroundings: &Surroundings) -> String {
     let annotations = record.secret.metadata.annotations.as_ref();
     let before = annotations
@@ -88,7 +89,8 @@ fn since(record: &KeyRecord, surroundings: &Surroundings) -> String {
     before.unwrap_or_else(|| surroundings.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
 }
 
-/// In the repositories of the paths, with what cannot be read there; a path outside of one has no commits.
+/// Searches the commits of the paths' repositories. Also returns what cannot be read there. A path
+/// outside a repository has no commits.
 fn commits(
     words: &KeysCompromise,
     ring: &KeyRing,
@@ -103,7 +105,8 @@ fn commits(
     for repository in history::repositories(&paths)? {
         let mut seen = Seen::default();
         let mut brought = Vec::new();
-        // The oldest first: a value counts for the commit that brought it, not for each that changed its file.
+        // Oldest first: a value counts for the commit that introduced it, not for each commit that
+        // changed its file.
         for (commit, contents) in history::in_commits(&repository)?.into_iter().rev() {
             for why in contents.unread {
                 let commits = unread.entry((commit.path.clone(), why)).or_default();
@@ -124,7 +127,7 @@ fn commits(
     Ok((found, unread.collect()))
 }
 
-/// The items that this key opens, as NAME/ITEM.
+/// Returns the items that this key decrypts, as NAME/ITEM.
 fn needing(sealed: &SealedSecret, ring: &KeyRing, key: &Fingerprint) -> Vec<String> {
     let items = needs(sealed, ring).into_iter();
     let ours = items.filter(|(_, need)| *need == Need::Key(key.clone()));
@@ -132,12 +135,13 @@ fn needing(sealed: &SealedSecret, ring: &KeyRing, key: &Fingerprint) -> Vec<Stri
     ours.map(|(item, _)| format!("{name}/{item}")).collect()
 }
 
-/// Sealed values of earlier commits: the place that each opens in, and its text. No ciphertext is made twice.
+/// Sealed values of earlier commits, with the name and namespace that each opens in. Encryption
+/// never produces the same ciphertext twice.
 #[derive(Default)]
 struct Seen(BTreeSet<(Scope, String, String)>);
 
 impl Seen {
-    /// The object with those of its values that were not seen before.
+    /// Returns the object with only those values that were not seen before.
     fn new_of(&mut self, sealed: &SealedSecret) -> SealedSecret {
         let mut new = sealed.clone();
         let scope = Scope::from_annotations(sealed.metadata.annotations.as_ref());
@@ -304,7 +308,7 @@ fn indented(text: &str) -> String {
     })
 }
 
-/// A table of Markdown. What others wrote cannot end a cell.
+/// Formats a Markdown table. Text of others is escaped, so it cannot end a cell.
 fn rows(lines: &[Vec<String>], otherwise: &str) -> String {
     if lines.len() < 2 {
         return otherwise.to_owned();
@@ -366,7 +370,7 @@ mod tests {
             ),
             ("one renamed", sealed("db", &[("d", "2")]), vec![]),
             ("reverted", sealed("db", &[("a", "1")]), vec![]),
-            // It opened nowhere before.
+            // The ciphertext is not valid for the earlier object, so it counts as new here.
             ("another object", sealed("other", &[("a", "1")]), vec!["a"]),
         ] {
             let new = seen.new_of(&object).spec.encrypted_data;

@@ -19,7 +19,7 @@ use crate::surroundings::Surroundings;
 ///
 /// # Errors
 ///
-/// They cannot be read.
+/// Fails if the keys cannot be read.
 pub fn list(words: &KeysList, surroundings: &Surroundings) -> Result<Outcome> {
     let records = store(&words.place, surroundings)?.read()?;
     let states = record::states(&records, served(&words.place, surroundings).as_ref());
@@ -27,11 +27,11 @@ pub fn list(words: &KeysList, surroundings: &Surroundings) -> Result<Outcome> {
     show(&rows, None, words.output, surroundings.now)
 }
 
-/// Lists keys with what needs them.
+/// Lists keys with the number of objects and files that need each.
 ///
 /// # Errors
 ///
-/// Keys, objects or files cannot be read.
+/// Fails if keys, objects or files cannot be read.
 pub fn status(words: &KeysStatus, surroundings: &Surroundings) -> Result<Outcome> {
     let store = store(&words.place, surroundings)?;
     let records = store.read()?;
@@ -49,10 +49,10 @@ pub fn status(words: &KeysStatus, surroundings: &Surroundings) -> Result<Outcome
     }
 }
 
-/// The status is not whole.
+/// The status is incomplete.
 #[derive(Debug, thiserror::Error)]
 pub enum StatusError {
-    /// What cannot be read may need any key.
+    /// Some files or objects cannot be read, and may need any key.
     #[error(
         "{0} of the places that may hold SealedSecrets cannot be read (see above), so a key may be needed that no count \
          shows"
@@ -60,11 +60,11 @@ pub enum StatusError {
     Unread(usize),
 }
 
-/// What is shown of a key.
+/// The displayed data of a key.
 struct Row<'a> {
     record: &'a KeyRecord,
     state: KeyState,
-    /// Objects and files that need it.
+    /// The numbers of objects and files that need the key.
     counts: Option<(usize, usize)>,
 }
 
@@ -85,7 +85,7 @@ fn rows<'a>(
     records.iter().zip(states).map(row).rev().collect()
 }
 
-/// What was looked through, and what was found out about it.
+/// What was searched, and the keys that it needs.
 type Looked<'a> = Option<(&'a Found, &'a Survey)>;
 
 fn show(rows: &[Row], looked: Looked<'_>, form: Form, now: Timestamp) -> Result<Outcome> {
@@ -161,7 +161,7 @@ fn day(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d").to_string()
 }
 
-/// In whole days, or hours of the first two.
+/// Formats an age in days, or in hours for the first two days.
 fn age(made: Timestamp, now: Timestamp) -> String {
     let hours = now.duration_since(made).as_hours();
     if hours < 48 {
@@ -171,7 +171,7 @@ fn age(made: Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// Columns of equal width, two spaces between them, for people.
+/// Formats a table with aligned columns, for people.
 pub(super) fn table(lines: &[Vec<String>]) -> String {
     let shown = |line: &Vec<String>| line.iter().map(|cell| shown(cell).into_owned()).collect();
     let lines: Vec<Vec<String>> = lines.iter().map(shown).collect();

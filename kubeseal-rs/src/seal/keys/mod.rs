@@ -1,11 +1,11 @@
-//! `seal keys`: the life of a key, from its making to its end.
+//! `seal keys`: manages keys from creation to retirement.
 //!
 //! | module | does |
 //! |---|---|
 //! | [`list`] | `list` and `status` |
-//! | [`backup`], [`restore`] | the archive, out and in |
-//! | [`rotate`] | a new key |
-//! | [`retire`], [`compromise`] | the end of a key |
+//! | [`backup`], [`restore`] | writing and reading the archive |
+//! | [`rotate`] | requesting a new key |
+//! | [`retire`], [`compromise`] | taking a key out of use |
 
 pub mod backup;
 pub mod compromise;
@@ -40,10 +40,10 @@ use crate::surroundings::Surroundings;
 ///
 /// # Errors
 ///
-/// What went wrong first.
+/// Returns the first error.
 pub fn run(words: &Keys, surroundings: &Surroundings) -> Result<Outcome> {
-    // Names and texts of files are in many errors: none of them begins a line of its own. What stands between
-    // here and a cluster is told in several lines of ours.
+    // Many errors contain untrusted names and texts, so they are escaped into one line. Only errors
+    // about the connection to the cluster have several lines, which this program formats itself.
     let one_line = |error: anyhow::Error| {
         let is_ours = error.chain().any(<dyn Error>::is::<ClusterError>);
         let text = error_chain(error.as_ref());
@@ -68,7 +68,7 @@ fn run_verb(words: &Keys, surroundings: &Surroundings) -> Result<Outcome> {
     }
 }
 
-/// How to reach the cluster of these words: flags, else the variables of `kubeseal`.
+/// Returns how to reach the cluster: from flags, or else from the variables of `kubeseal`.
 pub fn access(place: &Place, surroundings: &Surroundings) -> Access {
     let said = |word: &Option<String>, variable: &str| {
         word.clone()
@@ -96,11 +96,11 @@ pub fn access(place: &Place, surroundings: &Surroundings) -> Access {
     }
 }
 
-/// The keys of these words.
+/// Opens the keys that the arguments name.
 ///
 /// # Errors
 ///
-/// The folder is not there, or the kubeconfig cannot be used.
+/// Fails if the folder does not exist, or the kubeconfig cannot be used.
 pub fn store(place: &Place, surroundings: &Surroundings) -> Result<KeyStore> {
     match &place.directory {
         Some(folder) => KeyStore::folder(folder),
@@ -108,7 +108,7 @@ pub fn store(place: &Place, surroundings: &Surroundings) -> Result<KeyStore> {
     }
 }
 
-/// The words that lead the next command to the same keys.
+/// Returns the flags that lead the next command to the same keys.
 pub(super) fn again(place: &Place) -> String {
     let path = |path: &Option<PathBuf>| Some(path.as_ref()?.to_string_lossy().into_owned());
     let words = [
@@ -125,8 +125,8 @@ pub(super) fn again(place: &Place) -> String {
     said.collect::<Vec<_>>().concat()
 }
 
-/// The command that seals files anew. It knows no folder, and so takes the files of its keys, and a
-/// certificate.
+/// Returns the command that re-encrypts files. `seal rotate` has no `--directory`, so for a folder
+/// it gets the key files and a certificate.
 fn rotate_step(place: &Place, records: &[KeyRecord]) -> String {
     if place.directory.is_none() {
         return format!("seal rotate PATH{}", again(place));
@@ -140,7 +140,7 @@ fn rotate_step(place: &Place, records: &[KeyRecord]) -> String {
     format!("seal rotate PATH --cert cert.pem{keys}")
 }
 
-/// The command that fetches the certificate. A controller on a folder has an address of its own.
+/// Returns the command that fetches the certificate. A controller on a folder has its own address.
 fn fetch_step(place: &Place, url: Option<&str>) -> String {
     if place.directory.is_none() {
         return format!("seal cert fetch -o cert.pem{}", again(place));
@@ -149,12 +149,12 @@ fn fetch_step(place: &Place, url: Option<&str>) -> String {
     format!("seal cert fetch {} -o cert.pem", quoted(url))
 }
 
-/// A step and what it does, in columns as far as commands are short.
+/// Formats a command and its purpose, in columns if the command is short.
 fn step(command: &str, does: &str) -> String {
     format!("  {command:<27}  {does}")
 }
 
-/// As a shell takes it for one word.
+/// Quotes a word for a shell, if needed.
 fn quoted(word: &str) -> Cow<'_, str> {
     let is_plain = |c: char| c.is_alphanumeric() || "-_./:=@%+,".contains(c);
     if !word.is_empty() && word.chars().all(is_plain) {
@@ -164,7 +164,8 @@ fn quoted(word: &str) -> Cow<'_, str> {
     }
 }
 
-/// The key whose certificate the controller serves; none if it serves none, or is not there to ask.
+/// Returns the key whose certificate the controller serves; `None` if it serves none or cannot be
+/// reached.
 fn served(place: &Place, surroundings: &Surroundings) -> Option<Fingerprint> {
     if place.directory.is_some() {
         return None;
@@ -187,7 +188,7 @@ fn fingerprint_of(pem: &[u8]) -> Option<Fingerprint> {
     Some(certificate.fingerprint().clone())
 }
 
-/// The key of that name or fingerprint.
+/// Finds the key with that name or fingerprint.
 fn find<'a>(
     records: &'a [KeyRecord],
     word: &str,
@@ -211,12 +212,12 @@ fn find<'a>(
     }
 }
 
-/// The controller's port for callers with a token, if these words name it. Its authority comes from the
-/// controller behind the API server, whom we trust, unless a file has it.
+/// Connects to the controller's port for callers with a token, if the arguments name it. Its CA
+/// certificate comes from a file or, through the trusted API server, from the controller.
 ///
 /// # Errors
 ///
-/// A file cannot be read, or the authority not be had.
+/// Fails if a file cannot be read, or the CA certificate cannot be fetched.
 pub fn authorised(
     words: &Asking,
     place: &Place,
@@ -249,8 +250,8 @@ pub fn authorised(
         .with_context(|| format!("--authorized {url} with --token-file {file}"))
 }
 
-/// Which key everything needs, by trying those of the store, of backups, and of a controller that may
-/// be asked.
+/// Determines which key each object needs, by trying keys of the store and of backups, and by
+/// asking a controller if requested.
 fn survey(
     holders: &[Holder],
     ring: &KeyRing,
@@ -267,29 +268,30 @@ fn survey(
     Ok(survey)
 }
 
-/// Says a line in which names of others may stand.
+/// Prints a message that may contain untrusted names.
 fn say(line: &str) {
     report::say(&shown(line));
 }
 
-/// Warns with a line in which names of others may stand.
+/// Prints a warning that may contain untrusted names.
 fn warn(line: &str) {
     report::warn(&shown(line));
 }
 
-/// JSON for programs, which does nothing to a terminal either.
+/// Formats JSON for programs, without terminal control characters.
 pub(super) fn json_bytes(facts: &Json) -> Result<Vec<u8>> {
     let text = serde_json::to_string_pretty(facts)?;
     Ok((report::json_shown(&text) + "\n").into_bytes())
 }
 
-/// For programs.
+/// Returns unreadable files and objects, for programs.
 fn unread_facts<'a>(unread: impl IntoIterator<Item = &'a Unread>) -> Json {
     let fact = |unread: &Unread| json!({"where": unread.place, "why": unread.why});
     unread.into_iter().map(fact).collect()
 }
 
-/// Everything that may need a key: objects where the keys are, files, and branches if asked.
+/// Returns everything that may need a key: objects where the keys are stored, files and, if
+/// requested, branches.
 fn look(store: &KeyStore, paths: &[PathBuf], search: &Search) -> Result<Found> {
     let mut found = store.sealed(&search.namespaces)?;
     found.extend(survey::in_files(paths)?);
@@ -345,7 +347,8 @@ mod tests {
         }
     }
 
-    /// Attack: a name moves the cursor, or turns the direction of writing around, in output for programs too.
+    /// Attack: uses a name that moves the cursor or reverses the text direction, also in output for
+    /// programs.
     #[test]
     fn nothing_in_json_steers_a_terminal() {
         let text = "a\u{7f}\u{9b}2J\u{202e}\u{1b}[2J\nß";

@@ -1,9 +1,10 @@
-//! `seal keys restore`: keys of a backup into a cluster or folder, for opening only unless one is chosen.
+//! `seal keys restore`: restores keys of a backup to a cluster or folder, for unsealing only unless
+//! the user chooses one for sealing.
 //!
 //! | module | does |
 //! |---|---|
 //! | [`plan`] | decides about every key before the first is written |
-//! | [`told`] | says what is done, to people and programs |
+//! | [`told`] | formats the result, for people and programs |
 
 mod plan;
 mod told;
@@ -26,13 +27,14 @@ use crate::seal::{Outcome, opening, print};
 use crate::seal_args::{Form, KeysRestore};
 use crate::surroundings::Surroundings;
 
-/// Runs the command. What is there is never changed, but for a key that is named to seal. Findings if a key of the
-/// backup cannot be used.
+/// Runs the command. Existing Secrets are never changed, except for a key that the user chose for
+/// sealing. The outcome is [`Outcome::Findings`] if a key of the backup cannot be used.
 ///
 /// # Errors
 ///
-/// The backup does not open or holds no key, nobody who is known signed it, or something else has the name or the
-/// place of a key: then nothing was done. Where storing fails half way, the error says so; the command can be run again.
+/// Fails before any change if the backup does not open or contains no key, if no allowed signer
+/// signed it, or if another object has the name or the file of a key. If storing fails halfway, the
+/// error says so; the command can be run again.
 pub fn run(words: &KeysRestore, surroundings: &Surroundings) -> Result<Outcome> {
     let path = &words.backup;
     if path.is_dir() {

@@ -1,4 +1,4 @@
-//! `seal keys retire`: takes a key out of use that nothing needs any more, and not before.
+//! `seal keys retire`: takes a key out of use if nothing needs it.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -18,12 +18,12 @@ use crate::seal::{Outcome, opening, print};
 use crate::seal_args::KeysRetire;
 use crate::surroundings::Surroundings;
 
-/// Runs the command. Lists what needs the key, and then retires nothing.
+/// Runs the command. If anything needs the key, lists it and does not retire the key.
 ///
 /// # Errors
 ///
-/// The key seals, or something that was named cannot be read and may need it. What was found and cannot
-/// be read is listed.
+/// Fails if the key seals, or if a named file cannot be read. Other files that cannot be read are
+/// listed.
 pub fn run(words: &KeysRetire, surroundings: &Surroundings) -> Result<Outcome> {
     let store = store(&words.place, surroundings)?;
     let records = store.read()?;
@@ -98,7 +98,7 @@ fn check(record: &KeyRecord, state: Option<KeyState>, again: &str) -> Result<()>
     }
 }
 
-/// Bytes of the modulus, for items that no key opened.
+/// Returns the length of the modulus in bytes, to compare with items that no key decrypts.
 fn modulus_len(record: &KeyRecord) -> usize {
     let pem = record.secret.data.get(PRIVATE_KEY_ITEM);
     let key = pem.and_then(|pem| shared::key::PrivateKey::from_pem(pem.expose()).ok());

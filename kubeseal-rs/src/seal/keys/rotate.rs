@@ -1,4 +1,4 @@
-//! `seal keys rotate`: asks the controller for a new key by an annotation, and waits.
+//! `seal keys rotate`: requests a new key from the controller with an annotation, and waits for it.
 
 use std::collections::BTreeSet;
 use std::thread::sleep;
@@ -18,16 +18,17 @@ use crate::seal::{Outcome, print};
 use crate::seal_args::KeysRotate;
 use crate::surroundings::Surroundings;
 
-/// Between two looks.
+/// The time between two checks.
 const PAUSE: Duration = Duration::from_millis(250);
-/// A new key that is not served after so long waits for something.
+/// After this time without its certificate being served, a new key is assumed to wait for
+/// something.
 const SOON: Duration = Duration::from_secs(10);
 
 /// Runs the command.
 ///
 /// # Errors
 ///
-/// There is no key to follow, or no new certificate within the time.
+/// Fails if there is no key to annotate, or no new certificate is served within the time limit.
 pub fn run(words: &KeysRotate, surroundings: &Surroundings) -> Result<Outcome> {
     let store = store(&words.place, surroundings)?;
     let records = store.read()?;
@@ -69,7 +70,8 @@ fn next(words: &KeysRotate, records: &[KeyRecord]) -> [String; 4] {
     ]
 }
 
-/// A key that was asked before is not asked again: the controller hears each once.
+/// Requests a new key. An earlier request is not repeated, since the controller handles each only
+/// once.
 fn ask(store: &KeyStore, newest: &KeyRecord) -> Result<()> {
     let annotations = newest.secret.metadata.annotations.as_ref();
     let asks = annotations.and_then(|a| a.get(RENEW_ANNOTATION));
@@ -124,7 +126,7 @@ fn wait(
     }
 }
 
-/// Why a new key may not be served, and what to do.
+/// Explains why a new key may not be served, and what to do.
 fn unserved(name: &str, seconds: Option<u64>, is_backed_up: bool, again: &str) -> String {
     let within = seconds.map_or_else(String::new, |seconds| format!(" within {seconds} s"));
     let head = format!(
@@ -139,12 +141,14 @@ fn unserved(name: &str, seconds: Option<u64>, is_backed_up: bool, again: &str) -
     )
 }
 
-/// Can the controller be asked for its certificate? Not on a folder, where nobody said its address.
+/// Returns whether the controller's certificate can be fetched. For a controller on a folder, that
+/// needs its address.
 fn is_asked(words: &KeysRotate) -> bool {
     words.place.directory.is_none() || words.cert.is_some()
 }
 
-/// Where the controller cannot be asked, the key itself has to do.
+/// Returns whether the controller serves the key's certificate. If it cannot be fetched, the
+/// existence of the key is enough.
 fn is_served(words: &KeysRotate, surroundings: &Surroundings, key: &Fingerprint) -> bool {
     if !is_asked(words) {
         return true;
@@ -159,7 +163,8 @@ fn is_served(words: &KeysRotate, surroundings: &Surroundings, key: &Fingerprint)
     pem.and_then(|pem| fingerprint_of(&pem)).as_ref() == Some(key)
 }
 
-/// The newest key in use that is none of these. The controller does not hear one for opening only.
+/// Returns the newest key in use that is not in `known`. Keys for unsealing only do not count,
+/// since the controller ignores requests on them.
 fn newest<'a>(records: &'a [KeyRecord], known: &BTreeSet<Fingerprint>) -> Option<&'a KeyRecord> {
     let is_new = |record: &&KeyRecord| {
         let is_counted = record.facts.is_active && !record.facts.marks.is_opening_only;

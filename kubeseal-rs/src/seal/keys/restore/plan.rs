@@ -1,4 +1,4 @@
-//! What is to be done with each Secret of a backup, decided from the backup and what is there.
+//! Decides what to do with each Secret of a backup, from the backup and the existing keys.
 
 use std::collections::BTreeSet;
 
@@ -13,15 +13,15 @@ use crate::keys::KeyRecord;
 use crate::keys::restored::{Restored, Use};
 use crate::seal::names;
 
-/// What is to be done with one Secret of a backup.
+/// The action for one Secret of a backup.
 pub(super) enum Action<'a> {
-    /// Store this.
+    /// Store this Secret.
     Put(Box<Secret>),
-    /// The same key is there under this name, or comes back under it.
+    /// Nothing: the key exists, or is restored, under this name.
     IsThere(String),
-    /// The same key is there for opening only, and was chosen: it may seal from now on.
+    /// Let these existing Secrets seal: their key was for unsealing only, and the user chose it.
     LetSeal(Vec<&'a KeyRecord>),
-    /// It holds no key that can be used.
+    /// Nothing: the Secret contains no usable key, for this reason.
     Broken(String),
 }
 
@@ -30,14 +30,14 @@ pub(super) struct Step<'a> {
     pub(super) name: String,
     pub(super) fingerprint: Option<Fingerprint>,
     pub(super) action: Action<'a>,
-    /// What the backup has and is not restored.
+    /// Properties of the backup's Secret that are not restored.
     pub(super) left_out: Vec<String>,
-    /// What the key is good for afterwards.
+    /// The state of the key after the restore.
     pub(super) state: KeyState,
 }
 
 impl Step<'_> {
-    /// The name of the Secret that has the key afterwards.
+    /// Returns the name of the Secret that contains the key after the restore.
     pub(super) fn stored_as(&self) -> Option<&str> {
         match &self.action {
             Action::Put(secret) => secret.metadata.name.as_deref(),
@@ -48,7 +48,7 @@ impl Step<'_> {
     }
 }
 
-/// The key that seals once all is done.
+/// The key that seals after the restore.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Sealing {
     pub(super) name: String,
@@ -56,16 +56,17 @@ pub(super) struct Sealing {
     made: Timestamp,
 }
 
-/// All steps, and what comes of them.
+/// All steps, and their result.
 pub(super) struct Plan<'a> {
     pub(super) steps: Vec<Step<'a>>,
-    /// None if no key may seal.
+    /// The key that seals; `None` if no key may seal.
     pub(super) sealing: Option<Sealing>,
-    /// Keys for opening only that are newer than the one that seals, or than none.
+    /// Keys for unsealing only that are newer than the sealing key, or all such keys if no key
+    /// seals.
     pub(super) newer: Vec<String>,
 }
 
-/// A key in the store, once all is done.
+/// A key in the store after the restore.
 struct After {
     name: String,
     facts: KeyFacts,
@@ -76,7 +77,7 @@ impl<'a> Plan<'a> {
     ///
     /// # Errors
     ///
-    /// A name is none of an object or is taken, or the key that was chosen cannot seal.
+    /// Fails if a name is not valid or is taken, or if the chosen key cannot seal.
     pub(super) fn new(
         secrets: Vec<Secret>,
         there: &'a [KeyRecord],
@@ -110,14 +111,14 @@ impl<'a> Plan<'a> {
         })
     }
 
-    /// Does a key of the backup come back for opening only?
+    /// Returns whether a key of the backup is restored for unsealing only.
     pub(super) fn restores_for_opening(&self) -> bool {
         self.steps
             .iter()
             .any(|step| matches!(step.action, Action::Put(_)) && step.state == KeyState::Opening)
     }
 
-    /// How many are stored.
+    /// Returns the number of Secrets to store.
     pub(super) fn stored(&self) -> usize {
         self.steps
             .iter()
@@ -139,7 +140,7 @@ impl After {
     }
 }
 
-/// A key that is marked in one of its copies is known to others, whichever copy comes first.
+/// Marks all copies of a key as compromised if one copy is, in whatever order they come.
 fn mark_copies(records: &mut [KeyRecord]) {
     let is_known = |record: &&KeyRecord| record.facts.marks.is_compromised;
     let known: BTreeSet<Fingerprint> = records
@@ -200,8 +201,9 @@ fn step<'a>(
     Ok(step)
 }
 
-/// The name under which the key is stored: its own, or one made of its own and of the key if another key has that. So it
-/// is where a controller has started already: its first key has the name that the first key of the backup has.
+/// Returns the name for the key: its own or, if another key has that name, its own with a suffix
+/// from the fingerprint. So a backup can be restored beside the keys of a controller that has
+/// already started: its first key has the same name as the first key of the backup.
 fn name_for(record: &KeyRecord, key: &Fingerprint, after: &[After]) -> Result<String> {
     let name = record.name();
     if name.is_empty() {
@@ -233,7 +235,7 @@ fn name_for(record: &KeyRecord, key: &Fingerprint, after: &[After]) -> Result<St
     Ok(other)
 }
 
-/// Would a mark be lost if the key sealed?
+/// Refuses a key that may not seal because of its marks.
 fn check_marks(record: &KeyRecord) -> Result<()> {
     let name = record.name();
     if record.facts.marks.is_compromised {
@@ -248,7 +250,7 @@ fn check_marks(record: &KeyRecord) -> Result<()> {
     Ok(())
 }
 
-/// Gives each step the state of its key, and finds the one that seals.
+/// Sets the state of each step's key, and returns the key that seals.
 fn finish(steps: &mut [Step<'_>], after: &[After]) -> Option<Sealing> {
     let facts: Vec<KeyFacts> = after.iter().map(|after| after.facts.clone()).collect();
     let states = states(&facts, None);
@@ -323,7 +325,7 @@ mod tests {
     use super::*;
     use crate::keys::folder;
 
-    /// The key of a year, under a name and with this label; that of 2025 is the newer one.
+    /// Returns the key of a year, with this name and label. The key of 2025 is the newer one.
     fn key(year: &str, name: &str, label: &str) -> Secret {
         let folder =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/seal/key-fixtures/state/keys");
@@ -354,7 +356,8 @@ mod tests {
             .collect()
     }
 
-    /// Each key of the backup with what is done and its state, and the name of the key that seals.
+    /// Returns each key of the backup with its action and state, and the name of the key that
+    /// seals.
     fn planned(
         backup: Vec<Secret>,
         there: &[KeyRecord],
@@ -378,7 +381,8 @@ mod tests {
         ))
     }
 
-    /// Attack: a backup brings a key in any state, under any mark, before or after the operator's own, so that it seals.
+    /// Attack: a backup contains a key in any state and with any marks, before or after the
+    /// operator's own, so that the controller seals with it.
     #[test]
     fn no_key_of_a_backup_seals_unless_it_is_chosen() {
         let new = |label| key("2025", "planted", label);
@@ -564,7 +568,7 @@ mod tests {
         }
     }
 
-    /// Attack: the name of a key leads out of the folder, hides, or writes to the terminal.
+    /// Attack: the name of a key leads out of the folder, is hidden, or contains terminal escapes.
     #[test]
     fn a_name_is_one_that_an_api_server_takes_or_nothing_is_done() {
         for name in [

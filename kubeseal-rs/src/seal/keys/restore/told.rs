@@ -1,4 +1,5 @@
-//! What a restore does, for people and for programs. Names may be the backup's: whoever prints this escapes it.
+//! Formats what a restore does, for people and for programs. Names may come from the backup, so the
+//! caller escapes them.
 
 use serde_json::{Value as Json, json};
 use shared::key_marks::KeyState;
@@ -6,7 +7,7 @@ use shared::key_marks::KeyState;
 use super::plan::{Action, Plan, Step};
 use crate::keys::signature::Signed;
 
-/// For people.
+/// Formats the result for people.
 pub(super) fn lines(
     plan: &Plan<'_>,
     place: &str,
@@ -59,7 +60,7 @@ fn line(step: &Step<'_>, dry_run: bool) -> String {
     format!("{} {fingerprint}: {what}", step.name)
 }
 
-/// The name that it has in the store, if that is another one.
+/// Returns ` as NAME` if the key is stored under another name.
 fn as_name(step: &Step<'_>) -> String {
     let other = step.stored_as().filter(|name| *name != step.name);
     other.map(|name| format!(" as {name}")).unwrap_or_default()
@@ -76,7 +77,7 @@ fn good_for(state: KeyState) -> &'static str {
     }
 }
 
-/// Which key seals afterwards, and how to have it otherwise.
+/// Describes which key seals after the restore, and how to choose another.
 fn sealing(plan: &Plan<'_>) -> Vec<String> {
     let now = match &plan.sealing {
         Some(sealing) => format!(
@@ -95,7 +96,7 @@ fn sealing(plan: &Plan<'_>) -> Vec<String> {
         .collect()
 }
 
-/// What deserves a look, in either form.
+/// Returns warnings, which are printed in either format.
 pub(super) fn warnings(plan: &Plan<'_>) -> Vec<String> {
     let broken = plan.steps.iter().filter_map(|step| match &step.action {
         Action::Broken(problem) => Some(format!("{} is not restored: {problem}", step.name)),
@@ -110,7 +111,7 @@ pub(super) fn warnings(plan: &Plan<'_>) -> Vec<String> {
     broken.chain(newer).collect()
 }
 
-/// For programs.
+/// Formats the result for programs.
 pub(super) fn facts(plan: &Plan<'_>, place: &str, dry_run: bool, signed: Option<&Signed>) -> Json {
     json!({
         "place": place,
