@@ -1,35 +1,35 @@
 //! The controller: turns SealedSecrets into Secrets.
 //!
-//! For each object everything is fetched first, then a plain function over plain data decides, and
-//! then the plan is carried out with nothing left to choose. Time is an argument wherever anything
-//! is decided by it; only the main loop reads a clock.
+//! For each object the controller first fetches everything, then decides in a pure function over plain data,
+//! and then applies the plan without further decisions. Time is an argument wherever a decision depends on
+//! it; only the main loop reads a clock.
 //!
 //! | module | owns |
 //! |---|---|
 //! | [`args`] | flags and `SEALED_SECRETS_*` → `Config` |
-//! | [`reconcile`] | gather → desired → decide → apply → try again |
+//! | [`reconcile`] | gather → desired → decide → apply → retry |
 //! | [`decide`] | desired + existing → `Plan` |
 //! | [`status`] | outcome + last status → status to record |
-//! | [`ownership`] | whose a Secret is, and what becomes of an existing one |
+//! | [`ownership`] | which Secrets are owned, and how an existing one is updated |
 //! | [`author_limits`] | what authors of SealedSecrets may ask for |
-//! | [`drift`] | how often edits and deletions of others are put right |
-//! | [`token_secrets`] | what Kubernetes itself puts into a Secret, which is no drift |
-//! | [`store`] | the interface to where objects live; [`store::directory`], [`store::cluster`] |
+//! | [`drift`] | how often edits and deletions by other clients are corrected |
+//! | [`token_secrets`] | what Kubernetes itself adds to a Secret, which is not drift |
+//! | [`store`] | the interface to the object stores; [`store::directory`], [`store::cluster`] |
 //! | [`key_store`], [`cluster_keys`] | key Secrets ↔ key ring, in a folder and in a cluster |
-//! | `key_changes` | keys that come and go: what is reported, and what becomes of the last one |
+//! | `key_changes` | added and removed keys: reports, and removal of the last key |
 //! | [`leader`] | which of several replicas may write |
 //! | [`key_renewal`] | when and how a key is made |
 //! | [`rounds`] | one round of the controller on a directory |
 //! | [`cluster`] | the controller in a cluster: watches → reconcile |
-//! | [`http`] | the endpoints, plain and for callers with a token; their limits |
-//! | [`ports`] | which of them are open, and served |
+//! | [`http`] | the endpoints, unauthenticated and for callers with a token; their limits |
+//! | [`ports`] | which ports are open and served |
 //! | [`published`] | the certificate in a `ConfigMap` |
 //! | [`metrics`] | every metric name and label |
 //! | [`watch_health`] | which watches fail, since when and why |
 //! | [`log`] | log lines |
-//! | [`folder`], [`poll`] | files that cannot lead elsewhere; which of them changed |
-//! | `fair` | fair shares of what many tenants want |
-//! | [`pool`] | bounded pools for work that blocks, shared out fairly |
+//! | [`folder`], [`poll`] | file access that cannot leave a folder; detection of changed files |
+//! | `fair` | fair shares among tenants |
+//! | [`pool`] | bounded thread pools for blocking work, shared fairly |
 
 pub mod added_metadata;
 pub mod args;
