@@ -583,7 +583,7 @@ mod tests {
         assert_eq!(texts.len(), all.len(), "{texts:?}");
     }
 
-    /// Attack: seals a Secret with the label of a sealing key in the controller's namespace.
+    /// Attack: an author seals a Secret with the label of a sealing key in the controller's namespace.
     #[test]
     fn refuses_a_secret_that_would_be_loaded_as_a_key() {
         let limits = AuthorLimits::default().guarding_keys("keys", "old");
