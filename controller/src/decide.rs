@@ -142,7 +142,8 @@ pub enum Refusal {
         /// The type in the template; `Opaque` if the template has none.
         to: String,
     },
-    /// The values of an immutable Secret would change, which an API server does not allow.
+    /// The values of an immutable Secret would change, or it would become mutable, neither of which an API
+    /// server allows.
     #[error(
         "Error updating {0}: the target Secret is immutable. Its values stay as they are; \
          delete the Secret, and it is made anew"

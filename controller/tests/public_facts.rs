@@ -333,8 +333,8 @@ async fn an_immutable_secret_that_consents_to_a_merge_is_never_compared() {
     assert_alike(&seen[0], &seen[1], "");
 }
 
-/// Attack: an author uses the API server's check of a type instead of a template that fails: another outcome
-/// would be another bit, and the names of checks would be more.
+/// Attack: an author uses the API server's check of a type instead of a template that fails. A different
+/// outcome would reveal another bit, and the name of the check even more.
 #[tokio::test(start_paused = true)]
 async fn a_value_that_the_api_server_rejects_looks_like_a_template_that_fails() {
     fn check(secret: &Value) -> Option<Value> {

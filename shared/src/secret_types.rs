@@ -26,8 +26,8 @@ enum Form {
     NotEmpty,
 }
 
-/// From `ValidateSecret` of Kubernetes. The type of service account tokens requires an annotation and no
-/// item; any other type may contain anything.
+/// The rules of `ValidateSecret` in Kubernetes. The type of service account tokens requires an annotation and
+/// no item; any other type may contain anything.
 const RULES: [Rule; 5] = [
     Rule {
         type_: "kubernetes.io/tls",

@@ -100,7 +100,7 @@ pub(super) fn released(spec: LeaseSpec) -> LeaseSpec {
     }
 }
 
-/// Rounds up: a shorter Lease could expire before the term of its holder.
+/// Returns whole seconds, rounded up: a shorter Lease could expire before the term of its holder.
 fn whole_seconds(time: Duration) -> i32 {
     let rest = u64::from(time.subsec_nanos() > 0);
     i32::try_from(time.as_secs().saturating_add(rest)).unwrap_or(i32::MAX)

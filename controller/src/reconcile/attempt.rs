@@ -517,7 +517,7 @@ impl<S: Store> Tools<S> {
         Ok(Ended::Gone { removed })
     }
 
-    /// Returns the status to record, if it differs from the current one.
+    /// Returns the status to record, or `None` if there is nothing new to record.
     fn next_status(
         &self,
         observed: &Observed,

@@ -11,7 +11,8 @@ use super::catalogue::Entry;
 use super::{ClusterStore, is};
 use crate::store::{ObjectId, StoreError, api};
 
-/// How often the update of a status is retried after a conflict before it is left to the next attempt.
+/// Maximum number of attempts to write a status if other clients change the object meanwhile; after that it
+/// is left to the next reconciliation.
 const STATUS_TRIES: usize = 5;
 
 impl ClusterStore {
