@@ -82,8 +82,8 @@ pub struct Circumstances {
     pub settled: bool,
     /// Whether edits by other clients are left in place.
     pub tolerates_drift: bool,
-    /// Whether a new version of the SealedSecret must cause the same write if its values are equal to those
-    /// of the Secret. Otherwise anyone who can edit the SealedSecret can confirm a guess.
+    /// Whether the outcome of a new version must not depend on whether its values equal those of the Secret.
+    /// Otherwise anyone who can edit the SealedSecret can confirm a guess.
     pub hides_equality: bool,
 }
 
