@@ -1,4 +1,5 @@
-//! The controller in a cluster: what the watches tell, keys, renewal, and the objects that are due.
+//! The controller in a cluster: processes watch events, manages keys and their renewal, and reconciles
+//! objects that are due.
 
 mod connection;
 mod open_files;
@@ -36,18 +37,18 @@ pub use connection::ConnectError;
 use connection::Connection;
 use watches::{Change, Watches};
 
-/// Between two looks at the clock for a renewal that is due.
+/// Pause between two checks whether a renewal is due.
 const RENEWAL: SignedDuration = SignedDuration::from_secs(1);
-/// Between two attempts to start.
+/// Maximum pause between two attempts to start.
 const START_PAUSE: SignedDuration = SignedDuration::from_secs(5);
-/// Changes that wait to be taken in; the watches wait when there are more.
+/// Capacity of the queue of watch events. When it is full, the watches wait.
 const BACKLOG: usize = 1024;
 
-/// Objects at work at once, most of which wait for the API server or a processor. Their values are in
-/// memory.
+/// Maximum number of objects reconciled at once. Most of them wait for the API server or a processor; the
+/// values of all of them are in memory.
 const PLACES: usize = 32;
 
-/// The controller in a cluster, at rest between two turns.
+/// The controller in a cluster, between two turns.
 #[derive(Debug)]
 pub struct Cluster {
     keys: ClusterKeys,
@@ -66,22 +67,22 @@ pub struct Cluster {
     standing: Option<Standing>,
     role: watch::Receiver<Role>,
     reached: watch::Receiver<u64>,
-    /// Has the key been made that is due at a start?
+    /// Whether the key that is due at start has been made.
     has_begun: bool,
-    /// Was another one the leader at the last turn?
+    /// Whether another replica was the leader at the last turn.
     follows: bool,
     failures: u32,
     not_before: Timestamp,
 }
 
-/// A candidate at work.
+/// A candidate whose election task is running.
 #[derive(Debug)]
 struct Standing {
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
 
-/// There are no keys to begin with.
+/// The keys cannot be loaded or made yet.
 #[derive(Debug, thiserror::Error)]
 enum NotYet {
     #[error(transparent)]
@@ -91,11 +92,11 @@ enum NotYet {
 }
 
 impl Cluster {
-    /// Prepares everything. Nothing is sent yet.
+    /// Connects and builds the controller. Sends no request yet.
     ///
     /// # Errors
     ///
-    /// [`ConnectError`].
+    /// Returns [`ConnectError`] if the client cannot be configured.
     pub async fn new(
         config: &Config,
         place: &ClusterConfig,
@@ -148,9 +149,9 @@ impl Cluster {
         })
     }
 
-    /// Stands for election, reads the keys, and begins to watch. The leader makes a key if one is due.
-    /// Tries for ever, and says what it waits for: an API server that is down now will be up again. May
-    /// be dropped at any time.
+    /// Joins the leader election, loads the keys and starts the watches. The leader makes a key if one is
+    /// due. Retries without limit and logs what it waits for, since an API server that is down now will come
+    /// back. Cancel safe.
     pub async fn begin(&mut self, now: impl Fn() -> Timestamp) {
         self.stand();
         let (mut failures, mut told) = (0, String::new());
@@ -176,7 +177,8 @@ impl Cluster {
         );
     }
 
-    /// The lead is given up when the process ends, and so that nothing hangs, with a time limit.
+    /// Starts the election task. When the process ends, the task releases the leadership, with a time limit
+    /// so that shutdown cannot hang.
     fn stand(&mut self) {
         let Some(mut candidate) = self.candidate.take() else {
             return;
@@ -198,7 +200,7 @@ impl Cluster {
 
     async fn load_keys(&mut self, now: Timestamp) -> Result<(), NotYet> {
         self.keys.load(now).await?;
-        // It ends only when nobody can tell any more.
+        // Returns an error only if the election task has ended.
         let _ = self.role.wait_for(|role| *role != Role::Unknown).await;
         if self.leads() {
             self.make_first_key(now).await?;
@@ -206,9 +208,10 @@ impl Cluster {
         Ok(())
     }
 
-    /// Makes the key that is due at a start: none is there, or the newest is too old.
+    /// Makes the key that is due at start, if there is no key or the newest is too old.
     async fn make_first_key(&mut self, now: Timestamp) -> Result<(), NotYet> {
-        // Whoever removed the keys is about to restore them, and a key made in between would seal for ever after.
+        // If the keys were removed, the administrator is probably about to restore them. A key made in
+        // between would be newer and would stay the sealing key.
         let are_removed = self.keys.ring().is_removed();
         if !are_removed && let Some(new) = self.renewal.start(self.newest(now), now).await? {
             self.keys.add(&new, now).await?;
@@ -217,8 +220,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// A follower that leads now for the first time sees to the keys first; its list of them may be a
-    /// moment old.
+    /// Loads the keys before the first turn as leader, since a standby's list of keys may be slightly out of
+    /// date.
     async fn take_over(&mut self, now: Timestamp) {
         if now < self.not_before {
             return;
@@ -235,8 +238,8 @@ impl Cluster {
         self.use_ring(now);
     }
 
-    /// Another replica sees to everything, and tells of it in its metrics. What it leaves undone is
-    /// found by looking at every object after it.
+    /// Hands all objects over to the leader, which also reports them in its metrics. After the next change of
+    /// leader, every object is reconciled, so nothing that the leader left undone is missed.
     async fn follow(&mut self) {
         self.follows = true;
         for id in self.reconciler.hand_over().await {
@@ -248,7 +251,7 @@ impl Cluster {
         *self.role.borrow() == Role::Leader
     }
 
-    /// Stops, and lets another replica lead.
+    /// Stops the controller and releases the leadership.
     pub async fn end(mut self, now: Timestamp) {
         self.reconciler.suspend(now).await;
         if let Some(Standing { stop, task }) = self.standing.take() {
@@ -257,7 +260,7 @@ impl Cluster {
         }
     }
 
-    /// What the HTTP server answers from.
+    /// Returns the state that the HTTP server serves.
     pub fn facts(&self) -> Facts {
         Facts {
             ring: self.ring.subscribe(),
@@ -265,12 +268,12 @@ impl Cluster {
         }
     }
 
-    /// Asks the API server about callers.
+    /// Returns a client that asks the API server to review callers.
     pub fn reviews(&self) -> Reviews {
         Reviews::new(self.connection.questions.clone())
     }
 
-    /// Publishes the certificate, if it is to be.
+    /// Returns the publisher of the certificate, if a `ConfigMap` is configured.
     pub fn publisher(&self) -> Option<Publisher> {
         let name = self.place.certificate_config_map.as_ref()?;
         let client = self.connection.requests.clone();
@@ -278,18 +281,18 @@ impl Cluster {
         Some(Publisher::new(client, self.own_namespace(), name, ring))
     }
 
-    /// The namespace of this controller.
+    /// Returns the namespace of this controller.
     pub fn own_namespace(&self) -> &str {
         &self.connection.own_namespace
     }
 
-    /// Makes a new key as soon as possible.
+    /// Requests a new key as soon as possible.
     pub fn ask_for_key(&mut self) {
         self.renewal.ask();
     }
 
-    /// Takes in what changed, and looks at some of the objects that are due. Gives the time of the
-    /// next turn, which may be now.
+    /// Processes pending watch events and reconciles some of the objects that are due. Returns the time of
+    /// the next turn, which may be now.
     pub async fn turn(&mut self, now: Timestamp) -> Timestamp {
         while let Ok(change) = self.changes.try_recv() {
             self.take(change, now);
@@ -321,7 +324,7 @@ impl Cluster {
         }
     }
 
-    /// Waits for something to change. May be dropped at any time.
+    /// Waits for a change. Cancel safe.
     pub async fn changed(&mut self, now: impl Fn() -> Timestamp) {
         let ended = async {
             if self.reconciler.end(&now).await.is_none() {
@@ -373,7 +376,7 @@ impl Cluster {
     }
 
     fn see_whether_ready(&self) {
-        // A follower may be there before the first key is.
+        // A standby can be ready to start before the leader has made the first key.
         let has_keys = self.has_begun || !self.keys.ring().is_empty();
         if has_keys && self.watches.are_complete() {
             self.ready.store(true, Ordering::Release);
@@ -407,7 +410,7 @@ impl Cluster {
     }
 }
 
-/// What a list has was there before.
+/// Returns the urgency of an event. Objects from a list existed before, so they are not urgent.
 fn urgency<K>(event: &Event<K>) -> Urgency {
     match event {
         Event::Init | Event::InitApply(_) | Event::InitDone => Urgency::Backlog,

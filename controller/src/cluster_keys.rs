@@ -1,7 +1,7 @@
-//! Key Secrets of a cluster ↔ key ring.
+//! Converts between key Secrets in a cluster and the key ring.
 //!
-//! A Secret counts if it carries the label of an active key, or has the very name of the key prefix,
-//! as the oldest keys do. What cannot be used is reported by name and skipped.
+//! A Secret counts as a key if it has the label of an active key, or if its name equals the key prefix, as
+//! with the oldest keys. Keys that cannot be used are reported by name and skipped.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -31,28 +31,28 @@ pub struct ClusterKeys {
     api: Api<ApiSecret>,
     config: KeyConfig,
     keys: BTreeMap<String, Stored>,
-    /// Seen so far in a list that is still being read.
+    /// Names seen so far in a list that is still being received.
     listed: BTreeSet<String>,
     ring: Arc<KeyRing>,
     removed: RemovedKeys,
     told: BTreeMap<String, String>,
-    /// What is wrong and not yet told those who watch the Secrets.
+    /// Events about key Secrets that are not yet sent.
     news: Vec<(ObjectId, Option<String>, News)>,
     events: Events,
-    /// Secrets that ask for a key to follow them.
+    /// Names of key Secrets whose annotation requests a newer key.
     asking: BTreeSet<String>,
-    /// The one that was heard.
+    /// Name of the last key Secret whose request was accepted.
     heard: Option<String>,
     uids: BTreeMap<String, String>,
 }
 
-/// By this the API server finds them.
+/// Returns the label selector of active keys.
 pub fn selector() -> String {
     format!("{KEY_LABEL}={KEY_ACTIVE}")
 }
 
 impl ClusterKeys {
-    /// Knows no key yet.
+    /// Creates a store without keys.
     pub fn new(client: Client, config: KeyConfig) -> Self {
         Self {
             api: Api::namespaced(client.clone(), &config.namespace),
@@ -70,11 +70,11 @@ impl ClusterKeys {
         }
     }
 
-    /// Reads what is there.
+    /// Loads the existing keys.
     ///
     /// # Errors
     ///
-    /// The API server's answer. A key that cannot be used is no error.
+    /// Returns the error of the API server. An unusable key is not an error.
     pub async fn load(&mut self, now: Timestamp) -> Result<(), StoreError> {
         info!("Searching for existing private keys");
         let labelled = ListParams::default().labels(&selector());
@@ -90,17 +90,17 @@ impl ClusterKeys {
         Ok(())
     }
 
-    /// The ring as of the last change.
+    /// Returns the current key ring.
     pub fn ring(&self) -> &Arc<KeyRing> {
         &self.ring
     }
 
-    /// How many key Secrets cannot be used.
+    /// Returns the number of key Secrets that cannot be used.
     pub fn unusable(&self) -> usize {
         self.told.len()
     }
 
-    /// Takes in what the watch tells. Says whether the ring changed.
+    /// Applies a watch event. Returns whether the key ring changed.
     pub fn take(&mut self, event: Event<ApiSecret>, now: Timestamp) -> bool {
         match event {
             Event::Init => self.listed.clear(),
@@ -123,7 +123,7 @@ impl ClusterKeys {
                 self.put(secret);
                 return self.make_ring(now);
             }
-            // Relabelled, or deleted.
+            // Deleted, or its label was removed.
             Event::Delete(secret) => {
                 self.keys.remove(&secret.name_any());
                 self.told.remove(&secret.name_any());
@@ -136,7 +136,8 @@ impl ClusterKeys {
         false
     }
 
-    /// Does the newest key ask for one to follow it, by [`RENEW_ANNOTATION`]? True once for each.
+    /// Returns whether the newest key requests a newer one with [`RENEW_ANNOTATION`]. Returns true once for
+    /// each key.
     pub fn asks_for_key(&mut self) -> bool {
         let newest = self.ring.last_made().map(|key| key.name().to_owned());
         let asks = newest
@@ -150,23 +151,23 @@ impl ClusterKeys {
         is_news
     }
 
-    /// Tells those who watch the key Secrets which of them cannot be used.
+    /// Sends the pending events about key Secrets that cannot be used.
     pub async fn announce(&mut self, now: Timestamp) {
         for (id, uid, news) in std::mem::take(&mut self.news) {
             self.events.tell(&id, uid, news, now).await;
         }
     }
 
-    /// Forgets removed keys that nothing needs.
+    /// Forgets removed keys that are no longer needed.
     pub fn expire(&mut self, now: Timestamp) {
         self.removed.expire(now);
     }
 
-    /// Stores a new key under a name that the API server chooses, and takes it into the ring.
+    /// Stores a new key under a name that the API server generates, and adds it to the key ring.
     ///
     /// # Errors
     ///
-    /// The API server's answer.
+    /// Returns the error of the API server.
     pub async fn add(&mut self, new: &NewKey, now: Timestamp) -> Result<(), StoreError> {
         let (labels, annotations) = (self.config.labels.clone(), self.config.annotations.clone());
         let mut wanted = key_secret::build("", &self.config.namespace, new, labels, annotations);
@@ -203,7 +204,7 @@ impl ClusterKeys {
                 self.keys.insert(name, stored);
             }
             Err(problem) => {
-                // A key that was good and became unreadable stays in use until it is taken out.
+                // A key that was usable and became unreadable stays in use until its Secret is deleted.
                 if self.told.get(&name) != Some(&problem) {
                     error!(secretname = name, error = problem, "Error reading key");
                     self.report(&name, uid, &problem);
@@ -258,7 +259,7 @@ impl ClusterKeys {
         changed
     }
 
-    /// Once for each key, and again after a restart.
+    /// Reports a key that waits for its backup, once for each key and again after a restart.
     fn tell_who_waits(&mut self, ring: &KeyRing) {
         let name = |ring| waiting(ring).map(|key| key.name().to_owned());
         let Some(name) = name(ring).filter(|after| name(&self.ring).as_ref() != Some(after)) else {

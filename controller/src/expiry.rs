@@ -1,4 +1,4 @@
-//! A warning in the log while the certificate that is served has expired: clients that check it refuse to seal.
+//! Logs a warning while the served certificate is expired: clients that check it refuse to seal.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use shared::key_ring::KeyRing;
 use tokio::sync::watch;
 use tracing::warn;
 
-/// Between two warnings about the same certificate.
+/// Pause between two warnings about the same certificate.
 const PERIOD: Duration = Duration::from_hours(1);
 
-/// Checks the key ring whenever it changes, and once an hour, until nobody is left to change it.
+/// Checks the key ring on every change and once an hour. Returns when the sender of the ring is dropped.
 pub(crate) async fn watch(mut ring: watch::Receiver<Arc<KeyRing>>) {
     loop {
         let expired = expired(&ring.borrow_and_update(), Timestamp::now());
@@ -33,7 +33,7 @@ pub(crate) async fn watch(mut ring: watch::Receiver<Arc<KeyRing>>) {
     }
 }
 
-/// A certificate that is served and has expired.
+/// A served certificate that has expired.
 #[derive(Debug, PartialEq, Eq)]
 struct Expired {
     fingerprint: String,

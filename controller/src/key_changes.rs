@@ -1,8 +1,9 @@
-//! Keys that come and go while the controller runs: what is reported, and what becomes of the last one.
+//! Reports keys that are added and removed while the controller runs, and keeps the keys if the last one is
+//! removed.
 //!
-//! When the last key is removed, by mistake most likely, the removed keys stay in memory and open until another one comes.
-//! A command that deletes several Secrets deletes them one after the other, so keys that went shortly before the last
-//! one belong to the same mistake.
+//! If the last key is removed, most likely by mistake, the removed keys stay in memory and unseal until
+//! another key is stored. A command that deletes several Secrets deletes them one after the other, so keys
+//! that were removed shortly before the last one count as part of the same mistake.
 
 use std::sync::Arc;
 
@@ -13,18 +14,18 @@ use tracing::{error, info, warn};
 use crate::key_store::{WAITING, waiting};
 use crate::store::News;
 
-/// Keys that are removed within this time are removed together.
+/// Keys removed within this time count as removed together.
 const TOGETHER: SignedDuration = SignedDuration::from_mins(1);
 
-/// Keys that were removed lately.
+/// Keys that were removed recently.
 #[derive(Debug, Default)]
 pub(crate) struct RemovedKeys {
     lately: Vec<(Timestamp, Arc<RingKey>)>,
 }
 
 impl RemovedKeys {
-    /// The ring that follows `before` when these keys are stored: theirs, or if there are none, that of the keys
-    /// removed just now.
+    /// Returns the key ring that follows `before`: the stored keys, or, if none are stored, the keys that
+    /// were just removed.
     pub(crate) fn next_ring(
         &mut self,
         before: &KeyRing,
@@ -48,26 +49,26 @@ impl RemovedKeys {
         stored
     }
 
-    /// Forgets the keys that were not removed together with what may be removed now.
+    /// Forgets removed keys that are older than [`TOGETHER`].
     pub(crate) fn expire(&mut self, now: Timestamp) {
-        // A clock that was set back keeps nothing.
+        // A negative age means that the clock was set back; such keys are forgotten too.
         let age = |removed: Timestamp| now.duration_since(removed);
         self.lately
             .retain(|(removed, _)| !age(*removed).is_negative() && age(*removed) < TOGETHER);
     }
 }
 
-/// One thing that happened to a key.
+/// A change of one key.
 #[derive(Debug, Clone, Copy)]
 enum Change<'a> {
     Added(&'a RingKey),
     Removed(&'a RingKey),
-    /// The first was replaced by the second under the same name.
+    /// The second key replaced the first under the same name.
     Replaced(&'a RingKey, &'a RingKey),
     LastRemoved(&'a RingKey),
 }
 
-/// What differs between two rings of one place.
+/// Returns the differences between two versions of a key ring.
 fn changes<'a>(before: &'a KeyRing, after: &'a KeyRing) -> Vec<Change<'a>> {
     let stored = |ring: &'a KeyRing| ring.keys().iter().filter(move |_| !ring.is_removed());
     let added = gone(after, before).filter(|_| !after.is_removed());
@@ -82,7 +83,7 @@ fn changes<'a>(before: &'a KeyRing, after: &'a KeyRing) -> Vec<Change<'a>> {
     added.map(|key| Change::Added(key)).chain(removed).collect()
 }
 
-/// Logs which keys came and went.
+/// Logs which keys were added and removed.
 pub(crate) fn log(before: &KeyRing, after: &KeyRing) {
     for change in changes(before, after) {
         match change {
@@ -107,7 +108,7 @@ pub(crate) fn log(before: &KeyRing, after: &KeyRing) {
     }
 }
 
-/// What those who watch the key Secrets are told: the name of a Secret and the news about it.
+/// Returns the events to send about key Secrets, each with the name of its Secret.
 pub(crate) fn news(before: &KeyRing, after: &KeyRing) -> Vec<(String, News)> {
     let changes = changes(before, after);
     changes.into_iter().filter_map(news_of).collect()
@@ -148,7 +149,7 @@ fn news_of(change: Change<'_>) -> Option<(String, News)> {
     Some((key.name().to_owned(), news))
 }
 
-/// The keys of `before` that are not in `after`.
+/// Returns the keys of `before` that are not in `after`.
 fn gone<'a>(before: &'a KeyRing, after: &'a KeyRing) -> impl Iterator<Item = &'a Arc<RingKey>> {
     let is_gone = |key: &&Arc<RingKey>| after.key(key.fingerprint()).is_none();
     before.keys().iter().filter(is_gone)

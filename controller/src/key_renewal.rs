@@ -1,5 +1,5 @@
-//! When and how a key is made: at start if there is none, when the newest comes of age, and when
-//! asked to.
+//! When and how a key is made: at start if there is none, when the newest reaches its renewal age, and on
+//! request.
 
 use jiff::Timestamp;
 use shared::error_chain;
@@ -11,7 +11,7 @@ use tracing::{error, info};
 use crate::pool::{Pool, Stopped};
 use crate::reconcile::wait;
 
-/// Makes keys without holding up anything else: an RSA-8192 key takes many seconds.
+/// Makes keys in the background, since an RSA-8192 key takes many seconds.
 #[derive(Debug)]
 pub struct KeyRenewal {
     spec: KeySpec,
@@ -26,16 +26,16 @@ pub struct KeyRenewal {
 /// No key was made.
 #[derive(Debug, thiserror::Error)]
 pub enum NoNewKey {
-    /// Making it failed.
+    /// Generating the key failed.
     #[error(transparent)]
     Generate(#[from] GenerateError),
-    /// The process is ending.
+    /// The process is shutting down.
     #[error(transparent)]
     Stopped(#[from] Stopped),
 }
 
 impl KeyRenewal {
-    /// Makes nothing yet.
+    /// Creates a renewal that is idle.
     pub fn new(spec: KeySpec, policy: Policy, pool: Pool) -> Self {
         Self {
             spec,
@@ -52,7 +52,7 @@ impl KeyRenewal {
     ///
     /// # Errors
     ///
-    /// No key could be made.
+    /// Returns [`NoNewKey`] if the key cannot be made.
     pub async fn start(
         &self,
         newest: Option<Timestamp>,
@@ -69,12 +69,12 @@ impl KeyRenewal {
         }
     }
 
-    /// Makes one key as soon as possible, whatever the policy.
+    /// Requests one key as soon as possible, whatever the policy says.
     pub fn ask(&mut self) {
         self.asked = true;
     }
 
-    /// Begins a key that is due, and hands out one that is done. Never waits.
+    /// Starts making a key that is due, and returns one that is finished. Does not wait.
     pub async fn turn(&mut self, newest: Option<Timestamp>, now: Timestamp) -> Option<NewKey> {
         match self.making.take() {
             Some(making) if making.is_finished() => {
@@ -96,7 +96,8 @@ impl KeyRenewal {
         self.making = Some(tokio::spawn(make));
     }
 
-    /// A failure is not left to the next period: it is tried again, ever more slowly.
+    /// Returns the key if one was made. After a failure, schedules a retry with growing pauses instead of
+    /// waiting for the next period.
     fn made(&mut self, made: Result<NewKey, NoNewKey>, now: Timestamp) -> Option<NewKey> {
         match made {
             Ok(new) => {
@@ -111,7 +112,7 @@ impl KeyRenewal {
         }
     }
 
-    /// Takes note that the key was lost, made or not, so that another one is made later.
+    /// Records that no key was made or stored, so that it is retried later.
     pub fn failed(&mut self, now: Timestamp) {
         self.asked = true;
         self.failures = self.failures.saturating_add(1);
@@ -120,8 +121,9 @@ impl KeyRenewal {
     }
 }
 
-/// A ring that became empty while we run is no reason: whoever takes keys out is about to put
-/// others in, and a key made in between would seal for ever after.
+/// Returns whether a key is due. A ring that became empty while the controller runs does not count: the
+/// administrator who removed the keys is probably about to add others, and a key made in between would be
+/// newer and would stay the sealing key.
 fn is_due(asked: bool, newest: Option<Timestamp>, policy: Policy, now: Timestamp) -> bool {
     match renewal(newest, policy, now) {
         _ if asked => true,

@@ -1,9 +1,9 @@
-//! Key Secrets in `DIR/keys` ↔ key ring.
+//! Converts between key Secrets in `DIR/keys` and the key ring.
 //!
-//! The files are the manifests that a backup of a cluster has: one Secret, a `List`, or several
-//! documents. A Secret counts if it carries the label of an active key, or the very name of the
-//! key prefix, as the oldest keys do. What cannot be used is reported and skipped; a file that
-//! cannot be read any more keeps the keys that it gave before, until it is taken out.
+//! The files have the format of a cluster backup: one Secret, a `List`, or several documents. A Secret counts
+//! as a key if it has the label of an active key, or if its name equals the key prefix, as with the oldest
+//! keys. Keys that cannot be used are reported and skipped. If a file becomes unreadable, its keys stay in
+//! use until the file is removed.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -27,7 +27,8 @@ use crate::key_changes::{self, RemovedKeys};
 use crate::poll::{self, Depth, Polled, QUIET};
 
 const KEYS: &str = "keys";
-/// What the API server draws the end of a generated name from: no vowels, so no words.
+/// The alphabet from which the API server draws the end of a generated name: without vowels, so that no words
+/// appear.
 const NAME_ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 const NAME_RANDOM: usize = 5;
 
@@ -40,28 +41,28 @@ pub struct KeyStore {
     ring: Arc<KeyRing>,
     removed: RemovedKeys,
     told: BTreeSet<String>,
-    /// The key whose wish for another to follow was heard.
+    /// Name of the last key whose request for a newer key was accepted.
     heard: Option<String>,
 }
 
-/// What a file holds.
+/// The content of a file.
 #[derive(Debug, Default)]
 struct Found {
     keys: Vec<Stored>,
     problems: Vec<String>,
     inactive: Vec<String>,
-    /// Secrets that ask for a key to follow them.
+    /// Names of Secrets whose annotation requests a newer key.
     asking: Vec<String>,
 }
 
-/// A key and when its Secret was made.
+/// A key and when its Secret was created.
 #[derive(Debug)]
 pub(crate) struct Stored {
     pub(crate) key: Arc<RingKey>,
     pub(crate) created: Option<Timestamp>,
 }
 
-/// Registered by creation time, as the peer does, then by name.
+/// Builds the key ring, with keys ordered by creation time, as in upstream, and then by name.
 pub(crate) fn ring_of<'a>(stored: impl Iterator<Item = &'a Stored>, config: &KeyConfig) -> KeyRing {
     let mut stored: Vec<&Stored> = stored.collect();
     stored.sort_by_key(|stored| (stored.created, stored.key.name()));
@@ -69,22 +70,22 @@ pub(crate) fn ring_of<'a>(stored: impl Iterator<Item = &'a Stored>, config: &Key
         .requiring_backup(config.requires_backup)
 }
 
-/// The key that was made last, if it does not seal because it is not backed up.
+/// Returns the newest key if it does not seal because it is not backed up.
 pub(crate) fn waiting(ring: &KeyRing) -> Option<&Arc<RingKey>> {
     let last = ring.last_made()?;
     (ring.hindrance(last) == Some(NoSealingKey::NotBackedUp)).then_some(last)
 }
 
-/// What to say about [`waiting`].
+/// The message about a key that waits for its backup (see [`waiting`]).
 pub(crate) const WAITING: &str =
     "this key is not backed up and does not seal until it is: run `seal keys backup`";
 
 impl KeyStore {
-    /// Makes `keys` if it is missing and reads what is in it.
+    /// Creates the folder `keys` if it is missing, and loads its content.
     ///
     /// # Errors
     ///
-    /// The folder cannot be used.
+    /// Returns [`FileError`] if the folder cannot be used.
     pub fn open(root: Arc<Folder>, config: KeyConfig, now: Timestamp) -> Result<Self, FileError> {
         match root.open_beneath(Path::new(KEYS)) {
             Err(error) if error.is_missing() => drop(root.child_or_new(KEYS)?),
@@ -100,18 +101,19 @@ impl KeyStore {
             told: BTreeSet::new(),
             heard: None,
         };
-        // Whoever started us has put the keys in place: nothing is still being written.
+        // Files that exist at start are complete: the administrator put them there before. So this read skips
+        // the quiet time.
         store.look(now.saturating_add(QUIET).unwrap_or(now))?;
         Ok(store)
     }
 
-    /// The ring as of the last look.
+    /// Returns the key ring as of the last poll.
     pub fn ring(&self) -> &Arc<KeyRing> {
         &self.ring
     }
 
-    /// Looks for keys put in or taken out. Says whether the ring changed. A folder that cannot be
-    /// listed is logged and leaves the ring as it is.
+    /// Checks for added and removed keys. Returns whether the key ring changed. If the folder cannot be
+    /// listed, logs this and leaves the ring as it is.
     pub fn poll(&mut self, now: Timestamp) -> bool {
         let before = Arc::clone(&self.ring);
         if let Err(error) = self.look(now) {
@@ -126,7 +128,8 @@ impl KeyStore {
         !self.ring.same_keys(&before)
     }
 
-    /// Does the newest key ask for one to follow it, by [`RENEW_ANNOTATION`]? True once for each.
+    /// Returns whether the newest key requests a newer one with [`RENEW_ANNOTATION`]. Returns true once for
+    /// each key.
     pub fn asks_for_key(&mut self) -> bool {
         let newest = self.ring.last_made().map(|key| key.name().to_owned());
         let found = self.files.files().values();
@@ -142,11 +145,11 @@ impl KeyStore {
         is_news
     }
 
-    /// Stores a new key, durably and in one step, and takes it into the ring.
+    /// Stores a new key durably and atomically, and adds it to the key ring.
     ///
     /// # Errors
     ///
-    /// The file cannot be written.
+    /// Returns [`FileError`] if the file cannot be written.
     pub fn add(&mut self, new: &NewKey, now: Timestamp) -> Result<(), FileError> {
         let folder = Folder::try_from(self.root.open_beneath(Path::new(KEYS))?)?;
         let name = self.free_name(&folder);
@@ -161,7 +164,8 @@ impl KeyStore {
         folder.replace(&file_name(&name), text.as_bytes())?;
         info!(namespace = self.config.namespace, name, "New key written");
         log_certificate(new.pair.certificate());
-        // It is whole, however lately it was written: making the key may have taken less than `QUIET`.
+        // The file is complete although it is new, so this poll skips the quiet time: making the key may have
+        // taken less than `QUIET`.
         let (stamp, _) = folder.stat(file_name(&name))?;
         let written = Timestamp::from_nanosecond(stamp.touched()).unwrap_or(now);
         let now = now.max(written);
@@ -195,7 +199,7 @@ impl KeyStore {
         Ok(())
     }
 
-    /// How many keys or files of keys cannot be used.
+    /// Returns the number of keys or key files that cannot be used.
     pub fn unusable(&self) -> usize {
         self.told.len()
     }
@@ -237,7 +241,7 @@ impl KeyStore {
     }
 }
 
-/// The certificate is served, so at INFO its fingerprint is enough.
+/// Logs a new certificate. At INFO the fingerprint is enough, since the certificate itself is served.
 pub(crate) fn log_certificate(certificate: &Certificate) {
     let (fingerprint, until) = (certificate.fingerprint(), certificate.not_after());
     info!(%fingerprint, %until, "Certificate generated");

@@ -1,15 +1,16 @@
-//! Who may write: one of several replicas, by a Lease.
+//! Leader election: a Lease decides which of several replicas may write.
 //!
-//! The rules are those of client-go, so that replicas of both can share a Lease: whoever sees it
-//! unchanged for as long as it lasts may take it, by his own clock. The one who holds it stops earlier
-//! by his own clock, whatever he is told: after the renew deadline nothing is written any more, and a
-//! replica that was paused for longer finds that out before its next write.
+//! The rules are those of client-go, so that replicas of both implementations can share a Lease. A replica
+//! that has seen the Lease unchanged for the lease duration, by its own clock, may take it. The holder stops
+//! earlier by its own clock, whatever the API server answers: after the renew deadline it writes nothing
+//! more. A replica that was paused for longer detects this before its next write.
 //!
-//! A request that was on its way to the connection when it was paused may still go out. One that changes or
-//! deletes names the version that it was made from, and one that makes a Secret its name, so the API server
-//! refuses them where another replica has written. Nothing holds back an event, which decides nothing, or
-//! a renewed key, which would be one more. The same holds for the last requests of a container that was
-//! killed, when the next one in its Pod goes on with the Lease at once.
+//! A request that was already on its way to the connection when the process was paused can still be sent.
+//! Updates and deletes name the resource version that they are based on, and creates name the Secret, so the
+//! API server rejects them if another replica has written since. Two kinds of request are not protected in
+//! this way: events, which have no effect on Secrets, and renewed keys, where the harm is one key too many.
+//! The same holds for the last requests of a container that was killed, if the next container of its Pod
+//! takes the Lease over at once.
 
 mod identity;
 mod lease;
@@ -32,28 +33,28 @@ use identity::Identity;
 use lease::{Step, Times, View, decide, taken};
 pub use term::{Moment, Term};
 
-/// The Lease, among what is watched.
+/// Name of the Lease in the list of watches.
 const LEASE: &str = "the Lease";
 
-/// What a replica is at the moment.
+/// The current role of a replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// It is not known yet.
+    /// Not known yet.
     Unknown,
-    /// Another one writes.
+    /// Another replica writes.
     Follower,
-    /// This one writes.
+    /// This replica writes.
     Leader,
 }
 
-/// Stands for election as long as it runs.
+/// Takes part in the leader election while it runs.
 pub struct Candidate {
     api: Api<Lease>,
     election: Election,
     pod: Pod,
     identity: Identity,
-    /// The times of renewal, in microseconds, that this process wrote or tried to write since the last
-    /// answer. A Lease in its name with another one was renewed by somebody else.
+    /// The renew times, in microseconds, that this process wrote or tried to write since the last answer. If
+    /// the Lease has this identity and another renew time, another process renewed it.
     renewals: Vec<i64>,
     term: Arc<Term>,
     role: watch::Sender<Role>,
@@ -61,20 +62,21 @@ pub struct Candidate {
     reached: watch::Sender<u64>,
     health: Arc<WatchHealth>,
     view: Option<View>,
-    /// The Lease was read or written once, so nobody can say that it may not be.
+    /// Whether the Lease was read or written at least once. If so, a later denial does not mean that this
+    /// replica lacks the permission.
     was_served: bool,
-    /// What was said last about a Lease that cannot be used.
+    /// The last logged problem with the Lease.
     told: Option<String>,
 }
 
-/// A question to the API server failed.
+/// A request to the API server failed.
 enum Failure {
     Api(kube::Error),
     Silence,
 }
 
 impl Candidate {
-    /// Stands for nothing yet. Writes are allowed by `term` while this replica leads.
+    /// Creates a candidate that does not campaign yet. `term` allows writes while this replica leads.
     pub fn new(
         client: Client,
         namespace: &str,
@@ -99,18 +101,18 @@ impl Candidate {
         }
     }
 
-    /// What this replica is, as it changes.
+    /// Returns a receiver for the role of this replica.
     pub fn role(&self) -> watch::Receiver<Role> {
         self.role.subscribe()
     }
 
-    /// Changes each time the API server answers after a failure.
+    /// Returns a receiver that changes each time the API server answers after a failure.
     pub fn reached(&self) -> watch::Receiver<u64> {
         self.reached.subscribe()
     }
 
-    /// Stands for election for ever. Without the right to use Leases it leads, says so once, and goes on
-    /// asking: the right may be on its way, to it and to another replica.
+    /// Campaigns until it is dropped. Without permission to use Leases the replica leads, logs this once, and
+    /// keeps asking, since the permission may be granted later, to this replica and to others.
     pub async fn run(&mut self) {
         if !self.election.elects {
             return self.lead_alone();
@@ -157,7 +159,7 @@ impl Candidate {
         }
     }
 
-    /// Once for each kind of trouble in a row.
+    /// Logs a problem: at WARN the first time, at DEBUG while it continues.
     fn tell(&mut self, error: String, what: &str) {
         if self.told.as_ref() == Some(&error) {
             debug!(error, "Still: {what}");
@@ -167,7 +169,7 @@ impl Candidate {
         }
     }
 
-    /// Gives the Lease up, so that another replica need not wait. Nothing is written after this.
+    /// Releases the Lease, so that another replica need not wait. This replica writes nothing afterwards.
     pub async fn release(&mut self) {
         let led = *self.role.borrow() == Role::Leader && self.election.elects;
         self.term.end();
@@ -193,7 +195,8 @@ impl Candidate {
     async fn turn(&mut self) -> Result<(), Failure> {
         let asked = Moment::now();
         let lease = self.api.get_opt(&self.election.lease_name).await;
-        // The holder may have renewed it just before the answer, so nobody may count from earlier.
+        // The holder may have renewed the Lease just before the answer, so no replica may count from an
+        // earlier time.
         let answered = Moment::now();
         let lease = lease.map_err(Failure::Api)?;
         let Some(lease) = lease else {
@@ -224,8 +227,8 @@ impl Candidate {
         }
     }
 
-    /// The term counts from before the question was asked: that is the earliest instant from which
-    /// another replica may count.
+    /// Processes the answer to a write of the Lease. The term counts from before the request was sent, since
+    /// another replica may count from that time at the earliest.
     fn written(
         &mut self,
         written: Result<Lease, kube::Error>,
@@ -238,7 +241,8 @@ impl Candidate {
                 self.term.extend(asked.after(self.election.renew_deadline));
                 Ok(())
             }
-            // Another one was faster. A term of ours that is for ever, for want of the right, is over.
+            // Another replica was faster. If this one was leading without a Lease for lack of permission,
+            // that ends now.
             Err(kube::Error::Api(status)) if status.code == 409 => {
                 if !self.was_served {
                     self.term.end();
@@ -265,7 +269,7 @@ impl Candidate {
         }
     }
 
-    /// The Lease in the name of this process, as of now.
+    /// Returns the Lease spec renewed now in the name of this process.
     fn renewed(&mut self, before: Option<&LeaseSpec>) -> LeaseSpec {
         let times = Times {
             now: jiff::Timestamp::now(),
@@ -275,8 +279,8 @@ impl Candidate {
         taken(before, times, self.identity.as_str())
     }
 
-    /// Does another process use this identity? Nothing but a `POD_UID` that is not this Pod's makes that
-    /// possible, and then two would lead for ever.
+    /// Returns whether another process uses this identity. Only a `POD_UID` that belongs to another Pod makes
+    /// that possible. Without this check both replicas would lead.
     fn is_renewed_by_another(&self, lease: &Lease) -> bool {
         let holder = lease
             .spec
@@ -296,7 +300,7 @@ impl Candidate {
         );
     }
 
-    /// Draws the conclusion from the term: it may have ended while nobody answered.
+    /// Updates the role from the term, which may have ended while the API server did not answer.
     fn see(&self) {
         let is_known = self.view.is_some() || self.was_served;
         self.become_role(match self.term.lasts() {
@@ -317,7 +321,8 @@ impl Candidate {
         }
     }
 
-    /// A process without the identity of its Pod cannot know a Lease that it held itself before a crash.
+    /// Logs which replica leads. A process that does not know its Pod cannot recognise a Lease that it held
+    /// itself before a crash.
     fn log_leader(&self) {
         let spec = self.view.as_ref().and_then(|view| view.lease.spec.as_ref());
         let holder = spec.and_then(|spec| spec.holder_identity.as_deref());
@@ -334,8 +339,9 @@ impl Candidate {
         }
     }
 
-    /// Up to a fifth longer, so that replicas do not ask in step; but a Lease that runs out is taken
-    /// when it does. Who may not use it asks less often: that may be for ever.
+    /// Returns the pause before the next step: up to a fifth longer than configured, so that replicas do not
+    /// ask at the same moment, but not beyond the end of the current Lease. A replica without permission asks
+    /// less often, since that can last indefinitely.
     fn pause(&self) -> Duration {
         let is_alone = !self.was_served && self.term.lasts();
         let usual = if is_alone {
@@ -355,7 +361,7 @@ impl Candidate {
     }
 }
 
-/// When the Lease was renewed last, in microseconds, since it stores no more.
+/// Returns the renew time of the Lease in microseconds, the precision of the API.
 fn renewal(lease: &Lease) -> Option<i64> {
     let time = lease.spec.as_ref()?.renew_time.as_ref()?;
     Some(time.0.as_microsecond())

@@ -1,28 +1,28 @@
 //! The controller: turns SealedSecrets into Secrets.
 //!
-//! For each object everything is fetched first, then a plain function over plain data decides, and
-//! then the plan is carried out with nothing left to choose. Time is an argument wherever anything
-//! is decided by it; only the main loop reads a clock. Decisions are in the crate `controller_core`.
+//! For each object the controller first fetches everything, then decides in a pure function over plain data,
+//! and then applies the plan without further decisions. Time is an argument wherever a decision depends on
+//! it; only the main loop reads a clock. The decisions are in the crate `controller_core`.
 //!
 //! | module | owns |
 //! |---|---|
 //! | [`args`] | flags and `SEALED_SECRETS_*` → `Config` |
-//! | [`reconcile`] | gather → desired → decide → apply → try again |
-//! | [`store`] | the interface to where objects live; [`store::directory`], [`store::cluster`] |
+//! | [`reconcile`] | gather → desired → decide → apply → retry |
+//! | [`store`] | the interface to the object stores; [`store::directory`], [`store::cluster`] |
 //! | [`key_store`], [`cluster_keys`] | key Secrets ↔ key ring, in a folder and in a cluster |
-//! | `key_changes` | keys that come and go: what is reported, and what becomes of the last one |
+//! | `key_changes` | added and removed keys: reports, and removal of the last key |
 //! | [`leader`] | which of several replicas may write |
 //! | [`key_renewal`] | when and how a key is made |
 //! | [`rounds`] | one round of the controller on a directory |
 //! | [`cluster`] | the controller in a cluster: watches → reconcile |
-//! | [`http`] | the endpoints, plain and for callers with a token; their limits |
-//! | [`ports`] | which of them are open, and served |
+//! | [`http`] | the endpoints, unauthenticated and for callers with a token; their limits |
+//! | [`ports`] | which ports are open and served |
 //! | [`published`] | the certificate in a `ConfigMap` |
 //! | [`metrics`] | every metric name and label |
 //! | [`watch_health`] | which watches fail, since when and why |
 //! | [`log`] | log lines |
-//! | [`folder`], [`poll`] | files that cannot lead elsewhere; which of them changed |
-//! | [`pool`] | bounded pools for work that blocks, shared out fairly |
+//! | [`folder`], [`poll`] | file access that cannot leave a folder; detection of changed files |
+//! | [`pool`] | bounded thread pools for blocking work, shared fairly |
 
 pub mod args;
 pub mod cluster;

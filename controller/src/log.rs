@@ -1,8 +1,8 @@
-//! Log lines as the peer writes them: `time= level= msg= …` (Go's slog text) or one JSON object a
-//! line; up to INFO to stdout, WARN and ERROR to stderr.
+//! Log lines in upstream's format: `time= level= msg= …` (Go's slog text), or one JSON object per line. Up to
+//! INFO they go to stdout, WARN and ERROR to stderr.
 //!
-//! Only this crate's own events are written: what libraries would say about connections and
-//! bytes stays out, whatever the level.
+//! Only events of this crate are logged: what libraries report about connections and bytes is left out at
+//! every level.
 
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
@@ -19,11 +19,11 @@ use tracing_subscriber::registry::Registry;
 /// What to log, how and where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Config {
-    /// The least important level that is written.
+    /// The least important level that is logged.
     pub level: Threshold,
-    /// Form of a line.
+    /// Format of a line.
     pub format: Format,
-    /// Up to INFO to stdout? Otherwise all goes to stderr.
+    /// Whether levels up to INFO go to stdout. If false, everything goes to stderr.
     pub info_to_stdout: bool,
 }
 
@@ -37,7 +37,7 @@ impl Default for Config {
     }
 }
 
-/// The least important level that is written.
+/// The least important level that is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Threshold(Level);
 
@@ -47,7 +47,7 @@ impl Default for Threshold {
     }
 }
 
-/// The word is no level.
+/// The text is not a log level.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("takes DEBUG, INFO, WARN or ERROR; INFO holds")]
 pub struct UnknownLevel;
@@ -66,7 +66,7 @@ impl FromStr for Threshold {
     }
 }
 
-/// Form of a line.
+/// Format of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Format {
     /// `key=value` pairs.
@@ -76,7 +76,7 @@ pub enum Format {
     Json,
 }
 
-/// The word is no format.
+/// The text is not a log format.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("takes text or json; text holds")]
 pub struct UnknownFormat;
@@ -93,7 +93,7 @@ impl FromStr for Format {
     }
 }
 
-/// Sends this process's events where the configuration says. The first call counts.
+/// Installs the logger of this process. Only the first call has an effect.
 pub fn start(config: Config) {
     let subscriber = Registry::default().with(Lines(config));
     let _ = tracing::subscriber::set_global_default(subscriber);
@@ -112,7 +112,7 @@ impl<S: Subscriber> Layer<S> for Lines {
         let mut fields = Fields::default();
         event.record(&mut fields);
         let line = line(self.0.format, Timestamp::now(), level, &fields);
-        // A reader that has gone is no reason to stop.
+        // Ignore a closed reader: the controller keeps running without its log.
         let _ = if self.0.info_to_stdout && level >= Level::INFO {
             std::io::stdout().lock().write_all(line.as_bytes())
         } else {
@@ -186,7 +186,7 @@ fn json_line<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     format!("{}\n", Json::Object(object))
 }
 
-/// RFC 3339 with milliseconds, in the zone of the machine.
+/// Returns the time in RFC 3339 with milliseconds, in the machine's time zone.
 fn local(time: Timestamp) -> String {
     let zoned = time.to_zoned(TimeZone::system());
     if zoned.offset().is_zero() {

@@ -1,4 +1,4 @@
-//! Wiring and exit code.
+//! The program: wires the parts together and sets the exit code.
 
 use std::alloc::System;
 use std::io::Write as _;
@@ -17,17 +17,17 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 use zeroizing_alloc::ZeroAlloc;
 
-/// Wipes whatever is freed, because values pass through buffers that are not ours: those of TLS, HTTP
-/// and JSON.
+/// Wipes all freed memory, since values pass through buffers of libraries: TLS, HTTP and JSON.
 #[global_allocator]
 static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
-/// At the end, for threads that write files or generate a key. Work for objects and callers ends before its
-/// next operation; a single operation that takes longer ends with the process. Together with the time for
-/// requests and for giving up the lead this stays well below the 30 seconds that a Pod has.
+/// How long threads that write files or generate a key may continue at shutdown. Work for objects and callers
+/// stops before its next operation; a single operation that takes longer is cut off. Together with the time
+/// for open requests and for releasing the leadership this stays well below a Pod's grace period of 30
+/// seconds.
 const LAST_GRACE: Duration = Duration::from_secs(3);
 
-/// Why the controller did not run to its end.
+/// Why the controller stopped with an error.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error(transparent)]
@@ -40,7 +40,7 @@ enum Failure {
     System(#[from] std::io::Error),
 }
 
-/// 0: help, version, or ended by a signal. 1: cannot start. 2: wrong words.
+/// Exit codes: 0 for help, version, or a signal; 1 if the controller cannot start; 2 for invalid arguments.
 fn main() -> ExitCode {
     let words = std::env::args_os().skip(1);
     let variable = |name: &str| std::env::var(name).ok();
@@ -60,7 +60,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Fails if the text is lost. A reader that has seen enough, such as `head`, is no failure.
+/// Prints the text. Fails if it cannot be written, except if the reader closed the pipe, as `head` does.
 fn print(text: &str) -> ExitCode {
     let mut stdout = std::io::stdout();
     let printed = stdout
@@ -99,8 +99,8 @@ fn run(config: &Config) -> ExitCode {
     }
 }
 
-/// Call it before there are keys. A process that must not be dumped cannot list its own open files any
-/// more, unless it is root, so the metric `process_open_fds` is 0 then.
+/// Protects the memory of the process. Must be called before keys are loaded. A process that forbids dumps
+/// cannot list its own open files, unless it runs as root, so the metric `process_open_fds` is then 0.
 fn protect_memory() {
     let core_dumps = if hardening::forbid_dumps() {
         "off"
@@ -115,7 +115,7 @@ fn protect_memory() {
     }
 }
 
-/// The ports are opened before a key is made, so that a mistake there leaves no trace.
+/// Opens the ports before a key is made, so that a wrong address leaves no key behind.
 async fn serve(config: &Config) -> Result<(), Failure> {
     let server = Server::open(config).await?;
     let mut signals = Signals::new()?;
@@ -125,7 +125,7 @@ async fn serve(config: &Config) -> Result<(), Failure> {
     }
 }
 
-/// Served when the keys are there, so that the first answer has a certificate.
+/// Serves requests only when keys are loaded, so that the first answer has a certificate.
 async fn on_directory(
     config: &Config,
     server: Server<'_>,
@@ -176,7 +176,7 @@ async fn in_cluster(
     Ok(())
 }
 
-/// Until it is asked to end, which it notices whatever it waits for.
+/// Runs the controller until a signal asks it to stop, whatever it is waiting for.
 async fn work(cluster: &mut Cluster, signals: &mut Signals) {
     tokio::select! {
         () = end(&mut signals.ends) => return,
@@ -196,7 +196,7 @@ async fn work(cluster: &mut Cluster, signals: &mut Signals) {
     }
 }
 
-/// Those that ask it to end, and the one that asks for a key.
+/// The signals that stop the process, and the one that requests a key.
 struct Signals {
     ends: [Signal; 2],
     usr1: Signal,
@@ -214,7 +214,7 @@ impl Signals {
     }
 }
 
-/// Comes back when it is asked to end.
+/// Returns when a signal asks the process to stop.
 async fn end([term, int]: &mut [Signal; 2]) {
     tokio::select! {
         _ = term.recv() => {}

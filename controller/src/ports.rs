@@ -1,4 +1,5 @@
-//! The ports of a controller: plain, metrics, and that of callers with a token.
+//! The ports of a controller: the unauthenticated port, the metrics port, and the port for callers with a
+//! token.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,20 +21,20 @@ use crate::metrics::Metrics;
 /// A port cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum PortError {
-    /// It is taken, or not ours to open.
+    /// The address is in use, or the process may not listen on it.
     #[error("--{flag}: cannot listen on {address}")]
     Listen {
-        /// The flag that names it.
+        /// The flag that sets the address.
         flag: &'static str,
         /// The address.
         address: String,
-        /// The system's answer.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// It has no certificate.
+    /// The TLS certificate of the port cannot be made.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// There is nothing to count with.
+    /// The metrics cannot be set up.
     #[error("the metrics cannot be set up")]
     Metrics(#[from] prometheus::Error),
 }
@@ -46,25 +47,25 @@ pub struct Server<'a> {
     config: &'a Config,
 }
 
-/// The port of callers with a token.
+/// The open port for callers with a token.
 pub struct Authorised {
     listener: TcpListener,
     identity: Identity,
     reviews: Reviews,
 }
 
-/// Ports that are served.
+/// Ports that are being served.
 pub struct Serving {
     end: watch::Sender<bool>,
     tasks: JoinSet<()>,
 }
 
 impl<'a> Server<'a> {
-    /// Opens the plain port and that of the metrics.
+    /// Opens the unauthenticated port and the metrics port.
     ///
     /// # Errors
     ///
-    /// [`PortError`].
+    /// Returns [`PortError`] if a port cannot be opened or the metrics cannot be set up.
     pub async fn open(config: &'a Config) -> Result<Self, PortError> {
         Ok(Self {
             listener: listen("listen-addr", &config.listen).await?,
@@ -74,12 +75,12 @@ impl<'a> Server<'a> {
         })
     }
 
-    /// What is counted.
+    /// Returns the metrics of the controller.
     pub fn metrics(&self) -> Arc<Metrics> {
         Arc::clone(&self.metrics)
     }
 
-    /// Serves.
+    /// Starts serving.
     pub fn start(self, facts: Facts, authorised: Option<Authorised>) -> Serving {
         let (end, ended) = watch::channel(false);
         let (config, limits) = (self.config, self.limits());
@@ -134,11 +135,11 @@ impl<'a> Server<'a> {
 }
 
 impl Authorised {
-    /// Opens the port, if there is to be one.
+    /// Opens the port, if it is configured.
     ///
     /// # Errors
     ///
-    /// [`PortError`].
+    /// Returns [`PortError`] if the port cannot be opened or its certificate cannot be made.
     pub async fn open(
         config: &Config,
         cluster: &Cluster,
@@ -154,8 +155,8 @@ impl Authorised {
         }))
     }
 
-    /// Serves if this controller may ask the API server about its callers. Until that is known the
-    /// port is open and mute.
+    /// Serves the port if this controller may ask the API server to review callers. Until that is known, the
+    /// port accepts connections and does not answer.
     fn serve(
         self,
         facts: Facts,
@@ -183,7 +184,8 @@ impl Authorised {
     }
 }
 
-/// Asks until there is an answer.
+/// Returns whether the controller may ask the API server to review callers. Retries until the API server
+/// answers.
 async fn may_ask(reviews: &Reviews) -> bool {
     loop {
         match reviews.missing_right().await {
@@ -207,7 +209,7 @@ fn announce(what: &str, listener: &TcpListener) {
 }
 
 impl Serving {
-    /// Lets requests finish for a while.
+    /// Stops serving, after a grace period for open requests.
     pub async fn end(self) {
         info!("Shutting down");
         self.end.send_replace(true);

@@ -1,8 +1,8 @@
-//! The certificate in a `ConfigMap`, for those whom the service proxy does not let through.
+//! The certificate in a `ConfigMap`, for clients that cannot use the service proxy.
 //!
-//! Opt-in: it takes `get` and `update` on that `ConfigMap` and `create` on configmaps, which the
-//! peer's roles do not have. Readers must not trust it more than any object that others may write:
-//! `kubeseal` takes a certificate from there only if it knows the fingerprint.
+//! Opt-in: it needs `get` and `update` on that `ConfigMap` and `create` on configmaps, which upstream's roles
+//! do not have. Readers must trust it no more than any other object that other clients can write: `kubeseal`
+//! takes a certificate from there only if it knows the fingerprint.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::reconcile::wait;
 
 /// The item that holds the certificate of the newest key, in PEM.
 pub const ITEM: &str = "cert.pem";
-/// Between two looks whether somebody changed or removed it.
+/// Pause between two checks for changes by other clients.
 const LOOK: Duration = Duration::from_mins(5);
 
 /// Keeps the `ConfigMap` in step with the newest key.
@@ -33,7 +33,7 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Writes nothing yet.
+    /// Creates a publisher that has written nothing yet.
     pub fn new(
         client: Client,
         namespace: &str,
@@ -49,7 +49,7 @@ impl Publisher {
         }
     }
 
-    /// Runs until nobody is left to change the ring; may be dropped at any time.
+    /// Runs until the sender of the key ring is dropped. Cancel safe.
     pub async fn run(mut self) {
         let mut failures = 0;
         loop {
@@ -75,7 +75,7 @@ impl Publisher {
         }
     }
 
-    /// Once, until it fails in another way.
+    /// Logs an error, unless it is the same as the last one.
     fn complain(&mut self, error: &kube::Error) {
         let forbidden = matches!(error, kube::Error::Api(status) if status.code == 403);
         let text = error_chain(error);
@@ -124,8 +124,7 @@ impl Publisher {
     }
 }
 
-/// The object with our item as it should be; nothing if it is so already. What others put beside it
-/// stays.
+/// Returns the `ConfigMap` with the current certificate, or `None` if it is up to date. Other items are kept.
 fn in_step(existing: Option<ConfigMap>, name: &str, pem: &str) -> Option<ConfigMap> {
     let mut object = existing.unwrap_or_else(|| {
         let mut object = ConfigMap::default();

@@ -1,4 +1,4 @@
-//! The controller on a directory, one round after the other: keys, renewal, scan, reconcile.
+//! The controller on a directory, in rounds: keys, renewal, scan, reconcile.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -23,11 +23,12 @@ use crate::pool::{Pool, Stopped};
 use crate::reconcile::{Reconciler, Urgency};
 use crate::store::directory::DirectoryStore;
 
-/// Between two looks at files. A key or object takes effect within two of these and a little.
+/// Pause between two scans of the files. A new key or object takes effect within slightly more than two
+/// intervals.
 pub const INTERVAL: SignedDuration = SignedDuration::from_millis(500);
 const LOCK: &str = ".controller.lock";
 
-/// The controller at rest between two rounds.
+/// The controller on a directory, between two rounds.
 #[derive(Debug)]
 pub struct Rounds {
     keys: Arc<Mutex<KeyStore>>,
@@ -45,32 +46,32 @@ pub struct Rounds {
 /// The controller cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The folder itself.
+    /// The directory itself cannot be opened.
     #[error("--directory takes a folder that is there; make it and `sealed` in it first")]
     Directory(#[source] FileError),
-    /// Another one is at work.
+    /// Another controller uses the directory.
     #[error(
         "another controller works on {}; one folder has one controller, so stop that one first",
         .0.display()
     )]
     Locked(PathBuf),
-    /// Something in the folder.
+    /// A file in the directory cannot be used.
     #[error(transparent)]
     File(#[from] FileError),
     /// There is no key and none can be made.
     #[error(transparent)]
     Key(#[from] NoNewKey),
-    /// The process is ending.
+    /// The process is shutting down.
     #[error(transparent)]
     Stopped(#[from] Stopped),
 }
 
 impl Rounds {
-    /// Takes the folder into possession, reads the keys and makes one if one is due.
+    /// Locks the directory, loads the keys and makes a key if one is due.
     ///
     /// # Errors
     ///
-    /// [`StartError`].
+    /// Returns [`StartError`] if the directory is locked or cannot be used, or if no key can be made.
     pub async fn start(
         config: &Config,
         directory: &Path,
@@ -112,7 +113,7 @@ impl Rounds {
         Ok(rounds)
     }
 
-    /// What the HTTP server answers from.
+    /// Returns the state that the HTTP server serves.
     pub fn facts(&self) -> Facts {
         Facts {
             ring: self.ring.subscribe(),
@@ -120,17 +121,17 @@ impl Rounds {
         }
     }
 
-    /// Makes a new key as soon as possible.
+    /// Requests a new key as soon as possible.
     pub fn ask_for_key(&mut self) {
         self.renewal.ask();
     }
 
-    /// Looks at keys and files if it is time to, and at some of the objects that are due. Gives the
-    /// time of the next round, which may be now. May be dropped when the process ends: what was being
-    /// written then is written to its end.
+    /// Scans keys and files if the interval has passed, and reconciles some of the objects that are due.
+    /// Returns the time of the next round, which may be now. May be dropped at shutdown: a write in progress
+    /// is still completed.
     pub async fn round(&mut self, now: Timestamp) -> Timestamp {
         let since = now.duration_since(self.scanned);
-        // A clock that was set back must not stop us.
+        // Also scan if the clock was set back.
         if since >= INTERVAL || since.is_negative() {
             self.scanned = now;
             self.look(now).await;
@@ -142,7 +143,7 @@ impl Rounds {
         }
     }
 
-    /// Stops. What is at work ends before its next operation.
+    /// Stops the controller. Work in progress stops before its next operation.
     pub async fn end(mut self, now: Timestamp) {
         self.reconciler.suspend(now).await;
     }
@@ -201,7 +202,8 @@ impl Rounds {
     }
 }
 
-/// What a panicking thread leaves is whole: each look takes in every file anew.
+/// Locks the key store. A panicked thread does not leave it inconsistent, since each poll re-reads every
+/// changed file.
 fn lock(keys: &Mutex<KeyStore>) -> std::sync::MutexGuard<'_, KeyStore> {
     keys.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! What unit tests share.
+//! Helpers shared by unit tests.
 
 use http::{Method, Request, Response};
 use kube::Client;
@@ -8,7 +8,7 @@ use tower::service_fn;
 
 use controller_core::object_id::ObjectId;
 
-/// An object in the namespace `ns`.
+/// Returns the id of an object in the namespace `ns`.
 pub(crate) fn id(name: &str) -> ObjectId {
     ObjectId {
         namespace: "ns".into(),
@@ -16,7 +16,7 @@ pub(crate) fn id(name: &str) -> ObjectId {
     }
 }
 
-/// A client of an API server that answers with code and body.
+/// Returns a client of a simulated API server that answers with a status code and a body.
 pub(crate) fn client(
     answer: impl Fn(&Method, &str) -> (u16, Value) + Send + Sync + 'static,
 ) -> Client {
@@ -28,7 +28,7 @@ pub(crate) fn client(
     Client::new(service, "default")
 }
 
-/// The same, of one that reads what is sent: null if that is nothing.
+/// Like [`client`], but `answer` also receives the request body (null if it is empty).
 pub(crate) fn client_with_bodies(
     answer: impl Fn(&str, Value) -> (u16, Value) + Send + Sync + 'static,
 ) -> Client {
@@ -47,9 +47,9 @@ pub(crate) fn client_with_bodies(
     Client::new(service, "default")
 }
 
-/// An answer that says no.
+/// Returns an error response of an API server.
 pub(crate) fn refusal(code: u16, message: &str) -> (u16, Value) {
-    // By the word, not by the number, the client tells what is not there.
+    // The client recognises a missing object by the reason, not by the code.
     let reason = if code == 404 { "NotFound" } else { "" };
     let body = json!({
         "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": message,

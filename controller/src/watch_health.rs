@@ -6,21 +6,21 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
-/// Why a watch fails, as a metric's label says it.
+/// Why a watch fails, as shown in a metric label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cause {
-    /// The right is missing.
+    /// The permission is missing.
     Forbidden,
-    /// The definition of the kind is missing.
+    /// The resource definition is missing.
     Missing,
     /// The API server does not answer.
     Unreachable,
-    /// It answers with another error.
+    /// The API server answers with another error.
     Failed,
 }
 
 impl Cause {
-    /// Every one.
+    /// All causes.
     pub const ALL: [Self; 4] = [
         Self::Forbidden,
         Self::Missing,
@@ -28,7 +28,7 @@ impl Cause {
         Self::Failed,
     ];
 
-    /// One word for it.
+    /// Returns the name of the cause in metrics and reports.
     pub fn word(self) -> &'static str {
         match self {
             Self::Forbidden => "forbidden",
@@ -49,7 +49,7 @@ impl From<&kube::Error> for Cause {
 }
 
 impl Cause {
-    /// The cause behind an HTTP status of the API server.
+    /// Returns the cause for an HTTP status code of the API server.
     pub fn from_code(code: u16) -> Self {
         match code {
             401 | 403 => Self::Forbidden,
@@ -59,44 +59,44 @@ impl Cause {
     }
 }
 
-/// One failure that goes on.
+/// A failure that continues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Failing {
     since: Timestamp,
     cause: Cause,
 }
 
-/// What cannot be watched at the moment.
+/// The watches that fail at the moment.
 #[derive(Debug, Default)]
 pub struct WatchHealth {
     failing: Mutex<BTreeMap<String, Failing>>,
 }
 
 impl WatchHealth {
-    /// Takes note of a failure. One that goes on keeps its beginning.
+    /// Records a failure. A failure that continues keeps its start time.
     pub fn fails(&self, what: &str, cause: Cause, now: Timestamp) {
         let mut failing = self.failing();
         let since = failing.get(what).map_or(now, |before| before.since);
         failing.insert(what.to_owned(), Failing { since, cause });
     }
 
-    /// Takes note that it works. Says whether it failed before.
+    /// Records that a watch works. Returns whether it failed before.
     pub fn works(&self, what: &str) -> bool {
         self.failing().remove(what).is_some()
     }
 
-    /// Since when anything fails; none if all is well.
+    /// Returns since when any watch fails, or `None` if all work.
     pub fn since(&self) -> Option<Timestamp> {
         self.failing().values().map(|failing| failing.since).min()
     }
 
-    /// How many fail for this cause.
+    /// Returns how many watches fail for this cause.
     pub fn count(&self, cause: Cause) -> usize {
         let failing = self.failing();
         failing.values().filter(|one| one.cause == cause).count()
     }
 
-    /// A line for each failure, at most twenty; empty if all is well.
+    /// Returns one line per failure, at most twenty; empty if all watches work.
     pub fn report(&self) -> String {
         let failing = self.failing();
         let mut text = String::new();
@@ -114,7 +114,7 @@ impl WatchHealth {
     }
 }
 
-/// Lines of a report.
+/// Maximum number of failures in a report.
 const LINES: usize = 20;
 
 #[cfg(test)]

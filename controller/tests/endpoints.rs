@@ -1,4 +1,4 @@
-//! The HTTP server, over real sockets.
+//! Tests of the HTTP server over real sockets.
 
 #![allow(
     clippy::unwrap_used,
@@ -130,7 +130,8 @@ async fn the_server_ends_when_told_though_connections_are_open() {
     drop(idle);
 }
 
-/// One answer on a connection that may go on: its status, and whether it says that the connection ends.
+/// Reads one response on a connection that may stay open: its status, and whether it announces the end of the
+/// connection.
 async fn next_answer(stream: &mut TcpStream) -> Option<(String, bool)> {
     let mut answer = Vec::new();
     loop {
@@ -153,16 +154,17 @@ async fn next_answer(stream: &mut TcpStream) -> Option<(String, bool)> {
     }
 }
 
-/// Sends the head of a request, and its body somewhat later, as a proxy does.
+/// Sends the head of a request, and its body a little later, as a proxy does.
 async fn send_slowly(stream: &mut TcpStream, request: &str, announced: usize, sent: usize) {
     let head = format!("{request} HTTP/1.1\r\nHost: x\r\nContent-Length: {announced}\r\n\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
-    // The server may have ended the connection.
+    // Ignore the error: the server may have closed the connection.
     let _ = stream.write_all(&vec![b' '; sent]).await;
 }
 
-/// A proxy that sends on a connection that has ended gives its caller an error instead of the answer.
+/// If a connection closes without notice, a proxy that sends on it returns an error to its caller instead of
+/// the response.
 #[tokio::test]
 async fn after_an_early_answer_the_connection_goes_on_or_its_end_is_announced() {
     const MEBIBYTE: usize = 1 << 20;

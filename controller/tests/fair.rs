@@ -1,4 +1,4 @@
-//! What one tenant does to others: it waits itself.
+//! Tests that a tenant with much work delays only itself.
 
 #![allow(
     clippy::unwrap_used,
@@ -23,13 +23,13 @@ use support::server::{Server, server};
 use support::{Case, KEYS, key_manifest, manifest_of, sealed};
 use tokio::sync::{Mutex, MutexGuard};
 
-/// The tests of this file count private-key operations of the process, so they run one after the other.
+/// Serialises the tests of this file, since they count the process's private-key operations.
 async fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::const_new(());
     ALONE.lock().await
 }
 
-/// The two keys of all tests, and some more.
+/// More keys, besides the two that all tests share.
 static MORE_KEYS: LazyLock<Vec<NewKey>> = LazyLock::new(|| (2..6).map(key).collect());
 
 fn key(second: i64) -> NewKey {
@@ -46,7 +46,7 @@ fn all_keys() -> impl Iterator<Item = &'static NewKey> {
     KEYS.iter().chain(MORE_KEYS.iter())
 }
 
-/// What has the form of a value and opens with no key.
+/// Returns text in the form of a sealed value that no key can unseal.
 fn garbage() -> String {
     let mut bytes = [0; 2 + 256 + 32];
     shared::random::system().fill_bytes(&mut bytes[2..]);
@@ -63,7 +63,7 @@ fn with_garbage(mut object: SealedSecret, items: usize) -> SealedSecret {
 }
 
 /// Attack: a tenant creates objects whose templates hash many passwords, before another tenant creates a
-/// plain object.
+/// simple object.
 #[tokio::test]
 async fn an_object_of_another_namespace_does_not_wait_for_a_backlog_of_costly_ones() {
     const HOSTILE: usize = 16;
@@ -99,7 +99,7 @@ async fn an_object_of_another_namespace_does_not_wait_for_a_backlog_of_costly_on
     }
 }
 
-/// Attack: an object has three hundred well-formed values that no key opens.
+/// Attack: an author creates an object with three hundred well-formed values that no key can unseal.
 #[tokio::test]
 async fn an_object_that_cannot_open_costs_a_bounded_number_of_operations() {
     let _alone = alone().await;
@@ -143,7 +143,7 @@ async fn post(server: &Server, path: &str, body: &str) -> String {
     server.send("POST", path, "", body.as_bytes()).await.0
 }
 
-/// Attack: a caller sends a thousand well-formed values that no key opens.
+/// Attack: a caller sends a thousand well-formed values that no key can unseal.
 #[tokio::test]
 async fn a_request_that_cannot_succeed_ends_at_its_first_wrong_item() {
     let _alone = alone().await;
@@ -160,13 +160,13 @@ async fn a_request_that_cannot_succeed_ends_at_its_first_wrong_item() {
     }
 }
 
-/// Attack: a caller keeps the private keys busy by a thousand values that open, and that only the key
-/// tried last opens, while another one behind the same proxy asks for one.
+/// Attack: a caller keeps the private keys busy with a thousand values, each of which only the last key tried
+/// can unseal, while another caller behind the same proxy sends a request.
 #[tokio::test]
 async fn a_small_request_is_answered_while_a_large_one_is_at_work() {
     let _alone = alone().await;
     let server = Arc::new(with_all_keys().await);
-    // Under six keys in turn none of those that opened the last four items opens the next.
+    // The items use six keys in turn, so that the keys of the last four items never unseal the next one.
     let objects: Vec<SealedSecret> = all_keys()
         .map(|key| sealed(key, "ns/n", &[("a", "1")]))
         .collect();

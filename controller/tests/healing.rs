@@ -1,4 +1,4 @@
-//! Values that were edited or deleted under `secrets`, by people or programs, come back in time.
+//! Tests that values edited or deleted under `secrets`, by people or programs, are restored in time.
 
 #![allow(
     clippy::unwrap_used,
@@ -16,11 +16,11 @@ use controller::rounds::Rounds;
 use jiff::SignedDuration;
 use support::{Case, KEYS, manifest_of, sealed};
 
-/// What the documentation promises.
+/// The time that the documentation promises.
 const PROMISED: SignedDuration = SignedDuration::from_secs(2);
 const OPT_OUT: &str = "sealedsecrets.bitnami.com/correct-drift";
 
-/// What somebody does to the folder of an object with the items `a` and `b`.
+/// A change that another program makes to the folder of an object with the items `a` and `b`.
 type Edit = fn(&Path);
 
 const EDITS: &[(&str, Edit)] = &[
@@ -85,7 +85,7 @@ fn delete(path: &Path) {
     std::fs::remove_dir_all(path).unwrap();
 }
 
-/// A controller that opened `ns/n`, and whose counters can be read.
+/// A controller that has unsealed `ns/n`, with readable counters.
 struct Healing {
     case: Case,
     metrics: Arc<Metrics>,
@@ -128,7 +128,7 @@ impl Healing {
         [Some("1".into()), Some("2".into()), None]
     }
 
-    /// Attempts so far, each of which uses the private key once for each item at most.
+    /// Returns the number of attempts so far, each of which uses the private key at most once per item.
     fn attempts(&self) -> u32 {
         let text = self.metrics.text(self.case.now);
         let name = "sealed_secrets_controller_unseal_requests_total ";
@@ -141,7 +141,7 @@ impl Healing {
     }
 }
 
-/// Attack: edits and deletes values under `secrets`.
+/// Attack: a program edits and deletes values under `secrets`.
 #[tokio::test]
 async fn whatever_was_edited_or_deleted_comes_back_within_two_seconds() {
     for (why, edit) in EDITS.iter().chain(DELETIONS) {
@@ -244,7 +244,7 @@ async fn a_program_that_edits_again_and_again_is_named_and_not_fought_for_ever()
     assert_eq!(healing.values(), Healing::whole());
 }
 
-/// Attack: a program edits values again and again where no status counts its edits, so that the controller writes
+/// Attack: a program edits values repeatedly where no status counts its edits, so that the controller writes
 /// without end.
 #[tokio::test]
 async fn a_fight_without_statuses_ends_too() {
@@ -252,7 +252,7 @@ async fn a_fight_without_statuses_ends_too() {
     let deeds: [(&str, Deed, u32); 3] = [
         ("edits", |of| write(&of.join("a"), "edited"), 5),
         ("adds", |of| write(&of.join("..data/a"), "edited"), 5),
-        // What is missing comes back all the same, once a minute.
+        // A deleted value is restored in any case, once a minute.
         ("deletes", delete, 6),
     ];
     for (why, deed, most) in deeds {

@@ -1,4 +1,5 @@
-//! Names, links and files that want to lead elsewhere write and remove nothing outside their place.
+//! Tests that hostile names, links and files cannot make the controller write or delete anything outside its
+//! directory.
 
 mod support;
 
@@ -9,11 +10,11 @@ use support::{Case, KEYS, key_manifest, manifest_of, sealed};
 
 const SECOND: SignedDuration = SignedDuration::from_secs(1);
 
-/// Attack: names objects and items like paths out of the directory.
+/// Attack: an author names objects and items like paths that lead out of the directory.
 #[tokio::test]
 async fn hostile_names_make_nothing_anywhere() {
     let mut case = Case::new().await;
-    // From the first manifest on it is noted which folder `sealed` is.
+    // The first manifest makes the controller remember which folder `sealed` is.
     case.write("sealed/none.yaml", "");
     case.tick().await;
     let before = Case::tree(case.outer.path());
@@ -104,7 +105,7 @@ async fn a_foreign_folder_is_refused_in_the_peers_words_until_it_is_free() {
     assert_eq!(case.value("ns/n/a").as_deref(), Some("1"));
 }
 
-/// Attack: swaps folders of the directory for links to other places.
+/// Attack: a program replaces folders of the directory with links to other places.
 #[tokio::test]
 async fn links_in_secrets_and_status_lead_nowhere() {
     for link in [
@@ -133,7 +134,7 @@ async fn links_in_secrets_and_status_lead_nowhere() {
     }
 }
 
-/// Attack: links out of the directory from manifests and keys.
+/// Attack: a program puts links that lead out of the directory among manifests and keys.
 #[tokio::test]
 async fn links_in_sealed_and_keys_are_followed_only_inside_the_directory() {
     let mut case = Case::new().await;
@@ -157,8 +158,8 @@ async fn links_in_sealed_and_keys_are_followed_only_inside_the_directory() {
     assert_eq!(case.value("ns/in/a").as_deref(), Some("3"));
 }
 
-/// Attack: links of one author that lead to statuses, values and keys, so that each object is there twice, and
-/// a value that looks like a kind is logged.
+/// Attack: an author creates links to statuses, values and keys, so that each object exists twice, and a
+/// value that looks like a kind is logged.
 #[tokio::test]
 async fn links_lead_from_none_of_the_controllers_folders_into_another() {
     let mut case = Case::new().await;
@@ -188,7 +189,7 @@ async fn links_lead_from_none_of_the_controllers_folders_into_another() {
     assert_eq!(case.value("other/new/a").as_deref(), Some("3"));
 }
 
-/// Attack: puts a broken file beside good ones.
+/// Attack: an author puts a broken file beside valid ones.
 #[tokio::test]
 async fn a_broken_file_does_not_keep_its_neighbours_from_their_values() {
     let mut case = Case::new().await;

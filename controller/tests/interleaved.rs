@@ -1,4 +1,4 @@
-//! What others do to objects of a cluster between two requests of one attempt.
+//! Tests of changes that other clients make to objects in a cluster between two requests of one attempt.
 #![allow(
     clippy::unwrap_used,
     reason = "a test fails by panicking, in its helpers too"
@@ -34,7 +34,7 @@ fn object(value: &str) -> SealedSecret {
     sealed(&KEYS[0], "ns/n", &[("a", value)])
 }
 
-/// One whose Secret has a value by chance.
+/// Returns an object whose Secret has a random value.
 fn by_chance() -> SealedSecret {
     let mut object = object("1");
     let template = ("r".to_owned(), Some("{{ uuidv4 }}".to_owned()));
@@ -42,7 +42,7 @@ fn by_chance() -> SealedSecret {
     object
 }
 
-/// One whose Secret consents to be another one's, too.
+/// Returns an object whose Secret may also be taken over by another object.
 fn managing(value: &str) -> SealedSecret {
     let mut object = object(value);
     let annotations = &mut object.spec.template.metadata.annotations;
@@ -51,7 +51,7 @@ fn managing(value: &str) -> SealedSecret {
     object
 }
 
-/// A controller, looked at once a second.
+/// A controller that the test runs once a second.
 struct Controller {
     reconciler: Reconciler<ClusterStore>,
     second: i64,
@@ -148,7 +148,7 @@ async fn what_chance_made_stays_while_the_key_is_away() {
     assert_eq!((server.value("a"), server.value("r")), ("1".into(), made));
 }
 
-/// The record of the last success stays in the status of a failure, and must not pass for one.
+/// The record of the last success stays in the status of a failure, and must not count as a success.
 #[tokio::test(start_paused = true)]
 async fn a_failure_that_is_over_is_told_although_nothing_is_to_be_written() {
     let server = ApiServer::default();
@@ -178,7 +178,7 @@ async fn a_fight_is_not_taken_up_again_by_the_next_edit() {
             server.edit("a", &format!("edit {i}"));
             controller.look().await;
         }
-        // It was made once, and put right five times.
+        // The Secret was created once and corrected five times.
         assert_eq!(*server.writes.lock().unwrap(), 1 + 5, "{drops_record}");
         assert_eq!(
             server.status()["conditions"][0]["reason"],
@@ -187,7 +187,7 @@ async fn a_fight_is_not_taken_up_again_by_the_next_edit() {
     }
 }
 
-/// Attack: a client edits a Secret again and again where no status counts its edits.
+/// Attack: a client edits a Secret repeatedly where no status counts its edits.
 #[tokio::test(start_paused = true)]
 async fn a_fight_without_statuses_ends_too() {
     let server = ApiServer::default();
@@ -211,7 +211,7 @@ async fn what_became_of_an_object_is_not_told_of_another_one_with_its_name() {
     server.put_sealed(&managing("old"), "first", 1);
     server.edit("a", "before");
     let (server, store) = server.start();
-    // The first write finds that there is a Secret, the second one writes it.
+    // The first write detects that a Secret exists; the second one overwrites it.
     server.before_the_next_write(|_| ());
     server.before_the_next_write(|server| server.put_sealed(&managing("new"), "second", 1));
     let mut policy = Case::idle().config().policy;

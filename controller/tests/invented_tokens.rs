@@ -1,4 +1,4 @@
-//! What callers of the authorised port cost the API server.
+//! Tests of the load that callers of the port for authorised callers cause in the API server.
 
 #![allow(
     clippy::unwrap_used,
@@ -29,8 +29,8 @@ use tower::service_fn;
 
 const AUDIENCE: &str = "sealed-secrets.bitnami.com";
 
-/// An API server that knows the tokens that begin with `good`, and whose users may do everything; and a controller
-/// that asks it.
+/// A simulated API server that accepts tokens that begin with `good` and whose users may do everything, and a
+/// controller that uses it.
 struct Scene {
     address: SocketAddr,
     token_reviews: Arc<AtomicUsize>,
@@ -73,7 +73,7 @@ impl Scene {
         }
     }
 
-    /// The status of an answer.
+    /// Sends a request and returns the status of the response.
     async fn post(&self, from: [u8; 4], path: &str, token: &str, body: &str) -> String {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind((IpAddr::from(from), 0).into()).unwrap();
@@ -124,12 +124,13 @@ fn api_server([token_reviews, access_reviews]: [Arc<AtomicUsize>; 2]) -> Client 
     Client::new(service, "ns")
 }
 
-/// Attack: sends invented tokens, one after the other and the same again, to flood the API server with reviews.
+/// Attack: a caller sends invented tokens, new ones and the same one again, to flood the API server with
+/// reviews.
 #[tokio::test]
 async fn invented_tokens_cost_few_reviews_and_lock_nobody_out() {
     let scene = Scene::new().await;
     let (stranger, other) = ([127, 0, 0, 1], [127, 0, 0, 2]);
-    // No key opens the object.
+    // 409, since no key can unseal the object.
     assert_eq!(scene.verify(stranger, "good-one").await, "409");
     let begin = Instant::now();
     for i in 0..300 {
@@ -153,7 +154,7 @@ async fn invented_tokens_cost_few_reviews_and_lock_nobody_out() {
     );
 }
 
-/// Attack: the same from many addresses.
+/// Attack: callers do the same from many addresses.
 #[tokio::test]
 async fn invented_tokens_from_many_addresses_cost_a_bounded_number_of_reviews() {
     let scene = Scene::new().await;
@@ -176,7 +177,7 @@ async fn invented_tokens_from_many_addresses_cost_a_bounded_number_of_reviews() 
     );
 }
 
-/// Attack: sends thousands of objects without items, each of which costs a question about rights.
+/// Attack: a caller sends thousands of objects without items, each of which requires an access review.
 #[tokio::test]
 async fn a_request_asks_about_rights_for_few_objects_and_for_each_once() {
     let scene = Scene::new().await;

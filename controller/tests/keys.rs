@@ -1,4 +1,4 @@
-//! Keys that come, go, and are made.
+//! Tests of keys that are added, removed and made.
 
 mod support;
 
@@ -24,7 +24,7 @@ fn names(case: &mut Case) -> Vec<String> {
         .collect()
 }
 
-/// A file of somebody else that was written a moment ago waits for a later look.
+/// In contrast, a recently written file of another program waits for a later poll.
 #[tokio::test]
 async fn a_key_is_in_use_as_soon_as_it_is_stored_however_fast_it_was_made() {
     let case = Case::new().await;
@@ -72,7 +72,7 @@ async fn taking_out_every_key_makes_none_and_they_open_until_another_comes() {
     let mut case = Case::new().await;
     case.write("keys/two.yaml", &key_manifest("two", &KEYS[1]));
     case.pass(SECOND * 2).await;
-    // One after the other, as a command that removes several files does.
+    // One after the other, like a command that removes several files.
     case.remove("keys/one.yaml");
     case.pass(SECOND * 2).await;
     case.remove("keys/two.yaml");
@@ -92,7 +92,8 @@ async fn taking_out_every_key_makes_none_and_they_open_until_another_comes() {
     assert!(ring(&mut case).sealing(Timestamp::UNIX_EPOCH).is_ok());
 }
 
-/// Attack: whoever got hold of a key that was taken out days ago hopes that it opens again when the other one is removed.
+/// Attack: a client that obtained a key that was removed days ago expects the key to return when the last key
+/// is removed.
 #[tokio::test]
 async fn a_key_taken_out_earlier_does_not_come_back_with_the_last_one() {
     let mut case = Case::new().await;
@@ -131,8 +132,8 @@ async fn a_key_is_made_at_start_if_there_is_none_and_only_then() {
     assert_eq!(names(&mut case), [name]);
 }
 
-/// Attack: a key that a restore brought, newer than any and backed up by its own word, is found by a controller that has
-/// no other.
+/// Attack: an attacker plants a key in an archive to restore, newer than any other and marked as backed up, and the
+/// controller has no other key.
 #[tokio::test]
 async fn a_key_for_opening_only_opens_and_a_new_one_is_made_that_seals() {
     let mut case = Case::idle();
@@ -265,7 +266,7 @@ async fn a_key_made_while_the_clock_was_ahead_neither_seals_nor_holds_off_the_ne
     let sealing = |ring: &KeyRing, now| ring.sealing(now).unwrap().name().to_owned();
     assert_eq!(sealing(&ring(&mut case), case.now), "one");
     assert_eq!(names(&mut case).len(), 2, "none is due yet");
-    // The older one comes of age before the other one is valid.
+    // The older key reaches its renewal age before the other one is valid.
     case.now = now + day * 30;
     wait_for_keys(&mut case, 3).await;
     let newest = sealing(&ring(&mut case), case.now);
@@ -299,7 +300,7 @@ async fn a_key_from_before_the_cutoff_is_followed_by_one() {
     assert_eq!(names(&mut case).len(), 2);
 }
 
-/// A key is made on a thread, in real time, while the test's clock goes on.
+/// Waits for a key that is made on a thread, in real time, while the test's clock advances.
 async fn wait_for_keys(case: &mut Case, count: usize) {
     for _ in 0..2000 {
         case.tick().await;

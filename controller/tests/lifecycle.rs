@@ -1,4 +1,4 @@
-//! The life of a SealedSecret in a directory, from file to values and back to nothing.
+//! Tests of the life of a SealedSecret in a directory, from the file to its values and their removal.
 
 mod support;
 

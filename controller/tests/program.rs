@@ -1,4 +1,4 @@
-//! The binary: words, exit codes, signals, streams.
+//! Tests of the binary: arguments, exit codes, signals, streams.
 
 #![allow(
     clippy::unwrap_used,
@@ -28,7 +28,7 @@ fn run(words: &[&str]) -> Output {
     program().args(words).output().unwrap()
 }
 
-/// A controller that is killed when the test ends, however it ends.
+/// A running controller, killed when the test ends, also if it fails.
 struct Running {
     child: Child,
     stdout: BufReader<ChildStdout>,
@@ -65,7 +65,7 @@ impl Running {
         }
     }
 
-    /// Reads the log up to a line that has the text.
+    /// Reads the log up to a line that contains the text.
     fn line(&mut self, text: &str) -> String {
         loop {
             let mut line = String::new();
@@ -86,7 +86,7 @@ impl Running {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Waits for the end; gives exit code, the whole log of stdout, and stderr.
+    /// Waits for the end. Returns the exit code, everything logged to stdout, and stderr.
     fn end(mut self) -> (Option<i32>, String, String) {
         self.stdout.read_to_string(&mut self.log).unwrap();
         let mut stderr = String::new();
@@ -282,8 +282,8 @@ fn a_key_put_in_takes_effect_without_a_restart() {
     await_value(&dir.path().join("secrets/ns/web/a"), "1");
 }
 
-/// Every value that goes in, in every way in which something can go wrong, at the most talkative
-/// level: none comes out but in its file.
+/// Seals the same value in objects that fail in every possible way, at the most verbose log level: the value
+/// appears nowhere but in its own file.
 #[test]
 fn plain_values_reach_no_log_and_no_status() {
     const CANARY: &str = "canary-7f3a9";
@@ -368,7 +368,7 @@ fn info_goes_to_stdout_and_errors_to_stderr() {
     assert!(stderr.contains("keys/bad.yaml: document 1"), "{stderr}");
 }
 
-/// Private-key operations so far, from the metrics.
+/// Returns the number of private-key operations so far, from the metrics.
 fn operations(address: &str) -> u32 {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
@@ -379,7 +379,8 @@ fn operations(address: &str) -> u32 {
     count.unwrap().parse().unwrap()
 }
 
-/// Attack: objects whose templates generate the largest keys are at work when the Pod is to end.
+/// Attack: an author's objects have templates that generate the largest keys, and are in progress when the
+/// Pod is stopped.
 #[test]
 fn a_signal_ends_it_in_the_middle_of_generating_keys() {
     let dir = folder();
@@ -397,7 +398,7 @@ fn a_signal_ends_it_in_the_middle_of_generating_keys() {
             &manifest_of(&object),
         );
     }
-    // The item of one is open, so its template is next.
+    // Once the item of one object is unsealed, its template is next.
     while operations(&address) == 0 {
         std::thread::sleep(Duration::from_millis(20));
     }

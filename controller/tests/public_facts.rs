@@ -1,5 +1,5 @@
-//! What a reader of SealedSecrets, events, logs and metrics learns of values: nothing but whether they make
-//! a Secret.
+//! Tests that a reader of SealedSecrets, events, logs and metrics learns nothing about values except whether
+//! they make a Secret.
 #![allow(
     clippy::unwrap_used,
     reason = "a test fails by panicking, in its helpers too"
@@ -29,7 +29,7 @@ use support::{Case, KEYS, sealed};
 use tracing::field::{Field, Visit};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 
-/// An object and what becomes of it, version by version, and everything that others see of that.
+/// An object with the outcomes of all its versions, and everything about them that is public.
 struct Life {
     server: Arc<ApiServer>,
     store: Arc<ClusterStore>,
@@ -62,7 +62,7 @@ impl Life {
         }
     }
 
-    /// Another process in the place of the one before.
+    /// Starts another process in place of the previous one.
     fn on_server(server: &Arc<ApiServer>) -> Self {
         let mut life = Self::new();
         life.store = server.restart();
@@ -74,7 +74,7 @@ impl Life {
         life
     }
 
-    /// The object becomes this one, and the controller sees to it.
+    /// Replaces the object and reconciles it.
     async fn apply(&mut self, sealed: &SealedSecret) {
         self.generation += 1;
         self.server.put_sealed(sealed, "u", self.generation);
@@ -93,7 +93,8 @@ impl Life {
         self.server.is_synced()
     }
 
-    /// What everybody may see. Times vary by themselves, and counts of the process are those of all tests.
+    /// Returns everything that is public, without times, which vary, and without counts of the process, which
+    /// include other tests.
     fn public(&self) -> Value {
         let metrics = self.metrics.text(Timestamp::UNIX_EPOCH);
         let varies = ["process_", "_seconds", "private_key_operations", "keys{"];
@@ -105,7 +106,7 @@ impl Life {
     }
 }
 
-/// Every line at every level, with all fields.
+/// Records every log line at every level, with all fields.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<String>>>);
 
@@ -147,7 +148,7 @@ fn with_templates(value: &str, texts: &[(String, String)]) -> SealedSecret {
     object
 }
 
-/// The deprecated form: a whole Secret, sealed as one value.
+/// Returns an object in the deprecated form: a whole Secret, sealed as one value.
 fn legacy(content: &str) -> SealedSecret {
     let mut object = object("");
     let label = Scope::ClusterWide.label("ns", "n");
@@ -164,7 +165,7 @@ fn legacy(content: &str) -> SealedSecret {
     object
 }
 
-/// That both are the same; if not, where they first differ.
+/// Asserts that both are equal; if not, reports the first difference.
 fn assert_alike(one: &Value, two: &Value, why: &str) {
     fn differ(path: &str, one: &Value, two: &Value) -> Option<String> {
         if one == two {
@@ -191,7 +192,7 @@ fn assert_alike(one: &Value, two: &Value, why: &str) {
     );
 }
 
-/// One template for each byte, which fails if the first byte of the value is that one.
+/// Returns one template for each possible byte, which fails if the value's first byte is equal to it.
 fn one_for_each_byte() -> Vec<(String, String)> {
     let text = |byte: u8| {
         format!("{{{{ if eq (index .a 0 | int) {byte} }}}}{{{{ fail \"\" }}}}{{{{ end }}}}")
@@ -201,7 +202,8 @@ fn one_for_each_byte() -> Vec<(String, String)> {
         .collect()
 }
 
-/// Attack: one edit adds a template for each byte, and the name of the one that fails spells out the value.
+/// Attack: an author adds a template for each byte in one edit, so that the name of the one that fails
+/// reveals the value.
 #[tokio::test(start_paused = true)]
 async fn no_edit_spells_out_a_value_in_the_status() {
     let mut seen = Vec::new();
@@ -217,7 +219,7 @@ async fn no_edit_spells_out_a_value_in_the_status() {
     assert_alike(&seen[0], &seen[1], "");
 }
 
-/// Attack: as before, with one template whose line tells the byte.
+/// Attack: an author adds one template, so that the line at which it fails reveals the byte.
 #[tokio::test(start_paused = true)]
 async fn no_line_or_column_spells_out_a_value() {
     let lines: Vec<String> = one_for_each_byte()
@@ -234,7 +236,7 @@ async fn no_line_or_column_spells_out_a_value() {
     assert_alike(&seen[0], &seen[1], "");
 }
 
-/// Attack: an author seals a guess for a value and applies it; the right one would change nothing.
+/// Attack: an author seals a guess for a value and applies it; the right guess would change nothing.
 #[tokio::test(start_paused = true)]
 async fn a_right_guess_looks_like_a_wrong_one() {
     let mut seen = Vec::new();
@@ -246,7 +248,7 @@ async fn a_right_guess_looks_like_a_wrong_one() {
         seen.push(life.public());
         life.apply(&object(guess)).await;
         assert_eq!(life.server.public()[2].as_array().unwrap().len(), 6);
-        // And nothing is written once it is in place.
+        // Nothing more is written once the Secret is up to date.
         let before = life.public();
         life.look().await;
         assert_eq!(life.public()[0], before[0]);
@@ -260,8 +262,8 @@ fn immutable(value: &str) -> SealedSecret {
     object
 }
 
-/// Attack: as before, on a Secret whose values cannot be changed, so that only the right guess fits, in a
-/// namespace where an edit must not reveal a single bit.
+/// Attack: an author applies a guess for a Secret whose values cannot be changed, so that only the right
+/// guess fits, in a namespace where an edit must not reveal a single bit.
 #[tokio::test(start_paused = true)]
 async fn a_right_guess_of_an_immutable_value_looks_like_a_wrong_one() {
     let forbid = |policy: &mut Policy| {
@@ -279,7 +281,7 @@ async fn a_right_guess_of_an_immutable_value_looks_like_a_wrong_one() {
     assert_alike(&seen[0], &seen[1], "");
 }
 
-/// Otherwise the re-encryption of a tree would fail for each immutable Secret in it.
+/// Otherwise re-encrypting a tree would fail for each immutable Secret in it.
 #[tokio::test(start_paused = true)]
 async fn an_immutable_secret_stays_synced_when_its_values_are_sealed_again() {
     let mut life = Life::new();
@@ -290,7 +292,8 @@ async fn an_immutable_secret_stays_synced_when_its_values_are_sealed_again() {
     assert!(!life.is_synced());
 }
 
-/// What would otherwise never be synced: an immutable Secret of which the status tells nothing yet.
+/// Otherwise such a Secret would never be synced: an immutable Secret about which the status says nothing
+/// yet.
 #[tokio::test(start_paused = true)]
 async fn an_immutable_secret_is_compared_after_a_crash_and_where_it_is_handed_over() {
     let mut crashed = Life::new();
@@ -311,8 +314,8 @@ async fn an_immutable_secret_is_compared_after_a_crash_and_where_it_is_handed_ov
     assert_eq!(owner["uid"], json!("u"));
 }
 
-/// Attack: guesses the value of an immutable Secret of someone else that consents to a merge, into which only the right
-/// guess could be merged.
+/// Attack: an author guesses the value of an immutable Secret that is not owned but consents to a merge, into
+/// which only the right guess could be merged.
 #[tokio::test(start_paused = true)]
 async fn an_immutable_secret_that_consents_to_a_merge_is_never_compared() {
     let mut seen = Vec::new();
@@ -330,8 +333,8 @@ async fn an_immutable_secret_that_consents_to_a_merge_is_never_compared() {
     assert_alike(&seen[0], &seen[1], "");
 }
 
-/// Attack: the API server's check of a type takes the place of the template that fails: another outcome
-/// would be another bit, and what the check names some more.
+/// Attack: an author uses the API server's check of a type instead of a template that fails. A different
+/// outcome would reveal another bit, and the name of the check even more.
 #[tokio::test(start_paused = true)]
 async fn a_value_that_the_api_server_rejects_looks_like_a_template_that_fails() {
     fn check(secret: &Value) -> Option<Value> {
@@ -360,9 +363,10 @@ async fn a_value_that_the_api_server_rejects_looks_like_a_template_that_fails() 
     assert_alike(&seen[1], &seen[2], "");
 }
 
-/// Attack: where templates are forbidden, an author gives the Secret a type whose values the API server checks.
+/// Attack: an author whose templates are forbidden gives the Secret a type whose values the API server
+/// checks.
 ///
-/// What is left is one fixed question: is the value a JSON object?
+/// One fixed question remains: is the value a JSON object?
 #[tokio::test(start_paused = true)]
 async fn without_templates_a_typed_secret_answers_one_fixed_question() {
     fn check(secret: &Value) -> Option<Value> {
@@ -401,7 +405,7 @@ async fn without_templates_a_typed_secret_answers_one_fixed_question() {
     }
 }
 
-/// Attack: an author applies a whole sealed Secret of somebody else, and reads from refusals what is in it.
+/// Attack: an author applies a whole sealed Secret of another author, and reads its content from refusals.
 #[tokio::test(start_paused = true)]
 async fn nothing_is_reported_of_what_a_whole_sealed_secret_holds() {
     let text = |content: Value| {
@@ -443,7 +447,8 @@ async fn nothing_is_reported_of_what_a_whole_sealed_secret_holds() {
     }
 }
 
-/// Attack: the name of an item, or what a template quotes, moves the cursor or hides the rest of a line.
+/// Attack: an author uses the name of an item, or what a template quotes, to move the cursor or hide the rest
+/// of a line.
 #[tokio::test(start_paused = true)]
 async fn nothing_published_holds_a_character_that_hides_or_steers() {
     const HOSTILE: &str = "a\u{202e}b\u{1b}[2J\nSynced\u{200b}\u{9b}";
@@ -475,7 +480,7 @@ async fn nothing_published_holds_a_character_that_hides_or_steers() {
     }
 }
 
-/// A conditional that does one thing or another by a value.
+/// Returns a conditional with an effect that depends on a value.
 fn fragment(rng: &mut StdRng) -> String {
     let condition = [
         "eq .a \"1\"",
@@ -503,9 +508,9 @@ fn fragment(rng: &mut StdRng) -> String {
     format!("{{{{ if {condition} }}}}{one}{{{{ else }}}}{two}{{{{ end }}}}")
 }
 
-/// Attack: applies generated templates to values of its choice and compares everything public.
+/// Attack: an author applies generated templates to chosen values and compares everything public.
 ///
-/// The whole class: whatever the templates, two objects that differ in values alone look alike, but for
+/// The whole class: whatever the templates, two objects that differ only in values look alike, except for
 /// whether the values make a Secret.
 #[tokio::test(start_paused = true)]
 async fn whatever_the_templates_objects_that_differ_in_values_alone_look_alike() {
@@ -535,7 +540,7 @@ async fn whatever_the_templates_objects_that_differ_in_values_alone_look_alike()
     assert!(alike.iter().all(|count| *count >= 5), "{alike:?}");
 }
 
-/// A release before published the version of the Secret in its record, and one after this may do so again.
+/// An earlier release published the version of the Secret in its record, and a later one may do so again.
 #[tokio::test(start_paused = true)]
 async fn neither_an_upgrade_nor_a_downgrade_changes_the_secret() {
     let mut random = object("1");
@@ -544,7 +549,7 @@ async fn neither_an_upgrade_nor_a_downgrade_changes_the_secret() {
     life.apply(&random).await;
     assert!(life.is_synced());
     let secret = life.server.secret();
-    // What this release writes, an earlier one reads: the same fields, all of them text.
+    // An earlier release can read what this one writes: the same fields, all of them text.
     let record = life.server.status()["record"].clone();
     let fields = ["content", "key", "proof", "secretUid", "secretVersion"];
     let mut found: Vec<&String> = record.as_object().unwrap().keys().collect();

@@ -1,4 +1,5 @@
-//! What a reader of SealedSecrets and events learns of values from the time at which something appears there.
+//! Tests of what a reader of SealedSecrets and events learns about values from the time at which something is
+//! published.
 #![allow(
     clippy::unwrap_used,
     reason = "a test fails by panicking, in its helpers too"
@@ -24,7 +25,7 @@ use support::api_server::{ApiServer, id};
 use support::{Case, KEYS, sealed};
 use tokio::time::Instant;
 
-/// Far more than a real API server takes: 0.36 s for the largest Secret.
+/// Far more than a real API server needs: 0.36 s for the largest Secret.
 const NANOSECONDS_A_BYTE: u64 = 300;
 
 struct Controller {
@@ -49,7 +50,8 @@ impl Controller {
         }
     }
 
-    /// The object becomes this one. How long after that each status and event appears, in milliseconds.
+    /// Replaces the object and reconciles it. Returns how long after that each status and event is published,
+    /// in milliseconds.
     async fn apply(&mut self, sealed: &SealedSecret) -> Vec<u128> {
         self.generation += 1;
         self.server.put_sealed(sealed, "u", self.generation);
@@ -60,7 +62,7 @@ impl Controller {
         published.map(|at| (at - start).as_millis()).collect()
     }
 
-    /// Reconciles until nothing is due, as the watch tells of more.
+    /// Reconciles until nothing is due, including what the watch reports meanwhile.
     async fn look(&mut self) {
         let now = Timestamp::from_second(self.second).unwrap();
         self.reconciler.changed([id()], Urgency::Fresh, now);
@@ -84,13 +86,13 @@ fn object(value: &str, template: &str) -> SealedSecret {
     object
 }
 
-/// Renders to as many bytes as the value says, and fails if it is no number.
+/// Renders as many bytes as the value says, and fails if the value is `x`.
 const AS_LARGE_AS_THE_VALUE: &str =
     "{{ if eq .a \"x\" }}{{ fail \"\" }}{{ end }}{{ repeat (int .a) \"x\" }}";
 const SIZES: [&str; 5] = ["1", "1000", "30000", "300000", "900000"];
 
-/// Attack: reads the size of a template's result, which the author made depend on a value, from the time that writing
-/// it takes.
+/// Attack: an author reads the size of a template's result, which depends on a value, from the time that
+/// writing it takes.
 #[tokio::test(start_paused = true)]
 async fn the_time_until_a_status_does_not_grow_with_the_result() {
     let mut times = BTreeSet::new();
@@ -103,7 +105,8 @@ async fn the_time_until_a_status_does_not_grow_with_the_result() {
     assert_eq!(times.len(), 1, "{times:?}");
 }
 
-/// Attack: the same with results that the API server refuses, by a check or for their size, and templates that fail.
+/// Attack: an author does the same with results that the API server rejects, by a check or for their size,
+/// and with templates that fail.
 #[tokio::test(start_paused = true)]
 async fn all_values_that_make_no_secret_are_reported_after_one_time() {
     fn refuse_all_but_the_first(secret: &Value) -> Option<Value> {
@@ -128,8 +131,8 @@ async fn all_values_that_make_no_secret_are_reported_after_one_time() {
     assert_eq!(times.len(), 1, "{times:?}");
 }
 
-/// The whole class: whatever the templates of one class of slow functions do with values, what renders is published
-/// after one time, and what does not after one time.
+/// The whole class: whatever templates of one class of slow functions do with values, all successes are
+/// published after the same time, and all failures after the same time.
 #[tokio::test(start_paused = true)]
 async fn whatever_the_templates_an_edit_has_two_times_at_most() {
     let deeds = [
@@ -156,8 +159,8 @@ async fn whatever_the_templates_an_edit_has_two_times_at_most() {
     }
 }
 
-/// Attack: has a quota refuse the Secret, so that it is tried again and again, with a template that fails from a time
-/// on that is a value.
+/// Attack: an author makes a quota refuse the Secret, so that it is retried repeatedly, with a template that
+/// fails from a time that is a value.
 #[tokio::test(start_paused = true)]
 async fn repetitions_of_an_attempt_are_no_clock() {
     let template = "{{ if gt (now | unixEpoch | int64) (int64 .a) }}{{ fail \"\" }}{{ end }}";
@@ -179,7 +182,7 @@ async fn repetitions_of_an_attempt_are_no_clock() {
     assert_eq!(seen.len(), 1, "{seen:#?}");
 }
 
-/// Attack: the same with a template that fails at random, as often as a value says.
+/// Attack: an author does the same with a template that fails at random, with a probability that is a value.
 #[tokio::test(start_paused = true)]
 async fn repetitions_of_an_attempt_are_no_dice() {
     let template = "{{ if lt (randInt 0 100) (int .a) }}{{ fail \"\" }}{{ end }}";
@@ -204,7 +207,8 @@ async fn repetitions_of_an_attempt_are_no_dice() {
     assert_eq!(seen.len(), 1, "{seen:#?}");
 }
 
-/// The watch tells of our own write while the attempt pauses, before its answer is there.
+/// The watch reports the controller's own write while the attempt pauses, before the response to the write
+/// arrives.
 #[tokio::test(start_paused = true)]
 async fn the_watch_of_its_own_write_makes_neither_another_write_nor_another_status() {
     let mut controller = Controller::on(ApiServer::default());
@@ -217,7 +221,7 @@ async fn the_watch_of_its_own_write_makes_neither_another_write_nor_another_stat
     assert_eq!(*controller.server.writes.lock().unwrap(), 3);
 }
 
-/// A pause must not make anybody wait for the version after it.
+/// A pause must not delay the next version.
 #[tokio::test(start_paused = true)]
 async fn a_version_that_comes_during_the_pause_is_applied_after_it() {
     let mut controller = Controller::on(ApiServer::default());

@@ -1,4 +1,4 @@
-//! `/v1/verify` and `/v1/rotate`, over real sockets.
+//! Tests of `/v1/verify` and `/v1/rotate` over real sockets.
 
 #![allow(
     clippy::unwrap_used,
@@ -32,7 +32,7 @@ const CANARY: &str = "canary-7d1e";
 const OK: &str = "HTTP/1.1 200 OK";
 const CONFLICT: &str = "HTTP/1.1 409 Conflict";
 
-/// A ring of the first so many keys.
+/// Returns a key ring with this many of the keys.
 fn ring(keys: usize) -> KeyRing {
     KeyRing::new(KEYS.iter().take(keys).map(|key| {
         let none = std::collections::BTreeMap::new;
@@ -65,7 +65,8 @@ fn sealed(scope: Scope) -> SealedSecret {
     .unwrap()
 }
 
-/// The deprecated form under one scope: a Secret that declares another one, with so many items.
+/// Returns an object in the deprecated form under one scope, with a Secret inside that declares another scope
+/// and has this many items.
 fn deprecated(scope: Scope, inner: Scope, items: usize) -> SealedSecret {
     let mut annotations = std::collections::BTreeMap::new();
     inner.annotate(&mut annotations);
@@ -84,7 +85,7 @@ fn deprecated(scope: Scope, inner: Scope, items: usize) -> SealedSecret {
     object
 }
 
-/// Each under a name of its own, so that the rate is no matter.
+/// Sends each request under another caller's name, so that the rate limit has no effect.
 async fn post(server: &Server, path: &str, body: &[u8]) -> (String, String, String) {
     static CALLERS: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     let caller = CALLERS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -99,7 +100,8 @@ fn read(body: &str) -> SealedSecret {
     objects.remove(0)
 }
 
-/// Attack: asks `/v1/verify` about values that fail for different reasons and compares the answers.
+/// Attack: a caller asks `/v1/verify` about values that fail for different reasons and compares the
+/// responses.
 #[tokio::test]
 async fn verify_says_whether_it_opens_and_nothing_else() {
     let server = with_ring(1).await;
@@ -177,9 +179,10 @@ async fn r1_r3_r4_r5_rotate_gives_the_same_object_for_the_newest_key() {
     assert_eq!((status.as_str(), body.as_str()), (CONFLICT, ""));
 }
 
-/// Attack: rotates a sealed value under a forged scope, so that the answer would open elsewhere (CVE-2026-22728).
+/// Attack: a caller rotates a sealed value under a forged scope, so that the response could be unsealed
+/// elsewhere (CVE-2026-22728).
 ///
-/// CVE-2026-22728, and all its relatives.
+/// Covers every combination of scope, annotations and names.
 #[tokio::test]
 async fn s8_whatever_is_forged_a_value_opens_only_where_it_was_sealed_for() {
     let server = with_ring(2).await;
@@ -220,7 +223,7 @@ async fn s8_whatever_is_forged_a_value_opens_only_where_it_was_sealed_for() {
     }
 }
 
-/// Attack: rotates a `spec.data` value to widen its scope.
+/// Attack: a caller rotates a `spec.data` value to widen its scope.
 #[tokio::test]
 async fn s8_rotating_the_deprecated_form_keeps_the_scope_of_the_object() {
     let server = with_ring(2).await;
@@ -247,7 +250,7 @@ async fn s8_rotating_the_deprecated_form_keeps_the_scope_of_the_object() {
     }
 }
 
-/// Attack: hides thousands of items inside one `spec.data` value.
+/// Attack: a caller hides thousands of items inside one `spec.data` value.
 #[tokio::test]
 async fn s4_the_deprecated_form_hides_no_more_items_than_others_may_have() {
     let server = with_ring(2).await;
@@ -269,7 +272,7 @@ async fn s4_the_deprecated_form_hides_no_more_items_than_others_may_have() {
     }
 }
 
-/// Attack: sends a victim's ciphertext with templates that succeed or fail depending on the value.
+/// Attack: a caller sends a victim's ciphertext with templates that succeed or fail depending on the value.
 #[tokio::test]
 async fn s1_s2_r2_templates_have_no_say_in_any_answer() {
     let server = with_ring(2).await;
@@ -296,7 +299,7 @@ async fn s1_s2_r2_templates_have_no_say_in_any_answer() {
     }
 }
 
-/// Attack: sends bodies, item counts and request rates beyond every limit.
+/// Attack: a caller sends bodies, item counts and request rates beyond every limit.
 #[tokio::test]
 async fn s4_bodies_items_and_rates_have_bounds() {
     let server = with_ring(1).await;
@@ -325,7 +328,7 @@ async fn s4_bodies_items_and_rates_have_bounds() {
     };
     let begin = Instant::now();
     let answers = futures::future::join_all((0..40).map(ask)).await;
-    // Three at once, and one more for each half of a second.
+    // A burst of three, and one more for each half of a second.
     let most = 3 + begin.elapsed().as_millis() / 500;
     let refused = "HTTP/1.1 429 Too Many Requests";
     let (limited, passed): (Vec<_>, Vec<_>) = answers
@@ -338,7 +341,7 @@ async fn s4_bodies_items_and_rates_have_bounds() {
     }
 }
 
-/// Attack: sends request heads without end.
+/// Attack: a caller sends a request head without end.
 #[tokio::test]
 async fn s4_a_head_of_a_request_is_bounded_and_as_long_as_proxies_make_it() {
     let server = with_ring(1).await;
@@ -355,7 +358,7 @@ async fn s4_a_head_of_a_request_is_bounded_and_as_long_as_proxies_make_it() {
     }
 }
 
-/// A connection that has announced a body and does not send it.
+/// Returns a connection on which a body was announced and not sent.
 async fn slow_body(server: &Server, caller: usize) -> TcpStream {
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     let head = format!(
@@ -365,7 +368,7 @@ async fn slow_body(server: &Server, caller: usize) -> TcpStream {
     stream
 }
 
-/// Attack: sends the heads of many requests and not their bodies.
+/// Attack: callers send the heads of many requests and not their bodies.
 #[tokio::test]
 async fn s4_a_crowd_of_slow_bodies_keeps_nobody_from_an_answer() {
     allow_many_files();
@@ -374,7 +377,7 @@ async fn s4_a_crowd_of_slow_bodies_keeps_nobody_from_an_answer() {
     for caller in 0..MORE_THAN_ARE_SERVED {
         crowd.push(slow_body(&server, caller).await);
     }
-    // Its address gets no other connection as long as they are waited for.
+    // The address gets no other connection while the server waits for these bodies.
     let end = Instant::now() + Duration::from_mins(1);
     while certificate_is_served(server.address).await.is_none() {
         assert!(Instant::now() < end, "the crowd is never sent away");
@@ -385,7 +388,7 @@ async fn s4_a_crowd_of_slow_bodies_keeps_nobody_from_an_answer() {
     assert_eq!(status, OK);
 }
 
-/// Nothing if the server gives no connection.
+/// Returns `None` if the server accepts no connection.
 async fn certificate_is_served(address: std::net::SocketAddr) -> Option<()> {
     let mut stream = TcpStream::connect(address).await.ok()?;
     let ask = b"GET /v1/cert.pem HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -395,10 +398,10 @@ async fn certificate_is_served(address: std::net::SocketAddr) -> Option<()> {
     (&start == b"HTTP/1.1 200").then_some(())
 }
 
-/// Connections of one address.
+/// More connections than one address may have.
 const MORE_THAN_ARE_SERVED: usize = 510;
 
-/// Attack: opens connections and stays silent.
+/// Attack: a client opens connections and stays silent.
 #[tokio::test]
 async fn s4_a_flood_of_silent_connections_keeps_no_probe_out_for_long() {
     allow_many_files();
@@ -412,7 +415,7 @@ async fn s4_a_flood_of_silent_connections_keeps_no_probe_out_for_long() {
     assert_eq!(answered.unwrap().2, "ok\n");
 }
 
-/// Asks and leaves the connection open, if the server does. Says whether it does.
+/// Sends a request and leaves the connection open. Returns whether the server leaves it open too.
 async fn asks_and_stays(stream: &mut TcpStream) -> bool {
     let ask = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
     stream.write_all(ask).await.unwrap();
@@ -424,7 +427,7 @@ async fn asks_and_stays(stream: &mut TcpStream) -> bool {
     !answer.contains("connection: close")
 }
 
-/// Attack: keeps all connections busy with requests.
+/// Attack: clients keep all connections busy with requests.
 #[tokio::test]
 async fn s4_a_crowd_that_asks_again_and_again_keeps_no_probe_out() {
     allow_many_files();
@@ -437,7 +440,7 @@ async fn s4_a_crowd_that_asks_again_and_again_keeps_no_probe_out() {
         crowd.push(stream);
     }
     assert!((240..=250).contains(&stay), "{stay} may stay");
-    // Others come and are in no hurry.
+    // Other clients send their requests slowly.
     for caller in 0..10 {
         crowd.push(slow_body(&server, caller).await);
     }
@@ -447,7 +450,7 @@ async fn s4_a_crowd_that_asks_again_and_again_keeps_no_probe_out() {
     assert!(!asks_and_stays(first).await, "its place is for others now");
 }
 
-/// Both ends of the connections are ours.
+/// Raises the limit on open files, since this process holds both ends of the connections.
 fn allow_many_files() {
     let maximum = getrlimit(Resource::Nofile).maximum;
     let current = maximum.map_or(16_384, |maximum| maximum.min(16_384));

@@ -1,4 +1,4 @@
-//! What a Secret has beside the values of its SealedSecret, and which Secrets are never made.
+//! Tests of what a Secret has besides the values of its SealedSecret, and of Secrets that are never made.
 #![allow(
     clippy::unwrap_used,
     reason = "a test fails by panicking, in its helpers too"
@@ -55,7 +55,7 @@ impl Controller {
     }
 }
 
-/// Messages of warnings.
+/// Records the messages of warnings.
 #[derive(Clone, Default)]
 struct Warnings(Arc<Mutex<Vec<String>>>);
 
@@ -122,7 +122,7 @@ fn typed(type_: &str, items: &[(&str, &str)]) -> SealedSecret {
     object
 }
 
-/// The conditions of the status: which hold, and the message of the first.
+/// Returns the types of the status conditions that are true, and the message of the first condition.
 fn conditions(server: &ApiServer) -> (Vec<String>, String) {
     let status = server.status();
     let conditions = status["conditions"].as_array().unwrap();
@@ -215,7 +215,8 @@ fn with_label(value: &str) -> SealedSecret {
     object
 }
 
-/// Attack: an author overrides the label by which the administrator's policy finds Secrets, and somebody else removes it.
+/// Attack: an author overrides the label by which the administrator's policy selects Secrets, and another
+/// client removes it.
 #[tokio::test(start_paused = true)]
 async fn labels_of_the_administrator_win_over_the_template_and_come_back() {
     let server = ApiServer::default();
@@ -274,7 +275,7 @@ async fn a_change_of_the_flags_reaches_secrets_and_is_nobodys_edit() {
     );
 }
 
-/// A directory has values and no metadata.
+/// A directory stores values and no metadata.
 #[tokio::test]
 async fn on_a_directory_the_flags_are_said_to_have_no_effect_and_change_nothing() {
     let mut case = Case::new().await;

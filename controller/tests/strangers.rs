@@ -1,4 +1,4 @@
-//! What strangers that reach the ports can keep from others: attacks on a running controller.
+//! Tests of what untrusted clients that reach the ports can do to others: attacks on a running controller.
 
 #![allow(
     clippy::unwrap_used,
@@ -19,10 +19,10 @@ use tokio::net::{TcpSocket, TcpStream};
 
 const STRANGER: Ipv4Addr = Ipv4Addr::LOCALHOST;
 const OTHER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
-/// What a kubelet waits for an answer is 1 s; this machine may be busy.
+/// A kubelet waits 1 s for a response; this machine may be busy.
 const PROBE_TIME: Duration = Duration::from_secs(3);
 
-/// A controller on a folder with one key, and its two ports.
+/// A running controller on a folder with one key, and the addresses of its two ports.
 struct Running {
     child: Child,
     main: SocketAddr,
@@ -85,13 +85,13 @@ impl Running {
         running
     }
 
-    /// The body of an answer with 200, if there is one within the time of a probe.
+    /// Returns the body of a response with status 200, if it arrives within the time of a probe.
     async fn get(&self, from: Ipv4Addr, port: SocketAddr, path: &str) -> Option<String> {
         let (status, body) = ask(from, port, "GET", path, "", b"").await?;
         (status == "200").then_some(body)
     }
 
-    /// The status of an answer about an object that opens here.
+    /// Sends an object that can be unsealed to verify, and returns the status of the response.
     async fn verify(&self, from: Ipv4Addr, name: &str) -> Option<String> {
         let body = manifest_of(&sealed(&KEYS[0], "ns/n", &[("a", "1")]));
         let headers = format!("X-Forwarded-For: {name}\r\n");
@@ -113,7 +113,7 @@ async fn connect(from: Ipv4Addr, to: SocketAddr) -> Option<TcpStream> {
     socket.connect(to).await.ok()
 }
 
-/// Status and body of an answer, if it comes within the time of a probe.
+/// Returns status and body of a response, if it arrives within the time of a probe.
 async fn ask(
     from: Ipv4Addr,
     port: SocketAddr,
@@ -138,7 +138,7 @@ async fn ask(
     tokio::time::timeout(PROBE_TIME, asked).await.ok()?
 }
 
-/// Connects, sends the same bytes on each connection, and stays; where a connection ends it opens another one.
+/// Opens connections, sends the same bytes on each and keeps it open; replaces each connection that ends.
 fn crowd(size: usize, to: SocketAddr, sends: &str) -> tokio::task::JoinSet<()> {
     let mut crowd = tokio::task::JoinSet::new();
     for _ in 0..size {
@@ -158,7 +158,7 @@ fn crowd(size: usize, to: SocketAddr, sends: &str) -> tokio::task::JoinSet<()> {
     crowd
 }
 
-/// Both the crowd's ends of the connections and the controller's.
+/// Raises the limit on open files, for both ends of the connections.
 fn allow_many_files() {
     let maximum = getrlimit(Resource::Nofile).maximum;
     let limit = Rlimit {
@@ -168,8 +168,8 @@ fn allow_many_files() {
     setrlimit(Resource::Nofile, limit).unwrap();
 }
 
-/// Attack: opens eight thousand connections and says nothing on them, so that health checks time out and the kubelet
-/// kills the controller.
+/// Attack: a client opens eight thousand connections and sends nothing on them, so that health checks time
+/// out and the kubelet kills the controller.
 #[tokio::test(flavor = "multi_thread")]
 async fn silent_connections_delay_no_health_check_and_no_other_caller() {
     let running = Running::start(&[]).await;
@@ -195,7 +195,8 @@ async fn silent_connections_delay_no_health_check_and_no_other_caller() {
     }
 }
 
-/// Attack: the same with the beginning of a request, byte by byte, or with a whole one after which it stays.
+/// Attack: a client does the same with the beginning of a request, or with a whole request after which the
+/// connection stays open.
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_a_crowd_sends_another_address_is_answered() {
     let running = Running::start(&[]).await;
@@ -216,14 +217,15 @@ async fn whatever_a_crowd_sends_another_address_is_answered() {
     }
 }
 
-/// Attack: announces large bodies and sends nothing of them, so that there is no room for anybody else's.
+/// Attack: a client announces large bodies and sends nothing of them, so that no memory is left for other
+/// bodies.
 #[tokio::test(flavor = "multi_thread")]
 async fn announced_bodies_take_no_room() {
     let running = Running::start(&["--rate-limit=1000", "--rate-limit-burst=1000"]).await;
     let head = |bytes: usize| {
         format!("POST /v1/verify HTTP/1.1\r\nHost: x\r\nContent-Length: {bytes}\r\n\r\n")
     };
-    // Whatever the largest leave, smaller ones take.
+    // Smaller bodies take what the largest leave.
     let mut crowds = Vec::new();
     for bytes in [10 << 20, 2 << 20, 64 << 10] {
         crowds.push(crowd(8, running.main, &head(bytes)));
@@ -235,8 +237,8 @@ async fn announced_bodies_take_no_room() {
     }
 }
 
-/// Attack: sends most of large bodies and then stops, so that their bytes stay in memory for as long as a request may
-/// take.
+/// Attack: a client sends most of large bodies and then stops, so that their bytes stay in memory for as long
+/// as a request may take.
 #[tokio::test(flavor = "multi_thread")]
 async fn half_sent_bodies_take_room_from_their_own_address_and_for_seconds() {
     let running = Running::start(&["--rate-limit=1000", "--rate-limit-burst=1000"]).await;

@@ -31,7 +31,7 @@ pub fn encode(bytes: &[u8]) -> String {
 ///
 /// # Errors
 ///
-/// [`Base64Error`] with the position of the first wrong byte.
+/// Returns [`Base64Error`] with the position of the first wrong byte.
 pub fn decode(text: &[u8]) -> Result<Vec<u8>, Base64Error> {
     if !text.iter().any(|b| is_line_break(*b)) {
         return ENGINE.decode(text).map_err(|e| at(position_in(&e, text)));

@@ -40,7 +40,7 @@ pub struct OpenError;
 ///
 /// # Errors
 ///
-/// [`SealError`] if the public key cannot be used.
+/// Returns [`SealError`] if the public key cannot be used.
 pub fn seal(
     key: &PublicKey,
     label: &Label,
@@ -75,7 +75,7 @@ pub fn seal(
 ///
 /// # Errors
 ///
-/// [`OpenError`] for every failure.
+/// Returns [`OpenError`] for every failure.
 pub fn open(key: &PrivateKey, label: &Label, sealed: &[u8]) -> Result<Plain, OpenError> {
     let (wrapped, encrypted) = split(sealed).ok_or(OpenError)?;
     let session = key.decrypt(label, wrapped);

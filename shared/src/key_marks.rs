@@ -20,8 +20,8 @@ pub struct Marks {
     pub backed_up: Option<Timestamp>,
     /// Others may know the key.
     pub is_compromised: bool,
-    /// The key must not seal although nobody else is known to have it. This applies to a restored key: an
-    /// archive does not prove who made it, and whoever generated the key can read what is sealed for it.
+    /// Whether the key must not seal although it is not known to be compromised. This applies to a restored
+    /// key: an archive does not prove who made it, and the creator of a key can read what is sealed for it.
     pub is_opening_only: bool,
 }
 
@@ -168,7 +168,7 @@ mod tests {
         }
     }
 
-    /// Attack: copies the backup mark to another key.
+    /// Attack: a client copies the backup mark to another key.
     #[test]
     fn a_backup_counts_for_the_very_key_alone() {
         let key = test_key().fingerprint();

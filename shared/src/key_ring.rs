@@ -1,4 +1,4 @@
-//! Ordered keys: the newest that may seals, any opens.
+//! Ordered keys: the newest key that may seal is the sealing key, and every key can unseal.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ pub struct RingKey {
 }
 
 impl RingKey {
-    /// `name` is that of the Secret that stores the key.
+    /// Creates a key. `name` is the name of the Secret that stores it.
     pub fn new(name: String, order_time: Timestamp, pair: KeyPair) -> Self {
         let (private, certificate) = pair.into_halves();
         Self {
@@ -35,14 +35,14 @@ impl RingKey {
         }
     }
 
-    /// With what is noted on its Secret.
+    /// Sets the marks that are noted on its Secret.
     #[must_use]
     pub fn with_marks(mut self, marks: Marks) -> Self {
         self.marks = marks;
         self
     }
 
-    /// A key without certificate, out of a backup: it opens and never seals.
+    /// Creates a key without a certificate, from a backup: it unseals and never seals.
     pub fn opening_only(name: String, private: PrivateKey) -> Self {
         Self {
             name,
@@ -53,37 +53,37 @@ impl RingKey {
         }
     }
 
-    /// Name of the Secret that stores it.
+    /// Returns the name of the Secret that stores the key.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The time by which it is ordered.
+    /// Returns the time by which the key is ordered.
     pub fn order_time(&self) -> Timestamp {
         self.order_time
     }
 
-    /// Names the key.
+    /// Returns the fingerprint, which names the key.
     pub fn fingerprint(&self) -> &Fingerprint {
         self.private.fingerprint()
     }
 
-    /// What only a holder of this key can compute and compare.
+    /// Returns the HMAC key of records, which only a holder of the private key can compute.
     pub(crate) fn record_key(&self) -> &hmac::Key {
         self.private.record_key()
     }
 
-    /// The certificate that seals for it.
+    /// Returns the certificate, if the key has one.
     pub fn certificate(&self) -> Option<&Certificate> {
         self.certificate.as_ref()
     }
 
-    /// What is noted on its Secret.
+    /// Returns the marks that are noted on its Secret.
     pub fn marks(&self) -> Marks {
         self.marks
     }
 
-    /// May a record be believed because this key made it? Not if others may have the key.
+    /// Returns whether records made with this key can be trusted. They cannot if others may know the key.
     pub(crate) fn may_vouch(&self) -> bool {
         !self.marks.forbid_sealing()
     }
@@ -93,50 +93,50 @@ impl RingKey {
         certificate.is_some_and(|certificate| certificate.validity(now) == Validity::Valid)
     }
 
-    /// The private key.
+    /// Returns the private key.
     pub(crate) fn private(&self) -> &PrivateKey {
         &self.private
     }
 }
 
-/// An immutable set of keys, newest first. A change of keys makes a new ring.
+/// An immutable set of keys, newest first. A change of the keys makes a new ring.
 #[derive(Debug, Clone, Default)]
 pub struct KeyRing {
     keys: Vec<Arc<RingKey>>,
     requires_backup: bool,
-    /// None of the keys is stored any more.
+    /// Whether the keys are no longer stored.
     is_removed: bool,
 }
 
-/// No key may seal.
+/// Why no key may seal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoSealingKey {
-    /// The ring is empty, or no key of it has a certificate.
+    /// The ring is empty, or no key has a certificate.
     #[error("there is no certificate to seal for")]
     NoKey,
-    /// None of those that could is backed up, and that is wanted first.
+    /// No key is backed up, and the policy requires a backup before a key seals.
     #[error(
         "no key is backed up yet, and here a key seals only once it is; back the keys up with `seal keys backup`"
     )]
     NotBackedUp,
-    /// A restore brought every one of them, and nobody chose one to seal.
+    /// All keys were restored from a backup, and none was chosen to seal.
     #[error(
         "every key was restored from a backup for opening only; a controller makes a key that seals when it starts, or \
          choose a restored one with `seal keys restore BACKUP --seal-with FINGERPRINT`"
     )]
     OpeningOnly,
-    /// Others may know every one of them.
+    /// All keys are marked as compromised.
     #[error(
         "every key is marked as compromised, and such a key never seals; ask for a new one with `seal keys rotate`"
     )]
     Compromised,
-    /// Others may know some of them, and the rest came from a backup.
+    /// Some keys are marked as compromised, and the others were restored from a backup.
     #[error(
         "no key may seal: some are marked as compromised, the others were restored for opening only; ask for a new one with \
          `seal keys rotate`, or choose a restored one with `seal keys restore BACKUP --seal-with FINGERPRINT`"
     )]
     CompromisedOrOpeningOnly,
-    /// All of them were removed from the place where they are stored, and open from memory for the time being.
+    /// All stored keys were removed, and they unseal from memory for now.
     #[error(
         "every key was removed, and the controller opens with the removed keys until another one comes or it restarts; restore \
          the key Secrets from the backup; after a restart without them it makes a new key"
@@ -144,15 +144,15 @@ pub enum NoSealingKey {
     Removed,
 }
 
-/// No key of the ring opens the value. Does not say how close it was.
+/// No key of the ring can decrypt the value. Does not reveal why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no key could decrypt secret")]
 pub struct NoKey;
 
-/// A value was not opened.
+/// A value was not unsealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unopened {
-    /// No key of the ring opens it.
+    /// No key of the ring can decrypt it.
     #[error(transparent)]
     NoKey(#[from] NoKey),
     /// The meter ended the work before every key was tried.
@@ -161,9 +161,8 @@ pub enum Unopened {
 }
 
 impl KeyRing {
-    /// Orders keys given in the order of their registration: the strictly greatest order time is
-    /// the newest, and of equal times the one registered first. A key that is there twice counts
-    /// once, the first time.
+    /// Orders keys that are given in order of registration. The key with the greatest order time is the
+    /// newest; of equal times, the one registered first. A duplicate key counts once, at its first position.
     pub fn new(registered: impl IntoIterator<Item = Arc<RingKey>>) -> Self {
         let mut keys: Vec<Arc<RingKey>> = Vec::new();
         for key in registered {
@@ -182,38 +181,38 @@ impl KeyRing {
         }
     }
 
-    /// The same ring, of keys that are not stored any more. They open, and neither seal nor count for a renewal or
-    /// a record.
+    /// Returns the ring marked as removed: its keys are no longer stored. They unseal, but do not seal, and
+    /// do not count for renewals or records.
     #[must_use]
     pub fn removed(mut self) -> Self {
         self.is_removed = true;
         self
     }
 
-    /// Are the keys only in memory, because all of them were removed?
+    /// Returns whether the keys exist only in memory, because all of them were removed.
     pub fn is_removed(&self) -> bool {
         self.is_removed
     }
 
-    /// The same ring, in which a key seals only once it is marked as backed up, if that is required.
+    /// Sets whether a key seals only after it is marked as backed up.
     #[must_use]
     pub fn requiring_backup(mut self, is_required: bool) -> Self {
         self.requires_backup = is_required;
         self
     }
 
-    /// The keys, newest first.
+    /// Returns the keys, newest first.
     pub fn keys(&self) -> &[Arc<RingKey>] {
         &self.keys
     }
 
-    /// The key that seals: of those that may, the newest one whose certificate is valid now, or the newest of all if
-    /// none is. So a key that was made while the clock was ahead does not seal before its time. A compromised key never
-    /// may, nor one for opening only.
+    /// Returns the sealing key: among the keys that may seal, the newest whose certificate is valid now, or
+    /// the newest of all if none is valid. So a key that was made while the clock was ahead does not seal
+    /// before its time. Keys that are compromised or opening-only never seal.
     ///
     /// # Errors
     ///
-    /// Why none may.
+    /// Returns why no key may seal.
     pub fn sealing(&self, now: Timestamp) -> Result<&Arc<RingKey>, NoSealingKey> {
         let certified = self.keys.iter().filter(|key| key.certificate.is_some());
         let mut may_seal = certified.filter(|key| self.may_seal(key));
@@ -228,7 +227,7 @@ impl KeyRing {
         let mut why = NoSealingKey::NoKey;
         for found in certified.filter_map(|key| self.hindrance(key)) {
             why = match (why, found) {
-                // What one can do something about is said first.
+                // Prefer the reason that the administrator can fix.
                 (NoSealingKey::NotBackedUp, _) => why,
                 (
                     NoSealingKey::Compromised | NoSealingKey::CompromisedOrOpeningOnly,
@@ -244,12 +243,12 @@ impl KeyRing {
         why
     }
 
-    /// May this key seal?
+    /// Returns whether this key may seal.
     pub fn may_seal(&self, key: &RingKey) -> bool {
         self.hindrance(key).is_none()
     }
 
-    /// What keeps a key from sealing.
+    /// Returns why a key may not seal, or `None` if it may.
     pub fn hindrance(&self, key: &RingKey) -> Option<NoSealingKey> {
         if self.is_removed {
             Some(NoSealingKey::Removed)
@@ -264,25 +263,25 @@ impl KeyRing {
         }
     }
 
-    /// The newest of [`Self::made`], whether or not it may seal.
+    /// Returns the newest key of [`Self::made`], whether or not it may seal.
     pub fn last_made(&self) -> Option<&Arc<RingKey>> {
         self.made().next()
     }
 
-    /// The keys that count for a renewal and for a record, newest first. Those for opening only do not count: whoever
-    /// made one chose its date, and may know it. Nor do those that were removed.
+    /// Returns the keys that count for renewals and records, newest first. Opening-only keys do not count,
+    /// since their author chose their date and may know them. Removed keys do not count either.
     pub fn made(&self) -> impl Iterator<Item = &Arc<RingKey>> {
         let stored = self.keys.iter().filter(|_| !self.is_removed);
         stored.filter(|key| !key.marks.is_opening_only)
     }
 
-    /// Are there no keys?
+    /// Returns whether there are no keys.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
 
-    /// Do both rings hold the same keys in the same order, under the same names and with the same
-    /// marks, stored or removed?
+    /// Returns whether both rings hold the same keys in the same order, with the same names and marks, and
+    /// are both stored or both removed.
     pub fn same_keys(&self, other: &Self) -> bool {
         let facts = |ring: &Self| -> Vec<(String, Timestamp, Fingerprint, Marks)> {
             let fact = |k: &Arc<RingKey>| {
@@ -298,19 +297,19 @@ impl KeyRing {
         self.is_removed == other.is_removed && facts(self) == facts(other)
     }
 
-    /// The key of that name.
+    /// Returns the key with that fingerprint.
     pub fn key(&self, fingerprint: &Fingerprint) -> Option<&Arc<RingKey>> {
         self.keys
             .iter()
             .find(|key| key.fingerprint() == fingerprint)
     }
 
-    /// Opens a value with whichever key does it: those named by `first` in that order, then newest to
-    /// oldest, each at most once. Keys whose modulus has another length than the value announces are not tried.
+    /// Unseals a value. Tries the keys named by `first` in that order, and then the others from newest to
+    /// oldest, each at most once. Keys whose modulus length differs from the one in the value are not tried.
     ///
     /// # Errors
     ///
-    /// [`NoKey`] for every kind of failure.
+    /// Returns [`NoKey`] for every kind of failure.
     pub fn open(
         &self,
         label: &Label,
@@ -321,11 +320,11 @@ impl KeyRing {
         opened.map_err(|_| NoKey)
     }
 
-    /// As [`Self::open`], while a meter is asked before each private-key operation.
+    /// Like [`Self::open`], but asks a meter before each private-key operation.
     ///
     /// # Errors
     ///
-    /// [`Unopened`].
+    /// Returns [`Unopened`] if no key can decrypt the value or the meter ends the work.
     pub fn open_within(
         &self,
         label: &Label,
@@ -396,7 +395,7 @@ mod tests {
         assert!(KeyRing::default().last_made().is_none());
     }
 
-    /// Attack: has a compromised, expired or foreign key chosen for sealing.
+    /// Attack: a client makes the controller choose a compromised, expired or unknown key for sealing.
     #[test]
     fn a_key_seals_only_if_nothing_is_against_it() {
         use NoSealingKey::{
@@ -493,7 +492,8 @@ mod tests {
         }
     }
 
-    /// Attack: a planted key of the far future, restored for opening only, holds off the renewal of the others.
+    /// Attack: a client plants an opening-only key with a date in the far future, to hold off the renewal of
+    /// the others.
     #[test]
     fn a_key_for_opening_only_is_never_the_one_that_was_made_last() {
         let future = key("future", 9_000_000_000);

@@ -61,7 +61,7 @@ pub fn is_active(metadata: &ObjectMeta) -> bool {
 ///
 /// # Errors
 ///
-/// The reason why the key is unusable.
+/// Returns the reason why the key is unusable.
 pub fn parse(secret: &Secret, priority: OrderPriority) -> Result<RingKey, KeySecretError> {
     let private = PrivateKey::from_pem(item(secret, PRIVATE_KEY_ITEM)?.expose())?;
     let certificate = Certificate::from_pem(item(secret, CERTIFICATE_ITEM)?.expose())?;
@@ -199,7 +199,7 @@ mod tests {
 
     type Spoil = fn(&mut Secret, &NewKey);
 
-    /// Attack: pairs a private key with the certificate of another one.
+    /// Attack: a client pairs a private key with the certificate of another one.
     #[test]
     fn says_what_makes_a_key_unusable() {
         let other = new_test_key(1_700_000_001);

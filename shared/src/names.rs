@@ -25,7 +25,7 @@ pub enum NameError {
 ///
 /// # Errors
 ///
-/// [`NameError::Item`].
+/// Returns [`NameError::Item`] if it cannot.
 pub fn check_item(key: &str) -> Result<(), NameError> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     let fits = (1..=253).contains(&key.len()) && key.chars().all(allowed);
@@ -40,7 +40,7 @@ pub fn check_item(key: &str) -> Result<(), NameError> {
 ///
 /// # Errors
 ///
-/// [`NameError::Object`].
+/// Returns [`NameError::Object`] if it cannot.
 pub fn check_object(name: &str) -> Result<(), NameError> {
     if name.len() <= 253 && name.split('.').all(is_label) {
         Ok(())
@@ -49,21 +49,21 @@ pub fn check_object(name: &str) -> Result<(), NameError> {
     }
 }
 
-/// Checks a name to seal for, as [`check_object`], and accepts upper-case letters: no API server accepts them, but
-/// Bitnami's tool seals for such names, and they make no label ambiguous.
+/// Checks a name to seal for, like [`check_object`], but accepts upper-case letters: no API server accepts
+/// them, but Bitnami's tool seals for such names, and they make no label ambiguous.
 ///
 /// # Errors
 ///
-/// [`NameError::Object`].
+/// Returns [`NameError::Object`] if the name is not accepted.
 pub fn check_sealed_object(name: &str) -> Result<(), NameError> {
     check_object(&name.to_ascii_lowercase()).map_err(|_| NameError::Object(name.to_owned()))
 }
 
-/// Checks a namespace (RFC 1123 label).
+/// Checks whether a namespace is valid (RFC 1123 label).
 ///
 /// # Errors
 ///
-/// [`NameError::Namespace`].
+/// Returns [`NameError::Namespace`] if it is not.
 pub fn check_namespace(name: &str) -> Result<(), NameError> {
     if name.len() <= 63 && is_label(name) {
         Ok(())

@@ -48,7 +48,7 @@ pub fn needs(sealed: &SealedSecret, ring: &KeyRing) -> BTreeMap<String, Need> {
 ///
 /// # Errors
 ///
-/// [`Interrupted`] if the meter ended the work.
+/// Returns [`Interrupted`] if the meter ended the work.
 pub fn needs_within(
     sealed: &SealedSecret,
     ring: &KeyRing,

@@ -1,15 +1,15 @@
-//! SealedSecret + Secret + key → proof that the one came of the other.
+//! Records in statuses: a keyed digest that proves that a Secret was made from a SealedSecret.
 //!
-//! A reader of statuses must not learn anything about values from it. A keyed digest is not enough for
-//! that: anyone can seal a guess, and the controller computes the digest of it. So each digest covers the
-//! [`Identity`] of the object, with its ciphertext and its generation, which an author cannot repeat for
-//! another value; and the `resourceVersion` of the Secret, which stays when nothing changes, is published
-//! as a digest too. For the rest see `controller/NOTES.md`, "Guesses".
+//! A reader of statuses must not learn anything about values from a record. A keyed digest of the values is
+//! not enough for that: anyone can seal a guess and have the controller compute its digest. So each digest
+//! covers the [`Identity`] of the object, with its ciphertext and generation, which an author cannot repeat
+//! for another value. The `resourceVersion` of the Secret does not change if nothing changes, so it is
+//! published as a digest too. For more see `controller/NOTES.md`, "Guesses".
 //!
-//! A writer of statuses must not make the controller take a Secret for what it is not, so the last digest
-//! covers everything that the Secret depends on: namespace, name, `uid`, scope, what is sealed, what the
-//! user allows, and which Secret it is. A record that is copied, old, forged or malformed is no record: it
-//! costs a decryption and nothing else.
+//! A writer of statuses must not make the controller accept a Secret that differs from its SealedSecret. So
+//! the proof covers everything that the Secret depends on: namespace, name, `uid`, scope, ciphertext, the
+//! configured rules and limits, and which Secret it is. A record that is copied, outdated, forged or
+//! malformed is ignored: it costs a decryption and nothing else.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{Context, SHA256};
@@ -28,13 +28,13 @@ use crate::unseal::Rules;
 /// Annotations of a Secret that say what may be done with it.
 const CONSENTS: [&str; 3] = [MANAGED_ANNOTATION, PATCH_ANNOTATION, SKIP_OWNER_ANNOTATION];
 
-/// One version of one SealedSecret: SHA-256 over namespace, name, `uid`, generation, scope and `spec`.
-/// Public, and short enough to be kept for many objects.
+/// Identifies one version of one SealedSecret: SHA-256 over namespace, name, `uid`, generation, scope and
+/// `spec`. It is public, and short enough to be kept for many objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity([u8; 32]);
 
 impl Identity {
-    /// That of an object. One that no server has given a `uid` has none.
+    /// Returns the identity of an object, or `None` if the object has no `uid`.
     pub fn of(sealed: &SealedSecret) -> Option<Self> {
         let scope = Scope::from_annotations(sealed.metadata.annotations.as_ref());
         let spec = serde_json::to_vec(&sealed.spec).ok()?;
@@ -55,21 +55,22 @@ impl Identity {
     }
 }
 
-/// What a Secret came of.
+/// What a Secret was made from.
 #[derive(Debug, Clone, Copy)]
 pub struct Origin<'a> {
-    /// The object.
+    /// The SealedSecret.
     pub identity: Identity,
-    /// What the user allows.
+    /// The configured rules.
     pub rules: Rules,
-    /// What else the object was judged by, as a text that is another one for other judgements.
+    /// The other limits that the object was checked against, as a text that differs for different limits.
     pub limits: &'a str,
-    /// Are edits of others left as they are? A record from a time when they were says nothing later.
+    /// Whether edits by other clients are left in place. A record made with such a setting does not count
+    /// without it.
     pub tolerates_drift: bool,
 }
 
-/// Records that this Secret, as it is stored, is what the SealedSecret says. The newest key that
-/// nobody else may know stands for it. `None` without such a key, or for a Secret that no server has given a `uid` and a version.
+/// Makes a record that this Secret, as it is stored, matches the SealedSecret. Uses the newest key that only
+/// this controller should know. Returns `None` without such a key, or if the Secret has no `uid` or version.
 pub fn record(origin: Origin<'_>, secret: &Secret, ring: &KeyRing) -> Option<SecretRecord> {
     let key = ring.keys().iter().find(|key| key.may_vouch())?;
     let (identity, metadata) = (origin.identity, &secret.metadata);
@@ -87,13 +88,13 @@ pub fn record(origin: Origin<'_>, secret: &Secret, ring: &KeyRing) -> Option<Sec
     Some(record)
 }
 
-/// Did this controller, or another one with its keys, make the record for this very object?
+/// Returns whether a controller with these keys made the record for this object.
 pub fn is_genuine(record: &SecretRecord, origin: Origin<'_>, ring: &KeyRing) -> bool {
     let computed = key(record, ring).map(|key| proof(key, origin, record));
     computed.is_some_and(|tag| is(&tag, &record.proof))
 }
 
-/// Does the record of that object name the Secret of that `uid` and version?
+/// Returns whether the record of that object names the Secret with that `uid` and version.
 pub fn names(
     record: &SecretRecord,
     identity: Identity,
@@ -105,8 +106,8 @@ pub fn names(
     record.secret_uid == uid && computed.is_some_and(|tag| is(&tag, &record.secret_version))
 }
 
-/// Does a genuine record of that object show that the Secret is as it should be, although its version is
-/// another one? Labels and annotations that others added do not count.
+/// Returns whether a genuine record of that object shows that the Secret is up to date although its version
+/// differs. Labels and annotations that other clients added are ignored.
 pub fn fits(
     record: &SecretRecord,
     identity: Identity,
@@ -122,18 +123,19 @@ pub fn fits(
 
 fn key<'a>(record: &SecretRecord, ring: &'a KeyRing) -> Option<&'a hmac::Key> {
     let fingerprint = record.key.parse().ok()?;
-    // Others may know the key, and then they can compute what it vouches for.
+    // Skip keys that others may know, since they can compute records with them.
     let key = ring.key(&fingerprint).filter(|key| key.may_vouch());
     key.map(|key| key.record_key())
 }
 
-/// In constant time: a guesser must not be told how many bytes he has right.
+/// Compares in constant time, so that a forger does not learn how many bytes are right.
 fn is(computed: &hmac::Tag, text: &str) -> bool {
     let given = base64::decode(text.as_bytes()).unwrap_or_default();
     verify_slices_are_equal(computed.as_ref(), &given).is_ok()
 }
 
-/// What a whole Secret of the deprecated form has for labels is sealed.
+/// Returns whether the Secret has all labels and annotations of the template. In the deprecated form these
+/// are sealed, so the answer is no.
 fn has_its_texts(sealed: &SealedSecret, secret: &ObjectMeta) -> bool {
     let template = &sealed.spec.template.metadata;
     sealed.spec.data.is_none()
@@ -148,7 +150,7 @@ fn has_its_texts(sealed: &SealedSecret, secret: &ObjectMeta) -> bool {
         })
 }
 
-/// Not of the version alone: that of a Secret which was written with what it had already stays.
+/// Covers more than the version, since the version stays the same if a write changes nothing.
 fn version_tag(key: &hmac::Key, identity: Identity, uid: &str, version: &str) -> hmac::Tag {
     let mut digest = Digest::new(key, b"version");
     digest.add(&identity.0);
@@ -196,7 +198,7 @@ fn proof(key: &hmac::Key, origin: Origin<'_>, record: &SecretRecord) -> hmac::Ta
     digest.end()
 }
 
-/// Parts, each behind its length, so that no two lists of parts read alike.
+/// Hashes parts with their lengths, so that no two lists of parts give the same input.
 struct Digest(hmac::Context);
 
 impl Digest {
@@ -325,7 +327,7 @@ mod tests {
         }
     }
 
-    /// Attack: changes each field of a status record.
+    /// Attack: a client changes each field of a status record.
     #[test]
     fn a_record_that_was_tampered_with_proves_nothing() {
         type Forge = fn(&mut SecretRecord);
@@ -435,7 +437,7 @@ mod tests {
         }
     }
 
-    /// Attack: computes a record with a stolen key, for a Secret that another client wrote.
+    /// Attack: a client computes a record with a stolen key, for a Secret that another client wrote.
     #[test]
     fn a_key_that_others_may_know_vouches_for_nothing() {
         let marks = Marks::default();
@@ -492,9 +494,9 @@ mod tests {
         }
     }
 
-    /// Attack: compares the records of two versions with the same value.
+    /// Attack: a reader compares the records of two versions with the same value.
     ///
-    /// As the version of a Secret stays when nothing changes, so would any function of it alone.
+    /// The version of a Secret stays the same if nothing changes, and so would any function of it alone.
     #[test]
     fn of_two_generations_with_one_secret_nothing_but_its_uid_and_the_key_is_equal() {
         let ring = ring([(1, new_test_key(1))]);
@@ -518,7 +520,7 @@ mod tests {
         }
     }
 
-    /// As made by the releases before, which published the version of the Secret.
+    /// Earlier releases made such records and published the version of the Secret in them.
     #[test]
     fn a_record_of_an_earlier_release_is_read_and_proves_nothing() {
         let ring = ring([(1, new_test_key(1))]);
@@ -538,7 +540,7 @@ mod tests {
         assert!(!names(&old, origin(&sealed()).identity, &ring, "su", "7"));
     }
 
-    /// Attack: compares records of Secrets with known values.
+    /// Attack: a reader compares records of Secrets with known values.
     #[test]
     fn tells_nothing_about_values_without_the_key() {
         let [a, b] = [1, 2].map(|second| ring([(second, new_test_key(second))]));
@@ -558,7 +560,7 @@ mod tests {
         digest.end().as_ref().to_vec()
     }
 
-    /// Whatever stood between parts instead of their lengths could be of a part itself.
+    /// A separator between parts instead of lengths could also occur within a part.
     #[test]
     fn nothing_in_a_part_passes_for_the_end_of_another() {
         for byte in [0, 1] {
@@ -576,7 +578,7 @@ mod tests {
             secret_uid in any::<String>(), secret_version in any::<String>(),
             content in any::<String>(), proof in any::<String>(),
         ) {
-            // One for all cases, since keys cost more than everything else here.
+            // One ring for all cases, since generating keys is slow.
             static RING: LazyLock<KeyRing> = LazyLock::new(|| ring([(1, new_test_key(1))]));
             let key = RING.last_made().unwrap().fingerprint().to_string();
             let record = SecretRecord { secret_uid, secret_version, key, content, proof };

@@ -1,31 +1,31 @@
-//! When the next key is due, as arithmetic.
+//! Calculates when the next key is due.
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::key::Certificate;
 use crate::key_ring::{KeyRing, RingKey};
 
-/// A key is from the future if its certificate begins later than this from now: the clocks of two machines differ by
-/// less.
+/// A key is from the future if its certificate begins more than this after now; the clocks of two machines
+/// differ by less.
 const SKEW: SignedDuration = SignedDuration::from_mins(5);
 
 /// When keys are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Policy {
-    /// Age at which the newest key is followed by another; `None` for never.
+    /// Age of the newest key at which another is made; `None` for never.
     pub period: Option<SignedDuration>,
-    /// A newest key from before this instant is followed by another, once the instant has come.
+    /// If the newest key is older than this instant, another is made once the instant has passed.
     pub cutoff: Option<Timestamp>,
 }
 
 /// What to do about keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Renewal {
-    /// Make one now.
+    /// Make a key now.
     Due(Reason),
-    /// Look again then.
+    /// Check again at this time.
     At(Timestamp),
-    /// Never, unless asked.
+    /// Never, except on request.
     Never,
 }
 
@@ -34,24 +34,25 @@ pub enum Renewal {
 pub enum Reason {
     /// There is none.
     NoKey,
-    /// The newest is from before the cutoff.
+    /// The newest is older than the cutoff.
     Cutoff,
-    /// The newest has reached its age.
+    /// The newest has reached the renewal age.
     Age,
     /// Every key is from the future, since the clock was ahead when it was made.
     Future,
 }
 
-/// When the newest key was made by which the next renewal is decided: one from the future does not count, or a clock
-/// that was ahead once would hold off renewals for as long. If all are from the future, the time of the newest.
+/// Returns the creation time of the key that decides the next renewal: the newest that is not from the
+/// future, since otherwise a clock that was ahead once would delay renewals for as long. If all are from the
+/// future, returns the time of the newest.
 pub fn made_last(ring: &KeyRing, now: Timestamp) -> Option<Timestamp> {
     let times = || ring.made().map(|key| made(key, now));
     let newest = times().filter(|time| !is_future(*time, now)).max();
     newest.or_else(|| times().max())
 }
 
-/// Only a certificate's time tells of the future: this controller chose it by the clock that it asks now, and the API
-/// server may have another one.
+/// Returns when a key was made. Only the time in a certificate shows that a key is from the future: this
+/// controller set it by the clock that it uses now, while order times can come from the API server's clock.
 fn made(key: &RingKey, now: Timestamp) -> Timestamp {
     let begins = key.certificate().map(Certificate::not_before);
     match begins {
@@ -64,11 +65,11 @@ fn is_future(time: Timestamp, now: Timestamp) -> bool {
     time.duration_since(now) > SKEW
 }
 
-/// Decides from the time that [`made_last`] gives. A key from the future is followed by one from now, if keys are
-/// renewed at all.
+/// Decides from the time that [`made_last`] returns. If keys are renewed at all, a key from the future is
+/// followed by a key from now.
 ///
-/// A cutoff in the future waits for its instant: were it due at once, the new key would again be
-/// from before it, and so on without end.
+/// A cutoff in the future waits for its instant: if it were due at once, the new key would be older than the
+/// cutoff again, and so on without end.
 pub fn renewal(newest: Option<Timestamp>, policy: Policy, now: Timestamp) -> Renewal {
     let Some(newest) = newest else {
         return Renewal::Due(Reason::NoKey);
@@ -99,7 +100,7 @@ mod tests {
     #[test]
     fn counts_from_the_newest_key_that_is_not_from_the_future() {
         let day = |days: i64| Timestamp::from_second(days * 86_400).unwrap();
-        // Order time and begin of the certificate, in days.
+        // Order time and start of the certificate, in days.
         let ring = |keys: &[(i64, i64)]| {
             KeyRing::new(keys.iter().map(|(ordered, begins)| {
                 let pair = new_test_key(begins * 86_400).pair;

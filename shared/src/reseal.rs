@@ -1,4 +1,4 @@
-//! SealedSecret + ring → the same SealedSecret for the newest key.
+//! Re-encrypts a SealedSecret for the newest key.
 
 use std::collections::BTreeMap;
 
@@ -17,29 +17,29 @@ use crate::secret::Secret;
 use crate::unseal::{self, Contents, ItemError, ItemErrors, ItemProblem, UnsealError};
 use crate::{base64, envelope, hints};
 
-/// A SealedSecret that every key but the newest may be lost for.
+/// A SealedSecret that only needs the newest key.
 #[derive(Debug)]
 pub struct Resealed {
-    /// It, without status and without what only a server writes. Both blocks of metadata and the
-    /// template are as they were, but for the key hints of items that were re-encrypted.
+    /// The SealedSecret, without status and without fields that only a server sets. Both blocks of metadata
+    /// and the template are unchanged, except for the key hints of re-encrypted items.
     pub sealed: SealedSecret,
-    /// Items that were re-encrypted; those that already were for the newest key are as they were.
+    /// How many items were re-encrypted; items that were already for the newest key are unchanged.
     pub changed: usize,
 }
 
-/// It could not be re-encrypted, and nothing of it was.
+/// The SealedSecret could not be re-encrypted, and no part of it was.
 #[derive(Debug, thiserror::Error)]
 pub enum ResealError {
-    /// It does not open.
+    /// It cannot be unsealed.
     #[error(transparent)]
     Unseal(#[from] UnsealError),
     /// No key of the ring may seal.
     #[error(transparent)]
     NoCertificate(#[from] NoSealingKey),
-    /// There is more in its deprecated form than the caller allows.
+    /// The deprecated form holds more items than the caller allows.
     #[error("it holds {0} items, which are too many to be sealed one by one")]
     TooManyItems(usize),
-    /// It opens and cannot be sealed.
+    /// It was unsealed but cannot be sealed.
     #[error(transparent)]
     Seal(#[from] SealError),
     /// The meter ended the work.
@@ -47,16 +47,17 @@ pub enum ResealError {
     Interrupted(#[from] Interrupted),
 }
 
-/// Seals every item for the key that seals now and is not yet. No template is rendered, and values go
-/// nowhere but into their own item.
+/// Seals every item that is not yet sealed for the sealing key. No template is rendered, and values are used
+/// only in their own item.
 ///
-/// The deprecated form becomes items, and the Secret in it the template, under the scope of the object.
-/// How many items there are in it nobody sees before it is opened; no more than `most_items` are sealed.
-/// The meter is asked before each operation, and nothing is tried after the first item that does not open.
+/// The deprecated form becomes items, and the Secret in it becomes the template, under the scope of the
+/// object. The number of its items is known only after it is unsealed; more than `most_items` are refused.
+/// The meter is asked before each operation, and nothing is tried after the first item that cannot be
+/// unsealed.
 ///
 /// # Errors
 ///
-/// [`ResealError`]. All or nothing.
+/// Returns [`ResealError`]; then nothing was re-encrypted.
 pub fn reseal(
     sealed: &SealedSecret,
     ring: &KeyRing,
@@ -102,7 +103,7 @@ pub fn reseal(
     Ok(resealed)
 }
 
-/// Metadata without what only a server writes: sent back, it would make the write fail.
+/// Returns the metadata without the fields that only a server sets, which would make a later write fail.
 fn authored(metadata: &ObjectMeta) -> ObjectMeta {
     ObjectMeta {
         name: metadata.name.clone(),
@@ -115,8 +116,8 @@ fn authored(metadata: &ObjectMeta) -> ObjectMeta {
     }
 }
 
-/// Name, namespace and scope are the object's own: what stands in the Secret was never asked for them. Of
-/// the old template only that is kept which the controller heeds.
+/// Replaces name, namespace and scope with the object's own, since the sealed Secret's do not count. Of the
+/// old template, keeps only what the controller uses.
 fn take_place(secret: &mut Secret, sealed: &SealedSecret) {
     let metadata = &mut secret.metadata;
     metadata.name.clone_from(&sealed.metadata.name);
@@ -129,30 +130,29 @@ fn take_place(secret: &mut Secret, sealed: &SealedSecret) {
     }
 }
 
-/// What of one object is not sealed for a key yet, sealed for it.
+/// The re-encrypted values of one object that were not yet sealed for the key.
 #[derive(Debug, Default)]
 pub struct NewTexts {
     /// New texts of items, in base64.
     pub items: BTreeMap<String, String>,
     /// New text of the deprecated `spec.data`.
     pub data: Option<String>,
-    /// The key that opened the last value: the one to try first on the next object, which was
-    /// probably sealed at about the same time.
+    /// The key that unsealed the last value. Try it first on the next object, which was probably sealed at
+    /// about the same time.
     pub last: Option<Fingerprint>,
     /// The keys that values were sealed for, with the number of values.
     pub from: BTreeMap<Fingerprint, usize>,
-    /// Items that no key of the ring opens, while their hints say that they are for the new key
-    /// already: its private key may not be there.
+    /// Items that no key of the ring can unseal, but whose hints say that they are already sealed for the new
+    /// key: its private key may be missing from the ring.
     pub believed: Vec<String>,
 }
 
-/// Seals for a key what is not sealed for it yet, as it stands: the deprecated `spec.data` keeps its
-/// form. The ring need not hold the key; keys are tried in the ring's order, but those that hints name,
-/// and then `first`, come before.
+/// Re-encrypts what is not yet sealed for the key, keeping the form: `spec.data` stays `spec.data`. The ring
+/// need not hold the key. Keys are tried in the ring's order, after those that hints name and then `first`.
 ///
 /// # Errors
 ///
-/// [`ResealError`], with every item that does not open.
+/// Returns [`ResealError`], with every item that cannot be unsealed.
 pub fn new_texts(
     sealed: &SealedSecret,
     ring: &KeyRing,
@@ -425,7 +425,7 @@ mod tests {
         let again = new_texts(&sealed, &both, key, None, &mut rng).unwrap();
         assert_eq!((again.items.len(), again.from.len()), (0, 0));
 
-        // Without the newest private key, only a hint tells what is done already.
+        // Without the newest private key, only hints show what is already re-encrypted.
         assert!(new_texts(&sealed, &old, key, None, &mut rng).is_err());
         let hints = ["a", "b"].map(|item| (item.to_owned(), newest.fingerprint().clone()));
         hints::annotate(
@@ -436,7 +436,8 @@ mod tests {
         assert_eq!((believed.items.len(), believed.believed.len()), (0, 2));
     }
 
-    /// A whole Secret with these annotations, in an object with those.
+    /// Returns an object with scope `outer` in the deprecated form, holding a Secret that declares scope
+    /// `inner`.
     fn deprecated(keys: &KeyRing, inner: Scope, outer: Scope) -> SealedSecret {
         let mut annotations = BTreeMap::from([("own".to_owned(), "1".to_owned())]);
         inner.annotate(&mut annotations);

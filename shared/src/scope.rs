@@ -1,4 +1,4 @@
-//! Where a sealed value may be opened.
+//! Where a sealed value may be unsealed.
 //!
 //! The scope decides the OAEP label, and only the label binds a value to its place: the format binds neither
 //! the item key nor the template.
@@ -14,7 +14,7 @@ pub const CLUSTER_WIDE_ANNOTATION: &str = "sealedsecrets.bitnami.com/cluster-wid
 /// Annotation of a SealedSecret with namespace-wide scope.
 pub const NAMESPACE_WIDE_ANNOTATION: &str = "sealedsecrets.bitnami.com/namespace-wide";
 
-/// Where a sealed value may be opened.
+/// Where a sealed value may be unsealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, PartialOrd, Ord)]
 pub enum Scope {
     /// Only under the name and in the namespace that it was sealed for.
@@ -77,7 +77,7 @@ impl Scope {
     ///
     /// # Errors
     ///
-    /// [`NameError`] for the part of the label that is not a valid name.
+    /// Returns [`NameError`] for the part of the label that is not a valid name.
     pub fn label_for_sealing(self, namespace: &str, name: &str) -> Result<Label, NameError> {
         if self != Self::ClusterWide {
             names::check_namespace(namespace)?;
@@ -88,11 +88,11 @@ impl Scope {
         Ok(self.label(namespace, name))
     }
 
-    /// Returns the label for opening a value of this scope: `namespace/name`, `namespace`, or nothing. An
+    /// Returns the label for unsealing a value of this scope: `namespace/name`, `namespace`, or nothing. An
     /// empty namespace gives `/name`, as for upstream, whose tool seals under any name.
     ///
-    /// A namespace with a slash, which the API server never has, gives a label that opens nothing; it would
-    /// otherwise be that of a strict value.
+    /// A namespace with a slash, which the API server never has, gives a label that unseals nothing;
+    /// otherwise it would equal the label of a strict value.
     pub fn label(self, namespace: &str, name: &str) -> Label {
         Label(match self {
             Self::Strict => format!("{namespace}/{name}"),
@@ -103,7 +103,7 @@ impl Scope {
     }
 }
 
-/// The OAEP label of a value: public bytes that must be equal for sealing and opening.
+/// The OAEP label of a value: public bytes that must be equal for sealing and unsealing.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Label(String);
 
@@ -149,8 +149,8 @@ mod tests {
             .collect()
     }
 
-    /// Attack: puts the ciphertext of the strict value `db` in `shop` into a namespace-wide object of the
-    /// namespace `shop/db`, and opens, recovers or re-encrypts it offline.
+    /// Attack: an author puts the ciphertext of the strict value `db` in `shop` into a namespace-wide object
+    /// of the namespace `shop/db`, and opens, recovers or re-encrypts it offline.
     #[test]
     fn a_strict_value_opens_under_no_namespace_with_a_slash() {
         let strict = Scope::Strict.label("shop", "db");

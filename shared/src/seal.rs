@@ -1,4 +1,4 @@
-//! Secret + certificate + scope → SealedSecret.
+//! Seals a Secret for a certificate and a scope into a SealedSecret.
 
 use std::collections::BTreeMap;
 
@@ -55,7 +55,8 @@ pub enum SealError {
 ///
 /// # Errors
 ///
-/// The name is missing, or the namespaces differ. The namespace may still be missing afterwards.
+/// Returns an error if the name is missing, or the namespaces differ. The namespace may still be missing
+/// afterwards.
 pub fn aim(secret: &mut Secret, target: Target<'_>) -> Result<(), SealError> {
     let metadata = &mut secret.metadata;
     if let Some(name) = target.name {
@@ -105,8 +106,8 @@ fn scope_of(metadata: &ObjectMeta) -> Scope {
 ///
 /// # Errors
 ///
-/// [`SealError::MissingNamespace`], a name that the API server would reject, or a certificate that cannot
-/// encrypt.
+/// Returns [`SealError`] if the namespace is missing, the API server would reject a name, or the certificate
+/// cannot encrypt.
 pub fn seal(
     secret: &Secret,
     key: &PublicKey,

@@ -70,7 +70,7 @@ impl Changes<'_> {
 ///
 /// # Errors
 ///
-/// One of them has a value of the wrong type.
+/// Returns an error if one of them has a value of the wrong type.
 pub fn find(documents: &[Document]) -> Result<Vec<Found>, DocumentError> {
     let mut found = Vec::new();
     for document in documents {

@@ -1,4 +1,4 @@
-//! A Secret with its plain values.
+//! A Secret with its plaintext values.
 
 use std::collections::BTreeMap;
 
@@ -10,27 +10,27 @@ use crate::manifest::{Coercion, Document, Node, Reading, Shape, Value};
 use crate::plain::Plain;
 use crate::resource::{DocumentError, METADATA, expect_kind, order, order_metadata};
 
-/// A Secret in memory: what sealing starts from and what unsealing gives.
+/// A Secret in memory: the input of sealing and the result of unsealing.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Secret {
     /// Metadata, as far as the input had it.
     pub metadata: ObjectMeta,
-    /// `type`; absent means `Opaque`.
+    /// `type`; `None` means `Opaque`.
     pub type_: Option<String>,
     /// `immutable`.
     pub immutable: Option<bool>,
-    /// Plain values by item key; `stringData` has been put over `data`.
+    /// Plaintext values by item key; entries of `stringData` have replaced those of `data`.
     pub data: BTreeMap<String, Plain>,
 }
 
 impl Secret {
-    /// Reads every Secret of a document: the document itself, or the items of a `List` or
-    /// `SecretList`. A document without `kind` counts as a Secret, as for the peer. Says as well
-    /// which unquoted scalars became another text.
+    /// Reads every Secret of a document: the document itself, or the items of a `List` or `SecretList`. A
+    /// document without `kind` counts as a Secret, as in upstream. Also returns which unquoted scalars were
+    /// converted to another text.
     ///
     /// # Errors
     ///
-    /// Another kind, a value of the wrong kind, or `data` that is not base64.
+    /// Returns an error for another kind, a value of the wrong type, or `data` that is not base64.
     pub fn all_from_document(
         document: &Document,
     ) -> Result<(Vec<Self>, Vec<Coercion>), DocumentError> {
@@ -42,7 +42,7 @@ impl Secret {
         ))
     }
 
-    /// As [`Self::all_from_document`], with an error for each item of a list that is no Secret.
+    /// Like [`Self::all_from_document`], with a separate result for each item of a list.
     pub fn each_from_document(
         document: &Document,
         reading: &mut Reading,
@@ -54,7 +54,7 @@ impl Secret {
             .collect()
     }
 
-    /// Reads one object, which may stand in a list of objects of several kinds.
+    /// Reads one object, which may come from a list of objects of several kinds.
     ///
     /// # Errors
     ///
@@ -63,7 +63,7 @@ impl Secret {
         read_secret(node, reading)
     }
 
-    /// The document as the peer writes it. **It holds the plain values** in base64.
+    /// Returns the document as upstream writes it. **It contains the plaintext values** in base64.
     pub fn to_document(&self) -> Json {
         let data: serde_json::Map<String, Json> = self
             .data
@@ -103,7 +103,7 @@ const WITHOUT_VALUES: Shape = Shape::Fields(&[
     ("immutable", Shape::Bool),
 ]);
 
-/// The values go from node to [`Plain`] without a stop in a JSON tree, which would not be wiped.
+/// Reads a Secret. The values go directly from the node to [`Plain`], since a JSON tree would not be wiped.
 fn read_secret(node: &Node, reading: &mut Reading) -> Result<Secret, DocumentError> {
     expect_kind(node, "Secret", "v1")?;
     let mut json = reading.json(node, WITHOUT_VALUES)?;
@@ -131,7 +131,7 @@ fn read_secret(node: &Node, reading: &mut Reading) -> Result<Secret, DocumentErr
     })
 }
 
-/// Turns one value of a map of items into bytes.
+/// Converts one value of a map of items into bytes.
 type ReadValue = fn(&str, &Node, &mut Reading) -> Result<Plain, DocumentError>;
 
 fn read_items(
@@ -253,7 +253,7 @@ mod tests {
         assert_eq!(read("kind: List\n").unwrap().0.len(), 0);
     }
 
-    /// Attack: feeds Secrets that are wrong in every field.
+    /// Attack: a user passes Secrets that are wrong in every field.
     #[test]
     fn names_place_and_kind_of_what_is_wrong_and_never_the_value() {
         for (why, text, want) in [

@@ -26,8 +26,8 @@ enum Form {
     NotEmpty,
 }
 
-/// From `ValidateSecret` of Kubernetes. The type of service account tokens requires an annotation and no
-/// item; any other type may contain anything.
+/// The rules of `ValidateSecret` in Kubernetes. The type of service account tokens requires an annotation and
+/// no item; any other type may contain anything.
 const RULES: [Rule; 5] = [
     Rule {
         type_: "kubernetes.io/tls",
@@ -97,7 +97,7 @@ impl Unfit {
 ///
 /// # Errors
 ///
-/// [`Missing`].
+/// Returns [`Missing`] if required items are missing.
 pub fn check_names(type_: Option<&str>, has: impl Fn(&str) -> bool) -> Result<(), Missing> {
     let Some(rule) = rule(type_) else {
         return Ok(());
@@ -119,7 +119,7 @@ pub fn check_names(type_: Option<&str>, has: impl Fn(&str) -> bool) -> Result<()
 ///
 /// # Errors
 ///
-/// [`Unfit`].
+/// Returns [`Unfit`] for the first value that does not have the required form.
 pub fn check_values(secret: &Secret) -> Result<(), Unfit> {
     let Some(rule) = rule(secret.type_.as_deref()) else {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Makes text from other people safe to display.
+//! Makes untrusted text safe to display.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -66,7 +66,7 @@ mod tests {
     }
 
     proptest! {
-        /// Attack: writes any characters into names and texts that are published.
+        /// Attack: an author writes any characters into names and texts that are published.
         #[test]
         fn whatever_the_text_nothing_hidden_is_left(text in any::<String>()) {
             proptest::prop_assert!(!visible(&text).chars().any(|c| c != '\n' && is_hidden(c)));

@@ -31,7 +31,7 @@ impl ClusterController {
     /// the cluster.
     ///
     /// # Panics
-    /// With its log, if it does not become ready.
+    /// Panics with its log, if it does not become ready.
     pub async fn start(plane: &ControlPlane, namespace: &Namespace<'_>, words: &[&str]) -> Self {
         let kubeconfig = plane.kubeconfig_of(namespace.name(), ACCOUNT).await;
         Self::start_with(&kubeconfig, namespace.name(), words).await
@@ -94,7 +94,7 @@ impl ClusterController {
     /// Returns head and body of the response to a GET on the unauthenticated port.
     ///
     /// # Panics
-    /// If there is no response.
+    /// Panics if there is no response.
     pub async fn get(&self, path: &str) -> String {
         let port = self.port().expect("it is ready");
         http::get(port, path).await.expect("it answers")
@@ -103,7 +103,7 @@ impl ClusterController {
     /// Returns the metrics as Prometheus receives them.
     ///
     /// # Panics
-    /// If there is no response.
+    /// Panics if there is no response.
     pub async fn scrape(&self) -> String {
         let port = self.metrics_port().expect("it serves metrics");
         let answer = http::get(port, "/metrics").await.expect("it answers");
@@ -142,7 +142,7 @@ impl ClusterController {
     /// Waits until the controller has seen every object.
     ///
     /// # Panics
-    /// With its log, if it does not become ready.
+    /// Panics with its log, if it does not become ready.
     pub async fn become_ready(&mut self) {
         let mut ended = None;
         patience::until("the controller is ready", async || {

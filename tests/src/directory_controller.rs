@@ -27,7 +27,7 @@ impl DirectoryController {
     /// Starts the controller on a free port of 127.0.0.1 and waits until it serves its certificate.
     ///
     /// # Panics
-    /// With its log, if it exits before that.
+    /// Panics with its log, if it exits before that.
     pub fn start() -> Self {
         Self::start_with(&[])
     }

@@ -20,7 +20,7 @@ pub type Stamp<'a> = (&'a str, &'a str);
 /// otherwise builds it, with progress on stderr. Parallel test processes build it only once.
 ///
 /// # Panics
-/// With a message for the user, if Go is missing or the build fails.
+/// Panics with a message for the user, if Go is missing or the build fails.
 pub fn build(source_dir: &Path, package: &str, output_name: &str) -> PathBuf {
     build_stamped(source_dir, package, output_name, &[])
 }

@@ -41,19 +41,20 @@ impl Guarded {
     /// Starts a command created by [`command`].
     ///
     /// # Errors
-    /// If the shell cannot be started. A program that cannot be started appears as an early exit.
+    /// Returns an error if the shell cannot be started. A program that cannot be started appears as an early
+    /// exit.
     pub fn spawn(command: &mut Command) -> io::Result<Self> {
         let mut child = command.spawn()?;
         let watcher = child.stdin.take().expect("made by guarded::command");
         Ok(Self { child, watcher })
     }
 
-    /// Takes its stdout, if piped and not taken before.
+    /// Takes the program's stdout, if piped and not taken before.
     pub fn stdout(&mut self) -> Option<ChildStdout> {
         self.child.stdout.take()
     }
 
-    /// Takes its stderr, if piped and not taken before.
+    /// Takes the program's stderr, if piped and not taken before.
     pub fn stderr(&mut self) -> Option<ChildStderr> {
         self.child.stderr.take()
     }
@@ -63,7 +64,7 @@ impl Guarded {
         self.child.id()
     }
 
-    /// Returns its exit status, if it has exited.
+    /// Returns the program's exit status, if it has exited.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         let status = self.child.try_wait().expect("it is our child");
         if status.is_some() {
@@ -72,7 +73,7 @@ impl Guarded {
         status
     }
 
-    /// Waits for its exit.
+    /// Waits until the program exits.
     pub fn wait(&mut self) -> ExitStatus {
         let status = self.child.wait().expect("it is our child");
         self.dismiss_watcher();

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 /// process may take it first, which is unlikely.
 ///
 /// # Panics
-/// If no port is free.
+/// Panics if no port is free.
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port is free");
     let address = listener.local_addr().expect("it is bound");
@@ -20,7 +20,7 @@ pub fn free_port() -> u16 {
 /// Returns head and body of the response to a GET.
 ///
 /// # Errors
-/// If there is no response.
+/// Returns an error if there is no response.
 pub async fn get(port: u16, path: &str) -> io::Result<String> {
     send(port, "GET", path, "", "").await
 }
@@ -28,7 +28,7 @@ pub async fn get(port: u16, path: &str) -> io::Result<String> {
 /// Returns head and body of the response. `headers` are complete lines.
 ///
 /// # Errors
-/// If there is no response.
+/// Returns an error if there is no response.
 pub async fn send(
     port: u16,
     method: &str,

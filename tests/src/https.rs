@@ -14,7 +14,7 @@ use tokio_rustls::TlsConnector;
 /// Returns status code and body of the response.
 ///
 /// # Errors
-/// If the server's certificate is not from that CA, or there is no response.
+/// Returns an error if the server's certificate is not from that CA, or there is no response.
 pub async fn post(
     port: u16,
     authority: &str,

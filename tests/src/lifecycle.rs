@@ -52,7 +52,7 @@ impl<'a> User<'a> {
     /// Runs `kubeseal`; returns its stdout.
     ///
     /// # Errors
-    /// Its stderr.
+    /// Returns the stderr of `kubeseal` if it fails.
     pub fn kubeseal(&self, words: &[&str], input: &Value) -> Result<String, String> {
         let mut child = Command::new(binaries::kubeseal())
             .env("KUBECONFIG", &self.kubeconfig)

@@ -38,7 +38,7 @@ impl Logged {
     /// Waits until `look` finds something in the log.
     ///
     /// # Panics
-    /// With the log, if the process exits before.
+    /// Panics with the log, if the process exits before.
     pub async fn shows<T>(&mut self, what: &str, look: impl Fn(&str) -> Option<T>) -> T {
         patience::until(what, async || {
             let ended = self.process.ended();
@@ -49,12 +49,12 @@ impl Logged {
         .await
     }
 
-    /// Returns its current memory in bytes.
+    /// Returns the current memory of the process in bytes.
     pub fn memory(&self) -> usize {
         self.figure("VmRSS:")
     }
 
-    /// Returns its peak memory in bytes.
+    /// Returns the peak memory of the process in bytes.
     pub fn most_memory(&self) -> usize {
         self.figure("VmHWM:")
     }
@@ -73,7 +73,7 @@ impl Logged {
         self.process.id()
     }
 
-    /// Returns its exit status, if it has exited.
+    /// Returns the exit status of the process, if it has exited.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.process.ended()
     }

@@ -41,7 +41,7 @@ pub fn secrets(count: usize) -> String {
 /// Returns the objects of a JSON stream, in order, with each ciphertext replaced by its length.
 ///
 /// # Panics
-/// If the stream is malformed.
+/// Panics if the stream is malformed.
 pub fn structure(stream: &[u8]) -> Vec<Value> {
     let objects = serde_json::Deserializer::from_slice(stream).into_iter();
     let stripped = objects.map(|object| {

@@ -27,7 +27,7 @@ pub fn kubectl() -> PathBuf {
 /// Returns a command for a program of Prometheus: `promtool` or `prometheus`.
 ///
 /// # Panics
-/// With instructions, if it is not installed.
+/// Panics with instructions, if it is not installed.
 pub fn of_prometheus(name: &str) -> Command {
     let found = Command::new(name).arg("--version").output();
     let works = found.is_ok_and(|output| output.status.success());
@@ -42,7 +42,7 @@ pub fn of_prometheus(name: &str) -> Command {
 /// Returns a command for OpenSSH's `ssh-keygen`. It uses no key of the user who runs the tests.
 ///
 /// # Panics
-/// With instructions, if it is not installed.
+/// Panics with instructions, if it is not installed.
 pub fn ssh_keygen() -> Command {
     // Without arguments it would prompt for a file; an unknown flag makes it exit at once.
     let works = Command::new("ssh-keygen").arg("-?").output().is_ok();
@@ -59,7 +59,7 @@ pub fn ssh_keygen() -> Command {
 /// Runs a command; returns its stdout.
 ///
 /// # Panics
-/// With its stderr, if it failed.
+/// Panics with its stderr, if it failed.
 pub fn successful(command: &mut Command) -> String {
     let output = output(command);
     let said = String::from_utf8_lossy(&output.stderr);
@@ -71,7 +71,7 @@ pub fn successful(command: &mut Command) -> String {
 /// Runs a command; returns its stderr.
 ///
 /// # Panics
-/// If it did not fail.
+/// Panics if it did not fail.
 pub fn failed(command: &mut Command) -> String {
     let output = output(command);
     let printed = String::from_utf8_lossy(&output.stdout);
@@ -90,7 +90,7 @@ fn output(command: &mut Command) -> Output {
 /// Parses objects from YAML or JSON.
 ///
 /// # Panics
-/// If the text is neither.
+/// Panics if the text is neither.
 pub fn objects(text: &str) -> Vec<Value> {
     let documents =
         manifest::read(text.as_bytes()).unwrap_or_else(|error| panic!("{error}:\n{text}"));

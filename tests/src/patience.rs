@@ -10,7 +10,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 /// Calls `look` repeatedly until it returns a value.
 ///
 /// # Panics
-/// If there is none within [`LIMIT`]; the message contains `what`.
+/// Panics if there is none within [`LIMIT`]; the message contains `what`.
 pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + LIMIT;
     loop {
@@ -28,7 +28,7 @@ pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T
 /// Waits for `future`.
 ///
 /// # Panics
-/// If it is not ready within [`LIMIT`]; the message contains `what`.
+/// Panics if it is not ready within [`LIMIT`]; the message contains `what`.
 pub async fn soon<F: Future>(what: &str, future: F) -> F::Output {
     let done = tokio::time::timeout(LIMIT, future).await;
     done.unwrap_or_else(|_| panic!("waited {LIMIT:?} in vain until {what}"))

@@ -37,7 +37,7 @@ pub enum Root {
 /// variables.
 ///
 /// # Panics
-/// If it cannot be started.
+/// Panics if it cannot be started.
 pub async fn run(
     plane: &ControlPlane,
     namespace: &Namespace<'_>,
@@ -109,7 +109,7 @@ impl Pod {
     /// Starts the program in this namespace, and waits until it logs that it serves HTTP.
     ///
     /// # Panics
-    /// With its output, if it exits before.
+    /// Panics with its output, if it exits before.
     pub async fn start(
         plane: &ControlPlane,
         namespace: &Namespace<'_>,
@@ -186,7 +186,7 @@ impl Pod {
         self.process.log()
     }
 
-    /// Returns its exit status, if it has exited.
+    /// Returns the program's exit status, if it has exited.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.process.ended()
     }
@@ -204,7 +204,7 @@ impl Pod {
     /// Returns the unauthenticated port on 127.0.0.1 where the program listens.
     ///
     /// # Panics
-    /// If it does not log its port.
+    /// Panics if it does not log its port.
     pub fn port(&self) -> u16 {
         self.port_after("HTTP server serving")
     }
@@ -212,7 +212,7 @@ impl Pod {
     /// Returns the port of its metrics.
     ///
     /// # Panics
-    /// If it does not log its port.
+    /// Panics if it does not log its port.
     pub fn metrics_port(&self) -> u16 {
         self.port_after("HTTP metrics server serving")
     }

@@ -13,7 +13,7 @@ use crate::operators;
 use crate::patience::until;
 use crate::scratch::Scratch;
 
-/// It ends when this value is dropped.
+/// A running Prometheus. Dropping this value stops it.
 pub struct Prometheus {
     port: u16,
     process: Logged,
@@ -21,10 +21,11 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Scrapes this port of this machine once a second, and evaluates the rules of this file as often.
+    /// Starts a Prometheus that scrapes this port of this machine once a second, and evaluates the rules of
+    /// this file as often.
     ///
     /// # Panics
-    /// If it is not installed.
+    /// Panics if it is not installed.
     pub fn scraping(metrics: u16, rules: Option<&Path>) -> Self {
         operators::of_prometheus("prometheus");
         let folder = Scratch::new();
@@ -52,10 +53,10 @@ impl Prometheus {
         }
     }
 
-    /// The series that a query finds now; none if it does not answer yet.
+    /// Returns the series that a query finds now; `None` if Prometheus does not answer yet.
     ///
     /// # Panics
-    /// If it does not understand the query.
+    /// Panics if Prometheus rejects the query.
     pub async fn series(&self, query: &str) -> Option<Vec<Value>> {
         let encoded: Vec<String> = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
         let encoded = encoded.concat();

@@ -64,7 +64,7 @@ async fn grant_some(namespace: &Namespace<'_>, rules: &Value) {
     bind(namespace, "secrets-unsealer", rules).await;
 }
 
-/// Grants what [`grant_all_but_statuses`] omits.
+/// Grants the right to write statuses, which [`grant_all_but_statuses`] omits.
 pub async fn grant_statuses(namespace: &Namespace<'_>) {
     bind(namespace, "statuses", &unsealer()).await;
 }

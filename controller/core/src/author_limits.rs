@@ -1,8 +1,9 @@
-//! What authors of SealedSecrets may ask for, where whoever runs the controller limits it.
+//! Limits that the administrator sets on what authors of SealedSecrets may ask for.
 //!
-//! A SealedSecret is often written by people who may create no Secret themselves. Two types of Secret
-//! make more of that than a value: Kubernetes puts a token for any `ServiceAccount` of the namespace into
-//! one, and takes the other for the right to join the cluster. Both are refused unless they are allowed.
+//! A SealedSecret is often written by people who may not create Secrets themselves. Two types of Secret grant
+//! more than their values: Kubernetes fills one with a token for any `ServiceAccount` of the namespace, and
+//! accepts the other as permission to join the cluster. Both are refused unless the administrator allows
+//! them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
@@ -18,29 +19,29 @@ use shared::unseal::Unsealed;
 
 use crate::token_secrets;
 
-/// Types by which an author may get more than the values that he sealed.
+/// Secret types that can give the author of a SealedSecret more than the values the author sealed.
 pub const RISKY_TYPES: [&str; 2] = [token_secrets::TYPE, "bootstrap.kubernetes.io/token"];
 
-/// The limits.
+/// The limits on authors of SealedSecrets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AuthorLimits {
     keys: Option<KeyPlace>,
     types: TypeRules,
     scopes: ScopeRules,
-    /// So old may the key be that an item was sealed for.
+    /// Maximum age of the key that an item was sealed for.
     oldest_key: Option<SignedDuration>,
-    /// Patterns of namespaces in which nothing is rendered.
+    /// Patterns of namespaces in which no templates are rendered.
     without_templates: Vec<String>,
     forbidden_metadata: Vec<ForbiddenText>,
     text: String,
 }
 
-/// A label or annotation that no Secret gets.
+/// A rule that forbids labels and annotations on Secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum ForbiddenText {
-    /// Its key begins with this.
+    /// Forbids every key that begins with this text.
     Prefix(String),
-    /// It is this one, with this value.
+    /// Forbids this key with this value.
     Pair(String, String),
 }
 
@@ -60,26 +61,26 @@ impl ForbiddenText {
     }
 }
 
-/// Where a Secret would be taken for a sealing key.
+/// The place where the controller would load a Secret as a sealing key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct KeyPlace {
     namespace: String,
-    /// The name of the oldest key, which needs no label.
+    /// Name of the oldest key, which counts as a key without the label.
     unlabelled: String,
 }
 
-/// A SealedSecret asks for what it may not.
+/// A SealedSecret asks for something that the author limits forbid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Breach {
-    /// A sealing key of its author's choice.
+    /// The Secret would become a sealing key chosen by its author.
     #[error(
         "no SealedSecret makes a Secret with the label {KEY_LABEL}, or the name {name:?}, in namespace {namespace}: \
          this controller would seal with it; restore keys with `seal keys restore`"
     )]
     Key {
-        /// The namespace of the keys.
+        /// The namespace of the key Secrets.
         namespace: String,
-        /// The name of the key that needs no label.
+        /// The name of the key Secret that needs no label.
         name: String,
     },
     /// A type that gives its author more than the values.
@@ -88,19 +89,19 @@ pub enum Breach {
          it, run the controller with --allow-secret-types={0} (in the chart: allowSecretTypes)"
     )]
     RiskyType(&'static str),
-    /// A type that nobody gets.
+    /// A type that the administrator forbids.
     #[error(
         "Secrets of type {0:?} are not made here (--forbid-secret-types); take another type, or ask whoever runs the \
          controller"
     )]
     Type(String),
-    /// A label or annotation that nobody gets, by its key.
+    /// The key of a label or annotation that the administrator forbids.
     #[error(
         "Secrets with the label or annotation {0:?} are not made here (--forbid-secret-metadata), since it may hand \
          the values to another program; remove it from the template, or ask whoever runs the controller"
     )]
     Metadata(String),
-    /// A template with actions, where none is rendered.
+    /// A template with actions in a namespace (this one) where templates are not rendered.
     #[error(
         "templates are not rendered in namespace {0} (--forbid-templates); seal finished values instead, or ask \
          whoever runs the controller"
@@ -116,24 +117,24 @@ pub enum Breach {
         scope: Scope,
         /// Its namespace.
         namespace: String,
-        /// Those that are allowed, by comma.
+        /// The allowed scopes, separated by commas.
         allowed: String,
     },
-    /// Sealed for a key that is too old.
+    /// An item was sealed for a key that is too old.
     #[error(
         "sealed for a key that is older than {limit:#} (--max-sealing-key-age): {items}; seal them again with the \
          certificate of today, for example with `kubeseal --re-encrypt`"
     )]
     OldKey {
-        /// The limit.
+        /// The maximum age.
         limit: SignedDuration,
-        /// The items, by comma.
+        /// The affected items, separated by commas.
         items: String,
     },
 }
 
 impl AuthorLimits {
-    /// No `oldest_key` stands for any age.
+    /// Creates limits. `oldest_key` is the maximum age of a key; `None` allows any age.
     pub fn new(types: TypeRules, scopes: ScopeRules, oldest_key: Option<SignedDuration>) -> Self {
         Self {
             keys: None,
@@ -146,8 +147,8 @@ impl AuthorLimits {
         }
     }
 
-    /// In namespaces that fit one of these patterns by comma, no template with actions is rendered: by
-    /// rendering or failing, each tells its author something of the values.
+    /// Forbids templates with actions in namespaces that match one of these comma-separated patterns: whether
+    /// rendering succeeds or fails tells the author something about the values.
     #[must_use]
     pub fn forbidding_templates(mut self, namespaces: &str) -> Self {
         self.text.extend([";templates:", namespaces]);
@@ -155,8 +156,8 @@ impl AuthorLimits {
         self
     }
 
-    /// Nobody gets a Secret with such a label or annotation: prefixes of keys, and pairs `key=value`, by
-    /// comma.
+    /// Forbids these labels and annotations on every Secret. `texts` is a comma-separated list of key
+    /// prefixes and `key=value` pairs.
     #[must_use]
     pub fn forbidding_metadata(mut self, texts: &str) -> Self {
         self.text.extend([";metadata:", texts]);
@@ -164,8 +165,8 @@ impl AuthorLimits {
         self
     }
 
-    /// In that namespace nobody gets a Secret that would be loaded as a key: whoever plants one reads what
-    /// others seal for it. The label counts whatever its value is, since nothing else has a use for it.
+    /// Forbids Secrets in `namespace` that the controller would load as a key: an author who plants a key can
+    /// read what others seal for it. The key label is refused with any value, since it has no other use.
     #[must_use]
     pub fn guarding_keys(mut self, namespace: &str, unlabelled: &str) -> Self {
         self.text.extend([";", namespace, "/", unlabelled]);
@@ -176,28 +177,28 @@ impl AuthorLimits {
         self
     }
 
-    /// The same for the same limits, and another one for others.
+    /// Returns a text that is equal for equal limits and differs otherwise.
     pub fn as_text(&self) -> &str {
         &self.text
     }
 
-    /// May what was allowed once be refused later, though nothing but the clock has changed?
+    /// Returns whether a SealedSecret that was allowed can be refused later, by the passage of time alone.
     pub fn depend_on_time(&self) -> bool {
         self.oldest_key.is_some()
     }
 
-    /// Is no template rendered in that namespace?
+    /// Returns whether templates are forbidden in that namespace.
     pub fn forbids_templates(&self, namespace: &str) -> bool {
         let mut patterns = self.without_templates.iter();
         patterns.any(|pattern| fits(pattern, namespace))
     }
 
-    /// Judges a SealedSecret before any of its templates is rendered. One without actions is a text like
-    /// any other.
+    /// Checks a SealedSecret before any of its templates is rendered. A template without actions is plain
+    /// text and always allowed.
     ///
     /// # Errors
     ///
-    /// [`Breach::Templates`].
+    /// Returns [`Breach::Templates`] if a template with actions is forbidden in the namespace.
     pub fn allow_templates(&self, sealed: &SealedSecret) -> Result<(), Breach> {
         let namespace = sealed.namespace_or_empty();
         let texts = sealed.spec.template.data.iter().flat_map(BTreeMap::values);
@@ -208,12 +209,12 @@ impl AuthorLimits {
         Ok(())
     }
 
-    /// Judges what a SealedSecret has been unsealed to. The type is that of the Secret, since in the
-    /// deprecated form it is sealed as well; the age of a key is counted from its order time.
+    /// Checks the result of unsealing a SealedSecret. The type is read from the Secret, since the deprecated
+    /// form seals the type too. The age of a key is counted from its order time.
     ///
     /// # Errors
     ///
-    /// [`Breach`], the first one.
+    /// Returns the first [`Breach`].
     pub fn allow(
         &self,
         sealed: &SealedSecret,
@@ -228,11 +229,11 @@ impl AuthorLimits {
         self.allow_keys(&unsealed.sealed_by, ring, now)
     }
 
-    /// Judges a Secret by its type, its name and its labels.
+    /// Checks the type, name and labels of a Secret.
     ///
     /// # Errors
     ///
-    /// [`Breach`], the first one.
+    /// Returns the first [`Breach`].
     pub fn allow_secret(&self, secret: &Secret) -> Result<(), Breach> {
         self.types.allow(secret)?;
         self.allow_place(secret)
@@ -297,40 +298,41 @@ fn by_comma(texts: &str) -> impl Iterator<Item = &str> {
     texts.filter(|text| !text.is_empty())
 }
 
-/// The type of a Secret by which its author may get more than the values that he sealed.
+/// Returns the type of the Secret if it is one of the [`RISKY_TYPES`].
 pub fn risky_type(secret: &Secret) -> Option<&'static str> {
     let type_ = secret.type_.as_deref();
     RISKY_TYPES.into_iter().find(|risky| Some(*risky) == type_)
 }
 
-/// Which types of Secret are made: all but the [`RISKY_TYPES`] and those that are forbidden beside them.
-/// A risky type may be allowed.
+/// Which Secret types are allowed: all but the [`RISKY_TYPES`] and the types that the administrator forbids.
+/// The administrator can allow a risky type.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TypeRules {
     forbidden: BTreeSet<String>,
     allowed: BTreeSet<String>,
 }
 
-/// The types cannot be allowed.
+/// The list of allowed types is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TypeRulesError {
-    /// Allowing it would have no effect, and may be meant as a list of all that are allowed.
+    /// Not a risky type: allowing it would have no effect, and the list may have been meant as an exhaustive
+    /// one.
     #[error(
         "takes types that are refused by default, {risky}; {0:?} is not one of them",
         risky = RISKY_TYPES.join(" and ")
     )]
     NotRisky(String),
-    /// Somebody means the opposite.
+    /// The type is both allowed and forbidden.
     #[error("{0:?} is in --forbid-secret-types too")]
     Forbidden(String),
 }
 
 impl TypeRules {
-    /// Reads lists of types, by comma.
+    /// Parses two comma-separated lists of types.
     ///
     /// # Errors
     ///
-    /// [`TypeRulesError`] about `allowed`.
+    /// Returns [`TypeRulesError`] if `allowed` is invalid.
     pub fn read(forbidden: &str, allowed: &str) -> Result<Self, TypeRulesError> {
         let listed = |text: &str| -> BTreeSet<String> {
             let types = text.split(',').map(str::trim);
@@ -368,12 +370,12 @@ impl TypeRules {
     }
 }
 
-/// Which scopes a namespace may use: the first pattern that fits holds, and where none does every scope is
-/// allowed. Written `team-*=strict,prod=strict+namespace-wide`; `*` stands for any text.
+/// Which scopes a namespace may use. The first matching pattern decides; without a match every scope is
+/// allowed. Syntax: `team-*=strict,prod=strict+namespace-wide`, where `*` matches any text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ScopeRules(Vec<(String, Vec<Scope>)>);
 
-/// The text is none of scope rules.
+/// The text cannot be parsed as scope rules.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("takes rules like 'team-*=strict,prod=strict+namespace-wide'; this is none: {0:?}")]
 pub struct ScopeRulesError(String);
@@ -421,7 +423,7 @@ fn names(scopes: &[Scope], between: &str) -> String {
     names.join(between)
 }
 
-/// A `*` stands for any text, also for none.
+/// Returns whether the text matches the pattern, in which `*` matches any text, including none.
 fn fits(pattern: &str, text: &str) -> bool {
     let Some((head, rest)) = pattern.split_once('*') else {
         return pattern == text;
@@ -566,7 +568,7 @@ mod tests {
         }
     }
 
-    /// A record of what was allowed must not be believed under other limits.
+    /// The controller must not accept a record of an earlier check under other limits.
     #[test]
     fn each_limit_changes_the_text_of_the_limits() {
         let base = AuthorLimits::default;
@@ -581,7 +583,7 @@ mod tests {
         assert_eq!(texts.len(), all.len(), "{texts:?}");
     }
 
-    /// Attack: seals a Secret with the label of a sealing key in the controller's namespace.
+    /// Attack: an author seals a Secret with the label of a sealing key in the controller's namespace.
     #[test]
     fn refuses_a_secret_that_would_be_loaded_as_a_key() {
         let limits = AuthorLimits::default().guarding_keys("keys", "old");

@@ -1,4 +1,4 @@
-//! What shall be + what is → what to do. Plain data in, plain data out.
+//! Decides what to do with a Secret from its desired and its existing state. A pure function over plain data.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,29 +13,29 @@ use crate::no_secret::NoSecret;
 use crate::object_id::ObjectId;
 use crate::ownership::{is_like, secret_type, successor};
 
-/// What shall be.
+/// The desired state.
 #[derive(Debug)]
 pub enum Desired {
-    /// This Secret.
+    /// A Secret.
     Secret {
-        /// What the SealedSecret gives now.
+        /// The Secret that the SealedSecret currently describes.
         secret: Box<Secret>,
-        /// Keys whose value would be another one each time.
+        /// Items whose values differ in each rendering.
         by_chance: BTreeSet<String>,
     },
-    /// Nothing: the SealedSecret is gone.
+    /// No Secret: the SealedSecret is deleted.
     Nothing,
-    /// Unknown: the SealedSecret cannot be read or opened.
+    /// Unknown: the SealedSecret cannot be read or unsealed.
     Unknown(Refusal),
 }
 
 impl Desired {
-    /// Would another rendering give other values?
+    /// Returns whether another rendering would give other values.
     pub fn is_random(&self) -> bool {
         matches!(self, Self::Secret { by_chance, .. } if !by_chance.is_empty())
     }
 
-    /// The Secret that shall be, if one shall be.
+    /// Returns the desired Secret, if there is one.
     pub fn secret(&self) -> Option<&Secret> {
         match self {
             Self::Secret { secret, .. } => Some(secret),
@@ -44,28 +44,28 @@ impl Desired {
     }
 }
 
-/// The Secret that is there.
+/// The existing state.
 #[derive(Debug)]
 pub enum Existing {
-    /// None.
+    /// There is no Secret.
     Absent,
-    /// Ours to change.
+    /// There is a Secret that the controller owns.
     Ours(Held),
-    /// Somebody else's.
+    /// There is a Secret that the controller does not own.
     Foreign,
 }
 
-/// What a store holds of a Secret.
+/// What a store knows about an existing Secret.
 #[derive(Debug)]
 pub enum Held {
-    /// Values and nothing else. Values that cannot be reached are left out.
+    /// Only its values. Values that cannot be read are left out.
     Values(BTreeMap<String, Plain>),
-    /// A whole Secret.
+    /// The complete Secret.
     Secret(Box<Secret>),
 }
 
 impl Held {
-    /// The values.
+    /// Returns the values.
     pub fn values(&self) -> &BTreeMap<String, Plain> {
         match self {
             Self::Values(values) => values,
@@ -74,87 +74,90 @@ impl Held {
     }
 }
 
-/// What the decision takes into account beside the two Secrets.
+/// What the decision takes into account besides the two states.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Circumstances {
-    /// Is the SealedSecret the one of the last success? Then a difference is somebody else's edit.
+    /// Whether the SealedSecret is unchanged since the last success. If so, a difference was made by another
+    /// client.
     pub settled: bool,
-    /// Are edits of others left as they are?
+    /// Whether edits by other clients are left in place.
     pub tolerates_drift: bool,
-    /// Must a version of the SealedSecret that has the values of the Secret look like one that has others?
-    /// Otherwise whoever may edit it confirms a guess.
+    /// Whether the outcome of a new version must not depend on whether its values equal those of the Secret.
+    /// Otherwise anyone who can edit the SealedSecret can confirm a guess.
     pub hides_equality: bool,
 }
 
-/// What to do. Nothing is left to choose for whoever does it.
+/// What to do. A plan is complete: applying it involves no further decision.
 #[derive(Debug, PartialEq)]
 pub enum Plan {
-    /// Make the Secret.
+    /// Create the Secret.
     Create(Box<Secret>),
-    /// Give the Secret these values and no others.
+    /// Replace the Secret with this one.
     Replace(Box<Secret>),
-    /// Remove the Secret.
+    /// Delete the Secret.
     Remove,
-    /// Change no value.
+    /// Change nothing.
     Leave,
-    /// Change no value and say why.
+    /// Change nothing and report the reason.
     Refuse(Refusal),
 }
 
-/// Why the Secret is not what the SealedSecret says.
+/// Why the Secret does not match the SealedSecret.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Refusal {
-    /// The SealedSecret cannot be used.
+    /// The SealedSecret is malformed.
     #[error("{0}")]
     Malformed(String),
-    /// It does not open.
+    /// It cannot be unsealed.
     #[error(transparent)]
     Unseal(#[from] UnsealError),
-    /// It opens, and its values do not make a Secret.
+    /// It was unsealed, but its values do not make a Secret.
     #[error("{0}")]
     Values(NoSecret),
-    /// It asks for more than whoever runs the controller allows.
+    /// It asks for more than the author limits allow.
     #[error(transparent)]
     Breach(#[from] Breach),
     /// Its type requires items that it does not have.
     #[error("cannot write the Secret: {0}; seal that item too, or change the type")]
     Missing(#[from] Missing),
-    /// Its values are larger than an API server accepts. Of an object without templates their size is public.
+    /// Its values are larger than an API server accepts. If an object has no templates, the size of its
+    /// values is public.
     #[error(
         "cannot write the Secret: its values have {0} bytes, and Kubernetes accepts {LARGEST}; split the object"
     )]
     TooLarge(usize),
-    /// Another one's Secret has the name. The peer's words.
+    /// A Secret that is not owned has the name. The text equals upstream's.
     #[error("failed update: Resource {:?} already exists and is not managed by SealedSecret", .0.name)]
     NotManaged(ObjectId),
-    /// An API server lets nobody change the type of a Secret.
+    /// The type would change, which an API server does not allow.
     #[error(
         "the Secret {id} has type {from:?} and shall have {to:?}, and the type of a Secret cannot be changed: \
          delete the Secret, and it is made anew"
     )]
     TypeChange {
-        /// Which.
+        /// The object.
         id: ObjectId,
-        /// Its type.
+        /// The existing type.
         from: String,
-        /// The type in the template; `Opaque` if that has none.
+        /// The type in the template; `Opaque` if the template has none.
         to: String,
     },
-    /// Nor the values of an immutable one.
+    /// The values of an immutable Secret would change, or it would become mutable, neither of which an API
+    /// server allows.
     #[error(
         "Error updating {0}: the target Secret is immutable. Its values stay as they are; \
          delete the Secret, and it is made anew"
     )]
     Immutable(ObjectId),
-    /// Another client undoes what is put right, again and again.
+    /// Another client keeps reverting the controller's corrections.
     #[error(transparent)]
     DriftFight(Fight),
 }
 
-/// Decides for one object.
+/// Decides what to do for one object.
 ///
-/// What is another one's is neither overwritten nor removed, and while it is unknown what shall be,
-/// the last good values stay.
+/// Secrets that are not owned are never modified or deleted. While the desired state is unknown, the last
+/// good values stay.
 pub fn decide(
     id: &ObjectId,
     desired: Desired,
@@ -184,8 +187,9 @@ pub fn decide(
     }
 }
 
-/// The same plan, unless it would write what authors may not ask for. A SealedSecret is judged before; a
-/// Secret that it is merged into can have a type or a label that stands in no SealedSecret.
+/// Returns the plan, or a refusal if it would write something that the author limits forbid. The SealedSecret
+/// was checked before. This check covers merges, since the existing Secret can have a type or a label that is
+/// not in the SealedSecret.
 pub fn within(limits: &AuthorLimits, plan: Plan) -> Plan {
     match &plan {
         Plan::Create(secret) | Plan::Replace(secret) => match limits.allow_secret(secret) {
@@ -196,8 +200,8 @@ pub fn within(limits: &AuthorLimits, plan: Plan) -> Plan {
     }
 }
 
-/// The same plan, unless an API server would never accept what it writes. Of the values nothing but their size is
-/// judged, and that only where it is public.
+/// Returns the plan, or a refusal if an API server would never accept the Secret. Of the values only their
+/// size is checked, and only if the size is public.
 pub fn acceptable(plan: Plan, is_size_public: bool) -> Plan {
     let (Plan::Create(secret) | Plan::Replace(secret)) = &plan else {
         return plan;
@@ -213,8 +217,8 @@ pub fn acceptable(plan: Plan, is_size_public: bool) -> Plan {
     plan
 }
 
-/// Values that chance made once stay until the SealedSecret asks for something else: whoever uses them
-/// must not find others after a restart of the controller, or after an edit of another value.
+/// Keeps the existing values of random items until the SealedSecret asks for something else. Programs that
+/// use them must not find other values after a restart of the controller or after an edit of another item.
 fn keep(
     by_chance: &BTreeSet<String>,
     held: &BTreeMap<String, Plain>,
@@ -246,11 +250,12 @@ fn align(id: &ObjectId, desired: Secret, held: &Held, circumstances: Circumstanc
     }
 }
 
-/// What stands in the way of a Secret whatever its values are. `shell` has all of it but the values.
+/// Returns the refusal that applies whatever the values are. `shell` is the desired Secret without its
+/// values.
 ///
-/// It is asked before templates are rendered. Such a refusal is repeated until another client changes the
-/// Secret, and each repetition would render at another time: a template that begins to fail at a moment
-/// chosen by a value would make a clock of the status.
+/// The controller checks this before it renders templates. Such a refusal is repeated until another client
+/// changes the Secret. If each repetition rendered at another time, an author could write a template that
+/// begins to fail at a moment chosen by a value, and read the value from the time when the status changes.
 pub fn public_obstacle(
     id: &ObjectId,
     shell: Secret,
@@ -268,9 +273,9 @@ pub fn public_obstacle(
     }
 }
 
-/// As it stands, a Secret that is equal to the one that is there would be no write at all: its
-/// `resourceVersion`, and the revisions that others count, would stay. For Kubernetes `immutable: false`
-/// means what its absence does, so one becomes the other.
+/// Makes the Secret differ from the existing one, if it does not. A write of an equal Secret is a no-op in
+/// the API server: it leaves `resourceVersion` and the revision counts of other programs unchanged.
+/// Kubernetes treats `immutable: false` like an absent field, so this function toggles between the two.
 fn distinct(mut next: Secret, existing: &Secret) -> Secret {
     if is_like(&next, existing) {
         next.immutable = match existing.immutable {
@@ -282,8 +287,8 @@ fn distinct(mut next: Secret, existing: &Secret) -> Secret {
     next
 }
 
-/// What an API server would refuse, said before it is asked. Values that must not be compared count as
-/// other ones.
+/// Returns the refusal that an API server would give. Values of a new version (`is_new`) count as different,
+/// since they must not be compared.
 fn obstacle(id: &ObjectId, next: &Secret, existing: &Secret, is_new: bool) -> Option<Refusal> {
     let frozen = existing.immutable == Some(true);
     if secret_type(next) != secret_type(existing) {
@@ -454,7 +459,7 @@ mod tests {
         assert_eq!(plan(true, &[("a", "1")]), Plan::Replace(secret(new)));
     }
 
-    /// What is merged into a Secret that agrees to it has its type and its labels from there.
+    /// Merges into a Secret that allows it. The result takes its type and labels from the existing Secret.
     fn merged(type_: &str, label: Option<&str>) -> Plan {
         let id = ObjectId {
             namespace: "keys".into(),
@@ -475,8 +480,8 @@ mod tests {
         decide(&id, desired, &existing, Circumstances::default())
     }
 
-    /// Attack: an author merges a key of his own into a sealing key that agrees to be merged into, or items into a
-    /// Secret of a type that he may not ask for.
+    /// Attack: an author merges a key of their own into a sealing key that allows merging, or items into a
+    /// Secret of a type that the author may not ask for.
     #[test]
     fn refuses_to_merge_into_what_no_sealed_secret_may_make() {
         let limits = AuthorLimits::default().guarding_keys("keys", "old");
@@ -545,7 +550,7 @@ mod tests {
         assert_eq!(plan("1", Some(true), false, false), Plan::Leave);
     }
 
-    /// Attack: an author asks for a Secret of another type, which is refused again and again, with a template that
+    /// Attack: an author asks for a Secret of another type, which is refused repeatedly, with a template that
     /// begins to fail at a time chosen by a value.
     #[test]
     fn what_is_refused_whatever_the_values_are_is_refused_before_rendering() {

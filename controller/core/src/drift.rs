@@ -1,4 +1,4 @@
-//! What other clients do to our Secrets, by an edit or by deleting them: how often it may be put right.
+//! Limits how often the controller corrects edits and deletions of its Secrets by other clients.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -8,23 +8,24 @@ use jiff::{SignedDuration, Timestamp};
 use crate::decide::{Plan, Refusal};
 use crate::object_id::ObjectId;
 
-/// On a SealedSecret; the value `false` leaves edits of its Secret as they are.
+/// Annotation of a SealedSecret; with the value `false`, edits of its Secret are not corrected.
 pub const ANNOTATION: &str = "sealedsecrets.bitnami.com/correct-drift";
 
-/// Do the annotations of an object ask for it?
+/// Returns whether the annotations turn the correction of drift off.
 pub fn opts_out(annotations: Option<&BTreeMap<String, String>>) -> bool {
     let value = annotations.and_then(|annotations| annotations.get(ANNOTATION));
     value.is_some_and(|value| value == "false")
 }
 
-/// So many corrections within [`WINDOW`] are a fight with another client, which nobody wins.
+/// After this many corrections within [`WINDOW`], the controller assumes a conflict with another client and
+/// pauses.
 const CORRECTIONS: usize = 5;
 const WINDOW: SignedDuration = SignedDuration::from_mins(10);
-/// After so many, a Secret that is deleted again is made this long after the last time. It is not left
-/// missing for the whole window, since Pods wait for it.
+/// Once the limit is reached, a Secret that is deleted again is recreated this long after the last time. It
+/// does not stay missing for the whole window, since Pods wait for it.
 const PAUSE: SignedDuration = SignedDuration::from_mins(1);
 
-/// What another client did to the Secret of a SealedSecret that had been unsealed.
+/// What another client did to the Secret of an unsealed SealedSecret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Interference {
     /// It changed the Secret.
@@ -34,7 +35,8 @@ pub enum Interference {
 }
 
 impl Interference {
-    /// Does the plan undo one? Only if the SealedSecret was `settled`; otherwise the plan follows it.
+    /// Returns the interference that the plan undoes. If the SealedSecret is not `settled`, the plan follows
+    /// a change of the SealedSecret and undoes nothing.
     pub fn undone_by(plan: &Plan, settled: bool) -> Option<Self> {
         match plan {
             Plan::Replace(_) if settled => Some(Self::Edit),
@@ -44,18 +46,18 @@ impl Interference {
     }
 }
 
-/// What was put right lately.
+/// The corrections of the last minutes.
 #[derive(Debug, Default)]
 pub struct Drift {
     corrections: BTreeMap<(ObjectId, Interference), VecDeque<Timestamp>>,
 }
 
-/// A correction has to wait.
+/// A correction that has to wait.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Fight {
-    /// What is not put right before that.
+    /// The interference that is not corrected yet.
     pub what: Interference,
-    /// Until when.
+    /// When it may be corrected.
     pub until: Timestamp,
 }
 
@@ -84,11 +86,11 @@ impl From<&Fight> for Refusal {
 }
 
 impl Drift {
-    /// Takes note of a correction that is about to be made.
+    /// Records a correction that is about to be made.
     ///
     /// # Errors
     ///
-    /// [`Fight`] if there were too many lately; then it is not to be made.
+    /// Returns [`Fight`] if there were too many corrections lately; the caller then must not make this one.
     pub fn correct(
         &mut self,
         id: &ObjectId,
@@ -106,13 +108,13 @@ impl Drift {
         }
     }
 
-    /// Forgets an object that is gone.
+    /// Forgets a deleted object.
     pub fn forget(&mut self, id: &ObjectId) {
         self.corrections.retain(|(known, _), _| known != id);
     }
 }
 
-/// When the next correction may be made, if it has to wait at all.
+/// Returns when the next correction may be made, or `None` if it need not wait.
 fn next(what: Interference, made: &VecDeque<Timestamp>) -> Option<Timestamp> {
     let (since, wait) = match what {
         Interference::Edit => (made.front(), WINDOW),
@@ -151,7 +153,7 @@ mod tests {
         assert_eq!(drift.correct(&id, edit, at(602)), Ok(()));
     }
 
-    /// Attack: has Kubernetes delete a Secret as soon as it is made.
+    /// Attack: an author makes Kubernetes delete a Secret each time right after its creation.
     #[test]
     fn a_secret_that_is_deleted_for_the_sixth_time_is_made_once_a_minute() {
         let (id, deletion) = (id("n"), Interference::Deletion);

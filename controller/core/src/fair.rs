@@ -1,39 +1,38 @@
 //! Fair shares: start-time fair queueing over tenants.
 //!
-//! Each tenant has a count of what it has used. Whoever has used least goes first, and a clock follows
-//! the one that was served last. A tenant that comes back after a pause begins at the clock: a pause
-//! saves nothing up, and a newcomer owes nothing. So a backlog delays its own tenant alone, and the
-//! delay of everybody else grows with the number of tenants and not with the length of their backlogs.
+//! Each tenant has a count of what it has used. The tenant that has used least goes first, and a virtual
+//! clock follows the tenant served last. A tenant that returns after a pause starts at the clock: a pause
+//! earns no credit, and a newcomer has no debt. So a backlog delays only its own tenant, and the delay of
+//! every other tenant depends on the number of tenants, not on the length of their backlogs.
 //!
-//! A tenant is whatever cannot be chosen freely by those who want to be served: a namespace, or the
-//! address of a caller. Whoever owns several gets a share for each, so what many of them can do to
-//! others is linear in their number.
+//! A tenant is something that clients cannot choose freely: a namespace, or the address of a caller. A client
+//! that owns several gets one share for each, so its effect on others grows only linearly with their number.
 
 use std::collections::HashMap;
 
-/// What each tenant has used, in units of the user's choice.
+/// What each tenant has used, in units that the caller chooses.
 #[derive(Debug, Default)]
 pub struct Shares {
     clock: u64,
     used: HashMap<String, u64>,
 }
 
-/// More tenants than this are looked through for those that may be forgotten.
+/// Above this number of tenants, those that the clock has passed are forgotten.
 const MANY: usize = 1024;
 
 impl Shares {
-    /// By this tenants are ordered: the least comes first.
+    /// Returns the sort key of a tenant: the lowest goes first.
     pub fn used(&self, tenant: &str) -> u64 {
         let used = self.used.get(tenant).copied().unwrap_or_default();
         used.max(self.clock)
     }
 
-    /// Moves the clock to a tenant that is served now.
+    /// Moves the clock to the tenant that is served now.
     pub fn serve(&mut self, tenant: &str) {
         self.clock = self.used(tenant);
     }
 
-    /// Takes note of what a tenant uses.
+    /// Adds to what a tenant has used.
     pub fn charge(&mut self, tenant: &str, units: u64) {
         let used = self.used(tenant).saturating_add(units);
         self.used.insert(tenant.to_owned(), used);
@@ -42,15 +41,15 @@ impl Shares {
         }
     }
 
-    /// A tenant that the clock has passed is like one that was never there.
+    /// Forgets tenants that the clock has passed, since they are treated like new ones.
     fn forget(&mut self) {
         let clock = self.clock;
         self.used.retain(|_, used| *used > clock);
     }
 }
 
-/// So many of `places` each tenant may hold, while `active` tenants hold some or wait for some: an equal
-/// part of what is not `reserved`, and at least one. The rest is free for whoever comes next.
+/// Returns how many of `places` each tenant may hold while `active` tenants hold or wait for some: an equal
+/// share of what is not `reserved`, and at least one. The rest stays free for newcomers.
 pub fn most_each(places: usize, reserved: usize, active: usize) -> usize {
     (places.saturating_sub(reserved) / active.max(1)).max(1)
 }
@@ -61,7 +60,7 @@ mod tests {
 
     use super::*;
 
-    /// Serves whoever has used least, each time for its cost, and gives the order.
+    /// Serves the tenant that has used least, charges its cost, and returns the order.
     fn order(costs: &[(&str, u64)], turns: usize) -> Vec<String> {
         let mut shares = Shares::default();
         let serve = |_| {
@@ -114,10 +113,10 @@ mod tests {
     }
 
     proptest! {
-        /// Attack: queues costly work under many names.
+        /// Attack: a client queues expensive work under many names.
         ///
-        /// Between two turns of a tenant that waits all the time, each other one uses no more than its
-        /// share and one turn beyond.
+        /// Between two turns of a tenant that always waits, each other tenant uses at most its share and one
+        /// turn more.
         #[test]
         fn no_tenant_waits_for_more_than_one_turn_of_each_other_one(costs in proptest::collection::vec(1_u64..1000, 2..20)) {
             let names: Vec<String> = (0..costs.len()).map(|i| i.to_string()).collect();

@@ -1,10 +1,10 @@
-//! What is reported when the values of an object do not make a Secret: nothing that depends on them.
+//! The report for an object whose values do not make a Secret. It does not depend on the values.
 //!
-//! Statuses, events, logs and metrics are public, and authors of SealedSecrets choose the templates. Any
-//! fact that depends on a value (which template fails, where, why, how many do, which check of the API
-//! server) is a number that an author reads from one edit. So all such failures have one report, made of
-//! what is public alone: what fails with a placeholder for every value. What is left is one bit an edit:
-//! the values make a Secret, or they do not.
+//! Statuses, events, logs and metrics are public, and authors of SealedSecrets choose the templates. Any fact
+//! that depends on a value (which template fails, where, why, how many do, which check of the API server)
+//! would let an author read information about the value with each edit. So all such failures share one
+//! report, derived from public data: the failures that occur with a placeholder for every value. One bit per
+//! edit remains: whether the values make a Secret.
 
 use std::fmt;
 
@@ -28,7 +28,7 @@ pub struct NoSecret {
 }
 
 impl NoSecret {
-    /// For an object, whatever its values are.
+    /// Builds the report for an object, independent of its values.
     pub fn of(sealed: &SealedSecret, now: Timestamp, meter: &mut dyn Meter) -> Self {
         Self {
             is_legacy: is_legacy(sealed),
@@ -36,7 +36,7 @@ impl NoSecret {
         }
     }
 
-    /// What fails with placeholders; it need not be what failed.
+    /// Returns the failures with placeholders, which can differ from the actual failure.
     pub fn failures(&self) -> &[RenderError] {
         &self.failures
     }
@@ -67,12 +67,13 @@ impl fmt::Display for NoSecret {
     }
 }
 
-/// In the deprecated form all of the Secret is sealed: type, labels and names of items too.
+/// Returns whether the object uses the deprecated form, which seals the complete Secret: also its type,
+/// labels and item names.
 pub fn is_legacy(sealed: &SealedSecret) -> bool {
     sealed.spec.data.is_some()
 }
 
-/// Would the refusal reveal something of what is sealed in the object?
+/// Returns whether the refusal would reveal something about the sealed content of the object.
 pub fn refusal_depends_on_values(why: &Refusal, sealed: &SealedSecret) -> bool {
     match why {
         Refusal::Unseal(UnsealError::Render(_) | UnsealError::LegacyContent) => true,
@@ -81,8 +82,8 @@ pub fn refusal_depends_on_values(why: &Refusal, sealed: &SealedSecret) -> bool {
         )
         | Refusal::TypeChange { .. }
         | Refusal::Missing(_) => is_legacy(sealed),
-        // Of an object with templates, other values of an immutable Secret look like a template that fails, or an
-        // edit would have three outcomes.
+        // For an object with templates, changed values of an immutable Secret are reported like a failed
+        // template. Otherwise an edit would have three distinguishable outcomes.
         Refusal::Immutable(_) => sealed.spec.template.data.is_some(),
         Refusal::Malformed(_)
         | Refusal::Values(_)

@@ -1,4 +1,5 @@
-//! Whose Secret it is, and what becomes of it: the peer's rules of §2.4 and §4.5 over plain data.
+//! Which Secrets a SealedSecret owns, and how an existing Secret is updated: upstream's rules, over plain
+//! data.
 
 use std::collections::BTreeMap;
 
@@ -8,14 +9,14 @@ use shared::secret::Secret;
 
 use crate::token_secrets;
 
-/// What a Secret without type is.
+/// The type of a Secret whose type is not set.
 const DEFAULT_TYPE: &str = "Opaque";
 
-/// Annotations by which a Secret says what a SealedSecret may do with it.
+/// Annotations with which a Secret says what a SealedSecret may do with it.
 const CONSENTS: [&str; 3] = [MANAGED_ANNOTATION, PATCH_ANNOTATION, SKIP_OWNER_ANNOTATION];
 
-/// Makes the SealedSecret the owner of a Secret that is about to be written, unless the template
-/// asks for none. A SealedSecret without `uid` cannot own anything.
+/// Makes the SealedSecret the owner of a Secret that is about to be written, unless the template asks for
+/// none. A SealedSecret without `uid` cannot own anything.
 pub fn own(secret: &mut Secret, sealed: &SealedSecret) {
     if has(&secret.metadata, SKIP_OWNER_ANNOTATION) {
         return;
@@ -34,11 +35,12 @@ fn owner(sealed: &SealedSecret) -> Option<OwnerReference> {
     })
 }
 
-/// May the SealedSecret with this metadata and template write that Secret?
+/// Returns whether the SealedSecret with this metadata and template may write that Secret.
 ///
-/// Yes, if it controls it already, or if the Secret's own annotations consent: whoever may write
-/// those may write the Secret too, so nobody gains anything by them. A Secret without owner that we
-/// made is known by the annotation that asked for it, if the template still has that.
+/// It may if it controls the Secret already, or if the Secret's own annotations allow it: anyone who can
+/// write those annotations can write the Secret too, so this grants nothing new. A Secret that the controller
+/// made without an owner is recognised by the annotation that asked for this, if the template still has that
+/// annotation.
 pub fn is_ours(existing: &ObjectMeta, sealed: &ObjectMeta, template: &ObjectMeta) -> bool {
     let unowned = has(existing, SKIP_OWNER_ANNOTATION) && has(template, SKIP_OWNER_ANNOTATION);
     is_controlled_by(existing, sealed.uid.as_deref())
@@ -47,17 +49,17 @@ pub fn is_ours(existing: &ObjectMeta, sealed: &ObjectMeta, template: &ObjectMeta
         || unowned && controller(existing).is_none()
 }
 
-/// Does the object of that `uid` control it?
+/// Returns whether the object with that `uid` controls the Secret.
 pub fn is_controlled_by(existing: &ObjectMeta, uid: Option<&str>) -> bool {
     uid.is_some() && controller(existing).map(|owner| owner.uid.as_str()) == uid
 }
 
-/// Does the Secret itself say that a SealedSecret may take it over and own it?
+/// Returns whether the Secret's annotations allow a SealedSecret to take it over and own it.
 pub fn is_handed_over(existing: &ObjectMeta) -> bool {
     has(existing, MANAGED_ANNOTATION) && !has(existing, SKIP_OWNER_ANNOTATION)
 }
 
-/// Does the Secret itself say that a SealedSecret is merged into it?
+/// Returns whether the Secret's annotations allow a SealedSecret to be merged into it.
 pub fn is_merged_into(existing: &ObjectMeta) -> bool {
     has(existing, PATCH_ANNOTATION)
 }
@@ -67,7 +69,7 @@ fn controller(metadata: &ObjectMeta) -> Option<&OwnerReference> {
     owners.iter().find(|owner| owner.controller == Some(true))
 }
 
-/// The exact text `true` counts, as in the peer.
+/// Returns whether the annotation has exactly the value `true`, as in upstream.
 fn has(metadata: &ObjectMeta, annotation: &str) -> bool {
     let annotations = metadata.annotations.as_ref();
     annotations
@@ -75,14 +77,15 @@ fn has(metadata: &ObjectMeta, annotation: &str) -> bool {
         .is_some_and(|value| value == "true")
 }
 
-/// What an existing Secret becomes. It keeps its identity and whatever the peer leaves alone.
+/// Returns the updated version of an existing Secret. It keeps its identity and the fields that upstream
+/// leaves alone.
 ///
-/// Values, labels and annotations are replaced; with the annotation for merging they are put over
-/// the existing ones. While the SealedSecret is settled, labels and annotations that others added
-/// stay: they are not ours to tidy up. What Kubernetes itself adds to the type stays at any time.
+/// Values, labels and annotations are replaced; with the annotation for merging they are added to the
+/// existing ones. While the SealedSecret is settled, labels and annotations that other clients added stay.
+/// What Kubernetes itself adds for the type always stays.
 ///
-/// Whoever consents to a merge consents to items, labels and annotations beside those of the Secret, and to nothing
-/// else: a template that is merged into a Secret of someone else neither adds a consent nor makes it immutable.
+/// Consent to a merge covers additional items, labels and annotations, and nothing else: a template that is
+/// merged into a Secret that is not owned neither adds consent annotations nor makes the Secret immutable.
 pub fn successor(mut desired: Secret, existing: &Secret, settled: bool) -> Secret {
     let merges = has(&existing.metadata, PATCH_ANNOTATION);
     if merges && !is_controlled_by(&existing.metadata, owner_uid(&desired)) {
@@ -117,7 +120,7 @@ pub fn successor(mut desired: Secret, existing: &Secret, settled: bool) -> Secre
     next
 }
 
-/// The SealedSecret that is to own the Secret.
+/// Returns the uid of the SealedSecret that is to own the Secret.
 fn owner_uid(desired: &Secret) -> Option<&str> {
     let owner = controller(&desired.metadata)?;
     Some(owner.uid.as_str())
@@ -134,8 +137,8 @@ fn put(into: &mut Texts, wanted: Texts, keeps_others: bool) {
     }
 }
 
-/// Do both say the same to an API server? Absent and empty are one, and so are no type and
-/// `Opaque`.
+/// Returns whether both Secrets are equal for an API server. Absent and empty fields are equal, and so are an
+/// unset type and `Opaque`.
 pub fn is_like(next: &Secret, existing: &Secret) -> bool {
     let owners = |secret: &Secret| secret.metadata.owner_references.clone().unwrap_or_default();
     let texts = |texts: &Texts| texts.clone().unwrap_or_default();
@@ -148,7 +151,7 @@ pub fn is_like(next: &Secret, existing: &Secret) -> bool {
         && texts(&a.annotations) == texts(&b.annotations)
 }
 
-/// The type as an API server fills it in.
+/// Returns the type, with the default that the API server fills in.
 pub fn secret_type(secret: &Secret) -> &str {
     let type_ = secret.type_.as_deref().unwrap_or_default();
     if type_.is_empty() {

@@ -7,38 +7,38 @@ use jiff::{SignedDuration, Timestamp};
 use crate::fair::Shares;
 use crate::object_id::ObjectId;
 
-/// The wait after the first failure; each further one doubles it.
+/// The wait after the first failure; each further failure doubles it.
 const FIRST_WAIT: SignedDuration = SignedDuration::from_millis(500);
-/// No wait is longer: what failed is tried again at least this often, for ever.
+/// The longest wait: an object that failed is retried at least this often, without limit.
 const LONGEST_WAIT: SignedDuration = SignedDuration::from_mins(5);
-/// Of so many turns one goes to the backlog, however much there is that is fresh.
+/// One of this many turns goes to the backlog, however many fresh objects wait.
 const TURNS: u32 = 4;
 
-/// How long to wait after that many failures in a row. `jitter` lies between 0 and 1 and takes away
-/// up to half, so that what failed together does not come back together.
+/// Returns how long to wait after that many failures in a row. `jitter` is between 0 and 1 and takes away up
+/// to half, so that objects that failed together are not retried together.
 pub fn wait(failures: u32, jitter: f64) -> SignedDuration {
     let doublings = failures.saturating_sub(1).min(16);
     let full = FIRST_WAIT.saturating_mul(1 << doublings).min(LONGEST_WAIT);
     full.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 2.0)
 }
 
-/// What comes first.
+/// The urgency of an object; the higher goes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Urgency {
-    /// It was there before, or is tried again: one of maybe many thousands.
+    /// It existed before, or is retried: one of possibly many thousands.
     Backlog,
-    /// Somebody just changed it, and may be waiting.
+    /// A user just changed it and may be waiting.
     Fresh,
 }
 
-/// Which objects are to be looked at, and when. Namespaces take turns, so that the backlog of one delays its
-/// own objects; within a namespace, the object that waited longest goes first.
+/// Which objects to reconcile, and when. Namespaces take turns, so that a namespace's backlog delays only its
+/// own objects; within a namespace, the object that has waited longest goes first.
 #[derive(Debug, Default)]
 pub struct Queue {
     due: HashMap<ObjectId, (Timestamp, Urgency)>,
     fresh: Line,
     backlog: Line,
-    /// In turns.
+    /// Counted in turns.
     shares: Shares,
     turn: u32,
 }
@@ -46,9 +46,9 @@ pub struct Queue {
 /// Objects of one urgency.
 #[derive(Debug, Default)]
 struct Line {
-    /// Their time has not come.
+    /// Objects that are not due yet.
     later: BTreeSet<(Timestamp, ObjectId)>,
-    /// It has, by namespace.
+    /// Objects that are due, by namespace.
     ripe: BTreeMap<String, BTreeSet<(Timestamp, ObjectId)>>,
 }
 
@@ -62,14 +62,14 @@ impl Queue {
         self.due.insert(id, (at, urgency));
     }
 
-    /// Takes note of the time: objects whose time has come may be taken now.
+    /// Marks objects as ripe that are due by now.
     pub fn ripen(&mut self, now: Timestamp) {
         self.fresh.ripen(now);
         self.backlog.ripen(now);
     }
 
-    /// Takes out a ripe object: a fresh one, or when it is its turn, one of the backlog. Of namespaces that
-    /// may begin one, the one that had the fewest turns goes first.
+    /// Removes and returns a ripe object: a fresh one, or one of the backlog when it is the backlog's turn.
+    /// Among namespaces for which `may_begin` is true, the one with the fewest turns goes first.
     pub fn take(&mut self, may_begin: impl Fn(&str) -> bool) -> Option<(ObjectId, Urgency)> {
         let fresh = self.fresh.next(&self.shares, &may_begin);
         let backlog = self.backlog.next(&self.shares, &may_begin);
@@ -93,26 +93,26 @@ impl Queue {
         Some((id, urgency))
     }
 
-    /// How many namespaces have ripe objects, or are among these; at least `enough`, if there are so many.
+    /// Returns how many namespaces have ripe objects or are in `others`. The count may stop at `enough`.
     pub fn active(&self, others: &HashMap<String, usize>, enough: usize) -> usize {
         let ripe = [&self.fresh, &self.backlog].map(|line| line.ripe.keys().take(enough));
         let all = ripe.into_iter().flatten().chain(others.keys());
         all.collect::<HashSet<_>>().len()
     }
 
-    /// Takes out everything, whenever it is due.
+    /// Removes and returns all objects, whether or not they are due.
     pub fn drain(&mut self) -> Vec<ObjectId> {
         self.fresh = Line::default();
         self.backlog = Line::default();
         self.due.drain().map(|(id, _)| id).collect()
     }
 
-    /// How many objects wait.
+    /// Returns how many objects wait.
     pub fn waiting(&self) -> usize {
         self.due.len()
     }
 
-    /// When the next object becomes ripe.
+    /// Returns when the next object becomes due.
     pub fn next(&self) -> Option<Timestamp> {
         let first_attempts = [self.fresh.later.first(), self.backlog.later.first()];
         first_attempts
@@ -203,7 +203,7 @@ mod tests {
         }
     }
 
-    /// Attack: makes an object fail for ever to be retried as often as possible.
+    /// Attack: an author makes an object fail indefinitely so that it is retried as often as possible.
     #[test]
     fn waits_double_up_to_a_cap_and_never_end() {
         for (failures, jitter, milliseconds) in [
@@ -240,7 +240,7 @@ mod tests {
         assert_eq!(queue.waiting(), 1);
     }
 
-    /// Attack: queues a long backlog before another object changes.
+    /// Attack: an author queues a long backlog before another object changes.
     #[test]
     fn what_is_fresh_passes_a_long_backlog_and_never_stops_it() {
         let mut queue = Queue::default();
@@ -269,7 +269,7 @@ mod tests {
         assert_eq!(take(&mut queue, 6), Some((id("a"), Backlog)));
     }
 
-    /// Attack: a tenant creates a thousand objects before another one creates a single one.
+    /// Attack: a tenant creates a thousand objects before another tenant creates a single one.
     #[test]
     fn an_object_of_another_namespace_passes_a_backlog_of_whatever_urgency() {
         for urgency in [Fresh, Backlog] {

@@ -1,27 +1,27 @@
-//! What Kubernetes itself puts into a Secret of type `kubernetes.io/service-account-token`.
+//! What Kubernetes itself adds to a Secret of type `kubernetes.io/service-account-token`.
 //!
-//! Of the built-in types it is the only one that does not stay as it was written. The token controller adds
-//! the items `token` and `namespace` where they are missing or empty, sets `ca.crt` to the authority of
-//! the cluster whatever stands there, and notes the uid of the `ServiceAccount` in an annotation. None of
-//! that is drift. To take it out would make a new token each time, and cut off whoever uses the old one.
+//! It is the only built-in type whose Secrets do not stay as written. The token controller adds the items
+//! `token` and `namespace` if they are missing or empty, sets `ca.crt` to the cluster's certificate authority
+//! whatever its value is, and records the uid of the `ServiceAccount` in an annotation. None of this is
+//! drift. Removing it would create a new token each time and invalidate the token that clients use.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use shared::secret::Secret;
 
 use crate::ownership::secret_type;
 
-/// The type.
+/// The Secret type.
 pub const TYPE: &str = "kubernetes.io/service-account-token";
 
-/// Names the `ServiceAccount`; whoever makes the Secret has to set it.
+/// Annotation that names the `ServiceAccount`; the author of the Secret must set it.
 const ACCOUNT: &str = "kubernetes.io/service-account.name";
 const ACCOUNT_UID: &str = "kubernetes.io/service-account.uid";
 
 const AUTHORITY: &str = "ca.crt";
 const ITEMS: [&str; 3] = ["token", AUTHORITY, "namespace"];
 
-/// Carries over into what a Secret is to become what Kubernetes has put into it, unless it becomes one of
-/// another `ServiceAccount`: a uid that does not belong to the name makes Kubernetes delete the Secret.
+/// Copies Kubernetes' additions from the existing Secret, unless the Secret moves to another
+/// `ServiceAccount`: Kubernetes deletes a Secret whose uid does not belong to the named account.
 pub fn keep_additions(next: &mut Secret, existing: &Secret) {
     if secret_type(next) != TYPE || secret_type(existing) != TYPE {
         return;
@@ -56,7 +56,7 @@ fn keep_item(item: &str, next: &mut Secret, existing: &Secret) {
     }
 }
 
-/// One that was only inherited.
+/// Removes a uid that was only inherited from the existing Secret.
 fn drop_uid(next: &mut ObjectMeta, existing: &ObjectMeta) {
     if annotation(next, ACCOUNT_UID) == annotation(existing, ACCOUNT_UID) {
         next.annotations

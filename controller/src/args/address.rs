@@ -1,16 +1,16 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// Where to listen, in Go's form: `host:port`, or `:port` for all interfaces.
+/// An address to listen on, in Go's form: `host:port`, or `:port` for all interfaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
-    /// Name or IP address; `None` for all interfaces.
+    /// Host name or IP address; `None` for all interfaces.
     pub host: Option<String>,
-    /// Port; 0 for a free one.
+    /// Port; 0 lets the system choose a free one.
     pub port: u16,
 }
 
-/// The text is no address.
+/// The text is not an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("an address looks like :8080, 127.0.0.1:8080 or [::1]:8080, with a port from 0 to 65535")]
 pub struct AddressError;

@@ -1,4 +1,4 @@
-//! Words about where to work.
+//! Arguments about the cluster or directory to work on.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -47,7 +47,7 @@ impl Checks<'_> {
         }
     }
 
-    /// What is 0 is the default of the peer's client: 5 and 10.
+    /// Returns the rate limit. As in upstream's client library, 0 means the default: 5 per second, burst 10.
     fn rate(&self) -> Option<(f64, u32)> {
         let or = |value: f64, default| if value == 0.0 { default } else { value };
         let rate = or(self.flags.float("kubeclient-qps"), 5.0);
@@ -79,7 +79,7 @@ impl Checks<'_> {
                 "must be shorter than --leader-elect-lease-duration: the leader has to stop before another replica begins",
             );
         }
-        // A pause may be a fifth longer.
+        // The pause between two attempts is up to a fifth longer than configured.
         if election.renew_deadline <= election.retry_period.mul_f64(1.2) {
             self.mistake(
                 "leader-elect-retry-period",

@@ -1,4 +1,4 @@
-//! What the controller was told.
+//! The controller's configuration.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,78 +12,79 @@ use super::Address;
 use crate::log;
 use crate::reconcile::Policy;
 
-/// Everything that the controller was told.
+/// The complete configuration.
 #[derive(Debug)]
 pub struct Config {
-    /// Where to work.
+    /// Cluster or directory.
     pub place: Place,
-    /// About keys.
+    /// Configuration of keys.
     pub keys: KeyConfig,
-    /// About SealedSecrets and Secrets.
+    /// How SealedSecrets are turned into Secrets.
     pub policy: Policy,
     /// Address of the HTTP server.
     pub listen: Address,
-    /// Address of the metrics.
+    /// Address of the metrics server.
     pub listen_metrics: Address,
-    /// Address for authorised callers, if they are served.
+    /// Address of the server for authorised callers, if it is enabled.
     pub listen_authorised: Option<Address>,
-    /// Does the plain port serve neither verify nor rotate?
+    /// Whether the unauthenticated port serves only the certificate, not verify and rotate.
     pub plain_certificate_only: bool,
-    /// Are names of objects left out of the metrics?
+    /// Whether object names are left out of the metrics.
     pub omits_names: bool,
-    /// Objects with a series of their own in the metrics.
+    /// Maximum number of objects with their own metric series.
     pub most_named: usize,
-    /// Requests a second of one caller, and how many more at once.
+    /// Requests per second of one caller, and the burst.
     pub rate: (u32, u32),
-    /// Bounds the reading of a request.
+    /// Timeout for reading a request.
     pub read_timeout: Duration,
-    /// Bounds the writing of an answer.
+    /// Timeout for writing a response.
     pub write_timeout: Duration,
-    /// What to log, how and where.
+    /// Configuration of the log.
     pub log: log::Config,
-    /// Sentences to log once at start.
+    /// Warnings to log once at start.
     pub warnings: Vec<String>,
 }
 
-/// Where SealedSecrets, keys and Secrets are.
+/// Where SealedSecrets, keys and Secrets are stored.
 #[allow(clippy::large_enum_variant, reason = "there is one in a process")]
 #[derive(Debug, Clone, PartialEq)]
 pub enum Place {
-    /// In this folder.
+    /// In this directory.
     Directory(PathBuf),
     /// In a cluster.
     Cluster(ClusterConfig),
 }
 
-/// About the cluster.
+/// Configuration of the controller in a cluster.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClusterConfig {
-    /// How to reach it; as a Pod does if absent.
+    /// The kubeconfig file; without one the in-cluster configuration is used.
     pub kubeconfig: Option<PathBuf>,
-    /// Where this process runs, as far as its environment says so.
+    /// The Pod of this process, as far as its environment says.
     pub pod: Pod,
-    /// All namespaces?
+    /// Whether all namespaces are watched.
     pub all_namespaces: bool,
-    /// Namespaces beside the own one.
+    /// Namespaces to watch besides the controller's own.
     pub additional_namespaces: Vec<String>,
-    /// Which SealedSecrets.
+    /// Label selector of the SealedSecrets to process.
     pub label_selector: Option<String>,
-    /// Are Secrets deleted with their SealedSecret instead of by the garbage collector?
+    /// Whether the controller deletes Secrets with their SealedSecret, instead of leaving this to the garbage
+    /// collector.
     pub deletes_secrets: bool,
-    /// What events are written about SealedSecrets.
+    /// Which events about SealedSecrets are written.
     pub announced: Announced,
-    /// Are Secrets watched?
+    /// Whether Secrets are watched.
     pub watches_secrets: bool,
-    /// The `ConfigMap` in the own namespace that holds the certificate, if there is to be one.
+    /// The `ConfigMap` in the controller's namespace to publish the certificate in, if configured.
     pub certificate_config_map: Option<String>,
-    /// Requests a second to the API server and how many at once after a rest, if that is bounded.
+    /// Rate limit for requests to the API server: requests per second and burst. `None` for no limit.
     pub rate: Option<(f64, u32)>,
-    /// About several replicas.
+    /// Leader election among replicas.
     pub election: Election,
 }
 
-/// What the environment says about the Pod of this process: `POD_NAMESPACE`, `POD_NAME` and `POD_UID`, which the
-/// manifests set by the downward API. What is not set or empty is absent.
+/// The Pod of this process, read from `POD_NAMESPACE`, `POD_NAME` and `POD_UID`, which the manifests set
+/// through the downward API. Unset and empty variables are `None`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pod {
     /// Its namespace.
@@ -105,32 +106,32 @@ impl Pod {
     }
 }
 
-/// What events are written.
+/// Which events are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Announced {
-    /// Every one.
+    /// All events.
     Everything,
-    /// Warnings alone.
+    /// Only warnings.
     Warnings,
 }
 
-/// Which of several replicas writes, and how soon another one does if it ends.
+/// Leader election: which of several replicas writes, and how soon another one takes over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Election {
-    /// Are there several at all?
+    /// Whether leader election is enabled.
     pub elects: bool,
-    /// Name of the Lease, in the controller's own namespace.
+    /// Name of the Lease, in the controller's namespace.
     pub lease_name: String,
-    /// So long after the last word of the leader another replica takes over.
+    /// How long after the leader's last renewal another replica takes over.
     pub lease_duration: Duration,
-    /// So long after its last word the leader writes nothing any more.
+    /// How long after its last renewal the leader stops writing.
     pub renew_deadline: Duration,
-    /// Between two looks at the Lease.
+    /// Pause between two attempts to acquire or renew the Lease.
     pub retry_period: Duration,
 }
 
 impl ClusterConfig {
-    /// The namespaces to watch; `None` stands for all.
+    /// Returns the namespaces to watch; `None` in the list means all.
     pub fn namespaces(&self, own: &str) -> Vec<Option<String>> {
         if self.all_namespaces && self.additional_namespaces.is_empty() {
             return vec![None];
@@ -145,12 +146,12 @@ impl ClusterConfig {
     }
 }
 
-/// About keys.
+/// Configuration of keys.
 #[derive(Debug, Clone)]
 pub struct KeyConfig {
-    /// What names of new keys begin with, and the name of the key that needs no label.
+    /// Prefix of the names of new keys; also the name of the key that needs no label.
     pub prefix: String,
-    /// Namespace in the manifests of new keys.
+    /// Namespace of new keys.
     pub namespace: String,
     /// Labels of new keys.
     pub labels: BTreeMap<String, String>,
@@ -158,10 +159,10 @@ pub struct KeyConfig {
     pub annotations: BTreeMap<String, String>,
     /// Size, validity and common name of new keys.
     pub spec: KeySpec,
-    /// When keys are made.
+    /// When keys are renewed.
     pub policy: renewal::Policy,
-    /// By what keys are ordered.
+    /// What keys are ordered by.
     pub priority: OrderPriority,
-    /// Does a key seal only once it is marked as backed up?
+    /// Whether a key seals only after it is marked as backed up.
     pub requires_backup: bool,
 }

@@ -1,4 +1,4 @@
-//! Words about keys.
+//! Arguments about keys.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +9,8 @@ use shared::renewal;
 
 use super::{Checks, KeyConfig};
 
-/// Namespace in the manifests of new keys when `POD_NAMESPACE` says nothing: where `kubeseal`
-/// looks for a controller, so that a key carried into a cluster lands where it is found.
+/// Namespace of new keys if `POD_NAMESPACE` is not set: where `kubeseal` looks for a controller by default,
+/// so that a key copied into a cluster is found there.
 const KEY_NAMESPACE: &str = "kube-system";
 
 impl Checks<'_> {
@@ -55,7 +55,7 @@ impl Checks<'_> {
         prefix.to_owned()
     }
 
-    /// The deprecated name counts only if the new one was not given.
+    /// Returns the renewal period. The deprecated flag counts only if the new one is not given.
     fn period(&mut self) -> Option<SignedDuration> {
         let deprecated = self.flags.given("rotate-period") && !self.flags.given("key-renew-period");
         let name = if deprecated {
@@ -84,7 +84,8 @@ impl Checks<'_> {
         parsed.ok()
     }
 
-    /// The peer runs with a word that it does not know, so we do too.
+    /// Returns the order of keys. An unknown value gives a warning, not an error, since upstream starts with
+    /// it too.
     fn priority(&mut self) -> OrderPriority {
         match self.flags.text("key-order-priority") {
             "CertNotBefore" => OrderPriority::CertNotBefore,

@@ -1,5 +1,5 @@
-//! Words and variables → [`Config`], validated as a whole: every mistake is named at once, before
-//! anything is opened or written.
+//! Parses command-line arguments and environment variables into a [`Config`]. Validates everything before
+//! anything is opened or written, and reports all mistakes together.
 
 mod address;
 mod cluster;
@@ -23,23 +23,23 @@ pub use config::{Announced, ClusterConfig, Config, Election, KeyConfig, Place, P
 use table::CLUSTER_ONLY;
 pub use table::PROGRAM;
 
-/// There is nothing to run.
+/// Why the controller does not start.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// Print to stdout, exit 0.
+    /// Print to stdout and exit with 0.
     Print(String),
-    /// The words are wrong: print to stderr, exit 2.
+    /// Invalid command line: print to stderr and exit with 2.
     Usage(String),
-    /// Values are wrong, a sentence each: print to stderr, exit 1.
+    /// Invalid values, one message each: print to stderr and exit with 1.
     Invalid(Vec<String>),
 }
 
 impl Config {
-    /// Reads words (without the program's name) and variables.
+    /// Parses the arguments (without the program name) and the environment variables.
     ///
     /// # Errors
     ///
-    /// [`Stop`] if help or version was asked for, or with everything that is wrong.
+    /// Returns [`Stop`] with the help or version text, or with all mistakes.
     pub fn read(
         words: impl IntoIterator<Item = OsString>,
         variable: impl Fn(&str) -> Option<String>,
@@ -63,7 +63,7 @@ impl Config {
     }
 }
 
-/// Collects what is wrong while values are read.
+/// Collects mistakes and warnings while values are parsed.
 struct Checks<'a> {
     flags: &'a Flags,
     mistakes: Vec<String>,
@@ -165,7 +165,8 @@ impl<'a> Checks<'a> {
         })
     }
 
-    /// On a directory metrics are open where the main port is, and on this machine alone if neither address is given.
+    /// Returns the metrics address. On a directory the default host is that of the main port, and localhost
+    /// if neither address is given.
     fn listen_metrics(&mut self, place: &Place) -> Address {
         let metrics = self.address("listen-metrics-addr");
         if matches!(place, Place::Cluster(_)) || self.flags.given("listen-metrics-addr") {
@@ -183,7 +184,7 @@ impl<'a> Checks<'a> {
         Address { host, ..metrics }
     }
 
-    /// Less than nothing is nothing, as in the peer.
+    /// Returns a number from a flag; as in upstream, a negative number counts as 0.
     fn count(&self, name: &str) -> u32 {
         u32::try_from(self.flags.int(name).max(0)).unwrap_or(u32::MAX)
     }

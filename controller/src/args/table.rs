@@ -1,8 +1,8 @@
-//! The peer's flags, in its order and with its defaults, and our own.
+//! The command-line flags: upstream's, with its order and defaults, and additional ones.
 
 use flags::{Flag, Kind, Program};
 
-/// The program as typed.
+/// The controller's command line.
 pub const PROGRAM: Program = Program {
     name: "controller",
     about: "Turns SealedSecrets into Secrets.",
@@ -343,7 +343,7 @@ const FLAGS: &[Flag] = &[
     Flag::new("version", Kind::Switch, "false", "Prints the version.").without_variable(),
 ];
 
-/// Flags that speak of a cluster: in a directory they have no effect, and say so if given.
+/// Flags that only concern a cluster. With `--directory` they have no effect and cause a warning.
 pub(super) const CLUSTER_ONLY: &[&str] = &[
     "all-namespaces",
     "additional-namespaces",

@@ -1,4 +1,4 @@
-//! How the API server is reached.
+//! Connects to the API server.
 
 use std::io;
 use std::net::IpAddr;
@@ -17,27 +17,27 @@ use super::watches;
 use crate::args::ClusterConfig;
 use crate::leader::Term;
 
-/// Where a Pod finds the namespace that it runs in.
+/// The file with the namespace of the Pod.
 const OWN_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
-/// Where a Pod finds its token, and the authority of the API server.
+/// The files with the Pod's token and the API server's certificate authority.
 const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 const AUTHORITY: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
-/// After so long without a byte a connection counts as dead. An API server that lives answers an
-/// ordinary request long before.
+/// After this long without a byte a connection counts as dead. A working API server answers an ordinary
+/// request much earlier.
 const ANSWER: Duration = Duration::from_secs(20);
-/// So much longer than a watch lasts may a connection for watches be silent.
+/// How much longer than the duration of a watch its connection may be silent.
 const SILENT_WATCH: Duration = Duration::from_secs(5);
-/// By this name the API server notes the fields that this controller writes (`managedFields`), since no
-/// request names a manager of its own: what stands before the slash.
+/// The API server records the text before the slash as the manager of the fields that this controller writes
+/// (`managedFields`), since no request sets a field manager.
 const USER_AGENT: &str = concat!("sealed-secrets-controller/", env!("CARGO_PKG_VERSION"));
-/// For TCP and TLS.
+/// Timeout for TCP and TLS connections.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// Clients, and the place that is ours.
+/// The clients of the API server, and the controller's namespace.
 pub(super) struct Connection {
-    /// For whatever concerns objects: bounded, and without writes unless this replica leads.
+    /// For requests about objects: rate-limited, and without writes unless this replica leads.
     pub(super) requests: Client,
-    /// For questions that every replica may ask, and that may not wait behind the others.
+    /// For requests that every replica may send and that must not wait behind others.
     pub(super) questions: Client,
     /// For watches.
     pub(super) watches: Client,
@@ -45,34 +45,34 @@ pub(super) struct Connection {
     pub(super) own_namespace: String,
 }
 
-/// There is nothing to connect to.
+/// The connection to the cluster cannot be configured.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// Not in a cluster.
+    /// The process does not run in a cluster.
     #[error(
         "there is no cluster to work on: in a Pod the service account must be mounted \
          (automountServiceAccountToken); elsewhere say --kubeconfig FILE, or --directory DIR to work on a folder"
     )]
     NoCluster(#[source] InClusterError),
-    /// `--kubeconfig` is unusable.
+    /// The kubeconfig file cannot be used.
     #[error("--kubeconfig {path}: cannot be used")]
     Kubeconfig {
         /// The file.
         path: String,
-        /// What is wrong with it.
+        /// The underlying error.
         source: kube::config::KubeconfigError,
     },
-    /// TLS or the like.
+    /// The client cannot be built, for example because of the TLS settings.
     #[error("the settings of the cluster cannot be used")]
     Client(#[source] Box<kube::Error>),
 }
 
 impl Connection {
-    /// Reads the settings. Nothing is sent yet.
+    /// Reads the settings and builds the clients. Sends no request yet.
     pub(super) async fn new(place: &ClusterConfig, term: Arc<Term>) -> Result<Self, ConnectError> {
         let mut config = config(place).await?;
-        // The queue repeats what failed, so the client must not: it would hold up the other objects
-        // of a batch for minutes.
+        // The reconcile queue retries failed requests, so the client must not: its retries would delay other
+        // objects for minutes.
         config.default_retry = false;
         config.connect_timeout = Some(CONNECT);
         let user_agent = HeaderValue::from_static(USER_AGENT);
@@ -109,8 +109,8 @@ async fn config(place: &ClusterConfig) -> Result<Config, ConnectError> {
         .map_err(wrong)
 }
 
-/// `Config::incluster` requires a file with the namespace, and nothing here reads that from the
-/// settings: `POD_NAMESPACE` may stand in for it, as in client-go.
+/// Returns the in-cluster configuration. `Config::incluster` requires the file with the namespace, which the
+/// controller does not need, since `POD_NAMESPACE` can replace it, as in client-go.
 fn in_pod() -> Result<Config, InClusterError> {
     match Config::incluster() {
         Err(InClusterError::ReadDefaultNamespace(_)) => without_namespace_file(),
@@ -136,7 +136,7 @@ fn authority() -> io::Result<Vec<Vec<u8>>> {
     der.collect::<Result<_, _>>().map_err(io::Error::other)
 }
 
-/// An IPv6 address needs brackets.
+/// Returns the URL of the API server, with brackets around an IPv6 address.
 fn url(host: &str, port: u16) -> String {
     match host.parse() {
         Ok(IpAddr::V6(address)) => format!("https://[{address}]:{port}"),
@@ -144,13 +144,14 @@ fn url(host: &str, port: u16) -> String {
     }
 }
 
-/// Upstream's order: `POD_NAMESPACE`, the file of the service account, `default`.
+/// Returns the controller's namespace from, in upstream's order, `POD_NAMESPACE`, the service account's file,
+/// or `default`.
 fn own_namespace(place: &ClusterConfig) -> String {
     let mounted = || std::fs::read_to_string(OWN_NAMESPACE).ok();
     namespace(place.pod.namespace.clone(), mounted)
 }
 
-/// An empty text counts as none.
+/// Returns the first of the two sources that is not empty.
 fn namespace(variable: Option<String>, mounted: impl FnOnce() -> Option<String>) -> String {
     let filled = |text: String| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
     variable

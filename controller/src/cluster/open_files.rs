@@ -1,13 +1,13 @@
-//! How many connections this process may have.
+//! Raises the limit on open files of this process.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::warn;
 
-/// Beside the watches: ports, callers, requests.
+/// Open files besides the watches: ports, callers, requests.
 const OTHERS: u64 = 256;
 
-/// Takes what the system gives, as programs in Go do by themselves: each watch has a connection of its
-/// own, and a thousand namespaces are two thousand watches. Says so if that is not enough.
+/// Raises the limit on open files to the allowed maximum, as the Go runtime does: each watch has its own
+/// connection, and a thousand namespaces need two thousand watches. Logs a warning if the maximum is too low.
 pub(super) fn raise(watches: usize) {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = Rlimit {

@@ -1,5 +1,5 @@
-//! What goes to the API server, and when: so many requests at once, so many a second if asked, none
-//! while it says to wait, and no write by a replica that does not lead.
+//! Limits on requests to the API server: the number in flight, an optional rate, a pause while the server
+//! asks for one, and no writes by a replica that does not lead.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -15,44 +15,45 @@ use tower::{BoxError, Layer, Service, ServiceExt as _};
 
 use crate::leader::Term;
 
-/// Requests at once. An API server bears hundreds, and its own fairness (APF) sees to the rest; more
-/// would only wait there instead of here.
+/// Maximum number of requests in flight. An API server can process hundreds, and its own priority and
+/// fairness (APF) does the rest; more requests would only wait there instead of here.
 const AT_ONCE: usize = 32;
-/// A request that was answered with 429 is sent again so often.
+/// How often a request that was answered with 429 is sent again.
 const REPEATS: u32 = 5;
-/// How long to wait if the API server does not say, and at most.
+/// How long to wait if the API server does not say, and the maximum.
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// Requests that wait between us and the connection; nearly none, since those at once are fewer.
+/// Capacity of the queue in front of the connection. It stays nearly empty, since fewer requests are in
+/// flight.
 const WAITING: usize = 2 * AT_ONCE;
 
-/// Bounds for all requests of a client together.
+/// Limits shared by all requests of a client.
 #[derive(Debug)]
 pub(super) struct Bounds {
     places: Semaphore,
     rate: Option<Rate>,
-    /// When the API server wants to be asked again.
+    /// The end of the pause that the API server asked for.
     pause: Mutex<Option<Instant>>,
     /// Whether writes are allowed.
     term: Arc<Term>,
 }
 
-/// So many requests a second, and some at once after a rest.
+/// A rate limit: requests per second, with a burst after idle time.
 #[derive(Debug)]
 struct Rate {
     between: Duration,
     burst: u32,
-    /// When the next request would be due if there were no burst.
+    /// When the next request would be due without a burst.
     next: Mutex<Instant>,
 }
 
-/// This replica does not lead, so it writes nothing.
+/// The request is a write, and this replica is not the leader.
 #[derive(Debug, thiserror::Error)]
 #[error("this replica does not lead any more, so it writes nothing")]
 struct NotLeading;
 
 impl Bounds {
-    /// `rate` is requests a second and how many at once after a rest; `None` for no bound.
+    /// Creates the limits. `rate` is requests per second and the burst; `None` for no rate limit.
     pub(super) fn new(rate: Option<(f64, u32)>, term: Arc<Term>) -> Arc<Self> {
         let rate = rate.map(|(per_second, burst)| Rate::new(per_second, burst));
         Arc::new(Self {
@@ -84,7 +85,7 @@ impl Bounds {
 }
 
 impl Rate {
-    /// It begins rested.
+    /// Creates a limit whose full burst is available.
     fn new(per_second: f64, burst: u32) -> Self {
         let between = Duration::from_secs_f64(1.0 / per_second);
         let rested = between * burst.saturating_sub(1);
@@ -109,10 +110,10 @@ impl Rate {
     }
 }
 
-/// Puts [`Bounds`] around a client.
+/// A layer that applies [`Bounds`] to a client.
 pub(super) struct Bounded(pub(super) Arc<Bounds>);
 
-/// A client with [`Bounds`].
+/// A client with [`Bounds`] applied.
 pub(super) struct Requests<F> {
     bounds: Arc<Bounds>,
     inner: Buffer<Request<Body>, F>,
@@ -175,7 +176,8 @@ where
                 return Err(NotLeading.into());
             }
             tokio::select! {
-                // First of all, because a replica that was paused wakes up to all of these at once.
+                // Check the leadership before everything else: when a paused replica resumes, all of these
+                // events are ready at once.
                 biased;
                 () = bounds.term.ended() => return Err(NotLeading.into()),
                 response = service.call(current) => response?,
@@ -191,7 +193,7 @@ where
     Err("a request that was not sent".into())
 }
 
-/// The same request once more, if its body can be had twice.
+/// Copies the request so that it can be sent again, if its body can be cloned.
 fn again(request: &Request<Body>) -> Option<Request<Body>> {
     let mut copy = Request::new(request.body().try_clone()?);
     *copy.method_mut() = request.method().clone();
@@ -201,7 +203,7 @@ fn again(request: &Request<Body>) -> Option<Request<Body>> {
     Some(copy)
 }
 
-/// An API server says it in seconds.
+/// Returns how long to wait. An API server sets the header in seconds.
 fn retry_after(headers: &HeaderMap) -> Duration {
     let given = headers.get(header::RETRY_AFTER);
     let seconds = given.and_then(|value| value.to_str().ok()?.parse().ok());
@@ -230,7 +232,8 @@ mod tests {
         request.body(Body::from(b"{}".to_vec())).unwrap()
     }
 
-    /// A server that answers so many requests with 429 and a wait of a second, and counts.
+    /// Returns a server that answers this many requests with 429 and `Retry-After: 1`, and a count of its
+    /// requests.
     fn server(
         bounds: Arc<Bounds>,
         busy: u32,

@@ -1,23 +1,23 @@
-//! When a watch that failed is started again.
+//! Backoff for watches that failed.
 
 use std::time::Duration;
 
 use kube::runtime::watcher::Error as WatchError;
 use tokio::time::Instant;
 
-/// The first pause, doubled by each further failure.
+/// The first pause, doubled after each further failure.
 const FIRST: Duration = Duration::from_millis(250);
-/// The longest pause for a watch of each namespace, with bounds: an API server that is back, or a right that is
-/// granted, must be noticed soon, and a hundred requests a second cost an API server nothing.
+/// The longest pause, per watched namespace, and its bounds. A recovered API server or a granted permission
+/// must be noticed soon, and a hundred requests per second are no load for an API server.
 const FOR_EACH: Duration = Duration::from_millis(10);
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(5);
-/// After so long without a failure the next one is the first again.
+/// After this long without a failure, the backoff starts over.
 const QUIET: Duration = Duration::from_mins(1);
 /// HTTP 410: the version to continue from is no longer stored.
 const EXPIRED: u16 = 410;
 
-/// Counts the failures of one watch.
+/// The backoff of one watch.
 #[derive(Debug)]
 pub(super) struct WatchRetry {
     longest: Duration,
@@ -27,7 +27,7 @@ pub(super) struct WatchRetry {
 }
 
 impl WatchRetry {
-    /// Of a watch that is one of so many namespaces'.
+    /// Creates the backoff for one of this many watched namespaces.
     pub(super) fn of(namespaces: usize) -> Self {
         let count = u32::try_from(namespaces).unwrap_or(u32::MAX);
         let longest = FOR_EACH.saturating_mul(count).clamp(SHORTEST, LONGEST);
@@ -39,14 +39,14 @@ impl WatchRetry {
         }
     }
 
-    /// Takes note of an event, which proves that the watch works.
+    /// Records an event, which proves that the watch works.
     pub(super) fn works(&mut self) {
         self.expired = false;
     }
 
-    /// Takes note of a failure and returns how long to wait. An expired version is no fault of the API
-    /// server, so that the objects are listed at once, unless it expires again before any event.
-    /// `random` is from 0 to 1 and spreads the watches of many replicas and namespaces.
+    /// Records a failure and returns how long to wait. An expired version is not a fault of the API server,
+    /// so the objects are listed again at once, unless it expires again before any event. `random` is from 0
+    /// to 1 and spreads the watches of many replicas and namespaces.
     pub(super) fn pause(&mut self, error: &WatchError, now: Instant, random: f64) -> Duration {
         if is_expired(error) && !std::mem::replace(&mut self.expired, true) {
             return Duration::ZERO;
@@ -64,7 +64,8 @@ impl WatchRetry {
     }
 }
 
-/// Does the API server no longer have the version to continue from? It is no failure.
+/// Returns whether the API server no longer has the version to continue from, which does not count as a
+/// failure.
 pub(super) fn is_expired(error: &WatchError) -> bool {
     match error {
         WatchError::WatchError(status) | WatchError::WatchStartFailed(kube::Error::Api(status)) => {

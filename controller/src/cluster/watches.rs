@@ -1,4 +1,4 @@
-//! The watches, each a task that sends what it sees; what a complete list lacks is gone.
+//! The watches. Each is a task that sends events; an object that is missing from a complete list is deleted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -28,45 +28,46 @@ use crate::store::api_answer;
 use crate::store::cluster::{ClusterStore, sealed_secrets};
 use crate::watch_health::{Cause, WatchHealth};
 
-/// What a watch saw. The number is that of the namespace in the list of those watched.
+/// An event of a watch. The number is the namespace's index in the list of watched namespaces.
 #[derive(Debug)]
 pub(super) enum Change {
     Key(Event<Secret>),
     Sealed(usize, Event<DynamicObject>),
     Secret(usize, Event<PartialObjectMeta<Secret>>),
-    /// Secrets of that namespace are not told of, for now or for ever.
+    /// Secrets of that namespace are not watched, temporarily or permanently.
     Unseen(usize),
-    /// SealedSecrets of that namespace may not be seen: it is not there yet, or not ours to see.
+    /// SealedSecrets of that namespace cannot be listed: it does not exist yet, or permission is missing.
     Denied(usize),
 }
 
 /// What has been listed in each watched namespace.
 #[derive(Debug)]
 pub(super) struct Watches {
-    /// `None` stands for all.
+    /// `None` means all namespaces.
     namespaces: Vec<Option<String>>,
     sealed: BTreeMap<usize, BTreeSet<ObjectId>>,
     secrets: BTreeMap<usize, BTreeSet<ObjectId>>,
     complete: BTreeSet<usize>,
-    /// Where Secrets were listed, or never will be.
+    /// Namespaces whose Secrets were listed, or never will be.
     seen: BTreeSet<usize>,
-    /// Objects that need not be looked at closely if their Secret is the one on record, until it is
-    /// known which Secrets there are.
+    /// Objects that need no reconciliation if their Secret is the recorded one. They wait until the Secrets
+    /// of their namespace are known.
     waiting: BTreeMap<usize, Vec<ObjectId>>,
 }
 
-/// Lists at once: a thousand namespaces would ask the API server for all of theirs together.
+/// Maximum number of lists in progress. Otherwise a thousand namespaces would all be listed at the same time.
 const LISTS: usize = 32;
-/// Time between two watches that start again, on average, when the API server is reached after an outage.
+/// Average time between two watches that restart when the API server is reachable after an outage.
 const BETWEEN_RESTARTS: Duration = Duration::from_millis(4);
-/// A watch that says nothing for so long after a failure works again: a connection fails sooner, and one that is
-/// established has nothing to say while nothing changes.
+/// A watch that is silent for this long after a failure counts as working again: a broken connection fails
+/// sooner, and an established one is silent while nothing changes.
 const WORKS_AGAIN: Duration = Duration::from_secs(15);
-/// A watch is begun again after so many seconds, whereupon the API server looks at the rights anew. With many namespaces
-/// the time is longer, up to what the API server allows, so that not all of its work is this.
+/// Duration of a watch, after which it restarts and the API server checks the permissions again. With many
+/// namespaces the duration is longer, up to the API server's maximum, to limit the load of restarts.
 const SECONDS: u32 = 60;
 const MOST_SECONDS: u32 = 290;
-/// Objects of one page: so many are in memory at once. Annotations may have 256 KiB each, a SealedSecret 1.5 MiB.
+/// Number of objects per page, all of which are in memory at once. Annotations can have 256 KiB each, a
+/// SealedSecret 1.5 MiB.
 const PAGE: u32 = 100;
 const PAGE_OF_SEALED: u32 = 50;
 
@@ -83,9 +84,9 @@ impl Watches {
         }
     }
 
-    /// Begins to watch. A namespace that does not exist yet is seen when it appears. Secrets are
-    /// watched as soon as the SealedSecrets of their namespace are known, so that nothing has to be
-    /// kept of the Secrets of others.
+    /// Starts the watches. A namespace that does not exist yet is watched when it appears. The watch of
+    /// Secrets starts when the SealedSecrets of the namespace are known, so that no data of other Secrets has
+    /// to be stored.
     pub(super) fn start(
         &self,
         connection: &Connection,
@@ -137,20 +138,21 @@ impl Watches {
         }
     }
 
-    /// Has each namespace been listed once? One that may not be seen counts too, for it may never
-    /// be; the first, which is our own or stands for all, does not.
+    /// Returns whether every namespace has been listed once. A namespace that cannot be listed counts too,
+    /// since that can be permanent. The exception is the first namespace (the controller's own, or all),
+    /// which must be listed.
     pub(super) fn are_complete(&self) -> bool {
         self.complete.len() == self.namespaces.len()
     }
 
-    /// Takes note of a namespace that may not be seen.
+    /// Records a namespace that cannot be listed.
     pub(super) fn denied(&mut self, number: usize) {
         if number > 0 {
             self.complete.insert(number);
         }
     }
 
-    /// The objects to look at.
+    /// Applies an event about a SealedSecret. Returns the objects to reconcile.
     pub(super) fn sealed(
         &mut self,
         number: usize,
@@ -179,7 +181,7 @@ impl Watches {
         Vec::new()
     }
 
-    /// The objects to look at.
+    /// Applies an event about a Secret. Returns the objects to reconcile.
     pub(super) fn secret(
         &mut self,
         number: usize,
@@ -206,7 +208,7 @@ impl Watches {
         Vec::new()
     }
 
-    /// Nothing is to be learnt of Secrets there: the objects that waited for it.
+    /// Records that Secrets of a namespace are not watched. Returns the objects that waited for them.
     pub(super) fn unseen(&mut self, number: usize) -> Vec<ObjectId> {
         self.seen.insert(number);
         self.waiting.remove(&number).unwrap_or_default()
@@ -241,25 +243,25 @@ fn place_of(namespace: Option<&str>) -> String {
     )
 }
 
-/// How watches are begun.
+/// What starting a watch requires.
 #[derive(Clone)]
 struct Begin {
     changes: Sender<Change>,
     lists: Arc<Semaphore>,
     /// Changes when the API server answers again after a failure.
     reached: watch::Receiver<u64>,
-    /// The watches start again within this time then, not all at once.
+    /// The period over which the watches restart when this happens.
     spread: Duration,
-    /// How many are watched.
+    /// The number of watched namespaces.
     namespaces: usize,
     health: Arc<WatchHealth>,
 }
 
-/// What is watched.
+/// Describes what is watched.
 struct What {
-    /// As it stands after "Cannot watch".
+    /// Text that completes the log message "Cannot watch".
     text: String,
-    /// The roles of upstream do not allow it, so that it is no failure if it was never possible.
+    /// Whether upstream's roles do not allow this watch. Then it is not a failure if it was never possible.
     is_optional: bool,
 }
 
@@ -288,9 +290,10 @@ impl Begin {
         );
     }
 
-    /// Watches for ever: a watch that failed continues from where it broke off, or from a new list, after a
-    /// pause that [`WatchRetry`] gives, or as soon as the API server is reached by other means. `denied` makes what is to be told when the first list fails, `listed` is called once
-    /// after the first one that is complete.
+    /// Runs a watch until the controller stops. A watch that failed continues from where it broke off, or
+    /// from a new list, after a pause from [`WatchRetry`], or as soon as the API server is reachable through
+    /// another client. `denied` returns the change to send when the first list fails; `listed` is called once
+    /// after the first complete list.
     fn run<K: Debug + Send + 'static>(
         &self,
         what: What,
@@ -358,7 +361,8 @@ impl Begin {
     }
 }
 
-/// Awaits `next` after a pause, which ends early, at a random point of `spread`, when the API server is reached.
+/// Awaits `next` after a pause. If the API server becomes reachable, the pause ends early, at a random point
+/// within `spread`.
 async fn after<T>(
     pause: Duration,
     spread: Duration,
@@ -391,7 +395,7 @@ async fn noticing<T>(next: impl Future<Output = T>, patience: Duration, quiet: i
     next.await
 }
 
-/// How long one watch lasts, of so many namespaces.
+/// Returns how long one watch lasts, given the number of watched namespaces.
 pub(super) fn seconds(namespaces: usize) -> u32 {
     let longer = clamped(namespaces).saturating_mul(SECONDS) / 100;
     longer.clamp(SECONDS, MOST_SECONDS)
@@ -411,7 +415,7 @@ fn clamped(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-/// Once for each kind of trouble in a row.
+/// Logs a problem: at WARN the first time, at DEBUG while it continues.
 fn tell(what: &str, error: &WatchError, told: &mut Option<String>) {
     let text = answer(error);
     if told.as_ref() == Some(&text) {

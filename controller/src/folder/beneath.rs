@@ -1,4 +1,4 @@
-//! Paths of several components, on which links are followed as long as they stay inside.
+//! Paths of several components. Symbolic links are followed as long as they stay inside the folder.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -12,19 +12,20 @@ use rustix::io::Errno;
 use super::error::system;
 use super::{FOLDER, FileError, Folder, Opened, READ};
 
-/// Links in one path. The kernel's own bound.
+/// Maximum number of links in one path, as in the kernel.
 const MAX_LINKS: usize = 40;
-/// The folders of a controller's directory. A link in one of them does not lead into another: a status is no
-/// SealedSecret of an author's, and a value is no manifest.
+/// The top-level folders of a controller's directory. A link in one of them must not lead into another: a
+/// status file must not be read as a SealedSecret, nor a value as a manifest.
 const APART: [&str; 4] = ["keys", "sealed", "secrets", "status"];
 
 impl Folder {
-    /// Opens a path of several components for reading. Links on the way and at its end are followed
-    /// as long as they stay inside this folder, and lead from none of the controller's folders into another.
+    /// Opens a path of several components for reading. Links on the way and at its end are followed as long
+    /// as they stay inside this folder and do not lead from one of the controller's top-level folders into
+    /// another.
     ///
     /// # Errors
     ///
-    /// [`FileError::Link`] for a link that leads out or nowhere, or the system's answer.
+    /// Returns [`FileError::Link`] for a link that leads outside or nowhere, or the operating system's error.
     pub fn open_beneath(&self, path: &Path) -> Result<Opened, FileError> {
         let shown = self.path.join(path);
         let fd = self.walk(path).map_err(|errno| match errno {
@@ -36,11 +37,11 @@ impl Folder {
         Opened::new(fd, shown)
     }
 
-    /// Component by component, so that no component can be swapped for a link in between.
+    /// Opens the path component by component, so that no component can be replaced by a link in between.
     fn walk(&self, path: &Path) -> Result<OwnedFd, Errno> {
         let mut todo: VecDeque<OsString> = components(path)?.into();
         let mut open = vec![self.fd.try_clone().map_err(|_| Errno::MFILE)?];
-        // Of what is open, without this folder itself.
+        // The names of the open components, without this folder itself.
         let mut names: Vec<OsString> = Vec::new();
         let mut links = 0;
         while let Some(name) = todo.pop_front() {
@@ -81,7 +82,7 @@ impl Folder {
     }
 }
 
-/// Does a path into one of the folders that are kept apart end in another one?
+/// Returns whether a path that starts in one of the top-level folders ends in another one.
 fn is_of_another(path: &Path, end: Option<&OsString>) -> bool {
     let is_apart = |name: &OsStr| APART.iter().any(|apart| name == *apart);
     let begin = path.components().next().map(Component::as_os_str);
@@ -89,7 +90,7 @@ fn is_of_another(path: &Path, end: Option<&OsString>) -> bool {
     begin != end && begin.is_some_and(is_apart) && end.is_some_and(is_apart)
 }
 
-/// Names and `..` of a relative path; an absolute one leads out.
+/// Splits a relative path into names and `..`. An absolute path is refused.
 fn components(path: &Path) -> Result<Vec<OsString>, Errno> {
     let mut names = Vec::new();
     for component in path.components() {

@@ -1,4 +1,4 @@
-//! What can be wrong with a file or a folder.
+//! Errors of files and folders.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,60 +7,60 @@ use rustix::io::Errno;
 
 use super::MAX_FILE;
 
-/// A file or folder could not be used. Names the place, never the content.
+/// A file or folder cannot be used. The message names its path, never its content.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// The system's answer.
+    /// An error of the operating system.
     #[error("{} cannot be used", path.display())]
     System {
-        /// Where.
+        /// The path.
         path: PathBuf,
-        /// What it said.
+        /// The underlying error.
         source: io::Error,
     },
-    /// A link to somewhere else.
+    /// A symbolic link that is not followed.
     #[error(
         "{} is a symbolic link that is not followed, since it leads out of the directory or nowhere; \
          put the file itself there", path.display()
     )]
     Link {
-        /// The link.
+        /// The path of the link.
         path: PathBuf,
     },
-    /// Something of another one's has the name.
+    /// A file that the controller did not create has the name.
     #[error("{} is in the way: it was not made by this program; move it elsewhere", path.display())]
     InTheWay {
-        /// Where.
+        /// The path.
         path: PathBuf,
     },
-    /// A FIFO, a device, a folder.
+    /// A FIFO, a device or a folder.
     #[error("{} is not a regular file", path.display())]
     NotRegular {
-        /// Where.
+        /// The path.
         path: PathBuf,
     },
-    /// Beyond [`MAX_FILE`].
+    /// A file larger than [`MAX_FILE`].
     #[error("{} is larger than {} MiB", path.display(), MAX_FILE / 1024 / 1024)]
     TooLarge {
-        /// Where.
+        /// The path.
         path: PathBuf,
     },
-    /// More folders inside folders than anybody needs.
+    /// Folders are nested more deeply than supported.
     #[error("{} is nested too deep in folders", path.display())]
     TooDeep {
-        /// Where.
+        /// The path.
         path: PathBuf,
     },
-    /// Somebody wrote while we read.
+    /// Another program wrote to the file while it was read.
     #[error("{} changed while it was read", path.display())]
     Changing {
-        /// Where.
+        /// The path.
         path: PathBuf,
     },
 }
 
 impl FileError {
-    /// Is there something else than the folder that was asked for?
+    /// Returns whether the path exists and is not a folder.
     pub fn is_no_folder(&self) -> bool {
         match self {
             Self::Link { .. } => true,
@@ -69,7 +69,7 @@ impl FileError {
         }
     }
 
-    /// Is there just nothing of that name?
+    /// Returns whether the path does not exist.
     pub fn is_missing(&self) -> bool {
         matches!(self, Self::System { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }

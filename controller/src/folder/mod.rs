@@ -1,5 +1,6 @@
-//! File operations below an open folder. A name is one path component, and the last one is never
-//! followed if it is a symbolic link: what others put into the folder cannot lead us elsewhere.
+//! File operations relative to an open folder. A name is a single path component, and the last component is
+//! never followed if it is a symbolic link: files that other programs put into the folder cannot redirect the
+//! controller elsewhere.
 
 mod beneath;
 mod error;
@@ -19,14 +20,14 @@ pub use error::FileError;
 use error::system;
 pub use opened::{MAX_FILE, Opened, Stamp};
 
-/// What names of unfinished files begin with; 16 hexadecimal digits follow.
+/// Name prefix of unfinished files, followed by 16 hexadecimal digits.
 const LEFTOVER_PREFIX: &str = ".unfinished-";
 
 const FILE_MODE: Mode = Mode::from_raw_mode(0o600);
 const FOLDER_MODE: Mode = Mode::from_raw_mode(0o700);
 const FOLDER: OFlags = OFlags::DIRECTORY.union(COMMON);
 const COMMON: OFlags = OFlags::CLOEXEC.union(OFlags::NOFOLLOW);
-/// A FIFO must not make us wait for its other end.
+/// NONBLOCK, so that opening a FIFO does not wait for its other end.
 const READ: OFlags = OFlags::NONBLOCK.union(COMMON);
 const WRITE_NEW: OFlags = OFlags::WRONLY
     .union(OFlags::CREATE)
@@ -37,16 +38,16 @@ const WRITE_NEW: OFlags = OFlags::WRONLY
 #[derive(Debug)]
 pub struct Folder {
     fd: OwnedFd,
-    /// For messages only.
+    /// Used only in messages.
     path: PathBuf,
 }
 
 impl Folder {
-    /// Opens the folder that the user named, wherever links on the way lead.
+    /// Opens the folder that the user named, following all links.
     ///
     /// # Errors
     ///
-    /// The system's answer.
+    /// Returns the operating system's error.
     pub fn open(path: &Path) -> Result<Self, FileError> {
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = fs::open(path, flags, Mode::empty()).map_err(|e| system(path, e))?;
@@ -54,11 +55,11 @@ impl Folder {
         Ok(Self { fd, path })
     }
 
-    /// A folder in this one.
+    /// Opens a subfolder.
     ///
     /// # Errors
     ///
-    /// Missing, no folder, or a link.
+    /// Returns an error if it does not exist, is not a folder, or is a link.
     pub fn child(&self, name: impl AsRef<OsStr>) -> Result<Self, FileError> {
         let name = name.as_ref();
         let path = self.path.join(name);
@@ -69,7 +70,7 @@ impl Folder {
         }
     }
 
-    /// A folder in this one, made with mode 0700 if it is missing.
+    /// Opens a subfolder, and creates it with mode 0700 if it is missing.
     ///
     /// # Errors
     ///
@@ -84,11 +85,11 @@ impl Folder {
         self.child(name)
     }
 
-    /// Names and kinds of what is in it, in order of name.
+    /// Returns the names and types of the entries, sorted by name.
     ///
     /// # Errors
     ///
-    /// The system's answer.
+    /// Returns the operating system's error.
     pub fn entries(&self) -> Result<Vec<(OsString, FileType)>, FileError> {
         let at = |errno| system(&self.path, errno);
         let mut entries = Vec::new();
@@ -108,17 +109,17 @@ impl Folder {
         Ok(entries)
     }
 
-    /// Where a symbolic link points; `None` for everything else.
+    /// Returns the target of a symbolic link; `None` for everything else.
     pub fn link_target(&self, name: impl AsRef<OsStr>) -> Option<OsString> {
         let target = fs::readlinkat(&self.fd, name.as_ref(), Vec::new()).ok()?;
         Some(OsStr::from_bytes(target.to_bytes()).to_owned())
     }
 
-    /// Opens a file in this folder for reading; a link is not followed.
+    /// Opens a file in this folder for reading, without following a link.
     ///
     /// # Errors
     ///
-    /// The system's answer, or [`FileError::Link`].
+    /// Returns the operating system's error, or [`FileError::Link`].
     pub fn open_file(&self, name: impl AsRef<OsStr>) -> Result<Opened, FileError> {
         let name = name.as_ref();
         let path = self.path.join(name);
@@ -129,11 +130,11 @@ impl Folder {
         }
     }
 
-    /// Makes a file of mode 0600 that must not exist, and makes it durable.
+    /// Creates a file with mode 0600 that must not exist, and makes it durable.
     ///
     /// # Errors
     ///
-    /// The system's answer.
+    /// Returns the operating system's error.
     pub fn write_new(&self, name: impl AsRef<OsStr>, bytes: &[u8]) -> Result<(), FileError> {
         let name = name.as_ref();
         let path = self.path.join(name);
@@ -144,12 +145,12 @@ impl Folder {
             .map_err(|source| FileError::System { path, source })
     }
 
-    /// Makes or replaces a file of mode 0600 in one step and durably. A crash leaves the old or the
-    /// new content, and maybe a file that [`Self::remove_leftovers`] takes away.
+    /// Creates or replaces a file with mode 0600, atomically and durably. A crash leaves the old or the new
+    /// content, and possibly a temporary file that [`Self::remove_leftovers`] removes.
     ///
     /// # Errors
     ///
-    /// The system's answer.
+    /// Returns the operating system's error.
     pub fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), FileError> {
         let temporary = format!("{LEFTOVER_PREFIX}{:016x}", shared::random::number::<u64>());
         self.write_new(&temporary, bytes)?;
@@ -157,11 +158,12 @@ impl Folder {
         self.sync()
     }
 
-    /// Removes what killed processes left of [`Self::replace`]. Nobody may be writing here.
+    /// Removes temporary files that killed processes left behind in [`Self::replace`]. No other process may
+    /// be writing to this folder.
     ///
     /// # Errors
     ///
-    /// The system's answer.
+    /// Returns the operating system's error.
     pub fn remove_leftovers(&self) -> Result<(), FileError> {
         for (name, kind) in self.entries()? {
             let digits = name
@@ -177,38 +179,38 @@ impl Folder {
         Ok(())
     }
 
-    /// Makes a symbolic link that must not exist.
+    /// Creates a symbolic link that must not exist.
     ///
     /// # Errors
     ///
-    /// The system's answer.
+    /// Returns the operating system's error.
     pub fn link(&self, target: &str, name: &str) -> Result<(), FileError> {
         fs::symlinkat(target, &self.fd, name).map_err(|e| self.at(name, e))
     }
 
-    /// Renames within this folder, over what has the new name.
+    /// Renames an entry within this folder, replacing the target if it exists.
     ///
     /// # Errors
     ///
-    /// The system's answer.
+    /// Returns the operating system's error.
     pub fn rename(&self, from: &str, to: &str) -> Result<(), FileError> {
         fs::renameat(&self.fd, from, &self.fd, to).map_err(|e| self.at(to, e))
     }
 
-    /// Removes a file or a link, if it is there.
+    /// Removes a file or link if it exists.
     ///
     /// # Errors
     ///
-    /// The system's answer.
+    /// Returns the operating system's error.
     pub fn remove(&self, name: impl AsRef<OsStr>) -> Result<(), FileError> {
         self.unlink(name.as_ref(), AtFlags::empty(), &[Errno::NOENT])
     }
 
-    /// Removes a folder, if it is there and empty.
+    /// Removes a folder if it exists and is empty.
     ///
     /// # Errors
     ///
-    /// The system's answer.
+    /// Returns the operating system's error.
     pub fn remove_folder_if_empty(&self, name: impl AsRef<OsStr>) -> Result<(), FileError> {
         let fine = [Errno::NOENT, Errno::NOTEMPTY, Errno::EXIST];
         self.unlink(name.as_ref(), AtFlags::REMOVEDIR, &fine)
@@ -221,21 +223,22 @@ impl Folder {
         }
     }
 
-    /// Makes names in this folder durable.
+    /// Makes the entries of this folder durable.
     ///
     /// # Errors
     ///
-    /// The system's answer.
+    /// Returns the operating system's error.
     pub fn sync(&self) -> Result<(), FileError> {
         fs::fsync(&self.fd).map_err(|e| system(&self.path, e))
     }
 
-    /// Takes the advisory lock on a file in this folder, made if missing; `None` if another
-    /// process has it. It ends with the returned value, or with the process.
+    /// Takes the advisory lock on a file in this folder, which is created if missing. Returns `None` if
+    /// another process holds the lock. The lock is released when the returned value is dropped or the process
+    /// ends.
     ///
     /// # Errors
     ///
-    /// The system's answer.
+    /// Returns the operating system's error.
     pub fn lock(&self, name: &str) -> Result<Option<OwnedFd>, FileError> {
         let flags = OFlags::RDWR | OFlags::CREATE | COMMON;
         let fd = fs::openat(&self.fd, name, flags, FILE_MODE).map_err(|e| self.at(name, e))?;
@@ -246,21 +249,21 @@ impl Folder {
         }
     }
 
-    /// Its own stamp.
+    /// Returns the stamp of this folder.
     ///
     /// # Errors
     ///
-    /// The system's answer.
+    /// Returns the operating system's error.
     pub fn stamp(&self) -> Result<Stamp, FileError> {
         let stat = fs::fstat(&self.fd).map_err(|e| system(&self.path, e))?;
         Ok(Stamp::of(&stat))
     }
 
-    /// Stamp and kind of what has that name; of a link, its own.
+    /// Returns the stamp and type of an entry, without following a link.
     ///
     /// # Errors
     ///
-    /// The system's answer.
+    /// Returns the operating system's error.
     pub fn stat(&self, name: impl AsRef<OsStr>) -> Result<(Stamp, FileType), FileError> {
         let name = name.as_ref();
         let stat =
@@ -268,7 +271,7 @@ impl Folder {
         Ok((Stamp::of(&stat), FileType::from_raw_mode(stat.st_mode)))
     }
 
-    /// For messages.
+    /// Returns the path, for messages.
     pub fn path(&self) -> &Path {
         &self.path
     }

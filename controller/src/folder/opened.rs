@@ -1,4 +1,4 @@
-//! Something that is open, and the stamp by which its changes show.
+//! An open file or folder, and the stamp that shows whether it changed.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -12,23 +12,23 @@ use zeroize::Zeroizing;
 use super::error::system;
 use super::{FileError, Folder};
 
-/// Larger files are refused: a manifest is bounded by what an API server takes, some 3 MiB.
+/// Maximum size of a file. An API server accepts manifests of about 3 MiB.
 pub const MAX_FILE: u64 = 16 * 1024 * 1024;
-/// An open file or folder below a [`Folder`], with what the system says about it.
+/// An open file or folder below a [`Folder`], with its metadata.
 #[derive(Debug)]
 pub struct Opened {
     fd: OwnedFd,
     path: PathBuf,
-    /// When it was opened.
+    /// The stamp at the time of opening.
     pub stamp: Stamp,
-    /// What it is.
+    /// The file type.
     pub kind: FileType,
 }
 
-/// By this a change of a file shows without reading it.
+/// Metadata of a file that shows a change without reading the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
-    /// Device and inode: the file itself.
+    /// Device and inode number.
     pub identity: (u64, u64),
     size: u64,
     /// Seconds and nanoseconds.
@@ -46,7 +46,7 @@ impl Stamp {
         }
     }
 
-    /// The last change of content or metadata, in nanoseconds since 1970.
+    /// Returns the last change of content or metadata, in nanoseconds since 1970.
     pub fn touched(&self) -> i128 {
         let (seconds, nanoseconds) = self.modified.max(self.changed);
         i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds)
@@ -64,11 +64,13 @@ impl Opened {
         })
     }
 
-    /// The content of a regular file. Wipes itself: it may be a key or a plain value.
+    /// Returns the content of a regular file. The buffer is wiped on drop, since it may hold a key or a
+    /// plaintext value.
     ///
     /// # Errors
     ///
-    /// Not regular, too large, changed meanwhile, or the system's answer.
+    /// Returns an error if the file is not regular, is too large, or changed meanwhile, or the operating
+    /// system's error.
     pub fn read(self) -> Result<Zeroizing<Vec<u8>>, FileError> {
         let Self {
             fd,
@@ -82,7 +84,7 @@ impl Opened {
         if stamp.size > MAX_FILE {
             return Err(FileError::TooLarge { path });
         }
-        // One byte more than announced: room that is never outgrown leaves no copies behind.
+        // One byte more than the file size: a buffer that never grows leaves no copies behind.
         let room = usize::try_from(stamp.size).unwrap_or(0) + 1;
         let mut bytes = Zeroizing::new(Vec::with_capacity(room));
         let mut file = File::from(fd).take(stamp.size + 1);

@@ -1,6 +1,6 @@
 //! The endpoints for callers with a token, over TLS.
 //!
-//! Never through the service proxy: the API server drops the Authorization header there.
+//! They do not work through the service proxy: the API server drops the Authorization header there.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -27,13 +27,14 @@ use super::{Facts, Peer};
 #[derive(Clone)]
 struct Context {
     facts: Facts,
-    /// The callers' own: those of the plain port cannot use it up.
+    /// Separate from the unauthenticated port's, so that its callers cannot exhaust this one.
     desk: Arc<Desk>,
     reviews: Arc<Reviews>,
     tokens: Arc<Tokens>,
 }
 
-/// Verify, rotate and unseal. Verify says of each item which key opens it, as nobody else is told.
+/// Returns the routes for verify, rotate and unseal. Here verify also returns which key unseals each item,
+/// which the unauthenticated port does not reveal.
 pub(super) fn router(facts: Facts, desk: Desk, reviews: Reviews) -> Router {
     let endpoint = |verb: Verb, work: Work| {
         post(
@@ -72,7 +73,7 @@ impl Context {
         let (ticket, admitted) = self.desk.admit(&caller, "", Timestamp::now());
         let answer = async {
             admitted?;
-            // Kept to the end: what is read from the body takes memory as long as it does.
+            // Kept until the end: data parsed from the body uses memory for as long as the body does.
             let bytes = Arc::new(self.desk.read(peer.0, body).await?);
             let read = {
                 let bytes = Arc::clone(&bytes);
@@ -140,15 +141,15 @@ impl Context {
     }
 }
 
-/// Is it a bearer token (RFC 6750, section 2.1)? The API server's authenticator drops spaces before it, and then reviews
-/// the empty rest as that of an anonymous user, whom it knows.
+/// Returns whether the text is a bearer token (RFC 6750, section 2.1). The API server's authenticator drops
+/// leading spaces, and would then review an empty token as that of the anonymous user.
 fn is_token(text: &str) -> bool {
     let text = text.trim_end_matches('=');
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte);
     !text.is_empty() && text.bytes().all(is_allowed)
 }
 
-/// The objects of a request, as far as a line of the log holds them.
+/// Returns the objects of a request in a form short enough for a log line.
 fn places(request: &Request) -> String {
     const MOST: usize = 4;
     let all = &request.objects;
@@ -159,7 +160,7 @@ fn places(request: &Request) -> String {
     places.join(", ")
 }
 
-/// Says who was given values, or asked for them.
+/// Logs which user received values, or asked for them.
 fn log(user: &UserInfo, object: &str, answer: &Result<Response, Refused>) {
     let user = user.username.as_deref().unwrap_or_default();
     let outcome = match answer {
@@ -178,7 +179,7 @@ fn log(user: &UserInfo, object: &str, answer: &Result<Response, Refused>) {
 mod tests {
     use super::*;
 
-    /// Attack: sends a token that is none, so that the API server reviews an anonymous user.
+    /// Attack: a caller sends text that is not a token, so that the API server reviews an anonymous user.
     #[test]
     fn a_token_is_what_rfc_6750_calls_one() {
         for token in ["a", "eyJhbGciOiJSUzI1NiJ9.e30.c2ln", "A-._~+/z09=="] {

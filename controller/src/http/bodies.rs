@@ -1,4 +1,4 @@
-//! Memory for the bodies of all requests together: however many callers send however slowly, it is bounded.
+//! Limits the memory for all request bodies together, however many callers send and however slowly.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -14,29 +14,29 @@ use tokio::time::Instant;
 use super::refused::Refused;
 
 const KIBIBYTE: usize = 1024;
-/// A SealedSecret is at most 1.5 MiB in a cluster; a list of them may be more.
+/// Maximum size of a body. A SealedSecret has at most 1.5 MiB in a cluster; a list of them can have more.
 pub(super) const LONGEST: usize = 10 << 20;
-/// Bytes that have arrived of all bodies that are being read or worked on.
+/// Maximum of the received bytes of all bodies that are being read or processed.
 const ROOM: usize = 4 * ROOM_OF_ONE;
 /// The same for one address: its longest body fits.
 const ROOM_OF_ONE: usize = LONGEST;
-/// So long the next bytes of a body wait for room before the request is refused.
+/// How long the next bytes of a body wait for memory before the request is refused.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// So long a body may take while more than half of the room is taken, or of its address's part.
+/// How long a body may take while more than half of the memory is used, in total or by its address.
 const HURRIED: Duration = Duration::from_secs(5);
-/// How often a body that is waited for is checked for that.
+/// How often this is checked for a body that is being received.
 const CHECK: Duration = Duration::from_secs(1);
 
-/// The room.
+/// The memory for request bodies.
 #[derive(Debug)]
 pub(super) struct Bodies {
-    /// In kibibytes, as all rooms.
+    /// In kibibytes, like the semaphore of each address.
     all: Arc<Semaphore>,
     of_address: Mutex<HashMap<IpAddr, Weak<Semaphore>>>,
     time: Duration,
 }
 
-/// A body, and the room that it takes.
+/// A body, and the memory reserved for it.
 #[derive(Debug)]
 pub(super) struct Held {
     bytes: Vec<u8>,
@@ -52,7 +52,7 @@ impl Deref for Held {
 }
 
 impl Bodies {
-    /// Each body has to be there after `time`.
+    /// Creates the limits. Each body must be complete after `time`.
     pub(super) fn new(time: Duration) -> Self {
         Self {
             all: Arc::new(Semaphore::new(ROOM / KIBIBYTE)),
@@ -61,8 +61,8 @@ impl Bodies {
         }
     }
 
-    /// Reads a body from an address, if it is neither too long nor too slow, and there is room for it. What it
-    /// announces takes no room, only what has arrived.
+    /// Reads a body from an address, unless it is too long or too slow, or no memory is free for it. Only
+    /// received bytes use memory, not the announced length.
     pub(super) async fn read(&self, address: IpAddr, mut body: Body) -> Result<Held, Refused> {
         if body.size_hint().lower() > LONGEST as u64 {
             return Err(Refused::TooLong);
@@ -79,7 +79,7 @@ impl Bodies {
         Ok(Held { bytes, _room: room })
     }
 
-    /// The bytes that arrive next.
+    /// Returns the next bytes, or `None` at the end of the body.
     async fn next(
         &self,
         body: &mut Body,
@@ -91,12 +91,12 @@ impl Bodies {
             match tokio::time::timeout(CHECK.min(self.time), body.frame()).await {
                 Ok(None) => return Ok(None),
                 Ok(Some(Err(_))) => return Err(Refused::Broken),
-                // What is no data are trailers.
+                // A frame without data contains trailers.
                 Ok(Some(Ok(frame))) => match frame.into_data() {
                     Ok(bytes) => return Ok(Some(bytes)),
                     Err(_) => return Ok(None),
                 },
-                // Nothing has arrived for a while.
+                // Nothing arrived; check the time limit again.
                 Err(_) => {}
             }
         }
@@ -136,18 +136,18 @@ impl Bodies {
     }
 }
 
-/// What one body takes.
+/// The memory reserved for one body.
 #[derive(Debug)]
 struct Room {
     all: Arc<Semaphore>,
     own: Arc<Semaphore>,
     taken: Vec<OwnedSemaphorePermit>,
-    /// Of the kibibytes taken, so many bytes are used.
+    /// How many bytes of the reserved kibibytes are used.
     bytes: usize,
 }
 
 impl Room {
-    /// Takes room for more bytes.
+    /// Reserves memory for more bytes.
     async fn take(&mut self, bytes: usize) -> Result<(), Refused> {
         let before = self.bytes.div_ceil(KIBIBYTE);
         self.bytes += bytes;

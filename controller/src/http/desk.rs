@@ -1,5 +1,5 @@
-//! What callers from outside get of the private keys: little, fairly shared out, and nothing that others
-//! wait for.
+//! Limits what HTTP callers may do with the private keys: little work, fairly shared, so that nothing else is
+//! delayed.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -18,34 +18,36 @@ use super::refused::Refused;
 use crate::pool::turns::{Job, Turn, Turns};
 use crate::pool::{Budget, Pool};
 
-/// So long a request waits for its slot before it is sent away.
+/// How long a request waits for a slot before it is refused.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Requests at work at once. Each has a thread, and they share the processors in turns of milliseconds.
+/// Maximum number of requests in progress. Each has a thread, and they share the processors in turns of
+/// milliseconds.
 const SLOTS: usize = 32;
-/// Of these, so many are kept for addresses that have none.
+/// How many of these slots are reserved for addresses that hold none.
 const RESERVED: usize = 8;
-/// Requests at work at once for one caller.
+/// Maximum number of requests in progress for one caller.
 const MOST_OF_ONE: usize = 4;
-/// What one request may use: enough for 1000 items under one key of 4096 bits six times over.
+/// The budget of one request: enough for 1000 items, each tried with six keys of 4096 bits.
 const REQUEST: Budget = Budget::seconds(10);
-/// From its slot to its answer, with the turns of others.
+/// Maximum time from getting a slot to the answer, including the turns of others.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Who asks.
+/// The caller of a request.
 #[derive(Debug, Clone)]
 pub(super) struct Caller {
-    /// What cannot be chosen freely: the address that the connection came from, or the user whom the
-    /// API server vouches for. Each gets a fair share.
+    /// What the caller cannot choose freely: the address of the connection, or the user that the API server
+    /// authenticated. Each tenant gets a fair share.
     tenant: String,
-    /// By which one caller is told from others of the same tenant, for the courtesy of a rate. Whoever
-    /// makes up another one gets nothing of anybody else's share, and takes up nobody else's rate.
+    /// Distinguishes callers of the same tenant, for the rate limit. A caller that invents another name gains
+    /// nothing from other tenants' shares, and does not use up the rate of other callers.
     name: String,
 }
 
 impl Caller {
-    /// Of `X-Forwarded-For` the last entry counts, which the last proxy wrote: everything before it is the
-    /// caller's to choose. Without the address a caller who reaches the port itself could name
-    /// somebody who comes through the API server, and use up that rate.
+    /// Identifies a caller by its address and the last entry of `X-Forwarded-For`, which the last proxy
+    /// wrote; the entries before it are chosen by the caller. The address is included, since otherwise a
+    /// caller that connects directly could send the name of a caller behind the API server, and use up its
+    /// rate.
     pub(super) fn at(address: IpAddr, headers: &HeaderMap) -> Self {
         let forwarded = headers.get_all("x-forwarded-for").into_iter().next_back();
         let forwarded = forwarded.and_then(|value| value.to_str().ok());
@@ -57,7 +59,7 @@ impl Caller {
         }
     }
 
-    /// One whose token the API server has reviewed.
+    /// Identifies a user whose token the API server has reviewed.
     pub(super) fn user(name: &str) -> Self {
         Self {
             tenant: name.to_owned(),
@@ -66,7 +68,7 @@ impl Caller {
     }
 }
 
-/// Bounds for all callers together and for each.
+/// The limits for all callers together and for each.
 #[derive(Debug)]
 pub struct Desk {
     rate: Mutex<Rate>,
@@ -74,14 +76,14 @@ pub struct Desk {
     slots: Turns,
     pool: Pool,
     bodies: Bodies,
-    /// Does `spec.data` open?
+    /// Whether the deprecated `spec.data` is accepted.
     pub(super) accept_legacy: bool,
 }
 
 impl Desk {
-    /// `rate` requests a second and `burst` more for each caller. Whatever callers say of themselves,
-    /// private keys work for all of them on half of the processors at most, so that a flood delays no
-    /// Secret, and each address gets its share of that.
+    /// Creates limits of `rate` requests per second and a burst of `burst` more for each caller. Whatever
+    /// name callers send, private-key work for all of them uses at most half of the processors, so that a
+    /// flood does not delay Secrets, and each address gets a fair share of that.
     pub fn new((rate, burst): (u32, u32), time_for_body: Duration, accept_legacy: bool) -> Self {
         Self {
             rate: Mutex::new(Rate::new(rate, burst)),
@@ -93,7 +95,7 @@ impl Desk {
         }
     }
 
-    /// Counts a request before anything of its body is read.
+    /// Counts a request against the caller's rate, before its body is read.
     pub(super) fn admit(
         &self,
         caller: &Caller,
@@ -111,8 +113,8 @@ impl Desk {
         self.bodies.read(address, body).await
     }
 
-    /// Runs work with private keys, if there is a slot soon. It ends when its budget or its time is used up,
-    /// and when the caller is gone.
+    /// Runs work with private keys, if a slot is free soon. The work ends when its budget or its time is used
+    /// up, and when the caller disconnects.
     pub(super) async fn work<T: Send + 'static>(
         &self,
         caller: &Caller,
@@ -126,7 +128,7 @@ impl Desk {
         }
     }
 
-    /// Waits for others in the name of a caller, in one of the caller's slots and no longer than work may take.
+    /// Awaits `answer` in one of the caller's slots, for at most the time that work may take.
     pub(super) async fn wait<T>(
         &self,
         caller: &Caller,
@@ -153,17 +155,17 @@ impl Desk {
     }
 }
 
-/// A request at work.
+/// A request in progress.
 struct Slot {
     _one: One,
     _turn: Turn,
 }
 
-/// Requests of each caller that are at work or wait for a slot.
+/// The number of requests of each caller that are in progress or wait for a slot.
 #[derive(Debug, Default)]
 struct Busy(Mutex<HashMap<String, usize>>);
 
-/// One of them.
+/// One such request; decrements the count on drop.
 struct One {
     busy: Arc<Busy>,
     name: String,
@@ -196,7 +198,7 @@ impl Drop for One {
     }
 }
 
-/// What a caller is told about his limit with every answer.
+/// The caller's rate limit, which every response reports.
 pub(super) struct Ticket(Standing);
 
 impl Ticket {
@@ -230,7 +232,8 @@ mod tests {
         Caller::at(address.into(), &headers)
     }
 
-    /// Attack: a caller names another one in `X-Forwarded-For` and asks until that one is locked out.
+    /// Attack: a caller names another one in `X-Forwarded-For` and sends requests until the other one is
+    /// locked out.
     #[test]
     fn no_forged_name_uses_up_the_rate_of_the_one_who_bears_it() {
         let victim = caller(API_SERVER, &["192.0.2.7"]);
@@ -256,7 +259,7 @@ mod tests {
         }
     }
 
-    /// Attack: a caller changes what it says of itself with each request, to get more than its rate.
+    /// Attack: a caller sends another name with each request, to get more than its rate.
     #[test]
     fn made_up_names_before_the_real_address_are_one_caller() {
         let desk = Desk::new((1, 2), Duration::from_secs(1), true);
@@ -268,7 +271,7 @@ mod tests {
         assert_eq!((0..100).filter(|i| admitted(*i)).count(), 3);
     }
 
-    /// Attack: sends as many requests at once as it can, under many names.
+    /// Attack: a caller sends as many requests as possible at the same time, under many names.
     #[tokio::test(start_paused = true)]
     async fn one_caller_has_few_slots_and_one_address_never_has_all() {
         let desk = Desk::new((1, 0), Duration::from_secs(1), true);

@@ -1,5 +1,5 @@
-//! The endpoints, with the peer's bodies and content types: `/healthz`, `/readyz`, `/v1/cert.pem`,
-//! `/v1/certs.pem`, `/v1/verify`, `/v1/rotate`; on a port of their own, the metrics.
+//! The HTTP endpoints, with upstream's bodies and content types: `/healthz`, `/readyz`, `/v1/cert.pem`,
+//! `/v1/certs.pem`, `/v1/verify`, `/v1/rotate`; and the metrics, on a separate port.
 
 mod authorised;
 mod bodies;
@@ -40,12 +40,12 @@ use refused::Refused;
 use reviews::Reviews;
 pub use serving::{Limits, serve};
 
-/// What the endpoints answer from.
+/// The state that the endpoints serve.
 #[derive(Debug, Clone)]
 pub struct Facts {
-    /// The ring of now.
+    /// The current key ring.
     pub ring: watch::Receiver<Arc<KeyRing>>,
-    /// Have keys and objects been looked at once?
+    /// Whether keys and objects have been loaded once.
     pub ready: Arc<AtomicBool>,
 }
 
@@ -55,28 +55,27 @@ impl Facts {
     }
 }
 
-/// What every request gets at.
+/// The state available to each request of verify and rotate.
 #[derive(Debug, Clone)]
 struct Context {
     facts: Facts,
     desk: Arc<Desk>,
 }
 
-/// The address at the other end of the connection that a request came through: an extension of each request
-/// that [`router`] answers.
+/// The IP address at the other end of the connection: an extension of each request that [`router`] answers.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub IpAddr);
 
-/// What the plain port serves beside health and certificates.
+/// What the unauthenticated port serves besides health and certificates.
 #[derive(Debug, Default)]
 pub struct Plain {
-    /// Bounds of verify and rotate; without, neither is served.
+    /// Limits of verify and rotate; `None` serves neither.
     pub desk: Option<Desk>,
-    /// PEM of the authority behind the port for authorised callers, if there is one.
+    /// PEM certificate of the authority behind the port for authorised callers, if that port is enabled.
     pub authority: Option<String>,
 }
 
-/// Every path of the plain port; another one is 404, and another method than it has is 405.
+/// Returns the routes of the unauthenticated port. Other paths are answered with 404, other methods with 405.
 pub fn router(facts: Facts, plain: Plain, metrics: Arc<Metrics>) -> Router {
     let mut router = with_certificates(facts.clone());
     if let Some(authority) = plain.authority {
@@ -96,7 +95,7 @@ pub fn router(facts: Facts, plain: Plain, metrics: Arc<Metrics>) -> Router {
     finish(router, metrics)
 }
 
-/// The same for the port of authorised callers.
+/// Returns the routes of the port for authorised callers.
 pub fn authorised_router(
     facts: Facts,
     desk: Desk,
@@ -132,8 +131,8 @@ fn finish(router: Router, metrics: Arc<Metrics>) -> Router {
         .layer(from_fn_with_state(metrics, count))
 }
 
-/// The metrics port. It serves health too, so that it can be checked where strangers do not reach the main port's
-/// connections.
+/// Returns the routes of the metrics port. It serves health too, so that probes work when untrusted callers
+/// exhaust the main port's connections but cannot reach this one.
 pub fn metrics_router(facts: Facts, metrics: Arc<Metrics>) -> Router {
     let scrape = |State(metrics): State<Arc<Metrics>>| async move {
         let kind = [(
@@ -150,7 +149,8 @@ pub fn metrics_router(facts: Facts, metrics: Arc<Metrics>) -> Router {
         .merge(with_health().with_state(facts))
 }
 
-/// Can everything be watched? What cannot is named, so that this is served on the port of the metrics only.
+/// Returns whether all watches work. The answer names those that fail, so it is served only on the metrics
+/// port.
 async fn watches(State(metrics): State<Arc<Metrics>>) -> (StatusCode, String) {
     match metrics.watches().report() {
         report if report.is_empty() => (StatusCode::OK, "ok\n".to_owned()),
@@ -186,8 +186,8 @@ async fn certificate(State(facts): State<Facts>) -> Response {
     }
 }
 
-/// Every certificate whose key opens here, newest first, each below a line with its fingerprint and
-/// the end of its validity. Those that are not valid now, or may not seal, are left out.
+/// Returns every certificate whose key can unseal, newest first, each below a line with its fingerprint and
+/// expiry. Certificates that are not valid now, or whose key may not seal, are left out.
 async fn certificates(State(facts): State<Facts>) -> Response {
     let ring = facts.ring();
     let kind = [(header::CONTENT_TYPE, "application/x-pem-file")];
@@ -204,18 +204,18 @@ async fn certificates(State(facts): State<Facts>) -> Response {
     (kind, text).into_response()
 }
 
-/// Opens the port. Without host it is open on all interfaces, IPv4 and IPv6, as in Go.
+/// Opens the port. Without a host it listens on all interfaces, IPv4 and IPv6, as in Go.
 ///
 /// # Errors
 ///
-/// The system's answer.
+/// Returns the operating system's error.
 pub async fn bind(address: &Address) -> io::Result<TcpListener> {
     let port = address.port;
     match &address.host {
         Some(host) => TcpListener::bind((host.as_str(), port)).await,
         None => match TcpListener::bind(("::", port)).await {
             Ok(listener) => Ok(listener),
-            // A machine without IPv6.
+            // The machine has no IPv6.
             Err(_) => TcpListener::bind(("0.0.0.0", port)).await,
         },
     }

@@ -1,20 +1,20 @@
-//! How often each caller may ask: the generic cell rate algorithm, with the peer's headers.
+//! The rate limit of each caller: the generic cell rate algorithm, with upstream's headers.
 //!
-//! Of our own because the two crates for it either keep every caller for ever, whose name is in a
-//! header of his own choice, or do not tell when the limit is full again.
+//! Not taken from a crate, because of the two crates for it one keeps every caller forever, although callers
+//! choose their names in a header, and the other does not report when the limit is full again.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
 
 use jiff::{SignedDuration, Timestamp};
 
-/// So many callers are told apart, as in the peer.
+/// Maximum number of callers that are tracked, as in upstream.
 const CALLERS: usize = 65_536;
 
-/// For each caller the time at which his requests so far are worked off.
+/// For each caller, the time at which the requests so far are worked off.
 ///
-/// Of his name, which is as long as he likes, a digest is kept. It is keyed, so that nobody finds a name
-/// that shares a limit with another one's.
+/// Names can be long, so only a digest is kept. It is keyed, so that a caller cannot find a name that shares
+/// a limit with another caller's name.
 #[derive(Debug)]
 pub(super) struct Rate {
     interval: SignedDuration,
@@ -23,21 +23,21 @@ pub(super) struct Rate {
     names: RandomState,
 }
 
-/// What a caller is told.
+/// The state of a caller's limit, reported in response headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Standing {
-    /// Requests at once.
+    /// Maximum number of requests in a burst.
     pub(super) limit: i32,
-    /// Of these, so many are left.
+    /// How many of these are left.
     pub(super) remaining: i32,
-    /// Seconds until all are left, rounded up.
+    /// Seconds until all are available again, rounded up.
     pub(super) reset: i64,
-    /// Seconds until the next one is, rounded up; none if this one was.
+    /// Seconds until the next request is allowed, rounded up; `None` if this one was allowed.
     pub(super) retry: Option<i64>,
 }
 
 impl Rate {
-    /// One request in `1 / rate` seconds, and `burst` more.
+    /// Creates a limit of one request per `1 / rate` seconds, and `burst` more.
     pub(super) fn new(rate: u32, burst: u32) -> Self {
         Self {
             interval: SignedDuration::from_secs(1) / i32::try_from(rate.max(1)).unwrap_or(i32::MAX),
@@ -47,7 +47,7 @@ impl Rate {
         }
     }
 
-    /// Counts a request.
+    /// Counts a request and returns the state of the caller's limit.
     pub(super) fn ask(&mut self, caller: &str, now: Timestamp) -> Standing {
         let caller = self.names.hash_one(caller);
         let before = self
@@ -80,8 +80,9 @@ impl Rate {
         }
     }
 
-    /// Whose requests are worked off is as good as unknown. If that makes no room, all are: a flood
-    /// under made-up names must not cost memory, and private-key work has a bound of its own.
+    /// Removes callers whose requests are worked off, which makes no difference to them. If that frees
+    /// nothing, removes all: a flood of invented names must not use unbounded memory, and private-key work
+    /// has its own limits.
     fn make_room(&mut self, now: Timestamp) {
         if self.worked_off.len() < CALLERS {
             return;
@@ -128,10 +129,10 @@ mod tests {
         assert_eq!(rate.ask("b", at(9000)).remaining, 2);
     }
 
-    /// What is `Copy` has nothing anywhere else, however long the name was.
+    /// Compiles only if the key type is `Copy`, which owns no heap memory, however long the name was.
     fn is_all_there_is<T: Copy>(_: &BTreeMap<T, Timestamp>) {}
 
-    /// Attack: names itself differently with each request.
+    /// Attack: a caller uses another name with each request.
     #[test]
     fn a_flood_of_names_costs_no_more_than_a_fixed_room() {
         let mut rate = Rate::new(1, 0);

@@ -1,46 +1,47 @@
-//! Every answer that is no success.
+//! All responses other than success.
 
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use shared::key_ring::NoSealingKey;
 
-/// Why a caller gets nothing. Nothing of what he sent is in the answer.
+/// Why a request is refused. The response contains nothing that the caller sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refused {
-    /// He asks too often, or others do; he may ask again after so many seconds.
+    /// This caller or all callers together sent too many requests; the caller may retry after this many
+    /// seconds.
     TooOften(i64),
     /// The body is too long.
     TooLong,
-    /// The body came too slowly.
+    /// The body arrived too slowly.
     TooSlow,
-    /// The body broke off.
+    /// The body ended early.
     Broken,
-    /// There is too much in it.
+    /// The body contains too many items.
     TooManyItems,
-    /// It takes more work than one request may.
+    /// The request needs more work than one request may use.
     TooMuchWork,
-    /// Its time was over before its turns came to an end.
+    /// The request took too long, because of others or by itself.
     TooBusy,
-    /// It is not what the endpoint is for.
+    /// The body is not what the endpoint expects.
     Malformed,
-    /// It does not open, for whatever reason. No body, as in the peer.
+    /// The object cannot be unsealed, for whatever reason. No body, as in upstream.
     Closed,
-    /// There is nothing to seal for.
+    /// There is no key.
     NoCertificate,
-    /// There are keys, and none may seal.
+    /// There are keys, and none of them may seal.
     MayNotSeal(NoSealingKey),
-    /// He shows no token that was made for us.
+    /// The caller sent no token issued for this controller.
     Anonymous,
-    /// He may not do this with that object.
+    /// The caller may not do this with that object.
     Forbidden,
-    /// The API server does not say who he is or what he may do.
+    /// The API server did not answer who the caller is or what the caller may do.
     NoReview,
-    /// Our own fault.
+    /// An internal error.
     Failed,
 }
 
 impl Refused {
-    /// Of a ring in which no key may seal. An empty one gets the peer's answer.
+    /// Returns the refusal for a key ring in which no key may seal. For an empty ring it equals upstream's.
     pub(super) fn of_ring(why: NoSealingKey) -> Self {
         match why {
             NoSealingKey::NoKey => Self::NoCertificate,

@@ -1,7 +1,8 @@
-//! What is left of a request's body when its answer is decided.
+//! Reads the rest of a request's body when the response is already decided.
 //!
-//! A connection that ends while its client still sends breaks the answer for that client, or the next request
-//! of a proxy that takes the connection for idle. So the rest of a body is read before the answer goes out.
+//! If a connection closes while its client still sends, the client may lose the response, and a proxy that
+//! considers the connection idle may lose the next request. So the rest of a body is read before the response
+//! is sent.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,10 +15,10 @@ use hyper::body::{Frame, SizeHint};
 
 use super::bodies::LONGEST;
 
-/// So long the rest of a body is waited for.
+/// How long to wait for the rest of a body.
 const TIME: Duration = Duration::from_secs(2);
 
-/// A body that can still be read when its reader has dropped it.
+/// A body that can still be read after its reader has dropped it.
 #[derive(Debug, Clone)]
 pub(super) struct Rest(Arc<Mutex<State>>);
 
@@ -33,12 +34,12 @@ impl Rest {
         Self(Arc::new(Mutex::new(State { body, is_over })))
     }
 
-    /// Has the client sent everything, and was it read?
+    /// Returns whether the body was read completely.
     pub(super) fn is_over(&self) -> bool {
         self.state().is_over
     }
 
-    /// Reads the rest and drops it, unless it is too long or too slow. Says whether nothing is left.
+    /// Reads and discards the rest, unless it is too long or too slow. Returns whether the body is complete.
     pub(super) async fn drain(self) -> bool {
         if self.is_over() {
             return true;

@@ -1,4 +1,4 @@
-//! Who is it, and may he? The API server answers both.
+//! Asks the API server who a caller is and what the caller may do.
 
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, UserInfo};
 use k8s_openapi::api::authorization::v1::{
@@ -10,19 +10,19 @@ use kube::{Api, Client};
 use shared::resource::SealedSecret;
 use tokio::sync::Semaphore;
 
-/// For whom a token has to be made: one for the API server must not work here, nor the other way
-/// round.
+/// The audience of accepted tokens: a token for the API server must not work here, nor the other way round.
 pub const AUDIENCE: &str = "sealed-secrets.bitnami.com";
-/// Questions to the API server at once. Whoever has no token costs no more.
+/// Maximum number of concurrent requests to the API server, which bounds what callers without a valid token
+/// cost it.
 const QUESTIONS: usize = 8;
 
-/// Asks the API server.
+/// Sends reviews to the API server.
 pub struct Reviews {
     client: Client,
     questions: Semaphore,
 }
 
-/// What a caller wants to do with a SealedSecret: a verb of RBAC.
+/// What a caller wants to do with a SealedSecret: an RBAC verb.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verb {
     Verify,
@@ -41,7 +41,7 @@ impl Verb {
 }
 
 impl Reviews {
-    /// Asks as this client.
+    /// Creates reviews that use this client.
     pub fn new(client: Client) -> Self {
         Self {
             client,
@@ -49,11 +49,11 @@ impl Reviews {
         }
     }
 
-    /// May this controller ask at all? The first right that it lacks.
+    /// Returns the first permission for reviews that this controller lacks, or `None` if it has all.
     ///
     /// # Errors
     ///
-    /// The API server's answer.
+    /// Returns the error of the API server.
     pub async fn missing_right(&self) -> Result<Option<&'static str>, kube::Error> {
         for (group, resource) in [
             ("authentication.k8s.io", "tokenreviews"),
@@ -81,7 +81,7 @@ impl Reviews {
         Ok(None)
     }
 
-    /// The owner of a token that was made for us.
+    /// Returns the user of a token that was issued for this controller.
     pub(super) async fn owner(&self, token: &str) -> Result<Option<UserInfo>, kube::Error> {
         let question = TokenReview {
             spec: TokenReviewSpec {
@@ -101,7 +101,7 @@ impl Reviews {
         Ok(status.user.filter(|user| is_known && !is_anonymous(user)))
     }
 
-    /// May that user do this with that object?
+    /// Returns whether the user may do this with that object.
     pub(super) async fn allow(
         &self,
         user: &UserInfo,
@@ -134,7 +134,8 @@ impl Reviews {
     }
 }
 
-/// The API server authenticates whoever has no token as an anonymous user, unless that is turned off.
+/// Returns whether the user is anonymous. The API server authenticates requests without a token as such a
+/// user, unless that is turned off.
 fn is_anonymous(user: &UserInfo) -> bool {
     let groups = user.groups.iter().flatten();
     user.username.as_deref() == Some("system:anonymous")

@@ -1,8 +1,8 @@
 //! `/v1/verify` and `/v1/rotate`.
 //!
-//! Whoever reaches these may send any ciphertext that stands in a public repository, under any name
-//! and with any template. So they render no template, take the scope from the object itself, and say
-//! no more about what does not open than that it does not.
+//! Callers of these endpoints may send any ciphertext from a public repository, under any name and with any
+//! template. So the endpoints render no template, take the scope from the object itself, and return no reason
+//! if an object cannot be unsealed.
 
 use axum::Extension;
 use axum::body::Body;
@@ -25,17 +25,18 @@ use super::desk::Caller;
 use super::refused::Refused;
 use super::{Context, Peer};
 
-/// A Secret of a mebibyte rarely has a hundred.
+/// Maximum number of items. A Secret of one mebibyte rarely has a hundred.
 const MOST_ITEMS: usize = 1000;
-/// Of a whole body, text counted by its length: one of ten mebibytes in a few thousand items has fewer.
+/// Maximum number of values in a whole body, with text counted by its length: a body of ten mebibytes with a
+/// few thousand items has fewer.
 const MOST_VALUES: usize = 250_000;
-/// Bytes of a body that are read in a microsecond.
+/// How many bytes of a body are parsed in a microsecond.
 const BYTES_PER_MICROSECOND: u64 = 10;
 
-/// What is done for a request, by the ring, and by whether `spec.data` opens.
+/// The work for a request. Its arguments include the key ring and whether `spec.data` is accepted.
 pub(super) type Work = fn(Request, &KeyRing, bool, &mut dyn Meter) -> Result<Response, Refused>;
 
-/// 200 if it opens here, 409 if it does not.
+/// Answers with 200 if the object can be unsealed here, and 409 if not.
 pub(super) async fn verify(
     State(context): State<Context>,
     Extension(peer): Extension<Peer>,
@@ -46,7 +47,8 @@ pub(super) async fn verify(
     answer(context, "/v1/verify", peer, caller, body, Request::verify).await
 }
 
-/// The same SealedSecret, or `List` of some, sealed for the newest key; 409 if one does not open.
+/// Answers with the SealedSecret, or `List` of SealedSecrets, re-encrypted for the newest key; 409 if one
+/// cannot be unsealed.
 pub(super) async fn rotate(
     State(context): State<Context>,
     Extension(peer): Extension<Peer>,
@@ -79,14 +81,14 @@ async fn answer(
     ticket.mark(answer.await.into_response())
 }
 
-/// What a caller sent.
+/// The parsed body of a request.
 pub(super) struct Request {
     pub(super) objects: Vec<SealedSecret>,
     is_list: bool,
 }
 
 impl Request {
-    /// One document with a SealedSecret, or a list of some.
+    /// Parses one document with a SealedSecret or a list of SealedSecrets.
     pub(super) fn read(bytes: &[u8], meter: &mut dyn Meter) -> Result<Self, Refused> {
         meter.spend(bytes.len() as u64 / BYTES_PER_MICROSECOND)?;
         let documents =
@@ -98,7 +100,7 @@ impl Request {
         let (objects, _) = read.map_err(|_| Refused::Malformed)?;
         let items = |sealed: &SealedSecret| {
             let items = sealed.spec.encrypted_data.len() + usize::from(sealed.spec.data.is_some());
-            // An object costs a question to the API server, however little is in it.
+            // Count at least one per object, since each costs a request to the API server.
             items.max(1)
         };
         if objects.iter().map(items).sum::<usize>() > MOST_ITEMS {
@@ -130,8 +132,8 @@ impl Request {
         Ok(StatusCode::OK.into_response())
     }
 
-    /// As [`Self::verify`], with the key of each item in the body, for one who may verify the object:
-    /// asking item by item tells him the same, but for the key.
+    /// Like [`Self::verify`], with the key of each item in the body. For callers that may verify the object:
+    /// they could learn the same except for the key by asking about each item separately.
     pub(super) fn verify_items(
         self,
         ring: &KeyRing,
@@ -146,7 +148,7 @@ impl Request {
         };
         let items: Map<String, Value> = needs.iter().map(|(k, n)| (k.clone(), key(n))).collect();
         let has_closed = items.values().any(Value::is_null);
-        // Of the deprecated form only a check tells whether what opens is a Secret, and accepted.
+        // For the deprecated form, only a full check shows whether the content is a Secret and accepted.
         let is_closed = has_closed
             || sealed.spec.data.is_some() && check_within(sealed, ring, legacy, meter).is_err();
         let code = if is_closed {
@@ -163,7 +165,7 @@ impl Request {
         legacy: bool,
         meter: &mut dyn Meter,
     ) -> Result<Response, Refused> {
-        // Of the deprecated form it shows only now how much is in it.
+        // For the deprecated form, the number of items is known only after it is unsealed.
         let mut left = MOST_ITEMS;
         let now = Timestamp::now();
         let rotate_one = |sealed| match reseal(
@@ -193,8 +195,8 @@ impl Request {
         Ok(as_json(&document(rotated, self.is_list)))
     }
 
-    /// The Secret, for one who may see it. Only authorised callers come here, so it may render
-    /// templates, and say what is wrong.
+    /// Answers with the Secret. Only authorised callers reach this, so it may render templates and report
+    /// errors.
     pub(super) fn unseal(
         self,
         ring: &KeyRing,
@@ -221,7 +223,7 @@ impl Request {
     }
 }
 
-/// Of what does not open nothing more is told.
+/// Returns the refusal of an object that cannot be unsealed, without a reason.
 fn closed(why: &UnsealError) -> Refused {
     match why {
         UnsealError::BudgetUsedUp { .. } => Refused::TooMuchWork,

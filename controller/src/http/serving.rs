@@ -1,4 +1,4 @@
-//! Connections of a port: which are accepted, and for how long.
+//! The connections of a port: which are accepted, and for how long.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -27,17 +27,17 @@ use super::connections::{Connections, Displaced, Place, holder};
 use super::refused::Refused;
 use super::rest::Rest;
 
-/// Bounds of one connection.
+/// Timeouts of one connection.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// For reading the head of a request, from the moment the connection is free for one.
+    /// For reading the head of a request, from when the connection is ready for one.
     pub read: Duration,
-    /// For each write of an answer.
+    /// For each write of a response.
     pub write: Duration,
 }
 
 impl Limits {
-    /// Those of a new connection.
+    /// Returns the timeouts of a new connection.
     fn of(self, place: &Place) -> Self {
         let read = if place.is_crowded() {
             self.read.min(HURRIED)
@@ -47,26 +47,29 @@ impl Limits {
         Self { read, ..self }
     }
 
-    /// From the connection to the end of the first request's head, with the TLS handshake.
+    /// Returns the time limit from the connection to the end of the first request's head, including the TLS
+    /// handshake.
     fn first(self) -> Duration {
         self.read.min(HURRIED)
     }
 }
 
-/// Longest head of a request: 32 MB for all connections, while hyper's own limit makes that 800. Node takes
-/// no more either, so proxies and meshes, with their chains of names and certificates, keep below it.
+/// Maximum size of a request head. This limits all connections together to 32 MB; hyper's default would allow
+/// 800 MB. Node.js has the same limit, so proxies and meshes stay below it despite their chains of names and
+/// certificates.
 const LONGEST_HEAD: usize = 16 << 10;
-/// For reading the first request's head, and every head on connections that come while it is crowded. A client
-/// connects because it has something to send. While it is crowded, for the body too.
+/// Timeout for the first request's head, and for every head on connections that are opened while the port is
+/// crowded: a client connects because it has something to send. While the port is crowded, it applies to the
+/// body too.
 const HURRIED: Duration = Duration::from_secs(5);
-/// How often a slow request is checked for that.
+/// How often a slow request is checked.
 const CHECK: Duration = Duration::from_secs(1);
-/// How long connections may go on after the end of the server.
+/// How long connections may continue after the server stops.
 const GRACE: Duration = Duration::from_secs(5);
-/// The pause after a connection could not be accepted, for want of file descriptors mostly.
+/// Pause after a connection could not be accepted, mostly for lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until `end` comes true, then lets connections finish for a while.
+/// Serves until `end` is true, and then allows connections to finish for a while.
 pub async fn serve(
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
@@ -99,20 +102,20 @@ pub async fn serve(
     let _ = tokio::time::timeout(GRACE, graceful.shutdown()).await;
 }
 
-/// The address of the client. Clients that are gone already are all alike.
+/// Returns the address of the client. Clients that have already disconnected share one address.
 fn address_of(stream: &TcpStream) -> IpAddr {
     let address = stream.peer_addr();
     address.map_or(Ipv4Addr::UNSPECIFIED.into(), |at| holder(at.ip()))
 }
 
-/// Also returns when the sender is gone.
+/// Returns when `end` is true or its sender is dropped.
 async fn ended(end: &mut watch::Receiver<bool>) {
     let _ = end.wait_for(|end| *end).await;
 }
 
-/// Reads the whole request before its answer goes out, or says that the connection ends. While it is crowded each
-/// connection ends with its answer, so that clients that ask again and again do not hold their places for ever, and
-/// requests that arrive slowly are given up.
+/// Reads the whole request before the response is sent, or announces that the connection closes. While the
+/// port is crowded, each connection closes after its response, so that clients with repeated requests do not
+/// hold their slots indefinitely, and requests that arrive slowly are refused.
 async fn end_in_order(
     Extension(place): Extension<Arc<Place>>,
     request: Request,
@@ -132,7 +135,7 @@ async fn end_in_order(
     response
 }
 
-/// Returns once a body is not there after a while, and others need the place.
+/// Returns when a body is not complete after a while, and other connections need the slot.
 async fn too_slow(rest: &Rest, place: &Place) {
     tokio::time::sleep(HURRIED).await;
     while rest.is_over() || !place.is_crowded() {
@@ -140,7 +143,8 @@ async fn too_slow(rest: &Rest, place: &Place) {
     }
 }
 
-/// Ends a connection that sends no request: after a time, or as soon as another one of its address takes its place.
+/// Closes a connection that sends no request: after a timeout, or as soon as another connection of its
+/// address displaces it.
 async fn until_displaced(served: impl Future<Output = ()>, displaced: Displaced, first: Duration) {
     let gives_up = async {
         let has_asked = matches!(tokio::time::timeout(first, displaced).await, Ok(Err(_)));

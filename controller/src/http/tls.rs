@@ -1,7 +1,8 @@
 //! The certificate of the port for authorised callers, and the authority that issued it.
 //!
-//! Both are made at each start and never leave the process: the authority is published on the plain
-//! port, which callers reach through the API server, whom they trust already.
+//! Both are created at each start, and their keys never leave the process. The authority's certificate is
+//! published on the unauthenticated port, which callers reach through the API server, which they trust
+//! already.
 
 use std::sync::Arc;
 
@@ -13,40 +14,40 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use time::OffsetDateTime;
 use tokio_rustls::TlsAcceptor;
 
-/// A name that the certificate always has, whatever Service or port-forward leads here.
+/// A DNS name that the certificate always has, whatever Service or port-forward is used.
 pub const NAME: &str = "sealed-secrets.bitnami.com";
-/// Longer than any process lives.
+/// Longer than any process runs.
 const VALIDITY: SignedDuration = SignedDuration::from_hours(24 * 365 * 5);
-/// Clocks differ.
+/// How long before now the validity begins, since clocks differ.
 const BEFORE: SignedDuration = SignedDuration::from_hours(1);
 
 /// A certificate to serve with.
 pub struct Identity {
-    /// PEM of the authority that callers check it against.
+    /// PEM certificate of the authority with which callers verify it.
     pub authority: String,
     acceptor: TlsAcceptor,
 }
 
-/// No certificate could be made.
+/// The certificate cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
-    /// Its validity is out of bounds, so the clock is.
+    /// Its validity would be out of range, so the clock must be wrong.
     #[error("the clock is far off")]
     Clock,
-    /// The key or the certificate.
+    /// Creating the key or the certificate failed.
     #[error("no certificate could be made for the port of authorised callers")]
     Certificate(#[from] rcgen::Error),
-    /// The TLS library does not take it.
+    /// The TLS library does not accept it.
     #[error("the certificate cannot be served")]
     Tls(#[from] rustls::Error),
 }
 
 impl Identity {
-    /// Makes one for a controller in this namespace.
+    /// Creates a certificate for a controller in this namespace.
     ///
     /// # Errors
     ///
-    /// [`IdentityError`].
+    /// Returns [`IdentityError`] if the certificate cannot be created.
     pub fn new(namespace: &str, now: Timestamp) -> Result<Self, IdentityError> {
         let (authority_key, own_key) = (KeyPair::generate()?, KeyPair::generate()?);
         let mut authority = params(Vec::new(), "Sealed Secrets", now)?;
@@ -67,7 +68,7 @@ impl Identity {
         })
     }
 
-    /// What makes TLS of a connection.
+    /// Returns the acceptor of TLS connections.
     pub fn acceptor(&self) -> TlsAcceptor {
         self.acceptor.clone()
     }

@@ -1,5 +1,5 @@
-//! How often callers may have a token reviewed: each review is a request to the API server, and anyone can
-//! invent tokens.
+//! Limits how often callers may have a token reviewed: each review is a request to the API server, and anyone
+//! can invent tokens.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -11,18 +11,18 @@ use jiff::{SignedDuration, Timestamp};
 use super::rate::Rate;
 use super::refused::Refused;
 
-/// Reviews a second of tokens that are not known, for one address, and how many more at once.
+/// Reviews of unknown tokens for one address: rate per second and burst.
 const OF_ONE: (u32, u32) = (5, 20);
 /// The same for all addresses together.
 const OF_ALL: (u32, u32) = (20, 100);
-/// Tokens that are remembered, of each kind.
+/// Maximum number of tokens remembered, of each kind.
 const MOST: usize = 4096;
-/// How long a token that was refused is refused without a review. It may become valid.
+/// How long a refused token is refused without another review. The token may become valid later.
 const REFUSED_FOR: SignedDuration = SignedDuration::from_secs(10);
-/// How long a token that was accepted is reviewed without being counted. It is reviewed each time.
+/// How long an accepted token is reviewed without counting against the limit. It is still reviewed each time.
 const KNOWN_FOR: SignedDuration = SignedDuration::from_hours(1);
 
-/// What is known of tokens. Of each a keyed digest is kept.
+/// What is known about tokens. Only a keyed digest of each is stored.
 #[derive(Debug)]
 pub(super) struct Tokens {
     digests: RandomState,
@@ -37,7 +37,7 @@ struct State {
     known: Memory,
 }
 
-/// Digests, each until a time.
+/// Digests with their expiry.
 #[derive(Debug, Default)]
 struct Memory(HashMap<u64, Timestamp>);
 
@@ -56,7 +56,7 @@ impl Default for Tokens {
 }
 
 impl Tokens {
-    /// May this token be reviewed now?
+    /// Returns an error if this token may not be reviewed now.
     pub(super) fn may_review(
         &self,
         address: IpAddr,
@@ -76,7 +76,7 @@ impl Tokens {
         retry.map_or(Ok(()), |seconds| Err(Refused::TooOften(seconds)))
     }
 
-    /// Takes note of a review.
+    /// Records the result of a review.
     pub(super) fn learn(&self, token: &str, is_accepted: bool, now: Timestamp) {
         let digest = self.digests.hash_one(token);
         let mut state = self.state();
@@ -138,7 +138,7 @@ mod tests {
         assert_eq!(good, Err(Refused::Anonymous), "it was withdrawn");
     }
 
-    /// Attack: invents tokens, from one address and from many.
+    /// Attack: callers invent tokens, from one address and from many.
     #[test]
     fn reviews_of_invented_tokens_are_few_for_an_address_and_for_all() {
         let tokens = Tokens::default();
@@ -152,7 +152,7 @@ mod tests {
         assert_eq!(all, 80);
     }
 
-    /// Attack: invents tokens without end.
+    /// Attack: a caller invents tokens without end.
     #[test]
     fn tokens_cost_no_more_than_a_fixed_room() {
         let tokens = Tokens::default();

@@ -1,12 +1,11 @@
 //! The identity under which a replica holds the Lease.
 //!
-//! A container that is killed and started again in its Pod should go on with its own Lease at once,
-//! instead of waiting for it to run out. That is safe only if no other process uses the same
-//! identity. The uid of a Pod belongs to that Pod alone, for ever. Within the Pod, an abstract Unix
-//! socket with the uid in its name is held for the life of the process: all containers of a Pod share
-//! one network namespace, so the kernel lets one process have it, frees it when that process is dead,
-//! and not while it is only stopped. Whoever does not get the socket, or has no uid, uses an identity
-//! with a random part, as client-go does.
+//! A container that restarts in its Pod should continue with its own Lease at once, instead of waiting until
+//! it expires. That is safe only if no other process uses the same identity. The uid of a Pod is never used
+//! by another Pod. Within the Pod, the process holds an abstract Unix socket with the uid in its name for its
+//! lifetime: all containers of a Pod share a network namespace, so the kernel gives the socket to one process
+//! only, and frees it when that process is dead, not while it is stopped. A process that cannot get the
+//! socket, or does not know the uid, uses an identity with a random part, as client-go does.
 
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener};
@@ -19,12 +18,13 @@ use crate::args::Pod;
 #[derive(Debug)]
 pub(super) struct Identity {
     text: String,
-    /// Held, never read: while it lives, no other process of this Pod has the identity.
+    /// Held but never read: while it exists, no other process of this Pod can have the identity.
     _claim: Option<UnixListener>,
 }
 
 impl Identity {
-    /// That of the Pod, if its uid is known and no other process has claimed it; otherwise a random one.
+    /// Returns the identity of the Pod, if its uid is known and no other process has claimed it; otherwise a
+    /// random one.
     pub(super) fn of(pod: &Pod) -> Self {
         let Some(uid) = &pod.uid else {
             return Self::random(pod);
@@ -44,7 +44,7 @@ impl Identity {
         }
     }
 
-    /// One that nothing else has, whatever claimed what.
+    /// Returns an identity that no other process has, independent of claims.
     pub(super) fn random(pod: &Pod) -> Self {
         Self {
             text: format!("{}_{:016x}", name(pod), shared::random::number::<u64>()),
@@ -52,7 +52,8 @@ impl Identity {
         }
     }
 
-    /// That of another process, as on a machine where nothing holds the claim.
+    /// Returns the identity of another process, as if this process ran on another machine, where the claim is
+    /// not held.
     #[cfg(test)]
     pub(super) fn stolen(text: &str) -> Self {
         Self {
@@ -66,7 +67,7 @@ impl Identity {
     }
 }
 
-/// For people; it need not be unique.
+/// Returns a readable name, which need not be unique.
 fn name(pod: &Pod) -> String {
     let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     pod.name.clone().unwrap_or_else(|| host().trim().to_owned())
@@ -93,7 +94,7 @@ mod tests {
         format!("{:032x}", shared::random::number::<u128>())
     }
 
-    /// Attack: starts a second process with the uid of the same Pod.
+    /// Attack: a client starts a second process with the uid of the same Pod.
     #[test]
     fn the_identity_of_a_pod_is_had_by_one_process_at_a_time() {
         let uid = unused_uid();

@@ -1,4 +1,4 @@
-//! What to do about a Lease, as a plain function.
+//! Decides what to do with a Lease, as pure functions.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
 use super::Moment;
 
-/// A Lease, and since when it has looked like this.
+/// A Lease, and since when this replica has seen it unchanged.
 pub(super) struct View {
     pub(super) lease: Lease,
     since: Moment,
@@ -17,13 +17,13 @@ pub(super) struct View {
 /// What to do.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Write it in our name: to take it, or to keep it.
+    /// Write it in the name of this replica, to acquire or to renew it.
     Take,
-    /// Another one holds it.
+    /// Another replica holds it.
     Wait,
 }
 
-/// What goes into a Lease.
+/// The times to write into a Lease.
 #[derive(Clone, Copy)]
 pub(super) struct Times {
     pub(super) now: Timestamp,
@@ -31,7 +31,8 @@ pub(super) struct Times {
 }
 
 impl View {
-    /// Another version begins to count anew, by our clock: that of its holder is not to be trusted.
+    /// Returns the view of a Lease. A new version restarts the count by this replica's clock, since the
+    /// holder's clock cannot be trusted.
     pub(super) fn after(before: Option<Self>, lease: Lease, now: Moment) -> Self {
         let version = |lease: &Lease| lease.metadata.resource_version.clone();
         let since = before
@@ -40,7 +41,7 @@ impl View {
         Self { lease, since }
     }
 
-    /// From then on anybody may take it.
+    /// Returns when other replicas may acquire the Lease.
     pub(super) fn end(&self) -> Moment {
         self.since.after(self.lasts())
     }
@@ -58,7 +59,7 @@ impl View {
     }
 }
 
-/// Decides.
+/// Decides whether to acquire the Lease or wait.
 pub(super) fn decide(view: &View, me: &str, now: Moment) -> Step {
     let holder = view.holder();
     let is_over = view.end() <= now;
@@ -69,7 +70,7 @@ pub(super) fn decide(view: &View, me: &str, now: Moment) -> Step {
     }
 }
 
-/// The Lease in our name.
+/// Returns the Lease acquired or renewed in the name of this replica.
 pub(super) fn taken(before: Option<&LeaseSpec>, times: Times, me: &str) -> LeaseSpec {
     let kept = before.filter(|spec| spec.holder_identity.as_deref() == Some(me));
     let transitions = before.and_then(|spec| spec.lease_transitions).unwrap_or(0);
@@ -90,7 +91,7 @@ pub(super) fn taken(before: Option<&LeaseSpec>, times: Times, me: &str) -> Lease
     }
 }
 
-/// The Lease in nobody's name, as client-go leaves it.
+/// Returns the Lease without a holder, in the form that client-go uses.
 pub(super) fn released(spec: LeaseSpec) -> LeaseSpec {
     LeaseSpec {
         holder_identity: Some(String::new()),
@@ -99,7 +100,7 @@ pub(super) fn released(spec: LeaseSpec) -> LeaseSpec {
     }
 }
 
-/// Rounded up: with less than the user chose it could run out before the term of its holder.
+/// Returns whole seconds, rounded up: a shorter Lease could expire before the term of its holder.
 fn whole_seconds(time: Duration) -> i32 {
     let rest = u64::from(time.subsec_nanos() > 0);
     i32::try_from(time.as_secs().saturating_add(rest)).unwrap_or(i32::MAX)

@@ -4,16 +4,15 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::Notify;
 
-/// An instant of a clock that nobody can set and that goes on while the machine sleeps, in
-/// milliseconds.
+/// An instant of a clock that cannot be set and that continues while the machine sleeps, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(u64);
 
 impl Moment {
-    /// It never comes.
+    /// An instant that is never reached.
     pub const END: Self = Self(u64::MAX);
 
-    /// Now.
+    /// Returns the current instant.
     pub fn now() -> Self {
         let time = clock_gettime(ClockId::Boottime);
         let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
@@ -25,21 +24,21 @@ impl Moment {
         )
     }
 
-    /// So much later.
+    /// Returns the instant that is `time` later.
     #[must_use]
     pub fn after(self, time: Duration) -> Self {
         let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         Self(self.0.saturating_add(milliseconds))
     }
 
-    /// How long it is until then; nothing if it is past.
+    /// Returns the time from `self` until `then`, or zero if `then` is earlier.
     pub fn until(self, then: Self) -> Duration {
         Duration::from_millis(then.0.saturating_sub(self.0))
     }
 }
 
-/// Until when this replica may write. It is looked at before each write, so a replica that slept
-/// through the end of its term writes nothing after it.
+/// Until when this replica may write. The term is checked before each write, so a replica that slept through
+/// its end does not write afterwards.
 #[derive(Debug, Default)]
 pub struct Term {
     end: AtomicU64,
@@ -47,23 +46,23 @@ pub struct Term {
 }
 
 impl Term {
-    /// May it write now?
+    /// Returns whether the replica may write now.
     pub fn lasts(&self) -> bool {
         Moment::now() < Moment(self.end.load(Ordering::Acquire))
     }
 
-    /// It may write until then.
+    /// Allows writes until this instant.
     pub fn extend(&self, until: Moment) {
         self.end.store(until.0, Ordering::Release);
         self.changed.notify_waiters();
     }
 
-    /// It may write no more.
+    /// Forbids further writes.
     pub fn end(&self) {
         self.extend(Moment(0));
     }
 
-    /// Comes back when it has ended, even if it was longer once.
+    /// Returns when the term has ended, even if it was shortened meanwhile.
     pub async fn ended(&self) {
         loop {
             let changed = self.changed.notified();
@@ -71,7 +70,7 @@ impl Term {
             if end <= now {
                 return;
             }
-            // A timer may be far off after a sleep of the machine, so it is not trusted for long.
+            // Wait at most a second at a time, since a timer can be late after the machine slept.
             let wait = now.until(end).min(Duration::from_secs(1));
             let _ = tokio::time::timeout(wait, changed).await;
         }

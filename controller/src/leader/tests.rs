@@ -7,7 +7,7 @@ use crate::testing::{client, refusal};
 
 const LASTS: Duration = Duration::from_secs(15);
 
-/// What the API server answers to whatever comes.
+/// The simulated API server's answer to every request.
 type Answer = Arc<Mutex<(u16, Value)>>;
 
 fn election() -> Election {
@@ -117,7 +117,7 @@ async fn trouble_with_the_lease_is_told_once_each_time_it_begins() {
     assert_eq!(told, want);
 }
 
-/// What the API server stores of a Lease that is written.
+/// Returns a client of a simulated API server that stores one Lease.
 fn storing(stored: &Arc<Mutex<Value>>) -> Client {
     let stored = Arc::clone(stored);
     crate::testing::client_with_bodies(move |method, body| {
@@ -142,7 +142,7 @@ async fn two_processes_of_one_identity_do_not_both_go_on_leading() {
     let [mut first, mut second] = [(); 2].map(|()| candidate(storing(&stored)));
     first.step().await;
     assert_eq!(role(&first), (Role::Leader, true));
-    // On another machine nothing holds the claim on the identity.
+    // Simulates another machine, where the claim on the identity is not held.
     let text = first.identity.as_str().to_owned();
     second.identity = Identity::stolen(&text);
     second.step().await;

@@ -1,7 +1,7 @@
-//! Every metric: the peer's names, types and labels, and some of our own.
+//! All metrics: upstream's names, types and labels, and additional ones.
 //!
-//! The crate `prometheus` and not `metrics`: series are removed when an object goes, and no global
-//! recorder stands between two controllers of one test.
+//! Uses the crate `prometheus` rather than `metrics`, since series must be removed with their object, and
+//! since a global recorder would be shared by two controllers in one test.
 
 mod series;
 
@@ -23,13 +23,14 @@ use shared::renewal::made_last;
 use self::series::Series;
 use crate::watch_health::{Cause, WatchHealth};
 
-/// A series takes some 200 bytes of each scrape, and some kilobytes of Prometheus' memory.
+/// Default maximum number of objects with their own series. A series takes some 200 bytes of each scrape, and
+/// some kilobytes of Prometheus' memory.
 const MOST_NAMED: usize = 1000;
 
-/// Stands for a risky type that is sealed in the deprecated form.
+/// Label value for a risky type that is sealed in the deprecated form.
 pub const SEALED_TYPE: &str = "(sealed)";
 
-/// The paths that are counted, with the method that each is for.
+/// The paths that are counted, each with its method.
 const PATHS: [(&str, &str); 4] = [
     ("/v1/cert.pem", "get"),
     ("/v1/certs.pem", "get"),
@@ -37,7 +38,7 @@ const PATHS: [(&str, &str); 4] = [
     ("/v1/rotate", "post"),
 ];
 
-/// Among the labels of an object, the one by which releases of a chart are told apart.
+/// Returns the object's label that distinguishes releases of a chart.
 pub fn instance_label(labels: Option<&BTreeMap<String, String>>) -> &str {
     let instance = labels.and_then(|labels| labels.get("app.kubernetes.io/instance"));
     instance.map_or("", String::as_str)
@@ -47,9 +48,10 @@ pub fn instance_label(labels: Option<&BTreeMap<String, String>>) -> &str {
 #[derive(Debug)]
 pub struct Metrics {
     series: Series,
-    /// Without the names of objects and namespaces.
+    /// Whether the names of objects and namespaces are left out.
     omits_names: bool,
-    /// Objects that have a series of their own. Of more, only those that are not synced have one.
+    /// Maximum number of objects with their own series. If there are more, only objects that are not synced
+    /// have one.
     most_named: usize,
     known: Mutex<Known>,
     watches: Arc<WatchHealth>,
@@ -70,7 +72,7 @@ struct Shown {
 }
 
 impl Known {
-    /// They stand in order of their namespaces.
+    /// Relies on the order of the map, which sorts objects by namespace.
     fn has_objects_in(&self, namespace: &str) -> bool {
         let first = ObjectId {
             namespace: namespace.to_owned(),
@@ -82,12 +84,12 @@ impl Known {
 }
 
 impl Metrics {
-    /// All of them, at zero. `omits_names` leaves `condition_info` out, which names objects, and
-    /// counts errors for all namespaces together.
+    /// Creates all metrics with value zero. `omits_names` leaves out `condition_info`, which names objects,
+    /// and counts errors for all namespaces together.
     ///
     /// # Errors
     ///
-    /// None that a test would not show: two metrics of one name.
+    /// Returns an error if two metrics have the same name, which the tests exclude.
     pub fn new(omits_names: bool) -> Result<Self, prometheus::Error> {
         let metrics = Self {
             series: Series::new()?,
@@ -100,7 +102,7 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// The same with another number of objects that have a series of their own.
+    /// Sets the maximum number of objects with their own series.
     #[must_use]
     pub fn naming(mut self, most: usize) -> Self {
         self.most_named = most;
@@ -138,7 +140,7 @@ impl Metrics {
 
     fn drop_errors(&self, namespace: &str) {
         for fault in Fault::ALL {
-            // It fails for a series that was never made.
+            // Ignore the error for a series that was never created.
             let _ = self
                 .series
                 .unseal_errors
@@ -146,35 +148,35 @@ impl Metrics {
         }
     }
 
-    /// An object is about to be looked at.
+    /// Records that the controller starts to reconcile an object.
     pub fn looks_at(&self, id: &ObjectId) {
         self.series.unseal_requests.inc();
         self.count_errors_of(&id.namespace);
     }
 
-    /// A look at an object took so long.
+    /// Records how long a reconciliation took.
     pub fn looked(&self, time: Duration) {
         self.series.reconciles.observe(time.as_secs_f64());
     }
 
-    /// Its Secret was known to be in place without decrypting anything.
+    /// Records that a Secret was recognised as up to date without decryption.
     pub fn recognised(&self) {
         self.series.recognised.inc();
     }
 
-    /// A Secret of a risky type was made or changed.
+    /// Records that a Secret of a risky type was created or changed.
     pub fn makes_risky(&self, type_: &str) {
         self.series.risky.with_label_values(&[type_]).inc();
     }
 
-    /// Is this replica the one that writes?
+    /// Records whether this replica is the leader.
     pub fn leads(&self, leads: bool) {
         self.series.leads.set(i64::from(leads));
     }
 
-    /// Something went wrong with it.
+    /// Records a failure of an object.
     pub fn failed(&self, id: &ObjectId, fault: Fault) {
-        // The peer names no namespace for what it could not even read.
+        // Upstream sets no namespace for failed reads.
         let namespace = if fault == Fault::Fetch || self.omits_names {
             ""
         } else {
@@ -186,19 +188,20 @@ impl Metrics {
             .inc();
     }
 
-    /// The condition of an object, and the value of its label `app.kubernetes.io/instance`.
+    /// Records the condition of an object, and the value of its label `app.kubernetes.io/instance`.
     pub fn condition(&self, id: &ObjectId, instance: &str, is_synced: bool) {
         let shown = Shown {
             instance: instance.to_owned(),
             is_synced,
         };
         self.known().objects.insert(id.clone(), shown);
-        // Also where nothing is to be done: the first error shall be seen as an increase from zero.
+        // Create the error series even if there is nothing to do: the first error must appear as an increase
+        // from zero.
         self.count_errors_of(&id.namespace);
     }
 
-    /// An object is gone. Counts of its namespace go with the last one: nobody would ask for them, and
-    /// namespaces come and go for ever.
+    /// Removes a deleted object. The counters of its namespace are removed with its last object, since
+    /// otherwise they would accumulate as namespaces are created and deleted.
     pub fn forget(&self, id: &ObjectId) {
         let mut known = self.known();
         known.objects.remove(id);
@@ -208,7 +211,7 @@ impl Metrics {
         }
     }
 
-    /// Another replica tells of the objects now.
+    /// Removes all objects, since another replica now reports them.
     pub fn hand_over(&self) {
         let mut known = self.known();
         known.objects.clear();
@@ -218,31 +221,31 @@ impl Metrics {
         self.queued(0);
     }
 
-    /// So many objects wait.
+    /// Records the length of the queue.
     pub fn queued(&self, depth: usize) {
         self.series.queue.set(whole(depth));
     }
 
-    /// These are the keys, and so many more cannot be used.
+    /// Records the key ring and the number of unusable keys.
     pub fn keys(&self, ring: Arc<KeyRing>, unusable: usize) {
         let mut known = self.known();
         known.ring = ring;
         known.unusable_keys = unusable;
     }
 
-    /// A key is followed by another after so long; never without.
+    /// Records the renewal period; `None` if keys are not renewed.
     pub fn renews_every(&self, period: Option<SignedDuration>) {
         let seconds = period.map_or(0, |period| period.as_secs());
         self.series.renew_period.set(seconds);
     }
 
-    /// Which watches fail.
+    /// Returns the health of the watches.
     pub fn watches(&self) -> &Arc<WatchHealth> {
         &self.watches
     }
 
-    /// A request was answered. Paths that are not served are not counted: they are the caller's to
-    /// choose.
+    /// Records a response. Paths that are not served are not counted, since callers could create any number
+    /// of series.
     pub fn request(&self, path: &str, method: &Method, code: StatusCode, time: Duration) {
         if PATHS.iter().all(|(known, _)| *known != path) {
             return;
@@ -265,10 +268,10 @@ impl Metrics {
             .observe(time.as_secs_f64());
     }
 
-    /// Everything, as Prometheus reads it.
+    /// Returns all metrics in Prometheus' text format.
     pub fn text(&self, now: Timestamp) -> String {
         let mut families = {
-            // Two scrapes at once would take each other's series away.
+            // Hold the lock: a concurrent scrape would reset the series of this one.
             let known = self.known();
             self.take_stock(&known, now);
             self.series.registry.gather()
@@ -279,8 +282,8 @@ impl Metrics {
             .unwrap_or_default()
     }
 
-    /// One series for each object, or for each that is not synced if there are too many. The number of series is
-    /// bounded, and what an alert needs is there.
+    /// Creates one series for each object, or only for objects that are not synced if there are too many. The
+    /// number of series is bounded, and alerts still have what they need.
     fn name_objects(&self, known: &Known) {
         self.series.conditions.reset();
         if self.omits_names {
@@ -297,7 +300,7 @@ impl Metrics {
         }
     }
 
-    /// What changes with time alone.
+    /// Updates the metrics that change with time.
     fn take_stock(&self, known: &Known, now: Timestamp) {
         self.name_objects(known);
         let newest = made_last(&known.ring, now);
@@ -376,8 +379,8 @@ fn whole(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// Series of the process without those that show how long a template works with a value: threads end some time after
-/// their work, so their number is left out, and processor time is rounded down to minutes.
+/// Removes from the process metrics what shows how long a template works with a value: the number of threads
+/// is left out, since threads outlive their work, and processor time is rounded down to minutes.
 fn of_process(mut families: Vec<MetricFamily>) -> Vec<MetricFamily> {
     families.retain(|family| family.name() != "process_threads");
     let of_processor = families

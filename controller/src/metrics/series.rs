@@ -1,4 +1,4 @@
-//! Every series: its name, type, labels and words.
+//! All series: names, types, labels and help texts.
 
 use prometheus::core::Collector;
 use prometheus::{
@@ -7,7 +7,7 @@ use prometheus::{
 };
 
 pub(super) const PREFIX: &str = "sealed_secrets_controller";
-/// Of Prometheus' own clients, and so of the peer.
+/// The default buckets of Prometheus' client libraries, which upstream uses.
 const BUCKETS: &[f64] = &[
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
@@ -36,11 +36,11 @@ pub(super) struct Series {
 }
 
 impl Series {
-    /// All of them, at zero.
+    /// Creates all series with value zero.
     ///
     /// # Errors
     ///
-    /// Two of one name.
+    /// Returns an error if two series have the same name.
     pub(super) fn new() -> Result<Self, prometheus::Error> {
         let new = New(Registry::new());
         new.gauges("build_info", "Build information.", &["revision"])?
@@ -138,7 +138,7 @@ impl Series {
     }
 }
 
-/// Makes series, each under the common prefix and in the registry.
+/// Creates series with the common prefix and registers them.
 struct New(Registry);
 
 impl New {

@@ -157,7 +157,7 @@ fn s5_names_of_objects_and_namespaces_can_be_left_out() {
     );
 }
 
-/// Attack: requests thousands of different paths to fill the metrics.
+/// Attack: a caller requests thousands of different paths to fill the metrics.
 #[test]
 fn paths_of_the_callers_choice_make_no_series() {
     let metrics = Metrics::new(false).unwrap();
@@ -165,7 +165,7 @@ fn paths_of_the_callers_choice_make_no_series() {
     assert!(!metrics.text(Timestamp::UNIX_EPOCH).contains("\"/x\""));
 }
 
-/// Attack: reads from the metrics of the process how long a template worked with a value.
+/// Attack: a client reads from the process metrics how long a template worked with a value.
 #[test]
 fn the_metrics_of_the_process_show_no_work_of_a_template() {
     let text = Metrics::new(false).unwrap().text(Timestamp::UNIX_EPOCH);

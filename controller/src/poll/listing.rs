@@ -7,32 +7,32 @@ use shared::error_chain;
 
 use crate::folder::{FileError, Folder, Stamp};
 
-/// Folders inside folders; more is a mistake or a trap.
+/// Maximum nesting of folders; deeper nesting is a mistake or an attack.
 const MAX_DEPTH: usize = 64;
 const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
 
-/// How far down to look.
+/// Whether subfolders are listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
     /// Only the folder itself.
     Flat,
-    /// Folders in it too.
+    /// The folder and its subfolders.
     Deep,
 }
 
 /// The manifests of a folder.
 #[derive(Debug, Default)]
 pub struct Listing {
-    /// Device and inode of the folder itself.
+    /// Device and inode number of the folder itself.
     pub folder: (u64, u64),
-    /// By path below the root.
+    /// Manifests by path below the root.
     pub files: BTreeMap<PathBuf, Stamp>,
-    /// What could not be looked at, by path below the root.
+    /// Errors by path below the root.
     pub problems: BTreeMap<PathBuf, String>,
 }
 
 impl Listing {
-    /// Could the file be there without having been seen?
+    /// Returns whether the file may exist although it is not in the list.
     pub fn is_unsure_of(&self, path: &Path) -> bool {
         path.ancestors()
             .any(|above| self.problems.contains_key(above))
@@ -41,14 +41,13 @@ impl Listing {
 
 /// Lists `*.yaml`, `*.yml` and `*.json` in the folder `top` of the root.
 ///
-/// Names that begin with a dot are left out: `.git`, an editor's swap file, a kubelet's `..data`.
-/// A link to a manifest or a folder counts if it stays inside the root; whatever else a link is, is
-/// a problem, as is a manifest that is no regular file. A file that several links lead to, or a
-/// link and its own name, counts once.
+/// Names that begin with a dot are left out: `.git`, an editor's swap file, a kubelet's `..data`. A link to a
+/// manifest or a folder counts if it stays inside the root. Any other link, and a manifest that is not a
+/// regular file, is a problem. A file that is reachable by several names or links is listed once.
 ///
 /// # Errors
 ///
-/// `top` itself is missing or cannot be listed.
+/// Returns an error if `top` itself is missing or cannot be listed.
 pub fn list(root: &Folder, top: &str, depth: Depth) -> Result<Listing, FileError> {
     let mut walk = Walk {
         root,
@@ -72,9 +71,9 @@ struct Walk<'a> {
     root: &'a Folder,
     depth: Depth,
     listing: Listing,
-    /// Identities of files and folders already met.
+    /// Identities of the files and folders seen so far.
     seen: BTreeSet<(u64, u64)>,
-    /// Links are looked at last, so that a file goes by its own name if it has one here.
+    /// Links are processed last, so that a file is listed by its own name if it has one here.
     links: Vec<PathBuf>,
 }
 

@@ -1,8 +1,8 @@
-//! Which files changed since the last look, by asking again and again.
+//! Detects changed files by polling.
 //!
-//! Polling rather than a notification service of the kernel: it works on every file system, network
-//! and container mounts included, and nothing is lost when a queue overflows. A look costs one
-//! `stat` a file; a file whose stamp is known is neither read nor parsed.
+//! Polling works on every file system, including network and container mounts, and loses nothing when a
+//! notification queue overflows. A poll costs one `stat` per file; a file whose stamp is unchanged is neither
+//! read nor parsed.
 
 mod listing;
 
@@ -16,21 +16,21 @@ use shared::error_chain;
 use crate::folder::{FileError, Folder, Stamp};
 pub use listing::{Depth, Listing, list};
 
-/// A file touched less than this ago may still be in the middle of being written: it waits for a
-/// later look. Long enough for the several writes of a copy, short enough not to be noticed.
+/// A file changed less than this long ago may still be incomplete, so it waits for a later poll. Long enough
+/// for the separate writes of a copy, short enough not to be noticed.
 pub const QUIET: SignedDuration = SignedDuration::from_millis(200);
-/// Two writes can carry the same time when they come this close together, depending on the file
-/// system; such a file is read again, and its content compared, until its time lies further back.
+/// Depending on the file system, two writes this close together can have the same timestamp. Such a file is
+/// read again, and its content compared, until its timestamp is older.
 const GRANULARITY: SignedDuration = SignedDuration::from_secs(2);
 
-/// What is known of one file.
+/// The state of one file.
 #[derive(Debug)]
 pub struct Known<T> {
     stamp: Option<Stamp>,
     digest: Option<[u8; 32]>,
-    /// What it held when it was last understood.
+    /// The content as of the last successful parse.
     pub value: Option<T>,
-    /// Why it is not understood now.
+    /// Why the current content cannot be used.
     pub problem: Option<String>,
 }
 
@@ -45,7 +45,7 @@ impl<T> Default for Known<T> {
     }
 }
 
-/// The files of a folder with what each holds.
+/// The files of a folder with their parsed content.
 #[derive(Debug)]
 pub struct Polled<T> {
     files: BTreeMap<PathBuf, Known<T>>,
@@ -59,23 +59,23 @@ impl<T> Default for Polled<T> {
     }
 }
 
-/// What a look saw.
+/// The result of a poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Look {
-    /// Is anything different from the look before?
+    /// Whether anything changed since the last poll.
     pub changed: bool,
-    /// Was every file at rest?
+    /// Whether every file was complete.
     pub settled: bool,
 }
 
 impl<T> Polled<T> {
-    /// The files by path below the root.
+    /// Returns the files by path below the root.
     pub fn files(&self) -> &BTreeMap<PathBuf, Known<T>> {
         &self.files
     }
 
-    /// Reads and parses what changed. A file that cannot be read or parsed keeps its last value
-    /// beside the problem; a file below a folder that could not be listed stays as it is.
+    /// Reads and parses the changed files. A file that cannot be read or parsed keeps its last value besides
+    /// the problem; a file below a folder that cannot be listed stays as it is.
     pub fn look(
         &mut self,
         root: &Folder,
@@ -109,11 +109,11 @@ impl<T> Polled<T> {
     }
 }
 
-/// Somebody is writing: look again later.
+/// Another program is writing the file; it is read in a later poll.
 struct Moving;
 
 impl<T> Known<T> {
-    /// Says whether anything changed.
+    /// Reads the file if needed. Returns whether anything changed.
     fn refresh(
         &mut self,
         root: &Folder,
@@ -128,7 +128,8 @@ impl<T> Known<T> {
             Err(FileError::Changing { .. }) => Err(Moving),
             Err(error) if error.is_missing() => Err(Moving),
             Err(error) => {
-                // Without stamp: what stops us reading may end without a change of the file.
+                // Without a stamp, the file is read again in the next poll: the cause of the error can end
+                // without a change of the file.
                 (self.stamp, self.digest) = (None, None);
                 Ok(self.set_problem(Some(error_chain(&error))))
             }
@@ -175,7 +176,7 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
     hash
 }
 
-/// Time since a file was touched; `None` if that lies ahead, by a clock that is not ours.
+/// Returns the time since a file was changed; `None` if that is in the future by this machine's clock.
 fn age(stamp: &Stamp, now: Timestamp) -> Option<SignedDuration> {
     let nanoseconds = now.as_nanosecond() - stamp.touched();
     let nanoseconds = i64::try_from(nanoseconds).unwrap_or(i64::MAX);

@@ -77,7 +77,7 @@ fn a_link_counts_once_and_only_inside() {
     assert_eq!(problems, ["top/dangling", "top/everything", "top/out.yaml"]);
 }
 
-/// Parses into text and refuses `bad`.
+/// Parses any text except `bad`.
 fn text(_: &Path, bytes: &[u8]) -> Result<String, String> {
     match String::from_utf8_lossy(bytes).into_owned() {
         text if text == "bad" => Err("it is bad".into()),

@@ -1,8 +1,8 @@
-//! Bounded pools of threads for work that blocks: private-key operations take milliseconds, files maybe
-//! seconds, and neither may hold up the async executor.
+//! Bounded thread pools for blocking work: private-key operations take milliseconds and file operations can
+//! take seconds, so neither may block the async executor.
 //!
-//! Work for others is shared out fairly among tenants, in turns of a few milliseconds, and ends soon after
-//! nobody waits for its result any more: the process is ending, another replica leads, or a caller is gone.
+//! Work for tenants is scheduled fairly, in turns of a few milliseconds. It stops soon after its result is no
+//! longer needed: the process is shutting down, another replica leads, or the caller has disconnected.
 
 pub(crate) mod turns;
 mod worker;
@@ -17,7 +17,7 @@ use turns::{Job, Turns};
 pub use worker::Budget;
 use worker::{Lanes, Worker};
 
-/// Runs blocking work on threads, as many at once as it has places.
+/// Runs blocking work on a limited number of threads.
 #[derive(Debug, Clone)]
 pub struct Pool {
     own: Arc<Semaphore>,
@@ -25,27 +25,27 @@ pub struct Pool {
     renderings: Turns,
 }
 
-/// Renderings that may have begun at once, over all tenants: each may hold as much memory as the budget of
-/// templates allows, 64 MiB, while it waits for its turns.
+/// Maximum number of renderings in progress, over all tenants: each can hold as much memory as the template
+/// budget allows, 64 MiB, while it waits for its turns.
 const RENDERINGS: usize = 8;
-/// Of these, so many are kept for tenants that have none.
+/// How many of these slots are reserved for tenants that hold none.
 const RESERVED_RENDERINGS: usize = 2;
 
-/// The work was cut short: the process is ending, or the work itself failed beyond repair.
+/// The work was interrupted: the process is shutting down, or the work panicked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the work was cut short; it will be taken up again")]
 pub struct Stopped;
 
 impl Pool {
-    /// For the reconciler: one place a processor, since more would only make the work of each take longer.
-    /// Operations that take long and cannot be interrupted, as generating an RSA key, have places of their
-    /// own beside those, for half of the processors.
+    /// Creates the reconciler's pool, with one slot per processor, since more would only make each piece of
+    /// work take longer. Long operations that cannot be interrupted, such as generating an RSA key, have
+    /// separate slots, for half of the processors.
     pub fn new() -> Self {
         let processors = processors();
         Self::with(processors, (processors / 2).max(1))
     }
 
-    /// For callers from outside: half of the processors, so that they delay no Secret.
+    /// Creates the pool for HTTP callers, with half of the processors, so that they do not delay Secrets.
     pub(crate) fn for_callers() -> Self {
         Self::with((processors() / 2).max(1), 1)
     }
@@ -61,11 +61,11 @@ impl Pool {
         }
     }
 
-    /// Runs the controller's own work as soon as there is a place. It does not wait for tenants.
+    /// Runs the controller's own work as soon as a slot is free, without waiting for tenants.
     ///
     /// # Errors
     ///
-    /// [`Stopped`] if it did not come to its end.
+    /// Returns [`Stopped`] if the work did not complete.
     pub async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -82,11 +82,11 @@ impl Pool {
         .map_err(|_| Stopped)
     }
 
-    /// As [`Self::work_for`], for work that may hold much memory: it begins when few others hold theirs.
+    /// Like [`Self::work_for`], for work that can hold much memory: it starts when few others hold theirs.
     ///
     /// # Errors
     ///
-    /// [`Stopped`] if it did not come to its end.
+    /// Returns [`Stopped`] if the work did not complete.
     pub async fn render_for<T: Send + 'static>(
         &self,
         tenant: &str,
@@ -99,13 +99,13 @@ impl Pool {
         self.work_for(tenant, budget, work).await
     }
 
-    /// Runs work for a tenant when its turn comes. The work asks the meter before each operation, which
-    /// may make it wait while others have their turn, and ends it when the budget is used up or when
-    /// this future is dropped.
+    /// Runs work for a tenant when it is its turn. The work asks the meter before each operation. The meter
+    /// may make it wait while others have their turn, and ends it when the budget is used up or when this
+    /// future is dropped.
     ///
     /// # Errors
     ///
-    /// [`Stopped`] if it did not come to its end.
+    /// Returns [`Stopped`] if the work did not complete.
     pub async fn work_for<T: Send + 'static>(
         &self,
         tenant: &str,
@@ -135,7 +135,7 @@ fn processors() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from)
 }
 
-/// Ends work that nobody waits for any more.
+/// Ends work whose future is dropped.
 #[derive(Default)]
 struct OverWhenDropped(Arc<AtomicBool>);
 
@@ -167,7 +167,7 @@ mod tests {
         assert_eq!(pool.work_for("a", BUDGET, |_| 5).await, Ok(5));
     }
 
-    /// Attack: hangs up while the controller works for it.
+    /// Attack: a caller disconnects while the controller works for it.
     #[tokio::test]
     async fn work_that_nobody_waits_for_ends_and_gives_back_its_place() {
         let pool = Pool::with(1, 1);
@@ -186,7 +186,8 @@ mod tests {
         assert_eq!(operations.load(Ordering::Relaxed), done);
     }
 
-    /// Attack: forty objects of one namespace hold as much memory as their templates may, all at once.
+    /// Attack: forty objects of one namespace each hold as much memory as templates may, all at the same
+    /// time.
     #[tokio::test]
     async fn few_renderings_begin_at_once_and_another_tenant_finds_a_place() {
         let pool = Pool::with(1, 1);
@@ -216,8 +217,8 @@ mod tests {
         hostile.abort_all();
     }
 
-    /// Attack: forty objects of one namespace, each with seconds of work, stand in line before an object
-    /// of another namespace that needs one operation.
+    /// Attack: forty objects of one namespace, each with seconds of work, are queued before an object of
+    /// another namespace that needs one operation.
     #[tokio::test]
     async fn a_backlog_of_costly_work_is_passed_by_another_tenant_after_one_turn() {
         let pool = Pool::with(1, 1);

@@ -1,4 +1,4 @@
-//! Places for work, given out by fair shares.
+//! Slots for work, allocated by fair shares.
 
 use std::collections::{BTreeMap, HashMap};
 use std::mem;
@@ -8,8 +8,8 @@ use tokio::sync::oneshot;
 
 use controller_core::fair::{Shares, most_each};
 
-/// A fixed number of places. Of several tenants that wait, the one that has used least gets the next;
-/// of several jobs of one tenant, the one that has used least itself.
+/// A fixed number of slots. Among waiting tenants, the one that has used least gets the next slot; among the
+/// jobs of one tenant, the job that has used least.
 #[derive(Debug, Clone)]
 pub(crate) struct Turns(Arc<Mutex<State>>);
 
@@ -17,20 +17,20 @@ pub(crate) struct Turns(Arc<Mutex<State>>);
 struct State {
     free: usize,
     total: usize,
-    /// Places that stay free for tenants that hold none, if places are held for long.
+    /// Slots that stay free for tenants that hold none, if slots are held for a long time.
     reserved: Option<usize>,
     shares: Shares,
     tenants: HashMap<String, Tenant>,
     arrivals: u64,
 }
 
-/// A tenant that holds a place or waits for one.
+/// A tenant that holds a slot or waits for one.
 #[derive(Debug, Default)]
 struct Tenant {
     held: usize,
-    /// What the job had used that was served last.
+    /// What the job served last had used.
     clock: u64,
-    /// By what the job has used, then by arrival.
+    /// Waiting jobs, sorted by what the job has used, then by arrival.
     waiting: BTreeMap<(u64, u64), oneshot::Sender<Turn>>,
 }
 
@@ -38,7 +38,7 @@ struct Tenant {
 #[derive(Debug, Clone)]
 pub(crate) struct Job {
     pub(crate) tenant: Arc<str>,
-    /// `None` before its first turn.
+    /// `None` before the first turn.
     used: Option<u64>,
 }
 
@@ -55,7 +55,7 @@ impl Job {
     }
 }
 
-/// A place, until it is dropped.
+/// A slot, released on drop.
 #[derive(Debug)]
 pub(crate) struct Turn {
     tenant: Arc<str>,
@@ -63,12 +63,12 @@ pub(crate) struct Turn {
 }
 
 impl Turns {
-    /// Places that are held for moments: none is kept free.
+    /// Creates slots that are held briefly; none is reserved.
     pub(crate) fn new(places: usize) -> Self {
         Self::with(places, None)
     }
 
-    /// Places that are held for long. Some are kept for tenants that hold none.
+    /// Creates slots that are held for a long time. Some are reserved for tenants that hold none.
     pub(crate) fn reserving(places: usize, reserved: usize) -> Self {
         Self::with(places, Some(reserved))
     }
@@ -84,7 +84,7 @@ impl Turns {
         })))
     }
 
-    /// Stands in line. The turn comes through the channel; dropping that gives it up.
+    /// Queues a job. The turn arrives through the channel; dropping the receiver gives it up.
     pub(crate) fn wait(&self, job: &mut Job) -> oneshot::Receiver<Turn> {
         let (sender, receiver) = oneshot::channel();
         let mut state = self.state();
@@ -97,18 +97,18 @@ impl Turns {
         receiver
     }
 
-    /// Does anybody wait?
+    /// Returns whether any job waits for a slot.
     pub(crate) fn are_wanted(&self) -> bool {
         let state = self.state();
         state.tenants.values().any(|t| !t.waiting.is_empty())
     }
 
-    /// Takes note of what a tenant uses.
+    /// Records what a tenant uses.
     pub(crate) fn charge(&self, tenant: &str, units: u64) {
         self.state().shares.charge(tenant, units);
     }
 
-    /// Gives out free places as long as anybody may have one.
+    /// Allocates free slots as long as a waiting tenant may have one.
     fn give(&self, state: &mut State) {
         while state.free > 0
             && let Some(tenant) = state.next()
@@ -126,7 +126,7 @@ impl Turns {
                     state.free -= 1;
                     state.tenants.entry(tenant).or_default().held += 1;
                 }
-                // Nobody waits any more. It must not come back by its drop, which would lock again.
+                // The receiver was dropped. Detach the turn, since its drop would lock the state again.
                 Err(mut turn) => drop(mem::take(&mut turn.of)),
             }
         }
@@ -142,7 +142,7 @@ impl Turns {
         self.give(&mut state);
     }
 
-    /// Nothing in here panics half-way.
+    /// Ignores poisoning: no code that holds the lock panics half-way.
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -204,7 +204,7 @@ mod tests {
         assert!(got(&mut backlog[0]).is_some());
     }
 
-    /// Attack: sends a large request before a small one.
+    /// Attack: a caller sends a large request before a small one.
     #[test]
     fn of_one_tenant_a_small_job_passes_a_large_one() {
         let turns = Turns::new(1);
@@ -238,7 +238,7 @@ mod tests {
             }
             held = got(&mut waits).unwrap();
             small.charge(10);
-            // It comes again for a second turn, by which the clock of the tenant moves on.
+            // The small job waits for a second turn, which advances the tenant's clock.
             let mut again = turns.wait(&mut small);
             drop(held);
             if got(&mut large).is_some() {
@@ -249,7 +249,7 @@ mod tests {
         panic!("the large job never got a turn");
     }
 
-    /// Attack: takes every slot.
+    /// Attack: a tenant takes every slot.
     #[test]
     fn one_tenant_never_holds_all_places_that_are_held_for_long() {
         let turns = Turns::reserving(8, 2);

@@ -1,4 +1,4 @@
-//! One job on its thread: what it may still use, and when it lets others go first.
+//! One job on its thread: its remaining budget, and when it yields to others.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,28 +9,30 @@ use shared::meter::{Interrupted, Meter};
 
 use super::turns::{Job, Turn, Turns};
 
-/// Microseconds of work after which a job lets others go first, if any wait. Long beside the change of a
-/// thread, and short beside the time in which people expect a Secret.
+/// Microseconds of work after which a job yields to waiting jobs. Long compared with a thread switch, and
+/// short compared with the time in which users expect a Secret.
 const SLICE: u64 = 10_000;
-/// An operation of so many microseconds, which cannot be interrupted, is done in a lane of its own, so that
-/// short ones never wait for it. No private-key operation is one.
+/// An operation of at least this many microseconds, which cannot be interrupted, runs in a separate lane, so
+/// that short ones never wait for it. No private-key operation is that long.
 const LONG: u64 = 20_000;
 
-/// A machine that is so many times slower than stated costs assume does the same work as others.
+/// Processor time allowed per unit of stated cost. A machine that is slower than the stated costs by up to
+/// this factor completes the same work.
 const SLOWEST: u64 = 10;
 
 /// What one job may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
-    /// Microseconds of work at its stated cost: the same on every machine.
+    /// Microseconds of work at its stated cost, which is the same on every machine.
     work: u64,
-    /// Processor time, whatever the work was said to cost: a second guard. What passes while others use the
-    /// processor does not count, or a busy machine would end work that a quiet one does.
+    /// Processor time, whatever the stated cost of the work: a second limit. Time in which other threads use
+    /// the processor does not count, since otherwise a busy machine would end work that an idle one
+    /// completes.
     time: Duration,
 }
 
 impl Budget {
-    /// Seconds of work at its stated cost.
+    /// Creates a budget of this many seconds of work at its stated cost.
     pub const fn seconds(seconds: u64) -> Self {
         Self {
             work: seconds * 1_000_000,
@@ -38,12 +40,13 @@ impl Budget {
         }
     }
 
-    /// The same with another limit on processor time.
+    /// Returns the budget with another limit on processor time.
     pub(crate) const fn within(self, time: Duration) -> Self {
         Self { time, ..self }
     }
 
-    /// What is left after the work before, which took so long, and before work of that cost.
+    /// Returns what is left after work that took `took` and before work that costs `cost`, or `None` if the
+    /// budget is used up.
     fn after(self, took: Duration, cost: u64) -> Option<Self> {
         Some(Self {
             work: self.work.checked_sub(cost)?,
@@ -52,7 +55,7 @@ impl Budget {
     }
 }
 
-/// Lanes of a pool: each operation is done in one of them.
+/// The lanes of a pool; each operation runs in one of them.
 #[derive(Debug, Clone)]
 pub(super) struct Lanes {
     pub(super) short: Turns,
@@ -65,28 +68,29 @@ impl Lanes {
     }
 }
 
-/// Processor time of this thread so far.
+/// Returns the processor time that this thread has used.
 fn thread_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::try_from(time).unwrap_or_default()
 }
 
-/// The meter of one job, on the thread that it is made on. It blocks that while others have their turn.
+/// The meter of one job, on the thread where it was created. It blocks that thread while others have their
+/// turn.
 pub(super) struct Worker {
     lanes: Lanes,
     job: Job,
     turn: Option<Turn>,
     is_long: bool,
-    /// Used in this turn.
+    /// Work done in this turn.
     slice: u64,
     left: Budget,
-    /// Of this thread, when the operation before began.
+    /// The thread's processor time when the previous operation began.
     since: Duration,
     is_over: Arc<AtomicBool>,
 }
 
 impl Worker {
-    /// Begins with a turn in the short lane. `is_over` ends the work before its next operation.
+    /// Creates a meter with a turn in the short lane. `is_over` ends the work before its next operation.
     pub(super) fn new(
         lanes: Lanes,
         job: Job,
@@ -165,7 +169,7 @@ mod tests {
         Worker::new(lanes.clone(), job, turn, budget, Arc::default())
     }
 
-    /// Attack: stores an object whose work never ends.
+    /// Attack: an author stores an object whose work never ends.
     #[test]
     fn ends_when_its_work_or_its_time_is_used_up() {
         let ms = Duration::from_millis;
@@ -199,7 +203,7 @@ mod tests {
         });
     }
 
-    /// Attack: has keys generated, which cannot be interrupted.
+    /// Attack: an author has keys generated, which cannot be interrupted.
     #[test]
     fn short_work_of_others_does_not_wait_for_long_operations() {
         let lanes = lanes();
@@ -209,7 +213,7 @@ mod tests {
         assert!(lanes.short.wait(&mut Job::of("a")).try_recv().is_ok());
     }
 
-    /// Attack: keeps work going after the process was told to end.
+    /// Attack: an author keeps work running after the process was asked to stop.
     #[test]
     fn ends_before_its_next_operation_when_it_is_over() {
         let mut worker = worker(&lanes(), "a", SECOND);

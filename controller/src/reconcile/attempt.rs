@@ -1,4 +1,4 @@
-//! One look at one object: gather → desired → decide → apply → record.
+//! One reconciliation attempt of one object: gather → desired → decide → apply → record.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,7 +35,7 @@ use crate::pool::turns::Turns;
 use crate::pool::{Pool, Stopped};
 use crate::store::{Applied, Look, Observed, Source, Store, StoreError};
 
-/// Secrets of objects with templates that are written at once.
+/// Maximum number of Secrets of objects with templates that are written at once.
 const WRITES: usize = 32;
 
 /// What every attempt needs.
@@ -44,18 +44,18 @@ pub(super) struct Tools<S> {
     pub(super) store: Arc<S>,
     pub(super) pool: Pool,
     pub(super) policy: Policy,
-    /// What Secrets are judged by and made with, for their records.
+    /// The author limits and added metadata as text, which becomes part of the records.
     pub(super) judged_by: String,
     drift: Mutex<Drift>,
     progress: Mutex<Progress>,
     first_attempts: Mutex<FirstAttempts>,
     pub(super) pauses: Pauses,
-    /// Places at which Secrets are written whose attempts gave up theirs.
+    /// Slots for writing Secrets of attempts that gave up their reconcile slot.
     pub(super) writes: Turns,
     pub(super) metrics: Arc<Metrics>,
 }
 
-/// What one attempt goes by.
+/// The inputs of one attempt.
 #[derive(Debug)]
 pub(super) struct Occasion {
     pub(super) ring: Arc<KeyRing>,
@@ -63,21 +63,21 @@ pub(super) struct Occasion {
     pub(super) was_in_trouble: bool,
 }
 
-/// What came of a plan.
+/// The outcome of a plan.
 struct Done {
     refusal: Option<Refusal>,
     fight: Option<drift::Fight>,
     changed: bool,
-    /// An edit of another client was undone.
+    /// Whether an edit by another client was corrected.
     corrected: bool,
-    /// Another rendering could give other values.
+    /// Whether another rendering could give other values.
     by_chance: bool,
     applied: Result<Option<Box<Secret>>, StoreError>,
 }
 
 enum Attempted {
     Done(Done),
-    /// There was a Secret that was not expected; this one is still wanted.
+    /// A Secret exists that was not expected; this is the Secret to write.
     Exists(Box<Secret>),
 }
 
@@ -107,7 +107,7 @@ impl<S: Store> Tools<S> {
         }
     }
 
-    /// Forgets what only counts while this replica leads.
+    /// Forgets state that is valid only while this replica leads.
     pub(super) fn hand_over(&self) {
         *self.drift.lock().unwrap_or_else(PoisonError::into_inner) = Drift::default();
         *self.progress() = Progress::default();
@@ -153,14 +153,14 @@ impl<S: Store> Tools<S> {
         if let Some(ended) = self.follow(id, observed, occasion, schedule).await? {
             return Ok(ended);
         }
-        // Of what is fetched nothing is guessed, so nothing is looked at a second time.
+        // After a fetch nothing is assumed, so no further attempt is needed.
         let observed = self.gather(id, Look::Fetch).await?;
         let ended = self.follow(id, observed, occasion, schedule).await?;
         ended.ok_or(StoreError::Exists)
     }
 
-    /// `None` if the object turned out to be another one meanwhile: what was opened is not what it says
-    /// any more, and must not be recorded for what it says now.
+    /// Unseals, decides, applies and records. Returns `None` if the object changed meanwhile: the result
+    /// belongs to the earlier version and must not be recorded for the current one.
     async fn follow(
         &self,
         id: &ObjectId,
@@ -210,7 +210,7 @@ impl<S: Store> Tools<S> {
         ended.await.map(Some)
     }
 
-    /// Fetches what was guessed. `None` if the object is another one by now.
+    /// Fetches the state that was only assumed. Returns `None` if the object changed meanwhile.
     async fn look_again(
         &self,
         id: &ObjectId,
@@ -220,7 +220,7 @@ impl<S: Store> Tools<S> {
         Ok(observed.is_about_the_same(before).then_some(observed))
     }
 
-    /// Says in metrics and status what came of it.
+    /// Reports the outcome in metrics and status.
     async fn tell(
         &self,
         id: &ObjectId,
@@ -253,8 +253,9 @@ impl<S: Store> Tools<S> {
         Ok(Ended::of(&outcome, done.applied.as_ref().err(), is_news))
     }
 
-    /// An attempt that failed at the store showed that the templates can be rendered. One after it must not show that
-    /// they cannot be at times: it looks as if the store had failed again.
+    /// Repeats the first attempt's report. An attempt that failed at the store has shown that the templates
+    /// render. A later attempt must not reveal that they fail at other times, so it reports the earlier store
+    /// error again.
     fn repeat_first_report(&self, id: &ObjectId, done: Done, schedule: &Schedule) -> Done {
         if !schedule.is_set() {
             return done;
@@ -278,8 +279,8 @@ impl<S: Store> Tools<S> {
         done
     }
 
-    /// A failure that depends on the values becomes [`Refusal::Values`], so that all of them are reported
-    /// alike, end alike, and are counted alike. `None` as in [`Self::look_again`].
+    /// Turns a failure that depends on the values into [`Refusal::Values`], so that all such failures are
+    /// reported, retried and counted alike. `None` as in [`Self::look_again`].
     async fn without_values(
         &self,
         id: &ObjectId,
@@ -292,7 +293,7 @@ impl<S: Store> Tools<S> {
             Source::Sealed(sealed) if done.depends_on_values(sealed) => Arc::clone(sealed),
             _ => return Ok(Some((observed, done))),
         };
-        // From here on everything takes the same time for all values.
+        // From here on, everything takes the same time for all values.
         self.wait_to_report(id, schedule).await;
         let budget = Class::of(slow_work(&sealed)).budget();
         let report = move |meter: &mut dyn Meter| NoSecret::of(&sealed, now, meter);
@@ -355,8 +356,8 @@ impl<S: Store> Tools<S> {
         self.store.announce(id, news).await;
     }
 
-    /// Decides and applies; a second time, with what there is, if a Secret was there that was not
-    /// expected. `None` as in [`Self::look_again`].
+    /// Decides and applies the plan; a second time, with the existing Secret, if there is a Secret that was
+    /// not expected. `None` as in [`Self::look_again`].
     async fn bring_about(
         &self,
         id: &ObjectId,
@@ -435,7 +436,8 @@ impl<S: Store> Tools<S> {
             self.store.note_unsealed(id, observed);
         }
         Ok(Attempted::Done(Done {
-            // What the administrator asks for since a moment ago was not edited by anybody.
+            // A correction is reported only if the administrator's added metadata was already in place:
+            // otherwise the change may come from a new setting.
             corrected: undone == Some(Interference::Edit)
                 && is_added_to
                 && changed
@@ -448,14 +450,17 @@ impl<S: Store> Tools<S> {
         }))
     }
 
-    /// A Secret that was made of this very object may be compared with it as long as nothing was ever
-    /// reported of that, as after a crash between the two. So may one that is to be taken over: an immutable one could
-    /// not be otherwise. One that consents to a merge alone may not: each edit would test a guess of values that are
-    /// not the author's.
+    /// Returns whether the outcome must not depend on whether the new values equal the existing ones.
     ///
-    /// An immutable Secret that this object controls may always be compared, since otherwise no re-encryption of its
-    /// SealedSecret could succeed: whether the values are the same is the one bit that an edit reveals anyway. Where
-    /// templates are forbidden an edit reveals nothing, and so the Secret has to be deleted first.
+    /// A Secret that was created from this very object may be compared as long as nothing was ever reported
+    /// about the object, as after a crash between writing the Secret and the status. So may a Secret that is
+    /// to be taken over: an immutable one could not be taken over otherwise. A Secret that only consents to a
+    /// merge may not be compared: each edit would test a guess of values that are not the author's.
+    ///
+    /// An immutable Secret that this object controls may always be compared, since otherwise no re-encryption
+    /// of its SealedSecret could succeed: whether the values are equal is the one bit that an edit reveals
+    /// anyway. Where templates are forbidden, an edit reveals nothing, so there the Secret must be deleted
+    /// first.
     fn hides_equality(&self, observed: &Observed) -> bool {
         let may_compare = match &observed.existing {
             Existing::Ours(Held::Secret(secret)) => {
@@ -514,7 +519,7 @@ impl<S: Store> Tools<S> {
         Ok(Ended::Gone { removed })
     }
 
-    /// The status to record, if any is.
+    /// Returns the status to record, or `None` if there is nothing new to record.
     fn next_status(
         &self,
         observed: &Observed,
@@ -522,15 +527,16 @@ impl<S: Store> Tools<S> {
         now: Timestamp,
     ) -> Option<SealedSecretStatus> {
         let next = status::next(observed.status.as_ref(), outcome, observed.generation, now);
-        // The same words about another version are news to a store that notes which it is.
+        // A store that records which version was unsealed needs the status of a new version even if its text
+        // is the same.
         let is_new = matches!(outcome, Outcome::Unsealed { .. }) && !observed.settled;
         let next = next.or_else(|| observed.status.clone().filter(|_| is_new));
         next.filter(|_| self.policy.update_status)
     }
 }
 
-/// Does the size of the Secret follow from the size of what is sealed? Not if templates make values, or if some are
-/// another client's.
+/// Returns whether the size of the Secret follows from the size of the sealed values. It does not if
+/// templates produce values, or if some values belong to another client.
 fn has_public_size(observed: &Observed) -> bool {
     let Source::Sealed(sealed) = &observed.source else {
         return false;
@@ -542,7 +548,7 @@ fn has_public_size(observed: &Observed) -> bool {
     is_alone && sealed.spec.template.data.is_none() && !no_secret::is_legacy(sealed)
 }
 
-/// The label by which releases of a chart are told apart.
+/// Returns the label that distinguishes releases of a chart.
 fn instance(source: &Source) -> &str {
     let Source::Sealed(sealed) = source else {
         return "";

@@ -1,4 +1,4 @@
-//! How an attempt ended, and what people are told of it.
+//! How an attempt ended, and what is reported about it.
 
 use controller_core::decide::Refusal;
 use controller_core::status::Outcome;
@@ -7,21 +7,21 @@ use shared::unseal::UnsealError;
 
 use crate::store::{News, StoreError};
 
-/// How an attempt ended, and what has to happen for the next one to end otherwise.
+/// How an attempt ended, and what must happen before another one can end differently.
 #[derive(Debug)]
 pub(super) enum Ended {
-    /// As it shall be; says whether that is news: something was written, or another version of the
-    /// SealedSecret is in place.
+    /// The Secret is up to date. `changed`: something was written, or another version of the SealedSecret is
+    /// in place.
     Well { changed: bool },
-    /// The SealedSecret is gone, and so is what came of it.
+    /// The SealedSecret and everything made from it are deleted.
     Gone { removed: bool },
     /// Only another key helps.
     WaitsForKeys(Report),
-    /// Only another SealedSecret helps.
+    /// Only a change of the SealedSecret helps.
     WaitsForChange(Report),
-    /// Time may help.
+    /// Retry later.
     Retry(Report),
-    /// Nothing is to be done before that time.
+    /// Nothing to do before that time.
     NotBefore(Timestamp, Report),
 }
 
@@ -32,7 +32,7 @@ pub(super) struct Report {
 }
 
 impl Ended {
-    /// `error` is what the store said when the plan was applied.
+    /// Classifies the outcome. `error` is the store's error when the plan was applied.
     pub(super) fn of(outcome: &Outcome<'_>, error: Option<&StoreError>, changed: bool) -> Self {
         let Some(message) = outcome.message() else {
             return Self::Well { changed };
@@ -48,8 +48,9 @@ impl Ended {
                 Refusal::Unseal(UnsealError::Items(_) | UnsealError::LegacyNoKey(_)) => {
                     Self::WaitsForKeys(report)
                 }
-                // The first continues where it stopped, behind the others of its namespace. The rest ends when
-                // somebody deletes or changes the Secret, and nobody may tell: a Secret need not be watched.
+                // The first case continues where it stopped, after the other objects of its namespace. The
+                // others end when another client deletes or changes the Secret, which the controller may not
+                // notice, since Secrets need not be watched.
                 Refusal::Unseal(UnsealError::BudgetUsedUp { .. })
                 | Refusal::TypeChange { .. }
                 | Refusal::Immutable(_)
@@ -74,8 +75,8 @@ impl Ended {
         Self::NotBefore(until, report)
     }
 
-    /// Success is news when something changed; a failure is each time, and whoever keeps the news counts
-    /// those that are alike.
+    /// Returns the event to report. A success is reported when something changed; a failure each time, and
+    /// the recorder of events counts repetitions.
     pub(super) fn news(&self, was_in_trouble: bool) -> Option<News> {
         match self {
             Self::Well { changed } if *changed || was_in_trouble => Some(News {
@@ -96,7 +97,7 @@ impl Ended {
     }
 }
 
-/// The peer's words before its error.
+/// Returns the message with upstream's prefix.
 fn warning(report: &Report) -> String {
     match report.reason {
         "ErrUnsealFailed" => format!("Failed to unseal: {}", report.message),
@@ -115,7 +116,7 @@ pub(super) fn risky(risky_type: &str) -> News {
     }
 }
 
-/// Of a type that is sealed itself, and so not named.
+/// Returns the event about a risky type that is sealed itself, and so not named.
 pub(super) fn risky_unnamed() -> News {
     News {
         is_warning: true,

@@ -1,4 +1,4 @@
-//! What is known to be in place, by the record in its status, so that nothing need be decrypted.
+//! Recognises Secrets that are up to date by the record in the status, so that nothing need be decrypted.
 
 use std::sync::Arc;
 
@@ -16,7 +16,8 @@ use super::ended::Ended;
 use crate::store::{Observed, Source, Store};
 
 impl<S: Store> Tools<S> {
-    /// The instance label of the object, if its Secret is known to be in place without fetching or decrypting anything.
+    /// Returns the instance label of the object, if its Secret is known to be up to date without fetching or
+    /// decrypting anything.
     pub(super) fn recognised(&self, id: &ObjectId, ring: &KeyRing) -> Option<String> {
         let glance = self.store.glance(id).filter(|_| self.trusts_records())?;
         let (record, (uid, version)) = (&glance.record, &glance.secret);
@@ -26,7 +27,7 @@ impl<S: Store> Tools<S> {
         is_known.then_some(glance.instance)
     }
 
-    /// The same without decrypting, from the Secret as it was fetched.
+    /// Returns the SealedSecret, if the fetched Secret is known to be up to date without decrypting anything.
     pub(super) fn fits(&self, observed: &Observed, ring: &KeyRing) -> Option<Arc<SealedSecret>> {
         let (Source::Sealed(sealed), Existing::Ours(Held::Secret(secret))) =
             (&observed.source, &observed.existing)
@@ -47,7 +48,8 @@ impl<S: Store> Tools<S> {
         fits.then(|| Arc::clone(sealed))
     }
 
-    /// A record tells what was allowed when it was made.
+    /// Returns whether records count. A record shows what was allowed when it was made, so it does not count
+    /// if the author limits depend on time.
     fn trusts_records(&self) -> bool {
         !self.policy.author_limits.depend_on_time()
     }
@@ -58,7 +60,7 @@ impl<S: Store> Tools<S> {
         Ended::Well { changed: false }
     }
 
-    /// A record of the Secret as it is stored now: as the store told, or as it was found.
+    /// Returns a record of the Secret as it is stored now: as the store returned it, or as it was found.
     pub(super) fn proof(
         &self,
         observed: &Observed,

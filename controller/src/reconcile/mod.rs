@@ -1,4 +1,4 @@
-//! Which objects are looked at, when, and what is said about how it went.
+//! Decides which objects are reconciled and when, and reports the outcome.
 
 mod attempt;
 mod ended;
@@ -32,29 +32,30 @@ use attempt::{Occasion, Tools};
 pub use controller_core::queue::{Urgency, wait};
 use ended::{Ended, Report};
 
-/// Objects at work at once in a directory.
+/// Maximum number of objects in progress on a directory.
 const ROUND: usize = 16;
-/// A round ends after this, whatever is still at work, so that keys and files are looked at again.
+/// A round ends after this time even if attempts are in progress, so that keys and files are checked again.
 const LONGEST_ROUND: Duration = Duration::from_millis(500);
 
-/// What the user chose.
+/// The configured behaviour.
 #[derive(Debug, Clone)]
 pub struct Policy {
-    /// What opens.
+    /// What may be unsealed.
     pub rules: Rules,
     /// What authors of SealedSecrets may ask for.
     pub author_limits: Arc<AuthorLimits>,
-    /// What every Secret gets beside what its SealedSecret asks for.
+    /// Metadata added to every Secret besides what its SealedSecret asks for.
     pub added: Arc<AddedMetadata>,
-    /// Are outcomes recorded?
+    /// Whether outcomes are recorded in the status.
     pub update_status: bool,
-    /// Are edits that others make on Secrets left as they are?
+    /// Whether edits of Secrets by other clients are left in place.
     pub tolerates_drift: bool,
-    /// So many failures in a row, after the first, are reported once more.
+    /// How many failures in a row, after the first, are reported again.
     pub retries: u32,
 }
 
-/// Brings Secrets into line with SealedSecrets, many at once and each by one attempt at a time.
+/// Brings Secrets into line with SealedSecrets: many objects concurrently, with one attempt per object at a
+/// time.
 #[derive(Debug)]
 pub struct Reconciler<S> {
     tools: Arc<Tools<S>>,
@@ -63,11 +64,11 @@ pub struct Reconciler<S> {
     troubles: BTreeMap<ObjectId, Trouble>,
     attempts: JoinSet<(Ended, Arc<KeyRing>)>,
     at_work: HashMap<task::Id, ObjectId>,
-    /// Those at work, and when they became due once more meanwhile.
+    /// Objects in progress, and when they became due again meanwhile.
     again: HashMap<ObjectId, Option<(Timestamp, Urgency)>>,
 }
 
-/// An object that is not as it shall be.
+/// An object that is not up to date.
 #[derive(Debug, Default)]
 struct Trouble {
     failures: u32,
@@ -76,7 +77,7 @@ struct Trouble {
 }
 
 impl<S: Store> Reconciler<S> {
-    /// Starts with nothing to do and without keys.
+    /// Creates a reconciler with an empty queue and no keys.
     pub fn new(store: Arc<S>, pool: Pool, policy: Policy, metrics: Arc<Metrics>) -> Self {
         Self {
             tools: Arc::new(Tools::new(store, pool, policy, metrics)),
@@ -89,7 +90,7 @@ impl<S: Store> Reconciler<S> {
         }
     }
 
-    /// Takes note of objects that changed.
+    /// Queues objects that changed.
     pub fn changed(
         &mut self,
         ids: impl IntoIterator<Item = ObjectId>,
@@ -101,8 +102,8 @@ impl<S: Store> Reconciler<S> {
         }
     }
 
-    /// Opens with these keys from now on. What did not open is tried again; what is fine is not
-    /// looked at, whichever key it needed.
+    /// Uses these keys from now on. Objects that could not be unsealed are retried; objects that are up to
+    /// date are not, whichever key they needed.
     pub fn use_ring(&mut self, ring: Arc<KeyRing>, now: Timestamp) {
         self.ring = ring;
         let waiting = self.troubles.iter();
@@ -111,9 +112,9 @@ impl<S: Store> Reconciler<S> {
         self.changed(waiting, Urgency::Backlog, now);
     }
 
-    /// Begins with objects that are due, as long as no more than `places` are at work, of which each
-    /// namespace has its part and a quarter is kept for namespaces without any. Says when to call again,
-    /// unless that is when one is done.
+    /// Starts attempts of objects that are due while fewer than `places` are in progress. Each namespace gets
+    /// an equal share, and a quarter is reserved for namespaces that hold no slot. Returns when to call
+    /// again, unless that is when an attempt ends.
     pub fn begin(&mut self, places: usize, now: Timestamp) -> Option<Timestamp> {
         self.queue.ripen(now);
         let mut held = self.held();
@@ -121,8 +122,8 @@ impl<S: Store> Reconciler<S> {
         while working < places {
             let active = self.queue.active(&held, places);
             let most = most_each(places, places / 4, active);
-            // Places come back late where attempts wait with large results, so the last ones are kept for namespaces that
-            // hold none, whatever came before.
+            // Slots are released late if attempts wait with large results, so the last quarter is reserved
+            // for namespaces that hold none, even if fewer namespaces were active earlier.
             let most = if working < places - places / 4 {
                 most
             } else {
@@ -140,7 +141,7 @@ impl<S: Store> Reconciler<S> {
         self.queue.next().filter(|_| working < places)
     }
 
-    /// Attempts of each namespace that hold a place.
+    /// Returns the number of attempts of each namespace that hold a slot.
     fn held(&self) -> HashMap<String, usize> {
         let mut held: HashMap<String, usize> = HashMap::new();
         for id in self.at_work.values() {
@@ -155,8 +156,8 @@ impl<S: Store> Reconciler<S> {
         held
     }
 
-    /// Waits for the end of an attempt and takes note of it, or until one gives up its place for now. `None` at
-    /// once if none is at work. May be dropped at any time.
+    /// Waits until an attempt ends and processes its outcome, or until an attempt gives up its slot for a
+    /// while. Returns `None` at once if none is in progress. Cancel safe.
     pub async fn end(&mut self, now: impl Fn() -> Timestamp) -> Option<()> {
         if self.attempts.is_empty() {
             return None;
@@ -177,7 +178,7 @@ impl<S: Store> Reconciler<S> {
             self.queue.add(id.clone(), at, urgency);
         }
         let (ended, ring) = ended.unwrap_or_else(|| (cut_short(), Arc::clone(&self.ring)));
-        // The keys changed while it tried with the old ones.
+        // The keys changed during the attempt, which used the old ones.
         if matches!(ended, Ended::WaitsForKeys(_)) && !Arc::ptr_eq(&ring, &self.ring) {
             self.queue.add(id.clone(), now, Urgency::Backlog);
         }
@@ -185,9 +186,8 @@ impl<S: Store> Reconciler<S> {
         Some(())
     }
 
-    /// Looks at objects that are due, until all are done or half a second is over. What takes longer goes
-    /// on meanwhile. Says when to call again: at once if more are due, or at work. May be dropped at any
-    /// time.
+    /// Reconciles objects that are due, until all are done or half a second has passed. Longer attempts
+    /// continue meanwhile. Returns when to call again: at once if more are due or in progress. Cancel safe.
     pub async fn round(&mut self, now: Timestamp) -> Option<Timestamp> {
         let begun = async {
             self.begin(ROUND, now);
@@ -204,7 +204,7 @@ impl<S: Store> Reconciler<S> {
         }
     }
 
-    /// Drops whatever is at work, wherever it is, and keeps it for later.
+    /// Cancels all attempts in progress and queues their objects again.
     pub async fn suspend(&mut self, now: Timestamp) {
         self.attempts.shutdown().await;
         for (_, id) in std::mem::take(&mut self.at_work) {
@@ -213,7 +213,7 @@ impl<S: Store> Reconciler<S> {
         }
     }
 
-    /// Drops whatever is at work and whatever waits, because another replica sees to it now. Gives the
+    /// Cancels all attempts and clears the queue, because another replica leads now. Returns the affected
     /// objects.
     pub async fn hand_over(&mut self) -> Vec<ObjectId> {
         self.attempts.shutdown().await;
@@ -321,7 +321,7 @@ impl<S: Store> Reconciler<S> {
     }
 }
 
-/// It ended by itself, without a word.
+/// Returns the end of an attempt that was cancelled or panicked.
 fn cut_short() -> Ended {
     Ended::Retry(Report {
         reason: "ErrUpdateFailed",

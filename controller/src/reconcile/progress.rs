@@ -1,4 +1,4 @@
-//! How far attempts came that used up their budget.
+//! Remembers the progress of attempts that used up their budget.
 
 use std::collections::HashMap;
 
@@ -6,11 +6,11 @@ use shared::hints::Hints;
 
 use controller_core::object_id::ObjectId;
 
-/// Items that are remembered, of all objects together: some twenty megabytes. An object for which there is
-/// no room goes on from what its status says.
+/// Maximum number of items remembered, of all objects together: some twenty megabytes. An object that does
+/// not fit continues from what its status says.
 const MOST: usize = 100_000;
 
-/// The keys of items that opened, by object. Nothing here is a value.
+/// Which key unsealed each item, by object. Contains no values.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     objects: HashMap<ObjectId, Hints>,
@@ -18,14 +18,14 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Adds what is known of an object.
+    /// Adds what is known about an object.
     pub(super) fn add_to(&self, id: &ObjectId, hints: &mut Hints) {
         if let Some(known) = self.objects.get(id) {
             hints.extend(known.iter().map(|(key, by)| (key.clone(), by.clone())));
         }
     }
 
-    /// Keeps it for the next attempt, if there is room.
+    /// Remembers the hints for the next attempt, if they fit.
     pub(super) fn keep(&mut self, id: &ObjectId, hints: &Hints) {
         self.forget(id);
         if self.items + hints.len() <= MOST {

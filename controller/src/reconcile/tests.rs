@@ -10,13 +10,13 @@ use super::*;
 use crate::store::{Applied, Look, Observed, Source, StoreError};
 use crate::testing::id;
 
-/// Objects that cannot be used, in a place that is slow to say so and notes who is at it.
+/// A store of malformed objects that is slow and records which objects are in progress.
 #[derive(Debug, Default)]
 struct Slow {
     at_work: Mutex<BTreeSet<ObjectId>>,
     looks: Mutex<Vec<String>>,
     most: AtomicUsize,
-    /// Milliseconds more that it takes.
+    /// Additional delay in milliseconds.
     pause: AtomicU64,
 }
 
@@ -87,7 +87,7 @@ async fn many_are_at_work_side_by_side_and_each_by_one_attempt_at_a_time() {
     let ids: Vec<ObjectId> = (0..20).map(|i| id(&format!("s-{i:02}"))).collect();
     reconciler.changed(ids.clone(), Urgency::Backlog, now);
     reconciler.begin(8, now);
-    // They change while some are at work, twice, which makes one more look.
+    // The objects change twice while some are in progress, which makes one more attempt of each of these.
     reconciler.changed(ids.clone(), Urgency::Fresh, now);
     reconciler.changed(ids, Urgency::Fresh, now);
     while reconciler.end(|| now).await.is_some() {
@@ -151,7 +151,7 @@ fn in_namespace(namespace: &str, count: usize) -> Vec<ObjectId> {
     (0..count).map(object).collect()
 }
 
-/// Attack: a tenant's objects take up every place at which the controller works.
+/// Attack: a tenant's objects take up every slot of the controller.
 #[tokio::test(start_paused = true)]
 async fn no_namespace_takes_all_places_and_another_one_is_begun_at_once() {
     let (store, mut reconciler) = reconciler();
@@ -169,8 +169,8 @@ async fn no_namespace_takes_all_places_and_another_one_is_begun_at_once() {
     assert_eq!(store.looks.lock().unwrap().len(), 101);
 }
 
-/// Attack: tenants arrive one after the other with objects that hold their slots for long, so that together they
-/// hold every slot.
+/// Attack: tenants arrive one after the other with objects that hold their slots for a long time, so that
+/// together they hold every slot.
 #[tokio::test(start_paused = true)]
 async fn tenants_that_arrive_one_after_the_other_leave_a_slot_for_another() {
     let (_, mut reconciler) = reconciler();
@@ -209,7 +209,7 @@ async fn a_round_ends_although_something_is_still_at_work() {
     assert_eq!(store.looks.lock().unwrap().len(), 1);
 }
 
-/// Objects with a template each, in a place that everybody sees.
+/// A public store of objects that each have a template.
 #[derive(Debug, Default)]
 struct Templated {
     writes: Mutex<Vec<ObjectId>>,
@@ -254,8 +254,8 @@ impl Store for Templated {
     }
 }
 
-/// Attack: a tenant creates a thousand objects with templates, whose outcomes are hidden for a second each, before
-/// another tenant creates one.
+/// Attack: a tenant creates a thousand objects with templates, whose outcomes are hidden for a second each,
+/// before another tenant creates one.
 #[tokio::test(start_paused = true)]
 async fn an_attempt_that_pauses_holds_no_place() {
     let store = Arc::<Templated>::default();

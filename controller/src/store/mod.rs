@@ -1,4 +1,4 @@
-//! What the reconciler needs of a place where SealedSecrets and Secrets live.
+//! The reconciler's interface to where SealedSecrets and Secrets are stored.
 
 pub mod cluster;
 pub mod directory;
@@ -17,14 +17,14 @@ use shared::visible_line;
 use crate::folder::FileError;
 use crate::pool::Stopped;
 
-/// The SealedSecret as it is now.
+/// The current SealedSecret.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Source {
-    /// There is one.
+    /// It exists.
     Sealed(Arc<SealedSecret>),
-    /// There is one that cannot be used; a sentence why.
+    /// It exists and cannot be used; the text says why.
     Malformed(String),
-    /// There was one, and it is certain that there is none any more.
+    /// It existed and is certainly deleted.
     Gone,
 }
 
@@ -33,25 +33,25 @@ pub enum Source {
 pub struct Observed {
     /// The SealedSecret.
     pub source: Source,
-    /// Its `uid`, where a server gives one: another object may have its name soon.
+    /// Its `uid`, if the store has one: another object may later have the same name.
     pub uid: Option<String>,
     /// The Secret of that name.
     pub existing: Existing,
-    /// The generation of the SealedSecret, whether it can be used or not.
+    /// The generation of the SealedSecret, whether or not it can be used.
     pub generation: Option<i64>,
-    /// The status recorded last.
+    /// The last recorded status.
     pub status: Option<SealedSecretStatus>,
-    /// Is the SealedSecret the one that was unsealed last, whatever failed since? If so, a difference
-    /// between it and the Secret is somebody else's edit.
+    /// Whether the SealedSecret is the version that was unsealed last, whatever failed since. If so, a
+    /// difference between it and the Secret was made by another client.
     pub settled: bool,
-    /// Was the Secret taken for absent without a look? Only where [`Look::Guess`] allowed it.
+    /// Whether the Secret was assumed to be absent without a request. Possible only with [`Look::Guess`].
     pub guessed: bool,
-    /// Does nothing show that any version of the SealedSecret was ever reconciled?
+    /// Whether there is no sign that any version of the SealedSecret was ever reconciled.
     pub is_fresh: bool,
 }
 
 impl Observed {
-    /// Is the SealedSecret the same in both, in all that its Secret comes of?
+    /// Returns whether the SealedSecret is the same in both, in everything that determines its Secret.
     pub fn is_about_the_same(&self, other: &Self) -> bool {
         let is_same = match (&self.source, &other.source) {
             (Source::Sealed(one), Source::Sealed(two)) => {
@@ -63,105 +63,105 @@ impl Observed {
     }
 }
 
-/// How [`Store::gather`] learns of the Secret.
+/// How [`Store::gather`] determines whether the Secret exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Look {
-    /// By fetching it.
+    /// Fetches the Secret.
     Fetch,
-    /// As [`Self::Fetch`], but an object that nothing was recorded of may be taken for one without a
-    /// Secret: making it tells whether that was right.
+    /// Like [`Self::Fetch`], but an object without any record may be assumed to have no Secret: creating the
+    /// Secret shows whether that was right.
     Guess,
 }
 
 /// What is known about one object without fetching anything.
 #[derive(Debug)]
 pub struct Glance {
-    /// The SealedSecret.
+    /// The identity of the SealedSecret.
     pub identity: Identity,
-    /// Does it ask that edits of its Secret be left as they are?
+    /// Whether its annotations turn the correction of drift off.
     pub opts_out: bool,
     /// Its label `app.kubernetes.io/instance`.
     pub instance: String,
-    /// What the status recorded last tells of the Secret.
+    /// The record of the Secret in the last status.
     pub record: SecretRecord,
-    /// `uid` and `resourceVersion` of the Secret as last heard of.
+    /// `uid` and `resourceVersion` of the Secret as last seen.
     pub secret: (String, String),
 }
 
-/// What became of a plan.
+/// The outcome of applying a plan.
 #[derive(Debug)]
 pub enum Applied {
-    /// It was carried out. The Secret as it is stored now, where that was told.
+    /// The plan was applied. Holds the stored Secret, if the store returned it.
     Done(Option<Box<Secret>>),
-    /// There is a Secret although none was expected; this one was not made.
+    /// The Secret was not created, since one exists that was not expected.
     Exists(Box<Secret>),
 }
 
-/// What people watching the object should hear of.
+/// An event to report about an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct News {
-    /// Is something wrong?
+    /// Whether it is a warning.
     pub is_warning: bool,
-    /// One word for programs: the peer's, or one of ours where the peer has none.
+    /// The reason, for programs: upstream's reason where it has one.
     pub reason: &'static str,
-    /// A sentence for people, without any value.
+    /// The message, for people; it contains no value.
     pub message: String,
 }
 
-/// A store could not do what it was asked to.
+/// An operation of a store failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// A file or folder could not be used.
+    /// A file or folder cannot be used.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The item cannot be the name of a file.
+    /// The item name cannot be a file name.
     #[error(
         "item {0:?} cannot be a file: names have 1 to 253 of the characters a-z, A-Z, 0-9, -, _ and ., \
          are not `.` and do not begin with `..`"
     )]
     ItemName(String),
-    /// The API server said no, or nothing.
+    /// The API server returned an error or could not be reached.
     #[error("{doing}: {}", api_answer(answer))]
     Api {
-        /// What was asked of it.
+        /// The operation that failed.
         doing: &'static str,
-        /// Its answer, shown by [`api_answer`] and not as a source.
+        /// The API server's answer. It is shown with [`api_answer`], and not as an error source.
         answer: Box<kube::Error>,
     },
-    /// The API server does not accept what is in the Secret.
+    /// The API server rejects the content of the Secret.
     #[error("{doing}: {}", public.as_deref().unwrap_or("its values are not accepted"))]
     Rejected {
-        /// What was asked of it.
+        /// The operation that failed.
         doing: &'static str,
-        /// What is wrong, if that is the same for all values.
+        /// The problem, if it is independent of the values.
         public: Option<String>,
     },
-    /// The store is not asked again; it failed before with these words.
+    /// The same request failed before with this error, so it was not sent again.
     #[error("{text}")]
     AsBefore {
-        /// The words.
+        /// The earlier error.
         text: String,
-        /// As [`Self::is_stalled`] was.
+        /// Whether the earlier error was stalled ([`Self::is_stalled`]).
         is_stalled: bool,
     },
-    /// It came into being between two looks.
+    /// The Secret came into existence between two checks, repeatedly.
     #[error("cannot create the Secret: another client creates and deletes it at the same time")]
     Exists,
-    /// Others write the same object all the time.
+    /// Other clients keep modifying the same object.
     #[error("cannot update the status: the object is modified again and again")]
     Contended,
-    /// The process is ending.
+    /// The process is shutting down.
     #[error(transparent)]
     Stopped(#[from] Stopped),
 }
 
 impl StoreError {
-    /// Would the same happen again until the SealedSecret changes?
+    /// Returns whether the error persists until the SealedSecret changes.
     pub fn is_final(&self) -> bool {
         matches!(self, Self::ItemName(_))
     }
 
-    /// Does it take a person to get on, although it is tried again?
+    /// Returns whether the error needs a person to resolve it, although the controller retries.
     pub fn is_stalled(&self) -> bool {
         match self {
             Self::AsBefore { is_stalled, .. } => *is_stalled,
@@ -184,9 +184,10 @@ impl StoreError {
     }
 }
 
-/// What an API server said, in one line that hides nothing. Answers that it could not form, or that we do not
-/// understand, are named and not quoted: they may hold what was sent. Of answers to a Secret, what may
-/// tell a value has been left out before, by `cluster::denied`.
+/// Returns an API server's answer as one line, with control characters made visible. Errors of the client (no
+/// connection, an answer that cannot be parsed) are named and not quoted, since they may contain what was
+/// sent. In answers about a Secret, everything that depends on a value has already been removed by
+/// `cluster::denied`.
 pub fn api_answer(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) if !status.message.is_empty() => {
@@ -198,7 +199,7 @@ pub fn api_answer(error: &kube::Error) -> String {
     }
 }
 
-/// Names what was asked of the API server when it did not do it.
+/// Returns a function that adds the failed operation to an API server's error.
 pub(crate) fn api(doing: &'static str) -> impl Fn(kube::Error) -> StoreError {
     move |answer| StoreError::Api {
         doing,
@@ -206,10 +207,9 @@ pub(crate) fn api(doing: &'static str) -> impl Fn(kube::Error) -> StoreError {
     }
 }
 
-/// A place where SealedSecrets and Secrets live. No two calls for one object run at once.
+/// A place where SealedSecrets and Secrets are stored. Two calls for the same object never run concurrently.
 pub trait Store: Send + Sync + 'static {
-    /// What is known about an object that is settled, if that may be enough to see that nothing is to
-    /// be done.
+    /// Returns what is known about a settled object, if that may suffice to see that nothing has to be done.
     fn glance(&self, _id: &ObjectId) -> Option<Glance> {
         None
     }
@@ -221,16 +221,16 @@ pub trait Store: Send + Sync + 'static {
         look: Look,
     ) -> impl Future<Output = Result<Observed, StoreError>> + Send;
 
-    /// Carries out a plan that was made from what [`Self::gather`] gave. After an error, and after
-    /// the end of the process at any instant, the values are the old or the new ones as a whole.
+    /// Applies a plan that was made from the result of [`Self::gather`]. After an error, and after a crash at
+    /// any time, either all old or all new values are in place.
     fn apply(
         &self,
         id: &ObjectId,
         plan: Plan,
     ) -> impl Future<Output = Result<Applied, StoreError>> + Send;
 
-    /// Records a status of the object with that [`Observed::uid`], or with `None` that there is none
-    /// because the object is gone. Another object that has its name by now gets none of it.
+    /// Records a status of the object with that [`Observed::uid`]; `None` removes the status of a deleted
+    /// object. Another object that has the name by then is not changed.
     fn record(
         &self,
         id: &ObjectId,
@@ -238,20 +238,20 @@ pub trait Store: Send + Sync + 'static {
         status: Option<SealedSecretStatus>,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// May others than the owner of the values see when it is written to, and what is reported?
+    /// Returns whether clients that may not read the values can see when the store is written to, and what is
+    /// reported.
     fn is_public(&self) -> bool {
         false
     }
 
-    /// The version of the SealedSecret that was observed has been reconciled, whether that can be recorded
-    /// or not.
+    /// Records that the observed version of the SealedSecret was reconciled, whether or not the status can
+    /// record it.
     fn note_unsealed(&self, _id: &ObjectId, _observed: &Observed) {}
 
-    /// The object is as it shall be: nothing of it need be kept at hand.
+    /// Releases the data of an object that is up to date.
     fn rest(&self, _id: &ObjectId) {}
 
-    /// Tells those who watch the object. News that cannot be told are no failure: the status says
-    /// the same.
+    /// Reports an event about the object. A failure to report is ignored, since the status says the same.
     fn announce(&self, _id: &ObjectId, _news: News) -> impl Future<Output = ()> + Send {
         std::future::ready(())
     }

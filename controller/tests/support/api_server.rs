@@ -1,5 +1,5 @@
-//! An API server with one SealedSecret and one Secret, `ns/n`, in memory, and what others do between two
-//! requests.
+//! A simulated API server with one SealedSecret and one Secret, `ns/n`, in memory, and the changes that other
+//! clients make between two requests.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,27 +27,27 @@ type Deed = Box<dyn FnOnce(&ApiServer) + Send>;
 pub struct ApiServer {
     objects: Mutex<[Value; 2]>,
     version: Mutex<u64>,
-    /// What happens before the next write of the Secret is answered.
+    /// Changes by other clients that happen before the next write of the Secret is answered.
     deeds: Mutex<VecDeque<Deed>>,
-    /// Writes of the Secret that were carried out.
+    /// The number of completed writes of the Secret.
     pub writes: Mutex<u32>,
-    /// What was written, event by event and revision by revision.
+    /// Every event and every revision that was written, in order.
     history: Mutex<Vec<String>>,
     events: Mutex<Vec<Value>>,
-    /// Says of a Secret what is wrong with its values.
+    /// Returns the causes for which a Secret's values are rejected.
     check: Option<fn(&Value) -> Option<Value>>,
-    /// The definition has no `status.record`.
+    /// Whether the resource definition lacks `status.record`.
     drops_record: bool,
     store: OnceLock<Arc<ClusterStore>>,
-    /// Nanoseconds that each byte of a Secret takes to be written.
+    /// How many nanoseconds writing a Secret takes per byte.
     nanoseconds_a_byte: u64,
-    /// When statuses and events were written, after a start.
+    /// When statuses and events were written.
     published: Mutex<Vec<Instant>>,
-    /// Objects that the watch tells of while their Secret is written.
+    /// Objects that the watch reports while their Secret is written.
     heard: Mutex<Vec<ObjectId>>,
-    /// The definition has no status subresource.
+    /// Whether the resource definition has no status subresource.
     pub lacks_statuses: AtomicBool,
-    /// Answers writes of the Secret with 403, for a quota that is used up.
+    /// Whether writes of the Secret are answered with 403, for an exhausted quota.
     pub is_full: AtomicBool,
 }
 
@@ -59,7 +59,8 @@ pub fn id() -> ObjectId {
 }
 
 impl ApiServer {
-    /// Does the definition drop the record from statuses, as the peer's does?
+    /// Returns a server whose resource definition drops the record from statuses, as upstream's does, or
+    /// keeps it.
     pub fn of_a_definition(drops_record: bool) -> Self {
         Self {
             drops_record,
@@ -67,7 +68,7 @@ impl ApiServer {
         }
     }
 
-    /// Does it check values as that function does, which gives the causes of a refusal?
+    /// Returns a server that rejects values with the causes that the function returns.
     pub fn that_checks(check: fn(&Value) -> Option<Value>) -> Self {
         Self {
             check: Some(check),
@@ -75,7 +76,7 @@ impl ApiServer {
         }
     }
 
-    /// Does writing a Secret take longer the larger it is?
+    /// Returns a server where writing a Secret takes longer the larger it is.
     pub fn that_takes_a_byte(nanoseconds_a_byte: u64) -> Self {
         Self {
             nanoseconds_a_byte,
@@ -83,7 +84,7 @@ impl ApiServer {
         }
     }
 
-    /// With checks, too.
+    /// Adds a check of values.
     pub fn checking(self, check: fn(&Value) -> Option<Value>) -> Self {
         Self {
             check: Some(check),
@@ -91,7 +92,7 @@ impl ApiServer {
         }
     }
 
-    /// Both objects are there, and the controller starts with nothing but them.
+    /// Simulates a restart of the controller while both objects exist.
     pub fn started_again(self: &Arc<Self>) -> Arc<ClusterStore> {
         let store = self.restart();
         let secret = self.get(SECRET);
@@ -102,7 +103,7 @@ impl ApiServer {
         store
     }
 
-    /// Somebody changes the metadata of the Secret.
+    /// Changes the metadata of the Secret, as another client would.
     pub fn label(&self, edit: impl FnOnce(&mut Value)) {
         let mut secret = self.get(SECRET);
         edit(&mut secret["metadata"]);
@@ -113,7 +114,7 @@ impl ApiServer {
         }
     }
 
-    /// The messages of all events.
+    /// Returns the reasons of all events.
     pub fn event_reasons(&self) -> Vec<String> {
         let events = self.events.lock().unwrap();
         let reasons = events.iter().map(|event| event[1]["reason"].as_str());
@@ -122,18 +123,18 @@ impl ApiServer {
             .collect()
     }
 
-    /// When anything was published, and forgets it.
+    /// Returns when anything was published, and clears the list.
     pub fn take_published(&self) -> Vec<Instant> {
         std::mem::take(&mut *self.published.lock().unwrap())
     }
 
-    /// What the watch told of.
+    /// Returns and clears the objects that the watch reported.
     pub fn take_heard(&self) -> Vec<ObjectId> {
         std::mem::take(&mut *self.heard.lock().unwrap())
     }
 
-    /// Everything that a reader of SealedSecrets and events sees of one: its status, the events, and which
-    /// writes made a revision. What depends on the ciphertext is left out.
+    /// Returns everything that a reader of SealedSecrets and events can see: the status, the events, and
+    /// which writes made a revision. What depends on the ciphertext is left out.
     pub fn public(&self) -> Value {
         let mut status = self.status();
         if let Some(record) = status["record"].as_object_mut() {
@@ -156,7 +157,7 @@ impl ApiServer {
         ])
     }
 
-    /// Whoever may write statuses does.
+    /// Changes the status, as any client with permission could.
     pub fn edit_status(&self, edit: impl FnOnce(&mut Value)) {
         let mut object = self.get(SEALED);
         edit(&mut object["status"]);
@@ -164,14 +165,15 @@ impl ApiServer {
         self.watch();
     }
 
-    /// Nobody can change the values of the Secret any more.
-    /// The Secret of someone else consents to a merge, and not to be taken over.
+    /// Adds the annotation with which a Secret that is not owned consents to a merge but not to being taken
+    /// over.
     pub fn consent_to_a_merge(&self) {
         let mut secret = self.get(SECRET);
         secret["metadata"]["annotations"] = json!({ "sealedsecrets.bitnami.com/patch": "true" });
         self.put(SECRET, secret);
     }
 
+    /// Makes the Secret immutable.
     pub fn freeze(&self) {
         let mut secret = self.get(SECRET);
         secret["immutable"] = json!(true);
@@ -182,7 +184,7 @@ impl ApiServer {
         self.get(SECRET)
     }
 
-    /// With a controller's store that has heard of what is there.
+    /// Starts the server, with a controller's store that knows the existing objects.
     pub fn start(self) -> (Arc<Self>, Arc<ClusterStore>) {
         let server = Arc::new(self);
         let store = Arc::new(ClusterStore::new(client(&server), false));
@@ -191,7 +193,7 @@ impl ApiServer {
         (server, store)
     }
 
-    /// Another store, as after a restart.
+    /// Returns another store, as after a restart.
     pub fn restart(self: &Arc<Self>) -> Arc<ClusterStore> {
         let store = Arc::new(ClusterStore::new(client(self), false));
         store.take(self.object());
@@ -202,7 +204,7 @@ impl ApiServer {
         self.deeds.lock().unwrap().push_back(Box::new(deed));
     }
 
-    /// The spec, annotations and `uid` of this one become the object's. The watch tells of it.
+    /// Replaces the object's spec, annotations and `uid`, and reports the change through the watch.
     pub fn put_sealed(&self, sealed: &SealedSecret, uid: &str, generation: i64) {
         let mut object = sealed.to_document();
         object["metadata"]["uid"] = json!(uid);
@@ -214,7 +216,7 @@ impl ApiServer {
         self.watch();
     }
 
-    /// Somebody writes the Secret. The watch tells of it.
+    /// Writes the Secret, as another client would, and reports the change through the watch.
     pub fn edit(&self, item: &str, value: &str) {
         let mut secret = self.get(SECRET);
         secret["metadata"]["name"] = json!("n");
@@ -312,7 +314,7 @@ impl ApiServer {
             return (422, answer);
         }
         *self.writes.lock().unwrap() += 1;
-        // As in etcd, a write that changes nothing is no revision.
+        // As in etcd, a write that changes nothing makes no revision.
         if body == there {
             return (200, there);
         }
@@ -321,7 +323,7 @@ impl ApiServer {
             .unwrap()
             .push(format!("{method} Secret"));
         let stored = self.put(SECRET, body);
-        // The watch may be faster than the answer.
+        // The watch may be faster than the response.
         if let Some(store) = self.store.get() {
             let metadata = json!({ "metadata": secret_metadata(&stored) });
             let told = store.take_secret(&serde_json::from_value(metadata).unwrap());
@@ -364,7 +366,7 @@ fn found(object: Value) -> (u16, Value) {
 }
 
 fn failure(code: u16) -> Value {
-    // By this, and not by the number, the client recognises what is not there.
+    // The client recognises a missing object by the reason, not by the code.
     let reason = if code == 404 { "NotFound" } else { "" };
     json!({
         "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": "no", "reason": reason,

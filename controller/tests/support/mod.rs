@@ -1,4 +1,4 @@
-//! A controller on a folder of its own, driven round by round with a clock that only the test moves.
+//! A controller on a temporary folder, run round by round with a clock that only the test advances.
 
 #![allow(
     dead_code,
@@ -29,7 +29,7 @@ use shared::seal::seal;
 use shared::secret::Secret;
 use shared::{key_secret, manifest};
 
-/// Two keys for all tests of a file: making one takes a while.
+/// Two keys for all tests of a file, since generating a key is slow.
 pub static KEYS: LazyLock<[NewKey; 2]> = LazyLock::new(|| [key(1_700_000_000), key(1_700_000_001)]);
 
 fn key(second: i64) -> NewKey {
@@ -42,19 +42,19 @@ fn key(second: i64) -> NewKey {
     spec.generate(now, &mut shared::random::system()).unwrap()
 }
 
-/// The manifest of a key, as a backup has it.
+/// Returns the manifest of a key, in the format of a backup.
 pub fn key_manifest(name: &str, key: &NewKey) -> String {
     let secret = key_secret::build(name, "kube-system", key, BTreeMap::new(), BTreeMap::new());
     manifest::to_yaml(&secret.to_document())
 }
 
-/// A SealedSecret for a key.
+/// Returns a SealedSecret that is sealed for a key.
 pub fn sealed(key: &NewKey, id: &str, items: &[(&str, &str)]) -> SealedSecret {
     let (namespace, name) = id.split_once('/').unwrap();
     let mut secret = Secret::default();
     secret.metadata.namespace = Some(namespace.into());
     secret.metadata.name = Some(name.into());
-    // Names that no API server takes still seal under this scope.
+    // With this scope, names that no API server accepts can be sealed too.
     Scope::ClusterWide.annotate(secret.metadata.annotations.get_or_insert_default());
     for (item, value) in items {
         secret
@@ -69,7 +69,7 @@ pub fn sealed(key: &NewKey, id: &str, items: &[(&str, &str)]) -> SealedSecret {
     .unwrap()
 }
 
-/// Its manifest.
+/// Returns the manifest of a SealedSecret.
 pub fn manifest_of(sealed: &SealedSecret) -> String {
     manifest::to_yaml(&sealed.to_document())
 }
@@ -83,7 +83,7 @@ pub struct Case {
 }
 
 impl Case {
-    /// A folder with the first key, and a controller that has had its first rounds.
+    /// Creates a folder with the first key, and starts a controller on it.
     pub async fn new() -> Self {
         let mut case = Self::idle();
         case.write("keys/one.yaml", &key_manifest("one", &KEYS[0]));
@@ -91,7 +91,7 @@ impl Case {
         case
     }
 
-    /// A folder without controller.
+    /// Creates a folder without a controller.
     pub fn idle() -> Self {
         let outer = tempfile::tempdir().unwrap();
         let dir = outer.path().join("dir");
@@ -100,14 +100,14 @@ impl Case {
         Self {
             outer,
             dir,
-            // Ahead of the clock that stamps files, so that every file is at rest.
+            // Ahead of the clock that stamps files, so that every file counts as complete.
             now: Timestamp::now() + SignedDuration::from_hours(1),
             words: Vec::new(),
             rounds: None,
         }
     }
 
-    /// Starts a controller, or another one after the end of the first.
+    /// Starts a controller, ending the previous one.
     pub async fn start(&mut self, words: &[&str]) -> Result<(), StartError> {
         self.rounds = None;
         self.set_words(words);
@@ -125,12 +125,12 @@ impl Case {
         Ok(())
     }
 
-    /// Arguments of the next controller.
+    /// Sets the arguments of the next controller.
     pub fn set_words(&mut self, words: &[&str]) {
         self.words = words.iter().map(|word| (*word).to_owned()).collect();
     }
 
-    /// What a controller here would be told.
+    /// Returns the configuration of a controller on this folder.
     pub fn config(&self) -> Config {
         let mut words: Vec<OsString> = vec![
             "--directory".into(),
@@ -152,12 +152,12 @@ impl Case {
         self.rounds.as_mut().unwrap()
     }
 
-    /// Rounds at this instant until nothing is due.
+    /// Runs rounds at the current time until nothing is due.
     pub async fn settle(&mut self) {
         while self.rounds.as_mut().unwrap().round(self.now).await <= self.now {}
     }
 
-    /// Lets some time pass, interval by interval, as the main loop does.
+    /// Advances the clock interval by interval, as the main loop does.
     pub async fn pass(&mut self, time: SignedDuration) {
         let end = self.now + time;
         while self.now < end {
@@ -166,12 +166,12 @@ impl Case {
         }
     }
 
-    /// Lets one interval pass.
+    /// Advances the clock by one interval.
     pub async fn tick(&mut self) {
         self.pass(INTERVAL).await;
     }
 
-    /// Puts a file in place in one step.
+    /// Writes a file atomically.
     pub fn write(&self, path: &str, text: &str) {
         let path = self.dir.join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -180,7 +180,7 @@ impl Case {
         std::fs::rename(temporary, path).unwrap();
     }
 
-    /// Seals for the first key and puts the manifest into a file.
+    /// Seals for the first key and writes the manifest to a file.
     pub fn seal(&self, file: &str, id: &str, items: &[(&str, &str)]) {
         self.write(file, &manifest_of(&sealed(&KEYS[0], id, items)));
     }
@@ -189,8 +189,8 @@ impl Case {
         std::fs::remove_file(self.dir.join(path)).unwrap();
     }
 
-    /// Puts an empty folder in the place of `sealed`, as one sees it when nothing is mounted there.
-    /// Gives the path of the folder that was there.
+    /// Replaces `sealed` with an empty folder, as if nothing were mounted there. Returns the path of the
+    /// original folder.
     pub fn unmount(&self) -> PathBuf {
         let away = self.outer.path().join("away");
         std::fs::rename(self.dir.join("sealed"), &away).unwrap();
@@ -198,24 +198,24 @@ impl Case {
         away
     }
 
-    /// A value as a program sees it: opened by its name.
+    /// Returns a value as a program reads it, by its name.
     pub fn value(&self, path: &str) -> Option<String> {
         std::fs::read_to_string(self.dir.join("secrets").join(path)).ok()
     }
 
-    /// Which version of an object's values is in place.
+    /// Returns which version of an object's values is in place.
     pub fn version(&self, id: &str) -> PathBuf {
         std::fs::read_link(self.dir.join("secrets").join(id).join("..data")).unwrap()
     }
 
-    /// `Synced` of an object: its status, and its message or nothing.
+    /// Returns the status and message of an object's `Synced` condition.
     pub fn synced(&self, id: &str) -> Option<(String, String)> {
         let condition = self.conditions(id)?.into_iter().next()?;
         assert_eq!(condition.type_, "Synced");
         Some((condition.status, condition.message.unwrap_or_default()))
     }
 
-    /// The message of a `Synced` that is false.
+    /// Returns the message of a `Synced` condition that is false.
     pub fn failure(&self, id: &str) -> String {
         match self.synced(id) {
             Some((status, message)) if status == "False" => message,
@@ -239,7 +239,7 @@ impl Case {
         Some(serde_json::from_value(json["status"]["conditions"].clone()).unwrap())
     }
 
-    /// Every path below a folder with its content and, for links, its target.
+    /// Returns every path below a folder with its content or, for links, its target.
     pub fn tree(path: &Path) -> BTreeMap<PathBuf, String> {
         let mut found = BTreeMap::new();
         let mut todo = vec![path.to_owned()];

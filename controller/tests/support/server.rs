@@ -1,4 +1,4 @@
-//! The HTTP server of a controller, alone.
+//! A controller's HTTP server without the rest of the controller.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,12 +52,12 @@ pub async fn server(read: Duration) -> Server {
 }
 
 impl Server {
-    /// Status line, headers in small letters, body.
+    /// Sends a request. Returns the status line, the headers in lower case, and the body.
     pub async fn ask(&self, method: &str, path: &str) -> (String, String, String) {
         self.send(method, path, "", b"").await
     }
 
-    /// The same with headers, each with its line end, and a body.
+    /// Sends a request with headers, each including its line end, and a body.
     pub async fn send(
         &self,
         method: &str,
@@ -71,7 +71,7 @@ impl Server {
             "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n"
         );
         stream.write_all(head.as_bytes()).await.unwrap();
-        // A server that has answered need not read on.
+        // Ignore the error: a server that has responded need not read on.
         let _ = stream.write_all(body).await;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();

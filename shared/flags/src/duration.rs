@@ -12,7 +12,7 @@ pub struct DurationError;
 ///
 /// # Errors
 ///
-/// [`DurationError`], also for more than the 292 years that a Go duration can hold.
+/// Returns [`DurationError`], also for more than the 292 years that a Go duration can hold.
 pub fn parse_duration(text: &str) -> Result<SignedDuration, DurationError> {
     let (negative, mut rest) = match text.as_bytes().first() {
         Some(b'-') => (true, &text[1..]),

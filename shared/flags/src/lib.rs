@@ -143,7 +143,7 @@ impl Program {
     ///
     /// # Errors
     ///
-    /// [`Stop`] if the user asked for help, or if an argument is unknown, malformed or positional.
+    /// Returns [`Stop`] if the user asked for help, or if an argument is unknown, malformed or positional.
     pub fn parse(
         &self,
         words: impl IntoIterator<Item = OsString>,

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-/// Returns false only if that is certain: what cannot be read counts as swap.
+/// Returns whether the process can be swapped out. Returns false only if that is certain: what cannot be read
+/// counts as swap.
 pub(crate) fn has_swap() -> bool {
     let read = |path: &Path| fs::read_to_string(path).ok();
     let group = read(Path::new("/proc/self/cgroup"));

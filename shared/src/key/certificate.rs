@@ -46,7 +46,7 @@ impl Certificate {
     ///
     /// # Errors
     ///
-    /// The text contains no certificate or a malformed one, or the first one cannot seal.
+    /// Returns an error if the text contains no certificate or a malformed one, or the first one cannot seal.
     pub fn from_pem(text: &[u8]) -> Result<Self, CertificateError> {
         Self::first_of_pem(text).map(|(certificate, _)| certificate)
     }

@@ -69,7 +69,7 @@ pub struct NewKey {
 /// The key could not be generated.
 #[derive(Debug, thiserror::Error)]
 pub enum GenerateError {
-    /// aws-lc generated no key.
+    /// aws-lc could not generate a key.
     #[error("aws-lc could not make an RSA key")]
     Key,
     /// `now + ttl` is after the last year that a certificate can express.
@@ -89,7 +89,7 @@ impl KeySpec {
     ///
     /// # Errors
     ///
-    /// [`GenerateError`]; not expected for a ttl of less than 7,000 years.
+    /// Returns [`GenerateError`]; not expected for a ttl of less than 7,000 years.
     pub fn generate(
         &self,
         now: Timestamp,

@@ -41,7 +41,7 @@ impl KeyPair {
     ///
     /// # Errors
     ///
-    /// [`MismatchedPair`] if they do not match.
+    /// Returns [`MismatchedPair`] if they do not match.
     pub fn new(private: PrivateKey, certificate: Certificate) -> Result<Self, MismatchedPair> {
         let pair = (certificate.fingerprint(), private.fingerprint());
         if pair.0 != pair.1 {

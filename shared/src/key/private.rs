@@ -57,7 +57,7 @@ impl PrivateKey {
     ///
     /// # Errors
     ///
-    /// What is wrong with the first block that is a private key, or that there is none.
+    /// Returns the problem of the first block that is a private key, or that there is none.
     pub fn from_pem(text: &[u8]) -> Result<Self, PrivateKeyError> {
         let mut keys = Self::all_from_pem(text)?;
         Ok(keys.swap_remove(0))

@@ -36,7 +36,7 @@ impl PublicKey {
     ///
     /// # Errors
     ///
-    /// The algorithm is not RSA, the bytes are malformed, or the size is not supported.
+    /// Returns an error if the algorithm is not RSA, the bytes are malformed, or the size is not supported.
     pub(super) fn from_spki(spki: &SubjectPublicKeyInfoOwned) -> Result<Self, PublicKeyError> {
         if spki.algorithm.oid != pkcs1::ALGORITHM_OID {
             return Err(PublicKeyError::NotRsa(algorithm_name(spki)));

@@ -55,7 +55,7 @@ const LEAST_ROOM: usize = 200_000;
 ///
 /// # Errors
 ///
-/// The first malformed document, with its number and line; nothing is skipped.
+/// Returns the first malformed document, with its number and line; nothing is skipped.
 pub fn read(bytes: &[u8]) -> Result<Vec<Document>, ReadError> {
     read_within(bytes, MOST)
 }
@@ -114,7 +114,8 @@ fn is_separator(line: &str) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
 }
 
-/// Returns `None` for a malformed piece. A stream of JSON values is no YAML.
+/// Returns the roots of a piece, or `None` if it is malformed. A stream of JSON values is not YAML, so it is
+/// read separately.
 fn piece_roots((lines_before, text): (usize, &str)) -> Option<Vec<Node>> {
     let most = MOST.min(LEAST_ROOM + 2 * text.len());
     let yaml = yaml_in::read(text, lines_before, most);
@@ -400,7 +401,7 @@ mod tests {
         );
     }
 
-    /// Attack: feeds malformed files in which every character stands for a secret.
+    /// Attack: an author makes a file malformed, so that the error quotes secret characters from it.
     #[test]
     fn no_character_of_the_input_reaches_an_error() {
         let error = texts("a: 1\nb: @hunter2\n").unwrap_err();
@@ -410,7 +411,7 @@ mod tests {
         );
     }
 
-    /// Attack: sends YAML alias bombs and deep nesting.
+    /// Attack: an author sends YAML alias bombs and deep nesting.
     #[test]
     fn alias_bombs_and_deep_nesting_are_errors() {
         let list = |item: &str| format!("[{}]", [item; 10].join(", "));
@@ -494,7 +495,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Attack: feeds arbitrary bytes to the reader of manifests.
+        /// Attack: an author feeds arbitrary bytes to the reader of manifests.
         #[test]
         fn never_panics(bytes: Vec<u8>) {
             let _ = read(&bytes);

@@ -51,7 +51,7 @@ impl Reading {
     ///
     /// # Errors
     ///
-    /// The first value of another type.
+    /// Returns the first value of another type.
     pub fn json(&mut self, node: &Node, shape: Shape) -> Result<Json, ShapeError> {
         match (shape, &node.value) {
             (_, Value::Null) => Ok(Json::Null),
@@ -93,7 +93,7 @@ impl Reading {
     ///
     /// # Errors
     ///
-    /// The value has another type.
+    /// Returns an error if the value has another type.
     pub fn text(&mut self, node: &Node) -> Result<String, ShapeError> {
         match (&node.value, &node.source) {
             (Value::Null, _) => Ok(String::new()),
@@ -118,7 +118,7 @@ impl Reading {
     ///
     /// # Errors
     ///
-    /// Those of the step.
+    /// Returns the errors of the step.
     pub fn inside<T, E>(
         &mut self,
         field: &str,

@@ -156,7 +156,7 @@ mod tests {
         );
     }
 
-    /// Attack: feeds texts in encodings that hung other decoders (CVE-2020-14040).
+    /// Attack: an author writes texts in encodings that hung other decoders (CVE-2020-14040).
     #[test]
     fn refuses_other_bytes() {
         for bytes in [&[0xc3][..], &[0xff, 0xfe, 0x61], &[0xff, 0xfe, 0x00, 0xd8]] {

@@ -16,8 +16,8 @@ pub fn to_yaml(value: &Json) -> String {
     document(value, yaml_text::is_printable)
 }
 
-/// Like [`to_yaml`], with an escape for each character that a reader cannot see, so that names and values that
-/// others have chosen do nothing to a terminal.
+/// Like [`to_yaml`], but escapes each character that a reader cannot see, so that untrusted names and values
+/// cannot control a terminal.
 pub fn to_visible_yaml(value: &Json) -> String {
     document(value, is_visible)
 }
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Attack: any text stands in YAML that a person looks at.
+        /// Attack: an author puts any text into YAML that is shown in a terminal.
         #[test]
         fn nothing_in_visible_yaml_steers_a_terminal(key in any::<String>(), text in any::<String>()) {
             let value = json!({key: [text]});

@@ -11,7 +11,7 @@ impl SealedSecret {
     ///
     /// # Errors
     ///
-    /// The document has another kind, or a value of the wrong type, with its line.
+    /// Returns an error if the document has another kind, or a value of the wrong type, with its line.
     pub fn all_from_document(
         document: &Document,
     ) -> Result<(Vec<Self>, Vec<Coercion>), DocumentError> {

@@ -1,4 +1,4 @@
-//! Why a SealedSecret does not open.
+//! Errors of unsealing.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,13 +11,13 @@ use crate::resource::SealedSecret;
 use crate::scope::Scope;
 use crate::{error_chain, visible_line};
 
-/// Nothing is unsealed unless all of it is.
+/// Why a SealedSecret was not unsealed. It is all or nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnsealError {
-    /// Items that did not open.
+    /// Items that could not be unsealed.
     #[error(transparent)]
     Items(#[from] ItemErrors),
-    /// Templates that are refused for their text alone.
+    /// Templates that are refused because of their text, whatever the values are.
     #[error(transparent)]
     Template(#[from] TemplateErrors),
     /// Templates that cannot be rendered with the values of this object.
@@ -28,33 +28,35 @@ pub enum UnsealError {
         "cannot use the field 'encryptedData' and the deprecated field 'data' at the same time"
     )]
     BothForms,
-    /// The old form, which the caller does not accept.
+    /// The deprecated form, which the caller does not accept.
     #[error("using deprecated 'data' field, use 'encryptedData' or flip the feature flag")]
     LegacyRefused,
     /// `spec.data` is not base64.
     #[error("the deprecated field 'data' is not base64")]
     LegacyBase64(#[from] Base64Error),
-    /// `spec.data` did not open.
+    /// `spec.data` could not be unsealed.
     #[error(transparent)]
     LegacyNoKey(#[from] NoKey),
-    /// `spec.data` opened, but held no Secret.
+    /// `spec.data` was unsealed but does not contain a Secret.
     #[error("the deprecated field 'data' does not hold a Secret")]
     LegacyContent,
-    /// The meter ended the opening of items. Nothing is known to be wrong, and another attempt may go on from
-    /// here. Templates never end like this: how much work they take depends on the values.
+    /// The meter ended the unsealing of items. This does not mean that anything is wrong, and another attempt
+    /// can continue from here. Templates never end with this error, since the work that they need depends on
+    /// the values.
     #[error(
         "this object needs more work than one attempt may take; the next attempt continues where this one \
          stopped. To speed it up, split the object or seal its items for one key"
     )]
     BudgetUsedUp {
-        /// The key of each item that opened: with these, the next attempt opens each by one operation.
+        /// The key of each item that was unsealed: with these hints, the next attempt needs one operation for
+        /// each.
         opened: Hints,
     },
 }
 
 impl UnsealError {
-    /// The whole truth, for those who may read the values. Which template fails, where and how depends
-    /// on the values, so that `Display` does not say it.
+    /// Returns the complete message, for users who may read the values. Which template fails, where and how
+    /// depends on the values, so `Display` does not reveal it.
     pub fn exact(&self) -> String {
         match self {
             Self::Render(errors) => errors.exact().to_string(),
@@ -63,53 +65,55 @@ impl UnsealError {
     }
 }
 
-/// One item that did not open.
+/// One item that could not be unsealed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ItemError {
     /// Item key.
     pub key: String,
-    /// What is wrong with it.
+    /// The problem.
     pub problem: ItemProblem,
 }
 
-/// Why an item did not open: that it did not, never how.
+/// Why an item could not be unsealed. Never reveals how the decryption failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ItemProblem {
-    /// Not base64: public knowledge, anyone can see it.
+    /// Not base64, which is public.
     #[error(transparent)]
     Base64(#[from] Base64Error),
-    /// No key, wrong place or damaged: these look alike.
+    /// No key, wrong scope or damaged: these are indistinguishable.
     #[error(transparent)]
     NoKey(#[from] NoKey),
 }
 
-/// The items that did not open, by key. Shown as the peer shows them: each distinct problem once,
-/// with its keys in parentheses, one to a line.
+/// The items that could not be unsealed, by key. Displayed as in upstream: each distinct problem once, with
+/// its keys in parentheses, one per line.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ItemErrors {
-    /// Items that are known not to open.
+    /// Items that cannot be unsealed.
     pub items: Vec<ItemError>,
-    /// Further items, which may or may not open: they were not tried with every key.
+    /// Number of further items that were not tried with every key, so it is not known whether they can be
+    /// unsealed.
     pub untried: usize,
-    /// The object may have been renamed or moved after it was sealed.
+    /// Set if the object may have been renamed or moved after it was sealed.
     pub renamed: Option<Box<Renamed>>,
 }
 
-/// The template names another Secret than the object, and the values are bound to the place that it names.
+/// The template names another Secret than the object, and the values may be bound to that one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Renamed {
     /// What differs: the name or the namespace.
     what: &'static str,
-    /// That of the template.
+    /// The template's name or namespace.
     template: String,
-    /// That of the object.
+    /// The object's name or namespace.
     object: String,
-    /// A scope whose values would open here as well.
+    /// A scope whose values could be unsealed here as well.
     scope: Scope,
 }
 
 impl Renamed {
-    /// Compares the template's place with that of the object, as far as the scope binds values to it.
+    /// Compares name and namespace of the template with those of the object, as far as the scope binds values
+    /// to them.
     pub(super) fn of(sealed: &SealedSecret) -> Option<Self> {
         let scope = Scope::from_annotations(sealed.metadata.annotations.as_ref());
         let (template, object) = (&sealed.spec.template.metadata, &sealed.metadata);

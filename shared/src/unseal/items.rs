@@ -1,4 +1,4 @@
-//! Opens the items of one object, and stops early where that cannot succeed.
+//! Unseals the items of one object, and stops early if that cannot succeed.
 
 use std::collections::BTreeMap;
 
@@ -12,15 +12,15 @@ use crate::meter::{Interrupted, Meter};
 use crate::plain::Plain;
 use crate::scope::Label;
 
-/// Keys that opened items of the same object lately and are tried first, so that items for a handful of
-/// keys in turn cost no more than a few operations each.
+/// Number of keys that recently unsealed items of the same object and are tried first, so that items for a
+/// few alternating keys cost only a few operations each.
 const RECENT: usize = 4;
 
-/// Opens every item. Advice on an item comes first, then the keys that opened earlier items, the last one
-/// before the others: the items of one object were mostly sealed together.
+/// Unseals every item. For each item, tries the keys that `advice` names first, then the keys that unsealed
+/// earlier items, the most recent first, since the items of one object were mostly sealed together.
 ///
-/// Once an item has failed the object cannot open. A limited number of further operations is spent to
-/// name other wrong items, too; what is left then is only counted.
+/// Once an item has failed, the object cannot be unsealed. A limited number of further operations is used to
+/// name other failing items too; items beyond that are only counted.
 pub(super) fn open_items(
     items: &BTreeMap<String, String>,
     ring: &KeyRing,
@@ -62,7 +62,7 @@ pub(super) fn open_items(
     }
 }
 
-/// The one that was last comes first.
+/// Moves a key to the front of the recent keys.
 fn note(recent: &mut Vec<Fingerprint>, opener: &Fingerprint) {
     recent.retain(|known| known != opener);
     recent.insert(0, opener.clone());
@@ -89,7 +89,7 @@ fn open_item(
     }
 }
 
-/// The meter of the whole work, with a bound of its own on operations once there is one.
+/// The meter of the whole work, with an additional limit on operations once one is set.
 struct Limited<'a> {
     meter: &'a mut dyn Meter,
     left: Option<u64>,
@@ -133,14 +133,14 @@ mod tests {
         Scope::Strict.label("ns", "n")
     }
 
-    /// A value for the key at that place of the ring; the newest is at 0.
+    /// Returns a value for the key at that index of the ring; the newest is at 0.
     fn value(ring: &KeyRing, at: usize) -> String {
         let key = ring.keys()[at].certificate().unwrap().public_key();
         let random = &mut StdRng::seed_from_u64(1);
         base64::encode(&envelope::seal(key, &label(), b"value", random).unwrap())
     }
 
-    /// What has the form of a value and opens with no key.
+    /// Returns text in the form of a sealed value that no key can unseal.
     fn garbage(seed: u64) -> String {
         let mut bytes = [0; 2 + 256 + 32];
         StdRng::seed_from_u64(seed).fill_bytes(&mut bytes[2..]);
@@ -153,7 +153,7 @@ mod tests {
         texts.into_iter().enumerate().map(key).collect()
     }
 
-    /// Counts operations, and ends the work after so many.
+    /// Counts operations, and ends the work after `most`.
     struct Counter {
         operations: u64,
         most: u64,
@@ -188,8 +188,8 @@ mod tests {
         (opened, counter.operations)
     }
 
-    /// Attack: an object has hundreds of well-formed values that no key opens, each of which costs one
-    /// operation for every key.
+    /// Attack: an author creates an object with hundreds of well-formed values that no key can unseal, each
+    /// of which costs one operation for every key.
     #[test]
     fn hundreds_of_wrong_items_cost_a_bounded_number_of_operations_and_many_are_named() {
         let ring = ring();
@@ -210,7 +210,8 @@ mod tests {
         }
     }
 
-    /// Attack: items for the oldest keys in turn, so that the key of the item before is always wrong.
+    /// Attack: an author seals items for the oldest keys in turn, so that the key of the previous item is
+    /// always wrong.
     #[test]
     fn items_for_a_few_keys_in_turn_cost_a_few_operations_each() {
         let ring = ring();
@@ -223,12 +224,12 @@ mod tests {
         }
     }
 
-    /// Attack: stores an object that takes more work than one attempt may take.
+    /// Attack: an author stores an object that takes more work than one attempt may use.
     #[test]
     fn work_that_is_interrupted_goes_on_where_it_was_and_ends() {
         let ring = ring();
         let items = object((0..60).map(|i| value(&ring, i % KEYS)));
-        // At least what all items and one more with every key need.
+        // At least what all items need, with every key tried for one of them.
         for most in [66, 70, 100, 1000] {
             let (mut remembered, mut attempts) = (Hints::new(), 0);
             loop {
@@ -248,7 +249,7 @@ mod tests {
         }
     }
 
-    /// Attack: reads from the status how far an attempt came.
+    /// Attack: a reader learns from the status how far an attempt came.
     #[test]
     fn what_is_said_of_a_budget_is_the_same_however_far_it_came() {
         let ring = ring();

@@ -1,4 +1,4 @@
-//! SealedSecret + ring → Secret, with an error per item or template.
+//! Unseals a SealedSecret into a Secret, with an error per item or template.
 
 mod errors;
 mod items;
@@ -26,52 +26,52 @@ pub use render::{
     RenderError, RenderErrors, TemplateError, TemplateErrors, failures_without_values, slow_work,
 };
 
-/// What the user allows.
+/// What may be unsealed.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
-    /// Does the deprecated `spec.data` open?
+    /// Whether the deprecated `spec.data` is accepted.
     pub accept_legacy: bool,
-    /// Are templates refused that would give another value each time?
+    /// Whether templates are refused that give another value in each rendering.
     pub refuse_chance: bool,
 }
 
-/// What templates may draw on besides values.
+/// What templates may use besides values.
 pub struct Chance<'a> {
-    /// What `now` and its relatives go by.
+    /// The time that `now` and related functions return.
     pub now: Timestamp,
     /// The source of random values and salts.
     pub rng: &'a mut dyn CryptoRng,
 }
 
-/// A SealedSecret that opened.
+/// An unsealed SealedSecret.
 #[derive(Debug)]
 pub struct Unsealed {
     /// The Secret, without owner.
     pub secret: Secret,
-    /// The key that opened each item; of the deprecated form, that of [`LEGACY_ITEM`].
+    /// The key that unsealed each item; for the deprecated form, under [`LEGACY_ITEM`].
     pub sealed_by: BTreeMap<String, Fingerprint>,
-    /// Keys of the Secret whose value would be another one next time, made by a template that uses
-    /// time, chance or new keys.
+    /// Items whose value would differ in another rendering, since their template uses time, randomness or new
+    /// keys.
     pub by_chance: BTreeSet<String>,
 }
 
-/// Private-key operations that are spent to name further wrong items, once one does not open. With a few
+/// How many private-key operations are spent to name further failing items, after one has failed. With a few
 /// keys that names all of them; with 24 keys some twenty.
 pub const AFTER_A_FAILURE: u64 = 500;
 
-/// How much opening may cost.
+/// How much unsealing may cost.
 pub(crate) struct Effort<'a> {
     /// Asked before each operation.
     pub(crate) meter: &'a mut dyn Meter,
-    /// Operations after the first item that does not open.
+    /// Number of operations after the first failing item.
     pub(crate) after_a_failure: u64,
 }
 
-/// Opens a whole SealedSecret: [`unseal_within`] without a meter and with nothing remembered.
+/// Unseals a SealedSecret: [`unseal_within`] without a meter and without remembered keys.
 ///
 /// # Errors
 ///
-/// As there.
+/// As [`unseal_within`].
 pub fn unseal(
     sealed: &SealedSecret,
     ring: &KeyRing,
@@ -81,15 +81,15 @@ pub fn unseal(
     unseal_within(sealed, ring, rules, chance, &Hints::new(), &mut Unmetered)
 }
 
-/// Opens a whole SealedSecret. Each item is tried with the key that its hint names, then the one that
-/// opened it before, then those that opened items before it, then newest to oldest. Scope, name and
-/// namespace are those of the object itself; the template has no say in them. The meter is asked before
-/// each slow operation, in templates too.
+/// Unseals a SealedSecret. For each item, tries the key that its hint names, then the key in `remembered`,
+/// then the keys that unsealed earlier items, and then all from newest to oldest. Scope, name and namespace
+/// are those of the object itself; the template does not affect them. The meter is asked before each slow
+/// operation, also in templates.
 ///
 /// # Errors
 ///
-/// The items that do not open, or every template that gives no value, or what is wrong with the
-/// object. All or nothing.
+/// Returns the items that cannot be unsealed, or every template that fails, or the problem with the object.
+/// It is all or nothing.
 pub fn unseal_within(
     sealed: &SealedSecret,
     ring: &KeyRing,
@@ -102,12 +102,12 @@ pub fn unseal_within(
     opened.render(sealed, rules.refuse_chance, chance, meter)
 }
 
-/// The first half of [`unseal_within`]: opens, and renders nothing. What it costs, and how far the meter
-/// lets it come, does not depend on the values.
+/// Performs the first half of [`unseal_within`]: unseals the items and renders nothing. Its cost, and how far
+/// it gets within the meter, does not depend on the values.
 ///
 /// # Errors
 ///
-/// As there, but for templates.
+/// As [`unseal_within`], without errors of templates.
 pub fn open_only(
     sealed: &SealedSecret,
     ring: &KeyRing,
@@ -122,17 +122,17 @@ pub fn open_only(
     open(sealed, ring, accept_legacy, remembered, effort).map(OpenedOnly)
 }
 
-/// An object that opened, and whose templates are not rendered yet.
+/// An object whose items are unsealed and whose templates are not rendered yet.
 pub struct OpenedOnly(Contents);
 
 impl OpenedOnly {
-    /// The second half of [`unseal_within`], whose duration depends on the values. `sealed` is the object
-    /// that was opened.
+    /// Performs the second half of [`unseal_within`], whose duration depends on the values. `sealed` is the
+    /// object that was unsealed.
     ///
     /// # Errors
     ///
-    /// Every template that gives no value. One that the meter interrupts is one of them: that it took too
-    /// long depends on the values as well.
+    /// Returns every template that fails. A template that the meter interrupts is one of them, since how long
+    /// it takes depends on the values too.
     pub fn render(
         self,
         sealed: &SealedSecret,
@@ -152,12 +152,12 @@ impl OpenedOnly {
     }
 }
 
-/// Does every item open? Renders no template: the answer depends on the sealed values, the name, the
-/// namespace and the scope, and on nothing that these do not authenticate.
+/// Checks that every item can be unsealed. Renders no template, so the result depends only on the sealed
+/// values, the name, the namespace and the scope, which are all authenticated.
 ///
 /// # Errors
 ///
-/// As [`unseal`], but for templates.
+/// As [`unseal`], without errors of templates.
 pub fn check(
     sealed: &SealedSecret,
     ring: &KeyRing,
@@ -166,12 +166,12 @@ pub fn check(
     check_within(sealed, ring, accept_legacy, &mut Unmetered)
 }
 
-/// As [`check`], while a meter is asked before each operation. Nothing is tried after the first item that
-/// does not open, since the answer is known then.
+/// Like [`check`], but asks a meter before each operation, and stops at the first item that cannot be
+/// unsealed, since the result is known then.
 ///
 /// # Errors
 ///
-/// As there; of items that do not open, one.
+/// As [`check`], with at most one failing item.
 pub fn check_within(
     sealed: &SealedSecret,
     ring: &KeyRing,
@@ -181,11 +181,11 @@ pub fn check_within(
     open_all_or_stop(sealed, ring, accept_legacy, meter).map(drop)
 }
 
-/// The value of every item, without templates; those of the deprecated form too.
+/// Returns the value of every item, without templates; also those of the deprecated form.
 ///
 /// # Errors
 ///
-/// As [`unseal`], but for templates.
+/// As [`unseal`], without errors of templates.
 pub fn open_values(
     sealed: &SealedSecret,
     ring: &KeyRing,
@@ -200,15 +200,15 @@ pub fn open_values(
     }
 }
 
-/// What is sealed in an object, and the key of each item.
+/// The unsealed content of an object, and the key of each item.
 pub(crate) enum Contents {
-    /// Values one by one.
+    /// Separate values.
     Items(Opened),
-    /// A whole Secret.
+    /// A whole Secret, from the deprecated form.
     Legacy(Box<Unsealed>),
 }
 
-/// Opens everything that is sealed, or nothing after the first item that does not open.
+/// Unseals the content of an object, and stops at the first item that fails.
 pub(crate) fn open_all_or_stop(
     sealed: &SealedSecret,
     ring: &KeyRing,
@@ -222,7 +222,7 @@ pub(crate) fn open_all_or_stop(
     open(sealed, ring, accept_legacy, &Hints::new(), effort)
 }
 
-/// Opens everything that is sealed.
+/// Unseals the content of an object.
 fn open(
     sealed: &SealedSecret,
     ring: &KeyRing,
@@ -248,7 +248,7 @@ fn open(
     }
 }
 
-/// Adds where else the values may open, if some do not open here.
+/// Adds where else the values may be unsealed, if some cannot be unsealed here.
 fn hinted(mut why: UnsealError, sealed: &SealedSecret) -> UnsealError {
     if let UnsealError::Items(errors) = &mut why {
         let is_unopened = |error: &ItemError| matches!(error.problem, ItemProblem::NoKey(_));
@@ -258,7 +258,8 @@ fn hinted(mut why: UnsealError, sealed: &SealedSecret) -> UnsealError {
     why
 }
 
-/// Where its values open: by its own name, namespace and annotations. The template has no say.
+/// Returns the label of the object's values, from its own name, namespace and annotations. The template does
+/// not affect it.
 pub(crate) fn label(sealed: &SealedSecret) -> Label {
     let scope = Scope::from_annotations(sealed.metadata.annotations.as_ref());
     scope.label(sealed.namespace_or_empty(), sealed.name_or_empty())
@@ -301,10 +302,11 @@ pub(crate) fn open_item(
     Ok((plain, key.fingerprint().clone()))
 }
 
-/// Values of a Secret: no API server stores one with a quarter of them.
+/// Maximum number of values in a deprecated `spec.data`. An API server does not store a Secret with even a
+/// quarter of them.
 const LARGEST_SECRET: usize = 200_000;
 
-/// The plain value of `spec.data` is the JSON of a whole Secret, and the template has no part in it.
+/// Unseals `spec.data`, whose plaintext is the JSON of a whole Secret. The template is not used.
 fn unseal_legacy(
     data: &str,
     ring: &KeyRing,
@@ -327,7 +329,7 @@ fn unseal_legacy(
     let (secrets, _) =
         Secret::all_from_document(document).map_err(|_| UnsealError::LegacyContent)?;
     let [secret] = <[Secret; 1]>::try_from(secrets).map_err(|_| UnsealError::LegacyContent)?;
-    // The names of the items are sealed too, and this is published.
+    // The item names are sealed too, and this map is published, so it uses a fixed name.
     let sealed_by = [(LEGACY_ITEM.to_owned(), key.fingerprint().clone())].into();
     let secret = Secret {
         metadata: secret_metadata(&secret.metadata),
@@ -340,9 +342,9 @@ fn unseal_legacy(
     })
 }
 
-/// What a template may set in the metadata of a Secret: labels and annotations. Name and namespace are
-/// those of the object, the owner is the controller's to set, and the rest is the server's. A finalizer
-/// would make the Secret impossible to delete.
+/// Returns the metadata that a template may set on a Secret: labels and annotations. Name and namespace come
+/// from the object, the owner from the controller, and the rest from the server. A finalizer would make the
+/// Secret impossible to delete.
 fn secret_metadata(template: &ObjectMeta) -> ObjectMeta {
     ObjectMeta {
         labels: template.labels.clone(),

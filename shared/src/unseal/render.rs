@@ -1,4 +1,4 @@
-//! Opened items + `spec.template.data` → the values of the Secret.
+//! Renders the templates of an object with its unsealed items into the values of the Secret.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,17 +13,17 @@ use crate::meter::Meter;
 use crate::plain::Plain;
 use crate::resource::SealedSecret;
 
-/// Stands for each value when nothing may depend on the values. A number, since most functions that
-/// parse a text accept one.
+/// Replaces each value when the result must not depend on the values. It is a number, since most functions
+/// that parse a text accept one.
 const PLACEHOLDER: &[u8] = b"1";
 
-/// A template that is refused for its text, whatever the values are.
+/// A template is refused because of its text, whatever the values are.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
     /// It is malformed.
     #[error(transparent)]
     Parse(#[from] ParseError),
-    /// It would give another value each time, which [`super::Rules::refuse_chance`] forbids.
+    /// It would give another value in each rendering, which [`super::Rules::refuse_chance`] forbids.
     #[error(
         "template {0:?} uses time, chance or new keys, which --refuse-random-templates refuses; \
          seal a finished value instead"
@@ -32,7 +32,7 @@ pub enum TemplateError {
 }
 
 impl TemplateError {
-    /// The key of the template.
+    /// Returns the item key of the template.
     pub fn key(&self) -> &str {
         match self {
             Self::Parse(error) => &error.template,
@@ -41,7 +41,7 @@ impl TemplateError {
     }
 }
 
-/// All templates that are refused for their text, in order of their keys, one to a line.
+/// All templates that are refused because of their text, sorted by key, displayed one per line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TemplateErrors(pub Vec<TemplateError>);
 
@@ -61,17 +61,18 @@ fn lines<T: fmt::Display>(all: &[T], f: &mut fmt::Formatter<'_>) -> fmt::Result 
     Ok(())
 }
 
-/// Some template cannot be rendered with the values of the object.
+/// At least one template cannot be rendered with the values of the object.
 ///
-/// Which one, where, why, and how many there are depends on the values: an author with 256 templates
-/// reads a byte from the name of the one that fails. So neither `Display` nor `Debug` reveals any of it;
-/// [`Self::exact`] does, for those who may read the values.
+/// Which one, where, why, and how many there are depends on the values: an author with 256 templates could
+/// read a byte from the name of the one that fails. So neither `Display` nor `Debug` reveals any of it;
+/// [`Self::exact`] does, for users who may read the values.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a template cannot be rendered with the values of this object")]
 pub struct RenderErrors(Vec<RenderError>);
 
 impl RenderErrors {
-    /// Place and reason of each failure, one to a line. Holds no value, but depends on them.
+    /// Returns position and reason of each failure, one per line. The text contains no value but depends on
+    /// the values.
     pub fn exact(&self) -> impl fmt::Display + '_ {
         Exact(&self.0)
     }
@@ -91,11 +92,11 @@ impl fmt::Display for Exact<'_> {
     }
 }
 
-/// Renders the templates of an object with a placeholder for each of its values, and returns what fails:
-/// a function of what is public, for those who may not read the values. It need not be what fails with
-/// the values. Empty for an object of the deprecated form, or whose templates do not parse.
+/// Renders the templates of an object with a placeholder for each value, and returns the failures. The result
+/// depends only on public data, for users who may not read the values, and can differ from the failures with
+/// the values. It is empty for an object of the deprecated form, or if the templates cannot be parsed.
 ///
-/// Randomness is fixed, so that one object has one answer.
+/// The random generator has a fixed seed, so that the result is always the same for an object.
 pub fn failures_without_values(
     sealed: &SealedSecret,
     now: Timestamp,
@@ -119,8 +120,8 @@ pub fn failures_without_values(
     }
 }
 
-/// An upper bound of what slow functions in the templates of an object cost in one rendering, in microseconds: a
-/// function of what is public. Templates that do not parse cost nothing.
+/// Returns an upper bound of the cost of slow functions in one rendering of the object's templates, in
+/// microseconds. It depends only on public data. Templates that cannot be parsed cost nothing.
 pub fn slow_work(sealed: &SealedSecret) -> u64 {
     let texts = sealed.spec.template.data.iter().flatten();
     let templates = texts.filter_map(|(key, text)| Template::parse(key, text.as_ref()?).ok());
@@ -133,7 +134,7 @@ pub fn slow_work(sealed: &SealedSecret) -> u64 {
 #[derive(Debug)]
 pub(super) struct Rendered {
     pub(super) values: BTreeMap<String, Plain>,
-    /// Those of them that would be others next time.
+    /// Items whose value would differ in another rendering.
     pub(super) by_chance: BTreeSet<String>,
 }
 
@@ -146,9 +147,9 @@ impl From<BTreeMap<String, Plain>> for Rendered {
     }
 }
 
-/// Each template sees the items, and of `texts` as they stand those that no item hides. An item
-/// hides the result of its template, too, whose errors count all the same; `null` takes the item
-/// out of the Secret.
+/// Renders the templates. Each template sees the items, and the raw texts of all templates, except
+/// those that an item of the same key hides. An item also replaces the result of the template with its key,
+/// but errors of that template still count. A `null` text removes the item from the Secret.
 pub(super) fn render(
     items: BTreeMap<String, Plain>,
     texts: &BTreeMap<String, Option<String>>,
@@ -213,8 +214,9 @@ fn parse_all(
     all_or_errors(templates, errors).map_err(TemplateErrors)
 }
 
-/// One budget serves all templates of an object, so that many small ones stall its neighbours as
-/// little as a large one. Whoever uses it up is named; those after it are not tried.
+/// Renders all templates with one shared budget, so that many small templates delay other objects no more
+/// than one large template. If a template uses the budget up, it is reported and the ones after it are not
+/// tried.
 fn render_all(
     templates: &[Template],
     dot: &Data,
@@ -279,7 +281,7 @@ mod tests {
         render(items, &texts, refuse_chance, &mut chance, &mut Unmetered)
     }
 
-    /// Attack: lets a template reach for anything beyond the items of its own object.
+    /// Attack: an author makes a template access anything beyond the items of its own object.
     #[test]
     fn items_and_templates_make_the_values() {
         type Bytes<'a> = &'a [(&'a str, &'a [u8])];
@@ -416,7 +418,7 @@ mod tests {
         assert!(error.starts_with("template \"k8\", "), "{error}");
     }
 
-    /// Attack: an author adds 256 templates, of which the one fails whose number is the byte of a value.
+    /// Attack: an author adds 256 templates, of which the one fails whose number equals a byte of the value.
     #[test]
     fn which_template_fails_is_told_by_exact_alone() {
         let text = |byte: u8| {

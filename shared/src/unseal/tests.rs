@@ -112,7 +112,7 @@ fn an_error_of_a_templates_text_names_its_key() {
     }
 }
 
-/// Attack: forges the key hints of an object.
+/// Attack: an author forges the key hints of an object.
 #[test]
 fn a_false_key_hint_changes_nothing() {
     let ring = ring();
@@ -143,7 +143,7 @@ fn errors_come_together_with_their_keys_sorted() {
     assert_eq!(error.to_string(), want);
 }
 
-/// Every field of `ObjectMeta`, filled in.
+/// Returns every field of `ObjectMeta`, with a value.
 fn all_metadata() -> serde_json::Value {
     json!({
         "name": "forged", "generateName": "forged-", "namespace": "forged", "selfLink": "/x", "uid": "u",
@@ -155,11 +155,11 @@ fn all_metadata() -> serde_json::Value {
     })
 }
 
-/// Attack: an author adds a finalizer to the template, so that nobody can delete the Secret.
+/// Attack: an author adds a finalizer to the template, so that the Secret cannot be deleted.
 #[test]
 fn of_a_templates_metadata_labels_and_annotations_alone_reach_the_secret() {
     let template: ObjectMeta = serde_json::from_value(all_metadata()).unwrap();
-    // A field that the type gets one day has to be filled in above.
+    // If the type gets another field, it must be added above.
     assert_eq!(all_metadata().as_object().unwrap().len(), 15);
     let ObjectMeta {
         annotations: Some(_),
@@ -225,7 +225,7 @@ fn the_deprecated_form_reports_none_of_its_item_names() {
     assert_eq!(sealed_by.keys().collect::<Vec<_>>(), [LEGACY_ITEM]);
 }
 
-/// Attack: forges scope annotations in the template.
+/// Attack: an author forges scope annotations in the template.
 #[test]
 fn the_template_has_no_say_in_the_scope() {
     let ring = ring();

@@ -64,7 +64,7 @@ pub trait Meter {
     ///
     /// # Errors
     ///
-    /// [`Interrupted`] if the work must not begin.
+    /// Returns [`Interrupted`] if the work must not begin.
     fn spend(&mut self, microseconds: u64) -> Result<(), Interrupted>;
 }
 

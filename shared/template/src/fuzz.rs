@@ -21,7 +21,7 @@ const BUDGET: Budget = Budget {
 /// Must neither panic nor run for long, and the result must stay within the budget.
 ///
 /// # Panics
-/// If a result exceeds the budget, or an error points outside the text.
+/// Panics if a result exceeds the budget, or an error points outside the text.
 pub fn fuzz(bytes: &[u8], rng: &mut dyn CryptoRng) {
     let mut parts = bytes.splitn(2, |&byte| byte == 0);
     let text = String::from_utf8_lossy(parts.next().unwrap_or_default());

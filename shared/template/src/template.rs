@@ -25,7 +25,7 @@ impl Template {
     /// Parses `text`; `name` is the key under `spec.template.data` and appears in errors.
     ///
     /// # Errors
-    /// With the position and the reason. Never quotes the text.
+    /// Returns the position and the reason. Never quotes the text.
     pub fn parse(name: &str, text: &str) -> Result<Self, ParseError> {
         let trees = parse::parse(name, text).map_err(|(at, reason)| {
             let (line, column) = position(text, at);
@@ -69,7 +69,7 @@ impl Template {
     /// wipes it. The cost is deducted from the context's budget, even if the rendering fails.
     ///
     /// # Errors
-    /// With the position, the function and the reason. Never quotes a value, not even that of `fail`.
+    /// Returns the position, the function and the reason. Never quotes a value, not even that of `fail`.
     pub fn render(&self, data: &Data, context: &mut Context<'_>) -> Result<Vec<u8>, RenderError> {
         self.render_within(data, context, &mut Unmetered)
     }

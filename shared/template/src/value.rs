@@ -44,7 +44,7 @@ pub(crate) enum Pointer {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Int {
     pub(crate) kind: IntKind,
-    /// Two's complement; unsigned types reinterpret it.
+    /// The bits in two's complement; unsigned types reinterpret them.
     pub(crate) bits: i64,
 }
 

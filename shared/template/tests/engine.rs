@@ -33,7 +33,7 @@ fn text(template: &str) -> String {
     String::from_utf8(render(template).expect("it renders")).expect("UTF-8")
 }
 
-/// Attack: makes each template function fail on a known value and reads the error.
+/// Attack: an author makes each template function fail on a known value and reads the error.
 #[test]
 fn no_error_shows_a_value() {
     let templates = [
@@ -89,7 +89,7 @@ fn errors_name_key_line_column_and_function() {
     assert_eq!((&*error.template, error.line, error.column), ("k", 2, 7));
 }
 
-/// Attack: writes templates that exceed each limit: steps, output, memory, depth, keys, hashes.
+/// Attack: an author writes templates that exceed each limit: steps, output, memory, depth, keys, hashes.
 #[test]
 fn each_limit_stops_its_excess() {
     let cases = [
@@ -221,7 +221,7 @@ fn expect_soon(template: &str) {
     );
 }
 
-/// Attack: has a template read a large value again and again.
+/// Attack: an author writes a template that reads a large value repeatedly.
 #[test]
 fn large_values_cost_what_a_look_at_them_takes() {
     let cases = [
@@ -243,7 +243,7 @@ fn large_values_cost_what_a_look_at_them_takes() {
     }
 }
 
-/// Attack: calls template functions with their most expensive arguments.
+/// Attack: an author calls template functions with their most expensive arguments.
 #[test]
 fn functions_cost_what_their_worst_arguments_take() {
     let divf = format!(
@@ -276,7 +276,7 @@ fn functions_cost_what_their_worst_arguments_take() {
     expect_soon("{{ $_ := printf (repeat 1300000 \"%[%\") 1 }}");
 }
 
-/// Attack: writes regular expressions that are expensive to compile or search.
+/// Attack: an author writes regular expressions that are expensive to compile or search.
 #[test]
 fn expressions_cost_what_compiling_and_searching_takes() {
     let cases = [
@@ -312,7 +312,7 @@ fn everyday_expressions_on_large_texts_stay_within_the_budget() {
     }
 }
 
-/// Attack: writes templates whose parsing costs more than their length.
+/// Attack: an author writes templates whose parsing costs more than their length.
 #[test]
 fn what_a_template_is_made_of_costs_what_it_takes_to_find() {
     let name = "x".repeat(200_000);
@@ -338,7 +338,7 @@ fn what_a_template_is_made_of_costs_what_it_takes_to_find() {
     );
 }
 
-/// Attack: sends a template of maximal size.
+/// Attack: an author sends a template of maximal size.
 #[test]
 fn a_large_template_is_parsed_in_linear_time() {
     let blank = format!(
@@ -365,7 +365,7 @@ fn a_large_template_is_parsed_in_linear_time() {
     }
 }
 
-/// Attack: nests dictionaries until the stack overflows.
+/// Attack: an author nests dictionaries until the stack overflows.
 #[test]
 fn a_long_chain_of_dicts_is_dropped_without_exhausting_the_stack() {
     let chain = "{{ $head := dict }}{{ $last := $head }}{{ range until 20000 }}{{ $new := dict }}\
@@ -650,7 +650,7 @@ fn metered(text: &str, most: usize) -> (Result<Vec<u8>, RenderError>, Vec<u64>) 
     (result, meter.spent)
 }
 
-/// Attack: calls the slowest template functions.
+/// Attack: an author calls the slowest template functions.
 #[test]
 fn each_slow_function_is_metered_at_its_cost() {
     for (call, want) in [
@@ -679,7 +679,8 @@ fn each_slow_function_is_metered_at_its_cost() {
     assert!(spent.len() > 10 && spent.iter().all(|cost| *cost < 3_000));
 }
 
-/// Attack: seven RSA keys and 31 password hashes in one object, each kind just below its own limit.
+/// Attack: an author asks for seven RSA keys and 31 password hashes in one object, each kind just below its
+/// own limit.
 #[test]
 fn keys_and_hashes_together_have_one_limit() {
     let greedy = "{{ range 31 }}{{ $_ := bcrypt \"x\" }}{{ end }}{{ range 7 }}{{ genPrivateKey \"rsa\" }}{{ end }}";

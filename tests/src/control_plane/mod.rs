@@ -57,7 +57,7 @@ impl ControlPlane {
     /// Returns the plane of this test process; the first call starts it.
     ///
     /// # Panics
-    /// With a message that says what to install or set, if no plane is available.
+    /// Panics with a message that says what to install or set, if no plane is available.
     pub async fn shared() -> &'static Self {
         static SHARED: OnceCell<ControlPlane> = OnceCell::const_new();
         SHARED
@@ -154,7 +154,7 @@ impl ControlPlane {
     /// Returns the CA that issued the API server's certificate, as PEM.
     ///
     /// # Panics
-    /// If the kubeconfig contains no CA.
+    /// Panics if the kubeconfig contains no CA.
     pub fn authority(&self) -> Vec<u8> {
         let authorities = self.config.root_cert.as_ref().expect("tests use TLS");
         let pem = authorities.iter().map(|der| {
@@ -167,7 +167,7 @@ impl ControlPlane {
     /// Returns host and port of the API server.
     ///
     /// # Panics
-    /// If the kubeconfig contains no server.
+    /// Panics if the kubeconfig contains no server.
     pub fn address(&self) -> (String, String) {
         let url = &self.config.cluster_url;
         let port = url.port_u16().unwrap_or(443);
@@ -236,7 +236,7 @@ impl ControlPlane {
     /// of `audit.k8s.io/v1`).
     ///
     /// # Panics
-    /// In a cluster from `TEST_KUBECONFIG`, whose audit log is not accessible.
+    /// Panics in a cluster from `TEST_KUBECONFIG`, whose audit log is not accessible.
     pub fn audit(&self) -> Vec<serde_json::Value> {
         let own = self.own.as_ref().expect("the plane is our own");
         let text = fs::read_to_string(own.audit_log()).expect("the API server writes it");

@@ -82,7 +82,7 @@ impl<'a> Namespace<'a> {
     /// with the port 8080 named `http`.
     ///
     /// # Panics
-    /// In a cluster from `TEST_KUBECONFIG`, which cannot reach this process.
+    /// Panics in a cluster from `TEST_KUBECONFIG`, which cannot reach this process.
     pub async fn route(&self, service: &str, port: u16) {
         assert!(
             self.plane.own.is_some(),

@@ -36,7 +36,7 @@ pub fn peer_controller() -> PathBuf {
 /// Returns the folder of Bitnami's chart.
 ///
 /// # Panics
-/// If Go cannot find the sources.
+/// Panics if Go cannot find the sources.
 pub fn chart() -> PathBuf {
     let module = "github.com/bitnami-labs/sealed-secrets";
     // Downloads the sources if nothing was built from them yet.
@@ -109,7 +109,7 @@ impl Peer {
     /// Starts the peer; builds it first if necessary.
     ///
     /// # Errors
-    /// If the process cannot be started.
+    /// Returns an error if the process cannot be started.
     pub fn start() -> Result<Self, PeerError> {
         Process::start(&go_build::build(&source(), ".", "peer")).map(Self)
     }
@@ -117,7 +117,7 @@ impl Peer {
     /// Returns the ciphertext of one value, without base64.
     ///
     /// # Errors
-    /// If the peer refuses the certificate (expired, not RSA, unreadable).
+    /// Returns an error if the peer refuses the certificate (expired, not RSA, unreadable).
     pub fn seal_value(
         &self,
         certificate: &str,
@@ -136,7 +136,7 @@ impl Peer {
     /// Returns the plaintext of one ciphertext, decrypted with whichever key fits.
     ///
     /// # Errors
-    /// If no key fits.
+    /// Returns an error if no key fits.
     pub fn open_value(
         &self,
         keys: &[&str],
@@ -155,7 +155,7 @@ impl Peer {
     /// Returns the peer's `SealedSecret` for a Secret manifest (JSON or YAML).
     ///
     /// # Errors
-    /// If the peer refuses the manifest or the certificate.
+    /// Returns an error if the peer refuses the manifest or the certificate.
     pub fn seal_secret(
         &self,
         certificate: &str,
@@ -174,7 +174,7 @@ impl Peer {
     /// Returns the peer's Secret for a `SealedSecret` manifest (JSON or YAML).
     ///
     /// # Errors
-    /// If an item cannot be unsealed, or the peer refuses the manifest.
+    /// Returns an error if an item cannot be unsealed, or the peer refuses the manifest.
     pub fn unseal(
         &self,
         keys: &[&str],
@@ -193,7 +193,7 @@ impl Peer {
     /// Generates a key pair with a self-signed certificate.
     ///
     /// # Errors
-    /// If Go refuses the size.
+    /// Returns an error if Go refuses the size.
     pub fn generate(&self, wanted: &KeyRequest) -> Result<KeyPair, PeerError> {
         let answer = self
             .0
@@ -204,7 +204,7 @@ impl Peer {
     /// Returns `SHA256:…` of the certificate's public key, as `ssh-keygen -l` prints it.
     ///
     /// # Errors
-    /// If the peer refuses the certificate.
+    /// Returns an error if the peer refuses the certificate.
     pub fn fingerprint(&self, certificate: &str) -> Result<String, PeerError> {
         let answer = self.0.call(&json!({
             "op": "fingerprint",
@@ -216,7 +216,7 @@ impl Peer {
     /// Parses one JSON or YAML document with Go's `sigs.k8s.io/yaml`.
     ///
     /// # Errors
-    /// If the document cannot be parsed.
+    /// Returns an error if the document cannot be parsed.
     pub fn parse(&self, document: &[u8]) -> Result<Value, PeerError> {
         self.parsed(document, "")
     }
@@ -225,7 +225,7 @@ impl Peer {
     /// fit.
     ///
     /// # Errors
-    /// If the document cannot be parsed or does not fit the type.
+    /// Returns an error if the document cannot be parsed or does not fit the type.
     pub fn parse_as(&self, kind: Kind, document: &[u8]) -> Result<Value, PeerError> {
         self.parsed(document, kind.name())
     }
@@ -234,7 +234,7 @@ impl Peer {
     /// final newline for JSON, a leading `---` for YAML).
     ///
     /// # Errors
-    /// If the object does not fit the kind.
+    /// Returns an error if the object does not fit the kind.
     pub fn encode(&self, kind: Kind, object: &Value, format: Format) -> Result<Vec<u8>, PeerError> {
         let answer = self.0.call(&json!({
             "op": "encode",

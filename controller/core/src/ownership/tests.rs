@@ -134,7 +134,8 @@ fn c16_no_type_is_opaque() {
     assert!(!is_like(&secret(&[], None, &[]), &opaque));
 }
 
-/// Attack: a template that is merged into a Secret of someone else adds consents of its own, and freezes it.
+/// Attack: a template that is merged into a Secret that is not owned adds consent annotations and makes the
+/// Secret immutable.
 #[test]
 fn a_merge_neither_adds_a_consent_nor_makes_the_secret_immutable() {
     let existing = secret(&[(PATCH_ANNOTATION, "true")], Some("v"), &[("theirs", "1")]);
@@ -156,6 +157,6 @@ fn a_merge_neither_adds_a_consent_nor_makes_the_secret_immutable() {
         next.metadata.owner_references,
         existing.metadata.owner_references
     );
-    // The next version finds what the first one found.
+    // The second version leaves the result of the first unchanged.
     assert_eq!(successor(desired, &next, false), next);
 }

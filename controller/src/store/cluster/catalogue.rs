@@ -1,4 +1,4 @@
-//! What the watches told: every SealedSecret, and the version of each of their Secrets.
+//! State from the watches: every SealedSecret, and the version of its Secret.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use shared::resource::{LAST_APPLIED_ANNOTATIONS, SealedSecret, SealedSecretStatu
 use super::id_of;
 use crate::store::Source;
 
-/// The SealedSecrets of a namespace, or of all, as whatever they are: one that does not fit the type
-/// must not stop the stream of the others.
+/// Returns an API for the SealedSecrets of a namespace, or of all, as dynamic objects: an object that does
+/// not match the type must not stop the stream of the others.
 pub fn sealed_secrets(client: Client, namespace: Option<&str>) -> Api<DynamicObject> {
     let kind = ApiResource::erase::<SealedSecret>(&());
     match namespace {
@@ -25,16 +25,16 @@ pub fn sealed_secrets(client: Client, namespace: Option<&str>) -> Api<DynamicObj
     }
 }
 
-/// Bytes of sealed values that are kept at hand until their objects are done. What is beyond that is
-/// fetched again when its turn comes.
+/// Maximum bytes of sealed values that are kept in memory until their objects are reconciled. Values beyond
+/// that are fetched again when needed.
 const AT_HAND: usize = 4 << 20;
 
 /// What is kept of an object.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Kept {
-    /// All of it.
+    /// The whole object.
     Whole(Source),
-    /// No more than tells whether it is in place: neither sealed values nor the status of each item.
+    /// Only what shows whether its Secret is up to date: neither sealed values nor the status of each item.
     Digest,
 }
 
@@ -48,11 +48,11 @@ pub(super) struct Entry {
     pub(super) resource_version: Option<String>,
     pub(super) status: Option<SealedSecretStatus>,
     pub(super) labels: Option<BTreeMap<String, String>>,
-    /// Without copies of the whole object.
+    /// Without annotations that hold a copy of the whole object.
     pub(super) annotations: Option<BTreeMap<String, String>>,
     secret: Known,
-    /// The generation that was unsealed last, as far as this process knows. A definition that drops
-    /// the record from the status forgets it with the next failure.
+    /// The generation that was unsealed last, as far as this process knows. With a resource definition that
+    /// drops the record from the status, the status alone loses this with the next failure.
     unsealed: Option<i64>,
 }
 
@@ -93,12 +93,12 @@ impl Entry {
         self.status = status;
     }
 
-    /// Does nothing show that a version of it was ever unsealed or refused?
+    /// Returns whether there is no sign that a version of the object was ever unsealed or refused.
     pub(super) fn is_fresh(&self) -> bool {
         self.was_never_synced() && self.unsealed.is_none()
     }
 
-    /// Of the same object at an earlier time.
+    /// Takes over what is known about an earlier version of the same object.
     pub(super) fn recall(&mut self, before: &Self) {
         if self.uid == before.uid {
             self.unsealed = self.unsealed.max(before.unsealed);
@@ -109,7 +109,7 @@ impl Entry {
         self.kept == Kept::Whole(Source::Gone)
     }
 
-    /// Bytes of sealed values in memory.
+    /// Returns the bytes of sealed values in memory.
     fn at_hand(&self) -> usize {
         match &self.kept {
             Kept::Whole(Source::Sealed(sealed)) => {
@@ -120,27 +120,27 @@ impl Entry {
         }
     }
 
-    /// Does nothing say that there ever was a Secret?
+    /// Returns whether there is no sign that a Secret ever existed.
     pub(super) fn was_never_synced(&self) -> bool {
         let conditions = self.status.as_ref().map(|status| &status.conditions);
         conditions.is_none_or(Vec::is_empty)
     }
 
-    /// Was this very version of it unsealed, whatever failed since?
+    /// Returns whether the current version was unsealed, whatever failed since.
     pub(super) fn is_settled(&self) -> bool {
         let status = self.status.as_ref();
         self.unsealed.is_some() && self.unsealed == self.generation
             || status.is_some_and(|status| status::is_settled(status, self.generation))
     }
 
-    /// The same, and nothing has failed since.
+    /// Returns whether the current version was unsealed and nothing has failed since.
     pub(super) fn is_well(&self) -> bool {
         self.status.as_ref().is_some_and(|status| {
             status::is_synced(status) && status.observed_generation == self.generation
         })
     }
 
-    /// A malformed object is short already, and says so in its own words.
+    /// Drops the sealed values. A malformed object is small already, and its message is still needed.
     fn shorten(&mut self) {
         if matches!(self.kept, Kept::Whole(Source::Sealed(_))) {
             self.kept = Kept::Digest;
@@ -148,15 +148,16 @@ impl Entry {
         self.drop_items();
     }
 
-    /// Whoever needs them fetches the object, since they go with its values.
+    /// Drops the item statuses, since they are needed only together with the values, when the object is
+    /// fetched.
     fn drop_items(&mut self) {
         if let (Kept::Digest, Some(status)) = (&self.kept, &mut self.status) {
             status.items = Vec::new();
         }
     }
 
-    /// Does anything of the other one concern the Secret? The spec shows in the generation, the
-    /// scope in the annotations.
+    /// Returns whether the two versions are equal in everything that concerns the Secret. A change of the
+    /// spec shows in the generation, a change of the scope in the annotations.
     fn says_the_same(&self, other: &Self) -> bool {
         self.uid == other.uid
             && self.generation == other.generation
@@ -168,7 +169,7 @@ impl Entry {
 fn source(object: DynamicObject) -> Source {
     let mut json = object.data;
     json["metadata"] = json!(object.metadata);
-    // Not used, and not to be trusted either.
+    // The status in the object is not used, since other clients can write it.
     json["status"] = serde_json::Value::Null;
     if !json["spec"].is_object() {
         return Source::Malformed("it has no `spec`, so it is not a SealedSecret".into());
@@ -181,10 +182,10 @@ fn source(object: DynamicObject) -> Source {
     }
 }
 
-/// The Secret of an object, as we read, wrote or heard of it last.
+/// What is known about the Secret of an object, from the last read, write or watch event.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 enum Known {
-    /// It was never looked at.
+    /// It was never read.
     #[default]
     Nothing,
     Absent,
@@ -197,7 +198,7 @@ impl From<Option<Seen>> for Known {
     }
 }
 
-/// Which Secret there was when it was last heard of.
+/// Identifies a version of a Secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Seen {
     pub(super) uid: String,
@@ -213,10 +214,10 @@ impl Seen {
     }
 }
 
-/// Every SealedSecret that is there, or that is gone and not yet seen to.
+/// All SealedSecrets: those that exist, and deleted ones that are not reconciled yet.
 #[derive(Debug, Default)]
 pub(super) struct Catalogue {
-    /// In boxes, since a map leaves half of its room empty when it is filled in order.
+    /// Boxed, since a map that is filled in order leaves half of its capacity unused.
     entries: BTreeMap<ObjectId, Box<Entry>>,
     /// Bytes of sealed values in `entries`.
     at_hand: usize,
@@ -227,13 +228,13 @@ impl Catalogue {
         self.entries.get(id).map(Box::as_ref)
     }
 
-    /// Gives the object if it is new or changed in what concerns its Secret.
+    /// Stores an object. Returns its id if it is new or changed in a way that concerns its Secret.
     pub(super) fn take(&mut self, object: DynamicObject) -> Option<ObjectId> {
         let id = id_of(&object.metadata)?;
         let mut entry = Entry::of(object);
         let known = self.entries.get(&id);
         let is_old = known.is_some_and(|known| !known.is_gone() && known.says_the_same(&entry));
-        // One that is done stays short.
+        // An object that was reconciled stays shortened.
         let is_done = is_old && known.is_some_and(|known| known.kept == Kept::Digest);
         if is_done || self.at_hand + entry.at_hand() > AT_HAND {
             entry.shorten();
@@ -242,7 +243,7 @@ impl Catalogue {
         (!is_old).then_some(id)
     }
 
-    /// Keeps no more of an object than is needed to know it again.
+    /// Keeps only what is needed to recognise an object.
     pub(super) fn shorten(&mut self, id: &ObjectId) {
         if let Some(entry) = self.entries.get_mut(id) {
             self.at_hand -= entry.at_hand();
@@ -260,8 +261,8 @@ impl Catalogue {
         self.entries.insert(id, Box::new(entry));
     }
 
-    /// An answer to our own write is as good as the watch, and earlier. Older news that the watch
-    /// still brings only costs a conflict.
+    /// Stores the answer to a status update, which is as reliable as the watch, and earlier. If the watch
+    /// then delivers an older version, the only cost is a conflict.
     pub(super) fn wrote_status(&mut self, answer: &DynamicObject) {
         let Some(entry) = id_of(&answer.metadata).and_then(|id| self.entries.get_mut(&id)) else {
             return;
@@ -276,7 +277,7 @@ impl Catalogue {
         }
     }
 
-    /// That generation of the object was unsealed, whether the status will say so or not.
+    /// Records that this generation of the object was unsealed, whether or not the status can record it.
     pub(super) fn unsealed(&mut self, id: &ObjectId, uid: Option<&str>, generation: Option<i64>) {
         let entry = self.entries.get_mut(id);
         if let Some(entry) = entry.filter(|entry| entry.uid.as_deref() == uid) {
@@ -284,7 +285,7 @@ impl Catalogue {
         }
     }
 
-    /// Keeps what is needed to see to the Secret.
+    /// Marks an object as deleted. Keeps what is needed to delete its Secret.
     pub(super) fn lose(&mut self, id: &ObjectId) -> bool {
         match self.entries.get_mut(id) {
             Some(entry) => {
@@ -296,7 +297,7 @@ impl Catalogue {
         }
     }
 
-    /// Keeps nothing of an object that is gone. Says whether it was.
+    /// Removes a deleted object. Returns whether it was marked as deleted.
     pub(super) fn forget(&mut self, id: &ObjectId) -> bool {
         let is_gone = self.entries.get(id).is_some_and(|entry| entry.is_gone());
         if is_gone {
@@ -335,7 +336,7 @@ impl Catalogue {
         ids.filter(move |id| namespace.is_none_or(|namespace| id.namespace == namespace))
     }
 
-    /// The Secret that is there, as far as is known.
+    /// Returns the existing Secret, as far as is known.
     pub(super) fn secret(&self, id: &ObjectId) -> Option<&Seen> {
         match &self.entries.get(id)?.secret {
             Known::There(seen) => Some(seen),
@@ -343,7 +344,7 @@ impl Catalogue {
         }
     }
 
-    /// Was it ever read, written or heard of?
+    /// Returns whether the Secret was ever read, written or seen by the watch.
     pub(super) fn knows_of_secret(&self, id: &ObjectId) -> bool {
         let entry = self.entries.get(id);
         entry.is_some_and(|entry| entry.secret != Known::Nothing)
@@ -355,8 +356,8 @@ impl Catalogue {
         }
     }
 
-    /// Takes note of what the watch tells. Is it about one of our Secrets, and other than what was
-    /// known? One that was never looked at is in the queue already.
+    /// Records a watch event about a Secret. Returns whether the Secret belongs to a SealedSecret and differs
+    /// from what was known. If its Secret was never read, the object is in the queue already.
     pub(super) fn heard_of_secret(&mut self, id: &ObjectId, seen: Option<&Seen>) -> bool {
         let Some(entry) = self.entries.get_mut(id) else {
             return false;

@@ -1,10 +1,10 @@
-//! What an API server says of a Secret that it does not accept, without anything that depends on its values.
+//! Reports why an API server rejects a Secret, without anything that depends on its values.
 //!
-//! Its own checks quote what they stumble over: of a value that should be JSON they report the first character
-//! that is none, and an author of the SealedSecret moves that along the value. Which checks fail depends on
-//! the values too. Webhooks and policies see the whole Secret and say what they like. Taking values out of a
-//! text is no help: what is missing then shows which of the author's own words, quoted beside them, is a
-//! value. So of a rejection that is reported which would be the same for all values, and nothing else.
+//! The API server's own checks quote values: for a value that should be JSON they report the first invalid
+//! character, and the author of the SealedSecret can move that position along the value. Which checks fail
+//! depends on the values too. Webhooks and policies see the whole Secret and can report anything. Removing
+//! values from the message does not help: what is missing then shows which of the author's own texts, quoted
+//! next to them, equals a value. So the report contains only what would be the same for all values.
 
 use kube::core::Status;
 use kube::core::response::StatusCause;
@@ -14,19 +14,20 @@ use shared::secret_types::{LARGEST, values_len};
 use crate::store::directory::names::is_item;
 use crate::store::{StoreError, api};
 
-/// Behind these, a webhook or a policy speaks; before them the API server, which names it.
+/// These texts end the part of a message that the API server writes, which names the webhook or policy; the
+/// webhook's or policy's own message follows.
 const DENIALS: [&str; 2] = ["denied the request", "denied request"];
-/// Before the name of a webhook that did not answer as it should.
+/// Text before the name of a webhook that did not answer correctly.
 const FAILED_WEBHOOK: &str = "failed calling webhook \"";
-/// etcd stores requests of 1.5 MiB, and answers larger ones in another way than the API server.
+/// etcd accepts requests of up to 1.5 MiB, and its error for larger ones differs from the API server's.
 const LARGEST_WITH_NAMES: usize = 1_400_000;
 
-/// Rejects what an API server would reject for its size: a large request gets another answer than one that
-/// is just too large.
+/// Rejects a Secret that an API server would reject for its size. Without this check, a very large request
+/// would get another error than one that is slightly too large.
 ///
 /// # Errors
 ///
-/// [`StoreError::Rejected`].
+/// Returns [`StoreError::Rejected`] if the Secret is too large.
 pub(crate) fn check_size(doing: &'static str, secret: &Secret) -> Result<(), StoreError> {
     let values = values_len(secret);
     if values > LARGEST || values + names_len(secret) > LARGEST_WITH_NAMES {
@@ -38,7 +39,8 @@ pub(crate) fn check_size(doing: &'static str, secret: &Secret) -> Result<(), Sto
     Ok(())
 }
 
-/// Bytes of names, labels and annotations as etcd stores them: names of items stand in `managedFields` once more.
+/// Returns the bytes of names, labels and annotations as etcd stores them; item names appear again in
+/// `managedFields`.
 fn names_len(secret: &Secret) -> usize {
     const BESIDE_A_NAME: usize = 32;
     let items = secret
@@ -52,7 +54,7 @@ fn names_len(secret: &Secret) -> usize {
     items.chain(texts).sum()
 }
 
-/// As [`api`], for a request about that Secret.
+/// Like [`api`], for a request about that Secret.
 pub(crate) fn of_secret(
     doing: &'static str,
     secret: &Secret,
@@ -81,7 +83,7 @@ fn judged(doing: &'static str, mut status: Status, secret: &Secret) -> StoreErro
     }
 }
 
-/// Who denies it, without the words.
+/// Returns which webhook or policy denied the request, without its message.
 fn denial(text: &str) -> Option<String> {
     let end = |words: &&str| text.find(*words).map(|at| at + words.len());
     let end = DENIALS.iter().filter_map(end).min()?;
@@ -97,7 +99,7 @@ fn failed_webhook(text: &str) -> Option<String> {
     Some(format!("{FAILED_WEBHOOK}{name}\""))
 }
 
-/// What is wrong whatever the values are. The values may be wrong as well.
+/// Returns the problems that are independent of the values. There may be problems with the values as well.
 fn causes(status: &Status, secret: &Secret) -> Option<String> {
     let causes = &status.details.as_ref()?.causes;
     let public = causes.iter().filter(|cause| is_public(cause, secret));
@@ -107,7 +109,7 @@ fn causes(status: &Status, secret: &Secret) -> Option<String> {
     (!public.is_empty()).then(|| format!("the Secret is invalid: {}", public.join("; ")))
 }
 
-/// Does it follow from metadata, type or the names of items alone?
+/// Returns whether the problem follows from metadata, type or item names alone.
 fn is_public(cause: &StatusCause, secret: &Secret) -> bool {
     if !cause.field.starts_with("data") {
         return true;
@@ -116,7 +118,7 @@ fn is_public(cause: &StatusCause, secret: &Secret) -> bool {
     let Some(item) = item.and_then(|field| field.strip_suffix(']')) else {
         return false;
     };
-    // One that is required may be there and empty.
+    // A required item that exists may be empty, which depends on the value.
     if secret.data.contains_key(item) {
         !is_item(item)
     } else {
@@ -202,7 +204,7 @@ mod tests {
         assert!(is_about_values(&judged(too_large)));
     }
 
-    /// Attack: hides a value behind an error that every value gets.
+    /// Attack: an author hides a value's error behind an error that occurs for every value.
     #[test]
     fn what_is_wrong_for_all_values_is_reported_without_what_is_wrong_with_these() {
         for (field, reason, message) in [
@@ -225,7 +227,7 @@ mod tests {
         }
     }
 
-    /// Attack: runs an admission webhook that quotes the Secret in its refusal.
+    /// Attack: a client runs an admission webhook that quotes the Secret in its refusal.
     #[test]
     fn who_denies_it_is_named_and_what_he_says_is_not() {
         for (text, who) in [
@@ -253,7 +255,7 @@ mod tests {
         }
     }
 
-    /// Attack: has the API server fail in words that quote the Secret.
+    /// Attack: an author makes the API server fail with a message that quotes the Secret.
     #[test]
     fn answers_that_may_quote_what_was_sent_are_reported_by_their_code() {
         for (code, text, want) in [

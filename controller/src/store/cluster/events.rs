@@ -1,5 +1,5 @@
-//! core/v1 Events, because the peer's role grants no others. One that repeats is counted, not made
-//! again.
+//! Writes core/v1 Events, since upstream's role grants no others. A repeated event increments a count instead
+//! of creating another.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,11 +18,11 @@ use tracing::debug;
 use super::is;
 use crate::store::{News, api_answer};
 
-/// The peer's name for itself.
+/// The component name that upstream uses.
 const COMPONENT: &str = "sealed-secrets";
-/// Longest message that an API server takes.
+/// Maximum length of a message in an API server.
 const MESSAGE: usize = 1024;
-/// Longest name, less what makes it unique.
+/// Maximum length of a name, without the part that makes it unique.
 const NAME: usize = 253 - 17;
 
 /// What the events of one recorder are about.
@@ -36,7 +36,7 @@ pub(crate) enum Subject {
 pub(crate) struct Events {
     client: Client,
     subject: Subject,
-    /// The newest of each object: what repeats follows itself.
+    /// The last event of each object, to detect repetitions.
     last: Mutex<BTreeMap<ObjectId, Told>>,
 }
 
@@ -60,7 +60,8 @@ impl Events {
         self.last().remove(id);
     }
 
-    /// What cannot be told is logged for whoever debugs, and no more: the status says it too.
+    /// Writes an event. If it cannot be written, this is only logged at DEBUG, since the status says the
+    /// same.
     pub(crate) async fn tell(
         &self,
         id: &ObjectId,
@@ -117,8 +118,8 @@ impl Events {
         })
     }
 
-    /// `None` if the event is not there any more: an API server keeps it for an hour after it was written
-    /// last.
+    /// Increments the count of an event. Returns `None` if the event no longer exists: an API server keeps it
+    /// for an hour after its last update.
     async fn count(
         &self,
         id: &ObjectId,
@@ -187,7 +188,7 @@ impl Events {
     }
 }
 
-/// At most so many bytes, and whole characters.
+/// Truncates the text to this many bytes, at a character boundary.
 fn cut(mut text: String, limit: usize) -> String {
     text.truncate(text.floor_char_boundary(limit));
     text
@@ -202,7 +203,7 @@ mod tests {
     use super::*;
     use crate::testing::{client, id, refusal};
 
-    /// What was asked of an API server that forgot every event.
+    /// Returns the requests to an API server that has forgotten every event.
     async fn asked_for(tellings: usize) -> Vec<String> {
         let asked = Arc::<Mutex<Vec<String>>>::default();
         let noted = Arc::clone(&asked);

@@ -1,4 +1,4 @@
-//! What the watches tell.
+//! Processes events of the watches.
 
 use std::collections::BTreeSet;
 
@@ -11,19 +11,20 @@ use super::catalogue::Seen;
 use super::{ClusterStore, id_of};
 
 impl ClusterStore {
-    /// Takes in a SealedSecret as the watch gave it. Says which object is to be looked at, if the
-    /// change concerns us.
+    /// Stores a SealedSecret from the watch. Returns the object to reconcile, if the change concerns its
+    /// Secret.
     pub fn take(&self, object: DynamicObject) -> Option<ObjectId> {
         self.catalogue().take(object)
     }
 
-    /// Takes note that a SealedSecret is gone.
+    /// Records that a SealedSecret was deleted.
     pub fn lose(&self, object: &DynamicObject) -> Option<ObjectId> {
         let id = id_of(&object.metadata)?;
         self.catalogue().lose(&id).then_some(id)
     }
 
-    /// The objects of that namespace, or of all, that a complete list does not have.
+    /// Marks the objects of that namespace (or of all) that are not in a complete list as deleted, and
+    /// returns them.
     pub fn lose_all_but(
         &self,
         namespace: Option<&str>,
@@ -37,8 +38,8 @@ impl ClusterStore {
         lost
     }
 
-    /// Takes in a Secret's metadata. Says which object is to be looked at: one whose Secret is not
-    /// as we know it. Nothing is kept of Secrets that belong to no SealedSecret.
+    /// Records a Secret's metadata. Returns the object to reconcile, if its Secret differs from what was
+    /// known. Nothing is stored about Secrets that belong to no SealedSecret.
     pub fn take_secret(&self, secret: &PartialObjectMeta<core::Secret>) -> Option<ObjectId> {
         let id = id_of(&secret.metadata)?;
         let seen = Seen::of(&secret.metadata);
@@ -47,19 +48,19 @@ impl ClusterStore {
             .then_some(id)
     }
 
-    /// Every object. One that is gone is among them until that was seen to.
+    /// Returns all objects, including deleted ones that are not reconciled yet.
     pub fn ids(&self) -> Vec<ObjectId> {
         self.catalogue().ids(None).cloned().collect()
     }
 
-    /// Another replica sees to it: if the object is gone, nothing need be kept of it.
+    /// Leaves an object to another replica: if it was deleted, nothing need be kept.
     pub fn leave_to_others(&self, id: &ObjectId) {
         if self.catalogue().forget(id) {
             self.events.forget(id);
         }
     }
 
-    /// May a record tell that nothing is to be done for this object, once its Secret was heard of?
+    /// Returns whether a record can show that the object needs no work, once its Secret has been seen.
     pub fn may_be_recognised(&self, id: &ObjectId) -> bool {
         let catalogue = self.catalogue();
         catalogue.entry(id).is_some_and(|entry| {
@@ -67,19 +68,19 @@ impl ClusterStore {
         })
     }
 
-    /// Takes note that a Secret is gone.
+    /// Records that a Secret was deleted.
     pub fn lose_secret(&self, secret: &PartialObjectMeta<core::Secret>) -> Option<ObjectId> {
         let id = id_of(&secret.metadata)?;
         self.catalogue().heard_of_secret(&id, None).then_some(id)
     }
 
-    /// Is there a SealedSecret of that name?
+    /// Returns whether a SealedSecret of that name exists.
     pub fn has(&self, id: &ObjectId) -> bool {
         self.catalogue().entry(id).is_some()
     }
 
-    /// Every object in that namespace, or in all, whose Secret a complete list does not have. It has to
-    /// be fetched to be believed.
+    /// Returns the objects of that namespace (or of all) whose Secret is not in a complete list. The Secret
+    /// must be fetched to confirm this.
     pub fn without_secret(
         &self,
         namespace: Option<&str>,

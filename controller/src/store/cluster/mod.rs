@@ -1,8 +1,8 @@
-//! Objects in a cluster: SealedSecrets from a watch, Secrets read and written one by one, statuses
-//! and events.
+//! The store in a cluster: SealedSecrets come from a watch, Secrets are read and written one by one, statuses
+//! and events are written.
 //!
-//! It needs no more than the roles of the peer give: Secrets are written by POST and PUT with the
-//! `resourceVersion` that was read, statuses by PUT, events by POST and PATCH.
+//! It needs only the permissions of upstream's roles: Secrets are written by POST, and by PUT with the
+//! `resourceVersion` that was read; statuses by PUT; events by POST and PATCH.
 
 mod catalogue;
 pub(crate) mod denied;
@@ -38,17 +38,17 @@ pub struct ClusterStore {
     catalogue: Mutex<Catalogue>,
     events: Events,
     announced: Announced,
-    /// Deletes Secrets itself instead of leaving it to the garbage collector.
+    /// Whether the controller deletes Secrets itself instead of leaving this to the garbage collector.
     deletes: bool,
-    /// The definition in the cluster drops these fields of the status.
+    /// Whether the resource definition in the cluster drops these fields of the status.
     drops_items: AtomicBool,
     drops_record: AtomicBool,
-    /// It has no statuses at all.
+    /// Whether the resource definition has no status at all.
     lacks_statuses: AtomicBool,
 }
 
 impl ClusterStore {
-    /// Knows no object yet. `deletes` is `--old-gc-behavior`.
+    /// Creates a store without objects. `deletes` is `--old-gc-behavior`.
     pub fn new(client: Client, deletes: bool) -> Self {
         Self {
             events: Events::new(client.clone(), Subject::SealedSecrets),
@@ -62,7 +62,7 @@ impl ClusterStore {
         }
     }
 
-    /// The same with a choice of events; without, every one is written.
+    /// Sets which events are written; the default is all.
     #[must_use]
     pub fn announcing(mut self, announced: Announced) -> Self {
         self.announced = announced;
@@ -119,9 +119,9 @@ impl ClusterStore {
         })
     }
 
-    /// A Secret without SealedSecret is the garbage collector's, unless the user wants it the old
-    /// way. Then the API server is asked whether the object is really gone: one that a label
-    /// selector no longer matches is gone for the watch only.
+    /// Returns the state of a deleted object. Its Secret is left to the garbage collector, unless
+    /// `--old-gc-behavior` is set. Then the API server is asked whether the object is really deleted, since
+    /// an object that a label selector no longer matches also disappears from the watch.
     async fn gone(&self, id: &ObjectId, entry: Option<Entry>) -> Result<Observed, StoreError> {
         let existing = match entry {
             Some(entry) if self.deletes && !self.is_there(id).await? => {
@@ -142,7 +142,7 @@ impl ClusterStore {
         })
     }
 
-    /// The object as it is now, which may be newer than what the watch told.
+    /// Fetches the current object, which can be newer than the one from the watch.
     async fn fetched(&self, id: &ObjectId) -> Result<Option<(Entry, Source)>, StoreError> {
         let found = self.sealed(id).get_opt(&id.name).await;
         let entry = found
@@ -194,7 +194,8 @@ impl ClusterStore {
         Ok(self.stored(id, replaced))
     }
 
-    /// The very Secret that was judged ours, and no other that came in its place.
+    /// Deletes the Secret, with a precondition so that only the version that was judged to be owned is
+    /// deleted.
     async fn remove(&self, id: &ObjectId) -> Result<(), StoreError> {
         let Some(secret) = self.secret(id).await? else {
             return Ok(());
@@ -220,7 +221,8 @@ impl ClusterStore {
         }
     }
 
-    /// The Secret is taken for absent if nothing tells of it: no status, and no word from the watch.
+    /// Returns whether the Secret can be assumed to be absent: there is no status, and no watch event about
+    /// the Secret.
     fn seems_new(&self, id: &ObjectId, entry: &Entry) -> bool {
         entry.was_never_synced() && !self.catalogue().knows_of_secret(id)
     }

@@ -1,4 +1,4 @@
-//! A Secret as the API has it ↔ ours, which wipes its values.
+//! Converts between the API's Secret type and [`Secret`], which wipes its values.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1 as core;
 use shared::plain::Plain;
 use shared::secret::Secret;
 
-/// Moves the values; none is copied.
+/// Converts from the API type. Moves the values without copying them.
 pub(crate) fn from_api(secret: core::Secret) -> Secret {
     let data = secret.data.unwrap_or_default();
     Secret {
@@ -21,7 +21,7 @@ pub(crate) fn from_api(secret: core::Secret) -> Secret {
     }
 }
 
-/// For a request.
+/// Converts to the API type, for a request.
 pub(crate) fn to_api(secret: &Secret) -> core::Secret {
     let bytes =
         |(key, value): (&String, &Plain)| (key.clone(), ByteString(value.expose().to_vec()));

@@ -1,4 +1,4 @@
-//! Statuses, written by PUT on their subresource.
+//! Writes statuses by PUT to their subresource.
 
 use std::sync::atomic::Ordering;
 
@@ -12,13 +12,13 @@ use super::catalogue::Entry;
 use super::{ClusterStore, is};
 use crate::store::{StoreError, api};
 
-/// A status that somebody else changed meanwhile is read and written again so often before it is
-/// left to the next attempt.
+/// Maximum number of attempts to write a status if other clients change the object meanwhile; after that it
+/// is left to the next reconciliation.
 const STATUS_TRIES: usize = 5;
 
 impl ClusterStore {
-    /// Writes the status; whoever changed the object meanwhile is asked for the new version and
-    /// keeps what he wrote elsewhere.
+    /// Writes the status. After a conflict it reads the new version and retries, so that changes by other
+    /// clients to other fields are kept.
     pub(super) async fn write_status(
         &self,
         id: &ObjectId,
@@ -48,7 +48,8 @@ impl ClusterStore {
                     else {
                         return Ok(());
                     };
-                    // Another object or spec: its own pass will say what became of it.
+                    // The object was recreated or its spec changed: its own reconciliation will report the
+                    // outcome.
                     if current.metadata.uid != entry.uid
                         || current.metadata.generation != entry.generation
                     {
@@ -62,8 +63,8 @@ impl ClusterStore {
         Err(StoreError::Contended)
     }
 
-    /// The API server answers alike for an object that is gone and for a definition without statuses: if
-    /// the object is there, it was the latter.
+    /// Detects a resource definition without statuses. The API server gives the same answer as for a deleted
+    /// object, so if the object exists, the definition has no statuses.
     async fn notice_missing_subresource(
         &self,
         id: &ObjectId,
@@ -108,7 +109,7 @@ impl ClusterStore {
     }
 }
 
-/// Without `spec`: the API server takes that of the stored object.
+/// Returns the request body, without `spec`: the API server keeps the stored object's.
 fn status_body(id: &ObjectId, version: Option<&str>, status: &SealedSecretStatus) -> DynamicObject {
     let mut body = DynamicObject::new(&id.name, &ApiResource::erase::<SealedSecret>(&()))
         .within(&id.namespace);

@@ -1,4 +1,4 @@
-//! Which SealedSecrets there are, according to the files, and which are certainly gone.
+//! Which SealedSecrets exist according to the files, and which are certainly deleted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -10,11 +10,11 @@ use super::claims::Claims;
 use crate::poll::Known;
 use crate::store::Source;
 
-/// Two scans this far apart have to agree that an object is gone: editors and `git checkout` remove
-/// files and make them anew.
+/// An object counts as deleted only if two scans this far apart agree, since editors and `git checkout`
+/// remove and recreate files.
 const AGREEMENT: SignedDuration = SignedDuration::from_secs(2);
 
-/// An object and the file that speaks for it.
+/// An object and the file that describes it.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Entry {
     /// The SealedSecret.
@@ -23,21 +23,20 @@ pub(super) struct Entry {
     pub(super) file: PathBuf,
 }
 
-/// Everything the files say, and what they said before.
+/// The objects in the files, now and in earlier scans.
 #[derive(Debug, Default)]
 pub(super) struct Catalogue {
     entries: BTreeMap<ObjectId, Entry>,
-    /// Whom each file named when it was last wholly understood.
+    /// The objects that each file contained when it was last parsed without problems.
     named: BTreeMap<PathBuf, BTreeSet<ObjectId>>,
-    /// Objects that have left something behind, and may have to be removed.
+    /// Objects that may have values or a status file, which must be removed with them.
     known: BTreeSet<ObjectId>,
     /// Since when an object has been missing in every scan.
     missing: BTreeMap<ObjectId, Timestamp>,
 }
 
 impl Catalogue {
-    /// Takes note of an object that an earlier process left something of, with the file that it was
-    /// in, if that is known.
+    /// Records an object for which an earlier process left files, with the manifest it was in, if known.
     pub(super) fn remember(&mut self, id: ObjectId, file: Option<PathBuf>) {
         if let Some(file) = file {
             self.named.entry(file).or_default().insert(id.clone());
@@ -45,18 +44,18 @@ impl Catalogue {
         self.known.insert(id);
     }
 
-    /// Is there any object that could be found to be gone?
+    /// Returns whether there is any object that could be found to be deleted.
     pub(super) fn knows_any(&self) -> bool {
         !self.known.is_empty()
     }
 
-    /// What the files say of an object; `None` if it is not there any more.
+    /// Returns the object's entry; `None` if it does not exist in the files.
     pub(super) fn entry(&self, id: &ObjectId) -> Option<&Entry> {
         self.entries.get(id)
     }
 
-    /// Takes in a scan and gives the objects to look at: those that changed, and those that are
-    /// certainly gone. `clean` says that the scan saw every file whole.
+    /// Processes a scan. Returns the objects to reconcile: changed ones, and those that are certainly
+    /// deleted. `clean` says whether every file was complete and readable.
     pub(super) fn take(
         &mut self,
         files: &BTreeMap<PathBuf, Known<Claims>>,
@@ -83,8 +82,8 @@ impl Catalogue {
         changed
     }
 
-    /// Objects that this scan and one long enough ago agree on being gone. A scan that is not clean
-    /// agrees with none.
+    /// Returns objects that are missing in this scan and in one at least [`AGREEMENT`] earlier. A scan that
+    /// is not clean resets the count.
     fn agree(
         &mut self,
         fresh: &BTreeMap<ObjectId, Entry>,
@@ -107,7 +106,7 @@ impl Catalogue {
         gone
     }
 
-    /// No scan has been possible: what was about to be agreed on is void.
+    /// Records that a scan was not possible, which resets the count of missing objects.
     pub(super) fn take_nothing(&mut self) {
         self.missing.clear();
     }
@@ -139,7 +138,7 @@ impl Catalogue {
         merged
     }
 
-    /// Remembers whom a file names while all of it can be understood.
+    /// Remembers which objects a file contains, if all of it can be parsed.
     fn take_whole(&mut self, path: &Path, known: &Known<Claims>) {
         let whole = known
             .value
@@ -151,7 +150,7 @@ impl Catalogue {
         }
     }
 
-    /// Objects that a file named once and may still mean, now that it cannot be understood.
+    /// Returns the objects that a file contained earlier and may still contain, now that it cannot be parsed.
     fn lost(&self, path: &Path, known: &Known<Claims>) -> Vec<(ObjectId, Entry)> {
         let Some(problem) = problems(known) else {
             return Vec::new();
@@ -165,7 +164,7 @@ impl Catalogue {
     }
 }
 
-/// Everything that is wrong with a file, in one text.
+/// Returns all problems of a file in one text.
 pub(super) fn problems(known: &Known<Claims>) -> Option<String> {
     let of_documents = known
         .value
@@ -178,7 +177,7 @@ pub(super) fn problems(known: &Known<Claims>) -> Option<String> {
         .filter(|text| !text.is_empty())
 }
 
-/// What is left alone in a file that can be read.
+/// Returns the documents that are ignored in a readable file.
 pub(super) fn others(known: &Known<Claims>) -> &[String] {
     match &known.value {
         Some(claims) if known.problem.is_none() => &claims.others,
@@ -186,7 +185,8 @@ pub(super) fn others(known: &Known<Claims>) -> &[String] {
     }
 }
 
-/// Which of two is meant nobody can tell, and the order of files must not decide.
+/// Returns the entry of an object that is defined twice. It is an error, since the order of files must not
+/// decide which definition counts.
 fn twice(id: &ObjectId, one: &Path, other: &Path) -> Entry {
     let why = if one == other {
         format!("{} holds {id} twice; keep one of the two", one.display())

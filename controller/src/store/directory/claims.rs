@@ -1,4 +1,4 @@
-//! Bytes of a file → the SealedSecrets that it claims to hold.
+//! Parses a file into the SealedSecrets that it contains.
 
 use std::sync::Arc;
 
@@ -10,32 +10,32 @@ use shared::scope::CLUSTER_WIDE_ANNOTATION;
 
 use super::names::{NameError, check_name, check_namespace};
 
-/// What a file holds.
+/// The content of a file.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Claims {
-    /// SealedSecrets whose identity is known.
+    /// SealedSecrets whose namespace and name are known.
     pub(super) objects: Vec<Claim>,
-    /// What is wrong with documents, a sentence each, with document number and line. Nothing wrong
-    /// is quoted but names.
+    /// Problems with documents, one sentence each, with document number and line. They quote names and
+    /// nothing else.
     pub(super) problems: Vec<String>,
-    /// Documents that are left alone since they are of another kind, a sentence each.
+    /// Documents that are ignored since they are of another kind, one sentence each.
     pub(super) others: Vec<String>,
 }
 
 /// One SealedSecret in a file.
 #[derive(Debug, PartialEq)]
 pub(super) struct Claim {
-    /// Whom it names.
+    /// Its namespace and name.
     pub(super) id: ObjectId,
-    /// What it says, or what is wrong with it.
+    /// The SealedSecret, or why it cannot be used.
     pub(super) sealed: Result<Arc<SealedSecret>, String>,
 }
 
-/// Reads every document of a file; lists are taken apart.
+/// Parses every document of a file, and the items of lists.
 ///
 /// # Errors
 ///
-/// The file as a whole is no series of documents.
+/// Returns an error if the file is not a series of documents.
 pub(super) fn read(bytes: &[u8]) -> Result<Claims, String> {
     let documents = manifest::read(bytes).map_err(|error| error_chain(&error))?;
     let mut claims = Claims::default();
@@ -57,7 +57,7 @@ impl Claims {
                 "it has no `kind`; only manifests belong into this folder",
             ),
             _ => {
-                // Not quoted: a file that is no manifest at all may hold anything in this place.
+                // Do not quote the kind: a file that is not a manifest can contain anything there.
                 self.others.push(format!(
                     "document {number} is of another kind; only SealedSecrets are taken up"
                 ));
@@ -84,7 +84,8 @@ impl Claims {
     }
 }
 
-/// Read as the object itself will be read: an unquoted `name: on` means `true` there too.
+/// Reads the namespace and name in the same way as the object itself is read: an unquoted `name: on` means
+/// `true` there too.
 fn identity(node: &Node) -> Result<ObjectId, String> {
     let mut reading = Reading::default();
     let mut field = |name: &str| {

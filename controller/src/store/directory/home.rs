@@ -1,29 +1,29 @@
-//! The folder in which manifests were seen last, also by an earlier process. By that an empty mount
-//! point, which is another folder, is told from a folder out of which everything was removed.
+//! Remembers which folder contained manifests last, also across restarts. This distinguishes an empty mount
+//! point, which is another folder, from a folder whose manifests were all removed.
 
 use crate::folder::{FileError, Folder, Opened};
 use crate::poll::Listing;
 
-/// In `status`, where no namespace begins with a dot.
+/// File in `status`. It cannot collide with a namespace, since none begins with a dot.
 const FILE: &str = ".sealed-folder";
 
-/// Device and inode; nothing if no manifest was ever seen.
+/// Device and inode number of the folder; `None` if no manifest was ever seen.
 #[derive(Debug, Default)]
 pub(super) struct Home(Option<(u64, u64)>);
 
 impl Home {
-    /// What an earlier process noted. A note that cannot be read is as good as none.
+    /// Reads the note of an earlier process. An unreadable note counts as missing.
     pub(super) fn read(statuses: &Folder) -> Self {
         let bytes = statuses.open_file(FILE).and_then(Opened::read);
         Self(bytes.ok().and_then(|bytes| identity(&bytes)))
     }
 
-    /// Is this folder empty, and not the one in which manifests were seen?
+    /// Returns whether this folder is empty and not the one that contained manifests last.
     pub(super) fn is_elsewhere(&self, listing: &Listing) -> bool {
         listing.files.is_empty() && self.0 != Some(listing.folder)
     }
 
-    /// Takes in the folder if manifests are in it. Says whether it is another one than before.
+    /// Remembers the folder if it contains manifests. Returns whether it is another one than before.
     pub(super) fn see(&mut self, listing: &Listing) -> bool {
         let seen = Some(listing.folder).filter(|_| !listing.files.is_empty());
         let is_new = seen.is_some() && seen != self.0;
@@ -31,11 +31,11 @@ impl Home {
         is_new
     }
 
-    /// Notes it for later processes.
+    /// Writes the note for later processes.
     ///
     /// # Errors
     ///
-    /// The system's answer. Without a note less is removed, not more.
+    /// Returns the operating system's error. Without a note the controller removes less, not more.
     pub(super) fn write(&self, statuses: &Folder) -> Result<(), FileError> {
         let Some((device, inode)) = self.0 else {
             return Ok(());

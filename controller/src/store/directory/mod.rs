@@ -1,9 +1,9 @@
-//! Objects in a folder: SealedSecrets in `DIR/sealed`, values in `DIR/secrets`, statuses in
+//! The store on a directory: SealedSecrets in `DIR/sealed`, values in `DIR/secrets`, statuses in
 //! `DIR/status`.
 //!
-//! Only values become files: owner, labels, annotations and type of a Secret have no place here.
-//! Folders that we make have mode 0700 and files 0600, statuses too: they name files, items and
-//! failures, and whom that concerns is for the owner of DIR to say.
+//! Only values become files: the owner, labels, annotations and type of a Secret are not stored. Created
+//! folders have mode 0700 and files 0600. This includes statuses: they name files, items and failures, and
+//! the owner of DIR decides who may read them.
 
 mod catalogue;
 mod claims;
@@ -43,13 +43,13 @@ const SEALED: &str = "sealed";
 const SECRETS: &str = "secrets";
 const STATUS: &str = "status";
 
-/// How long an old version stays, for an open(2) that was on its way to it.
+/// How long an old version of the values is kept, for an open(2) that has already followed the link to it.
 const GRACE: SignedDuration = SignedDuration::from_secs(1);
 
-/// Longest name of a file on the file systems of today.
+/// Maximum length of a file name on current file systems.
 const MAX_FILE_NAME: usize = 255;
 
-/// The store on a folder. One process has it at a time; see [`Folder::lock`].
+/// The store on a directory. Only one process may use it at a time; see [`Folder::lock`].
 #[derive(Debug)]
 pub struct DirectoryStore {
     place: Arc<Place>,
@@ -59,12 +59,12 @@ pub struct DirectoryStore {
 #[derive(Debug)]
 struct Place {
     root: Arc<Folder>,
-    /// Held while values are written, and alone while old versions are removed, among which a version that
-    /// is being written would be.
+    /// Locked for reading while values are written, and for writing while old versions are removed, since an
+    /// unfinished version looks like an old one.
     tidying: RwLock<()>,
-    /// Are edits of values left as they are?
+    /// Whether edits of values are left in place.
     tolerates_drift: bool,
-    /// The file system of `secrets` at the start.
+    /// The file system of `secrets` at start.
     secrets_device: u64,
     scanned: Mutex<Scanned>,
 }
@@ -75,26 +75,26 @@ struct Scanned {
     catalogue: Catalogue,
     home: Home,
     prints: Prints,
-    /// Is `secrets` on another file system than at the start?
+    /// Whether `secrets` is on another file system than at start.
     misses_secrets: bool,
-    /// What each object was when it was last looked at, which is what its next status is about.
+    /// Each object as of its last reconciliation, which its next status describes.
     gathered: BTreeMap<ObjectId, Source>,
-    /// The digest of the SealedSecret that was unsealed last, as far as this process knows. A status file may not
-    /// be wanted.
+    /// Digests of the SealedSecrets unsealed last, as far as this process knows. Status files can be turned
+    /// off.
     unsealed: BTreeMap<ObjectId, String>,
-    /// What has been said about files already.
+    /// Messages about files that were already logged.
     told: BTreeSet<String>,
-    /// Objects with something to clean up, and the scan that first knew of it.
+    /// Objects with old files to remove, and the scan that first noticed it.
     untidy: BTreeMap<ObjectId, Option<Timestamp>>,
 }
 
 impl DirectoryStore {
-    /// Makes `secrets` and `status` if they are missing, and takes stock of what an earlier process
-    /// left there. With `tolerates_drift`, edits of values stay until their SealedSecret changes.
+    /// Creates `secrets` and `status` if they are missing, and reads what an earlier process left there. With
+    /// `tolerates_drift`, edits of values stay until their SealedSecret changes.
     ///
     /// # Errors
     ///
-    /// Either folder cannot be used.
+    /// Returns an error if either folder cannot be used.
     pub fn open(root: Arc<Folder>, pool: Pool, tolerates_drift: bool) -> Result<Self, FileError> {
         let mut catalogue = Catalogue::default();
         let statuses = root.child_or_new(STATUS)?;
@@ -120,12 +120,12 @@ impl DirectoryStore {
         })
     }
 
-    /// Looks for changes in `sealed` and `secrets` and gives the objects to look at.
+    /// Checks `sealed` and `secrets` for changes and returns the objects to reconcile.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Stopped`]. A folder that is missing or cannot be read is logged, changes
-    /// nothing and removes nothing.
+    /// Returns [`StoreError::Stopped`] at shutdown. A folder that is missing or unreadable is logged; it
+    /// changes nothing and removes nothing.
     pub async fn scan(&self, now: Timestamp) -> Result<Vec<ObjectId>, StoreError> {
         let place = Arc::clone(&self.place);
         Ok(self.pool.run(move || place.scan(now)).await?)
@@ -213,7 +213,7 @@ impl Place {
         changed
     }
 
-    /// Objects whose values somebody edited or deleted.
+    /// Returns the objects whose values another program edited or deleted.
     fn edited(&self, now: Timestamp) -> Vec<ObjectId> {
         let mut scanned = self.scanned();
         if !scanned.prints.are_due(now) || !self.secrets_are_in_place(&mut scanned) {
@@ -231,8 +231,8 @@ impl Place {
         prints.edited(|id| Print::of(&self.values(id)), keeps_edits)
     }
 
-    /// `secrets` may be memory that was mounted; values must not be written to the disk below it only
-    /// because it was unmounted.
+    /// Returns whether `secrets` is on the same file system as at start. It may be a memory file system; if
+    /// that is unmounted, values must not be written to the disk below the mount point.
     fn secrets_are_in_place(&self, scanned: &mut Scanned) -> bool {
         let current = match self.root.child(SECRETS) {
             Err(error) if error.is_missing() => device(&self.root),
@@ -250,7 +250,7 @@ impl Place {
         !is_elsewhere
     }
 
-    /// What is wrong with `sealed` itself, so that nothing may be taken for gone.
+    /// Returns the problem with `sealed` itself, if there is one. Then no object counts as deleted.
     fn see_home(&self, scanned: &mut Scanned, listing: &Listing) -> Option<String> {
         if scanned.home.see(listing) {
             let statuses = self.root.child_or_new(STATUS);
@@ -269,7 +269,7 @@ impl Place {
         })
     }
 
-    /// Cleans up where the last write lies back far enough.
+    /// Removes old files of objects whose last write is long enough ago.
     fn tidy(&self, now: Timestamp) {
         let mut due = Vec::new();
         self.scanned().untidy.retain(|id, since| {
@@ -301,7 +301,7 @@ impl Place {
 
     fn gather(&self, id: &ObjectId) -> Result<Observed, StoreError> {
         let source = self.source(id);
-        // A status that cannot be read must not keep values from being written.
+        // An unreadable status must not prevent values from being written.
         let file = self.status(id).ok().flatten();
         Ok(Observed {
             existing: self.existing(id)?,
@@ -316,7 +316,7 @@ impl Place {
         })
     }
 
-    /// Was this very SealedSecret the last one that this process unsealed?
+    /// Returns whether this version of the SealedSecret was the last one that this process unsealed.
     fn was_unsealed(&self, id: &ObjectId, source: &Source) -> bool {
         let unsealed = self.scanned().unsealed.get(id).cloned();
         unsealed.is_some() && unsealed == digest_of(source)
@@ -330,7 +330,8 @@ impl Place {
         source
     }
 
-    /// The print is taken before the values are read: what is edited in between shows later.
+    /// Reads the existing values. The fingerprint of the folder is taken before the values are read, so that
+    /// an edit in between is noticed later.
     fn existing(&self, id: &ObjectId) -> Result<Existing, FileError> {
         let values = self.values(id);
         self.scanned().prints.note(id, Print::of(&values));
@@ -388,7 +389,7 @@ impl Place {
         secrets.remove_folder_if_empty(&id.namespace)
     }
 
-    /// Takes note of what killed processes left.
+    /// Records old files that killed processes left behind.
     fn leave(&self, id: &ObjectId) -> Result<(), FileError> {
         match self.values(id) {
             Ok(values) => {
@@ -448,14 +449,15 @@ impl Place {
         Ok(namespace.replace(&name, text.as_bytes())?)
     }
 
-    /// What a panicking thread leaves is whole: each scan takes in everything anew.
+    /// Ignores poisoning: a panicked thread leaves no lasting damage, since each scan processes everything
+    /// again.
     fn scanned(&self) -> MutexGuard<'_, Scanned> {
         self.scanned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Scanned {
-    /// Says what is wrong or left alone, once each time it appears.
+    /// Logs problems and ignored documents, once each time they appear.
     fn tell(&mut self, problems: BTreeSet<String>, notes: BTreeSet<String>) {
         for problem in problems.difference(&self.told) {
             error!(error = problem, "A manifest cannot be used");
@@ -468,7 +470,8 @@ impl Scanned {
     }
 }
 
-/// A manifest seldom has one, and one that cannot be read may have had one before.
+/// Returns the generation. A manifest seldom has one, and a manifest that is now unreadable may have had one
+/// before.
 fn generation(source: &Source, file: Option<&StatusFile>) -> Option<i64> {
     match source {
         Source::Sealed(sealed) => sealed.metadata.generation,
@@ -534,7 +537,7 @@ fn remember_secrets(secrets: &Folder, catalogue: &mut Catalogue) -> Result<(), F
     Ok(())
 }
 
-/// Folders of a folder whose name is good; links are left out.
+/// Returns the subfolders whose name is accepted, without links.
 fn folders(
     folder: &Folder,
     is_good: impl Fn(&str) -> bool,

@@ -1,27 +1,27 @@
-//! Names as an API server takes them. Nobody else checks them here, and each becomes a file name.
+//! Checks names as an API server does, since no API server checks them here, and each becomes a file name.
 
 /// A name cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NameError {
-    /// No namespace. It is never filled in: values are bound to it.
+    /// The namespace is missing. There is no default, since values are bound to their namespace.
     #[error("metadata.namespace is missing; say which namespace the values were sealed for")]
     NoNamespace,
-    /// No namespace, of an object whose values open in any.
+    /// The namespace is missing in a cluster-wide object, whose values can be unsealed in any namespace.
     #[error(
         "metadata.namespace is missing; the values open in every namespace, so say in which folder of `secrets` they \
          shall be"
     )]
     AnyNamespace,
-    /// No name.
+    /// The name is missing.
     #[error("metadata.name is missing")]
     NoName,
-    /// Not a DNS label (RFC 1123).
+    /// The namespace is not a DNS label (RFC 1123).
     #[error(
         "metadata.namespace {0:?} is not a namespace: it takes up to 63 of a-z, 0-9 and -, \
          and begins and ends with a letter or digit"
     )]
     Namespace(String),
-    /// Not a DNS subdomain (RFC 1123).
+    /// The name is not a DNS subdomain (RFC 1123).
     #[error(
         "metadata.name {0:?} is not a name: it takes up to 253 of a-z, 0-9, - and ., \
          and each part between dots begins and ends with a letter or digit"
@@ -29,11 +29,11 @@ pub(super) enum NameError {
     Name(String),
 }
 
-/// Checks the namespace: a DNS label.
+/// Checks that the namespace is a DNS label.
 ///
 /// # Errors
 ///
-/// What is wrong with it.
+/// Returns why it is not.
 pub(super) fn check_namespace(namespace: &str) -> Result<(), NameError> {
     if namespace.is_empty() {
         Err(NameError::NoNamespace)
@@ -44,11 +44,11 @@ pub(super) fn check_namespace(namespace: &str) -> Result<(), NameError> {
     }
 }
 
-/// Checks the name: a DNS subdomain.
+/// Checks that the name is a DNS subdomain.
 ///
 /// # Errors
 ///
-/// What is wrong with it.
+/// Returns why it is not.
 pub(super) fn check_name(name: &str) -> Result<(), NameError> {
     if name.is_empty() {
         Err(NameError::NoName)
@@ -59,7 +59,7 @@ pub(super) fn check_name(name: &str) -> Result<(), NameError> {
     }
 }
 
-/// Can the item be a file beside `..data`?
+/// Returns whether the item can be a file next to `..data`.
 pub(crate) fn is_item(key: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
     (1..=253).contains(&key.len())
@@ -73,7 +73,7 @@ fn is_label(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(inner) && !text.starts_with('-') && !text.ends_with('-')
 }
 
-/// Enough to find it by, however much somebody wrote.
+/// Shortens the text for a message, so that it can be found but does not fill the log.
 fn shortened(text: &str) -> String {
     text.chars().take(300).collect()
 }

@@ -1,5 +1,5 @@
-//! By what edits of values show: stamps of what stands in an object's folder. No value is read and no
-//! key is used for it, so looking at every object each second costs a few system calls an object.
+//! Detects edits of values by file metadata of an object's folder. No value is read and no key is used, so
+//! checking every object each second costs only a few system calls per object.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -10,10 +10,10 @@ use jiff::{SignedDuration, Timestamp};
 use super::values::{Owner, Values};
 use crate::folder::{FileError, Stamp};
 
-/// Between two checks of all folders. An edit is put right within this and one interval of the scan.
+/// Pause between two checks of all folders. An edit is corrected within this pause plus one scan interval.
 const EVERY: SignedDuration = SignedDuration::from_secs(1);
 
-/// What stood in an object's folder at one time. Files that others put beside ours are left out.
+/// The state of an object's folder at one time. Files that other programs added are left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Print {
     pub(super) owner: Owner,
@@ -26,7 +26,7 @@ pub(super) struct Print {
 }
 
 impl Print {
-    /// Of a folder that is not there.
+    /// Returns the state of a folder that does not exist.
     pub(super) fn absent() -> Self {
         Self {
             owner: Owner::Nobody,
@@ -36,11 +36,7 @@ impl Print {
         }
     }
 
-    /// Takes it of a folder; one that is missing or no folder has none of our values.
-    ///
-    /// # Errors
-    ///
-    /// The folder is there and cannot be listed.
+    /// Returns the state of a folder; `None` if it exists and cannot be listed, or is not a folder.
     pub(super) fn of(values: &Result<Values, FileError>) -> Option<Self> {
         match values {
             Ok(values) => values.print().ok(),
@@ -49,13 +45,13 @@ impl Print {
         }
     }
 
-    /// Are all values gone, rather than some edited?
+    /// Returns whether all values are deleted, rather than some edited.
     fn is_empty(&self) -> bool {
         self.owner == Owner::Nobody
     }
 }
 
-/// The prints of all objects as the controller left or found them.
+/// The state of all objects' folders as the controller left or found them.
 #[derive(Debug)]
 pub(super) struct Prints {
     known: BTreeMap<ObjectId, Print>,
@@ -72,7 +68,7 @@ impl Default for Prints {
 }
 
 impl Prints {
-    /// Notes what stands there now; `None` if that cannot be told, and then it is not compared.
+    /// Records the current state; `None` if it cannot be determined, and then it is not compared.
     pub(super) fn note(&mut self, id: &ObjectId, print: Option<Print>) {
         match print {
             Some(print) => drop(self.known.insert(id.clone(), print)),
@@ -80,15 +76,15 @@ impl Prints {
         }
     }
 
-    /// The object is gone.
+    /// Removes a deleted object.
     pub(super) fn forget(&mut self, id: &ObjectId) {
         self.known.remove(id);
     }
 
-    /// Is it time to check all folders?
+    /// Returns whether it is time to check all folders.
     pub(super) fn are_due(&mut self, now: Timestamp) -> bool {
         let since = now.duration_since(self.checked);
-        // A clock that was set back must not stop us.
+        // Also check if the clock was set back.
         let is_due = since >= EVERY || since.is_negative();
         if is_due {
             self.checked = now;
@@ -96,9 +92,9 @@ impl Prints {
         is_due
     }
 
-    /// The objects to reconcile, because their folder is not as it was noted. `now` takes the print of
-    /// an object, `keeps_edits` says whether edits of its values stay; values that are gone altogether
-    /// come back all the same, as in a cluster.
+    /// Returns the objects to reconcile because their folder changed. `now` returns the current state of an
+    /// object's folder; `keeps_edits` says whether edits of its values stay. Values that are deleted
+    /// altogether are restored in any case, as in a cluster.
     pub(super) fn edited(
         &mut self,
         now: impl Fn(&ObjectId) -> Option<Print>,
@@ -112,7 +108,8 @@ impl Prints {
                 _ => edited.push(id.clone()),
             }
         }
-        // The attempt notes what it finds: whatever keeps it from that is tried again by the queue, not here.
+        // Reconciliation records the new state. If it fails, the queue retries it, so no further check is
+        // needed here.
         for id in &edited {
             self.known.remove(id);
         }

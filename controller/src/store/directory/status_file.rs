@@ -1,4 +1,4 @@
-//! `DIR/status/<namespace>/<name>.yaml`: an object with the resource's status.
+//! The status file of an object, `DIR/status/<namespace>/<name>.yaml`: an object with the resource's status.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,15 +13,15 @@ use shared::resource::SealedSecretStatus;
 
 use crate::store::Source;
 
-/// Annotation with the path of the manifest below DIR: while that cannot be parsed, it is all that
-/// tells a new process which objects it stood for.
+/// Annotation with the path of the manifest below DIR. While the manifest cannot be parsed, only this
+/// annotation tells a new process which objects it contained.
 const FILE_ANNOTATION: &str = "sealedsecrets.bitnami.com/file";
 
-/// Annotation with the digest of the SealedSecret that was unsealed last; it stays while others fail. (Without
-/// the first word it was once the digest of whatever the status is about.)
+/// Annotation with the digest of the SealedSecret that was unsealed last; it stays while newer versions fail.
+/// (An older annotation without `unsealed-` in its name held the digest of whatever the status described.)
 const DIGEST_ANNOTATION: &str = "sealedsecrets.bitnami.com/unsealed-digest";
 
-/// What stands in a status file.
+/// The content of a status file.
 #[derive(Debug, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct StatusFile {
@@ -33,7 +33,7 @@ pub(super) struct StatusFile {
 }
 
 impl StatusFile {
-    /// Of an object that stands in that file and has that digest.
+    /// Creates the status file of an object with that manifest and digest.
     pub(super) fn new(
         id: &ObjectId,
         file: Option<&Path>,
@@ -59,7 +59,7 @@ impl StatusFile {
         }
     }
 
-    /// Reads one; `None` for anything else, which counts as no status at all.
+    /// Parses a status file; returns `None` for anything else, which counts as no status.
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
         let documents = manifest::read(bytes).ok()?;
         let json = Reading::default()
@@ -68,23 +68,23 @@ impl StatusFile {
         serde_json::from_value(json).ok()
     }
 
-    /// As it is written.
+    /// Returns the text of the file.
     pub(super) fn to_yaml(&self) -> String {
         manifest::to_yaml(&serde_json::to_value(self).unwrap_or_default())
     }
 
-    /// Path of the object's manifest below DIR.
+    /// Returns the path of the object's manifest below DIR.
     pub(super) fn file(&self) -> Option<PathBuf> {
         self.annotation(FILE_ANNOTATION).map(PathBuf::from)
     }
 
-    /// Does it say that this very SealedSecret was unsealed last, whatever failed since?
+    /// Returns whether this version of the SealedSecret was unsealed last, whatever failed since.
     pub(super) fn is_settled(&self, source: &Source) -> bool {
         let digest = self.annotation(DIGEST_ANNOTATION);
         digest.is_some() && digest == digest_of(source).as_deref()
     }
 
-    /// The digest of the SealedSecret that was unsealed last.
+    /// Returns the digest of the SealedSecret that was unsealed last.
     pub(super) fn digest(self) -> Option<String> {
         self.annotation(DIGEST_ANNOTATION).map(str::to_owned)
     }
@@ -95,7 +95,7 @@ impl StatusFile {
     }
 }
 
-/// SHA-256 of the SealedSecret as JSON, in base64.
+/// Returns the SHA-256 of the SealedSecret as JSON, in base64.
 pub(super) fn digest_of(source: &Source) -> Option<String> {
     let Source::Sealed(sealed) = source else {
         return None;
@@ -104,7 +104,7 @@ pub(super) fn digest_of(source: &Source) -> Option<String> {
     Some(base64::encode(digest(&SHA256, json.as_bytes()).as_ref()))
 }
 
-/// Name of an object's status file in the folder of its namespace.
+/// Returns the name of an object's status file in the folder of its namespace.
 pub(super) fn file_name(name: &str) -> String {
     format!("{name}.yaml")
 }

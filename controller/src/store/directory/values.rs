@@ -1,4 +1,4 @@
-//! One object's folder of values, changed the way a kubelet changes a volume:
+//! The folder with an object's values, updated in the same way as a volume by a kubelet:
 //!
 //! ```text
 //! secrets/<namespace>/<name>/          0700
@@ -9,12 +9,12 @@
 //!     password -> ..data/password
 //! ```
 //!
-//! As seen by open(2), a crash at any instant leaves the old or the new values and never a mix: the
-//! new version is complete and durable before `..data` leads to it, links to new items dangle until
-//! then, and links to dropped items dangle from then on. A dangling name counts as absent.
+//! For a reader that uses open(2), a crash at any time leaves the old or the new values and never a mix: the
+//! new version is complete and durable before `..data` points to it, links to new items dangle until then,
+//! and links to dropped items dangle from then on. A dangling name counts as absent.
 //!
-//! The old version stays for a moment: an open(2) that has followed `..data` already finds its file
-//! still there. It and what killed processes left over go with a later [`Values::tidy`].
+//! The old version stays for a moment: an open(2) that has already followed `..data` still finds its file. A
+//! later [`Values::tidy`] removes it, together with what killed processes left behind.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -30,29 +30,30 @@ use crate::folder::{FileError, Folder};
 const DATA: &str = "..data";
 /// The link that is renamed to [`DATA`].
 const NEXT_DATA: &str = "..data_next";
-/// What names of versions begin with; 16 hexadecimal digits follow. A kubelet's begin with a year.
+/// Name prefix of versions, followed by 16 hexadecimal digits. The names of a kubelet's versions begin with a
+/// year.
 const VERSION_PREFIX: &str = "..v";
 
-/// Who made what is in a folder.
+/// What created the files in a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Owner {
-    /// It is empty.
+    /// The folder is empty.
     Nobody,
-    /// We did.
+    /// The controller.
     Us,
-    /// Somebody else did.
+    /// Another program.
     Other,
 }
 
-/// An object's folder, sorted into what we made and what not.
+/// An object's folder, with its entries sorted by what created them.
 #[derive(Debug)]
 pub(super) struct Values {
     folder: Folder,
-    /// The version that `..data` leads to, if it is ours.
+    /// The version that `..data` points to, if the controller created it.
     current: Option<String>,
-    /// All versions, the current one too.
+    /// All versions, including the current one.
     versions: Vec<String>,
-    /// Items that have a link of ours.
+    /// Items with a link that the controller created.
     links: Vec<String>,
     has_next_data: bool,
     has_data: bool,
@@ -60,11 +61,11 @@ pub(super) struct Values {
 }
 
 impl Values {
-    /// Looks at a folder.
+    /// Lists a folder.
     ///
     /// # Errors
     ///
-    /// It cannot be listed.
+    /// Returns an error if the folder cannot be listed.
     pub(super) fn of(folder: Folder) -> Result<Self, FileError> {
         let mut values = Self {
             folder,
@@ -103,8 +104,9 @@ impl Values {
         }
     }
 
-    /// Whose folder is it? Ours if anything in it is of our making, finished or not. Files that
-    /// others put beside stay untouched; another one's `..data` makes it another one's folder.
+    /// Returns what created the files. The folder is the controller's if the controller created anything in
+    /// it, finished or not. Additional files of other programs stay untouched, but if another program created
+    /// `..data`, the whole folder belongs to it.
     pub(super) fn owner(&self) -> Owner {
         let ours = self.has_data
             || self.has_next_data
@@ -121,24 +123,24 @@ impl Values {
         }
     }
 
-    /// Is there anything that [`Self::tidy`] would take away?
+    /// Returns whether there is anything for [`Self::tidy`] to remove.
     ///
     /// # Errors
     ///
-    /// The current version cannot be listed.
+    /// Returns an error if the current version cannot be listed.
     pub(super) fn is_untidy(&self) -> Result<bool, FileError> {
         let old = self.versions.len() > usize::from(self.current().is_some());
         Ok(self.has_next_data || old || !self.dangling()?.is_empty())
     }
 
-    /// The version that readers reach.
+    /// Returns the version that readers reach.
     fn current(&self) -> Option<&String> {
         self.current
             .as_ref()
             .filter(|version| self.versions.contains(version))
     }
 
-    /// Links of ours that lead to no file.
+    /// Returns the controller's links that lead to no file.
     fn dangling(&self) -> Result<Vec<&String>, FileError> {
         let items = match self.current() {
             Some(version) => self.folder.child(version)?.entries()?,
@@ -152,11 +154,11 @@ impl Values {
         self.foreign.iter().any(|foreign| foreign == name)
     }
 
-    /// The values that a program can open by their names.
+    /// Returns the values that a program can open by their names.
     ///
     /// # Errors
     ///
-    /// A file of ours cannot be read.
+    /// Returns an error if one of the controller's files cannot be read.
     pub(super) fn read(&self) -> Result<BTreeMap<String, Plain>, FileError> {
         let Some(version) = self.current() else {
             return Ok(BTreeMap::new());
@@ -174,11 +176,11 @@ impl Values {
         Ok(values)
     }
 
-    /// By what an edit of the values shows.
+    /// Returns the metadata that shows an edit of the values.
     ///
     /// # Errors
     ///
-    /// The current version cannot be listed.
+    /// Returns an error if the current version cannot be listed.
     pub(super) fn print(&self) -> Result<Print, FileError> {
         let mut files = BTreeMap::new();
         if let Some(version) = self.current() {
@@ -196,12 +198,12 @@ impl Values {
         })
     }
 
-    /// Puts these values in place of what is there. `unique` names the version.
+    /// Replaces the values with these. `unique` names the version.
     ///
     /// # Errors
     ///
-    /// The values are the old ones then, or, if a link to a dropped item cannot be removed, the new
-    /// ones.
+    /// Returns an error, with the old values in place; or with the new values in place, if a link to a
+    /// dropped item cannot be removed.
     pub(super) fn write(
         self,
         values: &BTreeMap<String, Plain>,
@@ -236,12 +238,11 @@ impl Values {
         version.sync()
     }
 
-    /// Removes what no reader can reach: versions that `..data` does not lead to and links that
-    /// dangle.
+    /// Removes what no reader can reach: versions that `..data` does not point to, and dangling links.
     ///
     /// # Errors
     ///
-    /// Something of ours cannot be removed.
+    /// Returns an error if one of the controller's files cannot be removed.
     pub(super) fn tidy(&self) -> Result<(), FileError> {
         for link in self.dangling()? {
             self.folder.remove(link)?;
@@ -259,12 +260,12 @@ impl Values {
         Ok(())
     }
 
-    /// Removes everything of ours; all values vanish in one step. The folder itself is left to the
-    /// caller.
+    /// Removes everything that the controller created; all values disappear atomically. The folder itself is
+    /// left to the caller.
     ///
     /// # Errors
     ///
-    /// Something of ours cannot be removed.
+    /// Returns an error if one of the controller's files cannot be removed.
     pub(super) fn remove(&self) -> Result<(), FileError> {
         if self.has_data {
             self.folder.remove(DATA)?;

@@ -139,7 +139,7 @@ pub enum Problem {
 ///
 /// # Errors
 ///
-/// [`EditError`]; nothing is changed then.
+/// Returns [`EditError`]; nothing is changed then.
 pub fn apply(bytes: &[u8], edits: &[Edit]) -> Result<Vec<u8>, EditError> {
     let (encoding, whole) = text::decode_as_it_stands(bytes)?;
     let before = roots(&text::decode(bytes)?, MOST)?;

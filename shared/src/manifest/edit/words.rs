@@ -43,7 +43,7 @@ fn is_printable(text: &str) -> bool {
     text.chars().all(yaml_text::is_printable)
 }
 
-/// Old readers treat any colon between braces as syntax.
+/// Returns whether the text needs no quotes. Old readers treat any colon between braces as syntax.
 fn needs_no_quotes(text: &str, in_flow: bool) -> bool {
     let harmless = |c: char| c.is_ascii_alphanumeric() || "+/=._-".contains(c);
     text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '.')

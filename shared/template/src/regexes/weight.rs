@@ -57,7 +57,8 @@ fn plus(a: (usize, usize), b: (usize, usize)) -> (usize, usize) {
     (a.0.saturating_add(b.0), a.1.saturating_add(b.1))
 }
 
-/// A character outside ASCII takes several bytes, each with its own states.
+/// Returns the states and threads of a class. A character outside ASCII takes several bytes, each with its
+/// own states.
 fn class_size(class: &Class) -> (usize, usize) {
     let Class::Unicode(class) = class else {
         return (1, 1);

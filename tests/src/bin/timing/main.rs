@@ -1,5 +1,6 @@
-//! Tests whether failures to open a value can be distinguished by their time: in the function that opens,
-//! over HTTP with our controller, and over HTTP with Bitnami's for comparison. Exits with 1 if ours can.
+//! Tests whether failures to decrypt a value can be distinguished by their time: in the function that
+//! decrypts, over HTTP with our controller, and over HTTP with Bitnami's for comparison. Exits with 1 if ours
+//! can.
 //!
 //! `cargo run --release -p tests --bin timing [-- MEASUREMENTS]`; the more measurements, the smaller the
 //! detectable difference.

@@ -10,7 +10,7 @@ use tests::timing::{Comparison, compare, time};
 const BLOCK: usize = 256;
 
 /// Returns small and sparse numbers, which timing attacks on RSA have used. Not 0 and 1: they are refused
-/// before the key is used, within a microsecond, which whoever sends them already knows.
+/// before the key is used, within a microsecond, which the sender of such numbers already knows.
 fn chosen() -> Vec<(&'static str, [u8; BLOCK])> {
     let mut two = [0; BLOCK];
     two[BLOCK - 1] = 2;

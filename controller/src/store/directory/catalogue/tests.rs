@@ -21,7 +21,7 @@ struct Case {
 }
 
 impl Case {
-    /// As the poller does it: a file that cannot be parsed keeps its last value.
+    /// Simulates the poller: a file that cannot be parsed keeps its last value.
     fn file(&mut self, path: &str, text: &str) {
         let known = self.files.entry(path.into()).or_default();
         match claims::read(text.as_bytes()) {
