@@ -6,6 +6,10 @@ use std::path::Path;
 /// Returns whether the process can be swapped out. Returns false only if that is certain: what cannot be read
 /// counts as swap.
 pub(crate) fn has_swap() -> bool {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this crate reads limits of its own process"
+    )]
     let read = |path: &Path| fs::read_to_string(path).ok();
     let group = read(Path::new("/proc/self/cgroup"));
     let maximum = group.as_deref().and_then(group_path).and_then(|path| {

@@ -1,5 +1,6 @@
 //! Tests that need no comparison with Go: secrecy, the budget, determinism, time and randomness as inputs.
 
+#![allow(clippy::disallowed_methods, reason = "the test measures time")]
 #![allow(clippy::expect_used, clippy::panic, reason = "in helpers of tests too")]
 
 use std::time::{Duration, Instant};
