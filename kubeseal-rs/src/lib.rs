@@ -23,29 +23,17 @@
 //! | [`redacted`] | URLs without credentials |
 //! | [`report`], [`progress`] | error chains, hints and exit codes; progress of a long run |
 
-pub mod bounded;
-pub mod certificate;
-pub mod cluster;
 pub mod command;
-pub mod dotenv;
-pub mod files;
-pub mod git;
 pub mod interrupt;
-pub mod keys;
-pub mod kubeconfig;
 pub mod kubeseal_args;
 pub mod pages;
-mod parallel;
-mod platform;
-pub mod programs;
 pub mod progress;
 mod prompt;
-pub mod proxies;
-pub mod recipe;
-pub mod redacted;
 pub mod report;
-pub mod rules;
 pub mod seal;
 pub mod seal_args;
-pub mod surroundings;
-mod web;
+
+pub use kubeseal_library::{
+    bounded, certificate, cluster, dotenv, files, git, keys, kubeconfig, parallel, platform,
+    programs, proxies, recipe, redacted, rules, surroundings, web,
+};

@@ -193,7 +193,7 @@ fn an_object_of_a_controller_cannot_be_hidden() {
         let tree = Tree::new();
         tree.write("state/sealed/shop/db.yaml", SEALED);
         tree.write(list, text);
-        let found = kubeseal_rs::keys::survey::in_files(&[tree.path("state/sealed")]);
+        let found = kubeseal_rs::keys::survey::in_files(&[tree.path("state/sealed")], &mut |_| ());
         assert_eq!(found.expect("readable").holders.len(), 1, "{list}");
     }
 }

@@ -3,7 +3,6 @@
 use std::alloc::System;
 use std::process::ExitCode;
 
-use kubeseal_rs::surroundings::Surroundings;
 use kubeseal_rs::{command, interrupt, kubeseal_args, report};
 use zeroizing_alloc::ZeroAlloc;
 
@@ -15,7 +14,7 @@ fn main() -> ExitCode {
     // If the operating system refuses, the program runs without this protection.
     let _ = hardening::forbid_dumps();
     interrupt::survive_the_file_size_limit();
-    let surroundings = Surroundings::of_this_process();
+    let surroundings = report::surroundings();
     let words = std::env::args_os().skip(1);
     match kubeseal_args::parse(words, |name| surroundings.variable(name)) {
         Ok(request) => report::finish(command::run(&request, &surroundings)),

@@ -26,6 +26,7 @@ use crate::report;
 use crate::surroundings::Surroundings;
 
 use crate::report::ShowPath as _;
+pub use kubeseal_library::format::Format;
 use recover::RecoveryKeys;
 pub(crate) use recover::read_keys;
 pub use secrets::ManifestError;
@@ -376,15 +377,6 @@ fn sealing_certificate(
         report::warn(remark);
     }
     Ok(certificate)
-}
-
-/// The output format for documents.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
-    /// Indented JSON, one object after the other.
-    Json,
-    /// YAML documents, each behind `---`.
-    Yaml,
 }
 
 /// Returns the output format. An output file that ends in `.yaml` or `.yml` takes precedence over

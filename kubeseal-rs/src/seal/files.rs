@@ -118,7 +118,7 @@ pub fn run(words: &Files, surroundings: &Surroundings) -> Result<Outcome> {
         return Err(FilesError::NoSuchWord(word.shown()).into());
     }
     let (mut plans, mut unread) = (Vec::new(), 0);
-    for candidate in walk::candidates(&words.files)? {
+    for candidate in walk::candidates(&words.files, &mut report::notice)? {
         match walk::read(&candidate, Kind::Secret) {
             Ok(None) => {}
             Ok(Some(file)) => plans.push(plan(&session, words, &file)?),

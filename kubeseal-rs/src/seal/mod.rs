@@ -45,7 +45,6 @@ pub mod import;
 pub mod in_cluster;
 pub mod keys;
 pub mod lint;
-pub mod loose;
 pub mod object;
 pub mod opening;
 pub mod rotate;
@@ -58,17 +57,15 @@ pub mod uninstall;
 pub mod unset;
 pub mod values;
 pub mod view;
-pub mod walk;
 
 use anyhow::Result;
-use shared::manifest;
 use shared::names;
-use zeroize::Zeroizing;
 
-use crate::command::Format;
 use crate::report;
 use crate::seal_args::{self, Command};
 use crate::surroundings::Surroundings;
+pub use kubeseal_library::format::write;
+pub use kubeseal_library::{loose, walk};
 
 /// The outcome of a run without an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,23 +107,6 @@ pub fn run(command: &Command, surroundings: &Surroundings) -> Result<Outcome> {
         )),
         Command::Man(_) => print(&crate::pages::manual(seal_args::program())),
     }
-}
-
-/// Formats documents one after the other, with terminal control characters escaped. They may
-/// contain plain values.
-pub fn write(documents: &[serde_json::Value], format: Format) -> Zeroizing<Vec<u8>> {
-    let mut text = Zeroizing::new(Vec::new());
-    for (i, document) in documents.iter().enumerate() {
-        let one = Zeroizing::new(match format {
-            Format::Json => report::json_shown(&manifest::to_json(document)),
-            Format::Yaml => report::yaml_shown(document),
-        });
-        if i > 0 && format == Format::Yaml {
-            text.extend_from_slice(b"---\n");
-        }
-        text.extend_from_slice(one.as_bytes());
-    }
-    text
 }
 
 /// Prints a result to stdout.

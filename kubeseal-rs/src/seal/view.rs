@@ -61,7 +61,7 @@ pub fn run(words: &View, surroundings: &Surroundings) -> Result<Outcome> {
     let revealer = revealer.transpose()?;
     let mut seen = Vec::new();
     let mut unread = 0;
-    for candidate in walk::candidates(&words.paths)? {
+    for candidate in walk::candidates(&words.paths, &mut report::notice)? {
         match look(&candidate, revealer.as_ref()) {
             Ok(found) => seen.extend(found),
             Err(error) if candidate.named => return Err(error),

@@ -27,7 +27,7 @@ pub struct Explain {
     /// The file; it does not have to exist
     pub path: PathBuf,
     /// Output format: yaml or json; text if not given
-    #[arg(long, short, value_name = "FORMAT", hide_possible_values = true)]
+    #[arg(long, short, value_name = "FORMAT", hide_possible_values = true, value_parser = super::output_format())]
     pub output: Option<Format>,
     /// Options for sealing.
     #[command(flatten)]

@@ -14,6 +14,6 @@ pub struct Destination {
     #[arg(long = "for", value_name = "PATH", conflicts_with = "write")]
     pub for_path: Option<PathBuf>,
     /// Output format: yaml (default) or json
-    #[arg(long, short, value_name = "FORMAT", hide_possible_values = true)]
+    #[arg(long, short, value_name = "FORMAT", hide_possible_values = true, value_parser = super::output_format())]
     pub output: Option<Format>,
 }

@@ -23,6 +23,6 @@ pub struct Diff {
     #[arg(long)]
     pub exit_code: bool,
     /// Output format: yaml or json; text if not given
-    #[arg(long, short, value_name = "FORMAT", hide_possible_values = true)]
+    #[arg(long, short, value_name = "FORMAT", hide_possible_values = true, value_parser = super::output_format())]
     pub output: Option<Format>,
 }

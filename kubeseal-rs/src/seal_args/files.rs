@@ -34,7 +34,7 @@ pub struct Files {
     #[arg(long)]
     pub allow_empty: bool,
     /// Output format: yaml or json; that of the input if not given
-    #[arg(long, short, value_name = "FORMAT", hide_possible_values = true)]
+    #[arg(long, short, value_name = "FORMAT", hide_possible_values = true, value_parser = super::output_format())]
     pub output: Option<Format>,
     /// Options for sealing.
     #[command(flatten)]

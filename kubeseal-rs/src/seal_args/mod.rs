@@ -27,9 +27,11 @@ mod view;
 use std::ffi::OsString;
 use std::path::Path;
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use flags::Stop;
+use kubeseal_library::format::Format;
 
 pub use asking::Asking;
 pub use cert::{Cert, CertFetch, CertShow, CertSource, CertVerb, CertVerify};
@@ -56,6 +58,18 @@ pub use tools::{Completions, Exec, Hook, HookInstall, HookVerb, Man};
 pub use uninstall::Uninstall;
 pub use unset::Unset;
 pub use view::View;
+
+/// Parses an output format.
+fn output_format() -> impl TypedValueParser<Value = Format> {
+    let formats = [
+        PossibleValue::new("json").help("Indented JSON, one object after the other"),
+        PossibleValue::new("yaml").help("YAML documents, each behind `---`"),
+    ];
+    PossibleValuesParser::new(formats).map(|name| match name.as_str() {
+        "json" => Format::Json,
+        _ => Format::Yaml,
+    })
+}
 
 /// A command with its arguments.
 #[derive(Debug, Subcommand)]

@@ -30,7 +30,7 @@ pub struct Rotate {
     #[arg(long)]
     pub dry_run: bool,
     /// Format of the summary: yaml or json; text if not given
-    #[arg(long, short, value_name = "FORMAT")]
+    #[arg(long, short, value_name = "FORMAT", value_parser = super::output_format())]
     pub output: Option<Format>,
     /// Options for sealing.
     #[command(flatten)]

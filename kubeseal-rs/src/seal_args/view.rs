@@ -25,7 +25,7 @@ pub struct View {
     #[arg(long, value_name = "FILE", requires = "reveal")]
     pub key: Vec<PathBuf>,
     /// Output format: yaml or json; text if not given
-    #[arg(long, short, value_name = "FORMAT", hide_possible_values = true)]
+    #[arg(long, short, value_name = "FORMAT", hide_possible_values = true, value_parser = super::output_format())]
     pub output: Option<Format>,
     /// The cluster with the Secrets; by default the one of `.seal.yaml` or the environment.
     #[command(flatten)]

@@ -246,7 +246,7 @@ pub fn authorised(
             .context("name the authority with --authority")?,
     };
     Authorised::new(url, &token, &authority)
-        .map(Some)
+        .map(|port| Some(port.with_status_line(surroundings.status_line)))
         .with_context(|| format!("--authorized {url} with --token-file {file}"))
 }
 
@@ -293,8 +293,8 @@ fn unread_facts<'a>(unread: impl IntoIterator<Item = &'a Unread>) -> Json {
 /// Returns everything that may need a key: objects where the keys are stored, files and, if
 /// requested, branches.
 fn look(store: &KeyStore, paths: &[PathBuf], search: &Search) -> Result<Found> {
-    let mut found = store.sealed(&search.namespaces)?;
-    found.extend(survey::in_files(paths)?);
+    let mut found = store.sealed(&search.namespaces, &mut report::notice)?;
+    found.extend(survey::in_files(paths, &mut report::notice)?);
     if search.all_branches {
         let here = [PathBuf::from(".")];
         let paths = if paths.is_empty() { &here } else { paths };

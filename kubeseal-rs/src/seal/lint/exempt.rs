@@ -3,8 +3,8 @@
 //! Whoever writes a file writes its comments, too. So a comment exempts from what the file itself is blamed
 //! for; what `.seal.yaml` demands, only `.seal.yaml` gives up.
 
-use super::finding::{self, Rule};
 use super::object::Found;
+use kubeseal_library::finding::{self, Rule};
 
 /// What a comment may exempt from.
 const ALLOWED: [Rule; 2] = [finding::PLAIN_SECRET, finding::MALFORMED_FILE];

@@ -2,9 +2,9 @@
 
 use serde_json::{Value as Json, json};
 
-use super::finding::{Finding, RULES, Rule, Severity};
 use crate::report::ShowPath as _;
 use crate::report::{Paint, lines_shown, shown};
+use kubeseal_library::finding::{Finding, RULES, Rule, Severity};
 
 /// For people: `file:line: severity: message [rule]`.
 pub(super) fn text(findings: &[Finding], paint: Paint) -> String {
@@ -111,7 +111,7 @@ fn uri(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::seal::lint::finding;
+    use kubeseal_library::finding;
 
     fn finding() -> Finding {
         Finding {

@@ -1,7 +1,6 @@
 //! `seal lint`: what is wrong in a tree, found without a cluster and without a key.
 
 mod exempt;
-mod finding;
 mod format;
 mod object;
 mod placeholder;
@@ -18,7 +17,8 @@ use shared::key_ring::KeyRing;
 use shared::manifest::{self, ReadError, ReadProblem};
 use zeroize::Zeroizing;
 
-pub use finding::{Finding, RULES, Rule, Severity};
+use kubeseal_library::finding;
+pub use kubeseal_library::finding::{Finding, RULES, Rule, Severity};
 
 use self::object::{Against, Unjudged};
 use super::session::Session;
@@ -136,7 +136,7 @@ fn remarks(linter: &Linter<'_>) -> Vec<String> {
 
 /// The files in the work tree.
 fn candidates(words: &Lint) -> Result<Vec<Candidate>> {
-    let mut candidates = walk::candidates(&words.paths)?;
+    let mut candidates = walk::candidates(&words.paths, &mut report::notice)?;
     for candidate in &mut candidates {
         candidate.named &= !words.found;
     }

@@ -10,10 +10,10 @@ use shared::scope::{CLUSTER_WIDE_ANNOTATION, NAMESPACE_WIDE_ANNOTATION, Scope};
 use shared::secret_types::check_names;
 use template::Template;
 
-use super::finding::{self, Rule};
 use super::placeholder::is_templated;
 use crate::seal::object::{Form, Item, Object};
 use crate::seal::settings::Settings;
+use kubeseal_library::finding::{self, Rule};
 use shared::names;
 
 /// A rule, a line, and a sentence.

@@ -5,9 +5,9 @@ use shared::manifest::{Node, Value};
 use shared::names;
 use shared::resource::{KEY_ACTIVE, KEY_LABEL};
 
-use super::finding;
 use super::object::Found;
 use super::placeholder::is_placeholder;
+use kubeseal_library::finding;
 
 /// What a name has at most in a message.
 const SHOWN: usize = 5;

@@ -69,7 +69,7 @@ pub fn run(words: &Rotate, surroundings: &Surroundings) -> Result<Outcome> {
     if words.key.is_empty() && words.sealing.cert.is_some() {
         return Err(RotateError::CertificateAlone.into());
     }
-    let candidates = walk::candidates(&words.paths)?;
+    let candidates = walk::candidates(&words.paths, &mut report::notice)?;
     if !words.dry_run {
         remove_leftovers(&candidates);
     }

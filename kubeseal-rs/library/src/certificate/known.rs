@@ -1,0 +1,229 @@
+//! The cache of certificates seen before, in the user's cache folder, by cluster and controller.
+//!
+//! ```text
+//! sealed-secrets/pins/k.example_6443-1f2e3d4c5b6a7988/kube-system_sealed-secrets-controller.pem
+//! sealed-secrets/seen-by-rules/k.example_6443-1f2e3d4c5b6a7988/team_sealed-secrets.pem
+//! ```
+//!
+//! A pin makes the certificate trusted when the client finds its Service without the user naming
+//! it. Certificates of controllers that only a rule names are kept separately: they serve to report
+//! a change and never become a pin. See [`Memory`](super::trust::Memory).
+//!
+//! Each file is PEM, with a line above that names cluster and controller, and is valid for `--cert`
+//! too. It is rewritten only when the certificate changes, so its modification time is when that
+//! certificate was first seen. The files contain no secrets, and a failure never stops a command:
+//! an unreadable file counts as missing, and a failed write is only reported.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use sha2::{Digest as _, Sha256};
+use shared::key::{Certificate, Fingerprint};
+
+use super::trust::Memory;
+use crate::bounded::Kind;
+use crate::cluster::{Address, Service};
+use crate::files::{self, FileError};
+
+/// The cached certificates of one cluster.
+#[derive(Debug)]
+pub(super) struct Known {
+    cache: Option<PathBuf>,
+    cluster: String,
+    server: String,
+}
+
+/// A certificate seen before.
+#[derive(Debug)]
+pub(super) struct Seen {
+    /// The content of the file.
+    pub(super) pem: Vec<u8>,
+    /// The fingerprint of the certificate's key.
+    pub(super) fingerprint: Fingerprint,
+    /// When the certificate was first seen.
+    pub(super) since: Timestamp,
+}
+
+impl Known {
+    /// Opens the cache of a cluster. A cluster is identified by its address and its trusted CA
+    /// certificates, since an address such as 127.0.0.1 is different on every machine.
+    pub(super) fn of(cache: Option<&Path>, cluster: &Address) -> Self {
+        Self::new(cache, &cluster.server, &cluster.authorities)
+    }
+
+    fn new(cache: Option<&Path>, server: &str, authorities: &[Vec<u8>]) -> Self {
+        let mut digest = Sha256::new();
+        digest.update(server);
+        for authority in authorities {
+            digest.update([0]);
+            digest.update(authority);
+        }
+        let digest = digest.finalize();
+        let host = server.split("://").last().unwrap_or_default();
+        let digest = digest
+            .iter()
+            .take(8)
+            .fold(0, |all, byte| all << 8 | u64::from(*byte));
+        let name = format!("{}-{digest:016x}", in_file_name(host.trim_end_matches('/')));
+        Self {
+            cache: cache.map(Path::to_owned),
+            cluster: name,
+            server: server.to_owned(),
+        }
+    }
+
+    /// Returns the pinned certificate of this controller. It is trusted for no other controller.
+    pub(super) fn pin(&self, service: &Service) -> Option<Seen> {
+        self.read(Memory::Pin, service)
+    }
+
+    /// Returns the last certificate seen of this controller, to detect a change.
+    pub(super) fn last(&self, memory: Memory, service: &Service) -> Option<Seen> {
+        self.read(memory, service).or_else(|| self.pin(service))
+    }
+
+    fn read(&self, memory: Memory, service: &Service) -> Option<Seen> {
+        read(&self.file(memory, service)?)
+    }
+
+    /// Saves a certificate in place of the controller's previous one.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the folder cannot be used.
+    pub(super) fn remember(
+        &self,
+        memory: Memory,
+        service: &Service,
+        certificate: &Certificate,
+    ) -> Result<(), FileError> {
+        let Some(path) = self.file(memory, service) else {
+            return Ok(());
+        };
+        if let Some(folder) = path.parent() {
+            files::make_folder(folder)?;
+        }
+        let (server, pem) = (&self.server, certificate.to_pem());
+        let fingerprint = certificate.fingerprint();
+        let text = format!("# {fingerprint} of {service} at {server}\n{pem}");
+        files::replace_anywhere(&path, text.as_bytes())
+    }
+
+    /// Returns the path of one controller's file.
+    fn file(&self, memory: Memory, Service { namespace, name }: &Service) -> Option<PathBuf> {
+        let kind = match memory {
+            Memory::Pin => "pins",
+            Memory::Announcement => "seen-by-rules",
+        };
+        let name = format!("{}_{}.pem", in_file_name(namespace), in_file_name(name));
+        let folder = self.cache.as_ref()?.join("sealed-secrets").join(kind);
+        Some(folder.join(&self.cluster).join(name))
+    }
+}
+
+/// Replaces characters of a name from the cluster that could lead to another folder. No valid name
+/// contains `_`.
+fn in_file_name(text: &str) -> String {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+    let name: String = text
+        .chars()
+        .map(|c| if allowed(c) { c } else { '_' })
+        .take(100)
+        .collect();
+    name.replace("..", "__")
+}
+
+fn read(path: &Path) -> Option<Seen> {
+    let pem = files::read_as(path, Kind::Certificate).ok()?.to_vec();
+    let certificate = Certificate::from_pem(&pem).ok()?;
+    let since = fs::metadata(path).and_then(|file| file.modified()).ok()?;
+    Some(Seen {
+        pem,
+        fingerprint: certificate.fingerprint().clone(),
+        since: since.try_into().ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(name: &str) -> Service {
+        Service {
+            namespace: "ops".into(),
+            name: name.into(),
+        }
+    }
+
+    const BOTH: [Memory; 2] = [Memory::Pin, Memory::Announcement];
+
+    #[test]
+    fn clusters_differ_by_address_and_authority() {
+        let cluster = |server: &str, authorities: &[Vec<u8>]| {
+            Known::new(Some(Path::new("/c")), server, authorities).cluster
+        };
+        let one = cluster("https://127.0.0.1:6443/", &[vec![1]]);
+        assert_eq!(one, cluster("https://127.0.0.1:6443/", &[vec![1]]));
+        assert_ne!(one, cluster("https://127.0.0.1:6443/", &[vec![2]]));
+        assert_ne!(one, cluster("https://127.0.0.1:6443/", &[]));
+        assert_ne!(one, cluster("https://127.0.0.1:6444/", &[vec![1]]));
+    }
+
+    #[test]
+    fn no_name_leads_out_of_the_folder() {
+        let known = Known::new(Some(Path::new("/c")), "https://x/../..", &[]);
+        for (memory, above) in BOTH.into_iter().zip(["pins", "seen-by-rules"]) {
+            let folder = Path::new("/c/sealed-secrets")
+                .join(above)
+                .join(&known.cluster);
+            assert_eq!(folder.components().count(), 5);
+            for name in ["../../x", "/etc/x", "..", "", "a/b", "a\0b"] {
+                let file = known.file(memory, &service(name)).unwrap();
+                assert_eq!(file.parent(), Some(folder.as_path()), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_certificate_is_not_known() {
+        let cache = tempfile::tempdir().unwrap();
+        let known = Known::new(Some(cache.path()), "https://x", &[]);
+        for memory in BOTH {
+            let file = known.file(memory, &service("a")).unwrap();
+            assert!(known.last(memory, &service("a")).is_none());
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(&file, "half a fi").unwrap();
+            assert!(known.last(memory, &service("a")).is_none());
+            let none = Known::new(None, "https://x", &[]);
+            assert!(none.last(memory, &service("a")).is_none());
+        }
+    }
+
+    /// Attack: presents a certificate that was saved for one controller, or for a rule, as that of
+    /// another controller.
+    #[test]
+    fn a_pin_counts_for_its_own_controller_alone() {
+        let cache = tempfile::tempdir().unwrap();
+        let known = Known::new(Some(cache.path()), "https://x", &[]);
+        let other_cluster = Known::new(Some(cache.path()), "https://y", &[]);
+        let pem = include_bytes!("../../../tests/seal/exec.fixtures/key-2025.pem");
+        let certificate = Certificate::from_pem(pem).unwrap();
+        known
+            .remember(Memory::Pin, &service("a"), &certificate)
+            .unwrap();
+        known
+            .remember(Memory::Announcement, &service("b"), &certificate)
+            .unwrap();
+        assert!(known.pin(&service("a")).is_some());
+        let elsewhere = Service {
+            namespace: "b".into(),
+            name: "a".into(),
+        };
+        for service in [service("b"), service("c"), elsewhere] {
+            assert!(known.pin(&service).is_none(), "{service}");
+        }
+        assert!(other_cluster.pin(&service("a")).is_none());
+        assert!(known.last(Memory::Announcement, &service("b")).is_some());
+    }
+}

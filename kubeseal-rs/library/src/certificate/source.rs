@@ -1,0 +1,329 @@
+//! Reads a certificate from a file or a URL.
+
+use std::path::{Path, PathBuf};
+
+use ureq::tls::RootCerts;
+use zeroize::Zeroizing;
+
+use crate::bounded::Kind;
+use crate::files::{self, FileError};
+use crate::redacted::redacted;
+use crate::shown::ShowPath as _;
+use crate::web;
+
+/// There is no certificate to seal with.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The file cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The file of a `file://` URL does not exist. The message equals upstream's, which serves such
+    /// files over HTTP, since scripts may match it.
+    #[error("cannot fetch {uri:?}: 404 Not Found")]
+    Missing {
+        /// The URL as given.
+        uri: String,
+        /// The error of the operating system.
+        source: FileError,
+    },
+    /// The server answered with a code other than 200.
+    #[error("cannot fetch {uri:?}: {status}{}", if said.is_empty() { String::new() } else { format!(", {said:?}") })]
+    Status {
+        /// The URL, without credentials.
+        uri: String,
+        /// Code and reason.
+        status: String,
+        /// The first line of the answer, truncated.
+        said: String,
+    },
+    /// The server did not answer.
+    #[error("cannot fetch {uri:?}")]
+    Fetch {
+        /// The URL, without credentials.
+        uri: String,
+        /// The error of the HTTP client.
+        source: Box<ureq::Error>,
+    },
+    /// A rule names a file outside its tree.
+    #[error(
+        "the rule names the certificate {}, which is not in {}: a rule may name files of its own tree only. If it is \
+         right, name it with --cert",
+        path.shown(), tree.shown()
+    )]
+    OutsideTree {
+        /// The path of the file.
+        path: PathBuf,
+        /// The root of the tree.
+        tree: PathBuf,
+    },
+    /// A rule names a URL whose content another person could have replaced.
+    #[error(
+        "the rule names the certificate {uri:?}: a rule may name files of its own tree, https:// URLs, and http:// \
+         URLs of this machine or with a fingerprint. If it is right, name it with --cert"
+    )]
+    NotByRule {
+        /// The URL, without credentials.
+        uri: String,
+    },
+    /// The URL scheme is not supported.
+    #[error(
+        "cannot fetch {uri:?}: unsupported protocol scheme {scheme:?}; \
+         give a file, or a URL that begins with file://, http:// or https://"
+    )]
+    Scheme {
+        /// The URL, without credentials.
+        uri: String,
+        /// The scheme.
+        scheme: String,
+    },
+}
+
+/// Reads `--cert`: a file name, or a URL with `file://`, `http://` or `https://`. HTTPS uses the
+/// system's root certificates; proxies come from the environment.
+///
+/// # Errors
+///
+/// Fails if the file or server does not provide the content.
+pub fn read(source: &str) -> Result<Vec<u8>, SourceError> {
+    match scheme(source).as_deref() {
+        None => match files::read_as(Path::new(source), Kind::Certificate) {
+            Ok(bytes) => Ok(bytes.to_vec()),
+            Err(error) => Err(error.shown_as(&redacted(source)).into()),
+        },
+        Some("file") => match files::read_as(&file_path(source), Kind::Certificate) {
+            Err(error) if error.is_missing() => Err(SourceError::Missing {
+                uri: redacted(source).into_owned(),
+                source: error,
+            }),
+            read => Ok(read?.to_vec()),
+        },
+        Some("http" | "https") => fetch(source),
+        Some(other) => Err(SourceError::Scheme {
+            uri: redacted(source).into_owned(),
+            scheme: other.to_owned(),
+        }),
+    }
+}
+
+/// The position of a rule that names a certificate.
+#[derive(Debug, Clone, Copy)]
+pub struct OfRule<'a> {
+    /// The folder of the rule's file, which relative paths start from.
+    pub folder: &'a Path,
+    /// The root of the tree that the rules apply to.
+    pub tree: &'a Path,
+    /// Whether the rule also gives the fingerprint of the certificate.
+    pub is_pinned: bool,
+}
+
+/// Like [`read`], for a source that a rule names. Another person may have written the rule, so a
+/// file has to be a regular file in the rule's tree, and URLs whose content could be replaced in
+/// transit are refused.
+///
+/// # Errors
+///
+/// Fails like [`read`]; and for a file elsewhere, a pipe, a device or a huge file, for `file://`,
+/// and for `http://` unless the certificate is pinned or the server is this machine.
+pub fn read_named_by_rule(source: &str, rule: OfRule<'_>) -> Result<Vec<u8>, SourceError> {
+    match scheme(source).as_deref() {
+        None => read_in_tree(source, rule),
+        Some("http") if rule.is_pinned || is_this_machine(source) => read(source),
+        Some("file" | "http") => Err(SourceError::NotByRule {
+            uri: redacted(source).into_owned(),
+        }),
+        Some(_) => read(source),
+    }
+}
+
+fn read_in_tree(source: &str, rule: OfRule<'_>) -> Result<Vec<u8>, SourceError> {
+    let path = rule.folder.join(source);
+    let name = path.to_string_lossy();
+    // Check the target of a symbolic link. A missing file is reported by the read below.
+    let whole = path.canonicalize().unwrap_or_else(|_| path.clone());
+    let tree = rule.tree.canonicalize();
+    if !tree.is_ok_and(|tree| whole.starts_with(tree)) {
+        return Err(SourceError::OutsideTree {
+            path: redacted(&name).into_owned().into(),
+            tree: rule.tree.to_owned(),
+        });
+    }
+    match files::read_regular(&whole, Kind::Certificate.limit()) {
+        Ok(bytes) => Ok(files::text(bytes).to_vec()),
+        Err(error) => Err(error.shown_as(&redacted(&name)).into()),
+    }
+}
+
+fn is_this_machine(url: &str) -> bool {
+    let uri = url.parse::<http::Uri>().ok();
+    let host = uri.as_ref().and_then(http::Uri::host).unwrap_or_default();
+    let host = host.trim_matches(['[', ']']);
+    let address = host.parse::<std::net::IpAddr>();
+    address.map_or(host == "localhost", |address| address.is_loopback())
+}
+
+/// Returns whether this is a URL rather than a file name.
+pub fn is_url(source: &str) -> bool {
+    scheme(source).is_some()
+}
+
+/// Returns the scheme of a URL, in lower case. A single letter is a Windows drive, not a scheme.
+fn scheme(source: &str) -> Option<String> {
+    let (scheme, _) = source.split_once(':')?;
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+    let is_scheme = scheme.len() > 1
+        && scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme.chars().all(allowed);
+    is_scheme.then(|| scheme.to_ascii_lowercase())
+}
+
+/// Returns the path of a `file://` URL. As upstream does, ignores a host.
+fn file_path(uri: &str) -> PathBuf {
+    let rest = uri
+        .split_once(':')
+        .map_or(uri, |(_, rest)| rest)
+        .trim_start_matches("//");
+    let path = rest.find('/').map_or(rest, |at| &rest[at..]);
+    PathBuf::from(percent_decoded(path))
+}
+
+/// Decodes percent escapes. Keeps a percent sign that begins no valid escape.
+fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('%') {
+        let escape = rest
+            .get(at + 1..at + 3)
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        bytes.extend_from_slice(&rest.as_bytes()[..at]);
+        bytes.push(escape.unwrap_or(b'%'));
+        rest = &rest[at + if escape.is_some() { 3 } else { 1 }..];
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn fetch(uri: &str) -> Result<Vec<u8>, SourceError> {
+    let failed = |source| SourceError::Fetch {
+        uri: redacted(uri).into_owned(),
+        source: Box::new(web::without_url(source)),
+    };
+    let mut response = web::agent(uri, RootCerts::PlatformVerifier)
+        .get(uri)
+        .call()
+        .map_err(failed)?;
+    if response.status() != 200 {
+        return Err(SourceError::Status {
+            uri: redacted(uri).into_owned(),
+            status: response.status().to_string(),
+            said: first_line(response.body_mut()),
+        });
+    }
+    let body = response.body_mut().with_config();
+    let bytes = body.limit(Kind::Certificate.limit()).read_to_vec();
+    Ok(files::text(Zeroizing::new(bytes.map_err(failed)?)).to_vec())
+}
+
+/// Returns the first line of a text body; empty for an HTML page.
+fn first_line(body: &mut ureq::Body) -> String {
+    let text = body.with_config().limit(64 * 1024).read_to_string();
+    let text = text.unwrap_or_default();
+    let line = text.trim().lines().next().unwrap_or_default();
+    let line = if line.starts_with('<') { "" } else { line };
+    line.chars().take(300).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_files_from_urls() {
+        for (source, want) in [
+            ("cert.pem", None),
+            ("/etc/cert.pem", None),
+            ("C:\\cert.pem", None),
+            ("", None),
+            ("1:cert.pem", None),
+            ("file:///cert.pem", Some("file")),
+            ("https://host/cert.pem", Some("https")),
+            ("ftp://host/cert.pem", Some("ftp")),
+            ("FILE:///cert.pem", Some("file")),
+        ] {
+            assert_eq!(scheme(source).as_deref(), want, "{source}");
+        }
+    }
+
+    /// Attack: a rule in a repository names a certificate elsewhere on the machine, by every kind
+    /// of path that leads there, or a URL whose content anyone on the network could replace.
+    #[test]
+    fn a_rule_names_no_certificate_outside_its_tree() {
+        let outside = tempfile::tempdir().unwrap();
+        let tree = tempfile::tempdir().unwrap();
+        let folder = tree.path().join("apps");
+        std::fs::create_dir(&folder).unwrap();
+        let foreign = outside.path().join("cert.pem");
+        for path in [
+            &foreign,
+            &tree.path().join("cert.pem"),
+            &folder.join("own.pem"),
+        ] {
+            std::fs::write(path, "x").unwrap();
+        }
+        #[cfg(unix)]
+        for (link, to) in [("link.pem", foreign.as_path()), ("way", outside.path())] {
+            std::os::unix::fs::symlink(to, folder.join(link)).unwrap();
+        }
+        let foreign = foreign.display().to_string();
+        let up = format!(
+            "../../{}/cert.pem",
+            outside.path().file_name().unwrap().display()
+        );
+        let url = format!("file://{foreign}");
+        for is_pinned in [false, true] {
+            let rule = OfRule {
+                folder: &folder,
+                tree: tree.path(),
+                is_pinned,
+            };
+            for source in [
+                foreign.as_str(),
+                &up,
+                "link.pem",
+                "way/cert.pem",
+                &url,
+                "FILE:cert.pem",
+            ] {
+                let error = read_named_by_rule(source, rule).unwrap_err();
+                assert!(error.to_string().contains("--cert"), "{source}: {error}");
+            }
+            for source in ["own.pem", "../cert.pem", "./own.pem"] {
+                assert_eq!(read_named_by_rule(source, rule).unwrap(), b"x", "{source}");
+            }
+            // No server listens on this port.
+            for (source, is_asked) in [
+                ("http://127.0.0.1:1/cert.pem", true),
+                ("http://[::1]:1/cert.pem", true),
+                ("http://localhost:1/cert.pem", true),
+                ("http://localhost.invalid/cert.pem", is_pinned),
+                ("HTTP://127.0.0.1.invalid/cert.pem", is_pinned),
+                ("http://localhost@sealer.invalid/cert.pem", is_pinned),
+            ] {
+                let error = read_named_by_rule(source, rule).unwrap_err();
+                let asked = matches!(error, SourceError::Fetch { .. });
+                assert_eq!(asked, is_asked, "{source}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn finds_the_path_of_a_file_url() {
+        for (uri, want) in [
+            ("file:///a/b.pem", "/a/b.pem"),
+            ("file://localhost/a/b.pem", "/a/b.pem"),
+            ("FILE:///a/b.pem", "/a/b.pem"),
+            ("file:///a%20b%.pem", "/a b%.pem"),
+        ] {
+            assert_eq!(file_path(uri), Path::new(want), "{uri}");
+        }
+    }
+}

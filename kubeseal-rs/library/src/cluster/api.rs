@@ -1,0 +1,194 @@
+//! Sends requests to the API server, one at a time.
+
+use http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use jiff::Timestamp;
+use kube::Client;
+use kube::client::Body;
+use serde_json::Value as Json;
+use tokio::runtime::Runtime;
+
+use super::busy::{Again, Attempts};
+use super::connection::Address;
+use super::error::one_line;
+use super::login::Login;
+use super::told::told;
+use super::{Access, ClusterError, Timeout, connection};
+use crate::bounded::{Kind, TooLarge};
+use crate::notice::StatusLine;
+use crate::surroundings::Surroundings;
+
+/// A client of the API server.
+pub(super) struct Api {
+    runtime: Runtime,
+    client: Client,
+    login: Option<Login>,
+    timeout: Timeout,
+    /// Where waits are shown.
+    pub(super) status_line: Option<StatusLine>,
+    /// The address of the API server.
+    pub(super) address: Address,
+}
+
+/// An HTTP answer, successful or not.
+pub(super) struct Answer {
+    pub(super) code: StatusCode,
+    /// Why the request has to be sent again, if it does.
+    pub(super) again: Option<Again>,
+    /// The number of times the request was sent.
+    pub(super) attempts: u32,
+    pub(super) body: Vec<u8>,
+}
+
+impl Api {
+    /// Creates the client. Sends no request yet.
+    pub(super) fn new(access: &Access, surroundings: &Surroundings) -> Result<Self, ClusterError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(ClusterError::System)?;
+        let mut config = connection::config(access, surroundings)?;
+        let login = Login::new(&mut config.auth_info, surroundings.now)?;
+        let guard = runtime.enter();
+        let api = Self {
+            address: Address::of(&config),
+            client: Client::try_from(config).map_err(|error| ClusterError::Client(told(&error)))?,
+            login,
+            timeout: access.timeout,
+            status_line: surroundings.status_line,
+            runtime: {
+                drop(guard);
+                runtime
+            },
+        };
+        Ok(api)
+    }
+
+    pub(super) fn get(&self, path: &str) -> Result<Answer, ClusterError> {
+        self.ask(&Method::GET, path, None)
+    }
+
+    pub(super) fn post(&self, path: &str, body: &Json) -> Result<Answer, ClusterError> {
+        self.ask(&Method::POST, path, Some(body.to_string().as_bytes()))
+    }
+
+    /// Sends any request once, without retries.
+    pub(super) fn once(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Vec<u8>,
+        kind: &'static str,
+        most: Kind,
+    ) -> Result<Answer, ClusterError> {
+        self.runtime
+            .block_on(self.ask_once(method, path, Some((body, kind)), most))
+    }
+
+    /// Sends a request, and sends it again while the server asks to wait and the time limit allows.
+    /// Only for requests that are safe to repeat.
+    fn ask(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Option<&[u8]>,
+    ) -> Result<Answer, ClusterError> {
+        let mut attempts = Attempts::new(self.timeout, self.status_line);
+        self.runtime.block_on(async {
+            loop {
+                let body = body.map(|bytes| (bytes.to_vec(), "application/json"));
+                let answer = self.ask_once(method, path, body, Kind::Answer).await?;
+                let Some(wait) = attempts.next(answer.again) else {
+                    let attempts = attempts.done;
+                    return Ok(Answer { attempts, ..answer });
+                };
+                tokio::time::sleep(wait).await;
+            }
+        })
+    }
+
+    async fn ask_once(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Option<(Vec<u8>, &'static str)>,
+        most: Kind,
+    ) -> Result<Answer, ClusterError> {
+        let unreachable = |why: String| ClusterError::Unreachable {
+            server: self.address.server.clone(),
+            why,
+        };
+        let answer = self.send(method, path, body, most);
+        match self.timeout.answer {
+            None => answer.await.map_err(unreachable),
+            Some(timeout) => match tokio::time::timeout(timeout, answer).await {
+                Ok(answer) => answer.map_err(unreachable),
+                Err(_) => Err(unreachable(format!(
+                    "no answer within {timeout:?}, which --request-timeout of kubeseal sets"
+                ))),
+            },
+        }
+    }
+
+    async fn send(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Option<(Vec<u8>, &'static str)>,
+        most: Kind,
+    ) -> Result<Answer, String> {
+        let (body, kind) = body.unwrap_or((Vec::new(), "application/json"));
+        let mut request = Request::builder();
+        if let Some(login) = &self.login
+            && let Some(header) = login.header(Timestamp::now())?
+        {
+            request = request.header(header::AUTHORIZATION, header);
+        }
+        let request = request
+            .method(method)
+            .uri(path)
+            .header(header::ACCEPT, "application/x-pem-file, */*")
+            .header(header::CONTENT_TYPE, kind)
+            .body(Body::from(body))
+            .map_err(|error| error.to_string())?;
+        let sent = self.client.send(request).await;
+        let (head, body) = sent.map_err(|error| told(&error))?.into_parts();
+        let limit = usize::try_from(most.limit()).unwrap_or(usize::MAX);
+        let body = Limited::new(body, limit).collect().await;
+        let body = body.map_err(|error| {
+            if error.is::<LengthLimitError>() {
+                format!("the answer: {}", TooLarge { kind: most })
+            } else {
+                error.to_string()
+            }
+        })?;
+        let body = body.to_bytes().to_vec();
+        Ok(Answer {
+            code: head.status,
+            again: Again::of(head.status, &head.headers, &body),
+            attempts: 1,
+            body,
+        })
+    }
+}
+
+impl Answer {
+    /// Returns the body if the request succeeded.
+    pub(super) fn success(self, what: &'static str) -> Result<Vec<u8>, ClusterError> {
+        if self.code.is_success() {
+            return Ok(self.body);
+        }
+        let status = self.json();
+        let text = match status["message"].as_str() {
+            Some(message) => one_line(message),
+            None => one_line(&String::from_utf8_lossy(&self.body)),
+        };
+        let code = self.code;
+        Err(ClusterError::Object { what, code, text })
+    }
+
+    /// Returns the body as JSON, or null if it is not JSON.
+    pub(super) fn json(&self) -> Json {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+}

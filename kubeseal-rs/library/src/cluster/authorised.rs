@@ -1,0 +1,250 @@
+//! Client of the controller's TLS port for callers with a token. This port reports which key opens
+//! each item of an object that the caller may verify.
+
+use std::collections::BTreeMap;
+use std::thread::sleep;
+
+use http::{HeaderMap, StatusCode, header};
+use serde::Deserialize;
+use serde_json::Value as Json;
+use shared::key::Fingerprint;
+use shared::resource::SealedSecret;
+use ureq::Agent;
+use ureq::tls::{Certificate, RootCerts};
+use zeroize::Zeroizing;
+
+use super::Timeout;
+use super::busy::{Again, Attempts};
+use super::error::one_line;
+use crate::bounded::Kind;
+use crate::notice::StatusLine;
+use crate::redacted::redacted;
+use crate::web;
+
+/// The key that opens each item; `None` if no key of the controller does.
+pub type KeysOfItems = BTreeMap<String, Option<Fingerprint>>;
+
+/// The port cannot be reached, or refuses the request.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthorisedError {
+    /// The address is not HTTPS, so the token would be sent unencrypted.
+    #[error("{0:?} does not begin with https://, so the token would travel in clear")]
+    Clear(String),
+    /// The file contains no token.
+    #[error(
+        "the file contains no token; `kubectl create token ACCOUNT --audience sealed-secrets.bitnami.com` makes one"
+    )]
+    NoToken,
+    /// The CA certificate is not PEM.
+    #[error("the CA certificate of the controller's port is not PEM")]
+    NoAuthority,
+    /// The port does not answer.
+    #[error(
+        "the controller's port for callers with a token cannot be reached at {url}; outside of the cluster \
+         `kubectl port-forward` to it and --authorized https://localhost:PORT are a way. Or did the controller restart \
+         since its authority was fetched?"
+    )]
+    Unreachable {
+        /// The address of the port, without credentials.
+        url: String,
+        /// The error of the HTTP client.
+        source: Box<ureq::Error>,
+    },
+    /// The controller does not accept the token.
+    #[error(
+        "the controller does not know the token: it has to be for the audience sealed-secrets.bitnami.com, and may \
+         have expired"
+    )]
+    Stranger,
+    /// RBAC does not allow the caller this verb on the object.
+    #[error("RBAC grants the token's account no verb `{0}` on this SealedSecret")]
+    Forbidden(&'static str),
+    /// The controller answered with another error code.
+    #[error("the controller answered {0}: {1:?}")]
+    Refused(StatusCode, String),
+    /// The answer cannot be parsed.
+    #[error(
+        "the answer is not understood; is that the controller's port for callers with a token, and is it of this version?"
+    )]
+    Nonsense,
+}
+
+/// A connection to the port, with the caller's token.
+pub struct Authorised {
+    agent: Agent,
+    url: String,
+    bearer: Zeroizing<String>,
+    status_line: Option<StatusLine>,
+}
+
+impl Authorised {
+    /// Creates a client for the port at `url`, which trusts only `authority` (PEM). Sends no
+    /// request yet.
+    ///
+    /// # Errors
+    ///
+    /// Returns an [`AuthorisedError`] if the address, token or CA certificate cannot be used.
+    pub fn new(url: &str, token: &[u8], authority: &[u8]) -> Result<Self, AuthorisedError> {
+        if !url.starts_with("https://") {
+            return Err(AuthorisedError::Clear(redacted(url).into_owned()));
+        }
+        let token = std::str::from_utf8(token).map_err(|_| AuthorisedError::NoToken)?;
+        let token = Some(token.trim()).filter(|token| is_token(token));
+        let token = token.ok_or(AuthorisedError::NoToken)?;
+        let root = Certificate::from_pem(authority).map_err(|_| AuthorisedError::NoAuthority)?;
+        Ok(Self {
+            agent: web::agent(url, RootCerts::new_with_certs(&[root])),
+            url: format!("{}/v1/", url.trim_end_matches('/')),
+            bearer: Zeroizing::new(format!("Bearer {token}")),
+            status_line: None,
+        })
+    }
+
+    /// Shows waits for a busy controller there.
+    #[must_use]
+    pub fn with_status_line(self, status_line: Option<StatusLine>) -> Self {
+        Self {
+            status_line,
+            ..self
+        }
+    }
+
+    /// Returns which key opens each item of this object, without changing it.
+    ///
+    /// # Errors
+    ///
+    /// Returns an [`AuthorisedError`] if the request fails.
+    pub fn keys(&self, sealed: &SealedSecret) -> Result<KeysOfItems, AuthorisedError> {
+        let (code, text) = self.post("verify", &sealed.to_document())?;
+        understood(code, &text)
+    }
+
+    /// Returns whether the controller can decrypt this SealedSecret.
+    ///
+    /// # Errors
+    ///
+    /// Returns an [`AuthorisedError`] if the request fails.
+    pub fn verify(&self, sealed: &Json) -> Result<bool, AuthorisedError> {
+        match self.post("verify", sealed)? {
+            (StatusCode::OK, _) => Ok(true),
+            (StatusCode::CONFLICT, _) => Ok(false),
+            (code, text) => Err(refused(code, "verify", &text)),
+        }
+    }
+
+    /// Returns the SealedSecret, or list of SealedSecrets, re-encrypted for the newest key. Returns
+    /// `None` if the controller cannot decrypt an item.
+    ///
+    /// # Errors
+    ///
+    /// Returns an [`AuthorisedError`] if the request fails.
+    pub fn rotate(&self, sealed: &Json) -> Result<Option<Json>, AuthorisedError> {
+        match self.post("rotate", sealed)? {
+            (StatusCode::OK, text) => serde_json::from_str(&text)
+                .map(Some)
+                .map_err(|_| AuthorisedError::Nonsense),
+            (StatusCode::CONFLICT, _) => Ok(None),
+            (code, text) => Err(refused(code, "rotate", &text)),
+        }
+    }
+
+    /// Posts a document, retries while the controller is busy, and returns the code and text of the
+    /// final answer.
+    fn post(&self, endpoint: &str, body: &Json) -> Result<(StatusCode, String), AuthorisedError> {
+        let (url, body) = (format!("{}{endpoint}", self.url), body.to_string());
+        let mut attempts = Attempts::new(Timeout::default(), self.status_line);
+        loop {
+            let (code, headers, text) = self.ask(&url, &body)?;
+            match attempts.next(Again::of(code, &headers, text.as_bytes())) {
+                Some(wait) => sleep(wait),
+                None => return Ok((code, text)),
+            }
+        }
+    }
+
+    fn ask(
+        &self,
+        url: &str,
+        body: &str,
+    ) -> Result<(StatusCode, HeaderMap, String), AuthorisedError> {
+        let failed = |source| AuthorisedError::Unreachable {
+            url: redacted(url).into_owned(),
+            source: Box::new(web::without_url(source)),
+        };
+        let request = self.agent.post(url);
+        let request = request.config().max_redirects(0).build();
+        let request = request
+            .header(header::AUTHORIZATION, self.bearer.as_str())
+            .header(header::CONTENT_TYPE, "application/json");
+        let mut answer = request.send(body).map_err(failed)?;
+        let text = answer.body_mut().with_config().limit(Kind::Answer.limit());
+        let text = text.read_to_string().map_err(failed)?;
+        Ok((answer.status(), answer.headers().clone(), text))
+    }
+}
+
+/// Returns whether the text is a token that fits in a header: visible ASCII, so it cannot end the
+/// header.
+fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+fn understood(code: StatusCode, text: &str) -> Result<KeysOfItems, AuthorisedError> {
+    match code {
+        StatusCode::OK | StatusCode::CONFLICT => keys_in(text).ok_or(AuthorisedError::Nonsense),
+        code => Err(refused(code, "verify", text)),
+    }
+}
+
+fn refused(code: StatusCode, verb: &'static str, text: &str) -> AuthorisedError {
+    match code {
+        StatusCode::UNAUTHORIZED => AuthorisedError::Stranger,
+        StatusCode::FORBIDDEN => AuthorisedError::Forbidden(verb),
+        code => AuthorisedError::Refused(code, one_line(text)),
+    }
+}
+
+fn keys_in(text: &str) -> Option<KeysOfItems> {
+    #[derive(Deserialize)]
+    struct Answer {
+        items: BTreeMap<String, Option<String>>,
+    }
+    let answer: Answer = serde_json::from_str(text).ok()?;
+    let key = |(item, key): (String, Option<String>)| match key {
+        Some(key) => Some((item, Some(key.parse().ok()?))),
+        None => Some((item, None)),
+    };
+    answer.items.into_iter().map(key).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_a_token_on_one_line_over_tls_only() {
+        let new = |url: &str, token: &str| Authorised::new(url, token.as_bytes(), b"no PEM").err();
+        for (url, token, want) in [
+            ("http://localhost", "a.b.c", "in clear"),
+            ("https://localhost", " \n", "no token"),
+            ("https://localhost", "a\nb", "no token"),
+            ("https://localhost", "a.b.c\n", "is not PEM"),
+        ] {
+            let said = new(url, token).unwrap().to_string();
+            assert!(said.contains(want), "{url} {token:?}: {said}");
+        }
+    }
+
+    #[test]
+    fn an_answer_without_keys_is_none_at_all() {
+        let key = "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU";
+        let text = format!(r#"{{"items":{{"a":"{key}","b":null}}}}"#);
+        let found = understood(StatusCode::CONFLICT, &text).unwrap();
+        assert_eq!(found["a"], Some(key.parse().unwrap()));
+        assert_eq!(found["b"], None);
+        for text in ["", "{}", r#"{"items":{"a":"nonsense"}}"#] {
+            let error = understood(StatusCode::OK, text).unwrap_err();
+            assert!(matches!(error, AuthorisedError::Nonsense), "{text}");
+        }
+    }
+}

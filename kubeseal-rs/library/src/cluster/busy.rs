@@ -1,0 +1,209 @@
+//! Decides when to send a request again: if the server asks to wait, or if the connection ended
+//! before the answer.
+
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, StatusCode};
+use rand::RngExt as _;
+
+use super::Timeout;
+use crate::notice::StatusLine;
+
+/// The longest wait between two attempts.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Random extra wait after the first attempt, so that many callers do not retry at the same time.
+/// It doubles with each attempt, up to [`LONGEST_SPREAD`].
+const FIRST_SPREAD: Duration = Duration::from_millis(250);
+/// The longest random extra wait.
+const LONGEST_SPREAD: Duration = Duration::from_secs(4);
+/// The number of attempts for a request whose connection ends early.
+pub(super) const BROKEN_ATTEMPTS: u32 = 4;
+
+/// Why a request has to be sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Again {
+    /// The server asks to wait this long.
+    Busy(Duration),
+    /// The connection behind a proxy ended before the answer.
+    Broken,
+}
+
+impl Again {
+    /// Decides from an answer's status code, headers and body.
+    pub(super) fn of(code: StatusCode, headers: &HeaderMap, body: &[u8]) -> Option<Self> {
+        let asks = code == StatusCode::TOO_MANY_REQUESTS || code.is_server_error();
+        let seconds = headers.get("retry-after").filter(|_| asks);
+        let seconds = seconds.and_then(|value| value.to_str().ok()?.parse().ok());
+        if let Some(seconds) = seconds {
+            return Some(Self::Busy(Duration::from_secs(seconds)));
+        }
+        let is_broken = code.is_server_error() && is_broken(&String::from_utf8_lossy(body));
+        is_broken.then_some(Self::Broken)
+    }
+
+    /// Returns how long the server asks to wait.
+    pub(super) fn wait(self) -> Option<Duration> {
+        match self {
+            Self::Busy(wait) => Some(wait),
+            Self::Broken => None,
+        }
+    }
+}
+
+/// Returns whether the API server's proxy reports that the connection to the controller ended
+/// early, rather than that it could not be opened.
+pub(super) fn is_broken(text: &str) -> bool {
+    let ends = [
+        "server closed idle connection",
+        "connection reset by peer",
+        "broken pipe",
+        "EOF",
+    ];
+    text.contains("trying to reach service") && ends.iter().any(|end| text.contains(end))
+}
+
+/// Counts the attempts of one request.
+pub(super) struct Attempts {
+    start: Instant,
+    patience: Option<Duration>,
+    /// The number of answers received.
+    pub(super) done: u32,
+    broken: u32,
+    note: Note,
+}
+
+impl Attempts {
+    pub(super) fn new(timeout: Timeout, line: Option<StatusLine>) -> Self {
+        Self {
+            start: Instant::now(),
+            patience: timeout.busy,
+            done: 0,
+            broken: 0,
+            note: Note {
+                line,
+                is_there: false,
+            },
+        }
+    }
+
+    /// Returns how long to wait before the request is sent again, or `None` if this answer is
+    /// final.
+    pub(super) fn next(&mut self, again: Option<Again>) -> Option<Duration> {
+        self.done += 1;
+        let wait = match again? {
+            Again::Busy(wait) => {
+                wait.min(LONGEST_WAIT) + spread(self.done, shared::random::system().random())
+            }
+            Again::Broken => {
+                self.broken += 1;
+                (self.broken < BROKEN_ATTEMPTS).then(|| spread(self.done, 1.0))?
+            }
+        };
+        let end = self.start.elapsed() + wait;
+        if self.patience.is_some_and(|patience| end > patience) {
+            return None;
+        }
+        self.note.show(wait, self.done);
+        Some(wait)
+    }
+}
+
+/// Returns the random extra wait after an attempt. `part` is a random number from 0 to 1.
+fn spread(attempt: u32, part: f64) -> Duration {
+    let doubled = FIRST_SPREAD.saturating_mul(1 << attempt.saturating_sub(1).min(8));
+    doubled.min(LONGEST_SPREAD).mul_f64(part.clamp(0.0, 1.0))
+}
+
+/// A line on the terminal that says what the command waits for.
+struct Note {
+    line: Option<StatusLine>,
+    is_there: bool,
+}
+
+impl Note {
+    fn show(&mut self, wait: Duration, attempts: u32) {
+        let Some(line) = self.line else {
+            return;
+        };
+        self.is_there = true;
+        let seconds = wait.as_secs_f64().ceil();
+        line(&format!(
+            "the controller is busy: asking again in {seconds} s (attempt {})",
+            attempts + 1
+        ));
+    }
+}
+
+impl Drop for Note {
+    fn drop(&mut self) {
+        if let Some(line) = self.line.filter(|_| self.is_there) {
+            line("");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attempts(busy: Option<Duration>) -> Attempts {
+        Attempts::new(Timeout { answer: None, busy }, None)
+    }
+
+    #[test]
+    fn waits_at_least_as_long_as_the_server_asks_and_not_beyond_its_patience() {
+        let second = Duration::from_secs(1);
+        let mut few = attempts(Some(Duration::from_millis(900)));
+        assert_eq!(few.next(Some(Again::Busy(second))), None);
+        let mut many = attempts(Some(Duration::from_mins(1)));
+        for _ in 0..20 {
+            let wait = many.next(Some(Again::Busy(second))).unwrap();
+            assert!(
+                (second..=second + LONGEST_SPREAD).contains(&wait),
+                "{wait:?}"
+            );
+        }
+        assert_eq!(many.next(None), None);
+        assert_eq!(many.done, 21);
+        let mut endless = attempts(None);
+        let hour = Again::Busy(Duration::from_hours(1));
+        assert!(endless.next(Some(hour)).unwrap() <= LONGEST_WAIT + LONGEST_SPREAD);
+    }
+
+    #[test]
+    fn a_connection_that_ends_is_tried_a_few_times() {
+        let mut attempts = attempts(None);
+        let waits = std::iter::from_fn(|| attempts.next(Some(Again::Broken)));
+        assert_eq!(waits.take(100).count(), 3);
+    }
+
+    #[test]
+    fn tells_which_answers_are_none_yet() {
+        let broken = "error trying to reach service: http: server closed idle connection";
+        let refused = "error trying to reach service: dial tcp: connection refused";
+        let second = Some("1");
+        for (code, after, body, want) in [
+            (429, second, "", Some(Again::Busy(Duration::from_secs(1)))),
+            (
+                503,
+                second,
+                broken,
+                Some(Again::Busy(Duration::from_secs(1))),
+            ),
+            (429, None, "", None),
+            (429, Some("soon"), "", None),
+            (200, second, broken, None),
+            (503, None, broken, Some(Again::Broken)),
+            (503, None, refused, None),
+            (404, None, "EOF", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Some(after) = after {
+                headers.insert("retry-after", after.parse().unwrap());
+            }
+            let code = StatusCode::from_u16(code).unwrap();
+            let found = Again::of(code, &headers, body.as_bytes());
+            assert_eq!(found, want, "{code} {after:?} {body}");
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Finds the address of the controller's port for callers with a token, and a token for it.
+//!
+//! The port is used if the user names it, or if the unauthenticated port does not serve verify and
+//! rotate. A token is valid only for the controller (its audience) and is created for each run. For
+//! ten minutes it grants whatever the account may do with SealedSecrets. So it is sent only to a
+//! controller that the user named, never to one that only a file of the repository names.
+
+use std::path::PathBuf;
+
+use http::{Method, StatusCode};
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use super::authorised::{Authorised, AuthorisedError};
+use super::error::one_line;
+use super::{ClusterError, Controller, Service};
+use crate::bounded::Kind;
+use crate::files;
+
+/// The audience of a token for the controller.
+const AUDIENCE: &str = "sealed-secrets.bitnami.com";
+/// The shortest lifetime of a token that an API server accepts, in seconds.
+const SECONDS: u32 = 600;
+/// The prefix of a service account's user name.
+const ACCOUNT: &str = "system:serviceaccount:";
+
+/// The flags about the port for callers with a token.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ByToken {
+    /// The port's address, instead of the one derived from the Service.
+    pub url: Option<String>,
+    /// A file with a token, instead of a newly requested one.
+    pub token_file: Option<PathBuf>,
+    /// A file with the port's CA certificate, instead of the one that the controller publishes.
+    pub authority: Option<PathBuf>,
+    /// The service account to request a token for, as `NAMESPACE/NAME`. Defaults to the one of the
+    /// kubeconfig.
+    pub account: Option<String>,
+    /// Whether a repository file, which another person may have written, names the controller.
+    pub is_by_rule: bool,
+}
+
+/// The port for callers with a token cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum NoToken {
+    /// A rule names the controller, so the token would go to a server that the rule's author chose.
+    #[error(
+        "a rule names this controller, and no token is sent where a rule leads: name it with --controller-name and \
+         --controller-namespace if you trust it, or its port with --authorized"
+    )]
+    ByRule,
+    /// The Service does not name the port.
+    #[error("the Service {0} names no port \"authorized\": name its address with --authorized")]
+    NoPort(Service),
+    /// The user of the kubeconfig is not a service account.
+    #[error(
+        "a token for it is made for a service account, and you are {0:?}: name an account whose tokens you may make \
+         with --token-account NAMESPACE/NAME, or give a token with --token-file"
+    )]
+    NoAccount(String),
+    /// `--token-account` is malformed.
+    #[error("--token-account {0:?} is not of the form NAMESPACE/NAME")]
+    Malformed(String),
+    /// The API server issues no token.
+    #[error(
+        "no token for it can be made for the service account {account}: {why}. The right to `create` \
+         serviceaccounts/token of that account is needed"
+    )]
+    Refused {
+        /// The service account.
+        account: String,
+        /// The reason that the API server gives.
+        why: String,
+    },
+    /// A file cannot be read.
+    #[error(transparent)]
+    File(#[from] files::FileError),
+    /// The port refuses the request, or cannot be reached.
+    #[error(transparent)]
+    Port(#[from] AuthorisedError),
+}
+
+impl Controller {
+    /// Returns the connection to the port for callers with a token. Connects on first use.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`ClusterError`] if there is no port, no CA certificate or no token for it.
+    pub fn authorised(&self) -> Result<&Authorised, ClusterError> {
+        if let Some(known) = self.authorised.get() {
+            return Ok(known);
+        }
+        let made = self.connect()?;
+        Ok(self.authorised.get_or_init(|| made))
+    }
+
+    /// Connects to the port for callers with a token, and drops the rest of the controller.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`ClusterError`] if there is no port, no CA certificate or no token for it.
+    pub fn into_authorised(self) -> Result<Authorised, ClusterError> {
+        self.connect()
+    }
+
+    fn connect(&self) -> Result<Authorised, ClusterError> {
+        let way = &self.by_token;
+        if way.is_by_rule && way.url.is_none() {
+            return Err(NoToken::ByRule.into());
+        }
+        let url = match &way.url {
+            Some(url) => url.clone(),
+            None => self.found_url()?,
+        };
+        let authority = match &way.authority {
+            Some(path) => files::read_as(path, Kind::Certificate)
+                .map_err(NoToken::from)?
+                .to_vec(),
+            None => self.authority()?,
+        };
+        let token = match &way.token_file {
+            Some(path) => files::read_as(path, Kind::Credential).map_err(NoToken::from)?,
+            None => self.new_token()?,
+        };
+        let port = Authorised::new(&url, &token, &authority).map_err(NoToken::from)?;
+        Ok(port.with_status_line(self.cluster.api.status_line))
+    }
+
+    /// Returns the port's address with the DNS name of its certificate, which resolves only inside
+    /// the cluster.
+    fn found_url(&self) -> Result<String, NoToken> {
+        let service = &self.service;
+        let port = self
+            .authorised_port
+            .ok_or_else(|| NoToken::NoPort(service.clone()))?;
+        let Service { namespace, name } = service;
+        Ok(format!("https://{name}.{namespace}.svc:{port}"))
+    }
+
+    fn new_token(&self) -> Result<Zeroizing<Vec<u8>>, ClusterError> {
+        let account = match &self.by_token.account {
+            Some(account) => account.clone(),
+            None => self.own_account()?,
+        };
+        let (namespace, name) = account
+            .split_once('/')
+            .filter(|(namespace, name)| is_label(namespace) && is_label(name))
+            .ok_or_else(|| NoToken::Malformed(account.clone()))?;
+        let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token");
+        let request = json!({
+            "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+            "spec": { "audiences": [AUDIENCE], "expirationSeconds": SECONDS },
+        });
+        let (code, answer) = self.make(&path, &request)?;
+        let token = answer["status"]["token"].as_str();
+        if let (true, Some(token)) = (code.is_success(), token) {
+            return Ok(Zeroizing::new(token.as_bytes().to_vec()));
+        }
+        let why = answer["message"].as_str().map(one_line);
+        Err(NoToken::Refused {
+            account,
+            why: why.unwrap_or_else(|| code.to_string()),
+        }
+        .into())
+    }
+
+    /// Returns the service account whose credentials the kubeconfig contains.
+    fn own_account(&self) -> Result<String, ClusterError> {
+        let path = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+        let request = json!({
+            "apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview",
+        });
+        let (_, answer) = self.make(path, &request)?;
+        let user = answer["status"]["userInfo"]["username"].as_str();
+        let user = user.unwrap_or_default();
+        let account = user
+            .strip_prefix(ACCOUNT)
+            .and_then(|rest| rest.split_once(':'));
+        match account {
+            Some((namespace, name)) => Ok(format!("{namespace}/{name}")),
+            None => Err(NoToken::NoAccount(user.to_owned()).into()),
+        }
+    }
+
+    fn make(
+        &self,
+        path: &str,
+        request: &serde_json::Value,
+    ) -> Result<(StatusCode, serde_json::Value), ClusterError> {
+        let body = request.to_string().into_bytes();
+        let answer =
+            self.cluster
+                .api
+                .once(&Method::POST, path, body, "application/json", Kind::Answer)?;
+        Ok((answer.code, answer.json()))
+    }
+}
+
+/// Returns whether the text is safe as one segment of a URL path.
+fn is_label(text: &str) -> bool {
+    let is_part =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
+    !text.is_empty() && !text.starts_with('.') && text.bytes().all(is_part)
+}
+
+impl From<NoToken> for ClusterError {
+    fn from(error: NoToken) -> Self {
+        Self::ByToken(Box::new(error))
+    }
+}
+
+impl From<AuthorisedError> for ClusterError {
+    fn from(error: AuthorisedError) -> Self {
+        NoToken::from(error).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Attack: passes an account name that would lead to another path of the API server.
+    #[test]
+    fn names_of_accounts_lead_nowhere_else() {
+        for (text, want) in [
+            ("default", true),
+            ("ci-1.x", true),
+            ("", false),
+            ("..", false),
+            ("a/../b", false),
+            ("a?b", false),
+            ("A", false),
+        ] {
+            assert_eq!(is_label(text), want, "{text}");
+        }
+    }
+}

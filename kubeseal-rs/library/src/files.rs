@@ -1,0 +1,490 @@
+//! Reads stdin and files, and writes files atomically.
+
+mod lock;
+mod temporary;
+
+use std::borrow::Cow;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use shared::manifest;
+use zeroize::Zeroizing;
+
+use crate::bounded::{self, Kind};
+use crate::shown::ShowPath as _;
+use crate::{git, platform};
+
+pub use temporary::remove_leftovers;
+use temporary::{Temporary, folder_of};
+pub use temporary::{has_ended, process_of};
+
+/// A file could not be read or written. Errors of opening and reading are formatted as Go does, and
+/// so upstream's `kubeseal`, since scripts match them: `open x.yaml: no such file or directory`.
+#[derive(Debug, thiserror::Error)]
+#[error("{verb} {}: {}", path.shown(), system_text(cause))]
+pub struct FileError {
+    verb: &'static str,
+    path: PathBuf,
+    cause: io::Error,
+}
+
+/// Formats a system error as Go does: in lower case and without the error number.
+fn system_text(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = match error.raw_os_error() {
+        Some(number) => text
+            .strip_suffix(&format!(" (os error {number})"))
+            .unwrap_or(&text),
+        None if error.kind() == io::ErrorKind::NotFound => "no such file or directory",
+        None => &text,
+    };
+    let mut rest = text.chars();
+    let first = rest.next().map(|first| first.to_ascii_lowercase());
+    first.into_iter().chain(rest).collect()
+}
+
+impl FileError {
+    /// Returns the path of the file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns whether the file does not exist.
+    pub fn is_missing(&self) -> bool {
+        self.cause.kind() == io::ErrorKind::NotFound
+    }
+
+    /// Returns whether another program changed the file, so that nothing was written.
+    pub fn is_changed(&self) -> bool {
+        self.verb == CHANGED
+    }
+
+    /// Returns whether the file exists already.
+    pub fn is_taken(&self) -> bool {
+        self.cause.kind() == io::ErrorKind::AlreadyExists
+    }
+
+    /// Returns the same error with another name for the file, such as a URL without its password.
+    #[must_use]
+    pub fn shown_as(mut self, name: &str) -> Self {
+        self.path = name.into();
+        self
+    }
+
+    fn new(verb: &'static str, path: &Path, cause: io::Error) -> Self {
+        Self {
+            verb,
+            path: path.to_owned(),
+            cause,
+        }
+    }
+}
+
+/// Reads a whole file of manifests.
+///
+/// # Errors
+///
+/// Fails like [`read_as`].
+pub fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
+    read_as(path, Kind::Manifests)
+}
+
+/// Reads a whole file, up to the size limit for its kind of content.
+///
+/// # Errors
+///
+/// Fails if the file does not exist, is a folder, is above the limit, or cannot be read.
+pub fn read_as(path: &Path, kind: Kind) -> Result<Zeroizing<Vec<u8>>, FileError> {
+    let file = open(path)?;
+    let len = file.metadata().map_or(0, |metadata| metadata.len());
+    let bytes = bounded::read(file, len, kind);
+    let bytes = bytes.map_err(|cause| FileError::new("read", path, cause))?;
+    Ok(if kind.is_text() { text(bytes) } else { bytes })
+}
+
+/// Converts text to UTF-8 without a byte order mark. Windows programs write UTF-16.
+pub fn text(bytes: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
+    match manifest::as_utf8(&bytes) {
+        Cow::Owned(text) => Zeroizing::new(text),
+        Cow::Borrowed(same) if same.len() == bytes.len() => bytes,
+        Cow::Borrowed(rest) => Zeroizing::new(rest.to_vec()),
+    }
+}
+
+/// Reads a file whose path another person may have chosen. Only a regular file of at most `limit`
+/// bytes is read: a pipe could block indefinitely, reading a device may have side effects, and a huge
+/// file would exhaust the memory.
+///
+/// # Errors
+///
+/// Fails like [`read`], and for anything but such a file.
+pub fn read_regular(path: &Path, limit: u64) -> Result<Zeroizing<Vec<u8>>, FileError> {
+    let file = platform::open_without_waiting(path)
+        .map_err(|cause| FileError::new("open", path, cause))?;
+    let read = || -> io::Result<Zeroizing<Vec<u8>>> {
+        let facts = file.metadata()?;
+        if facts.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        if !facts.is_file() {
+            return Err(io::Error::other("it is not a regular file"));
+        }
+        // Read one byte more than the limit, since the file may grow meanwhile.
+        let mut bytes = Zeroizing::new(Vec::new());
+        file.take(limit + 1).read_to_end(&mut bytes)?;
+        if u64::try_from(bytes.len()).is_ok_and(|len| len <= limit) {
+            return Ok(bytes);
+        }
+        let why = format!("it is larger than {limit} bytes");
+        Err(io::Error::new(io::ErrorKind::FileTooLarge, why))
+    };
+    read().map_err(|cause| FileError::new("read", path, cause))
+}
+
+fn open(path: &Path) -> Result<File, FileError> {
+    File::open(path).map_err(|cause| FileError::new("open", path, cause))
+}
+
+/// Checks that a file exists and can be opened for reading.
+///
+/// # Errors
+///
+/// Fails if the file cannot be opened.
+pub fn check(path: &Path) -> Result<(), FileError> {
+    open(path).map(drop)
+}
+
+/// Reads manifests from stdin.
+///
+/// # Errors
+///
+/// Fails like [`read_stdin_as`].
+pub fn read_stdin() -> Result<Zeroizing<Vec<u8>>, FileError> {
+    read_stdin_as(Kind::Manifests)
+}
+
+/// Reads stdin to its end, up to the size limit for its kind of content.
+///
+/// # Errors
+///
+/// Fails if the content is above the limit or cannot be read.
+pub fn read_stdin_as(kind: Kind) -> Result<Zeroizing<Vec<u8>>, FileError> {
+    let bytes = bounded::read(io::stdin().lock(), 0, kind)
+        .map_err(|cause| FileError::new("read", Path::new("/dev/stdin"), cause))?;
+    Ok(if kind.is_text() { text(bytes) } else { bytes })
+}
+
+/// Replaces a file that the user names, like [`replace_anywhere`]. Refuses a symbolic link that
+/// leads out of the work tree that contains it: the author of the repository would choose which of
+/// the user's files is overwritten.
+///
+/// # Errors
+///
+/// Fails like [`replace_anywhere`], and for such a link.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    refuse_to_leave_the_tree(path)?;
+    replace_anywhere(path, bytes)
+}
+
+fn refuse_to_leave_the_tree(path: &Path) -> Result<(), FileError> {
+    let Some(target) = outside_of_the_tree(path) else {
+        return Ok(());
+    };
+    let why = format!(
+        "a symbolic link in the work tree leads out of it, to {0}; name {0} itself if that is meant",
+        target.shown()
+    );
+    Err(FileError::new("cannot write", path, io::Error::other(why)))
+}
+
+/// Returns the target of a path, if a symbolic link on the way is in a Git work tree and leads out
+/// of it. A missing file is taken to be in its folder. `..` in the path is not a link, and is the
+/// user's own choice.
+fn outside_of_the_tree(path: &Path) -> Option<PathBuf> {
+    let (mut place, mut trees) = (PathBuf::new(), Vec::new());
+    for component in std::path::absolute(path).ok()?.components() {
+        if component == Component::ParentDir {
+            place.pop();
+            continue;
+        }
+        let next = place.join(component);
+        let target = fs::canonicalize(&next).unwrap_or_else(|_| next.clone());
+        if next.is_symlink() {
+            trees.extend(git::work_tree(&place));
+        }
+        place = target;
+    }
+    let leaves = trees.iter().any(|tree| !place.starts_with(tree));
+    leaves.then_some(place)
+}
+
+/// Replaces a file atomically: readers see either the old content or the new. A new file has mode
+/// 0600, an existing one keeps its mode. A symbolic link stays, and its target is replaced. A link
+/// to a missing file is refused: the author of a repository would choose where a new file appears.
+/// Devices and pipes, such as `/dev/null`, are written to instead. A failure leaves no temporary
+/// file. On Windows, a new file inherits the permissions of its folder.
+///
+/// # Errors
+///
+/// Fails if the folder is missing or not writable, or the disk is full.
+pub fn replace_anywhere(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let write = || -> io::Result<()> {
+        let there = fs::metadata(path);
+        match &there {
+            Ok(there) if there.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
+            Err(_) if fs::symlink_metadata(path).is_ok() => {
+                let why = "it is a symbolic link to a file that does not exist; remove the link";
+                return Err(io::Error::other(why));
+            }
+            // Open the given path: the target of `/dev/stdout` may have no other name.
+            Ok(there) if !there.is_file() => {
+                let mut file = fs::OpenOptions::new().write(true).open(path)?;
+                return file.write_all(bytes);
+            }
+            _ => {}
+        }
+        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let temporary = Temporary::write(folder_of(&path), bytes, there.as_ref().ok())?;
+        match there {
+            Ok(_) => temporary.replace(&path),
+            Err(_) => temporary.create(&path),
+        }
+    };
+    write().map_err(|cause| FileError::new("cannot write", path, cause))
+}
+
+/// Creates a file for this user only. Its name appears only when the content is complete.
+///
+/// # Errors
+///
+/// Fails if the name exists, or like [`replace`].
+pub fn create(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    refuse_to_leave_the_tree(path)?;
+    let temporary = Temporary::write(folder_of(path), bytes, None);
+    let created = temporary.and_then(|temporary| temporary.create(path));
+    created.map_err(|cause| FileError::new("cannot make", path, cause))
+}
+
+/// Updates a file: `change` maps the old content to the new. A lock keeps other runs of this
+/// program out. If another program changes the file meanwhile, its content is kept and passed to
+/// `change` again.
+///
+/// # Errors
+///
+/// Returns the error of `change`. Fails if the file cannot be read or written, or if another
+/// program keeps changing it.
+pub fn update<B: AsRef<[u8]>, E: From<FileError>>(
+    path: &Path,
+    mut change: impl FnMut(&[u8]) -> Result<B, E>,
+) -> Result<(), E> {
+    let mut attempts = 0;
+    loop {
+        let lock = lock::hold(path);
+        let before = read(path)?;
+        let after = change(&before)?;
+        match replace_same(path, &before, after.as_ref()) {
+            Err(error) if error.is_changed() && attempts < ATTEMPTS => attempts += 1,
+            result => return Ok(result?),
+        }
+        drop(lock);
+        std::thread::sleep(PAUSE);
+    }
+}
+
+const ATTEMPTS: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(10);
+const CHANGED: &str = "did not write";
+
+/// Replaces a file unless it changed since it was read, so that changes by other programs are not
+/// lost. Where the operating system can exchange two files, there is no race.
+///
+/// # Errors
+///
+/// Fails if the content changed, or like [`replace`].
+pub fn replace_same(path: &Path, before: &[u8], bytes: &[u8]) -> Result<(), FileError> {
+    let failed = |cause| FileError::new("cannot write", path, cause);
+    let there = fs::metadata(path).map_err(failed)?;
+    if !there.is_file() {
+        return replace(path, bytes);
+    }
+    let whole = fs::canonicalize(path).map_err(failed)?;
+    let temporary = Temporary::write(folder_of(&whole), bytes, Some(&there));
+    let replaced = temporary.and_then(|new| new.replace_same(&whole, before, bytes));
+    if replaced.map_err(failed)? {
+        return Ok(());
+    }
+    let changed = io::Error::other("another program changed it meanwhile; run the command again");
+    Err(FileError::new(CHANGED, path, changed))
+}
+
+/// Removes temporary files that killed runs left next to a file.
+pub fn remove_leftovers_beside(path: &Path) {
+    remove_leftovers(folder_of(path));
+}
+
+/// Returns the path relative to the current folder if it is below it, or the path itself.
+pub fn from_here(path: &Path) -> PathBuf {
+    let here = std::env::current_dir().and_then(|here| here.canonicalize());
+    let below = here
+        .ok()
+        .and_then(|here| path.strip_prefix(here).ok().map(Path::to_owned));
+    below.unwrap_or_else(|| path.to_owned())
+}
+
+/// Creates a folder for this user only, including missing parents.
+///
+/// # Errors
+///
+/// Fails if the folder cannot be created.
+pub fn make_folder(path: &Path) -> Result<(), FileError> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    platform::for_this_user_alone(&mut builder);
+    builder
+        .create(path)
+        .map_err(|cause| FileError::new("cannot make", path, cause))
+}
+
+#[cfg(test)]
+#[cfg(unix)]
+mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_read_is_reported_in_the_words_of_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let (missing, beneath) = (folder.path().join("missing"), folder.path().join("file/x"));
+        fs::write(folder.path().join("file"), "").unwrap();
+        for (path, verb, text) in [
+            (missing.as_path(), "open", "no such file or directory"),
+            (beneath.as_path(), "open", "not a directory"),
+            (folder.path(), "read", "is a directory"),
+        ] {
+            let error = read(path).unwrap_err();
+            let want = format!("{verb} {}: {text}", path.display());
+            assert_eq!(shared::error_chain(&error), want);
+        }
+        let missing = missing.join("below");
+        let error = replace(&missing, b"").unwrap_err();
+        let want = format!(
+            "cannot write {}: no such file or directory",
+            missing.display()
+        );
+        assert_eq!(shared::error_chain(&error), want);
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_new_file_is_for_its_owner_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new");
+        replace(&path, b"x").unwrap();
+        assert_eq!(
+            (fs::read(&path).unwrap(), mode(&path)),
+            (b"x".to_vec(), 0o600)
+        );
+    }
+
+    #[test]
+    fn an_existing_file_keeps_its_mode_and_a_link_stays_a_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("file"), folder.path().join("link"));
+        fs::write(&file, "old").unwrap();
+        fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+        std::os::unix::fs::symlink("file", &link).unwrap();
+        replace(&link, b"new").unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(
+            (fs::read(&file).unwrap(), mode(&file)),
+            (b"new".to_vec(), 0o644)
+        );
+    }
+
+    /// Attack: commits a link with the name of an output file that leads to a file which does not
+    /// exist yet, such as a start-up file of the user's shell.
+    #[test]
+    fn makes_no_file_where_a_link_of_somebody_else_leads() {
+        let folder = tempfile::tempdir().unwrap();
+        for (link, to) in [("a", "b"), ("b", "c")] {
+            std::os::unix::fs::symlink(to, folder.path().join(link)).unwrap();
+        }
+        let error = replace(&folder.path().join("a"), b"x").unwrap_err();
+        assert!(error.to_string().contains("symbolic link"), "{error}");
+        assert!(!folder.path().join("c").exists());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn what_is_no_file_is_written_to() {
+        use std::os::unix::fs::FileTypeExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        let reader = std::thread::spawn({
+            let pipe = pipe.clone();
+            move || fs::read(pipe).unwrap()
+        });
+        replace(&pipe, b"x").unwrap();
+        assert_eq!(reader.join().unwrap(), b"x");
+        assert!(fs::metadata(&pipe).unwrap().file_type().is_fifo());
+    }
+
+    /// Attack: chooses a pipe without a writer, an endless device or a huge file for a command to
+    /// read.
+    #[test]
+    fn only_a_regular_file_of_limited_size_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let made = std::process::Command::new("mkfifo")
+            .arg(at("pipe"))
+            .status();
+        assert!(made.unwrap().success());
+        std::os::unix::fs::symlink("/dev/zero", at("zero")).unwrap();
+        fs::write(at("fits"), "12345678").unwrap();
+        fs::write(at("large"), "123456789").unwrap();
+        assert_eq!(*read_regular(&at("fits"), 8).unwrap(), b"12345678");
+        for (name, why) in [
+            ("pipe", "not a regular file"),
+            ("zero", "not a regular file"),
+            ("large", "larger than 8 bytes"),
+            (".", "directory"),
+            ("missing", "No such file"),
+        ] {
+            let error = read_regular(&at(name), 8).unwrap_err();
+            assert!(
+                error.cause.to_string().contains(why),
+                "{name}: {:?}",
+                error.cause
+            );
+        }
+    }
+
+    #[test]
+    fn what_somebody_else_wrote_meanwhile_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, "theirs").unwrap();
+        let error = replace_same(&path, b"read", b"ours").unwrap_err();
+        assert!(error.to_string().starts_with("did not write"), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), b"theirs");
+        replace_same(&path, b"theirs", b"ours").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"ours");
+    }
+
+    #[test]
+    fn failing_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(replace(folder.path(), b"x").is_err());
+        assert!(replace(&folder.path().join("no/where"), b"x").is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}

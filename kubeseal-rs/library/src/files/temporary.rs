@@ -1,0 +1,228 @@
+//! A temporary file, which becomes a new file or replaces an existing one.
+//!
+//! On Linux the file has no name until then, so a killed run leaves nothing behind. Replacing a
+//! file requires a name for a moment, and a killed run may leave that file; see
+//! [`remove_leftovers`].
+
+use std::fs::{self, File, Metadata};
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use tempfile::{NamedTempFile, TempPath};
+
+use crate::platform;
+
+/// The prefix of temporary names; the process id and random characters follow.
+const PREFIX: &str = ".seal-";
+const SUFFIX: &str = ".tmp";
+
+/// A completely written file that is not in its final place yet.
+pub(super) enum Temporary {
+    Unnamed(File),
+    Named(NamedTempFile),
+}
+
+impl Temporary {
+    /// Writes the file to disk. It has mode 0600, or the mode and, if the operating system permits,
+    /// the owner of `like`.
+    pub(super) fn write(folder: &Path, bytes: &[u8], like: Option<&Metadata>) -> io::Result<Self> {
+        let temporary = match platform::unnamed_file(folder) {
+            Some(file) => Self::Unnamed(file),
+            None => Self::Named(named(|path| File::create_new(path), folder)?),
+        };
+        let mut file = temporary.file();
+        if let Some(like) = like {
+            platform::give_to_owner_of(file, like);
+            file.set_permissions(like.permissions())?;
+        }
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        Ok(temporary)
+    }
+
+    fn file(&self) -> &File {
+        match self {
+            Self::Unnamed(file) => file,
+            Self::Named(file) => file.as_file(),
+        }
+    }
+
+    /// Gives the file a name that does not exist yet.
+    pub(super) fn create(self, path: &Path) -> io::Result<()> {
+        match self {
+            Self::Unnamed(file) => platform::give_name(&file, path),
+            Self::Named(file) => Ok(file.persist_noclobber(path).map(drop)?),
+        }
+    }
+
+    /// Gives the file a name and replaces any file of that name.
+    pub(super) fn replace(self, path: &Path) -> io::Result<()> {
+        Ok(self.with_name(path)?.persist(path)?)
+    }
+
+    /// Replaces a file if it contains the bytes of `before`. Returns whether it did. Where the
+    /// system can exchange two files atomically (Linux), a write of another program at the same
+    /// moment is kept.
+    pub(super) fn replace_same(self, path: &Path, before: &[u8], bytes: &[u8]) -> io::Result<bool> {
+        let beside = self.with_name(path)?;
+        if fs::read(path)? != before {
+            return Ok(false);
+        }
+        if !platform::exchange(&beside, path)? {
+            beside.persist(path)?;
+            return Ok(true);
+        }
+        // The previous file is now under the temporary name. If its content is not the one that was
+        // read, exchange the files again.
+        let (mut in_place, mut expected) = (bytes.to_vec(), before.to_vec());
+        let mut is_ours = true;
+        loop {
+            let found = match fs::read(&beside) {
+                Ok(found) => found,
+                Err(error) => return Err(give_back(beside, path, error)),
+            };
+            if found == expected {
+                return Ok(is_ours);
+            }
+            is_ours = false;
+            if let Err(error) = platform::exchange(&beside, path) {
+                return Err(give_back(beside, path, error));
+            }
+            expected = std::mem::replace(&mut in_place, found);
+        }
+    }
+
+    fn with_name(self, path: &Path) -> io::Result<TempPath> {
+        match self {
+            Self::Named(file) => Ok(file.into_temp_path()),
+            Self::Unnamed(file) => {
+                let give_name = |path: &Path| platform::give_name(&file, path);
+                Ok(named(give_name, folder_of(path))?.into_temp_path())
+            }
+        }
+    }
+}
+
+/// Restores a file that another program wrote and this process cannot read, so that it is not
+/// deleted with the temporary file. If that fails, it stays under the temporary name.
+fn give_back(beside: TempPath, path: &Path, error: io::Error) -> io::Error {
+    if !matches!(platform::exchange(&beside, path), Ok(true)) {
+        let _ = beside.keep();
+    }
+    error
+}
+
+fn named<T>(
+    make: impl FnMut(&Path) -> io::Result<T>,
+    folder: &Path,
+) -> io::Result<NamedTempFile<T>> {
+    // Keep only the kind of error: its text names the temporary file.
+    tempfile::Builder::new()
+        .prefix(&format!("{PREFIX}{}-", std::process::id()))
+        .suffix(SUFFIX)
+        .make_in(folder, make)
+        .map_err(|error| io::Error::from(error.kind()))
+}
+
+/// Returns the folder of a file.
+pub(super) fn folder_of(path: &Path) -> &Path {
+    let folder = path.parent();
+    let folder = folder.filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or(Path::new("."))
+}
+
+/// Removes temporary files of killed runs from a folder. Files that cannot be removed stay, as do
+/// those whose process may still run.
+pub fn remove_leftovers(folder: &Path) {
+    let folder = if folder.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        folder
+    };
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.ends_with(SUFFIX) && process_of(&name, PREFIX).is_some_and(has_ended) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Returns the process id in a name with this prefix.
+pub fn process_of(name: &str, prefix: &str) -> Option<u32> {
+    let (process, _) = name.strip_prefix(prefix)?.split_once('-')?;
+    process.parse().ok()
+}
+
+/// Returns whether a process has ended; `false` where there is no `/proc`.
+pub fn has_ended(process: u32) -> bool {
+    let processes = Path::new("/proc");
+    processes.join("self").exists() && !processes.join(process.to_string()).exists()
+}
+
+#[cfg(test)]
+#[cfg(unix)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn gives_back_what_it_cannot_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.yaml");
+        fs::write(&path, "ours").unwrap();
+        let theirs = NamedTempFile::new_in(folder.path())
+            .unwrap()
+            .into_temp_path();
+        fs::write(&theirs, "theirs").unwrap();
+        let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+        let error = give_back(theirs, &path, denied);
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "theirs");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    /// Attack: kills a run between creating its temporary file and renaming it, and looks for the
+    /// file later.
+    #[test]
+    fn what_a_killed_run_left_goes_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let running = format!(".seal-{}-x.tmp", std::process::id());
+        // Above the largest process id of Linux.
+        for name in [".seal-4194305-x.tmp", &running, ".seal-x.tmp", "a.yaml"] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        remove_leftovers(folder.path());
+        let left = fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(left, 3);
+        assert!(!folder.path().join(".seal-4194305-x.tmp").exists());
+    }
+
+    #[test]
+    fn what_is_there_is_not_replaced_by_a_new_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, "theirs").unwrap();
+        let ours = Temporary::write(folder.path(), b"ours", None).unwrap();
+        let error = ours.create(&path).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).unwrap(), b"theirs");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_came_meanwhile_stays_and_nothing_lies_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        for (there, want) in [("read", (true, "ours")), ("theirs", (false, "theirs"))] {
+            fs::write(&path, there).unwrap();
+            let ours = Temporary::write(folder.path(), b"ours", None).unwrap();
+            let is_ours = ours.replace_same(&path, b"read", b"ours").unwrap();
+            assert_eq!(
+                (is_ours, fs::read_to_string(&path).unwrap()),
+                (want.0, want.1.to_owned())
+            );
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! What lint finds, and its rules.
+
+use std::path::PathBuf;
+
+use serde_json::{Value as Json, json};
+
+/// How bad it is. Either makes the check fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// It leaks, or it will not work.
+    Error,
+    /// It may not be what was meant.
+    Warning,
+}
+
+impl Severity {
+    /// In one word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        }
+    }
+}
+
+/// What can be found. Its name is what `--ignore` takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rule {
+    /// Short, with dashes.
+    pub name: &'static str,
+    /// How bad.
+    pub severity: Severity,
+    /// What it means, in a sentence.
+    pub means: &'static str,
+}
+
+macro_rules! rules {
+    ($($id:ident $name:literal $severity:ident $means:literal;)*) => {
+        $(#[doc = $means] pub const $id: Rule = Rule { name: $name, severity: Severity::$severity, means: $means };)*
+        /// Every rule.
+        pub const RULES: &[Rule] = &[$($id),*];
+    };
+}
+
+rules! {
+    PLAIN_SECRET "plain-secret" Error "A Secret, or a `secretGenerator`, with plain values is in a file that Git sees.";
+    MALFORMED_FILE "malformed-file" Error "A file that mentions Secrets or SealedSecrets cannot be read.";
+    MALFORMED_OBJECT "malformed-object" Error "A SealedSecret has fields of the wrong type.";
+    MALFORMED_VALUE "malformed-value" Error "A sealed value is empty, not base64, or cut short.";
+    KEY_SIZE "key-size" Error "A value is sealed for a key of another size than the certificate, or than a rule requires.";
+    RETIRED_KEY "retired-key" Error "A key hint says that an item is sealed for a retired key.";
+    OTHER_KEY "other-key" Warning "A key hint says that an item is sealed for another key than the one that applies.";
+    CLOSED_ITEM "closed-item" Error "No key given with `--keys` decrypts an item.";
+    STALE_HINT "stale-hint" Warning "A key hint names an item that does not exist.";
+    SCOPE "scope" Error "The scope annotations contradict each other, or have a value that the controller does not know.";
+    NO_NAME "no-name" Error "A SealedSecret has no name, so no value can be decrypted.";
+    NO_NAMESPACE "no-namespace" Warning "A SealedSecret has no namespace, although its scope is bound to one.";
+    NAME "name" Error "The API server rejects a name, a namespace or an item key.";
+    TEMPLATE_NAME "template-name" Warning "The template has another name or namespace than the object; both are ignored.";
+    INCOMPLETE_TYPE "incomplete-type" Error "The type of the Secret requires an item that is missing.";
+    TEMPLATE "template" Error "A template cannot be parsed.";
+    UNKNOWN_FIELD "unknown-field" Error "A field does not exist, and the API server drops it.";
+    DUPLICATE_ITEM "duplicate-item" Error "An item is defined twice; only the last one counts.";
+    DEPRECATED "deprecated" Warning "The deprecated field `spec.data` contains a whole Secret.";
+    BROKEN_RULE "broken-rule" Error "An object contradicts its rule in `.seal.yaml`.";
+    RULES_FILE "rules-file" Error "`.seal.yaml` cannot be used.";
+    CERTIFICATE "certificate" Error "The certificate that applies cannot be used.";
+    EXEMPTION "exemption" Error "A comment exempts a file without a reason, or from a rule that it must not exempt from.";
+}
+
+/// Something that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// By which rule.
+    pub rule: Rule,
+    /// In which file.
+    pub file: PathBuf,
+    /// On which line, counted from one.
+    pub line: usize,
+    /// In a sentence, without its place.
+    pub message: String,
+}
+
+impl Finding {
+    /// For programs.
+    pub fn to_json(&self) -> Json {
+        json!({
+            "rule": self.rule.name,
+            "severity": self.rule.severity.word(),
+            "file": self.file.to_string_lossy(),
+            "line": self.line,
+            "message": self.message,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_of_rules_has_a_row_for_each_with_its_meaning() {
+        let page = include_str!("../../docs/lint.md");
+        for rule in RULES {
+            let row = format!(
+                "\n| `{}` | {} | {} | ",
+                rule.name,
+                rule.severity.word(),
+                rule.means
+            );
+            assert!(page.contains(&row), "{row}");
+        }
+    }
+}

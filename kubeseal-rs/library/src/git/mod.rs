@@ -1,0 +1,305 @@
+//! Reads the Git repository around a file without running `git`.
+//!
+//! The author of a repository also writes its configuration and attributes, and `git` runs the
+//! programs that they name: `core.fsmonitor`, filter drivers, `textconv`, signature programs,
+//! transports of a lazy fetch. So this module reads repositories with `gix`, compiled without the
+//! features that can start a program; a test keeps these features off.
+//!
+//! A repository is recognised by its `.git` alone. A folder that only looks like a bare repository
+//! does not count.
+
+mod ages;
+mod changes;
+mod commits;
+mod folder;
+mod hooks;
+mod index;
+#[cfg(test)]
+#[cfg(unix)]
+pub(crate) mod tests;
+mod trees;
+
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
+
+use gix::ObjectId;
+use gix::bstr::{BStr, BString};
+use zeroize::Zeroizing;
+
+use crate::shown::ShowPath as _;
+pub use ages::{Dated, ages};
+pub use commits::{Branch, Version};
+
+/// A Git repository cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum GitError {
+    /// The path is not in a Git repository.
+    #[error("{} is not in a Git repository", .0.shown())]
+    NoRepository(PathBuf),
+    /// Something in the repository is malformed or missing.
+    #[error("cannot read {what} in the Git repository {}", root.shown())]
+    Read {
+        /// What was being read.
+        what: String,
+        /// The root of the work tree.
+        root: PathBuf,
+        /// The error of `gix`.
+        source: Box<gix::Error>,
+    },
+    /// The object was never fetched. `git` would fetch it now, with programs that the repository
+    /// names.
+    #[error(
+        "the Git repository {} is a partial clone without the object {id}, and nothing is fetched here; fetch \
+         everything first with `git fetch --refetch --no-filter`",
+        root.shown()
+    )]
+    NotFetched {
+        /// The root of the work tree.
+        root: PathBuf,
+        /// The hash of the object.
+        id: String,
+    },
+    /// A file is a pipe or device, or too large.
+    #[error("cannot read {} in a Git repository: {why}", file.shown())]
+    Irregular {
+        /// The path of the file.
+        file: PathBuf,
+        /// The reason why it is not read.
+        why: String,
+    },
+    /// The tree objects have more entries than the limit.
+    #[error(
+        "the Git repository {} has too many files in the folder {folder:?} of a commit: reading stops after \
+         1,000,000 entries for each commit and 5,000,000 in all, since repeated folders could fill the memory",
+        root.shown()
+    )]
+    TooManyEntries {
+        /// The root of the work tree.
+        root: PathBuf,
+        /// The folder where reading stopped; empty for the root.
+        folder: String,
+    },
+    /// The file is not staged.
+    #[error("{} is not staged", .0.shown())]
+    NotStaged(PathBuf),
+    /// The `.git` of the work tree leads to a repository that may be another one.
+    #[error(
+        "the hooks of this repository lie outside of it, in {}, and nothing there names this work tree; add what \
+         `seal hook install --print` prints to the hook yourself, or run `git worktree repair` if you moved the work \
+         tree",
+        .0.shown()
+    )]
+    HooksOutside(PathBuf),
+    /// The repository's own configuration sets the hooks folder.
+    #[error(
+        "the configuration of this repository sets core.hooksPath to {0:?}, and a hook is only written where Git or \
+         your own configuration says; add what `seal hook install --print` prints to that hook yourself, or run \
+         `git config --local --unset core.hooksPath`"
+    )]
+    HooksElsewhere(String),
+}
+
+/// Returns the root of the work tree that contains the folder: the nearest parent with a `.git`.
+pub fn work_tree(folder: &Path) -> Option<PathBuf> {
+    let root = folder.ancestors().find(|above| above.join(".git").exists());
+    root.map(Path::to_owned)
+}
+
+/// Returns whether Git ignores this file: a `.gitignore` names it and it is not committed. `false`
+/// if the repository cannot be read.
+pub fn ignores(file: &Path) -> bool {
+    let ignores = || Repository::around(file.parent()?).ok()?.ignores(file).ok();
+    ignores().unwrap_or(false)
+}
+
+/// Returns whether the file is committed or staged. `false` if the repository cannot be read.
+pub fn tracks(file: &Path) -> bool {
+    let tracks = || Repository::around(file.parent()?).ok()?.tracks(file).ok();
+    tracks().unwrap_or(false)
+}
+
+/// A repository with a work tree.
+pub struct Repository {
+    git: gix::Repository,
+    /// The root of the work tree, with symbolic links resolved.
+    root: PathBuf,
+    /// The number of tree entries visited so far.
+    visited: Cell<usize>,
+}
+
+/// The size limit for an object. Objects compress up to a thousandfold, so without it a small one
+/// could exhaust the memory.
+const LARGEST_OBJECT: &str = "gitoxide.objects.allocLimit=256m";
+
+impl Repository {
+    /// Opens the repository whose work tree contains the folder.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no repository, or it is malformed.
+    pub fn around(folder: &Path) -> Result<Self, GitError> {
+        let whole = folder.canonicalize().ok();
+        let root = whole.as_deref().and_then(work_tree);
+        let root = root.ok_or_else(|| GitError::NoRepository(folder.to_owned()))?;
+        Self::open(&root.join(".git"), root)
+    }
+
+    /// Opens the repository that Git runs a hook for. `GIT_DIR` and `GIT_WORK_TREE`, which Git or
+    /// the user sets, take precedence over the current folder.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no repository, or it is malformed.
+    pub fn of_hook() -> Result<Self, GitError> {
+        let here = Path::new(".");
+        let Some(git_dir) = std::env::var_os("GIT_DIR").filter(|path| !path.is_empty()) else {
+            return Self::around(here);
+        };
+        let root = std::env::var_os("GIT_WORK_TREE").map_or_else(|| here.to_owned(), PathBuf::from);
+        let none = |_| GitError::NoRepository(root.clone());
+        let git_dir = std::path::absolute(git_dir).map_err(none)?;
+        Self::open(&git_dir, root.canonicalize().map_err(none)?)
+    }
+
+    /// Opens a repository without trusting its own configuration: only the repository format is
+    /// taken from it.
+    fn open(git_dir: &Path, root: PathBuf) -> Result<Self, GitError> {
+        folder::check(git_dir)?;
+        let mut permissions = gix::open::Permissions::all();
+        // `gix` would run `git` to find these two configuration files.
+        permissions.config.git_binary = false;
+        permissions.config.system = cfg!(unix);
+        let options = gix::open::Options::default()
+            .permissions(permissions)
+            .with(gix::sec::Trust::Reduced)
+            .open_path_as_is(true)
+            .config_overrides([LARGEST_OBJECT]);
+        let opened = options.open(git_dir).and_then(|git| {
+            let mut git = git.to_thread_local();
+            git.set_workdir(root.clone())?;
+            git.object_cache_size_if_unset(16 << 20);
+            Ok(git)
+        });
+        match opened {
+            Ok(git) => Ok(Self {
+                git,
+                root,
+                visited: Cell::new(0),
+            }),
+            Err(source) => Err(GitError::Read {
+                what: git_dir.shown(),
+                root,
+                source: Box::new(source),
+            }),
+        }
+    }
+
+    /// Returns the root of the work tree, with symbolic links resolved.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Returns the commit that a revision such as `HEAD~1` names.
+    pub fn commit(&self, revision: &str) -> Option<ObjectId> {
+        let object = self.git.rev_parse_single(revision).ok()?.object().ok()?;
+        Some(object.peel_to_commit().ok()?.id)
+    }
+
+    /// Returns the content of a file in a commit. It may be a plain value.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the repository is malformed, or the file was never fetched.
+    pub fn file_at(
+        &self,
+        commit: ObjectId,
+        path: &Path,
+    ) -> Result<Option<Zeroizing<Vec<u8>>>, GitError> {
+        let found = self
+            .tree_of(commit)?
+            .lookup_entry_by_path(path)
+            .map_err(|error| self.failed(&path.shown(), error))?;
+        match found.filter(|entry| entry.mode().is_blob()) {
+            Some(entry) => self.blob(entry.object_id()).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Returns the content of a blob. It may be a plain value.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the blob is missing, malformed or above the size limit.
+    pub fn blob(&self, id: ObjectId) -> Result<Zeroizing<Vec<u8>>, GitError> {
+        if !self.git.has_object(id) && self.is_partial() {
+            return Err(self.not_fetched(id));
+        }
+        let blob = self.git.find_blob(id);
+        let mut blob = blob.map_err(|error| self.failed(&id, error))?;
+        Ok(Zeroizing::new(blob.take_data()))
+    }
+
+    fn tree_of(&self, commit: ObjectId) -> Result<gix::Tree<'_>, GitError> {
+        let tree = self.git.find_commit(commit).and_then(|found| found.tree());
+        tree.map_err(|error| {
+            if self.is_partial() {
+                self.not_fetched(commit)
+            } else {
+                self.failed(&commit, error)
+            }
+        })
+    }
+
+    fn not_fetched(&self, id: ObjectId) -> GitError {
+        GitError::NotFetched {
+            root: self.root.clone(),
+            id: id.to_string(),
+        }
+    }
+
+    /// Returns whether this is a partial clone, which lacks objects that Git fetches when needed.
+    fn is_partial(&self) -> bool {
+        let packs = self.git.objects.store_ref().path().join("pack");
+        let files = std::fs::read_dir(packs).into_iter().flatten().flatten();
+        files
+            .map(|file| file.path())
+            .any(|path| path.extension().is_some_and(|end| end == "promisor"))
+    }
+
+    /// Returns the path of a file from the root, or `None` if it is outside the work tree. The file
+    /// need not exist.
+    pub fn inside_work_tree(&self, file: &Path) -> Option<PathBuf> {
+        Some(to_path(self.inside(file)?.as_ref()))
+    }
+
+    /// Returns the path of a file from the root as Git stores it. Resolves symbolic links in its
+    /// folder; the file need not exist.
+    fn inside(&self, file: &Path) -> Option<BString> {
+        let file = std::path::absolute(file).ok()?;
+        let mut above = file.parent()?.ancestors();
+        let (above, whole) = above.find_map(|above| Some((above, above.canonicalize().ok()?)))?;
+        let whole = whole.join(file.strip_prefix(above).ok()?);
+        of_path(whole.strip_prefix(&self.root).ok()?)
+    }
+
+    fn failed(&self, what: &dyn std::fmt::Display, source: impl Into<gix::Error>) -> GitError {
+        GitError::Read {
+            what: what.to_string(),
+            root: self.root.clone(),
+            source: Box::new(source.into()),
+        }
+    }
+}
+
+/// Converts a path to the form that Git stores; `None` for a name that Git cannot store.
+fn of_path(path: &Path) -> Option<BString> {
+    let path = gix::path::into_bstr(path).ok()?;
+    Some(gix::path::to_unix_separators_on_windows(path).into_owned())
+}
+
+/// Converts a path that Git stores to one of this system. On Windows, no file can have a path that
+/// is not UTF-8.
+fn to_path(path: &BStr) -> PathBuf {
+    let native = gix::path::from_bstr(path).map(std::borrow::Cow::into_owned);
+    native.unwrap_or_else(|_| PathBuf::from(path.to_string()))
+}

@@ -1,0 +1,538 @@
+//! The archive of a backup: manifests of all key Secrets, encrypted in the format of `age`
+//! (age-encryption.org/v1), which the `age` program opens too.
+//!
+//! `age` adds its own cipher implementations beside those of aws-lc-rs. Any format that other tools
+//! can open would.
+
+use std::borrow::Cow;
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use age::secrecy::SecretString;
+use age::{DecryptError, Decryptor, Encryptor, Identity, Recipient};
+use shared::manifest;
+use shared::secret::Secret;
+use zeroize::Zeroizing;
+
+use super::age_header::{self, HeaderAtOnce, MAX_STANZAS, Unparsed};
+use crate::bounded::Kind;
+use crate::files::{self, FileError};
+use crate::shown::ShowPath as _;
+
+/// The scrypt work factor for a new passphrase (a power of two), equal to the default of `age`:
+/// about a second and 256 MiB. Fixed, so that an archive made on a fast machine opens on a slow
+/// one.
+const WORK: u8 = 18;
+/// The largest accepted work factor: four times the work, and 1 GiB.
+const MAX_WORK: u8 = 20;
+const _: () = assert!(WORK <= MAX_WORK);
+
+/// The first bytes of every archive, without and with armor.
+const BEGINNINGS: [&[u8]; 2] = [
+    b"age-encryption.org/",
+    b"-----BEGIN AGE ENCRYPTED FILE-----",
+];
+
+/// The most recipients of an archive: `age` adds a stanza of its own.
+const MAX_RECIPIENTS: usize = MAX_STANZAS - 1;
+
+/// The first line of the supported version.
+const VERSION: &[u8] = b"age-encryption.org/v1\n";
+
+/// Who can open an archive.
+pub enum Lock {
+    /// Holders of one of these recipients' identities.
+    Recipients(Vec<age::x25519::Recipient>),
+    /// Anyone who knows the passphrase.
+    Passphrase(SecretString),
+}
+
+/// The identities and passphrase that open archives.
+#[derive(Default)]
+pub struct Unlock {
+    /// The identities to try.
+    pub identities: Vec<Box<dyn Identity>>,
+    /// The passphrase to try.
+    pub passphrase: Option<SecretString>,
+}
+
+/// The file is not an archive, or does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    /// Encrypting failed.
+    #[error("the archive cannot be encrypted: {0}")]
+    Encrypt(String),
+    /// The file cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A file of that name exists.
+    #[error(
+        "{} is there already and may be the only copy of keys that are gone since; choose another name, or \
+         --force to replace it", .0.shown()
+    )]
+    Exists(PathBuf),
+    /// The file on disk differs from what was written.
+    #[error("{} does not read back as it was written; it was removed, and no key is marked", .0.shown())]
+    NotAsWritten(PathBuf),
+    /// The file is not an age archive, or its first lines were changed.
+    #[error("its first lines are not those of an age archive, or were changed")]
+    Header,
+    /// The archive has a newer format version.
+    #[error("it is of a later version of age than this program knows")]
+    Version,
+    /// The passphrase is wrong.
+    #[error("the passphrase is wrong")]
+    Passphrase,
+    /// The archive needs a passphrase.
+    #[error("it opens with a passphrase, and none was given")]
+    NeedsPassphrase,
+    /// The archive needs an identity.
+    #[error("it opens with an identity of one of its recipients; name its file with --identity")]
+    NeedsIdentity,
+    /// None of the identities is a recipient of the archive.
+    #[error("none of the identities opens it: it is for other recipients")]
+    OtherRecipients,
+    /// The passphrase's work factor is above the limit.
+    #[error(
+        "its passphrase takes more work than is done for a file that anybody may have made: 2^{0} where 2^{max} is the \
+         most. If you trust its source, open it with `age -d` and restore the manifests in it",
+        max = MAX_WORK
+    )]
+    Work(u8),
+    /// The header is longer than any that `seal keys backup` writes.
+    #[error(
+        "its header is longer than 64 KiB or has more than {max} stanzas, which is refused before anything is tried. \
+         If you trust its source, open it with `age -d` and restore the manifests in it",
+        max = MAX_STANZAS
+    )]
+    LongHeader,
+    /// More recipients than an archive can have and still be read.
+    #[error("an archive has at most {max} recipients, and {0} were given", max = MAX_RECIPIENTS)]
+    Recipients(usize),
+    /// The archive is truncated or was changed.
+    #[error("it is cut off or was changed: what is in it cannot be trusted")]
+    Damaged,
+}
+
+/// The size limit for a file of identities: hundreds of them, each of which is tried with each
+/// stanza.
+const MAX_IDENTITIES: usize = 64 * 1024;
+
+/// Parses a file with one identity per line. Returns `None` for any other file.
+pub fn identities(file: &[u8]) -> Option<Vec<Box<dyn Identity>>> {
+    let file = Some(file).filter(|file| file.len() <= MAX_IDENTITIES)?;
+    let found = age::IdentityFile::from_buffer(file).ok()?;
+    let found = found.into_identities().ok()?;
+    (!found.is_empty()).then_some(found)
+}
+
+/// Returns whether the bytes are an age file.
+pub fn is_archive(bytes: &[u8]) -> bool {
+    BEGINNINGS
+        .iter()
+        .any(|beginning| bytes.starts_with(beginning))
+}
+
+/// Returns the manifests for an archive, one document per Secret. **The result contains private
+/// keys.**
+pub fn manifests<'a>(secrets: impl Iterator<Item = &'a Secret>) -> Zeroizing<Vec<u8>> {
+    let mut text = Zeroizing::new(Vec::new());
+    for (i, secret) in secrets.enumerate() {
+        if i > 0 {
+            text.extend_from_slice(b"---\n");
+        }
+        let one = Zeroizing::new(manifest::to_yaml(&secret.to_document()));
+        text.extend_from_slice(one.as_bytes());
+    }
+    text
+}
+
+/// Encrypts an archive.
+///
+/// # Errors
+///
+/// Fails if there is no recipient, or there are too many.
+pub fn encrypt(plain: &[u8], lock: &Lock) -> Result<Vec<u8>, ArchiveError> {
+    let encryptor = match lock {
+        Lock::Passphrase(passphrase) => {
+            let mut recipient = age::scrypt::Recipient::new(passphrase.clone());
+            recipient.set_work_factor(WORK);
+            Encryptor::with_recipients(std::iter::once(&recipient as &dyn Recipient))
+        }
+        Lock::Recipients(recipients) if recipients.len() > MAX_RECIPIENTS => {
+            return Err(ArchiveError::Recipients(recipients.len()));
+        }
+        Lock::Recipients(recipients) => {
+            let recipients = recipients
+                .iter()
+                .map(|recipient| recipient as &dyn Recipient);
+            Encryptor::with_recipients(recipients)
+        }
+    };
+    let encryptor = encryptor.map_err(|error| ArchiveError::Encrypt(error.to_string()))?;
+    let write = || -> io::Result<Vec<u8>> {
+        let mut out = Vec::new();
+        let mut writer = encryptor.wrap_output(&mut out)?;
+        writer.write_all(plain)?;
+        writer.finish()?;
+        Ok(out)
+    };
+    write().map_err(|error| ArchiveError::Encrypt(error.to_string()))
+}
+
+/// Decrypts an archive completely or not at all. Success shows who the archive is for, not who made
+/// it, since recipients are public.
+///
+/// # Errors
+///
+/// Returns an [`ArchiveError`] if the archive does not open.
+pub fn decrypt(archive: &[u8], unlock: &Unlock) -> Result<Zeroizing<Vec<u8>>, ArchiveError> {
+    let file = without_armor(archive)?;
+    let decryptor = decryptor(&file)?;
+    let is_passphrase = decryptor.is_scrypt();
+    let opened = if is_passphrase {
+        let passphrase = unlock.passphrase.clone();
+        let passphrase = passphrase.ok_or(ArchiveError::NeedsPassphrase)?;
+        let mut identity = age::scrypt::Identity::new(passphrase);
+        identity.set_max_work_factor(MAX_WORK);
+        decryptor.decrypt(std::iter::once(&identity as &dyn Identity))
+    } else {
+        if unlock.identities.is_empty() {
+            return Err(ArchiveError::NeedsIdentity);
+        }
+        decryptor.decrypt(unlock.identities.iter().map(|identity| &**identity))
+    };
+    let mut reader = opened.map_err(|error| match error {
+        DecryptError::ExcessiveWork { required, .. } => ArchiveError::Work(required),
+        DecryptError::InvalidHeader | DecryptError::InvalidMac => ArchiveError::Header,
+        _ if is_passphrase => ArchiveError::Passphrase,
+        _ => ArchiveError::OtherRecipients,
+    })?;
+    let mut plain = Zeroizing::new(Vec::with_capacity(archive.len()));
+    match reader.read_to_end(&mut plain) {
+        Ok(_) => Ok(plain),
+        Err(_) => Err(ArchiveError::Damaged),
+    }
+}
+
+/// Returns whether the archive opens with a passphrase rather than an identity.
+pub fn wants_passphrase(archive: &[u8]) -> bool {
+    let Ok(file) = without_armor(archive) else {
+        return false;
+    };
+    decryptor(&file).is_ok_and(|decryptor| decryptor.is_scrypt())
+}
+
+/// Removes the armor, if there is any. The result is still encrypted.
+fn without_armor(archive: &[u8]) -> Result<Cow<'_, [u8]>, ArchiveError> {
+    if !archive.starts_with(BEGINNINGS[1]) {
+        return Ok(Cow::Borrowed(archive));
+    }
+    let mut file = Vec::with_capacity(archive.len());
+    match age::armor::ArmoredReader::new(archive).read_to_end(&mut file) {
+        Ok(_) => Ok(Cow::Owned(file)),
+        Err(_) => Err(ArchiveError::Damaged),
+    }
+}
+
+fn decryptor(file: &[u8]) -> Result<Decryptor<HeaderAtOnce<'_>>, ArchiveError> {
+    if !file.starts_with(BEGINNINGS[0]) {
+        return Err(ArchiveError::Header);
+    }
+    if !file.starts_with(VERSION) && file.len() >= VERSION.len() {
+        return Err(ArchiveError::Version);
+    }
+    let header = age_header::len(file).map_err(|unparsed| match unparsed {
+        Unparsed::CutOff => ArchiveError::Damaged,
+        Unparsed::TooLong => ArchiveError::LongHeader,
+    })?;
+    let parsed = Decryptor::new_buffered(HeaderAtOnce::new(file, header));
+    parsed.map_err(|error| match error {
+        DecryptError::UnknownFormat => ArchiveError::Version,
+        DecryptError::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            ArchiveError::Damaged
+        }
+        _ => ArchiveError::Header,
+    })
+}
+
+/// Writes an archive in one step, reads it back, and returns the bytes written. The file is
+/// compared with what was written and, if `unlock` can open it, decrypted too. A file that differs
+/// is removed.
+///
+/// # Errors
+///
+/// Returns an [`ArchiveError`]; then no new file exists.
+pub fn write(
+    path: &Path,
+    plain: &[u8],
+    lock: &Lock,
+    unlock: &Unlock,
+    may_replace: bool,
+) -> Result<Vec<u8>, ArchiveError> {
+    if path.exists() && !may_replace {
+        return Err(ArchiveError::Exists(path.to_owned()));
+    }
+    let archive = encrypt(plain, lock)?;
+    if can_open(lock, unlock) && **decrypt(&archive, unlock)? != *plain {
+        return Err(ArchiveError::NotAsWritten(path.to_owned()));
+    }
+    files::replace(path, &archive)?;
+    match files::read_as(path, Kind::Keys) {
+        Ok(read) if **read == *archive => Ok(archive),
+        _ => {
+            let _ = std::fs::remove_file(path);
+            Err(ArchiveError::NotAsWritten(path.to_owned()))
+        }
+    }
+}
+
+fn can_open(lock: &Lock, unlock: &Unlock) -> bool {
+    match lock {
+        Lock::Passphrase(_) => unlock.passphrase.is_some(),
+        Lock::Recipients(_) => !unlock.identities.is_empty(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::io::BufRead;
+
+    use super::*;
+
+    fn passphrase(text: &str) -> Unlock {
+        Unlock {
+            passphrase: Some(SecretString::from(text.to_owned())),
+            ..Unlock::default()
+        }
+    }
+
+    fn identity(identity: &age::x25519::Identity) -> Unlock {
+        Unlock {
+            identities: vec![Box::new(identity.clone())],
+            ..Unlock::default()
+        }
+    }
+
+    /// Attack: opens an archive with an identity that is not a recipient.
+    #[test]
+    fn opens_for_its_recipients_and_for_nobody_else() {
+        let [own, other] = [(); 2].map(|()| age::x25519::Identity::generate());
+        let archive = encrypt(b"keys", &Lock::Recipients(vec![own.to_public()])).unwrap();
+        assert!(is_archive(&archive));
+        assert_eq!(**decrypt(&archive, &identity(&own)).unwrap(), *b"keys");
+        let refused = |unlock: &Unlock| decrypt(&archive, unlock).unwrap_err().to_string();
+        assert!(refused(&identity(&other)).contains("other recipients"));
+        assert!(refused(&passphrase("x")).contains("--identity"));
+        assert!(encrypt(b"keys", &Lock::Recipients(Vec::new())).is_err());
+    }
+
+    /// Attack: opens an archive with a wrong passphrase, or damages it.
+    #[test]
+    fn tells_a_wrong_passphrase_from_damage() {
+        let right = passphrase("correct horse");
+        let lock = Lock::Passphrase(right.passphrase.clone().unwrap());
+        let archive = encrypt(b"keys", &lock).unwrap();
+        assert_eq!(**decrypt(&archive, &right).unwrap(), *b"keys");
+        let refused =
+            |archive: &[u8], unlock: &Unlock| decrypt(archive, unlock).unwrap_err().to_string();
+        assert_eq!(
+            refused(&archive, &passphrase("wrong")),
+            "the passphrase is wrong"
+        );
+        assert!(refused(&archive, &Unlock::default()).contains("none was given"));
+        let mut changed = archive.clone();
+        *changed.last_mut().unwrap() ^= 1;
+        assert!(refused(&changed, &right).contains("cut off or was changed"));
+    }
+
+    /// Attack: truncates an archive at every byte.
+    #[test]
+    fn refuses_an_archive_that_was_cut_off_anywhere() {
+        let own = age::x25519::Identity::generate();
+        let plain = vec![b'k'; 100_000];
+        let archive = encrypt(&plain, &Lock::Recipients(vec![own.to_public()])).unwrap();
+        for len in (0..archive.len()).step_by(997) {
+            assert!(decrypt(&archive[..len], &identity(&own)).is_err(), "{len}");
+        }
+    }
+
+    #[test]
+    fn a_backup_does_not_replace_another_unasked() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys.age");
+        let own = age::x25519::Identity::generate();
+        let lock = Lock::Recipients(vec![own.to_public()]);
+        write(&path, b"one", &lock, &identity(&own), false).unwrap();
+        let refused = write(&path, b"two", &lock, &identity(&own), false);
+        assert!(matches!(refused, Err(ArchiveError::Exists(_))));
+        let read = std::fs::read(&path).unwrap();
+        assert_eq!(**decrypt(&read, &identity(&own)).unwrap(), *b"one");
+        write(&path, b"two", &lock, &identity(&own), true).unwrap();
+        let read = std::fs::read(&path).unwrap();
+        assert_eq!(**decrypt(&read, &identity(&own)).unwrap(), *b"two");
+    }
+
+    /// Returns an archive that anyone who knows a recipient can make: stanzas for other recipients,
+    /// or one with a long body.
+    fn hostile(stanzas: usize, lines: usize) -> Vec<u8> {
+        let line = format!("{}\n", "A".repeat(64));
+        let name = "A".repeat(43);
+        let stanza = format!("-> X25519 {name}\n{}{name}\n", line.repeat(lines));
+        let mac = format!("--- {name}\n");
+        let parts = ["age-encryption.org/v1\n", &stanza.repeat(stanzas), &mac];
+        [parts.concat().as_bytes(), &[0; 64]].concat()
+    }
+
+    fn armored(archive: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        let format = age::armor::Format::AsciiArmor;
+        let mut writer = age::armor::ArmoredWriter::wrap_output(&mut out, format).unwrap();
+        writer.write_all(archive).unwrap();
+        writer.finish().unwrap();
+        out
+    }
+
+    /// Attack: presents an archive of a few kilobytes with hundreds of stanzas, or long ones, to
+    /// keep restore and doctor busy.
+    #[test]
+    fn refuses_a_header_that_is_longer_than_any_of_ours_before_it_parses_it() {
+        let own = age::x25519::Identity::generate();
+        for (why, archive, is_long) in [
+            ("most stanzas", hostile(MAX_STANZAS, 0), false),
+            ("one more", hostile(MAX_STANZAS + 1, 0), true),
+            ("many more", hostile(10_000, 0), true),
+            ("a long body", hostile(1, 1_000), false),
+            ("a longer body", hostile(1, 1_100), true),
+            ("several long bodies", hostile(5, 900), true),
+        ] {
+            for bytes in [armored(&archive), archive] {
+                let refused = decrypt(&bytes, &identity(&own)).unwrap_err();
+                assert_eq!(
+                    matches!(refused, ArchiveError::LongHeader),
+                    is_long,
+                    "{why}"
+                );
+                let refused = decrypt(&bytes, &Unlock::default()).unwrap_err();
+                assert_eq!(
+                    matches!(refused, ArchiveError::LongHeader),
+                    is_long,
+                    "{why}"
+                );
+                assert!(!wants_passphrase(&bytes), "{why}");
+            }
+        }
+    }
+
+    /// Counts how often the parser reads more of the header, after which it parses from the start.
+    struct Counted<'a>(HeaderAtOnce<'a>, &'a Cell<usize>);
+
+    impl io::Read for Counted<'_> {
+        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+            self.0.read(buf)
+        }
+    }
+
+    impl BufRead for Counted<'_> {
+        fn fill_buf(&mut self) -> io::Result<&[u8]> {
+            self.0.fill_buf()
+        }
+
+        fn consume(&mut self, amount: usize) {
+            self.0.consume(amount);
+        }
+
+        fn read_until(&mut self, byte: u8, buf: &mut Vec<u8>) -> io::Result<usize> {
+            self.1.set(self.1.get() + 1);
+            self.0.read_until(byte, buf)
+        }
+    }
+
+    /// Attack: presents an archive with a header just within the limits, to make the parser run in
+    /// quadratic time. Read line by line, the header would be parsed once per line.
+    #[test]
+    fn a_header_is_parsed_once() {
+        for (stanzas, lines) in [(1, 0), (32, 0), (256, 0), (1, 120), (1, 960), (8, 100)] {
+            let archive = hostile(stanzas, lines);
+            let header = age_header::len(&archive).unwrap();
+            let count = Cell::new(0);
+            let reader = Counted(HeaderAtOnce::new(&archive, header), &count);
+            assert!(Decryptor::new_buffered(reader).is_ok());
+            assert_eq!(count.get(), 1, "{stanzas} of {lines} lines");
+            let by_line = Counted(HeaderAtOnce::new(&archive, 0), &count);
+            assert!(Decryptor::new_buffered(by_line).is_ok());
+            assert_eq!(
+                count.get() - 1,
+                2 + stanzas * (2 + lines),
+                "as the crate does it"
+            );
+        }
+    }
+
+    /// Attack: presents an archive that requests hours of work and more memory than there is.
+    #[test]
+    fn does_no_more_work_for_a_passphrase_than_the_limit() {
+        let with_work = |work: u8| {
+            let mut recipient = age::scrypt::Recipient::new(SecretString::from("x".to_owned()));
+            recipient.set_work_factor(1);
+            let made = Encryptor::with_recipients(std::iter::once(&recipient as &dyn Recipient));
+            let mut archive = Vec::new();
+            let mut writer = made.unwrap().wrap_output(&mut archive).unwrap();
+            writer.write_all(b"keys").unwrap();
+            writer.finish().unwrap();
+            let (before, after) = (b" 1\n".as_slice(), format!(" {work}\n"));
+            let at = archive.windows(3).position(|w| w == before).unwrap();
+            drop(archive.splice(at..at + 3, after.into_bytes()));
+            archive
+        };
+        assert_eq!(
+            **decrypt(&with_work(1), &passphrase("x")).unwrap(),
+            *b"keys"
+        );
+        for work in MAX_WORK + 1..64 {
+            let refused = decrypt(&with_work(work), &passphrase("x")).unwrap_err();
+            assert!(
+                matches!(refused, ArchiveError::Work(w) if w == work),
+                "{refused}"
+            );
+        }
+    }
+
+    #[test]
+    fn writes_no_archive_that_it_would_not_read() {
+        let recipient = age::x25519::Identity::generate();
+        let of = |count| Lock::Recipients(vec![recipient.to_public(); count]);
+        let most = encrypt(b"keys", &of(MAX_RECIPIENTS)).unwrap();
+        assert_eq!(**decrypt(&most, &identity(&recipient)).unwrap(), *b"keys");
+        let refused = encrypt(b"keys", &of(MAX_RECIPIENTS + 1)).unwrap_err();
+        assert!(refused.to_string().contains("at most 255"), "{refused}");
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+        /// Attack: presents an archive of any form with many lines, to make the parser take longer
+        /// than one pass.
+        #[test]
+        fn whatever_is_in_a_header_it_is_refused_or_short(
+            lines in proptest::collection::vec("(-> |---|[A-Z]{0,70}|-> scrypt [A-Z]{22} [0-9]{1,3})", 0..400)
+        ) {
+            let archive = format!("age-encryption.org/v1\n{}\n", lines.join("\n"));
+            let header = age_header::len(archive.as_bytes()).unwrap_or(0);
+            proptest::prop_assert!(header <= age_header::MAX_LEN);
+            let stanzas = lines.iter().take_while(|line| !line.starts_with("---"));
+            if stanzas.filter(|line| line.starts_with("-> ")).count() > MAX_STANZAS {
+                proptest::prop_assert_eq!(header, 0);
+            }
+            let _ = decrypt(archive.as_bytes(), &Unlock::default());
+        }
+
+        #[test]
+        fn never_panics_on_foreign_bytes(bytes: Vec<u8>) {
+            let _ = decrypt(&bytes, &Unlock::default());
+            let header = [&b"age-encryption.org/v1\n"[..], &bytes].concat();
+            let _ = decrypt(&header, &Unlock::default());
+        }
+    }
+}

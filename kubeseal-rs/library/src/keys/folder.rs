@@ -1,0 +1,180 @@
+//! Reads and writes key manifests in files, as in a controller's folder or beside a backup.
+
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value as Json;
+use shared::manifest::{self, Reading, Shape};
+use shared::secret::Secret;
+use zeroize::Zeroizing;
+
+use super::record::KeyRecord;
+use super::store::Change;
+use crate::files;
+use crate::shown::ShowPath as _;
+use crate::walk::{self, LISTS};
+
+/// Returns the key Secrets in the files of a folder, in order of file name. Other objects are
+/// skipped. Ignore files have no effect, since the controller uses keys that they name.
+///
+/// # Errors
+///
+/// Fails if the folder or a file cannot be read, or a file is malformed.
+pub fn read(folder: &Path) -> Result<Vec<KeyRecord>> {
+    let mut records = Vec::new();
+    for candidate in walk::everything(folder)? {
+        let bytes = files::read(&candidate.path)?;
+        let found = secrets(&bytes).with_context(|| candidate.path.shown())?;
+        for mut secret in found {
+            if secret.metadata.name.is_none() {
+                secret.metadata.name = Some(stem(&candidate.path));
+            }
+            records.push(KeyRecord::new(secret, Some(candidate.path.clone())));
+        }
+    }
+    Ok(records)
+}
+
+/// Returns the Secrets among the objects of some manifests.
+///
+/// # Errors
+///
+/// Fails if a manifest or a Secret is malformed.
+pub fn secrets(bytes: &[u8]) -> Result<Vec<Secret>> {
+    let mut found = Vec::new();
+    for document in manifest::read(bytes)? {
+        for node in document.root.list_items(&LISTS) {
+            // Items of a list from the API have no `kind` of their own.
+            if matches!(node.text("kind"), None | Some("Secret")) && node.field("data").is_some() {
+                found.push(Secret::from_node(node, &mut Reading::default())?);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Changes the metadata of one Secret in its file. Other content is kept, but the layout may
+/// change.
+///
+/// # Errors
+///
+/// Fails if the file cannot be read or written, or no longer contains the Secret.
+pub fn change(path: &Path, name: &str, change: &Change) -> Result<()> {
+    // Temporary files of a killed run contain private keys.
+    files::remove_leftovers_beside(path);
+    files::update(path, |bytes| changed(path, bytes, name, change))
+}
+
+fn changed(path: &Path, bytes: &[u8], name: &str, change: &Change) -> Result<Zeroizing<Vec<u8>>> {
+    let mut documents = Vec::new();
+    for document in manifest::read(bytes)? {
+        documents.push(Reading::default().json(&document.root, Shape::Any)?);
+    }
+    let of_file = stem(path);
+    let found = documents
+        .iter_mut()
+        .any(|document| change_in(document, name, &of_file, change));
+    if !found {
+        bail!("{} no longer holds the Secret {name}", path.shown());
+    }
+    let format = if manifest::begins_like_json(bytes) {
+        crate::format::Format::Json
+    } else {
+        crate::format::Format::Yaml
+    };
+    Ok(crate::format::write(&documents, format))
+}
+
+fn change_in(object: &mut Json, name: &str, of_file: &str, change: &Change) -> bool {
+    if let Some(items) = object.get_mut("items").and_then(Json::as_array_mut) {
+        return items
+            .iter_mut()
+            .any(|item| change_in(item, name, of_file, change));
+    }
+    let own = object["metadata"]["name"].as_str().unwrap_or(of_file);
+    if own != name {
+        return false;
+    }
+    change.apply(&mut object["metadata"]);
+    true
+}
+
+/// Returns the path for a new key of that name.
+///
+/// # Errors
+///
+/// Fails if no file can have that name, or if the file exists: it contains something else, since
+/// otherwise the key would have been found under this name.
+pub fn place_for(folder: &Path, name: &str) -> Result<PathBuf> {
+    if !is_file_name(name) {
+        bail!(
+            "the key {name:?} cannot have a file of its name in {}: such a name begins with no dot and has no \
+             slash in it",
+            folder.shown()
+        );
+    }
+    let path = folder.join(format!("{name}.yaml"));
+    if path.symlink_metadata().is_ok() {
+        bail!(
+            "{} is there and does not hold the key {name}; call that file something else",
+            path.shown()
+        );
+    }
+    Ok(path)
+}
+
+/// Returns whether a key can have this name. Keys in a folder are named after their files, which
+/// need not be valid Kubernetes names, but no key may be in another folder or hidden.
+fn is_file_name(name: &str) -> bool {
+    let mut parts = Path::new(name).components();
+    let is_one = matches!(
+        (parts.next(), parts.next()),
+        (Some(Component::Normal(part)), None) if part == name
+    );
+    is_one && !name.starts_with('.') && !name.contains(['/', '\\', '\0'])
+}
+
+/// Writes a key to a new file.
+///
+/// # Errors
+///
+/// Fails if the file exists or cannot be written.
+pub fn write(folder: &Path, secret: &Secret) -> Result<()> {
+    let path = place_for(folder, secret.metadata.name.as_deref().unwrap_or_default())?;
+    let text = Zeroizing::new(manifest::to_yaml(&secret.to_document()));
+    files::remove_leftovers_beside(&path);
+    Ok(files::create(&path, text.as_bytes())?)
+}
+
+fn stem(path: &Path) -> String {
+    let stem = path.file_stem().unwrap_or_default();
+    stem.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_has_a_file_in_its_folder_and_nowhere_else() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, want) in [
+            ("key-2024", true),
+            ("Main_key", true),
+            ("ä b", true),
+            ("a.b", true),
+            ("", false),
+            (".", false),
+            ("..", false),
+            (".hidden", false),
+            ("a/b", false),
+            ("a/", false),
+            ("../a", false),
+            ("/a", false),
+            ("a\\b", false),
+            ("a\0b", false),
+        ] {
+            assert_eq!(place_for(folder.path(), name).is_ok(), want, "{name:?}");
+        }
+    }
+}

@@ -1,0 +1,349 @@
+//! Builds the Secret that is stored for a key of a backup: key, certificate, and the marks listed
+//! here.
+//!
+//! A backup is untrusted: anyone can make an archive that opens for its recipient. Metadata makes
+//! other programs act; a replicator, for example, copies a Secret into other namespaces. So only
+//! the metadata listed here is restored.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use shared::key::Fingerprint;
+use shared::key_marks::backed_up_text;
+use shared::key_secret::{CERTIFICATE_ITEM, PRIVATE_KEY_ITEM};
+use shared::resource::{
+    BACKED_UP_ANNOTATION, COMPROMISED_ANNOTATION, KEY_ACTIVE, KEY_COMPROMISED, KEY_LABEL,
+    KEY_RETIRED, OPENING_ONLY_ANNOTATION,
+};
+use shared::secret::Secret;
+
+use super::record::{KeyRecord, LEGACY_NAME};
+
+/// The type of a key Secret.
+const TYPE: &str = "kubernetes.io/tls";
+
+/// What the operator allows a restored key to be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    /// Unsealing only, since this time.
+    OpeningOnly(Timestamp),
+    /// Sealing too: the operator chose the key by its fingerprint.
+    Sealing,
+}
+
+/// A key Secret that is ready to be stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Restored {
+    /// The Secret, without a namespace.
+    pub secret: Secret,
+    /// What the backup contains and the Secret does not, for display. Names in it come from the
+    /// backup.
+    pub left_out: Vec<String>,
+}
+
+impl Restored {
+    /// Builds the Secret for a key of a backup. Metadata about where the Secret was before, such as
+    /// its namespace and `uid`, is dropped without being listed.
+    pub fn new(record: &KeyRecord, key: &Fingerprint, key_use: Use) -> Self {
+        let backup = &record.secret;
+        let mut left_out = Vec::new();
+        let mut secret = Secret {
+            type_: Some(TYPE.to_owned()),
+            ..Secret::default()
+        };
+        secret.metadata.name.clone_from(&backup.metadata.name);
+        secret.metadata.labels = Some(labels(record, key_use, &mut left_out));
+        let annotations = annotations(record, key, key_use, &mut left_out);
+        secret.metadata.annotations = Some(annotations).filter(|all| !all.is_empty());
+        left_out.extend(others(backup));
+        for (item, value) in &backup.data {
+            if [PRIVATE_KEY_ITEM, CERTIFICATE_ITEM].contains(&item.as_str()) {
+                secret.data.insert(item.clone(), value.clone());
+            } else {
+                left_out.push(format!("item {item}"));
+            }
+        }
+        Self { secret, left_out }
+    }
+}
+
+fn labels(
+    record: &KeyRecord,
+    key_use: Use,
+    left_out: &mut Vec<String>,
+) -> BTreeMap<String, String> {
+    let empty = BTreeMap::new();
+    let before = record.secret.metadata.labels.as_ref().unwrap_or(&empty);
+    let is_other = |name: &&String| name.as_str() != KEY_LABEL;
+    left_out.extend(
+        before
+            .keys()
+            .filter(is_other)
+            .map(|name| format!("label {name}")),
+    );
+    let state = before.get(KEY_LABEL).map(String::as_str);
+    let state = match state {
+        _ if key_use == Use::Sealing => KEY_ACTIVE,
+        Some(KEY_COMPROMISED) => KEY_COMPROMISED,
+        // Controllers read this key whatever its label says.
+        None if record.name() == LEGACY_NAME => KEY_ACTIVE,
+        Some(KEY_ACTIVE) => KEY_ACTIVE,
+        // With any other value, controllers do not read the key.
+        _ => KEY_RETIRED,
+    };
+    BTreeMap::from([(KEY_LABEL.to_owned(), state.to_owned())])
+}
+
+fn annotations(
+    record: &KeyRecord,
+    key: &Fingerprint,
+    key_use: Use,
+    left_out: &mut Vec<String>,
+) -> BTreeMap<String, String> {
+    let empty = BTreeMap::new();
+    let before = record
+        .secret
+        .metadata
+        .annotations
+        .as_ref()
+        .unwrap_or(&empty);
+    let mut kept = BTreeMap::new();
+    if let Some(at) = record.facts.marks.backed_up {
+        kept.insert(BACKED_UP_ANNOTATION.to_owned(), backed_up_text(key, at));
+    }
+    if let Some(since) = before.get(COMPROMISED_ANNOTATION) {
+        let since = since.parse::<Timestamp>().map(|since| since.to_string());
+        kept.insert(COMPROMISED_ANNOTATION.to_owned(), since.unwrap_or_default());
+    }
+    let is_other =
+        |name: &&String| !kept.contains_key(*name) && name.as_str() != OPENING_ONLY_ANNOTATION;
+    let others = before.keys().filter(is_other);
+    left_out.extend(others.map(|name| format!("annotation {name}")));
+    if let Use::OpeningOnly(since) = key_use {
+        let since = since.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        kept.insert(OPENING_ONLY_ANNOTATION.to_owned(), since);
+    }
+    kept
+}
+
+/// Returns further properties of the Secret that would have an effect after the restore.
+fn others(backup: &Secret) -> impl Iterator<Item = String> {
+    let metadata = &backup.metadata;
+    let is_some = |list: Option<usize>| list.is_some_and(|len| len > 0);
+    let type_ = backup.type_.as_deref().filter(|type_| *type_ != TYPE);
+    [
+        is_some(metadata.owner_references.as_ref().map(Vec::len))
+            .then(|| "ownerReferences".to_owned()),
+        is_some(metadata.finalizers.as_ref().map(Vec::len)).then(|| "finalizers".to_owned()),
+        (backup.immutable == Some(true)).then(|| "immutable".to_owned()),
+        type_.map(|type_| format!("type {type_}")),
+    ]
+    .into_iter()
+    .flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::key_secret::{self, OrderPriority};
+    use shared::plain::Plain;
+    use shared::resource::RENEW_ANNOTATION;
+
+    use super::*;
+
+    const MANIFEST: &str =
+        include_str!("../../../tests/seal/key-fixtures/state/keys/key-2024.yaml");
+
+    fn backup() -> Secret {
+        let found = crate::keys::folder::secrets(MANIFEST.as_bytes());
+        found.unwrap().remove(0)
+    }
+
+    fn restored(secret: Secret, key_use: Use) -> Restored {
+        let record = KeyRecord::new(secret, None);
+        let key = record.fingerprint().unwrap().clone();
+        Restored::new(&record, &key, key_use)
+    }
+
+    const NOW: Use = Use::OpeningOnly(Timestamp::UNIX_EPOCH);
+
+    /// Annotations and labels that make widely used programs act on a Secret.
+    const ACTED_ON: [&str; 14] = [
+        "reflector.v1.k8s.emberstack.com/reflection-allowed",
+        "reflector.v1.k8s.emberstack.com/reflection-auto-enabled",
+        "replicator.v1.mittwald.de/replicate-to",
+        "replicator.v1.mittwald.de/replicate-to-matching",
+        "replicator.v1.mittwald.de/replication-allowed",
+        "kubed.appscode.com/sync",
+        "config-syncer.appscode.com/sync",
+        "argocd.argoproj.io/sync-options",
+        "argocd.argoproj.io/tracking-id",
+        "kustomize.toolkit.fluxcd.io/reconcile",
+        "helm.sh/resource-policy",
+        "cert-manager.io/inject-ca-from-secret",
+        "sealedsecrets.bitnami.com/managed",
+        "sealedsecrets.bitnami.com/patch",
+    ];
+
+    /// Attack: an archive asks a replicator, by annotation or label, to copy the private key into
+    /// other namespaces.
+    #[test]
+    fn takes_over_no_metadata_that_another_program_acts_on() {
+        for name in ACTED_ON {
+            let mut secret = backup();
+            let entry = (name.to_owned(), "true".to_owned());
+            secret.metadata.annotations = Some(BTreeMap::from([entry.clone()]));
+            secret
+                .metadata
+                .labels
+                .get_or_insert_default()
+                .extend([entry]);
+            let restored = restored(secret, NOW);
+            assert_eq!(
+                restored.left_out,
+                [format!("label {name}"), format!("annotation {name}")]
+            );
+            only_ours(&restored.secret);
+        }
+    }
+
+    fn only_ours(secret: &Secret) {
+        let metadata = secret.metadata.clone();
+        let keys = |map: Option<BTreeMap<String, String>>| map.unwrap_or_default().into_keys();
+        let mut names = keys(metadata.annotations.clone());
+        let ours = [
+            BACKED_UP_ANNOTATION,
+            COMPROMISED_ANNOTATION,
+            OPENING_ONLY_ANNOTATION,
+        ];
+        assert!(names.all(|name| ours.contains(&name.as_str())));
+        assert!(keys(metadata.labels.clone()).eq([KEY_LABEL.to_owned()]));
+        let mut rest = Secret::default().metadata;
+        rest.name.clone_from(&metadata.name);
+        rest.labels.clone_from(&metadata.labels);
+        rest.annotations.clone_from(&metadata.annotations);
+        assert_eq!(metadata, rest);
+        assert_eq!(secret.type_.as_deref(), Some(TYPE));
+        assert_eq!(secret.immutable, None);
+        assert!(secret.data.keys().eq(["tls.crt", "tls.key"]));
+    }
+
+    /// Attack: an archive contains a Secret with an owner, a finalizer, another type or namespace,
+    /// or further items.
+    #[test]
+    fn takes_over_nothing_but_name_key_certificate_and_marks() {
+        let mut secret = backup();
+        secret.metadata.namespace = Some("elsewhere".into());
+        secret.metadata.generate_name = Some("k".into());
+        secret.metadata.owner_references =
+            Some(std::iter::repeat_with(Default::default).take(1).collect());
+        secret.metadata.finalizers = Some(vec!["foreign/finalizer".into()]);
+        secret.metadata.uid = Some("1".into());
+        secret.metadata.resource_version = Some("1".into());
+        secret.type_ = Some("kubernetes.io/service-account-token".into());
+        secret.immutable = Some(true);
+        secret.data.insert("token".into(), Plain::from(vec![1]));
+        let restored = restored(secret, NOW);
+        only_ours(&restored.secret);
+        assert_eq!(
+            restored.left_out,
+            [
+                "ownerReferences",
+                "finalizers",
+                "immutable",
+                "type kubernetes.io/service-account-token",
+                "item token"
+            ]
+        );
+    }
+
+    #[test]
+    fn keeps_the_marks_that_are_true_of_the_key() {
+        let key = KeyRecord::new(backup(), None)
+            .fingerprint()
+            .unwrap()
+            .clone();
+        let backed_up = backed_up_text(&key, Timestamp::UNIX_EPOCH);
+        let foreign = backed_up.replace("SHA256:", "SHA256:x");
+        for (why, name, value, want, left_out) in [
+            (
+                "its backup",
+                BACKED_UP_ANNOTATION,
+                backed_up.as_str(),
+                Some(backed_up.as_str()),
+                0,
+            ),
+            (
+                "another key's backup",
+                BACKED_UP_ANNOTATION,
+                foreign.as_str(),
+                None,
+                1,
+            ),
+            (
+                "since a time",
+                COMPROMISED_ANNOTATION,
+                "2026-01-01T00:00:00Z",
+                Some("2026-01-01T00:00:00Z"),
+                0,
+            ),
+            (
+                "since any text",
+                COMPROMISED_ANNOTATION,
+                "\u{1b}[2J",
+                Some(""),
+                0,
+            ),
+            ("a request for a new key", RENEW_ANNOTATION, "true", None, 1),
+        ] {
+            let mut secret = backup();
+            secret.metadata.annotations = Some(BTreeMap::from([(name.into(), value.into())]));
+            let restored = restored(secret, NOW);
+            let annotations = restored.secret.metadata.annotations.unwrap();
+            assert_eq!(annotations.get(name).map(String::as_str), want, "{why}");
+            assert_eq!(restored.left_out.len(), left_out, "{why}");
+        }
+    }
+
+    #[test]
+    fn the_label_is_one_that_controllers_know_and_a_mark_keeps_the_key_from_sealing() {
+        for (name, label, key_use, want) in [
+            ("k", Some("active"), NOW, "active"),
+            ("k", Some("compromised"), NOW, "compromised"),
+            ("k", Some("retired"), NOW, "retired"),
+            ("k", Some("anything"), NOW, "retired"),
+            ("k", None, NOW, "retired"),
+            (LEGACY_NAME, None, NOW, "active"),
+            ("k", Some("active"), Use::Sealing, "active"),
+        ] {
+            let mut secret = backup();
+            secret.metadata.name = Some(name.into());
+            let entry = |label: &str| BTreeMap::from([(KEY_LABEL.to_owned(), label.to_owned())]);
+            secret.metadata.labels = label.map(entry);
+            let restored = restored(secret, key_use);
+            assert_eq!(
+                restored.secret.metadata.labels,
+                Some(entry(want)),
+                "{label:?}"
+            );
+            let read = key_secret::parse(&restored.secret, OrderPriority::CertNotBefore);
+            let marks = read.unwrap().marks();
+            assert_eq!(marks.is_opening_only, key_use == NOW, "{label:?}");
+        }
+    }
+
+    proptest::proptest! {
+        /// Attack: an archive contains a Secret with any labels, annotations and items.
+        #[test]
+        fn whatever_metadata_a_backup_has_only_ours_are_kept(
+            labels: BTreeMap<String, String>, annotations: BTreeMap<String, String>, items: Vec<String>,
+        ) {
+            let mut secret = backup();
+            secret.metadata.labels = Some(labels);
+            secret.metadata.annotations = Some(annotations);
+            for item in items {
+                secret.data.entry(item).or_insert_with(|| Plain::from(vec![0]));
+            }
+            only_ours(&restored(secret, NOW).secret);
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Signatures of archives, in the format of `ssh-keygen -Y sign` (PROTOCOL.sshsig of OpenSSH).
+//!
+//! `age` does not authenticate who made an archive; a signature does. The private key is an OpenSSH
+//! key without a passphrase. With any other key, an agent or hardware, `ssh-keygen` makes the same
+//! signature.
+
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use ssh_key::private::KeypairData;
+use ssh_key::public::KeyData;
+use ssh_key::{Algorithm, EcdsaCurve, HashAlg, LineEnding, PrivateKey, PublicKey, SshSig};
+
+use super::signers::Signers;
+
+/// The purpose of a signature, which `ssh-keygen` calls a namespace: a signature of an e-mail or a
+/// commit is not valid for a backup.
+pub const NAMESPACE: &str = "sealed-secrets-backup";
+
+/// The size limit for a file with a key or a signature.
+const MAX_LEN: usize = 64 * 1024;
+
+/// Signing failed, or the signature does not show who made the archive.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SignatureError {
+    /// The file is not an OpenSSH private key.
+    #[error("not an OpenSSH private key; `ssh-keygen -t ed25519 -f FILE` makes one")]
+    NoKey,
+    /// The key has a passphrase.
+    #[error(
+        "the key has a passphrase, which is not asked for here; sign the archive with `ssh-keygen -Y sign -n {ns} -f \
+         KEY ARCHIVE`",
+        ns = NAMESPACE
+    )]
+    Encrypted,
+    /// The type of key is not supported.
+    #[error("keys of the kind {0} are not supported; take one of Ed25519 or ECDSA on P-256")]
+    Unsupported(String),
+    /// Signing failed.
+    #[error("it cannot be signed with this key")]
+    NotSigned,
+    /// The file is not a signature.
+    #[error("not a signature as `seal keys backup --sign` and `ssh-keygen -Y sign` write it")]
+    NoSignature,
+    /// The signature was made for another purpose.
+    #[error(
+        "it is a signature for {0:?} and not for {ns:?}; `ssh-keygen -Y sign -n {ns}` makes one",
+        ns = NAMESPACE
+    )]
+    Namespace(String),
+    /// The signature does not match the archive.
+    #[error("it is not of this archive: one of the two was changed or replaced")]
+    OtherArchive,
+    /// The signer is not in the file of allowed signers.
+    #[error("it was made with {0}, which may not sign backups by the file of allowed signers")]
+    UnknownSigner(String),
+}
+
+/// The signer of an archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signed {
+    /// The signer's names in the file of allowed signers.
+    pub principals: String,
+    /// The key's fingerprint, as `ssh-keygen -l` shows it.
+    pub key: String,
+}
+
+/// Returns the default path of an archive's signature, which is the one that `ssh-keygen` uses.
+pub fn place(archive: &Path) -> PathBuf {
+    let mut path = archive.as_os_str().to_owned();
+    path.push(".sig");
+    path.into()
+}
+
+/// Parses a private key to sign with.
+///
+/// # Errors
+///
+/// Fails if the file is not a private key, has a passphrase, or is of an unsupported type.
+pub fn signing_key(file: &[u8]) -> Result<PrivateKey, SignatureError> {
+    let file = Some(file).filter(|file| file.len() <= MAX_LEN);
+    let key = file.and_then(|file| PrivateKey::from_openssh(file).ok());
+    let key = key.ok_or(SignatureError::NoKey)?;
+    match key.key_data() {
+        KeypairData::Encrypted(_) => Err(SignatureError::Encrypted),
+        KeypairData::Ed25519(_) => Ok(key),
+        _ if key.algorithm() == P256 => Ok(key),
+        _ => Err(SignatureError::Unsupported(key.algorithm().to_string())),
+    }
+}
+
+const P256: Algorithm = Algorithm::Ecdsa {
+    curve: EcdsaCurve::NistP256,
+};
+
+/// Signs an archive.
+///
+/// # Errors
+///
+/// Fails if the key cannot sign.
+pub fn sign(archive: &[u8], key: &PrivateKey) -> Result<String, SignatureError> {
+    let signature = key.sign(NAMESPACE, HashAlg::Sha512, archive);
+    let text = signature.and_then(|signature| signature.to_pem(LineEnding::LF));
+    text.map_err(|_| SignatureError::NotSigned)
+}
+
+/// Verifies a signature and returns the signer, who must be one of `signers`.
+///
+/// # Errors
+///
+/// Returns a [`SignatureError`] if the signature is not valid for this archive, or not from an
+/// allowed signer.
+pub fn verify(
+    archive: &[u8],
+    signature: &[u8],
+    signers: &Signers,
+    now: Timestamp,
+) -> Result<Signed, SignatureError> {
+    let signature = Some(signature).filter(|signature| signature.len() <= MAX_LEN);
+    let signature = signature.and_then(|pem| SshSig::from_pem(pem).ok());
+    // The version is not covered by the signature, and the crate accepts older versions, which do
+    // not exist.
+    let signature = signature.filter(|signature| signature.version() == SshSig::VERSION);
+    let signature = signature.ok_or(SignatureError::NoSignature)?;
+    if signature.namespace() != NAMESPACE {
+        return Err(SignatureError::Namespace(signature.namespace().to_owned()));
+    }
+    let key = signature.public_key();
+    if !is_supported(key) {
+        return Err(SignatureError::Unsupported(key.algorithm().to_string()));
+    }
+    let shown = key.fingerprint(HashAlg::Sha256).to_string();
+    let public = PublicKey::from(key.clone());
+    let verified = public.verify(NAMESPACE, archive, &signature);
+    verified.map_err(|_| SignatureError::OtherArchive)?;
+    match signers.principals(key, NAMESPACE, now) {
+        Some(principals) => Ok(Signed {
+            principals: principals.to_owned(),
+            key: shown,
+        }),
+        None => Err(SignatureError::UnknownSigner(shown)),
+    }
+}
+
+fn is_supported(key: &KeyData) -> bool {
+    matches!(
+        key.algorithm(),
+        Algorithm::Ed25519 | P256 | Algorithm::SkEd25519 | Algorithm::SkEcdsaSha2NistP256
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &[u8] = include_bytes!("../../../tests/seal/key-fixtures/id_ed25519");
+    const SIGNERS: &[u8] = include_bytes!("../../../tests/seal/key-fixtures/allowed_signers");
+
+    fn signed(archive: &[u8]) -> String {
+        sign(archive, &signing_key(KEY).unwrap()).unwrap()
+    }
+
+    fn verified(archive: &[u8], signature: &[u8]) -> Result<Signed, SignatureError> {
+        let signers = Signers::parse(SIGNERS).unwrap();
+        verify(archive, signature, &signers, Timestamp::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn says_who_signed_an_archive() {
+        let signature = signed(b"archive");
+        let signed = verified(b"archive", signature.as_bytes()).unwrap();
+        assert_eq!(signed.principals, "jane@example.com");
+        assert!(signed.key.starts_with("SHA256:"), "{}", signed.key);
+        assert_eq!(place(Path::new("a/keys.age")), Path::new("a/keys.age.sig"));
+    }
+
+    #[test]
+    fn says_why_a_signature_does_not_count() {
+        let key = signing_key(KEY).unwrap();
+        let of_git = key.sign("git", HashAlg::Sha512, b"archive").unwrap();
+        let of_git = of_git.to_pem(LineEnding::LF).unwrap();
+        let good = signed(b"archive");
+        let long = format!("{good}{}", "x".repeat(MAX_LEN));
+        for (archive, signature, want) in [
+            ("archive", "", "not a signature"),
+            ("archive", long.as_str(), "not a signature"),
+            ("archive", of_git.as_str(), "it is a signature for \"git\""),
+            ("Archive", good.as_str(), "it is not of this archive"),
+        ] {
+            let error = verified(archive.as_bytes(), signature.as_bytes()).unwrap_err();
+            assert!(error.to_string().starts_with(want), "{error}");
+        }
+        let others =
+            "jane ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti";
+        let others = Signers::parse(others.as_bytes()).unwrap();
+        let error =
+            verify(b"archive", good.as_bytes(), &others, Timestamp::UNIX_EPOCH).unwrap_err();
+        assert!(matches!(error, SignatureError::UnknownSigner(_)), "{error}");
+    }
+
+    #[test]
+    fn a_key_that_cannot_sign_is_called_what_it_is() {
+        assert_eq!(signing_key(b"no key").unwrap_err(), SignatureError::NoKey);
+        let long = [KEY, &vec![b'\n'; MAX_LEN]].concat();
+        assert_eq!(signing_key(&long).unwrap_err(), SignatureError::NoKey);
+    }
+
+    proptest::proptest! {
+        /// Attack: changes any byte of a signature or an archive.
+        #[test]
+        fn one_changed_byte_is_no_signature_of_the_archive(at in 0_usize..300, bit in 0_u8..8) {
+            let mut signature = signed(b"archive").into_bytes();
+            let at = at % signature.len();
+            signature[at] ^= 1 << bit;
+            // A change that only wraps the armor differently leaves the same signature.
+            if let Ok(signed) = verified(b"archive", &signature) {
+                proptest::prop_assert_eq!(signed.principals, "jane@example.com");
+                let (was, is) = (SshSig::from_pem(self::signed(b"archive")), SshSig::from_pem(&signature));
+                proptest::prop_assert_eq!(was.unwrap(), is.unwrap());
+            }
+        }
+
+        #[test]
+        fn never_panics_on_foreign_bytes(bytes: Vec<u8>) {
+            let _ = signing_key(&bytes);
+            let _ = verified(b"archive", &bytes);
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! The key Secrets of a cluster or of a folder.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::{Map, Value as Json, json};
+use shared::manifest::{self, Reading};
+use shared::resource::{KEY_LABEL, SealedSecret};
+use shared::secret::Secret;
+
+use super::folder;
+use super::record::{KeyRecord, LEGACY_NAME};
+use super::survey::{Found, Holder, Origin};
+use crate::cluster::{Access, Created, Objects};
+use crate::notice::Notice;
+use crate::shown::ShowPath as _;
+use shared::names;
+
+/// Where the keys are stored.
+#[allow(clippy::large_enum_variant, reason = "there is one in a run")]
+pub enum KeyStore {
+    /// Secrets in the controller's namespace.
+    Cluster {
+        /// The client of the API server.
+        objects: Box<Objects>,
+        /// The controller's namespace.
+        namespace: String,
+    },
+    /// Manifests in a folder.
+    Folder {
+        /// The folder of the key manifests.
+        keys: PathBuf,
+        /// The folder of the SealedSecrets that these keys unseal, if there is one.
+        sealed: Option<PathBuf>,
+    },
+}
+
+/// A change of metadata. `None` removes an entry.
+#[derive(Debug, Clone, Default)]
+pub struct Change {
+    /// Changes of annotations.
+    pub annotations: Vec<(&'static str, Option<String>)>,
+    /// Changes of labels.
+    pub labels: Vec<(&'static str, Option<String>)>,
+}
+
+impl Change {
+    /// Returns a change that sets one annotation.
+    pub fn annotation(name: &'static str, value: String) -> Self {
+        Self {
+            annotations: vec![(name, Some(value))],
+            labels: Vec::new(),
+        }
+    }
+
+    /// Returns a change that sets one label.
+    pub fn label(name: &'static str, value: &str) -> Self {
+        Self {
+            annotations: Vec::new(),
+            labels: vec![(name, Some(value.to_owned()))],
+        }
+    }
+
+    /// Applies the change to an object's metadata.
+    pub fn apply(&self, metadata: &mut Json) {
+        for (field, entries) in [("annotations", &self.annotations), ("labels", &self.labels)] {
+            for (name, value) in entries {
+                if !metadata[field].is_object() {
+                    metadata[field] = json!({});
+                }
+                match (value, metadata[field].as_object_mut()) {
+                    (Some(value), Some(map)) => drop(map.insert((*name).into(), json!(value))),
+                    (None, Some(map)) => drop(map.remove(*name)),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// Returns the change as a merge patch. It fails if the object was modified or recreated since
+    /// it was read.
+    fn patch(&self, record: &KeyRecord) -> Json {
+        let map = |entries: &[(&'static str, Option<String>)]| -> Map<String, Json> {
+            let entry =
+                |(name, value): &(&'static str, Option<String>)| ((*name).into(), json!(value));
+            entries.iter().map(entry).collect()
+        };
+        json!({ "metadata": {
+            "resourceVersion": record.secret.metadata.resource_version,
+            "uid": record.secret.metadata.uid,
+            "annotations": map(&self.annotations),
+            "labels": map(&self.labels),
+        }})
+    }
+}
+
+/// The outcome of restoring a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Put {
+    /// The key was stored.
+    Restored,
+    /// The key existed already.
+    WasThere,
+}
+
+const READ_KEYS: &str = "cannot read the key Secrets";
+
+impl KeyStore {
+    /// Opens the keys of a cluster, in the controller's namespace.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the kubeconfig cannot be used.
+    pub fn cluster(access: &Access) -> Result<Self> {
+        Ok(Self::Cluster {
+            objects: Box::new(Objects::connect(access)?),
+            namespace: access.namespace.clone(),
+        })
+    }
+
+    /// Opens the keys of a folder: a controller's folder with `keys` and `sealed` in it, or a
+    /// folder that contains only key manifests. An empty folder counts as a controller's, which
+    /// reads keys from `keys`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the folder does not exist.
+    pub fn folder(folder: &Path) -> Result<Self> {
+        if !folder.is_dir() {
+            bail!("{} is not a folder", folder.shown());
+        }
+        let (keys, sealed) = (folder.join("keys"), folder.join("sealed"));
+        Ok(Self::Folder {
+            keys: if keys.is_dir() || sealed.is_dir() || is_new(folder) {
+                keys
+            } else {
+                folder.to_owned()
+            },
+            sealed: sealed.is_dir().then_some(sealed),
+        })
+    }
+
+    /// Describes the location, for messages.
+    pub fn place(&self) -> String {
+        match self {
+            Self::Cluster { namespace, .. } => format!("the namespace {namespace}"),
+            Self::Folder { keys, .. } => keys.shown(),
+        }
+    }
+
+    /// Returns every key Secret, sorted by age and then by name. Secrets without a usable key come
+    /// first.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the Secrets cannot be read.
+    pub fn read(&self) -> Result<Vec<KeyRecord>> {
+        let mut records = match self {
+            Self::Cluster { objects, namespace } => read_cluster(objects, namespace)?,
+            Self::Folder { keys, .. } if !keys.is_dir() => Vec::new(),
+            Self::Folder { keys, .. } => folder::read(keys)?,
+        };
+        records.sort_by(|a, b| {
+            let order = |r: &KeyRecord| (r.facts.order_time, r.name().to_owned());
+            order(a).cmp(&order(b))
+        });
+        Ok(records)
+    }
+
+    /// Changes the metadata of a key Secret, if the Secret is unchanged since it was read.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the Secret changed or cannot be written.
+    pub fn change(&self, record: &KeyRecord, change: &Change) -> Result<()> {
+        match (self, &record.file) {
+            (Self::Cluster { objects, namespace }, _) => {
+                let path = format!("{}/{}", secrets_path(namespace), record.name());
+                objects.merge("cannot mark the key Secret", &path, &change.patch(record))?;
+            }
+            (Self::Folder { .. }, Some(file)) => folder::change(file, record.name(), change)?,
+            (Self::Folder { .. }, None) => bail!("the key {} is in no file", record.name()),
+        }
+        Ok(())
+    }
+
+    /// Checks whether a key of this name can be stored, as far as this can be known in advance.
+    ///
+    /// # Errors
+    ///
+    /// Fails if another object has this name, or the name is not valid.
+    pub fn check_place(&self, name: &str) -> Result<()> {
+        names::check_object(name)?;
+        match self {
+            // The API server refuses to create an object that exists.
+            Self::Cluster { .. } => Ok(()),
+            Self::Folder { keys, .. } => folder::place_for(keys, name).map(drop),
+        }
+    }
+
+    /// Stores a new key without changing it; see [`super::restored`].
+    ///
+    /// # Errors
+    ///
+    /// Fails if the key cannot be written.
+    pub fn put(&self, secret: &Secret) -> Result<Put> {
+        match self {
+            Self::Cluster { objects, namespace } => {
+                let mut secret = secret.clone();
+                secret.metadata.namespace = Some(namespace.clone());
+                let body = secret.to_document().to_string().into_bytes();
+                let path = secrets_path(namespace);
+                match objects.create("cannot store the key", &path, body)? {
+                    Created::Created => Ok(Put::Restored),
+                    Created::Exists => Ok(Put::WasThere),
+                }
+            }
+            Self::Folder { keys, .. } => {
+                std::fs::create_dir_all(keys)
+                    .with_context(|| format!("cannot make {}", keys.shown()))?;
+                folder::write(keys, secret)?;
+                Ok(Put::Restored)
+            }
+        }
+    }
+
+    /// Returns whether the SealedSecrets of these keys are known. They are not for a folder that
+    /// contains only key manifests.
+    pub fn knows_sealed(&self) -> bool {
+        !matches!(self, Self::Folder { sealed: None, .. })
+    }
+
+    /// Returns the SealedSecrets of these keys' controller. In a cluster, only those in
+    /// `namespaces`, unless it is empty.
+    ///
+    /// # Errors
+    ///
+    /// Fails if they cannot all be read.
+    pub fn sealed(&self, namespaces: &[String], notices: &mut dyn FnMut(Notice)) -> Result<Found> {
+        match self {
+            Self::Cluster { objects, .. } => Ok(Found {
+                holders: sealed_in_cluster(objects, namespaces)?,
+                ..Found::default()
+            }),
+            Self::Folder {
+                sealed: Some(sealed),
+                ..
+            } => sealed_in_folder(sealed, notices),
+            Self::Folder { sealed: None, .. } => Ok(Found::default()),
+        }
+    }
+}
+
+/// Returns whether the folder is empty and not named `keys`. A folder named `keys` is the one
+/// inside a controller's folder.
+fn is_new(folder: &Path) -> bool {
+    let is_empty = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
+    is_empty && folder.file_name().is_none_or(|name| name != "keys")
+}
+
+fn secrets_path(namespace: &str) -> String {
+    format!("/api/v1/namespaces/{namespace}/secrets")
+}
+
+fn read_cluster(objects: &Objects, namespace: &str) -> Result<Vec<KeyRecord>> {
+    let path = format!("{}?labelSelector={KEY_LABEL}", secrets_path(namespace));
+    let mut records = Vec::new();
+    for page in objects.list(READ_KEYS, &path)? {
+        records.extend(folder::secrets(&page)?);
+    }
+    let legacy = format!("{}/{LEGACY_NAME}", secrets_path(namespace));
+    if let Some(bytes) = objects.get(READ_KEYS, &legacy)? {
+        let legacy = folder::secrets(&bytes)?;
+        let is_new = |secret: &Secret| {
+            records
+                .iter()
+                .all(|r| r.metadata.name != secret.metadata.name)
+        };
+        let new: Vec<Secret> = legacy.into_iter().filter(is_new).collect();
+        records.extend(new);
+    }
+    Ok(records
+        .into_iter()
+        .map(|secret| KeyRecord::new(secret, None))
+        .collect())
+}
+
+fn sealed_in_folder(folder: &Path, notices: &mut dyn FnMut(Notice)) -> Result<Found> {
+    let mut found = super::survey::in_files(&[folder.to_owned()], notices)?;
+    for holder in &mut found.holders {
+        if let Origin::File { path, name } = holder.origin.clone() {
+            holder.origin = Origin::Folder { path, name };
+        }
+    }
+    Ok(found)
+}
+
+fn sealed_in_cluster(objects: &Objects, namespaces: &[String]) -> Result<Vec<Holder>> {
+    let api = "/apis/bitnami.com/v1alpha1";
+    let paths = if namespaces.is_empty() {
+        vec![format!("{api}/sealedsecrets")]
+    } else {
+        let path = |namespace| format!("{api}/namespaces/{namespace}/sealedsecrets");
+        namespaces.iter().map(path).collect()
+    };
+    let mut found = Vec::new();
+    for path in paths {
+        for page in objects.list("cannot list the SealedSecrets", &path)? {
+            for document in manifest::read(&page)? {
+                for node in document.root.list_items(&["SealedSecretList"]) {
+                    let sealed = SealedSecret::from_node(node, &mut Reading::default())?;
+                    let origin = Origin::Cluster {
+                        namespace: sealed.namespace_or_empty().to_owned(),
+                        name: sealed.name_or_empty().to_owned(),
+                    };
+                    found.push(Holder { origin, sealed });
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_folder_gets_its_keys_where_a_controller_looks_for_them() {
+        let root = tempfile::tempdir().unwrap();
+        for (why, folder, entry, keys) in [
+            ("empty", "a", None, "a/keys"),
+            ("empty, and for keys", "keys", None, "keys"),
+            ("key manifests", "b", Some("b/key.yaml"), "b"),
+            ("something else", "c", Some("c/notes"), "c"),
+            ("of a controller", "d", Some("d/keys/key.yaml"), "d/keys"),
+            (
+                "of a controller without keys",
+                "e",
+                Some("e/sealed/db.yaml"),
+                "e/keys",
+            ),
+        ] {
+            std::fs::create_dir_all(root.path().join(folder)).unwrap();
+            if let Some(entry) = entry.map(|entry| root.path().join(entry)) {
+                std::fs::create_dir_all(entry.parent().unwrap()).unwrap();
+                std::fs::write(entry, "").unwrap();
+            }
+            let store = KeyStore::folder(&root.path().join(folder)).unwrap();
+            assert_eq!(
+                store.place(),
+                root.path().join(keys).display().to_string(),
+                "{why}"
+            );
+        }
+    }
+}

@@ -1,0 +1,462 @@
+//! Determines which objects and files need which key, by trial decryption.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use shared::error_chain;
+use shared::key::Fingerprint;
+use shared::key_ring::KeyRing;
+use shared::needs::{Need, needs};
+use shared::resource::SealedSecret;
+use zeroize::Zeroizing;
+
+use crate::cluster::{Authorised, AuthorisedError, KeysOfItems};
+use crate::files;
+use crate::loose;
+use crate::notice::Notice;
+use crate::rules::RulesFile;
+use crate::shown::ShowPath as _;
+use crate::walk::{self, Candidate, Kind, ManifestFile, WalkError};
+
+/// Where a SealedSecret was found.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// In the cluster.
+    Cluster {
+        /// The namespace of the object.
+        namespace: String,
+        /// The name of the object.
+        name: String,
+    },
+    /// In a controller's folder.
+    Folder {
+        /// The path of the file.
+        path: PathBuf,
+        /// The name of the object.
+        name: String,
+    },
+    /// In a file.
+    File {
+        /// The path of the file.
+        path: PathBuf,
+        /// The name of the object.
+        name: String,
+    },
+    /// In a file of a Git branch.
+    Branch {
+        /// The root of the repository.
+        repository: PathBuf,
+        /// The name of the branch.
+        branch: String,
+        /// The path of the file, from the root of the repository.
+        path: String,
+        /// The name of the object.
+        name: String,
+    },
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cluster { namespace, name } => write!(f, "SealedSecret {namespace}/{name}"),
+            Self::Folder { path, name } | Self::File { path, name } => {
+                write!(f, "{} ({name})", path.shown())
+            }
+            Self::Branch {
+                branch, path, name, ..
+            } => write!(f, "{branch}:{path} ({name})"),
+        }
+    }
+}
+
+/// A SealedSecret and where it was found.
+#[derive(Debug, Clone)]
+pub struct Holder {
+    /// Where the SealedSecret was found.
+    pub origin: Origin,
+    /// The SealedSecret.
+    pub sealed: SealedSecret,
+}
+
+/// A file or object that may be a SealedSecret but cannot be read, so the keys that it needs are
+/// unknown.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Unread {
+    /// The location, for messages.
+    pub place: String,
+    /// Why it cannot be read.
+    pub why: String,
+}
+
+/// Everything that may need a key.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The SealedSecrets that can be read.
+    pub holders: Vec<Holder>,
+    /// Files and objects that cannot be read.
+    pub unread: BTreeSet<Unread>,
+}
+
+impl Found {
+    /// Adds the contents of `other`.
+    pub fn extend(&mut self, other: Self) {
+        self.holders.extend(other.holders);
+        self.unread.extend(other.unread);
+    }
+
+    /// Adds the contents of a file. SealedSecrets without a namespace get the given one.
+    pub(super) fn add(
+        &mut self,
+        contents: Contents,
+        place: &str,
+        namespace: Option<&String>,
+        origin: impl Fn(String) -> Origin,
+    ) {
+        for mut sealed in contents.sealed {
+            if sealed.metadata.namespace.is_none() {
+                sealed.metadata.namespace = namespace.cloned();
+            }
+            let origin = origin(sealed.name_or_empty().to_owned());
+            self.holders.push(Holder { origin, sealed });
+        }
+        self.unread.extend(contents.unread.into_iter().map(|why| {
+            let place = place.to_owned();
+            Unread { place, why }
+        }));
+    }
+}
+
+/// The contents of a file.
+#[derive(Debug, Clone, Default)]
+pub struct Contents {
+    /// The SealedSecrets in the file.
+    pub sealed: Vec<SealedSecret>,
+    /// Why the file may contain further SealedSecrets that cannot be read.
+    pub unread: Vec<String>,
+    /// Whether the file is not a manifest at all.
+    pub is_malformed: bool,
+}
+
+/// The keys that a set of SealedSecrets needs.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// Each SealedSecret, with the need of each item.
+    pub found: Vec<(Origin, BTreeMap<String, Need>)>,
+}
+
+/// An item that needs a key, or may need it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Dependent {
+    /// Where the SealedSecret was found.
+    pub origin: Origin,
+    /// The name of the item.
+    pub item: String,
+    /// Whether the key opened the item. If not, no known key opened it, so it may need this one.
+    pub is_sure: bool,
+}
+
+impl Survey {
+    /// Tries every item with every key.
+    pub fn of(holders: &[Holder], ring: &KeyRing) -> Self {
+        let look = |holder: &Holder| (holder.origin.clone(), needs(&holder.sealed, ring));
+        Self {
+            found: holders.iter().map(look).collect(),
+        }
+    }
+
+    /// Asks a controller about items that no local key opened. `holders` must be those of the
+    /// survey. Returns the objects that the caller may not verify; these remain undecided.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the controller cannot be reached.
+    pub fn ask(
+        &mut self,
+        holders: &[Holder],
+        controller: &Authorised,
+    ) -> Result<Vec<(Origin, AuthorisedError)>, AuthorisedError> {
+        let mut untold = Vec::new();
+        for (holder, (origin, needs)) in holders.iter().zip(&mut self.found) {
+            if !needs.values().any(is_undecided) {
+                continue;
+            }
+            match controller.keys(&holder.sealed) {
+                Ok(keys) => learn(needs, keys),
+                Err(error @ AuthorisedError::Forbidden(_)) => untold.push((origin.clone(), error)),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(untold)
+    }
+
+    /// Returns the items that need this key, or may need it.
+    pub fn dependents(&self, key: &Fingerprint, modulus_len: usize) -> Vec<Dependent> {
+        let mut dependents = Vec::new();
+        for (origin, items) in &self.found {
+            for (item, need) in items {
+                if need.may_be(key, modulus_len) {
+                    dependents.push(Dependent {
+                        origin: origin.clone(),
+                        item: item.clone(),
+                        is_sure: matches!(need, Need::Key(_)),
+                    });
+                }
+            }
+        }
+        dependents.sort();
+        dependents
+    }
+
+    /// Returns the numbers of objects and of files that certainly need this key.
+    pub fn counts(&self, key: &Fingerprint) -> (usize, usize) {
+        let needed = self
+            .found
+            .iter()
+            .filter(|(_, items)| items.values().any(|need| *need == Need::Key(key.clone())));
+        let (mut objects, mut files) = (0, BTreeSet::new());
+        for (origin, _) in needed {
+            match origin {
+                Origin::Cluster { .. } | Origin::Folder { .. } => objects += 1,
+                Origin::File { path, .. } => {
+                    files.insert(path.to_string_lossy().into_owned());
+                }
+                Origin::Branch { branch, path, .. } => {
+                    files.insert(format!("{branch}:{path}"));
+                }
+            }
+        }
+        (objects, files.len())
+    }
+
+    /// Returns the items that no key opened.
+    pub fn undecided(&self) -> Vec<(&Origin, &str)> {
+        let items = self.found.iter().flat_map(|(origin, items)| {
+            let open = items.iter().filter(|(_, need)| is_undecided(need));
+            open.map(move |(item, _)| (origin, item.as_str()))
+        });
+        items.collect()
+    }
+}
+
+fn is_undecided(need: &Need) -> bool {
+    matches!(need, Need::Undecided(_))
+}
+
+fn learn(needs: &mut BTreeMap<String, Need>, keys: KeysOfItems) {
+    for (item, key) in keys {
+        if let (Some(need), Some(key)) = (needs.get_mut(&item), key)
+            && is_undecided(need)
+        {
+            *need = Need::Key(key);
+        }
+    }
+}
+
+/// Returns the SealedSecrets in files and below folders. One without a namespace gets the namespace
+/// of the rule for its file.
+///
+/// # Errors
+///
+/// Fails if a named file cannot be read or is not a manifest, or if its rules cannot be read.
+pub fn in_files(paths: &[PathBuf], notices: &mut dyn FnMut(Notice)) -> Result<Found> {
+    let mut found = Found::default();
+    if paths.is_empty() {
+        return Ok(found);
+    }
+    for Candidate { path, named } in candidates(paths, notices)? {
+        let bytes = files::read(&path)?;
+        let is_mentioned = named || walk::mentions(&bytes, Kind::SealedSecret);
+        let place = path.shown();
+        if !is_mentioned && let Some(line) = loose::first_line(&bytes) {
+            let (place, why) = (place, loose::remark(line));
+            found.unread.insert(Unread { place, why });
+            continue;
+        }
+        if !is_mentioned && !walk::may_hide_kind(&bytes) {
+            continue;
+        }
+        let contents = if named {
+            Contents::of(&path, bytes)
+        } else {
+            Contents::of_found(&path, bytes)
+        };
+        // Other unreadable parts of a file are recorded, and do not stop the command.
+        if let Some(why) = contents.unread.first()
+            && named
+            && contents.is_malformed
+        {
+            bail!("{place}: {why}");
+        }
+        let namespace = rule_namespace(&path)?;
+        found.add(contents, &place, namespace.as_ref(), |name| Origin::File {
+            path: path.clone(),
+            name,
+        });
+    }
+    Ok(found)
+}
+
+/// Like [`walk::candidates`], but includes every file in a controller's `sealed` folder. The
+/// controller reads these objects whatever an ignore file names, so they need their keys.
+fn candidates(
+    paths: &[PathBuf],
+    notices: &mut dyn FnMut(Notice),
+) -> Result<Vec<Candidate>, WalkError> {
+    let (of_controllers, others): (Vec<_>, Vec<_>) = paths.iter().cloned().partition(|path| {
+        let name = path.file_name();
+        name.is_some_and(|name| name == "sealed") && path.is_dir()
+    });
+    let mut found = Vec::new();
+    for folder in of_controllers {
+        found.extend(walk::everything(&folder)?);
+    }
+    // Without paths, `candidates` would search the current folder.
+    if !others.is_empty() {
+        found.extend(walk::candidates(&others, notices)?);
+    }
+    Ok(walk::in_order(found))
+}
+
+/// Returns the namespace in the rule for a file.
+pub(super) fn rule_namespace(path: &Path) -> Result<Option<String>> {
+    let path = std::path::absolute(path)?;
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let Some(rules) = RulesFile::find(folder)? else {
+        return Ok(None);
+    };
+    let rules = RulesFile::read(&rules)?;
+    Ok(rules
+        .rule_for(&path)
+        .and_then(|rule| rule.namespace.clone()))
+}
+
+impl Contents {
+    /// Parses the bytes of a file.
+    pub fn of(path: &Path, bytes: Zeroizing<Vec<u8>>) -> Self {
+        // Only the template engine knows what such a file contains.
+        let is_template = memchr::memmem::find(&bytes, b"{{").is_some();
+        let why = |error: &dyn std::error::Error| {
+            let why = error_chain(error);
+            if is_template {
+                format!("{TEMPLATE} ({why})")
+            } else {
+                why
+            }
+        };
+        let mut contents = Self::default();
+        match ManifestFile::parse(path, bytes) {
+            Ok(file) => file.sealed().for_each(|sealed| match sealed {
+                Ok(sealed) => contents.add(sealed),
+                Err(error) => contents.unread.push(why(&error)),
+            }),
+            Err(error) => {
+                contents.is_malformed = true;
+                contents.unread.push(match error {
+                    WalkError::Malformed { source, .. } => error_chain(&source),
+                    error => error_chain(&error),
+                });
+            }
+        }
+        contents
+    }
+
+    /// Parses the bytes of a file that was found, not named by the user. Many templates contain a
+    /// backslash or an exclamation mark, so these alone do not make a malformed file worth
+    /// reporting.
+    pub fn of_found(path: &Path, bytes: Zeroizing<Vec<u8>>) -> Self {
+        let is_mentioned = walk::mentions(&bytes, Kind::SealedSecret);
+        let doubtful = (!is_mentioned).then(|| bytes.clone());
+        let contents = Self::of(path, bytes);
+        let may_hold = || doubtful.is_none_or(|bytes| walk::hides(&bytes, Kind::SealedSecret));
+        if contents.is_malformed && !may_hold() {
+            return Self::default();
+        }
+        contents
+    }
+
+    fn add(&mut self, sealed: SealedSecret) {
+        let items = &sealed.spec.encrypted_data;
+        if let Some((item, _)) = items.iter().find(|(_, text)| text.contains("{{")) {
+            self.unread.push(format!("item {item}: {TEMPLATE}"));
+        }
+        self.sealed.push(sealed);
+    }
+}
+
+const TEMPLATE: &str = "this is a template, which has to be rendered first";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contents(text: &str) -> Contents {
+        Contents::of(Path::new("x"), Zeroizing::new(text.as_bytes().to_vec()))
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_forgotten() {
+        let head = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\n";
+        for (why, text, sealed, unread) in [
+            (
+                "sound",
+                "metadata: {name: a}\nspec: {encryptedData: {a: AAAA}}",
+                1,
+                "",
+            ),
+            ("no YAML", "spec: [", 0, "line"),
+            ("no content", "spec: 1", 0, "no `spec`"),
+            (
+                "a Helm template",
+                "{{- if .Values.on }}\nspec: {}\n{{ end }}",
+                0,
+                "template, which has to be rendered first",
+            ),
+            (
+                "a template in YAML",
+                "metadata: {name: {{ .x }}}",
+                0,
+                "template, which has to be rendered first",
+            ),
+            (
+                "a templated item",
+                "spec: {encryptedData: {a: '{{ .Values.a }}'}}",
+                1,
+                TEMPLATE,
+            ),
+        ] {
+            let found = contents(&format!("{head}{text}\n"));
+            assert_eq!(found.sealed.len(), sealed, "{why}");
+            assert_eq!(
+                found.unread.len(),
+                usize::from(!unread.is_empty()),
+                "{why}: {found:?}"
+            );
+            assert!(
+                found.unread.iter().all(|said| said.contains(unread)),
+                "{why}: {found:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_named_file_stops_a_survey_only_if_it_is_no_manifest() {
+        let folder = tempfile::tempdir().unwrap();
+        let head = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\n";
+        for (why, text, unread) in [
+            (
+                "templated",
+                "spec: {encryptedData: {a: '{{ .Values.a }}'}}",
+                Some(1),
+            ),
+            ("no content", "spec: 1", Some(1)),
+            ("no YAML", "spec: [", None),
+        ] {
+            let path = folder.path().join("db.yaml");
+            std::fs::write(&path, format!("{head}{text}\n")).unwrap();
+            let found = in_files(&[path], &mut |_| ()).ok();
+            assert_eq!(found.map(|found| found.unread.len()), unread, "{why}");
+        }
+    }
+}

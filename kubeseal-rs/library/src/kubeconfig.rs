@@ -1,0 +1,232 @@
+//! Reads the namespace from the user's kubeconfig, without a Kubernetes client. Sealing needs
+//! nothing else from it.
+//!
+//! Files and precedence are those of client-go: `--kubeconfig`, else the list in `KUBECONFIG`, else
+//! `~/.kube/config`, else the Pod's service account. In a list, the first file with a value counts.
+//! Clusters and users are not read.
+
+use std::path::{Path, PathBuf};
+
+use shared::manifest::{self, Node, ReadError, Value};
+
+use crate::bounded::Kind;
+use crate::files::{self, FileError};
+use crate::shown::ShowPath as _;
+use crate::surroundings::Surroundings;
+
+/// Flags that select the kubeconfig and its context.
+#[derive(Debug, Clone, Default)]
+pub struct Choice {
+    /// The value of `--kubeconfig`.
+    pub file: Option<PathBuf>,
+    /// The value of `--context`.
+    pub context: Option<String>,
+}
+
+/// The kubeconfig cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KubeconfigError {
+    /// A file cannot be read.
+    #[error("the kubeconfig cannot be read (pass --namespace to do without one)")]
+    File(#[from] FileError),
+    /// A file is not valid YAML.
+    #[error("the kubeconfig {} is malformed (pass --namespace to do without one)", path.shown())]
+    Malformed {
+        /// The path of the file.
+        path: PathBuf,
+        /// The parser's error.
+        source: ReadError,
+    },
+    /// A file is valid YAML but not a kubeconfig.
+    #[error("{} is not a kubeconfig (pass --namespace to do without one)", .0.shown())]
+    NoMapping(PathBuf),
+    /// No file contains the context.
+    #[error(
+        "context {0:?} does not exist in the kubeconfig; \
+         `kubectl config get-contexts` lists them, and --namespace does without one"
+    )]
+    NoSuchContext(String),
+}
+
+/// Returns the namespace of the chosen context, or `default` if the context has none. Returns
+/// `None` if there is neither a kubeconfig nor a service account.
+///
+/// # Errors
+///
+/// Fails if the file of `--kubeconfig` or the context does not exist, or if a file is malformed.
+pub fn namespace(
+    choice: &Choice,
+    surroundings: &Surroundings,
+) -> Result<Option<String>, KubeconfigError> {
+    let configs = load(choice, surroundings)?;
+    let named = namespace_in(&configs, choice.context.as_deref())?;
+    Ok(named.or_else(|| in_cluster(surroundings)))
+}
+
+/// Returns the namespace from parsed kubeconfigs, or `None` if no context is chosen.
+fn namespace_in(
+    configs: &[Node],
+    context: Option<&str>,
+) -> Result<Option<String>, KubeconfigError> {
+    let current = || {
+        configs
+            .iter()
+            .find_map(|config| filled(config, "current-context"))
+    };
+    let Some(name) = context.or_else(current) else {
+        return Ok(None);
+    };
+    let context = configs.iter().find_map(|config| find_context(config, name));
+    let context = context.ok_or_else(|| KubeconfigError::NoSuchContext(name.to_owned()))?;
+    let namespace = context
+        .field("context")
+        .and_then(|c| filled(c, "namespace"));
+    Ok(Some(namespace.unwrap_or("default").to_owned()))
+}
+
+/// Returns the namespace from the text of one kubeconfig.
+///
+/// # Errors
+///
+/// Fails like [`namespace`].
+pub fn namespace_of_text(text: &[u8]) -> Result<Option<String>, KubeconfigError> {
+    namespace_in(&roots(text, Path::new("-"))?, None)
+}
+
+fn load(choice: &Choice, surroundings: &Surroundings) -> Result<Vec<Node>, KubeconfigError> {
+    if let Some(path) = &choice.file {
+        return parse(path);
+    }
+    let mut configs = Vec::new();
+    for path in default_files(surroundings)
+        .iter()
+        .filter(|path| path.exists())
+    {
+        configs.extend(parse(path)?);
+    }
+    Ok(configs)
+}
+
+/// Returns the kubeconfig files that apply without `--kubeconfig`: those of `$KUBECONFIG`, else `~/.kube/config`.
+pub fn default_files(surroundings: &Surroundings) -> Vec<PathBuf> {
+    match surroundings.filled_variable("KUBECONFIG") {
+        Some(list) => std::env::split_paths(&list)
+            .filter(|p| !p.as_os_str().is_empty())
+            .collect(),
+        None => surroundings
+            .home()
+            .map(|home| home.join(".kube/config"))
+            .into_iter()
+            .collect(),
+    }
+}
+
+fn parse(path: &Path) -> Result<Vec<Node>, KubeconfigError> {
+    roots(&files::read_as(path, Kind::Settings)?, path)
+}
+
+fn roots(text: &[u8], path: &Path) -> Result<Vec<Node>, KubeconfigError> {
+    let documents = manifest::read(text).map_err(|source| KubeconfigError::Malformed {
+        path: path.to_owned(),
+        source,
+    })?;
+    let roots: Vec<Node> = documents
+        .into_iter()
+        .take(1)
+        .map(|document| document.root)
+        .collect();
+    if roots
+        .iter()
+        .any(|root| !matches!(root.value, Value::Map(_)))
+    {
+        return Err(KubeconfigError::NoMapping(path.to_owned()));
+    }
+    Ok(roots)
+}
+
+fn find_context<'a>(config: &'a Node, name: &str) -> Option<&'a Node> {
+    match &config.field("contexts")?.value {
+        Value::List(contexts) => contexts.iter().find(|c| c.text("name") == Some(name)),
+        _ => None,
+    }
+}
+
+fn filled<'a>(node: &'a Node, field: &str) -> Option<&'a str> {
+    node.text(field).filter(|text| !text.is_empty())
+}
+
+/// Returns the namespace in a Pod: `POD_NAMESPACE`, else the service account's namespace, else
+/// `default`.
+fn in_cluster(surroundings: &Surroundings) -> Option<String> {
+    let folder = surroundings.service_account_folder();
+    surroundings.filled_variable("KUBERNETES_SERVICE_HOST")?;
+    surroundings.filled_variable("KUBERNETES_SERVICE_PORT")?;
+    if !folder.join("token").exists() {
+        return None;
+    }
+    let from_file = || {
+        let text = files::read_as(&folder.join("namespace"), Kind::Settings).ok()?;
+        let text = std::str::from_utf8(&text).ok()?;
+        Some(text.trim().to_owned()).filter(|namespace| !namespace.is_empty())
+    };
+    let named = surroundings
+        .filled_variable("POD_NAMESPACE")
+        .or_else(from_file);
+    Some(named.unwrap_or_else(|| "default".into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const CONFIG: &str = "
+current-context: a
+contexts:
+- name: a
+  context: {cluster: c, namespace: shop}
+- name: b
+  context: {cluster: c}
+";
+
+    fn find(text: &str, context: Option<&str>) -> Result<Option<String>, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("config");
+        fs::write(&file, text).unwrap();
+        let choice = Choice {
+            file: Some(file),
+            context: context.map(str::to_owned),
+        };
+        namespace(&choice, &Surroundings::of_this_process()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn finds_the_namespace_of_the_context() {
+        for (why, text, context, want) in [
+            ("the current context", CONFIG, None, Some("shop")),
+            (
+                "another context, without namespace",
+                CONFIG,
+                Some("b"),
+                Some("default"),
+            ),
+            ("nothing in it", "", None, None),
+            ("no current context", "contexts: []", None, None),
+        ] {
+            assert_eq!(find(text, context), Ok(want.map(str::to_owned)), "{why}");
+        }
+    }
+
+    #[test]
+    fn says_what_is_wrong_with_the_file() {
+        for (text, context, want) in [
+            (CONFIG, Some("c"), "context \"c\" does not exist"),
+            ("just text", None, "is not a kubeconfig"),
+            ("a: [", None, "is malformed"),
+        ] {
+            let error = find(text, context).unwrap_err();
+            assert!(error.contains(want), "{error}");
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Everything that `kubeseal` and `seal` do, without a command line.
+//!
+//! The library never prints and does not depend on clap. The crate `kubeseal-rs` parses arguments, calls it and
+//! prints the results.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`recipe`], [`dotenv`] | random values; files of variables |
+//! | [`rules`] | `.seal.yaml`: how files at some path are sealed |
+//! | [`certificate`] | where the certificate comes from, and whether it is trusted |
+//! | [`cluster`] | the controller, through the API server |
+//! | [`keys`] | key Secrets: reading, marking, backup and restore; which objects need which key |
+//! | [`kubeconfig`] | the namespace of the current context, without a Kubernetes client |
+//! | [`git`], [`programs`] | the work tree around a file; finding external programs |
+//! | [`walk`], [`loose`] | finding manifests below folders, as Git sees them; sealed values outside a SealedSecret |
+//! | [`finding`] | the rules of `seal lint` |
+//! | [`proxies`], [`web`] | the proxy for a server; HTTP requests to servers other than the API server |
+//! | [`files`], [`bounded`] | reading stdin and files with size limits; atomic writes |
+//! | [`surroundings`] | clock, environment and terminal, in one place |
+//! | [`platform`] | differences between operating systems |
+//! | [`format`], [`shown`], [`redacted`] | documents as text; untrusted text for display; URLs without credentials |
+//! | [`notice`] | messages about what does not stop a run |
+//! | [`parallel`] | work on several threads, with results in order |
+
+pub mod bounded;
+pub mod certificate;
+pub mod cluster;
+pub mod dotenv;
+pub mod files;
+pub mod finding;
+pub mod format;
+pub mod git;
+pub mod keys;
+pub mod kubeconfig;
+pub mod loose;
+pub mod notice;
+pub mod parallel;
+pub mod platform;
+pub mod programs;
+pub mod proxies;
+pub mod recipe;
+pub mod redacted;
+pub mod rules;
+pub mod shown;
+pub mod surroundings;
+pub mod walk;
+pub mod web;

@@ -1,0 +1,62 @@
+//! Processes many items on all processors.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Returns the result of `work` for each item, in the order of the items. Each thread has its own
+/// state from `start`. A single item is processed without a new thread.
+///
+/// # Panics
+///
+/// Panics if `work` panics.
+pub fn map<T: Sync, S, R: Send>(
+    items: &[T],
+    start: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, usize, &T) -> R + Sync,
+) -> Vec<R> {
+    // Determining the number of processors reads files, which takes too long for one item.
+    let processors = match items.len() {
+        0 | 1 => 1,
+        _ => std::thread::available_parallelism().map_or(1, usize::from),
+    };
+    let next = AtomicUsize::new(0);
+    let take = || {
+        let (mut state, mut done) = (start(), Vec::new());
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(item) = items.get(index) else {
+                return done;
+            };
+            done.push((index, work(&mut state, index, item)));
+        }
+    };
+    let mut done = std::thread::scope(|scope| {
+        let others: Vec<_> = (1..processors.min(items.len()))
+            .map(|_| scope.spawn(take))
+            .collect();
+        let mut done = take();
+        for other in others {
+            match other.join() {
+                Ok(results) => done.extend(results),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        done
+    });
+    done.sort_unstable_by_key(|(index, _)| *index);
+    done.into_iter().map(|(_, result)| result).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_come_in_the_order_of_the_items() {
+        for count in [0, 1, 2, 1000] {
+            let items: Vec<usize> = (0..count).collect();
+            let results = map(&items, || (), |(), index, item| (index, item * 2));
+            let wanted: Vec<_> = items.iter().map(|item| (*item, item * 2)).collect();
+            assert_eq!(results, wanted);
+        }
+    }
+}

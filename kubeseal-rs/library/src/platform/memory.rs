@@ -1,0 +1,69 @@
+//! Files in memory, for plain values. Only Linux has them: the temporary folders of macOS and
+//! Windows are on disk.
+
+pub use face::*;
+
+#[cfg(target_os = "linux")]
+mod face {
+    use std::fs::File;
+    use std::io::{self, Write as _};
+    use std::os::fd::AsRawFd as _;
+    use std::path::Path;
+
+    use rustix::fs::{MemfdFlags, memfd_create, statfs};
+
+    /// Whether this operating system has files in memory.
+    pub const IS_THERE: bool = true;
+
+    /// The types that `statfs` reports for file systems in memory.
+    const TMPFS: i128 = 0x0102_1994;
+    const RAMFS: i128 = 0x8584_58f6;
+
+    /// Creates a file without a name in any folder. It stays open across `exec`.
+    pub fn file(bytes: &[u8]) -> io::Result<File> {
+        let mut file = File::from(memfd_create("seal", MemfdFlags::empty())?);
+        file.write_all(bytes)?;
+        Ok(file)
+    }
+
+    /// Returns the path under which a process that inherits the file can open it.
+    pub fn path(file: &File) -> String {
+        format!("/proc/self/fd/{}", file.as_raw_fd())
+    }
+
+    /// Returns whether the folder is in memory.
+    pub fn holds(folder: &Path) -> bool {
+        statfs(folder).is_ok_and(|facts| [TMPFS, RAMFS].contains(&i128::from(facts.f_type)))
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod face {
+    use std::fs::File;
+    use std::io;
+
+    pub const IS_THERE: bool = false;
+
+    pub fn file(_: &[u8]) -> io::Result<File> {
+        Err(io::Error::from(io::ErrorKind::Unsupported))
+    }
+
+    pub fn path(_: &File) -> String {
+        String::new()
+    }
+}
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn tells_memory_from_disks() {
+        assert!(holds(Path::new("/dev/shm")));
+        assert!(!holds(Path::new("/proc")));
+        assert!(!holds(Path::new("/no/where")));
+    }
+}

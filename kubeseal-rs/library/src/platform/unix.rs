@@ -1,0 +1,266 @@
+//! Functions for Linux and macOS.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io;
+use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use signal_hook::consts::SIGINT;
+
+use super::signals::HeldSignals;
+
+/// Returns the path if it is an executable file.
+pub fn program(path: PathBuf) -> Option<PathBuf> {
+    let is_program =
+        |facts: fs::Metadata| facts.is_file() && facts.permissions().mode() & 0o111 != 0;
+    path.metadata().is_ok_and(is_program).then_some(path)
+}
+
+/// Replaces this process by the command, under the name that the user typed. Returns only on
+/// failure.
+pub fn become_command(mut command: Command, typed: &OsStr) -> io::Error {
+    command.arg0(typed).exec()
+}
+
+/// Returns the value of an environment variable. Any bytes are valid.
+#[expect(clippy::unnecessary_wraps, reason = "elsewhere it has to be text")]
+pub fn variable(bytes: &[u8]) -> Option<OsString> {
+    Some(OsString::from_vec(bytes.to_vec()))
+}
+
+/// Returns whether two names mean the same environment variable.
+pub fn is_same_variable(one: &str, other: &str) -> bool {
+    one == other
+}
+
+/// Opens a file for reading without blocking. Opening a pipe would block until another process
+/// writes to it.
+pub fn open_without_waiting(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, OFlags::RDONLY | flags, Mode::empty())?;
+    Ok(File::from(file))
+}
+
+/// Creates a file without a name in the folder, for this user only; `None` where the operating
+/// system does not support it.
+#[cfg(target_os = "linux")]
+pub fn unnamed_file(folder: &Path) -> Option<File> {
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR).ok()?;
+    // Required later to give the file a name.
+    Path::new("/proc/self/fd")
+        .exists()
+        .then(|| File::from(file))
+}
+
+/// Gives an unnamed file a name that does not exist yet.
+#[cfg(target_os = "linux")]
+pub fn give_name(file: &File, path: &Path) -> io::Result<()> {
+    use rustix::fs::{AtFlags, CWD, linkat};
+    let open = super::memory::path(file);
+    Ok(linkat(CWD, open, CWD, path, AtFlags::SYMLINK_FOLLOW)?)
+}
+
+/// Exchanges two files atomically. Returns `false` where that is not supported.
+#[cfg(target_os = "linux")]
+pub fn exchange(one: &Path, other: &Path) -> io::Result<bool> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    use rustix::io::Errno;
+    match renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE) {
+        Ok(()) => Ok(true),
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Returns `None`: this system has no unnamed files.
+#[cfg(not(target_os = "linux"))]
+pub fn unnamed_file(_: &Path) -> Option<File> {
+    None
+}
+
+/// Never called, since there are no unnamed files.
+#[cfg(not(target_os = "linux"))]
+pub fn give_name(_: &File, _: &Path) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Returns `false`: this system cannot exchange files.
+#[cfg(not(target_os = "linux"))]
+#[expect(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
+pub fn exchange(_: &Path, _: &Path) -> io::Result<bool> {
+    Ok(false)
+}
+
+/// Gives a file the owner and group of another one, as far as this user may.
+pub fn give_to_owner_of(file: &File, like: &fs::Metadata) {
+    use std::os::unix::fs::fchown;
+    let is_same = file
+        .metadata()
+        .is_ok_and(|own| (own.uid(), own.gid()) == (like.uid(), like.gid()));
+    if !is_same && fchown(file, Some(like.uid()), Some(like.gid())).is_err() {
+        let _ = fchown(file, None, Some(like.gid()));
+    }
+}
+
+/// Returns whether both metadata are of the same file.
+pub fn is_same_file(one: &fs::Metadata, other: &fs::Metadata) -> bool {
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
+}
+
+/// Makes new folders accessible to this user only.
+pub fn for_this_user_alone(builder: &mut DirBuilder) {
+    builder.mode(0o700);
+}
+
+/// Returns whether a file was created by this user, by root, or by the owner of the folder that
+/// this user works in. The owner of a link decides where it leads, and the owner of its target
+/// decides the content, so each of them is checked.
+pub fn is_ours(file: &Path, folder: &Path) -> bool {
+    // The folder may not exist yet.
+    let mut there = folder
+        .ancestors()
+        .filter_map(|folder| fs::metadata(folder).ok());
+    let owner = there.next().map(|folder| folder.uid());
+    let user = rustix::process::geteuid().as_raw();
+    way_to(file).is_some_and(|way| {
+        way.iter().all(|path| {
+            let facts = fs::symlink_metadata(path);
+            facts.is_ok_and(|facts| is_one_of_us(facts.uid(), user, owner))
+        })
+    })
+}
+
+/// Returns the file and every link target on the way; `None` for a cycle of links.
+fn way_to(file: &Path) -> Option<Vec<PathBuf>> {
+    // Linux follows 40 links.
+    let way = std::iter::successors(Some(file.to_owned()), |path| next_link(path)).take(41);
+    let way: Vec<PathBuf> = way.collect();
+    way.last().filter(|end| !end.is_symlink())?;
+    Some(way)
+}
+
+/// Returns the target of a link, with links in its folder resolved.
+fn next_link(path: &Path) -> Option<PathBuf> {
+    let folder = path.parent()?.canonicalize().ok()?;
+    let to = folder.join(path.read_link().ok()?);
+    Some(to.parent()?.canonicalize().ok()?.join(to.file_name()?))
+}
+
+/// Returns whether an owner is trusted. The owner of the folder is: in a container, another user
+/// than the current one often owns the work tree.
+fn is_one_of_us(owner: u32, user: u32, folder: Option<u32>) -> bool {
+    owner == 0 || owner == user || Some(owner) == folder
+}
+
+/// Makes a file executable for everyone.
+pub fn make_executable(path: &Path) -> io::Result<()> {
+    fs::set_permissions(path, Permissions::from_mode(0o755))
+}
+
+/// The terminal, with echo turned off until the value is dropped.
+///
+/// The echo stays off between questions, since pasted text may arrive before a prompt turns it off,
+/// or after one turns it on again. Input from before is discarded.
+pub struct QuietTerminal {
+    terminal: File,
+    before: Termios,
+    /// `rpassword` sends SIGINT to this process when it reads Ctrl-C. The process must not end
+    /// before the terminal is restored.
+    _interrupt: HeldSignals,
+}
+
+impl QuietTerminal {
+    /// Turns the echo off, if there is a terminal.
+    pub fn open() -> io::Result<Self> {
+        let terminal = File::open("/dev/tty")?;
+        let before = tcgetattr(&terminal)?;
+        let mut quiet = before.clone();
+        // Ctrl-C becomes a character that `rpassword` reads, instead of a signal.
+        quiet
+            .local_modes
+            .remove(LocalModes::ECHO | LocalModes::ISIG);
+        let opened = Self {
+            _interrupt: HeldSignals::new(&[SIGINT])?,
+            terminal,
+            before,
+        };
+        tcsetattr(&opened.terminal, OptionalActions::Flush, &quiet)?;
+        Ok(opened)
+    }
+
+    /// Restores the terminal's settings.
+    pub fn restore(&self) {
+        // A terminal that is closed needs no restoring.
+        let _ = tcsetattr(&self.terminal, OptionalActions::Now, &self.before);
+    }
+}
+
+impl Drop for QuietTerminal {
+    fn drop(&mut self) {
+        self.restore();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Attack: replaces the target of the user's own link with a file of another user.
+    #[test]
+    fn each_link_to_a_file_and_the_file_itself_are_judged() {
+        let folder = tempfile::tempdir().unwrap();
+        let whole = folder.path().canonicalize().unwrap();
+        fs::create_dir(whole.join("other")).unwrap();
+        let at = |name: &str| whole.join(name);
+        fs::write(at("other/file"), "").unwrap();
+        for (link, to) in [
+            ("first", "folder/second"),
+            ("folder", "other"),
+            ("other/second", "../other/file"),
+            ("circle", "circle"),
+            ("nowhere", "other/missing"),
+        ] {
+            std::os::unix::fs::symlink(to, at(link)).unwrap();
+        }
+        let names = ["first", "other/second", "other/file"];
+        assert_eq!(way_to(&at("first")), Some(names.map(at).into()));
+        assert_eq!(way_to(&at("circle")), None);
+        for (name, ours) in [("first", true), ("circle", false), ("nowhere", false)] {
+            assert_eq!(is_ours(&at(name), &whole), ours, "{name}");
+        }
+        if rustix::process::geteuid().is_root() {
+            let stranger = Some(rustix::fs::Uid::from_raw(12345));
+            rustix::fs::chown(at("other/file"), stranger, None).unwrap();
+            assert!(!is_ours(&at("first"), &whole));
+        }
+    }
+
+    /// Attack: puts a `.seal.yaml` into a shared folder.
+    #[test]
+    fn another_users_file_in_a_shared_folder_is_not_ours() {
+        for (why, owner, user, folder, want) in [
+            ("mine", 1000, 1000, Some(0), true),
+            ("root's", 0, 1000, Some(1000), true),
+            ("a checkout in a container", 1000, 0, Some(1000), true),
+            ("a stranger's in /tmp", 1001, 1000, Some(0), false),
+            (
+                "a stranger's above my folder",
+                1001,
+                1000,
+                Some(1000),
+                false,
+            ),
+            ("a stranger's, and I am root", 1001, 0, Some(0), false),
+            ("a folder that is gone", 1001, 1000, None, false),
+        ] {
+            assert_eq!(is_one_of_us(owner, user, folder), want, "{why}");
+        }
+    }
+}

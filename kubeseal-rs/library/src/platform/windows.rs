@@ -1,0 +1,99 @@
+//! Functions for Windows.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use signal_hook::consts::SIGINT;
+
+/// Returns the program of that path, with or without `.exe`. Scripts need their full name.
+pub fn program(path: PathBuf) -> Option<PathBuf> {
+    let mut longer = path.clone().into_os_string();
+    longer.push(".exe");
+    let whole = path.extension().is_some().then_some(path);
+    let mut candidates = [Some(longer.into()), whole].into_iter().flatten();
+    candidates.find(|path: &PathBuf| path.is_file())
+}
+
+/// Runs the command, waits for it, and exits with its exit code, since Windows cannot replace a
+/// process. Returns only on failure.
+pub fn become_command(mut command: Command, _: &OsStr) -> io::Error {
+    // The command receives Ctrl-C too, and decides how it ends.
+    let ignored = signal_hook::flag::register(SIGINT, Arc::new(AtomicBool::new(false)));
+    match ignored.and_then(|_| command.status()) {
+        Ok(status) => std::process::exit(status.code().unwrap_or(1)),
+        Err(error) => error,
+    }
+}
+
+/// Returns the value of an environment variable, which has to be UTF-8.
+pub fn variable(bytes: &[u8]) -> Option<OsString> {
+    Some(OsString::from(str::from_utf8(bytes).ok()?))
+}
+
+/// Returns `true`: the owner of a file is not checked on Windows.
+pub fn is_ours(_: &Path, _: &Path) -> bool {
+    true
+}
+
+/// Returns whether two names mean the same environment variable.
+pub fn is_same_variable(one: &str, other: &str) -> bool {
+    one.eq_ignore_ascii_case(other)
+}
+
+/// Opens a file for reading. This does not block, since pipes on Windows are not in folders.
+pub fn open_without_waiting(path: &Path) -> io::Result<File> {
+    File::open(path)
+}
+
+/// Returns `None`: Windows has no unnamed files.
+pub fn unnamed_file(_: &Path) -> Option<File> {
+    None
+}
+
+/// Never called, since there are no unnamed files.
+pub fn give_name(_: &File, _: &Path) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Returns `false`: Windows cannot exchange files.
+#[expect(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
+pub fn exchange(_: &Path, _: &Path) -> io::Result<bool> {
+    Ok(false)
+}
+
+/// Does nothing: a file gets its owner from its folder.
+pub fn give_to_owner_of(_: &File, _: &std::fs::Metadata) {}
+
+/// Never called, since files are not locked.
+pub fn is_same_file(_: &std::fs::Metadata, _: &std::fs::Metadata) -> bool {
+    true
+}
+
+/// Does nothing: new folders inherit permissions, below the user's profile for that user only.
+pub fn for_this_user_alone(_: &mut DirBuilder) {}
+
+/// Does nothing: Git for Windows runs hooks without an executable bit.
+#[expect(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
+pub fn make_executable(_: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// A terminal. `rpassword` turns the echo off for each question and restores it on Ctrl-C.
+pub struct QuietTerminal;
+
+impl QuietTerminal {
+    /// Checks that there is a terminal.
+    pub fn open() -> io::Result<Self> {
+        let console = OpenOptions::new().read(true).write(true).open("CONIN$");
+        console.map(|_| Self)
+    }
+
+    /// Does nothing: `rpassword` has restored the terminal.
+    #[expect(clippy::unused_self, reason = "elsewhere there is something to do")]
+    pub fn restore(&self) {}
+}

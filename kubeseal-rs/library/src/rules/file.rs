@@ -1,0 +1,132 @@
+//! Finds the `.seal.yaml` that applies to a file.
+
+use std::path::{Path, PathBuf};
+
+use super::{Rule, Rules, RulesError, parse};
+use crate::files::{self, FileError};
+use crate::shown::ShowPath as _;
+use crate::{git, platform};
+
+/// The name of the file.
+pub const FILE_NAME: &str = ".seal.yaml";
+
+/// The size limit for the file; rules for thousands of paths fit.
+const LARGEST: u64 = 1024 * 1024;
+
+/// Rules, and the folder that their paths are relative to.
+#[derive(Debug)]
+pub struct RulesFile {
+    /// The path of the file.
+    pub path: PathBuf,
+    folder: PathBuf,
+    tree: PathBuf,
+    rules: Rules,
+}
+
+/// The rules cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum RulesFileError {
+    /// The file cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The file does not contain valid rules.
+    #[error("{}", path.shown())]
+    Rules {
+        /// The path of the file.
+        path: PathBuf,
+        /// The error in the rules.
+        source: RulesError,
+    },
+    /// The file belongs to another user, who could decide whom values are sealed for.
+    #[error(
+        "{}, or the file that it leads to, belongs to another user than you and the folder of what is to be sealed, so it is not obeyed: whoever wrote \
+         it would decide for whom is sealed. If it is right, name it with --config",
+        .0.shown()
+    )]
+    Stranger(PathBuf),
+}
+
+impl RulesFileError {
+    /// Returns the file and the line of the error.
+    pub fn file(&self) -> (PathBuf, usize) {
+        match self {
+            Self::File(error) => (error.path().to_owned(), 1),
+            Self::Rules { path, source } => (path.clone(), source.line().unwrap_or(1)),
+            Self::Stranger(path) => (path.clone(), 1),
+        }
+    }
+}
+
+impl RulesFile {
+    /// Reads a file of rules.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`RulesFileError`] if the file cannot be read or is not valid.
+    pub fn read(path: &Path) -> Result<Self, RulesFileError> {
+        let text = files::read_regular(path, LARGEST)?;
+        let rules = parse(&text).map_err(|source| RulesFileError::Rules {
+            path: path.to_owned(),
+            source,
+        })?;
+        let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let folder = whole.parent().unwrap_or(Path::new("/"));
+        let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+        let tree = git::work_tree(&folder).filter(|tree| folder.starts_with(tree));
+        Ok(Self {
+            path: path.to_owned(),
+            tree: tree.unwrap_or_else(|| folder.clone()),
+            folder,
+            rules,
+        })
+    }
+
+    /// Finds the file that applies to a folder: the nearest one in the folder or its parents, up to
+    /// the root of the Git work tree. Outside a work tree the search ends at the current folder or,
+    /// for a folder elsewhere, at that folder. So another user's file in a parent such as `/tmp`
+    /// has no effect.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`RulesFileError::Stranger`] if the file belongs to another user, who may also have
+    /// created a work tree around the folder.
+    pub fn find(folder: &Path) -> Result<Option<PathBuf>, RulesFileError> {
+        let here = std::env::current_dir().and_then(|here| here.canonicalize());
+        let here = || here.ok().filter(|here| folder.starts_with(here));
+        let root = git::work_tree(folder).or_else(here);
+        let root = root.as_deref().unwrap_or(folder);
+        let mut upward = folder
+            .ancestors()
+            .take_while(|above| above.starts_with(root));
+        // Use `symlink_metadata`, so that a broken link is found and reported, not treated as
+        // missing.
+        let found = upward.find_map(|above| {
+            let path = above.join(FILE_NAME);
+            path.symlink_metadata().is_ok().then_some(path)
+        });
+        match found {
+            Some(path) if path.exists() && !platform::is_ours(&path, folder) => {
+                Err(RulesFileError::Stranger(path))
+            }
+            found => Ok(found),
+        }
+    }
+
+    /// Returns the folder that paths are relative to.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Returns the Git work tree around the folder, or the folder itself. Its author also wrote the
+    /// rules.
+    pub fn tree(&self) -> &Path {
+        &self.tree
+    }
+
+    /// Returns the rule for a file, given its absolute path; `None` for a file outside the folder.
+    pub fn rule_for(&self, path: &Path) -> Option<&Rule> {
+        let path = path.strip_prefix(&self.folder).ok()?;
+        let names: Vec<_> = path.iter().map(|name| name.to_string_lossy()).collect();
+        self.rules.for_path(&names.join("/"))
+    }
+}

@@ -1,0 +1,514 @@
+//! Parses `.seal.yaml` into [`Rules`].
+
+use globset::{GlobBuilder, GlobMatcher};
+use shared::key::{Fingerprint, MalformedFingerprint};
+use shared::manifest::{self, Node, ReadError, Value};
+use shared::scope::{Scope, UnknownScope};
+
+use super::{Rule, Rules, Source};
+use crate::finding::RULES;
+
+/// The text does not contain valid rules.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RulesError {
+    /// The text is not valid YAML.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The file has several documents.
+    #[error("it holds {0} documents; rules belong in one")]
+    Documents(usize),
+    /// A line is not valid.
+    #[error("line {line}: {problem}")]
+    Line {
+        /// The line number, counted from one.
+        line: usize,
+        /// Why the line is not valid.
+        problem: RuleProblem,
+    },
+}
+
+impl RulesError {
+    /// Returns the line number, if there is one.
+    pub fn line(&self) -> Option<usize> {
+        match self {
+            Self::Read(error) => error.line(),
+            Self::Documents(_) => None,
+            Self::Line { line, .. } => Some(*line),
+        }
+    }
+}
+
+/// Why a line is not valid.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RuleProblem {
+    /// The field does not exist.
+    #[error("unknown field {found:?}; the fields here are {known}")]
+    Unknown {
+        /// The field as written.
+        found: String,
+        /// The fields that exist.
+        known: String,
+    },
+    /// The field is repeated.
+    #[error("duplicate field {0:?}")]
+    Twice(String),
+    /// The value has the wrong type.
+    #[error("{field} must be {wanted}, not {found}")]
+    Kind {
+        /// The name of the field.
+        field: &'static str,
+        /// The expected type, with its article.
+        wanted: &'static str,
+        /// The actual type, with its article.
+        found: &'static str,
+    },
+    /// The rule has no path.
+    #[error("a rule needs a path, such as `path: prod/**`")]
+    NoPath,
+    /// The path is not a valid pattern.
+    #[error("the path is not a valid pattern: {0}")]
+    Pattern(String),
+    /// The scope does not exist.
+    #[error("{field}: {source}")]
+    Scope {
+        /// The name of the field.
+        field: &'static str,
+        /// The unknown scope.
+        source: UnknownScope,
+    },
+    /// `scope` is not among `allowedScopes`.
+    #[error("scope is {0}, which allowedScopes leaves out")]
+    ScopeNotAllowed(Scope),
+    /// The fingerprint is malformed.
+    #[error("{field}: {source}")]
+    Fingerprint {
+        /// The name of the field.
+        field: &'static str,
+        /// Why the fingerprint is malformed.
+        source: MalformedFingerprint,
+    },
+    /// A list that limits something is empty, most likely by mistake.
+    #[error("{0} is empty; fill it, or leave it out if anything is allowed")]
+    Empty(&'static str),
+    /// The rule has two sources of a certificate.
+    #[error("a rule has either a certificate (a file or URL) or a context, not both")]
+    TwoSources,
+    /// The rule names both a certificate and a controller, so the controller would not be used.
+    #[error("a controller is asked only where no certificate is named")]
+    ControllerUnused,
+    /// The key size is out of range.
+    #[error("keySize is a number of bits from 2048 to 8192")]
+    KeySize,
+}
+
+type Parsed<T> = Result<T, RulesError>;
+
+/// Parses rules. An empty text has none.
+///
+/// # Errors
+///
+/// Returns the first error, with its line. Unknown fields are errors, so that a misspelt rule is
+/// not silently ignored.
+pub fn parse(bytes: &[u8]) -> Parsed<Rules> {
+    let documents = manifest::read(bytes)?;
+    let root = match documents.as_slice() {
+        [] => return Ok(Rules::default()),
+        [document] => &document.root,
+        several => return Err(RulesError::Documents(several.len())),
+    };
+    let fields = Fields::of(root, "the file", &["rules"])?;
+    let Some(rules) = fields.get("rules") else {
+        return Ok(Rules::default());
+    };
+    let rules = list(rules, "rules")?.iter().enumerate();
+    let rules: Parsed<Vec<Rule>> = rules.map(|(i, node)| rule(i + 1, node)).collect();
+    Ok(Rules(rules?))
+}
+
+const RULE_FIELDS: [&str; 11] = [
+    "path",
+    "certificate",
+    "context",
+    "controller",
+    "fingerprint",
+    "retired",
+    "namespace",
+    "scope",
+    "allowedScopes",
+    "keySize",
+    "ignore",
+];
+
+fn rule(number: usize, node: &Node) -> Parsed<Rule> {
+    let fields = Fields::of(node, "a rule", &RULE_FIELDS)?;
+    let path = fields.get("path");
+    let path = path.ok_or_else(|| at(node, RuleProblem::NoPath))?;
+    let pattern = text(path, "path")?;
+    let rule = Rule {
+        number,
+        line: node.line,
+        matcher: matcher(pattern).map_err(|problem| at(path, problem))?,
+        path: pattern.to_owned(),
+        certificate: source(node, &fields)?,
+        fingerprints: fields.limit("fingerprint", fingerprint)?,
+        retired: fields.each("retired", fingerprint)?,
+        namespace: fields.text("namespace")?.map(str::to_owned),
+        scope: fields
+            .get("scope")
+            .map(|node| scope(node, "scope"))
+            .transpose()?,
+        allowed_scopes: fields.limit("allowedScopes", scope)?,
+        key_size: fields.get("keySize").map(key_size).transpose()?,
+        ignore: fields
+            .get("ignore")
+            .map(ignored)
+            .transpose()?
+            .unwrap_or_default(),
+    };
+    match rule.scope {
+        Some(scope) if rule.check_scope(scope).is_err() => {
+            Err(at(node, RuleProblem::ScopeNotAllowed(scope)))
+        }
+        _ => Ok(rule),
+    }
+}
+
+/// Compiles a pattern. Without a slash it matches at any depth; with one at its end, everything
+/// below.
+fn matcher(pattern: &str) -> Result<GlobMatcher, RuleProblem> {
+    let mut whole = pattern.trim_start_matches("./").to_owned();
+    if whole.ends_with('/') {
+        whole.push_str("**");
+    } else if !whole.contains('/') {
+        whole.insert_str(0, "**/");
+    }
+    let glob = GlobBuilder::new(whole.trim_start_matches('/'))
+        .literal_separator(true)
+        .build();
+    glob.map(|glob| glob.compile_matcher())
+        .map_err(|error| RuleProblem::Pattern(error.kind().to_string()))
+}
+
+fn source(rule: &Node, fields: &Fields<'_>) -> Parsed<Option<Source>> {
+    let controller = fields.get("controller");
+    let controller = controller
+        .map(|node| Fields::of(node, "controller", &["name", "namespace"]))
+        .transpose()?;
+    match (fields.text("certificate")?, fields.text("context")?) {
+        (Some(_), Some(_)) => Err(at(rule, RuleProblem::TwoSources)),
+        (Some(_), None) if controller.is_some() => Err(at(rule, RuleProblem::ControllerUnused)),
+        (Some(at), None) => Ok(Some(Source::At(at.to_owned()))),
+        (None, None) if controller.is_none() => Ok(None),
+        (None, context) => {
+            let part = |name| -> Parsed<Option<String>> {
+                match &controller {
+                    Some(fields) => Ok(fields.text(name)?.map(str::to_owned)),
+                    None => Ok(None),
+                }
+            };
+            Ok(Some(Source::Controller {
+                context: context.map(str::to_owned),
+                name: part("name")?,
+                namespace: part("namespace")?,
+            }))
+        }
+    }
+}
+
+fn scope(node: &Node, field: &'static str) -> Parsed<Scope> {
+    let word = text(node, field)?;
+    word.parse()
+        .map_err(|source| at(node, RuleProblem::Scope { field, source }))
+}
+
+fn fingerprint(node: &Node, field: &'static str) -> Parsed<Fingerprint> {
+    let word = text(node, field)?;
+    word.parse()
+        .map_err(|source| at(node, RuleProblem::Fingerprint { field, source }))
+}
+
+fn key_size(node: &Node) -> Parsed<usize> {
+    match node.value {
+        Value::Int(bits @ 2048..=8192) => Ok(usize::try_from(bits).unwrap_or(usize::MAX)),
+        _ => Err(at(node, RuleProblem::KeySize)),
+    }
+}
+
+/// Parses the rules of `seal lint` to ignore, with reasons. `rules-file` cannot be ignored, since
+/// it reports that this file is not valid.
+fn ignored(node: &Node) -> Parsed<Vec<(String, String)>> {
+    let names = RULES.iter().map(|rule| rule.name);
+    let known: Vec<&str> = names.filter(|name| *name != "rules-file").collect();
+    let fields = Fields::of(node, "ignore", &known)?;
+    let reason =
+        |(name, node): &(String, Node)| Ok((name.clone(), text(node, "a reason")?.to_owned()));
+    fields.0.iter().map(reason).collect()
+}
+
+/// The fields of a mapping, checked for unknown and repeated names.
+struct Fields<'a>(&'a [(String, Node)]);
+
+impl<'a> Fields<'a> {
+    fn of(node: &'a Node, what: &'static str, known: &[&'static str]) -> Parsed<Self> {
+        let entries = match &node.value {
+            Value::Map(entries) => entries.as_slice(),
+            Value::Null => &[],
+            _ => return Err(wrong(node, what, "a mapping")),
+        };
+        for (i, (name, value)) in entries.iter().enumerate() {
+            if !known.contains(&name.as_str()) {
+                let (found, known) = (name.clone(), known.join(", "));
+                return Err(at(value, RuleProblem::Unknown { found, known }));
+            }
+            if entries[..i].iter().any(|(earlier, _)| earlier == name) {
+                return Err(at(value, RuleProblem::Twice(name.clone())));
+            }
+        }
+        Ok(Self(entries))
+    }
+
+    /// Returns a field that exists and is not null.
+    fn get(&self, name: &str) -> Option<&'a Node> {
+        let entry = self.0.iter().find(|(known, _)| known == name);
+        entry
+            .map(|(_, node)| node)
+            .filter(|node| !matches!(node.value, Value::Null))
+    }
+
+    fn text(&self, name: &'static str) -> Parsed<Option<&'a str>> {
+        self.get(name).map(|node| text(node, name)).transpose()
+    }
+
+    /// Like [`Self::each`], for a field that limits something: an empty list would set no limit,
+    /// and is an error.
+    fn limit<T>(
+        &self,
+        name: &'static str,
+        read: fn(&Node, &'static str) -> Parsed<T>,
+    ) -> Parsed<Vec<T>> {
+        let found = self.each(name, read)?;
+        match self.0.iter().find(|(known, _)| known == name) {
+            Some((_, node)) if found.is_empty() => Err(at(node, RuleProblem::Empty(name))),
+            _ => Ok(found),
+        }
+    }
+
+    /// Returns the items of a list; a single value counts as a list of one.
+    fn each<T>(
+        &self,
+        name: &'static str,
+        read: fn(&Node, &'static str) -> Parsed<T>,
+    ) -> Parsed<Vec<T>> {
+        match self.get(name) {
+            None => Ok(Vec::new()),
+            Some(node) => match &node.value {
+                Value::List(items) => items.iter().map(|item| read(item, name)).collect(),
+                _ => Ok(vec![read(node, name)?]),
+            },
+        }
+    }
+}
+
+fn text<'a>(node: &'a Node, field: &'static str) -> Parsed<&'a str> {
+    match &node.value {
+        Value::Text(text) if !text.is_empty() => Ok(text),
+        _ => Err(wrong(node, field, "text")),
+    }
+}
+
+fn list<'a>(node: &'a Node, field: &'static str) -> Parsed<&'a [Node]> {
+    match &node.value {
+        Value::List(items) => Ok(items),
+        _ => Err(wrong(node, field, "a list")),
+    }
+}
+
+fn wrong(node: &Node, field: &'static str, wanted: &'static str) -> RulesError {
+    let found = match &node.value {
+        Value::Text(text) if text.is_empty() => "empty",
+        _ => node.kind(),
+    };
+    at(
+        node,
+        RuleProblem::Kind {
+            field,
+            wanted,
+            found,
+        },
+    )
+}
+
+fn at(node: &Node, problem: RuleProblem) -> RulesError {
+    RulesError::Line {
+        line: node.line,
+        problem,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PIN: &str = "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU";
+
+    fn error(text: &str) -> String {
+        match parse(text.as_bytes()) {
+            Ok(rules) => format!("{} rules", rules.0.len()),
+            Err(error) => shared::error_chain(&error),
+        }
+    }
+
+    #[test]
+    fn reads_every_field() {
+        let text = format!(
+            "rules:\n- path: prod/**\n  certificate: c.pem\n  fingerprint: {PIN}\n  retired: [{PIN}]\n  \
+             namespace: shop\n  scope: strict\n  allowedScopes: [strict, namespace-wide]\n  keySize: 4096\n\
+             - path: dev/\n  context: dev\n  controller: {{name: sealer, namespace: ops}}\n"
+        );
+        let Rules(rules) = parse(text.as_bytes()).unwrap();
+        let [prod, dev] = rules.as_slice() else {
+            unreachable!("two rules")
+        };
+        assert_eq!((prod.number, prod.line, dev.line), (1, 2, 10));
+        assert_eq!(prod.certificate, Some(Source::At("c.pem".into())));
+        assert_eq!((prod.fingerprints.len(), prod.retired.len()), (1, 1));
+        assert_eq!(prod.namespace.as_deref(), Some("shop"));
+        assert_eq!(prod.allowed_scopes, [Scope::Strict, Scope::NamespaceWide]);
+        assert_eq!(
+            (prod.scope, prod.key_size),
+            (Some(Scope::Strict), Some(4096))
+        );
+        let Some(Source::Controller { context, name, .. }) = &dev.certificate else {
+            unreachable!("a controller")
+        };
+        assert_eq!(
+            (context.as_deref(), name.as_deref()),
+            (Some("dev"), Some("sealer"))
+        );
+    }
+
+    /// Attack: puts a `.seal.yaml` above the repository.
+    #[test]
+    fn the_first_rule_that_fits_applies() {
+        let text = "rules: [{path: prod/**}, {path: '*.json'}, {path: a/*/x.yaml}, {path: dev/}, {path: '{p,q}/*'}]";
+        let rules = parse(text.as_bytes()).unwrap();
+        for (path, want) in [
+            ("prod/a.yaml", Some(1)),
+            ("prod/a/b.json", Some(1)),
+            ("production/a.yaml", None),
+            ("a/b/c.json", Some(2)),
+            ("c.json", Some(2)),
+            ("a/b/x.yaml", Some(3)),
+            ("a/b/c/x.yaml", None),
+            ("dev/a/b.yaml", Some(4)),
+            ("q/a.yaml", Some(5)),
+            ("q/r/a.yaml", None),
+        ] {
+            assert_eq!(rules.for_path(path).map(|r| r.number), want, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_reference_page_names_every_field_and_its_example_is_valid() {
+        let page = include_str!("../../../docs/seal-yaml.md");
+        let example = page.split("```yaml\n").nth(1).unwrap();
+        let example = example.split("```").next().unwrap();
+        assert_eq!(parse(example.as_bytes()).unwrap().0.len(), 3);
+        for field in RULE_FIELDS {
+            assert!(page.contains(&format!("\n| `{field}` |")), "{field}");
+        }
+    }
+
+    #[test]
+    fn says_what_is_wrong_and_where() {
+        for (text, want) in [
+            ("", "0 rules"),
+            ("rules:\n", "0 rules"),
+            (
+                "rule: []\n",
+                "line 1: unknown field \"rule\"; the fields here are rules",
+            ),
+            ("[a]", "line 1: the file must be a mapping, not a list"),
+            ("rules: {}", "line 1: rules must be a list, not a mapping"),
+            ("rules:\n- scope: strict\n", "line 2: a rule needs a path"),
+            (
+                "rules:\n- path: ''\n",
+                "line 2: path must be text, not empty",
+            ),
+            (
+                "rules:\n- path: 'a{'\n",
+                "line 2: the path is not a valid pattern: ",
+            ),
+            (
+                "rules:\n- path: a\n  Scope: strict\n",
+                "line 3: unknown field \"Scope\"",
+            ),
+            (
+                "rules:\n- path: a\n  path: b\n",
+                "line 3: duplicate field \"path\"",
+            ),
+            (
+                "rules:\n- path: a\n  scope: wide\n",
+                "line 3: scope: must be one of: strict, ",
+            ),
+            (
+                "rules:\n- path: a\n  scope: cluster-wide\n  allowedScopes: strict\n",
+                "line 2: scope is cluster-wide, which",
+            ),
+            (
+                "rules:\n- path: a\n  fingerprint: abc\n",
+                "line 3: fingerprint: a fingerprint looks like",
+            ),
+            (
+                "rules:\n- path: a\n  fingerprint: []\n",
+                "line 3: fingerprint is empty; fill it",
+            ),
+            (
+                "rules:\n- path: a\n  fingerprint: ~\n",
+                "line 3: fingerprint is empty; fill it",
+            ),
+            (
+                "rules:\n- path: a\n  allowedScopes: []\n",
+                "line 3: allowedScopes is empty; fill it",
+            ),
+            (
+                "rules:\n- path: a\n  certificate: c\n  context: d\n",
+                "line 2: a rule has either",
+            ),
+            (
+                "rules:\n- path: a\n  keySize: 1024\n",
+                "line 3: keySize is a number of bits",
+            ),
+            (
+                "rules:\n- path: a\n  namespace: [x]\n",
+                "line 3: namespace must be text, not a list",
+            ),
+            ("a: b\n---\na: b\n", "it holds 2 documents"),
+            ("a: [", "document 1, line 2: malformed YAML"),
+        ] {
+            let got = error(text);
+            assert!(got.starts_with(want), "{text:?}: {got}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn never_panics(bytes: Vec<u8>) {
+            let _ = parse(&bytes);
+        }
+
+        #[test]
+        fn never_panics_on_rules_like_text(
+            field in "(path|scope|retired|keySize|context|controller)", value in "[ \\n:{}\\[\\]\"'*?!a0,/-]{0,30}"
+        ) {
+            let _ = parse(format!("rules:\n- path: a\n  {field}: {value}\n").as_bytes());
+        }
+
+        #[test]
+        fn a_path_without_wildcards_fits_itself_and_nothing_else(path in "[a-z]{1,5}(/[a-z]{1,5}){1,3}", other in "[A-Z]{1,5}/[A-Z]") {
+            let rules = parse(format!("rules: [{{path: \"{path}\"}}]").as_bytes()).unwrap();
+            proptest::prop_assert!(rules.for_path(&path).is_some());
+            proptest::prop_assert!(rules.for_path(&other).is_none());
+        }
+    }
+}

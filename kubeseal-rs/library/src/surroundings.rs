@@ -1,0 +1,73 @@
+//! Clock, environment and terminal: all that a run reads from outside except its arguments.
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+
+use crate::notice::StatusLine;
+
+/// The environment of a run.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// The time of the run.
+    pub now: Timestamp,
+    /// Whether stdin is a terminal.
+    pub stdin_is_terminal: bool,
+    /// Whether stdout is a terminal.
+    pub stdout_is_terminal: bool,
+    /// Whether stderr is a terminal.
+    pub stderr_is_terminal: bool,
+    /// Where a long wait is shown; `None` shows it nowhere.
+    pub status_line: Option<StatusLine>,
+}
+
+impl Surroundings {
+    /// Returns the environment of this process.
+    pub fn of_this_process() -> Self {
+        Self {
+            now: Timestamp::now(),
+            stdin_is_terminal: std::io::stdin().is_terminal(),
+            stdout_is_terminal: std::io::stdout().is_terminal(),
+            stderr_is_terminal: std::io::stderr().is_terminal(),
+            status_line: None,
+        }
+    }
+
+    /// Returns an environment variable, if it is set and is UTF-8.
+    pub fn variable(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+
+    /// Returns an environment variable that is set and not empty.
+    pub fn filled_variable(&self, name: &str) -> Option<String> {
+        self.variable(name).filter(|value| !value.is_empty())
+    }
+
+    /// Returns whether an environment variable is set, to any value.
+    pub fn has_variable(&self, name: &str) -> bool {
+        std::env::var_os(name).is_some()
+    }
+
+    /// Returns the user's home folder.
+    pub fn home(&self) -> Option<PathBuf> {
+        std::env::home_dir().filter(|home| !home.as_os_str().is_empty())
+    }
+
+    /// Returns the user's cache folder: `$XDG_CACHE_HOME` if that is an absolute path, else
+    /// `~/.cache`; on Windows `%LOCALAPPDATA%`.
+    pub fn cache_folder(&self) -> Option<PathBuf> {
+        let named = |name: &str| self.filled_variable(name).map(PathBuf::from);
+        if cfg!(windows) {
+            return named("LOCALAPPDATA");
+        }
+        named("XDG_CACHE_HOME")
+            .filter(|path| path.is_absolute())
+            .or_else(|| Some(self.home()?.join(".cache")))
+    }
+
+    /// Returns the folder with the service account of a Pod.
+    pub fn service_account_folder(&self) -> PathBuf {
+        PathBuf::from("/var/run/secrets/kubernetes.io/serviceaccount")
+    }
+}

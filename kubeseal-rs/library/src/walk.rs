@@ -1,0 +1,751 @@
+//! Finds manifests: named files, and below folders the files that Git sees.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use ignore::Match;
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
+use memchr::memmem;
+use shared::error_chain;
+use shared::manifest::{self, Document, Node, ReadError, Reading, Value};
+use shared::resource::{DocumentError, SealedSecret};
+use zeroize::Zeroizing;
+
+use crate::files::{self, FileError};
+use crate::git::{self, GitError, Repository};
+use crate::notice::Notice;
+use crate::platform;
+use crate::shown::ShowPath as _;
+
+/// The size limit for an ignore file, in bytes. Git itself reads up to 100 MiB.
+const MAX_IGNORE_FILE: u64 = 1 << 20;
+
+/// A folder cannot be walked, or a file cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum WalkError {
+    /// A folder cannot be read.
+    #[error("cannot look through the folder {}", path.shown())]
+    Folder {
+        /// The path of the folder.
+        path: PathBuf,
+        /// The error of the operating system.
+        source: io::Error,
+    },
+    /// A file cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A file is malformed.
+    #[error("{}", path.shown())]
+    Malformed {
+        /// The path of the file.
+        path: PathBuf,
+        /// The parser's error.
+        source: ReadError,
+    },
+}
+
+/// A file that may contain manifests.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Candidate {
+    /// The path, for display.
+    pub path: PathBuf,
+    /// Whether the user named the file, rather than it being found below a folder. An unusable
+    /// named file is an error; an unusable found file is skipped.
+    pub named: bool,
+}
+
+/// Returns the named files and, below folders, every `.yaml`, `.yml` and `.json` that Git sees,
+/// sorted by path: files that it tracks, or that no ignore rule of the work tree or the user names.
+/// Without paths, searches the current folder. Links below folders are not followed. A folder that
+/// cannot be read is an error notice, and the rest is searched.
+///
+/// # Errors
+///
+/// Fails if a path does not exist.
+pub fn candidates(
+    paths: &[PathBuf],
+    notices: &mut dyn FnMut(Notice),
+) -> Result<Vec<Candidate>, WalkError> {
+    let mut found = Vec::new();
+    let here = [PathBuf::from(".")];
+    for path in if paths.is_empty() { &here } else { paths } {
+        if path.is_dir() {
+            below(path, &mut found, notices)?;
+        } else {
+            files::check(path)?;
+            let (path, named) = (path.clone(), true);
+            found.push(Candidate { path, named });
+        }
+    }
+    Ok(in_order(found))
+}
+
+/// Sorts candidates by path and removes duplicates.
+pub fn in_order(mut found: Vec<Candidate>) -> Vec<Candidate> {
+    found.sort_by(|a, b| a.path.cmp(&b.path).then(b.named.cmp(&a.named)));
+    found.dedup_by(|later, first| later.path == first.path);
+    found
+}
+
+/// Returns every `.yaml`, `.yml` and `.json` below a folder, whatever ignore files contain, sorted
+/// by path. For folders that a controller reads, where ignoring a key or an object would lose it.
+/// Links are not followed.
+///
+/// # Errors
+///
+/// Fails if the folder, or one below it, cannot be read.
+pub fn everything(folder: &Path) -> Result<Vec<Candidate>, WalkError> {
+    // Every error ends the walk, so there is nothing to notice.
+    let mut notices = |_| ();
+    let mut walk = Walk::new(folder, None, &mut notices)?;
+    walk.enter(Path::new(""))?;
+    Ok(walk.candidates().collect())
+}
+
+fn below(
+    folder: &Path,
+    found: &mut Vec<Candidate>,
+    notices: &mut dyn FnMut(Notice),
+) -> Result<(), WalkError> {
+    let mut walk = Walk::new(folder, Some(Vec::new()), notices)?;
+    let root = git::work_tree(&walk.whole)
+        .filter(|root| platform::is_ours(&root.join(".git"), &walk.whole));
+    walk.rules = Some(rules_above(&walk.whole, root.as_deref(), walk.notices));
+    walk.enter(Path::new(""))?;
+    if walk.has_ignored && root.is_some() {
+        walk.add_tracked();
+    }
+    found.extend(walk.candidates());
+    Ok(())
+}
+
+/// A walk below a folder.
+struct Walk<'a> {
+    /// The folder as named.
+    folder: &'a Path,
+    /// The folder with symbolic links resolved.
+    whole: PathBuf,
+    /// The rules of ignore files that apply, the strongest last; `None` if ignore files have no
+    /// effect.
+    rules: Option<Vec<Gitignore>>,
+    /// Whether a rule excluded anything.
+    has_ignored: bool,
+    /// The manifests, by path below the folder.
+    found: BTreeSet<PathBuf>,
+    /// Receives what does not end the walk.
+    notices: &'a mut dyn FnMut(Notice),
+}
+
+impl<'a> Walk<'a> {
+    fn new(
+        folder: &'a Path,
+        rules: Option<Vec<Gitignore>>,
+        notices: &'a mut dyn FnMut(Notice),
+    ) -> Result<Self, WalkError> {
+        Ok(Self {
+            folder,
+            whole: folder.canonicalize().map_err(failed(folder))?,
+            rules,
+            has_ignored: false,
+            found: BTreeSet::new(),
+            notices,
+        })
+    }
+
+    /// Collects the manifests in and below a folder, given by its path below the walk's folder.
+    fn enter(&mut self, below: &Path) -> Result<(), WalkError> {
+        let whole = self.whole.join(below);
+        let outer = self.rules.as_ref().map(Vec::len);
+        if let Some(rules) = &mut self.rules {
+            rules.extend(rules_in(&whole, self.notices));
+        }
+        // Close the folder before entering those in it: a deep tree would exhaust the limit of open
+        // files.
+        let folders = match self.files_and_folders(below, &whole) {
+            // In a folder that a controller reads, every error counts.
+            Err(error) if self.rules.is_some() => {
+                (self.notices)(Notice::Error(error_chain(&error)));
+                Vec::new()
+            }
+            folders => folders?,
+        };
+        for child in folders {
+            self.enter(&child)?;
+        }
+        if let (Some(rules), Some(outer)) = (&mut self.rules, outer) {
+            rules.truncate(outer);
+        }
+        Ok(())
+    }
+
+    /// Collects the manifests of one folder, and returns its subfolders.
+    fn files_and_folders(&mut self, below: &Path, whole: &Path) -> Result<Vec<PathBuf>, WalkError> {
+        let mut folders = Vec::new();
+        for entry in fs::read_dir(whole).map_err(failed(whole))? {
+            let entry = entry.map_err(failed(whole))?;
+            let kind = entry.file_type().map_err(failed(whole))?;
+            let path = below.join(entry.file_name());
+            let is_wanted = kind.is_dir() || kind.is_file() && is_manifest_name(&path);
+            if !is_wanted || entry.file_name() == ".git" {
+                continue;
+            }
+            if self.ignores(&entry.path(), kind.is_dir()) {
+                self.has_ignored = true;
+            } else if kind.is_dir() {
+                folders.push(path);
+            } else {
+                self.found.insert(path);
+            }
+        }
+        Ok(folders)
+    }
+
+    fn ignores(&self, path: &Path, is_folder: bool) -> bool {
+        let rules = self.rules.iter().flatten().rev();
+        let matches = rules.map(|rules| rules.matched(path, is_folder));
+        let decided = matches.into_iter().find(|found| !found.is_none());
+        matches!(decided, Some(Match::Ignore(_)))
+    }
+
+    /// Adds files that Git tracks although an ignore rule names them. If the repository cannot be
+    /// read, the rules alone decide.
+    fn add_tracked(&mut self) {
+        match tracked_below(&self.whole) {
+            Ok(tracked) => self.found.extend(tracked),
+            Err(error) => (self.notices)(Notice::Warning(format!(
+                "files that an ignore rule names are left out even if Git tracks them: {}",
+                error_chain(&error)
+            ))),
+        }
+    }
+
+    fn candidates(self) -> impl Iterator<Item = Candidate> {
+        let folder = self.folder;
+        self.found.into_iter().map(move |below| {
+            let path = folder.join(below);
+            let path = path.strip_prefix(".").unwrap_or(&path).to_owned();
+            Candidate { path, named: false }
+        })
+    }
+}
+
+fn failed(folder: &Path) -> impl Fn(io::Error) -> WalkError {
+    move |source| WalkError::Folder {
+        path: folder.to_owned(),
+        source,
+    }
+}
+
+/// Returns the committed or staged manifests below a folder, by path below it. Files that are no
+/// longer regular files, or are reached through a link, are left out.
+fn tracked_below(folder: &Path) -> Result<Vec<PathBuf>, GitError> {
+    let repository = Repository::around(folder)?;
+    let mut tracked = repository.staged_files()?;
+    if let Some(head) = repository.commit("HEAD") {
+        let committed = repository.files(head)?.into_iter();
+        tracked.extend(committed.map(|(path, _)| repository.root().join(path)));
+    }
+    let below = |path: &PathBuf| Some(path.strip_prefix(folder).ok()?.to_owned());
+    let is_there = |path: &PathBuf| {
+        is_manifest_name(path)
+            && path.is_file()
+            && path.canonicalize().is_ok_and(|whole| whole == *path)
+    };
+    Ok(tracked
+        .iter()
+        .filter(|path| is_there(path))
+        .filter_map(below)
+        .collect())
+}
+
+/// Returns the rules that apply to a folder in addition to its own: the user's, and those of the
+/// work tree from its root down. Folders above the work tree have no effect, nor do parents outside
+/// a work tree.
+fn rules_above(
+    folder: &Path,
+    root: Option<&Path>,
+    notices: &mut dyn FnMut(Notice),
+) -> Vec<Gitignore> {
+    let (of_user, _) = GitignoreBuilder::new(root.unwrap_or(folder)).build_global();
+    let mut rules = vec![of_user];
+    if let Some(root) = root {
+        rules.extend(rules_of(root, &root.join(".git/info/exclude"), notices));
+        let above = folder.ancestors().skip(1);
+        let mut above: Vec<_> = above.take_while(|above| above.starts_with(root)).collect();
+        above.reverse();
+        rules.extend(
+            above
+                .into_iter()
+                .filter_map(|above| rules_in(above, notices)),
+        );
+    }
+    rules
+}
+
+/// Returns the rules of a folder's `.gitignore`. As in Git, a symbolic link has none.
+fn rules_in(folder: &Path, notices: &mut dyn FnMut(Notice)) -> Option<Gitignore> {
+    let file = folder.join(".gitignore");
+    if file.is_symlink() {
+        let why = "it is a symbolic link, which Git does not follow";
+        notices(without_rules(&file, why));
+        return None;
+    }
+    rules_of(folder, &file, notices)
+}
+
+/// Returns the rules of an ignore file for a folder; `None`, with a warning, if it is not a regular
+/// file within the size limit.
+fn rules_of(folder: &Path, file: &Path, notices: &mut dyn FnMut(Notice)) -> Option<Gitignore> {
+    if !file.exists() {
+        return None;
+    }
+    let bytes = files::read_regular(file, MAX_IGNORE_FILE).map_err(|error| error.to_string());
+    let rules = bytes.and_then(|bytes| parse_rules(folder, &bytes).map_err(|e| e.to_string()));
+    rules.map_err(|why| notices(without_rules(file, &why))).ok()
+}
+
+fn parse_rules(folder: &Path, bytes: &[u8]) -> Result<Gitignore, ignore::Error> {
+    let mut builder = GitignoreBuilder::new(folder);
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    for line in bytes.split(|byte| *byte == b'\n') {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if let Ok(line) = std::str::from_utf8(line) {
+            // A malformed pattern matches nothing. Git does not report it either.
+            let _ = builder.add_line(None, line);
+        }
+    }
+    builder.build()
+}
+
+fn without_rules(file: &Path, why: &str) -> Notice {
+    Notice::Warning(format!(
+        "the ignore file {} has no effect: {why}",
+        file.shown()
+    ))
+}
+
+/// Returns whether a file with this name is read as a manifest. `Kustomization` is one of the file
+/// names of kustomize.
+pub fn is_manifest_name(path: &Path) -> bool {
+    if path.file_name().is_some_and(|name| name == "Kustomization") {
+        return true;
+    }
+    let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
+    ["yaml", "yml", "json"].iter().any(|known| ending == *known)
+}
+
+/// The kinds of objects that `seal` works on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A plain `v1` Secret.
+    Secret,
+    /// A `bitnami.com/v1alpha1` SealedSecret.
+    SealedSecret,
+}
+
+impl Kind {
+    /// Returns the kind of an object; `None` for any other kind, and for a document without one.
+    pub fn of(node: &Node) -> Option<Self> {
+        match (node.text("apiVersion")?, node.text("kind")?) {
+            ("v1", "Secret") => Some(Self::Secret),
+            ("bitnami.com/v1alpha1", "SealedSecret") => Some(Self::SealedSecret),
+            _ => None,
+        }
+    }
+}
+
+/// The kinds of lists that may contain objects.
+pub const LISTS: [&str; 3] = ["List", "SecretList", "SealedSecretList"];
+
+/// Gives the items of a `SecretList` or `SealedSecretList` their kind, as the API server does: they
+/// may omit it.
+fn name_kinds(node: &mut Node) {
+    let of_items = match node.text("kind") {
+        Some("SecretList") => Some(("v1", "Secret")),
+        Some("SealedSecretList") => Some(("bitnami.com/v1alpha1", "SealedSecret")),
+        Some("List") => None,
+        _ => return,
+    };
+    let Value::Map(fields) = &mut node.value else {
+        return;
+    };
+    let items = fields.iter_mut().filter(|(name, _)| name == "items");
+    for (_, list) in items {
+        let Value::List(items) = &mut list.value else {
+            continue;
+        };
+        for item in items {
+            name_kinds(item);
+            if let Some((version, kind)) = of_items {
+                name_kind(item, version, kind);
+            }
+        }
+    }
+}
+
+fn name_kind(item: &mut Node, version: &str, kind: &str) {
+    if item.field("kind").is_some() {
+        return;
+    }
+    let line = item.line;
+    if let Value::Map(fields) = &mut item.value {
+        for (name, text) in [("apiVersion", version), ("kind", kind)] {
+            if !fields.iter().any(|(known, _)| known == name) {
+                let value = Value::Text(text.to_owned().into());
+                let source = None;
+                fields.push((
+                    name.to_owned(),
+                    Node {
+                        value,
+                        line,
+                        source,
+                    },
+                ));
+            }
+        }
+    }
+}
+
+/// A parsed file.
+#[derive(Debug)]
+pub struct ManifestFile {
+    /// The path of the file.
+    pub path: PathBuf,
+    /// The content of the file. It may contain plain values.
+    pub bytes: Zeroizing<Vec<u8>>,
+    /// The documents of the file.
+    pub documents: Vec<Document>,
+}
+
+impl ManifestFile {
+    /// Reads a file.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the file cannot be read, or is malformed.
+    pub fn read(path: &Path) -> Result<Self, WalkError> {
+        Self::parse(path, files::read(path)?)
+    }
+
+    /// Parses the content of a file.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the content is malformed.
+    pub fn parse(path: &Path, bytes: Zeroizing<Vec<u8>>) -> Result<Self, WalkError> {
+        let documents = manifest::read(&bytes).map_err(|source| WalkError::Malformed {
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok(Self::of(path, bytes, documents))
+    }
+
+    /// Creates a file from parsed documents, and gives the items of typed lists their kind.
+    pub fn of(path: &Path, bytes: Zeroizing<Vec<u8>>, mut documents: Vec<Document>) -> Self {
+        for document in &mut documents {
+            name_kinds(&mut document.root);
+        }
+        Self {
+            path: path.to_owned(),
+            bytes,
+            documents,
+        }
+    }
+
+    /// Returns every object of the file, including those in lists.
+    pub fn objects(&self) -> impl Iterator<Item = &Node> {
+        self.documents
+            .iter()
+            .flat_map(|document| document.root.list_items(&LISTS))
+    }
+
+    /// Returns the objects of one kind.
+    pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &Node> {
+        self.objects()
+            .filter(move |node| Kind::of(node) == Some(kind))
+    }
+
+    /// Returns the SealedSecrets of the file; an error for each malformed one.
+    pub fn sealed(&self) -> impl Iterator<Item = Result<SealedSecret, DocumentError>> {
+        let read = |node: &Node| SealedSecret::from_node(node, &mut Reading::default());
+        self.of_kind(Kind::SealedSecret).map(read)
+    }
+}
+
+/// Returns the SealedSecrets of a file that the user named.
+///
+/// # Errors
+///
+/// Fails if the file cannot be read, contains no SealedSecret, or contains a malformed one.
+pub fn sealed_in(path: &Path) -> anyhow::Result<Vec<SealedSecret>> {
+    let found: Vec<_> = ManifestFile::read(path)?
+        .sealed()
+        .collect::<Result<_, _>>()?;
+    if found.is_empty() {
+        anyhow::bail!("{} contains no SealedSecret", path.shown());
+    }
+    Ok(found)
+}
+
+/// Reads a candidate if it can contain an object of that kind. A found file that cannot contain the
+/// kind's name is not parsed.
+///
+/// # Errors
+///
+/// Fails if the file cannot be read. Fails too if it is malformed, and was named or may contain
+/// such an object: the contents of a template, or of text after a syntax error, are unknown.
+pub fn read(candidate: &Candidate, kind: Kind) -> Result<Option<ManifestFile>, WalkError> {
+    let bytes = files::read(&candidate.path)?;
+    let is_wanted = candidate.named || could_hold(&bytes, kind);
+    if !is_wanted && !may_hide_kind(&bytes) {
+        return Ok(None);
+    }
+    let doubtful = (!is_wanted).then(|| bytes.clone());
+    let is_wanted = || doubtful.is_none_or(|bytes| hides(&bytes, kind));
+    match ManifestFile::parse(&candidate.path, bytes) {
+        Ok(file) if candidate.named || file.of_kind(kind).next().is_some() => Ok(Some(file)),
+        Err(error) if is_wanted() => Err(error),
+        // Many templates contain a backslash or an exclamation mark.
+        _ => Ok(None),
+    }
+}
+
+/// Formats an error and its causes without the file's path at its start, for a line that already
+/// begins with it.
+pub fn without_path(path: &Path, error: &anyhow::Error) -> String {
+    let text = error_chain(error.as_ref());
+    let rest = text.strip_prefix(&format!("{}: ", path.shown()));
+    rest.map(str::to_owned).unwrap_or(text)
+}
+
+/// Files that were skipped, each reported with its reason.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} could not be read (see above); everything else is done")]
+pub struct PassedOver(String);
+
+impl PassedOver {
+    /// Returns an error if files were skipped.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the number is not zero.
+    pub fn check(count: usize) -> Result<(), Self> {
+        match count {
+            0 => Ok(()),
+            1 => Err(Self("1 file".to_owned())),
+            n => Err(Self(format!("{n} files"))),
+        }
+    }
+}
+
+/// Returns whether a file that cannot be parsed may contain such an object. Many templates mention
+/// Secrets, so for these the text needs a `kind`; for SealedSecrets a mention is enough.
+fn could_hold(bytes: &[u8], kind: Kind) -> bool {
+    mentions(bytes, kind)
+        && (kind == Kind::SealedSecret || names_kind(bytes, &["Secret", "SecretList"]))
+}
+
+/// Returns whether a text contains the `kind` of one of these objects. Always true for UTF-16,
+/// which is not searched.
+pub fn names_kind(text: &[u8], kinds: &[&str]) -> bool {
+    is_utf16(text)
+        || memmem::find_iter(text, b"kind").any(|at| {
+            let (before, rest) = text.split_at(at);
+            let word = word_behind(&rest[b"kind".len()..]);
+            before.last().is_none_or(|byte| !is_of_word(*byte))
+                && word.is_some_and(|word| kinds.iter().any(|kind| kind.as_bytes() == word))
+        })
+}
+
+/// Returns the word that is the value of a key, with or without quotes around either.
+fn word_behind(key: &[u8]) -> Option<&[u8]> {
+    let value = without_quote(key).trim_ascii_start().strip_prefix(b":")?;
+    let word = without_quote(value.trim_ascii_start());
+    let end = word.iter().position(|byte| !is_of_word(*byte));
+    Some(&word[..end.unwrap_or(word.len())])
+}
+
+fn without_quote(text: &[u8]) -> &[u8] {
+    match text {
+        [b'"' | b'\'', rest @ ..] => rest,
+        _ => text,
+    }
+}
+
+fn is_of_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')
+}
+
+/// Returns whether the bytes contain the kind's name. Always true for UTF-16, where every other
+/// byte is zero.
+pub fn mentions(bytes: &[u8], kind: Kind) -> bool {
+    let word: &[u8] = match kind {
+        Kind::Secret => b"Secret",
+        Kind::SealedSecret => b"SealedSecret",
+    };
+    memmem::find(bytes, word).is_some() || is_utf16(bytes)
+}
+
+fn is_utf16(bytes: &[u8]) -> bool {
+    bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff])
+}
+
+/// Returns whether a kind may be written without its literal name, with an escape such as
+/// `"\x53ecret"` or a tag such as `!!binary`.
+pub fn may_hide_kind(bytes: &[u8]) -> bool {
+    memchr::memchr2(b'\\', b'!', bytes).is_some()
+}
+
+/// Returns whether a well-formed document of a malformed file contains such an object. A cluster
+/// reads documents one by one.
+pub fn hides(bytes: &[u8], kind: Kind) -> bool {
+    let is_of_kind = |node: &&Node| Kind::of(node) == Some(kind);
+    manifest::read_well_formed(bytes)
+        .iter()
+        .any(|document| document.root.list_items(&LISTS).iter().any(is_of_kind))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const SEALED: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nspec: {}\n";
+
+    #[test]
+    fn finds_what_git_would_see() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in [
+            ("a.yaml", SEALED),
+            ("b/c.yml", SEALED),
+            ("b/.hidden/d.json", "{}"),
+            ("b/e.txt", SEALED),
+            (".git/f.yaml", SEALED),
+            ("ignored/g.yaml", SEALED),
+            (".gitignore", "ignored/\n"),
+        ] {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let found = candidates(&[folder.path().to_owned()], &mut |_| ()).unwrap();
+        let names: Vec<_> = found
+            .iter()
+            .map(|c| {
+                c.path
+                    .strip_prefix(folder.path())
+                    .unwrap()
+                    .display()
+                    .to_string()
+            })
+            .collect();
+        assert_eq!(names, ["a.yaml", "b/.hidden/d.json", "b/c.yml"]);
+        let holding = found
+            .iter()
+            .filter(|c| read(c, Kind::SealedSecret).unwrap().is_some());
+        assert_eq!(holding.count(), 2);
+    }
+
+    /// Attack: uses an ignore file to hide keys and objects that a controller reads.
+    #[test]
+    fn finds_everything_whatever_ignore_files_say() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("inner");
+        fs::create_dir_all(inner.join("sub")).unwrap();
+        for above in [folder.path(), &inner] {
+            for list in [".gitignore", ".ignore"] {
+                fs::write(above.join(list), "*\n").unwrap();
+            }
+        }
+        for name in ["a.yaml", "sub/b.yml", "c.txt"] {
+            fs::write(inner.join(name), SEALED).unwrap();
+        }
+        let found = everything(&inner).unwrap();
+        let paths: Vec<_> = found.into_iter().map(|found| found.path).collect();
+        assert_eq!(paths, [inner.join("a.yaml"), inner.join("sub/b.yml")]);
+    }
+
+    #[test]
+    fn the_nearest_rule_decides() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("sub")).unwrap();
+        fs::write(folder.path().join(".gitignore"), "*.yaml\n!b.yaml\n").unwrap();
+        fs::write(folder.path().join("sub/.gitignore"), "!a.yaml\r\n/b.*\n").unwrap();
+        for name in ["a.yaml", "b.yaml", "sub/a.yaml", "sub/b.yaml", "sub/c.yaml"] {
+            fs::write(folder.path().join(name), SEALED).unwrap();
+        }
+        let found = candidates(&[folder.path().to_owned()], &mut |_| ()).unwrap();
+        let paths: Vec<_> = found.into_iter().map(|found| found.path).collect();
+        let want = ["b.yaml", "sub/a.yaml"].map(|name| folder.path().join(name));
+        assert_eq!(paths, want);
+    }
+
+    /// Attack: writes the kind of an object so that a search for its name does not find it.
+    #[test]
+    fn reads_a_kind_that_is_escaped() {
+        let folder = tempfile::tempdir().unwrap();
+        for (kind, is_secret) in [
+            (r#""\x53ecret""#, true),
+            ("!!binary U2VjcmV0", true),
+            ("!x Secret", true),
+            ("ConfigMap", false),
+        ] {
+            let path = folder.path().join("x.yaml");
+            fs::write(&path, format!("apiVersion: v1\nkind: {kind}\n")).unwrap();
+            let candidate = Candidate { path, named: false };
+            let found = read(&candidate, Kind::Secret).unwrap();
+            assert_eq!(found.is_some(), is_secret, "{kind}");
+        }
+    }
+
+    #[test]
+    fn what_was_named_counts_once_and_must_be_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("x.txt");
+        fs::write(&file, "a: [").unwrap();
+        let found = candidates(&[file.clone(), file.clone()], &mut |_| ()).unwrap();
+        assert_eq!(found.len(), 1);
+        assert!(read(&found[0], Kind::Secret).is_err());
+        assert!(candidates(&[folder.path().join("none")], &mut |_| ()).is_err());
+    }
+
+    #[test]
+    fn sees_objects_in_lists() {
+        let text = format!("kind: List\nitems:\n- {{apiVersion: v1, kind: Secret}}\n---\n{SEALED}");
+        let bytes = Zeroizing::new(text.into_bytes());
+        let file = ManifestFile::parse(Path::new("x"), bytes).unwrap();
+        assert_eq!(file.of_kind(Kind::Secret).count(), 1);
+        assert_eq!(file.of_kind(Kind::SealedSecret).count(), 1);
+    }
+
+    #[test]
+    fn a_malformed_text_names_secrets_however_it_quotes_them() {
+        const SECRETS: [&str; 4] = ["Secret", "SealedSecret", "SecretList", "SealedSecretList"];
+        for (text, want) in [
+            ("kind: Secret\na: [", true),
+            ("a: [\nkind:  SealedSecret", true),
+            ("- kind: 'Secret'\n", true),
+            ("kind: \"Secret\" # x\n", true),
+            ("{\"kind\": \"Secret\",", true),
+            ("{\"kind\":\"SealedSecret\"", true),
+            ("{\"kind\" :\n \"Secret\"}}", true),
+            ("'kind': Secret\r\n", true),
+            ("kind: SecretList\n", true),
+            ("kind: SecretStore\n---\nkind: Secret\n", true),
+            ("kind: SecretStore\n", false),
+            ("kind: ClusterSecretStore\n", false),
+            ("\"kind\": \"SecretProviderClass\"", false),
+            ("kind: Secret-of-mine\n", false),
+            ("mankind: Secret\n", false),
+            ("kind of Secret\n", false),
+            ("kinds: Secret\n", false),
+            ("kind:", false),
+            ("kind", false),
+            ("Secret", false),
+        ] {
+            assert_eq!(names_kind(text.as_bytes(), &SECRETS), want, "{text:?}");
+        }
+    }
+}

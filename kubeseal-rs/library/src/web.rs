@@ -1,0 +1,48 @@
+//! HTTP requests to other servers than the API server: a certificate's URL, and the controller's
+//! port for callers with a token.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
+use ureq::{Agent, Proxy};
+
+use crate::proxies::proxy_for;
+
+/// The time limit for a whole answer.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// The time limit for connecting.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Returns a client for the server of this URL that trusts these root certificates. Proxies come
+/// from the environment.
+pub fn agent(uri: &str, roots: RootCerts) -> Agent {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = TlsConfig::builder()
+        .provider(TlsProvider::Rustls)
+        .unversioned_rustls_crypto_provider(provider)
+        .root_certs(roots)
+        .build();
+    Agent::new_with_config(
+        Agent::config_builder()
+            .tls_config(tls)
+            .proxy(proxy(uri))
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_global(Some(TIMEOUT))
+            .http_status_as_error(false)
+            .build(),
+    )
+}
+
+/// Removes the URL from an error, since it may contain credentials.
+pub fn without_url(error: ureq::Error) -> ureq::Error {
+    match error {
+        ureq::Error::BadUri(_) => ureq::Error::BadUri("it is malformed".into()),
+        other => other,
+    }
+}
+
+fn proxy(uri: &str) -> Option<Proxy> {
+    let proxy = proxy_for(&uri.parse().ok()?, |name| std::env::var(name).ok())?;
+    Proxy::new(&proxy).ok()
+}
