@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 /// Replaces itself with the program given as arguments, and leaves a watcher that reads a pipe to which only
 /// this process can write. The pipe closes when this process ends, even by SIGKILL, and the watcher then
@@ -80,10 +80,17 @@ impl Guarded {
         status
     }
 
-    /// Sends a signal, unless the program has exited.
+    /// Sends a signal, unless the program has exited. After [`Signal::STOP`] the program does not run.
     pub fn signal(&mut self, signal: Signal) {
-        if self.ended().is_none() {
-            let _ = kill_process(Pid::from_child(&self.child), signal);
+        if self.ended().is_some() {
+            return;
+        }
+        let process = Pid::from_child(&self.child);
+        let is_sent = kill_process(process, signal).is_ok();
+        if is_sent && signal == Signal::STOP {
+            // The signal is delivered later. An exit is left for `ended` and `wait`.
+            let until = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+            let _ = waitid(WaitId::Pid(process), until);
         }
     }
 

@@ -6,26 +6,26 @@ use jiff::Timestamp;
 use super::*;
 
 /// A repository created by the real `git`.
-pub struct Made(tempfile::TempDir);
+pub(crate) struct Made(tempfile::TempDir);
 
 impl Made {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let made = Self(tempfile::tempdir().unwrap());
         made.git(&["init", "-q", "-b", "main"]);
         made
     }
 
-    pub fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         self.0.path()
     }
 
     /// Commits everything, one day after the previous commit.
-    pub fn commit(&self, message: &str) {
+    pub(crate) fn commit(&self, message: &str) {
         self.git(&["add", "-A"]);
         self.git(&["commit", "-q", "--allow-empty", "-m", message]);
     }
 
-    pub fn git(&self, arguments: &[&str]) -> String {
+    pub(crate) fn git(&self, arguments: &[&str]) -> String {
         self.git_at(1_700_000_000, arguments)
     }
 

@@ -1,8 +1,4 @@
 //! The shared control plane behaves like a cluster.
-#![allow(
-    clippy::unwrap_used,
-    reason = "helpers of tests fail by panicking, as tests do"
-)]
 
 use std::fmt::Debug;
 use std::io::{Read, Write};

@@ -1,9 +1,4 @@
 //! Faults of a control plane: each test disturbs its own plane.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "helpers of tests fail by panicking, as tests do"
-)]
 
 use std::pin::pin;
 use std::time::Duration;

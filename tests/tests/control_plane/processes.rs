@@ -1,10 +1,5 @@
 //! What a control plane leaves behind, which programs it consists of, and how the planes of several test
 //! processes coexist. The program `plane_user` acts as a test process.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "helpers of tests fail by panicking, as tests do"
-)]
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, ErrorKind};

@@ -1,0 +1,10 @@
+//! Tests of the test bed itself: the control plane that other tests rely on.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "helpers of tests fail by panicking, as tests do"
+)]
+
+mod behaviour;
+mod faults;
+mod processes;
