@@ -31,6 +31,10 @@ pub fn first_line(said: &[u8]) -> String {
     line.unwrap_or_default().chars().take(300).collect()
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "child processes inherit the same variable"
+)]
 fn absolute_folders() -> impl Iterator<Item = PathBuf> {
     let folders = std::env::var_os("PATH").unwrap_or_default();
     let folders: Vec<PathBuf> = std::env::split_paths(&folders).collect();

@@ -22,6 +22,10 @@ pub struct Surroundings {
     pub status_line: Option<StatusLine>,
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the place where they are read"
+)]
 impl Surroundings {
     /// Returns the environment of this process.
     pub fn of_this_process() -> Self {

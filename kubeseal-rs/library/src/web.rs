@@ -42,6 +42,10 @@ pub fn without_url(error: ureq::Error) -> ureq::Error {
     }
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the variables of proxies are those of the process, as for every HTTP client"
+)]
 fn proxy(uri: &str) -> Option<Proxy> {
     let proxy = proxy_for(&uri.parse().ok()?, |name| std::env::var(name).ok())?;
     Proxy::new(&proxy).ok()

@@ -130,6 +130,10 @@ impl Api {
         }
     }
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a token expires during a long run"
+    )]
     async fn send(
         &self,
         method: &Method,

@@ -150,6 +150,10 @@ impl Repository {
     /// # Errors
     ///
     /// Fails if there is no repository, or it is malformed.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "Git passes its arguments to a hook in variables"
+    )]
     pub fn of_hook() -> Result<Self, GitError> {
         let here = Path::new(".");
         let Some(git_dir) = std::env::var_os("GIT_DIR").filter(|path| !path.is_empty()) else {

@@ -20,6 +20,10 @@ mod face {
     const RAMFS: i128 = 0x8584_58f6;
 
     /// Creates a file without a name in any folder. It stays open across `exec`.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the operating system.
     pub fn file(bytes: &[u8]) -> io::Result<File> {
         let mut file = File::from(memfd_create("seal", MemfdFlags::empty())?);
         file.write_all(bytes)?;

@@ -90,6 +90,7 @@ mod tests {
         Ok(command.output()?.status)
     }
 
+    #[expect(clippy::disallowed_methods, reason = "the test runs itself as a child")]
     #[test]
     fn a_signal_ends_the_process_again_once_nobody_holds_it() {
         if std::env::var_os(CHILD).is_none() {

@@ -29,7 +29,6 @@ pub fn become_command(mut command: Command, typed: &OsStr) -> io::Error {
 }
 
 /// Returns the value of an environment variable. Any bytes are valid.
-#[expect(clippy::unnecessary_wraps, reason = "elsewhere it has to be text")]
 pub fn variable(bytes: &[u8]) -> Option<OsString> {
     Some(OsString::from_vec(bytes.to_vec()))
 }
@@ -41,6 +40,10 @@ pub fn is_same_variable(one: &str, other: &str) -> bool {
 
 /// Opens a file for reading without blocking. Opening a pipe would block until another process
 /// writes to it.
+///
+/// # Errors
+///
+/// Returns the error of the operating system.
 pub fn open_without_waiting(path: &Path) -> io::Result<File> {
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = rustix::fs::open(path, OFlags::RDONLY | flags, Mode::empty())?;
@@ -60,6 +63,10 @@ pub fn unnamed_file(folder: &Path) -> Option<File> {
 }
 
 /// Gives an unnamed file a name that does not exist yet.
+///
+/// # Errors
+///
+/// Returns the error of the operating system.
 #[cfg(target_os = "linux")]
 pub fn give_name(file: &File, path: &Path) -> io::Result<()> {
     use rustix::fs::{AtFlags, CWD, linkat};
@@ -68,6 +75,10 @@ pub fn give_name(file: &File, path: &Path) -> io::Result<()> {
 }
 
 /// Exchanges two files atomically. Returns `false` where that is not supported.
+///
+/// # Errors
+///
+/// Returns the error of the operating system.
 #[cfg(target_os = "linux")]
 pub fn exchange(one: &Path, other: &Path) -> io::Result<bool> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -86,12 +97,20 @@ pub fn unnamed_file(_: &Path) -> Option<File> {
 }
 
 /// Never called, since there are no unnamed files.
+///
+/// # Errors
+///
+/// Returns the error of the operating system.
 #[cfg(not(target_os = "linux"))]
 pub fn give_name(_: &File, _: &Path) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
 /// Returns `false`: this system cannot exchange files.
+///
+/// # Errors
+///
+/// Returns the error of the operating system.
 #[cfg(not(target_os = "linux"))]
 #[expect(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
 pub fn exchange(_: &Path, _: &Path) -> io::Result<bool> {
@@ -160,6 +179,10 @@ fn is_one_of_us(owner: u32, user: u32, folder: Option<u32>) -> bool {
 }
 
 /// Makes a file executable for everyone.
+///
+/// # Errors
+///
+/// Returns the error of the operating system.
 pub fn make_executable(path: &Path) -> io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(0o755))
 }
@@ -178,6 +201,10 @@ pub struct QuietTerminal {
 
 impl QuietTerminal {
     /// Turns the echo off, if there is a terminal.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the operating system.
     pub fn open() -> io::Result<Self> {
         let terminal = File::open("/dev/tty")?;
         let before = tcgetattr(&terminal)?;

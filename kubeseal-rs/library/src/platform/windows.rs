@@ -46,6 +46,10 @@ pub fn is_same_variable(one: &str, other: &str) -> bool {
 }
 
 /// Opens a file for reading. This does not block, since pipes on Windows are not in folders.
+///
+/// # Errors
+///
+/// Returns the error of the operating system.
 pub fn open_without_waiting(path: &Path) -> io::Result<File> {
     File::open(path)
 }
@@ -56,11 +60,19 @@ pub fn unnamed_file(_: &Path) -> Option<File> {
 }
 
 /// Never called, since there are no unnamed files.
+///
+/// # Errors
+///
+/// Returns the error of the operating system.
 pub fn give_name(_: &File, _: &Path) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
 /// Returns `false`: Windows cannot exchange files.
+///
+/// # Errors
+///
+/// Returns the error of the operating system.
 #[expect(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
 pub fn exchange(_: &Path, _: &Path) -> io::Result<bool> {
     Ok(false)
@@ -78,6 +90,10 @@ pub fn is_same_file(_: &std::fs::Metadata, _: &std::fs::Metadata) -> bool {
 pub fn for_this_user_alone(_: &mut DirBuilder) {}
 
 /// Does nothing: Git for Windows runs hooks without an executable bit.
+///
+/// # Errors
+///
+/// Returns the error of the operating system.
 #[expect(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
 pub fn make_executable(_: &Path) -> io::Result<()> {
     Ok(())
@@ -88,6 +104,10 @@ pub struct QuietTerminal;
 
 impl QuietTerminal {
     /// Checks that there is a terminal.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the operating system.
     pub fn open() -> io::Result<Self> {
         let console = OpenOptions::new().read(true).write(true).open("CONIN$");
         console.map(|_| Self)
