@@ -403,6 +403,12 @@ impl<S: Store> Tools<S> {
             hides_equality: self.hides_equality(observed),
         };
         let plan = decide(id, desired, &observed.existing, circumstances);
+        let restored = self.policy.added.missing_on(&observed.existing);
+        let plan = match (plan, &restored) {
+            // Edits are tolerated, but not of what the administrator asks for.
+            (Plan::Leave, Some(secret)) => Plan::Replace(secret.clone()),
+            (plan, _) => plan,
+        };
         let plan = within(&self.policy.author_limits, plan);
         let plan = if self.store.is_public() {
             acceptable(plan, has_public_size(observed))
