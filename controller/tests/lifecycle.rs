@@ -339,17 +339,17 @@ async fn a_manifest_without_a_namespace_has_a_status_until_it_has_one() {
     let wide = "sealedsecrets.bitnami.com/cluster-wide: \"true\"";
     case.write(
         "sealed/x.yaml",
-        &format!("apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {{name: n, annotations: {{{wide}}}}}\nspec: {{encryptedData: {{}}}}\n"),
+        &format!("apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {{name: web, annotations: {{{wide}}}}}\nspec: {{encryptedData: {{}}}}\n"),
     );
     case.pass(SECOND * 3).await;
-    let path = case.dir.join("status/_no-namespace/n.yaml");
+    let path = case.dir.join("status/_no-namespace/web.yaml");
     let status = std::fs::read_to_string(&path).unwrap();
     let hint = "the values open in every namespace, so say in which folder";
     assert!(status.contains(hint), "{status}");
     assert!(!status.contains("namespace: "), "{status}");
-    case.seal("sealed/x.yaml", "ns/n", &[("a", "1")]);
+    case.seal("sealed/x.yaml", "ns/web", &[("a", "1")]);
     case.pass(SECOND * 10).await;
-    assert_eq!(case.value("ns/n/a").as_deref(), Some("1"));
+    assert_eq!(case.value("ns/web/a").as_deref(), Some("1"));
     assert!(!path.exists() && !path.parent().unwrap().exists());
 }
 
