@@ -302,9 +302,9 @@ mod tests {
         let asking: Vec<_> = (0..MOST / 2)
             .filter_map(|i| connections.admit(address(i)))
             .collect();
-        asking
-            .iter()
-            .for_each(|(place, _)| place.has_sent_request());
+        for (place, _) in &asking {
+            place.has_sent_request();
+        }
         let flood: Vec<_> = (0..2 * MOST)
             .filter_map(|i| connections.admit(address(MOST + i)))
             .collect();
