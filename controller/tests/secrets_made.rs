@@ -246,6 +246,51 @@ async fn labels_of_the_administrator_win_over_the_template_and_come_back() {
     assert_eq!(*server.writes.lock().unwrap(), writes, "at rest");
 }
 
+/// Attack: an author has edits of the Secret left as they are, and removes the label by which the administrator's policy
+/// finds it.
+#[tokio::test(start_paused = true)]
+async fn an_author_who_tolerates_edits_keeps_no_edit_of_the_administrators_labels() {
+    let tolerant: fn(&mut SealedSecret) = |object| {
+        let annotation = "sealedsecrets.bitnami.com/correct-drift";
+        let annotations = object.metadata.annotations.get_or_insert_default();
+        annotations.insert(annotation.into(), "false".into());
+    };
+    for (case, author, flag) in [
+        ("annotation", tolerant, false),
+        ("flag", |_| (), true),
+        ("both", tolerant, true),
+    ] {
+        let server = ApiServer::default();
+        let mut object = with_label("dev");
+        author(&mut object);
+        server.put_sealed(&object, "u", 1);
+        let (server, store) = server.start();
+        let add = adding("team=ops", "note=n");
+        let mut controller = Controller::with(store, |policy| {
+            add(policy);
+            policy.tolerates_drift = flag;
+        });
+        controller.look().await;
+        for edit in [
+            (|m| m["labels"]["team"] = json!("dev")) as fn(&mut Value),
+            |m| m["labels"] = Value::Null,
+            |m| m["annotations"] = Value::Null,
+        ] {
+            server.edit("a", "edited");
+            server.label(edit);
+            controller.look().await;
+            let metadata = server.secret()["metadata"].clone();
+            assert_eq!(metadata["labels"]["team"], json!("ops"), "{case}");
+            assert_eq!(metadata["annotations"]["note"], json!("n"), "{case}");
+            assert_eq!(server.value("a"), "edited", "{case}: other edits stay");
+            assert!(server.is_synced(), "{case}");
+        }
+        let writes = *server.writes.lock().unwrap();
+        controller.look().await;
+        assert_eq!(*server.writes.lock().unwrap(), writes, "{case}: at rest");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_change_of_the_flags_reaches_secrets_and_is_nobodys_edit() {
     let server = ApiServer::default();

@@ -10,12 +10,15 @@ mod support;
 use std::io::{BufRead as _, BufReader};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use support::{KEYS, key_manifest, manifest_of, sealed};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::Barrier;
+use tokio::task::JoinSet;
 
 const STRANGER: Ipv4Addr = Ipv4Addr::LOCALHOST;
 const OTHER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
@@ -138,9 +141,9 @@ async fn ask(
     tokio::time::timeout(PROBE_TIME, asked).await.ok()?
 }
 
-/// Opens connections, sends the same bytes on each and keeps it open; replaces each connection that ends.
-fn crowd(size: usize, to: SocketAddr, sends: &str) -> tokio::task::JoinSet<()> {
-    let mut crowd = tokio::task::JoinSet::new();
+/// Connects, sends the same bytes on each connection, and stays; where a connection ends it opens another one.
+fn crowd(size: usize, to: SocketAddr, sends: &str) -> JoinSet<()> {
+    let mut crowd = JoinSet::new();
     for _ in 0..size {
         let sends = sends.to_owned();
         crowd.spawn(async move {
@@ -158,7 +161,50 @@ fn crowd(size: usize, to: SocketAddr, sends: &str) -> tokio::task::JoinSet<()> {
     crowd
 }
 
-/// Raises the limit on open files, for both ends of the connections.
+/// Opens a connection from each of so many addresses and sends a text on it, then a further byte once a second. Opens
+/// another one a second after a connection ended. Returns when each address has connected once.
+async fn botnet(addresses: usize, to: SocketAddr, sends: &str) -> JoinSet<()> {
+    let mut botnet = JoinSet::new();
+    let connected = Arc::new(Barrier::new(addresses + 1));
+    for i in 0..addresses {
+        let [.., high, low] = i.to_be_bytes();
+        let (from, sends) = (Ipv4Addr::new(127, 1, high, low), sends.to_owned());
+        let connected = Arc::clone(&connected);
+        botnet.spawn(async move {
+            let mut stream = open(from, to, &sends).await;
+            connected.wait().await;
+            loop {
+                if let Some(stream) = stream {
+                    trickle(stream, !sends.is_empty()).await;
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                stream = open(from, to, &sends).await;
+            }
+        });
+    }
+    connected.wait().await;
+    botnet
+}
+
+async fn open(from: Ipv4Addr, to: SocketAddr, sends: &str) -> Option<TcpStream> {
+    let mut stream = connect(from, to).await?;
+    stream.write_all(sends.as_bytes()).await.ok()?;
+    Some(stream)
+}
+
+/// Stays until the connection ends, and sends a byte a second if wanted.
+async fn trickle(mut stream: TcpStream, sends: bool) {
+    loop {
+        let read = stream.read_u8();
+        let read = tokio::time::timeout(Duration::from_secs(1), read).await;
+        let has_ended = matches!(read, Ok(Err(_)));
+        if has_ended || sends && stream.write_all(b"x").await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Both the crowd's ends of the connections and the controller's.
 fn allow_many_files() {
     let maximum = getrlimit(Resource::Nofile).maximum;
     let limit = Rlimit {
@@ -217,8 +263,31 @@ async fn whatever_a_crowd_sends_another_address_is_answered() {
     }
 }
 
-/// Attack: a client announces large bodies and sends nothing of them, so that no memory is left for other
-/// bodies.
+/// Attack: opens connections from more addresses than a port has places, and stays silent on them, or sends a head or a
+/// body byte by byte, so that the port is full of connections of which no address has more than one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newcomer_is_answered_however_many_addresses_fill_the_port() {
+    let running = Running::start(&[]).await;
+    for (case, sends) in [
+        ("silent", ""),
+        ("slow-head", "GET /healthz HTTP/1.1\r\nHost: x\r\nX-Long: "),
+        (
+            "slow-body",
+            "POST /v1/verify HTTP/1.1\r\nHost: x\r\nContent-Length: 999\r\n\r\n",
+        ),
+    ] {
+        let botnet = botnet(3000, running.main, sends).await;
+        for round in 0..5 {
+            let answer = running.get(OTHER, running.main, "/healthz").await;
+            assert_eq!(answer.as_deref(), Some("ok\n"), "{case} {round}");
+        }
+        let verified = running.verify(OTHER, case).await;
+        assert_eq!(verified.as_deref(), Some("200"), "{case}");
+        drop(botnet);
+    }
+}
+
+/// Attack: announces large bodies and sends nothing of them, so that there is no room for anybody else's.
 #[tokio::test(flavor = "multi_thread")]
 async fn announced_bodies_take_no_room() {
     let running = Running::start(&["--rate-limit=1000", "--rate-limit-burst=1000"]).await;

@@ -7,6 +7,9 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use shared::names;
 use shared::resource::SealedSecret;
+use shared::secret::Secret;
+
+use crate::decide::{Existing, Held};
 
 /// Domains whose labels and annotations mean something to this controller or to Kubernetes itself.
 const RESERVED: [&str; 2] = ["bitnami.com", "kubernetes.io"];
@@ -101,6 +104,16 @@ impl AddedMetadata {
         let mut with_them = metadata.clone();
         self.put_on(&mut with_them);
         with_them == *metadata
+    }
+
+    /// Returns a Secret that lacks some of them, with them and otherwise unchanged.
+    pub fn missing_on(&self, existing: &Existing) -> Option<Box<Secret>> {
+        let Existing::Ours(Held::Secret(secret)) = existing else {
+            return None;
+        };
+        let mut restored = secret.clone();
+        self.put_on(&mut restored.metadata);
+        (restored != *secret).then_some(restored)
     }
 
     /// The object as if its template asked for them.

@@ -14,6 +14,7 @@ use http_body_util::{BodyExt as _, Limited};
 use hyper::body::{Frame, SizeHint};
 
 use super::bodies::LONGEST;
+use super::connections::Place;
 
 /// How long to wait for the rest of a body.
 const TIME: Duration = Duration::from_secs(2);
@@ -26,12 +27,30 @@ pub(super) struct Rest(Arc<Mutex<State>>);
 struct State {
     body: Body,
     is_over: bool,
+    place: Arc<Place>,
+}
+
+impl State {
+    /// Notes that the client has sent the whole request.
+    fn end(&mut self) {
+        self.is_over = true;
+        self.place.has_sent_request();
+    }
 }
 
 impl Rest {
-    pub(super) fn of(body: Body) -> Self {
+    /// Wraps the body of a request on this connection.
+    pub(super) fn of(body: Body, place: Arc<Place>) -> Self {
         let is_over = body.is_end_stream();
-        Self(Arc::new(Mutex::new(State { body, is_over })))
+        let mut state = State {
+            body,
+            is_over,
+            place,
+        };
+        if is_over {
+            state.end();
+        }
+        Self(Arc::new(Mutex::new(state)))
     }
 
     /// Returns whether the body was read completely.
@@ -79,7 +98,7 @@ impl HttpBody for Rest {
         }
         let next = Pin::new(&mut state.body).poll_frame(context);
         if matches!(next, Poll::Ready(None)) || state.body.is_end_stream() {
-            state.is_over = true;
+            state.end();
         }
         next
     }

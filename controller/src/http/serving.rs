@@ -23,7 +23,7 @@ use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
 use super::Peer;
-use super::connections::{Connections, Displaced, Place, holder};
+use super::connections::{Connections, Place, Signals, holder};
 use super::refused::Refused;
 use super::rest::Rest;
 
@@ -86,10 +86,10 @@ pub async fn serve(
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
                     let address = address_of(&stream);
-                    if let Some((place, displaced)) = connections.admit(address) {
+                    if let Some((place, signals)) = connections.admit(address) {
                         let task = Connection { address, limits: limits.of(&place), place, router: router.clone() };
                         let served = task.serve(stream, tls.clone(), graceful.watcher());
-                        tokio::spawn(until_displaced(served, displaced, limits.first()));
+                        tokio::spawn(until_displaced(served, signals, limits.first()));
                     }
                 }
                 Err(error) => {
@@ -122,7 +122,7 @@ async fn end_in_order(
     next: Next,
 ) -> Response {
     let (head, body) = request.into_parts();
-    let rest = Rest::of(body);
+    let rest = Rest::of(body, Arc::clone(&place));
     let request = Request::from_parts(head, Body::new(rest.clone()));
     let mut response = tokio::select! {
         response = next.run(request) => response,
@@ -143,18 +143,23 @@ async fn too_slow(rest: &Rest, place: &Place) {
     }
 }
 
-/// Closes a connection that sends no request: after a timeout, or as soon as another connection of its
-/// address displaces it.
-async fn until_displaced(served: impl Future<Output = ()>, displaced: Displaced, first: Duration) {
-    let gives_up = async {
-        let has_asked = matches!(tokio::time::timeout(first, displaced).await, Ok(Err(_)));
-        if has_asked {
+/// Serves a connection until it ends, is displaced, or has sent no head of a request for too long.
+async fn until_displaced(served: impl Future<Output = ()>, signals: Signals, first: Duration) {
+    let Signals { displaced, head } = signals;
+    let silent = async {
+        if tokio::time::timeout(first, head).await.is_ok() {
+            std::future::pending::<()>().await;
+        }
+    };
+    let displaced = async {
+        if displaced.await.is_err() {
             std::future::pending::<()>().await;
         }
     };
     tokio::select! {
         () = served => {}
-        () = gives_up => debug!("A connection sent no request"),
+        () = silent => debug!("A connection sent no request"),
+        () = displaced => debug!("A connection without a whole request made room for another one"),
     }
 }
 
@@ -189,7 +194,7 @@ impl Connection {
         let service = self
             .router
             .map_request(move |mut request: hyper::Request<Incoming>| {
-                place.has_asked();
+                place.has_sent_head();
                 request.extensions_mut().insert(peer);
                 request.extensions_mut().insert(Arc::clone(&place));
                 request

@@ -22,14 +22,30 @@ use worker::{Lanes, Worker};
 pub struct Pool {
     own: Arc<Semaphore>,
     lanes: Lanes,
-    renderings: Turns,
+    renderings: Renderings,
 }
 
-/// Maximum number of renderings in progress, over all tenants: each can hold as much memory as the template
-/// budget allows, 64 MiB, while it waits for its turns.
-const RENDERINGS: usize = 8;
-/// How many of these slots are reserved for tenants that hold none.
-const RESERVED_RENDERINGS: usize = 2;
+/// Places for renderings. Slow ones have their own, so that others do not wait for them.
+#[derive(Debug, Clone)]
+struct Renderings {
+    quick: Turns,
+    slow: Turns,
+}
+
+/// Renderings of each kind that may have begun at once, over all tenants: each may hold as much memory as the budget of
+/// templates allows, 64 MiB, while it waits for its turns.
+const RENDERINGS: usize = 4;
+/// Of these, so many are kept for tenants that have none.
+const RESERVED_RENDERINGS: usize = 1;
+
+/// What a rendering may use.
+#[derive(Debug, Clone, Copy)]
+pub struct Rendering {
+    /// What ends it.
+    pub budget: Budget,
+    /// Does the budget allow more than a second?
+    pub is_slow: bool,
+}
 
 /// The work was interrupted: the process is shutting down, or the work panicked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -57,7 +73,10 @@ impl Pool {
                 short: Turns::new(short),
                 long: Turns::new(long),
             },
-            renderings: Turns::reserving(RENDERINGS, RESERVED_RENDERINGS),
+            renderings: Renderings {
+                quick: Turns::reserving(RENDERINGS, RESERVED_RENDERINGS),
+                slow: Turns::reserving(RENDERINGS, RESERVED_RENDERINGS),
+            },
         }
     }
 
@@ -90,13 +109,18 @@ impl Pool {
     pub async fn render_for<T: Send + 'static>(
         &self,
         tenant: &str,
-        budget: Budget,
+        rendering: Rendering,
         work: impl FnOnce(&mut dyn Meter) -> T + Send + 'static,
     ) -> Result<T, Stopped> {
-        let place = self.renderings.wait(&mut Job::of(tenant));
+        let places = if rendering.is_slow {
+            &self.renderings.slow
+        } else {
+            &self.renderings.quick
+        };
+        let place = places.wait(&mut Job::of(tenant));
         let _place = place.await.map_err(|_| Stopped)?;
-        self.renderings.charge(tenant, 1);
-        self.work_for(tenant, budget, work).await
+        places.charge(tenant, 1);
+        self.work_for(tenant, rendering.budget, work).await
     }
 
     /// Runs work for a tenant when it is its turn. The work asks the meter before each operation. The meter
@@ -202,13 +226,13 @@ mod tests {
                         std::thread::sleep(Duration::from_micros(100));
                     }
                 };
-                pool.render_for("hostile", BUDGET, work).await
+                pool.render_for("hostile", rendering(false), work).await
             });
         }
         while begun.load(Ordering::SeqCst) < RENDERINGS - RESERVED_RENDERINGS {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        let quiet = pool.render_for("quiet", BUDGET, |meter| meter.spend(2_000));
+        let quiet = pool.render_for("quiet", rendering(false), |meter| meter.spend(2_000));
         assert_eq!(quiet.await, Ok(Ok(())));
         assert_eq!(
             most.load(Ordering::SeqCst),
@@ -217,8 +241,46 @@ mod tests {
         hostile.abort_all();
     }
 
-    /// Attack: forty objects of one namespace, each with seconds of work, are queued before an object of
-    /// another namespace that needs one operation.
+    fn rendering(is_slow: bool) -> Rendering {
+        Rendering {
+            budget: BUDGET,
+            is_slow,
+        }
+    }
+
+    /// Attack: many namespaces have slow templates rendered, so that they hold every place for renderings for long.
+    #[tokio::test]
+    async fn no_quick_rendering_waits_for_a_slow_one_however_many_tenants_have_them() {
+        let pool = Pool::with(1, 1);
+        let begun = Arc::new(AtomicUsize::new(0));
+        let mut hostile = tokio::task::JoinSet::new();
+        for i in 0..20 {
+            let (pool, begun) = (pool.clone(), Arc::clone(&begun));
+            hostile.spawn(async move {
+                let work = move |meter: &mut dyn Meter| {
+                    begun.fetch_add(1, Ordering::SeqCst);
+                    while meter.spend(2_000).is_ok() {
+                        std::thread::sleep(Duration::from_micros(100));
+                    }
+                };
+                let tenant = format!("hostile-{i}");
+                pool.render_for(&tenant, rendering(true), work).await
+            });
+        }
+        while begun.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        let quiet = pool.render_for("quiet", rendering(false), |meter| meter.spend(2_000));
+        assert_eq!(quiet.await, Ok(Ok(())));
+        assert!(
+            begun.load(Ordering::SeqCst) <= RENDERINGS,
+            "the slow ones still hold their places"
+        );
+        hostile.abort_all();
+    }
+
+    /// Attack: forty objects of one namespace, each with seconds of work, stand in line before an object
+    /// of another namespace that needs one operation.
     #[tokio::test]
     async fn a_backlog_of_costly_work_is_passed_by_another_tenant_after_one_turn() {
         let pool = Pool::with(1, 1);

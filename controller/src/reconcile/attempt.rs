@@ -26,17 +26,21 @@ use shared::unseal::{UnsealError, slow_work};
 use super::Policy;
 use super::ended::{self, Ended, Report};
 use super::first_attempts::FirstAttempts;
+use super::holds::Holds;
 use super::pauses::Pauses;
 use super::progress::Progress;
 use super::schedule::Schedule;
-use super::timing::Class;
+use super::timing::{Class, SlowClass};
 use crate::metrics::{Metrics, SEALED_TYPE, instance_label};
 use crate::pool::turns::Turns;
-use crate::pool::{Pool, Stopped};
+use crate::pool::{Budget, Pool, Stopped};
 use crate::store::{Applied, Look, Observed, Source, Store, StoreError};
 
 /// Maximum number of Secrets of objects with templates that are written at once.
 const WRITES: usize = 32;
+
+/// What finding the class of templates may use.
+const PARSING: Budget = Budget::seconds(30);
 
 /// What every attempt needs.
 #[derive(Debug)]
@@ -50,7 +54,8 @@ pub(super) struct Tools<S> {
     progress: Mutex<Progress>,
     first_attempts: Mutex<FirstAttempts>,
     pub(super) pauses: Pauses,
-    /// Slots for writing Secrets of attempts that gave up their reconcile slot.
+    holds: Holds,
+    /// Places at which Secrets are written whose attempts gave up theirs.
     pub(super) writes: Turns,
     pub(super) metrics: Arc<Metrics>,
 }
@@ -102,6 +107,7 @@ impl<S: Store> Tools<S> {
             progress: Mutex::default(),
             first_attempts: Mutex::default(),
             pauses: Pauses::default(),
+            holds: Holds::default(),
             writes: Turns::reserving(WRITES, WRITES / 4),
             metrics,
         }
@@ -150,6 +156,46 @@ impl<S: Store> Tools<S> {
             return Ok(self.in_place(id, &instance));
         }
         let observed = self.gather(id, Look::Guess).await?;
+        let Some(class) = self.slow_class(id, &observed, &occasion.ring).await? else {
+            return self.follow_all(id, observed, occasion, schedule).await;
+        };
+        // An attempt that waits for its hold keeps nothing that is large.
+        drop(observed);
+        let _away = self.pauses.leave(&id.namespace);
+        schedule.hold(self.holds.wait(&id.namespace, class).await?);
+        let observed = self.gather(id, Look::Guess).await?;
+        let ended = self.follow_all(id, observed, occasion, schedule).await;
+        schedule.release();
+        ended
+    }
+
+    /// Returns the class of an object that needs a hold: its templates have slow functions, and its Secret is not known
+    /// to be in place.
+    async fn slow_class(
+        &self,
+        id: &ObjectId,
+        observed: &Observed,
+        ring: &KeyRing,
+    ) -> Result<Option<SlowClass>, Stopped> {
+        let Source::Sealed(sealed) = &observed.source else {
+            return Ok(None);
+        };
+        let has_templates = sealed.spec.template.data.is_some();
+        if !has_templates || !self.store.is_public() || self.fits(observed, ring).is_some() {
+            return Ok(None);
+        }
+        let sealed = Arc::clone(sealed);
+        let class = move |_: &mut dyn Meter| Class::of(slow_work(&sealed)).slow();
+        self.pool.work_for(&id.namespace, PARSING, class).await
+    }
+
+    async fn follow_all(
+        &self,
+        id: &ObjectId,
+        observed: Observed,
+        occasion: &Occasion,
+        schedule: &mut Schedule,
+    ) -> Result<Ended, StoreError> {
         if let Some(ended) = self.follow(id, observed, occasion, schedule).await? {
             return Ok(ended);
         }
@@ -295,9 +341,12 @@ impl<S: Store> Tools<S> {
         };
         // From here on, everything takes the same time for all values.
         self.wait_to_report(id, schedule).await;
-        let budget = Class::of(slow_work(&sealed)).budget();
+        let class = Class::of(slow_work(&sealed));
         let report = move |meter: &mut dyn Meter| NoSecret::of(&sealed, now, meter);
-        let report = self.pool.render_for(&id.namespace, budget, report).await?;
+        let rendered = self
+            .pool
+            .render_for(&id.namespace, class.rendering(), report);
+        let report = rendered.await?;
         let observed = if observed.guessed {
             match self.look_again(id, &observed).await? {
                 Some(fetched) => fetched,
@@ -406,6 +455,12 @@ impl<S: Store> Tools<S> {
             hides_equality: self.hides_equality(observed),
         };
         let plan = decide(id, desired, &observed.existing, circumstances);
+        let restored = self.policy.added.missing_on(&observed.existing);
+        let plan = match (plan, &restored) {
+            // Edits are tolerated, but not of what the administrator asks for.
+            (Plan::Leave, Some(secret)) => Plan::Replace(secret.clone()),
+            (plan, _) => plan,
+        };
         let plan = within(&self.policy.author_limits, plan);
         let plan = if self.store.is_public() {
             acceptable(plan, has_public_size(observed))

@@ -3,6 +3,7 @@
 mod attempt;
 mod ended;
 mod first_attempts;
+mod holds;
 mod known;
 mod pauses;
 mod progress;
@@ -34,7 +35,9 @@ use ended::{Ended, Report};
 
 /// Maximum number of objects in progress on a directory.
 const ROUND: usize = 16;
-/// A round ends after this time even if attempts are in progress, so that keys and files are checked again.
+/// Attempts without a slot, over all namespaces. Each takes a few kilobytes, beside the values that [`pauses`] counts.
+const AWAY: usize = 16_384;
+/// A round ends after this, whatever is still at work, so that keys and files are looked at again.
 const LONGEST_ROUND: Duration = Duration::from_millis(500);
 
 /// The configured behaviour.
@@ -119,6 +122,8 @@ impl<S: Store> Reconciler<S> {
         self.queue.ripen(now);
         let mut held = self.held();
         let mut working: usize = held.values().sum();
+        let away = self.tools.pauses.attempts();
+        let most_away = most_each(AWAY, AWAY / 2, self.queue.active(&away, places));
         while working < places {
             let active = self.queue.active(&held, places);
             let most = most_each(places, places / 4, active);
@@ -129,7 +134,10 @@ impl<S: Store> Reconciler<S> {
             } else {
                 1
             };
-            let may_begin = |namespace: &str| held.get(namespace).is_none_or(|n| *n < most);
+            let may_begin = |namespace: &str| {
+                held.get(namespace).is_none_or(|n| *n < most)
+                    && away.get(namespace).is_none_or(|n| *n < most_away)
+            };
             let Some((id, _)) = self.queue.take(may_begin) else {
                 break;
             };

@@ -43,15 +43,29 @@ impl Pauses {
         if all + bytes > ROOM || own + bytes > ROOM_EACH {
             return None;
         }
+        Some(self.count(&mut away, namespace, bytes))
+    }
+
+    /// Gives up the place of an attempt for good. Its values are bounded by its hold.
+    pub(super) fn leave<'a>(&'a self, namespace: &'a str) -> Pause<'a> {
+        self.count(&mut self.away(), namespace, 0)
+    }
+
+    fn count<'a>(
+        &'a self,
+        away: &mut HashMap<String, Away>,
+        namespace: &'a str,
+        bytes: usize,
+    ) -> Pause<'a> {
         let own = away.entry(namespace.to_owned()).or_default();
         own.attempts += 1;
         own.bytes += bytes;
         self.begun.notify_one();
-        Some(Pause {
+        Pause {
             of: self,
             namespace,
             bytes,
-        })
+        }
     }
 
     /// Waits until a place was given up. May be dropped at any time.

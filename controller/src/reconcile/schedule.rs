@@ -21,6 +21,7 @@ pub(super) struct Schedule {
     is_reported: bool,
     /// Bytes of values that the attempt keeps.
     values: usize,
+    hold: Option<Turn>,
 }
 
 impl Schedule {
@@ -29,8 +30,19 @@ impl Schedule {
         *self = Self {
             write: Some(began + class.write(began.elapsed())),
             values,
+            hold: self.hold.take(),
             ..Self::default()
         };
+    }
+
+    /// Keeps a hold: the attempt occupies no slot until it is released.
+    pub(super) fn hold(&mut self, hold: Turn) {
+        self.hold = Some(hold);
+    }
+
+    /// Gives the hold back.
+    pub(super) fn release(&mut self) {
+        self.hold = None;
     }
 
     /// Returns whether templates were rendered.
@@ -79,7 +91,9 @@ impl<S: Store> Tools<S> {
     }
 
     async fn pause(&self, id: &ObjectId, schedule: &Schedule, until: Instant) {
-        if until > Instant::now() {
+        if schedule.hold.is_some() {
+            sleep_until(until).await;
+        } else if until > Instant::now() {
             let _pause = self.pauses.begin(&id.namespace, schedule.values);
             sleep_until(until).await;
         }

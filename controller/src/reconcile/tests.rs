@@ -209,10 +209,16 @@ async fn a_round_ends_although_something_is_still_at_work() {
     assert_eq!(store.looks.lock().unwrap().len(), 1);
 }
 
-/// A public store of objects that each have a template.
+/// Large at once, and published a minute later, since slow functions are in a loop.
+const SLOW_AND_LARGE: &str =
+    "{{ range until (int .none) }}{{ genPrivateKey \"rsa\" }}{{ end }}{{ repeat 900000 \"x\" }}";
+
+/// Objects with a template each, in a place that everybody sees. Those of namespaces called hostile are slow and large.
 #[derive(Debug, Default)]
 struct Templated {
     writes: Mutex<Vec<ObjectId>>,
+    /// When the first object of another namespace was written.
+    quiet: Mutex<Option<tokio::time::Instant>>,
     published: AtomicUsize,
 }
 
@@ -220,8 +226,14 @@ impl Store for Templated {
     async fn gather(&self, id: &ObjectId, _: Look) -> Result<Observed, StoreError> {
         let mut sealed = SealedSecret::new(&id.name, SealedSecretSpec::default());
         sealed.metadata.namespace = Some(id.namespace.clone());
-        let text = ("t".to_owned(), Some("{{ 1 }}".to_owned()));
-        sealed.spec.template.data = Some([text].into());
+        let text = if id.namespace.starts_with("hostile") {
+            SLOW_AND_LARGE
+        } else {
+            "{{ 1 }}"
+        };
+        if !id.namespace.starts_with("plain") {
+            sealed.spec.template.data = Some([("t".to_owned(), Some(text.to_owned()))].into());
+        }
         Ok(Observed {
             source: Source::Sealed(Arc::new(sealed)),
             uid: None,
@@ -236,6 +248,10 @@ impl Store for Templated {
 
     async fn apply(&self, id: &ObjectId, _: Plan) -> Result<Applied, StoreError> {
         self.writes.lock().unwrap().push(id.clone());
+        if !id.namespace.starts_with("hostile") {
+            let now = tokio::time::Instant::now();
+            self.quiet.lock().unwrap().get_or_insert(now);
+        }
         Ok(Applied::Done(None))
     }
 
@@ -277,4 +293,53 @@ async fn an_attempt_that_pauses_holds_no_place() {
     assert!(place("quiet") < 100, "{} before it", place("quiet"));
     assert_eq!(store.published.load(Ordering::Relaxed), 1_001);
     assert!(took < Duration::from_secs(3), "{took:?}");
+}
+
+/// Attack: many tenants create objects whose results are large and are published a minute later, so that they hold every
+/// slot when another tenant creates an object.
+#[tokio::test(start_paused = true)]
+async fn objects_that_are_published_late_keep_no_newcomer_waiting_however_many_namespaces_have_them()
+ {
+    for newcomer in ["quiet", "plain"] {
+        for namespaces in [10, 40] {
+            let store = Arc::<Templated>::default();
+            let metrics = Arc::new(Metrics::new(false).unwrap());
+            let mut reconciler =
+                Reconciler::new(Arc::clone(&store), Pool::new(), policy(), metrics);
+            let now = Timestamp::UNIX_EPOCH;
+            for i in 0..namespaces {
+                let hostile = in_namespace(&format!("hostile-{i}"), 120 / namespaces);
+                reconciler.changed(hostile, Urgency::Fresh, now);
+            }
+            reconciler.begin(32, now);
+            // Their results are rendered, and wait.
+            let wait = async {
+                while reconciler.end(|| now).await.is_some() {
+                    reconciler.begin(32, now);
+                }
+            };
+            let _ = tokio::time::timeout(Duration::from_secs(5), wait).await;
+            reconciler.changed(in_namespace(newcomer, 1), Urgency::Fresh, now);
+            let begun = tokio::time::Instant::now();
+            reconciler.begin(32, now);
+            while store.quiet.lock().unwrap().is_none() {
+                reconciler.end(|| now).await.unwrap();
+                reconciler.begin(32, now);
+            }
+            let took = store.quiet.lock().unwrap().unwrap() - begun;
+            assert!(
+                took < Duration::from_secs(2),
+                "{newcomer}, {namespaces} namespaces: {took:?}"
+            );
+            while reconciler.end(|| now).await.is_some() {
+                reconciler.begin(32, now);
+            }
+            let written = store.writes.lock().unwrap().len();
+            assert_eq!(
+                written,
+                1 + 120 / namespaces * namespaces,
+                "all are written in the end"
+            );
+        }
+    }
 }

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use crate::pool::Budget;
+use crate::pool::{Budget, Rendering};
 
 /// Microseconds of slow functions, and what templates are given that cost no more.
 ///
@@ -23,6 +23,21 @@ const CLASSES: [(u64, Class); 4] = [
 ];
 /// What templates are given that may cost more: as much as their own budget allows.
 const SLOWEST: Class = Class::new(60_000, 50_000);
+
+/// Classes whose outcomes are published so late that their results need a hold meanwhile.
+const SLOW: [Class; SlowClass::COUNT] = [CLASSES[2].1, CLASSES[3].1, SLOWEST];
+
+/// One of [`SLOW`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct SlowClass(usize);
+
+impl SlowClass {
+    pub(super) const COUNT: usize = 3;
+
+    pub(super) fn index(self) -> usize {
+        self.0
+    }
+}
 
 /// Templates may work as much as their own limits allow, so that these decide. The clock ends the rest.
 const WORK: Budget = Budget::seconds(30);
@@ -53,9 +68,17 @@ impl Class {
         class.map_or(SLOWEST, |(_, class)| class)
     }
 
-    /// What ends rendering before its time is over.
-    pub(super) fn budget(self) -> Budget {
-        WORK.within(self.longest)
+    /// Returns the slow class that this one is, if it is one.
+    pub(super) fn slow(self) -> Option<SlowClass> {
+        SLOW.iter().position(|slow| *slow == self).map(SlowClass)
+    }
+
+    /// What ends rendering before its time is over, and where it is done.
+    pub(super) fn rendering(self) -> Rendering {
+        Rendering {
+            budget: WORK.within(self.longest),
+            is_slow: self.slow().is_some(),
+        }
     }
 
     /// How long after rendering began the Secret may be written, if rendering took so long.

@@ -122,7 +122,7 @@ impl<S: Store> Tools<S> {
         let render = move |meter: &mut dyn Meter| (Instant::now(), render(meter));
         let (began, unsealed) = self
             .pool
-            .render_for(&id.namespace, class.budget(), render)
+            .render_for(&id.namespace, class.rendering(), render)
             .await?;
         if self.store.is_public() {
             schedule.rendered(

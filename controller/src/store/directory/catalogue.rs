@@ -124,6 +124,8 @@ impl Catalogue {
                         source,
                         file: path.clone(),
                     },
+                    // Each needs its own namespace first.
+                    Some(_) if claim.id.namespace.is_empty() => continue,
                     Some(other) => twice(&claim.id, &other.file, path),
                 };
                 merged.insert(claim.id.clone(), entry);

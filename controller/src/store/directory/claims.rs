@@ -70,7 +70,11 @@ impl Claims {
             Ok(id) => id,
             Err(why) => return self.problem(number, node, &why),
         };
-        let sealed = sealed(number, node);
+        let sealed = if id.namespace.is_empty() {
+            Err(error_chain(&missing_namespace(node)))
+        } else {
+            sealed(number, node)
+        };
         if let Err(why) = &sealed {
             self.problem(number, node, why);
         }
@@ -84,8 +88,8 @@ impl Claims {
     }
 }
 
-/// Reads the namespace and name in the same way as the object itself is read: an unquoted `name: on` means
-/// `true` there too.
+/// Read as the object itself will be read: an unquoted `name: on` means `true` there too. The namespace is empty if it is
+/// missing: the object has a status then, and no Secret.
 fn identity(node: &Node) -> Result<ObjectId, String> {
     let mut reading = Reading::default();
     let mut field = |name: &str| {
@@ -101,11 +105,18 @@ fn identity(node: &Node) -> Result<ObjectId, String> {
     let namespace = field("namespace").map_err(|error| error_chain(&error))?;
     let name = field("name").map_err(|error| error_chain(&error))?;
     check_name(&name).map_err(|error| error_chain(&error))?;
-    check_namespace(&namespace).map_err(|error| match error {
-        NameError::NoNamespace if is_cluster_wide(node) => error_chain(&NameError::AnyNamespace),
-        error => error_chain(&error),
-    })?;
+    if !namespace.is_empty() {
+        check_namespace(&namespace).map_err(|error| error_chain(&error))?;
+    }
     Ok(ObjectId { namespace, name })
+}
+
+fn missing_namespace(node: &Node) -> NameError {
+    if is_cluster_wide(node) {
+        NameError::AnyNamespace
+    } else {
+        NameError::NoNamespace
+    }
 }
 
 fn is_cluster_wide(node: &Node) -> bool {
@@ -166,10 +177,9 @@ mod tests {
             ),
         ] {
             let (objects, problems) = summary(&text);
-            assert!(
-                objects.is_empty() && problems[0].contains(want),
-                "{text}: {problems:?}"
-            );
+            assert!(objects[0].starts_with("/web: "), "{objects:?}");
+            assert!(objects[0].contains(want), "{text}: {objects:?}");
+            assert!(problems[0].contains(want), "{text}: {problems:?}");
         }
     }
 
@@ -216,7 +226,9 @@ mod tests {
             ("a: b\n", vec![], "document 1, line 1: it has no `kind`"),
             (
                 &GOOD.replace(", namespace: ns", ""),
-                vec![],
+                vec![
+                    "/web: metadata.namespace is missing; say which namespace the values were sealed for",
+                ],
                 "document 1, line 1: metadata.namespace is missing",
             ),
             (

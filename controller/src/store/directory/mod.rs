@@ -333,6 +333,9 @@ impl Place {
     /// Reads the existing values. The fingerprint of the folder is taken before the values are read, so that
     /// an edit in between is noticed later.
     fn existing(&self, id: &ObjectId) -> Result<Existing, FileError> {
+        if id.namespace.is_empty() {
+            return Ok(Existing::Absent);
+        }
         let values = self.values(id);
         self.scanned().prints.note(id, Print::of(&values));
         let values = match values {
@@ -391,6 +394,9 @@ impl Place {
 
     /// Records old files that killed processes left behind.
     fn leave(&self, id: &ObjectId) -> Result<(), FileError> {
+        if id.namespace.is_empty() {
+            return Ok(());
+        }
         match self.values(id) {
             Ok(values) => {
                 if values.owner() == Owner::Us && values.is_untidy()? {
@@ -406,7 +412,7 @@ impl Place {
     fn status(&self, id: &ObjectId) -> Result<Option<StatusFile>, FileError> {
         let statuses = self.root.child(STATUS)?;
         let read = statuses
-            .child(&id.namespace)
+            .child(names::status_folder(&id.namespace))
             .and_then(|namespace| namespace.open_file(file_name(&id.name))?.read());
         match read {
             Ok(bytes) => Ok(StatusFile::read(&bytes)),
@@ -445,7 +451,7 @@ impl Place {
             self.status(id).ok().flatten().and_then(StatusFile::digest)
         };
         let text = StatusFile::new(id, file.as_deref(), digest, status).to_yaml();
-        let namespace = statuses.child_or_new(&id.namespace)?;
+        let namespace = statuses.child_or_new(names::status_folder(&id.namespace))?;
         Ok(namespace.replace(&name, text.as_bytes())?)
     }
 
@@ -495,10 +501,11 @@ fn check_items(values: &BTreeMap<String, Plain>) -> Result<(), StoreError> {
 }
 
 fn forget_status(statuses: &Folder, id: &ObjectId, name: &str) -> Result<(), FileError> {
-    match statuses.child(&id.namespace) {
+    let folder = names::status_folder(&id.namespace);
+    match statuses.child(folder) {
         Ok(namespace) => {
             namespace.remove(name)?;
-            statuses.remove_folder_if_empty(&id.namespace)
+            statuses.remove_folder_if_empty(folder)
         }
         Err(error) if error.is_missing() => Ok(()),
         Err(error) => Err(error),
@@ -506,7 +513,8 @@ fn forget_status(statuses: &Folder, id: &ObjectId, name: &str) -> Result<(), Fil
 }
 
 fn remember_statuses(statuses: &Folder, catalogue: &mut Catalogue) -> Result<(), FileError> {
-    for (namespace, folder) in folders(statuses, |name| names::check_namespace(name).is_ok())? {
+    for (name, folder) in folders(statuses, |name| names::status_namespace(name).is_some())? {
+        let namespace = names::status_namespace(&name).unwrap_or_default();
         folder.remove_leftovers()?;
         for (file, _) in folder.entries()? {
             let name = file.to_str().and_then(|file| file.strip_suffix(".yaml"));
@@ -517,8 +525,7 @@ fn remember_statuses(statuses: &Folder, catalogue: &mut Catalogue) -> Result<(),
             let manifest = bytes
                 .ok()
                 .and_then(|bytes| StatusFile::read(&bytes)?.file());
-            let namespace = namespace.clone();
-            let name = name.to_owned();
+            let (namespace, name) = (namespace.to_owned(), name.to_owned());
             catalogue.remember(ObjectId { namespace, name }, manifest);
         }
     }

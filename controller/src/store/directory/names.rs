@@ -29,7 +29,27 @@ pub(super) enum NameError {
     Name(String),
 }
 
-/// Checks that the namespace is a DNS label.
+/// Folder in `status` for objects without a namespace. No namespace has an underscore in its name.
+pub(super) const NO_NAMESPACE: &str = "_no-namespace";
+
+/// Returns the name of a namespace's folder in `status`.
+pub(super) fn status_folder(namespace: &str) -> &str {
+    if namespace.is_empty() {
+        NO_NAMESPACE
+    } else {
+        namespace
+    }
+}
+
+/// Returns the namespace of a folder in `status`, or `None` if the folder is not one of a namespace.
+pub(super) fn status_namespace(folder: &str) -> Option<&str> {
+    match folder {
+        NO_NAMESPACE => Some(""),
+        _ => check_namespace(folder).ok().map(|()| folder),
+    }
+}
+
+/// Checks the namespace: a DNS label.
 ///
 /// # Errors
 ///

@@ -51,7 +51,7 @@ impl StatusFile {
             kind: "SealedSecret".into(),
             metadata: ObjectMeta {
                 name: Some(id.name.clone()),
-                namespace: Some(id.namespace.clone()),
+                namespace: Some(id.namespace.clone()).filter(|namespace| !namespace.is_empty()),
                 annotations: (!annotations.is_empty()).then_some(annotations),
                 ..ObjectMeta::default()
             },

@@ -138,7 +138,8 @@ fn a_file_that_stops_parsing_speaks_for_whom_it_named_before() {
         case.file("a.yaml", &sealed("web", "QQ=="));
         case.take(true, 0);
         case.file("a.yaml", &text);
-        assert_eq!(case.take(false, 1), ["web"], "{why}");
+        let changed = case.take(false, 1);
+        assert!(changed.contains(&"web".to_owned()), "{why}: {changed:?}");
         assert!(
             case.why("web").starts_with("a.yaml: document"),
             "{why}: {}",
