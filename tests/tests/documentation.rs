@@ -6,6 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -144,4 +145,88 @@ fn every_flaw_that_a_test_or_table_cites_is_explained_and_its_tests_exist() {
         let source = fs::read_to_string(&file).unwrap();
         assert!(functions(&source).contains(&name), "no test {name}");
     }
+}
+
+/// The list in `words.toml`.
+#[derive(serde::Deserialize)]
+struct Banned {
+    words: BTreeMap<String, String>,
+    exceptions: Vec<Exception>,
+}
+
+#[derive(serde::Deserialize)]
+struct Exception {
+    path: String,
+    words: Vec<String>,
+    reason: String,
+}
+
+impl Banned {
+    fn read() -> Self {
+        let text = fs::read_to_string(root().join("tests/words.toml")).unwrap();
+        toml::from_str(&text).unwrap()
+    }
+
+    fn allows(&self, path: &str, word: &str) -> bool {
+        self.exceptions.iter().any(|exception| {
+            let is_below = exception.path.ends_with('/') && path.starts_with(&exception.path);
+            let is_named = exception.words.iter().any(|other| other == word);
+            is_named && (is_below || path == exception.path)
+        })
+    }
+}
+
+/// Returns the words of a line in lower case, separated and surrounded by one space. Parts of identifiers count as
+/// words.
+fn words_of(line: &str) -> String {
+    let mut words = String::from(" ");
+    let mut previous = ' ';
+    for char in line.chars() {
+        if !char.is_alphabetic() {
+            words.push(' ');
+        } else {
+            if char.is_uppercase() && previous.is_lowercase() {
+                words.push(' ');
+            }
+            words.extend(char.to_lowercase());
+        }
+        previous = char;
+    }
+    words.push(' ');
+    words.split(' ').filter(|word| !word.is_empty()).fold(
+        String::from(" "),
+        |line, word| line + word + " ",
+    )
+}
+
+#[test]
+fn names_are_split_into_words() {
+    assert_eq!(words_of("  fn is_told(&PeerError) "), " fn is told peer error ");
+    assert_eq!(words_of("lint-Rules: anew."), " lint rules anew ");
+    assert_eq!(words_of(""), " ");
+}
+
+#[test]
+fn no_name_comment_message_or_page_uses_a_banned_word() {
+    let banned = Banned::read();
+    assert!(banned.exceptions.iter().all(|one| !one.reason.is_empty()));
+    let mut found = Vec::new();
+    for end in [".rs", ".md", ".yaml", ".yml", ".toml", ".trycmd", ".tpl", ".txt", ".sh", ".json"] {
+        for path in files(end) {
+            let name = path.strip_prefix(root()).unwrap().to_str().unwrap();
+            let Ok(text) = fs::read_to_string(&path) else {
+                continue;
+            };
+            for (i, line) in text.lines().enumerate() {
+                let line = words_of(line);
+                for (word, instead) in &banned.words {
+                    if line.contains(&format!(" {word} ")) && !banned.allows(name, word) {
+                        found.push(format!("{name}:{}: {word:?}; say {instead}", i + 1));
+                    }
+                }
+            }
+        }
+    }
+    let most = found.len().min(40);
+    assert!(found.is_empty(), "{} in all\n{}", found.len(), found[..most].join("\n"));
 }
