@@ -1,6 +1,9 @@
 //! URLs as they may be shown: without user, password, query and fragment, where credentials stand.
 
 use std::borrow::Cow;
+use std::ffi::OsStr;
+
+use crate::report::path_text;
 
 /// The text with its credentials replaced by `***`, if it is a URL with any. One that is malformed counts as a
 /// URL too, such as `https:/user:password@host`: what looks like a scheme begins it.
@@ -24,6 +27,15 @@ pub fn redacted(text: &str) -> Cow<'_, str> {
         "{scheme}{user}{address}{}",
         query.unwrap_or_default()
     ))
+}
+
+/// As [`redacted`], of an argument that is a URL or a path; a path of any bytes is shown as
+/// [`path_text`](crate::report::path_text).
+pub fn redacted_source(source: &OsStr) -> Cow<'_, str> {
+    match path_text(source) {
+        Cow::Borrowed(text) => redacted(text),
+        Cow::Owned(text) => Cow::Owned(redacted(&text).into_owned()),
+    }
 }
 
 /// What stands before the address of a URL, and the rest. A URL begins with `https://`, a scheme with a colon and

@@ -10,6 +10,7 @@ mod raw;
 mod recover;
 mod secrets;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use shared::key::Certificate;
@@ -68,7 +69,7 @@ pub enum Command {
         /// How to seal.
         options: SealOptions,
         /// `--from-file` as typed; stdin if there is none.
-        from_files: Vec<String>,
+        from_files: Vec<OsString>,
     },
     /// Print the certificate as it is.
     FetchCertificate(Wanted),

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use crate::cluster::{Authorised, AuthorisedError, KeysOfItems};
 use crate::files;
-use crate::report::ShowPath as _;
+use crate::report::{ShowPath as _, path_text};
 use crate::rules::RulesFile;
 use crate::seal::loose;
 use crate::seal::walk::{self, Candidate, Kind, ManifestFile, WalkError};
@@ -218,7 +218,7 @@ impl Survey {
             match origin {
                 Origin::Cluster { .. } | Origin::Folder { .. } => objects += 1,
                 Origin::File { path, .. } => {
-                    files.insert(path.to_string_lossy().into_owned());
+                    files.insert(path_text(path.as_os_str()).into_owned());
                 }
                 Origin::Branch { branch, path, .. } => {
                     files.insert(format!("{branch}:{path}"));

@@ -1,5 +1,6 @@
 //! `seal cert`: the certificate, who it is and how long it lasts.
 
+use std::ffi::OsStr;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
@@ -11,7 +12,7 @@ use super::keys::{access, store};
 use super::{Outcome, print};
 use crate::cluster::Controller;
 use crate::keys::record;
-use crate::redacted::redacted;
+use crate::redacted::redacted_source;
 use crate::report::ShowPath as _;
 use crate::seal_args::{Cert, CertFetch, CertShow, CertSource, CertVerb, CertVerify, Form, Place};
 use crate::surroundings::Surroundings;
@@ -140,7 +141,8 @@ fn of_folder(folder: &Path, place: &Place, surroundings: &Surroundings) -> Resul
     Ok(Certificate::from_pem(pem.as_bytes())?)
 }
 
-fn read_at(at: &str) -> Result<Certificate> {
+fn read_at(at: &OsStr) -> Result<Certificate> {
     let pem = certificate::read(at)?;
-    Certificate::from_pem(&pem).with_context(|| format!("the certificate of {}", redacted(at)))
+    Certificate::from_pem(&pem)
+        .with_context(|| format!("the certificate of {}", redacted_source(at)))
 }

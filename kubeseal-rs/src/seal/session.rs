@@ -13,7 +13,7 @@ use super::settings::{self, Settings, SettingsError};
 use crate::certificate::{self, By, Obtained, Origin, Vouched, Wanted};
 use crate::cluster::{Access, Overrides};
 use crate::kubeconfig;
-use crate::redacted::redacted;
+use crate::redacted::redacted_source;
 use crate::report;
 use crate::report::ShowPath as _;
 use crate::rules::{RulesFile, Source};
@@ -167,7 +167,7 @@ impl<'a> Session<'a> {
         let parsed = certificate::parse_of(obtained.origin, &obtained.pem, now);
         let (certificate, remarks) = match source {
             Source::At(at) => {
-                parsed.with_context(|| format!("the certificate of {}", redacted(at)))?
+                parsed.with_context(|| format!("the certificate of {}", redacted_source(at)))?
             }
             Source::Controller { .. } => parsed.context("the certificate of the controller")?,
         };

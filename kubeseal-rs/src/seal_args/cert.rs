@@ -1,3 +1,4 @@
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -29,7 +30,7 @@ pub enum CertVerb {
 pub struct CertSource {
     /// Use this certificate instead of the controller's
     #[arg(value_name = "FILE|URL")]
-    pub cert: Option<String>,
+    pub cert: Option<OsString>,
     /// Where the controller is.
     #[command(flatten)]
     pub place: Place,
@@ -71,7 +72,7 @@ pub struct CertVerify {
     pub fingerprint: Vec<Fingerprint>,
     /// Certificate to compare with
     #[arg(long, value_name = "FILE|URL")]
-    pub against: Option<String>,
+    pub against: Option<OsString>,
     /// Which.
     #[command(flatten)]
     pub source: CertSource,

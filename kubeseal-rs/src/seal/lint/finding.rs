@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde_json::{Value as Json, json};
 
+use crate::report::path_text;
+
 /// How bad it is. Either makes the check fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
@@ -87,7 +89,7 @@ impl Finding {
         json!({
             "rule": self.rule.name,
             "severity": self.rule.severity.word(),
-            "file": self.file.to_string_lossy(),
+            "file": path_text(self.file.as_os_str()),
             "line": self.line,
             "message": self.message,
         })

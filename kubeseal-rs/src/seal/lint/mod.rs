@@ -29,8 +29,8 @@ use crate::certificate::is_url;
 use crate::command::read_keys;
 use crate::files;
 use crate::git::Repository;
-use crate::redacted::redacted;
-use crate::report::{self, Paint};
+use crate::redacted::redacted_source;
+use crate::report::{self, Paint, path_text};
 use crate::rules::Source;
 use crate::seal_args::{Lint, LintFormat};
 use crate::surroundings::Surroundings;
@@ -311,7 +311,7 @@ impl Linter<'_> {
         }
         // One certificate under two rules is checked for each of them, since each may demand another.
         let (file, line) = blamed(settings);
-        let key = Source::At(format!("{}:{line}:{source:?}", file.to_string_lossy()));
+        let key = Source::At(format!("{}:{line}:{source:?}", path_text(file.as_os_str())).into());
         if let Some(known) = self.certificates.get(&key) {
             return known.clone();
         }
@@ -346,7 +346,7 @@ fn blamed(settings: &Settings) -> (PathBuf, usize) {
     let line = settings.rule.as_ref().map_or(1, |rule| rule.line);
     match (&settings.rules, &settings.certificate.value) {
         (Some(rules), _) => (rules.path.clone(), line),
-        (None, Source::At(at)) => (PathBuf::from(&*redacted(at)), 1),
+        (None, Source::At(at)) => (PathBuf::from(&*redacted_source(at)), 1),
         (None, Source::Controller { .. }) => (PathBuf::from("."), 1),
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::report::ShowPath as _;
+use crate::report::{ShowPath as _, path_text};
 use serde_json::{Value as Json, json};
 use shared::key::{Certificate, Fingerprint};
 use shared::sealed_file::Found;
@@ -199,7 +199,7 @@ pub(super) fn json(reports: &[FileReport], dry_run: bool) -> Json {
     };
     let told = |file: &FileReport| {
         let objects: Vec<Json> = file.objects.iter().filter(is_told).map(object).collect();
-        let path = file.path.to_string_lossy();
+        let path = path_text(file.path.as_os_str());
         let is_told = !objects.is_empty() || file.problem.is_some();
         is_told.then(|| {
             let mut json = json!({ "path": path, "objects": objects });
