@@ -63,6 +63,7 @@ rules! {
     TEMPLATE "template" Error "A template cannot be parsed.";
     UNKNOWN_FIELD "unknown-field" Error "A field does not exist, and the API server drops it.";
     DUPLICATE_ITEM "duplicate-item" Error "An item is defined twice; only the last one counts.";
+    REPEATED_KEY "repeated-key" Error "A key is repeated in a mapping of a document with Secrets; tools disagree which one counts.";
     DEPRECATED "deprecated" Warning "The deprecated field `spec.data` contains a whole Secret.";
     BROKEN_RULE "broken-rule" Error "An object contradicts its rule in `.seal.yaml`.";
     RULES_FILE "rules-file" Error "`.seal.yaml` cannot be used.";

@@ -6,6 +6,7 @@ mod format;
 mod object;
 mod placeholder;
 mod plain;
+mod repeated;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -247,6 +248,7 @@ impl Linter<'_> {
             // A cluster takes documents one by one.
             manifest::read_well_formed(&bytes)
         });
+        let repeated = repeated::keys(&bytes);
         let file = ManifestFile::of(path, bytes, documents);
         let secrets = file.of_kind(Kind::Secret).filter_map(plain::secret);
         let generators = file.documents.iter().map(|document| &document.root);
@@ -255,6 +257,22 @@ impl Linter<'_> {
         }
         if file.of_kind(Kind::SealedSecret).next().is_some() {
             self.sealed(path, &file);
+        }
+        self.add_repeated(path, repeated);
+    }
+
+    /// An item that is defined twice has a finding of its own.
+    fn add_repeated(&mut self, path: &Path, repeated: Vec<object::Found>) {
+        let file = files::from_here(path);
+        let own = self
+            .findings
+            .iter()
+            .filter(|finding| finding.rule == finding::DUPLICATE_ITEM && finding.file == file);
+        let own: BTreeSet<usize> = own.map(|finding| finding.line).collect();
+        for found in repeated {
+            if !own.contains(&found.1) {
+                self.add(path, found);
+            }
         }
     }
 
