@@ -148,3 +148,127 @@ fn a_comment_exempts_wherever_it_stands_in_a_well_formed_file() {
     );
     assert_eq!(rules_of("db.yaml", &malformed), Vec::<String>::new());
 }
+
+fn sealed(template: &str) -> String {
+    let value = "A".repeat(400);
+    format!(
+        "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {{name: db, namespace: shop}}\nspec:\n  \
+         encryptedData: {{password: {value}, user: {value}}}\n  template:\n    data:\n      other: text\n      url: |-\n        \
+         {template}\n"
+    )
+}
+
+/// The values of its fixture are no ciphertexts, which lint reports beside.
+fn is_missing(template: &str) -> bool {
+    let found = rules_of("db.yaml", &sealed(template));
+    found.iter().any(|rule| rule == "missing-item")
+}
+
+#[test]
+fn a_template_that_inserts_an_item_that_does_not_exist_is_a_finding() {
+    for template in [
+        "{{ .passwrod }}",
+        "a:{{ .user }}:{{ .passwrod | b64enc }}",
+        "{{ printf \"%s\" (.passwrod | quote) }}",
+        "{{ if .user }}{{ .passwrod }}{{ end }}",
+        "{{ range list 1 }}{{ $.passwrod }}{{ end }}",
+        "{{ with .user }}x{{ else }}{{ .passwrod }}{{ end }}",
+        "{{ .Password }}",
+    ] {
+        assert!(is_missing(template), "{template}");
+    }
+}
+
+#[test]
+fn a_template_may_test_an_item_or_use_what_exists() {
+    for template in [
+        "{{ .password }}:{{ .user }}{{ .other }}{{ $.user }}",
+        "{{ if .tls }}{{ .tls }}{{ end }}",
+        "{{ .port | default \"5432\" }}",
+        "{{ with .tls }}{{ . }}{{ end }}",
+        "{{ range $k, $v := . }}{{ $k }}={{ $v }}{{ end }}",
+        "{{ with dict \"a\" .user }}{{ .a }}{{ end }}",
+        "{{ index . \"no-name\" }}",
+    ] {
+        assert!(!is_missing(template), "{template}");
+    }
+}
+
+#[test]
+fn a_missing_item_is_reported_with_template_line_and_nearest_name() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(
+        folder.path().join("db.yaml"),
+        sealed("a\n        {{ .passwrod }}"),
+    )
+    .expect("the file");
+    let output = Command::new(SEAL)
+        .args(["lint", "db.yaml"])
+        .current_dir(folder.path())
+        .env("HOME", folder.path())
+        .output()
+        .expect("it starts");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let want = "the template url, line 2, inserts .passwrod, and there is no sealed item passwrod; did you mean password?";
+    assert!(said.contains(want), "{said}");
+}
+
+/// Attack: plain values are committed in a file that a `secretGenerator` of kustomize reads, and not in the
+/// kustomization.
+#[test]
+fn lint_looks_into_the_files_of_a_generator() {
+    for (generator, is_found) in [
+        ("{name: db, envs: [db.env]}", true),
+        ("{name: db, env: db.env}", true),
+        ("{name: db, files: [password.txt]}", true),
+        ("{name: db, files: [key=sub/../password.txt]}", true),
+        ("{name: db, envs: [placeholders.env]}", false),
+        ("{name: db, files: [sops.yaml, missing.txt]}", false),
+        ("{name: db, files: ['https://a.example/x', sub]}", false),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::create_dir(folder.path().join("sub")).expect("a folder");
+        for (name, text) in [
+            (
+                "kustomization.yaml",
+                format!("secretGenerator: [{generator}]\n"),
+            ),
+            ("db.env", "# a\nPASSWORD=hunter2\nHOME\n".to_owned()),
+            ("placeholders.env", "PASSWORD=${PASSWORD}\nB=\n".to_owned()),
+            ("password.txt", "hunter2".to_owned()),
+            (
+                "sops.yaml",
+                "a: ENC[AES256_GCM,data:x]\nsops: {}\n".to_owned(),
+            ),
+        ] {
+            fs::write(folder.path().join(name), text).expect("a file");
+        }
+        let found = rules(folder.path());
+        assert_eq!(
+            found == ["plain-secret"],
+            is_found,
+            "{generator}: {found:?}"
+        );
+    }
+}
+
+/// Attack: a kustomization names a file elsewhere on the machine, or a pipe, and lint says what is in it or waits.
+#[cfg(unix)]
+#[test]
+fn a_generator_leads_lint_to_no_file_outside_of_its_tree() {
+    let outside = tempfile::tempdir().expect("a folder");
+    let foreign = outside.path().join("foreign.txt");
+    fs::write(&foreign, "hunter2").expect("a file");
+    let folder = tempfile::tempdir().expect("a folder");
+    let up = format!(
+        "../{}/foreign.txt",
+        outside.path().file_name().expect("a name").display()
+    );
+    std::os::unix::fs::symlink(&foreign, folder.path().join("link.txt")).expect("a link");
+    let whole = foreign.display().to_string();
+    for name in [whole.as_str(), &up, "link.txt", "/dev/stdin", "/dev/zero"] {
+        let text = format!("secretGenerator: [{{name: db, files: ['{name}']}}]\n");
+        fs::write(folder.path().join("kustomization.yaml"), text).expect("a file");
+        assert_eq!(rules(folder.path()), Vec::<String>::new(), "{name}");
+    }
+}

@@ -61,6 +61,7 @@ rules! {
     TEMPLATE_NAME "template-name" Warning "The template has another name or namespace than the object; both are ignored.";
     INCOMPLETE_TYPE "incomplete-type" Error "The type of the Secret requires an item that is missing.";
     TEMPLATE "template" Error "A template cannot be parsed.";
+    MISSING_ITEM "missing-item" Error "A template inserts an item that does not exist, and so renders `<no value>`.";
     UNKNOWN_FIELD "unknown-field" Error "A field does not exist, and the API server drops it.";
     DUPLICATE_ITEM "duplicate-item" Error "An item is defined twice; only the last one counts.";
     REPEATED_KEY "repeated-key" Error "A key is repeated in a mapping of a document with Secrets; tools disagree which one counts.";

@@ -3,6 +3,7 @@
 mod exempt;
 mod finding;
 mod format;
+mod generated;
 mod object;
 mod placeholder;
 mod plain;
@@ -67,6 +68,7 @@ pub fn run(words: &Lint, surroundings: &Surroundings) -> Result<Outcome> {
     let ring = ring.transpose()?;
     let mut linter = Linter {
         session: Session::new(&words.sealing, surroundings),
+        staged: staged.as_ref(),
         ring,
         findings: Vec::new(),
         exempted: 0,
@@ -192,6 +194,8 @@ fn show(
 
 struct Linter<'a> {
     session: Session<'a>,
+    /// The repository, if what is staged is checked.
+    staged: Option<&'a Repository>,
     /// Private keys to try, where some were given.
     ring: Option<KeyRing>,
     findings: Vec<Finding>,
@@ -252,7 +256,10 @@ impl Linter<'_> {
         let file = ManifestFile::of(path, bytes, documents);
         let secrets = file.of_kind(Kind::Secret).filter_map(plain::secret);
         let generators = file.documents.iter().map(|document| &document.root);
-        for found in secrets.chain(generators.flat_map(plain::generators)) {
+        let roots = generators.clone();
+        let files = roots.flat_map(|root| generated::files(root, path, self.staged));
+        let literals = generators.flat_map(plain::generators);
+        for found in secrets.chain(literals).chain(files).collect::<Vec<_>>() {
             self.add(path, found);
         }
         if file.of_kind(Kind::SealedSecret).next().is_some() {
