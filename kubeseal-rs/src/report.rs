@@ -52,6 +52,11 @@ pub fn fail_at_end(sentence: &str) {
     talk(&format!("error: {sentence}\n"));
 }
 
+/// Asks on the terminal; the answer is typed on the same line.
+pub fn ask(question: &str) {
+    talk(question);
+}
+
 /// Writes to stderr. A run goes on when nobody listens any more.
 fn talk(text: &str) {
     let _ = io::stderr().lock().write_all(lines_shown(text).as_bytes());

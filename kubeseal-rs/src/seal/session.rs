@@ -12,6 +12,7 @@ use shared::key_ring::KeyRing;
 use super::settings::{self, Settings, SettingsError};
 use crate::certificate::{self, By, Obtained, Origin, Vouched, Wanted};
 use crate::cluster::{Access, Overrides};
+use crate::keys::marked;
 use crate::kubeconfig;
 use crate::redacted::redacted_source;
 use crate::report;
@@ -131,6 +132,8 @@ impl<'a> Session<'a> {
             certificate
         };
         settings.check_certificate(&certificate)?;
+        let cache = self.surroundings.cache_folder();
+        marked::check(cache.as_deref(), certificate.fingerprint())?;
         self.check_recipient(settings, &certificate)?;
         Ok(certificate)
     }

@@ -43,6 +43,9 @@ pub struct CertFetch {
     /// File to write
     #[arg(long, short, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// Replace a file that holds another certificate, without asking
+    #[arg(long, requires = "out")]
+    pub replace: bool,
     /// Fail unless the certificate has this fingerprint
     #[arg(long, value_name = "SHA256:…")]
     pub fingerprint: Option<Fingerprint>,
