@@ -310,7 +310,11 @@ mod tests {
                 assert!(error.to_string().contains("--cert"), "{source}: {error}");
             }
             for source in ["own.pem", "../cert.pem", "./own.pem"] {
-                assert_eq!(read_named_by_rule(source.as_ref(), rule).unwrap(), b"x", "{source}");
+                assert_eq!(
+                    read_named_by_rule(source.as_ref(), rule).unwrap(),
+                    b"x",
+                    "{source}"
+                );
             }
             // Nobody listens there.
             for (source, is_asked) in [

@@ -5,7 +5,7 @@ use clap::Args;
 use super::{Asking, Form, Opening, Place};
 
 /// `seal doctor`.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(
     after_help = "Other names and namespaces are tried only with keys that you hold: those of --backup, or the key Secrets if \
 you may read them. The controller is asked about the file as it is, and nothing else; with --authorized it answers \
@@ -44,7 +44,7 @@ pub struct Doctor {
     /// Whom to ask.
     #[command(flatten)]
     pub asking: Asking,
-    /// Where the keys are.
+    /// Where the keys are; what is left out here the rule of .seal.yaml for the file says.
     #[command(flatten)]
     pub place: Place,
 }
