@@ -155,7 +155,7 @@ mod tests {
             ("a: b\n#!a\nc: [\n", vec![(2, true)]),
             ("a: \"b\n#!a\nc\n", vec![(2, false)]),
             ("{{ x }}\n---\n#!a\na: b\n", vec![(3, true)]),
-            ("a: b\n---\n{{ x }}\n#!a\n", vec![(4, false)]),
+            ("a: b\n---\n[ }\n#!a\n", vec![(4, false)]),
         ] {
             assert_eq!(found(text), want, "{text:?}");
         }

@@ -87,7 +87,7 @@ mod tests {
             ("a: |\n  # seal lint: ignore plain-secret: a value\n", 0, 0),
             ("--- |\n# seal lint: ignore plain-secret: a value\n", 0, 0),
             (
-                "{{ x }}\n# seal lint: ignore malformed-file: a value\n",
+                "[ }\n# seal lint: ignore malformed-file: a value\n",
                 0,
                 1,
             ),
