@@ -28,7 +28,7 @@ Example:
 };
 
 const FLAGS: &[Flag] = &[
-    text(
+    path(
         "cert",
         "Certificate file or URL to seal with; the controller is not asked then.",
     ),
@@ -48,7 +48,7 @@ const FLAGS: &[Flag] = &[
         "authorized",
         "Port of the controller for callers with a token: https://..., also that of a port-forward.",
     ),
-    text(
+    path(
         "token-file",
         "File with a token for that port; else one is made for --token-account.",
     ),
@@ -56,7 +56,7 @@ const FLAGS: &[Flag] = &[
         "token-account",
         "NAMESPACE/NAME of the service account that a token for that port is made for.",
     ),
-    text(
+    path(
         "authority",
         "Authority of that port, as /v1/ca.pem has it; else the controller is asked for it.",
     ),
@@ -73,8 +73,8 @@ const FLAGS: &[Flag] = &[
         "Namespace of the controller.",
     ),
     Flag::new("format", Kind::Text, "json", "Output format: json or yaml.").short('o'),
-    text("sealed-secret-file", "Output file instead of stdout.").short('w'),
-    text("secret-file", "Input file instead of stdin.").short('f'),
+    path("sealed-secret-file", "Output file instead of stdout.").short('w'),
+    path("secret-file", "Input file instead of stdin.").short('f'),
     Flag::new(
         "scope",
         Kind::Choice(SCOPES, "one of: strict, namespace-wide, cluster-wide"),
@@ -87,14 +87,14 @@ const FLAGS: &[Flag] = &[
         "Name of the Secret; needed with --raw and scope strict.",
     ),
     switch("allow-empty-data", "Accept a Secret without values."),
-    text(
+    path(
         "merge-into",
         "Put the items into this SealedSecret file instead of printing.",
     ),
     switch("raw", "Encrypt one value instead of a manifest."),
     Flag::new(
         "from-file",
-        Kind::List,
+        Kind::Paths,
         "",
         "With --raw: the file that holds the value, as [key=]path.",
     ),
@@ -114,7 +114,7 @@ const FLAGS: &[Flag] = &[
     ),
     Flag::new(
         "recovery-private-key",
-        Kind::List,
+        Kind::Paths,
         "",
         "Files with private keys: PEM, or backups of key Secrets in JSON or YAML.",
     ),
@@ -130,7 +130,7 @@ const FLAGS: &[Flag] = &[
     switch("man", "Print the manual page.")
         .hidden()
         .without_variable(),
-    text("kubeconfig", "Kubeconfig file."),
+    path("kubeconfig", "Kubeconfig file."),
     text("namespace", "Namespace of the Secret.").short('n'),
     text("context", "Context of the kubeconfig."),
     text("cluster", "Cluster of the kubeconfig."),
@@ -147,9 +147,9 @@ const FLAGS: &[Flag] = &[
         "Group to impersonate; repeatable.",
     ),
     text("as-uid", "UID to impersonate."),
-    text("certificate-authority", "CA file of the API server."),
-    text("client-certificate", "Client certificate file."),
-    text("client-key", "Client key file."),
+    path("certificate-authority", "CA file of the API server."),
+    path("client-certificate", "Client certificate file."),
+    path("client-key", "Client key file."),
     switch(
         "insecure-skip-tls-verify",
         "Do not check the API server's certificate.",
@@ -199,6 +199,10 @@ const fn text(name: &'static str, help: &'static str) -> Flag {
     Flag::new(name, Kind::Text, "", help)
 }
 
+const fn path(name: &'static str, help: &'static str) -> Flag {
+    Flag::new(name, Kind::Path, "", help)
+}
+
 const fn switch(name: &'static str, help: &'static str) -> Flag {
     Flag::new(name, Kind::Switch, "false", help)
 }
@@ -219,9 +223,9 @@ const fn log_switch(name: &'static str) -> Flag {
 /// # Errors
 ///
 /// Help was asked for, or the words are wrong.
-pub fn parse(
+pub fn parse<V: Into<OsString>>(
     words: impl IntoIterator<Item = OsString>,
-    variable: impl Fn(&str) -> Option<String>,
+    variable: impl Fn(&str) -> Option<V>,
 ) -> Result<Request, Stop> {
     let mut words: Vec<OsString> = words.into_iter().collect();
     // The version wins over help, as with the peer.
@@ -229,11 +233,11 @@ pub fn parse(
         words.retain(|word| word != "--help" && word != "-h");
     }
     let flags = PROGRAM.parse(words, variable).map_err(with_hint)?;
-    if !flags.list("from-file").is_empty() && !flags.switch("raw") && !flags.switch("version") {
+    if !flags.paths("from-file").is_empty() && !flags.switch("raw") && !flags.switch("version") {
         return Err(Stop::Refused("--from-file requires --raw".into()));
     }
-    if flags.text_if_any("merge-into").is_some()
-        && flags.text_if_any("sealed-secret-file").is_some()
+    if flags.path_if_any("merge-into").is_some()
+        && flags.path_if_any("sealed-secret-file").is_some()
     {
         return Err(Stop::Refused(
             "--merge-into changes its own file; leave --sealed-secret-file out".into(),
@@ -243,11 +247,11 @@ pub fn parse(
     warnings.extend(remarks(&flags));
     Ok(Request {
         command: command(&flags, scope(&flags), fingerprints(&flags)?),
-        input: match flags.text_if_any("secret-file") {
+        input: match flags.path_if_any("secret-file") {
             Some(path) => Input::File(PathBuf::from(path)),
             None => Input::Stdin,
         },
-        output: flags.text_if_any("sealed-secret-file").map(PathBuf::from),
+        output: flags.path_if_any("sealed-secret-file").map(PathBuf::from),
         format: flags.text("format").to_owned(),
         format_given: flags.given("format"),
         warnings,
@@ -292,7 +296,7 @@ fn remarks(flags: &Flags) -> Vec<String> {
     if flags.given("rotate") {
         remarks.push("--rotate has been deprecated, please use --re-encrypt instead".to_owned());
     }
-    if !flags.list("recovery-private-key").is_empty() && !flags.switch("recovery-unseal") {
+    if !flags.paths("recovery-private-key").is_empty() && !flags.switch("recovery-unseal") {
         remarks.push(
             "ignoring --recovery-private-key because unseal command not chosen with --recovery-unseal".to_owned(),
         );
@@ -313,7 +317,7 @@ fn command(flags: &Flags, scope: Option<Scope>, fingerprints: Vec<Vouched>) -> C
     }
     if flags.switch("recovery-unseal") {
         let key_files = flags
-            .list("recovery-private-key")
+            .paths("recovery-private-key")
             .iter()
             .map(PathBuf::from)
             .collect();
@@ -333,7 +337,7 @@ fn command(flags: &Flags, scope: Option<Scope>, fingerprints: Vec<Vouched>) -> C
     }
     let access = access(flags);
     let certificate = Wanted {
-        source: flags.text("cert").to_owned(),
+        source: flags.path_if_any("cert").unwrap_or_default().to_owned(),
         named_by: if access.is_unnamed {
             By::Default
         } else {
@@ -353,18 +357,18 @@ fn command(flags: &Flags, scope: Option<Scope>, fingerprints: Vec<Vouched>) -> C
         scope,
         allow_empty_data: flags.switch("allow-empty-data"),
         kubeconfig: Choice {
-            file: flags.text_if_any("kubeconfig").map(PathBuf::from),
+            file: flags.path_if_any("kubeconfig").map(PathBuf::from),
             context: flags.text_if_any("context").map(str::to_owned),
         },
     };
-    match flags.text_if_any("merge-into") {
+    match flags.path_if_any("merge-into") {
         Some(file) => Command::MergeInto {
             file: PathBuf::from(file),
             options,
         },
         None if flags.switch("raw") => Command::Raw {
             options,
-            from_files: flags.list("from-file").to_vec(),
+            from_files: flags.paths("from-file").to_vec(),
         },
         None => Command::Seal(options),
     }
@@ -373,14 +377,15 @@ fn command(flags: &Flags, scope: Option<Scope>, fingerprints: Vec<Vouched>) -> C
 fn access(flags: &Flags) -> Access {
     let text = |name| flags.text_if_any(name).map(str::to_owned);
     let hidden = |name| text(name).map(Hidden);
+    let file = |name| flags.path_if_any(name).map(PathBuf::from);
     Access {
-        kubeconfig: flags.text_if_any("kubeconfig").map(PathBuf::from),
+        kubeconfig: file("kubeconfig"),
         overrides: Overrides {
             context: text("context"),
             cluster: text("cluster"),
             user: text("user"),
             server: text("server"),
-            certificate_authority: text("certificate-authority"),
+            certificate_authority: file("certificate-authority"),
             insecure: flags.switch("insecure-skip-tls-verify"),
             tls_server_name: text("tls-server-name"),
             proxy_url: text("proxy-url"),
@@ -388,8 +393,8 @@ fn access(flags: &Flags) -> Access {
             token: hidden("token"),
             username: text("username"),
             password: hidden("password"),
-            client_certificate: text("client-certificate"),
-            client_key: text("client-key"),
+            client_certificate: file("client-certificate"),
+            client_key: file("client-key"),
             impersonate: text("as"),
             impersonate_uid: text("as-uid"),
             impersonate_groups: flags.list("as-group").to_vec(),
@@ -403,8 +408,8 @@ fn access(flags: &Flags) -> Access {
         },
         by_token: ByToken {
             url: text("authorized"),
-            token_file: flags.text_if_any("token-file").map(PathBuf::from),
-            authority: flags.text_if_any("authority").map(PathBuf::from),
+            token_file: file("token-file"),
+            authority: file("authority"),
             account: text("token-account"),
             is_by_rule: false,
         },

@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use flags::Stop;
 use kubeseal_library::notice::Notice;
-pub use kubeseal_library::shown::{ShowPath, json_shown, lines_shown, shown, yaml_shown};
+pub use kubeseal_library::shown::{
+    ShowPath, json_shown, lines_shown, path_text, shown, yaml_shown,
+};
 use shared::error_chain;
 
 use crate::command::CommandError;
@@ -69,6 +71,11 @@ pub fn surroundings() -> Surroundings {
         status_line: line.then_some(status_line),
         ..surroundings
     }
+}
+
+/// Asks on the terminal. The answer is typed on the same line.
+pub fn ask(question: &str) {
+    talk(question);
 }
 
 /// Writes to stderr. A write error, such as a closed pipe, does not stop the run.

@@ -63,6 +63,9 @@ fn every_story_goes_as_it_is_told() {
     cases
         .env("PATH", path_with_ours())
         .env("KUBECONFIG", "nowhere")
+        // Relative, so that each story has a cache of its own.
+        .env("HOME", "home")
+        .env("XDG_CACHE_HOME", "")
         .env("GIT_CONFIG_GLOBAL", "/dev/null")
         .env("GIT_CONFIG_NOSYSTEM", "1");
     for role in ["AUTHOR", "COMMITTER"] {

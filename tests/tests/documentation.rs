@@ -193,15 +193,18 @@ fn words_of(line: &str) -> String {
         previous = char;
     }
     words.push(' ');
-    words.split(' ').filter(|word| !word.is_empty()).fold(
-        String::from(" "),
-        |line, word| line + word + " ",
-    )
+    words
+        .split(' ')
+        .filter(|word| !word.is_empty())
+        .fold(String::from(" "), |line, word| line + word + " ")
 }
 
 #[test]
 fn names_are_split_into_words() {
-    assert_eq!(words_of("  fn is_told(&PeerError) "), " fn is told peer error ");
+    assert_eq!(
+        words_of("  fn is_told(&PeerError) "),
+        " fn is told peer error "
+    );
     assert_eq!(words_of("lint-Rules: anew."), " lint rules anew ");
     assert_eq!(words_of(""), " ");
 }
@@ -211,7 +214,9 @@ fn no_name_comment_message_or_page_uses_a_banned_word() {
     let banned = Banned::read();
     assert!(banned.exceptions.iter().all(|one| !one.reason.is_empty()));
     let mut found = Vec::new();
-    for end in [".rs", ".md", ".yaml", ".yml", ".toml", ".trycmd", ".tpl", ".txt", ".sh", ".json"] {
+    for end in [
+        ".rs", ".md", ".yaml", ".yml", ".toml", ".trycmd", ".tpl", ".txt", ".sh", ".json",
+    ] {
         for path in files(end) {
             let name = path.strip_prefix(root()).unwrap().to_str().unwrap();
             let Ok(text) = fs::read_to_string(&path) else {
@@ -228,5 +233,10 @@ fn no_name_comment_message_or_page_uses_a_banned_word() {
         }
     }
     let most = found.len().min(40);
-    assert!(found.is_empty(), "{} in all\n{}", found.len(), found[..most].join("\n"));
+    assert!(
+        found.is_empty(),
+        "{} in all\n{}",
+        found.len(),
+        found[..most].join("\n")
+    );
 }

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde_json::{Value as Json, json};
 
+use crate::shown::path_text;
+
 /// How bad it is. Either makes the check fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
@@ -59,8 +61,10 @@ rules! {
     TEMPLATE_NAME "template-name" Warning "The template has another name or namespace than the object; both are ignored.";
     INCOMPLETE_TYPE "incomplete-type" Error "The type of the Secret requires an item that is missing.";
     TEMPLATE "template" Error "A template cannot be parsed.";
+    MISSING_ITEM "missing-item" Error "A template inserts an item that does not exist, and so renders `<no value>`.";
     UNKNOWN_FIELD "unknown-field" Error "A field does not exist, and the API server drops it.";
     DUPLICATE_ITEM "duplicate-item" Error "An item is defined twice; only the last one counts.";
+    REPEATED_KEY "repeated-key" Error "A key is repeated in a mapping of a document with Secrets; tools disagree which one counts.";
     DEPRECATED "deprecated" Warning "The deprecated field `spec.data` contains a whole Secret.";
     BROKEN_RULE "broken-rule" Error "An object contradicts its rule in `.seal.yaml`.";
     RULES_FILE "rules-file" Error "`.seal.yaml` cannot be used.";
@@ -87,7 +91,7 @@ impl Finding {
         json!({
             "rule": self.rule.name,
             "severity": self.rule.severity.word(),
-            "file": self.file.to_string_lossy(),
+            "file": path_text(self.file.as_os_str()),
             "line": self.line,
             "message": self.message,
         })

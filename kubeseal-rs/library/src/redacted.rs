@@ -2,6 +2,9 @@
 //! credentials.
 
 use std::borrow::Cow;
+use std::ffi::OsStr;
+
+use crate::shown::path_text;
 
 /// Returns the text with credentials replaced by `***`, if it is a URL with any. A malformed URL
 /// counts too, such as `https:/user:password@host`: a text that begins with a scheme is taken for a
@@ -26,6 +29,15 @@ pub fn redacted(text: &str) -> Cow<'_, str> {
         "{scheme}{user}{address}{}",
         query.unwrap_or_default()
     ))
+}
+
+/// Like [`redacted`], for an argument that is a URL or a path. Bytes of a path that are not UTF-8 are shown
+/// as [`path_text`] does.
+pub fn redacted_source(source: &OsStr) -> Cow<'_, str> {
+    match path_text(source) {
+        Cow::Borrowed(text) => redacted(text),
+        Cow::Owned(text) => Cow::Owned(redacted(&text).into_owned()),
+    }
 }
 
 /// Splits a URL before its address. A URL begins with `https://`, with a scheme, a colon and any

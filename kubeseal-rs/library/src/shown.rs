@@ -4,6 +4,7 @@
 //! pipeline.
 
 use std::borrow::Cow;
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -41,16 +42,31 @@ fn without_commands(text: Cow<'_, str>) -> Cow<'_, str> {
     Cow::Owned(lines.collect())
 }
 
+/// Returns the text of a path, in which each byte that is not part of UTF-8 is written as `\xff`.
+pub fn path_text(path: &OsStr) -> Cow<'_, str> {
+    if let Some(text) = path.to_str() {
+        return Cow::Borrowed(text);
+    }
+    let mut text = String::new();
+    for chunk in path.as_encoded_bytes().utf8_chunks() {
+        text.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "\\x{byte:02x}");
+        }
+    }
+    Cow::Owned(text)
+}
+
 /// Formats paths for messages. [`Path::display`] would print line breaks in a name.
 pub trait ShowPath {
-    /// Escapes a path like [`shown`]; bytes that are not UTF-8 become U+FFFD. A relative path that
-    /// begins like a workflow command gets the prefix `./`, which names the same file.
+    /// Escapes the [`path_text`] of a path like [`shown`]. A relative path that begins like a workflow command gets the prefix `./`, which names the same file.
     fn shown(&self) -> String;
 }
 
 impl<P: AsRef<Path> + ?Sized> ShowPath for P {
     fn shown(&self) -> String {
-        let path = self.as_ref().to_string_lossy();
+        let path = path_text(self.as_ref().as_os_str());
         let begins_a_command = path.trim_start().starts_with("::") || path.starts_with('#');
         if begins_a_command {
             return shown(&format!("./{path}")).into_owned();

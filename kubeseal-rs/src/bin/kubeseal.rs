@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     interrupt::survive_the_file_size_limit();
     let surroundings = report::surroundings();
     let words = std::env::args_os().skip(1);
-    match kubeseal_args::parse(words, |name| surroundings.variable(name)) {
+    match kubeseal_args::parse(words, |name| std::env::var_os(name)) {
         Ok(request) => report::finish(command::run(&request, &surroundings)),
         Err(stop) => report::stop(stop),
     }

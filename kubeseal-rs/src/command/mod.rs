@@ -10,6 +10,7 @@ mod raw;
 mod recover;
 mod secrets;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use shared::key::Certificate;
@@ -69,7 +70,7 @@ pub enum Command {
         /// How to seal.
         options: SealOptions,
         /// The values of `--from-file`; stdin if empty.
-        from_files: Vec<String>,
+        from_files: Vec<OsString>,
     },
     /// Print the certificate without checking it.
     FetchCertificate(Wanted),

@@ -1,7 +1,9 @@
 //! Seals one value to base64 ciphertext.
 
+use std::ffi::OsString;
 use std::path::Path;
 
+use clap_lex::OsStrExt as _;
 use shared::key::Certificate;
 use shared::scope::Scope;
 use shared::{base64, envelope};
@@ -16,7 +18,7 @@ use crate::{files, report};
 pub(super) fn seal(
     certificate: &Certificate,
     options: &SealOptions,
-    from_files: &[String],
+    from_files: &[OsString],
     surroundings: &Surroundings,
 ) -> Result<String, CommandError> {
     let scope = options.scope.unwrap_or_default();
@@ -43,7 +45,7 @@ pub(super) fn seal(
 }
 
 fn read_value(
-    from_files: &[String],
+    from_files: &[OsString],
     surroundings: &Surroundings,
 ) -> Result<Zeroizing<Vec<u8>>, CommandError> {
     match from_files {
@@ -54,7 +56,9 @@ fn read_value(
             Ok(files::read_stdin_as(Kind::Value)?)
         }
         [file] => {
-            let path = file.split_once('=').map_or(file.as_str(), |(_, path)| path);
+            let path = file
+                .split_once("=")
+                .map_or(file.as_os_str(), |(_, path)| path);
             Ok(files::read_as(Path::new(path), Kind::Value)?)
         }
         _ => Err(CommandError::RawFiles),

@@ -1,17 +1,19 @@
 //! `seal cert`: the certificate, who it is and how long it lasts.
 
+use std::ffi::OsStr;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
-use shared::key::{Certificate, Validity};
+use shared::key::{Certificate, Fingerprint, Validity};
 use shared::key_marks::KeyState;
 
 use super::keys::{access, store};
 use super::{Outcome, print};
+use crate::bounded::Kind;
 use crate::cluster::Controller;
 use crate::keys::record;
-use crate::redacted::redacted;
+use crate::redacted::redacted_source;
 use crate::report::ShowPath as _;
 use crate::seal_args::{Cert, CertFetch, CertShow, CertSource, CertVerb, CertVerify, Form, Place};
 use crate::surroundings::Surroundings;
@@ -40,9 +42,74 @@ fn fetch(words: &CertFetch, surroundings: &Surroundings) -> Result<Outcome> {
     let Some(out) = &words.out else {
         return print(pem.as_bytes());
     };
+    match standing(out)? {
+        Standing::None => {}
+        Standing::Certificate(old) if old == *found => {
+            report::say(&format!("{} is unchanged: {found}", out.shown()));
+            return Ok(Outcome::Done);
+        }
+        // The fingerprint says which certificate the user means.
+        Standing::Certificate(_) if words.fingerprint.is_some() => {}
+        _ if words.replace => {}
+        standing => agree(out, &standing, found, surroundings)?,
+    }
     files::replace(out, pem.as_bytes())?;
     report::say(&format!("{} written: {found}", out.shown()));
     Ok(Outcome::Done)
+}
+
+/// What the file to write holds already.
+enum Standing {
+    None,
+    Certificate(Fingerprint),
+    /// Something else.
+    Other,
+}
+
+fn standing(out: &Path) -> Result<Standing> {
+    // A pipe or device is written to and not replaced.
+    if !out.is_file() {
+        return Ok(Standing::None);
+    }
+    let bytes = files::read_as(out, Kind::Certificate)?;
+    if bytes.trim_ascii().is_empty() {
+        return Ok(Standing::None);
+    }
+    let known = Certificate::from_pem(&bytes);
+    Ok(known.map_or(Standing::Other, |certificate| {
+        Standing::Certificate(certificate.fingerprint().clone())
+    }))
+}
+
+/// Asks on a terminal before the file is replaced.
+fn agree(
+    out: &Path,
+    standing: &Standing,
+    new: &Fingerprint,
+    surroundings: &Surroundings,
+) -> Result<()> {
+    let what = match standing {
+        Standing::Certificate(old) => format!(
+            "{} has another certificate, {old}, and would have {new}: what is sealed with it from then on opens with \
+             another key, which is right if the key was renewed and an attack if it was not",
+            out.shown()
+        ),
+        _ => format!("{} holds something else than a certificate", out.shown()),
+    };
+    let hint = format!(
+        "hint: compare {new} with `seal keys list`, and pass --fingerprint {new} or --replace"
+    );
+    if !surroundings.stdin_is_terminal || !surroundings.stderr_is_terminal {
+        bail!("{what}; nothing was written\n{hint}");
+    }
+    report::say(&what);
+    report::ask("Replace it? [y/N] ");
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    if ["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str()) {
+        return Ok(());
+    }
+    bail!("nothing was written\n{hint}")
 }
 
 fn show(words: &CertShow, surroundings: &Surroundings) -> Result<Outcome> {
@@ -140,7 +207,8 @@ fn of_folder(folder: &Path, place: &Place, surroundings: &Surroundings) -> Resul
     Ok(Certificate::from_pem(pem.as_bytes())?)
 }
 
-fn read_at(at: &str) -> Result<Certificate> {
+fn read_at(at: &OsStr) -> Result<Certificate> {
     let pem = certificate::read(at)?;
-    Certificate::from_pem(&pem).with_context(|| format!("the certificate of {}", redacted(at)))
+    Certificate::from_pem(&pem)
+        .with_context(|| format!("the certificate of {}", redacted_source(at)))
 }

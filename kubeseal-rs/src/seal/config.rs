@@ -6,9 +6,9 @@ use serde_json::{Value as Json, json};
 use super::session::Session;
 use super::settings::{Said, Settings};
 use super::{Outcome, print, write};
-use crate::redacted::redacted;
-use crate::report::ShowPath as _;
+use crate::redacted::redacted_source;
 use crate::report::shown;
+use crate::report::{ShowPath as _, path_text};
 use crate::rules::Source;
 use crate::seal_args::{Config, ConfigVerb, Explain};
 use crate::surroundings::Surroundings;
@@ -88,7 +88,7 @@ fn texts<T: ToString>(values: &[T]) -> Vec<String> {
 
 fn source(certificate: &Said<Source>) -> String {
     match &certificate.value {
-        Source::At(at) => redacted(at).into_owned(),
+        Source::At(at) => redacted_source(at).into_owned(),
         Source::Controller {
             context,
             name,
@@ -128,9 +128,9 @@ fn text(words: &Explain, settings: &Settings) -> String {
 }
 
 fn facts(words: &Explain, settings: &Settings) -> Json {
-    let mut json = json!({"path": words.path.to_string_lossy()});
+    let mut json = json!({"path": path_text(words.path.as_os_str())});
     if let Some(file) = &settings.rules {
-        json["file"] = file.path.to_string_lossy().into();
+        json["file"] = path_text(file.path.as_os_str()).into();
     }
     if let Some(rule) = &settings.rule {
         json["rule"] = json!({"number": rule.number, "line": rule.line, "path": rule.path});

@@ -14,7 +14,7 @@ use super::object::Object;
 use super::walk::{self, Kind, ManifestFile, PassedOver, WalkError};
 use super::{Outcome, print, write};
 use crate::git::{self, GitError, Repository};
-use crate::report::{self, Paint, ShowPath as _, shown};
+use crate::report::{self, Paint, ShowPath as _, path_text, shown};
 use crate::seal_args::Diff;
 use crate::surroundings::Surroundings;
 
@@ -29,7 +29,7 @@ pub enum DiffError {
     NoCommit,
     /// A word that is nothing.
     #[error("{0:?} is neither a revision nor a file")]
-    NoSuchWord(String),
+    NoSuchWord(PathBuf),
     /// Such as a submodule.
     #[error(
         "{} lies in another repository, {}; run `seal diff` there",
@@ -121,12 +121,13 @@ struct Compared {
 }
 
 fn compared(words: &Diff, here: &Path, repository: &Repository) -> Result<Compared> {
-    let mut paths = words.words.clone();
+    let mut paths: Vec<PathBuf> = words.words.iter().map(PathBuf::from).collect();
     let mut revision = None;
-    if let Some(first) = paths.first().cloned() {
-        let is_file = here.join(&first).exists();
+    // A revision is text.
+    if let Some(first) = words.words.first().and_then(|first| first.to_str()) {
+        let is_file = here.join(first).exists();
         if (!is_file || words.paths.is_empty() && first.contains(".."))
-            && let Some(ends) = ends(repository, &first)
+            && let Some(ends) = ends(repository, first)
         {
             revision = Some(ends);
             paths.remove(0);
@@ -189,11 +190,8 @@ fn changed_files(
 
 fn path_from(root: &Path, here: &Path, file: &Path) -> String {
     let whole = root.join(file);
-    whole
-        .strip_prefix(here)
-        .unwrap_or(file)
-        .to_string_lossy()
-        .into_owned()
+    let path = whole.strip_prefix(here).unwrap_or(file);
+    path_text(path.as_os_str()).into_owned()
 }
 
 /// The changes of every object, by its place.

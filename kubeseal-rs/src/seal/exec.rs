@@ -20,7 +20,7 @@ use super::{Outcome, opening};
 use crate::keys::record;
 use crate::platform::{self, memory};
 use crate::programs;
-use crate::report::ShowPath as _;
+use crate::report::{ShowPath as _, path_text};
 use crate::seal_args::Exec;
 use crate::surroundings::Surroundings;
 use variables::{Assignment, Choice, assign};
@@ -103,8 +103,8 @@ fn items(sealed: &SealedSecret) -> impl Iterator<Item = &str> {
 
 /// Formats files and command for a shell.
 fn arguments(words: &Exec) -> String {
-    let paths = words.paths.iter().map(|path| path.to_string_lossy());
-    let command = words.command.iter().map(|word| word.to_string_lossy());
+    let paths = words.paths.iter().map(|path| path_text(path.as_os_str()));
+    let command = words.command.iter().map(|word| path_text(word));
     let quoted = |word: std::borrow::Cow<'_, str>| {
         shlex::try_quote(&word).map_or_else(|_| word.clone().into_owned(), Into::into)
     };

@@ -1,6 +1,7 @@
 //! `seal [FILE…]`: seals Secret manifests to SealedSecret manifests.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -14,7 +15,7 @@ use super::settings::Settings;
 use super::walk::{self, Kind, LISTS, ManifestFile, PassedOver};
 use super::{Outcome, print, write};
 use crate::command::Format;
-use crate::report::ShowPath as _;
+use crate::report::{ShowPath as _, path_text};
 use crate::seal_args::Files;
 use crate::surroundings::Surroundings;
 use crate::{files, git, report};
@@ -211,14 +212,14 @@ fn whole(path: &Path) -> PathBuf {
 /// Returns the path of the sealed file: `db.yaml` → `db.sealed.yaml`.
 fn beside(plain: &Path, format: Option<Format>) -> PathBuf {
     let ending = match format {
-        Some(Format::Json) => "json".into(),
-        Some(Format::Yaml) => "yaml".into(),
-        None => plain
-            .extension()
-            .map_or_else(|| "yaml".into(), |e| e.to_string_lossy().into_owned()),
+        Some(Format::Json) => OsStr::new("json"),
+        Some(Format::Yaml) => OsStr::new("yaml"),
+        None => plain.extension().unwrap_or(OsStr::new("yaml")),
     };
-    let stem = plain.file_stem().unwrap_or_default().to_string_lossy();
-    plain.with_file_name(format!("{stem}.sealed.{ending}"))
+    let mut name = plain.file_stem().unwrap_or_default().to_owned();
+    name.push(".sealed.");
+    name.push(ending);
+    plain.with_file_name(name)
 }
 
 fn refuse_plain_in_git(plain: &Path) -> Result<()> {
@@ -274,9 +275,9 @@ fn carry_out(plan: &Plan) -> Result<()> {
 /// Returns a hint to stage the changes. Until then Git would commit the plain file that is in its
 /// index.
 fn to_stage(plan: &Plan, to: &Path) -> String {
-    let mut changed = vec![to.to_string_lossy()];
+    let mut changed = vec![path_text(to.as_os_str())];
     if plan.remove {
-        changed.insert(0, plan.plain.to_string_lossy());
+        changed.insert(0, path_text(plan.plain.as_os_str()));
     } else if to != plan.plain {
         return String::new();
     }

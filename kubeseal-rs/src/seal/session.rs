@@ -12,8 +12,9 @@ use shared::key_ring::KeyRing;
 use super::settings::{self, Settings, SettingsError};
 use crate::certificate::{self, By, Obtained, Origin, Vouched, Wanted};
 use crate::cluster::{Access, Overrides};
+use crate::keys::marked;
 use crate::kubeconfig;
-use crate::redacted::redacted;
+use crate::redacted::redacted_source;
 use crate::report;
 use crate::report::ShowPath as _;
 use crate::rules::{RulesFile, Source};
@@ -134,6 +135,8 @@ impl<'a> Session<'a> {
             certificate
         };
         settings.check_certificate(&certificate)?;
+        let cache = self.surroundings.cache_folder();
+        marked::check(cache.as_deref(), certificate.fingerprint())?;
         self.check_recipient(settings, &certificate)?;
         Ok(certificate)
     }
@@ -170,7 +173,7 @@ impl<'a> Session<'a> {
         let parsed = certificate::parse_of(obtained.origin, &obtained.pem, now);
         let (certificate, remarks) = match source {
             Source::At(at) => {
-                parsed.with_context(|| format!("the certificate of {}", redacted(at)))?
+                parsed.with_context(|| format!("the certificate of {}", redacted_source(at)))?
             }
             Source::Controller { .. } => parsed.context("the certificate of the controller")?,
         };

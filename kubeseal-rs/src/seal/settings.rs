@@ -10,7 +10,7 @@ use shared::scope::{Scope, UnknownScope};
 
 use crate::certificate::{By, Vouched, is_url};
 use crate::files;
-use crate::redacted::redacted;
+use crate::redacted::redacted_source;
 use crate::report::ShowPath as _;
 use crate::rules::{Broken, Rule, RulesFile, Source};
 use crate::seal_args::Sealing;
@@ -220,7 +220,10 @@ fn source(
         return said(source, Origin::Rule);
     }
     if let Some(at) = variable("SEALED_SECRETS_CERT") {
-        return said(Source::At(at), Origin::Variable("SEALED_SECRETS_CERT"));
+        return said(
+            Source::At(at.into()),
+            Origin::Variable("SEALED_SECRETS_CERT"),
+        );
     }
     let from_variable = |word: &Option<String>, name| word.clone().or_else(|| variable(name));
     let context = variable("SEALED_SECRETS_CONTEXT");
@@ -306,7 +309,9 @@ impl Settings {
 
     fn certificate_in_words(&self) -> (String, Option<PathBuf>) {
         match &self.certificate.value {
-            Source::At(at) if is_url(at) => (format!("the certificate {}", redacted(at)), None),
+            Source::At(at) if is_url(at) => {
+                (format!("the certificate {}", redacted_source(at)), None)
+            }
             Source::At(at) => {
                 let folder = self.rules.as_ref().map(|rules| rules.folder().join(at));
                 let file = files::from_here(&folder.unwrap_or_else(|| at.into()));
@@ -369,7 +374,7 @@ mod tests {
 
     fn words(cert: Option<&str>, namespace: Option<&str>, scope: Option<Scope>) -> Sealing {
         Sealing {
-            cert: cert.map(str::to_owned),
+            cert: cert.map(Into::into),
             namespace: namespace.map(str::to_owned),
             scope,
             ..Sealing::default()

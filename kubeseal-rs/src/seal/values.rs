@@ -1,16 +1,17 @@
 //! Reads values from files, stdin and hidden prompts.
 
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use clap_lex::OsStrExt as _;
 use shared::plain::Plain;
 
 use crate::bounded::Kind;
 use crate::files;
 use crate::prompt::Prompt;
-use crate::report;
-use crate::report::ShowPath as _;
+use crate::report::{self, ShowPath as _, path_text};
 use crate::surroundings::Surroundings;
 
 /// A value cannot be read.
@@ -33,6 +34,9 @@ pub enum ValueError {
     /// The argument has not the form `KEY=VALUE`.
     #[error("--{0} takes {1}")]
     Form(&'static str, &'static str),
+    /// The key is not UTF-8.
+    #[error("--from-file: the key {0} is not text in UTF-8")]
+    KeyBytes(String),
     /// The folder contains no files.
     #[error("the folder {} contains no file that could be an item", .0.shown())]
     EmptyFolder(PathBuf),
@@ -128,8 +132,11 @@ impl<'a> Stdin<'a> {
     /// # Errors
     ///
     /// Fails if a file cannot be read, or has no name to use as a key.
-    pub fn from_file(&mut self, word: &str) -> Result<Vec<(String, Plain)>> {
-        if let Some((key, path)) = word.split_once('=') {
+    pub fn from_file(&mut self, word: &OsStr) -> Result<Vec<(String, Plain)>> {
+        if let Some((key, path)) = word.split_once("=") {
+            let key = key
+                .to_str()
+                .ok_or_else(|| ValueError::KeyBytes(path_text(key).into()))?;
             return Ok(vec![(key.to_owned(), self.read_file(Path::new(path))?)]);
         }
         let path = Path::new(word);

@@ -19,8 +19,8 @@ use super::{Outcome, write};
 use crate::command::read_keys;
 use crate::git::{self, Dated};
 use crate::report;
-use crate::report::ShowPath as _;
 use crate::report::shown;
+use crate::report::{ShowPath as _, path_text};
 use crate::seal_args::{Sealing, View};
 use crate::surroundings::Surroundings;
 
@@ -105,7 +105,7 @@ fn look(candidate: &Candidate, revealer: Option<&Revealer<'_>>) -> Result<Vec<Se
         let values = revealer.map(|revealer| revealer.values(&object, path));
         Ok(Seen {
             path: path.clone(),
-            file: path.to_string_lossy().into_owned(),
+            file: path_text(path.as_os_str()).into_owned(),
             ages: Vec::new(),
             values: values.transpose().with_context(|| path.shown())?,
             object,

@@ -1,3 +1,4 @@
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -29,7 +30,7 @@ pub enum CertVerb {
 pub struct CertSource {
     /// Use this certificate instead of the controller's
     #[arg(value_name = "FILE|URL")]
-    pub cert: Option<String>,
+    pub cert: Option<OsString>,
     /// The cluster and controller, if no certificate is given.
     #[command(flatten)]
     pub place: Place,
@@ -42,6 +43,9 @@ pub struct CertFetch {
     /// File to write
     #[arg(long, short, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// Replace a file that holds another certificate, without asking
+    #[arg(long, requires = "out")]
+    pub replace: bool,
     /// Fail unless the certificate has this fingerprint
     #[arg(long, value_name = "SHA256:…")]
     pub fingerprint: Option<Fingerprint>,
@@ -71,7 +75,7 @@ pub struct CertVerify {
     pub fingerprint: Vec<Fingerprint>,
     /// Certificate to compare with
     #[arg(long, value_name = "FILE|URL")]
-    pub against: Option<String>,
+    pub against: Option<OsString>,
     /// The certificate to use.
     #[command(flatten)]
     pub source: CertSource,

@@ -1,3 +1,4 @@
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -28,7 +29,7 @@ pub struct Create {
     pub prompt: Vec<String>,
     /// Add an item from a file (`-` for stdin), or one item for each file of a folder
     #[arg(long, value_name = "[KEY=]FILE")]
-    pub from_file: Vec<String>,
+    pub from_file: Vec<OsString>,
     /// Add an item for each line KEY=VALUE, without quoting rules (`seal import dotenv` has them)
     #[arg(long, value_name = "FILE")]
     pub from_env_file: Vec<PathBuf>,

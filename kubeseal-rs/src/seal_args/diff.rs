@@ -1,3 +1,6 @@
+use std::ffi::OsString;
+use std::path::PathBuf;
+
 use clap::Args;
 
 use crate::command::Format;
@@ -15,10 +18,10 @@ Examples:
 pub struct Diff {
     /// A revision, then files and folders; `--` before a path that looks like a revision
     #[arg(value_name = "[REV] [PATH]...")]
-    pub words: Vec<String>,
+    pub words: Vec<OsString>,
     /// Paths only
     #[arg(last = true, value_name = "PATH")]
-    pub paths: Vec<String>,
+    pub paths: Vec<PathBuf>,
     /// Exit with code 1 if anything differs
     #[arg(long)]
     pub exit_code: bool,

@@ -5,7 +5,7 @@ use clap::Args;
 use super::{Asking, Form, Opening, Place};
 
 /// Arguments of `seal doctor`.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(
     after_help = "Other names and namespaces are tried only with keys that you hold: those of --backup, or the key Secrets if \
 you may read them. The controller is asked about the file as it is, and nothing else; with --authorized it answers \
@@ -44,7 +44,7 @@ pub struct Doctor {
     /// How to reach the controller's port for callers with a token.
     #[command(flatten)]
     pub asking: Asking,
-    /// The cluster or folder with the keys.
+    /// The cluster or folder with the keys. What is missing comes from the rule of `.seal.yaml` for the file.
     #[command(flatten)]
     pub place: Place,
 }

@@ -1,3 +1,4 @@
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -58,7 +59,7 @@ pub struct ImportDotenv {
 pub struct ImportSops {
     /// Name of the Secret (only if the file is no Secret manifest), and the file
     #[arg(value_name = "[NAME] FILE", num_args = 1..=2, required = true)]
-    pub words: Vec<String>,
+    pub words: Vec<OsString>,
     /// Where to write the result.
     #[command(flatten)]
     pub destination: Destination,

@@ -8,8 +8,8 @@ use super::Sealing;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Rules: plain-secret malformed-file malformed-object malformed-value key-size retired-key other-key closed-item
-  stale-hint scope no-name no-namespace name template-name template incomplete-type unknown-field duplicate-item
-  deprecated broken-rule rules-file certificate exemption
+  stale-hint scope no-name no-namespace name template-name template incomplete-type missing-item unknown-field
+  duplicate-item repeated-key deprecated broken-rule rules-file certificate exemption
 Key hints are advice: only the controller or a private key (--keys) can show whether a value decrypts.
 Empty values, variables such as ${TOKEN} without a default, and template actions are not plain values.
 To exempt a file, give a reason: in a comment `# seal lint: ignore plain-secret: REASON`, or in its rule in

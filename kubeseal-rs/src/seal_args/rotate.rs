@@ -14,7 +14,8 @@ With --key no cluster is contacted. Give the newest key too: without it only key
 are done, so each file gets them. A file that cannot be read is named, and the exit code is 2.
 With --key, a certificate that only a rule of .seal.yaml names is refused unless its private key is given too:
 pass --cert or --cert-fingerprint.
---dry-run with --key judges by sizes and key hints, and decrypts only values without them.
+--dry-run judges by sizes and key hints; with --key it decrypts only values without them, and without --key
+nothing: the controller is asked for its certificate alone.
 
 Examples:
   seal rotate --key key.pem --cert cert.pem

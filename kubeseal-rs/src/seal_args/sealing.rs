@@ -1,3 +1,4 @@
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -15,7 +16,7 @@ use super::{Cluster, Controller};
 pub struct Sealing {
     /// Certificate to seal with
     #[arg(long, value_name = "FILE|URL")]
-    pub cert: Option<String>,
+    pub cert: Option<OsString>,
     /// Fail unless the certificate has this fingerprint
     #[arg(long, value_name = "SHA256:…")]
     pub cert_fingerprint: Option<Fingerprint>,

@@ -12,10 +12,10 @@ mod duration;
 mod value;
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use jiff::SignedDuration;
 
 pub use duration::{DurationError, parse_duration};
@@ -144,11 +144,12 @@ impl Program {
     /// # Errors
     ///
     /// Returns [`Stop`] if the user asked for help, or if an argument is unknown, malformed or positional.
-    pub fn parse(
+    pub fn parse<V: Into<OsString>>(
         &self,
         words: impl IntoIterator<Item = OsString>,
-        variable: impl Fn(&str) -> Option<String>,
+        variable: impl Fn(&str) -> Option<V>,
     ) -> Result<Flags, Stop> {
+        let variable = |name: &str| variable(name).map(Into::into);
         let matches = self
             .command()
             .try_get_matches_from(words)
@@ -191,10 +192,13 @@ fn argument(flag: &Flag) -> Arg {
             .require_equals(true)
             .default_missing_value("true")
             .hide_possible_values(true),
-        Kind::List | Kind::Repeated => arg.action(ArgAction::Append).allow_hyphen_values(true),
+        Kind::List | Kind::Paths | Kind::Repeated => {
+            arg.action(ArgAction::Append).allow_hyphen_values(true)
+        }
         _ => arg.action(ArgAction::Set).allow_hyphen_values(true),
     }
     .value_name(flag.kind.word())
+    .value_parser(value_parser!(OsString))
 }
 
 fn stop(error: &clap::Error) -> Stop {
@@ -210,11 +214,11 @@ impl Flags {
         &mut self,
         flag: &Flag,
         matches: &ArgMatches,
-        variable: &impl Fn(&str) -> Option<String>,
+        variable: &impl Fn(&str) -> Option<OsString>,
     ) -> Result<(), Stop> {
         let mut value = flag
             .kind
-            .parse(flag.default)
+            .parse(OsStr::new(flag.default))
             .unwrap_or_else(|_| flag.kind.zero());
         if let Some(text) = flag
             .variable
@@ -235,7 +239,10 @@ impl Flags {
             }
         }
         if matches.value_source(flag.name) == Some(ValueSource::CommandLine) {
-            let words = matches.get_many::<String>(flag.name).into_iter().flatten();
+            let words = matches
+                .get_many::<OsString>(flag.name)
+                .into_iter()
+                .flatten();
             for word in words {
                 if flag.strict && word.is_empty() {
                     return Err(empty(flag));
@@ -283,6 +290,22 @@ impl Flags {
         Some(self.text(name)).filter(|text| !text.is_empty())
     }
 
+    /// Returns the value of a [`Kind::Path`], or `None` if it is empty.
+    pub fn path_if_any(&self, name: &str) -> Option<&OsStr> {
+        match self.value(name) {
+            Value::Path(path) => Some(path.as_os_str()).filter(|path| !path.is_empty()),
+            _ => misuse(name),
+        }
+    }
+
+    /// Returns the value of a [`Kind::Paths`].
+    pub fn paths(&self, name: &str) -> &[OsString] {
+        match self.value(name) {
+            Value::Paths(paths) => paths,
+            _ => misuse(name),
+        }
+    }
+
     /// Returns the value of a [`Kind::List`] or [`Kind::Repeated`].
     pub fn list(&self, name: &str) -> &[String] {
         match self.value(name) {
@@ -320,7 +343,7 @@ impl Flags {
     }
 }
 
-fn usage(flag: &Flag, word: &str, expected: &str) -> Stop {
+fn usage(flag: &Flag, word: &OsStr, expected: &str) -> Stop {
     Stop::Usage(format!(
         "error: invalid value {word:?} for --{}: expected {expected}\n",
         flag.name

@@ -1,3 +1,6 @@
+use std::ffi::{OsStr, OsString};
+
+use clap_lex::OsStrExt as _;
 use jiff::SignedDuration;
 
 use crate::duration::parse_duration;
@@ -9,6 +12,10 @@ pub enum Kind {
     Switch,
     /// Any text.
     Text,
+    /// A path of any bytes, or a URL.
+    Path,
+    /// A list of paths, separated and repeated as a [`List`](Self::List).
+    Paths,
     /// A list of texts, separated by commas (with CSV quotes) or given by repetition.
     List,
     /// A list of texts, given only by repetition: commas are part of a text. An environment variable adds one
@@ -31,6 +38,8 @@ pub enum Kind {
 pub(crate) enum Value {
     Switch(bool),
     Text(String),
+    Path(OsString),
+    Paths(Vec<OsString>),
     List(Vec<String>),
     Int(i64),
     Float(f64),
@@ -44,7 +53,9 @@ impl Kind {
             Self::Switch => "true|false",
             Self::Text | Self::Repeated => "TEXT",
             Self::Choice(..) => "WORD",
+            Self::Path => "PATH",
             Self::List => "TEXT,…",
+            Self::Paths => "PATH,…",
             Self::Int | Self::Count | Self::Float => "NUMBER",
             Self::Duration => "DURATION",
         }
@@ -55,6 +66,8 @@ impl Kind {
         match self {
             Self::Switch => Value::Switch(false),
             Self::Text | Self::Choice(..) => Value::Text(String::new()),
+            Self::Path => Value::Path(OsString::new()),
+            Self::Paths => Value::Paths(Vec::new()),
             Self::List | Self::Repeated => Value::List(Vec::new()),
             Self::Int | Self::Count => Value::Int(0),
             Self::Float => Value::Float(0.0),
@@ -63,7 +76,15 @@ impl Kind {
     }
 
     /// Parses a value; the error says what was expected.
-    pub(crate) fn parse(self, text: &str) -> Result<Value, &'static str> {
+    pub(crate) fn parse(self, value: &OsStr) -> Result<Value, &'static str> {
+        match self {
+            Self::Path => Ok(Value::Path(value.to_owned())),
+            Self::Paths => split(value).map(Value::Paths).ok_or(LIST),
+            _ => self.parse_text(value.to_str().ok_or("text in UTF-8")?),
+        }
+    }
+
+    fn parse_text(self, text: &str) -> Result<Value, &'static str> {
         match self {
             Self::Switch => match text {
                 "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(Value::Switch(true)),
@@ -71,9 +92,15 @@ impl Kind {
                 _ => Err("true or false"),
             },
             Self::Text => Ok(Value::Text(text.to_owned())),
-            Self::List => split(text)
-                .map(Value::List)
-                .ok_or("a list by commas, its quotes in pairs"),
+            Self::Path | Self::Paths => self.parse(OsStr::new(text)),
+            Self::List => {
+                let items = split(OsStr::new(text)).ok_or(LIST)?;
+                let texts = items.into_iter().map(OsString::into_string);
+                texts
+                    .collect::<Result<_, _>>()
+                    .map(Value::List)
+                    .map_err(|_| LIST)
+            }
             Self::Repeated => {
                 let item = Some(text).filter(|text| !text.is_empty());
                 Ok(Value::List(item.map(str::to_owned).into_iter().collect()))
@@ -93,6 +120,9 @@ impl Kind {
     }
 }
 
+/// What a list has to be.
+const LIST: &str = "a list by commas, its quotes in pairs";
+
 impl Value {
     /// Merges a later value into this one: it replaces this one, or extends a list.
     pub(crate) fn followed_by(self, later: Self) -> Self {
@@ -101,6 +131,10 @@ impl Value {
                 items.extend(more);
                 Self::List(items)
             }
+            (Self::Paths(mut items), Self::Paths(more)) => {
+                items.extend(more);
+                Self::Paths(items)
+            }
             (_, later) => later,
         }
     }
@@ -108,42 +142,45 @@ impl Value {
 
 /// Splits one CSV record: quotes protect commas, two quotes stand for one. Returns `None` if a quote is not
 /// closed or is in the middle of an item.
-fn split(text: &str) -> Option<Vec<String>> {
+fn split(text: &OsStr) -> Option<Vec<OsString>> {
     if text.is_empty() {
         return Some(Vec::new());
     }
     let mut items = Vec::new();
-    let mut rest = text;
-    loop {
-        let (item, tail) = match rest.strip_prefix('"') {
+    let mut rest = Some(text);
+    while let Some(text) = rest {
+        let (item, tail) = match text.strip_prefix("\"") {
             Some(quoted) => quoted_item(quoted)?,
-            None => plain_item(rest)?,
+            None => plain_item(text)?,
         };
         items.push(item);
-        match tail.strip_prefix(',') {
-            Some(tail) => rest = tail,
-            None => return tail.is_empty().then_some(items),
-        }
+        rest = tail;
     }
+    Some(items)
 }
 
-fn plain_item(text: &str) -> Option<(String, &str)> {
-    let (item, tail) = text.split_at(text.find(',').unwrap_or(text.len()));
-    (!item.contains('"')).then(|| (item.to_owned(), tail))
+/// Returns the item and what follows its comma.
+fn plain_item(text: &OsStr) -> Option<(OsString, Option<&OsStr>)> {
+    let (item, tail) = match text.split_once(",") {
+        Some((item, tail)) => (item, Some(tail)),
+        None => (text, None),
+    };
+    (!item.contains("\"")).then(|| (item.to_owned(), tail))
 }
 
-fn quoted_item(text: &str) -> Option<(String, &str)> {
-    let mut item = String::new();
+fn quoted_item(text: &OsStr) -> Option<(OsString, Option<&OsStr>)> {
+    let mut item = OsString::new();
     let mut rest = text;
     loop {
-        let (part, tail) = rest.split_once('"')?;
-        item.push_str(part);
-        match tail.strip_prefix('"') {
-            Some(tail) => {
-                item.push('"');
-                rest = tail;
-            }
-            None => return Some((item, tail)),
+        let (part, tail) = rest.split_once("\"")?;
+        item.push(part);
+        if let Some(tail) = tail.strip_prefix("\"") {
+            item.push("\"");
+            rest = tail;
+        } else if tail.is_empty() {
+            return Some((item, None));
+        } else {
+            return tail.strip_prefix(",").map(|tail| (item, Some(tail)));
         }
     }
 }
@@ -162,11 +199,33 @@ mod tests {
             ("\"a,b\",c", vec!["a,b", "c"]),
             ("\"say \"\"hi\"\"\"", vec!["say \"hi\""]),
         ] {
-            let want: Vec<String> = want.into_iter().map(str::to_owned).collect();
-            assert_eq!(split(text), Some(want), "{text}");
+            let want: Vec<OsString> = want.into_iter().map(OsString::from).collect();
+            assert_eq!(split(OsStr::new(text)), Some(want), "{text}");
         }
         for text in ["it\"s", "\"open", "\"a\"b", "a,\""] {
-            assert_eq!(split(text), None, "{text}");
+            assert_eq!(split(OsStr::new(text)), None, "{text}");
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn splits_paths_of_any_bytes() {
+        use std::os::unix::ffi::OsStrExt as _;
+
+        let paths = |list: &[&[u8]]| {
+            list.iter()
+                .map(|b| OsStr::from_bytes(b).to_owned())
+                .collect()
+        };
+        for (text, want) in [
+            (&b"\xff"[..], &[&b"\xff"[..]][..]),
+            (b"\xff,a\xfe", &[b"\xff", b"a\xfe"]),
+            (b"\"\xff,\"\"\",b", &[b"\xff,\"", b"b"]),
+        ] {
+            let parsed = Kind::Paths.parse(OsStr::from_bytes(text));
+            assert_eq!(parsed, Ok(Value::Paths(paths(want))), "{text:?}");
+        }
+        let parsed = Kind::Text.parse(OsStr::from_bytes(b"\xff"));
+        assert_eq!(parsed, Err("text in UTF-8"));
     }
 }

@@ -26,10 +26,10 @@ pub(super) fn read(text: &str, most: usize) -> Result<Vec<Node>, ReadError> {
             let number = documents.len() + 1;
             return Err(ReadError::at(number, line, ReadProblem::Size(most)));
         }
-        let mut stream = serde_json::Deserializer::from_str(&text[at..]).into_iter::<Raw>();
+        let mut stream = serde_json::Deserializer::from_str(&text[at..]).into_iter::<Raw<true>>();
         match stream.next() {
             None => return Ok(documents),
-            Some(Ok(Raw(mut node))) => {
+            Some(Ok(Raw::<true>(mut node))) => {
                 set_line(&mut node, line);
                 documents.push(node);
             }
@@ -91,18 +91,41 @@ fn json_error(document: usize, line: usize, error: &serde_json::Error) -> ReadEr
     )
 }
 
-/// A value with equal fields merged: Go decodes the second of two equal fields into the result of the first.
-struct Raw(Node);
+/// Reads the objects at the beginning of a text with every one of equal fields. Returns the rest, too, and the number
+/// of lines before it. Of a text with more values than `most`, returns nothing.
+pub(super) fn with_equal_fields(text: &str, most: usize) -> (Vec<Node>, &str, usize) {
+    let mut documents = Vec::new();
+    let (mut at, mut lines_before, mut counted) = (0, 0, 0);
+    if most_values(text) >= most {
+        return (documents, "", 0);
+    }
+    loop {
+        at += leading_space(&text[at..]);
+        lines_before += text[counted..at].matches('\n').count();
+        counted = at;
+        let mut stream = serde_json::Deserializer::from_str(&text[at..]).into_iter::<Raw<false>>();
+        let Some(Ok(Raw(mut node))) = stream.next() else {
+            return (documents, &text[at..], lines_before);
+        };
+        set_line(&mut node, lines_before + 1);
+        documents.push(node);
+        at += stream.byte_offset();
+    }
+}
 
-impl<'de> Deserialize<'de> for Raw {
+/// A value. Of equal fields, it has all or, if it merges, one: Go decodes the second of two equal fields into the
+/// result of the first.
+struct Raw<const MERGES: bool>(Node);
+
+impl<'de, const MERGES: bool> Deserialize<'de> for Raw<MERGES> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(RawVisitor)
     }
 }
 
-struct RawVisitor;
+struct RawVisitor<const MERGES: bool>;
 
-impl Raw {
+impl<const MERGES: bool> Raw<MERGES> {
     fn new(value: Value) -> Self {
         Self(Node::new(value, 0))
     }
@@ -118,51 +141,60 @@ impl Raw {
     }
 }
 
-impl<'de> Visitor<'de> for RawVisitor {
-    type Value = Raw;
+impl<'de, const MERGES: bool> Visitor<'de> for RawVisitor<MERGES> {
+    type Value = Raw<MERGES>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("JSON")
     }
 
-    fn visit_unit<E>(self) -> Result<Raw, E> {
+    fn visit_unit<E>(self) -> Result<Raw<MERGES>, E> {
         Ok(Raw::new(Value::Null))
     }
 
-    fn visit_bool<E>(self, b: bool) -> Result<Raw, E> {
+    fn visit_bool<E>(self, b: bool) -> Result<Raw<MERGES>, E> {
         Ok(Raw::typed(Value::Bool(b), b.to_string()))
     }
 
-    fn visit_i64<E>(self, number: i64) -> Result<Raw, E> {
+    fn visit_i64<E>(self, number: i64) -> Result<Raw<MERGES>, E> {
         Ok(Raw::typed(Value::Int(number.into()), number.to_string()))
     }
 
-    fn visit_u64<E>(self, number: u64) -> Result<Raw, E> {
+    fn visit_u64<E>(self, number: u64) -> Result<Raw<MERGES>, E> {
         Ok(Raw::typed(Value::Int(number.into()), number.to_string()))
     }
 
-    fn visit_f64<E>(self, number: f64) -> Result<Raw, E> {
+    fn visit_f64<E>(self, number: f64) -> Result<Raw<MERGES>, E> {
         Ok(Raw::typed(Value::Float(number), number.to_string()))
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Raw, E> {
+    fn visit_str<E>(self, text: &str) -> Result<Raw<MERGES>, E> {
         Ok(Raw::new(Value::Text(Zeroizing::new(text.to_owned()))))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Raw, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Raw<MERGES>, A::Error> {
         let mut list = Vec::new();
-        while let Some(Raw(item)) = items.next_element()? {
+        while let Some(Raw::<MERGES>(item)) = items.next_element()? {
             list.push(item);
         }
         Ok(Raw::new(Value::List(list)))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Raw, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Raw<MERGES>, A::Error> {
         let mut known = Fields::default();
-        while let Some((name, Raw(node))) = fields.next_entry::<String, Raw>()? {
-            known.add(name, node);
+        let mut all = Vec::new();
+        while let Some((name, Raw(node))) = fields.next_entry::<String, Raw<MERGES>>()? {
+            if MERGES {
+                known.add(name, node);
+            } else {
+                all.push((name, node));
+            }
         }
-        Ok(Raw::new(known.merged()))
+        Ok(Raw::new(if MERGES {
+            known.merged()
+        } else {
+            Value::Map(all)
+        }))
     }
 }
 

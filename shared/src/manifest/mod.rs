@@ -12,12 +12,14 @@
 //! *target* (Go turns `yes` into the text `true` only where it expects a string) and messages need lines:
 //! both need events, not a deserializer.
 
+mod comments;
 pub mod edit;
 mod error;
 mod json_in;
 mod json_out;
 mod likely;
 mod node;
+mod repeated;
 mod scalar;
 mod shape;
 mod text;
@@ -27,11 +29,13 @@ mod yaml_order;
 mod yaml_out;
 mod yaml_text;
 
+pub use comments::Comment;
 pub use error::{ReadError, ReadProblem, ShapeError};
 pub use json_out::to_json;
 pub use node::{Node, Value};
 pub use shape::{Coercion, Reading, Shape};
 pub use text::as_utf8;
+pub use yaml_keys::RepeatedKey;
 pub use yaml_out::{to_inert_yaml, to_visible_yaml, to_yaml};
 
 /// A document that is not empty.
@@ -129,6 +133,19 @@ pub fn repeated_key(bytes: &[u8]) -> Option<usize> {
     yaml_keys::first_repeated(&text::decode(bytes).ok()?)
 }
 
+/// Returns every key that is repeated in its mapping, of the documents whose root the filter accepts; malformed
+/// documents are left out. In the roots for the filter, all of equal keys are entries.
+pub fn repeated_keys(bytes: &[u8], is_wanted: impl Fn(&Node) -> bool) -> Vec<RepeatedKey> {
+    let text = text::decode(bytes);
+    text.map_or_else(|_| Vec::new(), |text| repeated::find(&text, is_wanted))
+}
+
+/// Returns the comments that fill a line from its first column and whose text the filter accepts, and never a line
+/// of a quoted or block text that looks like one. Takes any input, malformed or not.
+pub fn comments(bytes: &[u8], is_wanted: impl Fn(&str) -> bool) -> Vec<Comment> {
+    comments::find(bytes, is_wanted)
+}
+
 /// Returns the root of every document, including empty documents.
 fn roots(text: &str, most: usize) -> Result<Vec<Node>, ReadError> {
     // Without anchors, two bytes create at most two values.
@@ -177,6 +194,7 @@ mod tests {
             ("{\"a\": 1}\n---\n{{ x }}\n", vec![1]),
             ("{\"a\": 1}\n{\"b\": 2}\n---\n{{ x }}\n", vec![1, 2]),
             ("a: |\n  ---\n  b\n---\n{{ x }}", vec![1]),
+            ("--- |\n---\na: b\n", vec![1, 3]),
             ("---x: 1\n---\n{{ x }}", vec![1]),
             ("a: [", vec![]),
             ("", vec![]),
@@ -320,6 +338,11 @@ mod tests {
                 "garbage on a later line of the third object",
                 "{}{}\n{\n\n!",
                 "document 3, line 4: malformed JSON: unexpected character",
+            ),
+            (
+                "a separator in a text that is a document",
+                "--- |\n---\na: b\n",
+                "document 1, line 2: malformed YAML: a line `---` is part of a text",
             ),
             (
                 "a list as key",

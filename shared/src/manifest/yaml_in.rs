@@ -175,6 +175,7 @@ impl Builder {
         }
         let line = self.line;
         let Some(parent) = self.open.last_mut() else {
+            refuse_separator(&node).map_err(|problem| self.error(problem))?;
             self.documents.push(node);
             return Ok(());
         };
@@ -202,6 +203,19 @@ impl Builder {
 
     fn error_at(&self, line: usize, problem: ReadProblem) -> ReadError {
         ReadError::at(self.begun.max(1), line + self.lines_before, problem)
+    }
+}
+
+/// The parser takes a line `---` for part of a block text that is not indented, and so for the document that follows.
+/// `kubectl` splits documents at such lines.
+fn refuse_separator(root: &Node) -> Result<(), ReadProblem> {
+    match &root.value {
+        // A folded text has spaces for line breaks.
+        Value::Text(text) if text.split_whitespace().any(|word| word == "---") => {
+            let why = "a line `---` is part of a text outside of any mapping";
+            Err(ReadProblem::Yaml(why.into()))
+        }
+        _ => Ok(()),
     }
 }
 

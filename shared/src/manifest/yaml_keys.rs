@@ -1,34 +1,55 @@
-//! Finds keys that occur twice in one mapping. All readers use the last one, as in Go; an author of a file
-//! probably lost the first one by mistake, for example with two documents without `---` between them.
+//! Finds keys that occur twice in one mapping. Our readers use the last one, as in Go, and other tools the first, or
+//! none; an author of a file probably lost one by mistake, for example with two documents without `---` between
+//! them, or means to show different values to different tools.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use saphyr_parser::{Event, Parser, ScalarStyle};
+use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
+
+use super::yaml_in;
+
+/// The merge key.
+const MERGE: &str = "<<";
+
+/// A key that is not the first of its name in its mapping.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RepeatedKey {
+    /// Its line, counted from one.
+    pub line: usize,
+    /// The key.
+    pub key: String,
+}
 
 /// Returns the line of the first repeated key, counted from one. Ignores keys that `<<` merges in, because
-/// they are meant to be overridden.
+/// they are meant to be overridden, and several `<<`.
 pub(super) fn first_repeated(text: &str) -> Option<usize> {
-    let mut open = Stack::default();
+    let mut scan = Scan::default();
     for event in Parser::new_from_str(text) {
         let (event, span) = event.ok()?;
-        match event {
-            Event::MappingStart(..) => open.0.push(Open::Map(HashSet::new(), Turn::Key)),
-            Event::SequenceStart(..) => open.0.push(Open::List),
-            Event::Scalar(key, style, ..) => {
-                if !open.is_new(&key, style) {
-                    return Some(span.start.line());
-                }
-                open.pass();
-            }
-            Event::MappingEnd | Event::SequenceEnd => {
-                open.0.pop();
-                open.pass();
-            }
-            Event::Alias(_) => open.pass(),
-            _ => {}
+        if let Some(key) = scan.take(event)
+            && key != MERGE
+        {
+            return Some(span.start.line());
         }
     }
     None
+}
+
+/// Returns the repeated keys of each document, several `<<` included, up to the first mistake.
+pub(super) fn of_documents(text: &str, lines_before: usize) -> Vec<Vec<RepeatedKey>> {
+    let mut documents = Vec::new();
+    let mut scan = Scan::default();
+    for (event, span) in Parser::new_from_str(text).map_while(Result::ok) {
+        if matches!(event, Event::DocumentStart(_)) {
+            documents.push(Vec::new());
+            scan = Scan::default();
+        }
+        let line = span.start.line() + lines_before;
+        if let (Some(key), Some(found)) = (scan.take(event), documents.last_mut()) {
+            found.push(RepeatedKey { line, key });
+        }
+    }
+    documents
 }
 
 /// A collection that has not ended yet.
@@ -45,25 +66,55 @@ enum Turn {
     Value,
 }
 
-/// The open collections, innermost last.
+/// The open collections, innermost last, and the scalars with an anchor, which may be keys again.
 #[derive(Default)]
-struct Stack(Vec<Open>);
+struct Scan {
+    open: Vec<Open>,
+    anchors: HashMap<usize, String>,
+}
 
-impl Stack {
-    /// Returns whether this is not a key, or a new one.
-    fn is_new(&mut self, key: &str, style: ScalarStyle) -> bool {
-        match self.0.last_mut() {
-            Some(Open::Map(keys, Turn::Key)) => {
-                let merges = key == "<<" && style == ScalarStyle::Plain;
-                merges || keys.insert(key.to_owned())
+impl Scan {
+    /// Returns the key, if this is one that its mapping has already.
+    fn take(&mut self, event: Event<'_>) -> Option<String> {
+        let key = match event {
+            Event::MappingStart(..) => {
+                self.open.push(Open::Map(HashSet::new(), Turn::Key));
+                return None;
             }
+            Event::SequenceStart(..) => {
+                self.open.push(Open::List);
+                return None;
+            }
+            Event::Scalar(text, style, anchor, tag) => {
+                let name = name_of(&text, style, tag.as_deref());
+                if anchor != 0 {
+                    self.anchors.insert(anchor, name.clone());
+                }
+                Some(name)
+            }
+            Event::Alias(anchor) => self.anchors.get(&anchor).cloned(),
+            Event::MappingEnd | Event::SequenceEnd => {
+                self.open.pop();
+                None
+            }
+            _ => return None,
+        };
+        let key = key.filter(|key| !self.is_new(key));
+        self.pass();
+        key
+    }
+
+    /// Returns whether this is not a key, or a new one.
+    fn is_new(&mut self, key: &str) -> bool {
+        match self.open.last_mut() {
+            Some(Open::Map(keys, Turn::Key)) => keys.insert(key.to_owned()),
             _ => true,
         }
     }
 
     /// Switches between key and value.
     fn pass(&mut self) {
-        if let Some(Open::Map(_, turn)) = self.0.last_mut() {
+        if let Some(Open::Map(_, turn)) = self.open.last_mut() {
             *turn = if *turn == Turn::Key {
                 Turn::Value
             } else {
@@ -71,6 +122,11 @@ impl Stack {
             };
         }
     }
+}
+
+/// Returns the name of a key as it is read; of the merge key, and of a value that is no key, its text.
+fn name_of(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> String {
+    yaml_in::key_name(text, style, tag).unwrap_or_else(|| text.to_owned())
 }
 
 #[cfg(test)]
@@ -93,10 +149,34 @@ mod tests {
             ),
             ("? [a, b]\n: a\n? a\n: b\na: c\n", Some(5)),
             ("{\"a\": {\"b\": 1, \"b\": 2}}", Some(1)),
+            ("&k a: 1\n*k : 2\n", Some(2)),
+            ("n: 1\nno: 2\n", Some(2)),
+            ("\"n\": 1\nn: 2\n", None),
             ("a: [", None),
         ] {
             assert_eq!(first_repeated(text), want, "{text:?}");
         }
+    }
+
+    #[test]
+    fn finds_every_repeated_key_of_each_document() {
+        let text = "a: 1\na: 2\na: 3\n---\nb: {<<: *x, <<: *y}\n---\nc: {d: {e: 1, e: 2}}\nf: [";
+        let text = text.replace("*x", "{}").replace("*y", "{}");
+        let found: Vec<Vec<_>> = of_documents(&text, 10)
+            .into_iter()
+            .map(|keys| {
+                keys.into_iter()
+                    .map(|found| (found.line, found.key))
+                    .collect()
+            })
+            .collect();
+        let key = |line, key: &str| (line, key.to_owned());
+        let want = vec![
+            vec![key(12, "a"), key(13, "a")],
+            vec![key(15, "<<")],
+            vec![key(17, "e")],
+        ];
+        assert_eq!(found, want);
     }
 
     proptest::proptest! {

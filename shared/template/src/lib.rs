@@ -21,6 +21,7 @@ mod dates;
 mod environment;
 mod error;
 mod eval;
+mod fields;
 mod fmt;
 mod functions;
 mod fuzz;

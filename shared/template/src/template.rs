@@ -8,6 +8,7 @@ use crate::budget::{Meter, Unmetered};
 use crate::environment::{Context, Environment};
 use crate::error::{ErrorKind, Fault, ParseError, RenderError};
 use crate::eval::Evaluator;
+use crate::fields;
 use crate::parse::{self, Trees};
 use crate::text::Text;
 use crate::value::Value;
@@ -57,6 +58,15 @@ impl Template {
     /// passwords.
     pub fn is_deterministic(&self) -> bool {
         self.deterministic
+    }
+
+    /// Returns the names of the fields that the template inserts as they are, with the line of each, counted from
+    /// one. A field that the template tests anywhere, or gives a default, is left out: it may be missing.
+    pub fn inserted_fields(&self) -> Vec<(String, usize)> {
+        let main = self.trees.get(self.name.as_bytes());
+        let found = main.map(fields::inserted).unwrap_or_default();
+        let line = |(at, name): (usize, String)| (name, position(&self.text, at).0);
+        found.into_iter().map(line).collect()
     }
 
     /// Returns an upper bound for the cost of slow functions in one rendering, in microseconds as in

@@ -14,10 +14,12 @@ mod source;
 mod trust;
 mod usable;
 
+use std::ffi::{OsStr, OsString};
+
 use shared::key::{Certificate, CertificateError};
 
 use crate::cluster::{Access, ClusterError, Service};
-use crate::redacted::redacted;
+use crate::redacted::redacted_source;
 use crate::surroundings::Surroundings;
 
 pub use source::{OfRule, SourceError, is_url, read, read_named_by_rule};
@@ -28,7 +30,7 @@ pub use usable::{Origin, UseError, parse, parse_of};
 #[derive(Debug, Clone, Default)]
 pub struct Wanted {
     /// The file or URL of `--cert`; empty for the controller's certificate.
-    pub source: String,
+    pub source: OsString,
     /// How to reach the controller.
     pub access: Access,
     /// The source of the controller's name.
@@ -108,9 +110,9 @@ pub fn obtain(wanted: &Wanted, surroundings: &Surroundings) -> Result<Obtained, 
     }
 }
 
-fn given(source: &str, fingerprints: &[Vouched]) -> Result<Obtained, ObtainError> {
+fn given(source: &OsStr, fingerprints: &[Vouched]) -> Result<Obtained, ObtainError> {
     let pem = read(source)?;
-    check(&pem, &redacted(source), fingerprints)?;
+    check(&pem, &redacted_source(source), fingerprints)?;
     Ok(Obtained {
         pem,
         origin: Origin::Given,

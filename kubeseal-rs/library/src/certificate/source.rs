@@ -1,5 +1,6 @@
 //! Reads a certificate from a file or a URL.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use ureq::tls::RootCerts;
@@ -7,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::bounded::Kind;
 use crate::files::{self, FileError};
-use crate::redacted::redacted;
+use crate::redacted::{redacted, redacted_source};
 use crate::shown::ShowPath as _;
 use crate::web;
 
@@ -84,21 +85,27 @@ pub enum SourceError {
 /// # Errors
 ///
 /// Fails if the file or server does not provide the content.
-pub fn read(source: &str) -> Result<Vec<u8>, SourceError> {
-    match scheme(source).as_deref() {
+pub fn read(source: &OsStr) -> Result<Vec<u8>, SourceError> {
+    match url(source) {
+        Some((scheme, url)) => read_url(&scheme, url),
         None => match files::read_as(Path::new(source), Kind::Certificate) {
             Ok(bytes) => Ok(bytes.to_vec()),
-            Err(error) => Err(error.shown_as(&redacted(source)).into()),
+            Err(error) => Err(error.shown_as(&redacted_source(source)).into()),
         },
-        Some("file") => match files::read_as(&file_path(source), Kind::Certificate) {
+    }
+}
+
+fn read_url(scheme: &str, source: &str) -> Result<Vec<u8>, SourceError> {
+    match scheme {
+        "file" => match files::read_as(&file_path(source), Kind::Certificate) {
             Err(error) if error.is_missing() => Err(SourceError::Missing {
                 uri: redacted(source).into_owned(),
                 source: error,
             }),
             read => Ok(read?.to_vec()),
         },
-        Some("http" | "https") => fetch(source),
-        Some(other) => Err(SourceError::Scheme {
+        "http" | "https" => fetch(source),
+        other => Err(SourceError::Scheme {
             uri: redacted(source).into_owned(),
             scheme: other.to_owned(),
         }),
@@ -124,32 +131,34 @@ pub struct OfRule<'a> {
 ///
 /// Fails like [`read`]; and for a file elsewhere, a pipe, a device or a huge file, for `file://`,
 /// and for `http://` unless the certificate is pinned or the server is this machine.
-pub fn read_named_by_rule(source: &str, rule: OfRule<'_>) -> Result<Vec<u8>, SourceError> {
-    match scheme(source).as_deref() {
-        None => read_in_tree(source, rule),
-        Some("http") if rule.is_pinned || is_this_machine(source) => read(source),
-        Some("file" | "http") => Err(SourceError::NotByRule {
+pub fn read_named_by_rule(source: &OsStr, rule: OfRule<'_>) -> Result<Vec<u8>, SourceError> {
+    let Some((scheme, source)) = url(source) else {
+        return read_in_tree(source, rule);
+    };
+    match scheme.as_str() {
+        "http" if rule.is_pinned || is_this_machine(source) => fetch(source),
+        "file" | "http" => Err(SourceError::NotByRule {
             uri: redacted(source).into_owned(),
         }),
-        Some(_) => read(source),
+        scheme => read_url(scheme, source),
     }
 }
 
-fn read_in_tree(source: &str, rule: OfRule<'_>) -> Result<Vec<u8>, SourceError> {
+fn read_in_tree(source: &OsStr, rule: OfRule<'_>) -> Result<Vec<u8>, SourceError> {
     let path = rule.folder.join(source);
-    let name = path.to_string_lossy();
+    let name = redacted_source(path.as_os_str());
     // Check the target of a symbolic link. A missing file is reported by the read below.
     let whole = path.canonicalize().unwrap_or_else(|_| path.clone());
     let tree = rule.tree.canonicalize();
     if !tree.is_ok_and(|tree| whole.starts_with(tree)) {
         return Err(SourceError::OutsideTree {
-            path: redacted(&name).into_owned().into(),
+            path: name.into_owned().into(),
             tree: rule.tree.to_owned(),
         });
     }
     match files::read_regular(&whole, Kind::Certificate.limit()) {
         Ok(bytes) => Ok(files::text(bytes).to_vec()),
-        Err(error) => Err(error.shown_as(&redacted(&name)).into()),
+        Err(error) => Err(error.shown_as(&name).into()),
     }
 }
 
@@ -162,8 +171,14 @@ fn is_this_machine(url: &str) -> bool {
 }
 
 /// Returns whether this is a URL rather than a file name.
-pub fn is_url(source: &str) -> bool {
-    scheme(source).is_some()
+pub fn is_url(source: &OsStr) -> bool {
+    url(source).is_some()
+}
+
+/// Returns the scheme and the text of a URL; `None` for a path.
+fn url(source: &OsStr) -> Option<(String, &str)> {
+    let text = source.to_str()?;
+    Some((scheme(text)?, text))
 }
 
 /// Returns the scheme of a URL, in lower case. A single letter is a Windows drive, not a scheme.
@@ -293,11 +308,15 @@ mod tests {
                 &url,
                 "FILE:cert.pem",
             ] {
-                let error = read_named_by_rule(source, rule).unwrap_err();
+                let error = read_named_by_rule(source.as_ref(), rule).unwrap_err();
                 assert!(error.to_string().contains("--cert"), "{source}: {error}");
             }
             for source in ["own.pem", "../cert.pem", "./own.pem"] {
-                assert_eq!(read_named_by_rule(source, rule).unwrap(), b"x", "{source}");
+                assert_eq!(
+                    read_named_by_rule(source.as_ref(), rule).unwrap(),
+                    b"x",
+                    "{source}"
+                );
             }
             // No server listens on this port.
             for (source, is_asked) in [
@@ -308,7 +327,7 @@ mod tests {
                 ("HTTP://127.0.0.1.invalid/cert.pem", is_pinned),
                 ("http://localhost@sealer.invalid/cert.pem", is_pinned),
             ] {
-                let error = read_named_by_rule(source, rule).unwrap_err();
+                let error = read_named_by_rule(source.as_ref(), rule).unwrap_err();
                 let asked = matches!(error, SourceError::Fetch { .. });
                 assert_eq!(asked, is_asked, "{source}: {error}");
             }

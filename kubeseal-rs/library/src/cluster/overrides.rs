@@ -1,8 +1,14 @@
 //! Applies `--server`, `--token` and similar flags on top of the kubeconfig, as kubectl does.
 
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use kube::config::{AuthInfo, Cluster, Context, Kubeconfig};
 
 use super::ClusterError;
+use crate::bounded::{self, Kind};
 
 /// Values of the flags. Unset fields leave the kubeconfig as it is.
 #[derive(Debug, Clone, Default)]
@@ -16,7 +22,7 @@ pub struct Overrides {
     /// The value of `--server`.
     pub server: Option<String>,
     /// The value of `--certificate-authority`.
-    pub certificate_authority: Option<String>,
+    pub certificate_authority: Option<PathBuf>,
     /// Whether `--insecure-skip-tls-verify` is set.
     pub insecure: bool,
     /// The value of `--tls-server-name`.
@@ -32,9 +38,9 @@ pub struct Overrides {
     /// The value of `--password`, a secret like the token.
     pub password: Option<Hidden>,
     /// The value of `--client-certificate`.
-    pub client_certificate: Option<String>,
+    pub client_certificate: Option<PathBuf>,
     /// The value of `--client-key`.
-    pub client_key: Option<String>,
+    pub client_key: Option<PathBuf>,
     /// The value of `--as`.
     pub impersonate: Option<String>,
     /// The value of `--as-uid`.
@@ -73,8 +79,8 @@ impl Overrides {
             (Some(name), None) => return Err(ClusterError::NoSuchEntry("user", name.clone())),
             (_, found) => found.unwrap_or_default(),
         };
-        self.change_cluster(&mut cluster);
-        self.change_user(&mut user);
+        self.change_cluster(&mut cluster)?;
+        self.change_user(&mut user)?;
         Ok((cluster, name, user))
     }
 
@@ -90,15 +96,14 @@ impl Overrides {
             .ok_or_else(|| ClusterError::NoSuchEntry("context", name.clone()))
     }
 
-    fn change_cluster(&self, cluster: &mut Cluster) {
+    fn change_cluster(&self, cluster: &mut Cluster) -> Result<(), ClusterError> {
         put(&mut cluster.server, self.server.as_ref());
-        if self.certificate_authority.is_some() {
-            cluster.certificate_authority_data = None;
-        }
-        put(
+        put_file(
+            "certificate-authority",
+            self.certificate_authority.as_deref(),
             &mut cluster.certificate_authority,
-            self.certificate_authority.as_ref(),
-        );
+            &mut cluster.certificate_authority_data,
+        )?;
         put(&mut cluster.tls_server_name, self.tls_server_name.as_ref());
         put(&mut cluster.proxy_url, self.proxy_url.as_ref());
         if self.insecure {
@@ -109,9 +114,10 @@ impl Overrides {
         if self.disable_compression {
             cluster.disable_compression = Some(true);
         }
+        Ok(())
     }
 
-    fn change_user(&self, auth: &mut AuthInfo) {
+    fn change_user(&self, auth: &mut AuthInfo) -> Result<(), ClusterError> {
         if let Some(Hidden(token)) = &self.token {
             auth.token = Some(token.clone().into());
             auth.token_file = None;
@@ -122,18 +128,20 @@ impl Overrides {
         if let Some(Hidden(password)) = &self.password {
             auth.password = Some(password.clone().into());
         }
-        if self.client_certificate.is_some() {
-            auth.client_certificate_data = None;
-        }
-        put(
+        put_file(
+            "client-certificate",
+            self.client_certificate.as_deref(),
             &mut auth.client_certificate,
-            self.client_certificate.as_ref(),
-        );
-        if self.client_key.is_some() {
-            auth.client_key_data = None;
-        }
-        put(&mut auth.client_key, self.client_key.as_ref());
+            &mut auth.client_certificate_data,
+        )?;
+        put_file(
+            "client-key",
+            self.client_key.as_deref(),
+            &mut auth.client_key,
+            &mut auth.client_key_data,
+        )?;
         self.impersonate(auth);
+        Ok(())
     }
 
     /// Applies the impersonation flags.
@@ -144,6 +152,30 @@ impl Overrides {
             auth.impersonate_groups = Some(self.impersonate_groups.clone());
         }
     }
+}
+
+/// Puts the file of a flag in place of the kubeconfig's file or data. A kubeconfig holds paths as text, so of a
+/// path that is not text it gets the contents.
+fn put_file<D: From<String>>(
+    what: &'static str,
+    path: Option<&Path>,
+    file: &mut Option<String>,
+    data: &mut Option<D>,
+) -> Result<(), ClusterError> {
+    let Some(path) = path else { return Ok(()) };
+    if let Some(text) = path.to_str() {
+        (*file, *data) = (Some(text.to_owned()), None);
+        return Ok(());
+    }
+    let unreadable = |error| ClusterError::Unreadable {
+        what,
+        path: path.to_owned(),
+        source: error,
+    };
+    let bytes = File::open(path).and_then(|file| bounded::read(file, 0, Kind::Credential));
+    let encoded = STANDARD.encode(bytes.map_err(unreadable)?);
+    (*file, *data) = (None, Some(encoded.into()));
+    Ok(())
 }
 
 fn put(field: &mut Option<String>, value: Option<&String>) {

@@ -16,6 +16,7 @@ pub mod age_header;
 pub mod archive;
 pub mod folder;
 pub mod history;
+pub mod marked;
 pub mod record;
 pub mod restored;
 pub mod signature;

@@ -17,7 +17,7 @@ use crate::files;
 use crate::loose;
 use crate::notice::Notice;
 use crate::rules::RulesFile;
-use crate::shown::ShowPath as _;
+use crate::shown::{ShowPath as _, path_text};
 use crate::walk::{self, Candidate, Kind, ManifestFile, WalkError};
 
 /// Where a SealedSecret was found.
@@ -220,7 +220,7 @@ impl Survey {
             match origin {
                 Origin::Cluster { .. } | Origin::Folder { .. } => objects += 1,
                 Origin::File { path, .. } => {
-                    files.insert(path.to_string_lossy().into_owned());
+                    files.insert(path_text(path.as_os_str()).into_owned());
                 }
                 Origin::Branch { branch, path, .. } => {
                     files.insert(format!("{branch}:{path}"));

@@ -23,6 +23,8 @@
 mod file;
 mod parse;
 
+use std::ffi::OsString;
+
 use globset::GlobMatcher;
 use shared::key::{Certificate, Fingerprint};
 use shared::scope::Scope;
@@ -66,7 +68,7 @@ pub struct Rule {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Source {
     /// A file or a URL.
-    At(String),
+    At(OsString),
     /// The controller of a cluster.
     Controller {
         /// The context of the kubeconfig; `None` for the current one.

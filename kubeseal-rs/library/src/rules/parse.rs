@@ -197,7 +197,7 @@ fn source(rule: &Node, fields: &Fields<'_>) -> Parsed<Option<Source>> {
     match (fields.text("certificate")?, fields.text("context")?) {
         (Some(_), Some(_)) => Err(at(rule, RuleProblem::TwoSources)),
         (Some(_), None) if controller.is_some() => Err(at(rule, RuleProblem::ControllerUnused)),
-        (Some(at), None) => Ok(Some(Source::At(at.to_owned()))),
+        (Some(at), None) => Ok(Some(Source::At(at.into()))),
         (None, None) if controller.is_none() => Ok(None),
         (None, context) => {
             let part = |name| -> Parsed<Option<String>> {

@@ -23,12 +23,17 @@ mod templates;
 mod way;
 
 use anyhow::Result;
+use shared::error_chain;
 use shared::key_ring::KeyRing;
 
 use super::keys::authorised;
+use super::session::Session;
+use super::settings::Origin;
 use super::{Outcome, opening, print};
 use crate::keys::{KeyRecord, record};
-use crate::seal_args::{Doctor, Form};
+use crate::redacted::redacted_source;
+use crate::rules::{Rule, Source};
+use crate::seal_args::{Doctor, Form, Sealing};
 use crate::surroundings::Surroundings;
 use findings::{Findings, Found};
 
@@ -43,6 +48,8 @@ pub fn run(words: &Doctor, surroundings: &Surroundings) -> Result<Outcome> {
     findings.add("seal", Found::good(version));
     let mut way = way::Way::default();
     if !words.offline {
+        // The rule does not choose who gets a token: `--authorized` goes by the words alone.
+        let words = &under_rule(words, surroundings, &mut findings);
         way = way::look(words, surroundings, &mut findings);
     }
     if let Some(file) = &words.file {
@@ -59,6 +66,70 @@ pub fn run(words: &Doctor, surroundings: &Surroundings) -> Result<Outcome> {
     } else {
         Outcome::Done
     })
+}
+
+/// The words, with the controller that the rule of `.seal.yaml` for the file names, unless flags name one.
+fn under_rule(words: &Doctor, surroundings: &Surroundings, findings: &mut Findings) -> Doctor {
+    let mut words = words.clone();
+    let place = &mut words.place;
+    let (Some(file), None) = (&words.file, &place.directory) else {
+        return words;
+    };
+    let sealing = Sealing {
+        cluster: place.cluster.clone(),
+        controller: place.controller.clone(),
+        ..Sealing::default()
+    };
+    let session = Session::new(&sealing, surroundings);
+    let settings = match session.settings(file) {
+        Ok(settings) => settings,
+        Err(error) => {
+            let why = error_chain(error.as_ref());
+            findings.add(
+                "rules",
+                Found::bad(
+                    why,
+                    "correct .seal.yaml; `seal config explain FILE` shows the rule",
+                ),
+            );
+            return words;
+        }
+    };
+    let rule = settings
+        .rule
+        .as_ref()
+        .filter(|_| settings.certificate.by == Origin::Rule);
+    let Some(rule) = rule.map(Rule::in_words) else {
+        return words;
+    };
+    let found = match &settings.certificate.value {
+        Source::Controller {
+            context,
+            name,
+            namespace,
+        } => {
+            for (word, by_rule) in [
+                (&mut place.cluster.context, context),
+                (&mut place.controller.name, name),
+                (&mut place.controller.namespace, namespace),
+            ] {
+                *word = word.take().or_else(|| by_rule.clone());
+            }
+            Found::good(format!("{rule} names the controller"))
+        }
+        Source::At(at) => match session.certificate(&settings) {
+            Ok(certificate) => {
+                let (at, found) = (redacted_source(at), certificate.fingerprint());
+                Found::good(format!("{rule} names the certificate {at}, {found}"))
+            }
+            Err(error) => Found::bad(
+                error_chain(error.as_ref()),
+                "new values cannot be sealed: fetch the current certificate",
+            ),
+        },
+    };
+    findings.add("rules", found);
+    words
 }
 
 fn key_ring(words: &Doctor, surroundings: &Surroundings, records: &[KeyRecord]) -> Result<KeyRing> {

@@ -20,25 +20,26 @@ use zeroize::Zeroizing;
 use super::found::{Found, refuse_twins, secrets_in};
 use super::{ImportError, from_server, say_all};
 use crate::files;
+use crate::programs;
+use crate::report::{self, ShowPath as _, path_text};
 use crate::seal::create::{self, Items};
 use crate::seal::session::Session;
 use crate::seal::walk::ManifestFile;
 use crate::seal::{Outcome, names, sealing};
 use crate::seal_args::{ImportSops, Like};
 use crate::surroundings::Surroundings;
-use crate::{programs, report};
 
 /// The item name for a file that was encrypted as a whole, which `sops` itself uses.
 const WHOLE: &str = "data";
 
 pub(super) fn run(words: &ImportSops, surroundings: &Surroundings) -> Result<Outcome> {
     let (name, file) = match words.words.as_slice() {
-        [name, file] => (Some(name.as_str()), file),
-        words => (None, &words[0]),
+        [name, file] => (Some(path_text(name)), Path::new(file)),
+        words => (None, Path::new(&words[0])),
     };
     words.destination.check()?;
     let secrets = match name {
-        Some(name) => vec![named(name, file)?],
+        Some(name) => vec![named(&name, file)?],
         None => secrets(file)?,
     };
     let no_keys = KeyRing::default();
@@ -60,9 +61,10 @@ enum Content {
 }
 
 /// Returns a Secret with the values of a file that is not a manifest.
-fn named(name: &str, file: &str) -> Result<Secret> {
+fn named(name: &str, path: &Path) -> Result<Secret> {
     names::check_object(name)?;
-    let items = match decrypt(file)? {
+    let file = &path.shown();
+    let items = match decrypt(path)? {
         Content::Bytes(mut bytes) => {
             let mut items = Items::default();
             items.add(WHOLE, Plain::from(std::mem::take(&mut *bytes)))?;
@@ -77,13 +79,12 @@ fn named(name: &str, file: &str) -> Result<Secret> {
 }
 
 /// Returns the Secrets of a file of manifests.
-fn secrets(file: &str) -> Result<Vec<Secret>> {
+fn secrets(path: &Path) -> Result<Vec<Secret>> {
+    let file = &path.shown();
     let needs_name = || ImportError::NameNeeded(file.to_owned());
-    let manifest = match decrypt(file)? {
+    let manifest = match decrypt(path)? {
         Content::Documents(manifest) => manifest,
-        Content::Bytes(bytes) => {
-            ManifestFile::parse(Path::new(file), bytes).map_err(|_| needs_name())?
-        }
+        Content::Bytes(bytes) => ManifestFile::parse(path, bytes).map_err(|_| needs_name())?,
     };
     let Found { secrets, others } = secrets_in(&manifest, file)?;
     if secrets.is_empty() {
@@ -96,8 +97,8 @@ fn secrets(file: &str) -> Result<Vec<Secret>> {
     Ok(secrets)
 }
 
-fn decrypt(file: &str) -> Result<Content> {
-    let path = Path::new(file);
+fn decrypt(path: &Path) -> Result<Content> {
+    let file = &path.shown();
     let encrypted = files::read(path)?;
     let documents = manifest::read(&encrypted).unwrap_or_default();
     let store = Store::of(path, &encrypted, &documents);
@@ -106,7 +107,7 @@ fn decrypt(file: &str) -> Result<Content> {
         Store::Yaml if documents.len() > 1 => "yaml",
         _ => "json",
     };
-    let decrypted = run_sops(file, store, output)?;
+    let decrypted = run_sops(path, store, output)?;
     if output == "binary" {
         return Ok(Content::Bytes(decrypted));
     }
@@ -185,13 +186,13 @@ fn is_whole(root: &Node) -> bool {
 
 /// Runs `sops`. Its output goes through a pipe only. `sops` searches for a `.sops.yaml` from its
 /// current folder upward, so it runs in the root folder, where the file's author cannot put one.
-fn run_sops(file: &str, input: Store, output: &str) -> Result<Zeroizing<Vec<u8>>> {
+fn run_sops(path: &Path, input: Store, output: &str) -> Result<Zeroizing<Vec<u8>>> {
     let sops = programs::find("sops").ok_or(ImportError::NoSops)?;
-    files::check(Path::new(file))?;
+    files::check(path)?;
     let root = sops.ancestors().last().unwrap_or(Path::new("/"));
     let output = Command::new(&sops)
         .args(["-d", "--input-type", input.word(), "--output-type", output])
-        .arg(std::path::absolute(file)?)
+        .arg(std::path::absolute(path)?)
         .current_dir(root)
         .env("PATH", programs::search_path())
         .envs(absolute(PATHS, |name| std::env::var_os(name))?)
@@ -206,7 +207,7 @@ fn run_sops(file: &str, input: Store, output: &str) -> Result<Zeroizing<Vec<u8>>
         said => report::shown(&said).into_owned(),
     };
     Err(ImportError::Sops {
-        file: file.to_owned(),
+        file: path.shown(),
         said,
     }
     .into())

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 use serde_json::{Value as Json, json};
+use shared::error_chain;
 use shared::key::Fingerprint;
 use shared::key_ring::KeyRing;
 use shared::needs::{Need, needs};
@@ -18,7 +19,7 @@ use crate::git;
 use crate::keys::history::{self, Commit};
 use crate::keys::store::Change;
 use crate::keys::survey::Dependent;
-use crate::keys::{KeyRecord, Unread};
+use crate::keys::{KeyRecord, Unread, marked};
 use crate::report::{self, shown};
 use crate::seal::{Outcome, opening, print};
 use crate::seal_args::{KeysCompromise, ReportForm};
@@ -74,9 +75,17 @@ pub fn run(words: &KeysCompromise, surroundings: &Surroundings) -> Result<Outcom
             let mark = Change::annotation(COMPROMISED_ANNOTATION, damage.since.clone());
             store.change(record, &mark)?;
         }
+        let cache = surroundings.cache_folder();
+        let remembered = marked::remember(cache.as_deref(), &damage.fingerprint, &damage.since);
+        if let Err(error) = remembered {
+            report::warn(&format!(
+                "`seal` of this user does not refuse certificates of this key: {}",
+                error_chain(&error)
+            ));
+        }
     }
     print(&damage.report(words.output)?)?;
-    report::say_lines(&next(words, &records, &shown(&damage.name)));
+    report::say_lines(&next(words, &records, &damage));
     Ok(Outcome::Done)
 }
 
@@ -165,7 +174,8 @@ fn short(commit: &str) -> String {
     commit.chars().take(12).collect()
 }
 
-fn next(words: &KeysCompromise, records: &[KeyRecord], name: &str) -> String {
+fn next(words: &KeysCompromise, records: &[KeyRecord], damage: &Damage) -> String {
+    let name = shown(&damage.name);
     let (place, again) = (&words.place, again(&words.place));
     let marked = if words.dry_run {
         "would be marked"
@@ -178,6 +188,10 @@ fn next(words: &KeysCompromise, records: &[KeyRecord], name: &str) -> String {
         step(
             &fetch_step(place, None),
             "fetches its certificate, for files and rules that name one",
+        ),
+        format!(
+            "  put {} under `retired` in .seal.yaml, so that nobody seals for its certificate",
+            damage.fingerprint
         ),
         "  change every value that is listed where it is used: whoever has the key can read them, in \
          every commit"

@@ -31,8 +31,8 @@ use crate::cluster::{Access, Authorised, ByToken, ClusterError, Controller, Over
 use crate::files;
 use crate::keys::survey::{self, Holder};
 use crate::keys::{Found, KeyRecord, KeyStore, Survey, Unread, history};
-use crate::report::ShowPath as _;
 use crate::report::{self, shown};
+use crate::report::{ShowPath as _, path_text};
 use crate::seal_args::{Asking, Keys, KeysVerb, Place, Search};
 use crate::surroundings::Surroundings;
 
@@ -110,7 +110,7 @@ pub fn store(place: &Place, surroundings: &Surroundings) -> Result<KeyStore> {
 
 /// Returns the flags that lead the next command to the same keys.
 pub(super) fn again(place: &Place) -> String {
-    let path = |path: &Option<PathBuf>| Some(path.as_ref()?.to_string_lossy().into_owned());
+    let path = |path: &Option<PathBuf>| Some(path_text(path.as_ref()?.as_os_str()).into_owned());
     let words = [
         ("directory", path(&place.directory)),
         ("kubeconfig", path(&place.cluster.kubeconfig)),

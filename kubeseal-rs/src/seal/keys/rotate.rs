@@ -155,7 +155,7 @@ fn is_served(words: &KeysRotate, surroundings: &Surroundings, key: &Fingerprint)
     }
     let pem = match (&words.place.directory, &words.cert) {
         (Some(_), None) => None,
-        (Some(_), Some(url)) => certificate::read(url).ok(),
+        (Some(_), Some(url)) => certificate::read(url.as_ref()).ok(),
         (None, _) => Controller::find(&access(&words.place, surroundings))
             .and_then(|controller| controller.certificate())
             .ok(),

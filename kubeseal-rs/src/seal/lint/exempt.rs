@@ -1,10 +1,12 @@
-//! Comments that exempt a file: `# seal lint: ignore plain-secret: REASON`, from the first column of a line.
+//! Comments that exempt a file: `# seal lint: ignore plain-secret: REASON`, from the first column of a line. A line
+//! of a quoted or block text that looks like one is a value.
 //!
 //! Whoever writes a file writes its comments, too. So a comment exempts from what the file itself is blamed
 //! for; what `.seal.yaml` demands, only `.seal.yaml` gives up.
 
 use super::object::Found;
 use kubeseal_library::finding::{self, Rule};
+use shared::manifest::{self, Comment};
 
 /// What a comment may exempt from.
 const ALLOWED: [Rule; 2] = [finding::PLAIN_SECRET, finding::MALFORMED_FILE];
@@ -15,20 +17,28 @@ const HEAD: &str = "seal lint:";
 /// The rules that a file is exempted from by its comments, and what is wrong with others of them.
 pub(super) fn comments(bytes: &[u8]) -> (Vec<Rule>, Vec<Found>) {
     let (mut exempt, mut found) = (Vec::new(), Vec::new());
-    for (i, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
-        let Some(words) = line.strip_prefix(b"#") else {
-            continue;
-        };
-        let words = String::from_utf8_lossy(words);
-        let Some(words) = words.trim().strip_prefix(HEAD) else {
-            continue;
-        };
-        match rules(words) {
+    for comment in manifest::comments(bytes, |text| exemption(text).is_some()) {
+        match exempted(&comment) {
             Ok(rules) => exempt.extend(rules),
-            Err(problem) => found.push((finding::EXEMPTION, i + 1, problem.to_owned())),
+            Err(problem) => found.push((finding::EXEMPTION, comment.line, problem.to_owned())),
         }
     }
     (exempt, found)
+}
+
+/// Returns what follows the head, if the comment begins with it.
+fn exemption(comment: &str) -> Option<&str> {
+    comment.trim().strip_prefix(HEAD)
+}
+
+fn exempted(comment: &Comment) -> Result<Vec<Rule>, &'static str> {
+    if !comment.is_certain {
+        return Err(
+            "this exemption is below the first mistake of a malformed document, where it may be part of a text; put it at \
+             the top of the file",
+        );
+    }
+    rules(exemption(&comment.text).unwrap_or_default())
 }
 
 fn rules(words: &str) -> Result<Vec<Rule>, &'static str> {
@@ -74,6 +84,8 @@ mod tests {
             ("# seal lint: ignore plain-secret, scope: a reason\n", 0, 1),
             ("# seal lint finds nothing here\n", 0, 0),
             ("a: |\n  # seal lint: ignore plain-secret: a value\n", 0, 0),
+            ("--- |\n# seal lint: ignore plain-secret: a value\n", 0, 0),
+            ("[ }\n# seal lint: ignore malformed-file: a value\n", 0, 1),
         ] {
             let (found, problems) = comments(text.as_bytes());
             assert_eq!((found.len(), problems.len()), (exempt, wrong), "{text}");

@@ -2,9 +2,11 @@
 
 mod exempt;
 mod format;
+mod generated;
 mod object;
 mod placeholder;
 mod plain;
+mod repeated;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -29,8 +31,8 @@ use crate::certificate::is_url;
 use crate::command::read_keys;
 use crate::files;
 use crate::git::Repository;
-use crate::redacted::redacted;
-use crate::report::{self, Paint};
+use crate::redacted::redacted_source;
+use crate::report::{self, Paint, path_text};
 use crate::rules::Source;
 use crate::seal_args::{Lint, LintFormat};
 use crate::surroundings::Surroundings;
@@ -66,6 +68,7 @@ pub fn run(words: &Lint, surroundings: &Surroundings) -> Result<Outcome> {
     let ring = ring.transpose()?;
     let mut linter = Linter {
         session: Session::new(&words.sealing, surroundings),
+        staged: staged.as_ref(),
         ring,
         findings: Vec::new(),
         exempted: 0,
@@ -191,6 +194,8 @@ fn show(
 
 struct Linter<'a> {
     session: Session<'a>,
+    /// The repository, if what is staged is checked.
+    staged: Option<&'a Repository>,
     /// Private keys to try, where some were given.
     ring: Option<KeyRing>,
     findings: Vec<Finding>,
@@ -247,14 +252,34 @@ impl Linter<'_> {
             // A cluster takes documents one by one.
             manifest::read_well_formed(&bytes)
         });
+        let repeated = repeated::keys(&bytes);
         let file = ManifestFile::of(path, bytes, documents);
         let secrets = file.of_kind(Kind::Secret).filter_map(plain::secret);
         let generators = file.documents.iter().map(|document| &document.root);
-        for found in secrets.chain(generators.flat_map(plain::generators)) {
+        let roots = generators.clone();
+        let files = roots.flat_map(|root| generated::files(root, path, self.staged));
+        let literals = generators.flat_map(plain::generators);
+        for found in secrets.chain(literals).chain(files).collect::<Vec<_>>() {
             self.add(path, found);
         }
         if file.of_kind(Kind::SealedSecret).next().is_some() {
             self.sealed(path, &file);
+        }
+        self.add_repeated(path, repeated);
+    }
+
+    /// An item that is defined twice has a finding of its own.
+    fn add_repeated(&mut self, path: &Path, repeated: Vec<object::Found>) {
+        let file = files::from_here(path);
+        let own = self
+            .findings
+            .iter()
+            .filter(|finding| finding.rule == finding::DUPLICATE_ITEM && finding.file == file);
+        let own: BTreeSet<usize> = own.map(|finding| finding.line).collect();
+        for found in repeated {
+            if !own.contains(&found.1) {
+                self.add(path, found);
+            }
         }
     }
 
@@ -311,7 +336,7 @@ impl Linter<'_> {
         }
         // One certificate under two rules is checked for each of them, since each may demand another.
         let (file, line) = blamed(settings);
-        let key = Source::At(format!("{}:{line}:{source:?}", file.to_string_lossy()));
+        let key = Source::At(format!("{}:{line}:{source:?}", path_text(file.as_os_str())).into());
         if let Some(known) = self.certificates.get(&key) {
             return known.clone();
         }
@@ -346,7 +371,7 @@ fn blamed(settings: &Settings) -> (PathBuf, usize) {
     let line = settings.rule.as_ref().map_or(1, |rule| rule.line);
     match (&settings.rules, &settings.certificate.value) {
         (Some(rules), _) => (rules.path.clone(), line),
-        (None, Source::At(at)) => (PathBuf::from(&*redacted(at)), 1),
+        (None, Source::At(at)) => (PathBuf::from(&*redacted_source(at)), 1),
         (None, Source::Controller { .. }) => (PathBuf::from("."), 1),
     }
 }

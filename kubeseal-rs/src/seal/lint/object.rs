@@ -307,14 +307,52 @@ fn templates(node: &Node, object: &Object) -> Vec<Found> {
     };
     let mut found = Vec::new();
     for (key, text) in texts {
-        if let Some(Err(error)) = text.as_ref().map(|text| Template::parse(key, text)) {
-            found.push((finding::TEMPLATE, line(key), shared::error_chain(&error)));
+        match text.as_ref().map(|text| Template::parse(key, text)) {
+            Some(Err(error)) => {
+                found.push((finding::TEMPLATE, line(key), shared::error_chain(&error)));
+            }
+            Some(Ok(template)) => {
+                let missing = missing_items(key, &template, object);
+                found.extend(missing.map(|message| (finding::MISSING_ITEM, line(key), message)));
+            }
+            None => {}
         }
         if let Err(error) = names::check_item(key) {
             found.push((finding::NAME, line(key), error.to_string()));
         }
     }
     found
+}
+
+/// Items that a template inserts and that do not exist. Names that are filled in later, and those of the deprecated
+/// form, are not known.
+fn missing_items(key: &str, template: &Template, object: &Object) -> impl Iterator<Item = String> {
+    let items = &object.sealed.spec.encrypted_data;
+    // The texts of the template are fields, too, before they are rendered.
+    let texts = object.sealed.spec.template.data.as_ref();
+    let has = move |name: &str| {
+        items.contains_key(name) || texts.is_some_and(|texts| texts.contains_key(name))
+    };
+    let is_known =
+        object.sealed.spec.data.is_none() && !items.keys().any(|item| is_templated(item));
+    let fields = template.inserted_fields();
+    let missing = fields
+        .into_iter()
+        .filter(move |(name, _)| is_known && !has(name));
+    missing.map(move |(name, line)| {
+        let near = nearest(&name, items.keys()).map_or_else(String::new, |item| {
+            format!("; did you mean {item}?")
+        });
+        format!("the template {key}, line {line}, inserts .{name}, and there is no sealed item {name}{near}")
+    })
+}
+
+/// The item whose name is most like this one, if one is.
+fn nearest<'a>(name: &str, items: impl Iterator<Item = &'a String>) -> Option<&'a String> {
+    let alike = items.map(|item| (strsim::jaro_winkler(name, item), item));
+    let best = alike.max_by(|a, b| a.0.total_cmp(&b.0));
+    best.filter(|(likeness, _)| *likeness > 0.7)
+        .map(|(_, item)| item)
 }
 
 /// What the API server would refuse. Of the deprecated form the names are sealed.

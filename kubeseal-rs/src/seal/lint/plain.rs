@@ -74,7 +74,114 @@ fn holds_placeholder(encoded: &str) -> bool {
 
 /// Looks at the literals of a kustomization, or of a generator in a file of its own.
 pub(super) fn generators(root: &Node) -> Vec<Found> {
-    let generators: Vec<&Node> = match root.text("kind") {
+    nodes(root).into_iter().filter_map(generator).collect()
+}
+
+/// A file that a generator of a kustomization makes values of.
+pub(super) struct GeneratorFile<'a> {
+    /// The name of the generator.
+    pub(super) generator: &'a str,
+    /// Where the file is named.
+    pub(super) line: usize,
+    /// From the folder of the kustomization.
+    pub(super) path: &'a str,
+    /// The key of the whole file; of a file of variables, each is a key.
+    pub(super) key: Option<&'a str>,
+}
+
+/// The files that the generators of a document read.
+pub(super) fn generator_files(root: &Node) -> Vec<GeneratorFile<'_>> {
+    let mut files = Vec::new();
+    for node in nodes(root) {
+        let generator = name_of(node);
+        let mut add = |field: &str, is_whole: bool| {
+            for (line, text) in texts(node.field(field)) {
+                let (key, path) = match text.split_once('=') {
+                    Some((key, path)) if is_whole => (Some(key), path),
+                    _ if is_whole => (text.rsplit('/').next(), text),
+                    _ => (None, text),
+                };
+                files.push(GeneratorFile {
+                    generator,
+                    line,
+                    path,
+                    key,
+                });
+            }
+        };
+        add("files", true);
+        add("envs", false);
+        add("env", false);
+    }
+    files
+}
+
+/// The texts of a list, or one text, with their lines.
+fn texts(node: Option<&Node>) -> Vec<(usize, &str)> {
+    let items = match node.map(|node| &node.value) {
+        Some(Value::List(items)) => items.as_slice(),
+        _ => node.map_or(&[][..], std::slice::from_ref),
+    };
+    let mut found = Vec::new();
+    for item in items {
+        if let Value::Text(text) = &item.value {
+            found.push((item.line, text.as_str()));
+        }
+    }
+    found
+}
+
+/// Looks at the contents of a file that a generator reads.
+pub(super) fn generator_file(file: &GeneratorFile<'_>, shown: &str, bytes: &[u8]) -> Option<Found> {
+    let text = String::from_utf8_lossy(bytes);
+    // sops encrypts whole files, and values of files of variables.
+    let has_sops = text.contains("sops") && text.contains("ENC[");
+    let is_plain = |value: &str| !has_sops && !is_placeholder(value);
+    let plain: Vec<&str> = match file.key {
+        Some(key) => Some(key).filter(|_| is_plain(&text)).into_iter().collect(),
+        None => variables(&text)
+            .filter(|(_, value)| is_plain(value))
+            .map(|(key, _)| key)
+            .collect(),
+    };
+    if plain.is_empty() {
+        return None;
+    }
+    let message = format!(
+        "the secretGenerator {} has plain values in {shown}: {}; make a SealedSecret of them with `seal create`, and \
+         change the values if they were committed",
+        file.generator,
+        listed(&plain)
+    );
+    Some((finding::PLAIN_SECRET, file.line, message))
+}
+
+/// As kustomize reads them; one without a value is taken from the environment.
+fn variables(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    let lines = text.lines().map(str::trim_start);
+    let lines = lines.filter(|line| !line.starts_with('#'));
+    lines.filter_map(|line| {
+        let (key, value) = line.split_once('=')?;
+        let key = if names::check_item(key).is_ok() {
+            key
+        } else {
+            "one without a key"
+        };
+        Some((key, value))
+    })
+}
+
+fn name_of(generator: &Node) -> &str {
+    let metadata = generator.field("metadata").and_then(|m| m.text("name"));
+    generator
+        .text("name")
+        .or(metadata)
+        .unwrap_or("without name")
+}
+
+/// The generators of Secrets in a document.
+fn nodes(root: &Node) -> Vec<&Node> {
+    match root.text("kind") {
         None | Some("Kustomization" | "Component") => match root.field("secretGenerator") {
             Some(Node {
                 value: Value::List(generators),
@@ -84,8 +191,7 @@ pub(super) fn generators(root: &Node) -> Vec<Found> {
         },
         Some("SecretGenerator") => vec![root],
         Some(_) => Vec::new(),
-    };
-    generators.into_iter().filter_map(generator).collect()
+    }
 }
 
 fn generator(node: &Node) -> Option<Found> {
@@ -97,8 +203,7 @@ fn generator(node: &Node) -> Option<Found> {
     if plain.is_empty() {
         return None;
     }
-    let metadata = node.field("metadata").and_then(|m| m.text("name"));
-    let name = node.text("name").or(metadata).unwrap_or("without name");
+    let name = name_of(node);
     let message = format!(
         "the secretGenerator {name} has plain values: {}; make a SealedSecret of them with `seal create`, and change \
          the values if they were committed",

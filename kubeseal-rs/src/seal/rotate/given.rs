@@ -2,6 +2,7 @@
 //! and so say nothing.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -15,7 +16,7 @@ use shared::secret::Secret;
 use super::RotateError;
 use crate::bounded::Kind;
 use crate::keys::KeyRecord;
-use crate::redacted::redacted;
+use crate::redacted::redacted_source;
 use crate::report::ShowPath as _;
 use crate::rules::Source;
 use crate::seal::settings::{Origin, Settings};
@@ -137,7 +138,7 @@ fn given(record: &KeyRecord) -> Option<GivenKey> {
 fn certificate_of(settings: &Settings, fingerprint: &Fingerprint) -> String {
     match &settings.certificate.value {
         Source::At(at) => {
-            let (at, by) = (redacted(at), settings.certificate.by);
+            let (at, by) = (redacted_source(at), settings.certificate.by);
             format!("the certificate {at} ({by}), {fingerprint},")
         }
         Source::Controller { .. } => {
@@ -149,7 +150,7 @@ fn certificate_of(settings: &Settings, fingerprint: &Fingerprint) -> String {
 fn remedy(settings: &Settings) -> String {
     match &settings.certificate.value {
         Source::At(at) if certificate::is_url(at) => {
-            let at = redacted(at);
+            let at = redacted_source(at);
             format!("see that {at} gives the new certificate, or name a file with --cert")
         }
         Source::At(at) => format!(
@@ -164,7 +165,7 @@ fn remedy(settings: &Settings) -> String {
 }
 
 /// A file that a rule names lies where the rules lie.
-fn file_of(settings: &Settings, at: &str) -> PathBuf {
+fn file_of(settings: &Settings, at: &OsStr) -> PathBuf {
     match &settings.rules {
         Some(rules) if settings.certificate.by == Origin::Rule => rules.folder().join(at),
         _ => Path::new(at).to_owned(),
@@ -203,7 +204,7 @@ mod tests {
 
     fn of_a_flag() -> Settings {
         let words = Sealing {
-            cert: Some("cert.pem".to_owned()),
+            cert: Some("cert.pem".into()),
             ..Sealing::default()
         };
         settings::decide(None, None, &words, |_| None).unwrap()

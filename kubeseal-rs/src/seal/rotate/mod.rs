@@ -109,6 +109,9 @@ fn finish(words: &Rotate, reports: &[FileReport]) -> Result<Outcome> {
     for line in summary::lines(reports, words.dry_run) {
         report::say(&line);
     }
+    if words.dry_run && words.key.is_empty() {
+        report::say(&summary::unknown(reports));
+    }
     if words.dry_run && !words.key.is_empty() {
         report::say(
             "(only undecided values were decrypted: whether the keys decrypt every value shows in the run itself)",

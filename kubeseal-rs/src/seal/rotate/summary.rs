@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::report::ShowPath as _;
+use crate::report::{ShowPath as _, path_text};
 use serde_json::{Value as Json, json};
 use shared::key::{Certificate, Fingerprint};
 use shared::sealed_file::Found;
@@ -191,6 +191,24 @@ impl Total {
     }
 }
 
+/// What a dry run through the controller does not know.
+pub(super) fn unknown(reports: &[FileReport]) -> String {
+    let objects = reports.iter().flat_map(|file| &file.objects);
+    let unhinted: usize = objects
+        .map(|object| object.rotated.len() - object.from.values().sum::<usize>())
+        .sum();
+    let counted = match unhinted {
+        0 => String::new(),
+        n => format!(
+            "; {n} without a key hint are counted, and the run itself leaves out those that are for the newest key already"
+        ),
+    };
+    format!(
+        "(judged by sizes and key hints, the controller decrypted nothing: whether it can decrypt every value shows in \
+         the run itself{counted})"
+    )
+}
+
 /// Files in which nothing changed and nothing failed are only counted.
 pub(super) fn json(reports: &[FileReport], dry_run: bool) -> Json {
     let total = Total::of(reports);
@@ -199,7 +217,7 @@ pub(super) fn json(reports: &[FileReport], dry_run: bool) -> Json {
     };
     let told = |file: &FileReport| {
         let objects: Vec<Json> = file.objects.iter().filter(is_told).map(object).collect();
-        let path = file.path.to_string_lossy();
+        let path = path_text(file.path.as_os_str());
         let is_told = !objects.is_empty() || file.problem.is_some();
         is_told.then(|| {
             let mut json = json!({ "path": path, "objects": objects });

@@ -1,0 +1,85 @@
+//! Keys that were marked as compromised from this machine, in the user's cache folder. The mark itself is in the key
+//! Secret, which a command that seals for a certificate file does not read.
+//!
+//! ```text
+//! sealed-secrets/compromised/SHA256_7_xku5xrSv_wWlOQcX8MEnho2sw_ikOtGoRCBaIvsGk
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use shared::key::Fingerprint;
+
+use crate::files::{self, FileError};
+use crate::shown::ShowPath as _;
+
+/// A certificate of a key that others may know.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the key of the certificate, {fingerprint}, is marked as compromised: whoever has it can read what is sealed for it\n\
+     hint: fetch the current certificate with `seal cert fetch -o FILE --replace`; if the mark is a mistake, remove {}",
+    .file.shown()
+)]
+pub struct Compromised {
+    fingerprint: Fingerprint,
+    file: PathBuf,
+}
+
+/// Remembers a key as compromised.
+///
+/// # Errors
+///
+/// The folder cannot be used.
+pub fn remember(cache: Option<&Path>, key: &Fingerprint, since: &str) -> Result<(), FileError> {
+    let Some(file) = file(cache, key) else {
+        return Ok(());
+    };
+    if let Some(folder) = file.parent() {
+        files::make_folder(folder)?;
+    }
+    files::replace_anywhere(&file, format!("{key} since {since}\n").as_bytes())
+}
+
+/// Refuses to seal for a key that is remembered as compromised.
+///
+/// # Errors
+///
+/// It is.
+pub fn check(cache: Option<&Path>, key: &Fingerprint) -> Result<(), Compromised> {
+    match file(cache, key).filter(|file| file.exists()) {
+        Some(file) => Err(Compromised {
+            fingerprint: key.clone(),
+            file,
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Slashes of base64 do not belong in a name.
+fn file(cache: Option<&Path>, key: &Fingerprint) -> Option<PathBuf> {
+    let name = key.to_string().replace(['/', ':'], "_");
+    let folder = cache?.join("sealed-secrets").join("compromised");
+    Some(folder.join(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_remembered_key_is_refused_and_no_other() {
+        let cache = tempfile::tempdir().unwrap();
+        let keys = ["a/b", "a+b"].map(|text| {
+            let digest = format!("SHA256:{text}{}", "A".repeat(43 - text.len()));
+            digest.parse::<Fingerprint>().unwrap()
+        });
+        let at = Some(cache.path());
+        remember(at, &keys[0], "2026-11-28").unwrap();
+        let error = check(at, &keys[0]).unwrap_err().to_string();
+        assert!(
+            error.contains("compromised") && error.contains("SHA256_a_b"),
+            "{error}"
+        );
+        assert!(check(at, &keys[1]).is_ok() && check(None, &keys[0]).is_ok());
+        remember(None, &keys[1], "2026-11-28").unwrap();
+    }
+}

@@ -1,0 +1,64 @@
+//! `seal doctor` asks the controller that the rule for the file names.
+#![cfg(unix)]
+#![expect(clippy::expect_used, reason = "a test")]
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+const KUBECONFIG: &str = "apiVersion: v1\nkind: Config\ncurrent-context: dev\n\
+    contexts: [{name: dev, context: {cluster: dev, user: u}}, {name: prod, context: {cluster: prod, user: u}}]\n\
+    clusters: [{name: dev, cluster: {server: 'https://127.0.0.1:7'}}, {name: prod, cluster: {server: 'https://127.0.0.1:9'}}]\n\
+    users: [{name: u, user: {}}]\n";
+
+const SEALED: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {name: db, namespace: shop}\n\
+    spec: {encryptedData: {a: AgBB}}\n";
+
+/// What doctor prints about a file in `prod`, under this rule.
+fn doctor(rule: &str, words: &[&str]) -> String {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    fs::create_dir(at("prod")).expect("a folder");
+    fs::write(at("kubeconfig"), KUBECONFIG).expect("a file");
+    fs::write(at("prod/db.yaml"), SEALED).expect("a file");
+    fs::write(
+        at(".seal.yaml"),
+        format!("rules: [{{path: prod/**, {rule}}}]\n"),
+    )
+    .expect("a file");
+    let output = Command::new(env!("CARGO_BIN_EXE_seal"))
+        .args(["doctor", "prod/db.yaml"])
+        .args(words)
+        .current_dir(folder.path())
+        .env("HOME", folder.path())
+        .env("KUBECONFIG", at("kubeconfig"))
+        .stdin(Stdio::null())
+        .output()
+        .expect("it starts");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn doctor_goes_where_the_rule_for_the_file_leads() {
+    for (rule, words, server) in [
+        ("context: prod", &[][..], "127.0.0.1:9"),
+        ("context: prod", &["--context", "dev"], "127.0.0.1:7"),
+        ("namespace: shop", &[], "127.0.0.1:7"),
+    ] {
+        let said = doctor(rule, words);
+        assert!(said.contains(server), "{rule} {words:?}: {said}");
+    }
+}
+
+#[test]
+fn doctor_says_what_is_wrong_with_the_rule() {
+    for (rule, want) in [
+        ("certificate: no.pem", "no.pem"),
+        ("certificat: x", ".seal.yaml"),
+    ] {
+        let said = doctor(rule, &[]);
+        assert!(
+            said.contains("rules") && said.contains(want),
+            "{rule}: {said}"
+        );
+    }
+}

@@ -1,0 +1,73 @@
+//! `seal rotate --dry-run` through the controller.
+#![cfg(unix)]
+#![expect(clippy::expect_used, reason = "a test")]
+
+mod api_server;
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use api_server::{certificate_of, path_of, service, text};
+
+const SEAL: &str = env!("CARGO_BIN_EXE_seal");
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/key-fixtures");
+const PLACE: (&str, &str) = ("kube-system", "sealed-secrets-controller");
+
+/// Attack: a reader of a repository has the controller decrypt and encrypt everything, again and again, with a command
+/// that changes nothing. The server here knows the certificate and no `/v1/rotate`.
+#[test]
+fn a_dry_run_asks_the_controller_for_nothing_but_its_certificate() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let new = fs::read_to_string(format!("{FIXTURES}/key-2025.pem")).expect("a fixture");
+    let kubeconfig = api_server::serve(
+        folder.path(),
+        vec![
+            (path_of(PLACE.0, PLACE.1), service()),
+            (certificate_of(PLACE.0, PLACE.1), text(new)),
+        ],
+    );
+    let seal = |words: &[&str]| {
+        let output = Command::new(SEAL)
+            .args(words)
+            .current_dir(folder.path())
+            .env("HOME", folder.path())
+            .env("KUBECONFIG", &kubeconfig)
+            .stdin(Stdio::null())
+            .output()
+            .expect("it starts");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{words:?}: {said}");
+        said
+    };
+    fs::write(folder.path().join("value"), "hunter2").expect("a file");
+    for (name, key, hints) in [
+        ("old", "key-2024", None),
+        ("new", "key-2025", None),
+        ("untold", "key-2025", Some("--no-hints")),
+    ] {
+        let (cert, out) = (
+            format!("--cert={FIXTURES}/{key}.pem"),
+            format!("tree-{name}.yaml"),
+        );
+        let mut words = vec![
+            "create",
+            name,
+            "-n",
+            "shop",
+            "--from-file",
+            "a=value",
+            "-w",
+            &out,
+            &cert,
+        ];
+        words.extend(hints);
+        seal(&words);
+    }
+    let said = seal(&["rotate", "--dry-run", "."]);
+    assert!(
+        said.contains("tree-old.yaml") && !said.contains("tree-new.yaml: "),
+        "{said}"
+    );
+    assert!(said.contains("the controller decrypted nothing"), "{said}");
+    assert!(said.contains("1 without a key hint"), "{said}");
+}

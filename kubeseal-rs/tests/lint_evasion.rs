@@ -1,0 +1,274 @@
+//! Files that are written so that `seal lint` passes over a plain value that a tool would apply.
+#![expect(clippy::expect_used, reason = "a test")]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+const SEAL: &str = env!("CARGO_BIN_EXE_seal");
+
+/// The names of the rules by which lint finds something in the files of a folder.
+fn rules(folder: &Path) -> Vec<String> {
+    let output = Command::new(SEAL)
+        .args(["lint", "--format", "json", "."])
+        .current_dir(folder)
+        .env("HOME", folder)
+        .stdin(Stdio::null())
+        .output()
+        .expect("it starts");
+    let findings: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let findings = findings.as_array().cloned().unwrap_or_default();
+    let rule =
+        |finding: &serde_json::Value| finding["rule"].as_str().unwrap_or_default().to_owned();
+    findings.iter().map(rule).collect()
+}
+
+fn rules_of(name: &str, text: &str) -> Vec<String> {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join(name), text).expect("the file");
+    rules(folder.path())
+}
+
+const HEAD: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\n";
+
+/// Attack: a mapping has a key twice, once with a placeholder for the reader of one tool and once with a value for
+/// that of another.
+#[test]
+fn a_repeated_key_is_a_finding() {
+    for (name, text) in [
+        ("items.yaml", format!("{HEAD}stringData: {{a: CHANGEME, a: CHANGEME}}\n")),
+        ("data.yaml", format!("{HEAD}stringData: {{a: hunter2}}\nstringData: {{a: CHANGEME}}\n")),
+        ("alias.yaml", format!("{HEAD}&k stringData: {{a: hunter2}}\n*k : {{a: CHANGEME}}\n")),
+        ("kind.yaml", format!("{HEAD}kind: ConfigMap\nstringData: {{a: hunter2}}\n")),
+        ("merge.yaml", format!("{HEAD}<<: {{stringData: {{a: hunter2}}}}\n<<: {{stringData: {{}}}}\n")),
+        (
+            "list.yaml",
+            "kind: List\nitems:\n- {apiVersion: v1, kind: Secret, data: {a: aHVudGVyMg==}, data: {}}\n".to_owned(),
+        ),
+        (
+            "beside.yaml",
+            format!("{{{{ x }}}}\n---\n{HEAD}stringData: {{a: hunter2}}\nstringData: {{}}\n"),
+        ),
+        (
+            "db.json",
+            "{\"apiVersion\": \"v1\", \"kind\": \"Secret\", \"stringData\": {\"a\": \"hunter2\"}, \"stringData\": null, \
+             \"metadata\": {\"name\": \"\\ud83d\\ude00\"}}"
+                .to_owned(),
+        ),
+        (
+            "sealed.yaml",
+            "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {name: db, namespace: shop}\nspec: {}\nspec: {}\n"
+                .to_owned(),
+        ),
+        (
+            "kustomization.yaml",
+            "secretGenerator: [{name: db, literals: [a=hunter2]}]\nsecretGenerator: []\n".to_owned(),
+        ),
+    ] {
+        let found = rules_of(name, &text);
+        assert!(found.iter().any(|rule| rule == "repeated-key"), "{name}: {found:?}");
+    }
+}
+
+#[test]
+fn a_repeated_key_elsewhere_is_no_finding() {
+    for (name, text) in [
+        (
+            "map.yaml",
+            "kind: ConfigMap\ndata: {Secret: x}\ndata: {}\n".to_owned(),
+        ),
+        (
+            "merge.yaml",
+            format!("{HEAD}stringData: {{<<: {{a: CHANGEME}}, a: TODO}}\n"),
+        ),
+        ("two.yaml", format!("{HEAD}---\n{HEAD}")),
+    ] {
+        assert_eq!(rules_of(name, &text), Vec::<String>::new(), "{name}");
+    }
+}
+
+/// Attack: a text that is a document of its own, and is not indented, reaches over the `---` below it for the parser of
+/// lint, and not for `kubectl`, so that the Secret there seems to be text.
+#[test]
+fn a_text_above_a_separator_hides_no_secret() {
+    for head in ["--- |", "--- >-\nx", "--- |+\n\n", "a: b\n--- |"] {
+        let text = format!("{head}\n---\n{HEAD}stringData: {{a: hunter2}}\n");
+        let found = rules_of("db.yaml", &text);
+        assert!(
+            found.iter().any(|rule| rule == "plain-secret"),
+            "{head}: {found:?}"
+        );
+    }
+}
+
+const WORD: &str = "# seal lint: ignore plain-secret: an example";
+
+/// Attack: a value holds a line that looks like the comment that exempts a file, and so exempts a Secret beside it.
+#[test]
+fn a_line_of_a_value_exempts_nothing() {
+    let plain = format!("{HEAD}stringData: {{a: hunter2}}\n");
+    for (why, text) in [
+        ("a literal", format!("--- |\n{WORD}\n---\n{plain}")),
+        (
+            "a folded text",
+            format!("--- >-\nb\n{WORD}\nc\n---\n{plain}"),
+        ),
+        (
+            "double quotes",
+            format!("--- \"b\n{WORD}\n\"\n---\n{plain}"),
+        ),
+        ("single quotes", format!("--- 'b\n\n{WORD}'\n---\n{plain}")),
+        ("a block inside", format!("{plain}b: |\n {WORD}\n")),
+        (
+            "behind a mistake",
+            format!("{plain}---\na: \"b\n{WORD}\n\"\nc: \"\n"),
+        ),
+    ] {
+        let found = rules_of("db.yaml", &text);
+        assert!(
+            found.iter().any(|rule| rule == "plain-secret"),
+            "{why}: {found:?}"
+        );
+    }
+}
+
+#[test]
+fn a_comment_exempts_wherever_it_stands_in_a_well_formed_file() {
+    let plain = format!("{HEAD}stringData: {{a: hunter2}}\n");
+    for text in [
+        format!("{WORD}\n{plain}"),
+        format!("{plain}{WORD}\n"),
+        format!("{HEAD}{WORD}\nstringData:\n{WORD}\n  a: hunter2\n"),
+        format!("---\n{WORD}\n---\n{plain}"),
+    ] {
+        assert_eq!(rules_of("db.yaml", &text), Vec::<String>::new(), "{text}");
+    }
+    let malformed = format!(
+        "{WORD}, and more\n# seal lint: ignore malformed-file: a template\n{plain}{{{{ x }}}}\n"
+    );
+    assert_eq!(rules_of("db.yaml", &malformed), Vec::<String>::new());
+}
+
+fn sealed(template: &str) -> String {
+    let value = "A".repeat(400);
+    format!(
+        "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {{name: db, namespace: shop}}\nspec:\n  \
+         encryptedData: {{password: {value}, user: {value}}}\n  template:\n    data:\n      other: text\n      url: |-\n        \
+         {template}\n"
+    )
+}
+
+/// The values of its fixture are no ciphertexts, which lint reports beside.
+fn is_missing(template: &str) -> bool {
+    let found = rules_of("db.yaml", &sealed(template));
+    found.iter().any(|rule| rule == "missing-item")
+}
+
+#[test]
+fn a_template_that_inserts_an_item_that_does_not_exist_is_a_finding() {
+    for template in [
+        "{{ .passwrod }}",
+        "a:{{ .user }}:{{ .passwrod | b64enc }}",
+        "{{ printf \"%s\" (.passwrod | quote) }}",
+        "{{ if .user }}{{ .passwrod }}{{ end }}",
+        "{{ range list 1 }}{{ $.passwrod }}{{ end }}",
+        "{{ with .user }}x{{ else }}{{ .passwrod }}{{ end }}",
+        "{{ .Password }}",
+    ] {
+        assert!(is_missing(template), "{template}");
+    }
+}
+
+#[test]
+fn a_template_may_test_an_item_or_use_what_exists() {
+    for template in [
+        "{{ .password }}:{{ .user }}{{ .other }}{{ $.user }}",
+        "{{ if .tls }}{{ .tls }}{{ end }}",
+        "{{ .port | default \"5432\" }}",
+        "{{ with .tls }}{{ . }}{{ end }}",
+        "{{ range $k, $v := . }}{{ $k }}={{ $v }}{{ end }}",
+        "{{ with dict \"a\" .user }}{{ .a }}{{ end }}",
+        "{{ index . \"no-name\" }}",
+    ] {
+        assert!(!is_missing(template), "{template}");
+    }
+}
+
+#[test]
+fn a_missing_item_is_reported_with_template_line_and_nearest_name() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(
+        folder.path().join("db.yaml"),
+        sealed("a\n        {{ .passwrod }}"),
+    )
+    .expect("the file");
+    let output = Command::new(SEAL)
+        .args(["lint", "db.yaml"])
+        .current_dir(folder.path())
+        .env("HOME", folder.path())
+        .output()
+        .expect("it starts");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let want = "the template url, line 2, inserts .passwrod, and there is no sealed item passwrod; did you mean password?";
+    assert!(said.contains(want), "{said}");
+}
+
+/// Attack: plain values are committed in a file that a `secretGenerator` of kustomize reads, and not in the
+/// kustomization.
+#[test]
+fn lint_looks_into_the_files_of_a_generator() {
+    for (generator, is_found) in [
+        ("{name: db, envs: [db.env]}", true),
+        ("{name: db, env: db.env}", true),
+        ("{name: db, files: [password.txt]}", true),
+        ("{name: db, files: [key=sub/../password.txt]}", true),
+        ("{name: db, envs: [placeholders.env]}", false),
+        ("{name: db, files: [sops.yaml, missing.txt]}", false),
+        ("{name: db, files: ['https://a.example/x', sub]}", false),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::create_dir(folder.path().join("sub")).expect("a folder");
+        for (name, text) in [
+            (
+                "kustomization.yaml",
+                format!("secretGenerator: [{generator}]\n"),
+            ),
+            ("db.env", "# a\nPASSWORD=hunter2\nHOME\n".to_owned()),
+            ("placeholders.env", "PASSWORD=${PASSWORD}\nB=\n".to_owned()),
+            ("password.txt", "hunter2".to_owned()),
+            (
+                "sops.yaml",
+                "a: ENC[AES256_GCM,data:x]\nsops: {}\n".to_owned(),
+            ),
+        ] {
+            fs::write(folder.path().join(name), text).expect("a file");
+        }
+        let found = rules(folder.path());
+        assert_eq!(
+            found == ["plain-secret"],
+            is_found,
+            "{generator}: {found:?}"
+        );
+    }
+}
+
+/// Attack: a kustomization names a file elsewhere on the machine, or a pipe, and lint says what is in it or waits.
+#[cfg(unix)]
+#[test]
+fn a_generator_leads_lint_to_no_file_outside_of_its_tree() {
+    let outside = tempfile::tempdir().expect("a folder");
+    let foreign = outside.path().join("foreign.txt");
+    fs::write(&foreign, "hunter2").expect("a file");
+    let folder = tempfile::tempdir().expect("a folder");
+    let up = format!(
+        "../{}/foreign.txt",
+        outside.path().file_name().expect("a name").display()
+    );
+    std::os::unix::fs::symlink(&foreign, folder.path().join("link.txt")).expect("a link");
+    let whole = foreign.display().to_string();
+    for name in [whole.as_str(), &up, "link.txt", "/dev/stdin", "/dev/zero"] {
+        let text = format!("secretGenerator: [{{name: db, files: ['{name}']}}]\n");
+        fs::write(folder.path().join("kustomization.yaml"), text).expect("a file");
+        assert_eq!(rules(folder.path()), Vec::<String>::new(), "{name}");
+    }
+}

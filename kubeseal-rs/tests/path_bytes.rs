@@ -1,0 +1,235 @@
+//! Paths of bytes that are not UTF-8, in every argument that names a file or a folder.
+#![cfg(target_os = "linux")]
+#![expect(clippy::expect_used, reason = "a test")]
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+const SEAL: &str = env!("CARGO_BIN_EXE_seal");
+const KUBESEAL: &str = env!("CARGO_BIN_EXE_kubeseal");
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/fixtures");
+
+const PLAIN: &str =
+    "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n";
+const KUBECONFIG: &str = "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
+    contexts: [{name: c, context: {cluster: c, user: u, namespace: shop}}]\n\
+    clusters: [{name: c, cluster: {server: 'https://127.0.0.1:9'}}]\nusers: [{name: u, user: {}}]\n";
+
+/// In a word of a command line, `%` stands for the byte 0xff.
+fn word(text: &str) -> OsString {
+    let bytes = text
+        .bytes()
+        .map(|byte| if byte == b'%' { 0xff } else { byte });
+    OsString::from_vec(bytes.collect())
+}
+
+fn run(folder: &Path, program: &str, words: &str) -> Output {
+    Command::new(program)
+        .args(words.split(' ').map(word))
+        .current_dir(folder)
+        .env_clear()
+        .env("HOME", folder)
+        .env("PATH", "/usr/bin:/bin")
+        .stdin(Stdio::null())
+        .output()
+        .expect("it starts")
+}
+
+fn git(folder: &Path, words: &[&str]) {
+    let status = Command::new("git")
+        .args([
+            "-c",
+            "user.name=a",
+            "-c",
+            "user.email=a@b",
+            "-c",
+            "commit.gpgsign=false",
+        ])
+        .args(words)
+        .current_dir(folder)
+        .env("HOME", folder)
+        .stdout(Stdio::null())
+        .status();
+    assert!(status.expect("git starts").success(), "{words:?}");
+}
+
+/// A folder with a file of such a name for every purpose.
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let put = |name: &str, text: &[u8]| {
+        fs::write(folder.path().join(word(name)), text).expect("the file");
+    };
+    let fixture = |name: &str| fs::read(Path::new(FIXTURES).join(name)).expect("a fixture");
+    put("%.crt", &fixture("cert.pem"));
+    put("%.key", &fixture("key.pem"));
+    put("%.txt", b"value");
+    put("%.env", b"A=b\n");
+    put("%.yaml", PLAIN.as_bytes());
+    put("%.kubeconfig", KUBECONFIG.as_bytes());
+    put("%.rules", b"rules: []\n");
+    fs::create_dir(folder.path().join(word("%"))).expect("a folder");
+    put("%/db.yaml", b"");
+    for name in ["%.sealed", "%/sealed.yaml"] {
+        let output = run(
+            folder.path(),
+            KUBESEAL,
+            &format!("--cert %.crt -f %.yaml -w {name} -o yaml"),
+        );
+        assert!(output.status.success(), "{output:?}");
+    }
+    folder
+}
+
+/// Every argument that takes a path, with a file whose name is not text.
+#[test]
+fn every_argument_takes_a_path_of_any_bytes() {
+    let commands = [
+        (KUBESEAL, "--cert %.crt --secret-file %.yaml"),
+        (KUBESEAL, "--cert=%.crt -f%.yaml --sealed-secret-file %.new"),
+        (KUBESEAL, "--cert %.crt -f %.yaml --merge-into %.sealed"),
+        (
+            KUBESEAL,
+            "--cert %.crt --raw --name db -n shop --from-file a=%.txt",
+        ),
+        (
+            KUBESEAL,
+            "--cert %.crt --raw --name db -n shop --from-file %.txt",
+        ),
+        (
+            KUBESEAL,
+            "--cert %.crt --raw --name db --kubeconfig %.kubeconfig --from-file %.txt",
+        ),
+        (
+            KUBESEAL,
+            "-f %.sealed --recovery-unseal --recovery-private-key %.key",
+        ),
+        (
+            KUBESEAL,
+            "-f %.sealed --recovery-unseal --recovery-private-key %.key,%.key",
+        ),
+        (SEAL, "--cert %.crt -i %.yaml"),
+        (SEAL, "create db -n shop --cert %.crt --from-file a=%.txt"),
+        (
+            SEAL,
+            "create db -n shop --cert %.crt --from-env-file %.env --write %.new",
+        ),
+        (
+            SEAL,
+            "create db -n shop --cert %.crt --config %.rules --for %.x --from-file a=%.txt",
+        ),
+        (SEAL, "set %.sealed a --from-file %.txt --cert %.crt"),
+        (SEAL, "unset %.sealed a"),
+        (
+            SEAL,
+            "generate db a=password --write %.new -n shop --cert %.crt",
+        ),
+        (SEAL, "import dotenv db %.env -n shop --cert %.crt"),
+        (SEAL, "import secret %.yaml --cert %.crt"),
+        (SEAL, "import list %.yaml --into %.d --cert %.crt"),
+        (SEAL, "rotate %.sealed --key %.key --cert %.crt"),
+        (SEAL, "view %.sealed"),
+        (SEAL, "view % --reveal --key %.key"),
+        (SEAL, "lint % --keys %.key --cert %.crt"),
+        (SEAL, "cert show %.crt"),
+        (SEAL, "cert verify %.crt --against %.crt"),
+        (SEAL, "cert fetch %.crt --out %.new"),
+        (SEAL, "config explain %.yaml"),
+        (SEAL, "exec --all --backup %.key %.sealed -- /bin/true"),
+        (SEAL, "diff HEAD %.sealed"),
+        (SEAL, "diff -- %.sealed"),
+        (SEAL, "diff %"),
+    ];
+    let mut failed = Vec::new();
+    for (program, words) in commands {
+        let folder = folder();
+        if words.starts_with("diff") {
+            git(folder.path(), &["init", "-q"]);
+            git(folder.path(), &["add", "-A"]);
+            git(folder.path(), &["commit", "-q", "-m", "x"]);
+        }
+        let output = run(folder.path(), program, words);
+        if !output.status.success() {
+            failed.push(format!(
+                "{words}: {}",
+                String::from_utf8_lossy(&output.stderr)
+            ));
+        }
+    }
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+/// Attack: the name of a plain file is chosen so that its sealed file replaces another one.
+#[test]
+fn a_sealed_file_keeps_the_bytes_of_its_name() {
+    let folder = folder();
+    let other = folder.path().join("\u{fffd}.sealed.yaml");
+    let output = run(folder.path(), SEAL, "--cert %.crt %.yaml");
+    assert!(output.status.success(), "{output:?}");
+    assert!(folder.path().join(word("%.sealed.yaml")).exists() && !other.exists());
+}
+
+/// The connection is refused, so the file was taken.
+#[test]
+fn flags_of_the_cluster_take_a_path_of_any_bytes() {
+    for flags in [
+        "--certificate-authority %.crt",
+        "--client-certificate %.crt --client-key %.key",
+    ] {
+        let folder = folder();
+        let words = format!("--kubeconfig %.kubeconfig {flags} -f %.yaml");
+        let output = run(folder.path(), KUBESEAL, &words);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("cannot be reached"), "{words}: {said}");
+    }
+}
+
+#[test]
+fn messages_show_the_bytes_of_a_path_escaped() {
+    for (program, words, want) in [
+        (KUBESEAL, "--cert no%.crt -f %.yaml", r"no\xff.crt"),
+        (KUBESEAL, "--cert %.crt -f no%.yaml", r"no\xff.yaml"),
+        (
+            KUBESEAL,
+            "--cert %.crt --raw --name db -n shop --from-file no%",
+            r"no\xff",
+        ),
+        (SEAL, "cert show no%.crt", r"no\xff.crt"),
+        (SEAL, "view no%.yaml", r"no\xff.yaml"),
+        (
+            SEAL,
+            "create db -n shop --cert %.crt --from-file a=no%",
+            r"no\xff",
+        ),
+        (
+            SEAL,
+            "create db -n shop --cert %.crt --from-file %=%.txt",
+            r"\xff is not text",
+        ),
+        (SEAL, "import sops db no%.yaml --cert %.crt", r"no\xff.yaml"),
+    ] {
+        let folder = folder();
+        let output = run(folder.path(), program, words);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            !output.status.success() && said.contains(want),
+            "{words}: {said}"
+        );
+    }
+}
+
+#[test]
+fn a_variable_of_kubeseal_names_a_path_of_any_bytes() {
+    let folder = folder();
+    let output = Command::new(KUBESEAL)
+        .args([OsStr::new("-f"), OsStr::from_bytes(b"\xff.yaml")])
+        .current_dir(folder.path())
+        .env_clear()
+        .env("HOME", folder.path())
+        .env("SEALED_SECRETS_CERT", OsStr::from_bytes(b"\xff.crt"))
+        .output()
+        .expect("it starts");
+    assert!(output.status.success(), "{output:?}");
+}

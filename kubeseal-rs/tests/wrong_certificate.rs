@@ -1,0 +1,125 @@
+//! Certificates that must not be sealed with, or must not take the place of another one.
+#![cfg(unix)]
+#![expect(clippy::expect_used, reason = "a test")]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+const SEAL: &str = env!("CARGO_BIN_EXE_seal");
+const FIXTURES: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/seal/keys-compromise.fixtures"
+);
+
+/// Runs `seal` in a folder and returns whether it succeeds, and what it says.
+fn seal(folder: &Path, words: &str) -> (bool, String) {
+    let output = Command::new(SEAL)
+        .args(words.split(' '))
+        .current_dir(folder)
+        .env("HOME", folder)
+        .env_remove("XDG_CACHE_HOME")
+        .env("KUBECONFIG", "nowhere")
+        .stdin(Stdio::null())
+        .output()
+        .expect("it starts");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.success(), said)
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder");
+    for entry in fs::read_dir(from).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let copied = to.join(path.file_name().expect("a name"));
+        if path.is_dir() {
+            copy(&path, &copied);
+        } else {
+            fs::copy(&path, &copied).expect("a file");
+        }
+    }
+}
+
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    copy(Path::new(FIXTURES), folder.path());
+    fs::write(folder.path().join("value.txt"), "value").expect("a file");
+    folder
+}
+
+/// Attack: the key of a certificate is known to an attacker, and a rule or an old command still names the file.
+#[test]
+fn no_command_seals_for_a_key_that_was_marked_as_compromised() {
+    let folder = folder();
+    let create = "create db --from-file a=value.txt -n shop -w db.yaml";
+    let (is_done, said) = seal(folder.path(), &format!("{create} --cert key-2025.pem"));
+    assert!(is_done, "{said}");
+    let (is_done, said) = seal(folder.path(), "keys compromise key-2025 --directory state");
+    assert!(
+        is_done && said.contains("`retired` in .seal.yaml"),
+        "{said}"
+    );
+    fs::write(
+        folder.path().join(".seal.yaml"),
+        "rules: [{path: '*.yaml', certificate: key-2025.pem}]\n",
+    )
+    .expect("rules");
+    for words in [
+        "set db.yaml b --from-file value.txt --cert key-2025.pem",
+        "set db.yaml b --from-file value.txt",
+        "create web --from-file a=value.txt -n shop -w web.yaml",
+        "generate web a=password -n shop -w web.yaml",
+    ] {
+        let (is_done, said) = seal(folder.path(), words);
+        assert!(
+            !is_done && said.contains("is marked as compromised"),
+            "{words}: {said}"
+        );
+        assert!(said.contains("hint: "), "{words}: {said}");
+    }
+    let (is_done, said) = seal(
+        folder.path(),
+        "set db.yaml b --from-file value.txt --cert key-2024.pem",
+    );
+    assert!(is_done, "another certificate: {said}");
+}
+
+/// Attack: another controller, or another server, answers for the certificate, and `seal cert fetch` puts its
+/// certificate in place of the one that a repository seals with.
+#[test]
+fn fetch_replaces_another_certificate_only_when_it_is_told_to() {
+    let folder = folder();
+    let at = |name: &str| folder.path().join(name);
+    let read = |name: &str| fs::read(at(name)).expect("a file");
+    fs::copy(at("key-2024.pem"), at("cert.pem")).expect("a copy");
+    let (is_done, said) = seal(folder.path(), "cert fetch key-2024.pem -o cert.pem");
+    assert!(is_done && said.contains("unchanged"), "{said}");
+    for out in ["cert.pem", "value.txt"] {
+        let before = read(out);
+        let (is_done, said) = seal(folder.path(), &format!("cert fetch key-2025.pem -o {out}"));
+        assert!(!is_done && said.contains("--replace"), "{out}: {said}");
+        assert_eq!(read(out), before, "{out}");
+    }
+    let (_, said) = seal(folder.path(), "cert fetch key-2025.pem -o cert.pem");
+    assert_eq!(said.matches("SHA256:").count(), 4, "old and new: {said}");
+    let (is_done, said) = seal(
+        folder.path(),
+        "cert fetch key-2025.pem -o cert.pem --replace",
+    );
+    assert!(
+        is_done && read("cert.pem") == read("key-2025.pem"),
+        "{said}"
+    );
+    let (_, shown) = seal(folder.path(), "cert fetch key-2024.pem -o new.pem");
+    let pin = shown
+        .split_whitespace()
+        .last()
+        .unwrap_or_default()
+        .to_owned();
+    let pinned = format!("cert fetch key-2024.pem -o cert.pem --fingerprint {pin}");
+    let (is_done, said) = seal(folder.path(), &pinned);
+    assert!(
+        is_done && read("cert.pem") == read("key-2024.pem"),
+        "{said}"
+    );
+}

@@ -1,0 +1,186 @@
+//! Comments of a file that fill a line from its first column. The parser drops comments, and a line that begins
+//! with `#` may be part of a text. So a mark is put into every such line: the line is text if the mark turns up in
+//! a scalar.
+
+use saphyr_parser::{Event, Parser};
+
+use super::{pieces, text};
+
+/// A comment from the first column of a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Comment {
+    /// Its line, counted from one.
+    pub line: usize,
+    /// What follows the `#`.
+    pub text: String,
+    /// The parser has read beyond it. Below the first mistake of a malformed document, nothing separates comments
+    /// from the lines of a text.
+    pub is_certain: bool,
+}
+
+/// Begins a mark, which ends with the number of its line and a semicolon.
+const MARK: &str = "\u{f8ff}seal-comment-";
+
+/// Returns the comments whose text the filter accepts. Lines of texts are left out. A file that is not UTF-8 is
+/// read as if its other bytes were U+FFFD.
+pub(super) fn find(bytes: &[u8], is_wanted: impl Fn(&str) -> bool) -> Vec<Comment> {
+    let text = text::decode(bytes).map_or_else(
+        |_| String::from_utf8_lossy(bytes).into_owned(),
+        |text| text.to_string(),
+    );
+    let lines = text.split('\n').enumerate();
+    let candidate = |(i, line): (usize, &str)| {
+        let text = line.strip_prefix('#').filter(|text| is_wanted(text))?;
+        let (line, text) = (i + 1, text.to_owned());
+        let is_certain = false;
+        Some(Comment {
+            line,
+            text,
+            is_certain,
+        })
+    };
+    let mut comments: Vec<Comment> = lines.filter_map(candidate).collect();
+    if comments.is_empty() {
+        return comments;
+    }
+    let marked = marked(&text, &comments);
+    let mut known = Known::default();
+    for (lines_before, piece) in pieces(&marked) {
+        known.read(piece, lines_before);
+    }
+    comments.retain(|comment| known.in_texts.binary_search(&comment.line).is_err());
+    for comment in &mut comments {
+        comment.is_certain = known.is_read(comment.line);
+    }
+    comments
+}
+
+fn marked(text: &str, comments: &[Comment]) -> String {
+    let mut wanted = comments.iter().map(|comment| comment.line).peekable();
+    let mark = |(i, line): (usize, &str)| {
+        if wanted.next_if_eq(&(i + 1)).is_some() {
+            format!("#{MARK}{};{}", i + 1, &line[1..])
+        } else {
+            line.to_owned()
+        }
+    };
+    text.split_inclusive('\n').enumerate().map(mark).collect()
+}
+
+/// What the parser says of lines.
+#[derive(Default)]
+struct Known {
+    /// Sorted.
+    in_texts: Vec<usize>,
+    /// From the first of these lines up to the second, everything is read.
+    read: Vec<(usize, usize)>,
+}
+
+impl Known {
+    /// Reads one document, up to its first mistake.
+    fn read(&mut self, marked: &str, lines_before: usize) {
+        let first = lines_before + 1;
+        let mut until = first + head(marked);
+        for event in Parser::new_from_str(marked) {
+            let Ok((event, span)) = event else {
+                return self.end(first, until);
+            };
+            if let Event::Scalar(text, ..) = &event {
+                self.in_texts.extend(marks(text));
+            }
+            if !matches!(event, Event::StreamEnd | Event::DocumentEnd) {
+                until = until.max(lines_before + span.start.line());
+            }
+        }
+        self.end(first, usize::MAX);
+    }
+
+    fn end(&mut self, first: usize, until: usize) {
+        self.in_texts.sort_unstable();
+        self.read.push((first, until));
+    }
+
+    /// The last range that begins above a line is that of its piece.
+    fn is_read(&self, line: usize) -> bool {
+        let of_line = self.read.iter().rev().find(|(first, _)| *first <= line);
+        of_line.is_some_and(|(_, until)| line < *until)
+    }
+}
+
+/// Returns the number of lines at the top that hold nothing but comments, directives and separators.
+fn head(text: &str) -> usize {
+    let is_empty = |line: &&str| {
+        line.trim_end().is_empty() || line.starts_with(['#', '%']) || line.trim_end() == "---"
+    };
+    text.lines().take_while(is_empty).count()
+}
+
+fn marks(text: &str) -> impl Iterator<Item = usize> {
+    text.split(MARK).skip(1).filter_map(|rest| {
+        let (number, _) = rest.split_once(';')?;
+        number.parse().ok()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(text: &str) -> Vec<(usize, bool)> {
+        let comments = find(text.as_bytes(), |text| text.starts_with('!'));
+        let place = |comment: &Comment| (comment.line, comment.is_certain);
+        comments.iter().map(place).collect()
+    }
+
+    #[test]
+    fn comments_are_told_from_lines_of_texts() {
+        for (text, want) in [
+            ("#!a\na: b\n#!b\n", vec![(1, true), (3, true)]),
+            ("a: |\n  b\n#!a\nc: d\n", vec![(3, true)]),
+            ("a:\n- b\n#!a\r\n- c\r\n", vec![(3, true)]),
+            ("{\n#!a\n}\n", vec![(2, true)]),
+            ("# a\n#a\n #!a\na: 1 #!a\n", vec![]),
+            ("a: \"b\n#!a\nc\"\n", vec![(2, false)]),
+            ("a: \"b\n#!a\"\nc: d\n", vec![(2, false)]),
+            ("a: 'b\n#!a\n'\nc: d\n", vec![(2, false)]),
+            ("--- |\n#!a\nb\n", vec![]),
+            ("--- >\nb\n#!a\n", vec![]),
+            ("--- \"\n#!a\n\"\n---\na: b\n", vec![]),
+            ("--- |\n#!a\n---\n#!b\na: b\n", vec![(4, true)]),
+            ("#!a\na: [\n", vec![(1, true)]),
+            (
+                "#!a\n{{ if .b }}\na: b\n{{ end }}\n#!b\n",
+                vec![(1, true), (5, false)],
+            ),
+            ("a: b\n#!a\nc: [\n", vec![(2, true)]),
+            ("a: \"b\n#!a\nc\n", vec![(2, false)]),
+            ("{{ x }}\n---\n#!a\na: b\n", vec![(3, true)]),
+            ("a: b\n---\n[ }\n#!a\n", vec![(4, false)]),
+        ] {
+            assert_eq!(found(text), want, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_not_text_hide_no_comment() {
+        let comments = find(b"#!a\n# \xff\na: b\n", |text| text.starts_with('!'));
+        assert_eq!(comments.len(), 1);
+    }
+
+    proptest::proptest! {
+        /// Attack: a value holds lines that look like comments.
+        #[test]
+        fn no_line_of_a_value_is_a_comment(value in "[ab#!'\":|>\\-\n ]{0,40}", style in 0..3_usize) {
+            let value = format!("{value}\n#!a\nb");
+            let indented = value.replace('\n', "\n ");
+            let quoted = serde_json::to_string(&value).unwrap();
+            let text = [
+                format!("--- |1\n {indented}\n"),
+                format!("--- {}\n", quoted.replace("\\n", "\\n\\\n")),
+                format!("--- '{}'\n", value.replace('\'', "''")),
+            ];
+            let found = find(text[style].as_bytes(), |text| text.starts_with('!'));
+            proptest::prop_assert!(found.iter().all(|comment| !comment.is_certain), "{}", text[style]);
+        }
+    }
+}

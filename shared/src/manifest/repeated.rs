@@ -1,0 +1,98 @@
+//! Repeated keys of chosen documents, in JSON and YAML.
+
+use std::collections::HashSet;
+
+use super::node::{Node, Value};
+use super::yaml_keys::{self, RepeatedKey};
+use super::{LEAST_ROOM, MOST, is_json, json_in, pieces, yaml_in};
+
+pub(super) fn find(text: &str, is_wanted: impl Fn(&Node) -> bool) -> Vec<RepeatedKey> {
+    let (objects, rest, lines_before) = if is_json(text) {
+        json_in::with_equal_fields(text, MOST)
+    } else {
+        (Vec::new(), text, 0)
+    };
+    let mut found = Vec::new();
+    for root in objects.iter().filter(|root| is_wanted(root)) {
+        of_object(root, &mut found);
+    }
+    if of_text(rest, lines_before, &is_wanted, &mut found).is_none() {
+        for (more, piece) in pieces(rest) {
+            of_text(piece, lines_before + more, &is_wanted, &mut found);
+        }
+    }
+    found
+}
+
+fn of_object(node: &Node, found: &mut Vec<RepeatedKey>) {
+    match &node.value {
+        Value::List(items) => items.iter().for_each(|item| of_object(item, found)),
+        Value::Map(entries) => {
+            let mut known = HashSet::new();
+            for (key, value) in entries {
+                if !known.insert(key) {
+                    let (line, key) = (value.line, key.clone());
+                    found.push(RepeatedKey { line, key });
+                }
+                of_object(value, found);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Returns `None` for a malformed text.
+fn of_text(
+    text: &str,
+    lines_before: usize,
+    is_wanted: impl Fn(&Node) -> bool,
+    found: &mut Vec<RepeatedKey>,
+) -> Option<()> {
+    let documents = yaml_keys::of_documents(text, lines_before);
+    let most = MOST.min(LEAST_ROOM + 2 * text.len());
+    let roots = yaml_in::read(text, lines_before, most).ok()?;
+    for (root, keys) in roots.iter().zip(documents) {
+        if !keys.is_empty() && is_wanted(root) {
+            found.extend(keys);
+        }
+    }
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(text: &str) -> Vec<(usize, String)> {
+        let is_wanted = |root: &Node| root.field("skip").is_none();
+        let keys = find(text, is_wanted);
+        keys.into_iter()
+            .map(|found| (found.line, found.key))
+            .collect()
+    }
+
+    #[test]
+    fn repeated_keys_are_found_whatever_the_form() {
+        for (text, want) in [
+            ("a: 1\na: 2\n", vec![(2, "a")]),
+            ("skip:\na: 1\na: 2\n---\nb: 1\nb: 1\n", vec![(6, "b")]),
+            ("{{ x }}\n---\na: 1\na: 2\n", vec![(4, "a")]),
+            ("{\"a\": 1, \"a\": 2}", vec![(1, "a")]),
+            (
+                "{\"a\": 1}\n{\"b\": [{\"c\": 1,\t\"c\": 2}]}",
+                vec![(2, "c")],
+            ),
+            ("{\"a\": \"\\ud83d\\ude00\", \"a\": 1}", vec![(1, "a")]),
+            ("{\"skip\": 1, \"a\": 1, \"a\": 2}", vec![]),
+            ("{\"a\": 1}\n---\nb: 1\nb: 2\n", vec![(4, "b")]),
+            ("{a: 1, a: 2}\n", vec![(1, "a")]),
+            ("a: {<<: {b: 1}, b: 2}\n", vec![]),
+        ] {
+            let want: Vec<_> = want
+                .into_iter()
+                .map(|(line, key)| (line, key.to_owned()))
+                .collect();
+            assert_eq!(found(text), want, "{text:?}");
+        }
+    }
+}
