@@ -19,7 +19,7 @@ use crate::surroundings::Surroundings;
 /// The conditions that Bitnami's controller does not have.
 const CONDITIONS: [&str; 2] = ["Ready", "Stalled"];
 /// The fields of a status that it does not have.
-const FIELDS: [&str; 2] = ["items", "record"];
+const FIELDS: [&str; 3] = ["items", "record", "lastUnsealedGeneration"];
 const API: &str = "/apis/bitnami.com/v1alpha1";
 const LIST: &str = "cannot list SealedSecrets";
 const CHANGE: &str = "cannot change the status";
@@ -149,7 +149,8 @@ fn leftover(object: &Json) -> Option<Leftover> {
     };
     let kept: Vec<&Json> = conditions.iter().filter(|one| !is_ours(one)).collect();
     let version = &metadata["resourceVersion"];
-    let status = json!({ "conditions": kept, "items": null, "record": null });
+    let mut status = json!({ "conditions": kept });
+    FIELDS.iter().for_each(|field| status[*field] = Json::Null);
     Some(Leftover {
         namespace: metadata["namespace"].as_str()?.to_owned(),
         name: metadata["name"].as_str()?.to_owned(),
@@ -216,14 +217,26 @@ mod tests {
         let synced = json!({ "type": "Synced", "status": "True" });
         let condition = |type_: &str| json!({ "type": type_, "status": "True" });
         let status = json!({
-            "observedGeneration": 3, "items": [{ "key": "a" }], "record": { "content": "x" },
+            "observedGeneration": 3, "lastUnsealedGeneration": 3, "items": [{ "key": "a" }], "record": { "content": "x" },
             "conditions": [synced, condition("Ready"), condition("Stalled"), condition("Audited")],
         });
         let found = leftover(&object(&status)).unwrap();
-        assert_eq!(found.what, ["Ready", "Stalled", "items", "record"]);
+        assert_eq!(
+            found.what,
+            [
+                "Ready",
+                "Stalled",
+                "items",
+                "record",
+                "lastUnsealedGeneration"
+            ]
+        );
         let want = json!({
             "metadata": { "resourceVersion": "7" },
-            "status": { "conditions": [synced, condition("Audited")], "items": null, "record": null },
+            "status": {
+                "conditions": [synced, condition("Audited")],
+                "items": null, "record": null, "lastUnsealedGeneration": null,
+            },
         });
         assert_eq!(found.patch, want);
     }
