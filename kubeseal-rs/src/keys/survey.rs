@@ -8,12 +8,14 @@ use anyhow::{Result, bail};
 use shared::error_chain;
 use shared::key::Fingerprint;
 use shared::key_ring::KeyRing;
-use shared::needs::{Need, needs};
+use shared::needs::{self, Need, needs};
 use shared::resource::SealedSecret;
 use zeroize::Zeroizing;
 
 use crate::cluster::{Authorised, AuthorisedError, KeysOfItems};
 use crate::files;
+use crate::parallel;
+use crate::progress::Progress;
 use crate::report::ShowPath as _;
 use crate::rules::RulesFile;
 use crate::seal::loose;
@@ -142,7 +144,21 @@ pub struct Contents {
 pub struct Survey {
     /// Each with the need of each item.
     pub found: Vec<(Origin, BTreeMap<String, Need>)>,
+    /// Of so many objects the need is what their annotation or status says.
+    pub unopened: usize,
 }
+
+/// Which values a survey opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// All of them: what the survey says is sure.
+    All,
+    /// If there are many objects, only those that do not say which key they need.
+    Unnamed,
+}
+
+/// Opening the values of so many objects takes less than a second, even for large keys.
+const MANY: usize = 200;
 
 /// An item that needs a key, or may need it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -156,11 +172,30 @@ pub struct Dependent {
 }
 
 impl Survey {
-    /// Tries every item with every key.
-    pub fn of(holders: &[Holder], ring: &KeyRing) -> Self {
-        let look = |holder: &Holder| (holder.origin.clone(), needs(&holder.sealed, ring));
+    /// Tries items with the keys, on all processors.
+    pub fn of(holders: &[Holder], ring: &KeyRing, depth: Depth, is_shown: bool) -> Self {
+        let is_named = depth == Depth::Unnamed && holders.len() > MANY;
+        let progress = Progress::new("objects", holders.len(), is_shown);
+        let found = parallel::map(
+            holders,
+            || (),
+            |(), _, holder| {
+                let named = is_named
+                    .then(|| needs::named(&holder.sealed, ring))
+                    .flatten();
+                let is_unopened = named.is_some();
+                let needs = named.unwrap_or_else(|| needs(&holder.sealed, ring));
+                progress.step();
+                (is_unopened, needs)
+            },
+        );
+        let unopened = found.iter().filter(|(is_unopened, _)| *is_unopened).count();
+        let origins = holders.iter().map(|holder| holder.origin.clone());
         Self {
-            found: holders.iter().map(look).collect(),
+            found: origins
+                .zip(found.into_iter().map(|(_, needs)| needs))
+                .collect(),
+            unopened,
         }
     }
 
