@@ -418,7 +418,61 @@ const TEMPLATE: &str = "this is a template, which has to be rendered first";
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use jiff::{SignedDuration, Timestamp};
+    use shared::hints;
+    use shared::key::{KeySize, KeySpec};
+    use shared::key_ring::RingKey;
+
     use super::*;
+
+    fn ring() -> (KeyRing, Fingerprint) {
+        let spec = KeySpec {
+            size: KeySize::Rsa2048,
+            ttl: SignedDuration::from_hours(1),
+            common_name: String::new(),
+        };
+        let now = Timestamp::UNIX_EPOCH;
+        let new = spec.generate(now, &mut shared::random::system()).unwrap();
+        let fingerprint = new.pair.fingerprint().clone();
+        let key = RingKey::new("k".into(), now, new.pair);
+        (KeyRing::new([Arc::new(key)]), fingerprint)
+    }
+
+    /// Of the form of a sealed value for 2,048 bits, which no key opens.
+    fn holder(key: &Fingerprint) -> Holder {
+        let bytes = [&[1, 0][..], &[7; 256], &[9; 20]].concat();
+        let text = shared::base64::encode(&bytes);
+        let manifest = format!(
+            "kind: SealedSecret\nmetadata: {{name: db}}\nspec: {{encryptedData: {{a: {text}}}}}"
+        );
+        let mut sealed = contents(&manifest).sealed.remove(0);
+        let annotations = sealed.metadata.annotations.get_or_insert_default();
+        hints::annotate(annotations, &[("a".to_owned(), key.clone())].into());
+        let (path, name) = (PathBuf::from("db.yaml"), "db".to_owned());
+        Holder {
+            origin: Origin::File { path, name },
+            sealed,
+        }
+    }
+
+    /// Attack: an annotation names a key that does not open the value, so that another key looks as if nothing needed it.
+    #[test]
+    fn names_of_keys_are_believed_of_many_objects_and_only_where_that_is_asked() {
+        let (ring, key) = ring();
+        for (count, depth, unopened) in [
+            (MANY, Depth::Unnamed, 0),
+            (MANY + 1, Depth::Unnamed, MANY + 1),
+            (MANY + 1, Depth::All, 0),
+        ] {
+            let holders: Vec<_> = (0..count).map(|_| holder(&key)).collect();
+            let survey = Survey::of(&holders, &ring, depth, false);
+            assert_eq!(survey.unopened, unopened, "{count} {depth:?}");
+            let undecided = survey.undecided().len();
+            assert_eq!(undecided, count - unopened, "{count} {depth:?}");
+        }
+    }
 
     fn contents(text: &str) -> Contents {
         Contents::of(Path::new("x"), Zeroizing::new(text.as_bytes().to_vec()))
