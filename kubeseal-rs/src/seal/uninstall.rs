@@ -150,7 +150,9 @@ fn leftover(object: &Json) -> Option<Leftover> {
     let kept: Vec<&Json> = conditions.iter().filter(|one| !is_ours(one)).collect();
     let version = &metadata["resourceVersion"];
     let mut status = json!({ "conditions": kept });
-    FIELDS.iter().for_each(|field| status[*field] = Json::Null);
+    for field in FIELDS {
+        status[field] = Json::Null;
+    }
     Some(Leftover {
         namespace: metadata["namespace"].as_str()?.to_owned(),
         name: metadata["name"].as_str()?.to_owned(),
