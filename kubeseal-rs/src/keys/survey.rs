@@ -445,7 +445,8 @@ mod tests {
         let bytes = [&[1, 0][..], &[7; 256], &[9; 20]].concat();
         let text = shared::base64::encode(&bytes);
         let manifest = format!(
-            "kind: SealedSecret\nmetadata: {{name: db}}\nspec: {{encryptedData: {{a: {text}}}}}"
+            "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {{name: db}}\n\
+             spec: {{encryptedData: {{a: '{text}'}}}}"
         );
         let mut sealed = contents(&manifest).sealed.remove(0);
         let annotations = sealed.metadata.annotations.get_or_insert_default();
