@@ -127,7 +127,7 @@ async fn what_stops_opening_or_parsing_keeps_its_last_good_values_and_says_so() 
         (
             "no base64",
             "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {name: 'n', namespace: ns}\nspec: {encryptedData: {a: '*'}}\n",
-            "illegal base64 data at input byte 0 (a)",
+            "illegal base64 data at input byte 0 (a)\nhint: item a is not a sealed value: ",
         ),
         (
             "no kind any more",

@@ -21,13 +21,12 @@
 //! | `platform` | differences between operating systems |
 //! | `prompt`, `web` | questions on the terminal; HTTP requests to servers other than the API server |
 //! | [`redacted`] | URLs without credentials |
-//! | [`report`], [`progress`] | error chains, hints and exit codes; progress of a long run |
+//! | [`report`] | messages, error chains, hints and exit codes |
 
 pub mod command;
 pub mod interrupt;
 pub mod kubeseal_args;
 pub mod pages;
-pub mod progress;
 mod prompt;
 pub mod report;
 pub mod seal;
@@ -35,5 +34,5 @@ pub mod seal_args;
 
 pub use kubeseal_library::{
     bounded, certificate, cluster, dotenv, files, git, keys, kubeconfig, parallel, platform,
-    programs, proxies, recipe, redacted, rules, surroundings, web,
+    programs, progress, proxies, recipe, redacted, rules, surroundings, web,
 };

@@ -126,6 +126,13 @@ pub fn modulus_len(sealed: &[u8]) -> Option<usize> {
     split(sealed).map(|(wrapped, _)| wrapped.len())
 }
 
+/// Returns the length of the RSA block that the value announces, however long the value is; `None` if it has no
+/// length field.
+pub(crate) fn announced_len(sealed: &[u8]) -> Option<usize> {
+    let (length, _) = sealed.split_first_chunk::<LENGTH_LEN>()?;
+    Some(usize::from(u16::from_be_bytes(*length)))
+}
+
 fn split(sealed: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = sealed.split_first_chunk::<LENGTH_LEN>()?;
     rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))

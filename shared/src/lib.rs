@@ -25,6 +25,7 @@
 //! | [`seal`] | Secret + certificate + scope → SealedSecret |
 //! | [`reseal`] | SealedSecret → the same, re-encrypted for the newest key |
 //! | [`unseal`] | SealedSecret + key ring → Secret, with an error per item |
+//! | [`sealed_text`] | text → the envelope in it, or what it is instead |
 //! | [`needs`] | SealedSecret + keys → which key each item needs, and why one cannot be opened |
 //! | [`meter`] | the cost of this work, reported to a meter before it begins |
 //! | [`random`] | the operating system's random generator, which programs pass in |
@@ -50,6 +51,7 @@ pub mod resource;
 pub mod scope;
 pub mod seal;
 pub mod sealed_file;
+pub mod sealed_text;
 pub mod secret;
 pub mod secret_types;
 pub mod unseal;

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use crate::base64;
 use crate::envelope::{self, Finding};
 use crate::hints;
 use crate::key::Fingerprint;
@@ -11,6 +10,7 @@ use crate::key_ring::{KeyRing, Unopened};
 use crate::meter::{Interrupted, Meter, Unmetered};
 use crate::resource::SealedSecret;
 use crate::scope::Scope;
+use crate::sealed_text::{self, NotSealed};
 use crate::unseal;
 
 /// Represents the deprecated `spec.data` among items. No item can have this name.
@@ -59,7 +59,7 @@ pub fn needs_within(
     let mut last: Option<Fingerprint> = None;
     let mut found = BTreeMap::new();
     for (item, text) in items(sealed) {
-        let Some(value) = value(text) else {
+        let Ok(value) = sealed_text::decode(text) else {
             found.insert(item.to_owned(), Need::Nothing);
             continue;
         };
@@ -79,6 +79,31 @@ pub fn needs_within(
     Ok(found)
 }
 
+/// Returns the key that each item needs as public facts say, by item key: the annotation, or the status of this
+/// generation. Anyone who may write the object can make them false. `None` unless they name a key of the ring, of the
+/// size that the value announces, for every item.
+pub fn named(sealed: &SealedSecret, ring: &KeyRing) -> Option<BTreeMap<String, Need>> {
+    let mut hints = hints::read(sealed.metadata.annotations.as_ref());
+    if let Some(status) = &sealed.status
+        && status.observed_generation == sealed.metadata.generation
+    {
+        for item in &status.items {
+            if let Some(Ok(key)) = item.sealed_by.as_ref().map(|key| key.parse()) {
+                hints.insert(item.key.clone(), key);
+            }
+        }
+    }
+    let need = |(item, text): (&str, &str)| {
+        let Ok(value) = sealed_text::decode(text) else {
+            return Some((item.to_owned(), Need::Nothing));
+        };
+        let key = ring.key(hints.get(item)?)?;
+        let fits = envelope::modulus_len(&value) == Some(key.private().modulus_len());
+        fits.then(|| (item.to_owned(), Need::Key(key.fingerprint().clone())))
+    };
+    items(sealed).map(need).collect()
+}
+
 /// Iterates over the sealed values and their item keys.
 fn items(sealed: &SealedSecret) -> impl Iterator<Item = (&str, &str)> {
     let legacy = sealed.spec.data.as_deref().map(|data| (LEGACY_ITEM, data));
@@ -86,14 +111,6 @@ fn items(sealed: &SealedSecret) -> impl Iterator<Item = (&str, &str)> {
     items
         .map(|(key, text)| (key.as_str(), text.as_str()))
         .chain(legacy)
-}
-
-/// Decodes the text, if it has the form of a sealed value.
-fn value(text: &str) -> Option<Vec<u8>> {
-    let bytes = base64::decode(text.as_bytes()).ok()?;
-    envelope::modulus_len(&bytes)
-        .is_some_and(|len| len > 0)
-        .then_some(bytes)
 }
 
 /// A scope, namespace and name that a value may have been sealed for.
@@ -116,8 +133,8 @@ pub enum Reason {
     Elsewhere(Place, Fingerprint),
     /// The item was sealed for this key and changed afterwards.
     Damaged(Fingerprint),
-    /// The text is not base64, or too short for a sealed value.
-    Malformed,
+    /// The text is not a sealed value.
+    NotSealed(NotSealed),
     /// The item was sealed for a key with this many bits, and the ring has none of that size.
     NoKeyOfSize(usize),
     /// No key opens the item for any of the places.
@@ -146,8 +163,9 @@ pub fn own_place(sealed: &SealedSecret) -> Place {
 }
 
 fn reason(text: &str, ring: &KeyRing, own: &Place, places: &[Place]) -> Reason {
-    let Some(value) = value(text) else {
-        return Reason::Malformed;
+    let value = match sealed_text::decode(text) {
+        Ok(value) => value,
+        Err(why) => return Reason::NotSealed(why),
     };
     let len = envelope::modulus_len(&value).unwrap_or_default();
     let fitting =
@@ -208,9 +226,11 @@ mod tests {
     use rand::{SeedableRng as _, rngs::StdRng};
 
     use super::*;
+    use crate::base64;
     use crate::key::{KeyPair, new_test_key};
     use crate::key_ring::RingKey;
     use crate::plain::Plain;
+    use crate::resource::{ItemStatus, SealedSecretStatus};
     use crate::seal::seal;
     use crate::secret::Secret;
 
@@ -344,7 +364,11 @@ mod tests {
                 Reason::Elsewhere(place(Scope::ClusterWide, "", ""), fingerprint.clone()),
             ),
             ("damaged", damaged, Reason::Damaged(fingerprint.clone())),
-            ("no value", garbled, Reason::Malformed),
+            (
+                "no value",
+                garbled,
+                Reason::NotSealed(sealed_text::decode("AAAA").unwrap_err()),
+            ),
             (
                 "another key",
                 sealed(&other, Scope::Strict, "ns", "n", "a"),
@@ -353,6 +377,54 @@ mod tests {
         ] {
             let places = likely_places(&object, &["test".into()], &["old".into()]);
             assert_eq!(examine(&object, &ring, &places)["a"], want, "{why}");
+        }
+    }
+
+    /// Attack: names a key of another size, or one that is not there, so that its removal looks harmless or another's
+    /// harmful.
+    #[test]
+    fn a_key_is_taken_by_its_name_only_if_it_is_in_the_ring_and_of_the_right_size() {
+        let (own, other) = (ring_key(1), ring_key(2));
+        let ring = KeyRing::new([Arc::clone(&own)]);
+        let mut object = sealed(&own, Scope::Strict, "ns", "n", "a");
+        let named_as = |object: &mut SealedSecret, key: &Fingerprint| {
+            let annotations = object.metadata.annotations.get_or_insert_default();
+            hints::annotate(annotations, &[("a".to_owned(), key.clone())].into());
+        };
+        object.metadata.annotations = None;
+        assert_eq!(named(&object, &ring), None, "nothing is named");
+        named_as(&mut object, own.fingerprint());
+        let need = Need::Key(own.fingerprint().clone());
+        assert_eq!(named(&object, &ring).unwrap()["a"], need);
+        named_as(&mut object, other.fingerprint());
+        assert_eq!(named(&object, &ring), None, "not in the ring");
+        named_as(&mut object, own.fingerprint());
+        let text = object.spec.encrypted_data.get_mut("a").unwrap();
+        let mut bytes = base64::decode(text.as_bytes()).unwrap();
+        bytes[1] = 1;
+        *text = base64::encode(&bytes);
+        assert_eq!(named(&object, &ring), None, "of another size");
+    }
+
+    #[test]
+    fn a_status_names_keys_of_its_own_generation_alone() {
+        let own = ring_key(1);
+        let ring = KeyRing::new([Arc::clone(&own)]);
+        let mut object = sealed(&own, Scope::Strict, "ns", "n", "a");
+        object.metadata.annotations = None;
+        object.metadata.generation = Some(2);
+        let item = ItemStatus {
+            key: "a".into(),
+            sealed_by: Some(own.fingerprint().to_string()),
+            error: None,
+        };
+        for (generation, is_named) in [(1, false), (2, true)] {
+            object.status = Some(SealedSecretStatus {
+                observed_generation: Some(generation),
+                items: vec![item.clone()],
+                ..SealedSecretStatus::default()
+            });
+            assert_eq!(named(&object, &ring).is_some(), is_named, "{generation}");
         }
     }
 }

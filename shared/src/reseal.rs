@@ -15,7 +15,7 @@ use crate::scope::{Label, Scope};
 use crate::seal::{SealError, seal};
 use crate::secret::Secret;
 use crate::unseal::{self, Contents, ItemError, ItemErrors, ItemProblem, UnsealError};
-use crate::{base64, envelope, hints};
+use crate::{base64, envelope, hints, sealed_text};
 
 /// A SealedSecret that only needs the newest key.
 #[derive(Debug)]
@@ -186,14 +186,15 @@ pub fn new_texts(
         }
     }
     if !errors.is_empty() {
-        let errors = ItemErrors {
+        let mut errors = ItemErrors {
             items: errors,
             ..ItemErrors::default()
         };
+        errors.explain(sealed, ring);
         return Err(UnsealError::from(errors).into());
     }
     if let Some(data) = &sealed.spec.data {
-        let bytes = base64::decode(data.as_bytes()).map_err(UnsealError::from)?;
+        let bytes = sealed_text::decode(data).map_err(UnsealError::from)?;
         let opened = ring.open(&label, &bytes, new.last.as_ref().as_slice());
         let (plain, by) = opened.map_err(UnsealError::from)?;
         let by = by.fingerprint().clone();

@@ -92,7 +92,7 @@ pub fn refusal_depends_on_values(why: &Refusal, sealed: &SealedSecret) -> bool {
             | UnsealError::Template(_)
             | UnsealError::BothForms
             | UnsealError::LegacyRefused
-            | UnsealError::LegacyBase64(_)
+            | UnsealError::LegacyNotSealed(_)
             | UnsealError::LegacyNoKey(_)
             | UnsealError::BudgetUsedUp { .. },
         )

@@ -96,11 +96,23 @@ impl Outcome<'_> {
         }
     }
 
-    /// What went wrong, for everybody to read; nothing if all is well.
+    /// What went wrong, for everyone to read, beginning with the text of Bitnami's controller; nothing if all is well.
     pub fn message(&self) -> Option<String> {
+        self.said(|why| error_chain(why))
+    }
+
+    /// What went wrong, for everyone to read, beginning with the likely cause; nothing if all is well.
+    pub fn diagnosis(&self) -> Option<String> {
+        self.said(|why| match why {
+            Refusal::Unseal(why @ UnsealError::Items(_)) => why.diagnosis(),
+            why => error_chain(why),
+        })
+    }
+
+    fn said(&self, text: impl Fn(&Refusal) -> String) -> Option<String> {
         let message = match self {
             Self::Unsealed { .. } => return None,
-            Self::Refused { why, .. } => error_chain(why),
+            Self::Refused { why, .. } => text(why),
             Self::Failed { message, .. } => message.clone(),
         };
         Some(bounded(visible(&message).into_owned()))
@@ -137,6 +149,22 @@ impl Outcome<'_> {
                 .filter(|status| status.observed_generation == generation)
                 .and_then(|status| status.record.clone()),
         }
+    }
+
+    /// This generation, or the one that the last status names. That of an earlier release names none, and says of its own
+    /// generation whether it was unsealed.
+    fn last_unsealed(
+        &self,
+        previous: Option<&SealedSecretStatus>,
+        generation: Option<i64>,
+    ) -> Option<i64> {
+        if matches!(self, Self::Unsealed { .. }) {
+            return generation;
+        }
+        let previous = previous?;
+        let was_unsealed = is_settled(previous, previous.observed_generation);
+        let observed = previous.observed_generation.filter(|_| was_unsealed);
+        previous.last_unsealed_generation.or(observed)
     }
 
     fn items(&self) -> Vec<ItemStatus> {
@@ -190,8 +218,8 @@ fn failed_item(key: &str, error: &dyn std::error::Error) -> ItemStatus {
 /// `Synced` comes first, then `Ready`, then `Stalled` if a person has to act, then conditions of
 /// others as they were. `lastTransitionTime` moves only when a condition's `status` does, `lastUpdateTime`
 /// also with each generation, as people read it as the time of the last sync. The message
-/// of `Synced` is the peer's; that of the others also says that older values stay in place, if they
-/// do.
+/// of `Synced` begins as upstream's; that of the others begins with the likely cause, and ends with a note if older
+/// values stay in place.
 pub fn next(
     previous: Option<&SealedSecretStatus>,
     outcome: &Outcome<'_>,
@@ -200,7 +228,7 @@ pub fn next(
 ) -> Option<SealedSecretStatus> {
     let before = previous.map_or(&[][..], |status| &status.conditions);
     let message = outcome.message();
-    let note = message.clone().map(|message| {
+    let note = outcome.diagnosis().map(|message| {
         if outcome.keeps_values() {
             format!("{message}\nthe values of the last good version stay in place")
         } else {
@@ -226,11 +254,20 @@ pub fn next(
     items.truncate(MOST_ITEMS);
     let status = SealedSecretStatus {
         observed_generation: generation,
+        last_unsealed_generation: outcome.last_unsealed(previous, generation),
         conditions,
         items,
         record: outcome.record(previous, generation),
     };
-    (previous != Some(&status)).then_some(status)
+    (!previous.is_some_and(|previous| is_the_same(previous, &status))).then_some(status)
+}
+
+/// The field that earlier releases did not write is no reason to write every status again at an upgrade.
+fn is_the_same(previous: &SealedSecretStatus, status: &SealedSecretStatus) -> bool {
+    let mut previous = previous.clone();
+    let last = &mut previous.last_unsealed_generation;
+    *last = last.or(status.last_unsealed_generation);
+    previous == *status
 }
 
 /// The key that opened each item, as far as it says so.
@@ -303,8 +340,8 @@ fn says_the_same(a: &Condition, b: &Condition) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use shared::base64::Base64Error;
     use shared::key_ring::NoKey;
+    use shared::sealed_text;
     use shared::unseal::ItemError;
 
     use super::*;
@@ -405,6 +442,35 @@ mod tests {
     }
 
     #[test]
+    fn a_status_names_the_last_generation_that_was_unsealed() {
+        let (good, why) = (BTreeMap::new(), Refusal::Malformed("why".into()));
+        let (good, bad) = (unsealed(&good), refused(&why));
+        let mut status = next(None, &bad, Some(1), at(1)).unwrap();
+        assert_eq!(status.last_unsealed_generation, None);
+        for (outcome, generation, want) in [
+            (&good, 2, 2),
+            (&bad, 3, 2),
+            (&bad, 4, 2),
+            (&good, 5, 5),
+            (&bad, 6, 5),
+        ] {
+            status = next(Some(&status), outcome, Some(generation), at(generation)).unwrap();
+            assert_eq!(status.last_unsealed_generation, Some(want), "{generation}");
+        }
+    }
+
+    #[test]
+    fn a_status_of_an_earlier_release_is_not_written_again_and_tells_what_was_unsealed() {
+        let (good, why) = (BTreeMap::new(), Refusal::Malformed("why".into()));
+        let (good, bad) = (unsealed(&good), refused(&why));
+        let mut earlier = next(None, &good, Some(3), at(1)).unwrap();
+        earlier.last_unsealed_generation = None;
+        assert_eq!(next(Some(&earlier), &good, Some(3), at(2)), None);
+        let failed = next(Some(&earlier), &bad, Some(4), at(2)).unwrap();
+        assert_eq!(failed.last_unsealed_generation, Some(3));
+    }
+
+    #[test]
     fn a_failure_keeps_the_record_of_its_own_version_alone_and_the_version_stays_settled() {
         let good = BTreeMap::new();
         let record = SecretRecord {
@@ -444,7 +510,7 @@ mod tests {
             },
             ItemError {
                 key: "b".into(),
-                problem: Base64Error { position: 0 }.into(),
+                problem: sealed_text::decode("*").unwrap_err().into(),
             },
         ];
         let errors = ItemErrors {
@@ -454,7 +520,10 @@ mod tests {
         let why = Refusal::Unseal(errors.into());
         let status = next(None, &refused(&why), None, at(1)).unwrap();
         let peer = "no key could decrypt secret (a)\nillegal base64 data at input byte 0 (b)";
-        assert_eq!(status.conditions[0].message.as_deref(), Some(peer));
+        let finding = "it is not base64 (byte 0 is wrong), 1 byte";
+        let synced =
+            format!("{peer}\nhint: item b is not a sealed value: {finding}; seal it again");
+        assert_eq!(status.conditions[0].message.as_ref(), Some(&synced));
         assert_eq!(
             status.conditions[0].reason.as_deref(),
             Some("ErrUnsealFailed")
@@ -462,16 +531,20 @@ mod tests {
         let ready = status.conditions[1].message.as_deref().unwrap();
         assert_eq!(
             ready,
-            format!("{peer}\nthe values of the last good version stay in place")
+            format!(
+                "item b is not a sealed value: {finding}; seal it again\nno key could decrypt secret (a)\n\
+                 the values of the last good version stay in place"
+            )
         );
         let items: Vec<_> = status
             .items
             .iter()
             .map(|item| (item.key.as_str(), item.error.as_deref().unwrap()))
             .collect();
+        let not_sealed = format!("not a sealed value: {finding}");
         let want = [
             ("a", "no key could decrypt secret"),
-            ("b", "illegal base64 data at input byte 0"),
+            ("b", not_sealed.as_str()),
         ];
         assert_eq!(items, want);
     }

@@ -34,7 +34,7 @@ pub(super) struct Report {
 impl Ended {
     /// Classifies the outcome. `error` is the store's error when the plan was applied.
     pub(super) fn of(outcome: &Outcome<'_>, error: Option<&StoreError>, changed: bool) -> Self {
-        let Some(message) = outcome.message() else {
+        let Some(message) = outcome.diagnosis() else {
             return Self::Well { changed };
         };
         let report = Report {
@@ -70,7 +70,7 @@ impl Ended {
     pub(super) fn not_before(until: Timestamp, outcome: &Outcome<'_>) -> Self {
         let report = Report {
             reason: outcome.reason(),
-            message: outcome.message().unwrap_or_default(),
+            message: outcome.diagnosis().unwrap_or_default(),
         };
         Self::NotBefore(until, report)
     }

@@ -48,7 +48,7 @@ rules! {
     PLAIN_SECRET "plain-secret" Error "A Secret, or a `secretGenerator`, with plain values is in a file that Git sees.";
     MALFORMED_FILE "malformed-file" Error "A file that mentions Secrets or SealedSecrets cannot be read.";
     MALFORMED_OBJECT "malformed-object" Error "A SealedSecret has fields of the wrong type.";
-    MALFORMED_VALUE "malformed-value" Error "A sealed value is empty, not base64, or cut short.";
+    MALFORMED_VALUE "malformed-value" Error "A sealed value is empty, not base64, cut short, or something else, such as a PGP message or the plain value.";
     KEY_SIZE "key-size" Error "A value is sealed for a key of another size than the certificate, or than a rule requires.";
     RETIRED_KEY "retired-key" Error "A key hint says that an item is sealed for a retired key.";
     OTHER_KEY "other-key" Warning "A key hint says that an item is sealed for another key than the one that applies.";

@@ -19,7 +19,7 @@
 //! | [`surroundings`] | clock, environment and terminal, in one place |
 //! | [`platform`] | differences between operating systems |
 //! | [`format`], [`shown`], [`redacted`] | documents as text; untrusted text for display; URLs without credentials |
-//! | [`notice`] | messages about what does not stop a run |
+//! | [`notice`], [`progress`] | messages about what does not stop a run; how far a long run is |
 //! | [`parallel`] | work on several threads, with results in order |
 
 pub mod bounded;
@@ -37,6 +37,7 @@ pub mod notice;
 pub mod parallel;
 pub mod platform;
 pub mod programs;
+pub mod progress;
 pub mod proxies;
 pub mod recipe;
 pub mod redacted;

@@ -174,7 +174,7 @@ fn values(
     let mut values = BTreeMap::new();
     for (path, sealed) in sealed {
         let opened =
-            unseal(sealed, ring, rules, &mut chance).map_err(|error| anyhow!(error.exact()));
+            unseal(sealed, ring, rules, &mut chance).map_err(|error| anyhow!(error.diagnosis()));
         let opened = opened.with_context(|| closed(path, sealed))?;
         for (key, value) in opened.secret.data {
             if is_chosen(&key) && values.contains_key(&key) {

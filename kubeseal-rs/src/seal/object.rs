@@ -8,7 +8,8 @@ use shared::key::Fingerprint;
 use shared::manifest::{Node, Reading, Value};
 use shared::resource::SealedSecret;
 use shared::scope::Scope;
-use shared::{base64, envelope};
+use shared::sealed_text::NotSealed;
+use shared::{envelope, sealed_text};
 
 /// One object of a file.
 #[derive(Debug, Clone)]
@@ -39,18 +40,14 @@ pub struct Item {
 }
 
 /// The form of a sealed value, as far as it is visible without decrypting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Form {
     /// A sealed value for a key with this many bits.
     Bits(usize),
     /// The value is not a string.
     NoText,
-    /// The value is empty.
-    Empty,
-    /// The value is not base64.
-    NoBase64,
-    /// The value is base64, but not a complete sealed value.
-    Truncated,
+    /// Text that is not a sealed value.
+    NotSealed(NotSealed),
 }
 
 impl Object {
@@ -104,55 +101,54 @@ fn items(node: &Node, hints: &Hints) -> Vec<Item> {
     entries.iter().map(item).collect()
 }
 
-/// Determines the form of a value. A sealed value contains a length, an RSA block of that length,
-/// and the tag of AES-GCM.
 fn form(node: &Node) -> Form {
     let Value::Text(text) = &node.value else {
         return match node.value {
-            Value::Null => Form::Empty,
+            Value::Null => form_of(""),
             _ => Form::NoText,
         };
     };
-    if text.is_empty() {
-        return Form::Empty;
-    }
-    let Ok(bytes) = base64::decode(text.as_bytes()) else {
-        return Form::NoBase64;
-    };
-    match envelope::modulus_len(&bytes) {
-        Some(len) if (128..=2048).contains(&len) && bytes.len() >= 2 + len + TAG => {
-            Form::Bits(len * 8)
-        }
-        _ => Form::Truncated,
-    }
+    form_of(text)
 }
 
-/// The length of an AES-GCM tag, in bytes.
-const TAG: usize = 16;
+fn form_of(text: &str) -> Form {
+    match sealed_text::decode(text) {
+        Ok(bytes) => Form::Bits(envelope::modulus_len(&bytes).unwrap_or_default() * 8),
+        Err(why) => Form::NotSealed(why),
+    }
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shared::manifest;
+    use shared::{base64, manifest};
 
-    fn form_of(text: &str) -> Form {
+    fn form_in_yaml(text: &str) -> Form {
         let yaml = format!("spec: {{encryptedData: {{a: {text}}}}}");
         let documents = manifest::read(yaml.as_bytes()).unwrap();
-        Object::read(&documents[0].root).unwrap().items[0].form
+        let object = Object::read(&documents[0].root).unwrap();
+        object.items[0].form.clone()
     }
 
     #[test]
     fn sees_from_outside_what_cannot_open() {
         let whole = [vec![1, 0], vec![7; 256 + 16]].concat();
         let sealed = base64::encode(&whole);
-        assert_eq!(form_of(&sealed), Form::Bits(2048));
-        assert_eq!(form_of(&base64::encode(&whole[..250])), Form::Truncated);
-        assert_eq!(form_of(&base64::encode(&whole[..260])), Form::Truncated);
-        assert_eq!(form_of(&base64::encode(&[0; 300])), Form::Truncated);
-        assert_eq!(form_of("AAAA"), Form::Truncated);
-        assert_eq!(form_of("'*'"), Form::NoBase64);
-        assert_eq!(form_of("''"), Form::Empty);
-        assert_eq!(form_of("~"), Form::Empty);
-        assert_eq!(form_of("[x]"), Form::NoText);
+        assert_eq!(form_in_yaml(&sealed), Form::Bits(2048));
+        for (text, want) in [
+            (base64::encode(&whole[..250]), "cut short"),
+            (base64::encode(&whole[..260]), "cut short"),
+            (base64::encode(&[0; 300]), "form"),
+            ("AAAA".into(), "form"),
+            ("'*'".into(), "not base64"),
+            ("''".into(), "empty"),
+            ("~".into(), "empty"),
+        ] {
+            let Form::NotSealed(why) = form_in_yaml(&text) else {
+                panic!("{text} is a sealed value")
+            };
+            assert!(why.to_string().contains(want), "{text}: {why}");
+        }
+        assert_eq!(form_in_yaml("[x]"), Form::NoText);
     }
 }

@@ -15,11 +15,12 @@ use crate::report::{self, shown};
 use crate::seal::keys;
 use crate::seal_args::{Place, Uninstall};
 use crate::surroundings::Surroundings;
+use kubeseal_library::notice::StatusLine;
 
 /// The conditions that Bitnami's controller does not write.
 const CONDITIONS: [&str; 2] = ["Ready", "Stalled"];
 /// The status fields that Bitnami's controller does not write.
-const FIELDS: [&str; 2] = ["items", "record"];
+const FIELDS: [&str; 3] = ["items", "record", "lastUnsealedGeneration"];
 const API: &str = "/apis/bitnami.com/v1alpha1";
 const LIST: &str = "cannot list SealedSecrets";
 const CHANGE: &str = "cannot change the status";
@@ -63,7 +64,7 @@ pub fn run(words: &Uninstall, surroundings: &Surroundings) -> Result<Outcome> {
         report::say(&summary(total, leftovers.len()));
         return Ok(Outcome::Done);
     }
-    let failed = change_all(&objects, &leftovers, surroundings.stderr_is_terminal);
+    let failed = change_all(&objects, &leftovers, surroundings.status_line);
     if !failed.is_empty() {
         let changed = leftovers.len() - failed.len();
         bail!(
@@ -149,7 +150,10 @@ fn leftover(object: &Json) -> Option<Leftover> {
     };
     let kept: Vec<&Json> = conditions.iter().filter(|one| !is_ours(one)).collect();
     let version = &metadata["resourceVersion"];
-    let status = json!({ "conditions": kept, "items": null, "record": null });
+    let mut status = json!({ "conditions": kept });
+    for field in FIELDS {
+        status[field] = Json::Null;
+    }
     Some(Leftover {
         namespace: metadata["namespace"].as_str()?.to_owned(),
         name: metadata["name"].as_str()?.to_owned(),
@@ -159,8 +163,8 @@ fn leftover(object: &Json) -> Option<Leftover> {
 }
 
 /// Changes all statuses, and returns a message for each failure.
-fn change_all(objects: &Objects, leftovers: &[Leftover], is_shown: bool) -> Vec<String> {
-    let progress = Progress::new("statuses", leftovers.len(), is_shown);
+fn change_all(objects: &Objects, leftovers: &[Leftover], line: Option<StatusLine>) -> Vec<String> {
+    let progress = Progress::new("statuses", leftovers.len(), line);
     let change = |(): &mut (), _, leftover: &Leftover| {
         let changed = change(objects, leftover);
         progress.step();
@@ -216,14 +220,26 @@ mod tests {
         let synced = json!({ "type": "Synced", "status": "True" });
         let condition = |type_: &str| json!({ "type": type_, "status": "True" });
         let status = json!({
-            "observedGeneration": 3, "items": [{ "key": "a" }], "record": { "content": "x" },
+            "observedGeneration": 3, "lastUnsealedGeneration": 3, "items": [{ "key": "a" }], "record": { "content": "x" },
             "conditions": [synced, condition("Ready"), condition("Stalled"), condition("Audited")],
         });
         let found = leftover(&object(&status)).unwrap();
-        assert_eq!(found.what, ["Ready", "Stalled", "items", "record"]);
+        assert_eq!(
+            found.what,
+            [
+                "Ready",
+                "Stalled",
+                "items",
+                "record",
+                "lastUnsealedGeneration"
+            ]
+        );
         let want = json!({
             "metadata": { "resourceVersion": "7" },
-            "status": { "conditions": [synced, condition("Audited")], "items": null, "record": null },
+            "status": {
+                "conditions": [synced, condition("Audited")],
+                "items": null, "record": null, "lastUnsealedGeneration": null,
+            },
         });
         assert_eq!(found.patch, want);
     }

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use jiff::Timestamp;
 use serde_json::{Value as Json, json};
 use shared::key_ring::KeyRing;
@@ -157,8 +157,10 @@ impl<'a> Revealer<'a> {
                 return in_cluster::values(session, file, &object.sealed, OTHERWISE);
             }
         };
-        let opened = unseal::open_values(&object.sealed, ring)
-            .with_context(|| format!("{} does not open with these keys", object.sealed.place()))?;
+        let opened = unseal::open_values(&object.sealed, ring).map_err(|why| {
+            let place = object.sealed.place();
+            anyhow!("{place} does not open with these keys: {}", why.diagnosis())
+        })?;
         Ok(opened
             .into_iter()
             .map(|(key, value)| (key, Some(value)))
@@ -191,7 +193,7 @@ fn text(seen: &Seen) -> Zeroizing<String> {
         .unwrap_or(0);
     for (i, item) in object.items.iter().enumerate() {
         let facts = [
-            Some(form(item.form)),
+            Some(form(&item.form)),
             item.hint.as_ref().map(|hint| format!("sealed for {hint}")),
             seen.ages.get(i).copied().flatten().map(in_days),
         ];
@@ -220,13 +222,11 @@ fn reveal(text: &mut Zeroizing<String>, value: Option<&Plain>) {
     }
 }
 
-fn form(form: Form) -> String {
+fn form(form: &Form) -> String {
     match form {
         Form::Bits(bits) => format!("{bits} bits"),
         Form::NoText => "malformed: no text".into(),
-        Form::Empty => "malformed: empty".into(),
-        Form::NoBase64 => "malformed: no base64".into(),
-        Form::Truncated => "malformed: cut short".into(),
+        Form::NotSealed(why) => why.to_string(),
     }
 }
 
@@ -256,8 +256,8 @@ fn facts(seen: &Seen) -> Json {
     let object = &seen.object;
     let item = |(i, item): (usize, &Item)| {
         let mut json = json!({"key": item.key, "line": item.line});
-        match item.form {
-            Form::Bits(bits) => json["bits"] = bits.into(),
+        match &item.form {
+            Form::Bits(bits) => json["bits"] = (*bits).into(),
             other => json["problem"] = form(other).into(),
         }
         if let Some(hint) = &item.hint {

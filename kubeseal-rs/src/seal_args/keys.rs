@@ -99,6 +99,9 @@ pub struct Search {
 pub struct KeysStatus {
     /// Files and folders to search besides the cluster
     pub paths: Vec<PathBuf>,
+    /// Open every value, also of more than 200 objects that name their key
+    #[arg(long)]
+    pub open_all: bool,
     /// Output format
     #[arg(long, short, value_name = "FORMAT", default_value = "text")]
     pub output: Form,

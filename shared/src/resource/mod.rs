@@ -40,7 +40,8 @@ pub use names::*;
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
     printcolumn = r#"{"name":"Ready","type":"string","priority":1,"jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
     printcolumn = r#"{"name":"Reason","type":"string","priority":1,"jsonPath":".status.conditions[?(@.type==\"Ready\")].reason"}"#,
-    printcolumn = r#"{"name":"Key","type":"string","priority":1,"jsonPath":".status.record.key"}"#
+    printcolumn = r#"{"name":"Last Good","type":"integer","priority":1,"jsonPath":".status.lastUnsealedGeneration"}"#,
+    printcolumn = r#"{"name":"Key","type":"string","priority":1,"jsonPath":".status.items[0].sealedBy"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct SealedSecretSpec {
@@ -86,6 +87,9 @@ pub struct SealedSecretStatus {
     /// Generation of the object that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// The newest generation that was unsealed: the Secret has its values, also while a newer one fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_unsealed_generation: Option<i64>,
     /// `Synced` comes first, because Argo CD and the printer columns read the first condition.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
@@ -265,7 +269,15 @@ mod tests {
             .collect();
         assert_eq!(
             columns,
-            ["Status", "Synced", "Age", "Ready", "Reason", "Key"]
+            [
+                "Status",
+                "Synced",
+                "Age",
+                "Ready",
+                "Reason",
+                "Last Good",
+                "Key"
+            ]
         );
         assert_eq!(definition["metadata"]["name"], "sealedsecrets.bitnami.com");
     }

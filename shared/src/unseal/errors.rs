@@ -1,14 +1,16 @@
 //! Errors of unsealing.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use super::{RenderErrors, TemplateErrors};
-use crate::base64::Base64Error;
-use crate::hints::Hints;
-use crate::key_ring::NoKey;
+use crate::hints::{self, Hints};
+use crate::key::Fingerprint;
+use crate::key_ring::{KeyRing, NoKey};
 use crate::resource::SealedSecret;
 use crate::scope::Scope;
+use crate::sealed_text::NotSealed;
 use crate::{error_chain, visible_line};
 
 /// Why a SealedSecret was not unsealed. It is all or nothing.
@@ -31,9 +33,9 @@ pub enum UnsealError {
     /// The deprecated form, which the caller does not accept.
     #[error("using deprecated 'data' field, use 'encryptedData' or flip the feature flag")]
     LegacyRefused,
-    /// `spec.data` is not base64.
-    #[error("the deprecated field 'data' is not base64")]
-    LegacyBase64(#[from] Base64Error),
+    /// `spec.data` is not a sealed value.
+    #[error("the deprecated field 'data' is {0}")]
+    LegacyNotSealed(#[from] NotSealed),
     /// `spec.data` could not be unsealed.
     #[error(transparent)]
     LegacyNoKey(#[from] NoKey),
@@ -63,6 +65,14 @@ impl UnsealError {
             other => error_chain(other),
         }
     }
+
+    /// For people: the likely cause first. `Display` begins with the text of Bitnami's controller, for scripts.
+    pub fn diagnosis(&self) -> String {
+        match self {
+            Self::Items(errors) => errors.diagnosis(),
+            other => other.exact(),
+        }
+    }
 }
 
 /// One item that could not be unsealed.
@@ -77,16 +87,26 @@ pub struct ItemError {
 /// Why an item could not be unsealed. Never reveals how the decryption failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ItemProblem {
-    /// Not base64, which is public.
+    /// The text does not have the form of a sealed value, which is public.
     #[error(transparent)]
-    Base64(#[from] Base64Error),
+    NotSealed(#[from] NotSealed),
     /// No key, wrong scope or damaged: these are indistinguishable.
     #[error(transparent)]
     NoKey(#[from] NoKey),
 }
 
+impl ItemProblem {
+    /// Returns the text of Bitnami's controller.
+    fn upstream(&self) -> String {
+        match self {
+            Self::NotSealed(why) => why.upstream(),
+            Self::NoKey(why) => why.to_string(),
+        }
+    }
+}
+
 /// The items that could not be unsealed, by key. Displayed as in upstream: each distinct problem once, with
-/// its keys in parentheses, one per line.
+/// its keys in parentheses, one per line. What upstream does not say follows as hints.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ItemErrors {
     /// Items that cannot be unsealed.
@@ -96,6 +116,15 @@ pub struct ItemErrors {
     pub untried: usize,
     /// Set if the object may have been renamed or moved after it was sealed.
     pub renamed: Option<Box<Renamed>>,
+    /// The keys that the object's annotation names for items that no key opens, and whether each is in the ring.
+    pub hinted: BTreeMap<Fingerprint, Hinted>,
+}
+
+/// Items that are sealed for one key, as an annotation says that anyone may write.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hinted {
+    items: Vec<String>,
+    is_here: bool,
 }
 
 /// The template names another Secret than the object, and the values may be bound to that one.
@@ -150,9 +179,100 @@ impl fmt::Display for Renamed {
         let (template, object) = (visible_line(&self.template), visible_line(&self.object));
         write!(
             f,
-            "hint: the template has the {what} {template}, the object has the {what} {object}, and its values open only \
+            "the template has the {what} {template}, the object has the {what} {object}, and its values open only \
              under the {what} that they were sealed for: seal them for {object}, or with scope {scope} if a tool such as \
              kustomize changes the {what}"
+        )
+    }
+}
+
+impl ItemErrors {
+    /// Adds what public facts say about the cause: names, annotations and the fingerprints of keys. Nothing is tried.
+    pub(crate) fn explain(&mut self, sealed: &SealedSecret, ring: &KeyRing) {
+        let hints = hints::read(sealed.metadata.annotations.as_ref());
+        let is_unopened = |item: &&ItemError| matches!(item.problem, ItemProblem::NoKey(_));
+        for ItemError { key, .. } in self.items.iter().filter(is_unopened) {
+            if let Some(hint) = hints.get(key) {
+                let hinted = self.hinted.entry(hint.clone()).or_default();
+                hinted.is_here = ring.key(hint).is_some();
+                hinted.items.push(key.clone());
+            }
+        }
+        let is_any = self.items.iter().any(|item| is_unopened(&item));
+        self.renamed = Renamed::of(sealed).filter(|_| is_any).map(Box::new);
+    }
+
+    /// The likely cause first, and of values that are none, what they are instead.
+    fn diagnosis(&self) -> String {
+        let mut lines = Vec::new();
+        if let Some(renamed) = &self.renamed {
+            lines.push(format!("probably renamed or moved: {renamed}"));
+        }
+        lines.extend(self.not_sealed());
+        let unopened = self.grouped(|problem| match problem {
+            ItemProblem::NotSealed(_) => None,
+            ItemProblem::NoKey(why) => Some(why.to_string()),
+        });
+        let with_keys =
+            |(text, keys): (String, Vec<Cow<'_, str>>)| format!("{text} ({})", keys.join(", "));
+        lines.extend(unopened.into_iter().map(with_keys));
+        lines.extend(self.hinted.iter().map(|(key, hinted)| hinted.line(key)));
+        lines.extend(self.not_tried());
+        lines.join("\n")
+    }
+
+    fn not_sealed(&self) -> impl Iterator<Item = String> {
+        let found = self.grouped(|problem| match problem {
+            ItemProblem::NotSealed(why) => Some(why.finding()),
+            ItemProblem::NoKey(_) => None,
+        });
+        found.into_iter().map(|(finding, keys)| match &keys[..] {
+            [key] => format!("item {key} is not a sealed value: {finding}; seal it again"),
+            keys => format!(
+                "items {} are not sealed values: {finding}; seal them again",
+                keys.join(", ")
+            ),
+        })
+    }
+
+    fn not_tried(&self) -> Option<String> {
+        match self.untried {
+            0 => None,
+            1 => Some("1 more item was not tried".to_owned()),
+            count => Some(format!("{count} more items were not tried")),
+        }
+    }
+
+    /// The keys of items with the same text, in the order of the first of each.
+    fn grouped(
+        &self,
+        text: impl Fn(&ItemProblem) -> Option<String>,
+    ) -> Vec<(String, Vec<Cow<'_, str>>)> {
+        let mut groups: Vec<(String, Vec<Cow<'_, str>>)> = Vec::new();
+        for ItemError { key, problem } in &self.items {
+            let (key, Some(text)) = (visible_line(key), text(problem)) else {
+                continue;
+            };
+            match groups.iter_mut().find(|(known, _)| *known == text) {
+                Some((_, keys)) => keys.push(key),
+                None => groups.push((text, vec![key])),
+            }
+        }
+        groups
+    }
+}
+
+impl Hinted {
+    fn line(&self, key: &Fingerprint) -> String {
+        let items: Vec<_> = self.items.iter().map(|item| visible_line(item)).collect();
+        let so = if self.is_here {
+            "which is here: the value was probably sealed for another name, namespace or scope, or changed since"
+        } else {
+            "which is not among the keys here"
+        };
+        format!(
+            "hint: by its annotation, this was sealed for {key} ({}), {so}",
+            items.join(", ")
         )
     }
 }
@@ -161,25 +281,19 @@ impl std::error::Error for ItemErrors {}
 
 impl fmt::Display for ItemErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut problems: Vec<(String, Vec<Cow<'_, str>>)> = Vec::new();
-        for ItemError { key, problem } in &self.items {
-            let (key, text) = (visible_line(key), problem.to_string());
-            match problems.iter_mut().find(|(known, _)| *known == text) {
-                Some((_, keys)) => keys.push(key),
-                None => problems.push((text, vec![key])),
-            }
-        }
+        let problems = self.grouped(|problem| Some(problem.upstream()));
         for (i, (text, keys)) in problems.iter().enumerate() {
             let line_break = if i > 0 { "\n" } else { "" };
             write!(f, "{line_break}{text} ({})", keys.join(", "))?;
         }
-        match self.untried {
-            0 => {}
-            1 => f.write_str("\n1 more item was not tried")?,
-            count => write!(f, "\n{count} more items were not tried")?,
+        if let Some(line) = self.not_tried() {
+            write!(f, "\n{line}")?;
+        }
+        for line in self.not_sealed() {
+            write!(f, "\nhint: {line}")?;
         }
         match &self.renamed {
-            Some(renamed) => write!(f, "\n{renamed}"),
+            Some(renamed) => write!(f, "\nhint: {renamed}"),
             None => Ok(()),
         }
     }

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use super::errors::{ItemError, ItemErrors, ItemProblem, UnsealError};
 use super::{Effort, Opened};
-use crate::base64;
 use crate::hints::Hints;
 use crate::key::Fingerprint;
 use crate::key_ring::{KeyRing, Unopened};
 use crate::meter::{Interrupted, Meter};
 use crate::plain::Plain;
 use crate::scope::Label;
+use crate::sealed_text;
 
 /// Number of keys that recently unsealed items of the same object and are tried first, so that items for a
 /// few alternating keys cost only a few operations each.
@@ -81,7 +81,7 @@ fn open_item(
     first: &[&Fingerprint],
     meter: &mut dyn Meter,
 ) -> Result<(Plain, Fingerprint), Failure> {
-    let sealed = base64::decode(text.as_bytes()).map_err(|why| Failure::Item(why.into()))?;
+    let sealed = sealed_text::decode(text).map_err(|why| Failure::Item(why.into()))?;
     match ring.open_within(label, &sealed, first, meter) {
         Ok((plain, key)) => Ok((plain, key.fingerprint().clone())),
         Err(Unopened::NoKey(why)) => Err(Failure::Item(why.into())),
@@ -112,6 +112,7 @@ mod tests {
     use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 
     use super::*;
+    use crate::base64;
     use crate::envelope;
     use crate::key::new_test_key;
     use crate::key_ring::RingKey;

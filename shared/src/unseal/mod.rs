@@ -10,7 +10,6 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use rand::CryptoRng;
 
-use crate::base64;
 use crate::hints::{self, Hints};
 use crate::key::Fingerprint;
 use crate::key_ring::{KeyRing, Unopened};
@@ -20,8 +19,9 @@ use crate::needs::LEGACY_ITEM;
 use crate::plain::Plain;
 use crate::resource::{SealedSecret, SecretTemplate};
 use crate::scope::{Label, Scope};
+use crate::sealed_text;
 use crate::secret::Secret;
-pub use errors::{ItemError, ItemErrors, ItemProblem, Renamed, UnsealError};
+pub use errors::{Hinted, ItemError, ItemErrors, ItemProblem, Renamed, UnsealError};
 pub use render::{
     RenderError, RenderErrors, TemplateError, TemplateErrors, failures_without_values, slow_work,
 };
@@ -237,7 +237,9 @@ fn open(
             let hints = hints::read(sealed.metadata.annotations.as_ref());
             let advice = [&hints, remembered];
             let opened = items::open_items(items, ring, &label, advice, &mut effort);
-            Ok(Contents::Items(opened.map_err(|why| hinted(why, sealed))?))
+            Ok(Contents::Items(
+                opened.map_err(|why| explained(why, sealed, ring))?,
+            ))
         }
         Some(_) if !accept_legacy => Err(UnsealError::LegacyRefused),
         Some(_) if !items.is_empty() => Err(UnsealError::BothForms),
@@ -248,12 +250,10 @@ fn open(
     }
 }
 
-/// Adds where else the values may be unsealed, if some cannot be unsealed here.
-fn hinted(mut why: UnsealError, sealed: &SealedSecret) -> UnsealError {
+/// Adds the likely cause, if some values cannot be unsealed here.
+fn explained(mut why: UnsealError, sealed: &SealedSecret, ring: &KeyRing) -> UnsealError {
     if let UnsealError::Items(errors) = &mut why {
-        let is_unopened = |error: &ItemError| matches!(error.problem, ItemProblem::NoKey(_));
-        let is_any = errors.items.iter().any(is_unopened);
-        errors.renamed = Renamed::of(sealed).filter(|_| is_any).map(Box::new);
+        errors.explain(sealed, ring);
     }
     why
 }
@@ -297,7 +297,7 @@ pub(crate) fn open_item(
     label: &Label,
     first: &[&Fingerprint],
 ) -> Result<(Plain, Fingerprint), ItemProblem> {
-    let sealed = base64::decode(text.as_bytes())?;
+    let sealed = sealed_text::decode(text)?;
     let (plain, key) = ring.open(label, &sealed, first)?;
     Ok((plain, key.fingerprint().clone()))
 }
@@ -313,7 +313,7 @@ fn unseal_legacy(
     label: &Label,
     meter: &mut dyn Meter,
 ) -> Result<Unsealed, UnsealError> {
-    let sealed = base64::decode(data.as_bytes())?;
+    let sealed = sealed_text::decode(data)?;
     let opened = ring.open_within(label, &sealed, &[], meter);
     let (plain, key) = opened.map_err(|why| match why {
         Unopened::NoKey(why) => UnsealError::from(why),

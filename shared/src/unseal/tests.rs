@@ -4,6 +4,7 @@ use rand::{SeedableRng, rngs::StdRng};
 use serde_json::json;
 
 use super::*;
+use crate::base64;
 use crate::envelope;
 use crate::key::new_test_key;
 use crate::key_ring::{NoKey, RingKey};
@@ -139,8 +140,93 @@ fn errors_come_together_with_their_keys_sorted() {
         ("a", String::new()),
     ]);
     let error = open(&sealed, &ring).unwrap_err();
-    let want = "no key could decrypt secret (a, b)\nillegal base64 data at input byte 0 (c)";
+    let upstreams = "no key could decrypt secret (a, b)\nillegal base64 data at input byte 0 (c)";
+    let [a, b, c] = [
+        "item a is not a sealed value: it is empty, 0 bytes; seal it again",
+        "item b is not a sealed value: it is readable text, which everyone who can read the object knows (if it is a \
+         secret, replace it), 4 bytes; seal it again",
+        "item c is not a sealed value: it is not base64 (byte 0 is wrong), 1 byte; seal it again",
+    ];
+    let want = format!("{upstreams}\nhint: {a}\nhint: {b}\nhint: {c}");
     assert_eq!(error.to_string(), want);
+    assert_eq!(error.diagnosis(), format!("{a}\n{b}\n{c}"));
+}
+
+/// A value of valid form that no key opens.
+fn foreign_value() -> String {
+    let bytes = [&[1, 0][..], &[7; 256], &[9; 20]].concat();
+    base64::encode(&bytes)
+}
+
+#[test]
+fn a_diagnosis_begins_with_the_likely_cause() {
+    let ring = ring();
+    let mut sealed = object(&[
+        ("a", foreign_value()),
+        ("b", foreign_value()),
+        ("c", String::new()),
+        ("d", String::new()),
+    ]);
+    let here = ring.keys()[0].fingerprint().clone();
+    let gone = new_test_key(9).pair.fingerprint().clone();
+    let annotations = sealed.metadata.annotations.get_or_insert_default();
+    let hints = [
+        ("a".to_owned(), here.clone()),
+        ("b".to_owned(), gone.clone()),
+    ];
+    hints::annotate(annotations, &hints.into());
+    sealed.spec.template.metadata.name = Some("old".into());
+    let error = open(&sealed, &ring).unwrap_err();
+    let said = error.diagnosis();
+    let lines: Vec<_> = said.lines().collect();
+    assert!(lines[0].starts_with("probably renamed or moved: the template has the name old"));
+    assert_eq!(
+        lines[1],
+        "items c, d are not sealed values: it is empty, 0 bytes; seal them again"
+    );
+    assert_eq!(lines[2], "no key could decrypt secret (a, b)");
+    for (key, item, so) in [
+        (here, "(a)", "which is here"),
+        (gone, "(b)", "which is not"),
+    ] {
+        let line = lines[3..]
+            .iter()
+            .find(|line| line.contains(&key.to_string()));
+        let line = line.unwrap();
+        assert!(line.contains(item) && line.contains(so), "{line}");
+    }
+    assert!(
+        error
+            .to_string()
+            .starts_with("no key could decrypt secret (a, b, c, d)")
+    );
+}
+
+/// Attack: an author names keys in annotations to learn more than that the value does not open.
+#[test]
+fn a_diagnosis_depends_on_public_facts_alone() {
+    let ring = ring();
+    let label = Scope::Strict.label("ns", "other");
+    let key = ring.keys()[0].certificate().unwrap().public_key();
+    let elsewhere = envelope::seal(key, &label, b"x", &mut StdRng::seed_from_u64(5)).unwrap();
+    let mut damaged = base64::decode(sealed_value(&ring, b"x").as_bytes()).unwrap();
+    *damaged.last_mut().unwrap() ^= 1;
+    let said = [
+        foreign_value(),
+        base64::encode(&elsewhere),
+        base64::encode(&damaged),
+    ]
+    .map(|text| {
+        let mut sealed = object(&[("a", text)]);
+        let hints = [("a".to_owned(), ring.keys()[0].fingerprint().clone())];
+        hints::annotate(
+            sealed.metadata.annotations.get_or_insert_default(),
+            &hints.into(),
+        );
+        open(&sealed, &ring).unwrap_err().diagnosis()
+    });
+    assert_eq!(said[0], said[1]);
+    assert_eq!(said[0], said[2]);
 }
 
 /// Returns every field of `ObjectMeta`, with a value.
@@ -269,7 +355,11 @@ fn data_of_the_first_version_opens_only_where_it_is_accepted() {
     assert_eq!(open(&sealed, &ring).unwrap_err(), UnsealError::BothForms);
     sealed.spec.encrypted_data.clear();
     for (data, want) in [
-        (Some(String::new()), UnsealError::LegacyNoKey(NoKey)),
+        (Some(foreign_value()), UnsealError::LegacyNoKey(NoKey)),
+        (
+            Some(String::new()),
+            UnsealError::LegacyNotSealed(sealed_text::decode("").unwrap_err()),
+        ),
         (
             Some(sealed_value(&ring, b"no secret")),
             UnsealError::LegacyContent,

@@ -118,17 +118,19 @@ async fn a_bad_new_version_leaves_the_old_secret_as_it_is_and_names_the_bad_item
         json!({ "spec": { "encryptedData": { "b": "AAAA" } } }),
     )
     .await;
-    assert_eq!(case.failure("db").await, "no key could decrypt secret (b)");
+    let finding =
+        "item b is not a sealed value: it does not have the form of one, 3 bytes; seal it again";
+    assert_eq!(
+        case.failure("db").await,
+        format!("no key could decrypt secret (b)\nhint: {finding}")
+    );
     let after = case.holds("db", &[("a", "good"), ("b", "good")]).await;
     assert_eq!(
         before.metadata.resource_version,
         after.metadata.resource_version
     );
     let event = case.event("db", "ErrUnsealFailed").await;
-    assert_eq!(
-        event.message.as_deref(),
-        Some("Failed to unseal: no key could decrypt secret (b)")
-    );
+    assert_eq!(event.message, Some(format!("Failed to unseal: {finding}")));
     let items = case
         .sealed_secrets()
         .get("db")

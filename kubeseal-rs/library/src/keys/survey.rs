@@ -8,14 +8,16 @@ use anyhow::{Result, bail};
 use shared::error_chain;
 use shared::key::Fingerprint;
 use shared::key_ring::KeyRing;
-use shared::needs::{Need, needs};
+use shared::needs::{self, Need, needs};
 use shared::resource::SealedSecret;
 use zeroize::Zeroizing;
 
 use crate::cluster::{Authorised, AuthorisedError, KeysOfItems};
 use crate::files;
 use crate::loose;
-use crate::notice::Notice;
+use crate::notice::{Notice, StatusLine};
+use crate::parallel;
+use crate::progress::Progress;
 use crate::rules::RulesFile;
 use crate::shown::{ShowPath as _, path_text};
 use crate::walk::{self, Candidate, Kind, ManifestFile, WalkError};
@@ -144,7 +146,21 @@ pub struct Contents {
 pub struct Survey {
     /// Each SealedSecret, with the need of each item.
     pub found: Vec<(Origin, BTreeMap<String, Need>)>,
+    /// Of so many objects the need is what their annotation or status says.
+    pub unopened: usize,
 }
+
+/// Which values a survey opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// All of them: what the survey says is sure.
+    All,
+    /// If there are many objects, only those that do not say which key they need.
+    Unnamed,
+}
+
+/// Opening the values of so many objects takes less than a second, even for large keys.
+const MANY: usize = 200;
 
 /// An item that needs a key, or may need it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -158,11 +174,30 @@ pub struct Dependent {
 }
 
 impl Survey {
-    /// Tries every item with every key.
-    pub fn of(holders: &[Holder], ring: &KeyRing) -> Self {
-        let look = |holder: &Holder| (holder.origin.clone(), needs(&holder.sealed, ring));
+    /// Tries items with the keys, on all processors.
+    pub fn of(holders: &[Holder], ring: &KeyRing, depth: Depth, line: Option<StatusLine>) -> Self {
+        let is_named = depth == Depth::Unnamed && holders.len() > MANY;
+        let progress = Progress::new("objects", holders.len(), line);
+        let found = parallel::map(
+            holders,
+            || (),
+            |(), _, holder| {
+                let named = is_named
+                    .then(|| needs::named(&holder.sealed, ring))
+                    .flatten();
+                let is_unopened = named.is_some();
+                let needs = named.unwrap_or_else(|| needs(&holder.sealed, ring));
+                progress.step();
+                (is_unopened, needs)
+            },
+        );
+        let unopened = found.iter().filter(|(is_unopened, _)| *is_unopened).count();
+        let origins = holders.iter().map(|holder| holder.origin.clone());
         Self {
-            found: holders.iter().map(look).collect(),
+            found: origins
+                .zip(found.into_iter().map(|(_, needs)| needs))
+                .collect(),
+            unopened,
         }
     }
 
@@ -389,7 +424,62 @@ const TEMPLATE: &str = "this is a template, which has to be rendered first";
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use jiff::{SignedDuration, Timestamp};
+    use shared::hints;
+    use shared::key::{KeySize, KeySpec};
+    use shared::key_ring::RingKey;
+
     use super::*;
+
+    fn ring() -> (KeyRing, Fingerprint) {
+        let spec = KeySpec {
+            size: KeySize::Rsa2048,
+            ttl: SignedDuration::from_hours(1),
+            common_name: String::new(),
+        };
+        let now = Timestamp::UNIX_EPOCH;
+        let new = spec.generate(now, &mut shared::random::system()).unwrap();
+        let fingerprint = new.pair.fingerprint().clone();
+        let key = RingKey::new("k".into(), now, new.pair);
+        (KeyRing::new([Arc::new(key)]), fingerprint)
+    }
+
+    /// Of the form of a sealed value for 2,048 bits, which no key opens.
+    fn holder(key: &Fingerprint) -> Holder {
+        let bytes = [&[1, 0][..], &[7; 256], &[9; 20]].concat();
+        let text = shared::base64::encode(&bytes);
+        let manifest = format!(
+            "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {{name: db}}\n\
+             spec: {{encryptedData: {{a: '{text}'}}}}"
+        );
+        let mut sealed = contents(&manifest).sealed.remove(0);
+        let annotations = sealed.metadata.annotations.get_or_insert_default();
+        hints::annotate(annotations, &[("a".to_owned(), key.clone())].into());
+        let (path, name) = (PathBuf::from("db.yaml"), "db".to_owned());
+        Holder {
+            origin: Origin::File { path, name },
+            sealed,
+        }
+    }
+
+    /// Attack: an annotation names a key that does not open the value, so that another key looks as if nothing needed it.
+    #[test]
+    fn names_of_keys_are_believed_of_many_objects_and_only_where_that_is_asked() {
+        let (ring, key) = ring();
+        for (count, depth, unopened) in [
+            (MANY, Depth::Unnamed, 0),
+            (MANY + 1, Depth::Unnamed, MANY + 1),
+            (MANY + 1, Depth::All, 0),
+        ] {
+            let holders: Vec<_> = (0..count).map(|_| holder(&key)).collect();
+            let survey = Survey::of(&holders, &ring, depth, false);
+            assert_eq!(survey.unopened, unopened, "{count} {depth:?}");
+            let undecided = survey.undecided().len();
+            assert_eq!(undecided, count - unopened, "{count} {depth:?}");
+        }
+    }
 
     fn contents(text: &str) -> Contents {
         Contents::of(Path::new("x"), Zeroizing::new(text.as_bytes().to_vec()))

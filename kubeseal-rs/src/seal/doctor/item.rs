@@ -21,8 +21,8 @@ pub(super) fn explain(sealed: &SealedSecret, item: &str, reason: &Reason) -> Fou
             format!("it was sealed for {key} and this very place, and was changed or cut since"),
             "take it from an earlier commit, or seal the value again",
         ),
-        Reason::Malformed => Found::bad(
-            "not a sealed value: not base64, or too short",
+        Reason::NotSealed(why) => Found::bad(
+            why.to_string(),
             "was a line lost, or a plain value put there? Seal the value again",
         ),
         Reason::NoKeyOfSize(bits) => Found::bad(

@@ -29,8 +29,11 @@ use guarded::Guarded;
 
 /// No key decrypts the values.
 #[derive(Debug, thiserror::Error)]
-#[error("the values of {0} do not open with the keys given")]
-pub struct Closed(String, #[source] unseal::UnsealError);
+#[error("the values of {place} do not open with the keys given: {}", why.diagnosis())]
+pub struct Closed {
+    place: String,
+    why: unseal::UnsealError,
+}
 
 /// What to do if the cluster does not provide the values.
 const OTHERWISE: &str = "--key FILE opens them here, and --blind does without them";
@@ -121,7 +124,10 @@ fn values(
         return in_cluster::values(session, &target.path, &target.found.sealed, OTHERWISE);
     };
     let opened = unseal::open_values(&target.found.sealed, ring);
-    let opened = opened.map_err(|error| Closed(target::place(&target.found), error))?;
+    let opened = opened.map_err(|why| {
+        let place = target::place(&target.found);
+        Closed { place, why }
+    })?;
     Ok(opened
         .into_iter()
         .map(|(key, value)| (key, Some(value)))

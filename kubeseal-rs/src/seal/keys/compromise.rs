@@ -18,7 +18,7 @@ use super::{again, fetch_step, find, look, rotate_step, step, store, survey, unr
 use crate::git;
 use crate::keys::history::{self, Commit};
 use crate::keys::store::Change;
-use crate::keys::survey::Dependent;
+use crate::keys::survey::{Dependent, Depth};
 use crate::keys::{KeyRecord, Unread, marked};
 use crate::report::{self, shown};
 use crate::seal::{Outcome, opening, print};
@@ -53,7 +53,13 @@ pub fn run(words: &KeysCompromise, surroundings: &Surroundings) -> Result<Outcom
     let search = &words.search;
     let ring = opening::ring(&records, &search.backups, &search.opening, surroundings)?;
     let mut found = look(&store, &words.paths, search)?;
-    let survey = survey(&found.holders, &ring, (search, &words.place), surroundings)?;
+    let survey = survey(
+        &found.holders,
+        &ring,
+        (search, &words.place),
+        Depth::All,
+        surroundings,
+    )?;
     let (commits, unread) = commits(words, &ring, &fingerprint)?;
     found.unread.extend(unread);
     let damage = Damage {

@@ -8,6 +8,7 @@ use serde_json::{Value as Json, json};
 use shared::key_marks::KeyState;
 
 use super::{look, served, store, survey, unread_facts};
+use crate::keys::survey::Depth;
 use crate::keys::{Found, KeyRecord, Survey, record};
 use crate::report::ShowPath as _;
 use crate::report::shown;
@@ -39,7 +40,13 @@ pub fn status(words: &KeysStatus, surroundings: &Surroundings) -> Result<Outcome
     let search = &words.search;
     let ring = opening::ring(&records, &search.backups, &search.opening, surroundings)?;
     let found = look(&store, &words.paths, search)?;
-    let survey = survey(&found.holders, &ring, (search, &words.place), surroundings)?;
+    let depth = if words.open_all {
+        Depth::All
+    } else {
+        Depth::Unnamed
+    };
+    let place = (search, &words.place);
+    let survey = survey(&found.holders, &ring, place, depth, surroundings)?;
     let rows = rows(&records, &states, Some(&survey));
     let looked = Some((&found, &survey));
     show(&rows, looked, words.output, surroundings.now)?;
@@ -113,6 +120,15 @@ fn text(rows: &[Row], looked: Looked<'_>, now: Timestamp) -> String {
     for (origin, item) in survey.undecided() {
         let line = format!("{origin}, item {item}: no key opens it");
         let _ = writeln!(text, "\n{}", shown(&line));
+    }
+    if survey.unopened > 0 {
+        let _ = writeln!(
+            text,
+            "\n{} of {} objects are counted for the key that their annotation or status names; --open-all opens them \
+             to make sure",
+            survey.unopened,
+            survey.found.len()
+        );
     }
     for unread in &found.unread {
         let line = format!(
@@ -199,6 +215,7 @@ fn facts(rows: &[Row], looked: Looked<'_>) -> Json {
         let item = |(origin, item): &(&crate::keys::Origin, &str)| json!({ "where": origin.to_string(), "item": item });
         let undecided = survey.undecided();
         facts["undecided"] = undecided.iter().map(item).collect();
+        facts["unopened"] = survey.unopened.into();
         facts["unread"] = unread_facts(&found.unread);
     }
     facts

@@ -29,7 +29,7 @@ use super::Outcome;
 use crate::bounded::Kind;
 use crate::cluster::{Access, Authorised, ByToken, ClusterError, Controller, Overrides};
 use crate::files;
-use crate::keys::survey::{self, Holder};
+use crate::keys::survey::{self, Depth, Holder};
 use crate::keys::{Found, KeyRecord, KeyStore, Survey, Unread, history};
 use crate::report::{self, shown};
 use crate::report::{ShowPath as _, path_text};
@@ -256,9 +256,10 @@ fn survey(
     holders: &[Holder],
     ring: &KeyRing,
     (search, place): (&Search, &Place),
+    depth: Depth,
     surroundings: &Surroundings,
 ) -> Result<Survey> {
-    let mut survey = Survey::of(holders, ring);
+    let mut survey = Survey::of(holders, ring, depth, surroundings.status_line);
     if let Some(controller) = authorised(&search.asking, place, surroundings)? {
         for (origin, error) in survey.ask(holders, &controller)? {
             let why = error_chain(&error);

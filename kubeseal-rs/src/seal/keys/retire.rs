@@ -11,7 +11,7 @@ use shared::resource::{KEY_COMPROMISED, KEY_LABEL, KEY_RETIRED};
 use super::{again, find, look, rotate_step, say, served, store, survey};
 use crate::keys::record::LEGACY_NAME;
 use crate::keys::store::Change;
-use crate::keys::survey::Dependent;
+use crate::keys::survey::{Dependent, Depth};
 use crate::keys::{KeyRecord, Unread, record};
 use crate::report::shown;
 use crate::seal::{Outcome, opening, print};
@@ -39,7 +39,13 @@ pub fn run(words: &KeysRetire, surroundings: &Surroundings) -> Result<Outcome> {
     let search = &words.search;
     let ring = opening::ring(&records, &search.backups, &search.opening, surroundings)?;
     let mut found = look(&store, &words.paths, search)?;
-    let survey = survey(&found.holders, &ring, (search, &words.place), surroundings)?;
+    let survey = survey(
+        &found.holders,
+        &ring,
+        (search, &words.place),
+        Depth::All,
+        surroundings,
+    )?;
     let mut dependents = survey.dependents(&fingerprint, modulus_len(record));
     if words.allow_undecided {
         dependents.retain(|dependent| dependent.is_sure);

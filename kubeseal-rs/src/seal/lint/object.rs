@@ -128,12 +128,10 @@ fn form(item: &Item, against: Against<'_>) -> Option<(Rule, String)> {
             format!("the value of {key} {what}"),
         ))
     };
-    let bits = match item.form {
+    let bits = match &item.form {
         Form::NoText => return malformed("is not text"),
-        Form::Empty => return malformed("is empty, which is not how an empty value looks sealed"),
-        Form::NoBase64 => return malformed("is not base64"),
-        Form::Truncated => return malformed("is cut short or was never sealed"),
-        Form::Bits(bits) => bits,
+        Form::NotSealed(why) => return malformed(&format!("is {why}; seal it again")),
+        Form::Bits(bits) => *bits,
     };
     let wanted = against
         .certificate

@@ -31,11 +31,7 @@ pub(super) fn rotate(
     interrupt: &Interrupt,
 ) -> Result<Vec<FileReport>> {
     let given = GivenKeys::read(&words.key)?;
-    let progress = Progress::new(
-        "files",
-        candidates.len(),
-        session.surroundings.stderr_is_terminal,
-    );
+    let progress = Progress::new("files", candidates.len(), session.surroundings.status_line);
     let start = || Worker {
         session,
         ring,

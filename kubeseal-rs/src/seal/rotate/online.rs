@@ -37,8 +37,7 @@ pub(super) fn rotate(
     words: &Rotate,
     interrupt: &Interrupt,
 ) -> Result<Vec<FileReport>> {
-    let is_shown = session.surroundings.stderr_is_terminal;
-    let progress = Progress::new("files", candidates.len(), is_shown);
+    let progress = Progress::new("files", candidates.len(), session.surroundings.status_line);
     let mut run = Rotation {
         session,
         is_dry: words.dry_run,

@@ -1,9 +1,9 @@
-//! Shows the progress of a long run in one line of stderr, which is overwritten and cleared at the
-//! end. Only on a terminal.
+//! Shows the progress of a long run in the status line, which is cleared at the end.
 
-use std::io::Write as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::notice::StatusLine;
 
 /// The shortest time between two updates.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -14,7 +14,7 @@ const WIDTH: usize = 30;
 pub struct Progress {
     what: &'static str,
     total: usize,
-    is_shown: bool,
+    status_line: Option<StatusLine>,
     state: Mutex<State>,
 }
 
@@ -25,12 +25,12 @@ struct State {
 
 impl Progress {
     /// Starts at zero of `total` steps. `what` is a plural noun, such as `files`.
-    pub fn new(what: &'static str, total: usize, is_shown: bool) -> Self {
+    pub fn new(what: &'static str, total: usize, status_line: Option<StatusLine>) -> Self {
         let (done, shown) = (0, None);
         Self {
             what,
             total,
-            is_shown,
+            status_line,
             state: Mutex::new(State { done, shown }),
         }
     }
@@ -39,13 +39,11 @@ impl Progress {
     pub fn step(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.done += 1;
-        if self.is_shown && state.shown.is_none_or(|shown| shown.elapsed() >= PAUSE) {
+        if let Some(show) = self.status_line
+            && state.shown.is_none_or(|shown| shown.elapsed() >= PAUSE)
+        {
             state.shown = Some(Instant::now());
-            let _ = write!(
-                std::io::stderr(),
-                "\r{}",
-                line(self.what, state.done, self.total)
-            );
+            show(&line(self.what, state.done, self.total));
         }
     }
 }
@@ -53,8 +51,8 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if state.shown.is_some() {
-            let _ = write!(std::io::stderr(), "\r\u{1b}[K");
+        if let Some(show) = self.status_line.filter(|_| state.shown.is_some()) {
+            show("");
         }
     }
 }
