@@ -474,7 +474,7 @@ mod tests {
             (MANY + 1, Depth::All, 0),
         ] {
             let holders: Vec<_> = (0..count).map(|_| holder(&key)).collect();
-            let survey = Survey::of(&holders, &ring, depth, false);
+            let survey = Survey::of(&holders, &ring, depth, None);
             assert_eq!(survey.unopened, unopened, "{count} {depth:?}");
             let undecided = survey.undecided().len();
             assert_eq!(undecided, count - unopened, "{count} {depth:?}");
