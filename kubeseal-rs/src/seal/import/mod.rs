@@ -1,6 +1,7 @@
 //! `seal import`: seals existing secrets from other sources.
 
 mod found;
+mod key_services;
 mod sops;
 
 use std::path::{Path, PathBuf};
@@ -50,6 +51,21 @@ pub enum ImportError {
         file: String,
         /// The first line of its message.
         said: String,
+    },
+    /// `sops` would send the user's credentials to an address that only the file names.
+    #[error(
+        "{file} names the key service {address:?} ({field}), which would get your credentials: sops sends them to \
+         the address in the file\nhint: if it is right, {remedy}"
+    )]
+    KeyService {
+        /// The path of the file.
+        file: String,
+        /// The name of the field.
+        field: &'static str,
+        /// The address.
+        address: String,
+        /// What to do if the address is right.
+        remedy: String,
     },
     /// The file contains data, not a Secret manifest, and no name was given.
     #[error(

@@ -18,8 +18,10 @@ use shared::secret::Secret;
 use zeroize::Zeroizing;
 
 use super::found::{Found, refuse_twins, secrets_in};
+use super::key_services::{self, Trusted};
 use super::{ImportError, from_server, say_all};
 use crate::files;
+use crate::report::ShowPath as _;
 use crate::seal::create::{self, Items};
 use crate::seal::session::Session;
 use crate::seal::walk::ManifestFile;
@@ -37,9 +39,13 @@ pub(super) fn run(words: &ImportSops, surroundings: &Surroundings) -> Result<Out
         words => (None, &words[0]),
     };
     words.destination.check()?;
+    let trusted = Trusted {
+        vault: surroundings.filled_variable("VAULT_ADDR"),
+        named: &words.key_service,
+    };
     let secrets = match name {
-        Some(name) => vec![named(name, file)?],
-        None => secrets(file)?,
+        Some(name) => vec![named(name, file, &trusted)?],
+        None => secrets(file, &trusted)?,
     };
     let no_keys = KeyRing::default();
     let session = Session::of_existing_values(&words.sealing, surroundings, &no_keys);
@@ -60,9 +66,9 @@ enum Content {
 }
 
 /// Returns a Secret with the values of a file that is not a manifest.
-fn named(name: &str, file: &str) -> Result<Secret> {
+fn named(name: &str, file: &str, trusted: &Trusted<'_>) -> Result<Secret> {
     names::check_object(name)?;
-    let items = match decrypt(file)? {
+    let items = match decrypt(file, trusted)? {
         Content::Bytes(mut bytes) => {
             let mut items = Items::default();
             items.add(WHOLE, Plain::from(std::mem::take(&mut *bytes)))?;
@@ -77,9 +83,9 @@ fn named(name: &str, file: &str) -> Result<Secret> {
 }
 
 /// Returns the Secrets of a file of manifests.
-fn secrets(file: &str) -> Result<Vec<Secret>> {
+fn secrets(file: &str, trusted: &Trusted<'_>) -> Result<Vec<Secret>> {
     let needs_name = || ImportError::NameNeeded(file.to_owned());
-    let manifest = match decrypt(file)? {
+    let manifest = match decrypt(file, trusted)? {
         Content::Documents(manifest) => manifest,
         Content::Bytes(bytes) => {
             ManifestFile::parse(Path::new(file), bytes).map_err(|_| needs_name())?
@@ -96,11 +102,22 @@ fn secrets(file: &str) -> Result<Vec<Secret>> {
     Ok(secrets)
 }
 
-fn decrypt(file: &str) -> Result<Content> {
+fn decrypt(file: &str, trusted: &Trusted<'_>) -> Result<Content> {
     let path = Path::new(file);
     let encrypted = files::read(path)?;
-    let documents = manifest::read(&encrypted).unwrap_or_default();
-    let store = Store::of(path, &encrypted, &documents);
+    let documents = manifest::read(&encrypted);
+    let store = Store::of(path, &encrypted, documents.as_deref().unwrap_or_default());
+    let documents = match store {
+        // What cannot be read here could still name an address for `sops`.
+        Store::Yaml | Store::Json => documents.with_context(|| path.shown())?,
+        _ => documents.unwrap_or_default(),
+    };
+    let services = match store {
+        Store::Dotenv => key_services::of_lines(&encrypted, "sops_"),
+        Store::Ini => key_services::of_lines(&encrypted, ""),
+        Store::Yaml | Store::Json | Store::Binary => key_services::of_documents(&documents),
+    };
+    trusted.check(&services, file)?;
     let output = match store {
         Store::Binary => "binary",
         Store::Yaml if documents.len() > 1 => "yaml",
