@@ -279,7 +279,9 @@ const WRITERS: &[Writer] = &[
     ),
     seal(
         |out| {
-            format!("keys backup {out} --recipients-file {RECIPIENTS} --force --directory own-state")
+            format!(
+                "keys backup {out} --recipients-file {RECIPIENTS} --force --directory own-state"
+            )
         },
         Before::Missing,
     ),
