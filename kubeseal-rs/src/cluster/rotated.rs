@@ -88,7 +88,8 @@ pub fn check_like_upstream(sent: &SealedSecret, answer: &SealedSecret) -> Result
     let has_no_more = new
         .keys()
         .all(|item| old.contains_key(item) || is_template(item));
-    if !is_deprecated && !(has_all && has_no_more && answer.spec.data.is_none()) {
+    let is_same = has_all && has_no_more && answer.spec.data.is_none();
+    if !is_deprecated && !is_same {
         return Err(NotRotated::Items);
     }
     check_items(sent, answer, &MODULI, |item| !is_template(item))?;
@@ -114,7 +115,6 @@ fn check_items(
         }
         let old = old.filter(|_| keeps_length(item));
         if let Some(problem) = problem_of(text, old, moduli) {
-            // Only the deprecated form and templates lead to items that were not sent.
             let item = item.clone();
             return Err(NotRotated::Item { item, problem });
         }
