@@ -3,9 +3,10 @@
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::LazyLock;
 
 const SEAL: &str = env!("CARGO_BIN_EXE_seal");
 const KUBESEAL: &str = env!("CARGO_BIN_EXE_kubeseal");
@@ -14,27 +15,67 @@ const SECRET: &str =
     "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n";
 const PRECIOUS: &str = "what the user keeps elsewhere\n";
 const STATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/key-fixtures/state");
+const KEY_2024: &str = include_str!("seal/key-fixtures/state/keys/key-2024.yaml");
 const RECIPIENTS: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/tests/seal/key-fixtures/recipients.txt"
 );
+
+const KEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/fixtures/key.pem");
+const OTHER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/fixtures/other.pem");
+
+/// A file with the Secret, sealed for the key of the fixtures.
+static SEALED: LazyLock<String> = LazyLock::new(|| {
+    let scene = Scene::with(false, &[]);
+    let output = scene.run(
+        KUBESEAL,
+        &["-f", "secret.yaml", "--cert", "cert.pem", "-o", "yaml"],
+    );
+    assert!(output.status.success(), "{}", said(&output));
+    String::from_utf8(output.stdout).expect("it is text")
+});
+
+/// The files that the commands read.
+const INPUTS: [(&str, &str); 5] = [
+    ("cert.pem", CERTIFICATE),
+    ("secret.yaml", SECRET),
+    (
+        "more.yaml",
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {more: b}\n",
+    ),
+    ("values.env", "a=b\n"),
+    (
+        "secret.enc",
+        "{\"data\": \"ENC[AES256_GCM,data:dmFsdWU=,iv:eA==,tag:eA==,type:str]\", \"sops\": {\"mac\": \"x\"}}",
+    ),
+];
 
 /// A user's folder `outside`, and a folder `tree`, which can be a work tree.
 struct Scene(tempfile::TempDir);
 
 impl Scene {
     fn new(is_work_tree: bool) -> Self {
+        Self::with(is_work_tree, &[("tree/sealed.yaml", &SEALED)])
+    }
+
+    fn with(is_work_tree: bool, more: &[(&str, &str)]) -> Self {
         let scene = Self(tempfile::tempdir().expect("a folder"));
         for (path, text) in [
             ("outside/file", PRECIOUS),
             ("outside/new/x", ""),
-            ("tree/cert.pem", CERTIFICATE),
-            ("tree/secret.yaml", SECRET),
             ("tree/folder/x", ""),
-        ] {
+            ("tree/own-state/keys/key-2024.yaml", KEY_2024),
+            ("tree/folder/own-state/keys/key-2024.yaml", KEY_2024),
+        ]
+        .iter()
+        .chain(more)
+        {
             let path = scene.path(path);
             fs::create_dir_all(path.parent().expect("it has one")).expect("ours");
             fs::write(path, text).expect("ours");
+        }
+        for (name, text) in INPUTS {
+            fs::write(scene.path("tree").join(name), text).expect("ours");
         }
         if is_work_tree {
             fs::create_dir(scene.path("tree/.git")).expect("ours");
@@ -42,7 +83,35 @@ impl Scene {
         symlink("../outside/file", scene.path("tree/file")).expect("ours");
         symlink("../outside", scene.path("tree/way")).expect("ours");
         symlink("way", scene.path("tree/detour")).expect("ours");
+        symlink("file", scene.path("tree/chain")).expect("ours");
+        scene.program("sops", "#!/bin/sh\nprintf value\n");
+        scene.program(
+            "editor",
+            "#!/bin/sh\nexec sed -i '/^  /s/:.*/: changed/' \"$1\"\n",
+        );
         scene
+    }
+
+    /// Copies the files that commands read to `tree/folder`.
+    fn copy_inputs(&self) {
+        for name in INPUTS
+            .map(|(name, _)| name)
+            .into_iter()
+            .chain(["sealed.yaml"])
+        {
+            fs::copy(
+                self.path("tree").join(name),
+                self.path("tree/folder").join(name),
+            )
+            .expect("ours");
+        }
+    }
+
+    fn program(&self, name: &str, text: &str) {
+        let path = self.path("programs").join(name);
+        fs::create_dir_all(path.parent().expect("it has one")).expect("ours");
+        fs::write(&path, text).expect("ours");
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("ours");
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -59,6 +128,11 @@ impl Scene {
             .current_dir(self.path(folder))
             .env("HOME", self.0.path())
             .env("KUBECONFIG", "/nowhere")
+            .env(
+                "PATH",
+                format!("{}:/usr/bin:/bin", self.path("programs").display()),
+            )
+            .env("EDITOR", "editor")
             .stdin(Stdio::null())
             .output()
             .expect("it starts")
@@ -136,78 +210,271 @@ fn seals_nothing_that_a_link_in_a_folder_leads_to() {
     assert!(output.status.success(), "{}", said(&output));
 }
 
-/// Attack: commits a link from the name of an output file, or of its folder, to a file of the user
-/// outside the work tree.
-#[test]
-fn writes_no_file_through_a_link_out_of_the_work_tree() {
-    let seal = |out| vec!["-f", "secret.yaml", "--cert", "cert.pem", "-w", out];
-    let raw = |out| {
-        let words = [
-            "--raw",
-            "--from-file=cert.pem",
-            "--name=a",
-            "--namespace=b",
-            "--cert=cert.pem",
-        ];
-        [&words[..], &["-w", out]].concat()
-    };
-    let backup = |out| {
-        let words = [
-            "keys",
-            "backup",
-            out,
-            "--recipients-file",
-            RECIPIENTS,
-            "--force",
-        ];
-        [&words[..], &["--directory", STATE]].concat()
-    };
-    let create = |out| {
-        let words = [
-            "create",
-            "db",
-            "--from-literal=a=b",
-            "--cert=cert.pem",
-            "-n=shop",
-        ];
-        [&words[..], &["-w", out]].concat()
-    };
-    for out in [
-        "file",
-        "way/file",
-        "detour/file",
-        "folder/../file",
-        "way/none",
-        "detour/new/none",
-    ] {
-        for (program, words) in [
-            (KUBESEAL, seal(out)),
-            (KUBESEAL, raw(out)),
-            (SEAL, backup(out)),
-            (SEAL, create(out)),
-        ] {
-            let scene = Scene::new(true);
-            let before = scene.outside();
-            let output = scene.run(program, &words);
-            let why = format!("{out} {words:?}: {}", said(&output));
-            assert_eq!(scene.file(), PRECIOUS, "{why}");
-            assert_eq!(scene.outside(), before, "{why}");
-            assert!(!output.status.success(), "{why}");
-            // The same holds when the command runs in another folder.
-            let there = format!("tree/{out}");
-            let words: Vec<_> = words
-                .iter()
-                .map(|word| if *word == out { &there } else { *word })
-                .map(|word| word.replace("cert.pem", "tree/cert.pem"))
-                .map(|word| word.replace("secret.yaml", "tree/secret.yaml"))
-                .collect();
-            let words: Vec<&str> = words.iter().map(String::as_str).collect();
-            let output = scene.run_in(".", program, &words);
-            assert_eq!(scene.file(), PRECIOUS, "{words:?}");
-            assert_eq!(scene.outside(), before, "{words:?}");
-            assert!(!output.status.success(), "{words:?}");
+/// What a file holds before a command writes it.
+#[derive(Clone, Copy, PartialEq)]
+enum Before {
+    /// The command makes the file.
+    Missing,
+    Secret,
+    Sealed,
+}
+
+/// A command that writes the file `out`.
+struct Writer {
+    program: &'static str,
+    words: fn(&str) -> String,
+    before: Before,
+}
+
+/// Every command that writes a file. The words are split at spaces.
+const WRITERS: &[Writer] = &[
+    kubeseal(
+        |out| format!("-f secret.yaml --cert cert.pem -w {out}"),
+        Before::Missing,
+    ),
+    kubeseal(
+        |out| format!("--raw --from-file=cert.pem --name=a --namespace=b --cert=cert.pem -w {out}"),
+        Before::Missing,
+    ),
+    kubeseal(
+        |out| format!("--fetch-cert --cert cert.pem -w {out}"),
+        Before::Missing,
+    ),
+    kubeseal(
+        |out| format!("--recovery-unseal --recovery-private-key {KEY} -f sealed.yaml -w {out}"),
+        Before::Missing,
+    ),
+    kubeseal(
+        |out| format!("-f more.yaml --cert cert.pem --merge-into {out}"),
+        Before::Sealed,
+    ),
+    seal(|out| format!("--cert cert.pem -i {out}"), Before::Secret),
+    seal(
+        |out| format!("create db --from-literal=a=b --cert=cert.pem -n=shop -w {out}"),
+        Before::Missing,
+    ),
+    seal(
+        |out| format!("generate db a=password --cert=cert.pem -n=shop -w {out}"),
+        Before::Missing,
+    ),
+    seal(
+        |out| format!("import dotenv db values.env --cert=cert.pem -n=shop -w {out}"),
+        Before::Missing,
+    ),
+    seal(
+        |out| format!("import secret secret.yaml --cert=cert.pem -w {out}"),
+        Before::Missing,
+    ),
+    seal(
+        |out| format!("import list secret.yaml --cert=cert.pem -w {out}"),
+        Before::Missing,
+    ),
+    seal(
+        |out| format!("import sops db secret.enc --cert=cert.pem -n=shop -w {out}"),
+        Before::Missing,
+    ),
+    seal(
+        |out| format!("cert fetch cert.pem -o {out}"),
+        Before::Missing,
+    ),
+    seal(
+        |out| {
+            format!(
+                "keys backup {out} --recipients-file {RECIPIENTS} --force --directory own-state"
+            )
+        },
+        Before::Missing,
+    ),
+    seal(
+        |out| format!("set {out} a --from-file=cert.pem --cert=cert.pem"),
+        Before::Sealed,
+    ),
+    seal(|out| format!("unset {out} a"), Before::Sealed),
+    seal(
+        |out| format!("edit {out} --key {KEY} --cert cert.pem"),
+        Before::Sealed,
+    ),
+    seal(
+        |out| format!("edit {out} --blind --cert cert.pem"),
+        Before::Sealed,
+    ),
+    seal(
+        |out| format!("rotate {out} --key {KEY} --cert {OTHER}"),
+        Before::Sealed,
+    ),
+];
+
+const fn kubeseal(words: fn(&str) -> String, before: Before) -> Writer {
+    Writer {
+        program: KUBESEAL,
+        words,
+        before,
+    }
+}
+
+const fn seal(words: fn(&str) -> String, before: Before) -> Writer {
+    Writer {
+        program: SEAL,
+        words,
+        before,
+    }
+}
+
+impl Writer {
+    /// Creates a scene where the links lead to a file that the command could change.
+    fn scene(&self) -> Scene {
+        let scene = Scene::new(true);
+        fs::write(scene.path("outside/file"), self.target()).expect("ours");
+        scene
+    }
+
+    fn target(&self) -> &'static str {
+        match self.before {
+            Before::Missing => PRECIOUS,
+            Before::Secret => SECRET,
+            Before::Sealed => &SEALED,
         }
     }
+
+    fn run_in(&self, scene: &Scene, folder: &str, out: &str) -> Output {
+        let words = (self.words)(out);
+        let words: Vec<&str> = words.split(' ').collect();
+        scene.run_in(folder, self.program, &words)
+    }
+}
+
+/// Attack: commits a link from the name of a file that a command writes, or of its folder, to a
+/// file of the user outside the work tree. Every command that writes a file is run, and each also
+/// on an ordinary file, to show that it would write.
+#[test]
+fn writes_no_file_through_a_link_out_of_the_work_tree() {
+    let links = ["file", "chain", "way/file", "detour/file", "folder/../file"];
+    for writer in WRITERS {
+        let scene = writer.scene();
+        if writer.before != Before::Missing {
+            fs::write(scene.path("tree/own"), writer.target()).expect("ours");
+        }
+        let output = writer.run_in(&scene, "tree", "own");
+        let why = format!("{}: {}", (writer.words)("own"), said(&output));
+        assert!(output.status.success(), "{why}");
+        let own = fs::read(scene.path("tree/own")).expect(&why);
+        assert_ne!(own, writer.target().as_bytes(), "{why}");
+
+        let missing = ["way/none", "detour/new/none"];
+        let missing = missing.iter().filter(|_| writer.before == Before::Missing);
+        for out in links.iter().chain(missing) {
+            let scene = writer.scene();
+            let before = scene.outside();
+            // The same holds when the command runs in another folder.
+            for (folder, out) in [
+                ("tree", (*out).to_owned()),
+                ("tree/folder", format!("../{out}")),
+            ] {
+                if folder == "tree/folder" {
+                    // Once is enough: the paths are the same.
+                    if !["file", "way/none"].contains(&out.trim_start_matches("../")) {
+                        continue;
+                    }
+                    scene.copy_inputs();
+                }
+                let output = writer.run_in(&scene, folder, &out);
+                let why = format!("{}: {}", (writer.words)(&out), said(&output));
+                assert_eq!(scene.file(), writer.target(), "{why}");
+                assert_eq!(scene.outside(), before, "{why}");
+                assert!(!output.status.success(), "{why}");
+                // A command that makes a new file may find that the name is taken.
+                if writer.before != Before::Missing {
+                    assert!(said(&output).contains("leads out of it"), "{why}");
+                }
+            }
+        }
+    }
+}
+
+/// Attack: commits a link from the folder that a command writes to, or from a file in it, to a
+/// place outside the work tree.
+#[test]
+fn writes_no_file_into_a_folder_behind_a_link_out_of_the_work_tree() {
+    for (words, folder) in [
+        ("import list secret.yaml --cert=cert.pem --into way", ""),
+        ("import list secret.yaml --cert=cert.pem --into way/new", ""),
+        (
+            "import list secret.yaml --cert=cert.pem --into way/more",
+            "",
+        ),
+        ("keys compromise key-2024 --directory state", "state/keys"),
+        ("keys compromise key-2024 --directory linked", "linked/keys"),
+        (
+            "keys compromise key-2024 --directory state",
+            "state/keys/key-2024.yaml",
+        ),
+    ] {
+        let scene = Scene::new(true);
+        let keys = scene.path("outside/keys");
+        fs::create_dir(&keys).expect("ours");
+        fs::copy(
+            Path::new(STATE).join("keys/key-2024.yaml"),
+            keys.join("key-2024.yaml"),
+        )
+        .expect("ours");
+        let key = fs::read(keys.join("key-2024.yaml")).expect("ours");
+        match folder {
+            "" => {}
+            "state/keys" => {
+                fs::create_dir(scene.path("tree/state")).expect("ours");
+                symlink("../../outside/keys", scene.path("tree/state/keys")).expect("ours");
+            }
+            "linked/keys" => symlink("../outside", scene.path("tree/linked")).expect("ours"),
+            file => {
+                fs::create_dir_all(scene.path("tree/state/keys")).expect("ours");
+                symlink(
+                    "../../../outside/keys/key-2024.yaml",
+                    scene.path("tree").join(file),
+                )
+                .expect("ours");
+            }
+        }
+        let before = scene.outside();
+        let words: Vec<&str> = words.split(' ').collect();
+        let output = scene.run(SEAL, &words);
+        let why = format!("{words:?} {folder}: {}", said(&output));
+        assert_eq!(scene.outside(), before, "{why}");
+        assert_eq!(
+            fs::read(keys.join("key-2024.yaml")).expect("ours"),
+            key,
+            "{why}"
+        );
+        assert!(!output.status.success(), "{why}");
+    }
+}
+
+/// Attack: commits rules that name the attacker's certificate, and a link to a file of the user.
+/// Rules apply to the file that is written, not to the link.
+#[test]
+fn the_rules_that_apply_to_a_file_are_not_those_of_a_link_to_it() {
+    let scene = Scene::new(true);
+    fs::create_dir(scene.path("tree/hostile")).expect("ours");
+    fs::copy(OTHER, scene.path("tree/hostile/evil.pem")).expect("ours");
+    let rules = "rules: [{path: '**', certificate: evil.pem}]\n";
+    fs::write(scene.path("tree/hostile/.seal.yaml"), rules).expect("ours");
+    fs::write(scene.path("tree/folder/db.yaml"), &*SEALED).expect("ours");
+    symlink("../folder/db.yaml", scene.path("tree/hostile/link.yaml")).expect("ours");
+    for path in ["hostile/link.yaml", "folder/db.yaml"] {
+        let output = scene.run(SEAL, &["config", "explain", path]);
+        let answer = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(
+            output.status.success() && !answer.contains("evil.pem"),
+            "{path}: {answer}{}",
+            said(&output)
+        );
+    }
+    let output = scene.run(
+        SEAL,
+        &["set", "hostile/link.yaml", "a", "--from-file=cert.pem"],
+    );
+    assert!(!output.status.success(), "{}", said(&output));
+    let text = fs::read_to_string(scene.path("tree/folder/db.yaml")).expect("ours");
+    assert_eq!(text, *SEALED);
 }
 
 /// A link within the work tree, a link outside any work tree, and a sealed file behind a link that
@@ -228,21 +495,22 @@ fn writes_through_links_that_no_author_of_a_repository_chose() {
         fs::remove_file(scene.path("outside/none")).expect("it is there");
     }
 
-    fs::write(scene.path("outside/file"), &within).expect("ours");
-    let set = [
-        "set",
-        "file",
-        "a",
-        "--from-file=cert.pem",
-        "--cert=cert.pem",
-    ];
-    let output = scene.run(SEAL, &set);
+    let set = |out| ["set", out, "a", "--from-file=cert.pem", "--cert=cert.pem"];
+    let output = scene.run(SEAL, &set("inner"));
     assert!(output.status.success(), "{}", said(&output));
-    assert_ne!(scene.file(), within);
+    assert!(scene.path("tree/inner").is_symlink());
+    assert_ne!(
+        fs::read_to_string(scene.path("tree/folder/x")).expect("ours"),
+        within
+    );
 
     let scene = Scene::new(false);
     let output = scene.run(KUBESEAL, &seal("file"));
     assert!(output.status.success(), "{}", said(&output));
-    assert!(scene.file().contains("SealedSecret"));
-    assert!(Path::new(&scene.path("tree/file")).is_symlink());
+    let sealed = scene.file();
+    assert!(sealed.contains("SealedSecret"));
+    let output = scene.run(SEAL, &set("file"));
+    assert!(output.status.success(), "{}", said(&output));
+    assert_ne!(scene.file(), sealed);
+    assert!(scene.path("tree/file").is_symlink());
 }

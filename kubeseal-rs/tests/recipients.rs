@@ -265,8 +265,54 @@ fn cluster(folder: &Path) -> PathBuf {
         ("/api/v1/services".into(), text(labelled)),
         (path_of("tenant", "evil"), service()),
         (certificate_of("tenant", "evil"), text(ATTACKER_CERT)),
+        (
+            "/api/v1/namespaces/shop/secrets/db".into(),
+            text(r#"{"kind":"Secret","apiVersion":"v1","data":{"a":"aHVudGVyMg=="}}"#),
+        ),
     ];
     api_server::serve(folder, answers)
+}
+
+/// Attack: commits a file that names a Secret of the user's cluster, and a rule that names the
+/// attacker's certificate. Then the user renames an item in `seal edit`, which reads the Secret.
+#[test]
+fn refuses_to_encrypt_a_value_of_the_cluster_for_a_certificate_that_only_a_rule_names() {
+    let pinned = format!(
+        "rules: [{{path: 'x/**', certificate: x/cert.pem, fingerprint: '{OF_ATTACKER}'}}]\n"
+    );
+    let tenant = "rules: [{path: 'x/**', controller: {namespace: tenant, name: evil}}]\n";
+    let own = [("SEALED_SECRETS_CERT", "../new.pem")];
+    let pin = [("SEALED_SECRETS_CERT_FINGERPRINT", OF_NEW)];
+    for rule in [RULE, &pinned, tenant] {
+        for variables in [&[][..], &own, &pin] {
+            for more in [&[][..], &["--config=.seal.yaml"]] {
+                let scene = Scene::new(rule);
+                let kubeconfig = cluster(scene.0.path()).display().to_string();
+                let before = scene.files();
+                let variables = [&[("KUBECONFIG", kubeconfig.as_str())], variables].concat();
+                let output = scene.run(&[&["edit", STOLEN], more].concat(), &variables);
+                let why = format!("{rule} {more:?} {variables:?}: {}", said(&output));
+                assert_eq!(output.status.code(), Some(2), "{why}");
+                assert!(said(&output).contains(OF_ATTACKER), "{why}");
+                assert_eq!(scene.files(), before, "{why}");
+            }
+        }
+    }
+}
+
+/// The user vouches for the certificate, or no value was decrypted.
+#[test]
+fn edits_a_value_of_the_cluster_for_a_certificate_that_the_user_vouches_for() {
+    let flag = format!("--cert-fingerprint={OF_ATTACKER}");
+    for more in ["--cert=x/cert.pem", &flag, "--blind"] {
+        let scene = Scene::new(RULE);
+        let kubeconfig = cluster(scene.0.path()).display().to_string();
+        let before = scene.stolen();
+        let variables = [("KUBECONFIG", kubeconfig.as_str())];
+        let output = scene.run(&["edit", STOLEN, more], &variables);
+        assert!(output.status.success(), "{more}: {}", said(&output));
+        assert_ne!(scene.stolen(), before, "{more}: {}", said(&output));
+    }
 }
 
 /// Attack: names a controller of the attacker in a rule, or the fingerprint of one that is found by
@@ -278,7 +324,7 @@ fn no_rule_alone_chooses_the_controller_for_whose_key_an_existing_value_is_encry
         "rules: [{path: 'x/**', controller: {namespace: tenant, name: evil}}]\n",
         &found,
     ] {
-        for words in [&ROTATE[..], &EDIT] {
+        for words in [&ROTATE[..], &EDIT, &EDIT[..2]] {
             let scene = Scene::new(rule);
             let kubeconfig = cluster(scene.0.path()).display().to_string();
             let before = scene.stolen();

@@ -231,6 +231,12 @@ impl Applied {
     }
 }
 
+/// Returns the flag by which a user vouches for the controller's certificate.
+fn pin() -> String {
+    let certificate = KEYS[0].pair.certificate();
+    format!("--cert-fingerprint={}", certificate.fingerprint())
+}
+
 #[tokio::test]
 async fn a_user_who_may_read_the_secret_sees_and_edits_its_values() {
     let applied = Applied::new().await;
@@ -249,7 +255,12 @@ async fn a_user_who_may_read_the_secret_sees_and_edits_its_values() {
     assert!(said(&revealed).contains("values are those of Secrets in the cluster"));
 
     let before = fs::read_to_string(applied.file()).unwrap();
-    let edited = applied.seal(&reader, "sed -i s/hunter2/hunter3/", &["edit", "db.yaml"]);
+    // Only the rule names the controller, so the user has to vouch for its certificate.
+    let pin = pin();
+    let editor = "sed -i s/hunter2/hunter3/";
+    let edited = applied.seal(&reader, editor, &["edit", "db.yaml"]);
+    assert!(said(&edited).contains("alone names"), "{}", said(&edited));
+    let edited = applied.seal(&reader, editor, &["edit", "db.yaml", &pin]);
     assert!(edited.status.success(), "{}", said(&edited));
     assert_eq!(
         String::from_utf8_lossy(&edited.stderr).trim(),
@@ -283,13 +294,14 @@ async fn refuses_to_show_values_to_a_user_who_may_not_read_the_secret() {
     let applied = Applied::new().await;
     let user = applied.user("user", &[]).await;
     let before = fs::read(applied.file()).unwrap();
+    let pin = pin();
     for (words, otherwise) in [
         (
             &["view", "--reveal", "db.yaml"][..],
             "--key FILE opens them here: ",
         ),
         (
-            &["edit", "db.yaml"],
+            &["edit", "db.yaml", &pin],
             "--key FILE opens them here, and --blind does without them: ",
         ),
     ] {

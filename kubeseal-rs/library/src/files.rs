@@ -188,7 +188,12 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     replace_anywhere(path, bytes)
 }
 
-fn refuse_to_leave_the_tree(path: &Path) -> Result<(), FileError> {
+/// Refuses a path where [`replace`] would write no file, before folders are made for it.
+///
+/// # Errors
+///
+/// Fails if a symbolic link on the way leads out of the work tree that contains it.
+pub fn refuse_to_leave_the_tree(path: &Path) -> Result<(), FileError> {
     let Some(target) = outside_of_the_tree(path) else {
         return Ok(());
     };
@@ -269,16 +274,18 @@ pub fn create(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 
 /// Updates a file: `change` maps the old content to the new. A lock keeps other runs of this
 /// program out. If another program changes the file meanwhile, its content is kept and passed to
-/// `change` again.
+/// `change` again. Like [`replace`], does not follow a link out of a work tree.
 ///
 /// # Errors
 ///
-/// Returns the error of `change`. Fails if the file cannot be read or written, or if another
-/// program keeps changing it.
+/// Returns the error of `change`. Fails for such a link, if the file cannot be read or written, or
+/// if another program keeps changing it.
 pub fn update<B: AsRef<[u8]>, E: From<FileError>>(
     path: &Path,
     mut change: impl FnMut(&[u8]) -> Result<B, E>,
 ) -> Result<(), E> {
+    // Before the lock, which opens the file for writing.
+    refuse_to_leave_the_tree(path)?;
     let mut attempts = 0;
     loop {
         let lock = lock::hold(path);
@@ -304,6 +311,7 @@ const CHANGED: &str = "did not write";
 ///
 /// Fails if the content changed, or like [`replace`].
 pub fn replace_same(path: &Path, before: &[u8], bytes: &[u8]) -> Result<(), FileError> {
+    refuse_to_leave_the_tree(path)?;
     let failed = |cause| FileError::new("cannot write", path, cause);
     let there = fs::metadata(path).map_err(failed)?;
     if !there.is_file() {

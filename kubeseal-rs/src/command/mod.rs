@@ -20,6 +20,7 @@ use shared::unseal::UnsealError;
 use zeroize::Zeroizing;
 
 use crate::certificate::{self, ObtainError, UseError, Wanted};
+use crate::cluster::rotated::NotRotated;
 use crate::cluster::{Access, ClusterError, Controller};
 use crate::files::{self, FileError};
 use crate::kubeconfig::{self, KubeconfigError};
@@ -233,6 +234,14 @@ pub enum CommandError {
         name: String,
         /// Possible reasons.
         why: String,
+    },
+    /// The controller's answer is not the re-encrypted SealedSecret.
+    #[error("unable to rotate secret: {name}\n{problem}")]
+    NotRotated {
+        /// The name of the SealedSecret.
+        name: String,
+        /// What is wrong with the answer.
+        problem: NotRotated,
     },
 }
 

@@ -8,7 +8,7 @@ use shared::scope::Scope;
 
 use super::explain::why_closed;
 use super::{CommandError, Format, Input, Request, is_yaml, output_format, secrets};
-use crate::cluster::{Access, Controller};
+use crate::cluster::{Access, Controller, rotated};
 use crate::kubeconfig::{self, Choice};
 use crate::surroundings::Surroundings;
 
@@ -80,7 +80,8 @@ pub(super) fn validate(
     Ok(())
 }
 
-/// Re-encrypts all objects, or none if one fails.
+/// Re-encrypts all objects, or none if one fails. Upstream writes whatever the controller answers;
+/// here an answer with anything but new ciphertexts is refused.
 pub(super) fn rotate(
     objects: &[SealedSecret],
     controller: &Controller,
@@ -91,14 +92,19 @@ pub(super) fn rotate(
             name: sealed.name_or_empty().to_owned(),
             why: why_closed(sealed, &controller.fingerprints()),
         })?;
-        tidy(rotated)
+        let rotated = tidy(rotated)?;
+        rotated::check_like_upstream(sealed, &rotated).map_err(|problem| {
+            let name = sealed.name_or_empty().to_owned();
+            CommandError::NotRotated { name, problem }
+        })?;
+        Ok(rotated.to_document())
     };
     objects.iter().map(rotate_one).collect()
 }
 
 /// Removes status and server-set fields. Old controllers also omit the kind and write invalid
 /// times.
-fn tidy(rotated: Json) -> Result<Json, CommandError> {
+fn tidy(rotated: Json) -> Result<SealedSecret, CommandError> {
     let what = "cannot re-encrypt secret";
     let nonsense = |_| crate::cluster::ClusterError::Nonsense { what };
     let mut sealed: SealedSecret = serde_json::from_value(rotated).map_err(nonsense)?;
@@ -106,7 +112,7 @@ fn tidy(rotated: Json) -> Result<Json, CommandError> {
     sealed.metadata.deletion_timestamp = None;
     sealed.metadata.generation = None;
     sealed.status = None;
-    Ok(sealed.to_document())
+    Ok(sealed)
 }
 
 /// Returns the output file and format. Without `--sealed-secret-file`, an input file is replaced,

@@ -308,10 +308,14 @@ fn of_rule(settings: &Settings) -> Option<&RulesFile> {
     rules.filter(|_| settings.certificate.by == settings::Origin::Rule)
 }
 
-/// Returns the absolute path with symbolic links in its folder resolved, so that the same rule
-/// applies however the file is named.
+/// Returns the absolute path with symbolic links resolved, so that the same rule applies however
+/// the file is named: the rule of the file that is written, not of a link to it.
 fn whole(path: &Path) -> Result<PathBuf> {
     let path = std::path::absolute(path).with_context(|| path.shown())?;
+    if let Ok(whole) = path.canonicalize() {
+        return Ok(whole);
+    }
+    // The file does not exist yet.
     let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
     match (folder, path.file_name()) {
         (Some(folder), Some(name)) => Ok(folder.join(name)),

@@ -2,7 +2,7 @@
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
-use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -23,11 +23,16 @@ pub(crate) fn service() -> Body {
 
 /// Returns the path of the certificate behind a Service.
 pub(crate) fn certificate_of(namespace: &str, name: &str) -> String {
-    format!("{}/proxy/v1/cert.pem", proxied(namespace, name))
+    endpoint_of(namespace, name, "cert.pem")
 }
 
 fn proxied(namespace: &str, name: &str) -> String {
     format!("/api/v1/namespaces/{namespace}/services/http:{name}:http")
+}
+
+/// Returns the path of an endpoint behind a Service, such as `rotate`.
+pub(crate) fn endpoint_of(namespace: &str, name: &str, endpoint: &str) -> String {
+    format!("{}/proxy/v1/{endpoint}", proxied(namespace, name))
 }
 
 /// Returns the path of a Service.
@@ -56,13 +61,22 @@ pub(crate) fn serve(folder: &Path, answers: Vec<(String, Body)>) -> PathBuf {
 }
 
 fn answer(caller: &mut TcpStream, answers: &[(String, Body)]) -> io::Result<()> {
-    let mut lines = BufReader::new(caller.try_clone()?).lines();
-    let request = lines.next().transpose()?.unwrap_or_default();
-    for line in lines {
-        if line?.is_empty() {
+    let mut from = BufReader::new(caller.try_clone()?);
+    let (mut request, mut length) = (String::new(), 0);
+    from.read_line(&mut request)?;
+    loop {
+        let mut line = String::new();
+        from.read_line(&mut line)?;
+        let line = line.trim().to_ascii_lowercase();
+        if line.is_empty() {
             break;
         }
+        if let Some(value) = line.strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap_or(0);
+        }
     }
+    // Closing the connection with an unread body could lose the answer.
+    io::copy(&mut from.take(length), &mut io::sink())?;
     let path = request.split(' ').nth(1).unwrap_or_default();
     let path = path.split('?').next().unwrap_or_default();
     let found = answers.iter().find(|(known, _)| known == path);

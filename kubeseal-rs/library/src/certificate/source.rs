@@ -45,6 +45,16 @@ pub enum SourceError {
         /// The error of the HTTP client.
         source: Box<ureq::Error>,
     },
+    /// The server redirects to where a certificate may not come from.
+    #[error("cannot fetch {uri:?}: it redirects to {to:?}, {why}")]
+    Redirect {
+        /// The URL, without credentials.
+        uri: String,
+        /// The target, without credentials.
+        to: String,
+        /// Why that is refused.
+        why: &'static str,
+    },
     /// A rule names a file outside its tree.
     #[error(
         "the rule names the certificate {}, which is not in {}: a rule may name files of its own tree only. If it is \
@@ -104,7 +114,7 @@ fn read_url(scheme: &str, source: &str) -> Result<Vec<u8>, SourceError> {
             }),
             read => Ok(read?.to_vec()),
         },
-        "http" | "https" => fetch(source),
+        "http" | "https" => fetch(source, Redirects::Anywhere),
         other => Err(SourceError::Scheme {
             uri: redacted(source).into_owned(),
             scheme: other.to_owned(),
@@ -136,7 +146,8 @@ pub fn read_named_by_rule(source: &OsStr, rule: OfRule<'_>) -> Result<Vec<u8>, S
         return read_in_tree(source, rule);
     };
     match scheme.as_str() {
-        "http" if rule.is_pinned || is_this_machine(source) => fetch(source),
+        "http" if rule.is_pinned || is_this_machine(source) => fetch(source, Redirects::SameHost),
+        "https" => fetch(source, Redirects::SameHost),
         "file" | "http" => Err(SourceError::NotByRule {
             uri: redacted(source).into_owned(),
         }),
@@ -217,15 +228,89 @@ fn percent_decoded(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn fetch(uri: &str) -> Result<Vec<u8>, SourceError> {
+/// Where redirects may lead. From https:// they never lead to http://.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Redirects {
+    /// The user names the URL.
+    Anywhere,
+    /// A rule names the URL, and what a rule may name depends on the host.
+    SameHost,
+}
+
+/// The limit of upstream's HTTP client.
+const MOST_REDIRECTS: usize = 10;
+
+fn fetch(uri: &str, redirects: Redirects) -> Result<Vec<u8>, SourceError> {
+    let mut at = uri.to_owned();
+    for _ in 0..=MOST_REDIRECTS {
+        let failed = |source| SourceError::Fetch {
+            uri: redacted(&at).into_owned(),
+            source: Box::new(web::without_url(source)),
+        };
+        let request = web::agent(&at, RootCerts::PlatformVerifier).get(&at);
+        let request = request.config().max_redirects(0).build();
+        let response = request.call().map_err(failed)?;
+        let location = response.headers().get(http::header::LOCATION);
+        let location = location.filter(|_| response.status().is_redirection());
+        let Some(location) = location.and_then(|location| location.to_str().ok()) else {
+            return content(&at, response);
+        };
+        let to = joined(&at, location);
+        if let Err(why) = check_redirect(&at, &to, redirects) {
+            return Err(SourceError::Redirect {
+                uri: redacted(&at).into_owned(),
+                to: redacted(&to).into_owned(),
+                why,
+            });
+        }
+        at = to;
+    }
+    Err(SourceError::Redirect {
+        uri: redacted(uri).into_owned(),
+        to: redacted(&at).into_owned(),
+        why: "and that is one redirect too many",
+    })
+}
+
+/// Returns the target of a redirect, which may be relative (RFC 3986 §5.2).
+fn joined(from: &str, location: &str) -> String {
+    let (scheme, rest) = from.split_once("://").unwrap_or(("http", from));
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    if is_url(location.as_ref()) {
+        location.to_owned()
+    } else if location.starts_with("//") {
+        format!("{scheme}:{location}")
+    } else if location.starts_with('/') {
+        format!("{scheme}://{authority}{location}")
+    } else {
+        let path = path.split(['?', '#']).next().unwrap_or_default();
+        let folder = path.rfind('/').map_or("/", |end| &path[..=end]);
+        format!("{scheme}://{authority}{folder}{location}")
+    }
+}
+
+fn check_redirect(from: &str, to: &str, redirects: Redirects) -> Result<(), &'static str> {
+    let host = |uri: &str| {
+        let uri = uri.parse::<http::Uri>().ok();
+        uri.and_then(|uri| uri.host().map(str::to_ascii_lowercase))
+    };
+    match (scheme(from).as_deref(), scheme(to).as_deref()) {
+        (_, Some("https")) | (Some("http"), Some("http")) => {}
+        (_, Some("http")) => return Err("and http:// could be changed on the way"),
+        _ => return Err("which is neither http:// nor https://"),
+    }
+    let is_same = host(from).is_some() && host(from) == host(to);
+    if redirects == Redirects::SameHost && !is_same {
+        return Err("which is another host than the rule names");
+    }
+    Ok(())
+}
+
+fn content(uri: &str, mut response: http::Response<ureq::Body>) -> Result<Vec<u8>, SourceError> {
     let failed = |source| SourceError::Fetch {
         uri: redacted(uri).into_owned(),
         source: Box::new(web::without_url(source)),
     };
-    let mut response = web::agent(uri, RootCerts::PlatformVerifier)
-        .get(uri)
-        .call()
-        .map_err(failed)?;
     if response.status() != 200 {
         return Err(SourceError::Status {
             uri: redacted(uri).into_owned(),
@@ -331,6 +416,103 @@ mod tests {
                 let asked = matches!(error, SourceError::Fetch { .. });
                 assert_eq!(asked, is_asked, "{source}: {error}");
             }
+        }
+    }
+
+    /// Serves one answer to every request, and returns the address.
+    fn serve(host: &str, answer: String) -> String {
+        use std::io::{BufRead as _, BufReader, Write as _};
+        let listener = std::net::TcpListener::bind((host, 0)).unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        std::thread::spawn(move || {
+            for mut caller in listener.incoming().flatten() {
+                let head = BufReader::new(caller.try_clone().unwrap()).lines();
+                head.map_while(Result::ok).find(String::is_empty);
+                let _ = caller.write_all(answer.as_bytes());
+            }
+        });
+        address
+    }
+
+    fn redirect(to: &str) -> String {
+        format!(
+            "HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        )
+    }
+
+    /// Attack: a rule names a server that a rule may name, which redirects to another host.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_rule_gets_no_certificate_by_a_redirect_to_another_host() {
+        let body = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx";
+        let other = format!("http://{}/cert.pem", serve("127.0.0.2", body.into()));
+        let near = format!("http://{}/cert.pem", serve("127.0.0.1", body.into()));
+        let folder = tempfile::tempdir().unwrap();
+        for is_pinned in [false, true] {
+            let rule = OfRule {
+                folder: folder.path(),
+                tree: folder.path(),
+                is_pinned,
+            };
+            for (target, is_taken) in [(&other, false), (&near, true)] {
+                let first = serve("127.0.0.1", redirect(target));
+                let second = serve("127.0.0.1", redirect(&format!("http://{first}/")));
+                for server in [first, second] {
+                    let source = format!("http://{server}/cert.pem");
+                    let read_by_rule = read_named_by_rule(&source, rule);
+                    assert_eq!(
+                        read_by_rule.is_ok(),
+                        is_taken,
+                        "{source} to {target}: {read_by_rule:?}"
+                    );
+                    assert_eq!(read(&source).unwrap(), b"x", "the user names it");
+                }
+            }
+        }
+    }
+
+    /// Attack: a server that is named by https:// redirects to http://, where anyone on the network
+    /// can replace the certificate.
+    #[test]
+    fn no_redirect_leads_from_https_to_http_and_none_of_a_rule_to_another_host() {
+        for (from, location, user, rule) in [
+            ("https://a/x", "http://a/x", false, false),
+            ("https://a/x", "HTTP://a/x", false, false),
+            ("HTTPS://a/x", "http://a/x", false, false),
+            ("https://a/x", "http://127.0.0.1/x", false, false),
+            ("https://a/x", "file:///etc/x", false, false),
+            ("https://a/x", "ftp://a/x", false, false),
+            ("https://a/x", "https://b/x", true, false),
+            ("https://a/x", "//b/x", true, false),
+            ("https://a/x", "https://a@b/x", true, false),
+            ("https://a/x", "https://a.b/x", true, false),
+            ("https://a/x", "https://A/y", true, true),
+            ("https://a/x", "https://a:444/y", true, true),
+            ("https://a/x", "/y", true, true),
+            ("https://a/x", "y", true, true),
+            ("http://a/x", "http://a/y", true, true),
+            ("http://a/x", "https://a/y", true, true),
+            ("http://a/x", "http://b/y", true, false),
+            ("http://a/x", "https://b/y", true, false),
+        ] {
+            let to = joined(from, location);
+            for (redirects, want) in [(Redirects::Anywhere, user), (Redirects::SameHost, rule)] {
+                let got = check_redirect(from, &to, redirects).is_ok();
+                assert_eq!(got, want, "{from} to {location} ({redirects:?})");
+            }
+        }
+    }
+
+    #[test]
+    fn joins_the_target_of_a_redirect() {
+        for (from, location, want) in [
+            ("https://a/b/c?d", "/e", "https://a/e"),
+            ("https://a/b/c?d=/e", "f", "https://a/b/f"),
+            ("https://a", "b", "https://a/b"),
+            ("https://a:1/b", "//c/d", "https://c/d"),
+            ("https://a/b", "https://c/d", "https://c/d"),
+        ] {
+            assert_eq!(joined(from, location), want, "{from} {location}");
         }
     }
 

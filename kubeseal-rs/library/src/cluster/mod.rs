@@ -12,6 +12,7 @@ mod login;
 mod objects;
 mod overrides;
 mod plug_in;
+pub mod rotated;
 mod secret;
 mod told;
 

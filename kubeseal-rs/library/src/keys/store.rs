@@ -12,6 +12,7 @@ use super::folder;
 use super::record::{KeyRecord, LEGACY_NAME};
 use super::survey::{Found, Holder, Origin};
 use crate::cluster::{Access, Created, Objects};
+use crate::files;
 use crate::notice::Notice;
 use crate::shown::ShowPath as _;
 use shared::names;
@@ -216,6 +217,7 @@ impl KeyStore {
                 }
             }
             Self::Folder { keys, .. } => {
+                files::refuse_to_leave_the_tree(keys)?;
                 std::fs::create_dir_all(keys)
                     .with_context(|| format!("cannot make {}", keys.shown()))?;
                 folder::write(keys, secret)?;

@@ -50,13 +50,17 @@ pub fn run(words: &Edit, surroundings: &Surroundings) -> Result<Outcome> {
     // Find the editor before anything is decrypted.
     let editor = Editor::find(surroundings)?;
     let ring = keys(words)?;
-    let session = match &ring {
-        Some(ring) => Session::of_existing_values(&words.sealing, surroundings, ring),
-        None => Session::new(&words.sealing, surroundings),
+    let no_keys = KeyRing::default();
+    let session = if words.blind {
+        // Every value that is encrypted comes from the user.
+        Session::new(&words.sealing, surroundings)
+    } else {
+        let keys = ring.as_ref().unwrap_or(&no_keys);
+        Session::of_existing_values(&words.sealing, surroundings, keys)
     };
     let settings = session.settings(&words.file)?;
     target::fill_namespace(&session, &settings, &mut target.found)?;
-    if ring.is_some() && settings.certificate.by == Origin::Rule {
+    if !words.blind && settings.certificate.by == Origin::Rule {
         // This certificate may be refused, and then before the user starts to edit. Others are
         // fetched only if a value has changed.
         session.certificate(&settings)?;

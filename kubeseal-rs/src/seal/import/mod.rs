@@ -1,6 +1,7 @@
 //! `seal import`: seals existing secrets from other sources.
 
 mod found;
+mod key_services;
 mod sops;
 
 use std::path::{Path, PathBuf};
@@ -50,6 +51,21 @@ pub enum ImportError {
         file: String,
         /// The first line of its message.
         said: String,
+    },
+    /// `sops` would send the user's credentials to an address that only the file names.
+    #[error(
+        "{file} names the key service {address:?} ({field}), which would get your credentials: sops sends them to \
+         the address in the file\nhint: if it is right, {remedy}"
+    )]
+    KeyService {
+        /// The path of the file.
+        file: String,
+        /// The name of the field.
+        field: &'static str,
+        /// The address.
+        address: String,
+        /// What to do if the address is right.
+        remedy: String,
     },
     /// The file contains data, not a Secret manifest, and no name was given.
     #[error(
@@ -295,6 +311,7 @@ fn write_each(sealed: &[Sealed], paths: &[PathBuf], words: &ImportList) -> Resul
     }
     for (one, path) in sealed.iter().zip(paths) {
         let folder = path.parent().unwrap_or(Path::new("."));
+        files::refuse_to_leave_the_tree(path)?;
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make the folder {}", folder.shown()))?;
         files::replace(

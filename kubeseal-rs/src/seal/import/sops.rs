@@ -18,6 +18,7 @@ use shared::secret::Secret;
 use zeroize::Zeroizing;
 
 use super::found::{Found, refuse_twins, secrets_in};
+use super::key_services::{self, Trusted};
 use super::{ImportError, from_server, say_all};
 use crate::files;
 use crate::programs;
@@ -38,9 +39,13 @@ pub(super) fn run(words: &ImportSops, surroundings: &Surroundings) -> Result<Out
         words => (None, Path::new(&words[0])),
     };
     words.destination.check()?;
+    let trusted = Trusted {
+        vault: surroundings.filled_variable("VAULT_ADDR"),
+        named: &words.key_service,
+    };
     let secrets = match name {
-        Some(name) => vec![named(&name, file)?],
-        None => secrets(file)?,
+        Some(name) => vec![named(&name, file, &trusted)?],
+        None => secrets(file, &trusted)?,
     };
     let no_keys = KeyRing::default();
     let session = Session::of_existing_values(&words.sealing, surroundings, &no_keys);
@@ -61,10 +66,10 @@ enum Content {
 }
 
 /// Returns a Secret with the values of a file that is not a manifest.
-fn named(name: &str, path: &Path) -> Result<Secret> {
+fn named(name: &str, path: &Path, trusted: &Trusted<'_>) -> Result<Secret> {
     names::check_object(name)?;
     let file = &path.shown();
-    let items = match decrypt(path)? {
+    let items = match decrypt(path, trusted)? {
         Content::Bytes(mut bytes) => {
             let mut items = Items::default();
             items.add(WHOLE, Plain::from(std::mem::take(&mut *bytes)))?;
@@ -79,10 +84,10 @@ fn named(name: &str, path: &Path) -> Result<Secret> {
 }
 
 /// Returns the Secrets of a file of manifests.
-fn secrets(path: &Path) -> Result<Vec<Secret>> {
+fn secrets(path: &Path, trusted: &Trusted<'_>) -> Result<Vec<Secret>> {
     let file = &path.shown();
     let needs_name = || ImportError::NameNeeded(file.to_owned());
-    let manifest = match decrypt(path)? {
+    let manifest = match decrypt(path, trusted)? {
         Content::Documents(manifest) => manifest,
         Content::Bytes(bytes) => ManifestFile::parse(path, bytes).map_err(|_| needs_name())?,
     };
@@ -97,11 +102,22 @@ fn secrets(path: &Path) -> Result<Vec<Secret>> {
     Ok(secrets)
 }
 
-fn decrypt(path: &Path) -> Result<Content> {
+fn decrypt(path: &Path, trusted: &Trusted<'_>) -> Result<Content> {
     let file = &path.shown();
     let encrypted = files::read(path)?;
-    let documents = manifest::read(&encrypted).unwrap_or_default();
-    let store = Store::of(path, &encrypted, &documents);
+    let documents = manifest::read(&encrypted);
+    let store = Store::of(path, &encrypted, documents.as_deref().unwrap_or_default());
+    let documents = match store {
+        // What cannot be read here could still name an address for `sops`.
+        Store::Yaml | Store::Json => documents.with_context(|| path.shown())?,
+        _ => documents.unwrap_or_default(),
+    };
+    let services = match store {
+        Store::Dotenv => key_services::of_lines(&encrypted, "sops_"),
+        Store::Ini => key_services::of_lines(&encrypted, ""),
+        Store::Yaml | Store::Json | Store::Binary => key_services::of_documents(&documents),
+    };
+    trusted.check(&services, file)?;
     let output = match store {
         Store::Binary => "binary",
         Store::Yaml if documents.len() > 1 => "yaml",

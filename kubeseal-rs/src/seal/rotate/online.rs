@@ -11,7 +11,7 @@ use shared::sealed_file::Found;
 use super::forecast::{Keys, forecast};
 use super::summary::{FileReport, unreadable};
 use super::{New, Work};
-use crate::cluster::{Access, ByToken, ClusterError, Controller};
+use crate::cluster::{Access, ByToken, ClusterError, Controller, rotated};
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
 use crate::rules::Source;
@@ -264,17 +264,18 @@ impl Cluster {
 }
 
 impl Work {
-    /// Takes the new texts out of an answer that has the same items.
+    /// Takes the new texts out of an answer that is the same object with new ciphertexts.
     fn take(&mut self, index: usize, answer: Answer, certificate: &Certificate) {
         let (found, report) = &mut self.objects[index];
         let old = &found.sealed.spec.encrypted_data;
         let new = answer.and_then(|answer| {
-            let items = answer["spec"]["encryptedData"].clone();
-            let items: Option<BTreeMap<String, String>> = serde_json::from_value(items).ok();
-            let same = items.filter(|items| items.keys().eq(old.keys()));
-            same.ok_or_else(|| {
-                "the controller answers with other items than it was sent".to_owned()
-            })
+            let key = certificate.public_key();
+            let answer = rotated::parse(answer);
+            let answer = answer.and_then(|answer| {
+                rotated::check(&found.sealed, &answer, key)?;
+                Ok(answer.spec.encrypted_data)
+            });
+            answer.map_err(|problem| problem.to_string())
         });
         match new {
             Ok(mut texts) => {

@@ -1,0 +1,213 @@
+//! Checks what a controller answers to a re-encryption. The plain port has no TLS of its own, so
+//! another process on the cluster's network could answer in its place, and the answer replaces a
+//! file of the user.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+use serde_json::Value as Json;
+use shared::key::PublicKey;
+use shared::resource::{KEY_HINTS_ANNOTATION, SealedSecret};
+use shared::scope::Scope;
+use shared::{base64, envelope, hints};
+
+/// The lengths of RSA moduli in bytes, for a certificate that is not known: 2048 to 16384 bits.
+const MODULI: RangeInclusive<usize> = 256..=2048;
+
+/// The answer is not the object with new ciphertexts. The message never quotes the answer, which
+/// could contain a plain value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotRotated {
+    /// It is no SealedSecret.
+    #[error("the controller's answer is not a SealedSecret")]
+    NoObject,
+    /// It has another name, namespace or scope.
+    #[error("the controller answers with another object than it was sent")]
+    Object,
+    /// It has other items.
+    #[error("the controller answers with other items than it was sent")]
+    Items,
+    /// An item is not a ciphertext of the same value.
+    #[error("the controller's answer for the item {item:?} {problem}, so nothing of it is used")]
+    Item {
+        /// The key of the item, as it was sent.
+        item: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// Something else was changed.
+    #[error("the controller's answer changes {0}, so nothing of it is used")]
+    More(&'static str),
+}
+
+/// Parses an answer.
+///
+/// # Errors
+///
+/// Returns [`NotRotated::NoObject`].
+pub fn parse(answer: Json) -> Result<SealedSecret, NotRotated> {
+    serde_json::from_value(answer).map_err(|_| NotRotated::NoObject)
+}
+
+/// Checks an answer that is encrypted for this key: it has the same items, and only ciphertexts are
+/// new. Whether they open is known only to the controller.
+///
+/// # Errors
+///
+/// Returns what is wrong with the answer.
+pub fn check(
+    sent: &SealedSecret,
+    answer: &SealedSecret,
+    key: &PublicKey,
+) -> Result<(), NotRotated> {
+    let items = |sealed: &SealedSecret| -> Vec<String> {
+        sealed.spec.encrypted_data.keys().cloned().collect()
+    };
+    if items(sent) != items(answer) || answer.spec.data.is_some() {
+        return Err(NotRotated::Items);
+    }
+    let modulus = key.modulus_len();
+    check_items(sent, answer, &(modulus..=modulus), |_| true)?;
+    check_object(sent, answer)
+}
+
+/// Like [`check`], for any controller that upstream's `kubeseal` works with. Bitnami's turns
+/// templates into items or drops them, and replaces the deprecated form by items.
+///
+/// # Errors
+///
+/// Returns what is wrong with the answer.
+pub fn check_like_upstream(sent: &SealedSecret, answer: &SealedSecret) -> Result<(), NotRotated> {
+    let templates = sent.spec.template.data.as_ref();
+    let is_template = |item: &String| templates.is_some_and(|data| data.contains_key(item));
+    let is_deprecated = sent.spec.data.is_some();
+    let (old, new) = (&sent.spec.encrypted_data, &answer.spec.encrypted_data);
+    let has_all = old
+        .keys()
+        .all(|item| new.contains_key(item) || is_template(item));
+    let has_no_more = new
+        .keys()
+        .all(|item| old.contains_key(item) || is_template(item));
+    let is_same = has_all && has_no_more && answer.spec.data.is_none();
+    if !is_deprecated && !is_same {
+        return Err(NotRotated::Items);
+    }
+    check_items(sent, answer, &MODULI, |item| !is_template(item))?;
+    if let Some(data) = &answer.spec.data {
+        let is_same = sent.spec.data.as_ref() == Some(data);
+        let fits = is_same || problem_of(data, None, &MODULI).is_none();
+        fits.then_some(())
+            .ok_or(NotRotated::More("the deprecated spec.data"))?;
+    }
+    check_object(sent, answer)
+}
+
+fn check_items(
+    sent: &SealedSecret,
+    answer: &SealedSecret,
+    moduli: &RangeInclusive<usize>,
+    keeps_length: impl Fn(&String) -> bool,
+) -> Result<(), NotRotated> {
+    for (item, text) in &answer.spec.encrypted_data {
+        let old = sent.spec.encrypted_data.get(item);
+        if old == Some(text) {
+            continue;
+        }
+        let old = old.filter(|_| keeps_length(item));
+        if let Some(problem) = problem_of(text, old, moduli) {
+            let item = item.clone();
+            return Err(NotRotated::Item { item, problem });
+        }
+    }
+    Ok(())
+}
+
+/// Returns why a text is not a ciphertext for a key of such a length, or not of a value that is as
+/// long as the old one.
+fn problem_of(
+    text: &str,
+    old: Option<&String>,
+    moduli: &RangeInclusive<usize>,
+) -> Option<&'static str> {
+    let bytes = base64::decode(text.as_bytes()).ok();
+    // The only spelling, so that the text has no line breaks.
+    let Some(bytes) = bytes.filter(|bytes| base64::encode(bytes) == text) else {
+        return Some("is not base64");
+    };
+    let (modulus, len) = (envelope::modulus_len(&bytes), envelope::plain_len(&bytes));
+    let (Some(modulus), Some(len)) = (modulus, len) else {
+        return Some("is not an encrypted value");
+    };
+    if !moduli.contains(&modulus) {
+        return Some("is not encrypted for a key of the certificate's length");
+    }
+    let old = old.and_then(|old| base64::decode(old.as_bytes()).ok());
+    let old_len = old.and_then(|old| envelope::plain_len(&old));
+    old_len
+        .is_some_and(|old| old != len)
+        .then_some("is not as long as the value that it was sent")
+}
+
+/// Checks everything but the ciphertexts. What is missing from the answer is not an error: Bitnami's
+/// controller drops labels and annotations.
+fn check_object(sent: &SealedSecret, answer: &SealedSecret) -> Result<(), NotRotated> {
+    let place = |sealed: &SealedSecret| {
+        let scope = Scope::from_annotations(sealed.metadata.annotations.as_ref());
+        let (namespace, name) = (sealed.namespace_or_empty(), sealed.name_or_empty());
+        (namespace.to_owned(), name.to_owned(), scope)
+    };
+    if place(sent) != place(answer) {
+        return Err(NotRotated::Object);
+    }
+    let mut rest = answer.clone();
+    take_hints(&mut rest)?;
+    let (before, after) = (sent.to_document(), rest.to_document());
+    if !is_from(&after["metadata"], &[&before["metadata"]]) {
+        return Err(NotRotated::More("the metadata"));
+    }
+    if sent.spec.data.is_some() {
+        // The deprecated form contains the template, encrypted.
+        return Ok(());
+    }
+    let old = &before["spec"]["template"];
+    let mut template = after["spec"]["template"].clone();
+    let metadata = template["metadata"].take();
+    let is_same = is_from(&metadata, &[&old["metadata"], &before["metadata"]]);
+    if !is_same || !is_from(&template, &[old]) {
+        return Err(NotRotated::More("the template"));
+    }
+    Ok(())
+}
+
+/// Removes the key hints, which change with the ciphertexts. They hold fingerprints of items only.
+fn take_hints(answer: &mut SealedSecret) -> Result<(), NotRotated> {
+    let items = &answer.spec.encrypted_data;
+    let annotations = answer.metadata.annotations.as_mut();
+    let Some(text) = annotations.and_then(|texts| texts.remove(KEY_HINTS_ANNOTATION)) else {
+        return Ok(());
+    };
+    let parsed = hints::parse(&text);
+    let is_of_items = parsed.keys().all(|item| items.contains_key(item));
+    let raw: BTreeMap<String, String> = serde_json::from_str(&text).unwrap_or_default();
+    if !is_of_items || raw.len() != parsed.len() || parsed.is_empty() {
+        return Err(NotRotated::More("the key hints"));
+    }
+    Ok(())
+}
+
+/// Returns whether every value in this JSON is in one of the sources, at the same place. Missing and
+/// empty values count as such.
+fn is_from(value: &Json, sources: &[&Json]) -> bool {
+    match value {
+        Json::Null => true,
+        Json::String(text) if text.is_empty() => true,
+        Json::Object(fields) => fields.iter().all(|(name, value)| {
+            let sources: Vec<&Json> = sources
+                .iter()
+                .filter_map(|source| source.get(name))
+                .collect();
+            value.is_null() || (!sources.is_empty() && is_from(value, &sources))
+        }),
+        value => sources.contains(&value),
+    }
+}

@@ -1,0 +1,229 @@
+//! The key services that a file of `sops` names by address. `sops` sends the user's credentials
+//! there, such as the token of Vault, and the author of the file chooses the address.
+
+use shared::manifest::{Document, Node, Value};
+
+use super::ImportError;
+
+/// The fields of the metadata of `sops` that decide where a request goes.
+const FIELDS: [&str; 3] = ["vault_address", "vault_url", "arn"];
+
+/// The host names of Azure Key Vault, which accept no tokens for others.
+const AZURE: [&str; 6] = [
+    ".vault.azure.net",
+    ".vault.azure.cn",
+    ".vault.usgovcloudapi.net",
+    ".managedhsm.azure.net",
+    ".managedhsm.azure.cn",
+    ".managedhsm.usgovcloudapi.net",
+];
+
+/// A field and its value.
+type Service = (&'static str, String);
+
+/// What the user trusts with credentials.
+pub(super) struct Trusted<'a> {
+    /// The user's Vault, `VAULT_ADDR`.
+    pub(super) vault: Option<String>,
+    /// The addresses of `--key-service`.
+    pub(super) named: &'a [String],
+}
+
+impl Trusted<'_> {
+    /// Refuses addresses that neither the environment nor a flag names, nor the provider fixes.
+    pub(super) fn check(&self, services: &[Service], file: &str) -> Result<(), ImportError> {
+        let Some((field, address)) = services.iter().find(|service| !self.trusts(service)) else {
+            return Ok(());
+        };
+        let remedy = match *field {
+            "vault_address" => "set VAULT_ADDR to it, or pass --key-service URL",
+            _ => "pass --key-service URL",
+        };
+        Err(ImportError::KeyService {
+            file: file.to_owned(),
+            field,
+            address: address.clone(),
+            remedy: remedy.to_owned(),
+        })
+    }
+
+    fn trusts(&self, (field, address): &Service) -> bool {
+        let plain = |text: &str| text.trim_end_matches('/').to_owned();
+        let vault = self.vault.as_ref().filter(|_| *field == "vault_address");
+        let mut known = self.named.iter().chain(vault);
+        // Without an address, `sops` uses the one of the environment.
+        address.is_empty()
+            || known.any(|known| plain(known) == plain(address))
+            || *field == "vault_url" && is_azure(address)
+            || *field == "arn" && is_arn(address)
+    }
+}
+
+fn is_azure(address: &str) -> bool {
+    let host = address.strip_prefix("https://").unwrap_or_default();
+    let host = host.strip_suffix('/').unwrap_or(host);
+    let name = AZURE.iter().find_map(|suffix| host.strip_suffix(suffix));
+    name.is_some_and(is_word)
+}
+
+/// The region of a key of AWS becomes part of a host name.
+fn is_arn(text: &str) -> bool {
+    let parts: Vec<&str> = text.split(':').collect();
+    let [arn, partition, service, region, account, key] = parts.as_slice() else {
+        return false;
+    };
+    let is_key = key.starts_with("key/") || key.starts_with("alias/");
+    *arn == "arn"
+        && partition.starts_with("aws")
+        && *service == "kms"
+        && [partition, region, account]
+            .into_iter()
+            .all(|part| is_word(part))
+        && is_key
+}
+
+fn is_word(text: &str) -> bool {
+    let is_in_word = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    !text.is_empty() && text.chars().all(is_in_word)
+}
+
+/// Returns the services that documents name.
+pub(super) fn of_documents(documents: &[Document]) -> Vec<Service> {
+    let mut found = Vec::new();
+    for document in documents {
+        let Value::Map(fields) = &document.root.value else {
+            continue;
+        };
+        let metadata = fields
+            .iter()
+            .filter(|(name, _)| name.eq_ignore_ascii_case("sops"));
+        metadata.for_each(|(_, node)| collect(node, &mut found));
+    }
+    found
+}
+
+fn collect(node: &Node, found: &mut Vec<Service>) {
+    match &node.value {
+        Value::List(items) => items.iter().for_each(|item| collect(item, found)),
+        Value::Map(fields) => {
+            for (name, node) in fields {
+                match (field(name), &node.value) {
+                    (Some(_), Value::Null) => {}
+                    (Some(field), Value::Text(text)) => found.push((field, text.to_string())),
+                    (Some(field), _) => found.push((field, node.kind().to_owned())),
+                    (None, _) => collect(node, found),
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn field(name: &str) -> Option<&'static str> {
+    FIELDS
+        .into_iter()
+        .find(|field| field.eq_ignore_ascii_case(name))
+}
+
+/// Returns the services that lines `NAME=VALUE` name, as in the formats dotenv and INI. There, the
+/// metadata is flat: `sops_hc_vault__list_0__map_vault_address`.
+pub(super) fn of_lines(bytes: &[u8], prefix: &str) -> Vec<Service> {
+    let text = String::from_utf8_lossy(bytes);
+    let mut found = Vec::new();
+    for line in text
+        .split(['\n', '\r'])
+        .map(str::trim_start)
+        .filter(|line| line.starts_with(prefix))
+    {
+        let (name, value) = line.split_once(['=', ':']).unwrap_or((line, ""));
+        let (name, value) = (name.trim().to_ascii_lowercase(), value.trim());
+        let name = name.trim_matches(['"', '`', '\'']);
+        let last = name.rsplit("__map_").next().unwrap_or_default();
+        // An encrypted value belongs to the data.
+        if let Some(field) = field(last)
+            && !value.starts_with("ENC[")
+        {
+            found.push((field, value.to_owned()));
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_trusted(field: &'static str, address: &str) -> bool {
+        let trusted = Trusted {
+            vault: Some("https://vault.example:8200/".into()),
+            named: &["https://other.example".into()],
+        };
+        trusted.check(&[(field, address.into())], "x").is_ok()
+    }
+
+    #[test]
+    fn trusts_addresses_of_the_user_and_of_the_provider() {
+        for (field, address, want) in [
+            ("vault_address", "https://vault.example:8200", true),
+            ("vault_address", "https://other.example/", true),
+            ("vault_address", "", true),
+            ("vault_address", "https://vault.example:8201", false),
+            ("vault_address", "http://vault.example:8200", false),
+            (
+                "vault_address",
+                "https://vault.example:8200@evil.example",
+                false,
+            ),
+            ("vault_address", "https://vault.example:8200/x", false),
+            ("vault_url", "https://v.vault.azure.net", true),
+            ("vault_url", "https://v.vault.azure.net/", true),
+            ("vault_url", "https://other.example", true),
+            ("vault_url", "https://vault.example:8200", false),
+            ("vault_url", "http://v.vault.azure.net", false),
+            ("vault_url", "https://evil.example/.vault.azure.net", false),
+            ("vault_url", "https://evil.example#.vault.azure.net", false),
+            ("vault_url", "https://v.vault.azure.net.evil.example", false),
+            ("arn", "arn:aws:kms:us-east-1:123456789012:key/a-b", true),
+            ("arn", "arn:aws-cn:kms:cn-north-1:1:alias/a", true),
+            ("arn", "arn:aws:kms:evil.example/:123456789012:key/a", false),
+            ("arn", "arn:aws:kms:x@evil.example:443:1:key/a", false),
+        ] {
+            assert_eq!(is_trusted(field, address), want, "{field}: {address}");
+        }
+    }
+
+    #[test]
+    fn finds_every_address_wherever_it_is() {
+        for text in [
+            "sops: {hc_vault: [{vault_address: http://evil}]}",
+            "sops: {key_groups: [{hc_vault: [{vault_address: http://evil}]}]}",
+            "a: b\n---\nsops: {hc_vault: [{vault_address: http://evil}]}",
+            "sops: {hc_vault: [{<<: {vault_address: http://evil}}]}",
+            r#"{"SOPS": {"HC_Vault": [{"Vault_Address": "http://evil"}]}}"#,
+            r#"{"sops": {"hc_vault": [{"vault_address": "http://evil"}]}, "Sops": {"mac": "x"}}"#,
+        ] {
+            let documents = shared::manifest::read(text.as_bytes()).unwrap();
+            let want = [("vault_address", "http://evil".to_owned())];
+            assert_eq!(of_documents(&documents), want, "{text}");
+        }
+        for (text, prefix) in [
+            (
+                "sops_hc_vault__list_0__map_vault_address=http://evil",
+                "sops_",
+            ),
+            (
+                "[sops]\nhc_vault__list_0__map_vault_address = http://evil\n",
+                "",
+            ),
+            (
+                "[sops]\r\n`hc_vault__list_0__map_vault_address` : http://evil\r\n",
+                "",
+            ),
+        ] {
+            let want = [("vault_address", "http://evil".to_owned())];
+            assert_eq!(of_lines(text.as_bytes(), prefix), want, "{text}");
+        }
+        let data = "VAULT_ADDRESS=ENC[AES256_GCM,data:x]\nvault_address=http://mine\n";
+        assert_eq!(of_lines(data.as_bytes(), "sops_"), []);
+    }
+}

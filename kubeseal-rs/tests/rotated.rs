@@ -1,0 +1,335 @@
+//! What the controller answers to a re-encryption. The plain port has no TLS of its own, so a
+//! process on the cluster's network could answer in its place.
+#![cfg(unix)]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+mod api_server;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use api_server::{certificate_of, endpoint_of, path_of, service, text};
+use serde_json::{Value as Json, json};
+
+const SEAL: &str = env!("CARGO_BIN_EXE_seal");
+const KUBESEAL: &str = env!("CARGO_BIN_EXE_kubeseal");
+const OLD_CERT: &str = include_str!("seal/key-fixtures/key-2024.pem");
+const NEW_CERT: &str = include_str!("seal/key-fixtures/key-2025.pem");
+/// A certificate with a key of another length than the controller's.
+const LARGER_CERT: &str = include_str!("seal/fixtures/other.pem");
+const NAMESPACE: &str = "kube-system";
+const NAME: &str = "sealed-secrets-controller";
+const HINTS: &str = "sealedsecrets.bitnami.com/key-hints";
+/// A plain value that no answer may bring into the file or onto the terminal.
+const PLAIN: &str = "hunter2-in-clear";
+const PLAIN_IN_BASE64: &str = "aHVudGVyMi1pbi1jbGVhcg==";
+
+/// A user's folder with a sealed file, `db.yaml`, and the genuine answer to its re-encryption.
+struct Scene {
+    folder: tempfile::TempDir,
+    answer: Json,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let mut scene = Self {
+            folder: tempfile::tempdir().expect("a folder"),
+            answer: Json::Null,
+        };
+        let secret = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: db\n  namespace: shop\n  labels: {app: shop}\n  \
+                      annotations: {owner: team}\nstringData: {p: value, q: other}\n";
+        for (path, text) in [
+            ("secret.yaml", secret),
+            ("old.pem", OLD_CERT),
+            ("new.pem", NEW_CERT),
+            ("larger.pem", LARGER_CERT),
+        ] {
+            fs::write(scene.path(path), text).expect("ours");
+        }
+        scene.answer = scene.sealed("new.pem");
+        let mut old = scene.sealed("old.pem");
+        old["spec"]["template"]["data"] = json!({ "t": "{{ .p }}" });
+        scene.answer["spec"]["template"]["data"] = json!({ "t": "{{ .p }}" });
+        fs::write(scene.path("db.yaml"), old.to_string()).expect("ours");
+        scene
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn sealed(&self, cert: &str) -> Json {
+        let words = ["-f", "secret.yaml", "--cert", cert, "-o", "json"];
+        let output = self.run(KUBESEAL, &words, None);
+        assert!(output.status.success(), "{}", said(&output));
+        serde_json::from_slice(&output.stdout).expect("it is JSON")
+    }
+
+    fn run(&self, program: &str, words: &[&str], answer: Option<&str>) -> Output {
+        let kubeconfig = answer.map_or_else(|| "/nowhere".into(), |answer| self.cluster(answer));
+        let input = fs::File::open(self.path("db.yaml"));
+        Command::new(program)
+            .args(words)
+            .current_dir(self.folder.path())
+            .env("HOME", self.folder.path())
+            .env("KUBECONFIG", kubeconfig)
+            .stdin(input.map_or_else(|_| Stdio::null(), Stdio::from))
+            .output()
+            .expect("it starts")
+    }
+
+    /// Starts a cluster whose controller gives this answer to every re-encryption.
+    fn cluster(&self, answer: &str) -> PathBuf {
+        let answers = vec![
+            (path_of(NAMESPACE, NAME), service()),
+            (certificate_of(NAMESPACE, NAME), text(NEW_CERT)),
+            (endpoint_of(NAMESPACE, NAME, "rotate"), text(answer)),
+        ];
+        api_server::serve(self.folder.path(), answers)
+    }
+
+    fn file(&self) -> String {
+        fs::read_to_string(self.path("db.yaml")).expect("it is there")
+    }
+
+    /// Runs every command that re-encrypts through the controller. Checks that it refuses the
+    /// answer, changes no file and shows none of it.
+    fn refuses(&self, why: &str, answer: &str) {
+        let before = self.file();
+        for (program, words) in [
+            (SEAL, &["rotate", "db.yaml"][..]),
+            (SEAL, &["rotate", "db.yaml", "-o", "json"]),
+            (SEAL, &["rotate", "db.yaml", "--dry-run"]),
+            (KUBESEAL, &["--re-encrypt"]),
+            (KUBESEAL, &["--re-encrypt", "-f", "db.yaml"]),
+            (KUBESEAL, &["--re-encrypt", "-w", "out.yaml"]),
+        ] {
+            let output = self.run(program, words, Some(answer));
+            let said = said(&output);
+            let why = format!("{why} {words:?}: {said}");
+            assert!(!output.status.success(), "{why}");
+            assert_eq!(self.file(), before, "{why}");
+            assert!(!self.path("out.yaml").exists(), "{why}");
+            let shown = said + &String::from_utf8_lossy(&output.stdout);
+            for plain in [PLAIN, PLAIN_IN_BASE64, "\u{1b}"] {
+                assert!(!shown.contains(plain), "{why} {shown}");
+            }
+            assert!(program == SEAL || output.stdout.is_empty(), "{why}");
+        }
+    }
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Returns a function that puts a value at a path of the answer.
+fn put(path: &'static str, value: Json) -> Box<dyn Fn(&mut Json)> {
+    Box::new(move |answer| {
+        let mut at = answer;
+        for name in path.split('|') {
+            at = &mut at[name];
+        }
+        *at = value.clone();
+    })
+}
+
+/// Returns an answer for the item `p` with this envelope: the length of the RSA block, that many
+/// bytes, and more bytes.
+fn envelope(modulus: u16, len: usize, rest: usize) -> Json {
+    let mut bytes = modulus.to_be_bytes().to_vec();
+    bytes.resize(2 + len + rest, b'x');
+    json!(shared::base64::encode(&bytes))
+}
+
+/// The length of the plain value of `p`, and of the tag.
+const REST: usize = "value".len() + 16;
+
+/// Attack: answers a re-encryption in the controller's place with a plain value, so that the user
+/// writes it to the file and commits it.
+#[test]
+fn refuses_an_answer_with_a_plain_value_in_place_of_a_ciphertext() {
+    let scene = Scene::new();
+    let mut answer = scene.answer.clone();
+    answer["spec"]["encryptedData"]["p"] = json!(PLAIN);
+    scene.refuses("a plain value", &answer.to_string());
+}
+
+/// Attack: answers with every other kind of text in place of a ciphertext.
+#[test]
+fn refuses_every_answer_whose_items_are_no_ciphertexts_of_the_same_values() {
+    const ITEM: &str = "spec|encryptedData|p";
+    let scene = Scene::new();
+    let genuine = scene.answer["spec"]["encryptedData"]["p"].as_str();
+    let genuine = genuine.expect("it is text").to_owned();
+    let (first, second) = genuine.split_at(64);
+    for value in [
+        json!(""),
+        json!(null),
+        json!(7),
+        json!({ "a": PLAIN }),
+        json!("\0\u{1b}[2J"),
+        json!(PLAIN_IN_BASE64),
+        json!(format!("{genuine}\n# {PLAIN}")),
+        json!(format!("{genuine}{PLAIN_IN_BASE64}")),
+        json!(format!("{first}\n{second}")),
+        json!(format!(" {genuine}")),
+        json!(format!("{genuine}=")),
+        // Cut off, or of the length of another key.
+        envelope(256, 256, 0),
+        envelope(256, 200, 0),
+        envelope(128, 128, REST),
+        envelope(0, 0, REST),
+        envelope(u16::MAX, 65535, REST),
+        // A value of another length.
+        envelope(256, 256, REST + 1),
+        envelope(256, 256, REST - 1),
+        envelope(256, 256, REST + 1_000_000),
+    ] {
+        let mut answer = scene.answer.clone();
+        put(ITEM, value.clone())(&mut answer);
+        let why: String = value.to_string().chars().take(80).collect();
+        scene.refuses(&why, &answer.to_string());
+    }
+}
+
+/// Attack: answers with other items, another object, or a plain value elsewhere in the object.
+#[test]
+fn refuses_every_answer_that_changes_more_than_ciphertexts() {
+    let scene = Scene::new();
+    let genuine = scene.answer["spec"]["encryptedData"]["p"].clone();
+    let hints = json!({ "p": PLAIN }).to_string();
+    for (path, value) in [
+        ("spec|encryptedData", json!({})),
+        ("spec|encryptedData", json!({ "p": genuine })),
+        ("spec|encryptedData|more", genuine.clone()),
+        ("spec|encryptedData|hunter2-in-clear", genuine.clone()),
+        ("spec|data", json!(PLAIN)),
+        ("spec|data", genuine.clone()),
+        ("metadata|name", json!("other")),
+        ("metadata|name", json!(PLAIN)),
+        ("metadata|namespace", json!("other")),
+        ("metadata|namespace", json!(null)),
+        (
+            "metadata|annotations",
+            json!({ "sealedsecrets.bitnami.com/cluster-wide": "true" }),
+        ),
+        (
+            "metadata|annotations",
+            json!({ "sealedsecrets.bitnami.com/namespace-wide": "true" }),
+        ),
+        ("metadata|annotations", json!({ "a": PLAIN })),
+        ("metadata|annotations", json!({ HINTS: PLAIN })),
+        ("metadata|annotations", json!({ HINTS: hints })),
+        ("metadata|labels", json!({ PLAIN: "true" })),
+        ("metadata|finalizers", json!([PLAIN])),
+        ("metadata|generateName", json!(PLAIN)),
+        ("spec|template|metadata|name", json!(PLAIN)),
+        ("spec|template|metadata|labels|app", json!(PLAIN)),
+        ("spec|template|metadata|annotations|more", json!(PLAIN)),
+        ("spec|template|type", json!(PLAIN)),
+        ("spec|template|immutable", json!(true)),
+        ("spec|template|data|t", json!(PLAIN)),
+        ("spec|template|data|more", json!(PLAIN)),
+    ] {
+        let mut answer = scene.answer.clone();
+        put(path, value.clone())(&mut answer);
+        scene.refuses(&format!("{path}: {value}"), &answer.to_string());
+    }
+    for answer in [
+        "",
+        PLAIN,
+        "[]",
+        "{}",
+        "null",
+        "\"\u{1b}\"",
+        &json!({ "items": [PLAIN] }).to_string(),
+    ] {
+        scene.refuses(answer, answer);
+    }
+}
+
+/// Attack: answers a list of objects with the answers exchanged, or one of them replaced.
+#[test]
+fn refuses_an_object_in_the_place_of_another_in_a_list() {
+    let scene = Scene::new();
+    let one = scene.file();
+    fs::write(scene.path("e.yaml"), one.replace("\"db\"", "\"eb\"")).expect("ours");
+    let (db, eb) = (
+        scene.answer.clone(),
+        scene.answer.to_string().replace("\"db\"", "\"eb\""),
+    );
+    let eb: Json = serde_json::from_str(&eb).expect("it is JSON");
+    let mut plain = eb.clone();
+    plain["spec"]["encryptedData"]["p"] = json!(PLAIN);
+    for (items, changed) in [
+        (json!([db, eb]), [true, true]),
+        (json!([eb, db]), [false, false]),
+        (json!([db, db]), [true, false]),
+        (json!([db, plain]), [true, false]),
+        (json!([db]), [false, false]),
+    ] {
+        let paths = ["db.yaml", "e.yaml"].map(|name| scene.path(name));
+        let before = paths
+            .clone()
+            .map(|path| fs::read_to_string(path).expect("ours"));
+        let answer = json!({ "kind": "List", "apiVersion": "v1", "items": items }).to_string();
+        let output = scene.run(SEAL, &["rotate", "db.yaml", "e.yaml"], Some(&answer));
+        let why = format!("{changed:?}: {}", said(&output));
+        assert_eq!(output.status.success(), changed == [true, true], "{why}");
+        let after = paths
+            .clone()
+            .map(|path| fs::read_to_string(path).expect("ours"));
+        for i in 0..2 {
+            assert_eq!(after[i] != before[i], changed[i], "{why}");
+            fs::write(&paths[i], &before[i]).expect("ours");
+        }
+        assert!(!said(&output).contains(PLAIN), "{why}");
+    }
+}
+
+/// Genuine answers are taken: of this project's controller, and of Bitnami's, which drops labels,
+/// templates and the kind, and takes the template's metadata from the object.
+#[test]
+fn takes_a_genuine_answer() {
+    let scene = Scene::new();
+    let before = scene.file();
+    let mut bitnami = scene.answer.clone();
+    for path in ["kind", "apiVersion", "spec|template|data"] {
+        put(path, Json::Null)(&mut bitnami);
+    }
+    put("metadata|creationTimestamp", Json::Null)(&mut bitnami);
+    put(
+        "spec|template|metadata",
+        json!({ "name": "db", "namespace": "shop", "creationTimestamp": null }),
+    )(&mut bitnami);
+    let object = bitnami.as_object_mut().expect("an object");
+    object.remove("kind");
+    object.remove("apiVersion");
+    for answer in [&scene.answer, &bitnami] {
+        let answer = answer.to_string();
+        for (program, words) in [
+            (SEAL, &["rotate", "db.yaml"][..]),
+            (KUBESEAL, &["--re-encrypt", "-f", "db.yaml"]),
+        ] {
+            let output = scene.run(program, words, Some(&answer));
+            assert!(output.status.success(), "{words:?}: {}", said(&output));
+            let after: Json = shared_json(&scene.file());
+            assert_eq!(
+                after["spec"]["encryptedData"],
+                scene.answer["spec"]["encryptedData"]
+            );
+            fs::write(scene.path("db.yaml"), &before).expect("ours");
+        }
+    }
+}
+
+/// Reads one YAML document, which may be JSON.
+fn shared_json(text: &str) -> Json {
+    use shared::manifest::{Reading, Shape};
+    let documents = shared::manifest::read(text.as_bytes()).expect("it is YAML");
+    Reading::default()
+        .json(&documents[0].root, Shape::Any)
+        .expect("it is JSON")
+}
