@@ -240,13 +240,6 @@ pub fn sealed_by(status: Option<&SealedSecretStatus>) -> BTreeMap<String, Finger
     items.iter().filter_map(key).collect()
 }
 
-/// Does it say that this generation was unsealed, whatever failed since? A record is made by nothing
-/// else.
-pub fn is_settled(status: &SealedSecretStatus, generation: Option<i64>) -> bool {
-    let was_unsealed = is_synced(status) || status.record.is_some();
-    was_unsealed && status.observed_generation == generation
-}
-
 /// Does it say that the Secret is what the SealedSecret says?
 pub fn is_synced(status: &SealedSecretStatus) -> bool {
     let synced = status
@@ -405,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_keeps_the_record_of_its_own_version_alone_and_the_version_stays_settled() {
+    fn a_failure_keeps_the_record_of_its_own_version_alone() {
         let good = BTreeMap::new();
         let record = SecretRecord {
             secret_uid: "u".into(),
@@ -422,10 +415,9 @@ mod tests {
         let first = next(None, &good, Some(1), at(1)).unwrap();
         let bad = next(Some(&first), &refused(&why), Some(1), at(2)).unwrap();
         assert_eq!(bad.record, Some(record));
-        assert!(is_settled(&bad, Some(1)) && !is_synced(&bad));
+        assert!(!is_synced(&bad));
         let other = next(Some(&bad), &refused(&why), Some(2), at(3)).unwrap();
         assert_eq!(other.record, None);
-        assert!(!is_settled(&other, Some(2)) && !is_settled(&bad, Some(2)));
     }
 
     #[test]

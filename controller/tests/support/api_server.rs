@@ -103,6 +103,16 @@ impl ApiServer {
         store
     }
 
+    /// Reports both objects to a store, as its watches would.
+    pub fn tell(&self, store: &ClusterStore) {
+        store.take(self.object());
+        let secret = self.get(SECRET);
+        if !secret.is_null() {
+            let metadata = json!({ "metadata": secret_metadata(&secret) });
+            store.take_secret(&serde_json::from_value(metadata).unwrap());
+        }
+    }
+
     /// Changes the metadata of the Secret, as another client would.
     pub fn label(&self, edit: impl FnOnce(&mut Value)) {
         let mut secret = self.get(SECRET);

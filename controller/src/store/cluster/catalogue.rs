@@ -51,9 +51,30 @@ pub(super) struct Entry {
     /// Without annotations that hold a copy of the whole object.
     pub(super) annotations: Option<BTreeMap<String, String>>,
     secret: Known,
-    /// The generation that was unsealed last, as far as this process knows. With a resource definition that
-    /// drops the record from the status, the status alone loses this with the next failure.
+    /// The generation that was unsealed last: by this process, or according to a record that it verified. A
+    /// status alone does not count, since other clients can write it.
     unsealed: Option<i64>,
+    claim: Claim,
+}
+
+/// What the status said when this process first saw the object. This process knows what happened since, so
+/// later statuses do not count.
+#[derive(Debug, Clone, Copy, Default)]
+struct Claim {
+    /// The generation that the status called unsealed.
+    unsealed: Option<i64>,
+    /// Whether there were conditions, or this process has written some since.
+    was_reported: bool,
+}
+
+impl Claim {
+    fn of(status: Option<&SealedSecretStatus>) -> Self {
+        let synced = status.filter(|status| status::is_synced(status));
+        Self {
+            unsealed: synced.and_then(|status| status.observed_generation),
+            was_reported: status.is_some_and(|status| !status.conditions.is_empty()),
+        }
+    }
 }
 
 impl Entry {
@@ -70,38 +91,40 @@ impl Entry {
             Source::Sealed(sealed) => Identity::of(sealed),
             Source::Malformed(_) | Source::Gone => None,
         };
-        let mut entry = Self {
+        let status: Option<SealedSecretStatus> = status.ok().flatten();
+        Self {
             kept: Kept::Whole(source),
             identity,
             uid: metadata.uid,
             generation: metadata.generation,
             resource_version: metadata.resource_version,
-            status: None,
+            claim: Claim::of(status.as_ref()),
+            status,
             labels: metadata.labels,
             annotations,
             secret: Known::default(),
             unsealed: None,
-        };
-        entry.learn(status.ok().flatten());
-        entry
-    }
-
-    fn learn(&mut self, status: Option<SealedSecretStatus>) {
-        if let Some(status) = status.as_ref().filter(|status| status::is_synced(status)) {
-            self.unsealed = status.observed_generation;
         }
-        self.status = status;
     }
 
     /// Returns whether there is no sign that a version of the object was ever unsealed or refused.
     pub(super) fn is_fresh(&self) -> bool {
-        self.was_never_synced() && self.unsealed.is_none()
+        !self.claim.was_reported && self.unsealed.is_none()
+    }
+
+    /// Returns whether the first status called the current version unsealed, and this process knows of none
+    /// that was.
+    pub(super) fn is_claimed(&self) -> bool {
+        self.unsealed.is_none()
+            && self.claim.unsealed.is_some()
+            && self.claim.unsealed == self.generation
     }
 
     /// Takes over what is known about an earlier version of the same object.
     pub(super) fn recall(&mut self, before: &Self) {
         if self.uid == before.uid {
             self.unsealed = self.unsealed.max(before.unsealed);
+            self.claim = before.claim;
         }
     }
 
@@ -126,11 +149,9 @@ impl Entry {
         conditions.is_none_or(Vec::is_empty)
     }
 
-    /// Returns whether the current version was unsealed, whatever failed since.
+    /// Returns whether this process knows that the current version was unsealed, whatever failed since.
     pub(super) fn is_settled(&self) -> bool {
-        let status = self.status.as_ref();
         self.unsealed.is_some() && self.unsealed == self.generation
-            || status.is_some_and(|status| status::is_settled(status, self.generation))
     }
 
     /// Returns whether the current version was unsealed and nothing has failed since.
@@ -272,7 +293,8 @@ impl Catalogue {
                 .resource_version
                 .clone_from(&answer.metadata.resource_version);
             let status = serde_json::from_value(answer.data["status"].clone());
-            entry.learn(status.ok().flatten());
+            entry.status = status.ok().flatten();
+            entry.claim.was_reported = true;
             entry.drop_items();
         }
     }
@@ -282,6 +304,14 @@ impl Catalogue {
         let entry = self.entries.get_mut(id);
         if let Some(entry) = entry.filter(|entry| entry.uid.as_deref() == uid) {
             entry.unsealed = entry.unsealed.max(generation);
+        }
+    }
+
+    /// Records that the current version was unsealed, if it is still this one.
+    pub(super) fn recognised(&mut self, id: &ObjectId, identity: Identity) {
+        let entry = self.entries.get_mut(id);
+        if let Some(entry) = entry.filter(|entry| entry.identity == Some(identity)) {
+            entry.unsealed = entry.generation;
         }
     }
 

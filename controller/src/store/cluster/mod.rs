@@ -22,6 +22,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, PostParams, Preconditions};
 use kube::{Api, Client};
+use shared::record::Identity;
 use shared::resource::{SealedSecret, SealedSecretStatus};
 use shared::secret::Secret;
 
@@ -137,6 +138,7 @@ impl ClusterStore {
             generation: None,
             status: None,
             settled: false,
+            claimed: false,
             guessed: false,
             is_fresh: false,
         })
@@ -252,6 +254,10 @@ impl Store for ClusterStore {
         self.catalogue().unsealed(id, uid, generation);
     }
 
+    fn note_recognised(&self, id: &ObjectId, identity: Identity) {
+        self.catalogue().recognised(id, identity);
+    }
+
     fn rest(&self, id: &ObjectId) {
         self.catalogue().shorten(id);
     }
@@ -282,6 +288,7 @@ impl Store for ClusterStore {
             existing,
             guessed,
             settled: entry.is_settled(),
+            claimed: entry.is_claimed(),
             is_fresh: entry.is_fresh(),
             generation: entry.generation,
             uid: entry.uid,
