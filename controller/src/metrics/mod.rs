@@ -38,9 +38,12 @@ const PATHS: [(&str, &str); 4] = [
     ("/v1/rotate", "post"),
 ];
 
+/// The label that distinguishes releases of a chart.
+pub const INSTANCE_LABEL: &str = "app.kubernetes.io/instance";
+
 /// Returns the object's label that distinguishes releases of a chart.
 pub fn instance_label(labels: Option<&BTreeMap<String, String>>) -> &str {
-    let instance = labels.and_then(|labels| labels.get("app.kubernetes.io/instance"));
+    let instance = labels.and_then(|labels| labels.get(INSTANCE_LABEL));
     instance.map_or("", String::as_str)
 }
 

@@ -6,11 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use controller::store::cluster::ClusterStore;
+use controller::store::cluster::{ClusterStore, Watched};
 use controller_core::object_id::ObjectId;
 use http::{Method, Request, Response};
 use kube::Client;
-use kube::api::DynamicObject;
 use kube::client::Body;
 use serde_json::{Value, json};
 use shared::base64;
@@ -257,7 +256,7 @@ impl ApiServer {
         self.status()["conditions"][0]["status"] == json!("True")
     }
 
-    fn object(&self) -> DynamicObject {
+    fn object(&self) -> Watched {
         serde_json::from_value(self.get(SEALED)).unwrap()
     }
 

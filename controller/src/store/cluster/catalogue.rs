@@ -4,29 +4,29 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use controller_core::object_id::ObjectId;
-use controller_core::status;
-use kube::api::{ApiResource, DynamicObject};
+use controller_core::{drift, status};
+use kube::api::DynamicObject;
 use kube::core::ObjectMeta;
 use kube::{Api, Client};
 use serde_json::json;
 use shared::record::Identity;
-use shared::resource::{LAST_APPLIED_ANNOTATIONS, SealedSecret, SealedSecretStatus};
+use shared::resource::{SealedSecret, SealedSecretStatus};
 
 use super::id_of;
+use super::watched::Watched;
+use crate::metrics::instance_label;
 use crate::store::Source;
 
-/// Returns an API for the SealedSecrets of a namespace, or of all, as dynamic objects: an object that does
-/// not match the type must not stop the stream of the others.
-pub fn sealed_secrets(client: Client, namespace: Option<&str>) -> Api<DynamicObject> {
-    let kind = ApiResource::erase::<SealedSecret>(&());
+/// Returns an API for the SealedSecrets of a namespace, or of all.
+pub fn sealed_secrets(client: Client, namespace: Option<&str>) -> Api<Watched> {
     match namespace {
-        Some(namespace) => Api::namespaced_with(client, namespace, &kind),
-        None => Api::all_with(client, &kind),
+        Some(namespace) => Api::namespaced(client, namespace),
+        None => Api::all(client),
     }
 }
 
-/// Maximum bytes of sealed values that are kept in memory until their objects are reconciled. Values beyond
-/// that are fetched again when needed.
+/// Maximum bytes of objects that are kept in memory until they are reconciled. Objects beyond that are fetched
+/// again when needed.
 const AT_HAND: usize = 4 << 20;
 
 /// What is kept of an object.
@@ -47,9 +47,14 @@ pub(super) struct Entry {
     pub(super) generation: Option<i64>,
     pub(super) resource_version: Option<String>,
     pub(super) status: Option<SealedSecretStatus>,
-    pub(super) labels: Option<BTreeMap<String, String>>,
-    /// Without annotations that hold a copy of the whole object.
-    pub(super) annotations: Option<BTreeMap<String, String>>,
+    /// Whether the annotations turn the correction of drift off.
+    pub(super) opts_out: bool,
+    /// The label `app.kubernetes.io/instance`.
+    pub(super) instance: Box<str>,
+    /// A digest of all labels and annotations.
+    texts: [u8; 32],
+    /// Bytes of the whole object.
+    size: usize,
     secret: Known,
     /// The generation that was unsealed last: by this process, or according to a record that it verified. A
     /// status alone does not count, since other clients can write it.
@@ -78,15 +83,11 @@ impl Claim {
 }
 
 impl Entry {
-    pub(super) fn of(mut object: DynamicObject) -> Self {
-        object.metadata.managed_fields = None;
-        let metadata = object.metadata.clone();
-        let status = serde_json::from_value(object.data["status"].take());
-        let mut annotations = metadata.annotations;
-        for name in LAST_APPLIED_ANNOTATIONS {
-            annotations.as_mut().and_then(|texts| texts.remove(name));
-        }
-        let source = source(object);
+    pub(super) fn of(object: Watched) -> Self {
+        let metadata = object.metadata;
+        let status = serde_json::from_value(object.status);
+        let size = size(&metadata, &object.spec);
+        let source = source(&metadata, object.spec);
         let identity = match &source {
             Source::Sealed(sealed) => Identity::of(sealed),
             Source::Malformed(_) | Source::Gone => None,
@@ -100,8 +101,10 @@ impl Entry {
             resource_version: metadata.resource_version,
             claim: Claim::of(status.as_ref()),
             status,
-            labels: metadata.labels,
-            annotations,
+            opts_out: drift::opts_out(metadata.annotations.as_ref()),
+            instance: instance_label(metadata.labels.as_ref()).into(),
+            texts: object.texts,
+            size,
             secret: Known::default(),
             unsealed: None,
         }
@@ -132,13 +135,10 @@ impl Entry {
         self.kept == Kept::Whole(Source::Gone)
     }
 
-    /// Returns the bytes of sealed values in memory.
+    /// Returns the bytes of the object that are in memory until it is shortened.
     fn at_hand(&self) -> usize {
         match &self.kept {
-            Kept::Whole(Source::Sealed(sealed)) => {
-                let values = sealed.spec.encrypted_data.values();
-                values.chain(&sealed.spec.data).map(String::len).sum()
-            }
+            Kept::Whole(Source::Sealed(_)) => self.size,
             Kept::Whole(Source::Malformed(_) | Source::Gone) | Kept::Digest => 0,
         }
     }
@@ -180,21 +180,23 @@ impl Entry {
     /// Returns whether the two versions are equal in everything that concerns the Secret. A change of the
     /// spec shows in the generation, a change of the scope in the annotations.
     fn says_the_same(&self, other: &Self) -> bool {
-        self.uid == other.uid
-            && self.generation == other.generation
-            && self.labels == other.labels
-            && self.annotations == other.annotations
+        self.uid == other.uid && self.generation == other.generation && self.texts == other.texts
     }
 }
 
-fn source(object: DynamicObject) -> Source {
-    let mut json = object.data;
-    json["metadata"] = json!(object.metadata);
-    // The status in the object is not used, since other clients can write it.
-    json["status"] = serde_json::Value::Null;
-    if !json["spec"].is_object() {
+/// Returns about how many bytes an object takes in memory, apart from what is kept of every object.
+fn size(metadata: &ObjectMeta, spec: &serde_json::Value) -> usize {
+    let annotations = metadata.annotations.iter().flat_map(BTreeMap::values);
+    spec.to_string().len() + annotations.map(String::len).sum::<usize>()
+}
+
+/// Builds the object without its status, since other clients can write it.
+fn source(metadata: &ObjectMeta, spec: serde_json::Value) -> Source {
+    if !spec.is_object() {
         return Source::Malformed("it has no `spec`, so it is not a SealedSecret".into());
     }
+    let mut json = json!({ "metadata": metadata });
+    json["spec"] = spec;
     match serde_json::from_value::<SealedSecret>(json) {
         Ok(sealed) => Source::Sealed(Arc::new(sealed)),
         Err(_) => Source::Malformed(
@@ -240,7 +242,7 @@ impl Seen {
 pub(super) struct Catalogue {
     /// Boxed, since a map that is filled in order leaves half of its capacity unused.
     entries: BTreeMap<ObjectId, Box<Entry>>,
-    /// Bytes of sealed values in `entries`.
+    /// Bytes of whole objects in `entries`.
     at_hand: usize,
 }
 
@@ -250,7 +252,7 @@ impl Catalogue {
     }
 
     /// Stores an object. Returns its id if it is new or changed in a way that concerns its Secret.
-    pub(super) fn take(&mut self, object: DynamicObject) -> Option<ObjectId> {
+    pub(super) fn take(&mut self, object: Watched) -> Option<ObjectId> {
         let id = id_of(&object.metadata)?;
         let mut entry = Entry::of(object);
         let known = self.entries.get(&id);
