@@ -41,8 +41,9 @@ use watches::{Change, Watches};
 const RENEWAL: SignedDuration = SignedDuration::from_secs(1);
 /// Maximum pause between two attempts to start.
 const START_PAUSE: SignedDuration = SignedDuration::from_secs(5);
-/// Capacity of the queue of watch events. When it is full, the watches wait.
-const BACKLOG: usize = 1024;
+/// Capacity of the queue of watch events. When it is full, the watches wait. Each event has a whole object,
+/// of up to 1.5 MiB.
+const BACKLOG: usize = 64;
 
 /// Maximum number of objects reconciled at once. Most of them wait for the API server or a processor; the
 /// values of all of them are in memory.

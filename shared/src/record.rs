@@ -84,14 +84,25 @@ pub fn record(origin: Origin<'_>, secret: &Secret, ring: &KeyRing) -> Option<Sec
         content: base64::encode(content(key.record_key(), identity, secret).as_ref()),
         proof: String::new(),
     };
-    record.proof = base64::encode(proof(key.record_key(), origin, &record).as_ref());
+    record.proof = base64::encode(&proofs(key.record_key(), origin, &record));
     Some(record)
 }
 
 /// Returns whether a controller with these keys made the record for this object.
 pub fn is_genuine(record: &SecretRecord, origin: Origin<'_>, ring: &KeyRing) -> bool {
-    let computed = key(record, ring).map(|key| proof(key, origin, record));
-    computed.is_some_and(|tag| is(&tag, &record.proof))
+    let computed = key(record, ring).map(|key| proofs(key, origin, record));
+    computed.is_some_and(|proofs| are_equal(&proofs, &decoded(&record.proof)))
+}
+
+/// Returns whether a controller with these keys made the record for this version of the object, whichever
+/// rules and limits applied then: if so, this version was unsealed.
+pub fn vouches(record: &SecretRecord, identity: Identity, ring: &KeyRing) -> bool {
+    let computed = key(record, ring).map(|key| unsealed_tag(key, identity));
+    let proofs = decoded(&record.proof);
+    computed.is_some_and(|tag| {
+        let given = proofs.get(..tag.as_ref().len()).unwrap_or_default();
+        are_equal(tag.as_ref(), given)
+    })
 }
 
 /// Returns whether the record of that object names the Secret with that `uid` and version.
@@ -128,10 +139,17 @@ fn key<'a>(record: &SecretRecord, ring: &'a KeyRing) -> Option<&'a hmac::Key> {
     key.map(|key| key.record_key())
 }
 
-/// Compares in constant time, so that a forger does not learn how many bytes are right.
 fn is(computed: &hmac::Tag, text: &str) -> bool {
-    let given = base64::decode(text.as_bytes()).unwrap_or_default();
-    verify_slices_are_equal(computed.as_ref(), &given).is_ok()
+    are_equal(computed.as_ref(), &decoded(text))
+}
+
+fn decoded(text: &str) -> Vec<u8> {
+    base64::decode(text.as_bytes()).unwrap_or_default()
+}
+
+/// Compares in constant time, so that a forger does not learn how many bytes are right.
+fn are_equal(computed: &[u8], given: &[u8]) -> bool {
+    verify_slices_are_equal(computed, given).is_ok()
 }
 
 /// Returns whether the Secret has all labels and annotations of the template. In the deprecated form these
@@ -179,6 +197,22 @@ fn content(key: &hmac::Key, identity: Identity, secret: &Secret) -> hmac::Tag {
         digest.add(item.as_bytes());
         digest.add(value.expose());
     }
+    digest.end()
+}
+
+/// Returns both proofs: that this version was unsealed, and that its Secret matches it under these rules. The
+/// first has to outlast a change of the rules, since random values are kept by it.
+fn proofs(key: &hmac::Key, origin: Origin<'_>, record: &SecretRecord) -> Vec<u8> {
+    let (unsealed, matches) = (
+        unsealed_tag(key, origin.identity),
+        proof(key, origin, record),
+    );
+    [unsealed.as_ref(), matches.as_ref()].concat()
+}
+
+fn unsealed_tag(key: &hmac::Key, identity: Identity) -> hmac::Tag {
+    let mut digest = Digest::new(key, b"this version was unsealed");
+    digest.add(&identity.0);
     digest.end()
 }
 
@@ -324,6 +358,8 @@ mod tests {
                 genuine,
                 "{why}"
             );
+            let identity = Identity::of(&sealed).unwrap();
+            assert_eq!(vouches(&record, identity, &ring), genuine, "{why}");
         }
     }
 
@@ -371,6 +407,9 @@ mod tests {
             ..origin(&sealed)
         };
         assert!(!is_genuine(&record, tolerant, &both));
+        let identity = Identity::of(&sealed).unwrap();
+        assert!(vouches(&record, identity, &both), "whatever the rules");
+        assert!(!vouches(&record, identity, &only_new));
         let mut strict = origin(&sealed);
         strict.rules.refuse_chance = true;
         assert!(!is_genuine(&record, strict, &both));

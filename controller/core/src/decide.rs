@@ -76,10 +76,17 @@ impl Held {
 
 /// What the decision takes into account besides the two states.
 #[derive(Debug, Clone, Copy, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, each with a name at every place that sets or reads it"
+)]
 pub struct Circumstances {
     /// Whether the SealedSecret is unchanged since the last success. If so, a difference was made by another
     /// client.
     pub settled: bool,
+    /// Whether the same is only claimed, by a status that anyone may have written. Then everything is written
+    /// that the SealedSecret asks for, but nothing is thrown away that could not be restored.
+    pub claimed: bool,
     /// Whether edits by other clients are left in place.
     pub tolerates_drift: bool,
     /// Whether the outcome of a new version must not depend on whether its values equal those of the Secret.
@@ -176,7 +183,7 @@ pub fn decide(
             },
             Existing::Ours(held),
         ) => {
-            if circumstances.settled {
+            if circumstances.settled || circumstances.claimed {
                 keep(&by_chance, held.values(), &mut secret.data);
             }
             align(id, *secret, held, circumstances)
@@ -237,7 +244,8 @@ fn align(id: &ObjectId, desired: Secret, held: &Held, circumstances: Circumstanc
         Held::Values(values) if desired.data == *values || tolerated => Plan::Leave,
         Held::Values(_) => Plan::Replace(Box::new(desired)),
         Held::Secret(existing) => {
-            let next = successor(desired, existing, circumstances.settled);
+            let keeps_others = circumstances.settled || circumstances.claimed;
+            let next = successor(desired, existing, keeps_others);
             let is_new = circumstances.hides_equality && !circumstances.settled;
             if tolerated || !is_new && is_like(&next, existing) {
                 return Plan::Leave;

@@ -151,8 +151,9 @@ impl Outcome<'_> {
         }
     }
 
-    /// This generation, or the one that the last status names. That of an earlier release names none, and says of its own
-    /// generation whether it was unsealed.
+    /// Returns this generation if it was unsealed, otherwise the one in the last status. A status of an earlier release
+    /// has none; its conditions or its record show whether its own generation was unsealed. For display only, since others may
+    /// write the status.
     fn last_unsealed(
         &self,
         previous: Option<&SealedSecretStatus>,
@@ -162,7 +163,7 @@ impl Outcome<'_> {
             return generation;
         }
         let previous = previous?;
-        let was_unsealed = is_settled(previous, previous.observed_generation);
+        let was_unsealed = is_synced(previous) || previous.record.is_some();
         let observed = previous.observed_generation.filter(|_| was_unsealed);
         previous.last_unsealed_generation.or(observed)
     }
@@ -275,13 +276,6 @@ pub fn sealed_by(status: Option<&SealedSecretStatus>) -> BTreeMap<String, Finger
     let items = status.map_or(&[][..], |status| &status.items);
     let key = |item: &ItemStatus| Some((item.key.clone(), item.sealed_by.as_ref()?.parse().ok()?));
     items.iter().filter_map(key).collect()
-}
-
-/// Does it say that this generation was unsealed, whatever failed since? A record is made by nothing
-/// else.
-pub fn is_settled(status: &SealedSecretStatus, generation: Option<i64>) -> bool {
-    let was_unsealed = is_synced(status) || status.record.is_some();
-    was_unsealed && status.observed_generation == generation
 }
 
 /// Does it say that the Secret is what the SealedSecret says?
@@ -471,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_keeps_the_record_of_its_own_version_alone_and_the_version_stays_settled() {
+    fn a_failure_keeps_the_record_of_its_own_version_alone() {
         let good = BTreeMap::new();
         let record = SecretRecord {
             secret_uid: "u".into(),
@@ -488,10 +482,9 @@ mod tests {
         let first = next(None, &good, Some(1), at(1)).unwrap();
         let bad = next(Some(&first), &refused(&why), Some(1), at(2)).unwrap();
         assert_eq!(bad.record, Some(record));
-        assert!(is_settled(&bad, Some(1)) && !is_synced(&bad));
+        assert!(!is_synced(&bad));
         let other = next(Some(&bad), &refused(&why), Some(2), at(3)).unwrap();
         assert_eq!(other.record, None);
-        assert!(!is_settled(&other, Some(2)) && !is_settled(&bad, Some(2)));
     }
 
     #[test]

@@ -9,7 +9,6 @@ use controller_core::object_id::ObjectId;
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::DynamicObject;
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher;
 use kube::runtime::watcher::{Error as WatchError, Event};
@@ -25,14 +24,14 @@ use super::watch_retry::{WatchRetry, is_expired};
 use crate::args::ClusterConfig;
 use crate::cluster_keys;
 use crate::store::api_answer;
-use crate::store::cluster::{ClusterStore, sealed_secrets};
+use crate::store::cluster::{ClusterStore, Watched, sealed_secrets};
 use crate::watch_health::{Cause, WatchHealth};
 
 /// An event of a watch. The number is the namespace's index in the list of watched namespaces.
 #[derive(Debug)]
 pub(super) enum Change {
     Key(Event<Secret>),
-    Sealed(usize, Event<DynamicObject>),
+    Sealed(usize, Event<Watched>),
     Secret(usize, Event<PartialObjectMeta<Secret>>),
     /// Secrets of that namespace are not watched, temporarily or permanently.
     Unseen(usize),
@@ -66,10 +65,10 @@ const WORKS_AGAIN: Duration = Duration::from_secs(15);
 /// namespaces the duration is longer, up to the API server's maximum, to limit the load of restarts.
 const SECONDS: u32 = 60;
 const MOST_SECONDS: u32 = 290;
-/// Number of objects per page, all of which are in memory at once. Annotations can have 256 KiB each, a
-/// SealedSecret 1.5 MiB.
+/// Number of objects per page, all of which are in memory at once as the API server sends them. Annotations
+/// can have 256 KiB each, a SealedSecret 1.5 MiB.
 const PAGE: u32 = 100;
-const PAGE_OF_SEALED: u32 = 50;
+const PAGE_OF_SEALED: u32 = 20;
 
 impl Watches {
     pub(super) fn new(namespaces: Vec<Option<String>>, watches_secrets: bool) -> Self {
@@ -156,7 +155,7 @@ impl Watches {
     pub(super) fn sealed(
         &mut self,
         number: usize,
-        event: Event<DynamicObject>,
+        event: Event<Watched>,
         store: &ClusterStore,
     ) -> Vec<ObjectId> {
         let listed = self.sealed.entry(number).or_default();

@@ -19,6 +19,7 @@ use prometheus::proto::{Counter, MetricFamily};
 use shared::key::Validity;
 use shared::key_ring::{KeyRing, NoSealingKey};
 use shared::renewal::made_last;
+use shared::visible_line;
 
 use self::series::Series;
 use crate::watch_health::{Cause, WatchHealth};
@@ -38,9 +39,12 @@ const PATHS: [(&str, &str); 4] = [
     ("/v1/rotate", "post"),
 ];
 
+/// The label that distinguishes releases of a chart.
+pub const INSTANCE_LABEL: &str = "app.kubernetes.io/instance";
+
 /// Returns the object's label that distinguishes releases of a chart.
 pub fn instance_label(labels: Option<&BTreeMap<String, String>>) -> &str {
-    let instance = labels.and_then(|labels| labels.get("app.kubernetes.io/instance"));
+    let instance = labels.and_then(|labels| labels.get(INSTANCE_LABEL));
     instance.map_or("", String::as_str)
 }
 
@@ -188,10 +192,11 @@ impl Metrics {
             .inc();
     }
 
-    /// Records the condition of an object, and the value of its label `app.kubernetes.io/instance`.
+    /// Records the condition of an object, and the value of its label `app.kubernetes.io/instance`. In a
+    /// directory, where no API server checks labels, it can be any text.
     pub fn condition(&self, id: &ObjectId, instance: &str, is_synced: bool) {
         let shown = Shown {
-            instance: instance.to_owned(),
+            instance: visible_line(instance).into_owned(),
             is_synced,
         };
         self.known().objects.insert(id.clone(), shown);

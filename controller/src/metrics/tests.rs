@@ -184,3 +184,24 @@ fn the_metrics_of_the_process_show_no_work_of_a_template() {
     let value = rounded[0].get_metric()[0].get_counter().get_value();
     assert!((value - 60.0).abs() < f64::EPSILON, "{value}");
 }
+
+/// Attack: an author controls the terminal of a reader of the metrics by a label, or adds a series with it.
+#[test]
+fn no_label_of_an_object_steers_a_terminal_or_adds_a_line() {
+    let metrics = Metrics::new(false).unwrap();
+    let harmless = ["", "web", "1.2-x_y"];
+    let hostile = [
+        "\x1b[31m", "a\nb 1", "\"} 1\n", "\u{9b}2J", "\u{202e}", "\r", "\0", "\\",
+    ];
+    for instance in harmless.iter().chain(&hostile) {
+        metrics.condition(&id("n"), instance, true);
+        let text = metrics.text(Timestamp::UNIX_EPOCH);
+        let lines = text.lines().filter(|line| line.contains("condition_info{"));
+        assert_eq!(lines.count(), 1, "{instance:?}: {text}");
+        let steers = |c: char| c.is_control() && c != '\n' || c == '\u{202e}';
+        assert!(!text.contains(steers), "{instance:?}: {text:?}");
+        if harmless.contains(instance) {
+            assert!(text.contains(&format!("instance=\"{instance}\"")), "{text}");
+        }
+    }
+}

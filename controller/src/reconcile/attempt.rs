@@ -50,6 +50,8 @@ pub(super) struct Tools<S> {
     pub(super) policy: Policy,
     /// The author limits and added metadata as text, which becomes part of the records.
     pub(super) judged_by: String,
+    /// The keys that verify records.
+    ring: Mutex<Arc<KeyRing>>,
     drift: Mutex<Drift>,
     progress: Mutex<Progress>,
     first_attempts: Mutex<FirstAttempts>,
@@ -103,6 +105,7 @@ impl<S: Store> Tools<S> {
             store,
             pool,
             policy,
+            ring: Mutex::default(),
             drift: Mutex::default(),
             progress: Mutex::default(),
             first_attempts: Mutex::default(),
@@ -111,6 +114,14 @@ impl<S: Store> Tools<S> {
             writes: Turns::reserving(WRITES, WRITES / 4),
             metrics,
         }
+    }
+
+    pub(super) fn use_ring(&self, ring: Arc<KeyRing>) {
+        *self.ring.lock().unwrap_or_else(PoisonError::into_inner) = ring;
+    }
+
+    pub(super) fn ring(&self) -> Arc<KeyRing> {
+        Arc::clone(&self.ring.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Forgets state that is valid only while this replica leads.
@@ -295,7 +306,8 @@ impl<S: Store> Tools<S> {
         if let Some(fight) = &done.fight {
             return Ok(Ended::not_before(fight.until, &outcome));
         }
-        let is_news = done.changed || self.policy.update_status && !observed.settled;
+        let is_new = !observed.settled && !observed.claimed;
+        let is_news = done.changed || self.policy.update_status && is_new;
         Ok(Ended::of(&outcome, done.applied.as_ref().err(), is_news))
     }
 
@@ -391,7 +403,12 @@ impl<S: Store> Tools<S> {
 
     async fn gather(&self, id: &ObjectId, look: Look) -> Result<Observed, StoreError> {
         let observed = self.store.gather(id, look).await;
-        observed.inspect_err(|_| self.metrics.failed(id, Fault::Fetch))
+        let mut observed = observed.inspect_err(|_| self.metrics.failed(id, Fault::Fetch))?;
+        if !observed.settled && self.was_unsealed(&observed) {
+            self.store.note_unsealed(id, &observed);
+            (observed.settled, observed.claimed) = (true, false);
+        }
+        Ok(observed)
     }
 
     async fn warn_of(&self, id: &ObjectId, source: &Source, risky_type: &'static str) {
@@ -451,6 +468,7 @@ impl<S: Store> Tools<S> {
         };
         let circumstances = Circumstances {
             settled: observed.settled,
+            claimed: observed.claimed,
             tolerates_drift: self.tolerates_drift(&observed.source),
             hides_equality: self.hides_equality(observed),
         };
@@ -507,8 +525,11 @@ impl<S: Store> Tools<S> {
 
     /// Returns whether the outcome must not depend on whether the new values equal the existing ones.
     ///
-    /// A Secret that was created from this very object may be compared as long as nothing was ever reported
-    /// about the object, as after a crash between writing the Secret and the status. So may a Secret that is
+    /// A Secret that was created from this very object may be compared if nothing was reported about the
+    /// object before this process started, as after a crash between writing the Secret and the status; and if
+    /// the status of that time calls the version unsealed, as that of Bitnami's controller does, which has no
+    /// record. Either can be forged before a start, so neither counts where templates are forbidden; elsewhere
+    /// it is the one bit that an edit reveals anyway. So may a Secret that is
     /// to be taken over: an immutable one could not be taken over otherwise. A Secret that only consents to a
     /// merge may not be compared: each edit would test a guess of values that are not the author's.
     ///
@@ -522,8 +543,8 @@ impl<S: Store> Tools<S> {
                 let metadata = &secret.metadata;
                 let is_frozen = secret.immutable == Some(true);
                 if ownership::is_controlled_by(metadata, observed.uid.as_deref()) {
-                    let may_tell = is_frozen && !self.forbids_templates(&observed.source);
-                    may_tell || observed.is_fresh
+                    let may_tell = is_frozen || observed.claimed || observed.is_fresh;
+                    may_tell && !self.forbids_templates(&observed.source)
                 } else {
                     ownership::is_handed_over(metadata)
                 }
@@ -584,7 +605,8 @@ impl<S: Store> Tools<S> {
         let next = status::next(observed.status.as_ref(), outcome, observed.generation, now);
         // A store that records which version was unsealed needs the status of a new version even if its text
         // is the same.
-        let is_new = matches!(outcome, Outcome::Unsealed { .. }) && !observed.settled;
+        let is_known = observed.settled || observed.claimed;
+        let is_new = matches!(outcome, Outcome::Unsealed { .. }) && !is_known;
         let next = next.or_else(|| observed.status.clone().filter(|_| is_new));
         next.filter(|_| self.policy.update_status)
     }

@@ -24,6 +24,9 @@ impl<S: Store> Tools<S> {
         let origin = self.origin(glance.identity, glance.opts_out);
         let is_known = record::names(record, glance.identity, ring, uid, version)
             && record::is_genuine(record, origin, ring);
+        if is_known {
+            self.store.note_recognised(id, glance.identity);
+        }
         is_known.then_some(glance.instance)
     }
 
@@ -46,6 +49,18 @@ impl<S: Store> Tools<S> {
             && self.policy.added.are_on(&secret.metadata)
             && record::fits(record, identity, &asking, ring, secret);
         fits.then(|| Arc::clone(sealed))
+    }
+
+    /// Returns whether the record in the status proves that the observed version was unsealed. Everything else
+    /// in a status can be written by other clients.
+    pub(super) fn was_unsealed(&self, observed: &Observed) -> bool {
+        let (Source::Sealed(sealed), Some(status)) = (&observed.source, &observed.status) else {
+            return false;
+        };
+        let record = status.record.as_ref();
+        record
+            .zip(Identity::of(sealed))
+            .is_some_and(|(record, identity)| record::vouches(record, identity, &self.ring()))
     }
 
     /// Returns whether records count. A record shows what was allowed when it was made, so it does not count

@@ -108,6 +108,7 @@ impl<S: Store> Reconciler<S> {
     /// Uses these keys from now on. Objects that could not be unsealed are retried; objects that are up to
     /// date are not, whichever key they needed.
     pub fn use_ring(&mut self, ring: Arc<KeyRing>, now: Timestamp) {
+        self.tools.use_ring(Arc::clone(&ring));
         self.ring = ring;
         let waiting = self.troubles.iter();
         let waiting = waiting.filter(|(_, trouble)| trouble.waits_for_keys);

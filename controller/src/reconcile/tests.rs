@@ -38,6 +38,7 @@ impl Store for Slow {
             generation: None,
             status: None,
             settled: false,
+            claimed: false,
             guessed: false,
             is_fresh: false,
         })
@@ -241,6 +242,7 @@ impl Store for Templated {
             generation: Some(1),
             status: None,
             settled: false,
+            claimed: false,
             guessed: false,
             is_fresh: true,
         })

@@ -162,5 +162,10 @@ fn public_obstacle(id: &ObjectId, sealed: &SealedSecret, observed: &Observed) ->
     shell.metadata.labels.clone_from(&metadata.labels);
     shell.metadata.annotations.clone_from(&metadata.annotations);
     ownership::own(&mut shell, sealed);
-    decide::public_obstacle(id, shell, &observed.existing, observed.settled)
+    decide::public_obstacle(
+        id,
+        shell,
+        &observed.existing,
+        observed.settled || observed.claimed,
+    )
 }

@@ -30,6 +30,10 @@ pub enum Source {
 
 /// Everything about one object, fetched at one time.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, each with a name at every place that sets or reads it"
+)]
 pub struct Observed {
     /// The SealedSecret.
     pub source: Source,
@@ -44,9 +48,14 @@ pub struct Observed {
     /// Whether the SealedSecret is the version that was unsealed last, whatever failed since. If so, a
     /// difference between it and the Secret was made by another client.
     pub settled: bool,
+    /// Whether the status said so when this process first saw the object, and nothing proves or contradicts
+    /// it. Anyone who may write statuses can make this claim, but not of a version that a process watched
+    /// coming into existence.
+    pub claimed: bool,
     /// Whether the Secret was assumed to be absent without a request. Possible only with [`Look::Guess`].
     pub guessed: bool,
-    /// Whether there is no sign that any version of the SealedSecret was ever reconciled.
+    /// Whether there was no sign that any version of the SealedSecret was ever reconciled when this process
+    /// first saw it, and this process reported nothing about it.
     pub is_fresh: bool,
 }
 
@@ -247,6 +256,9 @@ pub trait Store: Send + Sync + 'static {
     /// Records that the observed version of the SealedSecret was reconciled, whether or not the status can
     /// record it.
     fn note_unsealed(&self, _id: &ObjectId, _observed: &Observed) {}
+
+    /// Records the same of an object that was recognised by [`Self::glance`].
+    fn note_recognised(&self, _id: &ObjectId, _identity: Identity) {}
 
     /// Releases the data of an object that is up to date.
     fn rest(&self, _id: &ObjectId) {}

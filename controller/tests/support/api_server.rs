@@ -6,11 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use controller::store::cluster::ClusterStore;
+use controller::store::cluster::{ClusterStore, Watched};
 use controller_core::object_id::ObjectId;
 use http::{Method, Request, Response};
 use kube::Client;
-use kube::api::DynamicObject;
 use kube::client::Body;
 use serde_json::{Value, json};
 use shared::base64;
@@ -101,6 +100,16 @@ impl ApiServer {
             store.take_secret(&serde_json::from_value(metadata).unwrap());
         }
         store
+    }
+
+    /// Reports both objects to a store, as its watches would.
+    pub fn tell(&self, store: &ClusterStore) {
+        store.take(self.object());
+        let secret = self.get(SECRET);
+        if !secret.is_null() {
+            let metadata = json!({ "metadata": secret_metadata(&secret) });
+            store.take_secret(&serde_json::from_value(metadata).unwrap());
+        }
     }
 
     /// Changes the metadata of the Secret, as another client would.
@@ -247,7 +256,7 @@ impl ApiServer {
         self.status()["conditions"][0]["status"] == json!("True")
     }
 
-    fn object(&self) -> DynamicObject {
+    fn object(&self) -> Watched {
         serde_json::from_value(self.get(SEALED)).unwrap()
     }
 

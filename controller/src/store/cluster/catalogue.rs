@@ -4,29 +4,29 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use controller_core::object_id::ObjectId;
-use controller_core::status;
-use kube::api::{ApiResource, DynamicObject};
+use controller_core::{drift, status};
+use kube::api::DynamicObject;
 use kube::core::ObjectMeta;
 use kube::{Api, Client};
 use serde_json::json;
 use shared::record::Identity;
-use shared::resource::{LAST_APPLIED_ANNOTATIONS, SealedSecret, SealedSecretStatus};
+use shared::resource::{SealedSecret, SealedSecretStatus};
 
 use super::id_of;
+use super::watched::Watched;
+use crate::metrics::instance_label;
 use crate::store::Source;
 
-/// Returns an API for the SealedSecrets of a namespace, or of all, as dynamic objects: an object that does
-/// not match the type must not stop the stream of the others.
-pub fn sealed_secrets(client: Client, namespace: Option<&str>) -> Api<DynamicObject> {
-    let kind = ApiResource::erase::<SealedSecret>(&());
+/// Returns an API for the SealedSecrets of a namespace, or of all.
+pub fn sealed_secrets(client: Client, namespace: Option<&str>) -> Api<Watched> {
     match namespace {
-        Some(namespace) => Api::namespaced_with(client, namespace, &kind),
-        None => Api::all_with(client, &kind),
+        Some(namespace) => Api::namespaced(client, namespace),
+        None => Api::all(client),
     }
 }
 
-/// Maximum bytes of sealed values that are kept in memory until their objects are reconciled. Values beyond
-/// that are fetched again when needed.
+/// Maximum bytes of objects that are kept in memory until they are reconciled. Objects beyond that are fetched
+/// again when needed.
 const AT_HAND: usize = 4 << 20;
 
 /// What is kept of an object.
@@ -47,61 +47,87 @@ pub(super) struct Entry {
     pub(super) generation: Option<i64>,
     pub(super) resource_version: Option<String>,
     pub(super) status: Option<SealedSecretStatus>,
-    pub(super) labels: Option<BTreeMap<String, String>>,
-    /// Without annotations that hold a copy of the whole object.
-    pub(super) annotations: Option<BTreeMap<String, String>>,
+    /// Whether the annotations turn the correction of drift off.
+    pub(super) opts_out: bool,
+    /// The label `app.kubernetes.io/instance`.
+    pub(super) instance: Box<str>,
+    /// A digest of all labels and annotations.
+    texts: [u8; 32],
+    /// Bytes of the whole object.
+    size: usize,
     secret: Known,
-    /// The generation that was unsealed last, as far as this process knows. With a resource definition that
-    /// drops the record from the status, the status alone loses this with the next failure.
+    /// The generation that was unsealed last: by this process, or according to a record that it verified. A
+    /// status alone does not count, since other clients can write it.
     unsealed: Option<i64>,
+    claim: Claim,
+}
+
+/// What the status said when this process first saw the object. This process knows what happened since, so
+/// later statuses do not count.
+#[derive(Debug, Clone, Copy, Default)]
+struct Claim {
+    /// The generation that the status called unsealed.
+    unsealed: Option<i64>,
+    /// Whether there were conditions, or this process has written some since.
+    was_reported: bool,
+}
+
+impl Claim {
+    fn of(status: Option<&SealedSecretStatus>) -> Self {
+        let synced = status.filter(|status| status::is_synced(status));
+        Self {
+            unsealed: synced.and_then(|status| status.observed_generation),
+            was_reported: status.is_some_and(|status| !status.conditions.is_empty()),
+        }
+    }
 }
 
 impl Entry {
-    pub(super) fn of(mut object: DynamicObject) -> Self {
-        object.metadata.managed_fields = None;
-        let metadata = object.metadata.clone();
-        let status = serde_json::from_value(object.data["status"].take());
-        let mut annotations = metadata.annotations;
-        for name in LAST_APPLIED_ANNOTATIONS {
-            annotations.as_mut().and_then(|texts| texts.remove(name));
-        }
-        let source = source(object);
+    pub(super) fn of(object: Watched) -> Self {
+        let metadata = object.metadata;
+        let status = serde_json::from_value(object.status);
+        let size = size(&metadata, &object.spec);
+        let source = source(&metadata, object.spec);
         let identity = match &source {
             Source::Sealed(sealed) => Identity::of(sealed),
             Source::Malformed(_) | Source::Gone => None,
         };
-        let mut entry = Self {
+        let status: Option<SealedSecretStatus> = status.ok().flatten();
+        Self {
             kept: Kept::Whole(source),
             identity,
             uid: metadata.uid,
             generation: metadata.generation,
             resource_version: metadata.resource_version,
-            status: None,
-            labels: metadata.labels,
-            annotations,
+            claim: Claim::of(status.as_ref()),
+            status,
+            opts_out: drift::opts_out(metadata.annotations.as_ref()),
+            instance: instance_label(metadata.labels.as_ref()).into(),
+            texts: object.texts,
+            size,
             secret: Known::default(),
             unsealed: None,
-        };
-        entry.learn(status.ok().flatten());
-        entry
-    }
-
-    fn learn(&mut self, status: Option<SealedSecretStatus>) {
-        if let Some(status) = status.as_ref().filter(|status| status::is_synced(status)) {
-            self.unsealed = status.observed_generation;
         }
-        self.status = status;
     }
 
     /// Returns whether there is no sign that a version of the object was ever unsealed or refused.
     pub(super) fn is_fresh(&self) -> bool {
-        self.was_never_synced() && self.unsealed.is_none()
+        !self.claim.was_reported && self.unsealed.is_none()
+    }
+
+    /// Returns whether the first status called the current version unsealed, and this process knows of none
+    /// that was.
+    pub(super) fn is_claimed(&self) -> bool {
+        self.unsealed.is_none()
+            && self.claim.unsealed.is_some()
+            && self.claim.unsealed == self.generation
     }
 
     /// Takes over what is known about an earlier version of the same object.
     pub(super) fn recall(&mut self, before: &Self) {
         if self.uid == before.uid {
             self.unsealed = self.unsealed.max(before.unsealed);
+            self.claim = before.claim;
         }
     }
 
@@ -109,13 +135,10 @@ impl Entry {
         self.kept == Kept::Whole(Source::Gone)
     }
 
-    /// Returns the bytes of sealed values in memory.
+    /// Returns the bytes of the object that are in memory until it is shortened.
     fn at_hand(&self) -> usize {
         match &self.kept {
-            Kept::Whole(Source::Sealed(sealed)) => {
-                let values = sealed.spec.encrypted_data.values();
-                values.chain(&sealed.spec.data).map(String::len).sum()
-            }
+            Kept::Whole(Source::Sealed(_)) => self.size,
             Kept::Whole(Source::Malformed(_) | Source::Gone) | Kept::Digest => 0,
         }
     }
@@ -126,11 +149,9 @@ impl Entry {
         conditions.is_none_or(Vec::is_empty)
     }
 
-    /// Returns whether the current version was unsealed, whatever failed since.
+    /// Returns whether this process knows that the current version was unsealed, whatever failed since.
     pub(super) fn is_settled(&self) -> bool {
-        let status = self.status.as_ref();
         self.unsealed.is_some() && self.unsealed == self.generation
-            || status.is_some_and(|status| status::is_settled(status, self.generation))
     }
 
     /// Returns whether the current version was unsealed and nothing has failed since.
@@ -159,21 +180,23 @@ impl Entry {
     /// Returns whether the two versions are equal in everything that concerns the Secret. A change of the
     /// spec shows in the generation, a change of the scope in the annotations.
     fn says_the_same(&self, other: &Self) -> bool {
-        self.uid == other.uid
-            && self.generation == other.generation
-            && self.labels == other.labels
-            && self.annotations == other.annotations
+        self.uid == other.uid && self.generation == other.generation && self.texts == other.texts
     }
 }
 
-fn source(object: DynamicObject) -> Source {
-    let mut json = object.data;
-    json["metadata"] = json!(object.metadata);
-    // The status in the object is not used, since other clients can write it.
-    json["status"] = serde_json::Value::Null;
-    if !json["spec"].is_object() {
+/// Returns about how many bytes an object takes in memory, apart from what is kept of every object.
+fn size(metadata: &ObjectMeta, spec: &serde_json::Value) -> usize {
+    let annotations = metadata.annotations.iter().flat_map(BTreeMap::values);
+    spec.to_string().len() + annotations.map(String::len).sum::<usize>()
+}
+
+/// Builds the object without its status, since other clients can write it.
+fn source(metadata: &ObjectMeta, spec: serde_json::Value) -> Source {
+    if !spec.is_object() {
         return Source::Malformed("it has no `spec`, so it is not a SealedSecret".into());
     }
+    let mut json = json!({ "metadata": metadata });
+    json["spec"] = spec;
     match serde_json::from_value::<SealedSecret>(json) {
         Ok(sealed) => Source::Sealed(Arc::new(sealed)),
         Err(_) => Source::Malformed(
@@ -219,7 +242,7 @@ impl Seen {
 pub(super) struct Catalogue {
     /// Boxed, since a map that is filled in order leaves half of its capacity unused.
     entries: BTreeMap<ObjectId, Box<Entry>>,
-    /// Bytes of sealed values in `entries`.
+    /// Bytes of whole objects in `entries`.
     at_hand: usize,
 }
 
@@ -229,7 +252,7 @@ impl Catalogue {
     }
 
     /// Stores an object. Returns its id if it is new or changed in a way that concerns its Secret.
-    pub(super) fn take(&mut self, object: DynamicObject) -> Option<ObjectId> {
+    pub(super) fn take(&mut self, object: Watched) -> Option<ObjectId> {
         let id = id_of(&object.metadata)?;
         let mut entry = Entry::of(object);
         let known = self.entries.get(&id);
@@ -272,7 +295,8 @@ impl Catalogue {
                 .resource_version
                 .clone_from(&answer.metadata.resource_version);
             let status = serde_json::from_value(answer.data["status"].clone());
-            entry.learn(status.ok().flatten());
+            entry.status = status.ok().flatten();
+            entry.claim.was_reported = true;
             entry.drop_items();
         }
     }
@@ -282,6 +306,14 @@ impl Catalogue {
         let entry = self.entries.get_mut(id);
         if let Some(entry) = entry.filter(|entry| entry.uid.as_deref() == uid) {
             entry.unsealed = entry.unsealed.max(generation);
+        }
+    }
+
+    /// Records that the current version was unsealed, if it is still this one.
+    pub(super) fn recognised(&mut self, id: &ObjectId, identity: Identity) {
+        let entry = self.entries.get_mut(id);
+        if let Some(entry) = entry.filter(|entry| entry.identity == Some(identity)) {
+            entry.unsealed = entry.generation;
         }
     }
 

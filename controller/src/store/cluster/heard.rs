@@ -4,21 +4,21 @@ use std::collections::BTreeSet;
 
 use controller_core::object_id::ObjectId;
 use k8s_openapi::api::core::v1 as core;
-use kube::api::DynamicObject;
 use kube::core::PartialObjectMeta;
 
 use super::catalogue::Seen;
+use super::watched::Watched;
 use super::{ClusterStore, id_of};
 
 impl ClusterStore {
     /// Stores a SealedSecret from the watch. Returns the object to reconcile, if the change concerns its
     /// Secret.
-    pub fn take(&self, object: DynamicObject) -> Option<ObjectId> {
+    pub fn take(&self, object: Watched) -> Option<ObjectId> {
         self.catalogue().take(object)
     }
 
     /// Records that a SealedSecret was deleted.
-    pub fn lose(&self, object: &DynamicObject) -> Option<ObjectId> {
+    pub fn lose(&self, object: &Watched) -> Option<ObjectId> {
         let id = id_of(&object.metadata)?;
         self.catalogue().lose(&id).then_some(id)
     }
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
     use crate::testing::{client, id, refusal};
 
-    fn object(name: &str) -> DynamicObject {
+    fn object(name: &str) -> Watched {
         let json = json!({
             "apiVersion": "bitnami.com/v1alpha1", "kind": "SealedSecret",
             "metadata": { "name": name, "namespace": "ns" }, "spec": { "encryptedData": {} },

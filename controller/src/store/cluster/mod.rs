@@ -10,27 +10,28 @@ pub(crate) mod events;
 mod heard;
 pub(crate) mod secret;
 mod statuses;
+mod watched;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use controller_core::decide::{Existing, Held, Plan};
-use controller_core::drift;
 use controller_core::object_id::ObjectId;
 use controller_core::ownership;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, PostParams, Preconditions};
 use kube::{Api, Client};
+use shared::record::Identity;
 use shared::resource::{SealedSecret, SealedSecretStatus};
 use shared::secret::Secret;
 
 use crate::args::Announced;
-use crate::metrics::instance_label;
 use crate::store::{Applied, Glance, Look, News, Observed, Source, Store, StoreError, api};
 pub use catalogue::sealed_secrets;
 use catalogue::{Catalogue, Entry, Kept, Seen};
 use events::{Events, Subject};
+pub use watched::Watched;
 
 /// The store in a cluster.
 pub struct ClusterStore {
@@ -137,6 +138,7 @@ impl ClusterStore {
             generation: None,
             status: None,
             settled: false,
+            claimed: false,
             guessed: false,
             is_fresh: false,
         })
@@ -144,7 +146,8 @@ impl ClusterStore {
 
     /// Fetches the current object, which can be newer than the one from the watch.
     async fn fetched(&self, id: &ObjectId) -> Result<Option<(Entry, Source)>, StoreError> {
-        let found = self.sealed(id).get_opt(&id.name).await;
+        let sealed = sealed_secrets(self.client.clone(), Some(&id.namespace));
+        let found = sealed.get_opt(&id.name).await;
         let entry = found
             .map_err(api("cannot read the SealedSecret"))?
             .map(Entry::of);
@@ -236,8 +239,8 @@ impl Store for ClusterStore {
         let is_there = !entry.is_gone();
         Some(Glance {
             identity: entry.identity.filter(|_| is_there)?,
-            opts_out: drift::opts_out(entry.annotations.as_ref()),
-            instance: instance_label(entry.labels.as_ref()).to_owned(),
+            opts_out: entry.opts_out,
+            instance: entry.instance.to_string(),
             record: entry.status.as_ref()?.record.clone()?,
             secret: (uid, version),
         })
@@ -250,6 +253,10 @@ impl Store for ClusterStore {
     fn note_unsealed(&self, id: &ObjectId, observed: &Observed) {
         let (uid, generation) = (observed.uid.as_deref(), observed.generation);
         self.catalogue().unsealed(id, uid, generation);
+    }
+
+    fn note_recognised(&self, id: &ObjectId, identity: Identity) {
+        self.catalogue().recognised(id, identity);
     }
 
     fn rest(&self, id: &ObjectId) {
@@ -282,6 +289,7 @@ impl Store for ClusterStore {
             existing,
             guessed,
             settled: entry.is_settled(),
+            claimed: entry.is_claimed(),
             is_fresh: entry.is_fresh(),
             generation: entry.generation,
             uid: entry.uid,

@@ -307,6 +307,7 @@ impl Place {
             existing: self.existing(id)?,
             settled: self.was_unsealed(id, &source)
                 || file.as_ref().is_some_and(|file| file.is_settled(&source)),
+            claimed: false,
             guessed: false,
             is_fresh: false,
             uid: None,

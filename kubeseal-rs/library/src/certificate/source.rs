@@ -459,13 +459,13 @@ mod tests {
                 let second = serve("127.0.0.1", redirect(&format!("http://{first}/")));
                 for server in [first, second] {
                     let source = format!("http://{server}/cert.pem");
-                    let read_by_rule = read_named_by_rule(&source, rule);
+                    let read_by_rule = read_named_by_rule(source.as_ref(), rule);
                     assert_eq!(
                         read_by_rule.is_ok(),
                         is_taken,
                         "{source} to {target}: {read_by_rule:?}"
                     );
-                    assert_eq!(read(&source).unwrap(), b"x", "the user names it");
+                    assert_eq!(read(source.as_ref()).unwrap(), b"x", "the user names it");
                 }
             }
         }

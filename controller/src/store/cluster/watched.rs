@@ -1,0 +1,215 @@
+//! A SealedSecret as the API server sends it, without what the controller does not need.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use aws_lc_rs::digest::{Context, SHA256};
+use controller_core::drift;
+use kube::Resource;
+use kube::core::ObjectMeta;
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::Value;
+use shared::resource::{KEY_HINTS_ANNOTATION, LAST_APPLIED_ANNOTATIONS, SealedSecret};
+use shared::scope::{CLUSTER_WIDE_ANNOTATION, NAMESPACE_WIDE_ANNOTATION};
+
+use crate::metrics::INSTANCE_LABEL;
+
+/// The labels and annotations that are read. Of the others, which can have a mebibyte in each object, only a
+/// digest is kept.
+const READ: [&str; 5] = [
+    CLUSTER_WIDE_ANNOTATION,
+    NAMESPACE_WIDE_ANNOTATION,
+    KEY_HINTS_ANNOTATION,
+    drift::ANNOTATION,
+    INSTANCE_LABEL,
+];
+
+/// An object of the watch. Everything else, such as `managedFields`, is dropped while the object is parsed,
+/// so that it is never in memory for many objects at once. `spec` and `status` can be anything: an object that
+/// does not match the type must not stop the stream of the others.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(from = "Sent")]
+pub struct Watched {
+    /// Name, namespace, `uid`, versions, and the labels and annotations that are read.
+    pub metadata: ObjectMeta,
+    /// The spec.
+    pub spec: Value,
+    /// The status.
+    pub status: Value,
+    /// A digest of all labels and annotations, to notice changes.
+    pub(super) texts: [u8; 32],
+}
+
+#[derive(Deserialize)]
+struct Sent {
+    #[serde(default)]
+    metadata: SentMetadata,
+    #[serde(default)]
+    spec: Value,
+    #[serde(default)]
+    status: Value,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SentMetadata {
+    name: Option<String>,
+    namespace: Option<String>,
+    uid: Option<String>,
+    generation: Option<i64>,
+    resource_version: Option<String>,
+    labels: Option<Texts>,
+    annotations: Option<Texts>,
+}
+
+impl From<Sent> for Watched {
+    fn from(sent: Sent) -> Self {
+        let metadata = sent.metadata;
+        let mut all = Context::new(&SHA256);
+        let mut kept = |texts: Option<Texts>| {
+            let texts = texts.unwrap_or_default();
+            all.update(&texts.digest);
+            texts.kept
+        };
+        let (labels, annotations) = (kept(metadata.labels), kept(metadata.annotations));
+        Self {
+            metadata: ObjectMeta {
+                name: metadata.name,
+                namespace: metadata.namespace,
+                uid: metadata.uid,
+                generation: metadata.generation,
+                resource_version: metadata.resource_version,
+                labels: Some(labels),
+                annotations: Some(annotations),
+                ..ObjectMeta::default()
+            },
+            spec: sent.spec,
+            status: sent.status,
+            texts: bytes(all),
+        }
+    }
+}
+
+/// Labels or annotations: those that are read, and a digest of all but copies of the whole object.
+#[derive(Default)]
+struct Texts {
+    kept: BTreeMap<String, String>,
+    digest: [u8; 32],
+}
+
+impl<'de> Deserialize<'de> for Texts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(TextsVisitor)
+    }
+}
+
+struct TextsVisitor;
+
+impl<'de> Visitor<'de> for TextsVisitor {
+    type Value = Texts;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map of texts")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Texts, A::Error> {
+        let (mut kept, mut digest) = (BTreeMap::new(), Context::new(&SHA256));
+        while let Some((key, text)) = map.next_entry::<String, String>()? {
+            if LAST_APPLIED_ANNOTATIONS.contains(&key.as_str()) {
+                continue;
+            }
+            for part in [&key, &text] {
+                digest.update(&part.len().to_be_bytes());
+                digest.update(part.as_bytes());
+            }
+            if READ.contains(&key.as_str()) {
+                kept.insert(key, text);
+            }
+        }
+        let digest = bytes(digest);
+        Ok(Texts { kept, digest })
+    }
+}
+
+fn bytes(digest: Context) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(digest.finish().as_ref());
+    bytes
+}
+
+impl Resource for Watched {
+    type DynamicType = ();
+    type Scope = <SealedSecret as Resource>::Scope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        SealedSecret::kind(&())
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        SealedSecret::group(&())
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        SealedSecret::version(&())
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        SealedSecret::plural(&())
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn watched(annotations: &Value, managed: &Value) -> Watched {
+        let json = json!({
+            "apiVersion": "bitnami.com/v1alpha1", "kind": "SealedSecret", "spec": 1, "other": {},
+            "metadata": {
+                "name": "n", "namespace": "ns", "managedFields": managed, "labels": { INSTANCE_LABEL: "i", "x": "y" },
+                "annotations": annotations,
+            },
+        });
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn keeps_what_is_read_and_notices_every_other_change_that_is_not_a_copy_of_the_object() {
+        let copy = LAST_APPLIED_ANNOTATIONS[0];
+        let one = watched(
+            &json!({ drift::ANNOTATION: "false", "a": "b", copy: "{}" }),
+            &json!([]),
+        );
+        let labels = [(INSTANCE_LABEL.to_owned(), "i".to_owned())];
+        let annotations = [(drift::ANNOTATION.to_owned(), "false".to_owned())];
+        assert_eq!(one.metadata.labels, Some(labels.into()));
+        assert_eq!(one.metadata.annotations, Some(annotations.into()));
+        assert_eq!((&one.spec, &one.status), (&json!(1), &Value::Null));
+        for (same, annotations) in [
+            (
+                true,
+                json!({ drift::ANNOTATION: "false", "a": "b", copy: "{1}" }),
+            ),
+            (false, json!({ drift::ANNOTATION: "false", "a": "c" })),
+            (false, json!({ drift::ANNOTATION: "false", "ab": "" })),
+            (false, json!({ drift::ANNOTATION: "false" })),
+            (false, json!({ drift::ANNOTATION: "true", "a": "b" })),
+            (false, Value::Null),
+        ] {
+            let other = watched(&annotations, &json!([{ "manager": "m" }]));
+            assert_eq!(other.texts == one.texts, same, "{annotations}");
+        }
+    }
+}
