@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use flags::{Flag, Flags, Kind, Program, Stop, parse_duration};
+use kubeseal_library::certificate::{By, Vouched, Wanted};
+use kubeseal_library::cluster::{Access, ByToken, Hidden, Overrides, Timeout};
+use kubeseal_library::kubeconfig::Choice;
 use shared::scope::Scope;
 
-use crate::certificate::{By, Vouched, Wanted};
-use crate::cluster::{Access, ByToken, Hidden, Overrides, Timeout};
 use crate::command::{Command, Input, Request, SealOptions};
-use crate::kubeconfig::Choice;
 use crate::pages;
 
 /// `kubeseal` as it is typed.

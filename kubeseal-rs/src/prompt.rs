@@ -6,7 +6,7 @@ use signal_hook::consts::SIGINT;
 use signal_hook::low_level::emulate_default_handler;
 use zeroize::Zeroizing;
 
-use crate::platform::QuietTerminal;
+use kubeseal_library::platform::QuietTerminal;
 
 /// A terminal with echo turned off until the value is dropped.
 pub(crate) struct Prompt(QuietTerminal);

@@ -13,11 +13,11 @@ use kubeseal_library::notice::Notice;
 pub use kubeseal_library::shown::{
     ShowPath, json_shown, lines_shown, path_text, shown, yaml_shown,
 };
+use kubeseal_library::surroundings::Surroundings;
 use shared::error_chain;
 
 use crate::command::CommandError;
 use crate::seal::Outcome;
-use crate::surroundings::Surroundings;
 
 /// The exit code for a command line that cannot be parsed.
 const USAGE: u8 = 2;

@@ -193,7 +193,8 @@ fn an_object_of_a_controller_cannot_be_hidden() {
         let tree = Tree::new();
         tree.write("state/sealed/shop/db.yaml", SEALED);
         tree.write(list, text);
-        let found = kubeseal_rs::keys::survey::in_files(&[tree.path("state/sealed")], &mut |_| ());
+        let found =
+            kubeseal_library::keys::survey::in_files(&[tree.path("state/sealed")], &mut |_| ());
         assert_eq!(found.expect("readable").holders.len(), 1, "{list}");
     }
 }
@@ -212,7 +213,7 @@ fn a_key_in_a_folder_cannot_be_hidden() {
         let tree = Tree::new();
         tree.write("state/keys/key.yaml", KEY);
         tree.write(list, text);
-        let found = kubeseal_rs::keys::folder::read(&tree.path("state/keys"));
+        let found = kubeseal_library::keys::folder::read(&tree.path("state/keys"));
         assert_eq!(found.expect("readable").len(), 1, "{list}");
     }
 }

@@ -16,7 +16,7 @@ fn path_with_ours() -> String {
 }
 
 fn program(name: &str) -> PathBuf {
-    kubeseal_rs::programs::find(name)
+    kubeseal_library::programs::find(name)
         .unwrap_or_else(|| unreachable!("these stories need {name}; install it"))
 }
 

@@ -13,19 +13,19 @@ mod secrets;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use kubeseal_library::certificate::{self, ObtainError, UseError, Wanted};
+use kubeseal_library::cluster::rotated::NotRotated;
+use kubeseal_library::cluster::{Access, ClusterError, Controller};
+use kubeseal_library::files::{self, FileError};
+use kubeseal_library::kubeconfig::{self, KubeconfigError};
+use kubeseal_library::surroundings::Surroundings;
 use shared::key::Certificate;
 use shared::scope::Scope;
 use shared::seal::SealError;
 use shared::unseal::UnsealError;
 use zeroize::Zeroizing;
 
-use crate::certificate::{self, ObtainError, UseError, Wanted};
-use crate::cluster::rotated::NotRotated;
-use crate::cluster::{Access, ClusterError, Controller};
-use crate::files::{self, FileError};
-use crate::kubeconfig::{self, KubeconfigError};
 use crate::report;
-use crate::surroundings::Surroundings;
 
 use crate::report::ShowPath as _;
 pub use kubeseal_library::format::Format;

@@ -2,15 +2,15 @@
 
 use std::path::Path;
 
+use kubeseal_library::cluster::{Access, Controller, rotated};
+use kubeseal_library::kubeconfig::{self, Choice};
+use kubeseal_library::surroundings::Surroundings;
 use serde_json::Value as Json;
 use shared::resource::SealedSecret;
 use shared::scope::Scope;
 
 use super::explain::why_closed;
 use super::{CommandError, Format, Input, Request, is_yaml, output_format, secrets};
-use crate::cluster::{Access, Controller, rotated};
-use crate::kubeconfig::{self, Choice};
-use crate::surroundings::Surroundings;
 
 /// Parses every SealedSecret of the input. Input without any is an error.
 pub(super) fn read(input: &[u8]) -> Result<Vec<SealedSecret>, CommandError> {
@@ -106,7 +106,7 @@ pub(super) fn rotate(
 /// times.
 fn tidy(rotated: Json) -> Result<SealedSecret, CommandError> {
     let what = "cannot re-encrypt secret";
-    let nonsense = |_| crate::cluster::ClusterError::Nonsense { what };
+    let nonsense = |_| kubeseal_library::cluster::ClusterError::Nonsense { what };
     let mut sealed: SealedSecret = serde_json::from_value(rotated).map_err(nonsense)?;
     sealed.metadata.creation_timestamp = None;
     sealed.metadata.deletion_timestamp = None;

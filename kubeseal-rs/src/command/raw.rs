@@ -4,15 +4,16 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use clap_lex::OsStrExt as _;
+use kubeseal_library::bounded::Kind;
+use kubeseal_library::files;
+use kubeseal_library::surroundings::Surroundings;
 use shared::key::Certificate;
 use shared::scope::Scope;
 use shared::{base64, envelope};
 use zeroize::Zeroizing;
 
 use super::{CommandError, SealOptions, default_namespace};
-use crate::bounded::Kind;
-use crate::surroundings::Surroundings;
-use crate::{files, report};
+use crate::report;
 
 /// Seals the bytes unchanged, including a line break at the end.
 pub(super) fn seal(

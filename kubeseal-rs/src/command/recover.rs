@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use kubeseal_library::bounded::Kind;
+use kubeseal_library::files;
+use kubeseal_library::keys::archive;
 use serde_json::Value as Json;
 use shared::error_chain;
 use shared::key::{PrivateKey, PrivateKeyError};
@@ -17,10 +20,8 @@ use shared::unseal::{self, Chance, Rules};
 
 use super::CommandError;
 use super::secrets;
-use crate::bounded::Kind;
-use crate::keys::archive;
+use crate::report;
 use crate::report::ShowPath as _;
-use crate::{files, report};
 
 /// A file contains no usable key.
 #[derive(Debug, thiserror::Error)]

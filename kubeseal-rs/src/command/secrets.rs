@@ -1,5 +1,7 @@
 //! Seals Secret manifests into SealedSecret manifests.
 
+use kubeseal_library::parallel;
+use kubeseal_library::surroundings::Surroundings;
 use rand::CryptoRng;
 use serde_json::Value as Json;
 use shared::key::Certificate;
@@ -11,9 +13,7 @@ use shared::secret::Secret;
 use zeroize::Zeroizing;
 
 use super::{CommandError, Format, SealOptions, default_namespace};
-use crate::parallel;
 use crate::report;
-use crate::surroundings::Surroundings;
 
 /// The input does not contain objects of the expected kind.
 #[derive(Debug, thiserror::Error)]

@@ -4,20 +4,21 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
+use kubeseal_library::bounded::Kind;
+use kubeseal_library::cluster::Controller;
+use kubeseal_library::keys::record;
+use kubeseal_library::redacted::redacted_source;
+use kubeseal_library::surroundings::Surroundings;
+use kubeseal_library::{certificate, files};
 use serde_json::json;
 use shared::key::{Certificate, Fingerprint, Validity};
 use shared::key_marks::KeyState;
 
 use super::keys::{access, store};
 use super::{Outcome, print};
-use crate::bounded::Kind;
-use crate::cluster::Controller;
-use crate::keys::record;
-use crate::redacted::redacted_source;
+use crate::report;
 use crate::report::ShowPath as _;
 use crate::seal_args::{Cert, CertFetch, CertShow, CertSource, CertVerb, CertVerify, Form, Place};
-use crate::surroundings::Surroundings;
-use crate::{certificate, files, report};
 
 /// Runs the command.
 ///

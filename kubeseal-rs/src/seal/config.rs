@@ -1,17 +1,18 @@
 //! `seal config explain`: shows which settings apply to a file, and where each comes from.
 
 use anyhow::Result;
+use kubeseal_library::format::write;
+use kubeseal_library::redacted::redacted_source;
+use kubeseal_library::rules::Source;
+use kubeseal_library::surroundings::Surroundings;
 use serde_json::{Value as Json, json};
 
 use super::session::Session;
 use super::settings::{Said, Settings};
-use super::{Outcome, print, write};
-use crate::redacted::redacted_source;
+use super::{Outcome, print};
 use crate::report::shown;
 use crate::report::{ShowPath as _, path_text};
-use crate::rules::Source;
 use crate::seal_args::{Config, ConfigVerb, Explain};
-use crate::surroundings::Surroundings;
 
 /// Runs the command.
 ///

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
+use kubeseal_library::dotenv;
+use kubeseal_library::surroundings::Surroundings;
 use shared::names;
 use shared::plain::Plain;
 use shared::secret::Secret;
@@ -12,10 +14,9 @@ use super::Outcome;
 use super::sealing;
 use super::session::Session;
 use super::values::{self, Stdin, ValueError};
+use crate::report;
 use crate::report::ShowPath as _;
 use crate::seal_args::{Create, Like};
-use crate::surroundings::Surroundings;
-use crate::{dotenv, report};
 
 /// A Secret cannot be made of these words.
 #[derive(Debug, thiserror::Error)]

@@ -3,14 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use kubeseal_library::files;
+use kubeseal_library::format::Format;
+use kubeseal_library::format::write;
 use zeroize::Zeroizing;
 
 use super::sealing::Sealed;
-use super::{Outcome, print, write};
-use crate::command::Format;
+use super::{Outcome, print};
+use crate::report;
 use crate::report::ShowPath as _;
 use crate::seal_args::Destination;
-use crate::{files, report};
 
 /// The file exists already.
 #[derive(Debug, thiserror::Error)]

@@ -5,18 +5,19 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use gix::ObjectId;
+use kubeseal_library::format::write;
+use kubeseal_library::git::{self, GitError, Repository};
+use kubeseal_library::surroundings::Surroundings;
+use kubeseal_library::walk::{self, Kind, ManifestFile, PassedOver, WalkError};
 use serde_json::{Value as Json, json};
 use shared::resource::SecretTemplate;
 use shared::scope::Scope;
 use zeroize::Zeroizing;
 
 use super::object::Object;
-use super::walk::{self, Kind, ManifestFile, PassedOver, WalkError};
-use super::{Outcome, print, write};
-use crate::git::{self, GitError, Repository};
+use super::{Outcome, print};
 use crate::report::{self, Paint, ShowPath as _, path_text, shown};
 use crate::seal_args::Diff;
-use crate::surroundings::Surroundings;
 
 /// There is nothing to compare.
 #[derive(Debug, thiserror::Error)]

@@ -9,20 +9,20 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use kubeseal_library::keys::record;
+use kubeseal_library::platform::{self, memory};
+use kubeseal_library::programs;
+use kubeseal_library::surroundings::Surroundings;
+use kubeseal_library::walk::sealed_in;
 use shared::key_ring::KeyRing;
 use shared::plain::Plain;
 use shared::resource::SealedSecret;
 use shared::unseal::{Chance, Rules, unseal};
 
 use super::keys::store;
-use super::walk::sealed_in;
 use super::{Outcome, opening};
-use crate::keys::record;
-use crate::platform::{self, memory};
-use crate::programs;
 use crate::report::{ShowPath as _, path_text};
 use crate::seal_args::Exec;
-use crate::surroundings::Surroundings;
 use variables::{Assignment, Choice, assign};
 pub use variables::{Chosen, MalformedChoice};
 

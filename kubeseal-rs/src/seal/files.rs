@@ -5,6 +5,11 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use kubeseal_library::format::Format;
+use kubeseal_library::format::write;
+use kubeseal_library::surroundings::Surroundings;
+use kubeseal_library::walk::{self, Kind, LISTS, ManifestFile, PassedOver};
+use kubeseal_library::{files, git};
 use serde_json::Value as Json;
 use shared::manifest::{self, Node, Reading, Shape};
 use zeroize::Zeroizing;
@@ -12,13 +17,10 @@ use zeroize::Zeroizing;
 use super::sealing::{self, Sealed};
 use super::session::Session;
 use super::settings::Settings;
-use super::walk::{self, Kind, LISTS, ManifestFile, PassedOver};
-use super::{Outcome, print, write};
-use crate::command::Format;
+use super::{Outcome, print};
+use crate::report;
 use crate::report::{ShowPath as _, path_text};
 use crate::seal_args::Files;
-use crate::surroundings::Surroundings;
-use crate::{files, git, report};
 
 /// A file cannot be sealed as requested.
 #[derive(Debug, thiserror::Error)]

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
+use kubeseal_library::recipe::{Random, Recipe};
+use kubeseal_library::surroundings::Surroundings;
 use shared::plain::Plain;
 use shared::secret::Secret;
 
@@ -10,10 +12,8 @@ use super::create::{self, Items};
 use super::session::Session;
 use super::values::{self, Stdin};
 use super::{Outcome, names, sealing};
-use crate::recipe::{Random, Recipe};
 use crate::report;
 use crate::seal_args::Generate;
-use crate::surroundings::Surroundings;
 
 /// The arguments are not valid.
 #[derive(Debug, thiserror::Error)]

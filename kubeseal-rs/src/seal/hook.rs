@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use kubeseal_library::git::Repository;
+use kubeseal_library::{files, platform, programs};
 
 use super::{Outcome, print};
-use crate::git::Repository;
+use crate::report;
 use crate::report::ShowPath as _;
 use crate::seal_args::{Hook, HookInstall, HookVerb};
-use crate::{files, platform, programs, report};
 
 /// The first lines of every installed hook.
 const HEAD: &str = "#!/bin/sh\n\

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Result;
+use kubeseal_library::cluster::{self, ClusterError};
 use shared::base64;
 use shared::plain::Plain;
 use shared::resource::{SealedSecret, place};
 
 use super::session::Session;
 use super::target::TargetError;
-use crate::cluster::{self, ClusterError};
 
 /// Values by item name; `None` if a value is not known.
 pub type Values = BTreeMap<String, Option<Plain>>;

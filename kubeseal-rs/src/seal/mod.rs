@@ -59,13 +59,11 @@ pub mod values;
 pub mod view;
 
 use anyhow::Result;
+use kubeseal_library::surroundings::Surroundings;
 use shared::names;
 
 use crate::report;
 use crate::seal_args::{self, Command};
-use crate::surroundings::Surroundings;
-pub use kubeseal_library::format::write;
-pub use kubeseal_library::{loose, walk};
 
 /// The outcome of a run without an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,21 +5,21 @@ use std::sync::Arc;
 
 use age::secrecy::SecretString;
 use anyhow::{Context as _, Result, bail};
+use kubeseal_library::bounded::Kind;
+use kubeseal_library::files;
+use kubeseal_library::keys::KeyRecord;
+use kubeseal_library::keys::archive::{self, Unlock};
+use kubeseal_library::keys::{folder, record};
+use kubeseal_library::surroundings::Surroundings;
 use shared::key::PrivateKey;
 use shared::key_ring::{KeyRing, RingKey};
 use shared::manifest;
 use shared::secret::Secret;
 use zeroize::Zeroizing;
 
-use crate::bounded::Kind;
-use crate::files;
-use crate::keys::KeyRecord;
-use crate::keys::archive::{self, Unlock};
-use crate::keys::{folder, record};
 use crate::prompt::Prompt;
 use crate::report::ShowPath as _;
 use crate::seal_args::Opening;
-use crate::surroundings::Surroundings;
 
 /// Reads the identities, and the passphrase if a file contains it. Never prompts.
 ///

@@ -6,20 +6,20 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
+use kubeseal_library::certificate::{self, By, Obtained, Origin, Vouched, Wanted};
+use kubeseal_library::cluster::{Access, Overrides};
+use kubeseal_library::keys::marked;
+use kubeseal_library::kubeconfig;
+use kubeseal_library::redacted::redacted_source;
+use kubeseal_library::rules::{RulesFile, Source};
+use kubeseal_library::surroundings::Surroundings;
 use shared::key::Certificate;
 use shared::key_ring::KeyRing;
 
 use super::settings::{self, Settings, SettingsError};
-use crate::certificate::{self, By, Obtained, Origin, Vouched, Wanted};
-use crate::cluster::{Access, Overrides};
-use crate::keys::marked;
-use crate::kubeconfig;
-use crate::redacted::redacted_source;
 use crate::report;
 use crate::report::ShowPath as _;
-use crate::rules::{RulesFile, Source};
 use crate::seal_args::Sealing;
-use crate::surroundings::Surroundings;
 
 /// Upstream's default name and namespace of the controller's Service.
 const CONTROLLER: (&str, &str) = ("sealed-secrets-controller", "kube-system");

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
+use kubeseal_library::recipe::{Random, Recipe};
+use kubeseal_library::surroundings::Surroundings;
 use shared::plain::Plain;
 use shared::sealed_file::Changes;
 
@@ -10,11 +12,9 @@ use super::session::Session;
 use super::target::{Target, hint_rule};
 use super::values::{Stdin, remark_on};
 use super::{Outcome, names};
-use crate::recipe::{Random, Recipe};
 use crate::report;
 use crate::report::ShowPath as _;
 use crate::seal_args::Set;
-use crate::surroundings::Surroundings;
 
 /// A recipe that makes more than values.
 #[derive(Debug, thiserror::Error)]

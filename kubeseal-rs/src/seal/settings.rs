@@ -5,14 +5,14 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use kubeseal_library::certificate::{By, Vouched, is_url};
+use kubeseal_library::files;
+use kubeseal_library::redacted::redacted_source;
+use kubeseal_library::rules::{Broken, Rule, RulesFile, Source};
 use shared::key::{Certificate, Fingerprint, MalformedFingerprint};
 use shared::scope::{Scope, UnknownScope};
 
-use crate::certificate::{By, Vouched, is_url};
-use crate::files;
-use crate::redacted::redacted_source;
 use crate::report::ShowPath as _;
-use crate::rules::{Broken, Rule, RulesFile, Source};
 use crate::seal_args::Sealing;
 
 /// A setting and its source.
@@ -357,7 +357,7 @@ impl Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules;
+    use kubeseal_library::rules;
 
     fn decided(
         rule: &str,

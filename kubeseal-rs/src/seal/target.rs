@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
+use kubeseal_library::files;
+use kubeseal_library::walk::ManifestFile;
 use shared::key::Certificate;
 use shared::manifest::edit;
 use shared::names;
@@ -16,8 +18,6 @@ use zeroize::Zeroizing;
 
 use super::session::Session;
 use super::settings::Settings;
-use super::walk::ManifestFile;
-use crate::files;
 use crate::report::{ShowPath as _, shown};
 
 /// The file, or the requested change, is not valid.

@@ -5,17 +5,17 @@ use std::fmt::Write as _;
 
 use anyhow::{Result, bail};
 use jiff::{SignedDuration, Timestamp};
+use kubeseal_library::cluster::{ClusterError, Objects};
+use kubeseal_library::notice::StatusLine;
+use kubeseal_library::parallel;
+use kubeseal_library::progress::Progress;
+use kubeseal_library::surroundings::Surroundings;
 use serde_json::{Value as Json, json};
 
 use super::{Outcome, print};
-use crate::cluster::{ClusterError, Objects};
-use crate::parallel;
-use crate::progress::Progress;
 use crate::report::{self, shown};
 use crate::seal::keys;
 use crate::seal_args::{Place, Uninstall};
-use crate::surroundings::Surroundings;
-use kubeseal_library::notice::StatusLine;
 
 /// The conditions that Bitnami's controller does not write.
 const CONDITIONS: [&str; 2] = ["Ready", "Stalled"];

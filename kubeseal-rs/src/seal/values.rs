@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use clap_lex::OsStrExt as _;
+use kubeseal_library::bounded::Kind;
+use kubeseal_library::files;
+use kubeseal_library::surroundings::Surroundings;
 use shared::plain::Plain;
 
-use crate::bounded::Kind;
-use crate::files;
 use crate::prompt::Prompt;
 use crate::report::{self, ShowPath as _, path_text};
-use crate::surroundings::Surroundings;
 
 /// A value cannot be read.
 #[derive(Debug, thiserror::Error)]

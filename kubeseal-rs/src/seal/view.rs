@@ -5,24 +5,25 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow};
 use jiff::Timestamp;
+use kubeseal_library::format::write;
+use kubeseal_library::git::{self, Dated};
+use kubeseal_library::surroundings::Surroundings;
+use kubeseal_library::walk::{self, Candidate, Kind, PassedOver};
 use serde_json::{Value as Json, json};
 use shared::key_ring::KeyRing;
 use shared::plain::Plain;
 use shared::{base64, unseal};
 use zeroize::Zeroizing;
 
+use super::Outcome;
 use super::in_cluster::{self, Values};
 use super::object::{Form, Item, Object};
 use super::session::Session;
-use super::walk::{self, Candidate, Kind, PassedOver};
-use super::{Outcome, write};
 use crate::command::read_keys;
-use crate::git::{self, Dated};
 use crate::report;
 use crate::report::shown;
 use crate::report::{ShowPath as _, path_text};
 use crate::seal_args::{Sealing, View};
-use crate::surroundings::Surroundings;
 
 /// What to do if the cluster does not provide values.
 const OTHERWISE: &str = "--key FILE opens them here";

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::cluster::ByToken;
+use kubeseal_library::cluster::ByToken;
 
 /// The controller's TLS port, which tells callers with a token which key decrypts each item.
 #[derive(Debug, Clone, Default, Args)]

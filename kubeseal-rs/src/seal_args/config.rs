@@ -1,9 +1,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use kubeseal_library::format::Format;
 
 use super::Sealing;
-use crate::command::Format;
 
 /// Arguments of `seal config`.
 #[derive(Debug, Args)]

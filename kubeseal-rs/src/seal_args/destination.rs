@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::command::Format;
+use kubeseal_library::format::Format;
 
 /// Where to write a new SealedSecret.
 #[derive(Debug, Clone, Default, Args)]

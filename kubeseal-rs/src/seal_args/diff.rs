@@ -3,7 +3,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::command::Format;
+use kubeseal_library::format::Format;
 
 /// Arguments of `seal diff`.
 #[derive(Debug, Args)]

@@ -1,9 +1,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use kubeseal_library::format::Format;
 
 use super::Cluster;
-use crate::command::Format;
 
 /// Arguments of `seal view`.
 #[derive(Debug, Args)]

@@ -1,12 +1,12 @@
 //! What answers behind the Service, and the certificate that it serves.
 
+use kubeseal_library::cluster::{Access, ClusterError, Controller, Objects};
 use serde_json::Value as Json;
 use shared::error_chain;
 use shared::key::{Certificate, Validity};
 
 use super::findings::Found;
 use super::way::WENT_AWAY;
-use crate::cluster::{Access, ClusterError, Controller, Objects};
 
 /// Is there a controller, is it up, and has it seen its objects? None if it is not up.
 pub(super) fn look(objects: &Objects, access: &Access) -> (Option<Controller>, Found) {

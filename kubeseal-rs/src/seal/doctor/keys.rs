@@ -1,11 +1,11 @@
 //! The key Secrets, if we may read them.
 
+use kubeseal_library::cluster::Access;
+use kubeseal_library::keys::{KeyRecord, KeyStore, record};
 use shared::key::Certificate;
 use shared::key_marks::KeyState;
 
 use super::findings::{Findings, Found};
-use crate::cluster::Access;
-use crate::keys::{KeyRecord, KeyStore, record};
 
 const NAME: &str = "keys";
 

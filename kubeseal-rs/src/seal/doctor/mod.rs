@@ -23,6 +23,10 @@ mod templates;
 mod way;
 
 use anyhow::Result;
+use kubeseal_library::keys::{KeyRecord, record};
+use kubeseal_library::redacted::redacted_source;
+use kubeseal_library::rules::{Rule, Source};
+use kubeseal_library::surroundings::Surroundings;
 use shared::error_chain;
 use shared::key_ring::KeyRing;
 
@@ -30,11 +34,7 @@ use super::keys::authorised;
 use super::session::Session;
 use super::settings::Origin;
 use super::{Outcome, opening, print};
-use crate::keys::{KeyRecord, record};
-use crate::redacted::redacted_source;
-use crate::rules::{Rule, Source};
 use crate::seal_args::{Doctor, Form, Sealing};
-use crate::surroundings::Surroundings;
 use findings::{Findings, Found};
 
 /// Runs the command: findings if a step is broken.

@@ -5,6 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::Result;
+use kubeseal_library::cluster::{Authorised, Controller, KeysOfItems};
+use kubeseal_library::surroundings::Surroundings;
+use kubeseal_library::walk::sealed_in;
 use serde_json::Value as Json;
 use shared::error_chain;
 use shared::key::Fingerprint;
@@ -17,10 +20,7 @@ use super::findings::{Findings, Found};
 use super::item;
 use super::templates;
 use super::way::Way;
-use crate::cluster::{Authorised, Controller, KeysOfItems};
-use crate::seal::walk::sealed_in;
 use crate::seal_args::Doctor;
-use crate::surroundings::Surroundings;
 
 /// More places than this are not tried: each costs a private-key operation for each item and key.
 const MOST_PLACES: usize = 2000;

@@ -1,11 +1,11 @@
 //! Do the templates of a SealedSecret render with its values?
 
+use kubeseal_library::surroundings::Surroundings;
 use shared::key_ring::KeyRing;
 use shared::resource::SealedSecret;
 use shared::unseal::{Chance, Rules, UnsealError, unseal};
 
 use super::findings::Found;
-use crate::surroundings::Surroundings;
 
 /// Renders the templates with keys that are here, and shows the exact place of what fails: the status of the
 /// object does not, since the place depends on the values. `None` without templates, and if an item does not
@@ -42,7 +42,7 @@ mod tests {
     use shared::scope::Scope;
 
     use super::*;
-    use crate::keys::{KeyRecord, folder, record};
+    use kubeseal_library::keys::{KeyRecord, folder, record};
 
     const OWN: &str = include_str!("../../../tests/seal/key-fixtures/state/keys/key-2024.yaml");
     const OTHER: &str = include_str!("../../../tests/seal/key-fixtures/state/keys/key-2025.yaml");

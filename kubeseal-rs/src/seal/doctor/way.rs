@@ -2,17 +2,17 @@
 
 use std::path::Path;
 
+use kubeseal_library::cluster::{Access, Authorised, Controller, Objects};
+use kubeseal_library::keys::{KeyRecord, KeyStore};
+use kubeseal_library::surroundings::Surroundings;
 use serde_json::Value as Json;
 use shared::error_chain;
 
 use super::findings::{Findings, Found};
 use super::{controller, keys};
-use crate::cluster::{Access, Authorised, Controller, Objects};
-use crate::keys::{KeyRecord, KeyStore};
 use crate::report::ShowPath as _;
 use crate::seal::keys::{access, again};
 use crate::seal_args::Doctor;
-use crate::surroundings::Surroundings;
 
 /// What to do about an API server that answered a moment ago.
 pub(super) const WENT_AWAY: &str = "the API server went away meanwhile: try again";
@@ -87,7 +87,7 @@ fn cluster(access: &Access, again: &str, way: &mut Way, findings: &mut Findings)
     Some(())
 }
 
-fn kubeconfig(objects: Result<&Objects, &crate::cluster::ClusterError>) -> Found {
+fn kubeconfig(objects: Result<&Objects, &kubeseal_library::cluster::ClusterError>) -> Found {
     match objects {
         Ok(objects) => Found::good(format!("leads to {}", objects.server())),
         Err(error) => Found::bad(

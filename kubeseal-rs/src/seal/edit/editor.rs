@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use kubeseal_library::programs;
+use kubeseal_library::surroundings::Surroundings;
+
 use super::guarded::Guarded;
-use crate::programs;
 use crate::report::ShowPath as _;
-use crate::surroundings::Surroundings;
 
 /// The editor cannot be used.
 #[derive(Debug, thiserror::Error)]

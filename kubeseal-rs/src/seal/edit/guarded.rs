@@ -9,13 +9,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use anyhow::{Context as _, Result};
+use kubeseal_library::platform::signals::HeldSignals;
+use kubeseal_library::programs;
+use kubeseal_library::surroundings::Surroundings;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
 use super::hidden::Hidden;
-use crate::platform::signals::HeldSignals;
-use crate::programs;
-use crate::surroundings::Surroundings;
 
 const SIGNALS: &[i32] = &[SIGHUP, SIGINT, SIGQUIT, SIGTERM];
 

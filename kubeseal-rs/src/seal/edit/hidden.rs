@@ -6,13 +6,13 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use kubeseal_library::files::{has_ended, process_of};
+use kubeseal_library::platform::memory;
+use kubeseal_library::surroundings::Surroundings;
 use tempfile::TempDir;
 use zeroize::Zeroizing;
 
-use crate::files::{has_ended, process_of};
-use crate::platform::memory;
 use crate::report::ShowPath as _;
-use crate::surroundings::Surroundings;
 
 /// The prefix of folder names; the process id and random characters follow.
 const PREFIX: &str = "seal-edit-";

@@ -9,6 +9,7 @@ use std::io::BufRead as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use kubeseal_library::surroundings::Surroundings;
 use shared::key_ring::KeyRing;
 use shared::sealed_file::Changes;
 use shared::unseal;
@@ -22,7 +23,6 @@ use crate::command::read_keys;
 use crate::report;
 use crate::report::ShowPath as _;
 use crate::seal_args::Edit;
-use crate::surroundings::Surroundings;
 use document::{Difference, difference};
 use editor::Editor;
 use guarded::Guarded;

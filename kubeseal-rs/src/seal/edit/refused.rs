@@ -1,10 +1,10 @@
 //! `seal edit` on systems without folders in memory, where it is refused.
 
 use anyhow::{Result, bail};
+use kubeseal_library::surroundings::Surroundings;
 
 use super::Outcome;
 use crate::seal_args::Edit;
-use crate::surroundings::Surroundings;
 
 /// Fails without changing anything.
 ///

@@ -6,7 +6,7 @@
 
 use std::str::FromStr;
 
-use crate::platform;
+use kubeseal_library::platform;
 
 /// An item that the user named: `ITEM` or `VARIABLE=ITEM`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use kubeseal_library::walk::{LISTS, ManifestFile};
 use shared::manifest::{Node, Value};
 use shared::secret::Secret;
 
 use super::ImportError;
-use crate::seal::walk::{LISTS, ManifestFile};
 
 /// The contents of a file of manifests.
 pub(super) struct Found<'a> {

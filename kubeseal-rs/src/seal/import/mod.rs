@@ -7,6 +7,10 @@ mod sops;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use kubeseal_library::format::write;
+use kubeseal_library::surroundings::Surroundings;
+use kubeseal_library::walk::ManifestFile;
+use kubeseal_library::{dotenv, files};
 use shared::manifest::Document;
 use shared::plain::Plain;
 use shared::resource::KEY_LABEL;
@@ -19,12 +23,10 @@ use super::destination::Exists;
 use super::sealing::{self, Sealed, SealingError};
 use super::session::Session;
 use super::values::Stdin;
-use super::walk::ManifestFile;
-use super::{Outcome, names, write};
+use super::{Outcome, names};
+use crate::report;
 use crate::report::ShowPath as _;
 use crate::seal_args::{Import, ImportDotenv, ImportFrom, ImportList, ImportSecret, Like};
-use crate::surroundings::Surroundings;
-use crate::{dotenv, files, report};
 
 /// A source cannot be imported.
 #[derive(Debug, thiserror::Error)]

@@ -10,6 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result};
+use kubeseal_library::files;
+use kubeseal_library::programs;
+use kubeseal_library::surroundings::Surroundings;
+use kubeseal_library::walk::ManifestFile;
 use shared::base64;
 use shared::key_ring::KeyRing;
 use shared::manifest::{self, Document, Node, Reading, Value};
@@ -20,15 +24,11 @@ use zeroize::Zeroizing;
 use super::found::{Found, refuse_twins, secrets_in};
 use super::key_services::{self, Trusted};
 use super::{ImportError, from_server, say_all};
-use crate::files;
-use crate::programs;
 use crate::report::{self, ShowPath as _, path_text};
 use crate::seal::create::{self, Items};
 use crate::seal::session::Session;
-use crate::seal::walk::ManifestFile;
 use crate::seal::{Outcome, names, sealing};
 use crate::seal_args::{ImportSops, Like};
-use crate::surroundings::Surroundings;
 
 /// The item name for a file that was encrypted as a whole, which `sops` itself uses.
 const WHOLE: &str = "data";

@@ -4,21 +4,21 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
+use kubeseal_library::bounded::Kind;
+use kubeseal_library::files;
+use kubeseal_library::keys::archive::{self, Lock};
+use kubeseal_library::keys::signature;
+use kubeseal_library::keys::store::Change;
+use kubeseal_library::keys::{KeyRecord, KeyStore};
+use kubeseal_library::surroundings::Surroundings;
 use shared::key_marks::backed_up_text;
 use shared::resource::BACKED_UP_ANNOTATION;
 use shared::secret::Secret;
 
 use super::{say, store, warn};
-use crate::bounded::Kind;
-use crate::files;
-use crate::keys::archive::{self, Lock};
-use crate::keys::signature;
-use crate::keys::store::Change;
-use crate::keys::{KeyRecord, KeyStore};
 use crate::report::ShowPath as _;
 use crate::seal::{Outcome, names, opening};
 use crate::seal_args::KeysBackup;
-use crate::surroundings::Surroundings;
 
 /// Runs the command. Keys in the archive already have the mark, so that a restored key counts as
 /// backed up.

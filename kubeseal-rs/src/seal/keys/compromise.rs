@@ -5,6 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use anyhow::Result;
+use kubeseal_library::git;
+use kubeseal_library::keys::history::{self, Commit};
+use kubeseal_library::keys::store::Change;
+use kubeseal_library::keys::survey::{Dependent, Depth};
+use kubeseal_library::keys::{KeyRecord, Unread, marked};
+use kubeseal_library::surroundings::Surroundings;
 use serde_json::{Value as Json, json};
 use shared::error_chain;
 use shared::key::Fingerprint;
@@ -15,15 +21,9 @@ use shared::scope::Scope;
 
 use super::list::table;
 use super::{again, fetch_step, find, look, rotate_step, step, store, survey, unread_facts};
-use crate::git;
-use crate::keys::history::{self, Commit};
-use crate::keys::store::Change;
-use crate::keys::survey::{Dependent, Depth};
-use crate::keys::{KeyRecord, Unread, marked};
 use crate::report::{self, shown};
 use crate::seal::{Outcome, opening, print};
 use crate::seal_args::{KeysCompromise, ReportForm};
-use crate::surroundings::Surroundings;
 
 /// The values that are known to others and have to be replaced.
 struct Damage {

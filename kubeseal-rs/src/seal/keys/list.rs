@@ -4,17 +4,17 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 use jiff::Timestamp;
+use kubeseal_library::keys::survey::Depth;
+use kubeseal_library::keys::{Found, KeyRecord, Survey, record};
+use kubeseal_library::surroundings::Surroundings;
 use serde_json::{Value as Json, json};
 use shared::key_marks::KeyState;
 
 use super::{look, served, store, survey, unread_facts};
-use crate::keys::survey::Depth;
-use crate::keys::{Found, KeyRecord, Survey, record};
 use crate::report::ShowPath as _;
 use crate::report::shown;
 use crate::seal::{Outcome, opening, print};
 use crate::seal_args::{Form, KeysList, KeysStatus};
-use crate::surroundings::Surroundings;
 
 /// Lists keys.
 ///
@@ -212,7 +212,7 @@ pub(super) fn table(lines: &[Vec<String>]) -> String {
 fn facts(rows: &[Row], looked: Looked<'_>) -> Json {
     let mut facts = json!({ "keys": rows.iter().map(fact).collect::<Vec<_>>() });
     if let Some((found, survey)) = looked {
-        let item = |(origin, item): &(&crate::keys::Origin, &str)| json!({ "where": origin.to_string(), "item": item });
+        let item = |(origin, item): &(&kubeseal_library::keys::Origin, &str)| json!({ "where": origin.to_string(), "item": item });
         let undecided = survey.undecided();
         facts["undecided"] = undecided.iter().map(item).collect();
         facts["unopened"] = survey.unopened.into();

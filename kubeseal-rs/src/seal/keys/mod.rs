@@ -20,21 +20,21 @@ use std::error::Error;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
+use kubeseal_library::bounded::Kind;
+use kubeseal_library::cluster::{Access, Authorised, ByToken, ClusterError, Controller, Overrides};
+use kubeseal_library::files;
+use kubeseal_library::keys::survey::{self, Depth, Holder};
+use kubeseal_library::keys::{Found, KeyRecord, KeyStore, Survey, Unread, history};
+use kubeseal_library::surroundings::Surroundings;
 use serde_json::{Value as Json, json};
 use shared::error_chain;
 use shared::key::{Certificate, Fingerprint};
 use shared::key_ring::KeyRing;
 
 use super::Outcome;
-use crate::bounded::Kind;
-use crate::cluster::{Access, Authorised, ByToken, ClusterError, Controller, Overrides};
-use crate::files;
-use crate::keys::survey::{self, Depth, Holder};
-use crate::keys::{Found, KeyRecord, KeyStore, Survey, Unread, history};
 use crate::report::{self, shown};
 use crate::report::{ShowPath as _, path_text};
 use crate::seal_args::{Asking, Keys, KeysVerb, Place, Search};
-use crate::surroundings::Surroundings;
 
 /// Runs the command.
 ///

@@ -13,19 +13,19 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use jiff::Timestamp;
+use kubeseal_library::files;
+use kubeseal_library::keys::KeyStore;
+use kubeseal_library::keys::signature::{self, Signed};
+use kubeseal_library::keys::signers::Signers;
+use kubeseal_library::keys::store::{Change, Put};
+use kubeseal_library::surroundings::Surroundings;
 use shared::resource::OPENING_ONLY_ANNOTATION;
 
 use self::plan::{Action, Plan, Step};
 use super::{json_bytes, say, store, warn};
-use crate::files;
-use crate::keys::KeyStore;
-use crate::keys::signature::{self, Signed};
-use crate::keys::signers::Signers;
-use crate::keys::store::{Change, Put};
 use crate::report::ShowPath as _;
 use crate::seal::{Outcome, opening, print};
 use crate::seal_args::{Form, KeysRestore};
-use crate::surroundings::Surroundings;
 
 /// Runs the command. Existing Secrets are never changed, except for a key that the user chose for
 /// sealing. The outcome is [`Outcome::Findings`] if a key of the backup cannot be used.

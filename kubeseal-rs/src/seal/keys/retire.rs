@@ -4,19 +4,19 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use anyhow::{Result, bail};
+use kubeseal_library::keys::record::LEGACY_NAME;
+use kubeseal_library::keys::store::Change;
+use kubeseal_library::keys::survey::{Dependent, Depth};
+use kubeseal_library::keys::{KeyRecord, Unread, record};
+use kubeseal_library::surroundings::Surroundings;
 use shared::key_marks::KeyState;
 use shared::key_secret::PRIVATE_KEY_ITEM;
 use shared::resource::{KEY_COMPROMISED, KEY_LABEL, KEY_RETIRED};
 
 use super::{again, find, look, rotate_step, say, served, store, survey};
-use crate::keys::record::LEGACY_NAME;
-use crate::keys::store::Change;
-use crate::keys::survey::{Dependent, Depth};
-use crate::keys::{KeyRecord, Unread, record};
 use crate::report::shown;
 use crate::seal::{Outcome, opening, print};
 use crate::seal_args::KeysRetire;
-use crate::surroundings::Surroundings;
 
 /// Runs the command. If anything needs the key, lists it and does not retire the key.
 ///

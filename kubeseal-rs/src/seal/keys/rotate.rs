@@ -5,18 +5,18 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use kubeseal_library::certificate;
+use kubeseal_library::cluster::Controller;
+use kubeseal_library::keys::store::Change;
+use kubeseal_library::keys::{KeyRecord, KeyStore};
+use kubeseal_library::surroundings::Surroundings;
 use shared::key::Fingerprint;
 use shared::resource::RENEW_ANNOTATION;
 
 use super::{access, again, fetch_step, fingerprint_of, rotate_step, say, step, store};
-use crate::certificate;
-use crate::cluster::Controller;
-use crate::keys::store::Change;
-use crate::keys::{KeyRecord, KeyStore};
 use crate::report;
 use crate::seal::{Outcome, print};
 use crate::seal_args::KeysRotate;
-use crate::surroundings::Surroundings;
 
 /// The time between two checks.
 const PAUSE: Duration = Duration::from_millis(250);

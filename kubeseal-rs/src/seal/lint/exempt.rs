@@ -4,8 +4,9 @@
 //! Whoever writes a file writes its comments, too. So a comment exempts from what the file itself is blamed
 //! for; what `.seal.yaml` demands, only `.seal.yaml` gives up.
 
-use super::object::Found;
 use kubeseal_library::finding::{self, Rule};
+
+use super::object::Found;
 use shared::manifest::{self, Comment};
 
 /// What a comment may exempt from.

@@ -1,10 +1,10 @@
 //! Findings → text, JSON, SARIF 2.1.0, or the commands of GitHub Actions.
 
+use kubeseal_library::finding::{Finding, RULES, Rule, Severity};
 use serde_json::{Value as Json, json};
 
 use crate::report::ShowPath as _;
 use crate::report::{Paint, lines_shown, shown};
-use kubeseal_library::finding::{Finding, RULES, Rule, Severity};
 
 /// For people: `file:line: severity: message [rule]`.
 pub(super) fn text(findings: &[Finding], paint: Paint) -> String {

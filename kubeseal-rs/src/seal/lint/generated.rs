@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use kubeseal_library::bounded::Kind;
+use kubeseal_library::files;
+use kubeseal_library::git::{self, Repository};
 use shared::manifest::Node;
 use zeroize::Zeroizing;
 
 use super::object::Found;
 use super::plain;
-use crate::bounded::Kind;
-use crate::files;
-use crate::git::{self, Repository};
 use crate::report::ShowPath as _;
 
 /// Looks at the files that the generators of a document name. The author of the document chooses the names, so only

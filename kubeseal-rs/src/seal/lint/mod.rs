@@ -22,20 +22,21 @@ use zeroize::Zeroizing;
 use kubeseal_library::finding;
 pub use kubeseal_library::finding::{Finding, RULES, Rule, Severity};
 
+use kubeseal_library::certificate::is_url;
+use kubeseal_library::files;
+use kubeseal_library::git::Repository;
+use kubeseal_library::redacted::redacted_source;
+use kubeseal_library::rules::Source;
+use kubeseal_library::surroundings::Surroundings;
+use kubeseal_library::walk::{self, Candidate, Kind, ManifestFile};
+
 use self::object::{Against, Unjudged};
 use super::session::Session;
 use super::settings::{Origin, Settings};
-use super::walk::{self, Candidate, Kind, ManifestFile};
 use super::{Outcome, print};
-use crate::certificate::is_url;
 use crate::command::read_keys;
-use crate::files;
-use crate::git::Repository;
-use crate::redacted::redacted_source;
 use crate::report::{self, Paint, path_text};
-use crate::rules::Source;
 use crate::seal_args::{Lint, LintFormat};
-use crate::surroundings::Surroundings;
 
 /// The words make no sense.
 #[derive(Debug, thiserror::Error)]
@@ -317,7 +318,7 @@ impl Linter<'_> {
             Err(error) => {
                 let file = error
                     .downcast_ref()
-                    .map(|error: &crate::rules::RulesFileError| error.file());
+                    .map(|error: &kubeseal_library::rules::RulesFileError| error.file());
                 let (file, line) = file.unwrap_or_else(|| (path.to_owned(), 1));
                 let message = error_chain(error.as_ref());
                 self.add(&file, (finding::RULES_FILE, line, message));

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use kubeseal_library::finding::{self, Rule};
 use shared::key::{Certificate, Fingerprint};
 use shared::key_ring::KeyRing;
 use shared::manifest::{Node, Value};
@@ -13,7 +14,6 @@ use template::Template;
 use super::placeholder::is_templated;
 use crate::seal::object::{Form, Item, Object};
 use crate::seal::settings::Settings;
-use kubeseal_library::finding::{self, Rule};
 use shared::names;
 
 /// A rule, a line, and a sentence.

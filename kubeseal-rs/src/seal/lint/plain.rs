@@ -1,5 +1,6 @@
 //! Plain values: in a Secret, and in the literals of a `secretGenerator` of kustomize.
 
+use kubeseal_library::finding;
 use shared::base64;
 use shared::manifest::{Node, Value};
 use shared::names;
@@ -7,7 +8,6 @@ use shared::resource::{KEY_ACTIVE, KEY_LABEL};
 
 use super::object::Found;
 use super::placeholder::is_placeholder;
-use kubeseal_library::finding;
 
 /// What a name has at most in a message.
 const SHOWN: usize = 5;

@@ -8,19 +8,20 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::Result;
 use jiff::Timestamp;
+use kubeseal_library::bounded::Kind;
+use kubeseal_library::keys::KeyRecord;
+use kubeseal_library::redacted::redacted_source;
+use kubeseal_library::rules::Source;
+use kubeseal_library::{certificate, files};
 use shared::key::{Certificate, Fingerprint};
 use shared::manifest::{self, Reading};
 use shared::resource::{KEY_ACTIVE, KEY_LABEL};
 use shared::secret::Secret;
 
 use super::RotateError;
-use crate::bounded::Kind;
-use crate::keys::KeyRecord;
-use crate::redacted::redacted_source;
+use crate::report;
 use crate::report::ShowPath as _;
-use crate::rules::Source;
 use crate::seal::settings::{Origin, Settings};
-use crate::{certificate, files, report};
 
 /// A key Secret that was given.
 struct GivenKey {

@@ -14,22 +14,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use kubeseal_library::files;
+use kubeseal_library::loose;
+use kubeseal_library::surroundings::Surroundings;
+use kubeseal_library::walk::{self, Candidate, Kind, ManifestFile};
 use shared::key::Fingerprint;
 use shared::manifest::edit;
 use shared::sealed_file::{self, Changes, Found, HintRule};
 
-use super::loose;
 use super::session::Session;
 use super::target::is_same_object;
-use super::walk::{self, Candidate, Kind, ManifestFile};
 use super::{Outcome, print};
 use crate::command::read_keys;
-use crate::files;
 use crate::interrupt::Interrupt;
 use crate::report;
 use crate::report::ShowPath as _;
 use crate::seal_args::Rotate;
-use crate::surroundings::Surroundings;
 use summary::{FileReport, ObjectReport};
 
 /// Rotating failed, in part or as a whole.
@@ -118,7 +118,7 @@ fn finish(words: &Rotate, reports: &[FileReport]) -> Result<Outcome> {
         );
     }
     if let Some(format) = words.output {
-        print(&super::write(
+        print(&kubeseal_library::format::write(
             &[summary::json(reports, words.dry_run)],
             format,
         ))?;

@@ -4,6 +4,9 @@
 use std::sync::Arc;
 
 use anyhow::Result;
+use kubeseal_library::parallel;
+use kubeseal_library::progress::Progress;
+use kubeseal_library::walk::Candidate;
 use shared::key::{Certificate, Fingerprint};
 use shared::key_ring::{KeyRing, RingKey};
 use shared::reseal::{self, NewTexts};
@@ -15,11 +18,8 @@ use super::given::GivenKeys;
 use super::summary::{FileReport, unreadable};
 use super::{New, Work};
 use crate::interrupt::Interrupt;
-use crate::parallel;
-use crate::progress::Progress;
 use crate::seal::session::Session;
 use crate::seal::target;
-use crate::seal::walk::Candidate;
 use crate::seal_args::Rotate;
 
 /// Rotates every candidate; what fails is told in its report.

@@ -3,6 +3,10 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
+use kubeseal_library::cluster::{Access, ByToken, ClusterError, Controller, rotated};
+use kubeseal_library::progress::Progress;
+use kubeseal_library::rules::Source;
+use kubeseal_library::walk::Candidate;
 use serde_json::{Value as Json, json};
 use shared::key::Certificate;
 use shared::key_ring::KeyRing;
@@ -11,14 +15,10 @@ use shared::sealed_file::Found;
 use super::forecast::{Keys, forecast};
 use super::summary::{FileReport, unreadable};
 use super::{New, Work};
-use crate::cluster::{Access, ByToken, ClusterError, Controller, rotated};
 use crate::interrupt::Interrupt;
-use crate::progress::Progress;
-use crate::rules::Source;
 use crate::seal::session::Session;
 use crate::seal::settings::Settings;
 use crate::seal::target::{self, TargetError};
-use crate::seal::walk::Candidate;
 use crate::seal_args::{Asking, Rotate, Sealing};
 
 /// Values in one request. The controller takes a thousand; fewer let others in between.

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use kubeseal_library::walk;
+
 use crate::report::{ShowPath as _, path_text};
 use serde_json::{Value as Json, json};
 use shared::key::{Certificate, Fingerprint};
 use shared::sealed_file::Found;
 
 use super::forecast::Forecast;
-use crate::seal::walk;
 
 /// What became of one object.
 #[derive(Debug)]

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use anyhow::{Result, bail};
 use jiff::Timestamp;
+use kubeseal_library::keys::KeyRecord;
+use kubeseal_library::keys::restored::{Restored, Use};
 use shared::key::Fingerprint;
 use shared::key_marks::{KeyFacts, KeyState, states};
 use shared::resource::COMPROMISED_ANNOTATION;
 use shared::secret::Secret;
 
-use crate::keys::KeyRecord;
-use crate::keys::restored::{Restored, Use};
 use crate::seal::names;
 
 /// The action for one Secret of a backup.
@@ -323,7 +323,7 @@ mod tests {
     use shared::resource::{BACKED_UP_ANNOTATION, KEY_LABEL, OPENING_ONLY_ANNOTATION};
 
     use super::*;
-    use crate::keys::folder;
+    use kubeseal_library::keys::folder;
 
     /// Returns the key of a year, with this name and label. The key of 2025 is the newer one.
     fn key(year: &str, name: &str, label: &str) -> Secret {

@@ -1,11 +1,11 @@
 //! Formats what a restore does, for people and for programs. Names may come from the backup, so the
 //! caller escapes them.
 
+use kubeseal_library::keys::signature::Signed;
 use serde_json::{Value as Json, json};
 use shared::key_marks::KeyState;
 
 use super::plan::{Action, Plan, Step};
-use crate::keys::signature::Signed;
 
 /// Formats the result for people.
 pub(super) fn lines(
